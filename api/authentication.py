@@ -1,0 +1,121 @@
+"""Who is calling: a user by JWT, or an API key by its secret or by JWT and `x-api-key-id`.
+
+A credential is refused only when it is known to be bad; a database that is away is a 503.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from flask import request
+
+from api.tokens import invalid_token, read_token
+from core.errors import Forbidden, Unauthorized
+from core.ids import Prefix, read_id
+from core.key_secret import KeySecret
+from models.api_key import ApiKey, find_key, find_key_by_secret
+from models.base import Session, utc_now
+from models.user import User, find_user
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """A user, and the key that they call with, if any."""
+
+    user: User
+    key: ApiKey | None
+
+    def may_see(self, owner_id: object) -> bool:
+        """Say whether a resource of `owner_id` exists for this caller."""
+        return self.user.id == owner_id or (self.key is None and self.user.is_admin)
+
+
+def authenticate_user(session: Session) -> User:
+    """Return the user whose JWT came with the request.
+
+    Raises:
+        Unauthorized: no JWT, or not a valid one of a living user.
+    """
+    token = _bearer()
+    if token is None:
+        raise Unauthorized("send `Authorization: Bearer <jwt>`")
+    if token.startswith("bc_"):
+        raise Unauthorized("this call takes a JWT, not an API key", code="invalid_token")
+    claims = read_token(token)
+    return living_user(session, claims.user_id, claims.version)
+
+
+def authenticate_key(session: Session) -> tuple[ApiKey, User]:
+    """Return the key that the request may generate with, and its owner.
+
+    Raises:
+        Unauthorized: no credentials, or bad ones.
+        Forbidden: the key is inactive or has expired.
+    """
+    found = _key_by_secret(session) or _key_by_id(session)
+    key, owner = found
+    if not key.is_active:
+        raise Forbidden("this API key is not active", code="key_inactive")
+    if key.has_expired(utc_now()):
+        raise Forbidden("this API key has expired", code="key_expired")
+    return key, owner
+
+
+def authenticate(session: Session) -> Caller:
+    """Return the caller by whatever credential came: a key's secret, or a JWT alone."""
+    if _presented_secret() is not None:
+        key, owner = authenticate_key(session)
+        return Caller(owner, key)
+    return Caller(authenticate_user(session), None)
+
+
+def living_user(session: Session, user_id: object, version: int) -> User:
+    """Return the user of a valid token, unless it ended with a password or role change."""
+    user = find_user(session, user_id)  # type: ignore[arg-type]
+    if user is None or user.token_version != version:
+        raise invalid_token()
+    return user
+
+
+def _key_by_secret(session: Session) -> tuple[ApiKey, User] | None:
+    presented = _presented_secret()
+    if presented is None:
+        return None
+    secret = KeySecret.parse(presented)
+    found = find_key_by_secret(session, secret) if secret else None
+    if found is None:
+        raise _bad_key()
+    return found
+
+
+def _key_by_id(session: Session) -> tuple[ApiKey, User]:
+    if _bearer() is None:
+        raise Unauthorized(
+            "send an API key as `Authorization: Bearer bc_…`, or a JWT with `x-api-key-id`"
+        )
+    user = authenticate_user(session)
+    text = request.headers.get("x-api-key-id")
+    if not text:
+        raise Unauthorized("send the key's id as `x-api-key-id` beside the JWT")
+    key_id = read_id(Prefix.KEY, text)
+    found = find_key(session, key_id) if key_id else None
+    if found is None or (found[1].id != user.id and not user.is_admin):
+        raise _bad_key()
+    return found
+
+
+def _bearer() -> str | None:
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" and token.strip() else None
+
+
+def _presented_secret() -> str | None:
+    header = request.headers.get("x-api-key")
+    if header:
+        return header
+    token = _bearer()
+    return token if token is not None and token.startswith("bc_") else None
+
+
+def _bad_key() -> Unauthorized:
+    return Unauthorized("the API key is not valid", code="invalid_api_key")

@@ -1,0 +1,65 @@
+"""Reads a request's body into a typed value; everything wrong with it is told at once."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from flask import request
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from core.errors import FieldFault, InvalidRequest, UnsupportedMediaType
+from core.generation import Body
+
+B = TypeVar("B", bound=Body)
+
+
+def read_body(kind: type[B]) -> B:
+    """Return the request's JSON body as `kind`.
+
+    Raises:
+        UnsupportedMediaType: the body is not declared as JSON.
+        InvalidRequest: `invalid_json`, or one fault for each wrong field.
+    """
+    if not request.is_json:
+        raise UnsupportedMediaType("send JSON with `Content-Type: application/json`")
+    try:
+        return kind.model_validate_json(request.get_data(cache=False))
+    except ValidationError as error:
+        raise _invalid(error) from None
+
+
+def _invalid(error: ValidationError) -> InvalidRequest:
+    details = error.errors(include_url=False, include_input=False)
+    if details[0]["type"] == "json_invalid":
+        return InvalidRequest("the body is not valid JSON", code="invalid_json")
+    faults = [_fault(detail) for detail in details]
+    return InvalidRequest(
+        "; ".join(fault.message for fault in faults), param=faults[0].param or None, fields=faults
+    )
+
+
+def _fault(detail: ErrorDetails) -> FieldFault:
+    param = ".".join(str(part) for part in detail["loc"])
+    return FieldFault(param, _message(param or "the body", detail))
+
+
+def _message(name: str, detail: ErrorDetails) -> str:
+    context = detail.get("ctx", {})
+    match detail["type"]:
+        case "extra_forbidden":
+            return f"{name} is not a known field"
+        case "missing":
+            return f"{name} is required"
+        case "string_too_short" | "too_short":
+            return f"{name} must not be empty"
+        case "greater_than_equal":
+            return f"{name} must be at least {context['ge']}"
+        case "less_than_equal":
+            return f"{name} must be at most {context['le']}"
+        case "string_pattern_mismatch":
+            return f"{name} must not contain NUL characters"
+        case "value_error":
+            return str(context["error"])
+        case _:
+            return f"{name}: {detail['msg'][0].lower()}{detail['msg'][1:]}"

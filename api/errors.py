@@ -1,0 +1,73 @@
+"""Every error, whoever raised it, leaves in the contract's one shape; drivers' texts never do."""
+
+from __future__ import annotations
+
+import logging
+
+import redis
+from flask import Flask, Response, g, jsonify
+from werkzeug.exceptions import HTTPException
+
+from core.errors import (
+    ApiError,
+    InvalidRequest,
+    MethodNotAllowed,
+    NotFound,
+    PayloadTooLarge,
+    Unavailable,
+    UnsupportedMediaType,
+)
+from models.base import DATABASE_AWAY
+
+_log = logging.getLogger(__name__)
+
+_BY_STATUS: dict[int, tuple[type[ApiError], str]] = {
+    404: (NotFound, "there is nothing at this address"),
+    405: (MethodNotAllowed, "this address does not take this method"),
+    413: (PayloadTooLarge, "the body is larger than this service takes"),
+    415: (UnsupportedMediaType, "send JSON with `Content-Type: application/json`"),
+}
+
+
+def register_error_handlers(app: Flask) -> None:
+    app.register_error_handler(ApiError, _answer)
+    app.register_error_handler(HTTPException, _http_error)
+    app.register_error_handler(redis.RedisError, _redis_away)
+    for error in DATABASE_AWAY:
+        app.register_error_handler(error, _database_away)
+    app.register_error_handler(Exception, _unexpected)
+
+
+def _answer(error: ApiError) -> Response:
+    response = jsonify(error.body(g.request_id))
+    response.status_code = error.status
+    response.headers.update(error.headers)
+    return response
+
+
+def _http_error(error: HTTPException) -> Response:
+    status = error.code or 500
+    if status >= 500:
+        return _unexpected(error)
+    kind, message = _BY_STATUS.get(status, (InvalidRequest, "the request is malformed"))
+    response = _answer(kind(message))
+    for name, value in error.get_headers():
+        if name.lower() == "allow":
+            response.headers[name] = value
+    return response
+
+
+def _redis_away(error: Exception) -> Response:
+    _log.error("Redis is away: %s", type(error).__name__)
+    return _answer(Unavailable("the queue is away, try again soon", code="queue_unavailable"))
+
+
+def _database_away(error: Exception) -> Response:
+    _log.error("the database is away: %s", type(error).__name__)
+    return _answer(Unavailable("the database is away, try again soon", code="database_unavailable"))
+
+
+def _unexpected(error: Exception) -> Response:
+    # Broad on purpose: whatever happens, a caller sees the one shape and the log the traceback.
+    _log.error("unexpected error", exc_info=error)
+    return _answer(ApiError("something went wrong on our side"))

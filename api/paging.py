@@ -1,0 +1,61 @@
+"""Lists by cursor: `?limit=&after=` in, `{data, nextCursor}` out. A cursor is the last id shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+from uuid import UUID
+
+from flask import request
+
+from core.errors import InvalidRequest
+from core.ids import Prefix, read_id, show_id
+
+DEFAULT_LIMIT = 50
+MAX_LIMIT = 200
+
+
+class _HasId(Protocol):
+    @property
+    def id(self) -> Any: ...
+
+
+Row = TypeVar("Row", bound=_HasId)
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Which part of a list is wanted: `limit` rows from beyond the id `after`."""
+
+    prefix: Prefix
+    limit: int
+    after: UUID | None
+
+
+def read_page(prefix: Prefix) -> Page:
+    """Return the page that the query asks for.
+
+    Raises:
+        InvalidRequest: `limit` is not a number in range, or `after` is not a cursor.
+    """
+    limit = request.args.get("limit", str(DEFAULT_LIMIT))
+    if not limit.isascii() or not limit.isdigit() or not 1 <= int(limit[:9]) <= MAX_LIMIT:
+        raise InvalidRequest(f"limit must be between 1 and {MAX_LIMIT}", param="limit")
+    cursor = request.args.get("after")
+    after = read_id(prefix, cursor) if cursor else None
+    if cursor and after is None:
+        raise InvalidRequest("after must be a nextCursor of this list", param="after")
+    return Page(prefix, int(limit), after)
+
+
+def show_page(
+    rows: Sequence[Row], page: Page, show: Callable[[Row], dict[str, Any]]
+) -> dict[str, Any]:
+    """Return one page; `rows` holds one more than the limit if there are more."""
+    shown = rows[: page.limit]
+    more = len(rows) > page.limit
+    return {
+        "data": [show(row) for row in shown],
+        "nextCursor": show_id(page.prefix, shown[-1].id) if more else None,
+    }

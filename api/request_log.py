@@ -1,0 +1,48 @@
+"""The request id of each request, one log line when it ends, and headers that every answer has."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+
+from flask import Flask, Response, g, request
+
+from core.ids import Prefix, new_id, show_id
+from core.log import request_id
+
+_SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_QUIET_PATHS = frozenset({"/healthz", "/readyz"})
+
+_log = logging.getLogger(__name__)
+
+
+def register_request_log(app: Flask) -> None:
+    app.before_request(_begin)
+    app.after_request(_end)
+
+
+def _begin() -> None:
+    given = request.headers.get("x-request-id", "")
+    sane = _SANE_REQUEST_ID.fullmatch(given)
+    g.request_id = given if sane else show_id(Prefix.REQUEST, new_id())
+    g.began_at = time.perf_counter()
+    request_id.set(g.request_id)
+
+
+def _end(response: Response) -> Response:
+    response.headers["x-request-id"] = g.request_id
+    response.headers["x-content-type-options"] = "nosniff"
+    response.headers.setdefault("cache-control", "no-store")
+    level = logging.DEBUG if request.path in _QUIET_PATHS else logging.INFO
+    _log.log(
+        level,
+        "request",
+        extra={
+            "method": request.method,
+            "route": request.url_rule.rule if request.url_rule else None,
+            "status": response.status_code,
+            "ms": round((time.perf_counter() - g.began_at) * 1000, 1),
+        },
+    )
+    return response

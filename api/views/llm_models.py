@@ -1,0 +1,35 @@
+"""The models that can be asked, and how many workers are ready to run them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Blueprint
+from flask.typing import ResponseReturnValue
+
+from api.authentication import authenticate
+from api.services import services
+from core.worker_registry import WorkerStatus
+
+blueprint = Blueprint("models", __name__, url_prefix="/api/llm/models")
+
+
+@blueprint.get("")
+def index() -> ResponseReturnValue:
+    """List the served model with what its workers say of themselves."""
+    with services().sessions() as session:
+        authenticate(session)
+    return {"data": [_show(services().workers.ready())], "nextCursor": None}
+
+
+def _show(ready: list[WorkerStatus]) -> dict[str, Any]:
+    lengths = [status.context_length for status in ready]
+    return {
+        "id": services().settings.model_name,
+        "object": "model",
+        "contextLength": min([services().tokenizer.context_length, *lengths]),
+        "readyWorkers": len(ready),
+        "running": sum(status.running for status in ready),
+        "waiting": sum(status.waiting for status in ready),
+        "tokensPerSecond": round(sum(status.tokens_per_second for status in ready), 1),
+    }

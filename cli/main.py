@@ -1,0 +1,49 @@
+"""The command `bountycoder`: a subcommand's module is imported only when it is asked for."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from core.errors import BountyError
+
+#: Where each subcommand lives: its module has `add_parser(subparsers, name)`.
+_COMMANDS = {
+    "up": ("cli.up", "run the whole service on this machine"),
+    "api": ("cli.programs", "serve the HTTP API"),
+    "worker": ("cli.programs", "take jobs and run the model"),
+    "admin-ui": ("cli.programs", "serve the admin pages"),
+    "migrate": ("cli.database", "bring the database's schema up to date"),
+    "seed": ("cli.database", "make the first admin, where there is none"),
+    "settings": ("cli.programs", "list every setting with its default"),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a subcommand and return its exit code; our own errors are one clear message."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    args = _parser(given).parse_args(given)
+    try:
+        return int(args.run(args))
+    except BountyError as error:
+        print(f"bountycoder: {error}", file=sys.stderr)
+        return 1
+
+
+def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="bountycoder", description="Runs and looks after a BountyCoder service."
+    )
+    subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
+    for name, (module, text) in _COMMANDS.items():
+        command = subparsers.add_parser(name, help=text, description=text)
+        if name in given[:1]:
+            # Only now: the API's greenlets must be on before modules that open sockets come in.
+            import_module(module).add_arguments(command, name)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,93 @@
+"""A generation as a customer asks for it: validated once at the edge, kept in the job's row, read
+back by the worker. Field names outside are camelCase; snake_case is taken too.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
+from pydantic import model_validator as _model_validator
+from pydantic.alias_generators import to_camel
+
+MAX_STOP_STRINGS = 8
+MAX_STOP_LENGTH = 256
+MAX_CHOICES = 8
+DEFAULT_MAX_TOKENS = 500
+DEFAULT_TEMPERATURE = 0.7
+
+#: PostgreSQL's text cannot hold NUL.
+Text = Annotated[str, StringConstraints(min_length=1, pattern=r"^[^\x00]+$")]
+StopString = Annotated[Text, StringConstraints(max_length=MAX_STOP_LENGTH)]
+
+
+class Body(BaseModel):
+    """The base of every request body: camelCase or snake_case, nothing unknown, no infinities."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        alias_generator=to_camel,
+        validate_by_name=True,
+        validate_by_alias=True,
+        allow_inf_nan=False,
+        hide_input_in_errors=True,
+    )
+
+
+class ChatMessage(Body):
+    """One turn of a chat."""
+
+    role: Literal["system", "user", "assistant"]
+    content: Text
+
+
+class Generation(Body):
+    """What to generate. `None` means the model's own default, where it has one.
+
+    Attributes:
+        temperature: 0 takes the most likely token each time.
+        top_k: 0 keeps all tokens.
+        seed: the same seed gives the same answer; without one the job's id is the seed.
+        n: answers to draw from one prompt.
+    """
+
+    prompt: Text | None = None
+    messages: Annotated[tuple[ChatMessage, ...], Field(min_length=1, max_length=1024)] | None = None
+    max_tokens: Annotated[int, Field(ge=1)] = DEFAULT_MAX_TOKENS
+    temperature: Annotated[float, Field(ge=0, le=2)] = DEFAULT_TEMPERATURE
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    top_k: Annotated[int, Field(ge=0, le=2**20)] | None = None
+    min_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    presence_penalty: Annotated[float, Field(ge=-2, le=2)] = 0.0
+    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] = 0.0
+    repetition_penalty: Annotated[float, Field(gt=0, le=10)] | None = None
+    min_tokens: Annotated[int, Field(ge=0)] = 0
+    ignore_eos: bool = False
+    seed: Annotated[int, Field(ge=0, le=2**63 - 1)] | None = None
+    n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] = 1
+    stop: Annotated[tuple[StopString, ...], Field(max_length=MAX_STOP_STRINGS)] = ()
+    model: Annotated[str, StringConstraints(max_length=200)] | None = None
+
+    @field_validator("stop", mode="before")
+    @classmethod
+    def _one_stop_string_is_a_list(cls, value: Any) -> Any:
+        if value is None:
+            return ()
+        return (value,) if isinstance(value, str) else value
+
+    @_model_validator(mode="after")
+    def _check_prompt(self) -> Self:
+        if (self.prompt is None) == (self.messages is None):
+            raise ValueError("give exactly one of `prompt` and `messages`")
+        if self.min_tokens > self.max_tokens:
+            raise ValueError("minTokens must not be more than maxTokens")
+        return self
+
+    def to_row(self) -> dict[str, Any]:
+        """Return what the job's row keeps: only what was said."""
+        return self.model_dump(mode="json", by_alias=True, exclude_unset=True)
+
+    @classmethod
+    def from_row(cls, row: dict[str, Any]) -> Generation:
+        return cls.model_validate(row)

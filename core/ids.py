@@ -1,0 +1,36 @@
+"""Ids: UUIDv7 inside (they sort by time), a prefix and 32 hex digits outside (`gen_…`, `key_…`)."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from uuid import UUID
+
+from uuid_utils.compat import uuid7
+
+
+class Prefix(StrEnum):
+    JOB = "gen"
+    KEY = "key"
+    USER = "user"
+    REQUEST = "req"
+
+
+def new_id() -> UUID:
+    """Return a new UUIDv7 (RFC 9562)."""
+    return uuid7()
+
+
+def show_id(prefix: Prefix, value: UUID) -> str:
+    """Return the id as callers see it."""
+    return f"{prefix}_{value.hex}"
+
+
+def read_id(prefix: Prefix, text: str) -> UUID | None:
+    """Return the id that `show_id` gave, or `None` if `text` is not one."""
+    head, _, digits = text.partition("_")
+    if head != prefix or len(digits) != 32:
+        return None
+    try:
+        return UUID(hex=digits)
+    except ValueError:
+        return None

@@ -1,0 +1,255 @@
+"""Every setting of BountyCoder: its name, default, unit and meaning, in one frozen object.
+
+A setting is an environment variable of the field's name in capitals. `Settings.from_environment`
+is the only place in the product that reads the environment; all faults are reported together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+
+from core.errors import SettingsError
+
+DEFAULT_ADMIN_EMAIL = "admin@bountycoder.com"
+DEFAULT_ADMIN_PASSWORD = "admin123"
+DEVELOPMENT_SECRET = "development-only-secret-do-not-use"
+MIN_SECRET_LENGTH = 32
+MIN_PASSWORD_LENGTH = 8
+#: The database that `bountycoder up` creates in its own PostgreSQL: production refuses this name.
+EMBEDDED_DATABASE = "bountycoder_embedded"
+
+
+class AppEnv(StrEnum):
+    DEVELOPMENT = "development"
+    PRODUCTION = "production"
+
+
+class EngineKind(StrEnum):
+    TRANSFORMERS = "transformers"
+    ECHO = "echo"
+
+
+class PromptMode(StrEnum):
+    CHAT = "chat"
+    RAW = "raw"
+
+
+class Attention(StrEnum):
+    AUTO = "auto"
+    FLASH = "flash_attention_2"
+    CPU_FLASH = "cpu_flash"
+    SDPA = "sdpa"
+
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class Settings(BaseModel):
+    """What the service was told by its environment. Units stand in the names or descriptions."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    app_env: AppEnv = Field(
+        AppEnv.DEVELOPMENT, description="`production` refuses unsafe settings at start"
+    )
+    debug: bool = Field(False, description="more detail in logs; never in production")
+    log_level: str = Field(
+        "INFO",
+        pattern="^(DEBUG|INFO|WARNING|ERROR)$",
+        description="least severe log line that is written",
+    )
+    secret_key: SecretStr = Field(
+        SecretStr(DEVELOPMENT_SECRET),
+        description=f"signs JWTs and sessions; at least {MIN_SECRET_LENGTH} characters",
+    )
+    admin_email: str = Field(DEFAULT_ADMIN_EMAIL, description="the first admin, made by `seed`")
+    admin_password: SecretStr = Field(
+        SecretStr(DEFAULT_ADMIN_PASSWORD),
+        min_length=MIN_PASSWORD_LENGTH,
+        description="the first admin's password",
+    )
+
+    database_url: SecretStr = Field(
+        description="PostgreSQL 15 or newer: `postgresql+psycopg2://user:password@host:port/name`"
+    )
+    database_pool_size: int = Field(8, ge=1, le=200, description="connections per process")
+    database_timeout_seconds: float = Field(
+        5.0, gt=0, description="how long to wait for a connection or a statement"
+    )
+    redis_url: SecretStr = Field(description="Redis or Valkey: `redis://:password@host:port/0`")
+    redis_timeout_seconds: float = Field(2.0, gt=0, description="how long one call may take")
+
+    api_host: str = Field("127.0.0.1", description="address that the API listens on")
+    api_port: Port = Field(5000, description="port of the API")
+    api_processes: int = Field(2, ge=1, le=64, description="gunicorn workers of the API")
+    admin_host: str = Field("127.0.0.1", description="address that the admin UI listens on")
+    admin_port: Port = Field(3030, description="port of the admin UI")
+    max_body_bytes: int = Field(2 * 1024**2, ge=1024, description="largest request body")
+    sync_wait_seconds: float = Field(
+        60.0, gt=0, le=600, description="how long a synchronous request waits before its 202"
+    )
+    jwt_access_minutes: int = Field(60, ge=1, description="life of a JWT")
+    jwt_refresh_days: int = Field(30, ge=1, description="life of a refresh token")
+    default_rate_limit: int = Field(
+        60, ge=1, description="requests a minute of a key; a customer's own keys may not have more"
+    )
+
+    model_path: str = Field(
+        "Qwen/Qwen2.5-Coder-32B-Instruct", description="model directory on disk, or its hub name"
+    )
+    model_name: str = Field("qwen-32b-coder", description="the name that customers see")
+    prompt_mode: PromptMode = Field(
+        PromptMode.CHAT,
+        description="`chat` puts `prompt` through the model's chat template; `raw` completes it",
+    )
+    max_tokens_limit: int = Field(8192, ge=1, description="largest `maxTokens` of a request")
+
+    engine: EngineKind = Field(
+        EngineKind.TRANSFORMERS, description="`echo` runs no model: it repeats the prompt"
+    )
+    echo_tokens_per_second: float = Field(
+        0.0, ge=0, description="pace of each stream of the echo engine; 0 is at once"
+    )
+    engine_dtype: str = Field(
+        "auto",
+        pattern="^(auto|float32|bfloat16|float16)$",
+        description="type of the weights; `auto` is bfloat16 on a GPU and float32 on a CPU",
+    )
+    engine_attention: Attention = Field(
+        Attention.AUTO,
+        description="`auto` is FlashAttention on a GPU and its stand-in on a CPU",
+    )
+    engine_max_sequences: int = Field(
+        32, ge=1, le=1024, description="sequences that share one forward pass at most"
+    )
+    engine_max_batch_tokens: int = Field(
+        512,
+        ge=16,
+        description="tokens of one forward pass at most: bounds how long a prefill stalls",
+    )
+    engine_cache_blocks: int = Field(
+        0, ge=0, description="pages of the attention cache; 0 sizes it by memory on a GPU"
+    )
+    engine_page_size: int = Field(
+        0, ge=0, description="tokens of a page of the cache; 0 is 256 on a GPU and 32 on a CPU"
+    )
+    engine_async_batching: bool = Field(
+        False, description="prepare the next step while one runs (GPU only)"
+    )
+    engine_cuda_graphs: bool = Field(False, description="replay captured steps (GPU only)")
+    engine_prefix_sharing: bool = Field(
+        False, description="share cached prompt prefixes between requests"
+    )
+    engine_threads: int = Field(0, ge=0, description="torch threads on a CPU; 0 is one per core")
+    engine_stall_seconds: float = Field(
+        60.0, gt=0, description="a step longer than this counts as hung: the worker exits"
+    )
+
+    worker_threads: int = Field(
+        64, ge=1, le=4096, description="interactive jobs that one worker holds at once"
+    )
+    lease_seconds: float = Field(
+        10.0, ge=1, description="a running job whose worker is silent this long runs elsewhere"
+    )
+    max_attempts: int = Field(3, ge=1, description="times that a job is begun before it fails")
+    drain_seconds: float = Field(
+        30.0, ge=0, description="what a stopping worker has to finish its jobs"
+    )
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> Settings:
+        """Read the settings from `environment`; empty values count as not given.
+
+        Raises:
+            SettingsError: with one line for each fault, all at once.
+        """
+        values: dict[str, Any] = {
+            name: environment[name.upper()]
+            for name in cls.model_fields
+            if environment.get(name.upper(), "") != ""
+        }
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise SettingsError(_fault_lines(error)) from None
+
+    def to_environment(self) -> dict[str, str]:
+        """Return the environment that gives these settings again: what child processes get."""
+        environment = {}
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            raw = value.get_secret_value() if isinstance(value, SecretStr) else value
+            environment[name.upper()] = str(raw)
+        return environment
+
+    @property
+    def is_production(self) -> bool:
+        return self.app_env is AppEnv.PRODUCTION
+
+    @property
+    def model_is_local(self) -> bool:
+        return Path(self.model_path).is_dir()
+
+    @model_validator(mode="after")
+    def _check_urls(self) -> Settings:
+        faults = []
+        if urlsplit(self.database_url.get_secret_value()).scheme not in {
+            "postgresql",
+            "postgresql+psycopg2",
+        }:
+            faults.append("DATABASE_URL must begin with postgresql:// or postgresql+psycopg2://")
+        if urlsplit(self.redis_url.get_secret_value()).scheme not in {"redis", "rediss", "unix"}:
+            faults.append("REDIS_URL must begin with redis://, rediss:// or unix://")
+        if self.is_production:
+            faults += self._production_faults()
+        if faults:
+            raise ValueError("\n".join(faults))
+        return self
+
+    def _production_faults(self) -> list[str]:
+        secret = self.secret_key.get_secret_value()
+        faults = []
+        if self.debug:
+            faults.append("DEBUG must be off in production")
+        if secret == DEVELOPMENT_SECRET:
+            faults.append("SECRET_KEY must be set in production")
+        elif len(secret) < MIN_SECRET_LENGTH:
+            faults.append(f"SECRET_KEY must have at least {MIN_SECRET_LENGTH} characters")
+        if self.admin_password.get_secret_value() == DEFAULT_ADMIN_PASSWORD:
+            faults.append("ADMIN_PASSWORD must not be the default in production")
+        database = urlsplit(self.database_url.get_secret_value()).path.lstrip("/")
+        if database == EMBEDDED_DATABASE:
+            faults.append("DATABASE_URL must not be the embedded database in production")
+        return faults
+
+
+def settings_table() -> str:
+    """Return all settings as a Markdown table: `docs/settings.md` holds exactly this."""
+    rows = ["| variable | default | meaning |", "| --- | --- | --- |"]
+    for name, field in Settings.model_fields.items():
+        default = field.default
+        if field.is_required():
+            shown = "required"
+        elif isinstance(default, SecretStr):
+            shown = f"`{default.get_secret_value()}`"
+        else:
+            shown = f"`{str(default).lower() if isinstance(default, bool) else default}`"
+        rows.append(f"| `{name.upper()}` | {shown} | {field.description} |")
+    return "\n".join(rows) + "\n"
+
+
+def _fault_lines(error: ValidationError) -> list[str]:
+    lines = []
+    for fault in error.errors():
+        message = fault["msg"].removeprefix("Value error, ")
+        name = str(fault["loc"][0]).upper() if fault["loc"] else ""
+        if fault["type"] == "missing":
+            message = "must be set"
+        lines += [f"{name} {line}".strip() for line in message.splitlines()]
+    return lines

@@ -1,0 +1,80 @@
+"""Which workers are alive and what they do: each writes a heartbeat, everyone else reads.
+
+Redis keys:
+    workers            set of worker ids seen
+    worker:{id}        JSON of `WorkerStatus`; lives `TTL_SECONDS` after the last heartbeat
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+
+import redis
+
+TTL_SECONDS = 8
+#: A worker that is not read again within this time leaves the set.
+_SET_KEY = "workers"
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStatus:
+    """What a worker says of itself.
+
+    Attributes:
+        is_ready: it takes jobs; false while it loads and while it drains.
+        tokens_per_second: generated tokens a second since the heartbeat before.
+        cache_use: used share of the attention cache, 0 to 1.
+    """
+
+    worker_id: str
+    model: str
+    context_length: int
+    is_ready: bool
+    running: int = 0
+    waiting: int = 0
+    cache_use: float = 0.0
+    steps: int = 0
+    tokens_per_second: float = 0.0
+    restarts: int = 0
+
+
+class WorkerRegistry:
+    def __init__(self, client: redis.Redis) -> None:
+        self._client = client
+
+    def report(self, status: WorkerStatus) -> None:
+        """Write a heartbeat."""
+        with self._client.pipeline(transaction=False) as pipe:
+            pipe.sadd(_SET_KEY, status.worker_id)
+            pipe.set(_key(status.worker_id), json.dumps(asdict(status)), ex=TTL_SECONDS)
+            pipe.execute()
+
+    def remove(self, worker_id: str) -> None:
+        """Say goodbye: the worker has stopped."""
+        with self._client.pipeline(transaction=False) as pipe:
+            pipe.srem(_SET_KEY, worker_id)
+            pipe.delete(_key(worker_id))
+            pipe.execute()
+
+    def alive(self) -> list[WorkerStatus]:
+        """Return the workers with a fresh heartbeat, and forget the others."""
+        ids = sorted(_text(member) for member in self._client.smembers(_SET_KEY))
+        if not ids:
+            return []
+        found = self._client.mget([_key(worker_id) for worker_id in ids])
+        gone = [wid for wid, data in zip(ids, found, strict=True) if data is None]
+        if gone:
+            self._client.srem(_SET_KEY, *gone)
+        return [WorkerStatus(**json.loads(data)) for data in found if data is not None]
+
+    def ready(self) -> list[WorkerStatus]:
+        return [status for status in self.alive() if status.is_ready]
+
+
+def _key(worker_id: str) -> str:
+    return f"worker:{worker_id}"
+
+
+def _text(member: bytes | str) -> str:
+    return member.decode() if isinstance(member, bytes) else member

@@ -1,0 +1,50 @@
+"""Bring a database to a revision of its schema. Two at once wait for each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, NullPool, create_engine, text
+
+#: Held while the schema changes, so that two machines may both migrate at start.
+_MIGRATION_LOCK = 7_268_400
+
+
+def upgrade(database_url: str, revision: str = "head") -> None:
+    """Migrate up to `revision`; does nothing where the schema is there already."""
+    with _migrating(database_url) as connection:
+        command.upgrade(_config(connection), revision)
+        connection.commit()
+
+
+def downgrade(database_url: str, revision: str) -> None:
+    """Migrate down to `revision` (`base` removes everything)."""
+    with _migrating(database_url) as connection:
+        command.downgrade(_config(connection), revision)
+        connection.commit()
+
+
+def new_revision(database_url: str, message: str) -> None:
+    """Write a migration file with what the models have and the schema has not."""
+    with _migrating(database_url) as connection:
+        command.revision(_config(connection), message=message, autogenerate=True)
+
+
+@contextmanager
+def _migrating(database_url: str) -> Iterator[Connection]:
+    engine = create_engine(database_url, poolclass=NullPool)
+    with engine.connect() as connection:
+        connection.execute(text("select pg_advisory_lock(:key)"), {"key": _MIGRATION_LOCK})
+        connection.commit()
+        yield connection  # closing the connection frees the lock
+
+
+def _config(connection: Connection) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent))
+    config.attributes["connection"] = connection
+    return config

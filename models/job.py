@@ -1,0 +1,247 @@
+"""Jobs: one generation each, from `queued` to one final state. The row is the truth.
+
+    queued → running → succeeded | failed | cancelled
+    queued → failed | cancelled | expired
+    running → queued    (its worker died or was drained; at most `max_attempts` times)
+
+Each change is one conditional UPDATE that names the state, and from `running` also the attempt,
+that it comes from: a worker believed dead cannot change a job that another has taken over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import CheckConstraint, ForeignKey, Index, String, func, select, text, update
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Mapped, Session, mapped_column
+
+from core.ids import new_id
+from models.base import Base, utc_now
+
+
+class JobState(StrEnum):
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+    @property
+    def is_final(self) -> bool:
+        return not _NEXT[self]
+
+
+_NEXT: dict[JobState, frozenset[JobState]] = {
+    JobState.QUEUED: frozenset(
+        {JobState.RUNNING, JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED}
+    ),
+    JobState.RUNNING: frozenset(
+        {JobState.QUEUED, JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED}
+    ),
+    JobState.SUCCEEDED: frozenset(),
+    JobState.FAILED: frozenset(),
+    JobState.CANCELLED: frozenset(),
+    JobState.EXPIRED: frozenset(),
+}
+
+
+def may_become(old: JobState, new: JobState) -> bool:
+    """Say whether a job may go from `old` to `new`."""
+    return new in _NEXT[old]
+
+
+class Job(Base):
+    """One generation.
+
+    Attributes:
+        queue: the line it waits in, `interactive` or `bulk`.
+        request: the validated request as the worker needs it.
+        choices: the answer's choices, once it succeeded (or was cancelled midway).
+        error: `{code, message}` of a job that failed.
+        attempt: times it was begun.
+        lease_expires_at: until when its worker's silence is believed to be work.
+        request_id: of the HTTP request that made it, for the logs.
+    """
+
+    __tablename__ = "jobs"
+    __table_args__ = (
+        CheckConstraint(
+            "state in ('queued','running','succeeded','failed','cancelled','expired')",
+            name="state",
+        ),
+        CheckConstraint("queue in ('interactive','bulk')", name="queue"),
+        Index("ix_jobs_user_id_id", "user_id", "id"),
+        Index("ix_jobs_api_key_id_id", "api_key_id", "id"),
+        Index("ix_jobs_queued", "id", postgresql_where=text("state = 'queued'")),
+        Index("ix_jobs_leases", "lease_expires_at", postgresql_where=text("state = 'running'")),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id"))
+    api_key_id: Mapped[UUID] = mapped_column(ForeignKey("api_keys.id"))
+    queue: Mapped[str] = mapped_column(String(16))
+    state: Mapped[str] = mapped_column(String(16), default=JobState.QUEUED)
+    model: Mapped[str] = mapped_column(String(200))
+    request: Mapped[dict[str, Any]] = mapped_column(JSONB)
+    choices: Mapped[list[dict[str, Any]] | None] = mapped_column(JSONB)
+    error: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
+    prompt_tokens: Mapped[int] = mapped_column(default=0)
+    completion_tokens: Mapped[int] = mapped_column(default=0)
+    cached_tokens: Mapped[int] = mapped_column(default=0)
+    attempt: Mapped[int] = mapped_column(default=0)
+    worker_id: Mapped[str | None] = mapped_column(String(64))
+    request_id: Mapped[str] = mapped_column(String(128), default="")
+    created_at: Mapped[datetime] = mapped_column(default=utc_now)
+    started_at: Mapped[datetime | None]
+    first_token_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+    lease_expires_at: Mapped[datetime | None]
+
+    @property
+    def is_final(self) -> bool:
+        return JobState(self.state).is_final
+
+
+@dataclass(frozen=True, slots=True)
+class JobOutcome:
+    """How a job ended and what it really used."""
+
+    state: JobState
+    choices: list[dict[str, Any]] | None = None
+    error: dict[str, Any] | None = None
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+    first_token_at: datetime | None = None
+
+
+def find_job(session: Session, job_id: UUID) -> Job | None:
+    return session.get(Job, job_id)
+
+
+def claim_job(session: Session, job_id: UUID, *, worker_id: str, lease: timedelta) -> Job | None:
+    """Take a queued job for `worker_id`, or return `None` if there is nothing to take."""
+    now = utc_now()
+    return session.scalar(
+        update(Job)
+        .where(Job.id == job_id, *_may_come(JobState.RUNNING, JobState.QUEUED))
+        .values(
+            state=JobState.RUNNING,
+            attempt=Job.attempt + 1,
+            worker_id=worker_id,
+            started_at=func.coalesce(Job.started_at, now),
+            lease_expires_at=now + lease,
+        )
+        .returning(Job)
+        .execution_options(populate_existing=True)
+    )
+
+
+def finish_job(
+    session: Session, job_id: UUID, *, attempt: int | None, outcome: JobOutcome
+) -> Job | None:
+    """End a job: a running one of this `attempt`, or with `attempt=None` a queued one.
+
+    Returns `None`, and changes nothing, if the job is no longer there to be ended.
+    """
+    came_from = JobState.QUEUED if attempt is None else JobState.RUNNING
+    where = [Job.id == job_id, *_may_come(outcome.state, came_from)]
+    if attempt is not None:
+        where.append(Job.attempt == attempt)
+    return session.scalar(
+        update(Job)
+        .where(*where)
+        .values(
+            state=outcome.state,
+            choices=outcome.choices,
+            error=outcome.error,
+            prompt_tokens=outcome.prompt_tokens,
+            completion_tokens=outcome.completion_tokens,
+            cached_tokens=outcome.cached_tokens,
+            first_token_at=outcome.first_token_at,
+            finished_at=utc_now(),
+            lease_expires_at=None,
+        )
+        .returning(Job)
+        .execution_options(populate_existing=True)
+    )
+
+
+def hand_back_jobs(session: Session, attempts: dict[UUID, int]) -> list[Job]:
+    """Return running jobs (id to attempt) to the queue, as a worker does that must stop."""
+    handed_back = []
+    for job_id, attempt in attempts.items():
+        job = session.scalar(
+            _requeue(Job.id == job_id, Job.attempt == attempt).values(attempt=Job.attempt - 1)
+        )
+        if job is not None:
+            handed_back.append(job)
+    return handed_back
+
+
+def renew_leases(
+    session: Session, job_ids: Sequence[UUID], *, worker_id: str, lease: timedelta
+) -> list[UUID]:
+    """Renew all leases of one worker in one statement; return the jobs that are still its own."""
+    return list(
+        session.scalars(
+            update(Job)
+            .where(Job.id.in_(job_ids), Job.state == JobState.RUNNING, Job.worker_id == worker_id)
+            .values(lease_expires_at=utc_now() + lease)
+            .returning(Job.id)
+        )
+    )
+
+
+def requeue_expired(session: Session, *, max_attempts: int, limit: int) -> list[Job]:
+    """Return jobs whose worker fell silent to the queue, those with attempts left."""
+    return list(session.scalars(_requeue(*_lease_ran_out(limit), Job.attempt < max_attempts)))
+
+
+def expired_for_good(session: Session, *, max_attempts: int, limit: int) -> list[Job]:
+    """Return the jobs whose worker fell silent in their last attempt; nothing is changed."""
+    conditions = [*_lease_ran_out(limit), Job.attempt >= max_attempts]
+    return list(session.scalars(select(Job).where(*conditions)))
+
+
+def queued_before(
+    session: Session, before: datetime, *, after: UUID | None, limit: int
+) -> list[Job]:
+    """Return queued jobs that were made before a time, oldest first, from beyond the id `after`."""
+    query = select(Job).where(Job.state == JobState.QUEUED, Job.created_at < before)
+    if after is not None:
+        query = query.where(Job.id > after)
+    return list(session.scalars(query.order_by(Job.id).limit(limit)))
+
+
+def _may_come(new: JobState, old: JobState) -> list[Any]:
+    if not may_become(old, new):
+        raise ValueError(f"a job cannot go from {old} to {new}")
+    return [Job.state == old]
+
+
+def _requeue(*conditions: Any) -> Any:
+    return (
+        update(Job)
+        .where(*_may_come(JobState.QUEUED, JobState.RUNNING), *conditions)
+        .values(state=JobState.QUEUED, worker_id=None, lease_expires_at=None)
+        .returning(Job)
+        .execution_options(populate_existing=True)
+    )
+
+
+def _lease_ran_out(limit: int) -> list[Any]:
+    silent = (
+        select(Job.id)
+        .where(Job.state == JobState.RUNNING, Job.lease_expires_at < func.now())
+        .order_by(Job.lease_expires_at)
+        .limit(limit)
+    )
+    return [Job.id.in_(silent), Job.state == JobState.RUNNING, Job.lease_expires_at < func.now()]

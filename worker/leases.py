@@ -1,0 +1,100 @@
+"""The jobs that this worker holds: their leases are renewed in one statement while it lives."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from dataclasses import dataclass
+from datetime import timedelta
+from uuid import UUID
+
+from models.base import DATABASE_AWAY, SessionFactory
+from models.job import hand_back_jobs, renew_leases
+from worker.delivery import Answer
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Held:
+    attempt: int
+    answer: Answer | None = None
+
+
+class Leases:
+    """What this worker believes to be its own; the rows decide."""
+
+    def __init__(self, sessions: SessionFactory, *, worker_id: str, lease: timedelta) -> None:
+        self._sessions = sessions
+        self._worker_id = worker_id
+        self._lease = lease
+        self._held: dict[UUID, _Held] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def lease(self) -> timedelta:
+        return self._lease
+
+    def hold(self, job_id: UUID, attempt: int) -> None:
+        with self._lock:
+            self._held[job_id] = _Held(attempt)
+
+    def attach(self, job_id: UUID, answer: Answer) -> None:
+        """Say which answer to cancel if the job turns out not to be ours any more."""
+        with self._lock:
+            held = self._held.get(job_id)
+            if held is not None:
+                held.answer = answer
+                return
+        answer.cancel()
+
+    def release(self, job_id: UUID) -> None:
+        with self._lock:
+            self._held.pop(job_id, None)
+
+    def is_held(self, job_id: UUID) -> bool:
+        with self._lock:
+            return job_id in self._held
+
+    def renew(self) -> None:
+        """Renew all leases; a job that was taken from us is cancelled in the engine.
+
+        With the database away nothing is cancelled: nobody else can take the jobs either.
+        """
+        with self._lock:
+            held = dict(self._held)
+        if not held:
+            return
+        try:
+            with self._sessions.begin() as session:
+                ours = renew_leases(
+                    session, list(held), worker_id=self._worker_id, lease=self._lease
+                )
+        except DATABASE_AWAY:
+            _log.warning("leases could not be renewed: the database is away")
+            return
+        for job_id in held.keys() - set(ours):
+            self._drop(job_id)
+
+    def hand_back(self) -> int:
+        """Return all jobs that still run to the queue, and cancel them here. Returns how many."""
+        with self._lock:
+            attempts = {job_id: held.attempt for job_id, held in self._held.items()}
+        if not attempts:
+            return 0
+        try:
+            with self._sessions.begin() as session:
+                handed_back = hand_back_jobs(session, attempts)
+        except DATABASE_AWAY:
+            _log.warning("jobs could not be handed back: their leases will run out")
+            handed_back = []
+        for job_id in attempts:
+            self._drop(job_id)
+        return len(handed_back)
+
+    def _drop(self, job_id: UUID) -> None:
+        with self._lock:
+            held = self._held.pop(job_id, None)
+        if held is not None and held.answer is not None:
+            _log.warning("job is no longer ours", extra={"job": job_id.hex})
+            held.answer.cancel()

@@ -1,0 +1,163 @@
+"""The worker process: builds its parts, takes jobs until it is told to stop, leaves in order.
+
+Dramatiq's `Worker` runs inside this process rather than under Dramatiq's command: one process is
+one engine, its exit code goes straight to the supervisor, and the drain is ours to order.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import threading
+from dataclasses import dataclass
+from datetime import timedelta
+from uuid import UUID
+
+import dramatiq
+import redis
+from dramatiq import Worker
+
+from core.ids import new_id
+from core.log import configure_logging
+from core.prompt import PromptTokenizer
+from core.queue import JobBroker, QueueName, actor_name
+from core.redis_client import open_redis
+from core.settings import Settings
+from core.worker_registry import WorkerRegistry
+from models.base import open_database, sessions
+from worker.delivery import Delivery
+from worker.engine import Engine
+from worker.engines import build_engine
+from worker.leases import Leases
+from worker.pulse import Pulse
+from worker.reaper import Reaper
+from worker.runner import JobRunner
+
+_log = logging.getLogger(__name__)
+
+#: How often the main thread asks whether the engine is well.
+HEALTH_SECONDS = 1.0
+#: Threads for bulk jobs beside those for interactive ones: a bulk job never takes their place.
+BULK_THREADS = 16
+#: How long jobs that were cancelled or handed back may take to leave.
+LEAVE_SECONDS = 5.0
+#: How long an idle consumer waits for the doorbell before it looks around.
+IDLE_MS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerParts:
+    """What a worker process is made of."""
+
+    settings: Settings
+    worker_id: str
+    engine: Engine
+    delivery: Delivery
+    runner: JobRunner
+    leases: Leases
+    reaper: Reaper
+    registry: WorkerRegistry
+    client: redis.Redis
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> WorkerParts:
+        worker_id = f"{socket.gethostname()[:24]}-{os.getpid()}-{new_id().hex[-8:]}"
+        client = open_redis(settings)
+        database = sessions(open_database(settings))
+        tokenizer = PromptTokenizer.load(settings.model_path, settings.prompt_mode)
+        engine = build_engine(settings, tokenizer)
+        delivery = Delivery(engine, tokenizer.decode)
+        leases = Leases(
+            database, worker_id=worker_id, lease=timedelta(seconds=settings.lease_seconds)
+        )
+        runner = JobRunner(
+            sessions=database,
+            client=client,
+            tokenizer=tokenizer,
+            delivery=delivery,
+            leases=leases,
+            worker_id=worker_id,
+        )
+        return cls(
+            settings=settings,
+            worker_id=worker_id,
+            engine=engine,
+            delivery=delivery,
+            runner=runner,
+            leases=leases,
+            reaper=Reaper(sessions=database, client=client, max_attempts=settings.max_attempts),
+            registry=WorkerRegistry(client),
+            client=client,
+        )
+
+
+def run(settings: Settings) -> int:
+    """Serve until SIGTERM or SIGINT; returns the exit code, 1 if the engine cannot go on."""
+    configure_logging(program="worker", level=settings.log_level)
+    must_stop = _stop_on_signals()
+    parts = WorkerParts.from_settings(settings)
+    pulse = Pulse(
+        engine=parts.engine,
+        leases=parts.leases,
+        reaper=parts.reaper,
+        registry=parts.registry,
+        worker_id=parts.worker_id,
+        model=settings.model_name,
+    )
+    pulse.start()
+    parts.delivery.start()
+    consumer = _consume(parts)
+    pulse.set_ready(True)
+    _log.info("worker is ready", extra={"worker": parts.worker_id})
+    while not must_stop.wait(HEALTH_SECONDS):
+        if not parts.engine.is_healthy:
+            # Nothing here can be trusted now. The leases run out, the jobs run elsewhere.
+            _log.critical("the engine cannot go on, this worker ends")
+            os._exit(1)
+    _drain(parts, consumer, pulse)
+    return 0
+
+
+def _stop_on_signals() -> threading.Event:
+    must_stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: must_stop.set())
+    return must_stop
+
+
+def _consume(parts: WorkerParts) -> Worker:
+    threads = {
+        QueueName.INTERACTIVE: parts.settings.worker_threads,
+        QueueName.BULK: BULK_THREADS,
+    }
+    broker = JobBroker(parts.client, prefetch=threads)
+    dramatiq.set_broker(broker)
+
+    def run_job(job_id: str) -> None:
+        parts.runner.run(UUID(job_id))
+
+    for priority, queue in enumerate(QueueName):
+        dramatiq.actor(
+            broker=broker, actor_name=actor_name(queue), queue_name=queue, priority=priority
+        )(run_job)
+    consumer = Worker(broker, worker_threads=sum(threads.values()), worker_timeout=IDLE_MS)
+    consumer.start()
+    return consumer
+
+
+def _drain(parts: WorkerParts, consumer: Worker, pulse: Pulse) -> None:
+    """Take no new job, finish what runs within the grace period, hand the rest back, leave."""
+    _log.info("worker drains", extra={"worker": parts.worker_id})
+    pulse.set_ready(False)
+    for thread in consumer.consumers.values():
+        thread.pause()
+    consumer.stop(timeout=round(parts.settings.drain_seconds * 1000))
+    handed_back = parts.leases.hand_back()
+    parts.runner.leave()
+    parts.delivery.stop()
+    for worker_thread in consumer.workers:
+        worker_thread.join(timeout=LEAVE_SECONDS)
+    pulse.stop()
+    _log.info("worker ended", extra={"worker": parts.worker_id, "handed_back": handed_back})

@@ -1,0 +1,97 @@
+"""The worker's sign of life: heartbeat, lease renewal and the reaper, on one thread."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+
+import redis
+
+from core.worker_registry import WorkerRegistry, WorkerStatus
+from worker.engine import Engine, EngineStats
+from worker.leases import Leases
+from worker.reaper import Reaper
+
+_log = logging.getLogger(__name__)
+
+INTERVAL_SECONDS = 2.0
+JOIN_SECONDS = 5.0
+
+
+class Pulse:
+    def __init__(
+        self,
+        *,
+        engine: Engine,
+        leases: Leases,
+        reaper: Reaper,
+        registry: WorkerRegistry,
+        worker_id: str,
+        model: str,
+    ) -> None:
+        self._engine = engine
+        self._leases = leases
+        self._reaper = reaper
+        self._registry = registry
+        self._worker_id = worker_id
+        self._model = model
+        self._is_ready = False
+        self._before = (time.monotonic(), 0)
+        self._is_stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="pulse", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def set_ready(self, is_ready: bool) -> None:
+        """Say whether this worker takes jobs, and tell everyone now."""
+        self._is_ready = is_ready
+        self._report()
+
+    def stop(self) -> None:
+        """Stop beating and say goodbye."""
+        self._is_stopping.set()
+        self._thread.join(timeout=JOIN_SECONDS)
+        try:
+            self._registry.remove(self._worker_id)
+        except redis.RedisError:
+            _log.warning("no goodbye: Redis is away, the heartbeat will run out")
+
+    def _run(self) -> None:
+        while not self._is_stopping.wait(INTERVAL_SECONDS):
+            try:
+                # Leases first: they must be renewed whatever else is away.
+                self._leases.renew()
+                self._report()
+                if self._is_ready:
+                    self._reaper.reap()
+            except Exception:
+                # A worker whose pulse stops loses its jobs, so no fault may end this thread.
+                _log.exception("a pulse failed")
+
+    def _report(self) -> None:
+        stats = self._engine.stats()
+        status = WorkerStatus(
+            worker_id=self._worker_id,
+            model=self._model,
+            context_length=self._engine.context_length if self._is_ready else 0,
+            is_ready=self._is_ready,
+            running=stats.running,
+            waiting=stats.waiting,
+            cache_use=round(stats.cache_use, 4),
+            steps=stats.steps,
+            tokens_per_second=self._pace(stats),
+            restarts=stats.restarts,
+        )
+        try:
+            self._registry.report(status)
+        except redis.RedisError:
+            _log.warning("no heartbeat: Redis is away")
+
+    def _pace(self, stats: EngineStats) -> float:
+        then, tokens = self._before
+        now = time.monotonic()
+        self._before = (now, stats.generated_tokens)
+        seconds = now - then
+        return round((stats.generated_tokens - tokens) / seconds, 1) if seconds > 0 else 0.0
