@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import redis
 
-from api.blocking import run_blocking
 from api.services import Services
+from core.blocking import run_blocking
 from core.errors import ContextLengthExceeded, InvalidRequest, NotFound, Unavailable
 from core.generation import Generation
 from core.queue import QueueName

@@ -8,7 +8,7 @@ from flask import request
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from core.errors import FieldFault, InvalidRequest, UnsupportedMediaType
+from core.errors import FieldFault, InvalidRequest, PayloadTooLarge, UnsupportedMediaType
 from core.generation import Body
 
 B = TypeVar("B", bound=Body)
@@ -19,12 +19,17 @@ def read_body(kind: type[B]) -> B:
 
     Raises:
         UnsupportedMediaType: the body is not declared as JSON.
+        PayloadTooLarge: it has more bytes than `MAX_BODY_BYTES`.
         InvalidRequest: `invalid_json`, or one fault for each wrong field.
     """
     if not request.is_json:
         raise UnsupportedMediaType("send JSON with `Content-Type: application/json`")
+    data = request.get_data(cache=False)
+    if request.content_length is None and len(data) >= (request.max_content_length or 0):
+        # Werkzeug cuts a body without a length at the limit and says nothing.
+        raise PayloadTooLarge("the body is larger than this service takes")
     try:
-        return kind.model_validate_json(request.get_data(cache=False))
+        return kind.model_validate_json(data)
     except ValidationError as error:
         raise _invalid(error) from None
 

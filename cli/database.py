@@ -7,11 +7,13 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cli.embedded.kept import write_private
+from core.errors import LauncherError
 from core.ids import Prefix, show_id
 from core.passwords import password_matches
 from core.settings import Settings
 from migrations.run import downgrade, upgrade
-from models.base import open_database, sessions
+from models.base import DATABASE_AWAY, open_database, sessions
 from models.seed import seed_admin, seed_development_key
 
 #: The development key is for trying things out: a limit that does not stand in the way.
@@ -32,8 +34,14 @@ def migrate_and_seed(settings: Settings, *, key_file: Path) -> DevelopmentAccess
     """Bring the schema up to date and make sure of an admin and a key that works.
 
     The key's secret is kept in `key_file`, for its owner only: a second start prints it again.
+
+    Raises:
+        LauncherError: the database does not answer.
     """
-    upgrade(settings.database_url.get_secret_value())
+    try:
+        upgrade(settings.database_url.get_secret_value())
+    except DATABASE_AWAY as error:
+        raise LauncherError(f"the database does not answer: {_first_line(error)}") from error
     engine = open_database(settings)
     try:
         with sessions(engine).begin() as session:
@@ -46,7 +54,7 @@ def migrate_and_seed(settings: Settings, *, key_file: Path) -> DevelopmentAccess
     finally:
         engine.dispose()
     if secret.text != remembered:
-        _write_private(key_file, secret.text)
+        write_private(key_file, secret.text + "\n")
     is_unchanged = password_matches(admin.password_hash, password)
     return DevelopmentAccess(
         admin_email=admin.email,
@@ -88,7 +96,5 @@ def _seed(args: argparse.Namespace) -> int:
     return 0
 
 
-def _write_private(path: Path, text: str) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text + "\n")
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]

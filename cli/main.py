@@ -9,7 +9,9 @@ from importlib import import_module
 
 from core.errors import BountyError
 
-#: Where each subcommand lives: its module has `add_parser(subparsers, name)`.
+#: What a shell gives for a program that Ctrl-C ended.
+_INTERRUPTED = 130
+#: Where each subcommand lives: its module has `add_arguments(parser, name)`.
 _COMMANDS = {
     "up": ("cli.up", "run the whole service on this machine"),
     "api": ("cli.programs", "serve the HTTP API"),
@@ -24,12 +26,14 @@ _COMMANDS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a subcommand and return its exit code; our own errors are one clear message."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    args = _parser(given).parse_args(given)
     try:
+        args = _parser(given).parse_args(given)
         return int(args.run(args))
     except BountyError as error:
         print(f"bountycoder: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return _INTERRUPTED
 
 
 def _parser(given: Sequence[str]) -> argparse.ArgumentParser:

@@ -14,17 +14,17 @@ def add_arguments(parser: argparse.ArgumentParser, name: str) -> None:
 
 def _api(args: argparse.Namespace) -> int:
     _use_greenlets()
-    from api.server import ApiServer
+    from api.server import serve
 
-    ApiServer(Settings.from_environment(os.environ)).run()
+    serve(Settings.from_environment(os.environ))
     return 0
 
 
 def _admin_ui(args: argparse.Namespace) -> int:
     _use_greenlets()
-    from admin_ui.server import AdminServer
+    from admin_ui.server import serve
 
-    AdminServer(Settings.from_environment(os.environ)).run()
+    serve(Settings.from_environment(os.environ))
     return 0
 
 

@@ -58,7 +58,10 @@ class JobEnds:
                     del self._waiting[job_id.hex]
 
     def close(self) -> None:
+        """Stop listening; whoever still waits only looks at the row."""
         self._is_closing = True
+        if self._listener is not None:
+            self._listener.join(timeout=2 * POLL_SECONDS)
 
     def _listen(self) -> None:
         with self._lock:

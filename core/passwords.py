@@ -6,6 +6,9 @@ from argon2 import PasswordHasher
 from argon2.exceptions import VerificationError
 from argon2.profiles import RFC_9106_LOW_MEMORY
 
+#: Longer ones are refused before they are hashed.
+MAX_PASSWORD_LENGTH = 1024
+
 _HASHER = PasswordHasher.from_parameters(RFC_9106_LOW_MEMORY)
 
 
@@ -19,3 +22,14 @@ def password_matches(password_hash: str, password: str) -> bool:
         return _HASHER.verify(password_hash, password)
     except VerificationError:
         return False
+
+
+def is_password_of(password_hash: str | None, password: str) -> bool:
+    """Say whether `password` is the one of an account, or of none (`None`).
+
+    Without an account it takes as long, so that the time does not tell which emails exist.
+    """
+    if password_hash is None:
+        hash_password(password)
+        return False
+    return password_matches(password_hash, password)

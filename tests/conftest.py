@@ -1,0 +1,154 @@
+"""The real parts that tests run against: PostgreSQL, Valkey, the small model, processes of ours."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+from sqlalchemy import Engine, create_engine, text
+from sqlalchemy.orm import Session
+
+from cli.embedded.postgres import Postgres
+from cli.embedded.valkey import Valkey
+from core.prompt import PromptTokenizer
+from core.redis_client import open_redis
+from core.settings import Settings
+from migrations.run import upgrade
+from models.base import SessionFactory, open_database, sessions
+from models.schema import metadata
+from models.seed import seed_admin
+from models.user import User
+from tests.service import Service
+
+ROOT = Path(__file__).parent.parent
+SMALL_MODEL = "smollm2-135m-instruct"
+#: Converted once for all runs.
+MODEL_STORE = ROOT / ".cache" / "models"
+SECRET = "a secret of the tests, longer than 32 characters"
+ADMIN_EMAIL = "admin@bountycoder.com"
+ADMIN_PASSWORD = "admin123"
+
+
+@pytest.fixture(scope="session")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Postgres, Valkey]]:
+    """A PostgreSQL with our schema and a Valkey, for the whole run."""
+    directory = tmp_path_factory.mktemp("servers")
+    logs = directory / "logs"
+    logs.mkdir()
+    postgres = Postgres(directory / "postgres", log_dir=logs, is_durable=False)
+    valkey = Valkey(directory / "valkey", log_dir=logs)
+    try:
+        postgres.start()
+        valkey.start()
+        upgrade(postgres.url)
+        yield postgres, valkey
+    finally:
+        valkey.stop()
+        postgres.stop()
+
+
+@pytest.fixture(scope="session")
+def model_dir() -> Path:
+    """The small model's directory."""
+    directory = MODEL_STORE / SMALL_MODEL
+    if not directory.exists():
+        MODEL_STORE.mkdir(parents=True, exist_ok=True)
+        subprocess.run(
+            [sys.executable, "-m", "worker.hf.convert", str(directory)],
+            cwd=ROOT,
+            check=True,
+            timeout=300,
+        )
+    return directory
+
+
+@pytest.fixture(scope="session")
+def tokenizer(model_dir: Path) -> PromptTokenizer:
+    return PromptTokenizer.load(str(model_dir))
+
+
+@pytest.fixture(scope="session")
+def base_settings(servers: tuple[Postgres, Valkey], model_dir: Path) -> Settings:
+    """Settings for the run's servers and the echo engine."""
+    postgres, valkey = servers
+    return Settings.from_environment(
+        {
+            "DATABASE_URL": postgres.url,
+            "REDIS_URL": valkey.url,
+            "MODEL_PATH": str(model_dir),
+            "MODEL_NAME": SMALL_MODEL,
+            "ENGINE": "echo",
+            "SECRET_KEY": SECRET,
+            "DRAIN_SECONDS": "5",
+        }
+    )
+
+
+@pytest.fixture(scope="session")
+def _database(base_settings: Settings) -> Iterator[Engine]:
+    engine = open_database(base_settings)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def database(_database: Engine) -> SessionFactory:
+    """Sessions on an empty database."""
+    with _database.begin() as connection:
+        names = ", ".join(f'"{table.name}"' for table in metadata.sorted_tables)
+        connection.execute(text(f"truncate {names}"))
+    return sessions(_database)
+
+
+@pytest.fixture
+def session(database: SessionFactory) -> Iterator[Session]:
+    with database() as session:
+        yield session
+
+
+@pytest.fixture(scope="session")
+def _redis(base_settings: Settings) -> Iterator[redis.Redis]:
+    client = open_redis(base_settings)
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def client(_redis: redis.Redis) -> redis.Redis:
+    """A client of an empty Valkey."""
+    _redis.flushall()
+    return _redis
+
+
+@pytest.fixture
+def admin(database: SessionFactory) -> User:
+    with database.begin() as session:
+        return seed_admin(session, email=ADMIN_EMAIL, password=ADMIN_PASSWORD)
+
+
+@pytest.fixture
+def empty_database_url(servers: tuple[Postgres, Valkey]) -> Iterator[str]:
+    """A database of this test's own, without a schema."""
+    url = servers[0].url
+    name = "scratch"
+    engine = create_engine(url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(text(f"drop database if exists {name} with (force)"))
+        connection.execute(text(f"create database {name}"))
+    yield url.rsplit("/", 1)[0] + f"/{name}"
+    with engine.connect() as connection:
+        connection.execute(text(f"drop database {name} with (force)"))
+    engine.dispose()
+
+
+@pytest.fixture(scope="module")
+def service(
+    base_settings: Settings, _redis: redis.Redis, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Service]:
+    """A running API process and worker process with the echo engine, seeded with an admin."""
+    with Service.started(base_settings, tmp_path_factory.mktemp("service")) as running:
+        yield running

@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+from core.ids import Prefix, new_id, read_id, show_id
+
+
+def test_a_shown_id_reads_back() -> None:
+    value = new_id()
+
+    assert read_id(Prefix.JOB, show_id(Prefix.JOB, value)) == value
+
+
+def test_ids_sort_by_the_time_they_were_made() -> None:
+    made = [new_id() for _ in range(1000)]
+
+    assert made == sorted(made)
+
+
+def test_what_is_not_an_id_reads_as_none() -> None:
+    shown = show_id(Prefix.KEY, new_id())
+
+    for text in (
+        "",
+        "key_",
+        shown[:-1],
+        shown + "0",
+        shown.replace("key", "gen"),
+        "key_" + "z" * 32,
+    ):
+        assert read_id(Prefix.KEY, text) is None

@@ -1,0 +1,97 @@
+"""The product document's examples run as printed there; only host and credentials change."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from core.settings import EngineKind, Settings
+from tests.service import Service
+
+CURL = """\
+curl -X POST https://api.bountycoder.com/api/llm/generate \\
+  -H "Content-Type: application/json" \\
+  -H "Authorization: Bearer <jwt_token>" \\
+  -H "x-api-key-id: <api_key_id>" \\
+  -d '{
+    "prompt": "Write a function to calculate Fibonacci numbers",
+    "maxTokens": 500,
+    "temperature": 0.7
+  }'
+"""
+
+PYTHON = """\
+import requests
+
+API_URL = "https://api.bountycoder.com/api/llm/generate"
+JWT_TOKEN = "your_jwt_token"
+API_KEY_ID = "your_api_key_id"
+
+headers = {
+    "Content-Type": "application/json",
+    "Authorization": f"Bearer {JWT_TOKEN}",
+    "x-api-key-id": API_KEY_ID
+}
+
+data = {
+    "prompt": "Write a function to calculate Fibonacci numbers",
+    "maxTokens": 500,
+    "temperature": 0.7
+}
+
+response = requests.post(API_URL, headers=headers, json=data)
+result = response.json()
+
+print(result["choices"][0]["text"])
+"""
+
+
+@pytest.fixture(scope="module")
+def real(
+    base_settings: Settings, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Service, str, str]]:
+    """The service with the small model, a JWT and the id of a key."""
+    directory = tmp_path_factory.mktemp("real")
+    changes = {"engine": EngineKind.TRANSFORMERS, "sync_wait_seconds": 120.0}
+    with Service.started(base_settings, directory, **changes) as service:
+        jwt = service.sign_in_admin()["Authorization"].split()[1]
+        yield service, jwt, service.make_key()["id"]
+
+
+def test_the_curl_example_runs_as_printed(real: tuple[Service, str, str]) -> None:
+    service, jwt, key_id = real
+    command = CURL.replace("https://api.bountycoder.com", service.url)
+    command = command.replace("<jwt_token>", jwt).replace("<api_key_id>", key_id)
+
+    done = subprocess.run(
+        ["bash", "-c", command], capture_output=True, text=True, timeout=150, check=True
+    )
+
+    answer = json.loads(done.stdout)
+    assert answer["object"] == "text_completion", answer
+    assert answer["choices"][0]["text"]
+    assert answer["choices"][0]["finish_reason"] in {"stop", "length"}
+    usage = answer["usage"]
+    assert usage["total_tokens"] == usage["prompt_tokens"] + usage["completion_tokens"]
+
+
+def test_the_python_example_runs_as_printed(real: tuple[Service, str, str], tmp_path: Path) -> None:
+    service, jwt, key_id = real
+    program = PYTHON.replace("https://api.bountycoder.com", service.url)
+    program = program.replace("your_jwt_token", jwt).replace("your_api_key_id", key_id)
+    (tmp_path / "example.py").write_text(program)
+
+    done = subprocess.run(
+        [sys.executable, tmp_path / "example.py"],
+        capture_output=True,
+        text=True,
+        timeout=150,
+        check=True,
+    )
+
+    assert done.stdout.strip()

@@ -1,0 +1,38 @@
+"""Rows that tests begin with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from core.ids import new_id
+from models.api_key import ApiKey, create_key
+from models.job import Job
+from models.user import Role, User
+
+
+def add_user(session: Session, *, role: Role = Role.CUSTOMER) -> User:
+    user = User(email=f"{new_id().hex}@example.com", password_hash="none", role=role)
+    session.add(user)
+    session.flush()
+    return user
+
+
+def add_key(session: Session, user: User | None = None) -> ApiKey:
+    owner = user or add_user(session)
+    return create_key(session, user_id=owner.id, name="key", rate_limit=60)[0]
+
+
+def add_job(session: Session, key: ApiKey | None = None, **values: Any) -> Job:
+    key = key or add_key(session)
+    job = Job(
+        user_id=key.user_id,
+        api_key_id=key.id,
+        queue="interactive",
+        model="m",
+        **{"request": {"prompt": "hello", "maxTokens": 50}, **values},
+    )
+    session.add(job)
+    session.flush()
+    return job

@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+from sqlalchemy import select
+
+from core.passwords import password_matches
+from models.base import SessionFactory
+from models.seed import seed_admin, seed_development_key
+from models.user import User
+
+
+def seed(database: SessionFactory, email: str = "Admin@Example.com") -> User:
+    with database.begin() as session:
+        return seed_admin(session, email=email, password="admin123")
+
+
+def test_a_new_database_gets_one_admin(database: SessionFactory) -> None:
+    first, second = seed(database), seed(database)
+
+    assert first.id == second.id
+    assert (first.email, first.role) == ("admin@example.com", "admin")
+    assert password_matches(first.password_hash, "admin123")
+
+
+def test_a_renamed_admin_is_not_seeded_again(database: SessionFactory) -> None:
+    seed(database)
+    with database.begin() as session:
+        session.scalars(select(User)).one().email = "other@example.com"
+
+    assert seed(database).email == "other@example.com"
+
+
+def test_a_remembered_key_is_given_again_until_it_is_revoked(database: SessionFactory) -> None:
+    with database.begin() as session:
+        owner = seed_admin(session, email="a@example.com", password="admin123")
+        key, secret = seed_development_key(session, owner=owner, remembered=None, rate_limit=5)
+        again = seed_development_key(session, owner=owner, remembered=secret.text, rate_limit=5)
+        key.is_active = False
+        session.flush()
+        new = seed_development_key(session, owner=owner, remembered=secret.text, rate_limit=5)
+
+    assert again == (key, secret)
+    assert new[1] != secret

@@ -1,0 +1,144 @@
+"""The service as real processes, for tests that speak HTTP to it."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from core.settings import Settings
+from models.base import open_database, sessions
+from models.seed import seed_admin
+
+READY_SECONDS = 90.0
+STOP_SECONDS = 20.0
+CALL_SECONDS = 90.0
+
+
+@dataclass
+class Service:
+    """An API and workers that a test started, and how to call them."""
+
+    settings: Settings
+    directory: Path
+    api: subprocess.Popen[bytes] | None = None
+    workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    @classmethod
+    @contextmanager
+    def started(
+        cls, settings: Settings, directory: Path, *, workers: int = 1, **changes: Any
+    ) -> Iterator[Service]:
+        """Run the service with `changes` to the settings; everything ends with the block."""
+        settings = settings.model_copy(update={"api_port": free_port(), **changes})
+        service = cls(settings, directory)
+        service._seed()
+        try:
+            service.api = service.spawn("api")
+            for _ in range(workers):
+                service.add_worker()
+            service.wait_ready(workers)
+            yield service
+        finally:
+            service.stop()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.settings.api_port}"
+
+    def spawn(self, program: str) -> subprocess.Popen[bytes]:
+        log = self.directory / f"{program}-{time.monotonic_ns()}.log"
+        with open(log, "wb") as output:
+            return subprocess.Popen(
+                [sys.executable, "-m", "cli.main", program],
+                env={"PATH": "/usr/bin:/bin", **self.settings.to_environment()},
+                cwd=Path(__file__).parent.parent,
+                stdout=output,
+                stderr=output,
+            )
+
+    def add_worker(self) -> subprocess.Popen[bytes]:
+        worker = self.spawn("worker")
+        self.workers.append(worker)
+        return worker
+
+    def wait_ready(self, workers: int = 1) -> None:
+        """Wait until the API sees this many workers."""
+        wait_until(lambda: self._ready_workers() >= workers, READY_SECONDS, self.logs)
+
+    def stop(self) -> None:
+        processes = [p for p in [self.api, *self.workers] if p is not None]
+        for process in processes:
+            process.send_signal(signal.SIGTERM)
+        for process in processes:
+            try:
+                process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait(STOP_SECONDS)
+
+    def logs(self) -> str:
+        return "\n".join(
+            f"--- {path.name}\n{path.read_text()}" for path in sorted(self.directory.glob("*.log"))
+        )
+
+    def call(self, method: str, path: str, **options: Any) -> requests.Response:
+        return requests.request(method, self.url + path, timeout=CALL_SECONDS, **options)
+
+    def sign_in(self, email: str, password: str) -> dict[str, str]:
+        """Return the headers of a signed-in user."""
+        answer = self.call("POST", "/api/auth/login", json={"email": email, "password": password})
+        assert answer.status_code == 200, answer.text
+        return {"Authorization": f"Bearer {answer.json()['token']}"}
+
+    def sign_in_admin(self) -> dict[str, str]:
+        return self.sign_in(
+            self.settings.admin_email, self.settings.admin_password.get_secret_value()
+        )
+
+    def make_key(self, **fields: Any) -> dict[str, Any]:
+        """Return a new key of the admin, its secret included."""
+        body = {"name": "test", "rateLimit": 100_000, **fields}
+        answer = self.call("POST", "/api/keys", json=body, headers=self.sign_in_admin())
+        assert answer.status_code == 201, answer.text
+        return dict(answer.json())
+
+    def _seed(self) -> None:
+        engine = open_database(self.settings)
+        with sessions(engine).begin() as session:
+            password = self.settings.admin_password.get_secret_value()
+            seed_admin(session, email=self.settings.admin_email, password=password)
+        engine.dispose()
+
+    def _ready_workers(self) -> int:
+        try:
+            if self.call("GET", "/readyz").status_code != 200:
+                return 0
+            models = self.call("GET", "/api/llm/models", headers=self.sign_in_admin())
+        except requests.ConnectionError:
+            return 0
+        return int(models.json()["data"][0]["readyWorkers"])
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_until(condition: Any, seconds: float, explain: Any = lambda: "") -> None:
+    """Poll until the condition holds; fail the test past the deadline."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {seconds} s\n{explain()}")
+        time.sleep(0.02)

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from uuid import UUID
+
+import pytest
+import redis
+from sqlalchemy import select
+
+from core.queue import JobQueue, QueueName
+from models.base import SessionFactory, utc_now
+from models.job import Job, claim_job
+from models.usage import Usage
+from tests.models.factories import add_job
+from worker.reaper import Reaper
+
+LONG_AGO = timedelta(minutes=5)
+
+
+@pytest.fixture
+def reap(database: SessionFactory, client: redis.Redis) -> Callable[[], None]:
+    return Reaper(sessions=database, client=client, max_attempts=2).reap
+
+
+def silent_job(database: SessionFactory, *, attempts: int = 1) -> UUID:
+    """A running job whose worker died."""
+    with database.begin() as session:
+        job = add_job(session)
+        claim_job(session, job.id, worker_id="dead", lease=-LONG_AGO)
+        job.attempt = attempts
+        return job.id
+
+
+def lost_job(database: SessionFactory, *, age: timedelta = LONG_AGO) -> UUID:
+    """A committed job that never reached a queue."""
+    with database.begin() as session:
+        return add_job(session, created_at=utc_now() - age).id
+
+
+def test_a_dead_workers_job_is_queued_and_sent_again(
+    database: SessionFactory, client: redis.Redis, reap: Callable[[], None]
+) -> None:
+    job_id = silent_job(database)
+
+    reap()
+
+    assert JobQueue(client).missing([job_id], QueueName.INTERACTIVE) == []
+    with database() as session:
+        assert session.get_one(Job, job_id).state == "queued"
+
+
+def test_a_job_that_kills_its_workers_fails_after_its_attempts(
+    database: SessionFactory, reap: Callable[[], None]
+) -> None:
+    job_id = silent_job(database, attempts=2)
+
+    reap()
+    reap()
+
+    with database() as session:
+        job = session.get_one(Job, job_id)
+        assert job.state == "failed"
+        assert job.error == {
+            "code": "worker_lost",
+            "message": "the worker died in each of 2 attempts",
+        }
+        assert len(session.scalars(select(Usage)).all()) == 1
+
+
+def test_a_job_that_is_on_no_queue_is_sent(
+    database: SessionFactory, client: redis.Redis, reap: Callable[[], None]
+) -> None:
+    job_id = lost_job(database)
+
+    reap()
+
+    assert JobQueue(client).missing([job_id], QueueName.INTERACTIVE) == []
+
+
+def test_a_job_that_waits_on_its_queue_is_not_sent_twice(
+    database: SessionFactory, client: redis.Redis, reap: Callable[[], None]
+) -> None:
+    lost_job(database)
+
+    for _ in range(3):
+        reap()
+
+    assert JobQueue(client).length(QueueName.INTERACTIVE) == 1
+
+
+def test_a_job_that_was_just_made_is_left_to_the_api(
+    database: SessionFactory, client: redis.Redis, reap: Callable[[], None]
+) -> None:
+    lost_job(database, age=timedelta(0))
+
+    reap()
+
+    assert JobQueue(client).length(QueueName.INTERACTIVE) == 0
+
+
+def test_an_emptied_valkey_loses_no_job(
+    database: SessionFactory, client: redis.Redis, reap: Callable[[], None]
+) -> None:
+    for _ in range(5):
+        lost_job(database)
+    reap()
+    client.flushall()
+
+    reap()
+
+    assert JobQueue(client).length(QueueName.INTERACTIVE) == 5

@@ -1,0 +1,211 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+import redis
+from sqlalchemy import select
+from sqlalchemy.exc import OperationalError
+
+from core.prompt import PromptTokenizer
+from models.base import SessionFactory
+from models.job import Job, requeue_expired
+from models.usage import Usage
+from tests.models.factories import add_job
+from tests.service import wait_until
+from worker.delivery import Delivery
+from worker.echo_engine import EchoEngine
+from worker.leases import Leases
+from worker.runner import JobRunner
+
+
+@dataclass
+class Bench:
+    """A runner over real parts, and what tests look at."""
+
+    database: SessionFactory
+    client: redis.Redis
+    tokenizer: PromptTokenizer
+    delivery: Delivery
+    leases: Leases
+    runner: JobRunner
+
+    def job(self, **values: Any) -> UUID:
+        with self.database.begin() as session:
+            return add_job(session, **values).id
+
+    def read(self, job_id: UUID) -> Job:
+        with self.database() as session:
+            return session.get_one(Job, job_id)
+
+    def usage(self) -> list[Usage]:
+        with self.database() as session:
+            return list(session.scalars(select(Usage)))
+
+
+def bench_of(
+    database: SessionFactory,
+    client: redis.Redis,
+    tokenizer: PromptTokenizer,
+    *,
+    pace: float = 0.0,
+    worker_id: str = "w1",
+) -> Bench:
+    delivery = Delivery(EchoEngine(tokens_per_second=pace), tokenizer.decode)
+    delivery.start()
+    leases = Leases(database, worker_id=worker_id, lease=timedelta(seconds=10))
+    runner = JobRunner(
+        sessions=database,
+        client=client,
+        tokenizer=tokenizer,
+        delivery=delivery,
+        leases=leases,
+        worker_id=worker_id,
+    )
+    return Bench(database, client, tokenizer, delivery, leases, runner)
+
+
+@pytest.fixture
+def bench(
+    database: SessionFactory, client: redis.Redis, tokenizer: PromptTokenizer
+) -> Iterator[Bench]:
+    bench = bench_of(database, client, tokenizer)
+    yield bench
+    bench.delivery.stop()
+
+
+@pytest.fixture
+def slow(
+    database: SessionFactory, client: redis.Redis, tokenizer: PromptTokenizer
+) -> Iterator[Bench]:
+    bench = bench_of(database, client, tokenizer, pace=5)
+    yield bench
+    bench.delivery.stop()
+
+
+def test_a_job_ends_with_its_result_and_exact_usage(bench: Bench) -> None:
+    job_id = bench.job()
+
+    bench.runner.run(job_id)
+
+    job = bench.read(job_id)
+    assert job.state == "succeeded"
+    assert job.choices is not None
+    assert "hello" in job.choices[0]["text"]
+    assert job.started_at and job.first_token_at and job.finished_at
+    row = bench.usage()[0]
+    assert (row.prompt_tokens, row.completion_tokens) == (job.prompt_tokens, job.completion_tokens)
+    assert row.prompt_tokens > 0
+
+
+def test_a_second_delivery_does_not_run_the_job_again(bench: Bench) -> None:
+    job_id = bench.job()
+
+    bench.runner.run(job_id)
+    bench.runner.run(job_id)
+
+    assert bench.read(job_id).attempt == 1
+    assert len(bench.usage()) == 1
+
+
+def test_two_deliveries_at_once_run_the_job_once(bench: Bench) -> None:
+    job_id = bench.job()
+    threads = [threading.Thread(target=bench.runner.run, args=[job_id]) for _ in range(8)]
+
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+
+    assert bench.read(job_id).attempt == 1
+    assert len(bench.usage()) == 1
+
+
+def test_what_the_engine_refuses_fails_with_the_reason(bench: Bench) -> None:
+    job_id = bench.job(request={"prompt": "x", "maxTokens": 100_000})
+
+    bench.runner.run(job_id)
+
+    job = bench.read(job_id)
+    assert job.state == "failed"
+    assert job.error is not None
+    assert job.error["code"] == "invalid_request"
+    assert bench.usage()[0].completion_tokens == 0
+
+
+def test_a_result_waits_for_the_database_to_come_back(bench: Bench) -> None:
+    job_id = bench.job()
+    sessions, failures = bench.runner._sessions, [3]
+
+    class Away:
+        """A database that is away for the first three transactions after the claim."""
+
+        def begin(self) -> Any:
+            if bench.leases.is_held(job_id) and failures[0]:
+                failures[0] -= 1
+                raise OperationalError("commit", {}, Exception("connection refused"))
+            return sessions.begin()
+
+    bench.runner._sessions = Away()  # type: ignore[assignment]
+    bench.runner.run(job_id)
+
+    assert failures == [0]
+    assert bench.read(job_id).state == "succeeded"
+
+
+def test_a_job_that_another_worker_took_over_is_dropped_here(slow: Bench) -> None:
+    job_id = slow.job(request={"prompt": "x", "maxTokens": 40})
+    running = threading.Thread(target=slow.runner.run, args=[job_id])
+    running.start()
+    wait_until(lambda: slow.leases.is_held(job_id), 5)
+
+    with slow.database.begin() as session:
+        session.get_one(Job, job_id).worker_id = "w2"
+    slow.leases.renew()
+    running.join(10)
+
+    assert not running.is_alive()
+    assert slow.read(job_id).state == "running"
+    assert slow.usage() == []
+
+
+def test_a_job_that_is_handed_back_runs_again_elsewhere(
+    slow: Bench, database: SessionFactory, client: redis.Redis, tokenizer: PromptTokenizer
+) -> None:
+    job_id = slow.job(request={"prompt": "x", "maxTokens": 40})
+    running = threading.Thread(target=slow.runner.run, args=[job_id])
+    running.start()
+    wait_until(lambda: slow.leases.is_held(job_id), 5)
+
+    assert slow.leases.hand_back() == 1
+    running.join(10)
+    assert (slow.read(job_id).state, slow.read(job_id).attempt) == ("queued", 0)
+
+    other = bench_of(database, client, tokenizer, worker_id="w2")
+    other.runner.run(job_id)
+    other.delivery.stop()
+    assert (slow.read(job_id).state, slow.read(job_id).attempt) == ("succeeded", 1)
+    assert len(slow.usage()) == 1
+
+
+def test_a_late_result_of_a_worker_believed_dead_is_dropped(slow: Bench) -> None:
+    job_id = slow.job(request={"prompt": "x", "maxTokens": 3})
+    running = threading.Thread(target=slow.runner.run, args=[job_id])
+    running.start()
+    wait_until(lambda: slow.leases.is_held(job_id), 5)
+
+    with slow.database.begin() as session:
+        job = session.get_one(Job, job_id)
+        assert job.lease_expires_at is not None
+        job.lease_expires_at -= timedelta(minutes=1)
+        session.flush()
+        requeue_expired(session, max_attempts=3, limit=10)
+    running.join(10)
+
+    assert slow.read(job_id).state == "queued"
+    assert slow.usage() == []
