@@ -1,0 +1,109 @@
+"""A part that is away is a 503 that says which, and when to come back: never a 401, no half job."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import redis
+from flask.testing import FlaskClient
+from pydantic import SecretStr
+from sqlalchemy import select
+
+from api.app import create_app
+from api.services import Services
+from core.queue import JobQueue
+from core.redis_client import open_redis
+from core.settings import Settings
+from models.api_key import create_key
+from models.base import SessionFactory
+from models.job import Job
+from models.user import User
+
+NOBODY = SecretStr("redis://127.0.0.1:1/0")
+NO_DATABASE = SecretStr("postgresql+psycopg2://u:p@127.0.0.1:1/none")
+
+
+@pytest.fixture
+def key(database: SessionFactory, admin: User) -> dict[str, str]:
+    with database.begin() as session:
+        _, secret = create_key(session, user_id=admin.id, name="k", rate_limit=5)
+    return {"x-api-key": secret.text}
+
+
+def app_with(settings: Settings, **parts: object) -> FlaskClient:
+    services = replace(Services.from_settings(settings), **parts)  # type: ignore[arg-type]
+    return create_app(services).test_client()
+
+
+def jobs(database: SessionFactory) -> list[Job]:
+    with database() as session:
+        return list(session.scalars(select(Job)))
+
+
+def test_without_redis_nothing_is_taken_and_nothing_is_left(
+    base_settings: Settings, database: SessionFactory, key: dict[str, str]
+) -> None:
+    app = app_with(base_settings.model_copy(update={"redis_url": NOBODY}))
+
+    answer = app.post("/api/llm/generate", json={"prompt": "x"}, headers=key)
+
+    assert answer.status_code == 503
+    assert answer.get_json()["error"]["code"] == "queue_unavailable"
+    assert int(answer.headers["Retry-After"]) >= 1
+    assert jobs(database) == []
+
+
+def test_a_job_that_cannot_be_sent_is_failed(
+    base_settings: Settings, database: SessionFactory, client: redis.Redis, key: dict[str, str]
+) -> None:
+    dead = open_redis(base_settings.model_copy(update={"redis_url": NOBODY}))
+    app = app_with(base_settings, queue=JobQueue(dead))
+
+    answer = app.post("/api/llm/generate", json={"prompt": "x"}, headers=key)
+
+    assert answer.status_code == 503
+    assert [job.state for job in jobs(database)] == ["failed"]
+
+
+@pytest.mark.parametrize("path", ["/api/auth/login", "/api/llm/generate"])
+def test_without_the_database_valid_credentials_are_not_called_wrong(
+    base_settings: Settings, key: dict[str, str], path: str
+) -> None:
+    app = app_with(base_settings.model_copy(update={"database_url": NO_DATABASE}))
+    body = {"prompt": "x"} if "llm" in path else {"email": "a@b.c", "password": "p"}
+
+    answer = app.post(path, json=body, headers=key)
+
+    assert answer.status_code == 503
+    assert answer.get_json()["error"]["code"] == "database_unavailable"
+    assert "127.0.0.1" not in answer.text
+
+
+def test_readiness_names_what_is_away(base_settings: Settings) -> None:
+    gone = {"database_url": NO_DATABASE, "redis_url": NOBODY}
+    answer = app_with(base_settings.model_copy(update=gone)).get("/readyz")
+
+    assert answer.status_code == 503
+    assert answer.get_json()["parts"] == {
+        "database": "away",
+        "redis": "away",
+        "workers": "unknown",
+    }
+
+
+def test_a_fault_of_ours_shows_no_traceback(
+    base_settings: Settings, database: SessionFactory, client: redis.Redis, key: dict[str, str]
+) -> None:
+    class Broken:
+        def charge(self, *_: object, **__: object) -> None:
+            raise ZeroDivisionError("secret detail")
+
+    answer = app_with(base_settings, limiter=Broken()).post(
+        "/api/llm/generate", json={"prompt": "x"}, headers=key
+    )
+
+    assert answer.status_code == 500
+    assert answer.get_json()["error"]["code"] == "internal_error"
+    assert "secret detail" not in answer.text
+    assert jobs(database) == []
