@@ -80,6 +80,7 @@ def admit(services: Services, key: ApiKey, generation: Generation, *, request_id
         api_key_id=key.id,
         queue=QueueName.INTERACTIVE,
         state=JobState.QUEUED,
+        priority=key.priority,
         model=settings.model_name,
         request=generation.to_row(),
         prompt_tokens=prompt_tokens,

@@ -35,6 +35,7 @@ def show_key(key: ApiKey) -> dict[str, Any]:
         "name": key.name,
         "prefix": f"bc_{key.public_id}",
         "rateLimit": key.rate_limit,
+        "priority": key.priority,
         "isActive": key.is_active,
         "expiresAt": show_time(key.expires_at),
         "lastUsed": show_time(key.last_used_at),

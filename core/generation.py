@@ -13,6 +13,7 @@ from pydantic.alias_generators import to_camel
 MAX_STOP_STRINGS = 8
 MAX_STOP_LENGTH = 256
 MAX_CHOICES = 8
+MAX_LOGPROBS = 20
 DEFAULT_MAX_TOKENS = 500
 DEFAULT_TEMPERATURE = 0.7
 
@@ -49,6 +50,7 @@ class Generation(Body):
         temperature: 0 takes the most likely token each time.
         top_k: 0 keeps all tokens.
         seed: the same seed gives the same answer; without one the job's id is the seed.
+        logprobs: how many of the most likely tokens to report at each place; 0 for the drawn only.
         n: answers to draw from one prompt.
     """
 
@@ -65,6 +67,7 @@ class Generation(Body):
     min_tokens: Annotated[int, Field(ge=0)] = 0
     ignore_eos: bool = False
     seed: Annotated[int, Field(ge=0, le=2**63 - 1)] | None = None
+    logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS)] | None = None
     n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] = 1
     stop: Annotated[tuple[StopString, ...], Field(max_length=MAX_STOP_STRINGS)] = ()
     model: Annotated[str, StringConstraints(max_length=200)] | None = None

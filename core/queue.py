@@ -26,6 +26,8 @@ NAMESPACE = "dramatiq"
 BROKER_HEARTBEAT_MS = 10_000
 #: Every command looks for messages of dead workers (Dramatiq counts per million).
 ALWAYS = 1_000_000
+#: How long a consumer with enough to do leaves new jobs to those with less.
+STEP_BACK_SECONDS = 0.05
 #: A doorbell never grows beyond this: one entry wakes one consumer, more are noise.
 DOORBELL_LENGTH = 64
 DOORBELL_TTL_SECONDS = 60
@@ -42,11 +44,19 @@ class JobBroker(RedisBroker):
     """Dramatiq's Redis broker with job ids as message ids, a doorbell and no delayed messages.
 
     Retries, time limits and results are not Dramatiq's here: a job's attempts are counted in its
-    row. `prefetch` says how many messages this process may hold of each queue.
+    row.
+
+    Args:
+        prefetch: messages of each queue that this process may hold.
+        eager: with more than this many it leaves new ones to others for a moment.
     """
 
     def __init__(
-        self, client: redis.Redis, *, prefetch: Mapping[QueueName, int] | None = None
+        self,
+        client: redis.Redis,
+        *,
+        prefetch: Mapping[QueueName, int] | None = None,
+        eager: int | None = None,
     ) -> None:
         super().__init__(
             client=client,
@@ -56,6 +66,7 @@ class JobBroker(RedisBroker):
             heartbeat_timeout=BROKER_HEARTBEAT_MS,
         )
         self._prefetch = dict(prefetch or {})
+        self._eager = eager
 
     def declare_queue(self, queue_name: str) -> None:
         """Declare a queue without the delay queue that Dramatiq would poll beside it."""
@@ -80,7 +91,8 @@ class JobBroker(RedisBroker):
 
     def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 1000) -> DoorbellConsumer:
         allowed = self._prefetch.get(QueueName(queue_name), prefetch)
-        return DoorbellConsumer(self, queue_name, allowed, timeout)
+        eager = allowed if self._eager is None else self._eager
+        return DoorbellConsumer(self, queue_name, allowed, timeout, eager=eager)
 
 
 class DoorbellConsumer(_RedisConsumer):
@@ -90,8 +102,11 @@ class DoorbellConsumer(_RedisConsumer):
     a job up to a second late, and a busy one would leave its freed threads idle as long.
     """
 
-    def __init__(self, broker: JobBroker, queue_name: str, prefetch: int, timeout: int) -> None:
+    def __init__(
+        self, broker: JobBroker, queue_name: str, prefetch: int, timeout: int, *, eager: int
+    ) -> None:
         super().__init__(broker, queue_name, prefetch, timeout)
+        self._eager = eager
         self._room = threading.Event()
 
     def ack(self, message: Any) -> None:
@@ -122,6 +137,8 @@ class DoorbellConsumer(_RedisConsumer):
 
     def _fetch_or_wait(self) -> None:
         self._room.clear()
+        if self.outstanding_message_count >= self._eager:
+            self._room.wait(STEP_BACK_SECONDS)
         room = max(0, self.prefetch - self.outstanding_message_count)
         # Asked even without room: each call is this worker's sign of life to Dramatiq.
         fetched = self.broker.do_fetch(self.queue_name, room)

@@ -56,6 +56,7 @@ def create_key(
     user_id: UUID,
     name: str,
     rate_limit: int,
+    priority: int = 1,
     expires_at: datetime | None = None,
 ) -> tuple[ApiKey, KeySecret]:
     """Add a key and return it with its secret, which nothing can show again."""
@@ -66,6 +67,7 @@ def create_key(
         public_id=secret.public_id,
         secret_hash=secret.digest,
         rate_limit=rate_limit,
+        priority=priority,
         expires_at=expires_at,
     )
     session.add(key)

@@ -17,7 +17,17 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, String, func, select, text, update
+from sqlalchemy import (
+    CheckConstraint,
+    ForeignKey,
+    Index,
+    SmallInteger,
+    String,
+    func,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
@@ -62,6 +72,7 @@ class Job(Base):
 
     Attributes:
         queue: the line it waits in, `interactive` or `bulk`.
+        priority: weight of its key's share in the engine when it was made.
         request: the validated request as the worker needs it.
         choices: the answer's choices, once it succeeded (or was cancelled midway).
         error: `{code, message}` of a job that failed.
@@ -88,6 +99,7 @@ class Job(Base):
     api_key_id: Mapped[UUID] = mapped_column(ForeignKey("api_keys.id"))
     queue: Mapped[str] = mapped_column(String(16))
     state: Mapped[str] = mapped_column(String(16), default=JobState.QUEUED)
+    priority: Mapped[int] = mapped_column(SmallInteger, default=1, server_default=text("1"))
     model: Mapped[str] = mapped_column(String(200))
     request: Mapped[dict[str, Any]] = mapped_column(JSONB)
     choices: Mapped[list[dict[str, Any]] | None] = mapped_column(JSONB)

@@ -14,7 +14,7 @@ from datetime import datetime
 from queue import Empty, SimpleQueue
 
 from models.base import utc_now
-from worker.engine import Engine, EngineRequest, FinishReason, Handle, StepEvent
+from worker.engine import Engine, EngineRequest, FinishReason, Handle, StepEvent, TokenLogprob
 from worker.text import Decode, IncrementalText, StopScanner
 
 _log = logging.getLogger(__name__)
@@ -25,12 +25,17 @@ POLL_SECONDS = 0.5
 
 @dataclass(slots=True)
 class Choice:
-    """One of the answers: its text so far and, when it has ended, why."""
+    """One of the answers: its text so far and, when it has ended, why.
+
+    Attributes:
+        logprobs: each counted token with its log probability, if the request asked for them.
+    """
 
     decoded: IncrementalText
     scanner: StopScanner
     text: str = ""
     tokens: int = 0
+    logprobs: list[tuple[int, TokenLogprob]] = field(default_factory=list)
     finish_reason: FinishReason | None = None
 
     @property
@@ -151,8 +156,10 @@ class Delivery:
 
     def _add_tokens(self, choice: Choice, event: StepEvent) -> None:
         """Add tokens one by one: those after a stop string were made in vain and do not count."""
-        for token_id in event.token_ids:
+        for place, token_id in enumerate(event.token_ids):
             choice.tokens += 1
+            if event.logprobs:
+                choice.logprobs.append((token_id, event.logprobs[place]))
             choice.text += choice.scanner.push(choice.decoded.push((token_id,)))
             if choice.scanner.has_stopped:
                 return

@@ -132,7 +132,7 @@ def _consume(parts: WorkerParts) -> Worker:
         QueueName.INTERACTIVE: parts.settings.worker_threads,
         QueueName.BULK: BULK_THREADS,
     }
-    broker = JobBroker(parts.client, prefetch=threads)
+    broker = JobBroker(parts.client, prefetch=threads, eager=parts.settings.engine_max_sequences)
     dramatiq.set_broker(broker)
 
     def run_job(job_id: str) -> None:

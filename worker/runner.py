@@ -24,9 +24,10 @@ from core.queue import QueueName
 from models.base import DATABASE_AWAY, Session, SessionFactory
 from models.job import Job, JobOutcome, JobState, claim_job, finish_job
 from models.usage import record_usage
-from worker.delivery import Answer, Delivery
-from worker.engine import EngineRefused, EngineRequest, FinishReason
+from worker.delivery import Delivery
+from worker.engine import EngineRefused, EngineRequest
 from worker.leases import Leases
+from worker.outcome import outcome_of
 from worker.sampling import engine_sampling
 
 _log = logging.getLogger(__name__)
@@ -91,7 +92,7 @@ class JobRunner:
         while not answer.wait(WAIT_SECONDS):
             if not self._leases.is_held(job.id):
                 answer.cancel()
-        return _outcome(answer, len(request.prompt_ids))
+        return outcome_of(answer, len(request.prompt_ids), self._tokenizer.decode)
 
     def _engine_request(self, job: Job, generation: Generation) -> EngineRequest:
         return EngineRequest(
@@ -102,6 +103,7 @@ class JobRunner:
             sampling=engine_sampling(generation, self._tokenizer.defaults, job.id),
             n=generation.n,
             account=job.api_key_id.hex,
+            weight=float(job.priority),
             is_bulk=job.queue == QueueName.BULK,
         )
 
@@ -138,30 +140,6 @@ def _record_end(session: Session, job: Job, outcome: JobOutcome) -> Job | None:
     if ended is not None:
         record_usage(session, ended)
     return ended
-
-
-def _outcome(answer: Answer, prompt_tokens: int) -> JobOutcome:
-    reasons = {choice.finish_reason for choice in answer.choices}
-    state, error = JobState.SUCCEEDED, None
-    if FinishReason.ERROR in reasons:
-        state = JobState.FAILED
-        error = {"code": "engine_error", "message": "the model could not finish this request"}
-        _log.error("engine error: %s", answer.error)
-    elif reasons & {FinishReason.CANCELLED, FinishReason.EXPIRED}:
-        state = JobState.CANCELLED
-    choices = [
-        {"text": choice.text, "index": index, "finish_reason": choice.finish_reason}
-        for index, choice in enumerate(answer.choices)
-    ]
-    return JobOutcome(
-        state=state,
-        choices=None if state is JobState.FAILED else choices,
-        error=error,
-        prompt_tokens=prompt_tokens,
-        completion_tokens=answer.completion_tokens,
-        cached_tokens=answer.cached_tokens,
-        first_token_at=answer.first_token_at,
-    )
 
 
 def _failed(code: str, message: str) -> JobOutcome:

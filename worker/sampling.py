@@ -34,4 +34,5 @@ def engine_sampling(generation: Generation, defaults: dict[str, Any], job_id: UU
         seed=seed % (1 << SEED_BITS),
         min_tokens=generation.min_tokens,
         ignore_eos=generation.ignore_eos,
+        logprobs=generation.logprobs,
     )

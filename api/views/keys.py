@@ -25,11 +25,13 @@ from models.user import User, find_user
 blueprint = Blueprint("keys", __name__, url_prefix="/api/keys")
 
 MAX_RATE_LIMIT = 1_000_000
+MAX_PRIORITY = 100
 
 
 class CreateKeyBody(Body):
     name: Annotated[Text, StringConstraints(max_length=200)]
     rate_limit: Annotated[int, Field(ge=1, le=MAX_RATE_LIMIT)] | None = None
+    priority: Annotated[int, Field(ge=1, le=MAX_PRIORITY)] = 1
     expires_at: AwareDatetime | None = None
     user_id: str | None = None
 
@@ -44,12 +46,15 @@ def create() -> ResponseReturnValue:
         user = authenticate_user(session)
         if rate_limit > default and not user.is_admin:
             raise Forbidden(f"only an admin may set a rateLimit above {default}")
+        if body.priority != 1 and not user.is_admin:
+            raise Forbidden("only an admin may set a priority")
         owner = _owner(session, user, body.user_id)
         key, secret = create_key(
             session,
             user_id=owner.id,
             name=body.name,
             rate_limit=rate_limit,
+            priority=body.priority,
             expires_at=_future(body.expires_at),
         )
         record_audit(
@@ -58,7 +63,7 @@ def create() -> ResponseReturnValue:
             actor_id=user.id,
             target_id=key.id,
             address=request.remote_addr or "",
-            details={"name": body.name, "rateLimit": rate_limit},
+            details={"name": body.name, "rateLimit": rate_limit, "priority": body.priority},
         )
     return {**show_key(key), "secret": secret.text}, 201
 

@@ -16,7 +16,10 @@ blueprint = Blueprint("models", __name__, url_prefix="/api/llm/models")
 
 @blueprint.get("")
 def index() -> ResponseReturnValue:
-    """List the served model with what its workers say of themselves."""
+    """List the served model with what its ready workers say of themselves, summed up.
+
+    `cacheUse` is the fullest worker's: where a new job would feel it.
+    """
     with services().sessions() as session:
         authenticate(session)
     return {"data": [_show(services().workers.ready())], "nextCursor": None}
@@ -31,5 +34,7 @@ def _show(ready: list[WorkerStatus]) -> dict[str, Any]:
         "readyWorkers": len(ready),
         "running": sum(status.running for status in ready),
         "waiting": sum(status.waiting for status in ready),
+        "cacheUse": max((status.cache_use for status in ready), default=0.0),
+        "steps": sum(status.steps for status in ready),
         "tokensPerSecond": round(sum(status.tokens_per_second for status in ready), 1),
     }

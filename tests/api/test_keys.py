@@ -65,8 +65,11 @@ def test_a_list_is_paged_by_cursor(service: Service, customer: dict[str, str]) -
     assert rest["nextCursor"] is None
 
 
-def test_a_customer_cannot_raise_the_own_limit(service: Service, customer: dict[str, str]) -> None:
-    answer = make(service, customer, rateLimit=61)
+@pytest.mark.parametrize("change", [{"rateLimit": 61}, {"priority": 2}], ids=str)
+def test_a_customer_cannot_raise_the_own_limits(
+    service: Service, customer: dict[str, str], change: dict[str, int]
+) -> None:
+    answer = make(service, customer, **change)
 
     assert (answer.status_code, error_of(answer)) == (403, "forbidden")
 
@@ -82,9 +85,10 @@ def test_a_customer_cannot_make_keys_for_others(service: Service, customer: dict
 def test_an_admin_makes_keys_for_others(service: Service, customer: dict[str, str]) -> None:
     me = service.call("GET", "/api/auth/me", headers=customer).json()
 
-    made = make(service, service.sign_in_admin(), userId=me["id"], rateLimit=5000)
+    made = make(service, service.sign_in_admin(), userId=me["id"], rateLimit=5000, priority=3)
 
-    assert (made.status_code, made.json()["userId"]) == (201, me["id"])
+    assert made.status_code == 201
+    assert (made.json()["userId"], made.json()["priority"]) == (me["id"], 3)
 
 
 @pytest.mark.parametrize(
@@ -95,7 +99,8 @@ def test_an_admin_makes_keys_for_others(service: Service, customer: dict[str, st
         ({"rateLimit": 0}, "rateLimit"),
         ({"rateLimit": "many"}, "rateLimit"),
         ({"expiresAt": "2020-01-01T00:00:00Z"}, "expiresAt"),
-        ({"priority": 5}, "priority"),
+        ({"priority": 0}, "priority"),
+        ({"surprise": 5}, "surprise"),
     ],
 )
 def test_a_wrong_field_is_named(

@@ -1,0 +1,57 @@
+"""What an answer is in its job's row: state, choices, usage."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from models.job import JobOutcome, JobState
+from worker.delivery import Answer, Choice
+from worker.engine import FinishReason
+from worker.text import Decode
+
+_log = logging.getLogger(__name__)
+
+
+def outcome_of(answer: Answer, prompt_tokens: int, decode: Decode) -> JobOutcome:
+    """Return how the job of an answer that has ended is recorded."""
+    state, error = JobState.SUCCEEDED, None
+    reasons = {choice.finish_reason for choice in answer.choices}
+    if FinishReason.ERROR in reasons:
+        state = JobState.FAILED
+        error = {"code": "engine_error", "message": "the model could not finish this request"}
+        _log.error("engine error: %s", answer.error)
+    elif reasons & {FinishReason.CANCELLED, FinishReason.EXPIRED}:
+        state = JobState.CANCELLED
+    choices = [_show_choice(choice, index, decode) for index, choice in enumerate(answer.choices)]
+    return JobOutcome(
+        state=state,
+        choices=None if state is JobState.FAILED else choices,
+        error=error,
+        prompt_tokens=prompt_tokens,
+        completion_tokens=answer.completion_tokens,
+        cached_tokens=answer.cached_tokens,
+        first_token_at=answer.first_token_at,
+    )
+
+
+def _show_choice(choice: Choice, index: int, decode: Decode) -> dict[str, Any]:
+    shown: dict[str, Any] = {
+        "text": choice.text,
+        "index": index,
+        "finish_reason": choice.finish_reason,
+    }
+    if choice.logprobs:
+        shown["logprobs"] = _show_logprobs(choice, decode)
+    return shown
+
+
+def _show_logprobs(choice: Choice, decode: Decode) -> dict[str, Any]:
+    """Return log probabilities in the shape of OpenAI's completions, one entry a token."""
+    return {
+        "tokens": [decode([token]) for token, _ in choice.logprobs],
+        "token_logprobs": [drawn.logprob for _, drawn in choice.logprobs],
+        "top_logprobs": [
+            {decode([token]): value for token, value in drawn.top} for _, drawn in choice.logprobs
+        ],
+    }
