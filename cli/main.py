@@ -19,6 +19,7 @@ _COMMANDS = {
     "admin-ui": ("cli.programs", "serve the admin pages"),
     "migrate": ("cli.database", "bring the database's schema up to date"),
     "seed": ("cli.database", "make the first admin, where there is none"),
+    "model": ("cli.model", "prove that this machine runs its model"),
     "settings": ("cli.programs", "list every setting with its default"),
 }
 

@@ -144,15 +144,17 @@ class Settings(BaseModel):
     engine_cache_blocks: int = Field(
         0, ge=0, description="pages of the attention cache; 0 sizes it by memory on a GPU"
     )
-    engine_page_size: int = Field(
-        0, ge=0, description="tokens of a page of the cache; 0 is 256 on a GPU and 32 on a CPU"
-    )
+    engine_page_size: int = Field(0, ge=0, description="tokens of a page of the cache; 0 is 256")
     engine_async_batching: bool = Field(
         False, description="prepare the next step while one runs (GPU only)"
     )
     engine_cuda_graphs: bool = Field(False, description="replay captured steps (GPU only)")
     engine_prefix_sharing: bool = Field(
-        False, description="share cached prompt prefixes between requests"
+        False, description="share cached prompt prefixes between the requests of a key"
+    )
+    engine_prefix_common: bool = Field(
+        False,
+        description="share them between all keys: their timing tells one what another sent",
     )
     engine_threads: int = Field(0, ge=0, description="torch threads on a CPU; 0 is one per core")
     engine_stall_seconds: float = Field(

@@ -1,0 +1,125 @@
+"""Where the cached pages of a step lie, worked out once and used by every layer.
+
+Pages that lie at even distances are read in place: copying them costs more than attending to them.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+#: Pages in between that belong to nobody may be read along, up to this multiple of those in use.
+MAX_SPREAD = 1.6
+#: Takes a score out of a softmax, and stays a number when nothing else is left in it.
+MASKED = -1e30
+
+
+@dataclass(frozen=True, slots=True)
+class PagePlan:
+    """The pages of a step's sequences, as one selection of the cache.
+
+    Attributes:
+        lengths: tokens of each sequence in the cache before the step.
+        pages: the selection: a slice of the cache, or indices where that would read too much.
+        owner: the sequence that each selected page is attended to by, shape (pages,).
+        mask: added to the scores, shape (pages, 1, 1, width).
+        width: tokens of a page that any sequence uses.
+        grid: where each sequence's pages are in the selection, shape (sequences, most pages), or
+            (sequences,) when each has one page.
+        absent: which places of the grid hold no page, shape (sequences, most pages, 1, 1); `None`
+            when each sequence has one page.
+        written: where each sequence's new token goes, counted in tokens from the first page.
+        layers: caches of the layers that used the plan already.
+    """
+
+    lengths: torch.Tensor
+    pages: slice | torch.Tensor
+    owner: torch.Tensor
+    mask: torch.Tensor
+    width: int
+    grid: torch.Tensor
+    absent: torch.Tensor | None
+    written: torch.Tensor
+    layers: set[int] = field(default_factory=set)
+
+
+class _Memory(threading.local):
+    plan: PagePlan | None = None
+
+
+_memory = _Memory()
+
+
+def plan_for(
+    k_cache: torch.Tensor,
+    lengths: torch.Tensor,
+    block_table: torch.Tensor,
+    *,
+    dtype: torch.dtype,
+) -> PagePlan:
+    """Return the plan of the present step; a layer that comes again begins the next one."""
+    layer = k_cache.data_ptr()
+    plan = _memory.plan
+    if plan is None or layer in plan.layers or not torch.equal(plan.lengths, lengths):
+        plan = _memory.plan = make_plan(
+            lengths, block_table, page_size=k_cache.shape[1], dtype=dtype
+        )
+    plan.layers.add(layer)
+    return plan
+
+
+def make_plan(
+    lengths: torch.Tensor, block_table: torch.Tensor, *, page_size: int, dtype: torch.dtype
+) -> PagePlan:
+    """Work out where each sequence reads and writes."""
+    before = lengths.tolist()
+    counts = [length // page_size + 1 for length in before]
+    table = block_table[: len(before), : max(counts)].tolist()
+    used = [(table[row][i], row, i) for row, count in enumerate(counts) for i in range(count)]
+    pages, places = _select([page for page, _, _ in used])
+    owner = [0] * len(pages)
+    valid = [1] * len(pages)
+    grid = [[0] * max(counts) for _ in counts]
+    for place, (_, row, i) in zip(places, used, strict=True):
+        owner[place] = row
+        valid[place] = min(page_size, before[row] + 1 - i * page_size)
+        grid[row][i] = place
+    width = max(valid)
+    outside = torch.arange(width)[None] >= torch.tensor(valid)[:, None]
+    absent = torch.arange(max(counts)) >= torch.tensor(counts)[:, None]
+    is_single = max(counts) == 1
+    written = [
+        table[row][length // page_size] * page_size + length % page_size
+        for row, length in enumerate(before)
+    ]
+    return PagePlan(
+        lengths=lengths.clone(),
+        pages=_as_slice(pages),
+        owner=torch.tensor(owner),
+        mask=(outside * MASKED).to(dtype)[:, None, None],
+        width=width,
+        grid=torch.tensor(grid)[:, 0] if is_single else torch.tensor(grid),
+        absent=None if is_single else absent[:, :, None, None],
+        written=torch.tensor(written),
+    )
+
+
+def _select(used: Sequence[int]) -> tuple[Sequence[int], Sequence[int]]:
+    """Return the pages to read, and where each used one is among them."""
+    first, last = min(used), max(used)
+    step = math.gcd(*(page - first for page in used)) or 1
+    pages = range(first, last + 1, step)
+    is_shared = len(set(used)) < len(used)
+    if is_shared or len(pages) > MAX_SPREAD * len(used) + 2:
+        return used, range(len(used))
+    return pages, [(page - first) // step for page in used]
+
+
+def _as_slice(pages: Sequence[int]) -> slice | torch.Tensor:
+    if isinstance(pages, range):
+        return slice(pages.start, pages.stop, pages.step)
+    return torch.tensor(pages)

@@ -1,0 +1,49 @@
+"""Counter-based noise: the same seed, position and token give the same number, whatever else runs.
+
+Adding Gumbel noise to scores and taking the greatest draws from their softmax, so a draw needs no
+generator with a state, and a request that is run again after a failure goes on as it would have.
+"""
+
+from __future__ import annotations
+
+import torch
+
+_MASK32 = 0xFFFFFFFF
+_MASK64 = 0xFFFFFFFFFFFFFFFF
+
+
+def row_key(seed: int, index: int, position: int) -> tuple[int, int]:
+    """Return the two 32-bit keys, as signed numbers, of one draw of sequence `index`.
+
+    The first sequence of a request draws as if it were alone.
+    """
+    key = _mix64(_mix64((seed & _MASK64) + index * 0xD1B54A32D192ED03) + position)
+    return _signed(key & _MASK32), _signed(key >> 32)
+
+
+def gumbel(low: torch.Tensor, high: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+    """Return standard Gumbel noise for each token of each row.
+
+    Args:
+        low: first key of each row, shape (rows, 1), as are those of `high`.
+        tokens: token ids, shape (rows, tokens) or (1, tokens).
+    """
+    bits = (low.long() + tokens.long() * 0x9E3779B1) & _MASK32
+    bits = ((bits ^ (bits >> 16)) * 0x85EBCA6B) & _MASK32
+    bits = ((bits ^ (bits >> 13) ^ (high.long() & _MASK32)) * 0xC2B2AE35) & _MASK32
+    bits = bits ^ (bits >> 16)
+    # Small values keep their full precision in float32, and those are the ones that win a draw.
+    uniform = ((bits.float() + 0.5) * 2.0**-32).clamp_max(1 - 2.0**-24)
+    return -(-torch.log1p(-uniform)).log()
+
+
+def _mix64(value: int) -> int:
+    """Scramble 64 bits (the finalizer of SplitMix64)."""
+    value = (value + 0x9E3779B97F4A7C15) & _MASK64
+    value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & _MASK64
+    value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & _MASK64
+    return value ^ (value >> 31)
+
+
+def _signed(value: int) -> int:
+    return value - 2**32 if value >= 2**31 else value
