@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
@@ -31,9 +32,19 @@ def key(database: SessionFactory, admin: User) -> dict[str, str]:
     return {"x-api-key": secret.text}
 
 
-def app_with(settings: Settings, **parts: object) -> FlaskClient:
-    services = replace(Services.from_settings(settings), **parts)  # type: ignore[arg-type]
-    return create_app(services).test_client()
+@pytest.fixture
+def app_with() -> Iterator[Callable[..., FlaskClient]]:
+    """Makes API applications, some of whose parts are others; they stop listening at the end."""
+    opened = []
+
+    def make(settings: Settings, **parts: object) -> FlaskClient:
+        services = replace(Services.from_settings(settings), **parts)  # type: ignore[arg-type]
+        opened.append(services)
+        return create_app(services).test_client()
+
+    yield make
+    for services in opened:
+        services.ends.close()
 
 
 def jobs(database: SessionFactory) -> list[Job]:
@@ -42,7 +53,10 @@ def jobs(database: SessionFactory) -> list[Job]:
 
 
 def test_without_redis_nothing_is_taken_and_nothing_is_left(
-    base_settings: Settings, database: SessionFactory, key: dict[str, str]
+    app_with: Callable[..., FlaskClient],
+    base_settings: Settings,
+    database: SessionFactory,
+    key: dict[str, str],
 ) -> None:
     app = app_with(base_settings.model_copy(update={"redis_url": NOBODY}))
 
@@ -55,7 +69,11 @@ def test_without_redis_nothing_is_taken_and_nothing_is_left(
 
 
 def test_a_job_that_cannot_be_sent_is_failed(
-    base_settings: Settings, database: SessionFactory, client: redis.Redis, key: dict[str, str]
+    app_with: Callable[..., FlaskClient],
+    base_settings: Settings,
+    database: SessionFactory,
+    client: redis.Redis,
+    key: dict[str, str],
 ) -> None:
     dead = open_redis(base_settings.model_copy(update={"redis_url": NOBODY}))
     app = app_with(base_settings, queue=JobQueue(dead))
@@ -68,7 +86,7 @@ def test_a_job_that_cannot_be_sent_is_failed(
 
 @pytest.mark.parametrize("path", ["/api/auth/login", "/api/llm/generate"])
 def test_without_the_database_valid_credentials_are_not_called_wrong(
-    base_settings: Settings, key: dict[str, str], path: str
+    app_with: Callable[..., FlaskClient], base_settings: Settings, key: dict[str, str], path: str
 ) -> None:
     app = app_with(base_settings.model_copy(update={"database_url": NO_DATABASE}))
     body = {"prompt": "x"} if "llm" in path else {"email": "a@b.c", "password": "p"}
@@ -80,7 +98,9 @@ def test_without_the_database_valid_credentials_are_not_called_wrong(
     assert "127.0.0.1" not in answer.text
 
 
-def test_readiness_names_what_is_away(base_settings: Settings) -> None:
+def test_readiness_names_what_is_away(
+    app_with: Callable[..., FlaskClient], base_settings: Settings
+) -> None:
     gone = {"database_url": NO_DATABASE, "redis_url": NOBODY}
     answer = app_with(base_settings.model_copy(update=gone)).get("/readyz")
 
@@ -93,7 +113,11 @@ def test_readiness_names_what_is_away(base_settings: Settings) -> None:
 
 
 def test_a_fault_of_ours_shows_no_traceback(
-    base_settings: Settings, database: SessionFactory, client: redis.Redis, key: dict[str, str]
+    app_with: Callable[..., FlaskClient],
+    base_settings: Settings,
+    database: SessionFactory,
+    client: redis.Redis,
+    key: dict[str, str],
 ) -> None:
     class Broken:
         def charge(self, *_: object, **__: object) -> None:
