@@ -162,7 +162,10 @@ class Settings(BaseModel):
     )
 
     worker_threads: int = Field(
-        64, ge=1, le=4096, description="interactive jobs that one worker holds at once"
+        512,
+        ge=1,
+        le=4096,
+        description="interactive jobs that one worker holds at once: the fair scheduler's choice",
     )
     lease_seconds: float = Field(
         10.0, ge=1, description="a running job whose worker is silent this long runs elsewhere"
