@@ -15,7 +15,7 @@ def serve(settings: Settings) -> None:
     """Answer requests until SIGTERM."""
 
     def load() -> Flask:
-        configure_logging(program="admin-ui", level=settings.log_level)
+        configure_logging(program="admin-ui", level=settings.effective_log_level)
         return create_app(Services.from_settings(settings))
 
     WebServer(

@@ -40,16 +40,17 @@ class Admitted:
         try:
             self.services.queue.send(self.job.id, QueueName(self.job.queue))
         except redis.RedisError:
-            self._fail()
+            if not self._fail():
+                return  # only the answer was lost: a worker has begun it
             raise Unavailable(
                 "the queue is away, try again soon", code="queue_unavailable"
             ) from None
 
-    def _fail(self) -> None:
+    def _fail(self) -> bool:
         error = {"code": "queue_unavailable", "message": "the queue was away"}
         with self.services.sessions.begin() as session:
             outcome = JobOutcome(state=JobState.FAILED, error=error)
-            finish_job(session, self.job.id, attempt=None, outcome=outcome)
+            return finish_job(session, self.job.id, attempt=None, outcome=outcome) is not None
 
 
 def admit(services: Services, key: ApiKey, generation: Generation, *, request_id: str) -> Admitted:

@@ -1,4 +1,4 @@
-"""Reads a request's body into a typed value; everything wrong with it is told at once."""
+"""Reads a request's body into a typed value; what is wrong with it is told at once."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from core.errors import FieldFault, InvalidRequest, PayloadTooLarge, Unsupported
 from core.generation import Body
 
 B = TypeVar("B", bound=Body)
+
+#: More faults than this are not told: an answer must not grow with a hostile body.
+MAX_FAULTS = 20
 
 
 def read_body(kind: type[B]) -> B:
@@ -38,7 +41,7 @@ def _invalid(error: ValidationError) -> InvalidRequest:
     details = error.errors(include_url=False, include_input=False)
     if details[0]["type"] == "json_invalid":
         return InvalidRequest("the body is not valid JSON", code="invalid_json")
-    faults = [_fault(detail) for detail in details]
+    faults = [_fault(detail) for detail in details[:MAX_FAULTS]]
     return InvalidRequest(
         "; ".join(fault.message for fault in faults), param=faults[0].param or None, fields=faults
     )

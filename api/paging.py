@@ -40,7 +40,8 @@ def read_page(prefix: Prefix) -> Page:
         InvalidRequest: `limit` is not a number in range, or `after` is not a cursor.
     """
     limit = request.args.get("limit", str(DEFAULT_LIMIT))
-    if not limit.isascii() or not limit.isdigit() or not 1 <= int(limit[:9]) <= MAX_LIMIT:
+    is_number = limit.isascii() and limit.isdigit() and len(limit) <= len(str(MAX_LIMIT))
+    if not is_number or not 1 <= int(limit) <= MAX_LIMIT:
         raise InvalidRequest(f"limit must be between 1 and {MAX_LIMIT}", param="limit")
     cursor = request.args.get("after")
     after = read_id(prefix, cursor) if cursor else None

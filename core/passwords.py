@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from argon2 import PasswordHasher
-from argon2.exceptions import VerificationError
+from argon2.exceptions import InvalidHashError, VerificationError
 from argon2.profiles import RFC_9106_LOW_MEMORY
 
 #: Longer ones are refused before they are hashed.
@@ -20,7 +20,7 @@ def password_matches(password_hash: str, password: str) -> bool:
     """Compare in constant time; a damaged hash matches nothing."""
     try:
         return _HASHER.verify(password_hash, password)
-    except VerificationError:
+    except (VerificationError, InvalidHashError):
         return False
 
 

@@ -9,17 +9,21 @@ Redis keys, beside Dramatiq's own below `dramatiq:` (see its dispatch.lua):
 
 from __future__ import annotations
 
+import logging
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from enum import StrEnum
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import dramatiq
 import redis
 from dramatiq.brokers.redis import RedisBroker, _RedisConsumer
 from dramatiq.errors import ConnectionClosed
 from dramatiq.message import Message
+
+_log = logging.getLogger(__name__)
 
 NAMESPACE = "dramatiq"
 #: After this long without a sign of life, a worker's messages go to another.
@@ -81,13 +85,28 @@ class JobBroker(RedisBroker):
             raise ValueError("delayed messages are not used")
         message = message.copy(options={"redis_message_id": message.message_id})
         self.do_enqueue(message.queue_name, message.message_id, message.encode())
-        doorbell = _doorbell(message.queue_name)
-        with self.client.pipeline(transaction=False) as pipe:
-            pipe.lpush(doorbell, 1)
-            pipe.ltrim(doorbell, 0, DOORBELL_LENGTH - 1)
-            pipe.expire(doorbell, DOORBELL_TTL_SECONDS)
-            pipe.execute()
+        self._ring(message.queue_name)
         return message
+
+    def start_over(self) -> None:
+        """Become another worker to Dramatiq, so that what a lost answer held is given out again.
+
+        A message whose fetch was carried out but not answered would wait for ever in the name of a
+        worker that lives. Under its old name it counts as dead soon; claims are conditional.
+        """
+        self.broker_id = str(uuid4())
+
+    def _ring(self, queue_name: str) -> None:
+        doorbell = _doorbell(queue_name)
+        try:
+            with self.client.pipeline(transaction=False) as pipe:
+                pipe.lpush(doorbell, 1)
+                pipe.ltrim(doorbell, 0, DOORBELL_LENGTH - 1)
+                pipe.expire(doorbell, DOORBELL_TTL_SECONDS)
+                pipe.execute()
+        except redis.RedisError:
+            # The message is on its queue: a consumer finds it within its idle wait.
+            _log.warning("the doorbell of %s could not be rung", queue_name)
 
     def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 1000) -> DoorbellConsumer:
         allowed = self._prefetch.get(QueueName(queue_name), prefetch)
@@ -110,12 +129,18 @@ class DoorbellConsumer(_RedisConsumer):
         self._room = threading.Event()
 
     def ack(self, message: Any) -> None:
-        super().ack(message)
+        with _closing_on_error():
+            super().ack(message)
         self._room.set()
 
     def nack(self, message: Any) -> None:
-        super().nack(message)
+        with _closing_on_error():
+            super().nack(message)
         self._room.set()
+
+    def requeue(self, messages: Any) -> None:
+        with _closing_on_error():
+            super().requeue(messages)
 
     def __next__(self) -> Any:
         try:
@@ -125,6 +150,7 @@ class DoorbellConsumer(_RedisConsumer):
                 return None
             message = Message.decode(self.message_cache.pop(0))
         except redis.RedisError as error:
+            self.broker.start_over()
             raise ConnectionClosed(error) from None
         self.queued_message_ids.add(message.message_id)
         return dramatiq.MessageProxy(message)
@@ -187,6 +213,15 @@ class JobQueue:
     def length(self, queue: QueueName) -> int:
         """Return how many jobs wait on the queue, those held by workers not counted."""
         return int(self._client.llen(f"{NAMESPACE}:{queue}"))
+
+
+@contextmanager
+def _closing_on_error() -> Iterator[None]:
+    """Turn every error of Redis into the one that makes Dramatiq try again."""
+    try:
+        yield
+    except redis.RedisError as error:
+        raise ConnectionClosed(error) from None
 
 
 def actor_name(queue: QueueName) -> str:

@@ -61,12 +61,14 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 class Settings(BaseModel):
     """What the service was told by its environment. Units stand in the names or descriptions."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
     app_env: AppEnv = Field(
         AppEnv.DEVELOPMENT, description="`production` refuses unsafe settings at start"
     )
-    debug: bool = Field(False, description="more detail in logs; never in production")
+    debug: bool = Field(
+        False, description="logs everything, whatever LOG_LEVEL says; never in production"
+    )
     log_level: str = Field(
         "INFO",
         pattern="^(DEBUG|INFO|WARNING|ERROR)$",
@@ -91,7 +93,7 @@ class Settings(BaseModel):
         5.0, gt=0, description="how long to wait for a connection or a statement"
     )
     redis_url: SecretStr = Field(description="Redis or Valkey: `redis://:password@host:port/0`")
-    redis_timeout_seconds: float = Field(2.0, gt=0, description="how long one call may take")
+    redis_timeout_seconds: float = Field(2.0, ge=2, description="how long one call may take")
 
     api_host: str = Field("127.0.0.1", description="address that the API listens on")
     api_port: Port = Field(5000, description="port of the API")
@@ -202,6 +204,10 @@ class Settings(BaseModel):
         return environment
 
     @property
+    def effective_log_level(self) -> str:
+        return "DEBUG" if self.debug else self.log_level
+
+    @property
     def is_production(self) -> bool:
         return self.app_env is AppEnv.PRODUCTION
 
@@ -221,10 +227,10 @@ class Settings(BaseModel):
     @model_validator(mode="after")
     def _check_urls(self) -> Settings:
         faults = []
-        if urlsplit(self.database_url.get_secret_value()).scheme != "postgresql+psycopg2":
-            faults.append("DATABASE_URL must begin with postgresql://")
-        if urlsplit(self.redis_url.get_secret_value()).scheme not in {"redis", "rediss", "unix"}:
-            faults.append("REDIS_URL must begin with redis://, rediss:// or unix://")
+        if not _is_url(self.database_url, {"postgresql+psycopg2"}):
+            faults.append("DATABASE_URL must be postgresql://user:password@host:port/name")
+        if not _is_url(self.redis_url, {"redis", "rediss", "unix"}):
+            faults.append("REDIS_URL must be redis://, rediss:// or unix://, escaped as URLs are")
         if self.is_production:
             faults += self._production_faults()
         if faults:
@@ -246,6 +252,15 @@ class Settings(BaseModel):
         if database == EMBEDDED_DATABASE:
             faults.append("DATABASE_URL must not be the embedded database in production")
         return faults
+
+
+def _is_url(url: SecretStr, schemes: set[str]) -> bool:
+    """Say whether it is a URL of these schemes whose port, if any, is a number."""
+    parts = urlsplit(url.get_secret_value())
+    try:
+        return parts.scheme in schemes and (parts.port is None or parts.port > 0)
+    except ValueError:
+        return False
 
 
 def settings_table() -> str:

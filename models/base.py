@@ -41,8 +41,8 @@ class Base(DeclarativeBase):
 def open_database(settings: Settings) -> Engine:
     """Return an engine; nothing connects before its first use.
 
-    Every wait ends within `database_timeout_seconds`: for a free connection, for connecting, for
-    a statement and for a lock.
+    Waiting for a free connection, for a statement and for a lock ends within
+    `database_timeout_seconds`; a peer that answers nothing at all is given up after twice that.
     """
     timeout = settings.database_timeout_seconds
     return create_engine(
@@ -52,11 +52,15 @@ def open_database(settings: Settings) -> Engine:
         pool_timeout=timeout,
         pool_pre_ping=True,
         pool_recycle=1800,
+        hide_parameters=True,  # an error's text must not carry prompts and answers into a log
         connect_args={
             "connect_timeout": max(2, round(timeout)),
             "options": f"-c statement_timeout={round(timeout * 1000)} -c timezone=UTC",
             "application_name": "bountycoder",
             "keepalives_idle": 30,
+            "keepalives_interval": 10,
+            "keepalives_count": 3,
+            "tcp_user_timeout": round(timeout * 2000),
         },
     )
 

@@ -140,7 +140,6 @@ def find_job(session: Session, job_id: UUID) -> Job | None:
 
 def claim_job(session: Session, job_id: UUID, *, worker_id: str, lease: timedelta) -> Job | None:
     """Take a queued job for `worker_id`, or return `None` if there is nothing to take."""
-    now = utc_now()
     return session.scalar(
         update(Job)
         .where(Job.id == job_id, *_may_come(JobState.RUNNING, JobState.QUEUED))
@@ -148,8 +147,8 @@ def claim_job(session: Session, job_id: UUID, *, worker_id: str, lease: timedelt
             state=JobState.RUNNING,
             attempt=Job.attempt + 1,
             worker_id=worker_id,
-            started_at=func.coalesce(Job.started_at, now),
-            lease_expires_at=now + lease,
+            started_at=func.coalesce(Job.started_at, utc_now()),
+            lease_expires_at=_end_of(lease),
         )
         .returning(Job)
         .execution_options(populate_existing=True)
@@ -157,9 +156,19 @@ def claim_job(session: Session, job_id: UUID, *, worker_id: str, lease: timedelt
 
 
 def finish_job(
-    session: Session, job_id: UUID, *, attempt: int | None, outcome: JobOutcome
+    session: Session,
+    job_id: UUID,
+    *,
+    attempt: int | None,
+    outcome: JobOutcome,
+    worker_id: str | None = None,
+    is_silent: bool = False,
 ) -> Job | None:
     """End a job: a running one of this `attempt`, or with `attempt=None` a queued one.
+
+    Args:
+        worker_id: only if this worker holds it.
+        is_silent: only if its lease has run out.
 
     Returns `None`, and changes nothing, if the job is no longer there to be ended.
     """
@@ -167,6 +176,10 @@ def finish_job(
     where = [Job.id == job_id, *_may_come(outcome.state, came_from)]
     if attempt is not None:
         where.append(Job.attempt == attempt)
+    if worker_id is not None:
+        where.append(Job.worker_id == worker_id)
+    if is_silent:
+        where.append(Job.lease_expires_at < func.now())
     return session.scalar(
         update(Job)
         .where(*where)
@@ -186,12 +199,14 @@ def finish_job(
     )
 
 
-def hand_back_jobs(session: Session, attempts: dict[UUID, int]) -> list[Job]:
-    """Return running jobs (id to attempt) to the queue, as a worker does that must stop."""
+def hand_back_jobs(session: Session, attempts: dict[UUID, int], *, worker_id: str) -> list[Job]:
+    """Return a worker's running jobs (id to attempt) to the queue, because it must stop."""
     handed_back = []
     for job_id, attempt in attempts.items():
         job = session.scalar(
-            _requeue(Job.id == job_id, Job.attempt == attempt).values(attempt=Job.attempt - 1)
+            _requeue(Job.id == job_id, Job.attempt == attempt, Job.worker_id == worker_id).values(
+                attempt=Job.attempt - 1
+            )
         )
         if job is not None:
             handed_back.append(job)
@@ -200,16 +215,15 @@ def hand_back_jobs(session: Session, attempts: dict[UUID, int]) -> list[Job]:
 
 def renew_leases(
     session: Session, job_ids: Sequence[UUID], *, worker_id: str, lease: timedelta
-) -> list[UUID]:
-    """Renew all leases of one worker in one statement; return the jobs that are still its own."""
-    return list(
-        session.scalars(
-            update(Job)
-            .where(Job.id.in_(job_ids), Job.state == JobState.RUNNING, Job.worker_id == worker_id)
-            .values(lease_expires_at=utc_now() + lease)
-            .returning(Job.id)
-        )
+) -> dict[UUID, int]:
+    """Renew all leases of one worker in one statement; return what is still its own, by attempt."""
+    rows = session.execute(
+        update(Job)
+        .where(Job.id.in_(job_ids), Job.state == JobState.RUNNING, Job.worker_id == worker_id)
+        .values(lease_expires_at=_end_of(lease))
+        .returning(Job.id, Job.attempt)
     )
+    return {job_id: attempt for job_id, attempt in rows}
 
 
 def requeue_expired(session: Session, *, max_attempts: int, limit: int) -> list[Job]:
@@ -231,6 +245,11 @@ def queued_before(
     if after is not None:
         query = query.where(Job.id > after)
     return list(session.scalars(query.order_by(Job.id).limit(limit)))
+
+
+def _end_of(lease: timedelta) -> Any:
+    """Return the end of a lease that begins now, by the one clock that all workers share."""
+    return func.now() + lease
 
 
 def _may_come(new: JobState, old: JobState) -> list[Any]:

@@ -102,7 +102,8 @@ class Delivery:
         """Run a request; its answer fills as the engine goes.
 
         Raises:
-            EngineRefused: the engine does not take it.
+            EngineRefused: the request is at fault.
+            EngineStopping: the engine takes no request any more.
         """
         choices = [
             Choice(IncrementalText(self._decode), StopScanner(stop)) for _ in range(request.n)

@@ -12,6 +12,7 @@ from worker.engine import (
     EngineRefused,
     EngineRequest,
     EngineStats,
+    EngineStopping,
     FinishReason,
     Handle,
     StepEvent,
@@ -71,7 +72,7 @@ class EchoEngine:
         handle = Handle(request, self._cancel)
         with self._lock:
             if self._is_stopping:
-                raise EngineRefused("the engine is stopping")
+                raise EngineStopping("the engine is stopping")
             if (request.request_id, 0) in self._running:
                 raise EngineRefused(f"{request.request_id} is running already")
             for index in range(request.n):

@@ -16,7 +16,11 @@ from core.errors import BountyError
 
 
 class EngineRefused(BountyError):
-    """The engine cannot take this request: it is at fault, or the engine is stopping."""
+    """The engine cannot take this request: the request is at fault."""
+
+
+class EngineStopping(BountyError):
+    """The engine takes no request any more: this one is innocent and may run elsewhere."""
 
 
 class FinishReason(StrEnum):
@@ -182,7 +186,8 @@ class Engine(Protocol):
 
         Raises:
             EngineRefused: an id outside the vocabulary, an empty prompt, more tokens than fit,
-                an id in use, or an engine that is stopping.
+                or an id in use.
+            EngineStopping: the engine is stopping, or cannot go on.
         """
         ...
 

@@ -18,6 +18,7 @@ from worker.engine import (
     EngineRefused,
     EngineRequest,
     EngineStats,
+    EngineStopping,
     FinishReason,
     Handle,
     StepEvent,
@@ -147,13 +148,14 @@ class HFEngine:
         """Queue a request.
 
         Raises:
-            EngineRefused: the request could not run, or the engine is stopping.
+            EngineRefused: the request could not run.
+            EngineStopping: the engine is stopping, or cannot go on.
         """
         self._limits.check(request)
         handle = Handle(request=request, cancel_with=self._cancel)
         with self._roster.lock:
             if self._is_stopping or not self.is_healthy:
-                raise EngineRefused("the engine is stopping")
+                raise EngineStopping("the engine is stopping")
             if request.request_id in self._roster:
                 raise EngineRefused(f"a request with the id {request.request_id} is running")
             self._feeder.begin(handle, is_held=self._watch.must_hold)
@@ -161,6 +163,8 @@ class HFEngine:
 
     def stats(self) -> EngineStats:
         """Return the engine's numbers now, without waiting for a step to end."""
+        if self._loop is None:
+            return EngineStats()  # it is loading
         running = len(self.loop.scheduler.active_requests)
         return EngineStats(
             running=running,

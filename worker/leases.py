@@ -48,13 +48,16 @@ class Leases:
                 return
         answer.cancel()
 
-    def release(self, job_id: UUID) -> None:
-        with self._lock:
-            self._held.pop(job_id, None)
+    def release(self, job_id: UUID, attempt: int) -> None:
+        """Let go of this attempt; a later one of the same job stays held."""
+        if self.is_held(job_id, attempt):
+            with self._lock:
+                self._held.pop(job_id, None)
 
-    def is_held(self, job_id: UUID) -> bool:
+    def is_held(self, job_id: UUID, attempt: int) -> bool:
         with self._lock:
-            return job_id in self._held
+            held = self._held.get(job_id)
+            return held is not None and held.attempt == attempt
 
     def renew(self) -> None:
         """Renew all leases; a job that was taken from us is cancelled in the engine.
@@ -73,8 +76,9 @@ class Leases:
         except DATABASE_AWAY:
             _log.warning("leases could not be renewed: the database is away")
             return
-        for job_id in held.keys() - set(ours):
-            self._drop(job_id)
+        for job_id, one in held.items():
+            if ours.get(job_id) != one.attempt:
+                self._drop(job_id)
 
     def hand_back(self) -> int:
         """Return all jobs that still run to the queue, and cancel them here. Returns how many."""
@@ -84,7 +88,7 @@ class Leases:
             return 0
         try:
             with self._sessions.begin() as session:
-                handed_back = hand_back_jobs(session, attempts)
+                handed_back = hand_back_jobs(session, attempts, worker_id=self._worker_id)
         except DATABASE_AWAY:
             _log.warning("jobs could not be handed back: their leases will run out")
             handed_back = []

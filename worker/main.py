@@ -31,7 +31,7 @@ from worker.delivery import Delivery
 from worker.engine import Engine
 from worker.engines import build_engine
 from worker.leases import Leases
-from worker.pulse import Pulse
+from worker.pulse import INTERVAL_SECONDS, Pulse
 from worker.reaper import Reaper
 from worker.runner import JobRunner
 
@@ -95,7 +95,7 @@ class WorkerParts:
 
 def run(settings: Settings) -> int:
     """Serve until SIGTERM or SIGINT; returns the exit code, 1 if the engine cannot go on."""
-    configure_logging(program="worker", level=settings.log_level)
+    configure_logging(program="worker", level=settings.effective_log_level)
     must_stop = _stop_on_signals()
     parts = WorkerParts.from_settings(settings)
     pulse = Pulse(
@@ -105,6 +105,7 @@ def run(settings: Settings) -> int:
         registry=parts.registry,
         worker_id=parts.worker_id,
         model=settings.model_name,
+        interval_seconds=min(INTERVAL_SECONDS, settings.lease_seconds / 4),
     )
     pulse.start()
     parts.delivery.start()
@@ -153,9 +154,12 @@ def _drain(parts: WorkerParts, consumer: Worker, pulse: Pulse) -> None:
     pulse.set_ready(False)
     for thread in consumer.consumers.values():
         thread.pause()
-    consumer.stop(timeout=round(parts.settings.drain_seconds * 1000))
-    handed_back = parts.leases.hand_back()
+    try:
+        consumer.stop(timeout=round(parts.settings.drain_seconds * 1000))
+    except redis.RedisError:
+        _log.warning("messages could not be given back: their heartbeat will run out")
     parts.runner.leave()
+    handed_back = parts.leases.hand_back()
     parts.delivery.stop()
     for worker_thread in consumer.workers:
         worker_thread.join(timeout=LEAVE_SECONDS)

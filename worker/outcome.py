@@ -37,7 +37,7 @@ def outcome_of(answer: Answer, prompt_tokens: int, decode: Decode) -> JobOutcome
 
 def _show_choice(choice: Choice, index: int, decode: Decode) -> dict[str, Any]:
     shown: dict[str, Any] = {
-        "text": choice.text,
+        "text": _storable(choice.text),
         "index": index,
         "finish_reason": choice.finish_reason,
     }
@@ -49,9 +49,15 @@ def _show_choice(choice: Choice, index: int, decode: Decode) -> dict[str, Any]:
 def _show_logprobs(choice: Choice, decode: Decode) -> dict[str, Any]:
     """Return log probabilities in the shape of OpenAI's completions, one entry a token."""
     return {
-        "tokens": [decode([token]) for token, _ in choice.logprobs],
+        "tokens": [_storable(decode([token])) for token, _ in choice.logprobs],
         "token_logprobs": [drawn.logprob for _, drawn in choice.logprobs],
         "top_logprobs": [
-            {decode([token]): value for token, value in drawn.top} for _, drawn in choice.logprobs
+            {_storable(decode([token])): value for token, value in drawn.top}
+            for _, drawn in choice.logprobs
         ],
     }
+
+
+def _storable(text: str) -> str:
+    """Return text that PostgreSQL can keep: a model may write NUL, a column cannot hold it."""
+    return text.replace("\x00", "\ufffd")

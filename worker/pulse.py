@@ -1,10 +1,11 @@
-"""The worker's sign of life: heartbeat, lease renewal and the reaper, on one thread."""
+"""The worker's sign of life: heartbeat and lease renewal, and beside them the reaper."""
 
 from __future__ import annotations
 
 import logging
 import threading
 import time
+from collections.abc import Callable
 
 import redis
 
@@ -29,20 +30,32 @@ class Pulse:
         registry: WorkerRegistry,
         worker_id: str,
         model: str,
+        interval_seconds: float = INTERVAL_SECONDS,
     ) -> None:
+        """Name the parts.
+
+        Args:
+            interval_seconds: between two beats; several must fit into a lease.
+        """
         self._engine = engine
         self._leases = leases
         self._reaper = reaper
         self._registry = registry
         self._worker_id = worker_id
         self._model = model
+        self._interval_seconds = interval_seconds
         self._is_ready = False
         self._before = (time.monotonic(), 0)
         self._is_stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="pulse", daemon=True)
+        # The reaper's work may take longer than a lease: it has a thread of its own.
+        self._threads = [
+            threading.Thread(target=self._every, args=[beat], name=name, daemon=True)
+            for name, beat in (("pulse", self._beat), ("reaper", self._reap))
+        ]
 
     def start(self) -> None:
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     def set_ready(self, is_ready: bool) -> None:
         """Say whether this worker takes jobs, and tell everyone now."""
@@ -52,23 +65,29 @@ class Pulse:
     def stop(self) -> None:
         """Stop beating and say goodbye."""
         self._is_stopping.set()
-        self._thread.join(timeout=JOIN_SECONDS)
+        for thread in self._threads:
+            thread.join(timeout=JOIN_SECONDS)
         try:
             self._registry.remove(self._worker_id)
         except redis.RedisError:
             _log.warning("no goodbye: Redis is away, the heartbeat will run out")
 
-    def _run(self) -> None:
-        while not self._is_stopping.wait(INTERVAL_SECONDS):
+    def _every(self, beat: Callable[[], None]) -> None:
+        while not self._is_stopping.wait(self._interval_seconds):
             try:
-                # Leases first: they must be renewed whatever else is away.
-                self._leases.renew()
-                self._report()
-                if self._is_ready:
-                    self._reaper.reap()
+                beat()
             except Exception:
                 # A worker whose pulse stops loses its jobs, so no fault may end this thread.
                 _log.exception("a pulse failed")
+
+    def _beat(self) -> None:
+        # Leases first: they must be renewed whatever else is away.
+        self._leases.renew()
+        self._report()
+
+    def _reap(self) -> None:
+        if self._is_ready:
+            self._reaper.reap()
 
     def _report(self) -> None:
         stats = self._engine.stats()

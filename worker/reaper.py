@@ -81,7 +81,7 @@ class Reaper:
             "message": f"the worker died in each of {job.attempt} attempts",
         }
         outcome = JobOutcome(state=JobState.FAILED, error=error, prompt_tokens=job.prompt_tokens)
-        ended = finish_job(session, job.id, attempt=job.attempt, outcome=outcome)
+        ended = finish_job(session, job.id, attempt=job.attempt, outcome=outcome, is_silent=True)
         if ended is None:
             return False
         record_usage(session, ended)

@@ -22,10 +22,10 @@ from core.log import request_id
 from core.prompt import PromptTokenizer
 from core.queue import QueueName
 from models.base import DATABASE_AWAY, Session, SessionFactory
-from models.job import Job, JobOutcome, JobState, claim_job, finish_job
+from models.job import Job, JobOutcome, JobState, claim_job, finish_job, hand_back_jobs
 from models.usage import record_usage
 from worker.delivery import Delivery
-from worker.engine import EngineRefused, EngineRequest
+from worker.engine import EngineRefused, EngineRequest, EngineStopping
 from worker.leases import Leases
 from worker.outcome import outcome_of
 from worker.sampling import engine_sampling
@@ -59,22 +59,42 @@ class JobRunner:
         self._must_leave = threading.Event()
 
     def leave(self) -> None:
-        """The process is about to end: hold nothing back any longer."""
+        """The process is about to end: claim nothing more, wait for the database no longer."""
         self._must_leave.set()
 
     def run(self, job_id: UUID) -> None:
-        """Run the job if it can still be claimed; returns when its end is committed."""
+        """Run the job if it can still be claimed; returns when its end is committed.
+
+        A job that this process cannot run, because it ends, goes back to the queue.
+        """
+        if self._must_leave.is_set():
+            return  # the reaper of another worker sends it again
         job = self._persist(lambda session: self._claim(session, job_id))
         if job is None:
             return
         request_id.set(job.request_id)
         self._leases.hold(job.id, job.attempt)
         try:
-            outcome = self._generate(job)
-            if self._leases.is_held(job.id):
+            outcome = self._outcome(job)
+            is_cut_short = self._must_leave.is_set() and outcome.state is JobState.CANCELLED
+            if self._leases.is_held(job.id, job.attempt) and not is_cut_short:
                 self._finish(job, outcome)
+            else:
+                self._hand_back(job)
+        except EngineStopping:
+            self._hand_back(job)
         finally:
-            self._leases.release(job.id)
+            self._leases.release(job.id, job.attempt)
+
+    def _outcome(self, job: Job) -> JobOutcome:
+        try:
+            return self._generate(job)
+        except EngineStopping:
+            raise
+        except Exception:
+            # Run again it would fail again, and the worker would be blamed for it.
+            _log.exception("job failed", extra={"job": job.id.hex})
+            return _failed("internal_error", "something went wrong on our side")
 
     def _claim(self, session: Session, job_id: UUID) -> Job | None:
         return claim_job(session, job_id, worker_id=self._worker_id, lease=self._leases.lease)
@@ -90,7 +110,7 @@ class JobRunner:
             return _failed(error.code, error.message)
         self._leases.attach(job.id, answer)
         while not answer.wait(WAIT_SECONDS):
-            if not self._leases.is_held(job.id):
+            if not self._leases.is_held(job.id, job.attempt):
                 answer.cancel()
         return outcome_of(answer, len(request.prompt_ids), self._tokenizer.decode)
 
@@ -105,6 +125,14 @@ class JobRunner:
             account=job.api_key_id.hex,
             weight=float(job.priority),
             is_bulk=job.queue == QueueName.BULK,
+        )
+
+    def _hand_back(self, job: Job) -> None:
+        """Return the job to the queue, if it is still ours."""
+        self._persist(
+            lambda session: hand_back_jobs(
+                session, {job.id: job.attempt}, worker_id=self._worker_id
+            )
         )
 
     def _finish(self, job: Job, outcome: JobOutcome) -> None:
@@ -136,7 +164,9 @@ class JobRunner:
 
 
 def _record_end(session: Session, job: Job, outcome: JobOutcome) -> Job | None:
-    ended = finish_job(session, job.id, attempt=job.attempt, outcome=outcome)
+    ended = finish_job(
+        session, job.id, attempt=job.attempt, worker_id=job.worker_id, outcome=outcome
+    )
     if ended is not None:
         record_usage(session, ended)
     return ended

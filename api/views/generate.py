@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from threading import Event
-from uuid import UUID
 
 from flask import Blueprint, g, jsonify, url_for
 from flask.typing import ResponseReturnValue
@@ -18,13 +17,15 @@ from core.errors import ApiError, ContextLengthExceeded, InvalidRequest
 from core.generation import Generation
 from core.ids import Prefix, show_id
 from models.api_key import mark_used
-from models.base import utc_now
+from models.base import DATABASE_AWAY, utc_now
 from models.job import Job, JobState, find_job
 
 blueprint = Blueprint("generate", __name__, url_prefix="/api/llm")
 
 #: News of an end can be lost: a waiter looks at the row itself this often.
 RECHECK_SECONDS = 15.0
+#: Between two looks at a database that is away.
+AWAY_SECONDS = 0.5
 
 _BY_CODE: dict[str, type[ApiError]] = {
     "context_length_exceeded": ContextLengthExceeded,
@@ -42,7 +43,7 @@ def generate() -> ResponseReturnValue:
     admitted = admit(services(), key, generation, request_id=g.request_id)
     with services().ends.watch(admitted.job.id) as ended:
         admitted.send()
-        job = _wait(admitted.job.id, ended, services().settings.sync_wait_seconds)
+        job = _wait(admitted.job, ended, services().settings.sync_wait_seconds)
     response = jsonify(show_completion(job) if job.is_final else show_job(job))
     response.status_code = 200 if job.is_final else 202
     response.headers.update(admitted.limit.headers)
@@ -53,8 +54,10 @@ def generate() -> ResponseReturnValue:
     return response
 
 
-def _wait(job_id: UUID, ended: Event, seconds: float) -> Job:
+def _wait(job: Job, ended: Event, seconds: float) -> Job:
     """Return the job when it has ended, or as it is when the time is over.
+
+    A database that is away for a moment is waited for: the job goes on, and is paid for.
 
     Raises:
         ApiError: the job failed.
@@ -65,14 +68,21 @@ def _wait(job_id: UUID, ended: Event, seconds: float) -> Job:
         if remaining > 0:
             ended.wait(min(remaining, RECHECK_SECONDS))
             ended.clear()
-        with services().sessions() as session:
-            job = find_job(session, job_id)
-        if job is None:
-            raise ApiError("the job has disappeared")
+        job = _read(job)
         if job.is_final:
             return _succeeded(job)
         if remaining <= 0:
             return job
+
+
+def _read(job: Job) -> Job:
+    """Return the job as its row is now, or as it was known while the database is away."""
+    try:
+        with services().sessions() as session:
+            return find_job(session, job.id) or job
+    except DATABASE_AWAY:
+        time.sleep(AWAY_SECONDS)
+        return job
 
 
 def _succeeded(job: Job) -> Job:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated
 
 from flask import Blueprint, request
@@ -26,6 +26,7 @@ blueprint = Blueprint("keys", __name__, url_prefix="/api/keys")
 
 MAX_RATE_LIMIT = 1_000_000
 MAX_PRIORITY = 100
+LONGEST_LIFE = timedelta(days=36_500)
 
 
 class CreateKeyBody(Body):
@@ -98,6 +99,7 @@ def _owner(session: Session, user: User, owner_id: str | None) -> User:
 
 
 def _future(expires_at: datetime | None) -> datetime | None:
-    if expires_at is not None and expires_at <= utc_now():
-        raise InvalidRequest("expiresAt must be in the future", param="expiresAt")
+    now = utc_now()
+    if expires_at is not None and not now < expires_at < now + LONGEST_LIFE:
+        raise InvalidRequest("expiresAt must be within the next 100 years", param="expiresAt")
     return expires_at

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import timedelta
+from uuid import UUID
 
 import pytest
 import redis
@@ -18,7 +20,7 @@ from core.redis_client import open_redis
 from core.settings import Settings
 from models.api_key import create_key
 from models.base import SessionFactory
-from models.job import Job
+from models.job import Job, claim_job
 from models.user import User
 
 NOBODY = SecretStr("redis://127.0.0.1:1/0")
@@ -82,6 +84,28 @@ def test_a_job_that_cannot_be_sent_is_failed(
 
     assert answer.status_code == 503
     assert [job.state for job in jobs(database)] == ["failed"]
+
+
+def test_a_job_that_was_begun_although_its_sending_failed_is_waited_for(
+    app_with: Callable[..., FlaskClient],
+    base_settings: Settings,
+    database: SessionFactory,
+    client: redis.Redis,
+    key: dict[str, str],
+) -> None:
+    class OnlyTheAnswerIsLost:
+        def send(self, job_id: UUID, queue: object) -> None:
+            with database.begin() as session:
+                claim_job(session, job_id, worker_id="w", lease=timedelta(seconds=9))
+            raise redis.TimeoutError
+
+    settings = base_settings.model_copy(update={"sync_wait_seconds": 0.2})
+    app = app_with(settings, queue=OnlyTheAnswerIsLost())
+
+    answer = app.post("/api/llm/generate", json={"prompt": "x"}, headers=key)
+
+    assert answer.status_code == 202
+    assert answer.get_json()["status"] == "running"
 
 
 @pytest.mark.parametrize("path", ["/api/auth/login", "/api/llm/generate"])

@@ -5,9 +5,11 @@ import time
 from uuid import UUID
 
 import dramatiq
+import pytest
 import redis
 from dramatiq import Worker
 from dramatiq.brokers import redis as broker_module
+from dramatiq.errors import ConnectionClosed
 
 from core.ids import new_id
 from core.queue import JobBroker, JobQueue, QueueName, actor_name
@@ -81,6 +83,31 @@ def test_a_full_consumer_leaves_jobs_for_others(client: redis.Redis) -> None:
     full.stop()
 
     assert len(set(full.seen + free.seen)) == 5
+
+
+def test_a_job_whose_fetch_was_carried_out_but_not_answered_is_given_out_again(
+    client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("core.queue.BROKER_HEARTBEAT_MS", 500)
+    broker = JobBroker(client)
+    broker.declare_queue(QueueName.INTERACTIVE)
+    consumer = broker.consume(QueueName.INTERACTIVE, prefetch=4, timeout=100)
+    job_id = new_id()
+    JobQueue(client).send(job_id, QueueName.INTERACTIVE)
+    fetch = broker.scripts["dispatch"]
+
+    def carried_out_but_not_answered(**call: object) -> None:
+        fetch(**call)
+        raise redis.TimeoutError
+
+    broker.scripts["dispatch"] = carried_out_but_not_answered
+    with pytest.raises(ConnectionClosed):
+        next(consumer)
+    broker.scripts["dispatch"] = fetch
+
+    seen: list[object] = []
+    wait_until(lambda: seen.append(next(consumer)) or any(seen), 5)
+    assert [m.message_id for m in seen if m] == [str(job_id)]  # type: ignore[attr-defined]
 
 
 def test_dramatiq_still_has_what_the_broker_extends() -> None:

@@ -90,6 +90,12 @@ def test_another_database_is_refused() -> None:
     assert faults({**NEEDED, "REDIS_URL": "amqp://x"})
 
 
+def test_a_password_that_is_not_escaped_is_not_told() -> None:
+    said = faults({**NEEDED, "REDIS_URL": "redis://:s3cr/et@host:1/0"})
+
+    assert said == ["REDIS_URL must be redis://, rediss:// or unix://, escaped as URLs are"]
+
+
 def test_no_secret_stands_in_the_representation() -> None:
     settings = Settings.from_environment(SAFE)
 

@@ -93,7 +93,7 @@ def test_leases_of_other_workers_are_not_renewed(session: Session) -> None:
     other.worker_id = "w2"
     session.flush()
 
-    assert renew_leases(session, [mine.id, other.id], worker_id="w1", lease=LEASE) == [mine.id]
+    assert renew_leases(session, [mine.id, other.id], worker_id="w1", lease=LEASE) == {mine.id: 1}
 
 
 def test_a_silent_workers_job_goes_back_until_its_attempts_are_used(session: Session) -> None:
@@ -115,10 +115,10 @@ def test_a_job_with_a_fresh_lease_is_left_alone(session: Session) -> None:
 def test_a_job_that_was_handed_back_has_not_used_an_attempt(session: Session) -> None:
     job = claimed(session)
 
-    handed_back = hand_back_jobs(session, {job.id: 1})
+    handed_back = hand_back_jobs(session, {job.id: 1}, worker_id="w1")
 
     assert [(j.state, j.attempt) for j in handed_back] == [("queued", 0)]
-    assert hand_back_jobs(session, {job.id: 1}) == []
+    assert hand_back_jobs(session, {job.id: 1}, worker_id="w1") == []
 
 
 def test_queued_jobs_are_listed_oldest_first_from_a_cursor(session: Session) -> None:
@@ -129,3 +129,18 @@ def test_queued_jobs_are_listed_oldest_first_from_a_cursor(session: Session) -> 
     rest = queued_before(session, later, after=first[-1].id, limit=2)
 
     assert [j.id for j in first + rest] == [j.id for j in jobs]
+
+
+def test_another_workers_job_cannot_be_handed_back_or_ended(session: Session) -> None:
+    job = claimed(session)
+
+    assert hand_back_jobs(session, {job.id: 1}, worker_id="w2") == []
+    outcome = JobOutcome(JobState.SUCCEEDED)
+    assert finish_job(session, job.id, attempt=1, worker_id="w2", outcome=outcome) is None
+
+
+def test_a_lease_that_was_renewed_in_time_keeps_its_job(session: Session) -> None:
+    job = claimed(session)
+    outcome = JobOutcome(JobState.FAILED)
+
+    assert finish_job(session, job.id, attempt=1, outcome=outcome, is_silent=True) is None

@@ -7,7 +7,14 @@ import pytest
 
 from tests.service import wait_until
 from worker.echo_engine import EchoEngine
-from worker.engine import EngineRefused, EngineRequest, FinishReason, Sampling, StepEvent
+from worker.engine import (
+    EngineRefused,
+    EngineRequest,
+    EngineStopping,
+    FinishReason,
+    Sampling,
+    StepEvent,
+)
 
 
 class Sink:
@@ -98,7 +105,7 @@ def test_what_cannot_run_is_refused(bad: dict[str, object]) -> None:
         engine.submit(request(**bad))  # type: ignore[arg-type]
     engine.stop()
 
-    with pytest.raises(EngineRefused):
+    with pytest.raises(EngineStopping):
         engine.submit(request())
 
 

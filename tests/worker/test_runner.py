@@ -146,7 +146,7 @@ def test_a_result_waits_for_the_database_to_come_back(bench: Bench) -> None:
         """A database that is away for the first three transactions after the claim."""
 
         def begin(self) -> Any:
-            if bench.leases.is_held(job_id) and failures[0]:
+            if bench.leases.is_held(job_id, 1) and failures[0]:
                 failures[0] -= 1
                 raise OperationalError("commit", {}, Exception("connection refused"))
             return sessions.begin()
@@ -162,7 +162,7 @@ def test_a_job_that_another_worker_took_over_is_dropped_here(slow: Bench) -> Non
     job_id = slow.job(request={"prompt": "x", "maxTokens": 40})
     running = threading.Thread(target=slow.runner.run, args=[job_id])
     running.start()
-    wait_until(lambda: slow.leases.is_held(job_id), 5)
+    wait_until(lambda: slow.leases.is_held(job_id, 1), 5)
 
     with slow.database.begin() as session:
         session.get_one(Job, job_id).worker_id = "w2"
@@ -180,7 +180,7 @@ def test_a_job_that_is_handed_back_runs_again_elsewhere(
     job_id = slow.job(request={"prompt": "x", "maxTokens": 40})
     running = threading.Thread(target=slow.runner.run, args=[job_id])
     running.start()
-    wait_until(lambda: slow.leases.is_held(job_id), 5)
+    wait_until(lambda: slow.leases.is_held(job_id, 1), 5)
 
     assert slow.leases.hand_back() == 1
     running.join(10)
@@ -197,7 +197,7 @@ def test_a_late_result_of_a_worker_believed_dead_is_dropped(slow: Bench) -> None
     job_id = slow.job(request={"prompt": "x", "maxTokens": 3})
     running = threading.Thread(target=slow.runner.run, args=[job_id])
     running.start()
-    wait_until(lambda: slow.leases.is_held(job_id), 5)
+    wait_until(lambda: slow.leases.is_held(job_id, 1), 5)
 
     with slow.database.begin() as session:
         job = session.get_one(Job, job_id)
@@ -209,3 +209,52 @@ def test_a_late_result_of_a_worker_believed_dead_is_dropped(slow: Bench) -> None
 
     assert slow.read(job_id).state == "queued"
     assert slow.usage() == []
+
+
+def test_a_job_that_a_stopping_engine_is_offered_goes_back_to_the_queue(bench: Bench) -> None:
+    job_id = bench.job()
+    bench.delivery.stop()
+
+    bench.runner.run(job_id)
+
+    assert (bench.read(job_id).state, bench.read(job_id).attempt) == ("queued", 0)
+    assert bench.usage() == []
+
+
+def test_a_leaving_process_claims_nothing_and_cancels_nothing(slow: Bench) -> None:
+    begun = slow.job(request={"prompt": "x", "maxTokens": 40})
+    running = threading.Thread(target=slow.runner.run, args=[begun])
+    running.start()
+    wait_until(lambda: slow.leases.is_held(begun, 1), 5)
+    late = slow.job()
+
+    slow.runner.leave()
+    slow.runner.run(late)
+    slow.delivery.stop()
+    running.join(10)
+
+    assert [slow.read(job_id).state for job_id in (begun, late)] == ["queued", "queued"]
+    assert slow.usage() == []
+
+
+def test_an_unexpected_fault_fails_the_job_at_once_and_without_blame(bench: Bench) -> None:
+    job_id = bench.job(request={"prompt": "x", "maxTokens": "nonsense"})
+
+    bench.runner.run(job_id)
+
+    job = bench.read(job_id)
+    assert (job.state, job.attempt) == ("failed", 1)
+    assert job.error == {"code": "internal_error", "message": "something went wrong on our side"}
+
+
+def test_a_nul_in_an_answer_is_kept_as_a_replacement_character(bench: Bench) -> None:
+    decode = bench.delivery._decode
+    bench.delivery._decode = lambda ids: decode(ids).replace("hello", "he\x00lo")
+    job_id = bench.job()
+
+    bench.runner.run(job_id)
+
+    job = bench.read(job_id)
+    assert job.state == "succeeded"
+    assert job.choices is not None
+    assert "he\ufffdlo" in job.choices[0]["text"]

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from tests.worker.hf.tiny import CONTEXT_LENGTH, POISON, VOCAB_SIZE, answer, running, until
-from worker.engine import EngineRefused, EngineRequest, FinishReason, Sampling
+from worker.engine import EngineRefused, EngineRequest, EngineStopping, FinishReason, Sampling
 from worker.hf_engine import HFEngine
 
 
@@ -236,7 +236,7 @@ def test_a_device_error_makes_the_engine_unhealthy(model: Any) -> None:
         intercept(engine, break_device)
         handle = engine.submit(EngineRequest("x", [1], 5))
         until(lambda: not engine.is_healthy)
-        with pytest.raises(EngineRefused):
+        with pytest.raises(EngineStopping):
             engine.submit(EngineRequest("y", [1], 5))
         handle.cancel()
         receiver.wait(handle)
@@ -274,7 +274,7 @@ def test_stop_ends_what_runs_as_cancelled_and_refuses_the_rest(model: Any) -> No
         engine.stop()
         engine.stop()
         receiver.wait(*handles)
-        with pytest.raises(EngineRefused):
+        with pytest.raises(EngineStopping):
             engine.submit(EngineRequest("x", [1], 5))
 
     assert set(receiver.ends.values()) == {FinishReason.CANCELLED}
