@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -38,10 +40,8 @@ def migrate_and_seed(settings: Settings, *, key_file: Path) -> DevelopmentAccess
     Raises:
         LauncherError: the database does not answer.
     """
-    try:
+    with _answering():
         upgrade(settings.database_url.get_secret_value())
-    except DATABASE_AWAY as error:
-        raise LauncherError(f"the database does not answer: {_first_line(error)}") from error
     engine = open_database(settings)
     try:
         with sessions(engine).begin() as session:
@@ -75,17 +75,18 @@ def add_arguments(parser: argparse.ArgumentParser, name: str) -> None:
 def _migrate(args: argparse.Namespace) -> int:
     settings = Settings.from_environment(os.environ)
     url = settings.database_url.get_secret_value()
-    if args.down_to:
-        downgrade(url, args.down_to)
-    else:
-        upgrade(url)
+    with _answering():
+        if args.down_to:
+            downgrade(url, args.down_to)
+        else:
+            upgrade(url)
     return 0
 
 
 def _seed(args: argparse.Namespace) -> int:
     settings = Settings.from_environment(os.environ)
     engine = open_database(settings)
-    with sessions(engine).begin() as session:
+    with _answering(), sessions(engine).begin() as session:
         admin = seed_admin(
             session,
             email=settings.admin_email,
@@ -94,6 +95,15 @@ def _seed(args: argparse.Namespace) -> int:
     engine.dispose()
     print(f"admin: {admin.email}")
     return 0
+
+
+@contextmanager
+def _answering() -> Iterator[None]:
+    """Turn a database that does not answer into one clear line."""
+    try:
+        yield
+    except DATABASE_AWAY as error:
+        raise LauncherError(f"the database does not answer: {_first_line(error)}") from error
 
 
 def _first_line(error: Exception) -> str:

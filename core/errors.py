@@ -9,7 +9,7 @@ BountyError
     ├── Unauthorized         401
     ├── Forbidden            403
     ├── NotFound             404
-    ├── Conflict             409
+    ├── MethodNotAllowed     405
     ├── PayloadTooLarge      413
     ├── UnsupportedMediaType 415
     ├── RateLimited          429   (with Retry-After)
@@ -116,12 +116,6 @@ class MethodNotAllowed(ApiError):
     status = 405
     type = "invalid_request_error"
     code = "method_not_allowed"
-
-
-class Conflict(ApiError):
-    status = 409
-    type = "invalid_request_error"
-    code = "conflict"
 
 
 class PayloadTooLarge(ApiError):

@@ -40,11 +40,6 @@ class KeySecret:
         return f"bc_{self.public_id}_{self.random}"
 
     @property
-    def display_prefix(self) -> str:
-        """What lists and logs may show."""
-        return f"bc_{self.public_id}"
-
-    @property
     def digest(self) -> str:
         """What the database keeps."""
         return hashlib.sha256(self.text.encode()).hexdigest()

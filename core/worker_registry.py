@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass
 
 import redis
 
+#: A worker that was silent this long is forgotten.
 TTL_SECONDS = 8
-#: A worker that is not read again within this time leaves the set.
 _SET_KEY = "workers"
 
 

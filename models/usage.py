@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import BigInteger, ForeignKey, Index, String, func
+from sqlalchemy import BigInteger, ForeignKey, Index, String
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
@@ -92,12 +92,4 @@ def record_usage(session: Session, job: Job) -> None:
                 name: getattr(UsageHourly, name) + getattr(rollup.excluded, name) for name in counts
             },
         )
-    )
-
-
-def tokens_used(session: Session, *, api_key_id: UUID) -> int:
-    """Return the tokens that a key has used in all."""
-    total = func.sum(UsageHourly.prompt_tokens + UsageHourly.completion_tokens)
-    return int(
-        session.query(func.coalesce(total, 0)).filter(UsageHourly.api_key_id == api_key_id).scalar()
     )

@@ -22,7 +22,6 @@ def test_the_secret_is_not_in_its_representation_or_digest() -> None:
 
     assert secret.random not in repr(secret)
     assert secret.random not in secret.digest
-    assert secret.random not in secret.display_prefix
 
 
 def test_what_has_not_the_form_of_a_secret_is_none() -> None:

@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from core.generation import MAX_LOGPROBS
 from worker.engine import EngineRefused, EngineRequest, Sampling
-from worker.hf.sampler import MAX_LOGPROBS
 
 
 @dataclass(frozen=True, slots=True)

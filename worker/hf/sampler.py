@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from core.generation import MAX_LOGPROBS
 from worker.engine import Sampling, TokenLogprob
 from worker.hf.draw import draw, draw_static
 from worker.hf.noise import row_key
@@ -29,8 +30,6 @@ from worker.hf.rows import (
 from worker.hf.sequence import Sequence
 
 GREEDY = Sampling()
-#: Most likely tokens that a request may ask for at each position.
-MAX_LOGPROBS = 20
 
 
 @dataclass(slots=True)
