@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import tempfile
 import threading
 import time
 from collections import Counter
@@ -23,16 +22,12 @@ from typing import Any
 import requests
 from sqlalchemy import select
 
-from cli.embedded.postgres import Postgres
-from cli.embedded.valkey import Valkey
 from core.ids import Prefix, read_id
-from core.settings import Settings
-from migrations.run import upgrade
 from models.base import SessionFactory, open_database, sessions
 from models.job import Job
+from tests.bench.servers import MODEL, own_servers
 from tests.service import Service
 
-MODEL = Path(__file__).parents[2] / ".cache" / "models" / "smollm2-135m-instruct"
 AT_ONCE = 8
 LINE = 200
 NEW_TOKENS = 32
@@ -126,28 +121,12 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--requests", type=int, default=15, help="of key B, one at a time")
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        directory = Path(name)
-        postgres = Postgres(directory / "postgres", log_dir=directory)
-        valkey = Valkey(directory / "valkey", log_dir=directory)
-        try:
-            postgres.start()
-            valkey.start()
-            upgrade(postgres.url)
-            settings = Settings.from_environment(
-                {
-                    "DATABASE_URL": postgres.url,
-                    "REDIS_URL": valkey.url,
-                    "MODEL_PATH": str(args.model),
-                    "ENGINE_MAX_SEQUENCES": str(AT_ONCE),
-                    "SYNC_WAIT_SECONDS": "600",
-                }
-            )
-            with Service.started(settings, directory) as service:
-                _report(service, args.requests, args.seconds)
-        finally:
-            valkey.stop()
-            postgres.stop()
+    environment = {"ENGINE_MAX_SEQUENCES": str(AT_ONCE), "SYNC_WAIT_SECONDS": "600"}
+    with (
+        own_servers(args.model, **environment) as (settings, directory),
+        Service.started(settings, directory) as service,
+    ):
+        _report(service, args.requests, args.seconds)
 
 
 def _report(service: Service, count: int, seconds: float) -> None:

@@ -9,26 +9,22 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import tempfile
 import time
 from datetime import UTC, datetime
 from pathlib import Path
 
 from sqlalchemy import text
 
-from cli.embedded.postgres import Postgres
-from cli.embedded.valkey import Valkey
 from core.queue import JobQueue, QueueName
 from core.redis_client import open_redis
 from core.settings import Settings
-from migrations.run import upgrade
 from models.api_key import create_key
 from models.base import SessionFactory, open_database, sessions
 from models.job import Job
 from models.seed import seed_admin
+from tests.bench.servers import MODEL, own_servers
 from tests.service import Service, wait_until
 
-MODEL = Path(__file__).parents[2] / ".cache" / "models" / "smollm2-135m-instruct"
 PAUSE_SECONDS = 0.05
 
 
@@ -37,26 +33,8 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=200)
     parser.add_argument("--model", type=Path, default=MODEL, help="a directory with a tokenizer")
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        directory = Path(name)
-        postgres = Postgres(directory / "postgres", log_dir=directory)
-        valkey = Valkey(directory / "valkey", log_dir=directory)
-        try:
-            postgres.start()
-            valkey.start()
-            upgrade(postgres.url)
-            settings = Settings.from_environment(
-                {
-                    "DATABASE_URL": postgres.url,
-                    "REDIS_URL": valkey.url,
-                    "MODEL_PATH": str(args.model),
-                    "ENGINE": "echo",
-                }
-            )
-            _report(*_measure(settings, directory, args.jobs))
-        finally:
-            valkey.stop()
-            postgres.stop()
+    with own_servers(args.model, ENGINE="echo") as (settings, directory):
+        _report(*_measure(settings, directory, args.jobs))
 
 
 def _measure(settings: Settings, directory: Path, jobs: int) -> tuple[list[float], list[float]]:

@@ -22,19 +22,18 @@ from pathlib import Path
 
 import requests
 
-from cli.embedded.postgres import Postgres
-from cli.embedded.valkey import Valkey
 from core.generation import Generation
 from core.prompt import PromptTokenizer
 from core.settings import PromptMode, Settings
-from migrations.run import upgrade
+from tests.bench.servers import MODEL, own_servers
 from tests.service import Service, free_port, wait_until
 from worker.engine import Engine, EngineRequest, Sampling, StepEvent
 from worker.engines import build_engine
 
-MODEL = Path(__file__).parents[2] / ".cache" / "models" / "smollm2-135m-instruct"
 WORDS = ("list", "function", "value", "return", "index", "string", "number", "class", "loop")
 NEW_TOKENS = 64
+#: Prompts are completed as they are, as vLLM's completions do.
+RAW = {"PROMPT_MODE": "raw", "SYNC_WAIT_SECONDS": "300"}
 #: Requests of each client: the first of each warms up, the others count.
 ROUNDS = 3
 START_SECONDS = 300.0
@@ -117,32 +116,24 @@ def _vllm(command: Path, model: Path) -> Iterator[Ask]:
 @contextmanager
 def _service(model: Path) -> Iterator[Ask]:
     print("service", flush=True)
-    with tempfile.TemporaryDirectory() as name:
-        directory = Path(name)
-        postgres = Postgres(directory / "postgres", log_dir=directory)
-        valkey = Valkey(directory / "valkey", log_dir=directory)
-        try:
-            postgres.start()
-            valkey.start()
-            upgrade(postgres.url)
-            settings = _settings(model, postgres.url, valkey.url)
-            with Service.started(settings, directory) as service:
-                key = service.make_key()["secret"]
-                yield _asker(
-                    f"{service.url}/api/llm/generate",
-                    {"maxTokens": NEW_TOKENS, "ignoreEos": True},
-                    {"x-api-key": key},
-                )
-        finally:
-            valkey.stop()
-            postgres.stop()
+    with (
+        own_servers(model, **RAW) as (settings, directory),
+        Service.started(settings, directory) as service,
+    ):
+        yield _asker(
+            f"{service.url}/api/llm/generate",
+            {"maxTokens": NEW_TOKENS, "ignoreEos": True},
+            {"x-api-key": service.make_key()["secret"]},
+        )
 
 
 @contextmanager
 def _engine_alone(model: Path) -> Iterator[Ask]:
     print("engine", flush=True)
     tokenizer = PromptTokenizer.load(str(model), PromptMode.RAW)
-    engine: Engine = build_engine(_settings(model, "postgresql://x/x", "redis://x"), tokenizer)
+    unused = {"DATABASE_URL": "postgresql://unused/unused", "REDIS_URL": "redis://unused"}
+    settings = Settings.from_environment({**unused, **RAW, "MODEL_PATH": str(model)})
+    engine: Engine = build_engine(settings, tokenizer)
     ended: dict[str, threading.Event] = {}
 
     def deliver(events: Sequence[StepEvent]) -> None:
@@ -165,18 +156,6 @@ def _engine_alone(model: Path) -> Iterator[Ask]:
         yield ask
     finally:
         engine.stop()
-
-
-def _settings(model: Path, database_url: str, redis_url: str) -> Settings:
-    return Settings.from_environment(
-        {
-            "DATABASE_URL": database_url,
-            "REDIS_URL": redis_url,
-            "MODEL_PATH": str(model),
-            "PROMPT_MODE": "raw",
-            "SYNC_WAIT_SECONDS": "300",
-        }
-    )
 
 
 def _asker(url: str, body: dict[str, object], headers: dict[str, str]) -> Ask:
