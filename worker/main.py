@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 import threading
+import time
 from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
@@ -161,7 +162,9 @@ def _drain(parts: WorkerParts, consumer: Worker, pulse: Pulse) -> None:
     parts.runner.leave()
     handed_back = parts.leases.hand_back()
     parts.delivery.stop()
+    deadline = time.monotonic() + LEAVE_SECONDS
     for worker_thread in consumer.workers:
-        worker_thread.join(timeout=LEAVE_SECONDS)
+        # Together: with Redis away each of them would try to acknowledge its job for ever.
+        worker_thread.join(timeout=max(0.0, deadline - time.monotonic()))
     pulse.stop()
     _log.info("worker ended", extra={"worker": parts.worker_id, "handed_back": handed_back})
