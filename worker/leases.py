@@ -50,9 +50,7 @@ class Leases:
 
     def release(self, job_id: UUID, attempt: int) -> None:
         """Let go of this attempt; a later one of the same job stays held."""
-        if self.is_held(job_id, attempt):
-            with self._lock:
-                self._held.pop(job_id, None)
+        self._take(job_id, attempt)
 
     def is_held(self, job_id: UUID, attempt: int) -> bool:
         with self._lock:
@@ -78,7 +76,7 @@ class Leases:
             return
         for job_id, one in held.items():
             if ours.get(job_id) != one.attempt:
-                self._drop(job_id)
+                self._drop(job_id, one.attempt)
 
     def hand_back(self) -> int:
         """Return all jobs that still run to the queue, and cancel them here. Returns how many."""
@@ -92,13 +90,19 @@ class Leases:
         except DATABASE_AWAY:
             _log.warning("jobs could not be handed back: their leases will run out")
             handed_back = []
-        for job_id in attempts:
-            self._drop(job_id)
+        for job_id, attempt in attempts.items():
+            self._drop(job_id, attempt)
         return len(handed_back)
 
-    def _drop(self, job_id: UUID) -> None:
+    def _take(self, job_id: UUID, attempt: int) -> _Held | None:
         with self._lock:
-            held = self._held.pop(job_id, None)
+            held = self._held.get(job_id)
+            if held is None or held.attempt != attempt:
+                return None
+            return self._held.pop(job_id)
+
+    def _drop(self, job_id: UUID, attempt: int) -> None:
+        held = self._take(job_id, attempt)
         if held is not None and held.answer is not None:
             _log.warning("job is no longer ours", extra={"job": job_id.hex})
             held.answer.cancel()

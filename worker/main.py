@@ -155,10 +155,7 @@ def _drain(parts: WorkerParts, consumer: Worker, pulse: Pulse) -> None:
     pulse.set_ready(False)
     for thread in consumer.consumers.values():
         thread.pause()
-    try:
-        consumer.stop(timeout=round(parts.settings.drain_seconds * 1000))
-    except redis.RedisError:
-        _log.warning("messages could not be given back: their heartbeat will run out")
+    consumer.stop(timeout=round(parts.settings.drain_seconds * 1000))
     parts.runner.leave()
     handed_back = parts.leases.hand_back()
     parts.delivery.stop()
