@@ -16,9 +16,14 @@ MAX_CHOICES = 8
 MAX_LOGPROBS = 20
 DEFAULT_MAX_TOKENS = 500
 DEFAULT_TEMPERATURE = 0.7
+MAX_LABELS = 16
+MAX_LABEL_LENGTH = 512
+MAX_URL_LENGTH = 2048
+MAX_TTL_SECONDS = 7 * 24 * 3600
 
 #: PostgreSQL's text cannot hold NUL.
 Text = Annotated[str, StringConstraints(min_length=1, pattern=r"^[^\x00]+$")]
+Label = Annotated[str, StringConstraints(max_length=MAX_LABEL_LENGTH, pattern=r"^[^\x00]*$")]
 StopString = Annotated[Text, StringConstraints(max_length=MAX_STOP_LENGTH)]
 
 
@@ -52,6 +57,11 @@ class Generation(Body):
         seed: the same seed gives the same answer; without one the job's id is the seed.
         logprobs: how many of the most likely tokens to report at each place; 0 for the drawn only.
         n: answers to draw from one prompt.
+        stream: send the text as it is made.
+        metadata: the caller's own labels; they come back with the job.
+        webhook_url: who is told of the end.
+        cache: an answer to the same deterministic request may be given again.
+        ttl_seconds: the job expires unless it has begun by then.
     """
 
     prompt: Text | None = None
@@ -71,6 +81,11 @@ class Generation(Body):
     n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] = 1
     stop: Annotated[tuple[StopString, ...], Field(max_length=MAX_STOP_STRINGS)] = ()
     model: Annotated[str, StringConstraints(max_length=200)] | None = None
+    stream: bool = False
+    metadata: Annotated[dict[Label, Label], Field(max_length=MAX_LABELS)] | None = None
+    webhook_url: Annotated[Text, StringConstraints(max_length=MAX_URL_LENGTH)] | None = None
+    cache: bool = False
+    ttl_seconds: Annotated[int, Field(ge=1, le=MAX_TTL_SECONDS)] | None = None
 
     @field_validator("stop", mode="before")
     @classmethod
@@ -86,6 +101,11 @@ class Generation(Body):
         if self.min_tokens > self.max_tokens:
             raise ValueError("minTokens must not be more than maxTokens")
         return self
+
+    @property
+    def is_deterministic(self) -> bool:
+        """Whether the same request always has the same answer."""
+        return self.temperature == 0 or self.seed is not None
 
     def to_row(self) -> dict[str, Any]:
         """Return what the job's row keeps: only what was said."""

@@ -13,6 +13,8 @@ class Prefix(StrEnum):
     KEY = "key"
     USER = "user"
     REQUEST = "req"
+    AUDIT = "act"
+    WEBHOOK = "msg"
 
 
 def new_id() -> UUID:

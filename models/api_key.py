@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, String, or_, select, update
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, String, or_, select, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from core.ids import new_id
@@ -22,7 +22,12 @@ class ApiKey(Base):
 
     Attributes:
         public_id: the part of the secret that finds this row; safe to show.
+        previous_secret_hash: of the secret before the last rotation; good until
+            `previous_secret_expires_at`.
         rate_limit: requests a minute.
+        token_limit: tokens a minute, prompt and answer together; `None` for no limit.
+        monthly_token_limit: tokens in a calendar month (UTC); `None` for no limit.
+        max_in_flight: jobs that wait or run at once; `None` for no limit.
         priority: weight of the key's share in the engine, 1 is normal.
     """
 
@@ -30,6 +35,9 @@ class ApiKey(Base):
     __table_args__ = (
         CheckConstraint("rate_limit > 0", name="rate_limit"),
         CheckConstraint("priority between 1 and 100", name="priority"),
+        CheckConstraint(
+            "token_limit > 0 and monthly_token_limit > 0 and max_in_flight > 0", name="limits"
+        ),
         Index("ix_api_keys_user_id_id", "user_id", "id"),
     )
 
@@ -38,7 +46,12 @@ class ApiKey(Base):
     name: Mapped[str] = mapped_column(String(200))
     public_id: Mapped[str] = mapped_column(String(12), unique=True)
     secret_hash: Mapped[str] = mapped_column(String(64))
+    previous_secret_hash: Mapped[str | None] = mapped_column(String(64))
+    previous_secret_expires_at: Mapped[datetime | None]
     rate_limit: Mapped[int]
+    token_limit: Mapped[int | None]
+    monthly_token_limit: Mapped[int | None] = mapped_column(BigInteger)
+    max_in_flight: Mapped[int | None]
     priority: Mapped[int] = mapped_column(default=1)
     is_active: Mapped[bool] = mapped_column(default=True)
     expires_at: Mapped[datetime | None]

@@ -76,6 +76,12 @@ class Job(Base):
         request: the validated request as the worker needs it.
         choices: the answer's choices, once it succeeded (or was cancelled midway).
         error: `{code, message}` of a job that failed.
+        charged_tokens: what its key's token limits were charged when it was made; what it did not
+            use is given back at its end.
+        is_streamed: somebody follows its text while it is made.
+        is_cached: it was answered by the response cache, without the model.
+        cancel_requested_at: when somebody asked a running job to end.
+        expires_at: when it ends unless it has begun.
         attempt: times it was begun.
         lease_expires_at: until when its worker's silence is believed to be work.
         request_id: of the HTTP request that made it, for the logs.
@@ -92,6 +98,11 @@ class Job(Base):
         Index("ix_jobs_api_key_id_id", "api_key_id", "id"),
         Index("ix_jobs_queued", "id", postgresql_where=text("state = 'queued'")),
         Index("ix_jobs_leases", "lease_expires_at", postgresql_where=text("state = 'running'")),
+        Index(
+            "ix_jobs_expiring",
+            "expires_at",
+            postgresql_where=text("state = 'queued' and expires_at is not null"),
+        ),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
@@ -107,6 +118,9 @@ class Job(Base):
     prompt_tokens: Mapped[int] = mapped_column(default=0)
     completion_tokens: Mapped[int] = mapped_column(default=0)
     cached_tokens: Mapped[int] = mapped_column(default=0)
+    charged_tokens: Mapped[int] = mapped_column(default=0, server_default=text("0"))
+    is_streamed: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
+    is_cached: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
     attempt: Mapped[int] = mapped_column(default=0)
     worker_id: Mapped[str | None] = mapped_column(String(64))
     request_id: Mapped[str] = mapped_column(String(128), default="")
@@ -115,6 +129,8 @@ class Job(Base):
     first_token_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
     lease_expires_at: Mapped[datetime | None]
+    cancel_requested_at: Mapped[datetime | None]
+    expires_at: Mapped[datetime | None]
 
     @property
     def is_final(self) -> bool:

@@ -5,10 +5,23 @@ from __future__ import annotations
 from models.api_key import ApiKey
 from models.audit import AuditEntry
 from models.base import Base
+from models.idempotency import IdempotencyKey
 from models.job import Job
 from models.usage import Usage, UsageHourly
 from models.user import User
+from models.webhook import WebhookAttempt, WebhookDelivery
 
-__all__ = ["ApiKey", "AuditEntry", "Base", "Job", "Usage", "UsageHourly", "User"]
+__all__ = [
+    "ApiKey",
+    "AuditEntry",
+    "Base",
+    "IdempotencyKey",
+    "Job",
+    "Usage",
+    "UsageHourly",
+    "User",
+    "WebhookAttempt",
+    "WebhookDelivery",
+]
 
 metadata = Base.metadata

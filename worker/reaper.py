@@ -23,7 +23,7 @@ from models.job import (
     queued_before,
     requeue_expired,
 )
-from models.usage import record_usage
+from models.job_end import record_end
 
 _log = logging.getLogger(__name__)
 
@@ -84,7 +84,7 @@ class Reaper:
         ended = finish_job(session, job.id, attempt=job.attempt, outcome=outcome, is_silent=True)
         if ended is None:
             return False
-        record_usage(session, ended)
+        record_end(session, ended)
         return True
 
     def _resend_lost(self) -> None:

@@ -23,7 +23,7 @@ from core.prompt import PromptTokenizer
 from core.queue import QueueName
 from models.base import DATABASE_AWAY, Session, SessionFactory
 from models.job import Job, JobOutcome, JobState, claim_job, finish_job, hand_back_jobs
-from models.usage import record_usage
+from models.job_end import record_end
 from worker.delivery import Delivery
 from worker.engine import EngineRefused, EngineRequest, EngineStopping
 from worker.leases import Leases
@@ -168,7 +168,7 @@ def _record_end(session: Session, job: Job, outcome: JobOutcome) -> Job | None:
         session, job.id, attempt=job.attempt, worker_id=job.worker_id, outcome=outcome
     )
     if ended is not None:
-        record_usage(session, ended)
+        record_end(session, ended)
     return ended
 
 
