@@ -1,0 +1,42 @@
+"""What a key may still use."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Blueprint
+from flask.typing import ResponseReturnValue
+
+from api.authentication import authenticate_key
+from api.representations import show_time
+from api.services import services
+from core.limit_state import Count
+
+blueprint = Blueprint("limits", __name__, url_prefix="/api/limits")
+
+
+@blueprint.get("")
+def show() -> ResponseReturnValue:
+    """Show each limit of the key, what is left of it, and when it begins again.
+
+    The names are those of the key's fields; a `limit` of null is none.
+    """
+    with services().sessions() as session:
+        key, _ = authenticate_key(session)
+    services().limiter.charge_poll(key.id, services().settings.poll_rate_limit)
+    state = services().limiter.read(key, recall=services().recall(key.id))
+    return {
+        "rateLimit": _show(state.requests),
+        "tokenLimit": _show(state.tokens),
+        "monthlyTokenLimit": _show(state.month),
+        "maxInFlight": _show(state.in_flight),
+    }
+
+
+def _show(count: Count) -> dict[str, Any]:
+    return {
+        "limit": count.limit,
+        "used": count.used,
+        "remaining": count.remaining,
+        "resetsAt": show_time(count.resets_at),
+    }

@@ -1,0 +1,211 @@
+-- The limits of one API key: decides, charges and settles, each in one step that nothing interrupts.
+--
+-- KEYS[1]  limit:{key id}          hash, the windows; without it the database must be asked:
+--            minute                minutes since the epoch: the one that the next two count
+--            requests              accepted in that minute
+--            tokens                charged in that minute, less what was given back to it
+--            month                 months since the year 0, UTC: the one that the next counts
+--            used                  tokens of the jobs that ended in that month
+--            reserved              tokens of the jobs in flight
+-- KEYS[2]  limit:{key id}:flight   hash: job id -> "{minute of its charge}:{tokens reserved}"
+-- KEYS[3]  limit:busy              set: ids of the keys that have jobs in flight
+-- ARGV[1]  what to do: a name of `commands` below
+-- ARGV[2]  milliseconds since the epoch, or "" for this server's clock
+-- ARGV[3]  the key's id
+-- ARGV[4…] as each command says
+--
+-- returns  {verdict, milliseconds since the epoch, requests, tokens, used, reserved, in flight}
+local windows, flight, busy = KEYS[1], KEYS[2], KEYS[3]
+local key_id = ARGV[3]
+local MINUTE_MS = 60000
+local TTL_SECONDS = 40 * 86400
+local NO_LIMIT = -1
+
+local function clock()
+    if ARGV[2] ~= "" then
+        return tonumber(ARGV[2])
+    end
+    local time = redis.call("time")
+    return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+end
+
+-- The civil calendar from days, in years that begin in March: the leap day is their last.
+local function month_of(ms)
+    local day = math.floor(ms / 86400000) + 719468
+    local era = math.floor(day / 146097)
+    local of_era = day - era * 146097
+    local year = math.floor((of_era - math.floor(of_era / 1460) + math.floor(of_era / 36524)
+        - math.floor(of_era / 146096)) / 365)
+    local of_year = of_era - (365 * year + math.floor(year / 4) - math.floor(year / 100))
+    return (year + era * 400) * 12 + math.floor((5 * of_year + 2) / 153) + 2
+end
+
+local now = clock()
+local minute = math.floor(now / MINUTE_MS)
+local month = month_of(now)
+
+-- The windows as of now, or nil when they were lost, or count a month that is yet to come.
+local function read()
+    local found = redis.call("hmget", windows, "minute", "requests", "tokens", "month", "used",
+        "reserved")
+    local counted_month = tonumber(found[4] or "")
+    if not counted_month or counted_month > month then
+        return nil
+    end
+    local same_minute = tonumber(found[1] or "") == minute
+    return {
+        is_new = not same_minute,
+        requests = same_minute and tonumber(found[2]) or 0,
+        tokens = same_minute and tonumber(found[3]) or 0,
+        used = counted_month == month and tonumber(found[5]) or 0,
+        reserved = tonumber(found[6]),
+    }
+end
+
+local function write(state)
+    redis.call("hset", windows, "minute", minute, "requests", state.requests, "tokens",
+        state.tokens, "month", month, "used", state.used, "reserved", state.reserved)
+    if state.is_new then
+        redis.call("expire", windows, TTL_SECONDS)
+        redis.call("expire", flight, TTL_SECONDS)
+    end
+end
+
+local function answer(verdict, state, in_flight)
+    if not state then
+        return {"lost", now, 0, 0, 0, 0, 0}
+    end
+    return {verdict, now, state.requests, state.tokens, state.used, state.reserved,
+        in_flight or redis.call("hlen", flight)}
+end
+
+-- Which limit refuses, the one that makes a caller wait longest first.
+local function refusal(state, in_flight, tokens, limits)
+    local function passes(limit, wanted)
+        return limit == NO_LIMIT or wanted <= limit
+    end
+    if not passes(limits.month, state.used + tokens) then return "month" end
+    if not passes(limits.tokens, tokens) then return "too_large" end
+    if state.requests >= limits.requests then return "requests" end
+    if not passes(limits.tokens, state.tokens + tokens) then return "tokens" end
+    if not passes(limits.month, state.used + state.reserved + tokens) then return "reserved" end
+    if not passes(limits.in_flight, in_flight + 1) then return "in_flight" end
+    return nil
+end
+
+-- Adds a job in flight unless it is there; says whether it was added.
+local function reserve(state, job, in_minute, tokens)
+    if redis.call("hsetnx", flight, job, in_minute .. ":" .. tokens) == 0 then
+        return false
+    end
+    state.reserved = state.reserved + tokens
+    return true
+end
+
+local commands = {}
+
+-- ARGV[4…9]  job id, tokens, then the limits: requests, tokens, jobs in flight, tokens a month
+-- A job that is in flight was charged: this is its caller's second try, the first one's answer lost.
+function commands.charge()
+    local state = read()
+    local job, tokens = ARGV[4], tonumber(ARGV[5])
+    local limits = {requests = tonumber(ARGV[6]), tokens = tonumber(ARGV[7]),
+        in_flight = tonumber(ARGV[8]), month = tonumber(ARGV[9])}
+    if not state or redis.call("hexists", flight, job) == 1 then
+        return answer("charged", state)
+    end
+    local in_flight = redis.call("hlen", flight)
+    local refused = refusal(state, in_flight, tokens, limits)
+    if refused then
+        return answer(refused, state, in_flight)
+    end
+    reserve(state, job, minute, tokens)
+    state.requests = state.requests + 1
+    state.tokens = state.tokens + tokens
+    write(state)
+    if in_flight == 0 then
+        redis.call("sadd", busy, key_id)
+    end
+    return answer("charged", state, in_flight + 1)
+end
+
+-- The state as it is; nothing is charged.
+function commands.read()
+    return answer("read", read())
+end
+
+-- ARGV[4…6]  job id, tokens it used, "1" if its request is to be forgotten too
+-- The entry in flight goes first: whoever comes second finds none and changes nothing.
+function commands.settle()
+    local job, used = ARGV[4], tonumber(ARGV[5])
+    local entry = redis.call("hget", flight, job)
+    local state = read()
+    if not entry then
+        return answer("nothing", state)
+    end
+    redis.call("hdel", flight, job)
+    local in_flight = redis.call("hlen", flight)
+    if in_flight == 0 then
+        redis.call("srem", busy, key_id)
+    end
+    if not state then
+        return answer("settled", state)
+    end
+    local charged_in, reserved = string.match(entry, "^(%d+):(%d+)$")
+    reserved = tonumber(reserved)
+    state.reserved = state.reserved - reserved
+    state.used = state.used + used
+    if tonumber(charged_in) == minute and not state.is_new then
+        state.tokens = state.tokens - math.max(0, reserved - used)
+        state.requests = state.requests - tonumber(ARGV[6])
+    end
+    write(state)
+    return answer("settled", state, in_flight)
+end
+
+-- ARGV[4…]  month, tokens used in it, then job id and tokens of each job in flight
+-- What the database knows, where the windows were lost meanwhile and only there.
+function commands.recall()
+    if read() then
+        return answer("recalled", read())
+    end
+    redis.call("del", flight)
+    local state = {is_new = true, requests = 0, tokens = 0, reserved = 0,
+        used = tonumber(ARGV[4]) == month and tonumber(ARGV[5]) or 0}
+    for i = 6, #ARGV, 2 do
+        reserve(state, ARGV[i], 0, tonumber(ARGV[i + 1]))
+    end
+    write(state)
+    redis.call(#ARGV > 5 and "sadd" or "srem", busy, key_id)
+    return answer("recalled", state)
+end
+
+-- ARGV[4…]  job id and tokens of each job that is in flight and was forgotten
+function commands.restore()
+    local state = read()
+    if state then
+        for i = 4, #ARGV, 2 do
+            reserve(state, ARGV[i], 0, tonumber(ARGV[i + 1]))
+        end
+        write(state)
+        redis.call("sadd", busy, key_id)
+    end
+    return answer("restored", state)
+end
+
+-- KEYS[1]  limit:{id}:polls   hash: minute, count
+-- ARGV[4]  polls a minute
+function commands.poll()
+    local found = redis.call("hmget", windows, "minute", "count")
+    local count = tonumber(found[1] or "") == minute and tonumber(found[2]) or 0
+    if count >= tonumber(ARGV[4]) then
+        return {"refused", now}
+    end
+    redis.call("hset", windows, "minute", minute, "count", count + 1)
+    if count == 0 then
+        redis.call("expire", windows, 2 * MINUTE_MS / 1000)
+    end
+    return {"counted", now}
+end
+
+return commands[ARGV[1]]()

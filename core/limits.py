@@ -1,0 +1,202 @@
+"""The limits of each API key: requests and tokens a minute, jobs in flight, tokens a month.
+
+One script decides all four and charges all or none, by the clock of Redis itself: exact over any
+number of API processes, whatever their own clocks say. Windows are fixed: they begin at each
+minute, and with each month in UTC. A job's tokens are reserved when it is charged; at its end it is
+settled, once: its place is free, what it did not use goes back to its minute if that still runs,
+and what it used counts for the month.
+
+Redis keys (limits.lua names their fields):
+    limit:{key id}          hash: requests and tokens of this minute, tokens of this month
+    limit:{key id}:flight   hash: the jobs in flight, with what each reserved
+    limit:busy              set of the keys that have jobs in flight
+    limit:{id}:polls        requests of a caller who polls, in this minute; lives two minutes
+
+All can be lost. The month and the jobs in flight are then read from the database by the next
+charge; the minute begins anew. When Redis is away a limit cannot be checked, and the request is
+refused (`redis.RedisError`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.resources import files
+from typing import Any
+from uuid import UUID
+
+import redis
+from redis.client import Pipeline
+
+from core.errors import RateLimited, Unavailable
+from core.limit_state import (
+    MINUTE_SECONDS,
+    KeyLimits,
+    KeyUse,
+    LimitState,
+    Recall,
+    month_began,
+    refusal,
+    state_of,
+)
+
+NO_LIMIT = -1
+#: Times that one charge reads the database: a second loss meanwhile is no coincidence.
+MAX_RECALLS = 3
+_BUSY = "limit:busy"
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """A job in flight: its tokens, and when the minute of its charge began (1970 if restored)."""
+
+    tokens: int
+    charged_at: datetime
+
+
+class Limiter:
+    def __init__(self, client: redis.Redis, *, clock: Callable[[], float] | None = None) -> None:
+        """Take the client, and for tests a clock in place of that of Redis."""
+        self._client = client
+        self._script = client.register_script(files("core").joinpath("limits.lua").read_text())
+        self._clock = clock
+
+    def charge(self, key: KeyLimits, job_id: UUID, *, tokens: int, recall: Recall) -> LimitState:
+        """Charge one request of at most this many tokens, and take a place in flight.
+
+        The same job is charged once, however often it is tried.
+
+        Args:
+            recall: reads the database; called only if Redis has lost what the key used.
+
+        Raises:
+            RateLimited: a limit refuses; nothing was charged.
+            redis.RedisError: Redis is away; whether it was charged is not known.
+        """
+        limits = [key.rate_limit, key.token_limit, key.max_in_flight, key.monthly_token_limit]
+        args = [job_id.hex, tokens, *(NO_LIMIT if limit is None else limit for limit in limits)]
+        verdict, state = self._ask(key, "charge", args, recall)
+        if verdict != "charged":
+            raise refusal(verdict, state, tokens)
+        return state
+
+    def read(self, key: KeyLimits, *, recall: Recall) -> LimitState:
+        """Return what is left of each limit; nothing is charged.
+
+        Raises:
+            redis.RedisError: Redis is away.
+        """
+        return self._ask(key, "read", [], recall)[1]
+
+    def settle(
+        self, key_id: UUID, job_id: UUID, used_tokens: int, *, pipe: Pipeline | None = None
+    ) -> None:
+        """Settle a job that has ended; a second time does nothing.
+
+        Args:
+            pipe: carries the call out later, with others; its `execute` raises `NoScriptError`
+                before the first `load` on a Redis.
+
+        Raises:
+            redis.RedisError: Redis is away; `worker/settler.py` will find the job.
+        """
+        self._run(key_id, "settle", [job_id.hex, used_tokens, 0], pipe=pipe)
+
+    def release(self, key_id: UUID, job_id: UUID, *, pipe: Pipeline | None = None) -> None:
+        """Take the whole charge back, its request too, because no job came of it.
+
+        Raises:
+            redis.RedisError: Redis is away.
+        """
+        self._run(key_id, "settle", [job_id.hex, 0, 1], pipe=pipe)
+
+    def restore(self, key_id: UUID, reserved: Mapping[UUID, int]) -> None:
+        """Put jobs back in flight that are missing there, with the tokens that each was charged.
+
+        Only for jobs that had not ended after `in_flight` was found to lack them, see
+        `worker/settler.py`: one that was settled in between would count twice.
+        """
+        if reserved:
+            self._run(key_id, "restore", _pairs(reserved))
+
+    def in_flight(self, key_id: UUID) -> dict[UUID, Reservation]:
+        """Return the jobs that hold a place in flight."""
+        entries: Iterable[tuple[bytes, bytes]] = self._client.hscan_iter(
+            f"limit:{key_id.hex}:flight", count=1000
+        )
+        return {UUID(hex=job.decode()): _reservation(entry) for job, entry in entries}
+
+    def busy_keys(self) -> Iterator[UUID]:
+        """Yield the keys that have jobs in flight."""
+        for member in self._client.sscan_iter(_BUSY, count=1000):
+            yield UUID(hex=member.decode())
+
+    def charge_poll(self, caller_id: UUID, limit: int) -> None:
+        """Count one look at a job; `limit` of them a minute.
+
+        Raises:
+            RateLimited: the minute is full.
+            redis.RedisError: Redis is away.
+        """
+        verdict, milliseconds = self._run(caller_id, "poll", [limit], windows="polls")
+        if verdict == b"refused":
+            in_minute = milliseconds / 1000 % MINUTE_SECONDS
+            raise RateLimited(
+                f"the limit of {limit} looks at jobs a minute is reached",
+                retry_after_seconds=MINUTE_SECONDS - in_minute,
+            )
+
+    def _ask(
+        self, key: KeyLimits, command: str, args: list[Any], recall: Recall
+    ) -> tuple[str, LimitState]:
+        for _ in range(MAX_RECALLS):
+            verdict, milliseconds, *counts = self._run(key.id, command, args)
+            state = state_of(key, milliseconds, counts)
+            if verdict != b"lost":
+                return verdict.decode(), state
+            began = month_began(state.now)
+            self._recall(key.id, began, recall(began))
+        raise Unavailable(
+            "the limits are being read again, try again soon", code="queue_unavailable"
+        )
+
+    def _recall(self, key_id: UUID, began: datetime, use: KeyUse) -> None:
+        month = began.year * 12 + began.month - 1
+        self._run(key_id, "recall", [month, use.used_tokens, *_pairs(use.in_flight)])
+
+    def _run(
+        self,
+        key_id: UUID,
+        command: str,
+        args: list[Any],
+        *,
+        windows: str | None = None,
+        pipe: Pipeline | None = None,
+    ) -> Any:
+        now = "" if self._clock is None else round(self._clock() * 1000)
+        name = f"limit:{key_id.hex}"
+        keys = [f"{name}:{windows}" if windows else name, f"{name}:flight", _BUSY]
+        values = [command, now, key_id.hex, *args]
+        if pipe is not None:
+            # Not by the script object: it would ask before each pipeline whether it is known.
+            return pipe.evalsha(self._script.sha, len(keys), *keys, *values)
+        return self._script(keys=keys, args=values)
+
+    def load(self) -> None:
+        """Make the script known to a Redis that has lost it, for calls by pipeline.
+
+        Raises:
+            redis.RedisError: Redis is away.
+        """
+        self._client.script_load(self._script.script)
+
+
+def _pairs(reserved: Mapping[UUID, int]) -> list[Any]:
+    return [part for job_id, tokens in reserved.items() for part in (job_id.hex, tokens)]
+
+
+def _reservation(entry: bytes) -> Reservation:
+    minute, tokens = entry.split(b":")
+    charged_at = datetime.fromtimestamp(int(minute) * MINUTE_SECONDS, UTC)
+    return Reservation(int(tokens), charged_at)

@@ -1,0 +1,48 @@
+"""A line that is longer than the workers can end in time takes no more."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import redis
+import requests
+
+from core.line import Line
+from core.queue import JobQueue, QueueName
+from core.settings import Settings
+from core.worker_registry import WorkerRegistry
+from tests.service import Service, wait_until
+
+JOBS = 150
+BODY = {"prompt": "Say it", "maxTokens": 10, "ignoreEos": True}
+#: What the worker of this test can do: two jobs at once, ten tokens each, twenty a second.
+JOBS_PER_SECOND = 4.0
+
+
+def test_a_full_worker_tells_its_pace_and_a_long_line_is_refused(
+    base_settings: Settings, client: redis.Redis, tmp_path: Path
+) -> None:
+    slow = {"echo_tokens_per_second": 20.0, "worker_threads": 2, "drain_seconds": 0.0}
+    with (
+        Service.started(base_settings, tmp_path, max_queue_seconds=15.0, **slow) as service,
+        requests.Session() as caller,
+    ):
+        caller.headers["x-api-key"] = service.make_key()["secret"]
+
+        def submit() -> requests.Response:
+            return caller.post(f"{service.url}/api/llm/jobs", json=BODY, timeout=30)
+
+        statuses = [submit().status_code for _ in range(JOBS)]
+        wait_until(lambda: submit().status_code == 503, 30, service.logs)
+        refused = submit()
+        seconds = Line(
+            JobQueue(client), WorkerRegistry(client), max_seconds=1, max_length=1
+        ).estimate()
+
+        assert set(statuses) <= {202, 503} and statuses[0] == 202
+        assert refused.json()["error"]["code"] == "overloaded"
+        assert seconds is not None
+        waiting = JobQueue(client).length(QueueName.INTERACTIVE)
+        assert seconds == pytest.approx(waiting / JOBS_PER_SECOND, rel=0.5)
+        assert float(refused.headers["retry-after-ms"]) / 1000 == pytest.approx(seconds - 15, abs=2)
