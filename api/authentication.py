@@ -9,12 +9,14 @@ from dataclasses import dataclass
 
 from flask import request
 
+from api.services import Services
 from api.tokens import invalid_token, read_token
 from core.errors import Forbidden, Unauthorized
 from core.ids import Prefix, read_id
 from core.key_secret import KeySecret
 from models.api_key import ApiKey, find_key, find_key_by_secret
 from models.base import Session, utc_now
+from models.statements import PresentedKey, find_presented_key
 from models.user import User, find_user
 
 
@@ -25,9 +27,14 @@ class Caller:
     user: User
     key: ApiKey | None
 
+    @property
+    def sees_all(self) -> bool:
+        """Whether everyone's resources exist for this caller; a key sees its owner's only."""
+        return self.key is None and self.user.is_admin
+
     def may_see(self, owner_id: object) -> bool:
         """Say whether a resource of `owner_id` exists for this caller."""
-        return self.user.id == owner_id or (self.key is None and self.user.is_admin)
+        return self.user.id == owner_id or self.sees_all
 
 
 def authenticate_user(session: Session) -> User:
@@ -45,6 +52,19 @@ def authenticate_user(session: Session) -> User:
     return living_user(session, claims.user_id, claims.version)
 
 
+def authenticate_admin(session: Session) -> User:
+    """Return the admin whose JWT came with the request.
+
+    Raises:
+        Unauthorized: as for every user.
+        Forbidden: the user is no admin.
+    """
+    user = authenticate_user(session)
+    if not user.is_admin:
+        raise Forbidden("only an admin may do this")
+    return user
+
+
 def authenticate_key(session: Session) -> tuple[ApiKey, User]:
     """Return the key that the request may generate with, and its owner.
 
@@ -52,13 +72,33 @@ def authenticate_key(session: Session) -> tuple[ApiKey, User]:
         Unauthorized: no credentials, or bad ones.
         Forbidden: the key is inactive or has expired.
     """
-    found = _key_by_secret(session) or _key_by_id(session)
-    key, owner = found
+    key, owner = _key_by_secret(session) or _key_by_id(session)
+    _check_usable(key)
+    return key, owner
+
+
+def authenticate_presented_key(services: Services) -> PresentedKey:
+    """Return the key that the request may generate with: `authenticate_key` without a session
+
+    where a secret came, as it does from programs.
+    """
+    presented = _presented_secret()
+    if presented is None:
+        with services.reads() as session:
+            return PresentedKey.of(authenticate_key(session)[0])
+    secret = KeySecret.parse(presented)
+    key = find_presented_key(services.statements, secret) if secret else None
+    if key is None:
+        raise _bad_key()
+    _check_usable(key)
+    return key
+
+
+def _check_usable(key: ApiKey | PresentedKey) -> None:
     if not key.is_active:
         raise Forbidden("this API key is not active", code="key_inactive")
-    if key.has_expired(utc_now()):
+    if key.expires_at is not None and key.expires_at <= utc_now():
         raise Forbidden("this API key has expired", code="key_expired")
-    return key, owner
 
 
 def authenticate(session: Session) -> Caller:

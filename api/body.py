@@ -59,6 +59,10 @@ def _message(name: str, detail: ErrorDetails) -> str:
             return f"{name} is not a known field"
         case "missing":
             return f"{name} is required"
+        case "string_too_short" if context["min_length"] > 1:
+            return f"{name} must have at least {context['min_length']} characters"
+        case "string_too_long":
+            return f"{name} must have at most {context['max_length']} characters"
         case "string_too_short" | "too_short":
             return f"{name} must not be empty"
         case "greater_than_equal":

@@ -6,6 +6,7 @@ import logging
 
 import redis
 from flask import Flask, Response, g, jsonify
+from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import HTTPException
 
 from core.errors import (
@@ -32,6 +33,7 @@ _BY_STATUS: dict[int, tuple[type[ApiError], str]] = {
 def register_error_handlers(app: Flask) -> None:
     app.register_error_handler(ApiError, _answer)
     app.register_error_handler(HTTPException, _http_error)
+    app.register_error_handler(ParseException, _malformed)
     app.register_error_handler(redis.RedisError, _redis_away)
     for error in DATABASE_AWAY:
         app.register_error_handler(error, _database_away)
@@ -55,6 +57,11 @@ def _http_error(error: HTTPException) -> Response:
         if name.lower() == "allow":
             response.headers[name] = value
     return response
+
+
+def _malformed(error: Exception) -> Response:
+    """Answer to a body whose transfer coding is broken: it is found when it is read."""
+    return _answer(InvalidRequest("the request is malformed"))
 
 
 def _redis_away(error: Exception) -> Response:

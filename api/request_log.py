@@ -1,4 +1,4 @@
-"""The request id of each request, one log line when it ends, and headers that every answer has."""
+"""The request id of each request, and one log line when it ends."""
 
 from __future__ import annotations
 
@@ -32,8 +32,6 @@ def _begin() -> None:
 
 def _end(response: Response) -> Response:
     response.headers["x-request-id"] = g.request_id
-    response.headers["x-content-type-options"] = "nosniff"
-    response.headers.setdefault("cache-control", "no-store")
     level = logging.DEBUG if request.path in _QUIET_PATHS else logging.INFO
     _log.log(
         level,

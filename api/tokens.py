@@ -19,6 +19,9 @@ from core.ids import Prefix, read_id, show_id
 from core.settings import Settings
 
 ALGORITHM = "HS256"
+#: Who signs, and for whom: another service with the same secret makes no token for this one.
+ISSUER = "bountycoder"
+AUDIENCE = "bountycoder-api"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,10 @@ def jwt_config(settings: Settings) -> dict[str, Any]:
         "JWT_SECRET_KEY": settings.secret_key.get_secret_value(),
         "JWT_ALGORITHM": ALGORITHM,
         "JWT_DECODE_ALGORITHMS": [ALGORITHM],
+        "JWT_ENCODE_ISSUER": ISSUER,
+        "JWT_DECODE_ISSUER": ISSUER,
+        "JWT_ENCODE_AUDIENCE": AUDIENCE,
+        "JWT_DECODE_AUDIENCE": AUDIENCE,
         "JWT_ACCESS_TOKEN_EXPIRES": timedelta(minutes=settings.jwt_access_minutes),
         "JWT_REFRESH_TOKEN_EXPIRES": timedelta(days=settings.jwt_refresh_days),
         "JWT_TOKEN_LOCATION": ["headers"],
@@ -65,7 +72,9 @@ def read_token(token: str, *, kind: str = "access") -> TokenClaims:
         raise invalid_token() from None
     user_id = read_id(Prefix.USER, str(claims.get("sub")))
     version = claims.get("ver")
-    if user_id is None or not isinstance(version, int) or claims.get("type") != kind:
+    if user_id is None or not isinstance(version, int):
+        raise invalid_token()
+    if "exp" not in claims or claims.get("type") != kind:
         raise invalid_token()
     return TokenClaims(user_id=user_id, version=version)
 

@@ -40,7 +40,7 @@ def migrate_and_seed(settings: Settings, *, key_file: Path) -> DevelopmentAccess
     Raises:
         LauncherError: the database does not answer.
     """
-    with _answering():
+    with answering():
         upgrade(settings.database_url.get_secret_value())
     engine = open_database(settings)
     try:
@@ -75,7 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser, name: str) -> None:
 def _migrate(args: argparse.Namespace) -> int:
     settings = Settings.from_environment(os.environ)
     url = settings.database_url.get_secret_value()
-    with _answering():
+    with answering():
         if args.down_to:
             downgrade(url, args.down_to)
         else:
@@ -86,7 +86,7 @@ def _migrate(args: argparse.Namespace) -> int:
 def _seed(args: argparse.Namespace) -> int:
     settings = Settings.from_environment(os.environ)
     engine = open_database(settings)
-    with _answering(), sessions(engine).begin() as session:
+    with answering(), sessions(engine).begin() as session:
         admin = seed_admin(
             session,
             email=settings.admin_email,
@@ -98,7 +98,7 @@ def _seed(args: argparse.Namespace) -> int:
 
 
 @contextmanager
-def _answering() -> Iterator[None]:
+def answering() -> Iterator[None]:
     """Turn a database that does not answer into one clear line."""
     try:
         yield

@@ -20,6 +20,7 @@ _COMMANDS = {
     "migrate": ("cli.database", "bring the database's schema up to date"),
     "seed": ("cli.database", "make the first admin, where there is none"),
     "model": ("cli.model", "prove that this machine runs its model"),
+    "usage": ("cli.usage", "compare jobs, usage and roll-ups"),
     "settings": ("cli.programs", "list every setting with its default"),
 }
 

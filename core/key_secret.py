@@ -29,6 +29,11 @@ class KeySecret:
         return cls(public_id=public_id, random=secrets.token_urlsafe(32))
 
     @classmethod
+    def renewed(cls, public_id: str) -> KeySecret:
+        """Return a new secret for a key that keeps its public id."""
+        return cls(public_id=public_id, random=secrets.token_urlsafe(32))
+
+    @classmethod
     def parse(cls, text: str) -> KeySecret | None:
         """Return the secret in `text`, or `None` if it does not have the form of one."""
         match = _PATTERN.fullmatch(text)

@@ -1,18 +1,28 @@
 """Structured logs: one JSON object a line on standard error, with the request id if known.
 
-No prompt, answer, secret or hash is ever logged: callers pass ids.
+No prompt, answer, secret or hash is ever logged: callers pass ids, and of an exception that came
+from a database or a validator only its type and place are written, because their texts quote rows
+and input.
 """
 
 from __future__ import annotations
 
 import logging
 import sys
+import traceback
 from contextvars import ContextVar
+from types import TracebackType
 
 from pythonjsonlogger.json import JsonFormatter
 
 #: The id of the request or job that this thread or greenlet works for.
 request_id: ContextVar[str] = ContextVar("request_id", default="")
+
+
+#: Modules whose exceptions quote what they were given.
+_QUOTING = frozenset({"sqlalchemy", "psycopg2", "pydantic", "pydantic_core", "json", "gunicorn"})
+
+ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 
 
 class _RequestIdFilter(logging.Filter):
@@ -21,12 +31,39 @@ class _RequestIdFilter(logging.Filter):
         return True
 
 
+class _DiscreetFormatter(JsonFormatter):
+    """Writes tracebacks without the texts of exceptions that quote rows or input."""
+
+    def formatException(self, ei: ExcInfo) -> str:
+        return "" if ei[1] is None else "\n".join(_told(ei[1]))
+
+
+def _told(error: BaseException) -> list[str]:
+    """Return the lines of a traceback, with those of the exceptions that it came from first."""
+    lines: list[str] = []
+    inner: BaseException | None = error
+    seen: set[int] = set()
+    while inner is not None and id(inner) not in seen:
+        seen.add(id(inner))
+        frames = "".join(traceback.format_tb(inner.__traceback__)).rstrip()
+        lines = [*filter(None, (frames, _last_line(inner))), *lines]
+        inner = inner.__cause__ or (None if inner.__suppress_context__ else inner.__context__)
+    return lines
+
+
+def _last_line(error: BaseException) -> str:
+    kind = type(error)
+    if kind.__module__.split(".")[0] in _QUOTING:
+        return f"{kind.__module__}.{kind.__qualname__}: (text not logged)"
+    return "".join(traceback.format_exception_only(error)).rstrip()
+
+
 def configure_logging(*, program: str, level: str) -> None:
     """Send every log line of this process to standard error as JSON."""
     handler = logging.StreamHandler(sys.stderr)
     handler.addFilter(_RequestIdFilter())
     handler.setFormatter(
-        JsonFormatter(
+        _DiscreetFormatter(
             "%(asctime)s %(levelname)s %(name)s %(message)s %(request_id)s",
             rename_fields={"asctime": "time", "levelname": "level", "name": "logger"},
             static_fields={"program": program},

@@ -4,22 +4,33 @@ no thread. Configured by what is handed in, and by nothing else.
 
 from __future__ import annotations
 
+import json
+import logging
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
 import gevent
 from gunicorn.app.base import BaseApplication
+from gunicorn.http.errors import LimitRequestHeaders, LimitRequestLine, ParseException
 from gunicorn.workers.ggevent import GeventWorker
 
+from core.errors import InvalidRequest
+from core.ids import Prefix, new_id, show_id
+
+_log = logging.getLogger(__name__)
+
+_TOO_MANY_HEADERS = "431 Request Header Fields Too Large"
 #: Requests that one process holds open at once; most of them only wait.
 CONNECTIONS_PER_PROCESS = 2000
 BACKLOG = 2048
 #: A process whose greenlets have not run for this long is replaced.
 STALL_SECONDS = 30
 KEEPALIVE_SECONDS = 75
+#: What requests that are let go have to answer before the process ends.
+LET_GO_SECONDS = 4.0
 #: A connection that waits this long for its next request is idle when the process stops.
 IDLE_SECONDS = 0.5
 
@@ -32,6 +43,7 @@ class WebProgram:
         name: shown in the list of processes.
         load: makes the application, once in each process.
         grace_seconds: what a stopping process has to finish its requests.
+        let_go: called shortly before that is over: requests that wait for something shall answer.
     """
 
     name: str
@@ -40,6 +52,7 @@ class WebProgram:
     processes: int
     grace_seconds: float
     load: Callable[[], Any]
+    let_go: Callable[[], None] = lambda: None
 
 
 class WebServer(BaseApplication):  # type: ignore[misc]  # gunicorn has no annotations
@@ -54,7 +67,7 @@ class WebServer(BaseApplication):  # type: ignore[misc]  # gunicorn has no annot
         options: dict[str, Any] = {
             "bind": f"{program.host}:{program.port}",
             "workers": program.processes,
-            "worker_class": _Worker,
+            "worker_class": type("_Worker", (_Worker,), {"program": program}),
             "worker_connections": CONNECTIONS_PER_PROCESS,
             "backlog": BACKLOG,
             "timeout": STALL_SECONDS,
@@ -73,14 +86,18 @@ class WebServer(BaseApplication):  # type: ignore[misc]  # gunicorn has no annot
 
 
 class _Worker(GeventWorker):  # type: ignore[misc]  # gunicorn has no annotations
-    """gunicorn's greenlet worker, which closes idle connections when it stops.
+    """gunicorn's greenlet worker, which closes idle connections when it stops, and repeats nothing
+    of a request that is no HTTP: gunicorn would write its text, secrets and all, into the log.
 
     Its own waits for them as for running requests: one client that keeps a connection open, as
     every load balancer does, would stretch each stop to the whole grace period.
     """
 
+    program: WebProgram
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._let_go_at: float | None = None
         self._idle: dict[gevent.Greenlet, tuple[gevent.Timeout, float]] = {}
 
     @contextmanager
@@ -94,11 +111,40 @@ class _Worker(GeventWorker):  # type: ignore[misc]  # gunicorn has no annotation
             finally:
                 del self._idle[greenlet]
 
+    def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
+        """Called with what could not be parsed, and with what the application did not catch."""
+        if not isinstance(exc, ParseException):
+            super().handle_error(req, client, addr, exc)
+            return
+        _log.warning("a request is no HTTP: %s", type(exc).__name__)
+        status = {LimitRequestLine: "414 URI Too Long", LimitRequestHeaders: _TOO_MANY_HEADERS}
+        with suppress(OSError):
+            client.sendall(_malformed(status.get(type(exc), "400 Bad Request")))
+
     def notify(self) -> None:
         """Called every second, also while the process stops."""
         super().notify()
         if not self.alive:
             now = time.monotonic()
+            self._let_go(now)
             for greenlet, (timeout, since) in list(self._idle.items()):
                 if now - since > IDLE_SECONDS:
                     gevent.kill(greenlet, timeout, block=False)
+
+    def _let_go(self, now: float) -> None:
+        if self._let_go_at is None:
+            self._let_go_at = now + max(0.0, self.program.grace_seconds - LET_GO_SECONDS)
+        if now >= self._let_go_at:
+            self.program.let_go()
+
+
+def _malformed(status: str) -> bytes:
+    """Return an answer in the contract's shape to what never became a request."""
+    error = InvalidRequest("the request is malformed")
+    body = json.dumps(error.body(show_id(Prefix.REQUEST, new_id()))).encode()
+    head = (
+        f"HTTP/1.1 {status}\r\nconnection: close\r\ncontent-type: application/json\r\n"
+        f"cache-control: no-store\r\nx-content-type-options: nosniff\r\n"
+        f"content-length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, String, or_, select, update
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    ForeignKey,
+    Index,
+    String,
+    func,
+    select,
+    update,
+)
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from core.ids import new_id
@@ -62,6 +72,32 @@ class ApiKey(Base):
     def has_expired(self, now: datetime) -> bool:
         return self.expires_at is not None and self.expires_at <= now
 
+    def accepts(self, secret: KeySecret, now: datetime) -> bool:
+        """Say whether `secret` proves this key."""
+        return is_proved_by(
+            secret,
+            self.secret_hash,
+            self.previous_secret_hash,
+            self.previous_secret_expires_at,
+            now,
+        )
+
+
+def is_proved_by(
+    secret: KeySecret,
+    present: str,
+    previous: str | None,
+    previous_ends: datetime | None,
+    now: datetime,
+) -> bool:
+    """Say whether `secret` has the hash `present`, or `previous` before that ends.
+
+    It takes the same time whichever it is.
+    """
+    is_present = secret.matches(present)
+    is_previous = secret.matches(previous or "")
+    return is_present | (is_previous & (previous_ends is not None and now < previous_ends))
+
 
 def create_key(
     session: Session,
@@ -71,6 +107,9 @@ def create_key(
     rate_limit: int,
     priority: int = 1,
     expires_at: datetime | None = None,
+    token_limit: int | None = None,
+    monthly_token_limit: int | None = None,
+    max_in_flight: int | None = None,
 ) -> tuple[ApiKey, KeySecret]:
     """Add a key and return it with its secret, which nothing can show again."""
     secret = KeySecret.generate()
@@ -82,16 +121,46 @@ def create_key(
         rate_limit=rate_limit,
         priority=priority,
         expires_at=expires_at,
+        token_limit=token_limit,
+        monthly_token_limit=monthly_token_limit,
+        max_in_flight=max_in_flight,
     )
     session.add(key)
     session.flush()
     return key, secret
 
 
+def rotate_secret(key: ApiKey, *, grace: timedelta) -> KeySecret:
+    """Give a locked key a new secret; the one before is good for `grace` longer, others no more."""
+    secret = KeySecret.renewed(key.public_id)
+    has_grace = grace > timedelta(0)
+    key.previous_secret_hash = key.secret_hash if has_grace else None
+    key.previous_secret_expires_at = utc_now() + grace if has_grace else None
+    key.secret_hash = secret.digest
+    return secret
+
+
+def delete_key(key: ApiKey, now: datetime) -> None:
+    """End a key for good; its row stays for billing."""
+    key.deleted_at = now
+    key.is_active = False
+
+
+def delete_keys_of(session: Session, user_id: UUID) -> int:
+    """End all keys of a user; return how many there were."""
+    keys = session.scalars(
+        update(ApiKey)
+        .where(ApiKey.user_id == user_id, ApiKey.deleted_at.is_(None))
+        .values(deleted_at=utc_now(), is_active=False)
+        .returning(ApiKey.id)
+    )
+    return len(keys.all())
+
+
 def find_key_by_secret(session: Session, secret: KeySecret) -> tuple[ApiKey, User] | None:
     """Return the living key that `secret` proves, and its living owner."""
     found = _key_and_owner(session, ApiKey.public_id == secret.public_id)
-    if found is None or not secret.matches(found[0].secret_hash):
+    if found is None or not found[0].accepts(secret, utc_now()):
         return None
     return found
 
@@ -99,6 +168,31 @@ def find_key_by_secret(session: Session, secret: KeySecret) -> tuple[ApiKey, Use
 def find_key(session: Session, key_id: UUID) -> tuple[ApiKey, User] | None:
     """Return the living key with this id, and its living owner."""
     return _key_and_owner(session, ApiKey.id == key_id)
+
+
+def lock_key(session: Session, key_id: UUID) -> ApiKey | None:
+    """Return the living key as it is now; nobody else changes it until the transaction ends."""
+    return session.scalar(
+        select(ApiKey)
+        .where(ApiKey.id == key_id, ApiKey.deleted_at.is_(None))
+        .with_for_update(key_share=True)  # new jobs may refer to it meanwhile
+        .execution_options(populate_existing=True)
+    )
+
+
+def find_owner_of_key(session: Session, key_id: UUID) -> UUID | None:
+    """Return whose the key is, or was before it was deleted."""
+    return session.scalar(select(ApiKey.user_id).where(ApiKey.id == key_id))
+
+
+def count_keys(session: Session, user_ids: Sequence[UUID]) -> dict[UUID, int]:
+    """Return how many living keys these users have; who has none is not named."""
+    rows = session.execute(
+        select(ApiKey.user_id, func.count())
+        .where(ApiKey.user_id.in_(user_ids), ApiKey.deleted_at.is_(None))
+        .group_by(ApiKey.user_id)
+    )
+    return {user_id: count for user_id, count in rows}
 
 
 def list_keys(
@@ -111,19 +205,6 @@ def list_keys(
     if after is not None:
         query = query.where(ApiKey.id < after)
     return list(session.scalars(query.order_by(ApiKey.id.desc()).limit(limit)))
-
-
-def mark_used(session: Session, key: ApiKey, now: datetime) -> None:
-    """Note that the key was used, at most once in `LAST_USED_RESOLUTION`."""
-    if key.last_used_at is not None and now - key.last_used_at < LAST_USED_RESOLUTION:
-        return
-    stale = or_(ApiKey.last_used_at.is_(None), ApiKey.last_used_at < now - LAST_USED_RESOLUTION)
-    session.execute(
-        update(ApiKey)
-        .where(ApiKey.id == key.id, stale)
-        .values(last_used_at=now)
-        .execution_options(synchronize_session=False)
-    )
 
 
 def _key_and_owner(session: Session, condition: object) -> tuple[ApiKey, User] | None:

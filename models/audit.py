@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ForeignKey, Index, String
+from sqlalchemy import ForeignKey, Index, String, select
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from core.ids import new_id
+from core.ids import earliest_id, new_id
 from models.base import Base, utc_now
+from models.user import User
+
+ADDRESS_LENGTH = 64
 
 
 class AuditEntry(Base):
@@ -21,6 +25,7 @@ class AuditEntry(Base):
     __table_args__ = (
         Index("ix_audit_log_actor_id_id", "actor_id", "id"),
         Index("ix_audit_log_target_id_id", "target_id", "id"),
+        Index("ix_audit_log_action_id", "action", "id"),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
@@ -28,7 +33,7 @@ class AuditEntry(Base):
     actor_id: Mapped[UUID | None] = mapped_column(ForeignKey("users.id"))
     action: Mapped[str] = mapped_column(String(64))
     target_id: Mapped[UUID | None]
-    address: Mapped[str] = mapped_column(String(64), default="")
+    address: Mapped[str] = mapped_column(String(ADDRESS_LENGTH), default="")
     details: Mapped[dict[str, Any]] = mapped_column(JSONB, default=dict)
 
 
@@ -47,7 +52,54 @@ def record_audit(
             action=action,
             actor_id=actor_id,
             target_id=target_id,
-            address=address,
+            address=address[:ADDRESS_LENGTH],
             details=details or {},
         )
     )
+
+
+@dataclass(frozen=True, slots=True)
+class WantedActivity:
+    """Which entries are wanted: all that is `None` does not matter. `until` is not included."""
+
+    actor_id: UUID | None = None
+    target_id: UUID | None = None
+    action: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """An entry, and the email that its actor has now."""
+
+    entry: AuditEntry
+    actor_email: str | None
+
+    @property
+    def id(self) -> UUID:
+        return self.entry.id
+
+
+def list_activity(
+    session: Session, wanted: WantedActivity, *, after: UUID | None, limit: int
+) -> list[Activity]:
+    """Return entries, newest first, from before the id `after`.
+
+    Times are looked up in the ids, which begin with them: the list needs no further index.
+    """
+    query = select(AuditEntry, User.email).outerjoin(User, User.id == AuditEntry.actor_id)
+    if wanted.actor_id is not None:
+        query = query.where(AuditEntry.actor_id == wanted.actor_id)
+    if wanted.target_id is not None:
+        query = query.where(AuditEntry.target_id == wanted.target_id)
+    if wanted.action is not None:
+        query = query.where(AuditEntry.action == wanted.action)
+    if wanted.since is not None:
+        query = query.where(AuditEntry.id >= earliest_id(wanted.since))
+    if wanted.until is not None:
+        query = query.where(AuditEntry.id < earliest_id(wanted.until))
+    if after is not None:
+        query = query.where(AuditEntry.id < after)
+    rows = session.execute(query.order_by(AuditEntry.id.desc()).limit(limit))
+    return [Activity(entry, email) for entry, email in rows]

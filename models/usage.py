@@ -6,13 +6,18 @@ job's id, so that whatever is delivered twice is counted once.
 
 from __future__ import annotations
 
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, ForeignKey, Index, String
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import ARRAY, BigInteger, ForeignKey, Index, Integer, String, text
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
+from core.duration_buckets import bucket_of
 from models.base import Base
 from models.job import Job, JobState
 
@@ -42,7 +47,12 @@ class Usage(Base):
 
 
 class UsageHourly(Base):
-    """The sums of one key, model and hour (UTC)."""
+    """The sums of one key, model and hour (UTC).
+
+    Attributes:
+        duration_counts: how many durations fell into each bucket of `core.duration_buckets`; the
+            subscript is the bucket, and only buckets between the first and the last used are kept.
+    """
 
     __tablename__ = "usage_hourly"
     __table_args__ = (
@@ -60,36 +70,121 @@ class UsageHourly(Base):
     completion_tokens: Mapped[int] = mapped_column(BigInteger)
     cached_tokens: Mapped[int] = mapped_column(BigInteger)
     duration_ms: Mapped[int] = mapped_column(BigInteger)
+    duration_counts: Mapped[list[int | None]] = mapped_column(
+        ARRAY(Integer), server_default=text("'{}'")
+    )
 
 
-def record_usage(session: Session, job: Job) -> None:
-    """Write the usage of a job that has just ended, once. Make it the transaction's last statement:
-
-    the roll-up's row is shared by all jobs of a key, and its lock is held until the commit.
+#: In SQL, because the ORM would compile a statement anew for each number of rows.
+_ADD = text(
     """
+    insert into usage (
+        job_id, user_id, api_key_id, model, state,
+        prompt_tokens, completion_tokens, cached_tokens, duration_ms, created_at
+    )
+    select job_id, user_id, api_key_id, model, state,
+           prompt_tokens, completion_tokens, cached_tokens, duration_ms, created_at
+    from jsonb_populate_recordset(cast(null as usage), cast(:rows as jsonb))
+    on conflict do nothing
+    returning job_id
+    """
+)
+#: In SQL, because only so some elements of an array are raised in the same statement.
+_ROLL_UP = text(
+    """
+    insert into usage_hourly as sums (
+        api_key_id, hour, model, user_id, requests, succeeded,
+        prompt_tokens, completion_tokens, cached_tokens, duration_ms, duration_counts
+    ) values (
+        :api_key_id, :hour, :model, :user_id, :requests, :succeeded,
+        :prompt_tokens, :completion_tokens, :cached_tokens, :duration_ms,
+        cast(:duration_counts as integer[])
+    )
+    on conflict (api_key_id, hour, model) do update set
+        requests = sums.requests + excluded.requests,
+        succeeded = sums.succeeded + excluded.succeeded,
+        prompt_tokens = sums.prompt_tokens + excluded.prompt_tokens,
+        completion_tokens = sums.completion_tokens + excluded.completion_tokens,
+        cached_tokens = sums.cached_tokens + excluded.cached_tokens,
+        duration_ms = sums.duration_ms + excluded.duration_ms,
+        duration_counts[:low \\: :high] = (
+            select array_agg(
+                coalesce(sums.duration_counts[i], 0) + coalesce(excluded.duration_counts[i], 0)
+                order by i
+            )
+            from generate_series(cast(:low as integer), cast(:high as integer)) as i
+        )
+    """
+)
+
+
+def record_usages(session: Session, jobs: Sequence[Job]) -> None:
+    """Write the usage of jobs that have just ended, once each. Make it the transaction's last
+    statement: the roll-up's rows are shared by all jobs of a key, and locked until the commit.
+    """
+    rows = [_usage_of(job) for job in jobs]
+    if not rows:
+        return
+    added = set(session.scalars(_ADD, {"rows": json.dumps(rows, default=str)}))
+    sums: dict[tuple[UUID, datetime, str], _Sums] = {}
+    for row in rows:
+        if row["job_id"] in added:
+            hour = row["created_at"].replace(minute=0, second=0, microsecond=0)
+            key = (row["api_key_id"], hour, row["model"])
+            sums.setdefault(key, _Sums(row["user_id"])).add(row)
+    for key in sorted(sums):  # in one order everywhere: two transactions must not cross
+        session.execute(_ROLL_UP, sums[key].values(*key))
+
+
+def _usage_of(job: Job) -> dict[str, Any]:
     if job.finished_at is None:
         raise ValueError(f"job {job.id} has not ended")
-    used = {
+    return {
+        "job_id": job.id,
+        "user_id": job.user_id,
+        "api_key_id": job.api_key_id,
+        "model": job.model,
+        "state": job.state,
+        "created_at": job.finished_at,
         "prompt_tokens": job.prompt_tokens,
         "completion_tokens": job.completion_tokens,
         "cached_tokens": job.cached_tokens,
         "duration_ms": round((job.finished_at - job.created_at).total_seconds() * 1000),
     }
-    owner = {"user_id": job.user_id, "api_key_id": job.api_key_id, "model": job.model}
-    row = insert(Usage).values(
-        job_id=job.id, state=job.state, created_at=job.finished_at, **owner, **used
-    )
-    inserted = session.scalar(row.on_conflict_do_nothing().returning(Usage.job_id))
-    if inserted is None:
-        return
-    hour = job.finished_at.replace(minute=0, second=0, microsecond=0)
-    counts = {"requests": 1, "succeeded": int(job.state == JobState.SUCCEEDED), **used}
-    rollup = insert(UsageHourly).values(hour=hour, **owner, **counts)
-    session.execute(
-        rollup.on_conflict_do_update(
-            index_elements=["api_key_id", "hour", "model"],
-            set_={
-                name: getattr(UsageHourly, name) + getattr(rollup.excluded, name) for name in counts
-            },
-        )
-    )
+
+
+_SUMMED = ("prompt_tokens", "completion_tokens", "cached_tokens", "duration_ms")
+
+
+@dataclass(slots=True)
+class _Sums:
+    """What some rows of usage add to one row of the roll-up."""
+
+    user_id: UUID
+    requests: int = 0
+    succeeded: int = 0
+    totals: Counter[str] = field(default_factory=Counter)
+    buckets: Counter[int] = field(default_factory=Counter)
+
+    def add(self, row: dict[str, Any]) -> None:
+        self.requests += 1
+        self.succeeded += row["state"] == JobState.SUCCEEDED
+        self.totals.update({name: row[name] for name in _SUMMED})
+        self.buckets[bucket_of(row["duration_ms"])] += 1
+
+    def values(self, api_key_id: UUID, hour: datetime, model: str) -> dict[str, Any]:
+        """Return what `_ROLL_UP` takes; an array is written with its bounds, the buckets."""
+        low, high = min(self.buckets), max(self.buckets)
+        counts = ",".join(str(self.buckets[bucket]) for bucket in range(low, high + 1))
+        return {
+            "api_key_id": api_key_id,
+            "hour": hour,
+            "model": model,
+            "user_id": self.user_id,
+            "requests": self.requests,
+            "succeeded": self.succeeded,
+            "low": low,
+            "high": high,
+            "duration_counts": f"[{low}:{high}]={{{counts}}}",
+            **{name: self.totals[name] for name in _SUMMED},
+        }

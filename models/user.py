@@ -6,9 +6,11 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, Index, String, select, text
+from sqlalchemy import CheckConstraint, Index, String, func, or_, select, text
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
+from core.errors import Conflict
 from core.ids import new_id
 from models.base import Base, utc_now
 
@@ -56,3 +58,98 @@ def find_user_by_email(session: Session, email: str) -> User | None:
     return session.scalar(
         select(User).where(User.email == email.lower(), User.deleted_at.is_(None))
     )
+
+
+def lock_user(session: Session, user_id: UUID) -> User | None:
+    """Return the living user as it is now; nobody else changes it until the transaction ends."""
+    return session.scalar(
+        select(User)
+        .where(User.id == user_id, User.deleted_at.is_(None))
+        .with_for_update(key_share=True)  # new keys and jobs may refer to it meanwhile
+        .execution_options(populate_existing=True)
+    )
+
+
+def has_user(session: Session, user_id: UUID) -> bool:
+    """Say whether this user exists or once did."""
+    return session.scalar(select(User.id).where(User.id == user_id)) is not None
+
+
+def list_users(
+    session: Session, *, search: str | None, after: UUID | None, limit: int
+) -> list[User]:
+    """Return living users, newest first, from before the id `after`.
+
+    Args:
+        search: how their email or their name begins, whatever the case.
+    """
+    query = select(User).where(User.deleted_at.is_(None))
+    if search:
+        wanted = search.lower()
+        query = query.where(
+            or_(
+                User.email.startswith(wanted, autoescape=True),
+                func.lower(User.name).startswith(wanted, autoescape=True),
+            )
+        )
+    if after is not None:
+        query = query.where(User.id < after)
+    return list(session.scalars(query.order_by(User.id.desc()).limit(limit)))
+
+
+def create_user(
+    session: Session,
+    *,
+    email: str,
+    password_hash: str,
+    name: str = "",
+    role: Role = Role.CUSTOMER,
+) -> User:
+    """Add a user.
+
+    Raises:
+        Conflict: `email_taken`; the transaction is of no more use.
+    """
+    user = User(email=email.lower(), name=name, password_hash=password_hash, role=role)
+    session.add(user)
+    flush_email(session)
+    return user
+
+
+def flush_email(session: Session) -> None:
+    """Write what was changed of users.
+
+    Raises:
+        Conflict: `email_taken`; the transaction is of no more use.
+    """
+    try:
+        session.flush()
+    except IntegrityError as error:
+        if "uq_users_email" not in str(error.orig):
+            raise
+        raise Conflict(
+            "there is a user with this email", code="email_taken", param="email"
+        ) from None
+
+
+def lock_admins(session: Session) -> list[UUID]:
+    """Return who is an admin; the answer holds until the transaction ends.
+
+    All are locked, always in one order, and who waited for the lock sees whom the other transaction
+    left. Call it before a single user is locked, or two transactions may wait for each other.
+    """
+    return list(
+        session.scalars(
+            select(User.id)
+            .where(User.role == Role.ADMIN, User.deleted_at.is_(None))
+            .order_by(User.id)
+            .with_for_update(key_share=True)
+        )
+    )
+
+
+def delete_user(session: Session, user: User) -> None:
+    """End a user: its tokens and its password are good for nothing; its rows stay for billing."""
+    user.deleted_at = utc_now()
+    user.token_version += 1
+    user.password_hash = ""

@@ -1,101 +1,208 @@
-"""API keys: make one, list them."""
+"""API keys: make, list, change, rotate and end them."""
 
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import Annotated
+from typing import Annotated, Any
+from uuid import UUID
 
-from flask import Blueprint, request
+from flask import Blueprint
 from flask.typing import ResponseReturnValue
 from pydantic import AwareDatetime, Field, StringConstraints
 
+from api.auditing import change, note
 from api.authentication import authenticate_user
 from api.body import read_body
+from api.key_limits import KeyLimitsBody, changed_limits, limits_of_new_key
 from api.paging import read_page, show_page
-from api.representations import show_key
+from api.query import read_id_of
+from api.representations import show_key, show_time
 from api.services import services
 from core.errors import Forbidden, InvalidRequest, NotFound
 from core.generation import Body, Text
 from core.ids import Prefix, read_id
-from models.api_key import create_key, list_keys
-from models.audit import record_audit
+from models.api_key import (
+    ApiKey,
+    count_keys,
+    create_key,
+    delete_key,
+    find_key,
+    list_keys,
+    lock_key,
+    rotate_secret,
+)
 from models.base import Session, utc_now
-from models.user import User, find_user
+from models.user import User, has_user, lock_user
 
 blueprint = Blueprint("keys", __name__, url_prefix="/api/keys")
 
-MAX_RATE_LIMIT = 1_000_000
-MAX_PRIORITY = 100
 LONGEST_LIFE = timedelta(days=36_500)
+LONGEST_GRACE_SECONDS = 7 * 24 * 3600
+
+KeyName = Annotated[Text, StringConstraints(max_length=200)]
 
 
-class CreateKeyBody(Body):
-    name: Annotated[Text, StringConstraints(max_length=200)]
-    rate_limit: Annotated[int, Field(ge=1, le=MAX_RATE_LIMIT)] | None = None
-    priority: Annotated[int, Field(ge=1, le=MAX_PRIORITY)] = 1
+class CreateKeyBody(KeyLimitsBody):
+    name: KeyName
     expires_at: AwareDatetime | None = None
     user_id: str | None = None
+
+
+class UpdateKeyBody(KeyLimitsBody):
+    """What shall change: only the fields that are there."""
+
+    name: KeyName = ""
+    is_active: bool = True
+    expires_at: AwareDatetime | None = None
+
+
+class RotateKeyBody(Body):
+    grace_seconds: Annotated[int, Field(ge=0, le=LONGEST_GRACE_SECONDS)] = 0
 
 
 @blueprint.post("")
 def create() -> ResponseReturnValue:
     """Make a key and show its secret, this once."""
-    body = read_body(CreateKeyBody)
-    default = services().settings.default_rate_limit
-    rate_limit = default if body.rate_limit is None else body.rate_limit
+    body = read_body(CreateKeyBody)  # before the transaction: a slow client must not hold a lock
     with services().sessions.begin() as session:
-        user = authenticate_user(session)
-        if rate_limit > default and not user.is_admin:
-            raise Forbidden(f"only an admin may set a rateLimit above {default}")
-        if body.priority != 1 and not user.is_admin:
-            raise Forbidden("only an admin may set a priority")
-        owner = _owner(session, user, body.user_id)
+        caller = authenticate_user(session)
+        limits = limits_of_new_key(body, services().settings, is_admin=caller.is_admin)
+        expires_at = _future(body.expires_at)
+        owner = _owner(session, caller, body.user_id)
+        if not caller.is_admin:
+            _check_count(session, owner)
         key, secret = create_key(
             session,
             user_id=owner.id,
             name=body.name,
-            rate_limit=rate_limit,
-            priority=body.priority,
-            expires_at=_future(body.expires_at),
+            expires_at=expires_at,
+            **limits,  # type: ignore[arg-type]  # a rate limit is never `None`
         )
-        record_audit(
-            session,
-            action="key.create",
-            actor_id=user.id,
-            target_id=key.id,
-            address=request.remote_addr or "",
-            details={"name": body.name, "rateLimit": rate_limit, "priority": body.priority},
-        )
+        details = {"name": key.name, "expires_at": show_time(expires_at), **limits}
+        note(session, "key.create", actor=caller, target_id=key.id, details=details)
     return {**show_key(key), "secret": secret.text}, 201
 
 
 @blueprint.get("")
 def index() -> ResponseReturnValue:
-    """List the caller's keys, or for an admin everyone's, newest first."""
+    """List the caller's keys, or for an admin everyone's or those of `?userId=`, newest first."""
     page = read_page(Prefix.KEY)
+    wanted = read_id_of("userId", Prefix.USER)
     with services().sessions() as session:
-        user = authenticate_user(session)
+        caller = authenticate_user(session)
+        if wanted not in {None, caller.id} and not (
+            caller.is_admin and wanted is not None and has_user(session, wanted)
+        ):
+            raise NotFound("there is no such user", param="userId")
         keys = list_keys(
             session,
-            user_id=None if user.is_admin else user.id,
+            user_id=wanted if caller.is_admin else caller.id,
             after=page.after,
             limit=page.limit + 1,
         )
     return show_page(keys, page, show_key)
 
 
-def _owner(session: Session, user: User, owner_id: str | None) -> User:
-    if owner_id is None:
-        return user
-    wanted = read_id(Prefix.USER, owner_id)
-    if wanted == user.id:
-        return user
-    if not user.is_admin:
-        raise Forbidden("only an admin may make keys for others")
-    owner = find_user(session, wanted) if wanted else None
+@blueprint.get("/<key_id>")
+def show(key_id: str) -> ResponseReturnValue:
+    """Return a key, without its secret."""
+    with services().sessions() as session:
+        caller = authenticate_user(session)
+        wanted = read_id(Prefix.KEY, key_id)
+        found = find_key(session, wanted) if wanted else None
+        return show_key(_visible(caller, found[0] if found else None))
+
+
+@blueprint.put("/<key_id>")
+def update(key_id: str) -> ResponseReturnValue:
+    """Change what the body names."""
+    body = read_body(UpdateKeyBody)
+    with services().sessions.begin() as session:
+        caller, key = _locked_key(session, key_id)
+        changes: dict[str, Any] = {
+            name: getattr(body, name)
+            for name in ("name", "is_active", "expires_at")
+            if name in body.model_fields_set
+        }
+        if changes.get("expires_at") != key.expires_at:
+            _future(changes.get("expires_at"))
+        changes |= changed_limits(body, services().settings, key, is_admin=caller.is_admin)
+        details = _apply(key, changes)
+        if details:
+            note(session, "key.update", actor=caller, target_id=key.id, details=details)
+    return show_key(key)
+
+
+@blueprint.post("/<key_id>/rotate")
+def rotate(key_id: str) -> ResponseReturnValue:
+    """Give a key a new secret, shown this once; the old one works for `graceSeconds` longer."""
+    grace_seconds = read_body(RotateKeyBody).grace_seconds
+    with services().sessions.begin() as session:
+        caller, key = _locked_key(session, key_id)
+        secret = rotate_secret(key, grace=timedelta(seconds=grace_seconds))
+        details = {"grace_seconds": grace_seconds}
+        note(session, "key.rotate", actor=caller, target_id=key.id, details=details)
+    return {**show_key(key), "secret": secret.text}
+
+
+@blueprint.delete("/<key_id>")
+def delete(key_id: str) -> ResponseReturnValue:
+    """End a key for good; what it used stays for billing."""
+    with services().sessions.begin() as session:
+        caller, key = _locked_key(session, key_id)
+        delete_key(key, utc_now())
+        details = {"name": key.name}
+        note(session, "key.delete", actor=caller, target_id=key.id, details=details)
+    return "", 204
+
+
+def _locked_key(session: Session, key_id: str) -> tuple[User, ApiKey]:
+    """Return the caller and the key, which is theirs to change until the transaction ends."""
+    caller = authenticate_user(session)
+    wanted = read_id(Prefix.KEY, key_id)
+    found = find_key(session, wanted) if wanted else None
+    key = _visible(caller, found[0] if found else None)
+    return caller, _visible(caller, lock_key(session, key.id))
+
+
+def _visible(caller: User, key: ApiKey | None) -> ApiKey:
+    if key is None or not (caller.is_admin or key.user_id == caller.id):
+        raise NotFound("there is no such key")
+    return key
+
+
+def _owner(session: Session, caller: User, owner_id: str | None) -> User:
+    """Return whose the new key shall be, locked: it cannot be deleted meanwhile."""
+    wanted: UUID | None = caller.id
+    if owner_id is not None:
+        wanted = read_id(Prefix.USER, owner_id)
+        if wanted != caller.id and not caller.is_admin:
+            raise Forbidden("only an admin may make keys for others", param="userId")
+    owner = lock_user(session, wanted) if wanted else None
     if owner is None:
         raise NotFound("there is no such user", param="userId")
     return owner
+
+
+def _check_count(session: Session, owner: User) -> None:
+    at_most = services().settings.max_keys_per_user
+    if count_keys(session, [owner.id]).get(owner.id, 0) >= at_most:
+        raise Forbidden(f"you have {at_most} keys, more than an admin alone may make")
+
+
+def _apply(key: ApiKey, changes: dict[str, Any]) -> dict[str, Any]:
+    """Change the key and return what changed, for the audit trail."""
+    details = {}
+    for name, after in changes.items():
+        before = getattr(key, name)
+        if before != after:
+            setattr(key, name, after)
+            details[name] = change(_plain(before), _plain(after))
+    return details
+
+
+def _plain(value: Any) -> Any:
+    return show_time(value) if isinstance(value, datetime) else value
 
 
 def _future(expires_at: datetime | None) -> datetime | None:

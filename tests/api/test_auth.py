@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import hmac
 import json
 import time
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from core.settings import DEVELOPMENT_SECRET
 from models.base import open_database, sessions
 from models.user import find_user_by_email
+from tests.api.accounts import register
 from tests.service import Service
 
 
@@ -79,27 +81,101 @@ def me_with(service: Service, token: str) -> tuple[int, str]:
     return answer.status_code, error_of(answer)
 
 
+def part(value: dict[str, Any]) -> str:
+    return base64.urlsafe_b64encode(json.dumps(value).encode()).rstrip(b"=").decode()
+
+
+def signed(service: Service, payload: dict[str, Any]) -> str:
+    return jwt.encode(payload, service.settings.secret_key.get_secret_value(), "HS256")
+
+
+def test_a_token_signed_with_our_secret_and_claims_is_taken(service: Service) -> None:
+    answer = service.call(
+        "GET",
+        "/api/auth/me",
+        headers={"Authorization": f"Bearer {signed(service, claims(service))}"},
+    )
+
+    assert answer.status_code == 200  # so the refusals below are for what they change
+
+
 def test_a_token_signed_with_the_public_default_is_refused(service: Service) -> None:
     forged = jwt.encode(claims(service), DEVELOPMENT_SECRET, "HS256")
 
     assert me_with(service, forged) == (401, "invalid_token")
 
 
-def test_a_token_without_a_signature_is_refused(service: Service) -> None:
-    def part(value: dict[str, Any]) -> str:
-        return base64.urlsafe_b64encode(json.dumps(value).encode()).rstrip(b"=").decode()
-
-    forged = f"{part({'alg': 'none', 'typ': 'JWT'})}.{part(claims(service))}."
+@pytest.mark.parametrize("algorithm", ["none", "None", "NONE", ""])
+def test_a_token_without_a_signature_is_refused(service: Service, algorithm: str) -> None:
+    forged = f"{part({'alg': algorithm, 'typ': 'JWT'})}.{part(claims(service))}."
 
     assert me_with(service, forged) == (401, "invalid_token")
 
 
-def test_another_algorithm_is_refused(service: Service) -> None:
-    secret = service.settings.secret_key.get_secret_value()
+@pytest.mark.parametrize("algorithm", ["HS384", "HS512"])
+def test_another_algorithm_is_refused_although_its_signature_is_right(
+    service: Service, algorithm: str
+) -> None:
+    secret = service.settings.secret_key.get_secret_value().encode()
+    signed_part = f"{part({'alg': algorithm, 'typ': 'JWT'})}.{part(claims(service))}"
+    digest = f"sha{algorithm.removeprefix('HS')}"
+    signature = hmac.digest(secret, signed_part.encode(), digest)
 
-    forged = jwt.encode(claims(service), secret * 2, "HS512")
+    forged = f"{signed_part}.{base64.urlsafe_b64encode(signature).rstrip(b'=').decode()}"
+
+    assert jwt.decode(forged, options={"verify_signature": False})
+    assert me_with(service, forged) == (401, "invalid_token")
+
+
+def test_a_token_changed_to_another_users_id_is_refused(service: Service) -> None:
+    account = register(service)
+    admin_id = claims(service)["sub"]
+    head, payload, signature = account.token.split(".")
+    changed = {**jwt.decode(account.token, options={"verify_signature": False}), "sub": admin_id}
+
+    forged = f"{head}.{part(changed)}.{signature}"
+
+    assert me_with(service, f"{head}.{payload}.{signature}"[:-2]) == (401, "invalid_token")
+    assert me_with(service, forged) == (401, "invalid_token")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"iss": "another"},
+        {"aud": "another"},
+        {"ver": -1},
+        {"ver": "0"},
+        {"ver": None},
+        {"type": "refresh"},
+        {"sub": "nobody"},
+        {"sub": f"user_{'0' * 32}"},
+        {"nbf": 4_000_000_000},
+    ],
+    ids=str,
+)
+def test_a_token_with_another_claim_is_refused(service: Service, change: dict[str, Any]) -> None:
+    forged = signed(service, claims(service, **change))
 
     assert me_with(service, forged) == (401, "invalid_token")
+
+
+@pytest.mark.parametrize("claim", ["iss", "aud", "ver", "sub", "exp"])
+def test_a_token_without_a_claim_is_refused(service: Service, claim: str) -> None:
+    payload = claims(service)
+    del payload[claim]
+
+    assert me_with(service, signed(service, payload)) == (401, "invalid_token")
+
+
+def test_a_deleted_users_token_is_refused(service: Service) -> None:
+    account = register(service)
+    service.call("DELETE", f"/api/users/{account.id}", headers=service.sign_in_admin())
+
+    again = {**jwt.decode(account.token, options={"verify_signature": False}), "ver": 1}
+
+    assert me_with(service, account.token) == (401, "invalid_token")
+    assert me_with(service, signed(service, again)) == (401, "invalid_token")
 
 
 def test_an_expired_token_says_so(service: Service) -> None:

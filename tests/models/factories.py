@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy.orm import Session
 
 from core.ids import new_id
 from models.api_key import ApiKey, create_key
-from models.job import Job
+from models.job import Job, claim_jobs
 from models.user import Role, User
 
 
@@ -36,3 +38,9 @@ def add_job(session: Session, key: ApiKey | None = None, **values: Any) -> Job:
     session.add(job)
     session.flush()
     return job
+
+
+def claim_job(session: Session, job_id: UUID, *, worker_id: str, lease: timedelta) -> Job | None:
+    """Take one queued job for a worker."""
+    claimed = claim_jobs(session, [job_id], worker_id=worker_id, lease=lease)
+    return claimed[0] if claimed else None

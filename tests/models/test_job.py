@@ -8,10 +8,10 @@ from sqlalchemy.orm import Session
 
 from models.base import SessionFactory, utc_now
 from models.job import (
+    HeldJob,
     Job,
     JobOutcome,
     JobState,
-    claim_job,
     expired_for_good,
     finish_job,
     hand_back_jobs,
@@ -20,7 +20,7 @@ from models.job import (
     renew_leases,
     requeue_expired,
 )
-from tests.models.factories import add_job
+from tests.models.factories import add_job, claim_job
 
 LEASE = timedelta(seconds=10)
 GONE = timedelta(seconds=-1)
@@ -93,7 +93,9 @@ def test_leases_of_other_workers_are_not_renewed(session: Session) -> None:
     other.worker_id = "w2"
     session.flush()
 
-    assert renew_leases(session, [mine.id, other.id], worker_id="w1", lease=LEASE) == {mine.id: 1}
+    assert renew_leases(session, [mine.id, other.id], worker_id="w1", lease=LEASE) == {
+        mine.id: HeldJob(attempt=1, must_cancel=False)
+    }
 
 
 def test_a_silent_workers_job_goes_back_until_its_attempts_are_used(session: Session) -> None:

@@ -2,10 +2,15 @@ from __future__ import annotations
 
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import create_engine, inspect
+from sqlalchemy import create_engine, inspect, text
+from sqlalchemy.orm import Session
 
 from migrations.run import downgrade, upgrade
 from models.schema import metadata
+from models.usage_check import compare_roll_ups
+from models.usage_report import UsageGroup, list_usage
+from tests.models.factories import add_key
+from tests.models.test_usage_report import ALL, HOUR, NOON, use
 
 
 def test_the_migrated_schema_is_what_the_models_say(empty_database_url: str) -> None:
@@ -31,4 +36,25 @@ def test_migrations_go_down_cleanly_and_up_again(empty_database_url: str) -> Non
     upgrade(empty_database_url)
 
     assert set(inspect(engine).get_table_names()) == {"alembic_version", *metadata.tables}
+    engine.dispose()
+
+
+def test_durations_of_before_are_counted_when_the_column_comes(empty_database_url: str) -> None:
+    upgrade(empty_database_url)
+    engine = create_engine(empty_database_url)
+    with Session(engine) as session, session.begin():
+        keys = [add_key(session) for _ in range(2)]
+        for at, ms in ((NOON, 3), (NOON, 3), (NOON, 90_000), (NOON + HOUR, 0), (NOON, 10**12)):
+            use(session, keys[0], at, ms=ms)
+        use(session, keys[1], ms=50)
+    with Session(engine) as session:
+        counted = list_usage(session, ALL, UsageGroup.HOUR, after=None, limit=9)
+
+    downgrade(empty_database_url, "0003")
+    upgrade(empty_database_url)
+
+    with Session(engine) as session:
+        assert list_usage(session, ALL, UsageGroup.HOUR, after=None, limit=9) == counted
+        assert list(compare_roll_ups(session, since=None, until=None)) == []
+        assert session.scalar(text("select count(*) from usage_hourly")) == 3
     engine.dispose()

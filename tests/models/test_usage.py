@@ -7,9 +7,9 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from models.api_key import ApiKey
-from models.job import Job, JobOutcome, JobState, claim_job, finish_job
-from models.usage import Usage, UsageHourly, record_usage
-from tests.models.factories import add_job, add_key
+from models.job import Job, JobOutcome, JobState, finish_job
+from models.usage import Usage, UsageHourly, record_usages
+from tests.models.factories import add_job, add_key, claim_job
 
 
 def ended(
@@ -27,8 +27,8 @@ def test_usage_is_counted_once_whatever_is_delivered_twice(session: Session) -> 
     key = add_key(session)
     job = ended(session, key, tokens=5)
 
-    record_usage(session, job)
-    record_usage(session, job)
+    record_usages(session, [job])
+    record_usages(session, [job])
 
     rows, hours = session.scalars(select(Usage)).all(), session.scalars(select(UsageHourly)).all()
     assert [(row.prompt_tokens, row.completion_tokens) for row in rows] == [(10, 5)]
@@ -38,8 +38,8 @@ def test_usage_is_counted_once_whatever_is_delivered_twice(session: Session) -> 
 def test_the_roll_up_is_the_sum_of_the_rows(session: Session) -> None:
     key = add_key(session)
     for tokens in (1, 2, 3):
-        record_usage(session, ended(session, key, tokens=tokens))
-    record_usage(session, ended(session, key, tokens=4, state=JobState.FAILED))
+        record_usages(session, [ended(session, key, tokens=tokens)])
+    record_usages(session, [ended(session, key, tokens=4, state=JobState.FAILED)])
 
     rows = session.scalars(select(Usage)).all()
     sums = session.scalars(select(UsageHourly)).all()
@@ -53,4 +53,4 @@ def test_the_roll_up_is_the_sum_of_the_rows(session: Session) -> None:
 
 def test_a_job_that_has_not_ended_has_no_usage(session: Session) -> None:
     with pytest.raises(ValueError, match="has not ended"):
-        record_usage(session, add_job(session))
+        record_usages(session, [add_job(session)])

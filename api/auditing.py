@@ -1,0 +1,43 @@
+"""Notes a change in the audit trail, with the address that it came from."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from flask import request
+from pydantic.alias_generators import to_camel
+
+from models.audit import record_audit
+from models.base import Session
+from models.user import User
+
+#: One value before and after a change.
+Change = dict[str, Any]
+
+
+def note(
+    session: Session,
+    action: str,
+    *,
+    actor: User | None,
+    target_id: UUID | None,
+    details: dict[str, Any] | None = None,
+) -> None:
+    """Add an entry in the change's own transaction: neither stands without the other.
+
+    Args:
+        details: by our names of the fields; callers read them by theirs.
+    """
+    record_audit(
+        session,
+        action=action,
+        actor_id=actor.id if actor else None,
+        target_id=target_id,
+        address=request.remote_addr or "",
+        details={to_camel(name): value for name, value in (details or {}).items()},
+    )
+
+
+def change(before: Any, after: Any) -> Change:
+    return {"from": before, "to": after}

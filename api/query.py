@@ -1,0 +1,65 @@
+"""Reads the parameters of a query into typed values; each fault names its parameter."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import TypeVar
+from uuid import UUID
+
+from flask import request
+
+from core.errors import InvalidRequest
+from core.ids import Prefix, read_id
+
+E = TypeVar("E", bound=StrEnum)
+
+#: Times that the database and ids can hold.
+_FIRST, _LAST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
+
+
+def read_text(name: str, *, max_length: int) -> str | None:
+    """Return a parameter as it is, or `None` if it was not given or is empty."""
+    text = request.args.get(name)
+    if text and ("\x00" in text or len(text) > max_length):
+        raise InvalidRequest(f"{name} must have at most {max_length} characters", param=name)
+    return text or None
+
+
+def read_id_of(name: str, prefix: Prefix) -> UUID | None:
+    """Return the id that a parameter names, or `None` if it was not given."""
+    text = request.args.get(name)
+    if not text:
+        return None
+    found = read_id(prefix, text)
+    if found is None:
+        raise InvalidRequest(f"{name} must be an id such as {prefix}_…", param=name)
+    return found
+
+
+def read_time(name: str) -> datetime | None:
+    """Return a date or a time of RFC 3339 in UTC, or `None` if it was not given."""
+    text = request.args.get(name)
+    if not text:
+        return None
+    try:
+        # A plus sign that was not escaped arrives as a space.
+        moment = datetime.fromisoformat(text.replace(" ", "+"))
+        moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+        is_in_range = _FIRST <= moment < _LAST
+    except (ValueError, OverflowError):
+        is_in_range = False
+    if not is_in_range:
+        raise InvalidRequest(
+            f"{name} must be a time such as 2026-11-01 or 2026-11-01T12:00:00Z", param=name
+        )
+    return moment
+
+
+def read_choice(name: str, kind: type[E], default: E) -> E:
+    """Return one of an enum's values."""
+    text = request.args.get(name) or default.value
+    try:
+        return kind(text)
+    except ValueError:
+        raise InvalidRequest(f"{name} must be one of {', '.join(kind)}", param=name) from None

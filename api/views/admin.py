@@ -1,0 +1,123 @@
+"""What an admin's dashboard shows: the figures, the workers, who changed what."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import redis
+from flask import Blueprint
+from flask.typing import ResponseReturnValue
+from pydantic.alias_generators import to_camel
+
+from api.authentication import authenticate_admin
+from api.paging import read_page, show_page
+from api.query import read_id_of, read_text, read_time
+from api.representations import show_time
+from api.services import services
+from core.errors import InvalidRequest
+from core.ids import Prefix, read_id, show_id
+from core.queue import QueueName
+from models.audit import Activity, WantedActivity, list_activity
+from models.base import utc_now
+from models.overview import Traffic, read_overview
+
+blueprint = Blueprint("admin", __name__, url_prefix="/api/admin")
+
+MAX_ACTION_LENGTH = 64
+#: What an action is about, by its noun; others are about a user.
+_TARGETS = {"key": Prefix.KEY, "webhook": Prefix.WEBHOOK}
+
+
+@blueprint.get("/overview")
+def overview() -> ResponseReturnValue:
+    """Return the figures of today and of this month (UTC); without Redis the line is `null`."""
+    with services().sessions() as session:
+        authenticate_admin(session)
+        figures = read_overview(session, utc_now())
+    shown: dict[str, Any] = {
+        "users": figures.users,
+        "keys": figures.keys,
+        "activeKeys": figures.active_keys,
+        "today": _show_traffic(figures.today),
+        "month": _show_traffic(figures.month),
+    }
+    try:
+        ready = len(services().workers.ready())
+        return {**shown, "readyWorkers": ready, "queues": _queue_lengths()}
+    except redis.RedisError:
+        return {**shown, "readyWorkers": None, "queues": None}
+
+
+@blueprint.get("/workers")
+def workers() -> ResponseReturnValue:
+    """Return what each living worker says of itself, and how many jobs wait for one."""
+    with services().sessions() as session:
+        authenticate_admin(session)
+    alive = services().workers.alive()
+    return {
+        "data": [
+            {to_camel(name): value for name, value in asdict(status).items()} for status in alive
+        ],
+        "queues": _queue_lengths(),
+        "nextCursor": None,
+    }
+
+
+@blueprint.get("/activity")
+def activity() -> ResponseReturnValue:
+    """List who changed which key or user, newest first."""
+    page = read_page(Prefix.AUDIT)
+    wanted = WantedActivity(
+        actor_id=read_id_of("actor", Prefix.USER),
+        target_id=_read_target(),
+        action=read_text("action", max_length=MAX_ACTION_LENGTH),
+        since=read_time("from"),
+        until=read_time("to"),
+    )
+    with services().sessions() as session:
+        authenticate_admin(session)
+        entries = list_activity(session, wanted, after=page.after, limit=page.limit + 1)
+    return show_page(entries, page, _show_activity)
+
+
+def _read_target() -> Any:
+    text = read_text("target", max_length=64)
+    if text is None:
+        return None
+    kinds = (Prefix.USER, Prefix.KEY, Prefix.WEBHOOK)
+    target = next(filter(None, (read_id(kind, text) for kind in kinds)), None)
+    if target is None:
+        raise InvalidRequest("target must be the id of a user, key or webhook", param="target")
+    return target
+
+
+def _queue_lengths() -> dict[str, int]:
+    return {queue.value: services().queue.length(queue) for queue in QueueName}
+
+
+def _show_traffic(traffic: Traffic) -> dict[str, Any]:
+    return {
+        "requests": traffic.requests,
+        "succeeded": traffic.succeeded,
+        "successRate": traffic.success_rate,
+        "promptTokens": traffic.prompt_tokens,
+        "completionTokens": traffic.completion_tokens,
+        "totalTokens": traffic.tokens,
+    }
+
+
+def _show_activity(activity: Activity) -> dict[str, Any]:
+    """Return an entry; what it is about shows in its action."""
+    entry = activity.entry
+    kind = _TARGETS.get(entry.action.partition(".")[0], Prefix.USER)
+    return {
+        "id": show_id(Prefix.AUDIT, entry.id),
+        "at": show_time(entry.at),
+        "action": entry.action,
+        "actorId": show_id(Prefix.USER, entry.actor_id) if entry.actor_id else None,
+        "actorEmail": activity.actor_email,
+        "targetId": show_id(kind, entry.target_id) if entry.target_id else None,
+        "address": entry.address,
+        "details": entry.details,
+    }

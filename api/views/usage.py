@@ -1,0 +1,188 @@
+"""What was used and what it costs, in groups, as JSON or CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from flask import Blueprint, Response, request
+from flask.typing import ResponseReturnValue
+
+from api.authentication import Caller, authenticate
+from api.query import read_choice, read_id_of, read_text, read_time
+from api.representations import show_time
+from api.services import services
+from core.errors import InvalidRequest, NotFound
+from core.ids import Prefix, show_id
+from core.settings import Settings
+from models.api_key import find_owner_of_key
+from models.base import Session, utc_now
+from models.usage_report import (
+    GroupValue,
+    UsageGroup,
+    UsageSums,
+    WantedUsage,
+    add_up,
+    list_usage,
+    sum_usage,
+)
+from models.user import has_user
+
+blueprint = Blueprint("usage", __name__, url_prefix="/api/usage")
+
+HOUR = timedelta(hours=1)
+DEFAULT_RANGE = timedelta(days=30)
+LONGEST_RANGE = timedelta(days=400)
+#: A month by the hour fits into one page.
+DEFAULT_LIMIT = MAX_LIMIT = 1000
+MAX_MODEL_LENGTH = 200
+MILLION = Decimal(1_000_000)
+COST_DIGITS = Decimal("0.000001")
+
+#: What a spreadsheet would take for a formula, or drop in front of one.
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
+_PREFIXES = {UsageGroup.KEY: Prefix.KEY, UsageGroup.USER: Prefix.USER}
+
+
+@blueprint.get("")
+def index() -> ResponseReturnValue:
+    """Return the usage of whole hours from `from` to below `to`, in groups.
+
+    The groups come in their own order (time, id, name); `totals` are of all of them, on every page.
+    """
+    by = read_choice("groupBy", UsageGroup, UsageGroup.DAY)
+    since, until = _read_range()
+    limit, after = _read_limit(), _read_cursor(by)
+    model = read_text("model", max_length=MAX_MODEL_LENGTH)
+    with services().sessions() as session:
+        caller = authenticate(session)
+        user_id, key_id = _read_whose(session, caller)
+        wanted = WantedUsage(since, until, user_id=user_id, key_id=key_id, model=model)
+        groups = list_usage(session, wanted, by, after=after, limit=limit + 1)
+        is_whole = after is None and len(groups) <= limit
+        totals = add_up(groups) if is_whole else sum_usage(session, wanted)
+    settings = services().settings
+    shown = [
+        {"group": _show_group(by, sums.group), "name": sums.name, **_show_sums(sums, settings)}
+        for sums in groups[:limit]
+    ]
+    cursor = shown[-1]["group"] if len(groups) > limit else None
+    if _wants_csv():
+        return _as_csv(shown, cursor)
+    return {
+        "from": show_time(since),
+        "to": show_time(until),
+        "groupBy": by,
+        "currency": settings.currency,
+        "totals": _show_sums(totals, settings),
+        "data": shown,
+        "nextCursor": cursor,
+    }
+
+
+def _read_range() -> tuple[datetime, datetime]:
+    """Return whole hours: the first is the one of `from`, the last the one before `to`."""
+    until = read_time("to") or utc_now()
+    since = read_time("from") or until - DEFAULT_RANGE
+    since, until = _hour_of(since), _hour_of(until + HOUR - timedelta(microseconds=1))
+    if not since < until:
+        raise InvalidRequest("from must be before to", param="from")
+    if until - since > LONGEST_RANGE:
+        raise InvalidRequest(f"at most {LONGEST_RANGE.days} days can be asked for", param="from")
+    return since, until
+
+
+def _hour_of(moment: datetime) -> datetime:
+    return moment.replace(minute=0, second=0, microsecond=0)
+
+
+def _read_limit() -> int:
+    text = request.args.get("limit", str(DEFAULT_LIMIT))
+    is_number = text.isascii() and text.isdigit() and len(text) <= len(str(MAX_LIMIT))
+    if not is_number or not 1 <= int(text) <= MAX_LIMIT:
+        raise InvalidRequest(f"limit must be between 1 and {MAX_LIMIT}", param="limit")
+    return int(text)
+
+
+def _read_cursor(by: UsageGroup) -> GroupValue | None:
+    """Return the last group of the page before."""
+    if by in _PREFIXES:
+        return read_id_of("after", _PREFIXES[by])
+    if by is UsageGroup.MODEL:
+        return read_text("after", max_length=MAX_MODEL_LENGTH)
+    return read_time("after")
+
+
+def _read_whose(session: Session, caller: Caller) -> tuple[UUID | None, UUID | None]:
+    """Return the user and the key that the report is limited to.
+
+    Raises:
+        NotFound: they do not exist for this caller. Deleted ones do: they were used.
+    """
+    user_id = read_id_of("userId", Prefix.USER)
+    if user_id is not None and not (caller.may_see(user_id) and has_user(session, user_id)):
+        raise NotFound("there is no such user", param="userId")
+    key_id = read_id_of("keyId", Prefix.KEY)
+    if key_id is not None:
+        owner_id = find_owner_of_key(session, key_id)
+        if owner_id is None or not caller.may_see(owner_id):
+            raise NotFound("there is no such key", param="keyId")
+    return user_id or (None if caller.sees_all else caller.user.id), key_id
+
+
+def _show_group(by: UsageGroup, group: GroupValue | None) -> str:
+    if isinstance(group, UUID):
+        return show_id(_PREFIXES[by], group)
+    return show_time(group) or "" if isinstance(group, datetime) else str(group)
+
+
+def _show_sums(sums: UsageSums, settings: Settings) -> dict[str, Any]:
+    return {
+        "requests": sums.requests,
+        "succeeded": sums.succeeded,
+        "successRate": sums.success_rate,
+        "promptTokens": sums.prompt_tokens,
+        "completionTokens": sums.completion_tokens,
+        "cachedTokens": sums.cached_tokens,
+        "totalTokens": sums.tokens,
+        "meanMs": None if sums.mean_ms is None else round(sums.mean_ms, 1),
+        "p95Ms": None if sums.p95_ms is None else round(sums.p95_ms, 1),
+        "cost": float(_cost(sums, settings)),
+    }
+
+
+def _cost(sums: UsageSums, settings: Settings) -> Decimal:
+    """Return the price of the counted tokens; what a cache saved at no charge is not counted."""
+    cost = (
+        sums.prompt_tokens * settings.price_per_million_prompt_tokens
+        + sums.completion_tokens * settings.price_per_million_completion_tokens
+    )
+    return (cost / MILLION).quantize(COST_DIGITS)
+
+
+def _wants_csv() -> bool:
+    kinds = ["application/json", "text/csv"]
+    return request.accept_mimetypes.best_match(kinds, "application/json") == "text/csv"
+
+
+def _as_csv(rows: list[dict[str, Any]], cursor: str | None) -> Response:
+    """Return the rows as CSV (RFC 4180); `x-next-cursor` says if there are more."""
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(["group", "name", *_show_sums(UsageSums(), services().settings)])
+    writer.writerows([_cell(value) for value in row.values()] for row in rows)
+    response = Response(text.getvalue(), content_type="text/csv; charset=utf-8")
+    response.headers["content-disposition"] = 'attachment; filename="usage.csv"'
+    if cursor is not None:
+        response.headers["x-next-cursor"] = cursor
+    return response
+
+
+def _cell(value: Any) -> Any:
+    """Return a value that no spreadsheet runs as a formula."""
+    is_formula = isinstance(value, str) and value.lstrip(" ").startswith(_FORMULA_STARTS)
+    return f"'{value}" if is_formula else value

@@ -1,0 +1,193 @@
+"""Users: an admin makes, changes and ends them; everyone has the own name and email."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from flask import Blueprint
+from flask.typing import ResponseReturnValue
+
+from api.account_fields import MAX_EMAIL_LENGTH, Email, NewPassword, UserName
+from api.auditing import change, note
+from api.authentication import authenticate_admin, authenticate_user
+from api.body import read_body
+from api.paging import read_page, show_page
+from api.password_work import make_password_hash
+from api.query import read_text
+from api.representations import show_user
+from api.services import services
+from core.errors import Conflict, Forbidden, InvalidRequest, NotFound
+from core.generation import Body
+from core.ids import Prefix, read_id
+from models.api_key import count_keys, delete_keys_of
+from models.base import Session
+from models.user import (
+    Role,
+    User,
+    create_user,
+    delete_user,
+    find_user,
+    flush_email,
+    list_users,
+    lock_admins,
+    lock_user,
+)
+
+blueprint = Blueprint("users", __name__, url_prefix="/api/users")
+
+
+class CreateUserBody(Body):
+    email: Email
+    password: NewPassword
+    name: UserName = ""
+    role: Role = Role.CUSTOMER
+
+
+class UpdateUserBody(Body):
+    """What shall change: only the fields that are there."""
+
+    email: Email = ""
+    name: UserName = ""
+    password: NewPassword = ""
+    role: Role = Role.CUSTOMER
+
+
+@blueprint.get("")
+def index() -> ResponseReturnValue:
+    """List users, newest first; `?q=` is how their email or name begins."""
+    page = read_page(Prefix.USER)
+    search = read_text("q", max_length=MAX_EMAIL_LENGTH)
+    with services().sessions() as session:
+        authenticate_admin(session)
+        users = list_users(session, search=search, after=page.after, limit=page.limit + 1)
+        counts = count_keys(session, [user.id for user in users])
+    return show_page(users, page, lambda user: _show(user, counts.get(user.id, 0)))
+
+
+@blueprint.post("")
+def create() -> ResponseReturnValue:
+    """Make a user, an admin too."""
+    with services().sessions() as session:
+        authenticate_admin(session)
+    body = read_body(CreateUserBody)
+    password_hash = make_password_hash(body.password)
+    with services().sessions.begin() as session:
+        admin = authenticate_admin(session)
+        user = create_user(
+            session, email=body.email, password_hash=password_hash, name=body.name, role=body.role
+        )
+        details = {"email": user.email, "name": user.name, "role": user.role}
+        note(session, "user.create", actor=admin, target_id=user.id, details=details)
+    return _show(user, 0), 201
+
+
+@blueprint.get("/<user_id>")
+def show(user_id: str) -> ResponseReturnValue:
+    """Return a user."""
+    with services().sessions() as session:
+        user = _visible(session, authenticate_user(session), user_id)
+        return _show(user, count_keys(session, [user.id]).get(user.id, 0))
+
+
+@blueprint.put("/<user_id>")
+def update(user_id: str) -> ResponseReturnValue:
+    """Change what the body names. A new role or password ends the user's tokens."""
+    with services().sessions() as session:
+        _visible(session, authenticate_user(session), user_id)
+    body = read_body(UpdateUserBody)
+    password_hash = None
+    if "password" in body.model_fields_set:
+        password_hash = make_password_hash(body.password)
+    with services().sessions.begin() as session:
+        caller = authenticate_user(session)
+        admins = lock_admins(session) if "role" in body.model_fields_set else []
+        user = _locked(session, caller, user_id)
+        _check_update(caller, user, body, admins)
+        details = _apply(user, body, password_hash)
+        flush_email(session)
+        if details:
+            note(session, "user.update", actor=caller, target_id=user.id, details=details)
+        keys = count_keys(session, [user.id]).get(user.id, 0)
+    return _show(user, keys)
+
+
+@blueprint.delete("/<user_id>")
+def delete(user_id: str) -> ResponseReturnValue:
+    """End a user and all keys of it; what it used stays for billing."""
+    with services().sessions.begin() as session:
+        caller = authenticate_user(session)
+        _visible(session, caller, user_id)
+        if not caller.is_admin:
+            raise Forbidden("only an admin may delete a user")
+        admins = lock_admins(session)
+        user = _locked(session, caller, user_id)
+        if admins == [user.id]:
+            raise _last_admin("deleted")
+        delete_user(session, user)
+        keys = delete_keys_of(session, user.id)
+        details = {"email": user.email, "role": user.role, "keys": keys}
+        note(session, "user.delete", actor=caller, target_id=user.id, details=details)
+    return "", 204
+
+
+def _check_update(caller: User, user: User, body: UpdateUserBody, admins: list[UUID]) -> None:
+    fields = body.model_fields_set
+    if "role" in fields and not caller.is_admin:
+        raise Forbidden("only an admin may set a role")
+    if "password" in fields and caller.id == user.id:
+        raise InvalidRequest(
+            "change your own password with POST /api/auth/change-password", param="password"
+        )
+    if "role" in fields and body.role is not Role.ADMIN and admins == [user.id]:
+        raise _last_admin("demoted")
+
+
+def _apply(user: User, body: UpdateUserBody, password_hash: str | None) -> dict[str, Any]:
+    """Change the user and return what changed, for the audit trail."""
+    details: dict[str, Any] = {}
+    for name in sorted(body.model_fields_set - {"password"}):
+        before, after = getattr(user, name), getattr(body, name)
+        if before != after:
+            setattr(user, name, after)
+            details[name] = change(before, after)
+    if password_hash is not None:
+        user.password_hash = password_hash
+        details["password"] = "changed"
+    if not details.keys().isdisjoint({"role", "password"}):
+        user.token_version += 1
+    return details
+
+
+def _visible(session: Session, caller: User, user_id: str) -> User:
+    """Return the user, if there is one for this caller."""
+    wanted = _wanted(caller, user_id)
+    user = find_user(session, wanted) if wanted else None
+    if user is None:
+        raise _no_such_user()
+    return user
+
+
+def _locked(session: Session, caller: User, user_id: str) -> User:
+    wanted = _wanted(caller, user_id)
+    user = lock_user(session, wanted) if wanted else None
+    if user is None:
+        raise _no_such_user()
+    return user
+
+
+def _wanted(caller: User, user_id: str) -> UUID | None:
+    wanted = read_id(Prefix.USER, user_id)
+    return wanted if caller.is_admin or caller.id == wanted else None
+
+
+def _no_such_user() -> NotFound:
+    return NotFound("there is no such user")
+
+
+def _last_admin(what: str) -> Conflict:
+    return Conflict(f"the last admin cannot be {what}", code="last_admin")
+
+
+def _show(user: User, keys: int) -> dict[str, Any]:
+    return {**show_user(user), "keyCount": keys}

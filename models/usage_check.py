@@ -1,0 +1,179 @@
+"""Do jobs, usage and roll-ups agree, row for row.
+
+The rule: a job that has ended and had begun has exactly one row of usage, with its counts and its
+state; a job that never began has none; each roll-up is the sum of its rows. A row of usage whose
+job is gone is right: retention may delete jobs, and what was used stays.
+
+Everything is read in one snapshot, so that a running service does not look wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from core.duration_buckets import BOUNDS
+from core.ids import Prefix, show_id
+
+#: Rows that are fetched at once.
+_CHUNK = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One thing that is not as it should be: what it is of, and what is wrong with it."""
+
+    subject: str
+    problem: str
+
+
+def begin_check(session: Session, *, timeout_seconds: float) -> None:
+    """Make this transaction one unchanging, read-only look at the database with its own time-out.
+
+    Call it before anything else.
+    """
+    session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
+    session.execute(text("set transaction read only"))
+    session.execute(
+        text("select set_config('statement_timeout', :ms, true)"),
+        {"ms": str(round(timeout_seconds * 1000))},
+    )
+
+
+def compare_jobs(
+    session: Session, *, since: datetime | None, until: datetime | None
+) -> Iterator[Difference]:
+    """Compare jobs that ended in a time, and rows of usage written in it, one with the other."""
+    rows = session.execute(
+        _JOBS, {"since": since, "until": until}, execution_options={"yield_per": _CHUNK}
+    )
+    for job_id, problem in rows:
+        yield Difference(show_id(Prefix.JOB, job_id), problem)
+
+
+def compare_roll_ups(
+    session: Session, *, since: datetime | None, until: datetime | None
+) -> Iterator[Difference]:
+    """Compare the sums of rows with the roll-ups of whole hours."""
+    rows = session.execute(
+        _ROLL_UPS,
+        {"since": since, "until": until, "bounds": list(BOUNDS)},
+        execution_options={"yield_per": _CHUNK},
+    )
+    for key_id, hour, model, problem in rows:
+        yield Difference(f"{show_id(Prefix.KEY, key_id)} {hour:%Y-%m-%dT%H}Z {model}", problem)
+
+
+#: `is distinct from` counts a missing value as a value.
+_JOBS = text(
+    """
+    with compared as (
+        select j.id, j.state, j.started_at, u.job_id as used,
+               j.state not in ('queued', 'running') as has_ended,
+               array_remove(array[
+                   case when u.state is distinct from j.state
+                        then 'state ' || u.state || ', job ' || j.state end,
+                   case when u.user_id is distinct from j.user_id then 'another user' end,
+                   case when u.api_key_id is distinct from j.api_key_id then 'another key' end,
+                   case when u.model is distinct from j.model then 'another model' end,
+                   case when u.prompt_tokens is distinct from j.prompt_tokens
+                        then 'prompt tokens ' || u.prompt_tokens || ', job ' || j.prompt_tokens end,
+                   case when u.completion_tokens is distinct from j.completion_tokens
+                        then 'completion tokens ' || u.completion_tokens || ', job '
+                             || j.completion_tokens end,
+                   case when u.cached_tokens is distinct from j.cached_tokens
+                        then 'cached tokens ' || u.cached_tokens || ', job ' || j.cached_tokens end,
+                   case when u.created_at is distinct from j.finished_at
+                        then 'another time than the end of the job' end,
+                   case when abs(u.duration_ms
+                                 - extract(epoch from j.finished_at - j.created_at) * 1000) > 1
+                        then 'another duration' end
+               ], null) as faults
+        from jobs j left join usage u on u.job_id = j.id
+        where (j.finished_at is not null or u.job_id is not null)
+          and (cast(:since as timestamptz) is null
+               or j.finished_at >= :since or u.created_at >= :since)
+          and (cast(:until as timestamptz) is null
+               or j.finished_at < :until or u.created_at < :until)
+    )
+    select id, case
+        when used is null then 'has no usage, although it had begun'
+        when not has_ended then 'has usage, although it has not ended'
+        when started_at is null then 'has usage, although it never began'
+        else 'usage has ' || array_to_string(faults, '; ')
+    end as problem
+    from compared
+    where (used is null and has_ended and started_at is not null)
+       or (used is not null and (not has_ended or started_at is null or faults <> '{}'))
+    order by id
+    """
+)
+
+_ROLL_UPS = text(
+    """
+    with buckets as (
+        select api_key_id, date_trunc('hour', created_at, 'UTC') as hour, model, user_id,
+               width_bucket(duration_ms, cast(:bounds as bigint[])) as bucket,
+               count(*) as requests, count(*) filter (where state = 'succeeded') as succeeded,
+               sum(prompt_tokens) as prompt_tokens, sum(completion_tokens) as completion_tokens,
+               sum(cached_tokens) as cached_tokens, sum(duration_ms) as duration_ms
+        from usage
+        where (cast(:since as timestamptz) is null or created_at >= :since)
+          and (cast(:until as timestamptz) is null or created_at < :until)
+        group by 1, 2, 3, 4, 5
+    ), rows_summed as (
+        select api_key_id, hour, model, user_id, sum(requests) as requests,
+               sum(succeeded) as succeeded, sum(prompt_tokens) as prompt_tokens,
+               sum(completion_tokens) as completion_tokens, sum(cached_tokens) as cached_tokens,
+               sum(duration_ms) as duration_ms,
+               array_agg(bucket || 'x' || requests order by bucket) as durations
+        from buckets group by 1, 2, 3, 4
+    ), kept as (
+        select h.*, (
+            select array_agg(b || 'x' || h.duration_counts[b] order by b)
+            from generate_subscripts(h.duration_counts, 1) as b where h.duration_counts[b] > 0
+        ) as durations
+        from usage_hourly h
+        where (cast(:since as timestamptz) is null or hour >= :since)
+          and (cast(:until as timestamptz) is null or hour < :until)
+    ), compared as (
+        select coalesce(s.api_key_id, k.api_key_id) as api_key_id,
+               coalesce(s.hour, k.hour) as hour, coalesce(s.model, k.model) as model,
+               s.api_key_id is null as has_no_rows, k.api_key_id is null as has_no_roll_up,
+               array_remove(array[
+                   case when s.user_id is distinct from k.user_id then 'another user' end,
+                   case when s.requests is distinct from k.requests
+                        then 'requests ' || k.requests || ', rows ' || s.requests end,
+                   case when s.succeeded is distinct from k.succeeded
+                        then 'succeeded ' || k.succeeded || ', rows ' || s.succeeded end,
+                   case when s.prompt_tokens is distinct from k.prompt_tokens
+                        then 'prompt tokens ' || k.prompt_tokens || ', rows '
+                             || s.prompt_tokens end,
+                   case when s.completion_tokens is distinct from k.completion_tokens
+                        then 'completion tokens ' || k.completion_tokens || ', rows '
+                             || s.completion_tokens end,
+                   case when s.cached_tokens is distinct from k.cached_tokens
+                        then 'cached tokens ' || k.cached_tokens || ', rows '
+                             || s.cached_tokens end,
+                   case when s.duration_ms is distinct from k.duration_ms
+                        then 'milliseconds ' || k.duration_ms || ', rows ' || s.duration_ms end,
+                   case when s.durations is distinct from k.durations
+                        then 'other counts of durations' end
+               ], null) as faults
+        from rows_summed s
+        full join kept k on k.api_key_id = s.api_key_id and k.hour = s.hour and k.model = s.model
+    )
+    select api_key_id, hour, model, case
+        when has_no_roll_up then 'rows without a roll-up'
+        when has_no_rows then 'a roll-up without rows'
+        else 'the roll-up has ' || array_to_string(faults, '; ')
+    end as problem
+    from compared
+    where has_no_rows or has_no_roll_up or faults <> '{}'
+    order by 1, 2, 3
+    """
+)
