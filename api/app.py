@@ -4,12 +4,28 @@ from __future__ import annotations
 
 from flask import Flask
 from flask_jwt_extended import JWTManager
+from werkzeug.middleware.proxy_fix import ProxyFix
 
 from api.errors import register_error_handlers
 from api.request_log import register_request_log
+from api.security_headers import register_security_headers
 from api.services import Services
 from api.tokens import jwt_config
-from api.views import auth, generate, health, jobs, keys, llm_models
+from api.v1 import generate as v1_generate
+from api.v1 import models as v1_models
+from api.views import (
+    admin,
+    auth,
+    generate,
+    health,
+    jobs,
+    keys,
+    limits,
+    llm_models,
+    usage,
+    users,
+    webhooks,
+)
 
 
 def create_app(services: Services) -> Flask:
@@ -24,6 +40,29 @@ def create_app(services: Services) -> Flask:
     JWTManager(app)
     register_request_log(app)
     register_error_handlers(app)
-    for view in (health, auth, keys, generate, jobs, llm_models):
+    register_security_headers(
+        app,
+        is_production=services.settings.is_production,
+        origins=services.settings.allowed_origins,
+    )
+    if proxies := services.settings.trusted_proxies:
+        app.wsgi_app = ProxyFix(  # type: ignore[method-assign]
+            app.wsgi_app, x_for=proxies, x_proto=proxies
+        )
+    for view in (
+        health,
+        auth,
+        users,
+        keys,
+        generate,
+        jobs,
+        limits,
+        llm_models,
+        webhooks,
+        usage,
+        admin,
+        v1_generate,
+        v1_models,
+    ):
         app.register_blueprint(view.blueprint)
     return app

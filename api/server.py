@@ -14,9 +14,16 @@ from core.web_server import WebProgram, WebServer
 def serve(settings: Settings) -> None:
     """Answer requests until SIGTERM."""
 
+    opened: list[Services] = []  # of this process: each of gunicorn's loads its own
+
     def load() -> Flask:
         configure_logging(program="api", level=settings.effective_log_level)
-        return create_app(Services.from_settings(settings))
+        opened.append(Services.from_settings(settings))
+        return create_app(opened[0])
+
+    def let_go() -> None:
+        for services in opened:
+            services.news.leave()
 
     WebServer(
         WebProgram(
@@ -26,5 +33,6 @@ def serve(settings: Settings) -> None:
             processes=settings.api_processes,
             grace_seconds=settings.drain_seconds,
             load=load,
+            let_go=let_go,
         )
     ).run()

@@ -3,44 +3,90 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import cast
+from uuid import UUID
 
+import redis
 from flask import current_app
 
+from core.answer_cache import AnswerCache
 from core.job_ends import JobEnds
+from core.job_news import JobNews
+from core.limit_state import KeyUse, Recall
+from core.limits import Limiter
+from core.line import Line
 from core.prompt import PromptTokenizer
 from core.queue import JobQueue
-from core.rate_limit import RateLimiter
 from core.redis_client import open_redis
 from core.settings import Settings
+from core.throttle import Throttle
 from core.worker_registry import WorkerRegistry
 from models.base import SessionFactory, open_database, sessions
+from models.flight import read_key_use
+from models.statements import Statements
 
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """The API's parts. None of them connects before its first use."""
+    """The API's parts. None of them connects before its first use.
+
+    Attributes:
+        reads: sessions in which each statement is its own transaction, for a single read.
+        statements: what every generation runs.
+    """
 
     settings: Settings
     sessions: SessionFactory
+    reads: SessionFactory
+    statements: Statements
     tokenizer: PromptTokenizer
     queue: JobQueue
+    news: JobNews
     ends: JobEnds
-    limiter: RateLimiter
+    answers: AnswerCache
+    redis_client: redis.Redis
+    limiter: Limiter
     workers: WorkerRegistry
+    line: Line
+    throttle: Throttle
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Services:
         client = open_redis(settings)
+        transactions = open_database(settings, pool_size=max(2, settings.database_pool_size // 2))
+        single = open_database(settings, is_autocommit=True)
+        queue, workers = JobQueue(client), WorkerRegistry(client)
         return cls(
             settings=settings,
-            sessions=sessions(open_database(settings)),
+            sessions=sessions(transactions),
+            reads=sessions(single),
+            statements=Statements(single),
             tokenizer=PromptTokenizer.load(settings.model_path, settings.prompt_mode),
-            queue=JobQueue(client),
+            queue=queue,
+            news=JobNews(client),
             ends=JobEnds(client),
-            limiter=RateLimiter(client),
-            workers=WorkerRegistry(client),
+            answers=AnswerCache.from_settings(settings, client),
+            redis_client=client,
+            limiter=Limiter(client),
+            workers=workers,
+            line=Line(
+                queue,
+                workers,
+                max_seconds=settings.max_queue_seconds,
+                max_length=settings.max_queue_length,
+            ),
+            throttle=Throttle(client),
         )
+
+    def recall(self, key_id: UUID) -> Recall:
+        """Return what reads a key's use from the database, should Redis have lost it."""
+
+        def read(month_began: datetime) -> KeyUse:
+            with self.sessions() as session:
+                return read_key_use(session, key_id, month_began)
+
+        return read
 
 
 def services() -> Services:

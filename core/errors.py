@@ -10,8 +10,10 @@ BountyError
     ├── Forbidden            403
     ├── NotFound             404
     ├── MethodNotAllowed     405
+    ├── Conflict             409
     ├── PayloadTooLarge      413
     ├── UnsupportedMediaType 415
+    ├── IdempotencyConflict  422
     ├── RateLimited          429   (with Retry-After)
     └── Unavailable          503   (with Retry-After)
 """
@@ -118,6 +120,12 @@ class MethodNotAllowed(ApiError):
     code = "method_not_allowed"
 
 
+class Conflict(ApiError):
+    status = 409
+    type = "invalid_request_error"
+    code = "conflict"
+
+
 class PayloadTooLarge(ApiError):
     status = 413
     type = "invalid_request_error"
@@ -128,6 +136,12 @@ class UnsupportedMediaType(ApiError):
     status = 415
     type = "invalid_request_error"
     code = "unsupported_media_type"
+
+
+class IdempotencyConflict(ApiError):
+    status = 422
+    type = "invalid_request_error"
+    code = "idempotency_conflict"
 
 
 class RateLimited(ApiError):

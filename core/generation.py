@@ -10,6 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_vali
 from pydantic import model_validator as _model_validator
 from pydantic.alias_generators import to_camel
 
+from core.settings import PromptMode
+
 MAX_STOP_STRINGS = 8
 MAX_STOP_LENGTH = 256
 MAX_CHOICES = 8
@@ -24,7 +26,25 @@ MAX_TTL_SECONDS = 7 * 24 * 3600
 #: PostgreSQL's text cannot hold NUL.
 Text = Annotated[str, StringConstraints(min_length=1, pattern=r"^[^\x00]+$")]
 Label = Annotated[str, StringConstraints(max_length=MAX_LABEL_LENGTH, pattern=r"^[^\x00]*$")]
+#: A turn of a chat may be empty: the chat template makes a prompt of it all the same.
+TurnText = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$")]
+TurnName = Annotated[Text, StringConstraints(max_length=64)]
 StopString = Annotated[Text, StringConstraints(max_length=MAX_STOP_LENGTH)]
+StopStrings = Annotated[tuple[StopString, ...], Field(max_length=MAX_STOP_STRINGS)]
+ModelName = Annotated[str, StringConstraints(max_length=200)]
+Metadata = Annotated[dict[Label, Label], Field(max_length=MAX_LABELS)]
+
+TokenCount = Annotated[int, Field(ge=1)]
+Temperature = Annotated[float, Field(ge=0, le=2)]
+TopP = Annotated[float, Field(gt=0, le=1)]
+TopK = Annotated[int, Field(ge=0, le=2**20)]
+MinP = Annotated[float, Field(ge=0, le=1)]
+Penalty = Annotated[float, Field(ge=-2, le=2)]
+RepetitionPenalty = Annotated[float, Field(gt=0, le=10)]
+MinTokens = Annotated[int, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
+LogprobCount = Annotated[int, Field(ge=0, le=MAX_LOGPROBS)]
+ChoiceCount = Annotated[int, Field(ge=1, le=MAX_CHOICES)]
 
 
 class Body(BaseModel):
@@ -45,13 +65,15 @@ class ChatMessage(Body):
     """One turn of a chat."""
 
     role: Literal["system", "user", "assistant"]
-    content: Text
+    content: TurnText
+    name: TurnName | None = None
 
 
 class Generation(Body):
     """What to generate. `None` means the model's own default, where it has one.
 
     Attributes:
+        prompt_mode: what becomes of `prompt`; `None` for what the service's settings say.
         temperature: 0 takes the most likely token each time.
         top_k: 0 keeps all tokens.
         seed: the same seed gives the same answer; without one the job's id is the seed.
@@ -65,24 +87,25 @@ class Generation(Body):
     """
 
     prompt: Text | None = None
+    prompt_mode: PromptMode | None = None
     messages: Annotated[tuple[ChatMessage, ...], Field(min_length=1, max_length=1024)] | None = None
-    max_tokens: Annotated[int, Field(ge=1)] = DEFAULT_MAX_TOKENS
-    temperature: Annotated[float, Field(ge=0, le=2)] = DEFAULT_TEMPERATURE
-    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
-    top_k: Annotated[int, Field(ge=0, le=2**20)] | None = None
-    min_p: Annotated[float, Field(ge=0, le=1)] | None = None
-    presence_penalty: Annotated[float, Field(ge=-2, le=2)] = 0.0
-    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] = 0.0
-    repetition_penalty: Annotated[float, Field(gt=0, le=10)] | None = None
-    min_tokens: Annotated[int, Field(ge=0)] = 0
+    max_tokens: TokenCount = DEFAULT_MAX_TOKENS
+    temperature: Temperature = DEFAULT_TEMPERATURE
+    top_p: TopP | None = None
+    top_k: TopK | None = None
+    min_p: MinP | None = None
+    presence_penalty: Penalty = 0.0
+    frequency_penalty: Penalty = 0.0
+    repetition_penalty: RepetitionPenalty | None = None
+    min_tokens: MinTokens = 0
     ignore_eos: bool = False
-    seed: Annotated[int, Field(ge=0, le=2**63 - 1)] | None = None
-    logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS)] | None = None
-    n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] = 1
-    stop: Annotated[tuple[StopString, ...], Field(max_length=MAX_STOP_STRINGS)] = ()
-    model: Annotated[str, StringConstraints(max_length=200)] | None = None
+    seed: Seed | None = None
+    logprobs: LogprobCount | None = None
+    n: ChoiceCount = 1
+    stop: StopStrings = ()
+    model: ModelName | None = None
     stream: bool = False
-    metadata: Annotated[dict[Label, Label], Field(max_length=MAX_LABELS)] | None = None
+    metadata: Metadata | None = None
     webhook_url: Annotated[Text, StringConstraints(max_length=MAX_URL_LENGTH)] | None = None
     cache: bool = False
     ttl_seconds: Annotated[int, Field(ge=1, le=MAX_TTL_SECONDS)] | None = None
@@ -98,6 +121,8 @@ class Generation(Body):
     def _check_prompt(self) -> Self:
         if (self.prompt is None) == (self.messages is None):
             raise ValueError("give exactly one of `prompt` and `messages`")
+        if self.messages is not None and self.prompt_mode is not None:
+            raise ValueError("promptMode is for `prompt`, not for `messages`")
         if self.min_tokens > self.max_tokens:
             raise ValueError("minTokens must not be more than maxTokens")
         return self

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
@@ -20,6 +21,18 @@ class Prefix(StrEnum):
 def new_id() -> UUID:
     """Return a new UUIDv7 (RFC 9562)."""
     return uuid7()
+
+
+def earliest_id(moment: datetime) -> UUID:
+    """Return an id that is not later than any made from this moment's millisecond on.
+
+    Raises:
+        ValueError: the moment is before 1970.
+    """
+    milliseconds = int(moment.timestamp() * 1000)
+    if milliseconds < 0:
+        raise ValueError("no id was made before 1970")
+    return UUID(int=(milliseconds << 80) | (7 << 76) | (2 << 62))
 
 
 def show_id(prefix: Prefix, value: UUID) -> str:

@@ -1,101 +1,56 @@
-"""News that a job has ended, from workers to the API processes that wait for it.
-
-Redis channels:
-    job-ends   the id of each job that ended, published after its COMMIT
-
-A message can be lost (Redis restarts, a connection breaks). Then waiters are woken to look at the
-row: the row is the truth, this is only the news.
+"""What follows in Redis from the end of jobs, after its COMMIT: their limits are settled, and those
+who wait are told.
 """
 
 from __future__ import annotations
 
 import logging
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from dataclasses import dataclass
 from uuid import UUID
 
 import redis
 
-CHANNEL = "job-ends"
-#: How long the listener waits for news before it looks whether it should stop.
-POLL_SECONDS = 1.0
-#: After a broken connection.
-RECONNECT_SECONDS = 0.2
+from core.job_news import publish_ends
+from core.limits import Limiter
 
 _log = logging.getLogger(__name__)
 
 
-def publish_end(client: redis.Redis, job_id: UUID) -> None:
-    """Tell the waiting API processes. Call it after the commit."""
-    client.publish(CHANNEL, job_id.hex)
+@dataclass(frozen=True, slots=True)
+class EndedJob:
+    """A job whose end is committed, and the tokens that count for its key."""
+
+    id: UUID
+    api_key_id: UUID
+    used_tokens: int
 
 
 class JobEnds:
-    """One subscription a process, however many requests wait in it."""
-
     def __init__(self, client: redis.Redis) -> None:
         self._client = client
-        self._waiting: dict[str, list[threading.Event]] = {}
-        self._lock = threading.Lock()
-        self._listener: threading.Thread | None = None
-        self._is_closing = False
+        self._limiter = Limiter(client)
 
-    @contextmanager
-    def watch(self, job_id: UUID) -> Iterator[threading.Event]:
-        """Give an event that is set when the job may have ended; enter before the job is sent."""
-        self._listen()
-        event = threading.Event()
-        with self._lock:
-            self._waiting.setdefault(job_id.hex, []).append(event)
+    def announce(self, ended: Iterable[EndedJob]) -> None:
+        """Settle, then tell: whoever is told may at once make the next request.
+
+        With Redis away nothing is lost: waiters look at the row, `worker/settler.py` settles.
+        """
+        jobs = list(ended)
+        if not jobs:
+            return
         try:
-            yield event
-        finally:
-            with self._lock:
-                waiters = self._waiting[job_id.hex]
-                waiters.remove(event)
-                if not waiters:
-                    del self._waiting[job_id.hex]
-
-    def close(self) -> None:
-        """Stop listening; whoever still waits only looks at the row."""
-        self._is_closing = True
-        if self._listener is not None:
-            self._listener.join(timeout=2 * POLL_SECONDS)
-
-    def _listen(self) -> None:
-        with self._lock:
-            if self._listener is None or not self._listener.is_alive():
-                self._listener = threading.Thread(target=self._run, name="job-ends", daemon=True)
-                self._listener.start()
-
-    def _run(self) -> None:
-        while not self._is_closing:
             try:
-                with self._client.pubsub(ignore_subscribe_messages=False) as subscription:
-                    subscription.subscribe(CHANNEL)
-                    self._forward(subscription)
-            except redis.RedisError as error:
-                _log.warning("lost the news of job ends: %s", type(error).__name__)
-                threading.Event().wait(RECONNECT_SECONDS)
+                self._announce(jobs)
+            except redis.exceptions.NoScriptError:
+                self._limiter.load()
+                self._announce(jobs)
+        except redis.RedisError as error:
+            _log.warning("ends could not be announced: %s", type(error).__name__)
 
-    def _forward(self, subscription: redis.client.PubSub) -> None:
-        while not self._is_closing:
-            message = subscription.get_message(timeout=POLL_SECONDS)
-            if message is None:
-                continue
-            if message["type"] == "subscribe":
-                self._wake_all()  # whatever ended while nobody listened
-            elif message["type"] == "message":
-                self._wake(message["data"].decode())
-
-    def _wake(self, job: str) -> None:
-        with self._lock:
-            for event in self._waiting.get(job, ()):
-                event.set()
-
-    def _wake_all(self) -> None:
-        with self._lock:
-            for events in self._waiting.values():
-                for event in events:
-                    event.set()
+    def _announce(self, jobs: list[EndedJob]) -> None:
+        with self._client.pipeline(transaction=False) as pipe:
+            for job in jobs:
+                self._limiter.settle(job.api_key_id, job.id, job.used_tokens, pipe=pipe)
+            publish_ends(pipe, [job.id for job in jobs])
+            pipe.execute()

@@ -75,7 +75,8 @@ class PromptTokenizer:
         if generation.messages is not None:
             return self._encode_chat(generation.messages)
         prompt = generation.prompt or ""
-        if self.mode is PromptMode.CHAT and self.template is not None:
+        mode = generation.prompt_mode or self.mode
+        if mode is PromptMode.CHAT and self.template is not None:
             return self._encode_chat([ChatMessage(role="user", content=prompt)])
         return self.tokenizer.encode(prompt, add_special_tokens=True).ids
 
@@ -89,7 +90,7 @@ class PromptTokenizer:
             raise InvalidRequest("this model takes no `messages`", param="messages")
         try:
             text = self.template.render(
-                messages=[message.model_dump() for message in messages],
+                messages=[message.model_dump(exclude_none=True) for message in messages],
                 add_generation_prompt=True,
                 **self.special_tokens,
             )

@@ -9,11 +9,11 @@ Redis keys, beside Dramatiq's own below `dramatiq:` (see its dispatch.lua):
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from enum import StrEnum
+from importlib.resources import files
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -22,8 +22,6 @@ import redis
 from dramatiq.brokers.redis import RedisBroker, _RedisConsumer
 from dramatiq.errors import ConnectionClosed
 from dramatiq.message import Message
-
-_log = logging.getLogger(__name__)
 
 NAMESPACE = "dramatiq"
 #: After this long without a sign of life, a worker's messages go to another.
@@ -69,6 +67,7 @@ class JobBroker(RedisBroker):
             maintenance_chance=ALWAYS,
             heartbeat_timeout=BROKER_HEARTBEAT_MS,
         )
+        self._put = client.register_script(files("core").joinpath("queue.lua").read_text())
         self._prefetch = dict(prefetch or {})
         self._eager = eager
 
@@ -84,8 +83,11 @@ class JobBroker(RedisBroker):
         if delay is not None:
             raise ValueError("delayed messages are not used")
         message = message.copy(options={"redis_message_id": message.message_id})
-        self.do_enqueue(message.queue_name, message.message_id, message.encode())
-        self._ring(message.queue_name)
+        name = f"{NAMESPACE}:{message.queue_name}"
+        self._put(
+            keys=[f"{name}.msgs", name, _doorbell(message.queue_name)],
+            args=[message.message_id, message.encode(), DOORBELL_LENGTH, DOORBELL_TTL_SECONDS],
+        )
         return message
 
     def start_over(self) -> None:
@@ -95,18 +97,6 @@ class JobBroker(RedisBroker):
         worker that lives. Under its old name it counts as dead soon; claims are conditional.
         """
         self.broker_id = str(uuid4())
-
-    def _ring(self, queue_name: str) -> None:
-        doorbell = _doorbell(queue_name)
-        try:
-            with self.client.pipeline(transaction=False) as pipe:
-                pipe.lpush(doorbell, 1)
-                pipe.ltrim(doorbell, 0, DOORBELL_LENGTH - 1)
-                pipe.expire(doorbell, DOORBELL_TTL_SECONDS)
-                pipe.execute()
-        except redis.RedisError:
-            # The message is on its queue: a consumer finds it within its idle wait.
-            _log.warning("the doorbell of %s could not be rung", queue_name)
 
     def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 1000) -> DoorbellConsumer:
         allowed = self._prefetch.get(QueueName(queue_name), prefetch)

@@ -6,8 +6,11 @@ is the only place in the product that reads the environment; all faults are repo
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from decimal import Decimal
 from enum import StrEnum
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -48,6 +51,13 @@ class PromptMode(StrEnum):
     RAW = "raw"
 
 
+class CacheBilling(StrEnum):
+    """What an answer out of the response cache counts."""
+
+    FREE = "free"
+    FULL = "full"
+
+
 class Attention(StrEnum):
     AUTO = "auto"
     FLASH = "flash_attention_2"
@@ -55,7 +65,11 @@ class Attention(StrEnum):
     SDPA = "sdpa"
 
 
+#: `*` is not one: a page that may call is named.
+_ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:]+\](:[0-9]{1,5})?")
+
 Port = Annotated[int, Field(ge=1, le=65535)]
+Network = IPv4Network | IPv6Network
 
 
 class Settings(BaseModel):
@@ -88,7 +102,12 @@ class Settings(BaseModel):
     database_url: SecretStr = Field(
         description="PostgreSQL 15 or newer: `postgresql://user:password@host:port/name`"
     )
-    database_pool_size: int = Field(8, ge=1, le=200, description="connections per process")
+    database_pool_size: int = Field(
+        8,
+        ge=1,
+        le=200,
+        description="database connections of a process; one of the API holds half as many more",
+    )
     database_timeout_seconds: float = Field(
         5.0, gt=0, description="how long to wait for a connection or a statement"
     )
@@ -101,14 +120,98 @@ class Settings(BaseModel):
     admin_host: str = Field("127.0.0.1", description="address that the admin UI listens on")
     admin_port: Port = Field(3030, description="port of the admin UI")
     max_body_bytes: int = Field(2 * 1024**2, ge=1024, description="largest request body")
+    stream_seconds: float = Field(
+        3600.0, gt=0, description="longest time that one connection follows a job's text"
+    )
+    response_cache_seconds: int = Field(
+        3600, ge=0, description="life of an answer kept for requests with `cache: true`; 0 is off"
+    )
+    response_cache_billing: CacheBilling = Field(
+        CacheBilling.FREE,
+        description="`free` counts no tokens of an answer given again, `full` counts all",
+    )
     sync_wait_seconds: float = Field(
         60.0, gt=0, le=600, description="how long a synchronous request waits before its 202"
     )
     jwt_access_minutes: int = Field(60, ge=1, description="life of a JWT")
     jwt_refresh_days: int = Field(30, ge=1, description="life of a refresh token")
     default_rate_limit: int = Field(
-        60, ge=1, description="requests a minute of a key; a customer's own keys may not have more"
+        60,
+        ge=1,
+        le=10**6,
+        description="requests a minute of a key; a customer's own keys may not have more",
     )
+    default_token_limit: int = Field(
+        0, ge=0, le=10**9, description="tokens a minute, in the same way; 0 is no limit"
+    )
+    default_monthly_token_limit: int = Field(
+        0,
+        ge=0,
+        le=10**15,
+        description="tokens a calendar month (UTC), in the same way; 0 is no limit",
+    )
+    default_max_in_flight: int = Field(
+        0,
+        ge=0,
+        le=10**6,
+        description="jobs that wait or run at once, in the same way; 0 is no limit",
+    )
+    poll_rate_limit: int = Field(
+        1200, ge=1, le=10**6, description="looks at jobs and limits a minute of each caller"
+    )
+    max_queue_seconds: float = Field(
+        120.0, gt=0, description="a longer interactive line takes no more requests: 503"
+    )
+    max_queue_length: int = Field(
+        20_000, ge=1, description="jobs that wait in the interactive line at most"
+    )
+    max_keys_per_user: int = Field(
+        50, ge=1, description="living keys of a customer; each has limits of its own"
+    )
+    registration_open: bool = Field(True, description="anybody may register as a customer")
+    login_attempts_per_email: int = Field(
+        10, ge=1, description="failed sign-ins with one email before it must wait"
+    )
+    login_attempts_per_address: int = Field(
+        100, ge=1, description="failed sign-ins from one address before it must wait"
+    )
+    login_window_seconds: int = Field(
+        900, ge=1, description="how long failed sign-ins count, from the first on"
+    )
+    registration_attempts_per_email: int = Field(
+        5, ge=1, description="registrations tried with one email before it must wait"
+    )
+    registration_attempts_per_address: int = Field(
+        20, ge=1, description="registrations tried from one address before it must wait"
+    )
+    registration_window_seconds: int = Field(
+        3600, ge=1, description="how long registrations count, from the first on"
+    )
+    trusted_proxies: int = Field(
+        0,
+        ge=0,
+        le=10,
+        description="proxies in front that set X-Forwarded-For and -Proto; 0 believes neither",
+    )
+    cors_origins: str = Field(
+        "",
+        description="pages that may call from a browser: `https://app.example.com`, by commas",
+    )
+    webhook_timeout_seconds: float = Field(
+        10.0, gt=0, le=60, description="what a webhook's receiver has for its answer"
+    )
+    webhook_allowed_networks: str = Field(
+        "",
+        description="private networks that webhooks may go to: `10.1.0.0/16,fd00:1::/64`; "
+        "public addresses need no mention",
+    )
+    price_per_million_prompt_tokens: Decimal = Field(
+        Decimal(0), ge=0, description="what the usage report charges, in CURRENCY"
+    )
+    price_per_million_completion_tokens: Decimal = Field(
+        Decimal(0), ge=0, description="the same for generated tokens"
+    )
+    currency: str = Field("USD", pattern="^[A-Z]{3}$", description="of the prices, as in ISO 4217")
 
     model_path: str = Field(
         "Qwen/Qwen2.5-Coder-32B-Instruct", description="model directory on disk, or its hub name"
@@ -212,6 +315,18 @@ class Settings(BaseModel):
         return self.app_env is AppEnv.PRODUCTION
 
     @property
+    def allowed_origins(self) -> frozenset[str]:
+        """Pages that may call from a browser."""
+        given = (origin.strip() for origin in self.cors_origins.split(","))
+        return frozenset(origin for origin in given if origin)
+
+    @property
+    def webhook_networks(self) -> tuple[Network, ...]:
+        """Networks that webhooks may go to though they are not public."""
+        given = (network.strip() for network in self.webhook_allowed_networks.split(","))
+        return tuple(ip_network(network) for network in given if network)
+
+    @property
     def model_is_local(self) -> bool:
         return Path(self.model_path).is_dir()
 
@@ -231,6 +346,12 @@ class Settings(BaseModel):
             faults.append("DATABASE_URL must be postgresql://user:password@host:port/name")
         if not _is_url(self.redis_url, {"redis", "rediss", "unix"}):
             faults.append("REDIS_URL must be redis://, rediss:// or unix://, escaped as URLs are")
+        if not all(map(_ORIGIN.fullmatch, self.allowed_origins)):
+            faults.append("CORS_ORIGINS must be origins such as https://app.example.com")
+        try:
+            _ = self.webhook_networks
+        except ValueError:
+            faults.append("WEBHOOK_ALLOWED_NETWORKS must be networks such as 10.1.0.0/16")
         if self.is_production:
             faults += self._production_faults()
         if faults:
@@ -270,6 +391,8 @@ def settings_table() -> str:
         default = field.default
         if field.is_required():
             shown = "required"
+        elif default == "":
+            shown = "none"
         elif isinstance(default, SecretStr):
             shown = f"`{default.get_secret_value()}`"
         else:

@@ -8,7 +8,7 @@ Redis keys:
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 
 import redis
 
@@ -24,6 +24,7 @@ class WorkerStatus:
     Attributes:
         is_ready: it takes jobs; false while it loads and while it drains.
         tokens_per_second: generated tokens a second since the heartbeat before.
+        jobs_per_second: jobs that it ends a second when it has all that it can take; 0 is unknown.
         cache_use: used share of the attention cache, 0 to 1.
     """
 
@@ -36,7 +37,11 @@ class WorkerStatus:
     cache_use: float = 0.0
     steps: int = 0
     tokens_per_second: float = 0.0
+    jobs_per_second: float = 0.0
     restarts: int = 0
+
+
+_FIELDS = tuple(field.name for field in fields(WorkerStatus))
 
 
 class WorkerRegistry:
@@ -66,7 +71,7 @@ class WorkerRegistry:
         gone = [wid for wid, data in zip(ids, found, strict=True) if data is None]
         if gone:
             self._client.srem(_SET_KEY, *gone)
-        return [WorkerStatus(**json.loads(data)) for data in found if data is not None]
+        return [_status(data) for data in found if data is not None]
 
     def ready(self) -> list[WorkerStatus]:
         return [status for status in self.alive() if status.is_ready]
@@ -74,6 +79,12 @@ class WorkerRegistry:
 
 def _key(worker_id: str) -> str:
     return f"worker:{worker_id}"
+
+
+def _status(data: bytes | str) -> WorkerStatus:
+    """Read a heartbeat; a newer worker may say more than this process knows."""
+    said = json.loads(data)
+    return WorkerStatus(**{name: said[name] for name in _FIELDS if name in said})
 
 
 def _text(member: bytes | str) -> str:

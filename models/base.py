@@ -4,12 +4,15 @@ commit: whoever opened the transaction commits it.
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import DateTime, Engine, MetaData, create_engine, text
+import psycopg2
+from sqlalchemy import DateTime, Engine, MetaData, create_engine, event, text
 from sqlalchemy.dialects.postgresql import UUID as PG_UUID
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import DisconnectionError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import DeclarativeBase, sessionmaker
 from sqlalchemy.orm import Session as Session  # handed to the other layers
@@ -19,7 +22,16 @@ from core.settings import Settings
 SessionFactory = sessionmaker[Session]
 
 #: What drivers raise when the database is away or too slow: callers answer 503 or try again.
-DATABASE_AWAY = (OperationalError, InterfaceError, PoolTimeout)
+DATABASE_AWAY = (
+    OperationalError,
+    InterfaceError,
+    PoolTimeout,
+    psycopg2.OperationalError,
+    psycopg2.InterfaceError,
+)
+
+#: A connection that was used this recently is believed to live.
+REST_SECONDS = 1.0
 
 
 class Base(DeclarativeBase):
@@ -38,19 +50,25 @@ class Base(DeclarativeBase):
     }
 
 
-def open_database(settings: Settings) -> Engine:
+def open_database(settings: Settings, *, pool_size: int = 0, is_autocommit: bool = False) -> Engine:
     """Return an engine; nothing connects before its first use.
 
+    A connection that rested for a moment is tried before it is used: the server may have gone.
     Waiting for a free connection, for a statement and for a lock ends within
     `database_timeout_seconds`; a peer that answers nothing at all is given up after twice that.
+
+    Args:
+        pool_size: connections at most; 0 takes it from the settings.
+        is_autocommit: each statement is a transaction of its own. For single reads and writes: it
+            costs one round trip to the server instead of three.
     """
     timeout = settings.database_timeout_seconds
-    return create_engine(
+    engine = create_engine(
         settings.database_url.get_secret_value(),
-        pool_size=settings.database_pool_size,
+        pool_size=pool_size or settings.database_pool_size,
+        isolation_level="AUTOCOMMIT" if is_autocommit else None,
         max_overflow=0,
         pool_timeout=timeout,
-        pool_pre_ping=True,
         pool_recycle=1800,
         hide_parameters=True,  # an error's text must not carry prompts and answers into a log
         connect_args={
@@ -63,10 +81,40 @@ def open_database(settings: Settings) -> Engine:
             "tcp_user_timeout": round(timeout * 2000),
         },
     )
+    event.listen(engine, "checkin", _note_rest)
+    event.listen(engine, "checkout", _try_rested)
+    return engine
 
 
 def sessions(engine: Engine) -> SessionFactory:
     return sessionmaker(engine, expire_on_commit=False)
+
+
+def _note_rest(connection: Any, record: Any) -> None:
+    record.info["rests_since"] = time.monotonic()
+
+
+def _try_rested(connection: Any, record: Any, proxy: Any) -> None:
+    """Ask a connection that rested for a sign of life; the pool replaces one that is dead."""
+    rests_since = record.info.get("rests_since")
+    if rests_since is None or time.monotonic() - rests_since < REST_SECONDS:
+        return
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("select 1")
+        if not connection.autocommit:
+            connection.rollback()
+    except psycopg2.Error as error:
+        raise DisconnectionError from error
+
+
+def commit_lazily(session: Session) -> None:
+    """Let this transaction's commit not wait for the disk.
+
+    For changes that may be forgotten when the server crashes within the next second, and that
+    nobody was told of.
+    """
+    session.execute(text("set local synchronous_commit = off"))
 
 
 def utc_now() -> datetime:

@@ -4,13 +4,16 @@
     queued → failed | cancelled | expired
     running → queued    (its worker died or was drained; at most `max_attempts` times)
 
+A job expires only if it has never begun. A running job whose cancelling was asked for never goes
+back to the queue: its worker ends it, or whoever finds it silent.
+
 Each change is one conditional UPDATE that names the state, and from `running` also the attempt,
 that it comes from: a worker believed dead cannot change a job that another has taken over.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -23,7 +26,11 @@ from sqlalchemy import (
     Index,
     SmallInteger,
     String,
+    bindparam,
+    column,
     func,
+    inspect,
+    or_,
     select,
     text,
     update,
@@ -137,6 +144,34 @@ class Job(Base):
         return JobState(self.state).is_final
 
 
+def new_job(**values: Any) -> Job:
+    """Return a job of these values: what `Job(…)` returns, without noting each as a change.
+
+    Every request makes one, and most are inserted by a statement that is not the ORM's.
+    """
+    job: Job = _MANAGER.new_instance()
+    vars(job).update(values)
+    return job
+
+
+_MANAGER = inspect(Job).class_manager
+#: What `finish_jobs` is told of each end: the job, its attempt, and the values of its row.
+_END_COLUMNS = [
+    column(name, Job.__table__.columns[name].type)
+    for name in (
+        "id",
+        "attempt",
+        "state",
+        "choices",
+        "error",
+        "prompt_tokens",
+        "completion_tokens",
+        "cached_tokens",
+        "first_token_at",
+    )
+]
+
+
 @dataclass(frozen=True, slots=True)
 class JobOutcome:
     """How a job ended and what it really used."""
@@ -154,20 +189,64 @@ def find_job(session: Session, job_id: UUID) -> Job | None:
     return session.get(Job, job_id)
 
 
-def claim_job(session: Session, job_id: UUID, *, worker_id: str, lease: timedelta) -> Job | None:
-    """Take a queued job for `worker_id`, or return `None` if there is nothing to take."""
-    return session.scalar(
-        update(Job)
-        .where(Job.id == job_id, *_may_come(JobState.RUNNING, JobState.QUEUED))
-        .values(
-            state=JobState.RUNNING,
-            attempt=Job.attempt + 1,
-            worker_id=worker_id,
-            started_at=func.coalesce(Job.started_at, utc_now()),
-            lease_expires_at=_end_of(lease),
+def claim_jobs(
+    session: Session, job_ids: Sequence[UUID], *, worker_id: str, lease: timedelta
+) -> list[Job]:
+    """Take those of the jobs for `worker_id` that are queued."""
+    return list(
+        session.scalars(
+            update(Job)
+            .where(
+                Job.id.in_(job_ids),
+                *_may_come(JobState.RUNNING, JobState.QUEUED),
+                or_(
+                    Job.expires_at.is_(None),
+                    Job.expires_at > func.now(),
+                    Job.started_at.is_not(None),
+                ),
+            )
+            .values(
+                state=JobState.RUNNING,
+                attempt=Job.attempt + 1,
+                worker_id=worker_id,
+                started_at=func.coalesce(Job.started_at, utc_now()),
+                lease_expires_at=_end_of(lease),
+            )
+            .returning(Job)
+            .execution_options(populate_existing=True)
         )
-        .returning(Job)
-        .execution_options(populate_existing=True)
+    )
+
+
+def finish_jobs(
+    session: Session, outcomes: Mapping[tuple[UUID, int], JobOutcome], *, worker_id: str
+) -> list[Job]:
+    """End running jobs (id and attempt) of a worker, all in one statement.
+
+    Returns those that ended: not those that were no longer this worker's in this attempt.
+    """
+    rows = [_row_of(job_id, attempt, end) for (job_id, attempt), end in outcomes.items()]
+    for end in outcomes.values():
+        _may_come(end.state, JobState.RUNNING)
+    ends = (
+        func.jsonb_to_recordset(bindparam("ends", rows, JSONB, unique=True))
+        .table_valued(*_END_COLUMNS)
+        .render_derived("ends", with_types=True)
+    )
+    values = {column.name: ends.c[column.name] for column in _END_COLUMNS[2:]}
+    return list(
+        session.scalars(
+            update(Job)
+            .where(
+                Job.id == ends.c.id,
+                Job.attempt == ends.c.attempt,
+                Job.state == JobState.RUNNING,
+                Job.worker_id == worker_id,
+            )
+            .values(**values, finished_at=utc_now(), lease_expires_at=None)
+            .returning(Job)
+            .execution_options(populate_existing=True, synchronize_session=False)
+        )
     )
 
 
@@ -229,17 +308,66 @@ def hand_back_jobs(session: Session, attempts: dict[UUID, int], *, worker_id: st
     return handed_back
 
 
+@dataclass(frozen=True, slots=True)
+class HeldJob:
+    """What a worker is told of a job that is still its own."""
+
+    attempt: int
+    must_cancel: bool
+
+
 def renew_leases(
     session: Session, job_ids: Sequence[UUID], *, worker_id: str, lease: timedelta
-) -> dict[UUID, int]:
-    """Renew all leases of one worker in one statement; return what is still its own, by attempt."""
+) -> dict[UUID, HeldJob]:
+    """Renew all leases of one worker in one statement; return what is still its own."""
     rows = session.execute(
         update(Job)
         .where(Job.id.in_(job_ids), Job.state == JobState.RUNNING, Job.worker_id == worker_id)
         .values(lease_expires_at=_end_of(lease))
-        .returning(Job.id, Job.attempt)
+        .returning(Job.id, Job.attempt, Job.cancel_requested_at.is_not(None))
     )
-    return {job_id: attempt for job_id, attempt in rows}
+    return {job_id: HeldJob(attempt, must_cancel) for job_id, attempt, must_cancel in rows}
+
+
+def ask_to_cancel(session: Session, job_id: UUID) -> Job | None:
+    """Note that a running job shall end; `None` if it does not run."""
+    return session.scalar(
+        update(Job)
+        .where(Job.id == job_id, Job.state == JobState.RUNNING)
+        .values(cancel_requested_at=func.coalesce(Job.cancel_requested_at, func.now()))
+        .returning(Job)
+        .execution_options(populate_existing=True)
+    )
+
+
+def ask_for_text(session: Session, job_id: UUID) -> None:
+    """Note that somebody follows the job's text: whoever begins it tells it as it is made."""
+    session.execute(
+        update(Job)
+        .where(Job.id == job_id, Job.is_streamed.is_(False), Job.finished_at.is_(None))
+        .values(is_streamed=True)
+        .execution_options(synchronize_session=False)
+    )
+
+
+def expire_queued(session: Session, *, limit: int) -> list[Job]:
+    """End jobs that have not begun in the time that their caller gave them."""
+    due = (
+        select(Job.id)
+        .where(Job.state == JobState.QUEUED, Job.expires_at < func.now())
+        .where(Job.started_at.is_(None))
+        .order_by(Job.expires_at)
+        .limit(limit)
+    )
+    return list(
+        session.scalars(
+            update(Job)
+            .where(Job.id.in_(due), *_may_come(JobState.EXPIRED, JobState.QUEUED))
+            .values(state=JobState.EXPIRED, finished_at=utc_now())
+            .returning(Job)
+            .execution_options(populate_existing=True)
+        )
+    )
 
 
 def requeue_expired(session: Session, *, max_attempts: int, limit: int) -> list[Job]:
@@ -248,8 +376,12 @@ def requeue_expired(session: Session, *, max_attempts: int, limit: int) -> list[
 
 
 def expired_for_good(session: Session, *, max_attempts: int, limit: int) -> list[Job]:
-    """Return the jobs whose worker fell silent in their last attempt; nothing is changed."""
-    conditions = [*_lease_ran_out(limit), Job.attempt >= max_attempts]
+    """Return the jobs whose worker fell silent and that shall not begin again: it was their last
+
+    attempt, or somebody asked for their end. Nothing is changed.
+    """
+    is_over = or_(Job.attempt >= max_attempts, Job.cancel_requested_at.is_not(None))
+    conditions = [*_lease_ran_out(limit), is_over]
     return list(session.scalars(select(Job).where(*conditions)))
 
 
@@ -261,6 +393,54 @@ def queued_before(
     if after is not None:
         query = query.where(Job.id > after)
     return list(session.scalars(query.order_by(Job.id).limit(limit)))
+
+
+def list_jobs(
+    session: Session,
+    *,
+    user_id: UUID | None,
+    api_key_id: UUID | None = None,
+    state: JobState | None = None,
+    after: UUID | None,
+    limit: int,
+) -> list[Job]:
+    """Return jobs, newest first, of one user or of all, from before the id `after`."""
+    query = select(Job)
+    if user_id is not None:
+        query = query.where(Job.user_id == user_id)
+    if api_key_id is not None:
+        query = query.where(Job.api_key_id == api_key_id)
+    if state is not None:
+        query = query.where(Job.state == state)
+    if after is not None:
+        query = query.where(Job.id < after)
+    return list(session.scalars(query.order_by(Job.id.desc()).limit(limit)))
+
+
+def place_in_line(session: Session, job: Job, *, most: int) -> int:
+    """Return how many jobs of its queue wait before a queued job, counted up to `most`."""
+    before = (
+        select(Job.id)
+        .where(Job.state == JobState.QUEUED, Job.queue == job.queue, Job.id < job.id)
+        .limit(most)
+        .subquery()
+    )
+    return session.scalar(select(func.count()).select_from(before)) or 0
+
+
+def _row_of(job_id: UUID, attempt: int, end: JobOutcome) -> dict[str, Any]:
+    first = end.first_token_at
+    return {
+        "id": str(job_id),
+        "attempt": attempt,
+        "state": end.state,
+        "choices": end.choices,
+        "error": end.error,
+        "prompt_tokens": end.prompt_tokens,
+        "completion_tokens": end.completion_tokens,
+        "cached_tokens": end.cached_tokens,
+        "first_token_at": first.isoformat() if first is not None else None,
+    }
 
 
 def _end_of(lease: timedelta) -> Any:
@@ -277,7 +457,11 @@ def _may_come(new: JobState, old: JobState) -> list[Any]:
 def _requeue(*conditions: Any) -> Any:
     return (
         update(Job)
-        .where(*_may_come(JobState.QUEUED, JobState.RUNNING), *conditions)
+        .where(
+            *_may_come(JobState.QUEUED, JobState.RUNNING),
+            Job.cancel_requested_at.is_(None),
+            *conditions,
+        )
         .values(state=JobState.QUEUED, worker_id=None, lease_expires_at=None)
         .returning(Job)
         .execution_options(populate_existing=True)

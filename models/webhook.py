@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+import re
+from collections.abc import Sequence
+from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, String, text
+from sqlalchemy import CheckConstraint, ForeignKey, Index, String, insert, select, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from core.ids import new_id
+from core.settings import Settings
+from models.api_key import ApiKey
 from models.base import Base, utc_now
 from models.job import Job
+from models.job_view import show_listed_job
+from models.user import User
+
+#: The part of a URL that names the receiver; PostgreSQL and Python read this the same.
+RECEIVER_PATTERN = "://([^/?#]*)"
+MAX_ERROR_LENGTH = 200
+#: What reading the message and recording the attempt may take.
+LEASE_GRACE = timedelta(seconds=15)
 
 
 class DeliveryState(StrEnum):
@@ -22,12 +34,21 @@ class DeliveryState(StrEnum):
     FAILED = "failed"
 
 
+class Receiver(NamedTuple):
+    """Who is told: one customer's host. Two customers of one host don't slow each other down."""
+
+    user_id: UUID
+    host: str
+
+
 class WebhookDelivery(Base):
     """A message to a customer's address, retried until it is taken or a day is over.
 
     Attributes:
         event: what happened, such as `job.succeeded`.
-        payload: the message's data; it is made when the job ends and never changes.
+        payload: the message's data without the answer; it is made when the job ends and never
+            changes. The answer is read from the job's row when the message is sent.
+        attempts: since it was made, or sent again.
         next_attempt_at: when a pending one is due.
     """
 
@@ -44,8 +65,9 @@ class WebhookDelivery(Base):
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
-    user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id"))
-    api_key_id: Mapped[UUID] = mapped_column(ForeignKey("api_keys.id"))
+    # By class, not by name: whoever ends a job inserts here, and must know these tables for it.
+    user_id: Mapped[UUID] = mapped_column(ForeignKey(User.id))
+    api_key_id: Mapped[UUID] = mapped_column(ForeignKey(ApiKey.id))
     job_id: Mapped[UUID]
     url: Mapped[str] = mapped_column(String(2048))
     event: Mapped[str] = mapped_column(String(64))
@@ -55,6 +77,11 @@ class WebhookDelivery(Base):
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
     next_attempt_at: Mapped[datetime] = mapped_column(default=utc_now)
     finished_at: Mapped[datetime | None]
+
+    @property
+    def receiver(self) -> Receiver:
+        found = re.search(RECEIVER_PATTERN, self.url)
+        return Receiver(self.user_id, found[1].lower() if found else "")
 
 
 class WebhookAttempt(Base):
@@ -69,14 +96,69 @@ class WebhookAttempt(Base):
     __table_args__ = (Index("ix_webhook_attempts_delivery_id_id", "delivery_id", "id"),)
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
-    delivery_id: Mapped[UUID] = mapped_column(
-        ForeignKey("webhook_deliveries.id", ondelete="CASCADE")
-    )
+    delivery_id: Mapped[UUID] = mapped_column(ForeignKey(WebhookDelivery.id, ondelete="CASCADE"))
     at: Mapped[datetime] = mapped_column(default=utc_now)
     status: Mapped[int | None]
-    error: Mapped[str | None] = mapped_column(String(200))
+    error: Mapped[str | None] = mapped_column(String(MAX_ERROR_LENGTH))
     duration_ms: Mapped[int]
 
 
-def add_delivery(session: Session, job: Job) -> None:
-    """Add the message of a job that has just ended, if its request named an address."""
+def webhook_lease(settings: Settings) -> timedelta:
+    """Return for how long an attempt belongs to whoever claimed it: longer than it can take."""
+    return timedelta(seconds=settings.webhook_timeout_seconds) + LEASE_GRACE
+
+
+def add_deliveries(session: Session, jobs: Sequence[Job]) -> None:
+    """Add the messages of jobs that have just ended, of those whose request named an address."""
+    rows = [
+        {
+            "user_id": job.user_id,
+            "api_key_id": job.api_key_id,
+            "job_id": job.id,
+            "url": url,
+            "event": f"job.{job.state}",
+            "payload": show_listed_job(job),
+        }
+        for job in jobs
+        if (url := job.request.get("webhookUrl"))
+    ]
+    if rows:
+        session.execute(insert(WebhookDelivery), rows)
+
+
+def find_delivery(session: Session, delivery_id: UUID) -> WebhookDelivery | None:
+    return session.get(WebhookDelivery, delivery_id)
+
+
+def list_deliveries(
+    session: Session,
+    *,
+    user_id: UUID | None = None,
+    job_id: UUID | None = None,
+    state: DeliveryState | None = None,
+    after: UUID | None = None,
+    limit: int,
+) -> list[WebhookDelivery]:
+    """Return deliveries, newest first, of one user, one job or all, from before the id `after`."""
+    query = select(WebhookDelivery)
+    if user_id is not None:
+        query = query.where(WebhookDelivery.user_id == user_id)
+    if job_id is not None:
+        query = query.where(WebhookDelivery.job_id == job_id)
+    if state is not None:
+        query = query.where(WebhookDelivery.state == state)
+    if after is not None:
+        query = query.where(WebhookDelivery.id < after)
+    return list(session.scalars(query.order_by(WebhookDelivery.id.desc()).limit(limit)))
+
+
+def attempts_of(session: Session, delivery_id: UUID, *, limit: int) -> list[WebhookAttempt]:
+    """Return the attempts to deliver, newest first."""
+    return list(
+        session.scalars(
+            select(WebhookAttempt)
+            .where(WebhookAttempt.delivery_id == delivery_id)
+            .order_by(WebhookAttempt.id.desc())
+            .limit(limit)
+        )
+    )

@@ -84,6 +84,9 @@ def base_settings(servers: tuple[Postgres, Valkey], model_dir: Path) -> Settings
             "ENGINE": "echo",
             "SECRET_KEY": SECRET,
             "DRAIN_SECONDS": "5",
+            # Every test comes from one address.
+            "LOGIN_ATTEMPTS_PER_ADDRESS": "100000",
+            "REGISTRATION_ATTEMPTS_PER_ADDRESS": "100000",
         }
     )
 

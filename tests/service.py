@@ -72,7 +72,8 @@ class Service:
         return worker
 
     def wait_ready(self, workers: int = 1) -> None:
-        """Wait until the API sees this many workers."""
+        """Wait until the API answers and sees this many workers."""
+        wait_until(self._answers, READY_SECONDS, self.logs)
         wait_until(lambda: self._ready_workers() >= workers, READY_SECONDS, self.logs)
 
     def stop(self) -> None:
@@ -119,13 +120,16 @@ class Service:
             seed_admin(session, email=self.settings.admin_email, password=password)
         engine.dispose()
 
-    def _ready_workers(self) -> int:
+    def _answers(self) -> bool:
         try:
-            if self.call("GET", "/readyz").status_code != 200:
-                return 0
-            models = self.call("GET", "/api/llm/models", headers=self.sign_in_admin())
+            return self.call("GET", "/healthz").status_code == 200
         except requests.ConnectionError:
+            return False
+
+    def _ready_workers(self) -> int:
+        if self.call("GET", "/readyz").status_code != 200:
             return 0
+        models = self.call("GET", "/api/llm/models", headers=self.sign_in_admin())
         return int(models.json()["data"][0]["readyWorkers"])
 
 

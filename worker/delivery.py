@@ -8,16 +8,21 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from queue import Empty, SimpleQueue
 
+from core.job_news import TextPiece
 from models.base import utc_now
 from worker.engine import Engine, EngineRequest, FinishReason, Handle, StepEvent, TokenLogprob
+from worker.logprobs import show_logprobs, storable
 from worker.text import Decode, IncrementalText, StopScanner
 
 _log = logging.getLogger(__name__)
+
+#: Takes what one step added to the texts that are followed; it must return quickly.
+Tell = Callable[[Sequence[TextPiece]], None]
 
 #: How often the thread looks whether it should stop.
 POLL_SECONDS = 0.5
@@ -29,6 +34,7 @@ class Choice:
 
     Attributes:
         logprobs: each counted token with its log probability, if the request asked for them.
+        told: characters of the text, and log probabilities, that followers were told.
     """
 
     decoded: IncrementalText
@@ -36,11 +42,16 @@ class Choice:
     text: str = ""
     tokens: int = 0
     logprobs: list[tuple[int, TokenLogprob]] = field(default_factory=list)
+    told: tuple[int, int] = (0, 0)
     finish_reason: FinishReason | None = None
 
     @property
     def has_ended(self) -> bool:
         return self.finish_reason is not None
+
+    def add_text(self, piece: str) -> None:
+        """Add what is certain of a decoded piece."""
+        self.text += storable(self.scanner.push(piece))
 
 
 @dataclass(eq=False, slots=True)
@@ -48,10 +59,15 @@ class Answer:
     """The answers to one request, filled by the delivery thread; `wait` for the end.
 
     Attributes:
+        job: id of its job in hex, and `attempt` of that: for those who follow its text.
+        is_followed: its text is told as it is made.
         error: what went wrong in the engine, if something did.
     """
 
     choices: list[Choice]
+    job: str = ""
+    attempt: int = 0
+    is_followed: bool = False
     handle: Handle | None = None
     first_token_at: datetime | None = None
     error: str | None = None
@@ -78,10 +94,11 @@ class Answer:
 class Delivery:
     """Stands between the jobs' threads and the engine."""
 
-    def __init__(self, engine: Engine, decode: Decode) -> None:
+    def __init__(self, engine: Engine, decode: Decode, *, tell: Tell = lambda pieces: None) -> None:
         self._engine = engine
         self._decode = decode
-        self._steps: SimpleQueue[Sequence[StepEvent]] = SimpleQueue()
+        self._tell = tell
+        self._steps: SimpleQueue[Sequence[StepEvent] | Answer] = SimpleQueue()
         self._answers: dict[str, Answer] = {}
         self._lock = threading.Lock()
         self._is_stopping = threading.Event()
@@ -98,7 +115,19 @@ class Delivery:
         self._is_stopping.set()
         self._thread.join(timeout=10 * POLL_SECONDS)
 
-    def submit(self, request: EngineRequest, *, stop: Sequence[str] = ()) -> Answer:
+    def follow(self, answer: Answer) -> None:
+        """Tell the answer's text so far, and from then on what each step adds."""
+        self._steps.put(answer)
+
+    def submit(
+        self,
+        request: EngineRequest,
+        *,
+        stop: Sequence[str] = (),
+        job: str = "",
+        attempt: int = 0,
+        is_followed: bool = False,
+    ) -> Answer:
         """Run a request; its answer fills as the engine goes.
 
         Raises:
@@ -108,7 +137,7 @@ class Delivery:
         choices = [
             Choice(IncrementalText(self._decode), StopScanner(stop)) for _ in range(request.n)
         ]
-        answer = Answer(choices)
+        answer = Answer(choices, job=job, attempt=attempt, is_followed=is_followed)
         with self._lock:
             self._answers[request.request_id] = answer
         try:
@@ -122,23 +151,69 @@ class Delivery:
     def _run(self) -> None:
         while not (self._is_stopping.is_set() and self._steps.empty()):
             try:
-                events = self._steps.get(timeout=POLL_SECONDS)
+                item = self._steps.get(timeout=POLL_SECONDS)
             except Empty:
                 continue
-            now = utc_now()
-            for event in events:
-                try:
-                    self._take(event, now)
-                except Exception:
-                    # One answer's fault must not end the delivery of all others.
-                    _log.exception("delivery of %s failed", event.handle.request.request_id)
-                    self._fail(event)
+            if isinstance(item, Answer):
+                self._begin_to_tell(item)
+            else:
+                self._take_step(item)
 
-    def _take(self, event: StepEvent, now: datetime) -> None:
-        answer = self._answers.get(event.handle.request.request_id)
-        if answer is None or answer.choices[event.index].has_ended:
+    def _begin_to_tell(self, answer: Answer) -> None:
+        answer.is_followed = True
+        for choice in answer.choices:
+            choice.told = (0, 0)
+        self._tell_new_text([answer])
+
+    def _take_step(self, events: Sequence[StepEvent]) -> None:
+        now = utc_now()
+        followed: dict[str, Answer] = {}
+        for event in events:
+            request_id = event.handle.request.request_id
+            answer = self._answers.get(request_id)
+            if answer is None:
+                continue
+            if answer.is_followed:
+                followed[request_id] = answer
+            try:
+                self._take(event, answer, now)
+            except Exception:
+                # One answer's fault must not end the delivery of all others.
+                _log.exception("delivery of %s failed", request_id)
+                self._fail(event, answer)
+        if followed:
+            self._tell_new_text(followed.values())
+
+    def _tell_new_text(self, answers: Iterable[Answer]) -> None:
+        pieces = [piece for answer in answers for piece in self._new_pieces(answer)]
+        if not pieces:
             return
+        try:
+            self._tell(pieces)
+        except Exception:  # the teller's fault must not end the delivery of all answers
+            _log.exception("text could not be told")
+
+    def _new_pieces(self, answer: Answer) -> Iterator[TextPiece]:
+        for index, choice in enumerate(answer.choices):
+            characters, tokens = choice.told
+            choice.told = (len(choice.text), len(choice.logprobs))
+            if choice.told == (characters, tokens):
+                continue
+            said = choice.logprobs[tokens:]
+            yield TextPiece(
+                job=answer.job,
+                attempt=answer.attempt,
+                choice=index,
+                offset=characters,
+                text=choice.text[characters:],
+                token_offset=tokens,
+                logprobs=show_logprobs(said, self._decode) if said else None,
+            )
+
+    def _take(self, event: StepEvent, answer: Answer, now: datetime) -> None:
         choice = answer.choices[event.index]
+        if choice.has_ended:
+            return
         if event.token_ids and answer.first_token_at is None:
             answer.first_token_at = now
         self._add_tokens(choice, event)
@@ -148,8 +223,8 @@ class Delivery:
             choice.finish_reason = FinishReason.STOP
             event.handle.cancel(event.index, FinishReason.STOP)
         elif event.finish_reason is not None:
-            choice.text += choice.scanner.push(choice.decoded.flush())
-            choice.text += choice.scanner.flush()
+            choice.add_text(choice.decoded.flush())
+            choice.text += storable(choice.scanner.flush())
             choice.finish_reason = (
                 FinishReason.STOP if choice.scanner.has_stopped else event.finish_reason
             )
@@ -161,14 +236,11 @@ class Delivery:
             choice.tokens += 1
             if event.logprobs:
                 choice.logprobs.append((token_id, event.logprobs[place]))
-            choice.text += choice.scanner.push(choice.decoded.push((token_id,)))
+            choice.add_text(choice.decoded.push((token_id,)))
             if choice.scanner.has_stopped:
                 return
 
-    def _fail(self, event: StepEvent) -> None:
-        answer = self._answers.get(event.handle.request.request_id)
-        if answer is None:
-            return
+    def _fail(self, event: StepEvent, answer: Answer) -> None:
         answer.error = "the answer's text could not be made"
         for choice in answer.choices:
             choice.finish_reason = choice.finish_reason or FinishReason.ERROR

@@ -19,6 +19,7 @@ _log = logging.getLogger(__name__)
 class _Held:
     attempt: int
     answer: Answer | None = None
+    must_cancel: bool = False
 
 
 class Leases:
@@ -29,11 +30,20 @@ class Leases:
         self._worker_id = worker_id
         self._lease = lease
         self._held: dict[UUID, _Held] = {}
+        self._released = 0
         self._lock = threading.Lock()
 
     @property
     def lease(self) -> timedelta:
         return self._lease
+
+    @property
+    def released(self) -> int:
+        """Jobs that were let go since the start."""
+        return self._released
+
+    def __len__(self) -> int:
+        return len(self._held)
 
     def hold(self, job_id: UUID, attempt: int) -> None:
         with self._lock:
@@ -45,12 +55,36 @@ class Leases:
             held = self._held.get(job_id)
             if held is not None:
                 held.answer = answer
+            if held is not None and not held.must_cancel:
                 return
         answer.cancel()
 
+    def answer_of(self, job_id: UUID) -> Answer | None:
+        """Return the answer of a job that runs here, once it has one."""
+        with self._lock:
+            held = self._held.get(job_id)
+            return held.answer if held is not None else None
+
+    def cancel(self, job_id: UUID) -> None:
+        """End a job that its owner wants no more: it stays ours until its end is recorded."""
+        with self._lock:
+            held = self._held.get(job_id)
+            if held is None:
+                return
+            held.must_cancel = True
+        if held.answer is not None:
+            held.answer.cancel()
+
+    def is_cancelled(self, job_id: UUID) -> bool:
+        """Say whether the owner of a job that runs here wants it no more."""
+        with self._lock:
+            held = self._held.get(job_id)
+            return held is not None and held.must_cancel
+
     def release(self, job_id: UUID, attempt: int) -> None:
         """Let go of this attempt; a later one of the same job stays held."""
-        self._take(job_id, attempt)
+        if self._take(job_id, attempt) is not None:
+            self._released += 1
 
     def is_held(self, job_id: UUID, attempt: int) -> bool:
         with self._lock:
@@ -58,7 +92,7 @@ class Leases:
             return held is not None and held.attempt == attempt
 
     def renew(self) -> None:
-        """Renew all leases; a job that was taken from us is cancelled in the engine.
+        """Renew all leases; a job that was taken from us, or is to end, is cancelled in the engine.
 
         With the database away nothing is cancelled: nobody else can take the jobs either.
         """
@@ -75,8 +109,11 @@ class Leases:
             _log.warning("leases could not be renewed: the database is away")
             return
         for job_id, one in held.items():
-            if ours.get(job_id) != one.attempt:
+            mine = ours.get(job_id)
+            if mine is None or mine.attempt != one.attempt:
                 self._drop(job_id, one.attempt)
+            elif mine.must_cancel and not one.must_cancel:
+                self.cancel(job_id)
 
     def hand_back(self) -> int:
         """Return all jobs that still run to the queue, and cancel them here. Returns how many."""

@@ -20,21 +20,29 @@ import dramatiq
 import redis
 from dramatiq import Worker
 
+from core.answer_cache import AnswerCache
 from core.ids import new_id
+from core.job_ends import JobEnds
+from core.job_requests import listen_for_requests
 from core.log import configure_logging
 from core.prompt import PromptTokenizer
 from core.queue import JobBroker, QueueName, actor_name
 from core.redis_client import open_redis
 from core.settings import Settings
+from core.subscription import Subscription
 from core.worker_registry import WorkerRegistry
 from models.base import open_database, sessions
 from worker.delivery import Delivery
 from worker.engine import Engine
 from worker.engines import build_engine
 from worker.leases import Leases
+from worker.ledger import Ledger
 from worker.pulse import INTERVAL_SECONDS, Pulse
 from worker.reaper import Reaper
 from worker.runner import JobRunner
+from worker.settler import Settler
+from worker.text_sender import TextSender
+from worker.webhooks import WebhookSender
 
 _log = logging.getLogger(__name__)
 
@@ -56,10 +64,15 @@ class WorkerParts:
     worker_id: str
     engine: Engine
     delivery: Delivery
+    ledger: Ledger
     runner: JobRunner
     leases: Leases
     reaper: Reaper
+    settler: Settler
     registry: WorkerRegistry
+    text_sender: TextSender
+    webhooks: WebhookSender
+    requests: Subscription
     client: redis.Redis
 
     @classmethod
@@ -69,27 +82,35 @@ class WorkerParts:
         database = sessions(open_database(settings))
         tokenizer = PromptTokenizer.load(settings.model_path, settings.prompt_mode)
         engine = build_engine(settings, tokenizer)
-        delivery = Delivery(engine, tokenizer.decode)
+        text_sender = TextSender(client)
+        delivery = Delivery(engine, tokenizer.decode, tell=text_sender.tell)
         leases = Leases(
             database, worker_id=worker_id, lease=timedelta(seconds=settings.lease_seconds)
         )
+        ledger = Ledger(
+            sessions=database, ends=JobEnds(client), worker_id=worker_id, lease=leases.lease
+        )
         runner = JobRunner(
-            sessions=database,
-            client=client,
+            ledger=ledger,
+            answers=AnswerCache.from_settings(settings, client),
             tokenizer=tokenizer,
             delivery=delivery,
             leases=leases,
-            worker_id=worker_id,
         )
         return cls(
             settings=settings,
             worker_id=worker_id,
             engine=engine,
             delivery=delivery,
+            ledger=ledger,
             runner=runner,
             leases=leases,
             reaper=Reaper(sessions=database, client=client, max_attempts=settings.max_attempts),
+            settler=Settler(sessions=database, client=client),
             registry=WorkerRegistry(client),
+            text_sender=text_sender,
+            webhooks=WebhookSender(sessions=database, settings=settings),
+            requests=listen_for_requests(client, runner.act),
             client=client,
         )
 
@@ -102,14 +123,19 @@ def run(settings: Settings) -> int:
     pulse = Pulse(
         engine=parts.engine,
         leases=parts.leases,
-        reaper=parts.reaper,
+        chores=[parts.reaper.reap, parts.settler.settle],
         registry=parts.registry,
         worker_id=parts.worker_id,
         model=settings.model_name,
+        max_jobs=settings.worker_threads,
         interval_seconds=min(INTERVAL_SECONDS, settings.lease_seconds / 4),
     )
     pulse.start()
+    parts.ledger.start()
+    parts.text_sender.start()
     parts.delivery.start()
+    parts.requests.listen()
+    parts.webhooks.start()
     consumer = _consume(parts)
     pulse.set_ready(True)
     _log.info("worker is ready", extra={"worker": parts.worker_id})
@@ -163,5 +189,9 @@ def _drain(parts: WorkerParts, consumer: Worker, pulse: Pulse) -> None:
     for worker_thread in consumer.workers:
         # Together: with Redis away each of them would try to acknowledge its job for ever.
         worker_thread.join(timeout=max(0.0, deadline - time.monotonic()))
+    parts.ledger.stop()
+    parts.requests.close()
+    parts.text_sender.stop()
+    parts.webhooks.stop()
     pulse.stop()
     _log.info("worker ended", extra={"worker": parts.worker_id, "handed_back": handed_back})

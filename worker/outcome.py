@@ -8,6 +8,7 @@ from typing import Any
 from models.job import JobOutcome, JobState
 from worker.delivery import Answer, Choice
 from worker.engine import FinishReason
+from worker.logprobs import show_logprobs
 from worker.text import Decode
 
 _log = logging.getLogger(__name__)
@@ -37,27 +38,10 @@ def outcome_of(answer: Answer, prompt_tokens: int, decode: Decode) -> JobOutcome
 
 def _show_choice(choice: Choice, index: int, decode: Decode) -> dict[str, Any]:
     shown: dict[str, Any] = {
-        "text": _storable(choice.text),
+        "text": choice.text,
         "index": index,
         "finish_reason": choice.finish_reason,
     }
     if choice.logprobs:
-        shown["logprobs"] = _show_logprobs(choice, decode)
+        shown["logprobs"] = show_logprobs(choice.logprobs, decode)
     return shown
-
-
-def _show_logprobs(choice: Choice, decode: Decode) -> dict[str, Any]:
-    """Return log probabilities in the shape of OpenAI's completions, one entry a token."""
-    return {
-        "tokens": [_storable(decode([token])) for token, _ in choice.logprobs],
-        "token_logprobs": [drawn.logprob for _, drawn in choice.logprobs],
-        "top_logprobs": [
-            {_storable(decode([token])): value for token, value in drawn.top}
-            for _, drawn in choice.logprobs
-        ],
-    }
-
-
-def _storable(text: str) -> str:
-    """Return text that PostgreSQL can keep: a model may write NUL, a column cannot hold it."""
-    return text.replace("\x00", "\ufffd")

@@ -1,18 +1,18 @@
-"""The worker's sign of life: heartbeat and lease renewal, and beside them the reaper."""
+"""The worker's sign of life: heartbeat and lease renewal, and beside them what all workers tidy."""
 
 from __future__ import annotations
 
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import redis
 
 from core.worker_registry import WorkerRegistry, WorkerStatus
 from worker.engine import Engine, EngineStats
+from worker.job_pace import JobPace
 from worker.leases import Leases
-from worker.reaper import Reaper
 
 _log = logging.getLogger(__name__)
 
@@ -26,31 +26,36 @@ class Pulse:
         *,
         engine: Engine,
         leases: Leases,
-        reaper: Reaper,
+        chores: Sequence[Callable[[], None]],
         registry: WorkerRegistry,
         worker_id: str,
         model: str,
+        max_jobs: int,
         interval_seconds: float = INTERVAL_SECONDS,
     ) -> None:
         """Name the parts.
 
         Args:
+            chores: what any worker does for all, at each beat on a thread of its own.
+            max_jobs: interactive jobs that the worker holds at most.
             interval_seconds: between two beats; several must fit into a lease.
         """
         self._engine = engine
         self._leases = leases
-        self._reaper = reaper
+        self._chores = chores
         self._registry = registry
         self._worker_id = worker_id
         self._model = model
+        self._max_jobs = max_jobs
         self._interval_seconds = interval_seconds
         self._is_ready = False
         self._before = (time.monotonic(), 0)
+        self._job_pace = JobPace()
         self._is_stopping = threading.Event()
-        # The reaper's work may take longer than a lease: it has a thread of its own.
+        # Chores may take longer than a lease: they have a thread of their own.
         self._threads = [
             threading.Thread(target=self._every, args=[beat], name=name, daemon=True)
-            for name, beat in (("pulse", self._beat), ("reaper", self._reap))
+            for name, beat in (("pulse", self._beat), ("chores", self._do_chores))
         ]
 
     def start(self) -> None:
@@ -85,9 +90,10 @@ class Pulse:
         self._leases.renew()
         self._report()
 
-    def _reap(self) -> None:
+    def _do_chores(self) -> None:
         if self._is_ready:
-            self._reaper.reap()
+            for chore in self._chores:
+                chore()
 
     def _report(self) -> None:
         stats = self._engine.stats()
@@ -101,6 +107,7 @@ class Pulse:
             cache_use=round(stats.cache_use, 4),
             steps=stats.steps,
             tokens_per_second=self._pace(stats),
+            jobs_per_second=self._jobs_per_second(stats),
             restarts=stats.restarts,
         )
         try:
@@ -114,3 +121,8 @@ class Pulse:
         self._before = (now, stats.generated_tokens)
         seconds = now - then
         return round((stats.generated_tokens - tokens) / seconds, 1) if seconds > 0 else 0.0
+
+    def _jobs_per_second(self, stats: EngineStats) -> float:
+        is_full = stats.waiting > 0 or len(self._leases) >= self._max_jobs
+        ended = self._leases.released
+        return round(self._job_pace.take(time.monotonic(), ended=ended, is_full=is_full), 4)

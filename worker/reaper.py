@@ -1,4 +1,5 @@
-"""Brings back what was lost: jobs whose worker fell silent, and jobs that are on no queue.
+"""Brings back what was lost: jobs whose worker fell silent, and jobs that are on no queue. Ends
+those that nobody will: silent ones that shall not begin again, and those whose time is over.
 
 Every worker runs one; two at once do no harm, since each change is conditional.
 """
@@ -6,24 +7,27 @@ Every worker runs one; two at once do no harm, since each change is conditional.
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID
 
 import redis
 
-from core.job_ends import publish_end
+from core.job_ends import JobEnds
 from core.queue import JobQueue, QueueName
 from models.base import DATABASE_AWAY, Session, SessionFactory, utc_now
+from models.flight import ended_job
 from models.job import (
     Job,
     JobOutcome,
     JobState,
+    expire_queued,
     expired_for_good,
     finish_job,
     queued_before,
     requeue_expired,
 )
-from models.job_end import record_end
+from models.job_end import record_ends
 
 _log = logging.getLogger(__name__)
 
@@ -43,8 +47,8 @@ class Reaper:
         grace: timedelta = GRACE,
     ) -> None:
         self._sessions = sessions
-        self._client = client
         self._queue = JobQueue(client)
+        self._ends = JobEnds(client)
         self._max_attempts = max_attempts
         self._grace = grace
         self._seen_to: UUID | None = None
@@ -53,7 +57,8 @@ class Reaper:
         """Make one pass. With the database or Redis away it does nothing: the next one will."""
         try:
             self._requeue_silent()
-            self._fail_exhausted()
+            self._end_silent()
+            self._expire_queued()
             self._resend_lost()
         except DATABASE_AWAY:
             _log.warning("nothing reaped: the database is away")
@@ -67,25 +72,20 @@ class Reaper:
             _log.warning("worker fell silent, job goes back", extra={"job": job.id.hex})
         self._send_missing(requeued)
 
-    def _fail_exhausted(self) -> None:
+    def _end_silent(self) -> None:
         with self._sessions.begin() as session:
-            exhausted = expired_for_good(session, max_attempts=self._max_attempts, limit=PASS_LIMIT)
-            failed = [job for job in exhausted if self._fail(session, job)]
-        for job in failed:
-            _log.error("job failed in its last attempt", extra={"job": job.id.hex})
-            publish_end(self._client, job.id)
+            silent = expired_for_good(session, max_attempts=self._max_attempts, limit=PASS_LIMIT)
+            ended = [job for job in silent if _end(session, job)]
+            record_ends(session, ended)
+        for job in ended:
+            _log.error("job ended without its worker", extra={"job": job.id.hex})
+        self._ends.announce(ended_job(job) for job in ended)
 
-    def _fail(self, session: Session, job: Job) -> bool:
-        error = {
-            "code": "worker_lost",
-            "message": f"the worker died in each of {job.attempt} attempts",
-        }
-        outcome = JobOutcome(state=JobState.FAILED, error=error, prompt_tokens=job.prompt_tokens)
-        ended = finish_job(session, job.id, attempt=job.attempt, outcome=outcome, is_silent=True)
-        if ended is None:
-            return False
-        record_end(session, ended)
-        return True
+    def _expire_queued(self) -> None:
+        with self._sessions.begin() as session:
+            expired = expire_queued(session, limit=PASS_LIMIT)
+            record_ends(session, expired)
+        self._ends.announce(ended_job(job) for job in expired)
 
     def _resend_lost(self) -> None:
         """Go through the queued rows, a part in each pass, and send what is on no queue."""
@@ -104,3 +104,16 @@ class Reaper:
             for job_id in self._queue.missing(ids, queue):
                 _log.warning("job was on no queue, sent again", extra={"job": job_id.hex})
                 self._queue.send(job_id, queue)
+
+
+def _end(session: Session, job: Job) -> bool:
+    """End a job without its worker; False if it is not silent any more."""
+    outcome = JobOutcome(state=JobState.CANCELLED, prompt_tokens=job.prompt_tokens)
+    if job.cancel_requested_at is None:
+        message = f"the worker died in each of {job.attempt} attempts"
+        error = {"code": "worker_lost", "message": message}
+        outcome = replace(outcome, state=JobState.FAILED, error=error)
+    return (
+        finish_job(session, job.id, attempt=job.attempt, outcome=outcome, is_silent=True)
+        is not None
+    )

@@ -7,60 +7,58 @@ twice is claimed once; a result that cannot be committed is held until the datab
 from __future__ import annotations
 
 import logging
-import random
 import threading
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 from uuid import UUID
 
-import redis
-
+from core.answer_cache import AnswerCache, CachedAnswer
 from core.errors import ApiError
 from core.generation import Generation
-from core.job_ends import publish_end
+from core.job_requests import JobRequest
 from core.log import request_id
 from core.prompt import PromptTokenizer
 from core.queue import QueueName
-from models.base import DATABASE_AWAY, Session, SessionFactory
-from models.job import Job, JobOutcome, JobState, claim_job, finish_job, hand_back_jobs
-from models.job_end import record_end
+from models.job import Job, JobOutcome, JobState
 from worker.delivery import Delivery
 from worker.engine import EngineRefused, EngineRequest, EngineStopping
 from worker.leases import Leases
+from worker.ledger import Ledger
 from worker.outcome import outcome_of
 from worker.sampling import engine_sampling
 
 _log = logging.getLogger(__name__)
 
-T = TypeVar("T")
-
 WAIT_SECONDS = 1.0
-FIRST_RETRY_SECONDS = 0.1
-LONGEST_RETRY_SECONDS = 2.0
 
 
 class JobRunner:
     def __init__(
         self,
         *,
-        sessions: SessionFactory,
-        client: redis.Redis,
+        ledger: Ledger,
+        answers: AnswerCache,
         tokenizer: PromptTokenizer,
         delivery: Delivery,
         leases: Leases,
-        worker_id: str,
     ) -> None:
-        self._sessions = sessions
-        self._client = client
+        self._ledger = ledger
+        self._answers = answers
         self._tokenizer = tokenizer
         self._delivery = delivery
         self._leases = leases
-        self._worker_id = worker_id
         self._must_leave = threading.Event()
 
     def leave(self) -> None:
         """The process is about to end: claim nothing more, wait for the database no longer."""
         self._must_leave.set()
+        self._ledger.leave()
+
+    def act(self, request: JobRequest, job_id: UUID) -> None:
+        """Do what was asked about a job, if it runs here."""
+        if request is JobRequest.CANCEL:
+            self._leases.cancel(job_id)
+        elif (answer := self._leases.answer_of(job_id)) is not None:
+            self._delivery.follow(answer)
 
     def run(self, job_id: UUID) -> None:
         """Run the job if it can still be claimed; returns when its end is committed.
@@ -69,22 +67,26 @@ class JobRunner:
         """
         if self._must_leave.is_set():
             return  # the reaper of another worker sends it again
-        job = self._persist(lambda session: self._claim(session, job_id))
+        job = self._ledger.claim(job_id)
         if job is None:
             return
         request_id.set(job.request_id)
         self._leases.hold(job.id, job.attempt)
         try:
             outcome = self._outcome(job)
-            is_cut_short = self._must_leave.is_set() and outcome.state is JobState.CANCELLED
-            if self._leases.is_held(job.id, job.attempt) and not is_cut_short:
+            if self._leases.is_held(job.id, job.attempt) and not self._is_cut_short(job, outcome):
                 self._finish(job, outcome)
             else:
-                self._hand_back(job)
+                self._ledger.hand_back(job)
         except EngineStopping:
-            self._hand_back(job)
+            self._ledger.hand_back(job)
         finally:
             self._leases.release(job.id, job.attempt)
+
+    def _is_cut_short(self, job: Job, outcome: JobOutcome) -> bool:
+        """Whether the answer ended early because this process does, and not for its owner."""
+        is_cancelled = outcome.state is JobState.CANCELLED
+        return is_cancelled and self._must_leave.is_set() and not self._leases.is_cancelled(job.id)
 
     def _outcome(self, job: Job) -> JobOutcome:
         try:
@@ -96,14 +98,17 @@ class JobRunner:
             _log.exception("job failed", extra={"job": job.id.hex})
             return _failed("internal_error", "something went wrong on our side")
 
-    def _claim(self, session: Session, job_id: UUID) -> Job | None:
-        return claim_job(session, job_id, worker_id=self._worker_id, lease=self._leases.lease)
-
     def _generate(self, job: Job) -> JobOutcome:
         try:
             generation = Generation.from_row(job.request)
             request = self._engine_request(job, generation)
-            answer = self._delivery.submit(request, stop=generation.stop)
+            answer = self._delivery.submit(
+                request,
+                stop=generation.stop,
+                job=job.id.hex,
+                attempt=job.attempt,
+                is_followed=job.is_streamed,
+            )
         except EngineRefused as error:
             return _failed("invalid_request", str(error))
         except ApiError as error:
@@ -127,49 +132,18 @@ class JobRunner:
             is_bulk=job.queue == QueueName.BULK,
         )
 
-    def _hand_back(self, job: Job) -> None:
-        """Return the job to the queue, if it is still ours."""
-        self._persist(
-            lambda session: hand_back_jobs(
-                session, {job.id: job.attempt}, worker_id=self._worker_id
-            )
-        )
-
     def _finish(self, job: Job, outcome: JobOutcome) -> None:
-        ended = self._persist(lambda session: _record_end(session, job, outcome))
+        ended = self._ledger.finish(job, outcome)
         if ended is None:
             _log.warning("the job had been taken over, its result is dropped")
             return
         _log.info("job", extra=_log_fields(ended))
-        try:
-            publish_end(self._client, job.id)
-        except redis.RedisError:
-            _log.warning("the end could not be told: waiters will look at the row")
+        self._keep_answer(ended)
 
-    def _persist(self, change: Callable[[Session], T | None]) -> T | None:
-        """Make a change in a transaction of its own, again and again while the database is away.
-
-        Returns `None` when the process must leave first: the lease runs out and the job runs again.
-        """
-        delay = FIRST_RETRY_SECONDS
-        while True:
-            try:
-                with self._sessions.begin() as session:
-                    return change(session)
-            except DATABASE_AWAY as error:
-                _log.warning("the database is away: %s", type(error).__name__)
-            if self._must_leave.wait(delay * random.uniform(0.5, 1)):
-                return None
-            delay = min(delay * 2, LONGEST_RETRY_SECONDS)
-
-
-def _record_end(session: Session, job: Job, outcome: JobOutcome) -> Job | None:
-    ended = finish_job(
-        session, job.id, attempt=job.attempt, worker_id=job.worker_id, outcome=outcome
-    )
-    if ended is not None:
-        record_end(session, ended)
-    return ended
+    def _keep_answer(self, job: Job) -> None:
+        if job.state == JobState.SUCCEEDED and job.request.get("cache"):
+            answer = CachedAnswer(job.choices or [], job.prompt_tokens, job.completion_tokens)
+            self._answers.keep(job.user_id, Generation.from_row(job.request), answer)
 
 
 def _failed(code: str, message: str) -> JobOutcome:

@@ -1,27 +1,161 @@
-"""A job as its owner sees it."""
+"""Jobs as their owner sees them: look, list, follow, cancel."""
 
 from __future__ import annotations
 
-from flask import Blueprint
+import time
+
+import redis
+from flask import Blueprint, request
 from flask.typing import ResponseReturnValue
 
-from api.authentication import authenticate
-from api.representations import show_job
+from api.authentication import Caller, authenticate
+from api.cancelling import cancel
+from api.event_stream import stream_job
+from api.hang_up import present_hang_up
+from api.outcomes import answered
+from api.paging import read_page, show_page
+from api.representations import show_completion_head, show_job, show_listed_job
 from api.services import services
-from core.errors import NotFound
+from api.views.generate import show_delta, show_end
+from api.waiting import read_job
+from core.errors import InvalidRequest, NotFound
 from core.ids import Prefix, read_id
-from models.job import find_job
+from models.base import Session
+from models.job import Job, JobState, ask_for_text, find_job, list_jobs, place_in_line
 
 blueprint = Blueprint("jobs", __name__, url_prefix="/api/llm/jobs")
+
+#: Nobody is told a place beyond this: counting on would cost more than it says.
+MOST_IN_LINE = 10_000
+#: While a caller waits for a change, the row is looked at this often.
+LOOK_SECONDS = 1.0
+
+
+@blueprint.get("")
+def index() -> ResponseReturnValue:
+    """List the caller's jobs, or for an admin everyone's, newest first, without their answers."""
+    page = read_page(Prefix.JOB)
+    state = _read_state()
+    with services().sessions() as session:
+        caller = authenticate(session)
+        jobs = list_jobs(
+            session,
+            user_id=None if caller.sees_all else caller.user.id,
+            state=state,
+            after=page.after,
+            limit=page.limit + 1,
+        )
+    return show_page(jobs, page, show_listed_job)
 
 
 @blueprint.get("/<job_id>")
 def show(job_id: str) -> ResponseReturnValue:
-    """Return a job, with its result when it is done."""
-    wanted = read_id(Prefix.JOB, job_id)
+    """Return a job, with its result when it is done; `?wait=N` waits for a change of its state."""
+    seconds = _read_wait()
     with services().sessions() as session:
         caller = authenticate(session)
-        job = find_job(session, wanted) if wanted else None
-        if job is None or not caller.may_see(job.user_id):
-            raise NotFound("there is no such job")
-        return show_job(job)
+        job = _find(session, caller, job_id)
+    _count_look(caller)
+    if seconds and not job.is_final:
+        job = _wait_for_change(job, seconds)
+    return _show(job)
+
+
+@blueprint.get("/<job_id>/stream")
+def stream(job_id: str) -> ResponseReturnValue:
+    """Follow a job's text, from its beginning or from after the event `Last-Event-ID`."""
+    with services().sessions.begin() as session:
+        job = _find(session, authenticate(session), job_id)
+        if not job.is_final and not job.is_streamed:
+            ask_for_text(session, job.id)
+    head = show_completion_head(job)
+    return stream_job(
+        services(),
+        job,
+        request.headers.get("Last-Event-ID"),
+        lambda delta: [show_delta(head, delta)],
+        lambda ended: [show_end(head, answered(ended))],
+    )
+
+
+@blueprint.delete("/<job_id>")
+def delete(job_id: str) -> ResponseReturnValue:
+    """Cancel a job; one that has ended stays as it is."""
+    with services().sessions() as session:
+        job = _find(session, authenticate(session), job_id)
+    return _show(cancel(services(), job.id) or read_job(services(), job))
+
+
+def _count_look(caller: Caller) -> None:
+    """Count one look at a job: polling has a generous limit of its own.
+
+    Raises:
+        RateLimited: the caller looks too often.
+    """
+    caller_id = caller.key.id if caller.key is not None else caller.user.id
+    services().limiter.charge_poll(caller_id, services().settings.poll_rate_limit)
+
+
+def _find(session: Session, caller: Caller, job_id: str) -> Job:
+    wanted = read_id(Prefix.JOB, job_id)
+    job = find_job(session, wanted) if wanted else None
+    if job is None or not caller.may_see(job.user_id):
+        raise NotFound("there is no such job")
+    return job
+
+
+def _show(job: Job) -> ResponseReturnValue:
+    shown = show_job(job)
+    if job.state == JobState.QUEUED:
+        with services().sessions() as session:
+            before = place_in_line(session, job, most=MOST_IN_LINE)
+        shown["position"] = before + 1
+        shown["estimatedSeconds"] = _estimate(before)
+    return shown
+
+
+def _estimate(before: int) -> float | None:
+    """Return the seconds until a job with this many before it begins, if that is known."""
+    try:
+        seconds = services().line.seconds_for(before)
+    except redis.RedisError:
+        return None
+    return None if seconds is None else round(seconds, 1)
+
+
+def _wait_for_change(job: Job, seconds: float) -> Job:
+    """Return the job when its state is another one, or the time is over."""
+    hang_up = present_hang_up()
+    deadline = time.monotonic() + seconds
+    with (
+        services().news.watch(job.id) as watch,
+        hang_up.watched(watch.changed.set),
+    ):
+        now = job
+        while now.state == job.state and not hang_up.is_gone and not watch.must_leave:
+            remaining = deadline - time.monotonic()
+            if remaining <= 0:
+                break
+            watch.changed.wait(min(remaining, LOOK_SECONDS))
+            watch.changed.clear()
+            now = read_job(services(), job)
+    return now
+
+
+def _read_wait() -> float:
+    longest = services().settings.sync_wait_seconds
+    text = request.args.get("wait", "0")
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise InvalidRequest("wait must be a number of seconds", param="wait")
+    return min(float(text), longest)
+
+
+def _read_state() -> JobState | None:
+    text = request.args.get("status")
+    if text is None:
+        return None
+    try:
+        return JobState(text)
+    except ValueError:
+        known = ", ".join(JobState)
+        raise InvalidRequest(f"status must be one of {known}", param="status") from None

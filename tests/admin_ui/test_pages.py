@@ -15,11 +15,11 @@ from core.passwords import hash_password
 from core.settings import Settings
 from core.worker_registry import WorkerRegistry, WorkerStatus
 from models.base import SessionFactory, utc_now
-from models.job import JobOutcome, JobState, claim_job, finish_job
-from models.usage import record_usage
+from models.job import JobOutcome, JobState, finish_job
+from models.usage import record_usages
 from models.user import User
 from tests.conftest import ADMIN_EMAIL, ADMIN_PASSWORD
-from tests.models.factories import add_job, add_key
+from tests.models.factories import add_job, add_key, claim_job
 
 
 @pytest.fixture
@@ -107,7 +107,7 @@ def test_the_overview_shows_what_is_in_the_database(
         outcome = JobOutcome(JobState.SUCCEEDED, prompt_tokens=1200, completion_tokens=34)
         ended = finish_job(session, job.id, attempt=1, outcome=outcome)
         assert ended is not None
-        record_usage(session, ended)
+        record_usages(session, [ended])
     WorkerRegistry(client).report(
         WorkerStatus(worker_id="w-7", model="m", context_length=10, is_ready=True, running=3)
     )

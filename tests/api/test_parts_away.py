@@ -20,8 +20,9 @@ from core.redis_client import open_redis
 from core.settings import Settings
 from models.api_key import create_key
 from models.base import SessionFactory
-from models.job import Job, claim_job
+from models.job import Job
 from models.user import User
+from tests.models.factories import claim_job
 
 NOBODY = SecretStr("redis://127.0.0.1:1/0")
 NO_DATABASE = SecretStr("postgresql+psycopg2://u:p@127.0.0.1:1/none")
@@ -46,7 +47,7 @@ def app_with() -> Iterator[Callable[..., FlaskClient]]:
 
     yield make
     for services in opened:
-        services.ends.close()
+        services.news.close()
 
 
 def jobs(database: SessionFactory) -> list[Job]:

@@ -51,6 +51,33 @@ def test_raw_mode_completes_the_prompt_as_it_is(model_dir: Path) -> None:
     assert raw.decode(raw.encode(Generation(prompt="def f(x):"))) == "def f(x):"
 
 
+@pytest.mark.parametrize("mode", PromptMode)
+def test_a_request_may_say_itself_what_becomes_of_its_prompt(
+    model_dir: Path, tokenizer: PromptTokenizer, mode: PromptMode
+) -> None:
+    loaded = PromptTokenizer.load(str(model_dir), mode)
+    raw = Generation(prompt="def f(x):", prompt_mode=PromptMode.RAW)
+    chat = Generation(prompt="def f(x):", prompt_mode=PromptMode.CHAT)
+
+    assert loaded.decode(loaded.encode(raw)) == "def f(x):"
+    assert loaded.encode(chat) == tokenizer.encode(Generation(prompt="def f(x):"))
+
+
+def test_a_template_sees_a_turns_name_only_if_it_has_one(tokenizer: PromptTokenizer) -> None:
+    from dataclasses import replace
+
+    from core.prompt import _environment
+
+    template = "{% for m in messages %}{{ m.name is defined }}:{{ m.content }};{% endfor %}"
+    naming = replace(tokenizer, template=_environment().from_string(template))
+
+    turns = [
+        ChatMessage(role="user", content="a", name="eve"),
+        ChatMessage(role="user", content=""),
+    ]
+    assert naming.render(turns) == "True:a;False:;"
+
+
 def test_decoding_gives_the_text_again(tokenizer: PromptTokenizer) -> None:
     text = "naïve = '🎉世界'  # ok\n"
 

@@ -90,6 +90,20 @@ def test_another_database_is_refused() -> None:
     assert faults({**NEEDED, "REDIS_URL": "amqp://x"})
 
 
+@pytest.mark.parametrize("networks", ["10.0.0.0/8,", "127.0.0.1, fd00:1::/64"])
+def test_networks_for_webhooks_are_taken(networks: str) -> None:
+    settings = Settings.from_environment({**NEEDED, "WEBHOOK_ALLOWED_NETWORKS": networks})
+
+    assert settings.webhook_networks
+
+
+@pytest.mark.parametrize("networks", ["10.0.0.1/8", "localhost", "10.0.0.0/33", "*"])
+def test_what_is_no_network_for_webhooks_is_refused(networks: str) -> None:
+    said = faults({**NEEDED, "WEBHOOK_ALLOWED_NETWORKS": networks})
+
+    assert said == ["WEBHOOK_ALLOWED_NETWORKS must be networks such as 10.1.0.0/16"]
+
+
 def test_a_password_that_is_not_escaped_is_not_told() -> None:
     said = faults({**NEEDED, "REDIS_URL": "redis://:s3cr/et@host:1/0"})
 
@@ -101,6 +115,22 @@ def test_no_secret_stands_in_the_representation() -> None:
 
     assert "x" * 32 not in repr(settings)
     assert "a better password" not in repr(settings)
+
+
+@pytest.mark.parametrize("origins", ["*", "app.example.com", "https://a.b/path", "https://a.b,*"])
+def test_pages_that_may_call_are_named(origins: str) -> None:
+    assert faults({**NEEDED, "CORS_ORIGINS": origins}) == [
+        "CORS_ORIGINS must be origins such as https://app.example.com"
+    ]
+
+
+def test_several_pages_may_call() -> None:
+    given = {**NEEDED, "CORS_ORIGINS": "https://a.example.com, http://[::1]:5173,"}
+
+    assert Settings.from_environment(given).allowed_origins == {
+        "https://a.example.com",
+        "http://[::1]:5173",
+    }
 
 
 def test_every_setting_is_documented() -> None:

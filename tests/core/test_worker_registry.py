@@ -33,3 +33,11 @@ def test_a_worker_that_says_goodbye_is_gone_at_once(client: redis.Redis) -> None
     registry.remove("a")
 
     assert registry.alive() == []
+
+
+def test_what_a_newer_worker_says_more_is_passed_over(client: redis.Redis) -> None:
+    registry = WorkerRegistry(client)
+    registry.report(status("a"))
+    client.set("worker:a", client.get("worker:a").replace(b"{", b'{"mood": "good", ', 1))
+
+    assert registry.alive() == [status("a")]

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from core.settings import EngineKind, Settings
+from tests.clients.node import run_node
 from tests.service import Service
 
 CURL = """\
@@ -48,6 +49,43 @@ response = requests.post(API_URL, headers=headers, json=data)
 result = response.json()
 
 print(result["choices"][0]["text"])
+"""
+
+JAVASCRIPT = """\
+const axios = require('axios');
+
+const API_URL = 'https://api.bountycoder.com/api/llm/generate';
+const JWT_TOKEN = 'your_jwt_token';
+const API_KEY_ID = 'your_api_key_id';
+
+async function generateText(prompt) {
+  try {
+    const response = await axios.post(
+      API_URL,
+      {
+        prompt,
+        maxTokens: 500,
+        temperature: 0.7
+      },
+      {
+        headers: {
+          'Content-Type': 'application/json',
+          'Authorization': `Bearer ${JWT_TOKEN}`,
+          'x-api-key-id': API_KEY_ID
+        }
+      }
+    );
+    
+    return response.data.choices[0].text;
+  } catch (error) {
+    console.error('Error:', error.response ? error.response.data : error.message);
+    throw error;
+  }
+}
+
+generateText('Write a function to calculate Fibonacci numbers')
+  .then(text => console.log(text))
+  .catch(err => console.error(err));
 """
 
 
@@ -95,3 +133,14 @@ def test_the_python_example_runs_as_printed(real: tuple[Service, str, str], tmp_
     )
 
     assert done.stdout.strip()
+
+
+def test_the_javascript_example_runs_as_printed(
+    real: tuple[Service, str, str], tmp_path: Path
+) -> None:
+    service, jwt, key_id = real
+    program = JAVASCRIPT.replace("https://api.bountycoder.com", service.url)
+    program = program.replace("your_jwt_token", jwt).replace("your_api_key_id", key_id)
+    (tmp_path / "example.cjs").write_text(program)
+
+    assert run_node(tmp_path / "example.cjs").strip()

@@ -10,9 +10,9 @@ from sqlalchemy import select
 
 from core.queue import JobQueue, QueueName
 from models.base import SessionFactory, utc_now
-from models.job import Job, claim_job
+from models.job import Job
 from models.usage import Usage
-from tests.models.factories import add_job
+from tests.models.factories import add_job, claim_job
 from worker.reaper import Reaper
 
 LONG_AGO = timedelta(minutes=5)

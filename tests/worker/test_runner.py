@@ -12,6 +12,8 @@ import redis
 from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
 
+from core.answer_cache import AnswerCache
+from core.job_ends import JobEnds
 from core.prompt import PromptTokenizer
 from models.base import SessionFactory
 from models.job import Job, requeue_expired
@@ -21,6 +23,7 @@ from tests.service import wait_until
 from worker.delivery import Delivery
 from worker.echo_engine import EchoEngine
 from worker.leases import Leases
+from worker.ledger import Ledger
 from worker.runner import JobRunner
 
 
@@ -33,7 +36,12 @@ class Bench:
     tokenizer: PromptTokenizer
     delivery: Delivery
     leases: Leases
+    ledger: Ledger
     runner: JobRunner
+
+    def stop(self) -> None:
+        self.delivery.stop()
+        self.ledger.stop()
 
     def job(self, **values: Any) -> UUID:
         with self.database.begin() as session:
@@ -59,15 +67,18 @@ def bench_of(
     delivery = Delivery(EchoEngine(tokens_per_second=pace), tokenizer.decode)
     delivery.start()
     leases = Leases(database, worker_id=worker_id, lease=timedelta(seconds=10))
+    ledger = Ledger(
+        sessions=database, ends=JobEnds(client), worker_id=worker_id, lease=leases.lease
+    )
+    ledger.start()
     runner = JobRunner(
-        sessions=database,
-        client=client,
+        ledger=ledger,
+        answers=AnswerCache(client, model="m", seconds=60),
         tokenizer=tokenizer,
         delivery=delivery,
         leases=leases,
-        worker_id=worker_id,
     )
-    return Bench(database, client, tokenizer, delivery, leases, runner)
+    return Bench(database, client, tokenizer, delivery, leases, ledger, runner)
 
 
 @pytest.fixture
@@ -76,7 +87,7 @@ def bench(
 ) -> Iterator[Bench]:
     bench = bench_of(database, client, tokenizer)
     yield bench
-    bench.delivery.stop()
+    bench.stop()
 
 
 @pytest.fixture
@@ -85,7 +96,7 @@ def slow(
 ) -> Iterator[Bench]:
     bench = bench_of(database, client, tokenizer, pace=5)
     yield bench
-    bench.delivery.stop()
+    bench.stop()
 
 
 def test_a_job_ends_with_its_result_and_exact_usage(bench: Bench) -> None:
@@ -140,7 +151,7 @@ def test_what_the_engine_refuses_fails_with_the_reason(bench: Bench) -> None:
 
 def test_a_result_waits_for_the_database_to_come_back(bench: Bench) -> None:
     job_id = bench.job()
-    sessions, failures = bench.runner._sessions, [3]
+    sessions, failures = bench.ledger._finishes._sessions, [3]
 
     class Away:
         """A database that is away for the first three transactions after the claim."""
@@ -151,7 +162,7 @@ def test_a_result_waits_for_the_database_to_come_back(bench: Bench) -> None:
                 raise OperationalError("commit", {}, Exception("connection refused"))
             return sessions.begin()
 
-    bench.runner._sessions = Away()  # type: ignore[assignment]
+    bench.ledger._finishes._sessions = Away()  # type: ignore[assignment]
     bench.runner.run(job_id)
 
     assert failures == [0]
@@ -188,7 +199,7 @@ def test_a_job_that_is_handed_back_runs_again_elsewhere(
 
     other = bench_of(database, client, tokenizer, worker_id="w2")
     other.runner.run(job_id)
-    other.delivery.stop()
+    other.stop()
     assert (slow.read(job_id).state, slow.read(job_id).attempt) == ("succeeded", 1)
     assert len(slow.usage()) == 1
 

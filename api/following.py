@@ -1,0 +1,238 @@
+"""Follows the text of a job while it is made, from any place in it, to its end.
+
+News can be lost, a worker can die and another begin again: each piece says where it belongs, and
+the row has the last word. So what was given before is never given again, nothing is left out, and
+all pieces together are the stored text.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import redis
+
+from api.hang_up import HangUp
+from api.services import Services
+from core.errors import ApiError, InvalidRequest
+from core.job_news import TextPiece, Watch
+from core.job_requests import JobRequest, ask_worker
+from models.base import DATABASE_AWAY
+from models.job import Job, find_job
+
+#: A comment is sent after this long without text, so that proxies keep the connection.
+KEEP_ALIVE_SECONDS = 15.0
+#: News of an end can be lost: the row is looked at this often.
+RECHECK_SECONDS = 10.0
+#: After a gap, the worker is asked for the whole text at most this often.
+ASK_SECONDS = 1.0
+#: The longest event id that is looked at.
+MAX_POSITION_LENGTH = 200
+
+Logprobs = dict[str, list[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """What was added to one choice; `position` is where the whole stream stands after it."""
+
+    index: int
+    text: str
+    logprobs: Logprobs | None
+    position: str
+
+
+@dataclass(frozen=True, slots=True)
+class KeepAlive:
+    """Nothing new, for a while."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The stream's last: the job as it ended."""
+
+    job: Job
+
+
+@dataclass(slots=True)
+class _Track:
+    """One choice's text as far as it was given.
+
+    Attributes:
+        begin: characters that were given to an earlier connection.
+        given: text since.
+        tokens: log probabilities given.
+    """
+
+    begin: int = 0
+    given: str = ""
+    tokens: int = 0
+
+    @property
+    def end(self) -> int:
+        return self.begin + len(self.given)
+
+    def take(self, piece: TextPiece) -> tuple[str, Logprobs | None] | None:
+        """Return what is new in a piece; `None` if something between is missing."""
+        if piece.offset > self.end or (piece.logprobs and piece.token_offset > self.tokens):
+            return None
+        self._compare(piece)
+        text = piece.text[self.end - piece.offset :]
+        logprobs = None
+        if piece.logprobs:
+            logprobs = _cut(piece.logprobs, self.tokens - piece.token_offset)
+            self.tokens += len(logprobs["tokens"]) if logprobs else 0
+        self.given += text
+        return text, logprobs
+
+    def _compare(self, piece: TextPiece) -> None:
+        """See that an attempt that began again says the same as what was given.
+
+        Raises:
+            ApiError: `stream_interrupted`, when it came out differently.
+        """
+        begin = max(self.begin, piece.offset)
+        said = piece.text[begin - piece.offset : self.end - piece.offset]
+        if not self.given[begin - self.begin :].startswith(said):
+            raise ApiError(
+                "the answer was begun again and came out differently: read the job for all of it",
+                code="stream_interrupted",
+            )
+
+
+@dataclass(slots=True)
+class Following:
+    """One connection's way through the text of a job.
+
+    Attributes:
+        seconds: the longest that it goes on.
+    """
+
+    services: Services
+    job: Job
+    watch: Watch
+    hang_up: HangUp
+    seconds: float
+    _tracks: list[_Track] = field(default_factory=list)
+    _asked_at: float = float("-inf")
+
+    def begin_at(self, position: str | None) -> None:
+        """Begin after the event with this id; without one at the beginning.
+
+        Raises:
+            InvalidRequest: it is no id of this job's events.
+        """
+        count = int(self.job.request.get("n", 1))
+        if not position:
+            self._tracks = [_Track() for _ in range(count)]
+            return
+        parts = position.split("-")
+        if len(position) > MAX_POSITION_LENGTH or len(parts) != count:
+            raise _bad_position()
+        self._tracks = [_read_track(part) for part in parts]
+
+    def events(self) -> Iterator[Delta | KeepAlive | Ended]:
+        """Give what is added until the job has ended, `Ended` last.
+
+        It stops without `Ended` when the client or this process goes away, or its time is over.
+
+        Raises:
+            ApiError: the text cannot be followed to its end.
+        """
+        now = time.monotonic()
+        over_at, look_at, said_at = now + self.seconds, now, now
+        while not (self.hang_up.is_gone or self.watch.must_leave or now > over_at):
+            for piece in self.watch.take():
+                for delta in self._take(piece):
+                    said_at = now
+                    yield delta
+            if self.watch.may_have_ended or now >= look_at:
+                self.watch.may_have_ended = False
+                look_at = now + RECHECK_SECONDS
+                if self._look():
+                    yield from self._rest()
+                    yield Ended(self.job)
+                    return
+            if self.watch.has_gap and now - self._asked_at >= ASK_SECONDS:
+                self._ask(now)
+            if now - said_at >= KEEP_ALIVE_SECONDS:
+                said_at = now
+                yield KeepAlive()
+            self.watch.changed.wait(self._patience(now, look_at, said_at))
+            self.watch.changed.clear()
+            now = time.monotonic()
+
+    def _patience(self, now: float, look_at: float, said_at: float) -> float:
+        times = [look_at, said_at + KEEP_ALIVE_SECONDS]
+        if self.watch.has_gap:
+            times.append(self._asked_at + ASK_SECONDS)
+        return max(0.01, min(times) - now)
+
+    def _take(self, piece: TextPiece) -> Iterator[Delta]:
+        if piece.choice >= len(self._tracks):
+            return
+        found = self._tracks[piece.choice].take(piece)
+        if found is None:
+            self.watch.has_gap = True
+            return
+        if piece.offset == 0:
+            self.watch.has_gap = False
+        text, logprobs = found
+        if text or logprobs:
+            yield Delta(piece.choice, text, logprobs, self.position)
+
+    def _rest(self) -> Iterator[Delta]:
+        """Give what the row has beyond what was given."""
+        for index, choice in enumerate(self.job.choices or ()):
+            whole = TextPiece(
+                job=self.job.id.hex,
+                attempt=self.job.attempt,
+                choice=index,
+                offset=0,
+                text=choice["text"],
+                logprobs=choice.get("logprobs"),
+            )
+            yield from self._take(whole)
+
+    def _look(self) -> bool:
+        """Read the row; returns whether the job has ended."""
+        try:
+            with self.services.reads() as session:
+                self.job = find_job(session, self.job.id) or self.job
+        except DATABASE_AWAY:
+            return False  # the job goes on, and so does the text
+        return self.job.is_final
+
+    def _ask(self, now: float) -> None:
+        """Ask the worker for the whole text: something was missed, or it was not told before."""
+        self._asked_at = now
+        with contextlib.suppress(redis.RedisError):  # asked again soon; the row comes in any case
+            ask_worker(self.services.redis_client, JobRequest.TELL_TEXT, self.job.id)
+
+    @property
+    def position(self) -> str:
+        """The id of an event that is sent now."""
+        return "-".join(_show_track(track) for track in self._tracks)
+
+
+def _cut(logprobs: Logprobs, begin: int) -> Logprobs | None:
+    cut = {name: values[begin:] for name, values in logprobs.items()}
+    return cut if cut["tokens"] else None
+
+
+def _show_track(track: _Track) -> str:
+    return f"{track.end}:{track.tokens}" if track.tokens else str(track.end)
+
+
+def _read_track(text: str) -> _Track:
+    numbers: Sequence[str] = text.split(":")
+    if len(numbers) > 2 or not all(n.isascii() and n.isdigit() and len(n) < 10 for n in numbers):
+        raise _bad_position()
+    return _Track(begin=int(numbers[0]), tokens=int(numbers[1]) if len(numbers) == 2 else 0)
+
+
+def _bad_position() -> InvalidRequest:
+    return InvalidRequest("Last-Event-ID is not the id of an event of this job")

@@ -1,0 +1,79 @@
+"""Notices that the client of a request went away, without a thread and without polling."""
+
+from __future__ import annotations
+
+import select
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import gevent
+from flask import request
+from gevent.monkey import get_original, is_module_patched
+
+#: Readable for the system's poll when the other side has closed, whatever else is to be read.
+_ENDED = select.POLLRDHUP | select.POLLHUP | select.POLLERR
+
+
+class HangUp:
+    """The connection of one request.
+
+    Attributes:
+        is_gone: the client has closed its side: nobody will read an answer.
+    """
+
+    def __init__(self, connection: socket.socket | None) -> None:
+        self._connection = connection
+        self.is_gone = False
+
+    def look(self) -> bool:
+        """Look at the connection now; returns `is_gone`."""
+        if self._connection is not None and not self.is_gone:
+            self.is_gone = _has_ended(self._connection)
+        return self.is_gone
+
+    @contextmanager
+    def impatient(self, seconds: float) -> Iterator[None]:
+        """Let each write fail, in this block, that the client does not take within `seconds`."""
+        if self._connection is None:
+            yield
+            return
+        before = self._connection.gettimeout()
+        self._connection.settimeout(seconds)
+        try:
+            yield
+        finally:
+            self._connection.settimeout(before)
+
+    @contextmanager
+    def watched(self, on_gone: Callable[[], None]) -> Iterator[None]:
+        """Call `on_gone`, in a greenlet of its own, when the client goes away in this block."""
+        if self._connection is None or not is_module_patched("socket"):
+            yield
+            return
+        watcher = gevent.get_hub().loop.io(self._connection.fileno(), 1)
+
+        def readable() -> None:
+            watcher.stop()  # what can be read is the end, or a next request: both stay readable
+            if self.look():
+                gevent.spawn(on_gone)
+
+        watcher.start(readable)
+        try:
+            yield
+        finally:
+            watcher.stop()
+            watcher.close()
+
+
+def present_hang_up() -> HangUp:
+    """Return the connection of the request that is handled now."""
+    return HangUp(request.environ.get("gunicorn.socket"))
+
+
+def _has_ended(connection: socket.socket) -> bool:
+    if connection.fileno() < 0:
+        return True
+    poll = get_original("select", "poll")()  # gevent's own would let others run in between
+    poll.register(connection.fileno(), _ENDED)
+    return bool(poll.poll(0))

@@ -1,0 +1,81 @@
+"""One subscription of a process to a channel of Redis: listens in a thread of its own, for ever."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+
+import redis
+
+#: How long the listener waits for a message before it looks whether it should stop.
+POLL_SECONDS = 1.0
+#: After a broken connection.
+RECONNECT_SECONDS = 0.2
+
+_log = logging.getLogger(__name__)
+
+
+class Subscription:
+    """Hands each message of `channel` to `on_message`, on the listener's thread.
+
+    Messages can be lost (Redis restarts, a connection breaks): after each connection, the first
+    one included, `on_connected` is called, so that nobody waits for what was missed.
+    """
+
+    def __init__(
+        self,
+        client: redis.Redis,
+        channel: str,
+        *,
+        on_message: Callable[[bytes], None],
+        on_connected: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._client = client
+        self._channel = channel
+        self._on_message = on_message
+        self._on_connected = on_connected
+        self._lock = threading.Lock()
+        self._listener: threading.Thread | None = None
+        self._is_closing = False
+
+    def listen(self) -> None:
+        """Make sure that the listener runs."""
+        if self._listener is not None and self._listener.is_alive():
+            return
+        with self._lock:
+            if self._listener is None or not self._listener.is_alive():
+                self._listener = threading.Thread(target=self._run, name=self._channel, daemon=True)
+                self._listener.start()
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._is_closing = True
+        if self._listener is not None:
+            self._listener.join(timeout=2 * POLL_SECONDS)
+
+    def _run(self) -> None:
+        while not self._is_closing:
+            try:
+                with self._client.pubsub() as subscription:
+                    subscription.subscribe(self._channel)
+                    self._forward(subscription)
+            except redis.RedisError as error:
+                _log.warning("lost the channel %s: %s", self._channel, type(error).__name__)
+                threading.Event().wait(RECONNECT_SECONDS)
+
+    def _forward(self, subscription: redis.client.PubSub) -> None:
+        while not self._is_closing:
+            message = subscription.get_message(timeout=POLL_SECONDS)
+            if message is None:
+                continue
+            try:
+                if message["type"] == "subscribe":
+                    self._on_connected()
+                elif message["type"] == "message":
+                    self._on_message(message["data"])
+            except redis.RedisError:
+                raise
+            except Exception:
+                # One bad message must not end the listening of all who wait.
+                _log.exception("a message of %s could not be taken", self._channel)

@@ -1,0 +1,139 @@
+"""Many threads' changes in one transaction: while one is committed, the next ones gather.
+
+As databases group the commits of their log ("group commit", Gawlick and Kinkade, 1985). A change
+waits for no other; under load each transaction carries what gathered during the one before, so
+that a row which all of them touch is locked once a group and not once a job.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from queue import Empty, SimpleQueue
+from typing import Generic, TypeVar
+
+from models.base import DATABASE_AWAY, Session, SessionFactory
+
+_log = logging.getLogger(__name__)
+
+Change = TypeVar("Change")
+Result = TypeVar("Result")
+T = TypeVar("T")
+
+MAX_GROUP = 256
+POLL_SECONDS = 0.5
+JOIN_SECONDS = 5.0
+FIRST_RETRY_SECONDS = 0.1
+LONGEST_RETRY_SECONDS = 2.0
+
+
+def persist(
+    sessions: SessionFactory, change: Callable[[Session], T], must_leave: threading.Event
+) -> T | None:
+    """Make a change in a transaction of its own, again and again while the database is away.
+
+    Returns `None` when the process must leave first.
+    """
+    delay = FIRST_RETRY_SECONDS
+    while True:
+        try:
+            with sessions.begin() as session:
+                return change(session)
+        except DATABASE_AWAY as error:
+            _log.warning("the database is away: %s", type(error).__name__)
+        if must_leave.wait(delay * random.uniform(0.5, 1)):
+            return None
+        delay = min(delay * 2, LONGEST_RETRY_SECONDS)
+
+
+class GroupCommit(Generic[Change, Result]):
+    """One thread that makes changes for all.
+
+    Args:
+        write: makes a group of changes; returns one result for each, `None` where there was
+            nothing to change.
+        committed: is told of the results of a group after its commit, before those who wait.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        sessions: SessionFactory,
+        write: Callable[[Session, Sequence[Change]], Sequence[Result | None]],
+        *,
+        committed: Callable[[Sequence[Result | None]], None] = lambda results: None,
+        must_leave: threading.Event,
+    ) -> None:
+        self._sessions = sessions
+        self._write = write
+        self._committed = committed
+        self._must_leave = must_leave
+        self._waiting: SimpleQueue[tuple[Change, Future[Result | None]]] = SimpleQueue()
+        self._is_stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Make what waits, and stop; nothing may be added from then on."""
+        self._is_stopping.set()
+        self._thread.join(timeout=JOIN_SECONDS)
+
+    def make(self, change: Change) -> Result | None:
+        """Return the result of a change when it is committed.
+
+        A database that is away is waited for. Returns `None` if there was nothing to change, or
+        if the process must leave before the database is back.
+        """
+        future: Future[Result | None] = Future()
+        self._waiting.put((change, future))
+        while True:
+            try:
+                return future.result(timeout=POLL_SECONDS)
+            except TimeoutError:
+                if future.done():
+                    raise  # it is the change's own
+                if not self._thread.is_alive():
+                    return None
+
+    def _run(self) -> None:
+        while not (self._is_stopping.is_set() and self._waiting.empty()):
+            try:
+                first = self._waiting.get(timeout=POLL_SECONDS)
+            except Empty:
+                continue
+            group = [first]
+            while len(group) < MAX_GROUP:
+                try:
+                    group.append(self._waiting.get_nowait())
+                except Empty:
+                    break
+            self._make_group(group)
+
+    def _make_group(self, group: list[tuple[Change, Future[Result | None]]]) -> None:
+        changes = [change for change, _ in group]
+        try:
+            results = persist(
+                self._sessions, lambda session: self._write(session, changes), self._must_leave
+            )
+        except Exception as error:
+            if len(group) == 1:
+                group[0][1].set_exception(error)
+                return
+            # One of them is at fault: each is made alone, so that it fails alone.
+            _log.exception("a group of %d changes could not be made", len(group))
+            for one in group:
+                self._make_group([one])
+            return
+        if results is None:
+            results = [None] * len(group)
+        try:
+            self._committed(results)
+        except Exception:
+            _log.exception("a commit could not be told")
+        for (_, future), result in zip(group, results, strict=True):
+            future.set_result(result)
