@@ -1,0 +1,116 @@
+"""The body of `POST /v1/chat/completions`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
+
+from api.v1.body import GenerationBody
+from api.v1.fields import Ignored, OpenAIBody, refused_unless
+from core.generation import ChatMessage, LogprobCount, TokenCount, TurnName, TurnText
+
+#: OpenAI's newer models call the system's turns the developer's; chat templates know `system`.
+_ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
+
+
+def _join_parts(content: Any) -> Any:
+    """Return content that came in parts as one text, as vLLM makes it of them."""
+    if content is None:
+        raise ValueError("content must be text")
+    if not isinstance(content, list):
+        return content
+    texts = []
+    for part in content:
+        kind = part.get("type") if isinstance(part, dict) else None
+        if kind != "text":
+            raise ValueError("content must be text: parts of other types are not supported")
+        if not isinstance(part.get("text"), str):
+            raise ValueError("each part of content must have a text")
+        texts.append(part["text"])
+    return "\n".join(texts)
+
+
+def _known_role(role: Any) -> Any:
+    if isinstance(role, str) and role in _ROLES:
+        return _ROLES[role]
+    raise ValueError(
+        "role must be system, developer, user or assistant; calling functions is not supported"
+    )
+
+
+class ChatTurn(OpenAIBody):
+    """One turn; an answer of ours can be sent back as it came."""
+
+    role: Annotated[str, BeforeValidator(_known_role)]
+    content: Annotated[TurnText, BeforeValidator(_join_parts)]
+    name: TurnName | None = None
+    refusal: Annotated[Any, refused_unless()] = None
+    audio: Annotated[Any, refused_unless()] = None
+    annotations: Annotated[Any, refused_unless([])] = None
+    tool_calls: Annotated[Any, refused_unless([])] = None
+    function_call: Annotated[Any, refused_unless()] = None
+
+    def to_message(self) -> ChatMessage:
+        named = {} if self.name is None else {"name": self.name}
+        return ChatMessage.model_validate({"role": self.role, "content": self.content, **named})
+
+
+class ChatBody(GenerationBody):
+    """Turns of a chat; the answer is the assistant's next one, as long as there is room for."""
+
+    messages: Annotated[tuple[ChatTurn, ...], Field(max_length=1024)]
+    max_completion_tokens: TokenCount | None = None
+    logprobs: bool | None = None
+    top_logprobs: LogprobCount | None = None
+
+    audio: Annotated[Any, refused_unless()] = None
+    function_call: Annotated[Any, refused_unless("none", "auto")] = None
+    functions: Annotated[Any, refused_unless([])] = None
+    modalities: Annotated[Any, refused_unless(["text"])] = None
+    moderation: Annotated[Any, refused_unless()] = None
+    prediction: Annotated[Any, refused_unless()] = None
+    reasoning_effort: Annotated[Any, refused_unless("none")] = None
+    response_format: Annotated[Any, refused_unless({"type": "text"})] = None
+    tool_choice: Annotated[Any, refused_unless("none", "auto")] = None
+    tools: Annotated[Any, refused_unless([])] = None
+    verbosity: Annotated[Any, refused_unless("medium")] = None
+    web_search_options: Annotated[Any, refused_unless()] = None
+    #: Says something of `tools` only.
+    parallel_tool_calls: Ignored = None
+
+    @field_validator("messages", mode="before")
+    @classmethod
+    def _at_least_one(cls, value: Any) -> Any:
+        # A lower bound of the field would also count turns that are at fault themselves.
+        if value == []:
+            raise ValueError("messages must not be empty")
+        return value
+
+    @field_validator("max_completion_tokens")
+    @classmethod
+    def _one_maximum(cls, value: int | None, info: ValidationInfo) -> int | None:
+        other = info.data.get("max_tokens")
+        if value is not None and other is not None and value != other:
+            raise ValueError("max_completion_tokens and max_tokens say different things")
+        return value
+
+    @field_validator("top_logprobs")
+    @classmethod
+    def _need_logprobs(cls, value: int | None, info: ValidationInfo) -> int | None:
+        if value is not None and not info.data.get("logprobs"):
+            raise ValueError("top_logprobs is only for requests with logprobs: true")
+        return value
+
+    @property
+    def asked_max_tokens(self) -> tuple[str, int | None]:
+        if self.max_completion_tokens is not None:
+            return "max_completion_tokens", self.max_completion_tokens
+        return "max_tokens", self.max_tokens
+
+    @property
+    def asked_logprobs(self) -> int | None:
+        return (self.top_logprobs or 0) if self.logprobs else None
+
+    def prompt_fields(self) -> dict[str, Any]:
+        return {"messages": tuple(turn.to_message() for turn in self.messages)}

@@ -1,0 +1,76 @@
+"""`POST /v1/completions` and `POST /v1/chat/completions`.
+
+They wait for the answer as long as the client does: there is no 202 that OpenAI's clients know.
+"""
+
+from __future__ import annotations
+
+from flask import Blueprint, jsonify
+from flask.typing import ResponseReturnValue
+
+from api.admission import Admitted
+from api.body import read_body
+from api.cancelling import cancel_abandoned
+from api.event_stream import stream_admitted
+from api.outcomes import interrupted
+from api.requests import (
+    CLIENT_CLOSED_REQUEST,
+    admit_present,
+    present_key,
+    wait_for_answer,
+)
+from api.services import services
+from api.v1.answer import Answer
+from api.v1.body import GenerationBody
+from api.v1.chat_answer import ChatAnswer
+from api.v1.chat_body import ChatBody
+from api.v1.completion_answer import CompletionAnswer
+from api.v1.completion_body import CompletionBody
+from models.statements import PresentedKey
+
+blueprint = Blueprint("v1_generate", __name__, url_prefix="/v1")
+
+#: OpenAI's own, where neither the request nor the model says one.
+DEFAULT_TEMPERATURE = 1.0
+
+
+@blueprint.post("/completions")
+def complete() -> ResponseReturnValue:
+    """Complete a prompt as it is."""
+    return _generate(present_key(), read_body(CompletionBody), CompletionAnswer)
+
+
+@blueprint.post("/chat/completions")
+def chat() -> ResponseReturnValue:
+    """Answer a chat."""
+    return _generate(present_key(), read_body(ChatBody), ChatAnswer)
+
+
+def _generate(key: PresentedKey, body: GenerationBody, kind: type[Answer]) -> ResponseReturnValue:
+    temperature = services().tokenizer.defaults.get("temperature")
+    generation = body.to_generation(
+        most_tokens=services().settings.max_tokens_limit,
+        temperature=DEFAULT_TEMPERATURE if temperature is None else temperature,
+    )
+    admitted = admit_present(key, generation, may_shorten=body.asked_max_tokens[1] is None)
+    answer = kind(
+        admitted.job,
+        has_logprobs=generation.logprobs is not None,
+        has_usage_chunk=body.has_usage_chunk,
+    )
+    if generation.stream:
+        return stream_admitted(admitted, answer.delta, answer.end, is_resumable=False)
+    return _wait(admitted, answer)
+
+
+def _wait(admitted: Admitted, answer: Answer) -> ResponseReturnValue:
+    job = wait_for_answer(admitted, services().settings.stream_seconds)
+    if job is None:
+        return "", CLIENT_CLOSED_REQUEST
+    if not job.is_final:
+        if admitted.is_cancelled_with_its_client:
+            cancel_abandoned(services(), job)
+        raise interrupted()
+    response = jsonify(answer.whole(job))
+    response.headers.update(admitted.headers)
+    return response

@@ -1,0 +1,56 @@
+"""`GET /v1/models`: the one model, as OpenAI's clients and vLLM's list it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from flask import Blueprint
+from flask.typing import ResponseReturnValue
+
+from api.authentication import authenticate
+from api.services import services
+from core.errors import NotFound
+
+blueprint = Blueprint("v1_models", __name__, url_prefix="/v1/models")
+
+
+@blueprint.get("")
+def index() -> ResponseReturnValue:
+    """List the served model."""
+    _authenticate()
+    return {"object": "list", "data": [_show()]}
+
+
+@blueprint.get("/<path:name>")
+def show(name: str) -> ResponseReturnValue:
+    """Return the model of this name."""
+    _authenticate()
+    if name != services().settings.model_name:
+        raise NotFound(
+            f"this service has the model {services().settings.model_name}",
+            code="model_not_found",
+            param="model",
+        )
+    return _show()
+
+
+def _authenticate() -> None:
+    with services().sessions() as session:
+        authenticate(session)
+
+
+def _show() -> dict[str, Any]:
+    settings, context = services().settings, services().tokenizer.context_length
+    return {
+        "id": settings.model_name,
+        "object": "model",
+        "created": _created(Path(settings.model_path)),
+        "owned_by": "bountycoder",
+        "max_model_len": min(context, services().line.context_length() or context),
+    }
+
+
+def _created(path: Path) -> int:
+    """Return when the model came to this machine; 0 if it is on a hub."""
+    return int(path.stat().st_mtime) if path.is_dir() else 0

@@ -1,0 +1,147 @@
+"""Jobs in the shapes of OpenAI's answers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from api.following import Delta
+from api.v1.answer import Answer
+from api.v1.chat_answer import ChatAnswer
+from api.v1.completion_answer import CompletionAnswer
+from core.errors import Conflict
+from core.ids import new_id
+from models.base import utc_now
+from models.job import Job, JobState
+
+LOGPROBS = {
+    "tokens": ["de", "f", "\ufffd"],
+    "token_logprobs": [-0.1, -3.0, -0.2],
+    # PostgreSQL orders the fields of an object by its own rules.
+    "top_logprobs": [{"x": -2.0, "de": -0.1}, {"y": -0.5}, {"\ufffd": -0.2}],
+}
+
+
+def job(*choices: dict[str, Any], state: JobState = JobState.SUCCEEDED) -> Job:
+    return Job(
+        id=new_id(),
+        model="m",
+        state=state,
+        created_at=utc_now(),
+        choices=[{"index": i, "finish_reason": "stop", **c} for i, c in enumerate(choices)],
+        prompt_tokens=5,
+        completion_tokens=2,
+        cached_tokens=4,
+    )
+
+
+def answer_of(kind: type[Answer], of: Job, *, logprobs: bool = True, usage: bool = False) -> Answer:
+    return kind(of, has_logprobs=logprobs, has_usage_chunk=usage)
+
+
+def test_a_completion_says_the_drawn_token_among_the_best_and_where_each_stands() -> None:
+    made = job({"text": "def?", "logprobs": LOGPROBS})
+
+    shown = answer_of(CompletionAnswer, made).whole(made)["choices"][0]["logprobs"]
+
+    assert shown == {
+        "tokens": ["de", "f", "\ufffd"],
+        "token_logprobs": [-0.1, -3.0, -0.2],
+        "top_logprobs": [{"x": -2.0, "de": -0.1}, {"y": -0.5, "f": -3.0}, {"\ufffd": -0.2}],
+        "text_offset": [0, 2, 3],
+    }
+
+
+def test_offsets_go_on_over_the_chunks_of_each_choice() -> None:
+    made = job({"text": "ab"}, {"text": "ab"})
+    answer = answer_of(CompletionAnswer, made)
+    said = {"tokens": ["ab"], "token_logprobs": [0.0], "top_logprobs": [{}]}
+
+    offsets = [
+        answer.delta(Delta(index, "ab", said, ""))[0]["choices"][0]["logprobs"]["text_offset"]
+        for index in (0, 1, 0, 0)
+    ]
+
+    assert offsets == [[0], [0], [2], [4]]
+
+
+def test_a_chat_lists_the_best_tokens_in_order_with_their_bytes() -> None:
+    made = job({"text": "def?", "logprobs": LOGPROBS})
+
+    content = answer_of(ChatAnswer, made).whole(made)["choices"][0]["logprobs"]["content"]
+
+    assert content[0] == {
+        "token": "de",
+        "logprob": -0.1,
+        "bytes": [100, 101],
+        "top_logprobs": [
+            {"token": "de", "logprob": -0.1, "bytes": [100, 101]},
+            {"token": "x", "logprob": -2.0, "bytes": [120]},
+        ],
+    }
+    assert content[2]["bytes"] is None  # a part of a character: its bytes are not known
+
+
+@pytest.mark.parametrize("kind", [ChatAnswer, CompletionAnswer])
+def test_log_probabilities_that_were_not_asked_for_are_null(kind: type[Answer]) -> None:
+    made = job({"text": "x", "logprobs": LOGPROBS})
+    answer = answer_of(kind, made, logprobs=False)
+
+    assert answer.whole(made)["choices"][0]["logprobs"] is None
+    assert answer.delta(Delta(0, "x", LOGPROBS, ""))[-1]["choices"][0]["logprobs"] is None
+
+
+def test_usage_tells_the_tokens_that_were_cached() -> None:
+    made = job({"text": "x"})
+
+    assert answer_of(ChatAnswer, made).whole(made)["usage"] == {
+        "prompt_tokens": 5,
+        "completion_tokens": 2,
+        "total_tokens": 7,
+        "prompt_tokens_details": {"cached_tokens": 4},
+    }
+
+
+def test_a_chat_is_streamed_as_openai_does() -> None:
+    made = job({"text": "hi"}, {"text": ""})
+    answer = answer_of(ChatAnswer, made, usage=True)
+
+    chunks = [*answer.delta(Delta(0, "h", None, "")), *answer.delta(Delta(0, "i", None, ""))]
+    chunks += answer.end(made)
+
+    role = {"role": "assistant", "content": "", "refusal": None}
+    assert [
+        (c["index"], c["delta"], c["finish_reason"]) for chunk in chunks for c in chunk["choices"]
+    ] == [
+        (0, role, None),
+        (0, {"content": "h"}, None),
+        (0, {"content": "i"}, None),
+        (0, {}, "stop"),
+        (1, role, None),  # of a choice without text
+        (1, {}, "stop"),
+    ]
+    assert [chunk["usage"] for chunk in chunks[:-1]] == [None] * 6
+    assert chunks[-1]["choices"] == []
+    assert chunks[-1]["usage"]["total_tokens"] == 7
+    assert {chunk["id"] for chunk in chunks} == {f"chatcmpl-{made.id.hex}"}
+
+
+def test_without_being_asked_a_stream_says_nothing_of_usage() -> None:
+    made = job({"text": "hi"})
+    answer = answer_of(ChatAnswer, made)
+
+    chunks = [*answer.delta(Delta(0, "hi", None, "")), *answer.end(made)]
+
+    assert not any("usage" in chunk for chunk in chunks)
+
+
+@pytest.mark.parametrize("tell", [Answer.whole, Answer.end])
+def test_half_an_answer_never_passes_for_a_whole_one(tell: Any) -> None:
+    made = job({"text": "hal", "finish_reason": "cancelled"}, state=JobState.CANCELLED)
+
+    with pytest.raises(Conflict) as caught:
+        tell(answer_of(ChatAnswer, made), made)
+
+    assert caught.value.code == "job_cancelled"
+    assert caught.value.headers["x-should-retry"] == "false"

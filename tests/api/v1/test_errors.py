@@ -1,0 +1,114 @@
+"""Errors as the official client raises them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import openai as package
+import pytest
+from openai import OpenAI
+
+from tests.api.v1.client import connect, model_of, say
+from tests.service import Service
+
+
+def ask(client: OpenAI, service: Service, **fields: Any) -> Any:
+    options: dict[str, Any] = {"model": model_of(service), "messages": [say("x")], **fields}
+    return client.chat.completions.create(**options)
+
+
+@pytest.mark.parametrize("secret", ["bc_000000000000_" + "A" * 43, "bc_nonsense", "sk-other"])
+def test_a_wrong_key_is_an_authentication_error(service: Service, secret: str) -> None:
+    with connect(service, {"secret": secret}) as client:
+        with pytest.raises(package.AuthenticationError) as caught:
+            ask(client, service)
+        with pytest.raises(package.AuthenticationError):
+            client.models.list()
+
+    assert caught.value.type == "authentication_error"
+    code = "invalid_api_key" if secret.startswith("bc_") else "invalid_token"
+    assert caught.value.code == code
+
+
+def test_a_key_that_is_not_active_is_a_permission_error(service: Service) -> None:
+    key = service.make_key()
+    change = {"isActive": False}
+    path = f"/api/keys/{key['id']}"
+    assert service.call("PUT", path, json=change, headers=service.sign_in_admin()).ok
+
+    with connect(service, key) as client, pytest.raises(package.PermissionDeniedError) as caught:
+        ask(client, service)
+
+    assert caught.value.code == "key_inactive"
+
+
+def test_another_model_is_not_found(service: Service, openai: OpenAI) -> None:
+    with pytest.raises(package.NotFoundError) as caught:
+        ask(openai, service, model="gpt-4")
+
+    assert (caught.value.code, caught.value.param) == ("model_not_found", "model")
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"temperature": 3}, "temperature"),
+        ({"max_tokens": 100_000}, "max_tokens"),
+        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools"),
+        ({"messages": []}, "messages"),
+        ({"extra_body": {"surprise": 1}}, "surprise"),
+        ({"messages": [{"role": "tool", "content": "x", "tool_call_id": "1"}]}, "messages.0.role"),
+    ],
+)
+def test_a_bad_request_names_its_field_and_makes_no_job(
+    service: Service, openai: OpenAI, fields: dict[str, Any], param: str
+) -> None:
+    with pytest.raises(package.BadRequestError) as caught:
+        ask(openai, service, **fields)
+
+    error = caught.value
+    assert (error.param, error.type, error.code) == (
+        param,
+        "invalid_request_error",
+        "invalid_request",
+    )
+    assert error.request_id
+    assert param.split(".")[-1] in error.message
+
+
+def test_a_prompt_beyond_the_context_says_so_in_openais_words(
+    service: Service, openai: OpenAI
+) -> None:
+    with pytest.raises(package.BadRequestError, match="maximum context length is 8192") as caught:
+        ask(openai, service, messages=[say("word " * 9000)])
+
+    assert caught.value.code == "context_length_exceeded"
+
+
+def test_a_body_that_is_too_large_is_refused(service: Service, openai: OpenAI) -> None:
+    with pytest.raises(package.APIStatusError) as caught:
+        ask(openai, service, messages=[say("a" * 3_000_000)])
+
+    assert caught.value.status_code == 413
+
+
+def test_an_idempotency_key_of_another_request_is_not_tried_again(
+    service: Service, openai: OpenAI
+) -> None:
+    headers = {"Idempotency-Key": "one-of-two"}
+    ask(openai, service, extra_headers=headers)
+
+    with pytest.raises(package.UnprocessableEntityError):
+        ask(openai, service, messages=[say("other")], extra_headers=headers)
+
+
+def test_a_full_minute_is_a_rate_limit_error_that_says_when_it_is_over(service: Service) -> None:
+    key = service.make_key(rateLimit=1)
+    with connect(service, key) as client, pytest.raises(package.RateLimitError) as caught:
+        for _ in range(3):  # the minute may turn between two
+            ask(client, service)
+
+    assert (caught.value.code, caught.value.type) == ("rate_limit_exceeded", "rate_limit_error")
+    headers = caught.value.response.headers
+    assert 0 < int(headers["retry-after-ms"]) <= 60_000
+    assert headers["x-ratelimit-remaining-requests"] == "0"

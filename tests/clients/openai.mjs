@@ -1,0 +1,87 @@
+// One call or a few with the official client, as JSON on standard output.
+// node openai.mjs SCENARIO; BASE_URL, API_KEY and MODEL are in the environment.
+import OpenAI from "openai";
+
+const client = new OpenAI({
+  baseURL: process.env.BASE_URL,
+  apiKey: process.env.API_KEY,
+  maxRetries: 0,
+});
+const model = process.env.MODEL;
+const messages = [{ role: "user", content: process.env.PROMPT ?? "hello 🎉" }];
+const greedy = { model, messages, max_tokens: 24, temperature: 0 };
+
+async function collect(stream) {
+  const chunks = [];
+  for await (const chunk of stream) chunks.push(chunk);
+  return chunks;
+}
+
+async function failure(call) {
+  try {
+    await call();
+    return null;
+  } catch (error) {
+    const { status, code, param, type } = error;
+    return { name: error.constructor.name, status, code, param, type };
+  }
+}
+
+const scenarios = {
+  chat: () => client.chat.completions.create({ ...greedy, n: 2, seed: 7 }),
+
+  chatStream: async () =>
+    collect(
+      await client.chat.completions.create({
+        ...greedy,
+        stream: true,
+        stream_options: { include_usage: true },
+      }),
+    ),
+
+  helper: () => client.chat.completions.stream(greedy).finalChatCompletion(),
+
+  completion: () => client.completions.create({ model, prompt: "a b ### c", stop: "###" }),
+
+  completionStream: async () =>
+    collect(await client.completions.create({ model, prompt: "a b c", stream: true })),
+
+  models: async () => ({
+    list: (await client.models.list()).data,
+    one: await client.models.retrieve(model),
+  }),
+
+  errors: async () => {
+    const stranger = new OpenAI({ baseURL: process.env.BASE_URL, apiKey: "bc_x", maxRetries: 0 });
+    const ask = (fields) => () => client.chat.completions.create({ ...greedy, ...fields });
+    return {
+      stranger: await failure(() => stranger.models.list()),
+      model: await failure(ask({ model: "gpt-4" })),
+      field: await failure(ask({ temperature: 3 })),
+      tools: await failure(ask({ tools: [{ type: "function", function: { name: "f" } }] })),
+    };
+  },
+
+  // More at once than the key may have in flight: the client waits as it is told.
+  retries: async () => {
+    const patient = client.withOptions({ maxRetries: 9 });
+    const asked = [1, 2].map(() => patient.chat.completions.create(greedy));
+    return (await Promise.all(asked)).map((answer) => answer.choices[0].finish_reason);
+  },
+
+  // Leaves in the midst of a stream; the id tells whose job it was.
+  abort: async () => {
+    const stream = await client.chat.completions.create({
+      ...greedy,
+      max_tokens: 500,
+      ignore_eos: true,
+      stream: true,
+    });
+    for await (const chunk of stream) {
+      stream.controller.abort();
+      return { id: chunk.id };
+    }
+  },
+};
+
+console.log(JSON.stringify(await scenarios[process.argv[2]]()));
