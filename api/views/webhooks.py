@@ -1,0 +1,155 @@
+"""Webhooks as their owner sees them: what was sent, each attempt, sending again, the secret."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from flask import Blueprint, request
+from flask.typing import ResponseReturnValue
+
+from api.auditing import note
+from api.authentication import Caller, authenticate, authenticate_user
+from api.paging import read_page, show_page
+from api.representations import show_time
+from api.services import services
+from core.errors import InvalidRequest, NotFound
+from core.ids import Prefix, read_id, show_id
+from core.webhook_signature import WebhookSecret
+from models.api_key import find_key
+from models.base import Session
+from models.job import find_job
+from models.webhook import (
+    DeliveryState,
+    WebhookAttempt,
+    WebhookDelivery,
+    attempts_of,
+    find_delivery,
+    list_deliveries,
+    webhook_lease,
+)
+from models.webhook_queue import send_again
+
+blueprint = Blueprint("webhooks", __name__, url_prefix="/api")
+
+#: The newest attempts of a webhook that are shown; who sends again and again makes more.
+MOST_ATTEMPTS = 50
+#: A job has one webhook.
+MOST_OF_A_JOB = 10
+
+
+@blueprint.get("/keys/<key_id>/webhook-secret")
+def secret(key_id: str) -> ResponseReturnValue:
+    """Show a key's owner what its webhooks are signed with."""
+    with services().sessions() as session:
+        caller = authenticate_user(session)
+        wanted = read_id(Prefix.KEY, key_id)
+        found = find_key(session, wanted) if wanted else None
+    if found is None or found[0].user_id != caller.id:
+        raise NotFound("there is no such key")
+    return {"secret": WebhookSecret.of_key(services().settings, found[0].id).text}
+
+
+@blueprint.get("/llm/jobs/<job_id>/webhooks")
+def of_job(job_id: str) -> ResponseReturnValue:
+    """Return the webhooks of a job with each attempt to deliver them."""
+    with services().sessions() as session:
+        caller = _authenticate(session)
+        wanted = read_id(Prefix.JOB, job_id)
+        job = find_job(session, wanted) if wanted else None
+        if job is None or not caller.may_see(job.user_id):
+            raise NotFound("there is no such job")
+        deliveries = list_deliveries(session, job_id=job.id, limit=MOST_OF_A_JOB)
+        return {"data": [_show_whole(session, delivery) for delivery in deliveries]}
+
+
+@blueprint.get("/webhooks")
+def index() -> ResponseReturnValue:
+    """List the caller's webhooks, or for an admin everyone's, newest first."""
+    page = read_page(Prefix.WEBHOOK)
+    state = _read_state()
+    with services().sessions() as session:
+        caller = _authenticate(session)
+        deliveries = list_deliveries(
+            session,
+            user_id=None if caller.sees_all else caller.user.id,
+            state=state,
+            after=page.after,
+            limit=page.limit + 1,
+        )
+    return show_page(deliveries, page, _show)
+
+
+@blueprint.post("/webhooks/<webhook_id>/resend")
+def resend(webhook_id: str) -> ResponseReturnValue:
+    """Begin a new round of attempts, with the same id, whatever came of those before."""
+    with services().sessions.begin() as session:
+        caller = _authenticate(session)
+        delivery = _find(session, caller, webhook_id)
+        before = delivery.state
+        sent = send_again(session, delivery.id, lease=webhook_lease(services().settings))
+        assert sent is not None  # deliveries are never deleted under a transaction that saw them
+        note(
+            session,
+            "webhook.resend",
+            actor=caller.user,
+            target_id=sent.id,
+            details={"jobId": show_id(Prefix.JOB, sent.job_id), "stateBefore": before},
+        )
+        return _show_whole(session, sent), 202
+
+
+def _authenticate(session: Session) -> Caller:
+    caller = authenticate(session)
+    services().limiter.charge_poll(caller.user.id, services().settings.poll_rate_limit)
+    return caller
+
+
+def _find(session: Session, caller: Caller, webhook_id: str) -> WebhookDelivery:
+    wanted: UUID | None = read_id(Prefix.WEBHOOK, webhook_id)
+    delivery = find_delivery(session, wanted) if wanted else None
+    if delivery is None or not caller.may_see(delivery.user_id):
+        raise NotFound("there is no such webhook")
+    return delivery
+
+
+def _read_state() -> DeliveryState | None:
+    text = request.args.get("state")
+    if text is None:
+        return None
+    try:
+        return DeliveryState(text)
+    except ValueError:
+        known = ", ".join(DeliveryState)
+        raise InvalidRequest(f"state must be one of {known}", param="state") from None
+
+
+def _show(delivery: WebhookDelivery) -> dict[str, Any]:
+    is_pending = delivery.state == DeliveryState.PENDING
+    return {
+        "id": show_id(Prefix.WEBHOOK, delivery.id),
+        "object": "webhook",
+        "type": delivery.event,
+        "jobId": show_id(Prefix.JOB, delivery.job_id),
+        "keyId": show_id(Prefix.KEY, delivery.api_key_id),
+        "url": delivery.url,
+        "state": delivery.state,
+        "attemptsInRound": delivery.attempts,
+        "createdAt": show_time(delivery.created_at),
+        "nextAttemptAt": show_time(delivery.next_attempt_at) if is_pending else None,
+        "finishedAt": show_time(delivery.finished_at),
+    }
+
+
+def _show_whole(session: Session, delivery: WebhookDelivery) -> dict[str, Any]:
+    attempts = attempts_of(session, delivery.id, limit=MOST_ATTEMPTS)
+    return {**_show(delivery), "attempts": [_show_attempt(attempt) for attempt in attempts]}
+
+
+def _show_attempt(attempt: WebhookAttempt) -> dict[str, Any]:
+    return {
+        "at": show_time(attempt.at),
+        "status": attempt.status,
+        "error": attempt.error,
+        "durationMs": attempt.duration_ms,
+    }
