@@ -1,44 +1,70 @@
-"""Ends jobs that their callers want no more."""
+"""Ends jobs that their callers want no more: many at once, when many clients go away together."""
 
 from __future__ import annotations
 
 import logging
+import threading
+from collections.abc import Sequence
 from uuid import UUID
 
 import redis
 
-from api.services import Services
+from core.job_ends import JobEnds
 from core.job_requests import JobRequest, ask_worker
-from models.base import DATABASE_AWAY
+from models.base import Session, SessionFactory
 from models.flight import ended_job
+from models.group_commit import GroupCommit
 from models.job import Job
-from models.job_end import cancel_job
+from models.job_end import cancel_jobs
 
 _log = logging.getLogger(__name__)
 
 
-def cancel(services: Services, job_id: UUID) -> Job | None:
-    """Cancel a job; returns it as it is then, or `None` if it had ended before.
+class Cancels:
+    """One greenlet of a process that cancels for all its requests."""
 
-    One that runs ends within moments, when its worker has heard of it.
-    """
-    with services.sessions.begin() as session:
-        job = cancel_job(session, job_id)
-    if job is None:
-        return None
-    if job.is_final:
-        services.ends.announce([ended_job(job)])
-        return job
-    try:
-        ask_worker(services.redis_client, JobRequest.CANCEL, job.id)
-    except redis.RedisError:
-        _log.warning("a cancel could not be told: the worker will see it in the row")
-    return job
+    def __init__(self, sessions: SessionFactory, client: redis.Redis, ends: JobEnds) -> None:
+        self._client = client
+        self._ends = ends
+        self._lock = threading.Lock()
+        self._group: GroupCommit[UUID, Job] | None = None
+        self._sessions = sessions
 
+    def cancel(self, job_id: UUID) -> Job | None:
+        """Cancel a job; returns it as it is then, or `None` if it had ended before.
 
-def cancel_abandoned(services: Services, job: Job) -> None:
-    """Cancel the job of a client that went away, if that can be done now."""
-    try:
-        cancel(services, job.id)
-    except DATABASE_AWAY:
-        _log.warning("an abandoned job goes on: the database is away", extra={"job": job.id.hex})
+        One that runs ends within moments, when its worker has heard of it.
+        """
+        return self._started().make(job_id)
+
+    def abandon(self, job_id: UUID) -> None:
+        """Cancel the job of a client that went away, as soon as that can be done."""
+        self._started().start_making(job_id)
+
+    def _started(self) -> GroupCommit[UUID, Job]:
+        with self._lock:
+            if self._group is None:
+                self._group = GroupCommit(
+                    "cancels",
+                    self._sessions,
+                    self._write,
+                    committed=self._tell,
+                    must_leave=threading.Event(),
+                )
+                self._group.start()
+            return self._group
+
+    def _write(self, session: Session, job_ids: Sequence[UUID]) -> list[Job | None]:
+        found = {job.id: job for job in cancel_jobs(session, job_ids)}
+        return [found.get(job_id) for job_id in job_ids]
+
+    def _tell(self, jobs: Sequence[Job | None]) -> None:
+        self._ends.announce(ended_job(job) for job in jobs if job is not None and job.is_final)
+        try:
+            with self._client.pipeline(transaction=False) as pipe:
+                for job in jobs:
+                    if job is not None and not job.is_final:
+                        ask_worker(pipe, JobRequest.CANCEL, job.id)
+                pipe.execute()
+        except redis.RedisError:
+            _log.warning("cancels could not be told: workers will see them in the rows")

@@ -11,7 +11,6 @@ from typing import Any
 from flask import Response, g
 
 from api.admission import Admitted
-from api.cancelling import cancel_abandoned
 from api.following import Delta, Ended, Following, KeepAlive
 from api.hang_up import HangUp, present_hang_up
 from api.outcomes import interrupted
@@ -50,7 +49,7 @@ def stream_admitted(
     if admitted.is_cancelled_with_its_client:
 
         def on_gone() -> None:
-            cancel_abandoned(admitted.services, admitted.job)
+            admitted.services.cancels.abandon(admitted.job.id)
 
     return _answer(
         admitted.services,

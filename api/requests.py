@@ -8,7 +8,6 @@ from flask import g
 
 from api.admission import Admitted, admit
 from api.authentication import authenticate_presented_key
-from api.cancelling import cancel_abandoned
 from api.hang_up import present_hang_up
 from api.idempotency import read_idempotency
 from api.services import services
@@ -62,5 +61,5 @@ def wait_for_answer(admitted: Admitted, seconds: float) -> Job | None:
     if not hang_up.is_gone:
         return job
     if admitted.is_cancelled_with_its_client and not job.is_final:
-        cancel_abandoned(services(), job)
+        services().cancels.abandon(job.id)
     return None

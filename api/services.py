@@ -10,6 +10,7 @@ from uuid import UUID
 import redis
 from flask import current_app
 
+from api.cancelling import Cancels
 from core.answer_cache import AnswerCache
 from core.job_ends import JobEnds
 from core.job_news import JobNews
@@ -45,6 +46,7 @@ class Services:
     news: JobNews
     ends: JobEnds
     answers: AnswerCache
+    cancels: Cancels
     redis_client: redis.Redis
     limiter: Limiter
     workers: WorkerRegistry
@@ -56,6 +58,7 @@ class Services:
         client = open_redis(settings)
         transactions = open_database(settings, pool_size=max(2, settings.database_pool_size // 2))
         single = open_database(settings, is_autocommit=True)
+        ends = JobEnds(client)
         queue, workers = JobQueue(client), WorkerRegistry(client)
         return cls(
             settings=settings,
@@ -65,7 +68,8 @@ class Services:
             tokenizer=PromptTokenizer.load(settings.model_path, settings.prompt_mode),
             queue=queue,
             news=JobNews(client),
-            ends=JobEnds(client),
+            ends=ends,
+            cancels=Cancels(sessions(transactions), client, ends),
             answers=AnswerCache.from_settings(settings, client),
             redis_client=client,
             limiter=Limiter(client),

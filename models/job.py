@@ -36,7 +36,7 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.orm import Mapped, Session, mapped_column
+from sqlalchemy.orm import Mapped, Session, configure_mappers, mapped_column
 
 from core.ids import new_id
 from models.base import Base, utc_now
@@ -154,6 +154,7 @@ def new_job(**values: Any) -> Job:
     return job
 
 
+configure_mappers()  # `Job(…)` would do it at its first call
 _MANAGER = inspect(Job).class_manager
 #: What `finish_jobs` is told of each end: the job, its attempt, and the values of its row.
 _END_COLUMNS = [
@@ -329,14 +330,29 @@ def renew_leases(
     return {job_id: HeldJob(attempt, must_cancel) for job_id, attempt, must_cancel in rows}
 
 
-def ask_to_cancel(session: Session, job_id: UUID) -> Job | None:
-    """Note that a running job shall end; `None` if it does not run."""
-    return session.scalar(
-        update(Job)
-        .where(Job.id == job_id, Job.state == JobState.RUNNING)
-        .values(cancel_requested_at=func.coalesce(Job.cancel_requested_at, func.now()))
-        .returning(Job)
-        .execution_options(populate_existing=True)
+def cancel_queued(session: Session, job_ids: Sequence[UUID]) -> list[Job]:
+    """End those of the jobs that are queued."""
+    return list(
+        session.scalars(
+            update(Job)
+            .where(Job.id.in_(job_ids), *_may_come(JobState.CANCELLED, JobState.QUEUED))
+            .values(state=JobState.CANCELLED, finished_at=utc_now())
+            .returning(Job)
+            .execution_options(populate_existing=True)
+        )
+    )
+
+
+def ask_to_cancel(session: Session, job_ids: Sequence[UUID]) -> list[Job]:
+    """Note that those of the jobs that run shall end."""
+    return list(
+        session.scalars(
+            update(Job)
+            .where(Job.id.in_(job_ids), Job.state == JobState.RUNNING)
+            .values(cancel_requested_at=func.coalesce(Job.cancel_requested_at, func.now()))
+            .returning(Job)
+            .execution_options(populate_existing=True)
+        )
     )
 
 

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from models.job import Job, JobOutcome, JobState, ask_to_cancel, finish_job
+from models.job import Job, ask_to_cancel, cancel_queued
 from models.usage import record_usages
 from models.webhook import add_deliveries
 
@@ -27,15 +27,18 @@ def record_ends(session: Session, jobs: Sequence[Job]) -> None:
 
 
 def cancel_job(session: Session, job_id: UUID) -> Job | None:
-    """End a queued job as cancelled, or ask for the end of a running one.
+    """Cancel a job, see `cancel_jobs`; `None` if there was nothing to cancel."""
+    cancelled = cancel_jobs(session, [job_id])
+    return cancelled[0] if cancelled else None
 
-    Returns the job as it is now, or `None` if there was nothing to cancel. The tokens that a
+
+def cancel_jobs(session: Session, job_ids: Sequence[UUID]) -> list[Job]:
+    """End queued jobs as cancelled, and ask for the end of running ones.
+
+    Returns the jobs as they are now, without those that had ended before. The tokens that a
     running one has made until its end count as used.
     """
-    cancelled = finish_job(
-        session, job_id, attempt=None, outcome=JobOutcome(state=JobState.CANCELLED)
-    )
-    if cancelled is not None:
-        record_end(session, cancelled)
-        return cancelled
-    return ask_to_cancel(session, job_id)
+    ended = cancel_queued(session, job_ids)
+    asked = ask_to_cancel(session, job_ids)
+    record_ends(session, ended)
+    return [*ended, *asked]

@@ -10,9 +10,9 @@ from uuid import UUID
 from core.job_ends import JobEnds
 from models.base import Session, SessionFactory, commit_lazily
 from models.flight import ended_job
+from models.group_commit import GroupCommit, persist
 from models.job import Job, JobOutcome, claim_jobs, finish_jobs, hand_back_jobs
 from models.job_end import record_ends
-from worker.group_commit import GroupCommit, persist
 
 _End = tuple[Job, JobOutcome]
 

@@ -10,7 +10,6 @@ from flask.typing import ResponseReturnValue
 
 from api.admission import Admitted
 from api.body import read_body
-from api.cancelling import cancel_abandoned
 from api.event_stream import stream_admitted
 from api.outcomes import interrupted
 from api.requests import (
@@ -69,7 +68,7 @@ def _wait(admitted: Admitted, answer: Answer) -> ResponseReturnValue:
         return "", CLIENT_CLOSED_REQUEST
     if not job.is_final:
         if admitted.is_cancelled_with_its_client:
-            cancel_abandoned(services(), job)
+            services().cancels.abandon(job.id)
         raise interrupted()
     response = jsonify(answer.whole(job))
     response.headers.update(admitted.headers)

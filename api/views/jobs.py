@@ -9,7 +9,6 @@ from flask import Blueprint, request
 from flask.typing import ResponseReturnValue
 
 from api.authentication import Caller, authenticate
-from api.cancelling import cancel
 from api.event_stream import stream_job
 from api.hang_up import present_hang_up
 from api.outcomes import answered
@@ -83,7 +82,7 @@ def delete(job_id: str) -> ResponseReturnValue:
     """Cancel a job; one that has ended stays as it is."""
     with services().sessions() as session:
         job = _find(session, authenticate(session), job_id)
-    return _show(cancel(services(), job.id) or read_job(services(), job))
+    return _show(services().cancels.cancel(job.id) or read_job(services(), job))
 
 
 def _count_look(caller: Caller) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
@@ -146,3 +148,11 @@ def test_a_lease_that_was_renewed_in_time_keeps_its_job(session: Session) -> Non
     outcome = JobOutcome(JobState.FAILED)
 
     assert finish_job(session, job.id, attempt=1, outcome=outcome, is_silent=True) is None
+
+
+def test_the_first_job_of_a_process_is_like_any_other() -> None:
+    """Nothing but its module is imported: no mapper has been configured by others."""
+    code = "from models.job import new_job; job = new_job(id=1, state='queued'); print(job.state)"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+
+    assert ran.stdout == "queued\n", ran.stderr

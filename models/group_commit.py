@@ -83,14 +83,19 @@ class GroupCommit(Generic[Change, Result]):
         self._is_stopping.set()
         self._thread.join(timeout=JOIN_SECONDS)
 
+    def start_making(self, change: Change) -> Future[Result | None]:
+        """Let a change be made, without waiting for it."""
+        future: Future[Result | None] = Future()
+        self._waiting.put((change, future))
+        return future
+
     def make(self, change: Change) -> Result | None:
         """Return the result of a change when it is committed.
 
         A database that is away is waited for. Returns `None` if there was nothing to change, or
         if the process must leave before the database is back.
         """
-        future: Future[Result | None] = Future()
-        self._waiting.put((change, future))
+        future = self.start_making(change)
         while True:
             try:
                 return future.result(timeout=POLL_SECONDS)

@@ -13,7 +13,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
 from models.base import Session, SessionFactory
-from worker.group_commit import GroupCommit
+from models.group_commit import GroupCommit
 
 
 @contextmanager
