@@ -21,6 +21,7 @@ from core.generation import Generation
 from core.ids import new_id
 from core.queue import QueueName
 from core.settings import CacheBilling
+from core.webhook_target import check_webhook_url
 from models.base import Session, utc_now
 from models.flight import ended_job
 from models.idempotency import claim_idempotency_key, forget_idempotency_key
@@ -187,6 +188,8 @@ def _check(services: Services, generation: Generation) -> None:
         raise InvalidRequest(
             f"maxTokens must be between 1 and {settings.max_tokens_limit}", param="maxTokens"
         )
+    if generation.webhook_url is not None:
+        check_webhook_url(generation.webhook_url, settings)
 
 
 def _new_job(

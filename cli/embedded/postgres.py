@@ -30,6 +30,8 @@ SERVER_SETTINGS = {
     "shared_buffers": "64MB",
     "timezone": "UTC",
     "log_timezone": "UTC",
+    # A failing statement would be quoted, and prompts with it.
+    "log_min_error_statement": "panic",
 }
 
 

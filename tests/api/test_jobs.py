@@ -207,3 +207,27 @@ def _other_users_key(service: Service) -> str:
     assert made.status_code == 201
     key = service.call("POST", "/api/keys", json={"name": "k"}, headers=other)
     return str(key.json()["secret"])
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.1/hook",
+        "https://169.254.169.254/latest/meta-data",
+        "https://[::1]/hook",
+        "https://[::ffff:127.0.0.1]/hook",
+        "https://2130706433/hook",
+        "https://0x7f.1/hook",
+        "https://user:secret@example.com/hook",
+        "https://example.com:22/hook",
+        "ftp://example.com/hook",
+        "file:///etc/passwd",
+        "not a url",
+    ],
+)
+def test_a_webhook_to_where_none_may_go_is_refused(
+    service: Service, headers: dict[str, str], url: str
+) -> None:
+    answer = submit(service, headers, webhookUrl=url)
+
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "webhookUrl"), answer.text
