@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from flask import Flask
 from flask_jwt_extended import JWTManager
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from api.errors import register_error_handlers
+from api.openapi.document import build_document
 from api.request_log import register_request_log
 from api.security_headers import register_security_headers
 from api.services import Services
@@ -16,6 +19,7 @@ from api.v1 import models as v1_models
 from api.views import (
     admin,
     auth,
+    docs,
     generate,
     health,
     jobs,
@@ -49,8 +53,15 @@ def create_app(services: Services) -> Flask:
         app.wsgi_app = ProxyFix(  # type: ignore[method-assign]
             app.wsgi_app, x_for=proxies, x_proto=proxies
         )
+    register_views(app)
+    return app
+
+
+def register_views(app: Flask) -> None:
+    """Add every view; none of them needs a service before it is called."""
     for view in (
         health,
+        docs,
         auth,
         users,
         keys,
@@ -65,4 +76,10 @@ def create_app(services: Services) -> Flask:
         v1_models,
     ):
         app.register_blueprint(view.blueprint)
-    return app
+
+
+def published_document() -> dict[str, Any]:
+    """Return the OpenAPI document of the API, without any service."""
+    app = Flask("bountycoder-api", static_folder=None)
+    register_views(app)
+    return build_document(app)

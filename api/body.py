@@ -32,7 +32,8 @@ def read_body(kind: type[B]) -> B:
         # Werkzeug cuts a body without a length at the limit and says nothing.
         raise PayloadTooLarge("the body is larger than this service takes")
     try:
-        return kind.model_validate_json(data)
+        # Strict: what the published contract calls an integer is no string of digits, and no truth.
+        return kind.model_validate_json(data, strict=True)
     except ValidationError as error:
         raise _invalid(error) from None
 

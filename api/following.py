@@ -21,7 +21,8 @@ from core.errors import ApiError, InvalidRequest
 from core.job_news import TextPiece, Watch
 from core.job_requests import JobRequest, ask_worker
 from models.base import DATABASE_AWAY
-from models.job import Job, find_job
+from models.job import Job
+from models.statements import read_again
 
 #: A comment is sent after this long without text, so that proxies keep the connection.
 KEEP_ALIVE_SECONDS = 15.0
@@ -200,8 +201,7 @@ class Following:
     def _look(self) -> bool:
         """Read the row; returns whether the job has ended."""
         try:
-            with self.services.reads() as session:
-                self.job = find_job(session, self.job.id) or self.job
+            self.job = read_again(self.services.statements, self.job)
         except DATABASE_AWAY:
             return False  # the job goes on, and so does the text
         return self.job.is_final

@@ -58,7 +58,7 @@ def read_time(name: str) -> datetime | None:
 
 def read_choice(name: str, kind: type[E], default: E) -> E:
     """Return one of an enum's values."""
-    text = request.args.get(name) or default.value
+    text = request.args.get(name, default.value)
     try:
         return kind(text)
     except ValueError:

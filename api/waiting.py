@@ -8,7 +8,8 @@ from api.hang_up import HangUp
 from api.services import Services
 from core.job_news import Watch
 from models.base import DATABASE_AWAY
-from models.job import Job, find_job
+from models.job import Job
+from models.statements import read_again
 
 #: News of an end can be lost: a waiter looks at the row itself this often.
 RECHECK_SECONDS = 15.0
@@ -39,8 +40,7 @@ def wait_for_end(
 def read_job(services: Services, job: Job) -> Job:
     """Return the job as its row is now, or as it was known while the database is away."""
     try:
-        with services.reads() as session:
-            return find_job(session, job.id) or job
+        return read_again(services.statements, job)
     except DATABASE_AWAY:
         time.sleep(AWAY_SECONDS)
         return job

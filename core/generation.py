@@ -31,6 +31,8 @@ TurnText = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$")]
 TurnName = Annotated[Text, StringConstraints(max_length=64)]
 StopString = Annotated[Text, StringConstraints(max_length=MAX_STOP_LENGTH)]
 StopStrings = Annotated[tuple[StopString, ...], Field(max_length=MAX_STOP_STRINGS)]
+#: As callers may write them.
+GivenStop = StopString | StopStrings | None
 ModelName = Annotated[str, StringConstraints(max_length=200)]
 Metadata = Annotated[dict[Label, Label], Field(max_length=MAX_LABELS)]
 
@@ -69,22 +71,36 @@ class ChatMessage(Body):
     name: TurnName | None = None
 
 
+def _one_of_prompt_and_messages(schema: dict[str, Any]) -> None:
+    """Say in the schema what `_check_prompt` holds."""
+    schema["oneOf"] = [
+        {"required": [name], "properties": {name: {"type": kind}, other: {"type": "null"}}}
+        for name, kind, other in (("prompt", "string", "messages"), ("messages", "array", "prompt"))
+    ]
+
+
 class Generation(Body):
     """What to generate. `None` means the model's own default, where it has one.
 
     Attributes:
+        prompt: exactly one of this and `messages` is given.
         prompt_mode: what becomes of `prompt`; `None` for what the service's settings say.
+        messages: a chat, for the model's chat template.
+        max_tokens: of one answer.
         temperature: 0 takes the most likely token each time.
         top_k: 0 keeps all tokens.
         seed: the same seed gives the same answer; without one the job's id is the seed.
         logprobs: how many of the most likely tokens to report at each place; 0 for the drawn only.
         n: answers to draw from one prompt.
+        stop: where an answer ends; the string itself is not part of it.
         stream: send the text as it is made.
         metadata: the caller's own labels; they come back with the job.
         webhook_url: who is told of the end.
         cache: an answer to the same deterministic request may be given again.
         ttl_seconds: the job expires unless it has begun by then.
     """
+
+    model_config = ConfigDict(json_schema_extra=_one_of_prompt_and_messages)
 
     prompt: Text | None = None
     prompt_mode: PromptMode | None = None
@@ -110,7 +126,7 @@ class Generation(Body):
     cache: bool = False
     ttl_seconds: Annotated[int, Field(ge=1, le=MAX_TTL_SECONDS)] | None = None
 
-    @field_validator("stop", mode="before")
+    @field_validator("stop", mode="before", json_schema_input_type=GivenStop)
     @classmethod
     def _one_stop_string_is_a_list(cls, value: Any) -> Any:
         if value is None:

@@ -261,6 +261,9 @@ class Settings(BaseModel):
         False,
         description="share them between all keys: their timing tells one what another sent",
     )
+    engine_tensor_parallel: int = Field(
+        1, ge=1, le=16, description="GPUs of one machine that the model is split over"
+    )
     engine_threads: int = Field(0, ge=0, description="torch threads on a CPU; 0 is one per core")
     engine_stall_seconds: float = Field(
         60.0, gt=0, description="a step longer than this counts as hung: the worker exits"

@@ -19,7 +19,7 @@ from sqlalchemy import Engine
 from core.key_secret import KeySecret
 from models.api_key import LAST_USED_RESOLUTION, ApiKey, is_proved_by
 from models.base import utc_now
-from models.job import Job
+from models.job import Job, new_job, values_of
 
 _FIND_KEY = """
     select k.id, k.user_id, k.secret_hash, k.previous_secret_hash, k.previous_secret_expires_at,
@@ -31,6 +31,11 @@ _FIND_KEY = """
 _MARK_USED = """
     update api_keys set last_used_at = %(now)s
     where id = %(id)s and (last_used_at is null or last_used_at < %(stale)s)
+"""
+_READ_JOB = """
+    select state, choices, error, prompt_tokens, completion_tokens, cached_tokens, attempt,
+           worker_id, started_at, first_token_at, finished_at, cancel_requested_at
+    from jobs where id = %(id)s
 """
 _INSERT_JOB = """
     insert into jobs (
@@ -126,3 +131,29 @@ def insert_job(statements: Statements, job: Job) -> None:
     """Add a job that waits to be begun."""
     values = {**vars(job), "request": json.dumps(job.request, ensure_ascii=False)}
     statements.run(_INSERT_JOB, values)
+
+
+def read_again(statements: Statements, job: Job) -> Job:
+    """Return a job as its row is now; one whose row is gone as it was known."""
+    rows = statements.run(_READ_JOB, {"id": job.id})
+    if not rows:
+        return job
+    state, choices, error, prompt, completion, cached, attempt, worker_id, *times = rows[0]
+    started_at, first_token_at, finished_at, cancel_requested_at = times
+    return new_job(
+        **{
+            **values_of(job),
+            "state": state,
+            "choices": choices,
+            "error": error,
+            "prompt_tokens": prompt,
+            "completion_tokens": completion,
+            "cached_tokens": cached,
+            "attempt": attempt,
+            "worker_id": worker_id,
+            "started_at": started_at,
+            "first_token_at": first_token_at,
+            "finished_at": finished_at,
+            "cancel_requested_at": cancel_requested_at,
+        }
+    )

@@ -28,6 +28,7 @@ from worker.hf.feeder import Feeder
 from worker.hf.limits import Limits
 from worker.hf.loading import LoadedModel, load_model
 from worker.hf.loop import Loop, LoopOptions
+from worker.hf.ranks import RankPlan, Ranks
 from worker.hf.roster import Roster
 from worker.hf.watch import Watch
 
@@ -52,6 +53,7 @@ class HFEngine:
         options: LoopOptions | None = None,
         threads: int = 0,
         stall_seconds: float = 60.0,
+        tensor_parallel: int = 1,
     ) -> None:
         """Take what `start` needs; `loaded` stands in for the model at `model_path`."""
         self.options = options or LoopOptions()
@@ -61,6 +63,8 @@ class HFEngine:
         self._attention = attention
         self._threads = threads
         self._stall_seconds = stall_seconds
+        self._tensor_parallel = tensor_parallel
+        self._ranks: Ranks | None = None
         self._counters = VirtualCounters()
         self._roster = Roster(self._counters)
         self._loop: Loop | None = None
@@ -85,6 +89,7 @@ class HFEngine:
             ),
             threads=settings.engine_threads,
             stall_seconds=settings.engine_stall_seconds,
+            tensor_parallel=settings.engine_tensor_parallel,
         )
 
     @property
@@ -93,7 +98,8 @@ class HFEngine:
 
     @property
     def is_healthy(self) -> bool:
-        return self._loop is None or self._watch.is_healthy
+        has_all = self._ranks is None or self._ranks.are_alive
+        return self._loop is None or (has_all and self._watch.is_healthy)
 
     @property
     def loaded(self) -> LoadedModel:
@@ -117,10 +123,7 @@ class HFEngine:
     def start(self, deliver: Deliver) -> None:
         """Load the model, run one request through it, and take requests from then on."""
         if self._loaded is None:
-            torch.set_num_threads(self._threads or len(os.sched_getaffinity(0)))
-            self._loaded = load_model(
-                self._model_path, dtype=self._dtype, attention=self._attention
-            )
+            self._loaded = self._load()
         loaded = self._loaded
         loop = Loop(
             loaded=loaded, options=self.options, roster=self._roster, counters=self._counters
@@ -138,6 +141,7 @@ class HFEngine:
             roster=self._roster,
             feeder=self._feeder,
             stall_seconds=self._stall_seconds,
+            can_restart=self._ranks is None,
         )
         self._loop = loop
         self._watch.start()
@@ -186,6 +190,29 @@ class HFEngine:
             self._watch.stop()
             self._loop.stop()
             self._loop.router.flush()
+        if self._ranks is not None:
+            self._ranks.stop()
+
+    def _load(self) -> LoadedModel:
+        threads = self._threads or len(os.sched_getaffinity(0))
+        torch.set_num_threads(threads)
+        if self._tensor_parallel > 1:
+            self._ranks = Ranks.start(
+                RankPlan(
+                    model_path=self._model_path,
+                    dtype=self._dtype,
+                    attention=self._attention,
+                    threads=threads,
+                    options=self.options,
+                    size=self._tensor_parallel,
+                )
+            )
+        return load_model(
+            self._model_path,
+            dtype=self._dtype,
+            attention=self._attention,
+            tensor_parallel=self._tensor_parallel,
+        )
 
     def _cancel(self, handle: Handle, index: int | None, reason: FinishReason) -> None:
         with self._roster.lock:

@@ -79,8 +79,7 @@ class Ledger:
         return [claimed.pop(job_id, None) for job_id in job_ids]
 
     def _finish(self, session: Session, ends: Sequence[_End]) -> list[Job | None]:
-        outcomes = {(job.id, job.attempt): outcome for job, outcome in ends}
-        ended = finish_jobs(session, outcomes, worker_id=self._worker_id)
+        ended = finish_jobs(session, ends, worker_id=self._worker_id)
         record_ends(session, ended)
         by_id = {(job.id, job.attempt): job for job in ended}
         return [by_id.pop((job.id, job.attempt), None) for job, _ in ends]

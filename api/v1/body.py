@@ -12,6 +12,7 @@ from core.errors import InvalidRequest
 from core.generation import (
     ChoiceCount,
     Generation,
+    GivenStop,
     Metadata,
     MinP,
     MinTokens,
@@ -93,7 +94,7 @@ class GenerationBody(OpenAIBody):
     prompt_cache_options: Ignored = None
     prompt_cache_retention: Ignored = None
 
-    @field_validator("stop", mode="before")
+    @field_validator("stop", mode="before", json_schema_input_type=GivenStop)
     @classmethod
     def _one_stop_string_is_a_list(cls, value: Any) -> Any:
         return (value,) if isinstance(value, str) else value

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, BeforeValidator, Field, ValidationInfo, field_validator
 
 from api.v1.body import GenerationBody
 from api.v1.fields import Ignored, OpenAIBody, refused_unless
@@ -39,11 +39,22 @@ def _known_role(role: Any) -> Any:
     )
 
 
+class TextPart(BaseModel):
+    """A part of a turn's content; the parts are joined by line breaks."""
+
+    type: Literal["text"]
+    text: TurnText
+
+
+GivenRole = Literal["system", "developer", "user", "assistant"]
+GivenContent = TurnText | list[TextPart]
+
+
 class ChatTurn(OpenAIBody):
     """One turn; an answer of ours can be sent back as it came."""
 
-    role: Annotated[str, BeforeValidator(_known_role)]
-    content: Annotated[TurnText, BeforeValidator(_join_parts)]
+    role: Annotated[str, BeforeValidator(_known_role, json_schema_input_type=GivenRole)]
+    content: Annotated[TurnText, BeforeValidator(_join_parts, json_schema_input_type=GivenContent)]
     name: TurnName | None = None
     refusal: Annotated[Any, refused_unless()] = None
     audio: Annotated[Any, refused_unless()] = None

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar
 
-from pydantic import ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from api.v1.body import GenerationBody
 from api.v1.fields import refused_unless
 from core.generation import LogprobCount, Text
 from core.settings import PromptMode
+
+#: A list of one is what some clients send.
+GivenPrompt = Text | Annotated[tuple[Text, ...], Field(min_length=1, max_length=1)]
 
 
 class CompletionBody(GenerationBody):
@@ -24,7 +27,7 @@ class CompletionBody(GenerationBody):
     echo: Annotated[Any, refused_unless(False)] = None
     suffix: Annotated[Any, refused_unless("")] = None
 
-    @field_validator("prompt", mode="before")
+    @field_validator("prompt", mode="before", json_schema_input_type=GivenPrompt)
     @classmethod
     def _one_prompt(cls, value: Any) -> Any:
         if not isinstance(value, list):

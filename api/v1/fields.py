@@ -6,9 +6,9 @@ that would not is taken, so that programs need not be changed.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BeforeValidator, ConfigDict, ValidationInfo
+from pydantic import BeforeValidator, ConfigDict, ValidationInfo, WithJsonSchema
 
 from core.generation import Body
 
@@ -26,8 +26,10 @@ def refused_unless(*harmless: Any) -> BeforeValidator:
     """Return the validator of a field that is refused unless it is null or one of these values."""
 
     def check(value: Any, info: ValidationInfo) -> Any:
-        if value is None or value in harmless:
+        # 0 equals `False`, but does not say the same.
+        if value is None or any(type(value) is type(one) and value == one for one in harmless):
             return value
         raise ValueError(f"{info.field_name} is not supported by this service")
 
-    return BeforeValidator(check)
+    schema = WithJsonSchema({"enum": [None, *harmless]})
+    return BeforeValidator(check, json_schema_input_type=Annotated[Any, schema])

@@ -11,6 +11,10 @@ from flask.typing import ResponseReturnValue
 from api.admission import Admitted
 from api.body import read_body
 from api.event_stream import stream_admitted
+from api.openapi.answer import FROM_CACHE, RATE_LIMITS, REPLAYED, shows_or_streams
+from api.openapi.operation import Who, described
+from api.openapi.parameters import IDEMPOTENCY_KEY
+from api.openapi.refusals import CANCELLED, NOT_ADMITTED, NOT_ANSWERED
 from api.outcomes import interrupted
 from api.requests import (
     CLIENT_CLOSED_REQUEST,
@@ -25,6 +29,7 @@ from api.v1.chat_answer import ChatAnswer
 from api.v1.chat_body import ChatBody
 from api.v1.completion_answer import CompletionAnswer
 from api.v1.completion_body import CompletionBody
+from api.v1.shown import ChatChunk, ChatCompletion, CompletionChunk, OpenAICompletion
 from models.statements import PresentedKey
 
 blueprint = Blueprint("v1_generate", __name__, url_prefix="/v1")
@@ -34,12 +39,30 @@ DEFAULT_TEMPERATURE = 1.0
 
 
 @blueprint.post("/completions")
+@described(
+    Who.KEY,
+    {200: shows_or_streams(OpenAICompletion, CompletionChunk, *RATE_LIMITS, REPLAYED, FROM_CACHE)},
+    *NOT_ADMITTED,
+    *NOT_ANSWERED,
+    CANCELLED,
+    body=CompletionBody,
+    parameters=(IDEMPOTENCY_KEY,),
+)
 def complete() -> ResponseReturnValue:
     """Complete a prompt as it is."""
     return _generate(present_key(), read_body(CompletionBody), CompletionAnswer)
 
 
 @blueprint.post("/chat/completions")
+@described(
+    Who.KEY,
+    {200: shows_or_streams(ChatCompletion, ChatChunk, *RATE_LIMITS, REPLAYED, FROM_CACHE)},
+    *NOT_ADMITTED,
+    *NOT_ANSWERED,
+    CANCELLED,
+    body=ChatBody,
+    parameters=(IDEMPOTENCY_KEY,),
+)
 def chat() -> ResponseReturnValue:
     """Answer a chat."""
     return _generate(present_key(), read_body(ChatBody), ChatAnswer)

@@ -9,13 +9,18 @@ from flask import Blueprint
 from flask.typing import ResponseReturnValue
 
 from api.authentication import authenticate
+from api.openapi.answer import shows
+from api.openapi.operation import Who, described
+from api.openapi.refusals import NO_SUCH_MODEL
 from api.services import services
+from api.v1.shown import OpenAIModel, OpenAIModelList
 from core.errors import NotFound
 
 blueprint = Blueprint("v1_models", __name__, url_prefix="/v1/models")
 
 
 @blueprint.get("")
+@described(Who.KEY_OR_USER, {200: shows(OpenAIModelList, "the model")})
 def index() -> ResponseReturnValue:
     """List the served model."""
     _authenticate()
@@ -23,6 +28,7 @@ def index() -> ResponseReturnValue:
 
 
 @blueprint.get("/<path:name>")
+@described(Who.KEY_OR_USER, {200: shows(OpenAIModel, "the model")}, NO_SUCH_MODEL)
 def show(name: str) -> ResponseReturnValue:
     """Return the model of this name."""
     _authenticate()

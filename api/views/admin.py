@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
+from typing import Annotated, Any
 
 import redis
 from flask import Blueprint
 from flask.typing import ResponseReturnValue
+from pydantic import Field
 from pydantic.alias_generators import to_camel
 
+from api.answers.admin import ActivityPage, ShownOverview, WorkerPage
 from api.authentication import authenticate_admin
+from api.openapi.answer import shows
+from api.openapi.operation import Who, described
+from api.openapi.parameters import id_query, paging, query, text_query, time_query
 from api.paging import read_page, show_page
 from api.query import read_id_of, read_text, read_time
 from api.representations import show_time
@@ -26,10 +31,12 @@ blueprint = Blueprint("admin", __name__, url_prefix="/api/admin")
 
 MAX_ACTION_LENGTH = 64
 #: What an action is about, by its noun; others are about a user.
+TargetId = Annotated[str, Field(pattern="^$|^(user|key|msg)_[0-9a-f]{32}$")]
 _TARGETS = {"key": Prefix.KEY, "webhook": Prefix.WEBHOOK}
 
 
 @blueprint.get("/overview")
+@described(Who.ADMIN, {200: shows(ShownOverview, "the figures")})
 def overview() -> ResponseReturnValue:
     """Return the figures of today and of this month (UTC); without Redis the line is `null`."""
     with services().sessions() as session:
@@ -50,6 +57,7 @@ def overview() -> ResponseReturnValue:
 
 
 @blueprint.get("/workers")
+@described(Who.ADMIN, {200: shows(WorkerPage, "the workers")})
 def workers() -> ResponseReturnValue:
     """Return what each living worker says of itself, and how many jobs wait for one."""
     with services().sessions() as session:
@@ -65,6 +73,18 @@ def workers() -> ResponseReturnValue:
 
 
 @blueprint.get("/activity")
+@described(
+    Who.ADMIN,
+    {200: shows(ActivityPage, "changes")},
+    parameters=(
+        *paging(Prefix.AUDIT),
+        id_query("actor", Prefix.USER, "who did it"),
+        query("target", TargetId, "the user, key or webhook that it was done to"),
+        text_query("action", MAX_ACTION_LENGTH, "such as `key.create`"),
+        time_query("from", "not before"),
+        time_query("to", "before"),
+    ),
+)
 def activity() -> ResponseReturnValue:
     """List who changed which key or user, newest first."""
     page = read_page(Prefix.AUDIT)

@@ -9,9 +9,21 @@ from flask.typing import ResponseReturnValue
 from pydantic import StringConstraints
 
 from api.account_fields import MAX_EMAIL_LENGTH, Email, GivenPassword, NewPassword, UserName
+from api.answers.accounts import ShownUser, SignedIn
 from api.auditing import note
 from api.authentication import authenticate_user, living_user
 from api.body import read_body
+from api.openapi.answer import shows
+from api.openapi.operation import Who, described
+from api.openapi.refusals import (
+    BAD_REFRESH_TOKEN,
+    EMAIL_TAKEN,
+    FORBIDDEN,
+    OVERLOADED,
+    TOO_MANY_ATTEMPTS,
+    WRONG_CURRENT_PASSWORD,
+    WRONG_PASSWORD,
+)
 from api.password_work import check_password, make_password_hash
 from api.representations import show_user
 from api.services import services
@@ -46,6 +58,15 @@ class ChangePasswordBody(Body):
 
 
 @blueprint.post("/register")
+@described(
+    Who.ANYONE,
+    {201: shows(SignedIn, "the account, signed in")},
+    FORBIDDEN,
+    EMAIL_TAKEN,
+    TOO_MANY_ATTEMPTS,
+    OVERLOADED,
+    body=RegisterBody,
+)
 def register() -> ResponseReturnValue:
     """Make a customer's account and sign it in."""
     if not services().settings.registration_open:
@@ -67,6 +88,14 @@ def register() -> ResponseReturnValue:
 
 
 @blueprint.post("/login")
+@described(
+    Who.ANYONE,
+    {200: shows(SignedIn, "tokens")},
+    WRONG_PASSWORD,
+    TOO_MANY_ATTEMPTS,
+    OVERLOADED,
+    body=LoginBody,
+)
 def login() -> ResponseReturnValue:
     """Exchange an email and a password for tokens."""
     body = read_body(LoginBody)
@@ -85,6 +114,7 @@ def login() -> ResponseReturnValue:
 
 
 @blueprint.post("/refresh")
+@described(Who.ANYONE, {200: shows(SignedIn, "new tokens")}, BAD_REFRESH_TOKEN, body=RefreshBody)
 def refresh() -> ResponseReturnValue:
     """Exchange a refresh token for new tokens."""
     claims = read_token(read_body(RefreshBody).refresh_token, kind="refresh")
@@ -94,6 +124,14 @@ def refresh() -> ResponseReturnValue:
 
 
 @blueprint.post("/change-password")
+@described(
+    Who.USER,
+    {200: shows(SignedIn, "new tokens")},
+    WRONG_CURRENT_PASSWORD,
+    TOO_MANY_ATTEMPTS,
+    OVERLOADED,
+    body=ChangePasswordBody,
+)
 def change_password() -> ResponseReturnValue:
     """Set a new password: every token made before ends, and the answer has new ones."""
     with services().sessions() as session:
@@ -116,6 +154,7 @@ def change_password() -> ResponseReturnValue:
 
 
 @blueprint.get("/me")
+@described(Who.USER, {200: shows(ShownUser, "the user")})
 def me() -> ResponseReturnValue:
     """Return the signed-in user."""
     with services().sessions() as session:

@@ -8,9 +8,22 @@ from flask import Blueprint, Response, jsonify
 from flask.typing import ResponseReturnValue
 
 from api.admission import Admitted
+from api.answers.jobs import Completion, CompletionEvent, ShownJob
 from api.body import read_body
 from api.event_stream import stream_admitted
 from api.following import Delta
+from api.openapi.answer import (
+    FROM_CACHE,
+    LOCATION,
+    PREFERENCE_APPLIED,
+    RATE_LIMITS,
+    REPLAYED,
+    shows,
+    shows_or_streams,
+)
+from api.openapi.operation import Who, described
+from api.openapi.parameters import IDEMPOTENCY_KEY, PREFER
+from api.openapi.refusals import NOT_ADMITTED, NOT_ANSWERED
 from api.outcomes import answered
 from api.preferences import read_preferences
 from api.representations import show_completion, show_completion_head, show_job, show_usage
@@ -28,6 +41,25 @@ blueprint = Blueprint("generate", __name__, url_prefix="/api/llm")
 
 
 @blueprint.post("/generate")
+@described(
+    Who.KEY,
+    {
+        200: shows_or_streams(Completion, CompletionEvent, *RATE_LIMITS, REPLAYED, FROM_CACHE),
+        202: shows(
+            ShownJob,
+            "the job: it goes on, ask for it at its address",
+            LOCATION,
+            *RATE_LIMITS,
+            REPLAYED,
+            FROM_CACHE,
+            PREFERENCE_APPLIED,
+        ),
+    },
+    *NOT_ADMITTED,
+    *NOT_ANSWERED,
+    body=Generation,
+    parameters=(PREFER, IDEMPOTENCY_KEY),
+)
 def generate() -> ResponseReturnValue:
     """Generate, waiting for the answer up to `SYNC_WAIT_SECONDS`, or streaming it."""
     key = present_key()
@@ -55,6 +87,13 @@ def generate() -> ResponseReturnValue:
 
 
 @blueprint.post("/jobs")
+@described(
+    Who.KEY,
+    {202: shows(ShownJob, "the job", LOCATION, *RATE_LIMITS, REPLAYED, FROM_CACHE)},
+    *NOT_ADMITTED,
+    body=Generation,
+    parameters=(IDEMPOTENCY_KEY,),
+)
 def submit() -> ResponseReturnValue:
     """Generate without waiting: 202 with the job's address at once."""
     key = present_key()

@@ -6,6 +6,9 @@ import redis
 from flask import Blueprint
 from flask.typing import ResponseReturnValue
 
+from api.answers.service import Alive, Readiness
+from api.openapi.answer import shows
+from api.openapi.operation import Who, described
 from api.services import services
 from models.base import DATABASE_AWAY, ping
 
@@ -13,12 +16,21 @@ blueprint = Blueprint("health", __name__)
 
 
 @blueprint.get("/healthz")
+@described(Who.ANYONE, {200: shows(Alive, "it answers")}, uses_parts=False)
 def healthz() -> ResponseReturnValue:
     """Say that this process answers."""
     return {"status": "ok"}
 
 
 @blueprint.get("/readyz")
+@described(
+    Who.ANYONE,
+    {
+        200: shows(Readiness, "work can be taken"),
+        503: shows(Readiness, "work cannot be taken"),
+    },
+    uses_parts=False,
+)
 def readyz() -> ResponseReturnValue:
     """Say whether work can be taken, and which part is away if not."""
     parts = {"database": _database(), "redis": "ok", "workers": "none"}

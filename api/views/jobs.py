@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import time
+from typing import Annotated
 
 import redis
 from flask import Blueprint, request
 from flask.typing import ResponseReturnValue
+from pydantic import Field
 
+from api.answers.jobs import CompletionEvent, JobPage, ShownJob
 from api.authentication import Caller, authenticate
 from api.event_stream import stream_job
 from api.hang_up import present_hang_up
+from api.openapi.answer import shows, streams
+from api.openapi.operation import Who, described
+from api.openapi.parameters import LAST_EVENT_ID, paging, query
+from api.openapi.refusals import TOO_MANY_LOOKS
 from api.outcomes import answered
 from api.paging import read_page, show_page
 from api.representations import show_completion_head, show_job, show_listed_job
@@ -29,8 +36,15 @@ MOST_IN_LINE = 10_000
 #: While a caller waits for a change, the row is looked at this often.
 LOOK_SECONDS = 1.0
 
+WaitSeconds = Annotated[int, Field(ge=0, lt=10**9)]
+
 
 @blueprint.get("")
+@described(
+    Who.KEY_OR_USER,
+    {200: shows(JobPage, "jobs")},
+    parameters=(*paging(Prefix.JOB), query("status", JobState, "in this state only")),
+)
 def index() -> ResponseReturnValue:
     """List the caller's jobs, or for an admin everyone's, newest first, without their answers."""
     page = read_page(Prefix.JOB)
@@ -48,6 +62,12 @@ def index() -> ResponseReturnValue:
 
 
 @blueprint.get("/<job_id>")
+@described(
+    Who.KEY_OR_USER,
+    {200: shows(ShownJob, "the job")},
+    TOO_MANY_LOOKS,
+    parameters=(query("wait", WaitSeconds, "how long to wait for a change, in seconds"),),
+)
 def show(job_id: str) -> ResponseReturnValue:
     """Return a job, with its result when it is done; `?wait=N` waits for a change of its state."""
     seconds = _read_wait()
@@ -61,6 +81,11 @@ def show(job_id: str) -> ResponseReturnValue:
 
 
 @blueprint.get("/<job_id>/stream")
+@described(
+    Who.KEY_OR_USER,
+    {200: streams(CompletionEvent, "the text; `[DONE]` is the last event")},
+    parameters=(LAST_EVENT_ID,),
+)
 def stream(job_id: str) -> ResponseReturnValue:
     """Follow a job's text, from its beginning or from after the event `Last-Event-ID`."""
     with services().sessions.begin() as session:
@@ -78,6 +103,7 @@ def stream(job_id: str) -> ResponseReturnValue:
 
 
 @blueprint.delete("/<job_id>")
+@described(Who.KEY_OR_USER, {200: shows(ShownJob, "the job as it is then")})
 def delete(job_id: str) -> ResponseReturnValue:
     """Cancel a job; one that has ended stays as it is."""
     with services().sessions() as session:

@@ -8,12 +8,18 @@ from uuid import UUID
 
 from flask import Blueprint
 from flask.typing import ResponseReturnValue
-from pydantic import AwareDatetime, Field, StringConstraints
+from pydantic import AwareDatetime, ConfigDict, Field, StringConstraints
 
+from api.answers.keys import KeyPage, MadeKey, ShownKey
 from api.auditing import change, note
 from api.authentication import authenticate_user
 from api.body import read_body
 from api.key_limits import KeyLimitsBody, changed_limits, limits_of_new_key
+from api.openapi.answer import nothing, shows
+from api.openapi.operation import Who, described
+from api.openapi.parameters import id_query, paging
+from api.openapi.refusals import FORBIDDEN, NOT_FOUND
+from api.openapi.schemas import without_defaults
 from api.paging import read_page, show_page
 from api.query import read_id_of
 from api.representations import show_key, show_time
@@ -51,6 +57,8 @@ class CreateKeyBody(KeyLimitsBody):
 class UpdateKeyBody(KeyLimitsBody):
     """What shall change: only the fields that are there."""
 
+    model_config = ConfigDict(json_schema_extra=without_defaults)
+
     name: KeyName = ""
     is_active: bool = True
     expires_at: AwareDatetime | None = None
@@ -61,6 +69,13 @@ class RotateKeyBody(Body):
 
 
 @blueprint.post("")
+@described(
+    Who.USER,
+    {201: shows(MadeKey, "the key and its secret")},
+    FORBIDDEN,
+    NOT_FOUND,
+    body=CreateKeyBody,
+)
 def create() -> ResponseReturnValue:
     """Make a key and show its secret, this once."""
     body = read_body(CreateKeyBody)  # before the transaction: a slow client must not hold a lock
@@ -84,6 +99,12 @@ def create() -> ResponseReturnValue:
 
 
 @blueprint.get("")
+@described(
+    Who.USER,
+    {200: shows(KeyPage, "keys")},
+    NOT_FOUND,
+    parameters=(*paging(Prefix.KEY), id_query("userId", Prefix.USER, "whose keys")),
+)
 def index() -> ResponseReturnValue:
     """List the caller's keys, or for an admin everyone's or those of `?userId=`, newest first."""
     page = read_page(Prefix.KEY)
@@ -104,6 +125,7 @@ def index() -> ResponseReturnValue:
 
 
 @blueprint.get("/<key_id>")
+@described(Who.USER, {200: shows(ShownKey, "the key")})
 def show(key_id: str) -> ResponseReturnValue:
     """Return a key, without its secret."""
     with services().sessions() as session:
@@ -114,6 +136,7 @@ def show(key_id: str) -> ResponseReturnValue:
 
 
 @blueprint.put("/<key_id>")
+@described(Who.USER, {200: shows(ShownKey, "the key")}, FORBIDDEN, body=UpdateKeyBody)
 def update(key_id: str) -> ResponseReturnValue:
     """Change what the body names."""
     body = read_body(UpdateKeyBody)
@@ -134,6 +157,7 @@ def update(key_id: str) -> ResponseReturnValue:
 
 
 @blueprint.post("/<key_id>/rotate")
+@described(Who.USER, {200: shows(MadeKey, "the key and its new secret")}, body=RotateKeyBody)
 def rotate(key_id: str) -> ResponseReturnValue:
     """Give a key a new secret, shown this once; the old one works for `graceSeconds` longer."""
     grace_seconds = read_body(RotateKeyBody).grace_seconds
@@ -146,6 +170,7 @@ def rotate(key_id: str) -> ResponseReturnValue:
 
 
 @blueprint.delete("/<key_id>")
+@described(Who.USER, {204: nothing("the key is gone")})
 def delete(key_id: str) -> ResponseReturnValue:
     """End a key for good; what it used stays for billing."""
     with services().sessions.begin() as session:

@@ -7,7 +7,11 @@ from typing import Any
 from flask import Blueprint
 from flask.typing import ResponseReturnValue
 
+from api.answers.keys import ShownLimits
 from api.authentication import authenticate_key
+from api.openapi.answer import shows
+from api.openapi.operation import Who, described
+from api.openapi.refusals import TOO_MANY_LOOKS
 from api.representations import show_time
 from api.services import services
 from core.limit_state import Count
@@ -16,6 +20,7 @@ blueprint = Blueprint("limits", __name__, url_prefix="/api/limits")
 
 
 @blueprint.get("")
+@described(Who.KEY, {200: shows(ShownLimits, "the limits")}, TOO_MANY_LOOKS)
 def show() -> ResponseReturnValue:
     """Show each limit of the key, what is left of it, and when it begins again.
 

@@ -7,7 +7,10 @@ from typing import Any
 from flask import Blueprint
 from flask.typing import ResponseReturnValue
 
+from api.answers.service import ModelPage
 from api.authentication import authenticate
+from api.openapi.answer import shows
+from api.openapi.operation import Who, described
 from api.services import services
 from core.worker_registry import WorkerStatus
 
@@ -15,6 +18,7 @@ blueprint = Blueprint("models", __name__, url_prefix="/api/llm/models")
 
 
 @blueprint.get("")
+@described(Who.KEY_OR_USER, {200: shows(ModelPage, "the model")})
 def index() -> ResponseReturnValue:
     """List the served model with what its ready workers say of themselves, summed up.
 

@@ -12,7 +12,12 @@ from uuid import UUID
 from flask import Blueprint, Response, request
 from flask.typing import ResponseReturnValue
 
+from api.answers.usage import UsageReport
 from api.authentication import Caller, authenticate
+from api.openapi.answer import CSV, JSON, NEXT_CURSOR, Answer
+from api.openapi.operation import Who, described
+from api.openapi.parameters import id_query, limit, query, text_query, time_query
+from api.openapi.refusals import NOT_FOUND
 from api.query import read_choice, read_id_of, read_text, read_time
 from api.representations import show_time
 from api.services import services
@@ -49,6 +54,21 @@ _PREFIXES = {UsageGroup.KEY: Prefix.KEY, UsageGroup.USER: Prefix.USER}
 
 
 @blueprint.get("")
+@described(
+    Who.KEY_OR_USER,
+    {200: Answer("the report, as `Accept` asks", {JSON: UsageReport, CSV: None}, (NEXT_CURSOR,))},
+    NOT_FOUND,
+    parameters=(
+        time_query("from", "begin of the first hour"),
+        time_query("to", "end of the last hour"),
+        query("groupBy", UsageGroup, f"what makes a group; {UsageGroup.DAY} if not given"),
+        id_query("userId", Prefix.USER, "of this user only"),
+        id_query("keyId", Prefix.KEY, "of this key only"),
+        text_query("model", MAX_MODEL_LENGTH, "of this model only"),
+        limit(DEFAULT_LIMIT, MAX_LIMIT),
+        query("after", str, "`nextCursor` of the page before"),
+    ),
+)
 def index() -> ResponseReturnValue:
     """Return the usage of whole hours from `from` to below `to`, in groups.
 

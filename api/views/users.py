@@ -7,11 +7,18 @@ from uuid import UUID
 
 from flask import Blueprint
 from flask.typing import ResponseReturnValue
+from pydantic import ConfigDict
 
 from api.account_fields import MAX_EMAIL_LENGTH, Email, NewPassword, UserName
+from api.answers.accounts import ListedUser, UserPage
 from api.auditing import change, note
 from api.authentication import authenticate_admin, authenticate_user
 from api.body import read_body
+from api.openapi.answer import nothing, shows
+from api.openapi.operation import Who, described
+from api.openapi.parameters import paging, text_query
+from api.openapi.refusals import EMAIL_TAKEN, FORBIDDEN, LAST_ADMIN, OVERLOADED
+from api.openapi.schemas import without_defaults
 from api.paging import read_page, show_page
 from api.password_work import make_password_hash
 from api.query import read_text
@@ -47,6 +54,8 @@ class CreateUserBody(Body):
 class UpdateUserBody(Body):
     """What shall change: only the fields that are there."""
 
+    model_config = ConfigDict(json_schema_extra=without_defaults)
+
     email: Email = ""
     name: UserName = ""
     password: NewPassword = ""
@@ -54,6 +63,14 @@ class UpdateUserBody(Body):
 
 
 @blueprint.get("")
+@described(
+    Who.ADMIN,
+    {200: shows(UserPage, "users")},
+    parameters=(
+        *paging(Prefix.USER),
+        text_query("q", MAX_EMAIL_LENGTH, "how the email or the name begins"),
+    ),
+)
 def index() -> ResponseReturnValue:
     """List users, newest first; `?q=` is how their email or name begins."""
     page = read_page(Prefix.USER)
@@ -66,6 +83,9 @@ def index() -> ResponseReturnValue:
 
 
 @blueprint.post("")
+@described(
+    Who.ADMIN, {201: shows(ListedUser, "the user")}, EMAIL_TAKEN, OVERLOADED, body=CreateUserBody
+)
 def create() -> ResponseReturnValue:
     """Make a user, an admin too."""
     with services().sessions() as session:
@@ -83,6 +103,7 @@ def create() -> ResponseReturnValue:
 
 
 @blueprint.get("/<user_id>")
+@described(Who.USER, {200: shows(ListedUser, "the user")})
 def show(user_id: str) -> ResponseReturnValue:
     """Return a user."""
     with services().sessions() as session:
@@ -91,6 +112,15 @@ def show(user_id: str) -> ResponseReturnValue:
 
 
 @blueprint.put("/<user_id>")
+@described(
+    Who.USER,
+    {200: shows(ListedUser, "the user")},
+    FORBIDDEN,
+    EMAIL_TAKEN,
+    LAST_ADMIN,
+    OVERLOADED,
+    body=UpdateUserBody,
+)
 def update(user_id: str) -> ResponseReturnValue:
     """Change what the body names. A new role or password ends the user's tokens."""
     with services().sessions() as session:
@@ -113,6 +143,7 @@ def update(user_id: str) -> ResponseReturnValue:
 
 
 @blueprint.delete("/<user_id>")
+@described(Who.USER, {204: nothing("the user is gone")}, FORBIDDEN, LAST_ADMIN)
 def delete(user_id: str) -> ResponseReturnValue:
     """End a user and all keys of it; what it used stays for billing."""
     with services().sessions.begin() as session:

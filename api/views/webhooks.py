@@ -8,8 +8,14 @@ from uuid import UUID
 from flask import Blueprint, request
 from flask.typing import ResponseReturnValue
 
+from api.answers.keys import WebhookSecretShown
+from api.answers.webhooks import ShownWebhook, WebhookPage, WebhooksOfJob
 from api.auditing import note
 from api.authentication import Caller, authenticate, authenticate_user
+from api.openapi.answer import shows
+from api.openapi.operation import Who, described
+from api.openapi.parameters import paging, query
+from api.openapi.refusals import TOO_MANY_LOOKS
 from api.paging import read_page, show_page
 from api.representations import show_time
 from api.services import services
@@ -39,6 +45,7 @@ MOST_OF_A_JOB = 10
 
 
 @blueprint.get("/keys/<key_id>/webhook-secret")
+@described(Who.USER, {200: shows(WebhookSecretShown, "the secret")})
 def secret(key_id: str) -> ResponseReturnValue:
     """Show a key's owner what its webhooks are signed with."""
     with services().sessions() as session:
@@ -51,6 +58,7 @@ def secret(key_id: str) -> ResponseReturnValue:
 
 
 @blueprint.get("/llm/jobs/<job_id>/webhooks")
+@described(Who.KEY_OR_USER, {200: shows(WebhooksOfJob, "the webhooks")}, TOO_MANY_LOOKS)
 def of_job(job_id: str) -> ResponseReturnValue:
     """Return the webhooks of a job with each attempt to deliver them."""
     with services().sessions() as session:
@@ -64,6 +72,12 @@ def of_job(job_id: str) -> ResponseReturnValue:
 
 
 @blueprint.get("/webhooks")
+@described(
+    Who.KEY_OR_USER,
+    {200: shows(WebhookPage, "webhooks")},
+    TOO_MANY_LOOKS,
+    parameters=(*paging(Prefix.WEBHOOK), query("state", DeliveryState, "in this state only")),
+)
 def index() -> ResponseReturnValue:
     """List the caller's webhooks, or for an admin everyone's, newest first."""
     page = read_page(Prefix.WEBHOOK)
@@ -81,6 +95,9 @@ def index() -> ResponseReturnValue:
 
 
 @blueprint.post("/webhooks/<webhook_id>/resend")
+@described(
+    Who.KEY_OR_USER, {202: shows(ShownWebhook, "the webhook, in a new round")}, TOO_MANY_LOOKS
+)
 def resend(webhook_id: str) -> ResponseReturnValue:
     """Begin a new round of attempts, with the same id, whatever came of those before."""
     with services().sessions.begin() as session:

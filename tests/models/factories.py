@@ -41,6 +41,7 @@ def add_job(session: Session, key: ApiKey | None = None, **values: Any) -> Job:
 
 
 def claim_job(session: Session, job_id: UUID, *, worker_id: str, lease: timedelta) -> Job | None:
-    """Take one queued job for a worker."""
-    claimed = claim_jobs(session, [job_id], worker_id=worker_id, lease=lease)
-    return claimed[0] if claimed else None
+    """Take one queued job for a worker, and return its row."""
+    if not claim_jobs(session, [job_id], worker_id=worker_id, lease=lease):
+        return None
+    return session.get_one(Job, job_id, populate_existing=True)

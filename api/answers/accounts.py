@@ -1,0 +1,43 @@
+"""Users and tokens."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from api.answers.shown import Count, Page, Shown, UserId
+from models.user import Role
+
+
+class ShownUser(Shown):
+    id: UserId
+    email: str
+    name: str
+    role: Role
+    created_at: datetime
+
+
+class ListedUser(ShownUser):
+    """A user.
+
+    Attributes:
+        key_count: keys that have not been ended.
+    """
+
+    key_count: Count
+
+
+class UserPage(Page):
+    data: list[ListedUser]
+
+
+class SignedIn(Shown):
+    """Tokens of a user.
+
+    Attributes:
+        token: the JWT, for `Authorization: Bearer`.
+        refresh_token: for `POST /api/auth/refresh`, when the other has expired.
+    """
+
+    token: str
+    refresh_token: str
+    user: ShownUser

@@ -1,0 +1,91 @@
+"""What an admin's dashboard shows."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from api.answers.shown import ActivityId, Count, Page, Share, Shown, UserId
+
+
+class ShownTraffic(Shown):
+    requests: Count
+    succeeded: Count
+    success_rate: Share | None
+    prompt_tokens: Count
+    completion_tokens: Count
+    total_tokens: Count
+
+
+class ShownOverview(Shown):
+    """The figures of today and of this month, UTC.
+
+    Attributes:
+        ready_workers: null while Redis is away.
+        queues: jobs in each line; null while Redis is away.
+    """
+
+    users: Count
+    keys: Count
+    active_keys: Count
+    today: ShownTraffic
+    month: ShownTraffic
+    ready_workers: Count | None
+    queues: dict[str, Count] | None
+
+
+class ShownWorker(Shown):
+    """What a worker says of itself.
+
+    Attributes:
+        is_ready: it takes jobs.
+        jobs_per_second: at its fullest; 0 is unknown.
+        restarts: of its engine.
+    """
+
+    worker_id: str
+    model: str
+    context_length: Count
+    is_ready: bool
+    running: Count
+    waiting: Count
+    cache_use: Share
+    steps: Count
+    tokens_per_second: float
+    jobs_per_second: float
+    restarts: Count
+
+
+class WorkerPage(Page):
+    """The living workers.
+
+    Attributes:
+        queues: jobs in each line.
+    """
+
+    data: list[ShownWorker]
+    queues: dict[str, Count]
+
+
+class ShownActivity(Shown):
+    """Who changed what.
+
+    Attributes:
+        action: such as `key.create`.
+        actor_id: null where nobody was signed in.
+        target_id: of the user, key or webhook.
+        details: what changed.
+    """
+
+    id: ActivityId
+    at: datetime
+    action: str
+    actor_id: UserId | None
+    actor_email: str | None
+    target_id: str | None
+    address: str
+    details: dict[str, Any]
+
+
+class ActivityPage(Page):
+    data: list[ShownActivity]

@@ -1,0 +1,60 @@
+"""The service itself: is it there, which model has it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import ConfigDict
+
+from api.answers.shown import Count, Page, Plain, Share, Shown
+
+
+class Alive(Plain):
+    status: Literal["ok"]
+
+
+class Parts(Plain):
+    database: Literal["ok", "away"]
+    redis: Literal["ok", "away"]
+    workers: Literal["ok", "none", "unknown"]
+
+
+class Readiness(Plain):
+    """Whether work can be taken, and each part."""
+
+    status: Literal["ready", "not ready"]
+    parts: Parts
+
+
+class ShownModel(Shown):
+    """A model with what its ready workers say, summed up.
+
+    Attributes:
+        context_length: tokens of prompt and answer together.
+        running: generations in the engines.
+        waiting: generations that workers hold and have not begun.
+        cache_use: the used share of the fullest worker's attention cache.
+        steps: forward passes since the workers began.
+    """
+
+    id: str
+    object: Literal["model"]
+    context_length: Count
+    ready_workers: Count
+    running: Count
+    waiting: Count
+    cache_use: Share
+    steps: Count
+    tokens_per_second: float
+
+
+class ModelPage(Page):
+    data: list[ShownModel]
+
+
+class Document(Plain):
+    """A document of OpenAPI 3.1."""
+
+    model_config = ConfigDict(extra="allow")
+
+    openapi: Literal["3.1.0"]

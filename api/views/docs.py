@@ -1,0 +1,85 @@
+"""The published contract: the OpenAPI document, and a page to read and try it.
+
+All that the page needs is served from here: it asks no other host for anything.
+"""
+
+from __future__ import annotations
+
+import json
+from importlib.resources import files
+from typing import cast
+
+from flask import Blueprint, Response, current_app, request
+from flask.typing import ResponseReturnValue
+
+from api.answers.service import Document
+from api.openapi.answer import JSON, shows
+from api.openapi.document import build_document
+from api.openapi.operation import Who, described, page_for_people
+from core.errors import NotFound
+
+blueprint = Blueprint("docs", __name__, url_prefix="/api")
+
+#: The page shows what is here: its scripts call this service and nothing else. The viewer sets
+#: styles from its script.
+CONTENT_SECURITY_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'"
+)
+#: What the page is made of. Each has the viewer's version in its name or is small.
+ASSETS = {
+    "docs.css": "text/css; charset=utf-8",
+    "docs.js": "text/javascript; charset=utf-8",
+    "openapi-explorer-2.4.820.min.js": "text/javascript; charset=utf-8",
+    "LICENSE.txt": "text/plain; charset=utf-8",
+}
+_DOCUMENT = "openapi-document"
+
+
+@blueprint.get("/openapi.json")
+@described(Who.ANYONE, {200: shows(Document, "this document")}, uses_parts=False)
+def document() -> ResponseReturnValue:
+    """Return this document."""
+    return _cacheable(_document(), JSON)
+
+
+@blueprint.get("/docs")
+@page_for_people()
+def page() -> ResponseReturnValue:
+    """Show the document, and let its calls be tried."""
+    response = _cacheable(_read("index.html"), "text/html; charset=utf-8")
+    response.headers["content-security-policy"] = CONTENT_SECURITY_POLICY
+    return response
+
+
+@blueprint.get("/docs/<name>")
+@page_for_people()
+def asset(name: str) -> ResponseReturnValue:
+    """Return a part of the page."""
+    kind = ASSETS.get(name)
+    if kind is None:
+        raise NotFound("there is nothing at this address")
+    return _cacheable(_read(name), kind)
+
+
+def _document() -> bytes:
+    """Return the document of this process's application, made when it is first asked for."""
+    made = current_app.extensions.get(_DOCUMENT)
+    if made is None:
+        app = current_app._get_current_object()  # type: ignore[attr-defined]
+        made = json.dumps(build_document(app), ensure_ascii=False).encode()
+        current_app.extensions[_DOCUMENT] = made
+    return cast(bytes, made)
+
+
+def _read(name: str) -> bytes:
+    return files("api").joinpath("static", "docs", name).read_bytes()
+
+
+def _cacheable(data: bytes, content_type: str) -> Response:
+    """Return an answer that browsers keep, and ask each time whether it is still the one."""
+    response = Response(data, content_type=content_type)
+    response.headers["cache-control"] = "no-cache"
+    response.add_etag()
+    return cast(Response, response.make_conditional(request))
