@@ -8,7 +8,15 @@ from flask import request
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from core.errors import FieldFault, InvalidRequest, PayloadTooLarge, UnsupportedMediaType
+from api.services import services
+from core.blocking import at_most
+from core.errors import (
+    FieldFault,
+    InvalidRequest,
+    PayloadTooLarge,
+    RequestTimeout,
+    UnsupportedMediaType,
+)
 from core.generation import Body
 
 B = TypeVar("B", bound=Body)
@@ -22,18 +30,25 @@ def read_body(kind: type[B]) -> B:
 
     Raises:
         UnsupportedMediaType: the body is not declared as JSON.
+        RequestTimeout: it has not arrived within `BODY_SECONDS`.
         PayloadTooLarge: it has more bytes than `MAX_BODY_BYTES`.
         InvalidRequest: `invalid_json`, or one fault for each wrong field.
     """
     if not request.is_json:
         raise UnsupportedMediaType("send JSON with `Content-Type: application/json`")
-    data = request.get_data(cache=False)
+    try:
+        with at_most(services().settings.body_seconds):
+            data = request.get_data(cache=False)
+    except TimeoutError:
+        # What still comes of it must not be taken for a next request.
+        raise RequestTimeout(
+            "the body did not arrive in time", headers={"Connection": "close"}
+        ) from None
     if request.content_length is None and len(data) >= (request.max_content_length or 0):
         # Werkzeug cuts a body without a length at the limit and says nothing.
         raise PayloadTooLarge("the body is larger than this service takes")
     try:
-        # Strict: what the published contract calls an integer is no string of digits, and no truth.
-        return kind.model_validate_json(data, strict=True)
+        return kind.model_validate_json(data)
     except ValidationError as error:
         raise _invalid(error) from None
 

@@ -11,6 +11,7 @@ BountyError
     ├── NotFound             404
     ├── MethodNotAllowed     405
     ├── Conflict             409
+    ├── RequestTimeout       408
     ├── PayloadTooLarge      413
     ├── UnsupportedMediaType 415
     ├── IdempotencyConflict  422
@@ -124,6 +125,12 @@ class Conflict(ApiError):
     status = 409
     type = "invalid_request_error"
     code = "conflict"
+
+
+class RequestTimeout(ApiError):
+    status = 408
+    type = "invalid_request_error"
+    code = "request_timeout"
 
 
 class PayloadTooLarge(ApiError):

@@ -36,17 +36,21 @@ GivenStop = StopString | StopStrings | None
 ModelName = Annotated[str, StringConstraints(max_length=200)]
 Metadata = Annotated[dict[Label, Label], Field(max_length=MAX_LABELS)]
 
-TokenCount = Annotated[int, Field(ge=1)]
-Temperature = Annotated[float, Field(ge=0, le=2)]
-TopP = Annotated[float, Field(gt=0, le=1)]
-TopK = Annotated[int, Field(ge=0, le=2**20)]
-MinP = Annotated[float, Field(ge=0, le=1)]
-Penalty = Annotated[float, Field(ge=-2, le=2)]
-RepetitionPenalty = Annotated[float, Field(gt=0, le=10)]
-MinTokens = Annotated[int, Field(ge=0)]
-Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
-LogprobCount = Annotated[int, Field(ge=0, le=MAX_LOGPROBS)]
-ChoiceCount = Annotated[int, Field(ge=1, le=MAX_CHOICES)]
+#: What JSON writes as a number or a truth: no digits in quotation marks, no 1 for `true`.
+Whole = Annotated[int, Field(strict=True)]
+Real = Annotated[float, Field(strict=True)]
+Flag = Annotated[bool, Field(strict=True)]
+TokenCount = Annotated[Whole, Field(ge=1)]
+Temperature = Annotated[Real, Field(ge=0, le=2)]
+TopP = Annotated[Real, Field(gt=0, le=1)]
+TopK = Annotated[Whole, Field(ge=0, le=2**20)]
+MinP = Annotated[Real, Field(ge=0, le=1)]
+Penalty = Annotated[Real, Field(ge=-2, le=2)]
+RepetitionPenalty = Annotated[Real, Field(gt=0, le=10)]
+MinTokens = Annotated[Whole, Field(ge=0)]
+Seed = Annotated[Whole, Field(ge=0, le=2**63 - 1)]
+LogprobCount = Annotated[Whole, Field(ge=0, le=MAX_LOGPROBS)]
+ChoiceCount = Annotated[Whole, Field(ge=1, le=MAX_CHOICES)]
 
 
 class Body(BaseModel):
@@ -71,12 +75,16 @@ class ChatMessage(Body):
     name: TurnName | None = None
 
 
-def _one_of_prompt_and_messages(schema: dict[str, Any]) -> None:
-    """Say in the schema what `_check_prompt` holds."""
-    schema["oneOf"] = [
-        {"required": [name], "properties": {name: {"type": kind}, other: {"type": "null"}}}
-        for name, kind, other in (("prompt", "string", "messages"), ("messages", "array", "prompt"))
-    ]
+def _describe(schema: dict[str, Any]) -> None:
+    """Say in the schema that exactly one of `prompt` and `messages` is given, and show a request.
+
+    Not as `oneOf`: pages that show schemas would show the two cases and nothing else.
+    """
+    given = {name: {"not": {"type": "null"}} for name in ("prompt", "messages")}
+    schema["if"] = {"required": ["prompt"], "properties": {"prompt": given["prompt"]}}
+    schema["then"] = {"properties": {"messages": {"type": "null"}}}
+    schema["else"] = {"required": ["messages"], "properties": {"messages": given["messages"]}}
+    schema["examples"] = [{"prompt": "Write a function that adds two numbers", "maxTokens": 160}]
 
 
 class Generation(Body):
@@ -100,7 +108,7 @@ class Generation(Body):
         ttl_seconds: the job expires unless it has begun by then.
     """
 
-    model_config = ConfigDict(json_schema_extra=_one_of_prompt_and_messages)
+    model_config = ConfigDict(json_schema_extra=_describe)
 
     prompt: Text | None = None
     prompt_mode: PromptMode | None = None
@@ -114,17 +122,17 @@ class Generation(Body):
     frequency_penalty: Penalty = 0.0
     repetition_penalty: RepetitionPenalty | None = None
     min_tokens: MinTokens = 0
-    ignore_eos: bool = False
+    ignore_eos: Flag = False
     seed: Seed | None = None
     logprobs: LogprobCount | None = None
     n: ChoiceCount = 1
     stop: StopStrings = ()
     model: ModelName | None = None
-    stream: bool = False
+    stream: Flag = False
     metadata: Metadata | None = None
     webhook_url: Annotated[Text, StringConstraints(max_length=MAX_URL_LENGTH)] | None = None
-    cache: bool = False
-    ttl_seconds: Annotated[int, Field(ge=1, le=MAX_TTL_SECONDS)] | None = None
+    cache: Flag = False
+    ttl_seconds: Annotated[Whole, Field(ge=1, le=MAX_TTL_SECONDS)] | None = None
 
     @field_validator("stop", mode="before", json_schema_input_type=GivenStop)
     @classmethod

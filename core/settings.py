@@ -120,6 +120,9 @@ class Settings(BaseModel):
     admin_host: str = Field("127.0.0.1", description="address that the admin UI listens on")
     admin_port: Port = Field(3030, description="port of the admin UI")
     max_body_bytes: int = Field(2 * 1024**2, ge=1024, description="largest request body")
+    body_seconds: float = Field(
+        30.0, gt=0, description="how long the body of a request may take to arrive"
+    )
     stream_seconds: float = Field(
         3600.0, gt=0, description="longest time that one connection follows a job's text"
     )

@@ -78,6 +78,9 @@ WHOSE = ("?userId={user_id}", "?keyId={key_id}", "?groupBy=key&userId={user_id}&
 ROUTES: dict[tuple[str, str], Rule] = {
     ("GET", "/healthz"): Open(),
     ("GET", "/readyz"): Open(),
+    ("GET", "/api/openapi.json"): Open(),
+    ("GET", "/api/docs"): Open(),
+    ("GET", "/api/docs/<name>"): Open(),
     ("POST", "/api/auth/register"): Open(),
     ("POST", "/api/auth/login"): Open(),
     ("POST", "/api/auth/refresh"): Open(),

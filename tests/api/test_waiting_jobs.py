@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import signal
+import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import redis
@@ -99,3 +102,51 @@ def test_a_job_that_has_not_begun_in_its_time_expires(
         wait_until(lambda: state_of(idle, headers, long["id"]) == "succeeded", 30)
         wait_until(lambda: state_of(idle, headers, short["id"]) == "expired", 10)
         assert usage_of(idle, short["id"]) is None
+
+
+def test_a_process_that_stops_answers_those_who_wait_with_the_jobs_address(
+    base_settings: Settings, tmp_path_factory: pytest.TempPathFactory, client: redis.Redis
+) -> None:
+    with Service.started(
+        base_settings,
+        tmp_path_factory.mktemp("stopping"),
+        echo_tokens_per_second=PACE,
+        drain_seconds=6,
+    ) as stopping:
+        headers = {"x-api-key": stopping.make_key()["secret"]}
+        body = {"prompt": PROMPT, "maxTokens": 250, "ignoreEos": True}  # ten seconds
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(
+                stopping.call, "POST", "/api/llm/generate", json=body, headers=headers
+            )
+            time.sleep(1)
+            assert stopping.api is not None
+            stopping.api.send_signal(signal.SIGTERM)
+            answer = waiting.result(20)
+            stopping.api.wait(10)
+        job_id = answer.json()["id"]
+        stopping.api = stopping.spawn("api")
+        stopping.wait_ready()
+
+        assert answer.status_code == 202
+        assert answer.headers["Location"].endswith(job_id)
+        wait_until(lambda: state_of(stopping, headers, job_id) == "succeeded", 20)
+
+
+def test_a_body_that_trickles_in_is_not_waited_for_longer_than_allowed(
+    base_settings: Settings, tmp_path_factory: pytest.TempPathFactory, client: redis.Redis
+) -> None:
+    with Service.started(
+        base_settings, tmp_path_factory.mktemp("trickle"), workers=0, body_seconds=1
+    ) as service:
+        secret = service.make_key()["secret"]
+        with socket.create_connection(("127.0.0.1", service.settings.api_port)) as connection:
+            connection.settimeout(10)
+            connection.sendall(
+                b"POST /api/llm/jobs HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+                + f"x-api-key: {secret}\r\nContent-Length: 1000\r\n\r\n".encode()
+                + b'{"prompt": "'
+            )
+            answer = connection.recv(65536)
+
+        assert b" 408 " in answer.splitlines()[0]
