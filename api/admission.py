@@ -22,7 +22,7 @@ from core.ids import new_id
 from core.queue import QueueName
 from core.settings import CacheBilling
 from core.webhook_target import check_webhook_url
-from models.base import Session, utc_now
+from models.base import DATABASE_AWAY, Session, utc_now
 from models.flight import ended_job
 from models.idempotency import claim_idempotency_key, forget_idempotency_key
 from models.job import Job, JobOutcome, JobState, finish_job, new_job
@@ -31,6 +31,8 @@ from models.statements import PresentedKey, insert_job
 
 _log = logging.getLogger(__name__)
 
+#: Tokens and log probabilities that one result may have: about 10 MB of JSON.
+MAX_RESULT_ENTRIES = 200_000
 #: Shorter prompts are encoded in less time than a thread costs.
 ENCODE_INLINE_CHARACTERS = 4096
 
@@ -67,7 +69,12 @@ class Admitted:
         try:
             self.services.queue.send(self.job.id, QueueName(self.job.queue))
         except redis.RedisError:
-            if not self._fail():
+            try:
+                has_failed = self._fail()
+            except DATABASE_AWAY:
+                self.services.cancels.abandon(self.job.id)
+                raise
+            if not has_failed:
                 return  # only the answer was lost: a worker has begun it
             raise Unavailable(
                 "the queue is away, try again soon", code="queue_unavailable"
@@ -160,6 +167,11 @@ def _commit(services: Services, job: Job, idempotency: Idempotency | None) -> bo
                 if job.is_final:
                     record_end(session, job)
         is_committed = True
+    except DATABASE_AWAY:
+        if idempotency is None:
+            # It may have been committed, only the answer lost: nobody will ask for it.
+            services.cancels.abandon(job.id)
+        raise
     finally:
         if not is_committed:
             _release(services, job)
@@ -187,6 +199,11 @@ def _check(services: Services, generation: Generation) -> None:
     if generation.max_tokens > settings.max_tokens_limit:
         raise InvalidRequest(
             f"maxTokens must be between 1 and {settings.max_tokens_limit}", param="maxTokens"
+        )
+    if generation.n * generation.max_tokens * (1 + (generation.logprobs or 0)) > MAX_RESULT_ENTRIES:
+        raise InvalidRequest(
+            f"n times maxTokens times (1 + logprobs) must be at most {MAX_RESULT_ENTRIES}",
+            param="logprobs" if generation.logprobs else "n",
         )
     if generation.webhook_url is not None:
         check_webhook_url(generation.webhook_url, settings)

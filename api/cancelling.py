@@ -9,6 +9,7 @@ from uuid import UUID
 
 import redis
 
+from core.errors import Unavailable
 from core.job_ends import JobEnds
 from core.job_requests import JobRequest, ask_worker
 from models.base import Session, SessionFactory
@@ -18,6 +19,9 @@ from models.job import Job
 from models.job_end import cancel_jobs
 
 _log = logging.getLogger(__name__)
+
+#: How long a caller waits for its cancel to be written.
+PATIENCE_SECONDS = 5.0
 
 
 class Cancels:
@@ -34,8 +38,17 @@ class Cancels:
         """Cancel a job; returns it as it is then, or `None` if it had ended before.
 
         One that runs ends within moments, when its worker has heard of it.
+
+        Raises:
+            Unavailable: the database is away; the job is cancelled when it is back.
         """
-        return self._started().make(job_id)
+        try:
+            return self._started().make(job_id, seconds=PATIENCE_SECONDS)
+        except TimeoutError:
+            raise Unavailable(
+                "the database is away, the job is cancelled when it is back",
+                code="database_unavailable",
+            ) from None
 
     def abandon(self, job_id: UUID) -> None:
         """Cancel the job of a client that went away, as soon as that can be done."""

@@ -88,6 +88,8 @@ def _answer(
 ) -> Response:
     hang_up = present_hang_up()
     with ExitStack() as opened:
+        if send is None:
+            opened.enter_context(services.open_streams.one_more(job.user_id))
         watch = opened.enter_context(services.news.watch(job.id, with_text=True))
         following = Following(
             services, job, watch, hang_up, seconds=services.settings.stream_seconds

@@ -8,8 +8,10 @@ all pieces together are the stored text.
 from __future__ import annotations
 
 import contextlib
+import re
 import time
-from collections.abc import Iterator, Sequence
+import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,7 +33,8 @@ RECHECK_SECONDS = 10.0
 #: After a gap, the worker is asked for the whole text at most this often.
 ASK_SECONDS = 1.0
 #: The longest event id that is looked at.
-MAX_POSITION_LENGTH = 200
+MAX_POSITION_LENGTH = 400
+_POSITION = re.compile(r"0|([1-9][0-9]{0,8}|0):([0-9a-f]{1,8}):([0-9]{1,9})", re.ASCII)
 
 Logprobs = dict[str, list[Any]]
 
@@ -63,22 +66,43 @@ class _Track:
     """One choice's text as far as it was given.
 
     Attributes:
-        begin: characters that were given to an earlier connection.
+        begin: characters that were given to an earlier connection, and `check` their CRC-32.
         given: text since.
         tokens: log probabilities given.
     """
 
     begin: int = 0
+    check: int = 0
     given: str = ""
     tokens: int = 0
+    is_checked: bool = True
 
     @property
     def end(self) -> int:
         return self.begin + len(self.given)
 
+    @property
+    def position(self) -> str:
+        """What an event's id says of this choice: characters, their check, log probabilities."""
+        check = zlib.crc32(self.given.encode(), self.check)
+        return f"{self.end}:{check:x}:{self.tokens}" if self.end or self.tokens else "0"
+
+    @classmethod
+    def at(cls, position: str) -> _Track:
+        """Return the track that stands where `position` says. Raises `InvalidRequest`."""
+        found = _POSITION.fullmatch(position)
+        if found is None:
+            raise _bad_position()
+        if position == "0":
+            return cls()
+        begin, check, tokens = found.groups()
+        return cls(int(begin), int(check, 16), tokens=int(tokens), is_checked=False)
+
     def take(self, piece: TextPiece) -> tuple[str, Logprobs | None] | None:
         """Return what is new in a piece; `None` if something between is missing."""
         if piece.offset > self.end or (piece.logprobs and piece.token_offset > self.tokens):
+            return None
+        if not self.is_checked and (piece.offset or len(piece.text) < self.begin):
             return None
         self._compare(piece)
         text = piece.text[self.end - piece.offset :]
@@ -95,13 +119,12 @@ class _Track:
         Raises:
             ApiError: `stream_interrupted`, when it came out differently.
         """
+        if not self.is_checked:
+            self.is_checked = zlib.crc32(piece.text[: self.begin].encode()) == self.check
         begin = max(self.begin, piece.offset)
         said = piece.text[begin - piece.offset : self.end - piece.offset]
-        if not self.given[begin - self.begin :].startswith(said):
-            raise ApiError(
-                "the answer was begun again and came out differently: read the job for all of it",
-                code="stream_interrupted",
-            )
+        if not self.is_checked or not self.given[begin - self.begin :].startswith(said):
+            raise came_out_differently()
 
 
 @dataclass(slots=True)
@@ -133,7 +156,7 @@ class Following:
         parts = position.split("-")
         if len(position) > MAX_POSITION_LENGTH or len(parts) != count:
             raise _bad_position()
-        self._tracks = [_read_track(part) for part in parts]
+        self._tracks = [_Track.at(part) for part in parts]
 
     def events(self) -> Iterator[Delta | KeepAlive | Ended]:
         """Give what is added until the job has ended, `Ended` last.
@@ -196,6 +219,8 @@ class Following:
                 text=choice["text"],
                 logprobs=choice.get("logprobs"),
             )
+            if index < len(self._tracks) and len(whole.text) < self._tracks[index].end:
+                raise came_out_differently()
             yield from self._take(whole)
 
     def _look(self) -> bool:
@@ -215,7 +240,7 @@ class Following:
     @property
     def position(self) -> str:
         """The id of an event that is sent now."""
-        return "-".join(_show_track(track) for track in self._tracks)
+        return "-".join(track.position for track in self._tracks)
 
 
 def _cut(logprobs: Logprobs, begin: int) -> Logprobs | None:
@@ -223,15 +248,12 @@ def _cut(logprobs: Logprobs, begin: int) -> Logprobs | None:
     return cut if cut["tokens"] else None
 
 
-def _show_track(track: _Track) -> str:
-    return f"{track.end}:{track.tokens}" if track.tokens else str(track.end)
-
-
-def _read_track(text: str) -> _Track:
-    numbers: Sequence[str] = text.split(":")
-    if len(numbers) > 2 or not all(n.isascii() and n.isdigit() and len(n) < 10 for n in numbers):
-        raise _bad_position()
-    return _Track(begin=int(numbers[0]), tokens=int(numbers[1]) if len(numbers) == 2 else 0)
+def came_out_differently() -> ApiError:
+    """Return the error of a stream whose job was begun again and says something else now."""
+    return ApiError(
+        "the answer was begun again and came out differently: read the job for all of it",
+        code="stream_interrupted",
+    )
 
 
 def _bad_position() -> InvalidRequest:

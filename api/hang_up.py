@@ -11,6 +11,8 @@ import gevent
 from flask import request
 from gevent.monkey import get_original, is_module_patched
 
+#: A connection on which more has arrived than the request is looked at this often.
+LOOK_SECONDS = 0.5
 #: Readable for the system's poll when the other side has closed, whatever else is to be read.
 _ENDED = select.POLLRDHUP | select.POLLHUP | select.POLLERR
 
@@ -51,19 +53,29 @@ class HangUp:
         if self._connection is None or not is_module_patched("socket"):
             yield
             return
-        watcher = gevent.get_hub().loop.io(self._connection.fileno(), 1)
+        loop = gevent.get_hub().loop
+        watcher = loop.io(self._connection.fileno(), 1)
+        timer = loop.timer(LOOK_SECONDS, LOOK_SECONDS)
+
+        def look() -> None:
+            if self.look():
+                watcher.stop()
+                timer.stop()
+                gevent.spawn(on_gone)
 
         def readable() -> None:
-            watcher.stop()  # what can be read is the end, or a next request: both stay readable
-            if self.look():
-                gevent.spawn(on_gone)
+            # It stays readable: by its end, or by a next request, after which only looking helps.
+            watcher.stop()
+            timer.start(look)
+            look()
 
         watcher.start(readable)
         try:
             yield
         finally:
-            watcher.stop()
-            watcher.close()
+            for one in (watcher, timer):
+                one.stop()
+                one.close()
 
 
 def present_hang_up() -> HangUp:

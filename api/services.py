@@ -11,6 +11,7 @@ import redis
 from flask import current_app
 
 from api.cancelling import Cancels
+from api.open_streams import OpenStreams
 from core.answer_cache import AnswerCache
 from core.job_ends import JobEnds
 from core.job_news import JobNews
@@ -46,6 +47,7 @@ class Services:
     news: JobNews
     ends: JobEnds
     answers: AnswerCache
+    open_streams: OpenStreams
     cancels: Cancels
     redis_client: redis.Redis
     limiter: Limiter
@@ -69,6 +71,7 @@ class Services:
             queue=queue,
             news=JobNews(client),
             ends=ends,
+            open_streams=OpenStreams(),
             cancels=Cancels(sessions(transactions), client, ends),
             answers=AnswerCache.from_settings(settings, client),
             redis_client=client,

@@ -13,18 +13,22 @@ def add_arguments(parser: argparse.ArgumentParser, name: str) -> None:
 
 
 def _api(args: argparse.Namespace) -> int:
-    _use_greenlets()
+    use_greenlets()
     from api.server import serve
 
-    serve(Settings.from_environment(os.environ))
+    settings = Settings.from_environment(os.environ)
+    _wait_for_database_in_greenlets(settings)
+    serve(settings)
     return 0
 
 
 def _admin_ui(args: argparse.Namespace) -> int:
-    _use_greenlets()
+    use_greenlets()
     from admin_ui.server import serve
 
-    serve(Settings.from_environment(os.environ))
+    settings = Settings.from_environment(os.environ)
+    _wait_for_database_in_greenlets(settings)
+    serve(settings)
     return 0
 
 
@@ -40,14 +44,17 @@ def _settings(args: argparse.Namespace) -> int:
     return 0
 
 
-def _use_greenlets() -> None:
-    """Make sockets, locks and psycopg2 cooperative, before anything imports them."""
+def use_greenlets() -> None:
+    """Make sockets and locks cooperative, before anything imports them."""
     from gevent import monkey
 
     monkey.patch_all()
-    from psycogreen.gevent import patch_psycopg
 
-    patch_psycopg()
+
+def _wait_for_database_in_greenlets(settings: Settings) -> None:
+    from models.greenlet_wait import wait_in_greenlets
+
+    wait_in_greenlets(2 * settings.database_timeout_seconds)
 
 
 _PROGRAMS = {"api": _api, "worker": _worker, "admin-ui": _admin_ui, "settings": _settings}

@@ -22,7 +22,7 @@ def run_blocking(function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
 
 @contextmanager
 def at_most(seconds: float) -> Iterator[None]:
-    """Raise `TimeoutError` when the block's waits take longer, where greenlets share this thread."""
+    """Raise `TimeoutError` when a block waits longer, where greenlets share a thread."""
     if not is_module_patched("threading"):
         yield
         return

@@ -33,6 +33,10 @@ DATABASE_AWAY = (
 #: A connection that was used this recently is believed to live.
 REST_SECONDS = 1.0
 
+#: SQLSTATEs of a server that is there and will not do what was asked, however often: a statement
+#: that took too long, and values beyond its limits.
+_REFUSED = ("57014", "54")
+
 
 class Base(DeclarativeBase):
     metadata = MetaData(
@@ -55,7 +59,8 @@ def open_database(settings: Settings, *, pool_size: int = 0, is_autocommit: bool
 
     A connection that rested for a moment is tried before it is used: the server may have gone.
     Waiting for a free connection, for a statement and for a lock ends within
-    `database_timeout_seconds`; a peer that answers nothing at all is given up after twice that.
+    `database_timeout_seconds`; a peer that answers nothing at all is given up after twice that
+    where greenlets wait for it (`models/greenlet_wait.py`).
 
     Args:
         pool_size: connections at most; 0 takes it from the settings.
@@ -106,6 +111,12 @@ def _try_rested(connection: Any, record: Any, proxy: Any) -> None:
             connection.rollback()
     except psycopg2.Error as error:
         raise DisconnectionError from error
+
+
+def is_refused(error: Exception) -> bool:
+    """Say whether one of `DATABASE_AWAY` is about the statement and not about the server."""
+    code = getattr(getattr(error, "orig", error), "pgcode", None) or ""
+    return code.startswith(_REFUSED)
 
 
 def commit_lazily(session: Session) -> None:

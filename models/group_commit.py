@@ -10,12 +10,13 @@ from __future__ import annotations
 import logging
 import random
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from queue import Empty, SimpleQueue
 from typing import Generic, TypeVar
 
-from models.base import DATABASE_AWAY, Session, SessionFactory
+from models.base import DATABASE_AWAY, Session, SessionFactory, is_refused
 
 _log = logging.getLogger(__name__)
 
@@ -24,6 +25,8 @@ Result = TypeVar("Result")
 T = TypeVar("T")
 
 MAX_GROUP = 256
+#: Times that a change alone is tried when the database finds it too slow or too large.
+MOST_REFUSALS = 3
 POLL_SECONDS = 0.5
 JOIN_SECONDS = 5.0
 FIRST_RETRY_SECONDS = 0.1
@@ -31,19 +34,27 @@ LONGEST_RETRY_SECONDS = 2.0
 
 
 def persist(
-    sessions: SessionFactory, change: Callable[[Session], T], must_leave: threading.Event
+    sessions: SessionFactory,
+    change: Callable[[Session], T],
+    must_leave: threading.Event,
+    *,
+    most_refusals: int = MOST_REFUSALS,
 ) -> T | None:
     """Make a change in a transaction of its own, again and again while the database is away.
 
     Returns `None` when the process must leave first.
+
+    Raises one of `DATABASE_AWAY` when the database, being there, refused it `most_refusals` times.
     """
-    delay = FIRST_RETRY_SECONDS
+    delay, refusals = FIRST_RETRY_SECONDS, 0
     while True:
         try:
             with sessions.begin() as session:
                 return change(session)
         except DATABASE_AWAY as error:
-            _log.warning("the database is away: %s", type(error).__name__)
+            if is_refused(error) and (refusals := refusals + 1) >= most_refusals:
+                raise
+            _log.warning("the database is away or too slow: %s", type(error).__name__)
         if must_leave.wait(delay * random.uniform(0.5, 1)):
             return None
         delay = min(delay * 2, LONGEST_RETRY_SECONDS)
@@ -89,19 +100,23 @@ class GroupCommit(Generic[Change, Result]):
         self._waiting.put((change, future))
         return future
 
-    def make(self, change: Change) -> Result | None:
+    def make(self, change: Change, *, seconds: float = float("inf")) -> Result | None:
         """Return the result of a change when it is committed.
 
         A database that is away is waited for. Returns `None` if there was nothing to change, or
         if the process must leave before the database is back.
+
+        Raises:
+            TimeoutError: it was not made in this time; it will be.
         """
         future = self.start_making(change)
+        deadline = time.monotonic() + seconds
         while True:
             try:
                 return future.result(timeout=POLL_SECONDS)
             except TimeoutError:
-                if future.done():
-                    raise  # it is the change's own
+                if future.done() or time.monotonic() > deadline:
+                    raise
                 if not self._thread.is_alive():
                     return None
 
@@ -123,16 +138,20 @@ class GroupCommit(Generic[Change, Result]):
         changes = [change for change, _ in group]
         try:
             results = persist(
-                self._sessions, lambda session: self._write(session, changes), self._must_leave
+                self._sessions,
+                lambda session: self._write(session, changes),
+                self._must_leave,
+                most_refusals=1 if len(group) > 1 else MOST_REFUSALS,
             )
         except Exception as error:
             if len(group) == 1:
                 group[0][1].set_exception(error)
                 return
-            # One of them is at fault: each is made alone, so that it fails alone.
-            _log.exception("a group of %d changes could not be made", len(group))
-            for one in group:
-                self._make_group([one])
+            # One of them is at fault, or they are too many: halves, until it fails alone.
+            _log.warning("a group of %d changes: %s", len(group), type(error).__name__)
+            middle = len(group) // 2
+            self._make_group(group[:middle])
+            self._make_group(group[middle:])
             return
         if results is None:
             results = [None] * len(group)

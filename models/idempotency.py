@@ -68,3 +68,8 @@ def forget_idempotency_key(session: Session, api_key_id: UUID, key: str) -> None
             IdempotencyKey.api_key_id == api_key_id, IdempotencyKey.key == key
         )
     )
+
+
+def forget_old_keys(session: Session) -> None:
+    """Delete the keys that may be used for other requests."""
+    session.execute(delete(IdempotencyKey).where(IdempotencyKey.created_at <= utc_now() - LIFE))

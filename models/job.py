@@ -18,7 +18,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any
+from operator import itemgetter
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import (
@@ -27,6 +28,7 @@ from sqlalchemy import (
     Index,
     SmallInteger,
     String,
+    case,
     func,
     inspect,
     or_,
@@ -157,6 +159,10 @@ configure_mappers()  # `Job(…)` would do it at its first call
 _MANAGER = inspect(Job).class_manager
 
 
+#: What a list shows of a job.
+_LISTED = [c for c in Job.__table__.columns if c.name not in {"request", "choices"}]
+
+
 def values_of(job: Job) -> dict[str, Any]:
     """Return the values that are known of a job, by the names of its columns."""
     return {name: value for name, value in vars(job).items() if not name.startswith("_")}
@@ -185,7 +191,7 @@ _FINISH = f"""
     )
     where jobs.id = e.id and jobs.attempt = e.attempt and jobs.state = '{JobState.RUNNING}'
       and jobs.worker_id = %(worker_id)s
-    returning jobs.id
+    returning jobs.id, jobs.attempt, jobs.cancel_requested_at
 """
 
 
@@ -231,14 +237,34 @@ def finish_jobs(
     for _, outcome in ends:
         _may_come(outcome.state, JobState.RUNNING)
     now = utc_now()
-    told = json.dumps([_end_row(job, outcome) for job, outcome in ends])
-    values = {"ends": told, "worker_id": worker_id, "now": now}
-    ended = set(session.connection().exec_driver_sql(_FINISH, values).scalars())
+    # In one order everywhere: two statements must not wait for each other's rows.
+    rows = sorted((_end_row(job, outcome) for job, outcome in ends), key=itemgetter("id"))
+    values = {"ends": json.dumps(rows), "worker_id": worker_id, "now": now}
+    found = session.connection().exec_driver_sql(_FINISH, values)
+    asked = {(job_id, attempt): cancel_asked for job_id, attempt, cancel_asked in found}
     return [
-        new_job(**{**values_of(job), **_outcome_values(outcome), "finished_at": now})
+        new_job(
+            **{
+                **values_of(job),
+                **_outcome_values(outcome),
+                "finished_at": now,
+                "cancel_requested_at": asked[job.id, job.attempt],
+            }
+        )
         for job, outcome in ends
-        if job.id in ended
+        if (job.id, job.attempt) in asked
     ]
+
+
+def find_ended(session: Session, jobs: Sequence[Job], *, worker_id: str) -> list[Job]:
+    """Return those of a worker's jobs that ended in the attempt that it knows."""
+    known = {job.id: job.attempt for job in jobs}
+    rows = session.scalars(
+        select(Job).where(
+            Job.id.in_(known), Job.worker_id == worker_id, Job.finished_at.is_not(None)
+        )
+    )
+    return [job for job in rows if known[job.id] == job.attempt]
 
 
 def finish_job(
@@ -320,28 +346,33 @@ def renew_leases(
     return {job_id: HeldJob(attempt, must_cancel) for job_id, attempt, must_cancel in rows}
 
 
-def cancel_queued(session: Session, job_ids: Sequence[UUID]) -> list[Job]:
-    """End those of the jobs that are queued."""
-    return list(
-        session.scalars(
-            update(Job)
-            .where(Job.id.in_(job_ids), *_may_come(JobState.CANCELLED, JobState.QUEUED))
-            .values(state=JobState.CANCELLED, finished_at=utc_now())
-            .returning(Job)
-            .execution_options(populate_existing=True)
-        )
-    )
-
-
 def ask_to_cancel(session: Session, job_ids: Sequence[UUID]) -> list[Job]:
-    """Note that those of the jobs that run shall end."""
+    """End those of the jobs that are queued, and note that those that run shall end.
+
+    In one statement: a job that goes back to the queue meanwhile is not missed.
+    """
+    _may_come(JobState.CANCELLED, JobState.QUEUED)
+    is_queued = Job.state == JobState.QUEUED
+    found = (
+        select(Job.id)
+        .where(Job.id.in_(job_ids), Job.state.in_([JobState.QUEUED, JobState.RUNNING]))
+        .order_by(Job.id)
+        .with_for_update()
+    )
     return list(
         session.scalars(
             update(Job)
-            .where(Job.id.in_(job_ids), Job.state == JobState.RUNNING)
-            .values(cancel_requested_at=func.coalesce(Job.cancel_requested_at, func.now()))
+            .where(Job.id.in_(found.scalar_subquery()))
+            .values(
+                state=case((is_queued, JobState.CANCELLED), else_=Job.state),
+                finished_at=case((is_queued, utc_now()), else_=Job.finished_at),
+                cancel_requested_at=case(
+                    (is_queued, Job.cancel_requested_at),
+                    else_=func.coalesce(Job.cancel_requested_at, func.now()),
+                ),
+            )
             .returning(Job)
-            .execution_options(populate_existing=True)
+            .execution_options(populate_existing=True, synchronize_session=False)
         )
     )
 
@@ -391,14 +422,21 @@ def expired_for_good(session: Session, *, max_attempts: int, limit: int) -> list
     return list(session.scalars(select(Job).where(*conditions)))
 
 
+class QueuedJob(NamedTuple):
+    """A job that waits, and the line that it waits in."""
+
+    id: UUID
+    queue: str
+
+
 def queued_before(
     session: Session, before: datetime, *, after: UUID | None, limit: int
-) -> list[Job]:
+) -> list[QueuedJob]:
     """Return queued jobs that were made before a time, oldest first, from beyond the id `after`."""
-    query = select(Job).where(Job.state == JobState.QUEUED, Job.created_at < before)
+    query = select(Job.id, Job.queue).where(Job.state == JobState.QUEUED, Job.created_at < before)
     if after is not None:
         query = query.where(Job.id > after)
-    return list(session.scalars(query.order_by(Job.id).limit(limit)))
+    return [QueuedJob(*row) for row in session.execute(query.order_by(Job.id).limit(limit))]
 
 
 def list_jobs(
@@ -410,8 +448,11 @@ def list_jobs(
     after: UUID | None,
     limit: int,
 ) -> list[Job]:
-    """Return jobs, newest first, of one user or of all, from before the id `after`."""
-    query = select(Job)
+    """Return jobs, newest first, of one user or of all, from before the id `after`.
+
+    Their requests and answers may be large, and stay where they are, but for the `metadata`.
+    """
+    query = select(*_LISTED, Job.request["metadata"].label("metadata"))
     if user_id is not None:
         query = query.where(Job.user_id == user_id)
     if api_key_id is not None:
@@ -420,7 +461,11 @@ def list_jobs(
         query = query.where(Job.state == state)
     if after is not None:
         query = query.where(Job.id < after)
-    return list(session.scalars(query.order_by(Job.id.desc()).limit(limit)))
+    rows = session.execute(query.order_by(Job.id.desc()).limit(limit)).mappings()
+    return [
+        new_job(**{**row, "request": {"metadata": metadata}})
+        for row, metadata in ((dict(found), found["metadata"]) for found in rows)
+    ]
 
 
 def place_in_line(session: Session, job: Job, *, most: int) -> int:

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from models.job import Job, ask_to_cancel, cancel_queued
+from models.job import Job, ask_to_cancel
 from models.usage import record_usages
 from models.webhook import add_deliveries
 
@@ -38,7 +38,6 @@ def cancel_jobs(session: Session, job_ids: Sequence[UUID]) -> list[Job]:
     Returns the jobs as they are now, without those that had ended before. The tokens that a
     running one has made until its end count as used.
     """
-    ended = cancel_queued(session, job_ids)
-    asked = ask_to_cancel(session, job_ids)
-    record_ends(session, ended)
-    return [*ended, *asked]
+    cancelled = ask_to_cancel(session, job_ids)
+    record_ends(session, [job for job in cancelled if job.is_final])
+    return cancelled

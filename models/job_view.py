@@ -61,13 +61,26 @@ def show_completion_head(job: Job) -> dict[str, Any]:
 
 def show_completion(job: Job) -> dict[str, Any]:
     """Return the answer in the product document's shape."""
-    shown = {**show_completion_head(job), "choices": job.choices, "usage": show_usage(job)}
+    shown = {**show_completion_head(job), "choices": choices_of(job), "usage": show_usage(job)}
     if job.is_cached:
         shown["cached"] = True
     return shown
 
 
+def choices_of(job: Job) -> list[dict[str, Any]]:
+    """Return the choices of a job; one that was cancelled before it made any has empty ones."""
+    if job.choices is not None or job.state != JobState.CANCELLED:
+        return job.choices or []
+    count = int(job.request.get("n", 1))
+    return [{"text": "", "index": i, "finish_reason": "cancelled"} for i in range(count)]
+
+
 def show_usage(job: Job) -> dict[str, int]:
+    """Return what a job counts for: one that never began, nothing."""
+    if job.is_final and job.started_at is None:
+        return dict.fromkeys(
+            ("prompt_tokens", "completion_tokens", "total_tokens", "cached_tokens"), 0
+        )
     return {
         "prompt_tokens": job.prompt_tokens,
         "completion_tokens": job.completion_tokens,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -26,6 +27,8 @@ Tell = Callable[[Sequence[TextPiece]], None]
 
 #: How often the thread looks whether it should stop.
 POLL_SECONDS = 0.5
+#: The whole text of an answer is told again at most this often.
+TELL_ALL_SECONDS = 0.5
 
 
 @dataclass(slots=True)
@@ -72,10 +75,19 @@ class Answer:
     first_token_at: datetime | None = None
     error: str | None = None
     _ended: threading.Event = field(default_factory=threading.Event)
+    _told_all_at: float = float("-inf")
 
     def wait(self, timeout_seconds: float) -> bool:
         """Return whether all choices have ended; wait for it at most this long."""
         return self._ended.wait(timeout_seconds)
+
+    def may_tell_all(self) -> bool:
+        """Whether the whole text may be told now; followers ask for it, and it may be long."""
+        now = time.monotonic()
+        if now - self._told_all_at < TELL_ALL_SECONDS:
+            return False
+        self._told_all_at = now
+        return True
 
     def cancel(self) -> None:
         """End what still runs; the tokens made until then stay counted."""
@@ -185,12 +197,11 @@ class Delivery:
             self._tell_new_text(followed.values())
 
     def _tell_new_text(self, answers: Iterable[Answer]) -> None:
-        pieces = [piece for answer in answers for piece in self._new_pieces(answer)]
-        if not pieces:
-            return
         try:
-            self._tell(pieces)
-        except Exception:  # the teller's fault must not end the delivery of all answers
+            pieces = [piece for answer in answers for piece in self._new_pieces(answer)]
+            if pieces:
+                self._tell(pieces)
+        except Exception:  # it must not end the delivery of all answers
             _log.exception("text could not be told")
 
     def _new_pieces(self, answer: Answer) -> Iterator[TextPiece]:

@@ -122,12 +122,15 @@ class HFEngine:
 
     def start(self, deliver: Deliver) -> None:
         """Load the model, run one request through it, and take requests from then on."""
-        if self._loaded is None:
-            self._loaded = self._load()
-        loaded = self._loaded
-        loop = Loop(
-            loaded=loaded, options=self.options, roster=self._roster, counters=self._counters
-        )
+        try:
+            loaded = self._loaded = self._loaded or self._load()
+            loop = Loop(
+                loaded=loaded, options=self.options, roster=self._roster, counters=self._counters
+            )
+        except Exception:
+            if self._ranks is not None:
+                self._ranks.stop()
+            raise
         loop.start()
         self._limits = Limits(
             vocab_size=loaded.vocab_size,
@@ -146,6 +149,8 @@ class HFEngine:
         self._loop = loop
         self._watch.start()
         self._warm_up()
+        if self._ranks is not None:
+            self._ranks.ready()
         loop.router.send_to(deliver)
 
     def submit(self, request: EngineRequest) -> Handle:

@@ -140,6 +140,6 @@ class Leases:
 
     def _drop(self, job_id: UUID, attempt: int) -> None:
         held = self._take(job_id, attempt)
-        if held is not None and held.answer is not None:
+        if held is not None and held.answer is not None and not held.answer.wait(0):
             _log.warning("job is no longer ours", extra={"job": job_id.hex})
             held.answer.cancel()

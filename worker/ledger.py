@@ -11,7 +11,7 @@ from core.job_ends import JobEnds
 from models.base import Session, SessionFactory, commit_lazily
 from models.flight import ended_job
 from models.group_commit import GroupCommit, persist
-from models.job import Job, JobOutcome, claim_jobs, finish_jobs, hand_back_jobs
+from models.job import Job, JobOutcome, claim_jobs, find_ended, finish_jobs, hand_back_jobs
 from models.job_end import record_ends
 
 _End = tuple[Job, JobOutcome]
@@ -82,6 +82,12 @@ class Ledger:
         ended = finish_jobs(session, ends, worker_id=self._worker_id)
         record_ends(session, ended)
         by_id = {(job.id, job.attempt): job for job in ended}
+        others = [job for job, _ in ends if (job.id, job.attempt) not in by_id]
+        if others:
+            # The commit of an end may have succeeded and only its answer been lost: what follows
+            # from it was written, and is still to be told.
+            for job in find_ended(session, others, worker_id=self._worker_id):
+                by_id[job.id, job.attempt] = job
         return [by_id.pop((job.id, job.attempt), None) for job, _ in ends]
 
     def _announce(self, ended: Sequence[Job | None]) -> None:

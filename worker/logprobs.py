@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,11 +14,17 @@ def show_logprobs(said: Sequence[tuple[int, TokenLogprob]], decode: Decode) -> d
     """Return log probabilities in the shape of OpenAI's completions, one entry a token."""
     return {
         "tokens": [storable(decode([token])) for token, _ in said],
-        "token_logprobs": [drawn.logprob for _, drawn in said],
+        "token_logprobs": [_number(drawn.logprob) for _, drawn in said],
         "top_logprobs": [
-            {storable(decode([token])): value for token, value in drawn.top} for _, drawn in said
+            {storable(decode([token])): _number(value) for token, value in drawn.top}
+            for _, drawn in said
         ],
     }
+
+
+def _number(value: float) -> float | None:
+    """Return a number that JSON has: a token that was impossible has none."""
+    return value if math.isfinite(value) else None
 
 
 def storable(text: str) -> str:

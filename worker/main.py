@@ -105,7 +105,12 @@ class WorkerParts:
             ledger=ledger,
             runner=runner,
             leases=leases,
-            reaper=Reaper(sessions=database, client=client, max_attempts=settings.max_attempts),
+            reaper=Reaper(
+                sessions=database,
+                client=client,
+                max_attempts=settings.max_attempts,
+                lease=leases.lease,
+            ),
             settler=Settler(sessions=database, client=client),
             registry=WorkerRegistry(client),
             text_sender=text_sender,

@@ -7,6 +7,8 @@ Every worker runs one; two at once do no harm, since each change is conditional.
 from __future__ import annotations
 
 import logging
+import time
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID
@@ -17,10 +19,12 @@ from core.job_ends import JobEnds
 from core.queue import JobQueue, QueueName
 from models.base import DATABASE_AWAY, Session, SessionFactory, utc_now
 from models.flight import ended_job
+from models.idempotency import forget_old_keys
 from models.job import (
     Job,
     JobOutcome,
     JobState,
+    QueuedJob,
     expire_queued,
     expired_for_good,
     finish_job,
@@ -44,6 +48,7 @@ class Reaper:
         sessions: SessionFactory,
         client: redis.Redis,
         max_attempts: int,
+        lease: timedelta,
         grace: timedelta = GRACE,
     ) -> None:
         self._sessions = sessions
@@ -51,26 +56,49 @@ class Reaper:
         self._ends = JobEnds(client)
         self._max_attempts = max_attempts
         self._grace = grace
+        self._lease_seconds = lease.total_seconds()
+        self._passed_at: float | None = None
+        self._trusted_at = float("-inf")
         self._seen_to: UUID | None = None
 
     def reap(self) -> None:
         """Make one pass. With the database or Redis away it does nothing: the next one will."""
         try:
-            self._requeue_silent()
-            self._end_silent()
+            if self._may_judge():
+                self._requeue_silent()
+                self._end_silent()
             self._expire_queued()
             self._resend_lost()
+            self._forget_old_keys()
+            self._passed_at = time.monotonic()
         except DATABASE_AWAY:
+            self._trusted_at = time.monotonic() + self._lease_seconds
             _log.warning("nothing reaped: the database is away")
         except redis.RedisError:
             _log.warning("nothing reaped: Redis is away")
+
+    def _may_judge(self) -> bool:
+        """Whether who is silent may be believed dead.
+
+        While the database is away nobody can renew a lease: those that live get as long as a lease
+        to do so when it is back. The same holds after a pause of this process itself.
+        """
+        now = time.monotonic()
+        if self._passed_at is not None and now - self._passed_at > self._lease_seconds / 2:
+            self._trusted_at = max(self._trusted_at, now + self._lease_seconds)
+            self._passed_at = now
+        return now >= self._trusted_at
+
+    def _forget_old_keys(self) -> None:
+        with self._sessions.begin() as session:
+            forget_old_keys(session)
 
     def _requeue_silent(self) -> None:
         with self._sessions.begin() as session:
             requeued = requeue_expired(session, max_attempts=self._max_attempts, limit=PASS_LIMIT)
         for job in requeued:
             _log.warning("worker fell silent, job goes back", extra={"job": job.id.hex})
-        self._send_missing(requeued)
+        self._send_missing(QueuedJob(job.id, job.queue) for job in requeued)
 
     def _end_silent(self) -> None:
         with self._sessions.begin() as session:
@@ -96,9 +124,10 @@ class Reaper:
         self._seen_to = jobs[-1].id if len(jobs) == PASS_LIMIT else None
         self._send_missing(jobs)
 
-    def _send_missing(self, jobs: list[Job]) -> None:
+    def _send_missing(self, jobs: Iterable[QueuedJob]) -> None:
+        waiting = list(jobs)
         for queue in QueueName:
-            ids = [job.id for job in jobs if job.queue == queue]
+            ids = [job.id for job in waiting if job.queue == queue]
             if not ids:
                 continue
             for job_id in self._queue.missing(ids, queue):

@@ -57,7 +57,7 @@ class JobRunner:
         """Do what was asked about a job, if it runs here."""
         if request is JobRequest.CANCEL:
             self._leases.cancel(job_id)
-        elif (answer := self._leases.answer_of(job_id)) is not None:
+        elif (answer := self._leases.answer_of(job_id)) is not None and answer.may_tell_all():
             self._delivery.follow(answer)
 
     def run(self, job_id: UUID) -> None:
@@ -133,7 +133,14 @@ class JobRunner:
         )
 
     def _finish(self, job: Job, outcome: JobOutcome) -> None:
-        ended = self._ledger.finish(job, outcome)
+        try:
+            ended = self._ledger.finish(job, outcome)
+        except Exception:
+            # Made again it would be refused again: the job fails rather than run three times.
+            _log.exception("a result could not be written", extra={"job": job.id.hex})
+            ended = self._ledger.finish(
+                job, _failed("internal_error", "the result could not be written")
+            )
         if ended is None:
             _log.warning("the job had been taken over, its result is dropped")
             return

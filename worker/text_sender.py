@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import redis
 
@@ -14,6 +14,10 @@ _log = logging.getLogger(__name__)
 
 #: Pieces that wait for Redis at most; whoever follows asks for what was dropped.
 MAX_PIECES = 10_000
+#: Characters of one message, about: a subscriber that is sent too much at once is cut off.
+MAX_CHARACTERS = 500_000
+#: What one token's log probabilities take of a message, about.
+LOGPROBS_CHARACTERS = 600
 POLL_SECONDS = 0.5
 JOIN_SECONDS = 5.0
 
@@ -48,7 +52,8 @@ class TextSender:
     def _run(self) -> None:
         while pieces := self._take():
             try:
-                publish_text(self._client, pieces)
+                for some in _messages(pieces):
+                    publish_text(self._client, some)
             except redis.RedisError as error:
                 _log.warning("text could not be told: %s", type(error).__name__)
 
@@ -59,3 +64,18 @@ class TextSender:
                 self._changed.wait(POLL_SECONDS)
             pieces, self._pieces = self._pieces, []
             return pieces
+
+
+def _messages(pieces: Sequence[TextPiece]) -> Iterator[list[TextPiece]]:
+    message: list[TextPiece] = []
+    size = 0
+    for piece in pieces:
+        logprobs = len(piece.logprobs["tokens"]) if piece.logprobs else 0
+        length = len(piece.text) + LOGPROBS_CHARACTERS * logprobs
+        if message and size + length > MAX_CHARACTERS:
+            yield message
+            message, size = [], 0
+        message.append(piece)
+        size += length
+    if message:
+        yield message

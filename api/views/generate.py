@@ -36,6 +36,7 @@ from api.requests import (
 from api.services import services
 from core.generation import Generation
 from models.job import Job
+from models.job_view import choices_of
 
 blueprint = Blueprint("generate", __name__, url_prefix="/api/llm")
 
@@ -127,6 +128,6 @@ def show_end(head: dict[str, Any], job: Job) -> dict[str, Any]:
     """Return the last event of a stream: why each choice ended, and what was used."""
     choices = [
         {"text": "", "index": choice["index"], "finish_reason": choice["finish_reason"]}
-        for choice in job.choices or ()
+        for choice in choices_of(job)
     ]
     return {**head, "choices": choices, "usage": show_usage(job)}

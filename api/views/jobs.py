@@ -89,9 +89,11 @@ def show(job_id: str) -> ResponseReturnValue:
 def stream(job_id: str) -> ResponseReturnValue:
     """Follow a job's text, from its beginning or from after the event `Last-Event-ID`."""
     with services().sessions.begin() as session:
-        job = _find(session, authenticate(session), job_id)
+        caller = authenticate(session)
+        job = _find(session, caller, job_id)
         if not job.is_final and not job.is_streamed:
             ask_for_text(session, job.id)
+    _count_look(caller)
     head = show_completion_head(job)
     return stream_job(
         services(),

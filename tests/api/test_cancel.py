@@ -118,23 +118,27 @@ def test_a_cancel_whose_news_is_lost_is_seen_in_the_row(
     wait_until(lambda: state_of(paced, headers, job["id"]) == "cancelled", 5)
 
 
-def hang_up_while(service: Service, key: dict[str, Any], body: dict[str, Any]) -> None:
-    """Send a request over a connection of our own, and close that a moment later."""
+def hang_up_while(
+    service: Service, key: dict[str, Any], body: dict[str, Any], more: bytes = b""
+) -> None:
+    """Send a request, and `more`, over a connection of our own, and close it a moment later."""
     data = json.dumps(body).encode()
     with socket.create_connection(("127.0.0.1", service.settings.api_port)) as connection:
         connection.sendall(
             b"POST /api/llm/generate HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
             + f"x-api-key: {key['secret']}\r\nContent-Length: {len(data)}\r\n\r\n".encode()
             + data
+            + more
         )
         time.sleep(0.8)
 
 
+@pytest.mark.parametrize("more", [b"", b"\r\n", b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"])
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_client_that_hangs_up_cancels_its_own_request_within_a_second(
-    paced: Service, key: dict[str, Any], stream: bool
+    paced: Service, key: dict[str, Any], stream: bool, more: bytes
 ) -> None:
-    hang_up_while(paced, key, {**LONG, "stream": stream})
+    hang_up_while(paced, key, {**LONG, "stream": stream}, more)
     began = time.monotonic()
 
     wait_until(lambda: newest_job(paced, key).state == "cancelled", 2)

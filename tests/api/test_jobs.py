@@ -231,3 +231,11 @@ def test_a_webhook_to_where_none_may_go_is_refused(
     answer = submit(service, headers, webhookUrl=url)
 
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, "webhookUrl"), answer.text
+
+
+def test_a_result_that_would_be_too_large_is_refused(
+    service: Service, headers: dict[str, str]
+) -> None:
+    answer = submit(service, headers, n=8, maxTokens=4000, logprobs=20)
+
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "logprobs")

@@ -154,7 +154,7 @@ def test_the_text_survives_a_broken_subscription(
     assert received[-1].data == "[DONE]"
 
 
-@pytest.mark.parametrize("position", ["x", "1-2", "-", "99999999999", "1:2:3", "٣"])
+@pytest.mark.parametrize("position", ["x", "1-2", "-", "99999999999", "1:2:3:4", "٣", "5"])
 def test_a_position_that_is_none_is_refused(
     paced: Service, headers: dict[str, str], position: str
 ) -> None:

@@ -7,6 +7,7 @@ import signal
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 import redis
@@ -81,8 +82,12 @@ def test_a_queued_job_is_cancelled_at_once_and_costs_nothing(
         assert shown["position"] == 2
 
         answer = idle.call("DELETE", f"/api/llm/jobs/{first['id']}", headers=headers)
+        follow: dict[str, Any] = {"headers": headers, "stream": True}
 
         assert answer.json()["status"] == "cancelled"
+        assert answer.json()["usage"]["total_tokens"] == 0
+        last = list(events(idle.call("GET", f"/api/llm/jobs/{first['id']}/stream", **follow)))
+        assert last[0].json["choices"][0]["finish_reason"] == "cancelled"
         assert usage_of(idle, first["id"]) is None
         shown = idle.call("GET", f"/api/llm/jobs/{second['id']}", headers=headers).json()
         assert shown["position"] == 1

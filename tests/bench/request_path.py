@@ -31,8 +31,10 @@ from tests.service import Service, free_port, wait_until
 BODY = {"prompt": "Write a Python function that reverses a list", "maxTokens": 32}
 #: With greenlets, as our own programs begin.
 BARE_VIEW = """
-from cli.programs import _use_greenlets
-_use_greenlets()
+from cli.programs import use_greenlets
+use_greenlets()
+from models.greenlet_wait import wait_in_greenlets
+wait_in_greenlets(60)
 from tests.bench.bare_view import main
 main()
 """

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
+import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
@@ -120,3 +121,34 @@ def test_what_is_asked_of_a_stopped_one_is_not_waited_for(database: SessionFacto
         pass
     with ThreadPoolExecutor(1) as pool:
         assert pool.submit(group.make, 1).result(timeout=5) is None
+
+
+def test_what_the_database_refuses_is_not_tried_for_ever(database: SessionFactory) -> None:
+    """A statement that takes too long is no outage: the others go on, and it fails."""
+
+    def write(session: Session, changes: Sequence[int]) -> list[int | None]:
+        session.execute(text("set local statement_timeout = 50"))
+        if 3 in changes:
+            session.execute(text("select pg_sleep(1)"))
+        return list(changes)
+
+    def make(number: int) -> int | str | None:
+        try:
+            return group.make(number)
+        except OperationalError:
+            return "refused"
+
+    with group_commit(database, write) as group, ThreadPoolExecutor(6) as pool:
+        assert list(pool.map(make, range(6))) == [0, 1, 2, "refused", 4, 5]
+
+
+def test_a_caller_need_not_wait_longer_than_it_likes() -> None:
+    class Away:
+        def begin(self) -> Any:
+            raise OperationalError("begin", {}, Exception("refused"))
+
+    leave = threading.Event()
+    with group_commit(Away(), lambda session, changes: list(changes), must_leave=leave) as group:
+        with pytest.raises(TimeoutError):
+            group.make(1, seconds=0.6)
+        leave.set()

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 import pytest
 import redis
 from sqlalchemy import select
+from sqlalchemy.exc import OperationalError
 
 from core.queue import JobQueue, QueueName
 from models.base import SessionFactory, utc_now
@@ -20,7 +23,9 @@ LONG_AGO = timedelta(minutes=5)
 
 @pytest.fixture
 def reap(database: SessionFactory, client: redis.Redis) -> Callable[[], None]:
-    return Reaper(sessions=database, client=client, max_attempts=2).reap
+    return Reaper(
+        sessions=database, client=client, max_attempts=2, lease=timedelta(seconds=10)
+    ).reap
 
 
 def silent_job(database: SessionFactory, *, attempts: int = 1) -> UUID:
@@ -110,3 +115,45 @@ def test_an_emptied_valkey_loses_no_job(
     reap()
 
     assert JobQueue(client).length(QueueName.INTERACTIVE) == 5
+
+
+def test_after_an_outage_of_the_database_the_living_get_a_lease_to_show_it(
+    database: SessionFactory, client: redis.Redis
+) -> None:
+    class Sometimes:
+        """A database that is away while `is_away`."""
+
+        is_away = False
+
+        def begin(self) -> Any:
+            if self.is_away:
+                raise OperationalError("begin", {}, Exception("connection refused"))
+            return database.begin()
+
+        def __call__(self) -> Any:
+            return database()
+
+    sometimes = Sometimes()
+    reaper = Reaper(
+        sessions=sometimes,  # type: ignore[arg-type]
+        client=client,
+        max_attempts=2,
+        lease=timedelta(seconds=1),
+    )
+    job_id = silent_job(database)
+
+    def state() -> str:
+        with database() as session:
+            return session.get_one(Job, job_id).state
+
+    sometimes.is_away = True
+    reaper.reap()
+    sometimes.is_away = False
+
+    reaper.reap()
+    assert state() == "running"
+    deadline = time.monotonic() + 5
+    while state() == "running" and time.monotonic() < deadline:
+        time.sleep(0.1)
+        reaper.reap()
+    assert state() == "queued"

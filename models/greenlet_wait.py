@@ -1,0 +1,43 @@
+"""Lets psycopg2 wait for PostgreSQL in greenlets, and not for ever.
+
+psycopg2 hands each wait to one function of the process (its "wait callback"). A server whose system
+still acknowledges what it is sent, but that answers nothing, is found by no other time-out: libpq
+does not count while somebody else waits for it, and the statement's own is the server's to keep.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import psycopg2
+from gevent.socket import wait_read, wait_write
+from psycopg2.extensions import POLL_OK, POLL_READ, POLL_WRITE, set_wait_callback
+
+
+def wait_in_greenlets(seconds: float) -> None:
+    """Let other greenlets run while one waits for the database, each wait for at most `seconds`.
+
+    It concerns all connections of this process, and must be longer than a statement may take.
+    """
+
+    def wait(connection: Any) -> None:
+        deadline = time.monotonic() + seconds
+        while (state := connection.poll()) != POLL_OK:
+            try:
+                _wait_once(connection, state, deadline - time.monotonic())
+            except TimeoutError:
+                raise psycopg2.OperationalError("the database does not answer") from None
+
+    set_wait_callback(wait)
+
+
+def _wait_once(connection: Any, state: int, seconds: float) -> None:
+    if seconds <= 0:
+        raise TimeoutError
+    if state == POLL_READ:
+        wait_read(connection.fileno(), timeout=seconds)
+    elif state == POLL_WRITE:
+        wait_write(connection.fileno(), timeout=seconds)
+    else:
+        raise psycopg2.OperationalError(f"psycopg2 is in the unknown state {state}")
