@@ -26,7 +26,10 @@ def _check_email(text: str) -> str:
 
 #: Kept in lower case, so that one address is one user.
 Email = Annotated[
-    Text, StringConstraints(max_length=MAX_EMAIL_LENGTH), AfterValidator(_check_email)
+    Text,
+    StringConstraints(max_length=MAX_EMAIL_LENGTH),
+    AfterValidator(_check_email),
+    Field(json_schema_extra={"pattern": f"^{_EMAIL.pattern}$"}),
 ]
 NewPassword = Annotated[
     str, Field(min_length=MIN_PASSWORD_LENGTH, max_length=MAX_PASSWORD_LENGTH, repr=False)

@@ -22,6 +22,7 @@ _COMMANDS = {
     "model": ("cli.model", "prove that this machine runs its model"),
     "usage": ("cli.usage", "compare jobs, usage and roll-ups"),
     "settings": ("cli.programs", "list every setting with its default"),
+    "openapi": ("cli.openapi", "print the OpenAPI document of the HTTP API"),
 }
 
 

@@ -18,6 +18,7 @@ import requests
 from core.settings import Settings
 from models.base import open_database, sessions
 from models.seed import seed_admin
+from tests.contract import check_answer
 
 READY_SECONDS = 90.0
 STOP_SECONDS = 20.0
@@ -93,7 +94,10 @@ class Service:
         )
 
     def call(self, method: str, path: str, **options: Any) -> requests.Response:
-        return requests.request(method, self.url + path, timeout=CALL_SECONDS, **options)
+        """Call the API; whatever it answers must be as the published document says."""
+        answer = requests.request(method, self.url + path, timeout=CALL_SECONDS, **options)
+        check_answer(answer, has_body=not options.get("stream", False))
+        return answer
 
     def sign_in(self, email: str, password: str) -> dict[str, str]:
         """Return the headers of a signed-in user."""

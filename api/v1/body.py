@@ -11,6 +11,7 @@ from api.v1.fields import Ignored, OpenAIBody, refused_unless
 from core.errors import InvalidRequest
 from core.generation import (
     ChoiceCount,
+    Flag,
     Generation,
     GivenStop,
     Metadata,
@@ -23,6 +24,7 @@ from core.generation import (
     Temperature,
     TokenCount,
     TopP,
+    Whole,
 )
 
 #: Seeds of OpenAI's may be negative; ours are not.
@@ -53,7 +55,7 @@ class StreamOptions(OpenAIBody):
         include_obfuscation: asks OpenAI for padding; our events have none to leave out.
     """
 
-    include_usage: bool | None = None
+    include_usage: Flag | None = None
     include_obfuscation: Ignored = None
 
 
@@ -72,18 +74,18 @@ class GenerationBody(OpenAIBody):
     top_p: TopP | None = None
     n: ChoiceCount | None = None
     stop: StopStrings | None = None
-    seed: Annotated[int, Field(ge=-_SEEDS, lt=_SEEDS)] | None = None
+    seed: Annotated[Whole, Field(ge=-_SEEDS, lt=_SEEDS)] | None = None
     presence_penalty: Penalty | None = None
     frequency_penalty: Penalty | None = None
-    stream: bool | None = None
+    stream: Flag | None = None
     stream_options: StreamOptions | None = None
     metadata: Metadata | None = None
 
-    top_k: Annotated[int, Field(ge=-1, le=2**20)] | None = None
+    top_k: Annotated[Whole, Field(ge=-1, le=2**20)] | None = None
     min_p: MinP | None = None
     repetition_penalty: RepetitionPenalty | None = None
     min_tokens: MinTokens | None = None
-    ignore_eos: bool | None = None
+    ignore_eos: Flag | None = None
 
     logit_bias: Annotated[Any, refused_unless({})] = None
     service_tier: Annotated[Any, refused_unless("auto", "default")] = None

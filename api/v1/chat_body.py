@@ -8,7 +8,7 @@ from pydantic import BaseModel, BeforeValidator, Field, ValidationInfo, field_va
 
 from api.v1.body import GenerationBody
 from api.v1.fields import Ignored, OpenAIBody, refused_unless
-from core.generation import ChatMessage, LogprobCount, TokenCount, TurnName, TurnText
+from core.generation import ChatMessage, Flag, LogprobCount, TokenCount, TurnName, TurnText
 
 #: OpenAI's newer models call the system's turns the developer's; chat templates know `system`.
 _ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
@@ -70,9 +70,11 @@ class ChatTurn(OpenAIBody):
 class ChatBody(GenerationBody):
     """Turns of a chat; the answer is the assistant's next one, as long as there is room for."""
 
-    messages: Annotated[tuple[ChatTurn, ...], Field(max_length=1024)]
+    messages: Annotated[
+        tuple[ChatTurn, ...], Field(max_length=1024, json_schema_extra={"minItems": 1})
+    ]
     max_completion_tokens: TokenCount | None = None
-    logprobs: bool | None = None
+    logprobs: Flag | None = None
     top_logprobs: LogprobCount | None = None
 
     audio: Annotated[Any, refused_unless()] = None

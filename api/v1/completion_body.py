@@ -8,7 +8,7 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from api.v1.body import GenerationBody
 from api.v1.fields import refused_unless
-from core.generation import LogprobCount, Text
+from core.generation import LogprobCount, Text, Whole
 from core.settings import PromptMode
 
 #: A list of one is what some clients send.
@@ -23,7 +23,7 @@ class CompletionBody(GenerationBody):
 
     prompt: Text
     logprobs: LogprobCount | None = None
-    best_of: int | None = None
+    best_of: Whole | None = None
     echo: Annotated[Any, refused_unless(False)] = None
     suffix: Annotated[Any, refused_unless("")] = None
 

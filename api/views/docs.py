@@ -27,12 +27,12 @@ CONTENT_SECURITY_POLICY = (
     "img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'"
 )
-#: What the page is made of. Each has the viewer's version in its name or is small.
+#: What the page is made of.
 ASSETS = {
     "docs.css": "text/css; charset=utf-8",
-    "docs.js": "text/javascript; charset=utf-8",
     "openapi-explorer-2.4.820.min.js": "text/javascript; charset=utf-8",
     "LICENSE.txt": "text/plain; charset=utf-8",
+    "NOTICE.txt": "text/plain; charset=utf-8",
 }
 _DOCUMENT = "openapi-document"
 

@@ -25,7 +25,7 @@ from api.query import read_id_of
 from api.representations import show_key, show_time
 from api.services import services
 from core.errors import Forbidden, InvalidRequest, NotFound
-from core.generation import Body, Text
+from core.generation import Body, Flag, Text, Whole
 from core.ids import Prefix, read_id
 from models.api_key import (
     ApiKey,
@@ -45,12 +45,14 @@ blueprint = Blueprint("keys", __name__, url_prefix="/api/keys")
 LONGEST_LIFE = timedelta(days=36_500)
 LONGEST_GRACE_SECONDS = 7 * 24 * 3600
 
+#: Written as text: a number would be seconds since 1970.
+Moment = Annotated[AwareDatetime, Field(strict=True)]
 KeyName = Annotated[Text, StringConstraints(max_length=200)]
 
 
 class CreateKeyBody(KeyLimitsBody):
     name: KeyName
-    expires_at: AwareDatetime | None = None
+    expires_at: Moment | None = None
     user_id: str | None = None
 
 
@@ -60,12 +62,12 @@ class UpdateKeyBody(KeyLimitsBody):
     model_config = ConfigDict(json_schema_extra=without_defaults)
 
     name: KeyName = ""
-    is_active: bool = True
-    expires_at: AwareDatetime | None = None
+    is_active: Flag = True
+    expires_at: Moment | None = None
 
 
 class RotateKeyBody(Body):
-    grace_seconds: Annotated[int, Field(ge=0, le=LONGEST_GRACE_SECONDS)] = 0
+    grace_seconds: Annotated[Whole, Field(ge=0, le=LONGEST_GRACE_SECONDS)] = 0
 
 
 @blueprint.post("")

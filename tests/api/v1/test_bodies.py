@@ -199,6 +199,7 @@ def test_what_a_chat_cannot_honour_is_refused_by_its_name(field: str, value: Any
     [
         ("best_of", 2),
         ("echo", True),
+        ("echo", 0),
         ("suffix", "}"),
         ("logit_bias", {"1": 1}),
         ("max_completion_tokens", 5),

@@ -1,0 +1,83 @@
+"""What calls refuse, and how each refusal is called: `code` is stable, clients may rely on it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from api.openapi.answer import RATE_LIMITS, RETRY_AFTER, RETRY_AFTER_MS, SHOULD_RETRY, Header
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Codes of one status; those of several refusals of a call are put together."""
+
+    status: int
+    codes: tuple[str, ...]
+    headers: tuple[Header, ...] = ()
+
+
+#: What each status says, whatever the call.
+MEANINGS = {
+    400: "the request is malformed, or a value is out of range",
+    401: "no credential came, or one that is not valid",
+    403: "the credential is not enough for this",
+    404: "there is no such thing for this caller",
+    409: "what is there already stands against it",
+    413: "the body is larger than `MAX_BODY_BYTES`",
+    415: "the body is not declared as JSON",
+    422: "the `Idempotency-Key` was used for another request",
+    429: "a limit is reached; nothing was charged",
+    500: "something went wrong on our side",
+    503: "a part is away, or there is too much to do: try again after `Retry-After`",
+}
+
+_RETRY = (RETRY_AFTER, RETRY_AFTER_MS)
+
+BAD_BODY = (
+    Refusal(400, ("invalid_json", "invalid_request")),
+    Refusal(413, ("payload_too_large",)),
+    Refusal(415, ("unsupported_media_type",)),
+)
+BAD_REQUEST = Refusal(400, ("invalid_request",))
+NO_TOKEN = Refusal(401, ("missing_credentials", "invalid_token", "token_expired"))
+NO_KEY = (
+    Refusal(401, ("missing_credentials", "invalid_token", "token_expired", "invalid_api_key")),
+    Refusal(403, ("key_inactive", "key_expired")),
+)
+BAD_REFRESH_TOKEN = Refusal(401, ("invalid_token", "token_expired"))
+WRONG_PASSWORD = Refusal(401, ("invalid_credentials",))
+WRONG_CURRENT_PASSWORD = Refusal(403, ("invalid_credentials",))
+FORBIDDEN = Refusal(403, ("forbidden",))
+NOT_FOUND = Refusal(404, ("not_found",))
+EMAIL_TAKEN = Refusal(409, ("email_taken",))
+LAST_ADMIN = Refusal(409, ("last_admin",))
+TOO_MANY_ATTEMPTS = Refusal(429, ("too_many_attempts",), _RETRY)
+TOO_MANY_LOOKS = Refusal(429, ("rate_limit_exceeded",), _RETRY)
+OVERLOADED = Refusal(503, ("overloaded",), _RETRY)
+AWAY = Refusal(503, ("queue_unavailable", "database_unavailable"), _RETRY)
+FAULT = Refusal(500, ("internal_error",))
+NO_SUCH_MODEL = Refusal(404, ("model_not_found",))
+
+#: What a generation can be refused with before a job is made.
+NOT_ADMITTED = (
+    Refusal(400, ("context_length_exceeded",)),
+    NO_SUCH_MODEL,
+    Refusal(422, ("idempotency_conflict",)),
+    Refusal(
+        429,
+        (
+            "rate_limit_exceeded",
+            "token_limit_exceeded",
+            "too_many_in_flight",
+            "monthly_quota_exceeded",
+        ),
+        (*_RETRY, SHOULD_RETRY, *RATE_LIMITS),
+    ),
+    OVERLOADED,
+)
+#: How the job of one who waits for it can fail.
+NOT_ANSWERED = (
+    Refusal(500, ("engine_error", "worker_lost")),
+    Refusal(503, ("interrupted", "job_expired"), _RETRY),
+)
+CANCELLED = Refusal(409, ("job_cancelled",), (SHOULD_RETRY,))

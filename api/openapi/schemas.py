@@ -1,0 +1,91 @@
+"""Schemas out of pydantic models, with the texts of their docstrings.
+
+The part `Attributes:` of a docstring describes fields: the text that a reader of the code sees is
+the text that a reader of the document sees.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.json_schema import (
+    GenerateJsonSchema,
+    JsonSchemaMode,
+    JsonSchemaValue,
+    models_json_schema,
+)
+from pydantic_core import core_schema
+
+REFERENCE = "#/components/schemas/{model}"
+
+_FIELD = re.compile(r"^ {4}(\w+): ", re.MULTILINE)
+
+
+def build_schemas(models: Iterable[type[BaseModel]]) -> tuple[dict[type[BaseModel], Any], Any]:
+    """Return a reference to each model's schema, and all the schemas by name."""
+    mode: JsonSchemaMode = "validation"
+    ordered = sorted(set(models), key=lambda model: model.__qualname__)
+    references, schemas = models_json_schema(
+        [(model, mode) for model in ordered],
+        by_alias=True,
+        ref_template=REFERENCE,
+        schema_generator=_Generator,
+    )
+    return {model: references[model, mode] for model in ordered}, schemas.get("$defs", {})
+
+
+class _Generator(GenerateJsonSchema):
+    """Pydantic's own, with descriptions of fields and without titles made of their names."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        return False
+
+    def nullable_schema(self, schema: core_schema.NullableSchema) -> JsonSchemaValue:
+        """Say `null` as one more type where that will do: it reads better than a choice."""
+        inner = self.generate_inner(schema["schema"])
+        if isinstance(inner.get("type"), str) and inner.keys().isdisjoint({"enum", "const"}):
+            return {**inner, "type": [inner["type"], "null"]}
+        return super().nullable_schema(schema)
+
+    def model_schema(self, schema: core_schema.ModelSchema) -> JsonSchemaValue:
+        shown = super().model_schema(schema)
+        model = schema["cls"]
+        shown.pop("title", None)
+        text, _ = read_docstring(vars(model).get("__doc__"))
+        if text:
+            shown["description"] = text
+        fields = {
+            name: description
+            for ancestor in reversed(model.__mro__)
+            if issubclass(ancestor, BaseModel) and ancestor is not BaseModel
+            for name, description in read_docstring(vars(ancestor).get("__doc__"))[1].items()
+        }
+        for field in shown["properties"].values():
+            if field.get("default", ...) is None:
+                del field["default"]
+        for name, description in fields.items():
+            field = model.model_fields[name]
+            shown["properties"][field.alias or name]["description"] = description
+        return shown
+
+
+def without_defaults(schema: dict[str, Any]) -> None:
+    """Take the defaults out of the schema of a body that changes only what it names."""
+    for field in schema["properties"].values():
+        field.pop("default", None)
+
+
+def read_docstring(docstring: str | None) -> tuple[str, dict[str, str]]:
+    """Return a docstring's text, and what its `Attributes:` say of each."""
+    text, _, attributes = (
+        inspect.cleandoc(docstring or "").replace("`None`", "`null`").partition("\nAttributes:\n")
+    )
+    _, *parts = _FIELD.split(attributes)
+    fields = {
+        name: " ".join(said.split()) for name, said in zip(parts[::2], parts[1::2], strict=True)
+    }
+    return text.strip(), fields

@@ -1,0 +1,24 @@
+"""Keeps made-up requests away from the admin and the key that they are sent with.
+
+Without it a run ends its own credentials, and all that comes after is refused with 401, which is no
+fault and proves nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import schemathesis
+
+_SPARED = frozenset(os.environ["IDS_TO_SPARE"].split(","))
+
+
+@schemathesis.hook
+def before_call(context: Any, case: Any, kwargs: dict[str, Any]) -> None:
+    """Send what would change one of them to an id that nothing has."""
+    if case.operation.method.upper() == "GET":
+        return
+    for name, value in (case.path_parameters or {}).items():
+        if value in _SPARED:
+            case.path_parameters[name] = f"{value.partition('_')[0]}_{'0' * 32}"
