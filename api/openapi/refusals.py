@@ -22,6 +22,7 @@ MEANINGS = {
     401: "no credential came, or one that is not valid",
     403: "the credential is not enough for this",
     404: "there is no such thing for this caller",
+    408: "the body did not arrive within `BODY_SECONDS`",
     409: "what is there already stands against it",
     413: "the body is larger than `MAX_BODY_BYTES`",
     415: "the body is not declared as JSON",
@@ -35,6 +36,7 @@ _RETRY = (RETRY_AFTER, RETRY_AFTER_MS)
 
 BAD_BODY = (
     Refusal(400, ("invalid_json", "invalid_request")),
+    Refusal(408, ("request_timeout",)),
     Refusal(413, ("payload_too_large",)),
     Refusal(415, ("unsupported_media_type",)),
 )
@@ -53,6 +55,7 @@ EMAIL_TAKEN = Refusal(409, ("email_taken",))
 LAST_ADMIN = Refusal(409, ("last_admin",))
 TOO_MANY_ATTEMPTS = Refusal(429, ("too_many_attempts",), _RETRY)
 TOO_MANY_LOOKS = Refusal(429, ("rate_limit_exceeded",), _RETRY)
+TOO_MANY_STREAMS = Refusal(429, ("too_many_streams",), _RETRY)
 OVERLOADED = Refusal(503, ("overloaded",), _RETRY)
 AWAY = Refusal(503, ("queue_unavailable", "database_unavailable"), _RETRY)
 FAULT = Refusal(500, ("internal_error",))

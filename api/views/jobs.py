@@ -17,7 +17,7 @@ from api.hang_up import present_hang_up
 from api.openapi.answer import shows, streams
 from api.openapi.operation import Who, described
 from api.openapi.parameters import LAST_EVENT_ID, paging, query
-from api.openapi.refusals import TOO_MANY_LOOKS
+from api.openapi.refusals import TOO_MANY_LOOKS, TOO_MANY_STREAMS
 from api.outcomes import answered
 from api.paging import read_page, show_page
 from api.representations import show_completion_head, show_job, show_listed_job
@@ -84,6 +84,8 @@ def show(job_id: str) -> ResponseReturnValue:
 @described(
     Who.KEY_OR_USER,
     {200: streams(CompletionEvent, "the text; `[DONE]` is the last event")},
+    TOO_MANY_LOOKS,
+    TOO_MANY_STREAMS,
     parameters=(LAST_EVENT_ID,),
 )
 def stream(job_id: str) -> ResponseReturnValue:

@@ -54,7 +54,7 @@ def test_a_stopping_api_answers_what_it_has_begun(
 
         caller = threading.Thread(target=call)
         caller.start()
-        wait_until(lambda: client.pubsub_numsub("job-ends")[0][1], 10)
+        wait_until(lambda: client.pubsub_numsub("job-news")[0][1], 10)
         time.sleep(0.3)
 
         service.api.send_signal(signal.SIGTERM)

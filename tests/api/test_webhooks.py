@@ -216,7 +216,7 @@ def test_jobs_that_end_otherwise_have_their_events(
 def test_two_workers_send_many_messages_once_each(
     hooked: Service, key: dict[str, Any], headers: dict[str, str], rows: SessionFactory
 ) -> None:
-    job_id = submit(hooked, headers, "http://127.0.0.1:1/")
+    job_id = submit(hooked, headers, "http://127.0.0.1:1024/")
     with receiving() as receiver:
         add_deliveries(rows, job_id, receiver.url, DELIVERIES)
         wait_until(lambda: pending(rows, receiver) == 0, 60, hooked.logs)
@@ -309,8 +309,8 @@ def test_the_secret_is_shown_to_its_owner_alone(
 def test_the_list_is_by_state_and_by_cursor(
     hooked: Service, headers: dict[str, str], rows: SessionFactory
 ) -> None:
-    job_id = submit(hooked, headers, "http://127.0.0.1:1/")
-    add_deliveries(rows, job_id, "http://127.0.0.1:1/x", 3, state="failed")
+    job_id = submit(hooked, headers, "http://127.0.0.1:1024/")
+    add_deliveries(rows, job_id, "http://127.0.0.1:1024/x", 3, state="failed")
 
     first = hooked.call("GET", "/api/webhooks?state=failed&limit=2", headers=headers).json()
     rest = hooked.call(
