@@ -121,7 +121,11 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--requests", type=int, default=15, help="of key B, one at a time")
     args = parser.parse_args()
-    environment = {"ENGINE_MAX_SEQUENCES": str(AT_ONCE), "SYNC_WAIT_SECONDS": "600"}
+    environment = {
+        "ENGINE_MAX_SEQUENCES": str(AT_ONCE),
+        "SYNC_WAIT_SECONDS": "600",
+        "MAX_QUEUE_SECONDS": "10000",  # a long line is the point
+    }
     with (
         own_servers(args.model, **environment) as (settings, directory),
         Service.started(settings, directory) as service,

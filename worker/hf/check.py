@@ -1,7 +1,8 @@
 """Proves that a machine runs its model: what it holds, whether it is right, how fast it is.
 
 Used by `bountycoder model check`. Everything goes through the engine as jobs do; the measure of
-right is the library's own one-by-one `generate` on the same weights.
+right is the library's own one-by-one `generate` on the same weights. A model that is split over
+several GPUs has no such: there it is the engine's own answers to one prompt at a time.
 """
 
 from __future__ import annotations
@@ -77,12 +78,16 @@ def check_model(settings: Settings, say: Say) -> bool:
     say(f"loaded {settings.model_path} in {time.monotonic() - began:.1f} s")
     try:
         _describe(engine, say)
-        expected = _one_by_one(engine.loaded)
+        is_split = settings.engine_tensor_parallel > 1
+        expected = _alone(engine, collector) if is_split else _one_by_one(engine.loaded)
         is_right = _self_test(engine, collector, expected, say)
         _time(engine, collector, settings.engine_max_sequences, say)
     finally:
         engine.stop()
-    _try_switches(engine.loaded, engine.options, expected, say)
+    if is_split:
+        say("the model is split: to try a switch, turn it on and check again")
+    else:
+        _try_switches(engine.loaded, engine.options, expected, say)
     say("the model is right on this machine" if is_right else "THE MODEL IS NOT RIGHT HERE")
     return is_right
 
@@ -182,6 +187,14 @@ def _answers(
         engine.submit(EngineRequest(request_id, prompt, tokens, sampling))
     collector.wait(names)
     return [collector.ids[request_id] for request_id in names]
+
+
+def _alone(engine: HFEngine, collector: _Collector) -> list[list[int]]:
+    """Return the engine's answers to each prompt of the self-test with nothing beside it."""
+    return [
+        _answers(engine, collector, f"alone{i}", [prompt], SELF_TEST_TOKENS)[0]
+        for i, prompt in enumerate(_prompts(engine.loaded))
+    ]
 
 
 @torch.no_grad()

@@ -49,8 +49,12 @@ class VirtualCounters:
                 del self._present[account]
                 self._last_left = self.of(account)
 
-    def charge_input(self, request: EngineRequest) -> None:
-        self._charge(request, INPUT_WEIGHT * len(request.prompt_ids))
+    def accounts(self) -> int:
+        """Return how many accounts have sequences in the engine; safe without the lock."""
+        return len(self._present)
+
+    def charge_input(self, request: EngineRequest, tokens: int) -> None:
+        self._charge(request, INPUT_WEIGHT * tokens)
 
     def charge_output(self, request: EngineRequest, tokens: int) -> None:
         self._charge(request, OUTPUT_WEIGHT * tokens)
@@ -73,8 +77,7 @@ class VirtualCounters:
             sequence = queue.popleft()
             ordered.append(sequence)
             if queue:
-                cost = 0.0 if sequence.is_charged else _input_cost(sequence.request)
-                heapq.heappush(heap, (counter + cost, queue[0].serial, account))
+                heapq.heappush(heap, (counter + _input_cost(sequence), queue[0].serial, account))
         return ordered
 
     def _charge(self, request: EngineRequest, cost: float) -> None:
@@ -83,5 +86,6 @@ class VirtualCounters:
             self._counters[account] = self.of(account) + cost / request.weight
 
 
-def _input_cost(request: EngineRequest) -> float:
-    return INPUT_WEIGHT * len(request.prompt_ids) / request.weight
+def _input_cost(sequence: Sequence) -> float:
+    tokens = sequence.prompt_length - sequence.charged
+    return INPUT_WEIGHT * tokens / sequence.request.weight

@@ -8,8 +8,7 @@ from collections.abc import Iterable
 from worker.engine import EngineRequest, Handle
 from worker.hf.loop import Loop
 from worker.hf.roster import Roster
-from worker.hf.scheduler import child_id
-from worker.hf.sequence import Sequence, new_state
+from worker.hf.sequence import Sequence, child_id, new_state
 
 
 class Feeder:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM
+from transformers.distributed import DistributedConfig
 from transformers.generation.continuous_batching.utils import (
     find_head_dim,
     find_num_key_value_heads,
@@ -50,8 +51,13 @@ def load_model(
     dtype: str = "auto",
     attention: Attention = Attention.AUTO,
     device: torch.device | None = None,
+    tensor_parallel: int = 1,
 ) -> LoadedModel:
-    """Load the model at `path`, a directory or a hub name, onto a GPU where there is one."""
+    """Load the model at `path`, a directory or a hub name, onto a GPU where there is one.
+
+    Args:
+        tensor_parallel: load one part of so many, in processes that have met (see `ranks.py`).
+    """
     device = device or default_device()
     implementation = choose_attention(attention, device)
     if implementation == cpu_flash.NAME:
@@ -61,10 +67,16 @@ def load_model(
         path,
         dtype=choose_dtype(dtype, device),
         attn_implementation=implementation,
-        # Straight to the GPU: the weights may be larger than the machine's own memory.
-        device_map=None if device.type == "cpu" else {"": device},
+        **_placement(device, tensor_parallel),
     )
-    return adopt_model(model, arrange=True)
+    return adopt_model(model, arrange=tensor_parallel == 1)
+
+
+def _placement(device: torch.device, tensor_parallel: int) -> dict[str, Any]:
+    """Say where the weights go: straight to the GPU, they may be larger than the memory."""
+    if tensor_parallel > 1:
+        return {"distributed_config": DistributedConfig(tp_size=tensor_parallel)}
+    return {} if device.type == "cpu" else {"device_map": {"": device}}
 
 
 def adopt_model(model: Any, *, arrange: bool = False) -> LoadedModel:
@@ -82,7 +94,10 @@ def adopt_model(model: Any, *, arrange: bool = False) -> LoadedModel:
 
 
 def default_device() -> torch.device:
-    return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+    """Return the GPU of this process, or the CPU."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", torch.cuda.current_device())
 
 
 def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import logging
 import queue
+import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -21,10 +22,11 @@ from worker.hf.fairness import VirtualCounters
 from worker.hf.loading import LoadedModel
 from worker.hf.prefix import register_salted_cache
 from worker.hf.roster import Roster
-from worker.hf.router import EventRouter
+from worker.hf.router import EventRouter, SilentRouter
 from worker.hf.sampler import Sampler
 from worker.hf.scheduler import SCHEDULER_NAME, FairScheduler, register_scheduler
 from worker.hf.sequence import SequenceState
+from worker.hf.team import Team
 
 log = logging.getLogger(__name__)
 
@@ -89,8 +91,10 @@ class Loop:
             continuous_batching_config=self._library_config(loaded),
         )
         self._allow_decode_path(loaded)
+        helper = self._manager.distributed_helper
+        self._team = Team(helper) if helper.tp_size > 1 else None
         self.sampler = Sampler(
-            roster=roster,
+            is_live=lambda library_id: library_id in self.scheduler.active_requests,
             vocab_size=loaded.vocab_size,
             eos_ids=loaded.eos_ids,
             max_rows=min(options.max_sequences, options.max_batch_tokens),
@@ -105,7 +109,11 @@ class Loop:
             cancel=self.cancel,
         )
         self._manager.logit_processor = self.sampler
-        self._manager.output_router = self.router
+        if self._team is None or self._team.is_leader:
+            self._manager.output_router = self.router
+        else:
+            self._manager.output_router = SilentRouter()
+            self._manager._wake_up_loop = _NoWait()
 
     def start(self) -> None:
         """Start the loop, or start it again after it died; its first start makes the cache."""
@@ -118,6 +126,7 @@ class Loop:
         """End the loop after its present step and free the cache."""
         self._manager.stop(block=True, timeout=STOP_SECONDS, hard_stop=True)
         if not self.is_alive:
+            self._manager.destroy()
             self._cache = None
             self.scheduler.cache = None  # type: ignore[assignment]  # it is not called again
             gc.collect()  # the library's parts refer to each other, and hold the memory till then
@@ -207,15 +216,30 @@ class Loop:
         self.scheduler = scheduler
         self._cache = processor.cache
         self.cache_tokens = int(self._cache.num_blocks) * self.page_size
-        scheduler.attach(roster=self._roster, counters=self._counters, on_turn=self.router.flush)
+        scheduler.attach(
+            roster=self._roster,
+            counters=self._counters,
+            on_turn=self.router.flush,
+            on_stray=self.cancel,
+            team=self._team,
+        )
         if not self._options.prefix_common:
             for allocator in self._cache.cache_allocators.values():
                 allocator.account_of = self._account_of
 
     def _account_of(self, library_id: str) -> str:
-        sequence = self._roster.get(library_id)
-        # One that was cancelled in this step must not leave pages in anybody's name.
-        return sequence.request.account if sequence else f"\0{library_id}"
+        scheduler = self.scheduler
+        states = (scheduler.active_requests, scheduler.waiting_requests)
+        state = next((found for known in states if (found := known.get(library_id))), None)
+        # Nobody has this account: what nobody is known to own is shared with nobody.
+        return state.account if isinstance(state, SequenceState) else f"\0{library_id}"
+
+
+class _NoWait(threading.Event):
+    """For one that is led: it waits for its leader at each turn, and not for requests before."""
+
+    def wait(self, timeout: float | None = None) -> bool:
+        return True
 
 
 def _greedy_config() -> GenerationConfig:

@@ -13,10 +13,9 @@ from array import array
 from collections.abc import Callable
 
 from transformers.generation.continuous_batching.cache import ATTN_TYPE_TO_ALLOCATOR
-from transformers.generation.continuous_batching.cache_allocators import (
-    FULL_ATTENTION,
-    FullAttentionCacheAllocator,
-)
+from transformers.generation.continuous_batching.cache_allocators import FULL_ATTENTION
+
+from worker.hf.block_tables import QuickTables
 
 _DIGEST_BYTES = 64
 _WORD_BYTES = 4
@@ -29,7 +28,7 @@ def register_salted_cache() -> None:
     ATTN_TYPE_TO_ALLOCATOR[FULL_ATTENTION] = SaltedAllocator
 
 
-class SaltedAllocator(FullAttentionCacheAllocator):
+class SaltedAllocator(QuickTables):
     """The library's allocator, whose prefix cache is divided by account.
 
     Attributes:

@@ -16,8 +16,8 @@ from worker.hf.sequence import Progress, Sequence, finish_reason
 
 log = logging.getLogger(__name__)
 
-#: Gives the log probability of a token that the last step drew for a state.
-LogprobOf = Callable[[str, int], TokenLogprob]
+#: Gives the log probability of a token that the last step drew for a state, and of the best ones.
+LogprobOf = Callable[[str, int, int], TokenLogprob]
 
 
 class EventRouter(OutputRouter):
@@ -81,14 +81,16 @@ class EventRouter(OutputRouter):
             reason = finish_reason(sequence, tokens[-1], self._eos_ids)
             if reason == "stop":
                 tokens.pop()
-            self._roster.end(sequence)
+        logprobs = self._logprobs(sequence, output.request_id, tokens)
+        if output.is_finished:
+            self._roster.end(sequence)  # after its last tokens were looked at: it is known no more
         sequence.tokens += tokens
         return StepEvent(
             sequence.handle,
             sequence.index,
             token_ids=tuple(tokens),
             finish_reason=reason,
-            logprobs=self._logprobs(sequence, output.request_id, tokens),
+            logprobs=logprobs,
         )
 
     def _new_tokens(self, sequence: Sequence, output: Progress) -> list[int]:
@@ -99,9 +101,10 @@ class EventRouter(OutputRouter):
     def _logprobs(
         self, sequence: Sequence, library_id: str, tokens: list[int]
     ) -> tuple[TokenLogprob, ...]:
-        if sequence.request.sampling.logprobs is None:
+        count = sequence.request.sampling.logprobs
+        if count is None:
             return ()
-        return tuple(self._logprob_of(library_id, token) for token in tokens)
+        return tuple(self._logprob_of(library_id, token, count) for token in tokens)
 
     def _send(self, events: list[StepEvent]) -> None:
         if not events:
@@ -110,3 +113,13 @@ class EventRouter(OutputRouter):
             self._deliver(events)
         except Exception:  # the receiver's fault must not end the loop of everybody's requests
             log.exception("the receiver of events failed")
+
+
+class SilentRouter(OutputRouter):
+    """Tells nobody: what another process hears of already."""
+
+    def deliver_batch(self, outputs: list[Any]) -> None:
+        pass
+
+    def deliver(self, output: Any) -> None:
+        pass

@@ -6,18 +6,19 @@ the others the token drawn is raised above all.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Sequence as Items
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from transformers.generation.continuous_batching.requests import RequestState
 
 from core.generation import MAX_LOGPROBS
 from worker.engine import Sampling, TokenLogprob
 from worker.hf.draw import draw, draw_static
 from worker.hf.noise import row_key
 from worker.hf.penalties import PenaltyTable
-from worker.hf.roster import Roster
 from worker.hf.rows import (
     GREEDY_ROW,
     ROW_TENSORS,
@@ -27,9 +28,7 @@ from worker.hf.rows import (
     penalty_args,
     store_rows,
 )
-from worker.hf.sequence import Sequence
-
-GREEDY = Sampling()
+from worker.hf.sequence import SequenceState
 
 
 @dataclass(slots=True)
@@ -63,7 +62,7 @@ class Sampler:
         is_static: do the same operations at every step, as captured graphs and batches prepared
             ahead need it. Otherwise a step does only what its rows ask for.
         steps: forward passes prepared so far.
-        plan: of the step prepared last; `before` is that of the step before it.
+        plan: of the step prepared last.
     """
 
     tensors_required = ROW_TENSORS
@@ -73,14 +72,14 @@ class Sampler:
     def __init__(
         self,
         *,
-        roster: Roster,
+        is_live: Callable[[str], bool],
         vocab_size: int,
         eos_ids: tuple[int, ...],
         max_rows: int,
         device: torch.device,
         is_static: bool = False,
     ) -> None:
-        self._roster = roster
+        self._is_live = is_live
         self._eos = torch.tensor(eos_ids, dtype=torch.long, device=device)
         self._vocab_size = vocab_size
         self._max_rows = max_rows
@@ -89,7 +88,6 @@ class Sampler:
         self._reports: dict[str, Report] = {}
         self.is_static = is_static
         self.plan = Plan()
-        self.before = Plan()
         self.steps = 0
 
     def check_kwargs(self, kwargs: dict[str, Any]) -> None:
@@ -107,10 +105,10 @@ class Sampler:
     ) -> torch.Tensor:
         """Plan the coming step and store what its rows need."""
         self.steps += 1
-        self.before, self.plan = self.plan, Plan([r.state.request_id for r in requests_in_batch])
+        self.plan = Plan([r.state.request_id for r in requests_in_batch])
         states = [r.state for r in requests_in_batch if r.has_new_token]
         if self._table is not None:
-            gone = [i for i in self._table.owners() if self._roster.get(i) is None]
+            gone = [i for i in self._table.owners() if not self._is_live(i)]
             self._table.forget(gone)
         values = [self._plan_row(row, state) for row, state in enumerate(states)]
         if self.is_static or not self.plan.is_plain:
@@ -138,30 +136,31 @@ class Sampler:
             scores[rows, draw(scores[rows], draw_args(args[:, rows]))] = float("inf")
         return scores
 
-    def logprob_of(self, library_id: str, token: int) -> TokenLogprob:
-        """Return the log probability that the model gave to a token in the step just made."""
+    def logprob_of(self, library_id: str, token: int, count: int) -> TokenLogprob:
+        """Return the log probability that the model gave to a token in the step just made.
+
+        Args:
+            count: how many of the most likely tokens to report beside it.
+        """
         report = self._reports[library_id]
-        sequence = self._roster.get(library_id)
-        count = (sequence.request.sampling.logprobs or 0) if sequence else 0
         values, ids = report.top_values[:count].tolist(), report.top_ids[:count].tolist()
         return TokenLogprob(float(report.logprobs[token]), tuple(zip(ids, values, strict=True)))
 
-    def _plan_row(self, row: int, state: Any) -> RowValues:
-        sequence = self._roster.get(state.request_id)
-        if sequence is None or sequence.request.sampling == GREEDY:
-            return GREEDY_ROW
-        sampling = sequence.request.sampling
+    def _plan_row(self, row: int, state: RequestState) -> RowValues:
+        if not isinstance(state, SequenceState) or state.is_greedy:
+            return GREEDY_ROW  # states of the library's own class warm it up
+        sampling = state.sampling
         position = state.position_offset
         low = high = slot = 0
         if sampling.temperature > 0:
             self.plan.sampled.append(row)
-            low, high = row_key(sampling.seed, sequence.index, position)
-        is_end_banned = position - sequence.prompt_length < sampling.min_tokens
+            low, high = row_key(sampling.seed, state.index, position)
+        is_end_banned = position - state.prompt_length < sampling.min_tokens
         if is_end_banned:
             self.plan.end_banned.append(row)
         if _has_penalties(sampling):
             self.plan.penalized.append(row)
-            slot = self._slot(sequence, state)
+            slot = self._slot(state)
         if sampling.logprobs is not None:
             self.plan.reported[state.request_id] = row
         return RowValues(
@@ -176,17 +175,17 @@ class Sampler:
             key_high=high,
             is_end_banned=is_end_banned,
             slot=slot,
-            is_generated=position > sequence.prompt_length,
+            is_generated=position > state.prompt_length,
         )
 
-    def _slot(self, sequence: Sequence, state: Any) -> int:
+    def _slot(self, state: SequenceState) -> int:
         if self._table is None:
             self._table = self._new_table()
         tokens = [*state.initial_tokens, *state.generated_tokens]
         return self._table.slot(
             state.request_id,
-            prompt=sequence.request.prompt_ids,
-            generated=tokens[sequence.prompt_length : state.position_offset - 1],
+            prompt=state.prompt_ids,
+            generated=tokens[state.prompt_length : state.position_offset - 1],
             is_fresh=state.position_offset == len(state.initial_tokens),
             in_batch=self.plan.library_ids,
         )

@@ -20,10 +20,12 @@ from transformers.generation.continuous_batching.scheduler import (
     FIFOScheduler,
 )
 
+from worker.hf.admission import Admission
 from worker.hf.fairness import VirtualCounters
 from worker.hf.prefix import SaltedAllocator
 from worker.hf.roster import Roster
-from worker.hf.sequence import Sequence
+from worker.hf.sequence import CHILD_MARK, Sequence, children_of
+from worker.hf.team import Team
 
 log = logging.getLogger(__name__)
 
@@ -42,12 +44,25 @@ class FairScheduler(FIFOScheduler):
     """Decides on the engine's thread; `attach` gives it what it decides by."""
 
     def attach(
-        self, *, roster: Roster, counters: VirtualCounters, on_turn: Callable[[], None]
+        self,
+        *,
+        roster: Roster,
+        counters: VirtualCounters,
+        on_turn: Callable[[], None],
+        on_stray: Callable[[str], None],
+        team: Team | None = None,
     ) -> None:
-        """Set who is in the engine, what each account has had, and what each turn calls."""
+        """Set who is in the engine and what each account has had.
+
+        Args:
+            on_turn: called at each turn of the loop; `on_stray` with a state that nobody waits for.
+            team: of the processes that run one model together, if there are several.
+        """
         self.roster = roster
         self.counters = counters
         self.on_turn = on_turn
+        self.team = team
+        self._admission = Admission(self, roster=roster, counters=counters, on_stray=on_stray)
         self._token_limit: int | None = None
         self._chosen: list[set[str]] = [set(), set()]
 
@@ -74,20 +89,16 @@ class FairScheduler(FIFOScheduler):
         return True
 
     def schedule_batch(self, token_budget: int, cache_budget: int) -> Schedule:
-        """Choose the next batch: decoding first, then prompts begun, then who waits."""
+        """Choose the next batch of all that decode, and prompts for what tokens are left."""
         if not self.active_requests:
             # Only a finish lifts the library's stop on admissions: after cancels none would come.
             self.block_new_requests = False
         token_budget = min(token_budget, self._token_limit or token_budget)
-        waiting = self._get_waiting_candidates() if self._has_place() else []
-        self._make_way(waiting)
-        running = self._running()
-        if not self.block_new_requests:
-            running += waiting
-        self._chosen = [{state.request_id for state in running}, self._chosen[0]]
+        candidates = self._admission.decide() if self.team is None else self._agree(self.team)
+        self._chosen = [{state.request_id for state in candidates}, self._chosen[0]]
         removed: set[str] = set()
         scheduled, failed, is_decode, queries, cached = self._process_candidates(
-            running, token_budget, cache_budget, removed
+            candidates, token_budget, cache_budget, removed
         )
         self._cleanup_waiting_queue(removed)
         self._chosen[0] = {future.state.request_id for future in scheduled}
@@ -95,10 +106,25 @@ class FairScheduler(FIFOScheduler):
             return None, is_decode, 0, 0
         return scheduled, is_decode, queries, cached
 
+    def _agree(self, team: Team) -> list[RequestState]:
+        """Return what the leader decides; the others do to their caches what it did to its own."""
+        if team.is_leader:
+            candidates = self._admission.decide()
+            team.share((team.take_deeds(), [state.request_id for state in candidates]))
+            return candidates
+        deeds, ids = team.share(None)
+        for name, library_id in deeds:
+            {"fits": self.fits, "send back": self.send_back}[name](self._state(library_id))
+        team.take_deeds()
+        return [self._state(library_id) for library_id in ids]
+
+    def _state(self, library_id: str) -> RequestState:
+        return self.active_requests.get(library_id) or self.waiting_requests[library_id]
+
     def clear_cancelled_requests(self) -> list[RequestState]:
         """Remove cancelled requests. The library calls this at each turn of its loop."""
         with self._cancellation_lock:
-            deferred = {i for i in self._requests_to_cancel if self._must_wait_for_fork(i)}
+            deferred = self._deferred()
             self._requests_to_cancel -= deferred
         cancelled: list[RequestState] = super().clear_cancelled_requests()
         with self._cancellation_lock:
@@ -114,70 +140,37 @@ class FairScheduler(FIFOScheduler):
         self.on_turn()
         return cancelled
 
-    def _running(self) -> list[RequestState]:
-        """Return active states, those that give way first at the end.
+    def _deferred(self) -> set[str]:
+        """Return which of those to cancel have to wait; every process has the same to cancel."""
+        asked = self._requests_to_cancel
+        if not asked or self.team is None:
+            return {i for i in asked if self._must_wait_for_fork(i)}
+        leads = self.team.is_leader
+        found = {i for i in asked if self._must_wait_for_fork(i)} if leads else None
+        deferred: set[str] = self.team.share(found)
+        return deferred
 
-        A state whose fork is due sits out: in the asynchronous order the next batch is made before
-        the fork, and would take it without a token to compute.
-        """
-        forking = {id(state) for state in self._requests_to_fork}
-        states = [s for s in self.active_requests.values() if id(s) not in forking]
-        states = [
-            s for s in states if s.status in (RequestStatus.DECODING, RequestStatus.PREFILLING)
-        ]
-        return sorted(states, key=lambda s: (self._is_bulk(s), s.status != RequestStatus.DECODING))
-
-    def _get_waiting_candidates(self) -> list[RequestState]:
-        """Return who waits in the order of admission: bulk only when nobody else waits."""
-        known = {}
-        for library_id in self.waiting_requests_order:
-            state = self.waiting_requests[library_id]
-            if sequence := self._sequence_of(state):
-                known[sequence] = state
-            else:  # it was cancelled before the library had taken it
-                self.set_request_cancellation(library_id)
-        interactive = [sequence for sequence in known if not sequence.request.is_bulk]
-        return [known[sequence] for sequence in self.counters.order(interactive or known)]
-
-    def _sequence_of(self, state: RequestState) -> Sequence | None:
-        """Return whom the state runs for: an unborn child, if it was cancelled itself."""
-        family = [state.request_id, *children_of(state)]
-        return next((s for member in family if (s := self.roster.get(member))), None)
-
-    def _is_bulk(self, state: RequestState) -> bool:
-        sequence = self._sequence_of(state)
-        return sequence is None or sequence.request.is_bulk
-
-    def _make_way(self, waiting: list[RequestState]) -> None:
-        """Send bulk back to the queue, newest first, until the first interactive one fits."""
-        if not waiting or self._is_bulk(waiting[0]) or self._fits(waiting[0]):
-            return
-        bulk = [state for state in self._running() if self._is_bulk(state)]
-        for state in reversed(bulk):
-            self._send_back(state)
-            if self._fits(waiting[0]):
-                break
-
-    def _has_place(self) -> bool:
-        """Whether anybody may be admitted; ordering those who wait is not free."""
-        active = self.active_requests
-        return len(active) < self.max_requests_per_batch or any(
-            self._is_bulk(state) for state in active.values()
-        )
-
-    def _fits(self, state: RequestState) -> bool:
+    def fits(self, state: RequestState) -> bool:
+        """Return whether the state could begin now."""
+        self._note("fits", state)
         if len(self.active_requests) >= self.max_requests_per_batch:
             return False
         tokens = len(state.remaining_prefill_tokens)
         has_margin = self._try_to_meet_safety_margin()
         return bool(has_margin and self.cache.can_store_request_tokens(state, tokens, dry_run=True))
 
-    def _send_back(self, state: RequestState) -> None:
+    def send_back(self, state: RequestState) -> None:
         """Free the state's place; it begins again later, from its prompt and tokens so far."""
+        self._note("send back", state)
         again = state.create_equivalent_initial_request()
         state._status = RequestStatus.FINISHED
         self.finish_request(state.request_id)
         self.add_waiting_request(again)
+
+    def _note(self, deed: str, state: RequestState) -> None:
+        """Remember what changes the cache, or may: the other processes have to do the same."""
+        if self.team is not None:
+            self.team.note(deed, state.request_id)
 
     def _infer_request_tokens(
         self, state: RequestState, request_ids_to_remove_from_waiting: set[str]
@@ -189,7 +182,7 @@ class FairScheduler(FIFOScheduler):
         offset = state.position_offset
         tokens: list[int] = super()._infer_request_tokens(state, request_ids_to_remove_from_waiting)
         sequence = self.roster.get(state.request_id)
-        if sequence is not None and not sequence.is_charged and sequence.index == 0:
+        if sequence is not None and not sequence.charged and sequence.index == 0:
             sequence.handle.cached_tokens += state.position_offset - offset
         if state.num_children and len(tokens) == 1:
             self._take_apart(state)
@@ -205,11 +198,19 @@ class FairScheduler(FIFOScheduler):
         super()._schedule_request(
             state, request_tokens, token_budget, request_ids_to_remove_from_waiting
         )
-        sequence = self.roster.get(state.request_id)
-        if sequence is not None and not sequence.is_charged:
-            sequence.is_charged = True
+        if sequence := self.roster.get(state.request_id):
+            self._charge(sequence, state.position_offset + len(state.tokens_to_process))
+
+    def _charge(self, sequence: Sequence, computed: int) -> None:
+        """Charge what is computed of the prompt, once whatever becomes of the state.
+
+        Not all of it at admission: an account that joins then is lifted to service not yet had.
+        """
+        tokens = min(computed, sequence.prompt_length) - sequence.charged
+        if tokens > 0:
+            sequence.charged += tokens
             if sequence.index == 0:  # the prompt is computed once for all sequences
-                self.counters.charge_input(sequence.request)
+                self.counters.charge_input(sequence.request, tokens)
 
     def _take_apart(self, state: RequestState) -> None:
         """Let the children begin on their own: the library forks before the last prompt token,
@@ -228,17 +229,4 @@ class FairScheduler(FIFOScheduler):
         parent = self.active_requests.get(parent_id) or self.waiting_requests.get(parent_id)
         if parent is None or not parent.num_children:
             return False
-        return library_id != parent_id or self._sequence_of(parent) is not None
-
-
-CHILD_MARK = "__child#"
-
-
-def child_id(parent_id: str, number: int) -> str:
-    """Return the id that the library gives to a forked state."""
-    return f"{parent_id}{CHILD_MARK}{number}"
-
-
-def children_of(state: RequestState) -> list[str]:
-    """Return the ids of the sequences that will be forked from the state."""
-    return [child_id(state.request_id, number) for number in range(state.num_children)]
+        return library_id != parent_id or self._admission.sequence_of(parent) is not None

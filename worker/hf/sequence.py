@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from transformers.generation.continuous_batching.requests import RequestState, RequestStatus
 
-from worker.engine import EngineRequest, FinishReason, Handle
+from worker.engine import EngineRequest, FinishReason, Handle, Sampling
+
+#: Between a state's id and the number of one forked from it, in the library's ids.
+CHILD_MARK = "__child#"
 
 
 @dataclass(eq=False, slots=True)
@@ -18,10 +21,11 @@ class Sequence:
         serial: order of arrival; earlier ones go first within an account.
         tokens: generated and handed over so far.
         library_id: the id of its present life in the library; every resubmission has a new one.
-        is_charged: whether its prompt was charged to the account.
+        charged: tokens of its prompt that were charged to the account.
         is_held: it waits outside of the library until others have been tried.
         is_cleared: it made a token in its present life.
         strikes: failed batches that it was part of.
+        gave_way_at: tokens that it had when it last gave its place to another account.
     """
 
     handle: Handle
@@ -29,10 +33,11 @@ class Sequence:
     serial: int
     tokens: list[int] = field(default_factory=list)
     library_id: str = ""
-    is_charged: bool = False
+    charged: int = 0
     is_held: bool = False
     is_cleared: bool = False
     strikes: int = 0
+    gave_way_at: int | None = None
 
     @property
     def request(self) -> EngineRequest:
@@ -63,8 +68,37 @@ class Progress:
     error: str | None
 
 
+@dataclass
 class SequenceState(RequestState):
-    """The library's state, without its copy of all tokens so far at every step."""
+    """The library's state, with all that its steps are computed by, on each of several GPUs.
+
+    It makes no copy of all tokens so far at every step.
+
+    Attributes:
+        first_index: of the sequence, among the `n` of its request, that the state began with.
+        prompt_length: tokens of the request's prompt, the first of `initial_tokens`.
+        is_greedy: it takes the most likely token, and nothing has to be done to its scores.
+    """
+
+    sampling: Sampling = field(default_factory=Sampling)
+    first_index: int = 0
+    prompt_length: int = 0
+    account: str = ""
+    is_greedy: bool = field(init=False, default=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()  # type: ignore[no-untyped-call]  # untyped there
+        self.is_greedy = replace(self.sampling, ignore_eos=False) == Sampling()
+
+    @property
+    def index(self) -> int:
+        """Which of the request's sequences this is: one that was forked has its own."""
+        _, mark, number = self.request_id.partition(CHILD_MARK)
+        return int(number) + 1 if mark else self.first_index
+
+    @property
+    def prompt_ids(self) -> list[int]:
+        return self.initial_tokens[: self.prompt_length]
 
     def to_generation_output(self) -> Progress:
         return Progress(
@@ -78,7 +112,13 @@ class SequenceState(RequestState):
     def create_equivalent_initial_request(self) -> SequenceState:
         plain = super().create_equivalent_initial_request()
         values: dict[str, Any] = {f.name: getattr(plain, f.name) for f in fields(plain)}
-        return SequenceState(**values)
+        return SequenceState(
+            **values,
+            sampling=self.sampling,
+            first_index=self.first_index,
+            prompt_length=self.prompt_length,
+            account=self.account,
+        )
 
 
 def new_state(
@@ -93,6 +133,10 @@ def new_state(
         max_new_tokens=request.max_tokens - len(sequence.tokens),
         eos_token_id=[] if request.sampling.ignore_eos else list(eos_ids),
         streaming=True,
+        sampling=request.sampling,
+        first_index=sequence.index,
+        prompt_length=sequence.prompt_length,
+        account=request.account,
     )
 
 
@@ -100,3 +144,13 @@ def finish_reason(sequence: Sequence, last_token: int, eos_ids: tuple[int, ...])
     """Return why the library ended the sequence: an end token, or its length."""
     is_end = last_token in eos_ids and not sequence.request.sampling.ignore_eos
     return FinishReason.STOP if is_end else FinishReason.LENGTH
+
+
+def child_id(parent_id: str, number: int) -> str:
+    """Return the id that the library gives to a forked state."""
+    return f"{parent_id}{CHILD_MARK}{number}"
+
+
+def children_of(state: RequestState) -> list[str]:
+    """Return the ids of the sequences that will be forked from the state."""
+    return [child_id(state.request_id, number) for number in range(state.num_children)]

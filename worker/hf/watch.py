@@ -31,7 +31,17 @@ class Watch:
         restarts: times that the loop was started again.
     """
 
-    def __init__(self, *, loop: Loop, roster: Roster, feeder: Feeder, stall_seconds: float) -> None:
+    def __init__(
+        self,
+        *,
+        loop: Loop,
+        roster: Roster,
+        feeder: Feeder,
+        stall_seconds: float,
+        can_restart: bool = True,
+    ) -> None:
+        """Take what it looks after; without `can_restart` every death of the loop is the end."""
+        self._can_restart = can_restart
         self._loop = loop
         self._roster = roster
         self._feeder = feeder
@@ -103,7 +113,7 @@ class Watch:
         error = self._loop.error
         fault = classify(error)
         log.error("the engine's loop died of %s", fault.value, exc_info=error)
-        if fault is Fault.DEVICE:
+        if fault is Fault.DEVICE or not self._can_restart:
             self.is_healthy = False
             return
         with self._roster.lock:

@@ -19,6 +19,7 @@ from transformers.generation.continuous_batching.continuous_api import (
     ContinuousBatchProcessor,
     OutputRouter,
 )
+from transformers.generation.continuous_batching.distributed import DistributedHelper
 from transformers.generation.continuous_batching.input_outputs import ContinuousBatchingIOs
 from transformers.generation.continuous_batching.model_runner import ModelRunner
 from transformers.generation.continuous_batching.offloading_manager import OffloadingManager
@@ -60,7 +61,6 @@ def test_the_library_is_the_version_that_all_this_was_read_in() -> None:
             "_process_candidates",
             ["candidates", "token_budget", "cache_budget", "request_ids_to_remove_from_waiting"],
         ),
-        (FIFOScheduler, "_get_waiting_candidates", []),
         (FIFOScheduler, "_cleanup_waiting_queue", ["request_ids_to_remove_from_waiting"]),
         (RequestState, "to_generation_output", []),
         (RequestState, "create_equivalent_initial_request", []),
@@ -68,6 +68,8 @@ def test_the_library_is_the_version_that_all_this_was_read_in() -> None:
         (ContinuousBatchingManager, "start", []),
         (ContinuousBatchingManager, "is_running", []),
         (ContinuousBatchingManager, "cancel_request", ["request_id"]),
+        (ContinuousBatchingManager, "destroy", []),
+        (DistributedHelper, "tp_broadcast_object_from_rank_0", ["obj"]),
         (cache_module.PagedAttentionCache, "search_prefix_match", ["request_id", "prompt_ids"]),
         (cache_module.PagedAttentionCache, "compute_free_capacity", ["relative"]),
         (
@@ -80,6 +82,16 @@ def test_the_library_is_the_version_that_all_this_was_read_in() -> None:
             cache_allocators.CacheAllocator,
             "mark_complete_blocks",
             ["request_id", "token_ids", "new_new_blocks"],
+        ),
+        (
+            cache_allocators.FullAttentionCacheAllocator,
+            "fill_block_table",
+            ["request_id", "past_length", "query_length", "block_table"],
+        ),
+        (
+            cache_allocators.FullAttentionCacheAllocator,
+            "get_cache_for_block_table",
+            ["layer_idx"],
         ),
         (OffloadingManager, "offload_requests", []),
     ],
@@ -107,6 +119,7 @@ def test_a_method_that_we_call_or_replace_has_its_parameters(
         (ContinuousBatchProcessor.update_batch, "self.scheduler._requests_to_fork"),
         (ContinuousBatchProcessor.update_batch, "RequestStatus.FINISHED, RequestStatus.PENDING"),
         (ContinuousBatchProcessor.prepare_next_batch, "clear_cancelled_requests()"),
+        (ContinuousBatchProcessor._update_tp_group_state, "tp_broadcast_object_from_rank_0"),
         (ContinuousBatchingManager._create_batch_processor, "SCHEDULER_MAPPING.get("),
         (ContinuousBatchingManager._create_batch_processor, "batch_processor.reset()"),
         (ContinuousBatchingManager._create_batch_processor, "output_router=self.output_router"),
@@ -142,9 +155,16 @@ def test_the_manager_and_its_parts_have_what_the_loop_touches(model: Any) -> Non
         manager = engine.loop._manager
         assert manager.logit_processor is engine.loop.sampler
         assert manager.output_router is engine.loop.router
-        for name in ("input_queue", "cancel_queue", "_wake_up_loop", "continuous_batching_config"):
+        for name in (
+            "input_queue",
+            "cancel_queue",
+            "_wake_up_loop",
+            "continuous_batching_config",
+            "distributed_helper",
+        ):
             assert hasattr(manager, name)
         assert manager.background_thread_status.fatal_error is None
+        assert manager.distributed_helper.tp_size == 1 and manager.distributed_helper.is_tp_driver
         scheduler = manager.batch_processor.scheduler
         for name in (
             "active_requests",
@@ -163,6 +183,11 @@ def test_the_manager_and_its_parts_have_what_the_loop_touches(model: Any) -> Non
         allocator = cache.cache_allocators["full_attention"]
         assert allocator.ledger.cached_blocks == {}
         assert allocator.bytes_per_block and allocator.tokens_per_page
+        assert cache.layer_to_allocator[1] is allocator
+        k_cache, _ = allocator._kv_token_views[1]
+        k_pages, _ = allocator.get_cache_for_block_table(1)
+        assert k_cache.data_ptr() == k_pages.data_ptr()
+        assert k_cache[allocator.tokens_per_page].data_ptr() == k_pages[1].data_ptr()
 
 
 def test_the_decode_path_of_the_gpu_runs_here_too(model: Any) -> None:

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from worker.hf.cpu_flash import attend_cached, attend_ragged
+from worker.hf.cpu_flash import attend_cached, attend_mixed, attend_ragged
+from worker.hf.cpu_mixed import make_mixed_plan
 from worker.hf.cpu_pages import make_plan
 from worker.hf.weights import PackedLinear, arrange_weights
 
@@ -58,6 +59,31 @@ def test_cached_attention_is_exact_wherever_the_pages_lie(
         expected = attend(q[row], keys, values)
         tolerance = 1e-5 if dtype is torch.float32 else 2e-2
         assert torch.allclose(out[row].double(), expected, atol=tolerance)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_mixed_attention_is_exact_for_those_that_decode_and_for_prompts(
+    dtype: torch.dtype,
+) -> None:
+    torch.manual_seed(0)
+    queries, keys, tables = [1, 5, 1, 3], [20, 5, 3, 12], [[9, 4, 30], [7], [2], [11, 40]]
+    k_pages, v_pages = (torch.randn(48, PAGE, GROUPS, SIZE).to(dtype) for _ in range(2))
+    k_cache, v_cache = k_pages.flatten(0, 1), v_pages.flatten(0, 1)
+    q = torch.randn(sum(queries), HEADS, SIZE).to(dtype)
+    places = [
+        torch.tensor([page * PAGE + i for page in pages for i in range(PAGE)][:length])
+        for pages, length in zip(tables, keys, strict=True)
+    ]
+    ends = [torch.tensor([0, *lengths]).cumsum(0).tolist() for lengths in (queries, keys)]
+    plan = make_mixed_plan(torch.cat(places), *ends, PAGE, dtype)
+
+    out = attend_mixed(q, k_cache, v_cache, k_pages, v_pages, plan)
+
+    assert plan.decoding.tolist() == [0, 6] and len(plan.prompts) == 2
+    pieces = zip(q.split(queries), places, strict=True)
+    expected = torch.cat([attend(piece, k_cache[at], v_cache[at]) for piece, at in pieces])
+    tolerance = 1e-5 if dtype is torch.float32 else 2e-2
+    assert torch.allclose(out.double(), expected, atol=tolerance)
 
 
 def test_ragged_attention_is_exact_for_prompts_parts_of_prompts_and_single_tokens() -> None:

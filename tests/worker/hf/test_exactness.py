@@ -77,11 +77,17 @@ def test_answers_stay_exact_when_the_cache_is_full_and_requests_begin_again(
     assert [receiver.tokens[r.request_id, 0] for r in requests] == expected
 
 
-def test_others_are_untouched_by_cancels_and_by_sequences_that_join(model: Any) -> None:
+@pytest.mark.parametrize("attention", ATTENTIONS)
+def test_others_are_untouched_by_cancels_and_by_sequences_that_join(
+    model: Any, attention: str
+) -> None:
     made = prompts(20, 120, seed=3)
     expected = [answer(model, prompt, 30) for prompt in made]
 
-    with running(model, max_sequences=8, max_batch_tokens=64) as (engine, receiver):
+    with running(model, attention=attention, max_sequences=8, max_batch_tokens=64) as (
+        engine,
+        receiver,
+    ):
         handles = [engine.submit(EngineRequest(f"r{i}", p, 30)) for i, p in enumerate(made)]
         for number, handle in enumerate(handles):
             if number % 4 == 0:
@@ -97,14 +103,20 @@ def test_others_are_untouched_by_cancels_and_by_sequences_that_join(model: Any) 
             assert got == tokens
 
 
+@pytest.mark.parametrize("attention", ATTENTIONS)
 @pytest.mark.parametrize("is_sharing", [False, True])
 @pytest.mark.parametrize("length", [1, 2, 16, 17, 33, 65, 100])
-def test_each_of_n_sequences_is_exact(model: Any, length: int, is_sharing: bool) -> None:
+def test_each_of_n_sequences_is_exact(
+    model: Any, length: int, is_sharing: bool, attention: str
+) -> None:
     prompt = prompts(1, 300, seed=5)[0][:length] or [1]
     prompt = (prompt * length)[:length]
     expected = answer(model, prompt, 12)
 
-    with running(model, prefix_sharing=is_sharing, max_batch_tokens=64) as (engine, receiver):
+    with running(model, attention=attention, prefix_sharing=is_sharing, max_batch_tokens=64) as (
+        engine,
+        receiver,
+    ):
         first = engine.submit(EngineRequest("one", prompt, 12))
         receiver.wait(first)
         many = engine.submit(EngineRequest("many", prompt, 12, n=4))
@@ -113,7 +125,8 @@ def test_each_of_n_sequences_is_exact(model: Any, length: int, is_sharing: bool)
     assert [receiver.tokens["many", i] for i in range(4)] == [expected] * 4
 
 
-def test_repetition_penalty_equals_the_librarys_own(model: Any) -> None:
+@pytest.mark.parametrize("attention", ATTENTIONS)
+def test_repetition_penalty_equals_the_librarys_own(model: Any, attention: str) -> None:
     made = prompts(8, 60, seed=4)
     values = [1.0, 1.3, 0.8, 2.0, 1.1, 1.0, 1.5, 0.9]
     expected = [
@@ -121,7 +134,10 @@ def test_repetition_penalty_equals_the_librarys_own(model: Any) -> None:
         for prompt, value in zip(made, values, strict=True)
     ]
 
-    with running(model, cache_blocks=20, max_sequences=8) as (engine, receiver):
+    with running(model, attention=attention, cache_blocks=20, max_sequences=8) as (
+        engine,
+        receiver,
+    ):
         handles = [
             engine.submit(EngineRequest(f"r{i}", p, 40, Sampling(repetition_penalty=values[i])))
             for i, p in enumerate(made)
@@ -131,12 +147,13 @@ def test_repetition_penalty_equals_the_librarys_own(model: Any) -> None:
     assert [receiver.tokens[f"r{i}", 0] for i in range(8)] == expected
 
 
-def test_end_tokens_do_not_come_before_min_tokens(model: Any) -> None:
+@pytest.mark.parametrize("attention", ATTENTIONS)
+def test_end_tokens_do_not_come_before_min_tokens(model: Any, attention: str) -> None:
     made = prompts(12, 60, seed=6)
     expected = [answer(model, prompt, 50, min_new_tokens=25) for prompt in made]
     free = [answer(model, prompt, 50) for prompt in made]
 
-    with running(model) as (engine, receiver):
+    with running(model, attention=attention) as (engine, receiver):
         handles = [
             engine.submit(EngineRequest(f"r{i}", p, 50, Sampling(min_tokens=25)))
             for i, p in enumerate(made)
@@ -148,7 +165,8 @@ def test_end_tokens_do_not_come_before_min_tokens(model: Any) -> None:
     assert all(not set(tokens) & set(EOS_IDS) for tokens in expected)
 
 
-def test_a_seeded_request_draws_the_same_alone_and_among_others(model: Any) -> None:
+@pytest.mark.parametrize("attention", ATTENTIONS)
+def test_a_seeded_request_draws_the_same_alone_and_among_others(model: Any, attention: str) -> None:
     sampling = Sampling(temperature=0.9, top_p=0.9, presence_penalty=0.4, seed=11)
     mine = EngineRequest("mine", prompts(1, 50, seed=7)[0], 40, sampling, n=2)
     others = [
@@ -156,7 +174,7 @@ def test_a_seeded_request_draws_the_same_alone_and_among_others(model: Any) -> N
         for i, p in enumerate(prompts(31, 120, seed=8))
     ]
 
-    with running(model, max_sequences=64) as (engine, receiver):
+    with running(model, attention=attention, max_sequences=64) as (engine, receiver):
         receiver.wait(engine.submit(mine))
         alone = [receiver.tokens.pop(("mine", i)) for i in range(2)]
         receiver.ends.clear()
@@ -168,3 +186,28 @@ def test_a_seeded_request_draws_the_same_alone_and_among_others(model: Any) -> N
 
     assert [receiver.tokens["mine", i] for i in range(2)] == alone
     assert alone[0] != alone[1]
+
+
+@pytest.mark.parametrize("attention", ATTENTIONS)
+def test_penalties_and_seeded_draws_go_on_after_giving_way(model: Any, attention: str) -> None:
+    made = prompts(4, 60, seed=12)
+    sampling = [
+        Sampling(temperature=0.9, seed=i, frequency_penalty=0.5, ignore_eos=True) for i in range(4)
+    ]
+    requests = [EngineRequest(f"r{i}", p, 60, sampling[i], account="a") for i, p in enumerate(made)]
+
+    with running(model, attention=attention, max_sequences=4) as (engine, receiver):
+        for request in requests:
+            receiver.wait(engine.submit(request))
+        alone = [receiver.tokens.pop((r.request_id, 0)) for r in requests]
+        receiver.ends.clear()
+        handles = [engine.submit(request) for request in requests]
+        gave_way = 0
+        for number in range(5):
+            receiver.wait_for_tokens(("r0", 0), 3 + 10 * number)
+            receiver.wait(engine.submit(EngineRequest(f"o{number}", [1], 1, account="b")))
+            gave_way += sum(s.gave_way_at is not None for s in engine._roster.live())
+        receiver.wait(*handles)
+
+    assert gave_way
+    assert [receiver.tokens[r.request_id, 0] for r in requests] == alone

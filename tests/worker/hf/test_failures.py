@@ -3,17 +3,35 @@
 from __future__ import annotations
 
 import functools
+import gc
+import logging
 import random
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 
-from tests.worker.hf.tiny import CONTEXT_LENGTH, POISON, VOCAB_SIZE, answer, running, until
-from worker.engine import EngineRefused, EngineRequest, EngineStopping, FinishReason, Sampling
+from tests.worker.hf.tiny import (
+    CONTEXT_LENGTH,
+    POISON,
+    VOCAB_SIZE,
+    Receiver,
+    answer,
+    running,
+    until,
+)
+from worker.engine import (
+    EngineRefused,
+    EngineRequest,
+    EngineStopping,
+    FinishReason,
+    Handle,
+    Sampling,
+)
 from worker.hf_engine import HFEngine
 
 
@@ -290,7 +308,11 @@ def test_a_receiver_that_raises_does_not_stop_the_engine(model: Any) -> None:
         assert engine.stats().restarts == 0
 
 
-def test_a_thousand_requests_of_all_kinds_end_once_each_and_leave_nothing(model: Any) -> None:
+def test_a_thousand_requests_of_all_kinds_end_once_each_and_leave_nothing(
+    model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What pytest keeps of logged errors holds all that their frames held.
+    monkeypatch.setattr(logging.getLogger("worker.hf.watch"), "disabled", True)
     draw = random.Random(20)
 
     def sampling() -> Sampling:
@@ -319,28 +341,41 @@ def test_a_thousand_requests_of_all_kinds_end_once_each_and_leave_nothing(model:
             deadline=time.monotonic() + draw.random() if draw.random() < 0.1 else None,
         )
 
-    bad = EngineRequest("bad", [VOCAB_SIZE + 5], 5)
-    handles = []
-    with running(
-        model, cache_blocks=40, max_sequences=16, max_batch_tokens=64, prefix_sharing=True
-    ) as (engine, receiver):
-        intercept(engine, fail_on_poison)
-        for number in range(1000):
+    def run(engine: HFEngine, receiver: Receiver, numbers: range) -> None:
+        """Run requests to their ends, look at each, and forget them."""
+        handles = []
+        for number in numbers:
             handles.append(engine.submit(request(number)))
             if number % 50 == 0:
                 with pytest.raises(EngineRefused):
-                    engine.submit(bad)
+                    engine.submit(EngineRequest("bad", [VOCAB_SIZE + 5], 5))
             if draw.random() < 0.15:
                 victim = draw.choice(handles)
                 victim.cancel(draw.choice([None, 0, victim.request.n - 1]))
             if number % 40 == 39:
-                receiver.wait(*handles[: number - 30])
+                receiver.wait(*handles[: number - numbers.start - 30])
         receiver.wait(*handles)
         until(lambda: engine.stats().running == engine.stats().waiting == 0)
         until(lambda: engine.stats().cache_use == 0)
+        check_ends(handles, receiver)
+        receiver.forget()
+
+    with running(
+        model, cache_blocks=40, max_sequences=16, max_batch_tokens=64, prefix_sharing=True
+    ) as (engine, receiver):
+        intercept(engine, fail_on_poison)
+        kept = []
+        for numbers in (range(400), range(400, 700), range(700, 1000)):
+            run(engine, receiver, numbers)
+            kept.append(objects())
         assert engine.is_healthy
         assert not engine.loop._cache.cache_allocators["full_attention"].block_table
 
+    # One thing kept of each of the last 300 requests would be 300 more.
+    assert kept[2] - kept[1] < 100, kept
+
+
+def check_ends(handles: list[Handle], receiver: Receiver) -> None:
     failed = {key for key, reason in receiver.ends.items() if reason is FinishReason.ERROR}
     poisoned = {h.request.request_id for h in handles if POISON in h.request.prompt_ids}
     assert {name for name, _ in failed} <= poisoned
@@ -351,3 +386,10 @@ def test_a_thousand_requests_of_all_kinds_end_once_each_and_leave_nothing(model:
             assert len(receiver.tokens[key]) <= handle.request.max_tokens
             if handle.request.sampling.logprobs is not None:
                 assert len(receiver.logprobs[key]) == len(receiver.tokens[key])
+
+
+def objects() -> int:
+    """Return how many objects and entries of containers live, tensors among them."""
+    gc.collect()
+    containers = (dict, list, set, deque)
+    return sum(1 + (len(o) if type(o) in containers else 0) for o in gc.get_objects())

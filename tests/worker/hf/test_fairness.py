@@ -60,9 +60,9 @@ def test_a_heavier_account_gets_its_share_of_tokens() -> None:
 
 def test_output_costs_twice_as_much_as_input() -> None:
     counters = VirtualCounters()
-    item = sequence("a", prompt=7)
+    item = sequence("a")
     counters.join("a")
-    counters.charge_input(item.request)
+    counters.charge_input(item.request, 7)
     counters.charge_output(item.request, 3)
 
     assert counters.of("a") == 7 + 2 * 3

@@ -8,9 +8,7 @@ import pytest
 import torch
 
 from worker.engine import EngineRequest, Handle, Sampling
-from worker.hf.fairness import VirtualCounters
 from worker.hf.penalties import PenaltyArgs, PenaltyTable
-from worker.hf.roster import Roster
 from worker.hf.sampler import Sampler
 from worker.hf.sequence import Sequence, new_state
 
@@ -28,18 +26,15 @@ class FutureState:
 
 def sampler_of(*samplings: Sampling, is_static: bool = False) -> tuple[Sampler, list[FutureState]]:
     """Return a sampler and one row, at the end of its prompt, for each sampling."""
-    roster = Roster(VirtualCounters())
     futures = []
     for number, sampling in enumerate(samplings):
         handle = Handle(EngineRequest(f"r{number}", [1, 2, 3], 20, sampling), lambda *args: None)
         sequence = Sequence(handle, 0, number)
-        roster.admit([sequence])
-        roster.rename(sequence, f"{number}")
         state = new_state(sequence, f"{number}", eos_ids=EOS_IDS)
         state.position_offset = 3
         futures.append(FutureState(state))
     sampler = Sampler(
-        roster=roster,
+        is_live=lambda library_id: True,
         vocab_size=VOCAB_SIZE,
         eos_ids=EOS_IDS,
         max_rows=8,
@@ -111,7 +106,7 @@ def test_logprobs_are_the_models_own_whatever_the_sampling() -> None:
     token = int(process(sampler, futures, scores)[1].argmax())
 
     expected = scores[1].log_softmax(-1)
-    report = sampler.logprob_of("1", token)
+    report = sampler.logprob_of("1", token, 2)
     assert report.logprob == pytest.approx(float(expected[token]))
     assert [i for i, _ in report.top] == expected.topk(2).indices.tolist()
 

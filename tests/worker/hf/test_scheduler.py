@@ -12,8 +12,9 @@ from transformers.generation.configuration_utils import ContinuousBatchingConfig
 from transformers.generation.continuous_batching.requests import RequestState, RequestStatus
 from transformers.generation.continuous_batching.scheduler import SCHEDULER_MAPPING
 
+from tests.worker.hf.test_exactness import ATTENTIONS, prompts
 from tests.worker.hf.test_failures import intercept
-from tests.worker.hf.tiny import answer, running, until
+from tests.worker.hf.tiny import POISON, answer, running, until
 from worker.engine import EngineRequest, Sampling
 from worker.hf.fairness import VirtualCounters
 from worker.hf.roster import Roster
@@ -77,6 +78,119 @@ def test_bulk_gives_its_place_to_an_interactive_request_and_stays_exact(model: A
     assert receiver.tokens["bulk0", 0] == receiver.tokens["bulk1", 0] == expected
 
 
+@pytest.mark.parametrize("attention", ATTENTIONS)
+def test_a_newcomer_gets_a_place_of_a_full_batch_at_once_and_all_stay_exact(
+    model: Any, attention: str
+) -> None:
+    made = prompts(6, 60, seed=11)
+    expected = [answer(model, prompt, 120, eos_token_id=-1) for prompt in made]
+    with running(model, attention=attention, max_sequences=4) as (engine, receiver):
+        intercept(engine, lambda ids: time.sleep(0.002))
+        flood = [
+            engine.submit(EngineRequest(f"flood{i}", p, 120, RUN_ON, account="flood"))
+            for i, p in enumerate(made)
+        ]
+        receiver.wait_for_tokens(("flood3", 0), 5)
+        for number in range(8):
+            steps = engine.stats().steps
+            other = EngineRequest(f"other{number}", made[number % 6], 2, RUN_ON, account="other")
+            receiver.wait(engine.submit(other))
+            assert engine.stats().steps - steps <= 4
+            receiver.wait_for_tokens(("flood0", 0), 6 + 5 * number)
+        assert not any(handle.is_finished for handle in flood)
+        receiver.wait(*flood)
+
+    assert [receiver.tokens[f"flood{i}", 0] for i in range(6)] == expected
+    assert [receiver.tokens[f"other{i}", 0] for i in range(6)] == [e[:2] for e in expected]
+
+
+@pytest.mark.parametrize("weight", [1.0, 2.0])
+def test_accounts_with_a_line_each_share_tokens_by_weight(model: Any, weight: float) -> None:
+    def tokens_of(account: str) -> int:
+        return sum(len(t) for (name, _), t in list(receiver.tokens.items()) if account in name)
+
+    with running(model, max_sequences=6) as (engine, receiver):
+        intercept(engine, lambda ids: time.sleep(0.002))
+        for number in range(300):
+            for account, priority in (("a", weight), ("b", 1.0)):
+                length = 5 + 7 * number % 30
+                request = EngineRequest(
+                    f"{account}{number}", [3] * length, 20, RUN_ON, account=account, weight=priority
+                )
+                engine.submit(request)
+        until(lambda: tokens_of("a") + tokens_of("b") > 4000, seconds=60)
+        share = tokens_of("a") / tokens_of("b")
+
+    assert share == pytest.approx(weight, rel=0.1)
+
+
+def test_accounts_with_a_place_each_do_not_take_it_from_each_other(model: Any) -> None:
+    with running(model, max_sequences=2) as (engine, receiver):
+        intercept(engine, lambda ids: time.sleep(0.002))
+        handles = [
+            engine.submit(EngineRequest(name, [1] * 5, 20, RUN_ON, account=name)) for name in "abc"
+        ]
+        receiver.wait(*handles)
+        steps = engine.stats().steps
+
+    assert order_of_ends(receiver)[2] == "c"
+    assert steps <= 3 + 20 + 21
+
+
+def test_a_newcomer_does_not_wait_for_the_rest_of_a_long_prompt(model: Any) -> None:
+    with running(model, max_sequences=4, max_batch_tokens=16) as (engine, receiver):
+        intercept(engine, lambda ids: time.sleep(0.005))
+        long = engine.submit(EngineRequest("long", [9] * 400, 2, RUN_ON, account="a"))
+        until(lambda: engine.stats().steps >= 3)
+        steps = engine.stats().steps
+        receiver.wait(engine.submit(EngineRequest("short", [5] * 20, 1, RUN_ON, account="b")))
+        assert engine.stats().steps - steps <= 8
+        receiver.wait(long)
+
+
+def test_a_newcomer_does_not_take_the_place_of_a_prompt_that_others_are_forked_from(
+    model: Any,
+) -> None:
+    prompt = [POISON] * 150
+    computed = 0
+
+    def count(ids: Any) -> None:
+        nonlocal computed
+        computed += int((ids == POISON).sum())
+        time.sleep(0.005)
+
+    with running(model, max_sequences=3, max_batch_tokens=16) as (engine, receiver):
+        intercept(engine, count)
+        long = [
+            engine.submit(EngineRequest(f"l{i}", [i] * 200, 60, RUN_ON, account="a"))
+            for i in (1, 2)
+        ]
+        receiver.wait_for_tokens(("l2", 0), 1)
+        many = engine.submit(EngineRequest("many", prompt, 5, RUN_ON, n=3, account="a"))
+        until(lambda: computed > 0)
+        others = [engine.submit(EngineRequest(n, [5], 2, RUN_ON, account=n)) for n in ("b", "c")]
+        receiver.wait(*others)
+        assert computed < len(prompt)
+        receiver.wait(many, *long)
+
+    assert computed == len(prompt) - 1 + 3
+    expected = answer(model, prompt, 5, eos_token_id=-1)
+    assert [receiver.tokens["many", i] for i in range(3)] == [expected] * 3
+
+
+def test_bulk_of_a_newcomer_waits_for_interactive_requests_to_end(model: Any) -> None:
+    with running(model, max_sequences=2) as (engine, receiver):
+        intercept(engine, lambda ids: time.sleep(0.002))
+        chat = [
+            engine.submit(EngineRequest(f"c{i}", [1], 20 + i, RUN_ON, account="a")) for i in (0, 1)
+        ]
+        receiver.wait_for_tokens(("c1", 0), 2)
+        bulk = engine.submit(EngineRequest("bulk", [1], 1, RUN_ON, account="b", is_bulk=True))
+        receiver.wait(*chat, bulk)
+
+    assert order_of_ends(receiver)[0] == "c0"
+
+
 def test_prompt_tokens_are_charged_once_even_when_a_request_begins_again(model: Any) -> None:
     with running(model, cache_blocks=10, max_sequences=4) as (engine, receiver):
         before = engine._counters.of("")
@@ -130,7 +244,12 @@ def test_a_cancel_while_a_batch_is_in_flight_ends_the_librarys_loop_but_not_ours
     def fair(**kwargs: Any) -> FairScheduler:
         scheduler = FairScheduler(**kwargs)
         counters = VirtualCounters()
-        scheduler.attach(roster=Roster(counters), counters=counters, on_turn=lambda: None)
+        scheduler.attach(
+            roster=Roster(counters),
+            counters=counters,
+            on_turn=lambda: None,
+            on_stray=lambda library_id: None,
+        )
         return scheduler
 
     SCHEDULER_MAPPING["fair"] = fair

@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
+from core.settings import Attention
 from tests.worker.hf.test_exactness import prompts
 from tests.worker.hf.tiny import Receiver
 from worker.engine import EngineRequest, FinishReason, Sampling
@@ -29,8 +31,16 @@ def one_by_one(model: Any, prompt: list[int]) -> list[int]:
     return tokens
 
 
-def test_the_small_model_answers_together_as_it_does_alone(model_dir: Path) -> None:
-    engine = HFEngine(model_path=str(model_dir), options=LoopOptions(max_sequences=8), threads=2)
+@pytest.mark.parametrize("attention", [Attention.CPU_FLASH, Attention.SDPA])
+def test_the_small_model_answers_together_as_it_does_alone(
+    model_dir: Path, attention: Attention
+) -> None:
+    engine = HFEngine(
+        model_path=str(model_dir),
+        attention=attention,
+        options=LoopOptions(max_sequences=8),
+        threads=2,
+    )
     receiver = Receiver()
     made = prompts(8, 200, seed=9)
     sampling = Sampling(min_tokens=TOKENS)

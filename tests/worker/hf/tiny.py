@@ -100,6 +100,12 @@ class Receiver:
         with self._changed:
             assert self._changed.wait_for(lambda: len(self.tokens[key]) >= count, seconds)
 
+    def forget(self) -> None:
+        """Drop all that was delivered so far."""
+        with self._changed:
+            for kept in (self.tokens, self.logprobs, self.ends, self.errors):
+                kept.clear()
+
     def _note(self, event: StepEvent) -> None:
         key = (event.handle.request.request_id, event.index)
         if key in self.ends:
