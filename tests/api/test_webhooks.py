@@ -16,6 +16,7 @@ from sqlalchemy import func, select
 from core.ids import Prefix, read_id, show_id
 from core.passwords import hash_password
 from core.settings import Settings
+from models.api_key import ApiKey
 from models.base import SessionFactory, open_database, sessions, utc_now
 from models.job import Job
 from models.user import User
@@ -185,11 +186,11 @@ def test_jobs_that_end_otherwise_have_their_events(
             "job.expired": {"expires_at": long_ago},
         }
         with rows.begin() as session:
-            owner = session.scalars(select(User).where(User.role == "admin")).one()
+            owner = session.get_one(ApiKey, read_id(Prefix.KEY, key["id"]))
             jobs = {
                 event: Job(
-                    user_id=owner.id,
-                    api_key_id=read_id(Prefix.KEY, key["id"]),
+                    user_id=owner.user_id,
+                    api_key_id=owner.id,
                     queue="interactive",
                     model="m",
                     request={"prompt": "p", "maxTokens": 5, "webhookUrl": receiver.url},
