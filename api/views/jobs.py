@@ -23,11 +23,11 @@ from api.paging import read_page, show_page
 from api.representations import show_completion_head, show_job, show_listed_job
 from api.services import services
 from api.views.generate import show_delta, show_end
+from api.visible_jobs import find_visible_job
 from api.waiting import read_job
-from core.errors import InvalidRequest, NotFound
-from core.ids import Prefix, read_id
-from models.base import Session
-from models.job import Job, JobState, ask_for_text, find_job, list_jobs, place_in_line
+from core.errors import InvalidRequest
+from core.ids import Prefix
+from models.job import Job, JobState, ask_for_text, list_jobs, place_in_line
 
 blueprint = Blueprint("jobs", __name__, url_prefix="/api/llm/jobs")
 
@@ -73,7 +73,7 @@ def show(job_id: str) -> ResponseReturnValue:
     seconds = _read_wait()
     with services().sessions() as session:
         caller = authenticate(session)
-        job = _find(session, caller, job_id)
+        job = find_visible_job(session, caller, job_id)
     _count_look(caller)
     if seconds and not job.is_final:
         job = _wait_for_change(job, seconds)
@@ -92,7 +92,7 @@ def stream(job_id: str) -> ResponseReturnValue:
     """Follow a job's text, from its beginning or from after the event `Last-Event-ID`."""
     with services().sessions.begin() as session:
         caller = authenticate(session)
-        job = _find(session, caller, job_id)
+        job = find_visible_job(session, caller, job_id)
         if not job.is_final and not job.is_streamed:
             ask_for_text(session, job.id)
     _count_look(caller)
@@ -111,7 +111,7 @@ def stream(job_id: str) -> ResponseReturnValue:
 def delete(job_id: str) -> ResponseReturnValue:
     """Cancel a job; one that has ended stays as it is."""
     with services().sessions() as session:
-        job = _find(session, authenticate(session), job_id)
+        job = find_visible_job(session, authenticate(session), job_id)
     return _show(services().cancels.cancel(job.id) or read_job(services(), job))
 
 
@@ -123,14 +123,6 @@ def _count_look(caller: Caller) -> None:
     """
     caller_id = caller.key.id if caller.key is not None else caller.user.id
     services().limiter.charge_poll(caller_id, services().settings.poll_rate_limit)
-
-
-def _find(session: Session, caller: Caller, job_id: str) -> Job:
-    wanted = read_id(Prefix.JOB, job_id)
-    job = find_job(session, wanted) if wanted else None
-    if job is None or not caller.may_see(job.user_id):
-        raise NotFound("there is no such job")
-    return job
 
 
 def _show(job: Job) -> ResponseReturnValue:

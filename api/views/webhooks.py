@@ -19,12 +19,12 @@ from api.openapi.refusals import TOO_MANY_LOOKS
 from api.paging import read_page, show_page
 from api.representations import show_time
 from api.services import services
+from api.visible_jobs import find_visible_job
 from core.errors import InvalidRequest, NotFound
 from core.ids import Prefix, read_id, show_id
 from core.webhook_signature import WebhookSecret
 from models.api_key import find_key
 from models.base import Session
-from models.job import find_job
 from models.webhook import (
     DeliveryState,
     WebhookAttempt,
@@ -63,10 +63,7 @@ def of_job(job_id: str) -> ResponseReturnValue:
     """Return the webhooks of a job with each attempt to deliver them."""
     with services().sessions() as session:
         caller = _authenticate(session)
-        wanted = read_id(Prefix.JOB, job_id)
-        job = find_job(session, wanted) if wanted else None
-        if job is None or not caller.may_see(job.user_id):
-            raise NotFound("there is no such job")
+        job = find_visible_job(session, caller, job_id)
         deliveries = list_deliveries(session, job_id=job.id, limit=MOST_OF_A_JOB)
         return {"data": [_show_whole(session, delivery) for delivery in deliveries]}
 
