@@ -25,7 +25,8 @@ from core.webhook_target import check_webhook_url
 from models.base import DATABASE_AWAY, Session, utc_now
 from models.flight import ended_job
 from models.idempotency import claim_idempotency_key, forget_idempotency_key
-from models.job import Job, JobOutcome, JobState, finish_job, new_job
+from models.job import Job, JobOutcome, JobState, new_job
+from models.job_changes import finish_job
 from models.job_end import record_end
 from models.statements import PresentedKey, insert_job
 

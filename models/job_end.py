@@ -7,7 +7,8 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from models.job import Job, ask_to_cancel
+from models.job import Job
+from models.job_changes import ask_to_cancel
 from models.usage import record_usages
 from models.webhook import add_deliveries
 

@@ -9,7 +9,7 @@ from datetime import timedelta
 from uuid import UUID
 
 from models.base import DATABASE_AWAY, SessionFactory
-from models.job import hand_back_jobs, renew_leases
+from models.held_jobs import hand_back_jobs, renew_leases
 from worker.delivery import Answer
 
 _log = logging.getLogger(__name__)

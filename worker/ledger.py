@@ -11,7 +11,8 @@ from core.job_ends import JobEnds
 from models.base import Session, SessionFactory, commit_lazily
 from models.flight import ended_job
 from models.group_commit import GroupCommit, persist
-from models.job import Job, JobOutcome, claim_jobs, find_ended, finish_jobs, hand_back_jobs
+from models.held_jobs import claim_jobs, find_ended, finish_jobs, hand_back_jobs
+from models.job import Job, JobOutcome
 from models.job_end import record_ends
 
 _End = tuple[Job, JobOutcome]

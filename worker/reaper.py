@@ -20,18 +20,10 @@ from core.queue import JobQueue, QueueName
 from models.base import DATABASE_AWAY, Session, SessionFactory, utc_now
 from models.flight import ended_job
 from models.idempotency import forget_old_keys
-from models.job import (
-    Job,
-    JobOutcome,
-    JobState,
-    QueuedJob,
-    expire_queued,
-    expired_for_good,
-    finish_job,
-    queued_before,
-    requeue_expired,
-)
+from models.job import Job, JobOutcome, JobState
+from models.job_changes import expire_queued, expired_for_good, finish_job, requeue_expired
 from models.job_end import record_ends
+from models.job_lists import QueuedJob, queued_before
 
 _log = logging.getLogger(__name__)
 

@@ -27,7 +27,9 @@ from api.visible_jobs import find_visible_job
 from api.waiting import read_job
 from core.errors import InvalidRequest
 from core.ids import Prefix
-from models.job import Job, JobState, ask_for_text, list_jobs, place_in_line
+from models.job import Job, JobState
+from models.job_changes import ask_for_text
+from models.job_lists import list_jobs, place_in_line
 
 blueprint = Blueprint("jobs", __name__, url_prefix="/api/llm/jobs")
 

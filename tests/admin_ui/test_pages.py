@@ -15,7 +15,8 @@ from core.passwords import hash_password
 from core.settings import Settings
 from core.worker_registry import WorkerRegistry, WorkerStatus
 from models.base import SessionFactory, utc_now
-from models.job import JobOutcome, JobState, finish_job
+from models.job import JobOutcome, JobState
+from models.job_changes import finish_job
 from models.usage import record_usages
 from models.user import User
 from tests.conftest import ADMIN_EMAIL, ADMIN_PASSWORD

@@ -16,7 +16,8 @@ from api.services import Services
 from core.settings import Settings
 from models.api_key import create_key
 from models.base import SessionFactory
-from models.job import Job, JobOutcome, JobState, finish_job
+from models.job import Job, JobOutcome, JobState
+from models.job_changes import finish_job
 from models.job_end import record_end
 from tests.models.factories import add_user, claim_job
 

@@ -10,7 +10,8 @@ from sqlalchemy.orm import Session
 
 from core.ids import new_id
 from models.api_key import ApiKey, create_key
-from models.job import Job, claim_jobs
+from models.held_jobs import claim_jobs
+from models.job import Job
 from models.user import Role, User
 
 

@@ -9,7 +9,8 @@ from core.limit_state import KeyUse
 from models.api_key import ApiKey
 from models.base import utc_now
 from models.flight import ended_job, ended_use, in_flight_before, known_jobs, read_key_use
-from models.job import Job, JobOutcome, JobState, finish_job
+from models.job import Job, JobOutcome, JobState
+from models.job_changes import finish_job
 from models.job_end import record_end
 from tests.models.factories import add_job, add_key, claim_job
 

@@ -9,19 +9,10 @@ import pytest
 from sqlalchemy.orm import Session
 
 from models.base import SessionFactory, utc_now
-from models.job import (
-    HeldJob,
-    Job,
-    JobOutcome,
-    JobState,
-    expired_for_good,
-    finish_job,
-    hand_back_jobs,
-    may_become,
-    queued_before,
-    renew_leases,
-    requeue_expired,
-)
+from models.held_jobs import HeldJob, hand_back_jobs, renew_leases
+from models.job import Job, JobOutcome, JobState, may_become
+from models.job_changes import expired_for_good, finish_job, requeue_expired
+from models.job_lists import queued_before
 from tests.models.factories import add_job, claim_job
 
 LEASE = timedelta(seconds=10)

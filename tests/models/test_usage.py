@@ -7,7 +7,8 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from models.api_key import ApiKey
-from models.job import Job, JobOutcome, JobState, finish_job
+from models.job import Job, JobOutcome, JobState
+from models.job_changes import finish_job
 from models.usage import Usage, UsageHourly, record_usages
 from tests.models.factories import add_job, add_key, claim_job
 

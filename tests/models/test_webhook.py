@@ -8,7 +8,8 @@ from sqlalchemy import update
 from sqlalchemy.orm import Session
 
 from models.base import SessionFactory, utc_now
-from models.job import JobOutcome, JobState, expire_queued, finish_job
+from models.job import JobOutcome, JobState
+from models.job_changes import expire_queued, finish_job
 from models.job_end import cancel_job, record_end
 from models.job_view import show_listed_job
 from models.webhook import (

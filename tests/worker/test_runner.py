@@ -16,7 +16,8 @@ from core.answer_cache import AnswerCache
 from core.job_ends import JobEnds
 from core.prompt import PromptTokenizer
 from models.base import SessionFactory
-from models.job import Job, requeue_expired
+from models.job import Job
+from models.job_changes import requeue_expired
 from models.usage import Usage
 from tests.models.factories import add_job
 from tests.service import wait_until

@@ -14,7 +14,8 @@ from core.limits import Limiter
 from models.api_key import ApiKey
 from models.base import SessionFactory, utc_now
 from models.flight import read_key_use
-from models.job import JobOutcome, JobState, finish_job
+from models.job import JobOutcome, JobState
+from models.job_changes import finish_job
 from models.job_end import record_end
 from tests.models.factories import add_job, add_key, claim_job
 from worker.settler import Settler

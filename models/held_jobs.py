@@ -1,0 +1,163 @@
+"""What a worker writes about the jobs that it holds: that it begins them, that it still has them,
+that they ended or go back.
+
+Many jobs in one statement, and in one order everywhere: two statements must not wait for each
+other's rows.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from operator import itemgetter
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
+
+from models.base import utc_now
+from models.job import (
+    Job,
+    JobOutcome,
+    JobState,
+    may_come,
+    new_job,
+    outcome_values,
+    requeue,
+    values_of,
+)
+
+#: What a worker must know of a job that it claims. In SQL, as what follows: workers run them for
+#: every job, and the ORM takes several times longer than PostgreSQL.
+_CLAIM = f"""
+    update jobs set state = '{JobState.RUNNING}', attempt = attempt + 1,
+        worker_id = %(worker_id)s, started_at = coalesce(started_at, %(now)s),
+        lease_expires_at = now() + %(lease)s
+    where id = any(%(ids)s::uuid[]) and state = '{JobState.QUEUED}'
+      and (expires_at is null or expires_at > now() or started_at is not null)
+    returning id, user_id, api_key_id, queue, state, priority, model, request, prompt_tokens,
+        charged_tokens, is_streamed, is_cached, attempt, worker_id, request_id, created_at,
+        started_at, expires_at, cancel_requested_at
+"""
+
+_FINISH = f"""
+    update jobs set state = e.state, choices = e.choices, error = e.error,
+        prompt_tokens = e.prompt_tokens, completion_tokens = e.completion_tokens,
+        cached_tokens = e.cached_tokens, first_token_at = e.first_token_at,
+        finished_at = %(now)s, lease_expires_at = null
+    from jsonb_to_recordset(%(ends)s::jsonb) as e (
+        id uuid, attempt integer, state text, choices jsonb, error jsonb, prompt_tokens integer,
+        completion_tokens integer, cached_tokens integer, first_token_at timestamptz
+    )
+    where jobs.id = e.id and jobs.attempt = e.attempt and jobs.state = '{JobState.RUNNING}'
+      and jobs.worker_id = %(worker_id)s
+    returning jobs.id, jobs.attempt, jobs.cancel_requested_at
+"""
+
+
+def claim_jobs(
+    session: Session, job_ids: Sequence[UUID], *, worker_id: str, lease: timedelta
+) -> list[Job]:
+    """Take those of the jobs for `worker_id` that are queued. They belong to no session."""
+    values = {
+        "ids": [str(job_id) for job_id in job_ids],
+        "worker_id": worker_id,
+        "now": utc_now(),
+        "lease": lease,
+    }
+    rows = session.connection().exec_driver_sql(_CLAIM, values).mappings()
+    return [new_job(**row) for row in rows]
+
+
+def finish_jobs(
+    session: Session, ends: Sequence[tuple[Job, JobOutcome]], *, worker_id: str
+) -> list[Job]:
+    """End running jobs, as `claim_jobs` gave them, all in one statement.
+
+    Returns those that ended, as they are now: not those that were no longer this worker's in this
+    attempt.
+    """
+    for _, outcome in ends:
+        may_come(outcome.state, JobState.RUNNING)
+    now = utc_now()
+    # In one order everywhere: two statements must not wait for each other's rows.
+    rows = sorted((_end_row(job, outcome) for job, outcome in ends), key=itemgetter("id"))
+    values = {"ends": json.dumps(rows), "worker_id": worker_id, "now": now}
+    found = session.connection().exec_driver_sql(_FINISH, values)
+    asked = {(job_id, attempt): cancel_asked for job_id, attempt, cancel_asked in found}
+    return [
+        new_job(
+            **{
+                **values_of(job),
+                **outcome_values(outcome),
+                "finished_at": now,
+                "cancel_requested_at": asked[job.id, job.attempt],
+            }
+        )
+        for job, outcome in ends
+        if (job.id, job.attempt) in asked
+    ]
+
+
+def find_ended(session: Session, jobs: Sequence[Job], *, worker_id: str) -> list[Job]:
+    """Return those of a worker's jobs that ended in the attempt that it knows."""
+    known = {job.id: job.attempt for job in jobs}
+    rows = session.scalars(
+        select(Job).where(
+            Job.id.in_(known), Job.worker_id == worker_id, Job.finished_at.is_not(None)
+        )
+    )
+    return [job for job in rows if known[job.id] == job.attempt]
+
+
+@dataclass(frozen=True, slots=True)
+class HeldJob:
+    """What a worker is told of a job that is still its own."""
+
+    attempt: int
+    must_cancel: bool
+
+
+def renew_leases(
+    session: Session, job_ids: Sequence[UUID], *, worker_id: str, lease: timedelta
+) -> dict[UUID, HeldJob]:
+    """Renew all leases of one worker in one statement; return what is still its own."""
+    rows = session.execute(
+        update(Job)
+        .where(Job.id.in_(job_ids), Job.state == JobState.RUNNING, Job.worker_id == worker_id)
+        .values(lease_expires_at=_end_of(lease))
+        .returning(Job.id, Job.attempt, Job.cancel_requested_at.is_not(None))
+    )
+    return {job_id: HeldJob(attempt, must_cancel) for job_id, attempt, must_cancel in rows}
+
+
+def hand_back_jobs(session: Session, attempts: dict[UUID, int], *, worker_id: str) -> list[Job]:
+    """Return a worker's running jobs (id to attempt) to the queue, because it must stop."""
+    handed_back = []
+    for job_id, attempt in attempts.items():
+        job = session.scalar(
+            requeue(Job.id == job_id, Job.attempt == attempt, Job.worker_id == worker_id).values(
+                attempt=Job.attempt - 1
+            )
+        )
+        if job is not None:
+            handed_back.append(job)
+    return handed_back
+
+
+def _end_row(job: Job, end: JobOutcome) -> dict[str, Any]:
+    first = end.first_token_at
+    return {
+        **outcome_values(end),
+        "id": str(job.id),
+        "attempt": job.attempt,
+        "first_token_at": first.isoformat() if first is not None else None,
+    }
+
+
+def _end_of(lease: timedelta) -> Any:
+    """Return the end of a lease that begins now, by the one clock that all workers share."""
+    return func.now() + lease

@@ -1,0 +1,72 @@
+"""Lists of jobs: what their owners see, and what waits."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import NamedTuple
+from uuid import UUID
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from models.job import Job, JobState, new_job
+
+#: What a list shows of a job.
+_LISTED = [c for c in Job.__table__.columns if c.name not in {"request", "choices"}]
+
+
+class QueuedJob(NamedTuple):
+    """A job that waits, and the line that it waits in."""
+
+    id: UUID
+    queue: str
+
+
+def queued_before(
+    session: Session, before: datetime, *, after: UUID | None, limit: int
+) -> list[QueuedJob]:
+    """Return queued jobs that were made before a time, oldest first, from beyond the id `after`."""
+    query = select(Job.id, Job.queue).where(Job.state == JobState.QUEUED, Job.created_at < before)
+    if after is not None:
+        query = query.where(Job.id > after)
+    return [QueuedJob(*row) for row in session.execute(query.order_by(Job.id).limit(limit))]
+
+
+def list_jobs(
+    session: Session,
+    *,
+    user_id: UUID | None,
+    api_key_id: UUID | None = None,
+    state: JobState | None = None,
+    after: UUID | None,
+    limit: int,
+) -> list[Job]:
+    """Return jobs, newest first, of one user or of all, from before the id `after`.
+
+    Their requests and answers may be large, and stay where they are, but for the `metadata`.
+    """
+    query = select(*_LISTED, Job.request["metadata"].label("metadata"))
+    if user_id is not None:
+        query = query.where(Job.user_id == user_id)
+    if api_key_id is not None:
+        query = query.where(Job.api_key_id == api_key_id)
+    if state is not None:
+        query = query.where(Job.state == state)
+    if after is not None:
+        query = query.where(Job.id < after)
+    rows = session.execute(query.order_by(Job.id.desc()).limit(limit)).mappings()
+    return [
+        new_job(**{**row, "request": {"metadata": metadata}})
+        for row, metadata in ((dict(found), found["metadata"]) for found in rows)
+    ]
+
+
+def place_in_line(session: Session, job: Job, *, most: int) -> int:
+    """Return how many jobs of its queue wait before a queued job, counted up to `most`."""
+    before = (
+        select(Job.id)
+        .where(Job.state == JobState.QUEUED, Job.queue == job.queue, Job.id < job.id)
+        .limit(most)
+        .subquery()
+    )
+    return session.scalar(select(func.count()).select_from(before)) or 0
