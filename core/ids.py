@@ -16,6 +16,8 @@ class Prefix(StrEnum):
     REQUEST = "req"
     AUDIT = "act"
     WEBHOOK = "msg"
+    BATCH = "batch"
+    FILE = "file"
 
 
 def new_id() -> UUID:

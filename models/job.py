@@ -34,6 +34,7 @@ from sqlalchemy.orm import Mapped, Session, configure_mappers, mapped_column
 
 from core.ids import new_id
 from models.base import Base, utc_now
+from models.batch import Batch
 
 
 class JobState(StrEnum):
@@ -79,6 +80,10 @@ class Job(Base):
         error: `{code, message}` of a job that failed.
         charged_tokens: what its key's token limits were charged when it was made; what it did not
             use is given back at its end.
+        batch_id: the batch that it is a line of, with the line's number (from 1) and the caller's
+            own name for it.
+        is_held: it is a line of a batch that the feeder has not released yet: on no queue, and
+            nothing was charged for it.
         is_streamed: somebody follows its text while it is made.
         is_cached: it was answered by the response cache, without the model.
         cancel_requested_at: when somebody asked a running job to end.
@@ -95,9 +100,35 @@ class Job(Base):
             name="state",
         ),
         CheckConstraint("queue in ('interactive','bulk')", name="queue"),
-        Index("ix_jobs_user_id_id", "user_id", "id"),
-        Index("ix_jobs_api_key_id_id", "api_key_id", "id"),
-        Index("ix_jobs_queued", "id", postgresql_where=text("state = 'queued'")),
+        CheckConstraint("(batch_id is null) = (line is null)", name="line"),
+        # Lists of jobs leave out the lines of batches, and so do their indexes.
+        Index("ix_jobs_user_id_id", "user_id", "id", postgresql_where=text("batch_id is null")),
+        Index(
+            "ix_jobs_api_key_id_id", "api_key_id", "id", postgresql_where=text("batch_id is null")
+        ),
+        Index("ix_jobs_queued", "id", postgresql_where=text("state = 'queued' and not is_held")),
+        Index(
+            "ix_jobs_batch_id_line",
+            "batch_id",
+            "line",
+            unique=True,
+            postgresql_where=text("batch_id is not null"),
+        ),
+        # What waits and what runs of a batch, whatever has ended of it.
+        Index(
+            "ix_jobs_held",
+            "batch_id",
+            "line",
+            postgresql_where=text("state = 'queued' and is_held"),
+        ),
+        Index(
+            "ix_jobs_released",
+            "batch_id",
+            "state",
+            postgresql_where=text(
+                "batch_id is not null and not is_held and state in ('queued', 'running')"
+            ),
+        ),
         Index("ix_jobs_leases", "lease_expires_at", postgresql_where=text("state = 'running'")),
         Index(
             "ix_jobs_expiring",
@@ -120,6 +151,10 @@ class Job(Base):
     completion_tokens: Mapped[int] = mapped_column(default=0)
     cached_tokens: Mapped[int] = mapped_column(default=0)
     charged_tokens: Mapped[int] = mapped_column(default=0, server_default=text("0"))
+    batch_id: Mapped[UUID | None] = mapped_column(ForeignKey(Batch.id))
+    line: Mapped[int | None]
+    custom_id: Mapped[str | None] = mapped_column(String(512))
+    is_held: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
     is_streamed: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
     is_cached: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
     attempt: Mapped[int] = mapped_column(default=0)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from models.api_key import ApiKey
 from models.audit import AuditEntry
 from models.base import Base
+from models.batch import Batch
+from models.file import File, FilePiece
 from models.idempotency import IdempotencyKey
 from models.job import Job
 from models.usage import Usage, UsageHourly
@@ -15,6 +17,9 @@ __all__ = [
     "ApiKey",
     "AuditEntry",
     "Base",
+    "Batch",
+    "File",
+    "FilePiece",
     "IdempotencyKey",
     "Job",
     "Usage",

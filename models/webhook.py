@@ -45,6 +45,7 @@ class WebhookDelivery(Base):
     """A message to a customer's address, retried until it is taken or a day is over.
 
     Attributes:
+        job_id: the job that it tells of, or `batch_id` the batch.
         event: what happened, such as `job.succeeded`.
         payload: the message's data without the answer; it is made when the job ends and never
             changes. The answer is read from the job's row when the message is sent.
@@ -55,7 +56,9 @@ class WebhookDelivery(Base):
     __tablename__ = "webhook_deliveries"
     __table_args__ = (
         CheckConstraint("state in ('pending','delivered','failed')", name="state"),
+        CheckConstraint("(job_id is null) <> (batch_id is null)", name="about"),
         Index("ix_webhook_deliveries_job_id", "job_id"),
+        Index("ix_webhook_deliveries_batch_id", "batch_id"),
         Index("ix_webhook_deliveries_user_id_id", "user_id", "id"),
         Index(
             "ix_webhook_deliveries_due",
@@ -68,7 +71,8 @@ class WebhookDelivery(Base):
     # By class, not by name: whoever ends a job inserts here, and must know these tables for it.
     user_id: Mapped[UUID] = mapped_column(ForeignKey(User.id))
     api_key_id: Mapped[UUID] = mapped_column(ForeignKey(ApiKey.id))
-    job_id: Mapped[UUID]
+    job_id: Mapped[UUID | None]
+    batch_id: Mapped[UUID | None]
     url: Mapped[str] = mapped_column(String(2048))
     event: Mapped[str] = mapped_column(String(64))
     payload: Mapped[dict[str, Any]] = mapped_column(JSONB)
