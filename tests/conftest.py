@@ -5,7 +5,9 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -19,10 +21,9 @@ from core.redis_client import open_redis
 from core.settings import Settings
 from migrations.run import upgrade
 from models.base import SessionFactory, open_database, sessions
-from models.schema import metadata
 from models.seed import seed_admin
 from models.user import User
-from tests.service import Service
+from tests.service import Service, empty_tables
 
 ROOT = Path(__file__).parent.parent
 SMALL_MODEL = "smollm2-135m-instruct"
@@ -31,6 +32,8 @@ MODEL_STORE = ROOT / ".cache" / "models"
 SECRET = "a secret of the tests, longer than 32 characters"
 ADMIN_EMAIL = "admin@bountycoder.com"
 ADMIN_PASSWORD = "admin123"
+#: Tokens a second of each stream of the `paced` service.
+PACE = 25.0
 
 
 @pytest.fixture(scope="session")
@@ -101,9 +104,7 @@ def _database(base_settings: Settings) -> Iterator[Engine]:
 @pytest.fixture
 def database(_database: Engine) -> SessionFactory:
     """Sessions on an empty database."""
-    with _database.begin() as connection:
-        names = ", ".join(f'"{table.name}"' for table in metadata.sorted_tables)
-        connection.execute(text(f"truncate {names}"))
+    empty_tables(_database)
     return sessions(_database)
 
 
@@ -136,8 +137,70 @@ def admin(database: SessionFactory) -> User:
 @pytest.fixture
 def empty_database_url(servers: tuple[Postgres, Valkey]) -> Iterator[str]:
     """A database of this test's own, without a schema."""
-    url = servers[0].url
-    name = "scratch"
+    with _own_database(servers[0].url, "scratch") as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def _service(
+    servers: tuple[Postgres, Valkey],
+    base_settings: Settings,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Service]:
+    with _running(servers[0], base_settings, tmp_path_factory.mktemp("service")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def service(_service: Service) -> Service:
+    """A running API process and worker process with the echo engine, seeded with an admin and as
+    good as new.
+    """
+    _service.start_over()
+    return _service
+
+
+@pytest.fixture(scope="session")
+def _paced(
+    servers: tuple[Postgres, Valkey],
+    base_settings: Settings,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Service]:
+    pace = {"echo_tokens_per_second": PACE}
+    with _running(servers[0], base_settings, tmp_path_factory.mktemp("paced"), **pace) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def paced(_paced: Service) -> Service:
+    """The same with answers that take their time: `PACE` tokens a second each."""
+    _paced.start_over()
+    return _paced
+
+
+@contextmanager
+def _running(
+    postgres: Postgres, base_settings: Settings, directory: Path, **changes: Any
+) -> Iterator[Service]:
+    """Run a service with a database and a Valkey of its own: its worker must not take the jobs
+    that other tests make, nor hear what they tell.
+    """
+    valkey = Valkey(directory / "valkey", log_dir=directory)
+    try:
+        valkey.start()
+        with _own_database(postgres.url, directory.name) as url:
+            upgrade(url)
+            own = {"DATABASE_URL": url, "REDIS_URL": valkey.url}
+            settings = Settings.from_environment({**base_settings.to_environment(), **own})
+            with Service.started(settings, directory, **changes) as running:
+                yield running
+    finally:
+        valkey.stop()
+
+
+@contextmanager
+def _own_database(url: str, name: str) -> Iterator[str]:
+    """Make an empty database on the server of `url`, and drop it again."""
     engine = create_engine(url, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
         connection.execute(text(f"drop database if exists {name} with (force)"))
@@ -146,12 +209,3 @@ def empty_database_url(servers: tuple[Postgres, Valkey]) -> Iterator[str]:
     with engine.connect() as connection:
         connection.execute(text(f"drop database {name} with (force)"))
     engine.dispose()
-
-
-@pytest.fixture(scope="module")
-def service(
-    base_settings: Settings, _redis: redis.Redis, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Service]:
-    """A running API process and worker process with the echo engine, seeded with an admin."""
-    with Service.started(base_settings, tmp_path_factory.mktemp("service")) as running:
-        yield running

@@ -14,9 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import requests
+from sqlalchemy import Engine, text
 
+from core.redis_client import open_redis
 from core.settings import Settings
 from models.base import open_database, sessions
+from models.schema import metadata
 from models.seed import seed_admin
 from tests.contract import check_answer
 
@@ -88,6 +91,18 @@ class Service:
                 process.kill()
                 process.wait(STOP_SECONDS)
 
+    def start_over(self) -> None:
+        """Forget all that was done, but for the heartbeats of the workers."""
+        engine = open_database(self.settings)
+        empty_tables(engine)
+        engine.dispose()
+        client = open_redis(self.settings)
+        for key in client.scan_iter(count=1000):
+            if not key.startswith(b"worker"):
+                client.delete(key)
+        client.close()
+        self._seed()
+
     def logs(self) -> str:
         return "\n".join(
             f"--- {path.name}\n{path.read_text()}" for path in sorted(self.directory.glob("*.log"))
@@ -135,6 +150,13 @@ class Service:
             return 0
         models = self.call("GET", "/api/llm/models", headers=self.sign_in_admin())
         return int(models.json()["data"][0]["readyWorkers"])
+
+
+def empty_tables(engine: Engine) -> None:
+    """Delete every row of a database."""
+    names = ", ".join(f'"{table.name}"' for table in metadata.sorted_tables)
+    with engine.begin() as connection:
+        connection.execute(text(f"truncate {names}"))
 
 
 def free_port() -> int:

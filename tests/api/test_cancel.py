@@ -6,7 +6,6 @@ import itertools
 import json
 import socket
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,7 +13,6 @@ import redis
 from sqlalchemy import select
 
 from core.ids import Prefix, read_id
-from core.settings import Settings
 from models.base import open_database, sessions
 from models.job import Job
 from models.job_end import cancel_job
@@ -22,17 +20,7 @@ from models.usage import Usage
 from tests.api.sse import events
 from tests.service import Service, wait_until
 
-PACE = 20.0
 LONG: dict[str, Any] = {"prompt": "word " * 50, "maxTokens": 400, "ignoreEos": True}
-
-
-@pytest.fixture(scope="module")
-def paced(
-    base_settings: Settings, _redis: redis.Redis, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Service]:
-    directory = tmp_path_factory.mktemp("paced")
-    with Service.started(base_settings, directory, echo_tokens_per_second=PACE) as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

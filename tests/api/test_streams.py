@@ -4,30 +4,18 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import redis
 import requests
 
 from core.ids import Prefix, read_id
-from core.settings import Settings
+from core.redis_client import open_redis
 from tests.api.sse import Event, events, text_of
+from tests.conftest import PACE
 from tests.service import Service, wait_until
 
-#: Tokens a second of each stream.
-PACE = 25.0
 PROMPT = "def añadir(x): return '🎉🎉 世界' # " + "word " * 20
-
-
-@pytest.fixture(scope="module")
-def paced(
-    base_settings: Settings, _redis: redis.Redis, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Service]:
-    directory = tmp_path_factory.mktemp("paced")
-    with Service.started(base_settings, directory, echo_tokens_per_second=PACE) as running:
-        yield running
 
 
 @pytest.fixture(scope="module")
@@ -140,13 +128,13 @@ def test_log_probabilities_come_with_their_text_and_none_twice(
     assert text_of(received) == job["result"]["choices"][0]["text"]
 
 
-def test_the_text_survives_a_broken_subscription(
-    paced: Service, headers: dict[str, str], client: redis.Redis
-) -> None:
+def test_the_text_survives_a_broken_subscription(paced: Service, headers: dict[str, str]) -> None:
+    client = open_redis(paced.settings)
     stream = events(ask(paced, headers, stream=True, maxTokens=60))
     received = list(itertools.islice(stream, 5))
 
     client.execute_command("CLIENT KILL TYPE pubsub")
+    client.close()
     received += stream
 
     job = job_of(paced, headers, received[0].json["id"])

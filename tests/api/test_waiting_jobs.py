@@ -15,7 +15,8 @@ import redis
 from core.settings import Settings
 from tests.api.sse import events, text_of
 from tests.api.test_cancel import state_of, submit, usage_of
-from tests.api.test_streams import PACE, PROMPT, ask, job_of
+from tests.api.test_streams import PROMPT, ask, job_of
+from tests.conftest import PACE
 from tests.service import Service, wait_until
 
 

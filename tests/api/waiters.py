@@ -103,7 +103,8 @@ def _unfinished(service: Service) -> int:
 def _database_connections(service: Service) -> int:
     return _ask_database(
         service,
-        "select count(*) from pg_stat_activity where application_name = 'bountycoder'",
+        "select count(*) from pg_stat_activity "
+        "where application_name = 'bountycoder' and datname = current_database()",
     )
 
 

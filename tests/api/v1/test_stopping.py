@@ -15,7 +15,7 @@ from core.settings import Settings
 from models.base import open_database, sessions
 from models.job import Job
 from tests.api.v1.client import connect, model_of, say
-from tests.api.v1.conftest import PACE
+from tests.conftest import PACE
 from tests.service import Service, wait_until
 
 #: Far longer than this test.

@@ -12,7 +12,7 @@ from openai import APIError, APIStatusError, AsyncOpenAI, OpenAI
 from openai.types.chat import ChatCompletionChunk
 
 from tests.api.v1.client import connect, job_of, model_of, say
-from tests.api.v1.conftest import PACE
+from tests.conftest import PACE
 from tests.service import CALL_SECONDS, Service, wait_until
 
 LONG = "word " * 60
