@@ -16,6 +16,7 @@ from typing import Any
 from uuid import UUID
 
 import redis
+from redis.client import Pipeline
 
 from core.generation import Generation
 from core.settings import Settings
@@ -65,15 +66,27 @@ class AnswerCache:
         kept = self._client.get(self._key(user_id, generation))
         return CachedAnswer(**json.loads(kept)) if kept is not None else None
 
-    def keep(self, user_id: UUID, generation: Generation, answer: CachedAnswer) -> None:
-        """Keep an answer, if its request allows it. With Redis away it is not kept."""
+    def keep(
+        self,
+        user_id: UUID,
+        generation: Generation,
+        answer: CachedAnswer,
+        *,
+        pipe: Pipeline | None = None,
+    ) -> None:
+        """Keep an answer, if its request allows it. With Redis away it is not kept.
+
+        Args:
+            pipe: carries it out later, with other calls.
+        """
         if not self._may_keep(generation):
             return
         kept = json.dumps(asdict(answer))
         if len(kept) > MAX_BYTES:
             return
+        client = self._client if pipe is None else pipe
         try:
-            self._client.set(self._key(user_id, generation), kept, ex=self._seconds)
+            client.set(self._key(user_id, generation), kept, ex=self._seconds)
         except redis.RedisError:
             _log.warning("an answer could not be kept: Redis is away")
 

@@ -5,11 +5,12 @@ who wait are told.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from uuid import UUID
 
 import redis
+from redis.client import Pipeline
 
 from core.job_news import publish_ends
 from core.limits import Limiter
@@ -31,8 +32,14 @@ class JobEnds:
         self._client = client
         self._limiter = Limiter(client)
 
-    def announce(self, ended: Iterable[EndedJob]) -> None:
+    def announce(
+        self, ended: Iterable[EndedJob], *, also: Callable[[Pipeline], None] = lambda pipe: None
+    ) -> None:
         """Settle, then tell: whoever is told may at once make the next request.
+
+        Args:
+            also: adds to the pipeline what else shall be there when they are told; it may be
+                called twice.
 
         With Redis away nothing is lost: waiters look at the row, `worker/settler.py` settles.
         """
@@ -41,16 +48,17 @@ class JobEnds:
             return
         try:
             try:
-                self._announce(jobs)
+                self._announce(jobs, also)
             except redis.exceptions.NoScriptError:
                 self._limiter.load()
-                self._announce(jobs)
+                self._announce(jobs, also)
         except redis.RedisError as error:
             _log.warning("ends could not be announced: %s", type(error).__name__)
 
-    def _announce(self, jobs: list[EndedJob]) -> None:
+    def _announce(self, jobs: list[EndedJob], also: Callable[[Pipeline], None]) -> None:
         with self._client.pipeline(transaction=False) as pipe:
             for job in jobs:
                 self._limiter.settle(job.api_key_id, job.id, job.used_tokens, pipe=pipe)
+            also(pipe)
             publish_ends(pipe, [job.id for job in jobs])
             pipe.execute()

@@ -272,11 +272,18 @@ class Settings(BaseModel):
         60.0, gt=0, description="a step longer than this counts as hung: the worker exits"
     )
 
-    worker_threads: int = Field(
+    worker_jobs: int = Field(
         512,
         ge=1,
         le=4096,
         description="interactive jobs that one worker holds at once: the fair scheduler's choice",
+    )
+    worker_bulk_jobs: int = Field(
+        0,
+        ge=0,
+        le=4096,
+        description="bulk jobs beside those; 0 is twice ENGINE_MAX_SEQUENCES, "
+        "so that they alone can fill the engine",
     )
     lease_seconds: float = Field(
         10.0, ge=1, description="a running job whose worker is silent this long runs elsewhere"
@@ -315,6 +322,11 @@ class Settings(BaseModel):
     @property
     def effective_log_level(self) -> str:
         return "DEBUG" if self.debug else self.log_level
+
+    @property
+    def bulk_jobs(self) -> int:
+        """Bulk jobs that one worker holds at once."""
+        return self.worker_bulk_jobs or 2 * self.engine_max_sequences
 
     @property
     def is_production(self) -> bool:

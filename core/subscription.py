@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from uuid import uuid4
 
 import redis
 
-#: How long the listener waits for a message before it looks whether it should stop.
+#: How long the listener waits for a message before it looks whether it should stop: it is woken
+#: then, but for a Redis that is away.
 POLL_SECONDS = 1.0
 #: After a broken connection.
 RECONNECT_SECONDS = 0.2
@@ -21,6 +23,8 @@ class Subscription:
 
     Messages can be lost (Redis restarts, a connection breaks): after each connection, the first
     one included, `on_connected` is called, so that nobody waits for what was missed.
+
+    Redis channels: beside `channel` one of its own, `{channel}:{id}`, on which `close` wakes it.
     """
 
     def __init__(
@@ -33,6 +37,7 @@ class Subscription:
     ) -> None:
         self._client = client
         self._channel = channel
+        self._wake_channel = f"{channel}:{uuid4()}"
         self._on_message = on_message
         self._on_connected = on_connected
         self._lock = threading.Lock()
@@ -51,14 +56,19 @@ class Subscription:
     def close(self) -> None:
         """Stop listening."""
         self._is_closing = True
-        if self._listener is not None:
-            self._listener.join(timeout=2 * POLL_SECONDS)
+        if self._listener is None:
+            return
+        try:
+            self._client.publish(self._wake_channel, b"")
+        except redis.RedisError:
+            _log.warning("a listener could not be woken: Redis is away")
+        self._listener.join(timeout=2 * POLL_SECONDS)
 
     def _run(self) -> None:
         while not self._is_closing:
             try:
                 with self._client.pubsub() as subscription:
-                    subscription.subscribe(self._channel)
+                    subscription.subscribe(self._channel, self._wake_channel)
                     self._forward(subscription)
             except redis.RedisError as error:
                 _log.warning("lost the channel %s: %s", self._channel, type(error).__name__)
@@ -67,7 +77,7 @@ class Subscription:
     def _forward(self, subscription: redis.client.PubSub) -> None:
         while not self._is_closing:
             message = subscription.get_message(timeout=POLL_SECONDS)
-            if message is None:
+            if message is None or message["channel"] != self._channel.encode():
                 continue
             try:
                 if message["type"] == "subscribe":

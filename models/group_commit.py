@@ -1,4 +1,4 @@
-"""Many threads' changes in one transaction: while one is committed, the next ones gather.
+"""Many changes in one transaction: while one is committed, the next ones gather.
 
 As databases group the commits of their log ("group commit", Gawlick and Kinkade, 1985). A change
 waits for no other; under load each transaction carries what gathered during the one before, so
@@ -13,6 +13,8 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Generic, TypeVar
 
@@ -27,6 +29,7 @@ T = TypeVar("T")
 MAX_GROUP = 256
 #: Times that a change alone is tried when the database finds it too slow or too large.
 MOST_REFUSALS = 3
+#: How often one who waits looks whether the thread still lives.
 POLL_SECONDS = 0.5
 JOIN_SECONDS = 5.0
 FIRST_RETRY_SECONDS = 0.1
@@ -82,8 +85,7 @@ class GroupCommit(Generic[Change, Result]):
         self._write = write
         self._committed = committed
         self._must_leave = must_leave
-        self._waiting: SimpleQueue[tuple[Change, Future[Result | None]]] = SimpleQueue()
-        self._is_stopping = threading.Event()
+        self._waiting: SimpleQueue[_Waiting[Change, Result] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
@@ -91,14 +93,23 @@ class GroupCommit(Generic[Change, Result]):
 
     def stop(self) -> None:
         """Make what waits, and stop; nothing may be added from then on."""
-        self._is_stopping.set()
+        self._waiting.put(None)
         self._thread.join(timeout=JOIN_SECONDS)
 
     def start_making(self, change: Change) -> Future[Result | None]:
         """Let a change be made, without waiting for it."""
         future: Future[Result | None] = Future()
-        self._waiting.put((change, future))
+        self.make_then(change, partial(_fulfil, future))
         return future
+
+    def make_then(
+        self, change: Change, then: Callable[[Result | None, Exception | None], None]
+    ) -> None:
+        """Let a change be made, and call `then` with its result, or with why it was refused.
+
+        It is called on the thread that makes all changes: it must return quickly.
+        """
+        self._waiting.put(_Waiting(change, then))
 
     def make(self, change: Change, *, seconds: float = float("inf")) -> Result | None:
         """Return the result of a change when it is committed.
@@ -121,21 +132,24 @@ class GroupCommit(Generic[Change, Result]):
                     return None
 
     def _run(self) -> None:
-        while not (self._is_stopping.is_set() and self._waiting.empty()):
-            try:
-                first = self._waiting.get(timeout=POLL_SECONDS)
-            except Empty:
-                continue
-            group = [first]
-            while len(group) < MAX_GROUP:
+        is_stopping = False
+        while not is_stopping:
+            group: list[_Waiting[Change, Result]] = []
+            waiting = self._waiting.get()
+            while waiting is not None:
+                group.append(waiting)
+                if len(group) == MAX_GROUP:
+                    break
                 try:
-                    group.append(self._waiting.get_nowait())
+                    waiting = self._waiting.get_nowait()
                 except Empty:
                     break
-            self._make_group(group)
+            is_stopping = waiting is None
+            if group:
+                self._make_group(group)
 
-    def _make_group(self, group: list[tuple[Change, Future[Result | None]]]) -> None:
-        changes = [change for change, _ in group]
+    def _make_group(self, group: list[_Waiting[Change, Result]]) -> None:
+        changes = [waiting.change for waiting in group]
         try:
             results = persist(
                 self._sessions,
@@ -145,7 +159,7 @@ class GroupCommit(Generic[Change, Result]):
             )
         except Exception as error:
             if len(group) == 1:
-                group[0][1].set_exception(error)
+                group[0].tell(None, error)
                 return
             # One of them is at fault, or they are too many: halves, until it fails alone.
             _log.warning("a group of %d changes: %s", len(group), type(error).__name__)
@@ -159,5 +173,27 @@ class GroupCommit(Generic[Change, Result]):
             self._committed(results)
         except Exception:
             _log.exception("a commit could not be told")
-        for (_, future), result in zip(group, results, strict=True):
-            future.set_result(result)
+        for waiting, result in zip(group, results, strict=True):
+            waiting.tell(result, None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting(Generic[Change, Result]):
+    """A change to be made, and who is told then."""
+
+    change: Change
+    then: Callable[[Result | None, Exception | None], None]
+
+    def tell(self, result: Result | None, error: Exception | None) -> None:
+        try:
+            self.then(result, error)
+        except Exception:
+            # Broad on purpose: one fault must not end the writing for all.
+            _log.exception("what follows from a change failed")
+
+
+def _fulfil(future: Future[T], result: T, error: Exception | None) -> None:
+    if error is not None:
+        future.set_exception(error)
+    else:
+        future.set_result(result)

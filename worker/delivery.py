@@ -1,7 +1,7 @@
 """From the engine's tokens to finished answers: one thread for all jobs of this worker.
 
 The engine's thread hands over each step's events in one piece and goes on. This thread turns ids
-into text, watches for stop strings, and wakes a job's own thread once, at its end.
+into text, watches for stop strings, and calls back once for each answer, at its end.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 
 from core.job_news import TextPiece
 from models.base import utc_now
@@ -25,8 +25,7 @@ _log = logging.getLogger(__name__)
 #: Takes what one step added to the texts that are followed; it must return quickly.
 Tell = Callable[[Sequence[TextPiece]], None]
 
-#: How often the thread looks whether it should stop.
-POLL_SECONDS = 0.5
+JOIN_SECONDS = 5.0
 #: The whole text of an answer is told again at most this often.
 TELL_ALL_SECONDS = 0.5
 
@@ -64,6 +63,7 @@ class Answer:
     Attributes:
         job: id of its job in hex, and `attempt` of that: for those who follow its text.
         is_followed: its text is told as it is made.
+        call_ended: told once of the end, on the delivery's thread: it must return quickly.
         error: what went wrong in the engine, if something did.
     """
 
@@ -71,6 +71,7 @@ class Answer:
     job: str = ""
     attempt: int = 0
     is_followed: bool = False
+    call_ended: Callable[[Answer], None] = lambda answer: None
     handle: Handle | None = None
     first_token_at: datetime | None = None
     error: str | None = None
@@ -95,6 +96,14 @@ class Answer:
             self.handle.cancel()
 
     @property
+    def was_cancelled(self) -> bool:
+        """Whether a choice was ended before its time."""
+        return any(
+            choice.finish_reason in (FinishReason.CANCELLED, FinishReason.EXPIRED)
+            for choice in self.choices
+        )
+
+    @property
     def completion_tokens(self) -> int:
         return sum(choice.tokens for choice in self.choices)
 
@@ -104,16 +113,15 @@ class Answer:
 
 
 class Delivery:
-    """Stands between the jobs' threads and the engine."""
+    """Stands between the jobs and the engine."""
 
     def __init__(self, engine: Engine, decode: Decode, *, tell: Tell = lambda pieces: None) -> None:
         self._engine = engine
         self._decode = decode
         self._tell = tell
-        self._steps: SimpleQueue[Sequence[StepEvent] | Answer] = SimpleQueue()
+        self._steps: SimpleQueue[Sequence[StepEvent] | Answer | None] = SimpleQueue()
         self._answers: dict[str, Answer] = {}
         self._lock = threading.Lock()
-        self._is_stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="delivery", daemon=True)
 
     def start(self) -> None:
@@ -124,8 +132,9 @@ class Delivery:
     def stop(self) -> None:
         """Stop the engine; what runs ends as cancelled."""
         self._engine.stop()
-        self._is_stopping.set()
-        self._thread.join(timeout=10 * POLL_SECONDS)
+        self._steps.put(None)
+        if self._thread.is_alive():
+            self._thread.join(timeout=JOIN_SECONDS)
 
     def follow(self, answer: Answer) -> None:
         """Tell the answer's text so far, and from then on what each step adds."""
@@ -139,8 +148,11 @@ class Delivery:
         job: str = "",
         attempt: int = 0,
         is_followed: bool = False,
+        ended: Callable[[Answer], None] = lambda answer: None,
     ) -> Answer:
-        """Run a request; its answer fills as the engine goes.
+        """Run a request; its answer fills as the engine goes, and `ended` is told of its end.
+
+        It may have ended before this returns.
 
         Raises:
             EngineRefused: the request is at fault.
@@ -149,7 +161,9 @@ class Delivery:
         choices = [
             Choice(IncrementalText(self._decode), StopScanner(stop)) for _ in range(request.n)
         ]
-        answer = Answer(choices, job=job, attempt=attempt, is_followed=is_followed)
+        answer = Answer(
+            choices, job=job, attempt=attempt, is_followed=is_followed, call_ended=ended
+        )
         with self._lock:
             self._answers[request.request_id] = answer
         try:
@@ -161,11 +175,7 @@ class Delivery:
         return answer
 
     def _run(self) -> None:
-        while not (self._is_stopping.is_set() and self._steps.empty()):
-            try:
-                item = self._steps.get(timeout=POLL_SECONDS)
-            except Empty:
-                continue
+        while (item := self._steps.get()) is not None:
             if isinstance(item, Answer):
                 self._begin_to_tell(item)
             else:
@@ -264,3 +274,8 @@ class Delivery:
                 self._answers.pop(event.handle.request.request_id, None)
             answer.handle = event.handle
             answer._ended.set()
+            try:
+                answer.call_ended(answer)
+            except Exception:
+                # Broad on purpose: the answers of all others must go on.
+                _log.exception("the end of an answer could not be handed on")

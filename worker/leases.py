@@ -49,14 +49,18 @@ class Leases:
         with self._lock:
             self._held[job_id] = _Held(attempt)
 
-    def attach(self, job_id: UUID, answer: Answer) -> None:
-        """Say which answer to cancel if the job turns out not to be ours any more."""
+    def attach(self, job_id: UUID, attempt: int, answer: Answer) -> None:
+        """Say which answer to cancel if the job turns out not to be ours any more.
+
+        It may have ended, and its job been let go, before this is said.
+        """
         with self._lock:
             held = self._held.get(job_id)
-            if held is not None:
+            is_held = held is not None and held.attempt == attempt
+            if held is not None and is_held:
                 held.answer = answer
-            if held is not None and not held.must_cancel:
-                return
+                if not held.must_cancel:
+                    return
         answer.cancel()
 
     def answer_of(self, job_id: UUID) -> Answer | None:

@@ -1,41 +1,67 @@
-"""The worker's writes about its jobs: that it begins them, and how they end."""
+"""The worker's writes about its jobs: that it begins them, and how they end.
+
+Two threads, one for each: claims never wait behind ends. What gathers while one group is committed
+is the next group. Nobody waits for a write: whoever asks for one says what follows from it.
+"""
 
 from __future__ import annotations
 
+import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
-from uuid import UUID
+
+from redis.client import Pipeline
 
 from core.job_ends import JobEnds
 from models.base import Session, SessionFactory, commit_lazily
 from models.flight import ended_job
-from models.group_commit import GroupCommit, persist
+from models.group_commit import GroupCommit
 from models.held_jobs import claim_jobs, find_ended, finish_jobs, hand_back_jobs
-from models.job import Job, JobOutcome
+from models.job import Job, JobOutcome, JobState
 from models.job_end import record_ends
+from worker.outcome import outcome_of
+from worker.run import Run, Taken
+from worker.text import Decode
 
-_End = tuple[Job, JobOutcome]
+_log = logging.getLogger(__name__)
+
+#: Takes what was written, `None` if nothing was, or why it could not be. On the ledger's thread.
+Then = Callable[[Run | None, Exception | None], None]
 
 
 class Ledger:
-    """All calls wait for a database that is away, until `leave`."""
+    """A database that is away is waited for, until `leave`.
+
+    Args:
+        decode: makes text of tokens, for log probabilities.
+        keep: adds what shall be known of the jobs that ended to a pipeline, before their ends are
+            told.
+    """
 
     def __init__(
-        self, *, sessions: SessionFactory, ends: JobEnds, worker_id: str, lease: timedelta
+        self,
+        *,
+        sessions: SessionFactory,
+        ends: JobEnds,
+        worker_id: str,
+        lease: timedelta,
+        decode: Decode,
+        keep: Callable[[Sequence[Job], Pipeline], None] = lambda jobs, pipe: None,
     ) -> None:
-        self._sessions = sessions
         self._ends = ends
         self._worker_id = worker_id
         self._lease = lease
+        self._decode = decode
+        self._keep = keep
         self._must_leave = threading.Event()
-        self._claims: GroupCommit[UUID, Job] = GroupCommit(
-            "claims", sessions, self._claim, must_leave=self._must_leave
+        self._claims: GroupCommit[Taken, Run] = GroupCommit(
+            "claims", sessions, self._write_claims, must_leave=self._must_leave
         )
-        self._finishes: GroupCommit[_End, Job] = GroupCommit(
+        self._finishes: GroupCommit[Run, Run] = GroupCommit(
             "ends",
             sessions,
-            self._finish,
+            self._write_ends,
             committed=self._announce,
             must_leave=self._must_leave,
         )
@@ -53,43 +79,76 @@ class Ledger:
         self._claims.stop()
         self._finishes.stop()
 
-    def claim(self, job_id: UUID) -> Job | None:
-        """Take a queued job; `None` if there is nothing to take."""
-        return self._claims.make(job_id)
+    def claim(self, taken: Taken, then: Then) -> None:
+        """Take a queued job; nothing is written if there is nothing to take."""
+        self._claims.make_then(taken, then)
 
-    def finish(self, job: Job, outcome: JobOutcome) -> Job | None:
-        """End a job of ours and record its usage; `None` if another worker has taken it over."""
-        return self._finishes.make((job, outcome))
+    def end(self, run: Run, then: Then) -> None:
+        """End a job of ours and record its usage, or return it to the queue if it `goes_back`.
 
-    def hand_back(self, job: Job) -> None:
-        """Return a job to the queue, if it is still ours."""
-        attempts = {job.id: job.attempt}
-        persist(
-            self._sessions,
-            lambda session: hand_back_jobs(session, attempts, worker_id=self._worker_id),
-            self._must_leave,
-        )
+        Nothing is written if another worker has taken it over.
+        """
+        self._finishes.make_then(run, then)
 
-    def _claim(self, session: Session, job_ids: Sequence[UUID]) -> list[Job | None]:
+    def _write_claims(self, session: Session, asked: Sequence[Taken]) -> list[Run | None]:
         # Not waited for to reach the disk: a server that forgets a claim in a crash has the job
         # queued again, and what this attempt makes of it is refused.
         commit_lazily(session)
+        job_ids = [taken.job_id for taken in asked]
         jobs = claim_jobs(session, job_ids, worker_id=self._worker_id, lease=self._lease)
-        claimed: dict[UUID, Job] = {job.id: job for job in jobs}
+        claimed: dict[object, Job] = {job.id: job for job in jobs}
         # A job that was delivered twice goes to the first who asked.
-        return [claimed.pop(job_id, None) for job_id in job_ids]
+        return [
+            Run(taken, job) if (job := claimed.pop(taken.job_id, None)) is not None else None
+            for taken in asked
+        ]
 
-    def _finish(self, session: Session, ends: Sequence[_End]) -> list[Job | None]:
+    def _write_ends(self, session: Session, runs: Sequence[Run]) -> list[Run | None]:
+        ends = [(run.job, self._outcome(run)) for run in runs if not run.goes_back]
+        back = {run.job.id: run.job.attempt for run in runs if run.goes_back}
+        if back:
+            hand_back_jobs(session, back, worker_id=self._worker_id)
+        ended = self._finish(session, ends) if ends else {}
+        for run in runs:
+            run.ended = ended.pop((run.job.id, run.job.attempt), None)
+        return [run if run.goes_back or run.ended is not None else None for run in runs]
+
+    def _outcome(self, run: Run) -> JobOutcome:
+        """Return how a job ends; made once, however often the end is tried to be written."""
+        if run.outcome is None:
+            with run.logging():
+                run.outcome = self._made_of_answer(run)
+        return run.outcome
+
+    def _made_of_answer(self, run: Run) -> JobOutcome:
+        try:
+            if run.answer is None:
+                raise ValueError("a job without an answer has no end")
+            return outcome_of(run.answer, run.prompt_tokens, self._decode)
+        except Exception:
+            # Run again it would fail again, and the worker would be blamed for it.
+            _log.exception("job failed", extra={"job": run.job.id.hex})
+            return failed("internal_error", "something went wrong on our side")
+
+    def _finish(
+        self, session: Session, ends: Sequence[tuple[Job, JobOutcome]]
+    ) -> dict[tuple[object, int], Job]:
         ended = finish_jobs(session, ends, worker_id=self._worker_id)
         record_ends(session, ended)
-        by_id = {(job.id, job.attempt): job for job in ended}
+        by_id: dict[tuple[object, int], Job] = {(job.id, job.attempt): job for job in ended}
         others = [job for job, _ in ends if (job.id, job.attempt) not in by_id]
         if others:
             # The commit of an end may have succeeded and only its answer been lost: what follows
             # from it was written, and is still to be told.
             for job in find_ended(session, others, worker_id=self._worker_id):
                 by_id[job.id, job.attempt] = job
-        return [by_id.pop((job.id, job.attempt), None) for job, _ in ends]
+        return by_id
 
-    def _announce(self, ended: Sequence[Job | None]) -> None:
-        self._ends.announce(ended_job(job) for job in ended if job is not None)
+    def _announce(self, runs: Sequence[Run | None]) -> None:
+        jobs = [run.ended for run in runs if run is not None and run.ended is not None]
+        self._ends.announce(map(ended_job, jobs), also=lambda pipe: self._keep(jobs, pipe))
+
+
+def failed(code: str, message: str) -> JobOutcome:
+    """Return the outcome of a job that failed outside of the engine."""
+    return JobOutcome(state=JobState.FAILED, error={"code": code, "message": message})

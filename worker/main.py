@@ -1,7 +1,8 @@
 """The worker process: builds its parts, takes jobs until it is told to stop, leaves in order.
 
-Dramatiq's `Worker` runs inside this process rather than under Dramatiq's command: one process is
-one engine, its exit code goes straight to the supervisor, and the drain is ours to order.
+Dramatiq's command and its `Worker` are not used: one process is one engine, its exit code goes
+straight to the supervisor, the drain is ours to order, and a job holds no thread. What happens to
+jobs in it, and when a part fails, says `worker/runner.py`.
 """
 
 from __future__ import annotations
@@ -12,13 +13,12 @@ import signal
 import socket
 import threading
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from uuid import UUID
+from functools import partial
 
-import dramatiq
 import redis
-from dramatiq import Worker
 
 from core.answer_cache import AnswerCache
 from core.ids import new_id
@@ -26,12 +26,13 @@ from core.job_ends import JobEnds
 from core.job_requests import listen_for_requests
 from core.log import configure_logging
 from core.prompt import PromptTokenizer
-from core.queue import JobBroker, QueueName, actor_name
+from core.queue import DoorbellConsumer, JobBroker, QueueName
 from core.redis_client import open_redis
 from core.settings import Settings
 from core.subscription import Subscription
 from core.worker_registry import WorkerRegistry
 from models.base import open_database, sessions
+from worker.answers import keep_answers
 from worker.delivery import Delivery
 from worker.engine import Engine
 from worker.engines import build_engine
@@ -41,6 +42,7 @@ from worker.pulse import INTERVAL_SECONDS, Pulse
 from worker.reaper import Reaper
 from worker.runner import JobRunner
 from worker.settler import Settler
+from worker.taker import Taker
 from worker.text_sender import TextSender
 from worker.webhooks import WebhookSender
 
@@ -48,12 +50,10 @@ _log = logging.getLogger(__name__)
 
 #: How often the main thread asks whether the engine is well.
 HEALTH_SECONDS = 1.0
-#: Threads for bulk jobs beside those for interactive ones: a bulk job never takes their place.
-BULK_THREADS = 16
 #: How long jobs that were cancelled or handed back may take to leave.
 LEAVE_SECONDS = 5.0
-#: How long an idle consumer waits for the doorbell before it looks around.
-IDLE_MS = 1000
+#: How long the parts may take to stop, all together: one that waits for what is away is left.
+STOP_SECONDS = 6.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +66,7 @@ class WorkerParts:
     delivery: Delivery
     ledger: Ledger
     runner: JobRunner
+    takers: list[Taker]
     leases: Leases
     reaper: Reaper
     settler: Settler
@@ -88,11 +89,15 @@ class WorkerParts:
             database, worker_id=worker_id, lease=timedelta(seconds=settings.lease_seconds)
         )
         ledger = Ledger(
-            sessions=database, ends=JobEnds(client), worker_id=worker_id, lease=leases.lease
+            sessions=database,
+            ends=JobEnds(client),
+            worker_id=worker_id,
+            lease=leases.lease,
+            decode=tokenizer.decode,
+            keep=partial(keep_answers, AnswerCache.from_settings(settings, client)),
         )
         runner = JobRunner(
             ledger=ledger,
-            answers=AnswerCache.from_settings(settings, client),
             tokenizer=tokenizer,
             delivery=delivery,
             leases=leases,
@@ -104,6 +109,7 @@ class WorkerParts:
             delivery=delivery,
             ledger=ledger,
             runner=runner,
+            takers=_takers(settings, client, runner),
             leases=leases,
             reaper=Reaper(
                 sessions=database,
@@ -132,7 +138,7 @@ def run(settings: Settings) -> int:
         registry=parts.registry,
         worker_id=parts.worker_id,
         model=settings.model_name,
-        max_jobs=settings.worker_threads,
+        max_jobs=settings.worker_jobs,
         interval_seconds=min(INTERVAL_SECONDS, settings.lease_seconds / 4),
     )
     pulse.start()
@@ -141,7 +147,9 @@ def run(settings: Settings) -> int:
     parts.delivery.start()
     parts.requests.listen()
     parts.webhooks.start()
-    consumer = _consume(parts)
+    parts.runner.start()
+    for taker in parts.takers:
+        taker.start()
     pulse.set_ready(True)
     _log.info("worker is ready", extra={"worker": parts.worker_id})
     while not must_stop.wait(HEALTH_SECONDS):
@@ -149,7 +157,7 @@ def run(settings: Settings) -> int:
             # Nothing here can be trusted now. The leases run out, the jobs run elsewhere.
             _log.critical("the engine cannot go on, this worker ends")
             os._exit(1)
-    _drain(parts, consumer, pulse)
+    _drain(parts, pulse)
     return 0
 
 
@@ -160,43 +168,46 @@ def _stop_on_signals() -> threading.Event:
     return must_stop
 
 
-def _consume(parts: WorkerParts) -> Worker:
-    threads = {
-        QueueName.INTERACTIVE: parts.settings.worker_threads,
-        QueueName.BULK: BULK_THREADS,
-    }
-    broker = JobBroker(parts.client, prefetch=threads, eager=parts.settings.engine_max_sequences)
-    dramatiq.set_broker(broker)
-
-    def run_job(job_id: str) -> None:
-        parts.runner.run(UUID(job_id))
-
-    for priority, queue in enumerate(QueueName):
-        dramatiq.actor(
-            broker=broker, actor_name=actor_name(queue), queue_name=queue, priority=priority
-        )(run_job)
-    consumer = Worker(broker, worker_threads=sum(threads.values()), worker_timeout=IDLE_MS)
-    consumer.start()
-    return consumer
+def _takers(settings: Settings, client: redis.Redis, runner: JobRunner) -> list[Taker]:
+    broker = JobBroker(client)
+    most = {QueueName.INTERACTIVE: settings.worker_jobs, QueueName.BULK: settings.bulk_jobs}
+    takers = []
+    for queue in QueueName:
+        consumer = DoorbellConsumer(
+            broker, queue, most=most[queue], eager=settings.engine_max_sequences
+        )
+        takers.append(Taker(consumer, runner.take, name=f"take-{queue}"))
+    return takers
 
 
-def _drain(parts: WorkerParts, consumer: Worker, pulse: Pulse) -> None:
-    """Take no new job, finish what runs within the grace period, hand the rest back, leave."""
+def _drain(parts: WorkerParts, pulse: Pulse) -> None:
+    """Take no new job, finish what runs within the grace period, hand the rest back, leave.
+
+    With Redis or PostgreSQL away, or with one that answers nothing, it ends all the same: what
+    could not be told or handed back runs out.
+    """
     _log.info("worker drains", extra={"worker": parts.worker_id})
+    for taker in parts.takers:
+        taker.stop_taking()
     pulse.set_ready(False)
-    for thread in consumer.consumers.values():
-        thread.pause()
-    consumer.stop(timeout=round(parts.settings.drain_seconds * 1000))
+    if not parts.runner.wait_idle(parts.settings.drain_seconds):
+        _log.info("jobs are handed back", extra={"worker": parts.worker_id})
+        parts.runner.leave()
+        _at_most(LEAVE_SECONDS, [parts.leases.hand_back])
     parts.runner.leave()
-    handed_back = parts.leases.hand_back()
     parts.delivery.stop()
-    deadline = time.monotonic() + LEAVE_SECONDS
-    for worker_thread in consumer.workers:
-        # Together: with Redis away each of them would try to acknowledge its job for ever.
-        worker_thread.join(timeout=max(0.0, deadline - time.monotonic()))
-    parts.ledger.stop()
-    parts.requests.close()
-    parts.text_sender.stop()
-    parts.webhooks.stop()
-    pulse.stop()
-    _log.info("worker ended", extra={"worker": parts.worker_id, "handed_back": handed_back})
+    parts.runner.wait_idle(LEAVE_SECONDS)
+    stops = [parts.runner.stop, parts.ledger.stop, parts.requests.close, parts.text_sender.stop]
+    stops += [parts.webhooks.stop, pulse.stop, *(taker.stop for taker in parts.takers)]
+    _at_most(STOP_SECONDS, stops)
+    _log.info("worker ended", extra={"worker": parts.worker_id})
+
+
+def _at_most(seconds: float, calls: Sequence[Callable[[], object]]) -> None:
+    """Make calls at once, each on a thread of its own, and wait this long for all of them."""
+    threads = [threading.Thread(target=call, daemon=True) for call in calls]
+    for thread in threads:
+        thread.start()
+    deadline = time.monotonic() + seconds
+    for thread in threads:
+        thread.join(timeout=max(0.0, deadline - time.monotonic()))

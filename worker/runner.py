@@ -1,34 +1,55 @@
-"""One job from its claim to its committed end, on one of the worker's threads.
+"""Jobs from their delivery to their committed end: the stages, and what leads from one to the next.
 
-Claim, generate, write result and usage in one transaction, commit, then tell. Whatever is delivered
-twice is claimed once; a result that cannot be committed is held until the database is back.
+A job is a value that is handed on, and no thread waits for it:
+
+    take    `worker/taker.py`       one thread for each queue
+    claim   `worker/ledger.py`      one UPDATE for all that were taken meanwhile
+    begin   `worker/beginners.py`   a few threads: parse, tokenize, submit to the engine
+    answer  `worker/delivery.py`    the engine's tokens to text; its end calls back
+    end     `worker/ledger.py`      results and usage in one transaction, COMMIT, then tell
+
+What happens to a job when a part fails:
+
+- delivered twice: claimed once; the second delivery finds nothing and is let go.
+- PostgreSQL away at the claim or the end: it waits in that stage until the database is back, or
+  until the process must leave; then the message goes back, and the lease of one that was claimed
+  runs out. A claim that the database refuses is let go: the reaper sends the job again.
+- the request cannot be read, or is refused by the engine: it fails, at once, and counts.
+- the engine stops or cannot go on: it returns to the queue, row and message.
+- its lease was lost (taken over elsewhere, or handed back): the engine drops it, and its end, if it
+  comes to one, changes nothing, because each write names the attempt.
+- the database refuses its end: alone, and it fails instead; refused again, its lease runs out.
+- Redis away: ends are committed and not told; waiters look at the row, `worker/settler.py` settles,
+  and messages that were not acknowledged are delivered again and claim nothing.
+- the process is killed: lease and messages run out, and it begins again elsewhere.
+
+Between any two stages wait at most the jobs that the worker may hold: the takers stop there.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 from uuid import UUID
 
-from core.answer_cache import AnswerCache, CachedAnswer
 from core.errors import ApiError
 from core.generation import Generation
 from core.job_requests import JobRequest
-from core.log import request_id
 from core.prompt import PromptTokenizer
 from core.queue import QueueName
-from models.job import Job, JobOutcome, JobState
-from worker.delivery import Delivery
+from models.job import Job
+from worker.beginners import Beginners
+from worker.delivery import Answer, Delivery
 from worker.engine import EngineRefused, EngineRequest, EngineStopping
 from worker.leases import Leases
-from worker.ledger import Ledger
-from worker.outcome import outcome_of
+from worker.ledger import Ledger, failed
+from worker.run import Run, Taken
 from worker.sampling import engine_sampling
 
 _log = logging.getLogger(__name__)
-
-WAIT_SECONDS = 1.0
 
 
 class JobRunner:
@@ -36,22 +57,29 @@ class JobRunner:
         self,
         *,
         ledger: Ledger,
-        answers: AnswerCache,
         tokenizer: PromptTokenizer,
         delivery: Delivery,
         leases: Leases,
     ) -> None:
         self._ledger = ledger
-        self._answers = answers
         self._tokenizer = tokenizer
         self._delivery = delivery
         self._leases = leases
+        self._beginners = Beginners(self._begin)
         self._must_leave = threading.Event()
+        self._changed = threading.Condition()
+        self._held = 0
+
+    def start(self) -> None:
+        self._beginners.start()
 
     def leave(self) -> None:
         """The process is about to end: claim nothing more, wait for the database no longer."""
         self._must_leave.set()
         self._ledger.leave()
+
+    def stop(self) -> None:
+        self._beginners.stop()
 
     def act(self, request: JobRequest, job_id: UUID) -> None:
         """Do what was asked about a job, if it runs here."""
@@ -60,64 +88,66 @@ class JobRunner:
         elif (answer := self._leases.answer_of(job_id)) is not None and answer.may_tell_all():
             self._delivery.follow(answer)
 
-    def run(self, job_id: UUID) -> None:
-        """Run the job if it can still be claimed; returns when its end is committed.
+    def take(self, jobs: Sequence[Taken]) -> None:
+        """Run those of the jobs that can still be claimed; returns at once.
 
-        A job that this process cannot run, because it ends, goes back to the queue.
+        The source of each is told what became of it: `ack` when its end is committed or others see
+        to it, `requeue` when this process cannot run it.
         """
-        if self._must_leave.is_set():
-            return  # the reaper of another worker sends it again
-        job = self._ledger.claim(job_id)
-        if job is None:
-            return
-        request_id.set(job.request_id)
-        self._leases.hold(job.id, job.attempt)
-        try:
-            outcome = self._outcome(job)
-            if self._leases.is_held(job.id, job.attempt) and not self._is_cut_short(job, outcome):
-                self._finish(job, outcome)
+        with self._changed:
+            self._held += len(jobs)
+        for taken in jobs:
+            if self._must_leave.is_set():
+                self._let_go(taken, may_run=True)
             else:
-                self._ledger.hand_back(job)
-        except EngineStopping:
-            self._ledger.hand_back(job)
-        finally:
-            self._leases.release(job.id, job.attempt)
+                self._ledger.claim(taken, partial(self._begin_claimed, taken))
 
-    def _is_cut_short(self, job: Job, outcome: JobOutcome) -> bool:
-        """Whether the answer ended early because this process does, and not for its owner."""
-        is_cancelled = outcome.state is JobState.CANCELLED
-        return is_cancelled and self._must_leave.is_set() and not self._leases.is_cancelled(job.id)
+    def wait_idle(self, seconds: float) -> bool:
+        """Wait until no job is held, at most this long; say whether none is."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._held == 0, timeout=seconds)
 
-    def _outcome(self, job: Job) -> JobOutcome:
-        try:
-            return self._generate(job)
-        except EngineStopping:
-            raise
-        except Exception:
-            # Run again it would fail again, and the worker would be blamed for it.
-            _log.exception("job failed", extra={"job": job.id.hex})
-            return _failed("internal_error", "something went wrong on our side")
+    def _begin_claimed(self, taken: Taken, run: Run | None, error: Exception | None) -> None:
+        if run is not None:
+            self._leases.hold(run.job.id, run.job.attempt)
+            self._beginners.put(run)
+            return
+        if error is not None:
+            _log.error("a claim was refused: %s", type(error).__name__)
+        self._let_go(taken, may_run=error is None and self._must_leave.is_set())
 
-    def _generate(self, job: Job) -> JobOutcome:
-        try:
-            generation = Generation.from_row(job.request)
-            request = self._engine_request(job, generation)
-            answer = self._delivery.submit(
-                request,
-                stop=generation.stop,
-                job=job.id.hex,
-                attempt=job.attempt,
-                is_followed=job.is_streamed,
-            )
-        except EngineRefused as error:
-            return _failed("invalid_request", str(error))
-        except ApiError as error:
-            return _failed(error.code, error.message)
-        self._leases.attach(job.id, answer)
-        while not answer.wait(WAIT_SECONDS):
-            if not self._leases.is_held(job.id, job.attempt):
-                answer.cancel()
-        return outcome_of(answer, len(request.prompt_ids), self._tokenizer.decode)
+    def _begin(self, run: Run) -> None:
+        """Give a job to the engine, or end it with the reason why that cannot be done."""
+        with run.logging():
+            try:
+                self._submit(run)
+                return
+            except EngineStopping:
+                run.goes_back = True
+            except EngineRefused as error:
+                run.outcome = failed("invalid_request", str(error))
+            except ApiError as error:
+                run.outcome = failed(error.code, error.message)
+            except Exception:
+                # Run again it would fail again, and the worker would be blamed for it.
+                _log.exception("job failed", extra={"job": run.job.id.hex})
+                run.outcome = failed("internal_error", "something went wrong on our side")
+        self._end(run)
+
+    def _submit(self, run: Run) -> None:
+        job = run.job
+        generation = Generation.from_row(job.request)
+        request = self._engine_request(job, generation)
+        run.prompt_tokens = len(request.prompt_ids)
+        answer = self._delivery.submit(
+            request,
+            stop=generation.stop,
+            job=job.id.hex,
+            attempt=job.attempt,
+            is_followed=job.is_streamed,
+            ended=partial(self._end_answered, run),
+        )
+        self._leases.attach(job.id, job.attempt, answer)
 
     def _engine_request(self, job: Job, generation: Generation) -> EngineRequest:
         return EngineRequest(
@@ -132,29 +162,63 @@ class JobRunner:
             is_bulk=job.queue == QueueName.BULK,
         )
 
-    def _finish(self, job: Job, outcome: JobOutcome) -> None:
-        try:
-            ended = self._ledger.finish(job, outcome)
-        except Exception:
-            # Made again it would be refused again: the job fails rather than run three times.
-            _log.exception("a result could not be written", extra={"job": job.id.hex})
-            ended = self._ledger.finish(
-                job, _failed("internal_error", "the result could not be written")
-            )
-        if ended is None:
-            _log.warning("the job had been taken over, its result is dropped")
-            return
-        _log.info("job", extra=_log_fields(ended))
-        self._keep_answer(ended)
+    def _end_answered(self, run: Run, answer: Answer) -> None:
+        """Take an answer that has ended, on the delivery's thread."""
+        run.answer = answer
+        run.goes_back = self._is_cut_short(run, answer)
+        self._end(run)
 
-    def _keep_answer(self, job: Job) -> None:
-        if job.state == JobState.SUCCEEDED and job.request.get("cache"):
-            answer = CachedAnswer(job.choices or [], job.prompt_tokens, job.completion_tokens)
-            self._answers.keep(job.user_id, Generation.from_row(job.request), answer)
+    def _is_cut_short(self, run: Run, answer: Answer) -> bool:
+        """Whether the answer ended early because this process does, and not for its owner."""
+        return (
+            answer.was_cancelled
+            and self._must_leave.is_set()
+            and not self._leases.is_cancelled(run.job.id)
+        )
 
+    def _end(self, run: Run) -> None:
+        if self._leases.is_held(run.job.id, run.job.attempt):
+            self._ledger.end(run, partial(self._finish, run))
+        else:
+            # Its row has gone back, or to another worker, already.
+            self._let_go(run.taken, may_run=True)
 
-def _failed(code: str, message: str) -> JobOutcome:
-    return JobOutcome(state=JobState.FAILED, error={"code": code, "message": message})
+    def _finish(self, run: Run, written: Run | None, error: Exception | None) -> None:
+        """Let go of a job whose end was written, or cannot be."""
+        with run.logging():
+            if error is not None and self._fail_instead(run, error):
+                return
+            ended = written.ended if written is not None else None
+            if ended is not None:
+                _log.info("job", extra=_log_fields(ended))
+            elif written is None and error is None:
+                _log.warning("the job is not ours any more, its result is dropped")
+        self._leases.release(run.job.id, run.job.attempt)
+        self._let_go(run.taken, may_run=ended is None and error is None)
+
+    def _fail_instead(self, run: Run, error: Exception) -> bool:
+        """Let a job fail whose result the database refuses; False if that was refused too.
+
+        Made again the result would be refused again: the job fails rather than run three times.
+        """
+        is_result = run.answer is not None
+        _log.error("an end could not be written", exc_info=error, extra={"job": run.job.id.hex})
+        if is_result:
+            run.answer = None  # so that it is tried once
+            run.outcome = failed("internal_error", "the result could not be written")
+            self._ledger.end(run, partial(self._finish, run))
+        return is_result
+
+    def _let_go(self, taken: Taken, *, may_run: bool) -> None:
+        """Tell the source of a job; `may_run` says whether its row may wait for a worker."""
+        if may_run:
+            taken.source.requeue(taken.job_id)
+        else:
+            taken.source.ack(taken.job_id)
+        with self._changed:
+            self._held -= 1
+            if self._held == 0:
+                self._changed.notify_all()
 
 
 def _log_fields(job: Job) -> dict[str, Any]:

@@ -23,7 +23,7 @@ JOBS_PER_SECOND = 4.0
 def test_a_full_worker_tells_its_pace_and_a_long_line_is_refused(
     base_settings: Settings, client: redis.Redis, tmp_path: Path
 ) -> None:
-    slow = {"echo_tokens_per_second": 20.0, "worker_threads": 2, "drain_seconds": 0.0}
+    slow = {"echo_tokens_per_second": 20.0, "worker_jobs": 2, "drain_seconds": 0.0}
     with (
         Service.started(base_settings, tmp_path, max_queue_seconds=15.0, **slow) as service,
         requests.Session() as caller,

@@ -1,119 +1,217 @@
 from __future__ import annotations
 
-import threading
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from uuid import UUID
 
-import dramatiq
 import pytest
 import redis
-from dramatiq import Worker
-from dramatiq.brokers import redis as broker_module
-from dramatiq.errors import ConnectionClosed
+from dramatiq.brokers.redis import RedisBroker
 
 from core.ids import new_id
-from core.queue import JobBroker, JobQueue, QueueName, actor_name
+from core.queue import DoorbellConsumer, JobBroker, JobQueue, QueueName
 from tests.service import wait_until
+from worker.run import Taken
+from worker.taker import Taker
 
 
-class Consumer:
-    """A Dramatiq worker that notes the jobs it was given."""
+class Worker:
+    """Takes jobs as a worker does, notes them, and is done with them at once unless it holds."""
 
-    def __init__(self, client: redis.Redis, *, prefetch: int = 4, hold: bool = False) -> None:
+    def __init__(self, client: redis.Redis, *, most: int = 4, hold: bool = False) -> None:
         self.seen: list[UUID] = []
-        self.release = threading.Event()
-        if not hold:
-            self.release.set()
-        broker = JobBroker(client, prefetch=dict.fromkeys(QueueName, prefetch))
+        self.consumer = consumer_of(client, most=most)
+        self._hold = hold
+        self._taker = Taker(self.consumer, self._take, name="take")
+        self._taker.start()
 
-        def run(job_id: str) -> None:
-            self.seen.append(UUID(job_id))
-            self.release.wait(10)
+    def _take(self, jobs: Sequence[Taken]) -> None:
+        self.seen += [taken.job_id for taken in jobs]
+        if not self._hold:
+            for taken in jobs:
+                taken.source.ack(taken.job_id)
 
-        for queue in QueueName:
-            dramatiq.actor(broker=broker, actor_name=actor_name(queue), queue_name=queue)(run)
-        self.worker = Worker(broker, worker_threads=prefetch, worker_timeout=1000)
-        self.worker.start()
+    def stop_taking(self) -> None:
+        self._taker.stop_taking()
 
     def stop(self) -> None:
-        self.release.set()
-        self.worker.stop(timeout=5000)
+        self._taker.stop()
+
+
+def consumer_of(
+    client: redis.Redis, *, most: int = 4, idle_seconds: float = 1.0
+) -> DoorbellConsumer:
+    return DoorbellConsumer(
+        JobBroker(client), QueueName.INTERACTIVE, most=most, idle_seconds=idle_seconds
+    )
+
+
+@contextmanager
+def worker(client: redis.Redis, *, most: int = 4, hold: bool = False) -> Iterator[Worker]:
+    running = Worker(client, most=most, hold=hold)
+    try:
+        yield running
+    finally:
+        running.stop()
+
+
+def send(client: redis.Redis, count: int = 1) -> list[UUID]:
+    jobs = [new_id() for _ in range(count)]
+    for job_id in jobs:
+        JobQueue(client).send(job_id, QueueName.INTERACTIVE)
+    return jobs
 
 
 def test_a_sent_job_is_on_its_queue_until_it_is_done(client: redis.Redis) -> None:
-    queue, job_id, lost = JobQueue(client), new_id(), new_id()
-    queue.send(job_id, QueueName.INTERACTIVE)
+    queue, lost = JobQueue(client), new_id()
+    [job_id] = send(client)
 
     assert queue.missing([job_id, lost], QueueName.INTERACTIVE) == [lost]
     assert queue.length(QueueName.INTERACTIVE) == 1
 
-    consumer = Consumer(client)
-    wait_until(lambda: queue.missing([job_id], QueueName.INTERACTIVE) == [job_id], 5)
-    consumer.stop()
+    with worker(client) as only:
+        wait_until(lambda: queue.missing([job_id], QueueName.INTERACTIVE) == [job_id], 5)
 
-    assert consumer.seen == [job_id]
+    assert only.seen == [job_id]
+
+
+def test_what_is_done_is_told_at_the_latest_when_the_worker_stops(client: redis.Redis) -> None:
+    with worker(client) as only:
+        jobs = send(client, 3)
+        wait_until(lambda: len(only.seen) == 3, 5)
+
+    assert JobQueue(client).missing(jobs, QueueName.INTERACTIVE) == jobs
 
 
 def test_an_idle_consumer_does_not_wait_for_its_poll(client: redis.Redis) -> None:
-    queue, consumer = JobQueue(client), Consumer(client)
-    time.sleep(0.3)  # let it fall asleep on the doorbell
+    with worker(client) as only:
+        time.sleep(0.3)  # let it fall asleep on the doorbell
 
-    waits = []
-    for count in range(1, 11):
-        began = time.monotonic()
-        queue.send(new_id(), QueueName.INTERACTIVE)
-        wait_until(lambda count=count: len(consumer.seen) == count, 5)
-        waits.append(time.monotonic() - began)
-    consumer.stop()
+        waits = []
+        for count in range(1, 11):
+            began = time.monotonic()
+            send(client)
+            wait_until(lambda count=count: len(only.seen) == count, 5)
+            waits.append(time.monotonic() - began)
 
     # A poll with backoff would take 0.5 s on average.
     assert sorted(waits)[5] < 0.2
 
 
 def test_a_full_consumer_leaves_jobs_for_others(client: redis.Redis) -> None:
-    queue = JobQueue(client)
-    full = Consumer(client, prefetch=2, hold=True)
-    for _ in range(5):
-        queue.send(new_id(), QueueName.INTERACTIVE)
-    wait_until(lambda: len(full.seen) == 2, 5)
+    with worker(client, most=2, hold=True) as full:
+        send(client, 5)
+        wait_until(lambda: len(full.seen) == 2, 5)
 
-    free = Consumer(client, prefetch=4)
-    wait_until(lambda: len(free.seen) == 3, 5)
-    free.stop()
-    full.stop()
+        with worker(client, most=4) as free:
+            wait_until(lambda: len(free.seen) == 3, 5)
 
     assert len(set(full.seen + free.seen)) == 5
+
+
+def test_a_consumer_that_was_full_takes_again_as_soon_as_it_has_room(client: redis.Redis) -> None:
+    with worker(client, most=1, hold=True) as only:
+        first, second = send(client, 2)
+        wait_until(lambda: only.seen == [first], 5)
+        time.sleep(0.2)  # let it wait for room
+        began = time.monotonic()
+        only.consumer.ack(first)
+        wait_until(lambda: only.seen == [first, second], 5)
+
+    assert time.monotonic() - began < 0.5
+
+
+def test_what_is_given_back_is_another_workers_at_once(client: redis.Redis) -> None:
+    with worker(client, hold=True) as leaving:
+        [job_id] = send(client)
+        wait_until(lambda: leaving.seen == [job_id], 5)
+        leaving.stop_taking()
+        with worker(client) as other:
+            time.sleep(0.2)  # let it fall asleep on the doorbell
+            began = time.monotonic()
+            leaving.consumer.requeue(job_id)
+            wait_until(lambda: other.seen == [job_id], 5)
+
+    assert time.monotonic() - began < 0.5
+
+
+def test_a_worker_that_takes_nothing_more_keeps_what_it_holds(
+    client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("core.queue.BROKER_HEARTBEAT_MS", 1500)
+    with worker(client, hold=True) as draining:
+        held = send(client)
+        wait_until(lambda: draining.seen == held, 5)
+        draining.stop_taking()
+        late = send(client)
+
+        with worker(client) as other:
+            wait_until(lambda: other.seen == late, 5)
+            time.sleep(2)  # longer than the silence of a dead worker
+            assert other.seen == late
+
+    assert draining.seen == held
+
+
+def test_an_idle_worker_stops_at_once(client: redis.Redis) -> None:
+    running = Worker(client)
+    time.sleep(0.3)  # let it fall asleep on the doorbell
+    began = time.monotonic()
+
+    running.stop()
+
+    assert time.monotonic() - began < 0.5
+
+
+def test_a_message_that_names_no_job_holds_up_nothing(client: redis.Redis) -> None:
+    client.hset("dramatiq:interactive.msgs", "x", "nonsense")
+    client.rpush("dramatiq:interactive", "x")
+    jobs = send(client)
+
+    with worker(client) as only:
+        wait_until(lambda: only.seen == jobs, 5)
+
+
+def test_a_redis_that_forgot_its_scripts_is_taught_them_again(client: redis.Redis) -> None:
+    consumer = consumer_of(client, idle_seconds=0.1)
+    client.script_flush()
+    jobs = send(client)
+
+    assert consumer.take() == jobs
 
 
 def test_a_job_whose_fetch_was_carried_out_but_not_answered_is_given_out_again(
     client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("core.queue.BROKER_HEARTBEAT_MS", 500)
-    broker = JobBroker(client)
-    broker.declare_queue(QueueName.INTERACTIVE)
-    consumer = broker.consume(QueueName.INTERACTIVE, prefetch=4, timeout=100)
-    job_id = new_id()
-    JobQueue(client).send(job_id, QueueName.INTERACTIVE)
-    fetch = broker.scripts["dispatch"]
+    consumer = consumer_of(client, idle_seconds=0.1)
+    jobs = send(client)
+    call = consumer._call
 
-    def carried_out_but_not_answered(**call: object) -> None:
-        fetch(**call)
+    def carried_out_but_not_answered(*what: object) -> None:
+        call(*what)  # type: ignore[arg-type]
         raise redis.TimeoutError
 
-    broker.scripts["dispatch"] = carried_out_but_not_answered
-    with pytest.raises(ConnectionClosed):
-        next(consumer)
-    broker.scripts["dispatch"] = fetch
+    monkeypatch.setattr(consumer, "_call", carried_out_but_not_answered)
+    with pytest.raises(redis.TimeoutError):
+        consumer.take()
+    monkeypatch.setattr(consumer, "_call", call)
 
-    seen: list[object] = []
-    wait_until(lambda: seen.append(next(consumer)) or any(seen), 5)
-    assert [m.message_id for m in seen if m] == [str(job_id)]  # type: ignore[attr-defined]
+    seen: list[UUID] = []
+    wait_until(lambda: seen.extend(consumer.take()) or bool(seen), 5)
+    assert seen == jobs
 
 
-def test_dramatiq_still_has_what_the_broker_extends() -> None:
-    consumer = broker_module._RedisConsumer(None, "interactive", 1, 1)
+def test_dramatiq_still_has_what_the_broker_extends(client: redis.Redis) -> None:
+    """A worker of Dramatiq's own could work on this queue: the commands are its own."""
+    [job_id] = send(client)
+    other = RedisBroker(client=client, namespace="dramatiq")
 
-    assert consumer.message_cache == []
-    assert consumer.queued_message_ids == set()
-    assert consumer.outstanding_message_count == 0
-    assert {"ack", "nack", "requeue", "__next__", "close"} <= set(dir(consumer))
+    [data] = other.do_fetch(QueueName.INTERACTIVE, 1)
+    other.do_ack(QueueName.INTERACTIVE, str(job_id))
+
+    assert str(job_id).encode() in data
+    assert JobQueue(client).missing([job_id], QueueName.INTERACTIVE) == [job_id]
+    assert other.heartbeat_timeout and other.dead_message_ttl and other._max_unpack_size()
+    assert other._should_do_maintenance("ack") == 0

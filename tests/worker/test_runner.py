@@ -1,9 +1,9 @@
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -21,11 +21,27 @@ from models.job_changes import requeue_expired
 from models.usage import Usage
 from tests.models.factories import add_job
 from tests.service import wait_until
+from worker.answers import keep_answers
 from worker.delivery import Delivery
 from worker.echo_engine import EchoEngine
 from worker.leases import Leases
 from worker.ledger import Ledger
+from worker.run import Taken
 from worker.runner import JobRunner
+
+
+@dataclass
+class Messages:
+    """What became of the messages that a runner was given."""
+
+    done: list[UUID] = field(default_factory=list)
+    back: list[UUID] = field(default_factory=list)
+
+    def ack(self, job_id: UUID) -> None:
+        self.done.append(job_id)
+
+    def requeue(self, job_id: UUID) -> None:
+        self.back.append(job_id)
 
 
 @dataclass
@@ -39,10 +55,21 @@ class Bench:
     leases: Leases
     ledger: Ledger
     runner: JobRunner
+    source: Messages = field(default_factory=lambda: Messages())
 
     def stop(self) -> None:
         self.delivery.stop()
+        self.runner.stop()
         self.ledger.stop()
+
+    def take(self, *job_ids: UUID) -> None:
+        """Deliver jobs to the runner."""
+        self.runner.take([Taken(job_id, self.source) for job_id in job_ids])
+
+    def run(self, *job_ids: UUID) -> None:
+        """Deliver jobs, and wait until the runner has let go of them."""
+        self.take(*job_ids)
+        assert self.runner.wait_idle(10)
 
     def job(self, **values: Any) -> UUID:
         with self.database.begin() as session:
@@ -69,16 +96,16 @@ def bench_of(
     delivery.start()
     leases = Leases(database, worker_id=worker_id, lease=timedelta(seconds=10))
     ledger = Ledger(
-        sessions=database, ends=JobEnds(client), worker_id=worker_id, lease=leases.lease
+        sessions=database,
+        ends=JobEnds(client),
+        worker_id=worker_id,
+        lease=leases.lease,
+        decode=tokenizer.decode,
+        keep=partial(keep_answers, AnswerCache(client, model="m", seconds=60)),
     )
     ledger.start()
-    runner = JobRunner(
-        ledger=ledger,
-        answers=AnswerCache(client, model="m", seconds=60),
-        tokenizer=tokenizer,
-        delivery=delivery,
-        leases=leases,
-    )
+    runner = JobRunner(ledger=ledger, tokenizer=tokenizer, delivery=delivery, leases=leases)
+    runner.start()
     return Bench(database, client, tokenizer, delivery, leases, ledger, runner)
 
 
@@ -103,7 +130,7 @@ def slow(
 def test_a_job_ends_with_its_result_and_exact_usage(bench: Bench) -> None:
     job_id = bench.job()
 
-    bench.runner.run(job_id)
+    bench.run(job_id)
 
     job = bench.read(job_id)
     assert job.state == "succeeded"
@@ -118,8 +145,8 @@ def test_a_job_ends_with_its_result_and_exact_usage(bench: Bench) -> None:
 def test_a_second_delivery_does_not_run_the_job_again(bench: Bench) -> None:
     job_id = bench.job()
 
-    bench.runner.run(job_id)
-    bench.runner.run(job_id)
+    bench.run(job_id)
+    bench.run(job_id)
 
     assert bench.read(job_id).attempt == 1
     assert len(bench.usage()) == 1
@@ -127,21 +154,18 @@ def test_a_second_delivery_does_not_run_the_job_again(bench: Bench) -> None:
 
 def test_two_deliveries_at_once_run_the_job_once(bench: Bench) -> None:
     job_id = bench.job()
-    threads = [threading.Thread(target=bench.runner.run, args=[job_id]) for _ in range(8)]
 
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(10)
+    bench.run(*[job_id] * 8)
 
     assert bench.read(job_id).attempt == 1
     assert len(bench.usage()) == 1
+    assert bench.source.done == [job_id] * 8
 
 
 def test_what_the_engine_refuses_fails_with_the_reason(bench: Bench) -> None:
     job_id = bench.job(request={"prompt": "x", "maxTokens": 100_000})
 
-    bench.runner.run(job_id)
+    bench.run(job_id)
 
     job = bench.read(job_id)
     assert job.state == "failed"
@@ -164,7 +188,7 @@ def test_a_result_waits_for_the_database_to_come_back(bench: Bench) -> None:
             return sessions.begin()
 
     bench.ledger._finishes._sessions = Away()  # type: ignore[assignment]
-    bench.runner.run(job_id)
+    bench.run(job_id)
 
     assert failures == [0]
     assert bench.read(job_id).state == "succeeded"
@@ -172,16 +196,14 @@ def test_a_result_waits_for_the_database_to_come_back(bench: Bench) -> None:
 
 def test_a_job_that_another_worker_took_over_is_dropped_here(slow: Bench) -> None:
     job_id = slow.job(request={"prompt": "x", "maxTokens": 40})
-    running = threading.Thread(target=slow.runner.run, args=[job_id])
-    running.start()
+    slow.take(job_id)
     wait_until(lambda: slow.leases.is_held(job_id, 1), 5)
 
     with slow.database.begin() as session:
         session.get_one(Job, job_id).worker_id = "w2"
     slow.leases.renew()
-    running.join(10)
+    assert slow.runner.wait_idle(10)
 
-    assert not running.is_alive()
     assert slow.read(job_id).state == "running"
     assert slow.usage() == []
 
@@ -190,16 +212,15 @@ def test_a_job_that_is_handed_back_runs_again_elsewhere(
     slow: Bench, database: SessionFactory, client: redis.Redis, tokenizer: PromptTokenizer
 ) -> None:
     job_id = slow.job(request={"prompt": "x", "maxTokens": 40})
-    running = threading.Thread(target=slow.runner.run, args=[job_id])
-    running.start()
+    slow.take(job_id)
     wait_until(lambda: slow.leases.is_held(job_id, 1), 5)
 
     assert slow.leases.hand_back() == 1
-    running.join(10)
+    assert slow.runner.wait_idle(10)
     assert (slow.read(job_id).state, slow.read(job_id).attempt) == ("queued", 0)
 
     other = bench_of(database, client, tokenizer, worker_id="w2")
-    other.runner.run(job_id)
+    other.run(job_id)
     other.stop()
     assert (slow.read(job_id).state, slow.read(job_id).attempt) == ("succeeded", 1)
     assert len(slow.usage()) == 1
@@ -207,8 +228,7 @@ def test_a_job_that_is_handed_back_runs_again_elsewhere(
 
 def test_a_late_result_of_a_worker_believed_dead_is_dropped(slow: Bench) -> None:
     job_id = slow.job(request={"prompt": "x", "maxTokens": 3})
-    running = threading.Thread(target=slow.runner.run, args=[job_id])
-    running.start()
+    slow.take(job_id)
     wait_until(lambda: slow.leases.is_held(job_id, 1), 5)
 
     with slow.database.begin() as session:
@@ -217,7 +237,7 @@ def test_a_late_result_of_a_worker_believed_dead_is_dropped(slow: Bench) -> None
         job.lease_expires_at -= timedelta(minutes=1)
         session.flush()
         requeue_expired(session, max_attempts=3, limit=10)
-    running.join(10)
+    assert slow.runner.wait_idle(10)
 
     assert slow.read(job_id).state == "queued"
     assert slow.usage() == []
@@ -227,7 +247,7 @@ def test_a_job_that_a_stopping_engine_is_offered_goes_back_to_the_queue(bench: B
     job_id = bench.job()
     bench.delivery.stop()
 
-    bench.runner.run(job_id)
+    bench.run(job_id)
 
     assert (bench.read(job_id).state, bench.read(job_id).attempt) == ("queued", 0)
     assert bench.usage() == []
@@ -235,15 +255,14 @@ def test_a_job_that_a_stopping_engine_is_offered_goes_back_to_the_queue(bench: B
 
 def test_a_leaving_process_claims_nothing_and_cancels_nothing(slow: Bench) -> None:
     begun = slow.job(request={"prompt": "x", "maxTokens": 40})
-    running = threading.Thread(target=slow.runner.run, args=[begun])
-    running.start()
+    slow.take(begun)
     wait_until(lambda: slow.leases.is_held(begun, 1), 5)
     late = slow.job()
 
     slow.runner.leave()
-    slow.runner.run(late)
+    slow.take(late)
     slow.delivery.stop()
-    running.join(10)
+    assert slow.runner.wait_idle(10)
 
     assert [slow.read(job_id).state for job_id in (begun, late)] == ["queued", "queued"]
     assert slow.usage() == []
@@ -252,7 +271,7 @@ def test_a_leaving_process_claims_nothing_and_cancels_nothing(slow: Bench) -> No
 def test_an_unexpected_fault_fails_the_job_at_once_and_without_blame(bench: Bench) -> None:
     job_id = bench.job(request={"prompt": "x", "maxTokens": "nonsense"})
 
-    bench.runner.run(job_id)
+    bench.run(job_id)
 
     job = bench.read(job_id)
     assert (job.state, job.attempt) == ("failed", 1)
@@ -264,7 +283,7 @@ def test_a_nul_in_an_answer_is_kept_as_a_replacement_character(bench: Bench) -> 
     bench.delivery._decode = lambda ids: decode(ids).replace("hello", "he\x00lo")
     job_id = bench.job()
 
-    bench.runner.run(job_id)
+    bench.run(job_id)
 
     job = bench.read(job_id)
     assert job.state == "succeeded"
