@@ -31,7 +31,7 @@ class Cancels:
         self._client = client
         self._ends = ends
         self._lock = threading.Lock()
-        self._group: GroupCommit[UUID, Job] | None = None
+        self._group: GroupCommit[Session, UUID, Job] | None = None
         self._sessions = sessions
 
     def cancel(self, job_id: UUID) -> Job | None:
@@ -54,7 +54,7 @@ class Cancels:
         """Cancel the job of a client that went away, as soon as that can be done."""
         self._started().start_making(job_id)
 
-    def _started(self) -> GroupCommit[UUID, Job]:
+    def _started(self) -> GroupCommit[Session, UUID, Job]:
         with self._lock:
             if self._group is None:
                 self._group = GroupCommit(

@@ -119,15 +119,6 @@ def is_refused(error: Exception) -> bool:
     return code.startswith(_REFUSED)
 
 
-def commit_lazily(session: Session) -> None:
-    """Let this transaction's commit not wait for the disk.
-
-    For changes that may be forgotten when the server crashes within the next second, and that
-    nobody was told of.
-    """
-    session.execute(text("set local synchronous_commit = off"))
-
-
 def utc_now() -> datetime:
     return datetime.now(UTC)
 

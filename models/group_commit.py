@@ -13,18 +13,22 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from queue import Empty, SimpleQueue
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
-from models.base import DATABASE_AWAY, Session, SessionFactory, is_refused
+from models.base import DATABASE_AWAY, is_refused
 
 _log = logging.getLogger(__name__)
 
 Change = TypeVar("Change")
 Result = TypeVar("Result")
 T = TypeVar("T")
+#: What a change is made with: a session, or what stands in its place.
+S = TypeVar("S")
+S_co = TypeVar("S_co", covariant=True)
 
 MAX_GROUP = 256
 #: Times that a change alone is tried when the database finds it too slow or too large.
@@ -36,9 +40,15 @@ FIRST_RETRY_SECONDS = 0.1
 LONGEST_RETRY_SECONDS = 2.0
 
 
+class Transactions(Protocol[S_co]):
+    """Begins transactions, as `SessionFactory` does; one is committed when its block ends."""
+
+    def begin(self) -> AbstractContextManager[S_co]: ...
+
+
 def persist(
-    sessions: SessionFactory,
-    change: Callable[[Session], T],
+    sessions: Transactions[S],
+    change: Callable[[S], T],
     must_leave: threading.Event,
     *,
     most_refusals: int = MOST_REFUSALS,
@@ -63,7 +73,7 @@ def persist(
         delay = min(delay * 2, LONGEST_RETRY_SECONDS)
 
 
-class GroupCommit(Generic[Change, Result]):
+class GroupCommit(Generic[S, Change, Result]):
     """One thread that makes changes for all.
 
     Args:
@@ -75,8 +85,8 @@ class GroupCommit(Generic[Change, Result]):
     def __init__(
         self,
         name: str,
-        sessions: SessionFactory,
-        write: Callable[[Session, Sequence[Change]], Sequence[Result | None]],
+        sessions: Transactions[S],
+        write: Callable[[S, Sequence[Change]], Sequence[Result | None]],
         *,
         committed: Callable[[Sequence[Result | None]], None] = lambda results: None,
         must_leave: threading.Event,

@@ -8,7 +8,7 @@ other's rows.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from operator import itemgetter
@@ -29,19 +29,29 @@ from models.job import (
     requeue,
     values_of,
 )
+from models.statements import Statements
 
-#: What a worker must know of a job that it claims. In SQL, as what follows: workers run them for
-#: every job, and the ORM takes several times longer than PostgreSQL.
+#: What a worker must know of a job that it claims.
+_CLAIMED = (
+    *("id", "user_id", "api_key_id", "batch_id", "queue", "state", "priority", "model"),
+    *("request", "prompt_tokens", "charged_tokens", "is_streamed", "is_cached", "attempt"),
+    *("worker_id", "request_id", "created_at", "started_at", "expires_at", "cancel_requested_at"),
+)
+
+#: In SQL, as what follows: workers run them for every job, and the ORM takes several times longer
+#: than PostgreSQL.
 _CLAIM = f"""
     update jobs set state = '{JobState.RUNNING}', attempt = attempt + 1,
         worker_id = %(worker_id)s, started_at = coalesce(started_at, %(now)s),
         lease_expires_at = now() + %(lease)s
     where id = any(%(ids)s::uuid[]) and state = '{JobState.QUEUED}'
       and (expires_at is null or expires_at > now() or started_at is not null)
-    returning id, user_id, api_key_id, queue, state, priority, model, request, prompt_tokens,
-        charged_tokens, is_streamed, is_cached, attempt, worker_id, request_id, created_at,
-        started_at, expires_at, cancel_requested_at
+    returning {", ".join(_CLAIMED)}
 """
+
+#: Not waited for to reach the disk: a server that forgets a claim in a crash has the job queued
+#: again, and what this attempt makes of it is refused. PostgreSQL takes both as one transaction.
+_CLAIM_LAZILY = f"set local synchronous_commit = off; {_CLAIM}"
 
 _FINISH = f"""
     update jobs set state = e.state, choices = e.choices, error = e.error,
@@ -62,14 +72,16 @@ def claim_jobs(
     session: Session, job_ids: Sequence[UUID], *, worker_id: str, lease: timedelta
 ) -> list[Job]:
     """Take those of the jobs for `worker_id` that are queued. They belong to no session."""
-    values = {
-        "ids": [str(job_id) for job_id in job_ids],
-        "worker_id": worker_id,
-        "now": utc_now(),
-        "lease": lease,
-    }
-    rows = session.connection().exec_driver_sql(_CLAIM, values).mappings()
-    return [new_job(**row) for row in rows]
+    rows = session.connection().exec_driver_sql(_CLAIM, _claim(job_ids, worker_id, lease))
+    return [_claimed(row) for row in rows]
+
+
+def claim_at_once(
+    statements: Statements, job_ids: Sequence[UUID], *, worker_id: str, lease: timedelta
+) -> list[Job]:
+    """Do what `claim_jobs` does, and commit it, in one round trip."""
+    rows = statements.run(_CLAIM_LAZILY, _claim(job_ids, worker_id, lease))
+    return [_claimed(row) for row in rows]
 
 
 def finish_jobs(
@@ -80,8 +92,8 @@ def finish_jobs(
     Returns those that ended, as they are now: not those that were no longer this worker's in this
     attempt.
     """
-    for _, outcome in ends:
-        may_come(outcome.state, JobState.RUNNING)
+    for state in {outcome.state for _, outcome in ends}:
+        may_come(state, JobState.RUNNING)
     now = utc_now()
     # In one order everywhere: two statements must not wait for each other's rows.
     rows = sorted((_end_row(job, outcome) for job, outcome in ends), key=itemgetter("id"))
@@ -146,6 +158,19 @@ def hand_back_jobs(session: Session, attempts: dict[UUID, int], *, worker_id: st
         if job is not None:
             handed_back.append(job)
     return handed_back
+
+
+def _claim(job_ids: Sequence[UUID], worker_id: str, lease: timedelta) -> dict[str, Any]:
+    return {
+        "ids": [str(job_id) for job_id in job_ids],
+        "worker_id": worker_id,
+        "now": utc_now(),
+        "lease": lease,
+    }
+
+
+def _claimed(row: Iterable[Any]) -> Job:
+    return new_job(**dict(zip(_CLAIMED, row, strict=True)))
 
 
 def _end_row(job: Job, end: JobOutcome) -> dict[str, Any]:

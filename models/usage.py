@@ -75,30 +75,28 @@ class UsageHourly(Base):
     )
 
 
-#: In SQL, because the ORM would compile a statement anew for each number of rows.
-_ADD = text(
-    """
+#: In SQL, because the ORM would compile a statement anew for each number of rows; handed to the
+#: driver as they are, because all jobs end with them.
+_ADD = """
     insert into usage (
         job_id, user_id, api_key_id, model, state,
         prompt_tokens, completion_tokens, cached_tokens, duration_ms, created_at
     )
     select job_id, user_id, api_key_id, model, state,
            prompt_tokens, completion_tokens, cached_tokens, duration_ms, created_at
-    from jsonb_populate_recordset(cast(null as usage), cast(:rows as jsonb))
+    from jsonb_populate_recordset(cast(null as usage), %(rows)s::jsonb)
     on conflict do nothing
     returning job_id
-    """
-)
+"""
 #: In SQL, because only so some elements of an array are raised in the same statement.
-_ROLL_UP = text(
-    """
+_ROLL_UP = """
     insert into usage_hourly as sums (
         api_key_id, hour, model, user_id, requests, succeeded,
         prompt_tokens, completion_tokens, cached_tokens, duration_ms, duration_counts
     ) values (
-        :api_key_id, :hour, :model, :user_id, :requests, :succeeded,
-        :prompt_tokens, :completion_tokens, :cached_tokens, :duration_ms,
-        cast(:duration_counts as integer[])
+        %(api_key_id)s, %(hour)s, %(model)s, %(user_id)s, %(requests)s, %(succeeded)s,
+        %(prompt_tokens)s, %(completion_tokens)s, %(cached_tokens)s, %(duration_ms)s,
+        %(duration_counts)s::integer[]
     )
     on conflict (api_key_id, hour, model) do update set
         requests = sums.requests + excluded.requests,
@@ -107,15 +105,14 @@ _ROLL_UP = text(
         completion_tokens = sums.completion_tokens + excluded.completion_tokens,
         cached_tokens = sums.cached_tokens + excluded.cached_tokens,
         duration_ms = sums.duration_ms + excluded.duration_ms,
-        duration_counts[:low \\: :high] = (
+        duration_counts[%(low)s : %(high)s] = (
             select array_agg(
                 coalesce(sums.duration_counts[i], 0) + coalesce(excluded.duration_counts[i], 0)
                 order by i
             )
-            from generate_series(cast(:low as integer), cast(:high as integer)) as i
+            from generate_series(%(low)s, %(high)s) as i
         )
-    """
-)
+"""
 
 
 def record_usages(session: Session, jobs: Sequence[Job]) -> None:
@@ -125,7 +122,9 @@ def record_usages(session: Session, jobs: Sequence[Job]) -> None:
     rows = [_usage_of(job) for job in jobs]
     if not rows:
         return
-    added = set(session.scalars(_ADD, {"rows": json.dumps(rows, default=str)}))
+    connection = session.connection()
+    found = connection.exec_driver_sql(_ADD, {"rows": json.dumps(rows, default=str)})
+    added = {job_id for (job_id,) in found}
     sums: dict[tuple[UUID, datetime, str], _Sums] = {}
     for row in rows:
         if row["job_id"] in added:
@@ -133,7 +132,7 @@ def record_usages(session: Session, jobs: Sequence[Job]) -> None:
             key = (row["api_key_id"], hour, row["model"])
             sums.setdefault(key, _Sums(row["user_id"])).add(row)
     for key in sorted(sums):  # in one order everywhere: two transactions must not cross
-        session.execute(_ROLL_UP, sums[key].values(*key))
+        connection.exec_driver_sql(_ROLL_UP, sums[key].values(*key))
 
 
 def _usage_of(job: Job) -> dict[str, Any]:

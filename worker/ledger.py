@@ -9,17 +9,19 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 
 from redis.client import Pipeline
 
 from core.job_ends import JobEnds
-from models.base import Session, SessionFactory, commit_lazily
+from models.base import Session, SessionFactory
 from models.flight import ended_job
 from models.group_commit import GroupCommit
-from models.held_jobs import claim_jobs, find_ended, finish_jobs, hand_back_jobs
+from models.held_jobs import claim_at_once, find_ended, finish_jobs, hand_back_jobs
 from models.job import Job, JobOutcome, JobState
 from models.job_end import record_ends
+from models.statements import Statements
 from worker.outcome import outcome_of
 from worker.run import Run, Taken
 from worker.text import Decode
@@ -34,6 +36,7 @@ class Ledger:
     """A database that is away is waited for, until `leave`.
 
     Args:
+        statements: for claims.
         decode: makes text of tokens, for log probabilities.
         keep: adds what shall be known of the jobs that ended to a pipeline, before their ends are
             told.
@@ -43,6 +46,7 @@ class Ledger:
         self,
         *,
         sessions: SessionFactory,
+        statements: Statements,
         ends: JobEnds,
         worker_id: str,
         lease: timedelta,
@@ -55,10 +59,10 @@ class Ledger:
         self._decode = decode
         self._keep = keep
         self._must_leave = threading.Event()
-        self._claims: GroupCommit[Taken, Run] = GroupCommit(
-            "claims", sessions, self._write_claims, must_leave=self._must_leave
+        self._claims: GroupCommit[Statements, Taken, Run] = GroupCommit(
+            "claims", _EachByItself(statements), self._write_claims, must_leave=self._must_leave
         )
-        self._finishes: GroupCommit[Run, Run] = GroupCommit(
+        self._finishes: GroupCommit[Session, Run, Run] = GroupCommit(
             "ends",
             sessions,
             self._write_ends,
@@ -90,12 +94,9 @@ class Ledger:
         """
         self._finishes.make_then(run, then)
 
-    def _write_claims(self, session: Session, asked: Sequence[Taken]) -> list[Run | None]:
-        # Not waited for to reach the disk: a server that forgets a claim in a crash has the job
-        # queued again, and what this attempt makes of it is refused.
-        commit_lazily(session)
+    def _write_claims(self, statements: Statements, asked: Sequence[Taken]) -> list[Run | None]:
         job_ids = [taken.job_id for taken in asked]
-        jobs = claim_jobs(session, job_ids, worker_id=self._worker_id, lease=self._lease)
+        jobs = claim_at_once(statements, job_ids, worker_id=self._worker_id, lease=self._lease)
         claimed: dict[object, Job] = {job.id: job for job in jobs}
         # A job that was delivered twice goes to the first who asked.
         return [
@@ -147,6 +148,16 @@ class Ledger:
     def _announce(self, runs: Sequence[Run | None]) -> None:
         jobs = [run.ended for run in runs if run is not None and run.ended is not None]
         self._ends.announce(map(ended_job, jobs), also=lambda pipe: self._keep(jobs, pipe))
+
+
+class _EachByItself:
+    """Stands in the place of sessions where a change is one statement, which commits itself."""
+
+    def __init__(self, statements: Statements) -> None:
+        self._statements = statements
+
+    def begin(self) -> AbstractContextManager[Statements]:
+        return nullcontext(self._statements)
 
 
 def failed(code: str, message: str) -> JobOutcome:

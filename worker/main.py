@@ -32,6 +32,7 @@ from core.settings import Settings
 from core.subscription import Subscription
 from core.worker_registry import WorkerRegistry
 from models.base import open_database, sessions
+from models.statements import Statements
 from worker.answers import keep_answers
 from worker.delivery import Delivery
 from worker.engine import Engine
@@ -50,10 +51,12 @@ _log = logging.getLogger(__name__)
 
 #: How often the main thread asks whether the engine is well.
 HEALTH_SECONDS = 1.0
+#: How long it may take to say that no more jobs are taken.
+FAREWELL_SECONDS = 2.0
 #: How long jobs that were cancelled or handed back may take to leave.
 LEAVE_SECONDS = 5.0
 #: How long the parts may take to stop, all together: one that waits for what is away is left.
-STOP_SECONDS = 6.0
+STOP_SECONDS = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +93,8 @@ class WorkerParts:
         )
         ledger = Ledger(
             sessions=database,
+            # One connection: claims are made by one thread.
+            statements=Statements(open_database(settings, pool_size=1, is_autocommit=True)),
             ends=JobEnds(client),
             worker_id=worker_id,
             lease=leases.lease,
@@ -187,16 +192,15 @@ def _drain(parts: WorkerParts, pulse: Pulse) -> None:
     could not be told or handed back runs out.
     """
     _log.info("worker drains", extra={"worker": parts.worker_id})
-    for taker in parts.takers:
-        taker.stop_taking()
-    pulse.set_ready(False)
+    farewells = [taker.stop_taking for taker in parts.takers]
+    _at_most(FAREWELL_SECONDS, [*farewells, partial(pulse.set_ready, False)])
     if not parts.runner.wait_idle(parts.settings.drain_seconds):
         _log.info("jobs are handed back", extra={"worker": parts.worker_id})
         parts.runner.leave()
-        _at_most(LEAVE_SECONDS, [parts.leases.hand_back])
+        _at_most(LEAVE_SECONDS / 2, [parts.leases.hand_back])
     parts.runner.leave()
     parts.delivery.stop()
-    parts.runner.wait_idle(LEAVE_SECONDS)
+    parts.runner.wait_idle(LEAVE_SECONDS / 2)
     stops = [parts.runner.stop, parts.ledger.stop, parts.requests.close, parts.text_sender.stop]
     stops += [parts.webhooks.stop, pulse.stop, *(taker.stop for taker in parts.takers)]
     _at_most(STOP_SECONDS, stops)

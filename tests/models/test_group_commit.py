@@ -20,9 +20,9 @@ from models.group_commit import GroupCommit
 @contextmanager
 def group_commit(
     sessions: Any, write: Callable[[Session, Sequence[int]], Sequence[int | None]], **options: Any
-) -> Iterator[GroupCommit[int, int]]:
+) -> Iterator[GroupCommit[Session, int, int]]:
     options.setdefault("must_leave", threading.Event())
-    group: GroupCommit[int, int] = GroupCommit("test", sessions, write, **options)
+    group: GroupCommit[Session, int, int] = GroupCommit("test", sessions, write, **options)
     group.start()
     try:
         yield group

@@ -9,15 +9,18 @@ from uuid import UUID
 
 import pytest
 import redis
-from sqlalchemy import select
+from sqlalchemy import NullPool, create_engine, select
 from sqlalchemy.exc import OperationalError
 
 from core.answer_cache import AnswerCache
+from core.generation import Generation
 from core.job_ends import JobEnds
+from core.log import _RequestIdFilter
 from core.prompt import PromptTokenizer
 from models.base import SessionFactory
 from models.job import Job
 from models.job_changes import requeue_expired
+from models.statements import Statements
 from models.usage import Usage
 from tests.models.factories import add_job
 from tests.service import wait_until
@@ -97,6 +100,9 @@ def bench_of(
     leases = Leases(database, worker_id=worker_id, lease=timedelta(seconds=10))
     ledger = Ledger(
         sessions=database,
+        statements=Statements(
+            create_engine(database.kw["bind"].url, isolation_level="AUTOCOMMIT", poolclass=NullPool)
+        ),
         ends=JobEnds(client),
         worker_id=worker_id,
         lease=leases.lease,
@@ -289,3 +295,72 @@ def test_a_nul_in_an_answer_is_kept_as_a_replacement_character(bench: Bench) -> 
     assert job.state == "succeeded"
     assert job.choices is not None
     assert "he\ufffdlo" in job.choices[0]["text"]
+
+
+def test_a_result_that_the_database_refuses_fails_alone(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PostgreSQL keeps no NUL in a text."""
+    monkeypatch.setattr("worker.delivery.storable", lambda text: text)
+    decode = bench.delivery._decode
+    bench.delivery._decode = lambda ids: decode(ids).replace("hello", "\x00")
+    guilty = bench.job()
+    others = [bench.job(request={"prompt": "x", "maxTokens": 50}) for _ in range(5)]
+
+    bench.run(guilty, *others)
+
+    assert [bench.read(job_id).state for job_id in others] == ["succeeded"] * 5
+    job = bench.read(guilty)
+    assert (job.state, job.attempt) == ("failed", 1)
+    assert job.error == {"code": "internal_error", "message": "the result could not be written"}
+    assert len(bench.usage()) == 6
+
+
+def test_a_cancel_that_comes_before_the_answer_is_not_lost(slow: Bench) -> None:
+    job_id = slow.job(request={"prompt": "x", "maxTokens": 400})
+    submit = slow.delivery.submit
+
+    def cancel_first(*args: Any, **options: Any) -> Any:
+        slow.leases.cancel(job_id)
+        return submit(*args, **options)
+
+    slow.delivery.submit = cancel_first  # type: ignore[method-assign]
+    slow.run(job_id)
+
+    assert slow.read(job_id).state == "cancelled"
+    assert slow.source.done == [job_id]
+
+
+def test_a_log_line_of_a_job_carries_the_id_of_its_request(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.handler.addFilter(_RequestIdFilter())
+    caplog.set_level("INFO")
+    jobs = [
+        bench.job(request_id="req_a"),
+        bench.job(request_id="req_b", request={"prompt": "x", "maxTokens": "nonsense"}),
+    ]
+
+    bench.run(*jobs)
+
+    said = [vars(r) for r in caplog.records if r.name == "worker.runner" and "job" in vars(r)]
+    assert {(line["job"], line["request_id"]) for line in said} == {
+        (jobs[0].hex, "req_a"),
+        (jobs[1].hex, "req_b"),
+    }
+    assert len(said) == 3  # one of them says why it failed
+
+
+def test_an_answer_may_be_given_again_when_its_end_is_told(
+    bench: Bench, client: redis.Redis
+) -> None:
+    request = {"prompt": "hello", "maxTokens": 50, "temperature": 0.0, "cache": True}
+    job_id = bench.job(request=request)
+
+    bench.run(job_id)
+
+    kept = AnswerCache(client, model="m", seconds=60).find(
+        bench.read(job_id).user_id, Generation.from_row(request)
+    )
+    assert kept is not None
+    assert kept.choices == bench.read(job_id).choices

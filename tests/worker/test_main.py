@@ -1,0 +1,129 @@
+"""A worker process that is told to stop, whatever else has."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import redis
+
+from cli.embedded.postgres import Postgres
+from cli.embedded.valkey import Valkey
+from core.queue import JobQueue, QueueName
+from core.redis_client import open_redis
+from core.settings import Settings
+from core.worker_registry import WorkerRegistry
+from migrations.run import upgrade
+from models.base import SessionFactory, open_database, sessions
+from models.job import Job
+from tests.models.factories import add_job
+from tests.service import Service, wait_until
+
+
+def ready(client: redis.Redis) -> bool:
+    return bool(WorkerRegistry(client).ready())
+
+
+def test_an_idle_worker_is_gone_at_once(
+    base_settings: Settings, client: redis.Redis, database: SessionFactory, tmp_path: Path
+) -> None:
+    service = Service(base_settings, tmp_path)
+    worker = service.add_worker()
+    wait_until(lambda: ready(client), 60, service.logs)
+
+    began = time.monotonic()
+    worker.send_signal(signal.SIGTERM)
+    code = worker.wait(20)
+
+    assert code == 0
+    assert time.monotonic() - began < 2  # 0.3 s on a machine that does nothing else
+    assert not WorkerRegistry(client).alive()
+
+
+@pytest.fixture
+def own(base_settings: Settings, tmp_path: Path) -> Iterator[tuple[Postgres, Valkey, Service]]:
+    """A worker that runs a job of a minute, on servers of its own."""
+    postgres = Postgres(tmp_path / "postgres", log_dir=tmp_path, is_durable=False)
+    valkey = Valkey(tmp_path / "valkey", log_dir=tmp_path)
+    try:
+        postgres.start()
+        valkey.start()
+        upgrade(postgres.url)
+        settings = Settings.from_environment(
+            {
+                **base_settings.to_environment(),
+                "DATABASE_URL": postgres.url,
+                "REDIS_URL": valkey.url,
+                "DATABASE_TIMEOUT_SECONDS": "1",
+                "ECHO_TOKENS_PER_SECOND": "5",
+                "DRAIN_SECONDS": "0.5",
+            }
+        )
+        service = Service(settings, tmp_path)
+        service.add_worker()
+        begin_long_job(service)
+        yield postgres, valkey, service
+    finally:
+        service.stop()
+        valkey.stop()
+        postgres.stop()
+
+
+def begin_long_job(service: Service) -> None:
+    engine, client = open_database(service.settings), open_redis(service.settings)
+    with sessions(engine).begin() as session:
+        job = add_job(session, request={"prompt": "x", "maxTokens": 300, "ignoreEos": True})
+    JobQueue(client).send(job.id, QueueName.INTERACTIVE)
+
+    def has_begun() -> bool:
+        with sessions(engine)() as session:
+            return session.get_one(Job, job.id).state == "running"
+
+    wait_until(has_begun, 60, service.logs)
+    engine.dispose()
+    client.close()
+
+
+@pytest.mark.parametrize("is_frozen", [True, False])
+def test_a_worker_ends_though_redis_and_the_database_are_away(
+    own: tuple[Postgres, Valkey, Service], is_frozen: bool
+) -> None:
+    postgres, valkey, service = own
+    [worker] = service.workers
+
+    with away(postgres, valkey, is_frozen=is_frozen):
+        began = time.monotonic()
+        worker.send_signal(signal.SIGTERM)
+        code = worker.wait(20)
+        seconds = time.monotonic() - began
+
+    assert code == 0, service.logs()
+    assert seconds < 13
+
+
+@contextmanager
+def away(postgres: Postgres, valkey: Valkey, *, is_frozen: bool) -> Iterator[None]:
+    """Stop the servers; frozen ones take connections, and answer nothing."""
+    if not is_frozen:
+        valkey.stop()
+        postgres.stop()
+        yield
+        return
+    first = [server.child.pid for server in (postgres, valkey) if server.child is not None]
+    processes = [one for pid in first for one in (pid, *_children(pid))]
+    for process in processes:
+        os.kill(process, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for process in processes:
+            os.kill(process, signal.SIGCONT)
+
+
+def _children(pid: int) -> list[int]:
+    return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
