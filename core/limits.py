@@ -40,6 +40,7 @@ from core.limit_state import (
     refusal,
     state_of,
 )
+from core.scripts import Scripts
 
 NO_LIMIT = -1
 #: Times that one charge reads the database: a second loss meanwhile is no coincidence.
@@ -56,10 +57,17 @@ class Reservation:
 
 
 class Limiter:
-    def __init__(self, client: redis.Redis, *, clock: Callable[[], float] | None = None) -> None:
-        """Take the client, and for tests a clock in place of that of Redis."""
+    def __init__(
+        self,
+        client: redis.Redis,
+        *,
+        scripts: Scripts | None = None,
+        clock: Callable[[], float] | None = None,
+    ) -> None:
+        """Take the client, what its process runs scripts with, and for tests another clock."""
         self._client = client
-        self._script = client.register_script(files("core").joinpath("limits.lua").read_text())
+        text = files("core").joinpath("limits.lua").read_text()
+        self._script = (scripts or Scripts(client)).register(text)
         self._clock = clock
 
     def charge(self, key: KeyLimits, job_id: UUID, *, tokens: int, recall: Recall) -> LimitState:
@@ -189,7 +197,7 @@ class Limiter:
         Raises:
             redis.RedisError: Redis is away.
         """
-        self._client.script_load(self._script.script)
+        self._client.script_load(self._script.text)
 
 
 def _pairs(reserved: Mapping[UUID, int]) -> list[Any]:

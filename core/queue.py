@@ -25,6 +25,8 @@ from dramatiq.errors import DecodeError
 from dramatiq.message import Message
 from redis.client import Pipeline
 
+from core.scripts import Scripts
+
 _log = logging.getLogger(__name__)
 
 NAMESPACE = "dramatiq"
@@ -54,9 +56,12 @@ class JobBroker(RedisBroker):
     Retries, time limits and results are not Dramatiq's here: a job's attempts are counted in its
     row. Nor is its `Worker`, which holds a thread for each message: jobs are taken by
     `DoorbellConsumer`.
+
+    Args:
+        scripts: what this process runs scripts with, if others use it too.
     """
 
-    def __init__(self, client: redis.Redis) -> None:
+    def __init__(self, client: redis.Redis, *, scripts: Scripts | None = None) -> None:
         super().__init__(
             client=client,
             middleware=[],
@@ -64,13 +69,15 @@ class JobBroker(RedisBroker):
             maintenance_chance=ALWAYS,
             heartbeat_timeout=BROKER_HEARTBEAT_MS,
         )
-        self._put = client.register_script(files("core").joinpath("queue.lua").read_text())
+        text = files("core").joinpath("queue.lua").read_text()
+        self._put = (scripts or Scripts(client)).register(text)
 
     def enqueue(self, message: Message[Any], *, delay: int | None = None) -> Message[Any]:
         """Put a message on its queue and ring. Raises `redis.RedisError` when Redis is away."""
         if delay is not None:
             raise ValueError("delayed messages are not used")
-        message = message.copy(options={"redis_message_id": message.message_id})
+        if "redis_message_id" not in message.options:
+            message = message.copy(options={"redis_message_id": message.message_id})
         name = f"{NAMESPACE}:{message.queue_name}"
         self._put(
             keys=[f"{name}.msgs", name, _doorbell(message.queue_name)],
@@ -256,9 +263,9 @@ class DoorbellConsumer:
 class JobQueue:
     """What the API and the reaper need of the queue: send a job, ask what is on it."""
 
-    def __init__(self, client: redis.Redis) -> None:
+    def __init__(self, client: redis.Redis, *, scripts: Scripts | None = None) -> None:
         self._client = client
-        self._broker = JobBroker(client)
+        self._broker = JobBroker(client, scripts=scripts)
 
     def send(self, job_id: UUID, queue: QueueName) -> None:
         """Put a committed job on its queue.
@@ -266,14 +273,15 @@ class JobQueue:
         Raises:
             redis.RedisError: Redis is away; the job is not on the queue, or may be.
         """
+        name = str(job_id)
         self._broker.enqueue(
             Message(
                 queue_name=queue,
                 actor_name=actor_name(queue),
-                args=(str(job_id),),
+                args=(name,),
                 kwargs={},
-                options={},
-                message_id=str(job_id),
+                options={"redis_message_id": name},
+                message_id=name,
             )
         )
 

@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import pytest
+
+from core.gathering import Gathering
+from tests.service import wait_until
+
+
+class Late(Exception):
+    pass
+
+
+class Stopped(BaseException):
+    """What ends a greenlet from outside is no `Exception`."""
+
+
+class Groups:
+    """Makes calls by doubling numbers; a group with 0 in it waits for a test."""
+
+    def __init__(self) -> None:
+        self.made: list[list[int]] = []
+        self.may_go_on = threading.Event()
+        self.fault: BaseException | None = None
+
+    def make(self, calls: Sequence[int]) -> list[int | Exception]:
+        self.made.append(list(calls))
+        if 0 in calls:
+            assert self.may_go_on.wait(10)
+            if self.fault is not None:
+                raise self.fault
+        return [ValueError(call) if call < 0 else 2 * call for call in calls]
+
+
+@pytest.fixture
+def groups() -> Groups:
+    return Groups()
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., Future[int]]]:
+    with ThreadPoolExecutor(8) as pool:
+        yield pool.submit
+
+
+def gathering(groups: Groups, *, most: int = 8, seconds: float = 10) -> Gathering[int, int]:
+    return Gathering(groups.make, most=most, seconds=seconds, late=Late)
+
+
+def gather(
+    calls: Gathering[int, int], groups: Groups, start: Callable[..., Future[int]], *more: int
+) -> list[Future[int]]:
+    """Let a group be under way, and more calls wait for it."""
+    futures = [start(calls.call, 0)]
+    wait_until(lambda: groups.made == [[0]], 5)
+    for count, call in enumerate(more, 1):
+        futures.append(start(calls.call, call))
+        wait_until(lambda count=count: len(calls._waiting) == count, 5)
+    return futures
+
+
+def test_a_call_alone_waits_for_nobody(groups: Groups) -> None:
+    calls = gathering(groups)
+
+    assert [calls.call(2), calls.call(3)] == [4, 6]
+    assert groups.made == [[2], [3]]
+
+
+def test_what_comes_while_a_group_is_under_way_is_made_together(
+    groups: Groups, start: Callable[..., Future[int]]
+) -> None:
+    futures = gather(gathering(groups), groups, start, 1, 2, 3)
+    groups.may_go_on.set()
+
+    assert [future.result(5) for future in futures] == [0, 2, 4, 6]
+    assert groups.made == [[0], [1, 2, 3]]
+
+
+def test_a_group_has_no_more_than_the_most(
+    groups: Groups, start: Callable[..., Future[int]]
+) -> None:
+    futures = gather(gathering(groups, most=2), groups, start, 1, 2, 3)
+    groups.may_go_on.set()
+
+    assert [future.result(5) for future in futures] == [0, 2, 4, 6]
+    assert groups.made == [[0], [1, 2], [3]]
+
+
+def test_an_error_of_one_is_its_own(groups: Groups, start: Callable[..., Future[int]]) -> None:
+    futures = gather(gathering(groups), groups, start, 1, -2, 3)
+    groups.may_go_on.set()
+
+    with pytest.raises(ValueError, match="-2"):
+        futures.pop(2).result(5)
+    assert [future.result(5) for future in futures] == [0, 2, 6]
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"), [(OSError(), OSError), (Stopped(), Late)], ids=["error", "stopped"]
+)
+def test_when_a_group_fails_all_of_it_are_told_and_the_next_goes_on(
+    groups: Groups,
+    start: Callable[..., Future[int]],
+    fault: BaseException,
+    told: type[BaseException],
+) -> None:
+    calls = gathering(groups)
+    futures = gather(calls, groups, start, 0, 5)
+    groups.fault = fault
+    groups.may_go_on.set()
+
+    for future, error in zip(futures, (type(fault), type(fault), told), strict=True):
+        with pytest.raises(error):
+            future.result(5)  # the first two led a group each
+    assert calls.call(4) == 8
+    assert groups.made == [[0], [0, 5], [4]]
+
+
+def test_whoever_waits_too_long_is_told_and_holds_nobody_up(
+    groups: Groups, start: Callable[..., Future[int]]
+) -> None:
+    calls = gathering(groups, seconds=0.05)
+    first, late = gather(calls, groups, start, 1)
+
+    with pytest.raises(Late):
+        late.result(5)
+    groups.may_go_on.set()
+    assert first.result(5) == 0
+    assert calls.call(2) == 4
+    assert groups.made == [[0], [2]]
