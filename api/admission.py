@@ -28,7 +28,7 @@ from models.idempotency import claim_idempotency_key, forget_idempotency_key
 from models.job import Job, JobOutcome, JobState, new_job
 from models.job_changes import finish_job
 from models.job_end import record_end
-from models.statements import PresentedKey, insert_job
+from models.presented_key import PresentedKey
 
 _log = logging.getLogger(__name__)
 
@@ -36,6 +36,10 @@ _log = logging.getLogger(__name__)
 MAX_RESULT_ENTRIES = 200_000
 #: Shorter prompts are encoded in less time than a thread costs.
 ENCODE_INLINE_CHARACTERS = 4096
+
+
+class KeyChanged(Exception):
+    """The key was only believed, and is not what it was: nothing was charged, no job was made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +114,7 @@ def admit(
     a job that has ended already.
 
     Args:
+        key: may be believed only where `may_be_believed` says so.
         may_shorten: `max_tokens` is not the caller's own word: where the context or the key's
             tokens a minute leave room for less, less is asked for.
 
@@ -120,6 +125,7 @@ def admit(
         IdempotencyConflict: the caller's key stands for another request.
         RateLimited: a limit of the key is reached; nothing was charged and no job was made.
         redis.RedisError: the limits cannot be checked.
+        KeyChanged: look the key up, and try again.
     """
     if idempotency is not None:
         with services.sessions() as session:
@@ -143,7 +149,7 @@ def admit(
     headers = limit.headers
     if cached is not None:
         headers["x-cache"] = "hit"
-    if _commit(services, job, idempotency):
+    if _commit(services, key, job, idempotency):
         return Admitted(job, services, headers, idempotency)
     assert idempotency is not None
     with services.sessions() as session:  # the same request at the same moment was faster
@@ -153,12 +159,20 @@ def admit(
     return _repeated(services, repeated, idempotency)
 
 
-def _commit(services: Services, job: Job, idempotency: Idempotency | None) -> bool:
+def may_be_believed(generation: Generation, idempotency: Idempotency | None) -> bool:
+    """Say whether a job is written by the one statement that looks at its key too."""
+    return idempotency is None and not generation.cache
+
+
+def _commit(
+    services: Services, key: PresentedKey, job: Job, idempotency: Idempotency | None
+) -> bool:
     """Commit a job that was charged; False, and nothing is charged, if another came before it."""
     is_committed = False
     try:
         if idempotency is None and not job.is_final:
-            insert_job(services.statements, job)
+            if not services.inserts.insert(job, key):
+                raise KeyChanged
         else:
             with services.sessions.begin() as session:
                 if idempotency is not None and not _claim(session, job, idempotency):

@@ -16,7 +16,7 @@ from core.ids import Prefix, read_id
 from core.key_secret import KeySecret
 from models.api_key import ApiKey, find_key, find_key_by_secret
 from models.base import Session, utc_now
-from models.statements import PresentedKey, find_presented_key
+from models.presented_key import PresentedKey
 from models.user import User, find_user
 
 
@@ -77,17 +77,24 @@ def authenticate_key(session: Session) -> tuple[ApiKey, User]:
     return key, owner
 
 
-def authenticate_presented_key(services: Services) -> PresentedKey:
+def authenticate_presented_key(services: Services, *, may_believe: bool) -> PresentedKey:
     """Return the key that the request may generate with: `authenticate_key` without a session
 
     where a secret came, as it does from programs.
+
+    Args:
+        may_believe: a key that was looked up a moment ago will do (`models/presented_key.py`).
     """
     presented = _presented_secret()
     if presented is None:
         with services.reads() as session:
             return PresentedKey.of(authenticate_key(session)[0])
     secret = KeySecret.parse(presented)
-    key = find_presented_key(services.statements, secret) if secret else None
+    if secret is None:
+        raise _bad_key()
+    if may_believe and (believed := services.keys.believed(secret)) is not None:
+        return believed
+    key = services.keys.find(secret)
     if key is None:
         raise _bad_key()
     _check_usable(key)
@@ -97,7 +104,7 @@ def authenticate_presented_key(services: Services) -> PresentedKey:
 def _check_usable(key: ApiKey | PresentedKey) -> None:
     if not key.is_active:
         raise Forbidden("this API key is not active", code="key_inactive")
-    if key.expires_at is not None and key.expires_at <= utc_now():
+    if key.has_expired(utc_now()):
         raise Forbidden("this API key has expired", code="key_expired")
 
 

@@ -4,47 +4,101 @@ the job may come to be, and the wait for its end.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
 from flask import g
 
-from api.admission import Admitted, admit
+from api.admission import Admitted, KeyChanged, admit, may_be_believed
 from api.authentication import authenticate_presented_key
+from api.body import read_body
 from api.hang_up import present_hang_up
 from api.idempotency import read_idempotency
 from api.services import services
 from api.waiting import wait_for_end
-from core.generation import Generation
+from core.errors import ApiError
+from core.generation import Body, Generation
 from models.base import utc_now
 from models.job import Job
-from models.statements import PresentedKey, mark_used
+from models.presented_key import PresentedKey
+
+B = TypeVar("B", bound=Body)
 
 #: nginx's status for a client that closed the connection: only the log ever shows it.
 CLIENT_CLOSED_REQUEST = 499
 
 
-def present_key() -> PresentedKey:
-    """Return the key that the present request may generate with, and note its use.
+def present(kind: type[B]) -> tuple[PresentedKey, B]:
+    """Return the key that the present request may generate with, and its body.
 
     Raises:
         Unauthorized: no credentials, or bad ones.
         Forbidden: the key is inactive or has expired.
+        ApiError: what `read_body` raises.
     """
-    key = authenticate_presented_key(services())
-    mark_used(services().statements, key, utc_now())
-    return key
+    key = _look_up(may_believe=True)
+    with confirming(key):
+        return key, read_body(kind)
+
+
+@contextmanager
+def confirming(key: PresentedKey) -> Iterator[None]:
+    """Let no error leave this block under a believed key that is not good any more."""
+    try:
+        yield
+    except Exception:
+        _confirm(key)
+        raise
 
 
 def admit_present(
     key: PresentedKey, generation: Generation, *, may_shorten: bool = False
 ) -> Admitted:
-    """Admit what the present request asks for; it raises what `admit` raises."""
-    return admit(
-        services(),
-        key,
-        generation,
-        request_id=g.request_id,
-        idempotency=read_idempotency(generation),
-        may_shorten=may_shorten,
-    )
+    """Admit what the present request asks for; it raises what `admit` raises.
+
+    A believed key's refusals are told only if it is still what it was believed to be; otherwise the
+    request is admitted, or refused, under the key as it is now.
+    """
+
+    def admit_with(key: PresentedKey) -> Admitted:
+        return admit(
+            services(),
+            key,
+            generation,
+            request_id=g.request_id,
+            idempotency=idempotency,
+            may_shorten=may_shorten,
+        )
+
+    with confirming(key):
+        idempotency = read_idempotency(generation)
+    if not may_be_believed(generation, idempotency):
+        key = _confirm(key)
+    try:
+        return admit_with(key)
+    except (ApiError, KeyChanged) as error:
+        known = _confirm(key)
+        if isinstance(error, ApiError) and known.version == key.version:
+            raise
+    return admit_with(known)
+
+
+def _confirm(key: PresentedKey) -> PresentedKey:
+    """Return the key as it is now, if it was only believed.
+
+    Raises:
+        Unauthorized: the secret proves no key any more.
+        Forbidden: the key is inactive or has expired.
+    """
+    return _look_up(may_believe=False) if key.is_believed else key
+
+
+def _look_up(*, may_believe: bool) -> PresentedKey:
+    key = authenticate_presented_key(services(), may_believe=may_believe)
+    if not key.is_believed:
+        services().keys.mark_used(key, utc_now())
+    return key
 
 
 def wait_for_answer(admitted: Admitted, seconds: float) -> Job | None:

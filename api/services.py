@@ -21,11 +21,14 @@ from core.line import Line
 from core.prompt import PromptTokenizer
 from core.queue import JobQueue
 from core.redis_client import open_redis
+from core.scripts import Scripts
 from core.settings import Settings
 from core.throttle import Throttle
 from core.worker_registry import WorkerRegistry
 from models.base import SessionFactory, open_database, sessions
 from models.flight import read_key_use
+from models.job_inserts import JobInserts
+from models.presented_key import PresentedKeys
 from models.statements import Statements
 
 
@@ -36,12 +39,16 @@ class Services:
     Attributes:
         reads: sessions in which each statement is its own transaction, for a single read.
         statements: what every generation runs.
+        keys: those that generations come with.
+        inserts: adds their jobs.
     """
 
     settings: Settings
     sessions: SessionFactory
     reads: SessionFactory
     statements: Statements
+    keys: PresentedKeys
+    inserts: JobInserts
     tokenizer: PromptTokenizer
     queue: JobQueue
     news: JobNews
@@ -60,13 +67,17 @@ class Services:
         client = open_redis(settings)
         transactions = open_database(settings, pool_size=max(2, settings.database_pool_size // 2))
         single = open_database(settings, is_autocommit=True)
+        statements = Statements(single)
         ends = JobEnds(client)
-        queue, workers = JobQueue(client), WorkerRegistry(client)
+        scripts = Scripts(client)
+        queue, workers = JobQueue(client, scripts=scripts), WorkerRegistry(client)
         return cls(
             settings=settings,
             sessions=sessions(transactions),
             reads=sessions(single),
-            statements=Statements(single),
+            statements=statements,
+            keys=PresentedKeys(statements),
+            inserts=JobInserts(statements, timeout_seconds=settings.database_timeout_seconds),
             tokenizer=PromptTokenizer.load(settings.model_path, settings.prompt_mode),
             queue=queue,
             news=JobNews(client),
@@ -75,7 +86,7 @@ class Services:
             cancels=Cancels(sessions(transactions), client, ends),
             answers=AnswerCache.from_settings(settings, client),
             redis_client=client,
-            limiter=Limiter(client),
+            limiter=Limiter(client, scripts=scripts),
             workers=workers,
             line=Line(
                 queue,

@@ -9,7 +9,6 @@ from flask import Blueprint, jsonify
 from flask.typing import ResponseReturnValue
 
 from api.admission import Admitted
-from api.body import read_body
 from api.event_stream import stream_admitted
 from api.openapi.answer import FROM_CACHE, RATE_LIMITS, REPLAYED, shows_or_streams
 from api.openapi.operation import Who, described
@@ -19,7 +18,8 @@ from api.outcomes import interrupted
 from api.requests import (
     CLIENT_CLOSED_REQUEST,
     admit_present,
-    present_key,
+    confirming,
+    present,
     wait_for_answer,
 )
 from api.services import services
@@ -30,7 +30,7 @@ from api.v1.chat_body import ChatBody
 from api.v1.completion_answer import CompletionAnswer
 from api.v1.completion_body import CompletionBody
 from api.v1.shown import ChatChunk, ChatCompletion, CompletionChunk, OpenAICompletion
-from models.statements import PresentedKey
+from models.presented_key import PresentedKey
 
 blueprint = Blueprint("v1_generate", __name__, url_prefix="/v1")
 
@@ -50,7 +50,7 @@ DEFAULT_TEMPERATURE = 1.0
 )
 def complete() -> ResponseReturnValue:
     """Complete a prompt as it is."""
-    return _generate(present_key(), read_body(CompletionBody), CompletionAnswer)
+    return _generate(*present(CompletionBody), CompletionAnswer)
 
 
 @blueprint.post("/chat/completions")
@@ -65,15 +65,16 @@ def complete() -> ResponseReturnValue:
 )
 def chat() -> ResponseReturnValue:
     """Answer a chat."""
-    return _generate(present_key(), read_body(ChatBody), ChatAnswer)
+    return _generate(*present(ChatBody), ChatAnswer)
 
 
 def _generate(key: PresentedKey, body: GenerationBody, kind: type[Answer]) -> ResponseReturnValue:
     temperature = services().tokenizer.defaults.get("temperature")
-    generation = body.to_generation(
-        most_tokens=services().settings.max_tokens_limit,
-        temperature=DEFAULT_TEMPERATURE if temperature is None else temperature,
-    )
+    with confirming(key):
+        generation = body.to_generation(
+            most_tokens=services().settings.max_tokens_limit,
+            temperature=DEFAULT_TEMPERATURE if temperature is None else temperature,
+        )
     admitted = admit_present(key, generation, may_shorten=body.asked_max_tokens[1] is None)
     answer = kind(
         admitted.job,

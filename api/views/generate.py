@@ -9,7 +9,6 @@ from flask.typing import ResponseReturnValue
 
 from api.admission import Admitted
 from api.answers.jobs import Completion, CompletionEvent, ShownJob
-from api.body import read_body
 from api.event_stream import stream_admitted
 from api.following import Delta
 from api.openapi.answer import (
@@ -30,7 +29,7 @@ from api.representations import show_completion, show_completion_head, show_job,
 from api.requests import (
     CLIENT_CLOSED_REQUEST,
     admit_present,
-    present_key,
+    present,
     wait_for_answer,
 )
 from api.services import services
@@ -63,8 +62,7 @@ blueprint = Blueprint("generate", __name__, url_prefix="/api/llm")
 )
 def generate() -> ResponseReturnValue:
     """Generate, waiting for the answer up to `SYNC_WAIT_SECONDS`, or streaming it."""
-    key = present_key()
-    generation = read_body(Generation)
+    key, generation = present(Generation)
     admitted = admit_present(key, generation)
     if generation.stream:
         head = show_completion_head(admitted.job)
@@ -97,8 +95,7 @@ def generate() -> ResponseReturnValue:
 )
 def submit() -> ResponseReturnValue:
     """Generate without waiting: 202 with the job's address at once."""
-    key = present_key()
-    admitted = admit_present(key, read_body(Generation))
+    admitted = admit_present(*present(Generation))
     admitted.send()
     return accepted(admitted)
 

@@ -20,7 +20,8 @@ from models.api_key import (
     rotate_secret,
 )
 from models.base import SessionFactory, open_database, utc_now
-from models.statements import Statements, find_presented_key, mark_used
+from models.presented_key import PresentedKeys
+from models.statements import Statements
 from tests.models.factories import add_key, add_user
 
 
@@ -70,15 +71,15 @@ def test_last_use_is_written_at_most_once_a_minute(
     base_settings: Settings, database: SessionFactory
 ) -> None:
     engine = open_database(base_settings, is_autocommit=True)
-    statements = Statements(engine)
+    keys = PresentedKeys(Statements(engine))
     with database.begin() as session:
         key, secret = create_key(session, user_id=add_user(session).id, name="k", rate_limit=1)
     now, seen = utc_now(), []
 
     for seconds in (0, 30, 61):
-        presented = find_presented_key(statements, secret)
+        presented = keys.find(secret)
         assert presented is not None
-        mark_used(statements, presented, now + timedelta(seconds=seconds))
+        keys.mark_used(presented, now + timedelta(seconds=seconds))
         with database() as session:
             seen.append(session.get_one(ApiKey, key.id).last_used_at)
     engine.dispose()

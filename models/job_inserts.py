@@ -1,0 +1,105 @@
+"""Adds the jobs of many requests by one statement, each only if its key is still what it was."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from uuid import UUID
+
+import psycopg2
+
+from core.gathering import Gathering
+from models.job import Job
+from models.presented_key import PresentedKey
+from models.statements import Statements
+
+#: Jobs that one statement adds at most, and characters of a request that is added by itself.
+MOST_JOBS = 32
+LARGE_CHARACTERS = 64 * 1024
+
+#: A key that was looked up for its request has no version here: it is not asked for again.
+_INSERT = """
+    insert into jobs (
+        id, user_id, api_key_id, queue, state, priority, model, request, prompt_tokens,
+        completion_tokens, cached_tokens, charged_tokens, is_streamed, attempt, request_id,
+        created_at, expires_at
+    )
+    select j.id, j.user_id, j.api_key_id, j.queue, j.state, j.priority, j.model, j.request,
+           j.prompt_tokens, 0, 0, j.charged_tokens, j.is_streamed, 0, j.request_id, j.created_at,
+           j.expires_at
+    from json_to_recordset(%s) as j (
+        id uuid, user_id uuid, api_key_id uuid, key_version xid, queue text, state text,
+        priority smallint, model text, request jsonb, prompt_tokens int, charged_tokens int,
+        is_streamed bool, request_id text, created_at timestamptz, expires_at timestamptz
+    )
+    where j.key_version is null or exists (
+        select from api_keys k join users u on u.id = k.user_id
+        where k.id = j.api_key_id and k.xmin = j.key_version and u.deleted_at is null
+    )
+    returning id
+"""
+
+
+class JobInserts:
+    def __init__(self, statements: Statements, *, timeout_seconds: float) -> None:
+        """Take what runs statements, and how long one of them, and the wait for it, may take."""
+        self._statements = statements
+        self._rows: Gathering[str, set[UUID]] = Gathering(
+            self._insert,
+            most=MOST_JOBS,
+            seconds=4 * timeout_seconds,
+            late=lambda: psycopg2.OperationalError("the database was too busy"),
+        )
+
+    def insert(self, job: Job, key: PresentedKey) -> bool:
+        """Add a job that waits to be begun; False if its key was believed, and has changed.
+
+        Raises one of `DATABASE_AWAY` when the database is away or too slow: the job may be there.
+        """
+        row = _row(job, key.version if key.is_believed else None)
+        if len(row) > LARGE_CHARACTERS:
+            return job.id in self._run([row])
+        return job.id in self._rows.call(row)
+
+    def _insert(self, rows: Sequence[str]) -> list[set[UUID] | Exception]:
+        """Add rows; return for each, which of them were added."""
+        try:
+            return [self._run(rows)] * len(rows)
+        except psycopg2.OperationalError:
+            raise
+        except psycopg2.DatabaseError:
+            if len(rows) == 1:
+                raise
+            return [self._insert_alone(row) for row in rows]  # the one at fault fails alone
+
+    def _insert_alone(self, row: str) -> set[UUID] | Exception:
+        try:
+            return self._run([row])
+        except Exception as error:
+            return error
+
+    def _run(self, rows: Sequence[str]) -> set[UUID]:
+        return {job_id for (job_id,) in self._statements.run(_INSERT, (f"[{','.join(rows)}]",))}
+
+
+def _row(job: Job, key_version: str | None) -> str:
+    return json.dumps(
+        {
+            "id": job.id.hex,
+            "user_id": job.user_id.hex,
+            "api_key_id": job.api_key_id.hex,
+            "key_version": key_version,
+            "queue": job.queue,
+            "state": job.state,
+            "priority": job.priority,
+            "model": job.model,
+            "request": job.request,
+            "prompt_tokens": job.prompt_tokens,
+            "charged_tokens": job.charged_tokens,
+            "is_streamed": job.is_streamed,
+            "request_id": job.request_id,
+            "created_at": job.created_at.isoformat(),
+            "expires_at": None if job.expires_at is None else job.expires_at.isoformat(),
+        },
+        ensure_ascii=False,
+    )

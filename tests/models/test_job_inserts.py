@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import psycopg2
+import pytest
+from sqlalchemy import select, text
+
+from core.ids import new_id
+from core.key_secret import KeySecret
+from core.settings import Settings
+from models.api_key import ApiKey, create_key
+from models.base import SessionFactory, open_database, utc_now
+from models.job import Job, new_job, values_of
+from models.job_inserts import LARGE_CHARACTERS, JobInserts
+from models.presented_key import PresentedKey, PresentedKeys
+from models.statements import Statements
+from models.user import User
+from tests.models.factories import add_user
+from tests.service import wait_until
+
+
+@pytest.fixture
+def statements(base_settings: Settings) -> Iterator[Statements]:
+    engine = open_database(base_settings, is_autocommit=True)
+    yield Statements(engine)
+    engine.dispose()
+
+
+@pytest.fixture
+def inserts(statements: Statements) -> JobInserts:
+    return JobInserts(statements, timeout_seconds=5)
+
+
+@pytest.fixture
+def secret(database: SessionFactory) -> KeySecret:
+    with database.begin() as session:
+        user = add_user(session)
+        key, secret = create_key(session, user_id=user.id, name="k", rate_limit=9)
+        key.last_used_at = utc_now()
+    return secret
+
+
+@pytest.fixture
+def key(statements: Statements, secret: KeySecret) -> PresentedKey:
+    """A key that is believed."""
+    keys = PresentedKeys(statements)
+    assert keys.find(secret) is not None
+    believed = keys.believed(secret)
+    assert believed is not None
+    return believed
+
+
+def make(key: PresentedKey, **values: Any) -> Job:
+    now = utc_now()
+    return new_job(
+        **{
+            "id": new_id(),
+            "user_id": key.user_id,
+            "api_key_id": key.id,
+            "queue": "interactive",
+            "state": "queued",
+            "priority": 3,
+            "model": "a 'model'",
+            "request": {"prompt": 'x "y" \\ ünï\n', "maxTokens": 5, "metadata": {"a": "b"}},
+            "prompt_tokens": 7,
+            "completion_tokens": 0,
+            "cached_tokens": 0,
+            "attempt": 0,
+            "charged_tokens": 12,
+            "is_streamed": True,
+            "request_id": "req_1",
+            "created_at": now,
+            "expires_at": now + timedelta(seconds=9),
+            **values,
+        }
+    )
+
+
+def found(database: SessionFactory) -> list[Job]:
+    with database() as session:
+        return list(session.scalars(select(Job).order_by(Job.id)))
+
+
+@pytest.mark.parametrize("expires", [True, False], ids=["expires", "stays"])
+def test_a_row_has_all_that_the_job_says(
+    database: SessionFactory, inserts: JobInserts, key: PresentedKey, expires: bool
+) -> None:
+    job = make(key) if expires else make(key, expires_at=None)
+
+    assert inserts.insert(job, key)
+
+    (row,) = found(database)
+    assert {name: getattr(row, name) for name in values_of(job)} == values_of(job)
+
+
+@pytest.mark.parametrize("change", ["limit", "revoked", "used", "owner"])
+def test_no_job_is_added_under_a_believed_key_that_changed(
+    database: SessionFactory, inserts: JobInserts, key: PresentedKey, change: str
+) -> None:
+    with database.begin() as session:
+        row = session.get_one(ApiKey, key.id)
+        if change == "limit":
+            row.rate_limit += 1
+        elif change == "revoked":
+            row.deleted_at = utc_now()
+        elif change == "used":
+            row.last_used_at = utc_now()
+        else:
+            session.get_one(User, key.user_id).deleted_at = utc_now()
+
+    assert not inserts.insert(make(key), key)
+    assert found(database) == []
+    assert inserts.insert(make(key), replace(key, is_believed=False))
+
+
+def test_jobs_that_gathered_are_added_together_and_one_at_fault_fails_alone(
+    database: SessionFactory, inserts: JobInserts, key: PresentedKey
+) -> None:
+    gone = replace(key, version="3")
+    good = [make(key) for _ in range(6)]
+    with ThreadPoolExecutor(9) as pool:
+        with database.begin() as session:
+            session.execute(text("lock table jobs"))
+            first = pool.submit(inserts.insert, good[0], key)
+            rest = [pool.submit(inserts.insert, job, key) for job in good[1:]]
+            changed = pool.submit(inserts.insert, make(key), gone)
+            bad = pool.submit(inserts.insert, make(key, queue="no such"), key)
+            wait_until(lambda: len(inserts._rows._waiting) >= 7, 5)
+        assert all(future.result(5) for future in [first, *rest])
+        assert not changed.result(5)
+        with pytest.raises(psycopg2.IntegrityError):
+            bad.result(5)
+
+    assert [job.id for job in found(database)] == sorted(job.id for job in good)
+
+
+def test_a_large_job_holds_nobody_up(
+    database: SessionFactory, inserts: JobInserts, key: PresentedKey
+) -> None:
+    large = make(key, request={"prompt": "x" * LARGE_CHARACTERS})
+    called: list[object] = []
+    inserts._rows.call = called.append  # type: ignore[assignment, method-assign]
+
+    assert inserts.insert(large, key)
+
+    assert called == []
+    assert [job.id for job in found(database)] == [large.id]
