@@ -24,7 +24,6 @@ from core.job_news import TextPiece, Watch
 from core.job_requests import JobRequest, ask_worker
 from models.base import DATABASE_AWAY
 from models.job import Job
-from models.statements import read_again
 
 #: A comment is sent after this long without text, so that proxies keep the connection.
 KEEP_ALIVE_SECONDS = 15.0
@@ -226,7 +225,7 @@ class Following:
     def _look(self) -> bool:
         """Read the row; returns whether the job has ended."""
         try:
-            self.job = read_again(self.services.statements, self.job)
+            self.job = self.services.looks.read_again(self.job)
         except DATABASE_AWAY:
             return False  # the job goes on, and so does the text
         return self.job.is_final

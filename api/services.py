@@ -28,6 +28,7 @@ from core.worker_registry import WorkerRegistry
 from models.base import SessionFactory, open_database, sessions
 from models.flight import read_key_use
 from models.job_inserts import JobInserts
+from models.job_reads import JobReads
 from models.presented_key import PresentedKeys
 from models.statements import Statements
 
@@ -41,6 +42,7 @@ class Services:
         statements: what every generation runs.
         keys: those that generations come with.
         inserts: adds their jobs.
+        looks: reads how far they are.
     """
 
     settings: Settings
@@ -49,6 +51,7 @@ class Services:
     statements: Statements
     keys: PresentedKeys
     inserts: JobInserts
+    looks: JobReads
     tokenizer: PromptTokenizer
     queue: JobQueue
     news: JobNews
@@ -78,6 +81,7 @@ class Services:
             statements=statements,
             keys=PresentedKeys(statements),
             inserts=JobInserts(statements, timeout_seconds=settings.database_timeout_seconds),
+            looks=JobReads(statements, timeout_seconds=settings.database_timeout_seconds),
             tokenizer=PromptTokenizer.load(settings.model_path, settings.prompt_mode),
             queue=queue,
             news=JobNews(client),

@@ -9,7 +9,6 @@ from api.services import Services
 from core.job_news import Watch
 from models.base import DATABASE_AWAY
 from models.job import Job
-from models.statements import read_again
 
 #: News of an end can be lost: a waiter looks at the row itself this often.
 RECHECK_SECONDS = 15.0
@@ -40,7 +39,7 @@ def wait_for_end(
 def read_job(services: Services, job: Job) -> Job:
     """Return the job as its row is now, or as it was known while the database is away."""
     try:
-        return read_again(services.statements, job)
+        return services.looks.read_again(job)
     except DATABASE_AWAY:
         time.sleep(AWAY_SECONDS)
         return job

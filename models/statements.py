@@ -12,14 +12,6 @@ from typing import Any
 import psycopg2
 from sqlalchemy import Engine
 
-from models.job import Job, new_job, values_of
-
-_READ_JOB = """
-    select state, choices, error, prompt_tokens, completion_tokens, cached_tokens, attempt,
-           worker_id, started_at, first_token_at, finished_at, cancel_requested_at
-    from jobs where id = %(id)s
-"""
-
 
 class Statements:
     """Runs statements on the connections of an engine that commits each by itself."""
@@ -47,29 +39,3 @@ class Statements:
             raise
         finally:
             connection.close()
-
-
-def read_again(statements: Statements, job: Job) -> Job:
-    """Return a job as its row is now; one whose row is gone as it was known."""
-    rows = statements.run(_READ_JOB, {"id": job.id})
-    if not rows:
-        return job
-    state, choices, error, prompt, completion, cached, attempt, worker_id, *times = rows[0]
-    started_at, first_token_at, finished_at, cancel_requested_at = times
-    return new_job(
-        **{
-            **values_of(job),
-            "state": state,
-            "choices": choices,
-            "error": error,
-            "prompt_tokens": prompt,
-            "completion_tokens": completion,
-            "cached_tokens": cached,
-            "attempt": attempt,
-            "worker_id": worker_id,
-            "started_at": started_at,
-            "first_token_at": first_token_at,
-            "finished_at": finished_at,
-            "cancel_requested_at": cancel_requested_at,
-        }
-    )
