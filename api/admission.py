@@ -12,16 +12,16 @@ from datetime import timedelta
 
 import redis
 
+from api.acceptance import check_generation, check_length
 from api.idempotency import Idempotency, find_repeated
+from api.prompt_count import count_prompt
 from api.services import Services
 from core.answer_cache import CachedAnswer
-from core.blocking import run_blocking
-from core.errors import ContextLengthExceeded, InvalidRequest, NotFound, Unavailable
+from core.errors import Unavailable
 from core.generation import Generation
 from core.ids import new_id
 from core.queue import QueueName
 from core.settings import CacheBilling
-from core.webhook_target import check_webhook_url
 from models.base import DATABASE_AWAY, Session, utc_now
 from models.flight import ended_job
 from models.idempotency import claim_idempotency_key, forget_idempotency_key
@@ -31,11 +31,6 @@ from models.job_end import record_end
 from models.presented_key import PresentedKey
 
 _log = logging.getLogger(__name__)
-
-#: Tokens and log probabilities that one result may have: about 10 MB of JSON.
-MAX_RESULT_ENTRIES = 200_000
-#: Shorter prompts are encoded in less time than a thread costs.
-ENCODE_INLINE_CHARACTERS = 4096
 
 
 class KeyChanged(Exception):
@@ -132,11 +127,11 @@ def admit(
             repeated = find_repeated(session, key.id, idempotency)
         if repeated is not None:
             return _repeated(services, repeated, idempotency)
-    _check(services, generation)
-    prompt_tokens = _count_prompt(services, generation)
+    check_generation(services.settings, generation)
+    prompt_tokens = count_prompt(services.tokenizer, generation)
     if may_shorten:
         generation = _shortened(services, key, generation, prompt_tokens)
-    _check_length(services, generation, prompt_tokens)
+    check_length(services.tokenizer.context_length, generation, prompt_tokens)
     cached = services.answers.find(key.user_id, generation)
     job = _new_job(services, key, generation, prompt_tokens, request_id)
     if cached is not None:
@@ -203,27 +198,6 @@ def _release(services: Services, job: Job) -> None:
         _log.warning("a charge could not be taken back now: the settler will")
 
 
-def _check(services: Services, generation: Generation) -> None:
-    settings = services.settings
-    if generation.model not in {None, settings.model_name}:
-        raise NotFound(
-            f"this service has the model {settings.model_name}",
-            code="model_not_found",
-            param="model",
-        )
-    if generation.max_tokens > settings.max_tokens_limit:
-        raise InvalidRequest(
-            f"maxTokens must be between 1 and {settings.max_tokens_limit}", param="maxTokens"
-        )
-    if generation.n * generation.max_tokens * (1 + (generation.logprobs or 0)) > MAX_RESULT_ENTRIES:
-        raise InvalidRequest(
-            f"n times maxTokens times (1 + logprobs) must be at most {MAX_RESULT_ENTRIES}",
-            param="logprobs" if generation.logprobs else "n",
-        )
-    if generation.webhook_url is not None:
-        check_webhook_url(generation.webhook_url, settings)
-
-
 def _new_job(
     services: Services,
     key: PresentedKey,
@@ -285,18 +259,6 @@ def _repeated(services: Services, job: Job, idempotency: Idempotency) -> Admitte
     return Admitted(job, services, headers, idempotency, is_new=False)
 
 
-def _count_prompt(services: Services, generation: Generation) -> int:
-    tokenizer = services.tokenizer
-    characters = len(generation.prompt or "") + sum(
-        len(message.content) for message in generation.messages or ()
-    )
-    if characters <= ENCODE_INLINE_CHARACTERS:
-        prompt_tokens = len(tokenizer.encode(generation))
-    else:
-        prompt_tokens = len(run_blocking(tokenizer.encode, generation))
-    return prompt_tokens
-
-
 def _shortened(
     services: Services, key: PresentedKey, generation: Generation, prompt_tokens: int
 ) -> Generation:
@@ -308,14 +270,3 @@ def _shortened(
     if generation.max_tokens <= room:
         return generation
     return generation.model_copy(update={"max_tokens": max(1, room)})
-
-
-def _check_length(services: Services, generation: Generation, prompt_tokens: int) -> None:
-    context, most = services.tokenizer.context_length, generation.max_tokens
-    if prompt_tokens + most > context or generation.min_tokens > most:
-        # Clients of OpenAI's know this error by the words it begins with.
-        raise ContextLengthExceeded(
-            f"this model's maximum context length is {context} tokens, but the prompt has "
-            f"{prompt_tokens} and the answer may have {max(most, generation.min_tokens)}",
-            param="prompt" if generation.prompt is not None else "messages",
-        )

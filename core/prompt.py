@@ -28,6 +28,18 @@ from core.settings import PromptMode
 
 
 @dataclass(frozen=True, slots=True)
+class PromptText:
+    """A prompt as the tokenizer is given it.
+
+    Attributes:
+        is_templated: the chat template has written the special tokens itself.
+    """
+
+    text: str
+    is_templated: bool
+
+
+@dataclass(frozen=True, slots=True)
 class PromptTokenizer:
     """The tokenizer and chat template of one model.
 
@@ -72,13 +84,35 @@ class PromptTokenizer:
         Raises:
             InvalidRequest: the chat template does not take these messages.
         """
+        prompt = self.text_of(generation)
+        return self.tokenizer.encode(prompt.text, add_special_tokens=not prompt.is_templated).ids
+
+    def text_of(self, generation: Generation) -> PromptText:
+        """Return the text that becomes the token ids of this generation.
+
+        Raises:
+            InvalidRequest: the chat template does not take these messages.
+        """
         if generation.messages is not None:
-            return self._encode_chat(generation.messages)
+            return PromptText(self.render(generation.messages), is_templated=True)
         prompt = generation.prompt or ""
         mode = generation.prompt_mode or self.mode
         if mode is PromptMode.CHAT and self.template is not None:
-            return self._encode_chat([ChatMessage(role="user", content=prompt)])
-        return self.tokenizer.encode(prompt, add_special_tokens=True).ids
+            turns = [ChatMessage(role="user", content=prompt)]
+            return PromptText(self.render(turns), is_templated=True)
+        return PromptText(prompt, is_templated=False)
+
+    def count(self, prompts: Sequence[PromptText]) -> list[int]:
+        """Return how many tokens each prompt has; several threads count many of them."""
+        counts = [0] * len(prompts)
+        for is_templated in (True, False):
+            places = [i for i, one in enumerate(prompts) if one.is_templated is is_templated]
+            encodings = self.tokenizer.encode_batch_fast(
+                [prompts[i].text for i in places], add_special_tokens=not is_templated
+            )
+            for i, encoding in zip(places, encodings, strict=True):
+                counts[i] = len(encoding)
+        return counts
 
     def render(self, messages: Sequence[ChatMessage]) -> str:
         """Return the text of a chat, ending where the assistant's answer begins.
@@ -99,10 +133,6 @@ class PromptTokenizer:
                 f"the model's chat template refuses these messages: {error}", param="messages"
             ) from None
         return str(text)
-
-    def _encode_chat(self, messages: Sequence[ChatMessage]) -> list[int]:
-        # The template writes the special tokens itself.
-        return self.tokenizer.encode(self.render(messages), add_special_tokens=False).ids
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of generated ids, special tokens left out."""

@@ -95,3 +95,13 @@ def test_a_template_that_refuses_is_the_callers_error(tokenizer: PromptTokenizer
 
     with pytest.raises(InvalidRequest, match="no system turn"):
         picky.encode(Generation(prompt="x"))
+
+
+def test_many_prompts_are_counted_as_each_is_encoded(tokenizer: PromptTokenizer) -> None:
+    generations = [
+        Generation(prompt=prompt, prompt_mode=mode) for prompt in PROMPTS for mode in PromptMode
+    ]
+
+    counts = tokenizer.count([tokenizer.text_of(generation) for generation in generations])
+
+    assert counts == [len(tokenizer.encode(generation)) for generation in generations]
