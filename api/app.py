@@ -19,6 +19,7 @@ from api.v1 import models as v1_models
 from api.views import (
     admin,
     auth,
+    batches,
     docs,
     generate,
     health,
@@ -67,6 +68,7 @@ def register_views(app: Flask) -> None:
         keys,
         generate,
         jobs,
+        batches,
         limits,
         llm_models,
         webhooks,

@@ -73,7 +73,7 @@ def authenticate_key(session: Session) -> tuple[ApiKey, User]:
         Forbidden: the key is inactive or has expired.
     """
     key, owner = _key_by_secret(session) or _key_by_id(session)
-    _check_usable(key)
+    check_usable(key)
     return key, owner
 
 
@@ -97,11 +97,16 @@ def authenticate_presented_key(services: Services, *, may_believe: bool) -> Pres
     key = services.keys.find(secret)
     if key is None:
         raise _bad_key()
-    _check_usable(key)
+    check_usable(key)
     return key
 
 
-def _check_usable(key: ApiKey | PresentedKey) -> None:
+def check_usable(key: ApiKey | PresentedKey) -> None:
+    """Check that a key may generate now.
+
+    Raises:
+        Forbidden: it is inactive or has expired.
+    """
     if not key.is_active:
         raise Forbidden("this API key is not active", code="key_inactive")
     if key.has_expired(utc_now()):

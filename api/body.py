@@ -6,23 +6,14 @@ from typing import TypeVar
 
 from flask import request
 from pydantic import ValidationError
-from pydantic_core import ErrorDetails
 
+from api.faults import invalid
 from api.services import services
 from core.blocking import at_most
-from core.errors import (
-    FieldFault,
-    InvalidRequest,
-    PayloadTooLarge,
-    RequestTimeout,
-    UnsupportedMediaType,
-)
+from core.errors import PayloadTooLarge, RequestTimeout, UnsupportedMediaType
 from core.generation import Body
 
 B = TypeVar("B", bound=Body)
-
-#: More faults than this are not told: an answer must not grow with a hostile body.
-MAX_FAULTS = 20
 
 
 def read_body(kind: type[B]) -> B:
@@ -50,44 +41,4 @@ def read_body(kind: type[B]) -> B:
     try:
         return kind.model_validate_json(data)
     except ValidationError as error:
-        raise _invalid(error) from None
-
-
-def _invalid(error: ValidationError) -> InvalidRequest:
-    details = error.errors(include_url=False, include_input=False)
-    if details[0]["type"] == "json_invalid":
-        return InvalidRequest("the body is not valid JSON", code="invalid_json")
-    faults = [_fault(detail) for detail in details[:MAX_FAULTS]]
-    return InvalidRequest(
-        "; ".join(fault.message for fault in faults), param=faults[0].param or None, fields=faults
-    )
-
-
-def _fault(detail: ErrorDetails) -> FieldFault:
-    param = ".".join(str(part) for part in detail["loc"])
-    return FieldFault(param, _message(param or "the body", detail))
-
-
-def _message(name: str, detail: ErrorDetails) -> str:
-    context = detail.get("ctx", {})
-    match detail["type"]:
-        case "extra_forbidden":
-            return f"{name} is not a known field"
-        case "missing":
-            return f"{name} is required"
-        case "string_too_short" if context["min_length"] > 1:
-            return f"{name} must have at least {context['min_length']} characters"
-        case "string_too_long":
-            return f"{name} must have at most {context['max_length']} characters"
-        case "string_too_short" | "too_short":
-            return f"{name} must not be empty"
-        case "greater_than_equal":
-            return f"{name} must be at least {context['ge']}"
-        case "less_than_equal":
-            return f"{name} must be at most {context['le']}"
-        case "string_pattern_mismatch":
-            return f"{name} must not contain NUL characters"
-        case "value_error":
-            return str(context["error"])
-        case _:
-            return f"{name}: {detail['msg'][0].lower()}{detail['msg'][1:]}"
+        raise invalid(error) from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import select
 import socket
+import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -33,6 +34,15 @@ class HangUp:
         if self._connection is not None and not self.is_gone:
             self.is_gone = _has_ended(self._connection)
         return self.is_gone
+
+    def break_off(self) -> None:
+        """Let the connection end with a reset when it is closed: what was sent is not whole.
+
+        For answers that end with their connection, as those to HTTP/1.0 do.
+        """
+        if self._connection is not None:
+            linger = struct.pack("ii", 1, 0)
+            self._connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
 
     @contextmanager
     def impatient(self, seconds: float) -> Iterator[None]:

@@ -28,17 +28,27 @@ class Idempotency:
     body_hash: str
 
 
-def read_idempotency(generation: Generation) -> Idempotency | None:
+def read_idempotency_key() -> str | None:
     """Return the key of the present request, if it has one.
 
     Raises:
         InvalidRequest: it is not a key.
     """
     key = request.headers.get("Idempotency-Key")
+    if key is not None and not _KEY.fullmatch(key):
+        raise InvalidRequest("Idempotency-Key must be 1 to 255 printable ASCII characters")
+    return key
+
+
+def read_idempotency(generation: Generation) -> Idempotency | None:
+    """Return the key of the present request for this generation, if it has one.
+
+    Raises:
+        InvalidRequest: it is not a key.
+    """
+    key = read_idempotency_key()
     if key is None:
         return None
-    if not _KEY.fullmatch(key):
-        raise InvalidRequest("Idempotency-Key must be 1 to 255 printable ASCII characters")
     body = json.dumps([request.path, generation.to_row()], sort_keys=True)
     return Idempotency(key, hashlib.sha256(body.encode()).hexdigest())
 

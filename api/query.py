@@ -56,6 +56,15 @@ def read_time(name: str) -> datetime | None:
     return moment
 
 
+def read_number(name: str, *, default: int, most: int) -> int:
+    """Return a whole number from 0 to `most`."""
+    text = request.args.get(name, str(default))
+    is_number = text.isascii() and text.isdigit() and len(text) <= len(str(most))
+    if not is_number or int(text) > most:
+        raise InvalidRequest(f"{name} must be between 0 and {most}", param=name)
+    return int(text)
+
+
 def read_choice(name: str, kind: type[E], default: E) -> E:
     """Return one of an enum's values."""
     text = request.args.get(name, default.value)

@@ -42,6 +42,16 @@ def present(kind: type[B]) -> tuple[PresentedKey, B]:
         return key, read_body(kind)
 
 
+def present_key() -> PresentedKey:
+    """Return the key that the present request may generate with, looked up for it.
+
+    Raises:
+        Unauthorized: no credentials, or bad ones.
+        Forbidden: the key is inactive or has expired.
+    """
+    return _look_up(may_believe=False)
+
+
 @contextmanager
 def confirming(key: PresentedKey) -> Iterator[None]:
     """Let no error leave this block under a believed key that is not good any more."""

@@ -10,6 +10,7 @@ from uuid import UUID
 import redis
 from flask import current_app
 
+from api.bulk.uploads import MOST_AT_ONCE, Uploads
 from api.cancelling import Cancels
 from api.open_streams import OpenStreams
 from core.answer_cache import AnswerCache
@@ -43,6 +44,7 @@ class Services:
         keys: those that generations come with.
         inserts: adds their jobs.
         looks: reads how far they are.
+        batch_sessions: for the long transactions of batches, which would take too much of others'.
     """
 
     settings: Settings
@@ -64,6 +66,8 @@ class Services:
     workers: WorkerRegistry
     line: Line
     throttle: Throttle
+    uploads: Uploads
+    batch_sessions: SessionFactory
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Services:
@@ -99,6 +103,8 @@ class Services:
                 max_length=settings.max_queue_length,
             ),
             throttle=Throttle(client),
+            uploads=Uploads(),
+            batch_sessions=sessions(open_database(settings, pool_size=MOST_AT_ONCE)),
         )
 
     def recall(self, key_id: UUID) -> Recall:

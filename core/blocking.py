@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from gevent import Timeout, get_hub
+from gevent import Timeout, get_hub, sleep
 from gevent.monkey import is_module_patched
 
 T = TypeVar("T")
+
+#: How long one greenlet works before the others have a turn.
+TURN_SECONDS = 0.002
 
 
 def run_blocking(function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
@@ -34,3 +38,17 @@ def at_most(seconds: float) -> Iterator[None]:
             if raised is not timeout:
                 raise
             raise TimeoutError from None
+
+
+class Turns:
+    """Lets the other greenlets run now and then while one has much to compute."""
+
+    def __init__(self) -> None:
+        self._is_shared = is_module_patched("threading")
+        self._since = time.monotonic()
+
+    def give(self) -> None:
+        """Give the others a turn if this one has worked for `TURN_SECONDS`; call it often."""
+        if self._is_shared and time.monotonic() - self._since > TURN_SECONDS:
+            sleep(0)
+            self._since = time.monotonic()

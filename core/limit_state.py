@@ -67,6 +67,7 @@ class LimitState:
 
     Attributes:
         month: tokens used in this calendar month, those reserved by jobs in flight included.
+        used_in_month: the same without those that are only reserved.
     """
 
     now: datetime
@@ -74,6 +75,7 @@ class LimitState:
     tokens: Count
     in_flight: Count
     month: Count
+    used_in_month: int = 0
 
     @property
     def headers(self) -> dict[str, str]:
@@ -109,6 +111,7 @@ def state_of(limits: KeyLimits, milliseconds: int, counts: list[int]) -> LimitSt
         tokens=Count(limits.token_limit, tokens, minute),
         in_flight=Count(limits.max_in_flight, in_flight),
         month=Count(limits.monthly_token_limit, used + reserved, next_month(now)),
+        used_in_month=used,
     )
 
 

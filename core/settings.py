@@ -123,6 +123,23 @@ class Settings(BaseModel):
     body_seconds: float = Field(
         30.0, gt=0, description="how long the body of a request may take to arrive"
     )
+    max_batch_lines: int = Field(
+        50_000, ge=1, le=1_000_000, description="lines of one batch, blank ones not counted"
+    )
+    max_batch_bytes: int = Field(
+        200 * 1024**2,
+        ge=1024,
+        description="largest file of a batch; each of its lines is at most MAX_BODY_BYTES long",
+    )
+    max_open_batches: int = Field(
+        10, ge=1, le=10_000, description="batches of a key that have not ended"
+    )
+    upload_seconds: float = Field(
+        600.0, gt=0, description="how long the file of a batch may take to arrive"
+    )
+    upload_stall_seconds: float = Field(
+        30.0, gt=0, description="how long an upload may bring nothing"
+    )
     stream_seconds: float = Field(
         3600.0, gt=0, description="longest time that one connection follows a job's text"
     )

@@ -43,9 +43,11 @@ def list_jobs(
 ) -> list[Job]:
     """Return jobs, newest first, of one user or of all, from before the id `after`.
 
-    Their requests and answers may be large, and stay where they are, but for the `metadata`.
+    Not those that are lines of batches. Their requests and answers may be large, and stay where
+    they are, but for the `metadata`.
     """
     query = select(*_LISTED, Job.request["metadata"].label("metadata"))
+    query = query.where(Job.batch_id.is_(None))
     if user_id is not None:
         query = query.where(Job.user_id == user_id)
     if api_key_id is not None:

@@ -42,6 +42,10 @@ def show_listed_job(job: Job) -> dict[str, Any]:
         "cancelRequestedAt": show_time(job.cancel_requested_at),
         "metadata": job.request.get("metadata"),
     }
+    if job.batch_id is not None:
+        shown["batchId"] = show_id(Prefix.BATCH, job.batch_id)
+        shown["line"] = job.line
+        shown["customId"] = job.custom_id
     if job.error is not None:
         shown["error"] = job.error
     if job.is_final:

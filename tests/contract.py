@@ -69,6 +69,9 @@ class Contract:
                 yield f"{media or 'a body'} is not described"
         elif media == "application/json" and has_body:
             yield from self.json_faults(content[media]["schema"], answer.json())
+        elif media == "application/jsonl" and has_body:
+            for line in answer.text.splitlines():
+                yield from self.json_faults(content[media]["x-item-schema"], json.loads(line))
 
     def event_faults(self, path: str, method: str, event: Any) -> list[str]:
         """Return what is not described of one event of a stream."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Literal
 
-from api.answers.shown import SOMETIMES, Count, JobId, KeyId, Page, Plain, Shown
+from api.answers.shown import SOMETIMES, BatchId, Count, JobId, KeyId, Page, Plain, Shown
 from core.queue import QueueName
 from models.job import JobState
 
@@ -106,6 +106,8 @@ class ListedJob(Shown):
         cancel_requested_at: when somebody asked it to end while it ran.
         metadata: what the request said.
         usage: once it has ended.
+        batch_id: of the batch that it is a line of; `line` is the line's number in the file.
+        custom_id: the line's name in the file.
     """
 
     id: JobId
@@ -124,6 +126,9 @@ class ListedJob(Shown):
     metadata: dict[str, str] | None
     error: JobFault = SOMETIMES
     usage: Usage = SOMETIMES
+    batch_id: BatchId = SOMETIMES
+    line: int = SOMETIMES
+    custom_id: str | None = SOMETIMES
 
 
 class ShownJob(ListedJob):

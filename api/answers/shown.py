@@ -44,6 +44,7 @@ SOMETIMES: Any = Field(default_factory=_absent)
 JobId = Annotated[str, Field(pattern=id_pattern(Prefix.JOB))]
 KeyId = Annotated[str, Field(pattern=id_pattern(Prefix.KEY))]
 UserId = Annotated[str, Field(pattern=id_pattern(Prefix.USER))]
+BatchId = Annotated[str, Field(pattern=id_pattern(Prefix.BATCH))]
 WebhookId = Annotated[str, Field(pattern=id_pattern(Prefix.WEBHOOK))]
 ActivityId = Annotated[str, Field(pattern=id_pattern(Prefix.AUDIT))]
 

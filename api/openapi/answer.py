@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 JSON = "application/json"
 EVENT_STREAM = "text/event-stream"
+JSONL = "application/jsonl"
 CSV = "text/csv"
 
 
@@ -28,7 +29,8 @@ class Answer:
     """One status.
 
     Attributes:
-        content: by media type: the model of JSON, of each event of a stream, `None` of text.
+        content: by media type: the model of JSON, of each event of a stream or line of a file,
+            `None` of text.
     """
 
     description: str
@@ -52,6 +54,11 @@ def shows_or_streams(model: type[BaseModel], event: type[BaseModel], *headers: H
     return Answer(text, {JSON: model, EVENT_STREAM: event}, headers)
 
 
+def has_lines(line: type[BaseModel], description: str, *headers: Header) -> Answer:
+    """Return an answer in lines of JSON."""
+    return Answer(description, {JSONL: line}, headers)
+
+
 def nothing(description: str) -> Answer:
     """Return an answer without a body."""
     return Answer(description)
@@ -64,10 +71,13 @@ REQUEST_ID = Header(
     True,
 )
 LOCATION = Header("Location", "where the job can be read", is_always=True)
+BATCH_LOCATION = Header("Location", "where the batch can be read", is_always=True)
 NEXT_CURSOR = Header("x-next-cursor", "`after` of the next page, if there is one")
 PREFERENCE_APPLIED = Header("Preference-Applied", "the preference that was followed")
 REPLAYED = Header(
-    "Idempotency-Replayed", "the same request was sent before: this is its job", {"const": "true"}
+    "Idempotency-Replayed",
+    "the same request was sent before: this is what it made",
+    {"const": "true"},
 )
 FROM_CACHE = Header("x-cache", "`hit`: the answer was given before", {"const": "hit"})
 RETRY_AFTER = Header(

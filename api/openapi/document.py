@@ -14,12 +14,13 @@ from werkzeug.routing import Rule
 
 from api.answers.error import Error
 from api.openapi import refusals
-from api.openapi.answer import EVENT_STREAM, JSON, REQUEST_ID, Answer, Header
+from api.openapi.answer import EVENT_STREAM, JSON, JSONL, REQUEST_ID, Answer, Header
 from api.openapi.operation import Operation, Who, description_of
 from api.openapi.parameters import PATH_PARTS, Parameter
 from api.openapi.refusals import Refusal
 from api.openapi.schemas import build_schemas
 from api.openapi.texts import DESCRIPTION, SECURITY_SCHEMES, TAGS
+from api.openapi.upload import Upload
 
 _SECURITY: dict[Who, list[dict[str, list[str]]]] = {
     Who.ANYONE: [],
@@ -59,7 +60,7 @@ class Call:
         """What it can refuse, those things included that every call of its kind can."""
         operation = self.operation
         yield from _NOT_ALLOWED[operation.who]
-        if operation.body is not None:
+        if operation.body is not None or operation.upload is not None:
             yield from refusals.BAD_BODY
         if operation.parameters:
             yield refusals.BAD_REQUEST
@@ -132,6 +133,8 @@ def _models_of(calls: list[Call]) -> Iterator[type[BaseModel]]:
     for call in calls:
         if call.operation.body is not None:
             yield call.operation.body
+        if (upload := call.operation.upload) is not None:
+            yield from (upload.line, upload.form)
         for answer in call.operation.answers.values():
             yield from filter(None, answer.content.values())
 
@@ -151,7 +154,13 @@ def _show_call(call: Call, references: dict[type[BaseModel], Any]) -> dict[str, 
         shown["parameters"] = [parameter.show() for parameter in call.parameters]
     if operation.body is not None:
         content = {JSON: {"schema": references[operation.body]}}
-        shown["requestBody"] = {"required": True, "content": content}
+        required = not operation.is_body_optional
+        shown["requestBody"] = {"required": required, "content": content}
+    if operation.upload is not None:
+        shown["requestBody"] = {
+            "required": True,
+            "content": _show_upload(operation.upload, references),
+        }
     answers = {
         str(status): _show_answer(answer, references)
         for status, answer in operation.answers.items()
@@ -159,6 +168,13 @@ def _show_call(call: Call, references: dict[type[BaseModel], Any]) -> dict[str, 
     shown["responses"] = {**_show_refusals(call, references), **answers}
     shown["responses"] = dict(sorted(shown["responses"].items()))
     return shown
+
+
+def _show_upload(upload: Upload, references: dict[type[BaseModel], Any]) -> dict[str, Any]:
+    # OpenAPI 3.1 has no word for lines either.
+    file = {"schema": {"type": "string"}, "x-item-schema": references[upload.line]}
+    form = {"multipart/form-data": {"schema": references[upload.form]}}
+    return dict.fromkeys(upload.types, file) | form
 
 
 def _show_answer(answer: Answer, references: dict[type[BaseModel], Any]) -> dict[str, Any]:
@@ -174,8 +190,9 @@ def _show_answer(answer: Answer, references: dict[type[BaseModel], Any]) -> dict
 
 
 def _show_content(media: str, reference: Any) -> dict[str, Any]:
-    if media == EVENT_STREAM:
-        # OpenAPI 3.1 has no word for it: the JSON after each `data:` but the last, `[DONE]`.
+    if media in {EVENT_STREAM, JSONL}:
+        # OpenAPI 3.1 has no word for it: the JSON of each line, and after each `data:` but that of
+        # the last event, `[DONE]`.
         return {"x-item-schema": reference}
     return {"schema": reference or {"type": "string"}}
 

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from api.openapi.answer import Answer
 from api.openapi.parameters import Parameter
 from api.openapi.refusals import Refusal
+from api.openapi.upload import Upload
 
 View = TypeVar("View", bound=Callable[..., Any])
 
@@ -37,6 +38,8 @@ class Operation:
 
     Attributes:
         answers: by status; what every call can answer beside them is added when assembling.
+        upload: it takes a file.
+        is_body_optional: nothing in the body is as good as an empty object.
         uses_parts: it needs the database or Redis, which can be away.
     """
 
@@ -45,6 +48,8 @@ class Operation:
     body: type[BaseModel] | None = None
     parameters: tuple[Parameter, ...] = ()
     refusals: tuple[Refusal, ...] = ()
+    upload: Upload | None = None
+    is_body_optional: bool = False
     uses_parts: bool = True
 
 
@@ -59,10 +64,14 @@ def described(
     *refusals: Refusal,
     body: type[BaseModel] | None = None,
     parameters: tuple[Parameter, ...] = (),
+    upload: Upload | None = None,
+    is_body_optional: bool = False,
     uses_parts: bool = True,
 ) -> Callable[[View], View]:
     """Return a decorator that attaches what a view is; a view without one fails a test."""
-    return _attach(Operation(who, answers, body, parameters, refusals, uses_parts))
+    return _attach(
+        Operation(who, answers, body, parameters, refusals, upload, is_body_optional, uses_parts)
+    )
 
 
 def page_for_people() -> Callable[[View], View]:

@@ -79,6 +79,7 @@ PATH_PARTS = {
         *(
             Parameter(name, Place.PATH, Annotated[str, Field(pattern=id_pattern(prefix))], "its id")
             for name, prefix in (
+                ("batch_id", Prefix.BATCH),
                 ("job_id", Prefix.JOB),
                 ("key_id", Prefix.KEY),
                 ("user_id", Prefix.USER),
@@ -93,7 +94,7 @@ IDEMPOTENCY_KEY = Parameter(
     "Idempotency-Key",
     Place.HEADER,
     Annotated[str, Field(pattern=r"^[\x21-\x7e]{1,255}$")],
-    "the same key and body within 24 hours are the same job, charged once",
+    "the same key and body within 24 hours are the same job or batch, charged once",
 )
 PREFER = Parameter(
     "Prefer",

@@ -22,10 +22,10 @@ MEANINGS = {
     401: "no credential came, or one that is not valid",
     403: "the credential is not enough for this",
     404: "there is no such thing for this caller",
-    408: "the body did not arrive within `BODY_SECONDS`",
+    408: "the body did not arrive within `BODY_SECONDS`, or the file within `UPLOAD_SECONDS`",
     409: "what is there already stands against it",
-    413: "the body is larger than `MAX_BODY_BYTES`",
-    415: "the body is not declared as JSON",
+    413: "the body is larger than `MAX_BODY_BYTES`, or the file than `MAX_BATCH_BYTES`",
+    415: "the body is not declared as JSON, or as what else the call takes",
     422: "the `Idempotency-Key` was used for another request",
     429: "a limit is reached; nothing was charged",
     500: "something went wrong on our side",
@@ -78,6 +78,13 @@ NOT_ADMITTED = (
     ),
     OVERLOADED,
 )
+#: What a batch can be refused with before it is made.
+BATCH_NOT_MADE = (
+    Refusal(422, ("idempotency_conflict",), (SHOULD_RETRY,)),
+    Refusal(429, ("too_many_batches", "monthly_quota_exceeded"), (*_RETRY, SHOULD_RETRY)),
+    OVERLOADED,
+)
+NOT_RETRIED = Refusal(409, ("batch_not_finished", "nothing_to_retry"))
 #: How the job of one who waits for it can fail.
 NOT_ANSWERED = (
     Refusal(500, ("engine_error", "worker_lost")),

@@ -38,6 +38,7 @@ _SERVICE = Tag("Service", "Is it there, and what does it offer.")
 TAGS = {
     "generate": _GENERATING,
     "jobs": Tag("Jobs", "Look at jobs, follow their text, cancel them."),
+    "batches": Tag("Batches", "Many requests from one file: send, look, fetch, cancel, retry."),
     "v1_generate": _OPENAI,
     "auth": Tag("Sign in", "Accounts and tokens."),
     "keys": Tag("Keys", "Make, limit, rotate and end keys."),

@@ -11,9 +11,10 @@ from flask.typing import ResponseReturnValue
 from pydantic import Field
 
 from api.answers.jobs import CompletionEvent, JobPage, ShownJob
-from api.authentication import Caller, authenticate
+from api.authentication import authenticate
 from api.event_stream import stream_job
 from api.hang_up import present_hang_up
+from api.looks import count_look
 from api.openapi.answer import shows, streams
 from api.openapi.operation import Who, described
 from api.openapi.parameters import LAST_EVENT_ID, paging, query
@@ -48,7 +49,10 @@ WaitSeconds = Annotated[int, Field(ge=0, lt=10**9)]
     parameters=(*paging(Prefix.JOB), query("status", JobState, "in this state only")),
 )
 def index() -> ResponseReturnValue:
-    """List the caller's jobs, or for an admin everyone's, newest first, without their answers."""
+    """List the caller's jobs, or for an admin everyone's, newest first, without their answers.
+
+    Lines of batches are left out: a batch has its results.
+    """
     page = read_page(Prefix.JOB)
     state = _read_state()
     with services().sessions() as session:
@@ -76,7 +80,7 @@ def show(job_id: str) -> ResponseReturnValue:
     with services().sessions() as session:
         caller = authenticate(session)
         job = find_visible_job(session, caller, job_id)
-    _count_look(caller)
+    count_look(services(), caller)
     if seconds and not job.is_final:
         job = _wait_for_change(job, seconds)
     return _show(job)
@@ -97,7 +101,7 @@ def stream(job_id: str) -> ResponseReturnValue:
         job = find_visible_job(session, caller, job_id)
         if not job.is_final and not job.is_streamed:
             ask_for_text(session, job.id)
-    _count_look(caller)
+    count_look(services(), caller)
     head = show_completion_head(job)
     return stream_job(
         services(),
@@ -117,19 +121,9 @@ def delete(job_id: str) -> ResponseReturnValue:
     return _show(services().cancels.cancel(job.id) or read_job(services(), job))
 
 
-def _count_look(caller: Caller) -> None:
-    """Count one look at a job: polling has a generous limit of its own.
-
-    Raises:
-        RateLimited: the caller looks too often.
-    """
-    caller_id = caller.key.id if caller.key is not None else caller.user.id
-    services().limiter.charge_poll(caller_id, services().settings.poll_rate_limit)
-
-
 def _show(job: Job) -> ResponseReturnValue:
     shown = show_job(job)
-    if job.state == JobState.QUEUED:
+    if job.state == JobState.QUEUED and job.batch_id is None:
         with services().sessions() as session:
             before = place_in_line(session, job, most=MOST_IN_LINE)
         shown["position"] = before + 1

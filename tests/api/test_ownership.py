@@ -24,7 +24,8 @@ from core.key_secret import KeySecret
 from core.passwords import hash_password
 from core.settings import Settings
 from models.api_key import ApiKey, create_key
-from models.base import SessionFactory, utc_now
+from models.base import Session, SessionFactory, utc_now
+from models.batch import Batch, BatchState
 from models.job import JobState
 from models.schema import metadata
 from models.usage import record_usages
@@ -107,6 +108,12 @@ ROUTES: dict[tuple[str, str], Rule] = {
     ("GET", "/api/llm/jobs/<job_id>/stream"): Foreign(),
     ("DELETE", "/api/llm/jobs/<job_id>"): Foreign(),
     ("GET", "/api/llm/jobs/<job_id>/webhooks"): Foreign(),
+    ("POST", "/api/llm/batches"): Own(),
+    ("GET", "/api/llm/batches"): Own(),
+    ("GET", "/api/llm/batches/<batch_id>"): Foreign(),
+    ("GET", "/api/llm/batches/<batch_id>/results"): Foreign(),
+    ("POST", "/api/llm/batches/<batch_id>/cancel"): Foreign(),
+    ("POST", "/api/llm/batches/<batch_id>/retry"): Foreign(),
     ("GET", "/api/llm/models"): Own(),
     ("GET", "/api/limits"): Own(),
     ("GET", "/api/webhooks"): Own(),
@@ -203,10 +210,11 @@ def strangers(
             payload={},
         )
         session.add(delivery)
+        batch = _ended_batch(session, key)
         waiting = add_job(session, key)
         other, own_key, own_secret = _customer(session, "other@example.com", password_hash)
     token = _signed_in(app, other)
-    uuids = [victim.id, key.id, done.id, waiting.id, delivery.id]
+    uuids = [victim.id, key.id, done.id, waiting.id, delivery.id, batch.id]
     return Strangers(
         app=app,
         database=database,
@@ -215,6 +223,7 @@ def strangers(
             "key_id": show_id(Prefix.KEY, key.id),
             "job_id": show_id(Prefix.JOB, waiting.id),
             "webhook_id": show_id(Prefix.WEBHOOK, delivery.id),
+            "batch_id": show_id(Prefix.BATCH, batch.id),
             "path:name": base_settings.model_name,
         },
         marks=[
@@ -240,6 +249,34 @@ def strangers(
 def _signed_in(app: FlaskClient, user: User) -> dict[str, str]:
     with app.application.app_context():
         return {"Authorization": f"Bearer {issue_tokens(user.id, user.token_version)[0]}"}
+
+
+def _ended_batch(session: Session, key: ApiKey) -> Batch:
+    """Return a batch with a line that could be tried again."""
+    now = utc_now()
+    batch = Batch(
+        user_id=key.user_id,
+        api_key_id=key.id,
+        name="victims batch",
+        model="m",
+        total=1,
+        failed=1,
+        state=BatchState.COMPLETED,
+        finished_at=now,
+        expires_at=now,
+    )
+    session.add(batch)
+    session.flush()
+    add_job(
+        session,
+        key,
+        batch_id=batch.id,
+        line=1,
+        state=JobState.FAILED,
+        finished_at=now,
+        error={"code": "engine_error", "message": "the victims line"},
+    )
+    return batch
 
 
 def _customer(session: Any, email: str, password_hash: str) -> tuple[User, ApiKey, KeySecret]:

@@ -1,0 +1,66 @@
+"""A line of our own files: a generation with a name."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import StringConstraints, ValidationError
+
+from api.bulk.lines import MAX_CUSTOM_ID_LENGTH, LineRequest
+from api.faults import invalid
+from core.errors import InvalidRequest
+from core.generation import Generation, Text
+
+CustomId = Annotated[Text, StringConstraints(max_length=MAX_CUSTOM_ID_LENGTH)]
+
+#: What a line may not ask for, with what to do instead.
+_REFUSED = {
+    "stream": "stream is not for lines of a file: read the results of the batch",
+    "webhook_url": "webhookUrl is not for lines of a file: give the batch one",
+    "cache": "cache is not for lines of a file: send the request alone",
+    "ttl_seconds": "ttlSeconds is not for lines of a file: give the batch a completionWindow",
+}
+
+
+class GenerationLine(Generation):
+    """One line of the file of a batch: a generation, without `stream`, `webhookUrl`, `cache` and
+    `ttlSeconds`.
+
+    Attributes:
+        custom_id: your own name for the line, once in a file; it comes back with the result.
+    """
+
+    custom_id: CustomId | None = None
+
+    def to_row(self) -> dict[str, Any]:
+        """Return what the job's row keeps: the generation."""
+        row = super().to_row()
+        row.pop("customId", None)
+        return row
+
+
+def read_generation_line(data: bytes) -> LineRequest:
+    """Return what a line asks for.
+
+    Raises:
+        InvalidRequest: what is wrong with it.
+    """
+    try:
+        line = GenerationLine.model_validate_json(data)
+    except ValidationError as error:
+        if not _is_utf8(data):
+            raise InvalidRequest("it is not valid UTF-8") from None
+        raise invalid(error, of="it") from None
+    for name in _REFUSED.keys() & line.model_fields_set:
+        if getattr(line, name) != GenerationLine.model_fields[name].default:
+            param = GenerationLine.model_fields[name].alias
+            raise InvalidRequest(_REFUSED[name], param=param)
+    return LineRequest(line.custom_id, line)
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

@@ -1,0 +1,96 @@
+"""The results of a batch as a file that is read from the database while it is sent.
+
+Each page is a short read of its own: whoever reads slowly holds nothing but a greenlet.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+from collections.abc import Collection, Iterator
+from uuid import UUID
+
+from api.hang_up import HangUp
+from core.blocking import Turns
+from core.ids import Prefix, show_id
+from models.batch_results import read_results
+from models.job import Job, JobState
+from models.job_view import show_completion
+from models.statements import Statements
+
+_log = logging.getLogger(__name__)
+
+#: What is written at once.
+WRITE_BYTES = 64 * 1024
+
+
+class ResultFile:
+    """The lines that have ended in `states`, from behind the line `after`, in their order.
+
+    Raises one of `DATABASE_AWAY` where it is made if the first page cannot be read; when a later
+    one cannot, the connection breaks: an answer must not look whole that is not.
+    """
+
+    def __init__(
+        self,
+        statements: Statements,
+        batch_id: UUID,
+        *,
+        after: int,
+        states: Collection[JobState],
+        hang_up: HangUp,
+        ends_with_connection: bool,
+    ) -> None:
+        self._statements = statements
+        self._batch_id = batch_id
+        self._states = states
+        self._hang_up = hang_up
+        self._ends_with_connection = ends_with_connection
+        self._first = self._read(after)
+
+    def __iter__(self) -> Iterator[bytes]:
+        turns = Turns()
+        jobs, self._first = self._first, []
+        while jobs:
+            waiting = bytearray()
+            for job in jobs:
+                turns.give()
+                waiting += _show_line(job)
+                if len(waiting) >= WRITE_BYTES:
+                    yield from _pieces(waiting)
+                    waiting = bytearray()
+            yield from _pieces(waiting)
+            jobs = self._next(jobs[-1].line or 0)
+
+    def _next(self, after: int) -> list[Job]:
+        try:
+            return self._read(after)
+        except Exception as error:
+            _log.exception("results of %s broke off", show_id(Prefix.BATCH, self._batch_id))
+            if self._ends_with_connection:
+                self._hang_up.break_off()
+            # The server ends such an answer without the mark of its end, and says no more of it.
+            raise ConnectionResetError(errno.ECONNRESET, "the results broke off") from error
+
+    def _read(self, after: int) -> list[Job]:
+        return read_results(self._statements, self._batch_id, after=after, states=self._states)
+
+
+def _show_line(job: Job) -> bytes:
+    is_shown = job.state == JobState.SUCCEEDED or (job.state == JobState.CANCELLED and job.choices)
+    shown = {
+        "line": job.line,
+        "custom_id": job.custom_id,
+        "id": show_id(Prefix.JOB, job.id),
+        "status": job.state,
+        "result": show_completion(job) if is_shown else None,
+        "error": job.error,
+    }
+    return json.dumps(shown, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+
+
+def _pieces(data: bytearray) -> Iterator[bytes]:
+    view = memoryview(data)
+    for start in range(0, len(data), WRITE_BYTES):
+        yield bytes(view[start : start + WRITE_BYTES])

@@ -1,0 +1,291 @@
+"""Batches: a file of requests comes in, their owner looks on, fetches results, cancels, retries."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+from flask import Blueprint, Response, g, jsonify, request
+from flask.typing import ResponseReturnValue
+from pydantic import Field
+
+from api.answers.batches import BatchPage, ResultLine, ShownBatch
+from api.authentication import Caller, authenticate, check_usable
+from api.body import read_body
+from api.bulk.again import unsuccessful_lines
+from api.bulk.feeders import cancel_batch
+from api.bulk.generation_line import GenerationLine, read_generation_line
+from api.bulk.ingest import Abandoned, Made, check_place, make_batch
+from api.bulk.lines import Line, LineLimits, read_lines
+from api.bulk.options import BatchForm, OnError, RetryOptions, WindowText
+from api.bulk.plan import plan_retry, plan_upload
+from api.bulk.sending import send_results
+from api.bulk.upload import JSONL_TYPES, received
+from api.hang_up import present_hang_up
+from api.idempotency import read_idempotency_key
+from api.looks import count_look
+from api.openapi.answer import BATCH_LOCATION, REPLAYED, Header, has_lines, shows
+from api.openapi.operation import Who, described
+from api.openapi.parameters import IDEMPOTENCY_KEY, paging, query, text_query
+from api.openapi.refusals import (
+    BATCH_NOT_MADE,
+    FORBIDDEN,
+    NOT_RETRIED,
+    TOO_MANY_LOOKS,
+    TOO_MANY_STREAMS,
+)
+from api.openapi.upload import Upload
+from api.paging import read_page, show_page
+from api.query import read_number
+from api.requests import CLIENT_CLOSED_REQUEST, present_key
+from api.services import services
+from api.visible_batches import find_visible_batch
+from core.blocking import Turns
+from core.errors import Conflict, Forbidden, InvalidRequest
+from core.generation import MAX_URL_LENGTH
+from core.ids import Prefix
+from models.api_key import find_key
+from models.base import Session
+from models.batch import Batch, BatchState
+from models.batch_lines import read_unsuccessful
+from models.batch_lists import count_running, find_batch, list_batches
+from models.batch_results import FINAL_STATES
+from models.batch_view import show_batch
+from models.job import JobState
+from models.presented_key import PresentedKey
+
+blueprint = Blueprint("batches", __name__, url_prefix="/api/llm/batches")
+
+#: Line numbers that the database can hold.
+MAX_LINE = 2**31 - 1
+
+OPTIONS = (
+    text_query("name", 200, "what people call the batch"),
+    query("onError", OnError, "`skip` takes the good lines and counts the others as failed"),
+    query("completionWindow", WindowText, "lines that have not begun by then expire; `24h`"),
+    text_query("webhookUrl", MAX_URL_LENGTH, "who is told of the end"),
+    query("metadata", str, "your own labels, a JSON object"),
+)
+BATCH_STATUS = Header("x-batch-status", "of the batch, when the answer began", is_always=True)
+
+
+@blueprint.post("")
+@described(
+    Who.KEY,
+    {
+        200: shows(ShownBatch, "the batch that this request made before", BATCH_LOCATION, REPLAYED),
+        201: shows(ShownBatch, "the batch", BATCH_LOCATION),
+    },
+    *BATCH_NOT_MADE,
+    parameters=(IDEMPOTENCY_KEY, *OPTIONS),
+    upload=Upload(JSONL_TYPES, GenerationLine, BatchForm),
+)
+def create() -> ResponseReturnValue:
+    """Make a batch of a file, one request in each line.
+
+    The options stand in the query, or beside the file in a form. All lines are checked before the
+    answer; `fields` of a 400 names those that cannot be taken, and nothing is made.
+    """
+    key = present_key()
+    idempotency_key = read_idempotency_key()
+    with services().uploads.one_more():
+        if idempotency_key is None:
+            check_place(services(), key.id)
+        with received(request, services().settings) as upload:
+            plan = plan_upload(
+                upload.options,
+                services().settings,
+                sha256=upload.sha256,
+                idempotency_key=idempotency_key,
+                request_id=g.request_id,
+            )
+
+            def lines(turns: Turns) -> Iterator[Line]:
+                return read_lines(upload.file, read_generation_line, _line_limits(), turns)
+
+            hang_up = present_hang_up()
+
+            def is_wanted() -> bool:
+                return idempotency_key is not None or not hang_up.look()
+
+            try:
+                made = make_batch(services(), key, lines, plan, is_wanted=is_wanted)
+            except Abandoned:
+                return "", CLIENT_CLOSED_REQUEST
+    return _answer(made)
+
+
+@blueprint.get("")
+@described(
+    Who.KEY_OR_USER,
+    {200: shows(BatchPage, "batches")},
+    parameters=(*paging(Prefix.BATCH), query("status", BatchState, "in this state only")),
+)
+def index() -> ResponseReturnValue:
+    """List the caller's batches, or for an admin everyone's, newest first."""
+    page = read_page(Prefix.BATCH)
+    state = _read_state()
+    with services().sessions() as session:
+        caller = authenticate(session)
+        batches = list_batches(
+            session,
+            user_id=None if caller.sees_all else caller.user.id,
+            state=state,
+            after=page.after,
+            limit=page.limit + 1,
+        )
+        running = count_running(session, [batch.id for batch in batches if not batch.is_final])
+    return show_page(
+        batches, page, lambda batch: show_batch(batch, running=running.get(batch.id, 0))
+    )
+
+
+@blueprint.get("/<batch_id>")
+@described(Who.KEY_OR_USER, {200: shows(ShownBatch, "the batch")}, TOO_MANY_LOOKS)
+def show(batch_id: str) -> ResponseReturnValue:
+    """Return a batch: how far it is, what it used, and when it will be done at this rate."""
+    with services().sessions() as session:
+        caller = authenticate(session)
+        batch = find_visible_batch(session, caller, batch_id)
+        shown = _show(session, batch)
+    count_look(services(), caller)
+    return shown
+
+
+@blueprint.get("/<batch_id>/results")
+@described(
+    Who.KEY_OR_USER,
+    {200: has_lines(ResultLine, "the lines that have ended, in the file's order", BATCH_STATUS)},
+    TOO_MANY_LOOKS,
+    TOO_MANY_STREAMS,
+    parameters=(
+        query("after", Annotated[int, Field(ge=0, le=MAX_LINE)], "go on behind this line"),
+        query("status", str, "only lines that ended so, several by commas or given several times"),
+    ),
+)
+def results(batch_id: str) -> ResponseReturnValue:
+    """Return what became of the lines that have ended so far, one in each line.
+
+    An answer that ends before its end breaks the connection: go on with `after`, the number of the
+    last line that came whole.
+    """
+    after = read_number("after", default=0, most=MAX_LINE)
+    states = _read_final_states()
+    with services().sessions() as session:
+        caller = authenticate(session)
+        batch = find_visible_batch(session, caller, batch_id)
+    count_look(services(), caller)
+    place = services().open_streams.one_more(caller.user.id)
+    return send_results(services().statements, batch, place, after=after, states=states)
+
+
+@blueprint.post("/<batch_id>/cancel")
+@described(Who.KEY_OR_USER, {200: shows(ShownBatch, "the batch as it is then")})
+def cancel(batch_id: str) -> ResponseReturnValue:
+    """Cancel a batch: lines that have not begun are cancelled, those that run end soon.
+
+    A batch that has ended stays as it is.
+    """
+    with services().sessions() as session:
+        batch = find_visible_batch(session, authenticate(session), batch_id)
+    if not batch.is_final:
+        cancel_batch(services(), batch.id)
+    with services().sessions() as session:
+        return _show(session, find_batch(session, batch.id) or batch)
+
+
+@blueprint.post("/<batch_id>/retry")
+@described(
+    Who.KEY_OR_USER,
+    {
+        200: shows(ShownBatch, "the batch that this request made before", BATCH_LOCATION, REPLAYED),
+        201: shows(ShownBatch, "the new batch", BATCH_LOCATION),
+    },
+    FORBIDDEN,
+    NOT_RETRIED,
+    *BATCH_NOT_MADE,
+    body=RetryOptions,
+    is_body_optional=True,
+    parameters=(IDEMPOTENCY_KEY,),
+)
+def retry(batch_id: str) -> ResponseReturnValue:
+    """Make a new batch of the lines that did not succeed, with their numbers and names.
+
+    Not of lines that were skipped as faulty: their requests are not known.
+    """
+    idempotency_key = read_idempotency_key()
+    with services().sessions() as session:
+        caller = authenticate(session)
+        old = find_visible_batch(session, caller, batch_id)
+        key = _key_of_retry(session, caller, old)
+    options = read_body(RetryOptions) if _has_body() else RetryOptions()
+    if not old.is_final:
+        raise Conflict("the batch has not ended", code="batch_not_finished")
+    if not read_unsuccessful(services().statements, old.id, after=0):
+        raise Conflict("no line can be tried again", code="nothing_to_retry")
+    plan = plan_retry(
+        old,
+        options,
+        services().settings,
+        idempotency_key=idempotency_key,
+        request_id=g.request_id,
+    )
+    with services().uploads.one_more():
+        lines = unsuccessful_lines(services().statements, old.id)
+        return _answer(make_batch(services(), key, lines, plan))
+
+
+def _key_of_retry(session: Session, caller: Caller, old: Batch) -> PresentedKey:
+    """Return the key that pays: the caller's, or where a person asks, that of the old batch."""
+    found = caller.key or (find_key(session, old.api_key_id) or (None,))[0]
+    if found is None:
+        raise Forbidden("the key of this batch was ended: retry it with another", code="forbidden")
+    check_usable(found)
+    return PresentedKey.of(found)
+
+
+def _has_body() -> bool:
+    return bool(request.content_length) or "Transfer-Encoding" in request.headers
+
+
+def _line_limits() -> LineLimits:
+    settings = services().settings
+    return LineLimits(most_lines=settings.max_batch_lines, most_bytes=settings.max_body_bytes)
+
+
+def _answer(made: Made) -> Response:
+    if made.is_new:
+        shown = show_batch(made.batch)
+    else:
+        with services().reads() as session:
+            shown = _show(session, made.batch)
+    response = jsonify(shown)
+    response.status_code = 201 if made.is_new else 200
+    response.headers["Location"] = f"/api/llm/batches/{shown['id']}"
+    if not made.is_new:
+        response.headers["Idempotency-Replayed"] = "true"
+    return response
+
+
+def _show(session: Session, batch: Batch) -> dict[str, Any]:
+    running = {} if batch.is_final else count_running(session, [batch.id])
+    return show_batch(batch, running=running.get(batch.id, 0))
+
+
+def _read_state() -> BatchState | None:
+    text = request.args.get("status")
+    if text is None:
+        return None
+    try:
+        return BatchState(text)
+    except ValueError:
+        known = ", ".join(BatchState)
+        raise InvalidRequest(f"status must be one of {known}", param="status") from None
+
+
+def _read_final_states() -> list[JobState]:
+    given = [name for text in request.args.getlist("status") for name in text.split(",")]
+    known = {state.value: state for state in FINAL_STATES}
+    if not set(given) <= known.keys():
+        raise InvalidRequest(f"status must be one of {', '.join(known)}", param="status")
+    return [known[name] for name in given] or list(FINAL_STATES)

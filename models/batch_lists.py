@@ -1,0 +1,56 @@
+"""Batches as their owners see them: one, a list, and what runs of them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from uuid import UUID
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from models.batch import Batch, BatchState
+from models.job import Job, JobState
+
+
+def find_batch(session: Session, batch_id: UUID) -> Batch | None:
+    return session.get(Batch, batch_id)
+
+
+def list_batches(
+    session: Session,
+    *,
+    user_id: UUID | None,
+    state: BatchState | None = None,
+    after: UUID | None,
+    limit: int,
+) -> list[Batch]:
+    """Return batches, newest first, of one user or of all, from before the id `after`."""
+    query = select(Batch)
+    if user_id is not None:
+        query = query.where(Batch.user_id == user_id)
+    if state is not None:
+        query = query.where(Batch.state == state)
+    if after is not None:
+        query = query.where(Batch.id < after)
+    return list(session.scalars(query.order_by(Batch.id.desc()).limit(limit)))
+
+
+def count_running(session: Session, batch_ids: Collection[UUID]) -> dict[UUID, int]:
+    """Return how many lines of each batch run now; one without any is left out.
+
+    Only what the feeder has released is looked at, however long the batches are.
+    """
+    if not batch_ids:
+        return {}
+    runs = func.count().filter(Job.state == JobState.RUNNING)
+    rows = session.execute(
+        select(Job.batch_id, runs)
+        .where(
+            # In the words of the index of what was released: no other will do.
+            Job.batch_id.in_(batch_ids),
+            ~Job.is_held,
+            Job.state.in_([JobState.QUEUED, JobState.RUNNING]),
+        )
+        .group_by(Job.batch_id)
+    )
+    return {batch_id: count for batch_id, count in rows if batch_id is not None and count}

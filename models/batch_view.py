@@ -1,0 +1,65 @@
+"""How a batch looks in JSON, in the API and in webhooks."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from core.ids import Prefix, show_id
+from models.base import utc_now
+from models.batch import Batch
+from models.job_view import show_time
+
+
+def show_batch(batch: Batch, *, running: int = 0, now: datetime | None = None) -> dict[str, Any]:
+    """Return a batch with all that its owner may know.
+
+    Args:
+        running: of its lines, as `count_running` says; none of one that is final.
+    """
+    rate = _lines_per_second(batch, now or utc_now())
+    rest = batch.total - batch.ended
+    return {
+        "id": show_id(Prefix.BATCH, batch.id),
+        "object": "batch",
+        "name": batch.name,
+        "status": batch.state,
+        "keyId": show_id(Prefix.KEY, batch.api_key_id),
+        "model": batch.model,
+        "endpoint": batch.endpoint,
+        "total": batch.total,
+        "counts": {
+            # What ended or began since the row was read must not make it negative.
+            "queued": max(0, rest - running),
+            "running": min(running, rest),
+            "succeeded": batch.succeeded,
+            "failed": batch.failed,
+            "cancelled": batch.cancelled,
+            "expired": batch.expired,
+        },
+        "usage": {
+            "prompt_tokens": batch.prompt_tokens,
+            "completion_tokens": batch.completion_tokens,
+            "total_tokens": batch.prompt_tokens + batch.completion_tokens,
+            "cached_tokens": batch.cached_tokens,
+        },
+        "linesPerSecond": None if rate is None else round(rate, 3),
+        "estimatedSeconds": round(rest / rate, 1) if rate and not batch.is_final else None,
+        "onError": batch.on_error,
+        "retryOf": show_id(Prefix.BATCH, batch.retry_of) if batch.retry_of else None,
+        "webhookUrl": batch.webhook_url,
+        "metadata": batch.labels,
+        "createdAt": show_time(batch.created_at),
+        "startedAt": show_time(batch.started_at),
+        "cancelRequestedAt": show_time(batch.cancel_requested_at),
+        "finishedAt": show_time(batch.finished_at),
+        "expiresAt": show_time(batch.expires_at),
+    }
+
+
+def _lines_per_second(batch: Batch, now: datetime) -> float | None:
+    """Return the lines that ended in each second since the first began, if one has."""
+    if batch.started_at is None:
+        return None
+    seconds = ((batch.finished_at or now) - batch.started_at).total_seconds()
+    return batch.ended / seconds if seconds > 0 else None
