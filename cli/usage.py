@@ -1,4 +1,4 @@
-"""`bountycoder usage check`: do jobs, usage and roll-ups agree, row for row."""
+"""`bountycoder usage check`: do jobs, usage, roll-ups and batches agree, row for row."""
 
 from __future__ import annotations
 
@@ -11,7 +11,13 @@ from datetime import UTC, datetime
 from cli.database import answering
 from core.settings import Settings
 from models.base import open_database, sessions
-from models.usage_check import Difference, begin_check, compare_jobs, compare_roll_ups
+from models.usage_check import (
+    Difference,
+    begin_check,
+    compare_batches,
+    compare_jobs,
+    compare_roll_ups,
+)
 
 #: Differences that are printed unless told otherwise; all are counted.
 PRINTED = 100
@@ -20,7 +26,9 @@ TIMEOUT_SECONDS = 1800.0
 
 def add_arguments(parser: argparse.ArgumentParser, name: str) -> None:
     actions = parser.add_subparsers(required=True, metavar="ACTION")
-    check = actions.add_parser("check", help="compare jobs, usage and roll-ups, row for row")
+    check = actions.add_parser(
+        "check", help="compare jobs, usage, roll-ups and batches, row for row"
+    )
     time = "such as 2026-11-01 or 2026-11-01T13:00Z; whole hours, UTC"
     check.add_argument("--from", dest="since", type=_hour, metavar="TIME", help=time)
     check.add_argument(
@@ -46,11 +54,12 @@ def _check(args: argparse.Namespace) -> int:
                 for differences in (
                     compare_jobs(session, **times),
                     compare_roll_ups(session, **times),
+                    compare_batches(session, **times),
                 )
             )
     finally:
         engine.dispose()
-    print(f"{found} differences" if found else "jobs, usage and roll-ups agree")
+    print(f"{found} differences" if found else "jobs, usage, roll-ups and batches agree")
     return 1 if found else 0
 
 

@@ -38,10 +38,12 @@ class KeyUse:
     Attributes:
         used_tokens: by the jobs that ended in this month.
         in_flight: jobs that have not ended, with the tokens that each was charged.
+        bulk: lines of batches that were released and have not ended, with theirs.
     """
 
     used_tokens: int = 0
     in_flight: Mapping[UUID, int] = field(default_factory=dict)
+    bulk: Mapping[UUID, int] = field(default_factory=dict)
 
 
 #: Reads a key's use since the beginning of a month (UTC) from the database, in one snapshot.

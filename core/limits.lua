@@ -7,14 +7,19 @@
 --            month                 months since the year 0, UTC: the one that the next counts
 --            used                  tokens of the jobs that ended in that month
 --            reserved              tokens of the jobs in flight
--- KEYS[2]  limit:{key id}:flight   hash: job id -> "{minute of its charge}:{tokens reserved}"
+--            bulk                  how many of the jobs in flight are bulk ones
+-- KEYS[2]  limit:{key id}:flight   hash: job id -> "{minute of its charge}:{tokens reserved}", of a
+--                                  bulk job, which no minute is charged for, "0:{tokens}b"
 -- KEYS[3]  limit:busy              set: ids of the keys that have jobs in flight
 -- ARGV[1]  what to do: a name of `commands` below
 -- ARGV[2]  milliseconds since the epoch, or "" for this server's clock
 -- ARGV[3]  the key's id
 -- ARGV[4…] as each command says
 --
--- returns  {verdict, milliseconds since the epoch, requests, tokens, used, reserved, in flight}
+-- Where a job id is followed by its tokens, "b" after them says that it is a bulk one.
+--
+-- returns  {verdict, milliseconds since the epoch, requests, tokens, used, reserved, in flight}; bulk
+--          jobs are not counted among those in flight
 local windows, flight, busy = KEYS[1], KEYS[2], KEYS[3]
 local key_id = ARGV[3]
 local MINUTE_MS = 60000
@@ -47,7 +52,7 @@ local month = month_of(now)
 -- The windows as of now, or nil when they were lost, or count a month that is yet to come.
 local function read()
     local found = redis.call("hmget", windows, "minute", "requests", "tokens", "month", "used",
-        "reserved")
+        "reserved", "bulk")
     local counted_month = tonumber(found[4] or "")
     if not counted_month or counted_month > month then
         return nil
@@ -59,12 +64,14 @@ local function read()
         tokens = same_minute and tonumber(found[3]) or 0,
         used = counted_month == month and tonumber(found[5]) or 0,
         reserved = tonumber(found[6]),
+        bulk = tonumber(found[7] or "") or 0,
     }
 end
 
 local function write(state)
     redis.call("hset", windows, "minute", minute, "requests", state.requests, "tokens",
-        state.tokens, "month", month, "used", state.used, "reserved", state.reserved)
+        state.tokens, "month", month, "used", state.used, "reserved", state.reserved,
+        "bulk", state.bulk)
     if state.is_new then
         redis.call("expire", windows, TTL_SECONDS)
         redis.call("expire", flight, TTL_SECONDS)
@@ -76,7 +83,7 @@ local function answer(verdict, state, in_flight)
         return {"lost", now, 0, 0, 0, 0, 0}
     end
     return {verdict, now, state.requests, state.tokens, state.used, state.reserved,
-        in_flight or redis.call("hlen", flight)}
+        (in_flight or redis.call("hlen", flight)) - state.bulk}
 end
 
 -- Which limit refuses, the one that makes a caller wait longest first.
@@ -89,17 +96,24 @@ local function refusal(state, in_flight, tokens, limits)
     if state.requests >= limits.requests then return "requests" end
     if not passes(limits.tokens, state.tokens + tokens) then return "tokens" end
     if not passes(limits.month, state.used + state.reserved + tokens) then return "reserved" end
-    if not passes(limits.in_flight, in_flight + 1) then return "in_flight" end
+    if not passes(limits.in_flight, in_flight - state.bulk + 1) then return "in_flight" end
     return nil
 end
 
--- Adds a job in flight unless it is there; says whether it was added.
+-- The minute, the tokens and whether it is a bulk job of what stands in `flight`.
+local function parse(entry)
+    local in_minute, tokens, mark = string.match(entry, "^(%d+):(%d+)(b?)$")
+    return tonumber(in_minute), tonumber(tokens), mark == "b"
+end
+
+-- Adds a job in flight unless it is there.
 local function reserve(state, job, in_minute, tokens)
-    if redis.call("hsetnx", flight, job, in_minute .. ":" .. tokens) == 0 then
-        return false
+    local entry = in_minute .. ":" .. tokens
+    if redis.call("hsetnx", flight, job, entry) == 1 then
+        local _, count, is_bulk = parse(entry)
+        state.reserved = state.reserved + count
+        state.bulk = state.bulk + (is_bulk and 1 or 0)
     end
-    state.reserved = state.reserved + tokens
-    return true
 end
 
 local commands = {}
@@ -129,6 +143,27 @@ function commands.charge()
     return answer("charged", state, in_flight + 1)
 end
 
+-- ARGV[4…6]  job id, its tokens with the mark of bulk, tokens a month
+-- Of all limits a bulk job has the month's alone.
+function commands.reserve()
+    local state = read()
+    local job, tokens, limit = ARGV[4], ARGV[5], tonumber(ARGV[6])
+    if not state or redis.call("hexists", flight, job) == 1 then
+        return answer("charged", state)
+    end
+    local _, wanted = parse("0:" .. tokens)
+    if limit ~= NO_LIMIT and state.used + wanted > limit then
+        return answer("month", state)
+    end
+    if limit ~= NO_LIMIT and state.used + state.reserved + wanted > limit then
+        return answer("reserved", state)
+    end
+    reserve(state, job, 0, tokens)
+    write(state)
+    redis.call("sadd", busy, key_id)
+    return answer("charged", state)
+end
+
 -- The state as it is; nothing is charged.
 function commands.read()
     return answer("read", read())
@@ -151,11 +186,11 @@ function commands.settle()
     if not state then
         return answer("settled", state)
     end
-    local charged_in, reserved = string.match(entry, "^(%d+):(%d+)$")
-    reserved = tonumber(reserved)
+    local charged_in, reserved, is_bulk = parse(entry)
     state.reserved = state.reserved - reserved
+    state.bulk = state.bulk - (is_bulk and 1 or 0)
     state.used = state.used + used
-    if tonumber(charged_in) == minute and not state.is_new then
+    if charged_in == minute and not state.is_new then
         state.tokens = state.tokens - math.max(0, reserved - used)
         state.requests = state.requests - tonumber(ARGV[6])
     end
@@ -170,10 +205,10 @@ function commands.recall()
         return answer("recalled", read())
     end
     redis.call("del", flight)
-    local state = {is_new = true, requests = 0, tokens = 0, reserved = 0,
+    local state = {is_new = true, requests = 0, tokens = 0, reserved = 0, bulk = 0,
         used = tonumber(ARGV[4]) == month and tonumber(ARGV[5]) or 0}
     for i = 6, #ARGV, 2 do
-        reserve(state, ARGV[i], 0, tonumber(ARGV[i + 1]))
+        reserve(state, ARGV[i], 0, ARGV[i + 1])
     end
     write(state)
     redis.call(#ARGV > 5 and "sadd" or "srem", busy, key_id)
@@ -185,7 +220,7 @@ function commands.restore()
     local state = read()
     if state then
         for i = 4, #ARGV, 2 do
-            reserve(state, ARGV[i], 0, tonumber(ARGV[i + 1]))
+            reserve(state, ARGV[i], 0, ARGV[i + 1])
         end
         write(state)
         redis.call("sadd", busy, key_id)

@@ -6,6 +6,9 @@ minute, and with each month in UTC. A job's tokens are reserved when it is charg
 settled, once: its place is free, what it did not use goes back to its minute if that still runs,
 and what it used counts for the month.
 
+Lines of batches are charged when they are released, and only for the month: neither requests and
+tokens a minute nor jobs in flight limit them, nor do they take from these.
+
 Redis keys (limits.lua names their fields):
     limit:{key id}          hash: requests and tokens of this minute, tokens of this month
     limit:{key id}:flight   hash: the jobs in flight, with what each reserved
@@ -19,11 +22,12 @@ refused (`redis.RedisError`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from enum import StrEnum
 from importlib.resources import files
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import redis
@@ -46,6 +50,8 @@ NO_LIMIT = -1
 #: Times that one charge reads the database: a second loss meanwhile is no coincidence.
 MAX_RECALLS = 3
 _BUSY = "limit:busy"
+#: Stands after the tokens of a bulk job.
+_BULK_MARK = "b"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +60,36 @@ class Reservation:
 
     tokens: int
     charged_at: datetime
+
+
+class LineCharge(NamedTuple):
+    """A line of a batch that waits for its release, and the tokens that it may take."""
+
+    id: UUID
+    key_id: UUID
+    tokens: int
+    monthly_limit: int | None
+
+
+class Verdict(StrEnum):
+    """What became of a line's charge."""
+
+    CHARGED = "charged"
+    #: Others of the key hold what it needs: it may pass as they end.
+    RESERVED = "reserved"
+    #: It cannot pass in this month any more.
+    USED_UP = "month"
+
+
+class LineVerdict(NamedTuple):
+    """A verdict, and the tokens that the key had used in this month."""
+
+    verdict: Verdict
+    used_tokens: int
+
+
+#: Reads a key's use since a time from the database.
+RecallKey = Callable[[UUID, datetime], KeyUse]
 
 
 class Limiter:
@@ -89,6 +125,46 @@ class Limiter:
             raise refusal(verdict, state, tokens)
         return state
 
+    def charge_lines(self, lines: Sequence[LineCharge], *, recall: RecallKey) -> list[LineVerdict]:
+        """Charge lines of batches for the month, each or not at all; say what became of each.
+
+        The same line is charged once, however often it is tried.
+
+        Args:
+            recall: reads the database; called only for keys of which Redis has lost what they used.
+
+        Raises:
+            redis.RedisError: Redis is away; what was charged is not known.
+        """
+        for _ in range(MAX_RECALLS):
+            try:
+                replies = self._charge_lines(lines)
+            except redis.exceptions.NoScriptError:
+                self.load()
+                continue
+            lost = {
+                line.key_id: datetime.fromtimestamp(reply[1] / 1000, UTC)
+                for line, reply in zip(lines, replies, strict=True)
+                if reply[0] == b"lost"
+            }
+            if not lost:
+                return [LineVerdict(Verdict(reply[0].decode()), reply[4]) for reply in replies]
+            for key_id, now in lost.items():
+                began = month_began(now)
+                self._recall(key_id, began, recall(key_id, began))
+        raise Unavailable(
+            "the limits are being read again, try again soon", code="queue_unavailable"
+        )
+
+    def _charge_lines(self, lines: Sequence[LineCharge]) -> list[Any]:
+        with self._client.pipeline(transaction=False) as pipe:
+            for line in lines:
+                most = NO_LIMIT if line.monthly_limit is None else line.monthly_limit
+                args = [line.id.hex, f"{line.tokens}{_BULK_MARK}", most]
+                self._run(line.key_id, "reserve", args, pipe=pipe)
+            replies: list[Any] = pipe.execute()
+            return replies
+
     def read(self, key: KeyLimits, *, recall: Recall) -> LimitState:
         """Return what is left of each limit; nothing is charged.
 
@@ -119,17 +195,17 @@ class Limiter:
         """
         self._run(key_id, "settle", [job_id.hex, 0, 1], pipe=pipe)
 
-    def restore(self, key_id: UUID, reserved: Mapping[UUID, int]) -> None:
+    def restore(self, key_id: UUID, reserved: Mapping[UUID, int], *, is_bulk: bool = False) -> None:
         """Put jobs back in flight that are missing there, with the tokens that each was charged.
 
         Only for jobs that had not ended after `in_flight` was found to lack them, see
         `worker/settler.py`: one that was settled in between would count twice.
         """
         if reserved:
-            self._run(key_id, "restore", _pairs(reserved))
+            self._run(key_id, "restore", _pairs(reserved, is_bulk=is_bulk))
 
     def in_flight(self, key_id: UUID) -> dict[UUID, Reservation]:
-        """Return the jobs that hold a place in flight."""
+        """Return the jobs in flight, bulk ones too."""
         entries: Iterable[tuple[bytes, bytes]] = self._client.hscan_iter(
             f"limit:{key_id.hex}:flight", count=1000
         )
@@ -171,7 +247,8 @@ class Limiter:
 
     def _recall(self, key_id: UUID, began: datetime, use: KeyUse) -> None:
         month = began.year * 12 + began.month - 1
-        self._run(key_id, "recall", [month, use.used_tokens, *_pairs(use.in_flight)])
+        pairs = [*_pairs(use.in_flight), *_pairs(use.bulk, is_bulk=True)]
+        self._run(key_id, "recall", [month, use.used_tokens, *pairs])
 
     def _run(
         self,
@@ -200,11 +277,12 @@ class Limiter:
         self._client.script_load(self._script.text)
 
 
-def _pairs(reserved: Mapping[UUID, int]) -> list[Any]:
-    return [part for job_id, tokens in reserved.items() for part in (job_id.hex, tokens)]
+def _pairs(reserved: Mapping[UUID, int], *, is_bulk: bool = False) -> list[Any]:
+    mark = _BULK_MARK if is_bulk else ""
+    return [part for job, tokens in reserved.items() for part in (job.hex, f"{tokens}{mark}")]
 
 
 def _reservation(entry: bytes) -> Reservation:
-    minute, tokens = entry.split(b":")
+    minute, tokens = entry.rstrip(_BULK_MARK.encode()).split(b":")
     charged_at = datetime.fromtimestamp(int(minute) * MINUTE_SECONDS, UTC)
     return Reservation(int(tokens), charged_at)

@@ -85,6 +85,17 @@ class JobBroker(RedisBroker):
         )
         return message
 
+    def enqueue_many(self, queue: QueueName, job_ids: Sequence[UUID]) -> None:
+        """Put the messages of jobs on a queue, in this order and in one call."""
+        parts: list[str | bytes] = []
+        for job_id in job_ids:
+            parts += [str(job_id), _message(job_id, queue).encode()]
+        name = f"{NAMESPACE}:{queue}"
+        self._put(
+            keys=[f"{name}.msgs", name, _doorbell(queue)],
+            args=[*parts[:2], DOORBELL_LENGTH, DOORBELL_TTL_SECONDS, *parts[2:]],
+        )
+
     def start_over(self) -> None:
         """Become another worker to Dramatiq, so that what a lost answer held is given out again.
 
@@ -285,6 +296,11 @@ class JobQueue:
             )
         )
 
+    def send_many(self, job_ids: Sequence[UUID], queue: QueueName) -> None:
+        """Put committed jobs on their queue, in this order and in one call; see `send`."""
+        if job_ids:
+            self._broker.enqueue_many(queue, job_ids)
+
     def missing(self, job_ids: Iterable[UUID], queue: QueueName) -> list[UUID]:
         """Return those of `job_ids` that are neither waiting on the queue nor held by a worker."""
         ids = list(job_ids)
@@ -316,6 +332,18 @@ def _job_of(data: bytes | None) -> UUID | None:
 def actor_name(queue: QueueName) -> str:
     """Return the name of the actor that runs jobs of this queue."""
     return f"run_{queue}_job"
+
+
+def _message(job_id: UUID, queue: QueueName) -> Message[Any]:
+    name = str(job_id)
+    return Message(
+        queue_name=queue,
+        actor_name=actor_name(queue),
+        args=(name,),
+        kwargs={},
+        options={"redis_message_id": name},
+        message_id=name,
+    )
 
 
 def _doorbell(queue_name: str) -> str:

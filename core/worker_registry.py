@@ -15,6 +15,8 @@ import redis
 #: A worker that was silent this long is forgotten.
 TTL_SECONDS = 8
 _SET_KEY = "workers"
+#: What a worker that does not say has.
+BULK_PLACES = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +27,7 @@ class WorkerStatus:
         is_ready: it takes jobs; false while it loads and while it drains.
         tokens_per_second: generated tokens a second since the heartbeat before.
         jobs_per_second: jobs that it ends a second when it has all that it can take; 0 is unknown.
+        bulk_places: bulk jobs that it runs at once.
         cache_use: used share of the attention cache, 0 to 1.
     """
 
@@ -39,6 +42,7 @@ class WorkerStatus:
     tokens_per_second: float = 0.0
     jobs_per_second: float = 0.0
     restarts: int = 0
+    bulk_places: int = BULK_PLACES
 
 
 _FIELDS = tuple(field.name for field in fields(WorkerStatus))

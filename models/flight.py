@@ -10,12 +10,13 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, select, union_all
+from sqlalchemy import and_, func, select, union_all
 from sqlalchemy.orm import Session
 
 from core.job_ends import EndedJob
 from core.limit_state import KeyUse
-from models.job import Job, JobState
+from core.queue import QueueName
+from models.job import Job, JobState, sendable_before
 from models.usage import Usage, UsageHourly
 
 
@@ -31,21 +32,20 @@ def read_key_use(session: Session, key_id: UUID, month_began: datetime) -> KeyUs
         .scalar_subquery()
     )
     in_flight = _in_flight(Job.api_key_id == key_id).subquery()
-    row = session.execute(
-        select(
-            month,
-            func.json_object_agg(in_flight.c.id, in_flight.c.charged_tokens).filter(
-                in_flight.c.id.is_not(None)
-            ),
-        ).select_from(in_flight)
-    ).one()
-    return KeyUse(int(row[0]), {UUID(job): tokens for job, tokens in (row[1] or {}).items()})
+    charged = func.json_object_agg(in_flight.c.id, in_flight.c.charged_tokens)
+    by_queue = (charged.filter(in_flight.c.queue == queue) for queue in QueueName)
+    used_tokens, *rows = session.execute(select(month, *by_queue).select_from(in_flight)).one()
+    interactive, bulk = ({UUID(job): tokens for job, tokens in (row or {}).items()} for row in rows)
+    return KeyUse(int(used_tokens), interactive, bulk)
 
 
-def in_flight_before(session: Session, before: datetime) -> dict[UUID, dict[UUID, int]]:
-    """Return the jobs in flight that were made before a time: by key, with what was charged."""
+def in_flight_before(
+    session: Session, before: datetime, queue: QueueName
+) -> dict[UUID, dict[UUID, int]]:
+    """Return the jobs in flight that were charged before a time: by key, with their tokens."""
     found: dict[UUID, dict[UUID, int]] = {}
-    for job_id, tokens, key_id in session.execute(_in_flight(Job.created_at < before)):
+    conditions = and_(Job.queue == queue, sendable_before(before))
+    for job_id, tokens, key_id, _ in session.execute(_in_flight(conditions)):
         found.setdefault(key_id, {})[job_id] = tokens
     return found
 
@@ -80,8 +80,8 @@ def _in_flight(condition: Any) -> Any:
     # One arm for each state: each has its partial index, an `in` of both would have none.
     return union_all(
         *(
-            select(Job.id, Job.charged_tokens, Job.api_key_id).where(
-                Job.state == state, Job.charged_tokens > 0, condition
+            select(Job.id, Job.charged_tokens, Job.api_key_id, Job.queue).where(
+                Job.state == state, ~Job.is_held, Job.charged_tokens > 0, condition
             )
             for state in (JobState.QUEUED, JobState.RUNNING)
         )

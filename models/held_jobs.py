@@ -44,7 +44,7 @@ _CLAIM = f"""
     update jobs set state = '{JobState.RUNNING}', attempt = attempt + 1,
         worker_id = %(worker_id)s, started_at = coalesce(started_at, %(now)s),
         lease_expires_at = now() + %(lease)s
-    where id = any(%(ids)s::uuid[]) and state = '{JobState.QUEUED}'
+    where id = any(%(ids)s::uuid[]) and state = '{JobState.QUEUED}' and not is_held
       and (expires_at is null or expires_at > now() or started_at is not null)
     returning {", ".join(_CLAIMED)}
 """

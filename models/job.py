@@ -25,6 +25,7 @@ from sqlalchemy import (
     Index,
     SmallInteger,
     String,
+    func,
     inspect,
     text,
     update,
@@ -84,6 +85,7 @@ class Job(Base):
             own name for it.
         is_held: it is a line of a batch that the feeder has not released yet: on no queue, and
             nothing was charged for it.
+        released_at: when the feeder released it; before that it could be on no queue.
         is_streamed: somebody follows its text while it is made.
         is_cached: it was answered by the response cache, without the model.
         cancel_requested_at: when somebody asked a running job to end.
@@ -155,6 +157,7 @@ class Job(Base):
     line: Mapped[int | None]
     custom_id: Mapped[str | None] = mapped_column(String(512))
     is_held: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
+    released_at: Mapped[datetime | None]
     is_streamed: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
     is_cached: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
     attempt: Mapped[int] = mapped_column(default=0)
@@ -213,6 +216,11 @@ def find_job(session: Session, job_id: UUID) -> Job | None:
 def outcome_values(outcome: JobOutcome) -> dict[str, Any]:
     """Return what an end writes, by the names of the columns."""
     return {field.name: getattr(outcome, field.name) for field in fields(outcome)}
+
+
+def sendable_before(moment: datetime) -> Any:
+    """Return the condition that a job could be on its queue before a time."""
+    return func.coalesce(Job.released_at, Job.created_at) < moment
 
 
 def may_come(new: JobState, old: JobState) -> list[Any]:

@@ -101,10 +101,13 @@ def ask_for_text(session: Session, job_id: UUID) -> None:
 
 
 def expire_queued(session: Session, *, limit: int) -> list[Job]:
-    """End jobs that have not begun in the time that their caller gave them."""
+    """End jobs that have not begun in the time that their caller gave them.
+
+    Held lines are the feeder's, see `models/line_ends.py`.
+    """
     due = (
         select(Job.id)
-        .where(Job.state == JobState.QUEUED, Job.expires_at < func.now())
+        .where(Job.state == JobState.QUEUED, ~Job.is_held, Job.expires_at < func.now())
         .where(Job.started_at.is_(None))
         .order_by(Job.expires_at)
         .limit(limit)

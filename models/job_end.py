@@ -7,6 +7,7 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
+from models.batch_sums import record_lines
 from models.job import Job
 from models.job_changes import ask_to_cancel
 from models.usage import record_usages
@@ -19,11 +20,13 @@ def record_end(session: Session, job: Job) -> None:
 
 
 def record_ends(session: Session, jobs: Sequence[Job]) -> None:
-    """Write what follows from the ends of jobs: webhooks, and the usage of those that ever began.
+    """Write what follows from the ends of jobs: webhooks, the sums of the batches that they are
+    lines of, and the usage of those that ever began.
 
     Make it the transaction's last statement: see `record_usages`.
     """
     add_deliveries(session, jobs)
+    record_lines(session, jobs)
     record_usages(session, [job for job in jobs if job.started_at is not None])
 
 

@@ -9,7 +9,7 @@ from uuid import UUID
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from models.job import Job, JobState, new_job
+from models.job import Job, JobState, new_job, sendable_before
 
 #: What a list shows of a job.
 _LISTED = [c for c in Job.__table__.columns if c.name not in {"request", "choices"}]
@@ -25,8 +25,10 @@ class QueuedJob(NamedTuple):
 def queued_before(
     session: Session, before: datetime, *, after: UUID | None, limit: int
 ) -> list[QueuedJob]:
-    """Return queued jobs that were made before a time, oldest first, from beyond the id `after`."""
-    query = select(Job.id, Job.queue).where(Job.state == JobState.QUEUED, Job.created_at < before)
+    """Return jobs that could be sent before a time, oldest first, from beyond the id `after`."""
+    query = select(Job.id, Job.queue).where(
+        Job.state == JobState.QUEUED, ~Job.is_held, sendable_before(before)
+    )
     if after is not None:
         query = query.where(Job.id > after)
     return [QueuedJob(*row) for row in session.execute(query.order_by(Job.id).limit(limit))]
@@ -67,7 +69,7 @@ def place_in_line(session: Session, job: Job, *, most: int) -> int:
     """Return how many jobs of its queue wait before a queued job, counted up to `most`."""
     before = (
         select(Job.id)
-        .where(Job.state == JobState.QUEUED, Job.queue == job.queue, Job.id < job.id)
+        .where(Job.state == JobState.QUEUED, ~Job.is_held, Job.queue == job.queue, Job.id < job.id)
         .limit(most)
         .subquery()
     )

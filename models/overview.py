@@ -9,6 +9,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from models.api_key import ApiKey
+from models.batch import Batch
 from models.usage import UsageHourly
 from models.user import User
 
@@ -33,11 +34,17 @@ class Traffic:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """Days and months begin at midnight UTC."""
+    """Days and months begin at midnight UTC.
+
+    Attributes:
+        open_batches: that have not ended, and the `open_lines` of them that have not.
+    """
 
     users: int
     keys: int
     active_keys: int
+    open_batches: int
+    open_lines: int
     today: Traffic
     month: Traffic
 
@@ -50,10 +57,16 @@ def read_overview(session: Session, now: datetime) -> Overview:
         ApiKey.deleted_at.is_(None)
     )
     all_keys, active_keys = session.execute(keys).one()
+    ended = Batch.succeeded + Batch.failed + Batch.cancelled + Batch.expired
+    lines = func.coalesce(func.sum(Batch.total - ended), 0)
+    batches = select(func.count(), lines).where(Batch.finished_at.is_(None))
+    open_batches, open_lines = session.execute(batches.select_from(Batch)).one()
     return Overview(
         users=session.scalar(users) or 0,
         keys=all_keys,
         active_keys=active_keys,
+        open_batches=open_batches,
+        open_lines=open_lines,
         today=_traffic(session, today),
         month=_traffic(session, today.replace(day=1)),
     )

@@ -1,8 +1,9 @@
-"""Do jobs, usage and roll-ups agree, row for row.
+"""Do jobs, usage, roll-ups and batches agree, row for row.
 
 The rule: a job that has ended and had begun has exactly one row of usage, with its counts and its
 state; a job that never began has none; each roll-up is the sum of its rows. A row of usage whose
-job is gone is right: retention may delete jobs, and what was used stays.
+job is gone is right: retention may delete jobs, and what was used stays. A batch's sums are those
+of its lines that have ended, with the tokens of those that ever began; it has ended when all have.
 
 Everything is read in one snapshot, so that a running service does not look wrong.
 """
@@ -66,6 +67,17 @@ def compare_roll_ups(
     )
     for key_id, hour, model, problem in rows:
         yield Difference(f"{show_id(Prefix.KEY, key_id)} {hour:%Y-%m-%dT%H}Z {model}", problem)
+
+
+def compare_batches(
+    session: Session, *, since: datetime | None, until: datetime | None
+) -> Iterator[Difference]:
+    """Compare the sums of batches that ended in a time, or have not ended, with their lines."""
+    rows = session.execute(
+        _BATCHES, {"since": since, "until": until}, execution_options={"yield_per": _CHUNK}
+    )
+    for batch_id, problem in rows:
+        yield Difference(show_id(Prefix.BATCH, batch_id), problem)
 
 
 #: `is distinct from` counts a missing value as a value.
@@ -175,5 +187,54 @@ _ROLL_UPS = text(
     from compared
     where has_no_rows or has_no_roll_up or faults <> '{}'
     order by 1, 2, 3
+    """
+)
+
+_SUMS = (
+    "total",
+    "succeeded",
+    "failed",
+    "cancelled",
+    "expired",
+    "prompt_tokens",
+    "completion_tokens",
+    "cached_tokens",
+)
+_BATCHES = text(
+    f"""
+    with lines as (
+        select batch_id, count(*) as total,
+               count(*) filter (where state not in ('queued', 'running')) as ended,
+               count(*) filter (where state = 'succeeded') as succeeded,
+               count(*) filter (where state = 'failed') as failed,
+               count(*) filter (where state = 'cancelled') as cancelled,
+               count(*) filter (where state = 'expired') as expired,
+               coalesce(sum(prompt_tokens) filter (where has_used), 0) as prompt_tokens,
+               coalesce(sum(completion_tokens) filter (where has_used), 0) as completion_tokens,
+               coalesce(sum(cached_tokens) filter (where has_used), 0) as cached_tokens
+        from (
+            select *, finished_at is not null and started_at is not null as has_used
+            from jobs where batch_id is not null
+        ) as j
+        group by batch_id
+    ), compared as (
+        select b.id, array_remove(array[
+            {
+        ", ".join(
+            f"case when b.{name} <> l.{name} "
+            f"then '{name} ' || b.{name} || ', lines ' || l.{name} end"
+            for name in _SUMS
+        )
+    },
+            case when (b.finished_at is not null) <> (l.ended = l.total)
+                 then 'state ' || b.state || ', lines that ended ' || l.ended end
+        ], null) as faults
+        from batches b join lines l on l.batch_id = b.id
+        where b.finished_at is null
+           or ((cast(:since as timestamptz) is null or b.finished_at >= :since)
+               and (cast(:until as timestamptz) is null or b.finished_at < :until))
+    )
+    select id, 'the batch has ' || array_to_string(faults, '; ') as problem
+    from compared where faults <> '{{}}' order by id
     """
 )

@@ -1,4 +1,4 @@
-"""Webhooks: what is to be told to whom at a job's end, and each attempt to tell it."""
+"""Webhooks: what is to be told to whom at the end of a job or a batch, and each attempt at it."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from core.ids import new_id
 from core.settings import Settings
 from models.api_key import ApiKey
 from models.base import Base, utc_now
+from models.batch import Batch
+from models.batch_view import show_batch
 from models.job import Job
 from models.job_view import show_listed_job
 from models.user import User
@@ -46,9 +48,9 @@ class WebhookDelivery(Base):
 
     Attributes:
         job_id: the job that it tells of, or `batch_id` the batch.
-        event: what happened, such as `job.succeeded`.
-        payload: the message's data without the answer; it is made when the job ends and never
-            changes. The answer is read from the job's row when the message is sent.
+        event: what happened, such as `job.succeeded` or `batch.completed`.
+        payload: the message's data without the answer; it is made at the end and never changes. A
+            job's answer is read from its row when the message is sent.
         attempts: since it was made, or sent again.
         next_attempt_at: when a pending one is due.
     """
@@ -128,6 +130,20 @@ def add_deliveries(session: Session, jobs: Sequence[Job]) -> None:
     ]
     if rows:
         session.execute(insert(WebhookDelivery), rows)
+
+
+def add_batch_delivery(session: Session, batch: Batch) -> None:
+    """Add the message of a batch that has just ended, if an address was named for it."""
+    if batch.webhook_url is not None:
+        values = {
+            "user_id": batch.user_id,
+            "api_key_id": batch.api_key_id,
+            "batch_id": batch.id,
+            "url": batch.webhook_url,
+            "event": f"batch.{batch.state}",
+            "payload": show_batch(batch),
+        }
+        session.execute(insert(WebhookDelivery), [values])
 
 
 def find_delivery(session: Session, delivery_id: UUID) -> WebhookDelivery | None:

@@ -40,6 +40,7 @@ class Ledger:
         decode: makes text of tokens, for log probabilities.
         keep: adds what shall be known of the jobs that ended to a pipeline, before their ends are
             told.
+        lines_moved: is called when lines of batches have begun or ended.
     """
 
     def __init__(
@@ -52,15 +53,21 @@ class Ledger:
         lease: timedelta,
         decode: Decode,
         keep: Callable[[Sequence[Job], Pipeline], None] = lambda jobs, pipe: None,
+        lines_moved: Callable[[], None] = lambda: None,
     ) -> None:
         self._ends = ends
         self._worker_id = worker_id
         self._lease = lease
         self._decode = decode
         self._keep = keep
+        self._lines_moved = lines_moved
         self._must_leave = threading.Event()
         self._claims: GroupCommit[Statements, Taken, Run] = GroupCommit(
-            "claims", _EachByItself(statements), self._write_claims, must_leave=self._must_leave
+            "claims",
+            _EachByItself(statements),
+            self._write_claims,
+            committed=self._note_moves,
+            must_leave=self._must_leave,
         )
         self._finishes: GroupCommit[Session, Run, Run] = GroupCommit(
             "ends",
@@ -148,6 +155,11 @@ class Ledger:
     def _announce(self, runs: Sequence[Run | None]) -> None:
         jobs = [run.ended for run in runs if run is not None and run.ended is not None]
         self._ends.announce(map(ended_job, jobs), also=lambda pipe: self._keep(jobs, pipe))
+        self._note_moves(runs)
+
+    def _note_moves(self, runs: Sequence[Run | None]) -> None:
+        if any(run is not None and run.job.batch_id is not None for run in runs):
+            self._lines_moved()
 
 
 class _EachByItself:

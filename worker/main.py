@@ -37,6 +37,7 @@ from worker.answers import keep_answers
 from worker.delivery import Delivery
 from worker.engine import Engine
 from worker.engines import build_engine
+from worker.feeder import Feeder
 from worker.leases import Leases
 from worker.ledger import Ledger
 from worker.pulse import INTERVAL_SECONDS, Pulse
@@ -73,6 +74,7 @@ class WorkerParts:
     leases: Leases
     reaper: Reaper
     settler: Settler
+    feeder: Feeder
     registry: WorkerRegistry
     text_sender: TextSender
     webhooks: WebhookSender
@@ -91,6 +93,7 @@ class WorkerParts:
         leases = Leases(
             database, worker_id=worker_id, lease=timedelta(seconds=settings.lease_seconds)
         )
+        feeder = Feeder(sessions=database, client=client)
         ledger = Ledger(
             sessions=database,
             # One connection: claims are made by one thread.
@@ -100,6 +103,7 @@ class WorkerParts:
             lease=leases.lease,
             decode=tokenizer.decode,
             keep=partial(keep_answers, AnswerCache.from_settings(settings, client)),
+            lines_moved=feeder.wake,
         )
         runner = JobRunner(
             ledger=ledger,
@@ -123,6 +127,7 @@ class WorkerParts:
                 lease=leases.lease,
             ),
             settler=Settler(sessions=database, client=client),
+            feeder=feeder,
             registry=WorkerRegistry(client),
             text_sender=text_sender,
             webhooks=WebhookSender(sessions=database, settings=settings),
@@ -144,6 +149,7 @@ def run(settings: Settings) -> int:
         worker_id=parts.worker_id,
         model=settings.model_name,
         max_jobs=settings.worker_jobs,
+        bulk_places=settings.engine_max_sequences,
         interval_seconds=min(INTERVAL_SECONDS, settings.lease_seconds / 4),
     )
     pulse.start()
@@ -156,6 +162,7 @@ def run(settings: Settings) -> int:
     for taker in parts.takers:
         taker.start()
     pulse.set_ready(True)
+    parts.feeder.start()
     _log.info("worker is ready", extra={"worker": parts.worker_id})
     while not must_stop.wait(HEALTH_SECONDS):
         if not parts.engine.is_healthy:
@@ -193,7 +200,7 @@ def _drain(parts: WorkerParts, pulse: Pulse) -> None:
     """
     _log.info("worker drains", extra={"worker": parts.worker_id})
     farewells = [taker.stop_taking for taker in parts.takers]
-    _at_most(FAREWELL_SECONDS, [*farewells, partial(pulse.set_ready, False)])
+    _at_most(FAREWELL_SECONDS, [*farewells, partial(pulse.set_ready, False), parts.feeder.stop])
     if not parts.runner.wait_idle(parts.settings.drain_seconds):
         _log.info("jobs are handed back", extra={"worker": parts.worker_id})
         parts.runner.leave()

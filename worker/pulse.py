@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 import redis
 
-from core.worker_registry import WorkerRegistry, WorkerStatus
+from core.worker_registry import BULK_PLACES, WorkerRegistry, WorkerStatus
 from worker.engine import Engine, EngineStats
 from worker.job_pace import JobPace
 from worker.leases import Leases
@@ -31,13 +31,14 @@ class Pulse:
         worker_id: str,
         model: str,
         max_jobs: int,
+        bulk_places: int = BULK_PLACES,
         interval_seconds: float = INTERVAL_SECONDS,
     ) -> None:
         """Name the parts.
 
         Args:
             chores: what any worker does for all, at each beat on a thread of its own.
-            max_jobs: interactive jobs that the worker holds at most.
+            max_jobs: interactive jobs that the worker holds at most, `bulk_places` bulk ones.
             interval_seconds: between two beats; several must fit into a lease.
         """
         self._engine = engine
@@ -47,6 +48,7 @@ class Pulse:
         self._worker_id = worker_id
         self._model = model
         self._max_jobs = max_jobs
+        self._bulk_places = bulk_places
         self._interval_seconds = interval_seconds
         self._is_ready = False
         self._before = (time.monotonic(), 0)
@@ -109,6 +111,7 @@ class Pulse:
             tokens_per_second=self._pace(stats),
             jobs_per_second=self._jobs_per_second(stats),
             restarts=stats.restarts,
+            bulk_places=self._bulk_places,
         )
         try:
             self._registry.report(status)

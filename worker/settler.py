@@ -18,6 +18,7 @@ from uuid import UUID
 import redis
 
 from core.limits import Limiter, Reservation
+from core.queue import QueueName
 from models.base import DATABASE_AWAY, SessionFactory, utc_now
 from models.flight import ended_use, in_flight_before, known_jobs
 
@@ -62,12 +63,13 @@ class Settler:
         before = utc_now() - self._grace
         self._limiter.load()
         held = {key_id: self._limiter.in_flight(key_id) for key_id in self._limiter.busy_keys()}
-        with self._sessions() as session:
-            rows = in_flight_before(session, before)
-        for key_id, charged in rows.items():
-            known = held.get(key_id, {})
-            missing = {job: tokens for job, tokens in charged.items() if job not in known}
-            self._limiter.restore(key_id, missing)
+        for queue in QueueName:
+            with self._sessions() as session:
+                rows = in_flight_before(session, before, queue)
+            for key_id, charged in rows.items():
+                known = held.get(key_id, {})
+                missing = {job: tokens for job, tokens in charged.items() if job not in known}
+                self._limiter.restore(key_id, missing, is_bulk=queue is QueueName.BULK)
         for key_id, reservations in held.items():
             for chunk in _chunks(reservations):
                 self._settle_ended(key_id, chunk)

@@ -1,4 +1,4 @@
-"""What a receiver is sent: the event, its time, and the job as the API shows it."""
+"""What a receiver is sent: the event, its time, and the job or batch as the API shows it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MAX_BODY_BYTES = 1024**2
 
 
 def write_message(delivery: WebhookDelivery, job: Job | None) -> bytes:
-    """Return the body; without the job's row, because retention deleted it, it has no answer."""
+    """Return the body; a batch's has no answers, nor has that of a job whose row is gone."""
     body = _encode(delivery, delivery.payload)
     result = show_job(job).get("result") if job is not None else None
     if result is None:

@@ -130,7 +130,8 @@ class WebhookSender:
 
     def _send(self, claimed: WebhookDelivery) -> None:
         with self._sessions() as session:
-            body = write_message(claimed, find_job(session, claimed.job_id))
+            job = find_job(session, claimed.job_id) if claimed.job_id is not None else None
+            body = write_message(claimed, job)
         now = utc_now()
         secret = WebhookSecret.of_key(self._settings, claimed.api_key_id)
         message_id = show_id(Prefix.WEBHOOK, claimed.id)
@@ -165,7 +166,9 @@ class WebhookSender:
             "webhook",
             extra={
                 "webhook": claimed.id.hex,
-                "job": claimed.job_id.hex,
+                # Of a job or of a batch, as the event says.
+                "about": (claimed.job_id or claimed.batch_id or claimed.id).hex,
+                "event": claimed.event,
                 "state": verdict.state,
                 "status": result.status,
                 "duration_ms": result.duration_ms,

@@ -21,6 +21,7 @@ class ShownOverview(Shown):
     """The figures of today and of this month, UTC.
 
     Attributes:
+        open_batches: that have not ended, and the `openLines` of them that have not.
         ready_workers: null while Redis is away.
         queues: jobs in each line; null while Redis is away.
     """
@@ -28,6 +29,8 @@ class ShownOverview(Shown):
     users: Count
     keys: Count
     active_keys: Count
+    open_batches: Count
+    open_lines: Count
     today: ShownTraffic
     month: ShownTraffic
     ready_workers: Count | None
@@ -41,6 +44,7 @@ class ShownWorker(Shown):
         is_ready: it takes jobs.
         jobs_per_second: at its fullest; 0 is unknown.
         restarts: of its engine.
+        bulk_places: bulk jobs that it runs at once.
     """
 
     worker_id: str
@@ -54,6 +58,7 @@ class ShownWorker(Shown):
     tokens_per_second: float
     jobs_per_second: float
     restarts: Count
+    bulk_places: Count
 
 
 class WorkerPage(Page):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Literal
 
-from api.answers.shown import Count, JobId, KeyId, Page, Shown, WebhookId
+from api.answers.shown import BatchId, Count, JobId, KeyId, Page, Shown, WebhookId
 from models.webhook import DeliveryState
 
 
@@ -27,14 +27,16 @@ class ListedWebhook(Shown):
     """A message to a customer's address.
 
     Attributes:
-        type: what happened, such as `job.succeeded`.
+        type: what happened, such as `job.succeeded` or `batch.completed`.
+        job_id: the job that it tells of; null where it is a batch, as `batch_id` else.
         attempts_in_round: since it was made, or sent again.
     """
 
     id: WebhookId
     object: Literal["webhook"]
     type: str
-    job_id: JobId
+    job_id: JobId | None
+    batch_id: BatchId | None
     key_id: KeyId
     url: str
     state: DeliveryState

@@ -46,6 +46,8 @@ def overview() -> ResponseReturnValue:
         "users": figures.users,
         "keys": figures.keys,
         "activeKeys": figures.active_keys,
+        "openBatches": figures.open_batches,
+        "openLines": figures.open_lines,
         "today": _show_traffic(figures.today),
         "month": _show_traffic(figures.month),
     }

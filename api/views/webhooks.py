@@ -108,7 +108,7 @@ def resend(webhook_id: str) -> ResponseReturnValue:
             "webhook.resend",
             actor=caller.user,
             target_id=sent.id,
-            details={"jobId": show_id(Prefix.JOB, sent.job_id), "stateBefore": before},
+            details={**_about(sent), "stateBefore": before},
         )
         return _show_whole(session, sent), 202
 
@@ -144,7 +144,7 @@ def _show(delivery: WebhookDelivery) -> dict[str, Any]:
         "id": show_id(Prefix.WEBHOOK, delivery.id),
         "object": "webhook",
         "type": delivery.event,
-        "jobId": show_id(Prefix.JOB, delivery.job_id),
+        **{"jobId": None, "batchId": None, **_about(delivery)},
         "keyId": show_id(Prefix.KEY, delivery.api_key_id),
         "url": delivery.url,
         "state": delivery.state,
@@ -153,6 +153,14 @@ def _show(delivery: WebhookDelivery) -> dict[str, Any]:
         "nextAttemptAt": show_time(delivery.next_attempt_at) if is_pending else None,
         "finishedAt": show_time(delivery.finished_at),
     }
+
+
+def _about(delivery: WebhookDelivery) -> dict[str, str]:
+    """Return what the message tells of."""
+    if delivery.job_id is not None:
+        return {"jobId": show_id(Prefix.JOB, delivery.job_id)}
+    assert delivery.batch_id is not None  # the table says so
+    return {"batchId": show_id(Prefix.BATCH, delivery.batch_id)}
 
 
 def _show_whole(session: Session, delivery: WebhookDelivery) -> dict[str, Any]:

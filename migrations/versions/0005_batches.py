@@ -36,7 +36,7 @@ def downgrade() -> None:
     for index in ("released", "held", "batch_id_line", "queued", "api_key_id_id", "user_id_id"):
         op.drop_index(f"ix_jobs_{index}", table_name="jobs")
     op.drop_constraint(op.f("ck_jobs_line"), "jobs", type_="check")
-    for column in ("is_held", "custom_id", "line", "batch_id"):
+    for column in ("released_at", "is_held", "custom_id", "line", "batch_id"):
         op.drop_column("jobs", column)
     op.create_index("ix_jobs_user_id_id", "jobs", ["user_id", "id"])
     op.create_index("ix_jobs_api_key_id_id", "jobs", ["api_key_id", "id"])
@@ -138,6 +138,7 @@ def _extend_jobs() -> None:
         sa.Column("line", sa.Integer(), nullable=True),
         sa.Column("custom_id", sa.String(length=512), nullable=True),
         sa.Column("is_held", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+        sa.Column("released_at", sa.DateTime(timezone=True), nullable=True),
     ):
         op.add_column("jobs", column)
     op.create_foreign_key("fk_jobs_batch_id", "jobs", "batches", ["batch_id"], ["id"])

@@ -22,6 +22,7 @@ from models.job import Job
 from models.user import User
 from models.webhook import WebhookDelivery
 from tests.api.test_auth import error_of
+from tests.models.batches import add_batch
 from tests.receiver import Receiver, receiving
 from tests.service import Service, free_port, wait_until
 
@@ -253,6 +254,30 @@ def test_a_message_is_sent_again_on_demand_and_that_is_noted(
     (entry,) = activity
     assert (entry["action"], entry["targetId"]) == ("webhook.resend", webhook_id)
     assert entry["details"] == {"jobId": job_id, "stateBefore": "delivered"}
+
+
+def test_the_webhook_of_a_batch_is_sent_listed_and_sent_again(
+    hooked: Service, rows: SessionFactory, key: dict[str, Any], headers: dict[str, str]
+) -> None:
+    key_id = read_id(Prefix.KEY, key["id"])
+    with receiving() as receiver:
+        with rows.begin() as session:
+            owner = session.get_one(ApiKey, key_id)
+            batch = add_batch(session, owner, lines=3, webhook_url=receiver.url, name="night")
+        batch_id = show_id(Prefix.BATCH, batch.id)
+        wait_until(lambda: receiver.received, 10, hooked.logs)
+        listed = hooked.call("GET", "/api/webhooks", headers=headers).json()["data"][0]
+        sent = hooked.call("POST", f"/api/webhooks/{listed['id']}/resend", headers=headers)
+        wait_until(lambda: len(receiver.received) == 2, 10, hooked.logs)
+
+    first, second = (r.verified(secret_of(hooked, key)) for r in receiver.received)
+    assert first == second
+    assert first["type"] == "batch.completed"
+    assert first["data"]["id"] == batch_id and first["data"]["name"] == "night"
+    assert first["data"]["counts"]["succeeded"] == 3
+    assert first["timestamp"] == first["data"]["finishedAt"]
+    assert (listed["jobId"], listed["batchId"]) == (None, batch_id)
+    assert sent.status_code == 202 and sent.json()["batchId"] == batch_id
 
 
 def test_another_customers_webhooks_do_not_exist(

@@ -13,6 +13,7 @@ from sqlalchemy import text
 from core.settings import Settings
 from models.base import SessionFactory
 from models.job import JobState
+from tests.models.batches import add_batch
 from tests.models.factories import add_job, add_key
 from tests.models.test_usage_report import NOON, use
 
@@ -47,7 +48,7 @@ def test_a_service_that_counts_right_passes(run: Run) -> None:
 
     assert (done.returncode, done.stdout, done.stderr) == (
         0,
-        "jobs, usage and roll-ups agree\n",
+        "jobs, usage, roll-ups and batches agree\n",
         "",
     )
 
@@ -59,6 +60,7 @@ def test_differences_are_counted_and_the_first_are_printed(
         key = add_key(session)
         for _ in range(5):
             add_job(session, key, state=JobState.SUCCEEDED, started_at=NOON, finished_at=NOON)
+        add_batch(session, key, lines=2, succeeded=1)
         session.execute(text("update usage_hourly set requests = requests + 1"))
 
     done = run("--print", "2")
@@ -70,7 +72,9 @@ def test_differences_are_counted_and_the_first_are_printed(
     assert lines[2] == "… and 3 more"
     assert lines[3].startswith("key_")
     assert lines[3].endswith("2026-11-01T12Z m: the roll-up has requests 11, rows 10")
-    assert lines[4:] == ["6 differences"]
+    assert lines[4].startswith("batch_")
+    assert lines[4].endswith(": the batch has succeeded 1, lines 0")
+    assert lines[5:] == ["7 differences"]
 
 
 def test_only_the_asked_hours_are_checked(run: Run, database: SessionFactory) -> None:

@@ -14,7 +14,7 @@ from redis.retry import Retry
 from core.errors import RateLimited
 from core.ids import new_id
 from core.limit_state import KeyUse, LimitState
-from core.limits import Limiter
+from core.limits import Limiter, LineCharge, Verdict
 from tests.core.limit_key import MINUTE, Clock, Key, nothing
 
 HARD = "x-should-retry"
@@ -310,6 +310,80 @@ def test_jobs_in_flight_are_listed_with_their_charge_and_restored(limiter: Limit
     assert listed[held].charged_at == datetime.fromtimestamp(MINUTE, UTC)
     assert counts(limiter, key) == (1, 10, 2, 30)
     assert list(limiter.busy_keys()) == [key.id]
+
+
+def line(key: Key, tokens: int, job: UUID | None = None) -> LineCharge:
+    return LineCharge(job or new_id(), key.id, tokens, key.monthly_token_limit)
+
+
+def charge_lines(limiter: Limiter, *lines: LineCharge) -> list[Verdict]:
+    said = limiter.charge_lines(lines, recall=lambda _, began: nothing(began))
+    return [one.verdict for one in said]
+
+
+def test_a_line_is_charged_for_the_month_alone(limiter: Limiter) -> None:
+    key = Key(rate_limit=1, token_limit=10, max_in_flight=1, monthly_token_limit=1000)
+
+    assert charge_lines(limiter, line(key, 300), line(key, 200)) == [Verdict.CHARGED] * 2
+
+    assert counts(limiter, key) == (0, 0, 0, 500)
+    charge(limiter, key, tokens=10)
+    assert counts(limiter, key) == (1, 10, 1, 510)
+
+
+def test_a_line_is_charged_once_and_settled_once(limiter: Limiter) -> None:
+    key, job = Key(), new_id()
+
+    charge_lines(limiter, line(key, 300, job), line(key, 300, job))
+    charge_lines(limiter, line(key, 300, job))
+    assert counts(limiter, key) == (0, 0, 0, 300)
+    assert list(limiter.busy_keys()) == [key.id]
+    for _ in range(2):
+        limiter.settle(key.id, job, 20)
+
+    assert counts(limiter, key) == (0, 0, 0, 20)
+    assert list(limiter.busy_keys()) == []
+
+
+def test_a_line_waits_for_what_others_hold_and_fails_for_what_is_used(limiter: Limiter) -> None:
+    key, job = Key(monthly_token_limit=100), new_id()
+    charge(limiter, key, tokens=60, job=job)
+
+    lines = [line(key, 41), line(key, 40), line(key, 101)]
+    said = charge_lines(limiter, *lines)
+    assert said == [Verdict.RESERVED, Verdict.CHARGED, Verdict.USED_UP]
+    limiter.settle(key.id, job, 60)
+
+    assert charge_lines(limiter, lines[0]) == [Verdict.USED_UP]
+
+
+def test_lines_of_several_keys_are_charged_together_also_by_a_redis_that_knows_nothing(
+    client: redis.Redis, limiter: Limiter
+) -> None:
+    one, other, lost = Key(), Key(monthly_token_limit=5), new_id()
+    client.script_flush()
+    asked = []
+
+    def recall(key_id: UUID, _: datetime) -> KeyUse:
+        asked.append(key_id)
+        return KeyUse(0, bulk={lost: 7} if key_id == one.id else {})
+
+    said = limiter.charge_lines([line(one, 9), line(other, 9), line(one, 1)], recall=recall)
+
+    assert [s.verdict for s in said] == [Verdict.CHARGED, Verdict.USED_UP, Verdict.CHARGED]
+    assert sorted(asked) == sorted([one.id, other.id])
+    assert counts(limiter, one) == (0, 0, 0, 17)
+    assert lost in limiter.in_flight(one.id)
+
+
+def test_lines_are_restored_as_lines(limiter: Limiter) -> None:
+    key, lost = Key(), new_id()
+    charge_lines(limiter, line(key, 5))
+
+    limiter.restore(key.id, {lost: 20}, is_bulk=True)
+
+    assert counts(limiter, key) == (0, 0, 0, 25)
+    assert limiter.in_flight(key.id)[lost].tokens == 20
 
 
 def test_a_key_without_jobs_in_flight_is_not_busy(limiter: Limiter) -> None:

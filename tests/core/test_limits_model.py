@@ -15,13 +15,14 @@ from hypothesis import strategies as st
 from core.errors import RateLimited
 from core.ids import new_id
 from core.limit_state import KeyUse
-from core.limits import Limiter
+from core.limits import Limiter, LineCharge, Verdict
 from tests.core.limit_key import Clock, Key
 
 JOBS = st.integers(0, 4)
 STEPS = st.one_of(
     st.tuples(st.just("charge"), JOBS, st.integers(1, 60)),
     st.tuples(st.just("charge"), JOBS, st.integers(1, 60)),
+    st.tuples(st.just("charge line"), JOBS, st.integers(1, 60)),
     st.tuples(st.just("settle"), JOBS, st.integers(0, 60)),
     st.tuples(st.just("release"), JOBS),
     st.tuples(st.just("wait"), st.sampled_from([0.5, 20, 61, 86_400, 12 * 86_400])),
@@ -46,6 +47,7 @@ class Model:
     tokens: Counter[int] = field(default_factory=Counter)
     used: Counter[tuple[int, int]] = field(default_factory=Counter)
     flight: dict[UUID, tuple[int, int]] = field(default_factory=dict)
+    lines: set[UUID] = field(default_factory=set)
 
     @property
     def minute(self) -> int:
@@ -65,7 +67,7 @@ class Model:
         return (
             self.requests[self.minute],
             self.tokens[self.minute],
-            len(self.flight),
+            len(self.flight.keys() - self.lines),
             self.used[self.month] + self.reserved,
         )
 
@@ -86,8 +88,21 @@ class Model:
         self.flight[job] = self.minute, tokens
         return True
 
+    def charge_line(self, job: UUID, tokens: int) -> Verdict:
+        limit = self.key.monthly_token_limit
+        if job in self.flight:
+            return Verdict.CHARGED
+        if limit is not None and self.used[self.month] + tokens > limit:
+            return Verdict.USED_UP
+        if limit is not None and self.used[self.month] + self.reserved + tokens > limit:
+            return Verdict.RESERVED
+        self.flight[job] = 0, tokens
+        self.lines.add(job)
+        return Verdict.CHARGED
+
     def settle(self, job: UUID, used: int, *, requests: int = 0) -> None:
         minute, reserved = self.flight.pop(job, (None, 0))
+        self.lines.discard(job)
         if minute is None:
             return
         self.used[self.month] += used
@@ -103,7 +118,8 @@ class Model:
 
     def recall(self, _: datetime) -> KeyUse:
         in_flight = {job: tokens for job, (_, tokens) in self.flight.items()}
-        return KeyUse(self.used[self.month], in_flight)
+        bulk = {job: in_flight.pop(job) for job in self.lines}
+        return KeyUse(self.used[self.month], in_flight, bulk)
 
 
 @settings(
@@ -120,6 +136,11 @@ def test_the_script_counts_as_the_model_does(
         if name == "charge":
             job, tokens = jobs[args[0]], args[1]
             assert _passes(limiter, model, job, tokens) == model.charge(job, tokens)
+        elif name == "charge line":
+            line = LineCharge(jobs[args[0]], key.id, args[1], key.monthly_token_limit)
+            (said,) = limiter.charge_lines([line], recall=lambda _, began: model.recall(began))
+            assert said.verdict == model.charge_line(jobs[args[0]], args[1])
+            assert said.used_tokens == model.used[model.month]
         elif name == "settle":
             limiter.settle(key.id, jobs[args[0]], args[1])
             model.settle(jobs[args[0]], args[1])

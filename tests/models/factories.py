@@ -29,13 +29,12 @@ def add_key(session: Session, user: User | None = None) -> ApiKey:
 
 def add_job(session: Session, key: ApiKey | None = None, **values: Any) -> Job:
     key = key or add_key(session)
-    job = Job(
-        user_id=key.user_id,
-        api_key_id=key.id,
-        queue="interactive",
-        model="m",
-        **{"request": {"prompt": "hello", "maxTokens": 50}, **values},
-    )
+    defaults = {
+        "queue": "interactive",
+        "model": "m",
+        "request": {"prompt": "hello", "maxTokens": 50},
+    }
+    job = Job(user_id=key.user_id, api_key_id=key.id, **{**defaults, **values})
     session.add(job)
     session.flush()
     return job

@@ -6,6 +6,7 @@ from sqlalchemy.orm import Session
 
 from core.ids import new_id
 from core.limit_state import KeyUse
+from core.queue import QueueName
 from models.api_key import ApiKey
 from models.base import utc_now
 from models.flight import ended_job, ended_use, in_flight_before, known_jobs, read_key_use
@@ -71,7 +72,7 @@ def test_old_jobs_in_flight_are_found_by_key(session: Session) -> None:
     ]
     add_job(session, first, charged_tokens=9, created_at=now)
 
-    assert in_flight_before(session, now - timedelta(minutes=5)) == {
+    assert in_flight_before(session, now - timedelta(minutes=5), QueueName.INTERACTIVE) == {
         first.id: {old[0].id: 9, old[1].id: 9},
         second.id: {old[2].id: 9},
     }

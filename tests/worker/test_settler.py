@@ -114,6 +114,25 @@ def test_a_job_that_redis_forgot_takes_its_place_again_and_counts_once(
     assert use(database, limiter, key) == (1, CHARGED + 7)
 
 
+def test_a_line_that_redis_forgot_is_a_line_again_once_its_release_is_old(
+    database: SessionFactory, limiter: Limiter, key: ApiKey, settle: Callable[[], None]
+) -> None:
+    now = utc_now()
+    with database.begin() as session:
+        made = {"created_at": now - timedelta(hours=1), "charged_tokens": CHARGED, "queue": "bulk"}
+        old = add_job(session, key, released_at=now - timedelta(minutes=9), **made).id
+        add_job(session, key, released_at=now, **made)
+        add_job(session, key, is_held=True, **{**made, "charged_tokens": 0})
+    charged_job(database, limiter, key)
+    for job_id in set(limiter.in_flight(key.id)):
+        limiter.settle(key.id, job_id, 0)
+
+    settle()
+
+    assert list(limiter.in_flight(key.id)) == [old]
+    assert use(database, limiter, key) == (0, CHARGED)
+
+
 def test_a_young_job_without_a_place_may_be_about_to_end(
     database: SessionFactory, limiter: Limiter, key: ApiKey, settle: Callable[[], None]
 ) -> None:

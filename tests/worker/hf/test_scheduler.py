@@ -60,6 +60,17 @@ def test_interactive_requests_go_before_bulk_that_waits_longer(model: Any) -> No
     ]  # fmt: skip
 
 
+def test_bulk_alone_fills_the_engine(model: Any) -> None:
+    with running(model, max_sequences=4) as (engine, receiver):
+        intercept(engine, lambda ids: time.sleep(0.002))
+        bulk = [
+            engine.submit(EngineRequest(f"bulk{i}", [1, 2], 200, RUN_ON, is_bulk=True))
+            for i in range(6)
+        ]
+        until(lambda: engine.stats().running == 4 and engine.stats().waiting == 2)
+        receiver.wait(*bulk)
+
+
 def test_bulk_gives_its_place_to_an_interactive_request_and_stays_exact(model: Any) -> None:
     prompt = [7, 8, 9]
     expected = answer(model, prompt, 60, eos_token_id=-1)

@@ -1,0 +1,156 @@
+"""Ends of lines that no worker writes: of batches that end, and of lines that may not run.
+
+Held lines are ended by the thousand, in SQL: they have cost nothing and no worker knows them. What
+another has locked is left for the next time: none of these statements waits for a job's row.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
+
+from models.base import utc_now
+from models.batch import Batch
+from models.batch_sums import raise_sums
+from models.feeding import HELD, LINE_TOKENS
+from models.job import Job, JobState, may_come
+from models.job_changes import ask_to_cancel
+from models.job_end import record_ends
+from models.webhook import add_deliveries
+
+#: Held lines that end in one transaction.
+CHUNK = 2000
+
+_END_HELD = f"""
+    with looked_at as (
+        select id, line, %(room)s::bigint is null or {LINE_TOKENS} > %(room)s::bigint as must_end
+        from jobs
+        where batch_id = %(batch_id)s and {HELD} and line > %(after)s
+        order by line limit %(limit)s
+        for update skip locked
+    ), ended as (
+        update jobs set state = %(state)s, error = %(error)s::jsonb, finished_at = %(now)s
+        from looked_at
+        where jobs.id = looked_at.id and looked_at.must_end
+        returning jobs.id, jobs.request ? 'webhookUrl' as has_webhook
+    )
+    select array(select id from ended), array(select id from ended where has_webhook),
+           (select count(*) from looked_at), (select max(line) from looked_at)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class HeldEnds:
+    """What became of a look at held lines.
+
+    Attributes:
+        looked_at: how many lines; fewer than were asked for are all that there are.
+        last_line: the last of them, 0 without any.
+    """
+
+    ids: list[UUID]
+    looked_at: int
+    last_line: int
+
+
+def end_held_lines(
+    session: Session,
+    batch_id: UUID,
+    state: JobState,
+    *,
+    error: dict[str, Any] | None = None,
+    after: int = 0,
+    room: int | None = None,
+    limit: int = CHUNK,
+) -> HeldEnds:
+    """Look at the next held lines of a batch and end them.
+
+    Args:
+        after: from beyond this line.
+        room: end only those that may take more tokens than this.
+    """
+    may_come(state, JobState.QUEUED)
+    values = {
+        "batch_id": str(batch_id),
+        "state": state,
+        "error": json.dumps(error) if error is not None else None,
+        "after": after,
+        "room": room,
+        "limit": limit,
+        "now": utc_now(),
+    }
+    row = session.connection().exec_driver_sql(_END_HELD, values).one()
+    ids, with_webhook, looked_at, last_line = row
+    if with_webhook:
+        add_deliveries(session, session.scalars(select(Job).where(Job.id.in_(with_webhook))).all())
+    if ids:
+        raise_sums(session, {batch_id: {state: len(ids)}})
+    return HeldEnds([UUID(str(job_id)) for job_id in ids], looked_at, last_line or 0)
+
+
+def expire_held_lines(session: Session, *, limit: int = CHUNK) -> list[Job]:
+    """End held lines that have a time of their own, when it is over before that of their batch."""
+    due = (
+        select(Job.id)
+        .join(Batch, Batch.id == Job.batch_id)
+        .where(Job.state == JobState.QUEUED, Job.is_held, Job.expires_at < func.now())
+        .where(Job.expires_at < Batch.expires_at)
+        .order_by(Job.expires_at)
+        .limit(limit)
+        .with_for_update(of=Job, skip_locked=True)
+    )
+    return _expire(session, Job.id.in_(due.scalar_subquery()))
+
+
+def expire_released_lines(session: Session, batch_id: UUID, *, limit: int = CHUNK) -> list[Job]:
+    """End lines of a batch that were released and never begun."""
+    waiting = (
+        _released(batch_id, Job.state == JobState.QUEUED, Job.started_at.is_(None))
+        .limit(limit)
+        .scalar_subquery()
+    )
+    return _expire(session, Job.id.in_(waiting))
+
+
+def cancel_released_lines(session: Session, batch_id: UUID, *, limit: int = CHUNK) -> list[Job]:
+    """End queued lines of a batch that were released, and ask for the end of those that run.
+
+    Returns the jobs as they are now, without those that were asked before.
+    """
+    states = [JobState.QUEUED, JobState.RUNNING]
+    ids = session.scalars(
+        _released(batch_id, Job.state.in_(states), Job.cancel_requested_at.is_(None)).limit(limit)
+    ).all()
+    if not ids:
+        return []
+    cancelled = ask_to_cancel(session, ids)
+    record_ends(session, [job for job in cancelled if job.is_final])
+    return cancelled
+
+
+def _expire(session: Session, condition: Any) -> list[Job]:
+    expired = list(
+        session.scalars(
+            update(Job)
+            .where(condition, *may_come(JobState.EXPIRED, JobState.QUEUED))
+            .values(state=JobState.EXPIRED, finished_at=utc_now())
+            .returning(Job)
+            .execution_options(populate_existing=True, synchronize_session=False)
+        )
+    )
+    record_ends(session, expired)
+    return expired
+
+
+def _released(batch_id: UUID, *conditions: Any) -> Any:
+    return (
+        select(Job.id)
+        .where(Job.batch_id == batch_id, ~Job.is_held, *conditions)
+        .order_by(Job.id)
+        .with_for_update(skip_locked=True)
+    )

@@ -1,0 +1,156 @@
+"""How fast a large batch runs. `python -m tests.bench.bulk`
+
+Real PostgreSQL, Valkey and worker processes with the echo engine, durable as in production. At the
+end every line must have ended once and every sum be right.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import UUID
+
+import psutil
+from sqlalchemy import func, select, text
+
+from core.batch_news import tell_feeders
+from core.queue import JobQueue, QueueName
+from core.redis_client import open_redis
+from core.settings import Settings
+from models.api_key import create_key
+from models.base import SessionFactory, open_database, sessions
+from models.batch import Batch
+from models.job import Job
+from models.seed import seed_admin
+from models.usage import Usage
+from models.usage_check import begin_check, compare_batches, compare_jobs, compare_roll_ups
+from tests.bench.servers import MODEL, own_servers
+from tests.models.batches import add_batch
+from tests.service import Service, wait_until
+
+MOST_SECONDS = 1200.0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--lines", type=int, default=50_000)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--model", type=Path, default=MODEL, help="a directory with a tokenizer")
+    args = parser.parse_args()
+    with own_servers(args.model, ENGINE="echo") as (settings, directory):
+        _measure(settings, directory, lines=args.lines, workers=args.workers)
+
+
+def _measure(settings: Settings, directory: Path, *, lines: int, workers: int) -> None:
+    engine = open_database(settings)
+    database, client = sessions(engine), open_redis(settings)
+    with Service.started(settings, directory, workers=workers) as service:
+        began = time.perf_counter()
+        batch_id = _load(database, lines)
+        print(f"{lines} lines laid down in {time.perf_counter() - began:.1f} s", flush=True)
+        with _watching(service, JobQueue(client)) as seen:
+            began = time.perf_counter()
+            tell_feeders(client)
+            wait_until(lambda: _first_line_began(database, batch_id), MOST_SECONDS)
+            first = time.perf_counter() - began
+            wait_until(lambda: _has_ended(database, batch_id), MOST_SECONDS, service.logs)
+            seconds = time.perf_counter() - began
+    print(f"first line begun after {first:.2f} s")
+    print(f"{lines / seconds:.0f} lines/s, {seconds:.1f} s in all")
+    print("processor seconds: " + ", ".join(f"{n} {s:.1f}" for n, s in seen.cpu.items()))
+    print(f"queue empty in {seen.empty} of {seen.looks} looks, {seen.most} lines at most")
+    _check(database, batch_id, lines)
+    engine.dispose()
+
+
+def _load(database: SessionFactory, lines: int) -> UUID:
+    with database.begin() as session:
+        owner = seed_admin(session, email="admin@bountycoder.com", password="admin123")
+        key, _ = create_key(session, user_id=owner.id, name="bulk", rate_limit=1)
+        return add_batch(session, key, lines=lines).id
+
+
+class _Seen:
+    """What was seen while it ran."""
+
+    def __init__(self) -> None:
+        self.looks = self.empty = self.most = 0
+        self.cpu: dict[str, float] = {}
+
+
+@contextmanager
+def _watching(service: Service, queue: JobQueue) -> Iterator[_Seen]:
+    """Look at the queue while the block runs, and at the processor time that it took."""
+    seen, must_stop = _Seen(), threading.Event()
+
+    def look() -> None:
+        while not must_stop.wait(0.05):
+            length = queue.length(QueueName.BULK)
+            seen.looks += 1
+            seen.empty += length == 0
+            seen.most = max(seen.most, length)
+
+    before = _cpu_seconds(service)
+    watcher = threading.Thread(target=look)
+    watcher.start()
+    try:
+        yield seen
+    finally:
+        must_stop.set()
+        watcher.join()
+        seen.cpu = {name: s - before.get(name, 0.0) for name, s in _cpu_seconds(service).items()}
+
+
+def _cpu_seconds(service: Service) -> dict[str, float]:
+    totals: dict[str, float] = {}
+    own = {worker.pid: "workers" for worker in service.workers}
+    names = {"postgres": "PostgreSQL", "valkey-server": "Valkey"}
+    for process in psutil.Process(os.getpid()).children(recursive=True):
+        try:
+            times = process.cpu_times()
+            name = own.get(process.pid) or names.get(process.name(), "")
+        except psutil.NoSuchProcess:
+            continue
+        if name:
+            totals[name] = totals.get(name, 0.0) + times.user + times.system
+    return totals
+
+
+def _first_line_began(database: SessionFactory, batch_id: UUID) -> bool:
+    with database() as session:
+        began = select(Job.id).where(Job.batch_id == batch_id, Job.line == 1)
+        return session.scalar(began.where(Job.started_at.is_not(None))) is not None
+
+
+def _has_ended(database: SessionFactory, batch_id: UUID) -> bool:
+    with database() as session:
+        return session.get_one(Batch, batch_id).is_final
+
+
+def _check(database: SessionFactory, batch_id: UUID, lines: int) -> None:
+    with database() as session:
+        begin_check(session, timeout_seconds=60)
+        batch = session.get_one(Batch, batch_id)
+        used = session.execute(
+            select(func.count(), func.sum(Usage.prompt_tokens), func.sum(Usage.completion_tokens))
+        ).one()
+        attempts = session.scalar(select(func.max(Job.attempt)))
+        sums = (batch.succeeded, batch.prompt_tokens, batch.completion_tokens)
+        assert batch.state == "completed", batch.state
+        assert tuple(used) == sums and batch.succeeded == lines, (tuple(used), sums)
+        for compare in (compare_jobs, compare_roll_ups, compare_batches):
+            differences = list(compare(session, since=None, until=None))
+            assert not differences, differences[:5]
+        dead = session.execute(
+            text("select n_tup_upd, n_tup_hot_upd from pg_stat_user_tables where relname='batches'")
+        ).one()
+    print(f"each line once (attempts: {attempts}), sums equal; {dead[0]} raises of the batch")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,174 @@
+"""Ends the lines of batches that are to end, and those that the month's quota has no room for.
+
+Each step is one transaction of at most some thousand lines, and any worker can make it: what a dead
+one has left is done by the next.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+import redis
+
+from core.job_ends import JobEnds
+from core.job_news import publish_ends
+from core.job_requests import JobRequest, ask_worker
+from models.base import SessionFactory
+from models.batch import BatchState
+from models.batch_changes import ask_to_cancel_batch, begin_expiries
+from models.batch_sums import finish_done
+from models.feeding import OpenBatch
+from models.flight import ended_job
+from models.job import Job, JobState
+from models.line_ends import (
+    CHUNK,
+    cancel_released_lines,
+    end_held_lines,
+    expire_held_lines,
+    expire_released_lines,
+)
+
+_log = logging.getLogger(__name__)
+
+_QUOTA_ERROR = {
+    "code": "monthly_quota_exceeded",
+    "message": "the key's tokens of this month leave no room for this line",
+}
+
+
+@dataclass(slots=True)
+class _Sweep:
+    """A walk over a batch's held lines that fails those which may take more than `room` tokens."""
+
+    room: int
+    after: int = 0
+
+
+class LineEnder:
+    def __init__(self, *, sessions: SessionFactory, client: redis.Redis) -> None:
+        self._sessions = sessions
+        self._client = client
+        self._ends = JobEnds(client)
+        self._rooms: dict[UUID, int] = {}
+        self._sweeps: dict[UUID, _Sweep] = {}
+
+    def fail_beyond(self, key_id: UUID, *, room: int) -> None:
+        """Let all held lines of a key fail that may take more tokens than this month has left."""
+        self._rooms[key_id] = min(room, self._rooms.get(key_id, room))
+
+    def end_lines(self, batches: Sequence[OpenBatch]) -> bool:
+        """Make a step for each batch that needs one; True if there is more to do at once.
+
+        Raises one of `DATABASE_AWAY`.
+        """
+        self._begin_ends(batches)
+        steps = [self._sweep(batches), self._expire_single_lines()]
+        for batch in batches:
+            if batch.is_done:
+                self._finish(batch.id)
+            elif batch.state == BatchState.CANCELLING:
+                steps.append(self._cancel_lines(batch.id))
+            elif batch.state == BatchState.EXPIRING:
+                steps.append(self._expire_lines(batch.id))
+        return any(steps)
+
+    def _begin_ends(self, batches: Sequence[OpenBatch]) -> None:
+        """Let batches end whose time is over, and those that nobody may ask for any more."""
+        running = [batch for batch in batches if batch.state == BatchState.RUNNING]
+        due = [batch.id for batch in running if batch.is_due]
+        orphans = [batch.id for batch in running if batch.is_orphan and not batch.is_due]
+        if due:
+            with self._sessions.begin() as session:
+                expired = begin_expiries(session, due)
+            for batch_id in expired:
+                _log.info("batch expires", extra={"batch": batch_id.hex})
+        for batch_id in orphans:
+            with self._sessions.begin() as session:
+                ask_to_cancel_batch(session, batch_id)
+            _log.info("batch of a deleted key is cancelled", extra={"batch": batch_id.hex})
+
+    def _finish(self, batch_id: UUID) -> None:
+        with self._sessions.begin() as session:
+            finish_done(session, [batch_id])
+
+    def _sweep(self, batches: Sequence[OpenBatch]) -> bool:
+        running = {batch.id: batch for batch in batches if batch.state == BatchState.RUNNING}
+        self._sweeps = {b: sweep for b, sweep in self._sweeps.items() if b in running}
+        for batch in running.values():
+            if batch.api_key_id in self._rooms and batch.id not in self._sweeps:
+                self._sweeps[batch.id] = _Sweep(self._rooms[batch.api_key_id])
+        self._rooms.clear()
+        for batch_id, sweep in list(self._sweeps.items()):
+            self._sweep_one(batch_id, sweep)
+        return bool(self._sweeps)
+
+    def _sweep_one(self, batch_id: UUID, sweep: _Sweep) -> None:
+        with self._sessions.begin() as session:
+            ends = end_held_lines(
+                session,
+                batch_id,
+                JobState.FAILED,
+                error=_QUOTA_ERROR,
+                after=sweep.after,
+                room=sweep.room,
+            )
+        self._tell(ends.ids)
+        if ends.ids:
+            counts = {"batch": batch_id.hex, "lines": len(ends.ids)}
+            _log.info("lines fail, the month's quota is used up", extra=counts)
+        if ends.looked_at < CHUNK:
+            del self._sweeps[batch_id]
+        sweep.after = ends.last_line
+
+    def _expire_single_lines(self) -> bool:
+        with self._sessions.begin() as session:
+            expired = expire_held_lines(session)
+        self._tell([job.id for job in expired])
+        return len(expired) == CHUNK
+
+    def _cancel_lines(self, batch_id: UUID) -> bool:
+        self._cancel_released(batch_id)
+        return self._end_held(batch_id, JobState.CANCELLED)
+
+    def _expire_lines(self, batch_id: UUID) -> bool:
+        """Expire what has never begun; what has runs no longer and counts as cancelled."""
+        with self._sessions.begin() as session:
+            expired = expire_released_lines(session, batch_id)
+        self._ends.announce(ended_job(job) for job in expired)
+        self._cancel_released(batch_id)
+        return self._end_held(batch_id, JobState.EXPIRED)
+
+    def _end_held(self, batch_id: UUID, state: JobState) -> bool:
+        with self._sessions.begin() as session:
+            ends = end_held_lines(session, batch_id, state)
+        self._tell(ends.ids)
+        return ends.looked_at == CHUNK
+
+    def _cancel_released(self, batch_id: UUID) -> None:
+        with self._sessions.begin() as session:
+            cancelled = cancel_released_lines(session, batch_id)
+        self._ends.announce(ended_job(job) for job in cancelled if job.is_final)
+        self._ask_workers([job for job in cancelled if not job.is_final])
+
+    def _ask_workers(self, running: Sequence[Job]) -> None:
+        if not running:
+            return
+        try:
+            with self._client.pipeline(transaction=False) as pipe:
+                for job in running:
+                    ask_worker(pipe, JobRequest.CANCEL, job.id)
+                pipe.execute()
+        except redis.RedisError:
+            _log.warning("cancels could not be told: workers will see them in the rows")
+
+    def _tell(self, ended: Sequence[UUID]) -> None:
+        """Tell who waits for single lines; nothing was charged for those that were held."""
+        if not ended:
+            return
+        try:
+            publish_ends(self._client, ended)
+        except redis.RedisError:
+            _log.warning("ends could not be told: whoever waits looks at the row")
