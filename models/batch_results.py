@@ -8,8 +8,8 @@ from uuid import UUID
 from models.job import Job, JobState, new_job
 from models.statements import Statements
 
-#: Lines of one page.
-MOST_LINES = 300
+#: Lines of one page: so few that nobody waits while their JSON is read.
+MOST_LINES = 100
 #: A page ends with the line that exceeds this many bytes of answers, as they are stored: compressed
 #: to a half or less. One answer has up to 10 MB, and a page of such would not be small.
 MOST_STORED_BYTES = 256 * 1024
