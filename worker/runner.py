@@ -120,8 +120,7 @@ class JobRunner:
         """Give a job to the engine, or end it with the reason why that cannot be done."""
         with run.logging():
             try:
-                self._submit(run)
-                return
+                answer = self._submit(run)
             except EngineStopping:
                 run.goes_back = True
             except EngineRefused as error:
@@ -132,14 +131,17 @@ class JobRunner:
                 # Run again it would fail again, and the worker would be blamed for it.
                 _log.exception("job failed", extra={"job": run.job.id.hex})
                 run.outcome = failed("internal_error", "something went wrong on our side")
+            else:
+                self._leases.attach(run.job.id, run.job.attempt, answer)
+                return
         self._end(run)
 
-    def _submit(self, run: Run) -> None:
+    def _submit(self, run: Run) -> Answer:
         job = run.job
         generation = Generation.from_row(job.request)
         request = self._engine_request(job, generation)
         run.prompt_tokens = len(request.prompt_ids)
-        answer = self._delivery.submit(
+        return self._delivery.submit(
             request,
             stop=generation.stop,
             job=job.id.hex,
@@ -147,7 +149,6 @@ class JobRunner:
             is_followed=job.is_streamed,
             ended=partial(self._end_answered, run),
         )
-        self._leases.attach(job.id, job.attempt, answer)
 
     def _engine_request(self, job: Job, generation: Generation) -> EngineRequest:
         return EngineRequest(
