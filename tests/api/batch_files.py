@@ -13,7 +13,6 @@ from sqlalchemy import select
 
 from core.ids import Prefix, new_id, read_id
 from models.base import SessionFactory, utc_now
-from models.batch import Batch, BatchState
 from models.held_jobs import claim_jobs, finish_jobs
 from models.job import Job, JobOutcome, JobState
 from models.job_changes import finish_job
@@ -96,7 +95,6 @@ def succeed(database: SessionFactory, jobs: Sequence[Job], text: str = "done") -
         ended = finish_jobs(session, [(job, outcome) for job in held], worker_id=worker_id)
         assert len(ended) == len(jobs)
         record_ends(session, ended)
-    count(database, jobs)
 
 
 def end(database: SessionFactory, job: Job, state: JobState) -> None:
@@ -107,18 +105,3 @@ def end(database: SessionFactory, job: Job, state: JobState) -> None:
         ended = finish_job(session, job.id, attempt=None, outcome=outcome)
         assert ended is not None
         record_ends(session, [ended])
-    count(database, [job])
-
-
-def count(database: SessionFactory, jobs: Sequence[Job]) -> None:
-    """Raise the sums of the lines' batch, where their end has not done so itself."""
-    with database.begin() as session:
-        batch = session.get_one(Batch, jobs[0].batch_id)
-        ended = session.scalars(
-            select(Job.state).where(Job.batch_id == batch.id, Job.finished_at.is_not(None))
-        ).all()
-        for state in (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED):
-            setattr(batch, state, ended.count(state))
-        if len(ended) == batch.total and not batch.is_final:
-            batch.state = BatchState.COMPLETED
-            batch.finished_at = utc_now()

@@ -1,7 +1,8 @@
-"""How fast a large batch runs. `python -m tests.bench.bulk`
+"""How fast a large batch is taken and run, over HTTP. `python -m tests.bench.bulk`
 
-Real PostgreSQL, Valkey and worker processes with the echo engine, durable as in production. At the
-end every line must have ended once and every sum be right.
+Real PostgreSQL, Valkey, API and worker processes with the echo engine, durable as in production. At
+the end every line must have ended once, stand once in the results and in their order, and every sum
+be right.
 """
 
 from __future__ import annotations
@@ -18,19 +19,17 @@ from uuid import UUID
 import psutil
 from sqlalchemy import func, select, text
 
-from core.batch_news import tell_feeders
 from core.queue import JobQueue, QueueName
 from core.redis_client import open_redis
 from core.settings import Settings
-from models.api_key import create_key
 from models.base import SessionFactory, open_database, sessions
 from models.batch import Batch
 from models.job import Job
-from models.seed import seed_admin
 from models.usage import Usage
 from models.usage_check import begin_check, compare_batches, compare_jobs, compare_roll_ups
+from tests.api.batch_files import batch_uuid, results
 from tests.bench.servers import MODEL, own_servers
-from tests.models.batches import add_batch
+from tests.bench.uploads import lines_of, send_file
 from tests.service import Service, wait_until
 
 MOST_SECONDS = 1200.0
@@ -50,29 +49,28 @@ def _measure(settings: Settings, directory: Path, *, lines: int, workers: int) -
     engine = open_database(settings)
     database, client = sessions(engine), open_redis(settings)
     with Service.started(settings, directory, workers=workers) as service:
-        began = time.perf_counter()
-        batch_id = _load(database, lines)
-        print(f"{lines} lines laid down in {time.perf_counter() - began:.1f} s", flush=True)
+        headers = {"x-api-key": service.make_key()["secret"]}
         with _watching(service, JobQueue(client)) as seen:
             began = time.perf_counter()
-            tell_feeders(client)
+            batch = send_file(service, headers, b"".join(lines_of(lines, words=20)))
+            accepted = time.perf_counter() - began
+            batch_id = batch_uuid(batch)
+            began = time.perf_counter()
             wait_until(lambda: _first_line_began(database, batch_id), MOST_SECONDS)
             first = time.perf_counter() - began
             wait_until(lambda: _has_ended(database, batch_id), MOST_SECONDS, service.logs)
             seconds = time.perf_counter() - began
+        began = time.perf_counter()
+        found = results(service, headers, batch)
+        print(f"{lines} lines accepted in {accepted:.1f} s")
+        print(f"results read in {time.perf_counter() - began:.1f} s")
+        assert [result["custom_id"] for result in found] == [f"c{i}" for i in range(lines)]
     print(f"first line begun after {first:.2f} s")
     print(f"{lines / seconds:.0f} lines/s, {seconds:.1f} s in all")
     print("processor seconds: " + ", ".join(f"{n} {s:.1f}" for n, s in seen.cpu.items()))
     print(f"queue empty in {seen.empty} of {seen.looks} looks, {seen.most} lines at most")
     _check(database, batch_id, lines)
     engine.dispose()
-
-
-def _load(database: SessionFactory, lines: int) -> UUID:
-    with database.begin() as session:
-        owner = seed_admin(session, email="admin@bountycoder.com", password="admin123")
-        key, _ = create_key(session, user_id=owner.id, name="bulk", rate_limit=1)
-        return add_batch(session, key, lines=lines).id
 
 
 class _Seen:

@@ -40,17 +40,17 @@ def main() -> None:
         Service.started(settings, directory, workers=0) as service,
         tempfile.TemporaryFile() as file,
     ):
-        for line in _lines(args.lines, args.words):
+        for line in lines_of(args.lines, args.words):
             file.write(line)
         print(f"{args.lines} lines, {file.tell() / 2**20:.1f} MiB")
         headers = {"x-api-key": service.make_key()["secret"]}
-        _send(service, headers, b'{"prompt": "x"}')  # what the first one loads is loaded
+        send_file(service, headers, b'{"prompt": "x"}')  # what the first one loads is loaded
         with Others(service):
             time.sleep(3)
         file.seek(0)
         with Others(service) as others:
             began = time.monotonic()
-            batch = _send(service, headers, file)
+            batch = send_file(service, headers, file)
             print(f"accepted in {time.monotonic() - began:.1f} s")
         print(f"memory grew by {others.growth / 2**20:.0f} MiB")
         _send_results(service, headers, batch)
@@ -111,7 +111,8 @@ def _send_results(service: Service, headers: dict[str, str], batch: dict[str, An
     print(f"memory grew by {others.growth / 2**20:.0f} MiB")
 
 
-def _send(service: Service, headers: dict[str, str], file: Any) -> dict[str, Any]:
+def send_file(service: Service, headers: dict[str, str], file: Any) -> dict[str, Any]:
+    """Return the batch that comes of a file."""
     answer = requests.post(
         service.url + PATH, data=file, headers={**headers, **JSONL}, timeout=CALL_SECONDS
     )
@@ -119,7 +120,8 @@ def _send(service: Service, headers: dict[str, str], file: Any) -> dict[str, Any
     return dict(answer.json())
 
 
-def _lines(count: int, words: int) -> Iterator[bytes]:
+def lines_of(count: int, words: int) -> Iterator[bytes]:
+    """Yield a file's lines, with prompts of so many words."""
     draw = random.Random(7)
     for i in range(count):
         prompt = " ".join(draw.choices(WORDS, k=words))

@@ -11,12 +11,17 @@ from typing import Any
 import pytest
 import redis
 
-from core.batch_news import tell_feeders
 from core.settings import Settings
 from models.base import SessionFactory
-from models.batch_changes import ask_to_cancel_batch
 from models.usage_check import compare_batches, compare_jobs, compare_roll_ups
-from tests.faults.bulk import Faults, check_all, count_ended, has_completed, lay_down
+from tests.faults.bulk import (
+    Faults,
+    check_results,
+    check_sums,
+    count_ended,
+    has_completed,
+    send_batch,
+)
 from tests.models.batches import batch_of, lines_by_state
 from tests.service import Service, wait_until
 
@@ -27,6 +32,7 @@ def slow(
 ) -> Iterator[Service]:
     """A worker whose lines take about half a second."""
     changes = {"echo_tokens_per_second": 10.0, "lease_seconds": 3.0, "max_attempts": 50}
+    changes |= {"webhook_allowed_networks": "127.0.0.0/8"}
     with Service.started(base_settings, tmp_path, **changes) as service:
         yield service
 
@@ -35,26 +41,28 @@ def test_a_batch_survives_kills_and_counts_each_line_once(
     slow: Service, database: SessionFactory
 ) -> None:
     faults = Faults(slow, random.Random(7))
-    batch_id = lay_down(database, 200)
+    sent = send_batch(slow, 200)
+    batch_id = sent.id
 
     wait_until(lambda: count_ended(database, batch_id) > 20, 20, slow.logs)
     faults.kill_worker()
     faults.kill_api()
     wait_until(lambda: has_completed(database, batch_id), 40, slow.logs)
 
-    check_all(database, batch_id, 200)
+    check_sums(database, batch_id, 200)
+    check_results(slow, sent, 200)
 
 
 def test_a_cancelled_batch_ends_within_moments_and_keeps_what_was_done(
-    slow: Service, database: SessionFactory, client: redis.Redis
+    slow: Service, database: SessionFactory
 ) -> None:
-    batch_id = lay_down(database, 5000)
+    sent = send_batch(slow, 5000)
+    batch_id = sent.id
     wait_until(lambda: count_ended(database, batch_id) > 0, 20, slow.logs)
 
-    with database.begin() as session:
-        ask_to_cancel_batch(session, batch_id)
-    tell_feeders(client)
     asked = time.monotonic()
+    answer = slow.call("POST", f"{sent.address}/cancel", headers=sent.headers)
+    assert answer.json()["status"] == "cancelling"
     wait_until(lambda: has_completed(database, batch_id), 10, slow.logs)
 
     assert time.monotonic() - asked < 5

@@ -9,6 +9,7 @@ once, and every sum exact. Prints the seed: `--seed` draws the same moments agai
 from __future__ import annotations
 
 import argparse
+import json
 import random
 import shutil
 import signal
@@ -19,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import UUID
 
+import requests
 from sqlalchemy import func, select
 
 from cli.embedded.postgres import Postgres
@@ -28,13 +30,11 @@ from migrations.run import upgrade
 from models.base import SessionFactory, open_database, sessions
 from models.batch import Batch
 from models.job import Job
-from models.seed import seed_admin
 from models.usage import Usage
 from models.usage_check import begin_check, compare_batches, compare_jobs, compare_roll_ups
 from models.webhook import WebhookDelivery
+from tests.api.batch_files import PATH, batch_uuid, made, requests_of
 from tests.bench.servers import MODEL
-from tests.models.batches import add_batch
-from tests.models.factories import add_key
 from tests.service import Service, wait_until
 
 MOST_SECONDS = 600.0
@@ -45,9 +45,10 @@ ENVIRONMENT = {
     "ECHO_TOKENS_PER_SECOND": "10",
     "LEASE_SECONDS": "4",
     "MAX_ATTEMPTS": "50",
+    "WEBHOOK_ALLOWED_NETWORKS": "127.0.0.0/8",
 }
 #: Nobody needs to take the webhook; it needs to be there once.
-NOWHERE = "http://127.0.0.1:9/hook"
+NOWHERE = "http://127.0.0.1:1029/hook"
 
 
 @dataclass
@@ -87,12 +88,21 @@ class Faults:
         self.killed.append("valkey")
 
 
-def lay_down(database: SessionFactory, lines: int) -> UUID:
-    """Commit a batch as the API does, without telling anyone."""
-    with database.begin() as session:
-        key = add_key(session)
-        key.monthly_token_limit = 10_000_000
-        return add_batch(session, key, lines=lines, webhook_url=NOWHERE).id
+@dataclass(frozen=True)
+class Sent:
+    """A batch that was sent to the API, and its key's headers."""
+
+    id: UUID
+    address: str
+    headers: dict[str, str]
+
+
+def send_batch(service: Service, lines: int) -> Sent:
+    """Send a file of lines, with a webhook and a quota for the month."""
+    key = service.make_key(monthlyTokenLimit=10_000_000)
+    headers = {"x-api-key": key["secret"]}
+    batch = made(service, headers, *requests_of(lines), query=f"?webhookUrl={NOWHERE}")
+    return Sent(batch_uuid(batch), f"{PATH}/{batch['id']}", headers)
 
 
 def count_ended(database: SessionFactory, batch_id: UUID) -> int:
@@ -105,7 +115,17 @@ def has_completed(database: SessionFactory, batch_id: UUID) -> bool:
         return session.get_one(Batch, batch_id).is_final
 
 
-def check_all(database: SessionFactory, batch_id: UUID, lines: int) -> str:
+def check_results(service: Service, sent: Sent, lines: int) -> None:
+    """Check that the results have each line once, in order, with the caller's own names."""
+    answer = service.call("GET", f"{sent.address}/results", headers=sent.headers)
+    results = [json.loads(line) for line in answer.text.splitlines()]
+    assert answer.headers["x-batch-status"] == "completed"
+    assert [result["line"] for result in results] == list(range(1, lines + 1))
+    assert [result["custom_id"] for result in results] == [f"c{i}" for i in range(lines)]
+    assert {result["status"] for result in results} == {"succeeded"}
+
+
+def check_sums(database: SessionFactory, batch_id: UUID, lines: int) -> str:
     """Check that each line was done once and that all sums are exact; say what was seen."""
     with database() as session:
         begin_check(session, timeout_seconds=60)
@@ -156,13 +176,12 @@ def main() -> None:
 def _run(settings: Settings, directory: Path, valkey: Valkey, args: argparse.Namespace) -> None:
     engine = open_database(settings)
     database = sessions(engine)
-    with database.begin() as session:
-        seed_admin(session, email="admin@bountycoder.com", password="admin123")
     draw = random.Random(args.seed)
     with Service.started(settings, directory, workers=args.workers) as service:
         faults = Faults(service, draw, valkey)
         began = time.monotonic()
-        batch_id = lay_down(database, args.lines)
+        sent = send_batch(service, args.lines)
+        batch_id = sent.id
         # At random places of the first nine tenths, so that all of them meet the batch.
         places = sorted(draw.uniform(0, 0.9) for _ in range(args.kills))
         lost_at = draw.randrange(args.kills)
@@ -182,8 +201,17 @@ def _run(settings: Settings, directory: Path, valkey: Valkey, args: argparse.Nam
             print(f"{seconds:6.1f} s: {ended} lines have ended, killed: {killed}", flush=True)
         wait_until(lambda: has_completed(database, batch_id), MOST_SECONDS, service.logs)
         print(f"{time.monotonic() - began:6.1f} s: the batch has completed")
-    print(f"each line once, all sums exact; {check_all(database, batch_id, args.lines)}")
+        wait_until(lambda: _answers(service), MOST_SECONDS, service.logs)
+        check_results(service, sent, args.lines)
+    print(f"each line once, all sums exact; {check_sums(database, batch_id, args.lines)}")
     engine.dispose()
+
+
+def _answers(service: Service) -> bool:
+    try:
+        return service.call("GET", "/healthz").ok
+    except requests.ConnectionError:
+        return False
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
