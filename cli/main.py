@@ -20,6 +20,7 @@ _COMMANDS = {
     "migrate": ("cli.database", "bring the database's schema up to date"),
     "seed": ("cli.database", "make the first admin, where there is none"),
     "model": ("cli.model", "prove that this machine runs its model"),
+    "batch": ("cli.batch.command", "send, follow and fetch bulk work over HTTP"),
     "usage": ("cli.usage", "compare jobs, usage and roll-ups"),
     "settings": ("cli.programs", "list every setting with its default"),
     "openapi": ("cli.openapi", "print the OpenAPI document of the HTTP API"),

@@ -1,0 +1,455 @@
+"""`bountycoder batch` when things go wrong: what it does, prints and ends with."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cli.main import main
+from tests.cli.batch.failing_service import (
+    FailingService,
+    batch,
+    cuts_after,
+    ends_early,
+    failing,
+    hangs_up,
+    refuses,
+    result_lines,
+    says,
+)
+from tests.cli.processes import ROOT, wait_for
+from tests.service import free_port
+
+KEY = "bc_abc_a-secret-that-nobody-may-see"
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The key in the environment, no proxy, no configuration, an empty directory."""
+    for name in ("http_proxy", "HTTP_PROXY", "XDG_CONFIG_HOME", "BOUNTYCODER_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("BOUNTYCODER_API_KEY", KEY)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def lines(tmp_path: Path) -> Path:
+    path = tmp_path / "lines.jsonl"
+    path.write_text('{"prompt": "a"}\n{"prompt": "b"}\n{"prompt": "c"}\n')
+    return path
+
+
+def run(service: FailingService, *arguments: str | Path) -> int:
+    action, *rest = map(str, arguments)
+    return main(["batch", action, "--url", service.url, *rest])
+
+
+def test_a_lost_connection_is_tried_again_and_makes_no_second_batch(
+    lines: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    steps = (hangs_up, refuses(503, "database_unavailable", retry_after_ms="20"))
+    with failing(*steps, says(201, batch("running", queued=3))) as service:
+        code = run(service, "submit", lines)
+
+    assert code == 0
+    assert [seen.body for seen in service.seen] == [lines.read_bytes()] * 3
+    keys = {seen.headers["idempotency-key"] for seen in service.seen}
+    assert len(keys) == 1
+    assert service.seen[0].headers["authorization"] == f"Bearer {KEY}"
+    assert capsys.readouterr().out == "batch_1\n"
+
+
+def test_every_submission_has_a_key_of_its_own(lines: Path) -> None:
+    with failing(says(201, batch("running", queued=3))) as service:
+        run(service, "submit", lines)
+        run(service, "submit", lines)
+        run(service, "submit", lines, "--idempotency-key", "mine")
+
+    first, second, third = (seen.headers["idempotency-key"] for seen in service.seen)
+    assert first != second
+    assert third == "mine"
+
+
+def test_options_go_as_parameters(lines: Path) -> None:
+    with failing(says(201, batch("running", queued=3))) as service:
+        run(service, "submit", lines, "--name", "a & b", "--on-error=skip", '--metadata={"a": 1}')
+
+    assert service.paths == ["?name=a+%26+b&onError=skip&metadata=%7B%22a%22%3A+1%7D"]
+
+
+def test_standard_input_can_be_sent_twice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b'{"prompt": "a"}\n')))
+    with failing(hangs_up, says(201, batch("running", queued=1))) as service:
+        code = run(service, "submit", "-")
+
+    assert code == 0
+    assert [seen.body for seen in service.seen] == [b'{"prompt": "a"}\n'] * 2
+
+
+def test_bad_lines_are_printed_as_compilers_do(
+    lines: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fields = [
+        {"param": "line 17.maxTokens", "message": "line 17: maxTokens must be at least 1"},
+        {"param": "line 18", "message": "line 18: it is not valid JSON"},
+        {"param": "onError", "message": "onError must be reject or skip"},
+    ]
+    with failing(refuses(400, "invalid_request", "3 lines are faulty", fields=fields)) as service:
+        code = run(service, "submit", lines)
+
+    assert code == 3
+    assert capsys.readouterr().err.splitlines() == [
+        f"{lines}:17: maxTokens must be at least 1",
+        f"{lines}:18: it is not valid JSON",
+        f"{lines}: onError must be reject or skip",
+        "bountycoder: 3 lines are faulty",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("status", "error_code", "headers", "expected"),
+    [
+        (401, "invalid_api_key", {}, 4),
+        (403, "key_inactive", {}, 4),
+        (404, "not_found", {}, 3),
+        (413, "payload_too_large", {}, 3),
+        (422, "idempotency_conflict", {}, 3),
+        (429, "too_many_batches", {"retry_after": "60"}, 3),
+        (429, "monthly_quota_exceeded", {"x_should_retry": "false"}, 3),
+        (503, "no_workers", {"x_should_retry": "false"}, 5),
+        (302, "moved", {"location": "http://127.0.0.1:1/"}, 3),
+    ],
+)
+def test_a_refusal_ends_at_once_with_its_exit_code(
+    lines: Path,
+    capsys: pytest.CaptureFixture[str],
+    status: int,
+    error_code: str,
+    headers: dict[str, str],
+    expected: int,
+) -> None:
+    with failing(refuses(status, error_code, "the reason", **headers)) as service:
+        code = run(service, "submit", lines, "--json")
+
+    shown = capsys.readouterr()
+    assert code == expected
+    assert len(service.seen) == 1
+    assert KEY not in shown.out + shown.err
+    if status != 302:
+        assert json.loads(shown.out)["error"]["code"] == error_code
+        assert "the reason" in shown.err
+
+
+def test_a_service_that_is_away_is_exit_code_5_and_tells_how_to_ask_again(
+    lines: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+
+    code = main(["batch", "submit", str(lines), "--url", url, "--timeout", "0.1"])
+
+    shown = capsys.readouterr().err
+    assert code == 5
+    assert "bountycoder: the service cannot be reached\n" in shown
+    assert "--idempotency-key=" in shown
+
+
+def test_what_is_no_bountycoder_service_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    with failing(says(200, b"<html>welcome</html>")) as service:
+        code = run(service, "status", "batch_1")
+
+    assert code == 3
+    assert "is the URL right?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("shown", "expected"),
+    [
+        (batch("completed"), 0),
+        (batch("completed", succeeded=2, failed=1), 1),
+        (batch("cancelled", succeeded=2, cancelled=1), 1),
+        (batch("expired", succeeded=2, expired=1), 1),
+        (batch("running", queued=3), 6),
+        (batch("cancelling", running=3), 6),
+    ],
+)
+def test_status_ends_with_how_the_batch_did(
+    shown: dict[str, Any], expected: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with failing(says(200, shown)) as service:
+        code = run(service, "status", "batch_1", "--json")
+
+    assert code == expected
+    assert json.loads(capsys.readouterr().out) == shown
+
+
+def test_waiting_survives_a_restart_and_writes_the_results(
+    lines: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    running = says(200, batch("running", queued=1, succeeded=2))
+    steps = (says(201, batch("running", queued=3)), running, hangs_up, refuses(502, "away"))
+    target = tmp_path / "out.jsonl"
+    with failing(
+        *steps, running, says(200, batch("completed")), says(200, result_lines(1, 2, 3))
+    ) as service:
+        code = run(service, "submit", lines, "--wait", "-o", target)
+
+    shown = capsys.readouterr()
+    assert code == 0
+    assert target.read_bytes() == result_lines(1, 2, 3)
+    assert shown.out.startswith("batch_1\n")
+    assert "status:   completed" in shown.out
+    assert "broke: trying again\nbountycoder: the service is back" in shown.err
+
+
+def test_waiting_ends_with_the_time_given_and_says_how_to_come_back(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with failing(says(200, batch("running", queued=3))) as service:
+        code = run(service, "status", "batch_1", "--wait", "--timeout", "0.3")
+
+    shown = capsys.readouterr().err
+    assert code == 6
+    assert f"  bountycoder batch status batch_1 --wait --url={service.url}\n" in shown
+    assert "batch_1 is still running after the 0.3 s of --timeout" in shown
+
+
+def test_ctrl_c_leaves_the_batch_running_and_says_how_to_come_back(
+    lines: Path, tmp_path: Path
+) -> None:
+    running = batch("running", queued=3)
+    with failing(says(201, running), says(200, running)) as service:
+        command = ["batch", "submit", str(lines), "--wait", "--url", service.url]
+        command += ["-o", str(tmp_path / "out.jsonl")]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "cli.main", *command],
+            cwd=ROOT,
+            env={"PATH": "/usr/bin:/bin", "BOUNTYCODER_API_KEY": KEY},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        with process:
+            assert wait_for(lambda: len(service.seen) > 1)
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=30)
+
+    where = f"-o {tmp_path}/out.jsonl --url={service.url}"
+    assert process.returncode == 130
+    assert out == "batch_1\n"
+    assert err.endswith(
+        "batch_1 goes on without this command. To come back to it:\n"
+        f"  bountycoder batch status batch_1 --wait {where}\n"
+        f"  bountycoder batch results batch_1 {where}\n"
+    )
+    assert all("cancel" not in path for path in service.paths)
+
+
+def test_a_cut_download_goes_on_behind_the_last_whole_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = result_lines(1, 2, 3)
+    target = tmp_path / "out.jsonl"
+    with failing(
+        says(200, batch()),
+        cuts_after(data[: len(result_lines(1)) + 20], length=len(data)),
+        cuts_after(result_lines(2), length=len(data)),
+        says(200, result_lines(3)),
+    ) as service:
+        code = run(service, "results", "batch_1", "-o", target)
+
+    assert code == 0
+    assert target.read_bytes() == data
+    assert service.paths[1:] == [
+        "/batch_1/results",
+        "/batch_1/results?after=1",
+        "/batch_1/results?after=2",
+    ]
+    assert [path.name for path in tmp_path.iterdir()] == ["out.jsonl"]
+
+
+def test_a_download_that_ends_too_soon_is_not_taken_for_a_whole_one(tmp_path: Path) -> None:
+    target = tmp_path / "out.jsonl"
+    with failing(
+        says(200, batch()), ends_early(result_lines(1, 2)), ends_early(result_lines(3))
+    ) as service:
+        code = run(service, "results", "batch_1", "-o", target)
+
+    assert code == 0
+    assert target.read_bytes() == result_lines(1, 2, 3)
+
+
+def test_a_download_that_never_ends_right_is_no_file_but_can_be_gone_on_with(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = tmp_path / "out.jsonl"
+    half = result_lines(1) + result_lines(2)[:-5]
+    with failing(says(200, batch()), ends_early(half), ends_early(b"")) as service:
+        first = run(service, "results", "batch_1", "-o", target)
+    was_there = target.exists()
+    with failing(says(200, batch()), says(200, result_lines(2, 3))) as service:
+        second = run(service, "results", "batch_1", "-o", target)
+
+    assert (first, was_there, second) == (5, False, 0)
+    assert service.paths[1] == "/batch_1/results?after=1"
+    assert target.read_bytes() == result_lines(1, 2, 3)
+
+
+def test_results_go_to_the_output_line_by_line_and_once(
+    capfdbinary: pytest.CaptureFixture[bytes],
+) -> None:
+    data = result_lines(1, 2, 3)
+    with failing(
+        says(200, batch()), cuts_after(data[:70], length=len(data)), says(200, result_lines(2, 3))
+    ) as service:
+        code = run(service, "results", "batch_1")
+
+    assert code == 0
+    assert capfdbinary.readouterr().out == data
+
+
+def test_a_batch_that_runs_is_not_finished_unless_partial_results_are_wanted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = tmp_path / "out.jsonl"
+    running = says(200, batch("running", queued=1, succeeded=2))
+    with failing(running, running, says(200, result_lines(1, 3))) as service:
+        refused = run(service, "results", "batch_1", "-o", target)
+        was_there = target.exists()
+        partial = run(service, "results", "batch_1", "-o", target, "--partial")
+
+    assert (refused, was_there, partial) == (6, False, 0)
+    assert target.read_bytes() == result_lines(1, 3)
+
+
+def test_a_file_is_not_replaced_without_force(tmp_path: Path) -> None:
+    target = tmp_path / "out.jsonl"
+    target.write_text("mine")
+    with failing(says(200, batch()), says(200, result_lines(1, 2, 3))) as service:
+        refused = run(service, "results", "batch_1", "-o", target)
+        calls, kept = len(service.seen), target.read_text()
+        forced = run(service, "results", "batch_1", "-o", target, "--force")
+
+    assert (refused, calls, kept, forced) == (2, 0, "mine", 0)
+    assert target.read_bytes() == result_lines(1, 2, 3)
+
+
+def test_an_output_that_cannot_be_written_is_refused_before_anything_is_sent(
+    lines: Path, tmp_path: Path
+) -> None:
+    with failing(refuses(500, "internal_error")) as service:
+        codes = [
+            run(service, "submit", lines, "--wait", "-o", target)
+            for target in (tmp_path, tmp_path / "none" / "out", "/dev/null", "-")
+        ]
+        codes.append(run(service, "submit", lines, "-o", tmp_path / "out"))
+        codes.append(run(service, "submit", tmp_path / "none"))
+
+    assert codes == [2] * 6
+    assert service.seen == []
+
+
+def test_a_large_file_is_not_sent_with_a_key_that_is_not_taken(tmp_path: Path) -> None:
+    path = tmp_path / "large.jsonl"
+    path.write_bytes(b'{"prompt": "a"}\n' * 100_000)
+    with failing(refuses(401, "invalid_api_key")) as service:
+        code = run(service, "submit", path)
+
+    assert code == 4
+    assert [seen.method for seen in service.seen] == ["GET"]
+
+
+def test_a_reader_that_goes_away_is_no_traceback() -> None:
+    data = result_lines(*range(1, 20_001))
+    with failing(says(200, batch(total=20_000)), says(200, data), says(200, data)) as service:
+        done = subprocess.run(
+            f"{sys.executable} -m cli.main batch results batch_1 --url {service.url} | head -n 1;"
+            " exit ${PIPESTATUS[0]}",
+            shell=True,
+            executable="/bin/bash",
+            cwd=ROOT,
+            env={**os.environ},
+            capture_output=True,
+            timeout=60,
+        )
+
+    assert (done.returncode, done.stdout, done.stderr) == (141, result_lines(1), b"")
+
+
+def test_a_list_is_fetched_page_by_page(capsys: pytest.CaptureFixture[str]) -> None:
+    pages = [
+        says(200, {"data": [batch()] * 100, "nextCursor": "batch_x"}),
+        says(200, {"data": [batch("running", queued=3)], "nextCursor": None}),
+    ]
+    with failing(*pages) as service:
+        code = run(service, "list", "--limit", "150", "--status", "running")
+
+    lines = capsys.readouterr().out.splitlines()
+    assert code == 0
+    assert service.paths == [
+        "?status=running&limit=100",
+        "?status=running&limit=50&after=batch_x",
+    ]
+    assert len(lines) == 102
+    assert lines[-1] == "batch_1  running    0/3   0     2026-11-25T12:00:00"
+
+
+def test_a_retry_has_a_key_so_that_a_lost_answer_makes_no_second_one(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with failing(hangs_up, says(201, batch("running", queued=1, total=1))) as service:
+        code = run(service, "retry", "batch_0")
+
+    first, second = (seen.headers["idempotency-key"] for seen in service.seen)
+    assert code == 0
+    assert first == second
+    assert capsys.readouterr().out == "batch_1\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["submit"],
+        ["submit", "f", "--metadata", "[1]"],
+        ["submit", "f", "--timeout", "0"],
+        ["list", "--limit", "0"],
+        ["status", ""],
+    ],
+)
+def test_wrong_use_is_exit_code_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["batch", *arguments])
+
+    assert caught.value.code == 2
+
+
+def test_the_client_loads_none_of_the_servers_parts() -> None:
+    program = (
+        "import sys\n"
+        "from cli.main import main\n"
+        "try:\n"
+        "    main(['batch', '--help'])\n"
+        "except SystemExit as end:\n"
+        "    assert end.code == 0\n"
+        "heavy = {'flask', 'torch', 'sqlalchemy', 'gevent', 'redis', 'dramatiq', 'psycopg2',\n"
+        "         'tokenizers', 'pydantic', 'api', 'worker', 'models', 'admin_ui'}\n"
+        "found = heavy & {name.split('.')[0] for name in sys.modules}\n"
+        "assert not found, found\n"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert "141  whoever read the output has gone" in done.stdout
