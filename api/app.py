@@ -14,6 +14,8 @@ from api.request_log import register_request_log
 from api.security_headers import register_security_headers
 from api.services import Services
 from api.tokens import jwt_config
+from api.v1 import batches as v1_batches
+from api.v1 import files as v1_files
 from api.v1 import generate as v1_generate
 from api.v1 import models as v1_models
 from api.views import (
@@ -76,6 +78,8 @@ def register_views(app: Flask) -> None:
         admin,
         v1_generate,
         v1_models,
+        v1_files,
+        v1_batches,
     ):
         app.register_blueprint(view.blueprint)
 

@@ -140,6 +140,15 @@ class Settings(BaseModel):
     upload_stall_seconds: float = Field(
         30.0, gt=0, description="how long an upload may bring nothing"
     )
+    file_days: int = Field(
+        30, ge=1, le=3650, description="life of an uploaded file that asks for no other"
+    )
+    max_files_per_user: int = Field(
+        1000, ge=1, le=10_000, description="uploaded files that one user has at once"
+    )
+    max_file_bytes_per_user: int = Field(
+        4 * 1024**3, ge=1024, description="bytes of the uploaded files that one user has at once"
+    )
     stream_seconds: float = Field(
         3600.0, gt=0, description="longest time that one connection follows a job's text"
     )

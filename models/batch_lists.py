@@ -21,15 +21,22 @@ def list_batches(
     *,
     user_id: UUID | None,
     state: BatchState | None = None,
+    has_endpoint: bool = False,
     after: UUID | None,
     limit: int,
 ) -> list[Batch]:
-    """Return batches, newest first, of one user or of all, from before the id `after`."""
+    """Return batches, newest first, of one user or of all, from before the id `after`.
+
+    Args:
+        has_endpoint: only those whose lines speak OpenAI's language.
+    """
     query = select(Batch)
     if user_id is not None:
         query = query.where(Batch.user_id == user_id)
     if state is not None:
         query = query.where(Batch.state == state)
+    if has_endpoint:
+        query = query.where(Batch.endpoint.is_not(None))
     if after is not None:
         query = query.where(Batch.id < after)
     return list(session.scalars(query.order_by(Batch.id.desc()).limit(limit)))

@@ -9,6 +9,7 @@ from models.batch import Batch
 from models.file import File, FilePiece
 from models.idempotency import IdempotencyKey
 from models.job import Job
+from models.refused_batch import RefusedBatch
 from models.usage import Usage, UsageHourly
 from models.user import User
 from models.webhook import WebhookAttempt, WebhookDelivery
@@ -22,6 +23,7 @@ __all__ = [
     "FilePiece",
     "IdempotencyKey",
     "Job",
+    "RefusedBatch",
     "Usage",
     "UsageHourly",
     "User",

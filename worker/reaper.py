@@ -18,12 +18,14 @@ import redis
 from core.job_ends import JobEnds
 from core.queue import JobQueue, QueueName
 from models.base import DATABASE_AWAY, Session, SessionFactory, utc_now
+from models.file_store import forget_expired
 from models.flight import ended_job
 from models.idempotency import forget_old_keys
 from models.job import Job, JobOutcome, JobState
 from models.job_changes import expire_queued, expired_for_good, finish_job, requeue_expired
 from models.job_end import record_ends
 from models.job_lists import QueuedJob, queued_before
+from models.refused_batch import forget_old_refusals
 
 _log = logging.getLogger(__name__)
 
@@ -62,6 +64,7 @@ class Reaper:
             self._expire_queued()
             self._resend_lost()
             self._forget_old_keys()
+            self._forget_old_files()
             self._passed_at = time.monotonic()
         except DATABASE_AWAY:
             self._trusted_at = time.monotonic() + self._lease_seconds
@@ -84,6 +87,12 @@ class Reaper:
     def _forget_old_keys(self) -> None:
         with self._sessions.begin() as session:
             forget_old_keys(session)
+
+    def _forget_old_files(self) -> None:
+        with self._sessions.begin() as session:
+            forget_expired(session)
+        with self._sessions.begin() as session:
+            forget_old_refusals(session)
 
     def _requeue_silent(self) -> None:
         with self._sessions.begin() as session:

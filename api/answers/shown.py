@@ -48,5 +48,9 @@ BatchId = Annotated[str, Field(pattern=id_pattern(Prefix.BATCH))]
 WebhookId = Annotated[str, Field(pattern=id_pattern(Prefix.WEBHOOK))]
 ActivityId = Annotated[str, Field(pattern=id_pattern(Prefix.AUDIT))]
 
+#: One that was uploaded, or one of those that a batch is read as.
+FILE_ID_PATTERN = f"^{Prefix.FILE}_((output|error)_)?[0-9a-f]{{32}}$"
+FileId = Annotated[str, Field(pattern=FILE_ID_PATTERN)]
+
 Count = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]

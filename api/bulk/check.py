@@ -113,12 +113,21 @@ class LineChecks:
         counts = count_texts(self._tokenizer, [text for _, _, text in chunk])
         for (line, generation, _), prompt_tokens in zip(chunk, counts, strict=True):
             self._turns.give()
+            if line.may_shorten:
+                generation = self._shortened(generation, prompt_tokens)
             try:
                 check_length(self._tokenizer.context_length, generation, prompt_tokens)
             except ApiError as error:
                 self._refuse(line, fault_of(error))
             else:
                 self._take(line, generation, prompt_tokens)
+
+    def _shortened(self, generation: Generation, prompt_tokens: int) -> Generation:
+        """Return the generation with as many tokens as the context has room for."""
+        room = max(1, self._tokenizer.context_length - prompt_tokens)
+        if generation.max_tokens <= room:
+            return generation
+        return generation.model_copy(update={"max_tokens": room})
 
     def _take(self, line: Line, generation: Generation, prompt_tokens: int) -> None:
         self.checked.taken += 1

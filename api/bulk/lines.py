@@ -22,10 +22,16 @@ SKIP_BYTES = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class LineRequest:
-    """What one line asks for, and its caller's own name for it."""
+    """What one line asks for, and its caller's own name for it.
+
+    Attributes:
+        may_shorten: `max_tokens` is not the caller's own word: less is asked for where the context
+            has room for less.
+    """
 
     custom_id: str | None
     generation: Generation
+    may_shorten: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +46,7 @@ class Line:
     custom_id: str | None = None
     generation: Generation | None = None
     fault: FieldFault | None = None
+    may_shorten: bool = False
 
 
 #: Reads one line. Raises `ApiError` about what is wrong with it.
@@ -79,7 +86,12 @@ def read_lines(
         except ApiError as error:
             yield Line(number, custom_id=find_custom_id(data), fault=fault_of(error))
         else:
-            yield Line(number, request.custom_id, request.generation)
+            yield Line(
+                number,
+                request.custom_id,
+                request.generation,
+                may_shorten=request.may_shorten,
+            )
 
 
 def fault_of(error: ApiError) -> FieldFault:

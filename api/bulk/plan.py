@@ -88,6 +88,7 @@ def plan_retry(
         webhook_url=options.webhook_url if "webhook_url" in given else old.webhook_url,
         labels=options.metadata if "metadata" in given else old.labels,
         endpoint=old.endpoint,
+        input_file_id=old.input_file_id,
         retry_of=old.id,
         idempotency_key=idempotency_key,
         body_hash=_digest(str(old.id), options.model_dump_json(exclude_unset=True)),

@@ -8,7 +8,8 @@ from __future__ import annotations
 import errno
 import json
 import logging
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
+from typing import Any
 from uuid import UUID
 
 from api.hang_up import HangUp
@@ -41,12 +42,14 @@ class ResultFile:
         states: Collection[JobState],
         hang_up: HangUp,
         ends_with_connection: bool,
+        show: Callable[[Job], dict[str, Any]] | None = None,
     ) -> None:
         self._statements = statements
         self._batch_id = batch_id
         self._states = states
         self._hang_up = hang_up
         self._ends_with_connection = ends_with_connection
+        self._show = show or show_line
         self._first = self._read(after)
 
     def __iter__(self) -> Iterator[bytes]:
@@ -56,7 +59,8 @@ class ResultFile:
             waiting = bytearray()
             for job in jobs:
                 turns.give()
-                waiting += _show_line(job)
+                shown = json.dumps(self._show(job), ensure_ascii=False, separators=(",", ":"))
+                waiting += shown.encode() + b"\n"
                 if len(waiting) >= WRITE_BYTES:
                     yield from _pieces(waiting)
                     waiting = bytearray()
@@ -77,9 +81,10 @@ class ResultFile:
         return read_results(self._statements, self._batch_id, after=after, states=self._states)
 
 
-def _show_line(job: Job) -> bytes:
+def show_line(job: Job) -> dict[str, Any]:
+    """Return what became of a line, in our own shape."""
     is_shown = job.state == JobState.SUCCEEDED or (job.state == JobState.CANCELLED and job.choices)
-    shown = {
+    return {
         "line": job.line,
         "custom_id": job.custom_id,
         "id": show_id(Prefix.JOB, job.id),
@@ -87,7 +92,6 @@ def _show_line(job: Job) -> bytes:
         "result": show_completion(job) if is_shown else None,
         "error": job.error,
     }
-    return json.dumps(shown, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
 
 
 def _pieces(data: bytearray) -> Iterator[bytes]:

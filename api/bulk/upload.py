@@ -38,25 +38,32 @@ FORM_PARTS = 32
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """A file that has arrived, with what was told beside it."""
+    """A file that has arrived, with what was told beside it.
+
+    Attributes:
+        filename: where it came in a form.
+    """
 
     file: IO[bytes]
+    size: int
     sha256: str
+    filename: str | None
     options: dict[str, str]
 
 
 class _Spool:
     """A temporary file that counts and hashes what is written to it."""
 
-    def __init__(self, most_bytes: int) -> None:
+    def __init__(self, most_bytes: int, filename: str | None) -> None:
+        self.filename = filename
+        self.size = 0
         self.file = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the upload
         self._most_bytes = most_bytes
-        self._size = 0
         self._hash = hashlib.sha256()
 
     def write(self, data: bytes) -> int:
-        self._size += len(data)
-        if self._size > self._most_bytes:
+        self.size += len(data)
+        if self.size > self._most_bytes:
             raise PayloadTooLarge(f"the file has more than {self._most_bytes} bytes")
         self._hash.update(data)
         return self.file.write(data)
@@ -119,7 +126,7 @@ def received(request: Request, settings: Settings) -> Iterator[Upload]:
     def open_spool(*args: Any, **details: Any) -> _Spool:
         if spools:
             raise InvalidRequest("send one file", param=FILE_FIELD)
-        spools.append(_Spool(most))
+        spools.append(_Spool(most, details.get("filename")))
         return spools[0]
 
     try:
@@ -130,7 +137,8 @@ def received(request: Request, settings: Settings) -> Iterator[Upload]:
             _read_all(request, arrival, open_spool())
         options = _options([*request.args.items(multi=True), *fields])
         spools[0].seek(0)
-        yield Upload(spools[0].file, spools[0].sha256, options)
+        spool = spools[0]
+        yield Upload(spool.file, spool.size, spool.sha256, spool.filename, options)
     finally:
         for spool in spools:
             spool.file.close()

@@ -134,7 +134,7 @@ def _models_of(calls: list[Call]) -> Iterator[type[BaseModel]]:
         if call.operation.body is not None:
             yield call.operation.body
         if (upload := call.operation.upload) is not None:
-            yield from (upload.line, upload.form)
+            yield from filter(None, (upload.line, upload.form))
         for answer in call.operation.answers.values():
             yield from filter(None, answer.content.values())
 
@@ -171,8 +171,9 @@ def _show_call(call: Call, references: dict[type[BaseModel], Any]) -> dict[str, 
 
 
 def _show_upload(upload: Upload, references: dict[type[BaseModel], Any]) -> dict[str, Any]:
-    # OpenAPI 3.1 has no word for lines either.
-    file = {"schema": {"type": "string"}, "x-item-schema": references[upload.line]}
+    file: dict[str, Any] = {"schema": {"type": "string"}}
+    if upload.line is not None:
+        file["x-item-schema"] = references[upload.line]  # OpenAPI 3.1 has no word for lines either
     form = {"multipart/form-data": {"schema": references[upload.form]}}
     return dict.fromkeys(upload.types, file) | form
 

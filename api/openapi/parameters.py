@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter
 
-from api.answers.shown import id_pattern
+from api.answers.shown import FILE_ID_PATTERN, id_pattern
 from api.paging import DEFAULT_LIMIT, MAX_LIMIT
 from core.ids import Prefix
 
@@ -86,6 +86,7 @@ PATH_PARTS = {
                 ("webhook_id", Prefix.WEBHOOK),
             )
         ),
+        Parameter("file_id", Place.PATH, Annotated[str, Field(pattern=FILE_ID_PATTERN)], "its id"),
         Parameter("name", Place.PATH, str, "the model's name"),
     )
 }

@@ -84,6 +84,7 @@ BATCH_NOT_MADE = (
     Refusal(429, ("too_many_batches", "monthly_quota_exceeded"), (*_RETRY, SHOULD_RETRY)),
     OVERLOADED,
 )
+TOO_MANY_FILES = Refusal(409, ("too_many_files",), (SHOULD_RETRY,))
 NOT_RETRIED = Refusal(409, ("batch_not_finished", "nothing_to_retry"))
 #: How the job of one who waits for it can fail.
 NOT_ANSWERED = (

@@ -52,6 +52,8 @@ TAGS |= {
     "usage": TAGS["limits"],
     "models": _GENERATING,
     "v1_models": _OPENAI,
+    "v1_files": _OPENAI,
+    "v1_batches": _OPENAI,
     "docs": _SERVICE,
 }
 

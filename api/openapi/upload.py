@@ -12,11 +12,11 @@ class Upload:
     """What the document says of a file.
 
     Attributes:
-        types: of the body, where it is the file itself.
-        line: what each line is.
+        types: of the body, where it may be the file itself.
+        line: what each line is, where that is known.
         form: the fields of a form, the file among them.
     """
 
     types: tuple[str, ...]
-    line: type[BaseModel]
+    line: type[BaseModel] | None
     form: type[BaseModel]

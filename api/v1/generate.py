@@ -22,7 +22,7 @@ from api.requests import (
     present,
     wait_for_answer,
 )
-from api.services import services
+from api.services import Services, services
 from api.v1.answer import Answer
 from api.v1.body import GenerationBody
 from api.v1.chat_answer import ChatAnswer
@@ -68,12 +68,17 @@ def chat() -> ResponseReturnValue:
     return _generate(*present(ChatBody), ChatAnswer)
 
 
+def default_temperature(services: Services) -> float:
+    """Return the temperature of requests that say none: the model's own, or OpenAI's."""
+    temperature = services.tokenizer.defaults.get("temperature")
+    return DEFAULT_TEMPERATURE if temperature is None else temperature
+
+
 def _generate(key: PresentedKey, body: GenerationBody, kind: type[Answer]) -> ResponseReturnValue:
-    temperature = services().tokenizer.defaults.get("temperature")
     with confirming(key):
         generation = body.to_generation(
             most_tokens=services().settings.max_tokens_limit,
-            temperature=DEFAULT_TEMPERATURE if temperature is None else temperature,
+            temperature=default_temperature(services()),
         )
     admitted = admit_present(key, generation, may_shorten=body.asked_max_tokens[1] is None)
     answer = kind(

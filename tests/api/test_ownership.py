@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 import pytest
 import redis
@@ -31,7 +32,7 @@ from models.schema import metadata
 from models.usage import record_usages
 from models.user import Role, User, create_user
 from models.webhook import WebhookDelivery
-from tests.models.factories import add_job
+from tests.models.factories import add_file, add_job
 
 PASSWORD = "a password of the tests"
 REFUSALS = {401, 403, 404}
@@ -73,6 +74,7 @@ Rule = Open | Own | Foreign | AdminOnly
 
 GENERATION = {"prompt": "hello", "maxTokens": 1}
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 1}
+BATCH = {"endpoint": "/v1/completions", "completion_window": "24h"}
 NEW_USER = {"email": "new@example.com", "password": PASSWORD}
 WHOSE = ("?userId={user_id}", "?keyId={key_id}", "?groupBy=key&userId={user_id}&keyId={key_id}")
 
@@ -126,6 +128,17 @@ ROUTES: dict[tuple[str, str], Rule] = {
     ("POST", "/v1/chat/completions"): Own({**CHAT, "max_tokens": 10**6}),
     ("GET", "/v1/models"): Own(),
     ("GET", "/v1/models/<path:name>"): Own(),
+    ("POST", "/v1/files"): Own(),
+    ("GET", "/v1/files"): Own(),
+    ("GET", "/v1/files/<file_id>"): Foreign(),
+    ("GET", "/v1/files/<file_id>/content"): Foreign(),
+    ("DELETE", "/v1/files/<file_id>"): Foreign(),
+    ("POST", "/v1/batches"): Own(
+        {**BATCH, "input_file_id": "file_x"}, reaching=({**BATCH, "input_file_id": "{file_id}"},)
+    ),
+    ("GET", "/v1/batches"): Own(),
+    ("GET", "/v1/batches/<batch_id>"): Foreign(),
+    ("POST", "/v1/batches/<batch_id>/cancel"): Foreign(),
 }
 
 
@@ -210,11 +223,12 @@ def strangers(
             payload={},
         )
         session.add(delivery)
-        batch = _ended_batch(session, key)
+        file = add_file(session, key, pieces=1)
+        batch = _ended_batch(session, key, input_file_id=file.id)
         waiting = add_job(session, key)
         other, own_key, own_secret = _customer(session, "other@example.com", password_hash)
     token = _signed_in(app, other)
-    uuids = [victim.id, key.id, done.id, waiting.id, delivery.id, batch.id]
+    uuids = [victim.id, key.id, done.id, waiting.id, delivery.id, batch.id, file.id]
     return Strangers(
         app=app,
         database=database,
@@ -224,6 +238,7 @@ def strangers(
             "job_id": show_id(Prefix.JOB, waiting.id),
             "webhook_id": show_id(Prefix.WEBHOOK, delivery.id),
             "batch_id": show_id(Prefix.BATCH, batch.id),
+            "file_id": show_id(Prefix.FILE, file.id),
             "path:name": base_settings.model_name,
         },
         marks=[
@@ -251,13 +266,15 @@ def _signed_in(app: FlaskClient, user: User) -> dict[str, str]:
         return {"Authorization": f"Bearer {issue_tokens(user.id, user.token_version)[0]}"}
 
 
-def _ended_batch(session: Session, key: ApiKey) -> Batch:
+def _ended_batch(session: Session, key: ApiKey, *, input_file_id: UUID) -> Batch:
     """Return a batch with a line that could be tried again."""
     now = utc_now()
     batch = Batch(
         user_id=key.user_id,
         api_key_id=key.id,
         name="victims batch",
+        endpoint=BATCH["endpoint"],
+        input_file_id=input_file_id,
         model="m",
         total=1,
         failed=1,

@@ -51,6 +51,30 @@ const scenarios = {
     one: await client.models.retrieve(model),
   }),
 
+  batch: async () => {
+    const body = { messages, max_tokens: 4 };
+    const line = { custom_id: "mine", method: "POST", url: "/v1/chat/completions", body };
+    const file = await client.files.create({
+      file: await OpenAI.toFile(Buffer.from(JSON.stringify(line)), "in.jsonl"),
+      purpose: "batch",
+      expires_after: { anchor: "created_at", seconds: 3600 },
+    });
+    const made = await client.batches.create({
+      input_file_id: file.id,
+      endpoint: "/v1/chat/completions",
+      completion_window: "24h",
+    });
+    let batch = made;
+    for (let tries = 0; batch.status !== "completed" && tries < 600; tries++) {
+      await new Promise((resolve) => setTimeout(resolve, 50));
+      batch = await client.batches.retrieve(made.id);
+    }
+    const output = await (await client.files.content(batch.output_file_id)).text();
+    const listed = (await client.batches.list({ limit: 1 })).data.map((one) => one.id);
+    const deleted = await client.files.delete(file.id);
+    return { file, batch, output, listed, deleted };
+  },
+
   errors: async () => {
     const stranger = new OpenAI({ baseURL: process.env.BASE_URL, apiKey: "bc_x", maxRetries: 0 });
     const ask = (fields) => () => client.chat.completions.create({ ...greedy, ...fields });

@@ -35,6 +35,19 @@ def ask(service: Service, scenario: str, **key_fields: Any) -> Any:
     return json.loads(said)
 
 
+def test_a_batch_is_made_followed_and_fetched(paced: Service) -> None:
+    said = ask(paced, "batch")
+
+    assert said["file"]["expires_at"] == said["file"]["created_at"] + 3600
+    assert said["batch"]["status"] == "completed"
+    assert said["batch"]["request_counts"] == {"total": 1, "completed": 1, "failed": 0}
+    line = json.loads(said["output"])
+    assert line["custom_id"] == "mine"
+    assert line["response"]["body"]["choices"][0]["message"]["content"]
+    assert said["listed"] == [said["batch"]["id"]]
+    assert said["deleted"]["deleted"]
+
+
 def test_a_chat_is_answered(paced: Service) -> None:
     answer = ask(paced, "chat")
 

@@ -10,6 +10,8 @@ from sqlalchemy.orm import Session
 
 from core.ids import new_id
 from models.api_key import ApiKey, create_key
+from models.base import utc_now
+from models.file import File, FilePiece
 from models.held_jobs import claim_jobs
 from models.job import Job
 from models.user import Role, User
@@ -45,3 +47,21 @@ def claim_job(session: Session, job_id: UUID, *, worker_id: str, lease: timedelt
     if not claim_jobs(session, [job_id], worker_id=worker_id, lease=lease):
         return None
     return session.get_one(Job, job_id, populate_existing=True)
+
+
+def add_file(session: Session, key: ApiKey, *, size: int = 10, pieces: int = 0) -> File:
+    """Add a file that says it has `size` bytes, with so many pieces of one."""
+    file = File(
+        id=new_id(),
+        user_id=key.user_id,
+        api_key_id=key.id,
+        filename="in.jsonl",
+        purpose="batch",
+        bytes=size,
+        expires_at=utc_now() + timedelta(days=1),
+    )
+    session.add(file)
+    session.flush()
+    session.add_all(FilePiece(file_id=file.id, place=place, data=b"a") for place in range(pieces))
+    session.flush()
+    return file

@@ -1,0 +1,50 @@
+"""Lists as OpenAI's clients page through them: `?limit=&after=`, `has_more` in the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from flask import request
+
+from core.errors import InvalidRequest
+from core.ids import Prefix, read_id
+
+
+def read_limit(*, default: int, most: int) -> int:
+    """Return how many are wanted.
+
+    Raises:
+        InvalidRequest: it is not a number in range.
+    """
+    text = request.args.get("limit", str(default))
+    is_number = text.isascii() and text.isdigit() and len(text) <= len(str(most))
+    if not is_number or not 1 <= int(text) <= most:
+        raise InvalidRequest(f"limit must be between 1 and {most}", param="limit")
+    return int(text)
+
+
+def read_after(prefix: Prefix) -> UUID | None:
+    """Return the id behind which the list goes on.
+
+    Raises:
+        InvalidRequest: it is none of this list's.
+    """
+    text = request.args.get("after")
+    found = read_id(prefix, text) if text else None
+    if text and found is None:
+        raise InvalidRequest("after must be an id of this list", param="after")
+    return found
+
+
+def show_list(shown: Sequence[dict[str, Any]], limit: int) -> dict[str, Any]:
+    """Return a page; `shown` has one more than the limit if there are more."""
+    page = shown[:limit]
+    return {
+        "object": "list",
+        "data": page,
+        "first_id": page[0]["id"] if page else None,
+        "last_id": page[-1]["id"] if page else None,
+        "has_more": len(shown) > limit,
+    }
