@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
 
+from core.chat_head import NO_HEAD, ChatHead
 from core.errors import InvalidRequest
 from core.generation import ChatMessage, Generation
 from core.settings import PromptMode
@@ -46,6 +47,7 @@ class PromptTokenizer:
     Attributes:
         context_length: tokens that prompt and answer may have together.
         defaults: the model's own generation defaults, as its generation_config.json names them.
+        head: what its chats begin with.
     """
 
     tokenizer: Tokenizer
@@ -54,6 +56,7 @@ class PromptTokenizer:
     mode: PromptMode
     context_length: int
     defaults: dict[str, Any]
+    head: ChatHead = NO_HEAD
 
     @classmethod
     def load(cls, model_path: str, mode: PromptMode = PromptMode.CHAT) -> PromptTokenizer:
@@ -69,7 +72,7 @@ class PromptTokenizer:
         tokenizer = Tokenizer.from_file(str(_file(model_path, "tokenizer.json")))
         tokenizer.no_truncation()
         tokenizer.no_padding()
-        return cls(
+        prompts = cls(
             tokenizer=tokenizer,
             template=_environment().from_string(template) if template else None,
             special_tokens=_special_tokens(tokenizer_config),
@@ -77,6 +80,9 @@ class PromptTokenizer:
             context_length=int(config["max_position_embeddings"]),
             defaults=generation_config,
         )
+        if prompts.template is None:
+            return prompts
+        return replace(prompts, head=prompts._find_head())
 
     def encode(self, generation: Generation) -> list[int]:
         """Return the token ids that the model is given for this generation.
@@ -85,7 +91,9 @@ class PromptTokenizer:
             InvalidRequest: the chat template does not take these messages.
         """
         prompt = self.text_of(generation)
-        return self.tokenizer.encode(prompt.text, add_special_tokens=not prompt.is_templated).ids
+        if prompt.is_templated:  # the template writes the special tokens itself
+            return self.head.encode(self.tokenizer, prompt.text)
+        return list(self.tokenizer.encode(prompt.text).ids)
 
     def text_of(self, generation: Generation) -> PromptText:
         """Return the text that becomes the token ids of this generation.
@@ -133,6 +141,15 @@ class PromptTokenizer:
                 f"the model's chat template refuses these messages: {error}", param="messages"
             ) from None
         return str(text)
+
+    def _find_head(self) -> ChatHead:
+        def render(prompt: str) -> str:
+            return self.render([ChatMessage(role="user", content=prompt)])
+
+        try:
+            return ChatHead.find(self.tokenizer, render)
+        except InvalidRequest:
+            return NO_HEAD  # the template takes no such chat
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of generated ids, special tokens left out."""

@@ -1,0 +1,69 @@
+"""What every chat of a model begins with (its template's system turn), encoded once.
+
+Tokenizers cut a text at their special tokens before anything else: what stands before the end of
+one and what follows it have no token in common, and can be encoded by themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+
+from tokenizers import Tokenizer
+
+#: Prompts that show what the template writes before each, and that the cut changes nothing.
+_PROBES = ("x", " \n1 y", "Ünï 世界")
+
+
+@dataclass(frozen=True, slots=True)
+class ChatHead:
+    """A text that ends with a special token, and its ids; without any, nothing is gained."""
+
+    text: str = ""
+    ids: tuple[int, ...] = ()
+
+    @classmethod
+    def find(cls, tokenizer: Tokenizer, render: Callable[[str], str]) -> ChatHead:
+        """Return the head of the chats that `render` makes of prompts."""
+        chats = [render(probe) for probe in _PROBES]
+        shared = _common_beginning(chats)
+        text = shared[: max((_end(shared, token) for token in _cuts(tokenizer)), default=0)]
+        head = cls(text, tuple(tokenizer.encode(text, add_special_tokens=False).ids))
+        is_exact = all(
+            head.encode(tokenizer, chat) == tokenizer.encode(chat, add_special_tokens=False).ids
+            for chat in chats
+        )
+        return head if is_exact else NO_HEAD
+
+    def encode(self, tokenizer: Tokenizer, chat: str) -> list[int]:
+        """Return the ids of a chat, whether it begins so or not."""
+        if not chat.startswith(self.text):
+            return list(tokenizer.encode(chat, add_special_tokens=False).ids)
+        rest = tokenizer.encode(chat[len(self.text) :], add_special_tokens=False)
+        return [*self.ids, *rest.ids]
+
+
+NO_HEAD = ChatHead()
+
+
+def _cuts(tokenizer: Tokenizer) -> list[str]:
+    """Return the special tokens at whose end a text may be cut, whatever follows."""
+    tokens = tokenizer.get_added_tokens_decoder().values()
+    texts = [token.content for token in tokens]
+    return [
+        token.content
+        for token in tokens
+        if not (token.normalized or token.rstrip or token.single_word)
+        and sum(token.content in text for text in texts) == 1
+    ]
+
+
+def _common_beginning(texts: Sequence[str]) -> str:
+    same = takewhile(lambda letters: len(set(letters)) == 1, zip(*texts, strict=False))
+    return "".join(letters[0] for letters in same)
+
+
+def _end(text: str, token: str) -> int:
+    at = text.rfind(token)
+    return 0 if at < 0 else at + len(token)
