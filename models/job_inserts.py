@@ -11,14 +11,17 @@ import psycopg2
 from core.gathering import Gathering
 from models.job import Job
 from models.presented_key import PresentedKey
-from models.statements import Statements
+from models.statements import Prepared, Statements
 
 #: Jobs that one statement adds at most, and characters of a request that is added by itself.
 MOST_JOBS = 32
 LARGE_CHARACTERS = 64 * 1024
 
 #: A key that was looked up for its request has no version here: it is not asked for again.
-_INSERT = """
+_INSERT = Prepared(
+    "insert_jobs",
+    "json",
+    """
     insert into jobs (
         id, user_id, api_key_id, queue, state, priority, model, request, prompt_tokens,
         completion_tokens, cached_tokens, charged_tokens, is_streamed, attempt, request_id,
@@ -27,7 +30,7 @@ _INSERT = """
     select j.id, j.user_id, j.api_key_id, j.queue, j.state, j.priority, j.model, j.request,
            j.prompt_tokens, 0, 0, j.charged_tokens, j.is_streamed, 0, j.request_id, j.created_at,
            j.expires_at
-    from json_to_recordset(%s) as j (
+    from json_to_recordset($1) as j (
         id uuid, user_id uuid, api_key_id uuid, key_version xid, queue text, state text,
         priority smallint, model text, request jsonb, prompt_tokens int, charged_tokens int,
         is_streamed bool, request_id text, created_at timestamptz, expires_at timestamptz
@@ -37,7 +40,8 @@ _INSERT = """
         where k.id = j.api_key_id and k.xmin = j.key_version and u.deleted_at is null
     )
     returning id
-"""
+    """,
+)
 
 
 class JobInserts:

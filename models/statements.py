@@ -7,10 +7,24 @@ PostgreSQL takes for them: everything else goes through sessions.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import psycopg2
 from sqlalchemy import Engine
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A statement that each connection plans once, because its plan costs more than its run.
+
+    Attributes:
+        types: of its parameters, `$1` and so on.
+    """
+
+    name: str
+    types: str
+    sql: str
 
 
 class Statements:
@@ -19,7 +33,9 @@ class Statements:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def run(self, sql: str, values: Mapping[str, Any] | Sequence[Any]) -> list[tuple[Any, ...]]:
+    def run(
+        self, statement: str | Prepared, values: Mapping[str, Any] | Sequence[Any]
+    ) -> list[tuple[Any, ...]]:
         """Run one statement and return its rows, if it has any.
 
         Raises one of `DATABASE_AWAY` when the database is away or too slow.
@@ -28,7 +44,12 @@ class Statements:
         try:
             cursor: Any = connection.cursor()
             with cursor:
-                cursor.execute(sql, values)
+                if isinstance(statement, Prepared):
+                    _prepare(cursor, statement, connection.info.setdefault("prepared", set()))
+                    places = ", ".join(["%s"] * len(values))
+                    cursor.execute(f"execute {statement.name} ({places})", values)
+                else:
+                    cursor.execute(statement, values)
                 return cursor.fetchall() if cursor.description else []
         except psycopg2.DatabaseError:
             if connection.dbapi_connection is not None and connection.dbapi_connection.closed:
@@ -39,3 +60,9 @@ class Statements:
             raise
         finally:
             connection.close()
+
+
+def _prepare(cursor: Any, statement: Prepared, known: set[str]) -> None:
+    if statement.name not in known:
+        cursor.execute(f"prepare {statement.name} ({statement.types}) as {statement.sql}")
+        known.add(statement.name)
