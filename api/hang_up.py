@@ -64,26 +64,26 @@ class HangUp:
             yield
             return
         loop = gevent.get_hub().loop
-        watcher = loop.io(self._connection.fileno(), 1)
-        timer = loop.timer(LOOK_SECONDS, LOOK_SECONDS)
+        watchers = [loop.io(self._connection.fileno(), 1)]
 
         def look() -> None:
             if self.look():
-                watcher.stop()
-                timer.stop()
+                for one in watchers:
+                    one.stop()
                 gevent.spawn(on_gone)
 
         def readable() -> None:
             # It stays readable: by its end, or by a next request, after which only looking helps.
-            watcher.stop()
-            timer.start(look)
+            watchers[0].stop()
+            watchers.append(loop.timer(LOOK_SECONDS, LOOK_SECONDS))
+            watchers[1].start(look)
             look()
 
-        watcher.start(readable)
+        watchers[0].start(readable)
         try:
             yield
         finally:
-            for one in (watcher, timer):
+            for one in watchers:
                 one.stop()
                 one.close()
 

@@ -33,6 +33,8 @@ def _begin() -> None:
 def _end(response: Response) -> Response:
     response.headers["x-request-id"] = g.request_id
     level = logging.DEBUG if request.path in _QUIET_PATHS else logging.INFO
+    if not _log.isEnabledFor(level):
+        return response
     _log.log(
         level,
         "request",

@@ -118,12 +118,12 @@ def wait_for_answer(admitted: Admitted, seconds: float) -> Job | None:
     again.
     """
     hang_up = present_hang_up()
-    with services().news.watch(admitted.job.id) as watch:
+    with admitted.services.news.watch(admitted.job.id) as watch:
         admitted.send()
         with hang_up.watched(watch.changed.set):
-            job = wait_for_end(services(), admitted.job, watch, hang_up, seconds=seconds)
+            job = wait_for_end(admitted.services, admitted.job, watch, hang_up, seconds=seconds)
     if not hang_up.is_gone:
         return job
     if admitted.is_cancelled_with_its_client and not job.is_final:
-        services().cancels.abandon(job.id)
+        admitted.services.cancels.abandon(job.id)
     return None
