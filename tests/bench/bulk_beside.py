@@ -4,8 +4,8 @@ Two figures, each a ratio within one run of the real service:
 
 1. While a batch of 5,000 lines runs, a key sends interactive requests one at a time: its time to
    first token over that beside as many interactive requests of another key as the engine runs.
-2. A batch of 5,000 lines and one of 120, of two customers: the tokens that each had generated when
-   the short one had ended.
+2. A batch of 5,000 lines and one of 160, of two customers: the tokens that each generated while the
+   short one went from 20 lines to 140, so that both had lines waiting all the time.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from typing import Any
 
 from sqlalchemy import func, select
 
-from models.base import open_database, sessions
+from models.base import SessionFactory, open_database, sessions
 from models.job import Job
 from tests.api.batch_files import PATH as BATCHES
 from tests.api.batch_files import batch_uuid, made
 from tests.bench.fairness import NEW_TOKENS, PROMPT, Line, first_token_seconds
 from tests.bench.servers import MODEL, own_servers
-from tests.faults.bulk import has_completed
+from tests.faults.bulk import count_ended, has_completed
 from tests.service import Service, wait_until
 
 AT_ONCE = 16
-LONG, SHORT = 5000, 120
+LONG, SHORT = 5000, 160
 SETTLE_SECONDS = 5.0
 MOST_SECONDS = 600.0
 
@@ -70,10 +70,15 @@ def _first_token(service: Service, count: int) -> None:
 def _shares(service: Service) -> None:
     keys = [_customer(service, name) for name in ("long", "short")]
     batches = [_send(service, keys[0], LONG), _send(service, keys[1], SHORT)]
-    began = _tokens(service, batches)
-    _await_end(service, batches[1])
-    long, short = (now - then for now, then in zip(_tokens(service, batches), began, strict=True))
+    engine = open_database(service.settings)
+    database, short_id = sessions(engine), batch_uuid(batches[1])
+    marks = []
+    for lines in (20, SHORT - 20):
+        wait_until(lambda lines=lines: count_ended(database, short_id) >= lines, MOST_SECONDS)
+        marks.append(_tokens(database, batches))
+    engine.dispose()
     _cancel(service, keys[0], batches[0])
+    long, short = (now - then for then, now in zip(*marks, strict=True))
     print(f"tokens of a batch of {LONG} over those of one of {SHORT}: {long / short:.2f}")
 
 
@@ -100,15 +105,13 @@ def _cancel(service: Service, key: dict[str, Any], batch: dict[str, Any]) -> Non
     _await_end(service, batch)
 
 
-def _tokens(service: Service, batches: list[dict[str, Any]]) -> list[int]:
+def _tokens(database: SessionFactory, batches: list[dict[str, Any]]) -> list[int]:
     """Return the tokens that the ended lines of each batch had generated."""
-    engine = open_database(service.settings)
-    with sessions(engine)() as session:
-        query = select(func.coalesce(func.sum(Job.completion_tokens), 0))
+    query = select(func.coalesce(func.sum(Job.completion_tokens), 0))
+    with database() as session:
         found = [
             session.scalar(query.where(Job.batch_id == batch_uuid(batch))) for batch in batches
         ]
-    engine.dispose()
     return [int(tokens or 0) for tokens in found]
 
 
