@@ -26,7 +26,7 @@ from core.job_ends import JobEnds
 from core.job_requests import listen_for_requests
 from core.log import configure_logging
 from core.prompt import PromptTokenizer
-from core.queue import DoorbellConsumer, JobBroker, QueueName
+from core.queue import JobBroker, QueueName
 from core.redis_client import open_redis
 from core.settings import Settings
 from core.subscription import Subscription
@@ -34,6 +34,7 @@ from core.worker_registry import WorkerRegistry
 from models.base import open_database, sessions
 from models.statements import Statements
 from worker.answers import keep_answers
+from worker.consumer import DoorbellConsumer
 from worker.delivery import Delivery
 from worker.engine import Engine
 from worker.engines import build_engine

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 import redis
 
-from core.queue import DoorbellConsumer
+from worker.consumer import DoorbellConsumer
 from worker.run import Taken
 
 _log = logging.getLogger(__name__)

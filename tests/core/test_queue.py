@@ -10,8 +10,9 @@ import redis
 from dramatiq.brokers.redis import RedisBroker
 
 from core.ids import new_id
-from core.queue import DoorbellConsumer, JobBroker, JobQueue, QueueName
+from core.queue import JobBroker, JobQueue, QueueName
 from tests.service import wait_until
+from worker.consumer import DoorbellConsumer
 from worker.run import Taken
 from worker.taker import Taker
 
