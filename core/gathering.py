@@ -75,9 +75,7 @@ class Gathering(Generic[Call, Answer]):
 
     def _lead(self) -> None:
         """Make the calls of all that wait, the leader's own among them."""
-        time.sleep(0)  # whoever is about to call joins in
-        with self._lock:
-            group = [self._waiting.popleft() for _ in range(min(len(self._waiting), self._most))]
+        group = self._gather()
         answers: Sequence[Answer | Exception] = ()
         try:
             answers = self._make([caller.call for caller in group])
@@ -92,6 +90,19 @@ class Gathering(Generic[Call, Answer]):
                     caller.turn.set()
             with self._lock:
                 self._hand_on()
+
+    def _gather(self) -> list[_Caller]:
+        """Take those who wait, the leader first."""
+        try:
+            time.sleep(0)  # whoever is about to call joins in
+            with self._lock:
+                size = min(len(self._waiting), self._most)
+                return [self._waiting.popleft() for _ in range(size)]
+        except BaseException:  # the leader was stopped: another must lead
+            with self._lock:
+                self._waiting.popleft()
+                self._hand_on()
+            raise
 
     def _hand_on(self) -> None:
         if self._waiting:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -131,3 +133,28 @@ def test_whoever_waits_too_long_is_told_and_holds_nobody_up(
     assert first.result(5) == 0
     assert calls.call(2) == 4
     assert groups.made == [[0], [2]]
+
+
+_STOPPED_LEADER = """
+from gevent import monkey
+
+monkey.patch_all()
+import gevent
+
+from core.gathering import Gathering
+
+calls = Gathering(lambda group: [2 * call for call in group], most=8, seconds=1, late=TimeoutError)
+leader = gevent.spawn(calls.call, 1)
+follower = gevent.spawn(calls.call, 2)
+gevent.spawn(leader.throw)  # while the leader lets others join in
+gevent.joinall([leader, follower])
+print(type(leader.value).__name__, follower.value, calls.call(3))
+"""
+
+
+def test_a_leader_that_is_stopped_before_it_begins_leaves_another_to_lead() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _STOPPED_LEADER], capture_output=True, text=True, timeout=30
+    )
+
+    assert done.stdout.split() == ["GreenletExit", "4", "6"], done.stderr
