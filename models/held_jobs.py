@@ -11,7 +11,6 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from operator import itemgetter
 from typing import Any
 from uuid import UUID
 
@@ -38,13 +37,21 @@ _CLAIMED = (
     *("worker_id", "request_id", "created_at", "started_at", "expires_at", "cancel_requested_at"),
 )
 
+#: Locks rows in the order of their ids. An UPDATE takes them as its plan finds them, sorted or not.
+_IN_ORDER = """
+    with in_order as (
+        select id from jobs where id = any(%(ids)s::uuid[]) order by id for no key update
+    )
+"""
+
 #: In SQL, as what follows: workers run them for every job, and the ORM takes several times longer
 #: than PostgreSQL.
 _CLAIM = f"""
+    {_IN_ORDER}
     update jobs set state = '{JobState.RUNNING}', attempt = attempt + 1,
         worker_id = %(worker_id)s, started_at = coalesce(started_at, %(now)s),
         lease_expires_at = now() + %(lease)s
-    where id = any(%(ids)s::uuid[]) and state = '{JobState.QUEUED}' and not is_held
+    where id in (select id from in_order) and state = '{JobState.QUEUED}' and not is_held
       and (expires_at is null or expires_at > now() or started_at is not null)
     returning {", ".join(_CLAIMED)}
 """
@@ -54,6 +61,7 @@ _CLAIM = f"""
 _CLAIM_LAZILY = f"set local synchronous_commit = off; {_CLAIM}"
 
 _FINISH = f"""
+    {_IN_ORDER}
     update jobs set state = e.state, choices = e.choices, error = e.error,
         prompt_tokens = e.prompt_tokens, completion_tokens = e.completion_tokens,
         cached_tokens = e.cached_tokens, first_token_at = e.first_token_at,
@@ -61,7 +69,7 @@ _FINISH = f"""
     from jsonb_to_recordset(%(ends)s::jsonb) as e (
         id uuid, attempt integer, state text, choices jsonb, error jsonb, prompt_tokens integer,
         completion_tokens integer, cached_tokens integer, first_token_at timestamptz
-    )
+    ) join in_order on in_order.id = e.id
     where jobs.id = e.id and jobs.attempt = e.attempt and jobs.state = '{JobState.RUNNING}'
       and jobs.worker_id = %(worker_id)s
     returning jobs.id, jobs.attempt, jobs.cancel_requested_at
@@ -95,9 +103,12 @@ def finish_jobs(
     for state in {outcome.state for _, outcome in ends}:
         may_come(state, JobState.RUNNING)
     now = utc_now()
-    # In one order everywhere: two statements must not wait for each other's rows.
-    rows = sorted((_end_row(job, outcome) for job, outcome in ends), key=itemgetter("id"))
-    values = {"ends": json.dumps(rows), "worker_id": worker_id, "now": now}
+    values = {
+        "ids": [str(job.id) for job, _ in ends],
+        "ends": json.dumps([_end_row(job, outcome) for job, outcome in ends]),
+        "worker_id": worker_id,
+        "now": now,
+    }
     found = session.connection().exec_driver_sql(_FINISH, values)
     asked = {(job_id, attempt): cancel_asked for job_id, attempt, cancel_asked in found}
     return [
@@ -137,11 +148,19 @@ def renew_leases(
     session: Session, job_ids: Sequence[UUID], *, worker_id: str, lease: timedelta
 ) -> dict[UUID, HeldJob]:
     """Renew all leases of one worker in one statement; return what is still its own."""
+    ours = (Job.state == JobState.RUNNING, Job.worker_id == worker_id)
+    in_order = (
+        select(Job.id)
+        .where(Job.id.in_(job_ids), *ours)
+        .order_by(Job.id)
+        .with_for_update(key_share=True)
+    )
     rows = session.execute(
         update(Job)
-        .where(Job.id.in_(job_ids), Job.state == JobState.RUNNING, Job.worker_id == worker_id)
+        .where(Job.id.in_(in_order.scalar_subquery()), *ours)
         .values(lease_expires_at=_end_of(lease))
         .returning(Job.id, Job.attempt, Job.cancel_requested_at.is_not(None))
+        .execution_options(synchronize_session=False)
     )
     return {job_id: HeldJob(attempt, must_cancel) for job_id, attempt, must_cancel in rows}
 
@@ -149,7 +168,7 @@ def renew_leases(
 def hand_back_jobs(session: Session, attempts: dict[UUID, int], *, worker_id: str) -> list[Job]:
     """Return a worker's running jobs (id to attempt) to the queue, because it must stop."""
     handed_back = []
-    for job_id, attempt in attempts.items():
+    for job_id, attempt in sorted(attempts.items()):
         job = session.scalar(
             requeue(Job.id == job_id, Job.attempt == attempt, Job.worker_id == worker_id).values(
                 attempt=Job.attempt - 1

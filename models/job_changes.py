@@ -1,5 +1,6 @@
 """Changes of single jobs by others than the worker that holds them: by their callers, and by those
-who look after jobs that nobody holds.
+who look after jobs that nobody holds. The latter leave what is locked for the next time: whoever
+has a job locked is about to change it, and two who look after many must not cross.
 """
 
 from __future__ import annotations
@@ -111,11 +112,12 @@ def expire_queued(session: Session, *, limit: int) -> list[Job]:
         .where(Job.started_at.is_(None))
         .order_by(Job.expires_at)
         .limit(limit)
+        .with_for_update(skip_locked=True)
     )
     return list(
         session.scalars(
             update(Job)
-            .where(Job.id.in_(due), *may_come(JobState.EXPIRED, JobState.QUEUED))
+            .where(Job.id.in_(due.scalar_subquery()), *may_come(JobState.EXPIRED, JobState.QUEUED))
             .values(state=JobState.EXPIRED, finished_at=utc_now())
             .returning(Job)
             .execution_options(populate_existing=True)
@@ -144,5 +146,7 @@ def _lease_ran_out(limit: int) -> list[Any]:
         .where(Job.state == JobState.RUNNING, Job.lease_expires_at < func.now())
         .order_by(Job.lease_expires_at)
         .limit(limit)
+        .with_for_update(skip_locked=True)
+        .scalar_subquery()
     )
     return [Job.id.in_(silent), Job.state == JobState.RUNNING, Job.lease_expires_at < func.now()]
