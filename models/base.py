@@ -60,7 +60,8 @@ def open_database(settings: Settings, *, pool_size: int = 0, is_autocommit: bool
     A connection that rested for a moment is tried before it is used: the server may have gone.
     Waiting for a free connection, for a statement and for a lock ends within
     `database_timeout_seconds`; a peer that answers nothing at all is given up after twice that
-    where greenlets wait for it (`models/greenlet_wait.py`).
+    where greenlets wait for it (`models/greenlet_wait.py`). As long may a transaction pause: the
+    server ends one of a process that froze or whose machine is gone, and with it its locks.
 
     Args:
         pool_size: connections at most; 0 takes it from the settings.
@@ -78,7 +79,8 @@ def open_database(settings: Settings, *, pool_size: int = 0, is_autocommit: bool
         hide_parameters=True,  # an error's text must not carry prompts and answers into a log
         connect_args={
             "connect_timeout": max(2, round(timeout)),
-            "options": f"-c statement_timeout={round(timeout * 1000)} -c timezone=UTC",
+            "options": f"-c statement_timeout={round(timeout * 1000)} -c timezone=UTC"
+            f" -c idle_in_transaction_session_timeout={round(timeout * 2000)}",
             "application_name": "bountycoder",
             "keepalives_idle": 30,
             "keepalives_interval": 10,
