@@ -34,7 +34,8 @@ DATABASE_AWAY = (
 REST_SECONDS = 1.0
 
 #: SQLSTATEs of a server that is there and will not do what was asked, however often: a statement
-#: that took too long, and values beyond its limits.
+#: that took too long, and values beyond its limits. A wait for a lock ends before, as another error
+#: (55P03): whoever has it will let go.
 _REFUSED = ("57014", "54")
 
 
@@ -80,6 +81,7 @@ def open_database(settings: Settings, *, pool_size: int = 0, is_autocommit: bool
         connect_args={
             "connect_timeout": max(2, round(timeout)),
             "options": f"-c statement_timeout={round(timeout * 1000)} -c timezone=UTC"
+            f" -c lock_timeout={round(timeout * 800)}"
             f" -c idle_in_transaction_session_timeout={round(timeout * 2000)}",
             "application_name": "bountycoder",
             "keepalives_idle": 30,

@@ -1,8 +1,14 @@
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+from sqlalchemy import text
+
 from core.settings import Settings
-from models.base import SessionFactory, open_database, sessions
+from models.base import Session, SessionFactory, open_database, sessions
 from models.feeding import try_to_feed
+from models.group_commit import MOST_REFUSALS, persist
 from tests.service import wait_until
 
 
@@ -20,4 +26,27 @@ def test_a_process_that_freezes_in_a_transaction_does_not_hold_its_locks_for_eve
     assert not is_free()
     wait_until(is_free, 5)
     frozen.invalidate()
+    engine.dispose()
+
+
+def test_a_change_that_another_stands_in_the_way_of_is_made_when_that_is_gone(
+    database: SessionFactory, base_settings: Settings
+) -> None:
+    """Its values are not at fault, so it must not be given up as one that is refused."""
+    engine = open_database(base_settings.model_copy(update={"database_timeout_seconds": 0.2}))
+    lock = text("select pg_advisory_xact_lock(1)")
+    attempts = 0
+
+    def change(session: Session) -> str:
+        nonlocal attempts
+        attempts += 1
+        session.execute(lock)
+        return "made"
+
+    with ThreadPoolExecutor(1) as pool:
+        with database.begin() as other:
+            other.execute(lock)
+            made = pool.submit(persist, sessions(engine), change, threading.Event())
+            wait_until(lambda: made.done() or attempts > MOST_REFUSALS, 10)
+        assert made.result(timeout=5) == "made"
     engine.dispose()
