@@ -36,13 +36,14 @@ class InputFile:
 
 @contextmanager
 def open_input(path: str) -> Iterator[InputFile]:
-    """Open the file, or keep standard input in a temporary one: it may have to be sent again.
+    """Open the file, or keep what can be read only once, standard input or a pipe, in a temporary
+    one: it may have to be sent again.
 
     Raises:
         UsageFault: it cannot be read.
     """
     try:
-        file: BinaryIO = _spooled_stdin() if path == STDIN else open(path, "rb")  # noqa: SIM115 - closed below
+        file = _spooled(sys.stdin.buffer) if path == STDIN else _open_again(path)
     except OSError as error:
         raise UsageFault(f"{path} cannot be read: {error.strerror}") from None
     with file:
@@ -106,10 +107,19 @@ def _with_lines(refusal: Failure, name: str) -> Refused:
     return Refused(refusal.message, lines=lines, error=refusal.error)
 
 
-def _spooled_stdin() -> BinaryIO:
+def _open_again(path: str) -> BinaryIO:
+    """Return the file at `path` so that it can be read again: a pipe (`<(…)`) is kept."""
+    file: BinaryIO = open(path, "rb")  # noqa: SIM115 - the caller closes it
+    if file.seekable():
+        return file
+    with file:
+        return _spooled(file)
+
+
+def _spooled(given: BinaryIO) -> BinaryIO:
     spool: BinaryIO = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
     try:
-        shutil.copyfileobj(sys.stdin.buffer, spool, COPY_BYTES)
+        shutil.copyfileobj(given, spool, COPY_BYTES)
         spool.flush()
     except BaseException:
         spool.close()

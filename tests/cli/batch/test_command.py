@@ -97,6 +97,18 @@ def test_standard_input_can_be_sent_twice(
     assert [seen.body for seen in service.seen] == [b'{"prompt": "a"}\n'] * 2
 
 
+def test_a_pipe_can_be_sent_twice() -> None:
+    reader, writer = os.pipe()
+    with open(writer, "wb") as end:
+        end.write(b'{"prompt": "a"}\n')
+    with failing(hangs_up, says(201, batch("running", queued=1))) as service:
+        code = run(service, "submit", f"/dev/fd/{reader}")
+    os.close(reader)
+
+    assert code == 0
+    assert [seen.body for seen in service.seen] == [b'{"prompt": "a"}\n'] * 2
+
+
 def test_bad_lines_are_printed_as_compilers_do(
     lines: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
