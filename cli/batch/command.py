@@ -52,11 +52,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         return int(_run(args))
     except Failure as failure:
-        if is_json:
-            _print_json(failure.body())
-        for line in (*failure.lines, f"bountycoder: {failure}"):
-            print(line, file=sys.stderr)
-        return failure.exit_code
+        return _fail(failure, is_json=is_json)
     except BrokenPipeError:
         # Python would complain about it once more when it flushes at its end.
         with suppress(OSError):
@@ -64,8 +60,16 @@ def run(args: argparse.Namespace) -> int:
         return ExitCode.PIPE_CLOSED
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        print(f"bountycoder: {where}{error.strerror or type(error).__name__}", file=sys.stderr)
-        return ExitCode.USAGE
+        text = f"{where}{error.strerror or type(error).__name__}"
+        return _fail(UsageFault(text), is_json=is_json)
+
+
+def _fail(failure: Failure, *, is_json: bool) -> ExitCode:
+    if is_json:
+        _print_json(failure.body())
+    for line in (*failure.lines, f"bountycoder: {failure}"):
+        print(line, file=sys.stderr)
+    return failure.exit_code
 
 
 def _run(args: argparse.Namespace) -> ExitCode:
@@ -115,7 +119,7 @@ class Command:
                 batch = follow(self.service, batch, retrying=self.retrying, meter=self.meter)
             if self.args.output and batch.is_final:
                 self.download(Wanted(batch), self.args.output)
-        except (KeyboardInterrupt, Failure):
+        except (KeyboardInterrupt, Failure, OSError):
             self.meter.say(self.way_back(batch))
             raise
         self.show(batch)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -141,7 +142,7 @@ def check_target(target: Path, *, may_replace: bool) -> None:
     """Refuse a file that cannot be written later.
 
     Raises:
-        UsageFault: it exists, or its directory does not.
+        UsageFault: it exists, or its directory does not or takes no file.
     """
     if target.is_dir():
         raise UsageFault(f"{target} is a directory")
@@ -149,8 +150,14 @@ def check_target(target: Path, *, may_replace: bool) -> None:
         raise UsageFault(f"{target} is not a file")
     if target.exists() and not may_replace:
         raise UsageFault(f"{target} exists: --force replaces it")
-    if not target.absolute().parent.is_dir():
-        raise UsageFault(f"{target.absolute().parent} is not a directory")
+    parent = target.absolute().parent
+    if not parent.is_dir():
+        raise UsageFault(f"{parent} is not a directory")
+    try:
+        with tempfile.TemporaryFile(dir=parent):
+            pass
+    except OSError as error:
+        raise UsageFault(f"{parent} cannot be written to: {error.strerror}") from None
 
 
 def save(target: Path, download: Download, wanted: Wanted, *, may_replace: bool) -> None:

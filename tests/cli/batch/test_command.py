@@ -16,6 +16,7 @@ import pytest
 from cli.main import main
 from tests.cli.batch.failing_service import (
     FailingService,
+    Handler,
     batch,
     cuts_after,
     ends_early,
@@ -362,13 +363,32 @@ def test_an_output_that_cannot_be_written_is_refused_before_anything_is_sent(
     with failing(refuses(500, "internal_error")) as service:
         codes = [
             run(service, "submit", lines, "--wait", "-o", target)
-            for target in (tmp_path, tmp_path / "none" / "out", "/dev/null", "-")
+            for target in (tmp_path, tmp_path / "none" / "out", "/dev/null", "/proc/out", "-")
         ]
         codes.append(run(service, "submit", lines, "-o", tmp_path / "out"))
         codes.append(run(service, "submit", tmp_path / "none"))
 
-    assert codes == [2] * 6
+    assert codes == [2] * 7
     assert service.seen == []
+
+
+def test_a_file_that_cannot_be_written_at_the_end_is_told_with_the_way_back(
+    lines: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "results"
+    folder.mkdir()
+
+    def takes_the_folder_away(request: Handler) -> None:
+        folder.rmdir()
+        says(201, batch())(request)
+
+    with failing(takes_the_folder_away) as service:
+        code = run(service, "submit", lines, "--wait", "-o", folder / "out", "--json")
+
+    shown = capsys.readouterr()
+    assert code == 2
+    assert json.loads(shown.out)["error"]["code"] == "usage"
+    assert f"  bountycoder batch results batch_1 -o {folder}/out --url={service.url}\n" in shown.err
 
 
 def test_a_large_file_is_not_sent_with_a_key_that_is_not_taken(tmp_path: Path) -> None:
