@@ -80,7 +80,7 @@ def _run(args: argparse.Namespace) -> ExitCode:
         timeout_seconds=args.timeout,
         say=lambda text: meter.say(f"bountycoder: {text}"),
     )
-    with closing(BatchService(access)) as service:
+    with closing(BatchService(access, time_left=retrying.time_left)) as service:
         command = Command(args, access, service, retrying, meter)
         try:
             code = args.action(command)

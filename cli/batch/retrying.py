@@ -71,7 +71,7 @@ class Retrying:
         Raises:
             Unfinished: the time given for everything is over.
         """
-        left = self._time_left()
+        left = self.time_left()
         if left is not None and left <= 0:
             raise Unfinished(f"{unfinished} after the {self._timeout_seconds:g} s of --timeout")
         self._sleep(seconds if left is None else min(seconds, left))
@@ -82,12 +82,13 @@ class Retrying:
         wait = pause * random.uniform(0.5, 1.0)
         if failure.retry_after_seconds is not None:
             wait = min(max(wait, failure.retry_after_seconds), LONGEST_RETRY_AFTER_SECONDS)
-        ends = [self._time_left()]
+        ends = [self.time_left()]
         if self.patience_seconds is not None:
             ends.append(began + self.patience_seconds - self._clock())
         if any(left is not None and wait > left for left in ends):
             raise failure
         return wait
 
-    def _time_left(self) -> float | None:
+    def time_left(self) -> float | None:
+        """Return how much is left of the time given for everything, if some was given."""
         return None if self._deadline is None else self._deadline - self._clock()

@@ -22,6 +22,8 @@ from cli.batch.failure import Away, Failure
 USER_AGENT = "bountycoder-batch/1"
 CONNECT_SECONDS = 10.0
 READ_SECONDS = 60.0
+#: A last look needs some time, even when none is left.
+SHORTEST_SECONDS = 0.1
 #: The service checks each line of a file before it answers.
 SUBMIT_SECONDS = 600.0
 CHUNK_BYTES = 128 * 1024
@@ -30,9 +32,15 @@ MAX_ERROR_BYTES = 1024 * 1024
 
 
 class BatchService:
-    """Calls the service with one key; connections are kept between calls."""
+    """Calls the service with one key; connections are kept between calls.
 
-    def __init__(self, access: Access) -> None:
+    No call waits longer for a piece of its answer than `time_left` says when it begins.
+    """
+
+    def __init__(
+        self, access: Access, *, time_left: Callable[[], float | None] = lambda: None
+    ) -> None:
+        self._time_left = time_left
         self._base = access.url
         self._headers = {
             "Authorization": f"Bearer {access.key}",
@@ -124,7 +132,9 @@ class BatchService:
                 self._base + path,
                 body=body,
                 headers={**self._headers, **(headers or {})},
-                timeout=urllib3.Timeout(connect=CONNECT_SECONDS, read=read_seconds),
+                timeout=urllib3.Timeout(
+                    connect=self._at_most(CONNECT_SECONDS), read=self._at_most(read_seconds)
+                ),
                 retries=False,
                 redirect=False,
                 preload_content=False,
@@ -134,6 +144,10 @@ class BatchService:
             with closing(answer):
                 data = answer.read(MAX_ERROR_BYTES)
             raise failure_of(answer.status, answer.headers, data)
+
+    def _at_most(self, seconds: float) -> float:
+        left = self._time_left()
+        return seconds if left is None else min(seconds, max(left, SHORTEST_SECONDS))
 
 
 def _upload(file: BinaryIO, sent: Callable[[int], None]) -> Iterator[bytes]:

@@ -8,6 +8,8 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -235,6 +237,25 @@ def test_waiting_ends_with_the_time_given_and_says_how_to_come_back(
     assert code == 6
     assert f"  bountycoder batch status batch_1 --wait --url={service.url}\n" in shown
     assert "batch_1 is still running after the 0.3 s of --timeout" in shown
+
+
+def test_a_service_that_says_nothing_is_not_waited_for_longer_than_the_time_given(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    is_over = threading.Event()
+
+    def says_nothing(_: Handler) -> None:
+        is_over.wait(60)
+
+    with failing(says_nothing) as service:
+        began = time.monotonic()
+        code = run(service, "status", "batch_1", "--timeout", "0.3")
+        took = time.monotonic() - began
+        is_over.set()
+
+    assert code == 5
+    assert took < 20
+    assert "the service does not answer in time" in capsys.readouterr().err
 
 
 def test_ctrl_c_leaves_the_batch_running_and_says_how_to_come_back(
