@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Annotated, Any, Literal
+from uuid import UUID
 
 from flask import Blueprint, g
 from flask.typing import ResponseReturnValue
@@ -100,12 +101,13 @@ def create() -> ResponseReturnValue:
     """
     key = present_key()
     body = read_body(BatchBody)
-    with services().sessions() as session:
-        file = find_own_file(session, key.user_id, body.input_file_id)
-    plan = _plan(body, file, read_idempotency_key())
+    file_id = read_id(Prefix.FILE, body.input_file_id)
+    plan = _plan(body, file_id, read_idempotency_key())
     made = find_made(services(), key.id, plan)
-    if made is not None:
+    if made is not None:  # also if its file is gone by now
         return show_batch(made.batch)
+    with services().sessions() as session:
+        file = find_own_file(session, key.user_id, file_id)
     check_place(services(), key.id)
     hang_up = present_hang_up()
 
@@ -179,14 +181,14 @@ def cancel(batch_id: str) -> ResponseReturnValue:
     return _show(found)
 
 
-def _plan(body: BatchBody, file: File, idempotency_key: str | None) -> BatchPlan:
-    told = f"{file.id}\n{body.model_dump_json()}"
+def _plan(body: BatchBody, file_id: UUID | None, idempotency_key: str | None) -> BatchPlan:
+    told = f"{file_id}\n{body.model_dump_json()}"
     return BatchPlan(
         request_id=g.request_id,
         window=WINDOW,
         labels=body.metadata,
         endpoint=body.endpoint.value,
-        input_file_id=file.id,
+        input_file_id=file_id,
         idempotency_key=idempotency_key,
         body_hash=hashlib.sha256(told.encode()).hexdigest(),
     )

@@ -13,7 +13,6 @@ from uuid import UUID
 from api.services import Services
 from core.blocking import Turns
 from core.errors import Conflict, NotFound
-from core.ids import Prefix, read_id
 from models.base import Session
 from models.batch_lines import begin_writing
 from models.file import File
@@ -51,14 +50,13 @@ def keep(services: Services, file: File, data: IO[bytes]) -> None:
             )
 
 
-def find_own_file(session: Session, user_id: UUID, file_id: str) -> File:
-    """Return a user's uploaded file.
+def find_own_file(session: Session, user_id: UUID, file_id: UUID | None) -> File:
+    """Return a user's uploaded file; `None` is the id of none.
 
     Raises:
         NotFound: there is none, or it is another's.
     """
-    wanted = read_id(Prefix.FILE, file_id)
-    file = find_file(session, wanted) if wanted else None
+    file = find_file(session, file_id) if file_id else None
     if file is None or file.user_id != user_id:
         raise NotFound("there is no such file", param="input_file_id")
     return file

@@ -243,6 +243,8 @@ def test_the_same_idempotency_key_makes_one_batch(openai: OpenAI) -> None:
     assert first.id == second.id
     with pytest.raises(sdk.UnprocessableEntityError):
         openai.batches.create(**{**given, "metadata": {"a": "b"}})
+    openai.files.delete(file.id)
+    assert openai.batches.create(**given).id == first.id
     finished(openai, first)
 
 
