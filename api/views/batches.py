@@ -10,7 +10,7 @@ from flask.typing import ResponseReturnValue
 from pydantic import Field
 
 from api.answers.batches import BatchPage, ResultLine, ShownBatch
-from api.authentication import Caller, authenticate, check_usable
+from api.authentication import Caller, authenticate, authenticate_key, check_usable
 from api.body import read_body
 from api.bulk.again import unsuccessful_lines
 from api.bulk.feeders import cancel_batch
@@ -236,7 +236,9 @@ def retry(batch_id: str) -> ResponseReturnValue:
 
 
 def _key_of_retry(session: Session, caller: Caller, old: Batch) -> PresentedKey:
-    """Return the key that pays: the caller's, or where a person asks, that of the old batch."""
+    """Return the key that pays: the caller's, or where a JWT came alone, that of the old batch."""
+    if caller.key is None and "x-api-key-id" in request.headers:
+        return PresentedKey.of(authenticate_key(session)[0])
     found = caller.key or (find_key(session, old.api_key_id) or (None,))[0]
     if found is None:
         raise Forbidden("the key of this batch was ended: retry it with another", code="forbidden")

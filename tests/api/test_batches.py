@@ -301,9 +301,12 @@ def test_the_owner_of_an_ended_key_retries_with_another(
     account.call("DELETE", f"/api/keys/{old_key['id']}")
 
     by_token = account.call("POST", path)
+    both = {**account.headers, "x-api-key-id": new_key["id"]}
+    by_both = service.call("POST", path, headers=both)
     by_key = service.call("POST", path, headers={"x-api-key": new_key["secret"]})
 
     assert (by_token.status_code, error_of(by_token)) == (403, "forbidden")
+    assert (by_both.status_code, by_both.json()["keyId"]) == (201, new_key["id"])
     assert (by_key.status_code, by_key.json()["keyId"]) == (201, new_key["id"])
 
 
