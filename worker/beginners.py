@@ -57,5 +57,5 @@ class Beginners:
             try:
                 self._begin(run)
             except Exception:
-                # Broad on purpose: the others must begin. The lease of this one runs out.
+                # Broad on purpose: the others must begin. This one stays held until we leave.
                 _log.exception("a job could not be begun", extra={"job": run.job.id.hex})

@@ -10,8 +10,6 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from http.client import HTTPException
 
 from urllib3.connection import HTTPConnection, HTTPSConnection
@@ -19,6 +17,7 @@ from urllib3.exceptions import HTTPError, NewConnectionError
 from urllib3.exceptions import TimeoutError as HTTPTimeout
 from urllib3.response import BaseHTTPResponse
 
+from core.retry_after import read_retry_after
 from core.settings import Settings
 from core.webhook_target import (
     Address,
@@ -177,20 +176,8 @@ def _judge(answer: BaseHTTPResponse) -> CallResult:
     if 200 <= status < 300:
         return CallResult(status=status)
     error = "redirects are not followed" if 300 <= status < 400 else f"answered {status}"
-    retry_after = _read_retry_after(answer.headers.get("Retry-After", ""))
+    retry_after = read_retry_after(answer.headers.get("Retry-After", ""))
     return CallResult(status=status, error=error, retry_after_seconds=retry_after)
-
-
-def _read_retry_after(text: str) -> float | None:
-    if text.isascii() and text.isdigit() and len(text) < 10:
-        return float(text)
-    try:
-        moment = parsedate_to_datetime(text)
-    except ValueError:
-        return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return max(0.0, (moment - datetime.now(UTC)).total_seconds())
 
 
 def _is_timeout(error: Exception) -> bool:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 from cli.batch.failure import Away, ExitCode, Failure, NotAllowed, Refused
+from core.retry_after import read_retry_after
 
 FINAL = frozenset({"completed", "cancelled", "expired"})
 #: Statuses that say nothing against the request itself.
@@ -110,13 +109,4 @@ def _read_retry_after(headers: Mapping[str, str]) -> float | None:
     milliseconds = headers.get("retry-after-ms", "")
     if milliseconds.isascii() and milliseconds.isdigit():
         return int(milliseconds) / 1000
-    text = headers.get("retry-after", "")
-    if text.isascii() and text.isdigit():
-        return float(text)
-    try:
-        moment = parsedate_to_datetime(text)
-    except ValueError:
-        return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return max(0.0, (moment - datetime.now(UTC)).total_seconds())
+    return read_retry_after(headers.get("retry-after", ""))
