@@ -4,53 +4,59 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from flask import Flask, Response, render_template
-from flask.typing import ResponseReturnValue
+from flask import Flask
+from flask_jwt_extended import JWTManager
+from werkzeug.middleware.proxy_fix import ProxyFix
 
-from admin_ui.security import csrf_token, register_csrf
+from admin_ui.access import register_access
+from admin_ui.csrf import register_csrf
+from admin_ui.errors import register_error_handlers
+from admin_ui.formats import register_formats
+from admin_ui.navigation import register_navigation
+from admin_ui.page import register_pages
+from admin_ui.security_headers import register_security_headers
+from admin_ui.server_timing import register_server_timing
 from admin_ui.services import Services
-from admin_ui.views import overview, sign_in
-from models.base import DATABASE_AWAY
+from admin_ui.views import account, overview, sign_in
+from core.jwt_rules import jwt_config
 
 SESSION_HOURS = 12
-#: Everything a page shows comes from us; nothing of ours is shown in a frame.
-CONTENT_SECURITY_POLICY = (
-    "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'; "
-    "form-action 'self'"
-)
+#: Addresses of static files carry the version of what they hold.
+STATIC_SECONDS = 365 * 24 * 3600
 
 
 def create_app(services: Services) -> Flask:
     """Return the admin UI over `services`; nothing connects before the first request."""
+    settings = services.settings
     app = Flask("admin_ui")
     app.config.update(
-        SECRET_KEY=services.settings.secret_key.get_secret_value(),
+        SECRET_KEY=settings.secret_key.get_secret_value(),
         SESSION_COOKIE_NAME="bountycoder_session",
         SESSION_COOKIE_HTTPONLY=True,
         SESSION_COOKIE_SAMESITE="Lax",
-        SESSION_COOKIE_SECURE=services.settings.is_production,
+        SESSION_COOKIE_SECURE=settings.is_production,
         PERMANENT_SESSION_LIFETIME=timedelta(hours=SESSION_HOURS),
-        MAX_CONTENT_LENGTH=services.settings.max_body_bytes,
+        MAX_CONTENT_LENGTH=settings.max_body_bytes,
+        MAX_FORM_MEMORY_SIZE=settings.max_body_bytes,
+        SEND_FILE_MAX_AGE_DEFAULT=STATIC_SECONDS,
+        **jwt_config(settings),
     )
+    app.url_map.strict_slashes = False
+    app.jinja_options = {"trim_blocks": True, "lstrip_blocks": True}
     app.extensions["bountycoder"] = services
-    app.jinja_env.globals["csrf_token"] = csrf_token
+    JWTManager(app)
+    register_server_timing(app)
+    register_security_headers(app)
+    register_error_handlers(app)
+    register_pages(app)
+    register_access(app)
     register_csrf(app)
-    app.after_request(_secure)
-    for error in DATABASE_AWAY:
-        app.register_error_handler(error, _database_away)
-    app.register_blueprint(sign_in.blueprint)
-    app.register_blueprint(overview.blueprint)
+    register_formats(app)
+    register_navigation(app)
+    if proxies := settings.trusted_proxies:
+        app.wsgi_app = ProxyFix(  # type: ignore[method-assign]
+            app.wsgi_app, x_for=proxies, x_proto=proxies
+        )
+    for view in (sign_in, overview, account):
+        app.register_blueprint(view.blueprint)
     return app
-
-
-def _secure(response: Response) -> Response:
-    response.headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
-    response.headers["X-Content-Type-Options"] = "nosniff"
-    response.headers["Referrer-Policy"] = "same-origin"
-    if response.mimetype == "text/html":
-        response.headers["Cache-Control"] = "no-store"
-    return response
-
-
-def _database_away(error: Exception) -> ResponseReturnValue:
-    return render_template("away.html"), 503, {"Retry-After": "2"}

@@ -13,7 +13,6 @@ from api.openapi.document import build_document
 from api.request_log import register_request_log
 from api.security_headers import register_security_headers
 from api.services import Services
-from api.tokens import jwt_config
 from api.v1 import batches as v1_batches
 from api.v1 import files as v1_files
 from api.v1 import generate as v1_generate
@@ -33,6 +32,7 @@ from api.views import (
     users,
     webhooks,
 )
+from core.jwt_rules import jwt_config
 
 
 def create_app(services: Services) -> Flask:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
-from flask import request
 from pydantic.alias_generators import to_camel
 
+from api.caller_address import caller_address
 from models.audit import record_audit
 from models.base import Session
 from models.user import User
@@ -34,7 +34,7 @@ def note(
         action=action,
         actor_id=actor.id if actor else None,
         target_id=target_id,
-        address=request.remote_addr or "",
+        address=caller_address(),
         details={to_camel(name): value for name, value in (details or {}).items()},
     )
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from flask import request
 
+from api.caller_address import believe_address
 from api.services import Services
 from api.tokens import invalid_token, read_token
 from core.errors import Forbidden, Unauthorized
@@ -49,7 +50,9 @@ def authenticate_user(session: Session) -> User:
     if token.startswith("bc_"):
         raise Unauthorized("this call takes a JWT, not an API key", code="invalid_token")
     claims = read_token(token)
-    return living_user(session, claims.user_id, claims.version)
+    user = living_user(session, claims.user_id, claims.version)
+    believe_address(claims.address)
+    return user
 
 
 def authenticate_admin(session: Session) -> User:

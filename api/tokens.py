@@ -1,13 +1,8 @@
-"""JWTs: short-lived access tokens and refresh tokens, signed with one pinned algorithm.
-
-Each carries the user's `token_version` as `ver`: raising it in the row ends them all at once.
-"""
+"""JWTs: short-lived access tokens and refresh tokens, signed as `core/jwt_rules.py` says."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import Any
 from uuid import UUID
 
 from flask_jwt_extended import create_access_token, create_refresh_token, decode_token
@@ -16,42 +11,26 @@ from jwt import ExpiredSignatureError, PyJWTError
 
 from core.errors import Unauthorized
 from core.ids import Prefix, read_id, show_id
-from core.settings import Settings
-
-ALGORITHM = "HS256"
-#: Who signs, and for whom: another service with the same secret makes no token for this one.
-ISSUER = "bountycoder"
-AUDIENCE = "bountycoder-api"
+from core.jwt_rules import ADDRESS_CLAIM, VERSION_CLAIM
 
 
 @dataclass(frozen=True, slots=True)
 class TokenClaims:
-    """What a valid token says; whether its user still lives is the database's to say."""
+    """What a valid token says; whether its user still lives is the database's to say.
+
+    Attributes:
+        address: where the user is, if a program of ours calls for them.
+    """
 
     user_id: UUID
     version: int
-
-
-def jwt_config(settings: Settings) -> dict[str, Any]:
-    """Return what flask-jwt-extended is configured with."""
-    return {
-        "JWT_SECRET_KEY": settings.secret_key.get_secret_value(),
-        "JWT_ALGORITHM": ALGORITHM,
-        "JWT_DECODE_ALGORITHMS": [ALGORITHM],
-        "JWT_ENCODE_ISSUER": ISSUER,
-        "JWT_DECODE_ISSUER": ISSUER,
-        "JWT_ENCODE_AUDIENCE": AUDIENCE,
-        "JWT_DECODE_AUDIENCE": AUDIENCE,
-        "JWT_ACCESS_TOKEN_EXPIRES": timedelta(minutes=settings.jwt_access_minutes),
-        "JWT_REFRESH_TOKEN_EXPIRES": timedelta(days=settings.jwt_refresh_days),
-        "JWT_TOKEN_LOCATION": ["headers"],
-    }
+    address: str | None
 
 
 def issue_tokens(user_id: UUID, version: int) -> tuple[str, str]:
     """Return an access token and a refresh token for a user."""
     identity = show_id(Prefix.USER, user_id)
-    claims = {"ver": version}
+    claims = {VERSION_CLAIM: version}
     return (
         create_access_token(identity, additional_claims=claims),
         create_refresh_token(identity, additional_claims=claims),
@@ -71,12 +50,17 @@ def read_token(token: str, *, kind: str = "access") -> TokenClaims:
     except (PyJWTError, JWTExtendedException, ValueError):
         raise invalid_token() from None
     user_id = read_id(Prefix.USER, str(claims.get("sub")))
-    version = claims.get("ver")
+    version = claims.get(VERSION_CLAIM)
     if user_id is None or not isinstance(version, int):
         raise invalid_token()
     if "exp" not in claims or claims.get("type") != kind:
         raise invalid_token()
-    return TokenClaims(user_id=user_id, version=version)
+    address = claims.get(ADDRESS_CLAIM)
+    return TokenClaims(
+        user_id=user_id,
+        version=version,
+        address=address if isinstance(address, str) else None,
+    )
 
 
 def invalid_token() -> Unauthorized:

@@ -119,6 +119,13 @@ class Settings(BaseModel):
     api_processes: int = Field(2, ge=1, le=64, description="gunicorn workers of the API")
     admin_host: str = Field("127.0.0.1", description="address that the admin UI listens on")
     admin_port: Port = Field(3030, description="port of the admin UI")
+    api_url: str = Field(
+        "", description="where the admin UI finds the API; empty is API_HOST and API_PORT"
+    )
+    public_api_url: str = Field(
+        "",
+        description="where customers find the API: shown in examples; empty is where the UI does",
+    )
     max_body_bytes: int = Field(2 * 1024**2, ge=1024, description="largest request body")
     body_seconds: float = Field(
         30.0, gt=0, description="how long the body of a request may take to arrive"
@@ -355,6 +362,21 @@ class Settings(BaseModel):
         return self.worker_bulk_jobs or 2 * self.engine_max_sequences
 
     @property
+    def inner_api_url(self) -> str:
+        """Where the admin UI finds the API."""
+        if self.api_url:
+            return self.api_url.rstrip("/")
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.api_host, self.api_host)
+        return (
+            f"http://[{host}]:{self.api_port}" if ":" in host else f"http://{host}:{self.api_port}"
+        )
+
+    @property
+    def shown_api_url(self) -> str:
+        """Where customers find the API."""
+        return self.public_api_url.rstrip("/") or self.inner_api_url
+
+    @property
     def is_production(self) -> bool:
         return self.app_env is AppEnv.PRODUCTION
 
@@ -392,6 +414,9 @@ class Settings(BaseModel):
             faults.append("REDIS_URL must be redis://, rediss:// or unix://, escaped as URLs are")
         if not all(map(_ORIGIN.fullmatch, self.allowed_origins)):
             faults.append("CORS_ORIGINS must be origins such as https://app.example.com")
+        for name in ("api_url", "public_api_url"):
+            if not _is_web_address(getattr(self, name)):
+                faults.append(f"{name.upper()} must be such as https://api.example.com")
         try:
             _ = self.webhook_networks
         except ValueError:
@@ -426,6 +451,14 @@ def _is_url(url: SecretStr, schemes: set[str]) -> bool:
         return parts.scheme in schemes and (parts.port is None or parts.port > 0)
     except ValueError:
         return False
+
+
+def _is_web_address(text: str) -> bool:
+    """Say whether it is the address of a web server, or none at all."""
+    if not text:
+        return True
+    has_host = bool(urlsplit(text).hostname) if "[" not in text or "]" in text else False
+    return has_host and _is_url(SecretStr(text), {"http", "https"})
 
 
 def settings_table() -> str:

@@ -20,6 +20,7 @@ from ipaddress import IPv6Address, ip_address, ip_network
 import redis
 
 from core.errors import ApiError, RateLimited
+from core.settings import Settings
 
 IPV6_NETWORK_BITS = 64
 
@@ -39,6 +40,16 @@ class ThrottleRule:
     per_address: int
     per_email: int
     window_seconds: int
+
+
+def login_rule(settings: Settings) -> ThrottleRule:
+    """Return how often a password may be tried."""
+    return ThrottleRule(
+        "login",
+        per_address=settings.login_attempts_per_address,
+        per_email=settings.login_attempts_per_email,
+        window_seconds=settings.login_window_seconds,
+    )
 
 
 class Attempt:

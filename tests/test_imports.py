@@ -31,7 +31,7 @@ ONLY_IN = {
     "transformers": ("worker/hf_engine.py", "worker/hf/"),
     "dramatiq": ("core/queue.py", "worker/"),
     "sqlalchemy": ("models/", "migrations/"),
-    "urllib3": ("worker/webhook_call.py", "cli/batch/service.py"),
+    "urllib3": ("worker/webhook_call.py", "cli/batch/service.py", "admin_ui/service_api.py"),
 }
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import redis
-from flask import Blueprint, redirect, render_template, url_for
+from flask import Blueprint, render_template
 from flask.typing import ResponseReturnValue
 
-from admin_ui.security import signed_in_admin
+from admin_ui.page import database
 from admin_ui.services import services
 from core.queue import QueueName
 from core.worker_registry import WorkerStatus
@@ -18,15 +18,9 @@ blueprint = Blueprint("overview", __name__)
 
 @blueprint.get("/")
 def show() -> ResponseReturnValue:
-    with services().sessions() as database:
-        admin = signed_in_admin(database)
-        if admin is None:
-            return redirect(url_for("sign_in.form"), 303)
-        overview = read_overview(database, utc_now())
+    overview = read_overview(database(), utc_now())
     workers, waiting = _workers_and_line()
-    return render_template(
-        "overview.html", admin=admin, overview=overview, workers=workers, waiting=waiting
-    )
+    return render_template("overview.html", overview=overview, workers=workers, waiting=waiting)
 
 
 def _workers_and_line() -> tuple[list[WorkerStatus] | None, dict[str, int] | None]:

@@ -2,41 +2,90 @@
 
 from __future__ import annotations
 
+import logging
+
+import redis
 from flask import Blueprint, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
-from admin_ui.security import sign_in_as, sign_out
+from admin_ui.access import anyone
+from admin_ui.page import database, local_address
 from admin_ui.services import services
-from core.blocking import run_blocking
-from core.passwords import MAX_PASSWORD_LENGTH, is_password_of
-from models.user import find_user_by_email
+from admin_ui.session import sign_in_as, sign_out, signed_in_user
+from core.errors import RateLimited, Unavailable
+from core.password_work import check_password
+from core.passwords import MAX_PASSWORD_LENGTH
+from core.settings import DEFAULT_ADMIN_PASSWORD
+from core.throttle import login_rule
+from models.audit import record_audit
+from models.user import User, find_user_by_email
+
+_log = logging.getLogger(__name__)
 
 blueprint = Blueprint("sign_in", __name__)
 
 
 @blueprint.get("/sign-in")
+@anyone
 def form() -> ResponseReturnValue:
-    return render_template("sign_in.html", email="", fault=None)
+    wanted = local_address(request.args.get("next"), "/")
+    if signed_in_user(database()) is not None:
+        return redirect(wanted, 303)
+    return _form(wanted=wanted)
 
 
 @blueprint.post("/sign-in")
+@anyone
 def enter() -> ResponseReturnValue:
-    email = request.form.get("email", "").replace("\x00", "")
+    email = request.form.get("email", "").replace("\x00", "").strip()
     password = request.form.get("password", "")[:MAX_PASSWORD_LENGTH]
-    with services().sessions() as database:
-        user = find_user_by_email(database, email)
-    is_right = run_blocking(is_password_of, user.password_hash if user else None, password)
-    if user is None or not is_right:
-        fault = "The email or the password is wrong."
-        return render_template("sign_in.html", email=email, fault=fault), 401
-    if not user.is_admin:
-        fault = "These pages are for admins. Use your API key with the API."
-        return render_template("sign_in.html", email=email, fault=fault), 403
-    sign_in_as(user)
-    return redirect(url_for("overview.show"), 303)
+    wanted = local_address(request.form.get("next"), "/")
+    try:
+        user = _signed_in(email, password)
+    except RateLimited as error:
+        seconds = error.headers["Retry-After"]
+        fault = f"Too many attempts. Try again in {seconds} seconds."
+        return _form(email, fault, wanted), 429, {"Retry-After": seconds}
+    except (Unavailable, redis.RedisError) as error:
+        _log.error("nobody can sign in: %s", type(error).__name__)
+        fault = "Redis is away, or too many sign in at once. Try again in a few seconds."
+        return _form(email, fault, wanted), 503, {"Retry-After": "2"}
+    if user is None:
+        return _form(email, "The email or the password is wrong.", wanted), 401
+    sign_in_as(user, has_default_password=password == DEFAULT_ADMIN_PASSWORD)
+    return redirect(wanted, 303)
 
 
 @blueprint.post("/sign-out")
+@anyone
 def leave() -> ResponseReturnValue:
     sign_out()
     return redirect(url_for("sign_in.form"), 303)
+
+
+def _signed_in(email: str, password: str) -> User | None:
+    """Return whose password it is: judged as the API does, under the same counts.
+
+    Raises:
+        RateLimited: too many attempts with this email, or from this address.
+        Unavailable: too many at once.
+        redis.RedisError: attempts cannot be counted, so nobody may try.
+    """
+    address = request.remote_addr or ""
+    rule = login_rule(services().settings)
+    with services().throttle.attempt(rule, address=address, email=email) as attempt:
+        with services().sessions() as session:
+            user = find_user_by_email(session, email)
+        if check_password(user.password_hash if user else None, password) and user is not None:
+            attempt.succeed()
+            return user
+    with services().sessions.begin() as session:
+        target = user.id if user else None
+        record_audit(
+            session, action="auth.login_failed", actor_id=None, target_id=target, address=address
+        )
+    return None
+
+
+def _form(email: str = "", fault: str | None = None, wanted: str = "/") -> str:
+    return render_template("sign_in.html", email=email, fault=fault, wanted=wanted)

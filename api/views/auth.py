@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from flask import Blueprint, request
+from flask import Blueprint
 from flask.typing import ResponseReturnValue
 from pydantic import StringConstraints
 
@@ -13,6 +13,7 @@ from api.answers.accounts import ShownUser, SignedIn
 from api.auditing import note
 from api.authentication import authenticate_user, living_user
 from api.body import read_body
+from api.caller_address import caller_address
 from api.openapi.answer import shows
 from api.openapi.operation import Who, described
 from api.openapi.refusals import (
@@ -24,14 +25,14 @@ from api.openapi.refusals import (
     WRONG_CURRENT_PASSWORD,
     WRONG_PASSWORD,
 )
-from api.password_work import check_password, make_password_hash
 from api.representations import show_user
 from api.services import services
 from api.tokens import invalid_token, issue_tokens, read_token
 from core.errors import Conflict, Forbidden, Unauthorized
 from core.generation import Body, Text
+from core.password_work import check_password, make_password_hash
 from core.settings import Settings
-from core.throttle import ThrottleRule
+from core.throttle import ThrottleRule, login_rule
 from models.user import User, create_user, find_user_by_email, lock_user
 
 blueprint = Blueprint("auth", __name__, url_prefix="/api/auth")
@@ -73,7 +74,7 @@ def register() -> ResponseReturnValue:
         raise Forbidden("registration is closed, ask an admin for an account")
     body = read_body(RegisterBody)
     rule = _registration_rule(services().settings)
-    with services().throttle.attempt(rule, address=_address(), email=body.email):
+    with services().throttle.attempt(rule, address=caller_address(), email=body.email):
         with services().sessions() as session:
             if find_user_by_email(session, body.email) is not None:
                 raise Conflict("there is a user with this email", code="email_taken", param="email")
@@ -100,7 +101,7 @@ def login() -> ResponseReturnValue:
     """Exchange an email and a password for tokens."""
     body = read_body(LoginBody)
     rule = login_rule(services().settings)
-    with services().throttle.attempt(rule, address=_address(), email=body.email) as attempt:
+    with services().throttle.attempt(rule, address=caller_address(), email=body.email) as attempt:
         with services().sessions() as session:
             user = find_user_by_email(session, body.email)
         is_right = check_password(user.password_hash if user else None, body.password)
@@ -138,7 +139,7 @@ def change_password() -> ResponseReturnValue:
         user = authenticate_user(session)
     body = read_body(ChangePasswordBody)
     rule = login_rule(services().settings)
-    with services().throttle.attempt(rule, address=_address(), email=user.email) as attempt:
+    with services().throttle.attempt(rule, address=caller_address(), email=user.email) as attempt:
         if not check_password(user.password_hash, body.current_password):
             raise Forbidden("the current password is wrong", code="invalid_credentials")
         password_hash = make_password_hash(body.new_password)
@@ -161,16 +162,6 @@ def me() -> ResponseReturnValue:
         return show_user(authenticate_user(session))
 
 
-def login_rule(settings: Settings) -> ThrottleRule:
-    """Return how often a password may be tried."""
-    return ThrottleRule(
-        "login",
-        per_address=settings.login_attempts_per_address,
-        per_email=settings.login_attempts_per_email,
-        window_seconds=settings.login_window_seconds,
-    )
-
-
 def _registration_rule(settings: Settings) -> ThrottleRule:
     return ThrottleRule(
         "registration",
@@ -178,10 +169,6 @@ def _registration_rule(settings: Settings) -> ThrottleRule:
         per_email=settings.registration_attempts_per_email,
         window_seconds=settings.registration_window_seconds,
     )
-
-
-def _address() -> str:
-    return request.remote_addr or ""
 
 
 def _signed_in(user: User) -> dict[str, object]:

@@ -20,13 +20,13 @@ from api.openapi.parameters import paging, text_query
 from api.openapi.refusals import EMAIL_TAKEN, FORBIDDEN, LAST_ADMIN, OVERLOADED
 from api.openapi.schemas import without_defaults
 from api.paging import read_page, show_page
-from api.password_work import make_password_hash
 from api.query import read_text
 from api.representations import show_user
 from api.services import services
 from core.errors import Conflict, Forbidden, InvalidRequest, NotFound
 from core.generation import Body
 from core.ids import Prefix, read_id
+from core.password_work import make_password_hash
 from models.api_key import count_keys, delete_keys_of
 from models.base import Session
 from models.user import (

@@ -1,0 +1,50 @@
+"""The menu: the pages that there are for the person who looks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from flask import Flask, g, request
+
+from admin_ui.access import Access, access_of
+from admin_ui.session import has_default_password
+from models.user import User
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A page in the menu, and whether it is the one that is shown."""
+
+    endpoint: str
+    title: str
+    icon: str
+    is_here: bool
+
+
+#: Endpoint, title and icon (an id in `templates/icons.html`) of each page, in their order.
+_PAGES = (("overview.show", "Dashboard", "gauge"),)
+
+
+def register_navigation(app: Flask) -> None:
+    app.context_processor(_context)
+
+
+def _context() -> dict[str, Any]:
+    user: User | None = g.get("viewer")
+    if user is None:
+        return {"viewer": None, "menu": ()}
+    return {
+        "viewer": user,
+        "menu": [_entry(*page) for page in _PAGES if _is_for(page[0], user)],
+        "asks_for_password": has_default_password(),
+    }
+
+
+def _entry(endpoint: str, title: str, icon: str) -> Entry:
+    here = request.blueprint == endpoint.partition(".")[0]
+    return Entry(endpoint, title, icon, here)
+
+
+def _is_for(endpoint: str, user: User) -> bool:
+    return user.is_admin or access_of(endpoint) is not Access.ADMIN

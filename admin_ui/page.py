@@ -1,0 +1,55 @@
+"""What the views share of a request: its database session, whether only a part of the page is
+wanted, and where the browser goes next.
+
+A page is shown whole, or as a fragment when htmx asks for it: in a dialog, or in place of a part.
+Without JavaScript the same addresses give whole pages.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+from flask import Flask, Response, g, redirect, request
+from flask.typing import ResponseReturnValue
+
+from admin_ui.services import services
+from models.base import Session
+
+
+def register_pages(app: Flask) -> None:
+    app.teardown_request(_close)
+    app.jinja_env.globals["is_fragment"] = is_fragment
+
+
+def database() -> Session:
+    """Return the request's session: for reading, changes go through the API."""
+    if "database" not in g:
+        g.database = services().sessions()
+    return cast(Session, g.database)
+
+
+def is_fragment() -> bool:
+    """Say whether htmx asked, which puts the answer into the page that is there."""
+    return "HX-Request" in request.headers and "HX-Boosted" not in request.headers
+
+
+def go_to(address: str) -> ResponseReturnValue:
+    """Send the browser to another of our pages, also out of a dialog."""
+    if is_fragment():
+        return Response(status=204, headers={"HX-Redirect": address})
+    return redirect(address, 303)
+
+
+def local_address(wanted: str | None, otherwise: str) -> str:
+    """Return `wanted` if it is an address of ours, else `otherwise`."""
+    if not wanted or not wanted.startswith("/") or wanted.startswith("//"):
+        return otherwise
+    # Browsers read a backslash as a slash, and leave control characters out.
+    is_plain = all(letter >= " " and letter != "\\" for letter in wanted)
+    return wanted if is_plain else otherwise
+
+
+def _close(error: BaseException | None) -> None:
+    session = g.pop("database", None)
+    if session is not None:
+        session.close()

@@ -1,0 +1,30 @@
+"""What browsers are told about our pages: everything comes from us, nothing is framed or kept."""
+
+from __future__ import annotations
+
+from flask import Flask, Response, current_app, request
+
+from admin_ui.services import Services
+
+CONTENT_SECURITY_POLICY = (
+    "default-src 'self'; img-src 'self' data:; object-src 'none'; frame-ancestors 'none'; "
+    "base-uri 'none'; form-action 'self'"
+)
+TRANSPORT_SECURITY = "max-age=31536000"
+
+
+def register_security_headers(app: Flask) -> None:
+    app.after_request(_secure)
+
+
+def _secure(response: Response) -> Response:
+    response.headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers["Referrer-Policy"] = "same-origin"
+    response.headers["Cross-Origin-Opener-Policy"] = "same-origin"
+    services: Services = current_app.extensions["bountycoder"]
+    if services.settings.is_production:
+        response.headers["Strict-Transport-Security"] = TRANSPORT_SECURITY
+    if request.endpoint != "static":
+        response.headers["Cache-Control"] = "no-store"
+    return response

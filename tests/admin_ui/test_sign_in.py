@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import pytest
+import redis
+from flask.testing import FlaskClient
+from sqlalchemy import select
+
+from admin_ui.app import create_app
+from admin_ui.services import Services
+from core.passwords import hash_password
+from core.settings import DEFAULT_ADMIN_PASSWORD, AppEnv, Settings
+from models.audit import AuditEntry
+from models.base import SessionFactory
+from models.user import User
+from tests.admin_ui.pages import csrf, sign_in, text_of
+from tests.conftest import ADMIN_EMAIL, ADMIN_PASSWORD
+
+
+def test_a_stranger_is_sent_to_sign_in_and_from_there_on(browser: FlaskClient) -> None:
+    answer = browser.get("/settings")
+
+    assert (answer.status_code, answer.location) == (303, "/sign-in?next=/settings")
+    assert 'name="next" value="/settings"' in browser.get(answer.location).text
+    assert sign_in(browser, wanted="/settings").location == "/settings"
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    ["https://evil.example", "//evil.example", "/\\evil.example", "/\t/evil.example", "settings"],
+)
+def test_nobody_is_sent_to_another_site(browser: FlaskClient, wanted: str) -> None:
+    assert sign_in(browser, wanted=wanted).location == "/"
+
+
+def test_an_admin_signs_in_and_out(browser: FlaskClient) -> None:
+    assert sign_in(browser).location == "/"
+    page = browser.get("/")
+    assert page.status_code == 200
+    assert f'title="{ADMIN_EMAIL}"' in page.text
+    assert browser.get("/sign-in").location == "/"
+
+    browser.post("/sign-out", data={"csrf_token": csrf(page)})
+
+    assert browser.get("/").location == "/sign-in"
+
+
+def test_a_wrong_password_is_told_beside_the_form_and_written_down(
+    browser: FlaskClient, database: SessionFactory
+) -> None:
+    answer = sign_in(browser, password="wrong")
+
+    assert answer.status_code == 401
+    assert "The email or the password is wrong." in answer.text
+    assert browser.get("/").location == "/sign-in"
+    with database() as session:
+        entry = session.scalars(select(AuditEntry)).one()
+    assert (entry.action, entry.address) == ("auth.login_failed", "127.0.0.1")
+
+
+def test_sign_in_is_throttled(base_settings: Settings, admin: User, client: redis.Redis) -> None:
+    strict = base_settings.model_copy(update={"login_attempts_per_email": 2})
+    browser = create_app(Services.from_settings(strict)).test_client()
+    for _ in range(2):
+        assert sign_in(browser, password="wrong").status_code == 401
+
+    answer = sign_in(browser)
+
+    assert answer.status_code == 429
+    assert "Too many attempts" in answer.text
+    assert 0 < int(answer.headers["Retry-After"]) <= strict.login_window_seconds
+
+
+def test_a_customer_signs_in_too(browser: FlaskClient, database: SessionFactory) -> None:
+    with database.begin() as session:
+        session.add(User(email="c@example.com", password_hash=hash_password("customer1")))
+
+    assert sign_in(browser, "c@example.com", "customer1").status_code == 303
+    assert "c@example.com" in text_of(browser.get("/settings")).replace(" ", "")
+
+
+def test_the_default_password_is_asked_to_be_changed(
+    browser: FlaskClient, database: SessionFactory, admin: User
+) -> None:
+    assert ADMIN_PASSWORD == DEFAULT_ADMIN_PASSWORD
+    sign_in(browser)
+    assert "still has the default password" in browser.get("/").text
+    with database.begin() as session:
+        session.get_one(User, admin.id).password_hash = hash_password("another password")
+
+    other = browser.application.test_client()
+    sign_in(other, password="another password")
+
+    assert "still has the default password" not in other.get("/").text
+
+
+def test_a_changed_password_ends_the_session(
+    browser: FlaskClient, database: SessionFactory, admin: User
+) -> None:
+    sign_in(browser)
+    with database.begin() as session:
+        session.get_one(User, admin.id).token_version += 1
+
+    assert browser.get("/").location == "/sign-in"
+
+
+def test_pages_and_cookies_are_locked_down(browser: FlaskClient) -> None:
+    answer = browser.get("/sign-in")
+
+    assert "frame-ancestors 'none'" in answer.headers["Content-Security-Policy"]
+    assert answer.headers["Cache-Control"] == "no-store"
+    cookie = answer.headers["Set-Cookie"]
+    assert "HttpOnly" in cookie
+    assert "SameSite=Lax" in cookie
+
+
+def test_in_production_the_cookie_goes_over_tls_alone(base_settings: Settings) -> None:
+    production = base_settings.model_copy(update={"app_env": AppEnv.PRODUCTION})
+    browser = create_app(Services.from_settings(production)).test_client()
+
+    answer = browser.get("/sign-in", base_url="https://admin.example.com")
+
+    assert "; Secure" in answer.headers["Set-Cookie"]
+    assert answer.headers["Strict-Transport-Security"].startswith("max-age=")
