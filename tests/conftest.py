@@ -23,6 +23,7 @@ from migrations.run import upgrade
 from models.base import SessionFactory, open_database, sessions
 from models.seed import seed_admin
 from models.user import User
+from tests.browser.weight import OUTPUT, table_of
 from tests.service import Service, empty_tables
 
 ROOT = Path(__file__).parent.parent
@@ -34,6 +35,19 @@ ADMIN_EMAIL = "admin@bountycoder.com"
 ADMIN_PASSWORD = "admin123"
 #: Tokens a second of each stream of the `paced` service.
 PACE = 25.0
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what the pages cost that a browser looked at, in whichever process that was."""
+    reports = [report for group in terminalreporter.stats.values() for report in group]
+    properties = [p for report in reports for p in getattr(report, "user_properties", ())]
+    table = table_of(properties)
+    if table:
+        OUTPUT.mkdir(parents=True, exist_ok=True)
+        (OUTPUT / "costs.txt").write_text(table)
+        terminalreporter.section("cost of pages")
+        terminalreporter.write(table)
+        terminalreporter.line(f"their pictures: {OUTPUT}")
 
 
 @pytest.fixture(scope="session")

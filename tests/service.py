@@ -30,12 +30,13 @@ CALL_SECONDS = 90.0
 
 @dataclass
 class Service:
-    """An API and workers that a test started, and how to call them."""
+    """An API, workers and perhaps an admin UI that a test started, and how to call them."""
 
     settings: Settings
     directory: Path
     api: subprocess.Popen[bytes] | None = None
     workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    admin_ui: subprocess.Popen[bytes] | None = None
 
     @classmethod
     @contextmanager
@@ -43,7 +44,11 @@ class Service:
         cls, settings: Settings, directory: Path, *, workers: int = 1, **changes: Any
     ) -> Iterator[Service]:
         """Run the service with `changes` to the settings; everything ends with the block."""
-        settings = settings.model_copy(update={"api_port": free_port(), **changes})
+        ports = {"api_port": free_port(), "admin_port": free_port()}
+        settings = settings.model_copy(update={**ports, **changes})
+        if "api_url" in Settings.model_fields and "api_url" not in changes:
+            own = {"api_url": f"http://127.0.0.1:{settings.api_port}"}
+            settings = settings.model_copy(update=own)
         service = cls(settings, directory)
         service._seed()
         try:
@@ -58,6 +63,10 @@ class Service:
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.settings.api_port}"
+
+    @property
+    def admin_url(self) -> str:
+        return f"http://127.0.0.1:{self.settings.admin_port}"
 
     def spawn(self, program: str) -> subprocess.Popen[bytes]:
         log = self.directory / f"{program}-{time.monotonic_ns()}.log"
@@ -75,13 +84,19 @@ class Service:
         self.workers.append(worker)
         return worker
 
+    def start_admin_ui(self) -> None:
+        """Run the admin UI beside the API; a second call changes nothing."""
+        if self.admin_ui is None:
+            self.admin_ui = self.spawn("admin-ui")
+            wait_until(self._admin_ui_answers, READY_SECONDS, self.logs)
+
     def wait_ready(self, workers: int = 1) -> None:
         """Wait until the API answers and sees this many workers."""
         wait_until(self._answers, READY_SECONDS, self.logs)
         wait_until(lambda: self._ready_workers() >= workers, READY_SECONDS, self.logs)
 
     def stop(self) -> None:
-        processes = [p for p in [self.api, *self.workers] if p is not None]
+        processes = [p for p in [self.admin_ui, self.api, *self.workers] if p is not None]
         for process in processes:
             process.send_signal(signal.SIGTERM)
         for process in processes:
@@ -142,6 +157,12 @@ class Service:
     def _answers(self) -> bool:
         try:
             return self.call("GET", "/healthz").status_code == 200
+        except requests.ConnectionError:
+            return False
+
+    def _admin_ui_answers(self) -> bool:
+        try:
+            return requests.get(f"{self.admin_url}/sign-in", timeout=CALL_SECONDS).ok
         except requests.ConnectionError:
             return False
 
