@@ -45,7 +45,7 @@ def test_a_request_that_fails_fails_the_test(visits: Visits) -> None:
     page.evaluate("() => fetch('/sign-in').catch(() => 0)")
 
     wait_until(lambda: page.evaluate("() => true") and watch.faults, 10)
-    assert watch.faults == [f"net::ERR_INTERNET_DISCONNECTED GET {page.url}"]
+    assert f"net::ERR_INTERNET_DISCONNECTED GET {page.url}" in watch.faults
     watch.faults.clear()
 
 
