@@ -19,6 +19,7 @@ _COMMANDS = {
     "admin-ui": ("cli.programs", "serve the admin pages"),
     "migrate": ("cli.database", "bring the database's schema up to date"),
     "seed": ("cli.database", "make the first admin, where there is none"),
+    "demo-data": ("cli.demo_data", "fill a database as if it had been used for weeks"),
     "model": ("cli.model", "prove that this machine runs its model"),
     "batch": ("cli.batch.command", "send, follow and fetch bulk work over HTTP"),
     "usage": ("cli.usage", "compare jobs, usage and roll-ups"),
