@@ -11,8 +11,9 @@ from cli.database import answering
 from core.errors import LauncherError
 from core.passwords import hash_password
 from core.settings import MIN_PASSWORD_LENGTH, Settings
-from models.base import open_database, sessions, utc_now
+from models.base import SessionFactory, open_database, sessions, utc_now
 from models.demo_data import DemoSize, has_jobs, make_demo_data, tidy
+from models.usage_closing import close_usage
 
 _MOST = 10_000_000
 
@@ -56,12 +57,22 @@ def _run(args: argparse.Namespace) -> int:
                     password_hash=hash_password(password),
                     model=settings.model_name,
                 )
+            tidy(engine)  # closing reads days by their indexes
+            _close_usage(sessions(engine))
             tidy(engine)
     finally:
         engine.dispose()
     made = f"{size.users} users, {size.keys} keys, {size.jobs} jobs"
     print(f"made {made} in {time.monotonic() - began:.0f} s; each user's password: {password}")
     return 0
+
+
+def _close_usage(database: SessionFactory) -> None:
+    """Close the days that were made, which else a worker does by and by."""
+    while True:
+        with database.begin() as session:
+            if not close_usage(session):
+                return
 
 
 def _number(given: str) -> int:

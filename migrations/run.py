@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,8 +11,13 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, NullPool, create_engine, text
 
+from core.errors import LauncherError
+
 #: Held while the schema changes, so that two machines may both migrate at start.
 _MIGRATION_LOCK = 7_268_400
+POLL_SECONDS = 0.1
+#: Of all that another may have to do.
+TURN_SECONDS = 3600.0
 
 
 def upgrade(database_url: str, revision: str = "head") -> None:
@@ -38,9 +44,24 @@ def new_revision(database_url: str, message: str) -> None:
 def _migrating(database_url: str) -> Iterator[Connection]:
     engine = create_engine(database_url, poolclass=NullPool)
     with engine.connect() as connection:
-        connection.execute(text("select pg_advisory_lock(:key)"), {"key": _MIGRATION_LOCK})
-        connection.commit()
+        _take_turn(connection)
         yield connection  # closing the connection frees the lock
+
+
+def _take_turn(connection: Connection) -> None:
+    """Wait until no other migrates.
+
+    It asks again and again: one that waits inside a statement would be waited for by the other,
+    which builds an index beside running transactions.
+    """
+    deadline = time.monotonic() + TURN_SECONDS
+    attempt = text("select pg_try_advisory_lock(:key)")
+    while not connection.scalar(attempt, {"key": _MIGRATION_LOCK}):
+        connection.commit()
+        if time.monotonic() > deadline:
+            raise LauncherError("another process has migrated this database for too long")
+        time.sleep(POLL_SECONDS)
+    connection.commit()
 
 
 def _config(connection: Connection) -> Config:

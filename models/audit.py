@@ -26,6 +26,7 @@ class AuditEntry(Base):
         Index("ix_audit_log_actor_id_id", "actor_id", "id"),
         Index("ix_audit_log_target_id_id", "target_id", "id"),
         Index("ix_audit_log_action_id", "action", "id"),
+        Index("ix_audit_log_address_id", "address", "id"),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)

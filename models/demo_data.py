@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, Engine, func, select, text
 from sqlalchemy.orm import Session
 from sqlalchemy.schema import AddConstraint, DropConstraint
 
@@ -20,11 +20,25 @@ from models import demo_statements as statements
 from models.job import Job
 from models.schema import metadata
 from models.usage import Usage, UsageHourly
+from models.usage_closing import reopen_usage
 
 #: Of one statement; the largest writes a million rows.
 TIMEOUT_SECONDS = 900
 #: What the planner must know of, and index-only scans need, before the first page is fast.
-_TABLES = ("users", "api_keys", "batches", "jobs", "usage", "usage_hourly", "audit_log")
+_TABLES = (
+    "users",
+    "api_keys",
+    "batches",
+    "jobs",
+    "usage",
+    "usage_hourly",
+    "usage_daily",
+    "usage_monthly",
+    "usage_total_hourly",
+    "usage_total_daily",
+    "audit_log",
+    "webhook_deliveries",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +93,9 @@ def make_demo_data(
     with _unchecked(connection):
         for statement in statements.ALL:
             connection.exec_driver_sql(statement, values)
+    first = session.scalar(select(func.min(UsageHourly.hour)))
+    if first is not None:  # what was closed of the time before now is no more true
+        reopen_usage(session, first)
 
 
 @contextmanager

@@ -131,6 +131,33 @@ class Job(Base):
                 "batch_id is not null and not is_held and state in ('queued', 'running')"
             ),
         ),
+        # The ends that are rare: to find them among a million that succeeded.
+        Index(
+            "ix_jobs_unsuccessful",
+            "state",
+            "id",
+            postgresql_where=text(
+                "batch_id is null and state in ('failed', 'cancelled', 'expired')"
+            ),
+        ),
+        Index(
+            "ix_jobs_user_id_unsuccessful",
+            "user_id",
+            "state",
+            "id",
+            postgresql_where=text(
+                "batch_id is null and state in ('failed', 'cancelled', 'expired')"
+            ),
+        ),
+        Index(
+            "ix_jobs_batch_id_unsuccessful",
+            "batch_id",
+            "state",
+            "line",
+            postgresql_where=text(
+                "batch_id is not null and state in ('failed', 'cancelled', 'expired')"
+            ),
+        ),
         Index("ix_jobs_leases", "lease_expires_at", postgresql_where=text("state = 'running'")),
         Index(
             "ix_jobs_expiring",

@@ -11,6 +11,13 @@ from models.idempotency import IdempotencyKey
 from models.job import Job
 from models.refused_batch import RefusedBatch
 from models.usage import Usage, UsageHourly
+from models.usage_levels import (
+    UsageClosing,
+    UsageDaily,
+    UsageMonthly,
+    UsageTotalDaily,
+    UsageTotalHourly,
+)
 from models.user import User
 from models.webhook import WebhookAttempt, WebhookDelivery
 
@@ -25,7 +32,12 @@ __all__ = [
     "Job",
     "RefusedBatch",
     "Usage",
+    "UsageClosing",
+    "UsageDaily",
     "UsageHourly",
+    "UsageMonthly",
+    "UsageTotalDaily",
+    "UsageTotalHourly",
     "User",
     "WebhookAttempt",
     "WebhookDelivery",

@@ -20,6 +20,7 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 from core.duration_buckets import bucket_of
 from models.base import Base
 from models.job import Job, JobState
+from models.usage_closing import is_late, reopen_usage
 
 
 class Usage(Base):
@@ -131,6 +132,9 @@ def record_usages(session: Session, jobs: Sequence[Job]) -> None:
             hour = row["created_at"].replace(minute=0, second=0, microsecond=0)
             key = (row["api_key_id"], hour, row["model"])
             sums.setdefault(key, _Sums(row["user_id"])).add(row)
+    first = min((hour for _, hour, _ in sums), default=None)
+    if first is not None and is_late(first):
+        reopen_usage(session, first)
     for key in sorted(sums):  # in one order everywhere: two transactions must not cross
         connection.exec_driver_sql(_ROLL_UP, sums[key].values(*key))
 

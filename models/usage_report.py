@@ -1,21 +1,23 @@
-"""What was used in a time, in groups: read from the hourly roll-up, never from jobs or rows."""
+"""What was used in a time, in groups: read from sums, never from jobs or rows of usage."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Row, func, select
+from sqlalchemy import ColumnElement, Row, Select, Subquery, func, select
 from sqlalchemy.orm import Session
 
 from core.duration_buckets import percentile
 from models.api_key import ApiKey
-from models.usage import UsageHourly
+from models.usage_levels import closed_until
+from models.usage_parts import DAY, HOUR, Part, parts_of, rows_of
+from models.usage_parts import WantedUsage as WantedUsage  # what a report is asked for
 from models.user import User
 
 #: What stands for a group in the answer: an id, a model's name, or when it begins.
@@ -37,28 +39,6 @@ class UsageGroup(StrEnum):
     MODEL = "model"
     DAY = "day"
     HOUR = "hour"
-
-
-@dataclass(frozen=True, slots=True)
-class WantedUsage:
-    """Hours from `since` to below `until`, of one user, key or model, or of all (`None`)."""
-
-    since: datetime
-    until: datetime
-    user_id: UUID | None = None
-    key_id: UUID | None = None
-    model: str | None = None
-
-    @property
-    def conditions(self) -> list[ColumnElement[bool]]:
-        wanted = [UsageHourly.hour >= self.since, UsageHourly.hour < self.until]
-        if self.user_id is not None:
-            wanted.append(UsageHourly.user_id == self.user_id)
-        if self.key_id is not None:
-            wanted.append(UsageHourly.api_key_id == self.key_id)
-        if self.model is not None:
-            wanted.append(UsageHourly.model == self.model)
-        return wanted
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +69,17 @@ class UsageSums:
         return self.succeeded / self.requests if self.requests else None
 
     @property
+    def unsuccessful(self) -> int:
+        """Those that failed, and those that were cancelled after they had begun."""
+        return self.requests - self.succeeded
+
+    @property
     def mean_ms(self) -> float | None:
         return self.duration_ms / self.requests if self.requests else None
+
+    @property
+    def p50_ms(self) -> float | None:
+        return percentile(self.duration_counts, 0.5)
 
     @property
     def p95_ms(self) -> float | None:
@@ -99,13 +88,18 @@ class UsageSums:
 
 def sum_usage(session: Session, wanted: WantedUsage) -> UsageSums:
     """Return the sums of all that is wanted."""
-    row = session.execute(select(*_sums()).where(*wanted.conditions)).one()
-    buckets = _buckets(None, wanted.conditions)
-    counts = select(buckets.c.bucket, func.sum(buckets.c.n)).group_by(buckets.c.bucket)
-    return UsageSums(
-        **_read_sums(row),
-        duration_counts={bucket: int(n) for bucket, n in session.execute(counts) if n},
-    )
+
+    def read(closed: datetime | None) -> UsageSums:
+        source = _Source.of(wanted, None, closed)
+        if source is None:
+            return UsageSums()
+        row = session.execute(select(*source.sums())).one()
+        counts = source.counts()
+        return UsageSums(
+            **_read_sums(row), duration_counts={b: int(n) for b, n in session.execute(counts) if n}
+        )
+
+    return _steadily(session, read)
 
 
 def add_up(groups: Iterable[UsageSums]) -> UsageSums:
@@ -132,22 +126,139 @@ def list_usage(
     Args:
         after: begin behind this group.
     """
-    group = _group(by)
-    conditions = wanted.conditions
-    if after is not None:
-        conditions.append(group > after)
-    rows = session.execute(
-        select(group.label("group"), *_sums())
-        .where(*conditions)
-        .group_by(group)
-        .order_by(group)
-        .limit(limit)
-    ).all()
+
+    def read(closed: datetime | None) -> list[UsageSums]:
+        source = _Source.of(wanted, by, closed)
+        if source is None:
+            return []
+        query = source.grouped().order_by(source.group).limit(limit)
+        if after is not None:
+            query = query.where(source.group > after)
+        return _read_groups(session, source, query)
+
+    return _steadily(session, read)
+
+
+def top_usage(
+    session: Session, wanted: WantedUsage, by: UsageGroup, *, offset: int = 0, limit: int
+) -> list[UsageSums]:
+    """Return the groups that used most tokens, the heaviest first."""
+
+    def read(closed: datetime | None) -> list[UsageSums]:
+        source = _Source.of(wanted, by, closed)
+        if source is None:
+            return []
+        rows = source.rows.c
+        tokens = func.sum(rows.prompt_tokens + rows.completion_tokens)
+        query = source.grouped().order_by(tokens.desc(), source.group)
+        return _read_groups(session, source, query.offset(offset).limit(limit))
+
+    return _steadily(session, read)
+
+
+T = TypeVar("T")
+#: Hours are closed once an hour: a report that meets two such moments is not worth a third look.
+_LOOKS = 3
+
+
+def _steadily(session: Session, read: Callable[[datetime | None], T]) -> T:
+    """Return what `read` finds for the hours that are closed, all in one state of theirs.
+
+    Each statement sees the database as it is then: was it closed further meanwhile, what was read
+    may be of before and after.
+    """
+    closed = closed_until(session)
+    for _ in range(_LOOKS):
+        found = read(closed)
+        before, closed = closed, closed_until(session)
+        if before == closed:
+            return found
+    return read(None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """The rows that a report sums, and what groups them."""
+
+    wanted: WantedUsage
+    by: UsageGroup | None
+    parts: list[Part]
+    rows: Subquery
+
+    @classmethod
+    def of(
+        cls, wanted: WantedUsage, by: UsageGroup | None, closed: datetime | None
+    ) -> _Source | None:
+        """Return the rows; `None` for a time without any hour."""
+        is_by_key = (
+            by in {UsageGroup.KEY, UsageGroup.USER}
+            or wanted.key_id is not None
+            or wanted.user_id is not None
+        )
+        longest = {UsageGroup.DAY: DAY, UsageGroup.HOUR: HOUR}.get(by) if by else None
+        parts = parts_of(wanted.since, wanted.until, closed, is_by_key=is_by_key, longest=longest)
+        if not parts:
+            return None
+        names = [*_COUNTS, *([_COLUMN[by]] if by else [])]
+        return cls(wanted, by, parts, rows_of(parts, wanted, names))
+
+    @property
+    def group(self) -> ColumnElement[Any]:
+        return self._group_of(self.rows)
+
+    def _group_of(self, rows: Subquery) -> ColumnElement[Any]:
+        assert self.by is not None
+        column: ColumnElement[Any] = rows.c[_COLUMN[self.by]]
+        if self.by is UsageGroup.DAY:
+            return func.date_trunc("day", column, "UTC")
+        return column
+
+    def sums(self) -> list[ColumnElement[Any]]:
+        return [func.coalesce(func.sum(self.rows.c[name]), 0).label(name) for name in _COUNTS]
+
+    def grouped(self) -> Select[Any]:
+        return select(self.group.label("group"), *self.sums()).group_by(self.group)
+
+    def counts(self, groups: Sequence[Any] | None = None) -> Select[Any]:
+        """Return the query for how many durations fell into each bucket, of each of the groups."""
+        grouping = [_COLUMN[self.by]] if self.by else []
+        rows = rows_of(self.parts, self.wanted, ["duration_counts", *grouping])
+        counts = rows.c.duration_counts
+        columns: list[Any] = [
+            func.generate_subscripts(counts, 1).label("bucket"),
+            func.unnest(counts).label("n"),
+        ]
+        if groups is None:
+            buckets = select(*columns).subquery()
+            return select(buckets.c.bucket, func.sum(buckets.c.n)).group_by(buckets.c.bucket)
+        group = self._group_of(rows)
+        buckets = select(group.label("group"), *columns).where(group.in_(groups)).subquery()
+        return select(buckets.c.group, buckets.c.bucket, func.sum(buckets.c.n)).group_by(
+            buckets.c.group, buckets.c.bucket
+        )
+
+
+#: What the groups are made of.
+_COLUMN = {
+    UsageGroup.KEY: "api_key_id",
+    UsageGroup.USER: "user_id",
+    UsageGroup.MODEL: "model",
+    UsageGroup.DAY: "begins_at",
+    UsageGroup.HOUR: "begins_at",
+}
+
+
+def _read_groups(session: Session, source: _Source, query: Select[Any]) -> list[UsageSums]:
+    assert source.by is not None
+    rows = session.execute(query).all()
     if not rows:
         return []
-    conditions.append(group <= rows[-1].group)
-    counts = _counts_by_group(session, group, conditions)
-    names = _names(session, by, [row.group for row in rows])
+    groups = [row.group for row in rows]
+    counts: dict[Any, dict[int, int]] = defaultdict(dict)
+    for group, bucket, n in session.execute(source.counts(groups)):
+        if n:
+            counts[group][bucket] = int(n)
+    names = _names(session, source.by, groups)
     return [
         UsageSums(
             group=row.group,
@@ -159,49 +270,8 @@ def list_usage(
     ]
 
 
-def _sums() -> list[ColumnElement[Any]]:
-    return [func.coalesce(func.sum(getattr(UsageHourly, name)), 0).label(name) for name in _COUNTS]
-
-
 def _read_sums(row: Row[Any]) -> dict[str, Any]:
     return {name: int(row._mapping[name]) for name in _COUNTS}
-
-
-def _group(by: UsageGroup) -> ColumnElement[Any]:
-    columns: dict[UsageGroup, Any] = {
-        UsageGroup.KEY: UsageHourly.api_key_id,
-        UsageGroup.USER: UsageHourly.user_id,
-        UsageGroup.MODEL: UsageHourly.model,
-        UsageGroup.DAY: func.date_trunc("day", UsageHourly.hour, "UTC"),
-        UsageGroup.HOUR: UsageHourly.hour,
-    }
-    column: ColumnElement[Any] = columns[by]
-    return column
-
-
-def _buckets(group: ColumnElement[Any] | None, conditions: Sequence[ColumnElement[bool]]) -> Any:
-    """Return a row for each bucket of each wanted hour: its number and its count."""
-    counts = UsageHourly.duration_counts
-    columns = [func.generate_subscripts(counts, 1).label("bucket"), func.unnest(counts).label("n")]
-    if group is not None:
-        columns.append(group.label("group"))
-    return select(*columns).where(*conditions).subquery()
-
-
-def _counts_by_group(
-    session: Session, group: ColumnElement[Any], conditions: Sequence[ColumnElement[bool]]
-) -> dict[Any, dict[int, int]]:
-    buckets = _buckets(group, conditions)
-    rows = session.execute(
-        select(buckets.c.group, buckets.c.bucket, func.sum(buckets.c.n)).group_by(
-            buckets.c.group, buckets.c.bucket
-        )
-    )
-    counts: dict[Any, dict[int, int]] = defaultdict(dict)
-    for value, bucket, n in rows:
-        if n:
-            counts[value][bucket] = int(n)
-    return counts
 
 
 def _names(session: Session, by: UsageGroup, groups: Sequence[Any]) -> dict[Any, str]:

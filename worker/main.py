@@ -47,6 +47,7 @@ from worker.runner import JobRunner
 from worker.settler import Settler
 from worker.taker import Taker
 from worker.text_sender import TextSender
+from worker.usage_closer import UsageCloser
 from worker.webhooks import WebhookSender
 
 _log = logging.getLogger(__name__)
@@ -75,6 +76,7 @@ class WorkerParts:
     leases: Leases
     reaper: Reaper
     settler: Settler
+    usage_closer: UsageCloser
     feeder: Feeder
     registry: WorkerRegistry
     text_sender: TextSender
@@ -128,6 +130,7 @@ class WorkerParts:
                 lease=leases.lease,
             ),
             settler=Settler(sessions=database, client=client),
+            usage_closer=UsageCloser(sessions=database),
             feeder=feeder,
             registry=WorkerRegistry(client),
             text_sender=text_sender,
@@ -145,7 +148,7 @@ def run(settings: Settings) -> int:
     pulse = Pulse(
         engine=parts.engine,
         leases=parts.leases,
-        chores=[parts.reaper.reap, parts.settler.settle],
+        chores=[parts.reaper.reap, parts.settler.settle, parts.usage_closer.close],
         registry=parts.registry,
         worker_id=parts.worker_id,
         model=settings.model_name,
