@@ -12,6 +12,7 @@ from admin_ui.access import register_access
 from admin_ui.csrf import register_csrf
 from admin_ui.errors import register_error_handlers
 from admin_ui.formats import register_formats
+from admin_ui.metrics import measure_requests
 from admin_ui.navigation import register_navigation
 from admin_ui.page import register_pages
 from admin_ui.security_headers import register_security_headers
@@ -45,6 +46,8 @@ def create_app(services: Services) -> Flask:
     app.jinja_options = {"trim_blocks": True, "lstrip_blocks": True}
     app.extensions["bountycoder"] = services
     JWTManager(app)
+    if settings.admin_metrics_port:
+        measure_requests(app)
     register_server_timing(app)
     register_security_headers(app)
     register_error_handlers(app)

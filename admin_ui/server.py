@@ -7,17 +7,37 @@ from flask import Flask
 from admin_ui.app import create_app
 from admin_ui.services import Services
 from core.log import configure_logging
+from core.metric_files import MetricFiles
+from core.metrics import layout
+from core.metrics_page import metrics_page
 from core.settings import Settings
-from core.web_server import WebProgram, WebServer
+from core.web_server import InternalPort, WebProgram, WebServer
 
 
 def serve(settings: Settings) -> None:
     """Answer requests until SIGTERM."""
+    if not settings.admin_metrics_port:
+        _serve(settings, None)
+        return
+    name = f"admin-ui-{settings.admin_metrics_port}"
+    with MetricFiles.opened(settings.metrics_dir, name, layout=layout()) as files:
+        _serve(settings, files)
 
+
+def _serve(settings: Settings, files: MetricFiles | None) -> None:
     def load() -> Flask:
         configure_logging(program="admin-ui", level=settings.effective_log_level)
+        if files is not None:
+            files.take_place()  # before any instrument is made
         return create_app(Services.from_settings(settings))
 
+    internal = None
+    if files is not None:
+        internal = InternalPort(
+            settings.metrics_host,
+            settings.admin_metrics_port,
+            load=lambda: metrics_page("admin-ui", files),
+        )
     WebServer(
         WebProgram(
             name="bountycoder-admin",
@@ -26,5 +46,6 @@ def serve(settings: Settings) -> None:
             processes=1,
             grace_seconds=settings.drain_seconds,
             load=load,
+            internal=internal,
         )
     ).run()

@@ -9,6 +9,7 @@ from flask import Flask, Response, g, jsonify
 from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import HTTPException
 
+from api.services import services
 from core.errors import (
     ApiError,
     InvalidRequest,
@@ -41,6 +42,7 @@ def register_error_handlers(app: Flask) -> None:
 
 
 def _answer(error: ApiError) -> Response:
+    services().metrics.refused(error)
     response = jsonify(error.body(g.request_id))
     response.status_code = error.status
     response.headers.update(error.headers)

@@ -5,19 +5,33 @@ from __future__ import annotations
 from flask import Flask
 
 from api.app import create_app
+from api.service_facts import ServiceFacts
 from api.services import Services
 from core.log import configure_logging
+from core.metric_files import MetricFiles
+from core.metrics import layout
+from core.metrics_page import metrics_page
 from core.settings import Settings
-from core.web_server import WebProgram, WebServer
+from core.web_server import InternalPort, WebProgram, WebServer
 
 
 def serve(settings: Settings) -> None:
     """Answer requests until SIGTERM."""
+    if not settings.api_metrics_port:
+        _serve(settings, None)
+        return
+    name = f"api-{settings.api_metrics_port}"
+    with MetricFiles.opened(settings.metrics_dir, name, layout=layout()) as files:
+        _serve(settings, files)
 
+
+def _serve(settings: Settings, files: MetricFiles | None) -> None:
     opened: list[Services] = []  # of this process: each of gunicorn's loads its own
 
     def load() -> Flask:
         configure_logging(program="api", level=settings.effective_log_level)
+        if files is not None:
+            files.take_place()  # before any instrument is made
         opened.append(Services.from_settings(settings))
         return create_app(opened[0])
 
@@ -25,6 +39,13 @@ def serve(settings: Settings) -> None:
         for services in opened:
             services.news.leave()
 
+    internal = None
+    if files is not None:
+        internal = InternalPort(
+            settings.metrics_host,
+            settings.api_metrics_port,
+            load=lambda: metrics_page("api", files, [ServiceFacts(settings)]),
+        )
     WebServer(
         WebProgram(
             name="bountycoder-api",
@@ -34,5 +55,6 @@ def serve(settings: Settings) -> None:
             grace_seconds=settings.drain_seconds,
             load=load,
             let_go=let_go,
+            internal=internal,
         )
     ).run()

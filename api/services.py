@@ -12,6 +12,7 @@ from flask import current_app
 
 from api.bulk.uploads import MOST_AT_ONCE, Uploads
 from api.cancelling import Cancels
+from api.metrics import ApiMetrics
 from api.open_streams import OpenStreams
 from core.answer_cache import AnswerCache
 from core.job_ends import JobEnds
@@ -68,6 +69,7 @@ class Services:
     throttle: Throttle
     uploads: Uploads
     batch_sessions: SessionFactory
+    metrics: ApiMetrics
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Services:
@@ -75,7 +77,8 @@ class Services:
         transactions = open_database(settings, pool_size=max(2, settings.database_pool_size // 2))
         single = open_database(settings, is_autocommit=True)
         statements = Statements(single)
-        ends = JobEnds(client)
+        metrics = ApiMetrics()
+        ends = JobEnds(client, count=metrics.jobs.ended)
         scripts = Scripts(client)
         queue, workers = JobQueue(client, scripts=scripts), WorkerRegistry(client)
         return cls(
@@ -105,6 +108,7 @@ class Services:
             throttle=Throttle(client),
             uploads=Uploads(),
             batch_sessions=sessions(open_database(settings, pool_size=MOST_AT_ONCE)),
+            metrics=metrics,
         )
 
     def recall(self, key_id: UUID) -> Recall:

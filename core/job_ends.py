@@ -5,7 +5,7 @@ who wait are told.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -14,6 +14,7 @@ from redis.client import Pipeline
 
 from core.job_news import publish_ends
 from core.limits import Limiter
+from core.queue import QueueName
 
 _log = logging.getLogger(__name__)
 
@@ -25,12 +26,21 @@ class EndedJob:
     id: UUID
     api_key_id: UUID
     used_tokens: int
+    queue: str
+    state: str
+
+
+#: Takes the queue and state of jobs that ended, and how many did.
+Count = Callable[[str, str, int], None]
 
 
 class JobEnds:
-    def __init__(self, client: redis.Redis) -> None:
+    def __init__(
+        self, client: redis.Redis, *, count: Count = lambda queue, state, jobs: None
+    ) -> None:
         self._client = client
         self._limiter = Limiter(client)
+        self._count = count
 
     def announce(
         self, ended: Iterable[EndedJob], *, also: Callable[[Pipeline], None] = lambda pipe: None
@@ -46,6 +56,8 @@ class JobEnds:
         jobs = list(ended)
         if not jobs:
             return
+        for job in jobs:
+            self._count(job.queue, job.state, 1)
         try:
             try:
                 self._announce(jobs, also)
@@ -54,6 +66,19 @@ class JobEnds:
                 self._announce(jobs, also)
         except redis.RedisError as error:
             _log.warning("ends could not be announced: %s", type(error).__name__)
+
+    def announce_held(self, job_ids: Sequence[UUID], state: str) -> None:
+        """Tell who waits for lines of batches that ended while they were held.
+
+        Nothing was charged for them.
+        """
+        if not job_ids:
+            return
+        self._count(QueueName.BULK, state, len(job_ids))
+        try:
+            publish_ends(self._client, job_ids)
+        except redis.RedisError:
+            _log.warning("ends could not be told: whoever waits looks at the row")
 
     def _announce(self, jobs: list[EndedJob], also: Callable[[Pipeline], None]) -> None:
         with self._client.pipeline(transaction=False) as pipe:

@@ -69,6 +69,7 @@ class Attention(StrEnum):
 _ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:]+\](:[0-9]{1,5})?")
 
 Port = Annotated[int, Field(ge=1, le=65535)]
+PortOrNone = Annotated[int, Field(ge=0, le=65535)]
 Network = IPv4Network | IPv6Network
 
 
@@ -125,6 +126,22 @@ class Settings(BaseModel):
     public_api_url: str = Field(
         "",
         description="where customers find the API: shown in examples; empty is where the UI does",
+    )
+    metrics_host: str = Field(
+        "127.0.0.1",
+        description="address that metrics are shown on: not one that customers reach",
+    )
+    api_metrics_port: PortOrNone = Field(
+        0, description="port of the API's `/metrics`; 0 shows none and measures nothing"
+    )
+    admin_metrics_port: PortOrNone = Field(0, description="the same for the admin UI")
+    worker_metrics_port: PortOrNone = Field(
+        0, description="the same for a worker; each on a machine has its own"
+    )
+    metrics_dir: str = Field(
+        "",
+        description="where counters outlive their processes; without it a killed worker's begin "
+        "anew",
     )
     max_body_bytes: int = Field(2 * 1024**2, ge=1024, description="largest request body")
     body_seconds: float = Field(
@@ -421,6 +438,10 @@ class Settings(BaseModel):
             _ = self.webhook_networks
         except ValueError:
             faults.append("WEBHOOK_ALLOWED_NETWORKS must be networks such as 10.1.0.0/16")
+        for program in ("api", "admin"):
+            if getattr(self, f"{program}_metrics_port") == getattr(self, f"{program}_port"):
+                name = program.upper()
+                faults.append(f"{name}_METRICS_PORT must not be the public {name}_PORT")
         if self.is_production:
             faults += self._production_faults()
         if faults:

@@ -7,10 +7,11 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 import gevent
 from gunicorn.app.base import BaseApplication
@@ -36,6 +37,15 @@ IDLE_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
+class InternalPort:
+    """A port of a program that another application answers on, in each of its processes."""
+
+    host: str
+    port: int
+    load: Callable[[], WSGIApplication]
+
+
+@dataclass(frozen=True, slots=True)
 class WebProgram:
     """A program that answers HTTP.
 
@@ -44,6 +54,7 @@ class WebProgram:
         load: makes the application, once in each process.
         grace_seconds: what a stopping process has to finish its requests.
         let_go: called shortly before that is over: requests that wait for something shall answer.
+        internal: a port that the public does not reach.
     """
 
     name: str
@@ -51,8 +62,9 @@ class WebProgram:
     port: int
     processes: int
     grace_seconds: float
-    load: Callable[[], Any]
+    load: Callable[[], WSGIApplication]
     let_go: Callable[[], None] = lambda: None
+    internal: InternalPort | None = None
 
 
 class WebServer(BaseApplication):  # type: ignore[misc]  # gunicorn has no annotations
@@ -65,7 +77,7 @@ class WebServer(BaseApplication):  # type: ignore[misc]  # gunicorn has no annot
     def load_config(self) -> None:
         program = self._program
         options: dict[str, Any] = {
-            "bind": f"{program.host}:{program.port}",
+            "bind": _addresses(program),
             "workers": program.processes,
             "worker_class": type("_Worker", (_Worker,), {"program": program}),
             "worker_connections": CONNECTIONS_PER_PROCESS,
@@ -81,8 +93,11 @@ class WebServer(BaseApplication):  # type: ignore[misc]  # gunicorn has no annot
         for name, value in options.items():
             self.cfg.set(name, value)
 
-    def load(self) -> Any:
-        return self._program.load()
+    def load(self) -> WSGIApplication:
+        public = self._program.load()
+        if self._program.internal is None:
+            return public
+        return _by_port(public, self._program.internal)
 
 
 class _Worker(GeventWorker):  # type: ignore[misc]  # gunicorn has no annotations
@@ -136,6 +151,24 @@ class _Worker(GeventWorker):  # type: ignore[misc]  # gunicorn has no annotation
             self._let_go_at = now + max(0.0, self.program.grace_seconds - LET_GO_SECONDS)
         if now >= self._let_go_at:
             self.program.let_go()
+
+
+def _addresses(program: WebProgram) -> list[str]:
+    public = f"{program.host}:{program.port}"
+    own = program.internal
+    return [public] if own is None else [public, f"{own.host}:{own.port}"]
+
+
+def _by_port(public: WSGIApplication, internal: InternalPort) -> WSGIApplication:
+    """Return what answers by the port that a connection came to: no header can choose it."""
+    port, own = str(internal.port), internal.load()
+
+    def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        # Of the socket that accepted the connection.
+        app = own if environ["SERVER_PORT"] == port else public
+        return app(environ, start_response)
+
+    return answer
 
 
 def _malformed(status: str) -> bytes:

@@ -5,6 +5,7 @@ told, for tests and for measuring everything that is not the model.
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import dataclass
 
 from worker.engine import (
@@ -15,6 +16,8 @@ from worker.engine import (
     EngineStopping,
     FinishReason,
     Handle,
+    ObserveStep,
+    Step,
     StepEvent,
 )
 
@@ -51,6 +54,7 @@ class EchoEngine:
         self._generated = 0
         self._thread = threading.Thread(target=self._run, name="echo-engine", daemon=True)
         self._deliver: Deliver | None = None
+        self._observe: ObserveStep = lambda step: None
 
     @property
     def context_length(self) -> int:
@@ -59,6 +63,9 @@ class EchoEngine:
     @property
     def is_healthy(self) -> bool:
         return True
+
+    def observe_steps(self, observe: ObserveStep) -> None:
+        self._observe = observe
 
     def start(self, deliver: Deliver) -> None:
         self._deliver = deliver
@@ -107,6 +114,7 @@ class EchoEngine:
 
     def _run(self) -> None:
         while True:
+            began = time.perf_counter()
             with self._lock:
                 events = self._step()
                 is_idle = not self._running
@@ -114,6 +122,8 @@ class EchoEngine:
                     return
             if events and self._deliver is not None:
                 self._deliver(events)
+                tokens = sum(len(event.token_ids) for event in events)
+                self._observe(Step(time.perf_counter() - began, len(events), tokens))
             if is_idle:
                 self._work.wait(IDLE_SECONDS)
                 self._work.clear()

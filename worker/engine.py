@@ -151,11 +151,30 @@ class Handle:
 
 
 @dataclass(frozen=True, slots=True)
-class EngineStats:
-    """The engine now; shown by the worker's heartbeat.
+class Step:
+    """A forward pass that was made.
 
     Attributes:
-        cache_use: used share of the attention cache, 0 to 1.
+        seconds: with sampling, and with handing over what the pass before it gave.
+        sequences: that shared it.
+        tokens: that it computed, of prompts too.
+    """
+
+    seconds: float
+    sequences: int
+    tokens: int
+
+
+#: Is shown each step, on the engine's own thread: it must return quickly.
+ObserveStep = Callable[[Step], None]
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStats:
+    """The engine now; shown by the worker's heartbeat and its metrics.
+
+    Attributes:
+        cache_use: used share of the attention cache, 0 to 1, and `cache_blocks` its size.
         steps: forward passes since the start.
         generated_tokens: tokens generated since the start.
         restarts: times that the engine's loop was started again after a failure.
@@ -164,6 +183,7 @@ class EngineStats:
     running: int = 0
     waiting: int = 0
     cache_use: float = 0.0
+    cache_blocks: int = 0
     steps: int = 0
     generated_tokens: int = 0
     restarts: int = 0
@@ -175,6 +195,10 @@ class Engine(Protocol):
     @property
     def context_length(self) -> int:
         """Prompt plus generated tokens that one sequence may have."""
+        ...
+
+    def observe_steps(self, observe: ObserveStep) -> None:
+        """Show each step to `observe`; called before `start`."""
         ...
 
     def start(self, deliver: Deliver) -> None:

@@ -19,6 +19,7 @@ import redis
 
 from core.batch_news import listen_for_batches
 from core.errors import Unavailable
+from core.job_ends import JobEnds
 from core.limit_state import KeyUse
 from core.limits import Limiter, LineCharge, LineVerdict, Verdict
 from core.queue import JobQueue, QueueName
@@ -55,13 +56,14 @@ class Feeder:
         *,
         sessions: SessionFactory,
         client: redis.Redis,
+        ends: JobEnds | None = None,
         tick_seconds: float = TICK_SECONDS,
     ) -> None:
         self._sessions = sessions
         self._queue = JobQueue(client)
         self._workers = WorkerRegistry(client)
         self._limiter = Limiter(client)
-        self._ender = LineEnder(sessions=sessions, client=client)
+        self._ender = LineEnder(sessions=sessions, client=client, ends=ends)
         self._rota = Rota()
         self._tick_seconds = tick_seconds
         self._first_lines: dict[UUID, int] = {}

@@ -21,6 +21,7 @@ from worker.engine import (
     EngineStopping,
     FinishReason,
     Handle,
+    ObserveStep,
     StepEvent,
 )
 from worker.hf.fairness import VirtualCounters
@@ -69,6 +70,7 @@ class HFEngine:
         self._roster = Roster(self._counters)
         self._loop: Loop | None = None
         self._is_stopping = False
+        self._observe_step: ObserveStep = lambda step: None
 
     @classmethod
     def from_settings(cls, settings: Settings) -> HFEngine:
@@ -120,6 +122,9 @@ class HFEngine:
         """Tokens that the attention cache holds, of all sequences together."""
         return self.loop.cache_tokens
 
+    def observe_steps(self, observe: ObserveStep) -> None:
+        self._observe_step = observe
+
     def start(self, deliver: Deliver) -> None:
         """Load the model, run one request through it, and take requests from then on."""
         try:
@@ -132,6 +137,7 @@ class HFEngine:
                 self._ranks.stop()
             raise
         loop.start()
+        loop.step_clock.observe = self._observe_step
         self._limits = Limits(
             vocab_size=loaded.vocab_size,
             context_length=min(loaded.context_length, loop.cache_tokens),
@@ -179,6 +185,7 @@ class HFEngine:
             running=running,
             waiting=max(0, len(self._roster) - running),
             cache_use=self.loop.cache_use(),
+            cache_blocks=self.loop.cache_blocks,
             steps=self.loop.sampler.steps,
             generated_tokens=self.loop.router.generated_tokens,
             restarts=self._watch.restarts,

@@ -40,6 +40,7 @@ class Ledger:
         decode: makes text of tokens, for log probabilities.
         keep: adds what shall be known of the jobs that ended to a pipeline, before their ends are
             told.
+        observe: is shown the jobs whose ends were committed, before they are told.
         lines_moved: is called when lines of batches have begun or ended.
     """
 
@@ -53,6 +54,7 @@ class Ledger:
         lease: timedelta,
         decode: Decode,
         keep: Callable[[Sequence[Job], Pipeline], None] = lambda jobs, pipe: None,
+        observe: Callable[[Sequence[Job]], None] = lambda jobs: None,
         lines_moved: Callable[[], None] = lambda: None,
     ) -> None:
         self._ends = ends
@@ -60,6 +62,7 @@ class Ledger:
         self._lease = lease
         self._decode = decode
         self._keep = keep
+        self._observe = observe
         self._lines_moved = lines_moved
         self._must_leave = threading.Event()
         self._claims: GroupCommit[Statements, Taken, Run] = GroupCommit(
@@ -154,6 +157,7 @@ class Ledger:
 
     def _announce(self, runs: Sequence[Run | None]) -> None:
         jobs = [run.ended for run in runs if run is not None and run.ended is not None]
+        self._observe(jobs)
         self._ends.announce(map(ended_job, jobs), also=lambda pipe: self._keep(jobs, pipe))
         self._note_moves(runs)
 

@@ -14,7 +14,6 @@ from uuid import UUID
 import redis
 
 from core.job_ends import JobEnds
-from core.job_news import publish_ends
 from core.job_requests import JobRequest, ask_worker
 from models.base import SessionFactory
 from models.batch import BatchState
@@ -48,10 +47,12 @@ class _Sweep:
 
 
 class LineEnder:
-    def __init__(self, *, sessions: SessionFactory, client: redis.Redis) -> None:
+    def __init__(
+        self, *, sessions: SessionFactory, client: redis.Redis, ends: JobEnds | None = None
+    ) -> None:
         self._sessions = sessions
         self._client = client
-        self._ends = JobEnds(client)
+        self._ends = ends or JobEnds(client)
         self._rooms: dict[UUID, int] = {}
         self._sweeps: dict[UUID, _Sweep] = {}
 
@@ -115,7 +116,7 @@ class LineEnder:
                 after=sweep.after,
                 room=sweep.room,
             )
-        self._tell(ends.ids)
+        self._ends.announce_held(ends.ids, JobState.FAILED)
         if ends.ids:
             counts = {"batch": batch_id.hex, "lines": len(ends.ids)}
             _log.info("lines fail, the month's quota is used up", extra=counts)
@@ -126,7 +127,7 @@ class LineEnder:
     def _expire_single_lines(self) -> bool:
         with self._sessions.begin() as session:
             expired = expire_held_lines(session)
-        self._tell([job.id for job in expired])
+        self._ends.announce_held([job.id for job in expired], JobState.EXPIRED)
         return len(expired) == CHUNK
 
     def _cancel_lines(self, batch_id: UUID) -> bool:
@@ -144,7 +145,7 @@ class LineEnder:
     def _end_held(self, batch_id: UUID, state: JobState) -> bool:
         with self._sessions.begin() as session:
             ends = end_held_lines(session, batch_id, state)
-        self._tell(ends.ids)
+        self._ends.announce_held(ends.ids, state)
         return ends.looked_at == CHUNK
 
     def _cancel_released(self, batch_id: UUID) -> None:
@@ -163,12 +164,3 @@ class LineEnder:
                 pipe.execute()
         except redis.RedisError:
             _log.warning("cancels could not be told: workers will see them in the rows")
-
-    def _tell(self, ended: Sequence[UUID]) -> None:
-        """Tell who waits for single lines; nothing was charged for those that were held."""
-        if not ended:
-            return
-        try:
-            publish_ends(self._client, ended)
-        except redis.RedisError:
-            _log.warning("ends could not be told: whoever waits looks at the row")

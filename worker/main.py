@@ -25,6 +25,8 @@ from core.ids import new_id
 from core.job_ends import JobEnds
 from core.job_requests import listen_for_requests
 from core.log import configure_logging
+from core.metric_files import MetricFiles
+from core.metrics import layout
 from core.prompt import PromptTokenizer
 from core.queue import JobBroker, QueueName
 from core.redis_client import open_redis
@@ -41,6 +43,7 @@ from worker.engines import build_engine
 from worker.feeder import Feeder
 from worker.leases import Leases
 from worker.ledger import Ledger
+from worker.metrics import WorkerFacts, WorkerMetrics, show_metrics
 from worker.pulse import INTERVAL_SECONDS, Pulse
 from worker.reaper import Reaper
 from worker.runner import JobRunner
@@ -83,29 +86,34 @@ class WorkerParts:
     webhooks: WebhookSender
     requests: Subscription
     client: redis.Redis
+    metrics: WorkerMetrics
 
     @classmethod
     def from_settings(cls, settings: Settings) -> WorkerParts:
         worker_id = f"{socket.gethostname()[:24]}-{os.getpid()}-{new_id().hex[-8:]}"
         client = open_redis(settings)
+        metrics = WorkerMetrics()
+        ends = JobEnds(client, count=metrics.jobs_ended.ended)
         database = sessions(open_database(settings))
         tokenizer = PromptTokenizer.load(settings.model_path, settings.prompt_mode)
         engine = build_engine(settings, tokenizer)
+        engine.observe_steps(metrics.steps.observe)
         text_sender = TextSender(client)
         delivery = Delivery(engine, tokenizer.decode, tell=text_sender.tell)
         leases = Leases(
             database, worker_id=worker_id, lease=timedelta(seconds=settings.lease_seconds)
         )
-        feeder = Feeder(sessions=database, client=client)
+        feeder = Feeder(sessions=database, client=client, ends=ends)
         ledger = Ledger(
             sessions=database,
             # One connection: claims are made by one thread.
             statements=Statements(open_database(settings, pool_size=1, is_autocommit=True)),
-            ends=JobEnds(client),
+            ends=ends,
             worker_id=worker_id,
             lease=leases.lease,
             decode=tokenizer.decode,
             keep=partial(keep_answers, AnswerCache.from_settings(settings, client)),
+            observe=metrics.jobs.observe,
             lines_moved=feeder.wake,
         )
         runner = JobRunner(
@@ -128,21 +136,34 @@ class WorkerParts:
                 client=client,
                 max_attempts=settings.max_attempts,
                 lease=leases.lease,
+                ends=ends,
             ),
             settler=Settler(sessions=database, client=client),
             usage_closer=UsageCloser(sessions=database),
             feeder=feeder,
             registry=WorkerRegistry(client),
             text_sender=text_sender,
-            webhooks=WebhookSender(sessions=database, settings=settings),
+            webhooks=WebhookSender(
+                sessions=database, settings=settings, tried=metrics.webhooks.tried
+            ),
             requests=listen_for_requests(client, runner.act),
             client=client,
+            metrics=metrics,
         )
 
 
 def run(settings: Settings) -> int:
     """Serve until SIGTERM or SIGINT; returns the exit code, 1 if the engine cannot go on."""
     configure_logging(program="worker", level=settings.effective_log_level)
+    if not settings.worker_metrics_port:
+        return _serve(settings, None)
+    name = f"worker-{settings.worker_metrics_port}"
+    with MetricFiles.opened(settings.metrics_dir, name, layout=layout()) as files:
+        files.take_place()  # before any instrument is made
+        return _serve(settings, files)
+
+
+def _serve(settings: Settings, files: MetricFiles | None) -> int:
     must_stop = _stop_on_signals()
     parts = WorkerParts.from_settings(settings)
     pulse = Pulse(
@@ -156,6 +177,11 @@ def run(settings: Settings) -> int:
         bulk_places=settings.engine_max_sequences,
         interval_seconds=min(INTERVAL_SECONDS, settings.lease_seconds / 4),
     )
+    if files is not None:
+        facts = WorkerFacts(
+            stats=parts.engine.stats, held=parts.leases.__len__, is_ready=lambda: pulse.is_ready
+        )
+        show_metrics(settings, files, facts)
     pulse.start()
     parts.ledger.start()
     parts.text_sender.start()

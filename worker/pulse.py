@@ -64,6 +64,11 @@ class Pulse:
         for thread in self._threads:
             thread.start()
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether this worker takes jobs."""
+        return self._is_ready
+
     def set_ready(self, is_ready: bool) -> None:
         """Say whether this worker takes jobs, and tell everyone now."""
         self._is_ready = is_ready

@@ -43,11 +43,12 @@ class Reaper:
         client: redis.Redis,
         max_attempts: int,
         lease: timedelta,
+        ends: JobEnds | None = None,
         grace: timedelta = GRACE,
     ) -> None:
         self._sessions = sessions
         self._queue = JobQueue(client)
-        self._ends = JobEnds(client)
+        self._ends = ends or JobEnds(client)
         self._max_attempts = max_attempts
         self._grace = grace
         self._lease_seconds = lease.total_seconds()

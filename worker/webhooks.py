@@ -11,13 +11,14 @@ import logging
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 
 from core.ids import Prefix, show_id
 from core.settings import Settings
 from core.webhook_signature import WebhookSecret
 from models.base import DATABASE_AWAY, SessionFactory, utc_now
 from models.job import find_job
-from models.webhook import WebhookDelivery, webhook_lease
+from models.webhook import DeliveryState, WebhookDelivery, webhook_lease
 from models.webhook_queue import (
     Tried,
     claim_delivery,
@@ -49,12 +50,15 @@ class WebhookSender:
         settings: Settings,
         caller: WebhookCaller | None = None,
         schedule: RetrySchedule | None = None,
+        tried: Callable[[DeliveryState], None] = lambda state: None,
     ) -> None:
+        """Take what is told, after each attempt, what became of its message."""
         self._sessions = sessions
         self._settings = settings
         self._caller = caller or WebhookCaller(settings)
         self._schedule = schedule or RetrySchedule()
         self._lease = webhook_lease(settings)
+        self._tried = tried
         self._under_way: dict[threading.Thread, WebhookDelivery] = {}
         self._ended = 0
         self._changed = threading.Condition()
@@ -162,6 +166,7 @@ class WebhookSender:
             record_attempt(session, claimed, tried, verdict)
             if result.status is None and not result.is_refused:
                 postpone_due(session, claimed.receiver)
+        self._tried(verdict.state)
         _log.info(
             "webhook",
             extra={

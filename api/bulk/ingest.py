@@ -150,6 +150,7 @@ def _write(
         if found.taken.repeated is None:
             raise _too_many(services) from None
         return _repeated(found.taken.repeated, plan)
+    services.metrics.batch_accepted(batch)
     announce(services)
     return Made(batch)
 

@@ -26,6 +26,7 @@ from worker.hf.router import EventRouter, SilentRouter
 from worker.hf.sampler import Sampler
 from worker.hf.scheduler import SCHEDULER_NAME, FairScheduler, register_scheduler
 from worker.hf.sequence import SequenceState
+from worker.hf.step_clock import StepClock
 from worker.hf.team import Team
 
 log = logging.getLogger(__name__)
@@ -65,6 +66,7 @@ class Loop:
     Attributes:
         scheduler: in use since the first start.
         cache_tokens: tokens that the cache holds, of one sequence or of many.
+        step_clock: measures each step, and shows it to its `observe`.
     """
 
     scheduler: FairScheduler
@@ -101,6 +103,8 @@ class Loop:
             device=device,
             is_static=options.cuda_graphs or options.async_batching,
         )
+        self.step_clock = StepClock()
+        self.sampler.on_step = self.step_clock.begin
         self.router = EventRouter(
             roster=roster,
             counters=counters,
@@ -172,6 +176,10 @@ class Loop:
         free: float = (cache.compute_free_capacity(relative=False) + reusable) / total
         return 1.0 - free
 
+    @property
+    def cache_blocks(self) -> int:
+        return 0 if self._cache is None else int(self._cache.num_blocks)
+
     def _library_config(self, loaded: LoadedModel) -> ContinuousBatchingConfig:
         options = self._options
         blocks: int | None = options.cache_blocks or None
@@ -219,13 +227,17 @@ class Loop:
         scheduler.attach(
             roster=self._roster,
             counters=self._counters,
-            on_turn=self.router.flush,
+            on_turn=self._turn,
             on_stray=self.cancel,
             team=self._team,
         )
         if not self._options.prefix_common:
             for allocator in self._cache.cache_allocators.values():
                 allocator.account_of = self._account_of
+
+    def _turn(self) -> None:
+        self.step_clock.end()
+        self.router.flush()
 
     def _account_of(self, library_id: str) -> str:
         scheduler = self.scheduler

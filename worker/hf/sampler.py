@@ -62,6 +62,7 @@ class Sampler:
         is_static: do the same operations at every step, as captured graphs and batches prepared
             ahead need it. Otherwise a step does only what its rows ask for.
         steps: forward passes prepared so far.
+        on_step: called with what the coming step computes.
         plan: of the step prepared last.
     """
 
@@ -89,6 +90,7 @@ class Sampler:
         self.is_static = is_static
         self.plan = Plan()
         self.steps = 0
+        self.on_step: Callable[[Items[Any]], None] = lambda requests: None
 
     def check_kwargs(self, kwargs: dict[str, Any]) -> None:
         """Accept all: values are read from the requests, not from the library's states."""
@@ -105,6 +107,7 @@ class Sampler:
     ) -> torch.Tensor:
         """Plan the coming step and store what its rows need."""
         self.steps += 1
+        self.on_step(requests_in_batch)
         self.plan = Plan([r.state.request_id for r in requests_in_batch])
         states = [r.state for r in requests_in_batch if r.has_new_token]
         if self._table is not None:

@@ -1,0 +1,98 @@
+"""The service in numbers: what waits, who there is. Cheap however much has ended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from sqlalchemy import Float, cast, distinct, func, or_, select
+from sqlalchemy.orm import Session
+
+from models.api_key import ApiKey
+from models.base import utc_now
+from models.batch import Batch, BatchState
+from models.job import Job, JobState
+from models.usage import UsageHourly
+from models.user import User
+from models.webhook import DeliveryState, WebhookDelivery
+
+#: Who had a job that ended within this time is active. Roll-ups are of whole hours.
+ACTIVE = timedelta(hours=24)
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Jobs of one queue that could be begun and are not, and the age of the oldest."""
+
+    jobs: int = 0
+    oldest_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Accounts:
+    """Users and keys that are not deleted."""
+
+    users: int
+    active_users: int
+    keys: int
+    enabled_keys: int
+    active_keys: int
+
+
+@dataclass(frozen=True, slots=True)
+class OpenWork:
+    """Batches that have not ended, by state, their lines that have not, and pending webhooks."""
+
+    batches: dict[str, int]
+    lines: int
+    webhooks: int
+
+
+def count_waiting(session: Session) -> dict[str, Waiting]:
+    """Return what waits, by queue."""
+    since = func.min(func.coalesce(Job.released_at, Job.created_at))
+    age = cast(func.extract("epoch", func.now() - since), Float)
+    rows = session.execute(
+        select(Job.queue, func.count(), age)
+        .where(Job.state == JobState.QUEUED, ~Job.is_held)
+        .group_by(Job.queue)
+    )
+    return {queue: Waiting(jobs, max(0.0, seconds)) for queue, jobs, seconds in rows}
+
+
+def count_accounts(session: Session) -> Accounts:
+    now = utc_now()
+    lives = or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > now)
+    enabled = func.count().filter(ApiKey.is_active, lives)
+    keys, enabled_keys = session.execute(
+        select(func.count(), enabled).select_from(ApiKey).where(ApiKey.deleted_at.is_(None))
+    ).one()
+    active_users, active_keys = session.execute(
+        select(
+            func.count(distinct(UsageHourly.user_id)), func.count(distinct(UsageHourly.api_key_id))
+        ).where(UsageHourly.hour > now - ACTIVE)
+    ).one()
+    users = select(func.count()).select_from(User).where(User.deleted_at.is_(None))
+    return Accounts(
+        users=session.scalar(users) or 0,
+        active_users=active_users,
+        keys=keys,
+        enabled_keys=enabled_keys,
+        active_keys=active_keys,
+    )
+
+
+def count_open_work(session: Session) -> OpenWork:
+    ended = Batch.succeeded + Batch.failed + Batch.cancelled + Batch.expired
+    rows = session.execute(
+        select(Batch.state, func.count(), func.sum(Batch.total - ended))
+        .where(Batch.finished_at.is_(None))
+        .group_by(Batch.state)
+    ).all()
+    batches = {state.value: 0 for state in BatchState if not state.is_final}
+    pending = select(func.count()).where(WebhookDelivery.state == DeliveryState.PENDING)
+    return OpenWork(
+        batches=batches | {state: count for state, count, _ in rows},
+        lines=sum(int(lines) for _, _, lines in rows),
+        webhooks=session.scalar(pending) or 0,
+    )
