@@ -68,19 +68,21 @@ class Service:
     def admin_url(self) -> str:
         return f"http://127.0.0.1:{self.settings.admin_port}"
 
-    def spawn(self, program: str) -> subprocess.Popen[bytes]:
+    def spawn(self, program: str, **changes: Any) -> subprocess.Popen[bytes]:
+        """Start a program, with `changes` to the settings."""
+        settings = self.settings.model_copy(update=changes)
         log = self.directory / f"{program}-{time.monotonic_ns()}.log"
         with open(log, "wb") as output:
             return subprocess.Popen(
                 [sys.executable, "-m", "cli.main", program],
-                env={"PATH": "/usr/bin:/bin", **self.settings.to_environment()},
+                env={"PATH": "/usr/bin:/bin", **settings.to_environment()},
                 cwd=Path(__file__).parent.parent,
                 stdout=output,
                 stderr=output,
             )
 
-    def add_worker(self) -> subprocess.Popen[bytes]:
-        worker = self.spawn("worker")
+    def add_worker(self, **changes: Any) -> subprocess.Popen[bytes]:
+        worker = self.spawn("worker", **changes)
         self.workers.append(worker)
         return worker
 

@@ -31,12 +31,8 @@ ONLY_IN = {
     "transformers": ("worker/hf_engine.py", "worker/hf/"),
     "dramatiq": ("core/queue.py", "worker/"),
     "sqlalchemy": ("models/", "migrations/"),
-<<<<<<< HEAD
     "urllib3": ("worker/webhook_call.py", "cli/batch/service.py", "admin_ui/service_api.py"),
-=======
     "prometheus_client": ("core/metric", "api/", "worker/", "admin_ui/"),
-    "urllib3": ("worker/webhook_call.py", "cli/batch/service.py"),
->>>>>>> 4552fd6 (Show metrics of API, workers and admin UI to Prometheus)
 }
 
 

@@ -1,0 +1,164 @@
+"""The counters of several processes: what is shown of them when some are killed."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.prometheus import samples, total
+
+ROOT = Path(__file__).parents[2]
+#: A process that counts as often as it is told, and then waits to be ended.
+COUNT = """
+import sys
+from pathlib import Path
+from core.metric_files import MetricFiles
+from core.metrics import JobCounts, requests_in_progress
+with MetricFiles.opened(sys.argv[1], "program", layout=sys.argv[2]) as files:
+    place = files.take_place()
+    jobs, open_requests = JobCounts(), requests_in_progress()
+    for _ in range(int(sys.argv[3])):
+        jobs.ended("bulk", "failed", 1)
+        open_requests.inc()
+    print(place, files.path, flush=True)
+    sys.stdin.readline()
+"""
+#: A process that shows what all have counted.
+SHOW = """
+import sys
+from pathlib import Path
+from core.metric_files import MetricFiles
+from core.metrics_page import metrics_page
+page = metrics_page("test", MetricFiles(Path(sys.argv[1])))
+environ = {"PATH_INFO": "/metrics", "REQUEST_METHOD": "GET"}
+sys.stdout.write(b"".join(page(environ, lambda *answer: None)).decode())
+"""
+#: A process whose fork leaves before it, as gunicorn's do.
+FORK = """
+import os, sys
+from core.metric_files import MetricFiles
+with MetricFiles.opened("", "program", layout="1") as files:
+    if os.fork() == 0:
+        sys.exit(0)
+    os.wait()
+    print(files.path.is_dir())
+"""
+
+
+def start(directory: Path | str, count: int, layout: str = "1") -> subprocess.Popen[str]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", COUNT, str(directory), layout, str(count)],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    return process
+
+
+def place_of(process: subprocess.Popen[str]) -> int:
+    """Return the process's place when it has counted."""
+    assert process.stdout is not None
+    return int(process.stdout.readline().split()[0])
+
+
+def kill(process: subprocess.Popen[str]) -> None:
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=10)
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    process.communicate("\n", timeout=10)
+    assert process.returncode == 0
+
+
+def shown(directory: Path) -> tuple[float, float, int]:
+    """Return the jobs counted, the requests in progress, and how many processes there are."""
+    done = subprocess.run(
+        [sys.executable, "-c", SHOW, str(directory / "program")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+    values = samples(done.stdout)
+    return (
+        total(values, "bountycoder_jobs_total", queue="bulk", state="failed"),
+        total(values, "bountycoder_http_requests_in_progress"),
+        sum(name == "process_resident_memory_bytes" for name, _ in values),
+    )
+
+
+def test_what_a_killed_process_counted_stays_and_its_gauges_go(tmp_path: Path) -> None:
+    killed, living = start(tmp_path, 3), start(tmp_path, 4)
+    places = {place_of(killed), place_of(living)}
+    before = shown(tmp_path)
+
+    kill(killed)
+    after = shown(tmp_path)
+    end(living)
+
+    assert places == {0, 1}
+    assert before == (7, 7, 2)
+    assert after == (7, 4, 1)
+
+
+def test_a_new_process_goes_on_with_the_counts_of_a_dead_one(tmp_path: Path) -> None:
+    first, second = start(tmp_path, 3), start(tmp_path, 4)
+    free = place_of(first)
+    place_of(second)
+    kill(first)
+
+    third = start(tmp_path, 5)
+    place = place_of(third)
+    found = shown(tmp_path)
+    files = len(list((tmp_path / "program").glob("counter_*.db")))
+    end(second)
+    end(third)
+
+    assert place == free
+    assert found == (12, 9, 2)
+    assert files == 2
+
+
+def test_counts_outlive_a_program_and_not_its_layout(tmp_path: Path) -> None:
+    end(start(tmp_path, 3))
+    kept = shown(tmp_path)
+
+    end(start(tmp_path, 1, layout="2"))
+    anew = shown(tmp_path)
+
+    assert kept == (3, 0, 0)
+    assert anew == (1, 0, 0)
+
+
+def test_files_that_cannot_be_read_are_removed(tmp_path: Path) -> None:
+    end(start(tmp_path, 3))
+    (tmp_path / "program" / "counter_0.db").write_bytes(b"\xff\x0f\0\0" + bytes(range(256)) * 15)
+
+    end(start(tmp_path, 2))
+
+    assert shown(tmp_path) == (2, 0, 0)
+
+
+def test_a_directory_of_its_own_is_gone_with_the_program() -> None:
+    process = start("", 1)
+    assert process.stdout is not None
+    path = Path(process.stdout.readline().split()[1])
+    was_there = path.is_dir()
+
+    end(process)
+
+    assert was_there
+    assert not path.exists()
+
+
+def test_a_fork_that_ends_leaves_the_directory_to_its_program() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FORK], cwd=ROOT, capture_output=True, text=True, timeout=30
+    )
+
+    assert done.stdout == "True\n", done.stderr
