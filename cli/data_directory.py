@@ -58,6 +58,10 @@ class DataDirectory:
         return self.path / "valkey"
 
     @property
+    def metrics(self) -> Path:
+        return self.path / "metrics"
+
+    @property
     def key_file(self) -> Path:
         return self.path / "development-key"
 

@@ -18,6 +18,7 @@ def write_run_file(
     is_ready: bool,
     settings: Settings,
     server_ports: Mapping[str, int],
+    metrics_ports: Mapping[str, int],
     pids: Mapping[str, int],
 ) -> None:
     """Write addresses, process ids and the programs' environment, with its passwords."""
@@ -26,6 +27,7 @@ def write_run_file(
         "api_url": local_url(settings.api_host, settings.api_port),
         "admin_url": local_url(settings.admin_host, settings.admin_port),
         "ports": {"api": settings.api_port, "admin": settings.admin_port, **server_ports},
+        "metrics_ports": dict(metrics_ports),
         "pids": {"up": os.getpid(), **pids},
         "environment": settings.to_environment(),
     }

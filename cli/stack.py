@@ -20,6 +20,7 @@ from cli.embedded.process import Child
 from cli.embedded.valkey import Valkey
 from cli.interruption import Interruption
 from cli.local_model import Conversion, LocalModel
+from cli.metrics_ports import MetricsPorts
 from cli.progress import Progress
 from cli.run_file import write_run_file
 from cli.supervisor import Part, Supervisor
@@ -79,6 +80,7 @@ class Stack:
         self.model = LocalModel.choose(options.model, environment, data.models)
         self.postgres = None if environment.get("DATABASE_URL") else self._postgres()
         self.valkey = None if environment.get("REDIS_URL") else self._valkey()
+        self.metrics_ports = MetricsPorts.choose(environment, workers=options.workers)
         self.settings = Settings.from_environment({**environment, **self._chosen_settings()})
         self.model_store = Path(self.model.path).parent
         self._check_ports()
@@ -90,6 +92,7 @@ class Stack:
             needs[self.model_store] = needs.get(self.model_store, 0) + MODEL_BYTES
         check_room(needs)
         self.data.run_file.unlink(missing_ok=True)
+        self.metrics_ports.announce(self.data.metrics, self.settings.metrics_host)
         log_dir = self.data.logs
         conversion = None
         if self.model.is_missing:
@@ -157,8 +160,9 @@ class Stack:
     def _start_programs(self) -> None:
         drain = self.settings.drain_seconds + GRACE_SECONDS
         # Workers first: they take longest, to import torch and to load the model.
-        for number in range(1, self.options.workers + 1):
-            self._add_program(f"worker-{number}", "worker", WORKER_STAGE, drain)
+        for number, port in enumerate(self.metrics_ports.workers, start=1):
+            own = {"WORKER_METRICS_PORT": str(port)}
+            self._add_program(f"worker-{number}", "worker", WORKER_STAGE, drain, own)
         self._add_program("api", "api", WEB_STAGE, drain)
         self._add_program("admin", "admin-ui", WEB_STAGE, GRACE_SECONDS)
 
@@ -169,8 +173,15 @@ class Stack:
         start = partial(server.spawn, self._tick)
         self.supervisor.add(Part(name, start, number, stop_seconds, stage, ends_itself=True))
 
-    def _add_program(self, name: str, command: str, stage: int, stop_seconds: float) -> None:
-        environment = {**self._environment, **self.settings.to_environment()}
+    def _add_program(
+        self,
+        name: str,
+        command: str,
+        stage: int,
+        stop_seconds: float,
+        own: Mapping[str, str] | None = None,
+    ) -> None:
+        environment = {**self._environment, **self.settings.to_environment(), **(own or {})}
         environment["PYTHONUNBUFFERED"] = "1"  # the log of a killed process has its last words
         start = partial(
             Child.start,
@@ -194,7 +205,8 @@ class Stack:
 
     def _chosen_settings(self) -> dict[str, str]:
         given = self._environment
-        chosen = {"MODEL_PATH": self.model.path}
+        chosen = self.metrics_ports.settings(self.data.metrics)
+        chosen["MODEL_PATH"] = self.model.path
         if self.postgres is not None:
             chosen["DATABASE_URL"] = self.postgres.url
         if self.valkey is not None:
@@ -228,5 +240,6 @@ class Stack:
             is_ready=self._is_ready,
             settings=self.settings,
             server_ports={name: server.port for name, server in servers.items() if server},
+            metrics_ports=self.metrics_ports.by_program(),
             pids=self.supervisor.pids,
         )

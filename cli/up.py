@@ -110,6 +110,7 @@ BountyCoder is ready after {seconds:.1f} s.
   sign in    {access.admin_email}  {password}
   API key    {access.key_secret}  (id {access.key_id})
   model      {settings.model_name} ({settings.engine})
+  metrics    {_metrics(stack)}
   settings   {stack.data.run_file} (addresses, passwords, process ids)
   logs       {stack.data.logs}
 
@@ -118,6 +119,14 @@ Try it:
   {curl}
 
 Ctrl-C stops everything."""
+
+
+def _metrics(stack: Stack) -> str:
+    host = stack.settings.metrics_host
+    ports = stack.metrics_ports.by_program()
+    return "\n             ".join(
+        f"{local_url(host, port)}/metrics ({name})" for name, port in ports.items()
+    )
 
 
 def _one_line(error: Exception, data_dir: Path) -> str:

@@ -94,6 +94,22 @@ def test_two_instances_live_side_by_side(tmp_path: Path, model_dir: Path) -> Non
             assert answer.status_code == status
 
 
+def test_every_program_shows_metrics_where_prometheus_is_told(
+    tmp_path: Path, model_dir: Path
+) -> None:
+    options = ("--engine", "echo", "--workers", "2")
+    with Instance(tmp_path / "data", MODEL_STORE, options).up() as instance:
+        targets = json.loads((instance.data_dir / "metrics" / "targets.json").read_text())
+        for target in targets:
+            (address,) = target["targets"]
+            page = requests.get(f"http://{address}/metrics", timeout=10)
+
+            assert page.status_code == 200
+            assert f"http://{address}/metrics ({target['labels']['instance']})" in instance.output()
+        names = [target["labels"]["instance"] for target in targets]
+        assert names == ["api", "admin", "worker-1", "worker-2"]
+
+
 def test_a_killed_worker_is_replaced_and_its_job_is_done(tmp_path: Path, model_dir: Path) -> None:
     instance = Instance(tmp_path / "data", MODEL_STORE, ("--engine", "echo"))
     with instance.up():
