@@ -66,19 +66,19 @@ def _measure(
     rates: dict[str, list[float]] = {"bare view": [], "jobs": [], "generate": []}
     for _ in range(rounds):
         with _bare(settings) as url:
-            rates["bare view"].append(_load(f"{url}/jobs", {}, at_once, seconds))
+            rates["bare view"].append(load(f"{url}/jobs", {}, at_once, seconds))
         with Service.started(settings, directory, workers=0) as service:
             headers = {"x-api-key": service.make_key(rateLimit=1_000_000)["secret"]}
-            rates["jobs"].append(_load(f"{service.url}/api/llm/jobs", headers, at_once, seconds))
+            rates["jobs"].append(load(f"{service.url}/api/llm/jobs", headers, at_once, seconds))
         _forget_jobs(settings)
         with Service.started(settings, directory) as service:
             headers = {"x-api-key": service.make_key(rateLimit=1_000_000)["secret"]}
             url = f"{service.url}/api/llm/generate"
-            rates["generate"].append(_load(url, headers, at_once, seconds))
+            rates["generate"].append(load(url, headers, at_once, seconds))
     return rates
 
 
-def _load(url: str, headers: dict[str, str], at_once: int, seconds: int) -> float:
+def load(url: str, headers: dict[str, str], at_once: int, seconds: int) -> float:
     """Return the requests a second that were answered well, after a moment to warm up."""
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
         lines = ["wrk.method = 'POST'", f"wrk.body = {json.dumps(json.dumps(BODY))}"]
