@@ -46,9 +46,6 @@ class Service:
         """Run the service with `changes` to the settings; everything ends with the block."""
         ports = {"api_port": free_port(), "admin_port": free_port()}
         settings = settings.model_copy(update={**ports, **changes})
-        if "api_url" in Settings.model_fields and "api_url" not in changes:
-            own = {"api_url": f"http://127.0.0.1:{settings.api_port}"}
-            settings = settings.model_copy(update=own)
         service = cls(settings, directory)
         service._seed()
         try:
