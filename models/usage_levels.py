@@ -12,13 +12,23 @@ Nothing refers to other tables here: these are sums of rows that do.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
+from typing import TypeVar
 from uuid import UUID
 
 from sqlalchemy import ARRAY, BigInteger, CheckConstraint, Index, SmallInteger, String, text
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from models.base import Base
+
+T = TypeVar("T")
+#: Hours are closed once an hour: a look is rarely taken twice.
+_LOOKS = 3
+
+
+#: What everyone is weighed by stands in the index by time: it is read of all keys at once.
+_WEIGHED = ["api_key_id", "user_id", "prompt_tokens", "completion_tokens"]
 
 
 class _Sums:
@@ -45,7 +55,7 @@ class _OfKey(_Sums):
 class UsageDaily(_OfKey, Base):
     __tablename__ = "usage_daily"
     __table_args__ = (
-        Index("ix_usage_daily_begins_at", "begins_at"),
+        Index("ix_usage_daily_begins_at", "begins_at", postgresql_include=_WEIGHED),
         Index("ix_usage_daily_user_id_begins_at", "user_id", "begins_at"),
     )
 
@@ -53,7 +63,7 @@ class UsageDaily(_OfKey, Base):
 class UsageMonthly(_OfKey, Base):
     __tablename__ = "usage_monthly"
     __table_args__ = (
-        Index("ix_usage_monthly_begins_at", "begins_at"),
+        Index("ix_usage_monthly_begins_at", "begins_at", postgresql_include=_WEIGHED),
         Index("ix_usage_monthly_user_id_begins_at", "user_id", "begins_at"),
     )
 
@@ -85,3 +95,18 @@ def closed_until(session: Session) -> datetime | None:
     """Return before when hours are closed; `None` if none is."""
     found: datetime | None = session.scalar(text("select closed_until from usage_closing"))
     return found
+
+
+def steadily(session: Session, read: Callable[[datetime | None], T]) -> T:
+    """Return what `read` finds with the hours that are closed, all in one state of theirs.
+
+    Each statement sees the database as it is then: was it closed further meanwhile, what was read
+    may be of before and after.
+    """
+    closed = closed_until(session)
+    for _ in range(_LOOKS):
+        found = read(closed)
+        before, closed = closed, closed_until(session)
+        if before == closed:
+            return found
+    return read(None)

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, TypeVar
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Row, Select, Subquery, func, select
+from sqlalchemy import ColumnElement, Row, Select, Subquery, func, literal, select, union_all
 from sqlalchemy.orm import Session
 
 from core.duration_buckets import percentile
 from models.api_key import ApiKey
-from models.usage_levels import closed_until
+from models.usage_levels import steadily
 from models.usage_parts import DAY, HOUR, Part, parts_of, rows_of
 from models.usage_parts import WantedUsage as WantedUsage  # what a report is asked for
 from models.user import User
@@ -99,7 +99,39 @@ def sum_usage(session: Session, wanted: WantedUsage) -> UsageSums:
             **_read_sums(row), duration_counts={b: int(n) for b, n in session.execute(counts) if n}
         )
 
-    return _steadily(session, read)
+    return steadily(session, read)
+
+
+def sum_several(session: Session, times: Mapping[str, WantedUsage]) -> dict[str, UsageSums]:
+    """Return the sums of several times by their names, in two looks for all."""
+
+    def read(closed: datetime | None) -> dict[str, UsageSums]:
+        sources = {name: _Source.of(wanted, None, closed) for name, wanted in times.items()}
+        arms = [
+            select(literal(name).label("name"), *source.sums())
+            for name, source in sources.items()
+            if source is not None
+        ]
+        found = {name: UsageSums() for name in times}
+        if not arms:
+            return found
+        counts = union_all(
+            *(
+                source.counts().add_columns(literal(name))
+                for name, source in sources.items()
+                if source is not None
+            )
+        )
+        durations: dict[str, dict[int, int]] = defaultdict(dict)
+        for bucket, n, name in session.execute(counts):
+            if n:
+                durations[name][bucket] = int(n)
+        for row in session.execute(union_all(*arms)):
+            name = row._mapping["name"]
+            found[name] = UsageSums(**_read_sums(row), duration_counts=durations[name])
+        return found
+
+    return steadily(session, read)
 
 
 def add_up(groups: Iterable[UsageSums]) -> UsageSums:
@@ -136,7 +168,7 @@ def list_usage(
             query = query.where(source.group > after)
         return _read_groups(session, source, query)
 
-    return _steadily(session, read)
+    return steadily(session, read)
 
 
 def top_usage(
@@ -148,32 +180,17 @@ def top_usage(
         source = _Source.of(wanted, by, closed)
         if source is None:
             return []
-        rows = source.rows.c
-        tokens = func.sum(rows.prompt_tokens + rows.completion_tokens)
-        query = source.grouped().order_by(tokens.desc(), source.group)
-        return _read_groups(session, source, query.offset(offset).limit(limit))
+        # First whose sums they are, then their sums: most groups are only weighed.
+        rows = rows_of(source.parts, wanted, [_COLUMN[by], "prompt_tokens", "completion_tokens"])
+        group = source.group_of(rows)
+        tokens = func.sum(rows.c.prompt_tokens + rows.c.completion_tokens)
+        heaviest = select(group).group_by(group).order_by(tokens.desc(), group)
+        order = session.scalars(heaviest.offset(offset).limit(limit)).all()
+        query = source.grouped().where(source.group.in_(order))
+        found = {sums.group: sums for sums in _read_groups(session, source, query)}
+        return [found[value] for value in order]
 
-    return _steadily(session, read)
-
-
-T = TypeVar("T")
-#: Hours are closed once an hour: a report that meets two such moments is not worth a third look.
-_LOOKS = 3
-
-
-def _steadily(session: Session, read: Callable[[datetime | None], T]) -> T:
-    """Return what `read` finds for the hours that are closed, all in one state of theirs.
-
-    Each statement sees the database as it is then: was it closed further meanwhile, what was read
-    may be of before and after.
-    """
-    closed = closed_until(session)
-    for _ in range(_LOOKS):
-        found = read(closed)
-        before, closed = closed, closed_until(session)
-        if before == closed:
-            return found
-    return read(None)
+    return steadily(session, read)
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,9 +221,9 @@ class _Source:
 
     @property
     def group(self) -> ColumnElement[Any]:
-        return self._group_of(self.rows)
+        return self.group_of(self.rows)
 
-    def _group_of(self, rows: Subquery) -> ColumnElement[Any]:
+    def group_of(self, rows: Subquery) -> ColumnElement[Any]:
         assert self.by is not None
         column: ColumnElement[Any] = rows.c[_COLUMN[self.by]]
         if self.by is UsageGroup.DAY:
@@ -231,7 +248,7 @@ class _Source:
         if groups is None:
             buckets = select(*columns).subquery()
             return select(buckets.c.bucket, func.sum(buckets.c.n)).group_by(buckets.c.bucket)
-        group = self._group_of(rows)
+        group = self.group_of(rows)
         buckets = select(group.label("group"), *columns).where(group.in_(groups)).subquery()
         return select(buckets.c.group, buckets.c.bucket, func.sum(buckets.c.n)).group_by(
             buckets.c.group, buckets.c.bucket

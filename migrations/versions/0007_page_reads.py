@@ -101,5 +101,10 @@ def _create_sums(name: str, *, is_by_key: bool) -> None:
         sa.PrimaryKeyConstraint(*key, name=op.f(f"pk_{name}")),
     )
     if is_by_key:
-        op.create_index(f"ix_{name}_begins_at", name, ["begins_at"])
+        op.create_index(
+            f"ix_{name}_begins_at",
+            name,
+            ["begins_at"],
+            postgresql_include=["api_key_id", "user_id", "prompt_tokens", "completion_tokens"],
+        )
         op.create_index(f"ix_{name}_user_id_begins_at", name, ["user_id", "begins_at"])
