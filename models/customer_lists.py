@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, or_, select
+from sqlalchemy import ColumnElement, func, or_, select
 from sqlalchemy.orm import Session
 
 from core.ids import Prefix, read_id
@@ -56,7 +56,7 @@ def list_customers(
     Args:
         search: a part of their email or name, whatever the case, or their id.
     """
-    conditions = [User.deleted_at.is_(None)]
+    conditions: list[ColumnElement[bool]] = [User.deleted_at.is_(None)]
     if search:
         conditions.append(_matches(search))
     if role is not None:
@@ -77,7 +77,7 @@ def list_customers(
     return Numbered(steadily(session, read), total)
 
 
-def _matches(search: str) -> Any:
+def _matches(search: str) -> ColumnElement[bool]:
     found = read_id(Prefix.USER, search)
     if found is not None:
         return User.id == found

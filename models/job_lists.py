@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from models.job import Job, JobState, new_job, sendable_before
 
 #: What a list shows of a job.
-_LISTED = [c for c in Job.__table__.columns if c.name not in {"request", "choices"}]
+LISTED = [c for c in Job.__table__.columns if c.name not in {"request", "choices"}]
 
 
 class QueuedJob(NamedTuple):
@@ -48,7 +48,7 @@ def list_jobs(
     Not those that are lines of batches. Their requests and answers may be large, and stay where
     they are, but for the `metadata`.
     """
-    query = select(*_LISTED, Job.request["metadata"].label("metadata"))
+    query = select(*LISTED, Job.request["metadata"].label("metadata"))
     query = query.where(Job.batch_id.is_(None))
     if user_id is not None:
         query = query.where(Job.user_id == user_id)

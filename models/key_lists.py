@@ -69,7 +69,7 @@ def list_key_page(
         search: a part of the key's name or of its owner's email or name, whatever the case, or
             how its secret begins, or its id.
     """
-    conditions = [ApiKey.deleted_at.is_(None)]
+    conditions: list[ColumnElement[bool]] = [ApiKey.deleted_at.is_(None)]
     if user_id is not None:
         conditions.append(ApiKey.user_id == user_id)
     if status is not None:

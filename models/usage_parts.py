@@ -57,10 +57,10 @@ def parts_of(
         day = _day(closed_until)
         levels: list[tuple[Any, Any]] = []
         if is_by_key and longest is None:
-            levels.append((UsageMonthly, lambda *piece: _whole_months(*piece, day)))
+            levels.append((UsageMonthly, lambda a, b: _whole_months(a, b, day)))
         if longest != HOUR:
             daily = UsageDaily if is_by_key else UsageTotalDaily
-            levels.append((daily, lambda *piece: _whole_days(*piece, day)))
+            levels.append((daily, lambda a, b: _whole_days(a, b, day)))
         if not is_by_key:
             levels.append((UsageTotalHourly, lambda a, b: (a, min(b, closed_until))))
         for table, whole in levels:

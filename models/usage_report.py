@@ -93,7 +93,7 @@ def sum_usage(session: Session, wanted: WantedUsage) -> UsageSums:
         source = _Source.of(wanted, None, closed)
         if source is None:
             return UsageSums()
-        row = session.execute(select(*source.sums())).one()
+        row = session.execute(source.sums()).one()
         counts = source.counts()
         return UsageSums(
             **_read_sums(row), duration_counts={b: int(n) for b, n in session.execute(counts) if n}
@@ -108,7 +108,7 @@ def sum_several(session: Session, times: Mapping[str, WantedUsage]) -> dict[str,
     def read(closed: datetime | None) -> dict[str, UsageSums]:
         sources = {name: _Source.of(wanted, None, closed) for name, wanted in times.items()}
         arms = [
-            select(literal(name).label("name"), *source.sums())
+            source.sums().add_columns(literal(name).label("name"))
             for name, source in sources.items()
             if source is not None
         ]
@@ -163,10 +163,7 @@ def list_usage(
         source = _Source.of(wanted, by, closed)
         if source is None:
             return []
-        query = source.grouped().order_by(source.group).limit(limit)
-        if after is not None:
-            query = query.where(source.group > after)
-        return _read_groups(session, source, query)
+        return _read_groups(session, source, source.pick(after).order_by(source.group).limit(limit))
 
     return steadily(session, read)
 
@@ -180,15 +177,8 @@ def top_usage(
         source = _Source.of(wanted, by, closed)
         if source is None:
             return []
-        # First whose sums they are, then their sums: most groups are only weighed.
-        rows = rows_of(source.parts, wanted, [_COLUMN[by], "prompt_tokens", "completion_tokens"])
-        group = source.group_of(rows)
-        tokens = func.sum(rows.c.prompt_tokens + rows.c.completion_tokens)
-        heaviest = select(group).group_by(group).order_by(tokens.desc(), group)
-        order = session.scalars(heaviest.offset(offset).limit(limit)).all()
-        query = source.grouped().where(source.group.in_(order))
-        found = {sums.group: sums for sums in _read_groups(session, source, query)}
-        return [found[value] for value in order]
+        query = source.pick().order_by(source.weight.desc(), source.group)
+        return _read_groups(session, source, query.offset(offset).limit(limit))
 
     return steadily(session, read)
 
@@ -216,7 +206,7 @@ class _Source:
         parts = parts_of(wanted.since, wanted.until, closed, is_by_key=is_by_key, longest=longest)
         if not parts:
             return None
-        names = [*_COUNTS, *([_COLUMN[by]] if by else [])]
+        names = ["prompt_tokens", "completion_tokens"] + ([_COLUMN[by]] if by else [])
         return cls(wanted, by, parts, rows_of(parts, wanted, names))
 
     @property
@@ -230,11 +220,26 @@ class _Source:
             return func.date_trunc("day", column, "UTC")
         return column
 
-    def sums(self) -> list[ColumnElement[Any]]:
-        return [func.coalesce(func.sum(self.rows.c[name]), 0).label(name) for name in _COUNTS]
+    @property
+    def weight(self) -> ColumnElement[int]:
+        """The tokens of a group."""
+        return func.sum(self.rows.c.prompt_tokens + self.rows.c.completion_tokens)
 
-    def grouped(self) -> Select[Any]:
-        return select(self.group.label("group"), *self.sums()).group_by(self.group)
+    def pick(self, after: GroupValue | None = None) -> Select[Any]:
+        """Return the query for the groups: most of many keys are only weighed, not summed."""
+        query = select(self.group.label("group")).group_by(self.group)
+        return query if after is None else query.where(self.group > after)
+
+    def sums(self, groups: Sequence[Any] | None = None) -> Select[Any]:
+        """Return the query for the sums of all, or of each of the groups."""
+        names = [*_COUNTS, *([_COLUMN[self.by]] if self.by else [])]
+        rows = rows_of(self.parts, self.wanted, names)
+        sums = [func.coalesce(func.sum(rows.c[name]), 0).label(name) for name in _COUNTS]
+        if groups is None:
+            return select(*sums)
+        group = self.group_of(rows)
+        query = select(group.label("group"), *sums).group_by(group)
+        return query.where(group.in_(groups))
 
     def counts(self, groups: Sequence[Any] | None = None) -> Select[Any]:
         """Return the query for how many durations fell into each bucket, of each of the groups."""
@@ -265,26 +270,27 @@ _COLUMN = {
 }
 
 
-def _read_groups(session: Session, source: _Source, query: Select[Any]) -> list[UsageSums]:
+def _read_groups(session: Session, source: _Source, picked: Select[Any]) -> list[UsageSums]:
+    """Return the sums of the groups that a query picks, in its order."""
     assert source.by is not None
-    rows = session.execute(query).all()
-    if not rows:
+    groups = session.scalars(picked).all()
+    if not groups:
         return []
-    groups = [row.group for row in rows]
     counts: dict[Any, dict[int, int]] = defaultdict(dict)
     for group, bucket, n in session.execute(source.counts(groups)):
         if n:
             counts[group][bucket] = int(n)
     names = _names(session, source.by, groups)
-    return [
-        UsageSums(
+    found = {
+        row.group: UsageSums(
             group=row.group,
             name=names.get(row.group, ""),
             **_read_sums(row),
             duration_counts=counts[row.group],
         )
-        for row in rows
-    ]
+        for row in session.execute(source.sums(groups))
+    }
+    return [found[group] for group in groups]
 
 
 def _read_sums(row: Row[Any]) -> dict[str, Any]:
