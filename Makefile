@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 DATA ?= data
 ARGS ?=
+# So many tests run at once, each process with servers of its own; 0 is one after the other.
+TEST_PROCESSES ?= 2
 
 BIN := $(VENV)/bin
 RUNTIME := $(VENV)/.runtime-installed
@@ -21,7 +23,7 @@ run: $(RUNTIME) ## install, then run the whole service here (ARGS="--workers 2 .
 	@exec $(BIN)/bountycoder up --data-dir $(DATA) $(ARGS)
 
 test: $(DEVELOPMENT) $(NODE_CLIENTS) browser ## run all tests (ARGS="-k name tests/api")
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # No stamp: it looks for the browser in 0.2 s, and one that is gone is got again.
 browser: $(DEVELOPMENT)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ import redis
 from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.orm import Session
 
-from cli.embedded.postgres import Postgres
+from cli.embedded.postgres import SERVER_SETTINGS, Postgres
 from cli.embedded.valkey import Valkey
 from core.prompt import PromptTokenizer
 from core.redis_client import open_redis
@@ -26,6 +27,11 @@ from models.user import User
 from tests.browser.weight import OUTPUT, table_of
 from tests.service import Service, empty_tables
 
+pytest_plugins = ["tests.parallel"]
+# Threads of torch that wait for each other sleep, here and in the programs that tests start: beside
+# other tests they would keep the processor from the one they wait for. Read when torch is loaded.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 ROOT = Path(__file__).parent.parent
 SMALL_MODEL = "smollm2-135m-instruct"
 #: Converted once for all runs.
@@ -33,6 +39,8 @@ MODEL_STORE = ROOT / ".cache" / "models"
 SECRET = "a secret of the tests, longer than 32 characters"
 ADMIN_EMAIL = "admin@bountycoder.com"
 ADMIN_PASSWORD = "admin123"
+#: Of the run's PostgreSQL, which up to four services use at once.
+MAX_CONNECTIONS = "300"
 #: Tokens a second of each stream of the `paced` service.
 PACE = 25.0
 
@@ -59,7 +67,9 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Postgres
     postgres = Postgres(directory / "postgres", log_dir=logs, is_durable=False)
     valkey = Valkey(directory / "valkey", log_dir=logs)
     try:
-        postgres.start()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setitem(SERVER_SETTINGS, "max_connections", MAX_CONNECTIONS)
+            postgres.start()
         valkey.start()
         upgrade(postgres.url)
         yield postgres, valkey
@@ -89,8 +99,7 @@ def tokenizer(model_dir: Path) -> PromptTokenizer:
 
 
 @pytest.fixture(scope="session")
-def base_settings(servers: tuple[Postgres, Valkey], model_dir: Path) -> Settings:
-    """Settings for the run's servers and the echo engine."""
+def _settings(servers: tuple[Postgres, Valkey], model_dir: Path) -> Settings:
     postgres, valkey = servers
     return Settings.from_environment(
         {
@@ -108,9 +117,17 @@ def base_settings(servers: tuple[Postgres, Valkey], model_dir: Path) -> Settings
     )
 
 
+@pytest.fixture(scope="module")
+def base_settings(_settings: Settings, _database: Engine, _redis: redis.Redis) -> Settings:
+    """Settings for the run's servers and the echo engine; a module finds the servers empty."""
+    empty_tables(_database)
+    _redis.flushall()
+    return _settings
+
+
 @pytest.fixture(scope="session")
-def _database(base_settings: Settings) -> Iterator[Engine]:
-    engine = open_database(base_settings)
+def _database(_settings: Settings) -> Iterator[Engine]:
+    engine = open_database(_settings)
     yield engine
     engine.dispose()
 
@@ -129,8 +146,8 @@ def session(database: SessionFactory) -> Iterator[Session]:
 
 
 @pytest.fixture(scope="session")
-def _redis(base_settings: Settings) -> Iterator[redis.Redis]:
-    client = open_redis(base_settings)
+def _redis(_settings: Settings) -> Iterator[redis.Redis]:
+    client = open_redis(_settings)
     yield client
     client.close()
 
@@ -158,10 +175,10 @@ def empty_database_url(servers: tuple[Postgres, Valkey]) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def _service(
     servers: tuple[Postgres, Valkey],
-    base_settings: Settings,
+    _settings: Settings,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Service]:
-    with _running(servers[0], base_settings, tmp_path_factory.mktemp("service")) as running:
+    with _running(servers[0], _settings, tmp_path_factory.mktemp("service")) as running:
         yield running
 
 
@@ -177,11 +194,11 @@ def service(_service: Service) -> Service:
 @pytest.fixture(scope="session")
 def _paced(
     servers: tuple[Postgres, Valkey],
-    base_settings: Settings,
+    _settings: Settings,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Service]:
     pace = {"echo_tokens_per_second": PACE}
-    with _running(servers[0], base_settings, tmp_path_factory.mktemp("paced"), **pace) as running:
+    with _running(servers[0], _settings, tmp_path_factory.mktemp("paced"), **pace) as running:
         yield running
 
 
@@ -194,7 +211,7 @@ def paced(_paced: Service) -> Service:
 
 @contextmanager
 def _running(
-    postgres: Postgres, base_settings: Settings, directory: Path, **changes: Any
+    postgres: Postgres, shared: Settings, directory: Path, **changes: Any
 ) -> Iterator[Service]:
     """Run a service with a database and a Valkey of its own: its worker must not take the jobs
     that other tests make, nor hear what they tell.
@@ -205,7 +222,7 @@ def _running(
         with _own_database(postgres.url, directory.name) as url:
             upgrade(url)
             own = {"DATABASE_URL": url, "REDIS_URL": valkey.url}
-            settings = Settings.from_environment({**base_settings.to_environment(), **own})
+            settings = Settings.from_environment({**shared.to_environment(), **own})
             with Service.started(settings, directory, **changes) as running:
                 yield running
     finally:

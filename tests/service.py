@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import subprocess
@@ -72,7 +73,7 @@ class Service:
         with open(log, "wb") as output:
             return subprocess.Popen(
                 [sys.executable, "-m", "cli.main", program],
-                env={"PATH": "/usr/bin:/bin", **settings.to_environment()},
+                env={**bare_environment(), **settings.to_environment()},
                 cwd=Path(__file__).parent.parent,
                 stdout=output,
                 stderr=output,
@@ -170,6 +171,12 @@ class Service:
             return 0
         models = self.call("GET", "/api/llm/models", headers=self.sign_in_admin())
         return int(models.json()["data"][0]["readyWorkers"])
+
+
+def bare_environment() -> dict[str, str]:
+    """Return what a program gets beside its settings."""
+    policy = os.environ.get("OMP_WAIT_POLICY")
+    return {"PATH": "/usr/bin:/bin", **({"OMP_WAIT_POLICY": policy} if policy else {})}
 
 
 def empty_tables(engine: Engine) -> None:

@@ -67,6 +67,7 @@ def state_of(service: Service, headers: dict[str, str], job_id: str) -> str:
     return str(service.call("GET", f"/api/llm/jobs/{job_id}", headers=headers).json()["status"])
 
 
+@pytest.mark.alone
 def test_a_running_job_is_cancelled_within_a_second_and_pays_for_what_was_made(
     paced: Service, headers: dict[str, str]
 ) -> None:
@@ -121,6 +122,7 @@ def hang_up_while(
         time.sleep(0.8)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("more", [b"", b"\r\n", b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"])
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_client_that_hangs_up_cancels_its_own_request_within_a_second(

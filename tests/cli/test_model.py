@@ -7,13 +7,14 @@ import sys
 from pathlib import Path
 
 from tests.cli.processes import ROOT
+from tests.service import bare_environment
 
 
 def check(model: Path | str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "cli.main", "model", "check", "--model", str(model)],
         cwd=ROOT,
-        env={"PATH": "/usr/bin:/bin", "ENGINE_MAX_SEQUENCES": "8", "HF_HUB_OFFLINE": "1"},
+        env={**bare_environment(), "ENGINE_MAX_SEQUENCES": "8", "HF_HUB_OFFLINE": "1"},
         capture_output=True,
         text=True,
         timeout=300,

@@ -85,6 +85,7 @@ def test_what_is_done_is_told_at_the_latest_when_the_worker_stops(client: redis.
     assert JobQueue(client).missing(jobs, QueueName.INTERACTIVE) == jobs
 
 
+@pytest.mark.alone
 def test_an_idle_consumer_does_not_wait_for_its_poll(client: redis.Redis) -> None:
     with worker(client) as only:
         time.sleep(0.3)  # let it fall asleep on the doorbell
@@ -111,6 +112,7 @@ def test_a_full_consumer_leaves_jobs_for_others(client: redis.Redis) -> None:
     assert len(set(full.seen + free.seen)) == 5
 
 
+@pytest.mark.alone
 def test_a_consumer_that_was_full_takes_again_as_soon_as_it_has_room(client: redis.Redis) -> None:
     with worker(client, most=1, hold=True) as only:
         first, second = send(client, 2)
@@ -123,6 +125,7 @@ def test_a_consumer_that_was_full_takes_again_as_soon_as_it_has_room(client: red
     assert time.monotonic() - began < 0.5
 
 
+@pytest.mark.alone
 def test_what_is_given_back_is_another_workers_at_once(client: redis.Redis) -> None:
     with worker(client, hold=True) as leaving:
         [job_id] = send(client)
@@ -155,6 +158,7 @@ def test_a_worker_that_takes_nothing_more_keeps_what_it_holds(
     assert draining.seen == held
 
 
+@pytest.mark.alone
 def test_an_idle_worker_stops_at_once(client: redis.Redis) -> None:
     running = Worker(client)
     time.sleep(0.3)  # let it fall asleep on the doorbell

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -90,27 +91,44 @@ generateText('Write a function to calculate Fibonacci numbers')
 
 
 @pytest.fixture(scope="module")
-def real(
+def printed(
     base_settings: Settings, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[Service, str, str]]:
-    """The service with the small model, a JWT and the id of a key."""
+) -> Iterator[dict[str, Future[str]]]:
+    """What each example prints; they run at once, at the service with the small model."""
     directory = tmp_path_factory.mktemp("real")
     changes = {"engine": EngineKind.TRANSFORMERS, "sync_wait_seconds": 120.0}
     with Service.started(base_settings, directory, **changes) as service:
         jwt = service.sign_in_admin()["Authorization"].split()[1]
-        yield service, jwt, service.make_key()["id"]
+        values = {
+            "https://api.bountycoder.com": service.url,
+            **dict.fromkeys(("<jwt_token>", "your_jwt_token"), jwt),
+            **dict.fromkeys(("<api_key_id>", "your_api_key_id"), service.make_key()["id"]),
+        }
+        python, javascript = directory / "example.py", directory / "example.cjs"
+        python.write_text(filled(PYTHON, values))
+        javascript.write_text(filled(JAVASCRIPT, values))
+        with ThreadPoolExecutor(3) as pool:
+            yield {
+                "curl": pool.submit(output_of, "bash", "-c", filled(CURL, values)),
+                "python": pool.submit(output_of, sys.executable, python),
+                "javascript": pool.submit(run_node, javascript),
+            }
 
 
-def test_the_curl_example_runs_as_printed(real: tuple[Service, str, str]) -> None:
-    service, jwt, key_id = real
-    command = CURL.replace("https://api.bountycoder.com", service.url)
-    command = command.replace("<jwt_token>", jwt).replace("<api_key_id>", key_id)
+def filled(example: str, values: dict[str, str]) -> str:
+    for place, value in values.items():
+        example = example.replace(place, value)
+    return example
 
-    done = subprocess.run(
-        ["bash", "-c", command], capture_output=True, text=True, timeout=150, check=True
-    )
 
-    answer = json.loads(done.stdout)
+def output_of(*command: str | Path) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=150, check=True)
+    return done.stdout
+
+
+def test_the_curl_example_runs_as_printed(printed: dict[str, Future[str]]) -> None:
+    answer = json.loads(printed["curl"].result())
+
     assert answer["object"] == "text_completion", answer
     assert answer["choices"][0]["text"]
     assert answer["choices"][0]["finish_reason"] in {"stop", "length"}
@@ -118,29 +136,9 @@ def test_the_curl_example_runs_as_printed(real: tuple[Service, str, str]) -> Non
     assert usage["total_tokens"] == usage["prompt_tokens"] + usage["completion_tokens"]
 
 
-def test_the_python_example_runs_as_printed(real: tuple[Service, str, str], tmp_path: Path) -> None:
-    service, jwt, key_id = real
-    program = PYTHON.replace("https://api.bountycoder.com", service.url)
-    program = program.replace("your_jwt_token", jwt).replace("your_api_key_id", key_id)
-    (tmp_path / "example.py").write_text(program)
-
-    done = subprocess.run(
-        [sys.executable, tmp_path / "example.py"],
-        capture_output=True,
-        text=True,
-        timeout=150,
-        check=True,
-    )
-
-    assert done.stdout.strip()
+def test_the_python_example_runs_as_printed(printed: dict[str, Future[str]]) -> None:
+    assert printed["python"].result().strip()
 
 
-def test_the_javascript_example_runs_as_printed(
-    real: tuple[Service, str, str], tmp_path: Path
-) -> None:
-    service, jwt, key_id = real
-    program = JAVASCRIPT.replace("https://api.bountycoder.com", service.url)
-    program = program.replace("your_jwt_token", jwt).replace("your_api_key_id", key_id)
-    (tmp_path / "example.cjs").write_text(program)
-
-    assert run_node(tmp_path / "example.cjs").strip()
+def test_the_javascript_example_runs_as_printed(printed: dict[str, Future[str]]) -> None:
+    assert printed["javascript"].result().strip()

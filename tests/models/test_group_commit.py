@@ -46,6 +46,7 @@ def test_changes_gather_while_one_is_committed(database: SessionFactory) -> None
     assert len(groups) < 10
 
 
+@pytest.mark.alone
 def test_a_change_alone_waits_for_no_other(database: SessionFactory) -> None:
     with group_commit(database, lambda session, changes: list(changes)) as group:
         group.make(0)

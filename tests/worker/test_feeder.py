@@ -508,6 +508,7 @@ def test_a_charge_whose_line_was_cancelled_before_its_release_is_given_back(
     assert month_of(database, client, key) == (0, 0)
 
 
+@pytest.mark.alone
 def test_a_running_feeder_begins_a_new_batch_at_once(
     database: SessionFactory, client: redis.Redis
 ) -> None:

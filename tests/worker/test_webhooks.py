@@ -169,6 +169,7 @@ def test_a_redirect_is_an_attempt_that_failed(
     assert (first.status, first.error) == (302, "redirects are not followed")
 
 
+@pytest.mark.alone
 def test_a_silent_receiver_holds_up_nobody_else(
     database: SessionFactory, key: ApiKey, sender: WebhookSender
 ) -> None:
@@ -190,6 +191,7 @@ def test_a_silent_receiver_holds_up_nobody_else(
         assert untried.next_attempt_at - untried.created_at > timedelta(seconds=5)
 
 
+@pytest.mark.alone
 def test_one_customer_with_many_silent_hosts_leaves_places_for_others(
     database: SessionFactory, key: ApiKey, sender: WebhookSender
 ) -> None:

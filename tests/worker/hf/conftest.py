@@ -18,7 +18,7 @@ def model() -> Qwen2ForCausalLM:
     return build_model()
 
 
-@pytest.fixture(autouse=True, scope="package")
+@pytest.fixture(autouse=True, scope="module")
 def small_scale() -> Iterator[None]:
     """Small models run faster on one thread, and other tests may share the machine."""
     threads = torch.get_num_threads()

@@ -12,10 +12,12 @@ from core.settings import Attention
 from tests.worker.hf.test_exactness import prompts
 from tests.worker.hf.tiny import Receiver
 from worker.engine import EngineRequest, FinishReason, Sampling
+from worker.hf.loading import load_model
 from worker.hf.loop import LoopOptions
 from worker.hf_engine import HFEngine
 
 TOKENS = 24
+PROMPTS = prompts(8, 200, seed=9)
 
 
 def one_by_one(model: Any, prompt: list[int]) -> list[int]:
@@ -31,9 +33,16 @@ def one_by_one(model: Any, prompt: list[int]) -> list[int]:
     return tokens
 
 
+@pytest.fixture(scope="module")
+def expected(model_dir: Path) -> list[list[int]]:
+    """What the model alone answers to each prompt."""
+    model = load_model(str(model_dir), attention=Attention.SDPA).model
+    return [one_by_one(model, prompt) for prompt in PROMPTS]
+
+
 @pytest.mark.parametrize("attention", [Attention.CPU_FLASH, Attention.SDPA])
 def test_the_small_model_answers_together_as_it_does_alone(
-    model_dir: Path, attention: Attention
+    model_dir: Path, expected: list[list[int]], attention: Attention
 ) -> None:
     engine = HFEngine(
         model_path=str(model_dir),
@@ -42,20 +51,17 @@ def test_the_small_model_answers_together_as_it_does_alone(
         threads=2,
     )
     receiver = Receiver()
-    made = prompts(8, 200, seed=9)
     sampling = Sampling(min_tokens=TOKENS)
     try:
         engine.start(receiver)
         handles = [
-            engine.submit(EngineRequest(f"r{i}", p, TOKENS, sampling)) for i, p in enumerate(made)
+            engine.submit(EngineRequest(f"r{i}", p, TOKENS, sampling))
+            for i, p in enumerate(PROMPTS)
         ]
         receiver.wait(*handles, seconds=120)
     finally:
         engine.stop()
-    model = engine.loaded.model
-    model.set_attn_implementation("sdpa")
 
     assert not receiver.faults
     assert set(receiver.ends.values()) == {FinishReason.LENGTH}
-    for number, prompt in enumerate(made):
-        assert receiver.tokens[f"r{number}", 0] == one_by_one(model, prompt)
+    assert [receiver.tokens[f"r{i}", 0] for i in range(len(PROMPTS))] == expected
