@@ -9,11 +9,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
 import requests
 from sqlalchemy import Engine, text
 
@@ -96,15 +97,20 @@ class Service:
         wait_until(lambda: self._ready_workers() >= workers, READY_SECONDS, self.logs)
 
     def stop(self) -> None:
-        processes = [p for p in [self.admin_ui, self.api, *self.workers] if p is not None]
-        for process in processes:
-            process.send_signal(signal.SIGTERM)
-        for process in processes:
+        """End all processes: a worker takes leave, so that nobody counts on it; the API and the
+        admin UI keep nothing, and are killed, for their leave takes seconds.
+        """
+        for program in (self.api, self.admin_ui):
+            if program is not None and program.poll() is None:
+                _kill_with_children(program)
+        for worker in self.workers:
+            worker.send_signal(signal.SIGTERM)
+        for worker in self.workers:
             try:
-                process.wait(STOP_SECONDS)
+                worker.wait(STOP_SECONDS)
             except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait(STOP_SECONDS)
+                worker.kill()
+                worker.wait(STOP_SECONDS)
 
     def start_over(self) -> None:
         """Forget all that was done, but for the heartbeats of the workers."""
@@ -177,6 +183,15 @@ def bare_environment() -> dict[str, str]:
     """Return what a program gets beside its settings."""
     policy = os.environ.get("OMP_WAIT_POLICY")
     return {"PATH": "/usr/bin:/bin", **({"OMP_WAIT_POLICY": policy} if policy else {})}
+
+
+def _kill_with_children(program: subprocess.Popen[bytes]) -> None:
+    children = psutil.Process(program.pid).children()
+    program.kill()  # first: it would replace those that end
+    for child in children:
+        with suppress(psutil.NoSuchProcess):
+            child.kill()
+    program.wait(STOP_SECONDS)
 
 
 def empty_tables(engine: Engine) -> None:

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
 import redis
 import requests
 
@@ -15,6 +16,7 @@ from core.settings import Settings
 from tests.service import Service, wait_until
 
 
+@pytest.mark.alone
 def test_an_idle_connection_does_not_hold_up_the_stop(
     base_settings: Settings, client: redis.Redis, tmp_path: Path
 ) -> None:
