@@ -15,6 +15,7 @@ from models.usage_check import (
     Difference,
     begin_check,
     compare_batches,
+    compare_closed,
     compare_jobs,
     compare_roll_ups,
 )
@@ -55,6 +56,7 @@ def _check(args: argparse.Namespace) -> int:
                     compare_jobs(session, **times),
                     compare_roll_ups(session, **times),
                     compare_batches(session, **times),
+                    compare_closed(session),
                 )
             )
     finally:

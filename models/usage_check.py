@@ -1,9 +1,10 @@
 """Do jobs, usage, roll-ups and batches agree, row for row.
 
 The rule: a job that has ended and had begun has exactly one row of usage, with its counts and its
-state; a job that never began has none; each roll-up is the sum of its rows. A row of usage whose
-job is gone is right: retention may delete jobs, and what was used stays. A batch's sums are those
-of its lines that have ended, with the tokens of those that ever began; it has ended when all have.
+state; a job that never began has none; each roll-up is the sum of its rows, and each sum of a
+closed hour, day or month that of its roll-ups. A row of usage whose job is gone is right: retention
+may delete jobs, and what was used stays. A batch's sums are those of its lines that have ended,
+with the tokens of those that ever began; it has ended when all have.
 
 Everything is read in one snapshot, so that a running service does not look wrong.
 """
@@ -14,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import text
+from sqlalchemy import TextClause, text
 from sqlalchemy.orm import Session
 
 from core.duration_buckets import BOUNDS
@@ -79,6 +80,91 @@ def compare_batches(
     for batch_id, problem in rows:
         yield Difference(show_id(Prefix.BATCH, batch_id), problem)
 
+
+def compare_closed(session: Session) -> Iterator[Difference]:
+    """Compare the sums of closed hours, days and months with the roll-ups of hours, all of them."""
+    for table, unit, is_by_key in (
+        ("usage_total_hourly", "hour", False),
+        ("usage_total_daily", "day", False),
+        ("usage_daily", "day", True),
+        ("usage_monthly", "month", True),
+    ):
+        rows = session.execute(_closed(table, unit, is_by_key=is_by_key))
+        for key_id, begins_at, model, problem in rows:
+            of = show_id(Prefix.KEY, key_id) if key_id else "all keys"
+            yield Difference(f"{of} {begins_at:%Y-%m-%dT%H}Z {model}", f"the {unit} has {problem}")
+
+
+def _closed(table: str, unit: str, *, is_by_key: bool) -> TextClause:
+    """Return the statement that compares one table; counts of durations as texts, without zeros."""
+    key = "api_key_id, user_id" if is_by_key else "null::uuid as api_key_id, null::uuid as user_id"
+    closed = "(select closed_until from usage_closing)"
+    if unit != "hour":
+        closed = f"date_trunc('day', {closed}, 'UTC')"
+    sums = ", ".join(f"sum({name}) as {name}" for name in _COUNTED)
+    faults = ", ".join(
+        f"case when s.{name} is distinct from k.{name} then '{name} '"
+        f" || coalesce(k.{name}::text, 'none') || ', hours '"
+        f" || coalesce(s.{name}::text, 'none') end"
+        for name in (*_COUNTED, "user_id", "durations")
+    )
+    return text(
+        f"""
+        with source as (
+            select {key}, date_trunc('{unit}', hour, 'UTC') as begins_at, model,
+                {", ".join(_COUNTED)}, duration_counts::bigint[]
+            from usage_hourly where hour < {closed}
+        ), summed as (
+            select api_key_id, user_id, begins_at, model, {sums}
+            from source group by 1, 2, 3, 4
+        ), durations as (
+            select api_key_id, begins_at, model,
+                string_agg(bucket || 'x' || n, ' ' order by bucket) as durations
+            from (
+                select api_key_id, begins_at, model, bucket, sum(n) as n
+                from (
+                    select api_key_id, begins_at, model,
+                        generate_subscripts(duration_counts, 1) as bucket,
+                        unnest(duration_counts) as n
+                    from source
+                ) as counted where n > 0 group by 1, 2, 3, 4
+            ) as buckets group by 1, 2, 3
+        ), expected as (
+            select summed.*, durations from summed left join durations d
+            on coalesce(d.api_key_id, '{_NO_KEY}') = coalesce(summed.api_key_id, '{_NO_KEY}')
+                and d.begins_at = summed.begins_at and d.model = summed.model
+        ), kept as (
+            select {key}, begins_at, model, {", ".join(_COUNTED)}, (
+                select string_agg(b || 'x' || duration_counts[b], ' ' order by b)
+                from generate_subscripts(duration_counts, 1) as b where duration_counts[b] > 0
+            ) as durations
+            from {table} where begins_at < {closed}
+        ), compared as (
+            select coalesce(s.api_key_id, k.api_key_id) as api_key_id,
+                coalesce(s.begins_at, k.begins_at) as begins_at,
+                coalesce(s.model, k.model) as model,
+                array_remove(array[{faults}], null) as faults
+            from expected s full join kept k
+            on coalesce(k.api_key_id, '{_NO_KEY}') = coalesce(s.api_key_id, '{_NO_KEY}')
+                and k.begins_at = s.begins_at and k.model = s.model
+        )
+        select api_key_id, begins_at, model, array_to_string(faults, '; ')
+        from compared where faults <> '{{}}' order by 2, 1, 3
+        """
+    )
+
+
+#: What is summed, of every level.
+_COUNTED = (
+    "requests",
+    "succeeded",
+    "prompt_tokens",
+    "completion_tokens",
+    "cached_tokens",
+    "duration_ms",
+)
+#: Stands for none where keys are compared: a full join needs one plain comparison.
+_NO_KEY = "00000000-0000-0000-0000-000000000000"
 
 #: `is distinct from` counts a missing value as a value.
 _JOBS = text(

@@ -1,0 +1,206 @@
+"""Closed sums are the hours' own, for any time, whatever ends late."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from random import Random
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from models.api_key import ApiKey
+from models.base import SessionFactory, utc_now
+from models.usage_check import compare_closed
+from models.usage_closing import GRACE, close_usage, is_late, reopen_usage
+from models.usage_levels import closed_until
+from models.usage_report import (
+    UsageGroup,
+    UsageSums,
+    WantedUsage,
+    list_usage,
+    sum_several,
+    sum_usage,
+    top_usage,
+)
+from tests.models.factories import add_key, add_user
+from tests.models.test_usage_report import use
+
+BEGIN = datetime(2026, 8, 29, 5, tzinfo=UTC)
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+HOURS = 70 * 24
+NOW = BEGIN + HOURS * HOUR
+
+
+def close_all(session: Session, now: datetime = NOW) -> int:
+    steps = 0
+    while close_usage(session, now=now):
+        steps += 1
+    return steps
+
+
+def reports(session: Session, wanted: WantedUsage) -> list[object]:
+    """Return all that can be asked of a time."""
+    found: list[object] = [sum_usage(session, wanted)]
+    for by in UsageGroup:
+        rows = list_usage(session, wanted, by, after=None, limit=5000)
+        found += [rows, top_usage(session, wanted, by, limit=7)]
+    return found
+
+
+@pytest.fixture
+def used(session: Session) -> Iterator[tuple[Session, list[ApiKey]]]:
+    """Four keys of three users that were used at random hours of ten weeks."""
+    users = [add_user(session) for _ in range(3)]
+    keys = [add_key(session, users[n % 3]) for n in range(4)]
+    random = Random(7)
+    for _ in range(400):
+        at = BEGIN + random.randrange(HOURS) * HOUR + random.randrange(3600) * timedelta(seconds=1)
+        ms = random.choice([0, 3, 50, 900, 70_000])
+        use(session, random.choice(keys), at, ms=ms, model=random.choice(["m", "old"]))
+    session.flush()
+    yield session, keys
+
+
+def test_any_report_over_closed_days_is_that_of_the_hours(
+    used: tuple[Session, list[ApiKey]],
+) -> None:
+    session, keys = used
+    whose = [{}, {"user_id": keys[0].user_id}, {"key_id": keys[1].id}, {"model": "old"}]
+
+    @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(
+        st.integers(0, HOURS),
+        st.integers(1, HOURS),
+        st.integers(0, HOURS // 24 + 3),
+        st.integers(0, 23),
+        st.sampled_from(whose),
+    )
+    def compare(first: int, length: int, days: int, hour: int, who: dict[str, object]) -> None:
+        since = BEGIN + first * HOUR
+        wanted = WantedUsage(since, since + length * HOUR, **who)  # type: ignore[arg-type]
+        now = BEGIN.replace(hour=hour) + days * DAY
+        session.execute(text("delete from usage_closing"))
+        expected = reports(session, wanted)
+        for table in ("daily", "monthly", "total_hourly", "total_daily"):
+            session.execute(text(f"delete from usage_{table}"))
+        close_all(session, now)
+
+        assert reports(session, wanted) == expected
+
+    compare()
+
+
+def test_hours_are_closed_when_they_are_over_for_a_while_and_once(
+    used: tuple[Session, list[ApiKey]],
+) -> None:
+    session, _ = used
+
+    assert close_all(session, NOW) > 60
+    assert closed_until(session) == NOW - HOUR
+    assert close_all(session, NOW + GRACE - timedelta(seconds=1)) == 0
+    assert close_all(session, NOW + GRACE) == 1
+    assert closed_until(session) == NOW
+    assert list(compare_closed(session)) == []
+
+
+def test_without_use_nothing_is_closed(session: Session) -> None:
+    assert not close_usage(session)
+    assert closed_until(session) is None
+
+
+@pytest.mark.parametrize("ago", [2 * HOUR, 30 * HOUR, 3 * DAY, 45 * DAY, 80 * DAY])
+def test_an_end_that_comes_late_is_counted_at_once_and_closed_again(
+    used: tuple[Session, list[ApiKey]], ago: timedelta
+) -> None:
+    session, keys = used
+    everything = WantedUsage(BEGIN - 90 * DAY, NOW + DAY)
+    close_all(session)
+    before = reports(session, everything)[0]
+    assert isinstance(before, UsageSums)
+
+    use(session, keys[2], NOW - ago, ms=4)
+    session.flush()
+    late = reports(session, everything)
+    close_all(session)
+
+    assert reports(session, everything) == late
+    assert isinstance(late[0], UsageSums)
+    assert late[0].requests == before.requests + 1
+    assert list(compare_closed(session)) == []
+    assert closed_until(session) == NOW - HOUR
+
+
+def test_several_times_are_summed_together(used: tuple[Session, list[ApiKey]]) -> None:
+    session, keys = used
+    close_all(session)
+    times = {
+        "all": WantedUsage(BEGIN, NOW),
+        "none": WantedUsage(NOW, NOW),
+        "before": WantedUsage(BEGIN - DAY, BEGIN),
+        "one": WantedUsage(BEGIN + 30 * HOUR, NOW - DAY, user_id=keys[0].user_id),
+    }
+
+    assert sum_several(session, times) == {
+        name: sum_usage(session, wanted) for name, wanted in times.items()
+    }
+
+
+def test_who_ends_now_is_not_late() -> None:
+    hour = utc_now().replace(minute=0, second=0, microsecond=0)
+
+    assert not is_late(hour)
+    assert is_late(hour - 2 * HOUR)
+
+
+def test_a_closing_waits_for_a_late_end_and_counts_it(database: SessionFactory) -> None:
+    hour = utc_now().replace(minute=0, second=0, microsecond=0) - 5 * HOUR
+    with database.begin() as session:
+        key = add_key(session)
+        use(session, key, hour)
+        close_all(session, utc_now())
+        assert closed_until(session) is not None
+        reopen_usage(session, hour)
+
+    def close() -> None:
+        with database.begin() as closing:
+            close_all(closing, utc_now())
+
+    closer = threading.Thread(target=close)
+    with database.begin() as late:
+        use(late, key, hour + HOUR)
+        closer.start()
+        with database() as other:
+            waits = "select count(*) from pg_locks where locktype = 'advisory' and not granted"
+            deadline = utc_now() + timedelta(seconds=20)
+            while not other.scalar(text(waits)) and utc_now() < deadline:
+                other.rollback()
+            assert other.scalar(text(waits)) == 1
+    closer.join(timeout=20)
+
+    with database() as session:
+        assert list(compare_closed(session)) == []
+        assert sum_usage(session, WantedUsage(hour, hour + 6 * HOUR)).requests == 2
+
+
+@pytest.mark.parametrize("table", ["daily", "monthly", "total_hourly", "total_daily"])
+def test_the_check_tells_a_closed_sum_that_is_wrong(
+    used: tuple[Session, list[ApiKey]], table: str
+) -> None:
+    session, _ = used
+    close_all(session)
+
+    session.execute(
+        text(
+            f"update usage_{table} set requests = requests + 1"
+            f" where begins_at = (select min(begins_at) from usage_{table})"
+        )
+    )
+
+    problems = [difference.problem for difference in compare_closed(session)]
+    assert problems
+    assert all("requests" in problem for problem in problems)
