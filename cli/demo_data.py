@@ -41,30 +41,38 @@ def _run(args: argparse.Namespace) -> int:
         raise LauncherError("there is no demo data in production")
     password = args.password or secrets.token_urlsafe(12)
     size = DemoSize(users=args.users, keys=args.keys, jobs=args.jobs, days=args.days)
+    with answering():
+        seconds = fill(settings, size, password_hash=hash_password(password), is_forced=args.force)
+    made = f"{size.users} users, {size.keys} keys, {size.jobs} jobs"
+    print(f"made {made} in {seconds:.0f} s; each user's password: {password}")
+    return 0
+
+
+def fill(settings: Settings, size: DemoSize, *, password_hash: str, is_forced: bool) -> float:
+    """Make the data and return the seconds that it took.
+
+    Raises:
+        LauncherError: there are jobs, and it is not forced.
+    """
     engine = open_database(settings)
     began = time.monotonic()
     try:
-        with answering():
-            with sessions(engine).begin() as session:
-                if has_jobs(session) and not args.force:
-                    raise LauncherError(
-                        "this database has jobs: --force adds the demo data to them"
-                    )
-                make_demo_data(
-                    session,
-                    size,
-                    now=utc_now(),
-                    password_hash=hash_password(password),
-                    model=settings.model_name,
-                )
-            tidy(engine)  # closing reads days by their indexes
-            _close_usage(sessions(engine))
-            tidy(engine)
+        with sessions(engine).begin() as session:
+            if has_jobs(session) and not is_forced:
+                raise LauncherError("this database has jobs: --force adds the demo data to them")
+            make_demo_data(
+                session,
+                size,
+                now=utc_now(),
+                password_hash=password_hash,
+                model=settings.model_name,
+            )
+        tidy(engine)  # closing reads days by their indexes
+        _close_usage(sessions(engine))
+        tidy(engine)
     finally:
         engine.dispose()
-    made = f"{size.users} users, {size.keys} keys, {size.jobs} jobs"
-    print(f"made {made} in {time.monotonic() - began:.0f} s; each user's password: {password}")
-    return 0
+    return time.monotonic() - began
 
 
 def _close_usage(database: SessionFactory) -> None:

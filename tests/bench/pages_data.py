@@ -1,0 +1,195 @@
+"""What each read of the admin pages takes in a busy service's database, and how many statements.
+
+python -m tests.bench.pages_data [--jobs 1000000] [--rounds 20] [--explain]
+DATABASE_URL names a database that has demo data already; without it one is made.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import event, select
+
+from cli.demo_data import fill
+from core.queue import QueueName
+from core.settings import Settings
+from models.activity import WantedEntries, list_actions, list_activity_page
+from models.base import Session, open_database, sessions, utc_now
+from models.batch import Batch, BatchState
+from models.batch_pages import list_batch_page, list_lines, read_batch_detail
+from models.customer_lists import CustomerSort, list_customers
+from models.dashboard import (
+    SeriesStep,
+    read_last_hour,
+    read_periods,
+    read_series,
+    read_totals,
+)
+from models.demo_data import DemoSize
+from models.job import Job, JobState
+from models.job_pages import WantedJobs, count_jobs, list_job_page, read_job_detail
+from models.key_lists import KeySort, KeyStatus, list_key_page
+from models.usage_report import (
+    UsageGroup,
+    WantedUsage,
+    list_usage,
+    sum_usage,
+    top_usage,
+)
+from tests.bench.servers import MODEL, own_servers
+
+BUDGET_MS = 60.0
+LIMIT = 50
+
+Read = Callable[[Session], Any]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--jobs", type=int, default=DemoSize().jobs)
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--explain", action="store_true", help="plans of what is over the budget")
+    args = parser.parse_args()
+    with _filled(args.jobs) as settings:
+        engine = open_database(settings)
+        statements: list[tuple[str, Any]] = []
+        event.listen(
+            engine,
+            "before_cursor_execute",
+            lambda c, cursor, statement, values, x, many: statements.append((statement, values)),
+        )
+        print(f"{'':44}{'p50 ms':>9}{'p95 ms':>9}{'max ms':>9}{'statements':>12}")
+        for name, read in _reads(sessions(engine)):
+            taken = []
+            for _ in range(args.rounds):
+                statements.clear()
+                with sessions(engine)() as session:
+                    began = time.perf_counter()
+                    read(session)
+                    taken.append((time.perf_counter() - began) * 1000)
+            p95 = statistics.quantiles(taken, n=20)[-1]
+            row = (statistics.median(taken), p95, max(taken))
+            mark = "  over" if row[0] > BUDGET_MS else ""
+            print(f"{name:44}{''.join(f'{ms:9.1f}' for ms in row)}{len(statements):12}{mark}")
+            if mark and args.explain:
+                _explain(engine, list(statements))
+        engine.dispose()
+
+
+@contextmanager
+def _filled(jobs: int) -> Iterator[Settings]:
+    if os.environ.get("DATABASE_URL"):
+        yield Settings.from_environment(os.environ)
+        return
+    with own_servers(MODEL) as (settings, _):
+        seconds = fill(settings, DemoSize(jobs=jobs), password_hash="", is_forced=False)
+        print(f"made {jobs} jobs in {seconds:.0f} s")
+        yield settings
+
+
+def _explain(engine: Any, statements: list[tuple[str, Any]]) -> None:
+    with engine.connect() as connection:
+        for statement, values in statements:
+            plan = connection.exec_driver_sql(f"explain (analyze) {statement}", values)
+            print("\n".join(f"    {line}" for (line,) in plan))
+
+
+def _reads(database: Any) -> Iterator[tuple[str, Read]]:
+    now = utc_now()
+    until = now.replace(minute=0, second=0, microsecond=0) + timedelta(hours=1)
+    with database() as session:
+        wanted = WantedUsage(until - timedelta(days=60), until)
+        heavy = top_usage(session, wanted, UsageGroup.USER, limit=1)[0].group
+        key = top_usage(session, wanted, UsageGroup.KEY, limit=1)[0].group
+        largest = session.scalar(select(Batch.id).order_by(Batch.total.desc()).limit(1))
+        oldest = session.scalar(select(Job.id).order_by(Job.id).limit(1))
+    for who, user in (("all", None), ("heaviest user", heavy)):
+        yield f"totals, {who}", lambda s, u=user: read_totals(s, now, user_id=u)
+        yield f"periods, {who}", lambda s, u=user: read_periods(s, now, user_id=u)
+        for step, count in ((SeriesStep.HOUR, 24), (SeriesStep.DAY, 30)):
+            yield (
+                f"series by {step}, {who}",
+                lambda s, u=user, st=step, n=count: read_series(s, now, st, count=n, user_id=u),
+            )
+        yield f"last hour, {who}", lambda s, u=user: read_last_hour(s, now, user_id=u)
+        yield f"job counts, {who}", lambda s, u=user: count_jobs(s, now, user_id=u)
+        for state in (None, *JobState):
+            jobs = WantedJobs(user_id=user, state=state)
+            yield (
+                f"jobs {state or ''}, {who}",
+                lambda s, w=jobs: list_job_page(s, w, limit=LIMIT),
+            )
+        for name, jobs in (
+            ("bulk", WantedJobs(user_id=user, queue=QueueName.BULK)),
+            ("of an unknown model", WantedJobs(user_id=user, model="none")),
+            ("of a day", WantedJobs(user_id=user, since=now - timedelta(30), until=now)),
+        ):
+            yield f"jobs {name}, {who}", lambda s, w=jobs: list_job_page(s, w, limit=LIMIT)
+        yield (
+            f"jobs back from the oldest, {who}",
+            lambda s, u=user: list_job_page(s, WantedJobs(u), before=oldest, limit=LIMIT),
+        )
+        yield (
+            f"batches, {who}",
+            lambda s, u=user: list_batch_page(s, user_id=u, state=BatchState.EXPIRED, limit=LIMIT),
+        )
+        for sort in KeySort:
+            yield (
+                f"keys by {sort}, {who}",
+                lambda s, u=user, by=sort: list_key_page(
+                    s, user_id=u, now=now, sort=by, limit=LIMIT
+                ),
+            )
+        for days in (1, 31, 365):
+            w = WantedUsage(until - timedelta(days=days), until, user_id=user)
+            yield f"usage sum of {days} days, {who}", lambda s, w=w: sum_usage(s, w)
+            for by in UsageGroup:
+                yield (
+                    f"usage by {by} of {days} days, {who}",
+                    lambda s, w=w, by=by: list_usage(s, w, by, after=None, limit=LIMIT),
+                )
+            yield (
+                f"top users of {days} days, {who}",
+                lambda s, w=w: top_usage(s, w, UsageGroup.USER, limit=LIMIT),
+            )
+    for sort in CustomerSort:
+        yield (
+            f"customers by {sort}",
+            lambda s, by=sort: list_customers(s, now=now, sort=by, limit=LIMIT),
+        )
+    yield "customers found", lambda s: list_customers(s, now=now, search="wei.ch", limit=LIMIT)
+    yield (
+        "expired keys found",
+        lambda s: list_key_page(
+            s, user_id=None, now=now, search="wei", status=KeyStatus.EXPIRED, limit=LIMIT
+        ),
+    )
+    yield (
+        "jobs of the heaviest key",
+        lambda s: list_job_page(s, WantedJobs(key_id=key), limit=LIMIT),
+    )
+    yield "one job", lambda s: read_job_detail(s, oldest, user_id=None)
+    yield "one batch", lambda s: read_batch_detail(s, largest, user_id=None)
+    yield "lines of a batch", lambda s: list_lines(s, largest, after=1000, limit=LIMIT)
+    yield "actions", list_actions
+    for action in (None, "key.rotate", "key.", "none."):
+        entries = WantedEntries(action=action)
+        yield (
+            f"activity {action or ''}",
+            lambda s, w=entries: list_activity_page(s, w, limit=LIMIT),
+        )
+    yield (
+        "activity from an address",
+        lambda s: list_activity_page(s, WantedEntries(address="192.0.2.7"), limit=LIMIT),
+    )
+
+
+if __name__ == "__main__":
+    main()
