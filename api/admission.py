@@ -101,6 +101,7 @@ def admit(
     generation: Generation,
     *,
     request_id: str,
+    traceparent: str | None = None,
     idempotency: Idempotency | None = None,
     may_shorten: bool = False,
 ) -> Admitted:
@@ -134,7 +135,7 @@ def admit(
         generation = _shortened(services, key, generation, prompt_tokens)
     check_length(services.tokenizer.context_length, generation, prompt_tokens)
     cached = services.answers.find(key.user_id, generation)
-    job = _new_job(services, key, generation, prompt_tokens, request_id)
+    job = _new_job(services, key, generation, prompt_tokens, request_id, traceparent)
     if cached is not None:
         _answer(job, cached, services.settings.response_cache_billing)
     else:
@@ -205,6 +206,7 @@ def _new_job(
     generation: Generation,
     prompt_tokens: int,
     request_id: str,
+    traceparent: str | None,
 ) -> Job:
     now = utc_now()
     ttl = generation.ttl_seconds
@@ -224,6 +226,7 @@ def _new_job(
         charged_tokens=prompt_tokens + generation.max_tokens * generation.n,
         is_streamed=generation.stream,
         request_id=request_id,
+        traceparent=traceparent,
         created_at=now,
         expires_at=now + timedelta(seconds=ttl) if ttl is not None else None,
     )

@@ -9,7 +9,7 @@ from flask_jwt_extended import JWTManager
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from api.errors import register_error_handlers
-from api.metrics import measure_requests
+from api.metrics import RequestMetrics
 from api.openapi.document import build_document
 from api.request_log import register_request_log
 from api.security_headers import register_security_headers
@@ -47,7 +47,8 @@ def create_app(services: Services) -> Flask:
     app.extensions["bountycoder"] = services
     JWTManager(app)
     if services.settings.api_metrics_port:
-        measure_requests(app)
+        RequestMetrics(app)
+    services.traces.register(app)
     register_request_log(app)
     register_error_handlers(app)
     register_security_headers(

@@ -72,14 +72,17 @@ def admit_present(
     """
 
     def admit_with(key: PresentedKey) -> Admitted:
-        return admit(
-            services(),
-            key,
-            generation,
-            request_id=g.request_id,
-            idempotency=idempotency,
-            may_shorten=may_shorten,
-        )
+        traces = services().traces
+        with traces.admitting():
+            return admit(
+                services(),
+                key,
+                generation,
+                request_id=g.request_id,
+                traceparent=traces.header(),
+                idempotency=idempotency,
+                may_shorten=may_shorten,
+            )
 
     with confirming(key):
         idempotency = read_idempotency(generation)

@@ -12,11 +12,17 @@ from core.metric_files import MetricFiles
 from core.metrics import layout
 from core.metrics_page import metrics_page
 from core.settings import Settings
+from core.tracing import check_tracing
 from core.web_server import InternalPort, WebProgram, WebServer
 
 
 def serve(settings: Settings) -> None:
-    """Answer requests until SIGTERM."""
+    """Answer requests until SIGTERM.
+
+    Raises:
+        SettingsError: what a setting needs is not installed.
+    """
+    check_tracing(settings)
     if not settings.api_metrics_port:
         _serve(settings, None)
         return

@@ -14,6 +14,7 @@ from api.bulk.uploads import MOST_AT_ONCE, Uploads
 from api.cancelling import Cancels
 from api.metrics import ApiMetrics
 from api.open_streams import OpenStreams
+from api.tracing import RequestTraces, SentTraces
 from core.answer_cache import AnswerCache
 from core.job_ends import JobEnds
 from core.job_news import JobNews
@@ -26,6 +27,7 @@ from core.redis_client import open_redis
 from core.scripts import Scripts
 from core.settings import Settings
 from core.throttle import Throttle
+from core.tracing import Traces
 from core.worker_registry import WorkerRegistry
 from models.base import SessionFactory, open_database, sessions
 from models.flight import read_key_use
@@ -70,6 +72,7 @@ class Services:
     uploads: Uploads
     batch_sessions: SessionFactory
     metrics: ApiMetrics
+    traces: RequestTraces
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Services:
@@ -109,6 +112,9 @@ class Services:
             uploads=Uploads(),
             batch_sessions=sessions(open_database(settings, pool_size=MOST_AT_ONCE)),
             metrics=metrics,
+            traces=SentTraces(Traces(settings, "api"))
+            if settings.traces_endpoint
+            else RequestTraces(),
         )
 
     def recall(self, key_id: UUID) -> Recall:

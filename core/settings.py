@@ -143,6 +143,15 @@ class Settings(BaseModel):
         description="where counters outlive their processes; without it a killed worker's begin "
         "anew",
     )
+    traces_endpoint: str = Field(
+        "",
+        pattern="^(https?://.+)?$",
+        description="where spans go by OTLP over HTTP: `http://collector:4318/v1/traces`; "
+        "needs the extra `tracing`",
+    )
+    traces_sample_ratio: float = Field(
+        1.0, ge=0, le=1, description="share of requests traced, of those whose caller does not say"
+    )
     max_body_bytes: int = Field(2 * 1024**2, ge=1024, description="largest request body")
     body_seconds: float = Field(
         30.0, gt=0, description="how long the body of a request may take to arrive"

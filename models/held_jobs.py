@@ -35,7 +35,7 @@ _CLAIMED = (
     *("id", "user_id", "api_key_id", "batch_id", "queue", "state", "priority", "model"),
     *("request", "prompt_tokens", "charged_tokens", "is_streamed", "is_cached", "attempt"),
     *("worker_id", "request_id", "created_at", "started_at", "expires_at", "cancel_requested_at"),
-    "released_at",
+    *("released_at", "traceparent"),
 )
 
 #: Locks rows in the order of their ids. An UPDATE takes them as its plan finds them, sorted or not.

@@ -93,6 +93,7 @@ class Job(Base):
         attempt: times it was begun.
         lease_expires_at: until when its worker's silence is believed to be work.
         request_id: of the HTTP request that made it, for the logs.
+        traceparent: of that request's span, in the words of W3C's Trace Context, if it is traced.
     """
 
     __tablename__ = "jobs"
@@ -190,6 +191,7 @@ class Job(Base):
     attempt: Mapped[int] = mapped_column(default=0)
     worker_id: Mapped[str | None] = mapped_column(String(64))
     request_id: Mapped[str] = mapped_column(String(128), default="")
+    traceparent: Mapped[str | None] = mapped_column(String(55))
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
     started_at: Mapped[datetime | None]
     first_token_at: Mapped[datetime | None]

@@ -25,15 +25,16 @@ _INSERT = Prepared(
     insert into jobs (
         id, user_id, api_key_id, queue, state, priority, model, request, prompt_tokens,
         completion_tokens, cached_tokens, charged_tokens, is_streamed, attempt, request_id,
-        created_at, expires_at
+        traceparent, created_at, expires_at
     )
     select j.id, j.user_id, j.api_key_id, j.queue, j.state, j.priority, j.model, j.request,
-           j.prompt_tokens, 0, 0, j.charged_tokens, j.is_streamed, 0, j.request_id, j.created_at,
-           j.expires_at
+           j.prompt_tokens, 0, 0, j.charged_tokens, j.is_streamed, 0, j.request_id, j.traceparent,
+           j.created_at, j.expires_at
     from json_to_recordset($1) as j (
         id uuid, user_id uuid, api_key_id uuid, key_version xid, queue text, state text,
         priority smallint, model text, request jsonb, prompt_tokens int, charged_tokens int,
-        is_streamed bool, request_id text, created_at timestamptz, expires_at timestamptz
+        is_streamed bool, request_id text, traceparent text, created_at timestamptz,
+        expires_at timestamptz
     )
     where j.key_version is null or exists (
         select from api_keys k join users u on u.id = k.user_id
@@ -102,6 +103,7 @@ def _row(job: Job, key_version: str | None) -> str:
             "charged_tokens": job.charged_tokens,
             "is_streamed": job.is_streamed,
             "request_id": job.request_id,
+            "traceparent": job.traceparent,
             "created_at": job.created_at.isoformat(),
             "expires_at": None if job.expires_at is None else job.expires_at.isoformat(),
         },

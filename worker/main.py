@@ -32,8 +32,10 @@ from core.queue import JobBroker, QueueName
 from core.redis_client import open_redis
 from core.settings import Settings
 from core.subscription import Subscription
+from core.tracing import Traces, check_tracing
 from core.worker_registry import WorkerRegistry
 from models.base import open_database, sessions
+from models.job import Job
 from models.statements import Statements
 from worker.answers import keep_answers
 from worker.consumer import DoorbellConsumer
@@ -50,6 +52,7 @@ from worker.runner import JobRunner
 from worker.settler import Settler
 from worker.taker import Taker
 from worker.text_sender import TextSender
+from worker.tracing import JobTraces
 from worker.usage_closer import UsageCloser
 from worker.webhooks import WebhookSender
 
@@ -87,12 +90,16 @@ class WorkerParts:
     requests: Subscription
     client: redis.Redis
     metrics: WorkerMetrics
+    traces: list[JobTraces]
 
     @classmethod
     def from_settings(cls, settings: Settings) -> WorkerParts:
         worker_id = f"{socket.gethostname()[:24]}-{os.getpid()}-{new_id().hex[-8:]}"
         client = open_redis(settings)
         metrics = WorkerMetrics()
+        traces = []
+        if settings.traces_endpoint:
+            traces.append(JobTraces(Traces(settings, "worker"), worker_id=worker_id))
         ends = JobEnds(client, count=metrics.jobs_ended.ended)
         database = sessions(open_database(settings))
         tokenizer = PromptTokenizer.load(settings.model_path, settings.prompt_mode)
@@ -113,7 +120,7 @@ class WorkerParts:
             lease=leases.lease,
             decode=tokenizer.decode,
             keep=partial(keep_answers, AnswerCache.from_settings(settings, client)),
-            observe=metrics.jobs.observe,
+            observe=partial(_show_ends, [metrics.jobs.observe, *(t.record for t in traces)]),
             lines_moved=feeder.wake,
         )
         runner = JobRunner(
@@ -149,12 +156,14 @@ class WorkerParts:
             requests=listen_for_requests(client, runner.act),
             client=client,
             metrics=metrics,
+            traces=traces,
         )
 
 
 def run(settings: Settings) -> int:
     """Serve until SIGTERM or SIGINT; returns the exit code, 1 if the engine cannot go on."""
     configure_logging(program="worker", level=settings.effective_log_level)
+    check_tracing(settings)
     if not settings.worker_metrics_port:
         return _serve(settings, None)
     name = f"worker-{settings.worker_metrics_port}"
@@ -222,6 +231,15 @@ def _takers(settings: Settings, client: redis.Redis, runner: JobRunner) -> list[
     return takers
 
 
+def _show_ends(observers: Sequence[Callable[[Sequence[Job]], None]], jobs: Sequence[Job]) -> None:
+    for observe in observers:
+        try:
+            observe(jobs)
+        except Exception:
+            # Broad on purpose: that jobs ended must be told, measured or not.
+            _log.exception("ends could not be measured")
+
+
 def _drain(parts: WorkerParts, pulse: Pulse) -> None:
     """Take no new job, finish what runs within the grace period, hand the rest back, leave.
 
@@ -239,6 +257,7 @@ def _drain(parts: WorkerParts, pulse: Pulse) -> None:
     parts.delivery.stop()
     parts.runner.wait_idle(LEAVE_SECONDS / 2)
     stops = [parts.runner.stop, parts.ledger.stop, parts.requests.close, parts.text_sender.stop]
+    stops += [trace.close for trace in parts.traces]
     stops += [parts.webhooks.stop, pulse.stop, *(taker.stop for taker in parts.takers)]
     _at_most(STOP_SECONDS, stops)
     _log.info("worker ended", extra={"worker": parts.worker_id})

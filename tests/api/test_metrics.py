@@ -20,7 +20,7 @@ from tests.prometheus import families, samples, scrape, total
 from tests.service import Service, free_port, wait_until
 
 DOCS = Path(__file__).parents[2] / "docs" / "metrics.md"
-ROW = re.compile(r"^\| `(\w+)` \| (\w+) \|([^|]*)\|", re.MULTILINE)
+ROW = re.compile(r"^\| `(\w+)` \| (counter|gauge|histogram) \|([^|]*)\|", re.MULTILINE)
 BODY = {"prompt": "one two three", "maxTokens": 4}
 #: Shown only where there is a GPU, and only when a fault of ours was answered by nobody.
 RARE = {
