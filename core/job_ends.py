@@ -14,6 +14,7 @@ from redis.client import Pipeline
 
 from core.job_news import publish_ends
 from core.limits import Limiter
+from core.log import request_id
 from core.queue import QueueName
 
 _log = logging.getLogger(__name__)
@@ -28,6 +29,7 @@ class EndedJob:
     used_tokens: int
     queue: str
     state: str
+    request_id: str
 
 
 #: Takes the queue and state of jobs that ended, and how many did.
@@ -43,13 +45,18 @@ class JobEnds:
         self._count = count
 
     def announce(
-        self, ended: Iterable[EndedJob], *, also: Callable[[Pipeline], None] = lambda pipe: None
+        self,
+        ended: Iterable[EndedJob],
+        *,
+        also: Callable[[Pipeline], None] = lambda pipe: None,
+        is_logged: bool = False,
     ) -> None:
         """Settle, then tell: whoever is told may at once make the next request.
 
         Args:
             also: adds to the pipeline what else shall be there when they are told; it may be
                 called twice.
+            is_logged: whoever ended them writes the log's line of each.
 
         With Redis away nothing is lost: waiters look at the row, `worker/settler.py` settles.
         """
@@ -58,6 +65,8 @@ class JobEnds:
             return
         for job in jobs:
             self._count(job.queue, job.state, 1)
+            if not is_logged:
+                _log_end(job)
         try:
             try:
                 self._announce(jobs, also)
@@ -75,6 +84,7 @@ class JobEnds:
         if not job_ids:
             return
         self._count(QueueName.BULK, state, len(job_ids))
+        _log.info("lines", extra={"state": state, "lines": len(job_ids)})
         try:
             publish_ends(self._client, job_ids)
         except redis.RedisError:
@@ -87,3 +97,13 @@ class JobEnds:
             also(pipe)
             publish_ends(pipe, [job.id for job in jobs])
             pipe.execute()
+
+
+def _log_end(job: EndedJob) -> None:
+    """Write the line of a job that ended without a worker, under the request that made it."""
+    token = request_id.set(job.request_id)
+    try:
+        said = {"job": job.id.hex, "key": job.api_key_id.hex, "state": job.state}
+        _log.info("job", extra=said)
+    finally:
+        request_id.reset(token)

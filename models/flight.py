@@ -73,7 +73,7 @@ def known_jobs(session: Session, job_ids: Iterable[UUID]) -> set[UUID]:
 def ended_job(job: Job) -> EndedJob:
     """Return what a job that has ended counts for: what `record_usages` wrote, or nothing."""
     used = job.prompt_tokens + job.completion_tokens if job.started_at is not None else 0
-    return EndedJob(job.id, job.api_key_id, used, job.queue, job.state)
+    return EndedJob(job.id, job.api_key_id, used, job.queue, job.state, job.request_id)
 
 
 def _in_flight(condition: Any) -> Any:

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
+from functools import partial
 
 from redis.client import Pipeline
 
@@ -158,7 +159,8 @@ class Ledger:
     def _announce(self, runs: Sequence[Run | None]) -> None:
         jobs = [run.ended for run in runs if run is not None and run.ended is not None]
         self._observe(jobs)
-        self._ends.announce(map(ended_job, jobs), also=lambda pipe: self._keep(jobs, pipe))
+        also = partial(self._keep, jobs)
+        self._ends.announce(map(ended_job, jobs), also=also, is_logged=True)
         self._note_moves(runs)
 
     def _note_moves(self, runs: Sequence[Run | None]) -> None:
