@@ -44,7 +44,7 @@ class Measured:
         """Ask for some time; note requests a second, and milliseconds of processor a request."""
         url = f"{self.service.url}/api/llm/generate"
         before, counted = self._cpu_seconds(), self._jobs()
-        self.rates.append(load(url, self.headers, at_once, seconds))
+        self.rates.append(load(url, self.headers, at_once, seconds, is_warm=bool(self.rates)))
         time.sleep(0.2)
         requests = self._jobs() - counted
         self.cpu_ms.append((self._cpu_seconds() - before) * 1000 / requests)
@@ -71,8 +71,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", type=Path, default=MODEL, help="a directory with a tokenizer")
     parser.add_argument("--at-once", type=int, default=32)
-    parser.add_argument("--seconds", type=int, default=2, help="of each measurement")
-    parser.add_argument("--rounds", type=int, default=16)
+    parser.add_argument("--seconds", type=int, default=1, help="of each measurement")
+    parser.add_argument("--rounds", type=int, default=60)
     args = parser.parse_args()
     if shutil.which("wrk") is None:
         sys.exit("this benchmark needs wrk: apt-get install wrk")
@@ -108,11 +108,12 @@ def _service(model: Path, **changes: Any) -> Iterator[Measured]:
 def _report(what: str, without: list[float], measured: list[float]) -> None:
     print(f"{what}:")
     for name, values in (("without", without), ("with", measured)):
-        shown = ", ".join(f"{value:.2f}" for value in values)
-        print(f"  {name:8} {statistics.median(values):8.3f} ({shown})")
+        low, middle, high = statistics.quantiles(values, n=4)
+        print(f"  {name:8} {middle:8.3f} (quartiles {low:.3f} to {high:.3f})")
     ratios = [b / a for a, b in zip(without, measured, strict=True)]
     low, middle, high = statistics.quantiles(ratios, n=4)
     print(f"  with metrics {middle:.3f} of without (quartiles {low:.3f} to {high:.3f})")
+    print(f"  the medians' ratio {statistics.median(measured) / statistics.median(without):.3f}")
 
 
 if __name__ == "__main__":

@@ -78,7 +78,9 @@ def _measure(
     return rates
 
 
-def load(url: str, headers: dict[str, str], at_once: int, seconds: int) -> float:
+def load(
+    url: str, headers: dict[str, str], at_once: int, seconds: int, *, is_warm: bool = False
+) -> float:
     """Return the requests a second that were answered well, after a moment to warm up."""
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
         lines = ["wrk.method = 'POST'", f"wrk.body = {json.dumps(json.dumps(BODY))}"]
@@ -87,8 +89,9 @@ def load(url: str, headers: dict[str, str], at_once: int, seconds: int) -> float
         script.write("\n".join(lines))
         script.flush()
         command = ["wrk", "-t1", f"-c{at_once}", "--timeout", "30s", "-s", script.name, url]
-        subprocess.run([*command, "-d1s"], check=True, capture_output=True)
-        time.sleep(0.5)
+        if not is_warm:
+            subprocess.run([*command, "-d1s"], check=True, capture_output=True)
+            time.sleep(0.5)
         ran = subprocess.run(
             [*command, f"-d{seconds}s"], check=True, capture_output=True, text=True
         )
