@@ -55,7 +55,13 @@ class Base(DeclarativeBase):
     }
 
 
-def open_database(settings: Settings, *, pool_size: int = 0, is_autocommit: bool = False) -> Engine:
+def open_database(
+    settings: Settings,
+    *,
+    pool_size: int = 0,
+    is_autocommit: bool = False,
+    plans_once: bool = False,
+) -> Engine:
     """Return an engine; nothing connects before its first use.
 
     A connection that rested for a moment is tried before it is used: the server may have gone.
@@ -68,7 +74,12 @@ def open_database(settings: Settings, *, pool_size: int = 0, is_autocommit: bool
         pool_size: connections at most; 0 takes it from the settings.
         is_autocommit: each statement is a transaction of its own. For single reads and writes: it
             costs one round trip to the server instead of three.
+        plans_once: what is prepared is planned once, for tables and groups of any size: rows are
+            found by an index, and joined by hashing. A plan for the sizes of the moment would read
+            all of a table that was small then, for as long as it is kept.
     """
+    keep_plans = " -c plan_cache_mode=force_generic_plan"
+    keep_plans += " -c enable_seqscan=off -c enable_nestloop=off"
     timeout = settings.database_timeout_seconds
     engine = create_engine(
         settings.database_url.get_secret_value(),
@@ -82,7 +93,8 @@ def open_database(settings: Settings, *, pool_size: int = 0, is_autocommit: bool
             "connect_timeout": max(2, round(timeout)),
             "options": f"-c statement_timeout={round(timeout * 1000)} -c timezone=UTC"
             f" -c lock_timeout={round(timeout * 800)}"
-            f" -c idle_in_transaction_session_timeout={round(timeout * 2000)}",
+            f" -c idle_in_transaction_session_timeout={round(timeout * 2000)}"
+            + (keep_plans if plans_once else ""),
             "application_name": "bountycoder",
             "keepalives_idle": 30,
             "keepalives_interval": 10,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -28,7 +28,8 @@ from models.job import (
     requeue,
     values_of,
 )
-from models.statements import Statements
+from models.statements import Prepared, Statements
+from models.usage import RECORD_USED, used_time
 
 #: What a worker must know of a job that it claims.
 _CLAIMED = (
@@ -52,29 +53,63 @@ _CLAIM = f"""
     update jobs set state = '{JobState.RUNNING}', attempt = attempt + 1,
         worker_id = %(worker_id)s, started_at = coalesce(started_at, %(now)s),
         lease_expires_at = now() + %(lease)s
-    where id in (select id from in_order) and state = '{JobState.QUEUED}' and not is_held
+    where id = any(%(ids)s::uuid[]) and id in (select id from in_order)
+      and state = '{JobState.QUEUED}' and not is_held
       and (expires_at is null or expires_at > now() or started_at is not null)
     returning {", ".join(_CLAIMED)}
 """
 
 #: Not waited for to reach the disk: a server that forgets a claim in a crash has the job queued
-#: again, and what this attempt makes of it is refused. PostgreSQL takes both as one transaction.
-_CLAIM_LAZILY = f"set local synchronous_commit = off; {_CLAIM}"
+#: again, and what this attempt makes of it is refused.
+_CLAIM_AT_ONCE = Prepared(
+    "claim_jobs",
+    "uuid[], text, timestamptz, interval",
+    _CLAIM % {"ids": "$1", "worker_id": "$2", "now": "$3", "lease": "$4"},
+    is_lazy=True,
+)
 
+_ENDS = """
+    id uuid, attempt integer, state text, choices jsonb, error jsonb, prompt_tokens integer,
+    completion_tokens integer, cached_tokens integer, first_token_at timestamptz
+"""
+#: The state is no bare column here: the index of what runs would be taken for it, which holds the
+#: leases of all jobs since the last vacuum.
 _FINISH = f"""
-    {_IN_ORDER}
     update jobs set state = e.state, choices = e.choices, error = e.error,
         prompt_tokens = e.prompt_tokens, completion_tokens = e.completion_tokens,
         cached_tokens = e.cached_tokens, first_token_at = e.first_token_at,
         finished_at = %(now)s, lease_expires_at = null
-    from jsonb_to_recordset(%(ends)s::jsonb) as e (
-        id uuid, attempt integer, state text, choices jsonb, error jsonb, prompt_tokens integer,
-        completion_tokens integer, cached_tokens integer, first_token_at timestamptz
-    ) join in_order on in_order.id = e.id
-    where jobs.id = e.id and jobs.attempt = e.attempt and jobs.state = '{JobState.RUNNING}'
-      and jobs.worker_id = %(worker_id)s
+    from ends e join in_order on in_order.id = e.id
+    where jobs.id = any(%(ids)s::uuid[]) and jobs.id = e.id and jobs.attempt = e.attempt
+      and jobs.state || '' = '{JobState.RUNNING}' and jobs.worker_id = %(worker_id)s
     returning jobs.id, jobs.attempt, jobs.cancel_requested_at
 """
+_FINISH_JOBS = f"""
+    {_IN_ORDER},
+    ends as (select * from jsonb_to_recordset(%(ends)s::jsonb) as e ({_ENDS}))
+    {_FINISH}
+"""
+_PARAMETERS = {"ids": "$1", "ends": "$2", "worker_id": "$3", "now": "$4"}
+_FINISH_AT_ONCE = Prepared(
+    "finish_jobs",
+    "uuid[], json, text, timestamptz",
+    f"""
+    {_IN_ORDER % _PARAMETERS},
+    ends as (
+        select * from json_to_recordset($2) as e (
+            {_ENDS}, user_id uuid, api_key_id uuid, model text, duration_ms bigint, bucket integer
+        )
+    ),
+    ended as ({_FINISH % _PARAMETERS}),
+    used as (
+        select e.id as job_id, e.user_id, e.api_key_id, e.model, e.state, e.prompt_tokens,
+               e.completion_tokens, e.cached_tokens, e.duration_ms, $4 as created_at, e.bucket
+        from ends e join ended using (id, attempt)
+    ),
+    {RECORD_USED}
+    select id, attempt, cancel_requested_at from ended
+    """,
+)
 
 
 def claim_jobs(
@@ -89,8 +124,8 @@ def claim_at_once(
     statements: Statements, job_ids: Sequence[UUID], *, worker_id: str, lease: timedelta
 ) -> list[Job]:
     """Do what `claim_jobs` does, and commit it, in one round trip."""
-    rows = statements.run(_CLAIM_LAZILY, _claim(job_ids, worker_id, lease))
-    return [_claimed(row) for row in rows]
+    values = (_array(job_ids), worker_id, utc_now(), lease)
+    return [_claimed(row) for row in statements.run(_CLAIM_AT_ONCE, values)]
 
 
 def finish_jobs(
@@ -101,16 +136,54 @@ def finish_jobs(
     Returns those that ended, as they are now: not those that were no longer this worker's in this
     attempt.
     """
-    for state in {outcome.state for _, outcome in ends}:
-        may_come(state, JobState.RUNNING)
+    _check(ends)
     now = utc_now()
     values = {
-        "ids": [str(job.id) for job, _ in ends],
+        "ids": _array(job.id for job, _ in ends),
         "ends": json.dumps([_end_row(job, outcome) for job, outcome in ends]),
         "worker_id": worker_id,
         "now": now,
     }
-    found = session.connection().exec_driver_sql(_FINISH, values)
+    return _ended(ends, now, session.connection().exec_driver_sql(_FINISH_JOBS, values))
+
+
+def finish_at_once(
+    statements: Statements, ends: Sequence[tuple[Job, JobOutcome]], *, worker_id: str
+) -> list[Job]:
+    """Do what `finish_jobs` does, record the usage, and commit both, in one round trip.
+
+    For jobs from whose end nothing else follows: see `follows_only_usage`.
+    """
+    _check(ends)
+    now = utc_now()
+    rows = [
+        {
+            **_end_row(job, outcome),
+            "user_id": job.user_id.hex,
+            "api_key_id": job.api_key_id.hex,
+            "model": job.model,
+            **used_time(job.created_at, now),
+        }
+        for job, outcome in ends
+    ]
+    values = (_array(job.id for job, _ in ends), json.dumps(rows), worker_id, now)
+    return _ended(ends, now, statements.run(_FINISH_AT_ONCE, values))
+
+
+def follows_only_usage(job: Job) -> bool:
+    """Say whether the end of a job concerns no batch and no webhook."""
+    return job.batch_id is None and not job.request.get("webhookUrl")
+
+
+def _check(ends: Sequence[tuple[Job, JobOutcome]]) -> None:
+    for state in {outcome.state for _, outcome in ends}:
+        may_come(state, JobState.RUNNING)
+
+
+def _ended(
+    ends: Sequence[tuple[Job, JobOutcome]], now: datetime, found: Iterable[Any]
+) -> list[Job]:
+    """Return the jobs that were `found` to have ended, as they are now."""
     asked = {(job_id, attempt): cancel_asked for job_id, attempt, cancel_asked in found}
     return [
         new_job(
@@ -182,11 +255,16 @@ def hand_back_jobs(session: Session, attempts: dict[UUID, int], *, worker_id: st
 
 def _claim(job_ids: Sequence[UUID], worker_id: str, lease: timedelta) -> dict[str, Any]:
     return {
-        "ids": [str(job_id) for job_id in job_ids],
+        "ids": _array(job_ids),
         "worker_id": worker_id,
         "now": utc_now(),
         "lease": lease,
     }
+
+
+def _array(ids: Iterable[UUID]) -> str:
+    """Return ids as PostgreSQL writes an array."""
+    return f"{{{','.join([job_id.hex for job_id in ids])}}}"
 
 
 def _claimed(row: Iterable[Any]) -> Job:

@@ -7,9 +7,7 @@ job's id, so that whatever is delivered twice is counted once.
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -76,43 +74,77 @@ class UsageHourly(Base):
     )
 
 
-#: In SQL, because the ORM would compile a statement anew for each number of rows; handed to the
-#: driver as they are, because all jobs end with them.
-_ADD = """
-    insert into usage (
-        job_id, user_id, api_key_id, model, state,
-        prompt_tokens, completion_tokens, cached_tokens, duration_ms, created_at
-    )
-    select job_id, user_id, api_key_id, model, state,
-           prompt_tokens, completion_tokens, cached_tokens, duration_ms, created_at
-    from jsonb_populate_recordset(cast(null as usage), %(rows)s::jsonb)
-    on conflict do nothing
-    returning job_id
-"""
-#: In SQL, because only so some elements of an array are raised in the same statement.
-_ROLL_UP = """
-    insert into usage_hourly as sums (
-        api_key_id, hour, model, user_id, requests, succeeded,
-        prompt_tokens, completion_tokens, cached_tokens, duration_ms, duration_counts
-    ) values (
-        %(api_key_id)s, %(hour)s, %(model)s, %(user_id)s, %(requests)s, %(succeeded)s,
-        %(prompt_tokens)s, %(completion_tokens)s, %(cached_tokens)s, %(duration_ms)s,
-        %(duration_counts)s::integer[]
-    )
-    on conflict (api_key_id, hour, model) do update set
-        requests = sums.requests + excluded.requests,
-        succeeded = sums.succeeded + excluded.succeeded,
-        prompt_tokens = sums.prompt_tokens + excluded.prompt_tokens,
-        completion_tokens = sums.completion_tokens + excluded.completion_tokens,
-        cached_tokens = sums.cached_tokens + excluded.cached_tokens,
-        duration_ms = sums.duration_ms + excluded.duration_ms,
-        duration_counts[%(low)s : %(high)s] = (
-            select array_agg(
-                coalesce(sums.duration_counts[i], 0) + coalesce(excluded.duration_counts[i], 0)
-                order by i
-            )
-            from generate_series(%(low)s, %(high)s) as i
+#: What follows `used`, rows of usage as an SQL query names them with the `bucket` of each: they are
+#: written, and those that were not there before are summed up. The roll-up's rows come last, being
+#: shared by all jobs of a key, and in one order everywhere: two transactions must not cross.
+#:
+#: In SQL, because the ORM would compile a statement anew for each number of rows.
+RECORD_USED = f"""
+    added as (
+        insert into usage (
+            job_id, user_id, api_key_id, model, state,
+            prompt_tokens, completion_tokens, cached_tokens, duration_ms, created_at
         )
+        select job_id, user_id, api_key_id, model, state,
+               prompt_tokens, completion_tokens, cached_tokens, duration_ms, created_at
+        from used
+        on conflict do nothing
+        returning job_id
+    ),
+    sums as (
+        select api_key_id, date_trunc('hour', created_at, 'UTC') as hour, model, user_id,
+               count(*) as requests,
+               count(*) filter (where state = '{JobState.SUCCEEDED}') as succeeded,
+               sum(prompt_tokens) as prompt_tokens, sum(completion_tokens) as completion_tokens,
+               sum(cached_tokens) as cached_tokens, sum(duration_ms) as duration_ms,
+               min(bucket) as low, max(bucket) as high, array_agg(bucket) as buckets
+        from used join added using (job_id)
+        group by api_key_id, hour, model, user_id
+    ),
+    rolled_up as (
+        insert into usage_hourly as sums (
+            api_key_id, hour, model, user_id, requests, succeeded,
+            prompt_tokens, completion_tokens, cached_tokens, duration_ms, duration_counts
+        )
+        select api_key_id, hour, model, user_id, requests, succeeded,
+               prompt_tokens, completion_tokens, cached_tokens, duration_ms,
+               (
+                   select format('[%s:%s]={{%s}}', low, high, string_agg(n::text, ',' order by i))
+                   from (
+                       select i, (select count(*) from unnest(buckets) as b where b = i) as n
+                       from generate_series(low, high) as i
+                   ) as counts
+               )::integer[]
+        from sums
+        order by api_key_id, hour, model
+        on conflict (api_key_id, hour, model) do update set
+            requests = sums.requests + excluded.requests,
+            succeeded = sums.succeeded + excluded.succeeded,
+            prompt_tokens = sums.prompt_tokens + excluded.prompt_tokens,
+            completion_tokens = sums.completion_tokens + excluded.completion_tokens,
+            cached_tokens = sums.cached_tokens + excluded.cached_tokens,
+            duration_ms = sums.duration_ms + excluded.duration_ms,
+            duration_counts[
+                array_lower(excluded.duration_counts, 1) : array_upper(excluded.duration_counts, 1)
+            ] = (
+                select array_agg(coalesce(sums.duration_counts[i], 0) + n order by i)
+                from (
+                    select generate_subscripts(excluded.duration_counts, 1) as i,
+                           unnest(excluded.duration_counts) as n
+                ) as added
+            )
+    )
+"""
+_RECORD = f"""
+    with used as (
+        select * from jsonb_to_recordset(%(rows)s::jsonb) as r (
+            job_id uuid, user_id uuid, api_key_id uuid, model text, state text,
+            prompt_tokens integer, completion_tokens integer, cached_tokens integer,
+            duration_ms bigint, created_at timestamptz, bucket integer
+        )
+    ),
+    {RECORD_USED.replace("%", "%%")}
+    select
 """
 
 
@@ -123,20 +155,18 @@ def record_usages(session: Session, jobs: Sequence[Job]) -> None:
     rows = [_usage_of(job) for job in jobs]
     if not rows:
         return
-    connection = session.connection()
-    found = connection.exec_driver_sql(_ADD, {"rows": json.dumps(rows, default=str)})
-    added = {job_id for (job_id,) in found}
-    sums: dict[tuple[UUID, datetime, str], _Sums] = {}
-    for row in rows:
-        if row["job_id"] in added:
-            hour = row["created_at"].replace(minute=0, second=0, microsecond=0)
-            key = (row["api_key_id"], hour, row["model"])
-            sums.setdefault(key, _Sums(row["user_id"])).add(row)
-    first = min((hour for _, hour, _ in sums), default=None)
-    if first is not None and is_late(first):
-        reopen_usage(session, first)
-    for key in sorted(sums):  # in one order everywhere: two transactions must not cross
-        connection.exec_driver_sql(_ROLL_UP, sums[key].values(*key))
+    first: datetime = min(row["created_at"] for row in rows)
+    hour = first.replace(minute=0, second=0, microsecond=0)
+    if is_late(hour):
+        reopen_usage(session, hour)
+    values = {"rows": json.dumps(rows, default=str)}
+    session.connection().exec_driver_sql(_RECORD, values)
+
+
+def used_time(created_at: datetime, finished_at: datetime) -> dict[str, int]:
+    """Return what a row of usage says of a job's time, and the bucket that it is counted in."""
+    milliseconds = round((finished_at - created_at).total_seconds() * 1000)
+    return {"duration_ms": milliseconds, "bucket": bucket_of(milliseconds)}
 
 
 def _usage_of(job: Job) -> dict[str, Any]:
@@ -152,42 +182,5 @@ def _usage_of(job: Job) -> dict[str, Any]:
         "prompt_tokens": job.prompt_tokens,
         "completion_tokens": job.completion_tokens,
         "cached_tokens": job.cached_tokens,
-        "duration_ms": round((job.finished_at - job.created_at).total_seconds() * 1000),
+        **used_time(job.created_at, job.finished_at),
     }
-
-
-_SUMMED = ("prompt_tokens", "completion_tokens", "cached_tokens", "duration_ms")
-
-
-@dataclass(slots=True)
-class _Sums:
-    """What some rows of usage add to one row of the roll-up."""
-
-    user_id: UUID
-    requests: int = 0
-    succeeded: int = 0
-    totals: Counter[str] = field(default_factory=Counter)
-    buckets: Counter[int] = field(default_factory=Counter)
-
-    def add(self, row: dict[str, Any]) -> None:
-        self.requests += 1
-        self.succeeded += row["state"] == JobState.SUCCEEDED
-        self.totals.update({name: row[name] for name in _SUMMED})
-        self.buckets[bucket_of(row["duration_ms"])] += 1
-
-    def values(self, api_key_id: UUID, hour: datetime, model: str) -> dict[str, Any]:
-        """Return what `_ROLL_UP` takes; an array is written with its bounds, the buckets."""
-        low, high = min(self.buckets), max(self.buckets)
-        counts = ",".join(str(self.buckets[bucket]) for bucket in range(low, high + 1))
-        return {
-            "api_key_id": api_key_id,
-            "hour": hour,
-            "model": model,
-            "user_id": self.user_id,
-            "requests": self.requests,
-            "succeeded": self.succeeded,
-            "low": low,
-            "high": high,
-            "duration_counts": f"[{low}:{high}]={{{counts}}}",
-            **{name: self.totals[name] for name in _SUMMED},
-        }

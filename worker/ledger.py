@@ -19,7 +19,14 @@ from core.job_ends import JobEnds
 from models.base import Session, SessionFactory
 from models.flight import ended_job
 from models.group_commit import GroupCommit
-from models.held_jobs import claim_at_once, find_ended, finish_jobs, hand_back_jobs
+from models.held_jobs import (
+    claim_at_once,
+    find_ended,
+    finish_at_once,
+    finish_jobs,
+    follows_only_usage,
+    hand_back_jobs,
+)
 from models.job import Job, JobOutcome, JobState
 from models.job_end import record_ends
 from models.statements import Statements
@@ -37,7 +44,7 @@ class Ledger:
     """A database that is away is waited for, until `leave`.
 
     Args:
-        statements: for claims.
+        statements: for claims, and for ends from which only usage follows.
         decode: makes text of tokens, for log probabilities.
         keep: adds what shall be known of the jobs that ended to a pipeline, before their ends are
             told.
@@ -58,6 +65,7 @@ class Ledger:
         observe: Callable[[Sequence[Job]], None] = lambda jobs: None,
         lines_moved: Callable[[], None] = lambda: None,
     ) -> None:
+        self._sessions = sessions
         self._ends = ends
         self._worker_id = worker_id
         self._lease = lease
@@ -73,9 +81,9 @@ class Ledger:
             committed=self._note_moves,
             must_leave=self._must_leave,
         )
-        self._finishes: GroupCommit[Session, Run, Run] = GroupCommit(
+        self._finishes: GroupCommit[Statements, Run, Run] = GroupCommit(
             "ends",
-            sessions,
+            _EachByItself(statements),
             self._write_ends,
             committed=self._announce,
             must_leave=self._must_leave,
@@ -115,15 +123,39 @@ class Ledger:
             for taken in asked
         ]
 
-    def _write_ends(self, session: Session, runs: Sequence[Run]) -> list[Run | None]:
-        ends = [(run.job, self._outcome(run)) for run in runs if not run.goes_back]
+    def _write_ends(self, statements: Statements, runs: Sequence[Run]) -> list[Run | None]:
+        if any(run.goes_back or not follows_only_usage(run.job) for run in runs):
+            with self._sessions.begin() as session:
+                ended = self._finish(session, runs)
+        else:
+            ends = [(run.job, self._outcome(run)) for run in runs]
+            ended = finish_at_once(statements, ends, worker_id=self._worker_id)
+        by_id = {(job.id, job.attempt): job for job in ended}
+        others = [
+            run.job
+            for run in runs
+            if not run.goes_back and (run.job.id, run.job.attempt) not in by_id
+        ]
+        if others:
+            # The commit of an end may have succeeded and only its answer been lost: what follows
+            # from it was written, and is still to be told.
+            with self._sessions() as session:
+                for job in find_ended(session, others, worker_id=self._worker_id):
+                    by_id[job.id, job.attempt] = job
+        for run in runs:
+            run.ended = by_id.pop((run.job.id, run.job.attempt), None)
+        return [run if run.goes_back or run.ended is not None else None for run in runs]
+
+    def _finish(self, session: Session, runs: Sequence[Run]) -> list[Job]:
         back = {run.job.id: run.job.attempt for run in runs if run.goes_back}
         if back:
             hand_back_jobs(session, back, worker_id=self._worker_id)
-        ended = self._finish(session, ends) if ends else {}
-        for run in runs:
-            run.ended = ended.pop((run.job.id, run.job.attempt), None)
-        return [run if run.goes_back or run.ended is not None else None for run in runs]
+        ends = [(run.job, self._outcome(run)) for run in runs if not run.goes_back]
+        if not ends:
+            return []
+        ended = finish_jobs(session, ends, worker_id=self._worker_id)
+        record_ends(session, ended)
+        return ended
 
     def _outcome(self, run: Run) -> JobOutcome:
         """Return how a job ends; made once, however often the end is tried to be written."""
@@ -141,20 +173,6 @@ class Ledger:
             # Run again it would fail again, and the worker would be blamed for it.
             _log.exception("job failed", extra={"job": run.job.id.hex})
             return failed("internal_error", "something went wrong on our side")
-
-    def _finish(
-        self, session: Session, ends: Sequence[tuple[Job, JobOutcome]]
-    ) -> dict[tuple[object, int], Job]:
-        ended = finish_jobs(session, ends, worker_id=self._worker_id)
-        record_ends(session, ended)
-        by_id: dict[tuple[object, int], Job] = {(job.id, job.attempt): job for job in ended}
-        others = [job for job, _ in ends if (job.id, job.attempt) not in by_id]
-        if others:
-            # The commit of an end may have succeeded and only its answer been lost: what follows
-            # from it was written, and is still to be told.
-            for job in find_ended(session, others, worker_id=self._worker_id):
-                by_id[job.id, job.attempt] = job
-        return by_id
 
     def _announce(self, runs: Sequence[Run | None]) -> None:
         jobs = [run.ended for run in runs if run is not None and run.ended is not None]

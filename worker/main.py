@@ -113,8 +113,10 @@ class WorkerParts:
         feeder = Feeder(sessions=database, client=client, ends=ends)
         ledger = Ledger(
             sessions=database,
-            # One connection: claims are made by one thread.
-            statements=Statements(open_database(settings, pool_size=1, is_autocommit=True)),
+            # Two connections: for the thread that claims, and the one that ends.
+            statements=Statements(
+                open_database(settings, pool_size=2, is_autocommit=True, plans_once=True)
+            ),
             ends=ends,
             worker_id=worker_id,
             lease=leases.lease,
