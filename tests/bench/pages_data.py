@@ -129,7 +129,10 @@ def _reads(database: Any) -> Iterator[tuple[str, Read]]:
         for name, jobs in (
             ("bulk", WantedJobs(user_id=user, queue=QueueName.BULK)),
             ("of an unknown model", WantedJobs(user_id=user, model="none")),
-            ("of a day", WantedJobs(user_id=user, since=now - timedelta(30), until=now)),
+            (
+                "of a day",
+                WantedJobs(user_id=user, since=now - timedelta(30), until=now - timedelta(29)),
+            ),
         ):
             yield f"jobs {name}, {who}", lambda s, w=jobs: list_job_page(s, w, limit=LIMIT)
         yield (
