@@ -73,27 +73,28 @@ def main() -> None:
     parser.add_argument("--at-once", type=int, default=32)
     parser.add_argument("--seconds", type=int, default=1, help="of each measurement")
     parser.add_argument("--rounds", type=int, default=60)
+    parser.add_argument("--control", action="store_true", help="measure with neither: the noise")
     args = parser.parse_args()
     if shutil.which("wrk") is None:
         sys.exit("this benchmark needs wrk: apt-get install wrk")
     with (
         tempfile.TemporaryDirectory() as kept,
         _service(args.model) as without,
-        _service(
-            args.model,
-            api_metrics_port=free_port(),
-            worker_metrics_port=free_port(),
-            metrics_dir=kept,
-        ) as measured,
+        _service(args.model, **_ports(args.control), metrics_dir=kept) as measured,
     ):
         for number in range(args.rounds):
             for one in (without, measured) if number % 2 else (measured, without):
                 one.measure(args.at_once, args.seconds)
-        port = measured.service.settings.worker_metrics_port
-        counted = total(samples(scrape(port)), "bountycoder_jobs_total")
-    print(f"{counted:.0f} jobs were counted")
+        if port := measured.service.settings.worker_metrics_port:
+            counted = total(samples(scrape(port)), "bountycoder_jobs_total")
+            print(f"{counted:.0f} jobs were counted")
     _report("requests/s", without.rates, measured.rates)
     _report("ms of processor a request", without.cpu_ms, measured.cpu_ms)
+
+
+def _ports(is_control: bool) -> dict[str, int]:
+    names = ("api_metrics_port", "worker_metrics_port")
+    return {name: 0 if is_control else free_port() for name in names}
 
 
 @contextmanager
