@@ -23,7 +23,12 @@ class Entry:
 
 
 #: Endpoint, title and icon (an id in `templates/icons.html`) of each page, in their order.
-_PAGES = (("overview.show", "Dashboard", "gauge"),)
+_PAGES = (
+    ("overview.show", "Dashboard", "gauge"),
+    ("customers.index", "Customers", "people"),
+    ("keys.index", "API keys", "key"),
+    ("quick_start.show", "Quick start", "start"),
+)
 
 
 def register_navigation(app: Flask) -> None:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import cast
+from uuid import UUID
 
 from flask import current_app
 
 from admin_ui.service_api import ServiceApi
+from core.limit_state import KeyUse, Recall
+from core.limits import Limiter
 from core.queue import JobQueue
 from core.redis_client import open_redis
 from core.settings import Settings
 from core.throttle import Throttle
 from core.worker_registry import WorkerRegistry
 from models.base import SessionFactory, open_database, sessions
+from models.flight import read_key_use
 from models.statement_count import count_statements
 
 
@@ -30,6 +35,7 @@ class Services:
     queue: JobQueue
     workers: WorkerRegistry
     throttle: Throttle
+    limiter: Limiter
     api: ServiceApi
 
     @classmethod
@@ -41,8 +47,18 @@ class Services:
             queue=JobQueue(client),
             workers=WorkerRegistry(client),
             throttle=Throttle(client),
+            limiter=Limiter(client),
             api=ServiceApi(settings),
         )
+
+    def recall(self, key_id: UUID) -> Recall:
+        """Return what reads a key's use from the database, should Redis have lost it."""
+
+        def read(month_began: datetime) -> KeyUse:
+            with self.sessions() as session:
+                return read_key_use(session, key_id, month_began)
+
+        return read
 
 
 def services() -> Services:

@@ -36,9 +36,24 @@
     });
   }
 
+  // A time is chosen in the viewer's zone; the field beside it tells which instant that is.
+  function takeMoments(root) {
+    root.querySelectorAll("input[data-instant]").forEach(function (input) {
+      var field = document.getElementById(input.id + "-instant");
+      var tell = function () { field.value = input.value ? new Date(input.value).toISOString() : ""; };
+      if (input.dataset.instant) {
+        var date = new Date(input.dataset.instant);
+        input.value = new Date(date - date.getTimezoneOffset() * 60000).toISOString().slice(0, 16);
+      }
+      input.addEventListener("input", tell);
+      tell();
+    });
+  }
+
   function enhance(root) {
     showTimes(root);
     tellZone(root);
+    takeMoments(root);
     root.querySelectorAll("[data-copy][hidden]").forEach(function (button) { button.hidden = false; });
   }
 
@@ -53,7 +68,12 @@
     var first = dialog.querySelector("[aria-invalid], [autofocus], input:not([type=hidden]), select, textarea, button:not(.close)");
     if (first) first.focus();
   });
-  dialog.addEventListener("close", function () { dialog.replaceChildren(); });
+  // What stands beneath may be old by then: a dialog may say where to go from it.
+  dialog.addEventListener("close", function () {
+    var then = dialog.querySelector("[data-then]");
+    dialog.replaceChildren();
+    if (then) location.assign(then.dataset.then);
+  });
   // A press that began inside (text being selected) does not close it.
   var pressedOutside = false;
   dialog.addEventListener("pointerdown", function (event) { pressedOutside = event.target === dialog; });

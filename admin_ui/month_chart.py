@@ -1,0 +1,36 @@
+"""The chart of a month: the tokens of each day until now, as `static/charts.js` takes them."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from core.limit_state import month_began
+from models.base import Session
+from models.usage_report import UsageGroup, UsageSums, WantedUsage, list_usage
+
+DAY = timedelta(days=1)
+MOST_DAYS = 31
+
+
+def month_series(
+    session: Session, now: datetime, *, user_id: UUID | None = None, key_id: UUID | None = None
+) -> dict[str, Any]:
+    """Return the tokens of a user's or a key's days in this month (UTC)."""
+    since = month_began(now)
+    wanted = WantedUsage(since, now + DAY, user_id=user_id, key_id=key_id)
+    used = list_usage(session, wanted, UsageGroup.DAY, after=None, limit=MOST_DAYS)
+    by_day = {sums.group: sums for sums in used}
+    days = [since + place * DAY for place in range(now.day)]
+    sums = [by_day.get(day, UsageSums()) for day in days]
+    return {
+        "x": [int(day.timestamp()) for day in days],
+        "step": int(DAY.total_seconds()),
+        "kind": "stacked",
+        "unit": "",
+        "series": [
+            {"label": "Answers", "tone": "accent", "values": [s.completion_tokens for s in sums]},
+            {"label": "Prompts", "tone": "soft", "values": [s.prompt_tokens for s in sums]},
+        ],
+    }
