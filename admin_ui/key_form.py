@@ -9,6 +9,11 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from flask import render_template
+
+from admin_ui.form_id import new_form_id
+from admin_ui.service_api import ServiceRefusal
+from admin_ui.services import services
 from core.settings import Settings
 from models.api_key import ApiKey
 
@@ -72,6 +77,31 @@ def body_of(values: Mapping[str, Any], before: Mapping[str, Any] | None = None) 
     if isinstance(expires_at, datetime):
         wanted["expiresAt"] = expires_at.isoformat()
     return wanted
+
+
+def key_form(
+    key: ApiKey | None,
+    values: Mapping[str, Any],
+    owner: str,
+    refusal: ServiceRefusal | None = None,
+) -> str:
+    """Show the form of a new key, or of this one."""
+    return render_template(
+        "keys/form.html",
+        key=key,
+        values=values,
+        owner=owner,
+        form_id=new_form_id(),
+        settings=services().settings,
+        faults=_faults(refusal),
+        fault=refusal.message if refusal and not refusal.fields else None,
+    )
+
+
+def _faults(refusal: ServiceRefusal | None) -> dict[str, str]:
+    """Return what is wrong by the form's own names, in which an owner is an email."""
+    faults = refusal.fields if refusal else {}
+    return {("owner" if name == "userId" else name): text for name, text in faults.items()}
 
 
 def _number(text: str) -> int | str | None:

@@ -52,11 +52,9 @@ class ListPage(Generic[S]):
     def shown(self, total: int) -> str:
         """Say which of how many are shown."""
         last = min(self.offset + self.limit, total)
-        if total <= self.limit and self.number == 1:
-            return f"{total:,}"
-        return (
-            f"{self.offset + 1:,} to {last:,} of {total:,}" if last > self.offset else f"{total:,}"
-        )
+        if total <= self.limit or last <= self.offset:
+            return f"{total:,} in all"
+        return f"{self.offset + 1:,} to {last:,} of {total:,}"
 
 
 def read_list_page(default: S) -> ListPage[S]:

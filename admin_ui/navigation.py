@@ -35,13 +35,18 @@ def register_navigation(app: Flask) -> None:
     app.context_processor(_context)
 
 
+def pages_for(user: User) -> list[tuple[str, str, str]]:
+    """Return the endpoint, title and icon of each page that this user may see."""
+    return [page for page in _PAGES if user.is_admin or access_of(page[0]) is not Access.ADMIN]
+
+
 def _context() -> dict[str, Any]:
     user: User | None = g.get("viewer")
     if user is None:
         return {"viewer": None, "menu": ()}
     return {
         "viewer": user,
-        "menu": [_entry(*page) for page in _PAGES if _is_for(page[0], user)],
+        "menu": [_entry(*page) for page in pages_for(user)],
         "asks_for_password": has_default_password(),
     }
 
@@ -49,7 +54,3 @@ def _context() -> dict[str, Any]:
 def _entry(endpoint: str, title: str, icon: str) -> Entry:
     here = request.blueprint == endpoint.partition(".")[0]
     return Entry(endpoint, title, icon, here)
-
-
-def _is_for(endpoint: str, user: User) -> bool:
-    return user.is_admin or access_of(endpoint) is not Access.ADMIN

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from flask import current_app, url_for
+from flask import url_for
 
-from admin_ui.access import Access, access_of, viewer
+from admin_ui.access import viewer
+from admin_ui.navigation import pages_for
+
+#: The pages that show what is of one user or key, and the names by which they take it.
+_TAKES = {
+    "jobs": {"user": "user", "key": "key"},
+    "batches": {"user": "user", "key": "key"},
+    "usage": {"user": "user", "key": "key"},
+    "activity": {"user": "actor", "key": "target"},
+}
 
 
 class Related(NamedTuple):
@@ -16,24 +25,12 @@ class Related(NamedTuple):
     address: str
 
 
-#: Page, its title, and the name by which it takes a user or a key.
-_PAGES = (
-    ("jobs.index", "Jobs", None),
-    ("batches.index", "Batches", None),
-    ("usage.show", "Usage", None),
-    ("activity.index", "Activity", "target"),
-)
-
-
 def related(kind: str, shown_id: str) -> list[Related]:
     """Return the pages that the viewer may see about a `user` or a `key`."""
-    return [
-        Related(title, _address(endpoint, {argument or kind: shown_id}))
-        for endpoint, title, argument in _PAGES
-        if endpoint in current_app.view_functions
-        and (viewer().is_admin or access_of(endpoint) is not Access.ADMIN)
-    ]
-
-
-def _address(endpoint: str, arguments: dict[str, Any]) -> str:
-    return url_for(endpoint, **arguments)
+    links = []
+    for endpoint, title, _ in pages_for(viewer()):
+        takes = _TAKES.get(endpoint.partition(".")[0], {})
+        if kind in takes:
+            arguments: dict[str, Any] = {takes[kind]: shown_id}
+            links.append(Related(title, url_for(endpoint, **arguments)))
+    return links
