@@ -56,13 +56,13 @@ def entered_values(form: Mapping[str, str], *, is_admin: bool) -> dict[str, Any]
     """Return what was entered; a priority is an admin's alone."""
     values: dict[str, Any] = {
         "name": form.get("name", "").strip(),
-        "rateLimit": _number(form.get("rateLimit", "")),
-        **{name: _number(form.get(name, "")) for name in OPTIONAL_LIMITS},
+        "rateLimit": read_number(form.get("rateLimit", "")),
+        **{name: read_number(form.get(name, "")) for name in OPTIONAL_LIMITS},
         "isActive": "isActive" in form,
         "expiresAt": _moment(form.get("expiresAtInstant") or form.get("expiresAt", "")),
     }
     if is_admin:
-        values["priority"] = _number(form.get("priority", ""))
+        values["priority"] = read_number(form.get("priority", ""))
     return values
 
 
@@ -77,6 +77,14 @@ def body_of(values: Mapping[str, Any], before: Mapping[str, Any] | None = None) 
     if isinstance(expires_at, datetime):
         wanted["expiresAt"] = expires_at.isoformat()
     return wanted
+
+
+def read_number(text: str) -> int | str | None:
+    """Return the number that was entered, `None` if nothing was, else what it is instead."""
+    digits = text.strip()
+    if digits.isascii() and digits.isdigit() and len(digits) <= _MOST_DIGITS:
+        return int(digits)
+    return digits or None
 
 
 def key_form(
@@ -102,13 +110,6 @@ def _faults(refusal: ServiceRefusal | None) -> dict[str, str]:
     """Return what is wrong by the form's own names, in which an owner is an email."""
     faults = refusal.fields if refusal else {}
     return {("owner" if name == "userId" else name): text for name, text in faults.items()}
-
-
-def _number(text: str) -> int | str | None:
-    digits = text.strip()
-    if digits.isascii() and digits.isdigit() and len(digits) <= _MOST_DIGITS:
-        return int(digits)
-    return digits or None
 
 
 def _moment(text: str) -> datetime | str | None:

@@ -12,7 +12,7 @@ from flask.typing import ResponseReturnValue
 from admin_ui.access import signed_in, viewer
 from admin_ui.examples import curl_with
 from admin_ui.form_id import new_form_id, note_sent, was_sent
-from admin_ui.key_form import body_of, entered_values, key_form, new_values
+from admin_ui.key_form import body_of, entered_values, key_form, new_values, read_number
 from admin_ui.page import database, go_to
 from admin_ui.service_api import ServiceRefusal
 from admin_ui.services import services
@@ -73,8 +73,7 @@ def rotate(key_id: str) -> ResponseReturnValue:
     key, _ = visible_key(key_id)
     if was_sent():
         return _already_sent()
-    grace = request.form.get("graceSeconds", "")
-    body = {"graceSeconds": int(grace) if grace.isascii() and grace.isdigit() else grace}
+    body = {"graceSeconds": read_number(request.form.get("graceSeconds", ""))}
     try:
         made = services().api.call(viewer(), "POST", f"/api/keys/{key_id}/rotate", body)
     except ServiceRefusal as refusal:
