@@ -1,0 +1,295 @@
+"""What the audit trail says, as sentences that people read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from markupsafe import Markup
+
+from admin_ui.formats import breakable, duration, number
+from core.ids import Prefix, show_id
+from models.audit import Activity
+from models.base import Session
+from models.customer_lists import emails_of
+from models.key_names import KeyName, names_of_keys
+
+#: Groups of actions as people ask for them: how their names begin, and what they are called.
+GROUPS = {
+    "auth.": "Failed sign-ins",
+    "key.": "API keys",
+    "user.": "Users and passwords",
+    "webhook.": "Webhooks",
+}
+FAILED_SIGN_IN = "auth.login_failed"
+
+_TARGETS = {"key": Prefix.KEY, "webhook": Prefix.WEBHOOK}
+#: What a field of the API is called in a sentence.
+_FIELDS = {
+    "name": "name",
+    "rateLimit": "rate limit",
+    "tokenLimit": "token limit",
+    "monthlyTokenLimit": "monthly token limit",
+    "maxInFlight": "limit of jobs in flight",
+    "priority": "priority",
+    "expiresAt": "expiry",
+    "email": "email",
+    "role": "role",
+}
+#: What "none" means for these is said better so.
+_NOTHING = {"expiresAt": "never", "name": "none"}
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One entry as a page shows it.
+
+    Attributes:
+        target: its id as the API writes it.
+        changes: of each field that changed its name, what it was and what it is.
+        details: what else is known, by the API's names.
+    """
+
+    id: str
+    at: datetime
+    sentence: Markup
+    is_failed_sign_in: bool
+    action: str
+    actor: str | None
+    target: str | None
+    address: str
+    changes: Sequence[tuple[str, str, str]]
+    details: Sequence[tuple[str, str]]
+
+
+def describe(session: Session, activities: Sequence[Activity]) -> list[Event]:
+    """Return entries with their sentences; the names in them are looked up together."""
+    names = _Names.of(session, activities)
+    return [_event(activity, names) for activity in activities]
+
+
+def target_kind(action: str) -> Prefix:
+    """Return what kind of thing an action is done to."""
+    return _TARGETS.get(action.partition(".")[0], Prefix.USER)
+
+
+@dataclass(frozen=True, slots=True)
+class _Names:
+    keys: Mapping[UUID, KeyName]
+    users: Mapping[UUID, str]
+
+    @classmethod
+    def of(cls, session: Session, activities: Iterable[Activity]) -> _Names:
+        ids: dict[Prefix, set[UUID]] = {kind: set() for kind in Prefix}
+        for activity in activities:
+            if activity.entry.target_id is not None:
+                ids[target_kind(activity.entry.action)].add(activity.entry.target_id)
+        return cls(names_of_keys(session, ids[Prefix.KEY]), emails_of(session, ids[Prefix.USER]))
+
+
+@dataclass(frozen=True, slots=True)
+class _Telling:
+    """What a sentence is made of."""
+
+    activity: Activity
+    names: _Names
+
+    @property
+    def details(self) -> Mapping[str, Any]:
+        return self.activity.entry.details
+
+    @property
+    def target_id(self) -> UUID | None:
+        return self.activity.entry.target_id
+
+    @property
+    def is_own(self) -> bool:
+        return self.target_id is not None and self.target_id == self.activity.entry.actor_id
+
+    @property
+    def actor(self) -> Markup:
+        email = self.activity.actor_email
+        return _strong(breakable(email)) if email else Markup("Somebody")
+
+    @property
+    def key(self) -> Markup:
+        """The key, and whose it is if it is not the actor's own."""
+        known = self.names.keys.get(self.target_id) if self.target_id else None
+        name = known.name if known else self._text("name")
+        shown = Markup("the API key {}").format(_quoted(name))
+        if known and known.owner_id != self.activity.entry.actor_id:
+            return shown + Markup(" of {}").format(breakable(known.owner_email))
+        return shown
+
+    @property
+    def account(self) -> Markup:
+        if self.is_own:
+            return Markup("their own account")
+        email = (self.names.users.get(self.target_id) if self.target_id else None) or self._text(
+            "email"
+        )
+        return Markup("the account {}").format(_strong(breakable(email)) if email else "of a user")
+
+    def _text(self, name: str) -> str:
+        value = self.details.get(name, "")
+        return value if isinstance(value, str) else ""
+
+
+def _made_key(told: _Telling) -> Markup:
+    return Markup("{} made {}").format(told.actor, told.key)
+
+
+def _changed_key(told: _Telling) -> Markup:
+    changes = _changes(told.details)
+    match _only(told.details, "isActive"):
+        case {"to": bool(is_on)}:
+            verb = "switched on" if is_on else "switched off"
+            return Markup("{} {} {}").format(told.actor, verb, told.key)
+    return Markup("{} changed {}").format(told.actor, _of_what(changes, told.key))
+
+
+def _rotated_key(told: _Telling) -> Markup:
+    grace = told.details.get("graceSeconds")
+    rest = ""
+    if isinstance(grace, int):
+        kept = f"the old one works for {duration(grace * 1000)} longer"
+        rest = f"; {kept if grace else 'the old one ended at once'}"
+    return Markup("{} gave {} a new secret{}").format(told.actor, told.key, rest)
+
+
+def _deleted_key(told: _Telling) -> Markup:
+    return Markup("{} revoked {}").format(told.actor, told.key)
+
+
+def _made_user(told: _Telling) -> Markup:
+    role = "an admin" if told.details.get("role") == "admin" else "a customer"
+    return Markup("{} made {} for {}").format(told.actor, told.account, role)
+
+
+def _registered(told: _Telling) -> Markup:
+    return Markup("{} registered").format(told.actor)
+
+
+def _changed_user(told: _Telling) -> Markup:
+    changes = list(_changes(told.details))
+    if "password" not in told.details:
+        return Markup("{} changed {}").format(told.actor, _of_what(changes, told.account))
+    if not changes:
+        return Markup("{} set a new password for {}").format(told.actor, told.account)
+    sentence = Markup("{} set a new password and changed {}")
+    return sentence.format(told.actor, _of_what(changes, told.account))
+
+
+def _changed_password(told: _Telling) -> Markup:
+    return Markup("{} changed their own password").format(told.actor)
+
+
+def _deleted_user(told: _Telling) -> Markup:
+    keys = told.details.get("keys")
+    sentence = Markup("{} deleted {}").format(told.actor, told.account)
+    if not isinstance(keys, int) or not keys:
+        return sentence
+    return sentence + (" and its API key" if keys == 1 else f" and its {number(keys)} API keys")
+
+
+def _failed_sign_in(told: _Telling) -> Markup:
+    email = told.names.users.get(told.target_id) if told.target_id else None
+    if email is None:
+        return Markup("Somebody tried to sign in with an email that no account has")
+    return Markup("Somebody failed to sign in as {}").format(_strong(breakable(email)))
+
+
+def _resent_webhook(told: _Telling) -> Markup:
+    message = show_id(Prefix.WEBHOOK, told.target_id) if told.target_id else ""
+    return Markup("{} sent the webhook message <code>{}</code> again").format(told.actor, message)
+
+
+def _something(told: _Telling) -> Markup:
+    return Markup("{} did <code>{}</code>").format(told.actor, told.activity.entry.action)
+
+
+SENTENCES: dict[str, Callable[[_Telling], Markup]] = {
+    FAILED_SIGN_IN: _failed_sign_in,
+    "key.create": _made_key,
+    "key.update": _changed_key,
+    "key.rotate": _rotated_key,
+    "key.delete": _deleted_key,
+    "user.create": _made_user,
+    "user.register": _registered,
+    "user.update": _changed_user,
+    "user.change_password": _changed_password,
+    "user.delete": _deleted_user,
+    "webhook.resend": _resent_webhook,
+}
+
+
+def _event(activity: Activity, names: _Names) -> Event:
+    entry = activity.entry
+    told = _Telling(activity, names)
+    kind = target_kind(entry.action)
+    return Event(
+        id=show_id(Prefix.AUDIT, entry.id),
+        at=entry.at,
+        sentence=SENTENCES.get(entry.action, _something)(told),
+        is_failed_sign_in=entry.action == FAILED_SIGN_IN,
+        action=entry.action,
+        actor=show_id(Prefix.USER, entry.actor_id) if entry.actor_id else None,
+        target=show_id(kind, entry.target_id) if entry.target_id else None,
+        address=entry.address,
+        changes=_changes(entry.details),
+        details=[
+            (_FIELDS.get(name, name), _value(name, value))
+            for name, value in entry.details.items()
+            if not _is_change(value)
+        ],
+    )
+
+
+def _changes(details: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    return [
+        (_FIELDS.get(name, name), _value(name, value["from"]), _value(name, value["to"]))
+        for name, value in details.items()
+        if _is_change(value)
+    ]
+
+
+def _of_what(changes: Sequence[tuple[str, str, str]], whose: Markup) -> Markup:
+    """`the rate limit of … from 60 to 120`, or the names of several fields."""
+    if len(changes) == 1:
+        name, before, after = changes[0]
+        return Markup("the {} of {} from {} to {}").format(
+            name, whose, _strong(before), _strong(after)
+        )
+    if not changes:
+        return whose
+    names = [f"the {name}" for name, _, _ in changes]
+    return Markup("{} and {} of {}").format(", ".join(names[:-1]), names[-1], whose)
+
+
+def _only(details: Mapping[str, Any], name: str) -> Any:
+    return details.get(name) if len(details) == 1 else None
+
+
+def _is_change(value: Any) -> bool:
+    return isinstance(value, dict) and value.keys() == {"from", "to"}
+
+
+def _value(name: str, value: Any) -> str:
+    if value is None or value == "":
+        return _NOTHING.get(name, "none")
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return number(value)
+    return str(value)
+
+
+def _strong(text: str) -> Markup:
+    return Markup("<strong>{}</strong>").format(text)
+
+
+def _quoted(name: str) -> Markup:
+    return Markup("<strong>“{}”</strong>").format(name) if name else Markup("that is gone")
