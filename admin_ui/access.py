@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from enum import Enum
 from typing import TypeVar, cast
+from uuid import UUID
 
 from flask import Flask, abort, current_app, g, redirect, request, url_for
 from flask.typing import ResponseReturnValue
@@ -57,7 +58,7 @@ def viewer() -> User:
     return cast(User, g.viewer)
 
 
-def own_rows() -> object | None:
+def own_rows() -> UUID | None:
     """Return the id of the user whose rows the viewer sees, `None` for everybody's."""
     return None if viewer().is_admin else viewer().id
 

@@ -36,6 +36,7 @@ _FIELDS = {
     "maxInFlight": "limit of jobs in flight",
     "priority": "priority",
     "expiresAt": "expiry",
+    "isActive": "state",
     "email": "email",
     "role": "role",
 }
@@ -166,7 +167,7 @@ def _deleted_key(told: _Telling) -> Markup:
 
 def _made_user(told: _Telling) -> Markup:
     role = "an admin" if told.details.get("role") == "admin" else "a customer"
-    return Markup("{} made {} for {}").format(told.actor, told.account, role)
+    return Markup("{} made {}, {}").format(told.actor, told.account, role)
 
 
 def _registered(told: _Telling) -> Markup:
@@ -281,7 +282,7 @@ def _value(name: str, value: Any) -> str:
     if value is None or value == "":
         return _NOTHING.get(name, "none")
     if isinstance(value, bool):
-        return "yes" if value else "no"
+        return "on" if value else "off"
     if isinstance(value, int):
         return number(value)
     return str(value)

@@ -40,6 +40,16 @@ def percent(value: float | None) -> str:
     return f"{min(value, 0.9999):.2%}" if value > 0.99 else f"{value:.1%}"
 
 
+def change(share: float) -> str:
+    """How much something grew or shrank: `0.034` is `3.4%`, `12.5` is `1,250%`."""
+    return f"{share:.1%}" if share < 0.1 else f"{share:,.0%}"
+
+
+def gib(size: int) -> str:
+    """Bytes in GiB."""
+    return f"{size / 2**30:.1f}"
+
+
 def duration(milliseconds: float | None) -> str:
     """`950` is `950 ms`, `1234` is `1.23 s`, `75000` is `1 min 15 s`."""
     if milliseconds is None:
@@ -83,7 +93,7 @@ def breakable(text: str) -> Markup:
 
 
 def register_formats(app: Flask) -> None:
-    for function in (number, short, percent, duration, moment, shown_id, breakable):
+    for function in (number, short, percent, change, gib, duration, moment, shown_id, breakable):
         app.add_template_filter(function)
     app.jinja_env.globals["asset"] = _Assets()
 

@@ -91,16 +91,21 @@ class TimeRange:
 
 
 def read_time_range(
-    arguments: Mapping[str, str], now: datetime, *, choices: Sequence[Choice], zone: tzinfo = UTC
+    arguments: Mapping[str, str],
+    now: datetime,
+    *,
+    choices: Sequence[Choice],
+    default: Choice,
+    zone: tzinfo = UTC,
 ) -> TimeRange:
-    """Return the range that a query asks for; the first choice if it asks for none.
+    """Return the range that a query asks for; `default` if it asks for none.
 
     A form sends its days along with the choice that they came from: unchanged they mean that choice
     still, tomorrow too.
     """
     today = now.astimezone(zone).date()
     named = arguments.get("range")
-    choice = next((choice for choice in choices if choice == named), choices[0])
+    choice = next((choice for choice in choices if choice == named), default)
     of_choice = choice.days(today)
     if "from" not in arguments and "to" not in arguments:
         return TimeRange(choice, *of_choice, zone, {})
@@ -112,7 +117,7 @@ def read_time_range(
         return TimeRange(choice, *of_choice, zone, {})
     first, last = days
     if first is None and last is None:
-        return TimeRange(choices[0], *choices[0].days(today), zone, {})
+        return TimeRange(default, *default.days(today), zone, {})
     if first is not None and last is not None and last < first:
         return TimeRange(None, first, last, zone, {"to": "This is before the first day."})
     return TimeRange(None, first, last, zone, {})

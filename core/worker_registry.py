@@ -8,7 +8,9 @@ Redis keys:
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from typing import Any, TypeVar
 
 import redis
 
@@ -17,6 +19,26 @@ TTL_SECONDS = 8
 _SET_KEY = "workers"
 #: What a worker that does not say has.
 BULK_PLACES = 16
+
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class GpuStatus:
+    """What the driver says of a GPU; `None` and 0 are what it does not know.
+
+    Attributes:
+        use: share of the time in which it worked, 0 to 1.
+        memory_used: bytes, of `memory_total`.
+        temperature: degrees Celsius.
+    """
+
+    name: str
+    use: float | None = None
+    memory_used: int = 0
+    memory_total: int = 0
+    temperature: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +51,7 @@ class WorkerStatus:
         jobs_per_second: jobs that it ends a second when it has all that it can take; 0 is unknown.
         bulk_places: bulk jobs that it runs at once.
         cache_use: used share of the attention cache, 0 to 1.
+        gpus: those of its machine.
     """
 
     worker_id: str
@@ -43,9 +66,7 @@ class WorkerStatus:
     jobs_per_second: float = 0.0
     restarts: int = 0
     bulk_places: int = BULK_PLACES
-
-
-_FIELDS = tuple(field.name for field in fields(WorkerStatus))
+    gpus: tuple[GpuStatus, ...] = ()
 
 
 class WorkerRegistry:
@@ -86,9 +107,15 @@ def _key(worker_id: str) -> str:
 
 
 def _status(data: bytes | str) -> WorkerStatus:
-    """Read a heartbeat; a newer worker may say more than this process knows."""
     said = json.loads(data)
-    return WorkerStatus(**{name: said[name] for name in _FIELDS if name in said})
+    said["gpus"] = tuple(_read(GpuStatus, gpu) for gpu in said.get("gpus", ()))
+    return _read(WorkerStatus, said)
+
+
+def _read(kind: type[T], said: Mapping[str, Any]) -> T:
+    """Return what was said; a newer worker may say more than this process knows."""
+    known = {field.name for field in fields(kind)}  # type: ignore[arg-type]  # a dataclass
+    return kind(**{name: value for name, value in said.items() if name in known})
 
 
 def _text(member: bytes | str) -> str:

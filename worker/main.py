@@ -43,6 +43,7 @@ from worker.delivery import Delivery
 from worker.engine import Engine
 from worker.engines import build_engine
 from worker.feeder import Feeder
+from worker.gpus import open_gpus
 from worker.leases import Leases
 from worker.ledger import Ledger
 from worker.metrics import WorkerFacts, WorkerMetrics, show_metrics
@@ -186,6 +187,7 @@ def _serve(settings: Settings, files: MetricFiles | None) -> int:
         model=settings.model_name,
         max_jobs=settings.worker_jobs,
         bulk_places=settings.engine_max_sequences,
+        gpus=open_gpus(),
         interval_seconds=min(INTERVAL_SECONDS, settings.lease_seconds / 4),
     )
     if files is not None:

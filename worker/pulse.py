@@ -11,6 +11,7 @@ import redis
 
 from core.worker_registry import BULK_PLACES, WorkerRegistry, WorkerStatus
 from worker.engine import Engine, EngineStats
+from worker.gpus import Gpus, NoGpus
 from worker.job_pace import JobPace
 from worker.leases import Leases
 
@@ -32,6 +33,7 @@ class Pulse:
         model: str,
         max_jobs: int,
         bulk_places: int = BULK_PLACES,
+        gpus: Gpus | None = None,
         interval_seconds: float = INTERVAL_SECONDS,
     ) -> None:
         """Name the parts.
@@ -49,6 +51,7 @@ class Pulse:
         self._model = model
         self._max_jobs = max_jobs
         self._bulk_places = bulk_places
+        self._gpus = gpus or NoGpus()
         self._interval_seconds = interval_seconds
         self._is_ready = False
         self._before = (time.monotonic(), 0)
@@ -117,6 +120,7 @@ class Pulse:
             jobs_per_second=self._jobs_per_second(stats),
             restarts=stats.restarts,
             bulk_places=self._bulk_places,
+            gpus=self._gpus.read(),
         )
         try:
             self._registry.report(status)

@@ -96,6 +96,25 @@
     var isLive = (event.detail.elt.getAttribute("hx-trigger") || "").indexOf("every") >= 0;
     if (isLive && document.hidden) event.preventDefault();
   });
+  // A live part that says the same again is left as it is, and what scrolls in it stays where it was.
+  var said = {};
+  var places = [];
+  document.addEventListener("htmx:beforeSwap", function (event) {
+    var part = event.detail.target;
+    var isLive = (part.getAttribute("hx-trigger") || "").indexOf("every") >= 0;
+    if (!isLive || !part.id || event.detail.xhr.status !== 200) return;
+    var text = event.detail.xhr.responseText;
+    if (said[part.id] === text) event.detail.shouldSwap = false;
+    said[part.id] = text;
+    places = Array.from(part.querySelectorAll("[id].scroll"), function (frame) { return [frame.id, frame.scrollLeft]; });
+  });
+  document.addEventListener("htmx:afterSwap", function () {
+    places.forEach(function (place) {
+      var frame = document.getElementById(place[0]);
+      if (frame) frame.scrollLeft = place[1];
+    });
+    places = [];
+  });
   document.addEventListener("htmx:responseError", function () { tell("The service did not answer this. What you see may be old."); });
   document.addEventListener("htmx:sendError", function () { tell("The service is away. What you see may be old."); });
   document.addEventListener("htmx:timeout", function () { tell("The service takes very long to answer."); });

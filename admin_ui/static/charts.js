@@ -10,10 +10,25 @@
   var compact = new Intl.NumberFormat(undefined, { notation: "compact", maximumSignificantDigits: 3 });
   var full = new Intl.NumberFormat(undefined, { maximumFractionDigits: 2 });
 
+  var HOUR = 3600;
+  var DAY = 24 * HOUR;
+  // Counts are whole: their axis has no half requests.
+  var WHOLE = [1, 2, 5];
+  while (WHOLE.length < 48) WHOLE.push(10 * WHOLE[WHOLE.length - 3]);
+  var formats = {
+    minute: new Intl.DateTimeFormat(undefined, { hour: "numeric", minute: "2-digit" }),
+    hour: new Intl.DateTimeFormat(undefined, { hour: "numeric" }),
+    day: new Intl.DateTimeFormat(undefined, { month: "short", day: "numeric" }),
+    span: new Intl.DateTimeFormat(undefined, { month: "short", day: "numeric", hour: "numeric", minute: "2-digit" }),
+    utcDay: new Intl.DateTimeFormat(undefined, { month: "short", day: "numeric", timeZone: "UTC" }),
+    utcWhole: new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeZone: "UTC" }),
+  };
+
   function written(value, unit, isShort) {
     if (value === null || value === undefined) return "–";
     if (unit === "ms") {
-      return value < 1000 ? full.format(Math.round(value)) + " ms" : full.format(value / 1000) + " s";
+      if (value === 0) return "0";
+      return value < 999.5 ? full.format(Math.round(value)) + " ms" : compact.format(value / 1000) + " s";
     }
     if (unit === "%") return full.format(value * 100) + " %";
     return (isShort ? compact : full).format(value);
@@ -23,6 +38,7 @@
     this.figure = figure;
     this.plot = figure.querySelector(".plot");
     this.drawn = null;
+    this.shape = null;
     this.data = null;
     var chart = this;
     new ResizeObserver(function () { chart.resize(); }).observe(this.plot);
@@ -46,7 +62,7 @@
         if (!answer.ok) throw new Error(String(answer.status));
         return answer.json();
       })
-      .then(function (data) { chart.data = data; chart.draw(); })
+      .then(function (data) { chart.data = data; chart.update(); })
       .catch(function () { if (!chart.data) chart.say("The figures could not be loaded."); })
       .finally(function () { chart.isLoading = false; });
   };
@@ -65,22 +81,42 @@
   };
 
   Chart.prototype.resize = function () {
-    if (this.drawn && this.plot.clientWidth) this.drawn.setSize(this.size());
+    if (!this.plot.clientWidth) return;
+    if (this.drawn) this.drawn.setSize(this.size());
+    else this.draw();
   };
 
   Chart.prototype.size = function () { return { width: this.plot.clientWidth, height: 200 }; };
 
+  // New values of a chart that is there are put into it: what the cursor points at stays.
+  Chart.prototype.update = function () {
+    var shape = shapeOf(this.data);
+    if (this.drawn && shape === this.shape && hasValue(this.data)) {
+      this.drawn.setData([this.data.x].concat(this.values(this.data)));
+      this.describe(this.data);
+    } else this.draw();
+    this.shape = shape;
+  };
+
   Chart.prototype.draw = function () {
     var data = this.data;
     if (!data || !this.plot.clientWidth) return;
-    var hasValue = data.series.some(function (series) {
-      return series.values.some(function (value) { return value; });
-    });
-    if (!hasValue) { this.say("Nothing in this time."); this.describe(data); return; }
+    if (!hasValue(data)) { this.say("Nothing in this time."); this.describe(data); return; }
     this.clear();
     this.drawn = new uPlot(this.options(data), [data.x].concat(this.values(data)), this.plot);
+    this.plot.append(legend(data));
     this.describe(data);
   };
+
+  function hasValue(data) {
+    return data.series.some(function (series) {
+      return series.values.some(function (value) { return value; });
+    });
+  }
+
+  function shapeOf(data) {
+    return JSON.stringify([data.kind, data.unit, data.step, data.series.map(function (s) { return [s.label, s.tone]; })]);
+  }
 
   // Stacked series are drawn as sums, the highest first.
   Chart.prototype.values = function (data) {
@@ -92,48 +128,101 @@
   };
 
   Chart.prototype.options = function (data) {
+    var chart = this;
     var isStacked = data.kind === "stacked";
     var isBars = data.kind === "bars" || isStacked;
     var order = isStacked ? data.series.slice().reverse() : data.series;
     var soft = css("--pico-muted-color");
     var line = css("--pico-muted-border-color");
     var font = "12px " + css("--pico-font-family");
-    var axis = { stroke: soft, font: font, grid: { stroke: line, width: 1 }, ticks: { stroke: line, width: 1 } };
+    var axis = { stroke: soft, font: font, grid: { stroke: line, width: 1 }, ticks: { show: false } };
     var half = (data.step || 0) / 2;
     return Object.assign(this.size(), {
-      cursor: { y: false, points: { show: !isBars } },
-      legend: { live: true },
+      // Days are those of UTC, as in every report; shorter times are the viewer's.
+      tzDate: function (seconds) {
+        var date = new Date(seconds * 1000);
+        return data.step >= DAY ? uPlot.tzDate(date, "Etc/UTC") : date;
+      },
+      padding: [8, 8, 0, 0],
+      cursor: { y: false, drag: { setScale: false, x: false }, points: { show: !isBars, size: 7 } },
+      legend: { show: false },
+      hooks: { setCursor: [function (u) { chart.point(u); }] },
       scales: {
         x: { range: function (u, low, high) { return [low - half, high + half]; } },
         y: { range: function (u, low, high) { return [0, Math.max(high, 1e-9) * 1.1]; } },
       },
       axes: [
-        Object.assign({ space: 60 }, axis),
-        Object.assign({ size: 60, values: function (u, values) { return values.map(function (value) { return written(value, data.unit, true); }); } }, axis),
+        Object.assign({}, axis, { space: 64, size: 30, grid: { show: false }, values: function (u, values) { return values.map(function (value) { return tick(value, data.step); }); } }),
+        Object.assign({}, axis, { size: 58, space: 36, incrs: data.unit ? undefined : WHOLE, values: function (u, values) { return values.map(function (value) { return written(value, data.unit, true); }); } }),
       ],
-      series: [{ label: "Time", value: function (u, value) { return value === null ? "–" : moment(value, data.step); } }].concat(
+      series: [{}].concat(
         order.map(function (series) {
           var color = css("--tone-" + series.tone);
           return {
-            label: series.label,
             stroke: color,
             width: isBars ? 0 : 2,
-            fill: isBars ? color : color + "22",
+            fill: isBars ? color : undefined,
             spanGaps: false,
             paths: isBars ? uPlot.paths.bars({ size: [0.8, 48, 1], align: 0 }) : undefined,
-            points: { show: !isBars && series.values.length < 3 },
-            value: function (u, value, seriesIndex, i) {
-              return i === null || i === undefined ? "–" : written(series.values[i], data.unit, false);
-            },
+            // A value between two gaps is no line: it shows as a point.
+            points: { show: !isBars, size: 4, fill: color, width: 0 },
           };
         })
       ),
     });
   };
 
+  // What the cursor points at, beside it.
+  Chart.prototype.point = function (u) {
+    var data = this.data;
+    var i = u.cursor.idx;
+    var tip = u.over.querySelector(".tip");
+    if (i === null || i === undefined || data.x[i] === undefined) { if (tip) tip.remove(); return; }
+    if (!tip) {
+      tip = document.createElement("div");
+      tip.className = "tip";
+      u.over.append(tip);
+    }
+    var lines = [element("strong", moment(data.x[i], data.step))];
+    data.series.forEach(function (series) {
+      lines.push(marked(series, series.label + ": " + written(series.values[i], data.unit)));
+    });
+    tip.replaceChildren.apply(tip, lines);
+    var at = u.valToPos(data.x[i], "x");
+    var room = u.over.clientWidth - tip.offsetWidth;
+    tip.style.left = Math.max(0, Math.min(room, at < u.over.clientWidth / 2 ? at + 12 : at - 12 - tip.offsetWidth)) + "px";
+  };
+
+  function element(name, text) {
+    var made = document.createElement(name);
+    made.textContent = text;
+    return made;
+  }
+
+  function marked(series, text) {
+    var line = element("span", text);
+    line.className = "marked tone-" + series.tone;
+    return line;
+  }
+
+  function legend(data) {
+    var list = document.createElement("div");
+    list.className = "legend";
+    data.series.forEach(function (series) { list.append(marked(series, series.label)); });
+    return list;
+  }
+
+  function tick(seconds, step) {
+    var date = new Date(seconds * 1000);
+    if (step >= DAY) return formats.utcDay.format(date);
+    var isMidnight = date.getHours() === 0 && date.getMinutes() === 0;
+    return (isMidnight ? formats.day : step >= HOUR ? formats.hour : formats.minute).format(date);
+  }
+
   function moment(seconds, step) {
-    var style = step >= 86400 ? { dateStyle: "medium", timeZone: "UTC" } : { dateStyle: "medium", timeStyle: "short" };
-    return new Intl.DateTimeFormat(undefined, style).format(new Date(seconds * 1000));
+    var date = new Date(seconds * 1000);
+    if (step >= DAY) return formats.utcWhole.format(date) + " (UTC)";
+    return formats.span.formatRange(date, new Date((seconds + step) * 1000));
   }
 
   // What a picture shows, for those who do not see it.

@@ -28,7 +28,7 @@ def index() -> ResponseReturnValue:
     """The newest entries that the filters leave, a page of them."""
     filters = {name: _text(name) for name in _FILTERS}
     zone = read_zone(request.args.get("zone"))
-    time = read_time_range(request.args, utc_now(), choices=CHOICES, zone=zone)
+    time = read_time_range(request.args, utc_now(), choices=CHOICES, default=Choice.ALL, zone=zone)
     faults = dict(time.faults)
     wanted = _wanted(filters, time, faults)
     after, before = (read_id(Prefix.AUDIT, _text(name)) for name in ("after", "before"))

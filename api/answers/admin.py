@@ -37,6 +37,22 @@ class ShownOverview(Shown):
     queues: dict[str, Count] | None
 
 
+class ShownGpu(Shown):
+    """What the driver says of a GPU; null and 0 are what it does not know.
+
+    Attributes:
+        use: share of the time in which it worked.
+        memory_used: bytes, of `memoryTotal`.
+        temperature: degrees Celsius.
+    """
+
+    name: str
+    use: Share | None
+    memory_used: Count
+    memory_total: Count
+    temperature: int | None
+
+
 class ShownWorker(Shown):
     """What a worker says of itself.
 
@@ -45,6 +61,7 @@ class ShownWorker(Shown):
         jobs_per_second: at its fullest; 0 is unknown.
         restarts: of its engine.
         bulk_places: bulk jobs that it runs at once.
+        gpus: of its machine.
     """
 
     worker_id: str
@@ -59,6 +76,7 @@ class ShownWorker(Shown):
     jobs_per_second: float
     restarts: Count
     bulk_places: Count
+    gpus: list[ShownGpu]
 
 
 class WorkerPage(Page):

@@ -23,6 +23,7 @@ from api.services import services
 from core.errors import InvalidRequest
 from core.ids import Prefix, read_id, show_id
 from core.queue import QueueName
+from core.worker_registry import WorkerStatus
 from models.audit import Activity, WantedActivity, list_activity
 from models.base import utc_now
 from models.overview import Traffic, read_overview
@@ -66,9 +67,7 @@ def workers() -> ResponseReturnValue:
         authenticate_admin(session)
     alive = services().workers.alive()
     return {
-        "data": [
-            {to_camel(name): value for name, value in asdict(status).items()} for status in alive
-        ],
+        "data": [_show_worker(status) for status in alive],
         "queues": _queue_lengths(),
         "nextCursor": None,
     }
@@ -112,6 +111,15 @@ def _read_target() -> Any:
     if target is None:
         raise InvalidRequest("target must be the id of a user, key or webhook", param="target")
     return target
+
+
+def _show_worker(status: WorkerStatus) -> dict[str, Any]:
+    gpus = [_camel(asdict(gpu)) for gpu in status.gpus]
+    return {**_camel(asdict(status)), "gpus": gpus}
+
+
+def _camel(values: dict[str, Any]) -> dict[str, Any]:
+    return {to_camel(name): value for name, value in values.items()}
 
 
 def _queue_lengths() -> dict[str, int]:

@@ -54,7 +54,7 @@ def test_entries_are_sentences(eventful: Service, visits: Visits, the_admin: Vis
         f"{admin} switched off the API key “new” of {ada}",
         f"{admin} changed the rate limit of the API key “new” of {ada} from 60 to 1,200",
         f"{ada} made the API key “new”",
-        f"{admin} made the account {ada} for a customer",
+        f"{admin} made the account {ada}, a customer",
     ]
     page.locator(".event", has_text="the name and the priority").locator("summary").click()
     facts = page.locator(".event details[open] dl").inner_text()

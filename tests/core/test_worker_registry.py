@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+
 import redis
 
-from core.worker_registry import WorkerRegistry, WorkerStatus
+from core.worker_registry import GpuStatus, WorkerRegistry, WorkerStatus
 
 
 def status(worker_id: str, *, is_ready: bool = True) -> WorkerStatus:
@@ -41,3 +44,25 @@ def test_what_a_newer_worker_says_more_is_passed_over(client: redis.Redis) -> No
     client.set("worker:a", client.get("worker:a").replace(b"{", b'{"mood": "good", ', 1))
 
     assert registry.alive() == [status("a")]
+
+
+def test_a_worker_tells_of_its_gpus(client: redis.Redis) -> None:
+    registry = WorkerRegistry(client)
+    told = replace(status("a"), gpus=(GpuStatus("H100", 0.5, 1, 2, 60), GpuStatus("unknown")))
+
+    registry.report(told)
+
+    assert registry.alive() == [told]
+
+
+def test_what_a_newer_or_an_older_worker_says_is_read(client: redis.Redis) -> None:
+    registry = WorkerRegistry(client)
+    registry.report(status("a"))
+    said = json.loads(client.get("worker:a"))
+    del said["gpus"]
+    client.set("worker:a", json.dumps({**said, "news": 1}))
+    registry.report(status("b"))
+    said["gpus"] = [{"name": "H100", "news": 1}]
+    client.set("worker:b", json.dumps({**said, "worker_id": "b"}))
+
+    assert [worker.gpus for worker in registry.alive()] == [(), (GpuStatus("H100"),)]
