@@ -18,7 +18,16 @@ from admin_ui.page import register_pages
 from admin_ui.security_headers import register_security_headers
 from admin_ui.server_timing import register_server_timing
 from admin_ui.services import Services
-from admin_ui.views import account, activity, customers, key_secrets, overview, quick_start, sign_in
+from admin_ui.views import (
+    account,
+    activity,
+    customers,
+    key_secrets,
+    overview,
+    quick_start,
+    sign_in,
+    usage,
+)
 from core.jwt_rules import jwt_config
 
 SESSION_HOURS = 12
@@ -60,6 +69,6 @@ def create_app(services: Services) -> Flask:
         app.wsgi_app = ProxyFix(  # type: ignore[method-assign]
             app.wsgi_app, x_for=proxies, x_proto=proxies
         )
-    for view in (sign_in, overview, customers, key_secrets, activity, quick_start, account):
+    for view in (sign_in, overview, customers, key_secrets, usage, activity, quick_start, account):
         app.register_blueprint(view.blueprint)
     return app

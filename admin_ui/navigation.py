@@ -27,6 +27,7 @@ _PAGES = (
     ("overview.show", "Dashboard", "gauge"),
     ("customers.index", "Customers", "people"),
     ("keys.index", "API keys", "key"),
+    ("usage.index", "Usage", "chart"),
     ("activity.index", "Activity", "activity"),
     ("quick_start.show", "Quick start", "start"),
 )

@@ -41,17 +41,32 @@ class UsageGroup(StrEnum):
     HOUR = "hour"
 
 
+class UsageOrder(StrEnum):
+    """What groups can be ordered by."""
+
+    GROUP = "group"
+    REQUESTS = "requests"
+    SUCCESS = "success"
+    PROMPT = "prompt"
+    COMPLETION = "completion"
+    CACHED = "cached"
+    TOKENS = "tokens"
+    MEAN = "mean"
+
+
 @dataclass(frozen=True, slots=True)
 class UsageSums:
     """The sums of one group, or of all.
 
     Attributes:
         name: of the key, or the user's email; the group's value alone says little there.
+        owner: the email of the key's owner.
         duration_counts: see `UsageHourly`.
     """
 
     group: GroupValue | None = None
     name: str = ""
+    owner: str = ""
     requests: int = 0
     succeeded: int = 0
     prompt_tokens: int = 0
@@ -169,15 +184,23 @@ def list_usage(
 
 
 def top_usage(
-    session: Session, wanted: WantedUsage, by: UsageGroup, *, offset: int = 0, limit: int
+    session: Session,
+    wanted: WantedUsage,
+    by: UsageGroup,
+    *,
+    order: UsageOrder = UsageOrder.TOKENS,
+    is_descending: bool = True,
+    offset: int = 0,
+    limit: int,
 ) -> list[UsageSums]:
-    """Return the groups that used most tokens, the heaviest first."""
+    """Return groups by their use: those that used most tokens first, if not told otherwise."""
 
     def read(closed: datetime | None) -> list[UsageSums]:
-        source = _Source.of(wanted, by, closed)
+        source = _Source.of(wanted, by, closed, order)
         if source is None:
             return []
-        query = source.pick().order_by(source.weight.desc(), source.group)
+        weight = source.weight(order)
+        query = source.pick().order_by(weight.desc() if is_descending else weight, source.group)
         return _read_groups(session, source, query.offset(offset).limit(limit))
 
     return steadily(session, read)
@@ -194,7 +217,11 @@ class _Source:
 
     @classmethod
     def of(
-        cls, wanted: WantedUsage, by: UsageGroup | None, closed: datetime | None
+        cls,
+        wanted: WantedUsage,
+        by: UsageGroup | None,
+        closed: datetime | None,
+        order: UsageOrder = UsageOrder.TOKENS,
     ) -> _Source | None:
         """Return the rows; `None` for a time without any hour."""
         is_by_key = (
@@ -206,7 +233,7 @@ class _Source:
         parts = parts_of(wanted.since, wanted.until, closed, is_by_key=is_by_key, longest=longest)
         if not parts:
             return None
-        names = ["prompt_tokens", "completion_tokens"] + ([_COLUMN[by]] if by else [])
+        names = [*_WEIGHED[order], *([_COLUMN[by]] if by else [])]
         return cls(wanted, by, parts, rows_of(parts, wanted, names))
 
     @property
@@ -220,10 +247,14 @@ class _Source:
             return func.date_trunc("day", column, "UTC")
         return column
 
-    @property
-    def weight(self) -> ColumnElement[int]:
-        """The tokens of a group."""
-        return func.sum(self.rows.c.prompt_tokens + self.rows.c.completion_tokens)
+    def weight(self, order: UsageOrder) -> ColumnElement[Any]:
+        """Return what groups are ordered by."""
+        if order is UsageOrder.GROUP:
+            return self.group
+        first, *rest = (self.rows.c[name] for name in _WEIGHED[order])
+        if order in {UsageOrder.SUCCESS, UsageOrder.MEAN}:
+            return func.sum(first) * 1.0 / func.sum(rest[0])
+        return func.sum(sum(rest, first))
 
     def pick(self, after: GroupValue | None = None) -> Select[Any]:
         """Return the query for the groups: most of many keys are only weighed, not summed."""
@@ -260,6 +291,18 @@ class _Source:
         )
 
 
+#: The columns that decide an order.
+_WEIGHED: dict[UsageOrder, tuple[str, ...]] = {
+    UsageOrder.GROUP: (),
+    UsageOrder.REQUESTS: ("requests",),
+    UsageOrder.SUCCESS: ("succeeded", "requests"),
+    UsageOrder.PROMPT: ("prompt_tokens",),
+    UsageOrder.COMPLETION: ("completion_tokens",),
+    UsageOrder.CACHED: ("cached_tokens",),
+    UsageOrder.TOKENS: ("prompt_tokens", "completion_tokens"),
+    UsageOrder.MEAN: ("duration_ms", "requests"),
+}
+
 #: What the groups are made of.
 _COLUMN = {
     UsageGroup.KEY: "api_key_id",
@@ -284,7 +327,7 @@ def _read_groups(session: Session, source: _Source, picked: Select[Any]) -> list
     found = {
         row.group: UsageSums(
             group=row.group,
-            name=names.get(row.group, ""),
+            **names.get(row.group, {}),
             **_read_sums(row),
             duration_counts=counts[row.group],
         )
@@ -297,12 +340,13 @@ def _read_sums(row: Row[Any]) -> dict[str, Any]:
     return {name: int(row._mapping[name]) for name in _COUNTS}
 
 
-def _names(session: Session, by: UsageGroup, groups: Sequence[Any]) -> dict[Any, str]:
-    """Return the names of keys or users, of deleted ones too."""
+def _names(session: Session, by: UsageGroup, groups: Sequence[Any]) -> dict[Any, dict[str, Any]]:
+    """Return what keys and users are called, deleted ones too."""
     if by is UsageGroup.KEY:
-        query = select(ApiKey.id, ApiKey.name).where(ApiKey.id.in_(groups))
-    elif by is UsageGroup.USER:
-        query = select(User.id, User.email).where(User.id.in_(groups))
-    else:
-        return {}
-    return {row_id: name for row_id, name in session.execute(query)}
+        keys = select(ApiKey.id, ApiKey.name, User.email).join(User, User.id == ApiKey.user_id)
+        rows = session.execute(keys.where(ApiKey.id.in_(groups)))
+        return {key_id: {"name": name, "owner": owner} for key_id, name, owner in rows}
+    if by is UsageGroup.USER:
+        users = select(User.id, User.email).where(User.id.in_(groups))
+        return {user_id: {"name": email} for user_id, email in session.execute(users)}
+    return {}

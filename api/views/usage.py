@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 from datetime import datetime, timedelta
-from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -21,11 +20,13 @@ from api.openapi.refusals import NOT_FOUND
 from api.query import read_choice, read_id_of, read_text, read_time
 from api.representations import show_time
 from api.services import services
+from core.csv_cells import csv_cell
 from core.errors import InvalidRequest, NotFound
 from core.ids import Prefix, show_id
 from core.settings import Settings
 from models.api_key import find_owner_of_key
 from models.base import Session, utc_now
+from models.usage_cost import cost_of
 from models.usage_report import (
     GroupValue,
     UsageGroup,
@@ -45,11 +46,7 @@ LONGEST_RANGE = timedelta(days=400)
 #: A month by the hour fits into one page.
 DEFAULT_LIMIT = MAX_LIMIT = 1000
 MAX_MODEL_LENGTH = 200
-MILLION = Decimal(1_000_000)
-COST_DIGITS = Decimal("0.000001")
 
-#: What a spreadsheet would take for a formula, or drop in front of one.
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 _PREFIXES = {UsageGroup.KEY: Prefix.KEY, UsageGroup.USER: Prefix.USER}
 
 
@@ -171,17 +168,8 @@ def _show_sums(sums: UsageSums, settings: Settings) -> dict[str, Any]:
         "totalTokens": sums.tokens,
         "meanMs": None if sums.mean_ms is None else round(sums.mean_ms, 1),
         "p95Ms": None if sums.p95_ms is None else round(sums.p95_ms, 1),
-        "cost": float(_cost(sums, settings)),
+        "cost": float(cost_of(sums, settings)),
     }
-
-
-def _cost(sums: UsageSums, settings: Settings) -> Decimal:
-    """Return the price of the counted tokens; what a cache saved at no charge is not counted."""
-    cost = (
-        sums.prompt_tokens * settings.price_per_million_prompt_tokens
-        + sums.completion_tokens * settings.price_per_million_completion_tokens
-    )
-    return (cost / MILLION).quantize(COST_DIGITS)
 
 
 def _wants_csv() -> bool:
@@ -194,15 +182,9 @@ def _as_csv(rows: list[dict[str, Any]], cursor: str | None) -> Response:
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(["group", "name", *_show_sums(UsageSums(), services().settings)])
-    writer.writerows([_cell(value) for value in row.values()] for row in rows)
+    writer.writerows([csv_cell(value) for value in row.values()] for row in rows)
     response = Response(text.getvalue(), content_type="text/csv; charset=utf-8")
     response.headers["content-disposition"] = 'attachment; filename="usage.csv"'
     if cursor is not None:
         response.headers["x-next-cursor"] = cursor
     return response
-
-
-def _cell(value: Any) -> Any:
-    """Return a value that no spreadsheet runs as a formula."""
-    is_formula = isinstance(value, str) and value.lstrip(" ").startswith(_FORMULA_STARTS)
-    return f"'{value}" if is_formula else value

@@ -1,0 +1,20 @@
+"""What usage costs, by the prices of the settings."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from core.settings import Settings
+from models.usage_report import UsageSums
+
+MILLION = Decimal(1_000_000)
+COST_DIGITS = Decimal("0.000001")
+
+
+def cost_of(sums: UsageSums, settings: Settings) -> Decimal:
+    """Return the price of the counted tokens; what a cache saved at no charge is not counted."""
+    cost = (
+        sums.prompt_tokens * settings.price_per_million_prompt_tokens
+        + sums.completion_tokens * settings.price_per_million_completion_tokens
+    )
+    return (cost / MILLION).quantize(COST_DIGITS)
