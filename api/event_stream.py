@@ -12,10 +12,11 @@ from flask import Response, g
 
 from api.admission import Admitted
 from api.following import Delta, Ended, Following, KeepAlive
-from api.hang_up import HangUp, present_hang_up
+from api.hang_up import present_hang_up
 from api.outcomes import interrupted
 from api.services import Services
 from core.errors import ApiError
+from core.hang_up import HangUp
 from models.job import Job
 
 _log = logging.getLogger(__name__)

@@ -17,9 +17,9 @@ from typing import Any
 
 import redis
 
-from api.hang_up import HangUp
 from api.services import Services
 from core.errors import ApiError, InvalidRequest
+from core.hang_up import HangUp
 from core.job_news import TextPiece, Watch
 from core.job_requests import JobRequest, ask_worker
 from models.base import DATABASE_AWAY

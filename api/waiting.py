@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 
-from api.hang_up import HangUp
 from api.services import Services
+from core.hang_up import HangUp
 from core.job_news import Watch
 from models.base import DATABASE_AWAY
 from models.job import Job

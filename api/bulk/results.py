@@ -12,8 +12,8 @@ from collections.abc import Callable, Collection, Iterator
 from typing import Any
 from uuid import UUID
 
-from api.hang_up import HangUp
 from core.blocking import Turns
+from core.hang_up import HangUp
 from core.ids import Prefix, show_id
 from models.batch_results import read_results
 from models.job import Job, JobState
