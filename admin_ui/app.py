@@ -18,12 +18,20 @@ from admin_ui.page import register_pages
 from admin_ui.security_headers import register_security_headers
 from admin_ui.server_timing import register_server_timing
 from admin_ui.services import Services
+from admin_ui.uploads import register_uploads
 from admin_ui.views import (
     account,
     activity,
+    batch_list,
+    batch_upload,
+    batches,
     customers,
+    job_list,
+    jobs,
     key_secrets,
+    keys,
     overview,
+    playground,
     quick_start,
     sign_in,
     usage,
@@ -33,6 +41,23 @@ from core.jwt_rules import jwt_config
 SESSION_HOURS = 12
 #: Addresses of static files carry the version of what they hold.
 STATIC_SECONDS = 365 * 24 * 3600
+_VIEWS = (
+    sign_in,
+    overview,
+    customers,
+    keys,
+    key_secrets,
+    usage,
+    job_list,
+    jobs,
+    batch_list,
+    batch_upload,
+    batches,
+    activity,
+    playground,
+    quick_start,
+    account,
+)
 
 
 def create_app(services: Services) -> Flask:
@@ -62,6 +87,7 @@ def create_app(services: Services) -> Flask:
     register_error_handlers(app)
     register_pages(app)
     register_access(app)
+    register_uploads(app)
     register_csrf(app)
     register_formats(app)
     register_navigation(app)
@@ -69,6 +95,7 @@ def create_app(services: Services) -> Flask:
         app.wsgi_app = ProxyFix(  # type: ignore[method-assign]
             app.wsgi_app, x_for=proxies, x_proto=proxies
         )
-    for view in (sign_in, overview, customers, key_secrets, usage, activity, quick_start, account):
-        app.register_blueprint(view.blueprint)
+    # Views that belong together share a blueprint.
+    for blueprint in dict.fromkeys(view.blueprint for view in _VIEWS):
+        app.register_blueprint(blueprint)
     return app

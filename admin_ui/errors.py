@@ -8,7 +8,7 @@ from flask import Flask, render_template
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import BadRequest, HTTPException
 
-from admin_ui.service_api import ServiceAway
+from admin_ui.service_api import ServiceAway, ServiceRefusal
 from models.base import DATABASE_AWAY, is_refused
 
 _log = logging.getLogger(__name__)
@@ -17,6 +17,7 @@ _TEXTS = {
     400: ("The request is malformed", "Go back, reload the page and try again."),
     404: ("There is nothing here", "It may have been deleted, or it was never yours to see."),
     405: ("There is nothing here", "This address does not take this kind of request."),
+    408: ("It took too long", "The file did not arrive in time. Try again, or send a smaller one."),
     413: ("Too large", "What was sent is larger than this service takes."),
 }
 
@@ -29,6 +30,7 @@ def register_error_handlers(app: Flask) -> None:
     app.register_error_handler(FormExpired, _form_expired)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(ServiceAway, _api_away)
+    app.register_error_handler(ServiceRefusal, _refused)
     for error in DATABASE_AWAY:
         app.register_error_handler(error, _database_away)
     app.register_error_handler(Exception, _unexpected)
@@ -58,6 +60,13 @@ def _api_away(error: Exception) -> ResponseReturnValue:
     _log.error("the API is away: %s", error)
     text = "Nothing was changed, or it is not known whether it was. Try again in a few seconds."
     return show_error(503, "The API is away", text, headers={"Retry-After": "2"})
+
+
+def _refused(refusal: ServiceRefusal) -> ResponseReturnValue:
+    """Tell a refusal that no form can show."""
+    text = f"{refusal.message[:1].upper()}{refusal.message[1:]}."
+    headers = {"Retry-After": str(refusal.retry_after)} if refusal.retry_after else None
+    return show_error(refusal.status, "The service refused this", text, headers=headers)
 
 
 def _database_away(error: Exception) -> ResponseReturnValue:

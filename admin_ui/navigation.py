@@ -28,7 +28,10 @@ _PAGES = (
     ("customers.index", "Customers", "people"),
     ("keys.index", "API keys", "key"),
     ("usage.index", "Usage", "chart"),
+    ("jobs.index", "Jobs", "jobs"),
+    ("batches.index", "Batches", "batches"),
     ("activity.index", "Activity", "activity"),
+    ("playground.show", "Playground", "play"),
     ("quick_start.show", "Quick start", "start"),
 )
 

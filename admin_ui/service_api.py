@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
+from typing import IO, Any
 from urllib.parse import urlencode
 
 from flask import request
@@ -32,6 +32,7 @@ CONNECT_SECONDS = 3.0
 CALL_SECONDS = 20.0
 STREAM_PAUSE_SECONDS = 60.0
 CONNECTIONS = 64
+PIECE_BYTES = 64 * 1024
 
 
 class ServiceAway(Exception):
@@ -44,12 +45,44 @@ class ServiceRefusal(Exception):
 
     Attributes:
         fields: what is wrong with each field, by its name in the API.
+        retry_after: the seconds after which the same may pass, where the API says so.
     """
 
     status: int
     code: str
     message: str
     fields: Mapping[str, str] = field(default_factory=dict)
+    retry_after: int | None = None
+
+
+class ServiceStream:
+    """An answer of the API while it comes."""
+
+    def __init__(self, answer: BaseHTTPResponse) -> None:
+        self._answer = answer
+        self._is_unwanted = False
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return self._answer.headers
+
+    def pieces(self) -> Iterator[bytes]:
+        """Give each piece as soon as it is here.
+
+        Raises:
+            ServiceAway: it ended before its end.
+        """
+        try:
+            yield from self._answer.stream(PIECE_BYTES)
+        except (HTTPError, OSError) as error:
+            if not self._is_unwanted:
+                raise ServiceAway(f"{type(error).__name__} within an answer") from error
+
+    def give_up(self) -> None:
+        """Let `pieces` end now, also while it waits: nobody wants the rest."""
+        self._is_unwanted = True
+        with suppress(ValueError, RuntimeError, OSError):  # it has ended by itself
+            self._answer.shutdown()
 
 
 class ServiceApi:
@@ -86,12 +119,14 @@ class ServiceApi:
     def stream(
         self,
         user: User,
+        method: str,
         path: str,
-        body: Mapping[str, Any],
+        body: Mapping[str, Any] | None = None,
         *,
         headers: Mapping[str, str] | None = None,
-    ) -> Iterator[BaseHTTPResponse]:
-        """Send a POST and give its answer while it comes; hanging up ends it there, too.
+        query: Mapping[str, str] | None = None,
+    ) -> Iterator[ServiceStream]:
+        """Give the answer while it comes; the end of the block hangs up, if it is not whole.
 
         Raises:
             ServiceRefusal: the API's own error, before anything came.
@@ -99,31 +134,64 @@ class ServiceApi:
         """
         timeout = Timeout(connect=CONNECT_SECONDS, read=STREAM_PAUSE_SECONDS)
         answer = self._send(
-            user, "POST", path, body, headers=headers, timeout=timeout, preload_content=False
+            user,
+            method,
+            path,
+            body,
+            headers=headers,
+            query=query,
+            timeout=timeout,
+            preload_content=False,
         )
         try:
             if answer.status >= 400:
                 _read(answer)
-            yield answer
+            yield ServiceStream(answer)
         finally:
             answer.close()
+
+    def send_file(
+        self,
+        user: User,
+        path: str,
+        file: IO[bytes],
+        size: int,
+        *,
+        content_type: str,
+        headers: Mapping[str, str],
+        query: Mapping[str, str],
+        seconds: float,
+    ) -> Any:
+        """Send a file as the body of a POST, a piece at a time; else as `call`."""
+        answer = self._send(
+            user,
+            "POST",
+            path,
+            file,
+            headers={**headers, "Content-Type": content_type, "Content-Length": str(size)},
+            query=query,
+            timeout=Timeout(connect=CONNECT_SECONDS, read=seconds),
+        )
+        return _read(answer)
 
     def _send(
         self,
         user: User,
         method: str,
         path: str,
-        body: Mapping[str, Any] | None,
+        body: Mapping[str, Any] | IO[bytes] | None,
         *,
         headers: Mapping[str, str] | None,
         query: Mapping[str, str] | None = None,
         **options: Any,
     ) -> BaseHTTPResponse:
         sent = {"Authorization": f"Bearer {_token(user)}", **(headers or {})}
-        content = None
-        if body is not None:
+        content: bytes | IO[bytes] | None
+        if isinstance(body, Mapping):
             content = json.dumps(body).encode()
             sent["Content-Type"] = "application/json"
+        else:
+            content = body
         address = f"{self._url}{path}" + (f"?{urlencode(query)}" if query else "")
         try:
             return self._pool.request(method, address, body=content, headers=sent, **options)
@@ -154,6 +222,13 @@ def _read(answer: BaseHTTPResponse) -> Any:
         fields = {f["param"]: f["message"] for f in error.get("fields", [])}
         if not fields and error.get("param"):
             fields = {error["param"]: error["message"]}
-        raise ServiceRefusal(answer.status, error["code"], error["message"], fields)
+        wait = answer.headers.get("Retry-After", "")
+        raise ServiceRefusal(
+            answer.status,
+            error["code"],
+            error["message"],
+            fields,
+            retry_after=int(wait) if wait.isdigit() else None,
+        )
     except (HTTPError, ValueError, KeyError, TypeError) as error:
         raise ServiceAway(f"{answer.status} without an answer of the API") from error

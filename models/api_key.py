@@ -170,6 +170,14 @@ def find_key(session: Session, key_id: UUID) -> tuple[ApiKey, User] | None:
     return _key_and_owner(session, ApiKey.id == key_id)
 
 
+def find_any_key(session: Session, key_id: UUID) -> tuple[ApiKey, User]:
+    """Return a key and its owner, also after one of them was ended: rows that name it stay."""
+    row = session.execute(
+        select(ApiKey, User).join(User, User.id == ApiKey.user_id).where(ApiKey.id == key_id)
+    ).one()
+    return row[0], row[1]
+
+
 def lock_key(session: Session, key_id: UUID) -> ApiKey | None:
     """Return the living key as it is now; nobody else changes it until the transaction ends."""
     return session.scalar(

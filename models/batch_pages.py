@@ -74,6 +74,16 @@ def list_batch_page(
     return page.of(lambda rows: _listed(session, [row[0] for row in rows]))
 
 
+def read_listed_batches(
+    session: Session, batch_ids: Collection[UUID], *, user_id: UUID | None
+) -> list[ListedBatch]:
+    """Return these batches as they are now, newest first; those of others are left out."""
+    query = select(Batch).where(Batch.id.in_(batch_ids))
+    if user_id is not None:
+        query = query.where(Batch.user_id == user_id)
+    return _listed(session, list(session.scalars(query.order_by(Batch.id.desc()))))
+
+
 def read_batch_detail(
     session: Session, batch_id: UUID, *, user_id: UUID | None, failures: int = 20
 ) -> BatchDetail | None:

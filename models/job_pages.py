@@ -104,6 +104,26 @@ def list_job_page(
     return page.of(lambda rows: _listed(session, rows))
 
 
+def read_listed_jobs(
+    session: Session, job_ids: Sequence[UUID], *, user_id: UUID | None
+) -> list[ListedJob]:
+    """Return these jobs as they are now, newest first; those of others are left out."""
+    query = select(*LISTED).where(Job.id.in_(job_ids))
+    if user_id is not None:
+        query = query.where(Job.user_id == user_id)
+    return _listed(session, session.execute(query.order_by(Job.id.desc())).all())
+
+
+def count_newer(session: Session, wanted: WantedJobs, job_id: UUID | None, *, most: int) -> int:
+    """Return how many jobs there are that are newer than this one, counted up to `most`."""
+    query = _where(select(Job.id), wanted)
+    if job_id is not None:
+        query = query.where(Job.id > job_id)
+    # In this order the index of the list is read from its new end, and no further than needed.
+    found = query.order_by(Job.id.desc()).limit(most).subquery()
+    return session.scalar(select(func.count()).select_from(found)) or 0
+
+
 def count_jobs(session: Session, now: datetime, *, user_id: UUID | None = None) -> JobCounts:
     """Count jobs by their state."""
     waiting = select(func.count()).where(Job.state == JobState.QUEUED, ~Job.is_held)

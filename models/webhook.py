@@ -155,16 +155,19 @@ def list_deliveries(
     *,
     user_id: UUID | None = None,
     job_id: UUID | None = None,
+    batch_id: UUID | None = None,
     state: DeliveryState | None = None,
     after: UUID | None = None,
     limit: int,
 ) -> list[WebhookDelivery]:
-    """Return deliveries, newest first, of one user, one job or all, from before the id `after`."""
+    """Return deliveries, newest first, of one user, job, batch or all, from before `after`."""
     query = select(WebhookDelivery)
     if user_id is not None:
         query = query.where(WebhookDelivery.user_id == user_id)
     if job_id is not None:
         query = query.where(WebhookDelivery.job_id == job_id)
+    if batch_id is not None:
+        query = query.where(WebhookDelivery.batch_id == batch_id)
     if state is not None:
         query = query.where(WebhookDelivery.state == state)
     if after is not None:

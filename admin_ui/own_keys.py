@@ -1,0 +1,24 @@
+"""The keys that the person at the page may spend: their own ones that work."""
+
+from __future__ import annotations
+
+from admin_ui.access import viewer
+from admin_ui.page import database
+from core.ids import Prefix, show_id
+from models.api_key import ApiKey, list_keys
+from models.base import utc_now
+
+#: More are not offered for choosing.
+MOST_KEYS = 200
+
+
+def own_usable_keys() -> list[ApiKey]:
+    """Return the viewer's own keys that may generate now, newest first."""
+    keys = list_keys(database(), user_id=viewer().id, after=None, limit=MOST_KEYS)
+    now = utc_now()
+    return [key for key in keys if key.is_active and not key.has_expired(now)]
+
+
+def own_key_options() -> list[tuple[str, str]]:
+    """Return the same as options of a choice: id and name."""
+    return [(show_id(Prefix.KEY, key.id), key.name) for key in own_usable_keys()]

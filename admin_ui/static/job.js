@@ -1,0 +1,28 @@
+// The text of a job that runs, as it is made; when it is over, the page shows the whole answer.
+(function () {
+  "use strict";
+
+  var section = document.getElementById("text");
+  if (!section) return;
+  var pre = section.querySelector("pre");
+  var control = new AbortController();
+
+  fetch(section.dataset.text, { signal: control.signal })
+    .then(function (response) {
+      if ((response.headers.get("Content-Type") || "").indexOf("text/event-stream") !== 0) return undefined;
+      return window.serviceEvents.read(response, function (content) {
+        var text = content.choices.filter(function (choice) { return choice.index === 0; })
+          .map(function (choice) { return choice.text; }).join("");
+        if (!text) return;
+        section.hidden = false;
+        window.serviceEvents.append(pre, text);
+      });
+    })
+    .catch(function () { /* the page goes on without it, and shows the answer at the end */ });
+
+  document.addEventListener("htmx:load", function () {
+    if (!document.querySelector("#live[data-final]")) return;
+    control.abort();
+    section.remove();
+  });
+})();

@@ -1,0 +1,137 @@
+// The playground with the answer as it comes: it reads the service's events and writes their text
+// into the page. Without it the form is an ordinary one.
+(function () {
+  "use strict";
+
+  var form = document.getElementById("playground");
+  if (!form) return;
+  var byId = document.getElementById.bind(document);
+  var answer = byId("answer"), outcome = byId("outcome"), progress = byId("progress");
+  var refused = byId("refused"), start = byId("generate"), stop = byId("halt");
+  var events = window.serviceEvents;
+  var waiting = 0;
+
+  document.querySelectorAll("[data-script]").forEach(function (part) { part.hidden = false; });
+
+  form.elements.mode.addEventListener("change", showMode);
+  function showMode() { form.querySelector("[data-chat]").hidden = form.elements.mode.value !== "chat"; }
+  showMode();
+
+  form.addEventListener("keydown", function (event) {
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && !start.disabled) form.requestSubmit(start);
+  });
+  form.addEventListener("submit", function (event) {
+    event.preventDefault();
+    if (!start.disabled) generate();
+  });
+
+  function generate() {
+    var run = { began: performance.now(), first: null, pieces: 0, id: null };
+    var control = new AbortController();
+    clearFaults();
+    outcome.replaceChildren();
+    answer.replaceChildren();
+    answer.hidden = false;
+    start.disabled = true;
+    stop.hidden = false;
+    stop.onclick = function () { run.isStopped = true; control.abort(); };
+    var clock = setInterval(function () { tellProgress(run); }, 100);
+    progress.textContent = "Waiting for the first token …";
+    read(run, control.signal)
+      .then(function () { progress.textContent = run.refusal ? "" : "Done"; })
+      .catch(function (error) {
+        if (run.isStopped) { progress.textContent = "Stopped"; return; }
+        progress.textContent = "";
+        refuse({ message: error.told || "The connection broke before the answer was whole." });
+      })
+      .finally(function () {
+        clearInterval(clock);
+        stop.hidden = true;
+        if (!waiting) start.disabled = false;
+        if (document.activeElement === document.body) start.focus();
+        if (run.id) htmx.ajax("GET", form.dataset.outcome + "?job=" + run.id, { target: outcome, swap: "innerHTML" });
+      });
+  }
+
+  function read(run, signal) {
+    var headers = { "X-CSRF-Token": form.elements.csrf_token.value };
+    return fetch(form.dataset.stream, { method: "POST", body: new URLSearchParams(new FormData(form)), headers: headers, signal: signal })
+      .then(function (response) {
+        var kind = response.headers.get("Content-Type") || "";
+        if (kind.indexOf("text/event-stream") === 0) return events.read(response, function (content) { take(run, content); });
+        if (kind.indexOf("application/json") !== 0) {
+          throw events.told(response.status === 503 ? "The API is away. Try again in a few seconds." : "The page is too old for this: load it anew.");
+        }
+        return response.json().then(function (refusal) { run.refusal = refusal; refuse(refusal); });
+      });
+  }
+
+  function take(run, content) {
+    run.id = content.id;
+    var text = content.choices.map(function (choice) { return choice.text; }).join("");
+    if (!text) return;
+    run.pieces += 1;
+    run.last = performance.now();
+    if (run.first === null) run.first = run.last;
+    events.append(answer, text);
+  }
+
+  // A piece is about a token; the exact figures come from the service at the end.
+  function tellProgress(run) {
+    if (run.first === null) {
+      progress.textContent = "Waiting for the first token … " + seconds(performance.now() - run.began);
+      return;
+    }
+    var rate = run.pieces > 1 ? (run.pieces - 1) * 1000 / (run.last - run.first) : 0;
+    progress.textContent = (rate ? "about " + rate.toFixed(0) + " tokens a second, " : "") + "first after " + seconds(run.first - run.began);
+  }
+
+  function seconds(ms) { return (ms / 1000).toFixed(1) + " s"; }
+
+  // What is wrong stands beside its field, the rest above the answer.
+  function refuse(refusal) {
+    var fields = refusal.fields || {};
+    var isElsewhere = !Object.keys(fields).length;
+    Object.keys(fields).forEach(function (name) {
+      var input = form.elements[name];
+      if (!input) { isElsewhere = true; return; }
+      var fault = document.createElement("small");
+      fault.id = name + "-fault";
+      fault.className = "fault";
+      fault.textContent = fields[name];
+      input.setAttribute("aria-invalid", "true");
+      input.closest(".field").append(fault);
+      var more = input.closest("details");
+      if (more) more.open = true;
+    });
+    var wrong = form.querySelector("[aria-invalid]");
+    if (wrong) wrong.focus();
+    if (isElsewhere) {
+      refused.textContent = refusal.message;
+      refused.hidden = false;
+      if (refusal.retryAfter) countDown(refusal);
+    }
+  }
+
+  function countDown(refusal) {
+    var until = Date.now() + refusal.retryAfter * 1000;
+    start.disabled = true;
+    clearInterval(waiting);
+    function tick() {
+      var left = Math.ceil((until - Date.now()) / 1000);
+      refused.textContent = refusal.message + (left > 0 ? " Try again in " + left + " s." : " Try again now.");
+      if (left > 0) return;
+      clearInterval(waiting);
+      waiting = 0;
+      start.disabled = false;
+    }
+    waiting = setInterval(tick, 500);
+    tick();
+  }
+
+  function clearFaults() {
+    refused.hidden = true;
+    form.querySelectorAll(".field > .fault").forEach(function (fault) { fault.remove(); });
+    form.querySelectorAll("[aria-invalid]").forEach(function (input) { input.removeAttribute("aria-invalid"); });
+  }
+})();
