@@ -328,7 +328,7 @@ _ACTIVITY = f"""
             case when action <> 'auth.login_failed' then u.id end, action,
             case when action like 'key.%%' then k.id else u.id end,
             '192.0.2.' || drawn.n %% 250,
-            case when action = 'key.update' then jsonb_build_object('is_active',
+            case when action = 'key.update' then jsonb_build_object('isActive',
                 jsonb_build_object('from', true, 'to', false)) else '{{}}' end
         from (
             select n, key_n, action, {_PAST} as at from (

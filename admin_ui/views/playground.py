@@ -27,6 +27,8 @@ blueprint = Blueprint("playground", __name__, url_prefix="/playground")
 GENERATE = "/api/llm/generate"
 #: How long a page without JavaScript waits for its answer; after that it links to the job.
 WAIT_SECONDS = 15
+#: Where one begins; it is there to be written over.
+EXAMPLE = "Write a Python function that calculates Fibonacci numbers"
 #: A stopped job has ended within moments: its end is asked for so often.
 MOST_LOOKS = 20
 
@@ -34,7 +36,7 @@ MOST_LOOKS = 20
 @blueprint.get("")
 @signed_in
 def show() -> ResponseReturnValue:
-    return _page(read_form(request.args))
+    return _page(read_form({"prompt": EXAMPLE, **request.args}))
 
 
 @blueprint.post("")
