@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator
 import pytest
 import redis
 from flask.testing import FlaskClient
-from playwright.sync_api import Browser, Page, StorageState, sync_playwright
+from playwright.sync_api import Browser, Page, StorageState, expect, sync_playwright
 
 from admin_ui.app import create_app
 from admin_ui.services import Services
 from core.settings import Settings
 from models.user import User
-from tests.admin_ui.visits import Visitor, Visits, admin_of
+from tests.admin_ui.visits import WAIT_MS, Visitor, Visits, admin_of
 from tests.browser.chromium import MISSING, find_browser
 from tests.browser.look import look_at
 from tests.browser.weight import PageCost
@@ -37,6 +37,7 @@ def chromium() -> Iterator[Browser]:
     program = find_browser()
     if program is None:
         (pytest.fail if os.environ.get("CI") else pytest.skip)(MISSING)
+    expect.set_options(timeout=WAIT_MS)
     with sync_playwright() as playwright:
         # Playwright itself turns off the sandbox, which root cannot use, and /dev/shm.
         browser = playwright.chromium.launch(executable_path=program)
