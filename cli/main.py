@@ -23,6 +23,7 @@ _COMMANDS = {
     "model": ("cli.model", "prove that this machine runs its model"),
     "batch": ("cli.batch.command", "send, follow and fetch bulk work over HTTP"),
     "usage": ("cli.usage", "compare jobs, usage and roll-ups"),
+    "monitoring": ("cli.monitoring.command", "make what Prometheus, Alertmanager and Grafana need"),
     "settings": ("cli.programs", "list every setting with its default"),
     "openapi": ("cli.openapi", "print the OpenAPI document of the HTTP API"),
 }

@@ -12,7 +12,7 @@ from decimal import Decimal
 from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -71,6 +71,7 @@ _ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:]+\
 Port = Annotated[int, Field(ge=1, le=65535)]
 PortOrNone = Annotated[int, Field(ge=0, le=65535)]
 Network = IPv4Network | IPv6Network
+Model = TypeVar("Model", bound=BaseModel)
 
 
 class Settings(BaseModel):
@@ -359,15 +360,7 @@ class Settings(BaseModel):
         Raises:
             SettingsError: with one line for each fault, all at once.
         """
-        values: dict[str, Any] = {
-            name: environment[name.upper()]
-            for name in cls.model_fields
-            if environment.get(name.upper(), "") != ""
-        }
-        try:
-            return cls.model_validate(values)
-        except ValidationError as error:
-            raise SettingsError(_fault_lines(error)) from None
+        return read_environment(cls, environment)
 
     def to_environment(self) -> dict[str, str]:
         """Return the environment that gives these settings again: what child processes get."""
@@ -491,10 +484,27 @@ def _is_web_address(text: str) -> bool:
     return has_host and _is_url(SecretStr(text), {"http", "https"})
 
 
-def settings_table() -> str:
+def read_environment(model: type[Model], environment: Mapping[str, str]) -> Model:
+    """Read the variables named as the fields, in capitals; empty ones count as not given.
+
+    Raises:
+        SettingsError: with one line for each fault, all at once.
+    """
+    values = {
+        name: environment[name.upper()]
+        for name in model.model_fields
+        if environment.get(name.upper(), "") != ""
+    }
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise SettingsError(_fault_lines(error)) from None
+
+
+def settings_table(model: type[BaseModel] = Settings) -> str:
     """Return all settings as a Markdown table: `docs/settings.md` holds exactly this."""
     rows = ["| variable | default | meaning |", "| --- | --- | --- |"]
-    for name, field in Settings.model_fields.items():
+    for name, field in model.model_fields.items():
         default = field.default
         if field.is_required():
             shown = "required"

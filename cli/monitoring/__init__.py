@@ -1,0 +1,1 @@
+"""What Prometheus and Alertmanager are told of this service: rules, thresholds, receivers."""

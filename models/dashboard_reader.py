@@ -1,0 +1,58 @@
+"""The role as which Grafana reads: what its dashboards show, and nothing else.
+
+It may read single columns, so that whatever a later migration adds is closed until it is named
+here; no password hashes, no secrets of keys, no jobs with their prompts and answers.
+"""
+
+from __future__ import annotations
+
+import psycopg2.extensions
+from sqlalchemy import Connection
+from sqlalchemy.exc import InternalError, ProgrammingError
+
+ROLE = "bountycoder_dashboards"
+#: Columns that the role may read, by table.
+READABLE = {
+    "users": ("id", "email", "name", "role", "created_at", "deleted_at"),
+    "api_keys": (
+        *("id", "user_id", "name", "priority", "is_active"),
+        *("rate_limit", "token_limit", "monthly_token_limit", "max_in_flight"),
+        *("created_at", "expires_at", "last_used_at", "deleted_at"),
+    ),
+    "usage_hourly": (
+        *("api_key_id", "hour", "model", "user_id", "requests", "succeeded", "duration_ms"),
+        *("prompt_tokens", "completion_tokens", "cached_tokens"),
+    ),
+}
+#: What is raised to one who may not make roles, or whose database has no tables yet.
+NOT_ALLOWED = (ProgrammingError, InternalError)
+#: What a dashboard may cost us.
+CONNECTIONS = 10
+STATEMENT_SECONDS = 15
+
+
+def make_dashboard_reader(connection: Connection, *, password: str) -> None:
+    """Make the role, or bring the one that is there up to date; it may be called again and again.
+
+    Must be called as a role that may make others, which owns the tables.
+
+    Args:
+        password: is sent as a hash, which no log of statements can give away.
+    """
+    run = connection.exec_driver_sql
+    if run("select from pg_roles where rolname = %s", (ROLE,)).first() is None:
+        run(f"create role {ROLE}")
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, psycopg2.extensions.connection)
+    verifier = psycopg2.extensions.encrypt_password(password, ROLE, driver, "scram-sha-256")
+    run(
+        f"alter role {ROLE} with login nocreatedb nocreaterole noinherit"
+        f" connection limit {CONNECTIONS} password %s",
+        (verifier,),
+    )
+    run(f"alter role {ROLE} set default_transaction_read_only = on")
+    run(f"alter role {ROLE} set statement_timeout = '{STATEMENT_SECONDS}s'")
+    run(f"alter role {ROLE} set idle_in_transaction_session_timeout = '{STATEMENT_SECONDS}s'")
+    run(f"revoke all on all tables in schema public from {ROLE}")
+    for table, columns in READABLE.items():
+        run(f"grant select ({', '.join(columns)}) on {table} to {ROLE}")
