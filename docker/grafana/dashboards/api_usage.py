@@ -1,0 +1,261 @@
+"""API Usage: what is asked, how soon it is answered, what is refused, what is generated."""
+
+from __future__ import annotations
+
+from cli.monitoring.settings import MonitoringSettings
+from docker.grafana.dashboards.board import Board, Row
+from docker.grafana.dashboards.panel import Limit, figure, lines
+from docker.grafana.dashboards.query import Query, per_second, quantiles
+
+_ALERTS = MonitoringSettings.from_environment({})
+_SECONDS = "bountycoder_http_request_duration_seconds"
+_COUNT = f"{_SECONDS}_count"
+#: Calls of customers, without the looks of load balancers.
+_CALLS = 'job="bountycoder-api", route!~"/healthz|/readyz"'
+#: Those that neither generate nor carry files.
+_QUICK = (
+    'job="bountycoder-api", '
+    'route!~"/api/llm/generate|/api/llm/jobs/<job_id>.*|/api/llm/batches.*|/v1/.*"'
+)
+_LIMITS = "rate_limit_exceeded|token_limit_exceeded|too_many_in_flight|monthly_quota_exceeded"
+_FAULTS = Limit(_ALERTS.alert_error_ratio, "HighErrorRate")
+
+
+def _share(status: str, legend: str = "") -> Query:
+    some = f'sum(rate({_COUNT}{{{_CALLS}, status=~"{status}"}}[$__rate_interval]))'
+    # Without any such answer there is no series: that is none, not nothing.
+    return Query(
+        f"({some} or vector(0)) / sum(rate({_COUNT}{{{_CALLS}}}[$__rate_interval]))", legend
+    )
+
+
+BOARD = Board(
+    uid="api-usage",
+    title="API Usage",
+    says="What is asked of the API, how soon it answers, what it refuses.",
+    rows=[
+        Row(
+            "Now",
+            [
+                figure(
+                    "Requests",
+                    "Answered a second, without health checks.",
+                    "reqps",
+                    per_second(f"{_COUNT}{{{_CALLS}}}"),
+                ),
+                figure(
+                    "Server errors",
+                    "Share of answers with 5xx.",
+                    "percentunit",
+                    _share("5.."),
+                    limit=_FAULTS,
+                ),
+                figure(
+                    "Open requests",
+                    "That wait, are worked on or stream.",
+                    "none",
+                    Query('sum(bountycoder_http_requests_in_progress{job="bountycoder-api"})'),
+                ),
+                figure(
+                    "Tokens generated",
+                    "A second, by all workers.",
+                    "short",
+                    per_second("bountycoder_engine_generated_tokens_total"),
+                ),
+                figure(
+                    "Jobs in line",
+                    "That could be begun and are not.",
+                    "none",
+                    Query("sum(max by (queue) (bountycoder_queue_jobs))"),
+                ),
+                figure(
+                    "Oldest interactive job",
+                    "How long it waits.",
+                    "s",
+                    Query('max(bountycoder_queue_oldest_seconds{queue="interactive"})'),
+                    limit=Limit(_ALERTS.alert_queue_seconds, "QueueOld"),
+                ),
+            ],
+        ),
+        Row(
+            "Request volume",
+            [
+                lines(
+                    "Answers by status",
+                    "A second.",
+                    "reqps",
+                    per_second(f"{_COUNT}{{{_CALLS}}}", "status", "{{status}}"),
+                    is_stacked=True,
+                ),
+                lines(
+                    "Answers by call",
+                    "The ten that are called most.",
+                    "reqps",
+                    Query(
+                        f"topk(10, sum by (method, route) (rate({_COUNT}{{{_CALLS}}}"
+                        "[$__rate_interval])))",
+                        "{{method}} {{route}}",
+                    ),
+                ),
+                lines(
+                    "Open requests",
+                    "That wait, are worked on or stream.",
+                    "none",
+                    Query(
+                        "sum by (job) (bountycoder_http_requests_in_progress)",
+                        "{{job}}",
+                    ),
+                ),
+            ],
+        ),
+        Row(
+            "Latency",
+            [
+                lines(
+                    "Time of calls that do not generate",
+                    "To the head of their answer.",
+                    "s",
+                    quantiles(f"{_SECONDS}{{{_QUICK}}}", 0.5, 0.95, 0.99),
+                    limit=Limit(_ALERTS.alert_api_seconds, "HighApiLatency"),
+                ),
+                lines(
+                    "Time of synchronous generations",
+                    "`POST /api/llm/generate`; of a stream to its first byte.",
+                    "s",
+                    quantiles(
+                        f'{_SECONDS}{{job="bountycoder-api", route="/api/llm/generate"}}',
+                        *(0.5, 0.95, 0.99),
+                    ),
+                ),
+                lines(
+                    "Time by call",
+                    "95% are below; the ten slowest.",
+                    "s",
+                    Query(
+                        "topk(10, histogram_quantile(0.95, sum by (le, method, route) (rate("
+                        f"{_SECONDS}_bucket{{{_CALLS}}}[$__rate_interval]))))",
+                        "{{method}} {{route}}",
+                    ),
+                ),
+            ],
+        ),
+        Row(
+            "Errors and refusals",
+            [
+                lines(
+                    "Error rate",
+                    "Share of all answers.",
+                    "percentunit",
+                    _share("5..", "5xx: our faults"),
+                    _share("4..", "4xx: refused"),
+                    limit=_FAULTS,
+                    span=6,
+                ),
+                lines(
+                    "Errors by type",
+                    "Their stable codes.",
+                    "reqps",
+                    per_second("bountycoder_http_errors_total", "code", "{{code}}"),
+                    is_stacked=True,
+                    span=6,
+                ),
+                lines(
+                    "Refused by limits",
+                    "Of keys, and of other callers.",
+                    "reqps",
+                    per_second(
+                        f'bountycoder_http_errors_total{{code=~"{_LIMITS}"}}', "code", "{{code}}"
+                    ),
+                    per_second(
+                        'bountycoder_http_errors_total{code=~"too_many_attempts|too_many_streams"}',
+                        *("code", "{{code}}"),
+                    ),
+                    limit=Limit(_ALERTS.alert_refusals_per_second, "RateLimitViolations"),
+                    span=6,
+                ),
+                lines(
+                    "Faults that nothing handled",
+                    "Each has a traceback in the log.",
+                    "reqps",
+                    per_second("bountycoder_http_request_exceptions_total", "job", "{{job}}"),
+                    span=6,
+                ),
+            ],
+        ),
+        Row(
+            "Jobs and tokens",
+            [
+                lines(
+                    "Tokens",
+                    "Of jobs that ended.",
+                    "short",
+                    per_second("bountycoder_generation_tokens_total", legend="generated"),
+                    per_second("bountycoder_prompt_tokens_total", legend="of prompts"),
+                    per_second("bountycoder_cached_prompt_tokens_total", legend="out of the cache"),
+                    span=6,
+                ),
+                lines(
+                    "Tokens a second of each stream",
+                    "30 and more are promised.",
+                    "short",
+                    quantiles(
+                        'bountycoder_request_tokens_per_second{queue="interactive"}', 0.1, 0.5, 0.9
+                    ),
+                    limit=Limit(_ALERTS.alert_tokens_per_second, "SlowGeneration", is_floor=True),
+                    span=6,
+                ),
+                lines(
+                    "Jobs ended",
+                    "A second, by queue and how they ended.",
+                    "ops",
+                    per_second("bountycoder_jobs_total", "queue, state", "{{queue}} {{state}}"),
+                    span=6,
+                ),
+                lines(
+                    "Jobs in line",
+                    "That could be begun and are not.",
+                    "none",
+                    Query("max by (queue) (bountycoder_queue_jobs)", "{{queue}}"),
+                    span=6,
+                ),
+            ],
+        ),
+        Row(
+            "Batches and webhooks",
+            [
+                lines(
+                    "Oldest job in line",
+                    "How long it waits.",
+                    "s",
+                    Query("max by (queue) (bountycoder_queue_oldest_seconds)", "{{queue}}"),
+                    limit=Limit(_ALERTS.alert_queue_seconds, "QueueOld"),
+                    span=6,
+                ),
+                lines(
+                    "Batches taken",
+                    "And their lines.",
+                    "ops",
+                    per_second("bountycoder_batches_accepted_total", legend="batches"),
+                    per_second("bountycoder_batch_lines_accepted_total", legend="lines"),
+                    span=6,
+                ),
+                lines(
+                    "Batches that have not ended",
+                    "By state, and their lines to do.",
+                    "none",
+                    Query("max by (state) (bountycoder_batches_open)", "{{state}}"),
+                    Query("max(bountycoder_batch_lines_open)", "lines"),
+                    span=6,
+                ),
+                lines(
+                    "Webhooks",
+                    "Attempts a second, and messages that wait.",
+                    "none",
+                    per_second("bountycoder_webhook_attempts_total", "outcome", "{{outcome}}"),
+                    Query("max(bountycoder_webhooks_pending)", "waiting"),
+                    span=6,
+                ),
+            ],
+        ),
+    ],
+)

@@ -1,0 +1,359 @@
+"""System Performance: machines, GPUs, containers and the servers that we stand on."""
+
+from __future__ import annotations
+
+from cli.monitoring.settings import MonitoringSettings
+from docker.grafana.dashboards.board import Board, Row
+from docker.grafana.dashboards.panel import Limit, figure, lines, rows
+from docker.grafana.dashboards.query import Query, per_second
+
+_ALERTS = MonitoringSettings.from_environment({})
+_OURS = '{job=~"bountycoder-.+"}'
+_NETWORK = '{device!~"lo|veth.*|br-.*|docker.*"}'
+_FILES = '{fstype!~"tmpfs|ramfs|overlay|squashfs|iso9660"}'
+_GPU = "GPU {{gpu}} ({{uuid}})"
+_IDLE = 'rate(node_cpu_seconds_total{mode="idle"}[$__rate_interval])'
+
+BOARD = Board(
+    uid="system-performance",
+    title="System Performance",
+    says="What machines, GPUs, containers and servers do.",
+    rows=[
+        Row(
+            "Is everything there",
+            [
+                figure(
+                    "Parts that show metrics",
+                    "Share of all scrape targets that answer.",
+                    "percentunit",
+                    Query("avg(up)"),
+                    limit=Limit(1, "TargetDown", is_floor=True),
+                ),
+                figure(
+                    "Workers that take jobs",
+                    "As the API sees them.",
+                    "none",
+                    Query("max(bountycoder_workers_ready)"),
+                    limit=Limit(1, "NoWorkers", is_floor=True),
+                ),
+                figure(
+                    "PostgreSQL",
+                    "1 if it answers the API.",
+                    "none",
+                    Query("max(bountycoder_database_up)"),
+                    limit=Limit(1, "DatabaseDown", is_floor=True),
+                ),
+                figure(
+                    "Redis",
+                    "1 if it answers the API.",
+                    "none",
+                    Query("max(bountycoder_redis_up)"),
+                    limit=Limit(1, "RedisDown", is_floor=True),
+                ),
+                figure(
+                    "Certificate",
+                    "Until the first one ends.",
+                    "s",
+                    Query("min(probe_ssl_earliest_cert_expiry) - time()"),
+                    limit=Limit(
+                        _ALERTS.alert_certificate_days * 86400, "CertificateExpiring", is_floor=True
+                    ),
+                ),
+                figure(
+                    "Last backup",
+                    "Time since the last good one.",
+                    "s",
+                    Query("time() - max(bountycoder_backup_last_success_timestamp_seconds)"),
+                    limit=Limit(_ALERTS.alert_backup_hours * 3600, "BackupTooOld"),
+                ),
+                rows(
+                    "Who does not answer",
+                    "Scrape targets that are away now; empty is good.",
+                    Query("up == 0", is_instant=True),
+                    span=24,
+                ),
+            ],
+        ),
+        Row(
+            "Processors and memory",
+            [
+                lines(
+                    "Processors busy",
+                    "Of all processors of a machine.",
+                    "percentunit",
+                    Query(f"1 - avg by (instance) ({_IDLE})", "{{instance}}"),
+                    limit=Limit(_ALERTS.alert_cpu_ratio, "HighCpu"),
+                    most=1,
+                ),
+                lines(
+                    "Memory used",
+                    "What the kernel could not give to anybody.",
+                    "percentunit",
+                    Query(
+                        "1 - node_memory_MemAvailable_bytes / node_memory_MemTotal_bytes",
+                        "{{instance}}",
+                    ),
+                    limit=Limit(_ALERTS.alert_memory_ratio, "HighMemory"),
+                    most=1,
+                ),
+                lines(
+                    "Load for each processor",
+                    "Tasks that run or wait, over one minute.",
+                    "none",
+                    Query(
+                        "max by (instance) (node_load1) / count by (instance) "
+                        '(node_cpu_seconds_total{mode="idle"})',
+                        "{{instance}}",
+                    ),
+                ),
+                lines(
+                    "Processor time of our programs",
+                    "1 is one processor all the time.",
+                    "none",
+                    per_second(f"process_cpu_seconds_total{_OURS}", "job", "{{job}}"),
+                    span=12,
+                    is_stacked=True,
+                ),
+                lines(
+                    "Memory of our programs",
+                    "Resident, without that of GPUs.",
+                    "bytes",
+                    Query(f"sum by (job) (process_resident_memory_bytes{_OURS})", "{{job}}"),
+                    span=12,
+                    is_stacked=True,
+                ),
+            ],
+        ),
+        Row(
+            "GPUs",
+            [
+                lines(
+                    "GPU utilisation",
+                    "Share of time in which a kernel ran.",
+                    "percentunit",
+                    Query("max by (gpu, uuid) (bountycoder_gpu_utilization_ratio)", _GPU),
+                    span=6,
+                    most=1,
+                ),
+                lines(
+                    "GPU memory",
+                    "The engine's cache takes most of it at the start.",
+                    "percentunit",
+                    Query(
+                        "max by (gpu, uuid) (bountycoder_gpu_memory_used_bytes"
+                        " / bountycoder_gpu_memory_total_bytes)",
+                        _GPU,
+                    ),
+                    span=6,
+                    limit=Limit(_ALERTS.alert_gpu_memory_ratio, "GpuMemoryFull"),
+                    most=1,
+                ),
+                lines(
+                    "GPU temperature",
+                    "It slows down when it is too hot.",
+                    "celsius",
+                    Query("max by (gpu, uuid) (bountycoder_gpu_temperature_celsius)", _GPU),
+                    span=6,
+                    limit=Limit(_ALERTS.alert_gpu_celsius, "GpuHot"),
+                ),
+                lines(
+                    "GPU power",
+                    "Drawn now.",
+                    "watt",
+                    Query("max by (gpu, uuid) (bountycoder_gpu_power_watts)", _GPU),
+                    span=6,
+                ),
+            ],
+        ),
+        Row(
+            "Network and disks",
+            [
+                lines(
+                    "Network",
+                    "Of a machine, without its inner devices.",
+                    "Bps",
+                    per_second(
+                        f"node_network_receive_bytes_total{_NETWORK}", "instance", "{{instance}} in"
+                    ),
+                    per_second(
+                        f"node_network_transmit_bytes_total{_NETWORK}",
+                        "instance",
+                        "{{instance}} out",
+                    ),
+                ),
+                lines(
+                    "Disks",
+                    "Read and written.",
+                    "Bps",
+                    per_second("node_disk_read_bytes_total", "instance", "{{instance}} read"),
+                    per_second("node_disk_written_bytes_total", "instance", "{{instance}} written"),
+                ),
+                lines(
+                    "Disks busy",
+                    "Share of time in which a disk had something to do.",
+                    "percentunit",
+                    Query(
+                        "max by (instance, device)"
+                        " (rate(node_disk_io_time_seconds_total[$__rate_interval]))",
+                        "{{instance}} {{device}}",
+                    ),
+                    most=1,
+                ),
+                lines(
+                    "File systems used",
+                    "By where they are mounted.",
+                    "percentunit",
+                    Query(
+                        "max by (instance, mountpoint) (1 - node_filesystem_avail_bytes"
+                        f"{_FILES} / node_filesystem_size_bytes{_FILES})",
+                        "{{instance}} {{mountpoint}}",
+                    ),
+                    span=24,
+                    limit=Limit(_ALERTS.alert_disk_ratio, "DiskFull"),
+                    most=1,
+                ),
+            ],
+        ),
+        Row(
+            "Containers",
+            [
+                lines(
+                    "Processors of containers",
+                    "1 is one processor all the time.",
+                    "none",
+                    per_second('container_cpu_usage_seconds_total{name!=""}', "name", "{{name}}"),
+                    span=6,
+                ),
+                lines(
+                    "Memory of containers",
+                    "What they cannot do without.",
+                    "bytes",
+                    Query(
+                        'sum by (name) (container_memory_working_set_bytes{name!=""})', "{{name}}"
+                    ),
+                    span=6,
+                ),
+                lines(
+                    "Network of containers",
+                    "In and out together.",
+                    "Bps",
+                    Query(
+                        "sum by (name) ("
+                        'rate(container_network_receive_bytes_total{name!=""}[$__rate_interval])'
+                        ' + rate(container_network_transmit_bytes_total{name!=""}'
+                        "[$__rate_interval]))",
+                        "{{name}}",
+                    ),
+                    span=6,
+                ),
+                lines(
+                    "Restarts of containers",
+                    "Within the last quarter of an hour.",
+                    "none",
+                    Query(
+                        'max by (name) (resets(container_cpu_usage_seconds_total{name!=""}[15m]))',
+                        "{{name}}",
+                    ),
+                    span=6,
+                    limit=Limit(_ALERTS.alert_container_restarts, "ContainerRestarting"),
+                ),
+            ],
+        ),
+        Row(
+            "PostgreSQL",
+            [
+                lines(
+                    "Connections",
+                    "Share of those that it gives.",
+                    "percentunit",
+                    Query(
+                        "sum by (instance) (pg_stat_activity_count)"
+                        " / max by (instance) (pg_settings_max_connections)",
+                        "{{instance}}",
+                    ),
+                    span=6,
+                    limit=Limit(_ALERTS.alert_connections_ratio, "DatabaseConnections"),
+                    most=1,
+                ),
+                lines(
+                    "Transactions",
+                    "Of our databases.",
+                    "ops",
+                    per_second(
+                        'pg_stat_database_xact_commit{datname!~"template.*|postgres"}',
+                        "datname",
+                        "{{datname}} committed",
+                    ),
+                    per_second(
+                        'pg_stat_database_xact_rollback{datname!~"template.*|postgres"}',
+                        "datname",
+                        "{{datname}} rolled back",
+                    ),
+                    span=6,
+                ),
+                lines(
+                    "Reads out of memory",
+                    "Share of pages that needed no disk.",
+                    "percentunit",
+                    Query(
+                        "sum by (datname) (rate(pg_stat_database_blks_hit"
+                        '{datname!~"template.*|postgres"}[$__rate_interval]))'
+                        " / sum by (datname) (rate(pg_stat_database_blks_hit"
+                        '{datname!~"template.*|postgres"}[$__rate_interval])'
+                        " + rate(pg_stat_database_blks_read"
+                        '{datname!~"template.*|postgres"}[$__rate_interval]))',
+                        "{{datname}}",
+                    ),
+                    span=6,
+                    most=1,
+                ),
+                lines(
+                    "Size of databases",
+                    "On disk.",
+                    "bytes",
+                    Query(
+                        'max by (datname) (pg_database_size_bytes{datname!~"template.*|postgres"})',
+                        "{{datname}}",
+                    ),
+                    span=6,
+                ),
+            ],
+        ),
+        Row(
+            "Redis and NGINX",
+            [
+                lines(
+                    "Memory of Redis",
+                    "Used; when it reaches `maxmemory`, new work is refused.",
+                    "bytes",
+                    Query("redis_memory_used_bytes", "{{instance}} used"),
+                    Query("redis_memory_max_bytes > 0", "{{instance}} at most"),
+                    span=6,
+                ),
+                lines(
+                    "Commands of Redis",
+                    "Processed.",
+                    "ops",
+                    per_second("redis_commands_processed_total", "instance", "{{instance}}"),
+                    span=6,
+                ),
+                lines(
+                    "Clients of Redis",
+                    "Connected, and those of them that wait.",
+                    "none",
+                    Query("redis_connected_clients", "{{instance}} connected"),
+                    Query("redis_blocked_clients", "{{instance}} waiting"),
+                    span=6,
+                ),
+                lines(
+                    "NGINX",
+                    "Requests a second and open connections.",
+                    "none",
+                    per_second("nginx_http_requests_total", "instance", "{{instance}} requests"),
+                    Query("nginx_connections_active", "{{instance}} connections"),
+                    span=6,
+                ),
+            ],
+        ),
+    ],
+)

@@ -1,0 +1,59 @@
+"""Where the programs of monitoring are; `install.py` gets them before a run."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+CACHE = Path(__file__).parent.parent.parent / ".cache" / "monitoring"
+#: Where Debian's packages put their programs, below `CACHE`.
+UNPACKED = CACHE / "debian" / "usr" / "bin"
+#: Each program that tests run, by its own name: Debian's package and its name there.
+PROGRAMS = {
+    "prometheus": ("prometheus", "prometheus"),
+    "promtool": ("prometheus", "promtool"),
+    "alertmanager": ("prometheus-alertmanager", "prometheus-alertmanager"),
+    "amtool": ("prometheus-alertmanager", "amtool"),
+    "node_exporter": ("prometheus-node-exporter", "prometheus-node-exporter"),
+    "postgres_exporter": ("prometheus-postgres-exporter", "prometheus-postgres-exporter"),
+    "redis_exporter": ("prometheus-redis-exporter", "prometheus-redis-exporter"),
+    "blackbox_exporter": ("prometheus-blackbox-exporter", "prometheus-blackbox-exporter"),
+    "nginx_exporter": ("prometheus-nginx-exporter", "prometheus-nginx-exporter"),
+}
+
+
+def find_program(name: str) -> Path | None:
+    """Return a program of this machine, or the one that was unpacked."""
+    debian = PROGRAMS[name][1]
+    for wanted in (name, debian):
+        if (found := shutil.which(wanted)) is not None:
+            return Path(found)
+    unpacked = UNPACKED / debian
+    return unpacked if unpacked.exists() else None
+
+
+def missing_packages() -> list[str]:
+    """Return Debian's packages of the programs that are not here."""
+    return sorted({PROGRAMS[name][0] for name in PROGRAMS if find_program(name) is None})
+
+
+def missing() -> str:
+    """Return what to do about missing programs."""
+    return (
+        "no Prometheus or Alertmanager for the tests of monitoring: unpack Debian's packages "
+        f"{' '.join(missing_packages())} into {CACHE}/debian, or put these programs on the PATH: "
+        f"{', '.join(name for name in PROGRAMS if find_program(name) is None)}"
+    )
+
+
+def program(name: str) -> str:
+    """Return a program's path; without it the test is skipped, and fails where `CI` is set."""
+    found = find_program(name)
+    if found is not None:
+        return str(found)
+    if os.environ.get("CI"):
+        pytest.fail(missing())
+    pytest.skip(missing())
