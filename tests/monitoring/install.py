@@ -15,9 +15,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tests.monitoring.programs import CACHE, missing, missing_packages
+from tests.monitoring.programs import CACHE, UNPACKED, missing, missing_packages
 
 COMMAND_SECONDS = 600.0
+#: Where Debian's Alertmanager looks for its templates; the unpacked one looks below the directory
+#: that it runs in, in `.usr`.
+TEMPLATES = b"/usr/share/prometheus/alertmanager"
 # As root, apt would give up its rights and then not be allowed to write here.
 APT = ("apt-get", "-qq", "-o", "DPkg::Lock::Timeout=120", "-o", "APT::Sandbox::User=root")
 
@@ -50,7 +53,11 @@ def _unpack(packages: Sequence[str]) -> None:
             if not _run(download, cwd=Path(directory)):
                 return
         for package in Path(directory).glob("*.deb"):
-            _run(("dpkg", "-x", str(package), str(CACHE / "debian")))
+            _run(("dpkg", "-x", str(package), str(UNPACKED)))
+    if "prometheus-alertmanager" in packages:
+        alertmanager = UNPACKED / "usr/bin/prometheus-alertmanager"
+        text = alertmanager.read_bytes()
+        alertmanager.write_bytes(text.replace(TEMPLATES, b"." + TEMPLATES[1:]))
 
 
 def _run(command: Sequence[str], cwd: Path | None = None) -> bool:

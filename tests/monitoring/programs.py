@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 CACHE = Path(__file__).parent.parent.parent / ".cache" / "monitoring"
-#: Where Debian's packages put their programs, below `CACHE`.
-UNPACKED = CACHE / "debian" / "usr" / "bin"
+#: Where Debian's packages are unpacked.
+UNPACKED = CACHE / "debian"
 #: Each program that tests run, by its own name: Debian's package and its name there.
 PROGRAMS = {
     "prometheus": ("prometheus", "prometheus"),
@@ -21,6 +21,7 @@ PROGRAMS = {
     "postgres_exporter": ("prometheus-postgres-exporter", "prometheus-postgres-exporter"),
     "redis_exporter": ("prometheus-redis-exporter", "prometheus-redis-exporter"),
     "blackbox_exporter": ("prometheus-blackbox-exporter", "prometheus-blackbox-exporter"),
+    "nginx": ("nginx", "nginx"),
     "nginx_exporter": ("prometheus-nginx-exporter", "prometheus-nginx-exporter"),
 }
 
@@ -31,8 +32,7 @@ def find_program(name: str) -> Path | None:
     for wanted in (name, debian):
         if (found := shutil.which(wanted)) is not None:
             return Path(found)
-    unpacked = UNPACKED / debian
-    return unpacked if unpacked.exists() else None
+    return next(iter(UNPACKED.glob(f"usr/*bin/{debian}")), None)
 
 
 def missing_packages() -> list[str]:
@@ -44,7 +44,7 @@ def missing() -> str:
     """Return what to do about missing programs."""
     return (
         "no Prometheus or Alertmanager for the tests of monitoring: unpack Debian's packages "
-        f"{' '.join(missing_packages())} into {CACHE}/debian, or put these programs on the PATH: "
+        f"{' '.join(missing_packages())} into {UNPACKED}, or put these programs on the PATH: "
         f"{', '.join(name for name in PROGRAMS if find_program(name) is None)}"
     )
 
