@@ -15,7 +15,7 @@ _CALLS = 'job="bountycoder-api", route!~"/healthz|/readyz"'
 #: Those that neither generate nor carry files.
 _QUICK = (
     'job="bountycoder-api", '
-    'route!~"/api/llm/generate|/api/llm/jobs/<job_id>.*|/api/llm/batches.*|/v1/.*"'
+    'route!~"/healthz|/readyz|/api/llm/generate|/api/llm/jobs/<job_id>.*|/api/llm/batches.*|/v1/.*"'
 )
 _LIMITS = "rate_limit_exceeded|token_limit_exceeded|too_many_in_flight|monthly_quota_exceeded"
 _FAULTS = Limit(_ALERTS.alert_error_ratio, "HighErrorRate")
@@ -177,7 +177,10 @@ BOARD = Board(
                     "Faults that nothing handled",
                     "Each has a traceback in the log.",
                     "reqps",
-                    per_second("bountycoder_http_request_exceptions_total", "job", "{{job}}"),
+                    per_second(
+                        'bountycoder_http_errors_total{code="internal_error"}', legend="API"
+                    ),
+                    per_second("bountycoder_http_request_exceptions_total", legend="admin UI"),
                     span=6,
                 ),
             ],
