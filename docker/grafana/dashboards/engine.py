@@ -268,8 +268,8 @@ BOARD = Board(
                     "Within the last quarter of an hour.",
                     "none",
                     Query(
-                        "max by (instance) (changes(process_start_time_seconds"
-                        f'{{job="bountycoder-worker", {_WORKER}}}[15m]))',
+                        "changes((max by (instance) (process_start_time_seconds"
+                        f'{{job="bountycoder-worker", {_WORKER}}}))[15m:])',
                         "{{instance}}",
                     ),
                     span=12,
