@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 
-from core.settings import Settings, settings_table
+from core.environment import settings_table
+from core.settings import Settings
 
 
 def add_arguments(parser: argparse.ArgumentParser, name: str) -> None:
@@ -40,7 +41,7 @@ def _worker(args: argparse.Namespace) -> int:
 
 
 def _settings(args: argparse.Namespace) -> int:
-    print(settings_table(), end="")
+    print(settings_table(Settings), end="")
     return 0
 
 

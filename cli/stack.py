@@ -24,9 +24,10 @@ from cli.metrics_ports import MetricsPorts
 from cli.progress import Progress
 from cli.run_file import write_run_file
 from cli.supervisor import Part, Supervisor
-from core.errors import LauncherError
+from core.errors import LauncherError, SettingsError
 from core.redis_client import open_redis
-from core.settings import Settings
+from core.secret_files import read_secret_files
+from core.settings import SECRET_NAMES, Settings
 from core.worker_registry import WorkerRegistry
 
 if TYPE_CHECKING:
@@ -72,6 +73,9 @@ class Stack:
         """
         self.options = options
         self.data = data
+        environment, faults = read_secret_files(environment, SECRET_NAMES)
+        if faults:
+            raise SettingsError(list(faults.values()))
         self._environment = environment
         self._progress = progress
         self._interruption = interruption

@@ -1,7 +1,8 @@
 """Every setting of BountyCoder: its name, default, unit and meaning, in one frozen object.
 
-A setting is an environment variable of the field's name in capitals. `Settings.from_environment`
-is the only place in the product that reads the environment; all faults are reported together.
+A setting is an environment variable of the field's name in capitals; a secret one may also stand in
+a file that the environment names. `Settings.from_environment` is the only place in the product that
+reads the environment; all faults are reported together.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from decimal import Decimal
 from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -20,12 +21,12 @@ from pydantic import (
     ConfigDict,
     Field,
     SecretStr,
-    ValidationError,
     field_validator,
     model_validator,
 )
 
-from core.errors import SettingsError
+from core.environment import read_environment, secret_names
+from core.secret_files import SUFFIX
 
 DEFAULT_ADMIN_EMAIL = "admin@bountycoder.com"
 DEFAULT_ADMIN_PASSWORD = "admin123"
@@ -71,7 +72,6 @@ _ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:]+\
 Port = Annotated[int, Field(ge=1, le=65535)]
 PortOrNone = Annotated[int, Field(ge=0, le=65535)]
 Network = IPv4Network | IPv6Network
-Model = TypeVar("Model", bound=BaseModel)
 
 
 class Settings(BaseModel):
@@ -369,6 +369,8 @@ class Settings(BaseModel):
             value = getattr(self, name)
             raw = value.get_secret_value() if isinstance(value, SecretStr) else value
             environment[name.upper()] = str(raw)
+        # The secrets are in here: the files that they came from are not read again.
+        environment.update({name + SUFFIX: "" for name in SECRET_NAMES})
         return environment
 
     @property
@@ -484,46 +486,5 @@ def _is_web_address(text: str) -> bool:
     return has_host and _is_url(SecretStr(text), {"http", "https"})
 
 
-def read_environment(model: type[Model], environment: Mapping[str, str]) -> Model:
-    """Read the variables named as the fields, in capitals; empty ones count as not given.
-
-    Raises:
-        SettingsError: with one line for each fault, all at once.
-    """
-    values = {
-        name: environment[name.upper()]
-        for name in model.model_fields
-        if environment.get(name.upper(), "") != ""
-    }
-    try:
-        return model.model_validate(values)
-    except ValidationError as error:
-        raise SettingsError(_fault_lines(error)) from None
-
-
-def settings_table(model: type[BaseModel] = Settings) -> str:
-    """Return all settings as a Markdown table: `docs/settings.md` holds exactly this."""
-    rows = ["| variable | default | meaning |", "| --- | --- | --- |"]
-    for name, field in model.model_fields.items():
-        default = field.default
-        if field.is_required():
-            shown = "required"
-        elif default == "":
-            shown = "none"
-        elif isinstance(default, SecretStr):
-            shown = f"`{default.get_secret_value()}`"
-        else:
-            shown = f"`{str(default).lower() if isinstance(default, bool) else default}`"
-        rows.append(f"| `{name.upper()}` | {shown} | {field.description} |")
-    return "\n".join(rows) + "\n"
-
-
-def _fault_lines(error: ValidationError) -> list[str]:
-    lines = []
-    for fault in error.errors():
-        message = fault["msg"].removeprefix("Value error, ")
-        name = str(fault["loc"][0]).upper() if fault["loc"] else ""
-        if fault["type"] == "missing":
-            message = "must be set"
-        lines += [f"{name} {line}".strip() for line in message.splitlines()]
-    return lines
+#: Settings that are secret, as environment variables: each may also stand in a file.
+SECRET_NAMES = secret_names(Settings)

@@ -10,8 +10,9 @@ from pathlib import Path
 from cli.database import answering
 from cli.monitoring.rendering import render
 from cli.monitoring.settings import MonitoringSettings
+from core.environment import settings_table
 from core.errors import LauncherError
-from core.settings import Settings, settings_table
+from core.settings import Settings
 
 MIN_READER_PASSWORD = 16
 

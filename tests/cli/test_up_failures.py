@@ -180,10 +180,14 @@ def test_wrong_settings(up: Up) -> None:
     assert "; DRAIN_SECONDS " in said
 
 
-def test_a_database_of_ours_that_is_away(up: Up) -> None:
+@pytest.mark.parametrize("is_in_a_file", [False, True])
+def test_a_database_of_ours_that_is_away(up: Up, tmp_path: Path, is_in_a_file: bool) -> None:
     address = f"postgresql+psycopg2://bounty:secret@127.0.0.1:{free_port()}/elsewhere"
+    file = tmp_path / "database-url"
+    file.write_text(address + "\n")
+    given = {"DATABASE_URL_FILE": str(file)} if is_in_a_file else {"DATABASE_URL": address}
 
-    said = up.fails_with(environment={"DATABASE_URL": address})
+    said = up.fails_with(environment=given)
 
     assert "OperationalError" in said
     assert "secret" not in said

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from core.environment import settings_table
 from core.errors import SettingsError
-from core.settings import DEVELOPMENT_SECRET, Settings, settings_table
+from core.settings import DEVELOPMENT_SECRET, SECRET_NAMES, Settings
 
 DATABASE = "postgresql+psycopg2://u:p@db.example:5432/bountycoder"
 REDIS = "redis://:p@redis.example:6379/0"
@@ -136,4 +137,73 @@ def test_several_pages_may_call() -> None:
 def test_every_setting_is_documented() -> None:
     documented = (Path(__file__).parents[2] / "docs" / "settings.md").read_text()
 
-    assert settings_table() in documented
+    assert settings_table(Settings) in documented
+
+
+def test_every_secret_may_stand_in_a_file(tmp_path: Path) -> None:
+    environment = {name: value for name, value in SAFE.items() if name not in SECRET_NAMES}
+    for name in SECRET_NAMES:
+        (tmp_path / name).write_text(SAFE[name] + "\n")
+        environment[f"{name}_FILE"] = str(tmp_path / name)
+
+    assert Settings.from_environment(environment) == Settings.from_environment(SAFE)
+
+
+def test_the_documentation_names_every_secret() -> None:
+    documented = (Path(__file__).parents[2] / "docs" / "settings.md").read_text()
+
+    assert [name for name in SECRET_NAMES if f"`{name}_FILE`" not in documented] == []
+
+
+def test_a_secret_given_twice_is_a_fault(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("y" * 40)
+
+    said = faults({**SAFE, "SECRET_KEY_FILE": str(tmp_path / "key")})
+
+    assert said == ["SECRET_KEY and SECRET_KEY_FILE must not both be set"]
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (None, "No such file or directory: "),
+        (b"", " holds no secret"),
+        (b"\n", " holds no secret"),
+        (b"s3cr\xff", " is no text in UTF-8"),
+        (b"s3cret\0", " holds no secret"),
+        (b"s3cret" * 10_000, " has more than 16384 bytes"),
+    ],
+)
+def test_a_file_that_holds_no_secret_is_one_fault_beside_others(
+    tmp_path: Path, content: bytes | None, reason: str
+) -> None:
+    if content is not None:
+        (tmp_path / "url").write_bytes(content)
+
+    said = faults(
+        {"REDIS_URL": REDIS, "DATABASE_URL_FILE": str(tmp_path / "url"), "API_PORT": "70000"}
+    )
+
+    assert len(said) == 2
+    assert said[0].startswith("DATABASE_URL_FILE cannot be read: ")
+    assert reason in said[0]
+    assert said[1].startswith("API_PORT ")
+    assert "s3cr" not in "".join(said)
+
+
+def test_only_the_newline_at_the_end_of_a_secret_is_left_out(tmp_path: Path) -> None:
+    (tmp_path / "password").write_bytes(b" a password of words \r\n")
+
+    settings = Settings.from_environment(
+        {**NEEDED, "ADMIN_PASSWORD_FILE": str(tmp_path / "password")}
+    )
+
+    assert settings.admin_password.get_secret_value() == " a password of words "
+
+
+def test_a_child_process_does_not_read_the_files_again(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("y" * 40)
+    environment = {**NEEDED, "SECRET_KEY_FILE": str(tmp_path / "key")}
+    settings = Settings.from_environment(environment)
+
+    assert Settings.from_environment({**environment, **settings.to_environment()}) == settings

@@ -13,8 +13,8 @@ import yaml
 from cli.main import main
 from cli.monitoring.rendering import render
 from cli.monitoring.settings import RUNBOOKS, MonitoringSettings
+from core.environment import settings_table
 from core.errors import SettingsError
-from core.settings import settings_table
 from docker.grafana.dashboards.__main__ import BOARDS, path_of
 from tests.monitoring.programs import program
 
