@@ -49,6 +49,7 @@ format: $(DEVELOPMENT) ## rewrite the formatting
 dashboards: $(DEVELOPMENT) ## make Grafana's dashboards and Prometheus' rules of their code
 	$(BIN)/python -m docker.grafana.dashboards
 	$(BIN)/bountycoder monitoring alerts -o docker/prometheus/alerts.yml
+
 lock: | $(BIN)/python ## pin what the images install, with hashes (after changing setup.cfg)
 	@$(BIN)/python -m pip install --disable-pip-version-check --quiet uv==$(UV_VERSION)
 	$(LOCK) --extra api --extra tracing setup.cfg -o docker/requirements/api.txt
