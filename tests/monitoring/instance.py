@@ -9,11 +9,12 @@ import ssl
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import psutil
+import psycopg2
 import requests
 import trustme
 
@@ -207,6 +208,13 @@ class Instance:
         beside = self.textfiles / "backup.new"
         beside.write_text(text)
         beside.replace(self.textfiles / "backup.prom")
+
+    def running(self) -> int:
+        """Return how many jobs workers have begun."""
+        url = self.postgres.url.replace("+psycopg2", "")
+        with closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
+            cursor.execute("select count(*) from jobs where state = 'running'")
+            return int(cursor.fetchone()[0])
 
     def kill_worker(self, number: int) -> None:
         worker = self.workers[number]

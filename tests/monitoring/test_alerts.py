@@ -159,6 +159,7 @@ def test_slow_workers_and_those_that_lose_jobs_are_told(instance: Instance) -> N
 
     with repeating(lambda: instance.ask(prompt=LONGER, maxTokens=16), threads=8):
         watch.wait_firing(*slow)
+        wait_until(lambda: instance.running() == 2, 20)  # one of each: the killed one's is lost
         instance.kill_worker(0)
         watch.wait_firing("JobsFail")
         instance.wait_told("firing", *slow, "JobsFail")

@@ -34,7 +34,7 @@ def test_sums_are_what_was_sent_though_one_of_each_is_killed(instance: Instance)
     with ThreadPoolExecutor(AT_ONCE) as pool:
         statuses = list(pool.map(lambda _: instance.ask(), range(REQUESTS)))
         under_way = pool.map(lambda _: instance.ask(), range(REQUESTS))
-        wait_until(lambda: running(instance) >= AT_ONCE / 2, 20)
+        wait_until(lambda: instance.running() >= AT_ONCE / 2, 20)
         instance.kill_worker(0)
         kill_api_process(instance)
         instance.start_worker(0)
@@ -83,14 +83,6 @@ def rows(instance: Instance) -> tuple[int, int]:
         )
     engine.dispose()
     return int(ended or 0), int(tokens or 0)
-
-
-def running(instance: Instance) -> int:
-    engine = create_engine(instance.postgres.url)
-    with engine.connect() as connection:
-        found = connection.scalar(text("select count(*) from jobs where state = 'running'"))
-    engine.dispose()
-    return int(found or 0)
 
 
 def kill_api_process(instance: Instance) -> None:
