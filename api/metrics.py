@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterable
 from typing import Any
+from wsgiref.types import StartResponse, WSGIEnvironment
 
-from flask import Flask, Request, Response, g, request
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from flask import Flask, Request, request
+from prometheus_client import CollectorRegistry, Counter
 from prometheus_flask_exporter import PrometheusMetrics
+from werkzeug.wsgi import ClosingIterator
 
 from core.errors import ApiError
 from core.metrics import (
@@ -15,6 +18,7 @@ from core.metrics import (
     PREFIX,
     REQUEST_SECONDS,
     UNMATCHED,
+    Histogram,
     JobCounts,
     counter,
     histogram,
@@ -46,19 +50,19 @@ class ApiMetrics:
 
 
 class RequestMetrics(PrometheusMetrics):  # type: ignore[misc]  # the exporter has no annotations
-    """The exporter with hooks of its own: the same metrics for a quarter of the time.
+    """The exporter, with the same metrics taken around the application: for a tenth of the time.
 
-    Those that it brings look at Flask's proxies a dozen times for each request.
+    Flask's hooks, and the proxies that the exporter's look at a dozen times for each request, cost
+    more than what they are for.
     """
 
     def __init__(self, app: Flask) -> None:
-        """Measure every request; called before anything else is to be done with one."""
-        self._in_progress = requests_in_progress()
-        self._known: dict[tuple[str, str, int], tuple[Histogram, Counter]] = {}
+        """Measure every request; called before anything else is put around the application."""
         super().__init__(app, path=None, defaults_prefix=PREFIX, registry=CollectorRegistry())
 
     def export_defaults(self, *, app: Flask, prefix: str, **options: Any) -> None:
         self.info(f"{prefix}_exporter_info", "The Flask exporter.", version=self.version)
+        self._in_progress = requests_in_progress()
         self._seconds = histogram(
             "http_request_duration_seconds",
             "Time to the head of an answer.",
@@ -66,31 +70,38 @@ class RequestMetrics(PrometheusMetrics):  # type: ignore[misc]  # the exporter h
             ["method", "route", "status"],
         )
         self._requests = counter("http_request", "Requests answered.", ["method", "status"])
-        app.before_request(self._begin)
-        app.after_request(self._end)
+        self._known: dict[tuple[str, str, str], tuple[Histogram, Counter]] = {}
+        self._app = app.wsgi_app
+        app.wsgi_app = self._answer  # type: ignore[method-assign]
 
-    def _begin(self) -> None:
-        g.measured_since = time.perf_counter()
+    def _answer(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        began = time.perf_counter()
+
+        def start(status: str, *head: Any) -> Callable[[bytes], object]:
+            self._count(environ, status, time.perf_counter() - began)
+            return start_response(status, *head)
+
         self._in_progress.inc()
+        try:
+            body = self._app(environ, start)
+        except BaseException:
+            self._in_progress.dec()
+            raise
+        return ClosingIterator(body, self._in_progress.dec)  # a stream goes on until then
 
-    def _end(self, response: Response) -> Response:
-        response.call_on_close(self._in_progress.dec)  # a stream goes on until then
-        method = request.method
-        if method in METHODS:
-            seconds, requests = self._of(method, route(request), response.status_code)
-            seconds.observe(time.perf_counter() - g.measured_since)
-            requests.inc()
-        return response
-
-    def _of(self, method: str, route: str, status: int) -> tuple[Histogram, Counter]:
-        known = self._known.get((method, route, status))
-        if known is None:
-            known = (
-                self._seconds.labels(method, route, status),
-                self._requests.labels(method, status),
+    def _count(self, environ: WSGIEnvironment, status: str, seconds: float) -> None:
+        method, code = environ["REQUEST_METHOD"], status[:3]
+        if method not in METHODS:
+            return
+        series = (method, route(environ["werkzeug.request"]), code)
+        if series not in self._known:
+            self._known[series] = (
+                self._seconds.labels(*series),
+                self._requests.labels(method, code),
             )
-            self._known[method, route, status] = known
-        return known
+        of_route, of_all = self._known[series]
+        of_route.observe(seconds)
+        of_all.inc()
 
 
 def route(request: Request) -> str:

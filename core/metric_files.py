@@ -28,6 +28,8 @@ from prometheus_client import values
 from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.multiprocess import mark_process_dead
 
+from core.metric_value import MappedValues
+
 _log = logging.getLogger(__name__)
 
 #: Where prometheus_client looks for the directory.
@@ -75,7 +77,7 @@ class MetricFiles:
             raise RuntimeError(f"{MAX_PLACES} processes write metrics to {self.path}")
         mark_process_dead(place, str(self.path))
         self._remove_broken(place)
-        values.ValueClass = values.MultiProcessValue(process_identifier=lambda: place)
+        values.ValueClass = MappedValues(self.path, place)
         return place
 
     def living(self) -> dict[int, int]:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from core import metrics
 from core.metric_files import MetricFiles
-from core.metrics import PREFIX, JobCounts, counter, histogram
+from core.metrics import PREFIX, Histogram, JobCounts, counter, histogram
 from core.metrics_page import metrics_page, serve_page
 from core.queue import QueueName
 from core.settings import Settings
@@ -62,28 +63,59 @@ class JobMetrics:
         self._all_cached = _Sums("cached_prompt_tokens", "Prompt tokens that were not computed.")
 
     def observe(self, jobs: Sequence[Job]) -> None:
+        """Observe jobs whose ends were committed together: all of a queue at once."""
+        of: defaultdict[str, _Seen] = defaultdict(_Seen)
         for job in jobs:
             if job.started_at is not None and job.finished_at is not None:
-                self._observe(job, job.started_at, job.finished_at)
+                of[job.queue].add(job, job.started_at, job.finished_at)
+        for queue, seen in of.items():
+            self._observe(queue, seen)
 
-    def _observe(self, job: Job, started_at: datetime, finished_at: datetime) -> None:
-        queue = job.queue
+    def _observe(self, queue: str, seen: _Seen) -> None:
+        self._queued[queue].observe_all(seen.queued)
+        self._total[queue].observe_all(seen.total)
+        self._ran[queue].observe_all(seen.ran)
+        self._prompt[queue].observe_all(seen.prompt)
+        self._generated[queue].observe_all(seen.generated)
+        self._all_prompt[queue].inc(sum(seen.prompt))
+        self._all_generated[queue].inc(sum(seen.generated))
+        self._all_cached[queue].inc(seen.cached)
+        self._first[queue].observe_all(seen.first)
+        if seen.pace:
+            self._between[queue].observe_all([1 / pace for pace in seen.pace])
+            self._pace[queue].observe_all(seen.pace)
+
+
+class _Seen:
+    """What there is to observe of some jobs of a queue."""
+
+    __slots__ = ("cached", "first", "generated", "pace", "prompt", "queued", "ran", "total")
+
+    def __init__(self) -> None:
+        self.queued: list[float] = []
+        self.first: list[float] = []
+        self.total: list[float] = []
+        self.ran: list[float] = []
+        self.prompt: list[int] = []
+        self.generated: list[int] = []
+        self.cached = 0
+        self.pace: list[float] = []  # tokens a second
+
+    def add(self, job: Job, started_at: datetime, finished_at: datetime) -> None:
         came_at = job.released_at or job.created_at
-        self._queued[queue].observe(_seconds(came_at, started_at))
-        self._total[queue].observe(_seconds(came_at, finished_at))
-        self._ran[queue].observe(_seconds(started_at, finished_at))
-        self._prompt[queue].observe(job.prompt_tokens)
-        self._generated[queue].observe(job.completion_tokens)
-        self._all_prompt[queue].inc(job.prompt_tokens)
-        self._all_generated[queue].inc(job.completion_tokens)
-        self._all_cached[queue].inc(job.cached_tokens)
-        if job.first_token_at is None:
+        first_at, generated = job.first_token_at, job.completion_tokens
+        self.queued.append(_seconds(came_at, started_at))
+        self.total.append(_seconds(came_at, finished_at))
+        self.ran.append(_seconds(started_at, finished_at))
+        self.prompt.append(job.prompt_tokens)
+        self.generated.append(generated)
+        self.cached += job.cached_tokens
+        if first_at is None:
             return
-        self._first[queue].observe(_seconds(came_at, job.first_token_at))
-        decoding, tokens = _seconds(job.first_token_at, finished_at), job.completion_tokens - 1
-        if decoding > 0 and tokens > 0:
-            self._between[queue].observe(decoding / tokens)
-            self._pace[queue].observe(tokens / decoding)
+        self.first.append(_seconds(came_at, first_at))
+        decoding = _seconds(first_at, finished_at)
+        if decoding > 0 and generated > 1:
+            self.pace.append((generated - 1) / decoding)
 
 
 class StepMetrics:

@@ -30,6 +30,8 @@ from tests.bench.servers import MODEL, own_servers
 from tests.prometheus import samples, scrape, total
 from tests.service import Service, free_port
 
+PROGRAMS = ("api", "worker")
+
 
 @dataclass
 class Measured:
@@ -73,6 +75,7 @@ def main() -> None:
     parser.add_argument("--at-once", type=int, default=32)
     parser.add_argument("--seconds", type=int, default=1, help="of each measurement")
     parser.add_argument("--rounds", type=int, default=60)
+    parser.add_argument("--only", choices=list(PROGRAMS), help="let this program alone measure")
     parser.add_argument("--control", action="store_true", help="measure with neither: the noise")
     args = parser.parse_args()
     if shutil.which("wrk") is None:
@@ -80,7 +83,7 @@ def main() -> None:
     with (
         tempfile.TemporaryDirectory() as kept,
         _service(args.model) as without,
-        _service(args.model, **_ports(args.control), metrics_dir=kept) as measured,
+        _service(args.model, **_ports(args), metrics_dir=kept) as measured,
     ):
         for number in range(args.rounds):
             for one in (without, measured) if number % 2 else (measured, without):
@@ -92,9 +95,9 @@ def main() -> None:
     _report("ms of processor a request", without.cpu_ms, measured.cpu_ms)
 
 
-def _ports(is_control: bool) -> dict[str, int]:
-    names = ("api_metrics_port", "worker_metrics_port")
-    return {name: 0 if is_control else free_port() for name in names}
+def _ports(args: argparse.Namespace) -> dict[str, int]:
+    programs = [] if args.control else [args.only] if args.only else PROGRAMS
+    return {f"{program}_metrics_port": free_port() for program in programs}
 
 
 @contextmanager

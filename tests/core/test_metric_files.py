@@ -46,6 +46,20 @@ with MetricFiles.opened("", "program", layout="1") as files:
     print(files.path.is_dir())
 """
 
+#: A process with more series than a file has room for at first; it counts each of them twice.
+GROW = """
+import sys
+from core.metric_files import MetricFiles
+from core.metrics import counter
+with MetricFiles.opened(sys.argv[1], "program", layout="1") as files:
+    files.take_place()
+    grown = counter("grown", "A counter of many series.", ["series"])
+    series = [grown.labels(f"{number:050}") for number in range(1000)]
+    for one in series * 2:
+        one.inc()
+    print([one._value.get() for one in (series[0], series[-1])])
+"""
+
 
 def start(directory: Path | str, count: int, layout: str = "1") -> subprocess.Popen[str]:
     process = subprocess.Popen(
@@ -76,20 +90,25 @@ def end(process: subprocess.Popen[str]) -> None:
 
 def shown(directory: Path) -> tuple[float, float, int]:
     """Return the jobs counted, the requests in progress, and how many processes there are."""
+    values = samples(page(directory / "program"))
+    return (
+        total(values, "bountycoder_jobs_total", queue="bulk", state="failed"),
+        total(values, "bountycoder_http_requests_in_progress"),
+        sum(name == "process_resident_memory_bytes" for name, _ in values),
+    )
+
+
+def page(files: Path) -> str:
+    """Return what is shown of a program's files."""
     done = subprocess.run(
-        [sys.executable, "-c", SHOW, str(directory / "program")],
+        [sys.executable, "-c", SHOW, str(files)],
         cwd=ROOT,
         capture_output=True,
         text=True,
         timeout=30,
         check=True,
     )
-    values = samples(done.stdout)
-    return (
-        total(values, "bountycoder_jobs_total", queue="bulk", state="failed"),
-        total(values, "bountycoder_http_requests_in_progress"),
-        sum(name == "process_resident_memory_bytes" for name, _ in values),
-    )
+    return done.stdout
 
 
 def test_what_a_killed_process_counted_stays_and_its_gauges_go(tmp_path: Path) -> None:
@@ -162,3 +181,19 @@ def test_a_fork_that_ends_leaves_the_directory_to_its_program() -> None:
     )
 
     assert done.stdout == "True\n", done.stderr
+
+
+def test_counts_go_on_when_their_file_outgrows_its_first_size(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", GROW, str(tmp_path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+
+    assert done.stdout == "[2.0, 2.0]\n"
+    assert (tmp_path / "program" / "counter_0.db").stat().st_size > 1 << 16
+    values = samples(page(tmp_path / "program"))
+    assert total(values, "bountycoder_grown_total") == 2 * 1000
