@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,29 +34,51 @@ PROGRAMS = ("api", "worker")
 
 
 @dataclass
+class Figures:
+    """What was measured of one kind of service, a value for each round."""
+
+    rates: list[float] = field(default_factory=list)
+    api_ms: list[float] = field(default_factory=list)
+    worker_ms: list[float] = field(default_factory=list)
+
+    @property
+    def both_ms(self) -> list[float]:
+        return [api + worker for api, worker in zip(self.api_ms, self.worker_ms, strict=True)]
+
+
+@dataclass
 class Measured:
-    """A service, and what was measured of it, a value for each round."""
+    """A service, and where the figures of it go."""
 
     service: Service
     headers: dict[str, str]
-    rates: list[float] = field(default_factory=list)
-    cpu_ms: list[float] = field(default_factory=list)
+    figures: Figures
+    is_warm: bool = False
 
     def measure(self, at_once: int, seconds: int) -> None:
         """Ask for some time; note requests a second, and milliseconds of processor a request."""
         url = f"{self.service.url}/api/llm/generate"
-        before, counted = self._cpu_seconds(), self._jobs()
-        self.rates.append(load(url, self.headers, at_once, seconds, is_warm=bool(self.rates)))
+        if not self.is_warm:
+            load(url, self.headers, at_once, seconds)
+            self.is_warm = True
+        api, worker, counted = self._api_seconds(), self._worker_seconds(), self._jobs()
+        self.figures.rates.append(load(url, self.headers, at_once, seconds, is_warm=True))
         time.sleep(0.2)
         requests = self._jobs() - counted
-        self.cpu_ms.append((self._cpu_seconds() - before) * 1000 / requests)
+        self.figures.api_ms.append((self._api_seconds() - api) * 1000 / requests)
+        self.figures.worker_ms.append((self._worker_seconds() - worker) * 1000 / requests)
 
-    def _cpu_seconds(self) -> float:
-        api = self.service.api
-        assert api is not None
-        tops = [psutil.Process(process.pid) for process in (api, *self.service.workers)]
-        times = [p.cpu_times() for top in tops for p in (top, *top.children(recursive=True))]
-        return sum(one.user + one.system for one in times)
+    def show_counted(self) -> None:
+        if port := self.service.settings.worker_metrics_port:
+            counted = total(samples(scrape(port)), "bountycoder_jobs_total")
+            print(f"{counted:.0f} of {self._jobs()} jobs were counted")
+
+    def _api_seconds(self) -> float:
+        assert self.service.api is not None
+        return _cpu_seconds(self.service.api.pid)
+
+    def _worker_seconds(self) -> float:
+        return sum(_cpu_seconds(process.pid) for process in self.service.workers)
 
     def _jobs(self) -> int:
         engine = open_database(self.service.settings)
@@ -80,19 +102,33 @@ def main() -> None:
     args = parser.parse_args()
     if shutil.which("wrk") is None:
         sys.exit("this benchmark needs wrk: apt-get install wrk")
-    with (
-        tempfile.TemporaryDirectory() as kept,
-        _service(args.model) as without,
-        _service(args.model, **_ports(args), metrics_dir=kept) as measured,
-    ):
-        for number in range(args.rounds):
-            for one in (without, measured) if number % 2 else (measured, without):
-                one.measure(args.at_once, args.seconds)
-        if port := measured.service.settings.worker_metrics_port:
-            counted = total(samples(scrape(port)), "bountycoder_jobs_total")
-            print(f"{counted:.0f} jobs were counted")
+    without, measured = Figures(), Figures()
+    for is_swapped in (False, True):
+        _measure(args, without, measured, is_swapped)
     _report("requests/s", without.rates, measured.rates)
-    _report("ms of processor a request", without.cpu_ms, measured.cpu_ms)
+    _report("ms of the API's processor a request", without.api_ms, measured.api_ms)
+    _report("ms of the worker's processor a request", without.worker_ms, measured.worker_ms)
+    _report("ms of processor a request", without.both_ms, measured.both_ms)
+
+
+def _measure(
+    args: argparse.Namespace, without: Figures, measured: Figures, is_swapped: bool
+) -> None:
+    """Measure half of the rounds; which of the two services is started first may matter."""
+    with tempfile.TemporaryDirectory() as kept, ExitStack() as stack:
+        kinds: list[tuple[Figures, dict[str, Any]]] = [
+            (without, {}),
+            (measured, {**_ports(args), "metrics_dir": kept}),
+        ]
+        services = [
+            stack.enter_context(_service(args.model, figures, **changes))
+            for figures, changes in (reversed(kinds) if is_swapped else kinds)
+        ]
+        for number in range(args.rounds // 2):
+            for service in reversed(services) if number % 2 else services:
+                service.measure(args.at_once, args.seconds)
+        for service in services:
+            service.show_counted()
 
 
 def _ports(args: argparse.Namespace) -> dict[str, int]:
@@ -101,12 +137,20 @@ def _ports(args: argparse.Namespace) -> dict[str, int]:
 
 
 @contextmanager
-def _service(model: Path, **changes: Any) -> Iterator[Measured]:
+def _service(model: Path, figures: Figures, **changes: Any) -> Iterator[Measured]:
     with (
         own_servers(model, **NO_LIMITS) as (settings, directory),
         Service.started(settings, directory, **changes) as service,
     ):
-        yield Measured(service, {"x-api-key": service.make_key(rateLimit=1_000_000)["secret"]})
+        headers = {"x-api-key": service.make_key(rateLimit=1_000_000)["secret"]}
+        yield Measured(service, headers, figures)
+
+
+def _cpu_seconds(process_id: int) -> float:
+    """Return the processor time that a process and its children have taken."""
+    top = psutil.Process(process_id)
+    times = [process.cpu_times() for process in (top, *top.children(recursive=True))]
+    return sum(one.user + one.system for one in times)
 
 
 def _report(what: str, without: list[float], measured: list[float]) -> None:
