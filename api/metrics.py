@@ -50,7 +50,7 @@ class ApiMetrics:
 
 
 class RequestMetrics(PrometheusMetrics):  # type: ignore[misc]  # the exporter has no annotations
-    """The exporter, with the same metrics taken around the application: for a tenth of the time.
+    """The exporter, with the same metrics taken around the application: for a fraction of the time.
 
     Flask's hooks, and the proxies that the exporter's look at a dozen times for each request, cost
     more than what they are for.

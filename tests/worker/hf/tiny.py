@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from worker.engine import FinishReason, Handle, StepEvent, TokenLogprob
+from worker.engine import FinishReason, Handle, ObserveStep, StepEvent, TokenLogprob
 from worker.hf import cpu_flash
 from worker.hf.loading import adopt_model
 from worker.hf.loop import LoopOptions
@@ -120,7 +120,12 @@ class Receiver:
 
 @contextmanager
 def running(
-    model: Any, *, attention: str = cpu_flash.NAME, stall_seconds: float = 60.0, **options: Any
+    model: Any,
+    *,
+    attention: str = cpu_flash.NAME,
+    stall_seconds: float = 60.0,
+    observe: ObserveStep = lambda step: None,
+    **options: Any,
 ) -> Iterator[tuple[HFEngine, Receiver]]:
     """Run an engine on a copy of `model` for the time of a `with` block."""
     cpu_flash.install()
@@ -131,6 +136,7 @@ def running(
         options=LoopOptions(**{"page_size": 16, "cache_blocks": 256, **options}),
         stall_seconds=stall_seconds,
     )
+    engine.observe_steps(observe)
     receiver = Receiver()
     try:
         engine.start(receiver)
