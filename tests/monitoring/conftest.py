@@ -13,9 +13,9 @@ from tests.monitoring.programs import PROGRAMS, program
 
 @pytest.fixture(scope="session")
 def instance(
-    base_settings: Settings, tmp_path_factory: pytest.TempPathFactory
+    _settings: Settings, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Instance]:
     for name in PROGRAMS:
         program(name)
-    with watched_instance(base_settings, tmp_path_factory.mktemp("watched")) as watched:
+    with watched_instance(_settings, tmp_path_factory.mktemp("watched")) as watched:
         yield watched
