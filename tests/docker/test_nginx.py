@@ -24,7 +24,8 @@ import trustme
 from tests.api.batch_files import JSONL, jsonl, requests_of
 from tests.api.sse import events
 from tests.conftest import PACE
-from tests.docker.nginx import Nginx, servers, variables, write
+from tests.docker.names import Names
+from tests.docker.nginx import Nginx, certificate, servers, variables, write
 from tests.docker.tools import run
 from tests.service import Service, free_port, wait_until
 
@@ -32,39 +33,60 @@ CALLERS = 8
 #: How long the callers go on before the process is killed, and afterwards.
 BEFORE_SECONDS, AFTER_SECONDS = 1.0, 2.0
 API, ADMIN, HTTP, HTTPS = "5000", "3030", "8080", "8443"
+#: Linux has all of 127.0.0.0/8.
+ADDRESSES = ("127.0.0.2", "127.0.0.3")
 
 
 @dataclass
 class Front:
-    """Two APIs behind one NGINX. `service` calls them through it, and checks every answer."""
+    """Two APIs behind one NGINX. `service` calls them through it, and checks every answer.
+
+    Attributes:
+        port: of both APIs, each at an address of its own, as containers have it.
+    """
 
     nginx: Nginx
     service: Service
-    apis: dict[int, subprocess.Popen[bytes]]
+    apis: dict[str, subprocess.Popen[bytes]]
+    port: int
+
+    @property
+    def servers(self) -> str:
+        return servers(*(f"{address}:{self.port}" for address in self.apis))
+
+    def passed_to(self, address: str) -> str:
+        """Return what the log says of requests that went to an API."""
+        return f'"upstream":"{address}:{self.port}"'
+
+    def start(self, address: str) -> None:
+        """Start the API at an address; it answers when this returns."""
+        settings = self.service.settings.model_copy(update={"api_port": self.port})
+        changes = {"trusted_proxies": 1, "api_processes": 1, "poll_rate_limit": 1_000_000}
+        behind = Service(settings, self.service.directory)
+        self.apis[address] = behind.spawn("api", api_host=address, **changes)
+        wait_until(lambda: _answers(f"http://{address}:{self.port}/healthz"), 60, behind.logs)
 
 
 @pytest.fixture(scope="module")
 def front(paced: Service, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
     paced.start_admin_ui()
-    changes = {"trusted_proxies": 1, "api_processes": 1, "poll_rate_limit": 1_000_000}
-    apis = {
-        port: paced.spawn("api", api_port=port, **changes) for port in (free_port(), free_port())
-    }
+    port = free_port()
     given = variables(
         paced.settings,
-        API_SERVERS=servers(*apis),
-        ADMIN_SERVERS=servers(paced.settings.admin_port),
+        API_SERVERS=servers(*(f"{address}:{port}" for address in ADDRESSES)),
+        ADMIN_SERVERS=servers(f"127.0.0.1:{paced.settings.admin_port}"),
     )
     directory = tmp_path_factory.mktemp("nginx")
-    try:
-        for port in apis:
-            wait_until(lambda port=port: _is_open(port), 60, paced.logs)
-        with Nginx.started(directory, "plain", given) as nginx:
-            settings = paced.settings.model_copy(update={"api_port": nginx.ports[API]})
-            yield Front(nginx, Service(settings, directory), apis)
-    finally:
-        for api in apis.values():
-            _kill(api)
+    with Nginx.started(directory, "plain", given) as nginx:
+        settings = paced.settings.model_copy(update={"api_port": nginx.ports[API]})
+        front = Front(nginx, Service(settings, directory), {}, port)
+        try:
+            for address in ADDRESSES:
+                front.start(address)
+            yield front
+        finally:
+            for api in front.apis.values():
+                _kill(api)
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +153,7 @@ def test_an_api_killed_under_load_loses_only_what_it_had(
     front: Front, headers: dict[str, str]
 ) -> None:
     load = Load(front.service.url, headers)
-    port, victim = next(iter(front.apis.items()))
+    address, victim = next(iter(front.apis.items()))
 
     with load.running():
         time.sleep(BEFORE_SECONDS)
@@ -144,7 +166,7 @@ def test_an_api_killed_under_load_loses_only_what_it_had(
     afterwards = [call for call in load.calls if call.began > ended]
     assert {call.method for call in afterwards} == {"GET", "POST"}
     assert len(afterwards) > 20
-    assert f'"upstream":"127.0.0.1:{port}"' in front.nginx.access_log()
+    assert front.passed_to(address) in front.nginx.access_log()
     # A GET is repeated elsewhere; a POST that the process may have begun is its caller's matter.
     assert [call for call in lost if call.method == "GET"] == []
     assert [call for call in lost if not (call.began < ended and call.ended > began)] == []
@@ -153,19 +175,37 @@ def test_an_api_killed_under_load_loses_only_what_it_had(
 
 
 def test_an_api_that_is_back_gets_requests_again(front: Front, headers: dict[str, str]) -> None:
-    port = next(iter(front.apis))
-    settings = front.service.settings
-    front.apis[port] = Service(settings, front.nginx.directory).spawn(
-        "api", api_port=port, trusted_proxies=1, api_processes=1
-    )
-    wait_until(lambda: _is_open(port), 60, front.service.logs)
+    address = next(iter(front.apis))
+    front.start(address)
     seen = len(front.nginx.access_log())
 
     def is_back() -> bool:
         assert front.service.call("GET", "/healthz").status_code == 200
-        return f'"upstream":"127.0.0.1:{port}"' in front.nginx.access_log()[seen:]
+        return front.passed_to(address) in front.nginx.access_log()[seen:]
 
     wait_until(is_back, 15)
+
+
+def test_more_apis_of_one_name_are_found_while_it_runs(front: Front, tmp_path: Path) -> None:
+    first, second = front.apis
+    with Names.served(first) as names:
+        given = variables(
+            front.service.settings,
+            NGINX_RESOLVER=names.resolver,
+            API_SERVERS=f"server api:{front.port} resolve max_fails=1 fail_timeout=5s;",
+        )
+        with Nginx.started(tmp_path / "nginx", "plain", given) as nginx:
+            address = f"{nginx.url(API)}/healthz"
+            wait_until(lambda: _answers(address), 15, nginx.log)
+            assert _answers(address)
+            assert front.passed_to(second) not in nginx.access_log()
+
+            names.addresses.append(second)
+
+            wait_until(
+                lambda: _answers(address) and front.passed_to(second) in nginx.access_log(), 15
+            )
+            assert front.passed_to(first) in nginx.access_log()
 
 
 def test_addresses_are_those_of_connections(front: Front) -> None:
@@ -235,7 +275,7 @@ def test_one_address_cannot_take_every_connection(
     front: Front, headers: dict[str, str], tmp_path: Path
 ) -> None:
     given = variables(
-        front.service.settings, API_SERVERS=servers(*front.apis), CONNECTIONS_PER_ADDRESS="2"
+        front.service.settings, API_SERVERS=front.servers, CONNECTIONS_PER_ADDRESS="2"
     )
     body = {"prompt": "one two three four five", "maxTokens": 200, "stream": True}
     with Nginx.started(tmp_path / "nginx", "plain", given) as narrow:
@@ -273,9 +313,9 @@ def secured(front: Front, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     authority = trustme.CA()
     given = variables(
         front.service.settings,
-        API_SERVERS=servers(*front.apis),
-        ADMIN_SERVERS=servers(front.service.settings.admin_port),
-        **_certificate(authority, directory),
+        API_SERVERS=front.servers,
+        ADMIN_SERVERS=servers(f"127.0.0.1:{front.service.settings.admin_port}"),
+        **certificate(authority, directory),
     )
     with Nginx.started(directory / "nginx", "tls", given) as nginx:
         yield Secured(nginx, authority)
@@ -326,7 +366,7 @@ def test_http_is_sent_to_https_and_keeps_its_method(secured: Secured) -> None:
 
 @pytest.mark.parametrize("variant", ["plain", "tls"])
 def test_gixy_finds_nothing(front: Front, tmp_path: Path, variant: str) -> None:
-    given = variables(front.service.settings, **_certificate(trustme.CA(), tmp_path))
+    given = variables(front.service.settings, **certificate(trustme.CA(), tmp_path))
     write(tmp_path, variant, given)
 
     done = run("gixy", tmp_path / "nginx.conf")
@@ -335,14 +375,6 @@ def test_gixy_finds_nothing(front: Front, tmp_path: Path, variant: str) -> None:
     assert (
         "Total issues:\n    Informational: 0\n    Low: 0\n    Medium: 0\n    High: 0" in done.stdout
     )
-
-
-def _certificate(authority: trustme.CA, directory: Path) -> dict[str, str]:
-    certificate = authority.issue_cert("api.example.com", "admin.example.com")
-    chain, key = directory / "tls.crt", directory / "tls.key"
-    chain.write_bytes(b"".join(pem.bytes() for pem in certificate.cert_chain_pems))
-    key.write_bytes(certificate.private_key_pem.bytes())
-    return {"TLS_CERTIFICATE": str(chain), "TLS_KEY": str(key)}
 
 
 @dataclass(frozen=True)
@@ -421,8 +453,8 @@ def _kill(program: subprocess.Popen[bytes]) -> None:
     psutil.wait_procs(family, timeout=20)
 
 
-def _is_open(port: int) -> bool:
+def _answers(address: str) -> bool:
     try:
-        return requests.get(f"http://127.0.0.1:{port}/healthz", timeout=10).ok
+        return requests.get(address, timeout=10).ok
     except requests.ConnectionError:
         return False
