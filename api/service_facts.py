@@ -21,6 +21,7 @@ from core.redis_client import open_redis
 from core.settings import Settings
 from core.worker_registry import WorkerRegistry
 from models.base import DATABASE_AWAY, SessionFactory, open_database, sessions
+from models.last_backup import last_backup
 from models.service_counts import Waiting, count_accounts, count_open_work, count_waiting
 
 _log = logging.getLogger(__name__)
@@ -78,6 +79,7 @@ class ServiceFacts(Collector):
     def _read_counts(self) -> Iterator[Metric]:
         with self._sessions() as session:
             accounts, work = count_accounts(session), count_open_work(session)
+            backed_up = last_backup(session)
         yield _gauge("users", "Users.", accounts.users)
         yield _gauge("users_active", "Users with jobs in the last day.", accounts.active_users)
         yield _gauge("api_keys", "Keys.", accounts.keys)
@@ -86,6 +88,12 @@ class ServiceFacts(Collector):
         yield _labelled("batches_open", "Batches not ended.", "state", work.batches)
         yield _gauge("batch_lines_open", "Lines of batches not ended.", work.lines)
         yield _gauge("webhooks_pending", "Webhooks not delivered yet.", work.webhooks)
+        # 0 and not missing: a service that never had one must raise the alarm too.
+        yield _gauge(
+            "backup_last_success_timestamp_seconds",
+            "Moment of the last good backup.",
+            backed_up.timestamp() if backed_up else 0,
+        )
 
 
 class Kept:

@@ -22,6 +22,8 @@ _COMMANDS = {
     "demo-data": ("cli.demo_data", "fill a database as if it had been used for weeks"),
     "model": ("cli.model", "prove that this machine runs its model"),
     "batch": ("cli.batch.command", "send, follow and fetch bulk work over HTTP"),
+    "backup": ("cli.backup.command", "write the database to files, consistent and checked"),
+    "restore": ("cli.backup.command", "bring a backup back, and check what was restored"),
     "usage": ("cli.usage", "compare jobs, usage and roll-ups"),
     "monitoring": ("cli.monitoring.command", "make what Prometheus, Alertmanager and Grafana need"),
     "settings": ("cli.programs", "list every setting with its default"),

@@ -42,16 +42,22 @@ def add_arguments(parser: argparse.ArgumentParser, name: str) -> None:
     check.set_defaults(run=_check)
 
 
-def _check(args: argparse.Namespace) -> int:
-    """Print what does not agree; the exit code is 1 if there is anything."""
-    settings = Settings.from_environment(os.environ)
+def check_usage(
+    settings: Settings,
+    *,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    printed: int = PRINTED,
+    timeout_seconds: float = TIMEOUT_SECONDS,
+) -> int:
+    """Print what does not agree, and return how much that is."""
     engine = open_database(settings)
-    times = {"since": args.since, "until": args.until}
+    times = {"since": since, "until": until}
     try:
         with answering(), sessions(engine)() as session:
-            begin_check(session, timeout_seconds=args.timeout)
+            begin_check(session, timeout_seconds=timeout_seconds)
             found = sum(
-                _print(differences, at_most=args.printed)
+                _print(differences, at_most=printed)
                 for differences in (
                     compare_jobs(session, **times),
                     compare_roll_ups(session, **times),
@@ -62,6 +68,18 @@ def _check(args: argparse.Namespace) -> int:
     finally:
         engine.dispose()
     print(f"{found} differences" if found else "jobs, usage, roll-ups and batches agree")
+    return found
+
+
+def _check(args: argparse.Namespace) -> int:
+    """The exit code is 1 if there is anything that does not agree."""
+    found = check_usage(
+        Settings.from_environment(os.environ),
+        since=args.since,
+        until=args.until,
+        printed=args.printed,
+        timeout_seconds=args.timeout,
+    )
     return 1 if found else 0
 
 

@@ -3,6 +3,7 @@
 BountyError
 ├── SettingsError            the environment is wrong: the program does not start
 ├── LauncherError            `bountycoder up` cannot start or keep a part: one line for the user
+├── BackupError              a backup cannot be made, trusted or restored: one line for the user
 └── ApiError                 what a caller is told: a stable code, a status, a message
     ├── InvalidRequest       400   (with one entry per field)
     ├── ContextLengthExceeded 400
@@ -40,6 +41,10 @@ class SettingsError(BountyError):
 
 class LauncherError(BountyError):
     """A part cannot be started or kept; the message is one clear line."""
+
+
+class BackupError(BountyError):
+    """A backup cannot be made, trusted or restored; the message is one clear line."""
 
 
 @dataclass(frozen=True, slots=True)

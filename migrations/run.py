@@ -9,6 +9,7 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, NullPool, create_engine, text
 
 from core.errors import LauncherError
@@ -32,6 +33,16 @@ def downgrade(database_url: str, revision: str) -> None:
     with _migrating(database_url) as connection:
         command.downgrade(_config(connection), revision)
         connection.commit()
+
+
+def head_revision() -> str:
+    """Return the revision that this version of the code is made for."""
+    return str(_scripts().get_current_head())
+
+
+def is_known(revision: str) -> bool:
+    """Say whether this version of the code can bring a schema of this revision up to date."""
+    return revision in {script.revision for script in _scripts().walk_revisions()}
 
 
 def new_revision(database_url: str, message: str) -> None:
@@ -62,6 +73,10 @@ def _take_turn(connection: Connection) -> None:
             raise LauncherError("another process has migrated this database for too long")
         time.sleep(POLL_SECONDS)
     connection.commit()
+
+
+def _scripts() -> ScriptDirectory:
+    return ScriptDirectory(str(Path(__file__).parent))
 
 
 def _config(connection: Connection) -> Config:

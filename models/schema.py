@@ -9,6 +9,7 @@ from models.batch import Batch
 from models.file import File, FilePiece
 from models.idempotency import IdempotencyKey
 from models.job import Job
+from models.last_backup import LastBackup
 from models.refused_batch import RefusedBatch
 from models.usage import Usage, UsageHourly
 from models.usage_levels import (
@@ -30,6 +31,7 @@ __all__ = [
     "FilePiece",
     "IdempotencyKey",
     "Job",
+    "LastBackup",
     "RefusedBatch",
     "Usage",
     "UsageClosing",

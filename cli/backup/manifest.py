@@ -1,0 +1,117 @@
+"""What a backup says of itself: `manifest.json`, written last and believed only if all agrees."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from cli.embedded.kept import write_private
+from core.errors import BackupError
+from models.whole_database import TableCount
+
+MANIFEST = "manifest.json"
+#: Raised when a reader of before would misunderstand what is written.
+FORMAT = 1
+_CHUNK_BYTES = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class KeptFile:
+    """A file of the backup, by its size and the SHA-256 of what it holds."""
+
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What is in a backup.
+
+    Attributes:
+        format: of this file.
+        taken_at: the moment that the backup shows.
+        version: of the service that made it.
+        schema_revision: of the tables.
+        server_version: major version of the PostgreSQL that it was taken from.
+        tools_version: that of the `pg_dump` that wrote it.
+        tables: what was counted in the same snapshot.
+        files: by their names.
+    """
+
+    format: int
+    taken_at: datetime
+    version: str
+    schema_revision: str
+    server_version: int
+    tools_version: int
+    tables: dict[str, TableCount]
+    files: dict[str, KeptFile]
+
+
+_READER = TypeAdapter(Manifest)
+
+
+def write_manifest(directory: Path, manifest: Manifest) -> None:
+    text = json.dumps(asdict(manifest), indent=2, default=_shown)
+    write_private(directory / MANIFEST, text + "\n")
+
+
+def read_manifest(directory: Path) -> Manifest:
+    """Return the manifest of a backup.
+
+    Raises:
+        BackupError: there is none, or it cannot be understood.
+    """
+    path = directory / MANIFEST
+    try:
+        raw = json.loads(path.read_bytes())
+        if isinstance(raw, dict) and raw.get("format", FORMAT) != FORMAT:
+            raise BackupError(f"{path} has format {raw['format']}: a newer version made it")
+        return _READER.validate_python(raw, strict=False)
+    except OSError as error:
+        raise BackupError(f"{directory} is no backup: {MANIFEST}: {error.strerror}") from error
+    except (ValueError, ValidationError) as error:
+        raise BackupError(f"{path} is damaged") from error
+
+
+def describe(path: Path) -> KeptFile:
+    """Read a file as it is on disk."""
+    digest, size = hashlib.sha256(), 0
+    with open(path, "rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
+            size += len(chunk)
+    return KeptFile(size, digest.hexdigest())
+
+
+def check_files(directory: Path, manifest: Manifest) -> None:
+    """Compare each file with what the manifest says of it.
+
+    Raises:
+        BackupError: one is missing or is not what was written.
+    """
+    for name, expected in manifest.files.items():
+        if "/" in name:
+            raise BackupError(f"{directory / MANIFEST} is damaged")
+        try:
+            found = describe(directory / name)
+        except OSError as error:
+            raise BackupError(f"{directory / name}: {error.strerror}") from error
+        if found.bytes != expected.bytes:
+            raise BackupError(
+                f"{directory / name} is damaged: {found.bytes} bytes of {expected.bytes}"
+            )
+        if found != expected:
+            raise BackupError(f"{directory / name} is damaged: its SHA-256 is another")
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    raise TypeError(type(value).__name__)

@@ -1,0 +1,103 @@
+"""A directory of backups: each is a directory of its own, named by its time, whole or not there.
+
+A backup grows under another name, beside a lock that its maker holds, and is renamed when all of it
+is on disk. What a killed maker left is known by its free lock.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+from cli.backup.manifest import MANIFEST
+from cli.embedded.kept import try_lock
+from core.errors import BackupError
+
+_PARTIAL = ".partial-"
+_LOCK = ".lock"
+_NAME = "%Y%m%dT%H%M%SZ"
+
+
+class BackupStore:
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    @contextmanager
+    def growing(self, moment: datetime) -> Iterator[Path]:
+        """Make a directory for the backup of a moment; it is kept if the block ends well.
+
+        Raises:
+            BackupError: another process makes one, or there is one of this second.
+        """
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = try_lock(self._directory / _LOCK)
+        if lock is None:
+            raise BackupError(f"another backup to {self._directory} is being made")
+        name = moment.astimezone(UTC).strftime(_NAME)
+        try:
+            for left in self._directory.glob(f"{_PARTIAL}*"):
+                shutil.rmtree(left)
+            if (self._directory / name).exists():
+                raise BackupError(f"{self._directory / name} is there already")
+            partial = self._directory / f"{_PARTIAL}{name}"
+            partial.mkdir(mode=0o700)
+            try:
+                yield partial
+                for path in partial.iterdir():
+                    _to_disk(path)
+                _to_disk(partial)
+                partial.rename(self._directory / name)
+                _to_disk(self._directory)
+            except BaseException:
+                shutil.rmtree(partial, ignore_errors=True)
+                raise
+        finally:
+            os.close(lock)
+
+    def backups(self) -> list[Path]:
+        """Return those that are whole, oldest first."""
+        found = [path.parent for path in self._directory.glob(f"*/{MANIFEST}")]
+        return sorted(path for path in found if _is_ours(path.name))
+
+    def keep(self, count: int) -> list[Path]:
+        """Delete all but the newest; return what was deleted."""
+        gone = self.backups()[:-count]
+        for path in gone:
+            # Renamed first: one that is half deleted must not look like a backup.
+            partial = path.with_name(f"{_PARTIAL}{path.name}")
+            path.rename(partial)
+            shutil.rmtree(partial)
+        return gone
+
+
+def find_backup(directory: Path) -> Path:
+    """Return the directory itself if it is a backup, else the newest of those in it.
+
+    Raises:
+        BackupError: there is none.
+    """
+    if (directory / MANIFEST).exists():
+        return directory
+    backups = BackupStore(directory).backups()
+    if not backups:
+        raise BackupError(f"there is no backup in {directory}")
+    return backups[-1]
+
+
+def _is_ours(name: str) -> bool:
+    with suppress(ValueError):
+        datetime.strptime(name, _NAME)
+        return True
+    return False
+
+
+def _to_disk(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,46 @@
+"""Running `bountycoder backup` and `restore` as an operator does."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from core.settings import Settings
+
+ROOT = Path(__file__).parents[3]
+RUN_SECONDS = 120
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "cli.main", *arguments]
+
+
+def environment(settings: Settings, **changes: str) -> dict[str, str]:
+    return {"PATH": os.environ["PATH"], **settings.to_environment(), **changes}
+
+
+def bountycoder(
+    settings: Settings, *arguments: str, **changes: str
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(*arguments),
+        cwd=ROOT,
+        env=environment(settings, **changes),
+        capture_output=True,
+        text=True,
+        timeout=RUN_SECONDS,
+    )
+
+
+def begin(settings: Settings, *arguments: str) -> subprocess.Popen[str]:
+    """Start it and return at once."""
+    return subprocess.Popen(
+        command(*arguments),
+        cwd=ROOT,
+        env=environment(settings),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
