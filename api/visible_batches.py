@@ -14,10 +14,10 @@ def find_visible_batch(session: Session, caller: Caller, batch_id: str) -> Batch
     """Return the batch with this id, as callers write it.
 
     Raises:
-        NotFound: there is none, or it is another's.
+        NotFound: there is none, it is another's, or retention is deleting it.
     """
     wanted = read_id(Prefix.BATCH, batch_id)
     batch = find_batch(session, wanted) if wanted else None
-    if batch is None or not caller.may_see(batch.user_id):
+    if batch is None or not caller.may_see(batch.user_id) or batch.lines_deleted_at:
         raise NotFound("there is no such batch")
     return batch

@@ -177,6 +177,22 @@ class Settings(BaseModel):
     file_days: int = Field(
         30, ge=1, le=3650, description="life of an uploaded file that asks for no other"
     )
+    retain_prompts_days: int = Field(
+        0,
+        ge=0,
+        le=36_500,
+        description="requests and answers of jobs and batches are deleted so long after their "
+        "end; 0 keeps them",
+    )
+    retain_jobs_days: int = Field(
+        0, ge=0, le=36_500, description="the jobs and batches themselves; usage stays for ever"
+    )
+    retain_webhooks_days: int = Field(
+        0, ge=0, le=36_500, description="messages to webhooks and the attempts, in the same way"
+    )
+    retain_audit_days: int = Field(
+        0, ge=0, le=36_500, description="entries of the audit trail, in the same way"
+    )
     max_files_per_user: int = Field(
         1000, ge=1, le=10_000, description="uploaded files that one user has at once"
     )

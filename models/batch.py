@@ -66,6 +66,8 @@ class Batch(Base):
         retry_of: the batch whose unfinished lines these are.
         idempotency_key: of the caller's own choosing, with the SHA-256 of what came with it.
         request_id: of the HTTP request that made it, for the logs.
+        texts_deleted_at: when retention had deleted the requests and answers of its lines.
+        lines_deleted_at: when retention began to delete its lines; the batch itself goes last.
     """
 
     __tablename__ = "batches"
@@ -77,6 +79,11 @@ class Batch(Base):
         CheckConstraint("total > 0", name="total"),
         Index("ix_batches_user_id_id", "user_id", "id"),
         Index("ix_batches_open", "api_key_id", "id", postgresql_where=text("finished_at is null")),
+        Index(
+            "ix_batches_finished_at",
+            "finished_at",
+            postgresql_where=text("finished_at is not null"),
+        ),
         Index(
             "ix_batches_idempotency_key",
             "api_key_id",
@@ -116,6 +123,8 @@ class Batch(Base):
     cancel_requested_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
     expires_at: Mapped[datetime]
+    texts_deleted_at: Mapped[datetime | None]
+    lines_deleted_at: Mapped[datetime | None]
 
     @property
     def is_final(self) -> bool:

@@ -47,6 +47,7 @@ _READ = f"""
             select line, custom_id, request, pg_column_size(request) as size
             from jobs
             where batch_id = %(batch_id)s and line > %(after)s and request <> '{{}}'::jsonb
+              and texts_deleted_at is null
               and state in ({", ".join(f"'{state}'" for state in UNSUCCESSFUL)})
             order by line limit {MOST_LINES}
         ) as found

@@ -54,6 +54,7 @@ def show_batch(batch: Batch, *, running: int = 0, now: datetime | None = None) -
         "cancelRequestedAt": show_time(batch.cancel_requested_at),
         "finishedAt": show_time(batch.finished_at),
         "expiresAt": show_time(batch.expires_at),
+        "textsDeletedAt": show_time(batch.texts_deleted_at),
     }
 
 

@@ -90,6 +90,7 @@ class Job(Base):
         is_cached: it was answered by the response cache, without the model.
         cancel_requested_at: when somebody asked a running job to end.
         expires_at: when it ends unless it has begun.
+        texts_deleted_at: when retention deleted its request's texts and its answer.
         attempt: times it was begun.
         lease_expires_at: until when its worker's silence is believed to be work.
         request_id: of the HTTP request that made it, for the logs.
@@ -160,6 +161,12 @@ class Job(Base):
             ),
         ),
         Index("ix_jobs_leases", "lease_expires_at", postgresql_where=text("state = 'running'")),
+        # What retention deletes; lines go with their batch.
+        Index(
+            "ix_jobs_finished_at",
+            "finished_at",
+            postgresql_where=text("batch_id is null and finished_at is not null"),
+        ),
         Index(
             "ix_jobs_expiring",
             "expires_at",
@@ -199,6 +206,7 @@ class Job(Base):
     lease_expires_at: Mapped[datetime | None]
     cancel_requested_at: Mapped[datetime | None]
     expires_at: Mapped[datetime | None]
+    texts_deleted_at: Mapped[datetime | None]
 
     @property
     def is_final(self) -> bool:

@@ -19,9 +19,16 @@ def show_time(value: datetime | None) -> str | None:
 def show_job(job: Job) -> dict[str, Any]:
     """Return a job with all that its owner may know, its result included."""
     shown = show_listed_job(job)
-    if job.state == JobState.SUCCEEDED or (job.state == JobState.CANCELLED and job.choices):
+    if has_answer(job):
         shown["result"] = show_completion(job)
     return shown
+
+
+def has_answer(job: Job) -> bool:
+    """Say whether there is an answer to show; retention may have deleted one that was."""
+    if job.state == JobState.SUCCEEDED:
+        return job.choices is not None
+    return job.state == JobState.CANCELLED and bool(job.choices)
 
 
 def show_listed_job(job: Job) -> dict[str, Any]:
@@ -46,6 +53,8 @@ def show_listed_job(job: Job) -> dict[str, Any]:
         shown["batchId"] = show_id(Prefix.BATCH, job.batch_id)
         shown["line"] = job.line
         shown["customId"] = job.custom_id
+    if job.texts_deleted_at is not None:
+        shown["textsDeletedAt"] = show_time(job.texts_deleted_at)
     if job.error is not None:
         shown["error"] = job.error
     if job.is_final:

@@ -11,6 +11,7 @@ from models.idempotency import IdempotencyKey
 from models.job import Job
 from models.last_backup import LastBackup
 from models.refused_batch import RefusedBatch
+from models.retention import RetentionMark
 from models.usage import Usage, UsageHourly
 from models.usage_levels import (
     UsageClosing,
@@ -33,6 +34,7 @@ __all__ = [
     "Job",
     "LastBackup",
     "RefusedBatch",
+    "RetentionMark",
     "Usage",
     "UsageClosing",
     "UsageDaily",

@@ -2,9 +2,9 @@
 
 The rule: a job that has ended and had begun has exactly one row of usage, with its counts and its
 state; a job that never began has none; each roll-up is the sum of its rows, and each sum of a
-closed hour, day or month that of its roll-ups. A row of usage whose job is gone is right: retention
-may delete jobs, and what was used stays. A batch's sums are those of its lines that have ended,
-with the tokens of those that ever began; it has ended when all have.
+closed hour, day or month that of its roll-ups. A row of usage whose job is gone is right if
+retention deleted the jobs of its time: what was used stays. A batch's sums are those of its lines
+that have ended, with the tokens of those that ever began; it has ended when all have.
 
 Everything is read in one snapshot, so that a running service does not look wrong.
 """
@@ -55,6 +55,11 @@ def compare_jobs(
     )
     for job_id, problem in rows:
         yield Difference(show_id(Prefix.JOB, job_id), problem)
+    lost = session.scalars(
+        _LOST_JOBS, {"since": since, "until": until}, execution_options={"yield_per": _CHUNK}
+    )
+    for job_id in lost:
+        yield Difference(show_id(Prefix.JOB, job_id), "is gone, and retention did not delete it")
 
 
 def compare_roll_ups(
@@ -211,6 +216,17 @@ _JOBS = text(
     """
 )
 
+_LOST_JOBS = text(
+    """
+    select u.job_id from usage u left join jobs j on j.id = u.job_id
+    where j.id is null
+      and u.created_at >= coalesce((select jobs_until from retention_mark), '-infinity')
+      and (cast(:since as timestamptz) is null or u.created_at >= :since)
+      and (cast(:until as timestamptz) is null or u.created_at < :until)
+    order by 1
+    """
+)
+
 _ROLL_UPS = text(
     """
     with buckets as (
@@ -312,13 +328,14 @@ _BATCHES = text(
             for name in _SUMS
         )
     },
+            case when l.batch_id is null then 'no lines' end,
             case when (b.finished_at is not null) <> (l.ended = l.total)
                  then 'state ' || b.state || ', lines that ended ' || l.ended end
         ], null) as faults
-        from batches b join lines l on l.batch_id = b.id
-        where b.finished_at is null
+        from batches b left join lines l on l.batch_id = b.id
+        where b.lines_deleted_at is null and (b.finished_at is null
            or ((cast(:since as timestamptz) is null or b.finished_at >= :since)
-               and (cast(:until as timestamptz) is null or b.finished_at < :until))
+               and (cast(:until as timestamptz) is null or b.finished_at < :until)))
     )
     select id, 'the batch has ' || array_to_string(faults, '; ') as problem
     from compared where faults <> '{{}}' order by id

@@ -49,6 +49,7 @@ from worker.ledger import Ledger
 from worker.metrics import WorkerFacts, WorkerMetrics, show_metrics
 from worker.pulse import INTERVAL_SECONDS, Pulse
 from worker.reaper import Reaper
+from worker.retention import Retention
 from worker.runner import JobRunner
 from worker.settler import Settler
 from worker.taker import Taker
@@ -84,6 +85,7 @@ class WorkerParts:
     reaper: Reaper
     settler: Settler
     usage_closer: UsageCloser
+    retention: Retention
     feeder: Feeder
     registry: WorkerRegistry
     text_sender: TextSender
@@ -150,6 +152,7 @@ class WorkerParts:
             ),
             settler=Settler(sessions=database, client=client),
             usage_closer=UsageCloser(sessions=database),
+            retention=Retention(sessions=database, settings=settings),
             feeder=feeder,
             registry=WorkerRegistry(client),
             text_sender=text_sender,
@@ -181,7 +184,12 @@ def _serve(settings: Settings, files: MetricFiles | None) -> int:
     pulse = Pulse(
         engine=parts.engine,
         leases=parts.leases,
-        chores=[parts.reaper.reap, parts.settler.settle, parts.usage_closer.close],
+        chores=[
+            parts.reaper.reap,
+            parts.settler.settle,
+            parts.usage_closer.close,
+            parts.retention.enforce,
+        ],
         registry=parts.registry,
         worker_id=parts.worker_id,
         model=settings.model_name,

@@ -34,6 +34,7 @@ class ShownBatch(Shown):
         retry_of: the batch whose unsuccessful lines these are.
         started_at: when its first line began.
         expires_at: lines that have not begun by then expire.
+        texts_deleted_at: when its requests and answers were deleted, as their time was over.
     """
 
     id: BatchId
@@ -57,6 +58,7 @@ class ShownBatch(Shown):
     cancel_requested_at: datetime | None
     finished_at: datetime | None
     expires_at: datetime
+    texts_deleted_at: datetime | None
 
 
 class BatchPage(Page):
@@ -70,7 +72,7 @@ class ResultLine(Plain):
         line: its number in the file.
         id: of its job.
         result: the answer, or what was made of it until it was cancelled.
-        error: why it failed.
+        error: why it failed; `texts_deleted` says that the answer was deleted after its time.
     """
 
     line: Count

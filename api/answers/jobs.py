@@ -105,6 +105,7 @@ class ListedJob(Shown):
         expires_at: when it ends unless it has begun.
         cancel_requested_at: when somebody asked it to end while it ran.
         metadata: what the request said.
+        texts_deleted_at: when its request and answer were deleted, as their time was over.
         usage: once it has ended.
         batch_id: of the batch that it is a line of; `line` is the line's number in the file.
         custom_id: the line's name in the file.
@@ -124,6 +125,7 @@ class ListedJob(Shown):
     expires_at: datetime | None
     cancel_requested_at: datetime | None
     metadata: dict[str, str] | None
+    texts_deleted_at: datetime = SOMETIMES
     error: JobFault = SOMETIMES
     usage: Usage = SOMETIMES
     batch_id: BatchId = SOMETIMES

@@ -17,8 +17,11 @@ from core.hang_up import HangUp
 from core.ids import Prefix, show_id
 from models.batch_results import read_results
 from models.job import Job, JobState
-from models.job_view import show_completion
+from models.job_view import has_answer, show_completion
 from models.statements import Statements
+
+#: What a line says whose answer retention has deleted.
+TEXTS_DELETED = {"code": "texts_deleted", "message": "the answer was deleted after its time"}
 
 _log = logging.getLogger(__name__)
 
@@ -83,15 +86,20 @@ class ResultFile:
 
 def show_line(job: Job) -> dict[str, Any]:
     """Return what became of a line, in our own shape."""
-    is_shown = job.state == JobState.SUCCEEDED or (job.state == JobState.CANCELLED and job.choices)
+    is_shown = has_answer(job)
     return {
         "line": job.line,
         "custom_id": job.custom_id,
         "id": show_id(Prefix.JOB, job.id),
         "status": job.state,
         "result": show_completion(job) if is_shown else None,
-        "error": job.error,
+        "error": TEXTS_DELETED if is_deleted(job) else job.error,
     }
+
+
+def is_deleted(job: Job) -> bool:
+    """Say whether retention has deleted the answer of a line."""
+    return job.state == JobState.SUCCEEDED and job.choices is None
 
 
 def _pieces(data: bytearray) -> Iterator[bytes]:

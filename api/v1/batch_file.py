@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
+from api.bulk.results import TEXTS_DELETED, is_deleted
 from api.v1.answer import Answer
 from api.v1.batch_line import Endpoint
 from api.v1.chat_answer import ChatAnswer
@@ -84,7 +85,9 @@ def show_line(batch: Batch, job: Job) -> dict[str, Any]:
         "response": None,
         "error": None,
     }
-    if job.state == JobState.SUCCEEDED:
+    if is_deleted(job):
+        shown["error"] = TEXTS_DELETED
+    elif job.state == JobState.SUCCEEDED:
         has_logprobs = any(choice.get("logprobs") for choice in job.choices or ())
         kind = _ANSWERS[Endpoint(batch.endpoint or "")]
         answer = kind(job, has_logprobs=has_logprobs, has_usage_chunk=False)

@@ -26,7 +26,7 @@ from api.services import services
 from api.views.generate import show_delta, show_end
 from api.visible_jobs import find_visible_job
 from api.waiting import read_job
-from core.errors import InvalidRequest
+from core.errors import InvalidRequest, NotFound
 from core.ids import Prefix
 from models.job import Job, JobState
 from models.job_changes import ask_for_text
@@ -99,6 +99,8 @@ def stream(job_id: str) -> ResponseReturnValue:
     with services().sessions.begin() as session:
         caller = authenticate(session)
         job = find_visible_job(session, caller, job_id)
+        if job.texts_deleted_at is not None:
+            raise NotFound("the text of this job was deleted after its time")
         if not job.is_final and not job.is_streamed:
             ask_for_text(session, job.id)
     count_look(services(), caller)

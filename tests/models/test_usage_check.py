@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from models.base import SessionFactory
 from models.job import Job, JobState
+from models.retention import delete_jobs
 from models.usage_check import begin_check, compare_jobs, compare_roll_ups
 from tests.models.factories import add_job, add_key
 from tests.models.test_usage_report import HOUR, NOON, use
@@ -45,10 +46,21 @@ def test_what_agrees_is_not_told(used: Session) -> None:
     assert differences(used) == []
 
 
-def test_usage_stays_right_when_its_job_is_gone(used: Session) -> None:
-    used.execute(text("delete from jobs"))
+def test_usage_stays_right_when_retention_deleted_its_job(used: Session) -> None:
+    before = NOON + 2 * HOUR
 
+    while delete_jobs(used, before):
+        pass
+
+    assert used.scalar(text("select count(*) from jobs")) == 2  # one waits, one runs
     assert differences(used) == []
+
+
+def test_a_job_that_was_lost_otherwise_is_told(used: Session) -> None:
+    delete_jobs(used, NOON)
+    used.execute(text("delete from jobs where finished_at = :at"), {"at": NOON + HOUR})
+
+    assert differences(used) == ["is gone, and retention did not delete it"] * 4
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,7 @@ def test_log_probabilities_are_shown_where_they_were_asked_for(logprobs: Any) ->
         (JobState.CANCELLED, None, "batch_cancelled"),
         (JobState.FAILED, {"code": "worker_lost", "message": "it died"}, "worker_lost"),
         (JobState.FAILED, None, "server_error"),
+        (JobState.SUCCEEDED, None, "texts_deleted"),
     ],
 )
 def test_what_was_lost_says_why(state: JobState, error: Any, code: str) -> None:

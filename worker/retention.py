@@ -1,0 +1,134 @@
+"""Deletes what was kept long enough, see `models/retention.py`, beside the work of the service.
+
+Every worker runs one; only one at a time has the turn. A pass takes little time, and the next goes
+on where it ended.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+from typing import Protocol
+from uuid import UUID
+
+from core.settings import Settings
+from models.base import DATABASE_AWAY, Session, SessionFactory, utc_now
+from models.retention import (
+    batch_with_texts,
+    begin_batch,
+    delete_audit,
+    delete_jobs,
+    delete_lines,
+    delete_texts,
+    delete_texts_of_lines,
+    delete_webhooks,
+    take_turn,
+)
+
+_log = logging.getLogger(__name__)
+
+#: Between two looks when nothing was left to delete.
+INTERVAL_SECONDS = 60.0
+#: Of one pass: the other chores of the worker wait meanwhile.
+PASS_SECONDS = 0.5
+
+
+class _LineStep(Protocol):
+    def __call__(self, session: Session, batch_id: UUID, *, after: int) -> int | None: ...
+
+
+class Retention:
+    def __init__(
+        self,
+        *,
+        sessions: SessionFactory,
+        settings: Settings,
+        interval_seconds: float = INTERVAL_SECONDS,
+        pass_seconds: float = PASS_SECONDS,
+    ) -> None:
+        self._sessions = sessions
+        self._settings = settings
+        self._interval_seconds = interval_seconds
+        self._pass_seconds = pass_seconds
+        self._next_look = float("-inf")
+        # Kept between passes: a batch can be longer than one.
+        self._steps: Iterator[None] | None = None
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a pass ended with more to do."""
+        return self._steps is not None
+
+    def enforce(self) -> None:
+        """Make a pass if it is time. With the database away the next one will."""
+        if time.monotonic() < self._next_look:
+            return
+        deadline = time.monotonic() + self._pass_seconds
+        self._steps = self._steps or self._all_steps()
+        try:
+            for _ in self._steps:
+                if time.monotonic() > deadline:
+                    return  # there is more: with the next beat
+        except DATABASE_AWAY:
+            _log.warning("nothing deleted by retention: the database is away or too busy")
+        # A generator that raised is spent, as one that is through.
+        self._steps = None
+        self._next_look = time.monotonic() + self._interval_seconds
+
+    def _all_steps(self) -> Iterator[None]:
+        settings = self._settings
+        if settings.retain_jobs_days:
+            yield from self._until_done("jobs", delete_jobs, settings.retain_jobs_days)
+            yield from self._batches(settings.retain_jobs_days)
+        if settings.retain_prompts_days:
+            yield from self._until_done("texts", delete_texts, settings.retain_prompts_days)
+            yield from self._texts_of_batches(settings.retain_prompts_days)
+        if settings.retain_webhooks_days:
+            yield from self._until_done("webhooks", delete_webhooks, settings.retain_webhooks_days)
+        if settings.retain_audit_days:
+            yield from self._until_done("audit", delete_audit, settings.retain_audit_days)
+
+    def _until_done(
+        self, what: str, step: Callable[[Session, datetime], int], days: int
+    ) -> Iterator[None]:
+        before = utc_now() - timedelta(days=days)
+        total = 0
+        while True:
+            with self._sessions.begin() as session:
+                count = step(session, before) if take_turn(session) else 0
+            if not count:
+                break
+            total += count
+            yield
+        if total:
+            _log.info("deleted by retention", extra={"what": what, "rows": total})
+
+    def _batches(self, days: int) -> Iterator[None]:
+        before = utc_now() - timedelta(days=days)
+        while True:
+            with self._sessions.begin() as session:
+                batch_id = begin_batch(session, before) if take_turn(session) else None
+            if batch_id is None:
+                return
+            yield from self._lines(delete_lines, batch_id)
+            _log.info("deleted by retention", extra={"what": "batch", "batch": batch_id.hex})
+
+    def _texts_of_batches(self, days: int) -> Iterator[None]:
+        before = utc_now() - timedelta(days=days)
+        while True:
+            with self._sessions.begin() as session:
+                batch_id = batch_with_texts(session, before) if take_turn(session) else None
+            if batch_id is None:
+                return
+            yield from self._lines(delete_texts_of_lines, batch_id)
+
+    def _lines(self, step: _LineStep, batch_id: UUID) -> Iterator[None]:
+        after: int | None = 0
+        while after is not None:
+            with self._sessions.begin() as session:
+                if not take_turn(session):
+                    return
+                after = step(session, batch_id, after=after)
+            yield
