@@ -12,9 +12,7 @@ from tests.monitoring.programs import PROGRAMS, program
 
 
 @pytest.fixture(scope="session")
-def instance(
-    _settings: Settings, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Instance]:
+def instance(_settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
     for name in PROGRAMS:
         program(name)
     with watched_instance(_settings, tmp_path_factory.mktemp("watched")) as watched:
