@@ -4,23 +4,36 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from cli.demo_data import fill
 from cli.embedded.postgres import Postgres
 from cli.embedded.valkey import Valkey
+from core.passwords import hash_password
 from core.settings import Settings
 from migrations.run import upgrade
+from models.base import open_database, sessions
+from models.demo_data import DemoSize, has_jobs
 
 #: Where the tests keep the converted small model.
 MODEL = Path(__file__).parents[2] / ".cache" / "models" / "smollm2-135m-instruct"
+#: Of every user of the demo data.
+DEMO_PASSWORD = "demo password"
 
 
 @contextmanager
-def own_servers(model: Path, **environment: str) -> Iterator[tuple[Settings, Path]]:
-    """Run the servers; give settings for them and a directory for logs."""
-    with tempfile.TemporaryDirectory() as name:
-        directory = Path(name)
+def own_servers(
+    model: Path, keep: Path | None = None, **environment: str
+) -> Iterator[tuple[Settings, Path]]:
+    """Run the servers; give settings for them and a directory for logs.
+
+    Args:
+        keep: where their data is, and stays for the next time.
+    """
+    with ExitStack() as stack:
+        directory = keep or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        directory.mkdir(parents=True, exist_ok=True)
         postgres = Postgres(directory / "postgres", log_dir=directory)
         valkey = Valkey(directory / "valkey", log_dir=directory)
         servers = {"DATABASE_URL": postgres.url, "REDIS_URL": valkey.url, "MODEL_PATH": str(model)}
@@ -32,3 +45,23 @@ def own_servers(model: Path, **environment: str) -> Iterator[tuple[Settings, Pat
         finally:
             valkey.stop()
             postgres.stop()
+
+
+@contextmanager
+def filled_servers(size: DemoSize, keep: Path | None = None) -> Iterator[tuple[Settings, Path]]:
+    """Run the servers with the demo data; what was kept is not made again."""
+    with own_servers(MODEL, keep) as (settings, directory):
+        if not _is_filled(settings):
+            password = hash_password(DEMO_PASSWORD)
+            seconds = fill(settings, size, password_hash=password, is_forced=False)
+            print(f"made {size.jobs:,} jobs in {seconds:.0f} s", flush=True)
+        yield settings, directory
+
+
+def _is_filled(settings: Settings) -> bool:
+    engine = open_database(settings)
+    try:
+        with sessions(engine)() as session:
+            return has_jobs(session)
+    finally:
+        engine.dispose()
