@@ -36,14 +36,14 @@ class WantedJobs:
     """Which jobs are wanted: all that is `None` does not matter. `until` is not included.
 
     Lines of batches are among them only if their batch or the bulk queue is asked for. Times are
-    those of their making, and looked up in their ids, which begin with them.
+    those of their making, and looked up in their ids, which begin with them. Only what an index
+    finds can be asked for: of a model nobody used, every job would be read.
     """
 
     user_id: UUID | None = None
     key_id: UUID | None = None
     batch_id: UUID | None = None
     state: JobState | None = None
-    model: str | None = None
     queue: QueueName | None = None
     since: datetime | None = None
     until: datetime | None = None
@@ -188,7 +188,6 @@ def _where(query: Select[Any], wanted: WantedJobs) -> Select[Any]:
         (Job.user_id, wanted.user_id),
         (Job.api_key_id, wanted.key_id),
         (Job.state, wanted.state),
-        (Job.model, wanted.model),
         (Job.queue, wanted.queue),
     ):
         if value is not None:

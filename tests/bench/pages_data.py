@@ -1,7 +1,7 @@
 """What each read of the admin pages takes in a busy service's database, and how many statements.
 
-python -m tests.bench.pages_data [--jobs 1000000] [--rounds 20] [--explain]
-DATABASE_URL names a database that has demo data already; without it one is made.
+python -m tests.bench.pages_data [--jobs 1000000] [--rounds 20] [--explain] [--keep DIR]
+DATABASE_URL names a database that has demo data already; without it one is made, and kept in DIR.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import event, select
 
-from cli.demo_data import fill
 from core.queue import QueueName
 from core.settings import Settings
 from models.activity import WantedEntries, list_actions, list_activity_page
@@ -43,7 +43,7 @@ from models.usage_report import (
     sum_usage,
     top_usage,
 )
-from tests.bench.servers import MODEL, own_servers
+from tests.bench.servers import filled_servers
 
 BUDGET_MS = 60.0
 LIMIT = 50
@@ -56,8 +56,9 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=DemoSize().jobs)
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--explain", action="store_true", help="plans of what is over the budget")
+    parser.add_argument("--keep", type=Path, help="where the data is, and stays")
     args = parser.parse_args()
-    with _filled(args.jobs) as settings:
+    with _filled(DemoSize(jobs=args.jobs), args.keep) as settings:
         engine = open_database(settings)
         statements: list[tuple[str, Any]] = []
         event.listen(
@@ -84,13 +85,11 @@ def main() -> None:
 
 
 @contextmanager
-def _filled(jobs: int) -> Iterator[Settings]:
+def _filled(size: DemoSize, keep: Path | None) -> Iterator[Settings]:
     if os.environ.get("DATABASE_URL"):
         yield Settings.from_environment(os.environ)
         return
-    with own_servers(MODEL) as (settings, _):
-        seconds = fill(settings, DemoSize(jobs=jobs), password_hash="", is_forced=False)
-        print(f"made {jobs} jobs in {seconds:.0f} s")
+    with filled_servers(size, keep) as (settings, _):
         yield settings
 
 
@@ -128,7 +127,6 @@ def _reads(database: Any) -> Iterator[tuple[str, Read]]:
             )
         for name, jobs in (
             ("bulk", WantedJobs(user_id=user, queue=QueueName.BULK)),
-            ("of an unknown model", WantedJobs(user_id=user, model="none")),
             (
                 "of a day",
                 WantedJobs(user_id=user, since=now - timedelta(30), until=now - timedelta(29)),

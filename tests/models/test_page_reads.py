@@ -174,7 +174,6 @@ def test_jobs_are_filtered_by_all_that_is_wanted(session: Session, now: datetime
     jobs = {
         "plain": add_job(session, mine),
         "failed": add_job(session, mine, state=JobState.FAILED, finished_at=now),
-        "model": add_job(session, mine, model="other"),
         "other": add_job(session),
     }
     lines = [row.id for row in list_lines(session, batch.id, limit=9).rows]
@@ -187,10 +186,9 @@ def test_jobs_are_filtered_by_all_that_is_wanted(session: Session, now: datetime
 
     user = {"user_id": mine.user_id}
     assert found() == set(jobs)
-    assert found(**user) == found(key_id=mine.id) == {"plain", "failed", "model"}
+    assert found(**user) == found(key_id=mine.id) == {"plain", "failed"}
     assert found(state=JobState.FAILED) == found(**user, state=JobState.FAILED) == {"failed"}
-    assert found(state=JobState.QUEUED) == {"plain", "model", "other"}
-    assert found(model="other") == {"model"}
+    assert found(state=JobState.QUEUED) == {"plain", "other"}
     assert found(queue=QueueName.INTERACTIVE) == set(jobs)
     bulk = {"line 1", "line 2"}
     assert found(queue=QueueName.BULK) == found(**user, queue=QueueName.BULK) == bulk
