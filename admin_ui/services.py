@@ -43,7 +43,7 @@ class Services:
         client = open_redis(settings)
         return cls(
             settings=settings,
-            sessions=sessions(count_statements(open_database(settings))),
+            sessions=sessions(count_statements(open_database(settings, is_serial=True))),
             queue=JobQueue(client),
             workers=WorkerRegistry(client),
             throttle=Throttle(client),

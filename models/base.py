@@ -61,6 +61,7 @@ def open_database(
     pool_size: int = 0,
     is_autocommit: bool = False,
     plans_once: bool = False,
+    is_serial: bool = False,
 ) -> Engine:
     """Return an engine; nothing connects before its first use.
 
@@ -77,6 +78,8 @@ def open_database(
         plans_once: what is prepared is planned once, for tables and groups of any size: rows are
             found by an index, and joined by hashing. A plan for the sizes of the moment would read
             all of a table that was small then, for as long as it is kept.
+        is_serial: one process of the server runs a statement. For those that take well under a
+            second: helpers take longer to start than they save, and the cores of others.
     """
     keep_plans = " -c plan_cache_mode=force_generic_plan"
     keep_plans += " -c enable_seqscan=off -c enable_nestloop=off"
@@ -94,7 +97,8 @@ def open_database(
             "options": f"-c statement_timeout={round(timeout * 1000)} -c timezone=UTC"
             f" -c lock_timeout={round(timeout * 800)}"
             f" -c idle_in_transaction_session_timeout={round(timeout * 2000)}"
-            + (keep_plans if plans_once else ""),
+            + (keep_plans if plans_once else "")
+            + (" -c max_parallel_workers_per_gather=0" if is_serial else ""),
             "application_name": "bountycoder",
             "keepalives_idle": 30,
             "keepalives_interval": 10,

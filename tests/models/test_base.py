@@ -29,6 +29,17 @@ def test_a_process_that_freezes_in_a_transaction_does_not_hold_its_locks_for_eve
     engine.dispose()
 
 
+def test_statements_of_pages_run_in_one_process_of_the_server(base_settings: Settings) -> None:
+    helpers = {}
+    for is_serial in (False, True):
+        engine = open_database(base_settings, is_serial=is_serial)
+        with sessions(engine)() as session:
+            helpers[is_serial] = session.scalar(text("show max_parallel_workers_per_gather"))
+        engine.dispose()
+
+    assert helpers[True] == "0" != helpers[False]
+
+
 def test_a_change_that_another_stands_in_the_way_of_is_made_when_that_is_gone(
     database: SessionFactory, base_settings: Settings
 ) -> None:
