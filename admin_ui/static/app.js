@@ -29,10 +29,14 @@
     });
   }
 
-  // Forms that take a time of the viewer's carry its zone.
+  // Forms and links that mean a time of the viewer's carry its zone.
   function tellZone(root) {
-    root.querySelectorAll("input[data-zone]").forEach(function (input) {
-      input.value = Intl.DateTimeFormat().resolvedOptions().timeZone;
+    var zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
+    root.querySelectorAll("input[data-zone]").forEach(function (input) { input.value = zone; });
+    root.querySelectorAll("nav[data-zone] a").forEach(function (link) {
+      var address = new URL(link.href);
+      address.searchParams.set("zone", zone);
+      link.href = address.pathname + address.search;
     });
   }
 

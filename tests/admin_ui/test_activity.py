@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import ast
+import re
+from datetime import datetime
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 import requests
-from playwright.sync_api import Page
+from playwright.sync_api import Page, expect
 
 from admin_ui.activity_text import GROUPS, SENTENCES
 from tests.admin_ui.conftest import Look
@@ -111,6 +114,19 @@ def test_pages_lead_back_and_forth_without_javascript(
     page.get_by_role("button", name="Newer").click()
     assert sentences(page) == first
     assert page.get_by_role("button", name="Newer").count() == 0
+
+
+def test_today_is_the_viewers_day(eventful: Service, visits: Visits, the_admin: Visitor) -> None:
+    # The zone that is furthest ahead: for most of a day its date is another than that of UTC.
+    zone = "Pacific/Kiritimati"
+    days = {datetime.now(ZoneInfo(zone)).date()}
+    page = visits.open("/activity", visitor=the_admin, timezone=zone)
+
+    page.get_by_role("link", name="Today").click()
+
+    expect(page).to_have_url(re.compile("range=today&zone=Pacific%2FKiritimati"))
+    days.add(datetime.now(ZoneInfo(zone)).date())
+    assert page.get_by_label("From").input_value() in {str(day) for day in days}
 
 
 def test_the_activity_looks_right(
