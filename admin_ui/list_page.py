@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Generic, TypeVar
+from urllib.parse import urlencode
 
 from flask import request, url_for
 
@@ -82,6 +83,8 @@ def read_choice(name: str, choices: type[S]) -> S | None:
 
 
 def _address(**changes: Any) -> str:
-    arguments = {**(request.view_args or {}), **request.args.to_dict(), **changes}
+    arguments = {**request.args.to_dict(), **changes}
     kept = {name: value for name, value in arguments.items() if value not in {None, ""}}
-    return url_for(request.endpoint or "", **kept)
+    # Not by `url_for`: it would take some names of the query, such as `endpoint`, for its own.
+    path = url_for(request.endpoint or "", **(request.view_args or {}))
+    return f"{path}?{urlencode(kept)}" if kept else path

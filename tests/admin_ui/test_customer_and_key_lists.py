@@ -64,11 +64,20 @@ def test_a_list_has_pages(browser: FlaskClient, database: SessionFactory) -> Non
     assert "1 in all" in text_of(browser.get("/customers?q=U077"))
 
 
-@pytest.mark.parametrize("query", ["sort=password", "page=-1", "page=x", "role=king", "sort=%00"])
+@pytest.mark.parametrize(
+    "query",
+    [
+        *("sort=password", "page=-1", "page=x", "role=king", "sort=%00"),
+        *("endpoint=keys.index", "_external=1&_anchor=x", "_method=POST", "self=1"),
+    ],
+)
 def test_an_address_that_was_tampered_with_shows_the_list(browser: FlaskClient, query: str) -> None:
     sign_in(browser)
 
-    assert names_of(browser.get(f"/customers?{query}")) == ["admin@bountycoder.com"]
+    page = browser.get(f"/customers?{query}")
+
+    assert names_of(page) == ["admin@bountycoder.com"]
+    assert re.search(r'href="/customers\?[^"#]*sort=-email"', page.text)
 
 
 def test_keys_are_found_by_their_status(browser: FlaskClient, database: SessionFactory) -> None:
