@@ -48,6 +48,8 @@ def read_id(prefix: Prefix, text: str) -> UUID | None:
     if head != prefix or len(digits) != 32:
         return None
     try:
-        return UUID(hex=digits)
+        value = UUID(hex=digits)
     except ValueError:
         return None
+    # Python reads more as a number than digits: spaces, signs and `_`.
+    return value if value.hex == digits.lower() else None

@@ -25,5 +25,9 @@ def test_what_is_not_an_id_reads_as_none() -> None:
         shown + "0",
         shown.replace("key", "gen"),
         "key_" + "z" * 32,
+        "key_0x" + "0" * 30,
+        "key_ " + "1" * 31,
+        "key_" + "1_" * 15 + "11",
+        "key_" + "\N{ARABIC-INDIC DIGIT THREE}" * 32,
     ):
         assert read_id(Prefix.KEY, text) is None
