@@ -71,6 +71,9 @@ def create_app(services: Services) -> Flask:
         SESSION_COOKIE_SAMESITE="Lax",
         SESSION_COOKIE_SECURE=settings.is_production,
         PERMANENT_SESSION_LIFETIME=timedelta(hours=SESSION_HOURS),
+        # An answer that was on its way when somebody signed out would sign them in again, and a
+        # page that refreshes itself would keep its session for ever.
+        SESSION_REFRESH_EACH_REQUEST=False,
         MAX_CONTENT_LENGTH=settings.max_body_bytes,
         MAX_FORM_MEMORY_SIZE=settings.max_body_bytes,
         SEND_FILE_MAX_AGE_DEFAULT=STATIC_SECONDS,

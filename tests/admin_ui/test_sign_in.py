@@ -44,6 +44,13 @@ def test_an_admin_signs_in_and_out(browser: FlaskClient) -> None:
     assert browser.get("/").location == "/sign-in"
 
 
+def test_an_answer_that_was_on_its_way_does_not_undo_signing_out(browser: FlaskClient) -> None:
+    sign_in(browser)
+    browser.get("/")
+
+    assert "Set-Cookie" not in browser.get("/live").headers
+
+
 def test_a_wrong_password_is_told_beside_the_form_and_written_down(
     browser: FlaskClient, database: SessionFactory
 ) -> None:
