@@ -10,7 +10,7 @@ from flask import Flask, request, session
 from admin_ui.errors import FormExpired
 
 _TOKEN = "csrf"
-_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 def csrf_token() -> str:
@@ -27,7 +27,7 @@ def register_csrf(app: Flask) -> None:
 
 
 def _check() -> None:
-    if request.method in _SAFE_METHODS:
+    if request.method in SAFE_METHODS:
         return
     expected = session.get(_TOKEN, "")
     given = request.headers.get("X-CSRF-Token") or request.form.get("csrf_token", "")

@@ -8,8 +8,7 @@ from uuid import UUID
 from flask import abort, flash
 
 from admin_ui.access import viewer
-from admin_ui.page import database
-from admin_ui.services import services
+from admin_ui.page import api, database
 from core.ids import Prefix, read_id, show_id
 from models.job_pages import read_attempts
 from models.webhook import WebhookAttempt, WebhookDelivery, list_deliveries
@@ -38,5 +37,5 @@ def send_again(text: str) -> None:
     if webhook_id is None:
         abort(404)
     path = f"/api/webhooks/{show_id(Prefix.WEBHOOK, webhook_id)}/resend"
-    services().api.call(viewer(), "POST", path)
+    api().call(viewer(), "POST", path)
     flash("The webhook is sent again.")

@@ -17,7 +17,10 @@ _TEXTS = {
     400: ("The request is malformed", "Go back, reload the page and try again."),
     404: ("There is nothing here", "It may have been deleted, or it was never yours to see."),
     405: ("There is nothing here", "This address does not take this kind of request."),
-    408: ("It took too long", "The file did not arrive in time. Try again, or send a smaller one."),
+    408: (
+        "It took too long",
+        "What was sent did not arrive in time. Try again; a file may be too large for the line.",
+    ),
     413: ("Too large", "What was sent is larger than this service takes."),
 }
 
@@ -53,7 +56,9 @@ def _http_error(error: HTTPException) -> ResponseReturnValue:
     if status >= 500:
         return _unexpected(error)
     title, text = _TEXTS.get(status, _TEXTS[400])
-    return show_error(status, title, text)
+    # What still comes of a late form must not be taken for a next request.
+    headers = {"Connection": "close"} if status == 408 else None
+    return show_error(status, title, text, headers=headers)
 
 
 def _api_away(error: Exception) -> ResponseReturnValue:

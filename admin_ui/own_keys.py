@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 from admin_ui.access import viewer
 from admin_ui.page import database
 from core.ids import Prefix, show_id
@@ -10,6 +12,8 @@ from models.base import utc_now
 
 #: More are not offered for choosing.
 MOST_KEYS = 200
+#: Longer than any id.
+_ID_LENGTH = 100
 
 
 def own_usable_keys() -> list[ApiKey]:
@@ -22,3 +26,11 @@ def own_usable_keys() -> list[ApiKey]:
 def own_key_options() -> list[tuple[str, str]]:
     """Return the same as options of a choice: id and name."""
     return [(show_id(Prefix.KEY, key.id), key.name) for key in own_usable_keys()]
+
+
+def paid_by(key_id: str) -> dict[str, str]:
+    """Return the header that names the key of a call, as a form has it.
+
+    What is no id stays none, as characters that a header can carry: the API refuses it.
+    """
+    return {"x-api-key-id": quote(key_id[:_ID_LENGTH], safe="")}

@@ -12,6 +12,7 @@ from typing import cast
 from flask import Flask, Response, g, redirect, request
 from flask.typing import ResponseReturnValue
 
+from admin_ui.service_api import ServiceApi
 from admin_ui.services import services
 from models.base import Session
 
@@ -26,6 +27,16 @@ def database() -> Session:
     if "database" not in g:
         g.database = services().sessions()
     return cast(Session, g.database)
+
+
+def api() -> ServiceApi:
+    """Return the API, to ask it something now.
+
+    What the page has read is let go before: an answer may take long, and whoever waits for one
+    keeps no connection to the database from the pages that only read. Rows that were read stay.
+    """
+    database().close()
+    return services().api
 
 
 def is_fragment() -> bool:

@@ -12,7 +12,6 @@ from contextlib import AbstractContextManager, ExitStack
 from flask import Response
 
 from admin_ui.hang_up import present_hang_up
-from admin_ui.page import database
 from admin_ui.service_api import ServiceStream
 
 #: A browser that takes nothing for this long is let go.
@@ -25,13 +24,13 @@ def relay(
     mimetype: str,
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    """Answer with what the API answers, piece by piece.
+    """Answer with what the API answers, piece by piece. `opening` is of `api()`: this may take
+    minutes, and nothing is read any more.
 
     Raises:
         ServiceRefusal: the API's own error.
         ServiceAway: there was no answer.
     """
-    database().close()  # nothing is read any more, and this may take minutes
     hang_up = present_hang_up()
     with ExitStack() as opened:
         stream = opened.enter_context(opening)

@@ -1,4 +1,4 @@
-"""Forms that bring a file: they may be larger than others, and must arrive in time.
+"""Forms while they come: each must arrive in time, and those that bring a file may be larger.
 
 The file of a form goes to disk while it comes; memory holds a piece of it.
 """
@@ -12,6 +12,8 @@ from flask import Flask, current_app, request
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import RequestTimeout
 
+from admin_ui.csrf import SAFE_METHODS
+from admin_ui.page import database
 from admin_ui.services import services
 from core.blocking import at_most
 
@@ -29,18 +31,23 @@ def takes_file(view: View) -> View:
 
 
 def register_uploads(app: Flask) -> None:
-    """Receive such forms before anything reads them: register it before the check of the token."""
+    """Receive forms: register it after the check of who sends one, before that of the token."""
     app.before_request(_receive)
 
 
 def _receive() -> None:
-    view = current_app.view_functions.get(request.endpoint or "")
-    if request.method != "POST" or not getattr(view, _ATTRIBUTE, False):
+    if request.method in SAFE_METHODS:
         return
     settings = services().settings
-    request.max_content_length = settings.max_batch_bytes + FORM_BYTES
+    seconds = settings.body_seconds
+    view = current_app.view_functions.get(request.endpoint or "")
+    if request.method == "POST" and getattr(view, _ATTRIBUTE, False):
+        seconds = settings.upload_seconds
+        request.max_content_length = settings.max_batch_bytes + FORM_BYTES
+    # Who is signed in has been read; a form that comes slowly keeps no connection until it is here.
+    database().close()
     try:
-        with at_most(settings.upload_seconds):
+        with at_most(seconds):
             request.form  # noqa: B018 - reading it is receiving it
     except TimeoutError:
         raise RequestTimeout from None

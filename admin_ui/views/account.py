@@ -8,9 +8,8 @@ from flask import Blueprint, flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
 from admin_ui.access import signed_in, viewer
-from admin_ui.page import database
+from admin_ui.page import api, database
 from admin_ui.service_api import ServiceRefusal
-from admin_ui.services import services
 from admin_ui.session import sign_in_as
 from core.ids import Prefix, show_id
 from core.settings import DEFAULT_ADMIN_PASSWORD
@@ -33,7 +32,7 @@ def change_password() -> ResponseReturnValue:
         return _page(faults={"repeated": "The two are not the same."}), 400
     body = {"currentPassword": request.form.get("currentPassword", ""), "newPassword": new}
     try:
-        services().api.call(viewer(), "POST", "/api/auth/change-password", body)
+        api().call(viewer(), "POST", "/api/auth/change-password", body)
     except ServiceRefusal as refusal:
         if refusal.code == "invalid_credentials":
             faults = {"currentPassword": "This is not the current password."}
@@ -52,7 +51,7 @@ def update() -> ResponseReturnValue:
     body = {name: request.form.get(name, "") for name in ("name", "email")}
     path = f"/api/users/{show_id(Prefix.USER, viewer().id)}"
     try:
-        services().api.call(viewer(), "PUT", path, body)
+        api().call(viewer(), "PUT", path, body)
     except ServiceRefusal as refusal:
         return _page(refusal.fields, account_fault=_rest(refusal), form=body), refusal.status
     flash("Saved.")

@@ -6,8 +6,8 @@ from flask import flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
 from admin_ui.access import signed_in, viewer
-from admin_ui.own_keys import own_key_options
-from admin_ui.page import database
+from admin_ui.own_keys import own_key_options, paid_by
+from admin_ui.page import api
 from admin_ui.service_api import ServiceRefusal
 from admin_ui.services import services
 from admin_ui.uploads import takes_file
@@ -34,15 +34,14 @@ def send() -> ResponseReturnValue:
     size = upload.stream.seek(0, 2)
     upload.stream.seek(0)
     options = {name: value for name in OPTIONS if (value := request.form.get(name, ""))}
-    database().close()
     try:
-        made = services().api.send_file(
+        made = api().send_file(
             viewer(),
             BATCHES,
             upload.stream,
             size,
             content_type="application/jsonl",
-            headers={"x-api-key-id": request.form.get("key", "")},
+            headers=paid_by(request.form.get("key", "")),
             query=options,
             seconds=services().settings.upload_seconds,
         )

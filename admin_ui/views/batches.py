@@ -8,11 +8,10 @@ from flask.typing import ResponseReturnValue
 from admin_ui.access import signed_in, viewer
 from admin_ui.batch_progress import Progress
 from admin_ui.deliveries import deliveries_of, send_again
-from admin_ui.own_keys import own_key_options
-from admin_ui.page import database, go_to
+from admin_ui.own_keys import own_key_options, paid_by
+from admin_ui.page import api, database, go_to
 from admin_ui.relay import relay
 from admin_ui.service_api import ServiceRefusal
-from admin_ui.services import services
 from admin_ui.visible import visible_batch
 from core.ids import Prefix, show_id
 from models.api_key import find_any_key
@@ -69,7 +68,7 @@ def results(batch_id: str) -> ResponseReturnValue:
     """Send the results so far as a file, while they are read."""
     shown = show_id(Prefix.BATCH, visible_batch(batch_id).id)
     states = request.args.getlist("status")
-    opening = services().api.stream(
+    opening = api().stream(
         viewer(),
         "GET",
         f"{BATCHES}/{shown}/results",
@@ -92,7 +91,7 @@ def ask_to_cancel(batch_id: str) -> ResponseReturnValue:
 @signed_in
 def cancel(batch_id: str) -> ResponseReturnValue:
     shown = show_id(Prefix.BATCH, visible_batch(batch_id).id)
-    batch = services().api.call(viewer(), "POST", f"{BATCHES}/{shown}/cancel")
+    batch = api().call(viewer(), "POST", f"{BATCHES}/{shown}/cancel")
     is_late = batch["status"] in {"completed", "expired"}
     flash("The batch had ended before." if is_late else "The batch is cancelled.")
     return go_to(url_for("batches.show", batch_id=shown))
@@ -112,14 +111,13 @@ def retry(batch_id: str) -> ResponseReturnValue:
     body = {name: request.form.get(name, "") for name in ("name", "completionWindow")}
     key = request.form.get("key", "")
     path = f"{BATCHES}/{show_id(Prefix.BATCH, batch.id)}/retry"
-    database().close()
     try:
-        made = services().api.call(
+        made = api().call(
             viewer(),
             "POST",
             path,
             {name: value for name, value in body.items() if value},
-            headers={"x-api-key-id": key} if key else None,
+            headers=paid_by(key) if key else None,
         )
     except ServiceRefusal as refusal:
         return _retry_form(batch, refusal), refusal.status

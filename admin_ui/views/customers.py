@@ -11,10 +11,9 @@ from flask.typing import ResponseReturnValue
 from admin_ui.access import viewer
 from admin_ui.list_page import read_choice, read_list_page, read_search
 from admin_ui.month_chart import month_series
-from admin_ui.page import database, go_to
+from admin_ui.page import api, database, go_to
 from admin_ui.related import related
 from admin_ui.service_api import ServiceRefusal
-from admin_ui.services import services
 from core.ids import Prefix, read_id
 from core.limit_state import month_began
 from models.api_key import count_keys
@@ -91,7 +90,7 @@ def create() -> ResponseReturnValue:
     form = request.form.to_dict()
     body = {name: form.get(name, "") for name in ("name", "email", "password", "role")}
     try:
-        made = services().api.call(viewer(), "POST", "/api/users", body)
+        made = api().call(viewer(), "POST", "/api/users", body)
     except ServiceRefusal as refusal:
         return _form(None, body, refusal), refusal.status
     flash(f"{made['email']} is added.")
@@ -112,7 +111,7 @@ def update(user_id: str) -> ResponseReturnValue:
     if form.get("password"):
         body["password"] = form["password"]
     try:
-        services().api.call(viewer(), "PUT", f"/api/users/{user_id}", body)
+        api().call(viewer(), "PUT", f"/api/users/{user_id}", body)
     except ServiceRefusal as refusal:
         return _form(user, body, refusal), refusal.status
     flash("Saved.")
@@ -128,7 +127,7 @@ def ask_delete(user_id: str) -> ResponseReturnValue:
 def delete(user_id: str) -> ResponseReturnValue:
     user = _wanted(user_id)
     try:
-        services().api.call(viewer(), "DELETE", f"/api/users/{user_id}")
+        api().call(viewer(), "DELETE", f"/api/users/{user_id}")
     except ServiceRefusal as refusal:
         return _confirmation(user, refusal), refusal.status
     flash(f"{user.email} is deleted, with all API keys.")

@@ -8,9 +8,8 @@ from flask.typing import ResponseReturnValue
 from admin_ui.access import signed_in, viewer
 from admin_ui.deliveries import send_again
 from admin_ui.job_details import JobDetails
-from admin_ui.page import database, go_to
+from admin_ui.page import api, go_to
 from admin_ui.relay import relay
-from admin_ui.services import services
 from admin_ui.visible import visible_job
 from core.ids import Prefix, show_id
 
@@ -37,7 +36,7 @@ def live(job_id: str) -> ResponseReturnValue:
 def text(job_id: str) -> ResponseReturnValue:
     """Answer with the job's text while it is made, as the API's own events."""
     shown = show_id(Prefix.JOB, visible_job(job_id).id)
-    opening = services().api.stream(viewer(), "GET", f"{JOBS}/{shown}/stream")
+    opening = api().stream(viewer(), "GET", f"{JOBS}/{shown}/stream")
     return relay(opening, mimetype="text/event-stream")
 
 
@@ -51,7 +50,7 @@ def ask_to_cancel(job_id: str) -> ResponseReturnValue:
 @signed_in
 def cancel(job_id: str) -> ResponseReturnValue:
     shown = show_id(Prefix.JOB, visible_job(job_id).id)
-    job = services().api.call(viewer(), "DELETE", f"{JOBS}/{shown}")
+    job = api().call(viewer(), "DELETE", f"{JOBS}/{shown}")
     was_late = job["status"] not in {"queued", "running", "cancelled"}
     flash("The job had ended before." if was_late else "The job is cancelled.")
     return go_to(url_for("jobs.show", job_id=shown))
@@ -70,8 +69,7 @@ def run_again(job_id: str) -> ResponseReturnValue:
     job = visible_job(job_id)
     body = {name: value for name, value in job.request.items() if name != "stream"}
     headers = {"x-api-key-id": show_id(Prefix.KEY, job.api_key_id)}
-    database().close()
-    made = services().api.call(viewer(), "POST", JOBS, body, headers=headers)
+    made = api().call(viewer(), "POST", JOBS, body, headers=headers)
     flash("This is the new job.")
     return go_to(url_for("jobs.show", job_id=made["id"]))
 

@@ -13,7 +13,7 @@ from admin_ui.access import signed_in, viewer
 from admin_ui.examples import curl_with
 from admin_ui.form_id import new_form_id, note_sent, was_sent
 from admin_ui.key_form import body_of, entered_values, key_form, new_values, read_number
-from admin_ui.page import database, go_to
+from admin_ui.page import api, database, go_to
 from admin_ui.service_api import ServiceRefusal
 from admin_ui.services import services
 from admin_ui.views.keys import blueprint
@@ -55,7 +55,7 @@ def create() -> ResponseReturnValue:
             return key_form(None, values, owner, fault), 400
         body["userId"] = show_id(Prefix.USER, found.id)
     try:
-        made = services().api.call(viewer(), "POST", "/api/keys", body)
+        made = api().call(viewer(), "POST", "/api/keys", body)
     except ServiceRefusal as refusal:
         return key_form(None, values, owner, refusal), refusal.status
     return _secret(made), 201
@@ -75,7 +75,7 @@ def rotate(key_id: str) -> ResponseReturnValue:
         return _already_sent()
     body = {"graceSeconds": read_number(request.form.get("graceSeconds", ""))}
     try:
-        made = services().api.call(viewer(), "POST", f"/api/keys/{key_id}/rotate", body)
+        made = api().call(viewer(), "POST", f"/api/keys/{key_id}/rotate", body)
     except ServiceRefusal as refusal:
         return _rotation(key, refusal), refusal.status
     return _secret(made)

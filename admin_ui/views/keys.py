@@ -10,7 +10,7 @@ from admin_ui.access import signed_in, viewer
 from admin_ui.key_form import body_of, entered_values, key_form, values_of
 from admin_ui.list_page import read_choice, read_list_page, read_search
 from admin_ui.month_chart import month_series
-from admin_ui.page import database, go_to
+from admin_ui.page import api, database, go_to
 from admin_ui.related import related
 from admin_ui.service_api import ServiceRefusal
 from admin_ui.services import services
@@ -106,7 +106,7 @@ def update(key_id: str) -> ResponseReturnValue:
     body = body_of(values, values_of(key))
     try:
         if body:
-            services().api.call(viewer(), "PUT", f"/api/keys/{key_id}", body)
+            api().call(viewer(), "PUT", f"/api/keys/{key_id}", body)
     except ServiceRefusal as refusal:
         return key_form(key, values, owner.email, refusal), refusal.status
     flash("Saved.")
@@ -124,7 +124,7 @@ def ask_delete(key_id: str) -> ResponseReturnValue:
 def delete(key_id: str) -> ResponseReturnValue:
     key, owner = visible_key(key_id)
     try:
-        services().api.call(viewer(), "DELETE", f"/api/keys/{key_id}")
+        api().call(viewer(), "DELETE", f"/api/keys/{key_id}")
     except ServiceRefusal as refusal:
         return _confirmation(key, owner, refusal), refusal.status
     flash(f"The key “{key.name}” is revoked.")

@@ -13,8 +13,8 @@ from admin_ui.access import signed_in, viewer
 from admin_ui.code_samples import SECRET_VARIABLE, code_samples
 from admin_ui.generation_form import body_of, field_faults, read_form
 from admin_ui.job_times import JobTimes
-from admin_ui.own_keys import own_key_options
-from admin_ui.page import database
+from admin_ui.own_keys import own_key_options, paid_by
+from admin_ui.page import api, database
 from admin_ui.relay import relay
 from admin_ui.service_api import ServiceRefusal
 from admin_ui.services import services
@@ -44,10 +44,9 @@ def show() -> ResponseReturnValue:
 def generate() -> ResponseReturnValue:
     """Answer with the whole page: for browsers without JavaScript."""
     form = read_form(request.form)
-    headers = {"x-api-key-id": form["key"], "Prefer": f"wait={WAIT_SECONDS}"}
-    database().close()  # no connection rests in a transaction for that long
+    headers = {**paid_by(form["key"]), "Prefer": f"wait={WAIT_SECONDS}"}
     try:
-        answer = services().api.call(viewer(), "POST", GENERATE, body_of(form), headers=headers)
+        answer = api().call(viewer(), "POST", GENERATE, body_of(form), headers=headers)
     except ServiceRefusal as refusal:
         return _page(form, refusal=refusal), refusal.status
     return _page(form, answer=answer)
@@ -59,9 +58,7 @@ def stream() -> ResponseReturnValue:
     """Answer with the API's own events while they come; a refusal is JSON."""
     form = read_form(request.form)
     body = {**body_of(form), "stream": True}
-    opening = services().api.stream(
-        viewer(), "POST", GENERATE, body, headers={"x-api-key-id": form["key"]}
-    )
+    opening = api().stream(viewer(), "POST", GENERATE, body, headers=paid_by(form["key"]))
     try:
         return relay(opening, mimetype="text/event-stream")
     except ServiceRefusal as refusal:
