@@ -47,7 +47,8 @@ ALERTS = {
     "ALERT_BACKUP_HOURS": "0.01",
     "ALERT_GROUP_WAIT": "500ms",
     "ALERT_GROUP_INTERVAL": "1s",
-    "ALERT_REPEAT_INTERVAL": "1h",
+    # An alert that was told, then silenced until it ended, is told anew only after this time.
+    "ALERT_REPEAT_INTERVAL": "2s",
 }
 #: Of the receiver that Alertmanager posts to; other paths are those of our own webhooks.
 ALERTS_PATH = "/hook"
