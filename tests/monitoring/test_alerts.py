@@ -49,7 +49,7 @@ def test_faults_that_follow_from_nothing_else(instance: Instance) -> None:
         "DatabaseConnections": lambda: many_connections(instance),
         "RedisMemory": lambda: little_memory(instance),
     }
-    wait = ("NoBackup", "EndpointDown")  # nothing has shown a backup, nothing answers the probe
+    wait = ("NoBackup", "EndpointDown")  # there never was a backup, nothing answers the probe
 
     instance.say_backup(None)
     watch.wait_firing(*wait)

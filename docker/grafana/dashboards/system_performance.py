@@ -63,7 +63,7 @@ BOARD = Board(
                     "Last backup",
                     "Time since the last good one.",
                     "s",
-                    Query("time() - max(bountycoder_backup_last_success_timestamp_seconds)"),
+                    Query("time() - max(bountycoder_backup_last_success_timestamp_seconds != 0)"),
                     limit=Limit(_ALERTS.alert_backup_hours * 3600, "BackupTooOld"),
                 ),
                 rows(
