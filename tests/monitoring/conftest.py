@@ -1,4 +1,6 @@
-"""One watched instance for all tests of monitoring: it takes seconds to start."""
+"""A watched instance for the tests of a module: it takes seconds to start, and while it lives it
+keeps the machine busy.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ from tests.monitoring.instance import Instance, watched_instance
 from tests.monitoring.programs import PROGRAMS, program
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def instance(_settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
     for name in PROGRAMS:
         program(name)
