@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from admin_ui.chart_data import Chart, chart_of_sums
 from core.limit_state import month_began
 from models.base import Session
 from models.usage_report import UsageGroup, UsageSums, WantedUsage, list_usage
@@ -23,14 +24,5 @@ def month_series(
     used = list_usage(session, wanted, UsageGroup.DAY, after=None, limit=MOST_DAYS)
     by_day = {sums.group: sums for sums in used}
     days = [since + place * DAY for place in range(now.day)]
-    sums = [by_day.get(day, UsageSums()) for day in days]
-    return {
-        "x": [int(day.timestamp()) for day in days],
-        "step": int(DAY.total_seconds()),
-        "kind": "stacked",
-        "unit": "",
-        "series": [
-            {"label": "Answers", "tone": "accent", "values": [s.completion_tokens for s in sums]},
-            {"label": "Prompts", "tone": "soft", "values": [s.prompt_tokens for s in sums]},
-        ],
-    }
+    rows = [by_day.get(day, UsageSums(group=day)) for day in days]
+    return chart_of_sums(Chart.TOKENS, rows, DAY)

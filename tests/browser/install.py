@@ -11,14 +11,13 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from tests.browser.chromium import CACHE, MISSING, PLAYWRIGHT_STORES, UNPACKED, find_browser
+from tests.commands import COMMAND_SECONDS, runs
 
 PACKAGE = "chromium"
-COMMAND_SECONDS = 600.0
 APT = ("apt-get", "-qq", "-o", "DPkg::Lock::Timeout=120", "--no-install-recommends")
 #: Libraries lie in the directory of the machine's architecture, some in one below it.
 LAUNCHER = """#!/bin/sh
@@ -49,7 +48,7 @@ def _install_package() -> bool:
         return False
     _say("installing Debian's chromium")
     install = (*APT, "install", "-y", PACKAGE)
-    return _run(install) or (_run((*APT, "update")) and _run(install))
+    return runs(install) or (runs((*APT, "update")) and runs(install))
 
 
 def _unpack_packages() -> bool:
@@ -61,10 +60,10 @@ def _unpack_packages() -> bool:
     CACHE.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=CACHE) as directory:
         unpacked = Path(directory) / "debian"
-        if not names or not _run((*APT, "download", *names), cwd=Path(directory)):
+        if not names or not runs((*APT, "download", *names), cwd=Path(directory)):
             return False
         for package in Path(directory).glob("*.deb"):
-            if not _run(("dpkg", "-x", str(package), str(unpacked))):
+            if not runs(("dpkg", "-x", str(package), str(unpacked))):
                 return False
         shutil.rmtree(CACHE / "debian", ignore_errors=True)
         unpacked.rename(CACHE / "debian")
@@ -88,30 +87,11 @@ def _packages_to_install() -> list[str]:
 def _ask_playwright() -> bool:
     _say("downloading Playwright's")
     os.environ["PLAYWRIGHT_BROWSERS_PATH"] = str(PLAYWRIGHT_STORES[0])
-    return _run((sys.executable, "-m", "playwright", "install", "--no-shell", "chromium"))
+    return runs((sys.executable, "-m", "playwright", "install", "--no-shell", "chromium"))
 
 
 def _say(what: str) -> None:
     print(f"Getting a browser for the tests: {what} ...", flush=True)
-
-
-def _run(command: Sequence[str], cwd: Path | None = None) -> bool:
-    """Run a command to its end and say whether it worked; why not stands in its own words."""
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    try:
-        done = subprocess.run(
-            command,
-            cwd=cwd,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            timeout=COMMAND_SECONDS,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        print(f"not within {COMMAND_SECONDS:.0f} s: {' '.join(command)}", file=sys.stderr)
-        return False
-    return done.returncode == 0
 
 
 if __name__ == "__main__":

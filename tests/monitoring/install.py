@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from tests.commands import runs
 from tests.monitoring.programs import CACHE, UNPACKED, missing, missing_packages
 
-COMMAND_SECONDS = 600.0
 #: Where Debian's Alertmanager looks for its templates; the unpacked one looks below the directory
 #: that it runs in, in `.usr`.
 TEMPLATES = b"/usr/share/prometheus/alertmanager"
@@ -46,35 +45,18 @@ def _unpack(packages: Sequence[str]) -> None:
     CACHE.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=CACHE) as directory:
         download = (*APT, "download", *packages)
-        if not _run(download, cwd=Path(directory)):
+        if not runs(download, cwd=Path(directory)):
             # The lists of packages may be old or missing; only root can bring them up to date.
-            if os.geteuid() != 0 or not _run((*APT, "update")):
+            if os.geteuid() != 0 or not runs((*APT, "update")):
                 return
-            if not _run(download, cwd=Path(directory)):
+            if not runs(download, cwd=Path(directory)):
                 return
         for package in Path(directory).glob("*.deb"):
-            _run(("dpkg", "-x", str(package), str(UNPACKED)))
+            runs(("dpkg", "-x", str(package), str(UNPACKED)))
     if "prometheus-alertmanager" in packages:
         alertmanager = UNPACKED / "usr/bin/prometheus-alertmanager"
         text = alertmanager.read_bytes()
         alertmanager.write_bytes(text.replace(TEMPLATES, b"." + TEMPLATES[1:]))
-
-
-def _run(command: Sequence[str], cwd: Path | None = None) -> bool:
-    """Run a command to its end and say whether it worked; why not stands in its own words."""
-    try:
-        done = subprocess.run(
-            command,
-            cwd=cwd,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            timeout=COMMAND_SECONDS,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        print(f"not within {COMMAND_SECONDS:.0f} s: {' '.join(command)}", file=sys.stderr)
-        return False
-    return done.returncode == 0
 
 
 if __name__ == "__main__":
