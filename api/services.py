@@ -79,7 +79,8 @@ class Services:
         client = open_redis(settings)
         transactions = open_database(settings, pool_size=max(2, settings.database_pool_size // 2))
         single = open_database(settings, is_autocommit=True)
-        statements = Statements(single)
+        # Sessions share its connections.
+        statements = Statements(single, keeps=min(2, settings.database_pool_size // 4))
         metrics = ApiMetrics()
         ends = JobEnds(client, count=metrics.jobs.ended)
         scripts = Scripts(client)

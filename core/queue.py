@@ -20,8 +20,8 @@ import redis
 from dramatiq.brokers.redis import RedisBroker
 from dramatiq.common import current_millis
 from dramatiq.message import Message
-from redis.client import Pipeline
 
+from core.redis_link import Command
 from core.scripts import Scripts
 
 NAMESPACE = "dramatiq"
@@ -95,12 +95,13 @@ class JobBroker(RedisBroker):
         """
         self.broker_id = str(uuid4())
 
-    def dispatch_in(self, pipe: Pipeline, command: str, queue_name: str, *args: Any) -> None:
-        """Let a pipeline carry out a command of Dramatiq's, as `do_…` of `RedisBroker` would.
+    def dispatch_command(self, command: str, queue_name: str, *args: Any) -> Command:
+        """Return what carries out a command of Dramatiq's, as `do_…` of `RedisBroker` would.
 
-        Its `execute` raises `NoScriptError` before the first `load` on a Redis.
+        Its answer is `NoScriptError` before the first `load` on a Redis.
         """
-        values = [
+        return (
+            *("EVALSHA", self.scripts["dispatch"].sha, 1, self.namespace),
             command,
             current_millis(),
             queue_name,
@@ -110,12 +111,10 @@ class JobBroker(RedisBroker):
             self._should_do_maintenance(command),
             self._max_unpack_size(),
             *args,
-        ]
-        # Not by the script object: it would ask before each pipeline whether it is known.
-        pipe.evalsha(self.scripts["dispatch"].sha, 1, self.namespace, *values)
+        )
 
     def load(self) -> None:
-        """Make Dramatiq's script known to a Redis that has lost it, for calls by pipeline."""
+        """Make Dramatiq's script known to a Redis that has lost it, for `dispatch_command`."""
         self.client.script_load(self.scripts["dispatch"].script)
 
 

@@ -115,13 +115,19 @@ def sessions(engine: Engine) -> SessionFactory:
     return sessionmaker(engine, expire_on_commit=False)
 
 
+def note_rest(info: dict[Any, Any]) -> None:
+    """Note that a connection, whose `info` this is, was used until now."""
+    info["rests_since"] = time.monotonic()
+
+
 def _note_rest(connection: Any, record: Any) -> None:
-    record.info["rests_since"] = time.monotonic()
+    if "rests_since" not in record.info:
+        note_rest(record.info)
 
 
 def _try_rested(connection: Any, record: Any, proxy: Any) -> None:
     """Ask a connection that rested for a sign of life; the pool replaces one that is dead."""
-    rests_since = record.info.get("rests_since")
+    rests_since = record.info.pop("rests_since", None)
     if rests_since is None or time.monotonic() - rests_since < REST_SECONDS:
         return
     try:

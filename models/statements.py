@@ -6,12 +6,19 @@ PostgreSQL takes for them: everything else goes through sessions.
 
 from __future__ import annotations
 
+import time
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import psycopg2
-from sqlalchemy import Engine
+from sqlalchemy import Engine, PoolProxiedConnection
+
+from models.base import REST_SECONDS, note_rest
+
+#: The pool knows what a connection goes through: one that rested, or is old, is looked at there.
+KEEP_SECONDS = REST_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +42,19 @@ class Prepared:
 
 
 class Statements:
-    """Runs statements on the connections of an engine that commits each by itself."""
+    """Runs statements on the connections of an engine that commits each by itself.
 
-    def __init__(self, engine: Engine) -> None:
+    Some of them are kept for a moment: to give one back to the pool and to get it again takes
+    longer than all else that is done here for a statement.
+
+    Args:
+        keeps: connections at most; the engine's other users must do with the rest.
+    """
+
+    def __init__(self, engine: Engine, *, keeps: int) -> None:
         self._engine = engine
+        self._keeps = keeps
+        self._kept: deque[_Kept] = deque()
 
     def run(
         self, statement: str | Prepared, values: Mapping[str, Any] | Sequence[Any]
@@ -47,7 +63,8 @@ class Statements:
 
         Raises one of `DATABASE_AWAY` when the database is away or too slow.
         """
-        connection = self._engine.raw_connection()
+        taken = self._take()
+        connection = taken.connection
         try:
             cursor: Any = connection.cursor()
             with cursor:
@@ -56,16 +73,43 @@ class Statements:
                     cursor.execute(statement.call(len(values)), values)
                 else:
                     cursor.execute(statement, values)
-                return cursor.fetchall() if cursor.description else []
+                rows = cursor.fetchall() if cursor.description else []
         except psycopg2.DatabaseError:
             if connection.dbapi_connection is not None and connection.dbapi_connection.closed:
                 connection.invalidate()
+            connection.close()
             raise
         except BaseException:
             connection.invalidate()  # it may stand in the middle of an answer
-            raise
-        finally:
             connection.close()
+            raise
+        self._give_back(taken)
+        return rows
+
+    def _take(self) -> _Kept:
+        while self._kept:
+            try:
+                kept = self._kept.pop()
+            except IndexError:  # another thread was faster
+                break
+            if time.monotonic() < kept.until:
+                return kept
+            kept.connection.close()
+        return _Kept(self._engine.raw_connection(), time.monotonic() + KEEP_SECONDS)
+
+    def _give_back(self, taken: _Kept) -> None:
+        note_rest(taken.connection.info)
+        if len(self._kept) < self._keeps:
+            self._kept.append(taken)
+        else:
+            taken.connection.close()
+
+
+class _Kept(NamedTuple):
+    """A connection of the pool's, and until when it may be used without asking the pool."""
+
+    connection: PoolProxiedConnection
+    until: float
 
 
 def _prepare(cursor: Any, statement: Prepared, known: set[str]) -> None:

@@ -15,6 +15,7 @@ from dramatiq.errors import DecodeError
 from dramatiq.message import Message
 
 from core.queue import DOORBELL_LENGTH, DOORBELL_TTL_SECONDS, JobBroker, QueueName, doorbell
+from core.redis_link import Command, RedisLink
 
 _log = logging.getLogger(__name__)
 
@@ -32,7 +33,8 @@ class DoorbellConsumer:
     a job up to a second late.
 
     What the worker has done with its jobs is told to Redis together with the next fetch, by the
-    one thread that calls `take`: so it costs no call of its own. If it is never told (the process
+    one thread that calls `take`, and the wait on the doorbell stands between both: all three are
+    one exchange. If it is never told (the process
     dies, or Redis does) the messages are delivered again, and nobody can claim their jobs.
 
     Args:
@@ -51,6 +53,7 @@ class DoorbellConsumer:
         idle_seconds: float = IDLE_SECONDS,
     ) -> None:
         self._broker = broker
+        self._link = RedisLink(broker.client)
         self._queue = queue
         self._most = most
         self._eager = most if eager is None else eager
@@ -115,21 +118,20 @@ class DoorbellConsumer:
 
     def _take(self) -> list[UUID]:
         self._room.clear()
-        if self._is_empty and not self._is_stopping and self._held < self._most:
-            # Whatever came since the last look has rung.
-            self._broker.client.blpop(
-                [doorbell(self._queue), self._wake_key], timeout=self._idle_seconds
-            )
         if self._held >= self._eager:
             self._room.wait(STEP_BACK_SECONDS)
         room = 0 if self._is_stopping else max(0, self._most - self._held)
-        # Asked even without room: each call is this worker's sign of life to Dramatiq.
-        fetched = self._exchange(room)
+        # Asked even without room: each call is this worker's sign of life to Dramatiq. Whatever
+        # came since a look that found too little has rung.
+        fetched = self._exchange(room, waits=self._is_empty and room > 0)
         self._is_empty = len(fetched) < room
         if not room:
             self._room.wait(self._idle_seconds)
         jobs = [job for data in fetched if (job := _job_of(data)) is not None]
         with self._lock:
+            if self._is_stopping:  # said while it waited on the doorbell
+                self._back += map(str, jobs)
+                return []
             self._held += len(jobs)
         return jobs
 
@@ -139,32 +141,41 @@ class DoorbellConsumer:
             self._held -= 1
         self._room.set()
 
-    def _exchange(self, room: int) -> Sequence[bytes | None]:
-        """Tell what was done and given back, fetch as many jobs as there is room for."""
+    def _exchange(self, room: int, *, waits: bool = False) -> Sequence[bytes | None]:
+        """Tell what was done and given back, fetch as many jobs as there is room for.
+
+        Args:
+            waits: until the doorbell rings, between both.
+        """
         with self._lock:
             done, back = list(self._done), list(self._back)
-        try:
-            fetched = self._call(done, back, room)
-        except redis.exceptions.NoScriptError:
+        told = self._tell(done, back)
+        wait = [self._wait()] if waits else []
+        fetch = self._broker.dispatch_command("fetch", self._queue, room)
+        answers = self._link.exchange([*told, *wait, fetch])
+        if any(isinstance(answer, redis.exceptions.NoScriptError) for answer in answers):
             self._broker.load()
-            fetched = self._call(done, back, room)
+            answers = self._link.exchange([*told, fetch])
+        for answer in answers:
+            if isinstance(answer, redis.RedisError):
+                raise answer
         with self._lock:
             del self._done[: len(done)]
             del self._back[: len(back)]
+        fetched: Sequence[bytes | None] = answers[-1]
         return fetched
 
-    def _call(self, done: list[str], back: list[str], room: int) -> Sequence[bytes | None]:
-        with self._broker.client.pipeline(transaction=False) as pipe:
-            for message_id in done:
-                self._broker.dispatch_in(pipe, "ack", self._queue, message_id)
-            if back:
-                self._broker.dispatch_in(pipe, "requeue", self._queue, *back)
-                for _ in back[:DOORBELL_LENGTH]:
-                    pipe.lpush(doorbell(self._queue), 1)
-                pipe.expire(doorbell(self._queue), DOORBELL_TTL_SECONDS)
-            self._broker.dispatch_in(pipe, "fetch", self._queue, room)
-            fetched: Sequence[bytes | None] = pipe.execute()[-1]
-            return fetched
+    def _tell(self, done: Sequence[str], back: Sequence[str]) -> list[Command]:
+        told = [self._broker.dispatch_command("ack", self._queue, job_id) for job_id in done]
+        if back:
+            bell = doorbell(self._queue)
+            told.append(self._broker.dispatch_command("requeue", self._queue, *back))
+            told += [("LPUSH", bell, 1)] * min(len(back), DOORBELL_LENGTH)
+            told.append(("EXPIRE", bell, DOORBELL_TTL_SECONDS))
+        return told
+
+    def _wait(self) -> Command:
+        return ("BLPOP", doorbell(self._queue), self._wake_key, self._idle_seconds)
 
 
 def _job_of(data: bytes | None) -> UUID | None:

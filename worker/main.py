@@ -7,6 +7,7 @@ jobs in it, and when a part fails, says `worker/runner.py`.
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -118,7 +119,8 @@ class WorkerParts:
             sessions=database,
             # Two connections: for the thread that claims, and the one that ends.
             statements=Statements(
-                open_database(settings, pool_size=2, is_autocommit=True, plans_once=True)
+                open_database(settings, pool_size=2, is_autocommit=True, plans_once=True),
+                keeps=2,
             ),
             ends=ends,
             worker_id=worker_id,
@@ -181,6 +183,8 @@ def run(settings: Settings) -> int:
 def _serve(settings: Settings, files: MetricFiles | None) -> int:
     must_stop = _stop_on_signals()
     parts = WorkerParts.from_settings(settings)
+    gc.collect()
+    gc.freeze()  # what the process begins with lives as long as it does
     pulse = Pulse(
         engine=parts.engine,
         leases=parts.leases,

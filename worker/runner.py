@@ -4,7 +4,8 @@ A job is a value that is handed on, and no thread waits for it:
 
     take    `worker/taker.py`       one thread for each queue
     claim   `worker/ledger.py`      one UPDATE for all that were taken meanwhile
-    begin   `worker/beginners.py`   a few threads: parse, tokenize, submit to the engine
+    begin   `worker/beginners.py`   a few threads: parse, tokenize, submit to the engine; a short
+                                    prompt's job begins at once, where it was claimed
     answer  `worker/delivery.py`    the engine's tokens to text; its end calls back
     end     `worker/ledger.py`      results and usage in one transaction, COMMIT, then tell
 
@@ -50,6 +51,9 @@ from worker.run import Run, Taken
 from worker.sampling import engine_sampling
 
 _log = logging.getLogger(__name__)
+
+#: Shorter prompts are read in less time than it takes to hand them to another thread.
+SHORT_PROMPT_TOKENS = 1024
 
 
 class JobRunner:
@@ -110,7 +114,10 @@ class JobRunner:
     def _begin_claimed(self, taken: Taken, run: Run | None, error: Exception | None) -> None:
         if run is not None:
             self._leases.hold(run.job.id, run.job.attempt)
-            self._beginners.put(run)
+            if run.job.prompt_tokens <= SHORT_PROMPT_TOKENS:
+                self._begin(run)
+            else:
+                self._beginners.put(run)
             return
         if error is not None:
             _log.error("a claim was refused: %s", type(error).__name__)

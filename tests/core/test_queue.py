@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from uuid import UUID
 
@@ -11,6 +12,7 @@ from dramatiq.brokers.redis import RedisBroker
 
 from core.ids import new_id
 from core.queue import JobBroker, JobQueue, QueueName
+from core.redis_link import Command, RedisLink
 from tests.service import wait_until
 from worker.consumer import DoorbellConsumer
 from worker.run import Taken
@@ -192,20 +194,38 @@ def test_a_job_whose_fetch_was_carried_out_but_not_answered_is_given_out_again(
     monkeypatch.setattr("core.queue.BROKER_HEARTBEAT_MS", 500)
     consumer = consumer_of(client, idle_seconds=0.1)
     jobs = send(client)
-    call = consumer._call
+    exchange = RedisLink.exchange
 
-    def carried_out_but_not_answered(*what: object) -> None:
-        call(*what)  # type: ignore[arg-type]
+    def carried_out_but_not_answered(link: RedisLink, commands: Sequence[Command]) -> None:
+        exchange(link, commands)
         raise redis.TimeoutError
 
-    monkeypatch.setattr(consumer, "_call", carried_out_but_not_answered)
-    with pytest.raises(redis.TimeoutError):
-        consumer.take()
-    monkeypatch.setattr(consumer, "_call", call)
+    with monkeypatch.context() as broken:
+        broken.setattr(RedisLink, "exchange", carried_out_but_not_answered)
+        with pytest.raises(redis.TimeoutError):
+            consumer.take()
 
     seen: list[UUID] = []
     wait_until(lambda: seen.extend(consumer.take()) or bool(seen), 5)
     assert seen == jobs
+
+
+def test_a_job_that_came_just_as_its_worker_stopped_taking_is_anothers(
+    client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopping, other = consumer_of(client, idle_seconds=5), consumer_of(client, idle_seconds=0.1)
+    assert stopping.take() == []  # from now on it waits on the doorbell
+    monkeypatch.setattr(stopping, "wake", lambda: None)
+    with ThreadPoolExecutor(1) as pool:
+        took = pool.submit(stopping.take)
+        wait_until(lambda: client.info("clients")["blocked_clients"] == 1, 5)
+        stopping.stop_taking()
+        jobs = send(client)
+        assert took.result(5) == []
+    stopping.flush()
+
+    assert stopping.held == 0
+    assert other.take() == jobs
 
 
 def test_dramatiq_still_has_what_the_broker_extends(client: redis.Redis) -> None:

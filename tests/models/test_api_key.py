@@ -71,7 +71,7 @@ def test_last_use_is_written_at_most_once_a_minute(
     base_settings: Settings, database: SessionFactory
 ) -> None:
     engine = open_database(base_settings, is_autocommit=True)
-    keys = PresentedKeys(Statements(engine))
+    keys = PresentedKeys(Statements(engine, keeps=1))
     with database.begin() as session:
         key, secret = create_key(session, user_id=add_user(session).id, name="k", rate_limit=1)
     now, seen = utc_now(), []

@@ -24,7 +24,7 @@ LEASE = timedelta(seconds=30)
 @pytest.fixture
 def statements(base_settings: Settings) -> Iterator[Statements]:
     engine = open_database(base_settings, is_autocommit=True, plans_once=True)
-    yield Statements(engine)
+    yield Statements(engine, keeps=1)
     engine.dispose()
 
 

@@ -27,7 +27,7 @@ from tests.service import wait_until
 @pytest.fixture
 def statements(base_settings: Settings) -> Iterator[Statements]:
     engine = open_database(base_settings, is_autocommit=True)
-    yield Statements(engine)
+    yield Statements(engine, keeps=1)
     engine.dispose()
 
 

@@ -28,7 +28,7 @@ ANSWER = JobOutcome(
 @pytest.fixture
 def reads(base_settings: Settings) -> Iterator[JobReads]:
     engine = open_database(base_settings, is_autocommit=True)
-    yield JobReads(Statements(engine), timeout_seconds=5)
+    yield JobReads(Statements(engine, keeps=1), timeout_seconds=5)
     engine.dispose()
 
 

@@ -101,7 +101,10 @@ def bench_of(
     ledger = Ledger(
         sessions=database,
         statements=Statements(
-            create_engine(database.kw["bind"].url, isolation_level="AUTOCOMMIT", poolclass=NullPool)
+            create_engine(
+                database.kw["bind"].url, isolation_level="AUTOCOMMIT", poolclass=NullPool
+            ),
+            keeps=0,
         ),
         ends=JobEnds(client),
         worker_id=worker_id,

@@ -1,0 +1,58 @@
+"""One connection to Redis for one caller at a time, and many commands in one exchange.
+
+redis-py's own path (a pool, a look at the socket, wrappers for retries and metrics) costs several
+times what a command takes. What runs for every request or job goes this way, everything else
+through the client.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import redis
+from redis.exceptions import ResponseError
+
+#: A command's name and its arguments.
+Command = tuple[Any, ...]
+
+
+class RedisLink:
+    """Opened as the connections of a client are; nothing connects before the first exchange."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._pool: Any = client.connection_pool
+        self._connection: Any = None
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the last exchange left a connection; the server may have closed it since."""
+        return self._connection is not None and self._connection.is_connected
+
+    @property
+    def timeout_seconds(self) -> float:
+        """How long one answer is waited for."""
+        return float(self._pool.connection_kwargs.get("socket_timeout") or 5.0)
+
+    def exchange(self, commands: Sequence[Command]) -> list[Any]:
+        """Send commands together and return the answer to each; an error about one is its answer.
+
+        Raises:
+            redis.RedisError: Redis is away; which of them were carried out is not known.
+        """
+        if self._connection is None:
+            self._connection = self._pool.make_connection()
+        connection = self._connection
+        try:
+            connection.send_packed_command(connection.pack_commands(commands), check_health=False)
+            return [_read(connection) for _ in commands]
+        except BaseException:
+            connection.disconnect()  # it may stand in the middle of an answer
+            raise
+
+
+def _read(connection: Any) -> Any:
+    try:
+        return connection.read_response()
+    except ResponseError as error:
+        return error
