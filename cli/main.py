@@ -20,6 +20,7 @@ _COMMANDS = {
     "migrate": ("cli.database", "bring the database's schema up to date"),
     "seed": ("cli.database", "make the first admin, where there is none"),
     "demo-data": ("cli.demo_data", "fill a database as if it had been used for weeks"),
+    "plan": ("cli.plan.command", "size GPUs for so many users, before there is one"),
     "model": ("cli.model", "prove that this machine runs its model"),
     "batch": ("cli.batch.command", "send, follow and fetch bulk work over HTTP"),
     "backup": ("cli.backup.command", "write the database to files, consistent and checked"),

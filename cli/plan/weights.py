@@ -1,0 +1,43 @@
+"""How a checkpoint keeps its weights, and what they take."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from cli.plan.model_shape import ModelShape
+
+#: Of activations, of the cache, and of whatever is not quantized.
+BF16_BYTES = 2
+
+
+class Weights(StrEnum):
+    BF16 = "bf16"
+    FP8 = "fp8"
+    AWQ = "awq"
+
+
+#: Bytes of a matrix' element. FP8 has a float32 scale for each block of 128 by 128; AWQ 4 bits, and
+#: for each 128 of them a scale of 16 bits and a zero of 4.
+_ELEMENT_BYTES = {
+    Weights.BF16: 2.0,
+    Weights.FP8: 1 + 4 / 128**2,
+    Weights.AWQ: (4 + (16 + 4) / 128) / 8,
+}
+
+
+def weight_bytes(shape: ModelShape, weights: Weights) -> int:
+    """Return what the weights take of a GPU's memory.
+
+    Embeddings, norms and biases stay as they are in a quantized checkpoint.
+    """
+    others = shape.parameters - shape.linear_parameters
+    return round(shape.linear_parameters * _ELEMENT_BYTES[weights]) + others * BF16_BYTES
+
+
+def read_bytes(shape: ModelShape, weights: Weights) -> int:
+    """Return what one decoding step reads of them.
+
+    Of the table of embeddings it looks up a few rows only.
+    """
+    looked_up = 0 if shape.tie_word_embeddings else shape.embedding_parameters * BF16_BYTES
+    return weight_bytes(shape, weights) - looked_up
