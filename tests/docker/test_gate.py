@@ -20,10 +20,11 @@ from sqlalchemy.exc import OperationalError
 
 from core.redis_client import open_redis
 from core.settings import Settings
+from core.worker_registry import WorkerRegistry
 from models.base import open_database
 from tests.docker.test_compose import PRODUCTION
 from tests.docker.tools import DOCKER, ROOT, run, tool
-from tests.service import free_port, wait_until
+from tests.service import Service, free_port, wait_until
 
 OVERLAYS = ("docker/compose.yaml", "docker/compose.production.yaml", "docker/compose.cloud.yaml")
 DATABASE_PORT, QUEUE_PORT = "5433", "6380"
@@ -121,6 +122,27 @@ def test_a_worker_with_its_certificate_reaches_both(gate: Gate) -> None:
     assert ask_database(settings) == "the database"
     with open_redis(settings) as client:
         assert client.ping()
+
+
+def test_a_worker_behind_the_gate_takes_part_and_leaves_in_order(
+    gate: Gate, tmp_path: Path
+) -> None:
+    service, mine = Service(gate.settings, tmp_path), gate.through()
+    worker = service.add_worker(database_url=mine.database_url, redis_url=mine.redis_url)
+    try:
+        with open_redis(gate.settings) as client:
+
+            def is_ready() -> bool:
+                ready = WorkerRegistry(client).ready()
+                return any(f"-{worker.pid}-" in status.worker_id for status in ready)
+
+            wait_until(is_ready, 90, service.logs)
+            worker.send_signal(signal.SIGTERM)
+
+            assert worker.wait(20) == 0, service.logs()
+            assert not is_ready()
+    finally:
+        service.stop()
 
 
 def test_nobody_without_a_certificate_gets_in(gate: Gate) -> None:
