@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 #: The variable of the environment that the samples take the key's secret from.
-SECRET_VARIABLE = "BOUNTYCODER_API_KEY"
+SECRET_VARIABLE = "BOUNTYCODER_API_KEY"  # noqa: S105 - no secret
 PATH = "/api/llm/generate"
 
 

@@ -71,7 +71,7 @@ def moment(value: datetime | None, shown: str = "time") -> Markup:
         shown: `time` with minutes, `second` with seconds, `day` the date alone, `ago` how long ago.
     """
     if value is None:
-        return Markup(NOTHING)
+        return Markup(NOTHING)  # noqa: S704 - a constant
     utc = value.astimezone(UTC)
     text = f"{utc:%Y-%m-%d}" if shown == "day" else f"{utc:%Y-%m-%d %H:%M} UTC"
     return Markup('<time datetime="{}" data-shown="{}">{}</time>').format(
@@ -88,7 +88,7 @@ def breakable(text: str) -> Markup:
     """A long word that may break after `@`, `.`, `_` and `-`."""
     broken = escape(text)
     for sign in ("@", ".", "_", "-"):
-        broken = broken.replace(sign, Markup(sign + "<wbr>"))
+        broken = broken.replace(sign, Markup(sign + "<wbr>"))  # noqa: S704 - a constant
     return broken
 
 

@@ -76,7 +76,7 @@ class Script:
     def __init__(self, scripts: Scripts, text: str) -> None:
         self._scripts = scripts
         self.text = text
-        self.sha = hashlib.sha1(text.encode()).hexdigest()
+        self.sha = hashlib.sha1(text.encode()).hexdigest()  # noqa: S324 - the name of a script in Redis
 
     def __call__(self, *, keys: Sequence[str], args: Sequence[Any]) -> Any:
         return self._scripts.run(self.sha, keys, args)

@@ -29,8 +29,8 @@ from core.environment import read_environment, secret_names
 from core.secret_files import SUFFIX
 
 DEFAULT_ADMIN_EMAIL = "admin@bountycoder.com"
-DEFAULT_ADMIN_PASSWORD = "admin123"
-DEVELOPMENT_SECRET = "development-only-secret-do-not-use"
+DEFAULT_ADMIN_PASSWORD = "admin123"  # noqa: S105 - production refuses it
+DEVELOPMENT_SECRET = "development-only-secret-do-not-use"  # noqa: S105 - production refuses it
 MIN_SECRET_LENGTH = 32
 MIN_PASSWORD_LENGTH = 8
 #: The database that `bountycoder up` creates in its own PostgreSQL: production refuses this name.
@@ -403,7 +403,7 @@ class Settings(BaseModel):
         """Where the admin UI finds the API."""
         if self.api_url:
             return self.api_url.rstrip("/")
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.api_host, self.api_host)
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.api_host, self.api_host)  # noqa: S104 - binds nothing
         return (
             f"http://[{host}]:{self.api_port}" if ":" in host else f"http://{host}:{self.api_port}"
         )

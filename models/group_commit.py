@@ -68,7 +68,7 @@ def persist(
             if is_refused(error) and (refusals := refusals + 1) >= most_refusals:
                 raise
             _log.warning("the database is away or too slow: %s", type(error).__name__)
-        if must_leave.wait(delay * random.uniform(0.5, 1)):
+        if must_leave.wait(delay * random.uniform(0.5, 1)):  # noqa: S311 - no secret
             return None
         delay = min(delay * 2, LONGEST_RETRY_SECONDS)
 

@@ -57,7 +57,7 @@ _CLAIM = f"""
       and state = '{JobState.QUEUED}' and not is_held
       and (expires_at is null or expires_at > now() or started_at is not null)
     returning {", ".join(_CLAIMED)}
-"""
+"""  # noqa: S608 - of our own names alone
 
 #: Not waited for to reach the disk: a server that forgets a claim in a crash has the job queued
 #: again, and what this attempt makes of it is refused.
@@ -83,12 +83,12 @@ _FINISH = f"""
     where jobs.id = any(%(ids)s::uuid[]) and jobs.id = e.id and jobs.attempt = e.attempt
       and jobs.state || '' = '{JobState.RUNNING}' and jobs.worker_id = %(worker_id)s
     returning jobs.id, jobs.attempt, jobs.cancel_requested_at
-"""
+"""  # noqa: S608 - of our own names alone
 _FINISH_JOBS = f"""
     {_IN_ORDER},
     ends as (select * from jsonb_to_recordset(%(ends)s::jsonb) as e ({_ENDS}))
     {_FINISH}
-"""
+"""  # noqa: S608 - of our own names alone
 _PARAMETERS = {"ids": "$1", "ends": "$2", "worker_id": "$3", "now": "$4"}
 _FINISH_AT_ONCE = Prepared(
     "finish_jobs",
@@ -108,7 +108,7 @@ _FINISH_AT_ONCE = Prepared(
     ),
     {RECORD_USED}
     select id, attempt, cancel_requested_at from ended
-    """,
+    """,  # noqa: S608 - of our own names alone
 )
 
 

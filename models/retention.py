@@ -172,7 +172,7 @@ _DELETE_TEXTS = text(
         for update skip locked
     )
     returning finished_at
-    """
+    """  # noqa: S608 - of our own names alone
 )
 _DELETE_TEXTS_OF_LINES = text(
     f"""
@@ -183,7 +183,7 @@ _DELETE_TEXTS_OF_LINES = text(
         order by line limit :step
     )
     returning line
-    """
+    """  # noqa: S608 - of our own names alone
 )
 _DELETE_JOBS = text(
     """

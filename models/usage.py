@@ -134,7 +134,7 @@ RECORD_USED = f"""
                 ) as added
             )
     )
-"""
+"""  # noqa: S608 - of our own names alone
 _RECORD = f"""
     with used as (
         select * from jsonb_to_recordset(%(rows)s::jsonb) as r (
@@ -145,7 +145,7 @@ _RECORD = f"""
     ),
     {RECORD_USED.replace("%", "%%")}
     select
-"""
+"""  # noqa: S608 - of our own names alone
 
 
 def record_usages(session: Session, jobs: Sequence[Job]) -> None:

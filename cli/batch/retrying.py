@@ -79,7 +79,7 @@ class Retrying:
     def _wait_before_next(self, failure: Away, pause: float, began: float) -> float:
         if not failure.may_pass:
             raise failure
-        wait = pause * random.uniform(0.5, 1.0)
+        wait = pause * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
         if failure.retry_after_seconds is not None:
             wait = min(max(wait, failure.retry_after_seconds), LONGEST_RETRY_AFTER_SECONDS)
         ends = [self.time_left()]

@@ -32,5 +32,6 @@ def _templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        autoescape=False,  # YAML: texts go through `tojson`, whose strings are YAML's too
+        # YAML: texts go through `tojson`, whose strings are YAML's too.
+        autoescape=False,  # noqa: S701 - no HTML
     )

@@ -224,11 +224,11 @@ def _generate(model: Any, device: torch.device, prompt: list[int]) -> list[int]:
 
 
 def _prompts(loaded: LoadedModel) -> list[list[int]]:
-    draw = random.Random(1)
+    draw = random.Random(1)  # noqa: S311 - no secret
     lengths = [draw.randint(*PROMPT_TOKENS) for _ in range(SELF_TEST_PROMPTS)]
     return [_random_prompt(length, loaded.vocab_size) for length in lengths]
 
 
 def _random_prompt(length: int, vocab_size: int) -> list[int]:
-    draw = random.Random(length)
+    draw = random.Random(length)  # noqa: S311 - no secret
     return [draw.randrange(min(20_000, vocab_size)) for _ in range(length)]
