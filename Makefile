@@ -18,7 +18,7 @@ LOCK = $(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-emit-ind
 	--python-version 3.12 --python-platform x86_64-manylinux_2_28 $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test browser monitoring check format dashboards lock migrate bench faults clean
+.PHONY: help run test browser monitoring check audit fuzz format dashboards lock migrate bench faults clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -37,10 +37,17 @@ browser: $(DEVELOPMENT)
 monitoring: $(DEVELOPMENT)
 	@$(BIN)/python -m tests.monitoring.install
 
-check: $(DEVELOPMENT) ## formatting, lint and types
+check: $(DEVELOPMENT) ## formatting, lint, types and a scan for secrets
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/python -m tests.secret_scan
+
+audit: $(DEVELOPMENT) ## look for known weaknesses of what the images install (asks pypi.org)
+	$(BIN)/python -m tests.audit $(ARGS)
+
+fuzz: $(DEVELOPMENT) ## fuzz what reads strangers' bytes (minutes; ARGS="--seconds 600 tokens")
+	$(BIN)/python -m tests.fuzz $(ARGS)
 
 format: $(DEVELOPMENT) ## rewrite the formatting
 	$(BIN)/ruff format .

@@ -9,6 +9,8 @@ from core.errors import FieldFault, InvalidRequest
 
 #: More faults than this are not told: an answer must not grow with a hostile body.
 MAX_FAULTS = 20
+#: Nor more of the name of a field, which may be as long as the body.
+MAX_PARAM_LENGTH = 200
 
 
 def invalid(error: ValidationError, *, of: str = "the body") -> InvalidRequest:
@@ -24,6 +26,8 @@ def invalid(error: ValidationError, *, of: str = "the body") -> InvalidRequest:
 
 def _fault(detail: ErrorDetails, of: str) -> FieldFault:
     param = ".".join(str(part) for part in detail["loc"])
+    if len(param) > MAX_PARAM_LENGTH:
+        param = f"{param[:MAX_PARAM_LENGTH]}…"
     return FieldFault(param, _message(param or of, detail))
 
 

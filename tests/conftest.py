@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +24,7 @@ from models.seed import seed_admin
 from models.user import User
 from tests.browser.weight import OUTPUT, table_of
 from tests.service import Service, empty_tables
+from tests.small_model import SMALL_MODEL, small_model_dir
 
 pytest_plugins = ["tests.parallel"]
 # Threads of torch that wait for each other sleep, here and in the programs that tests start: beside
@@ -33,9 +32,6 @@ pytest_plugins = ["tests.parallel"]
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 ROOT = Path(__file__).parent.parent
-SMALL_MODEL = "smollm2-135m-instruct"
-#: Converted once for all runs.
-MODEL_STORE = ROOT / ".cache" / "models"
 SECRET = "a secret of the tests, longer than 32 characters"
 ADMIN_EMAIL = "admin@bountycoder.com"
 ADMIN_PASSWORD = "admin123"
@@ -81,16 +77,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Postgres
 @pytest.fixture(scope="session")
 def model_dir() -> Path:
     """The small model's directory."""
-    directory = MODEL_STORE / SMALL_MODEL
-    if not directory.exists():
-        MODEL_STORE.mkdir(parents=True, exist_ok=True)
-        subprocess.run(
-            [sys.executable, "-m", "worker.hf.convert", str(directory)],
-            cwd=ROOT,
-            check=True,
-            timeout=300,
-        )
-    return directory
+    return small_model_dir()
 
 
 @pytest.fixture(scope="session")

@@ -44,6 +44,22 @@ def test_an_admin_signs_in_and_out(browser: FlaskClient) -> None:
     assert browser.get("/").location == "/sign-in"
 
 
+def test_a_session_that_somebody_else_began_is_none_after_signing_in(
+    browser: FlaskClient,
+) -> None:
+    planted = csrf(browser.get("/sign-in"))
+    cookie = browser.get_cookie("bountycoder_session")
+    assert cookie is not None
+
+    sign_in(browser)
+
+    assert browser.post("/sign-out", data={"csrf_token": planted}).status_code == 400
+    mine = browser.get_cookie("bountycoder_session")
+    assert mine is not None and mine.value != cookie.value
+    browser.set_cookie("bountycoder_session", cookie.value)
+    assert browser.get("/").status_code == 303
+
+
 def test_an_answer_that_was_on_its_way_does_not_undo_signing_out(browser: FlaskClient) -> None:
     sign_in(browser)
     browser.get("/")

@@ -67,3 +67,10 @@ def test_a_circle_of_causes_ends() -> None:
     )
 
     assert "ValueError: a" in line["exc_info"]
+
+
+def test_a_text_with_line_breaks_is_one_line_and_begins_no_other() -> None:
+    line = logged("logging.info('method %s', 'GET\\n{\"level\": \"forged\"}\\r\\u2028x')")
+
+    assert (line["level"], line["program"]) == ("INFO", "test")
+    assert line["message"].startswith('method GET\n{"level": "forged"}')

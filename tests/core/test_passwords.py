@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import time
+
 from core.passwords import hash_password, is_password_of, password_matches
 
 
@@ -13,3 +15,18 @@ def test_a_password_matches_its_hash_and_no_other() -> None:
 def test_a_damaged_hash_and_no_account_match_nothing() -> None:
     assert not password_matches("none", "x")
     assert not is_password_of(None, "x")
+
+
+def test_the_time_does_not_tell_whether_there_is_an_account() -> None:
+    hashed = hash_password("correct horse")
+
+    def seconds(password_hash: str | None) -> float:
+        """Of the processor, the least of a few: argon2 works on threads of this process."""
+        times = []
+        for _ in range(3):
+            began = time.process_time()
+            assert not is_password_of(password_hash, "battery staple")
+            times.append(time.process_time() - began)
+        return min(times)
+
+    assert 0.4 < seconds(None) / seconds(hashed) < 2.5

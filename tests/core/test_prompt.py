@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from core.errors import InvalidRequest
 from core.generation import ChatMessage, Generation
-from core.prompt import PromptTokenizer
+from core.prompt import PromptTokenizer, _environment
 from core.settings import PromptMode
 
 PROMPTS = ["Write a function", "héllo 🎉 世界", "  def f():\n\treturn 1\n", "<|im_end|> {{ x }}"]
@@ -105,3 +106,28 @@ def test_many_prompts_are_counted_as_each_is_encoded(tokenizer: PromptTokenizer)
     counts = tokenizer.count([tokenizer.text_of(generation) for generation in generations])
 
     assert counts == [len(tokenizer.encode(generation)) for generation in generations]
+
+
+ESCAPES = [
+    "{{ ''.__class__.__mro__ }}",
+    "{{ messages.__class__.__base__.__subclasses__() }}",
+    "{{ raise_exception.__globals__['os'] }}",
+    "{{ cycler.__init__.__globals__.os.popen('id').read() }}",
+    "{{ messages.append(1) }}",
+]
+
+
+@pytest.mark.parametrize("template", ESCAPES)
+def test_a_models_template_reaches_nothing_but_the_messages(
+    tokenizer: PromptTokenizer, template: str
+) -> None:
+    hostile = replace(tokenizer, template=_environment().from_string(template))
+
+    with pytest.raises(InvalidRequest, match="refuses these messages"):
+        hostile.render([ChatMessage(role="user", content="x")])
+
+
+def test_what_a_customer_writes_is_no_template(tokenizer: PromptTokenizer) -> None:
+    text = "{{ 7 * 7 }}{% raw %}<|x|>{% set a = 1 %}"
+
+    assert text in tokenizer.render([ChatMessage(role="user", content=text)])

@@ -18,7 +18,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from core.settings import Settings
 from tests.service import Service, wait_until
 
-TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"  # pragma: allowlist secret
 PARENT = "00f067aa0ba902b7"
 PROMPT = "tell nobody about zanzibar"
 BODY = {"prompt": PROMPT, "maxTokens": 8}

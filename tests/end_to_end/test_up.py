@@ -15,8 +15,8 @@ from sqlalchemy import create_engine, text
 from core.generation import Generation
 from core.prompt import PromptTokenizer
 from tests.cli.processes import all_end
-from tests.conftest import MODEL_STORE
 from tests.end_to_end.instance import Instance
+from tests.small_model import MODEL_STORE
 
 PROMPT = "Write a Python function that calculates Fibonacci numbers"
 

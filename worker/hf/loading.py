@@ -67,6 +67,9 @@ def load_model(
         path,
         dtype=choose_dtype(dtype, device),
         attn_implementation=implementation,
+        # A model is numbers: neither a pickle nor code of its directory is ever run.
+        use_safetensors=True,
+        trust_remote_code=False,
         **_placement(device, tensor_parallel),
     )
     return adopt_model(model, arrange=tensor_parallel == 1)
