@@ -12,7 +12,7 @@ def read_retry_after(text: str) -> float | None:
         return float(text)
     try:
         moment = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):  # the second of a year with 30 digits
         return None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)

@@ -126,7 +126,8 @@ def _http(data: bytes) -> None:
     assert status in _TOLD_STATUS, (status, content[:300])
     for name, value in sent:
         assert "\r" not in value and "\n" not in value, name
-    if status >= 400 and verb != "HEAD":
+    # `/readyz` says in words of its own which part is away.
+    if status >= 400 and verb != "HEAD" and not path.startswith("readyz"):
         error = json.loads(content)["error"]
         assert error["requestId"] == dict(sent)["x-request-id"]
 
