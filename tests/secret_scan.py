@@ -69,7 +69,9 @@ def main(files: Iterable[Path]) -> int:
 
 def _is_example(found: Any) -> bool:
     value = str(found.secret_value)
-    return found.type == "Basic Auth Credentials" and (value in NO_PASSWORDS or "{" in value)
+    return found.type == "Basic Auth Credentials" and (
+        value.lower() in NO_PASSWORDS or "{" in value
+    )
 
 
 _PLUGINS: list[Any] = [
