@@ -29,6 +29,8 @@ from models.job import Job
 KEEP_ALIVE_SECONDS = 15.0
 #: News of an end can be lost: the row is looked at this often.
 RECHECK_SECONDS = 10.0
+#: Between two looks at a database that is away: the job may have ended meanwhile.
+AWAY_SECONDS = 0.5
 #: After a gap, the worker is asked for the whole text at most this often.
 ASK_SECONDS = 1.0
 #: The longest event id that is looked at.
@@ -174,8 +176,8 @@ class Following:
                     yield delta
             if self.watch.may_have_ended or now >= look_at:
                 self.watch.may_have_ended = False
-                look_at = now + RECHECK_SECONDS
-                if self._look():
+                look_at = now + (RECHECK_SECONDS if self._look() else AWAY_SECONDS)
+                if self.job.is_final:
                     yield from self._rest()
                     yield Ended(self.job)
                     return
@@ -223,12 +225,12 @@ class Following:
             yield from self._take(whole)
 
     def _look(self) -> bool:
-        """Read the row; returns whether the job has ended."""
+        """Read the row; false if the database is away: the job goes on, and so does the text."""
         try:
             self.job = self.services.looks.read_again(self.job)
         except DATABASE_AWAY:
-            return False  # the job goes on, and so does the text
-        return self.job.is_final
+            return False
+        return True
 
     def _ask(self, now: float) -> None:
         """Ask the worker for the whole text: something was missed, or it was not told before."""

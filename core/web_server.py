@@ -4,10 +4,13 @@ no thread. Configured by what is handed in, and by nothing else.
 
 from __future__ import annotations
 
+import fcntl
 import gc
 import json
 import logging
+import termios
 import time
+from array import array
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -118,7 +121,17 @@ class _Worker(GeventWorker):  # type: ignore[misc]  # gunicorn has no annotation
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._let_go_at: float | None = None
+        self._connections: dict[gevent.Greenlet, Any] = {}
         self._idle: dict[gevent.Greenlet, tuple[gevent.Timeout, float]] = {}
+
+    def handle(self, listener: Any, client: Any, addr: Any) -> None:
+        """Called with each connection, in a greenlet of its own."""
+        greenlet = gevent.getcurrent()
+        self._connections[greenlet] = client
+        try:
+            super().handle(listener, client, addr)
+        finally:
+            del self._connections[greenlet]
 
     @contextmanager
     def timeout_ctx(self) -> Iterator[None]:
@@ -147,15 +160,33 @@ class _Worker(GeventWorker):  # type: ignore[misc]  # gunicorn has no annotation
         if not self.alive:
             now = time.monotonic()
             self._let_go(now)
-            for greenlet, (timeout, since) in list(self._idle.items()):
-                if now - since > IDLE_SECONDS:
-                    gevent.kill(greenlet, timeout, block=False)
+            gevent.get_hub().loop.run_callback(self._close_idle, now - IDLE_SECONDS)
+
+    def _close_idle(self, since: float) -> None:
+        """End the waits for a next request that began before `since`.
+
+        It runs in the hub, so that none of them ends between the look at it and its end; and a
+        request that came but was not read yet is answered.
+        """
+        for greenlet, (timeout, began) in list(self._idle.items()):
+            if began < since and not _has_sent(self._connections[greenlet]):
+                greenlet.throw(timeout)
 
     def _let_go(self, now: float) -> None:
         if self._let_go_at is None:
             self._let_go_at = now + max(0.0, self.program.grace_seconds - LET_GO_SECONDS)
         if now >= self._let_go_at:
             self.program.let_go()
+
+
+def _has_sent(connection: Any) -> bool:
+    """Say whether there is something to read."""
+    waiting = array("i", [0])
+    try:
+        fcntl.ioctl(connection.fileno(), termios.FIONREAD, waiting)
+    except OSError:
+        return False
+    return waiting[0] > 0
 
 
 def _addresses(program: WebProgram) -> list[str]:

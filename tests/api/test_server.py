@@ -37,10 +37,14 @@ def test_an_idle_connection_does_not_hold_up_the_stop(
 def test_a_stopping_api_answers_what_it_has_begun(
     base_settings: Settings, client: redis.Redis, tmp_path: Path
 ) -> None:
-    with Service.started(
-        base_settings, tmp_path, echo_tokens_per_second=15.0, drain_seconds=30.0
-    ) as service:
+    """Beside it, a connection that waits for its next request is closed."""
+    pace = {"echo_tokens_per_second": 15.0, "drain_seconds": 30.0, "api_processes": 1}
+    with (
+        Service.started(base_settings, tmp_path, **pace) as service,
+        requests.Session() as kept_open,
+    ):
         assert service.api is not None
+        assert kept_open.get(f"{service.url}/healthz", timeout=10).status_code == 200
         answers: list[Any] = []
         secret = service.make_key()["secret"]
 
@@ -49,7 +53,7 @@ def test_a_stopping_api_answers_what_it_has_begun(
                 service.call(
                     "POST",
                     "/api/llm/generate",
-                    json={"prompt": "hello"},
+                    json={"prompt": "one two three four " * 10, "maxTokens": 40},
                     headers={"x-api-key": secret},
                 )
             )
