@@ -108,7 +108,7 @@ class Service:
         """
         for program in (self.api, self.admin_ui):
             if program is not None and program.poll() is None:
-                _kill_with_children(program)
+                kill_with_children(program)
         for worker in self.workers:
             worker.send_signal(signal.SIGTERM)
         for worker in self.workers:
@@ -191,7 +191,8 @@ def bare_environment() -> dict[str, str]:
     return {"PATH": "/usr/bin:/bin", **({"OMP_WAIT_POLICY": policy} if policy else {})}
 
 
-def _kill_with_children(program: subprocess.Popen[bytes]) -> None:
+def kill_with_children(program: subprocess.Popen[bytes]) -> None:
+    """Kill a program and the processes that it started."""
     children = psutil.Process(program.pid).children()
     program.kill()  # first: it would replace those that end
     for child in children:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import trustme
 
 from core.settings import Settings
@@ -18,6 +19,8 @@ from tests.service import free_port, wait_until
 
 READY_SECONDS = 20.0
 STOP_SECONDS = 20.0
+#: What open requests may take to end.
+DRAIN_SECONDS = 60.0
 SOURCE = DOCKER / "nginx"
 #: What the containers' ports are in docker/nginx, each exactly once in `listen`.
 CONTAINER_PORTS = ("5000", "3030", "8080", "8443")
@@ -68,9 +71,23 @@ class Nginx:
             raise
         return nginx
 
+    def has_passed_to(self, server: str, *, after: int = 0) -> bool:
+        """Say whether a request went to a server (and to no other before it), behind a place of
+        the log.
+        """
+        return f'"upstream":"{server}"' in self.access_log()[after:]
+
     def reload(self) -> None:
         """Let new processes take the configuration; the old ones finish what they have."""
         self.process.send_signal(signal.SIGHUP)
+
+    def change(self, variables: Mapping[str, str]) -> None:
+        """Take another environment; no request goes by the old one when this returns."""
+        old = psutil.Process(self.process.pid).children()
+        write(self.directory, "plain", variables, self.ports)
+        self.reload()
+        _, alive = psutil.wait_procs(old, timeout=DRAIN_SECONDS)
+        assert not alive, self.log()
 
     def leave(self) -> None:
         """Stop listening at once and end when all that is open has been answered."""

@@ -66,6 +66,7 @@ class Watch:
         self._settings = settings
         self.port = free_port()
         self.alertmanager_port = free_port()
+        self.prometheus: Child | None = None
 
     def start(self, targets: Mapping[str, Sequence[int]], *, files: Path, prober: int) -> None:
         """Run both.
@@ -92,7 +93,7 @@ class Watch:
             f"--web.listen-address=127.0.0.1:{self.alertmanager_port}",
             "--cluster.listen-address=",
         )
-        self.start_prometheus()
+        self.prometheus = self.start_prometheus()
         wait_until(lambda: _is_ready(self.alertmanager_port), READY_SECONDS, self.logs)
 
     def start_prometheus(self) -> Child:
