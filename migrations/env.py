@@ -14,6 +14,8 @@ def run() -> None:
         target_metadata=metadata,
         compare_type=True,
         compare_server_default=True,
+        # What one has done is kept when the next does not get a lock.
+        transaction_per_migration=True,
     )
     with context.begin_transaction():
         context.run_migrations()

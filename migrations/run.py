@@ -1,16 +1,23 @@
-"""Bring a database to a revision of its schema. Two at once wait for each other."""
+"""Bring a database to a revision of its schema, beside a service that runs on it.
+
+Two at once wait for each other. A change of a table waits for whoever reads it, and everybody else
+waits behind the change: so it waits for a moment only, and is tried again from the last revision
+that was reached. Indexes are built beside the service: nobody waits for those.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, NullPool, create_engine, text
+from psycopg2.errors import LockNotAvailable
+from sqlalchemy import Connection, NullPool, create_engine, event, text
+from sqlalchemy.exc import OperationalError
 
 from core.errors import LauncherError
 
@@ -19,20 +26,22 @@ _MIGRATION_LOCK = 7_268_400
 POLL_SECONDS = 0.1
 #: Of all that another may have to do.
 TURN_SECONDS = 3600.0
+#: How long a change of a table may wait for its lock, and everybody else behind it.
+LOCK_MS = 1000
+#: Between two tries, for those who waited.
+PAUSE_SECONDS = 1.0
+#: A backup of a large database reads for hours.
+LOCKS_SECONDS = 12 * 3600.0
 
 
 def upgrade(database_url: str, revision: str = "head") -> None:
     """Migrate up to `revision`; does nothing where the schema is there already."""
-    with _migrating(database_url) as connection:
-        command.upgrade(_config(connection), revision)
-        connection.commit()
+    _migrate(database_url, lambda config: command.upgrade(config, revision))
 
 
 def downgrade(database_url: str, revision: str) -> None:
     """Migrate down to `revision` (`base` removes everything)."""
-    with _migrating(database_url) as connection:
-        command.downgrade(_config(connection), revision)
-        connection.commit()
+    _migrate(database_url, lambda config: command.downgrade(config, revision))
 
 
 def head_revision() -> str:
@@ -51,12 +60,42 @@ def new_revision(database_url: str, message: str) -> None:
         command.revision(_config(connection), message=message, autogenerate=True)
 
 
+def _migrate(database_url: str, change: Callable[[Config], None]) -> None:
+    """Make a change, as often as it does not get a lock.
+
+    Raises:
+        OperationalError: the database is away, or never gave the lock.
+    """
+    deadline = time.monotonic() + LOCKS_SECONDS
+    with _migrating(database_url) as connection:
+        while True:
+            try:
+                change(_config(connection))
+                connection.commit()
+                return
+            except OperationalError as error:
+                is_in_use = isinstance(error.orig, LockNotAvailable)
+                if not is_in_use or time.monotonic() > deadline:
+                    raise
+                connection.rollback()
+            time.sleep(PAUSE_SECONDS)
+
+
 @contextmanager
 def _migrating(database_url: str) -> Iterator[Connection]:
     engine = create_engine(database_url, poolclass=NullPool)
     with engine.connect() as connection:
         _take_turn(connection)
+        event.listen(connection, "begin", _wait_shortly)
         yield connection  # closing the connection frees the lock
+
+
+def _wait_shortly(connection: Connection) -> None:
+    """Bound the waits of a transaction: not those of what runs outside of any, such as an index
+    that is built beside the service, which waits for others while nobody waits for it.
+    """
+    if connection.get_isolation_level() != "AUTOCOMMIT":
+        connection.exec_driver_sql(f"set local lock_timeout = {LOCK_MS}")
 
 
 def _take_turn(connection: Connection) -> None:

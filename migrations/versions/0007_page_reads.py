@@ -1,7 +1,7 @@
 """sums of usage by the day and month, indexes for what the admin pages list.
 
 The indexes of tables that may be large are built beside the running service, each in a transaction
-of its own; what an interrupted run left of one is dropped first.
+of its own; what an interrupted run left of one is dropped first. Tables are there already then.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ def upgrade() -> None:
         sa.Column("closed_until", sa.DateTime(timezone=True), nullable=False),
         sa.CheckConstraint("id = 1", name=op.f("ck_usage_closing_one")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_usage_closing")),
+        if_not_exists=True,
     )
     with op.get_context().autocommit_block():
         for name, table, columns, condition in _INDEXES:
@@ -99,6 +100,7 @@ def _create_sums(name: str, *, is_by_key: bool) -> None:
             nullable=False,
         ),
         sa.PrimaryKeyConstraint(*key, name=op.f(f"pk_{name}")),
+        if_not_exists=True,
     )
     if is_by_key:
         op.create_index(
@@ -106,5 +108,8 @@ def _create_sums(name: str, *, is_by_key: bool) -> None:
             name,
             ["begins_at"],
             postgresql_include=["api_key_id", "user_id", "prompt_tokens", "completion_tokens"],
+            if_not_exists=True,
         )
-        op.create_index(f"ix_{name}_user_id_begins_at", name, ["user_id", "begins_at"])
+        op.create_index(
+            f"ix_{name}_user_id_begins_at", name, ["user_id", "begins_at"], if_not_exists=True
+        )

@@ -1,7 +1,8 @@
 """what retention has deleted, and the indexes that find what it may delete.
 
 Columns without a default are added at once, whatever the table's size; the indexes are built beside
-the running service, and what an interrupted run left of one is dropped first.
+the running service, and what an interrupted run left of one is dropped first; the rest is there
+already then.
 """
 
 from __future__ import annotations
@@ -33,9 +34,11 @@ def upgrade() -> None:
         sa.Column("jobs_until", sa.DateTime(timezone=True), nullable=True),
         sa.CheckConstraint("id = 1", name=op.f("ck_retention_mark_one")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_retention_mark")),
+        if_not_exists=True,
     )
     for table, column in _COLUMNS:
-        op.add_column(table, sa.Column(column, sa.DateTime(timezone=True), nullable=True))
+        made = sa.Column(column, sa.DateTime(timezone=True), nullable=True)
+        op.add_column(table, made, if_not_exists=True)
     with op.get_context().autocommit_block():
         for name, table, condition in _INDEXES:
             op.drop_index(name, table_name=table, if_exists=True, postgresql_concurrently=True)
