@@ -18,7 +18,7 @@ LOCK = $(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-emit-ind
 	--python-version 3.12 --python-platform x86_64-manylinux_2_28 $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test browser monitoring check audit fuzz format dashboards lock migrate bench faults clean
+.PHONY: help run test browser monitoring check audit fuzz format dashboards lock migrate bench faults topology clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -78,6 +78,9 @@ bench: $(DEVELOPMENT) ## measure how soon an idle worker begins a job
 
 faults: $(DEVELOPMENT) ## run a batch while its parts are killed (minutes; ARGS="--kills 30")
 	$(BIN)/python -m tests.faults.bulk $(ARGS)
+
+topology: $(DEVELOPMENT) monitoring ## replace every part of the production topology (minutes; ARGS="--rounds 5")
+	$(BIN)/python -m tests.topology $(ARGS)
 
 clean: ## remove what was installed and cached; the data stays
 	rm -rf $(VENV) tests/clients/node_modules .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis test-output build *.egg-info

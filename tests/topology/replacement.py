@@ -19,7 +19,7 @@ from tests.topology.traffic import Traffic
 MOST_SECONDS = 5.0
 FOLLOW_SECONDS = 30.0
 #: What a program may take to end beyond its drain: to hear of it, and to close everything.
-LEAVE_SECONDS = 8.0
+LEAVE_SECONDS = 30.0
 EVERY_KIND: frozenset[str] = frozenset()
 
 
