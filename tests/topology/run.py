@@ -73,5 +73,6 @@ def run_rounds(directory: Path, model: Path, *, rounds: int, clients: int) -> Re
                     topology.add_replica()
                 for part in parts(topology):
                     report.replaced.append(replace(part, traffic))
+                    print(f"{part.name} is replaced", flush=True)
         report.account = count(topology.service.settings, traffic.records)
     return report

@@ -140,6 +140,10 @@ class Topology:
     def wait_workers(self) -> None:
         self.service.wait_ready(WORKERS)
 
+    def wait_served(self) -> None:
+        """Wait until an API says that nothing is away."""
+        self._wait_answer(f"{self.service.url}/readyz")
+
     def spawn_admin_ui(self) -> None:
         port = self._metrics_port("admin")
         self.service.admin_ui = self.service.spawn("admin-ui", admin_metrics_port=port)
