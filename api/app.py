@@ -8,6 +8,7 @@ from flask import Flask
 from flask_jwt_extended import JWTManager
 from werkzeug.middleware.proxy_fix import ProxyFix
 
+from api.entrance import Entrance, register_entrance
 from api.errors import register_error_handlers
 from api.metrics import RequestMetrics
 from api.openapi.document import build_document
@@ -50,6 +51,7 @@ def create_app(services: Services) -> Flask:
         RequestMetrics(app)
     services.traces.register(app)
     register_request_log(app)
+    register_entrance(app, Entrance(max_seconds=services.settings.max_admission_seconds))
     register_error_handlers(app)
     register_security_headers(
         app,

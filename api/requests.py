@@ -13,6 +13,7 @@ from flask import g
 from api.admission import Admitted, KeyChanged, admit, may_be_believed
 from api.authentication import authenticate_presented_key
 from api.body import read_body
+from api.entrance import leave_entrance
 from api.hang_up import present_hang_up
 from api.idempotency import read_idempotency
 from api.services import services
@@ -123,6 +124,7 @@ def wait_for_answer(admitted: Admitted, seconds: float) -> Job | None:
     hang_up = present_hang_up()
     with admitted.services.news.watch(admitted.job.id) as watch:
         admitted.send()
+        leave_entrance()
         with hang_up.watched(watch.changed.set):
             job = wait_for_end(admitted.services, admitted.job, watch, hang_up, seconds=seconds)
     if not hang_up.is_gone:

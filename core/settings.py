@@ -241,6 +241,11 @@ class Settings(BaseModel):
     max_queue_seconds: float = Field(
         120.0, gt=0, description="a longer interactive line takes no more requests: 503"
     )
+    max_admission_seconds: float = Field(
+        1.0,
+        gt=0,
+        description="while an API process takes longer to admit a request, it lets no more in: 503",
+    )
     max_queue_length: int = Field(
         20_000, ge=1, description="jobs that wait in the interactive line at most"
     )

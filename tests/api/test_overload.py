@@ -1,4 +1,6 @@
-"""A line that is longer than the workers can end in time takes no more."""
+"""A line that is longer than the workers can end in time takes no more, and neither does a process
+of the API that gets more than it has time for.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +10,12 @@ import pytest
 import redis
 import requests
 
+from api.entrance import CROWD
 from core.line import Line
 from core.queue import JobQueue, QueueName
 from core.settings import Settings
 from core.worker_registry import WorkerRegistry
+from tests.api.burst import burst
 from tests.service import Service, wait_until
 
 JOBS = 150
@@ -46,3 +50,27 @@ def test_a_full_worker_tells_its_pace_and_a_long_line_is_refused(
         waiting = JobQueue(client).length(QueueName.INTERACTIVE)
         assert seconds == pytest.approx(waiting / JOBS_PER_SECOND, rel=0.5)
         assert float(refused.headers["retry-after-ms"]) / 1000 == pytest.approx(seconds - 15, abs=2)
+
+
+def test_a_process_that_gets_too_much_refuses_some_and_answers_what_it_took(
+    base_settings: Settings, tmp_path: Path
+) -> None:
+    # What goes through at once is far more than is admitted in a millisecond.
+    crowded = {"max_admission_seconds": 0.001, "api_processes": 1}
+    with Service.started(base_settings, tmp_path, workers=0, **crowded) as service:
+        secret = {"x-api-key": service.make_key()["secret"]}
+
+        answers = burst([f"{service.url}/api/llm/jobs"], BODY, secret, count=10 * CROWD)
+        calm = [
+            service.call("POST", "/api/llm/jobs", json=BODY, headers=secret).status_code
+            for _ in range(3)
+        ]
+        listed = service.call("GET", "/api/llm/jobs?limit=100", headers=secret).json()["data"]
+
+    refused = [answer for answer in answers if answer.status == 503]
+    assert refused and {answer.code for answer in refused} == {"overloaded"}
+    assert all(1 <= int(answer.headers["retry-after"]) <= 3 for answer in refused)
+    taken = [answer for answer in answers if answer.status == 202]
+    assert len(taken) >= CROWD and len(taken) + len(refused) == len(answers)
+    assert calm == [202, 202, 202]
+    assert len(listed) == min(100, len(taken) + len(calm))
