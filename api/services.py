@@ -33,6 +33,7 @@ from models.base import SessionFactory, open_database, sessions
 from models.flight import read_key_use
 from models.job_inserts import JobInserts
 from models.job_reads import JobReads
+from models.line_places import LinePlaces
 from models.presented_key import PresentedKeys
 from models.statements import Statements
 
@@ -47,6 +48,7 @@ class Services:
         keys: those that generations come with.
         inserts: adds their jobs.
         looks: reads how far they are.
+        places: counts who waits before them.
         batch_sessions: for the long transactions of batches, which would take too much of others'.
     """
 
@@ -57,6 +59,7 @@ class Services:
     keys: PresentedKeys
     inserts: JobInserts
     looks: JobReads
+    places: LinePlaces
     tokenizer: PromptTokenizer
     queue: JobQueue
     news: JobNews
@@ -93,6 +96,7 @@ class Services:
             keys=PresentedKeys(statements),
             inserts=JobInserts(statements, timeout_seconds=settings.database_timeout_seconds),
             looks=JobReads(statements, timeout_seconds=settings.database_timeout_seconds),
+            places=LinePlaces(statements),
             tokenizer=PromptTokenizer.load(settings.model_path, settings.prompt_mode),
             queue=queue,
             news=JobNews(client),

@@ -30,12 +30,10 @@ from core.errors import InvalidRequest, NotFound
 from core.ids import Prefix
 from models.job import Job, JobState
 from models.job_changes import ask_for_text
-from models.job_lists import list_jobs, place_in_line
+from models.job_lists import list_jobs
 
 blueprint = Blueprint("jobs", __name__, url_prefix="/api/llm/jobs")
 
-#: Nobody is told a place beyond this: counting on would cost more than it says.
-MOST_IN_LINE = 10_000
 #: While a caller waits for a change, the row is looked at this often.
 LOOK_SECONDS = 1.0
 
@@ -126,8 +124,7 @@ def delete(job_id: str) -> ResponseReturnValue:
 def _show(job: Job) -> ResponseReturnValue:
     shown = show_job(job)
     if job.state == JobState.QUEUED and job.batch_id is None:
-        with services().sessions() as session:
-            before = place_in_line(session, job, most=MOST_IN_LINE)
+        before = services().places.before(job)
         shown["position"] = before + 1
         shown["estimatedSeconds"] = _estimate(before)
     return shown
