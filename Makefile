@@ -18,7 +18,7 @@ LOCK = $(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-emit-ind
 	--python-version 3.12 --python-platform x86_64-manylinux_2_28 $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test browser monitoring check audit fuzz format dashboards lock migrate bench faults topology clean
+.PHONY: help run test browser monitoring check audit fuzz format dashboards lock migrate bench faults topology load clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -81,6 +81,9 @@ faults: $(DEVELOPMENT) ## run a batch while its parts are killed (minutes; ARGS=
 
 topology: $(DEVELOPMENT) monitoring ## replace every part of the production topology (minutes; ARGS="--rounds 5")
 	$(BIN)/python -m tests.topology $(ARGS)
+
+load: $(DEVELOPMENT) ## find the highest load and what twice as much does (ARGS="--soak 3600")
+	$(BIN)/python -m tests.bench.load $(ARGS)
 
 clean: ## remove what was installed and cached; the data stays
 	rm -rf $(VENV) tests/clients/node_modules .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis test-output build *.egg-info
