@@ -47,7 +47,7 @@ async def _measure(running: Deployment, args: argparse.Namespace) -> dict[str, A
         report["steps"] = [step.to_json() for step in steps]
         print(f"\n{steps_table(steps)}\n")
         if not highest:
-            raise SystemExit(f"p99 is over {args.bound_ms} ms at {args.start} arrivals/s already")
+            raise SystemExit(f"p99 is over {args.bound_ms} ms at every rate")
         best = next(step for step in steps if step.rate == highest and step.is_within)
         print(f"highest rate with p99 within {args.bound_ms:.0f} ms: {highest:.0f} arrivals/s\n")
         print(f"{kinds_table(best.tally)}\n", flush=True)

@@ -14,6 +14,8 @@ from tests.bench.load.tally import Tally
 WARM_SECONDS = 2.0
 #: From one rate to the next as long as all is well.
 RAMP = 1.5
+#: Of these a measurement has too few calls to say anything.
+LEAST_RATE = 5.0
 #: The answer is known to this part of it.
 CLOSE_ENOUGH = 0.08
 
@@ -73,6 +75,11 @@ async def highest_rate(
     good, bad = 0.0, start
     while await passes(bad):
         good, bad = bad, bad * RAMP
+    while not good and bad / RAMP >= LEAST_RATE:
+        if await passes(bad / RAMP):
+            good = bad / RAMP
+        else:
+            bad /= RAMP
     while good and bad / good > 1 + CLOSE_ENOUGH:
         middle = (good * bad) ** 0.5
         if await passes(middle):
