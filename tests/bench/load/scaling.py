@@ -31,13 +31,14 @@ from models.api_key import ApiKey
 from models.base import open_database, sessions, utc_now
 from models.demo_data import DemoSize
 from models.job import Job
+from models.user import Role, User
 from tests.bench.load.arrivals import Supply
 from tests.bench.load.callers import add_callers, adopt_keys
 from tests.bench.load.cost import Cost, Looks, ShortWaits, costs, of_kind, verdict
 from tests.bench.load.deployment import SETTINGS, Deployment, deployed
 from tests.bench.load.mix import Kind, Mix
 from tests.bench.load.tables import table
-from tests.bench.servers import MODEL, filled_servers, own_servers
+from tests.bench.servers import DEMO_PASSWORD, MODEL, filled_servers, own_servers
 
 USERS = (100, 1_000, 10_000)
 JOBS = (0, 100_000, 1_000_000)
@@ -110,8 +111,12 @@ def _by_jobs(args: argparse.Namespace) -> Iterator[tuple[int, Column]]:
             engine = open_database(settings)
             with sessions(engine).begin() as session:
                 secrets = (adopt_keys if size else add_callers)(session, MOST_USERS)
+                admin = session.scalar(select(User.email).where(User.role == Role.ADMIN).limit(1))
             engine.dispose()
-            settings = Settings.from_environment({**settings.to_environment(), **SETTINGS})
+            of_admin = {"ADMIN_EMAIL": admin, "ADMIN_PASSWORD": DEMO_PASSWORD} if admin else {}
+            settings = Settings.from_environment(
+                {**settings.to_environment(), **SETTINGS, **of_admin}
+            )
             logs = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             running = stack.enter_context(
                 Deployment.started(settings, logs, secrets, workers=1, pace=0.0)
