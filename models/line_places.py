@@ -36,7 +36,7 @@ _COUNT = f"""
     select count(*) from (
         select from jobs
         where {_WAITING} and id > %(after)s::uuid and id < %(before)s::uuid
-        limit {MOST_IN_LINE}
+        limit %(most)s
     ) as waiting
 """
 _FIRST = UUID(int=0)
@@ -59,10 +59,14 @@ class LinePlaces:
         """
         marks = self._read_marks(job.queue)
         passed = bisect_left(marks, job.id)
-        after = marks[passed - 1] if passed else _FIRST
-        values = {"queue": job.queue, "after": after.hex, "before": job.id.hex}
-        [(counted,)] = self._statements.run(_COUNT, values)
-        return min(MOST_IN_LINE, passed * STEP + int(counted))
+        values = {
+            "queue": job.queue,
+            "after": marks[passed - 1].hex if passed else _FIRST.hex,
+            "before": job.id.hex,
+            "most": MOST_IN_LINE - passed * STEP,
+        }
+        [(counted,)] = self._statements.run(_COUNT, values) if values["most"] else [(0,)]
+        return passed * STEP + int(counted)
 
     def _read_marks(self, queue: str) -> list[UUID]:
         read_at, marks = self._marks.get(queue, (-KEEP_SECONDS, []))

@@ -70,3 +70,11 @@ def test_a_short_line_is_counted_as_it_is_at_the_moment(
         session.execute(update(Job).where(Job.id.in_(gone)).values(state=JobState.CANCELLED))
 
     assert places.before(line[STEP - 2]) == STEP // 2 - 2
+
+
+def test_nobody_is_told_a_place_beyond_the_most(
+    monkeypatch: pytest.MonkeyPatch, line: list[Job], places: LinePlaces
+) -> None:
+    monkeypatch.setattr("models.line_places.MOST_IN_LINE", 2 * STEP)
+
+    assert [places.before(line[place]) for place in (2 * STEP - 1, -1)] == [2 * STEP - 1, 2 * STEP]
