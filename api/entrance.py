@@ -47,7 +47,7 @@ class Entrance:
                 raise Unavailable(
                     f"requests wait for {seconds:.1f} seconds to be taken, try again soon",
                     code="overloaded",
-                    retry_after_seconds=random.uniform(*RETRY_SECONDS),
+                    retry_after_seconds=random.uniform(*RETRY_SECONDS),  # noqa: S311 - no secret
                 )
         ticket = object()
         self._since[ticket] = now

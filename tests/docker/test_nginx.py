@@ -226,24 +226,35 @@ def test_addresses_are_those_of_connections(front: Front) -> None:
     assert entry["address"] == "127.0.0.1"
 
 
+def _logged(front: Front) -> list[dict[str, Any]]:
+    """Return the lines of the log, which are written after their answers are sent."""
+    whole = front.nginx.access_log().rpartition("\n")[0]
+    return [json.loads(line) for line in whole.splitlines()]
+
+
+def _logged_ids(front: Front) -> set[str]:
+    return {line["request_id"] for line in _logged(front)}
+
+
 def test_a_request_has_one_id(front: Front) -> None:
     given = front.service.call("GET", "/healthz", headers={"X-Request-Id": "mine.1"})
     unfit = front.service.call("GET", "/healthz", headers={"X-Request-Id": "mine 1"})
 
-    logged = [json.loads(line) for line in front.nginx.access_log().splitlines()]
-    ids = {line["request_id"] for line in logged}
     assert given.headers["x-request-id"] == "mine.1"
     assert re.fullmatch("req_[0-9a-f]{32}", unfit.headers["x-request-id"])
-    assert {"mine.1", unfit.headers["x-request-id"]} <= ids
+    wait_until(lambda: {"mine.1", unfit.headers["x-request-id"]} <= _logged_ids(front), 5)
 
 
 def test_the_log_has_no_secret(front: Front, headers: dict[str, str], secret: str) -> None:
     asked = {**headers, "Cookie": "session=s3cret"}
-    front.service.call("GET", "/api/llm/jobs?limit=3", headers=asked)
+    request_id = front.service.call("GET", "/api/llm/jobs?limit=3", headers=asked).headers[
+        "x-request-id"
+    ]
+    wait_until(lambda: request_id in _logged_ids(front), 5)
 
     said = front.nginx.access_log() + front.nginx.log()
 
-    line = json.loads(front.nginx.access_log().splitlines()[-1])
+    [line] = [line for line in _logged(front) if line["request_id"] == request_id]
     assert (line["method"], line["path"], line["status"]) == ("GET", "/api/llm/jobs", 200)
     assert [word for word in (secret, "s3cret", "Bearer", "limit=3") if word in said] == []
 
