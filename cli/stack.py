@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -64,8 +64,12 @@ class Stack:
         environment: Mapping[str, str],
         progress: Progress,
         interruption: Interruption,
+        program: Sequence[str] = BOUNTYCODER,
     ) -> None:
         """Settle on ports, passwords, model and settings; nothing is started.
+
+        Args:
+            program: runs the parts; the name of the part's command is added.
 
         Raises:
             SettingsError: the environment is wrong.
@@ -79,6 +83,7 @@ class Stack:
         self._environment = environment
         self._progress = progress
         self._interruption = interruption
+        self._program = program
         self._is_ready = False
         self.supervisor = Supervisor(say=progress.say, changed=self._write_run_file)
         self.model = LocalModel.choose(options.model, environment, data.models)
@@ -190,7 +195,7 @@ class Stack:
         start = partial(
             Child.start,
             name,
-            (*BOUNTYCODER, command),
+            (*self._program, command),
             log_dir=self.data.logs,
             environment=environment,
         )

@@ -8,6 +8,7 @@ import os
 import shlex
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from cli.data_directory import FULL_DISK_ERRORS, DataDirectory
 from cli.interruption import Interruption, Stopped
 from cli.progress import Progress
 from cli.readiness import local_url
-from cli.stack import Options, Stack
+from cli.stack import BOUNTYCODER, Options, Stack
 from core.errors import LauncherError, SettingsError
 from core.settings import EngineKind
 
@@ -47,8 +48,12 @@ def add_arguments(parser: argparse.ArgumentParser, name: str) -> None:
     parser.set_defaults(run=run)
 
 
-def run(args: argparse.Namespace) -> int:
-    """Run the service until it is told to stop; every failure is one line on standard error."""
+def run(args: argparse.Namespace, program: Sequence[str] = BOUNTYCODER) -> int:
+    """Run the service until it is told to stop; every failure is one line on standard error.
+
+    Args:
+        program: runs the parts, see `Stack`.
+    """
     options = Options(
         data_dir=args.data_dir,
         api_port=args.api_port,
@@ -60,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     progress = Progress()
     with Interruption() as interruption:
         try:
-            _serve(options, progress, interruption)
+            _serve(options, program, progress, interruption)
         except Stopped:
             return KILLED_EXIT_CODE if interruption.is_urgent() else 0
         except Exception as error:
@@ -72,7 +77,9 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _serve(options: Options, progress: Progress, interruption: Interruption) -> None:
+def _serve(
+    options: Options, program: Sequence[str], progress: Progress, interruption: Interruption
+) -> None:
     began = time.monotonic()
     with DataDirectory.opened(options.data_dir) as data:
         stack = Stack(
@@ -81,6 +88,7 @@ def _serve(options: Options, progress: Progress, interruption: Interruption) -> 
             environment=os.environ,
             progress=progress,
             interruption=interruption,
+            program=program,
         )
         try:
             access = stack.start()

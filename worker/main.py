@@ -70,6 +70,9 @@ LEAVE_SECONDS = 5.0
 #: How long the parts may take to stop, all together: one that waits for what is away is left.
 STOP_SECONDS = 3.0
 
+#: Makes the engine that the settings name; nothing is loaded before its start.
+BuildEngine = Callable[[Settings, PromptTokenizer], Engine]
+
 
 @dataclass(frozen=True, slots=True)
 class WorkerParts:
@@ -97,7 +100,7 @@ class WorkerParts:
     traces: list[JobTraces]
 
     @classmethod
-    def from_settings(cls, settings: Settings) -> WorkerParts:
+    def from_settings(cls, settings: Settings, build: BuildEngine) -> WorkerParts:
         worker_id = f"{socket.gethostname()[:24]}-{os.getpid()}-{new_id().hex[-8:]}"
         client = open_redis(settings)
         metrics = WorkerMetrics()
@@ -107,7 +110,7 @@ class WorkerParts:
         ends = JobEnds(client, count=metrics.jobs_ended.ended)
         database = sessions(open_database(settings))
         tokenizer = PromptTokenizer.load(settings.model_path, settings.prompt_mode)
-        engine = build_engine(settings, tokenizer)
+        engine = build(settings, tokenizer)
         engine.observe_steps(metrics.steps.observe)
         text_sender = TextSender(client)
         delivery = Delivery(engine, tokenizer.decode, tell=text_sender.tell)
@@ -168,21 +171,21 @@ class WorkerParts:
         )
 
 
-def run(settings: Settings) -> int:
+def run(settings: Settings, *, build: BuildEngine = build_engine) -> int:
     """Serve until SIGTERM or SIGINT; returns the exit code, 1 if the engine cannot go on."""
     configure_logging(program="worker", level=settings.effective_log_level)
     check_tracing(settings)
     if not settings.worker_metrics_port:
-        return _serve(settings, None)
+        return _serve(settings, build, None)
     name = f"worker-{settings.worker_metrics_port}"
     with MetricFiles.opened(settings.metrics_dir, name, layout=layout()) as files:
         files.take_place()  # before any instrument is made
-        return _serve(settings, files)
+        return _serve(settings, build, files)
 
 
-def _serve(settings: Settings, files: MetricFiles | None) -> int:
+def _serve(settings: Settings, build: BuildEngine, files: MetricFiles | None) -> int:
     must_stop = _stop_on_signals()
-    parts = WorkerParts.from_settings(settings)
+    parts = WorkerParts.from_settings(settings, build)
     gc.collect()
     gc.freeze()  # what the process begins with lives as long as it does
     pulse = Pulse(
