@@ -9,15 +9,13 @@ import signal
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from unittest.mock import patch
 
 import redis
 from sqlalchemy import text
 
-from cli.embedded.postgres import SERVER_SETTINGS
 from models.base import DATABASE_AWAY
 from tests.faults.engine import Poison, StepFault
-from tests.faults.instance import POSTGRES, Instance
+from tests.faults.instance import Instance
 from tests.faults.link import LinkState
 from tests.faults.traffic import Traffic
 
@@ -111,18 +109,18 @@ def _stop_all_workers(scene: Scene) -> tuple[str, Undo]:
 
 def _restart_valkey(scene: Scene) -> tuple[str, Undo]:
     scene.instance.valkey.stop()
-    return "", scene.instance.valkey.start
+    return "", scene.instance.start_servers
 
 
 def _kill_valkey(scene: Scene) -> tuple[str, Undo]:
     _kill_server(scene, "valkey")
-    return "", scene.instance.valkey.start
+    return "", scene.instance.start_servers
 
 
 def _lose_valkey(scene: Scene) -> tuple[str, Undo]:
     _kill_server(scene, "valkey")
-    shutil.rmtree(scene.instance.valkey.directory)
-    return "", scene.instance.valkey.start
+    shutil.rmtree(scene.instance.valkey.directory, ignore_errors=True)
+    return "", scene.instance.start_servers
 
 
 def _empty_valkey(scene: Scene) -> tuple[str, Undo]:
@@ -140,12 +138,12 @@ def _freeze_valkey(scene: Scene) -> tuple[str, Undo]:
 
 def _restart_postgres(scene: Scene) -> tuple[str, Undo]:
     scene.instance.postgres.stop()
-    return "", lambda: start_postgres(scene.instance)
+    return "", scene.instance.start_servers
 
 
 def _kill_postgres(scene: Scene) -> tuple[str, Undo]:
     _kill_server(scene, "postgres")
-    return "", lambda: start_postgres(scene.instance)
+    return "", scene.instance.start_servers
 
 
 def _kill_backend(scene: Scene) -> tuple[str, Undo]:
@@ -176,18 +174,9 @@ def _fill_disk(scene: Scene) -> tuple[str, Undo]:
 
     def undo() -> None:
         scene.instance.fill_disk(is_full=False)
-        start_postgres(scene.instance)
+        scene.instance.start_servers()
 
     return "", undo
-
-
-def start_postgres(instance: Instance) -> None:
-    """Start PostgreSQL if it has ended."""
-    child = instance.postgres.child
-    if child is None or not child.is_alive():
-        with patch.dict(SERVER_SETTINGS, POSTGRES):
-            instance.postgres.spawn()
-    instance.postgres.wait_ready()
 
 
 # The network.

@@ -213,6 +213,12 @@ class Instance:
             return [master, *(child.pid for child in psutil.Process(master).children())]
         return []
 
+    def api_places(self) -> dict[str, int]:
+        """Return the same by name."""
+        master, *children = self.api_processes() or [None]
+        places = {f"api-{place}": pid for place, pid in enumerate(children) if pid is not None}
+        return places if master is None else {"api": master, **places}
+
     def is_whole(self) -> bool:
         """Say whether every part serves: the API, both workers, PostgreSQL and Valkey."""
         try:
@@ -245,17 +251,21 @@ class Instance:
         self.fill_disk(is_full=False)
         for pid in self._server_pids():
             _signal(pid, signal.SIGCONT)
-        assert self.postgres.child is not None and self.valkey.child is not None
-        if not self.postgres.child.is_alive():
-            with patch.dict(SERVER_SETTINGS, POSTGRES):
-                self.postgres.spawn()
-            self.postgres.wait_ready()
-        if not self.valkey.child.is_alive():
-            self.valkey.start()
+        self.start_servers()
         for link in self.links.values():
             if link.state is not LinkState.UP:
                 link.set(LinkState.UP)
         self.clock.reset()
+
+    def start_servers(self) -> None:
+        """Start PostgreSQL and Valkey if they have ended."""
+        postgres, valkey = self.postgres.child, self.valkey.child
+        if postgres is None or not postgres.is_alive():
+            with patch.dict(SERVER_SETTINGS, POSTGRES):
+                self.postgres.spawn()
+            self.postgres.wait_ready()
+        if valkey is None or not valkey.is_alive():
+            self.valkey.start()
 
     def mend_processes(self) -> None:
         """Let what stands still go on."""

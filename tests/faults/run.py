@@ -85,11 +85,8 @@ class Runs:
         outcome.whole_seconds = whole - mended
         outcome.quiet_seconds = time.monotonic() - whole
         if not outcome.broken:
-            outcome.broken += self._invariants.broken(
-                traffic,
-                losses=sum(fault.loses_counts for fault in chosen),
-                clocks_stepped=any("clock" in fault.name for fault in chosen),
-            )
+            losses = sum(fault.loses_counts for fault in chosen)
+            outcome.broken += self._invariants.broken(traffic, losses=losses)
         outcome.statuses = traffic.notes.statuses
         outcome.accepted = sum(seen.job is not None for seen in traffic.notes.seen)
         outcome.seconds = time.monotonic() - began

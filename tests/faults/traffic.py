@@ -28,6 +28,7 @@ BATCH_LINES = 6
 WORDS = ("add", "two", "numbers", "sort", "a", "list", "walk", "the", "tree", "in", "order")
 #: Of the keys with limits.
 RATE_LIMIT, IN_FLIGHT_LIMIT, MONTHLY_TOKENS = 25, 3, 700
+IN_FLIGHT_CLIENTS = 2
 GENERATE, JOBS, BATCHES = "/api/llm/generate", "/api/llm/jobs", "/api/llm/batches"
 
 
@@ -115,7 +116,7 @@ class Traffic:
             self._batch,
             self._cancelled,
             self._rate_limited,
-            *[self._in_flight_limited] * 2,
+            *[self._in_flight_limited] * IN_FLIGHT_CLIENTS,
             self._month_limited,
         ]
         self._threads = [
