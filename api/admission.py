@@ -22,7 +22,7 @@ from core.generation import Generation
 from core.ids import new_id
 from core.queue import QueueName
 from core.settings import CacheBilling
-from models.base import DATABASE_AWAY, Session, utc_now
+from models.base import DATABASE_AWAY, Session, database_now, utc_now
 from models.flight import ended_job
 from models.idempotency import claim_idempotency_key, forget_idempotency_key
 from models.job import Job, JobOutcome, JobState, new_job
@@ -174,6 +174,8 @@ def _commit(
             with services.sessions.begin() as session:
                 if idempotency is not None and not _claim(session, job, idempotency):
                     return False
+                if job.is_final:
+                    _end_by_the_database(session, job)
                 session.add(job)
                 session.flush()
                 if job.is_final:
@@ -246,6 +248,11 @@ def _answer(job: Job, cached: CachedAnswer, billing: CacheBilling) -> None:
     job.cached_tokens = cached.prompt_tokens + cached.completion_tokens
     job.charged_tokens = job.prompt_tokens + job.completion_tokens
     job.started_at = job.first_token_at = job.finished_at = job.created_at
+
+
+def _end_by_the_database(session: Session, job: Job) -> None:
+    """Date the end of a job that begins with it by the clock that all ends have."""
+    job.finished_at = max(database_now(session), job.created_at)
 
 
 def _claim(session: Session, job: Job, idempotency: Idempotency) -> bool:

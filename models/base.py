@@ -149,6 +149,12 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
+def database_now(session: Session) -> datetime:
+    """Return the time by the clock of the database, which all programs share."""
+    now: datetime = session.execute(text("select now()")).scalar_one()
+    return now
+
+
 def ping(session: Session) -> None:
     """Ask the database for a sign of life. Raises one of `DATABASE_AWAY`."""
     session.execute(text("select 1"))

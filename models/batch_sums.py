@@ -8,7 +8,6 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from models.base import utc_now
 from models.batch import Batch, BatchState
 from models.job import Job, JobState
 from models.webhook import add_batch_delivery
@@ -34,7 +33,7 @@ _RAISE = f"""
     select is_done from raised
 """  # noqa: S608 - of our own names alone
 _FINISH = f"""
-    update batches set finished_at = %(now)s, state = case state
+    update batches set finished_at = greatest(now(), created_at), state = case state
         {" ".join(f"when '{old}' then '{new}'" for old, new in _LAST.items())} end
     where id = %(id)s and finished_at is null
 """  # noqa: S608 - of our own names alone
@@ -74,6 +73,6 @@ def finish_done(session: Session, batch_ids: Sequence[UUID]) -> None:
 
 
 def _finish(session: Session, batch_id: UUID) -> None:
-    session.connection().exec_driver_sql(_FINISH, {"id": str(batch_id), "now": utc_now()})
+    session.connection().exec_driver_sql(_FINISH, {"id": str(batch_id)})
     batch = session.get_one(Batch, batch_id, populate_existing=True)
     add_batch_delivery(session, batch)

@@ -2,7 +2,8 @@
 that they ended or go back.
 
 Many jobs in one statement, and in one order everywhere: two statements must not wait for each
-other's rows.
+other's rows. Begins and ends are timed by the database, the one clock that all workers share; an
+API whose own clock is ahead may have dated the job later, and then it ends at that moment.
 """
 
 from __future__ import annotations
@@ -10,14 +11,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from models.base import utc_now
+from core.duration_buckets import BOUNDS
 from models.job import (
     Job,
     JobOutcome,
@@ -29,7 +30,7 @@ from models.job import (
     values_of,
 )
 from models.statements import Prepared, Statements
-from models.usage import RECORD_USED, used_time
+from models.usage import RECORD_USED
 
 #: What a worker must know of a job that it claims.
 _CLAIMED = (
@@ -51,7 +52,7 @@ _IN_ORDER = """
 _CLAIM = f"""
     {_IN_ORDER}
     update jobs set state = '{JobState.RUNNING}', attempt = attempt + 1,
-        worker_id = %(worker_id)s, started_at = coalesce(started_at, %(now)s),
+        worker_id = %(worker_id)s, started_at = coalesce(started_at, greatest(now(), created_at)),
         lease_expires_at = now() + %(lease)s
     where id = any(%(ids)s::uuid[]) and id in (select id from in_order)
       and state = '{JobState.QUEUED}' and not is_held
@@ -63,11 +64,12 @@ _CLAIM = f"""
 #: again, and what this attempt makes of it is refused.
 _CLAIM_AT_ONCE = Prepared(
     "claim_jobs",
-    "uuid[], text, timestamptz, interval",
-    _CLAIM % {"ids": "$1", "worker_id": "$2", "now": "$3", "lease": "$4"},
+    "uuid[], text, interval",
+    _CLAIM % {"ids": "$1", "worker_id": "$2", "lease": "$3"},
     is_lazy=True,
 )
 
+_BOUNDS = f"{{{','.join(map(str, BOUNDS))}}}"
 _ENDS = """
     id uuid, attempt integer, state text, choices jsonb, error jsonb, prompt_tokens integer,
     completion_tokens integer, cached_tokens integer, first_token_at timestamptz
@@ -78,37 +80,42 @@ _FINISH = f"""
     update jobs set state = e.state, choices = e.choices, error = e.error,
         prompt_tokens = e.prompt_tokens, completion_tokens = e.completion_tokens,
         cached_tokens = e.cached_tokens, first_token_at = e.first_token_at,
-        finished_at = %(now)s, lease_expires_at = null
+        finished_at = greatest(now(), jobs.created_at), lease_expires_at = null
     from ends e join in_order on in_order.id = e.id
     where jobs.id = any(%(ids)s::uuid[]) and jobs.id = e.id and jobs.attempt = e.attempt
       and jobs.state || '' = '{JobState.RUNNING}' and jobs.worker_id = %(worker_id)s
-    returning jobs.id, jobs.attempt, jobs.cancel_requested_at
-"""  # noqa: S608 - of our own names alone
+    returning jobs.id, jobs.attempt, jobs.cancel_requested_at, jobs.finished_at, jobs.created_at
+"""
 _FINISH_JOBS = f"""
     {_IN_ORDER},
     ends as (select * from jsonb_to_recordset(%(ends)s::jsonb) as e ({_ENDS}))
     {_FINISH}
-"""  # noqa: S608 - of our own names alone
-_PARAMETERS = {"ids": "$1", "ends": "$2", "worker_id": "$3", "now": "$4"}
+"""
+_PARAMETERS = {"ids": "$1", "ends": "$2", "worker_id": "$3"}
 _FINISH_AT_ONCE = Prepared(
     "finish_jobs",
-    "uuid[], json, text, timestamptz",
+    "uuid[], json, text",
     f"""
     {_IN_ORDER % _PARAMETERS},
     ends as (
         select * from json_to_recordset($2) as e (
-            {_ENDS}, user_id uuid, api_key_id uuid, model text, duration_ms bigint, bucket integer
+            {_ENDS}, user_id uuid, api_key_id uuid, model text
         )
     ),
     ended as ({_FINISH % _PARAMETERS}),
+    timed as (
+        select *, round(extract(epoch from finished_at - created_at) * 1000)::bigint as duration_ms
+        from ended
+    ),
     used as (
         select e.id as job_id, e.user_id, e.api_key_id, e.model, e.state, e.prompt_tokens,
-               e.completion_tokens, e.cached_tokens, e.duration_ms, $4 as created_at, e.bucket
-        from ends e join ended using (id, attempt)
+               e.completion_tokens, e.cached_tokens, t.duration_ms, t.finished_at as created_at,
+               width_bucket(t.duration_ms, '{_BOUNDS}'::bigint[]) as bucket
+        from ends e join timed t using (id, attempt)
     ),
     {RECORD_USED}
-    select id, attempt, cancel_requested_at from ended
-    """,  # noqa: S608 - of our own names alone
+    select id, attempt, cancel_requested_at, finished_at from ended
+    """,
 )
 
 
@@ -124,7 +131,7 @@ def claim_at_once(
     statements: Statements, job_ids: Sequence[UUID], *, worker_id: str, lease: timedelta
 ) -> list[Job]:
     """Do what `claim_jobs` does, and commit it, in one round trip."""
-    values = (_array(job_ids), worker_id, utc_now(), lease)
+    values = (_array(job_ids), worker_id, lease)
     return [_claimed(row) for row in statements.run(_CLAIM_AT_ONCE, values)]
 
 
@@ -137,14 +144,12 @@ def finish_jobs(
     attempt.
     """
     _check(ends)
-    now = utc_now()
     values = {
         "ids": _array(job.id for job, _ in ends),
         "ends": json.dumps([_end_row(job, outcome) for job, outcome in ends]),
         "worker_id": worker_id,
-        "now": now,
     }
-    return _ended(ends, now, session.connection().exec_driver_sql(_FINISH_JOBS, values))
+    return _ended(ends, session.connection().exec_driver_sql(_FINISH_JOBS, values))
 
 
 def finish_at_once(
@@ -155,19 +160,17 @@ def finish_at_once(
     For jobs from whose end nothing else follows: see `follows_only_usage`.
     """
     _check(ends)
-    now = utc_now()
     rows = [
         {
             **_end_row(job, outcome),
             "user_id": job.user_id.hex,
             "api_key_id": job.api_key_id.hex,
             "model": job.model,
-            **used_time(job.created_at, now),
         }
         for job, outcome in ends
     ]
-    values = (_array(job.id for job, _ in ends), json.dumps(rows), worker_id, now)
-    return _ended(ends, now, statements.run(_FINISH_AT_ONCE, values))
+    values = (_array(job.id for job, _ in ends), json.dumps(rows), worker_id)
+    return _ended(ends, statements.run(_FINISH_AT_ONCE, values))
 
 
 def follows_only_usage(job: Job) -> bool:
@@ -180,22 +183,20 @@ def _check(ends: Sequence[tuple[Job, JobOutcome]]) -> None:
         may_come(state, JobState.RUNNING)
 
 
-def _ended(
-    ends: Sequence[tuple[Job, JobOutcome]], now: datetime, found: Iterable[Any]
-) -> list[Job]:
+def _ended(ends: Sequence[tuple[Job, JobOutcome]], found: Iterable[Any]) -> list[Job]:
     """Return the jobs that were `found` to have ended, as they are now."""
-    asked = {(job_id, attempt): cancel_asked for job_id, attempt, cancel_asked in found}
+    told = {(row[0], row[1]): (row[2], row[3]) for row in found}
     return [
         new_job(
             **{
                 **values_of(job),
                 **outcome_values(outcome),
-                "finished_at": now,
-                "cancel_requested_at": asked[job.id, job.attempt],
+                "cancel_requested_at": told[job.id, job.attempt][0],
+                "finished_at": told[job.id, job.attempt][1],
             }
         )
         for job, outcome in ends
-        if (job.id, job.attempt) in asked
+        if (job.id, job.attempt) in told
     ]
 
 
@@ -257,7 +258,6 @@ def _claim(job_ids: Sequence[UUID], worker_id: str, lease: timedelta) -> dict[st
     return {
         "ids": _array(job_ids),
         "worker_id": worker_id,
-        "now": utc_now(),
         "lease": lease,
     }
 

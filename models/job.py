@@ -260,6 +260,11 @@ def sendable_before(moment: datetime) -> Any:
     return func.coalesce(Job.released_at, Job.created_at) < moment
 
 
+#: When a job that ends now has ended: by the clock of the database, and never before it was made.
+#: Clocks of other machines may be wrong by hours, and sums of past hours are closed.
+END_MOMENT = func.greatest(func.now(), Job.created_at)
+
+
 def may_come(new: JobState, old: JobState) -> list[Any]:
     """Return the conditions of a change from `old` to `new`.
 

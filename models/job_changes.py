@@ -12,8 +12,7 @@ from uuid import UUID
 from sqlalchemy import case, func, or_, select, update
 from sqlalchemy.orm import Session
 
-from models.base import utc_now
-from models.job import Job, JobOutcome, JobState, may_come, requeue
+from models.job import END_MOMENT, Job, JobOutcome, JobState, may_come, requeue
 
 
 def finish_job(
@@ -52,7 +51,7 @@ def finish_job(
             completion_tokens=outcome.completion_tokens,
             cached_tokens=outcome.cached_tokens,
             first_token_at=outcome.first_token_at,
-            finished_at=utc_now(),
+            finished_at=END_MOMENT,
             lease_expires_at=None,
         )
         .returning(Job)
@@ -79,7 +78,7 @@ def ask_to_cancel(session: Session, job_ids: Sequence[UUID]) -> list[Job]:
             .where(Job.id.in_(found.scalar_subquery()))
             .values(
                 state=case((is_queued, JobState.CANCELLED), else_=Job.state),
-                finished_at=case((is_queued, utc_now()), else_=Job.finished_at),
+                finished_at=case((is_queued, END_MOMENT), else_=Job.finished_at),
                 cancel_requested_at=case(
                     (is_queued, Job.cancel_requested_at),
                     else_=func.coalesce(Job.cancel_requested_at, func.now()),
@@ -118,7 +117,7 @@ def expire_queued(session: Session, *, limit: int) -> list[Job]:
         session.scalars(
             update(Job)
             .where(Job.id.in_(due.scalar_subquery()), *may_come(JobState.EXPIRED, JobState.QUEUED))
-            .values(state=JobState.EXPIRED, finished_at=utc_now())
+            .values(state=JobState.EXPIRED, finished_at=END_MOMENT)
             .returning(Job)
             .execution_options(populate_existing=True)
         )

@@ -14,11 +14,10 @@ from uuid import UUID
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from models.base import utc_now
 from models.batch import Batch
 from models.batch_sums import raise_sums
 from models.feeding import HELD, LINE_TOKENS
-from models.job import Job, JobState, may_come
+from models.job import END_MOMENT, Job, JobState, may_come
 from models.job_changes import ask_to_cancel
 from models.job_end import record_ends
 from models.webhook import add_deliveries
@@ -34,7 +33,8 @@ _END_HELD = f"""
         order by line limit %(limit)s
         for update skip locked
     ), ended as (
-        update jobs set state = %(state)s, error = %(error)s::jsonb, finished_at = %(now)s
+        update jobs set state = %(state)s, error = %(error)s::jsonb,
+            finished_at = greatest(now(), created_at)
         from looked_at
         where jobs.id = looked_at.id and looked_at.must_end
         returning jobs.id, jobs.request ? 'webhookUrl' as has_webhook
@@ -82,7 +82,6 @@ def end_held_lines(
         "after": after,
         "room": room,
         "limit": limit,
-        "now": utc_now(),
     }
     row = session.connection().exec_driver_sql(_END_HELD, values).one()
     ids, with_webhook, looked_at, last_line = row
@@ -138,7 +137,7 @@ def _expire(session: Session, condition: Any) -> list[Job]:
         session.scalars(
             update(Job)
             .where(condition, *may_come(JobState.EXPIRED, JobState.QUEUED))
-            .values(state=JobState.EXPIRED, finished_at=utc_now())
+            .values(state=JobState.EXPIRED, finished_at=END_MOMENT)
             .returning(Job)
             .execution_options(populate_existing=True, synchronize_session=False)
         )

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from models.base import utc_now
+from models.base import database_now, utc_now
 
 GRACE = timedelta(minutes=10)
 #: An end this long after its hour asks whether the hour was closed.
@@ -38,8 +38,8 @@ _ALL = ("begins_at", "model")
 
 def close_usage(session: Session, *, now: datetime | None = None) -> bool:
     """Close the next hours that are over, up to the end of their day; False if there are none."""
-    now = now or utc_now()
     connection = session.connection()
+    now = now or database_now(session)
     connection.exec_driver_sql(f"set local statement_timeout = '{STEP_SECONDS}s'")
     connection.exec_driver_sql(f"select pg_advisory_xact_lock({_LOCK})")
     since = session.scalar(text(_BEGIN))

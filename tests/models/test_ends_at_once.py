@@ -88,6 +88,22 @@ def test_a_group_ends_with_its_usage_and_its_sums(
     assert_exact(database)
 
 
+def test_ends_are_timed_by_the_database_and_none_comes_before_its_job(
+    database: SessionFactory, statements: Statements
+) -> None:
+    (ahead,) = add_running(database, statements, [-3_600_000])
+    (behind,) = add_running(database, statements, [3_600_000])
+
+    ended = {job.id: job for job in end(statements, [ahead, behind])}
+
+    assert ended[ahead.id].finished_at == ahead.created_at
+    with database() as session:
+        durations = {row.job_id: row.duration_ms for row in session.scalars(select(Usage))}
+        assert durations[ahead.id] == 0
+        assert 3_600_000 <= durations[behind.id] < 3_660_000
+    assert_exact(database)
+
+
 def test_what_is_not_this_attempts_any_more_does_not_end(
     database: SessionFactory, statements: Statements
 ) -> None:
@@ -131,7 +147,7 @@ def test_a_plan_that_is_made_for_a_small_table_fits_a_large_one(
     statements.run("analyze jobs", ())
     end(statements, [second])
 
-    for call in ("finish_jobs ('{}', '[]', 'w', now())", "claim_jobs ('{}', 'w', now(), '1 s')"):
+    for call in ("finish_jobs ('{}', '[]', 'w')", "claim_jobs ('{}', 'w', '1 s')"):
         plan = "\n".join(line for (line,) in statements.run(f"explain execute {call}", ()))
         assert "Index Cond: (id = ANY ($1))" in plan
         assert "Seq Scan" not in plan
