@@ -43,9 +43,12 @@ _CLAIMED = (
 #: Locks rows in the order of their ids. An UPDATE takes them as its plan finds them, sorted or not.
 _IN_ORDER = """
     with in_order as (
-        select id from jobs where id = any(%(ids)s::uuid[]) order by id for no key update
+        select id, state, attempt from jobs where id = any(%(ids)s::uuid[])
+        order by id for no key update
     )
 """
+#: Stands for attempts without an end.
+_NO_LAST = 2**31 - 1
 
 #: In SQL, as what follows: workers run them for every job, and the ORM takes several times longer
 #: than PostgreSQL.
@@ -54,7 +57,14 @@ _CLAIM = f"""
     update jobs set state = '{JobState.RUNNING}', attempt = attempt + 1,
         worker_id = %(worker_id)s, started_at = coalesce(started_at, greatest(now(), created_at)),
         lease_expires_at = now() + %(lease)s
-    where id = any(%(ids)s::uuid[]) and id in (select id from in_order)
+    where id = any(%(ids)s::uuid[]) and id in (
+        select id from in_order where attempt < %(last)s
+        union all (
+            select id from in_order
+            where attempt >= %(last)s and state = '{JobState.QUEUED}' and %(may_be_last)s
+            order by id limit 1
+        )
+    )
       and state = '{JobState.QUEUED}' and not is_held
       and (expires_at is null or expires_at > now() or started_at is not null)
     returning {", ".join(_CLAIMED)}
@@ -64,8 +74,8 @@ _CLAIM = f"""
 #: again, and what this attempt makes of it is refused.
 _CLAIM_AT_ONCE = Prepared(
     "claim_jobs",
-    "uuid[], text, interval",
-    _CLAIM % {"ids": "$1", "worker_id": "$2", "lease": "$3"},
+    "uuid[], text, interval, integer, boolean",
+    _CLAIM % {"ids": "$1", "worker_id": "$2", "lease": "$3", "last": "$4", "may_be_last": "$5"},
     is_lazy=True,
 )
 
@@ -128,10 +138,26 @@ def claim_jobs(
 
 
 def claim_at_once(
-    statements: Statements, job_ids: Sequence[UUID], *, worker_id: str, lease: timedelta
+    statements: Statements,
+    job_ids: Sequence[UUID],
+    *,
+    worker_id: str,
+    lease: timedelta,
+    max_attempts: int = 0,
+    may_be_last: bool = True,
 ) -> list[Job]:
-    """Do what `claim_jobs` does, and commit it, in one round trip."""
-    values = (_array(job_ids), worker_id, lease)
+    """Do what `claim_jobs` does, and commit it, in one round trip.
+
+    A job whose earlier attempts all lost their worker may be what kills workers. On its last
+    attempt it shares one with none of its like: it then fails alone, and those that only were with
+    it before succeed.
+
+    Args:
+        max_attempts: of a job; 0 for no end of them.
+        may_be_last: take one job on its last attempt; without it none.
+    """
+    last = max_attempts - 1 if max_attempts > 1 else _NO_LAST
+    values = (_array(job_ids), worker_id, lease, last, may_be_last)
     return [_claimed(row) for row in statements.run(_CLAIM_AT_ONCE, values)]
 
 
@@ -259,6 +285,8 @@ def _claim(job_ids: Sequence[UUID], worker_id: str, lease: timedelta) -> dict[st
         "ids": _array(job_ids),
         "worker_id": worker_id,
         "lease": lease,
+        "last": _NO_LAST,
+        "may_be_last": False,
     }
 
 

@@ -90,6 +90,11 @@ class Leases:
         if self._take(job_id, attempt) is not None:
             self._released += 1
 
+    def holds_attempt(self, attempt: int) -> bool:
+        """Say whether any job here is in its attempt of this number."""
+        with self._lock:
+            return any(held.attempt == attempt for held in self._held.values())
+
     def is_held(self, job_id: UUID, attempt: int) -> bool:
         with self._lock:
             held = self._held.get(job_id)

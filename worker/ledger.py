@@ -50,6 +50,8 @@ class Ledger:
             told.
         observe: is shown the jobs whose ends were committed, before they are told.
         lines_moved: is called when lines of batches have begun or ended.
+        max_attempts: times that a job is begun; 0 for no end of them.
+        holds_attempt: says whether this worker has a job in its attempt of this number.
     """
 
     def __init__(
@@ -64,6 +66,8 @@ class Ledger:
         keep: Callable[[Sequence[Job], Pipeline], None] = lambda jobs, pipe: None,
         observe: Callable[[Sequence[Job]], None] = lambda jobs: None,
         lines_moved: Callable[[], None] = lambda: None,
+        max_attempts: int = 0,
+        holds_attempt: Callable[[int], bool] = lambda attempt: False,
     ) -> None:
         self._sessions = sessions
         self._ends = ends
@@ -73,6 +77,8 @@ class Ledger:
         self._keep = keep
         self._observe = observe
         self._lines_moved = lines_moved
+        self._max_attempts = max_attempts
+        self._holds_attempt = holds_attempt
         self._must_leave = threading.Event()
         self._claims: GroupCommit[Statements, Taken, Run] = GroupCommit(
             "claims",
@@ -115,7 +121,14 @@ class Ledger:
 
     def _write_claims(self, statements: Statements, asked: Sequence[Taken]) -> list[Run | None]:
         job_ids = [taken.job_id for taken in asked]
-        jobs = claim_at_once(statements, job_ids, worker_id=self._worker_id, lease=self._lease)
+        jobs = claim_at_once(
+            statements,
+            job_ids,
+            worker_id=self._worker_id,
+            lease=self._lease,
+            max_attempts=self._max_attempts,
+            may_be_last=not self._holds_attempt(self._max_attempts),
+        )
         claimed: dict[object, Job] = {job.id: job for job in jobs}
         # A job that was delivered twice goes to the first who asked.
         return [

@@ -132,6 +132,8 @@ class WorkerParts:
             keep=partial(keep_answers, AnswerCache.from_settings(settings, client)),
             observe=partial(_show_ends, [metrics.jobs.observe, *(t.record for t in traces)]),
             lines_moved=feeder.wake,
+            max_attempts=settings.max_attempts,
+            holds_attempt=leases.holds_attempt,
         )
         runner = JobRunner(
             ledger=ledger,

@@ -147,7 +147,7 @@ def test_a_plan_that_is_made_for_a_small_table_fits_a_large_one(
     statements.run("analyze jobs", ())
     end(statements, [second])
 
-    for call in ("finish_jobs ('{}', '[]', 'w')", "claim_jobs ('{}', 'w', '1 s')"):
+    for call in ("finish_jobs ('{}', '[]', 'w')", "claim_jobs ('{}', 'w', '1 s', 2, true)"):
         plan = "\n".join(line for (line,) in statements.run(f"explain execute {call}", ()))
         assert "Index Cond: (id = ANY ($1))" in plan
         assert "Seq Scan" not in plan
