@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -45,11 +45,7 @@ MORE_BYTES, MORE_FILES, MORE_THREADS = 64 * 1024**2, 80, 24
 #: Orphaned charges are taken back after two minutes, at a pass each quarter of a minute.
 ORPHAN_SECONDS = 150.0
 #: Ends of jobs that faults explain.
-EXPLAINED_FAILURES = {
-    "worker_lost": "attempts",
-    "queue_unavailable": "Redis",
-    "engine_error": "engine",
-}
+EXPLAINED_FAILURES = {"worker_lost", "queue_unavailable", "engine_error"}
 
 #: Notes each change of a job's state that is committed, so that none is undone unseen.
 WATCH = """
@@ -94,6 +90,11 @@ class Row:
     attempt: int
     error: str | None
     key_id: UUID
+
+    @property
+    def was_refused(self) -> bool:
+        """Whether its caller got a 503, and may ask again: the queue was away."""
+        return self.error == "queue_unavailable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,9 +148,10 @@ class Invariants:
             losses: times that Redis may have forgotten what it counted.
         """
         notes = traffic.notes
-        rows = {row.mark: row for row in self._rows(traffic)}
+        found_rows = sorted(self._rows(traffic), key=lambda row: not row.was_refused)
+        rows = {row.mark: row for row in found_rows}
         found = [*notes.faults]
-        found += self._of_rows(notes, rows, traffic)
+        found += self._of_rows(notes, rows, found_rows)
         found += self._of_batches(notes)
         found += self._of_changes(traffic)
         found += self._of_usage()
@@ -174,8 +176,8 @@ class Invariants:
                 for one in found
             ]
 
-    def _of_rows(self, notes: Notes, rows: dict[str, Row], traffic: Traffic) -> Iterator[str]:
-        counts = Counter(row.mark for row in self._rows(traffic))
+    def _of_rows(self, notes: Notes, rows: dict[str, Row], found: Sequence[Row]) -> Iterator[str]:
+        counts = Counter(row.mark for row in found if not row.was_refused)
         for mark, count in counts.items():
             if count > 1:
                 yield f"the request {mark} became {count} jobs"

@@ -18,6 +18,12 @@ from dataclasses import dataclass, field
 from tests.faults.faults import FAULTS, Fault, Scene, Undo
 from tests.faults.instance import Instance
 from tests.faults.invariants import Invariants, wait_quiet, watch_changes
+from tests.faults.recovery import (
+    of_a_dead_workers_jobs,
+    of_a_poisoned_batch,
+    of_postgres,
+    of_redis,
+)
 from tests.faults.traffic import Traffic
 
 TRAFFIC_SECONDS = (2.5, 4.0)
@@ -117,12 +123,26 @@ class Runs:
             time.sleep(0.02)
 
 
+def measure_recovery() -> int:
+    """Print how long each recovery takes; 1 if one takes longer than promised."""
+    is_late = False
+    with Instance.started(changes={"LEASE_SECONDS": "10"}) as instance:
+        for measure in (of_a_dead_workers_jobs, of_redis, of_postgres, of_a_poisoned_batch):
+            recovery = measure(instance)
+            is_late |= recovery.seconds > recovery.bound
+            print(recovery, flush=True)
+    return int(is_late)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--runs", type=int, default=200)
     parser.add_argument("--seed", type=int, default=random.randrange(1, 10**6))
     parser.add_argument("--fault", action="append", default=[], choices=[f.name for f in FAULTS])
+    parser.add_argument("--recovery", action="store_true", help="measure recovery times instead")
     args = parser.parse_args(arguments)
+    if args.recovery:
+        return measure_recovery()
     print(f"seed {args.seed}", flush=True)
     with Instance.started() as instance:
         runs = Runs(instance)
