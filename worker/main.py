@@ -275,7 +275,7 @@ def _drain(parts: WorkerParts, pulse: Pulse) -> None:
         parts.runner.leave()
         _at_most(LEAVE_SECONDS / 2, [parts.leases.hand_back])
     parts.runner.leave()
-    parts.delivery.stop()
+    _at_most(LEAVE_SECONDS / 2, [parts.delivery.stop])  # a step may hang
     parts.runner.wait_idle(LEAVE_SECONDS / 2)
     stops = [parts.runner.stop, parts.ledger.stop, parts.requests.close, parts.text_sender.stop]
     stops += [trace.close for trace in parts.traces]

@@ -134,15 +134,12 @@ class Instance:
 
     def stop(self) -> None:
         """End everything, however broken it is."""
-        with suppress(Exception):
-            self.mend_processes()
-        if self.launcher is not None and self.launcher.poll() is None:
-            self.launcher.send_signal(signal.SIGTERM)
-            try:
-                self.launcher.wait(STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                self.launcher.kill()
-                self.launcher.wait(STOP_SECONDS)
+        running = [*self.pids().values(), *self.api_processes()]
+        if self.launcher is not None:
+            self.launcher.kill()
+            self.launcher.wait(STOP_SECONDS)
+        for pid in running:  # the guardian does so too, unless it was stopped
+            _signal(pid, signal.SIGKILL)
         self._database.dispose()
         self.redis.close()
         self.valkey.stop()

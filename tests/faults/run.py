@@ -84,7 +84,11 @@ class Runs:
         traffic.start()
         self._break(Scene(self._instance, traffic, draw), chosen, outcome)
         mended = time.monotonic()
-        self._instance.mend()
+        try:
+            self._instance.mend()
+        except AssertionError as error:
+            outcome.broken.append(str(error).partition("\n")[0])
+            return outcome
         whole = time.monotonic()
         traffic.stop()
         outcome.broken += wait_quiet(self._instance)
