@@ -76,8 +76,8 @@ migrate: $(RUNTIME) ## bring the schema of DATABASE_URL up to date
 bench: $(DEVELOPMENT) ## measure how soon an idle worker begins a job
 	$(BIN)/python -m tests.bench.pickup
 
-faults: $(DEVELOPMENT) ## run a batch while its parts are killed (minutes; ARGS="--kills 30")
-	$(BIN)/python -m tests.faults.bulk $(ARGS)
+faults: $(DEVELOPMENT) ## break parts at random under real traffic (an hour; ARGS="--runs 20")
+	$(BIN)/python -m tests.faults $(ARGS)
 
 topology: $(DEVELOPMENT) monitoring ## replace every part of the production topology (minutes; ARGS="--rounds 5")
 	$(BIN)/python -m tests.topology $(ARGS)
