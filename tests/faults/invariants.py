@@ -6,15 +6,12 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 from uuid import UUID
 
-import psutil
 from sqlalchemy import text
 
 from core.generation import Generation
 from core.ids import Prefix, read_id
-from core.limits import Limiter
 from core.prompt import PromptTokenizer
 from models.base import DATABASE_AWAY
 from models.usage_check import (
@@ -25,6 +22,7 @@ from models.usage_check import (
     compare_roll_ups,
 )
 from tests.faults.instance import Instance
+from tests.faults.leftovers import Leftovers
 from tests.faults.traffic import (
     IN_FLIGHT_CLIENTS,
     IN_FLIGHT_LIMIT,
@@ -37,13 +35,7 @@ from tests.faults.traffic import (
 
 #: How long accepted work may take to end, once all parts serve again.
 QUIET_SECONDS = 60.0
-#: How long what is left of connections and queues may take to go.
-TIDY_SECONDS = 25.0
 CHECK_SECONDS = 20.0
-#: Beyond what the first run left a process with.
-MORE_BYTES, MORE_FILES, MORE_THREADS = 64 * 1024**2, 80, 24
-#: Orphaned charges are taken back after two minutes, at a pass each quarter of a minute.
-ORPHAN_SECONDS = 150.0
 #: Ends of jobs that faults explain.
 EXPLAINED_FAILURES = {"worker_lost", "queue_unavailable", "engine_error"}
 
@@ -97,15 +89,6 @@ class Row:
         return self.error == "queue_unavailable"
 
 
-@dataclass(frozen=True, slots=True)
-class Process:
-    """What a process takes."""
-
-    memory: int
-    files: int
-    threads: int
-
-
 def wait_quiet(instance: Instance) -> list[str]:
     """Wait until everything accepted has ended; return what has not."""
     deadline = time.monotonic() + QUIET_SECONDS
@@ -138,8 +121,7 @@ class Invariants:
         self._tokenizer = PromptTokenizer.load(
             instance.settings.model_path, instance.settings.prompt_mode
         )
-        self._first: dict[str, Process] = {}
-        self._old_keys: list[tuple[float, UUID]] = []
+        self._leftovers = Leftovers(instance)
 
     def broken(self, traffic: Traffic, *, losses: int) -> list[str]:
         """Return what does not hold.
@@ -156,7 +138,7 @@ class Invariants:
         found += self._of_changes(traffic)
         found += self._of_usage()
         found += self._of_limits(traffic, losses)
-        found += self._of_what_is_left(traffic)
+        found += self._leftovers.left(_key_ids(traffic))
         return found
 
     # Jobs.
@@ -287,84 +269,6 @@ class Invariants:
             if (most or 0) > IN_FLIGHT_LIMIT + losses * IN_FLIGHT_CLIENTS:
                 yield f"{most} jobs were in flight at once, of {IN_FLIGHT_LIMIT}"
 
-    # What is left.
-
-    def _of_what_is_left(self, traffic: Traffic) -> list[str]:
-        now = time.monotonic()
-        self._old_keys += [(now, key_id) for key_id in _key_ids(traffic)]
-        deadline = now + TIDY_SECONDS
-        while True:
-            left = self._left()
-            if not left or time.monotonic() > deadline:
-                return left
-            time.sleep(0.2)
-
-    def _left(self) -> list[str]:
-        found = [*self._messages(), *self._charges(), *self._connections()]
-        for name, process in self._processes().items():
-            first = self._first.setdefault(name, process)
-            for what, is_now, was, more in (
-                ("bytes", process.memory, first.memory, MORE_BYTES),
-                ("open files", process.files, first.files, MORE_FILES),
-                ("threads", process.threads, first.threads, MORE_THREADS),
-            ):
-                if is_now > was + more:
-                    found.append(f"{name} has {is_now} {what}, after the first run {was}")
-        return found
-
-    def _messages(self) -> Iterator[str]:
-        """Messages that nobody says are done."""
-        for queue in ("interactive", "bulk"):
-            waiting = self._instance.redis.hlen(f"dramatiq:{queue}.msgs")
-            if waiting:
-                yield f"{waiting} messages are left on the queue {queue}"
-
-    def _charges(self) -> Iterator[str]:
-        """Charges of jobs that are over, of runs long enough ago."""
-        limiter = Limiter(self._instance.redis)
-        before = time.monotonic() - ORPHAN_SECONDS
-        for at, key_id in self._old_keys:
-            if at < before and (held := limiter.in_flight(key_id)):
-                yield f"the key {key_id.hex} still holds {len(held)} charges"
-        self._old_keys = [one for one in self._old_keys if one[0] >= before]
-
-    def _connections(self) -> Iterator[str]:
-        query = (
-            "select state, count(*) from pg_stat_activity where application_name = 'bountycoder'"
-            " and pid <> pg_backend_pid() and state <> 'idle'"
-            " and state_change < now() - interval '3 seconds' group by 1"
-        )
-        with self._instance.sessions() as session:
-            for state, count in session.execute(text(query)):
-                yield f"{count} connections to PostgreSQL are {state}"
-        port = self._instance.api_port
-        for name, pid in self._instance.api_places().items():
-            try:
-                connections = psutil.Process(pid).net_connections("tcp")
-            except psutil.NoSuchProcess:
-                continue
-            clients = [
-                _owner(one.raddr)
-                for one in connections
-                if one.laddr.port == port and one.status == "ESTABLISHED"
-            ]
-            if clients:
-                yield f"still connected to {name}: {', '.join(clients)}"
-
-    def _processes(self) -> dict[str, Process]:
-        found = {}
-        for name, pid in self._instance.pids().items():
-            processes = self._instance.api_places() if name == "api" else {name: pid}
-            for one, number in processes.items():
-                try:
-                    process = psutil.Process(number)
-                    found[one] = Process(
-                        process.memory_info().rss, process.num_fds(), process.num_threads()
-                    )
-                except psutil.NoSuchProcess:
-                    continue
-        return found
-
 
 #: How many jobs of a key were in flight at once: by the moments at which the database took their
 #: rows and their ends, which lie between the charge and its settling.
@@ -378,15 +282,6 @@ _MOST_IN_FLIGHT = f"""
         select sum(change) over (order by at, change) as running from changes
     ) as counted
 """
-
-
-def _owner(address: Any) -> str:
-    """Return which process has the other end of a connection on this machine."""
-    for one in psutil.net_connections("tcp"):
-        if one.laddr == address:
-            name = psutil.Process(one.pid).cmdline()[-3:] if one.pid else "nobody"
-            return f"{name} ({one.status}, port {address.port})"
-    return f"nobody, port {address.port}"
 
 
 def _key_id(traffic: Traffic, name: str) -> UUID:
