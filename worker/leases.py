@@ -91,9 +91,9 @@ class Leases:
             self._released += 1
 
     def holds_attempt(self, attempt: int) -> bool:
-        """Say whether any job here is in its attempt of this number."""
+        """Say whether any job here is in its attempt of this number, or a later one."""
         with self._lock:
-            return any(held.attempt == attempt for held in self._held.values())
+            return any(held.attempt >= attempt for held in self._held.values())
 
     def is_held(self, job_id: UUID, attempt: int) -> bool:
         with self._lock:

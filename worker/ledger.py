@@ -51,7 +51,8 @@ class Ledger:
         observe: is shown the jobs whose ends were committed, before they are told.
         lines_moved: is called when lines of batches have begun or ended.
         max_attempts: times that a job is begun; 0 for no end of them.
-        holds_attempt: says whether this worker has a job in its attempt of this number.
+        holds_attempt: says whether this worker has a job in its attempt of this number, or a
+            later one.
     """
 
     def __init__(

@@ -20,6 +20,8 @@ from tests.faults.link import LinkState
 from tests.faults.traffic import Traffic
 
 KILL_SECONDS = 10.0
+#: Processes that are named one by one.
+MOST_NAMED = 3
 #: How far a clock steps, at most.
 STEP_SECONDS = 7200.0
 
@@ -273,7 +275,7 @@ def _freeze(pids: list[int]) -> tuple[str, Undo]:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGCONT)
 
-    return str(pids), undo
+    return str(pids) if len(pids) <= MOST_NAMED else f"{len(pids)} processes", undo
 
 
 def _kill_server(scene: Scene, name: str) -> None:

@@ -38,6 +38,7 @@ class Outcome:
         faults: what was broken, in order, with the second of it.
         whole_seconds: from the last mending until all parts served.
         quiet_seconds: from then until all that was accepted had ended.
+        tidy_seconds: from then until nothing was left, with the time of the checks.
     """
 
     seed: int
@@ -47,6 +48,7 @@ class Outcome:
     accepted: int = 0
     whole_seconds: float = 0.0
     quiet_seconds: float = 0.0
+    tidy_seconds: float = 0.0
     seconds: float = 0.0
 
     def __str__(self) -> str:
@@ -54,7 +56,7 @@ class Outcome:
         return (
             f"seed {self.seed}: {'; '.join(self.faults) or 'no fault'} | {self.accepted} jobs |"
             f" {told} | whole after {self.whole_seconds:.1f} s, quiet {self.quiet_seconds:.1f} s,"
-            f" {self.seconds:.1f} s in all"
+            f" tidy {self.tidy_seconds:.1f} s, {self.seconds:.1f} s in all"
         )
 
 
@@ -94,9 +96,11 @@ class Runs:
         outcome.broken += wait_quiet(self._instance)
         outcome.whole_seconds = whole - mended
         outcome.quiet_seconds = time.monotonic() - whole
+        quiet = time.monotonic()
         if not outcome.broken:
             losses = sum(fault.loses_counts for fault in chosen)
             outcome.broken += self._invariants.broken(traffic, losses=losses)
+        outcome.tidy_seconds = time.monotonic() - quiet
         outcome.statuses = traffic.notes.statuses
         outcome.accepted = sum(seen.job is not None for seen in traffic.notes.seen)
         outcome.seconds = time.monotonic() - began
