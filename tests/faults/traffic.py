@@ -29,6 +29,14 @@ WORDS = ("add", "two", "numbers", "sort", "a", "list", "walk", "the", "tree", "i
 #: Of the keys with limits.
 RATE_LIMIT, IN_FLIGHT_LIMIT, MONTHLY_TOKENS = 25, 3, 700
 IN_FLIGHT_CLIENTS = 2
+#: What the service may say when parts of it are away, and of a job that failed with its engine.
+EXPLAINED_ERRORS = {
+    "database_unavailable",
+    "queue_unavailable",
+    "overloaded",
+    "engine_error",
+    "worker_lost",
+}
 GENERATE, JOBS, BATCHES = "/api/llm/generate", "/api/llm/jobs", "/api/llm/batches"
 
 
@@ -306,9 +314,9 @@ class Traffic:
         except requests.RequestException as error:
             self.notes.statuses[type(error).__name__] += 1
             return None
-        code = "" if answer.ok else f" {_error_code(answer)}"
-        self.notes.statuses[f"{answer.status_code}{code}"] += 1
-        if answer.status_code >= 500 and answer.status_code != 503:
+        code = "" if answer.ok else _error_code(answer)
+        self.notes.statuses[f"{answer.status_code} {code}".rstrip()] += 1
+        if answer.status_code >= 500 and code not in EXPLAINED_ERRORS:
             self.notes.faults.append(f"{method} {path}: {answer.status_code} {answer.text[:300]}")
         return answer
 
