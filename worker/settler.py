@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from uuid import UUID
 
@@ -19,7 +19,7 @@ import redis
 
 from core.limits import Limiter, Reservation
 from core.queue import QueueName
-from models.base import DATABASE_AWAY, SessionFactory, utc_now
+from models.base import DATABASE_AWAY, SessionFactory, database_now
 from models.flight import ended_use, in_flight_before, known_jobs
 
 _log = logging.getLogger(__name__)
@@ -60,11 +60,11 @@ class Settler:
     def _mend(self) -> None:
         # Redis before the rows: what lacks its place then and has not ended later was never
         # settled, so that putting it back counts it once.
-        before = utc_now() - self._grace
         self._limiter.load()
         held = {key_id: self._limiter.in_flight(key_id) for key_id in self._limiter.busy_keys()}
         for queue in QueueName:
             with self._sessions() as session:
+                before = database_now(session) - self._grace
                 rows = in_flight_before(session, before, queue)
             for key_id, charged in rows.items():
                 known = held.get(key_id, {})
@@ -78,7 +78,10 @@ class Settler:
         with self._sessions() as session:
             known = known_jobs(session, held)
             ended = ended_use(session, held)
-        before = utc_now() - self._grace
+        # By the clock that dated the charges: ours may be ahead, and then those whose rows are
+        # being written would look forgotten.
+        seconds, _ = self._client.time()
+        before = datetime.fromtimestamp(seconds, UTC) - self._grace
         with self._client.pipeline(transaction=False) as pipe:
             for job_id, used in ended.items():
                 self._limiter.settle(key_id, job_id, used, pipe=pipe)
