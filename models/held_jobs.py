@@ -95,12 +95,12 @@ _FINISH = f"""
     where jobs.id = any(%(ids)s::uuid[]) and jobs.id = e.id and jobs.attempt = e.attempt
       and jobs.state || '' = '{JobState.RUNNING}' and jobs.worker_id = %(worker_id)s
     returning jobs.id, jobs.attempt, jobs.cancel_requested_at, jobs.finished_at, jobs.created_at
-"""
+"""  # noqa: S608 - of our own names alone
 _FINISH_JOBS = f"""
     {_IN_ORDER},
     ends as (select * from jsonb_to_recordset(%(ends)s::jsonb) as e ({_ENDS}))
     {_FINISH}
-"""
+"""  # noqa: S608 - of our own names alone
 _PARAMETERS = {"ids": "$1", "ends": "$2", "worker_id": "$3"}
 _FINISH_AT_ONCE = Prepared(
     "finish_jobs",
@@ -125,7 +125,7 @@ _FINISH_AT_ONCE = Prepared(
     ),
     {RECORD_USED}
     select id, attempt, cancel_requested_at, finished_at from ended
-    """,
+    """,  # noqa: S608 - of our own names alone
 )
 
 
