@@ -21,7 +21,7 @@ LEASE = timedelta(seconds=30)
 @pytest.fixture
 def statements(_settings: Settings) -> Iterator[Statements]:
     engine = open_database(_settings, pool_size=2, is_autocommit=True, plans_once=True)
-    yield Statements(engine)
+    yield Statements(engine, keeps=1)
     engine.dispose()
 
 

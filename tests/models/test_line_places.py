@@ -34,7 +34,7 @@ def clock() -> Clock:
 @pytest.fixture
 def places(base_settings: Settings, clock: Clock) -> LinePlaces:
     engine = open_database(base_settings, is_autocommit=True)
-    return LinePlaces(Statements(engine), clock=clock)
+    return LinePlaces(Statements(engine, keeps=1), clock=clock)
 
 
 @pytest.mark.parametrize("place", [0, 1, STEP - 2, STEP - 1, STEP, 2 * STEP, WAITING - 1])
