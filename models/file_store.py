@@ -77,7 +77,7 @@ def forget_expired(session: Session) -> int:
 
     A step is small: rows of a megabyte each take their time.
     """
-    expired = select(File.id).where(File.expires_at <= utc_now()).order_by(File.expires_at)
+    expired = select(File.id).where(File.expires_at <= func.now()).order_by(File.expires_at)
     pieces = session.execute(
         select(FilePiece.file_id, FilePiece.place)
         .where(FilePiece.file_id.in_(expired.limit(FILES_A_STEP)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import ForeignKey, Index, String, delete, select
+from sqlalchemy import ForeignKey, Index, String, delete, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
@@ -72,4 +72,4 @@ def forget_idempotency_key(session: Session, api_key_id: UUID, key: str) -> None
 
 def forget_old_keys(session: Session) -> None:
     """Delete the keys that may be used for other requests."""
-    session.execute(delete(IdempotencyKey).where(IdempotencyKey.created_at <= utc_now() - LIFE))
+    session.execute(delete(IdempotencyKey).where(IdempotencyKey.created_at <= func.now() - LIFE))

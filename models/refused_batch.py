@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ForeignKey, Index, String, delete, select
+from sqlalchemy import ForeignKey, Index, String, delete, func, select
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
@@ -86,7 +86,7 @@ def forget_old_refusals(session: Session) -> None:
     """Delete some that nobody needs any more."""
     old = (
         select(RefusedBatch.id)
-        .where(RefusedBatch.expires_at <= utc_now())
+        .where(RefusedBatch.expires_at <= func.now())
         .order_by(RefusedBatch.id)
         .limit(STEP)
         .with_for_update(skip_locked=True)

@@ -1,7 +1,8 @@
 """Deletes what was kept long enough, see `models/retention.py`, beside the work of the service.
 
 Every worker runs one; only one at a time has the turn. A pass takes little time, and the next goes
-on where it ended.
+on where it ended. Ages are those by the database's clock: one of a worker that is days ahead would
+delete what is to be kept.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Protocol
 from uuid import UUID
 
 from core.settings import Settings
-from models.base import DATABASE_AWAY, Session, SessionFactory, utc_now
+from models.base import DATABASE_AWAY, Session, SessionFactory, database_now
 from models.retention import (
     batch_with_texts,
     begin_batch,
@@ -93,7 +94,7 @@ class Retention:
     def _until_done(
         self, what: str, step: Callable[[Session, datetime], int], days: int
     ) -> Iterator[None]:
-        before = utc_now() - timedelta(days=days)
+        before = self._days_ago(days)
         total = 0
         while True:
             with self._sessions.begin() as session:
@@ -106,7 +107,7 @@ class Retention:
             _log.info("deleted by retention", extra={"what": what, "rows": total})
 
     def _batches(self, days: int) -> Iterator[None]:
-        before = utc_now() - timedelta(days=days)
+        before = self._days_ago(days)
         while True:
             with self._sessions.begin() as session:
                 batch_id = begin_batch(session, before) if take_turn(session) else None
@@ -116,13 +117,17 @@ class Retention:
             _log.info("deleted by retention", extra={"what": "batch", "batch": batch_id.hex})
 
     def _texts_of_batches(self, days: int) -> Iterator[None]:
-        before = utc_now() - timedelta(days=days)
+        before = self._days_ago(days)
         while True:
             with self._sessions.begin() as session:
                 batch_id = batch_with_texts(session, before) if take_turn(session) else None
             if batch_id is None:
                 return
             yield from self._lines(delete_texts_of_lines, batch_id)
+
+    def _days_ago(self, days: int) -> datetime:
+        with self._sessions() as session:
+            return database_now(session) - timedelta(days=days)
 
     def _lines(self, step: _LineStep, batch_id: UUID) -> Iterator[None]:
         after: int | None = 0
