@@ -7,11 +7,11 @@ through the client.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import redis
-from redis.exceptions import ResponseError
+from redis.exceptions import NoScriptError, ResponseError
 
 #: A command's name and its arguments.
 Command = tuple[Any, ...]
@@ -49,6 +49,25 @@ class RedisLink:
         except BaseException:
             connection.disconnect()  # it may stand in the middle of an answer
             raise
+
+    def run_scripts(
+        self, commands: Sequence[Command], load: Callable[[Sequence[Command]], None]
+    ) -> list[Any]:
+        """Do what `exchange` does, and again what called scripts that this Redis does not know.
+
+        Nothing else is repeated: what one command fetched would be lost by asking again.
+
+        Args:
+            load: makes the scripts of the commands known.
+        """
+        answers = self.exchange(commands)
+        unknown = [i for i, one in enumerate(answers) if isinstance(one, NoScriptError)]
+        if unknown:
+            repeated = [commands[i] for i in unknown]
+            load(repeated)
+            for i, answer in zip(unknown, self.exchange(repeated), strict=True):
+                answers[i] = answer
+        return answers
 
 
 def _read(connection: Any) -> Any:

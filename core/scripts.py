@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import redis
-from redis.exceptions import NoScriptError
 
 from core.gathering import Gathering
 from core.redis_link import Command, RedisLink
@@ -59,15 +58,11 @@ class Scripts:
         return self._exchange(calls)  # on a new connection: Redis is another one by now
 
     def _exchange(self, calls: Sequence[Command]) -> list[Any]:
-        answers = self._link.exchange(calls)
-        unknown = [i for i, one in enumerate(answers) if isinstance(one, NoScriptError)]
-        if unknown:
-            for sha in {calls[i][1] for i in unknown}:
-                self._link.exchange([("SCRIPT", "LOAD", self._texts[sha])])
-            again = self._link.exchange([calls[i] for i in unknown])
-            for i, answer in zip(unknown, again, strict=True):
-                answers[i] = answer
-        return answers
+        return self._link.run_scripts(calls, self._load)
+
+    def _load(self, calls: Sequence[Command]) -> None:
+        for sha in {call[1] for call in calls}:
+            self._link.exchange([("SCRIPT", "LOAD", self._texts[sha])])
 
 
 class Script:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +31,10 @@ pytest_plugins = ["tests.parallel"]
 # Threads of torch that wait for each other sleep, here and in the programs that tests start: beside
 # other tests they would keep the processor from the one they wait for. Read when torch is loaded.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# A run in the background is begun with these ignored, and so would be all that it starts.
+for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, usual)
 
 ROOT = Path(__file__).parent.parent
 SECRET = "a secret of the tests, longer than 32 characters"

@@ -149,13 +149,11 @@ class DoorbellConsumer:
         """
         with self._lock:
             done, back = list(self._done), list(self._back)
-        told = self._tell(done, back)
-        wait = [self._wait()] if waits else []
-        fetch = self._broker.dispatch_command("fetch", self._queue, room)
-        answers = self._link.exchange([*told, *wait, fetch])
-        if any(isinstance(answer, redis.exceptions.NoScriptError) for answer in answers):
-            self._broker.load()
-            answers = self._link.exchange([*told, fetch])
+        commands = self._tell(done, back)
+        if waits:
+            commands.append(self._wait())
+        commands.append(self._broker.dispatch_command("fetch", self._queue, room))
+        answers = self._link.run_scripts(commands, lambda unknown: self._broker.load())
         for answer in answers:
             if isinstance(answer, redis.RedisError):
                 raise answer

@@ -210,6 +210,27 @@ def test_a_job_whose_fetch_was_carried_out_but_not_answered_is_given_out_again(
     assert seen == jobs
 
 
+def test_nothing_that_was_fetched_is_lost_with_a_script_that_redis_had_forgotten(
+    client: redis.Redis,
+) -> None:
+    consumer = consumer_of(client, idle_seconds=5)
+    [first] = send(client)
+    assert consumer.take() == [first]
+    assert consumer.take() == []  # for the bell that the first has rung
+    consumer.ack(first)
+    client.script_flush()
+    with ThreadPoolExecutor(1) as pool:
+        took = pool.submit(consumer.take)  # it cannot tell of the first, and waits
+        wait_until(lambda: client.info("clients")["blocked_clients"] == 1, 5)
+        JobBroker(client).load()
+        [second] = send(client)
+
+        assert took.result(5) == [second]
+
+    consumer.flush()
+    assert JobQueue(client).missing([first, second], QueueName.INTERACTIVE) == [first]
+
+
 def test_a_job_that_came_just_as_its_worker_stopped_taking_is_anothers(
     client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -273,10 +273,13 @@ def test_ctrl_c_leaves_the_batch_running_and_says_how_to_come_back(
             stderr=subprocess.PIPE,
             text=True,
         )
-        with process:
+        try:
             assert wait_for(lambda: len(service.seen) > 1)
             process.send_signal(signal.SIGINT)
             out, err = process.communicate(timeout=30)
+        finally:
+            process.kill()
+            process.communicate()
 
     where = f"-o {tmp_path}/out.jsonl --url={service.url}"
     assert process.returncode == 130
