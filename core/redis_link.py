@@ -7,6 +7,7 @@ through the client.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -40,15 +41,19 @@ class RedisLink:
         Raises:
             redis.RedisError: Redis is away; which of them were carried out is not known.
         """
-        if self._connection is None:
-            self._connection = self._pool.make_connection()
-        connection = self._connection
+        connection = self._connection or self._open()
         try:
             connection.send_packed_command(connection.pack_commands(commands), check_health=False)
             return [_read(connection) for _ in commands]
         except BaseException:
             connection.disconnect()  # it may stand in the middle of an answer
             raise
+
+    def _open(self) -> Any:
+        self._connection = self._pool.make_connection()
+        # Not left to the collector, which may come to the socket first, and complain.
+        weakref.finalize(self, self._connection.disconnect).atexit = False
+        return self._connection
 
     def run_scripts(
         self, commands: Sequence[Command], load: Callable[[Sequence[Command]], None]
