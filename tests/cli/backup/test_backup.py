@@ -8,7 +8,7 @@ import signal
 import stat
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -50,8 +50,11 @@ def jobs_locked(settings: Settings) -> Iterator[None]:
 
 
 def tool_of(process: subprocess.Popen[str], name: str) -> psutil.Process | None:
-    children = psutil.Process(process.pid).children()
-    return next((child for child in children if child.name() == name), None)
+    for child in psutil.Process(process.pid).children():
+        with suppress(psutil.NoSuchProcess):  # a tool asked for its version, over meanwhile
+            if child.name() == name:
+                return child
+    return None
 
 
 def facts(settings: Settings) -> dict[str, float]:
