@@ -109,6 +109,7 @@ def _stop_all_workers(scene: Scene) -> tuple[str, Undo]:
 
 
 def _restart_valkey(scene: Scene) -> tuple[str, Undo]:
+    _thaw(scene, "valkey")
     scene.instance.valkey.stop()
     return "", scene.instance.start_servers
 
@@ -138,6 +139,7 @@ def _freeze_valkey(scene: Scene) -> tuple[str, Undo]:
 
 
 def _restart_postgres(scene: Scene) -> tuple[str, Undo]:
+    _thaw(scene, "postgres")
     scene.instance.postgres.stop()
     return "", scene.instance.start_servers
 
@@ -281,7 +283,17 @@ def _kill_server(scene: Scene, name: str) -> None:
     instance = scene.instance
     child = (instance.postgres if name == "postgres" else instance.valkey).child
     assert child is not None
+    _thaw(scene, name)
     child.stop(signal.SIGKILL, KILL_SECONDS)
+
+
+def _thaw(scene: Scene, name: str) -> None:
+    """Let a server go on that another fault froze: a process that stays frozen does not see that
+    its server ends, and keeps the next one from starting.
+    """
+    for pid in scene.instance.server_processes(name):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
 
 
 SHORT, LONG = (0.2, 2.0), (0.5, 5.0)
