@@ -52,30 +52,29 @@ _NO_LAST = 2**31 - 1
 
 #: In SQL, as what follows: workers run them for every job, and the ORM takes several times longer
 #: than PostgreSQL.
-_CLAIM = f"""
-    {_IN_ORDER}
+#:
+#: Nobody waits for this one to reach the disk: a server that forgets a claim in a crash has the
+#: job queued again, and what this attempt makes of it is refused.
+_CLAIM = Prepared(
+    "claim_jobs",
+    "uuid[], text, interval, integer, boolean",
+    f"""
+    {_IN_ORDER % {"ids": "$1"}}
     update jobs set state = '{JobState.RUNNING}', attempt = attempt + 1,
-        worker_id = %(worker_id)s, started_at = coalesce(started_at, greatest(now(), created_at)),
-        lease_expires_at = now() + %(lease)s
-    where id = any(%(ids)s::uuid[]) and id in (
-        select id from in_order where attempt < %(last)s
+        worker_id = $2, started_at = coalesce(started_at, greatest(now(), created_at)),
+        lease_expires_at = now() + $3
+    where id = any($1) and id in (
+        select id from in_order where attempt < $4
         union all (
             select id from in_order
-            where attempt >= %(last)s and state = '{JobState.QUEUED}' and %(may_be_last)s
+            where attempt >= $4 and state = '{JobState.QUEUED}' and $5
             order by id limit 1
         )
     )
       and state = '{JobState.QUEUED}' and not is_held
       and (expires_at is null or expires_at > now() or started_at is not null)
     returning {", ".join(_CLAIMED)}
-"""  # noqa: S608 - of our own names alone
-
-#: Not waited for to reach the disk: a server that forgets a claim in a crash has the job queued
-#: again, and what this attempt makes of it is refused.
-_CLAIM_AT_ONCE = Prepared(
-    "claim_jobs",
-    "uuid[], text, interval, integer, boolean",
-    _CLAIM % {"ids": "$1", "worker_id": "$2", "lease": "$3", "last": "$4", "may_be_last": "$5"},
+    """,  # noqa: S608 - of our own names alone
     is_lazy=True,
 )
 
@@ -130,14 +129,6 @@ _FINISH_AT_ONCE = Prepared(
 
 
 def claim_jobs(
-    session: Session, job_ids: Sequence[UUID], *, worker_id: str, lease: timedelta
-) -> list[Job]:
-    """Take those of the jobs for `worker_id` that are queued. They belong to no session."""
-    rows = session.connection().exec_driver_sql(_CLAIM, _claim(job_ids, worker_id, lease))
-    return [_claimed(row) for row in rows]
-
-
-def claim_at_once(
     statements: Statements,
     job_ids: Sequence[UUID],
     *,
@@ -146,7 +137,7 @@ def claim_at_once(
     max_attempts: int = 0,
     may_be_last: bool = True,
 ) -> list[Job]:
-    """Do what `claim_jobs` does, and commit it, in one round trip.
+    """Take those of the jobs for `worker_id` that are queued. They belong to no session.
 
     A job whose earlier attempts all lost their worker may be what kills workers. On its last
     attempt it shares one with none of its like: it then fails alone, and those that only were with
@@ -158,7 +149,7 @@ def claim_at_once(
     """
     last = max_attempts - 1 if max_attempts > 1 else _NO_LAST
     values = (_array(job_ids), worker_id, lease, last, may_be_last)
-    return [_claimed(row) for row in statements.run(_CLAIM_AT_ONCE, values)]
+    return [_claimed(row) for row in statements.run(_CLAIM, values)]
 
 
 def finish_jobs(
@@ -278,16 +269,6 @@ def hand_back_jobs(session: Session, attempts: dict[UUID, int], *, worker_id: st
         if job is not None:
             handed_back.append(job)
     return handed_back
-
-
-def _claim(job_ids: Sequence[UUID], worker_id: str, lease: timedelta) -> dict[str, Any]:
-    return {
-        "ids": _array(job_ids),
-        "worker_id": worker_id,
-        "lease": lease,
-        "last": _NO_LAST,
-        "may_be_last": False,
-    }
 
 
 def _array(ids: Iterable[UUID]) -> str:

@@ -20,7 +20,7 @@ from models.base import Session, SessionFactory
 from models.flight import ended_job
 from models.group_commit import GroupCommit
 from models.held_jobs import (
-    claim_at_once,
+    claim_jobs,
     find_ended,
     finish_at_once,
     finish_jobs,
@@ -122,7 +122,7 @@ class Ledger:
 
     def _write_claims(self, statements: Statements, asked: Sequence[Taken]) -> list[Run | None]:
         job_ids = [taken.job_id for taken in asked]
-        jobs = claim_at_once(
+        jobs = claim_jobs(
             statements,
             job_ids,
             worker_id=self._worker_id,

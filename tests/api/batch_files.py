@@ -13,10 +13,11 @@ from sqlalchemy import select
 
 from core.ids import Prefix, new_id, read_id
 from models.base import SessionFactory, utc_now
-from models.held_jobs import claim_jobs, finish_jobs
+from models.held_jobs import finish_jobs
 from models.job import Job, JobOutcome, JobState
 from models.job_changes import finish_job
 from models.job_end import record_ends
+from tests.models.factories import claim_jobs
 from tests.service import Service
 
 PATH = "/api/llm/batches"

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 from sqlalchemy.orm import Session
 
 from core.ids import new_id
+from models import held_jobs
 from models.api_key import ApiKey, create_key
 from models.base import utc_now
 from models.file import File, FilePiece
-from models.held_jobs import claim_jobs
 from models.job import Job
+from models.statements import Prepared, Statements
 from models.user import Role, User
 
 
@@ -40,6 +42,29 @@ def add_job(session: Session, key: ApiKey | None = None, **values: Any) -> Job:
     session.add(job)
     session.flush()
     return job
+
+
+class SessionStatements:
+    """Runs single statements in the transaction of a session, seeing what it wrote."""
+
+    def __init__(self, session: Session) -> None:
+        self._connection = session.connection()
+
+    def run(self, statement: Prepared, values: Sequence[Any]) -> list[tuple[Any, ...]]:
+        run = self._connection.exec_driver_sql
+        run(f"prepare {statement.name} ({statement.types}) as {statement.sql}")
+        rows = run(f"execute {statement.name} ({', '.join(['%s'] * len(values))})", tuple(values))
+        found = [tuple(row) for row in rows]
+        run(f"deallocate {statement.name}")
+        return found
+
+
+def claim_jobs(
+    session: Session, job_ids: Sequence[UUID], *, worker_id: str, lease: timedelta
+) -> list[Job]:
+    """Take queued jobs for a worker, in the session's transaction."""
+    statements = cast(Statements, SessionStatements(session))
+    return held_jobs.claim_jobs(statements, job_ids, worker_id=worker_id, lease=lease)
 
 
 def claim_job(session: Session, job_id: UUID, *, worker_id: str, lease: timedelta) -> Job | None:

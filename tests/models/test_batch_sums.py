@@ -11,14 +11,14 @@ from models.base import SessionFactory, utc_now
 from models.batch import Batch
 from models.batch_changes import ask_to_cancel_batch, begin_expiries
 from models.feeding import next_lines, release_lines
-from models.held_jobs import claim_jobs, finish_jobs, hand_back_jobs
+from models.held_jobs import finish_jobs, hand_back_jobs
 from models.job import Job, JobOutcome, JobState
 from models.job_end import cancel_job, record_ends
 from models.overview import read_overview
 from models.usage_check import compare_batches
 from models.webhook import WebhookDelivery
 from tests.models.batches import add_batch, batch_of
-from tests.models.factories import add_job
+from tests.models.factories import add_job, claim_jobs
 
 LEASE = timedelta(seconds=10)
 URL = "https://example.com/hook"

@@ -11,7 +11,7 @@ from sqlalchemy import select, update
 
 from core.settings import Settings
 from models.base import SessionFactory, open_database, utc_now
-from models.held_jobs import claim_at_once, finish_at_once, follows_only_usage
+from models.held_jobs import claim_jobs, finish_at_once, follows_only_usage
 from models.job import Job, JobOutcome, JobState
 from models.statements import Statements
 from models.usage import Usage, UsageHourly
@@ -43,7 +43,7 @@ def add_running(
             )
             for place, age in enumerate(ages_ms)
         ]
-    claimed = claim_at_once(statements, [job.id for job in jobs], worker_id="w", lease=LEASE)
+    claimed = claim_jobs(statements, [job.id for job in jobs], worker_id="w", lease=LEASE)
     assert len(claimed) == len(ages_ms)
     return claimed
 

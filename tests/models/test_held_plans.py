@@ -16,13 +16,12 @@ from core.queue import QueueName
 from models.base import SessionFactory, utc_now
 from models.feeding import count_released, next_lines
 from models.flight import in_flight_before, read_key_use
-from models.held_jobs import claim_jobs
 from models.job import Job
 from models.job_changes import expire_queued
 from models.job_lists import place_in_line, queued_before
 from models.line_ends import cancel_released_lines
 from tests.models.batches import add_batch
-from tests.models.factories import add_job
+from tests.models.factories import add_job, claim_jobs
 
 HELD = 10_000
 #: Pages of the database that a look may touch: all of the table's are many thousands.

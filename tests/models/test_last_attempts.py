@@ -10,7 +10,7 @@ from sqlalchemy import update
 
 from core.settings import Settings
 from models.base import SessionFactory, open_database
-from models.held_jobs import claim_at_once
+from models.held_jobs import claim_jobs
 from models.job import Job
 from models.statements import Statements
 from tests.models.factories import add_job
@@ -38,7 +38,7 @@ def claimed(
         jobs = [add_job(session) for _ in attempts]
         for job, attempt in zip(jobs, attempts, strict=True):
             session.execute(update(Job).where(Job.id == job.id).values(attempt=attempt))
-    found = claim_at_once(
+    found = claim_jobs(
         statements,
         [job.id for job in jobs],
         worker_id="w",

@@ -12,10 +12,10 @@ from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from models.base import SessionFactory, utc_now
-from models.held_jobs import claim_jobs, finish_jobs, hand_back_jobs, renew_leases
+from models.held_jobs import finish_jobs, hand_back_jobs, renew_leases
 from models.job import Job, JobOutcome, JobState
 from models.job_changes import ask_to_cancel, expire_queued, expired_for_good, requeue_expired
-from tests.models.factories import add_job, add_key
+from tests.models.factories import add_job, add_key, claim_jobs
 from tests.service import wait_until
 
 LEASE = timedelta(seconds=30)

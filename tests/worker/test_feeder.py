@@ -21,13 +21,13 @@ from models.api_key import ApiKey
 from models.base import Session, SessionFactory, utc_now
 from models.batch_changes import ask_to_cancel_batch, begin_expiries
 from models.flight import ended_job, read_key_use
-from models.held_jobs import claim_jobs, finish_jobs
+from models.held_jobs import finish_jobs
 from models.job import Job, JobOutcome, JobState
 from models.job_end import record_ends
 from models.usage_check import compare_batches, compare_jobs, compare_roll_ups
 from models.user import delete_user
 from tests.models.batches import REQUEST, add_batch, batch_of, lines_by_state, released
-from tests.models.factories import add_key, add_user
+from tests.models.factories import add_key, add_user, claim_jobs
 from tests.service import wait_until
 from worker.feeder import Feeder
 from worker.reaper import Reaper
