@@ -21,9 +21,9 @@ from core.redis_client import open_redis
 from core.settings import Settings
 from migrations.run import upgrade
 from models.base import SessionFactory, open_database, sessions
-from models.seed import seed_admin
 from models.user import User
 from tests.browser.weight import OUTPUT, table_of
+from tests.models.factories import add_admin
 from tests.service import Service, empty_tables
 from tests.small_model import SMALL_MODEL, small_model_dir
 
@@ -156,7 +156,7 @@ def client(_redis: redis.Redis) -> redis.Redis:
 @pytest.fixture
 def admin(database: SessionFactory) -> User:
     with database.begin() as session:
-        return seed_admin(session, email=ADMIN_EMAIL, password=ADMIN_PASSWORD)
+        return add_admin(session, email=ADMIN_EMAIL, password=ADMIN_PASSWORD)
 
 
 @pytest.fixture

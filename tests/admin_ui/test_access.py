@@ -11,10 +11,10 @@ from werkzeug.routing import Rule
 
 from admin_ui.access import Access, access_of
 from core.ids import Prefix, new_id, show_id
-from core.passwords import hash_password
 from models.base import SessionFactory
 from models.user import User
 from tests.admin_ui.pages import csrf, sign_in
+from tests.models.factories import hash_quickly
 
 CHANGES = ("POST", "PUT", "PATCH", "DELETE")
 
@@ -45,7 +45,7 @@ def _prefix(argument: str) -> Prefix:
 @pytest.fixture
 def customer(browser: FlaskClient, database: SessionFactory) -> FlaskClient:
     with database.begin() as session:
-        session.add(User(email="c@example.com", password_hash=hash_password("customer1")))
+        session.add(User(email="c@example.com", password_hash=hash_quickly("customer1")))
     assert sign_in(browser, "c@example.com", "customer1").status_code == 303
     return browser
 

@@ -12,7 +12,6 @@ from werkzeug.test import TestResponse
 from admin_ui.app import create_app
 from admin_ui.services import Services
 from core.ids import Prefix, new_id, show_id
-from core.passwords import hash_password
 from core.settings import Settings
 from models.api_key import ApiKey
 from models.base import SessionFactory, utc_now
@@ -21,7 +20,7 @@ from models.job import JobState
 from models.user import User
 from tests.admin_ui.pages import csrf, sign_in, text_of
 from tests.admin_ui.test_overview import SESSION_COOKIE
-from tests.models.factories import add_job, add_key, add_user
+from tests.models.factories import add_job, add_key, add_user, hash_quickly
 
 CUSTOMER = ("c@example.com", "customer1")
 
@@ -29,7 +28,7 @@ CUSTOMER = ("c@example.com", "customer1")
 @pytest.fixture
 def customer(database: SessionFactory, admin: User) -> User:
     with database.begin() as session:
-        user = User(email=CUSTOMER[0], password_hash=hash_password(CUSTOMER[1]))
+        user = User(email=CUSTOMER[0], password_hash=hash_quickly(CUSTOMER[1]))
         session.add(user)
     return user
 

@@ -13,13 +13,12 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 from core.ids import Prefix, show_id
-from core.passwords import hash_password
 from models.base import SessionFactory
 from models.user import User
 from tests.admin_ui.pages import sign_in
 from tests.conftest import ADMIN_EMAIL, ADMIN_PASSWORD
 from tests.models.batches import add_batch
-from tests.models.factories import add_job, add_key
+from tests.models.factories import add_job, add_key, hash_quickly
 
 CUSTOMER = ("c@example.com", "customer1")
 EXAMPLES = 150
@@ -47,7 +46,7 @@ ODD = (
 def addresses(database: SessionFactory, admin: User, browser: FlaskClient) -> list[str]:
     """Every page's address; the ids in them name what a customer has."""
     with database.begin() as session:
-        user = User(email=CUSTOMER[0], password_hash=hash_password(CUSTOMER[1]))
+        user = User(email=CUSTOMER[0], password_hash=hash_quickly(CUSTOMER[1]))
         session.add(user)
         session.flush()
         key = add_key(session, user)

@@ -9,7 +9,6 @@ from flask.testing import FlaskClient
 
 from admin_ui.app import create_app
 from admin_ui.services import Services
-from core.passwords import hash_password
 from core.settings import Settings
 from core.worker_registry import GpuStatus, WorkerRegistry, WorkerStatus
 from models.api_key import ApiKey
@@ -23,7 +22,7 @@ from tests.admin_ui.conftest import Look
 from tests.admin_ui.pages import sign_in, text_of
 from tests.admin_ui.visits import Visitor, Visits
 from tests.browser.weight import read_server_timing
-from tests.models.factories import add_job, add_key, claim_job
+from tests.models.factories import add_job, add_key, claim_job, hash_quickly
 from tests.service import Service, wait_until
 
 SESSION_COOKIE = "bountycoder_session"
@@ -45,7 +44,7 @@ def use(database: SessionFactory, key: ApiKey | None, state: JobState, tokens: i
 def customer(browser: FlaskClient, database: SessionFactory, client: redis.Redis) -> User:
     """A customer who used 1,034 tokens, beside another who used 20,034 in a request that failed."""
     with database.begin() as session:
-        user = User(email=CUSTOMER.email, password_hash=hash_password(CUSTOMER.password))
+        user = User(email=CUSTOMER.email, password_hash=hash_quickly(CUSTOMER.password))
         session.add(user)
         session.flush()
         key = add_key(session, user)

@@ -12,7 +12,6 @@ from sqlalchemy.orm import Session
 
 from admin_ui.access import Access
 from core.ids import Prefix, show_id
-from core.passwords import hash_password
 from models.base import SessionFactory, open_database, sessions
 from models.job import Job
 from models.user import User
@@ -20,7 +19,7 @@ from models.webhook import WebhookDelivery
 from tests.admin_ui.pages import csrf, sign_in
 from tests.admin_ui.test_access import rules
 from tests.models.batches import add_batch
-from tests.models.factories import add_job, add_key
+from tests.models.factories import add_job, add_key, hash_quickly
 from tests.service import Service
 
 CUSTOMER = ("c@example.com", "customer1")
@@ -46,7 +45,7 @@ class Others:
     @classmethod
     def added(cls, session: Session) -> Others:
         """Add a customer with one of each, all of them marked."""
-        user = User(email=OTHER, name=MARK, password_hash=hash_password("other1234"))
+        user = User(email=OTHER, name=MARK, password_hash=hash_quickly("other1234"))
         session.add(user)
         session.flush()
         key = add_key(session, user)
@@ -87,7 +86,7 @@ class Others:
 @pytest.fixture
 def others(database: SessionFactory) -> Others:
     with database.begin() as session:
-        session.add(User(email=CUSTOMER[0], password_hash=hash_password(CUSTOMER[1])))
+        session.add(User(email=CUSTOMER[0], password_hash=hash_quickly(CUSTOMER[1])))
         return Others.added(session)
 
 
@@ -134,7 +133,7 @@ def test_no_query_shows_what_another_has(browser: FlaskClient, others: Others) -
 def test_the_api_refuses_what_a_form_names_of_another(site: Service) -> None:
     """Own pages whose forms name a webhook or a key: with the API, which judges them."""
     with sessions(open_database(site.settings)).begin() as session:
-        own = User(email=CUSTOMER[0], password_hash=hash_password(CUSTOMER[1]))
+        own = User(email=CUSTOMER[0], password_hash=hash_quickly(CUSTOMER[1]))
         session.add(own)
         session.flush()
         key = add_key(session, own)

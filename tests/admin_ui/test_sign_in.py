@@ -7,13 +7,13 @@ from sqlalchemy import select
 
 from admin_ui.app import create_app
 from admin_ui.services import Services
-from core.passwords import hash_password
 from core.settings import DEFAULT_ADMIN_PASSWORD, AppEnv, Settings
 from models.audit import AuditEntry
 from models.base import SessionFactory
 from models.user import User
 from tests.admin_ui.pages import csrf, sign_in, text_of
 from tests.conftest import ADMIN_EMAIL, ADMIN_PASSWORD
+from tests.models.factories import hash_quickly
 
 
 def test_a_stranger_is_sent_to_sign_in_and_from_there_on(browser: FlaskClient) -> None:
@@ -95,7 +95,7 @@ def test_sign_in_is_throttled(base_settings: Settings, admin: User, client: redi
 
 def test_a_customer_signs_in_too(browser: FlaskClient, database: SessionFactory) -> None:
     with database.begin() as session:
-        session.add(User(email="c@example.com", password_hash=hash_password("customer1")))
+        session.add(User(email="c@example.com", password_hash=hash_quickly("customer1")))
 
     assert sign_in(browser, "c@example.com", "customer1").status_code == 303
     assert "c@example.com" in text_of(browser.get("/settings")).replace(" ", "")
@@ -108,7 +108,7 @@ def test_the_default_password_is_asked_to_be_changed(
     sign_in(browser)
     assert "still has the default password" in browser.get("/").text
     with database.begin() as session:
-        session.get_one(User, admin.id).password_hash = hash_password("another password")
+        session.get_one(User, admin.id).password_hash = hash_quickly("another password")
 
     other = browser.application.test_client()
     sign_in(other, password="another password")

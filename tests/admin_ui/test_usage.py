@@ -7,7 +7,6 @@ import pytest
 from flask.testing import FlaskClient
 
 from core.ids import Prefix, show_id
-from core.passwords import hash_password
 from models.api_key import ApiKey, create_key
 from models.base import SessionFactory, utc_now
 from models.job import JobState
@@ -16,7 +15,7 @@ from models.user import User
 from tests.admin_ui.conftest import Look
 from tests.admin_ui.pages import sign_in, text_of
 from tests.admin_ui.visits import Visitor, Visits
-from tests.models.factories import add_job
+from tests.models.factories import add_job, hash_quickly
 from tests.service import Service
 
 ADA = Visitor("ada@example.com", "a-password-of-hers")
@@ -25,7 +24,7 @@ DAY = timedelta(days=1)
 
 def add_user(database: SessionFactory, email: str) -> User:
     with database.begin() as session:
-        user = User(email=email, password_hash=hash_password(ADA.password))
+        user = User(email=email, password_hash=hash_quickly(ADA.password))
         session.add(user)
     return user
 

@@ -12,7 +12,6 @@ from sqlalchemy import func, select, update
 
 from core.generation import Generation
 from core.ids import Prefix, new_id, read_id, show_id
-from core.passwords import hash_password
 from core.prompt import PromptTokenizer
 from models.api_key import ApiKey
 from models.base import open_database, sessions
@@ -20,6 +19,7 @@ from models.job import Job
 from models.usage import Usage
 from models.user import User
 from tests.api.test_auth import error_of
+from tests.models.factories import hash_quickly
 from tests.service import Service
 
 
@@ -140,7 +140,7 @@ def test_another_users_job_and_a_missing_one_look_the_same(
     made = generate(service, key, prompt="mine").json()
     engine = open_database(service.settings)
     with sessions(engine).begin() as session:
-        session.add(User(email="spy@example.com", password_hash=hash_password("spy-spy-spy")))
+        session.add(User(email="spy@example.com", password_hash=hash_quickly("spy-spy-spy")))
     engine.dispose()
     spy = service.sign_in("spy@example.com", "spy-spy-spy")
 
@@ -156,7 +156,7 @@ def test_another_users_job_and_a_missing_one_look_the_same(
 def test_another_users_key_id_is_refused(service: Service, key: dict[str, Any]) -> None:
     engine = open_database(service.settings)
     with sessions(engine).begin() as session:
-        session.add(User(email="thief@example.com", password_hash=hash_password("thief-thief")))
+        session.add(User(email="thief@example.com", password_hash=hash_quickly("thief-thief")))
     engine.dispose()
     headers = {**service.sign_in("thief@example.com", "thief-thief"), "x-api-key-id": key["id"]}
 

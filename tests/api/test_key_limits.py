@@ -12,11 +12,11 @@ from flask.testing import FlaskClient
 
 from api.app import create_app
 from api.services import Services
-from core.passwords import hash_password
 from core.settings import Settings
 from models.base import SessionFactory
 from models.user import User, create_user
 from tests.conftest import ADMIN_EMAIL, ADMIN_PASSWORD
+from tests.models.factories import hash_quickly
 
 PASSWORD = "a password of the tests"
 DEFAULTS = {
@@ -50,7 +50,7 @@ def signed_in(app: FlaskClient, email: str, password: str) -> Call:
 @pytest.fixture
 def customer(app: FlaskClient, database: SessionFactory) -> Call:
     with database.begin() as session:
-        create_user(session, email="c@example.com", password_hash=hash_password(PASSWORD))
+        create_user(session, email="c@example.com", password_hash=hash_quickly(PASSWORD))
     return signed_in(app, "c@example.com", PASSWORD)
 
 

@@ -22,7 +22,6 @@ from api.services import Services
 from api.tokens import issue_tokens
 from core.ids import Prefix, show_id
 from core.key_secret import KeySecret
-from core.passwords import hash_password
 from core.settings import Settings
 from models.api_key import ApiKey, create_key
 from models.base import Session, SessionFactory, utc_now
@@ -32,7 +31,7 @@ from models.schema import metadata
 from models.usage import record_usages
 from models.user import Role, User, create_user
 from models.webhook import WebhookDelivery
-from tests.models.factories import add_file, add_job
+from tests.models.factories import add_file, add_job, hash_quickly
 
 PASSWORD = "a password of the tests"
 REFUSALS = {401, 403, 404}
@@ -189,7 +188,7 @@ def app(base_settings: Settings) -> Iterator[FlaskClient]:
 
 @pytest.fixture(scope="module")
 def password_hash() -> str:
-    return hash_password(PASSWORD)
+    return hash_quickly(PASSWORD)
 
 
 @pytest.fixture

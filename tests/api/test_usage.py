@@ -13,7 +13,6 @@ from api.app import create_app
 from api.services import Services
 from core.ids import Prefix, show_id
 from core.key_secret import KeySecret
-from core.passwords import hash_password
 from core.settings import Settings
 from models.api_key import ApiKey, create_key, delete_key
 from models.base import SessionFactory, utc_now
@@ -21,6 +20,7 @@ from models.job import JobState
 from models.user import User, create_user
 from tests.api.accounts import make_admin, register
 from tests.conftest import ADMIN_EMAIL, ADMIN_PASSWORD
+from tests.models.factories import hash_quickly
 from tests.models.test_usage_report import HOUR, NOON, use
 from tests.service import Service
 
@@ -61,7 +61,7 @@ def keys(database: SessionFactory) -> list[tuple[ApiKey, KeySecret]]:
         made = []
         for name in ("much", "little"):
             user = create_user(
-                session, email=f"{name}@example.com", password_hash=hash_password(PASSWORD)
+                session, email=f"{name}@example.com", password_hash=hash_quickly(PASSWORD)
             )
             made.append(create_key(session, user_id=user.id, name=name, rate_limit=60))
         for ms in (10, 10, 10, 4000):

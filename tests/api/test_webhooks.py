@@ -14,7 +14,6 @@ import redis
 from sqlalchemy import func, select
 
 from core.ids import Prefix, read_id, show_id
-from core.passwords import hash_password
 from core.settings import Settings
 from models.api_key import ApiKey
 from models.base import SessionFactory, open_database, sessions, utc_now
@@ -23,6 +22,7 @@ from models.user import User
 from models.webhook import WebhookDelivery
 from tests.api.test_auth import error_of
 from tests.models.batches import add_batch
+from tests.models.factories import hash_quickly
 from tests.receiver import Receiver, receiving
 from tests.service import Service, free_port, wait_until
 
@@ -62,7 +62,7 @@ def headers(key: dict[str, Any]) -> dict[str, str]:
 def stranger(hooked: Service, rows: SessionFactory) -> dict[str, str]:
     """The headers of another customer."""
     with rows.begin() as session:
-        user = User(email="stranger@example.com", password_hash=hash_password("stranger1"))
+        user = User(email="stranger@example.com", password_hash=hash_quickly("stranger1"))
         session.add(user)
     return hooked.sign_in("stranger@example.com", "stranger1")
 
