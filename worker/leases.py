@@ -34,10 +34,6 @@ class Leases:
         self._lock = threading.Lock()
 
     @property
-    def lease(self) -> timedelta:
-        return self._lease
-
-    @property
     def released(self) -> int:
         """Jobs that were let go since the start."""
         return self._released

@@ -97,7 +97,8 @@ def bench_of(
 ) -> Bench:
     delivery = Delivery(EchoEngine(tokens_per_second=pace), tokenizer.decode)
     delivery.start()
-    leases = Leases(database, worker_id=worker_id, lease=timedelta(seconds=10))
+    lease = timedelta(seconds=10)
+    leases = Leases(database, worker_id=worker_id, lease=lease)
     ledger = Ledger(
         sessions=database,
         statements=Statements(
@@ -108,7 +109,7 @@ def bench_of(
         ),
         ends=JobEnds(client),
         worker_id=worker_id,
-        lease=leases.lease,
+        lease=lease,
         decode=tokenizer.decode,
         keep=partial(keep_answers, AnswerCache(client, model="m", seconds=60)),
     )
