@@ -29,6 +29,7 @@ from models.job import Job, JobOutcome, JobState, new_job
 from models.job_changes import finish_job
 from models.job_end import record_end
 from models.presented_key import PresentedKey
+from models.statements import Unanswered
 
 _log = logging.getLogger(__name__)
 
@@ -165,32 +166,40 @@ def _commit(
     services: Services, key: PresentedKey, job: Job, idempotency: Idempotency | None
 ) -> bool:
     """Commit a job that was charged; False, and nothing is charged, if another came before it."""
-    is_committed = False
+    must_release = True
     try:
         if idempotency is None and not job.is_final:
             if not services.inserts.insert(job, key):
                 raise KeyChanged
         else:
-            with services.sessions.begin() as session:
-                if idempotency is not None and not _claim(session, job, idempotency):
+            with services.sessions() as session:
+                if not _add(session, job, idempotency):
                     return False
-                if job.is_final:
-                    _end_by_the_database(session, job)
-                session.add(job)
-                session.flush()
-                if job.is_final:
-                    record_end(session, job)
-        is_committed = True
-    except DATABASE_AWAY:
-        if idempotency is None:
-            # It may have been committed, only the answer lost: nobody will ask for it.
-            services.cancels.abandon(job.id)
+                must_release = False  # from here on the row may come: the settler finds out
+                session.commit()
+        must_release = False
+    except Unanswered:
+        must_release = False
+        services.cancels.forestall(job)
         raise
     finally:
-        if not is_committed:
+        if must_release:
             _release(services, job)
     if job.is_final:
         services.ends.announce([ended_job(job)])
+    return True
+
+
+def _add(session: Session, job: Job, idempotency: Idempotency | None) -> bool:
+    """Write a job and what follows from it, uncommitted; False if another came before it."""
+    if idempotency is not None and not _claim(session, job, idempotency):
+        return False
+    if job.is_final:
+        _end_by_the_database(session, job)
+    session.add(job)
+    session.flush()
+    if job.is_final:
+        record_end(session, job)
     return True
 
 

@@ -16,6 +16,7 @@ from models.base import Session, SessionFactory
 from models.flight import ended_job
 from models.group_commit import GroupCommit
 from models.job import Job
+from models.job_changes import forestall_jobs
 from models.job_end import cancel_jobs
 
 _log = logging.getLogger(__name__)
@@ -31,7 +32,7 @@ class Cancels:
         self._client = client
         self._ends = ends
         self._lock = threading.Lock()
-        self._group: GroupCommit[Session, UUID, Job] | None = None
+        self._group: GroupCommit[Session, UUID | Job, Job] | None = None
         self._sessions = sessions
 
     def cancel(self, job_id: UUID) -> Job | None:
@@ -54,7 +55,13 @@ class Cancels:
         """Cancel the job of a client that went away, as soon as that can be done."""
         self._started().start_making(job_id)
 
-    def _started(self) -> GroupCommit[Session, UUID, Job]:
+    def forestall(self, job: Job) -> None:
+        """Cancel a job whose row may have come or be on its way, as soon as that can be done; its
+        charge stands until then.
+        """
+        self._started().start_making(job)
+
+    def _started(self) -> GroupCommit[Session, UUID | Job, Job]:
         with self._lock:
             if self._group is None:
                 self._group = GroupCommit(
@@ -67,8 +74,11 @@ class Cancels:
                 self._group.start()
             return self._group
 
-    def _write(self, session: Session, job_ids: Sequence[UUID]) -> list[Job | None]:
-        found = {job.id: job for job in cancel_jobs(session, job_ids)}
+    def _write(self, session: Session, wanted: Sequence[UUID | Job]) -> list[Job | None]:
+        jobs = [one for one in wanted if isinstance(one, Job)]
+        job_ids = [one.id if isinstance(one, Job) else one for one in wanted]
+        added = forestall_jobs(session, jobs) if jobs else []
+        found = {job.id: job for job in (*added, *cancel_jobs(session, job_ids))}
         return [found.get(job_id) for job_id in job_ids]
 
     def _tell(self, jobs: Sequence[Job | None]) -> None:

@@ -10,9 +10,10 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import case, func, or_, select, update
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from models.job import END_MOMENT, Job, JobOutcome, JobState, may_come, requeue
+from models.job import END_MOMENT, Job, JobOutcome, JobState, may_come, requeue, values_of
 
 
 def finish_job(
@@ -86,6 +87,26 @@ def ask_to_cancel(session: Session, job_ids: Sequence[UUID]) -> list[Job]:
             )
             .returning(Job)
             .execution_options(populate_existing=True, synchronize_session=False)
+        )
+    )
+
+
+def forestall_jobs(session: Session, jobs: Sequence[Job]) -> list[Job]:
+    """Add jobs as cancelled whose rows may be on their way, so that these find their ids taken.
+
+    Returns those that were added: the others had come.
+    """
+    rows = [
+        {
+            **values_of(job),
+            "state": JobState.CANCELLED,
+            "finished_at": func.greatest(func.now(), job.created_at),
+        }
+        for job in jobs
+    ]
+    return list(
+        session.scalars(
+            insert(Job).values(rows).on_conflict_do_nothing(index_elements=[Job.id]).returning(Job)
         )
     )
 

@@ -11,7 +11,7 @@ import psycopg2
 from core.gathering import Gathering
 from models.job import Job
 from models.presented_key import PresentedKey
-from models.statements import Prepared, Statements
+from models.statements import Prepared, Statements, Unanswered
 
 #: Jobs that one statement adds at most, and characters of a request that is added by itself.
 MOST_JOBS = 32
@@ -53,13 +53,14 @@ class JobInserts:
             self._insert,
             most=MOST_JOBS,
             seconds=4 * timeout_seconds,
-            late=lambda: psycopg2.OperationalError("the database was too busy"),
+            late=lambda: Unanswered("the database was too busy"),
         )
 
     def insert(self, job: Job, key: PresentedKey) -> bool:
         """Add a job that waits to be begun; False if its key was believed, and has changed.
 
-        Raises one of `DATABASE_AWAY` when the database is away or too slow: the job may be there.
+        Raises one of `DATABASE_AWAY` when the database is away or too slow, `Unanswered` if the job
+        may be there, or may yet come.
         """
         row = _row(job, key.version if key.is_believed else None)
         if len(row) > LARGE_CHARACTERS:

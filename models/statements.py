@@ -17,6 +17,14 @@ from sqlalchemy import Engine, PoolProxiedConnection
 
 from models.base import REST_SECONDS, note_rest
 
+#: SQLSTATEs of a server that ends: it may have carried out what it was sent.
+_SERVER_ENDS = "57P"
+
+
+class Unanswered(psycopg2.OperationalError):
+    """A statement was sent, and its answer was lost: it may be carried out, even later."""
+
+
 #: The pool knows what a connection goes through: one that rested, or is old, is looked at there.
 KEEP_SECONDS = REST_SECONDS
 
@@ -61,7 +69,8 @@ class Statements:
     ) -> list[tuple[Any, ...]]:
         """Run one statement and return its rows, if it has any.
 
-        Raises one of `DATABASE_AWAY` when the database is away or too slow.
+        Raises one of `DATABASE_AWAY` when the database is away or too slow, `Unanswered` if what
+        it has done is not known.
         """
         taken = self._take()
         connection = taken.connection
@@ -74,10 +83,12 @@ class Statements:
                 else:
                     cursor.execute(statement, values)
                 rows = cursor.fetchall() if cursor.description else []
-        except psycopg2.DatabaseError:
+        except psycopg2.DatabaseError as error:
             if connection.dbapi_connection is not None and connection.dbapi_connection.closed:
                 connection.invalidate()
             connection.close()
+            if isinstance(error, psycopg2.OperationalError) and _is_unanswered(error):
+                raise Unanswered(*error.args) from error
             raise
         except BaseException:
             connection.invalidate()  # it may stand in the middle of an answer
@@ -110,6 +121,10 @@ class _Kept(NamedTuple):
 
     connection: PoolProxiedConnection
     until: float
+
+
+def _is_unanswered(error: psycopg2.Error) -> bool:
+    return error.pgcode is None or error.pgcode.startswith(_SERVER_ENDS)
 
 
 def _prepare(cursor: Any, statement: Prepared, known: set[str]) -> None:

@@ -5,53 +5,112 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
+import pytest
 import redis
+import requests
+from sqlalchemy import create_engine, text
 
 from cli.embedded.postgres import Postgres
 from core.settings import Settings
 from migrations.run import upgrade
 from tests.api.test_auth import error_of
-from tests.service import Service
+from tests.service import Service, wait_until
+
+#: Jobs that are in flight before it freezes, and the limit of their key.
+BEFORE, MOST = 3, 4
 
 
-def test_requests_are_answered_when_the_database_freezes(
-    base_settings: Settings, tmp_path: Path, client: redis.Redis
-) -> None:
+@pytest.fixture
+def postgres(tmp_path: Path) -> Iterator[Postgres]:
+    """A server of the test's own."""
     (tmp_path / "logs").mkdir()
     postgres = Postgres(tmp_path / "postgres", log_dir=tmp_path / "logs", is_durable=False)
     postgres.start()
     try:
         upgrade(postgres.url)
-        settings = Settings.from_environment(
-            {**base_settings.to_environment(), "DATABASE_URL": postgres.url}
-        )
-        with Service.started(
-            settings, tmp_path / "logs", workers=0, database_timeout_seconds=1
-        ) as service:
-            headers = {"x-api-key": service.make_key()["secret"]}
-            pid = int((tmp_path / "postgres" / "postmaster.pid").read_text().split()[0])
-            processes = [pid, *_children(pid)]
-            try:
-                for one in processes:
-                    os.kill(one, signal.SIGSTOP)
-                began = time.monotonic()
-                answer = service.call(
-                    "POST", "/api/llm/jobs", json={"prompt": "x"}, headers=headers
-                )
-                seconds = time.monotonic() - began
-            finally:
-                for one in processes:
-                    os.kill(one, signal.SIGCONT)
-            assert (answer.status_code, error_of(answer)) == (503, "database_unavailable")
-            assert seconds < 10
-            after = service.call("POST", "/api/llm/jobs", json={"prompt": "x"}, headers=headers)
-            assert after.status_code == 202
+        yield postgres
     finally:
         postgres.stop()
 
 
-def _children(pid: int) -> list[int]:
-    found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [int(child) for child in found]
+@pytest.fixture
+def ask(
+    base_settings: Settings, postgres: Postgres, tmp_path: Path, client: redis.Redis
+) -> Iterator[Callable[[], requests.Response]]:
+    """Makes a job of one key, which is believed: the next statement is its INSERT."""
+    settings = Settings.from_environment(
+        {**base_settings.to_environment(), "DATABASE_URL": postgres.url}
+    )
+    few = {"database_timeout_seconds": 1, "database_pool_size": 2}
+    with Service.started(settings, tmp_path / "logs", workers=0, **few) as service:
+        headers = {"x-api-key": service.make_key(maxInFlight=MOST)["secret"]}
+
+        def ask() -> requests.Response:
+            return service.call("POST", "/api/llm/jobs", json={"prompt": "x"}, headers=headers)
+
+        for _ in range(BEFORE):
+            assert ask().status_code == 202
+        yield ask
+
+
+def test_requests_are_answered_when_the_database_freezes(
+    postgres: Postgres, ask: Callable[[], requests.Response]
+) -> None:
+    with frozen([server(postgres), *backends(postgres)]):
+        began = time.monotonic()
+        answer = ask()
+        seconds = time.monotonic() - began
+    assert (answer.status_code, error_of(answer)) == (503, "database_unavailable")
+    assert seconds < 10
+
+    wait_until(lambda: ask().status_code == 202, 5)
+
+
+def test_a_job_that_was_given_up_does_not_come_when_its_insert_goes_on(
+    postgres: Postgres, ask: Callable[[], requests.Response]
+) -> None:
+    old = backends(postgres)
+    with frozen(old):
+        assert ask().status_code == 503
+        wait_until(lambda: "cancelled" in states(postgres), 20)
+        wait_until(lambda: ask().status_code == 202, 20)  # in its place
+    # Those that were given up carry out what they were sent, and end.
+    psutil.wait_procs(old, timeout=2)
+
+    assert states(postgres) == [*["queued"] * BEFORE, "cancelled", "queued"]
+
+
+def states(postgres: Postgres) -> list[str]:
+    engine = create_engine(postgres.url)
+    with engine.connect() as connection:
+        found = connection.scalars(text("select state from jobs order by id")).all()
+    engine.dispose()
+    return list(found)
+
+
+def server(postgres: Postgres) -> psutil.Process:
+    assert postgres.child is not None
+    return psutil.Process(postgres.child.pid)
+
+
+def backends(postgres: Postgres) -> list[psutil.Process]:
+    """Return the processes that serve connections."""
+    children = server(postgres).children()
+    return [one for one in children if "127.0.0.1(" in " ".join(one.cmdline())]
+
+
+@contextmanager
+def frozen(processes: Sequence[psutil.Process]) -> Iterator[None]:
+    """Stop processes for the block."""
+    for process in processes:
+        os.kill(process.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for process in processes:
+            os.kill(process.pid, signal.SIGCONT)

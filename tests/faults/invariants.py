@@ -276,7 +276,7 @@ _MOST_IN_FLIGHT = f"""
     with changes as (
         select c.at, case when c.old is null then 1 else -1 end as change
         from fault_changes c join jobs j on j.id = c.job_id
-        where j.api_key_id = :key and (c.old is null or c.new in {_FINAL})
+        where j.api_key_id = :key and (c.old is null) <> (c.new in {_FINAL})
     )
     select max(running) from (
         select sum(change) over (order by at, change) as running from changes

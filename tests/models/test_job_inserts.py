@@ -16,6 +16,8 @@ from core.settings import Settings
 from models.api_key import ApiKey, create_key
 from models.base import SessionFactory, open_database, utc_now
 from models.job import Job, new_job, values_of
+from models.job_changes import forestall_jobs
+from models.job_end import cancel_jobs
 from models.job_inserts import LARGE_CHARACTERS, JobInserts
 from models.presented_key import PresentedKey, PresentedKeys
 from models.statements import Statements
@@ -151,3 +153,29 @@ def test_a_large_job_holds_nobody_up(
 
     assert called == []
     assert [job.id for job in found(database)] == [large.id]
+
+
+def test_a_job_that_is_forestalled_comes_no_more(
+    database: SessionFactory, inserts: JobInserts, key: PresentedKey
+) -> None:
+    job, other = make(key), make(key)
+    with database.begin() as session:
+        (added,) = forestall_jobs(session, [job])
+    assert (added.id, added.state) == (job.id, "cancelled")
+
+    with pytest.raises(psycopg2.IntegrityError):
+        inserts.insert(job, key)
+    assert inserts.insert(other, key)
+
+    assert [row.state for row in found(database)] == ["cancelled", "queued"]
+
+
+def test_one_that_had_come_is_left_to_be_cancelled(
+    database: SessionFactory, inserts: JobInserts, key: PresentedKey
+) -> None:
+    job = make(key)
+    assert inserts.insert(job, key)
+
+    with database.begin() as session:
+        assert forestall_jobs(session, [job]) == []
+        assert [one.id for one in cancel_jobs(session, [job.id])] == [job.id]

@@ -4,11 +4,12 @@ from collections.abc import Iterator
 
 import psycopg2
 import pytest
+from pydantic import SecretStr
 from sqlalchemy import Engine
 
 from core.settings import Settings
 from models.base import open_database
-from models.statements import Statements
+from models.statements import Statements, Unanswered
 
 PID = "select pg_backend_pid()"
 
@@ -57,7 +58,7 @@ def test_one_that_breaks_in_use_is_not_used_again(engine: Engine) -> None:
     with engine.connect() as other:
         other.exec_driver_sql("select pg_terminate_backend(%(pid)s, 5000)", {"pid": pid})
 
-    with pytest.raises(psycopg2.OperationalError):
+    with pytest.raises(Unanswered):
         statements.run(PID, {})
 
     assert checked_out(engine) == 0
@@ -72,3 +73,23 @@ def test_a_refused_statement_costs_no_connection(engine: Engine) -> None:
 
     assert checked_out(engine) == 0
     assert statements.run("select 1", {}) == [(1,)]
+
+
+@pytest.mark.parametrize(
+    "refused", ["set statement_timeout = 1; select pg_sleep(5)", "set nonsense = 1"]
+)
+def test_a_server_that_says_no_has_answered(engine: Engine, refused: str) -> None:
+    with pytest.raises(psycopg2.DatabaseError) as told:
+        Statements(engine, keeps=1).run(refused, {})
+
+    assert not isinstance(told.value, Unanswered)
+
+
+def test_where_nobody_listens_nothing_was_sent(base_settings: Settings) -> None:
+    url = SecretStr("postgresql+psycopg2://u:p@127.0.0.1:1/none")
+    away = open_database(base_settings.model_copy(update={"database_url": url}))
+
+    with pytest.raises(psycopg2.OperationalError) as told:
+        Statements(away, keeps=1).run("select 1", {})
+
+    assert not isinstance(told.value, Unanswered)
