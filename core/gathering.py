@@ -24,6 +24,8 @@ class Gathering(Generic[Call, Answer]):
             error that its caller is to get. What it raises, all of the group get.
         most: calls in one group.
         seconds: what a caller waits at most until its turn; then it gets `late()`.
+        unanswered: what it gets instead if its group was begun by then, or whoever made the group
+            was stopped; `late` if not given.
     """
 
     def __init__(
@@ -33,11 +35,13 @@ class Gathering(Generic[Call, Answer]):
         most: int,
         seconds: float,
         late: Callable[[], Exception],
+        unanswered: Callable[[], Exception] | None = None,
     ) -> None:
         self._make = make
         self._most = most
         self._seconds = seconds
         self._late = late
+        self._unanswered = unanswered or late
         self._lock = threading.Lock()
         self._waiting: deque[_Caller] = deque()
         self._is_led = False
@@ -64,14 +68,21 @@ class Gathering(Generic[Call, Answer]):
         assert caller.turn is not None
         try:
             if not caller.turn.wait(self._seconds):
-                raise self._late()
+                raise self._late() if self._withdraw(caller) else self._unanswered()
         except BaseException:
+            self._withdraw(caller)
             with self._lock:
-                if caller in self._waiting:
-                    self._waiting.remove(caller)
                 if caller.leads:
                     self._hand_on()
             raise
+
+    def _withdraw(self, caller: _Caller) -> bool:
+        """Let a caller wait no more; False if its group was begun."""
+        with self._lock:
+            if caller not in self._waiting:
+                return False
+            self._waiting.remove(caller)
+            return True
 
     def _lead(self) -> None:
         """Make the calls of all that wait, the leader's own among them."""
@@ -83,7 +94,7 @@ class Gathering(Generic[Call, Answer]):
             answers = [error] * len(group)
         finally:
             # Without answers the leader itself was stopped, by what is no `Exception`.
-            answers = answers or [self._late() for _ in group]
+            answers = answers or [self._unanswered() for _ in group]
             for caller, answer in zip(group, answers, strict=True):
                 caller.answer = answer
                 if caller.turn is not None:

@@ -53,7 +53,8 @@ class JobInserts:
             self._insert,
             most=MOST_JOBS,
             seconds=4 * timeout_seconds,
-            late=lambda: Unanswered("the database was too busy"),
+            late=lambda: psycopg2.OperationalError("the database was too busy"),
+            unanswered=lambda: Unanswered("the database was too slow"),
         )
 
     def insert(self, job: Job, key: PresentedKey) -> bool:

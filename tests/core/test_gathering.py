@@ -16,6 +16,10 @@ class Late(Exception):
     pass
 
 
+class Unanswered(Exception):
+    pass
+
+
 class Stopped(BaseException):
     """What ends a greenlet from outside is no `Exception`."""
 
@@ -133,6 +137,29 @@ def test_whoever_waits_too_long_is_told_and_holds_nobody_up(
     assert first.result(5) == 0
     assert calls.call(2) == 4
     assert groups.made == [[0], [2]]
+
+
+def test_one_whose_group_was_begun_is_told_that_it_may_be_made(
+    start: Callable[..., Future[int]],
+) -> None:
+    gates = {0: threading.Event(), 1: threading.Event()}
+
+    def make(group: Sequence[int]) -> list[int | Exception]:
+        assert gates[group[0]].wait(10)
+        return [2 * call for call in group]
+
+    calls = Gathering(make, most=8, seconds=1, late=Late, unanswered=Unanswered)
+    futures = [start(calls.call, 0)]
+    wait_until(lambda: calls._is_led and not calls._waiting, 5)
+    for call in (1, 2):
+        futures.append(start(calls.call, call))
+        wait_until(lambda call=call: len(calls._waiting) == call, 5)
+    gates[0].set()
+
+    with pytest.raises(Unanswered):
+        futures[2].result(5)
+    gates[1].set()
+    assert [future.result(5) for future in futures[:2]] == [0, 2]
 
 
 _STOPPED_LEADER = """
