@@ -194,8 +194,7 @@ def _add(session: Session, job: Job, idempotency: Idempotency | None) -> bool:
     """Write a job and what follows from it, uncommitted; False if another came before it."""
     if idempotency is not None and not _claim(session, job, idempotency):
         return False
-    if job.is_final:
-        _end_by_the_database(session, job)
+    _date(session, job)
     session.add(job)
     session.flush()
     if job.is_final:
@@ -256,12 +255,16 @@ def _answer(job: Job, cached: CachedAnswer, billing: CacheBilling) -> None:
     job.completion_tokens = cached.completion_tokens if is_billed else 0
     job.cached_tokens = cached.prompt_tokens + cached.completion_tokens
     job.charged_tokens = job.prompt_tokens + job.completion_tokens
-    job.started_at = job.first_token_at = job.finished_at = job.created_at
 
 
-def _end_by_the_database(session: Session, job: Job) -> None:
-    """Date the end of a job that begins with it by the clock that all ends have."""
-    job.finished_at = max(database_now(session), job.created_at)
+def _date(session: Session, job: Job) -> None:
+    """Date a job by the one clock that all machines share, as `JobInserts` does."""
+    now = database_now(session)
+    if job.expires_at is not None:
+        job.expires_at += now - job.created_at
+    job.created_at = now
+    if job.is_final:
+        job.started_at = job.first_token_at = job.finished_at = now
 
 
 def _claim(session: Session, job: Job, idempotency: Idempotency) -> bool:

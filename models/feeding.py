@@ -12,7 +12,6 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from core.generation import DEFAULT_MAX_TOKENS
-from models.base import utc_now
 from models.batch import BatchState
 
 #: Names the lock of whoever releases, among PostgreSQL's advisory locks ("feed").
@@ -58,7 +57,7 @@ _NEXT_LINES = f"""
 #: One that somebody else is changing at this moment is left to them: a release never waits, so that
 #: it is in nobody's way.
 _RELEASE = f"""
-    update jobs set is_held = false, released_at = %(now)s, charged_tokens = wanted.tokens
+    update jobs set is_held = false, released_at = clock_timestamp(), charged_tokens = wanted.tokens
     from jsonb_to_recordset(%(lines)s::jsonb) as wanted (id uuid, tokens integer)
     where jobs.id = wanted.id and {HELD} and jobs.id in (
         select id from jobs where id = any(%(ids)s::uuid[]) and {HELD}
@@ -67,7 +66,7 @@ _RELEASE = f"""
     returning jobs.id
 """  # noqa: S608 - of our own names alone
 _NOTE_START = text(
-    "update batches set started_at = :now where id = :id and started_at is null",
+    "update batches set started_at = now() where id = :id and started_at is null",
 )
 
 
@@ -147,13 +146,11 @@ def release_lines(session: Session, lines: Sequence[HeldLine]) -> set[UUID]:
     values = {
         "ids": [str(line.id) for line in lines],
         "lines": json.dumps([{"id": str(line.id), "tokens": line.tokens} for line in lines]),
-        "now": utc_now(),
     }
     return set(session.connection().exec_driver_sql(_RELEASE, values).scalars())
 
 
 def note_start(session: Session, batch_ids: Iterable[UUID]) -> None:
     """Note that batches have their first lines released."""
-    now = utc_now()
     for batch_id in sorted(batch_ids):
-        session.execute(_NOTE_START, {"id": batch_id, "now": now})
+        session.execute(_NOTE_START, {"id": batch_id})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from datetime import datetime
 from uuid import UUID
 
 import psycopg2
@@ -29,7 +30,7 @@ _INSERT = Prepared(
     )
     select j.id, j.user_id, j.api_key_id, j.queue, j.state, j.priority, j.model, j.request,
            j.prompt_tokens, 0, 0, j.charged_tokens, j.is_streamed, 0, j.request_id, j.traceparent,
-           j.created_at, j.expires_at
+           now(), now() + (j.expires_at - j.created_at)
     from json_to_recordset($1) as j (
         id uuid, user_id uuid, api_key_id uuid, key_version xid, queue text, state text,
         priority smallint, model text, request jsonb, prompt_tokens int, charged_tokens int,
@@ -40,16 +41,20 @@ _INSERT = Prepared(
         select from api_keys k join users u on u.id = k.user_id
         where k.id = j.api_key_id and k.xmin = j.key_version and u.deleted_at is null
     )
-    returning id
+    returning id, created_at, expires_at
     """,
 )
+
+
+#: By the database's clock: when a job was made, and when it ends unless it has begun.
+Dates = tuple[datetime, datetime | None]
 
 
 class JobInserts:
     def __init__(self, statements: Statements, *, timeout_seconds: float) -> None:
         """Take what runs statements, and how long one of them, and the wait for it, may take."""
         self._statements = statements
-        self._rows: Gathering[str, set[UUID]] = Gathering(
+        self._rows: Gathering[str, dict[UUID, Dates]] = Gathering(
             self._insert,
             most=MOST_JOBS,
             seconds=4 * timeout_seconds,
@@ -58,17 +63,20 @@ class JobInserts:
         )
 
     def insert(self, job: Job, key: PresentedKey) -> bool:
-        """Add a job that waits to be begun; False if its key was believed, and has changed.
+        """Add a job that waits to be begun, and give it the dates that the database gave it; False
+        if its key was believed, and has changed.
 
         Raises one of `DATABASE_AWAY` when the database is away or too slow, `Unanswered` if the job
         may be there, or may yet come.
         """
         row = _row(job, key.version if key.is_believed else None)
-        if len(row) > LARGE_CHARACTERS:
-            return job.id in self._run([row])
-        return job.id in self._rows.call(row)
+        added = self._run([row]) if len(row) > LARGE_CHARACTERS else self._rows.call(row)
+        if job.id not in added:
+            return False
+        job.created_at, job.expires_at = added[job.id]
+        return True
 
-    def _insert(self, rows: Sequence[str]) -> list[set[UUID] | Exception]:
+    def _insert(self, rows: Sequence[str]) -> list[dict[UUID, Dates] | Exception]:
         """Add rows; return for each, which of them were added."""
         try:
             return [self._run(rows)] * len(rows)
@@ -79,14 +87,15 @@ class JobInserts:
                 raise
             return [self._insert_alone(row) for row in rows]  # the one at fault fails alone
 
-    def _insert_alone(self, row: str) -> set[UUID] | Exception:
+    def _insert_alone(self, row: str) -> dict[UUID, Dates] | Exception:
         try:
             return self._run([row])
         except Exception as error:
             return error
 
-    def _run(self, rows: Sequence[str]) -> set[UUID]:
-        return {job_id for (job_id,) in self._statements.run(_INSERT, (f"[{','.join(rows)}]",))}
+    def _run(self, rows: Sequence[str]) -> dict[UUID, Dates]:
+        added = self._statements.run(_INSERT, (f"[{','.join(rows)}]",))
+        return {job_id: (created_at, expires_at) for job_id, created_at, expires_at in added}
 
 
 def _row(job: Job, key_version: str | None) -> str:

@@ -17,7 +17,7 @@ import redis
 
 from core.job_ends import JobEnds
 from core.queue import JobQueue, QueueName
-from models.base import DATABASE_AWAY, Session, SessionFactory, utc_now
+from models.base import DATABASE_AWAY, Session, SessionFactory, database_now
 from models.file_store import forget_expired
 from models.flight import ended_job
 from models.idempotency import forget_old_keys
@@ -120,9 +120,8 @@ class Reaper:
     def _resend_lost(self) -> None:
         """Go through the queued rows, a part in each pass, and send what is on no queue."""
         with self._sessions() as session:
-            jobs = queued_before(
-                session, utc_now() - self._grace, after=self._seen_to, limit=PASS_LIMIT
-            )
+            before = database_now(session) - self._grace
+            jobs = queued_before(session, before, after=self._seen_to, limit=PASS_LIMIT)
         self._seen_to = jobs[-1].id if len(jobs) == PASS_LIMIT else None
         self._send_missing(jobs)
 

@@ -160,6 +160,19 @@ def test_a_worker_that_takes_nothing_more_keeps_what_it_holds(
     assert draining.seen == held
 
 
+def test_signs_of_life_are_timed_by_redis(
+    client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dramatiq.brokers.redis.current_millis", lambda: 10**15)
+    broker = JobBroker(client)
+
+    broker.do_qsize(QueueName.INTERACTIVE)
+
+    heard = client.zscore("dramatiq:__heartbeats__", broker.broker_id)
+    seconds, _ = client.time()
+    assert abs(heard / 1000 - seconds) < 5
+
+
 @pytest.mark.alone
 def test_an_idle_worker_stops_at_once(client: redis.Redis) -> None:
     running = Worker(client)

@@ -14,7 +14,7 @@ from core.ids import new_id
 from core.key_secret import KeySecret
 from core.settings import Settings
 from models.api_key import ApiKey, create_key
-from models.base import SessionFactory, open_database, utc_now
+from models.base import SessionFactory, database_now, open_database, utc_now
 from models.job import Job, new_job, values_of
 from models.job_changes import forestall_jobs
 from models.job_end import cancel_jobs
@@ -98,6 +98,21 @@ def test_a_row_has_all_that_the_job_says(
 
     (row,) = found(database)
     assert {name: getattr(row, name) for name in values_of(job)} == values_of(job)
+
+
+def test_a_row_is_dated_by_the_database(
+    database: SessionFactory, inserts: JobInserts, key: PresentedKey
+) -> None:
+    ahead = utc_now() + timedelta(hours=2)
+    job = make(key, created_at=ahead, expires_at=ahead + timedelta(seconds=9))
+    with database() as session:
+        before = database_now(session)
+
+    assert inserts.insert(job, key)
+
+    (row,) = found(database)
+    assert before <= row.created_at < before + timedelta(minutes=1)
+    assert row.expires_at == row.created_at + timedelta(seconds=9)
 
 
 @pytest.mark.parametrize("change", ["limit", "revoked", "used", "owner"])
