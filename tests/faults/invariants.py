@@ -271,7 +271,8 @@ class Invariants:
 
 
 #: How many jobs of a key were in flight at once: by the moments at which the database took their
-#: rows and their ends, which lie between the charge and its settling.
+#: rows and their ends, which lie between the charge and its settling. One that comes as ended was
+#: never in flight.
 _MOST_IN_FLIGHT = f"""
     with changes as (
         select c.at, case when c.old is null then 1 else -1 end as change
