@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from core.settings import Settings
@@ -34,13 +36,18 @@ def bountycoder(
     )
 
 
-def begin(settings: Settings, *arguments: str) -> subprocess.Popen[str]:
-    """Start it and return at once."""
-    return subprocess.Popen(
+@contextmanager
+def begun(settings: Settings, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """Start it for the block, and kill it if it runs at the end of that."""
+    with subprocess.Popen(
         command(*arguments),
         cwd=ROOT,
         env=environment(settings),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-    )
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()

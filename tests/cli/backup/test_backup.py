@@ -21,7 +21,7 @@ from core.settings import Settings
 from migrations.run import head_revision
 from models.base import SessionFactory
 from models.job import JobState
-from tests.cli.backup.runs import ROOT, begin, bountycoder, command, environment
+from tests.cli.backup.runs import ROOT, begun, bountycoder, command, environment
 from tests.models.factories import add_job, add_key
 from tests.models.test_usage_report import NOON, use
 from tests.service import wait_until
@@ -50,9 +50,10 @@ def jobs_locked(settings: Settings) -> Iterator[None]:
 
 
 def tool_of(process: subprocess.Popen[str], name: str) -> psutil.Process | None:
+    """Return the tool that does the work; before, it is asked for its version."""
     for child in psutil.Process(process.pid).children():
-        with suppress(psutil.NoSuchProcess):  # a tool asked for its version, over meanwhile
-            if child.name() == name:
+        with suppress(psutil.NoSuchProcess):
+            if child.name() == name and "--version" not in child.cmdline():
                 return child
     return None
 
@@ -113,8 +114,7 @@ def test_one_that_is_stopped_leaves_nothing_and_shows_no_password(
     password = make_url(settings.database_url.get_secret_value()).password
     assert password
 
-    with jobs_locked(settings):
-        process = begin(settings, "backup", "--to", str(tmp_path))
+    with jobs_locked(settings), begun(settings, "backup", "--to", str(tmp_path)) as process:
         wait_until(lambda: tool_of(process, "pg_dump"), 60)
         tool = tool_of(process, "pg_dump")
         assert tool is not None
@@ -133,8 +133,7 @@ def test_one_that_is_stopped_leaves_nothing_and_shows_no_password(
 def test_what_a_killed_one_left_is_no_backup_and_goes_with_the_next(
     settings: Settings, tmp_path: Path
 ) -> None:
-    with jobs_locked(settings):
-        process = begin(settings, "backup", "--to", str(tmp_path))
+    with jobs_locked(settings), begun(settings, "backup", "--to", str(tmp_path)) as process:
         wait_until(lambda: tool_of(process, "pg_dump"), 60)
         process.kill()
         process.communicate(timeout=60)

@@ -19,7 +19,7 @@ from core.settings import Settings
 from migrations.run import upgrade
 from models.base import SessionFactory
 from models.whole_database import count_tables, whole_database
-from tests.cli.backup.runs import begin, bountycoder
+from tests.cli.backup.runs import begun, bountycoder
 from tests.cli.backup.test_backup import tool_of
 from tests.models.factories import add_key
 from tests.models.test_usage_report import use
@@ -246,10 +246,10 @@ def test_one_that_is_stopped_leaves_the_database_as_it_was(backup: Path, target:
     with engine.connect() as other:
         other.execute(text("lock table usage_closing in access share mode"))
 
-        process = begin(target, "restore", "--from", str(backup), "--replace")
-        wait_until(lambda: tool_of(process, "pg_restore"), 60)
-        process.send_signal(signal.SIGTERM)
-        output, _ = process.communicate(timeout=60)
+        with begun(target, "restore", "--from", str(backup), "--replace") as process:
+            wait_until(lambda: tool_of(process, "pg_restore"), 60)
+            process.send_signal(signal.SIGTERM)
+            output, _ = process.communicate(timeout=60)
     engine.dispose()
 
     assert process.returncode == 130
