@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -90,6 +91,7 @@ class Leftovers:
         with self._instance.sessions() as session:
             for state, count in session.execute(text(query)):
                 yield f"{count} connections to PostgreSQL are {state}"
+        gc.collect()  # answers that clients here dropped may keep their connections until then
         port = self._instance.api_port
         for name, pid in self._instance.api_places().items():
             try:

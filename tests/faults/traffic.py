@@ -204,9 +204,11 @@ class Traffic:
         headers = {"Last-Event-ID": position} if position else {}
         json_body = {**seen.body, "stream": True} if method == "POST" else None
         answer = self._call(method, path, seen=seen, headers=headers, body=json_body, stream=True)
-        if answer is None or answer.status_code != 200:
+        if answer is None:
             return position
         with closing(answer), suppress(requests.RequestException):
+            if answer.status_code != 200:
+                return position
             for event_id, data in _events(answer):
                 if data == "[DONE]":
                     seen.is_whole = True
