@@ -100,7 +100,8 @@ def forestall_jobs(session: Session, jobs: Sequence[Job]) -> list[Job]:
         {
             **values_of(job),
             "state": JobState.CANCELLED,
-            "finished_at": func.greatest(func.now(), job.created_at),
+            "created_at": func.now(),
+            "finished_at": func.now(),
         }
         for job in jobs
     ]

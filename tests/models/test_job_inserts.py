@@ -173,10 +173,11 @@ def test_a_large_job_holds_nobody_up(
 def test_a_job_that_is_forestalled_comes_no_more(
     database: SessionFactory, inserts: JobInserts, key: PresentedKey
 ) -> None:
-    job, other = make(key), make(key)
+    job, other = make(key, created_at=utc_now() + timedelta(hours=2)), make(key)
     with database.begin() as session:
         (added,) = forestall_jobs(session, [job])
     assert (added.id, added.state) == (job.id, "cancelled")
+    assert added.created_at == added.finished_at < utc_now() + timedelta(minutes=1)
 
     with pytest.raises(psycopg2.IntegrityError):
         inserts.insert(job, key)
