@@ -183,7 +183,8 @@ def test_results_of_many_lines_come_whole(
     batch = made(service, headers, *requests_of(1000))
     jobs = jobs_of(rows, batch)
     succeed(rows, jobs[:700], "short")
-    succeed(rows, jobs[700:], "long é🎉 " * 3000)
+    for first in range(700, 1000, 50):  # in one statement they are too much for a busy machine
+        succeed(rows, jobs[first : first + 50], "long é🎉 " * 3000)
 
     lines = results(service, headers, batch)
 

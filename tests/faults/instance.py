@@ -71,6 +71,7 @@ class Instance:
         self.disk = directory / "disk"
         self.disk.mkdir()
         self.disk_is_small = _mount(self.disk)
+        self._ballast = self.disk / "ballast"
         self.logs = directory / "servers"
         self.logs.mkdir()
         self.postgres = Postgres(self.disk / "postgres", log_dir=self.logs, is_durable=False)
@@ -255,9 +256,9 @@ class Instance:
         self.clock.reset()
 
     def start_servers(self) -> None:
-        """Start PostgreSQL and Valkey if they have ended."""
+        """Start PostgreSQL and Valkey if they have ended; PostgreSQL not before it has a disk."""
         postgres, valkey = self.postgres.child, self.valkey.child
-        if postgres is None or not postgres.is_alive():
+        if not self._ballast.exists() and (postgres is None or not postgres.is_alive()):
             with patch.dict(SERVER_SETTINGS, POSTGRES):
                 self.postgres.spawn()
             self.postgres.wait_ready()
@@ -285,12 +286,11 @@ class Instance:
 
     def fill_disk(self, *, is_full: bool) -> None:
         """Leave PostgreSQL no room on its disk, or give it back."""
-        ballast = self.disk / "ballast"
         if not is_full:
-            ballast.unlink(missing_ok=True)
+            self._ballast.unlink(missing_ok=True)
             return
         block = bytes(1024**2)
-        with open(ballast, "wb", buffering=0) as file, suppress(OSError):
+        with open(self._ballast, "wb", buffering=0) as file, suppress(OSError):
             while file.write(block) == len(block):
                 pass
 
