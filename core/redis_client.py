@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import redis
 
 from core.settings import Settings
@@ -24,4 +26,7 @@ def open_redis(settings: Settings, *, max_connections: int = MAX_CONNECTIONS) ->
         socket_keepalive=True,
         health_check_interval=30,
     )
-    return redis.Redis(connection_pool=pool)
+    client = redis.Redis(connection_pool=pool)
+    # Not left to the collector, which may come to a socket first, and complain.
+    weakref.finalize(client, pool.disconnect, inuse_connections=False).atexit = False
+    return client
