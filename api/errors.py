@@ -72,7 +72,8 @@ def _redis_away(error: Exception) -> Response:
 
 
 def _database_away(error: Exception) -> Response:
-    _log.error("the database is away: %s", type(error).__name__)
+    cause = getattr(error, "orig", None) or error  # the driver's says which: a lock, a deadlock
+    _log.error("the database is away: %s", type(cause).__name__)
     return _answer(Unavailable("the database is away, try again soon", code="database_unavailable"))
 
 

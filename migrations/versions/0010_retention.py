@@ -1,6 +1,6 @@
-"""what retention has deleted, and the indexes that find what it may delete.
+"""what retention has deleted of jobs, and the index that finds what it may delete.
 
-Columns without a default are added at once, whatever the table's size; the indexes are built beside
+A column without a default is added at once, whatever the table's size; the index is built beside
 the running service, and what an interrupted run left of one is dropped first; the rest is there
 already then.
 """
@@ -15,15 +15,7 @@ down_revision = "0009"
 branch_labels = None
 depends_on = None
 
-_COLUMNS = (
-    ("jobs", "texts_deleted_at"),
-    ("batches", "texts_deleted_at"),
-    ("batches", "lines_deleted_at"),
-)
-_INDEXES = (
-    ("ix_jobs_finished_at", "jobs", "batch_id is null and finished_at is not null"),
-    ("ix_batches_finished_at", "batches", "finished_at is not null"),
-)
+_INDEX = "ix_jobs_finished_at"
 
 
 def upgrade() -> None:
@@ -36,24 +28,20 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_retention_mark")),
         if_not_exists=True,
     )
-    for table, column in _COLUMNS:
-        made = sa.Column(column, sa.DateTime(timezone=True), nullable=True)
-        op.add_column(table, made, if_not_exists=True)
+    deleted = sa.Column("texts_deleted_at", sa.DateTime(timezone=True), nullable=True)
+    op.add_column("jobs", deleted, if_not_exists=True)
     with op.get_context().autocommit_block():
-        for name, table, condition in _INDEXES:
-            op.drop_index(name, table_name=table, if_exists=True, postgresql_concurrently=True)
-            op.create_index(
-                name,
-                table,
-                ["finished_at"],
-                postgresql_where=sa.text(condition),
-                postgresql_concurrently=True,
-            )
+        op.drop_index(_INDEX, table_name="jobs", if_exists=True, postgresql_concurrently=True)
+        op.create_index(
+            _INDEX,
+            "jobs",
+            ["finished_at"],
+            postgresql_where=sa.text("batch_id is null and finished_at is not null"),
+            postgresql_concurrently=True,
+        )
 
 
 def downgrade() -> None:
-    for name, table, _ in _INDEXES:
-        op.drop_index(name, table_name=table)
-    for table, column in _COLUMNS:
-        op.drop_column(table, column)
+    op.drop_index(_INDEX, table_name="jobs")
+    op.drop_column("jobs", "texts_deleted_at")
     op.drop_table("retention_mark")

@@ -111,7 +111,11 @@ def test_a_job_that_was_begun_although_its_sending_failed_is_waited_for(
 
 @pytest.mark.parametrize("path", ["/api/auth/login", "/api/llm/generate"])
 def test_without_the_database_valid_credentials_are_not_called_wrong(
-    app_with: Callable[..., FlaskClient], base_settings: Settings, key: dict[str, str], path: str
+    app_with: Callable[..., FlaskClient],
+    base_settings: Settings,
+    key: dict[str, str],
+    path: str,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     app = app_with(base_settings.model_copy(update={"database_url": NO_DATABASE}))
     body = {"prompt": "x"} if "llm" in path else {"email": "a@b.c", "password": "p"}
@@ -121,6 +125,7 @@ def test_without_the_database_valid_credentials_are_not_called_wrong(
     assert answer.status_code == 503
     assert answer.get_json()["error"]["code"] == "database_unavailable"
     assert "127.0.0.1" not in answer.text
+    assert "the database is away: OperationalError" in caplog.text
 
 
 def test_readiness_names_what_is_away(

@@ -20,6 +20,13 @@ REVISIONS = [f"{number:04}" for number in range(RELEASED + 1, int(head_revision(
 #: An index that is built while everybody who writes must wait.
 BLOCKING_INDEX = re.compile(r"create (unique )?index (?!concurrently)\S+ on (\w+)", re.IGNORECASE)
 
+#: The tables that the asking transaction keeps from those who would write.
+KEPT_FROM_WRITERS = text(
+    "select relation::regclass::text from pg_locks where pid = pg_backend_pid() and mode in"
+    " ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')"
+    " and locktype = 'relation'"
+)
+
 
 def _source(revision: str) -> str:
     (file,) = (ROOT / "migrations" / "versions").glob(f"{revision}_*.py")
@@ -54,6 +61,23 @@ def test_a_migration_takes_nothing_from_the_version_before(
     assert [
         said for said in statements if (found := BLOCKING_INDEX.search(said)) and found[2] in tables
     ] == []
+
+
+@pytest.mark.parametrize("revision", REVISIONS)
+def test_a_migration_never_holds_one_table_while_it_waits_for_another(
+    empty_database_url: str, revision: str
+) -> None:
+    """Who has written the other and then writes the one would wait for it, and it for them."""
+    upgrade(empty_database_url, f"{int(revision) - 1:04}")
+    engine = create_engine(empty_database_url)
+    before = set(inspect(engine).get_table_names())
+    engine.dispose()
+
+    with _locked() as transactions:
+        upgrade(empty_database_url, revision)
+
+    assert transactions != []
+    assert [tables & before for tables in transactions if len(tables & before) > 1] == []
 
 
 @pytest.mark.parametrize("revision", [r for r in REVISIONS if "autocommit_block" in _source(r)])
@@ -151,3 +175,18 @@ def _said() -> Iterator[list[str]]:
         yield statements
     finally:
         event.remove(Engine, "before_cursor_execute", note)
+
+
+@contextmanager
+def _locked() -> Iterator[list[set[str]]]:
+    """Collect, for each transaction of every engine, the tables that nobody else may write."""
+    transactions: list[set[str]] = []
+
+    def note(connection: Connection) -> None:
+        transactions.append(set(connection.scalars(KEPT_FROM_WRITERS)))
+
+    event.listen(Engine, "commit", note)
+    try:
+        yield transactions
+    finally:
+        event.remove(Engine, "commit", note)

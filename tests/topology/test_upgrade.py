@@ -80,6 +80,11 @@ class Upgrade:
         program.send_signal(signal.SIGTERM)
         assert program.wait(COMMAND_SECONDS) == 0, self.old.logs()
 
+    def told_of_refusals(self) -> list[str]:
+        """Return what the programs' logs say of parts that were away, and when."""
+        lines = (self.old.logs() + self.new.logs()).splitlines()
+        return [line for line in lines if "is away" in line]
+
     def close(self) -> None:
         for api in self.apis.values():
             if api.poll() is None:
@@ -155,7 +160,7 @@ def test_the_last_release_is_replaced_while_it_serves(upgrade: Upgrade) -> None:
     engine.dispose()
 
     assert (records.faults, account.faults, account.lost) == ([], [], [])
-    assert records.refusals == []
+    assert records.refusals == [], upgrade.told_of_refusals()
     assert _each_kind_was_done_after(records, migrated)
     assert len(workers) == 2
 
