@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -27,14 +28,17 @@ class Sample:
     """One look at the service.
 
     Attributes:
-        memory_mib: of each role, resident; of PostgreSQL the sum of all its processes, what they
-            share counted once.
+        memory_mib: of each role, resident; of PostgreSQL the sum of all its processes, what two
+            have counted once, without `shared_mib`.
+        shared_mib: of what PostgreSQL takes at its start (`shared_buffers` for the most part), as
+            much as was touched until now.
         files: that each role has open, sockets among them.
         redis_keys: by the part of their names before the first colon.
     """
 
     at: float
     memory_mib: dict[str, float]
+    shared_mib: float
     files: dict[str, int]
     redis_keys: dict[str, int]
     redis_mib: float
@@ -88,15 +92,17 @@ class Processes:
     def sample(self) -> Sample:
         """Look at everything once."""
         memory: dict[str, float] = {}
+        shared_mib = 0.0
         files: dict[str, int] = {}
         for role, process in self._all():
             with suppress(psutil.NoSuchProcess):
                 if role == "PostgreSQL":
-                    size = process.memory_full_info().pss
+                    own, shared = _proportional_mib(process.pid)
+                    shared_mib += shared
                 else:
-                    size = process.memory_info().rss
+                    own = process.memory_info().rss / 2**20
                     files[role] = files.get(role, 0) + process.num_fds()
-                memory[role] = memory.get(role, 0.0) + size / 2**20
+                memory[role] = memory.get(role, 0.0) + own
         keys: dict[str, int] = {}
         for key in self._client.scan_iter(count=5000):
             name = key.decode(errors="replace").partition(":")[0]
@@ -109,6 +115,7 @@ class Processes:
         return Sample(
             at=time.monotonic(),
             memory_mib=memory,
+            shared_mib=shared_mib,
             files=files,
             redis_keys=keys,
             redis_mib=self._client.info("memory")["used_memory"] / 2**20,
@@ -130,6 +137,17 @@ class Processes:
         yield "PostgreSQL", psutil.Process(self._postmaster)
         for process in psutil.Process(self._postmaster).children(recursive=True):
             yield "PostgreSQL", process
+
+
+def _proportional_mib(pid: int) -> tuple[float, float]:
+    """Return a process's part of the memory that it has, without and of shared segments."""
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
+    except OSError:
+        raise psutil.NoSuchProcess(pid) from None
+    kib = {name: int(size.split()[0]) for name, _, size in (line.partition(":") for line in lines)}
+    shared = kib["Pss_Shmem"]
+    return (kib["Pss"] - shared) / 1024, shared / 1024
 
 
 @dataclass

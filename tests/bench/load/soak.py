@@ -55,6 +55,7 @@ class Soak:
             for role in self.samples[-1].files
         }
         series |= {
+            "PostgreSQL, shared buffers touched": lambda s: s.shared_mib,
             "Valkey, used memory, MiB": lambda s: s.redis_mib,
             "keys in Valkey": lambda s: float(sum(s.redis_keys.values())),
             "of these `limit:`": lambda s: float(s.redis_keys.get("limit", 0)),

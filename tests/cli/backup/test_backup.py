@@ -49,13 +49,20 @@ def jobs_locked(settings: Settings) -> Iterator[None]:
     engine.dispose()
 
 
-def tool_of(process: subprocess.Popen[str], name: str) -> psutil.Process | None:
-    """Return the tool that does the work; before, it is asked for its version."""
-    for child in psutil.Process(process.pid).children():
-        with suppress(psutil.NoSuchProcess):
-            if child.name() == name and "--version" not in child.cmdline():
-                return child
-    return None
+def working_tool(process: subprocess.Popen[str], name: str) -> psutil.Process:
+    """Wait for the tool that does the work and return it."""
+    found: list[psutil.Process] = []
+
+    def look() -> bool:
+        for child in psutil.Process(process.pid).children():
+            with suppress(psutil.NoSuchProcess):
+                # Before, one is asked for its version; one that has just begun has no words yet.
+                if child.name() == name and len(child.cmdline()) > len([name, "--version"]):
+                    found.append(child)
+        return bool(found)
+
+    wait_until(look, 60)
+    return found[0]
 
 
 def facts(settings: Settings) -> dict[str, float]:
@@ -115,9 +122,7 @@ def test_one_that_is_stopped_leaves_nothing_and_shows_no_password(
     assert password
 
     with jobs_locked(settings), begun(settings, "backup", "--to", str(tmp_path)) as process:
-        wait_until(lambda: tool_of(process, "pg_dump"), 60)
-        tool = tool_of(process, "pg_dump")
-        assert tool is not None
+        tool = working_tool(process, "pg_dump")
         assert password not in " ".join(tool.cmdline())
         second = bountycoder(settings, "backup", "--to", str(tmp_path))
         process.send_signal(signal.SIGTERM)
@@ -134,7 +139,7 @@ def test_what_a_killed_one_left_is_no_backup_and_goes_with_the_next(
     settings: Settings, tmp_path: Path
 ) -> None:
     with jobs_locked(settings), begun(settings, "backup", "--to", str(tmp_path)) as process:
-        wait_until(lambda: tool_of(process, "pg_dump"), 60)
+        working_tool(process, "pg_dump")
         process.kill()
         process.communicate(timeout=60)
     assert len(list(tmp_path.glob(".partial-*"))) == 1

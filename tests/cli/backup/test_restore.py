@@ -20,7 +20,7 @@ from migrations.run import upgrade
 from models.base import SessionFactory
 from models.whole_database import count_tables, whole_database
 from tests.cli.backup.runs import begun, bountycoder
-from tests.cli.backup.test_backup import tool_of
+from tests.cli.backup.test_backup import working_tool
 from tests.models.factories import add_key
 from tests.models.test_usage_report import use
 from tests.service import Service, wait_until
@@ -247,7 +247,7 @@ def test_one_that_is_stopped_leaves_the_database_as_it_was(backup: Path, target:
         other.execute(text("lock table usage_closing in access share mode"))
 
         with begun(target, "restore", "--from", str(backup), "--replace") as process:
-            wait_until(lambda: tool_of(process, "pg_restore"), 60)
+            working_tool(process, "pg_restore")
             process.send_signal(signal.SIGTERM)
             output, _ = process.communicate(timeout=60)
     engine.dispose()
