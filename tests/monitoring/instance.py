@@ -31,6 +31,8 @@ from tests.service import Service, free_port, wait_until
 READER_PASSWORD = "a password of the dashboards"
 #: Tokens a second of each stream: more than the promised 30, and less.
 PACE, SLOW_PACE = 60.0, 15.0
+#: Between two calls of one that asks all the time: the machine does other things too.
+PAUSE_SECONDS = 0.1
 #: Short times; the rules are those that we ship.
 ALERTS = {
     "ALERT_WINDOW": "4s",
@@ -270,7 +272,7 @@ def repeating(action: Callable[[], object], *, threads: int = 1) -> Iterator[Non
     is_over = threading.Event()
 
     def run() -> None:
-        while not is_over.wait(0.02):
+        while not is_over.wait(PAUSE_SECONDS):
             action()
 
     workers = [threading.Thread(target=run, daemon=True) for _ in range(threads)]
