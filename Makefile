@@ -4,7 +4,7 @@ VENV ?= .venv
 DATA ?= data
 ARGS ?=
 # So many tests run at once, each process with servers of its own; 0 is one after the other.
-TEST_PROCESSES ?= 2
+TEST_PROCESSES ?= 3
 
 BIN := $(VENV)/bin
 RUNTIME := $(VENV)/.runtime-installed

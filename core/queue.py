@@ -10,6 +10,7 @@ Redis keys, beside Dramatiq's own below `dramatiq:` (see its dispatch.lua):
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from importlib.resources import files
@@ -24,8 +25,10 @@ from core.redis_link import Command
 from core.scripts import Scripts
 
 NAMESPACE = "dramatiq"
-#: After this long without a sign of life, a worker's messages go to another.
+#: After this long without a sign of life, at most, a worker's messages go to another: sooner where
+#: leases are shorter, but not before a worker that lives has missed several.
 BROKER_HEARTBEAT_MS = 10_000
+LEAST_HEARTBEAT_MS = 3_000
 #: Every command looks for messages of dead workers (Dramatiq counts per million).
 ALWAYS = 1_000_000
 #: A doorbell never grows beyond this: one entry wakes one consumer, more are noise.
@@ -57,15 +60,24 @@ class JobBroker(RedisBroker):
 
     Args:
         scripts: what this process runs scripts with, if others use it too.
+        lease_seconds: how long a worker may be silent in the database.
     """
 
-    def __init__(self, client: redis.Redis, *, scripts: Scripts | None = None) -> None:
+    def __init__(
+        self,
+        client: redis.Redis,
+        *,
+        scripts: Scripts | None = None,
+        lease_seconds: float = math.inf,
+    ) -> None:
         super().__init__(
             client=client,
             middleware=[],
             namespace=NAMESPACE,
             maintenance_chance=ALWAYS,
-            heartbeat_timeout=BROKER_HEARTBEAT_MS,
+            heartbeat_timeout=round(
+                min(BROKER_HEARTBEAT_MS, max(LEAST_HEARTBEAT_MS, 1000 * lease_seconds))
+            ),
         )
         dispatch: Any = self.scripts["dispatch"].script
         self.scripts["dispatch"] = client.register_script(_BY_ITS_OWN_CLOCK + dispatch)

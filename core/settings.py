@@ -367,7 +367,9 @@ class Settings(BaseModel):
         "so that they alone can fill the engine",
     )
     lease_seconds: float = Field(
-        10.0, ge=1, description="a running job whose worker is silent this long runs elsewhere"
+        10.0,
+        ge=1,
+        description="a running job whose worker is silent this long (3 at least) runs elsewhere",
     )
     max_attempts: int = Field(3, ge=1, description="times that a job is begun before it fails")
     drain_seconds: float = Field(

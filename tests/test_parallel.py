@@ -49,7 +49,7 @@ def test_one_that_wants_to_be_alone_waits_and_is_not_overtaken(tmp_path: Path) -
     with holder(machine) as first:
         assert first.has_it.wait(5)
         with holder(machine, alone=True) as alone:
-            wait_until(lambda: is_locked(tmp_path / "gate"), 5)
+            wait_until(lambda: is_locked(tmp_path / "gate"), 20)
             with holder(machine) as late:
                 assert not late.has_it.wait(0.2)
                 assert not alone.has_it.is_set()

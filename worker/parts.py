@@ -159,7 +159,7 @@ def _chores(
 
 
 def _takers(settings: Settings, client: redis.Redis, runner: JobRunner) -> list[Taker]:
-    broker = JobBroker(client)
+    broker = JobBroker(client, lease_seconds=settings.lease_seconds)
     most = {QueueName.INTERACTIVE: settings.worker_jobs, QueueName.BULK: settings.bulk_jobs}
     takers = []
     for queue in QueueName:

@@ -143,7 +143,7 @@ def test_a_stream_is_in_progress_until_it_ends(measured: Service) -> None:
     def in_progress() -> float:
         return total(shown(measured, "api"), "bountycoder_http_requests_in_progress")
 
-    wait_until(lambda: in_progress() == 0, 5)
+    wait_until(lambda: in_progress() == 0, 20)
     measured.workers[0].send_signal(signal.SIGSTOP)
     try:
         body = {**BODY, "stream": True}

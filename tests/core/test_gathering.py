@@ -61,10 +61,10 @@ def gather(
 ) -> list[Future[int]]:
     """Let a group be under way, and more calls wait for it."""
     futures = [start(calls.call, 0)]
-    wait_until(lambda: groups.made == [[0]], 5)
+    wait_until(lambda: groups.made == [[0]], 20)
     for count, call in enumerate(more, 1):
         futures.append(start(calls.call, call))
-        wait_until(lambda count=count: len(calls._waiting) == count, 5)
+        wait_until(lambda count=count: len(calls._waiting) == count, 20)
     return futures
 
 
@@ -150,10 +150,10 @@ def test_one_whose_group_was_begun_is_told_that_it_may_be_made(
 
     calls = Gathering(make, most=8, seconds=1, late=Late, unanswered=Unanswered)
     futures = [start(calls.call, 0)]
-    wait_until(lambda: calls._is_led and not calls._waiting, 5)
+    wait_until(lambda: calls._is_led and not calls._waiting, 20)
     for call in (1, 2):
         futures.append(start(calls.call, call))
-        wait_until(lambda call=call: len(calls._waiting) == call, 5)
+        wait_until(lambda call=call: len(calls._waiting) == call, 20)
     gates[0].set()
 
     with pytest.raises(Unanswered):

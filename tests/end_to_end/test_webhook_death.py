@@ -32,7 +32,7 @@ def test_a_worker_killed_in_the_middle_loses_no_message(
     ):
         headers = {"x-api-key": service.make_key()["secret"]}
         job_id = submit(service, headers, receiver.url)
-        wait_until(lambda: receiver.received, 5, service.logs)
+        wait_until(lambda: receiver.received, 20, service.logs)
         victim = service.workers.pop()
         victim.send_signal(signal.SIGKILL)
         victim.wait(10)
@@ -40,7 +40,7 @@ def test_a_worker_killed_in_the_middle_loses_no_message(
 
         wait_until(lambda: len(receiver.received) == 2, 60, service.logs)
         released.set()
-        wait_until(lambda: webhook_of(service, headers, job_id)["state"] == "delivered", 5)
+        wait_until(lambda: webhook_of(service, headers, job_id)["state"] == "delivered", 20)
 
     assert len(set(receiver.ids)) == 1
     assert receiver.received[1].at - receiver.received[0].at > TIMEOUT

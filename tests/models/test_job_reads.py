@@ -68,9 +68,9 @@ def test_looks_that_gathered_each_see_their_own_job(
         with database.begin() as session:
             session.execute(text("lock table jobs in access exclusive mode"))
             seen = [pool.submit(reads.read_again, jobs[0])]
-            wait_until(lambda: reads._rows._is_led and not reads._rows._waiting, 5)
+            wait_until(lambda: reads._rows._is_led and not reads._rows._waiting, 20)
             seen += [pool.submit(reads.read_again, job) for job in jobs[1:]]
-            wait_until(lambda: len(reads._rows._waiting) == 5, 5)
+            wait_until(lambda: len(reads._rows._waiting) == 5, 20)
             for job in jobs[:3]:
                 session.get_one(Job, job.id).prompt_tokens = 7
         found = [future.result(5) for future in seen]

@@ -72,7 +72,7 @@ def test_whoever_waits_for_the_first_job_holds_none_of_the_others(
         lock(other, ids[:1])
         thread = threading.Thread(target=make)
         thread.start()
-        wait_until(lambda: waiting_for_locks(database) == 1, 5)
+        wait_until(lambda: waiting_for_locks(database) == 1, 20)
         with database.begin() as looking:
             free = lock(looking, ids)
 

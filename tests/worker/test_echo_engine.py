@@ -51,7 +51,7 @@ def test_the_answer_is_the_prompt() -> None:
     engine, sink = EchoEngine(), Sink()
     engine.start(sink)
     engine.submit(request())
-    wait_until(lambda: sink.ends("a"), 5)
+    wait_until(lambda: sink.ends("a"), 20)
     engine.stop()
 
     assert sink.ids("a") == [1, 2, 3]
@@ -63,7 +63,7 @@ def test_max_tokens_cuts_the_answer() -> None:
     engine.start(sink)
     engine.submit(request(max_tokens=2))
     engine.submit(request("b", max_tokens=7, sampling=Sampling(ignore_eos=True)))
-    wait_until(lambda: sink.ends("a") and sink.ends("b"), 5)
+    wait_until(lambda: sink.ends("a") and sink.ends("b"), 20)
     engine.stop()
 
     assert (sink.ids("a"), sink.ends("a")) == ([1, 2], [FinishReason.LENGTH])
@@ -74,13 +74,13 @@ def test_each_of_n_sequences_ends_once_also_when_cancelled() -> None:
     engine, sink = EchoEngine(tokens_per_second=20), Sink()
     engine.start(sink)
     handle = engine.submit(request(prompt=range(1, 90), n=3, max_tokens=100))
-    wait_until(lambda: sink.ids("a"), 5)
+    wait_until(lambda: sink.ids("a"), 20)
 
     handle.cancel(1)
     handle.cancel(1)
-    wait_until(lambda: sink.ends("a", 1), 5)
+    wait_until(lambda: sink.ends("a", 1), 20)
     handle.cancel()
-    wait_until(lambda: handle.is_finished, 5)
+    wait_until(lambda: handle.is_finished, 20)
     engine.stop()
 
     assert [sink.ends("a", i) for i in range(3)] == [[FinishReason.CANCELLED]] * 3
@@ -90,7 +90,7 @@ def test_a_slow_engine_gives_one_token_a_step() -> None:
     engine, sink = EchoEngine(tokens_per_second=200), Sink()
     engine.start(sink)
     engine.submit(request(prompt=range(1, 20), max_tokens=50))
-    wait_until(lambda: sink.ends("a"), 5)
+    wait_until(lambda: sink.ends("a"), 20)
     engine.stop()
 
     assert {len(event.token_ids) for event in sink.events} == {1}

@@ -337,7 +337,7 @@ def test_running_lines_of_a_cancelled_batch_are_asked_to_end_and_count(
         ask_to_cancel_batch(session, batch_id)
     with client.pubsub() as asked:
         asked.subscribe("job-requests")
-        wait_until(lambda: (asked.get_message(timeout=1) or {}).get("type") == "subscribe", 5)
+        wait_until(lambda: (asked.get_message(timeout=1) or {}).get("type") == "subscribe", 20)
         feed()
         messages = [asked.get_message(timeout=2) for _ in running]
 
@@ -516,12 +516,12 @@ def test_a_running_feeder_begins_a_new_batch_at_once(
     feeder = Feeder(sessions=database, client=client, tick_seconds=30)
     feeder.start()
     try:
-        wait_until(lambda: client.pubsub_numsub("batch-news")[0][1] == 1, 5)
+        wait_until(lambda: client.pubsub_numsub("batch-news")[0][1] == 1, 20)
         for count in (1, 2, 3):  # its first look, when it had subscribed, may have found the first
             new_batch(database, lines=1)
             told = time.monotonic()
             tell_feeders(client)
-            wait_until(lambda count=count: len(queue_of(client)) == count, 5)
+            wait_until(lambda count=count: len(queue_of(client)) == count, 20)
             assert time.monotonic() - told < 1.0
     finally:
         feeder.stop()
@@ -551,9 +551,9 @@ def test_with_a_part_away_it_says_so_once_and_goes_on(
     feeder = Feeder(sessions=sometimes, client=client, tick_seconds=0.05)  # type: ignore[arg-type]
     feeder.start()
     try:
-        wait_until(lambda: sometimes.asked >= 5, 5)
+        wait_until(lambda: sometimes.asked >= 5, 20)
         sometimes.is_away = False
-        wait_until(lambda: len(queue_of(client)) == 3, 5)
+        wait_until(lambda: len(queue_of(client)) == 3, 20)
     finally:
         feeder.stop()
 

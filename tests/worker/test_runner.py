@@ -207,7 +207,7 @@ def test_a_result_waits_for_the_database_to_come_back(bench: Bench) -> None:
 def test_a_job_that_another_worker_took_over_is_dropped_here(slow: Bench) -> None:
     job_id = slow.job(request={"prompt": "x", "maxTokens": 40})
     slow.take(job_id)
-    wait_until(lambda: slow.leases.is_held(job_id, 1), 5)
+    wait_until(lambda: slow.leases.is_held(job_id, 1), 20)
 
     with slow.database.begin() as session:
         session.get_one(Job, job_id).worker_id = "w2"
@@ -223,7 +223,7 @@ def test_a_job_that_is_handed_back_runs_again_elsewhere(
 ) -> None:
     job_id = slow.job(request={"prompt": "x", "maxTokens": 40})
     slow.take(job_id)
-    wait_until(lambda: slow.leases.is_held(job_id, 1), 5)
+    wait_until(lambda: slow.leases.is_held(job_id, 1), 20)
 
     assert slow.leases.hand_back() == 1
     assert slow.runner.wait_idle(10)
@@ -239,7 +239,7 @@ def test_a_job_that_is_handed_back_runs_again_elsewhere(
 def test_a_late_result_of_a_worker_believed_dead_is_dropped(slow: Bench) -> None:
     job_id = slow.job(request={"prompt": "x", "maxTokens": 3})
     slow.take(job_id)
-    wait_until(lambda: slow.leases.is_held(job_id, 1), 5)
+    wait_until(lambda: slow.leases.is_held(job_id, 1), 20)
 
     with slow.database.begin() as session:
         job = session.get_one(Job, job_id)
@@ -266,7 +266,7 @@ def test_a_job_that_a_stopping_engine_is_offered_goes_back_to_the_queue(bench: B
 def test_a_leaving_process_claims_nothing_and_cancels_nothing(slow: Bench) -> None:
     begun = slow.job(request={"prompt": "x", "maxTokens": 40})
     slow.take(begun)
-    wait_until(lambda: slow.leases.is_held(begun, 1), 5)
+    wait_until(lambda: slow.leases.is_held(begun, 1), 20)
     late = slow.job()
 
     slow.runner.leave()

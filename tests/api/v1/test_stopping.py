@@ -71,4 +71,4 @@ def test_a_stopping_process_tells_its_clients_and_ends_what_nobody_will_ask_for(
             assert error.status_code == 503
             assert error.response.headers["retry-after-ms"] == "2000"
         ended = {"streamed": "cancelled", "waited": "cancelled", "kept": "running"}
-        wait_until(lambda: states_of(service, key) == ended, 5, lambda: states_of(service, key))
+        wait_until(lambda: states_of(service, key) == ended, 20, lambda: states_of(service, key))
