@@ -55,7 +55,7 @@ _NO_LAST = 2**31 - 1
 #:
 #: Nobody waits for this one to reach the disk: a server that forgets a claim in a crash has the
 #: job queued again, and what this attempt makes of it is refused.
-_CLAIM = Prepared(
+CLAIM = Prepared(
     "claim_jobs",
     "uuid[], text, interval, integer, boolean",
     f"""
@@ -101,7 +101,7 @@ _FINISH_JOBS = f"""
     {_FINISH}
 """  # noqa: S608 - of our own names alone
 _PARAMETERS = {"ids": "$1", "ends": "$2", "worker_id": "$3"}
-_FINISH_AT_ONCE = Prepared(
+FINISH_AT_ONCE = Prepared(
     "finish_jobs",
     "uuid[], json, text",
     f"""
@@ -149,7 +149,7 @@ def claim_jobs(
     """
     last = max_attempts - 1 if max_attempts > 1 else _NO_LAST
     values = (_array(job_ids), worker_id, lease, last, may_be_last)
-    return [_claimed(row) for row in statements.run(_CLAIM, values)]
+    return [_claimed(row) for row in statements.run(CLAIM, values)]
 
 
 def finish_jobs(
@@ -187,7 +187,7 @@ def finish_at_once(
         for job, outcome in ends
     ]
     values = (_array(job.id for job, _ in ends), json.dumps(rows), worker_id)
-    return _ended(ends, statements.run(_FINISH_AT_ONCE, values))
+    return _ended(ends, statements.run(FINISH_AT_ONCE, values))
 
 
 def follows_only_usage(job: Job) -> bool:

@@ -18,8 +18,9 @@ from models.statements import Prepared, Statements, Unanswered
 MOST_JOBS = 32
 LARGE_CHARACTERS = 64 * 1024
 
-#: A key that was looked up for its request has no version here: it is not asked for again.
-_INSERT = Prepared(
+#: A key that was looked up for its request has no version here: it is not asked for again. Not by
+#: `exists`: PostgreSQL would read the keys of all users once and look in what it read.
+INSERT = Prepared(
     "insert_jobs",
     "json",
     """
@@ -37,9 +38,9 @@ _INSERT = Prepared(
         is_streamed bool, request_id text, traceparent text, created_at timestamptz,
         expires_at timestamptz
     )
-    where j.key_version is null or exists (
-        select from api_keys k join users u on u.id = k.user_id
-        where k.id = j.api_key_id and k.xmin = j.key_version and u.deleted_at is null
+    where j.key_version is null or (
+        select k.xmin = j.key_version and u.deleted_at is null
+        from api_keys k join users u on u.id = k.user_id where k.id = j.api_key_id
     )
     returning id, created_at, expires_at
     """,
@@ -94,7 +95,7 @@ class JobInserts:
             return error
 
     def _run(self, rows: Sequence[str]) -> dict[UUID, Dates]:
-        added = self._statements.run(_INSERT, (f"[{','.join(rows)}]",))
+        added = self._statements.run(INSERT, (f"[{','.join(rows)}]",))
         return {job_id: (created_at, expires_at) for job_id, created_at, expires_at in added}
 
 
