@@ -43,6 +43,8 @@ def plan_of(connection: Connection, statement: Prepared) -> str:
     values = ", ".join(f"null::{kind}" for kind in statement.types.split(","))
     with connection.connection.cursor() as cursor:
         cursor.execute("set local plan_cache_mode = force_generic_plan")
-        cursor.execute(f"prepare {statement.name} ({statement.types}) as {statement.sql}")
-        cursor.execute(f"explain execute {statement.name} ({values})")
-        return "\n".join(line for (line,) in cursor.fetchall())
+        cursor.execute(f"prepare planned ({statement.types}) as {statement.sql}")
+        cursor.execute(f"explain execute planned ({values})")
+        plan = "\n".join(line for (line,) in cursor.fetchall())
+        cursor.execute("deallocate planned")  # it would outlive the transaction
+    return plan
