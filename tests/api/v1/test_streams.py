@@ -126,7 +126,7 @@ def test_a_client_that_closes_its_stream_cancels_its_job(
     first = next(stream)
     stream.close()
 
-    wait_until(lambda: job_of(paced, first.id).state == "cancelled", 10)
+    wait_until(lambda: job_of(paced, first.id).state == "cancelled", 3)
     assert 0 < job_of(paced, first.id).completion_tokens < 100
 
 
@@ -141,7 +141,7 @@ def test_a_client_that_stops_waiting_cancels_its_job(paced: Service) -> None:
         jobs = paced.call("GET", "/api/llm/jobs?limit=1", headers={"x-api-key": key["secret"]})
         return jobs.json()["data"][0]["status"]
 
-    wait_until(lambda: state() == "cancelled", 10)
+    wait_until(lambda: state() == "cancelled", 3)
 
 
 @pytest.mark.parametrize("stream", [True, False])
