@@ -81,8 +81,16 @@ class JobDetails:
 
     @property
     def may_run_again(self) -> bool:
-        """Whether the key still works; a line that was refused when it came has no request."""
-        works = self.key.is_active and self.key.deleted_at is None and self.owner.deleted_at is None
+        """Whether the viewer may spend the key, and it works.
+
+        A line that was refused when it came has no request.
+        """
+        works = (
+            self.is_own
+            and self.key.is_active
+            and self.key.deleted_at is None
+            and self.owner.deleted_at is None
+        )
         return works and not self.key.has_expired(utc_now()) and self._is_known
 
     @property

@@ -121,7 +121,8 @@ def admit(
         InvalidRequest: a value is out of this service's range.
         ContextLengthExceeded: prompt and answer cannot fit into the model's context.
         IdempotencyConflict: the caller's key stands for another request.
-        RateLimited: a limit of the key is reached; nothing was charged and no job was made.
+        RateLimited: a limit of the key is reached; nothing was charged and no job was made. Or a
+            repeated request comes too often.
         redis.RedisError: the limits cannot be checked.
         KeyChanged: look the key up, and try again.
     """
@@ -278,6 +279,8 @@ def _claim(session: Session, job: Job, idempotency: Idempotency) -> bool:
 
 
 def _repeated(services: Services, job: Job, idempotency: Idempotency) -> Admitted:
+    """Return the job that the same request made before; that counts as a look at it."""
+    services.limiter.charge_poll(job.api_key_id, services.settings.poll_rate_limit)
     headers = {"Idempotency-Replayed": "true"}
     return Admitted(job, services, headers, idempotency, is_new=False)
 

@@ -166,12 +166,11 @@ def _lines(batch: Batch) -> dict[str, object]:
 
 def _retry_form(batch: Batch, refusal: ServiceRefusal | None = None) -> str:
     key, _ = find_any_key(database(), batch.api_key_id)
-    is_own = batch.user_id == viewer().id
-    default = ("", f"{key.name}, as before")
+    before = [("", f"{key.name}, as before")] if batch.user_id == viewer().id else []
     return render_template(
         "batches/retry.html",
         progress=_progress(batch),
-        key_options=[default, *own_key_options()] if is_own else [default],
+        key_options=[*before, *own_key_options()],
         refusal=refusal,
         faults=refusal.fields if refusal else {},
         form=request.form,

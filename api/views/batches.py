@@ -236,9 +236,15 @@ def retry(batch_id: str) -> ResponseReturnValue:
 
 
 def _key_of_retry(session: Session, caller: Caller, old: Batch) -> PresentedKey:
-    """Return the key that pays: the caller's, or where a JWT came alone, that of the old batch."""
+    """Return the key that pays: the caller's, or where a JWT came alone, that of the old batch.
+
+    Raises:
+        Forbidden: the old batch is another's, who would pay; or its key may not be used.
+    """
     if caller.key is None and "x-api-key-id" in request.headers:
         return PresentedKey.of(authenticate_key(session)[0])
+    if old.user_id != caller.user.id:
+        raise Forbidden("its owner would pay: send the id of a key of yours as `x-api-key-id`")
     found = caller.key or (find_key(session, old.api_key_id) or (None,))[0]
     if found is None:
         raise Forbidden("the key of this batch was ended: retry it with another", code="forbidden")

@@ -12,6 +12,7 @@ from api.answers.keys import WebhookSecretShown
 from api.answers.webhooks import ShownWebhook, WebhookPage, WebhooksOfJob
 from api.auditing import note
 from api.authentication import Caller, authenticate, authenticate_user
+from api.looks import count_look
 from api.openapi.answer import shows
 from api.openapi.operation import Who, described
 from api.openapi.parameters import paging, query
@@ -115,7 +116,7 @@ def resend(webhook_id: str) -> ResponseReturnValue:
 
 def _authenticate(session: Session) -> Caller:
     caller = authenticate(session)
-    services().limiter.charge_poll(caller.user.id, services().settings.poll_rate_limit)
+    count_look(services(), caller)
     return caller
 
 
