@@ -9,7 +9,7 @@ from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import BadRequest, HTTPException
 
 from admin_ui.service_api import ServiceAway, ServiceRefusal
-from models.base import DATABASE_AWAY, is_refused
+from models.base import DATABASE_AWAY, asks_too_much, away_reason
 
 _log = logging.getLogger(__name__)
 
@@ -75,11 +75,11 @@ def _refused(refusal: ServiceRefusal) -> ResponseReturnValue:
 
 
 def _database_away(error: Exception) -> ResponseReturnValue:
-    if is_refused(error):
-        _log.error("a page asks too much of the database: %s", type(error).__name__)
+    if asks_too_much(error):
+        _log.error("a page asks too much of the database: %s", away_reason(error))
         text = "Choose a shorter time or a narrower filter."
         return show_error(503, "This takes too long", text)
-    _log.error("the database is away: %s", type(error).__name__)
+    _log.error("the database is away: %s", away_reason(error))
     text = "Nothing is lost. Reload this page in a few seconds."
     return show_error(503, "The database is away", text, headers={"Retry-After": "2"})
 

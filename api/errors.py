@@ -19,7 +19,7 @@ from core.errors import (
     Unavailable,
     UnsupportedMediaType,
 )
-from models.base import DATABASE_AWAY
+from models.base import DATABASE_AWAY, away_reason
 
 _log = logging.getLogger(__name__)
 
@@ -72,8 +72,7 @@ def _redis_away(error: Exception) -> Response:
 
 
 def _database_away(error: Exception) -> Response:
-    cause = getattr(error, "orig", None) or error  # the driver's says which: a lock, a deadlock
-    _log.error("the database is away: %s", type(cause).__name__)
+    _log.error("the database is away: %s", away_reason(error))
     return _answer(Unavailable("the database is away, try again soon", code="database_unavailable"))
 
 

@@ -17,10 +17,17 @@ from prometheus_client.registry import Collector
 
 from core.metrics import PREFIX
 from core.queue import QueueName
-from core.redis_client import open_redis
+from core.redis_client import open_redis, prove_redis_writable
 from core.settings import Settings
 from core.worker_registry import WorkerRegistry
-from models.base import DATABASE_AWAY, SessionFactory, open_database, sessions
+from models.base import (
+    DATABASE_AWAY,
+    SessionFactory,
+    away_reason,
+    open_database,
+    prove_writable,
+    sessions,
+)
 from models.last_backup import last_backup
 from models.service_counts import Waiting, count_accounts, count_open_work, count_waiting
 
@@ -39,7 +46,8 @@ class ServiceFacts(Collector):
         impatient = settings.model_copy(update={"database_timeout_seconds": WAIT_SECONDS})
         engine = open_database(impatient, pool_size=1, is_autocommit=True)
         self._sessions: SessionFactory = sessions(engine)
-        self._workers = WorkerRegistry(open_redis(settings))
+        self._redis = open_redis(settings)
+        self._workers = WorkerRegistry(self._redis)
         self._kept = [
             Kept("database_up", self._read_waiting, seconds=SOON_SECONDS),
             Kept("redis_up", self._read_workers, seconds=SOON_SECONDS),
@@ -58,6 +66,7 @@ class ServiceFacts(Collector):
 
     def _read_waiting(self) -> Iterator[Metric]:
         with self._sessions() as session:
+            prove_writable(session)
             waiting = count_waiting(session)
         by_queue = {queue.value: waiting.get(queue, Waiting()) for queue in QueueName}
         yield _labelled(
@@ -71,6 +80,7 @@ class ServiceFacts(Collector):
         )
 
     def _read_workers(self) -> Iterator[Metric]:
+        prove_redis_writable(self._redis)
         alive = self._workers.alive()
         yield _gauge("workers", "Workers alive.", len(alive))
         ready = sum(worker.is_ready for worker in alive)
@@ -135,7 +145,7 @@ class Kept:
         try:
             found = list(self._read())
         except (*DATABASE_AWAY, redis.RedisError) as error:
-            _log.warning("facts for the metrics are missing: %s", type(error).__name__)
+            _log.warning("facts for the metrics are missing: %s", away_reason(error))
         except Exception:
             # Broad on purpose: the other metrics must be shown.
             _log.exception("facts for the metrics are missing")
@@ -148,7 +158,7 @@ class Kept:
     def _shown(self, found: list[Metric] | None) -> list[Metric]:
         if self._up is None:
             return found or []
-        up = _gauge(self._up, "Whether it answered.", found is not None)
+        up = _gauge(self._up, "Whether it answered and takes changes.", found is not None)
         return [up, *(found or [])]
 
 

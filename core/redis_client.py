@@ -1,4 +1,8 @@
-"""The one way to open a Redis client: bounded pool, bounded waits."""
+"""The one way to open a Redis client: bounded pool, bounded waits; and whether it takes writes.
+
+Redis keys:
+    writable    written by every check of readiness; expires within seconds
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,11 @@ from core.settings import Settings
 
 #: Connections that one process may hold; a caller beyond that waits for a free one.
 MAX_CONNECTIONS = 64
+#: First words of answers of a Redis that reads and does not write: a replica, one whose last save
+#: to disk failed, and one with too few replicas.
+_READ_ONLY = ("READONLY", "MISCONF", "NOREPLICAS")
+_PROOF_KEY = "writable"
+_PROOF_MS = 10_000
 
 
 def open_redis(settings: Settings, *, max_connections: int = MAX_CONNECTIONS) -> redis.Redis:
@@ -30,3 +39,23 @@ def open_redis(settings: Settings, *, max_connections: int = MAX_CONNECTIONS) ->
     # Not left to the collector, which may come to a socket first, and complain.
     weakref.finalize(client, pool.disconnect, inuse_connections=False).atexit = False
     return client
+
+
+def prove_redis_writable(client: redis.Redis) -> None:
+    """Write a key that expires soon, for a replica or a full Redis still answers reads.
+
+    Raises:
+        redis.RedisError: Redis is away, or takes no writes; `refusal_of` says which.
+    """
+    client.set(_PROOF_KEY, 1, px=_PROOF_MS)
+
+
+def refusal_of(error: redis.RedisError) -> str:
+    """Return why Redis takes no work: `full`, `read-only`, or `away` for everything else.
+
+    Away is also one that loads its data, lost its cluster, or refuses our password or our commands.
+    """
+    if isinstance(error, redis.exceptions.OutOfMemoryError):
+        return "full"
+    is_replica = isinstance(error, redis.exceptions.ReadOnlyError)
+    return "read-only" if is_replica or str(error).startswith(_READ_ONLY) else "away"

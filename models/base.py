@@ -10,8 +10,10 @@ from typing import Any
 from uuid import UUID
 
 import psycopg2
+from psycopg2 import errors
 from sqlalchemy import DateTime, Engine, MetaData, create_engine, event, text
 from sqlalchemy.dialects.postgresql import UUID as PG_UUID
+from sqlalchemy.engine.interfaces import ExceptionContext
 from sqlalchemy.exc import DisconnectionError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import DeclarativeBase, sessionmaker
@@ -21,22 +23,43 @@ from core.settings import Settings
 
 SessionFactory = sessionmaker[Session]
 
-#: What drivers raise when the database is away or too slow: callers answer 503 or try again.
+#: Errors of the server that the driver does not count as operational, and that no statement is to
+#: blame for. SQLSTATE 25006: a standby, or a primary that an operator or a failover made read-only.
+#: 25P03 and 25P04: the server ended our transaction, because this process froze. 42501: its files
+#: are on a read-only disk, or our role lost its rights. XX: a fault of the server, a quota of the
+#: disk, or broken data.
+_ALSO_AWAY = (
+    errors.ReadOnlySqlTransaction,
+    errors.IdleInTransactionSessionTimeout,
+    errors.TransactionTimeout,
+    errors.InsufficientPrivilege,
+    errors.InternalError_,
+    errors.DataCorrupted,
+    errors.IndexCorrupted,
+)
+
+#: What drivers raise when the database is away, too slow, full or read-only: callers answer 503 or
+#: try again. Operational are SQLSTATEs 08 (connection), 40 (deadlock), 53 (disk, memory or
+#: connections used up), 55 (lock held), 57 (shut down, starting, out of time) and 58 (disk broken).
 DATABASE_AWAY = (
     OperationalError,
     InterfaceError,
     PoolTimeout,
     psycopg2.OperationalError,
     psycopg2.InterfaceError,
+    *_ALSO_AWAY,
 )
 
 #: A connection that was used this recently is believed to live.
 REST_SECONDS = 1.0
 
-#: SQLSTATEs of a server that is there and will not do what was asked, however often: a statement
-#: that took too long, and values beyond its limits. A wait for a lock ends before, as another error
+#: SQLSTATEs of a statement that asks too much: it took too long, wrote too large a temporary file,
+#: or has values beyond the server's limits. A wait for a lock ends before, as another error
 #: (55P03): whoever has it will let go.
-_REFUSED = ("57014", "54")
+_TOO_MUCH = ("57014", "53400", "54")
+#: SQLSTATEs of a server that is there and will not do what was asked, however often: also a
+#: prepared statement that the server does not know, and a fault inside of the server.
+_REFUSED = (*_TOO_MUCH, "26", "XX")
 
 
 class Base(DeclarativeBase):
@@ -108,6 +131,7 @@ def open_database(
     )
     event.listen(engine, "checkin", _note_rest)
     event.listen(engine, "checkout", _try_rested)
+    event.listen(engine, "handle_error", _as_away)
     return engine
 
 
@@ -139,10 +163,51 @@ def _try_rested(connection: Any, record: Any, proxy: Any) -> None:
         raise DisconnectionError from error
 
 
+def _as_away(context: ExceptionContext) -> Exception | None:
+    """Let SQLAlchemy raise what it wraps of `_ALSO_AWAY` as one of `DATABASE_AWAY`.
+
+    A read-only server may be a former primary, whose connections a failover left open: the next
+    connection looks up anew where the primary is.
+    """
+    error = context.original_exception
+    if isinstance(error, errors.ReadOnlySqlTransaction):
+        context.is_disconnect = True
+    if isinstance(error, _ALSO_AWAY) or is_without_code(error):
+        return OperationalError(context.statement, None, error, hide_parameters=True)
+    return None
+
+
+def is_read_only(error: Exception) -> bool:
+    """Say whether one of `DATABASE_AWAY` is about a database that takes no changes."""
+    return isinstance(_cause(error), errors.ReadOnlySqlTransaction)
+
+
+def away_reason(error: Exception) -> str:
+    """Name the driver's error below one of `DATABASE_AWAY`, without values: for a log."""
+    return type(_cause(error)).__name__
+
+
+def is_without_code(error: BaseException) -> bool:
+    """Say whether a connection broke in a way that the driver has no class for."""
+    return type(error) is psycopg2.DatabaseError and error.pgcode is None
+
+
+def asks_too_much(error: Exception) -> bool:
+    """Say whether one of `DATABASE_AWAY` is about what a statement asks for."""
+    return _sqlstate(error).startswith(_TOO_MUCH)
+
+
 def is_refused(error: Exception) -> bool:
-    """Say whether one of `DATABASE_AWAY` is about the statement and not about the server."""
-    code = getattr(getattr(error, "orig", error), "pgcode", None) or ""
-    return code.startswith(_REFUSED)
+    """Say whether one of `DATABASE_AWAY` comes back however often the statement is tried."""
+    return _sqlstate(error).startswith(_REFUSED)
+
+
+def _sqlstate(error: Exception) -> str:
+    return getattr(_cause(error), "pgcode", None) or ""
+
+
+def _cause(error: Exception) -> BaseException:
+    return getattr(error, "orig", None) or error
 
 
 def utc_now() -> datetime:
@@ -155,6 +220,13 @@ def database_now(session: Session) -> datetime:
     return now
 
 
-def ping(session: Session) -> None:
-    """Ask the database for a sign of life. Raises one of `DATABASE_AWAY`."""
-    session.execute(text("select 1"))
+def prove_writable(session: Session) -> None:
+    """Ask the database whether it takes changes: a standby, or a frozen primary, does not.
+
+    A connection to one that does not is given up: after a failover, the next one finds the primary.
+
+    Raises one of `DATABASE_AWAY`.
+    """
+    if session.scalar(text("show transaction_read_only")) != "off":
+        session.invalidate()
+        raise errors.ReadOnlySqlTransaction("the database takes no changes")

@@ -19,7 +19,7 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Generic, Protocol, TypeVar
 
-from models.base import DATABASE_AWAY, is_refused
+from models.base import DATABASE_AWAY, away_reason, is_refused
 
 _log = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ def persist(
         except DATABASE_AWAY as error:
             if is_refused(error) and (refusals := refusals + 1) >= most_refusals:
                 raise
-            _log.warning("the database is away or too slow: %s", type(error).__name__)
+            _log.warning("the database is away or too slow: %s", away_reason(error))
         if must_leave.wait(delay * random.uniform(0.5, 1)):  # noqa: S311 - no secret
             return None
         delay = min(delay * 2, LONGEST_RETRY_SECONDS)

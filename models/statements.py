@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import psycopg2
+from psycopg2.errors import ReadOnlySqlTransaction
 from sqlalchemy import Engine, PoolProxiedConnection
 
-from models.base import REST_SECONDS, note_rest
+from models.base import REST_SECONDS, is_without_code, note_rest
 
 #: SQLSTATEs of a server that ends: it may have carried out what it was sent.
 _SERVER_ENDS = "57P"
@@ -84,10 +85,10 @@ class Statements:
                     cursor.execute(statement, values)
                 rows = cursor.fetchall() if cursor.description else []
         except psycopg2.DatabaseError as error:
-            if connection.dbapi_connection is not None and connection.dbapi_connection.closed:
+            if _is_spoiled(connection, error):
                 connection.invalidate()
             connection.close()
-            if isinstance(error, psycopg2.OperationalError) and _is_unanswered(error):
+            if _is_unanswered(error):
                 raise Unanswered(*error.args) from error
             raise
         except BaseException:
@@ -123,7 +124,16 @@ class _Kept(NamedTuple):
     until: float
 
 
-def _is_unanswered(error: psycopg2.Error) -> bool:
+def _is_spoiled(connection: PoolProxiedConnection, error: psycopg2.Error) -> bool:
+    """Say whether a connection ended, or leads to a server that takes no changes any more."""
+    if isinstance(error, ReadOnlySqlTransaction):
+        return True
+    return connection.dbapi_connection is not None and connection.dbapi_connection.closed != 0
+
+
+def _is_unanswered(error: psycopg2.DatabaseError) -> bool:
+    if not isinstance(error, psycopg2.OperationalError):
+        return is_without_code(error)
     return error.pgcode is None or error.pgcode.startswith(_SERVER_ENDS)
 
 

@@ -14,8 +14,17 @@ class Alive(Plain):
 
 
 class Parts(Plain):
-    database: Literal["ok", "away"]
-    redis: Literal["ok", "away"]
+    """The state of each part.
+
+    Attributes:
+        database: `read-only` is a standby, or a primary that takes no changes.
+        redis: `read-only` is a replica, or one that cannot write to its disk or to its replicas;
+            `full` has used up its memory.
+        workers: `unknown` while Redis is not ok.
+    """
+
+    database: Literal["ok", "away", "read-only"]
+    redis: Literal["ok", "away", "read-only", "full"]
     workers: Literal["ok", "none", "unknown"]
 
 

@@ -10,7 +10,8 @@ from api.answers.service import Alive, Readiness
 from api.openapi.answer import shows
 from api.openapi.operation import Who, described
 from api.services import services
-from models.base import DATABASE_AWAY, ping
+from core.redis_client import prove_redis_writable, refusal_of
+from models.base import DATABASE_AWAY, is_read_only, prove_writable
 
 blueprint = Blueprint("health", __name__)
 
@@ -32,14 +33,8 @@ def healthz() -> ResponseReturnValue:
     uses_parts=False,
 )
 def readyz() -> ResponseReturnValue:
-    """Say whether work can be taken, and which part is away if not."""
-    parts = {"database": _database(), "redis": "ok", "workers": "none"}
-    try:
-        ready = services().workers.ready()
-        parts["workers"] = "ok" if ready else "none"
-    except redis.RedisError:
-        parts["redis"] = "away"
-        parts["workers"] = "unknown"
+    """Say whether work can be taken, and which part is away, read-only or full if not."""
+    parts = {"database": _database(), **_queue()}
     is_ready = all(state == "ok" for state in parts.values())
     return {"status": "ready" if is_ready else "not ready", "parts": parts}, (
         200 if is_ready else 503
@@ -49,7 +44,16 @@ def readyz() -> ResponseReturnValue:
 def _database() -> str:
     try:
         with services().sessions() as session:
-            ping(session)
-    except DATABASE_AWAY:
-        return "away"
+            prove_writable(session)
+    except DATABASE_AWAY as error:
+        return "read-only" if is_read_only(error) else "away"
     return "ok"
+
+
+def _queue() -> dict[str, str]:
+    try:
+        prove_redis_writable(services().redis_client)
+        ready = services().workers.ready()
+    except redis.RedisError as error:
+        return {"redis": refusal_of(error), "workers": "unknown"}
+    return {"redis": "ok", "workers": "ok" if ready else "none"}
