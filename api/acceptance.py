@@ -28,7 +28,7 @@ def check_generation(settings: Settings, generation: Generation) -> None:
         )
     if generation.max_tokens > settings.max_tokens_limit:
         raise InvalidRequest(
-            f"maxTokens must be between 1 and {settings.max_tokens_limit}", param="maxTokens"
+            f"maxTokens must be at most {settings.max_tokens_limit}", param="maxTokens"
         )
     if generation.n * generation.max_tokens * (1 + (generation.logprobs or 0)) > MAX_RESULT_ENTRIES:
         raise InvalidRequest(

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TypeVar
 
 from flask import request
-from pydantic import ValidationError
 
-from api.faults import invalid
+from api.json_input import read_json
+from api.packing import refuse_coding
 from api.services import services
 from core.blocking import at_most
 from core.errors import PayloadTooLarge, RequestTimeout, UnsupportedMediaType
-from core.generation import Body
+from core.generation import MOST_TOKENS, Body
 
 B = TypeVar("B", bound=Body)
 
@@ -20,13 +20,19 @@ def read_body(kind: type[B]) -> B:
     """Return the request's JSON body as `kind`.
 
     Raises:
-        UnsupportedMediaType: the body is not declared as JSON.
+        UnsupportedMediaType: the body is not declared as JSON, or it is packed.
         RequestTimeout: it has not arrived within `BODY_SECONDS`.
         PayloadTooLarge: it has more bytes than `MAX_BODY_BYTES`.
         InvalidRequest: `invalid_json`, or one fault for each wrong field.
     """
     if not request.is_json:
         raise UnsupportedMediaType("send JSON with `Content-Type: application/json`")
+    refuse_coding(request)
+    context = {MOST_TOKENS: services().settings.max_tokens_limit}
+    return read_json(kind, _read_bytes(), of="the body", context=context)
+
+
+def _read_bytes() -> bytes:
     try:
         with at_most(services().settings.body_seconds):
             data = request.get_data(cache=False)
@@ -38,7 +44,4 @@ def read_body(kind: type[B]) -> B:
     if request.content_length is None and len(data) >= (request.max_content_length or 0):
         # Werkzeug cuts a body without a length at the limit and says nothing.
         raise PayloadTooLarge("the body is larger than this service takes")
-    try:
-        return kind.model_validate_json(data)
-    except ValidationError as error:
-        raise invalid(error) from None
+    return data

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field
-
 from core.errors import Forbidden
-from core.generation import Body, Whole
+from core.generation import Body
 from core.settings import Settings
+from core.whole import Whole
 from models.api_key import ApiKey
 
 MAX_RATE_LIMIT = 1_000_000
@@ -29,11 +28,11 @@ DEFAULTS = {
 class KeyLimitsBody(Body):
     """The limits as callers write them; `null` is the default, or for an admin no limit."""
 
-    rate_limit: Annotated[Whole, Field(ge=1, le=MAX_RATE_LIMIT)] | None = None
-    token_limit: Annotated[Whole, Field(ge=1, le=MAX_TOKEN_LIMIT)] | None = None
-    monthly_token_limit: Annotated[Whole, Field(ge=1, le=MAX_MONTHLY_TOKEN_LIMIT)] | None = None
-    max_in_flight: Annotated[Whole, Field(ge=1, le=MAX_IN_FLIGHT)] | None = None
-    priority: Annotated[Whole, Field(ge=1, le=MAX_PRIORITY)] = 1
+    rate_limit: Annotated[int, Whole(ge=1, le=MAX_RATE_LIMIT)] | None = None
+    token_limit: Annotated[int, Whole(ge=1, le=MAX_TOKEN_LIMIT)] | None = None
+    monthly_token_limit: Annotated[int, Whole(ge=1, le=MAX_MONTHLY_TOKEN_LIMIT)] | None = None
+    max_in_flight: Annotated[int, Whole(ge=1, le=MAX_IN_FLIGHT)] | None = None
+    priority: Annotated[int, Whole(ge=1, le=MAX_PRIORITY)] = 1
 
 
 def limits_of_new_key(

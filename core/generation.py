@@ -4,18 +4,30 @@ back by the worker. Field names outside are camelCase; snake_case is taken too.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Sized
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
-from pydantic import model_validator as _model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic.alias_generators import to_camel
+from pydantic_core import PydanticKnownError
 
 from core.settings import PromptMode
+from core.whole import Whole
 
 MAX_STOP_STRINGS = 8
 MAX_STOP_LENGTH = 256
 MAX_CHOICES = 8
 MAX_LOGPROBS = 20
+MAX_MESSAGES = 1024
 DEFAULT_MAX_TOKENS = 500
 DEFAULT_TEMPERATURE = 0.7
 MAX_LABELS = 16
@@ -23,34 +35,75 @@ MAX_LABEL_LENGTH = 512
 MAX_URL_LENGTH = 2048
 MAX_TTL_SECONDS = 7 * 24 * 3600
 
+#: In the context of a validation: the most tokens that an answer of this service may have.
+MOST_TOKENS = "most_tokens"
+#: What 0 becomes, which leaves the most likely token alone: workers want more than nothing.
+LEAST_TOP_P = 1e-12
+
+
+def _above_zero(top_p: float) -> float:
+    return max(top_p, LEAST_TOP_P)
+
+
+def _within_limit(tokens: int, info: ValidationInfo) -> int:
+    most = (info.context or {}).get(MOST_TOKENS, tokens)
+    if tokens > most:
+        raise PydanticKnownError("less_than_equal", {"le": most})
+    return tokens
+
+
+def no_longer_than(most: int) -> BeforeValidator:
+    """Return a validator that looks at no entry of a list or an object with more than `most`.
+
+    Otherwise each entry that is at fault costs time, and a body has room for half a million.
+    """
+
+    def check(value: Any) -> Any:
+        if isinstance(value, Sized) and not isinstance(value, str) and len(value) > most:
+            details = {"field_type": "List", "max_length": most, "actual_length": len(value)}
+            raise PydanticKnownError("too_long", details)
+        return value
+
+    return BeforeValidator(check)
+
+
+def _without_empty(stop: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(filter(None, stop))
+
+
 #: PostgreSQL's text cannot hold NUL.
 Text = Annotated[str, StringConstraints(min_length=1, pattern=r"^[^\x00]+$")]
 Label = Annotated[str, StringConstraints(max_length=MAX_LABEL_LENGTH, pattern=r"^[^\x00]*$")]
 #: A turn of a chat may be empty: the chat template makes a prompt of it all the same.
 TurnText = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$")]
 TurnName = Annotated[Text, StringConstraints(max_length=64)]
-StopString = Annotated[Text, StringConstraints(max_length=MAX_STOP_LENGTH)]
-StopStrings = Annotated[tuple[StopString, ...], Field(max_length=MAX_STOP_STRINGS)]
+#: Forms send empty ones, which stop nothing and are left out.
+StopString = Annotated[str, StringConstraints(max_length=MAX_STOP_LENGTH, pattern=r"^[^\x00]*$")]
+StopStrings = Annotated[
+    tuple[StopString, ...],
+    Field(max_length=MAX_STOP_STRINGS),
+    AfterValidator(_without_empty),
+    no_longer_than(MAX_STOP_STRINGS),
+]
 #: As callers may write them.
 GivenStop = StopString | StopStrings | None
 ModelName = Annotated[str, StringConstraints(max_length=200)]
-Metadata = Annotated[dict[Label, Label], Field(max_length=MAX_LABELS)]
+Metadata = Annotated[dict[Label, Label], Field(max_length=MAX_LABELS), no_longer_than(MAX_LABELS)]
 
 #: What JSON writes as a number or a truth: no digits in quotation marks, no 1 for `true`.
-Whole = Annotated[int, Field(strict=True)]
 Real = Annotated[float, Field(strict=True)]
 Flag = Annotated[bool, Field(strict=True)]
-TokenCount = Annotated[Whole, Field(ge=1)]
+TokenCount = Annotated[int, Whole(ge=1), AfterValidator(_within_limit)]
 Temperature = Annotated[Real, Field(ge=0, le=2)]
-TopP = Annotated[Real, Field(gt=0, le=1)]
-TopK = Annotated[Whole, Field(ge=0, le=2**20)]
+TopP = Annotated[Real, Field(ge=0, le=1), AfterValidator(_above_zero)]
+TopK = Annotated[int, Whole(ge=0, le=2**20)]
 MinP = Annotated[Real, Field(ge=0, le=1)]
 Penalty = Annotated[Real, Field(ge=-2, le=2)]
 RepetitionPenalty = Annotated[Real, Field(gt=0, le=10)]
-MinTokens = Annotated[Whole, Field(ge=0)]
-Seed = Annotated[Whole, Field(ge=0, le=2**63 - 1)]
-LogprobCount = Annotated[Whole, Field(ge=0, le=MAX_LOGPROBS)]
-ChoiceCount = Annotated[Whole, Field(ge=1, le=MAX_CHOICES)]
+MinTokens = Annotated[int, Whole(ge=0)]
+Seed = Annotated[int, Whole(ge=0, le=2**63 - 1)]
+LogprobCount = Annotated[int, Whole(ge=0, le=MAX_LOGPROBS)]
+ChoiceCount = Annotated[int, Whole(ge=1, le=MAX_CHOICES)]
 
 
 class Body(BaseModel):
@@ -96,6 +149,7 @@ class Generation(Body):
         messages: a chat, for the model's chat template.
         max_tokens: of one answer.
         temperature: 0 takes the most likely token each time.
+        top_p: 0 takes the most likely token each time.
         top_k: 0 keeps all tokens.
         seed: the same seed gives the same answer; without one the job's id is the seed.
         logprobs: how many of the most likely tokens to report at each place; 0 for the drawn only.
@@ -112,7 +166,14 @@ class Generation(Body):
 
     prompt: Text | None = None
     prompt_mode: PromptMode | None = None
-    messages: Annotated[tuple[ChatMessage, ...], Field(min_length=1, max_length=1024)] | None = None
+    messages: (
+        Annotated[
+            tuple[ChatMessage, ...],
+            Field(min_length=1, max_length=MAX_MESSAGES),
+            no_longer_than(MAX_MESSAGES),
+        ]
+        | None
+    ) = Field(None, validate_default=True)
     max_tokens: TokenCount = DEFAULT_MAX_TOKENS
     temperature: Temperature = DEFAULT_TEMPERATURE
     top_p: TopP | None = None
@@ -132,7 +193,7 @@ class Generation(Body):
     metadata: Metadata | None = None
     webhook_url: Annotated[Text, StringConstraints(max_length=MAX_URL_LENGTH)] | None = None
     cache: Flag = False
-    ttl_seconds: Annotated[Whole, Field(ge=1, le=MAX_TTL_SECONDS)] | None = None
+    ttl_seconds: Annotated[int, Whole(ge=1, le=MAX_TTL_SECONDS)] | None = None
 
     @field_validator("stop", mode="before", json_schema_input_type=GivenStop)
     @classmethod
@@ -141,15 +202,22 @@ class Generation(Body):
             return ()
         return (value,) if isinstance(value, str) else value
 
-    @_model_validator(mode="after")
-    def _check_prompt(self) -> Self:
-        if (self.prompt is None) == (self.messages is None):
+    # Checks of fields, not of the model: they are told beside the faults of other fields.
+    @field_validator("messages")
+    @classmethod
+    def _one_of_both(cls, value: Any, info: ValidationInfo) -> Any:
+        if "prompt" in info.data and (info.data["prompt"] is None) == (value is None):
             raise ValueError("give exactly one of `prompt` and `messages`")
-        if self.messages is not None and self.prompt_mode is not None:
+        if value is not None and info.data.get("prompt_mode") is not None:
             raise ValueError("promptMode is for `prompt`, not for `messages`")
-        if self.min_tokens > self.max_tokens:
+        return value
+
+    @field_validator("min_tokens")
+    @classmethod
+    def _within_max_tokens(cls, value: int, info: ValidationInfo) -> int:
+        if value > info.data.get("max_tokens", value):
             raise ValueError("minTokens must not be more than maxTokens")
-        return self
+        return value
 
     @property
     def is_deterministic(self) -> bool:

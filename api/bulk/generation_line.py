@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import StringConstraints, ValidationError
+from pydantic import StringConstraints
 
 from api.bulk.lines import MAX_CUSTOM_ID_LENGTH, LineRequest
-from api.faults import invalid
+from api.json_input import read_json
 from core.errors import InvalidRequest
 from core.generation import Generation, Text
 
@@ -45,22 +45,9 @@ def read_generation_line(data: bytes) -> LineRequest:
     Raises:
         InvalidRequest: what is wrong with it.
     """
-    try:
-        line = GenerationLine.model_validate_json(data)
-    except ValidationError as error:
-        if not _is_utf8(data):
-            raise InvalidRequest("it is not valid UTF-8") from None
-        raise invalid(error, of="it") from None
+    line = read_json(GenerationLine, data, of="it", is_line=True)
     for name in _REFUSED.keys() & line.model_fields_set:
         if getattr(line, name) != GenerationLine.model_fields[name].default:
             param = GenerationLine.model_fields[name].alias
             raise InvalidRequest(_REFUSED[name], param=param)
     return LineRequest(line.custom_id, line)
-
-
-def _is_utf8(data: bytes) -> bool:
-    try:
-        data.decode()
-    except UnicodeDecodeError:
-        return False
-    return True

@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import IO
 
+from api.json_input import BOM
 from core.blocking import Turns
 from core.errors import ApiError, FieldFault, InvalidRequest
 from core.generation import Generation
 
-BOM = b"\xef\xbb\xbf"
 MAX_CUSTOM_ID_LENGTH = 512
 #: Blank lines are skipped, but whoever sends nothing else is not read to the end.
 PHYSICAL_LINES_EACH = 10

@@ -51,7 +51,7 @@ def plan_upload(
     try:
         options = BatchOptions.model_validate(dict(given))
     except ValidationError as error:
-        raise invalid(error, of="the options") from None
+        raise invalid(error, of="the options", kind=BatchOptions) from None
     _check(options, settings)
     return BatchPlan(
         request_id=request_id,

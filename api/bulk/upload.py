@@ -17,6 +17,7 @@ from flask import Request
 from werkzeug.exceptions import ClientDisconnected
 from werkzeug.formparser import MultiPartParser
 
+from api.packing import MAGIC_BYTES, packing_of, refuse_coding
 from core.blocking import Turns, at_most
 from core.errors import (
     FieldFault,
@@ -105,15 +106,16 @@ def received(request: Request, settings: Settings) -> Iterator[Upload]:
     """Receive the file of a request, and keep it while the block runs.
 
     Raises:
-        UnsupportedMediaType: it comes as something else.
+        UnsupportedMediaType: it comes as something else, or packed.
         RequestTimeout: it did not arrive in time.
         PayloadTooLarge: it is larger than `MAX_BATCH_BYTES`.
-        InvalidRequest: there is not one file, or an option came twice.
+        InvalidRequest: there is not one file, it is packed, or an option came twice.
     """
     if request.mimetype not in (*JSONL_TYPES, FORM_TYPE):
         raise UnsupportedMediaType(
             f"send the file as {JSONL_TYPES[0]}, or in a form as {FORM_TYPE}"
         )
+    refuse_coding(request)
     most = settings.max_batch_bytes
     request.max_content_length = most + FORM_BYTES
     arrival = _Arrival(
@@ -136,12 +138,20 @@ def received(request: Request, settings: Settings) -> Iterator[Upload]:
             fields = []
             _read_all(request, arrival, open_spool())
         options = _options([*request.args.items(multi=True), *fields])
-        spools[0].seek(0)
         spool = spools[0]
+        _refuse_packed(spool.file)
         yield Upload(spool.file, spool.size, spool.sha256, spool.filename, options)
     finally:
         for spool in spools:
             spool.file.close()
+
+
+def _refuse_packed(file: IO[bytes]) -> None:
+    file.seek(0)
+    packing = packing_of(file.read(MAGIC_BYTES))
+    file.seek(0)
+    if packing is not None:
+        raise InvalidRequest(f"the file is packed ({packing}): send it unpacked", param=FILE_FIELD)
 
 
 def _read_all(request: Request, arrival: _Arrival, spool: _Spool) -> None:

@@ -80,6 +80,7 @@ REPLAYED = Header(
     {"const": "true"},
 )
 FROM_CACHE = Header("x-cache", "`hit`: the answer was given before", {"const": "hit"})
+ACCEPT_ENCODING = Header("Accept-Encoding", "`identity`, where the body came packed")
 RETRY_AFTER = Header(
     "Retry-After", "seconds until the request may pass", {"type": "integer", "minimum": 1}, True
 )

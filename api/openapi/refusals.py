@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from api.openapi.answer import RATE_LIMITS, RETRY_AFTER, RETRY_AFTER_MS, SHOULD_RETRY, Header
+from api.openapi.answer import (
+    ACCEPT_ENCODING,
+    RATE_LIMITS,
+    RETRY_AFTER,
+    RETRY_AFTER_MS,
+    SHOULD_RETRY,
+    Header,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +32,7 @@ MEANINGS = {
     408: "the body did not arrive within `BODY_SECONDS`, or the file within `UPLOAD_SECONDS`",
     409: "what is there already stands against it",
     413: "the body is larger than `MAX_BODY_BYTES`, or the file than `MAX_BATCH_BYTES`",
-    415: "the body is not declared as JSON, or as what else the call takes",
+    415: "the body is not declared as JSON, or as what else the call takes, or it is packed",
     422: "the `Idempotency-Key` was used for another request",
     429: "a limit is reached; nothing was charged",
     500: "something went wrong on our side",
@@ -38,7 +45,7 @@ BAD_BODY = (
     Refusal(400, ("invalid_json", "invalid_request")),
     Refusal(408, ("request_timeout",)),
     Refusal(413, ("payload_too_large",)),
-    Refusal(415, ("unsupported_media_type",)),
+    Refusal(415, ("unsupported_media_type",), (ACCEPT_ENCODING,)),
 )
 BAD_REQUEST = Refusal(400, ("invalid_request",))
 NO_TOKEN = Refusal(401, ("missing_credentials", "invalid_token", "token_expired"))

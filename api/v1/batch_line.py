@@ -6,10 +6,10 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, StringConstraints, ValidationError, WithJsonSchema
+from pydantic import BeforeValidator, StringConstraints, WithJsonSchema
 
 from api.bulk.lines import MAX_CUSTOM_ID_LENGTH, LineRequest, ReadLine
-from api.faults import invalid
+from api.json_input import read_json
 from api.services import Services
 from api.v1.body import GenerationBody
 from api.v1.chat_body import ChatBody
@@ -78,10 +78,7 @@ def line_reader(endpoint: Endpoint, services: Services) -> ReadLine:
     to_generation = _generations(services)
 
     def read(data: bytes) -> LineRequest:
-        try:
-            line = kind.model_validate_json(data)
-        except ValidationError as error:
-            raise invalid(error, of="it") from None
+        line = read_json(kind, data, of="it", is_line=True)
         if line.body.stream:
             raise InvalidRequest(NO_STREAM, param="body.stream")
         return to_generation(line.custom_id, line.body)

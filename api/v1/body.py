@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import Annotated, Any, ClassVar
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import ValidationInfo, field_validator
 
 from api.v1.fields import Ignored, OpenAIBody, refused_unless
 from core.errors import InvalidRequest
@@ -24,10 +24,10 @@ from core.generation import (
     Temperature,
     TokenCount,
     TopP,
-    Whole,
 )
+from core.whole import Whole
 
-#: Seeds of OpenAI's may be negative; ours are not.
+#: Seeds of OpenAI's are any integers; ours are not negative, and below this.
 _SEEDS = 2**63
 
 #: Fields that a generation has by the same name and with the same meaning.
@@ -74,14 +74,14 @@ class GenerationBody(OpenAIBody):
     top_p: TopP | None = None
     n: ChoiceCount | None = None
     stop: StopStrings | None = None
-    seed: Annotated[Whole, Field(ge=-_SEEDS, lt=_SEEDS)] | None = None
+    seed: Annotated[int, Whole()] | None = None
     presence_penalty: Penalty | None = None
     frequency_penalty: Penalty | None = None
     stream: Flag | None = None
     stream_options: StreamOptions | None = None
     metadata: Metadata | None = None
 
-    top_k: Annotated[Whole, Field(ge=-1, le=2**20)] | None = None
+    top_k: Annotated[int, Whole(ge=-1, le=2**20)] | None = None
     min_p: MinP | None = None
     repetition_penalty: RepetitionPenalty | None = None
     min_tokens: MinTokens | None = None
@@ -138,7 +138,7 @@ class GenerationBody(OpenAIBody):
         """
         name, asked = self.asked_max_tokens
         if asked is not None and asked > most_tokens:
-            raise InvalidRequest(f"{name} must be between 1 and {most_tokens}", param=name)
+            raise InvalidRequest(f"{name} must be at most {most_tokens}", param=name)
         max_tokens = asked or min(self.default_max_tokens or most_tokens, most_tokens)
         if (self.min_tokens or 0) > max_tokens:
             raise InvalidRequest(f"min_tokens must be at most {max_tokens}", param="min_tokens")

@@ -8,10 +8,21 @@ from pydantic import BaseModel, BeforeValidator, Field, ValidationInfo, field_va
 
 from api.v1.body import GenerationBody
 from api.v1.fields import Ignored, OpenAIBody, refused_unless
-from core.generation import ChatMessage, Flag, LogprobCount, TokenCount, TurnName, TurnText
+from core.generation import (
+    MAX_MESSAGES,
+    ChatMessage,
+    Flag,
+    LogprobCount,
+    TokenCount,
+    TurnName,
+    TurnText,
+    no_longer_than,
+)
 
 #: OpenAI's newer models call the system's turns the developer's; chat templates know `system`.
 _ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
+#: Turns with the results of functions.
+_TOOL_ROLES = ("tool", "function")
 
 
 def _join_parts(content: Any) -> Any:
@@ -26,7 +37,7 @@ def _join_parts(content: Any) -> Any:
         if kind != "text":
             raise ValueError("content must be text: parts of other types are not supported")
         if not isinstance(part.get("text"), str):
-            raise ValueError("each part of content must have a text")
+            raise ValueError("content must be text: each part needs its `text`")
         texts.append(part["text"])
     return "\n".join(texts)
 
@@ -34,9 +45,11 @@ def _join_parts(content: Any) -> Any:
 def _known_role(role: Any) -> Any:
     if isinstance(role, str) and role in _ROLES:
         return _ROLES[role]
-    raise ValueError(
-        "role must be system, developer, user or assistant; calling functions is not supported"
-    )
+    if isinstance(role, str) and role.lower() in _ROLES:
+        raise ValueError(f"role must be in lower case: {role.lower()}")
+    if role in _TOOL_ROLES:
+        raise ValueError(f"role {role} is not supported: this service calls no functions")
+    raise ValueError("role must be system, developer, user or assistant")
 
 
 class TextPart(BaseModel):
@@ -71,7 +84,9 @@ class ChatBody(GenerationBody):
     """Turns of a chat; the answer is the assistant's next one, as long as there is room for."""
 
     messages: Annotated[
-        tuple[ChatTurn, ...], Field(max_length=1024, json_schema_extra={"minItems": 1})
+        tuple[ChatTurn, ...],
+        Field(max_length=MAX_MESSAGES, json_schema_extra={"minItems": 1}),
+        no_longer_than(MAX_MESSAGES),
     ]
     max_completion_tokens: TokenCount | None = None
     logprobs: Flag | None = None
@@ -111,7 +126,7 @@ class ChatBody(GenerationBody):
     @field_validator("top_logprobs")
     @classmethod
     def _need_logprobs(cls, value: int | None, info: ValidationInfo) -> int | None:
-        if value is not None and not info.data.get("logprobs"):
+        if value and not info.data.get("logprobs"):
             raise ValueError("top_logprobs is only for requests with logprobs: true")
         return value
 

@@ -8,8 +8,9 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from api.v1.body import GenerationBody
 from api.v1.fields import refused_unless
-from core.generation import LogprobCount, Text, Whole
+from core.generation import LogprobCount, Text
 from core.settings import PromptMode
+from core.whole import Whole
 
 #: A list of one is what some clients send.
 GivenPrompt = Text | Annotated[tuple[Text, ...], Field(min_length=1, max_length=1)]
@@ -23,7 +24,7 @@ class CompletionBody(GenerationBody):
 
     prompt: Text
     logprobs: LogprobCount | None = None
-    best_of: Whole | None = None
+    best_of: Annotated[int, Whole()] | None = None
     echo: Annotated[Any, refused_unless(False)] = None
     suffix: Annotated[Any, refused_unless("")] = None
 

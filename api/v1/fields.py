@@ -29,7 +29,9 @@ def refused_unless(*harmless: Any) -> BeforeValidator:
         # 0 equals `False`, but does not say the same.
         if value is None or any(type(value) is type(one) and value == one for one in harmless):
             return value
-        raise ValueError(f"{info.field_name} is not supported by this service")
+        raise ValueError(
+            f"{info.field_name} is not supported by this service: /api/docs lists the fields that are"
+        )
 
     schema = WithJsonSchema({"enum": [None, *harmless]})
     return BeforeValidator(check, json_schema_input_type=Annotated[Any, schema])

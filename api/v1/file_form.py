@@ -77,7 +77,7 @@ def read_options(given: Mapping[str, str]) -> FileOptions:
     try:
         return FileOptions.model_validate(dict(given))
     except ValidationError as error:
-        raise invalid(error, of="the form") from None
+        raise invalid(error, of="the form", kind=FileOptions) from None
 
 
 def clean_name(given: str | None) -> str:

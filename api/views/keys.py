@@ -25,8 +25,9 @@ from api.query import read_id_of
 from api.representations import show_key, show_time
 from api.services import services
 from core.errors import Forbidden, InvalidRequest, NotFound
-from core.generation import Body, Flag, Text, Whole
+from core.generation import Body, Flag, Text
 from core.ids import Prefix, read_id
+from core.whole import Whole
 from models.api_key import (
     ApiKey,
     count_keys,
@@ -67,7 +68,7 @@ class UpdateKeyBody(KeyLimitsBody):
 
 
 class RotateKeyBody(Body):
-    grace_seconds: Annotated[Whole, Field(ge=0, le=LONGEST_GRACE_SECONDS)] = 0
+    grace_seconds: Annotated[int, Whole(ge=0, le=LONGEST_GRACE_SECONDS)] = 0
 
 
 @blueprint.post("")

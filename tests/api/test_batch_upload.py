@@ -176,19 +176,18 @@ def test_physical_lines_are_numbered_and_blank_ones_skipped(
 
 
 BAD_LINES: list[tuple[Any, str, str]] = [
-    (b"{", "", "it is not valid JSON"),
+    (b"{", "", "it is not valid JSON at column 2: it ends too soon"),
     (b"[1]", "", "it must be a JSON object"),
-    (b'{"prompt": "\xff"}', "", "it is not valid UTF-8"),
-    (b'{"prompt": "\\ud800"}', "", "it is not valid JSON"),
+    (b'{"prompt": "\xff"}', "", "it is not valid UTF-8 at column 13: byte 0xFF; send it as UTF-8"),
     ({"prompt": "a\x00b"}, "prompt", "prompt must not contain NUL characters"),
     ({"prompt": "x", "maxTokens": 0}, "maxTokens", "maxTokens must be at least 1"),
-    ({"prompt": "x", "maxTokens": 8193}, "maxTokens", "maxTokens must be between 1 and 8192"),
+    ({"prompt": "x", "maxTokens": 8193}, "maxTokens", "maxTokens must be at most 8192"),
     ({"prompt": "x", "n": 8, "maxTokens": 8000, "logprobs": 20}, "logprobs", "n times maxTokens"),
     ({"prompt": "x", "model": "gpt-4"}, "model", "this service has the model"),
     ({"prompt": "x " * 9000}, "prompt", "this model's maximum context length is"),
     ({"prompt": "x", "color": "red"}, "color", "color is not a known field"),
     ({"prompt": "x", "b\x00d": 1}, "b�d", "b�d is not a known field"),
-    ({}, "", "give exactly one of `prompt` and `messages`"),
+    ({}, "messages", "give exactly one of `prompt` and `messages`"),
     ({"messages": [{"role": "nobody", "content": "x"}]}, "messages.0.role", "messages.0.role"),
     ({"prompt": "x", "stream": True}, "stream", "stream is not for lines of a file: read"),
     ({"prompt": "x", "webhookUrl": "https://a.b"}, "webhookUrl", "webhookUrl is not for lines"),
@@ -196,7 +195,7 @@ BAD_LINES: list[tuple[Any, str, str]] = [
     ({"prompt": "x", "ttlSeconds": 5}, "ttlSeconds", "ttlSeconds is not for lines of a file: give"),
     ({"prompt": "x", "custom_id": ""}, "custom_id", "custom_id must not be empty"),
     ({"prompt": "x", "custom_id": "y" * 513}, "custom_id", "custom_id must have at most 512"),
-    ({"prompt": "x", "custom_id": 7}, "custom_id", "custom_id: input should be a valid string"),
+    ({"prompt": "x", "custom_id": 7}, "custom_id", "custom_id must be a string"),
     ({"prompt": "x", "custom_id": "first"}, "custom_id", "custom_id is that of line 1 already"),
     (b'{"prompt": "' + b"x" * 20_000 + b'"}', "", "it has more than 20000 bytes"),
 ]

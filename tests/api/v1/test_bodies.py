@@ -86,9 +86,27 @@ def test_top_k_of_minus_one_keeps_all(said: int, meant: int) -> None:
     assert chat(top_k=said).top_k == meant
 
 
-def test_a_negative_seed_is_a_seed_of_its_own() -> None:
-    assert chat(seed=-1).seed == 2**63 - 1
-    assert chat(seed=1).seed == 1
+@pytest.mark.parametrize("seed", [-1, 1, 2**63, -(2**63) - 1, 10**400])
+def test_any_integer_is_a_seed(seed: int) -> None:
+    assert chat(seed=seed).seed == seed % 2**63
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"), [("", ()), (["x", ""], ("x",)), ([""], ()), ("x", ("x",)), ([], ())]
+)
+def test_empty_stop_strings_are_left_out(given: Any, kept: tuple[str, ...]) -> None:
+    assert chat(stop=given).stop == kept
+
+
+def test_top_p_of_0_leaves_the_most_likely_token_alone() -> None:
+    assert chat(top_p=0).top_p == 1e-12
+
+
+@pytest.mark.parametrize("name", ["max_tokens", "n", "seed", "top_k", "min_tokens"])
+def test_a_whole_number_may_be_written_with_a_point(name: str) -> None:
+    assert getattr(chat(**{name: 5.0}), name) == 5
+    for other in (5.5, "5", True):
+        assert faults(ChatBody, {**HELLO, name: other}).keys() == {name}
 
 
 @pytest.mark.parametrize(
@@ -96,6 +114,7 @@ def test_a_negative_seed_is_a_seed_of_its_own() -> None:
     [
         ({}, None),
         ({"logprobs": False}, None),
+        ({"logprobs": False, "top_logprobs": 0}, None),
         ({"logprobs": True}, 0),
         ({"logprobs": True, "top_logprobs": 3}, 3),
     ],
@@ -181,7 +200,6 @@ def test_a_turn_that_cannot_be_templated_is_refused_by_its_field(
         ("maxTokens", 5),
         ("n", 9),
         ("temperature", 2.5),
-        ("stop", [""]),
         ("stop", ["a"] * 9),
         ("top_logprobs", 2),
         ("stream_options", {"include_usage": True}),
@@ -243,7 +261,7 @@ def test_two_maxima_must_agree() -> None:
 
 @pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
 def test_more_tokens_than_there_may_be_are_refused_by_the_field_that_asked(name: str) -> None:
-    with pytest.raises(InvalidRequest, match=f"{name} must be between 1 and 100") as caught:
+    with pytest.raises(InvalidRequest, match=f"{name} must be at most 100") as caught:
         chat(**{name: 101})
     assert caught.value.param == name
 
