@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from admin_ui.page import present_time
 from models.batch import Batch
 from models.batch_view import show_batch
 
@@ -28,7 +29,7 @@ class Progress:
 
     @classmethod
     def of(cls, batch: Batch, running: int) -> Progress:
-        return cls(batch, show_batch(batch, running=running))
+        return cls(batch, show_batch(batch, running=running, now=present_time()))
 
     @property
     def counts(self) -> Mapping[str, int]:

@@ -8,9 +8,8 @@ from typing import Any
 from admin_ui.access import viewer
 from admin_ui.deliveries import Delivery, deliveries_of
 from admin_ui.job_times import JobTimes
-from admin_ui.page import database
+from admin_ui.page import database, present_time
 from models.api_key import ApiKey, find_any_key
-from models.base import utc_now
 from models.job import Job, JobState
 from models.job_lists import place_in_line
 from models.user import User
@@ -57,7 +56,8 @@ class JobDetails:
     @classmethod
     def of(cls, job: Job) -> JobDetails:
         key, owner = find_any_key(database(), job.api_key_id)
-        return cls(job, key, owner, JobTimes.of(job), _position(job), deliveries_of(job_id=job.id))
+        times = JobTimes.of(job, present_time())
+        return cls(job, key, owner, times, _position(job), deliveries_of(job_id=job.id))
 
     @property
     def is_own(self) -> bool:
@@ -91,7 +91,7 @@ class JobDetails:
             and self.key.deleted_at is None
             and self.owner.deleted_at is None
         )
-        return works and not self.key.has_expired(utc_now()) and self._is_known
+        return works and not self.key.has_expired(present_time()) and self._is_known
 
     @property
     def billed_tokens(self) -> int:

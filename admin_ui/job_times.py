@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from models.base import utc_now
 from models.job import Job
 
 
@@ -28,8 +27,9 @@ class JobTimes:
     tokens_per_second: float | None
 
     @classmethod
-    def of(cls, job: Job, now: datetime | None = None) -> JobTimes:
-        end = job.finished_at or now or utc_now()
+    def of(cls, job: Job, now: datetime) -> JobTimes:
+        """Return the times of a job as they are `now`, by the clock of the database."""
+        end = job.finished_at or now
         generating = _between(job.first_token_at, job.finished_at)
         return cls(
             queued=_between(job.created_at, job.started_at or end),

@@ -11,11 +11,10 @@ from uuid import UUID
 from flask import request
 
 from admin_ui.access import own_rows, viewer
-from admin_ui.page import database
+from admin_ui.page import database, present_time
 from admin_ui.time_range import Choice, TimeRange, read_time_range, read_zone
 from core.ids import Prefix, read_id, show_id
 from models.api_key import list_keys
-from models.base import utc_now
 from models.user import find_user_id
 
 CHOICES = (Choice.ALL, Choice.TODAY, Choice.WEEK, Choice.THIRTY_DAYS)
@@ -57,7 +56,7 @@ class ListFilters:
         """Read the filters of the present request; `names` are those that the list has."""
         zone = read_zone(request.args.get("zone"))
         time = read_time_range(
-            request.args, utc_now(), choices=CHOICES, default=Choice.ALL, zone=zone
+            request.args, present_time(), choices=CHOICES, default=Choice.ALL, zone=zone
         )
         words = {name: text for name in names if (text := text_of(name))}
         filters = cls(time, words, dict(time.faults), own_rows())

@@ -5,10 +5,9 @@ from __future__ import annotations
 from urllib.parse import quote
 
 from admin_ui.access import viewer
-from admin_ui.page import database
+from admin_ui.page import database, present_time
 from core.ids import Prefix, show_id
 from models.api_key import ApiKey, list_keys
-from models.base import utc_now
 
 #: More are not offered for choosing.
 MOST_KEYS = 200
@@ -19,7 +18,7 @@ _ID_LENGTH = 100
 def own_usable_keys() -> list[ApiKey]:
     """Return the viewer's own keys that may generate now, newest first."""
     keys = list_keys(database(), user_id=viewer().id, after=None, limit=MOST_KEYS)
-    now = utc_now()
+    now = present_time()
     return [key for key in keys if key.is_active and not key.has_expired(now)]
 
 

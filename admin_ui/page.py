@@ -7,6 +7,7 @@ Without JavaScript the same addresses give whole pages.
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import cast
 
 from flask import Flask, Response, g, redirect, request
@@ -14,7 +15,7 @@ from flask.typing import ResponseReturnValue
 
 from admin_ui.service_api import ServiceApi
 from admin_ui.services import services
-from models.base import Session
+from models.base import Session, database_now
 
 
 def register_pages(app: Flask) -> None:
@@ -27,6 +28,13 @@ def database() -> Session:
     if "database" not in g:
         g.database = services().sessions()
     return cast(Session, g.database)
+
+
+def present_time() -> datetime:
+    """Return the time that this page is of, by the clock of the database: it dates the rows."""
+    if "present_time" not in g:
+        g.present_time = database_now(database())
+    return cast(datetime, g.present_time)
 
 
 def api() -> ServiceApi:

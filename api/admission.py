@@ -219,7 +219,7 @@ def _new_job(
     request_id: str,
     traceparent: str | None,
 ) -> Job:
-    now = utc_now()
+    now = utc_now()  # until the database dates the row, and moves `expires_at` with it
     ttl = generation.ttl_seconds
     return new_job(
         id=new_id(),

@@ -5,7 +5,9 @@ A credential is refused only when it is known to be bad; a database that is away
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 
 from flask import request
 
@@ -16,7 +18,7 @@ from core.errors import Forbidden, Unauthorized
 from core.ids import Prefix, read_id
 from core.key_secret import KeySecret
 from models.api_key import ApiKey, find_key, find_key_by_secret
-from models.base import Session, utc_now
+from models.base import Session, database_now
 from models.presented_key import PresentedKey
 from models.user import User, find_user
 
@@ -76,7 +78,7 @@ def authenticate_key(session: Session) -> tuple[ApiKey, User]:
         Forbidden: the key is inactive or has expired.
     """
     key, owner = _key_by_secret(session) or _key_by_id(session)
-    check_usable(key)
+    check_usable(key, lambda: database_now(session))
     return key, owner
 
 
@@ -91,7 +93,7 @@ def authenticate_presented_key(services: Services, *, may_believe: bool) -> Pres
     presented = _presented_secret()
     if presented is None:
         with services.reads() as session:
-            return PresentedKey.of(authenticate_key(session)[0])
+            return PresentedKey.of(authenticate_key(session)[0], database_now(session))
     secret = KeySecret.parse(presented)
     if secret is None:
         raise _bad_key()
@@ -100,19 +102,22 @@ def authenticate_presented_key(services: Services, *, may_believe: bool) -> Pres
     key = services.keys.find(secret)
     if key is None:
         raise _bad_key()
-    check_usable(key)
+    check_usable(key, lambda: key.seen_at)
     return key
 
 
-def check_usable(key: ApiKey | PresentedKey) -> None:
+def check_usable(key: ApiKey | PresentedKey, now: Callable[[], datetime]) -> None:
     """Check that a key may generate now.
+
+    Args:
+        now: tells the time by the clock of the database; called for keys that expire.
 
     Raises:
         Forbidden: it is inactive or has expired.
     """
     if not key.is_active:
         raise Forbidden("this API key is not active", code="key_inactive")
-    if key.has_expired(utc_now()):
+    if key.expires_at is not None and key.has_expired(now()):
         raise Forbidden("this API key has expired", code="key_expired")
 
 

@@ -20,7 +20,6 @@ from api.services import services
 from api.waiting import wait_for_end
 from core.errors import ApiError
 from core.generation import Body, Generation
-from models.base import utc_now
 from models.job import Job
 from models.presented_key import PresentedKey
 
@@ -111,7 +110,7 @@ def _confirm(key: PresentedKey) -> PresentedKey:
 def _look_up(*, may_believe: bool) -> PresentedKey:
     key = authenticate_presented_key(services(), may_believe=may_believe)
     if not key.is_believed:
-        services().keys.mark_used(key, utc_now())
+        services().keys.mark_used(key)
     return key
 
 

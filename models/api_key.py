@@ -9,8 +9,10 @@ from uuid import UUID
 from sqlalchemy import (
     BigInteger,
     CheckConstraint,
+    ColumnElement,
     ForeignKey,
     Index,
+    Select,
     String,
     func,
     select,
@@ -20,7 +22,7 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from core.ids import new_id
 from core.key_secret import KeySecret
-from models.base import Base, utc_now
+from models.base import Base, database_now
 from models.user import User
 
 #: `last_used_at` is written at most this often: one hot row per key would serialise its requests.
@@ -66,7 +68,7 @@ class ApiKey(Base):
     is_active: Mapped[bool] = mapped_column(default=True)
     expires_at: Mapped[datetime | None]
     last_used_at: Mapped[datetime | None]
-    created_at: Mapped[datetime] = mapped_column(default=utc_now)
+    created_at: Mapped[datetime] = mapped_column(default=func.now())
     deleted_at: Mapped[datetime | None]
 
     def has_expired(self, now: datetime) -> bool:
@@ -130,19 +132,19 @@ def create_key(
     return key, secret
 
 
-def rotate_secret(key: ApiKey, *, grace: timedelta) -> KeySecret:
+def rotate_secret(session: Session, key: ApiKey, *, grace: timedelta) -> KeySecret:
     """Give a locked key a new secret; the one before is good for `grace` longer, others no more."""
     secret = KeySecret.renewed(key.public_id)
     has_grace = grace > timedelta(0)
     key.previous_secret_hash = key.secret_hash if has_grace else None
-    key.previous_secret_expires_at = utc_now() + grace if has_grace else None
+    key.previous_secret_expires_at = database_now(session) + grace if has_grace else None
     key.secret_hash = secret.digest
     return secret
 
 
-def delete_key(key: ApiKey, now: datetime) -> None:
+def delete_key(session: Session, key: ApiKey) -> None:
     """End a key for good; its row stays for billing."""
-    key.deleted_at = now
+    key.deleted_at = database_now(session)
     key.is_active = False
 
 
@@ -151,7 +153,7 @@ def delete_keys_of(session: Session, user_id: UUID) -> int:
     keys = session.scalars(
         update(ApiKey)
         .where(ApiKey.user_id == user_id, ApiKey.deleted_at.is_(None))
-        .values(deleted_at=utc_now(), is_active=False)
+        .values(deleted_at=func.now(), is_active=False)
         .returning(ApiKey.id)
     )
     return len(keys.all())
@@ -159,15 +161,17 @@ def delete_keys_of(session: Session, user_id: UUID) -> int:
 
 def find_key_by_secret(session: Session, secret: KeySecret) -> tuple[ApiKey, User] | None:
     """Return the living key that `secret` proves, and its living owner."""
-    found = _key_and_owner(session, ApiKey.public_id == secret.public_id)
-    if found is None or not found[0].accepts(secret, utc_now()):
+    query = _living(ApiKey.public_id == secret.public_id).add_columns(func.now())
+    row = session.execute(query).one_or_none()
+    if row is None or not row[0].accepts(secret, row[2]):
         return None
-    return found
+    return row[0], row[1]
 
 
 def find_key(session: Session, key_id: UUID) -> tuple[ApiKey, User] | None:
     """Return the living key with this id, and its living owner."""
-    return _key_and_owner(session, ApiKey.id == key_id)
+    row = session.execute(_living(ApiKey.id == key_id)).one_or_none()
+    return (row[0], row[1]) if row else None
 
 
 def find_any_key(session: Session, key_id: UUID) -> tuple[ApiKey, User]:
@@ -215,10 +219,10 @@ def list_keys(
     return list(session.scalars(query.order_by(ApiKey.id.desc()).limit(limit)))
 
 
-def _key_and_owner(session: Session, condition: object) -> tuple[ApiKey, User] | None:
-    row = session.execute(
+def _living(condition: ColumnElement[bool]) -> Select[ApiKey, User]:
+    """Return the query for living keys and their living owners."""
+    return (
         select(ApiKey, User)
         .join(User, User.id == ApiKey.user_id)
-        .where(condition, ApiKey.deleted_at.is_(None), User.deleted_at.is_(None))  # type: ignore[arg-type]
-    ).one_or_none()
-    return (row[0], row[1]) if row else None
+        .where(condition, ApiKey.deleted_at.is_(None), User.deleted_at.is_(None))
+    )

@@ -9,7 +9,6 @@ from uuid import UUID
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from models.base import utc_now
 from models.batch import NEXT, Batch, BatchState
 
 
@@ -18,7 +17,7 @@ def ask_to_cancel_batch(session: Session, batch_id: UUID) -> Batch | None:
 
     Returns the batch as it is then, also one that was ending before; `None` if it has ended.
     """
-    values = {"state": BatchState.CANCELLING, "cancel_requested_at": utc_now()}
+    values = {"state": BatchState.CANCELLING, "cancel_requested_at": func.now()}
     session.execute(
         update(Batch)
         .where(Batch.id == batch_id, *_may_become(BatchState.CANCELLING))

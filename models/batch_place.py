@@ -8,13 +8,11 @@ a lock of its key: exact, and nobody waits for another's lines to be written.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy import func, select, text, update
 from sqlalchemy.orm import Session
 
-from models.base import utc_now
 from models.batch import Batch
 from models.idempotency import LIFE
 
@@ -41,7 +39,7 @@ def find_repeated_batch(session: Session, api_key_id: UUID, idempotency_key: str
     return session.scalar(
         select(Batch)
         .where(Batch.api_key_id == api_key_id, Batch.idempotency_key == idempotency_key)
-        .where(Batch.created_at > utc_now() - LIFE)
+        .where(Batch.created_at > func.now() - LIFE)
     )
 
 
@@ -61,16 +59,16 @@ def take_place(
     if count_open(session, batch.api_key_id) > most:  # this one is among them
         return PlaceTaken()
     if idempotency_key is not None:
-        _forget(session, batch.api_key_id, idempotency_key, before=utc_now() - LIFE)
+        _forget_old(session, batch.api_key_id, idempotency_key)
         batch.idempotency_key = idempotency_key
         session.flush()
     return None
 
 
-def _forget(session: Session, api_key_id: UUID, idempotency_key: str, *, before: datetime) -> None:
+def _forget_old(session: Session, api_key_id: UUID, idempotency_key: str) -> None:
     session.execute(
         update(Batch)
         .where(Batch.api_key_id == api_key_id, Batch.idempotency_key == idempotency_key)
-        .where(Batch.created_at <= before)
+        .where(Batch.created_at <= func.now() - LIFE)
         .values(idempotency_key=None)
     )

@@ -6,7 +6,6 @@ from datetime import datetime
 from typing import Any
 
 from core.ids import Prefix, show_id
-from models.base import utc_now
 from models.batch import Batch
 from models.job_view import show_time
 
@@ -16,8 +15,9 @@ def show_batch(batch: Batch, *, running: int = 0, now: datetime | None = None) -
 
     Args:
         running: of its lines, as `count_running` says; none of one that is final.
+        now: by the clock of the database; without it the rate of a batch that runs is not known.
     """
-    rate = _lines_per_second(batch, now or utc_now())
+    rate = _lines_per_second(batch, now)
     rest = batch.total - batch.ended
     return {
         "id": show_id(Prefix.BATCH, batch.id),
@@ -58,9 +58,10 @@ def show_batch(batch: Batch, *, running: int = 0, now: datetime | None = None) -
     }
 
 
-def _lines_per_second(batch: Batch, now: datetime) -> float | None:
+def _lines_per_second(batch: Batch, now: datetime | None) -> float | None:
     """Return the lines that ended in each second since the first began, if one has."""
-    if batch.started_at is None:
+    until = batch.finished_at or now
+    if batch.started_at is None or until is None:
         return None
-    seconds = ((batch.finished_at or now) - batch.started_at).total_seconds()
+    seconds = (until - batch.started_at).total_seconds()
     return batch.ended / seconds if seconds > 0 else None

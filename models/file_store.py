@@ -5,12 +5,13 @@ A file that has expired does not exist for anyone, whether its pieces are gone a
 
 from __future__ import annotations
 
+from datetime import timedelta
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, delete, func, select, text, update
 from sqlalchemy.orm import Session
 
-from models.base import utc_now
+from models.base import database_now
 from models.file import File, FilePiece
 from models.statements import Statements
 
@@ -20,6 +21,15 @@ PIECES_A_STEP = 32
 FILES_A_STEP = 100
 
 _READ_PIECE = "select data from file_pieces where file_id = %(file_id)s and place = %(place)s"
+
+
+def add_file(session: Session, file: File, *, life: timedelta) -> None:
+    """Add a file that expires after `life`, by the clock of the database."""
+    file.created_at = database_now(session)
+    file.expires_at = file.created_at + life
+    session.add(file)
+    session.flush()
+    session.expunge(file)
 
 
 def add_piece(session: Session, file_id: UUID, place: int, data: bytes) -> None:
@@ -68,7 +78,7 @@ def list_files(
 def end_file(session: Session, file_id: UUID) -> None:
     """Let a file expire now; its pieces go with the next steps of `forget_expired`."""
     session.execute(
-        update(File).where(File.id == file_id, _is_alive()).values(expires_at=utc_now())
+        update(File).where(File.id == file_id, _is_alive()).values(expires_at=func.now())
     )
 
 
@@ -100,4 +110,4 @@ def forget_expired(session: Session) -> int:
 
 
 def _is_alive() -> ColumnElement[bool]:
-    return File.expires_at > utc_now()
+    return File.expires_at > func.now()

@@ -9,7 +9,7 @@ from sqlalchemy import ForeignKey, Index, String, delete, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from models.base import Base, utc_now
+from models.base import Base
 
 #: A key may be used for another request after this long.
 LIFE = timedelta(hours=24)
@@ -29,7 +29,7 @@ class IdempotencyKey(Base):
     key: Mapped[str] = mapped_column(String(255), primary_key=True)
     body_hash: Mapped[str] = mapped_column(String(64))
     job_id: Mapped[UUID]
-    created_at: Mapped[datetime] = mapped_column(default=utc_now)
+    created_at: Mapped[datetime] = mapped_column(default=func.now())
 
 
 def find_idempotency_key(session: Session, api_key_id: UUID, key: str) -> IdempotencyKey | None:
@@ -38,7 +38,7 @@ def find_idempotency_key(session: Session, api_key_id: UUID, key: str) -> Idempo
         select(IdempotencyKey).where(
             IdempotencyKey.api_key_id == api_key_id,
             IdempotencyKey.key == key,
-            IdempotencyKey.created_at > utc_now() - LIFE,
+            IdempotencyKey.created_at > func.now() - LIFE,
         )
     )
 
@@ -47,15 +47,14 @@ def claim_idempotency_key(
     session: Session, api_key_id: UUID, key: str, *, body_hash: str, job_id: UUID
 ) -> bool:
     """Use the key for a job; False if it is in use. Two at once: the second waits for the first."""
-    now = utc_now()
     row = insert(IdempotencyKey).values(
-        api_key_id=api_key_id, key=key, body_hash=body_hash, job_id=job_id, created_at=now
+        api_key_id=api_key_id, key=key, body_hash=body_hash, job_id=job_id
     )
     claimed = session.scalar(
         row.on_conflict_do_update(
             index_elements=["api_key_id", "key"],
-            set_={"body_hash": body_hash, "job_id": job_id, "created_at": now},
-            where=IdempotencyKey.created_at <= now - LIFE,
+            set_={"body_hash": body_hash, "job_id": job_id, "created_at": func.now()},
+            where=IdempotencyKey.created_at <= func.now() - LIFE,
         ).returning(IdempotencyKey.job_id)
     )
     return claimed is not None

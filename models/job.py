@@ -34,7 +34,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, Session, configure_mappers, mapped_column
 
 from core.ids import new_id
-from models.base import Base, utc_now
+from models.base import Base
 from models.batch import Batch
 
 
@@ -199,7 +199,7 @@ class Job(Base):
     worker_id: Mapped[str | None] = mapped_column(String(64))
     request_id: Mapped[str] = mapped_column(String(128), default="")
     traceparent: Mapped[str | None] = mapped_column(String(55))
-    created_at: Mapped[datetime] = mapped_column(default=utc_now)
+    created_at: Mapped[datetime] = mapped_column(default=func.now())
     started_at: Mapped[datetime | None]
     first_token_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]

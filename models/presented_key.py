@@ -13,12 +13,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from core.key_secret import KeySecret
 from models.api_key import LAST_USED_RESOLUTION, ApiKey, is_proved_by
-from models.base import utc_now
 from models.statements import Statements
 
 #: After this long a key is looked up again, and its use noted.
@@ -29,13 +28,13 @@ MOST_BELIEVED = 4096
 _FIND_KEY = """
     select k.secret_hash, k.previous_secret_hash, k.previous_secret_expires_at,
            k.id, k.user_id, k.rate_limit, k.token_limit, k.monthly_token_limit, k.max_in_flight,
-           k.priority, k.is_active, k.expires_at, k.last_used_at, k.xmin::text
+           k.priority, k.is_active, k.expires_at, k.last_used_at, now(), k.xmin::text
     from api_keys k join users u on u.id = k.user_id
     where k.public_id = %(public_id)s and k.deleted_at is null and u.deleted_at is null
 """
 _MARK_USED = """
-    update api_keys set last_used_at = %(now)s
-    where id = %(id)s and (last_used_at is null or last_used_at < %(stale)s)
+    update api_keys set last_used_at = now()
+    where id = %(id)s and (last_used_at is null or last_used_at < now() - %(resolution)s)
 """
 
 
@@ -44,6 +43,7 @@ class PresentedKey:
     """What a generation must know of the key that it came with; see `ApiKey`.
 
     Attributes:
+        seen_at: when its row was read, by the clock of the database.
         version: of its row; another one after each change of it.
         is_believed: it was not looked up for this request.
     """
@@ -58,11 +58,13 @@ class PresentedKey:
     is_active: bool
     expires_at: datetime | None
     last_used_at: datetime | None
+    seen_at: datetime
     version: str | None = None
     is_believed: bool = False
 
     @classmethod
-    def of(cls, key: ApiKey) -> PresentedKey:
+    def of(cls, key: ApiKey, now: datetime) -> PresentedKey:
+        """Return the key as `now` finds it, a time by the clock of the database."""
         return cls(
             id=key.id,
             user_id=key.user_id,
@@ -74,25 +76,28 @@ class PresentedKey:
             is_active=key.is_active,
             expires_at=key.expires_at,
             last_used_at=key.last_used_at,
+            seen_at=now,
         )
 
     def has_expired(self, now: datetime) -> bool:
         return self.expires_at is not None and self.expires_at <= now
 
-    def is_marked(self, now: datetime) -> bool:
-        """Say whether its last use was noted within `LAST_USED_RESOLUTION`."""
-        return self.last_used_at is not None and self.last_used_at >= now - LAST_USED_RESOLUTION
+    @property
+    def is_marked(self) -> bool:
+        """Whether its last use was noted within `LAST_USED_RESOLUTION`."""
+        since = self.seen_at - LAST_USED_RESOLUTION
+        return self.last_used_at is not None and self.last_used_at >= since
 
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """A key as it was found, and what proves it."""
+    """A key as it was found, what proves it, and when it was read by this process's own seconds."""
 
     secret_hash: str
     previous_secret_hash: str | None
     previous_secret_expires_at: datetime | None
     key: PresentedKey
-    believed_until: float = 0.0
+    read_at: float = 0.0
 
     def is_proved_by(self, secret: KeySecret, now: datetime) -> bool:
         return is_proved_by(
@@ -117,8 +122,12 @@ class PresentedKeys:
     def believed(self, secret: KeySecret) -> PresentedKey | None:
         """Return the key that `secret` proves, if it was found a moment ago and may be used."""
         row = self._rows.get(secret.public_id)
-        now = utc_now()
-        if row is None or self._clock() >= row.believed_until or not row.is_proved_by(secret, now):
+        if row is None:
+            return None
+        age = self._clock() - row.read_at
+        # The database's time goes on as this process's seconds do, whatever its own clock says.
+        now = row.key.seen_at + timedelta(seconds=age)
+        if age >= BELIEVE_SECONDS or not row.is_proved_by(secret, now):
             return None
         return row.key if row.key.is_active and not row.key.has_expired(now) else None
 
@@ -130,18 +139,17 @@ class PresentedKeys:
             return None
         present, previous, previous_ends, *values = found[0]
         row = _Row(present, previous, previous_ends, PresentedKey(*values))
-        now = utc_now()
-        if not row.is_proved_by(secret, now):
+        if not row.is_proved_by(secret, row.key.seen_at):
             return None
-        if row.key.is_marked(now):  # or its row is about to change
+        if row.key.is_marked:  # or its row is about to change
             self._believe(secret.public_id, row)
         return row.key
 
-    def mark_used(self, key: PresentedKey, now: datetime) -> None:
+    def mark_used(self, key: PresentedKey) -> None:
         """Note that the key was used, at most once in `LAST_USED_RESOLUTION`."""
-        if not key.is_marked(now):
-            stale = now - LAST_USED_RESOLUTION
-            self._statements.run(_MARK_USED, {"id": key.id, "now": now, "stale": stale})
+        if not key.is_marked:
+            values = {"id": key.id, "resolution": LAST_USED_RESOLUTION}
+            self._statements.run(_MARK_USED, values)
 
     def _believe(self, public_id: str, row: _Row) -> None:
         if len(self._rows) >= MOST_BELIEVED:
@@ -149,5 +157,5 @@ class PresentedKeys:
         self._rows[public_id] = replace(
             row,
             key=replace(row.key, is_believed=True),
-            believed_until=self._clock() + BELIEVE_SECONDS,
+            read_at=self._clock(),
         )

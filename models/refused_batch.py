@@ -6,7 +6,7 @@ tells them is kept here, so that a `Batch` stays one that has lines.
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -16,7 +16,7 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from core.ids import new_id
 from models.api_key import ApiKey
-from models.base import Base, utc_now
+from models.base import Base, database_now
 from models.user import User
 
 #: Of one user; those before are forgotten.
@@ -47,12 +47,17 @@ class RefusedBatch(Base):
     input_file_id: Mapped[UUID]
     labels: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
     errors: Mapped[list[dict[str, Any]]] = mapped_column(JSONB)
-    created_at: Mapped[datetime] = mapped_column(default=utc_now)
+    created_at: Mapped[datetime] = mapped_column(default=func.now())
     expires_at: Mapped[datetime]
 
 
-def keep_refused_batch(session: Session, batch: RefusedBatch) -> None:
-    """Add it, and forget the user's oldest if there are too many."""
+def keep_refused_batch(session: Session, batch: RefusedBatch, *, life: timedelta) -> None:
+    """Add one that is forgotten after `life`, and forget the user's oldest if there are too many.
+
+    Its dates are those of the clock of the database.
+    """
+    batch.created_at = database_now(session)
+    batch.expires_at = batch.created_at + life
     kept = (
         select(RefusedBatch.id)
         .where(RefusedBatch.user_id == batch.user_id)

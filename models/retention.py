@@ -17,7 +17,7 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from core.ids import earliest_id
 from models.audit import AuditEntry
-from models.base import Base, utc_now
+from models.base import Base
 from models.batch import Batch
 from models.webhook import DeliveryState, WebhookDelivery
 
@@ -83,7 +83,7 @@ def delete_texts_of_lines(session: Session, batch_id: UUID, *, after: int) -> in
     lines: Sequence[int] = session.scalars(_DELETE_TEXTS_OF_LINES, values).all()
     if lines:
         return max(lines)
-    session.execute(update(Batch).where(Batch.id == batch_id).values(texts_deleted_at=utc_now()))
+    session.execute(update(Batch).where(Batch.id == batch_id).values(texts_deleted_at=func.now()))
     return None
 
 
@@ -104,7 +104,7 @@ def begin_batch(session: Session, before: datetime) -> UUID | None:
         session.execute(
             update(Batch)
             .where(Batch.id == batch_id, Batch.lines_deleted_at.is_(None))
-            .values(lines_deleted_at=utc_now())
+            .values(lines_deleted_at=func.now())
         )
     return batch_id
 
@@ -125,6 +125,8 @@ def delete_webhooks(session: Session, before: datetime) -> int:
         select(WebhookDelivery.id)
         .where(
             WebhookDelivery.id < earliest_id(before),
+            # The id is of the clock of the machine that made it, which may have been behind.
+            WebhookDelivery.created_at < before,
             WebhookDelivery.state != DeliveryState.PENDING,
         )
         .order_by(WebhookDelivery.id)
@@ -139,7 +141,7 @@ def delete_audit(session: Session, before: datetime) -> int:
     """Delete some entries of before a time."""
     old = (
         select(AuditEntry.id)
-        .where(AuditEntry.id < earliest_id(before))
+        .where(AuditEntry.id < earliest_id(before), AuditEntry.at < before)
         .order_by(AuditEntry.id)
         .limit(STEP)
         .with_for_update(skip_locked=True)

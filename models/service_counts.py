@@ -9,7 +9,6 @@ from sqlalchemy import Float, cast, distinct, func, or_, select
 from sqlalchemy.orm import Session
 
 from models.api_key import ApiKey
-from models.base import utc_now
 from models.batch import Batch, BatchState
 from models.job import Job, JobState
 from models.usage import UsageHourly
@@ -61,7 +60,7 @@ def count_waiting(session: Session) -> dict[str, Waiting]:
 
 
 def count_accounts(session: Session) -> Accounts:
-    now = utc_now()
+    now = func.now()
     lives = or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > now)
     enabled = func.count().filter(ApiKey.is_active, lives)
     keys, enabled_keys = session.execute(

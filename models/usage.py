@@ -18,7 +18,6 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 from core.duration_buckets import bucket_of
 from models.base import Base
 from models.job import Job, JobState
-from models.usage_closing import is_late, reopen_usage
 
 
 class Usage(Base):
@@ -153,14 +152,9 @@ def record_usages(session: Session, jobs: Sequence[Job]) -> None:
     statement: the roll-up's rows are shared by all jobs of a key, and locked until the commit.
     """
     rows = [_usage_of(job) for job in jobs]
-    if not rows:
-        return
-    first: datetime = min(row["created_at"] for row in rows)
-    hour = first.replace(minute=0, second=0, microsecond=0)
-    if is_late(hour):
-        reopen_usage(session, hour)
-    values = {"rows": json.dumps(rows, default=str)}
-    session.connection().exec_driver_sql(_RECORD, values)
+    if rows:
+        values = {"rows": json.dumps(rows, default=str)}
+        session.connection().exec_driver_sql(_RECORD, values)
 
 
 def used_time(created_at: datetime, finished_at: datetime) -> dict[str, int]:

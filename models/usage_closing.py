@@ -1,10 +1,9 @@
 """Closes hours and days of usage that are over, so that reports need not read each key's hours.
 
-Whoever ends a job does nothing for it, unless it ends late: a worker may keep a result while the
-database is away, and write it when its hour was closed. It then takes back what was closed, in the
-same transaction (`reopen_usage`), and the sums are made anew from there. An advisory lock keeps
-the two apart: a closing sees every late end that came before it, and late ends after it see the
-closing. Workers' clocks may differ by `LATE`, so an hour is closed `GRACE` after its end.
+The end of a job does nothing for it. The database dates each end when its transaction begins, also
+one that a worker kept while the database was away: no end comes into an hour that is over for
+longer than a transaction lasts. An hour is closed `GRACE` after its end, by the same clock.
+Rows of past hours come from `bountycoder demo-data` alone, which takes back what was closed.
 """
 
 from __future__ import annotations
@@ -14,15 +13,14 @@ from datetime import datetime, timedelta
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from models.base import database_now, utc_now
+from models.base import database_now
 
+#: Many times as long as a transaction lasts: the settings of each connection bound that.
 GRACE = timedelta(minutes=10)
-#: An end this long after its hour asks whether the hour was closed.
-LATE = GRACE / 2
 #: What one step of closing, at most a day, may take.
 STEP_SECONDS = 120
 
-_HOUR, _DAY = timedelta(hours=1), timedelta(days=1)
+_DAY = timedelta(days=1)
 _LOCK = 7_268_402
 _COUNTS = (
     "requests",
@@ -59,13 +57,8 @@ def close_usage(session: Session, *, now: datetime | None = None) -> bool:
     return True
 
 
-def is_late(hour: datetime) -> bool:
-    """Say whether what ends now in an hour comes after its end, see `reopen_usage`."""
-    return hour + _HOUR + LATE < utc_now()
-
-
 def reopen_usage(session: Session, hour: datetime) -> None:
-    """Take back what was closed from an hour on, before a late end is written into it.
+    """Take back what was closed from an hour on, into which this transaction writes.
 
     A day that was closed takes its month with it: the month's sums are made day by day.
     """

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from core.errors import Conflict
 from core.ids import new_id
-from models.base import Base, utc_now
+from models.base import Base, database_now
 
 
 class Role(StrEnum):
@@ -40,7 +40,7 @@ class User(Base):
     password_hash: Mapped[str] = mapped_column(String(200))
     role: Mapped[str] = mapped_column(String(16), default=Role.CUSTOMER)
     token_version: Mapped[int] = mapped_column(default=0)
-    created_at: Mapped[datetime] = mapped_column(default=utc_now)
+    created_at: Mapped[datetime] = mapped_column(default=func.now())
     deleted_at: Mapped[datetime | None]
 
     @property
@@ -157,6 +157,6 @@ def lock_admins(session: Session) -> list[UUID]:
 
 def delete_user(session: Session, user: User) -> None:
     """End a user: its tokens and its password are good for nothing; its rows stay for billing."""
-    user.deleted_at = utc_now()
+    user.deleted_at = database_now(session)
     user.token_version += 1
     user.password_hash = ""

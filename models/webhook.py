@@ -9,14 +9,14 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, String, insert, select, text
+from sqlalchemy import CheckConstraint, ForeignKey, Index, String, func, insert, select, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from core.ids import new_id
 from core.settings import Settings
 from models.api_key import ApiKey
-from models.base import Base, utc_now
+from models.base import Base
 from models.batch import Batch
 from models.batch_view import show_batch
 from models.job import Job
@@ -80,8 +80,8 @@ class WebhookDelivery(Base):
     payload: Mapped[dict[str, Any]] = mapped_column(JSONB)
     state: Mapped[str] = mapped_column(String(16), default=DeliveryState.PENDING)
     attempts: Mapped[int] = mapped_column(default=0)
-    created_at: Mapped[datetime] = mapped_column(default=utc_now)
-    next_attempt_at: Mapped[datetime] = mapped_column(default=utc_now)
+    created_at: Mapped[datetime] = mapped_column(default=func.now())
+    next_attempt_at: Mapped[datetime] = mapped_column(default=func.now())
     finished_at: Mapped[datetime | None]
 
     @property
@@ -103,7 +103,7 @@ class WebhookAttempt(Base):
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
     delivery_id: Mapped[UUID] = mapped_column(ForeignKey(WebhookDelivery.id, ondelete="CASCADE"))
-    at: Mapped[datetime] = mapped_column(default=utc_now)
+    at: Mapped[datetime] = mapped_column(default=func.now())
     status: Mapped[int | None]
     error: Mapped[str | None] = mapped_column(String(MAX_ERROR_LENGTH))
     duration_ms: Mapped[int]

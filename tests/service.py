@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,6 +42,7 @@ class Service:
 
     Attributes:
         source: where the programs' code is.
+        environments: further variables of single programs, by the names of the programs.
     """
 
     settings: Settings
@@ -50,16 +51,23 @@ class Service:
     api: subprocess.Popen[bytes] | None = None
     workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
     admin_ui: subprocess.Popen[bytes] | None = None
+    environments: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @classmethod
     @contextmanager
     def started(
-        cls, settings: Settings, directory: Path, *, workers: int = 1, **changes: Any
+        cls,
+        settings: Settings,
+        directory: Path,
+        *,
+        workers: int = 1,
+        environments: Mapping[str, Mapping[str, str]] | None = None,
+        **changes: Any,
     ) -> Iterator[Service]:
         """Run the service with `changes` to the settings; everything ends with the block."""
         ports = {"api_port": free_port(), "admin_port": free_port()}
         settings = settings.model_copy(update={**ports, **changes})
-        service = cls(settings, directory)
+        service = cls(settings, directory, environments=environments or {})
         service._seed()
         try:
             service.api = service.spawn("api")
@@ -85,7 +93,11 @@ class Service:
         with open(log, "wb") as output:
             return subprocess.Popen(
                 [sys.executable, "-m", "cli.main", program],
-                env={**bare_environment(), **settings.to_environment()},
+                env={
+                    **bare_environment(),
+                    **settings.to_environment(),
+                    **self.environments.get(program, {}),
+                },
                 cwd=self.source,
                 stdout=output,
                 stderr=output,

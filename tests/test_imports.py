@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -34,6 +35,16 @@ ONLY_IN = {
     "urllib3": ("worker/webhook_call.py", "cli/batch/service.py", "admin_ui/service_api.py"),
     "prometheus_client": ("core/metric", "api/", "worker/", "admin_ui/"),
     "opentelemetry": ("core/tracing.py", "api/tracing.py", "worker/tracing.py"),
+}
+
+#: What reads the clock of its own machine, and modules that may: for spans of time, and for a date
+#: that the database replaces.
+OWN_CLOCK = re.compile(r"\butc_now\(|\bdatetime\.(now|utcnow)\(|\btime\.time\(")
+OWN_CLOCK_MODULES = {
+    "api/admission.py",
+    "models/base.py",
+    "worker/delivery.py",
+    "worker/tracing.py",
 }
 
 
@@ -77,6 +88,18 @@ def test_a_library_is_imported_only_in_its_place(library: str) -> None:
     ]
 
     assert strangers == []
+
+
+@pytest.mark.parametrize("package", ["models", "api", "worker", "admin_ui"])
+def test_times_are_those_of_the_database(package: str) -> None:
+    """A machine's clock may be hours off: what is kept, or compared with it, is not dated by it."""
+    strangers = {
+        str(path.relative_to(ROOT))
+        for path in (ROOT / package).rglob("*.py")
+        if OWN_CLOCK.search(path.read_text())
+    }
+
+    assert strangers <= OWN_CLOCK_MODULES
 
 
 def test_importing_every_light_module_reads_no_environment_and_opens_nothing() -> None:

@@ -12,11 +12,13 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from core.ids import Prefix, show_id
 from core.settings import Settings
 from core.webhook_signature import WebhookSecret
-from models.base import DATABASE_AWAY, SessionFactory, utc_now
+from models.base import DATABASE_AWAY, SessionFactory, database_now
 from models.job import find_job
 from models.webhook import DeliveryState, WebhookDelivery, webhook_lease
 from models.webhook_queue import (
@@ -40,6 +42,31 @@ MAX_PER_USER = 8
 MAX_PER_RECEIVER = 4
 JOIN_SECONDS = 5.0
 RECORD_RETRY_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class _Claim:
+    """A delivery that this process may attempt for as long as its lease lasts.
+
+    Times are those of the clock of the database, which receivers share more likely than ours: from
+    the claim on they go by this process's seconds.
+
+    Attributes:
+        at: when it was claimed.
+        since: the same moment, or a little before, by the monotonic clock.
+    """
+
+    delivery: WebhookDelivery
+    at: datetime
+    since: float
+
+    @property
+    def now(self) -> datetime:
+        return self.at + timedelta(seconds=time.monotonic() - self.since)
+
+    @property
+    def is_over(self) -> bool:
+        return self.now > self.delivery.next_attempt_at
 
 
 class WebhookSender:
@@ -104,6 +131,7 @@ class WebhookSender:
             return False
         per_user = Counter(delivery.user_id for delivery in busy)
         per_receiver = Counter(delivery.receiver for delivery in busy)
+        since = time.monotonic()
         with self._sessions.begin() as session:
             claimed = claim_delivery(
                 session,
@@ -113,45 +141,47 @@ class WebhookSender:
             )
         if claimed is None:
             return False
-        attempt = threading.Thread(target=self._attempt, args=[claimed], daemon=True)
+        claim = _Claim(claimed, at=claimed.next_attempt_at - self._lease, since=since)
+        attempt = threading.Thread(target=self._attempt, args=[claim], daemon=True)
         attempt.name = f"webhook-{claimed.id.hex[-8:]}"
         with self._changed:
             self._under_way[attempt] = claimed
         attempt.start()
         return True
 
-    def _attempt(self, claimed: WebhookDelivery) -> None:
+    def _attempt(self, claim: _Claim) -> None:
         try:
-            self._send(claimed)
+            self._send(claim)
         except Exception:
             # The lease runs out and it is tried again; the other attempts go on.
-            _log.exception("a webhook could not be sent", extra={"webhook": claimed.id.hex})
+            _log.exception("a webhook could not be sent", extra={"webhook": claim.delivery.id.hex})
         finally:
             with self._changed:
                 del self._under_way[threading.current_thread()]
                 self._ended += 1
                 self._changed.notify_all()
 
-    def _send(self, claimed: WebhookDelivery) -> None:
+    def _send(self, claim: _Claim) -> None:
+        claimed = claim.delivery
         with self._sessions() as session:
             job = find_job(session, claimed.job_id) if claimed.job_id is not None else None
             body = write_message(claimed, job)
-        now = utc_now()
+        now = claim.now
         secret = WebhookSecret.of_key(self._settings, claimed.api_key_id)
         message_id = show_id(Prefix.WEBHOOK, claimed.id)
         headers = secret.headers(message_id, int(now.timestamp()), body)
         result = self._caller.post(claimed.url, body, headers)
         tried = Tried(now, result.duration_ms, result.status, result.error)
-        self._record_in_time(claimed, tried, result)
+        self._record_in_time(claim, tried, result)
 
-    def _record_in_time(self, claimed: WebhookDelivery, tried: Tried, result: CallResult) -> None:
+    def _record_in_time(self, claim: _Claim, tried: Tried, result: CallResult) -> None:
         """Record the attempt, again and again while the database is away, until it is too late."""
         while True:
             try:
-                self._record(claimed, tried, result)
+                self._record(claim.delivery, tried, result)
                 return
             except DATABASE_AWAY:
-                if self._is_stopping or utc_now() > claimed.next_attempt_at:
+                if self._is_stopping or claim.is_over:
                     raise
             time.sleep(RECORD_RETRY_SECONDS)
 
@@ -161,7 +191,7 @@ class WebhookSender:
                 result,
                 attempts=claimed.attempts,
                 began_at=round_began_at(session, claimed) or tried.at,
-                now=utc_now(),
+                now=database_now(session),
             )
             record_attempt(session, claimed, tried, verdict)
             if result.status is None and not result.is_refused:

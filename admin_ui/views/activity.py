@@ -6,12 +6,11 @@ from flask import Blueprint, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
 from admin_ui.activity_text import GROUPS, describe
-from admin_ui.page import database
+from admin_ui.page import database, present_time
 from admin_ui.time_range import Choice, TimeRange, read_time_range, read_zone
 from core.ids import Prefix, read_id, show_id
 from models.activity import WantedEntries, list_activity_page
 from models.audit import ADDRESS_LENGTH, Activity
-from models.base import utc_now
 from models.page import Keyset
 from models.user import find_user_id
 
@@ -28,7 +27,9 @@ def index() -> ResponseReturnValue:
     """The newest entries that the filters leave, a page of them."""
     filters = {name: _text(name) for name in _FILTERS}
     zone = read_zone(request.args.get("zone"))
-    time = read_time_range(request.args, utc_now(), choices=CHOICES, default=Choice.ALL, zone=zone)
+    time = read_time_range(
+        request.args, present_time(), choices=CHOICES, default=Choice.ALL, zone=zone
+    )
     faults = dict(time.faults)
     wanted = _wanted(filters, time, faults)
     after, before = (read_id(Prefix.AUDIT, _text(name)) for name in ("after", "before"))

@@ -11,13 +11,12 @@ from flask.typing import ResponseReturnValue
 from admin_ui.access import viewer
 from admin_ui.list_page import read_choice, read_list_page, read_search
 from admin_ui.month_chart import month_series
-from admin_ui.page import api, database, go_to
+from admin_ui.page import api, database, go_to, present_time
 from admin_ui.related import related
 from admin_ui.service_api import ServiceRefusal
 from core.ids import Prefix, read_id
 from core.limit_state import month_began
 from models.api_key import count_keys
-from models.base import utc_now
 from models.customer_lists import CustomerSort, list_customers
 from models.key_lists import list_key_page
 from models.open_work import read_open_work
@@ -39,7 +38,7 @@ def index() -> ResponseReturnValue:
     search, role = read_search(), read_choice("role", Role)
     found = list_customers(
         database(),
-        now=utc_now(),
+        now=present_time(),
         search=search,
         role=role,
         sort=page.sort,
@@ -55,7 +54,7 @@ def index() -> ResponseReturnValue:
 @blueprint.get("/<user_id>")
 def show(user_id: str) -> ResponseReturnValue:
     user = _wanted(user_id)
-    now = utc_now()
+    now = present_time()
     month = WantedUsage(month_began(now), now, user_id=user.id)
     return render_template(
         "customers/show.html",
@@ -69,7 +68,7 @@ def show(user_id: str) -> ResponseReturnValue:
 
 @blueprint.get("/<user_id>/series")
 def series(user_id: str) -> ResponseReturnValue:
-    return jsonify(month_series(database(), utc_now(), user_id=_wanted(user_id).id))
+    return jsonify(month_series(database(), present_time(), user_id=_wanted(user_id).id))
 
 
 @blueprint.get("/suggestions")

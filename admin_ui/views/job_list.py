@@ -10,11 +10,10 @@ from flask.typing import ResponseReturnValue
 from admin_ui.access import own_rows, signed_in
 from admin_ui.job_times import JobTimes
 from admin_ui.list_filters import CHOICES, ListFilters, ids_of, key_options, text_of
-from admin_ui.page import database
+from admin_ui.page import database, present_time
 from admin_ui.views.jobs import blueprint
 from core.ids import Prefix, read_id, show_id
 from core.queue import QueueName
-from models.base import utc_now
 from models.job import JobState
 from models.job_pages import (
     ListedJob,
@@ -56,7 +55,7 @@ def index() -> ResponseReturnValue:
         address=_address(filters),
         state_options=[("", "any"), *((state.value, state.value) for state in JobState)],
         job=job,
-        counts=count_jobs(database(), utc_now(), user_id=own_rows()),
+        counts=count_jobs(database(), present_time(), user_id=own_rows()),
         new=0,
         most_new=MOST_NEW,
         newest=_newest(page) if not page.has_before else None,
@@ -89,7 +88,7 @@ def now() -> ResponseReturnValue:
         "jobs/now.html",
         filters=filters,
         address=_address(filters),
-        counts=count_jobs(database(), utc_now(), user_id=own_rows()),
+        counts=count_jobs(database(), present_time(), user_id=own_rows()),
         new=new,
         most_new=MOST_NEW,
         newest=newest,
@@ -116,7 +115,7 @@ def _address(filters: ListFilters) -> Any:
 
 def _rows(jobs: list[ListedJob]) -> dict[str, Any]:
     """Return the rows with their times, and whether any of them may still change."""
-    moment = utc_now()
+    moment = present_time()
     return {
         "rows": [(listed, JobTimes.of(listed.job, moment)) for listed in jobs],
         "ids": ",".join(show_id(Prefix.JOB, listed.job.id) for listed in jobs),

@@ -10,7 +10,7 @@ from admin_ui.access import signed_in, viewer
 from admin_ui.key_form import body_of, entered_values, key_form, values_of
 from admin_ui.list_page import read_choice, read_list_page, read_search
 from admin_ui.month_chart import month_series
-from admin_ui.page import api, database, go_to
+from admin_ui.page import api, database, go_to, present_time
 from admin_ui.related import related
 from admin_ui.service_api import ServiceRefusal
 from admin_ui.services import services
@@ -19,7 +19,6 @@ from core.errors import Unavailable
 from core.ids import Prefix, read_id
 from core.limit_state import LimitState, month_began
 from models.api_key import ApiKey
-from models.base import utc_now
 from models.key_lists import KeySort, KeyStatus, list_key_page, status_of
 from models.open_work import read_open_work
 from models.usage_report import WantedUsage, sum_usage
@@ -39,7 +38,7 @@ def index() -> ResponseReturnValue:
     found = list_key_page(
         database(),
         user_id=owner.id if owner else None,
-        now=utc_now(),
+        now=present_time(),
         search=search,
         status=status,
         sort=page.sort,
@@ -62,7 +61,7 @@ def index() -> ResponseReturnValue:
 @signed_in
 def show(key_id: str) -> ResponseReturnValue:
     key, owner = visible_key(key_id)
-    now = utc_now()
+    now = present_time()
     month = WantedUsage(month_began(now), now, key_id=key.id)
     return render_template(
         "keys/show.html",
@@ -88,7 +87,7 @@ def limits(key_id: str) -> ResponseReturnValue:
 @signed_in
 def series(key_id: str) -> ResponseReturnValue:
     key, _ = visible_key(key_id)
-    return jsonify(month_series(database(), utc_now(), key_id=key.id))
+    return jsonify(month_series(database(), present_time(), key_id=key.id))
 
 
 @blueprint.get("/<key_id>/edit")

@@ -15,12 +15,11 @@ from flask.typing import ResponseReturnValue
 from admin_ui.access import own_rows, signed_in, viewer
 from admin_ui.activity_text import Event, describe
 from admin_ui.chart_data import Chart, chart_of_minutes, chart_of_sums
-from admin_ui.page import database
+from admin_ui.page import database, present_time
 from admin_ui.services import services
 from core.queue import QueueName
 from core.worker_registry import WorkerStatus
 from models.activity import WantedEntries, list_activity_page
-from models.base import utc_now
 from models.dashboard import (
     SeriesStep,
     read_last_hour,
@@ -88,7 +87,7 @@ def series(chart: str) -> ResponseReturnValue:
     """What one chart of the page draws."""
     if chart not in CHARTS:
         abort(404)
-    over, now, user_id = _over(), utc_now(), own_rows()
+    over, now, user_id = _over(), present_time(), own_rows()
     if over == "hour":
         last_hour = read_last_hour(database(), now, user_id=user_id)
         return jsonify(chart_of_minutes(Chart(chart), last_hour.minutes))
@@ -101,7 +100,7 @@ def series(chart: str) -> ResponseReturnValue:
 
 
 def _figures() -> dict[str, Any]:
-    now, user_id = utc_now(), own_rows()
+    now, user_id = present_time(), own_rows()
     return {
         "totals": read_totals(database(), now, user_id=user_id),
         "periods": read_periods(database(), now, user_id=user_id),

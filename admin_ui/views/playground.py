@@ -14,7 +14,7 @@ from admin_ui.code_samples import SECRET_VARIABLE, code_samples
 from admin_ui.generation_form import body_of, field_faults, read_form
 from admin_ui.job_times import JobTimes
 from admin_ui.own_keys import own_key_options, paid_by
-from admin_ui.page import api, database
+from admin_ui.page import api, database, present_time
 from admin_ui.relay import relay
 from admin_ui.service_api import ServiceRefusal
 from admin_ui.services import services
@@ -79,7 +79,7 @@ def outcome() -> ResponseReturnValue:
     return render_template(
         "playground/outcome.html",
         job=job,
-        times=JobTimes.of(job),
+        times=JobTimes.of(job, present_time()),
         looks_again=not job.is_final and looks < MOST_LOOKS,
         looks=looks + 1,
     )
@@ -113,7 +113,7 @@ def _page(
         secret_variable=SECRET_VARIABLE,
         answer=answer,
         job=job,
-        times=JobTimes.of(job) if job else None,
+        times=JobTimes.of(job, present_time()) if job else None,
         faults=field_faults(refusal.fields) if refusal else {},
         refusal=refusal,
     )

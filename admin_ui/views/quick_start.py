@@ -7,11 +7,10 @@ from flask.typing import ResponseReturnValue
 
 from admin_ui.access import signed_in, viewer
 from admin_ui.examples import examples_with_secret, examples_with_token, login_call
-from admin_ui.page import database
+from admin_ui.page import database, present_time
 from admin_ui.services import services
 from core.ids import Prefix, read_id, show_id
 from models.api_key import ApiKey, list_keys
-from models.base import utc_now
 
 blueprint = Blueprint("quick_start", __name__, url_prefix="/quick-start")
 
@@ -23,7 +22,7 @@ OFFERED_KEYS = 50
 @signed_in
 def show() -> ResponseReturnValue:
     own = list_keys(database(), user_id=viewer().id, after=None, limit=OFFERED_KEYS)
-    now = utc_now()
+    now = present_time()
     usable = [key for key in own if key.is_active and not key.has_expired(now)]
     key = _chosen(usable)
     return render_template(

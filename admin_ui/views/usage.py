@@ -11,7 +11,7 @@ from flask.typing import ResponseReturnValue
 
 from admin_ui.access import signed_in, viewer
 from admin_ui.chart_data import Chart, chart_of_sums
-from admin_ui.page import database
+from admin_ui.page import database, present_time
 from admin_ui.services import services
 from admin_ui.usage_csv import show_group, usage_csv
 from admin_ui.usage_query import (
@@ -22,7 +22,6 @@ from admin_ui.usage_query import (
     groups_for,
     read_usage_query,
 )
-from models.base import utc_now
 from models.usage_cost import cost_of
 from models.usage_parts import DAY, HOUR, WantedUsage
 from models.usage_report import UsageGroup, UsageSums, list_usage, sum_usage, top_usage
@@ -41,7 +40,7 @@ CHARTS = {
 @blueprint.get("")
 @signed_in
 def index() -> ResponseReturnValue:
-    now = utc_now()
+    now = present_time()
     query = read_usage_query(request.args, database(), viewer(), now)
     settings = services().settings
     has_prices = bool(
@@ -84,7 +83,7 @@ def index() -> ResponseReturnValue:
 @signed_in
 def series(chart: str) -> ResponseReturnValue:
     """What one chart of the page draws: the hours of a few days, or days."""
-    now = utc_now()
+    now = present_time()
     query = read_usage_query(request.args, database(), viewer(), now)
     if chart not in CHARTS or query.faults:
         abort(404)
@@ -99,7 +98,7 @@ def series(chart: str) -> ResponseReturnValue:
 @signed_in
 def download() -> ResponseReturnValue:
     """The report's groups, all of them, under the same filters."""
-    now = utc_now()
+    now = present_time()
     query = read_usage_query(request.args, database(), viewer(), now)
     if query.faults:
         abort(404)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from typing import IO
 from uuid import UUID
 
@@ -20,7 +21,7 @@ from api.services import Services
 from core.blocking import Turns
 from core.errors import BountyError, IdempotencyConflict, RateLimited
 from core.ids import new_id
-from models.base import Session, utc_now
+from models.base import Session, database_now
 from models.batch import Batch
 from models.batch_lines import begin_writing, insert_lines
 from models.batch_place import PlaceTaken, count_open, find_repeated_batch, take_place
@@ -136,10 +137,10 @@ def _write(
     turns: Turns,
     is_wanted: Callable[[], bool],
 ) -> Made:
-    batch = _new_batch(services, key, checked, plan)
     try:
         with services.batch_sessions.begin() as session:
             begin_writing(session)
+            batch = _new_batch(services, key, checked, plan, now=database_now(session))
             session.add(batch)
             session.flush()
             for rows in _pages(checked.rows, turns):
@@ -165,9 +166,8 @@ def _take_place(session: Session, services: Services, batch: Batch, plan: BatchP
 
 
 def _new_batch(
-    services: Services, key: PresentedKey, checked: CheckedLines, plan: BatchPlan
+    services: Services, key: PresentedKey, checked: CheckedLines, plan: BatchPlan, *, now: datetime
 ) -> Batch:
-    now = utc_now()
     return Batch(
         id=new_id(),
         user_id=key.user_id,

@@ -37,7 +37,7 @@ from core.blocking import Turns
 from core.errors import InvalidRequest, NotFound
 from core.generation import Metadata
 from core.ids import Prefix, read_id
-from models.base import Session, utc_now
+from models.base import Session
 from models.batch import Batch
 from models.batch_lists import find_batch, list_batches
 from models.file import File
@@ -198,7 +198,6 @@ def _keep_refused(
     key: PresentedKey, body: BatchBody, file: File, refusal: InvalidRequest
 ) -> RefusedBatch:
     settings = services().settings
-    now = utc_now()
     batch = RefusedBatch(
         user_id=key.user_id,
         api_key_id=key.id,
@@ -207,11 +206,10 @@ def _keep_refused(
         input_file_id=file.id,
         labels=body.metadata,
         errors=show_errors(refusal),
-        created_at=now,
-        expires_at=now + timedelta(days=settings.file_days),
     )
+    life = timedelta(days=settings.file_days)
     with services().sessions.begin() as session:
-        keep_refused_batch(session, batch)
+        keep_refused_batch(session, batch, life=life)
     return batch
 
 

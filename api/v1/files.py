@@ -24,12 +24,12 @@ from api.requests import present_key
 from api.services import services
 from api.v1.batch_file import BatchFileId, show_line
 from api.v1.bulk_shown import BatchFileLine, DeletedFile, OpenAIFile, OpenAIFileList
-from api.v1.file_form import FileForm, clean_name, read_options
+from api.v1.file_form import FileForm, FileOptions, clean_name, read_options
 from api.v1.kept_file import keep, sent
 from api.v1.listing import read_after, read_limit, show_list
 from core.errors import InvalidRequest, NotFound, UnsupportedMediaType
 from core.ids import Prefix, new_id, read_id, show_id
-from models.base import Session, utc_now
+from models.base import Session
 from models.batch import Batch
 from models.batch_lists import find_batch
 from models.file import File
@@ -62,8 +62,9 @@ def create() -> ResponseReturnValue:
     if request.mimetype != FORM_TYPE:
         raise UnsupportedMediaType(f"send the file in a form as {FORM_TYPE}")
     with services().uploads.one_more(), received(request, services().settings) as upload:
+        options = read_options(upload.options)
         file = _new_file(key, upload)
-        keep(services(), file, upload.file)
+        keep(services(), file, upload.file, life=_life_of(options))
     return _show(file)
 
 
@@ -160,13 +161,8 @@ def delete(file_id: str) -> ResponseReturnValue:
 
 
 def _new_file(key: PresentedKey, upload: Upload) -> File:
-    options = read_options(upload.options)
     if not upload.size:
         raise InvalidRequest("the file is empty", param="file")
-    now = utc_now()
-    life = timedelta(days=services().settings.file_days)
-    if options.seconds is not None:
-        life = timedelta(seconds=options.seconds)
     return File(
         id=new_id(),
         user_id=key.user_id,
@@ -174,9 +170,13 @@ def _new_file(key: PresentedKey, upload: Upload) -> File:
         filename=clean_name(upload.filename),
         purpose=PURPOSE,
         bytes=upload.size,
-        created_at=now,
-        expires_at=now + life,
     )
+
+
+def _life_of(options: FileOptions) -> timedelta:
+    if options.seconds is not None:
+        return timedelta(seconds=options.seconds)
+    return timedelta(days=services().settings.file_days)
 
 
 def _find(session: Session, caller: Caller, file_id: str) -> File | tuple[Batch, BatchFileId]:

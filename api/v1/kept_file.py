@@ -6,6 +6,7 @@ import errno
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from itertools import chain
 from typing import IO
 from uuid import UUID
@@ -16,11 +17,11 @@ from core.errors import Conflict, NotFound
 from models.base import Session
 from models.batch_lines import begin_writing
 from models.file import File
-from models.file_store import PIECE_BYTES, add_piece, find_file, may_keep, read_piece
+from models.file_store import PIECE_BYTES, add_file, add_piece, find_file, may_keep, read_piece
 
 
-def keep(services: Services, file: File, data: IO[bytes]) -> None:
-    """Commit a file, piece by piece in one transaction.
+def keep(services: Services, file: File, data: IO[bytes], *, life: timedelta) -> None:
+    """Commit a file that expires after `life`, piece by piece in one transaction.
 
     Raises:
         Conflict: the user has too many files.
@@ -29,9 +30,7 @@ def keep(services: Services, file: File, data: IO[bytes]) -> None:
     turns = Turns()
     with services.batch_sessions.begin() as session:
         begin_writing(session)
-        session.add(file)
-        session.flush()
-        session.expunge(file)
+        add_file(session, file, life=life)
         for place, piece in enumerate(iter(lambda: data.read(PIECE_BYTES), b"")):
             turns.give()
             add_piece(session, file.id, place, piece)

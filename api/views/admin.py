@@ -25,7 +25,7 @@ from core.ids import Prefix, read_id, show_id
 from core.queue import QueueName
 from core.worker_registry import WorkerStatus
 from models.audit import Activity, WantedActivity, list_activity
-from models.base import utc_now
+from models.base import database_now
 from models.overview import Traffic, read_overview
 
 blueprint = Blueprint("admin", __name__, url_prefix="/api/admin")
@@ -42,7 +42,7 @@ def overview() -> ResponseReturnValue:
     """Return the figures of today and of this month (UTC); without Redis the line is `null`."""
     with services().sessions() as session:
         authenticate_admin(session)
-        figures = read_overview(session, utc_now())
+        figures = read_overview(session, database_now(session))
     shown: dict[str, Any] = {
         "users": figures.users,
         "keys": figures.keys,

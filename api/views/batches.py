@@ -45,7 +45,7 @@ from core.errors import Conflict, Forbidden, InvalidRequest
 from core.generation import MAX_URL_LENGTH
 from core.ids import Prefix
 from models.api_key import find_key
-from models.base import Session
+from models.base import Session, database_now
 from models.batch import Batch, BatchState
 from models.batch_lines import read_unsuccessful
 from models.batch_lists import count_running, find_batch, list_batches
@@ -135,8 +135,9 @@ def index() -> ResponseReturnValue:
             limit=page.limit + 1,
         )
         running = count_running(session, [batch.id for batch in batches if not batch.is_final])
+        now = database_now(session)
     return show_page(
-        batches, page, lambda batch: show_batch(batch, running=running.get(batch.id, 0))
+        batches, page, lambda batch: show_batch(batch, running=running.get(batch.id, 0), now=now)
     )
 
 
@@ -242,14 +243,15 @@ def _key_of_retry(session: Session, caller: Caller, old: Batch) -> PresentedKey:
         Forbidden: the old batch is another's, who would pay; or its key may not be used.
     """
     if caller.key is None and "x-api-key-id" in request.headers:
-        return PresentedKey.of(authenticate_key(session)[0])
+        return PresentedKey.of(authenticate_key(session)[0], database_now(session))
     if old.user_id != caller.user.id:
         raise Forbidden("its owner would pay: send the id of a key of yours as `x-api-key-id`")
     found = caller.key or (find_key(session, old.api_key_id) or (None,))[0]
     if found is None:
         raise Forbidden("the key of this batch was ended: retry it with another", code="forbidden")
-    check_usable(found)
-    return PresentedKey.of(found)
+    now = database_now(session)
+    check_usable(found, lambda: now)
+    return PresentedKey.of(found, now)
 
 
 def _has_body() -> bool:
@@ -276,8 +278,10 @@ def _answer(made: Made) -> Response:
 
 
 def _show(session: Session, batch: Batch) -> dict[str, Any]:
-    running = {} if batch.is_final else count_running(session, [batch.id])
-    return show_batch(batch, running=running.get(batch.id, 0))
+    if batch.is_final:
+        return show_batch(batch)
+    running = count_running(session, [batch.id])
+    return show_batch(batch, running=running.get(batch.id, 0), now=database_now(session))
 
 
 def _read_state() -> BatchState | None:

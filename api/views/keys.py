@@ -38,7 +38,7 @@ from models.api_key import (
     lock_key,
     rotate_secret,
 )
-from models.base import Session, utc_now
+from models.base import Session, database_now
 from models.user import User, has_user, lock_user
 
 blueprint = Blueprint("keys", __name__, url_prefix="/api/keys")
@@ -85,7 +85,7 @@ def create() -> ResponseReturnValue:
     with services().sessions.begin() as session:
         caller = authenticate_user(session)
         limits = limits_of_new_key(body, services().settings, is_admin=caller.is_admin)
-        expires_at = _future(body.expires_at)
+        expires_at = _future(session, body.expires_at)
         owner = _owner(session, caller, body.user_id)
         if not caller.is_admin:
             _check_count(session, owner)
@@ -151,7 +151,7 @@ def update(key_id: str) -> ResponseReturnValue:
             if name in body.model_fields_set
         }
         if changes.get("expires_at") != key.expires_at:
-            _future(changes.get("expires_at"))
+            _future(session, changes.get("expires_at"))
         changes |= changed_limits(body, services().settings, key, is_admin=caller.is_admin)
         details = _apply(key, changes)
         if details:
@@ -166,7 +166,7 @@ def rotate(key_id: str) -> ResponseReturnValue:
     grace_seconds = read_body(RotateKeyBody).grace_seconds
     with services().sessions.begin() as session:
         caller, key = _locked_key(session, key_id)
-        secret = rotate_secret(key, grace=timedelta(seconds=grace_seconds))
+        secret = rotate_secret(session, key, grace=timedelta(seconds=grace_seconds))
         details = {"grace_seconds": grace_seconds}
         note(session, "key.rotate", actor=caller, target_id=key.id, details=details)
     return {**show_key(key), "secret": secret.text}
@@ -178,7 +178,7 @@ def delete(key_id: str) -> ResponseReturnValue:
     """End a key for good; what it used stays for billing."""
     with services().sessions.begin() as session:
         caller, key = _locked_key(session, key_id)
-        delete_key(key, utc_now())
+        delete_key(session, key)
         details = {"name": key.name}
         note(session, "key.delete", actor=caller, target_id=key.id, details=details)
     return "", 204
@@ -233,8 +233,10 @@ def _plain(value: Any) -> Any:
     return show_time(value) if isinstance(value, datetime) else value
 
 
-def _future(expires_at: datetime | None) -> datetime | None:
-    now = utc_now()
-    if expires_at is not None and not now < expires_at < now + LONGEST_LIFE:
+def _future(session: Session, expires_at: datetime | None) -> datetime | None:
+    if expires_at is None:
+        return None
+    now = database_now(session)
+    if not now < expires_at < now + LONGEST_LIFE:
         raise InvalidRequest("expiresAt must be within the next 100 years", param="expiresAt")
     return expires_at

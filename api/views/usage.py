@@ -25,7 +25,7 @@ from core.errors import InvalidRequest, NotFound
 from core.ids import Prefix, show_id
 from core.settings import Settings
 from models.api_key import find_owner_of_key
-from models.base import Session, utc_now
+from models.base import Session, database_now
 from models.usage_cost import cost_of
 from models.usage_report import (
     GroupValue,
@@ -72,11 +72,11 @@ def index() -> ResponseReturnValue:
     The groups come in their own order (time, id, name); `totals` are of all of them, on every page.
     """
     by = read_choice("groupBy", UsageGroup, UsageGroup.DAY)
-    since, until = _read_range()
     limit, after = _read_limit(), _read_cursor(by)
     model = read_text("model", max_length=MAX_MODEL_LENGTH)
     with services().sessions() as session:
         caller = authenticate(session)
+        since, until = _read_range(session)
         user_id, key_id = _read_whose(session, caller)
         wanted = WantedUsage(since, until, user_id=user_id, key_id=key_id, model=model)
         groups = list_usage(session, wanted, by, after=after, limit=limit + 1)
@@ -101,9 +101,9 @@ def index() -> ResponseReturnValue:
     }
 
 
-def _read_range() -> tuple[datetime, datetime]:
+def _read_range(session: Session) -> tuple[datetime, datetime]:
     """Return whole hours: the first is the one of `from`, the last the one before `to`."""
-    until = read_time("to") or utc_now()
+    until = read_time("to") or database_now(session)
     since = read_time("from") or until - DEFAULT_RANGE
     since, until = _hour_of(since), _hour_of(until + HOUR - timedelta(microseconds=1))
     if not since < until:

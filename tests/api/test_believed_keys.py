@@ -79,7 +79,7 @@ def jobs(database: SessionFactory) -> int:
 
 
 def revoke(session: Session, key: ApiKey) -> None:
-    delete_key(key, utc_now())
+    delete_key(session, key)
 
 
 def deactivate(session: Session, key: ApiKey) -> None:
@@ -91,7 +91,7 @@ def expire(session: Session, key: ApiKey) -> None:
 
 
 def rotate(session: Session, key: ApiKey) -> None:
-    rotate_secret(key, grace=timedelta(0))
+    rotate_secret(session, key, grace=timedelta(0))
 
 
 def delete_owner(session: Session, key: ApiKey) -> None:
@@ -225,7 +225,7 @@ def test_time_ends_a_believed_key_without_any_change(
         if what == "key":
             key.expires_at = utc_now() + GRACE
         else:
-            rotate_secret(key, grace=GRACE)
+            rotate_secret(session, key, grace=GRACE)
 
     change(database, secret, end_soon)
     ends = utc_now() + GRACE

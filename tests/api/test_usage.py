@@ -15,7 +15,7 @@ from core.ids import Prefix, show_id
 from core.key_secret import KeySecret
 from core.settings import Settings
 from models.api_key import ApiKey, create_key, delete_key
-from models.base import SessionFactory, utc_now
+from models.base import SessionFactory
 from models.job import JobState
 from models.user import User, create_user
 from tests.api.accounts import make_admin, register
@@ -186,7 +186,7 @@ def test_what_a_deleted_key_used_is_still_told(
 ) -> None:
     key_id = keys[0][0].id
     with database.begin() as session:
-        delete_key(session.get_one(ApiKey, key_id), utc_now())
+        delete_key(session, session.get_one(ApiKey, key_id))
 
     assert much.requests(f"keyId={show_id(Prefix.KEY, key_id)}") == 5
 

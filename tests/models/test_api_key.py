@@ -19,7 +19,7 @@ from models.api_key import (
     lock_key,
     rotate_secret,
 )
-from models.base import SessionFactory, open_database, utc_now
+from models.base import SessionFactory, database_now, open_database, utc_now
 from models.presented_key import PresentedKeys
 from models.statements import Statements
 from tests.models.factories import add_key, add_user
@@ -74,23 +74,28 @@ def test_last_use_is_written_at_most_once_a_minute(
     keys = PresentedKeys(Statements(engine, keeps=1))
     with database.begin() as session:
         key, secret = create_key(session, user_id=add_user(session).id, name="k", rate_limit=1)
-    now, seen = utc_now(), []
+    seen = []
 
     for seconds in (0, 30, 61):
+        with database.begin() as session:
+            found = session.get_one(ApiKey, key.id)
+            if seen:
+                found.last_used_at = database_now(session) - timedelta(seconds=seconds)
+            before = found.last_used_at
         presented = keys.find(secret)
         assert presented is not None
-        keys.mark_used(presented, now + timedelta(seconds=seconds))
+        keys.mark_used(presented)
         with database() as session:
-            seen.append(session.get_one(ApiKey, key.id).last_used_at)
+            seen.append(session.get_one(ApiKey, key.id).last_used_at != before)
     engine.dispose()
 
-    assert seen == [now, now, now + timedelta(seconds=61)]
+    assert seen == [True, False, True]
 
 
 def test_after_a_rotation_both_secrets_work_until_the_grace_ends(session: Session) -> None:
     key, old = create_key(session, user_id=add_user(session).id, name="k", rate_limit=1)
 
-    new = rotate_secret(key, grace=timedelta(seconds=60))
+    new = rotate_secret(session, key, grace=timedelta(seconds=60))
     session.flush()
 
     ends = key.previous_secret_expires_at
@@ -106,7 +111,7 @@ def test_after_a_rotation_both_secrets_work_until_the_grace_ends(session: Sessio
 def test_without_a_grace_the_old_secret_stops_at_once(session: Session) -> None:
     key, old = create_key(session, user_id=add_user(session).id, name="k", rate_limit=1)
 
-    rotate_secret(key, grace=timedelta(0))
+    rotate_secret(session, key, grace=timedelta(0))
     session.flush()
 
     assert find_key_by_secret(session, old) is None
@@ -115,8 +120,8 @@ def test_without_a_grace_the_old_secret_stops_at_once(session: Session) -> None:
 
 def test_a_second_rotation_ends_the_secret_before_the_last(session: Session) -> None:
     key, first = create_key(session, user_id=add_user(session).id, name="k", rate_limit=1)
-    second = rotate_secret(key, grace=timedelta(days=7))
-    third = rotate_secret(key, grace=timedelta(days=7))
+    second = rotate_secret(session, key, grace=timedelta(days=7))
+    third = rotate_secret(session, key, grace=timedelta(days=7))
     now = utc_now()
 
     assert [key.accepts(secret, now) for secret in (first, second, third)] == [False, True, True]
@@ -130,7 +135,7 @@ def test_of_many_rotations_at_once_the_last_two_secrets_work(database: SessionFa
         with database.begin() as session:
             key = lock_key(session, key_id)
             assert key is not None
-            return rotate_secret(key, grace=timedelta(days=1))
+            return rotate_secret(session, key, grace=timedelta(days=1))
 
     with ThreadPoolExecutor(6) as pool:
         secrets = list(pool.map(rotate, range(6)))

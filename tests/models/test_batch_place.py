@@ -7,7 +7,7 @@ from sqlalchemy import event, text
 from sqlalchemy.orm import Session
 
 from models.api_key import ApiKey
-from models.base import utc_now
+from models.base import database_now, utc_now
 from models.batch import Batch, BatchState
 from models.batch_lists import count_running
 from models.batch_place import count_open, find_repeated_batch, take_place
@@ -58,7 +58,7 @@ def test_an_idempotency_key_stands_for_its_batch_before_its_place_is_counted(
 
 def test_an_idempotency_key_may_be_used_again_after_its_life(session: Session) -> None:
     key = add_key(session)
-    old = add_batch(session, key, idempotency_key="k", created_at=utc_now() - LIFE)
+    old = add_batch(session, key, idempotency_key="k", created_at=database_now(session) - LIFE)
     new = add_batch(session, key)
 
     assert find_repeated_batch(session, key.id, "k") is None

@@ -9,7 +9,7 @@ from sqlalchemy import func, select
 
 from core.ids import new_id
 from models.api_key import ApiKey
-from models.base import Session, SessionFactory, utc_now
+from models.base import Session, SessionFactory
 from models.file import File, FilePiece
 from models.file_store import (
     PIECES_A_STEP,
@@ -37,9 +37,8 @@ def add_refused(session: Session, key: ApiKey, *, days: float = 1) -> RefusedBat
         model="a-model",
         input_file_id=new_id(),
         errors=[],
-        expires_at=utc_now() + timedelta(days=days),
     )
-    keep_refused_batch(session, batch)
+    keep_refused_batch(session, batch, life=timedelta(days=days))
     return batch
 
 

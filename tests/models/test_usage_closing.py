@@ -1,4 +1,4 @@
-"""Closed sums are the hours' own, for any time, whatever ends late."""
+"""Closed sums are the hours' own, for any time, whatever is added to hours of before."""
 
 from __future__ import annotations
 
@@ -10,13 +10,17 @@ from random import Random
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import text
+from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from models.api_key import ApiKey
-from models.base import SessionFactory, utc_now
+from models.base import SessionFactory, database_now, utc_now
+from models.job import JobOutcome, JobState
+from models.job_changes import finish_job
+from models.job_end import record_ends
+from models.usage import Usage
 from models.usage_check import compare_closed
-from models.usage_closing import GRACE, close_usage, is_late, reopen_usage
+from models.usage_closing import GRACE, close_usage, reopen_usage
 from models.usage_levels import closed_until
 from models.usage_report import (
     UsageGroup,
@@ -27,7 +31,7 @@ from models.usage_report import (
     sum_usage,
     top_usage,
 )
-from tests.models.factories import add_key, add_user
+from tests.models.factories import add_job, add_key, add_user
 from tests.models.test_usage_report import use
 
 BEGIN = datetime(2026, 8, 29, 5, tzinfo=UTC)
@@ -114,7 +118,7 @@ def test_without_use_nothing_is_closed(session: Session) -> None:
 
 
 @pytest.mark.parametrize("ago", [2 * HOUR, 30 * HOUR, 3 * DAY, 45 * DAY, 80 * DAY])
-def test_an_end_that_comes_late_is_counted_at_once_and_closed_again(
+def test_rows_of_a_closed_hour_are_counted_at_once_and_closed_again(
     used: tuple[Session, list[ApiKey]], ago: timedelta
 ) -> None:
     session, keys = used
@@ -123,6 +127,7 @@ def test_an_end_that_comes_late_is_counted_at_once_and_closed_again(
     before = reports(session, everything)[0]
     assert isinstance(before, UsageSums)
 
+    reopen_usage(session, NOW - ago)
     use(session, keys[2], NOW - ago, ms=4)
     session.flush()
     late = reports(session, everything)
@@ -150,14 +155,25 @@ def test_several_times_are_summed_together(used: tuple[Session, list[ApiKey]]) -
     }
 
 
-def test_who_ends_now_is_not_late() -> None:
-    hour = utc_now().replace(minute=0, second=0, microsecond=0)
+def test_an_end_that_was_kept_is_counted_in_an_hour_that_is_open(session: Session) -> None:
+    began = utc_now() - 5 * HOUR
+    dates = {"created_at": began, "started_at": began}
+    job = add_job(session, state=JobState.RUNNING, attempt=1, **dates)
+    use(session, session.get_one(ApiKey, job.api_key_id), began)
+    close_all(session, database_now(session))
+    closed = closed_until(session)
 
-    assert not is_late(hour)
-    assert is_late(hour - 2 * HOUR)
+    outcome = JobOutcome(state=JobState.SUCCEEDED, completion_tokens=1)
+    ended = finish_job(session, job.id, attempt=1, outcome=outcome)
+    assert ended is not None
+    record_ends(session, [ended])
+
+    (dated,) = session.scalars(select(Usage.created_at).where(Usage.job_id == job.id))
+    assert closed is not None and dated >= closed
+    assert list(compare_closed(session)) == []
 
 
-def test_a_closing_waits_for_a_late_end_and_counts_it(database: SessionFactory) -> None:
+def test_a_closing_waits_for_rows_of_past_hours_and_counts_them(database: SessionFactory) -> None:
     hour = utc_now().replace(minute=0, second=0, microsecond=0) - 5 * HOUR
     with database.begin() as session:
         key = add_key(session)
@@ -172,6 +188,7 @@ def test_a_closing_waits_for_a_late_end_and_counts_it(database: SessionFactory) 
 
     closer = threading.Thread(target=close)
     with database.begin() as late:
+        reopen_usage(late, hour + HOUR)
         use(late, key, hour + HOUR)
         closer.start()
         with database() as other:

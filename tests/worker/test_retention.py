@@ -291,6 +291,29 @@ def test_messages_and_the_audit_trail_go_by_their_own_times(
         assert count(session, AuditEntry) == 2
 
 
+def test_what_a_machine_with_a_clock_behind_wrote_is_kept_as_long_as_the_rest(
+    database: SessionFactory, base_settings: Settings, key: ApiKey
+) -> None:
+    with database.begin() as session:
+        delivery = WebhookDelivery(
+            id=id_of(utc_now() - 400 * DAY),
+            user_id=key.user_id,
+            api_key_id=key.id,
+            job_id=new_id(),
+            url="https://example.com",
+            event="job.succeeded",
+            payload={},
+            state=DeliveryState.DELIVERED,
+        )
+        session.add(delivery)
+        session.add(AuditEntry(id=id_of(utc_now() - 400 * DAY), action="key.create"))
+
+    enforce(database, base_settings, webhooks=30, audit=365)
+
+    with database() as session:
+        assert (count(session, WebhookDelivery), count(session, AuditEntry)) == (1, 1)
+
+
 def id_of(moment: datetime) -> UUID:
     """Return a new id that says it was made at a moment."""
     return UUID(int=earliest_id(moment).int | (new_id().int & (2**62 - 1)))
