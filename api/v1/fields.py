@@ -30,7 +30,7 @@ def refused_unless(*harmless: Any) -> BeforeValidator:
         if value is None or any(type(value) is type(one) and value == one for one in harmless):
             return value
         raise ValueError(
-            f"{info.field_name} is not supported by this service: /api/docs lists the fields that are"
+            f"{info.field_name} is not supported by this service: see /api/docs for what is"
         )
 
     schema = WithJsonSchema({"enum": [None, *harmless]})
