@@ -8,6 +8,7 @@ from flask import Flask
 from flask_jwt_extended import JWTManager
 from werkzeug.middleware.proxy_fix import ProxyFix
 
+from api.addresses import PlainPaths
 from api.entrance import Entrance, register_entrance
 from api.errors import register_error_handlers
 from api.metrics import RequestMetrics
@@ -26,6 +27,7 @@ from api.views import (
     docs,
     generate,
     health,
+    index,
     jobs,
     keys,
     limits,
@@ -44,7 +46,6 @@ def create_app(services: Services) -> Flask:
     app.config.update(jwt_config(services.settings))
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.json.ensure_ascii = False  # type: ignore[attr-defined]
-    app.url_map.strict_slashes = False
     app.extensions["bountycoder"] = services
     JWTManager(app)
     if services.settings.api_metrics_port:
@@ -62,6 +63,7 @@ def create_app(services: Services) -> Flask:
         app.wsgi_app = ProxyFix(  # type: ignore[method-assign]
             app.wsgi_app, x_for=proxies, x_proto=proxies
         )
+    app.wsgi_app = PlainPaths(app.wsgi_app)  # type: ignore[assignment,method-assign]
     register_views(app)
     return app
 
@@ -70,6 +72,7 @@ def register_views(app: Flask) -> None:
     """Add every view; none of them needs a service before it is called."""
     for view in (
         health,
+        index,
         docs,
         auth,
         users,

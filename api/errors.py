@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 
 import redis
-from flask import Flask, Response, g, jsonify
+from flask import Flask, Response, current_app, g, jsonify, request
 from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import HTTPException
 
+from api.addresses import methods_at, nothing_at
 from api.services import services
 from core.errors import (
     ApiError,
@@ -24,8 +25,6 @@ from models.base import DATABASE_AWAY, away_reason
 _log = logging.getLogger(__name__)
 
 _BY_STATUS: dict[int, tuple[type[ApiError], str]] = {
-    404: (NotFound, "there is nothing at this address"),
-    405: (MethodNotAllowed, "this address does not take this method"),
     413: (PayloadTooLarge, "the body is larger than this service takes"),
     415: (UnsupportedMediaType, "send JSON with `Content-Type: application/json`"),
 }
@@ -53,12 +52,20 @@ def _http_error(error: HTTPException) -> Response:
     status = error.code or 500
     if status >= 500:
         return _unexpected(error)
-    kind, message = _BY_STATUS.get(status, (InvalidRequest, "the request is malformed"))
-    response = _answer(kind(message))
+    response = _answer(_told(status, error))
     for name, value in error.get_headers():
         if name.lower() == "allow":
             response.headers[name] = value
     return response
+
+
+def _told(status: int, error: HTTPException) -> ApiError:
+    if status == 404:
+        return NotFound(nothing_at(current_app.url_map, request.path))
+    if status == 405:
+        return MethodNotAllowed(methods_at(error))
+    kind, message = _BY_STATUS.get(status, (InvalidRequest, "the request is malformed"))
+    return kind(message)
 
 
 def _malformed(error: Exception) -> Response:

@@ -49,7 +49,9 @@ def read_idempotency(generation: Generation) -> Idempotency | None:
     key = read_idempotency_key()
     if key is None:
         return None
-    body = json.dumps([request.path, generation.to_row()], sort_keys=True)
+    # The route counts, not how the caller spelled the path.
+    route = request.url_rule.rule if request.url_rule else request.path
+    body = json.dumps([route, generation.to_row()], sort_keys=True)
     return Idempotency(key, hashlib.sha256(body.encode()).hexdigest())
 
 

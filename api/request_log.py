@@ -12,7 +12,7 @@ from core.ids import Prefix, new_id, show_id
 from core.log import request_id
 
 _SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
-_QUIET_PATHS = frozenset({"/healthz", "/readyz"})
+_QUIET_PATHS = frozenset({"/health", "/healthz", "/readyz"})
 
 _log = logging.getLogger(__name__)
 

@@ -61,6 +61,24 @@ class ModelPage(Page):
     data: list[ShownModel]
 
 
+class Index(Shown):
+    """What is where.
+
+    Attributes:
+        openai_base_url: below it are the calls for OpenAI's clients.
+    """
+
+    service: Literal["BountyCoder"]
+    version: str
+    documentation: str
+    openapi: str
+    openai_base_url: str
+
+
+class Version(Plain):
+    version: str
+
+
 class Document(Plain):
     """A document of OpenAPI 3.1."""
 

@@ -47,6 +47,7 @@ TAGS = {
     "users": Tag("Users", "For admins; everyone may see and change the own name and email."),
     "admin": Tag("Admin", "Figures, workers, and who changed what."),
     "health": _SERVICE,
+    "index": _SERVICE,
 }
 TAGS |= {
     "usage": TAGS["limits"],

@@ -23,6 +23,13 @@ def healthz() -> ResponseReturnValue:
     return {"status": "ok"}
 
 
+@blueprint.get("/health")
+@described(Who.ANYONE, {200: shows(Alive, "it answers")}, uses_parts=False)
+def health() -> ResponseReturnValue:
+    """Say that this process answers, at the address that vLLM has for it."""
+    return healthz()
+
+
 @blueprint.get("/readyz")
 @described(
     Who.ANYONE,

@@ -78,6 +78,10 @@ NEW_USER = {"email": "new@example.com", "password": PASSWORD}
 WHOSE = ("?userId={user_id}", "?keyId={key_id}", "?groupBy=key&userId={user_id}&keyId={key_id}")
 
 ROUTES: dict[tuple[str, str], Rule] = {
+    ("GET", "/"): Open(),
+    ("GET", "/v1"): Open(),
+    ("GET", "/version"): Open(),
+    ("GET", "/health"): Open(),
     ("GET", "/healthz"): Open(),
     ("GET", "/readyz"): Open(),
     ("GET", "/api/openapi.json"): Open(),
