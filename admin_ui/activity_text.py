@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -39,6 +40,9 @@ _FIELDS = {
     "isActive": "state",
     "email": "email",
     "role": "role",
+    "graceSeconds": "old secret works for",
+    "keys": "API keys",
+    "url": "URL",
 }
 #: What "none" means for these is said better so.
 _NOTHING = {"expiresAt": "never", "name": "none"}
@@ -242,7 +246,7 @@ def _event(activity: Activity, names: _Names) -> Event:
         address=entry.address,
         changes=_changes(entry.details),
         details=[
-            (_FIELDS.get(name, name), _value(name, value))
+            (_label(name), _value(name, value))
             for name, value in entry.details.items()
             if not _is_change(value)
         ],
@@ -251,7 +255,7 @@ def _event(activity: Activity, names: _Names) -> Event:
 
 def _changes(details: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     return [
-        (_FIELDS.get(name, name), _value(name, value["from"]), _value(name, value["to"]))
+        (_label(name), _value(name, value["from"]), _value(name, value["to"]))
         for name, value in details.items()
         if _is_change(value)
     ]
@@ -278,13 +282,18 @@ def _is_change(value: Any) -> bool:
     return isinstance(value, dict) and value.keys() == {"from", "to"}
 
 
+def _label(name: str) -> str:
+    """Return what a field of the API is called: `stateBefore` is `state before` by default."""
+    return _FIELDS.get(name) or re.sub("([A-Z])", r" \1", name).lower()
+
+
 def _value(name: str, value: Any) -> str:
     if value is None or value == "":
         return _NOTHING.get(name, "none")
     if isinstance(value, bool):
         return "on" if value else "off"
     if isinstance(value, int):
-        return number(value)
+        return duration(value * 1000) if name.endswith("Seconds") else number(value)
     return str(value)
 
 

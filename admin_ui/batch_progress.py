@@ -42,11 +42,6 @@ class Progress:
         return self.batch.ended / self.batch.total
 
     @property
-    def may_retry(self) -> bool:
-        unsuccessful = self.batch.failed + self.batch.cancelled + self.batch.expired
-        return self.batch.is_final and unsuccessful > 0
-
-    @property
     def estimated_ms(self) -> float | None:
         seconds = self.shown["estimatedSeconds"]
         return None if seconds is None else seconds * 1000

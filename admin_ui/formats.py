@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from decimal import Decimal
 from hashlib import sha256
 from importlib.resources import files
 from uuid import UUID
@@ -25,10 +26,11 @@ def short(value: int | float | None) -> str:
     """`1234567` is `1.23M`: where there is little room and the last digit does not matter."""
     if value is None:
         return NOTHING
+    rounded = float(f"{value:.3g}")
     for size, letter in _SHORT:
-        if abs(value) >= size:
-            return f"{value / size:.3g}{letter}"
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+        if abs(rounded) >= size:
+            return f"{rounded / size:.3g}{letter}"
+    return f"{rounded:.3g}"
 
 
 def percent(value: float | None) -> str:
@@ -38,6 +40,11 @@ def percent(value: float | None) -> str:
     if value in {0, 1}:
         return f"{value:.0%}"
     return f"{min(value, 0.9999):.2%}" if value > 0.99 else f"{value:.1%}"
+
+
+def money(value: Decimal, digits: int = 2) -> str:
+    """`Decimal("1234.5")` is `1,234.50`."""
+    return f"{value:,.{digits}f}"
 
 
 def change(share: float) -> str:
@@ -51,7 +58,7 @@ def gib(size: int) -> str:
 
 
 def duration(milliseconds: float | None) -> str:
-    """`950` is `950 ms`, `1234` is `1.23 s`, `75000` is `1 min 15 s`."""
+    """`950` is `950 ms`, `1234` is `1.23 s`, `75000` is `1 min 15 s`, `60000` is `1 min`."""
     if milliseconds is None:
         return NOTHING
     if milliseconds < 999.5:
@@ -61,7 +68,8 @@ def duration(milliseconds: float | None) -> str:
         return f"{seconds:.3g} s"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+    parts = ((hours, "h"), (minutes, "min")) if hours else ((minutes, "min"), (rest, "s"))
+    return " ".join(f"{count} {unit}" for count, unit in parts if count)
 
 
 def moment(value: datetime | None, shown: str = "time") -> Markup:
@@ -93,7 +101,18 @@ def breakable(text: str) -> Markup:
 
 
 def register_formats(app: Flask) -> None:
-    for function in (number, short, percent, change, gib, duration, moment, shown_id, breakable):
+    for function in (
+        number,
+        short,
+        percent,
+        money,
+        change,
+        gib,
+        duration,
+        moment,
+        shown_id,
+        breakable,
+    ):
         app.add_template_filter(function)
     app.jinja_env.globals["asset"] = _Assets()
 

@@ -81,12 +81,13 @@ class JobDetails:
 
     @property
     def may_run_again(self) -> bool:
-        """Whether the viewer may spend the key, and it works.
+        """Whether the job has ended, the viewer may spend the key, and it works.
 
         A line that was refused when it came has no request.
         """
         works = (
-            self.is_own
+            self.job.is_final
+            and self.is_own
             and self.key.is_active
             and self.key.deleted_at is None
             and self.owner.deleted_at is None

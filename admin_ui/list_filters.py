@@ -15,6 +15,7 @@ from admin_ui.page import database, present_time
 from admin_ui.time_range import Choice, TimeRange, read_time_range, read_zone
 from core.ids import Prefix, read_id, show_id
 from models.api_key import list_keys
+from models.customer_lists import emails_of
 from models.user import find_user_id
 
 CHOICES = (Choice.ALL, Choice.TODAY, Choice.WEEK, Choice.THIRTY_DAYS)
@@ -86,6 +87,8 @@ class ListFilters:
         self.user_id = read_id(Prefix.USER, word) or find_user_id(database(), word)
         if self.user_id is None:
             self.faults["user"] = "No account has or had this email."
+            return
+        self.words["user"] = emails_of(database(), {self.user_id}).get(self.user_id, word)
 
     def _read_key(self) -> None:
         if word := self.words.get("key"):

@@ -65,8 +65,12 @@ def read_list_page(default: S) -> ListPage[S]:
         sort, is_descending = type(default)(text.removeprefix("-")), text.startswith("-")
     except ValueError:
         sort, is_descending = default, True
-    number = request.args.get("page", 1, type=int)
-    return ListPage(sort, is_descending, min(max(1, number), MOST_PAGES))
+    return ListPage(sort, is_descending, read_page_number())
+
+
+def read_page_number() -> int:
+    """Return the page that the address asks for, from 1; anything else is the first."""
+    return min(max(1, request.args.get("page", 1, type=int)), MOST_PAGES)
 
 
 def read_search(name: str = "q") -> str:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from datetime import datetime
 from typing import cast
+from urllib.parse import urlsplit
 
-from flask import Flask, Response, g, redirect, request
+from flask import Flask, Response, g, redirect, request, url_for
 from flask.typing import ResponseReturnValue
 
 from admin_ui.service_api import ServiceApi
@@ -57,6 +58,18 @@ def go_to(address: str) -> ResponseReturnValue:
     if is_fragment():
         return Response(status=204, headers={"HX-Redirect": address})
     return redirect(address, 303)
+
+
+def back_to(list_endpoint: str, otherwise: str) -> ResponseReturnValue:
+    """Send the browser back to the list whose dialog it was, with its page and filters.
+
+    Args:
+        otherwise: where to go from any other page, and without JavaScript.
+    """
+    here = urlsplit(request.headers.get("HX-Current-URL", ""))
+    if here.netloc == request.host and here.path == url_for(list_endpoint):
+        return go_to(f"{here.path}?{here.query}" if here.query else here.path)
+    return go_to(otherwise)
 
 
 def local_address(wanted: str | None, otherwise: str) -> str:

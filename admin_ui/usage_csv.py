@@ -8,18 +8,19 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from uuid import UUID
 
+from admin_ui.usage_query import UsageQuery
 from core.csv_cells import csv_cell
 from core.ids import Prefix, show_id
 from core.settings import Settings
 from models.base import SessionFactory
 from models.usage_cost import cost_of
 from models.usage_parts import WantedUsage
-from models.usage_report import GroupValue, UsageGroup, UsageSums, list_usage
+from models.usage_report import GroupValue, UsageGroup, UsageSums, rank_usage, read_usage
 
-#: Groups that are read at once.
+#: Groups whose sums are read at once.
 PAGE_ROWS = 2000
-#: Pages at most: the sending ends.
-MOST_PAGES = 100
+#: Groups at most: the response ends.
+MOST_ROWS = 200_000
 COLUMNS = (
     "group",
     "name",
@@ -41,21 +42,27 @@ _PREFIXES = {UsageGroup.KEY: Prefix.KEY, UsageGroup.USER: Prefix.USER}
 
 
 def usage_csv(
-    sessions: SessionFactory, wanted: WantedUsage, by: UsageGroup, settings: Settings
+    sessions: SessionFactory, wanted: WantedUsage, query: UsageQuery, settings: Settings
 ) -> Iterator[str]:
-    """Return the lines of a report, its groups in their own order (time, id or name).
+    """Yield the lines of a report, its groups in the order of the page.
 
-    The first piece has the head and the first groups: what cannot be read shows before it is sent.
+    The first piece has the head and the first groups, so that a failed read precedes the response.
     """
-    after: GroupValue | None = None
-    for page in range(MOST_PAGES):
+    with sessions() as session:
+        groups = rank_usage(
+            session,
+            wanted,
+            query.by,
+            order=query.order,
+            is_descending=query.is_descending,
+            limit=MOST_ROWS,
+        )
+    head = [COLUMNS]
+    for start in range(0, max(1, len(groups)), PAGE_ROWS):
         with sessions() as session:
-            rows = list_usage(session, wanted, by, after=after, limit=PAGE_ROWS)
-        head = [COLUMNS] if page == 0 else []
-        yield _lines([*head, *(_row(sums, by, settings) for sums in rows)])
-        if len(rows) < PAGE_ROWS:
-            return
-        after = rows[-1].group
+            rows = read_usage(session, wanted, query.by, groups[start : start + PAGE_ROWS])
+        yield _lines([*head, *(_row(sums, query.by, settings) for sums in rows)])
+        head = []
 
 
 def _row(sums: UsageSums, by: UsageGroup, settings: Settings) -> Sequence[object]:

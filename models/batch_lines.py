@@ -8,11 +8,12 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from core.queue import QueueName
 from models.batch import Batch
-from models.job import JobState
+from models.job import Job, JobState
 from models.statements import Statements
 
 #: States of lines that may be tried again.
@@ -88,6 +89,19 @@ def read_unsuccessful(
     """
     rows = statements.run(_READ, {"batch_id": batch_id, "after": after})
     return [UnsuccessfulLine(*row) for row in rows]
+
+
+def count_retriable(session: Session, batch: Batch) -> int:
+    """Return how many lines `read_unsuccessful` would return in all."""
+    if batch.texts_deleted_at is not None:
+        return 0
+    rest = batch.cancelled + batch.expired
+    if not batch.failed:
+        return rest
+    known = select(func.count()).where(
+        Job.batch_id == batch.id, Job.state == JobState.FAILED, Job.request != {}
+    )
+    return rest + (session.scalar(known) or 0)
 
 
 def _values_of(batch: Batch) -> dict[str, Any]:

@@ -160,6 +160,24 @@ class Job(Base):
                 "batch_id is not null and state in ('failed', 'cancelled', 'expired')"
             ),
         ),
+        # The same for lines, whosever batch they are of.
+        Index(
+            "ix_jobs_lines_unsuccessful",
+            "state",
+            "id",
+            postgresql_where=text(
+                "batch_id is not null and state in ('failed', 'cancelled', 'expired')"
+            ),
+        ),
+        Index(
+            "ix_jobs_user_id_lines_unsuccessful",
+            "user_id",
+            "state",
+            "id",
+            postgresql_where=text(
+                "batch_id is not null and state in ('failed', 'cancelled', 'expired')"
+            ),
+        ),
         Index("ix_jobs_leases", "lease_expires_at", postgresql_where=text("state = 'running'")),
         # What retention deletes; lines go with their batch.
         Index(

@@ -5,8 +5,9 @@ is known of it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
@@ -14,13 +15,12 @@ from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
 from core.ids import earliest_id
-from core.queue import QueueName
 from models.batch import Batch
 from models.customer_lists import emails_of
 from models.job import Job, JobState, new_job
 from models.job_lists import LISTED
 from models.key_lists import names_of
-from models.page import Keyset, read_keyset
+from models.page import Keyset, merge_keysets, read_keyset
 from models.webhook import WebhookAttempt, WebhookDelivery, list_deliveries
 
 #: What ended of this time is counted, up to so many of each state.
@@ -29,22 +29,31 @@ MOST_COUNTED = 50_000
 #: Messages and attempts of one job that are shown.
 MOST_DELIVERIES = 20
 MOST_ATTEMPTS = 100
+#: States with indexes of their own, in which most jobs are not.
+_RARE = (JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED)
+
+
+class JobSource(StrEnum):
+    """Where a job came from: one request to the API, or a line of a batch."""
+
+    API = "api"
+    BATCH = "batch"
 
 
 @dataclass(frozen=True, slots=True)
 class WantedJobs:
-    """Which jobs are wanted: all that is `None` does not matter. `until` is not included.
+    """Which jobs are wanted; a field that is `None` filters nothing. `until` is not included.
 
-    Lines of batches are among them only if their batch or the bulk queue is asked for. Times are
-    those of their making, and looked up in their ids, which begin with them. Only what an index
-    finds can be asked for: of a model nobody used, every job would be read.
+    Lines that their batch still holds are not among the queued. Times are those of creation, and
+    looked up in the ids, which begin with them. Only what an index finds can be asked for: of a
+    model that nobody used, every job would be read.
     """
 
     user_id: UUID | None = None
     key_id: UUID | None = None
     batch_id: UUID | None = None
     state: JobState | None = None
-    queue: QueueName | None = None
+    source: JobSource | None = None
     since: datetime | None = None
     until: datetime | None = None
 
@@ -99,8 +108,13 @@ def list_job_page(
     limit: int,
 ) -> Keyset[ListedJob]:
     """Return jobs, newest first: those older than the id `after`, or newer than `before`."""
-    query = _where(select(*LISTED), wanted)
-    page = read_keyset(session, query, Job.id, after=after, before=before, limit=limit)
+    pages = [
+        read_keyset(
+            session, _where(select(*LISTED), part), Job.id, after=after, before=before, limit=limit
+        )
+        for part in _parts(wanted)
+    ]
+    page = merge_keysets(pages, lambda row: row.id, limit=limit, is_back=before is not None)
     return page.of(lambda rows: _listed(session, rows))
 
 
@@ -116,12 +130,15 @@ def read_listed_jobs(
 
 def count_newer(session: Session, wanted: WantedJobs, job_id: UUID | None, *, most: int) -> int:
     """Return how many jobs there are that are newer than this one, counted up to `most`."""
-    query = _where(select(Job.id), wanted)
-    if job_id is not None:
-        query = query.where(Job.id > job_id)
-    # In this order the index of the list is read from its new end, and no further than needed.
-    found = query.order_by(Job.id.desc()).limit(most).subquery()
-    return session.scalar(select(func.count()).select_from(found)) or 0
+    count = 0
+    for part in _parts(wanted):
+        query = _where(select(Job.id), part)
+        if job_id is not None:
+            query = query.where(Job.id > job_id)
+        # In this order the index of the list is read from its new end, and no further than needed.
+        found = query.order_by(Job.id.desc()).limit(most).subquery()
+        count += session.scalar(select(func.count()).select_from(found)) or 0
+    return min(count, most)
 
 
 def count_jobs(session: Session, now: datetime, *, user_id: UUID | None = None) -> JobCounts:
@@ -176,19 +193,26 @@ def read_attempts(
     return found
 
 
+def _parts(wanted: WantedJobs) -> list[WantedJobs]:
+    """Return the questions that indexes answer: those of jobs of both sources serve one each."""
+    is_narrow = wanted.user_id is not None or wanted.key_id is not None or wanted.state in _RARE
+    if not is_narrow or wanted.source is not None or wanted.batch_id is not None:
+        return [wanted]
+    return [replace(wanted, source=source) for source in JobSource]
+
+
 def _where(query: Select[Any], wanted: WantedJobs) -> Select[Any]:
     """Return the query with its conditions, in the words of the indexes that serve them."""
     if wanted.batch_id is not None:
         query = query.where(Job.batch_id == wanted.batch_id)
-    elif wanted.queue is QueueName.BULK:
-        query = query.where(_in_bulk(wanted))
-    else:
+    elif wanted.source is JobSource.BATCH:
+        query = query.where(_in_batches(wanted))
+    elif wanted.source is JobSource.API:
         query = query.where(Job.batch_id.is_(None))
     for column, value in (
         (Job.user_id, wanted.user_id),
         (Job.api_key_id, wanted.key_id),
         (Job.state, wanted.state),
-        (Job.queue, wanted.queue),
     ):
         if value is not None:
             query = query.where(column == value)
@@ -201,9 +225,10 @@ def _where(query: Select[Any], wanted: WantedJobs) -> Select[Any]:
     return query
 
 
-def _in_bulk(wanted: WantedJobs) -> Any:
+def _in_batches(wanted: WantedJobs) -> Any:
     """Return the condition that a job is a line: of some batch, or of one of the wanted ones."""
-    if wanted.user_id is None and wanted.key_id is None:
+    has_index = wanted.key_id is None and (wanted.user_id is None or wanted.state in _RARE)
+    if has_index:
         return Job.batch_id.is_not(None)
     batches = select(Batch.id)
     if wanted.user_id is not None:

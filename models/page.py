@@ -37,6 +37,23 @@ class Keyset(Generic[T]):
         return Keyset(convert(self.rows), self.has_before, self.has_after)
 
 
+def merge_keysets(
+    pages: Sequence[Keyset[T]], key: Callable[[T], Any], *, limit: int, is_back: bool
+) -> Keyset[T]:
+    """Return one page of several lists that are read from the same mark, the greatest key first.
+
+    Args:
+        is_back: whether the pages are those before a mark.
+    """
+    rows = sorted((row for page in pages for row in page.rows), key=key, reverse=True)
+    has_more = len(rows) > limit
+    if is_back:
+        has_before = has_more or any(page.has_before for page in pages)
+        return Keyset(rows[-limit:], has_before, has_after=True)
+    has_after = has_more or any(page.has_after for page in pages)
+    return Keyset(rows[:limit], pages[0].has_before, has_after)
+
+
 def read_keyset(
     session: Session,
     query: Select[Any],

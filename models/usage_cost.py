@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from decimal import Decimal
 
 from core.settings import Settings
@@ -9,6 +10,11 @@ from models.usage_report import UsageSums
 
 MILLION = Decimal(1_000_000)
 COST_DIGITS = Decimal("0.000001")
+
+
+def cost_digits(costs: Iterable[Decimal]) -> int:
+    """Return how many decimals let costs be compared: two, or four where a cost is tiny."""
+    return 4 if any(0 < cost < Decimal("0.01") for cost in costs) else 2
 
 
 def cost_of(sums: UsageSums, settings: Settings) -> Decimal:

@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, literal, select, union_all
+from sqlalchemy import ColumnElement, Row, Select, func, literal, select, union_all
 from sqlalchemy.orm import Session
 
 from core.duration_buckets import percentile
 from models.api_key import ApiKey
+from models.page import Numbered
 from models.usage_levels import steadily
 from models.usage_parts import WantedUsage as WantedUsage  # what a report is asked for
 from models.usage_rows import COUNTS, UsageRows, is_one_of
@@ -141,18 +142,84 @@ def top_usage(
     offset: int = 0,
     limit: int,
 ) -> list[UsageSums]:
-    """Return groups by their use: those that used most tokens first, if not told otherwise."""
+    """Return groups by their use: those that used most tokens first by default."""
+    return page_usage(
+        session,
+        wanted,
+        by,
+        order=order,
+        is_descending=is_descending,
+        offset=offset,
+        limit=limit,
+    ).rows
 
-    def read(closed: datetime | None) -> list[UsageSums]:
+
+def page_usage(
+    session: Session,
+    wanted: WantedUsage,
+    by: UsageGroup,
+    *,
+    order: UsageOrder,
+    is_descending: bool,
+    offset: int,
+    limit: int,
+) -> Numbered[UsageSums]:
+    """Return a page of groups by their use, and how many groups there are.
+
+    A page behind the last group has no rows, and 0 groups: nothing was found to count them by.
+    """
+
+    def read(closed: datetime | None) -> Numbered[UsageSums]:
+        source = UsageRows.of(wanted, by, closed, order)
+        if source is None:
+            return Numbered([], 0)
+        query = _ranked(source, order, is_descending).add_columns(func.count().over())
+        found = session.execute(query.offset(offset).limit(limit)).all()
+        picked = [group for group, _ in found]
+        rows = _read_groups(session, source, picked, lambda group: is_one_of(group, picked))
+        return Numbered(rows, found[0][1] if found else 0)
+
+    return steadily(session, read)
+
+
+def rank_usage(
+    session: Session,
+    wanted: WantedUsage,
+    by: UsageGroup,
+    *,
+    order: UsageOrder,
+    is_descending: bool,
+    limit: int,
+) -> list[GroupValue]:
+    """Return the groups alone, in the order of `page_usage`."""
+
+    def read(closed: datetime | None) -> list[GroupValue]:
         source = UsageRows.of(wanted, by, closed, order)
         if source is None:
             return []
-        weight = source.weight(order)
-        query = source.pick().order_by(weight.desc() if is_descending else weight, source.group)
-        picked = session.scalars(query.offset(offset).limit(limit)).all()
-        return _read_groups(session, source, picked, lambda group: is_one_of(group, picked))
+        query = _ranked(source, order, is_descending).limit(limit)
+        return list(session.scalars(query))
 
     return steadily(session, read)
+
+
+def read_usage(
+    session: Session, wanted: WantedUsage, by: UsageGroup, groups: Sequence[GroupValue]
+) -> list[UsageSums]:
+    """Return the sums of these groups, in the order given; a group without usage is left out."""
+
+    def read(closed: datetime | None) -> list[UsageSums]:
+        source = UsageRows.of(wanted, by, closed)
+        if source is None:
+            return []
+        return _read_groups(session, source, groups, lambda group: is_one_of(group, groups))
+
+    return steadily(session, read)
+
+
+def _ranked(source: UsageRows, order: UsageOrder, is_descending: bool) -> Select[Any]:
+    weight = source.weight(order)
+    return source.pick().order_by(weight.desc() if is_descending else weight, source.group)
 
 
 def _read_groups(
@@ -170,7 +237,7 @@ def _read_groups(
         row.group: UsageSums(row.group, **names.get(row.group, {}), **_read_sums(row))
         for row in session.execute(source.sums(is_wanted))
     }
-    return [found[group] for group in groups]
+    return [found[group] for group in groups if group in found]
 
 
 def _read_sums(row: Row[Any]) -> dict[str, Any]:

@@ -3,12 +3,13 @@
   "use strict";
 
   // Times stand in UTC in the page; here they become the viewer's.
+  var language = window.pageLanguage;
   var formats = {
-    time: new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" }),
-    second: new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" }),
-    day: new Intl.DateTimeFormat(undefined, { dateStyle: "medium" }),
+    time: new Intl.DateTimeFormat(language, { dateStyle: "medium", timeStyle: "short" }),
+    second: new Intl.DateTimeFormat(language, { dateStyle: "medium", timeStyle: "medium" }),
+    day: new Intl.DateTimeFormat(language, { dateStyle: "medium" }),
   };
-  var relative = new Intl.RelativeTimeFormat(undefined, { numeric: "auto", style: "short" });
+  var relative = new Intl.RelativeTimeFormat(language, { numeric: "auto", style: "short" });
   var steps = [["second", 60], ["minute", 60], ["hour", 24], ["day", 30], ["month", 12], ["year", Infinity]];
 
   function ago(date) {

@@ -1,37 +1,50 @@
 // Draws every `figure[data-chart]` from the JSON at its address, with uPlot:
 //   {"x": [unix seconds], "step": seconds between two, "kind": "bars" | "lines" | "stacked",
-//    "unit": "", "ms" or "%", "series": [{"label": "Requests", "tone": "accent", "values": [1, null]}]}
+//    "unit": "", "ms" or "%", "zone": "UTC" or nothing for the viewer's, "series": [{"label": "Requests", "tone": "accent", "values": [1, null]}]}
 // Tones are names of custom properties of app.css: accent, good, bad, warning, soft.
 (function () {
   "use strict";
 
   function css(name) { return getComputedStyle(document.documentElement).getPropertyValue(name).trim(); }
 
-  var compact = new Intl.NumberFormat(undefined, { notation: "compact", maximumSignificantDigits: 3 });
-  var full = new Intl.NumberFormat(undefined, { maximumFractionDigits: 2 });
+  // Numbers look as the server writes them (admin_ui/formats.py), whatever the browser's language.
+  var full = new Intl.NumberFormat("en", { maximumFractionDigits: 2 });
+  var SHORT = [[1e12, "T"], [1e9, "B"], [1e6, "M"], [1e3, "k"]];
+  var language = window.pageLanguage;
 
   var HOUR = 3600;
   var DAY = 24 * HOUR;
   // Counts are whole: their axis has no half requests.
   var WHOLE = [1, 2, 5];
   while (WHOLE.length < 48) WHOLE.push(10 * WHOLE[WHOLE.length - 3]);
-  var formats = {
-    minute: new Intl.DateTimeFormat(undefined, { hour: "numeric", minute: "2-digit" }),
-    hour: new Intl.DateTimeFormat(undefined, { hour: "numeric" }),
-    day: new Intl.DateTimeFormat(undefined, { month: "short", day: "numeric" }),
-    span: new Intl.DateTimeFormat(undefined, { month: "short", day: "numeric", hour: "numeric", minute: "2-digit" }),
-    utcDay: new Intl.DateTimeFormat(undefined, { month: "short", day: "numeric", timeZone: "UTC" }),
-    utcWhole: new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeZone: "UTC" }),
-  };
+  function formatsIn(zone) {
+    return {
+      minute: new Intl.DateTimeFormat(language, { hour: "numeric", minute: "2-digit", timeZone: zone }),
+      hour: new Intl.DateTimeFormat(language, { hour: "numeric", timeZone: zone }),
+      day: new Intl.DateTimeFormat(language, { month: "short", day: "numeric", timeZone: zone }),
+      span: new Intl.DateTimeFormat(language, { month: "short", day: "numeric", hour: "numeric", minute: "2-digit", timeZone: zone }),
+      whole: new Intl.DateTimeFormat(language, { dateStyle: "medium", timeZone: zone }),
+    };
+  }
+  var viewers = formatsIn(undefined);
+  var utc = formatsIn("UTC");
+
+  function short(value) {
+    var rounded = Number(value.toPrecision(3));
+    for (var i = 0; i < SHORT.length; i++) {
+      if (Math.abs(rounded) >= SHORT[i][0]) return Number((rounded / SHORT[i][0]).toPrecision(3)) + SHORT[i][1];
+    }
+    return String(rounded);
+  }
 
   function written(value, unit, isShort) {
     if (value === null || value === undefined) return "–";
     if (unit === "ms") {
       if (value === 0) return "0";
-      return value < 999.5 ? full.format(Math.round(value)) + " ms" : compact.format(value / 1000) + " s";
+      return value < 999.5 ? full.format(Math.round(value)) + " ms" : short(value / 1000) + " s";
     }
-    if (unit === "%") return full.format(value * 100) + " %";
-    return (isShort ? compact : full).format(value);
+    if (unit === "%") return full.format(value * 100) + "%";
+    return isShort ? short(value) : full.format(value);
   }
 
   function Chart(figure) {
@@ -138,12 +151,12 @@
     var axis = { stroke: soft, font: font, grid: { stroke: line, width: 1 }, ticks: { show: false } };
     var half = (data.step || 0) / 2;
     return Object.assign(this.size(), {
-      // Days are those of UTC, as in every report; shorter times are the viewer's.
       tzDate: function (seconds) {
         var date = new Date(seconds * 1000);
-        return data.step >= DAY ? uPlot.tzDate(date, "Etc/UTC") : date;
+        return isUtc(data) ? uPlot.tzDate(date, "Etc/UTC") : date;
       },
-      padding: [8, 8, 0, 0],
+      // The last label of the time axis stands half beyond the plot.
+      padding: [8, 28, 0, 0],
       cursor: { y: false, drag: { setScale: false, x: false }, points: { show: !isBars, size: 7 } },
       legend: { show: false },
       hooks: { setCursor: [function (u) { chart.point(u); }] },
@@ -152,7 +165,7 @@
         y: { range: function (u, low, high) { return [0, Math.max(high, 1e-9) * 1.1]; } },
       },
       axes: [
-        Object.assign({}, axis, { space: 64, size: 30, grid: { show: false }, values: function (u, values) { return values.map(function (value) { return tick(value, data.step); }); } }),
+        Object.assign({}, axis, { space: 64, size: 30, grid: { show: false }, values: function (u, values) { return values.map(function (value) { return tick(value, data); }); } }),
         Object.assign({}, axis, { size: 58, space: 36, incrs: data.unit ? undefined : WHOLE, values: function (u, values) { return values.map(function (value) { return written(value, data.unit, true); }); } }),
       ],
       series: [{}].concat(
@@ -183,7 +196,7 @@
       tip.className = "tip";
       u.over.append(tip);
     }
-    var lines = [element("strong", moment(data.x[i], data.step))];
+    var lines = [element("strong", moment(data.x[i], data))];
     data.series.forEach(function (series) {
       lines.push(marked(series, series.label + ": " + written(series.values[i], data.unit)));
     });
@@ -212,17 +225,22 @@
     return list;
   }
 
-  function tick(seconds, step) {
+  // Days are those of UTC, as in every report; shorter times are the viewer's unless the data says UTC.
+  function isUtc(data) { return data.step >= DAY || data.zone === "UTC"; }
+
+  function tick(seconds, data) {
     var date = new Date(seconds * 1000);
-    if (step >= DAY) return formats.utcDay.format(date);
-    var isMidnight = date.getHours() === 0 && date.getMinutes() === 0;
-    return (isMidnight ? formats.day : step >= HOUR ? formats.hour : formats.minute).format(date);
+    var formats = isUtc(data) ? utc : viewers;
+    if (data.step >= DAY) return formats.day.format(date);
+    var isMidnight = isUtc(data) ? seconds % DAY === 0 : date.getHours() === 0 && date.getMinutes() === 0;
+    return (isMidnight ? formats.day : data.step >= HOUR ? formats.hour : formats.minute).format(date);
   }
 
-  function moment(seconds, step) {
+  function moment(seconds, data) {
     var date = new Date(seconds * 1000);
-    if (step >= DAY) return formats.utcWhole.format(date) + " (UTC)";
-    return formats.span.formatRange(date, new Date((seconds + step) * 1000));
+    if (data.step >= DAY) return utc.whole.format(date) + " (UTC)";
+    var formats = isUtc(data) ? utc : viewers;
+    return formats.span.formatRange(date, new Date((seconds + data.step) * 1000)) + (isUtc(data) ? " (UTC)" : "");
   }
 
   // What a picture shows, for those who do not see it.

@@ -11,6 +11,7 @@ from admin_ui.time_range import Choice, TimeRange, read_time_range, read_zone
 from core.ids import Prefix, read_id, show_id
 from models.activity import WantedEntries, list_activity_page
 from models.audit import ADDRESS_LENGTH, Activity
+from models.customer_lists import emails_of
 from models.page import Keyset
 from models.user import find_user_id
 
@@ -72,6 +73,8 @@ def _wanted(filters: dict[str, str], time: TimeRange, faults: dict[str, str]) ->
         actor_id = read_id(Prefix.USER, actor) or find_user_id(database(), actor)
         if actor_id is None:
             faults["actor"] = "No account has or had this email."
+        else:
+            filters["actor"] = emails_of(database(), {actor_id}).get(actor_id, actor)
     target_id = None
     if target := filters["target"]:
         kinds = (Prefix.KEY, Prefix.USER, Prefix.WEBHOOK)

@@ -16,6 +16,7 @@ from admin_ui.visible import visible_batch
 from core.ids import Prefix, show_id
 from models.api_key import find_any_key
 from models.batch import Batch
+from models.batch_lines import count_retriable
 from models.batch_lists import count_running
 from models.batch_pages import list_lines
 from models.job import JobState
@@ -36,6 +37,7 @@ def show(batch_id: str) -> ResponseReturnValue:
     return render_template(
         "batches/show.html",
         progress=_progress(batch),
+        retriable=_retriable(batch),
         key=key,
         owner=owner,
         failures=_failures(batch),
@@ -50,7 +52,10 @@ def live(batch_id: str) -> ResponseReturnValue:
     """Show how far a batch is."""
     batch = visible_batch(batch_id)
     return render_template(
-        "batches/live.html", progress=_progress(batch), failures=_failures(batch)
+        "batches/live.html",
+        progress=_progress(batch),
+        retriable=_retriable(batch),
+        failures=_failures(batch),
     )
 
 
@@ -92,8 +97,10 @@ def ask_to_cancel(batch_id: str) -> ResponseReturnValue:
 def cancel(batch_id: str) -> ResponseReturnValue:
     shown = show_id(Prefix.BATCH, visible_batch(batch_id).id)
     batch = api().call(viewer(), "POST", f"{BATCHES}/{shown}/cancel")
-    is_late = batch["status"] in {"completed", "expired"}
-    flash("The batch had ended before." if is_late else "The batch is cancelled.")
+    if batch["status"] in {"completed", "expired"}:
+        flash("The batch had already ended. Nothing was cancelled.", "warning")
+    else:
+        flash("The batch is being cancelled.")
     return go_to(url_for("batches.show", batch_id=shown))
 
 
@@ -139,6 +146,11 @@ def _progress(batch: Batch) -> Progress:
     return Progress.of(batch, running.get(batch.id, 0))
 
 
+def _retriable(batch: Batch) -> int:
+    """Return how many lines a retry would send again; none while the batch goes on."""
+    return count_retriable(database(), batch) if batch.is_final else 0
+
+
 def _failures(batch: Batch) -> list[object]:
     """Return the first lines that failed; without any, no line is looked at."""
     if not batch.failed:
@@ -167,10 +179,12 @@ def _lines(batch: Batch) -> dict[str, object]:
 def _retry_form(batch: Batch, refusal: ServiceRefusal | None = None) -> str:
     key, _ = find_any_key(database(), batch.api_key_id)
     before = [("", f"{key.name}, as before")] if batch.user_id == viewer().id else []
+    others = [option for option in own_key_options() if option[0] != show_id(Prefix.KEY, key.id)]
     return render_template(
         "batches/retry.html",
-        progress=_progress(batch),
-        key_options=[*before, *own_key_options()],
+        batch=batch,
+        retriable=_retriable(batch),
+        key_options=[*before, *others],
         refusal=refusal,
         faults=refusal.fields if refusal else {},
         form=request.form,

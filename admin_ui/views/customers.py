@@ -11,7 +11,7 @@ from flask.typing import ResponseReturnValue
 from admin_ui.access import viewer
 from admin_ui.list_page import read_choice, read_list_page, read_search
 from admin_ui.month_chart import month_series
-from admin_ui.page import api, database, go_to, present_time
+from admin_ui.page import api, back_to, database, go_to, present_time
 from admin_ui.related import related
 from admin_ui.service_api import ServiceRefusal
 from core.ids import Prefix, read_id
@@ -114,7 +114,7 @@ def update(user_id: str) -> ResponseReturnValue:
     except ServiceRefusal as refusal:
         return _form(user, body, refusal), refusal.status
     flash("Saved.")
-    return go_to(url_for("customers.show", user_id=user_id))
+    return back_to("customers.index", url_for("customers.show", user_id=user_id))
 
 
 @blueprint.get("/<user_id>/delete")
@@ -130,7 +130,7 @@ def delete(user_id: str) -> ResponseReturnValue:
     except ServiceRefusal as refusal:
         return _confirmation(user, refusal), refusal.status
     flash(f"{user.email} is deleted, with all API keys.")
-    return go_to(url_for("customers.index"))
+    return back_to("customers.index", url_for("customers.index"))
 
 
 def _wanted(user_id: str) -> User:

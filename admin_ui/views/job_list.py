@@ -13,9 +13,9 @@ from admin_ui.list_filters import CHOICES, ListFilters, ids_of, key_options, tex
 from admin_ui.page import database, present_time
 from admin_ui.views.jobs import blueprint
 from core.ids import Prefix, read_id, show_id
-from core.queue import QueueName
 from models.job import JobState
 from models.job_pages import (
+    JobSource,
     ListedJob,
     WantedJobs,
     count_jobs,
@@ -30,7 +30,8 @@ __all__ = ["blueprint"]
 PAGE_ROWS = 50
 #: Newer jobs are counted up to so many.
 MOST_NEW = 100
-_FILTERS = ("state", "queue", "key", "user")
+_FILTERS = ("state", "source", "key", "user")
+SOURCES = [("", "All"), (JobSource.API.value, "API"), (JobSource.BATCH.value, "Batch")]
 
 
 @blueprint.get("")
@@ -52,6 +53,7 @@ def index() -> ResponseReturnValue:
         filters=filters,
         choices=CHOICES,
         key_options=key_options(),
+        source_options=SOURCES,
         address=_address(filters),
         state_options=[("", "any"), *((state.value, state.value) for state in JobState)],
         job=job,
@@ -100,7 +102,7 @@ def _wanted(filters: ListFilters) -> WantedJobs:
         user_id=filters.user_id,
         key_id=filters.key_id,
         state=filters.one_of("state", JobState),
-        queue=filters.one_of("queue", QueueName),
+        source=filters.one_of("source", JobSource),
         since=filters.time.since,
         until=filters.time.until,
     )

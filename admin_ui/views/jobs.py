@@ -51,8 +51,10 @@ def ask_to_cancel(job_id: str) -> ResponseReturnValue:
 def cancel(job_id: str) -> ResponseReturnValue:
     shown = show_id(Prefix.JOB, visible_job(job_id).id)
     job = api().call(viewer(), "DELETE", f"{JOBS}/{shown}")
-    was_late = job["status"] not in {"queued", "running", "cancelled"}
-    flash("The job had ended before." if was_late else "The job is cancelled.")
+    if job["status"] in {"queued", "running", "cancelled"}:
+        flash("The job is cancelled.")
+    else:
+        flash("The job had already ended. Nothing was cancelled.", "warning")
     return go_to(url_for("jobs.show", job_id=shown))
 
 

@@ -10,7 +10,7 @@ from admin_ui.access import signed_in, viewer
 from admin_ui.key_form import body_of, entered_values, key_form, values_of
 from admin_ui.list_page import read_choice, read_list_page, read_search
 from admin_ui.month_chart import month_series
-from admin_ui.page import api, database, go_to, present_time
+from admin_ui.page import api, back_to, database, present_time
 from admin_ui.related import related
 from admin_ui.service_api import ServiceRefusal
 from admin_ui.services import services
@@ -109,7 +109,7 @@ def update(key_id: str) -> ResponseReturnValue:
     except ServiceRefusal as refusal:
         return key_form(key, values, owner.email, refusal), refusal.status
     flash("Saved.")
-    return go_to(url_for("keys.show", key_id=key_id))
+    return back_to("keys.index", url_for("keys.show", key_id=key_id))
 
 
 @blueprint.get("/<key_id>/delete")
@@ -127,7 +127,7 @@ def delete(key_id: str) -> ResponseReturnValue:
     except ServiceRefusal as refusal:
         return _confirmation(key, owner, refusal), refusal.status
     flash(f"The key “{key.name}” is revoked.")
-    return go_to(url_for("keys.index"))
+    return back_to("keys.index", url_for("keys.index"))
 
 
 def _shown_owner() -> User | None:

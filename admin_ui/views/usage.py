@@ -11,6 +11,7 @@ from flask.typing import ResponseReturnValue
 
 from admin_ui.access import signed_in, viewer
 from admin_ui.chart_data import Chart, chart_of_sums
+from admin_ui.list_page import ListPage, read_page_number
 from admin_ui.page import database, present_time
 from admin_ui.services import services
 from admin_ui.usage_csv import show_group, usage_csv
@@ -22,14 +23,14 @@ from admin_ui.usage_query import (
     groups_for,
     read_usage_query,
 )
-from models.usage_cost import cost_of
+from models.page import Numbered
+from models.usage_cost import cost_digits, cost_of
 from models.usage_parts import DAY, HOUR, WantedUsage
-from models.usage_report import UsageGroup, UsageSums, list_usage, sum_usage, top_usage
+from models.usage_report import UsageGroup, UsageSums, list_usage, page_usage, sum_usage
 
 blueprint = Blueprint("usage", __name__, url_prefix="/usage")
 
-PAGE_ROWS = 50
-MOST_PAGES = 10_000
+NOTHING: Numbered[UsageSums] = Numbered([], 0)
 CHARTS = {
     Chart.TOKENS: "Tokens",
     Chart.REQUESTS: "Requests",
@@ -46,12 +47,20 @@ def index() -> ResponseReturnValue:
     has_prices = bool(
         settings.price_per_million_prompt_tokens or settings.price_per_million_completion_tokens
     )
-    page = min(max(request.args.get("page", 1, type=int), 1), MOST_PAGES)
-    totals, rows = UsageSums(), []
+    page = ListPage(query.order, query.is_descending, read_page_number())
+    totals, found = UsageSums(), NOTHING
     if not query.faults:
         wanted = query.wanted(now)
         totals = sum_usage(database(), wanted)
-        rows = _rows(query, wanted, page)
+        found = page_usage(
+            database(),
+            wanted,
+            query.by,
+            order=query.order,
+            is_descending=query.is_descending,
+            offset=page.offset,
+            limit=page.limit,
+        )
 
     def address(**changes: Any) -> str:
         return url_for("usage.index", **{**query.arguments, **changes})
@@ -63,13 +72,13 @@ def index() -> ResponseReturnValue:
         "usage/index.html",
         query=query,
         totals=totals,
-        rows=rows[:PAGE_ROWS],
+        found=found,
         page=page,
-        has_more=len(rows) > PAGE_ROWS,
         groups=groups_for(viewer()),
         choices=CHOICES,
         charts=CHARTS,
         cost=(lambda sums: cost_of(sums, settings)) if has_prices else None,
+        digits=cost_digits([cost_of(sums, settings) for sums in found.rows]),
         currency=settings.currency,
         model_name=settings.model_name,
         address=address,
@@ -91,13 +100,13 @@ def series(chart: str) -> ResponseReturnValue:
     step, by = HOUR, UsageGroup.HOUR
     if wanted.until - wanted.since > HOURLY_DAYS * DAY:
         step, by = DAY, UsageGroup.DAY
-    return jsonify(chart_of_sums(Chart(chart), _all_of(wanted, step, by), step))
+    return jsonify(chart_of_sums(Chart(chart), _all_of(wanted, step, by), step) | {"zone": "UTC"})
 
 
 @blueprint.get("/usage.csv")
 @signed_in
 def download() -> ResponseReturnValue:
-    """The report's groups, all of them, under the same filters."""
+    """The report's groups, all of them, under the same filters and in the same order."""
     now = present_time()
     query = read_usage_query(request.args, database(), viewer(), now)
     if query.faults:
@@ -105,24 +114,11 @@ def download() -> ResponseReturnValue:
     days = f"{query.time.first}-to-{query.time.last or now.date()}"
     name = f"usage-by-{query.by}-{days}.csv"
     wanted, parts = query.wanted(now), services()
-    lines = usage_csv(parts.sessions, wanted, query.by, parts.settings)
+    lines = usage_csv(parts.sessions, wanted, query, parts.settings)
     return Response(
         chain([next(lines)], lines),
         content_type="text/csv; charset=utf-8",
         headers={"Content-Disposition": f'attachment; filename="{name}"'},
-    )
-
-
-def _rows(query: UsageQuery, wanted: WantedUsage, page: int) -> list[UsageSums]:
-    """Return the rows of a page, and one more if there are more."""
-    return top_usage(
-        database(),
-        wanted,
-        query.by,
-        order=query.order,
-        is_descending=query.is_descending,
-        offset=(page - 1) * PAGE_ROWS,
-        limit=PAGE_ROWS + 1,
     )
 
 

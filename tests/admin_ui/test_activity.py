@@ -52,13 +52,16 @@ def test_entries_are_sentences(eventful: Service, visits: Visits, the_admin: Vis
         f"{ada} revoked the API key “new”",
         "failed sign-in Somebody tried to sign in with an email that no account has",
         f"failed sign-in Somebody failed to sign in as {ada}",
-        f"{ada} gave the API key “new” a new secret; the old one works for 1 h 0 min longer",
+        f"{ada} gave the API key “new” a new secret; the old one works for 1 h longer",
         f"{admin} changed the name and the priority of the API key “new” of {ada}",
         f"{admin} switched off the API key “new” of {ada}",
         f"{admin} changed the rate limit of the API key “new” of {ada} from 60 to 1,200",
         f"{ada} made the API key “new”",
         f"{admin} made the account {ada}, a customer",
     ]
+    page.locator(".event", has_text="a new secret").locator("summary").click()
+    assert "Old secret works for\n1 h" in page.locator(".event details[open] dl").inner_text()
+    page.locator(".event", has_text="a new secret").locator("summary").click()
     page.locator(".event", has_text="the name and the priority").locator("summary").click()
     facts = page.locator(".event details[open] dl").inner_text()
     assert "<ada's> → new" in facts and "1 → 5" in facts and "key.update" in facts

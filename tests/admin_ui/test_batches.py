@@ -114,12 +114,12 @@ def test_faulty_lines_are_told_by_their_numbers(
     expect(page.locator("#completionWindow-fault")).to_contain_text("90m, 24h or 7d")
 
 
-def test_failures_are_shown_and_tried_again(
+def test_failures_are_shown_and_faulty_lines_are_not_offered_again(
     visits: Visits, the_admin: Visitor, site: Service, key: dict[str, Any], look: Look
 ) -> None:
     batch = send(site, key, lines(2) + '{"prompt": "", "custom_id": "bad"}\n', onError="skip")
     wait_for_end(site, key, batch)
-    page = visits.open(f"/batches/{batch}", visitor=the_admin, provoked=["^409 POST .*/retry"])
+    page = visits.open(f"/batches/{batch}", visitor=the_admin)
 
     expect(page.locator("#live .plain-list")).to_contain_text(
         "Line 3 bad: prompt must not be empty"
@@ -129,9 +129,7 @@ def test_failures_are_shown_and_tried_again(
     expect(page.locator("tbody tr")).to_have_count(1)
     look(page, "batch")
     # Its only failure was skipped as faulty: the API has nothing to try again.
-    page.get_by_role("button", name="Retry what failed").click()
-    page.get_by_role("button", name="Retry", exact=True).click()
-    expect(page.locator("dialog").get_by_role("alert")).to_have_text("no line can be tried again")
+    assert page.get_by_role("button", name="Retry").count() == 0
 
 
 def test_a_batch_is_cancelled_and_what_was_left_is_retried(
@@ -148,7 +146,11 @@ def test_a_batch_is_cancelled_and_what_was_left_is_retried(
     page.get_by_role("button", name="Cancel the batch").click()
 
     expect(page.locator("#live[data-final]")).to_contain_text("cancelled", timeout=20_000)
-    page.get_by_role("button", name="Retry what failed").click()
+    page.get_by_role("button", name="Retry lines").click()
+    cancelled = show(site, key, batch)["counts"]["cancelled"]
+    expect(page.locator("#dialog h1")).to_have_text(f"Retry {cancelled} lines?")
+    options = page.get_by_label("Key that pays").locator("option").all_inner_texts()
+    assert len(options) == len({option.removesuffix(", as before") for option in options})
     page.get_by_label("Name").fill("the rest")
     page.get_by_role("button", name="Retry", exact=True).click()
     expect(page.get_by_role("heading", name="the rest")).to_be_visible()

@@ -85,3 +85,20 @@ def test_the_list_is_searched_as_one_types_and_sorted(
 
     page.get_by_label("Role").select_option("admin")
     expect(page.get_by_text("No customer is found.")).to_be_visible()
+
+
+def test_an_edit_in_a_list_leads_back_to_the_list(
+    visits: Visits, site: Service, the_admin: Visitor
+) -> None:
+    user_id = add_customer(site, "mary@back.example.com")
+    site.make_key(userId=user_id, name="marys")
+    for listed, edit in (
+        ("/customers?q=%40back&sort=email", "Edit mary@back.example.com"),
+        ("/keys?q=marys&status=active", "Edit marys"),
+    ):
+        page = visits.open(listed, visitor=the_admin)
+        page.get_by_role("link", name=edit).click()
+        page.get_by_label("Name").fill("marys new name")
+        page.get_by_role("button", name="Save").click()
+        expect(page.locator(".notice.good")).to_have_text("Saved.")
+        assert page.url == site.admin_url + listed

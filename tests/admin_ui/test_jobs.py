@@ -70,6 +70,7 @@ def test_rows_change_where_they_stand_and_new_jobs_are_announced(
     page = visits.open("/jobs", visitor=the_admin)
     assert ids_of(page)[:2] == [slow, done]
     row = page.locator("tr", has=page.locator(f"#{slow}"))
+    assert row.locator("td").nth(-2).inner_text() == "–"  # what it took is not known yet
     expect(row.locator(".state")).to_have_text(re.compile("queued|running"))
     row.get_by_role("link").focus()
 
@@ -82,6 +83,38 @@ def test_rows_change_where_they_stand_and_new_jobs_are_announced(
     page.get_by_role("link", name="1 new: show").click()
     assert ids_of(page)[0] == newer
     look(page, "jobs")
+
+
+def test_lines_of_batches_are_listed_with_the_other_jobs(
+    visits: Visits, the_admin: Visitor, site: Service, key: dict[str, Any]
+) -> None:
+    alone = submit(site, key)
+    body = '{"prompt": "", "custom_id": "bad"}\n{"prompt": "good"}\n'
+    headers = {"x-api-key": key["secret"], "Content-Type": "application/jsonl"}
+    sent = site.call("POST", "/api/llm/batches?onError=skip", data=body, headers=headers)
+    assert sent.status_code == 201, sent.text
+    page = visits.open("/jobs", visitor=the_admin)
+
+    def listed(source: str, state: str = "any") -> list[str]:
+        page.get_by_label("Source").select_option(source)
+        page.get_by_label("State").select_option(state)
+        page.get_by_role("button", name="Filter").click()
+        return ids_of(page)
+
+    both, api, lines = (listed(source) for source in ("All", "API", "Batch"))
+    assert alone in api and alone in both and alone not in lines
+    assert len(lines) == 2 and set(lines) < set(both)
+    assert len(listed("All", "failed")) == 1
+
+
+def test_an_owner_is_shown_by_email(
+    visits: Visits, the_admin: Visitor, site: Service, customer_key: dict[str, Any]
+) -> None:
+    owner = customer_key["userId"]
+    fields = {"/jobs?user": "Owner", "/batches?user": "Owner", "/activity?actor": "Who"}
+    for path, field in fields.items():
+        page = visits.open(f"{path}={owner}", visitor=the_admin)
+        assert page.get_by_label(field).input_value() == CUSTOMER.email
 
 
 def test_filters_narrow_the_list(

@@ -125,8 +125,8 @@ def test_filters_and_times(browser: FlaskClient, keys: dict[str, ApiKey]) -> Non
 
     assert {row[1] for row in rows(browser, "by=key&user=BOB@example.com")} == {"his"}
     assert [row[0] for row in rows(browser, f"by=day&key={first}")] == [
-        f"{yesterday}T00:00:00Z",
         f"{today}T00:00:00Z",
+        f"{yesterday}T00:00:00Z",
     ]
     assert [row[10] for row in rows(browser, f"by=day&key={first}&range=today")] == ["1001"]
     assert [row[0] for row in rows(browser, "by=model&model=other")] == ["other"]
@@ -164,6 +164,47 @@ def test_the_columns_sort(browser: FlaskClient, keys: dict[str, ApiKey]) -> None
     assert order("-requests")[0] == "first"
     assert order("success")[0] == "first"
     assert order("-mean") == ["his", "first", "second"]
+
+
+def test_the_csv_has_the_order_of_the_page(browser: FlaskClient, keys: dict[str, ApiKey]) -> None:
+    sign_in(browser)
+
+    def order(query: str) -> list[str]:
+        return [row[1] for row in rows(browser, query)]
+
+    assert order("by=key") == ["his", '\'=HYPERLINK("x")', "first"]
+    assert order("by=key&sort=tokens") == ["first", '\'=HYPERLINK("x")', "his"]
+    assert order("by=key&sort=-requests")[0] == "first"
+
+
+def test_a_report_has_numbered_pages(
+    browser: FlaskClient, database: SessionFactory, admin: User
+) -> None:
+    with database.begin() as session:
+        made = [
+            create_key(session, user_id=admin.id, name=f"k{n}", rate_limit=60) for n in range(51)
+        ]
+    for key, _ in made:
+        use(database, key, 10)
+    sign_in(browser)
+
+    first, second = (browser.get(f"/usage?by=key{page}") for page in ("", "&page=2"))
+    beyond = browser.get("/usage?by=key&page=900")
+
+    assert "1 to 50 of 51" in text_of(first) and 'rel="next"' in first.text
+    assert "51 to 51 of 51" in text_of(second) and 'rel="prev"' in second.text
+    assert "The list ends before this page." in beyond.text and "<table" not in beyond.text
+
+
+def test_a_poor_success_rate_has_the_colour_of_the_dashboard(
+    browser: FlaskClient, keys: dict[str, ApiKey]
+) -> None:
+    sign_in(browser)
+
+    poor, good = browser.get("/usage"), browser.get("/usage?range=today")
+
+    assert 'class="figure bad"><dt>Success rate' in poor.text
+    assert 'class="figure "><dt>Success rate' in good.text
 
 
 def test_a_chart_has_every_hour_or_day(browser: FlaskClient, keys: dict[str, ApiKey]) -> None:

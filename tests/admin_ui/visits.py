@@ -59,6 +59,7 @@ class Visits:
         size: ViewportSize = DESK,
         theme: Theme = "light",
         timezone: str = "UTC",
+        locale: str = "en-US",
         provoked: Sequence[str] = (),
         javascript: bool = True,
     ) -> Page:
@@ -73,7 +74,7 @@ class Visits:
             viewport=size,
             color_scheme=theme,
             timezone_id=timezone,
-            locale="en-US",
+            locale=locale,
             storage_state=state,
             java_script_enabled=javascript,
         )

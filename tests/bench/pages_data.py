@@ -18,7 +18,6 @@ from typing import Any
 
 from sqlalchemy import event, select
 
-from core.queue import QueueName
 from core.settings import Settings
 from models.activity import WantedEntries, list_actions, list_activity_page
 from models.base import Session, open_database, sessions, utc_now
@@ -34,7 +33,7 @@ from models.dashboard import (
 )
 from models.demo_data import DemoSize
 from models.job import Job, JobState
-from models.job_pages import WantedJobs, count_jobs, list_job_page, read_job_detail
+from models.job_pages import JobSource, WantedJobs, count_jobs, list_job_page, read_job_detail
 from models.key_lists import KeySort, KeyStatus, list_key_page
 from models.usage_report import (
     UsageGroup,
@@ -126,7 +125,10 @@ def _reads(database: Any) -> Iterator[tuple[str, Read]]:
                 lambda s, w=jobs: list_job_page(s, w, limit=LIMIT),
             )
         for name, jobs in (
-            ("bulk", WantedJobs(user_id=user, queue=QueueName.BULK)),
+            *(
+                (f"of batches {state or ''}", WantedJobs(user, source=JobSource.BATCH, state=state))
+                for state in (None, *JobState)
+            ),
             (
                 "of a day",
                 WantedJobs(user_id=user, since=now - timedelta(30), until=now - timedelta(29)),

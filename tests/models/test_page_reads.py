@@ -10,7 +10,6 @@ import pytest
 from sqlalchemy.orm import Session
 
 from core.ids import Prefix, new_id, show_id
-from core.queue import QueueName
 from models.activity import WantedEntries, list_actions, list_activity_page
 from models.audit import record_audit
 from models.base import utc_now
@@ -26,7 +25,14 @@ from models.dashboard import (
     read_totals,
 )
 from models.job import Job, JobState
-from models.job_pages import WantedJobs, count_jobs, list_job_page, read_job_detail
+from models.job_pages import (
+    JobSource,
+    WantedJobs,
+    count_jobs,
+    count_newer,
+    list_job_page,
+    read_job_detail,
+)
 from models.key_lists import KeySort, KeyStatus, list_key_page
 from models.page import Keyset
 from models.user import Role
@@ -145,6 +151,10 @@ def test_keys_are_filtered_found_and_sorted(session: Session, now: datetime) -> 
     )
 
 
+def list_ids(session: Session, batch_id: UUID) -> list[UUID]:
+    return [row.id for row in list_lines(session, batch_id, limit=9).rows]
+
+
 def test_jobs_are_paged_both_ways_without_a_gap(session: Session) -> None:
     key = add_key(session)
     jobs = [add_job(session, key).id for _ in range(7)]
@@ -176,7 +186,7 @@ def test_jobs_are_filtered_by_all_that_is_wanted(session: Session, now: datetime
         "failed": add_job(session, mine, state=JobState.FAILED, finished_at=now),
         "other": add_job(session),
     }
-    lines = [row.id for row in list_lines(session, batch.id, limit=9).rows]
+    lines = list_ids(session, batch.id)
     names: dict[UUID, str] = {job.id: name for name, job in jobs.items()}
     names |= {line: f"line {n}" for n, line in enumerate(lines, start=1)}
 
@@ -185,18 +195,54 @@ def test_jobs_are_filtered_by_all_that_is_wanted(session: Session, now: datetime
         return {names[row.job.id] for row in page.rows}
 
     user = {"user_id": mine.user_id}
-    assert found() == set(jobs)
-    assert found(**user) == found(key_id=mine.id) == {"plain", "failed"}
+    api, in_batches = {"source": JobSource.API}, {"source": JobSource.BATCH}
+    bulk = {"line 1", "line 2"}
+    assert found() == set(jobs) | bulk
+    assert found(**api) == set(jobs)
+    assert found(**user) == found(key_id=mine.id) == {"plain", "failed"} | bulk
+    assert found(**user, **api) == found(key_id=mine.id, **api) == {"plain", "failed"}
     assert found(state=JobState.FAILED) == found(**user, state=JobState.FAILED) == {"failed"}
     assert found(state=JobState.QUEUED) == {"plain", "other"}
-    assert found(queue=QueueName.INTERACTIVE) == set(jobs)
-    bulk = {"line 1", "line 2"}
-    assert found(queue=QueueName.BULK) == found(**user, queue=QueueName.BULK) == bulk
-    assert found(batch_id=batch.id) == found(key_id=mine.id, queue=QueueName.BULK) == bulk
-    assert found(user_id=jobs["other"].user_id, queue=QueueName.BULK) == set()
+    assert found(**in_batches) == found(**user, **in_batches) == bulk
+    assert found(batch_id=batch.id) == found(key_id=mine.id, **in_batches) == bulk
+    assert found(user_id=jobs["other"].user_id, **in_batches) == set()
     soon = utc_now() + DAY
     assert found(since=soon) == found(until=soon - 2 * DAY) == set()
-    assert found(since=soon - 2 * DAY, until=soon) == set(jobs)
+    assert found(since=soon - 2 * DAY, until=soon) == set(jobs) | bulk
+    session.get_one(Job, lines[0]).state = JobState.FAILED
+    session.flush()
+    for whose in ({}, user, {"key_id": mine.id}):
+        failed = {**whose, "state": JobState.FAILED}
+        assert found(**failed) == {"failed", "line 1"}
+        assert found(**failed, **in_batches) == {"line 1"}
+
+
+def test_jobs_of_both_sources_are_paged_both_ways_without_a_gap(session: Session) -> None:
+    key = add_key(session)
+    made = []
+    for _ in range(3):
+        made += [add_job(session, key).id, *list_ids(session, add_batch(session, key, lines=2).id)]
+    wanted = WantedJobs(user_id=key.user_id)
+
+    down, after = [], None
+    while True:
+        page = list_job_page(session, wanted, limit=2, after=after)
+        down += [row.job.id for row in page.rows]
+        if not page.has_after:
+            break
+        after = down[-1]
+    up, before = [], made[0]
+    while True:
+        page = list_job_page(session, wanted, limit=2, before=before)
+        up = [row.job.id for row in page.rows] + up
+        if not page.has_before:
+            break
+        before = up[0]
+
+    assert down == sorted(made, reverse=True)
+    assert [*up, made[0]] == down
+    assert count_newer(session, wanted, made[0], most=99) == len(made) - 1
+    assert count_newer(session, wanted, made[0], most=4) == 4
 
 
 def test_jobs_are_counted_by_their_states(session: Session) -> None:
