@@ -61,7 +61,8 @@ class MetricFiles:
         if not note.exists() or note.read_text() != layout:
             for old in path.glob("*.db"):
                 old.unlink()
-            note.write_text(layout)
+            with _without_room(path):
+                note.write_text(layout)
         os.environ[VARIABLE] = str(path)
         try:
             yield cls(path)
@@ -102,7 +103,8 @@ class MetricFiles:
         if lock is None:
             return False
         os.ftruncate(lock, 0)
-        os.pwrite(lock, str(os.getpid()).encode(), 0)
+        with _without_room(self.path):
+            os.pwrite(lock, str(os.getpid()).encode(), 0)
         # The descriptor stays open: the kernel frees the place when the process ends, however.
         return True
 
@@ -125,3 +127,12 @@ class MetricFiles:
             except Exception:  # whatever is wrong in it
                 _log.warning("metrics of an earlier run cannot be read: %s", file.name)
                 file.unlink()
+
+
+@contextmanager
+def _without_room(path: Path) -> Iterator[None]:
+    """Go on when a note cannot be written: a full disk of metrics ends no program."""
+    try:
+        yield
+    except OSError as error:
+        _log.warning("no room for metrics in %s: %s", path, error.strerror)

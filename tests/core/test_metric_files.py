@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 from tests.prometheus import samples, total
 
@@ -58,6 +61,52 @@ with MetricFiles.opened(sys.argv[1], "program", layout="1") as files:
     for one in series * 2:
         one.inc()
     print([one._value.get() for one in (series[0], series[-1])])
+"""
+
+#: A process whose disk is full from its start, or after its first count; then there is room again.
+FILL = """
+import sys, time
+from contextlib import suppress
+from pathlib import Path
+from core import metric_value
+from core.metric_files import MetricFiles
+from core.metrics import counter, requests_in_progress
+from core.metrics_page import metrics_page
+from prometheus_client.parser import text_string_to_metric_families
+
+def fill():
+    with suppress(OSError), open(ballast, "wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+
+def shown():
+    environ = {"PATH_INFO": "/metrics", "REQUEST_METHOD": "GET"}
+    text = b"".join(metrics_page("test", files)(environ, lambda *answer: None)).decode()
+    found = [s for f in text_string_to_metric_families(text) for s in f.samples]
+    names = ("bountycoder_series_total", "bountycoder_http_requests_in_progress")
+    return [sum(s.value for s in found if s.name == name) for name in names]
+
+metric_value.RETRY_SECONDS = 0.05
+directory, is_full_at_start = sys.argv[1], sys.argv[2] == "start"
+ballast = Path(directory, "ballast")
+if is_full_at_start:
+    fill()
+with MetricFiles.opened(directory, "program", layout="1") as files:
+    files.take_place()
+    series = counter("series", "A counter of many series.", ["series"])
+    series.labels("first").inc()
+    if not is_full_at_start:
+        fill()
+    for number in range(1000):
+        series.labels(f"{number:050}").inc()
+    requests_in_progress().inc()
+    full = shown()
+    ballast.unlink()
+    deadline = time.monotonic() + 10
+    while shown() != [1001, 1] and time.monotonic() < deadline:
+        time.sleep(0.02)
+    series.labels("first").inc()
+    print(full[0] < 1001, *shown())
 """
 
 
@@ -197,3 +246,21 @@ def test_counts_go_on_when_their_file_outgrows_its_first_size(tmp_path: Path) ->
     assert (tmp_path / "program" / "counter_0.db").stat().st_size > 1 << 16
     values = samples(page(tmp_path / "program"))
     assert total(values, "bountycoder_grown_total") == 2 * 1000
+
+
+@pytest.mark.parametrize("since", ["start", "later"])
+def test_a_full_disk_stops_no_counting_and_loses_nothing(tmp_path: Path, since: str) -> None:
+    rights = ("unshare", "-m") if os.geteuid() == 0 else ("unshare", "-Urm")
+    mount = f'mount -t tmpfs -o size=512k tmpfs {tmp_path} && exec "$@"'
+    count = (sys.executable, "-c", FILL, str(tmp_path), since)
+    done = subprocess.run(
+        (*rights, "sh", "-c", mount, "sh", *count),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "True 1002.0 1.0\n"
+    assert done.stderr.count("no room for metrics") <= (4 if since == "start" else 2)
