@@ -39,7 +39,7 @@ class ServiceAway(Exception):
     """The API did not answer, or not as an API does."""
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)  # not frozen: whoever passes an exception on sets its traceback
 class ServiceRefusal(Exception):
     """The API said no.
 
