@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
+import secrets
 import signal
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import psutil
 import requests
 from sqlalchemy import Engine, text
 
+from cli.embedded.kept import bind_fault
 from core.redis_client import open_redis
 from core.settings import Settings
 from models.base import open_database, sessions
@@ -26,6 +28,10 @@ from tests.contract import check_answer
 from tests.models.factories import add_admin
 
 ROOT = Path(__file__).parent.parent
+#: Below the range that the kernel gives to outgoing connections (`cli/embedded/kept.py` says why),
+#: and beside that of the embedded servers. Runs at the same time begin in different places.
+PORTS = range(10_000, 20_000)
+_places = count(secrets.randbelow(len(PORTS)))
 READY_SECONDS = 90.0
 STOP_SECONDS = 20.0
 CALL_SECONDS = 90.0
@@ -86,13 +92,19 @@ class Service:
     def admin_url(self) -> str:
         return f"http://127.0.0.1:{self.settings.admin_port}"
 
-    def spawn(self, program: str, **changes: Any) -> subprocess.Popen[bytes]:
-        """Start a program (or another command), with `changes` to the settings."""
+    def spawn(
+        self, program: str, *, prefix: Sequence[str] = (), **changes: Any
+    ) -> subprocess.Popen[bytes]:
+        """Start a program (or another command), with `changes` to the settings.
+
+        Args:
+            prefix: the command that runs it.
+        """
         settings = self.settings.model_copy(update=changes)
         log = self.directory / f"{program}-{time.monotonic_ns()}.log"
         with open(log, "wb") as output:
             return subprocess.Popen(
-                [sys.executable, "-m", "cli.main", program],
+                [*prefix, sys.executable, "-m", "cli.main", program],
                 env={
                     **bare_environment(),
                     **settings.to_environment(),
@@ -234,9 +246,9 @@ def empty_tables(engine: Engine) -> None:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a port of 127.0.0.1 that nobody listens on, another one each time."""
+    ports = (PORTS[place % len(PORTS)] for place in _places)
+    return next(port for port in ports if bind_fault("127.0.0.1", port) is None)
 
 
 def wait_until(condition: Any, seconds: float, explain: Any = lambda: "") -> None:
