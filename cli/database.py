@@ -17,6 +17,7 @@ from core.settings import Settings
 from migrations.run import downgrade, upgrade
 from models.base import DATABASE_AWAY, open_database, sessions
 from models.seed import seed_admin, seed_development_key
+from models.session_proof import prove_sessions
 
 #: The development key is for trying things out: a limit that does not stand in the way.
 DEVELOPMENT_RATE_LIMIT = 600
@@ -40,6 +41,7 @@ def migrate_and_seed(settings: Settings, *, key_file: Path) -> DevelopmentAccess
     Raises:
         LauncherError: the database does not answer.
     """
+    prove_sessions(settings)
     with answering():
         upgrade(settings.database_url.get_secret_value())
     engine = open_database(settings)
@@ -74,6 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser, name: str) -> None:
 
 def _migrate(args: argparse.Namespace) -> int:
     settings = Settings.from_environment(os.environ)
+    prove_sessions(settings)
     url = settings.database_url.get_secret_value()
     with answering():
         if args.down_to:
@@ -85,6 +88,7 @@ def _migrate(args: argparse.Namespace) -> int:
 
 def _seed(args: argparse.Namespace) -> int:
     settings = Settings.from_environment(os.environ)
+    prove_sessions(settings)
     engine = open_database(settings)
     with answering(), sessions(engine).begin() as session:
         admin = seed_admin(

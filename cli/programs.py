@@ -19,6 +19,7 @@ def _api(args: argparse.Namespace) -> int:
 
     settings = Settings.from_environment(os.environ)
     _wait_for_database_in_greenlets(settings)
+    _prove_sessions(settings, "api")
     serve(settings)
     return 0
 
@@ -29,12 +30,14 @@ def _admin_ui(args: argparse.Namespace) -> int:
 
     settings = Settings.from_environment(os.environ)
     _wait_for_database_in_greenlets(settings)
+    _prove_sessions(settings, "admin-ui")
     serve(settings)
     return 0
 
 
 def _worker(args: argparse.Namespace) -> int:
     settings = Settings.from_environment(os.environ)
+    _prove_sessions(settings, "worker")
     from worker.main import run
 
     return run(settings)
@@ -56,6 +59,14 @@ def _wait_for_database_in_greenlets(settings: Settings) -> None:
     from models.greenlet_wait import wait_in_greenlets
 
     wait_in_greenlets(2 * settings.database_timeout_seconds)
+
+
+def _prove_sessions(settings: Settings, program: str) -> None:
+    from core.log import configure_logging
+    from models.session_proof import prove_sessions
+
+    configure_logging(program=program, level=settings.effective_log_level)
+    prove_sessions(settings)
 
 
 _PROGRAMS = {"api": _api, "worker": _worker, "admin-ui": _admin_ui, "settings": _settings}

@@ -2,7 +2,7 @@
 
 BountyError
 ├── SettingsError            the environment is wrong: the program does not start
-├── LauncherError            `bountycoder up` cannot start or keep a part: one line for the user
+├── LauncherError            a part cannot be started or kept: one line for the user
 ├── BackupError              a backup cannot be made, trusted or restored: one line for the user
 └── ApiError                 what a caller is told: a stable code, a status, a message
     ├── InvalidRequest       400   (with one entry per field)

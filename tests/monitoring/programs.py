@@ -1,4 +1,4 @@
-"""Where the programs of monitoring are; `install.py` gets them before a run."""
+"""Where programs of Debian's for the tests are; `install.py` gets them before a run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ PROGRAMS = {
     "blackbox_exporter": ("prometheus-blackbox-exporter", "prometheus-blackbox-exporter"),
     "nginx": ("nginx", "nginx"),
     "nginx_exporter": ("prometheus-nginx-exporter", "prometheus-nginx-exporter"),
+    "pgbouncer": ("pgbouncer", "pgbouncer"),
 }
+#: Packages that a package needs and that may be missing here, for `library_path`.
+LIBRARIES = {"pgbouncer": ("libc-ares2", "libevent-2.1-7")}
 
 
 def find_program(name: str) -> Path | None:
@@ -37,7 +40,9 @@ def find_program(name: str) -> Path | None:
 
 def missing_packages() -> list[str]:
     """Return Debian's packages of the programs that are not here."""
-    return sorted({PROGRAMS[name][0] for name in PROGRAMS if find_program(name) is None})
+    packages = {PROGRAMS[name][0] for name in PROGRAMS if find_program(name) is None}
+    libraries = {library for package in packages for library in LIBRARIES.get(package, ())}
+    return sorted(packages | libraries)
 
 
 def missing() -> str:
@@ -47,6 +52,11 @@ def missing() -> str:
         f"{' '.join(missing_packages())} into {UNPACKED}, or put these programs on the PATH: "
         f"{', '.join(name for name in PROGRAMS if find_program(name) is None)}"
     )
+
+
+def library_path() -> str:
+    """Return the `LD_LIBRARY_PATH` of the programs that were unpacked."""
+    return os.pathsep.join(map(str, UNPACKED.glob("usr/lib/*-linux-gnu*")))
 
 
 def program(name: str) -> str:
