@@ -61,6 +61,9 @@ _TOO_MUCH = ("57014", "53400", "54")
 #: prepared statement that the server does not know, and a fault inside of the server.
 _REFUSED = (*_TOO_MUCH, "26", "XX")
 
+#: Keeps 10,000 rows with less memory than they take: the server writes a file to its disk.
+_WRITE_A_FILE = "set local work_mem = '64kB'; select count(*) from generate_series(1, 10000)"
+
 
 class Base(DeclarativeBase):
     metadata = MetaData(
@@ -177,9 +180,12 @@ def _as_away(context: ExceptionContext) -> Exception | None:
     return None
 
 
-def is_read_only(error: Exception) -> bool:
-    """Say whether one of `DATABASE_AWAY` is about a database that takes no changes."""
-    return isinstance(_cause(error), errors.ReadOnlySqlTransaction)
+def why_away(error: Exception) -> str:
+    """Return what one of `DATABASE_AWAY` says of the database: `read-only`, `full` or `away`."""
+    cause = _cause(error)
+    if isinstance(cause, errors.ReadOnlySqlTransaction):
+        return "read-only"
+    return "full" if isinstance(cause, errors.DiskFull) else "away"
 
 
 def away_reason(error: Exception) -> str:
@@ -221,12 +227,13 @@ def database_now(session: Session) -> datetime:
 
 
 def prove_writable(session: Session) -> None:
-    """Ask the database whether it takes changes: a standby, or a frozen primary, does not.
+    """Ask the database whether it takes changes: a standby and a full disk do not.
 
-    A connection to one that does not is given up: after a failover, the next one finds the primary.
+    A connection to one that is read-only is given up: after a failover, the next finds the primary.
 
     Raises one of `DATABASE_AWAY`.
     """
+    session.execute(text(_WRITE_A_FILE))
     if session.scalar(text("show transaction_read_only")) != "off":
         session.invalidate()
         raise errors.ReadOnlySqlTransaction("the database takes no changes")

@@ -17,13 +17,14 @@ class Parts(Plain):
     """The state of each part.
 
     Attributes:
-        database: `read-only` is a standby, or a primary that takes no changes.
+        database: `read-only` is a standby, or a primary that takes no changes; `full` has no room
+            on its disk.
         redis: `read-only` is a replica, or one that cannot write to its disk or to its replicas;
             `full` has used up its memory.
         workers: `unknown` while Redis is not ok.
     """
 
-    database: Literal["ok", "away", "read-only"]
+    database: Literal["ok", "away", "read-only", "full"]
     redis: Literal["ok", "away", "read-only", "full"]
     workers: Literal["ok", "none", "unknown"]
 

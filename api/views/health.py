@@ -11,7 +11,7 @@ from api.openapi.answer import shows
 from api.openapi.operation import Who, described
 from api.services import services
 from core.redis_client import prove_redis_writable, refusal_of
-from models.base import DATABASE_AWAY, is_read_only, prove_writable
+from models.base import DATABASE_AWAY, prove_writable, why_away
 
 blueprint = Blueprint("health", __name__)
 
@@ -53,7 +53,7 @@ def _database() -> str:
         with services().sessions() as session:
             prove_writable(session)
     except DATABASE_AWAY as error:
-        return "read-only" if is_read_only(error) else "away"
+        return why_away(error)
     return "ok"
 
 

@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 from sqlalchemy import text
 
@@ -10,6 +14,41 @@ from models.base import Session, SessionFactory, open_database, sessions
 from models.feeding import try_to_feed
 from models.group_commit import MOST_REFUSALS, persist
 from tests.service import wait_until
+
+ROOT = Path(__file__).parents[2]
+#: Says what the database is: on a new disk, on a full one, and when there is room again.
+FULL_DISK = """
+import sys
+from contextlib import suppress
+from pathlib import Path
+from cli.embedded.postgres import Postgres
+from models.base import DATABASE_AWAY, prove_writable, sessions, why_away
+from sqlalchemy import create_engine
+
+def state():
+    try:
+        with sessions(engine)() as session:
+            prove_writable(session)
+    except DATABASE_AWAY as error:
+        return why_away(error)
+    return "ok"
+
+disk = Path(sys.argv[1])
+postgres = Postgres(disk / "postgres", log_dir=disk / "logs", is_durable=False)
+postgres.start()
+try:
+    engine = create_engine(postgres.url)
+    print(state())
+    with suppress(OSError), open(disk / "ballast", "wb", buffering=0) as ballast:
+        while True:
+            ballast.write(bytes(4096))
+    print(state())
+    (disk / "ballast").unlink()
+    print(state())
+    engine.dispose()
+finally:
+    postgres.stop()
+"""
 
 
 def test_a_process_that_freezes_in_a_transaction_does_not_hold_its_locks_for_ever(
@@ -38,6 +77,21 @@ def test_statements_of_pages_run_in_one_process_of_the_server(base_settings: Set
         engine.dispose()
 
     assert helpers[True] == "0" != helpers[False]
+
+
+def test_a_full_disk_is_found_without_a_change(tmp_path: Path) -> None:
+    rights = ("unshare", "-m") if os.geteuid() == 0 else ("unshare", "-Urm")
+    mount = f'mount -t tmpfs -o size=150m tmpfs {tmp_path} && exec "$@"'
+    done = subprocess.run(
+        (*rights, "sh", "-c", mount, "sh", sys.executable, "-c", FULL_DISK, str(tmp_path)),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["ok", "full", "ok"]
 
 
 def test_a_change_that_another_stands_in_the_way_of_is_made_when_that_is_gone(
