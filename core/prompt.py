@@ -104,11 +104,16 @@ class PromptTokenizer:
         if generation.messages is not None:
             return PromptText(self.render(generation.messages), is_templated=True)
         prompt = generation.prompt or ""
-        mode = generation.prompt_mode or self.mode
-        if mode is PromptMode.CHAT and self.template is not None:
+        if self.makes_chat_of(generation):
             turns = [ChatMessage(role="user", content=prompt)]
             return PromptText(self.render(turns), is_templated=True)
         return PromptText(prompt, is_templated=False)
+
+    def makes_chat_of(self, generation: Generation) -> bool:
+        """Say whether the model is given a prompt as the one turn of a chat."""
+        mode = generation.prompt_mode or self.mode
+        has_prompt = generation.prompt is not None
+        return has_prompt and mode is PromptMode.CHAT and self.template is not None
 
     def count(self, prompts: Sequence[PromptText]) -> list[int]:
         """Return how many tokens each prompt has; several threads count many of them."""

@@ -26,6 +26,7 @@ from tests.browser.weight import OUTPUT, table_of
 from tests.models.factories import add_admin
 from tests.service import Service, empty_tables
 from tests.small_model import SMALL_MODEL, small_model_dir
+from worker.token_bytes import TokenBytes
 
 pytest_plugins = ["tests.parallel"]
 # Threads of torch that wait for each other sleep, here and in the programs that tests start: beside
@@ -88,6 +89,11 @@ def model_dir() -> Path:
 @pytest.fixture(scope="session")
 def tokenizer(model_dir: Path) -> PromptTokenizer:
     return PromptTokenizer.load(str(model_dir))
+
+
+@pytest.fixture(scope="session")
+def token_bytes(tokenizer: PromptTokenizer) -> TokenBytes:
+    return TokenBytes(tokenizer.tokenizer)
 
 
 @pytest.fixture(scope="session")

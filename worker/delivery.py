@@ -16,9 +16,12 @@ from queue import SimpleQueue
 
 from core.job_news import TextPiece
 from models.base import utc_now
-from worker.engine import Engine, EngineRequest, FinishReason, Handle, StepEvent, TokenLogprob
-from worker.logprobs import show_logprobs, storable
-from worker.text import Decode, IncrementalText, StopScanner
+from worker.choice import Choice, scanner_of
+from worker.engine import Engine, EngineRequest, FinishReason, Handle, StepEvent
+from worker.logprobs import Logprobs
+from worker.stop_strings import StopStrings
+from worker.text import IncrementalText
+from worker.token_bytes import TokenBytes
 
 _log = logging.getLogger(__name__)
 
@@ -28,32 +31,6 @@ Tell = Callable[[Sequence[TextPiece]], None]
 JOIN_SECONDS = 5.0
 #: The whole text of an answer is told again at most this often.
 TELL_ALL_SECONDS = 0.5
-
-
-@dataclass(slots=True)
-class Choice:
-    """One of the answers: its text so far and, when it has ended, why.
-
-    Attributes:
-        logprobs: each counted token with its log probability, if the request asked for them.
-        told: characters of the text, and log probabilities, that followers were told.
-    """
-
-    decoded: IncrementalText
-    scanner: StopScanner
-    text: str = ""
-    tokens: int = 0
-    logprobs: list[tuple[int, TokenLogprob]] = field(default_factory=list)
-    told: tuple[int, int] = (0, 0)
-    finish_reason: FinishReason | None = None
-
-    @property
-    def has_ended(self) -> bool:
-        return self.finish_reason is not None
-
-    def add_text(self, piece: str) -> None:
-        """Add what is certain of a decoded piece."""
-        self.text += storable(self.scanner.push(piece))
 
 
 @dataclass(eq=False, slots=True)
@@ -115,9 +92,11 @@ class Answer:
 class Delivery:
     """Stands between the jobs and the engine."""
 
-    def __init__(self, engine: Engine, decode: Decode, *, tell: Tell = lambda pieces: None) -> None:
+    def __init__(
+        self, engine: Engine, tokens: TokenBytes, *, tell: Tell = lambda pieces: None
+    ) -> None:
         self._engine = engine
-        self._decode = decode
+        self._tokens = tokens
         self._tell = tell
         self._steps: SimpleQueue[Sequence[StepEvent] | Answer | None] = SimpleQueue()
         self._answers: dict[str, Answer] = {}
@@ -145,6 +124,7 @@ class Delivery:
         request: EngineRequest,
         *,
         stop: Sequence[str] = (),
+        gives_code: bool = False,
         job: str = "",
         attempt: int = 0,
         is_followed: bool = False,
@@ -154,12 +134,23 @@ class Delivery:
 
         It may have ended before this returns.
 
+        Args:
+            gives_code: a stop string that is a Markdown fence is the fence that closes the code.
+
         Raises:
             EngineRefused: the request is at fault.
             EngineStopping: the engine takes no request any more.
         """
+        sampling = request.sampling
+        stops = StopStrings(stop)
         choices = [
-            Choice(IncrementalText(self._decode), StopScanner(stop)) for _ in range(request.n)
+            Choice(
+                decoded=IncrementalText(self._tokens),
+                scanner=scanner_of(stops, gives_code=gives_code),
+                min_tokens=sampling.min_tokens,
+                logprobs=Logprobs(self._tokens) if sampling.logprobs is not None else None,
+            )
+            for _ in range(request.n)
         ]
         answer = Answer(
             choices, job=job, attempt=attempt, is_followed=is_followed, call_ended=ended
@@ -184,7 +175,7 @@ class Delivery:
     def _begin_to_tell(self, answer: Answer) -> None:
         answer.is_followed = True
         for choice in answer.choices:
-            choice.told = (0, 0)
+            choice.tell_again()
         self._tell_new_text([answer])
 
     def _take_step(self, events: Sequence[StepEvent]) -> None:
@@ -216,20 +207,9 @@ class Delivery:
 
     def _new_pieces(self, answer: Answer) -> Iterator[TextPiece]:
         for index, choice in enumerate(answer.choices):
-            characters, tokens = choice.told
-            choice.told = (len(choice.text), len(choice.logprobs))
-            if choice.told == (characters, tokens):
-                continue
-            said = choice.logprobs[tokens:]
-            yield TextPiece(
-                job=answer.job,
-                attempt=answer.attempt,
-                choice=index,
-                offset=characters,
-                text=choice.text[characters:],
-                token_offset=tokens,
-                logprobs=show_logprobs(said, self._decode) if said else None,
-            )
+            new = choice.take_new()
+            if new is not None:
+                yield TextPiece(job=answer.job, attempt=answer.attempt, choice=index, **new)
 
     def _take(self, event: StepEvent, answer: Answer, now: datetime) -> None:
         choice = answer.choices[event.index]
@@ -240,25 +220,18 @@ class Delivery:
         self._add_tokens(choice, event)
         if event.error is not None:
             answer.error = event.error
-        if choice.scanner.has_stopped:
-            choice.finish_reason = FinishReason.STOP
+        if choice.has_stopped:
+            choice.end(FinishReason.STOP)
             event.handle.cancel(event.index, FinishReason.STOP)
         elif event.finish_reason is not None:
-            choice.add_text(choice.decoded.flush())
-            choice.text += storable(choice.scanner.flush())
-            choice.finish_reason = (
-                FinishReason.STOP if choice.scanner.has_stopped else event.finish_reason
-            )
+            choice.end(event.finish_reason)
         self._end_if_done(event, answer)
 
     def _add_tokens(self, choice: Choice, event: StepEvent) -> None:
         """Add tokens one by one: those after a stop string were made in vain and do not count."""
         for place, token_id in enumerate(event.token_ids):
-            choice.tokens += 1
-            if event.logprobs:
-                choice.logprobs.append((token_id, event.logprobs[place]))
-            choice.add_text(choice.decoded.push((token_id,)))
-            if choice.scanner.has_stopped:
+            choice.add(token_id, event.logprobs[place] if event.logprobs else None)
+            if choice.has_stopped:
                 return
 
     def _fail(self, event: StepEvent, answer: Answer) -> None:

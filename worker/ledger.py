@@ -32,7 +32,6 @@ from models.job_end import record_ends
 from models.statements import Statements
 from worker.outcome import outcome_of
 from worker.run import Run, Taken
-from worker.text import Decode
 
 _log = logging.getLogger(__name__)
 
@@ -45,7 +44,6 @@ class Ledger:
 
     Args:
         statements: for claims, and for ends from which only usage follows.
-        decode: makes text of tokens, for log probabilities.
         keep: adds what shall be known of the jobs that ended to a pipeline, before their ends are
             told.
         observe: is shown the jobs whose ends were committed, before they are told.
@@ -63,7 +61,6 @@ class Ledger:
         ends: JobEnds,
         worker_id: str,
         lease: timedelta,
-        decode: Decode,
         keep: Callable[[Sequence[Job], Pipeline], None] = lambda jobs, pipe: None,
         observe: Callable[[Sequence[Job]], None] = lambda jobs: None,
         lines_moved: Callable[[], None] = lambda: None,
@@ -74,7 +71,6 @@ class Ledger:
         self._ends = ends
         self._worker_id = worker_id
         self._lease = lease
-        self._decode = decode
         self._keep = keep
         self._observe = observe
         self._lines_moved = lines_moved
@@ -182,7 +178,7 @@ class Ledger:
         try:
             if run.answer is None:
                 raise ValueError("a job without an answer has no end")
-            return outcome_of(run.answer, run.prompt_tokens, self._decode)
+            return outcome_of(run.answer, run.prompt_tokens)
         except Exception:
             # Run again it would fail again, and the worker would be blamed for it.
             _log.exception("job failed", extra={"job": run.job.id.hex})

@@ -1,32 +1,52 @@
-"""Log probabilities as a job's result shows them."""
+"""Log probabilities as a job's result shows them, in the shape of OpenAI's completions.
+
+A token is shown by its name (`core/token_name.py`): parts of characters stay apart, though as text
+they all look alike.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 from worker.engine import TokenLogprob
-from worker.text import Decode
+from worker.token_bytes import TokenBytes
+
+#: What OpenAI and vLLM show for a token that was impossible: JSON has no infinity.
+IMPOSSIBLE = -9999.0
 
 
-def show_logprobs(said: Sequence[tuple[int, TokenLogprob]], decode: Decode) -> dict[str, list[Any]]:
-    """Return log probabilities in the shape of OpenAI's completions, one entry a token."""
-    return {
-        "tokens": [storable(decode([token])) for token, _ in said],
-        "token_logprobs": [_number(drawn.logprob) for _, drawn in said],
-        "top_logprobs": [
-            {storable(decode([token])): _number(value) for token, value in drawn.top}
-            for _, drawn in said
-        ],
-    }
+class Logprobs:
+    """The tokens of one choice with their log probabilities."""
+
+    def __init__(self, tokens: TokenBytes) -> None:
+        self._tokens = tokens
+        self._names: list[str] = []
+        self._values: list[float] = []
+        self._tops: list[dict[str, float]] = []
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def add(self, token_id: int, drawn: TokenLogprob) -> None:
+        """Add a token. Of tokens with one name the drawn one counts, then the likeliest."""
+        name = self._tokens.name(token_id)
+        top: dict[str, float] = {}
+        for other_id, value in drawn.top:
+            other = self._tokens.name(other_id)
+            top.setdefault(other, _number(drawn.logprob if other == name else value))
+        self._names.append(name)
+        self._values.append(_number(drawn.logprob))
+        self._tops.append(top)
+
+    def show(self, begin: int = 0, end: int | None = None) -> dict[str, list[Any]]:
+        """Return those of some tokens, one entry a token."""
+        return {
+            "tokens": self._names[begin:end],
+            "token_logprobs": self._values[begin:end],
+            "top_logprobs": self._tops[begin:end],
+        }
 
 
-def _number(value: float) -> float | None:
-    """Return a number that JSON has: a token that was impossible has none."""
-    return value if math.isfinite(value) else None
-
-
-def storable(text: str) -> str:
-    """Return text that PostgreSQL can keep: a model may write NUL, a column cannot hold it."""
-    return text.replace("\x00", "\ufffd")
+def _number(value: float) -> float:
+    return value if math.isfinite(value) else IMPOSSIBLE

@@ -6,15 +6,14 @@ import logging
 from typing import Any
 
 from models.job import JobOutcome, JobState
-from worker.delivery import Answer, Choice
+from worker.choice import Choice
+from worker.delivery import Answer
 from worker.engine import FinishReason
-from worker.logprobs import show_logprobs
-from worker.text import Decode
 
 _log = logging.getLogger(__name__)
 
 
-def outcome_of(answer: Answer, prompt_tokens: int, decode: Decode) -> JobOutcome:
+def outcome_of(answer: Answer, prompt_tokens: int) -> JobOutcome:
     """Return how the job of an answer that has ended is recorded."""
     state, error = JobState.SUCCEEDED, None
     reasons = {choice.finish_reason for choice in answer.choices}
@@ -24,7 +23,7 @@ def outcome_of(answer: Answer, prompt_tokens: int, decode: Decode) -> JobOutcome
         _log.error("engine error: %s", answer.error)
     elif reasons & {FinishReason.CANCELLED, FinishReason.EXPIRED}:
         state = JobState.CANCELLED
-    choices = [_show_choice(choice, index, decode) for index, choice in enumerate(answer.choices)]
+    choices = [_show_choice(choice, index) for index, choice in enumerate(answer.choices)]
     return JobOutcome(
         state=state,
         choices=None if state is JobState.FAILED else choices,
@@ -36,12 +35,12 @@ def outcome_of(answer: Answer, prompt_tokens: int, decode: Decode) -> JobOutcome
     )
 
 
-def _show_choice(choice: Choice, index: int, decode: Decode) -> dict[str, Any]:
+def _show_choice(choice: Choice, index: int) -> dict[str, Any]:
     shown: dict[str, Any] = {
         "text": choice.text,
         "index": index,
         "finish_reason": choice.finish_reason,
     }
     if choice.logprobs:
-        shown["logprobs"] = show_logprobs(choice.logprobs, decode)
+        shown["logprobs"] = choice.logprobs.show()
     return shown

@@ -40,6 +40,7 @@ from worker.runner import JobRunner
 from worker.settler import Settler
 from worker.taker import Taker
 from worker.text_sender import TextSender
+from worker.token_bytes import TokenBytes
 from worker.tracing import JobTraces
 from worker.usage_closer import UsageCloser
 from worker.webhooks import WebhookSender
@@ -88,7 +89,7 @@ class WorkerParts:
         engine = build(settings, tokenizer)
         engine.observe_steps(metrics.steps.observe)
         text_sender = TextSender(client)
-        delivery = Delivery(engine, tokenizer.decode, tell=text_sender.tell)
+        delivery = Delivery(engine, TokenBytes(tokenizer.tokenizer), tell=text_sender.tell)
         lease = timedelta(seconds=settings.lease_seconds)
         leases = Leases(database, worker_id=worker_id, lease=lease)
         ends = JobEnds(client, count=metrics.jobs_ended.ended)
@@ -99,7 +100,6 @@ class WorkerParts:
             ends=ends,
             worker_id=worker_id,
             lease=lease,
-            decode=tokenizer.decode,
             keep=partial(keep_answers, AnswerCache.from_settings(settings, client)),
             observe=partial(_show_ends, [metrics.jobs.observe, *(t.record for t in traces)]),
             lines_moved=feeder.wake,

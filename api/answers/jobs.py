@@ -29,6 +29,8 @@ class Logprobs(Plain):
     """Log probabilities, one entry a token.
 
     Attributes:
+        tokens: a part of a character is called by its bytes, `bytes:\\xf0\\x9f`; a special token,
+            which adds nothing to the text, `special:<|im_end|>`.
         top_logprobs: of the most likely tokens at each place.
     """
 

@@ -6,9 +6,7 @@ from typing import Any
 
 from api.following import Delta, Logprobs
 from api.v1.answer import Answer
-
-#: What stands for bytes that are no character: half of one is a token of its own.
-_REPLACEMENT = "\ufffd"
+from core.token_name import bytes_of, without_mark
 
 
 class ChatAnswer(Answer):
@@ -56,6 +54,10 @@ class ChatAnswer(Answer):
         return {"content": content, "refusal": None}
 
 
-def _show_token(token: str, logprob: float) -> dict[str, Any]:
-    data = None if _REPLACEMENT in token else list(token.encode())
-    return {"token": token, "logprob": logprob, "bytes": data}
+def _show_token(name: str, logprob: float) -> dict[str, Any]:
+    data = bytes_of(name)
+    return {
+        "token": without_mark(name),
+        "logprob": logprob,
+        "bytes": None if data is None else list(data),
+    }

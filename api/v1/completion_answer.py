@@ -7,6 +7,8 @@ from typing import Any
 
 from api.following import Delta, Logprobs
 from api.v1.answer import Answer
+from api.v1.text_offsets import TextOffsets
+from core.token_name import without_mark
 
 
 class CompletionAnswer(Answer):
@@ -15,33 +17,39 @@ class CompletionAnswer(Answer):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self._offsets: defaultdict[int, int] = defaultdict(int)
+        self._offsets: defaultdict[int, TextOffsets] = defaultdict(TextOffsets)
 
     def _show_choice(self, choice: dict[str, Any]) -> dict[str, Any]:
-        shown = self._show_logprobs(choice["index"], choice.get("logprobs"))
-        return {"text": choice["text"], "logprobs": shown}
+        return self._show(choice["index"], choice["text"], choice.get("logprobs"))
 
     def _show_delta(self, delta: Delta) -> list[dict[str, Any]]:
-        shown = self._show_logprobs(delta.index, delta.logprobs)
-        return [{"text": delta.text, "logprobs": shown}]
+        return [self._show(delta.index, delta.text, delta.logprobs)]
 
     def _show_last(self, index: int) -> list[dict[str, Any]]:
         return [{"text": "", "logprobs": None}]
 
-    def _show_logprobs(self, index: int, logprobs: Logprobs | None) -> dict[str, Any] | None:
+    def _show(self, index: int, text: str, logprobs: Logprobs | None) -> dict[str, Any]:
+        offsets = self._offsets[index]
+        offsets.show(text)
+        return {"text": text, "logprobs": self._show_logprobs(offsets, logprobs)}
+
+    def _show_logprobs(
+        self, offsets: TextOffsets, logprobs: Logprobs | None
+    ) -> dict[str, Any] | None:
         """Return the tokens' log probabilities; the drawn one is always among the best."""
         if not self._has_logprobs or logprobs is None:
             return None
-        tokens, values = logprobs["tokens"], logprobs["token_logprobs"]
-        drawn = zip(tokens, values, logprobs["top_logprobs"], strict=True)
+        names, values = logprobs["tokens"], logprobs["token_logprobs"]
+        drawn = zip(names, values, logprobs["top_logprobs"], strict=True)
         return {
-            "tokens": tokens,
+            "tokens": list(map(without_mark, names)),
             "token_logprobs": values,
-            "top_logprobs": [{**top, token: value} for token, value, top in drawn],
-            "text_offset": [self._next_offset(index, token) for token in tokens],
+            "top_logprobs": [_show_best({**top, name: value}) for name, value, top in drawn],
+            "text_offset": list(map(offsets.next, names)),
         }
 
-    def _next_offset(self, index: int, token: str) -> int:
-        offset = self._offsets[index]
-        self._offsets[index] += len(token)
-        return offset
+
+def _show_best(top: dict[str, float]) -> dict[str, float]:
+    """Return tokens in the order of their log probabilities."""
+    best = sorted(top.items(), key=lambda item: -item[1])
+    return {without_mark(name): value for name, value in best}

@@ -75,7 +75,8 @@ class TokenChance(Plain):
     """A token and its log probability.
 
     Attributes:
-        bytes: null for a token that is only a part of a character.
+        token: a part of a character is called by its bytes, `bytes:\\xf0\\x9f`.
+        bytes: what the token adds to the text; null for a part of a character in old answers.
     """
 
     token: str

@@ -7,11 +7,15 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
+import requests
 
 from core.settings import EngineKind, Settings
+from tests.api.sse import events, text_of
 from tests.clients.node import run_node
 from tests.service import Service
 
@@ -89,30 +93,65 @@ generateText('Write a function to calculate Fibonacci numbers')
   .catch(err => console.error(err));
 """
 
+BODY = """\
+{
+  "prompt": "Write a function to calculate Fibonacci numbers",
+  "maxTokens": 500,
+  "temperature": 0.7,
+  "topP": 1.0,
+  "stop": ["###", "```"] // Optional stop sequences
+}
+"""
+#: How often the body is sent.
+TIMES = 10
+#: What everything at once may take; the machine has other work too.
+PATIENCE_SECONDS = 400.0
+
 
 @pytest.fixture(scope="module")
 def printed(
     base_settings: Settings, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, Future[str]]]:
-    """What each example prints; they run at once, at the service with the small model."""
+    """What each example prints; they run at once, at the service with the small model.
+
+    So do all requests with the body: the model makes their answers together.
+    """
     directory = tmp_path_factory.mktemp("real")
-    changes = {"engine": EngineKind.TRANSFORMERS, "sync_wait_seconds": 120.0}
+    changes = {"engine": EngineKind.TRANSFORMERS, "sync_wait_seconds": 400.0}
     with Service.started(base_settings, directory, **changes) as service:
         jwt = service.sign_in_admin()["Authorization"].split()[1]
+        key = service.make_key()
         values = {
             "https://api.bountycoder.com": service.url,
             **dict.fromkeys(("<jwt_token>", "your_jwt_token"), jwt),
-            **dict.fromkeys(("<api_key_id>", "your_api_key_id"), service.make_key()["id"]),
+            **dict.fromkeys(("<api_key_id>", "your_api_key_id"), key["id"]),
         }
         python, javascript = directory / "example.py", directory / "example.cjs"
         python.write_text(filled(PYTHON, values))
         javascript.write_text(filled(JAVASCRIPT, values))
-        with ThreadPoolExecutor(3) as pool:
+        body = json.loads(BODY.replace("// Optional stop sequences", ""))
+        with ThreadPoolExecutor(5 + TIMES) as pool:
+            ask = partial(pool.submit, answered, service, key["secret"])
             yield {
+                "stream": ask({**body, "stream": True, "seed": 7}),
+                "seeded": ask({**body, "seed": 7}),
+                **{f"body {time}": ask(body) for time in range(TIMES)},
                 "curl": pool.submit(output_of, "bash", "-c", filled(CURL, values)),
                 "python": pool.submit(output_of, sys.executable, python),
                 "javascript": pool.submit(run_node, javascript),
             }
+
+
+def answered(service: Service, secret: str, body: dict[str, Any]) -> str:
+    """Return what a request with the body is answered; a stream's text."""
+    answer = requests.post(
+        f"{service.url}/api/llm/generate",
+        json=body,
+        headers={"x-api-key": secret},
+        stream=body.get("stream", False),
+        timeout=PATIENCE_SECONDS,
+    )
+    return text_of(list(events(answer))) if body.get("stream") else answer.text
 
 
 def filled(example: str, values: dict[str, str]) -> str:
@@ -122,7 +161,9 @@ def filled(example: str, values: dict[str, str]) -> str:
 
 
 def output_of(*command: str | Path) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=150, check=True)
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=True
+    )
     return done.stdout
 
 
@@ -142,3 +183,24 @@ def test_the_python_example_runs_as_printed(printed: dict[str, Future[str]]) -> 
 
 def test_the_javascript_example_runs_as_printed(printed: dict[str, Future[str]]) -> None:
     assert printed["javascript"].result().strip()
+
+
+@pytest.mark.parametrize("time", range(TIMES))
+def test_the_request_body_as_printed_is_answered_with_code(
+    printed: dict[str, Future[str]], time: int
+) -> None:
+    """Its stop string ``` is the fence that a chat model opens its code with."""
+    answer = json.loads(printed[f"body {time}"].result())
+
+    choice = answer["choices"][0]
+    assert any(word in choice["text"] for word in ("def ", "func", "int ", "=>", "class "))
+    assert "return" in choice["text"] or "print" in choice["text"]
+    assert not [stop for stop in ("###", "```") if stop in choice["text"]]
+    assert choice["finish_reason"] in {"stop", "length"}
+    assert answer["usage"]["completion_tokens"] > 10
+
+
+def test_a_stream_of_the_body_gives_the_same_code(printed: dict[str, Future[str]]) -> None:
+    whole = json.loads(printed["seeded"].result())["choices"][0]["text"]
+
+    assert printed["stream"].result() == whole

@@ -31,6 +31,7 @@ from worker.leases import Leases
 from worker.ledger import Ledger
 from worker.run import Taken
 from worker.runner import JobRunner
+from worker.token_bytes import TokenBytes
 
 
 @dataclass
@@ -95,7 +96,7 @@ def bench_of(
     pace: float = 0.0,
     worker_id: str = "w1",
 ) -> Bench:
-    delivery = Delivery(EchoEngine(tokens_per_second=pace), tokenizer.decode)
+    delivery = Delivery(EchoEngine(tokens_per_second=pace), TokenBytes(tokenizer.tokenizer))
     delivery.start()
     lease = timedelta(seconds=10)
     leases = Leases(database, worker_id=worker_id, lease=lease)
@@ -110,7 +111,6 @@ def bench_of(
         ends=JobEnds(client),
         worker_id=worker_id,
         lease=lease,
-        decode=tokenizer.decode,
         keep=partial(keep_answers, AnswerCache(client, model="m", seconds=60)),
     )
     ledger.start()
@@ -288,9 +288,15 @@ def test_an_unexpected_fault_fails_the_job_at_once_and_without_blame(bench: Benc
     assert job.error == {"code": "internal_error", "message": "something went wrong on our side"}
 
 
+class Nul(TokenBytes):
+    """Tokens that write NUL."""
+
+    def __getitem__(self, token_id: int) -> bytes:
+        return super().__getitem__(token_id).replace(b"hello", b"he\0lo")
+
+
 def test_a_nul_in_an_answer_is_kept_as_a_replacement_character(bench: Bench) -> None:
-    decode = bench.delivery._decode
-    bench.delivery._decode = lambda ids: decode(ids).replace("hello", "he\x00lo")
+    bench.delivery._tokens = Nul(bench.tokenizer.tokenizer)
     job_id = bench.job()
 
     bench.run(job_id)
@@ -305,9 +311,8 @@ def test_a_result_that_the_database_refuses_fails_alone(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """PostgreSQL keeps no NUL in a text."""
-    monkeypatch.setattr("worker.delivery.storable", lambda text: text)
-    decode = bench.delivery._decode
-    bench.delivery._decode = lambda ids: decode(ids).replace("hello", "\x00")
+    monkeypatch.setattr("worker.choice.storable", lambda text: text)
+    bench.delivery._tokens = Nul(bench.tokenizer.tokenizer)
     guilty = bench.job()
     others = [bench.job(request={"prompt": "x", "maxTokens": 50}) for _ in range(5)]
 

@@ -83,6 +83,56 @@ def test_a_chat_lists_the_best_tokens_in_order_with_their_bytes() -> None:
     assert content[2]["bytes"] is None  # a part of a character: its bytes are not known
 
 
+#: "🎉", of which two tokens make one character, and a special token.
+PARTS = {
+    "tokens": [
+        "bytes:\\xf0\\x9f",
+        "bytes:\\x8e\\x89",
+        "special:<|im_end|>",
+        "bytes:\\xf0\\x9f",
+        "a",
+    ],
+    "token_logprobs": [-0.1, -0.2, -0.3, -0.4, -0.5],
+    "top_logprobs": [
+        {"bytes:\\xf0": -7.0, "bytes:\\xf0\\x9f": -0.1, "bytes:\\xf0\\x9f\\x8e": -4.0},
+        *[{}] * 4,
+    ],
+}
+
+
+def test_the_bytes_of_all_tokens_are_those_of_the_text() -> None:
+    made = job({"text": "🎉\ufffda", "logprobs": PARTS})
+
+    content = answer_of(ChatAnswer, made).whole(made)["choices"][0]["logprobs"]["content"]
+
+    joined = b"".join(bytes(token["bytes"]) for token in content)
+    assert joined.decode(errors="replace") == "🎉\ufffda"
+    assert content[2]["token"] == "<|im_end|>"
+    assert content[0]["top_logprobs"] == [
+        {"token": "bytes:\\xf0\\x9f", "logprob": -0.1, "bytes": [0xF0, 0x9F]},
+        {"token": "bytes:\\xf0\\x9f\\x8e", "logprob": -4.0, "bytes": [0xF0, 0x9F, 0x8E]},
+        {"token": "bytes:\\xf0", "logprob": -7.0, "bytes": [0xF0]},
+    ]
+
+
+def test_tokens_of_one_character_begin_where_it_does() -> None:
+    made = job({"text": "🎉\ufffda", "logprobs": PARTS})
+
+    shown = answer_of(CompletionAnswer, made).whole(made)["choices"][0]["logprobs"]
+
+    assert shown["text_offset"] == [0, 0, 1, 1, 2]
+
+
+def test_no_token_begins_beyond_the_text() -> None:
+    """The tokens of a stop string are counted, and are no part of the text."""
+    said = {"tokens": ["a", "##", "#"], "token_logprobs": [0.0] * 3, "top_logprobs": [{}] * 3}
+    made = job({"text": "a", "logprobs": said})
+
+    shown = answer_of(CompletionAnswer, made).whole(made)["choices"][0]["logprobs"]
+
+    assert shown["text_offset"] == [0, 1, 1]
+
+
 @pytest.mark.parametrize("kind", [ChatAnswer, CompletionAnswer])
 def test_log_probabilities_that_were_not_asked_for_are_null(kind: type[Answer]) -> None:
     made = job({"text": "x", "logprobs": LOGPROBS})
