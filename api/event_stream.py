@@ -153,8 +153,12 @@ class _Events:
 
 
 def _lines(position: str, shown: list[dict[str, Any]]) -> Iterator[str]:
-    for one in shown:
-        yield f"id: {position}\ndata: {_json(one)}\n\n"
+    """Give events that tell one thing together. Only after the last does the stream stand there:
+    a client that has only those before comes back with the id it knew, and misses nothing.
+    """
+    *before, last = [f"data: {_json(one)}\n\n" for one in shown]
+    yield from before
+    yield f"id: {position}\n{last}"
 
 
 def _json(value: dict[str, Any]) -> str:

@@ -11,6 +11,7 @@ import pytest
 from openai import APIError, APIStatusError, AsyncOpenAI, OpenAI
 from openai.types.chat import ChatCompletionChunk
 
+from tests.api.sse import Event, events
 from tests.api.v1.client import connect, job_of, model_of, say
 from tests.conftest import PACE
 from tests.service import CALL_SECONDS, Service, wait_until
@@ -173,3 +174,65 @@ def test_a_job_that_somebody_else_cancels_is_an_error(paced: Service, stream: bo
     if not stream:
         assert isinstance(caught.value, APIStatusError)
         assert caught.value.status_code == 409
+
+
+@pytest.mark.parametrize("n", [1, 2])
+@pytest.mark.parametrize(
+    ("path", "prompt"),
+    [
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": "añadir 🎉🎉 世界"}]}),
+        ("/v1/completions", {"prompt": "añadir 🎉🎉 世界"}),
+    ],
+)
+@pytest.mark.parametrize("service_name", ["paced", "service"])
+def test_a_stream_is_resumed_after_any_of_its_events(
+    request: pytest.FixtureRequest, service_name: str, path: str, prompt: dict[str, Any], n: int
+) -> None:
+    """A client knows the id of the last event that had one; the rest comes by the job's stream."""
+    service: Service = request.getfixturevalue(service_name)
+    headers = {"x-api-key": service.make_key()["secret"]}
+    body = {**prompt, "n": n, "max_tokens": 12, "stream": True}
+    answer = service.call("POST", path, json=body, headers=headers, stream=True)
+    received = list(events(answer))
+    job_id = received[0].json["id"].split("-")[1]
+    wholes = [answer_text(service, received[0].json["id"], index) for index in range(n)]
+
+    for cut in range(len(received)):
+        known = {"Last-Event-ID": received[cut].id} if received[cut].id else {}
+        rest = service.call(
+            "GET",
+            f"/api/llm/jobs/gen_{job_id}/stream",
+            headers={**headers, **known},
+            stream=True,
+        )
+        last = list(events(rest))
+        for index, whole in enumerate(wholes):
+            begun = "".join(_added(event, index) for event in received[: cut + 1])
+            assert begun + "".join(_added(event, index) for event in last) == whole
+
+
+def test_a_stream_that_is_cut_after_its_first_event_is_resumed_while_it_runs(
+    paced: Service,
+) -> None:
+    headers = {"x-api-key": paced.make_key()["secret"]}
+    body = {"messages": [say(LONG)], "max_tokens": 20, "stream": True}
+    keyed = {**headers, "Idempotency-Key": "cut"}
+    answer = paced.call("POST", "/v1/chat/completions", json=body, headers=keyed, stream=True)
+    first = next(events(answer))
+    answer.close()
+
+    known = {"Last-Event-ID": first.id} if first.id else {}
+    job_id = first.json["id"].split("-")[1]
+    address = f"/api/llm/jobs/gen_{job_id}/stream"
+    rest = paced.call("GET", address, headers={**headers, **known}, stream=True)
+
+    text = "".join(_added(event) for event in events(rest))
+    assert text == answer_text(paced, first.json["id"])
+
+
+def _added(event: Event, index: int = 0) -> str:
+    """Return what an event of any face adds to the text of one choice."""
+    if event.data == "[DONE]":
+        return ""
+    shown = [choice for choice in event.json["choices"] if choice["index"] == index]
+    return "".join(one.get("text") or one.get("delta", {}).get("content") or "" for one in shown)
