@@ -21,7 +21,8 @@ from core.csv_cells import csv_cell
 from core.webhook_target import _literal, check_webhook_url, is_allowed
 from tests.fuzz.programs import admin_app, api_app, requested, settings
 from tests.fuzz.target import Target, fields, refusals_are_fine
-from worker.text import StopScanner
+from worker.fenced_code import FencedCode
+from worker.stop_strings import StopScanner, StopStrings
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 #: Of a form whose samples of code are read as a shell and Python do: that takes longest here.
@@ -90,12 +91,15 @@ def _stops(data: bytes) -> None:
     """Up to 8 stop strings, each in a line, then the text that the model makes."""
     *stop, text = (part.replace("\x00", "") for part in fields(data, 9))
     stop = [one[:MOST_STOP] for one in stop if one]
-    scanner = StopScanner(stop)
+    scanner = StopScanner(StopStrings(stop))
     pieces = [scanner.push(text[at : at + 7]) for at in range(0, len(text), 7)]
     shown = "".join(pieces) + scanner.flush()
     assert text.startswith(shown)
     assert not any(one in shown for one in stop)
     assert scanner.has_stopped or shown == text
+    code = FencedCode(StopStrings([*stop, "```"]))
+    pieces = [code.push(text[at : at + 7]) for at in range(0, len(text), 7)]
+    assert "".join(pieces) + code.flush() in text
 
 
 def _cells(data: bytes) -> None:
