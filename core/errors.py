@@ -16,7 +16,7 @@ BountyError
     ├── PayloadTooLarge      413
     ├── UnsupportedMediaType 415
     ├── IdempotencyConflict  422
-    ├── RateLimited          429   (with Retry-After)
+    ├── RateLimited          429   (with Retry-After, unless waiting cannot help)
     └── Unavailable          503   (with Retry-After)
 """
 
@@ -157,7 +157,7 @@ class IdempotencyConflict(ApiError):
 
 
 class RateLimited(ApiError):
-    """A limit of the key was reached; it passes again after `retry_after_seconds`."""
+    """A limit was reached; it passes again after `retry_after_seconds`, `None` if never."""
 
     status = 429
     type = "rate_limit_error"
@@ -167,13 +167,12 @@ class RateLimited(ApiError):
         self,
         message: str,
         *,
-        retry_after_seconds: float,
+        retry_after_seconds: float | None,
         code: str | None = None,
         headers: dict[str, str] | None = None,
     ) -> None:
-        super().__init__(
-            message, code=code, headers={**(headers or {}), **retry_headers(retry_after_seconds)}
-        )
+        again = {} if retry_after_seconds is None else retry_headers(retry_after_seconds)
+        super().__init__(message, code=code, headers={**(headers or {}), **again})
 
 
 class Unavailable(ApiError):

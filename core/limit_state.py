@@ -120,7 +120,10 @@ def state_of(limits: KeyLimits, milliseconds: int, counts: list[int]) -> LimitSt
 def refusal(verdict: str, state: LimitState, tokens: int) -> RateLimited:
     """Return the error for the limit that the script named."""
     kind = _REFUSALS[verdict]
+    is_larger_than_month = state.month.limit is not None and tokens > state.month.limit
+    wait = _Wait.NEVER if kind.wait is _Wait.MONTH and is_larger_than_month else kind.wait
     seconds = {
+        _Wait.NEVER: None,
         _Wait.MINUTE: state.minute_seconds,
         _Wait.MONTH: state.month_seconds,
         _Wait.PLACE: PLACE_SECONDS,
@@ -129,7 +132,7 @@ def refusal(verdict: str, state: LimitState, tokens: int) -> RateLimited:
     return RateLimited(
         kind.message.format(state=state, tokens=tokens),
         code=kind.code,
-        retry_after_seconds=seconds[kind.wait],
+        retry_after_seconds=seconds[wait],
         headers={**state.headers, **may_retry},
     )
 
@@ -145,6 +148,7 @@ def next_month(now: datetime) -> datetime:
 class _Wait(Enum):
     """What the next request of this kind waits for."""
 
+    NEVER = auto()
     MINUTE = auto()
     MONTH = auto()
     PLACE = auto()
@@ -176,7 +180,7 @@ _REFUSALS = {
         "token_limit_exceeded",
         "the request may take {tokens} tokens, more than the limit of {state.tokens.limit} a "
         "minute: send a shorter prompt or a smaller maxTokens",
-        _Wait.MINUTE,
+        _Wait.NEVER,
         may_retry=False,
     ),
     "in_flight": _Refusal(

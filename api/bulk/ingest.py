@@ -124,7 +124,7 @@ def _check_quota(services: Services, key: PresentedKey, prompt_tokens: int) -> N
         raise RateLimited(
             f"of {limit} tokens a month {left} are left, the prompts alone have {prompt_tokens}",
             code="monthly_quota_exceeded",
-            retry_after_seconds=state.month_seconds,
+            retry_after_seconds=None if prompt_tokens > limit else state.month_seconds,
             headers={"x-should-retry": "false"},
         )
 

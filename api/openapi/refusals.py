@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from api.openapi.answer import (
     ACCEPT_ENCODING,
@@ -40,6 +40,8 @@ MEANINGS = {
 }
 
 _RETRY = (RETRY_AFTER, RETRY_AFTER_MS)
+#: A request that is larger than its limit never passes.
+_RETRY_IF_IT_HELPS = tuple(replace(header, is_always=False) for header in _RETRY)
 
 BAD_BODY = (
     Refusal(400, ("invalid_json", "invalid_request")),
@@ -81,14 +83,16 @@ NOT_ADMITTED = (
             "too_many_in_flight",
             "monthly_quota_exceeded",
         ),
-        (*_RETRY, SHOULD_RETRY, *RATE_LIMITS),
+        (*_RETRY_IF_IT_HELPS, SHOULD_RETRY, *RATE_LIMITS),
     ),
     OVERLOADED,
 )
 #: What a batch can be refused with before it is made.
 BATCH_NOT_MADE = (
     Refusal(422, ("idempotency_conflict",), (SHOULD_RETRY,)),
-    Refusal(429, ("too_many_batches", "monthly_quota_exceeded"), (*_RETRY, SHOULD_RETRY)),
+    Refusal(
+        429, ("too_many_batches", "monthly_quota_exceeded"), (*_RETRY_IF_IT_HELPS, SHOULD_RETRY)
+    ),
     OVERLOADED,
 )
 TOO_MANY_FILES = Refusal(409, ("too_many_files",), (SHOULD_RETRY,))
