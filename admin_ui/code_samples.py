@@ -49,7 +49,7 @@ answer = requests.post(
     {_python_value(address)},
     headers={{"Authorization": f"Bearer {{os.environ['{SECRET_VARIABLE}']}}"}},
     json={_python_value(body, 1)},
-    timeout=90,
+    timeout=630,
 )
 answer.raise_for_status()
 print(answer.json()["choices"][0]["text"])

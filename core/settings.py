@@ -210,7 +210,10 @@ class Settings(BaseModel):
         description="`free` counts no tokens of an answer given again, `full` counts all",
     )
     sync_wait_seconds: float = Field(
-        60.0, gt=0, le=600, description="how long a synchronous request waits before its 202"
+        600.0,
+        gt=0,
+        le=600,
+        description="how long a synchronous request waits before its 202: as OpenAI's clients do",
     )
     jwt_access_minutes: int = Field(60, ge=1, description="life of a JWT")
     jwt_refresh_days: int = Field(30, ge=1, description="life of a refresh token")

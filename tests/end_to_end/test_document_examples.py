@@ -117,7 +117,7 @@ def printed(
     So do all requests with the body: the model makes their answers together.
     """
     directory = tmp_path_factory.mktemp("real")
-    changes = {"engine": EngineKind.TRANSFORMERS, "sync_wait_seconds": 400.0}
+    changes = {"engine": EngineKind.TRANSFORMERS}
     with Service.started(base_settings, directory, **changes) as service:
         jwt = service.sign_in_admin()["Authorization"].split()[1]
         key = service.make_key()

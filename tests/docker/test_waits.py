@@ -1,0 +1,37 @@
+"""Everything on the way of a synchronous call waits longer than the call does."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from core.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+SYNC_WAIT = Settings.model_fields["sync_wait_seconds"]
+#: OpenAI's clients give up after this long.
+CLIENTS_SECONDS = 600.0
+
+
+def test_a_call_waits_as_long_as_openais_clients() -> None:
+    assert SYNC_WAIT.default == CLIENTS_SECONDS
+
+
+@pytest.mark.parametrize(
+    ("file", "pattern"),
+    [
+        ("docker/nginx/snippets/proxy.conf.template", r"proxy_read_timeout (\d+)s;"),
+        (
+            "docker/kubernetes/overlays/production/kustomization.yaml",
+            r'nginx.ingress.kubernetes.io/proxy-read-timeout: "(\d+)"',
+        ),
+        ("admin_ui/code_samples.py", r"timeout=(\d+),"),
+    ],
+)
+def test_what_stands_between_waits_longer(file: str, pattern: str) -> None:
+    (seconds,) = re.findall(pattern, (ROOT / file).read_text())
+
+    longest = max(limit.le for limit in SYNC_WAIT.metadata if hasattr(limit, "le"))
+    assert float(seconds) > longest >= SYNC_WAIT.default
