@@ -64,29 +64,26 @@ class Ended:
 
 @dataclass(slots=True)
 class _Track:
-    """One choice's text as far as it was given.
+    """One choice's text as far as it was given. A piece costs the same however long that is.
 
     Attributes:
         begin: characters that were given to an earlier connection, and `check` their CRC-32.
-        given: text since.
+        end: characters that were given, and `end_check` their CRC-32.
         tokens: log probabilities given.
     """
 
     begin: int = 0
     check: int = 0
-    given: str = ""
+    end: int = 0
+    end_check: int = 0
     tokens: int = 0
     is_checked: bool = True
-
-    @property
-    def end(self) -> int:
-        return self.begin + len(self.given)
+    _pieces: list[str] = field(default_factory=list)  # given since `begin`
 
     @property
     def position(self) -> str:
         """What an event's id says of this choice: characters, their check, log probabilities."""
-        check = zlib.crc32(self.given.encode(), self.check)
-        return f"{self.end}:{check:x}:{self.tokens}" if self.end or self.tokens else "0"
+        return f"{self.end}:{self.end_check:x}:{self.tokens}" if self.end or self.tokens else "0"
 
     @classmethod
     def at(cls, position: str) -> _Track:
@@ -96,8 +93,8 @@ class _Track:
             raise _bad_position()
         if position == "0":
             return cls()
-        begin, check, tokens = found.groups()
-        return cls(int(begin), int(check, 16), tokens=int(tokens), is_checked=False)
+        begin, check, tokens = int(found[1]), int(found[2], 16), int(found[3])
+        return cls(begin, check, begin, check, tokens=tokens, is_checked=False)
 
     def take(self, piece: TextPiece) -> tuple[str, Logprobs | None] | None:
         """Return what is new in a piece; `None` if something between is missing."""
@@ -111,7 +108,10 @@ class _Track:
         if piece.logprobs:
             logprobs = _cut(piece.logprobs, self.tokens - piece.token_offset)
             self.tokens += len(logprobs["tokens"]) if logprobs else 0
-        self.given += text
+        if text:
+            self._pieces.append(text)
+            self.end += len(text)
+            self.end_check = zlib.crc32(text.encode(), self.end_check)
         return text, logprobs
 
     def _compare(self, piece: TextPiece) -> None:
@@ -124,8 +124,14 @@ class _Track:
             self.is_checked = zlib.crc32(piece.text[: self.begin].encode()) == self.check
         begin = max(self.begin, piece.offset)
         said = piece.text[begin - piece.offset : self.end - piece.offset]
-        if not self.is_checked or not self.given[begin - self.begin :].startswith(said):
+        if not self.is_checked or not self._given_from(begin).startswith(said):
             raise came_out_differently()
+
+    def _given_from(self, begin: int) -> str:
+        if begin >= self.end:  # as it is with each piece that follows on the one before
+            return ""
+        self._pieces = ["".join(self._pieces)]
+        return self._pieces[0][begin - self.begin :]
 
 
 @dataclass(slots=True)

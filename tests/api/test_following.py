@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -69,3 +71,17 @@ def test_a_later_connection_does_not_mix_them_either() -> None:
 def test_what_is_no_position_is_refused(position: str) -> None:
     with pytest.raises(InvalidRequest):
         _Track.at(position)
+
+
+def test_a_piece_costs_the_same_however_long_the_text_is() -> None:
+    def seconds(count: int) -> float:
+        track = _Track()
+        began = time.perf_counter()
+        for place in range(count):
+            track.take(piece(100 * place, "é" * 100))
+            assert track.position
+        return time.perf_counter() - began
+
+    few, many = (min(seconds(count) for _ in range(3)) for count in (1_000, 8_000))
+
+    assert many < 20 * few + 0.2  # 64 times if each piece cost as much as the text before it
