@@ -32,10 +32,10 @@ class JobTimes:
         end = job.finished_at or now
         generating = _between(job.first_token_at, job.finished_at)
         return cls(
-            queued=_between(job.created_at, job.started_at or end),
-            first_token=_between(job.created_at, job.first_token_at),
+            queued=_between(job.queued_at, job.started_at or end),
+            first_token=_between(job.queued_at, job.first_token_at),
             generating=generating,
-            total=_between(job.created_at, end),
+            total=_between(job.queued_at, end),
             tokens_per_second=_rate(job.completion_tokens - 1, generating),
         )
 

@@ -251,7 +251,8 @@ _USAGE = """
     )
         select j.id, j.user_id, j.api_key_id, j.model, j.state, j.prompt_tokens,
             j.completion_tokens, j.cached_tokens,
-            round(extract(epoch from j.finished_at - j.created_at) * 1000), j.finished_at
+            round(extract(epoch from
+                j.finished_at - coalesce(j.released_at, j.created_at)) * 1000), j.finished_at
         from jobs j join demo_keys k on k.id = j.api_key_id
         where j.started_at is not null
         order by j.finished_at

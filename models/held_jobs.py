@@ -81,19 +81,22 @@ CLAIM = Prepared(
 _BOUNDS = f"{{{','.join(map(str, BOUNDS))}}}"
 _ENDS = """
     id uuid, attempt integer, state text, choices jsonb, error jsonb, prompt_tokens integer,
-    completion_tokens integer, cached_tokens integer, first_token_at timestamptz
+    completion_tokens integer, cached_tokens integer, first_token_age double precision
 """
 #: The state is no bare column here: the index of what runs would be taken for it, which holds the
 #: leases of all jobs since the last vacuum.
 _FINISH = f"""
     update jobs set state = e.state, choices = e.choices, error = e.error,
         prompt_tokens = e.prompt_tokens, completion_tokens = e.completion_tokens,
-        cached_tokens = e.cached_tokens, first_token_at = e.first_token_at,
+        cached_tokens = e.cached_tokens,
+        first_token_at = case when e.first_token_age is not null
+            then greatest(now() - make_interval(secs => e.first_token_age), jobs.started_at) end,
         finished_at = greatest(now(), jobs.created_at), lease_expires_at = null
     from ends e join in_order on in_order.id = e.id
     where jobs.id = any(%(ids)s::uuid[]) and jobs.id = e.id and jobs.attempt = e.attempt
       and jobs.state || '' = '{JobState.RUNNING}' and jobs.worker_id = %(worker_id)s
-    returning jobs.id, jobs.attempt, jobs.cancel_requested_at, jobs.finished_at, jobs.created_at
+    returning jobs.id, jobs.attempt, jobs.cancel_requested_at, jobs.finished_at,
+              jobs.first_token_at, coalesce(jobs.released_at, jobs.created_at) as queued_at
 """  # noqa: S608 - of our own names alone
 _FINISH_JOBS = f"""
     {_IN_ORDER},
@@ -113,7 +116,7 @@ FINISH_AT_ONCE = Prepared(
     ),
     ended as ({_FINISH % _PARAMETERS}),
     timed as (
-        select *, round(extract(epoch from finished_at - created_at) * 1000)::bigint as duration_ms
+        select *, round(extract(epoch from finished_at - queued_at) * 1000)::bigint as duration_ms
         from ended
     ),
     used as (
@@ -123,7 +126,7 @@ FINISH_AT_ONCE = Prepared(
         from ends e join timed t using (id, attempt)
     ),
     {RECORD_USED}
-    select id, attempt, cancel_requested_at, finished_at from ended
+    select id, attempt, cancel_requested_at, finished_at, first_token_at from ended
     """,  # noqa: S608 - of our own names alone
 )
 
@@ -202,7 +205,7 @@ def _check(ends: Sequence[tuple[Job, JobOutcome]]) -> None:
 
 def _ended(ends: Sequence[tuple[Job, JobOutcome]], found: Iterable[Any]) -> list[Job]:
     """Return the jobs that were `found` to have ended, as they are now."""
-    told = {(row[0], row[1]): (row[2], row[3]) for row in found}
+    told = {(row[0], row[1]): row[2:5] for row in found}
     return [
         new_job(
             **{
@@ -210,6 +213,7 @@ def _ended(ends: Sequence[tuple[Job, JobOutcome]], found: Iterable[Any]) -> list
                 **outcome_values(outcome),
                 "cancel_requested_at": told[job.id, job.attempt][0],
                 "finished_at": told[job.id, job.attempt][1],
+                "first_token_at": told[job.id, job.attempt][2],
             }
         )
         for job, outcome in ends
@@ -281,12 +285,11 @@ def _claimed(row: Iterable[Any]) -> Job:
 
 
 def _end_row(job: Job, end: JobOutcome) -> dict[str, Any]:
-    first = end.first_token_at
     return {
         **outcome_values(end),
         "id": str(job.id),
         "attempt": job.attempt,
-        "first_token_at": first.isoformat() if first is not None else None,
+        "first_token_age": end.first_token_age,
     }
 
 

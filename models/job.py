@@ -13,6 +13,7 @@ that it comes from: a worker believed dead cannot change a job that another has 
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, fields
 from datetime import datetime
 from enum import StrEnum
@@ -21,6 +22,7 @@ from uuid import UUID
 
 from sqlalchemy import (
     CheckConstraint,
+    ColumnElement,
     ForeignKey,
     Index,
     SmallInteger,
@@ -31,6 +33,7 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.ext.hybrid import hybrid_property
 from sqlalchemy.orm import Mapped, Session, configure_mappers, mapped_column
 
 from core.ids import new_id
@@ -86,6 +89,8 @@ class Job(Base):
         is_held: it is a line of a batch that the feeder has not released yet: on no queue, and
             nothing was charged for it.
         released_at: when the feeder released it; before that it could be on no queue.
+        queued_at: since when it has waited: its release, or its making. Every wait and every
+            duration that is shown, measured or summed up begins here.
         is_streamed: somebody follows its text while it is made.
         is_cached: it was answered by the response cache, without the model.
         cancel_requested_at: when somebody asked a running job to end.
@@ -226,6 +231,15 @@ class Job(Base):
     expires_at: Mapped[datetime | None]
     texts_deleted_at: Mapped[datetime | None]
 
+    @hybrid_property
+    def queued_at(self) -> datetime:
+        return self.released_at or self.created_at
+
+    @queued_at.inplace.expression
+    @classmethod
+    def _queued_at(cls) -> ColumnElement[datetime]:
+        return func.coalesce(cls.released_at, cls.created_at)
+
     @property
     def is_final(self) -> bool:
         return JobState(self.state).is_final
@@ -253,7 +267,12 @@ def values_of(job: Job) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class JobOutcome:
-    """How a job ended and what it really used."""
+    """How a job ended and what it really used.
+
+    Attributes:
+        first_token: when its first token came, by this process's `time.monotonic()`. The database
+            dates it by its own clock: that of this machine may be wrong.
+    """
 
     state: JobState
     choices: list[dict[str, Any]] | None = None
@@ -261,7 +280,12 @@ class JobOutcome:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cached_tokens: int = 0
-    first_token_at: datetime | None = None
+    first_token: float | None = None
+
+    @property
+    def first_token_age(self) -> float | None:
+        """How many seconds ago the first token came."""
+        return None if self.first_token is None else max(0.0, time.monotonic() - self.first_token)
 
 
 def find_job(session: Session, job_id: UUID) -> Job | None:
@@ -270,12 +294,13 @@ def find_job(session: Session, job_id: UUID) -> Job | None:
 
 def outcome_values(outcome: JobOutcome) -> dict[str, Any]:
     """Return what an end writes, by the names of the columns."""
-    return {field.name: getattr(outcome, field.name) for field in fields(outcome)}
+    names = [field.name for field in fields(outcome) if field.name != "first_token"]
+    return {name: getattr(outcome, name) for name in names}
 
 
 def sendable_before(moment: datetime) -> Any:
     """Return the condition that a job could be on its queue before a time."""
-    return func.coalesce(Job.released_at, Job.created_at) < moment
+    return Job.queued_at < moment
 
 
 #: When a job that ends now has ended: by the clock of the database, and never before it was made.

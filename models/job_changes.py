@@ -6,6 +6,7 @@ has a job locked is about to change it, and two who look after many must not cro
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -51,13 +52,19 @@ def finish_job(
             prompt_tokens=outcome.prompt_tokens,
             completion_tokens=outcome.completion_tokens,
             cached_tokens=outcome.cached_tokens,
-            first_token_at=outcome.first_token_at,
+            first_token_at=_first_token_at(outcome),
             finished_at=END_MOMENT,
             lease_expires_at=None,
         )
         .returning(Job)
         .execution_options(populate_existing=True)
     )
+
+
+def _first_token_at(outcome: JobOutcome) -> Any:
+    """Return when the first token came, by the clock of the database, which dates the end too."""
+    age = outcome.first_token_age
+    return None if age is None else func.now() - timedelta(seconds=age)
 
 
 def ask_to_cancel(session: Session, job_ids: Sequence[UUID]) -> list[Job]:

@@ -49,7 +49,7 @@ class OpenWork:
 
 def count_waiting(session: Session) -> dict[str, Waiting]:
     """Return what waits, by queue."""
-    since = func.min(func.coalesce(Job.released_at, Job.created_at))
+    since = func.min(Job.queued_at)
     age = cast(func.extract("epoch", func.now() - since), Float)
     rows = session.execute(
         select(Job.queue, func.count(), age)

@@ -157,9 +157,9 @@ def record_usages(session: Session, jobs: Sequence[Job]) -> None:
         session.connection().exec_driver_sql(_RECORD, values)
 
 
-def used_time(created_at: datetime, finished_at: datetime) -> dict[str, int]:
+def used_time(queued_at: datetime, finished_at: datetime) -> dict[str, int]:
     """Return what a row of usage says of a job's time, and the bucket that it is counted in."""
-    milliseconds = round((finished_at - created_at).total_seconds() * 1000)
+    milliseconds = round((finished_at - queued_at).total_seconds() * 1000)
     return {"duration_ms": milliseconds, "bucket": bucket_of(milliseconds)}
 
 
@@ -176,5 +176,5 @@ def _usage_of(job: Job) -> dict[str, Any]:
         "prompt_tokens": job.prompt_tokens,
         "completion_tokens": job.completion_tokens,
         "cached_tokens": job.cached_tokens,
-        **used_time(job.created_at, job.finished_at),
+        **used_time(job.queued_at, job.finished_at),
     }

@@ -192,7 +192,10 @@ _JOBS = text(
                         then 'cached tokens ' || u.cached_tokens || ', job ' || j.cached_tokens end,
                    case when u.created_at is distinct from j.finished_at
                         then 'another time than the end of the job' end,
-                   case when abs(u.duration_ms
+                   -- Workers of 0.1.0 counted the hours too that a line of a batch was held.
+                   case when abs(u.duration_ms - extract(epoch from
+                            j.finished_at - coalesce(j.released_at, j.created_at)) * 1000) > 1
+                         and abs(u.duration_ms
                                  - extract(epoch from j.finished_at - j.created_at) * 1000) > 1
                         then 'another duration' end
                ], null) as faults

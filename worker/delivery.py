@@ -11,11 +11,9 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from queue import SimpleQueue
 
 from core.job_news import TextPiece
-from models.base import utc_now
 from worker.choice import Choice, scanner_of
 from worker.engine import Engine, EngineRequest, FinishReason, Handle, StepEvent
 from worker.logprobs import Logprobs
@@ -41,6 +39,7 @@ class Answer:
         job: id of its job in hex, and `attempt` of that: for those who follow its text.
         is_followed: its text is told as it is made.
         call_ended: told once of the end, on the delivery's thread: it must return quickly.
+        first_token: when the first token came, by `time.monotonic()`.
         error: what went wrong in the engine, if something did.
     """
 
@@ -50,7 +49,7 @@ class Answer:
     is_followed: bool = False
     call_ended: Callable[[Answer], None] = lambda answer: None
     handle: Handle | None = None
-    first_token_at: datetime | None = None
+    first_token: float | None = None
     error: str | None = None
     _ended: threading.Event = field(default_factory=threading.Event)
     _told_all_at: float = float("-inf")
@@ -179,7 +178,7 @@ class Delivery:
         self._tell_new_text([answer])
 
     def _take_step(self, events: Sequence[StepEvent]) -> None:
-        now = utc_now()
+        now = time.monotonic()
         followed: dict[str, Answer] = {}
         for event in events:
             request_id = event.handle.request.request_id
@@ -211,12 +210,12 @@ class Delivery:
             if new is not None:
                 yield TextPiece(job=answer.job, attempt=answer.attempt, choice=index, **new)
 
-    def _take(self, event: StepEvent, answer: Answer, now: datetime) -> None:
+    def _take(self, event: StepEvent, answer: Answer, now: float) -> None:
         choice = answer.choices[event.index]
         if choice.has_ended:
             return
-        if event.token_ids and answer.first_token_at is None:
-            answer.first_token_at = now
+        if event.token_ids and answer.first_token is None:
+            answer.first_token = now
         self._add_tokens(choice, event)
         if event.error is not None:
             answer.error = event.error

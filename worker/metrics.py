@@ -102,17 +102,16 @@ class _Seen:
         self.pace: list[float] = []  # tokens a second
 
     def add(self, job: Job, started_at: datetime, finished_at: datetime) -> None:
-        came_at = job.released_at or job.created_at
         first_at, generated = job.first_token_at, job.completion_tokens
-        self.queued.append(_seconds(came_at, started_at))
-        self.total.append(_seconds(came_at, finished_at))
+        self.queued.append(_seconds(job.queued_at, started_at))
+        self.total.append(_seconds(job.queued_at, finished_at))
         self.ran.append(_seconds(started_at, finished_at))
         self.prompt.append(job.prompt_tokens)
         self.generated.append(generated)
         self.cached += job.cached_tokens
         if first_at is None:
             return
-        self.first.append(_seconds(came_at, first_at))
+        self.first.append(_seconds(job.queued_at, first_at))
         decoding = _seconds(first_at, finished_at)
         if decoding > 0 and generated > 1:
             self.pace.append((generated - 1) / decoding)

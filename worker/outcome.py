@@ -31,7 +31,7 @@ def outcome_of(answer: Answer, prompt_tokens: int) -> JobOutcome:
         prompt_tokens=prompt_tokens,
         completion_tokens=answer.completion_tokens,
         cached_tokens=answer.cached_tokens,
-        first_token_at=answer.first_token_at,
+        first_token=answer.first_token,
     )
 
 

@@ -231,7 +231,7 @@ class JobRunner:
 
 
 def _log_fields(job: Job) -> dict[str, Any]:
-    began = job.started_at or job.created_at
+    began = job.started_at or job.queued_at
     ended = job.finished_at or began
     return {
         "job": job.id.hex,
@@ -240,6 +240,6 @@ def _log_fields(job: Job) -> dict[str, Any]:
         "attempt": job.attempt,
         "prompt_tokens": job.prompt_tokens,
         "completion_tokens": job.completion_tokens,
-        "queued_ms": round((began - job.created_at).total_seconds() * 1000),
+        "queued_ms": round((began - job.queued_at).total_seconds() * 1000),
         "ran_ms": round((ended - began).total_seconds() * 1000),
     }

@@ -36,8 +36,7 @@ class JobTraces:
         from opentelemetry.trace import SpanKind, StatusCode
 
         context = self._traces.read({HEADER: job.traceparent or ""})
-        came_at = job.released_at or job.created_at
-        wait = self._traces.begin("queue", context, kind=SpanKind.CONSUMER, at=came_at)
+        wait = self._traces.begin("queue", context, kind=SpanKind.CONSUMER, at=job.queued_at)
         wait.set_attribute("bountycoder.queue", job.queue)
         wait.end(nanoseconds(started_at))
         generate = self._traces.begin(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
@@ -12,7 +13,7 @@ import requests
 from sqlalchemy import select
 
 from core.ids import Prefix, new_id, read_id
-from models.base import SessionFactory, utc_now
+from models.base import SessionFactory
 from models.held_jobs import finish_jobs
 from models.job import Job, JobOutcome, JobState
 from models.job_changes import finish_job
@@ -91,7 +92,7 @@ def succeed(database: SessionFactory, jobs: Sequence[Job], text: str = "done") -
             choices=[choice],
             prompt_tokens=5,
             completion_tokens=2,
-            first_token_at=utc_now(),
+            first_token=time.monotonic(),
         )
         ended = finish_jobs(session, [(job, outcome) for job in held], worker_id=worker_id)
         assert len(ended) == len(jobs)

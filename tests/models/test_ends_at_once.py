@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -57,7 +58,7 @@ def end(
         prompt_tokens=3,
         completion_tokens=4,
         cached_tokens=1,
-        first_token_at=utc_now(),
+        first_token=time.monotonic(),
     )
     return finish_at_once(statements, [(job, outcome) for job in jobs], worker_id="w")
 
@@ -86,6 +87,30 @@ def test_a_group_ends_with_its_usage_and_its_sums(
             assert row.lease_expires_at is None
         assert len(session.scalars(select(UsageHourly)).all()) >= 3
     assert_exact(database)
+
+
+def test_a_first_token_is_dated_by_the_clock_that_dates_the_end(
+    database: SessionFactory, statements: Statements
+) -> None:
+    early, late, none = add_running(database, statements, [60_000, 60_000, 60_000])
+    with database.begin() as session:
+        begun = utc_now() - timedelta(seconds=30)
+        session.execute(update(Job).where(Job.id == early.id).values(started_at=begun))
+    now = time.monotonic()
+    ages = {early.id: now - 2.5, late.id: now - 2.5, none.id: None}
+
+    ends = [
+        (job, JobOutcome(JobState.SUCCEEDED, choices=[], first_token=ages[job.id]))
+        for job in (early, late, none)
+    ]
+    ended = {job.id: job for job in finish_at_once(statements, ends, worker_id="w")}
+
+    finished, first = ended[early.id].finished_at, ended[early.id].first_token_at
+    assert finished is not None and first is not None
+    assert 2.0 < (finished - first).total_seconds() < 2.6
+    # It cannot have come before its job began.
+    assert ended[late.id].first_token_at == late.started_at
+    assert ended[none.id].first_token_at is None
 
 
 def test_ends_are_timed_by_the_database_and_none_comes_before_its_job(

@@ -1,22 +1,30 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from models.api_key import ApiKey
+from models.base import utc_now
 from models.job import Job, JobOutcome, JobState
 from models.job_changes import finish_job
 from models.usage import Usage, UsageHourly, record_usages
+from models.usage_check import compare_jobs
 from tests.models.factories import add_job, add_key, claim_job
 
 
 def ended(
-    session: Session, key: ApiKey, *, tokens: int, state: JobState = JobState.SUCCEEDED
+    session: Session,
+    key: ApiKey,
+    *,
+    tokens: int,
+    state: JobState = JobState.SUCCEEDED,
+    **values: Any,
 ) -> Job:
-    job = add_job(session, key)
+    job = add_job(session, key, **values)
     claim_job(session, job.id, worker_id="w", lease=timedelta(seconds=10))
     outcome = JobOutcome(state, prompt_tokens=10, completion_tokens=tokens)
     done = finish_job(session, job.id, attempt=1, outcome=outcome)
@@ -55,3 +63,28 @@ def test_the_roll_up_is_the_sum_of_the_rows(session: Session) -> None:
 def test_a_job_that_has_not_ended_has_no_usage(session: Session) -> None:
     with pytest.raises(ValueError, match="has not ended"):
         record_usages(session, [add_job(session)])
+
+
+def test_the_time_that_a_line_was_held_is_no_part_of_its_duration(session: Session) -> None:
+    now = utc_now()
+    times = {"created_at": now - timedelta(hours=5), "released_at": now - timedelta(seconds=3)}
+
+    record_usages(session, [ended(session, add_key(session), tokens=1, **times)])
+
+    (row,) = session.scalars(select(Usage))
+    assert 2_000 < row.duration_ms < 60_000
+    assert list(compare_jobs(session, since=None, until=None)) == []
+
+
+def test_a_duration_that_an_older_worker_wrote_still_agrees(session: Session) -> None:
+    """It counted from when the line was made."""
+    times = {"created_at": utc_now() - timedelta(hours=5), "released_at": utc_now()}
+    job = ended(session, add_key(session), tokens=1, **times)
+    record_usages(session, [job])
+    (row,) = session.scalars(select(Usage))
+    assert job.finished_at is not None
+
+    row.duration_ms = round((job.finished_at - job.created_at).total_seconds() * 1000)
+    session.flush()
+
+    assert list(compare_jobs(session, since=None, until=None)) == []

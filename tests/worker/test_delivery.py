@@ -56,7 +56,7 @@ def test_an_answer_has_its_text_reason_and_tokens(
     choice = answer.choices[0]
     assert (choice.text, choice.finish_reason) == (text, FinishReason.STOP)
     assert choice.tokens == len(tokenizer.tokenizer.encode(text, add_special_tokens=False).ids)
-    assert answer.first_token_at is not None
+    assert answer.first_token is not None
 
 
 def test_a_stop_string_over_several_tokens_ends_the_answer(

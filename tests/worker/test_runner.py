@@ -17,7 +17,7 @@ from core.generation import Generation
 from core.job_ends import JobEnds
 from core.log import _RequestIdFilter
 from core.prompt import PromptTokenizer
-from models.base import SessionFactory
+from models.base import SessionFactory, utc_now
 from models.job import Job
 from models.job_changes import requeue_expired
 from models.statements import Statements
@@ -150,6 +150,19 @@ def test_a_job_ends_with_its_result_and_exact_usage(bench: Bench) -> None:
     row = bench.usage()[0]
     assert (row.prompt_tokens, row.completion_tokens) == (job.prompt_tokens, job.completion_tokens)
     assert row.prompt_tokens > 0
+
+
+def test_the_log_counts_the_wait_of_a_line_from_its_release(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    now = utc_now()
+    job_id = bench.job(created_at=now - timedelta(hours=5), released_at=now - timedelta(seconds=3))
+
+    with caplog.at_level("INFO", logger="worker.runner"):
+        bench.run(job_id)
+
+    (line,) = [record for record in caplog.records if record.message == "job"]
+    assert 3_000 <= vars(line)["queued_ms"] < 60_000
 
 
 def test_a_second_delivery_does_not_run_the_job_again(bench: Bench) -> None:
