@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from hashlib import sha256
@@ -100,6 +101,19 @@ def breakable(text: str) -> Markup:
     return broken
 
 
+def html_attributes(attributes: Mapping[str, object]) -> Markup:
+    """Attributes of an element; `True` is one without a value, `False` and `None` are none.
+
+    Jinja's `xmlattr` writes `autofocus="False"`, which in HTML is on.
+    """
+    written = [
+        Markup(" {}").format(name) if value is True else Markup(' {}="{}"').format(name, value)
+        for name, value in attributes.items()
+        if value is not None and value is not False
+    ]
+    return Markup("").join(written)
+
+
 def register_formats(app: Flask) -> None:
     for function in (
         number,
@@ -112,6 +126,7 @@ def register_formats(app: Flask) -> None:
         moment,
         shown_id,
         breakable,
+        html_attributes,
     ):
         app.add_template_filter(function)
     app.jinja_env.globals["asset"] = _Assets()
