@@ -10,11 +10,12 @@ from enum import Enum
 from typing import TypeVar, cast
 from uuid import UUID
 
-from flask import Flask, abort, current_app, g, redirect, request, url_for
+from flask import Flask, abort, current_app, g, request
 from flask.typing import ResponseReturnValue
 
-from admin_ui.page import database, go_to
+from admin_ui.page import database
 from admin_ui.session import signed_in_user
+from admin_ui.way_back import to_sign_in
 from models.user import User
 
 View = TypeVar("View", bound=Callable[..., ResponseReturnValue])
@@ -64,23 +65,19 @@ def own_rows() -> UUID | None:
 
 
 def _check() -> ResponseReturnValue | None:
-    if request.endpoint is None or request.endpoint == "static":
+    if request.endpoint == "static":
+        return None
+    if request.endpoint is None:
+        # An address that leads nowhere: who is signed in sees the menu above "nothing is here".
+        g.viewer = signed_in_user(database())
         return None
     access = access_of(request.endpoint)
     if access is Access.ANYONE:
         return None
     user = signed_in_user(database())
     if user is None:
-        return _to_sign_in()
+        return to_sign_in()
     g.viewer = user
     if access is Access.ADMIN and not user.is_admin:
         abort(404)
     return None
-
-
-def _to_sign_in() -> ResponseReturnValue:
-    if request.headers.get("HX-Request"):
-        return go_to(url_for("sign_in.form"))
-    wanted = request.full_path.rstrip("?") if request.method == "GET" else "/"
-    target = url_for("sign_in.form", next=wanted) if wanted != "/" else url_for("sign_in.form")
-    return redirect(target, 303)

@@ -36,6 +36,11 @@ def read_form(given: Mapping[str, str]) -> dict[str, str]:
     return form
 
 
+def has_parameters(form: Mapping[str, str]) -> bool:
+    """Say whether a parameter differs from what the form begins with."""
+    return any(form[name] != DEFAULTS[name] for name in (*NUMBERS, "stop"))
+
+
 def body_of(form: Mapping[str, str]) -> dict[str, Any]:
     """Return the request that the form describes; what is no number stays what it is."""
     body = _prompt(form)

@@ -35,6 +35,11 @@ def signed_in_user(database: Session) -> User | None:
     return user
 
 
+def was_signed_in() -> bool:
+    """Say whether somebody signed in here whose session has ended since."""
+    return _USER in session
+
+
 def has_default_password() -> bool:
     """Say whether this session was begun with the password that everybody knows."""
     return bool(session.get(_DEFAULT_PASSWORD))

@@ -62,68 +62,6 @@
     root.querySelectorAll("[data-copy][hidden]").forEach(function (button) { button.hidden = false; });
   }
 
-  // The dialog.
-  var dialog = document.getElementById("dialog");
-
-  document.addEventListener("htmx:afterSwap", function (event) {
-    if (event.detail.target !== dialog) return;
-    var title = dialog.querySelector("h1, h2");
-    if (title) { title.id = "dialog-title"; dialog.setAttribute("aria-labelledby", "dialog-title"); }
-    if (!dialog.open) dialog.showModal();
-    var first = dialog.querySelector("[aria-invalid], [autofocus], input:not([type=hidden]), select, textarea, button:not(.close)");
-    if (first) first.focus();
-  });
-  // What stands beneath may be old by then: a dialog may say where to go from it.
-  dialog.addEventListener("close", function () {
-    var then = dialog.querySelector("[data-then]");
-    dialog.replaceChildren();
-    if (then) location.assign(then.dataset.then);
-  });
-  // A press that began inside (text being selected) does not close it.
-  var pressedOutside = false;
-  dialog.addEventListener("pointerdown", function (event) { pressedOutside = event.target === dialog; });
-  dialog.addEventListener("click", function (event) {
-    if ((event.target === dialog && pressedOutside) || event.target.closest("[data-close]")) {
-      event.preventDefault();
-      dialog.close();
-    }
-  });
-
-  // htmx: the session's token goes along; nothing is asked while nobody looks; trouble is told.
-  var trouble = document.getElementById("trouble");
-
-  function tell(text) { trouble.textContent = text; trouble.hidden = !text; }
-
-  document.addEventListener("htmx:configRequest", function (event) {
-    event.detail.headers["X-CSRF-Token"] = document.querySelector("meta[name=csrf-token]").content;
-  });
-  document.addEventListener("htmx:beforeRequest", function (event) {
-    var isLive = (event.detail.elt.getAttribute("hx-trigger") || "").indexOf("every") >= 0;
-    if (isLive && document.hidden) event.preventDefault();
-  });
-  // A live part that says the same again is left as it is, and what scrolls in it stays where it was.
-  var said = {};
-  var places = [];
-  document.addEventListener("htmx:beforeSwap", function (event) {
-    var part = event.detail.target;
-    var isLive = (part.getAttribute("hx-trigger") || "").indexOf("every") >= 0;
-    if (!isLive || !part.id || event.detail.xhr.status !== 200) return;
-    var text = event.detail.xhr.responseText;
-    if (said[part.id] === text) event.detail.shouldSwap = false;
-    said[part.id] = text;
-    places = Array.from(part.querySelectorAll("[id].scroll"), function (frame) { return [frame.id, frame.scrollLeft]; });
-  });
-  document.addEventListener("htmx:afterSwap", function () {
-    places.forEach(function (place) {
-      var frame = document.getElementById(place[0]);
-      if (frame) frame.scrollLeft = place[1];
-    });
-    places = [];
-  });
-  document.addEventListener("htmx:responseError", function () { tell("The service did not answer this. What you see may be old."); });
-  document.addEventListener("htmx:sendError", function () { tell("The service is away. What you see may be old."); });
-  document.addEventListener("htmx:timeout", function () { tell("The service takes very long to answer."); });
-  document.addEventListener("htmx:afterOnLoad", function (event) { if (event.detail.xhr.status < 500) tell(""); });
   document.addEventListener("htmx:load", function (event) { enhance(event.detail.elt); });
 
   document.addEventListener("click", function (event) {
@@ -147,7 +85,7 @@
     if (navigator.clipboard) return navigator.clipboard.writeText(text);
     var area = document.createElement("textarea");
     area.value = text;
-    (dialog.open ? dialog : document.body).append(area);
+    (document.querySelector("dialog[open]") || document.body).append(area);
     area.select();
     var done = document.execCommand("copy");
     area.remove();
@@ -173,9 +111,16 @@
     if (event.defaultPrevented || form.method !== "post" || form.hasAttribute("hx-post")) return;
     if (form.dataset.sent) { event.preventDefault(); return; }
     form.dataset.sent = "1";
+    if (form.hasAttribute("data-sign-out")) try { sessionStorage.clear(); } catch (error) { /* it may be forbidden */ }
+    if (event.submitter) event.submitter.setAttribute("aria-busy", "true");
   });
   window.addEventListener("pageshow", function (event) {
-    if (event.persisted) document.querySelectorAll("form[data-sent]").forEach(function (form) { delete form.dataset.sent; });
+    if (!event.persisted) return;
+    document.querySelectorAll("form[data-sent]").forEach(function (form) { delete form.dataset.sent; });
+    document.querySelectorAll("[aria-busy]").forEach(function (button) { button.removeAttribute("aria-busy"); });
   });
   enhance(document);
+  // A form that was refused as a page begins at what is wrong with it.
+  var wrong = document.querySelector("main [aria-invalid=true]");
+  if (wrong) wrong.focus();
 })();

@@ -72,6 +72,7 @@
     chart.isLoading = true;
     fetch(chart.figure.dataset.chart, { headers: { Accept: "application/json" }, signal: AbortSignal.timeout(20000) })
       .then(function (answer) {
+        if (answer.status === 401) document.dispatchEvent(new CustomEvent("sessionended"));
         if (!answer.ok) throw new Error(String(answer.status));
         return answer.json();
       })

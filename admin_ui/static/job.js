@@ -7,7 +7,7 @@
   var pre = section.querySelector("pre");
   var control = new AbortController();
 
-  fetch(section.dataset.text, { signal: control.signal })
+  fetch(section.dataset.text, { headers: { "X-Background": "1" }, signal: control.signal })
     .then(function (response) {
       if ((response.headers.get("Content-Type") || "").indexOf("text/event-stream") !== 0) return undefined;
       return window.serviceEvents.read(response, function (content) {

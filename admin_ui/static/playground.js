@@ -10,12 +10,40 @@
   var refused = byId("refused"), start = byId("generate"), stop = byId("halt");
   var events = window.serviceEvents;
   var waiting = 0;
+  var KEPT = "playground";
 
   document.querySelectorAll("[data-script]").forEach(function (part) { part.hidden = false; });
 
   form.elements.mode.addEventListener("change", showMode);
   function showMode() { form.querySelector("[data-chat]").hidden = form.elements.mode.value !== "chat"; }
+  bringBack();
   showMode();
+
+  // What was written outlives the page, also the end of the session, in this tab and for this person.
+  form.addEventListener("input", keep);
+  form.addEventListener("change", keep);
+  function keep() {
+    var fields = Array.from(new FormData(form)).filter(function (field) { return field[0] !== "csrf_token"; });
+    try {
+      sessionStorage.setItem(KEPT, JSON.stringify({ viewer: form.dataset.viewer, fields: fields }));
+    } catch (error) { /* storage may be forbidden or full */ }
+  }
+
+  function bringBack() {
+    var kept = null;
+    try { kept = JSON.parse(sessionStorage.getItem(KEPT)); } catch (error) { /* there is none */ }
+    if (!kept || kept.viewer !== form.dataset.viewer || location.search) return;
+    kept.fields.forEach(function (field) {
+      var input = form.elements[field[0]];
+      if (!input || (input.options && !form.querySelector('option[value="' + CSS.escape(field[1]) + '"]'))) return;
+      input.value = field[1];
+    });
+    form.querySelectorAll("details input, details textarea").forEach(function (input) {
+      if (input.value !== input.defaultValue) input.closest("details").open = true;
+    });
+    // The samples of code are those of the form that the server made.
+    document.addEventListener("htmx:load", function () { form.dispatchEvent(new Event("change")); }, { once: true });
+  }
 
   form.addEventListener("keydown", function (event) {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && !start.disabled) form.requestSubmit(start);
@@ -49,16 +77,20 @@
         stop.hidden = true;
         if (!waiting) start.disabled = false;
         if (document.activeElement === document.body) start.focus();
-        if (run.id) htmx.ajax("GET", form.dataset.outcome + "?job=" + run.id, { target: outcome, swap: "innerHTML" });
+        if (run.id) htmx.ajax("GET", form.dataset.outcome + "?job=" + run.id, { target: outcome, swap: "innerHTML", headers: { "X-Background": "1" } });
       });
   }
 
   function read(run, signal) {
-    var headers = { "X-CSRF-Token": form.elements.csrf_token.value };
+    var headers = { "X-CSRF-Token": form.elements.csrf_token.value, "X-Background": "1" };
     return fetch(form.dataset.stream, { method: "POST", body: new URLSearchParams(new FormData(form)), headers: headers, signal: signal })
       .then(function (response) {
         var kind = response.headers.get("Content-Type") || "";
         if (kind.indexOf("text/event-stream") === 0) return events.read(response, function (content) { take(run, content); });
+        if (response.status === 401 && kind.indexOf("application/json") !== 0) {
+          document.dispatchEvent(new CustomEvent("sessionended"));
+          throw events.told("Your session has ended. What you wrote is kept.");
+        }
         if (kind.indexOf("application/json") !== 0) {
           throw events.told(response.status === 503 ? "The API is away. Try again in a few seconds." : "The page is too old for this: load it anew.");
         }

@@ -11,7 +11,7 @@ from flask.typing import ResponseReturnValue
 
 from admin_ui.access import signed_in, viewer
 from admin_ui.code_samples import SECRET_VARIABLE, code_samples
-from admin_ui.generation_form import body_of, field_faults, read_form
+from admin_ui.generation_form import body_of, field_faults, has_parameters, read_form
 from admin_ui.job_times import JobTimes
 from admin_ui.own_keys import own_key_options, paid_by
 from admin_ui.page import api, database, present_time
@@ -115,5 +115,6 @@ def _page(
         job=job,
         times=JobTimes.of(job, present_time()) if job else None,
         faults=field_faults(refusal.fields) if refusal else {},
+        has_parameters=has_parameters(form),
         refusal=refusal,
     )

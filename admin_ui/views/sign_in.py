@@ -31,7 +31,7 @@ def form() -> ResponseReturnValue:
     wanted = local_address(request.args.get("next"), "/")
     if signed_in_user(database()) is not None:
         return redirect(wanted, 303)
-    return _form(wanted=wanted)
+    return _form(wanted=wanted, has_ended="ended" in request.args)
 
 
 @blueprint.post("/sign-in")
@@ -87,5 +87,9 @@ def _signed_in(email: str, password: str) -> User | None:
     return None
 
 
-def _form(email: str = "", fault: str | None = None, wanted: str = "/") -> str:
-    return render_template("sign_in.html", email=email, fault=fault, wanted=wanted)
+def _form(
+    email: str = "", fault: str | None = None, wanted: str = "/", *, has_ended: bool = False
+) -> str:
+    return render_template(
+        "sign_in.html", email=email, fault=fault, wanted=wanted, has_ended=has_ended
+    )

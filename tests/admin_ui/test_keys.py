@@ -59,7 +59,7 @@ def test_a_key_is_made_changed_rotated_and_revoked(
     expect(page.locator("#call")).to_contain_text(f"Bearer {first}")
     assert generate(site, first) == 200
 
-    page.get_by_role("button", name="Done").click()
+    page.get_by_role("button", name="I've saved the secret").click()
     expect(page.get_by_role("heading", level=1)).to_contain_text("laptop")
     limits = page.get_by_role("region", name="Limits")
     expect(limits.get_by_role("row", name="Requests a minute")).to_contain_text("of 50")
@@ -84,7 +84,7 @@ def test_a_key_is_made_changed_rotated_and_revoked(
     assert second != first
     expect(page.get_by_text("The secret before works until")).to_be_visible()
     assert [generate(site, secret) for secret in (first, second)] == [200, 200]
-    page.get_by_role("button", name="Done").click()
+    page.get_by_role("button", name="I've saved the secret").click()
 
     page.get_by_role("button", name="Revoke", exact=True).click()
     page.get_by_role("button", name="Revoke key").click()
@@ -107,19 +107,25 @@ def test_a_secret_is_not_shown_again_and_no_second_key_made(
     expect(page.locator("tbody").get_by_role("link", name="once", exact=True)).to_have_count(1)
 
 
-def test_closing_the_secret_leads_to_the_key(
+def test_the_secrets_dialog_closes_by_its_own_button_alone(
     visits: Visits, site: Service, customer: Visitor
 ) -> None:
     page = visits.open("/keys", visitor=customer)
     page.get_by_role("button", name="Create API Key").click()
     page.get_by_label("Name").fill("closed")
-    page.get_by_role("button", name="Create API key", exact=True).click()
-    shown_secret(page)
+    page.keyboard.press("Enter")
+    secret = shown_secret(page)
+    expect(page.get_by_role("heading", name="The secret of")).to_be_focused()
 
-    page.keyboard.press("Escape")
+    for _ in range(3):
+        page.keyboard.press("Escape")
+    page.mouse.click(5, 5)
 
-    expect(page.get_by_role("heading", level=1)).to_contain_text("closed")
+    assert shown_secret(page) == secret
+    expect(page.locator("dialog[open] .close")).to_have_count(0)
+    page.get_by_role("button", name="I've saved the secret").click()
     expect(page).to_have_url(re.compile("/keys/key_"))
+    expect(page.get_by_role("heading", level=1)).to_contain_text("closed")
 
 
 def test_an_admin_makes_a_key_for_a_customer_by_the_email(
@@ -139,7 +145,7 @@ def test_an_admin_makes_a_key_for_a_customer_by_the_email(
     page.get_by_label("Priority").fill("7")
     page.get_by_role("button", name="Create API key", exact=True).click()
     shown_secret(page)
-    page.get_by_role("button", name="Done").click()
+    page.get_by_role("button", name="I've saved the secret").click()
 
     facts = page.locator(".facts")
     expect(facts).to_contain_text(customer.email)

@@ -123,7 +123,9 @@ def test_a_changed_password_ends_the_session(
     with database.begin() as session:
         session.get_one(User, admin.id).token_version += 1
 
-    assert browser.get("/").location == "/sign-in"
+    ended = browser.get("/").location
+    assert ended == "/sign-in?ended=1"
+    assert "Your session has ended." in text_of(browser.get(ended))
 
 
 def test_pages_and_cookies_are_locked_down(browser: FlaskClient) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from playwright.sync_api import Page
 
-SERIOUS = {"serious", "critical"}
+SERIOUS = {"moderate", "serious", "critical"}
 #: Only this file of the package is used: its own runner gives it to the page for each run anew.
 AXE = files("axe_playwright_python").joinpath("axe.min.js").read_text(encoding="utf-8")
 
