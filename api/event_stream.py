@@ -12,7 +12,7 @@ from flask import Response, g
 
 from api.admission import Admitted
 from api.following import Delta, Ended, Following, KeepAlive
-from api.hang_up import present_hang_up
+from api.hang_up import hang_up_of_stream
 from api.outcomes import interrupted
 from api.services import Services
 from core.errors import ApiError
@@ -87,11 +87,11 @@ def _answer(
     headers: dict[str, str] | None = None,
     is_resumable: bool = True,
 ) -> Response:
-    hang_up = present_hang_up()
     with ExitStack() as opened:
         if send is None:
             opened.enter_context(services.open_streams.one_more(job.user_id))
         watch = opened.enter_context(services.news.watch(job.id, with_text=True))
+        hang_up = hang_up_of_stream(watch.ask_for_sign)
         following = Following(
             services, job, watch, hang_up, seconds=services.settings.stream_seconds
         )

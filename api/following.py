@@ -52,7 +52,7 @@ class Delta:
 
 @dataclass(frozen=True, slots=True)
 class KeepAlive:
-    """Nothing new, for a while."""
+    """Nothing new for a while, or a client that must show whether it is there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,8 +189,8 @@ class Following:
                     return
             if self.watch.has_gap and now - self._asked_at >= ASK_SECONDS:
                 self._ask(now)
-            if now - said_at >= KEEP_ALIVE_SECONDS:
-                said_at = now
+            if self.watch.wants_sign or now - said_at >= KEEP_ALIVE_SECONDS:
+                self.watch.wants_sign, said_at = False, now
                 yield KeepAlive()
             self.watch.changed.wait(self._patience(now, look_at, said_at))
             self.watch.changed.clear()

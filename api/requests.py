@@ -25,9 +25,6 @@ from models.presented_key import PresentedKey
 
 B = TypeVar("B", bound=Body)
 
-#: nginx's status for a client that closed the connection: only the log ever shows it.
-CLIENT_CLOSED_REQUEST = 499
-
 
 def present(kind: type[B]) -> tuple[PresentedKey, B]:
     """Return the key that the present request may generate with, and its body.

@@ -1,15 +1,21 @@
 """Notices that the client of a request went away, without a thread and without polling.
 
 A program hands in the connection: gunicorn keeps it in a request's `CONNECTION`.
+
+A client that closes its connection and one that only closes its sending side (`shutdown(SHUT_WR)`)
+look the same: both send a FIN. The next write tells them apart: the system of the former answers it
+with a reset. So where a program can write something that changes no answer, it asks before it takes
+a client for gone.
 """
 
 from __future__ import annotations
 
+import os
 import select
 import socket
 import struct
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import gevent
 from gevent.monkey import get_original, is_module_patched
@@ -18,26 +24,53 @@ from gevent.monkey import get_original, is_module_patched
 CONNECTION = "gunicorn.socket"
 #: A connection on which more has arrived than the request is looked at this often.
 LOOK_SECONDS = 0.5
-#: Readable for the system's poll when the other side has closed, whatever else is to be read.
-_ENDED = select.POLLRDHUP | select.POLLHUP | select.POLLERR
+#: A client that was asked is looked at after this long: on most networks its reset has come.
+ANSWER_SECONDS = 0.1
+#: The connection is over in both directions: closed, reset or broken.
+_GONE = select.POLLHUP | select.POLLERR
+#: The client sends nothing more, whatever else is to be read.
+_HALF_CLOSED = select.POLLRDHUP
 
 
 class HangUp:
     """The connection of one request.
 
+    Args:
+        ask: called once, in a greenlet of its own, when the client has closed its sending side:
+            lets something be written. Without it, such a client is taken for gone.
+
     Attributes:
-        is_gone: the client has closed its side: nobody will read an answer.
+        is_gone: nobody will read an answer.
     """
 
-    def __init__(self, connection: socket.socket | None) -> None:
+    def __init__(
+        self, connection: socket.socket | None, *, ask: Callable[[], None] | None = None
+    ) -> None:
         self._connection = connection
+        self._ask = ask
+        self._has_asked = False
         self.is_gone = False
 
     def look(self) -> bool:
         """Look at the connection now; returns `is_gone`."""
-        if self._connection is not None and not self.is_gone:
-            self.is_gone = _has_ended(self._connection)
+        if self._connection is None or self.is_gone:
+            return self.is_gone
+        state = _state(self._connection)
+        self.is_gone = bool(state & _GONE)
+        if state & _HALF_CLOSED and not self.is_gone:
+            if self._ask is None:
+                self.is_gone = True
+            elif not self._has_asked:
+                self._has_asked = True
+                gevent.spawn(self._ask)
         return self.is_gone
+
+    def look_twice(self) -> bool:
+        """Look, and wait for the answer of a client that was asked; returns `is_gone`."""
+        had_asked = self._has_asked
+        if not self.look() and self._has_asked and not had_asked:
+            gevent.sleep(ANSWER_SECONDS)
+        return self.look()
 
     def break_off(self) -> None:
         """Let the connection end with a reset when it is closed: what was sent is not whole.
@@ -79,7 +112,7 @@ class HangUp:
         def readable() -> None:
             # It stays readable: by its end, or by a next request, after which only looking helps.
             watchers[0].stop()
-            watchers.append(loop.timer(LOOK_SECONDS, LOOK_SECONDS))
+            watchers.append(loop.timer(ANSWER_SECONDS, LOOK_SECONDS))
             watchers[1].start(look)
             look()
 
@@ -92,9 +125,16 @@ class HangUp:
                 one.close()
 
 
-def _has_ended(connection: socket.socket) -> bool:
+def say(connection: socket.socket, data: bytes) -> None:
+    """Write a few bytes without waiting; what cannot be written is left out."""
+    with suppress(OSError):
+        os.write(connection.fileno(), data)
+
+
+def _state(connection: socket.socket) -> int:
+    """Return what the system's poll says of the connection's ends."""
     if connection.fileno() < 0:
-        return True
+        return _GONE
     poll = get_original("select", "poll")()  # gevent's own would let others run in between
-    poll.register(connection.fileno(), _ENDED)
-    return bool(poll.poll(0))
+    poll.register(connection.fileno(), _HALF_CLOSED | _GONE)
+    return sum(state for _, state in poll.poll(0))

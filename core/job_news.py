@@ -58,6 +58,7 @@ class Watch:
         pieces: of text not looked at yet, if it was asked for.
         has_gap: pieces were dropped, or may have been missed.
         must_leave: this process is about to end.
+        wants_sign: the client may have gone: something sent to it will show.
     """
 
     with_text: bool
@@ -66,6 +67,11 @@ class Watch:
     has_gap: bool = False
     may_have_ended: bool = False
     must_leave: bool = False
+    wants_sign: bool = False
+
+    def ask_for_sign(self) -> None:
+        self.wants_sign = True
+        self.changed.set()
 
     def add(self, piece: TextPiece) -> None:
         if len(self.pieces) >= MAX_PIECES:

@@ -18,14 +18,14 @@ from api.bulk.feeders import cancel_batch
 from api.bulk.ingest import Abandoned, check_place, find_made, make_batch
 from api.bulk.lines import Line, LineLimits, read_lines
 from api.bulk.plan import BatchPlan
-from api.hang_up import present_hang_up
+from api.hang_up import client_has_gone, present_hang_up
 from api.idempotency import read_idempotency_key
 from api.looks import count_look
 from api.openapi.answer import shows
 from api.openapi.operation import Who, described
 from api.openapi.parameters import IDEMPOTENCY_KEY, id_query, limit
 from api.openapi.refusals import BATCH_NOT_MADE, NOT_FOUND, TOO_MANY_LOOKS
-from api.requests import CLIENT_CLOSED_REQUEST, present_key
+from api.requests import present_key
 from api.services import services
 from api.v1.batch_line import Endpoint, line_reader
 from api.v1.batch_object import show_batch, show_errors, show_refused
@@ -112,7 +112,7 @@ def create() -> ResponseReturnValue:
     hang_up = present_hang_up()
 
     def is_wanted() -> bool:
-        return plan.idempotency_key is not None or not hang_up.look()
+        return plan.idempotency_key is not None or not hang_up.look_twice()
 
     with services().uploads.one_more(), opened(services(), file) as data:
         read = line_reader(body.endpoint, services())
@@ -127,7 +127,7 @@ def create() -> ResponseReturnValue:
         except InvalidRequest as refusal:
             return show_refused(_keep_refused(key, body, file, refusal))
         except Abandoned:
-            return "", CLIENT_CLOSED_REQUEST
+            return client_has_gone()
 
 
 @blueprint.get("")

@@ -10,13 +10,13 @@ from flask.typing import ResponseReturnValue
 
 from api.admission import Admitted
 from api.event_stream import stream_admitted
+from api.hang_up import client_has_gone
 from api.openapi.answer import FROM_CACHE, RATE_LIMITS, REPLAYED, shows_or_streams
 from api.openapi.operation import Who, described
 from api.openapi.parameters import IDEMPOTENCY_KEY
 from api.openapi.refusals import CANCELLED, NOT_ADMITTED, NOT_ANSWERED
 from api.outcomes import interrupted
 from api.requests import (
-    CLIENT_CLOSED_REQUEST,
     admit_present,
     confirming,
     present,
@@ -94,7 +94,7 @@ def _generate(key: PresentedKey, body: GenerationBody, kind: type[Answer]) -> Re
 def _wait(admitted: Admitted, answer: Answer) -> ResponseReturnValue:
     job = wait_for_answer(admitted, services().settings.stream_seconds)
     if job is None:
-        return "", CLIENT_CLOSED_REQUEST
+        return client_has_gone()
     if not job.is_final:
         if admitted.is_cancelled_with_its_client:
             services().cancels.abandon(job.id)

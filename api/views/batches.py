@@ -21,7 +21,7 @@ from api.bulk.options import BatchForm, OnError, RetryOptions, WindowText
 from api.bulk.plan import plan_retry, plan_upload
 from api.bulk.sending import send_results
 from api.bulk.upload import JSONL_TYPES, received
-from api.hang_up import present_hang_up
+from api.hang_up import client_has_gone, present_hang_up
 from api.idempotency import read_idempotency_key
 from api.looks import count_look
 from api.openapi.answer import BATCH_LOCATION, REPLAYED, Header, has_lines, shows
@@ -37,7 +37,7 @@ from api.openapi.refusals import (
 from api.openapi.upload import Upload
 from api.paging import read_page, show_page
 from api.query import read_number
-from api.requests import CLIENT_CLOSED_REQUEST, present_key
+from api.requests import present_key
 from api.services import services
 from api.visible_batches import find_visible_batch
 from core.blocking import Turns
@@ -106,12 +106,12 @@ def create() -> ResponseReturnValue:
             hang_up = present_hang_up()
 
             def is_wanted() -> bool:
-                return idempotency_key is not None or not hang_up.look()
+                return idempotency_key is not None or not hang_up.look_twice()
 
             try:
                 made = make_batch(services(), key, lines, plan, is_wanted=is_wanted)
             except Abandoned:
-                return "", CLIENT_CLOSED_REQUEST
+                return client_has_gone()
     return _answer(made)
 
 

@@ -11,6 +11,7 @@ from api.admission import Admitted
 from api.answers.jobs import Completion, CompletionEvent, ShownJob
 from api.event_stream import stream_admitted
 from api.following import Delta
+from api.hang_up import client_has_gone
 from api.openapi.answer import (
     FROM_CACHE,
     LOCATION,
@@ -27,7 +28,6 @@ from api.outcomes import answered
 from api.preferences import read_preferences
 from api.representations import show_completion, show_completion_head, show_job, show_usage
 from api.requests import (
-    CLIENT_CLOSED_REQUEST,
     admit_present,
     present,
     wait_for_answer,
@@ -77,7 +77,7 @@ def generate() -> ResponseReturnValue:
         return accepted(admitted, preferences.applied)
     job = wait_for_answer(admitted, preferences.wait_seconds)
     if job is None:
-        return "", CLIENT_CLOSED_REQUEST
+        return client_has_gone()
     if not job.is_final:
         return accepted(admitted, job=job)
     response = jsonify(show_completion(answered(job)))

@@ -173,3 +173,63 @@ def test_with_an_idempotency_key_the_client_may_come_back(
     assert again.status_code == 200
     assert again.headers["Idempotency-Replayed"] == "true"
     assert again.json()["usage"]["completion_tokens"] == 40
+
+
+def half_closed(service: Service, head: str, body: bytes = b"") -> bytes:
+    """Send a request, close our sending side, and return all that is answered."""
+    with socket.create_connection(("127.0.0.1", service.settings.api_port), timeout=60) as link:
+        link.sendall(f"{head}\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
+        link.shutdown(socket.SHUT_WR)
+        with link.makefile("rb") as answer:
+            return answer.read()
+
+
+def final(answer: bytes) -> tuple[bytes, bytes]:
+    """Return the status line and the rest of an answer, without interim ones before it."""
+    while answer.startswith(b"HTTP/1.1 100 "):
+        answer = answer.partition(b"\r\n\r\n")[2]
+    line, _, rest = answer.partition(b"\r\n")
+    return line, rest
+
+
+@pytest.mark.parametrize("path", ["/api/llm/generate", "/v1/completions"])
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_client_that_closes_its_sending_side_alone_gets_its_answer(
+    paced: Service, key: dict[str, Any], path: str, stream: bool
+) -> None:
+    body = {"prompt": "word " * 50, "max_tokens": 40, "ignore_eos": True, "stream": stream}
+    head = f"POST {path} HTTP/1.1\r\nContent-Type: application/json\r\nx-api-key: {key['secret']}"
+
+    line, rest = final(half_closed(paced, head, json.dumps(body).encode()))
+
+    assert line == b"HTTP/1.1 200 OK"
+    assert (b"[DONE]" in rest) == stream
+    assert b"client_closed" not in rest
+    assert newest_job(paced, key).state == "succeeded"
+
+
+def test_a_look_of_a_client_that_closes_its_sending_side_waits_as_it_asked(
+    paced: Service, key: dict[str, Any], headers: dict[str, str]
+) -> None:
+    job = submit(paced, headers, maxTokens=40)
+    wait_until(lambda: state_of(paced, headers, job["id"]) == "running", 10)
+    path = f"/api/llm/jobs/{job['id']}?wait=30"
+
+    line, rest = final(half_closed(paced, f"GET {path} HTTP/1.1\r\nx-api-key: {key['secret']}"))
+
+    assert line == b"HTTP/1.1 200 OK"
+    assert json.loads(rest.partition(b"\r\n\r\n")[2])["status"] == "succeeded"
+
+
+def test_a_client_of_http_1_0_that_closes_its_sending_side_is_taken_for_gone(
+    paced: Service, key: dict[str, Any]
+) -> None:
+    head = "POST /api/llm/generate HTTP/1.0\r\nContent-Type: application/json"
+    head += f"\r\nx-api-key: {key['secret']}"
+
+    line, rest = final(half_closed(paced, head, json.dumps(LONG).encode()))
+
+    assert line.split(b" ", 1)[1] == b"499 Client Closed Request"
+    error = json.loads(rest.partition(b"\r\n\r\n")[2])["error"]
+    assert error["code"] == "client_closed_request"
+    wait_until(lambda: newest_job(paced, key).state == "cancelled", 5)
