@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -37,12 +38,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         args = _parser(given).parse_args(given)
+        _keep_to_the_embedded()
         return int(args.run(args))
     except BountyError as error:
         print(f"bountycoder: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return _INTERRUPTED
+
+
+def _keep_to_the_embedded() -> None:
+    """Let no variable of libpq lead away from an embedded PostgreSQL that `DATABASE_URL` names."""
+    from cli.embedded.libpq import forget_libpq_variables, uses_embedded
+
+    if uses_embedded(os.environ):
+        forget_libpq_variables(os.environ)
 
 
 def _parser(given: Sequence[str]) -> argparse.ArgumentParser:

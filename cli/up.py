@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cli.data_directory import FULL_DISK_ERRORS, DataDirectory
+from cli.embedded.libpq import forget_libpq_variables
 from cli.interruption import Interruption, Stopped
 from cli.progress import Progress
 from cli.readiness import local_url
@@ -81,6 +82,8 @@ def _serve(
     options: Options, program: Sequence[str], progress: Progress, interruption: Interruption
 ) -> None:
     began = time.monotonic()
+    if not (os.environ.get("DATABASE_URL") or os.environ.get("DATABASE_URL_FILE")):
+        forget_libpq_variables(os.environ)
     with DataDirectory.opened(options.data_dir) as data:
         stack = Stack(
             options,

@@ -8,7 +8,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +30,7 @@ class Instance:
     data_dir: Path
     model_store: Path
     options: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
     api_port: int = field(default_factory=free_port)
     admin_port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
@@ -51,7 +52,7 @@ class Instance:
             self.process = subprocess.Popen(
                 [*command, *self.options],
                 cwd=ROOT,
-                env={**os.environ, "MODEL_STORE": str(self.model_store)},
+                env={**os.environ, "MODEL_STORE": str(self.model_store), **self.environment},
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=file,

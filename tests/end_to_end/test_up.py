@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,35 @@ from sqlalchemy import create_engine, text
 
 from core.generation import Generation
 from core.prompt import PromptTokenizer
-from tests.cli.processes import all_end
+from tests.cli.processes import ROOT, all_end
 from tests.end_to_end.instance import Instance
 from tests.small_model import MODEL_STORE
 
+#: What libpq and PostgreSQL's programs read of a shell, each a fault here.
+ANOTHER_SERVER = {
+    "PGCHANNELBINDING": "require",
+    "PGCONNECT_TIMEOUT": "soon",
+    "PGDATA": "/nowhere",
+    "PGDATABASE": "nothing",
+    "PGGSSENCMODE": "require",
+    "PGHOST": "192.0.2.1",
+    "PGHOSTADDR": "192.0.2.1",
+    "PGKRBSRVNAME": "nobody",
+    "PGLOADBALANCEHOSTS": "maybe",
+    "PGOPTIONS": "-c search_path=nowhere",
+    "PGPASSFILE": "/nowhere",
+    "PGPORT": "1",
+    "PGREQUIREAUTH": "none",
+    "PGREQUIRESSL": "1",
+    "PGSERVICE": "none",
+    "PGSERVICEFILE": "/nowhere",
+    "PGSSLMODE": "require",
+    "PGSSLROOTCERT": "/nowhere",
+    "PGSYSCONFDIR": "/nowhere",
+    "PGTARGETSESSIONATTRS": "read-only",
+    "PGTZ": "Mars",
+    "PGUSER": "nobody",
+}
 PROMPT = "Write a Python function that calculates Fibonacci numbers"
 
 
@@ -76,6 +103,33 @@ def test_a_signal_ends_every_process(
 
     assert instance.stop(number) == 0
     assert all_end(running)
+
+
+def test_variables_of_libpq_do_not_lead_away_from_its_own_database(
+    tmp_path: Path, model_dir: Path
+) -> None:
+    instance = Instance(
+        tmp_path / "data", MODEL_STORE, ("--engine", "echo"), environment=ANOTHER_SERVER
+    )
+    with instance.up():
+        answer = requests.post(
+            f"{instance.url}/api/llm/generate",
+            json={"prompt": "x"},
+            headers={"x-api-key": instance.key},
+            timeout=60,
+        )
+        run_file = json.loads((instance.data_dir / "run.json").read_text())
+        backup = subprocess.run(
+            [sys.executable, "-m", "cli.main", "backup", "--to", str(tmp_path / "backups")],
+            cwd=ROOT,
+            env={"PATH": os.environ["PATH"], **run_file["environment"], **ANOTHER_SERVER},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+
+    assert answer.status_code == 200
+    assert backup.returncode == 0, backup.stderr
 
 
 def test_two_instances_live_side_by_side(tmp_path: Path, model_dir: Path) -> None:
