@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from pydantic import SecretStr
 
@@ -19,6 +20,7 @@ from cli.usage import check_usage
 from core.errors import BackupError
 from core.settings import Settings
 from migrations.run import head_revision, upgrade
+from models.session_proof import prove_sessions
 from models.whole_database import TableCount, named_elsewhere
 
 #: Of `pg_dump` or `pg_restore`.
@@ -46,7 +48,8 @@ def _add_backup(parser: argparse.ArgumentParser) -> None:
         "verify", help="restore a backup into a scratch database beside DATABASE_URL's and compare"
     )
     verify.add_argument("source", type=Path, metavar="DIR", help=_SOURCE)
-    _add_timeout(verify)
+    # Suppressed: its default must not replace what stands before `verify`.
+    _add_timeout(verify, default=argparse.SUPPRESS)
     verify.set_defaults(run=_verify)
 
 
@@ -67,8 +70,8 @@ def _add_restore(parser: argparse.ArgumentParser) -> None:
 _SOURCE = "a backup, or a directory of backups: its newest"
 
 
-def _add_timeout(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--timeout", type=float, default=TIMEOUT_SECONDS, metavar="SECONDS")
+def _add_timeout(parser: argparse.ArgumentParser, *, default: Any = TIMEOUT_SECONDS) -> None:
+    parser.add_argument("--timeout", type=float, default=default, metavar="SECONDS")
 
 
 def _backup(args: argparse.Namespace) -> int:
@@ -78,10 +81,12 @@ def _backup(args: argparse.Namespace) -> int:
 
     def work_on(settings: Settings, work: Work) -> int:
         path, manifest = make_backup(settings, store, work)
+        for later in store.later_than(path):
+            print(f"{later} has a later time: the clock was wrong once, check it", file=sys.stderr)
         rows = sum(count.rows for count in manifest.tables.values())
         size = sum(file.bytes for file in manifest.files.values())
         print(f"{path}: {len(manifest.tables)} tables, {rows:,} rows, {size:,} bytes")
-        for gone in store.keep(args.keep) if args.keep else ():
+        for gone in store.keep(args.keep, made=path) if args.keep else ():
             print(f"deleted {gone}")
         return 0
 
@@ -89,6 +94,9 @@ def _backup(args: argparse.Namespace) -> int:
 
 
 def _verify(args: argparse.Namespace) -> int:
+    if args.to is not None or args.keep is not None:
+        args.parser.error("--to and --keep are for making a backup, not for `verify`")
+
     def work_on(settings: Settings, work: Work) -> int:
         with scratch_database(settings.database_url.get_secret_value()) as url:
             return _restored(_on(settings, url), args.source, work, is_replacing=False)
@@ -114,6 +122,7 @@ def _run(
 ) -> int:
     """Do the work; a signal ends it in good order, and whatever fails is one clear line."""
     settings = Settings.from_environment(os.environ)
+    prove_sessions(settings)
     with Interruption() as interruption:
         work = Work(os.environ, args.timeout, interruption.check)
         try:

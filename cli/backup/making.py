@@ -56,7 +56,7 @@ def make_backup(settings: Settings, store: BackupStore, work: Work) -> tuple[Pat
         may_write = not is_replica(connection)
     if may_write:
         _note(settings, moment)
-    return store.backups()[-1], manifest
+    return store.path_of(moment), manifest
 
 
 def _dump(url: str, directory: Path, moment: datetime, work: Work) -> Manifest:

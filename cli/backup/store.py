@@ -37,20 +37,20 @@ class BackupStore:
         lock = try_lock(self._directory / _LOCK)
         if lock is None:
             raise BackupError(f"another backup to {self._directory} is being made")
-        name = moment.astimezone(UTC).strftime(_NAME)
+        whole = self.path_of(moment)
         try:
             for left in self._directory.glob(f"{_PARTIAL}*"):
                 shutil.rmtree(left)
-            if (self._directory / name).exists():
-                raise BackupError(f"{self._directory / name} is there already")
-            partial = self._directory / f"{_PARTIAL}{name}"
+            if whole.exists():
+                raise BackupError(f"{whole} is there already")
+            partial = whole.with_name(f"{_PARTIAL}{whole.name}")
             partial.mkdir(mode=0o700)
             try:
                 yield partial
                 for path in partial.iterdir():
                     _to_disk(path)
                 _to_disk(partial)
-                partial.rename(self._directory / name)
+                partial.rename(whole)
                 _to_disk(self._directory)
             except BaseException:
                 shutil.rmtree(partial, ignore_errors=True)
@@ -63,9 +63,18 @@ class BackupStore:
         found = [path.parent for path in self._directory.glob(f"*/{MANIFEST}")]
         return sorted(path for path in found if _is_ours(path.name))
 
-    def keep(self, count: int) -> list[Path]:
-        """Delete all but the newest; return what was deleted."""
-        gone = self.backups()[:-count]
+    def path_of(self, moment: datetime) -> Path:
+        """Return where the backup of a moment lies."""
+        return self._directory / moment.astimezone(UTC).strftime(_NAME)
+
+    def later_than(self, path: Path) -> list[Path]:
+        """Return the backups whose names have a later time than that of one just made."""
+        return [backup for backup in self.backups() if backup.name > path.name]
+
+    def keep(self, count: int, *, made: Path) -> list[Path]:
+        """Delete all but the newest, and never the one just made; return what was deleted."""
+        others = [path for path in self.backups() if path != made]
+        gone = others[: max(0, len(others) - (count - 1))]
         for path in gone:
             # Renamed first: one that is half deleted must not look like a backup.
             partial = path.with_name(f"{_PARTIAL}{path.name}")

@@ -115,6 +115,25 @@ def test_only_the_newest_are_kept(settings: Settings, tmp_path: Path) -> None:
     assert not list(tmp_path.glob(".partial-*"))
 
 
+def test_the_backup_just_made_is_kept_and_named_although_others_are_of_later(
+    settings: Settings, tmp_path: Path
+) -> None:
+    assert bountycoder(settings, "backup", "--to", str(tmp_path)).returncode == 0
+    (first,) = tmp_path.glob("2*")
+    for name in ("29990101T000000Z", "29990102T000000Z"):
+        shutil.copytree(first, tmp_path / name)
+    shutil.rmtree(first)
+
+    done = bountycoder(settings, "backup", "--to", str(tmp_path), "--keep", "2")
+
+    assert done.returncode == 0, done.stderr
+    made, of_later = sorted(path.name for path in tmp_path.glob("2*"))
+    assert made < "29990101"
+    assert of_later == "29990102T000000Z"
+    assert done.stdout.startswith(f"{tmp_path / made}: ")
+    assert f"{tmp_path / of_later} has a later time" in done.stderr
+
+
 def test_one_that_is_stopped_leaves_nothing_and_shows_no_password(
     settings: Settings, tmp_path: Path
 ) -> None:

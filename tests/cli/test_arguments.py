@@ -1,0 +1,49 @@
+"""What is said before an action of a command holds for the action too."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from importlib import import_module
+
+import pytest
+
+from cli.main import _COMMANDS, _parser
+from cloud.__main__ import _parser as cloud_parser
+
+
+def actions(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            yield from action.choices.values()
+
+
+def overridden(parser: argparse.ArgumentParser) -> list[str]:
+    """Return options that stand before an action, and that the action's default would replace."""
+    own = {action.dest for action in parser._actions if action.option_strings} - {"help"}
+    found = [
+        f"{below.prog} {action.dest}"
+        for below in actions(parser)
+        for action in below._actions
+        if action.dest in own and action.default is not argparse.SUPPRESS
+    ]
+    return found + [name for below in actions(parser) for name in overridden(below)]
+
+
+@pytest.mark.parametrize("name", _COMMANDS)
+def test_no_action_replaces_what_was_said_before_it(name: str) -> None:
+    import_module(_COMMANDS[name][0])
+
+    assert overridden(_parser([name])) == []
+
+
+def test_no_action_of_the_clouds_does() -> None:
+    assert overridden(cloud_parser()) == []
+
+
+def test_a_time_out_before_verify_is_kept() -> None:
+    parser = _parser(["backup"])
+
+    assert parser.parse_args(["backup", "--timeout", "60", "verify", "d"]).timeout == 60
+    assert parser.parse_args(["backup", "verify", "--timeout", "7", "d"]).timeout == 7
+    assert parser.parse_args(["backup", "verify", "d"]).timeout > 60
