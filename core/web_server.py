@@ -4,6 +4,7 @@ no thread. Configured by what is handed in, and by nothing else.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import gc
 import json
@@ -18,12 +19,15 @@ from typing import Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 import gevent
+from gevent.server import StreamServer
 from gunicorn.app.base import BaseApplication
 from gunicorn.http.errors import LimitRequestHeaders, LimitRequestLine, ParseException
+from gunicorn.workers import ggevent
 from gunicorn.workers.ggevent import GeventWorker
 
 from core.errors import InvalidRequest
 from core.ids import Prefix, new_id, show_id
+from core.open_files import connections_that_fit
 
 _log = logging.getLogger(__name__)
 
@@ -38,6 +42,10 @@ KEEPALIVE_SECONDS = 75
 LET_GO_SECONDS = 4.0
 #: A connection that waits this long for its next request is idle when the process stops.
 IDLE_SECONDS = 0.5
+#: No connection can be opened: this process, or the system, has too many files or no memory.
+_NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+#: Until it is tried again, and until the next warning.
+REST_SECONDS, WARN_SECONDS = 0.2, 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +92,7 @@ class WebServer(BaseApplication):  # type: ignore[misc]  # gunicorn has no annot
             "bind": _addresses(program),
             "workers": program.processes,
             "worker_class": type("_Worker", (_Worker,), {"program": program}),
-            "worker_connections": CONNECTIONS_PER_PROCESS,
+            "worker_connections": connections_that_fit(CONNECTIONS_PER_PROCESS),
             "backlog": BACKLOG,
             "timeout": STALL_SECONDS,
             "graceful_timeout": round(program.grace_seconds),
@@ -106,6 +114,37 @@ class WebServer(BaseApplication):  # type: ignore[misc]  # gunicorn has no annot
         if self._program.internal is None:
             return public
         return _by_port(public, self._program.internal)
+
+
+class _Listener(StreamServer):  # type: ignore[misc]  # gevent has no annotations
+    """gevent's server, which rests for a moment when no connection can be opened.
+
+    Its own would write a traceback each time.
+    """
+
+    _may_warn_at = 0.0
+
+    def do_read(self) -> Any:
+        """Called when a connection waits to be accepted."""
+        try:
+            return super().do_read()
+        except OSError as error:
+            if error.errno not in _NO_ROOM:
+                raise
+            self._rest(error)
+            return None
+
+    def _rest(self, error: OSError) -> None:
+        if time.monotonic() >= self._may_warn_at:
+            _log.warning("no more connections are taken for now: %s", error.strerror)
+            self._may_warn_at = time.monotonic() + WARN_SECONDS
+        self.stop_accepting()
+        self._timer = self.loop.timer(REST_SECONDS)
+        self._timer.start(self._start_accepting_if_started)
+
+
+# Where gunicorn's worker looks for it.
+ggevent.StreamServer = _Listener
 
 
 class _Worker(GeventWorker):  # type: ignore[misc]  # gunicorn has no annotations

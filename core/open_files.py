@@ -1,0 +1,36 @@
+"""How many files this process may have open, its connections among them."""
+
+from __future__ import annotations
+
+import logging
+import resource
+
+_log = logging.getLogger(__name__)
+
+#: What a program opens beside its callers' connections: those to its servers, logs and uploads.
+OWN_FILES = 256
+
+
+def connections_that_fit(wanted: int) -> int:
+    """Raise the limit of open files as far as is needed and allowed; return what fits.
+
+    The usual soft limit of 1024 is for programs that cannot count further.
+    """
+    limit = _raise_limit(wanted + OWN_FILES)
+    fit = min(wanted, max(1, limit - OWN_FILES))
+    if fit < wanted:
+        _log.warning(
+            "%d connections fit into the %d files that a process may open here, and %d are wanted: "
+            "raise the hard limit (LimitNOFILE, nofile, ulimit -Hn)",
+            *(fit, limit, wanted),
+        )
+    return fit
+
+
+def _raise_limit(wanted: int) -> int:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return wanted
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    return allowed
