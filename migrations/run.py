@@ -20,9 +20,8 @@ from sqlalchemy import Connection, NullPool, create_engine, event, text
 from sqlalchemy.exc import OperationalError
 
 from core.errors import LauncherError
+from models.advisory_locks import ServiceLock
 
-#: Held while the schema changes, so that two machines may both migrate at start.
-_MIGRATION_LOCK = 7_268_400
 POLL_SECONDS = 0.1
 #: Of all that another may have to do.
 TURN_SECONDS = 3600.0
@@ -99,14 +98,14 @@ def _wait_shortly(connection: Connection) -> None:
 
 
 def _take_turn(connection: Connection) -> None:
-    """Wait until no other migrates.
+    """Wait until no other migrates: two machines may both do so at their start.
 
     It asks again and again: one that waits inside a statement would be waited for by the other,
     which builds an index beside running transactions.
     """
     deadline = time.monotonic() + TURN_SECONDS
     attempt = text("select pg_try_advisory_lock(:key)")
-    while not connection.scalar(attempt, {"key": _MIGRATION_LOCK}):
+    while not connection.scalar(attempt, {"key": int(ServiceLock.MIGRATION)}):
         connection.commit()
         if time.monotonic() > deadline:
             raise LauncherError("another process has migrated this database for too long")

@@ -10,9 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from uuid import UUID
 
-from sqlalchemy import func, select, text, update
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
+from models.advisory_locks import RowLock, lock_row
 from models.batch import Batch
 from models.idempotency import LIFE
 
@@ -50,8 +51,7 @@ def take_place(
 
     Commit at once what it allows, roll back what it does not: the key is locked meanwhile.
     """
-    lock = batch.api_key_id.int & (2**63 - 1)
-    session.execute(text("select pg_advisory_xact_lock(:key)"), {"key": lock})
+    lock_row(session, RowLock.BATCHES_OF_KEY, batch.api_key_id)
     if idempotency_key is not None:
         repeated = find_repeated_batch(session, batch.api_key_id, idempotency_key)
         if repeated is not None:

@@ -12,10 +12,9 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from core.generation import DEFAULT_MAX_TOKENS
+from models.advisory_locks import ServiceLock, try_lock
 from models.batch import BatchState
 
-#: Names the lock of whoever releases, among PostgreSQL's advisory locks ("feed").
-_LOCK = 0x66656564
 #: What a line may take, as `charged_tokens` of other jobs; its request says only what was said.
 LINE_TOKENS = f"""(prompt_tokens
     + coalesce((request ->> 'maxTokens')::integer, {DEFAULT_MAX_TOKENS})
@@ -112,8 +111,7 @@ def open_batches(session: Session) -> list[OpenBatch]:
 
 def try_to_feed(session: Session) -> bool:
     """Become the one that releases until the transaction ends; False if another is."""
-    lock = text("select pg_try_advisory_xact_lock(:name)")
-    return bool(session.scalar(lock, {"name": _LOCK}))
+    return try_lock(session, ServiceLock.FEEDING)
 
 
 def count_released(session: Session) -> int:

@@ -8,9 +8,10 @@ from __future__ import annotations
 from datetime import timedelta
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, delete, func, select, text, update
+from sqlalchemy import ColumnElement, delete, func, select, update
 from sqlalchemy.orm import Session
 
+from models.advisory_locks import RowLock, lock_row
 from models.base import database_now
 from models.file import File, FilePiece
 from models.statements import Statements
@@ -49,9 +50,7 @@ def may_keep(session: Session, file: File, *, most_files: int, most_bytes: int) 
 
     Commit at once if so, roll back if not: the user's files are locked meanwhile.
     """
-    session.execute(
-        text("select pg_advisory_xact_lock(:user)"), {"user": file.user_id.int & (2**63 - 1)}
-    )
+    lock_row(session, RowLock.FILES_OF_USER, file.user_id)
     count, size = session.execute(
         select(func.count(), func.coalesce(func.sum(File.bytes), 0)).where(
             File.user_id == file.user_id, _is_alive()

@@ -16,6 +16,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from core.ids import earliest_id
+from models.advisory_locks import ServiceLock, try_lock
 from models.audit import AuditEntry
 from models.base import Base
 from models.batch import Batch
@@ -23,8 +24,6 @@ from models.webhook import DeliveryState, WebhookDelivery
 
 #: Rows of one step: so few that nobody waits for their locks.
 STEP = 500
-#: Two workers at once would do the same.
-_LOCK = 7_268_401
 #: Those parts of a request that are the customer's own words.
 _TEXTS = "'{prompt,messages,stop}'::text[]"
 
@@ -46,8 +45,11 @@ class RetentionMark(Base):
 
 
 def take_turn(session: Session) -> bool:
-    """Hold the turn until this transaction ends; False if another process has it."""
-    return bool(session.scalar(select(func.pg_try_advisory_xact_lock(_LOCK))))
+    """Hold the turn until this transaction ends; False if another process has it.
+
+    Two workers at once would do the same.
+    """
+    return try_lock(session, ServiceLock.RETENTION)
 
 
 def delete_texts(session: Session, before: datetime) -> int:

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from sqlalchemy import select, text
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from core.key_secret import KeySecret
 from core.passwords import hash_password
+from models.advisory_locks import ServiceLock, take_lock
 from models.api_key import ApiKey, create_key, find_key_by_secret
 from models.user import Role, User, find_user_by_email
 
-#: Two seeds at once would make two admins: the lock is held until the transaction ends.
-_SEED_LOCK = 7_268_401
-
 
 def seed_admin(session: Session, *, email: str, password: str) -> User:
-    """Return an admin, making the first one with this email and password if there is none."""
-    session.execute(text("select pg_advisory_xact_lock(:key)"), {"key": _SEED_LOCK})
+    """Return an admin, making the first one with this email and password if there is none.
+
+    Two seeds at once would make two admins: the second waits until this transaction ends.
+    """
+    take_lock(session, ServiceLock.SEED)
     admin = find_user_by_email(session, email)
     if admin is None or not admin.is_admin:
         admin = session.scalar(

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from models.advisory_locks import ServiceLock, take_lock
 from models.base import database_now
 
 #: Many times as long as a transaction lasts: the settings of each connection bound that.
@@ -21,7 +22,6 @@ GRACE = timedelta(minutes=10)
 STEP_SECONDS = 120
 
 _DAY = timedelta(days=1)
-_LOCK = 7_268_402
 _COUNTS = (
     "requests",
     "succeeded",
@@ -39,7 +39,7 @@ def close_usage(session: Session, *, now: datetime | None = None) -> bool:
     connection = session.connection()
     now = now or database_now(session)
     connection.exec_driver_sql(f"set local statement_timeout = '{STEP_SECONDS}s'")
-    connection.exec_driver_sql(f"select pg_advisory_xact_lock({_LOCK})")
+    take_lock(session, ServiceLock.USAGE_CLOSING)
     since = session.scalar(text(_BEGIN))
     if since is None:
         return False
@@ -62,9 +62,8 @@ def reopen_usage(session: Session, hour: datetime) -> None:
 
     A day that was closed takes its month with it: the month's sums are made day by day.
     """
-    connection = session.connection()
-    connection.exec_driver_sql(f"select pg_advisory_xact_lock_shared({_LOCK})")
-    connection.exec_driver_sql(_REOPEN, {"hour": hour})
+    take_lock(session, ServiceLock.USAGE_CLOSING, is_shared=True)
+    session.connection().exec_driver_sql(_REOPEN, {"hour": hour})
 
 
 #: The first hour that is not closed. A service that begins has none closed, from its first day on.

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from core.ids import earliest_id, new_id
 from core.settings import Settings
+from models.advisory_locks import ServiceLock, take_lock
 from models.api_key import ApiKey
 from models.audit import AuditEntry
 from models.base import SessionFactory, utc_now
@@ -326,7 +327,7 @@ def test_only_one_worker_at_a_time_deletes(
         ended_job(session, key, 91)
 
     with database() as other:
-        other.execute(text("select pg_advisory_xact_lock(7268401)"))
+        take_lock(other, ServiceLock.RETENTION)
         enforce(database, base_settings, jobs=90)
         with database() as session:
             assert count(session, Job) == 1
