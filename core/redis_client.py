@@ -7,6 +7,7 @@ Redis keys:
 from __future__ import annotations
 
 import weakref
+from typing import Any
 
 import redis
 
@@ -19,6 +20,28 @@ MAX_CONNECTIONS = 64
 _READ_ONLY = ("READONLY", "MISCONF", "NOREPLICAS")
 _PROOF_KEY = "writable"
 _PROOF_MS = 10_000
+
+
+class _LeavesReplicas:
+    """A connection that is opened anew after its server was found to be a replica.
+
+    A failover may leave it open to the former primary: the name in `REDIS_URL` leads elsewhere now.
+    """
+
+    _is_to_replica = False
+
+    def send_packed_command(self: Any, command: Any, check_health: bool = True) -> None:
+        if self._is_to_replica:
+            self._is_to_replica = False
+            self.disconnect()
+        super().send_packed_command(command, check_health)  # type: ignore[misc]
+
+    def read_response(self: Any, *args: Any, **options: Any) -> Any:
+        try:
+            return super().read_response(*args, **options)  # type: ignore[misc]
+        except redis.exceptions.ReadOnlyError:
+            self._is_to_replica = True
+            raise
 
 
 def open_redis(settings: Settings, *, max_connections: int = MAX_CONNECTIONS) -> redis.Redis:
@@ -35,6 +58,7 @@ def open_redis(settings: Settings, *, max_connections: int = MAX_CONNECTIONS) ->
         socket_keepalive=True,
         health_check_interval=30,
     )
+    pool.connection_class = type("Connection", (_LeavesReplicas, pool.connection_class), {})
     client = redis.Redis(connection_pool=pool)
     # Not left to the collector, which may come to a socket first, and complain.
     weakref.finalize(client, pool.disconnect, inuse_connections=False).atexit = False
