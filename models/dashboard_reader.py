@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import psycopg2.extensions
 from sqlalchemy import Connection
-from sqlalchemy.exc import InternalError, ProgrammingError
+from sqlalchemy.exc import DBAPIError
+
+from core.errors import LauncherError
 
 ROLE = "bountycoder_dashboards"
 #: Columns that the role may read, by table.
@@ -24,8 +26,8 @@ READABLE = {
         *("prompt_tokens", "completion_tokens", "cached_tokens"),
     ),
 }
-#: What is raised to one who may not make roles, or whose database has no tables yet.
-NOT_ALLOWED = (ProgrammingError, InternalError)
+#: What the driver raises to one who may not make roles, or whose database has no tables yet.
+_NOT_ALLOWED = (psycopg2.ProgrammingError, psycopg2.InternalError)
 #: What a dashboard may cost us.
 CONNECTIONS = 10
 STATEMENT_SECONDS = 15
@@ -38,7 +40,19 @@ def make_dashboard_reader(connection: Connection, *, password: str) -> None:
 
     Args:
         password: is sent as a hash, which no log of statements can give away.
+
+    Raises:
+        LauncherError: the role may not make others, or there are no tables yet.
     """
+    try:
+        _make(connection, password)
+    except DBAPIError as error:
+        if isinstance(error.orig, _NOT_ALLOWED):
+            raise LauncherError(f"cannot make the role: {error.orig}".strip()) from None
+        raise
+
+
+def _make(connection: Connection, password: str) -> None:
     run = connection.exec_driver_sql
     if run("select from pg_roles where rolname = %s", (ROLE,)).first() is None:
         run(f"create role {ROLE}")

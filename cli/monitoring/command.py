@@ -75,14 +75,12 @@ def make_reader(settings: Settings, password: str) -> None:
         LauncherError: the database does not answer, or lets nobody make a role.
     """
     from models.base import open_database
-    from models.dashboard_reader import NOT_ALLOWED, make_dashboard_reader
+    from models.dashboard_reader import make_dashboard_reader
 
     engine = open_database(settings, pool_size=1)
     try:
         with answering(), engine.begin() as connection:
             make_dashboard_reader(connection, password=password)
-    except NOT_ALLOWED as error:
-        raise LauncherError(f"cannot make the role: {error.orig}".strip()) from None
     finally:
         engine.dispose()
 
