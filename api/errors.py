@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 
 import redis
@@ -24,6 +25,13 @@ from models.base import DATABASE_AWAY, away_reason
 
 _log = logging.getLogger(__name__)
 
+#: After this long somebody may have made room.
+NO_ROOM_SECONDS = 30.0
+_NO_ROOM = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG),  # no room on a disk
+    *(errno.EMFILE, errno.ENFILE, errno.ENOMEM),  # for no more files, or in memory
+)
+
 _BY_STATUS: dict[int, tuple[type[ApiError], str]] = {
     413: (PayloadTooLarge, "the body is larger than this service takes"),
     415: (UnsupportedMediaType, "send JSON with `Content-Type: application/json`"),
@@ -35,6 +43,7 @@ def register_error_handlers(app: Flask) -> None:
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(ParseException, _malformed)
     app.register_error_handler(redis.RedisError, _redis_away)
+    app.register_error_handler(OSError, _system_error)
     for error in DATABASE_AWAY:
         app.register_error_handler(error, _database_away)
     app.register_error_handler(Exception, _unexpected)
@@ -81,6 +90,15 @@ def _redis_away(error: Exception) -> Response:
 def _database_away(error: Exception) -> Response:
     _log.error("the database is away: %s", away_reason(error))
     return _answer(Unavailable("the database is away, try again soon", code="database_unavailable"))
+
+
+def _system_error(error: OSError) -> Response:
+    """Answer to what the machine has no room for: an upload on a full disk, a file too many."""
+    if error.errno not in _NO_ROOM:
+        return _unexpected(error)
+    _log.error("the machine has no room: %s", error.strerror)
+    message = "the service has no room for this request now, try again later"
+    return _answer(Unavailable(message, retry_after_seconds=NO_ROOM_SECONDS))
 
 
 def _unexpected(error: Exception) -> Response:
