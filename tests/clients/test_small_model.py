@@ -115,6 +115,51 @@ def test_a_chat_tells_the_best_tokens_with_the_drawn_one_first_if_greedy(
     assert [token.token for token in streamed] == [token.token for token in tokens]
 
 
+@pytest.mark.parametrize("count", [1, 5, 20])
+def test_tokens_that_are_parts_of_characters_have_all_they_were_asked_for(
+    real: Service, openai: OpenAI, count: int
+) -> None:
+    asked: dict[str, Any] = {
+        "model": model_of(real),
+        "messages": [say("Repeat exactly: 🎉🎊🎉🎊")],
+        "max_tokens": 9,
+        "temperature": 0,
+        "logprobs": True,
+        "top_logprobs": count,
+    }
+    choice = openai.chat.completions.create(**asked).choices[0]
+    chunks = list(openai.chat.completions.create(**asked, stream=True))
+
+    assert choice.logprobs is not None
+    tokens = choice.logprobs.content or []
+    assert any(token.token.startswith("bytes:") for token in tokens)
+    for token in tokens:
+        assert len(token.top_logprobs) == count
+        assert token.top_logprobs[0].token == token.token
+        assert token.top_logprobs[0].logprob == token.logprob
+        values = [top.logprob for top in token.top_logprobs]
+        assert values == sorted(values, reverse=True)
+    text = b"".join(bytes(token.bytes or []) for token in tokens).decode(errors="replace")
+    assert text == choice.message.content
+    streamed = [c.choices[0].logprobs.content or [] for c in chunks if c.choices[0].logprobs]
+    assert [token for some in streamed for token in some] == tokens
+
+
+def test_tokens_of_one_character_begin_where_it_does(real: Service, openai: OpenAI) -> None:
+    choice = openai.completions.create(
+        model=model_of(real), prompt="🎉🎊🎉🎊🎉🎊", max_tokens=9, temperature=0, logprobs=20
+    ).choices[0]
+
+    said = choice.logprobs
+    assert said is not None
+    assert said.text_offset and said.tokens and said.top_logprobs and said.token_logprobs
+    assert said.text_offset == sorted(said.text_offset)
+    assert max(said.text_offset) < len(choice.text) < len(said.tokens)
+    for token, value, top in zip(said.tokens, said.token_logprobs, said.top_logprobs, strict=True):
+        assert len(top) == 20
+        assert top[token] == value == max(top.values())
+
+
 def test_a_completion_tells_where_each_token_stands(real: Service, openai: OpenAI) -> None:
     choice = openai.completions.create(
         model=model_of(real),
