@@ -4,6 +4,8 @@ ranges: this service's limits and the model's context.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from core.errors import ContextLengthExceeded, InvalidRequest, NotFound
 from core.generation import Generation
 from core.settings import Settings
@@ -13,7 +15,20 @@ from core.webhook_target import check_webhook_url
 MAX_RESULT_ENTRIES = 200_000
 
 
-def check_generation(settings: Settings, generation: Generation) -> None:
+@dataclass(frozen=True, slots=True)
+class FieldNames:
+    """What a face calls the fields that a refusal names."""
+
+    max_tokens: str = "maxTokens"
+    logprobs: str = "logprobs"
+
+
+OUR_NAMES = FieldNames()
+
+
+def check_generation(
+    settings: Settings, generation: Generation, names: FieldNames = OUR_NAMES
+) -> None:
     """Check what can be checked without the prompt's tokens.
 
     Raises:
@@ -28,28 +43,52 @@ def check_generation(settings: Settings, generation: Generation) -> None:
         )
     if generation.max_tokens > settings.max_tokens_limit:
         raise InvalidRequest(
-            f"maxTokens must be at most {settings.max_tokens_limit}", param="maxTokens"
+            f"{names.max_tokens} must be at most {settings.max_tokens_limit}",
+            param=names.max_tokens,
         )
-    if generation.n * generation.max_tokens * (1 + (generation.logprobs or 0)) > MAX_RESULT_ENTRIES:
+    if generation.max_tokens > most_result_tokens(generation):
         raise InvalidRequest(
-            f"n times maxTokens times (1 + logprobs) must be at most {MAX_RESULT_ENTRIES}",
-            param="logprobs" if generation.logprobs else "n",
+            f"n times {names.max_tokens} times (1 + {names.logprobs}) must be at most "
+            f"{MAX_RESULT_ENTRIES}, the tokens and log probabilities of one answer: here it is "
+            f"{generation.n * generation.max_tokens * (1 + (generation.logprobs or 0))}",
+            param=names.logprobs if generation.logprobs else "n",
         )
     if generation.webhook_url is not None:
         check_webhook_url(generation.webhook_url, settings)
 
 
-def check_length(context_length: int, generation: Generation, prompt_tokens: int) -> None:
-    """Check that prompt and answer fit into the model's context.
+def most_result_tokens(generation: Generation) -> int:
+    """Return the most tokens that each answer may have so that the result is not too large."""
+    return MAX_RESULT_ENTRIES // (generation.n * (1 + (generation.logprobs or 0)))
+
+
+def shortened(generation: Generation, room: int) -> Generation:
+    """Return the generation with at most `room` tokens for each answer, but at least one."""
+    if generation.max_tokens <= room:
+        return generation
+    return generation.model_copy(update={"max_tokens": max(1, room)})
+
+
+def check_length(context_length: int, generation: Generation, prompt_tokens: int | None) -> int:
+    """Check that prompt and answer fit into the model's context; return the prompt's tokens.
+
+    Args:
+        prompt_tokens: `None` if they are more than the context, whoever has counted.
 
     Raises:
-        ContextLengthExceeded: they cannot.
+        ContextLengthExceeded: they do not fit.
     """
     most = generation.max_tokens
-    if prompt_tokens + most > context_length or generation.min_tokens > most:
-        # Clients of OpenAI's know this error by the words it begins with.
-        raise ContextLengthExceeded(
-            f"this model's maximum context length is {context_length} tokens, but the prompt has "
-            f"{prompt_tokens} and the answer may have {max(most, generation.min_tokens)}",
-            param="prompt" if generation.prompt is not None else "messages",
-        )
+    if (
+        prompt_tokens is not None
+        and prompt_tokens + most <= context_length
+        and generation.min_tokens <= most
+    ):
+        return prompt_tokens
+    counted = f"more than {context_length}" if prompt_tokens is None else str(prompt_tokens)
+    # Clients of OpenAI's know this error by the words it begins with.
+    raise ContextLengthExceeded(
+        f"this model's maximum context length is {context_length} tokens, but the prompt has "
+        f"{counted} and the answer may have {max(most, generation.min_tokens)}",
+        param="prompt" if generation.prompt is not None else "messages",
+    )

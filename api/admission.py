@@ -12,9 +12,15 @@ from datetime import timedelta
 
 import redis
 
-from api.acceptance import check_generation, check_length
+from api.acceptance import (
+    OUR_NAMES,
+    FieldNames,
+    check_generation,
+    most_result_tokens,
+    shortened,
+)
+from api.context_room import measure
 from api.idempotency import Idempotency, find_repeated
-from api.prompt_count import count_prompt
 from api.services import Services
 from core.answer_cache import CachedAnswer
 from core.errors import Unavailable
@@ -105,6 +111,7 @@ def admit(
     traceparent: str | None = None,
     idempotency: Idempotency | None = None,
     may_shorten: bool = False,
+    names: FieldNames = OUR_NAMES,
 ) -> Admitted:
     """Check a generation, charge the key's limits and commit its job.
 
@@ -113,8 +120,9 @@ def admit(
 
     Args:
         key: may be believed only where `may_be_believed` says so.
-        may_shorten: `max_tokens` is not the caller's own word: where the context or the key's
-            tokens a minute leave room for less, less is asked for.
+        may_shorten: `max_tokens` is not the caller's own word: where the context, the key's tokens
+            of a minute or a month, or the size of a result leave room for less, less is asked for.
+        names: what the caller's face calls the fields.
 
     Raises:
         NotFound: another model was asked for.
@@ -131,11 +139,10 @@ def admit(
             repeated = find_repeated(session, key.id, idempotency)
         if repeated is not None:
             return _repeated(services, repeated, idempotency)
-    check_generation(services.settings, generation)
-    prompt_tokens = count_prompt(services.tokenizer, generation)
     if may_shorten:
-        generation = _shortened(services, key, generation, prompt_tokens)
-    check_length(services.tokenizer.context_length, generation, prompt_tokens)
+        generation = shortened(generation, most_result_tokens(generation))
+    check_generation(services.settings, generation, names)
+    generation, prompt_tokens = measure(services, key, generation, may_shorten=may_shorten)
     cached = services.answers.find(key.user_id, generation)
     job = _new_job(services, key, generation, prompt_tokens, request_id, traceparent)
     if cached is not None:
@@ -283,16 +290,3 @@ def _repeated(services: Services, job: Job, idempotency: Idempotency) -> Admitte
     services.limiter.charge_poll(job.api_key_id, services.settings.poll_rate_limit)
     headers = {"Idempotency-Replayed": "true"}
     return Admitted(job, services, headers, idempotency, is_new=False)
-
-
-def _shortened(
-    services: Services, key: PresentedKey, generation: Generation, prompt_tokens: int
-) -> Generation:
-    """Return the generation with as many tokens as there is room for, if that is less."""
-    context = services.tokenizer.context_length
-    room = min(context, services.line.context_length() or context) - prompt_tokens
-    if key.token_limit is not None:
-        room = min(room, (key.token_limit - prompt_tokens) // generation.n)
-    if generation.max_tokens <= room:
-        return generation
-    return generation.model_copy(update={"max_tokens": max(1, room)})

@@ -11,6 +11,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from api.addresses import PlainPaths
 from api.entrance import Entrance, register_entrance
 from api.errors import register_error_handlers
+from api.large_requests import register_large_requests
 from api.metrics import RequestMetrics
 from api.openapi.document import build_document
 from api.request_log import register_request_log
@@ -53,6 +54,7 @@ def create_app(services: Services) -> Flask:
     services.traces.register(app)
     register_request_log(app)
     register_entrance(app, Entrance(max_seconds=services.settings.max_admission_seconds))
+    register_large_requests(app)
     register_error_handlers(app)
     register_security_headers(
         app,

@@ -15,6 +15,9 @@ from core.generation import MOST_TOKENS, Body
 
 B = TypeVar("B", bound=Body)
 
+#: Bodies without a prompt have a few short fields: longer ones are not even parsed.
+SMALL_BODY_BYTES = 64 * 1024
+
 
 def read_body(kind: type[B]) -> B:
     """Return the request's JSON body as `kind`.
@@ -22,14 +25,37 @@ def read_body(kind: type[B]) -> B:
     Raises:
         UnsupportedMediaType: the body is not declared as JSON, or it is packed.
         RequestTimeout: it has not arrived within `BODY_SECONDS`.
-        PayloadTooLarge: it has more bytes than `MAX_BODY_BYTES`.
+        PayloadTooLarge: it has more bytes than it may have.
         InvalidRequest: `invalid_json`, or one fault for each wrong field.
+    """
+    if not kind.may_be_large:
+        most = request.max_content_length
+        request.max_content_length = min(most or SMALL_BODY_BYTES, SMALL_BODY_BYTES)
+    return parse_body(kind, receive_json())
+
+
+def receive_json() -> bytes:
+    """Return the bytes of the request's JSON body.
+
+    Raises:
+        UnsupportedMediaType: the body is not declared as JSON, or it is packed.
+        RequestTimeout: it has not arrived within `BODY_SECONDS`.
+        PayloadTooLarge: it has more bytes than it may have.
     """
     if not request.is_json:
         raise UnsupportedMediaType("send JSON with `Content-Type: application/json`")
     refuse_coding(request)
+    return _read_bytes()
+
+
+def parse_body(kind: type[B], data: bytes) -> B:
+    """Return the bytes of a body as `kind`.
+
+    Raises:
+        InvalidRequest: `invalid_json`, or one fault for each wrong field.
+    """
     context = {MOST_TOKENS: services().settings.max_tokens_limit}
-    return read_json(kind, _read_bytes(), of="the body", context=context)
+    return read_json(kind, data, of="the body", context=context)
 
 
 def _read_bytes() -> bytes:

@@ -10,12 +10,14 @@ from typing import TypeVar
 
 from flask import g
 
+from api.acceptance import OUR_NAMES, FieldNames
 from api.admission import Admitted, KeyChanged, admit, may_be_believed
 from api.authentication import authenticate_presented_key
-from api.body import read_body
+from api.body import parse_body, receive_json
 from api.entrance import leave_entrance
 from api.hang_up import present_hang_up
 from api.idempotency import read_idempotency
+from api.large_requests import LARGE_BYTES, hold_turn, leave_turn
 from api.services import services
 from api.waiting import wait_for_end
 from core.errors import ApiError
@@ -33,10 +35,15 @@ def present(kind: type[B]) -> tuple[PresentedKey, B]:
         Unauthorized: no credentials, or bad ones.
         Forbidden: the key is inactive or has expired.
         ApiError: what `read_body` raises.
+        Unavailable: the body is large, and too many large ones are read.
+        RateLimited: the body is large, and the key has no request left in this minute.
     """
     key = _look_up(may_believe=True)
     with confirming(key):
-        return key, read_body(kind)
+        data = receive_json()
+        if len(data) >= LARGE_BYTES:
+            _wait_for_turn(key, len(data))
+        return key, parse_body(kind, data)
 
 
 def present_key() -> PresentedKey:
@@ -60,7 +67,11 @@ def confirming(key: PresentedKey) -> Iterator[None]:
 
 
 def admit_present(
-    key: PresentedKey, generation: Generation, *, may_shorten: bool = False
+    key: PresentedKey,
+    generation: Generation,
+    *,
+    may_shorten: bool = False,
+    names: FieldNames = OUR_NAMES,
 ) -> Admitted:
     """Admit what the present request asks for; it raises what `admit` raises.
 
@@ -79,6 +90,7 @@ def admit_present(
                 traceparent=traces.header(),
                 idempotency=idempotency,
                 may_shorten=may_shorten,
+                names=names,
             )
 
     with confirming(key):
@@ -91,7 +103,19 @@ def admit_present(
         known = _confirm(key)
         if isinstance(error, ApiError) and known.version == key.version:
             raise
-    return admit_with(known)
+        return admit_with(known)
+    finally:
+        leave_turn()
+
+
+def _wait_for_turn(key: PresentedKey, size: int) -> None:
+    """Wait until the present request's large body may be read.
+
+    A key without a request left is refused before its body costs anything.
+    """
+    leave_entrance()  # those who wait here are no crowd that others would have to wait for
+    hold_turn(services().large_requests, key.user_id, size)
+    services().limiter.check_requests(key, recall=services().recall(key.id))
 
 
 def _confirm(key: PresentedKey) -> PresentedKey:

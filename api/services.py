@@ -12,8 +12,10 @@ from flask import current_app
 
 from api.bulk.uploads import MOST_AT_ONCE, Uploads
 from api.cancelling import Cancels
+from api.large_requests import LargeRequests
 from api.metrics import ApiMetrics
 from api.open_streams import OpenStreams
+from api.prompt_count import PromptCounter
 from api.tracing import RequestTraces, SentTraces
 from core.answer_cache import AnswerCache
 from core.job_ends import JobEnds
@@ -61,6 +63,7 @@ class Services:
     looks: JobReads
     places: LinePlaces
     tokenizer: PromptTokenizer
+    counter: PromptCounter
     queue: JobQueue
     news: JobNews
     ends: JobEnds
@@ -73,6 +76,7 @@ class Services:
     line: Line
     throttle: Throttle
     uploads: Uploads
+    large_requests: LargeRequests
     batch_sessions: SessionFactory
     metrics: ApiMetrics
     traces: RequestTraces
@@ -87,6 +91,7 @@ class Services:
         metrics = ApiMetrics()
         ends = JobEnds(client, count=metrics.jobs.ended)
         scripts = Scripts(client)
+        tokenizer = PromptTokenizer.load(settings.model_path, settings.prompt_mode)
         queue, workers = JobQueue(client, scripts=scripts), WorkerRegistry(client)
         return cls(
             settings=settings,
@@ -97,7 +102,8 @@ class Services:
             inserts=JobInserts(statements, timeout_seconds=settings.database_timeout_seconds),
             looks=JobReads(statements, timeout_seconds=settings.database_timeout_seconds),
             places=LinePlaces(statements),
-            tokenizer=PromptTokenizer.load(settings.model_path, settings.prompt_mode),
+            tokenizer=tokenizer,
+            counter=PromptCounter(tokenizer),
             queue=queue,
             news=JobNews(client),
             ends=ends,
@@ -115,12 +121,22 @@ class Services:
             ),
             throttle=Throttle(client),
             uploads=Uploads(),
+            large_requests=LargeRequests(),
             batch_sessions=sessions(open_database(settings, pool_size=MOST_AT_ONCE)),
             metrics=metrics,
             traces=SentTraces(Traces(settings, "api"))
             if settings.traces_endpoint
             else RequestTraces(),
         )
+
+    def context_length(self) -> int:
+        """Return the tokens that prompt and answer may have: in the model, and in ready workers.
+
+        Raises:
+            redis.RedisError: what workers say cannot be read.
+        """
+        of_model = self.tokenizer.context_length
+        return min(of_model, self.line.context_length() or of_model)
 
     def recall(self, key_id: UUID) -> Recall:
         """Return what reads a key's use from the database, should Redis have lost it."""

@@ -29,22 +29,23 @@ class ChatHead:
         chats = [render(probe) for probe in _PROBES]
         shared = _common_beginning(chats)
         text = shared[: max((_end(shared, token) for token in _cuts(tokenizer)), default=0)]
-        head = cls(text, tuple(tokenizer.encode(text, add_special_tokens=False).ids))
-        is_exact = all(
-            head.encode(tokenizer, chat) == tokenizer.encode(chat, add_special_tokens=False).ids
-            for chat in chats
-        )
+        head = cls(text, tuple(_encode(tokenizer, text)))
+        is_exact = all(head.encode(tokenizer, chat) == _encode(tokenizer, chat) for chat in chats)
         return head if is_exact else NO_HEAD
 
     def encode(self, tokenizer: Tokenizer, chat: str) -> list[int]:
         """Return the ids of a chat, whether it begins so or not."""
         if not chat.startswith(self.text):
-            return list(tokenizer.encode(chat, add_special_tokens=False).ids)
-        rest = tokenizer.encode(chat[len(self.text) :], add_special_tokens=False)
-        return [*self.ids, *rest.ids]
+            return _encode(tokenizer, chat)
+        return [*self.ids, *_encode(tokenizer, chat[len(self.text) :])]
 
 
 NO_HEAD = ChatHead()
+
+
+def _encode(tokenizer: Tokenizer, text: str) -> list[int]:
+    """Return the ids of a text; unlike `encode` of the library this releases the GIL."""
+    return list(tokenizer.encode_batch_fast([text], add_special_tokens=False)[0].ids)
 
 
 def _cuts(tokenizer: Tokenizer) -> list[str]:

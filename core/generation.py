@@ -5,7 +5,7 @@ back by the worker. Field names outside are camelCase; snake_case is taken too.
 from __future__ import annotations
 
 from collections.abc import Sized
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     AfterValidator,
@@ -109,6 +109,9 @@ ChoiceCount = Annotated[int, Whole(ge=1, le=MAX_CHOICES)]
 class Body(BaseModel):
     """The base of every request body: camelCase or snake_case, nothing unknown, no infinities."""
 
+    #: It holds a prompt: it may have as many bytes as any body.
+    may_be_large: ClassVar[bool] = False
+
     model_config = ConfigDict(
         frozen=True,
         extra="forbid",
@@ -162,6 +165,7 @@ class Generation(Body):
         ttl_seconds: the job expires unless it has begun by then.
     """
 
+    may_be_large: ClassVar[bool] = True
     model_config = ConfigDict(json_schema_extra=_describe)
 
     prompt: Text | None = None

@@ -179,7 +179,7 @@ _REFUSALS = {
     "too_large": _Refusal(
         "token_limit_exceeded",
         "the request may take {tokens} tokens, more than the limit of {state.tokens.limit} a "
-        "minute: send a shorter prompt or a smaller maxTokens",
+        "minute: send a shorter prompt or ask for a shorter answer",
         _Wait.NEVER,
         may_retry=False,
     ),

@@ -164,6 +164,16 @@ function commands.reserve()
     return answer("charged", state)
 end
 
+-- A request without a job counts among those of its minute, even where none is left.
+function commands.count()
+    local state = read()
+    if state then
+        state.requests = state.requests + 1
+        write(state)
+    end
+    return answer("counted", state)
+end
+
 -- The state as it is; nothing is charged.
 function commands.read()
     return answer("read", read())

@@ -173,6 +173,16 @@ class Limiter:
         """
         return self._ask(key, "read", [], recall)[1]
 
+    def check_requests(self, key: KeyLimits, *, recall: Recall) -> None:
+        """Check that the key has a request left in this minute; raises as `charge` does."""
+        state = self.read(key, recall=recall)
+        if state.requests.remaining == 0:
+            raise refusal("requests", state, 0)
+
+    def count_request(self, key: KeyLimits, *, recall: Recall) -> LimitState:
+        """Count a request that made no job but cost as much as one that did."""
+        return self._ask(key, "count", [], recall)[1]
+
     def settle(
         self, key_id: UUID, job_id: UUID, used_tokens: int, *, pipe: Pipeline | None = None
     ) -> None:

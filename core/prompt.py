@@ -1,31 +1,34 @@
 """Prompts to token ids and back, with the model's own tokenizer and chat template, without torch.
 
-The API counts and the worker encodes through this one class, so both always agree.
+The API counts and the worker encodes through this one class, so both always agree. All texts are
+encoded by `encode_batch_fast`: unlike `encode` it releases the GIL, so that other threads go on.
 """
 
 from __future__ import annotations
 
-import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
-from pathlib import Path
 from typing import Any
 
-from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import EntryNotFoundError
-from jinja2 import TemplateError
-from jinja2.ext import Extension
-from jinja2.ext import loopcontrols as LoopControls
-from jinja2.nodes import Node
-from jinja2.parser import Parser
-from jinja2.sandbox import ImmutableSandboxedEnvironment
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 
 from core.chat_head import NO_HEAD, ChatHead
+from core.chat_template import ChatTemplate
+from core.control_tokens import MARK, ControlTokens
 from core.errors import InvalidRequest
 from core.generation import ChatMessage, Generation
+from core.model_files import ModelFiles
 from core.settings import PromptMode
+from core.token_length import longest_token
+
+_log = logging.getLogger(__name__)
+
+#: A long prompt is counted up to this many characters for each token that may be, then twice...
+CHARACTERS_PER_TOKEN = 4
+#: A text that is cut may have this many tokens more at the cut than the whole text has there.
+CUT_TOKENS = 64
+CUT_SHARE = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,7 @@ class PromptText:
     """A prompt as the tokenizer is given it.
 
     Attributes:
+        text: with a mark in each control token that a caller wrote into a chat.
         is_templated: the chat template has written the special tokens itself.
     """
 
@@ -47,15 +51,16 @@ class PromptTokenizer:
     Attributes:
         context_length: tokens that prompt and answer may have together.
         defaults: the model's own generation defaults, as its generation_config.json names them.
+        longest_token: characters that one token can stand for; `None` if there is no bound.
         head: what its chats begin with.
     """
 
     tokenizer: Tokenizer
-    template: Any
-    special_tokens: dict[str, str]
+    template: ChatTemplate | None
     mode: PromptMode
     context_length: int
     defaults: dict[str, Any]
+    longest_token: int | None = None
     head: ChatHead = NO_HEAD
 
     @classmethod
@@ -63,24 +68,26 @@ class PromptTokenizer:
         """Read a model's tokenizer from its directory, or from the hub by its name.
 
         Raises:
-            OSError: a needed file is missing or cannot be fetched.
+            SettingsError: a file is missing, or is not what it must be.
+            OSError: a file cannot be fetched.
         """
-        config = _read_json(model_path, "config.json")
-        tokenizer_config = _read_json(model_path, "tokenizer_config.json")
-        generation_config = _read_json(model_path, "generation_config.json", needed=False)
-        template = _read_template(model_path, tokenizer_config)
-        tokenizer = Tokenizer.from_file(str(_file(model_path, "tokenizer.json")))
-        tokenizer.no_truncation()
-        tokenizer.no_padding()
+        files = ModelFiles(model_path)
+        context_length = _context_length(files)
+        tokenizer = _read_tokenizer(files)
         prompts = cls(
             tokenizer=tokenizer,
-            template=_environment().from_string(template) if template else None,
-            special_tokens=_special_tokens(tokenizer_config),
+            template=ChatTemplate.read(files, ControlTokens.of(tokenizer)),
             mode=mode,
-            context_length=int(config["max_position_embeddings"]),
-            defaults=generation_config,
+            context_length=context_length,
+            defaults=files.read_json("generation_config.json", needed=False),
+            longest_token=longest_token(tokenizer),
         )
         if prompts.template is None:
+            _log.warning(
+                "%s has no chat template: `messages` are refused, and every `prompt` is completed "
+                "as it is",
+                model_path,
+            )
             return prompts
         return replace(prompts, head=prompts._find_head())
 
@@ -91,9 +98,9 @@ class PromptTokenizer:
             InvalidRequest: the chat template does not take these messages.
         """
         prompt = self.text_of(generation)
-        if prompt.is_templated:  # the template writes the special tokens itself
+        if prompt.is_templated and MARK not in prompt.text:
             return self.head.encode(self.tokenizer, prompt.text)
-        return list(self.tokenizer.encode(prompt.text).ids)
+        return [id for encoding in self._encode(prompt) for id in encoding.ids]
 
     def text_of(self, generation: Generation) -> PromptText:
         """Return the text that becomes the token ids of this generation.
@@ -115,17 +122,46 @@ class PromptTokenizer:
         has_prompt = generation.prompt is not None
         return has_prompt and mode is PromptMode.CHAT and self.template is not None
 
-    def count(self, prompts: Sequence[PromptText]) -> list[int]:
-        """Return how many tokens each prompt has; several threads count many of them."""
-        counts = [0] * len(prompts)
+    def count(self, prompts: Sequence[PromptText], *, most: int) -> list[int | None]:
+        """Return how many tokens each prompt has; `None` if it surely has more than `most`.
+
+        Several threads count short prompts. Each long one costs what `most` tokens cost, and not
+        what its length costs.
+        """
+        counts: list[int | None] = [None] * len(prompts)
         for is_templated in (True, False):
-            places = [i for i, one in enumerate(prompts) if one.is_templated is is_templated]
+            places = [
+                place
+                for place, one in enumerate(prompts)
+                if one.is_templated is is_templated
+                and MARK not in one.text
+                and not self._is_long(one.text, most)
+            ]
             encodings = self.tokenizer.encode_batch_fast(
-                [prompts[i].text for i in places], add_special_tokens=not is_templated
+                [prompts[place].text for place in places], add_special_tokens=not is_templated
             )
-            for i, encoding in zip(places, encodings, strict=True):
-                counts[i] = len(encoding)
+            for place, encoding in zip(places, encodings, strict=True):
+                counts[place] = len(encoding)
+        for place, one in enumerate(prompts):
+            if MARK in one.text or self._is_long(one.text, most):
+                counts[place] = self.count_one(one, most=most)
         return counts
+
+    def count_one(self, prompt: PromptText, *, most: int) -> int | None:
+        """Return how many tokens a prompt has; `None` if it surely has more than `most`."""
+        if not self.may_fit(len(prompt.text), most):
+            return None
+        surely_more = most + most // CUT_SHARE + CUT_TOKENS
+        size = CHARACTERS_PER_TOKEN * most
+        while size < len(prompt.text):
+            if self._length(replace(prompt, text=prompt.text[:size])) > surely_more:
+                return None
+            size *= 2
+        return self._length(prompt)
+
+    def may_fit(self, characters: int, most: int) -> bool:
+        """Say whether a text of this length can have so few tokens."""
+        return self.longest_token is None or characters <= self.longest_token * most
 
     def render(self, messages: Sequence[ChatMessage]) -> str:
         """Return the text of a chat, ending where the assistant's answer begins.
@@ -135,17 +171,25 @@ class PromptTokenizer:
         """
         if self.template is None:
             raise InvalidRequest("this model takes no `messages`", param="messages")
-        try:
-            text = self.template.render(
-                messages=[message.model_dump(exclude_none=True) for message in messages],
-                add_generation_prompt=True,
-                **self.special_tokens,
-            )
-        except TemplateError as error:
-            raise InvalidRequest(
-                f"the model's chat template refuses these messages: {error}", param="messages"
-            ) from None
-        return str(text)
+        return self.template.render(messages)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of generated ids, special tokens left out."""
+        return self.tokenizer.decode(list(ids), skip_special_tokens=True)
+
+    def _is_long(self, text: str, most: int) -> bool:
+        return len(text) > CHARACTERS_PER_TOKEN * most
+
+    def _length(self, prompt: PromptText) -> int:
+        return sum(map(len, self._encode(prompt)))
+
+    def _encode(self, prompt: PromptText) -> list[Encoding]:
+        """Encode a prompt; the parts of a broken control token have no token in common."""
+        add_special_tokens = not prompt.is_templated
+        return [
+            self.tokenizer.encode_batch_fast([part], add_special_tokens=add_special_tokens)[0]
+            for part in prompt.text.split(MARK)
+        ]
 
     def _find_head(self) -> ChatHead:
         def render(prompt: str) -> str:
@@ -156,71 +200,27 @@ class PromptTokenizer:
         except InvalidRequest:
             return NO_HEAD  # the template takes no such chat
 
-    def decode(self, ids: Sequence[int]) -> str:
-        """Return the text of generated ids, special tokens left out."""
-        return self.tokenizer.decode(list(ids), skip_special_tokens=True)
+
+def _context_length(files: ModelFiles) -> int:
+    """Return the tokens of a model's context: where models read more than text, the text's part."""
+    config = files.read_json("config.json")
+    name = "max_position_embeddings"
+    parts = [config, config.get("text_config"), config.get("llm_config")]
+    for part in parts:
+        value = part.get(name) if isinstance(part, dict) else None
+        if isinstance(value, int) and value > 0:
+            return value
+    raise files.fault("config.json", f"it says no {name}, the tokens of the model's context")
 
 
-class _GenerationTag(Extension):
-    """Accepts transformers' `{% generation %}` block, which marks text for training only."""
-
-    tags = {"generation"}  # noqa: RUF012 - Jinja's own way to declare tags
-
-    def parse(self, parser: Parser) -> Node | list[Node]:
-        next(parser.stream)
-        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
-
-
-def _environment() -> ImmutableSandboxedEnvironment:
-    """Return the environment that chat templates are written for, as transformers makes it."""
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[_GenerationTag, LoopControls]
-    )
-
-    def raise_exception(message: str) -> None:
-        raise TemplateError(message)
-
-    def strftime_now(form: str) -> str:
-        return datetime.now().strftime(form)
-
-    def tojson(value: Any, indent: int | None = None) -> str:
-        return json.dumps(value, ensure_ascii=False, indent=indent)
-
-    environment.globals["raise_exception"] = raise_exception
-    environment.globals["strftime_now"] = strftime_now
-    environment.filters["tojson"] = tojson
-    return environment
-
-
-def _file(model_path: str, name: str) -> Path:
-    if Path(model_path).is_dir():
-        return Path(model_path) / name
-    return Path(hf_hub_download(model_path, name))
-
-
-def _read_json(model_path: str, name: str, *, needed: bool = True) -> dict[str, Any]:
+def _read_tokenizer(files: ModelFiles) -> Tokenizer:
+    text = files.read_text("tokenizer.json")
+    if text is None:
+        raise files.fault("tokenizer.json", "there is no such file")
     try:
-        content = json.loads(_file(model_path, name).read_text())
-    except (FileNotFoundError, EntryNotFoundError):
-        if needed:
-            raise
-        return {}
-    return dict(content)
-
-
-def _read_template(model_path: str, tokenizer_config: dict[str, Any]) -> str | None:
-    try:
-        return _file(model_path, "chat_template.jinja").read_text()
-    except (FileNotFoundError, EntryNotFoundError):
-        template = tokenizer_config.get("chat_template")
-        return template if isinstance(template, str) else None
-
-
-def _special_tokens(tokenizer_config: dict[str, Any]) -> dict[str, str]:
-    tokens = {}
-    for name in ("bos_token", "eos_token", "pad_token", "unk_token"):
-        value = tokenizer_config.get(name)
-        text = value.get("content") if isinstance(value, dict) else value
-        if isinstance(text, str):
-            tokens[name] = text
-    return tokens
+        tokenizer = Tokenizer.from_str(text)
+    except Exception as error:  # the library raises no class of its own
+        raise files.fault("tokenizer.json", f"it is no tokenizer: {error}") from None
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer

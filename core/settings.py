@@ -153,7 +153,11 @@ class Settings(BaseModel):
     traces_sample_ratio: float = Field(
         1.0, ge=0, le=1, description="share of requests traced, of those whose caller does not say"
     )
-    max_body_bytes: int = Field(2 * 1024**2, ge=1024, description="largest request body")
+    max_body_bytes: int = Field(
+        2 * 1024**2,
+        ge=1024,
+        description="largest body of a request with a prompt; others may have 64 KiB",
+    )
     body_seconds: float = Field(
         30.0, gt=0, description="how long the body of a request may take to arrive"
     )

@@ -21,11 +21,12 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 import gevent
 from gevent.server import StreamServer
 from gunicorn.app.base import BaseApplication
+from gunicorn.errors import AppImportError
 from gunicorn.http.errors import LimitRequestHeaders, LimitRequestLine, ParseException
 from gunicorn.workers import ggevent
 from gunicorn.workers.ggevent import GeventWorker
 
-from core.errors import InvalidRequest
+from core.errors import BountyError, InvalidRequest
 from core.ids import Prefix, new_id, show_id
 from core.open_files import connections_that_fit
 
@@ -106,7 +107,10 @@ class WebServer(BaseApplication):  # type: ignore[misc]  # gunicorn has no annot
             self.cfg.set(name, value)
 
     def load(self) -> WSGIApplication:
-        public = self._program.load()
+        try:
+            public = self._program.load()
+        except BountyError as error:  # gunicorn ends the program, and prints this alone
+            raise AppImportError(f"bountycoder: {error}") from error
         # What a process begins with lives as long as it does: a full collection that goes through
         # all of it stops every request for a tenth of a second, now and then.
         gc.collect()

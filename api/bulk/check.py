@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import IO
 
-from api.acceptance import check_generation, check_length
+from api.acceptance import check_generation, check_length, most_result_tokens, shortened
 from api.bulk.lines import Line, fault_of
-from api.prompt_count import count_texts
+from api.prompt_count import PromptCounter
 from core.blocking import Turns
 from core.errors import ApiError, FieldFault, InvalidRequest
 from core.generation import Generation
@@ -59,14 +59,36 @@ class CheckedLines:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class LineTerms:
+    """What the lines of a batch must keep.
+
+    Attributes:
+        context_length: tokens that prompt and answer of a line may have together.
+        monthly_limit: tokens a month of their key.
+    """
+
+    settings: Settings
+    tokenizer: PromptTokenizer
+    counter: PromptCounter
+    context_length: int
+    monthly_limit: int | None = None
+
+    def shortened(self, generation: Generation, prompt_tokens: int | None = None) -> Generation:
+        """Return a generation that did not say how long its answers may be, with room for them."""
+        room = most_result_tokens(generation)
+        if prompt_tokens is not None:
+            room = min(room, self.context_length - prompt_tokens)
+            if self.monthly_limit is not None:
+                room = min(room, (self.monthly_limit - prompt_tokens) // generation.n)
+        return shortened(generation, room)
+
+
 class LineChecks:
     """The checks of one batch's lines; `checked` is what became of those that it has seen."""
 
-    def __init__(
-        self, settings: Settings, tokenizer: PromptTokenizer, rows: IO[bytes], turns: Turns
-    ) -> None:
-        self._settings = settings
-        self._tokenizer = tokenizer
+    def __init__(self, terms: LineTerms, rows: IO[bytes], turns: Turns) -> None:
+        self._terms = terms
         self._turns = turns
         self._seen: dict[bytes, int] = {}
         self.checked = CheckedLines(rows)
@@ -82,7 +104,7 @@ class LineChecks:
             self._turns.give()
             try:
                 generation = self._check(line)
-                text = self._tokenizer.text_of(generation)
+                text = self._terms.tokenizer.text_of(generation)
             except ApiError as error:
                 self._refuse(line, fault_of(error))
                 continue
@@ -106,28 +128,26 @@ class LineChecks:
                 raise InvalidRequest(
                     f"custom_id is that of line {before} already", param="custom_id"
                 )
-        check_generation(self._settings, line.generation)
-        return line.generation
+        generation = line.generation
+        if line.may_shorten:
+            generation = self._terms.shortened(generation)
+        check_generation(self._terms.settings, generation, line.names)
+        return generation
 
     def _take_chunk(self, chunk: list[tuple[Line, Generation, PromptText]]) -> None:
-        counts = count_texts(self._tokenizer, [text for _, _, text in chunk])
-        for (line, generation, _), prompt_tokens in zip(chunk, counts, strict=True):
+        context = self._terms.context_length
+        texts = [text for _, _, text in chunk]
+        counts = self._terms.counter.count_texts(texts, most=context)
+        for (line, generation, _), counted in zip(chunk, counts, strict=True):
             self._turns.give()
             if line.may_shorten:
-                generation = self._shortened(generation, prompt_tokens)
+                generation = self._terms.shortened(generation, counted)
             try:
-                check_length(self._tokenizer.context_length, generation, prompt_tokens)
+                prompt_tokens = check_length(context, generation, counted)
             except ApiError as error:
                 self._refuse(line, fault_of(error))
             else:
                 self._take(line, generation, prompt_tokens)
-
-    def _shortened(self, generation: Generation, prompt_tokens: int) -> Generation:
-        """Return the generation with as many tokens as the context has room for."""
-        room = max(1, self._tokenizer.context_length - prompt_tokens)
-        if generation.max_tokens <= room:
-            return generation
-        return generation.model_copy(update={"max_tokens": room})
 
     def _take(self, line: Line, generation: Generation, prompt_tokens: int) -> None:
         self.checked.taken += 1

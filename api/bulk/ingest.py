@@ -12,7 +12,9 @@ from datetime import datetime
 from typing import IO
 from uuid import UUID
 
-from api.bulk.check import CheckedLines, LineChecks
+import redis
+
+from api.bulk.check import CheckedLines, LineChecks, LineTerms
 from api.bulk.feeders import announce
 from api.bulk.lines import Line
 from api.bulk.options import OnError
@@ -80,7 +82,7 @@ def make_batch(
     check_place(services, key.id)
     turns = Turns()
     with tempfile.TemporaryFile() as rows:
-        checks = LineChecks(services.settings, services.tokenizer, rows, turns)
+        checks = LineChecks(_terms(services, key), rows, turns)
         for _ in checks.run(lines(turns)):
             _go_on(is_wanted)
         checked = checks.checked
@@ -88,6 +90,24 @@ def make_batch(
             raise checked.refusal()
         _check_quota(services, key, checked.prompt_tokens)
         return _write(services, key, checked, plan, turns, is_wanted)
+
+
+def _terms(services: Services, key: PresentedKey) -> LineTerms:
+    """Return what the lines of a batch must keep.
+
+    Which context ready workers have is not known while Redis is away: the model's must do.
+    """
+    try:
+        context_length = services.context_length()
+    except redis.RedisError:
+        context_length = services.tokenizer.context_length
+    return LineTerms(
+        services.settings,
+        services.tokenizer,
+        services.counter,
+        context_length,
+        key.monthly_token_limit,
+    )
 
 
 def find_made(services: Services, api_key_id: UUID, plan: BatchPlan) -> Made | None:

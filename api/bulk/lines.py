@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import IO
 
+from api.acceptance import OUR_NAMES, FieldNames
 from api.json_input import BOM
 from core.blocking import Turns
 from core.errors import ApiError, FieldFault, InvalidRequest
@@ -25,13 +26,15 @@ class LineRequest:
     """What one line asks for, and its caller's own name for it.
 
     Attributes:
-        may_shorten: `max_tokens` is not the caller's own word: less is asked for where the context
-            has room for less.
+        may_shorten: `max_tokens` is not the caller's own word: less is asked for where there is
+            room for less.
+        names: what the line calls its fields.
     """
 
     custom_id: str | None
     generation: Generation
     may_shorten: bool = False
+    names: FieldNames = OUR_NAMES
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,7 @@ class Line:
     generation: Generation | None = None
     fault: FieldFault | None = None
     may_shorten: bool = False
+    names: FieldNames = OUR_NAMES
 
 
 #: Reads one line. Raises `ApiError` about what is wrong with it.
@@ -91,6 +95,7 @@ def read_lines(
                 request.custom_id,
                 request.generation,
                 may_shorten=request.may_shorten,
+                names=request.names,
             )
 
 

@@ -92,6 +92,7 @@ def _generations(services: Services) -> Callable[[str, GenerationBody], LineRequ
 
     def make(custom_id: str, body: GenerationBody) -> LineRequest:
         generation = body.to_generation(most_tokens=most_tokens, temperature=temperature)
-        return LineRequest(custom_id, generation, may_shorten=body.asked_max_tokens[1] is None)
+        may_shorten = body.asked_max_tokens[1] is None
+        return LineRequest(custom_id, generation, may_shorten=may_shorten, names=body.names)
 
     return make

@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import ValidationInfo, field_validator
 
+from api.acceptance import FieldNames
 from api.v1.fields import Ignored, OpenAIBody, refused_unless
 from core.errors import InvalidRequest
 from core.generation import (
@@ -66,7 +67,9 @@ class GenerationBody(OpenAIBody):
         top_k: as in vLLM, -1 keeps all tokens, as 0 does.
     """
 
+    may_be_large: ClassVar[bool] = True
     default_max_tokens: ClassVar[int | None] = None
+    logprobs_name: ClassVar[str] = "logprobs"
 
     model: ModelName | None = None
     max_tokens: TokenCount | None = None
@@ -116,6 +119,11 @@ class GenerationBody(OpenAIBody):
     def asked_max_tokens(self) -> tuple[str, int | None]:
         """The field that says how long the answer may be, and what it says."""
         return "max_tokens", self.max_tokens
+
+    @property
+    def names(self) -> FieldNames:
+        """What this call names the fields that a refusal may be about."""
+        return FieldNames(self.asked_max_tokens[0], self.logprobs_name)
 
     @property
     @abstractmethod

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, Field, ValidationInfo, field_validator
 
@@ -82,6 +82,8 @@ class ChatTurn(OpenAIBody):
 
 class ChatBody(GenerationBody):
     """Turns of a chat; the answer is the assistant's next one, as long as there is room for."""
+
+    logprobs_name: ClassVar[str] = "top_logprobs"
 
     messages: Annotated[
         tuple[ChatTurn, ...],

@@ -80,7 +80,8 @@ def _generate(key: PresentedKey, body: GenerationBody, kind: type[Answer]) -> Re
             most_tokens=services().settings.max_tokens_limit,
             temperature=default_temperature(services()),
         )
-    admitted = admit_present(key, generation, may_shorten=body.asked_max_tokens[1] is None)
+    may_shorten = body.asked_max_tokens[1] is None
+    admitted = admit_present(key, generation, may_shorten=may_shorten, names=body.names)
     answer = kind(
         admitted.job,
         has_logprobs=generation.logprobs is not None,

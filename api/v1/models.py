@@ -47,13 +47,13 @@ def _authenticate() -> None:
 
 
 def _show() -> dict[str, Any]:
-    settings, context = services().settings, services().tokenizer.context_length
+    settings = services().settings
     return {
         "id": settings.model_name,
         "object": "model",
         "created": _created(Path(settings.model_path)),
         "owned_by": "bountycoder",
-        "max_model_len": min(context, services().line.context_length() or context),
+        "max_model_len": services().context_length(),
     }
 
 

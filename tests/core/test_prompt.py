@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from core.chat_template import ChatTemplate
 from core.errors import InvalidRequest
 from core.generation import ChatMessage, Generation
-from core.prompt import PromptTokenizer, _environment
+from core.prompt import PromptTokenizer
 from core.settings import PromptMode
 
-PROMPTS = ["Write a function", "héllo 🎉 世界", "  def f():\n\treturn 1\n", "<|im_end|> {{ x }}"]
+PROMPTS = ["Write a function", "héllo 🎉 世界", "  def f():\n\treturn 1\n", "<|im_end> {{ x }}"]
 
 
 @pytest.mark.parametrize("prompt", PROMPTS)
@@ -65,12 +66,8 @@ def test_a_request_may_say_itself_what_becomes_of_its_prompt(
 
 
 def test_a_template_sees_a_turns_name_only_if_it_has_one(tokenizer: PromptTokenizer) -> None:
-    from dataclasses import replace
-
-    from core.prompt import _environment
-
     template = "{% for m in messages %}{{ m.name is defined }}:{{ m.content }};{% endfor %}"
-    naming = replace(tokenizer, template=_environment().from_string(template))
+    naming = replace(tokenizer, template=ChatTemplate.of(template))
 
     turns = [
         ChatMessage(role="user", content="a", name="eve"),
@@ -86,13 +83,7 @@ def test_decoding_gives_the_text_again(tokenizer: PromptTokenizer) -> None:
 
 
 def test_a_template_that_refuses_is_the_callers_error(tokenizer: PromptTokenizer) -> None:
-    from dataclasses import replace
-
-    from core.prompt import _environment
-
-    picky = replace(
-        tokenizer, template=_environment().from_string("{{ raise_exception('no system turn') }}")
-    )
+    picky = replace(tokenizer, template=ChatTemplate.of("{{ raise_exception('no system turn') }}"))
 
     with pytest.raises(InvalidRequest, match="no system turn"):
         picky.encode(Generation(prompt="x"))
@@ -103,7 +94,8 @@ def test_many_prompts_are_counted_as_each_is_encoded(tokenizer: PromptTokenizer)
         Generation(prompt=prompt, prompt_mode=mode) for prompt in PROMPTS for mode in PromptMode
     ]
 
-    counts = tokenizer.count([tokenizer.text_of(generation) for generation in generations])
+    texts = [tokenizer.text_of(generation) for generation in generations]
+    counts = tokenizer.count(texts, most=8192)
 
     assert counts == [len(tokenizer.encode(generation)) for generation in generations]
 
@@ -121,7 +113,7 @@ ESCAPES = [
 def test_a_models_template_reaches_nothing_but_the_messages(
     tokenizer: PromptTokenizer, template: str
 ) -> None:
-    hostile = replace(tokenizer, template=_environment().from_string(template))
+    hostile = replace(tokenizer, template=ChatTemplate.of(template))
 
     with pytest.raises(InvalidRequest, match="refuses these messages"):
         hostile.render([ChatMessage(role="user", content="x")])

@@ -7,7 +7,7 @@ from io import BytesIO
 
 from flask import request
 
-from api.bulk.check import LineChecks
+from api.bulk.check import LineChecks, LineTerms
 from api.bulk.generation_line import read_generation_line
 from api.bulk.lines import LineLimits, ReadLine, read_lines
 from api.bulk.plan import plan_upload
@@ -22,10 +22,16 @@ from tests.fuzz.target import Target, fields, refusals_are_fine
 LIMITS = LineLimits(most_lines=200, most_bytes=16 * 1024)
 
 
+def _terms() -> LineTerms:
+    held = services()
+    context = held.tokenizer.context_length
+    return LineTerms(held.settings, held.tokenizer, held.counter, context)
+
+
 def _check_lines(read_line: ReadLine, data: bytes) -> None:
     """Check lines as `make_batch` does, up to its transaction."""
     rows = BytesIO()
-    checks = LineChecks(services().settings, services().tokenizer, rows, Turns())
+    checks = LineChecks(_terms(), rows, Turns())
     for _ in checks.run(read_lines(BytesIO(data), read_line, LIMITS, Turns())):
         pass
     checked = checks.checked

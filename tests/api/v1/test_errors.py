@@ -76,6 +76,19 @@ def test_a_bad_request_names_its_field_and_makes_no_job(
     assert param.split(".")[-1] in error.message
 
 
+@pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
+def test_a_result_that_is_too_large_is_refused_in_the_names_that_were_sent(
+    service: Service, openai: OpenAI, name: str
+) -> None:
+    fields: dict[str, Any] = {"n": 8, "logprobs": True, "top_logprobs": 20, name: 8000}
+
+    with pytest.raises(package.BadRequestError) as caught:
+        ask(openai, service, **fields)
+
+    assert caught.value.param == "top_logprobs"
+    assert f"n times {name} times (1 + top_logprobs) must be at most" in caught.value.message
+
+
 def test_a_prompt_beyond_the_context_says_so_in_openais_words(
     service: Service, openai: OpenAI
 ) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import json
 from typing import Any
 
+import pytest
 from openai import AsyncOpenAI, OpenAI
 from openai.types.chat import ChatCompletion
 
@@ -99,6 +100,35 @@ def test_a_chat_without_a_maximum_asks_for_no_more_than_its_keys_minute(
 
     assert answer.usage is not None
     assert 198 <= answer.usage.total_tokens <= 200 + answer.usage.prompt_tokens
+
+
+def test_a_chat_without_a_maximum_asks_for_no_more_than_is_left_of_its_keys_month(
+    service: Service,
+) -> None:
+    options: dict[str, Any] = {"model": model_of(service), "messages": [say("x")]}
+    with connect(service, service.make_key(monthlyTokenLimit=300)) as client:
+        used = [
+            client.chat.completions.create(
+                **options, **fields, extra_body={"ignore_eos": True}
+            ).usage
+            for fields in ({"max_tokens": 100}, {})
+        ]
+
+    assert sum(usage.total_tokens for usage in used if usage is not None) == 300
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"n": 2, "top_logprobs": 20}, {"n": 5, "top_logprobs": 5}],
+)
+def test_a_chat_without_a_maximum_is_as_long_as_its_log_probabilities_leave_room_for(
+    service: Service, openai: OpenAI, fields: dict[str, Any]
+) -> None:
+    answer = openai.chat.completions.create(
+        model=model_of(service), messages=[say("x")], logprobs=True, **fields
+    )
+
+    assert len(answer.choices) == fields["n"]
 
 
 def test_each_of_n_choices_is_told(service: Service, openai: OpenAI) -> None:
