@@ -56,8 +56,8 @@ _PREFIXES = {UsageGroup.KEY: Prefix.KEY, UsageGroup.USER: Prefix.USER}
     {200: Answer("the report, as `Accept` asks", {JSON: UsageReport, CSV: None}, (NEXT_CURSOR,))},
     NOT_FOUND,
     parameters=(
-        time_query("from", "begin of the first hour"),
-        time_query("to", "end of the last hour"),
+        time_query("from", "begin of the first hour, a whole one in UTC"),
+        time_query("to", "end of the last hour, which is not part of the time"),
         query("groupBy", UsageGroup, f"what makes a group; {UsageGroup.DAY} if not given"),
         id_query("userId", Prefix.USER, "of this user only"),
         id_query("keyId", Prefix.KEY, "of this key only"),
@@ -102,15 +102,29 @@ def index() -> ResponseReturnValue:
 
 
 def _read_range(session: Session) -> tuple[datetime, datetime]:
-    """Return whole hours: the first is the one of `from`, the last the one before `to`."""
-    until = read_time("to") or database_now(session)
-    since = read_time("from") or until - DEFAULT_RANGE
-    since, until = _hour_of(since), _hour_of(until + HOUR - timedelta(microseconds=1))
+    """Return the hours that are asked for; without `to`, up to the end of the present one.
+
+    Usage is kept by the hour. A time within one is refused: with it, two reports that follow each
+    other would both count that hour.
+    """
+    until = _read_hour("to") or _hour_of(database_now(session)) + HOUR
+    since = _read_hour("from") or until - DEFAULT_RANGE
     if not since < until:
-        raise InvalidRequest("from must be before to", param="from")
+        raise InvalidRequest("from must be before to, which is not part of the time", param="from")
     if until - since > LONGEST_RANGE:
         raise InvalidRequest(f"at most {LONGEST_RANGE.days} days can be asked for", param="from")
     return since, until
+
+
+def _read_hour(name: str) -> datetime | None:
+    moment = read_time(name)
+    if moment is not None and moment != _hour_of(moment):
+        raise InvalidRequest(
+            f"{name} must be a whole hour in UTC, such as 2026-11-01T13:00:00Z: usage is kept by "
+            "the hour",
+            param=name,
+        )
+    return moment
 
 
 def _hour_of(moment: datetime) -> datetime:

@@ -191,14 +191,42 @@ def test_what_a_deleted_key_used_is_still_told(
     assert much.requests(f"keyId={show_id(Prefix.KEY, key_id)}") == 5
 
 
-def test_times_are_widened_to_whole_hours(much: Seen) -> None:
-    report = much.get("from=2026-11-01T12:59:59Z&to=2026-11-01T14:00:01+02:00").get_json()
+def test_a_day_of_a_zone_of_whole_hours_is_counted_once(much: Seen) -> None:
+    days = [
+        much.get(f"from=2026-{first}T13:00:00%2B01:00&to=2026-{last}T13:00:00%2B01:00").get_json()
+        for first, last in (("10-31", "11-01"), ("11-01", "11-02"))
+    ]
 
-    assert (report["from"], report["to"]) == (
-        "2026-11-01T12:00:00.000Z",
-        "2026-11-01T13:00:00.000Z",
-    )
-    assert report["totals"]["requests"] == 4
+    assert [day["totals"]["requests"] for day in days] == [0, 5]
+    assert days[0]["to"] == days[1]["from"] == "2026-11-01T12:00:00.000Z"
+
+
+@pytest.mark.parametrize(
+    ("query", "param"),
+    [
+        ("from=2026-11-01T00:00:00%2B05:30&to=2026-11-02T00:00:00%2B05:30", "to"),
+        ("from=2026-11-01T12:59:59Z&to=2026-11-01T14:00:00Z", "from"),
+        ("to=2026-11-01T14:00:01Z", "to"),
+    ],
+)
+def test_a_time_within_an_hour_is_refused_and_never_widened(
+    much: Seen, query: str, param: str
+) -> None:
+    answer = much.get(query)
+
+    assert answer.status_code == 400
+    error = answer.get_json()["error"]
+    assert error["param"] == param
+    assert error["message"].startswith(f"{param} must be a whole hour in UTC")
+
+
+def test_one_day_is_asked_for_with_the_next_as_its_end(much: Seen) -> None:
+    refused = much.get("from=2026-11-01&to=2026-11-01")
+
+    assert refused.status_code == 400
+    message = refused.get_json()["error"]["message"]
+    assert message == "from must be before to, which is not part of the time"
+    assert much.get("from=2026-11-01&to=2026-11-02").get_json()["totals"]["requests"] == 5
 
 
 def test_without_a_time_it_is_the_last_thirty_days(much: Seen) -> None:
