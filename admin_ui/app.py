@@ -36,6 +36,7 @@ from admin_ui.views import (
     sign_in,
     usage,
 )
+from admin_ui.wording import register_wording
 from core.jwt_rules import jwt_config
 
 SESSION_HOURS = 12
@@ -94,6 +95,7 @@ def create_app(services: Services) -> Flask:
     register_csrf(app)
     register_formats(app)
     register_navigation(app)
+    register_wording(app)
     if proxies := settings.trusted_proxies:
         app.wsgi_app = ProxyFix(  # type: ignore[method-assign]
             app.wsgi_app, x_for=proxies, x_proto=proxies

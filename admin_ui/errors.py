@@ -69,9 +69,8 @@ def _api_away(error: Exception) -> ResponseReturnValue:
 
 def _refused(refusal: ServiceRefusal) -> ResponseReturnValue:
     """Tell a refusal that no form can show."""
-    text = f"{refusal.message[:1].upper()}{refusal.message[1:]}."
     headers = {"Retry-After": str(refusal.retry_after)} if refusal.retry_after else None
-    return show_error(refusal.status, "The service refused this", text, headers=headers)
+    return show_error(refusal.status, "The service refused this", refusal.message, headers=headers)
 
 
 def _database_away(error: Exception) -> ResponseReturnValue:

@@ -74,5 +74,7 @@ def _number(text: str, read: Callable[[str], int | float]) -> int | float | str:
 
 
 def _field(param: str) -> str:
+    if param.startswith("messages.0."):
+        return "system"
     name = param.partition(".")[0]
     return {"messages": "prompt", "promptMode": "mode"}.get(name, name)

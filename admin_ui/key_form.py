@@ -20,6 +20,8 @@ from models.api_key import ApiKey
 #: The limits that may be left empty, by their names in the API; the API gives a customer's key
 #: its default then, and an admin's none.
 OPTIONAL_LIMITS = ("tokenLimit", "maxInFlight", "monthlyTokenLimit")
+#: What the form folds away: it is open where something was entered or is wrong.
+FOLDED = (*OPTIONAL_LIMITS, "priority", "expiresAt")
 _MOST_DIGITS = 18
 
 
@@ -82,7 +84,8 @@ def body_of(values: Mapping[str, Any], before: Mapping[str, Any] | None = None) 
 def read_number(text: str) -> int | str | None:
     """Return the number that was entered, `None` if nothing was, else what it is instead."""
     digits = text.strip()
-    if digits.isascii() and digits.isdigit() and len(digits) <= _MOST_DIGITS:
+    unsigned = digits.removeprefix("-")
+    if unsigned.isascii() and unsigned.isdigit() and len(unsigned) <= _MOST_DIGITS:
         return int(digits)
     return digits or None
 
@@ -94,6 +97,8 @@ def key_form(
     refusal: ServiceRefusal | None = None,
 ) -> str:
     """Show the form of a new key, or of this one."""
+    faults = _faults(refusal)
+    began = values_of(key) if key else new_values(services().settings)
     return render_template(
         "keys/form.html",
         key=key,
@@ -101,7 +106,10 @@ def key_form(
         owner=owner,
         form_id=new_form_id(),
         settings=services().settings,
-        faults=_faults(refusal),
+        faults=faults,
+        is_unfolded=any(
+            name in faults or (name in values and values[name] != began[name]) for name in FOLDED
+        ),
         fault=refusal.message if refusal and not refusal.fields else None,
     )
 

@@ -21,6 +21,7 @@ from urllib3 import PoolManager, Retry, Timeout
 from urllib3.exceptions import HTTPError
 from urllib3.response import BaseHTTPResponse
 
+from admin_ui.wording import told, told_of_field
 from core.ids import Prefix, show_id
 from core.jwt_rules import ADDRESS_CLAIM, VERSION_CLAIM
 from core.settings import Settings
@@ -41,7 +42,7 @@ class ServiceAway(Exception):
 
 @dataclass(eq=False)  # not frozen: whoever passes an exception on sets its traceback
 class ServiceRefusal(Exception):
-    """The API said no.
+    """The API said no: in sentences that people read.
 
     Attributes:
         fields: what is wrong with each field, by its name in the API.
@@ -219,14 +220,15 @@ def _read(answer: BaseHTTPResponse) -> Any:
         if answer.status < 400:
             return content
         error = content["error"]
-        fields = {f["param"]: f["message"] for f in error.get("fields", [])}
+        message = told(error["code"], error["message"])
+        fields = {f["param"]: told_of_field(**f) for f in error.get("fields", [])}
         if not fields and error.get("param"):
-            fields = {error["param"]: error["message"]}
+            fields = {error["param"]: message}
         wait = answer.headers.get("Retry-After", "")
         raise ServiceRefusal(
             answer.status,
             error["code"],
-            error["message"],
+            message,
             fields,
             retry_after=int(wait) if wait.isdigit() else None,
         )

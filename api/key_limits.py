@@ -93,4 +93,4 @@ def _is_above(wanted: int | None, ceiling: int | None) -> bool:
 
 def _above(name: str, default: int | None) -> Forbidden:
     field = KeyLimitsBody.model_fields[name].alias or name
-    return Forbidden(f"only an admin may set a {field} above {default}", param=field)
+    return Forbidden(f"{field} must be at most {default}: only an admin may set more", param=field)

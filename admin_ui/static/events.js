@@ -3,7 +3,11 @@
   "use strict";
 
   // An error whose text a person may read.
-  function told(text) { var error = new Error(text); error.told = text; return error; }
+  function told(text) {
+    var error = new Error(text);
+    error.told = text.charAt(0).toUpperCase() + text.slice(1) + (/[.!?…]$/.test(text) ? "" : ".");
+    return error;
+  }
 
   function take(event, use) {
     var line = event.split("\n").filter(function (one) { return one.indexOf("data: ") === 0; })[0];

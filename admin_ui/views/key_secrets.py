@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -24,6 +25,8 @@ from models.user import find_user_by_email
 
 __all__ = ["blueprint"]
 
+#: The owner of a key whose email nobody has: no id of a user.
+NOBODY = "user_nobody"
 #: How long a secret works on after a rotation: seconds, and what that is called.
 GRACES = (
     (0, "Ends at once"),
@@ -50,14 +53,15 @@ def create() -> ResponseReturnValue:
     body = body_of({name: value for name, value in values.items() if name != "isActive"})
     if viewer().is_admin and owner.lower() != viewer().email:
         found = find_user_by_email(database(), owner)
-        if found is None:
-            fault = ServiceRefusal(400, "", "", {"owner": "There is no user with this email."})
-            return key_form(None, values, owner, fault), 400
-        body["userId"] = show_id(Prefix.USER, found.id)
+        # Without such a user the API makes no key, but says what else is wrong.
+        body["userId"] = show_id(Prefix.USER, found.id) if found else NOBODY
     try:
         made = api().call(viewer(), "POST", "/api/keys", body)
     except ServiceRefusal as refusal:
-        return key_form(None, values, owner, refusal), refusal.status
+        fields = dict(refusal.fields)
+        if body.get("userId") == NOBODY:
+            fields["userId"] = "There is no user with this email."
+        return key_form(None, values, owner, replace(refusal, fields=fields)), refusal.status
     return _secret(made), 201
 
 

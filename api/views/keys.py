@@ -237,6 +237,8 @@ def _future(session: Session, expires_at: datetime | None) -> datetime | None:
     if expires_at is None:
         return None
     now = database_now(session)
-    if not now < expires_at < now + LONGEST_LIFE:
+    if expires_at <= now:
+        raise InvalidRequest("expiresAt must be in the future", param="expiresAt")
+    if expires_at >= now + LONGEST_LIFE:
         raise InvalidRequest("expiresAt must be within the next 100 years", param="expiresAt")
     return expires_at

@@ -106,8 +106,8 @@ def test_faulty_lines_are_told_by_their_numbers(
 
     alert = page.get_by_role("alert").filter(has_text="lines cannot be taken")
     expect(alert).to_contain_text("2 of 3 lines cannot be taken")
-    expect(alert).to_contain_text("line 2: maxTokens must be at least 1")
-    expect(alert).to_contain_text("line 3: it is not valid JSON")
+    expect(alert).to_contain_text("Line 2: maxTokens must be at least 1.")
+    expect(alert).to_contain_text("Line 3: it is not valid JSON")
     page.get_by_label("File", exact=True).set_input_files(file_of(tmp_path, lines(1)))
     page.get_by_label("Time to begin").fill("soon")
     page.get_by_role("button", name="Send the file").click()
@@ -122,7 +122,7 @@ def test_failures_are_shown_and_faulty_lines_are_not_offered_again(
     page = visits.open(f"/batches/{batch}", visitor=the_admin)
 
     expect(page.locator("#live .plain-list")).to_contain_text(
-        "Line 3 bad: prompt must not be empty"
+        "Line 3 bad: Prompt must not be empty."
     )
     page.get_by_label("State").select_option("failed")
     page.get_by_role("button", name="Show", exact=True).click()

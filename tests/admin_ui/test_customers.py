@@ -30,7 +30,7 @@ def test_a_customer_is_added_changed_and_deleted(
     page.get_by_label("Email").fill(site.settings.admin_email)
     page.get_by_label("Password").fill("a long password")
     page.get_by_role("button", name="Add customer", exact=True).click()
-    expect(page.locator("#email-fault")).to_have_text("there is a user with this email")
+    expect(page.locator("#email-fault")).to_have_text("Another account has this email.")
     page.get_by_label("Email").fill(email)
     page.get_by_label("Password").fill("a long password")
     page.get_by_role("button", name="Add customer", exact=True).click()

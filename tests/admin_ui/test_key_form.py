@@ -18,7 +18,7 @@ NOON = datetime(2030, 7, 1, 12, tzinfo=UTC)
         (" 60 ", 60),
         ("", None),
         ("1.5", "1.5"),
-        ("-1", "-1"),
+        ("-1", -1),
         ("many", "many"),
         ("\N{SUPERSCRIPT TWO}", "\N{SUPERSCRIPT TWO}"),
         ("9" * 5000, "9" * 5000),

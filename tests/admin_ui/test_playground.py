@@ -93,6 +93,7 @@ def test_who_goes_away_cancels_the_job_at_once(
         expect(page.locator("#progress")).to_have_text("Stopped")
         outcome = page.locator("#outcome")
         expect(outcome).to_contain_text(f"{job['usage']['total_tokens']} tokens billed")
+        expect(outcome.locator(".state")).to_have_text(["cancelled"])
         expect(page.get_by_role("button", name="Generate")).to_be_enabled()
 
 
@@ -104,13 +105,13 @@ def test_faults_stand_beside_their_fields(visits: Visits, the_admin: Visitor) ->
 
     page.get_by_role("button", name="Generate").click()
 
-    expect(page.locator("#temperature-fault")).to_have_text("temperature must be at most 2.0")
-    expect(page.locator("#maxTokens-fault")).to_contain_text("integer")
+    expect(page.locator("#temperature-fault")).to_have_text("Temperature must be at most 2.")
+    expect(page.locator("#maxTokens-fault")).to_have_text("Max tokens must be a whole number.")
     expect(page.get_by_label("Max tokens")).to_be_focused()
     page.get_by_label("Max tokens").fill("5")
     page.get_by_label("Temperature").fill("0")
     page.get_by_role("button", name="Generate").click()
-    expect(page.locator("#outcome")).to_contain_text("maxTokens")
+    expect(page.locator("#outcome")).to_contain_text("the limit of Max tokens")
     expect(page.locator(".fault")).to_have_count(0)
 
 
@@ -151,4 +152,4 @@ def test_without_javascript_the_form_brings_the_answer(visits: Visits, the_admin
     page.locator("summary", has_text="Parameters").click()
     page.get_by_label("Temperature").fill("9")
     page.get_by_role("button", name="Generate").click()
-    expect(page.locator("#temperature-fault")).to_have_text("temperature must be at most 2.0")
+    expect(page.locator("#temperature-fault")).to_have_text("Temperature must be at most 2.")
