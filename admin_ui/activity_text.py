@@ -38,6 +38,7 @@ _FIELDS = {
     "priority": "priority",
     "expiresAt": "expiry",
     "isActive": "state",
+    "held": "set by an admin",
     "email": "email",
     "role": "role",
     "graceSeconds": "old secret works for",
@@ -152,7 +153,7 @@ def _changed_key(told: _Telling) -> Markup:
     match _only(told.details, "isActive"):
         case {"to": bool(is_on)}:
             verb = "switched on" if is_on else "switched off"
-            return Markup("{} {} {}").format(told.actor, verb, told.key)
+            return Markup("{} {} {}").format(told.actor, verb, told.key) + _ended(told)
     return Markup("{} changed {}").format(told.actor, _of_what(changes, told.key))
 
 
@@ -166,7 +167,7 @@ def _rotated_key(told: _Telling) -> Markup:
 
 
 def _deleted_key(told: _Telling) -> Markup:
-    return Markup("{} revoked {}").format(told.actor, told.key)
+    return Markup("{} revoked {}").format(told.actor, told.key) + _ended(told)
 
 
 def _made_user(told: _Telling) -> Markup:
@@ -180,6 +181,11 @@ def _registered(told: _Telling) -> Markup:
 
 def _changed_user(told: _Telling) -> Markup:
     changes = list(_changes(told.details))
+    match _only(told.details, "isActive"):
+        case {"to": True}:
+            return Markup("{} let {} in again").format(told.actor, told.account)
+        case {"to": False}:
+            return Markup("{} suspended {}").format(told.actor, told.account) + _ended(told)
     if "password" not in told.details:
         return Markup("{} changed {}").format(told.actor, _of_what(changes, told.account))
     if not changes:
@@ -195,9 +201,17 @@ def _changed_password(told: _Telling) -> Markup:
 def _deleted_user(told: _Telling) -> Markup:
     keys = told.details.get("keys")
     sentence = Markup("{} deleted {}").format(told.actor, told.account)
-    if not isinstance(keys, int) or not keys:
-        return sentence
-    return sentence + (" and its API key" if keys == 1 else f" and its {number(keys)} API keys")
+    if isinstance(keys, int) and keys:
+        sentence += " and its API key" if keys == 1 else f" and its {number(keys)} API keys"
+    return sentence + _ended(told)
+
+
+def _ended(told: _Telling) -> str:
+    """Say how many jobs that cancelled, if any."""
+    jobs = told.details.get("jobs")
+    if not isinstance(jobs, int) or not jobs:
+        return ""
+    return "; a job was cancelled" if jobs == 1 else f"; {number(jobs)} jobs were cancelled"
 
 
 def _failed_sign_in(told: _Telling) -> Markup:
@@ -275,7 +289,9 @@ def _of_what(changes: Sequence[tuple[str, str, str]], whose: Markup) -> Markup:
 
 
 def _only(details: Mapping[str, Any], name: str) -> Any:
-    return details.get(name) if len(details) == 1 else None
+    """Return the change of this field, if nothing else was changed."""
+    others = details.keys() - {name, "jobs", "batches"}
+    return None if others else details.get(name)
 
 
 def _is_change(value: Any) -> bool:

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from flask import render_template
+from pydantic.alias_generators import to_camel
 
 from admin_ui.form_id import new_form_id
 from admin_ui.service_api import ServiceRefusal
@@ -104,6 +105,7 @@ def key_form(
         key=key,
         values=values,
         owner=owner,
+        held_fields={to_camel(name): value for name, value in key.holds.items()} if key else {},
         form_id=new_form_id(),
         settings=services().settings,
         faults=faults,

@@ -27,10 +27,13 @@ def sign_out() -> None:
 
 
 def signed_in_user(database: Session) -> User | None:
-    """Return whose session this is; a new password or role ends every session before it."""
+    """Return whose session this is; a new password or role ends every session before it.
+
+    A suspended user has none until an admin lifts that.
+    """
     user_id: UUID | None = read_id(Prefix.USER, session.get(_USER, ""))
     user = find_user(database, user_id) if user_id else None
-    if user is None or user.token_version != session.get(_VERSION):
+    if user is None or not user.is_active or user.token_version != session.get(_VERSION):
         return None
     return user
 

@@ -41,7 +41,7 @@ _log = logging.getLogger(__name__)
 
 
 class KeyChanged(Exception):
-    """The key was only believed, and is not what it was: nothing was charged, no job was made."""
+    """The key is not what it was when it was looked up: nothing was charged, no job was made."""
 
 
 @dataclass(frozen=True, slots=True)

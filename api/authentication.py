@@ -75,9 +75,10 @@ def authenticate_key(session: Session) -> tuple[ApiKey, User]:
 
     Raises:
         Unauthorized: no credentials, or bad ones.
-        Forbidden: the key is inactive or has expired.
+        Forbidden: the key is inactive or has expired, or its owner is suspended.
     """
     key, owner = _key_by_secret(session) or _key_by_id(session)
+    check_active(owner)
     check_usable(key, lambda: database_now(session))
     return key, owner
 
@@ -93,7 +94,7 @@ def authenticate_presented_key(services: Services, *, may_believe: bool) -> Pres
     presented = _presented_secret()
     if presented is None:
         with services.reads() as session:
-            return PresentedKey.of(authenticate_key(session)[0], database_now(session))
+            return PresentedKey.of(*authenticate_key(session), database_now(session))
     secret = KeySecret.parse(presented)
     if secret is None:
         raise _bad_key()
@@ -102,6 +103,8 @@ def authenticate_presented_key(services: Services, *, may_believe: bool) -> Pres
     key = services.keys.find(secret)
     if key is None:
         raise _bad_key()
+    if not key.has_active_owner:
+        raise suspended()
     check_usable(key, lambda: key.seen_at)
     return key
 
@@ -130,11 +133,31 @@ def authenticate(session: Session) -> Caller:
 
 
 def living_user(session: Session, user_id: object, version: int) -> User:
-    """Return the user of a valid token, unless it ended with a password or role change."""
+    """Return the user of a valid token, unless it ended with a password or role change.
+
+    Raises:
+        Unauthorized: it has ended.
+        Forbidden: the user is suspended.
+    """
     user = find_user(session, user_id)  # type: ignore[arg-type]
     if user is None or user.token_version != version:
         raise invalid_token()
+    check_active(user)
     return user
+
+
+def check_active(user: User) -> None:
+    """Check that nobody has suspended a user who is known to be the caller.
+
+    Raises:
+        Forbidden: an admin has.
+    """
+    if not user.is_active:
+        raise suspended()
+
+
+def suspended() -> Forbidden:
+    return Forbidden("an admin has suspended this account", code="user_suspended")
 
 
 def _key_by_secret(session: Session) -> tuple[ApiKey, User] | None:

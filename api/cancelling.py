@@ -11,18 +11,20 @@ import redis
 
 from core.errors import Unavailable
 from core.job_ends import JobEnds
-from core.job_requests import JobRequest, ask_worker
-from models.base import Session, SessionFactory
+from core.job_requests import ask_to_cancel
+from models.base import DATABASE_AWAY, Session, SessionFactory
 from models.flight import ended_job
 from models.group_commit import GroupCommit
 from models.job import Job
 from models.job_changes import forestall_jobs
-from models.job_end import cancel_jobs
+from models.job_end import cancel_jobs, cancel_unusable_jobs
 
 _log = logging.getLogger(__name__)
 
 #: How long a caller waits for its cancel to be written.
 PATIENCE_SECONDS = 5.0
+#: Jobs of keys that may not be used which one transaction cancels.
+CHUNK = 500
 
 
 class Cancels:
@@ -61,6 +63,24 @@ class Cancels:
         """
         self._started().start_making(job)
 
+    def cancel_unusable(self) -> None:
+        """Cancel the open jobs of keys that may not be used any more; nobody waits for it.
+
+        What is left undone, because a part is away or this process ends, the reaper does.
+        """
+        threading.Thread(target=self._cancel_unusable, name="unusable", daemon=True).start()
+
+    def _cancel_unusable(self) -> None:
+        try:
+            while True:
+                with self._sessions.begin() as session:
+                    cancelled = cancel_unusable_jobs(session, limit=CHUNK)
+                self._tell(cancelled)
+                if not cancelled:
+                    return
+        except DATABASE_AWAY:
+            _log.warning("the database is away: the reaper cancels jobs of keys that are off")
+
     def _started(self) -> GroupCommit[Session, UUID | Job, Job]:
         with self._lock:
             if self._group is None:
@@ -83,11 +103,6 @@ class Cancels:
 
     def _tell(self, jobs: Sequence[Job | None]) -> None:
         self._ends.announce(ended_job(job) for job in jobs if job is not None and job.is_final)
-        try:
-            with self._client.pipeline(transaction=False) as pipe:
-                for job in jobs:
-                    if job is not None and not job.is_final:
-                        ask_worker(pipe, JobRequest.CANCEL, job.id)
-                pipe.execute()
-        except redis.RedisError:
-            _log.warning("cancels could not be told: workers will see them in the rows")
+        ask_to_cancel(
+            self._client, [job.id for job in jobs if job is not None and not job.is_final]
+        )

@@ -1,8 +1,11 @@
-"""What a key may be limited to: a customer stays below the defaults, an admin goes beyond."""
+"""What a key may be limited to: a customer stays below the defaults, and below what an admin has
+lowered (`api/key_holds.py`); an admin goes beyond.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 from core.errors import Forbidden
 from core.generation import Body
@@ -36,23 +39,28 @@ class KeyLimitsBody(Body):
 
 
 def limits_of_new_key(
-    body: KeyLimitsBody, settings: Settings, *, is_admin: bool
+    body: KeyLimitsBody, settings: Settings, holds: Mapping[str, Any], *, is_admin: bool
 ) -> dict[str, int | None]:
     """Return the limits of a key that is made with this body.
 
+    Args:
+        holds: limits that an admin has lowered, which bind a customer.
+
     Raises:
-        Forbidden: a customer asked for more than the default.
+        Forbidden: a customer asked for more than the default, or than an admin has allowed.
     """
     if body.priority != 1 and not is_admin:
         raise Forbidden("only an admin may set a priority", param="priority")
     limits: dict[str, int | None] = {}
     for name in DEFAULTS:
-        default = _default(settings, name)
+        default = default_of(settings, name)
+        if not is_admin:
+            default = lower_of(default, holds.get(name))
         wanted = getattr(body, name)
         is_lifted = is_admin and name != "rate_limit" and name in body.model_fields_set
         limits[name] = default if wanted is None and not is_lifted else wanted
-        if not is_admin and _is_above(limits[name], default):
-            raise _above(name, default)
+        if not is_admin and is_above(limits[name], default):
+            raise _above(name, default, is_held=name in holds)
     return {**limits, "priority": body.priority}
 
 
@@ -61,36 +69,51 @@ def changed_limits(
 ) -> dict[str, int | None]:
     """Return the limits that this body gives a key; what it does not name stays.
 
-    A customer may keep what an admin once granted, and lower it, but not get it again.
+    A customer may keep what an admin once granted, and lower it, but not get it again; what an
+    admin has lowered is the most that a customer gets.
 
     Raises:
-        Forbidden: a customer asked for more than the default and than the key has.
+        Forbidden: a customer asked for more than the default and than the key has, or than an
+            admin has allowed.
     """
     if "priority" in body.model_fields_set and not is_admin and body.priority != key.priority:
         raise Forbidden("only an admin may set a priority", param="priority")
     limits: dict[str, int | None] = {}
     for name in [name for name in DEFAULTS if name in body.model_fields_set]:
-        default, wanted, present = _default(settings, name), getattr(body, name), getattr(key, name)
+        default, wanted, present = (
+            default_of(settings, name),
+            getattr(body, name),
+            getattr(key, name),
+        )
+        if not is_admin:
+            default = lower_of(default, key.holds.get(name))
         if wanted is None and (name == "rate_limit" or not is_admin):
             wanted = None if present is None else default
-        if not is_admin and _is_above(wanted, default) and _is_above(wanted, present):
-            raise _above(name, default)
+        if not is_admin and is_above(wanted, default) and is_above(wanted, present):
+            raise _above(name, default, is_held=name in key.holds)
         limits[name] = wanted
     if "priority" in body.model_fields_set:
         limits["priority"] = body.priority
     return limits
 
 
-def _default(settings: Settings, name: str) -> int | None:
+def default_of(settings: Settings, name: str) -> int | None:
+    """Return what every customer's key has of a limit, and may have at most."""
     value: int = getattr(settings, DEFAULTS[name])
     return value or None
 
 
-def _is_above(wanted: int | None, ceiling: int | None) -> bool:
+def is_above(wanted: int | None, ceiling: int | None) -> bool:
     """Say whether a limit allows more than another; `None` is no limit."""
     return ceiling is not None and (wanted is None or wanted > ceiling)
 
 
-def _above(name: str, default: int | None) -> Forbidden:
+def lower_of(first: int | None, second: int | None) -> int | None:
+    """Return the limit that allows less; `None` is no limit."""
+    return second if is_above(first, second) else first
+
+
+def _above(name: str, most: int | None, *, is_held: bool) -> Forbidden:
     field = KeyLimitsBody.model_fields[name].alias or name
-    return Forbidden(f"{field} must be at most {default}: only an admin may set more", param=field)
+    why = "an admin has set that" if is_held else "only an admin may set more"
+    return Forbidden(f"{field} must be at most {most}: {why}", param=field)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from pydantic.alias_generators import to_camel
+
 from core.ids import Prefix, show_id
 from models.api_key import ApiKey
 from models.job_view import (
@@ -34,6 +36,7 @@ def show_user(user: User) -> dict[str, Any]:
         "email": user.email,
         "name": user.name,
         "role": user.role,
+        "isActive": user.is_active,
         "createdAt": show_time(user.created_at),
     }
 
@@ -50,6 +53,7 @@ def show_key(key: ApiKey) -> dict[str, Any]:
         "maxInFlight": key.max_in_flight,
         "priority": key.priority,
         "isActive": key.is_active,
+        "setByAdmin": {to_camel(name): value for name, value in key.holds.items()},
         "expiresAt": show_time(key.expires_at),
         "previousSecretExpiresAt": show_time(key.previous_secret_expires_at),
         "lastUsed": show_time(key.last_used_at),

@@ -98,11 +98,14 @@ def admit_present(
     if not may_be_believed(generation, idempotency):
         key = _confirm(key)
     try:
-        return admit_with(key)
-    except (ApiError, KeyChanged) as error:
-        known = _confirm(key)
-        if isinstance(error, ApiError) and known.version == key.version:
-            raise
+        try:
+            return admit_with(key)
+        except KeyChanged:
+            known = _look_up(may_believe=False)
+        except ApiError:
+            known = _confirm(key)
+            if known.version == key.version:
+                raise
         return admit_with(known)
     finally:
         leave_turn()

@@ -10,13 +10,16 @@ renewal of leases; whoever follows a text asks again.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterable
 from enum import StrEnum
 from uuid import UUID
 
 import redis
 
 from core.subscription import Subscription
+
+_log = logging.getLogger(__name__)
 
 CHANNEL = "job-requests"
 
@@ -33,6 +36,17 @@ def ask_worker(client: redis.Redis, request: JobRequest, job_id: UUID) -> None:
         redis.RedisError: Redis is away.
     """
     client.publish(CHANNEL, json.dumps([request, job_id.hex]))
+
+
+def ask_to_cancel(client: redis.Redis, job_ids: Iterable[UUID]) -> None:
+    """Ask the workers that run these jobs to end them; with Redis away they see it in the rows."""
+    try:
+        with client.pipeline(transaction=False) as pipe:
+            for job_id in job_ids:
+                ask_worker(pipe, JobRequest.CANCEL, job_id)
+            pipe.execute()
+    except redis.RedisError:
+        _log.warning("cancels could not be told: workers will see them in the rows")
 
 
 def listen_for_requests(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
@@ -14,10 +15,14 @@ from sqlalchemy import (
     Index,
     Select,
     String,
+    and_,
     func,
+    or_,
     select,
+    text,
     update,
 )
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from core.ids import new_id
@@ -41,6 +46,10 @@ class ApiKey(Base):
         monthly_token_limit: tokens in a calendar month (UTC); `None` for no limit.
         max_in_flight: jobs that wait or run at once; `None` for no limit.
         priority: weight of the key's share in the engine, 1 is normal.
+        holds: what an admin switched off or lowered, by field: only an admin lifts it.
+        carried_tokens: what deleted keys of its owner had used in `carried_month`, the first
+            moment of a month: they count for this key's month (`models/key_inheritance.py`).
+        is_taken_over: it was deleted, and a later key of its owner carries what it used.
     """
 
     __tablename__ = "api_keys"
@@ -70,6 +79,10 @@ class ApiKey(Base):
     last_used_at: Mapped[datetime | None]
     created_at: Mapped[datetime] = mapped_column(default=func.now())
     deleted_at: Mapped[datetime | None]
+    holds: Mapped[dict[str, Any]] = mapped_column(JSONB, default=dict, server_default=text("'{}'"))
+    carried_tokens: Mapped[int] = mapped_column(BigInteger, default=0, server_default=text("0"))
+    carried_month: Mapped[datetime | None]
+    is_taken_over: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
 
     def has_expired(self, now: datetime) -> bool:
         return self.expires_at is not None and self.expires_at <= now
@@ -101,6 +114,21 @@ def is_proved_by(
     return is_present | (is_previous & (previous_ends is not None and now < previous_ends))
 
 
+def is_active_key(now: datetime | ColumnElement[datetime]) -> ColumnElement[bool]:
+    """Return what an active key is, wherever they are counted: it could generate at `now`.
+
+    It and its owner are neither deleted nor switched off, and it has not expired. The query must
+    join `User`.
+    """
+    return and_(
+        ApiKey.deleted_at.is_(None),
+        ApiKey.is_active.is_(True),
+        or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > now),
+        User.deleted_at.is_(None),
+        User.is_active.is_(True),
+    )
+
+
 def create_key(
     session: Session,
     *,
@@ -112,6 +140,7 @@ def create_key(
     token_limit: int | None = None,
     monthly_token_limit: int | None = None,
     max_in_flight: int | None = None,
+    holds: dict[str, Any] | None = None,
 ) -> tuple[ApiKey, KeySecret]:
     """Add a key and return it with its secret, which nothing can show again."""
     secret = KeySecret.generate()
@@ -126,6 +155,7 @@ def create_key(
         token_limit=token_limit,
         monthly_token_limit=monthly_token_limit,
         max_in_flight=max_in_flight,
+        holds=holds or {},
     )
     session.add(key)
     session.flush()

@@ -15,7 +15,7 @@ from uuid import UUID
 from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
-from models.api_key import ApiKey
+from models.api_key import ApiKey, is_active_key
 from models.usage_parts import DAY, HOUR, WantedUsage
 from models.usage_report import UsageGroup, UsageSums, list_usage, sum_several
 from models.user import User
@@ -44,16 +44,16 @@ class Totals:
 
     Attributes:
         users: living ones; of one user, itself.
-        active_users: that used a key within a day.
-        keys: living ones, `usable_keys` of them neither switched off nor expired.
-        active_keys: that were used within a day.
+        recent_users: that used a key within a day.
+        keys: living ones, of which `active_keys` may be used (`is_active_key`).
+        recent_keys: that were used within a day.
     """
 
     users: int
-    active_users: int
+    recent_users: int
     keys: int
-    usable_keys: int
     active_keys: int
+    recent_keys: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,20 +92,23 @@ class LastHour:
 
 def read_totals(session: Session, now: datetime, *, user_id: UUID | None = None) -> Totals:
     """Count users and keys."""
-    is_usable = ApiKey.is_active.is_(True) & func.coalesce(ApiKey.expires_at > now, True)
-    is_used = ApiKey.last_used_at > now - DAY
-    keys = select(
-        func.count().filter(ApiKey.deleted_at.is_(None)),
-        func.count().filter(ApiKey.deleted_at.is_(None), is_usable),
-        func.count().filter(is_used),
-        func.count(ApiKey.user_id.distinct()).filter(is_used),
-    ).select_from(ApiKey)
+    is_recent = ApiKey.last_used_at > now - DAY
+    keys = (
+        select(
+            func.count().filter(ApiKey.deleted_at.is_(None)),
+            func.count().filter(is_active_key(now)),
+            func.count().filter(is_recent),
+            func.count(ApiKey.user_id.distinct()).filter(is_recent),
+        )
+        .select_from(ApiKey)
+        .join(User, User.id == ApiKey.user_id)
+    )
     users = select(func.count()).select_from(User).where(User.deleted_at.is_(None))
     if user_id is not None:
         keys = keys.where(ApiKey.user_id == user_id)
         users = users.where(User.id == user_id)
-    living, usable, active, active_users = session.execute(keys).one()
-    return Totals(session.scalar(users) or 0, active_users, living, usable, active)
+    living, active, recent, recent_users = session.execute(keys).one()
+    return Totals(session.scalar(users) or 0, recent_users, living, active, recent)
 
 
 def read_periods(

@@ -28,7 +28,8 @@ _OPEN = text(
            b.expires_at < now() as is_due,
            b.succeeded + b.failed + b.cancelled + b.expired = b.total as is_done,
            k.deleted_at is not null or u.deleted_at is not null as is_orphan,
-           k.is_active and (k.expires_at is null or k.expires_at > now()) as has_live_key,
+           k.is_active and u.is_active
+               and (k.expires_at is null or k.expires_at > now()) as has_live_key,
            k.monthly_token_limit
     from batches b join api_keys k on k.id = b.api_key_id join users u on u.id = b.user_id
     where b.finished_at is null
@@ -77,7 +78,8 @@ class OpenBatch:
         is_due: its time is over.
         is_done: all its lines have ended.
         is_orphan: its key or its user was deleted.
-        has_live_key: its key may be used; one that was switched off or has expired may come back.
+        has_live_key: its key may be used; one that was switched off or has expired, or whose user
+            is suspended, may come back.
     """
 
     id: UUID
@@ -94,6 +96,11 @@ class OpenBatch:
     def may_run(self) -> bool:
         """Whether its lines may be released; those of a key that is off wait until it is on."""
         return self.state == BatchState.RUNNING and self.has_live_key and not self.is_due
+
+    @property
+    def must_stand_still(self) -> bool:
+        """Whether none of its lines may run, until its key is back."""
+        return self.state == BatchState.RUNNING and not (self.has_live_key or self.is_orphan)
 
 
 class HeldLine(NamedTuple):

@@ -5,7 +5,7 @@ In flight is a job that was charged and has not ended.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -16,12 +16,15 @@ from sqlalchemy.orm import Session
 from core.job_ends import EndedJob
 from core.limit_state import KeyUse
 from core.queue import QueueName
+from models.api_key import ApiKey
 from models.job import Job, JobState, sendable_before
 from models.usage import Usage, UsageHourly
 
 
 def read_key_use(session: Session, key_id: UUID, month_began: datetime) -> KeyUse:
     """Return what a key used since `month_began` and what it has in flight.
+
+    What it carries for deleted keys of its owner is among what it used.
 
     One statement, so one snapshot: a job that ends meanwhile is in exactly one of the two.
     """
@@ -31,12 +34,25 @@ def read_key_use(session: Session, key_id: UUID, month_began: datetime) -> KeyUs
         .where(UsageHourly.api_key_id == key_id, UsageHourly.hour >= month_began)
         .scalar_subquery()
     )
+    carried = (
+        select(ApiKey.carried_tokens)
+        .where(ApiKey.id == key_id, ApiKey.carried_month == month_began)
+        .scalar_subquery()
+    )
     in_flight = _in_flight(Job.api_key_id == key_id).subquery()
     charged = func.json_object_agg(in_flight.c.id, in_flight.c.charged_tokens)
     by_queue = (charged.filter(in_flight.c.queue == queue) for queue in QueueName)
-    used_tokens, *rows = session.execute(select(month, *by_queue).select_from(in_flight)).one()
+    total = month + func.coalesce(carried, 0)
+    used_tokens, *rows = session.execute(select(total, *by_queue).select_from(in_flight)).one()
     interactive, bulk = ({UUID(job): tokens for job, tokens in (row or {}).items()} for row in rows)
     return KeyUse(int(used_tokens), interactive, bulk)
+
+
+def reserved_tokens(session: Session, key_ids: Sequence[UUID]) -> int:
+    """Return the tokens that the jobs in flight of some keys were charged."""
+    in_flight = _in_flight(Job.api_key_id.in_(key_ids)).subquery()
+    query = select(func.coalesce(func.sum(in_flight.c.charged_tokens), 0))
+    return int(session.scalar(query) or 0)
 
 
 def in_flight_before(

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from uuid import UUID
 
+from sqlalchemy import ColumnElement, or_, select
 from sqlalchemy.orm import Session
 
+from models.api_key import ApiKey
 from models.batch_sums import record_lines
-from models.job import Job
+from models.job import Job, JobState
 from models.job_changes import ask_to_cancel
 from models.usage import record_usages
+from models.user import User
 from models.webhook import add_deliveries
 
 
@@ -45,3 +48,34 @@ def cancel_jobs(session: Session, job_ids: Sequence[UUID]) -> list[Job]:
     cancelled = ask_to_cancel(session, job_ids)
     record_ends(session, [job for job in cancelled if job.is_final])
     return cancelled
+
+
+def cancel_unusable_jobs(session: Session, *, limit: int) -> list[Job]:
+    """Cancel open jobs whose key may not be used any more, running ones first.
+
+    Lines of batches are the feeder's. Returns the jobs as they are now, without those that were
+    asked to end before.
+    """
+    is_running = (Job.state == JobState.RUNNING, Job.cancel_requested_at.is_(None))
+    job_ids = _unusable(session, *is_running, limit=limit)
+    if len(job_ids) < limit:
+        is_queued = (Job.state == JobState.QUEUED, ~Job.is_held)
+        job_ids += _unusable(session, *is_queued, limit=limit - len(job_ids))
+    return cancel_jobs(session, job_ids) if job_ids else []
+
+
+def _unusable(session: Session, *conditions: ColumnElement[bool], limit: int) -> list[UUID]:
+    """Return open jobs of keys that may not be used; each state has its partial index."""
+    has_ended = or_(
+        ApiKey.is_active.is_(False),
+        ApiKey.deleted_at.is_not(None),
+        User.is_active.is_(False),
+        User.deleted_at.is_not(None),
+    )
+    query = (
+        select(Job.id)
+        .join(ApiKey, ApiKey.id == Job.api_key_id)
+        .join(User, User.id == ApiKey.user_id)
+        .where(Job.batch_id.is_(None), *conditions, has_ended)
+    )
+    return list(session.scalars(query.order_by(Job.id).limit(limit)))

@@ -18,8 +18,9 @@ from models.statements import Prepared, Statements, Unanswered
 MOST_JOBS = 32
 LARGE_CHARACTERS = 64 * 1024
 
-#: A key that was looked up for its request has no version here: it is not asked for again. Not by
-#: `exists`: PostgreSQL would read the keys of all users once and look in what it read.
+#: A key that was looked up for its request has no version here: it may have been used since, which
+#: changes its row, but not have been ended. Not by `exists`: PostgreSQL would read the keys of all
+#: users once and look in what it read.
 INSERT = Prepared(
     "insert_jobs",
     "json",
@@ -38,8 +39,9 @@ INSERT = Prepared(
         is_streamed bool, request_id text, traceparent text, created_at timestamptz,
         expires_at timestamptz
     )
-    where j.key_version is null or (
-        select k.xmin = j.key_version and u.deleted_at is null
+    where (
+        select coalesce(k.xmin = j.key_version, k.is_active and k.deleted_at is null)
+            and u.deleted_at is null and u.is_active
         from api_keys k join users u on u.id = k.user_id where k.id = j.api_key_id
     )
     returning id, created_at, expires_at
@@ -65,7 +67,7 @@ class JobInserts:
 
     def insert(self, job: Job, key: PresentedKey) -> bool:
         """Add a job that waits to be begun, and give it the dates that the database gave it; False
-        if its key was believed, and has changed.
+        if its key was believed and has changed, or has ended since it was looked up.
 
         Raises one of `DATABASE_AWAY` when the database is away or too slow, `Unanswered` if the job
         may be there, or may yet come.

@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, and_, func, or_, select
 from sqlalchemy.orm import Session
 
 from core.ids import Prefix, read_id
-from models.api_key import ApiKey
+from models.api_key import ApiKey, is_active_key
 from models.month_use import month_use, read_month_use
 from models.page import Numbered
 from models.usage_levels import steadily
@@ -23,6 +23,7 @@ class KeyStatus(StrEnum):
     ACTIVE = "active"
     INACTIVE = "inactive"
     EXPIRED = "expired"
+    SUSPENDED = "suspended"
 
 
 class KeySort(StrEnum):
@@ -44,8 +45,13 @@ class ListedKey:
     tokens: int
 
 
-def status_of(key: ApiKey, now: datetime) -> KeyStatus:
-    """Return what a living key is: one that is switched off is so whether or not it has expired."""
+def status_of(key: ApiKey, now: datetime, *, has_active_owner: bool) -> KeyStatus:
+    """Return what a living key is: one that is switched off is so whether or not it has expired.
+
+    All keys of a suspended user are.
+    """
+    if not has_active_owner:
+        return KeyStatus.SUSPENDED
     if not key.is_active:
         return KeyStatus.INACTIVE
     return KeyStatus.EXPIRED if key.has_expired(now) else KeyStatus.ACTIVE
@@ -83,27 +89,30 @@ def list_key_page(
         tie = ApiKey.id.desc() if is_descending else ApiKey.id.asc()
         page = query.where(*conditions).order_by(order, tie).offset(offset).limit(limit)
         found = session.execute(page).all()
-        ids = [key.id for key, _ in found]
+        ids = [key.id for key, _, _ in found]
         tokens = read_month_use(session, "api_key_id", ids, now=now, closed=closed)
         return [
-            ListedKey(key, email, status_of(key, now), tokens.get(key.id, 0))
-            for key, email in found
+            ListedKey(
+                key, email, status_of(key, now, has_active_owner=is_active), tokens.get(key.id, 0)
+            )
+            for key, email, is_active in found
         ]
 
     count = select(func.count()).select_from(ApiKey)
-    if search:
+    if search or status is not None:
         count = count.join(User, User.id == ApiKey.user_id)
     total = session.scalar(count.where(*conditions)) or 0
     return Numbered(steadily(session, read), total)
 
 
 def _has_status(status: KeyStatus, now: datetime) -> ColumnElement[bool]:
+    if status is KeyStatus.ACTIVE:
+        return is_active_key(now)
+    if status is KeyStatus.SUSPENDED:
+        return User.is_active.is_(False)
     if status is KeyStatus.INACTIVE:
-        return ApiKey.is_active.is_(False)
-    has_expired = ApiKey.expires_at <= now
-    if status is KeyStatus.EXPIRED:
-        return and_(ApiKey.is_active.is_(True), has_expired)
-    return and_(ApiKey.is_active.is_(True), or_(ApiKey.expires_at.is_(None), ~has_expired))
+        return and_(User.is_active.is_(True), ApiKey.is_active.is_(False))
+    return and_(User.is_active.is_(True), ApiKey.is_active.is_(True), ApiKey.expires_at <= now)
 
 
 def _matches(search: str) -> ColumnElement[bool]:
@@ -124,8 +133,8 @@ def _matches(search: str) -> ColumnElement[bool]:
 def _sortable(
     sort: KeySort, now: datetime, closed: datetime | None, user_id: UUID | None
 ) -> tuple[Any, Any]:
-    """Return the query for keys and their owners' emails, and what they are ordered by."""
-    query = select(ApiKey, User.email).join(User, User.id == ApiKey.user_id)
+    """Return the query for keys with their owners' emails and states, and what orders them."""
+    query = select(ApiKey, User.email, User.is_active).join(User, User.id == ApiKey.user_id)
     if sort is KeySort.TOKENS:
         used = month_use("api_key_id", now, closed, user_id=user_id)
         return query.outerjoin(used, used.c.id == ApiKey.id), used.c.tokens

@@ -44,6 +44,21 @@ _END_HELD = f"""
 """  # noqa: S608 - of our own names alone
 
 
+_HOLD_BACK = """
+    with theirs as (
+        select id, state from jobs
+        where batch_id = %(batch_id)s and not is_held and state in ('queued', 'running')
+          and cancel_requested_at is null
+        order by id limit %(limit)s
+        for no key update skip locked
+    )
+    update jobs set state = 'queued', is_held = true, released_at = null, charged_tokens = 0,
+        worker_id = null, lease_expires_at = null, started_at = null, first_token_at = null
+    from theirs where jobs.id = theirs.id
+    returning jobs.id, jobs.api_key_id, theirs.state = 'running'
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class HeldEnds:
     """What became of a look at held lines.
@@ -130,6 +145,29 @@ def cancel_released_lines(session: Session, batch_id: UUID, *, limit: int = CHUN
     cancelled = ask_to_cancel(session, ids)
     record_ends(session, [job for job in cancelled if job.is_final])
     return cancelled
+
+
+@dataclass(frozen=True, slots=True)
+class LineHeldBack:
+    """A line that was released and waits again."""
+
+    id: UUID
+    api_key_id: UUID
+    was_running: bool
+
+
+def hold_lines_back(session: Session, batch_id: UUID, *, limit: int = CHUNK) -> list[LineHeldBack]:
+    """Let lines of a batch that were released, and those that run, wait for their release again.
+
+    They have cost nothing then. The attempt stays counted: what its worker still makes of it is
+    refused.
+    """
+    may_come(JobState.QUEUED, JobState.RUNNING)
+    values = {"batch_id": str(batch_id), "limit": limit}
+    rows = session.connection().exec_driver_sql(_HOLD_BACK, values)
+    return [
+        LineHeldBack(UUID(str(job_id)), UUID(str(key_id)), *rest) for job_id, key_id, *rest in rows
+    ]
 
 
 def _expire(session: Session, condition: Any) -> list[Job]:

@@ -8,7 +8,7 @@ from datetime import datetime
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from models.api_key import ApiKey
+from models.api_key import ApiKey, is_active_key
 from models.batch import Batch
 from models.usage import UsageHourly
 from models.user import User
@@ -53,8 +53,11 @@ def read_overview(session: Session, now: datetime) -> Overview:
     """Return the figures as of `now`."""
     today = now.replace(hour=0, minute=0, second=0, microsecond=0)
     users = select(func.count()).select_from(User).where(User.deleted_at.is_(None))
-    keys = select(func.count(), func.count().filter(ApiKey.is_active.is_(True))).where(
-        ApiKey.deleted_at.is_(None)
+    keys = (
+        select(func.count(), func.count().filter(is_active_key(now)))
+        .select_from(ApiKey)
+        .join(User, User.id == ApiKey.user_id)
+        .where(ApiKey.deleted_at.is_(None))
     )
     all_keys, active_keys = session.execute(keys).one()
     ended = Batch.succeeded + Batch.failed + Batch.cancelled + Batch.expired

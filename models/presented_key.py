@@ -19,6 +19,7 @@ from uuid import UUID
 from core.key_secret import KeySecret
 from models.api_key import LAST_USED_RESOLUTION, ApiKey, is_proved_by
 from models.statements import Statements
+from models.user import User
 
 #: After this long a key is looked up again, and its use noted.
 BELIEVE_SECONDS = 10.0
@@ -28,7 +29,7 @@ MOST_BELIEVED = 4096
 _FIND_KEY = """
     select k.secret_hash, k.previous_secret_hash, k.previous_secret_expires_at,
            k.id, k.user_id, k.rate_limit, k.token_limit, k.monthly_token_limit, k.max_in_flight,
-           k.priority, k.is_active, k.expires_at, k.last_used_at, now(), k.xmin::text
+           k.priority, k.is_active, k.expires_at, k.last_used_at, now(), u.is_active, k.xmin::text
     from api_keys k join users u on u.id = k.user_id
     where k.public_id = %(public_id)s and k.deleted_at is null and u.deleted_at is null
 """
@@ -59,11 +60,12 @@ class PresentedKey:
     expires_at: datetime | None
     last_used_at: datetime | None
     seen_at: datetime
+    has_active_owner: bool = True
     version: str | None = None
     is_believed: bool = False
 
     @classmethod
-    def of(cls, key: ApiKey, now: datetime) -> PresentedKey:
+    def of(cls, key: ApiKey, owner: User, now: datetime) -> PresentedKey:
         """Return the key as `now` finds it, a time by the clock of the database."""
         return cls(
             id=key.id,
@@ -77,10 +79,15 @@ class PresentedKey:
             expires_at=key.expires_at,
             last_used_at=key.last_used_at,
             seen_at=now,
+            has_active_owner=owner.is_active,
         )
 
     def has_expired(self, now: datetime) -> bool:
         return self.expires_at is not None and self.expires_at <= now
+
+    def may_be_used(self, now: datetime) -> bool:
+        """Say whether the key is good, as far as its row said."""
+        return self.is_active and self.has_active_owner and not self.has_expired(now)
 
     @property
     def is_marked(self) -> bool:
@@ -129,7 +136,7 @@ class PresentedKeys:
         now = row.key.seen_at + timedelta(seconds=age)
         if age >= BELIEVE_SECONDS or not row.is_proved_by(secret, now):
             return None
-        return row.key if row.key.is_active and not row.key.has_expired(now) else None
+        return row.key if row.key.may_be_used(now) else None
 
     def find(self, secret: KeySecret) -> PresentedKey | None:
         """Look up the living key of a living owner that `secret` proves."""

@@ -5,18 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sqlalchemy import Float, cast, distinct, func, or_, select
+from sqlalchemy import Float, cast, distinct, func, select
 from sqlalchemy.orm import Session
 
-from models.api_key import ApiKey
+from models.api_key import ApiKey, is_active_key
 from models.batch import Batch, BatchState
 from models.job import Job, JobState
 from models.usage import UsageHourly
 from models.user import User
 from models.webhook import DeliveryState, WebhookDelivery
 
-#: Who had a job that ended within this time is active. Roll-ups are of whole hours.
-ACTIVE = timedelta(hours=24)
+#: Who had a job that ended within this time is recent. Roll-ups are of whole hours.
+RECENT = timedelta(hours=24)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +29,20 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Accounts:
-    """Users and keys that are not deleted."""
+    """Users and keys that are not deleted.
+
+    Attributes:
+        active_users: that are not suspended.
+        recent_users: whose jobs ended within `RECENT`, as those of `recent_keys`.
+        active_keys: that may be used (`is_active_key`).
+    """
 
     users: int
     active_users: int
+    recent_users: int
     keys: int
-    enabled_keys: int
     active_keys: int
+    recent_keys: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,24 +68,22 @@ def count_waiting(session: Session) -> dict[str, Waiting]:
 
 def count_accounts(session: Session) -> Accounts:
     now = func.now()
-    lives = or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > now)
-    enabled = func.count().filter(ApiKey.is_active, lives)
-    keys, enabled_keys = session.execute(
-        select(func.count(), enabled).select_from(ApiKey).where(ApiKey.deleted_at.is_(None))
+    active = func.count().filter(is_active_key(now))
+    keys, active_keys = session.execute(
+        select(func.count(), active)
+        .select_from(ApiKey)
+        .join(User, User.id == ApiKey.user_id)
+        .where(ApiKey.deleted_at.is_(None))
     ).one()
-    active_users, active_keys = session.execute(
+    recent_users, recent_keys = session.execute(
         select(
             func.count(distinct(UsageHourly.user_id)), func.count(distinct(UsageHourly.api_key_id))
-        ).where(UsageHourly.hour > now - ACTIVE)
+        ).where(UsageHourly.hour > now - RECENT)
     ).one()
-    users = select(func.count()).select_from(User).where(User.deleted_at.is_(None))
-    return Accounts(
-        users=session.scalar(users) or 0,
-        active_users=active_users,
-        keys=keys,
-        enabled_keys=enabled_keys,
-        active_keys=active_keys,
-    )
+    users, active_users = session.execute(
+        select(func.count(), func.count().filter(User.is_active)).where(User.deleted_at.is_(None))
+    ).one()
+    return Accounts(users, active_users, recent_users, keys, active_keys, recent_keys)
 
 
 def count_open_work(session: Session) -> OpenWork:

@@ -24,6 +24,7 @@ class User(Base):
     """A person. Emails are kept in lower case, so that one address is one user.
 
     Attributes:
+        is_active: an admin has not suspended the user, who can do nothing meanwhile.
         token_version: stands in every JWT of the user; raising it ends all of them.
         deleted_at: a deleted user is gone for everyone, but its usage stays for billing.
     """
@@ -40,6 +41,7 @@ class User(Base):
     password_hash: Mapped[str] = mapped_column(String(200))
     role: Mapped[str] = mapped_column(String(16), default=Role.CUSTOMER)
     token_version: Mapped[int] = mapped_column(default=0)
+    is_active: Mapped[bool] = mapped_column(default=True, server_default=text("true"))
     created_at: Mapped[datetime] = mapped_column(default=func.now())
     deleted_at: Mapped[datetime | None]
 
@@ -140,7 +142,7 @@ def flush_email(session: Session) -> None:
 
 
 def lock_admins(session: Session) -> list[UUID]:
-    """Return who is an admin; the answer holds until the transaction ends.
+    """Return who is an admin and not suspended; the answer holds until the transaction ends.
 
     All are locked, always in one order, and who waited for the lock sees whom the other transaction
     left. Call it before a single user is locked, or two transactions may wait for each other.
@@ -148,7 +150,7 @@ def lock_admins(session: Session) -> list[UUID]:
     return list(
         session.scalars(
             select(User.id)
-            .where(User.role == Role.ADMIN, User.deleted_at.is_(None))
+            .where(User.role == Role.ADMIN, User.is_active, User.deleted_at.is_(None))
             .order_by(User.id)
             .with_for_update(key_share=True)
         )

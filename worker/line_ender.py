@@ -14,20 +14,22 @@ from uuid import UUID
 import redis
 
 from core.job_ends import JobEnds
-from core.job_requests import JobRequest, ask_worker
+from core.job_requests import ask_to_cancel
+from core.limits import Limiter
 from models.base import SessionFactory
 from models.batch import BatchState
 from models.batch_changes import ask_to_cancel_batch, begin_expiries
 from models.batch_sums import finish_done
 from models.feeding import OpenBatch
 from models.flight import ended_job
-from models.job import Job, JobState
+from models.job import JobState
 from models.line_ends import (
     CHUNK,
     cancel_released_lines,
     end_held_lines,
     expire_held_lines,
     expire_released_lines,
+    hold_lines_back,
 )
 
 _log = logging.getLogger(__name__)
@@ -53,6 +55,7 @@ class LineEnder:
         self._sessions = sessions
         self._client = client
         self._ends = ends or JobEnds(client)
+        self._limiter = Limiter(client)
         self._rooms: dict[UUID, int] = {}
         self._sweeps: dict[UUID, _Sweep] = {}
 
@@ -70,6 +73,8 @@ class LineEnder:
         for batch in batches:
             if batch.is_done:
                 self._finish(batch.id)
+            elif batch.must_stand_still:
+                steps.append(self._hold_back(batch.id))
             elif batch.state == BatchState.CANCELLING:
                 steps.append(self._cancel_lines(batch.id))
             elif batch.state == BatchState.EXPIRING:
@@ -130,6 +135,17 @@ class LineEnder:
         self._ends.announce_held([job.id for job in expired], JobState.EXPIRED)
         return len(expired) == CHUNK
 
+    def _hold_back(self, batch_id: UUID) -> bool:
+        """Let lines that were released wait again, since their key may not be used for now."""
+        with self._sessions.begin() as session:
+            held = hold_lines_back(session, batch_id)
+        for line in held:
+            self._limiter.release(line.api_key_id, line.id)
+        ask_to_cancel(self._client, [line.id for line in held if line.was_running])
+        if held:
+            _log.info("batch stands still", extra={"batch": batch_id.hex, "lines": len(held)})
+        return len(held) == CHUNK
+
     def _cancel_lines(self, batch_id: UUID) -> bool:
         self._cancel_released(batch_id)
         return self._end_held(batch_id, JobState.CANCELLED)
@@ -152,15 +168,4 @@ class LineEnder:
         with self._sessions.begin() as session:
             cancelled = cancel_released_lines(session, batch_id)
         self._ends.announce(ended_job(job) for job in cancelled if job.is_final)
-        self._ask_workers([job for job in cancelled if not job.is_final])
-
-    def _ask_workers(self, running: Sequence[Job]) -> None:
-        if not running:
-            return
-        try:
-            with self._client.pipeline(transaction=False) as pipe:
-                for job in running:
-                    ask_worker(pipe, JobRequest.CANCEL, job.id)
-                pipe.execute()
-        except redis.RedisError:
-            _log.warning("cancels could not be told: workers will see them in the rows")
+        ask_to_cancel(self._client, [job.id for job in cancelled if not job.is_final])

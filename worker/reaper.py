@@ -16,6 +16,7 @@ from uuid import UUID
 import redis
 
 from core.job_ends import JobEnds
+from core.job_requests import ask_to_cancel
 from core.queue import JobQueue, QueueName
 from models.base import DATABASE_AWAY, Session, SessionFactory, database_now
 from models.file_store import forget_expired
@@ -23,7 +24,7 @@ from models.flight import ended_job
 from models.idempotency import forget_old_keys
 from models.job import Job, JobOutcome, JobState
 from models.job_changes import expire_queued, expired_for_good, finish_job, requeue_expired
-from models.job_end import record_ends
+from models.job_end import cancel_unusable_jobs, record_ends
 from models.job_lists import QueuedJob, queued_before
 from models.refused_batch import forget_old_refusals
 
@@ -47,6 +48,7 @@ class Reaper:
         grace: timedelta = GRACE,
     ) -> None:
         self._sessions = sessions
+        self._client = client
         self._queue = JobQueue(client)
         self._ends = ends or JobEnds(client)
         self._max_attempts = max_attempts
@@ -63,6 +65,7 @@ class Reaper:
                 self._requeue_silent()
                 self._end_silent()
             self._expire_queued()
+            self._cancel_unusable()
             self._resend_lost()
             self._forget_old_keys()
             self._forget_old_files()
@@ -116,6 +119,14 @@ class Reaper:
             expired = expire_queued(session, limit=PASS_LIMIT)
             record_ends(session, expired)
         self._ends.announce(ended_job(job) for job in expired)
+
+    def _cancel_unusable(self) -> None:
+        """Cancel jobs of keys that were ended, if the API process that ended them did not."""
+        with self._sessions.begin() as session:
+            cancelled = cancel_unusable_jobs(session, limit=PASS_LIMIT)
+        self._ends.announce(ended_job(job) for job in cancelled if job.is_final)
+        if running := [job.id for job in cancelled if not job.is_final]:
+            ask_to_cancel(self._client, running)
 
     def _resend_lost(self) -> None:
         """Go through the queued rows, a part in each pass, and send what is on no queue."""

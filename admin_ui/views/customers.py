@@ -99,14 +99,17 @@ def create() -> ResponseReturnValue:
 @blueprint.get("/<user_id>/edit")
 def edit(user_id: str) -> ResponseReturnValue:
     user = _wanted(user_id)
-    return _form(user, {"name": user.name, "email": user.email, "role": user.role})
+    values = {"name": user.name, "email": user.email, "role": user.role}
+    return _form(user, {**values, "isActive": user.is_active})
 
 
 @blueprint.post("/<user_id>/edit")
 def update(user_id: str) -> ResponseReturnValue:
     user = _wanted(user_id)
     form = request.form.to_dict()
-    body = {name: form.get(name, "") for name in ("name", "email", "role")}
+    body: dict[str, Any] = {name: form.get(name, "") for name in ("name", "email", "role")}
+    if user.id != viewer().id:
+        body["isActive"] = "isActive" in form
     if form.get("password"):
         body["password"] = form["password"]
     try:

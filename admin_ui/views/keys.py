@@ -68,7 +68,7 @@ def show(key_id: str) -> ResponseReturnValue:
         key=key,
         owner=owner,
         now=now,
-        status=status_of(key, now),
+        status=status_of(key, now, has_active_owner=owner.is_active),
         month=sum_usage(database(), month),
         limits=_limits(key),
         related=related("key", key_id),

@@ -52,6 +52,8 @@ def enter() -> ResponseReturnValue:
         return _form(email, fault, wanted), 503, {"Retry-After": "2"}
     if user is None:
         return _form(email, "The email or the password is wrong.", wanted), 401
+    if not user.is_active:
+        return _form(email, "An admin has suspended this account.", wanted), 403
     sign_in_as(user, has_default_password=password == DEFAULT_ADMIN_PASSWORD)
     return redirect(wanted, 303)
 

@@ -9,10 +9,17 @@ from models.user import Role
 
 
 class ShownUser(Shown):
+    """A user.
+
+    Attributes:
+        is_active: false while an admin has suspended the user.
+    """
+
     id: UserId
     email: str
     name: str
     role: Role
+    is_active: bool
     created_at: datetime
 
 

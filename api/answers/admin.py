@@ -21,6 +21,7 @@ class ShownOverview(Shown):
     """The figures of today and of this month, UTC.
 
     Attributes:
+        active_keys: that may be used: switched on, not expired, their owner not suspended.
         open_batches: that have not ended, and the `openLines` of them that have not.
         ready_workers: null while Redis is away.
         queues: jobs in each line; null while Redis is away.

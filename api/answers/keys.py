@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from api.answers.shown import Count, KeyId, Page, Shown, UserId
+from api.answers.shown import SOMETIMES, Count, KeyId, Page, Shown, UserId
+
+
+class SetByAdmin(Shown):
+    """What an admin switched off or lowered on a key; only an admin lifts it."""
+
+    is_active: bool = SOMETIMES
+    rate_limit: int = SOMETIMES
+    token_limit: int = SOMETIMES
+    monthly_token_limit: int = SOMETIMES
+    max_in_flight: int = SOMETIMES
+    expires_at: datetime = SOMETIMES
 
 
 class ShownKey(Shown):
@@ -17,6 +28,7 @@ class ShownKey(Shown):
         monthly_token_limit: tokens a calendar month, UTC.
         max_in_flight: jobs that wait or run at once.
         priority: its share where keys compete.
+        set_by_admin: what its owner cannot lift, by field.
         previous_secret_expires_at: until when the secret before a rotation works.
         last_used: when a generation last came with it.
     """
@@ -31,6 +43,7 @@ class ShownKey(Shown):
     max_in_flight: int | None
     priority: int
     is_active: bool
+    set_by_admin: SetByAdmin
     expires_at: datetime | None
     previous_secret_expires_at: datetime | None
     last_used: datetime | None

@@ -31,8 +31,8 @@ _SECURITY: dict[Who, list[dict[str, list[str]]]] = {
 }
 _NOT_ALLOWED: dict[Who, tuple[Refusal, ...]] = {
     Who.ANYONE: (),
-    Who.USER: (refusals.NO_TOKEN,),
-    Who.ADMIN: (refusals.NO_TOKEN, refusals.FORBIDDEN),
+    Who.USER: (refusals.NO_TOKEN, refusals.SUSPENDED),
+    Who.ADMIN: (refusals.NO_TOKEN, refusals.SUSPENDED, refusals.FORBIDDEN),
     Who.KEY: refusals.NO_KEY,
     Who.KEY_OR_USER: refusals.NO_KEY,
 }

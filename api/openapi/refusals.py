@@ -53,11 +53,12 @@ BAD_REQUEST = Refusal(400, ("invalid_request",))
 NO_TOKEN = Refusal(401, ("missing_credentials", "invalid_token", "token_expired"))
 NO_KEY = (
     Refusal(401, ("missing_credentials", "invalid_token", "token_expired", "invalid_api_key")),
-    Refusal(403, ("key_inactive", "key_expired")),
+    Refusal(403, ("key_inactive", "key_expired", "user_suspended")),
 )
 BAD_REFRESH_TOKEN = Refusal(401, ("invalid_token", "token_expired"))
 WRONG_PASSWORD = Refusal(401, ("invalid_credentials",))
 WRONG_CURRENT_PASSWORD = Refusal(403, ("invalid_credentials",))
+SUSPENDED = Refusal(403, ("user_suspended",))
 FORBIDDEN = Refusal(403, ("forbidden",))
 NOT_FOUND = Refusal(404, ("not_found",))
 EMAIL_TAKEN = Refusal(409, ("email_taken",))

@@ -11,7 +11,7 @@ from pydantic import StringConstraints
 from api.account_fields import MAX_EMAIL_LENGTH, Email, GivenPassword, NewPassword, UserName
 from api.answers.accounts import ShownUser, SignedIn
 from api.auditing import note
-from api.authentication import authenticate_user, living_user
+from api.authentication import authenticate_user, check_active, living_user
 from api.body import read_body
 from api.caller_address import caller_address
 from api.openapi.answer import shows
@@ -21,6 +21,7 @@ from api.openapi.refusals import (
     EMAIL_TAKEN,
     FORBIDDEN,
     OVERLOADED,
+    SUSPENDED,
     TOO_MANY_ATTEMPTS,
     WRONG_CURRENT_PASSWORD,
     WRONG_PASSWORD,
@@ -93,6 +94,7 @@ def register() -> ResponseReturnValue:
     Who.ANYONE,
     {200: shows(SignedIn, "tokens")},
     WRONG_PASSWORD,
+    SUSPENDED,
     TOO_MANY_ATTEMPTS,
     OVERLOADED,
     body=LoginBody,
@@ -111,11 +113,14 @@ def login() -> ResponseReturnValue:
                 note(session, "auth.login_failed", actor=None, target_id=user.id if user else None)
             raise Unauthorized("the email or the password is wrong", code="invalid_credentials")
         attempt.succeed()
+    check_active(user)
     return _signed_in(user)
 
 
 @blueprint.post("/refresh")
-@described(Who.ANYONE, {200: shows(SignedIn, "new tokens")}, BAD_REFRESH_TOKEN, body=RefreshBody)
+@described(
+    Who.ANYONE, {200: shows(SignedIn, "new tokens")}, BAD_REFRESH_TOKEN, SUSPENDED, body=RefreshBody
+)
 def refresh() -> ResponseReturnValue:
     """Exchange a refresh token for new tokens."""
     claims = read_token(read_body(RefreshBody).refresh_token, kind="refresh")

@@ -243,7 +243,7 @@ def _key_of_retry(session: Session, caller: Caller, old: Batch) -> PresentedKey:
         Forbidden: the old batch is another's, who would pay; or its key may not be used.
     """
     if caller.key is None and "x-api-key-id" in request.headers:
-        return PresentedKey.of(authenticate_key(session)[0], database_now(session))
+        return PresentedKey.of(*authenticate_key(session), database_now(session))
     if old.user_id != caller.user.id:
         raise Forbidden("its owner would pay: send the id of a key of yours as `x-api-key-id`")
     found = caller.key or (find_key(session, old.api_key_id) or (None,))[0]
@@ -251,7 +251,7 @@ def _key_of_retry(session: Session, caller: Caller, old: Batch) -> PresentedKey:
         raise Forbidden("the key of this batch was ended: retry it with another", code="forbidden")
     now = database_now(session)
     check_usable(found, lambda: now)
-    return PresentedKey.of(found, now)
+    return PresentedKey.of(found, caller.user, now)
 
 
 def _has_body() -> bool:

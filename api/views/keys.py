@@ -9,11 +9,14 @@ from uuid import UUID
 from flask import Blueprint
 from flask.typing import ResponseReturnValue
 from pydantic import AwareDatetime, ConfigDict, Field, StringConstraints
+from pydantic.alias_generators import to_camel
 
 from api.answers.keys import KeyPage, MadeKey, ShownKey
 from api.auditing import change, note
 from api.authentication import authenticate_user
 from api.body import read_body
+from api.ended_work import end_work, open_work
+from api.key_holds import check_state, holds_after
 from api.key_limits import KeyLimitsBody, changed_limits, limits_of_new_key
 from api.openapi.answer import nothing, shows
 from api.openapi.operation import Who, described
@@ -39,6 +42,7 @@ from models.api_key import (
     rotate_secret,
 )
 from models.base import Session, database_now
+from models.key_inheritance import Inheritance, find_inheritance, take_over
 from models.user import User, has_user, lock_user
 
 blueprint = Blueprint("keys", __name__, url_prefix="/api/keys")
@@ -84,9 +88,10 @@ def create() -> ResponseReturnValue:
     body = read_body(CreateKeyBody)  # before the transaction: a slow client must not hold a lock
     with services().sessions.begin() as session:
         caller = authenticate_user(session)
-        limits = limits_of_new_key(body, services().settings, is_admin=caller.is_admin)
         expires_at = _future(session, body.expires_at)
         owner = _owner(session, caller, body.user_id)
+        left = find_inheritance(session, owner.id)
+        limits = limits_of_new_key(body, services().settings, left.holds, is_admin=caller.is_admin)
         if not caller.is_admin:
             _check_count(session, owner)
         key, secret = create_key(
@@ -94,8 +99,10 @@ def create() -> ResponseReturnValue:
             user_id=owner.id,
             name=body.name,
             expires_at=expires_at,
+            holds=_holds_of_new(caller, owner, body, left),
             **limits,  # type: ignore[arg-type]  # a rate limit is never `None`
         )
+        take_over(session, key, left)
         details = {"name": key.name, "expires_at": show_time(expires_at), **limits}
         note(session, "key.create", actor=caller, target_id=key.id, details=details)
     return {**show_key(key), "secret": secret.text}, 201
@@ -141,7 +148,11 @@ def show(key_id: str) -> ResponseReturnValue:
 @blueprint.put("/<key_id>")
 @described(Who.USER, {200: shows(ShownKey, "the key")}, FORBIDDEN, body=UpdateKeyBody)
 def update(key_id: str) -> ResponseReturnValue:
-    """Change what the body names."""
+    """Change what the body names.
+
+    Jobs of a key that is switched off are cancelled, and its batches stand still until it is on.
+    What an admin switched off or lowered, only an admin lifts: see `setByAdmin`.
+    """
     body = read_body(UpdateKeyBody)
     with services().sessions.begin() as session:
         caller, key = _locked_key(session, key_id)
@@ -153,9 +164,22 @@ def update(key_id: str) -> ResponseReturnValue:
         if changes.get("expires_at") != key.expires_at:
             _future(session, changes.get("expires_at"))
         changes |= changed_limits(body, services().settings, key, is_admin=caller.is_admin)
+        held = key.holds
+        if caller.is_admin:
+            is_own = key.user_id == caller.id
+            key.holds = holds_after(held, changes, services().settings, is_own=is_own)
+        else:
+            check_state(key, changes)
         details = _apply(key, changes)
+        if not details and key.holds != held:
+            details["held"] = ", ".join(map(to_camel, key.holds)) or None
+        has_ended = "is_active" in details and not key.is_active
+        if has_ended:
+            details |= open_work(session, key_id=key.id)
         if details:
             note(session, "key.update", actor=caller, target_id=key.id, details=details)
+    if has_ended:
+        end_work(services())
     return show_key(key)
 
 
@@ -175,12 +199,16 @@ def rotate(key_id: str) -> ResponseReturnValue:
 @blueprint.delete("/<key_id>")
 @described(Who.USER, {204: nothing("the key is gone")})
 def delete(key_id: str) -> ResponseReturnValue:
-    """End a key for good; what it used stays for billing."""
+    """End a key for good; what it used stays for billing, and in the month of the next key.
+
+    Its open jobs and batches are cancelled: those that run end soon, the others cost nothing.
+    """
     with services().sessions.begin() as session:
         caller, key = _locked_key(session, key_id)
         delete_key(session, key)
-        details = {"name": key.name}
+        details = {"name": key.name, **open_work(session, key_id=key.id)}
         note(session, "key.delete", actor=caller, target_id=key.id, details=details)
+    end_work(services())
     return "", 204
 
 
@@ -210,6 +238,16 @@ def _owner(session: Session, caller: User, owner_id: str | None) -> User:
     if owner is None:
         raise NotFound("there is no such user", param="userId")
     return owner
+
+
+def _holds_of_new(
+    caller: User, owner: User, body: CreateKeyBody, left: Inheritance
+) -> dict[str, Any]:
+    """Return what is held of a new key: what its maker holds, or what its owner could not lift."""
+    if not caller.is_admin:
+        return left.holds
+    said = {name: getattr(body, name) for name in body.model_fields_set}
+    return holds_after({}, said, services().settings, is_own=owner.id == caller.id)
 
 
 def _check_count(session: Session, owner: User) -> None:

@@ -14,6 +14,7 @@ from api.answers.accounts import ListedUser, UserPage
 from api.auditing import change, note
 from api.authentication import authenticate_admin, authenticate_user
 from api.body import read_body
+from api.ended_work import end_work, open_work
 from api.openapi.answer import nothing, shows
 from api.openapi.operation import Who, described
 from api.openapi.parameters import paging, text_query
@@ -24,7 +25,7 @@ from api.query import read_text
 from api.representations import show_user
 from api.services import services
 from core.errors import Conflict, Forbidden, InvalidRequest, NotFound
-from core.generation import Body
+from core.generation import Body, Flag
 from core.ids import Prefix, read_id
 from core.password_work import make_password_hash
 from models.api_key import count_keys, delete_keys_of
@@ -44,6 +45,10 @@ from models.user import (
 blueprint = Blueprint("users", __name__, url_prefix="/api/users")
 
 
+#: What may leave no admin.
+_OF_ADMINS = frozenset({"role", "is_active"})
+
+
 class CreateUserBody(Body):
     email: Email
     password: NewPassword
@@ -52,7 +57,12 @@ class CreateUserBody(Body):
 
 
 class UpdateUserBody(Body):
-    """What shall change: only the fields that are there."""
+    """What shall change: only the fields that are there.
+
+    Attributes:
+        is_active: false suspends the user: tokens and keys are refused, open jobs are cancelled
+            and open batches stand still. Admins alone may set it.
+    """
 
     model_config = ConfigDict(json_schema_extra=without_defaults)
 
@@ -60,6 +70,7 @@ class UpdateUserBody(Body):
     name: UserName = ""
     password: NewPassword = ""
     role: Role = Role.CUSTOMER
+    is_active: Flag = True
 
 
 @blueprint.get("")
@@ -122,7 +133,10 @@ def show(user_id: str) -> ResponseReturnValue:
     body=UpdateUserBody,
 )
 def update(user_id: str) -> ResponseReturnValue:
-    """Change what the body names. A new role or password ends the user's tokens."""
+    """Change what the body names. A new role or password ends the user's tokens.
+
+    A user whose `isActive` is false is suspended until it is true again.
+    """
     with services().sessions() as session:
         _visible(session, authenticate_user(session), user_id)
     body = read_body(UpdateUserBody)
@@ -131,21 +145,29 @@ def update(user_id: str) -> ResponseReturnValue:
         password_hash = make_password_hash(body.password)
     with services().sessions.begin() as session:
         caller = authenticate_user(session)
-        admins = lock_admins(session) if "role" in body.model_fields_set else []
+        admins = lock_admins(session) if body.model_fields_set & _OF_ADMINS else []
         user = _locked(session, caller, user_id)
         _check_update(caller, user, body, admins)
         details = _apply(user, body, password_hash)
         flush_email(session)
+        has_ended = "is_active" in details and not user.is_active
+        if has_ended:
+            details |= open_work(session, user_id=user.id)
         if details:
             note(session, "user.update", actor=caller, target_id=user.id, details=details)
         keys = count_keys(session, [user.id]).get(user.id, 0)
+    if has_ended:
+        end_work(services())
     return _show(user, keys)
 
 
 @blueprint.delete("/<user_id>")
 @described(Who.USER, {204: nothing("the user is gone")}, FORBIDDEN, LAST_ADMIN)
 def delete(user_id: str) -> ResponseReturnValue:
-    """End a user and all keys of it; what it used stays for billing."""
+    """End a user and all keys of it; what it used stays for billing.
+
+    Its open jobs and batches are cancelled: those that run end soon, the others cost nothing.
+    """
     with services().sessions.begin() as session:
         caller = authenticate_user(session)
         _visible(session, caller, user_id)
@@ -158,20 +180,26 @@ def delete(user_id: str) -> ResponseReturnValue:
         delete_user(session, user)
         keys = delete_keys_of(session, user.id)
         details = {"email": user.email, "role": user.role, "keys": keys}
+        details |= open_work(session, user_id=user.id)
         note(session, "user.delete", actor=caller, target_id=user.id, details=details)
+    end_work(services())
     return "", 204
 
 
 def _check_update(caller: User, user: User, body: UpdateUserBody, admins: list[UUID]) -> None:
     fields = body.model_fields_set
     if "role" in fields and not caller.is_admin:
-        raise Forbidden("only an admin may set a role")
+        raise Forbidden("only an admin may set a role", param="role")
+    if "is_active" in fields and not caller.is_admin and body.is_active != user.is_active:
+        raise Forbidden("only an admin may suspend a user", param="isActive")
     if "password" in fields and caller.id == user.id:
         raise InvalidRequest(
             "change your own password with POST /api/auth/change-password", param="password"
         )
     if "role" in fields and body.role is not Role.ADMIN and admins == [user.id]:
         raise _last_admin("demoted")
+    if "is_active" in fields and not body.is_active and admins == [user.id]:
+        raise _last_admin("suspended")
 
 
 def _apply(user: User, body: UpdateUserBody, password_hash: str | None) -> dict[str, Any]:

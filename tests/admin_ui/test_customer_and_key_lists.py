@@ -162,7 +162,7 @@ def test_it_is_said_what_goes_with_a_customer_or_a_key(
 
     for page in (f"/customers/{user}/delete", f"{key_path(key)}/delete"):
         said = text_of(browser.get(page))
-        assert "2 jobs (1 waiting, 1 running) will still be finished." in said
+        assert "2 jobs (1 waiting, 1 running) will be cancelled." in said
         assert "1 open batch with 6 lines to go will be cancelled." in said
     assert "2 API keys will stop working at once." in text_of(
         browser.get(f"/customers/{user}/delete")

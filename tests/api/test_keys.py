@@ -161,6 +161,7 @@ def test_a_key_has_every_field_that_is_documented(
         "maxInFlight": 2,
         "priority": 1,
         "isActive": True,
+        "setByAdmin": {},
         "expiresAt": None,
         "previousSecretExpiresAt": None,
         "lastUsed": None,

@@ -160,7 +160,7 @@ def test_a_docstring_gives_the_text_and_its_fields() -> None:
 
 def test_what_is_not_described_is_found() -> None:
     schema = contract().document["components"]["schemas"]["ShownUser"]
-    shown = {"id": "user_" + "0" * 32, "email": "", "name": "", "role": "admin"}
+    shown = {"id": "user_" + "0" * 32, "email": "", "name": "", "role": "admin", "isActive": True}
     whole = {**shown, "createdAt": "2026-11-01T12:00:00.000Z"}
 
     faults = [

@@ -28,6 +28,7 @@ def test_registering_makes_a_customer_who_is_signed_in(service: Service) -> None
         "email": email.lower(),
         "name": "Ann",
         "role": "customer",
+        "isActive": True,
         "createdAt": "",
     }
     account = sign_in(service, email)

@@ -19,7 +19,15 @@ def test_an_admin_makes_users_of_both_roles(service: Service) -> None:
     customer, admin = make(service, name="Ann"), make(service, role="admin")
 
     assert (customer.status_code, admin.status_code) == (201, 201)
-    assert set(customer.json()) == {"id", "email", "name", "role", "createdAt", "keyCount"}
+    assert set(customer.json()) == {
+        "id",
+        "email",
+        "name",
+        "role",
+        "isActive",
+        "createdAt",
+        "keyCount",
+    }
     assert (customer.json()["name"], customer.json()["role"]) == ("Ann", "customer")
     assert sign_in(service, admin.json()["email"]).call("GET", "/api/users").status_code == 200
 

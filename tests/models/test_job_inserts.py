@@ -115,9 +115,19 @@ def test_a_row_is_dated_by_the_database(
     assert row.expires_at == row.created_at + timedelta(seconds=9)
 
 
-@pytest.mark.parametrize("change", ["limit", "revoked", "used", "owner"])
+@pytest.mark.parametrize(
+    ("change", "is_good"),
+    [
+        ("limit", True),
+        ("used", True),
+        ("revoked", False),
+        ("switched off", False),
+        ("owner", False),
+        ("suspended", False),
+    ],
+)
 def test_no_job_is_added_under_a_believed_key_that_changed(
-    database: SessionFactory, inserts: JobInserts, key: PresentedKey, change: str
+    database: SessionFactory, inserts: JobInserts, key: PresentedKey, change: str, is_good: bool
 ) -> None:
     with database.begin() as session:
         row = session.get_one(ApiKey, key.id)
@@ -127,12 +137,16 @@ def test_no_job_is_added_under_a_believed_key_that_changed(
             row.deleted_at = utc_now()
         elif change == "used":
             row.last_used_at = utc_now()
+        elif change == "switched off":
+            row.is_active = False
+        elif change == "suspended":
+            session.get_one(User, key.user_id).is_active = False
         else:
             session.get_one(User, key.user_id).deleted_at = utc_now()
 
     assert not inserts.insert(make(key), key)
     assert found(database) == []
-    assert inserts.insert(make(key), replace(key, is_believed=False))
+    assert inserts.insert(make(key), replace(key, is_believed=False)) is is_good
 
 
 def test_jobs_that_gathered_are_added_together_and_one_at_fault_fails_alone(

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from core.ids import Prefix, new_id, show_id
 from models.activity import WantedEntries, list_actions, list_activity_page
+from models.api_key import delete_key
 from models.audit import record_audit
 from models.base import utc_now
 from models.batch import BatchState
@@ -34,8 +35,10 @@ from models.job_pages import (
     read_job_detail,
 )
 from models.key_lists import KeySort, KeyStatus, list_key_page
+from models.overview import read_overview
 from models.page import Keyset
-from models.user import Role
+from models.service_counts import count_accounts
+from models.user import Role, User
 from models.webhook import WebhookAttempt, add_deliveries
 from tests.models.batches import add_batch
 from tests.models.factories import add_job, add_key, add_user
@@ -348,16 +351,35 @@ def test_activity_is_filtered_by_kind_and_address_and_paged_both_ways(session: S
 
 def test_the_dashboard_counts_who_is_there_and_who_works(session: Session, now: datetime) -> None:
     first, second = add_key(session), add_key(session)
-    off, expired = add_key(session), add_key(session)
+    off, expired, suspended = add_key(session), add_key(session), add_key(session)
+    session.get_one(User, suspended.user_id).is_active = False
     first.last_used_at, second.last_used_at = now - HOUR, now - 2 * DAY
     off.is_active, expired.expires_at = False, now - HOUR
     session.flush()
 
     everyone, one = (read_totals(session, now, user_id=u) for u in (None, first.user_id))
 
-    assert (everyone.users, everyone.active_users) == (4, 1)
-    assert (everyone.keys, everyone.usable_keys, everyone.active_keys) == (4, 2, 1)
-    assert (one.users, one.active_users, one.keys, one.active_keys) == (1, 1, 1, 1)
+    assert (everyone.users, everyone.recent_users) == (5, 1)
+    assert (everyone.keys, everyone.active_keys, everyone.recent_keys) == (5, 2, 1)
+    assert (one.users, one.recent_users, one.keys, one.recent_keys) == (1, 1, 1, 1)
+
+
+def test_there_is_one_number_of_active_keys(session: Session) -> None:
+    now = utc_now()
+    _, off, expired, suspended, deleted = (add_key(session) for _ in range(5))
+    off.is_active, expired.expires_at = False, now - HOUR
+    session.get_one(User, suspended.user_id).is_active = False
+    delete_key(session, deleted)
+    session.flush()
+
+    numbers = {
+        read_totals(session, now).active_keys,
+        read_overview(session, now).active_keys,
+        count_accounts(session).active_keys,
+        list_key_page(session, user_id=None, now=now, status=KeyStatus.ACTIVE, limit=9).total,
+    }
+
+    assert numbers == {1}
 
 
 def test_the_dashboard_compares_times_and_draws_their_course(

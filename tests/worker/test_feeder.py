@@ -25,7 +25,7 @@ from models.held_jobs import finish_jobs
 from models.job import Job, JobOutcome, JobState
 from models.job_end import record_ends
 from models.usage_check import compare_batches, compare_jobs, compare_roll_ups
-from models.user import delete_user
+from models.user import User, delete_user
 from tests.models.batches import REQUEST, add_batch, batch_of, lines_by_state, released
 from tests.models.factories import add_key, add_user, claim_jobs
 from tests.service import wait_until
@@ -387,6 +387,42 @@ def test_a_batch_of_a_key_that_is_off_waits_and_goes_on(
 
     with database() as session:
         assert batch_of(session, batch_id).succeeded == 3
+
+
+@pytest.mark.parametrize("whose", ["key", "user"])
+def test_a_batch_whose_key_goes_off_stands_still_at_once_and_goes_on_as_if_nothing_had_run(
+    database: SessionFactory, client: redis.Redis, feed: Callable[[], bool], whose: str
+) -> None:
+    def switch(is_on: bool) -> None:
+        with database.begin() as session:
+            if whose == "key":
+                session.get_one(ApiKey, key.id).is_active = is_on
+            else:
+                session.get_one(User, key.user_id).is_active = is_on
+
+    key = new_key(database)
+    batch_id = new_batch(database, key, lines=20)
+    feed()
+    with database.begin() as session:
+        running = claim_jobs(
+            session, queue_of(client)[:4], worker_id="w", lease=timedelta(seconds=30)
+        )
+    assert len(Limiter(client).in_flight(key.id)) == 10
+
+    switch(False)
+    feed()
+
+    with database.begin() as session:
+        assert lines_by_state(session, batch_id) == {"held": 20}
+        assert Limiter(client).in_flight(key.id) == {}
+        done = JobOutcome(JobState.SUCCEEDED, prompt_tokens=5, completion_tokens=3)
+        assert finish_jobs(session, [(job, done) for job in running], worker_id="w") == []
+    switch(True)
+    run_to_the_end(database, client, feed, batch_id)
+    with database() as session:
+        assert batch_of(session, batch_id).succeeded == 20
+        assert read_key_use(session, key.id, utc_now() - timedelta(days=1)).used_tokens == 20 * USED
+        assert sums_agree(session)
 
 
 @pytest.mark.parametrize("whose", ["key", "user"])

@@ -12,10 +12,12 @@ from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
 
 from core.queue import JobQueue, QueueName
+from models.api_key import delete_key
 from models.base import SessionFactory, utc_now
 from models.job import Job
 from models.usage import Usage
-from tests.models.factories import add_job, claim_job
+from models.user import User, delete_user
+from tests.models.factories import add_job, add_key, claim_job
 from worker.reaper import Reaper
 
 LONG_AGO = timedelta(minutes=5)
@@ -157,3 +159,30 @@ def test_after_an_outage_of_the_database_the_living_get_a_lease_to_show_it(
         time.sleep(0.1)
         reaper.reap()
     assert state() == "queued"
+
+
+@pytest.mark.parametrize("how", ["deleted key", "key off", "deleted user", "suspended user"])
+def test_jobs_of_a_key_that_may_not_be_used_any_more_are_cancelled(
+    database: SessionFactory, client: redis.Redis, reap: Callable[[], None], how: str
+) -> None:
+    with database.begin() as session:
+        key, other = add_key(session), add_key(session)
+        owner = session.get_one(User, key.user_id)
+        waiting, running = add_job(session, key).id, add_job(session, key).id
+        untouched = add_job(session, other).id
+        claim_job(session, running, worker_id="w", lease=LONG_AGO)
+        if how == "deleted key":
+            delete_key(session, key)
+        elif how == "key off":
+            key.is_active = False
+        elif how == "deleted user":
+            delete_user(session, owner)
+        else:
+            owner.is_active = False
+
+    reap()
+
+    with database() as session:
+        assert session.get_one(Job, waiting).state == "cancelled"
+        assert session.get_one(Job, running).cancel_requested_at is not None
+        assert session.get_one(Job, untouched).state == "queued"

@@ -34,7 +34,7 @@ BOARD = Board(
                     sql("select count(*) as users from users where deleted_at is null"),
                 ),
                 figure(
-                    "Active users",
+                    "Users with jobs",
                     "Whose jobs ended in this time.",
                     "short",
                     sql(
@@ -49,7 +49,7 @@ BOARD = Board(
                     sql("select count(*) as keys from api_keys where deleted_at is null"),
                 ),
                 figure(
-                    "Active keys",
+                    "Keys with jobs",
                     "Whose jobs ended in this time.",
                     "short",
                     sql(
@@ -109,7 +109,7 @@ group by 1 order by 1"""
                     span=8,
                 ),
                 bars(
-                    "Active users and keys",
+                    "Users and keys in use",
                     "Whose jobs ended on that day.",
                     "short",
                     sql(
