@@ -21,6 +21,7 @@ from api.acceptance import (
 )
 from api.context_room import measure
 from api.idempotency import Idempotency, find_repeated
+from api.looks import count_look_of
 from api.services import Services
 from core.answer_cache import CachedAnswer
 from core.errors import Unavailable
@@ -287,6 +288,6 @@ def _claim(session: Session, job: Job, idempotency: Idempotency) -> bool:
 
 def _repeated(services: Services, job: Job, idempotency: Idempotency) -> Admitted:
     """Return the job that the same request made before; that counts as a look at it."""
-    services.limiter.charge_poll(job.api_key_id, services.settings.poll_rate_limit)
+    count_look_of(services, job.api_key_id)
     headers = {"Idempotency-Replayed": "true"}
     return Admitted(job, services, headers, idempotency, is_new=False)

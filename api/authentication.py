@@ -14,6 +14,7 @@ from flask import request
 from api.caller_address import believe_address
 from api.services import Services
 from api.tokens import invalid_token, read_token
+from api.write_limits import count_write
 from core.errors import Forbidden, Unauthorized
 from core.ids import Prefix, read_id
 from core.key_secret import KeySecret
@@ -54,6 +55,7 @@ def authenticate_user(session: Session) -> User:
     claims = read_token(token)
     user = living_user(session, claims.user_id, claims.version)
     believe_address(claims.address)
+    count_write(user.id)
     return user
 
 
@@ -80,6 +82,7 @@ def authenticate_key(session: Session) -> tuple[ApiKey, User]:
     key, owner = _key_by_secret(session) or _key_by_id(session)
     check_active(owner)
     check_usable(key, lambda: database_now(session))
+    count_write(owner.id)
     return key, owner
 
 
@@ -106,6 +109,7 @@ def authenticate_presented_key(services: Services, *, may_believe: bool) -> Pres
     if not key.has_active_owner:
         raise suspended()
     check_usable(key, lambda: key.seen_at)
+    count_write(key.user_id)
     return key
 
 

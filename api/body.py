@@ -6,6 +6,7 @@ from typing import TypeVar
 
 from flask import request
 
+from api.entrance import outside_entrance
 from api.json_input import read_json
 from api.packing import refuse_coding
 from api.services import services
@@ -60,7 +61,7 @@ def parse_body(kind: type[B], data: bytes) -> B:
 
 def _read_bytes() -> bytes:
     try:
-        with at_most(services().settings.body_seconds):
+        with outside_entrance(), at_most(services().settings.body_seconds):
             data = request.get_data(cache=False)
     except TimeoutError:
         # What still comes of it must not be taken for a next request.

@@ -3,8 +3,8 @@
 A process that gets more than it has time for would work a little on all of them and answer none in
 time. So when one that was let in is not admitted within `MAX_ADMISSION_SECONDS`, the next are
 refused at the door, for a small part of what admitting costs, until the oldest has gone through.
-Only admission counts: waiting for an answer takes no time of the process. Looks, cancelling and
-everything that people do are not refused: they belong to what was let in.
+Only admission counts: waiting for a client's body, or for an answer, takes no time of the process.
+Looks, cancelling and everything that people do are not refused: they belong to what was let in.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from __future__ import annotations
 import random
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from flask import Flask, g, request
 
@@ -57,6 +58,17 @@ class Entrance:
         """Forget one that was admitted or refused; a second time does nothing."""
         self._since.pop(ticket, None)
 
+    @contextmanager
+    def outside(self, ticket: object) -> Iterator[None]:
+        """Let one wait for its client without being counted: how slow that is says nothing."""
+        since = self._since.pop(ticket, None)
+        began = self._clock()
+        try:
+            yield
+        finally:
+            if since is not None:
+                self._since[ticket] = since + self._clock() - began
+
 
 def register_entrance(app: Flask, entrance: Entrance) -> None:
     """Put the entrance before everything that generates."""
@@ -65,6 +77,7 @@ def register_entrance(app: Flask, entrance: Entrance) -> None:
         if request.blueprint in BLUEPRINTS:
             ticket = entrance.enter()
             g.leave_entrance = lambda: entrance.leave(ticket)
+            g.wait_outside = lambda: entrance.outside(ticket)
 
     app.before_request(enter)
     app.teardown_request(lambda error: leave_entrance())
@@ -74,3 +87,8 @@ def leave_entrance() -> None:
     """Say that the present request is admitted: from now on it only waits."""
     if "leave_entrance" in g:
         g.leave_entrance()
+
+
+def outside_entrance() -> AbstractContextManager[None]:
+    """Return what stands around a wait for the client of the present request."""
+    return g.wait_outside() if "wait_outside" in g else nullcontext()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 
 from flask import Response, g
@@ -13,6 +13,7 @@ from flask import Response, g
 from api.admission import Admitted
 from api.following import Delta, Ended, Following, KeepAlive
 from api.hang_up import hang_up_of_stream
+from api.open_per_user import Opened
 from api.outcomes import interrupted
 from api.services import Services
 from core.errors import ApiError
@@ -32,13 +33,19 @@ ShowEnd = Callable[[Job], list[dict[str, Any]]]
 
 
 def stream_admitted(
-    admitted: Admitted, show_delta: ShowDelta, show_end: ShowEnd, *, is_resumable: bool = True
+    admitted: Admitted,
+    show_delta: ShowDelta,
+    show_end: ShowEnd,
+    *,
+    place: AbstractContextManager[object],
+    is_resumable: bool = True,
 ) -> Response:
     """Send a job that was just admitted, and answer with its text as it is made.
 
     When the client goes away the job is cancelled, unless the client said that it may come back.
 
     Args:
+        place: what the client holds while it streams.
         is_resumable: the client can come back with `Last-Event-ID`. One that cannot takes any end
             of the stream for the end of the text: it is told when it is not, and the job counts as
             abandoned.
@@ -57,6 +64,7 @@ def stream_admitted(
         admitted.job,
         show_delta,
         show_end,
+        place,
         send=admitted.send,
         on_gone=on_gone,
         headers=admitted.headers,
@@ -72,7 +80,8 @@ def stream_job(
     Raises:
         InvalidRequest: `position` is no id of this job's events.
     """
-    return _answer(services, job, show_delta, show_end, position=position)
+    place = services.waits.one_more(job.user_id, Opened.STREAM)
+    return _answer(services, job, show_delta, show_end, place, position=position)
 
 
 def _answer(
@@ -80,6 +89,7 @@ def _answer(
     job: Job,
     show_delta: ShowDelta,
     show_end: ShowEnd,
+    place: AbstractContextManager[object],
     *,
     position: str | None = None,
     send: Callable[[], None] | None = None,
@@ -88,8 +98,7 @@ def _answer(
     is_resumable: bool = True,
 ) -> Response:
     with ExitStack() as opened:
-        if send is None:
-            opened.enter_context(services.open_streams.one_more(job.user_id))
+        opened.enter_context(place)
         watch = opened.enter_context(services.news.watch(job.id, with_text=True))
         hang_up = hang_up_of_stream(watch.ask_for_sign)
         following = Following(

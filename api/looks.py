@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from uuid import UUID
+
 from api.authentication import Caller
 from api.services import Services
+from core.minute_counts import Counted
 
 
 def count_look(services: Services, caller: Caller) -> None:
@@ -13,4 +16,14 @@ def count_look(services: Services, caller: Caller) -> None:
         RateLimited: the caller looks too often.
     """
     caller_id = caller.key.id if caller.key is not None else caller.user.id
-    services.limiter.charge_poll(caller_id, services.settings.poll_rate_limit)
+    count_look_of(services, caller_id)
+
+
+def count_look_of(services: Services, caller_id: UUID) -> None:
+    """Count one look of a key or a user.
+
+    Raises:
+        RateLimited: it looks too often.
+    """
+    limit = services.settings.poll_rate_limit
+    services.minute_counts.charge(caller_id, Counted.LOOKS, limit=limit)

@@ -5,7 +5,7 @@ the job may come to be, and the wait for its end.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TypeVar
 
 from flask import g
@@ -18,6 +18,7 @@ from api.entrance import leave_entrance
 from api.hang_up import present_hang_up
 from api.idempotency import read_idempotency
 from api.large_requests import LARGE_BYTES, hold_turn, leave_turn
+from api.open_per_user import Opened
 from api.services import services
 from api.waiting import wait_for_end
 from core.errors import ApiError
@@ -119,6 +120,21 @@ def _wait_for_turn(key: PresentedKey, size: int) -> None:
     leave_entrance()  # those who wait here are no crowd that others would have to wait for
     hold_turn(services().large_requests, key.user_id, size)
     services().limiter.check_requests(key, recall=services().recall(key.id))
+
+
+@contextmanager
+def place_to_wait(key: PresentedKey, what: Opened) -> Iterator[None]:
+    """Count a connection of the key's user that waits or streams, while the block runs.
+
+    Take it before the job: what is refused here has cost nothing.
+
+    Raises:
+        RateLimited: the user has too many.
+    """
+    with ExitStack() as held:
+        with confirming(key):
+            held.enter_context(services().waits.one_more(key.user_id, what))
+        yield
 
 
 def _confirm(key: PresentedKey) -> PresentedKey:

@@ -14,7 +14,7 @@ from api.bulk.uploads import MOST_AT_ONCE, Uploads
 from api.cancelling import Cancels
 from api.large_requests import LargeRequests
 from api.metrics import ApiMetrics
-from api.open_streams import OpenStreams
+from api.open_per_user import OpenPerUser
 from api.prompt_count import PromptCounter
 from api.tracing import RequestTraces, SentTraces
 from core.answer_cache import AnswerCache
@@ -23,6 +23,7 @@ from core.job_news import JobNews
 from core.limit_state import KeyUse, Recall
 from core.limits import Limiter
 from core.line import Line
+from core.minute_counts import MinuteCounts
 from core.prompt import PromptTokenizer
 from core.queue import JobQueue
 from core.redis_client import open_redis
@@ -51,6 +52,7 @@ class Services:
         inserts: adds their jobs.
         looks: reads how far they are.
         places: counts who waits before them.
+        waits: connections that each user has waiting or streaming in this process.
         batch_sessions: for the long transactions of batches, which would take too much of others'.
     """
 
@@ -68,10 +70,11 @@ class Services:
     news: JobNews
     ends: JobEnds
     answers: AnswerCache
-    open_streams: OpenStreams
+    waits: OpenPerUser
     cancels: Cancels
     redis_client: redis.Redis
     limiter: Limiter
+    minute_counts: MinuteCounts
     workers: WorkerRegistry
     line: Line
     throttle: Throttle
@@ -107,11 +110,12 @@ class Services:
             queue=queue,
             news=JobNews(client),
             ends=ends,
-            open_streams=OpenStreams(),
+            waits=OpenPerUser(settings.max_waits_per_user),
             cancels=Cancels(sessions(transactions), client, ends),
             answers=AnswerCache.from_settings(settings, client),
             redis_client=client,
             limiter=Limiter(client, scripts=scripts),
+            minute_counts=MinuteCounts(client, scripts=scripts),
             workers=workers,
             line=Line(
                 queue,

@@ -238,19 +238,4 @@ function commands.restore()
     return answer("restored", state)
 end
 
--- KEYS[1]  limit:{id}:polls   hash: minute, count
--- ARGV[4]  polls a minute
-function commands.poll()
-    local found = redis.call("hmget", windows, "minute", "count")
-    local count = tonumber(found[1] or "") == minute and tonumber(found[2]) or 0
-    if count >= tonumber(ARGV[4]) then
-        return {"refused", now}
-    end
-    redis.call("hset", windows, "minute", minute, "count", count + 1)
-    if count == 0 then
-        redis.call("expire", windows, 2 * MINUTE_MS / 1000)
-    end
-    return {"counted", now}
-end
-
 return commands[ARGV[1]]()

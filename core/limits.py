@@ -13,7 +13,6 @@ Redis keys (limits.lua names their fields):
     limit:{key id}          hash: requests and tokens of this minute, tokens of this month
     limit:{key id}:flight   hash: the jobs in flight, with what each reserved
     limit:busy              set of the keys that have jobs in flight
-    limit:{id}:polls        requests of a caller who polls, in this minute; lives two minutes
 
 All can be lost. The month and the jobs in flight are then read from the database by the next
 charge; the minute begins anew. When Redis is away a limit cannot be checked, and the request is
@@ -33,7 +32,7 @@ from uuid import UUID
 import redis
 from redis.client import Pipeline
 
-from core.errors import RateLimited, Unavailable
+from core.errors import Unavailable
 from core.limit_state import (
     MINUTE_SECONDS,
     KeyLimits,
@@ -226,21 +225,6 @@ class Limiter:
         for member in self._client.sscan_iter(_BUSY, count=1000):
             yield UUID(hex=member.decode())
 
-    def charge_poll(self, caller_id: UUID, limit: int) -> None:
-        """Count one look at a job; `limit` of them a minute.
-
-        Raises:
-            RateLimited: the minute is full.
-            redis.RedisError: Redis is away.
-        """
-        verdict, milliseconds = self._run(caller_id, "poll", [limit], windows="polls")
-        if verdict == b"refused":
-            in_minute = milliseconds / 1000 % MINUTE_SECONDS
-            raise RateLimited(
-                f"the limit of {limit} looks at jobs a minute is reached",
-                retry_after_seconds=MINUTE_SECONDS - in_minute,
-            )
-
     def _ask(
         self, key: KeyLimits, command: str, args: list[Any], recall: Recall
     ) -> tuple[str, LimitState]:
@@ -266,12 +250,11 @@ class Limiter:
         command: str,
         args: list[Any],
         *,
-        windows: str | None = None,
         pipe: Pipeline | None = None,
     ) -> Any:
         now = "" if self._clock is None else round(self._clock() * 1000)
         name = f"limit:{key_id.hex}"
-        keys = [f"{name}:{windows}" if windows else name, f"{name}:flight", _BUSY]
+        keys = [name, f"{name}:flight", _BUSY]
         values = [command, now, key_id.hex, *args]
         if pipe is not None:
             # Not by the script object: it would ask before each pipeline whether it is known.

@@ -245,6 +245,24 @@ class Settings(BaseModel):
     poll_rate_limit: int = Field(
         1200, ge=1, le=10**6, description="looks at jobs and limits a minute of each caller"
     )
+    write_rate_limit: int = Field(
+        120,
+        ge=1,
+        le=10**6,
+        description="requests a minute of each user that change something; generations have the "
+        "limits of their key",
+    )
+    upload_bytes_per_minute: int = Field(
+        1024**3,
+        ge=1024,
+        description="bytes a minute of the files that each user sends; one file always passes",
+    )
+    max_waits_per_user: int = Field(
+        200,
+        ge=1,
+        le=10**6,
+        description="connections of a user that wait or stream at once in one API process",
+    )
     max_queue_seconds: float = Field(
         120.0, gt=0, description="a longer interactive line takes no more requests: 503"
     )

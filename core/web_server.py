@@ -19,6 +19,7 @@ from typing import Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 import gevent
+import gevent.socket
 from gevent.server import StreamServer
 from gunicorn.app.base import BaseApplication
 from gunicorn.errors import AppImportError
@@ -39,6 +40,9 @@ BACKLOG = 2048
 #: A process whose greenlets have not run for this long is replaced.
 STALL_SECONDS = 30
 KEEPALIVE_SECONDS = 75
+#: What the head of a request has to come whole: from its first byte on, and from the connection on
+#: where it is the first.
+HEAD_SECONDS = 10.0
 #: What requests that are let go have to answer before the process ends.
 LET_GO_SECONDS = 4.0
 #: A connection that waits this long for its next request is idle when the process stops.
@@ -170,9 +174,10 @@ class _Worker(GeventWorker):  # type: ignore[misc]  # gunicorn has no annotation
     def handle(self, listener: Any, client: Any, addr: Any) -> None:
         """Called with each connection, in a greenlet of its own."""
         greenlet = gevent.getcurrent()
-        self._connections[greenlet] = client
+        connection = _Connection.of(client)
+        self._connections[greenlet] = connection
         try:
-            super().handle(listener, client, addr)
+            super().handle(listener, connection, addr)
         finally:
             del self._connections[greenlet]
 
@@ -180,7 +185,8 @@ class _Worker(GeventWorker):  # type: ignore[misc]  # gunicorn has no annotation
     def timeout_ctx(self) -> Iterator[None]:
         """Stands around each wait for a connection's next request."""
         greenlet = gevent.getcurrent()
-        with gevent.Timeout(self.cfg.keepalive, False) as timeout:
+        seconds = self._connections[greenlet].await_head(self.cfg.keepalive)
+        with gevent.Timeout(seconds, False) as timeout:
             self._idle[greenlet] = (timeout, time.monotonic())
             try:
                 yield
@@ -200,10 +206,17 @@ class _Worker(GeventWorker):  # type: ignore[misc]  # gunicorn has no annotation
     def notify(self) -> None:
         """Called every second, also while the process stops."""
         super().notify()
+        now = time.monotonic()
+        gevent.get_hub().loop.run_callback(self._close_slow_heads, now - HEAD_SECONDS)
         if not self.alive:
-            now = time.monotonic()
             self._let_go(now)
             gevent.get_hub().loop.run_callback(self._close_idle, now - IDLE_SECONDS)
+
+    def _close_slow_heads(self, since: float) -> None:
+        """End the waits for the rest of a head that began before `since`."""
+        for greenlet, (timeout, _) in list(self._idle.items()):
+            if self._connections[greenlet].head_began_at < since:
+                greenlet.throw(timeout)
 
     def _close_idle(self, since: float) -> None:
         """End the waits for a next request that began before `since`.
@@ -220,6 +233,34 @@ class _Worker(GeventWorker):  # type: ignore[misc]  # gunicorn has no annotation
             self._let_go_at = now + max(0.0, self.program.grace_seconds - LET_GO_SECONDS)
         if now >= self._let_go_at:
             self.program.let_go()
+
+
+class _Connection(gevent.socket.socket):  # type: ignore[misc]  # gevent has no annotations
+    """A connection that knows when the head that it waits for began to come.
+
+    Attributes:
+        head_began_at: infinite while nothing of it has come.
+    """
+
+    head_began_at = float("inf")
+    _had_one = False
+
+    @classmethod
+    def of(cls, client: Any) -> _Connection:
+        """Take over a connection that was accepted."""
+        return cls(client.family, client.type, client.proto, fileno=client.detach())
+
+    def await_head(self, keepalive: float) -> float:
+        """Note that a head is waited for, and return for how long."""
+        seconds = keepalive if self._had_one else HEAD_SECONDS
+        self._had_one, self.head_began_at = True, float("inf")
+        return seconds
+
+    def recv(self, *args: Any) -> bytes:
+        data: bytes = super().recv(*args)
+        if data and self.head_began_at == float("inf"):
+            self.head_began_at = time.monotonic()
+        return data
 
 
 def _has_sent(connection: Any) -> bool:

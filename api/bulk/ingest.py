@@ -20,6 +20,7 @@ from api.bulk.lines import Line
 from api.bulk.options import OnError
 from api.bulk.plan import BatchPlan
 from api.services import Services
+from api.write_limits import count_bytes
 from core.blocking import Turns
 from core.errors import BountyError, IdempotencyConflict, RateLimited
 from core.ids import new_id
@@ -71,7 +72,8 @@ def make_batch(
 
     Raises:
         InvalidRequest: lines cannot be taken; it says which.
-        RateLimited: the key has too many open batches, or its month has no room for the prompts.
+        RateLimited: the key has too many open batches, or its month has no room for the prompts,
+            or its user's minute none for lines that did not just come as a file.
         IdempotencyConflict: the idempotency key stands for another request.
         Abandoned: the batch is not wanted any more.
         redis.RedisError: the limits cannot be checked.
@@ -89,6 +91,8 @@ def make_batch(
         if not checked.taken or (checked.refused and plan.on_error is OnError.REJECT):
             raise checked.refusal()
         _check_quota(services, key, checked.prompt_tokens)
+        if plan.is_of_kept_lines:
+            count_bytes(services, key.user_id, rows.tell())
         return _write(services, key, checked, plan, turns, is_wanted)
 
 

@@ -34,6 +34,11 @@ class BatchPlan:
     idempotency_key: str | None = None
     body_hash: str | None = None
 
+    @property
+    def is_of_kept_lines(self) -> bool:
+        """Whether its lines were here before, and did not come with this request."""
+        return self.input_file_id is not None or self.retry_of is not None
+
 
 def plan_upload(
     given: Mapping[str, str],

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO, Any
@@ -32,6 +32,8 @@ JSONL_TYPES = ("application/jsonl", "application/x-ndjson", "application/octet-s
 FORM_TYPE = "multipart/form-data"
 FILE_FIELD = "file"
 PIECE_BYTES = 64 * 1024
+#: Bytes of a file of unknown length that are charged together.
+CHARGED_BYTES = 1024 * 1024
 #: What a form has beside its file.
 FORM_BYTES = 256 * 1024
 FORM_PARTS = 32
@@ -80,8 +82,17 @@ class _Spool:
 class _Arrival:
     """The body of a request as it arrives, each piece and the whole within their time."""
 
-    def __init__(self, stream: Any, *, seconds: float, stall_seconds: float) -> None:
+    def __init__(
+        self,
+        stream: Any,
+        *,
+        seconds: float,
+        stall_seconds: float,
+        charge: Callable[[int], None] | None,
+    ) -> None:
         self._stream = stream
+        self._charge = charge
+        self._uncharged = 0
         self._deadline = time.monotonic() + seconds
         self._stall_seconds = stall_seconds
         self._turns = Turns()
@@ -93,17 +104,28 @@ class _Arrival:
             if remaining <= 0:
                 raise TimeoutError
             with at_most(min(remaining, self._stall_seconds)):
-                return bytes(self._stream.read(size))
+                piece = bytes(self._stream.read(size))
         except TimeoutError:
             # What still comes of it must not be taken for a next request.
             raise RequestTimeout(
                 "the file did not arrive in time", headers={"Connection": "close"}
             ) from None
+        self._uncharged += len(piece)
+        if self._charge is not None and self._uncharged >= CHARGED_BYTES:
+            self._charge(self._uncharged)
+            self._uncharged = 0
+        return piece
 
 
 @contextmanager
-def received(request: Request, settings: Settings) -> Iterator[Upload]:
+def received(
+    request: Request, settings: Settings, *, charge: Callable[[int], None]
+) -> Iterator[Upload]:
     """Receive the file of a request, and keep it while the block runs.
+
+    Args:
+        charge: is told of its bytes, before they come where the request says how many; what it
+            raises ends the upload.
 
     Raises:
         UnsupportedMediaType: it comes as something else, or packed.
@@ -118,10 +140,13 @@ def received(request: Request, settings: Settings) -> Iterator[Upload]:
     refuse_coding(request)
     most = settings.max_batch_bytes
     request.max_content_length = most + FORM_BYTES
+    if request.content_length:
+        charge(request.content_length)
     arrival = _Arrival(
         request.stream,
         seconds=settings.upload_seconds,
         stall_seconds=settings.upload_stall_seconds,
+        charge=charge if request.content_length is None else None,
     )
     spools: list[_Spool] = []
 

@@ -21,6 +21,7 @@ from api.openapi.refusals import Refusal
 from api.openapi.schemas import build_schemas
 from api.openapi.texts import DESCRIPTION, SECURITY_SCHEMES, TAGS
 from api.openapi.upload import Upload
+from api.write_limits import is_write
 
 _SECURITY: dict[Who, list[dict[str, list[str]]]] = {
     Who.ANYONE: [],
@@ -67,6 +68,9 @@ class Call:
         if any(name.endswith("_id") for name in (part.name for part in self.parts)):
             yield refusals.NOT_FOUND
         yield from operation.refusals
+        blueprint = self.endpoint.partition(".")[0]
+        if operation.who is not Who.ANYONE and is_write(self.method, blueprint):
+            yield refusals.TOO_MANY_WRITES
         if operation.uses_parts:
             yield refusals.AWAY
         yield refusals.FAULT

@@ -65,6 +65,9 @@ EMAIL_TAKEN = Refusal(409, ("email_taken",))
 LAST_ADMIN = Refusal(409, ("last_admin",))
 TOO_MANY_ATTEMPTS = Refusal(429, ("too_many_attempts",), _RETRY)
 TOO_MANY_LOOKS = Refusal(429, ("rate_limit_exceeded",), _RETRY)
+TOO_MANY_WRITES = Refusal(429, ("too_many_writes",), _RETRY)
+TOO_MANY_UPLOADS = Refusal(429, ("too_many_uploads", "too_many_upload_bytes"), _RETRY)
+TOO_MANY_WAITS = Refusal(429, ("too_many_waits",), _RETRY)
 TOO_MANY_STREAMS = Refusal(429, ("too_many_streams",), _RETRY)
 OVERLOADED = Refusal(503, ("overloaded",), _RETRY)
 AWAY = Refusal(503, ("queue_unavailable", "database_unavailable"), _RETRY)
@@ -94,12 +97,15 @@ BATCH_NOT_MADE = (
     Refusal(
         429, ("too_many_batches", "monthly_quota_exceeded"), (*_RETRY_IF_IT_HELPS, SHOULD_RETRY)
     ),
+    TOO_MANY_UPLOADS,
     OVERLOADED,
 )
 TOO_MANY_FILES = Refusal(409, ("too_many_files",), (SHOULD_RETRY,))
 NOT_RETRIED = Refusal(409, ("batch_not_finished", "nothing_to_retry"))
 #: How the job of one who waits for it can fail.
 NOT_ANSWERED = (
+    TOO_MANY_WAITS,
+    TOO_MANY_STREAMS,
     Refusal(500, ("engine_error", "worker_lost")),
     Refusal(503, ("interrupted", "job_expired"), _RETRY),
 )

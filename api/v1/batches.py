@@ -114,7 +114,8 @@ def create() -> ResponseReturnValue:
     def is_wanted() -> bool:
         return plan.idempotency_key is not None or not hang_up.look_twice()
 
-    with services().uploads.one_more(), opened(services(), file) as data:
+    uploads = services().uploads
+    with uploads.one_more(key.user_id), uploads.place(), opened(services(), file) as data:
         read = line_reader(body.endpoint, services())
         settings = services().settings
         limits = LineLimits(settings.max_batch_lines, settings.max_body_bytes)

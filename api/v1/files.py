@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from datetime import timedelta
+from functools import partial
 from typing import Any, Literal
 
 from flask import Blueprint, Response, request
@@ -15,10 +16,17 @@ from api.bulk.sending import WRITE_SECONDS
 from api.bulk.upload import FORM_TYPE, Upload, received
 from api.hang_up import present_hang_up
 from api.looks import count_look
+from api.open_per_user import Opened
 from api.openapi.answer import JSONL, Answer, shows
 from api.openapi.operation import Who, described
 from api.openapi.parameters import id_query, limit, query
-from api.openapi.refusals import OVERLOADED, TOO_MANY_FILES, TOO_MANY_LOOKS, TOO_MANY_STREAMS
+from api.openapi.refusals import (
+    OVERLOADED,
+    TOO_MANY_FILES,
+    TOO_MANY_LOOKS,
+    TOO_MANY_STREAMS,
+    TOO_MANY_UPLOADS,
+)
 from api.openapi.upload import Upload as DescribedUpload
 from api.requests import present_key
 from api.services import services
@@ -27,6 +35,7 @@ from api.v1.bulk_shown import BatchFileLine, DeletedFile, OpenAIFile, OpenAIFile
 from api.v1.file_form import FileForm, FileOptions, clean_name, read_options
 from api.v1.kept_file import keep, sent
 from api.v1.listing import read_after, read_limit, show_list
+from api.write_limits import count_bytes
 from core.errors import InvalidRequest, NotFound, UnsupportedMediaType
 from core.ids import Prefix, new_id, read_id, show_id
 from models.base import Session
@@ -50,6 +59,7 @@ ANY_TYPE = "application/octet-stream"
     Who.KEY,
     {200: shows(OpenAIFile, "the file")},
     TOO_MANY_FILES,
+    TOO_MANY_UPLOADS,
     OVERLOADED,
     upload=DescribedUpload((), None, FileForm),
 )
@@ -61,7 +71,13 @@ def create() -> ResponseReturnValue:
     key = present_key()
     if request.mimetype != FORM_TYPE:
         raise UnsupportedMediaType(f"send the file in a form as {FORM_TYPE}")
-    with services().uploads.one_more(), received(request, services().settings) as upload:
+    charge = partial(count_bytes, services(), key.user_id)
+    uploads = services().uploads
+    with (
+        uploads.one_more(key.user_id),
+        received(request, services().settings, charge=charge) as upload,
+        uploads.place(),
+    ):
         options = read_options(upload.options)
         file = _new_file(key, upload)
         keep(services(), file, upload.file, life=_life_of(options))
@@ -116,7 +132,7 @@ def show(file_id: str) -> ResponseReturnValue:
     if isinstance(found, File):
         return _show(found)
     batch, name = found
-    with services().open_streams.one_more(caller.user.id):
+    with services().waits.one_more(caller.user.id, Opened.STREAM):
         size = sum(map(len, _lines_of(batch, name)))
     return _show_batch_file(batch, name, size)
 
@@ -209,7 +225,7 @@ def _lines_of(batch: Batch, name: BatchFileId) -> ResultFile:
 
 def _send(response: Response, caller: Caller) -> Response:
     with ExitStack() as held:
-        held.enter_context(services().open_streams.one_more(caller.user.id))
+        held.enter_context(services().waits.one_more(caller.user.id, Opened.STREAM))
         held.enter_context(present_hang_up().impatient(WRITE_SECONDS))
         response.call_on_close(held.pop_all().close)
     response.headers["x-accel-buffering"] = "no"

@@ -5,12 +5,15 @@ They wait for the answer as long as the client does: there is no 202 that OpenAI
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+
 from flask import Blueprint, jsonify
 from flask.typing import ResponseReturnValue
 
 from api.admission import Admitted
 from api.event_stream import stream_admitted
 from api.hang_up import client_has_gone
+from api.open_per_user import Opened
 from api.openapi.answer import FROM_CACHE, RATE_LIMITS, REPLAYED, shows_or_streams
 from api.openapi.operation import Who, described
 from api.openapi.parameters import IDEMPOTENCY_KEY
@@ -19,6 +22,7 @@ from api.outcomes import interrupted
 from api.requests import (
     admit_present,
     confirming,
+    place_to_wait,
     present,
     wait_for_answer,
 )
@@ -81,15 +85,20 @@ def _generate(key: PresentedKey, body: GenerationBody, kind: type[Answer]) -> Re
             temperature=default_temperature(services()),
         )
     may_shorten = body.asked_max_tokens[1] is None
-    admitted = admit_present(key, generation, may_shorten=may_shorten, names=body.names)
-    answer = kind(
-        admitted.job,
-        has_logprobs=generation.logprobs is not None,
-        has_usage_chunk=body.has_usage_chunk,
-    )
-    if generation.stream:
-        return stream_admitted(admitted, answer.delta, answer.end, is_resumable=False)
-    return _wait(admitted, answer)
+    with ExitStack() as held:
+        what = Opened.STREAM if generation.stream else Opened.WAIT
+        held.enter_context(place_to_wait(key, what))
+        admitted = admit_present(key, generation, may_shorten=may_shorten, names=body.names)
+        answer = kind(
+            admitted.job,
+            has_logprobs=generation.logprobs is not None,
+            has_usage_chunk=body.has_usage_chunk,
+        )
+        if not generation.stream:
+            return _wait(admitted, answer)
+        return stream_admitted(
+            admitted, answer.delta, answer.end, place=held.pop_all(), is_resumable=False
+        )
 
 
 def _wait(admitted: Admitted, answer: Answer) -> ResponseReturnValue:

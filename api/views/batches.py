@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Annotated, Any
 
 from flask import Blueprint, Response, g, jsonify, request
@@ -21,9 +22,11 @@ from api.bulk.options import BatchForm, OnError, RetryOptions, WindowText
 from api.bulk.plan import plan_retry, plan_upload
 from api.bulk.sending import send_results
 from api.bulk.upload import JSONL_TYPES, received
+from api.bulk.upload import Upload as Received
 from api.hang_up import client_has_gone, present_hang_up
 from api.idempotency import read_idempotency_key
 from api.looks import count_look
+from api.open_per_user import Opened
 from api.openapi.answer import BATCH_LOCATION, REPLAYED, Header, has_lines, shows
 from api.openapi.operation import Who, described
 from api.openapi.parameters import IDEMPOTENCY_KEY, paging, query, text_query
@@ -40,6 +43,7 @@ from api.query import read_number
 from api.requests import present_key
 from api.services import services
 from api.visible_batches import find_visible_batch
+from api.write_limits import count_bytes
 from core.blocking import Turns
 from core.errors import Conflict, Forbidden, InvalidRequest
 from core.generation import MAX_URL_LENGTH
@@ -88,30 +92,17 @@ def create() -> ResponseReturnValue:
     """
     key = present_key()
     idempotency_key = read_idempotency_key()
-    with services().uploads.one_more():
+    with services().uploads.one_more(key.user_id):
         if idempotency_key is None:
             check_place(services(), key.id)
-        with received(request, services().settings) as upload:
-            plan = plan_upload(
-                upload.options,
-                services().settings,
-                sha256=upload.sha256,
-                idempotency_key=idempotency_key,
-                request_id=g.request_id,
-            )
-
-            def lines(turns: Turns) -> Iterator[Line]:
-                return read_lines(upload.file, read_generation_line, _line_limits(), turns)
-
-            hang_up = present_hang_up()
-
-            def is_wanted() -> bool:
-                return idempotency_key is not None or not hang_up.look_twice()
-
-            try:
-                made = make_batch(services(), key, lines, plan, is_wanted=is_wanted)
-            except Abandoned:
-                return client_has_gone()
+        charge = partial(count_bytes, services(), key.user_id)
+        with (
+            received(request, services().settings, charge=charge) as upload,
+            services().uploads.place(),
+        ):
+            made = _made(key, upload, idempotency_key)
+    if made is None:
+        return client_has_gone()
     return _answer(made)
 
 
@@ -176,7 +167,7 @@ def results(batch_id: str) -> ResponseReturnValue:
         caller = authenticate(session)
         batch = find_visible_batch(session, caller, batch_id)
     count_look(services(), caller)
-    place = services().open_streams.one_more(caller.user.id)
+    place = services().waits.one_more(caller.user.id, Opened.STREAM)
     return send_results(services().statements, batch, place, after=after, states=states)
 
 
@@ -231,9 +222,33 @@ def retry(batch_id: str) -> ResponseReturnValue:
         idempotency_key=idempotency_key,
         request_id=g.request_id,
     )
-    with services().uploads.one_more():
+    with services().uploads.one_more(key.user_id), services().uploads.place():
         lines = unsuccessful_lines(services().statements, old.id)
         return _answer(make_batch(services(), key, lines, plan))
+
+
+def _made(key: PresentedKey, upload: Received, idempotency_key: str | None) -> Made | None:
+    """Return the batch that was made of a file; `None` if nobody waits for it any more."""
+    plan = plan_upload(
+        upload.options,
+        services().settings,
+        sha256=upload.sha256,
+        idempotency_key=idempotency_key,
+        request_id=g.request_id,
+    )
+
+    def lines(turns: Turns) -> Iterator[Line]:
+        return read_lines(upload.file, read_generation_line, _line_limits(), turns)
+
+    hang_up = present_hang_up()
+
+    def is_wanted() -> bool:
+        return idempotency_key is not None or not hang_up.look_twice()
+
+    try:
+        return make_batch(services(), key, lines, plan, is_wanted=is_wanted)
+    except Abandoned:
+        return None
 
 
 def _key_of_retry(session: Session, caller: Caller, old: Batch) -> PresentedKey:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import Any
 
 from flask import Blueprint, Response, jsonify
@@ -12,6 +13,7 @@ from api.answers.jobs import Completion, CompletionEvent, ShownJob
 from api.event_stream import stream_admitted
 from api.following import Delta
 from api.hang_up import client_has_gone
+from api.open_per_user import Opened
 from api.openapi.answer import (
     FROM_CACHE,
     LOCATION,
@@ -29,6 +31,7 @@ from api.preferences import read_preferences
 from api.representations import show_completion, show_completion_head, show_job, show_usage
 from api.requests import (
     admit_present,
+    place_to_wait,
     present,
     wait_for_answer,
 )
@@ -36,6 +39,7 @@ from api.services import services
 from core.generation import Generation
 from models.job import Job
 from models.job_view import choices_of
+from models.presented_key import PresentedKey
 
 blueprint = Blueprint("generate", __name__, url_prefix="/api/llm")
 
@@ -63,19 +67,16 @@ blueprint = Blueprint("generate", __name__, url_prefix="/api/llm")
 def generate() -> ResponseReturnValue:
     """Generate, waiting for the answer up to `SYNC_WAIT_SECONDS`, or streaming it."""
     key, generation = present(Generation)
-    admitted = admit_present(key, generation)
     if generation.stream:
-        head = show_completion_head(admitted.job)
-        return stream_admitted(
-            admitted,
-            lambda delta: [show_delta(head, delta)],
-            lambda job: [show_end(head, answered(job))],
-        )
+        return _stream(key, generation)
     preferences = read_preferences(services().settings.sync_wait_seconds)
     if preferences.is_async:
+        admitted = admit_present(key, generation)
         admitted.send()
         return accepted(admitted, preferences.applied)
-    job = wait_for_answer(admitted, preferences.wait_seconds)
+    with place_to_wait(key, Opened.WAIT):
+        admitted = admit_present(key, generation)
+        job = wait_for_answer(admitted, preferences.wait_seconds)
     if job is None:
         return client_has_gone()
     if not job.is_final:
@@ -83,6 +84,19 @@ def generate() -> ResponseReturnValue:
     response = jsonify(show_completion(answered(job)))
     response.headers.update(admitted.headers)
     return response
+
+
+def _stream(key: PresentedKey, generation: Generation) -> Response:
+    with ExitStack() as held:
+        held.enter_context(place_to_wait(key, Opened.STREAM))
+        admitted = admit_present(key, generation)
+        head = show_completion_head(admitted.job)
+        return stream_admitted(
+            admitted,
+            lambda delta: [show_delta(head, delta)],
+            lambda job: [show_end(head, answered(job))],
+            place=held.pop_all(),
+        )
 
 
 @blueprint.post("/jobs")

@@ -15,10 +15,11 @@ from api.authentication import authenticate
 from api.event_stream import stream_job
 from api.hang_up import present_hang_up
 from api.looks import count_look
+from api.open_per_user import Opened
 from api.openapi.answer import shows, streams
 from api.openapi.operation import Who, described
 from api.openapi.parameters import LAST_EVENT_ID, paging, query
-from api.openapi.refusals import TOO_MANY_LOOKS, TOO_MANY_STREAMS
+from api.openapi.refusals import TOO_MANY_LOOKS, TOO_MANY_STREAMS, TOO_MANY_WAITS
 from api.outcomes import answered
 from api.paging import read_page, show_page
 from api.representations import show_completion_head, show_job, show_listed_job
@@ -70,6 +71,7 @@ def index() -> ResponseReturnValue:
     Who.KEY_OR_USER,
     {200: shows(ShownJob, "the job")},
     TOO_MANY_LOOKS,
+    TOO_MANY_WAITS,
     parameters=(query("wait", WaitSeconds, "how long to wait for a change, in seconds"),),
 )
 def show(job_id: str) -> ResponseReturnValue:
@@ -80,7 +82,8 @@ def show(job_id: str) -> ResponseReturnValue:
         job = find_visible_job(session, caller, job_id)
     count_look(services(), caller)
     if seconds and not job.is_final:
-        job = _wait_for_change(job, seconds)
+        with services().waits.one_more(caller.user.id, Opened.WAIT):
+            job = _wait_for_change(job, seconds)
     return _show(job)
 
 

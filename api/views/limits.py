@@ -9,6 +9,7 @@ from flask.typing import ResponseReturnValue
 
 from api.answers.keys import ShownLimits
 from api.authentication import authenticate_key
+from api.looks import count_look_of
 from api.openapi.answer import shows
 from api.openapi.operation import Who, described
 from api.openapi.refusals import TOO_MANY_LOOKS
@@ -28,7 +29,7 @@ def show() -> ResponseReturnValue:
     """
     with services().sessions() as session:
         key, _ = authenticate_key(session)
-    services().limiter.charge_poll(key.id, services().settings.poll_rate_limit)
+    count_look_of(services(), key.id)
     state = services().limiter.read(key, recall=services().recall(key.id))
     return {
         "rateLimit": _show(state.requests),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 import threading
 import time
 from pathlib import Path
@@ -68,3 +69,60 @@ def test_a_stopping_api_answers_what_it_has_begun(
         caller.join(10)
 
         assert [answer.status_code for answer in answers] == [200]
+
+
+def seconds_to_close(connection: socket.socket, trickle: bytes = b"") -> float:
+    """Return when the other side closes; send a byte of `trickle` every second until then."""
+    began = time.monotonic()
+    connection.settimeout(1.0)
+    while time.monotonic() - began < 40:
+        try:
+            if not connection.recv(1):
+                break
+        except TimeoutError:
+            if trickle:
+                connection.send(trickle[:1])
+                trickle = trickle[1:]
+        except ConnectionError:
+            break
+    return time.monotonic() - began
+
+
+def test_the_half_of_a_head_is_dropped_soon_and_an_idle_connection_is_kept(
+    base_settings: Settings, client: redis.Redis, tmp_path: Path
+) -> None:
+    whole = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+    with Service.started(base_settings, tmp_path, workers=0, api_processes=1) as service:
+        address = ("127.0.0.1", service.settings.api_port)
+        waits: dict[str, float] = {}
+
+        def try_out(name: str, first: bytes, trickle: bytes) -> None:
+            with socket.create_connection(address, 10) as connection:
+                if first:
+                    connection.sendall(first)
+                    connection.recv(10_000)
+                waits[name] = seconds_to_close(connection, trickle)
+
+        threads = [
+            threading.Thread(target=try_out, args=case)
+            for case in (
+                ("nothing at all", b"", b""),
+                ("a first head that trickles", b"", whole + b" " * 99),
+                (
+                    "a later head that trickles",
+                    whole,
+                    b"GET /healthz HTTP/1.1\r\nX-A: " + b"a" * 99,
+                ),
+            )
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+        assert all(8 < seconds < 20 for seconds in waits.values()), waits
+        with socket.create_connection(address, 10) as idle:
+            for _ in range(2):
+                idle.sendall(whole)
+                assert idle.recv(10_000).startswith(b"HTTP/1.1 200")
+                time.sleep(12)  # longer than a head may take

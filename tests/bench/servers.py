@@ -20,6 +20,8 @@ from models.demo_data import DemoSize, has_jobs
 MODEL = Path(__file__).parents[2] / ".cache" / "models" / "smollm2-135m-instruct"
 #: Of every user of the demo data.
 DEMO_PASSWORD = "demo password"
+#: One user does here what many do.
+UNBOUND = {"WRITE_RATE_LIMIT": "1000000", "MAX_WAITS_PER_USER": "1000000"}
 
 
 @contextmanager
@@ -36,7 +38,12 @@ def own_servers(
         directory.mkdir(parents=True, exist_ok=True)
         postgres = Postgres(directory / "postgres", log_dir=directory)
         valkey = Valkey(directory / "valkey", log_dir=directory)
-        servers = {"DATABASE_URL": postgres.url, "REDIS_URL": valkey.url, "MODEL_PATH": str(model)}
+        servers = {
+            **UNBOUND,
+            "DATABASE_URL": postgres.url,
+            "REDIS_URL": valkey.url,
+            "MODEL_PATH": str(model),
+        }
         try:
             postgres.start()
             valkey.start()

@@ -402,29 +402,13 @@ def test_one_keys_use_is_not_charged_to_another(limiter: Limiter) -> None:
     assert charge(limiter, Key(rate_limit=1)).requests.remaining == 0
 
 
-def test_polls_have_a_limit_of_their_own(limiter: Limiter, clock: Clock) -> None:
-    key = Key(rate_limit=1)
-    clock.now += 50
-    for _ in range(5):
-        limiter.charge_poll(key.id, 5)
-
-    with pytest.raises(RateLimited) as caught:
-        limiter.charge_poll(key.id, 5)
-
-    assert caught.value.headers["Retry-After"] == "10"
-    charge(limiter, key)
-    clock.now += 10
-    limiter.charge_poll(key.id, 5)
-
-
 @pytest.mark.parametrize(
     "act",
     [
         lambda limiter: charge(limiter, Key()),
         lambda limiter: limiter.settle(new_id(), new_id(), 1),
-        lambda limiter: limiter.charge_poll(new_id(), 1),
     ],
-    ids=["charge", "settle", "poll"],
+    ids=["charge", "settle"],
 )
 def test_without_redis_nothing_passes(act: Callable[[Limiter], object]) -> None:
     away = redis.Redis(host="127.0.0.1", port=1, retry=Retry(NoBackoff(), 0))

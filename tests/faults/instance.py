@@ -57,6 +57,8 @@ ENVIRONMENT = {
     "MAX_ATTEMPTS": "3",
     "DEFAULT_RATE_LIMIT": "1000000",
     "POLL_RATE_LIMIT": "1000000",
+    "WRITE_RATE_LIMIT": "1000000",
+    "MAX_WAITS_PER_USER": "1000000",
     "SECRET_KEY": "a secret of the faults, longer than 32 characters",
 }
 POSTGRES = {"max_wal_size": "128MB", "min_wal_size": "80MB", "max_connections": "120"}

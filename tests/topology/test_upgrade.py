@@ -111,6 +111,8 @@ def upgrade(base_settings: Settings, empty_database_url: str, tmp_path: Path) ->
         "API_PROCESSES": "1",
         "TRUSTED_PROXIES": "1",
         "POLL_RATE_LIMIT": "1000000",
+        "WRITE_RATE_LIMIT": "1000000",
+        "MAX_WAITS_PER_USER": "1000000",
     }
     settings = Settings.from_environment({**base_settings.to_environment(), **own})
     apis = servers(*(f"{address}:{port}" for address in (OLD, NEW)))

@@ -48,6 +48,8 @@ ENVIRONMENT = {
     "LEASE_SECONDS": "4",
     "TRUSTED_PROXIES": "1",
     "POLL_RATE_LIMIT": "1000000",
+    "WRITE_RATE_LIMIT": "1000000",
+    "MAX_WAITS_PER_USER": "1000000",
     "SECRET_KEY": "a secret of the topology, longer than 32 characters",
 }
 

@@ -1,0 +1,60 @@
+"""How much a user may write in a minute: requests that change something, and bytes of files.
+
+Generations are not counted here: each is charged to the limits of its key.
+"""
+
+from __future__ import annotations
+
+import logging
+from uuid import UUID
+
+import redis
+from flask import g, request
+
+from api.entrance import BLUEPRINTS as GENERATING
+from api.services import Services, services
+from core.errors import RateLimited
+from core.minute_counts import Counted
+
+_log = logging.getLogger(__name__)
+
+_READING = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+def is_write(method: str, blueprint: str | None) -> bool:
+    """Say whether a request changes something, and no limit of a key counts it."""
+    return method.upper() not in _READING and blueprint not in GENERATING
+
+
+def count_write(user_id: UUID) -> None:
+    """Count the present request when it is known whose it is, once, if it writes.
+
+    A Redis that is away counts nothing: it must not keep an admin from switching off a key.
+
+    Raises:
+        RateLimited: `too_many_writes`, the user's minute is full.
+    """
+    if "is_counted" in g or not is_write(request.method, request.blueprint):
+        return
+    g.is_counted = True
+    limit = services().settings.write_rate_limit
+    try:
+        services().minute_counts.charge(user_id, Counted.WRITES, limit=limit)
+    except redis.RedisError:
+        _log.warning("a request that writes is not counted: Redis is away")
+
+
+def count_bytes(services: Services, user_id: UUID, size: int) -> None:
+    """Count bytes of a file that a user sends.
+
+    Raises:
+        RateLimited: `too_many_upload_bytes`, the user's minute is full.
+        redis.RedisError: Redis is away.
+    """
+    limit = services.settings.upload_bytes_per_minute
+    try:
+        services.minute_counts.charge(user_id, Counted.UPLOAD_BYTES, limit=limit, amount=size)
+    except RateLimited as refused:
+        # What still comes of the file must not be taken for a next request.
+        refused.headers["Connection"] = "close"
+        raise
