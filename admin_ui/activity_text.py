@@ -24,10 +24,19 @@ GROUPS = {
     "key.": "API keys",
     "user.": "Users and passwords",
     "webhook.": "Webhooks",
+    "job.": "Jobs of others",
+    "batch.": "Batches of others",
+    "file.": "Files of others",
 }
 FAILED_SIGN_IN = "auth.login_failed"
 
-_TARGETS = {"key": Prefix.KEY, "webhook": Prefix.WEBHOOK}
+_TARGETS = {
+    "key": Prefix.KEY,
+    "webhook": Prefix.WEBHOOK,
+    "job": Prefix.JOB,
+    "batch": Prefix.BATCH,
+    "file": Prefix.FILE,
+}
 #: What a field of the API is called in a sentence.
 _FIELDS = {
     "name": "name",
@@ -226,6 +235,15 @@ def _resent_webhook(told: _Telling) -> Markup:
     return Markup("{} sent the webhook message <code>{}</code> again").format(told.actor, message)
 
 
+def _act_on_others(verb: str, kind: Prefix) -> Callable[[_Telling], Markup]:
+    def tell(told: _Telling) -> Markup:
+        shown = show_id(kind, told.target_id) if told.target_id else ""
+        sentence = Markup("{} {} <code>{}</code> of another user")
+        return sentence.format(told.actor, verb, shown)
+
+    return tell
+
+
 def _something(told: _Telling) -> Markup:
     return Markup("{} did <code>{}</code>").format(told.actor, told.activity.entry.action)
 
@@ -242,6 +260,9 @@ SENTENCES: dict[str, Callable[[_Telling], Markup]] = {
     "user.change_password": _changed_password,
     "user.delete": _deleted_user,
     "webhook.resend": _resent_webhook,
+    "job.cancel": _act_on_others("cancelled the job", Prefix.JOB),
+    "batch.cancel": _act_on_others("cancelled the batch", Prefix.BATCH),
+    "file.delete": _act_on_others("deleted the file", Prefix.FILE),
 }
 
 

@@ -7,7 +7,9 @@ from uuid import UUID
 
 from pydantic.alias_generators import to_camel
 
+from api.authentication import Caller
 from api.caller_address import caller_address
+from core.ids import Prefix, show_id
 from models.audit import record_audit
 from models.base import Session
 from models.user import User
@@ -37,6 +39,15 @@ def note(
         address=caller_address(),
         details={to_camel(name): value for name, value in (details or {}).items()},
     )
+
+
+def note_act_on_others(
+    session: Session, action: str, caller: Caller, *, owner_id: UUID, target_id: UUID
+) -> None:
+    """Add an entry if an admin does this to what is another's; what is one's own needs none."""
+    if caller.user.id != owner_id:
+        details = {"owner": show_id(Prefix.USER, owner_id)}
+        note(session, action, actor=caller.user, target_id=target_id, details=details)
 
 
 def change(before: Any, after: Any) -> Change:

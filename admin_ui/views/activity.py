@@ -77,10 +77,12 @@ def _wanted(filters: dict[str, str], time: TimeRange, faults: dict[str, str]) ->
             filters["actor"] = emails_of(database(), {actor_id}).get(actor_id, actor)
     target_id = None
     if target := filters["target"]:
-        kinds = (Prefix.KEY, Prefix.USER, Prefix.WEBHOOK)
+        kinds = (Prefix.KEY, Prefix.USER, Prefix.WEBHOOK, Prefix.JOB, Prefix.BATCH, Prefix.FILE)
         target_id = next(filter(None, (read_id(kind, target) for kind in kinds)), None)
         if target_id is None:
-            faults["target"] = "Write the id of a key, a user or a webhook message: key_…"
+            faults["target"] = (
+                "Write the id of a key, a user, a webhook message, a job, a batch or a file: key_…"
+            )
     group = filters["group"]
     return WantedEntries(
         actor_id=actor_id,

@@ -97,7 +97,7 @@ class ShownActivity(Shown):
     Attributes:
         action: such as `key.create`.
         actor_id: null where nobody was signed in.
-        target_id: of the user, key or webhook.
+        target_id: of the user, key, webhook, job, batch or file.
         details: what changed.
     """
 

@@ -12,6 +12,7 @@ from flask import Blueprint, g
 from flask.typing import ResponseReturnValue
 from pydantic import BeforeValidator, Field
 
+from api.auditing import note_act_on_others
 from api.authentication import Caller, authenticate
 from api.body import read_body
 from api.bulk.feeders import cancel_batch
@@ -173,8 +174,13 @@ def cancel(batch_id: str) -> ResponseReturnValue:
 
     A batch that has ended stays as it is.
     """
-    with services().sessions() as session:
-        found = _find(session, authenticate(session), batch_id)
+    with services().sessions.begin() as session:
+        caller = authenticate(session)
+        found = _find(session, caller, batch_id)
+        if isinstance(found, Batch) and not found.is_final:
+            note_act_on_others(
+                session, "batch.cancel", caller, owner_id=found.user_id, target_id=found.id
+            )
     if isinstance(found, Batch) and not found.is_final:
         cancel_batch(services(), found.id)
         with services().reads() as session:

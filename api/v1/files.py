@@ -10,6 +10,7 @@ from typing import Any, Literal
 from flask import Blueprint, Response, request
 from flask.typing import ResponseReturnValue
 
+from api.auditing import note_act_on_others
 from api.authentication import Caller, authenticate
 from api.bulk.results import ResultFile
 from api.bulk.sending import WRITE_SECONDS
@@ -169,9 +170,13 @@ def delete(file_id: str) -> ResponseReturnValue:
     The files of a batch's results are made of the batch, and cannot be deleted.
     """
     with services().sessions.begin() as session:
-        found = _find(session, authenticate(session), file_id)
+        caller = authenticate(session)
+        found = _find(session, caller, file_id)
         if not isinstance(found, File):
             raise InvalidRequest("the files of a batch's results cannot be deleted")
+        note_act_on_others(
+            session, "file.delete", caller, owner_id=found.user_id, target_id=found.id
+        )
         end_file(session, found.id)
     return {"id": file_id, "object": "file", "deleted": True}
 

@@ -32,8 +32,14 @@ blueprint = Blueprint("admin", __name__, url_prefix="/api/admin")
 
 MAX_ACTION_LENGTH = 64
 #: What an action is about, by its noun; others are about a user.
-TargetId = Annotated[str, Field(pattern="^$|^(user|key|msg)_[0-9a-f]{32}$")]
-_TARGETS = {"key": Prefix.KEY, "webhook": Prefix.WEBHOOK}
+TargetId = Annotated[str, Field(pattern="^$|^(user|key|msg|gen|batch|file)_[0-9a-f]{32}$")]
+_TARGETS = {
+    "key": Prefix.KEY,
+    "webhook": Prefix.WEBHOOK,
+    "job": Prefix.JOB,
+    "batch": Prefix.BATCH,
+    "file": Prefix.FILE,
+}
 
 
 @blueprint.get("/overview")
@@ -80,7 +86,7 @@ def workers() -> ResponseReturnValue:
     parameters=(
         *paging(Prefix.AUDIT),
         id_query("actor", Prefix.USER, "who did it"),
-        query("target", TargetId, "the user, key or webhook that it was done to"),
+        query("target", TargetId, "the user, key, webhook, job, batch or file that it was done to"),
         text_query("action", MAX_ACTION_LENGTH, "such as `key.create`"),
         time_query("from", "not before"),
         time_query("to", "before"),
@@ -106,10 +112,12 @@ def _read_target() -> Any:
     text = read_text("target", max_length=64)
     if text is None:
         return None
-    kinds = (Prefix.USER, Prefix.KEY, Prefix.WEBHOOK)
+    kinds = (Prefix.USER, *_TARGETS.values())
     target = next(filter(None, (read_id(kind, text) for kind in kinds)), None)
     if target is None:
-        raise InvalidRequest("target must be the id of a user, key or webhook", param="target")
+        raise InvalidRequest(
+            "target must be the id of a user, key, webhook, job, batch or file", param="target"
+        )
     return target
 
 

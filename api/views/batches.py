@@ -11,6 +11,7 @@ from flask.typing import ResponseReturnValue
 from pydantic import Field
 
 from api.answers.batches import BatchPage, ResultLine, ShownBatch
+from api.auditing import note_act_on_others
 from api.authentication import Caller, authenticate, authenticate_key, check_usable
 from api.body import read_body
 from api.bulk.again import unsuccessful_lines
@@ -178,8 +179,13 @@ def cancel(batch_id: str) -> ResponseReturnValue:
 
     A batch that has ended stays as it is.
     """
-    with services().sessions() as session:
-        batch = find_visible_batch(session, authenticate(session), batch_id)
+    with services().sessions.begin() as session:
+        caller = authenticate(session)
+        batch = find_visible_batch(session, caller, batch_id)
+        if not batch.is_final:
+            note_act_on_others(
+                session, "batch.cancel", caller, owner_id=batch.user_id, target_id=batch.id
+            )
     if not batch.is_final:
         cancel_batch(services(), batch.id)
     with services().sessions() as session:

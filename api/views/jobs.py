@@ -11,6 +11,7 @@ from flask.typing import ResponseReturnValue
 from pydantic import Field
 
 from api.answers.jobs import CompletionEvent, JobPage, ShownJob
+from api.auditing import note_act_on_others
 from api.authentication import authenticate
 from api.event_stream import stream_job
 from api.hang_up import present_hang_up
@@ -119,8 +120,13 @@ def stream(job_id: str) -> ResponseReturnValue:
 @described(Who.KEY_OR_USER, {200: shows(ShownJob, "the job as it is then")})
 def delete(job_id: str) -> ResponseReturnValue:
     """Cancel a job; one that has ended stays as it is."""
-    with services().sessions() as session:
-        job = find_visible_job(session, authenticate(session), job_id)
+    with services().sessions.begin() as session:
+        caller = authenticate(session)
+        job = find_visible_job(session, caller, job_id)
+        if not job.is_final:
+            note_act_on_others(
+                session, "job.cancel", caller, owner_id=job.user_id, target_id=job.id
+            )
     return _show(services().cancels.cancel(job.id) or read_job(services(), job))
 
 

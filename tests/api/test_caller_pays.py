@@ -20,7 +20,7 @@ from models.base import SessionFactory
 from models.batch import BatchState
 from models.user import Role, User
 from tests.models.batches import add_batch
-from tests.models.factories import add_user
+from tests.models.factories import add_file, add_user
 
 LOOKS = 3
 
@@ -124,3 +124,33 @@ def test_a_request_that_is_sent_again_and_again_counts_as_a_look(
     refused = next(answer for answer in again if answer.status_code == 429)
     assert refused.get_json()["error"]["code"] == "rate_limit_exceeded"
     assert int(refused.headers["Retry-After"]) >= 1
+
+
+def test_what_an_admin_does_to_anothers_work_is_in_the_audit_trail(
+    app: FlaskClient, database: SessionFactory, owner: User, an_admin: User, make_key: Any
+) -> None:
+    key_id, headers = make_key(owner)
+    with database.begin() as session:
+        batch = add_batch(session, session.get_one(ApiKey, key_id), lines=1)
+        batch_path = f"/api/llm/batches/{show_id(Prefix.BATCH, batch.id)}/cancel"
+        file = add_file(session, session.get_one(ApiKey, key_id))
+        file_path = f"/v1/files/{show_id(Prefix.FILE, file.id)}"
+    body = {"prompt": "x", "maxTokens": 5}
+    own, others = (
+        f"/api/llm/jobs/{app.post('/api/llm/jobs', json=body, headers=headers).get_json()['id']}"
+        for _ in range(2)
+    )
+    assert app.delete(own, headers=headers).status_code == 200
+    admin_headers = signed_in(app, an_admin)
+
+    answers = [
+        app.delete(others, headers=admin_headers),
+        app.post(batch_path, headers=admin_headers),
+        app.delete(file_path, headers=admin_headers),
+    ]
+
+    assert [answer.status_code for answer in answers] == [200, 200, 200]
+    trail = app.get("/api/admin/activity", headers=admin_headers).get_json()["data"]
+    assert [entry["action"] for entry in trail] == ["file.delete", "batch.cancel", "job.cancel"]
+    assert trail[2]["targetId"] == others.rpartition("/")[2]
+    assert {entry["details"]["owner"] for entry in trail} == {show_id(Prefix.USER, owner.id)}
