@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,6 +10,16 @@ from uuid import UUID
 
 from markupsafe import Markup
 
+from admin_ui.activity_values import (
+    changes_in,
+    is_change,
+    label_of,
+    of_what,
+    only_change,
+    quoted,
+    strong,
+    value_text,
+)
 from admin_ui.formats import breakable, duration, number
 from core.ids import Prefix, show_id
 from models.audit import Activity
@@ -37,25 +46,6 @@ _TARGETS = {
     "batch": Prefix.BATCH,
     "file": Prefix.FILE,
 }
-#: What a field of the API is called in a sentence.
-_FIELDS = {
-    "name": "name",
-    "rateLimit": "rate limit",
-    "tokenLimit": "token limit",
-    "monthlyTokenLimit": "monthly token limit",
-    "maxInFlight": "limit of jobs in flight",
-    "priority": "priority",
-    "expiresAt": "expiry",
-    "isActive": "state",
-    "held": "set by an admin",
-    "email": "email",
-    "role": "role",
-    "graceSeconds": "old secret works for",
-    "keys": "API keys",
-    "url": "URL",
-}
-#: What "none" means for these is said better so.
-_NOTHING = {"expiresAt": "never", "name": "none"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,14 +117,14 @@ class _Telling:
     @property
     def actor(self) -> Markup:
         email = self.activity.actor_email
-        return _strong(breakable(email)) if email else Markup("Somebody")
+        return strong(breakable(email)) if email else Markup("Somebody")
 
     @property
     def key(self) -> Markup:
         """The key, and whose it is if it is not the actor's own."""
         known = self.names.keys.get(self.target_id) if self.target_id else None
         name = known.name if known else self._text("name")
-        shown = Markup("the API key {}").format(_quoted(name))
+        shown = Markup("the API key {}").format(quoted(name))
         if known and known.owner_id != self.activity.entry.actor_id:
             return shown + Markup(" of {}").format(breakable(known.owner_email))
         return shown
@@ -146,7 +136,7 @@ class _Telling:
         email = (self.names.users.get(self.target_id) if self.target_id else None) or self._text(
             "email"
         )
-        return Markup("the account {}").format(_strong(breakable(email)) if email else "of a user")
+        return Markup("the account {}").format(strong(breakable(email)) if email else "of a user")
 
     def _text(self, name: str) -> str:
         value = self.details.get(name, "")
@@ -158,12 +148,12 @@ def _made_key(told: _Telling) -> Markup:
 
 
 def _changed_key(told: _Telling) -> Markup:
-    changes = _changes(told.details)
-    match _only(told.details, "isActive"):
+    changes = changes_in(told.details)
+    match only_change(told.details, "isActive"):
         case {"to": bool(is_on)}:
             verb = "switched on" if is_on else "switched off"
             return Markup("{} {} {}").format(told.actor, verb, told.key) + _ended(told)
-    return Markup("{} changed {}").format(told.actor, _of_what(changes, told.key))
+    return Markup("{} changed {}").format(told.actor, of_what(changes, told.key))
 
 
 def _rotated_key(told: _Telling) -> Markup:
@@ -189,18 +179,18 @@ def _registered(told: _Telling) -> Markup:
 
 
 def _changed_user(told: _Telling) -> Markup:
-    changes = list(_changes(told.details))
-    match _only(told.details, "isActive"):
+    changes = list(changes_in(told.details))
+    match only_change(told.details, "isActive"):
         case {"to": True}:
             return Markup("{} let {} in again").format(told.actor, told.account)
         case {"to": False}:
             return Markup("{} suspended {}").format(told.actor, told.account) + _ended(told)
     if "password" not in told.details:
-        return Markup("{} changed {}").format(told.actor, _of_what(changes, told.account))
+        return Markup("{} changed {}").format(told.actor, of_what(changes, told.account))
     if not changes:
         return Markup("{} set a new password for {}").format(told.actor, told.account)
     sentence = Markup("{} set a new password and changed {}")
-    return sentence.format(told.actor, _of_what(changes, told.account))
+    return sentence.format(told.actor, of_what(changes, told.account))
 
 
 def _changed_password(told: _Telling) -> Markup:
@@ -227,7 +217,7 @@ def _failed_sign_in(told: _Telling) -> Markup:
     email = told.names.users.get(told.target_id) if told.target_id else None
     if email is None:
         return Markup("Somebody tried to sign in with an email that no account has")
-    return Markup("Somebody failed to sign in as {}").format(_strong(breakable(email)))
+    return Markup("Somebody failed to sign in as {}").format(strong(breakable(email)))
 
 
 def _resent_webhook(told: _Telling) -> Markup:
@@ -279,64 +269,10 @@ def _event(activity: Activity, names: _Names) -> Event:
         actor=show_id(Prefix.USER, entry.actor_id) if entry.actor_id else None,
         target=show_id(kind, entry.target_id) if entry.target_id else None,
         address=entry.address,
-        changes=_changes(entry.details),
+        changes=changes_in(entry.details),
         details=[
-            (_label(name), _value(name, value))
+            (label_of(name), value_text(name, value))
             for name, value in entry.details.items()
-            if not _is_change(value)
+            if not is_change(value)
         ],
     )
-
-
-def _changes(details: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    return [
-        (_label(name), _value(name, value["from"]), _value(name, value["to"]))
-        for name, value in details.items()
-        if _is_change(value)
-    ]
-
-
-def _of_what(changes: Sequence[tuple[str, str, str]], whose: Markup) -> Markup:
-    """`the rate limit of … from 60 to 120`, or the names of several fields."""
-    if len(changes) == 1:
-        name, before, after = changes[0]
-        return Markup("the {} of {} from {} to {}").format(
-            name, whose, _strong(before), _strong(after)
-        )
-    if not changes:
-        return whose
-    names = [f"the {name}" for name, _, _ in changes]
-    return Markup("{} and {} of {}").format(", ".join(names[:-1]), names[-1], whose)
-
-
-def _only(details: Mapping[str, Any], name: str) -> Any:
-    """Return the change of this field, if nothing else was changed."""
-    others = details.keys() - {name, "jobs", "batches"}
-    return None if others else details.get(name)
-
-
-def _is_change(value: Any) -> bool:
-    return isinstance(value, dict) and value.keys() == {"from", "to"}
-
-
-def _label(name: str) -> str:
-    """Return what a field of the API is called: `stateBefore` is `state before` by default."""
-    return _FIELDS.get(name) or re.sub("([A-Z])", r" \1", name).lower()
-
-
-def _value(name: str, value: Any) -> str:
-    if value is None or value == "":
-        return _NOTHING.get(name, "none")
-    if isinstance(value, bool):
-        return "on" if value else "off"
-    if isinstance(value, int):
-        return duration(value * 1000) if name.endswith("Seconds") else number(value)
-    return str(value)
-
-
-def _strong(text: str) -> Markup:
-    return Markup("<strong>{}</strong>").format(text)
-
-
-def _quoted(name: str) -> Markup:
-    return Markup("<strong>“{}”</strong>").format(name) if name else Markup("that is gone")

@@ -34,6 +34,8 @@ _log = logging.getLogger(__name__)
 PASS_LIMIT = 1000
 #: A job is sent right after its commit: only what is older can have been lost.
 GRACE = timedelta(seconds=3)
+#: Between two looks for jobs of keys that were ended.
+UNUSABLE_SECONDS = 5.0
 
 
 class Reaper:
@@ -57,6 +59,7 @@ class Reaper:
         self._passed_at: float | None = None
         self._trusted_at = float("-inf")
         self._seen_to: UUID | None = None
+        self._looks_for_unusable_at = float("-inf")
 
     def reap(self) -> None:
         """Make one pass. With the database or Redis away it does nothing: the next one will."""
@@ -121,7 +124,14 @@ class Reaper:
         self._ends.announce(ended_job(job) for job in expired)
 
     def _cancel_unusable(self) -> None:
-        """Cancel jobs of keys that were ended, if the API process that ended them did not."""
+        """Cancel jobs of keys that were ended, if the API process that ended them did not.
+
+        It looks at all that is open, and so now and then only.
+        """
+        now = time.monotonic()
+        if now < self._looks_for_unusable_at:
+            return
+        self._looks_for_unusable_at = now + UNUSABLE_SECONDS
         with self._sessions.begin() as session:
             cancelled = cancel_unusable_jobs(session, limit=PASS_LIMIT)
         self._ends.announce(ended_job(job) for job in cancelled if job.is_final)

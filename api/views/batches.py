@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import partial
 from typing import Annotated, Any
 
@@ -16,15 +15,14 @@ from api.authentication import Caller, authenticate, authenticate_key, check_usa
 from api.body import read_body
 from api.bulk.again import unsuccessful_lines
 from api.bulk.feeders import cancel_batch
-from api.bulk.generation_line import GenerationLine, read_generation_line
-from api.bulk.ingest import Abandoned, Made, check_place, make_batch
-from api.bulk.lines import Line, LineLimits, read_lines
+from api.bulk.file_batch import make_batch_of_file
+from api.bulk.generation_line import GenerationLine
+from api.bulk.ingest import Made, check_place, make_batch
 from api.bulk.options import BatchForm, OnError, RetryOptions, WindowText
-from api.bulk.plan import plan_retry, plan_upload
+from api.bulk.plan import plan_retry
 from api.bulk.sending import send_results
 from api.bulk.upload import JSONL_TYPES, received
-from api.bulk.upload import Upload as Received
-from api.hang_up import client_has_gone, present_hang_up
+from api.hang_up import client_has_gone
 from api.idempotency import read_idempotency_key
 from api.looks import count_look
 from api.open_per_user import Opened
@@ -45,7 +43,6 @@ from api.requests import present_key
 from api.services import services
 from api.visible_batches import find_visible_batch
 from api.write_limits import count_bytes
-from core.blocking import Turns
 from core.errors import Conflict, Forbidden, InvalidRequest
 from core.generation import MAX_URL_LENGTH
 from core.ids import Prefix
@@ -101,7 +98,7 @@ def create() -> ResponseReturnValue:
             received(request, services().settings, charge=charge) as upload,
             services().uploads.place(),
         ):
-            made = _made(key, upload, idempotency_key)
+            made = make_batch_of_file(services(), key, upload, idempotency_key)
     if made is None:
         return client_has_gone()
     return _answer(made)
@@ -233,30 +230,6 @@ def retry(batch_id: str) -> ResponseReturnValue:
         return _answer(make_batch(services(), key, lines, plan))
 
 
-def _made(key: PresentedKey, upload: Received, idempotency_key: str | None) -> Made | None:
-    """Return the batch that was made of a file; `None` if nobody waits for it any more."""
-    plan = plan_upload(
-        upload.options,
-        services().settings,
-        sha256=upload.sha256,
-        idempotency_key=idempotency_key,
-        request_id=g.request_id,
-    )
-
-    def lines(turns: Turns) -> Iterator[Line]:
-        return read_lines(upload.file, read_generation_line, _line_limits(), turns)
-
-    hang_up = present_hang_up()
-
-    def is_wanted() -> bool:
-        return idempotency_key is not None or not hang_up.look_twice()
-
-    try:
-        return make_batch(services(), key, lines, plan, is_wanted=is_wanted)
-    except Abandoned:
-        return None
-
-
 def _key_of_retry(session: Session, caller: Caller, old: Batch) -> PresentedKey:
     """Return the key that pays: the caller's, or where a JWT came alone, that of the old batch.
 
@@ -277,11 +250,6 @@ def _key_of_retry(session: Session, caller: Caller, old: Batch) -> PresentedKey:
 
 def _has_body() -> bool:
     return bool(request.content_length) or "Transfer-Encoding" in request.headers
-
-
-def _line_limits() -> LineLimits:
-    settings = services().settings
-    return LineLimits(most_lines=settings.max_batch_lines, most_bytes=settings.max_body_bytes)
 
 
 def _answer(made: Made) -> Response:

@@ -102,3 +102,33 @@ def test_an_edit_in_a_list_leads_back_to_the_list(
         page.get_by_role("button", name="Save").click()
         expect(page.locator(".notice.good")).to_have_text("Saved.")
         assert page.url == site.admin_url + listed
+
+
+def test_a_customer_is_suspended_and_let_in_again(
+    visits: Visits, site: Service, the_admin: Visitor
+) -> None:
+    email = "suspended@example.com"
+    user_id = add_customer(site, email)
+    suspended = Visitor(email, "a long password")
+    own = visits.open(
+        "/keys", visitor=suspended, javascript=False, provoked=["^403 POST .*/sign-in"]
+    )
+    page = visits.open(f"/customers/{user_id}", visitor=the_admin, javascript=False)
+
+    page.get_by_role("button", name="Edit", exact=True).click()
+    page.get_by_label("Active").uncheck()
+    page.get_by_role("button", name="Save").click()
+
+    expect(page.locator("h1")).to_contain_text("suspended")
+    page.goto("/customers?q=suspended@example.com")
+    expect(page.locator("#list tbody")).to_contain_text("suspended")
+    own.reload()
+    own.get_by_label("Email").fill(email)
+    own.get_by_label("Password").fill("a long password")
+    own.get_by_role("button", name="Sign in").click()
+    expect(own.get_by_text("An admin has suspended this account.")).to_be_visible()
+
+    page.goto(f"/customers/{user_id}/edit")
+    page.get_by_label("Active").check()
+    page.get_by_role("button", name="Save").click()
+    expect(page.locator("h1")).not_to_contain_text("suspended")

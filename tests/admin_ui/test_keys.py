@@ -201,3 +201,31 @@ def test_all_pages_look_well(visits: Visits, site: Service, the_admin: Visitor, 
     page.get_by_role("button", name="Create API key", exact=True).click()
     shown_secret(page)
     look(page, "key-secret-dialog")
+
+
+def test_what_an_admin_set_is_said_beside_the_field(
+    visits: Visits, site: Service, customer: Visitor
+) -> None:
+    headers = site.sign_in(customer.email, customer.password)
+    body = {"name": "held"}
+    key = site.call("POST", "/api/keys", json=body, headers=headers).json()
+    path = f"/api/keys/{key['id']}"
+    held = {"rateLimit": 7, "isActive": False}
+    site.call("PUT", path, json=held, headers=site.sign_in_admin())
+
+    page = visits.open(
+        f"/keys/{key['id']}/edit",
+        visitor=customer,
+        javascript=False,
+        provoked=["^403 POST .*/edit"],
+    )
+
+    expect(page.locator("#rateLimit-help")).to_contain_text("Set by an admin")
+    expect(page.get_by_text("An admin switched it off")).to_be_visible()
+    page.get_by_label("Requests a minute").fill("8")
+    page.get_by_role("button", name="Save").click()
+    expect(page.locator("#rateLimit-fault")).to_have_text(
+        "an admin set rateLimit to 7: only an admin may raise it"
+    )
+    page.goto(f"/keys/{key['id']}")
+    expect(page.locator(".facts")).to_contain_text("Set by an admin")

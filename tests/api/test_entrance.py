@@ -101,3 +101,24 @@ def test_only_what_generates_and_is_not_admitted_yet_stands_at_the_entrance(
 
     assert seen == [1, 0, 0]
     assert at_the_door() == 0
+
+
+def test_who_waits_for_a_client_is_not_at_the_door(entrance: Entrance, clock: Clock) -> None:
+    for _ in range(CROWD):
+        entrance.enter()
+    slow = entrance.enter()
+    with entrance.outside(slow):
+        clock.now += 0.9
+        for ticket in list(entrance._since):
+            entrance.leave(ticket)
+        clock.now += 100
+        tickets = [entrance.enter() for _ in range(CROWD)]
+    for ticket in tickets:
+        entrance.leave(ticket)
+    clock.now += 0.5
+
+    for _ in range(CROWD):
+        entrance.enter()
+    with pytest.raises(Unavailable):
+        clock.now += 0.6
+        entrance.enter()

@@ -16,7 +16,10 @@ from tests.api.test_auth import error_of
 from tests.service import Service, wait_until
 
 MOST = 3
-LONG = {"prompt": "word " * 50, "maxTokens": 400, "ignoreEos": True}
+#: What came of the requests that were to wait.
+ANSWERED: list[tuple[str, int, str]] = []
+#: More than a minute at the worker's pace.
+LONG = {"prompt": "word " * 300, "maxTokens": 300}
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +28,7 @@ def narrow(
 ) -> Iterator[Service]:
     """One API process in which a user has few connections that wait, and a slow worker."""
     directory = tmp_path_factory.mktemp("narrow")
-    changes = {"api_processes": 1, "max_waits_per_user": MOST, "echo_tokens_per_second": 20.0}
+    changes = {"api_processes": 1, "max_waits_per_user": MOST, "echo_tokens_per_second": 4.0}
     with Service.started(base_settings, directory, **changes) as running:
         yield running
 
@@ -51,7 +54,7 @@ def test_waits_of_every_kind_are_bounded_together_and_refused_before_they_cost(
         answer = narrow.call("GET", f"/api/llm/jobs/{job}?wait=1", headers=key)
         return answer.status_code == 429 and error_of(answer) == "too_many_waits"
 
-    wait_until(refused, 10)
+    wait_until(refused, 10, lambda: str(ANSWERED))
     used = limits(narrow, key)["rateLimit"]["used"]
     calls = [
         ("/api/llm/generate", LONG, "too_many_waits"),
@@ -93,7 +96,8 @@ def shown(service: Service, key: dict[str, str], job: str) -> dict[str, Any]:
 
 def in_background(method: str, address: str, headers: dict[str, str], **more: Any) -> Any:
     def call() -> None:
-        requests.request(method, address, headers=headers, timeout=60, **more)
+        answer = requests.request(method, address, headers=headers, timeout=90, **more)
+        ANSWERED.append((address, answer.status_code, answer.text))
 
     thread = threading.Thread(target=call, daemon=True)
     thread.start()
