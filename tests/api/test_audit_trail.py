@@ -53,7 +53,7 @@ def test_every_change_is_told_with_its_actor_its_target_and_what_changed(service
         ("user.register", account.id),
     ]
     assert [entry["details"] for entry in of_user] == [
-        {"email": account.email, "role": "admin", "keys": 0},
+        {"email": account.email, "role": "admin", "keys": 0, "jobs": 0, "batches": 0},
         {"role": {"from": "customer", "to": "admin"}},
         {},
         {},
@@ -69,6 +69,8 @@ def test_every_change_is_told_with_its_actor_its_target_and_what_changed(service
     assert of_key[2]["details"] == {
         "name": {"from": "first", "to": "second"},
         "isActive": {"from": True, "to": False},
+        "jobs": 0,
+        "batches": 0,
     }
     for entry in of_user + of_key:
         assert entry["address"] == "127.0.0.1"
