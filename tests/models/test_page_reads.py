@@ -136,7 +136,16 @@ def test_keys_are_filtered_found_and_sorted(session: Session, now: datetime) -> 
         KeyStatus.ACTIVE: ["main"],
         KeyStatus.INACTIVE: ["old"],
         KeyStatus.EXPIRED: ["trial"],
+        KeyStatus.SUSPENDED: [],
     }
+    user.is_active = False
+    session.flush()
+    assert {status: len(found(status=status)) for status in KeyStatus} == {
+        **dict.fromkeys(KeyStatus, 0),
+        KeyStatus.SUSPENDED: 3,
+    }
+    user.is_active = True
+    session.flush()
     assert found(None, search="OWNER@") == ["main", "old", "trial"]
     assert found(None, search="ria") == ["trial"]
     assert found(None, search=f"bc_{other.public_id}_abcdef") == ["key"]
