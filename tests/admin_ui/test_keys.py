@@ -222,10 +222,10 @@ def test_what_an_admin_set_is_said_beside_the_field(
 
     expect(page.locator("#rateLimit-help")).to_contain_text("Set by an admin")
     expect(page.get_by_text("An admin switched it off")).to_be_visible()
-    page.get_by_label("Requests a minute").fill("8")
+    page.get_by_label("Requests per minute").fill("8")
     page.get_by_role("button", name="Save").click()
     expect(page.locator("#rateLimit-fault")).to_have_text(
-        "an admin set rateLimit to 7: only an admin may raise it"
+        "Requests per minute must be at most 7: an admin has set that."
     )
     page.goto(f"/keys/{key['id']}")
     expect(page.locator(".facts")).to_contain_text("Set by an admin")
