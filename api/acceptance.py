@@ -17,10 +17,15 @@ MAX_RESULT_ENTRIES = 200_000
 
 @dataclass(frozen=True, slots=True)
 class FieldNames:
-    """What a face calls the fields that a refusal names."""
+    """What a face calls the fields that a refusal names.
+
+    Attributes:
+        inside: the field that all of them are in, where they are in one.
+    """
 
     max_tokens: str = "maxTokens"
     logprobs: str = "logprobs"
+    inside: str | None = None
 
 
 OUR_NAMES = FieldNames()

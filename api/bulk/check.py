@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import IO
 
 from api.acceptance import check_generation, check_length, most_result_tokens, shortened
-from api.bulk.lines import Line, fault_of
+from api.bulk.lines import Line, fault_of, told_as
 from api.prompt_count import PromptCounter
 from core.blocking import Turns
 from core.errors import ApiError, FieldFault, InvalidRequest
@@ -104,7 +104,8 @@ class LineChecks:
             self._turns.give()
             try:
                 generation = self._check(line)
-                text = self._terms.tokenizer.text_of(generation)
+                with told_as(line.names):
+                    text = self._terms.tokenizer.text_of(generation)
             except ApiError as error:
                 self._refuse(line, fault_of(error))
                 continue
@@ -131,7 +132,8 @@ class LineChecks:
         generation = line.generation
         if line.may_shorten:
             generation = self._terms.shortened(generation)
-        check_generation(self._terms.settings, generation, line.names)
+        with told_as(line.names):
+            check_generation(self._terms.settings, generation, line.names)
         return generation
 
     def _take_chunk(self, chunk: list[tuple[Line, Generation, PromptText]]) -> None:
@@ -143,7 +145,8 @@ class LineChecks:
             if line.may_shorten:
                 generation = self._terms.shortened(generation, counted)
             try:
-                prompt_tokens = check_length(context, generation, counted)
+                with told_as(line.names):
+                    prompt_tokens = check_length(context, generation, counted)
             except ApiError as error:
                 self._refuse(line, fault_of(error))
             else:

@@ -13,6 +13,10 @@ from core.generation import Generation, Text
 
 CustomId = Annotated[Text, StringConstraints(max_length=MAX_CUSTOM_ID_LENGTH)]
 
+_OPENAI = (
+    "it is a line of OpenAI's format: upload the file by POST /v1/files and make the batch by "
+    'POST /v1/batches, or send plain requests here, such as {"prompt": "…"}'
+)
 #: What a line may not ask for, with what to do instead.
 _REFUSED = {
     "stream": "stream is not for lines of a file: read the results of the batch",
@@ -39,13 +43,22 @@ class GenerationLine(Generation):
         return row
 
 
+def _read(data: bytes) -> GenerationLine:
+    try:
+        return read_json(GenerationLine, data, of="it", is_line=True)
+    except InvalidRequest as error:
+        if {"url", "body"} <= {fault.param for fault in error.fields}:
+            raise InvalidRequest(_OPENAI) from None
+        raise
+
+
 def read_generation_line(data: bytes) -> LineRequest:
     """Return what a line asks for.
 
     Raises:
         InvalidRequest: what is wrong with it.
     """
-    line = read_json(GenerationLine, data, of="it", is_line=True)
+    line = _read(data)
     for name in _REFUSED.keys() & line.model_fields_set:
         if getattr(line, name) != GenerationLine.model_fields[name].default:
             param = GenerationLine.model_fields[name].alias

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO
 
@@ -103,6 +104,22 @@ def fault_of(error: ApiError) -> FieldFault:
     """Return the first thing that is wrong with a line."""
     first = error.fields[0] if error.fields else FieldFault(error.param or "", error.message)
     return FieldFault(first.param, first.message)
+
+
+@contextmanager
+def told_as(names: FieldNames) -> Iterator[None]:
+    """Let errors of this block name fields as their line has them."""
+    try:
+        yield
+    except ApiError as error:
+        fault = fault_of(error)
+        if names.inside is None or not fault.param:
+            raise
+        param = f"{names.inside}.{fault.param}"
+        message = fault.message
+        if message.startswith(f"{fault.param} "):
+            message = f"{names.inside}.{message}"
+        raise InvalidRequest(message, param=param) from None
 
 
 def find_custom_id(data: bytes) -> str | None:

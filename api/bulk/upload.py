@@ -28,7 +28,14 @@ from core.errors import (
 )
 from core.settings import Settings
 
-JSONL_TYPES = ("application/jsonl", "application/x-ndjson", "application/octet-stream")
+JSONL_TYPES = (
+    "application/jsonl",
+    "application/x-ndjson",
+    "application/x-jsonlines",
+    "application/json",
+    "application/octet-stream",
+    "text/plain",
+)
 FORM_TYPE = "multipart/form-data"
 FILE_FIELD = "file"
 PIECE_BYTES = 64 * 1024
@@ -135,7 +142,8 @@ def received(
     """
     if request.mimetype not in (*JSONL_TYPES, FORM_TYPE):
         raise UnsupportedMediaType(
-            f"send the file as {JSONL_TYPES[0]}, or in a form as {FORM_TYPE}"
+            f"send the file as {JSONL_TYPES[0]} (curl: -H 'Content-Type: {JSONL_TYPES[0]}' "
+            f"--data-binary @FILE), or in a form as {FORM_TYPE} (curl: -F file=@FILE)"
         )
     refuse_coding(request)
     most = settings.max_batch_bytes

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, StringConstraints, WithJsonSchema
 
-from api.bulk.lines import MAX_CUSTOM_ID_LENGTH, LineRequest, ReadLine
+from api.bulk.lines import MAX_CUSTOM_ID_LENGTH, LineRequest, ReadLine, told_as
 from api.json_input import read_json
 from api.services import Services
 from api.v1.body import GenerationBody
@@ -19,6 +20,10 @@ from api.v1.generate import default_temperature
 from core.errors import InvalidRequest
 from core.generation import Text
 
+NOT_OPENAI = (
+    "it is no line of OpenAI's format, which has custom_id, method, url and body: send a file of "
+    "plain requests to POST /api/llm/batches"
+)
 NO_STREAM = "body.stream is not for lines of a file: read the batch's output file"
 
 
@@ -78,7 +83,7 @@ def line_reader(endpoint: Endpoint, services: Services) -> ReadLine:
     to_generation = _generations(services)
 
     def read(data: bytes) -> LineRequest:
-        line = read_json(kind, data, of="it", is_line=True)
+        line = _read(kind, data)
         if line.body.stream:
             raise InvalidRequest(NO_STREAM, param="body.stream")
         return to_generation(line.custom_id, line.body)
@@ -86,13 +91,24 @@ def line_reader(endpoint: Endpoint, services: Services) -> ReadLine:
     return read
 
 
+def _read(kind: type[ChatLine] | type[CompletionLine], data: bytes) -> ChatLine | CompletionLine:
+    try:
+        return read_json(kind, data, of="it", is_line=True)
+    except InvalidRequest as error:
+        if {"url", "body"} <= {fault.param for fault in error.fields}:
+            raise InvalidRequest(NOT_OPENAI) from None
+        raise
+
+
 def _generations(services: Services) -> Callable[[str, GenerationBody], LineRequest]:
     most_tokens = services.settings.max_tokens_limit
     temperature = default_temperature(services)
 
     def make(custom_id: str, body: GenerationBody) -> LineRequest:
-        generation = body.to_generation(most_tokens=most_tokens, temperature=temperature)
+        names = replace(body.names, inside="body")
+        with told_as(names):
+            generation = body.to_generation(most_tokens=most_tokens, temperature=temperature)
         may_shorten = body.asked_max_tokens[1] is None
-        return LineRequest(custom_id, generation, may_shorten=may_shorten, names=body.names)
+        return LineRequest(custom_id, generation, may_shorten=may_shorten, names=names)
 
     return make

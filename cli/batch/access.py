@@ -15,6 +15,7 @@ from cli.batch.failure import UsageFault
 
 URL_VARIABLE = "BOUNTYCODER_URL"
 KEY_VARIABLE = "BOUNTYCODER_API_KEY"
+FACES = ("/v1", "/api")
 _NAMES = ("url", "key")
 
 
@@ -77,7 +78,9 @@ def _checked_url(url: str) -> str:
         raise UsageFault("the service's URL must be such as https://llm.example.com")
     if parts.username is not None or parts.query or parts.fragment:
         raise UsageFault("the service's URL must not have a user, a query or a fragment")
-    return url.rstrip("/")
+    url = url.rstrip("/")
+    # The base URL of OpenAI's clients, or the one of our own calls: the service is above them.
+    return next((url.removesuffix(end) for end in FACES if url.endswith(end)), url).rstrip("/")
 
 
 def _checked_key(key: str) -> str:

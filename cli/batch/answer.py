@@ -84,6 +84,8 @@ def failure_of(status: int, headers: Mapping[str, str], data: bytes) -> Failure:
     message = str((error or {}).get("message") or f"the service answered {status}")
     if 300 <= status < 400:
         return Refused("the service's URL leads elsewhere, and redirects are not followed")
+    if status == 407:
+        return Refused("the proxy wants a user and a password: put them into its URL", error=error)
     if status in (401, 403):
         return NotAllowed(message, error=error)
     again = headers.get("x-should-retry", "").lower() != "false"

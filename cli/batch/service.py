@@ -11,13 +11,13 @@ from typing import Any, BinaryIO
 from urllib.parse import quote, unquote, urlencode, urlsplit
 
 import urllib3
-from urllib3.exceptions import HTTPError, NewConnectionError, SSLError
+from urllib3.exceptions import HTTPError, NewConnectionError, ProxyError, SSLError
 from urllib3.exceptions import TimeoutError as HTTPTimeout
 from urllib3.response import BaseHTTPResponse
 
 from cli.batch.access import Access
 from cli.batch.answer import BatchView, failure_of, read_json
-from cli.batch.failure import Away, Failure
+from cli.batch.failure import Away, Failure, UsageFault
 
 USER_AGENT = "bountycoder-batch/1"
 CONNECT_SECONDS = 10.0
@@ -47,7 +47,8 @@ class BatchService:
             "User-Agent": USER_AGENT,
             "Accept-Encoding": "identity",
         }
-        self._pool = _open_pool(access.url)
+        self._proxy = _find_proxy(access.url)
+        self._pool = _open_pool(access.url, self._proxy)
 
     def close(self) -> None:
         self._pool.clear()
@@ -110,10 +111,10 @@ class BatchService:
             query["status"] = status
         answer = self._open("GET", _path(query, batch_id, "results"))
         with closing(answer):
-            yield _pieces(answer)
+            yield self._pieces(answer)
 
     def _read(self, method: str, path: str, **options: Any) -> bytes:
-        with closing(self._open(method, path, **options)) as answer, _failing_clearly():
+        with closing(self._open(method, path, **options)) as answer, self._failing_clearly():
             return answer.read()
 
     def _open(
@@ -126,7 +127,7 @@ class BatchService:
         read_seconds: float = READ_SECONDS,
     ) -> BaseHTTPResponse:
         """Return an answer that says yes, to be read and closed."""
-        with _failing_clearly():
+        with self._failing_clearly():
             answer = self._pool.request(
                 method,
                 self._base + path,
@@ -145,6 +146,23 @@ class BatchService:
                 data = answer.read(MAX_ERROR_BYTES)
             raise failure_of(answer.status, answer.headers, data)
 
+    def _pieces(self, answer: BaseHTTPResponse) -> Iterator[bytes]:
+        """Give what has come, however little: what came before a connection broke is kept."""
+        while True:
+            with self._failing_clearly():
+                piece = answer.read1(CHUNK_BYTES)
+            if not piece:
+                return
+            yield piece
+
+    @contextmanager
+    def _failing_clearly(self) -> Iterator[None]:
+        """Turn what a library raises for the connection into a failure of ours."""
+        try:
+            yield
+        except (HTTPError, ConnectionError, TimeoutError) as error:
+            raise _failure(error, self._proxy) from None
+
     def _at_most(self, seconds: float) -> float:
         left = self._time_left()
         return seconds if left is None else min(seconds, max(left, SHORTEST_SECONDS))
@@ -158,38 +176,32 @@ def _upload(file: BinaryIO, sent: Callable[[int], None]) -> Iterator[bytes]:
         sent(count)
 
 
-def _pieces(answer: BaseHTTPResponse) -> Iterator[bytes]:
-    """Give what has come, however little: what came before a connection broke is kept."""
-    while True:
-        with _failing_clearly():
-            piece = answer.read1(CHUNK_BYTES)
-        if not piece:
-            return
-        yield piece
-
-
-@contextmanager
-def _failing_clearly() -> Iterator[None]:
-    """Turn what a library raises for the connection into a failure of ours."""
-    try:
-        yield
-    except (HTTPError, ConnectionError, TimeoutError) as error:
-        raise _failure(error) from None
-
-
 def _path(query: Mapping[str, str], *parts: str) -> str:
     path = "/".join(["/api/llm/batches", *(quote(part, safe="") for part in parts)])
     return f"{path}?{urlencode(query)}" if query else path
 
 
-def _open_pool(url: str) -> urllib3.PoolManager:
-    """Return the pool, by way of the environment's proxy if there is one for this address."""
+def _find_proxy(url: str) -> str | None:
+    """Return the environment's proxy for this address, if there is one.
+
+    Raises:
+        UsageFault: it is of a kind that this command does not speak.
+    """
     parts = urlsplit(url)
-    options: dict[str, Any] = {"maxsize": 1, "blocksize": CHUNK_BYTES}
-    if parts.scheme == "https":
-        options["ssl_context"] = ssl.create_default_context()
     proxy = urllib.request.getproxies().get(parts.scheme)
     if not proxy or urllib.request.proxy_bypass(parts.hostname or ""):
+        return None
+    proxy = proxy if "://" in proxy else f"http://{proxy}"
+    if urlsplit(proxy).scheme not in ("http", "https") or not urlsplit(proxy).hostname:
+        raise UsageFault(f"{parts.scheme}_proxy must be such as http://proxy.example.com:3128")
+    return proxy
+
+
+def _open_pool(url: str, proxy: str | None) -> urllib3.PoolManager:
+    options: dict[str, Any] = {"maxsize": 1, "blocksize": CHUNK_BYTES}
+    if urlsplit(url).scheme == "https":
+        options["ssl_context"] = ssl.create_default_context()
+    if proxy is None:
         return urllib3.PoolManager(**options)
     at = urlsplit(proxy)
     headers = None
@@ -199,8 +211,11 @@ def _open_pool(url: str) -> urllib3.PoolManager:
     return urllib3.ProxyManager(proxy, proxy_headers=headers, **options)
 
 
-def _failure(error: Exception) -> Failure:
+def _failure(error: Exception, proxy: str | None) -> Failure:
     """Say what went wrong, in our words: those of libraries show objects."""
+    if isinstance(error, ProxyError) and proxy is not None:
+        where = urlsplit(proxy).netloc.rpartition("@")[2]
+        return Away(f"the proxy {where} cannot be reached, or lets nothing through")
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, ssl.SSLCertVerificationError):

@@ -67,6 +67,13 @@ def submit(
     Raises:
         Refused: with a line for each fault, as compilers write them.
     """
+    has_sent = False
+
+    def sent(count: int) -> None:
+        nonlocal has_sent
+        has_sent = True
+        meter.bytes("sending", count, given.size)
+
     if given.size > LARGE_BYTES:
         retrying.call(lambda: service.page(status=None, limit=1, after=None))
     try:
@@ -76,15 +83,16 @@ def submit(
                 given.size,
                 options,
                 idempotency_key=idempotency_key,
-                sent=lambda count: meter.bytes("sending", count, given.size),
+                sent=sent,
             )
         )
     except (Away, KeyboardInterrupt):
         # The service's word that it has the batch may have been lost on its way back.
-        meter.say(
-            "bountycoder: it is not known whether the batch was made: the same command with "
-            f"--idempotency-key={idempotency_key} makes no second one"
-        )
+        if has_sent:
+            meter.say(
+                "bountycoder: it is not known whether the batch was made: the same command with "
+                f"--idempotency-key={idempotency_key} makes no second one"
+            )
         raise
     except Refused as refusal:
         raise _with_lines(refusal, given.name) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import threading
 import time
 from collections.abc import Iterator
@@ -309,10 +310,48 @@ def test_a_wrong_option_is_named(
     assert answer.json()["error"]["param"] == param
 
 
-def test_another_type_of_body_is_refused(service: Service, headers: dict[str, str]) -> None:
-    answer = service.call("POST", PATH, json={"prompt": "x"}, headers=headers)
+@pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "text/html", None])
+def test_another_type_of_body_is_refused(
+    service: Service, headers: dict[str, str], kind: str | None
+) -> None:
+    given = {**headers, **({"Content-Type": kind} if kind else {})}
+    answer = service.call("POST", PATH, data=b'{"prompt": "x"}', headers=given)
 
     assert (answer.status_code, error_of(answer)) == (415, "unsupported_media_type")
+    assert "--data-binary" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("kind", ["application/json", "text/plain", "application/x-jsonlines"])
+def test_a_file_may_come_as_what_clients_call_it(
+    service: Service, headers: dict[str, str], kind: str
+) -> None:
+    given = {**headers, "Content-Type": kind}
+
+    assert service.call("POST", PATH, data=b'{"prompt": "x"}\n', headers=given).status_code == 201
+
+
+def test_a_packed_file_is_refused_as_one(service: Service, headers: dict[str, str]) -> None:
+    packed = gzip.compress(b'{"prompt": "x"}')
+
+    given = {**headers, "Content-Type": "application/jsonl", "Content-Encoding": "gzip"}
+    told = service.call("POST", PATH, data=packed, headers=given)
+    silent = send(service, headers, packed)
+
+    assert (told.status_code, told.headers["Accept-Encoding"]) == (415, "identity")
+    assert silent.status_code == 400
+    assert silent.json()["error"]["message"] == "the file is packed (gzip): send it unpacked"
+
+
+def test_a_file_of_openais_format_is_told_where_it_belongs(
+    service: Service, headers: dict[str, str]
+) -> None:
+    line = {"custom_id": "a", "method": "POST", "url": "/v1/completions", "body": {"prompt": "x"}}
+
+    answer = send(service, headers, jsonl(line))
+
+    (fault,) = answer.json()["error"]["fields"]
+    assert fault["param"] == "line 1"
+    assert "POST /v1/batches" in fault["message"]
 
 
 @pytest.mark.parametrize("is_chunked", [False, True])

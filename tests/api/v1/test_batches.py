@@ -136,6 +136,23 @@ def test_a_chat_that_says_no_maximum_gets_what_there_is_room_for(
     assert result["response"]["body"]["choices"][0]["finish_reason"] in ("stop", "length")
 
 
+def test_a_line_is_told_its_fields_in_one_way_and_of_another_format_where_it_belongs(
+    submit: Submit,
+) -> None:
+    batch = submit(
+        chat("a", "word " * 9000, max_tokens=1),
+        completion("b"),
+        {"prompt": "x"},
+    )
+
+    assert batch.errors is not None
+    told = {fault.line: fault for fault in batch.errors.data or []}
+    assert told[1].param == "body.messages"
+    assert told[2].param == "url"
+    assert told[3].param is None
+    assert "POST /api/llm/batches" in told[3].message
+
+
 def test_a_faulty_file_is_a_failed_batch_that_names_the_lines(
     openai: OpenAI, submit: Submit, service: Service
 ) -> None:
@@ -162,7 +179,7 @@ def test_a_faulty_file_is_a_failed_batch_that_names_the_lines(
         (5, "body.stream"),
         (6, "url"),
         (7, "method"),
-        (8, "model"),
+        (8, "body.model"),
         (9, "body.tools"),
     ]
     messages = {fault.line: fault.message for fault in batch.errors.data or []}

@@ -41,6 +41,13 @@ def test_a_flag_comes_before_the_environment_and_that_before_the_file(tmp_path: 
     assert (flagged.url, flagged.key) == ("http://flag", "bc_flag")
 
 
+@pytest.mark.parametrize("end", ["", "/", "/v1", "/v1/", "/api", "/api/"])
+def test_the_base_url_of_other_clients_is_that_of_the_service(end: str) -> None:
+    access = read({"BOUNTYCODER_URL": f"http://host/below{end}", "BOUNTYCODER_API_KEY": "bc_a"})
+
+    assert access.url == "http://host/below"
+
+
 def test_xdg_config_home_is_respected(tmp_path: Path) -> None:
     (tmp_path / "bountycoder").mkdir()
     path = tmp_path / "bountycoder" / "config.toml"

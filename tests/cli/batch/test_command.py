@@ -166,7 +166,47 @@ def test_a_refusal_ends_at_once_with_its_exit_code(
         assert "the reason" in shown.err
 
 
-def test_a_service_that_is_away_is_exit_code_5_and_tells_how_to_ask_again(
+def test_a_connection_that_broke_after_the_file_was_sent_tells_how_to_ask_again(
+    lines: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with failing(hangs_up) as service:
+        code = run(service, "submit", lines, "--timeout", "0.1")
+
+    assert code == 5
+    assert "it is not known whether the batch was made" in (shown := capsys.readouterr().err)
+    assert "--idempotency-key=" in shown
+
+
+@pytest.mark.parametrize("scheme", ["http://", ""])
+def test_a_proxy_that_is_away_is_named_without_its_password(
+    lines: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    scheme: str,
+) -> None:
+    address = f"127.0.0.1:{free_port()}"
+    monkeypatch.setenv("http_proxy", f"{scheme}me:hidden@{address}")
+
+    url = "http://llm.example.com"
+    code = main(["batch", "submit", str(lines), "--url", url, "--timeout", "0.1"])
+
+    shown = capsys.readouterr().err
+    assert code == 5
+    assert f"bountycoder: the proxy {address} cannot be reached" in shown
+    assert "hidden" not in shown
+    assert "not known" not in shown
+
+
+def test_a_proxy_of_another_kind_is_refused(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", "socks5://127.0.0.1:1")
+
+    assert main(["batch", "list", "--url", "http://llm.example.com"]) == 2
+    assert "http_proxy must be such as" in capsys.readouterr().err
+
+
+def test_a_service_that_is_away_is_exit_code_5_and_has_made_nothing(
     lines: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     url = f"http://127.0.0.1:{free_port()}"
@@ -176,7 +216,7 @@ def test_a_service_that_is_away_is_exit_code_5_and_tells_how_to_ask_again(
     shown = capsys.readouterr().err
     assert code == 5
     assert "bountycoder: the service cannot be reached\n" in shown
-    assert "--idempotency-key=" in shown
+    assert "not known" not in shown
 
 
 def test_what_is_no_bountycoder_service_is_said(capsys: pytest.CaptureFixture[str]) -> None:
