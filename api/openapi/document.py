@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import Any
 
@@ -204,18 +204,30 @@ def _show_content(media: str, reference: Any) -> dict[str, Any]:
 
 def _show_refusals(call: Call, references: dict[type[BaseModel], Any]) -> dict[str, Any]:
     codes: dict[int, list[str]] = {}
-    headers: dict[int, list[Header]] = {}
+    headers: dict[int, list[tuple[Header, ...]]] = {}
     for refusal in call.refusals:
         codes.setdefault(refusal.status, []).extend(refusal.codes)
-        headers.setdefault(refusal.status, []).extend(refusal.headers)
+        headers.setdefault(refusal.status, []).append(refusal.headers)
     return {
         str(status): {
             "description": refusals.MEANINGS[status],
-            "headers": _show_headers(headers[status]),
+            "headers": _show_headers(_of_any(headers[status])),
             "content": {JSON: {"schema": _error_with(dict.fromkeys(found), references[Error])}},
         }
         for status, found in codes.items()
     }
+
+
+def _of_any(of_each: list[tuple[Header, ...]]) -> list[Header]:
+    """Return the headers of several refusals: one is always there if it is so with each of them."""
+    always = set.intersection(
+        *({header.name for header in headers if header.is_always} for headers in of_each)
+    )
+    return [
+        replace(header, is_always=header.name in always)
+        for headers in of_each
+        for header in headers
+    ]
 
 
 def _error_with(codes: dict[str, Any], reference: Any) -> dict[str, Any]:
