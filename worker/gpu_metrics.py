@@ -10,6 +10,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from core.metrics import PREFIX
+from worker.gpus import Nvml
 
 _log = logging.getLogger(__name__)
 
@@ -21,7 +22,7 @@ class GpuFacts(Collector):
 
     def __init__(self, nvml: Any) -> None:
         """Take the library, after its start."""
-        self._nvml = nvml
+        self._nvml = Nvml(nvml)
         temperature, by = nvml.nvmlDeviceGetTemperature, nvml.NVML_TEMPERATURE_GPU
         #: Of each fact its name, its text, and what reads it of a device.
         self._facts: list[tuple[str, str, Callable[[Any], float]]] = [
@@ -66,15 +67,12 @@ class GpuFacts(Collector):
             GaugeMetricFamily(f"{PREFIX}_gpu_{name}", text, labels=_LABELS)
             for name, text, _ in self._facts
         ]
-        for index in range(self._count()):
-            gpu = self._nvml.nvmlDeviceGetHandleByIndex(index)
-            labels = [str(index), self._nvml.nvmlDeviceGetUUID(gpu)]
+        for index, gpu in self._nvml.gpus():
+            uuid = self._nvml.ask(self._nvml.library.nvmlDeviceGetUUID, gpu)
+            if uuid is None:
+                continue  # without it nobody can tell whose facts they are
             for metric, (_, _, read) in zip(shown, self._facts, strict=True):
-                try:
-                    metric.add_metric(labels, read(gpu))
-                except self._nvml.NVMLError:
-                    continue  # not every GPU knows everything
+                value = self._nvml.ask(read, gpu)
+                if value is not None:
+                    metric.add_metric([str(index), uuid], value)
         return shown
-
-    def _count(self) -> int:
-        return int(self._nvml.nvmlDeviceGetCount())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol, TypeVar
 
 from core.worker_registry import GpuStatus
@@ -22,41 +22,54 @@ class NoGpus:
         return ()
 
 
+class Nvml:
+    """Asks the driver one thing at a time.
+
+    Not every GPU knows everything, and one that the driver lost answers nothing: what is not known
+    is left out, and never ends the telling of what is.
+    """
+
+    def __init__(self, library: Any) -> None:
+        """Take the library, after its start."""
+        self.library = library
+
+    def gpus(self) -> Iterator[tuple[int, Any]]:
+        """Yield the number and the handle of each GPU that the driver has."""
+        for index in range(self.ask(self.library.nvmlDeviceGetCount) or 0):
+            gpu = self.ask(self.library.nvmlDeviceGetHandleByIndex, index)
+            if gpu is not None:
+                yield index, gpu
+
+    def ask(self, question: Callable[..., T], *of: Any) -> T | None:
+        """Return the answer, `None` if there is none."""
+        try:
+            return question(*of)
+        except self.library.NVMLError:
+            return None
+
+
 class NvmlGpus:
     """Asks the driver; it answers within a millisecond."""
 
-    def __init__(self, nvml: Any) -> None:
-        """Take the library, after its start."""
+    def __init__(self, nvml: Nvml) -> None:
         self._nvml = nvml
 
     def read(self) -> tuple[GpuStatus, ...]:
         """Return what is known now; a GPU that the driver lost is left out."""
-        count = self._ask(self._nvml.nvmlDeviceGetCount) or 0
-        found = (self._read(index) for index in range(count))
-        return tuple(status for status in found if status is not None)
+        return tuple(self._read(gpu) for _, gpu in self._nvml.gpus())
 
-    def _read(self, index: int) -> GpuStatus | None:
-        nvml = self._nvml
-        gpu = self._ask(nvml.nvmlDeviceGetHandleByIndex, index)
-        if gpu is None:
-            return None
-        name = self._ask(nvml.nvmlDeviceGetName, gpu) or ""
-        rates = self._ask(nvml.nvmlDeviceGetUtilizationRates, gpu)
-        memory = self._ask(nvml.nvmlDeviceGetMemoryInfo, gpu)
+    def _read(self, gpu: Any) -> GpuStatus:
+        nvml, ask = self._nvml.library, self._nvml.ask
+        name = ask(nvml.nvmlDeviceGetName, gpu) or ""
+        rates = ask(nvml.nvmlDeviceGetUtilizationRates, gpu)
+        memory = ask(nvml.nvmlDeviceGetMemoryInfo, gpu)
         return GpuStatus(
             name=name.decode() if isinstance(name, bytes) else name,
             use=None if rates is None else rates.gpu / 100,
             memory_used=0 if memory is None else memory.used,
             memory_total=0 if memory is None else memory.total,
-            temperature=self._ask(nvml.nvmlDeviceGetTemperature, gpu, nvml.NVML_TEMPERATURE_GPU),
+            temperature=ask(nvml.nvmlDeviceGetTemperature, gpu, nvml.NVML_TEMPERATURE_GPU),
         )
-
-    def _ask(self, question: Callable[..., T], *of: Any) -> T | None:
-        """Return the answer; not every GPU, nor every part of one, knows everything."""
-        try:
-            return question(*of)
-        except self._nvml.NVMLError:
-            return None
 
 
 def open_gpus() -> Gpus:
@@ -70,4 +83,4 @@ def open_gpus() -> Gpus:
     except pynvml.NVMLError as error:
         _log.info("no GPU is shown: %s", type(error).__name__)
         return NoGpus()
-    return NvmlGpus(pynvml)
+    return NvmlGpus(Nvml(pynvml))

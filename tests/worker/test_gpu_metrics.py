@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pynvml
+import pytest
 
 from worker.gpu_metrics import GpuFacts
 
@@ -38,6 +39,39 @@ class Driver:
         if gpu == 1:
             raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
         return 350_000
+
+
+class Lost(Driver):
+    """The same, after the first GPU fell off the bus: whatever is asked of it is an error."""
+
+    def __init__(self, question: str) -> None:
+        self._question = question
+
+    def __getattribute__(self, name: str) -> Any:
+        if name == super().__getattribute__("_question"):
+
+            def lost(gpu: int = 0, *of: Any) -> Any:
+                if gpu == 0:
+                    raise pynvml.NVMLError(pynvml.NVML_ERROR_GPU_IS_LOST)
+                return getattr(Driver(), name)(gpu, *of)
+
+            return lost
+        return super().__getattribute__(name)
+
+
+@pytest.mark.parametrize("question", ["nvmlDeviceGetHandleByIndex", "nvmlDeviceGetUUID"])
+def test_a_lost_gpu_takes_nothing_with_it(question: str) -> None:
+    shown = {
+        sample.labels["gpu"]
+        for metric in GpuFacts(Lost(question)).collect()
+        for sample in metric.samples
+    }
+
+    assert shown == {"1"}
+
+
+def test_a_driver_that_is_gone_shows_no_gpu() -> None:
+    assert not [m for m in GpuFacts(Lost("nvmlDeviceGetCount")).collect() if m.samples]
 
 
 def test_each_gpu_is_shown_with_what_it_knows() -> None:

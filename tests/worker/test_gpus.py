@@ -7,7 +7,7 @@ import pynvml
 import pytest
 
 from core.worker_registry import GpuStatus
-from worker.gpus import NoGpus, NvmlGpus, open_gpus
+from worker.gpus import NoGpus, Nvml, NvmlGpus, open_gpus
 
 
 class TwoGpus:
@@ -42,7 +42,7 @@ class TwoGpus:
 
 
 def test_what_the_driver_knows_is_told() -> None:
-    assert NvmlGpus(TwoGpus()).read() == (
+    assert NvmlGpus(Nvml(TwoGpus())).read() == (
         GpuStatus("NVIDIA H100", use=0.87, memory_used=3, memory_total=8, temperature=61),
         GpuStatus("MIG"),
     )
@@ -56,7 +56,7 @@ def test_a_driver_that_went_away_has_no_gpus(monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(nvml, "nvmlDeviceGetCount", lost)
 
-    assert NvmlGpus(nvml).read() == ()
+    assert NvmlGpus(Nvml(nvml)).read() == ()
 
 
 def test_the_library_offers_what_is_asked_of_it() -> None:
