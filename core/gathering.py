@@ -68,7 +68,10 @@ class Gathering(Generic[Call, Answer]):
         assert caller.turn is not None
         try:
             if not caller.turn.wait(self._seconds):
-                raise self._late() if self._withdraw(caller) else self._unanswered()
+                if self._withdraw(caller):
+                    raise self._late()
+                if not caller.turn.is_set():  # its answer may have come a moment too late
+                    raise self._unanswered()
         except BaseException:
             self._withdraw(caller)
             with self._lock:

@@ -136,10 +136,14 @@ class GroupCommit(Generic[S, Change, Result]):
             try:
                 return future.result(timeout=POLL_SECONDS)
             except TimeoutError:
-                if future.done() or time.monotonic() > deadline:
-                    raise
-                if not self._thread.is_alive():
+                is_alive = self._thread.is_alive()
+                if future.done():
+                    # Also if that came a moment too late to be waited for.
+                    return future.result()
+                if not is_alive:
                     return None
+                if time.monotonic() > deadline:
+                    raise
 
     def _run(self) -> None:
         is_stopping = False

@@ -185,3 +185,26 @@ def test_a_leader_that_is_stopped_before_it_begins_leaves_another_to_lead() -> N
     )
 
     assert done.stdout.split() == ["GreenletExit", "4", "6"], done.stderr
+
+
+def test_an_answer_that_came_at_the_last_moment_is_given(
+    groups: Groups, start: Callable[..., Future[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class LateEvent(threading.Event):
+        """One whose wait ends just before it is set."""
+
+        def wait(self, timeout: float | None = None) -> bool:
+            super().wait(10)
+            return False
+
+    calls = gathering(groups)
+    first = start(calls.call, 0)
+    wait_until(lambda: groups.made == [[0]], 10)
+    leader = start(calls.call, 1)
+    wait_until(lambda: len(calls._waiting) == 1, 10)
+    monkeypatch.setattr("core.gathering.threading.Event", LateEvent)
+    late = start(calls.call, 2)
+    wait_until(lambda: len(calls._waiting) == 2, 10)
+    groups.may_go_on.set()
+
+    assert [call.result(10) for call in (first, leader, late)] == [0, 2, 4]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -153,3 +153,24 @@ def test_a_caller_need_not_wait_longer_than_it_likes() -> None:
         with pytest.raises(TimeoutError):
             group.make(1, seconds=0.6)
         leave.set()
+
+
+def test_a_change_that_was_made_at_the_last_moment_is_told_as_made(
+    database: SessionFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class LateFuture(Future[int]):
+        """One whose first wait ends just before the result is there."""
+
+        has_waited = False
+
+        def result(self, timeout: float | None = None) -> int:
+            found = super().result(10)
+            if not self.has_waited:
+                self.has_waited = True
+                raise TimeoutError
+            return found
+
+    monkeypatch.setattr("models.group_commit.Future", LateFuture)
+
+    with group_commit(database, lambda session, changes: list(changes)) as group:
+        assert group.make(3, seconds=0) == 3
