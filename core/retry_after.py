@@ -7,9 +7,12 @@ from email.utils import parsedate_to_datetime
 
 
 def read_retry_after(text: str) -> float | None:
-    """Return the seconds to wait; `None` if the header says nothing that can be understood."""
-    if text.isascii() and text.isdigit() and len(text) < 10:
-        return float(text)
+    """Return the seconds to wait; `None` if the header says nothing that can be understood.
+
+    Whoever waits bounds them: a header may ask for any time.
+    """
+    if text.isascii() and text.isdigit():
+        return float(text)  # for ever, if it has hundreds of digits
     try:
         moment = parsedate_to_datetime(text)
     except (ValueError, OverflowError):  # the second of a year with 30 digits

@@ -74,6 +74,14 @@ class TargetRefused(BountyError):
     """Nothing is sent there; the message says why and names no address of ours."""
 
 
+class NameLeadsInside(OSError):
+    """A name resolves to an address that is not allowed.
+
+    Its owner is told what is told of a name without any: which names there are inside is nobody's
+    to find out.
+    """
+
+
 @dataclass(frozen=True, slots=True)
 class WebhookTarget:
     """A webhook's address, taken apart.
@@ -144,13 +152,16 @@ def allowed_addresses(target: WebhookTarget, settings: Settings, resolve: Resolv
     """Resolve the target's name, and return its addresses if every one of them is allowed.
 
     Raises:
-        TargetRefused: one of them is not.
+        TargetRefused: it is an address itself, and not allowed.
+        NameLeadsInside: one of them is not.
         OSError: the name has none.
     """
     literal = _literal(target.host)
     found = [literal] if literal else [ip_address(a) for a in resolve(target.host, target.port)]
     if not all(is_allowed(address, settings.webhook_networks) for address in found):
-        raise TargetRefused("the name resolves to an address that is not allowed")
+        if literal is not None:
+            raise TargetRefused("names an address that is not allowed")
+        raise NameLeadsInside
     return list(dict.fromkeys(found))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import queue
 import socket
 import ssl
@@ -10,7 +11,9 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from http.client import HTTPException
+from http.client import HTTPException, HTTPResponse, IncompleteRead
+from io import BufferedReader
+from typing import Any, cast
 
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError, NewConnectionError
@@ -21,6 +24,7 @@ from core.retry_after import read_retry_after
 from core.settings import Settings
 from core.webhook_target import (
     Address,
+    NameLeadsInside,
     Resolve,
     TargetRefused,
     WebhookTarget,
@@ -28,6 +32,8 @@ from core.webhook_target import (
     read_target,
     resolve_name,
 )
+
+_log = logging.getLogger(__name__)
 
 USER_AGENT = "BountyCoder-Webhooks/1"
 #: No more of an answer is read; it is thrown away.
@@ -126,6 +132,8 @@ class WebhookCaller:
             try:
                 found.put(allowed_addresses(target, self._settings, self._resolve))
             except (TargetRefused, OSError, ValueError) as error:
+                if isinstance(error, NameLeadsInside):
+                    _log.warning("a webhook's name leads inside", extra={"host": target.host})
                 found.put(error)
 
         threading.Thread(target=look_up, name="webhook-name", daemon=True).start()
@@ -160,15 +168,52 @@ class WebhookCaller:
     def _connection(
         self, target: WebhookTarget, address: Address, timeout_seconds: float
     ) -> HTTPConnection:
-        if not target.is_tls:
-            return HTTPConnection(str(address), target.port, timeout=timeout_seconds)
-        return HTTPSConnection(
-            str(address),
-            target.port,
-            timeout=timeout_seconds,
-            ssl_context=self._tls,
-            server_hostname=target.host,
+        connection = (
+            HTTPSConnection(
+                str(address),
+                target.port,
+                timeout=timeout_seconds,
+                ssl_context=self._tls,
+                server_hostname=target.host,
+            )
+            if target.is_tls
+            else HTTPConnection(str(address), target.port, timeout=timeout_seconds)
         )
+        connection.response_class = _WholeHead
+        return connection
+
+
+class _WholeHead(HTTPResponse):
+    """An answer whose head ended; the standard library takes one that broke off for a whole one."""
+
+    def begin(self) -> None:
+        """Read the head.
+
+        Raises:
+            IncompleteRead: the connection ended before it did.
+        """
+        lines = _Lines(self.fp)
+        self.fp = cast(BufferedReader, lines)
+        super().begin()
+        if lines.last not in {b"\r\n", b"\n"}:
+            raise IncompleteRead(lines.last)
+        if not self.isclosed():
+            self.fp = lines.file
+
+
+class _Lines:
+    """A file that remembers the last line that was read of it."""
+
+    def __init__(self, file: BufferedReader) -> None:
+        self.file = file
+        self.last = b""
+
+    def readline(self, *limit: int) -> bytes:
+        self.last = self.file.readline(*limit)
+        return self.last
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.file, name)
 
 
 def _judge(answer: BaseHTTPResponse) -> CallResult:
@@ -189,14 +234,14 @@ def _is_timeout(error: Exception) -> bool:
 def _explain(error: Exception) -> str:
     """Say what went wrong, in our words: those of libraries name addresses."""
     if isinstance(error, socket.gaierror):
-        return "the name has no address"
+        return "the name has no public address"
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"the certificate is not valid: {error.verify_message}"
     if isinstance(error, ssl.SSLError):
         return "TLS could not be agreed on"
     if isinstance(error, NewConnectionError):
         return "no connection"
-    if isinstance(error, OSError):
+    if isinstance(error, (OSError, IncompleteRead)):
         return "the connection broke"
     return "the answer is not HTTP"
 

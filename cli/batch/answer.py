@@ -110,5 +110,5 @@ def _read_error(data: bytes) -> dict[str, Any] | None:
 def _read_retry_after(headers: Mapping[str, str]) -> float | None:
     milliseconds = headers.get("retry-after-ms", "")
     if milliseconds.isascii() and milliseconds.isdigit():
-        return int(milliseconds) / 1000
+        return float(milliseconds) / 1000
     return read_retry_after(headers.get("retry-after", ""))
