@@ -60,10 +60,12 @@ def delete_texts(session: Session, before: datetime) -> int:
     since = session.scalar(select(RetentionMark.texts_until))
     if since is not None and since >= before:
         return 0
-    rows = session.execute(_DELETE_TEXTS, {"since": since, "before": before, "step": STEP}).all()
-    last = max((row[0] for row in rows), default=before)
-    _mark(session, texts_until=before if len(rows) < STEP else last)
-    return len(rows)
+    values = {"since": since, "before": before, "step": STEP}
+    count = len(session.execute(_DELETE_TEXTS, values).all())
+    # Rows that others had locked were left out: they are met again.
+    remaining = session.scalar(_FIRST_TEXTS, values)
+    _mark(session, texts_until=before if remaining is None else remaining)
+    return count
 
 
 def batch_with_texts(session: Session, before: datetime) -> UUID | None:
@@ -164,20 +166,21 @@ def _mark(session: Session, **until: datetime) -> None:
     )
 
 
+_WITH_TEXTS = """
+    from jobs
+    where batch_id is null and finished_at is not null and texts_deleted_at is null
+        and finished_at >= coalesce(cast(:since as timestamptz), '-infinity')
+        and finished_at < :before
+    order by finished_at
+"""
 _DELETE_TEXTS = text(
     f"""
     update jobs set request = request - {_TEXTS}, choices = null, texts_deleted_at = now()
-    where id in (
-        select id from jobs
-        where batch_id is null and finished_at is not null and texts_deleted_at is null
-            and finished_at >= coalesce(cast(:since as timestamptz), '-infinity')
-            and finished_at < :before
-        order by finished_at limit :step
-        for update skip locked
-    )
-    returning finished_at
+    where id in (select id {_WITH_TEXTS} limit :step for update skip locked)
+    returning id
     """  # noqa: S608 - of our own names alone
 )
+_FIRST_TEXTS = text(f"select finished_at {_WITH_TEXTS} limit 1")
 _DELETE_TEXTS_OF_LINES = text(
     f"""
     update jobs set request = request - {_TEXTS}, choices = null, texts_deleted_at = now()

@@ -320,6 +320,27 @@ def id_of(moment: datetime) -> UUID:
     return UUID(int=earliest_id(moment).int | (new_id().int & (2**62 - 1)))
 
 
+def test_a_prompt_that_was_locked_is_met_again(
+    database: SessionFactory, base_settings: Settings, key: ApiKey
+) -> None:
+    with database.begin() as session:
+        _, locked, _ = [ended_job(session, key, days_ago) for days_ago in (33, 32, 31)]
+
+    with database() as other:
+        other.execute(text("select id from jobs where id = :id for update"), {"id": locked})
+        enforce(database, base_settings, prompts=30)
+        assert texts_of(database) == {locked}
+    enforce(database, base_settings, prompts=30)
+
+    assert texts_of(database) == set()
+
+
+def texts_of(database: SessionFactory) -> set[UUID]:
+    """Return the jobs that have a prompt."""
+    with database() as session:
+        return {job.id for job in session.scalars(select(Job)) if "prompt" in job.request}
+
+
 def test_only_one_worker_at_a_time_deletes(
     database: SessionFactory, base_settings: Settings, key: ApiKey
 ) -> None:
