@@ -18,6 +18,6 @@ def find_visible_batch(session: Session, caller: Caller, batch_id: str) -> Batch
     """
     wanted = read_id(Prefix.BATCH, batch_id)
     batch = find_batch(session, wanted) if wanted else None
-    if batch is None or not caller.may_see(batch.user_id) or batch.lines_deleted_at:
+    if batch is None or not caller.may_see(batch.user_id):
         raise NotFound("there is no such batch")
     return batch

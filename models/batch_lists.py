@@ -5,15 +5,23 @@ from __future__ import annotations
 from collections.abc import Collection
 from uuid import UUID
 
-from sqlalchemy import func, select
+from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
 from models.batch import Batch, BatchState
 from models.job import Job, JobState
 
 
+def there() -> Select[Batch]:
+    """Return the query for batches that exist for anyone: not those that retention is deleting.
+
+    Their lines go first, a few at a time: what is left of one is no batch any more.
+    """
+    return select(Batch).where(Batch.lines_deleted_at.is_(None))
+
+
 def find_batch(session: Session, batch_id: UUID) -> Batch | None:
-    return session.get(Batch, batch_id)
+    return session.scalar(there().where(Batch.id == batch_id))
 
 
 def list_batches(
@@ -30,7 +38,7 @@ def list_batches(
     Args:
         has_endpoint: only those whose lines speak OpenAI's language.
     """
-    query = select(Batch)
+    query = there()
     if user_id is not None:
         query = query.where(Batch.user_id == user_id)
     if state is not None:

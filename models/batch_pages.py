@@ -11,7 +11,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from models.batch import Batch, BatchState
-from models.batch_lists import count_running
+from models.batch_lists import count_running, find_batch, there
 from models.customer_lists import emails_of
 from models.job import Job, JobState, new_job
 from models.job_lists import LISTED
@@ -63,7 +63,7 @@ def list_batch_page(
     limit: int,
 ) -> Keyset[ListedBatch]:
     """Return batches, newest first: those older than the id `after`, or newer than `before`."""
-    query = select(Batch)
+    query = there()
     if user_id is not None:
         query = query.where(Batch.user_id == user_id)
     if key_id is not None:
@@ -78,7 +78,7 @@ def read_listed_batches(
     session: Session, batch_ids: Collection[UUID], *, user_id: UUID | None
 ) -> list[ListedBatch]:
     """Return these batches as they are now, newest first; those of others are left out."""
-    query = select(Batch).where(Batch.id.in_(batch_ids))
+    query = there().where(Batch.id.in_(batch_ids))
     if user_id is not None:
         query = query.where(Batch.user_id == user_id)
     return _listed(session, list(session.scalars(query.order_by(Batch.id.desc()))))
@@ -88,7 +88,7 @@ def read_batch_detail(
     session: Session, batch_id: UUID, *, user_id: UUID | None, failures: int = 20
 ) -> BatchDetail | None:
     """Return one batch with its first `failures`; `None` if it is not there for this user."""
-    batch = session.get(Batch, batch_id)
+    batch = find_batch(session, batch_id)
     if batch is None or user_id not in {None, batch.user_id}:
         return None
     failed = list_lines(session, batch_id, states=[JobState.FAILED], limit=failures)

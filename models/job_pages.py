@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 
 from core.ids import earliest_id
 from models.batch import Batch
+from models.batch_lists import find_batch
 from models.customer_lists import emails_of
 from models.job import Job, JobState, new_job
 from models.job_lists import LISTED
@@ -170,7 +171,7 @@ def read_job_detail(session: Session, job_id: UUID, *, user_id: UUID | None) -> 
         job=job,
         owner_email=emails_of(session, {job.user_id}).get(job.user_id, ""),
         key_name=names_of(session, {job.api_key_id}).get(job.api_key_id, ""),
-        batch=session.get(Batch, job.batch_id) if job.batch_id else None,
+        batch=find_batch(session, job.batch_id) if job.batch_id else None,
         deliveries=deliveries,
         attempts=read_attempts(session, [delivery.id for delivery in deliveries]),
     )

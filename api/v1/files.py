@@ -209,8 +209,6 @@ def _find(session: Session, caller: Caller, file_id: str) -> File | tuple[Batch,
     batch = find_batch(session, name.batch_id) if name else None
     if batch is None or name is None or batch.endpoint is None or not batch.is_final:
         raise NotFound("there is no such file")
-    if batch.lines_deleted_at is not None:
-        raise NotFound("there is no such file")
     if not caller.may_see(batch.user_id) or not name.part.lines_of(batch):
         raise NotFound("there is no such file")
     return batch, name

@@ -8,6 +8,8 @@ import pytest
 from sqlalchemy import text
 
 from models.base import SessionFactory, open_database, sessions
+from models.batch_lists import find_batch
+from models.batch_pages import list_batch_page, read_batch_detail, read_listed_batches
 from tests.api.batch_files import PATH, batch_uuid, made, requests_of, results
 from tests.service import Service, wait_until
 from worker.retention import Retention
@@ -105,8 +107,15 @@ def test_a_batch_says_that_its_texts_are_gone_and_then_does_not_exist(
     with rows.begin() as session:
         session.execute(text("update batches set lines_deleted_at = now()"))
     deleting = service.call("GET", f"{PATH}/{batch['id']}/results", headers=headers)
+    listed = service.call("GET", PATH, headers=headers).json()["data"]
+    with rows() as session:
+        batch_id = batch_uuid(batch)
+        assert find_batch(session, batch_id) is None
+        assert read_batch_detail(session, batch_id, user_id=None) is None
+        assert read_listed_batches(session, [batch_id], user_id=None) == []
+        assert list_batch_page(session, user_id=None, limit=9).rows == []
     enforce(service, rows, jobs=30)
 
-    assert deleting.status_code == 404
+    assert (deleting.status_code, listed) == (404, [])
     assert service.call("GET", f"{PATH}/{batch['id']}", headers=headers).status_code == 404
     assert service.call("GET", PATH, headers=headers).json()["data"] == []

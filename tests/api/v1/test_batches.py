@@ -231,6 +231,24 @@ def test_batches_are_listed_page_by_page(openai: OpenAI, submit: Submit) -> None
         finished(openai, batch)
 
 
+def test_a_batch_that_retention_deletes_is_gone(
+    openai: OpenAI, submit: Submit, rows: SessionFactory
+) -> None:
+    batch = finished(openai, submit(chat("a")))
+    assert batch.output_file_id is not None
+    with rows.begin() as session:
+        values = {"id": read_id(Prefix.BATCH, batch.id)}
+        session.execute(text("update batches set lines_deleted_at = now() where id = :id"), values)
+
+    with pytest.raises(sdk.NotFoundError):
+        openai.batches.retrieve(batch.id)
+    with pytest.raises(sdk.NotFoundError):
+        openai.batches.cancel(batch.id)
+    with pytest.raises(sdk.NotFoundError):
+        openai.files.content(batch.output_file_id)
+    assert batch.id not in [listed.id for listed in openai.batches.list()]
+
+
 def test_a_batch_of_the_other_face_is_not_shown(
     openai: OpenAI, service: Service, key: dict[str, Any]
 ) -> None:
