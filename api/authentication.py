@@ -87,9 +87,9 @@ def authenticate_key(session: Session) -> tuple[ApiKey, User]:
 
 
 def authenticate_presented_key(services: Services, *, may_believe: bool) -> PresentedKey:
-    """Return the key that the request may generate with: `authenticate_key` without a session
+    """Return the key that the request may generate with.
 
-    where a secret came, as it does from programs.
+    As `authenticate_key`, but a key's secret, which programs send, is looked up without a session.
 
     Args:
         may_believe: a key that was looked up a moment ago will do (`models/presented_key.py`).

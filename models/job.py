@@ -250,6 +250,9 @@ def new_job(**values: Any) -> Job:
 
     Every request makes one, and most are inserted by a statement that is not the ORM's.
     """
+    strangers = values.keys() - _COLUMNS
+    if strangers:
+        raise ValueError(f"a job has no {', '.join(sorted(strangers))}")
     job: Job = _MANAGER.new_instance()
     vars(job).update(values)
     return job
@@ -258,6 +261,7 @@ def new_job(**values: Any) -> Job:
 configure_mappers()  # `Job(…)` would do it at its first call
 
 _MANAGER = inspect(Job).class_manager
+_COLUMNS = frozenset(column.key for column in Job.__table__.columns)
 
 
 def values_of(job: Job) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from sqlalchemy import func, select
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session
 
 from models.job import Job, JobState, new_job, sendable_before
@@ -48,8 +49,8 @@ def list_jobs(
     Not those that are lines of batches. Their requests and answers may be large, and stay where
     they are, but for the `metadata`.
     """
-    query = select(*LISTED, Job.request["metadata"].label("metadata"))
-    query = query.where(Job.batch_id.is_(None))
+    labels = func.jsonb_build_object("metadata", Job.request["metadata"], type_=JSONB)
+    query = select(*LISTED, labels.label("request")).where(Job.batch_id.is_(None))
     if user_id is not None:
         query = query.where(Job.user_id == user_id)
     if api_key_id is not None:
@@ -59,10 +60,7 @@ def list_jobs(
     if after is not None:
         query = query.where(Job.id < after)
     rows = session.execute(query.order_by(Job.id.desc()).limit(limit)).mappings()
-    return [
-        new_job(**{**row, "request": {"metadata": metadata}})
-        for row, metadata in ((dict(found), found["metadata"]) for found in rows)
-    ]
+    return [new_job(**row) for row in rows]
 
 
 def place_in_line(session: Session, job: Job, *, most: int) -> int:

@@ -43,7 +43,6 @@ OWN_CLOCK = re.compile(r"\butc_now\(|\bdatetime\.(now|utcnow)\(|\btime\.time\(")
 OWN_CLOCK_MODULES = {
     "api/admission.py",
     "models/base.py",
-    "worker/delivery.py",
     "worker/tracing.py",
 }
 

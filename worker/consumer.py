@@ -32,10 +32,9 @@ class DoorbellConsumer:
     Dramatiq's own consumer sleeps with a growing backoff in both cases: an idle worker would find
     a job up to a second late.
 
-    What the worker has done with its jobs is told to Redis together with the next fetch, by the
-    one thread that calls `take`, and the wait on the doorbell stands between both: all three are
-    one exchange. If it is never told (the process
-    dies, or Redis does) the messages are delivered again, and nobody can claim their jobs.
+    One exchange with Redis acknowledges the jobs that are done, waits on the doorbell and fetches
+    the next ones; the one thread that calls `take` makes it. If the process or Redis dies before
+    the acknowledgement, the messages are delivered again, and nobody can claim their jobs.
 
     Args:
         most: jobs that the worker may hold of this queue.

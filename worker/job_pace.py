@@ -9,9 +9,10 @@ MIN_JOBS = 3
 
 
 class JobPace:
-    """Measures between calls of `take`, only where the worker was full at both: what an idle one
+    """Measures how many jobs a full worker ends in a second.
 
-    ends a second says how much came, not how much it could do.
+    Only the time between two calls of `take` that both find the worker full counts: the rate of an
+    idle worker says how many jobs came, not how many it could do.
     """
 
     def __init__(self) -> None:

@@ -14,9 +14,9 @@ SEED_BITS = 31
 
 
 def engine_sampling(generation: Generation, defaults: dict[str, Any], job_id: UUID) -> Sampling:
-    """Return the sampling of a job. Without a seed the job's id is one: a job that runs again,
+    """Return the sampling of a job.
 
-    because its worker died, gives the same answer.
+    Without a seed, the job's id is the seed: a job that runs again gives the same answer.
     """
     seed = job_id.int if generation.seed is None else generation.seed
 

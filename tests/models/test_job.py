@@ -8,9 +8,10 @@ from datetime import timedelta
 import pytest
 from sqlalchemy.orm import Session
 
+from core.ids import new_id
 from models.base import SessionFactory, utc_now
 from models.held_jobs import HeldJob, hand_back_jobs, renew_leases
-from models.job import Job, JobOutcome, JobState, may_become
+from models.job import Job, JobOutcome, JobState, may_become, new_job
 from models.job_changes import expired_for_good, finish_job, requeue_expired
 from models.job_lists import queued_before
 from tests.models.factories import add_job, claim_job
@@ -139,6 +140,11 @@ def test_a_lease_that_was_renewed_in_time_keeps_its_job(session: Session) -> Non
     outcome = JobOutcome(JobState.FAILED)
 
     assert finish_job(session, job.id, attempt=1, outcome=outcome, is_silent=True) is None
+
+
+def test_a_job_has_the_values_of_its_columns_and_no_others() -> None:
+    with pytest.raises(ValueError, match="a job has no metadata"):
+        new_job(id=new_id(), metadata={"team": "red"})
 
 
 def test_the_first_job_of_a_process_is_like_any_other() -> None:
