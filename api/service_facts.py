@@ -29,7 +29,13 @@ from models.base import (
     sessions,
 )
 from models.last_backup import last_backup
-from models.service_counts import Waiting, count_accounts, count_open_work, count_waiting
+from models.service_counts import (
+    Waiting,
+    count_accounts,
+    count_held_lines,
+    count_open_work,
+    count_waiting,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -68,6 +74,7 @@ class ServiceFacts(Collector):
         with self._sessions() as session:
             prove_writable(session)
             waiting = count_waiting(session)
+            held = count_held_lines(session)
         by_queue = {queue.value: waiting.get(queue, Waiting()) for queue in QueueName}
         yield _labelled(
             "queue_jobs", "Jobs that wait.", "queue", {q: w.jobs for q, w in by_queue.items()}
@@ -78,6 +85,7 @@ class ServiceFacts(Collector):
             "queue",
             {queue: state.oldest_seconds for queue, state in by_queue.items()},
         )
+        yield _gauge("batch_lines_held", "Lines of batches that were not released yet.", held)
 
     def _read_workers(self) -> Iterator[Metric]:
         prove_redis_writable(self._redis)

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from core.ids import Prefix, show_id
-from models.batch import Batch
+from models.batch import Batch, BatchState
 from models.job_view import show_time
 
 
@@ -19,6 +19,7 @@ def show_batch(batch: Batch, *, running: int = 0, now: datetime | None = None) -
     """
     rate = _lines_per_second(batch, now)
     rest = batch.total - batch.ended
+    is_running = batch.state == BatchState.RUNNING
     return {
         "id": show_id(Prefix.BATCH, batch.id),
         "object": "batch",
@@ -44,7 +45,7 @@ def show_batch(batch: Batch, *, running: int = 0, now: datetime | None = None) -
             "cached_tokens": batch.cached_tokens,
         },
         "linesPerSecond": None if rate is None else round(rate, 3),
-        "estimatedSeconds": round(rest / rate, 1) if rate and not batch.is_final else None,
+        "estimatedSeconds": round(rest / rate, 1) if rate and is_running else None,
         "onError": batch.on_error,
         "retryOf": show_id(Prefix.BATCH, batch.retry_of) if batch.retry_of else None,
         "webhookUrl": batch.webhook_url,
@@ -59,9 +60,12 @@ def show_batch(batch: Batch, *, running: int = 0, now: datetime | None = None) -
 
 
 def _lines_per_second(batch: Batch, now: datetime | None) -> float | None:
-    """Return the lines that ended in each second since the first began, if one has."""
+    """Return the lines that were done in each second since the first began, if one has.
+
+    Those that were cancelled or expired cost no time: they are not counted.
+    """
     until = batch.finished_at or now
     if batch.started_at is None or until is None:
         return None
     seconds = (until - batch.started_at).total_seconds()
-    return batch.ended / seconds if seconds > 0 else None
+    return (batch.succeeded + batch.failed) / seconds if seconds > 0 else None

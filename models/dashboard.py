@@ -93,22 +93,23 @@ class LastHour:
 def read_totals(session: Session, now: datetime, *, user_id: UUID | None = None) -> Totals:
     """Count users and keys."""
     is_recent = ApiKey.last_used_at > now - DAY
-    keys = (
+    users = select(func.count()).select_from(User).where(User.deleted_at.is_(None))
+    if user_id is not None:
+        users = users.where(User.id == user_id)
+    totals = (
         select(
+            users.correlate(None).scalar_subquery(),
+            func.count(ApiKey.user_id.distinct()).filter(is_recent),
             func.count().filter(ApiKey.deleted_at.is_(None)),
             func.count().filter(is_active_key(now)),
             func.count().filter(is_recent),
-            func.count(ApiKey.user_id.distinct()).filter(is_recent),
         )
         .select_from(ApiKey)
         .join(User, User.id == ApiKey.user_id)
     )
-    users = select(func.count()).select_from(User).where(User.deleted_at.is_(None))
     if user_id is not None:
-        keys = keys.where(ApiKey.user_id == user_id)
-        users = users.where(User.id == user_id)
-    living, active, recent, recent_users = session.execute(keys).one()
-    return Totals(session.scalar(users) or 0, recent_users, living, active, recent)
+        totals = totals.where(ApiKey.user_id == user_id)
+    return Totals(*session.execute(totals).one())
 
 
 def read_periods(

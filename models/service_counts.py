@@ -66,6 +66,29 @@ def count_waiting(session: Session) -> dict[str, Waiting]:
     return {queue: Waiting(jobs, max(0.0, seconds)) for queue, jobs, seconds in rows}
 
 
+def count_held_lines(session: Session) -> int:
+    """Return how many lines of batches wait for their release: they are on no queue yet.
+
+    What is open less what was released: no held line is counted, however many there are.
+    """
+    ended = Batch.succeeded + Batch.failed + Batch.cancelled + Batch.expired
+    lines = func.coalesce(func.sum(Batch.total - ended), 0)
+    is_open = Batch.finished_at.is_(None)
+    released = (
+        select(func.count())
+        .select_from(Job)
+        .where(
+            # In the words of the index of what was released: no other will do.
+            Job.batch_id.is_not(None),
+            ~Job.is_held,
+            Job.state.in_([JobState.QUEUED, JobState.RUNNING]),
+        )
+        .scalar_subquery()
+    )
+    found = session.scalar(select(lines - released).where(is_open)) or 0
+    return max(0, int(found))
+
+
 def count_accounts(session: Session) -> Accounts:
     now = func.now()
     active = func.count().filter(is_active_key(now))

@@ -49,14 +49,15 @@ def show(batch_id: str) -> ResponseReturnValue:
 @blueprint.get("/<batch_id>/live")
 @signed_in
 def live(batch_id: str) -> ResponseReturnValue:
-    """Show how far a batch is."""
+    """Show how far a batch is, and let the lines below follow: both are of one moment."""
     batch = visible_batch(batch_id)
-    return render_template(
+    shown = render_template(
         "batches/live.html",
         progress=_progress(batch),
         retriable=_retriable(batch),
         failures=_failures(batch),
     )
+    return shown, {"HX-Trigger-After-Swap": "batch-shown"}
 
 
 @blueprint.get("/<batch_id>/lines")
@@ -100,7 +101,7 @@ def cancel(batch_id: str) -> ResponseReturnValue:
     if batch["status"] in {"completed", "expired"}:
         flash("The batch had already ended. Nothing was cancelled.", "warning")
     else:
-        flash("The batch is being cancelled.")
+        flash("The batch is being cancelled.", "warning")
     return go_to(url_for("batches.show", batch_id=shown))
 
 

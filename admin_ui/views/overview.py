@@ -27,6 +27,7 @@ from models.dashboard import (
     read_series,
     read_totals,
 )
+from models.service_counts import count_held_lines
 from models.usage_parts import DAY, HOUR
 
 blueprint = Blueprint("overview", __name__)
@@ -106,6 +107,7 @@ def _figures() -> dict[str, Any]:
         "periods": read_periods(database(), now, user_id=user_id),
         "last_hour": read_last_hour(database(), now, user_id=user_id),
         "parts": _parts(),
+        "held": count_held_lines(database()) if viewer().is_admin else 0,
     }
 
 

@@ -23,6 +23,7 @@ class ShownOverview(Shown):
     Attributes:
         active_keys: that may be used: switched on, not expired, their owner not suspended.
         open_batches: that have not ended, and the `openLines` of them that have not.
+        held_lines: open lines that wait for their release, and are in no line of `queues` yet.
         ready_workers: null while Redis is away.
         queues: jobs in each line; null while Redis is away.
     """
@@ -32,6 +33,7 @@ class ShownOverview(Shown):
     active_keys: Count
     open_batches: Count
     open_lines: Count
+    held_lines: Count
     today: ShownTraffic
     month: ShownTraffic
     ready_workers: Count | None

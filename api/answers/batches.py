@@ -30,7 +30,7 @@ class ShownBatch(Shown):
         total: lines, those that were skipped as faulty included: they count as failed.
         usage: of the lines that ended.
         lines_per_second: that ended, since the first began.
-        estimated_seconds: until all have ended, at that rate.
+        estimated_seconds: until all have ended, at that rate; null unless the batch runs.
         retry_of: the batch whose unsuccessful lines these are.
         started_at: when its first line began.
         expires_at: lines that have not begun by then expire.

@@ -27,6 +27,7 @@ from core.worker_registry import WorkerStatus
 from models.audit import Activity, WantedActivity, list_activity
 from models.base import database_now
 from models.overview import Traffic, read_overview
+from models.service_counts import count_held_lines
 
 blueprint = Blueprint("admin", __name__, url_prefix="/api/admin")
 
@@ -49,12 +50,14 @@ def overview() -> ResponseReturnValue:
     with services().sessions() as session:
         authenticate_admin(session)
         figures = read_overview(session, database_now(session))
+        held = count_held_lines(session)
     shown: dict[str, Any] = {
         "users": figures.users,
         "keys": figures.keys,
         "activeKeys": figures.active_keys,
         "openBatches": figures.open_batches,
         "openLines": figures.open_lines,
+        "heldLines": held,
         "today": _show_traffic(figures.today),
         "month": _show_traffic(figures.month),
     }

@@ -145,6 +145,10 @@ def test_a_batch_is_cancelled_and_what_was_left_is_retried(
     page.get_by_role("button", name="Cancel", exact=True).click()
     page.get_by_role("button", name="Cancel the batch").click()
 
+    notice = page.get_by_role("status").filter(has_text="The batch is being cancelled")
+    expect(notice).to_have_class(re.compile("warning"))
+    expect(page.get_by_role("button", name="Cancel", exact=True)).to_have_count(0)
+    expect(page.locator("#live")).not_to_contain_text(" left")
     expect(page.locator("#live[data-final]")).to_contain_text("cancelled", timeout=20_000)
     page.get_by_role("button", name="Retry lines").click()
     cancelled = show(site, key, batch)["counts"]["cancelled"]
@@ -159,6 +163,19 @@ def test_a_batch_is_cancelled_and_what_was_left_is_retried(
     assert show(site, key, again)["total"] == show(site, key, batch)["counts"]["cancelled"]
     site.call("POST", f"/api/llm/batches/{again}/cancel", headers={"x-api-key": key["secret"]})
     wait_for_end(site, key, again)
+
+
+def test_no_line_of_an_ended_batch_is_shown_as_running(
+    visits: Visits, the_admin: Visitor, site: Service, key: dict[str, Any]
+) -> None:
+    batch = send(site, key, lines(6), name="short")
+    page = visits.open(f"/batches/{batch}", visitor=the_admin)
+
+    expect(page.locator("#live[data-final]")).to_contain_text("completed", timeout=30_000)
+
+    # Both are of one answer's moment: what is left is the way of one request.
+    expect(page.locator("tbody")).not_to_contain_text("running", timeout=1_000)
+    expect(page.locator("tbody tr", has_text="succeeded")).to_have_count(6, timeout=1_000)
 
 
 def test_a_customer_sees_no_batches_of_others(

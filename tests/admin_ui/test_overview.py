@@ -6,15 +6,17 @@ from typing import Any
 import pytest
 import redis
 from flask.testing import FlaskClient
+from sqlalchemy import select
 
 from admin_ui.app import create_app
 from admin_ui.services import Services
+from core.queue import JobQueue, QueueName
 from core.settings import Settings
 from core.worker_registry import GpuStatus, WorkerRegistry, WorkerStatus
 from models.api_key import ApiKey
 from models.audit import record_audit
 from models.base import SessionFactory, utc_now
-from models.job import JobOutcome, JobState
+from models.job import Job, JobOutcome, JobState
 from models.job_changes import finish_job
 from models.usage import UsageHourly, record_usages
 from models.user import User
@@ -22,6 +24,7 @@ from tests.admin_ui.conftest import Look
 from tests.admin_ui.pages import sign_in, text_of
 from tests.admin_ui.visits import Visitor, Visits
 from tests.browser.weight import read_server_timing
+from tests.models.batches import add_batch
 from tests.models.factories import add_job, add_key, claim_job, hash_quickly
 from tests.service import Service, wait_until
 
@@ -74,6 +77,24 @@ def test_an_admin_sees_all(browser: FlaskClient, customer: User) -> None:
     assert "made the API key “key”" in shown
     _, statements = read_server_timing(page.headers["Server-Timing"])
     assert statements is not None and statements <= 12
+
+
+def test_the_backlog_counts_lines_that_are_on_no_queue_yet(
+    browser: FlaskClient, customer: User, database: SessionFactory, client: redis.Redis
+) -> None:
+    with database.begin() as session:
+        batch = add_batch(session, lines=7)
+        first = session.scalars(select(Job).where(Job.batch_id == batch.id, Job.line <= 2)).all()
+        for job in first:
+            job.is_held = False
+    JobQueue(client).send_many([job.id for job in first], QueueName.BULK)
+    sign_in(browser)
+
+    shown = text_of(browser.get("/"))
+    counted = text_of(browser.get("/jobs"))
+
+    assert "Waiting, bulk 7 2 released " in shown
+    assert "2 waiting" in counted and "5 lines of batches to come" in counted
 
 
 def test_a_customer_sees_the_own_part(browser: FlaskClient, customer: User) -> None:

@@ -38,7 +38,7 @@ def test_the_overview_counts_users_keys_use_workers_and_the_line(service: Servic
         assert after[time]["successRate"] == 1.0
         for shown, counted in (("promptTokens", "prompt"), ("completionTokens", "completion")):
             assert after[time][shown] - before[time][shown] == used[f"{counted}_tokens"]
-    assert (after["openBatches"], after["openLines"]) == (0, 0)
+    assert (after["openBatches"], after["openLines"], after["heldLines"]) == (0, 0, 0)
     assert after["readyWorkers"] == 1
     assert after["queues"] == {"interactive": 0, "bulk": 0}
 

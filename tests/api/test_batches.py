@@ -72,6 +72,28 @@ def test_a_batch_says_how_far_it_is(
     assert shown["estimatedSeconds"] == pytest.approx(60, rel=0.1)
 
 
+def test_the_rate_counts_what_was_done_and_not_what_was_cancelled(
+    service: Service, headers: dict[str, str], rows: SessionFactory
+) -> None:
+    batch = made(service, headers, *requests_of(6))
+    jobs = jobs_of(rows, batch)
+    with rows.begin() as session:  # as the feeder notes it
+        session.get_one(Batch, batch_uuid(batch)).started_at = utc_now() - timedelta(minutes=1)
+    succeed(rows, jobs[:1])
+    service.call("POST", f"{PATH}/{batch['id']}/cancel", headers=headers)
+    for job in jobs[1:5]:
+        end(rows, job, JobState.CANCELLED)
+
+    ending = service.call("GET", f"{PATH}/{batch['id']}", headers=headers).json()
+    end(rows, jobs[5], JobState.CANCELLED)
+    ended = service.call("GET", f"{PATH}/{batch['id']}", headers=headers).json()
+
+    assert (ending["status"], ended["status"]) == ("cancelling", "cancelled")
+    assert (ending["estimatedSeconds"], ended["estimatedSeconds"]) == (None, None)
+    assert ending["linesPerSecond"] == pytest.approx(1 / 60, rel=0.1)
+    assert ended["linesPerSecond"] == pytest.approx(1 / 60, rel=0.1)
+
+
 def test_lines_that_run_are_counted(
     service: Service, headers: dict[str, str], rows: SessionFactory
 ) -> None:

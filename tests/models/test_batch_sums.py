@@ -15,6 +15,7 @@ from models.held_jobs import finish_jobs, hand_back_jobs
 from models.job import Job, JobOutcome, JobState
 from models.job_end import cancel_job, record_ends
 from models.overview import read_overview
+from models.service_counts import count_held_lines
 from models.usage_check import compare_batches
 from models.webhook import WebhookDelivery
 from tests.models.batches import add_batch, batch_of
@@ -138,6 +139,18 @@ def test_a_batch_that_ends_by_its_owners_wish_or_by_time_says_so(session: Sessio
     assert batch_of(session, unwanted).state == "cancelled"
     assert batch_of(session, late.id).state == "expired"
     assert {d.event for d in deliveries(session)} == {"batch.cancelled", "batch.expired"}
+
+
+def test_held_lines_are_those_that_are_neither_released_nor_over(session: Session) -> None:
+    batch_id = add_batch(session, lines=5).id
+    add_batch(session, lines=3)
+    done = add_batch(session, lines=1).id
+    end(session, claim_lines(session, done), DONE)
+    end(session, claim_lines(session, batch_id, count=1), DONE)
+    claim_lines(session, batch_id, count=1)  # runs
+
+    held = select(func.count()).where(Job.state == JobState.QUEUED, Job.is_held)
+    assert count_held_lines(session) == session.scalar(held) == 6
 
 
 def test_the_overview_counts_open_batches_and_their_lines(session: Session) -> None:
