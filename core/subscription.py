@@ -74,6 +74,10 @@ class Subscription:
             except redis.RedisError as error:
                 _log.warning("lost the channel %s: %s", self._channel, type(error).__name__)
                 threading.Event().wait(RECONNECT_SECONDS)
+            except Exception:
+                # Broad on purpose: nobody would hear anything for as long as the process lives.
+                _log.exception("lost the channel %s", self._channel)
+                threading.Event().wait(RECONNECT_SECONDS)
 
     def _forward(self, subscription: redis.client.PubSub) -> None:
         while not self._is_closing:

@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import case, func, or_, select, update
+from sqlalchemy import ColumnElement, Select, any_, case, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -129,7 +129,7 @@ def ask_for_text(session: Session, job_id: UUID) -> None:
     )
 
 
-def expire_queued(session: Session, *, limit: int) -> list[Job]:
+def expire_queued(session: Session, *, limit: int, offset: int = 0) -> list[Job]:
     """End jobs that have not begun in the time that their caller gave them.
 
     Held lines are the feeder's, see `models/line_ends.py`.
@@ -138,14 +138,15 @@ def expire_queued(session: Session, *, limit: int) -> list[Job]:
         select(Job.id)
         .where(Job.state == JobState.QUEUED, ~Job.is_held, Job.expires_at < func.now())
         .where(Job.started_at.is_(None))
-        .order_by(Job.expires_at)
+        .order_by(Job.expires_at, Job.id)
         .limit(limit)
+        .offset(offset)
         .with_for_update(skip_locked=True)
     )
     return list(
         session.scalars(
             update(Job)
-            .where(Job.id.in_(due.scalar_subquery()), *may_come(JobState.EXPIRED, JobState.QUEUED))
+            .where(_is_one_of(due), *may_come(JobState.EXPIRED, JobState.QUEUED))
             .values(state=JobState.EXPIRED, finished_at=END_MOMENT)
             .returning(Job)
             .execution_options(populate_existing=True)
@@ -155,26 +156,39 @@ def expire_queued(session: Session, *, limit: int) -> list[Job]:
 
 def requeue_expired(session: Session, *, max_attempts: int, limit: int) -> list[Job]:
     """Return jobs whose worker fell silent to the queue, those with attempts left."""
-    return list(session.scalars(requeue(*_lease_ran_out(limit), Job.attempt < max_attempts)))
+    may_begin = (Job.attempt < max_attempts, Job.cancel_requested_at.is_(None))
+    return list(session.scalars(requeue(*_lease_ran_out(*may_begin, limit=limit))))
 
 
-def expired_for_good(session: Session, *, max_attempts: int, limit: int) -> list[Job]:
-    """Return the jobs whose worker fell silent and that shall not begin again: it was their last
+def expired_for_good(
+    session: Session, *, max_attempts: int, limit: int, offset: int = 0
+) -> list[Job]:
+    """Return silent jobs whose last attempt it was, or whose end somebody asked for.
 
-    attempt, or somebody asked for their end. Nothing is changed.
+    Their worker renewed no lease, and they begin no more. Nothing is changed.
     """
     is_over = or_(Job.attempt >= max_attempts, Job.cancel_requested_at.is_not(None))
-    conditions = [*_lease_ran_out(limit), is_over]
+    conditions = _lease_ran_out(is_over, limit=limit, offset=offset)
     return list(session.scalars(select(Job).where(*conditions)))
 
 
-def _lease_ran_out(limit: int) -> list[Any]:
+def _lease_ran_out(*conditions: Any, limit: int, offset: int = 0) -> list[Any]:
+    is_silent = (Job.state == JobState.RUNNING, Job.lease_expires_at < func.now(), *conditions)
     silent = (
         select(Job.id)
-        .where(Job.state == JobState.RUNNING, Job.lease_expires_at < func.now())
-        .order_by(Job.lease_expires_at)
+        .where(*is_silent)
+        .order_by(Job.lease_expires_at, Job.id)
         .limit(limit)
+        .offset(offset)
         .with_for_update(skip_locked=True)
-        .scalar_subquery()
     )
-    return [Job.id.in_(silent), Job.state == JobState.RUNNING, Job.lease_expires_at < func.now()]
+    return [_is_one_of(silent), *is_silent]
+
+
+def _is_one_of(ids: Select[UUID]) -> ColumnElement[bool]:
+    """Return the condition that a job is among those that a query with a limit locks.
+
+    As an array the query runs once. PostgreSQL may run it for each row of an `in`, and each time
+    it would lock the next ones.
+    """
+    return Job.id == any_(func.array(ids.scalar_subquery()))

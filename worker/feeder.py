@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -35,6 +35,7 @@ from models.feeding import (
     try_to_feed,
 )
 from models.flight import read_key_use
+from worker.guard import Guard
 from worker.line_ender import LineEnder
 from worker.line_supply import LineSupply
 from worker.rota import Rota
@@ -48,6 +49,10 @@ PAUSE_SECONDS = 0.03
 #: Lines that wait for a place, for each place that workers have.
 WAITING_PER_PLACE = 1
 JOIN_SECONDS = 5.0
+#: As the metric of failures says it.
+_NAME = "batches"
+#: Waited for, and no failure.
+_AWAY = (*DATABASE_AWAY, redis.RedisError, Unavailable)
 
 
 class Feeder:
@@ -58,16 +63,19 @@ class Feeder:
         client: redis.Redis,
         ends: JobEnds | None = None,
         tick_seconds: float = TICK_SECONDS,
+        failed: Callable[[str], None] = lambda name: None,
     ) -> None:
         self._sessions = sessions
         self._queue = JobQueue(client)
         self._workers = WorkerRegistry(client)
         self._limiter = Limiter(client)
-        self._ender = LineEnder(sessions=sessions, client=client, ends=ends)
+        self._ender = LineEnder(sessions=sessions, client=client, ends=ends, failed=failed)
         self._rota = Rota()
         self._tick_seconds = tick_seconds
         self._first_lines: dict[UUID, int] = {}
         self._empty: set[UUID] = set()
+        self._failed = failed
+        self._guards: dict[UUID, Guard] = {}
         self._is_away = False
         self._must_look = threading.Event()
         self._is_stopping = threading.Event()
@@ -92,18 +100,22 @@ class Feeder:
     def look(self) -> bool:
         """Do what is to be done for the open batches; True if there is more at once.
 
+        A batch that raises something unexpected is left alone for a while, and the others go on.
+
         Raises one of `DATABASE_AWAY`, or `redis.RedisError`.
         """
         with self._sessions() as session:
             batches = open_batches(session)
         is_open = {batch.id for batch in batches}
+        self._guards = {b: guard for b, guard in self._guards.items() if b in is_open}
+        batches = [batch for batch in batches if not self._guard(batch.id).is_resting]
         self._empty &= is_open
         self._first_lines = {b: line for b, line in self._first_lines.items() if b in is_open}
         if not batches:
             return False
-        has_more = self._ender.end_lines(batches)
+        has_more = self._ender.end_lines(batches, self._guard)
         waiting = [b for b in batches if b.may_run and b.id not in self._empty]
-        return (bool(waiting) and self._release(waiting)) or has_more
+        return (bool(waiting) and self._release_all(waiting)) or has_more
 
     def _run(self) -> None:
         while not self._is_stopping.is_set():
@@ -116,18 +128,40 @@ class Feeder:
     def _look_safely(self) -> bool:
         try:
             has_more = self.look()
-        except (*DATABASE_AWAY, redis.RedisError, Unavailable) as error:
+        except _AWAY as error:
             if not self._is_away:
                 _log.warning("batches wait, a part is away: %s", type(error).__name__)
             self._is_away = True
             return False
         except Exception:
-            # Broad on purpose: one bad row must not end the feeding of all.
+            # Broad on purpose: a fault must not end the feeding for good.
             _log.exception("batches could not be fed")
+            self._failed(_NAME)
             return False
         if self._is_away:
             _log.info("batches go on")
         self._is_away = False
+        return has_more
+
+    def _guard(self, batch_id: UUID) -> Guard:
+        if batch_id not in self._guards:
+            self._guards[batch_id] = Guard(
+                _NAME, about=batch_id.hex, failed=self._failed, lets_pass=_AWAY
+            )
+        return self._guards[batch_id]
+
+    def _release_all(self, batches: Sequence[OpenBatch]) -> bool:
+        """Release lines in turns; where that fails batch by batch, so that one alone stays."""
+        try:
+            return self._release(batches)
+        except _AWAY:
+            raise
+        except Exception:
+            _log.warning("lines cannot be released together, each batch is tried alone")
+        has_more = False
+        for batch in batches:
+            with self._guard(batch.id):
+                has_more |= self._release([batch])
         return has_more
 
     def _release(self, batches: Sequence[OpenBatch]) -> bool:

@@ -7,7 +7,8 @@ one has left is done by the next.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -16,7 +17,7 @@ import redis
 from core.job_ends import JobEnds
 from core.job_requests import ask_to_cancel
 from core.limits import Limiter
-from models.base import SessionFactory
+from models.base import DATABASE_AWAY, SessionFactory
 from models.batch import BatchState
 from models.batch_changes import ask_to_cancel_batch, begin_expiries
 from models.batch_sums import finish_done
@@ -31,6 +32,7 @@ from models.line_ends import (
     expire_released_lines,
     hold_lines_back,
 )
+from worker.guard import Guard
 
 _log = logging.getLogger(__name__)
 
@@ -50,7 +52,12 @@ class _Sweep:
 
 class LineEnder:
     def __init__(
-        self, *, sessions: SessionFactory, client: redis.Redis, ends: JobEnds | None = None
+        self,
+        *,
+        sessions: SessionFactory,
+        client: redis.Redis,
+        ends: JobEnds | None = None,
+        failed: Callable[[str], None] = lambda name: None,
     ) -> None:
         self._sessions = sessions
         self._client = client
@@ -58,60 +65,77 @@ class LineEnder:
         self._limiter = Limiter(client)
         self._rooms: dict[UUID, int] = {}
         self._sweeps: dict[UUID, _Sweep] = {}
+        self._of_single_lines = Guard(
+            "batches",
+            about="lines with a time of their own",
+            failed=failed,
+            lets_pass=(*DATABASE_AWAY, redis.RedisError),
+        )
 
     def fail_beyond(self, key_id: UUID, *, room: int) -> None:
         """Let all held lines of a key fail that may take more tokens than this month has left."""
         self._rooms[key_id] = min(room, self._rooms.get(key_id, room))
 
-    def end_lines(self, batches: Sequence[OpenBatch]) -> bool:
+    def end_lines(
+        self, batches: Sequence[OpenBatch], guard: Callable[[UUID], AbstractContextManager[object]]
+    ) -> bool:
         """Make a step for each batch that needs one; True if there is more to do at once.
+
+        Args:
+            guard: given a batch's id, keeps its errors from the other batches.
 
         Raises one of `DATABASE_AWAY`.
         """
-        self._begin_ends(batches)
-        steps = [self._sweep(batches), self._expire_single_lines()]
+        self._begin_sweeps(batches)
+        has_more = False
+        if not self._of_single_lines.is_resting:
+            with self._of_single_lines:
+                has_more = self._expire_single_lines()
         for batch in batches:
-            if batch.is_done:
-                self._finish(batch.id)
-            elif batch.must_stand_still:
-                steps.append(self._hold_back(batch.id))
-            elif batch.state == BatchState.CANCELLING:
-                steps.append(self._cancel_lines(batch.id))
-            elif batch.state == BatchState.EXPIRING:
-                steps.append(self._expire_lines(batch.id))
-        return any(steps)
+            with guard(batch.id):
+                has_more |= self._end_lines_of(batch)
+        return has_more
 
-    def _begin_ends(self, batches: Sequence[OpenBatch]) -> None:
-        """Let batches end whose time is over, and those that nobody may ask for any more."""
-        running = [batch for batch in batches if batch.state == BatchState.RUNNING]
-        due = [batch.id for batch in running if batch.is_due]
-        orphans = [batch.id for batch in running if batch.is_orphan and not batch.is_due]
-        if due:
+    def _end_lines_of(self, batch: OpenBatch) -> bool:
+        if batch.state == BatchState.RUNNING:
+            self._begin_end(batch)
+        if batch.id in self._sweeps:
+            self._sweep(batch.id, self._sweeps[batch.id])
+        if batch.is_done:
+            self._finish(batch.id)
+        elif batch.must_stand_still:
+            return self._hold_back(batch.id)
+        elif batch.state == BatchState.CANCELLING:
+            return self._cancel_lines(batch.id)
+        elif batch.state == BatchState.EXPIRING:
+            return self._expire_lines(batch.id)
+        return batch.id in self._sweeps
+
+    def _begin_end(self, batch: OpenBatch) -> None:
+        """Let a batch end whose time is over, or that nobody may ask for any more."""
+        if batch.is_due:
             with self._sessions.begin() as session:
-                expired = begin_expiries(session, due)
-            for batch_id in expired:
-                _log.info("batch expires", extra={"batch": batch_id.hex})
-        for batch_id in orphans:
+                has_begun = bool(begin_expiries(session, [batch.id]))
+            if has_begun:
+                _log.info("batch expires", extra={"batch": batch.id.hex})
+        elif batch.is_orphan:
             with self._sessions.begin() as session:
-                ask_to_cancel_batch(session, batch_id)
-            _log.info("batch of a deleted key is cancelled", extra={"batch": batch_id.hex})
+                ask_to_cancel_batch(session, batch.id)
+            _log.info("batch of a deleted key is cancelled", extra={"batch": batch.id.hex})
 
     def _finish(self, batch_id: UUID) -> None:
         with self._sessions.begin() as session:
             finish_done(session, [batch_id])
 
-    def _sweep(self, batches: Sequence[OpenBatch]) -> bool:
+    def _begin_sweeps(self, batches: Sequence[OpenBatch]) -> None:
         running = {batch.id: batch for batch in batches if batch.state == BatchState.RUNNING}
         self._sweeps = {b: sweep for b, sweep in self._sweeps.items() if b in running}
         for batch in running.values():
             if batch.api_key_id in self._rooms and batch.id not in self._sweeps:
                 self._sweeps[batch.id] = _Sweep(self._rooms[batch.api_key_id])
         self._rooms.clear()
-        for batch_id, sweep in list(self._sweeps.items()):
-            self._sweep_one(batch_id, sweep)
-        return bool(self._sweeps)
 
-    def _sweep_one(self, batch_id: UUID, sweep: _Sweep) -> None:
+    def _sweep(self, batch_id: UUID, sweep: _Sweep) -> None:
         with self._sessions.begin() as session:
             ends = end_held_lines(
                 session,

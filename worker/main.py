@@ -59,7 +59,6 @@ def _serve(settings: Settings, build: BuildEngine, files: MetricFiles | None) ->
     pulse = Pulse(
         engine=parts.engine,
         leases=parts.leases,
-        chores=parts.chores,
         registry=parts.registry,
         worker_id=parts.worker_id,
         model=settings.model_name,
@@ -83,6 +82,7 @@ def _serve(settings: Settings, build: BuildEngine, files: MetricFiles | None) ->
     for taker in parts.takers:
         taker.start()
     pulse.set_ready(True)
+    parts.chores.start()
     parts.feeder.start()
     _log.info("worker is ready", extra={"worker": parts.worker_id})
     while not must_stop.wait(HEALTH_SECONDS):
@@ -109,7 +109,8 @@ def _drain(parts: WorkerParts, pulse: Pulse) -> None:
     """
     _log.info("worker drains", extra={"worker": parts.worker_id})
     farewells = [taker.stop_taking for taker in parts.takers]
-    _at_most(FAREWELL_SECONDS, [*farewells, partial(pulse.set_ready, False), parts.feeder.stop])
+    stops = [parts.feeder.stop, parts.chores.stop]
+    _at_most(FAREWELL_SECONDS, [*farewells, partial(pulse.set_ready, False), *stops])
     if not parts.runner.wait_idle(parts.settings.drain_seconds):
         _log.info("jobs are handed back", extra={"worker": parts.worker_id})
         parts.runner.leave()

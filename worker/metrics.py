@@ -21,6 +21,9 @@ from models.webhook import DeliveryState
 from worker.engine import EngineStats, Step
 from worker.gpu_metrics import GpuFacts
 
+#: What may fail without ending a worker, by the names that the parts give it.
+CHORES = ("batches", "reaper", "retention", "settler", "usage", "webhooks")
+
 
 class WorkerMetrics:
     """The instruments of a worker; all of them may be used from any thread."""
@@ -30,6 +33,7 @@ class WorkerMetrics:
         self.jobs = JobMetrics()
         self.steps = StepMetrics()
         self.webhooks = WebhookMetrics()
+        self.chores = ChoreMetrics()
 
 
 def show_metrics(settings: Settings, files: MetricFiles, facts: WorkerFacts) -> None:
@@ -148,6 +152,18 @@ class WebhookMetrics:
     def tried(self, state: DeliveryState) -> None:
         """Count an attempt, by what became of the message."""
         self._attempts.labels(_outcome(state)).inc()
+
+
+class ChoreMetrics:
+    """Counts unexpected errors of what a worker does for all."""
+
+    def __init__(self) -> None:
+        self._failures = counter("chore_failures", "Unexpected errors of chores.", ["chore"])
+        for chore in CHORES:
+            self._failures.labels(chore)
+
+    def failed(self, chore: str) -> None:
+        self._failures.labels(chore).inc()
 
 
 class WorkerFacts(Collector):

@@ -27,6 +27,7 @@ from models.base import SessionFactory, open_database, sessions
 from models.job import Job
 from models.statements import Statements
 from worker.answers import keep_answers
+from worker.chores import INTERVAL_SECONDS, Chores
 from worker.consumer import DoorbellConsumer
 from worker.delivery import Delivery
 from worker.engine import Engine
@@ -58,7 +59,7 @@ class WorkerParts:
     """Everything in a worker process, built but not started.
 
     Attributes:
-        chores: what any worker does for all, at each beat of its pulse.
+        chores: what any worker does for all.
     """
 
     settings: Settings
@@ -69,7 +70,7 @@ class WorkerParts:
     runner: JobRunner
     takers: list[Taker]
     leases: Leases
-    chores: list[Callable[[], None]]
+    chores: Chores
     feeder: Feeder
     registry: WorkerRegistry
     text_sender: TextSender
@@ -93,7 +94,7 @@ class WorkerParts:
         lease = timedelta(seconds=settings.lease_seconds)
         leases = Leases(database, worker_id=worker_id, lease=lease)
         ends = JobEnds(client, count=metrics.jobs_ended.ended)
-        feeder = Feeder(sessions=database, client=client, ends=ends)
+        feeder = Feeder(sessions=database, client=client, ends=ends, failed=metrics.chores.failed)
         ledger = Ledger(
             sessions=database,
             statements=_statements(settings),
@@ -116,12 +117,15 @@ class WorkerParts:
             runner=runner,
             takers=_takers(settings, client, runner),
             leases=leases,
-            chores=_chores(settings, database, client, ends),
+            chores=_chores(settings, database, client, ends, metrics.chores.failed),
             feeder=feeder,
             registry=WorkerRegistry(client),
             text_sender=text_sender,
             webhooks=WebhookSender(
-                sessions=database, settings=settings, tried=metrics.webhooks.tried
+                sessions=database,
+                settings=settings,
+                tried=metrics.webhooks.tried,
+                failed=metrics.chores.failed,
             ),
             requests=listen_for_requests(client, runner.act),
             metrics=metrics,
@@ -143,19 +147,33 @@ def _statements(settings: Settings) -> Statements:
 
 
 def _chores(
-    settings: Settings, database: SessionFactory, client: redis.Redis, ends: JobEnds
-) -> list[Callable[[], None]]:
+    settings: Settings,
+    database: SessionFactory,
+    client: redis.Redis,
+    ends: JobEnds,
+    failed: Callable[[str], None],
+) -> Chores:
     reaper = Reaper(
         sessions=database,
         client=client,
         max_attempts=settings.max_attempts,
         lease=timedelta(seconds=settings.lease_seconds),
         ends=ends,
+        failed=failed,
     )
-    settler = Settler(sessions=database, client=client)
+    settler = Settler(sessions=database, client=client, failed=failed)
     usage_closer = UsageCloser(sessions=database)
-    retention = Retention(sessions=database, settings=settings)
-    return [reaper.reap, settler.settle, usage_closer.close, retention.enforce]
+    retention = Retention(sessions=database, settings=settings, failed=failed)
+    return Chores(
+        {
+            "reaper": reaper.reap,
+            "settler": settler.settle,
+            "usage": usage_closer.close,
+            "retention": retention.enforce,
+        },
+        failed=failed,
+        interval_seconds=min(INTERVAL_SECONDS, settings.lease_seconds / 4),
+    )
 
 
 def _takers(settings: Settings, client: redis.Redis, runner: JobRunner) -> list[Taker]:

@@ -1,11 +1,10 @@
-"""The worker's sign of life: heartbeat and lease renewal, and beside them what all workers tidy."""
+"""The worker's sign of life: heartbeat and lease renewal."""
 
 from __future__ import annotations
 
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
 
 import redis
 
@@ -27,7 +26,6 @@ class Pulse:
         *,
         engine: Engine,
         leases: Leases,
-        chores: Sequence[Callable[[], None]],
         registry: WorkerRegistry,
         worker_id: str,
         model: str,
@@ -39,13 +37,11 @@ class Pulse:
         """Name the parts.
 
         Args:
-            chores: what any worker does for all, at each beat on a thread of its own.
             max_jobs: interactive jobs that the worker holds at most, `bulk_places` bulk ones.
             interval_seconds: between two beats; several must fit into a lease.
         """
         self._engine = engine
         self._leases = leases
-        self._chores = chores
         self._registry = registry
         self._worker_id = worker_id
         self._model = model
@@ -57,15 +53,10 @@ class Pulse:
         self._before = (time.monotonic(), 0)
         self._job_pace = JobPace()
         self._is_stopping = threading.Event()
-        # Chores may take longer than a lease: they have a thread of their own.
-        self._threads = [
-            threading.Thread(target=self._every, args=[beat], name=name, daemon=True)
-            for name, beat in (("pulse", self._beat), ("chores", self._do_chores))
-        ]
+        self._thread = threading.Thread(target=self._run, name="pulse", daemon=True)
 
     def start(self) -> None:
-        for thread in self._threads:
-            thread.start()
+        self._thread.start()
 
     @property
     def is_ready(self) -> bool:
@@ -80,17 +71,16 @@ class Pulse:
     def stop(self) -> None:
         """Stop beating and say goodbye."""
         self._is_stopping.set()
-        for thread in self._threads:
-            thread.join(timeout=JOIN_SECONDS)
+        self._thread.join(timeout=JOIN_SECONDS)
         try:
             self._registry.remove(self._worker_id)
         except redis.RedisError:
             _log.warning("no goodbye: Redis is away, the heartbeat will run out")
 
-    def _every(self, beat: Callable[[], None]) -> None:
+    def _run(self) -> None:
         while not self._is_stopping.wait(self._interval_seconds):
             try:
-                beat()
+                self._beat()
             except Exception:
                 # A worker whose pulse stops loses its jobs, so no fault may end this thread.
                 _log.exception("a pulse failed")
@@ -99,11 +89,6 @@ class Pulse:
         # Leases first: they must be renewed whatever else is away.
         self._leases.renew()
         self._report()
-
-    def _do_chores(self) -> None:
-        if self._is_ready:
-            for chore in self._chores:
-                chore()
 
     def _report(self) -> None:
         stats = self._engine.stats()

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
+from typing import Protocol
 from uuid import UUID
 
 import redis
@@ -27,6 +29,7 @@ from models.job_changes import expire_queued, expired_for_good, finish_job, requ
 from models.job_end import cancel_unusable_jobs, record_ends
 from models.job_lists import QueuedJob, queued_before
 from models.refused_batch import forget_old_refusals
+from worker.guard import Guard
 
 _log = logging.getLogger(__name__)
 
@@ -36,6 +39,16 @@ PASS_LIMIT = 1000
 GRACE = timedelta(seconds=3)
 #: Between two looks for jobs of keys that were ended.
 UNUSABLE_SECONDS = 5.0
+#: Nothing to report: the next pass does what this one could not.
+_AWAY = (*DATABASE_AWAY, redis.RedisError)
+#: Jobs that cannot be ended hold up those that can for no longer.
+LONGEST_REST_SECONDS = 5.0
+
+
+class _EndJobs(Protocol):
+    """Ends so many jobs at most, beyond so many that it leaves out, and returns them."""
+
+    def __call__(self, session: Session, *, limit: int, offset: int) -> list[Job]: ...
 
 
 class Reaper:
@@ -48,6 +61,7 @@ class Reaper:
         lease: timedelta,
         ends: JobEnds | None = None,
         grace: timedelta = GRACE,
+        failed: Callable[[str], None] = lambda name: None,
     ) -> None:
         self._sessions = sessions
         self._client = client
@@ -60,18 +74,29 @@ class Reaper:
         self._trusted_at = float("-inf")
         self._seen_to: UUID | None = None
         self._looks_for_unusable_at = float("-inf")
+        judging = (self._requeue_silent, self._end_silent)
+        others = (
+            self._expire_queued,
+            self._cancel_unusable,
+            self._resend_lost,
+            partial(self._forget, forget_old_keys),
+            partial(self._forget, forget_expired),
+            partial(self._forget, forget_old_refusals),
+        )
+        self._judging = [(step, _guard(failed)) for step in judging]
+        self._others = [(step, _guard(failed)) for step in others]
 
     def reap(self) -> None:
-        """Make one pass. With the database or Redis away it does nothing: the next one will."""
+        """Make one pass. With the database or Redis away it does nothing: the next one will.
+
+        A step that raises something else is left alone for a while, and the others go on.
+        """
         try:
-            if self._may_judge():
-                self._requeue_silent()
-                self._end_silent()
-            self._expire_queued()
-            self._cancel_unusable()
-            self._resend_lost()
-            self._forget_old_keys()
-            self._forget_old_files()
+            steps = [*self._judging, *self._others] if self._may_judge() else self._others
+            for step, guard in steps:
+                if not guard.is_resting:
+                    with guard:
+                        step()
             self._passed_at = time.monotonic()
         except DATABASE_AWAY:
             self._trusted_at = time.monotonic() + self._lease_seconds
@@ -91,15 +116,9 @@ class Reaper:
             self._passed_at = now
         return now >= self._trusted_at
 
-    def _forget_old_keys(self) -> None:
+    def _forget(self, step: Callable[[Session], object]) -> None:
         with self._sessions.begin() as session:
-            forget_old_keys(session)
-
-    def _forget_old_files(self) -> None:
-        with self._sessions.begin() as session:
-            forget_expired(session)
-        with self._sessions.begin() as session:
-            forget_old_refusals(session)
+            step(session)
 
     def _requeue_silent(self) -> None:
         with self._sessions.begin() as session:
@@ -109,19 +128,40 @@ class Reaper:
         self._send_missing(QueuedJob(job.id, job.queue) for job in requeued)
 
     def _end_silent(self) -> None:
-        with self._sessions.begin() as session:
-            silent = expired_for_good(session, max_attempts=self._max_attempts, limit=PASS_LIMIT)
+        def end(session: Session, *, limit: int, offset: int) -> list[Job]:
+            most = self._max_attempts
+            silent = expired_for_good(session, max_attempts=most, limit=limit, offset=offset)
             ended = [job for job in silent if _end(session, job)]
-            record_ends(session, ended)
-        for job in ended:
-            _log.error("job ended without its worker", extra={"job": job.id.hex})
-        self._ends.announce(ended_job(job) for job in ended)
+            for job in ended:
+                _log.error("job ended without its worker", extra={"job": job.id.hex})
+            return ended
+
+        self._end_all(end)
 
     def _expire_queued(self) -> None:
-        with self._sessions.begin() as session:
-            expired = expire_queued(session, limit=PASS_LIMIT)
-            record_ends(session, expired)
-        self._ends.announce(ended_job(job) for job in expired)
+        self._end_all(expire_queued)
+
+    def _end_all(self, end: _EndJobs) -> None:
+        """End jobs together; where that fails, one by one, so that only those at fault stay.
+
+        Raises:
+            ExceptionGroup: what was wrong with each that stays.
+        """
+
+        def step(limit: int, offset: int) -> int:
+            with self._sessions.begin() as session:
+                ended = end(session, limit=limit, offset=offset)
+                record_ends(session, ended)
+            self._ends.announce(ended_job(job) for job in ended)
+            return len(ended)
+
+        try:
+            step(PASS_LIMIT, 0)
+        except _AWAY:
+            raise
+        except Exception:
+            _log.warning("jobs cannot be ended together, each is ended alone")
+            _one_by_one(step)
 
     def _cancel_unusable(self) -> None:
         """Cancel jobs of keys that were ended, if the API process that ended them did not.
@@ -155,6 +195,26 @@ class Reaper:
             for job_id in self._queue.missing(ids, queue):
                 _log.warning("job was on no queue, sent again", extra={"job": job_id.hex})
                 self._queue.send(job_id, queue)
+
+
+def _one_by_one(step: Callable[[int, int], int]) -> None:
+    faults: list[Exception] = []
+    for _ in range(PASS_LIMIT):
+        try:
+            if not step(1, len(faults)):
+                break
+        except _AWAY:
+            raise
+        except Exception as fault:
+            faults.append(fault)
+    if faults:
+        raise ExceptionGroup("jobs that could not be ended", faults)
+
+
+def _guard(failed: Callable[[str], None]) -> Guard:
+    return Guard(
+        "reaper", failed=failed, lets_pass=_AWAY, longest_rest_seconds=LONGEST_REST_SECONDS
+    )
 
 
 def _end(session: Session, job: Job) -> bool:

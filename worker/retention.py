@@ -27,12 +27,13 @@ from models.retention import (
     delete_webhooks,
     take_turn,
 )
+from worker.guard import Guard
 
 _log = logging.getLogger(__name__)
 
 #: Between two looks when nothing was left to delete.
 INTERVAL_SECONDS = 60.0
-#: Of one pass: the other chores of the worker wait meanwhile.
+#: Of one pass: others may have the turn between two.
 PASS_SECONDS = 0.5
 
 
@@ -48,11 +49,13 @@ class Retention:
         settings: Settings,
         interval_seconds: float = INTERVAL_SECONDS,
         pass_seconds: float = PASS_SECONDS,
+        failed: Callable[[str], None] = lambda name: None,
     ) -> None:
         self._sessions = sessions
         self._settings = settings
         self._interval_seconds = interval_seconds
         self._pass_seconds = pass_seconds
+        self._failed = failed
         self._next_look = float("-inf")
         # Kept between passes: a batch can be longer than one.
         self._steps: Iterator[None] | None = None
@@ -79,17 +82,23 @@ class Retention:
         self._next_look = time.monotonic() + self._interval_seconds
 
     def _all_steps(self) -> Iterator[None]:
+        """Yield after each step; what of one kind cannot be deleted holds up no other kind."""
+        for what, steps in self._kinds():
+            with Guard("retention", about=what, failed=self._failed, lets_pass=DATABASE_AWAY):
+                yield from steps
+
+    def _kinds(self) -> Iterator[tuple[str, Iterator[None]]]:
         settings = self._settings
-        if settings.retain_jobs_days:
-            yield from self._until_done("jobs", delete_jobs, settings.retain_jobs_days)
-            yield from self._batches(settings.retain_jobs_days)
-        if settings.retain_prompts_days:
-            yield from self._until_done("texts", delete_texts, settings.retain_prompts_days)
-            yield from self._texts_of_batches(settings.retain_prompts_days)
-        if settings.retain_webhooks_days:
-            yield from self._until_done("webhooks", delete_webhooks, settings.retain_webhooks_days)
-        if settings.retain_audit_days:
-            yield from self._until_done("audit", delete_audit, settings.retain_audit_days)
+        if days := settings.retain_jobs_days:
+            yield "jobs", self._until_done("jobs", delete_jobs, days)
+            yield "batches", self._batches(days)
+        if days := settings.retain_prompts_days:
+            yield "texts", self._until_done("texts", delete_texts, days)
+            yield "texts of batches", self._texts_of_batches(days)
+        if days := settings.retain_webhooks_days:
+            yield "webhooks", self._until_done("webhooks", delete_webhooks, days)
+        if days := settings.retain_audit_days:
+            yield "audit", self._until_done("audit", delete_audit, days)
 
     def _until_done(
         self, what: str, step: Callable[[Session, datetime], int], days: int

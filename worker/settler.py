@@ -10,7 +10,7 @@ Redis keys:
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from uuid import UUID
@@ -21,6 +21,7 @@ from core.limits import Limiter, Reservation
 from core.queue import QueueName
 from models.base import DATABASE_AWAY, SessionFactory, database_now
 from models.flight import ended_use, in_flight_before, known_jobs
+from worker.guard import Guard
 
 _log = logging.getLogger(__name__)
 
@@ -40,12 +41,14 @@ class Settler:
         client: redis.Redis,
         interval_seconds: float = INTERVAL_SECONDS,
         grace: timedelta = GRACE,
+        failed: Callable[[str], None] = lambda name: None,
     ) -> None:
         self._sessions = sessions
         self._client = client
         self._limiter = Limiter(client)
         self._interval_ms = max(1, round(interval_seconds * 1000))
         self._grace = grace
+        self._failed = failed
 
     def settle(self) -> None:
         """Make a pass if it is time. With the database or Redis away the next one will."""
@@ -61,18 +64,31 @@ class Settler:
         # Redis before the rows: what lacks its place then and has not ended later was never
         # settled, so that putting it back counts it once.
         self._limiter.load()
-        held = {key_id: self._limiter.in_flight(key_id) for key_id in self._limiter.busy_keys()}
+        held: dict[UUID, dict[UUID, Reservation] | None] = {}
+        for key_id in self._limiter.busy_keys():
+            held[key_id] = None
+            with self._guard(key_id):
+                held[key_id] = self._limiter.in_flight(key_id)
         for queue in QueueName:
             with self._sessions() as session:
                 before = database_now(session) - self._grace
                 rows = in_flight_before(session, before, queue)
             for key_id, charged in rows.items():
                 known = held.get(key_id, {})
+                if known is None:
+                    continue  # what it holds could not be read
                 missing = {job: tokens for job, tokens in charged.items() if job not in known}
-                self._limiter.restore(key_id, missing, is_bulk=queue is QueueName.BULK)
+                with self._guard(key_id):
+                    self._limiter.restore(key_id, missing, is_bulk=queue is QueueName.BULK)
         for key_id, reservations in held.items():
-            for chunk in _chunks(reservations):
-                self._settle_ended(key_id, chunk)
+            with self._guard(key_id):
+                for chunk in _chunks(reservations or {}):
+                    self._settle_ended(key_id, chunk)
+
+    def _guard(self, key_id: UUID) -> Guard:
+        """Return what keeps the errors of one key from the others."""
+        away = (*DATABASE_AWAY, redis.RedisError)
+        return Guard("settler", about=key_id.hex, failed=self._failed, lets_pass=away)
 
     def _settle_ended(self, key_id: UUID, held: dict[UUID, Reservation]) -> None:
         with self._sessions() as session:

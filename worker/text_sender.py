@@ -56,6 +56,9 @@ class TextSender:
                     publish_text(self._client, some)
             except redis.RedisError as error:
                 _log.warning("text could not be told: %s", type(error).__name__)
+            except Exception:
+                # Broad on purpose: one bad piece must not end the telling for all.
+                _log.exception("text could not be told")
 
     def _take(self) -> list[TextPiece]:
         """Wait for pieces; none are left when it is stopping."""

@@ -28,6 +28,7 @@ from models.webhook_queue import (
     record_attempt,
     round_began_at,
 )
+from worker.guard import Guard
 from worker.webhook_call import CallResult, WebhookCaller
 from worker.webhook_message import write_message
 from worker.webhook_schedule import RetrySchedule
@@ -78,14 +79,22 @@ class WebhookSender:
         caller: WebhookCaller | None = None,
         schedule: RetrySchedule | None = None,
         tried: Callable[[DeliveryState], None] = lambda state: None,
+        failed: Callable[[str], None] = lambda name: None,
     ) -> None:
-        """Take what is told, after each attempt, what became of its message."""
+        """Name the parts.
+
+        Args:
+            tried: is told, after each attempt, what became of its message.
+            failed: is told "webhooks" after an unexpected error.
+        """
         self._sessions = sessions
         self._settings = settings
         self._caller = caller or WebhookCaller(settings)
         self._schedule = schedule or RetrySchedule()
         self._lease = webhook_lease(settings)
         self._tried = tried
+        self._guard = Guard("webhooks", failed=failed, lets_pass=DATABASE_AWAY)
+        self._failed = failed
         self._under_way: dict[threading.Thread, WebhookDelivery] = {}
         self._ended = 0
         self._changed = threading.Condition()
@@ -107,16 +116,13 @@ class WebhookSender:
 
     def _run(self) -> None:
         while not self._is_stopping:
-            ended_before = self._ended
+            ended_before, has_begun = self._ended, False
             try:
-                has_begun = self._begin_next()
+                if not self._guard.is_resting:
+                    with self._guard:
+                        has_begun = self._begin_next()
             except DATABASE_AWAY:
                 _log.warning("no webhook sent: the database is away")
-                has_begun = False
-            except Exception:
-                # Broad on purpose: one bad row must not end the sending of all.
-                _log.exception("a webhook could not be begun")
-                has_begun = False
             if not has_begun:
                 with self._changed:
                     # A place that became free while we looked is not to be waited for.
@@ -155,6 +161,7 @@ class WebhookSender:
         except Exception:
             # The lease runs out and it is tried again; the other attempts go on.
             _log.exception("a webhook could not be sent", extra={"webhook": claim.delivery.id.hex})
+            self._failed("webhooks")
         finally:
             with self._changed:
                 del self._under_way[threading.current_thread()]

@@ -95,6 +95,26 @@ def test_a_job_that_ended_unsettled_is_settled_with_what_it_used(
     assert list(limiter.in_flight(key.id)) == [running]
 
 
+def test_one_key_that_cannot_be_read_holds_up_no_other(
+    database: SessionFactory,
+    client: redis.Redis,
+    limiter: Limiter,
+    key: ApiKey,
+) -> None:
+    failures: list[str] = []
+    with database.begin() as session:
+        other = add_key(session)
+    for owner in (key, other):
+        end(database, charged_job(database, limiter, owner), tokens=7)
+        charged_job(database, limiter, owner)
+    client.hset(f"limit:{other.id.hex}:flight", "no id", "no charge")
+
+    Settler(sessions=database, client=client, failed=failures.append).settle()
+
+    assert failures == ["settler"]
+    assert use(database, limiter, key) == (1, 7 + CHARGED)
+
+
 def test_a_job_that_redis_forgot_takes_its_place_again_and_counts_once(
     database: SessionFactory,
     client: redis.Redis,
