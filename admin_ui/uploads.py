@@ -1,6 +1,7 @@
-"""Forms while they come: each must arrive in time, and those that bring a file may be larger.
+"""Forms while they come: each must arrive in time, and only some may be large.
 
-The file of a form goes to disk while it comes; memory holds a piece of it.
+The file of a form goes to disk while it comes; memory holds a piece of it. A thread takes apart the
+fields of a form with a prompt: megabytes of them take seconds.
 """
 
 from __future__ import annotations
@@ -15,18 +16,24 @@ from werkzeug.exceptions import RequestTimeout
 from admin_ui.csrf import SAFE_METHODS
 from admin_ui.page import database
 from admin_ui.services import services
-from core.blocking import at_most
+from core.blocking import at_most, run_blocking
 
 View = TypeVar("View", bound=Callable[..., ResponseReturnValue])
 
-_ATTRIBUTE = "bountycoder_takes_file"
-#: What a form has beside its file.
+_TAKES_FILE, _TAKES_PROMPT = "bountycoder_takes_file", "bountycoder_takes_prompt"
+#: What a form has without a prompt, or beside its file.
 FORM_BYTES = 64 * 1024
 
 
 def takes_file(view: View) -> View:
     """Let the form of a view bring a file as large as that of a batch."""
-    setattr(view, _ATTRIBUTE, True)
+    setattr(view, _TAKES_FILE, True)
+    return view
+
+
+def takes_prompt(view: View) -> View:
+    """Let the form of a view be as large as a request with a prompt."""
+    setattr(view, _TAKES_PROMPT, True)
     return view
 
 
@@ -41,13 +48,22 @@ def _receive() -> None:
     settings = services().settings
     seconds = settings.body_seconds
     view = current_app.view_functions.get(request.endpoint or "")
-    if request.method == "POST" and getattr(view, _ATTRIBUTE, False):
+    has_prompt = getattr(view, _TAKES_PROMPT, False)
+    if request.method == "POST" and getattr(view, _TAKES_FILE, False):
         seconds = settings.upload_seconds
         request.max_content_length = settings.max_batch_bytes + FORM_BYTES
+    elif not has_prompt:
+        request.max_content_length = FORM_BYTES
     # Who is signed in has been read; a form that comes slowly keeps no connection until it is here.
     database().close()
     try:
         with at_most(seconds):
-            request.form  # noqa: B018 - reading it is receiving it
+            if has_prompt:
+                request.get_data(parse_form_data=False)
+            else:
+                request.form  # noqa: B018 - reading it is receiving it
     except TimeoutError:
         raise RequestTimeout from None
+    if has_prompt:
+        received = request._get_current_object()  # type: ignore[attr-defined]
+        run_blocking(lambda: received.form)

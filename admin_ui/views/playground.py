@@ -18,6 +18,7 @@ from admin_ui.page import api, database, present_time
 from admin_ui.relay import relay
 from admin_ui.service_api import ServiceRefusal
 from admin_ui.services import services
+from admin_ui.uploads import takes_prompt
 from admin_ui.visible import visible_job
 from core.ids import Prefix, read_id
 from models.job import find_job
@@ -41,6 +42,7 @@ def show() -> ResponseReturnValue:
 
 @blueprint.post("")
 @signed_in
+@takes_prompt
 def generate() -> ResponseReturnValue:
     """Answer with the whole page: for browsers without JavaScript."""
     form = read_form(request.form)
@@ -54,6 +56,7 @@ def generate() -> ResponseReturnValue:
 
 @blueprint.post("/stream")
 @signed_in
+@takes_prompt
 def stream() -> ResponseReturnValue:
     """Answer with the API's own events while they come; a refusal is JSON."""
     form = read_form(request.form)
@@ -87,6 +90,7 @@ def outcome() -> ResponseReturnValue:
 
 @blueprint.post("/code")
 @signed_in
+@takes_prompt
 def code() -> ResponseReturnValue:
     """Show the call that the form describes."""
     return render_template("playground/code_texts.html", samples=_samples(read_form(request.form)))
