@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, StringConstraints
 
 from core.generation import MAX_URL_LENGTH, Body, Metadata, Text
+from core.names import VISIBLE
 
 MAX_NAME_LENGTH = 200
 DEFAULT_WINDOW = timedelta(hours=24)
@@ -48,7 +49,7 @@ def _read_metadata(value: Any) -> Any:
 
 WindowText = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,9}[smhd]$")]
 Window = Annotated[timedelta, BeforeValidator(_read_window, json_schema_input_type=WindowText)]
-Name = Annotated[Text, StringConstraints(max_length=MAX_NAME_LENGTH)]
+Name = Annotated[Text, StringConstraints(max_length=MAX_NAME_LENGTH), VISIBLE]
 WebhookUrl = Annotated[Text, StringConstraints(max_length=MAX_URL_LENGTH)]
 Labels = Annotated[
     Metadata | None, BeforeValidator(_read_metadata, json_schema_input_type=Metadata | None)

@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from api.faults import invalid
 from api.v1.fields import OpenAIBody
+from core.names import is_visible
 
 SHORTEST_SECONDS = 3600
 LONGEST_SECONDS = 30 * 24 * 3600
@@ -81,6 +82,6 @@ def read_options(given: Mapping[str, str]) -> FileOptions:
 
 
 def clean_name(given: str | None) -> str:
-    """Return a filename without what cannot be shown in a line."""
-    name = "".join(letter for letter in given or "" if letter.isprintable())
-    return name[:MAX_NAME_LENGTH] or DEFAULT_NAME
+    """Return a filename without what nobody can see in a line."""
+    name = "".join(letter for letter in given or "" if letter.isprintable())[:MAX_NAME_LENGTH]
+    return name if is_visible(name) else DEFAULT_NAME

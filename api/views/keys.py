@@ -30,6 +30,7 @@ from api.services import services
 from core.errors import Forbidden, InvalidRequest, NotFound
 from core.generation import Body, Flag, Text
 from core.ids import Prefix, read_id
+from core.names import VISIBLE
 from core.whole import Whole
 from models.api_key import (
     ApiKey,
@@ -52,7 +53,7 @@ LONGEST_GRACE_SECONDS = 7 * 24 * 3600
 
 #: Written as text: a number would be seconds since 1970.
 Moment = Annotated[AwareDatetime, Field(strict=True)]
-KeyName = Annotated[Text, StringConstraints(max_length=200)]
+KeyName = Annotated[Text, StringConstraints(max_length=200), VISIBLE]
 
 
 class CreateKeyBody(KeyLimitsBody):

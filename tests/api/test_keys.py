@@ -91,6 +91,10 @@ def test_an_admin_makes_keys_for_others(service: Service, customer: dict[str, st
     ("body", "param"),
     [
         ({"name": ""}, "name"),
+        ({"name": " "}, "name"),
+        ({"name": "a\nb"}, "name"),
+        ({"name": "\u200b"}, "name"),
+        ({"name": "\u202egpj"}, "name"),
         ({"name": "x" * 201}, "name"),
         ({"rateLimit": 0}, "rateLimit"),
         ({"rateLimit": "many"}, "rateLimit"),
