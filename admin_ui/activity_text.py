@@ -220,6 +220,12 @@ def _failed_sign_in(told: _Telling) -> Markup:
     return Markup("Somebody failed to sign in as {}").format(strong(breakable(email)))
 
 
+def _reused_refresh_token(told: _Telling) -> Markup:
+    email = told.names.users.get(told.target_id) if told.target_id else None
+    who = strong(breakable(email)) if email else Markup("somebody")
+    return Markup("A refresh token of {} was used twice, which ended its session").format(who)
+
+
 def _resent_webhook(told: _Telling) -> Markup:
     message = show_id(Prefix.WEBHOOK, told.target_id) if told.target_id else ""
     return Markup("{} sent the webhook message <code>{}</code> again").format(told.actor, message)
@@ -240,6 +246,7 @@ def _something(told: _Telling) -> Markup:
 
 SENTENCES: dict[str, Callable[[_Telling], Markup]] = {
     FAILED_SIGN_IN: _failed_sign_in,
+    "auth.refresh_reused": _reused_refresh_token,
     "key.create": _made_key,
     "key.update": _changed_key,
     "key.rotate": _rotated_key,

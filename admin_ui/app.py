@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 from flask import Flask
 from flask_jwt_extended import JWTManager
 from werkzeug.middleware.proxy_fix import ProxyFix
@@ -12,12 +10,14 @@ from admin_ui.access import register_access
 from admin_ui.csrf import register_csrf
 from admin_ui.errors import register_error_handlers
 from admin_ui.formats import register_formats
+from admin_ui.host import HostCheck
 from admin_ui.metrics import measure_requests
 from admin_ui.navigation import register_navigation
 from admin_ui.page import register_pages
 from admin_ui.security_headers import register_security_headers
 from admin_ui.server_timing import register_server_timing
 from admin_ui.services import Services
+from admin_ui.session import SESSION_LIFE
 from admin_ui.uploads import register_uploads
 from admin_ui.views import (
     account,
@@ -39,7 +39,6 @@ from admin_ui.views import (
 from admin_ui.wording import register_wording
 from core.jwt_rules import jwt_config
 
-SESSION_HOURS = 12
 #: Addresses of static files carry the version of what they hold.
 STATIC_SECONDS = 365 * 24 * 3600
 _VIEWS = (
@@ -71,7 +70,7 @@ def create_app(services: Services) -> Flask:
         SESSION_COOKIE_HTTPONLY=True,
         SESSION_COOKIE_SAMESITE="Lax",
         SESSION_COOKIE_SECURE=settings.is_production,
-        PERMANENT_SESSION_LIFETIME=timedelta(hours=SESSION_HOURS),
+        PERMANENT_SESSION_LIFETIME=SESSION_LIFE,
         # An answer that was on its way when somebody signed out would sign them in again, and a
         # page that refreshes itself would keep its session for ever.
         SESSION_REFRESH_EACH_REQUEST=False,
@@ -100,6 +99,7 @@ def create_app(services: Services) -> Flask:
         app.wsgi_app = ProxyFix(  # type: ignore[method-assign]
             app.wsgi_app, x_for=proxies, x_proto=proxies
         )
+    app.wsgi_app = HostCheck(app.wsgi_app)  # type: ignore[method-assign]
     # Views that belong together share a blueprint.
     for blueprint in dict.fromkeys(view.blueprint for view in _VIEWS):
         app.register_blueprint(blueprint)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from flask import Flask, Response, current_app, request
 
 from admin_ui.services import Services
+from core.errors import CHALLENGE
 
 CONTENT_SECURITY_POLICY = (
     "default-src 'self'; img-src 'self' data:; object-src 'none'; frame-ancestors 'none'; "
@@ -25,6 +26,8 @@ def _secure(response: Response) -> Response:
     services: Services = current_app.extensions["bountycoder"]
     if services.settings.is_production:
         response.headers["Strict-Transport-Security"] = TRANSPORT_SECURITY
+    if response.status_code == 401:
+        response.headers.setdefault("WWW-Authenticate", CHALLENGE)
     if request.endpoint != "static":
         response.headers["Cache-Control"] = "no-store"
     return response

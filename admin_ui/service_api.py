@@ -21,9 +21,10 @@ from urllib3 import PoolManager, Retry, Timeout
 from urllib3.exceptions import HTTPError
 from urllib3.response import BaseHTTPResponse
 
+from admin_ui.session_cookie import session_id
 from admin_ui.wording import told, told_of_field
 from core.ids import Prefix, show_id
-from core.jwt_rules import ADDRESS_CLAIM, VERSION_CLAIM
+from core.jwt_rules import ADDRESS_CLAIM, SESSION_CLAIM, VERSION_CLAIM
 from core.settings import Settings
 from models.user import User
 
@@ -201,13 +202,11 @@ class ServiceApi:
 
 
 def _token(user: User) -> str:
+    claims = {VERSION_CLAIM: user.token_version, ADDRESS_CLAIM: request.remote_addr or ""}
+    if (session := session_id()) is not None:
+        claims[SESSION_CLAIM] = show_id(Prefix.SESSION, session)
     token: str = create_access_token(
-        show_id(Prefix.USER, user.id),
-        expires_delta=TOKEN_LIFE,
-        additional_claims={
-            VERSION_CLAIM: user.token_version,
-            ADDRESS_CLAIM: request.remote_addr or "",
-        },
+        show_id(Prefix.USER, user.id), expires_delta=TOKEN_LIFE, additional_claims=claims
     )
     return token
 

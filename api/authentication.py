@@ -12,8 +12,10 @@ from datetime import datetime
 from flask import request
 
 from api.caller_address import believe_address
+from api.credentials import bad_key, presented_jwt, presented_secret
+from api.request_log import log_caller
 from api.services import Services
-from api.tokens import invalid_token, read_token
+from api.tokens import TokenClaims, invalid_token, read_token
 from api.write_limits import count_write
 from core.errors import Forbidden, Unauthorized
 from core.ids import Prefix, read_id
@@ -21,7 +23,8 @@ from core.key_secret import KeySecret
 from models.api_key import ApiKey, find_key, find_key_by_secret
 from models.base import Session, database_now
 from models.presented_key import PresentedKey
-from models.user import User, find_user
+from models.user import User
+from models.user_session import find_signed_in_user
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,22 +44,26 @@ class Caller:
         return self.user.id == owner_id or self.sees_all
 
 
-def authenticate_user(session: Session) -> User:
+def authenticate_user(session: Session, *, takes_key: bool = False) -> User:
     """Return the user whose JWT came with the request.
+
+    Args:
+        takes_key: the call takes a key too, and none came.
 
     Raises:
         Unauthorized: no JWT, or not a valid one of a living user.
     """
-    token = _bearer()
-    if token is None:
-        raise Unauthorized("send `Authorization: Bearer <jwt>`")
-    if token.startswith("bc_"):
-        raise Unauthorized("this call takes a JWT, not an API key", code="invalid_token")
-    claims = read_token(token)
-    user = living_user(session, claims.user_id, claims.version)
+    return authenticate_token(session, takes_key=takes_key)[0]
+
+
+def authenticate_token(session: Session, *, takes_key: bool = False) -> tuple[User, TokenClaims]:
+    """Return the user too, and what the JWT says: `authenticate_user` otherwise."""
+    claims = read_token(presented_jwt(takes_key=takes_key))
+    user = living_user(session, claims)
     believe_address(claims.address)
+    log_caller(user_id=user.id)
     count_write(user.id)
-    return user
+    return user, claims
 
 
 def authenticate_admin(session: Session) -> User:
@@ -94,18 +101,20 @@ def authenticate_presented_key(services: Services, *, may_believe: bool) -> Pres
     Args:
         may_believe: a key that was looked up a moment ago will do (`models/presented_key.py`).
     """
-    presented = _presented_secret()
+    presented = presented_secret()
     if presented is None:
         with services.reads() as session:
             return PresentedKey.of(*authenticate_key(session), database_now(session))
     secret = KeySecret.parse(presented)
     if secret is None:
-        raise _bad_key()
+        raise bad_key(presented)
     if may_believe and (believed := services.keys.believed(secret)) is not None:
+        log_caller(user_id=believed.user_id, key_id=believed.id)
         return believed
     key = services.keys.find(secret)
     if key is None:
-        raise _bad_key()
+        raise bad_key(presented)
+    log_caller(user_id=key.user_id, key_id=key.id)
     if not key.has_active_owner:
         raise suspended()
     check_usable(key, lambda: key.seen_at)
@@ -130,21 +139,24 @@ def check_usable(key: ApiKey | PresentedKey, now: Callable[[], datetime]) -> Non
 
 def authenticate(session: Session) -> Caller:
     """Return the caller by whatever credential came: a key's secret, or a JWT alone."""
-    if _presented_secret() is not None:
+    if presented_secret() is not None:
         key, owner = authenticate_key(session)
         return Caller(owner, key)
-    return Caller(authenticate_user(session), None)
+    return Caller(authenticate_user(session, takes_key=True), None)
 
 
-def living_user(session: Session, user_id: object, version: int) -> User:
-    """Return the user of a valid token, unless it ended with a password or role change.
+def living_user(session: Session, claims: TokenClaims) -> User:
+    """Return the user of a valid token, unless it ended: with its session, or with a password or
+    role change.
 
     Raises:
         Unauthorized: it has ended.
         Forbidden: the user is suspended.
     """
-    user = find_user(session, user_id)  # type: ignore[arg-type]
-    if user is None or user.token_version != version:
+    user = find_signed_in_user(
+        session, claims.user_id, version=claims.version, session_id=claims.session_id
+    )
+    if user is None:
         raise invalid_token()
     check_active(user)
     return user
@@ -165,44 +177,26 @@ def suspended() -> Forbidden:
 
 
 def _key_by_secret(session: Session) -> tuple[ApiKey, User] | None:
-    presented = _presented_secret()
+    presented = presented_secret()
     if presented is None:
         return None
     secret = KeySecret.parse(presented)
     found = find_key_by_secret(session, secret) if secret else None
     if found is None:
-        raise _bad_key()
+        raise bad_key(presented)
+    log_caller(user_id=found[1].id, key_id=found[0].id)
     return found
 
 
 def _key_by_id(session: Session) -> tuple[ApiKey, User]:
-    if _bearer() is None:
-        raise Unauthorized(
-            "send an API key as `Authorization: Bearer bc_…`, or a JWT with `x-api-key-id`"
-        )
-    user = authenticate_user(session)
+    user = authenticate_user(session, takes_key=True)
     text = request.headers.get("x-api-key-id")
     if not text:
         raise Unauthorized("send the key's id as `x-api-key-id` beside the JWT")
     key_id = read_id(Prefix.KEY, text)
     found = find_key(session, key_id) if key_id else None
     if found is None or found[1].id != user.id:  # an admin's too: its owner would pay
-        raise _bad_key()
+        text = "you have no such key: `x-api-key-id` takes the id of one of your keys (`key_…`)"
+        raise Unauthorized(text, code="invalid_api_key")
+    log_caller(user_id=user.id, key_id=found[0].id)
     return found
-
-
-def _bearer() -> str | None:
-    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-    return token.strip() if scheme.lower() == "bearer" and token.strip() else None
-
-
-def _presented_secret() -> str | None:
-    header = request.headers.get("x-api-key")
-    if header:
-        return header
-    token = _bearer()
-    return token if token is not None and token.startswith("bc_") else None
-
-
-def _bad_key() -> Unauthorized:
-    return Unauthorized("the API key is not valid", code="invalid_api_key")

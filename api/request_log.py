@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import re
 import time
+from uuid import UUID
 
 from flask import Flask, Response, g, request
 
+from api.caller_address import caller_address
 from core.ids import Prefix, new_id, show_id
 from core.log import request_id
 
@@ -20,6 +22,13 @@ _log = logging.getLogger(__name__)
 def register_request_log(app: Flask) -> None:
     app.before_request(_begin)
     app.after_request(_end)
+
+
+def log_caller(*, user_id: UUID, key_id: UUID | None = None) -> None:
+    """Let the request's line name who calls; call it as soon as they are known, so that the line
+    of a refused request names them too.
+    """
+    g.logged_caller = {"user": user_id.hex} | ({"key": key_id.hex} if key_id else {})
 
 
 def _begin() -> None:
@@ -43,6 +52,8 @@ def _end(response: Response) -> Response:
             "route": request.url_rule.rule if request.url_rule else None,
             "status": response.status_code,
             "ms": round((time.perf_counter() - g.began_at) * 1000, 1),
+            "address": caller_address(),
+            **g.get("logged_caller", {}),
         },
     )
     return response

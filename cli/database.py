@@ -16,7 +16,7 @@ from core.passwords import password_matches
 from core.settings import Settings
 from migrations.run import downgrade, upgrade
 from models.base import DATABASE_AWAY, open_database, sessions
-from models.seed import seed_admin, seed_development_key
+from models.seed import replace_default_passwords, seed_admin, seed_development_key
 from models.session_proof import prove_sessions
 
 #: The development key is for trying things out: a limit that does not stand in the way.
@@ -83,6 +83,7 @@ def _migrate(args: argparse.Namespace) -> int:
             downgrade(url, args.down_to)
         else:
             upgrade(url)
+            _replace_default_passwords(settings)
     return 0
 
 
@@ -97,8 +98,23 @@ def _seed(args: argparse.Namespace) -> int:
             password=settings.admin_password.get_secret_value(),
         )
     engine.dispose()
+    with answering():
+        _replace_default_passwords(settings)
     print(f"admin: {admin.email}")
     return 0
+
+
+def _replace_default_passwords(settings: Settings) -> None:
+    """Let no admin of a production have the password that everybody knows."""
+    if not settings.is_production:
+        return
+    engine = open_database(settings)
+    with sessions(engine).begin() as session:
+        password = settings.admin_password.get_secret_value()
+        replaced = replace_default_passwords(session, password=password)
+    engine.dispose()
+    for email in replaced:
+        print(f"{email} had the default password: it is ADMIN_PASSWORD now")
 
 
 @contextmanager

@@ -20,6 +20,7 @@ _COMMANDS = {
     "admin-ui": ("cli.programs", "serve the admin pages"),
     "migrate": ("cli.database", "bring the database's schema up to date"),
     "seed": ("cli.database", "make the first admin, where there is none"),
+    "unlock": ("cli.unlock", "let somebody sign in again after too many wrong passwords"),
     "demo-data": ("cli.demo_data", "fill a database as if it had been used for weeks"),
     "plan": ("cli.plan.command", "size GPUs for so many users, before there is one"),
     "model": ("cli.model", "prove that this machine runs its model"),

@@ -26,6 +26,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+#: What a 401 asks for.
+CHALLENGE = 'Bearer realm="bountycoder"'
+
 
 class BountyError(Exception):
     """The root of every error of ours."""
@@ -103,9 +106,14 @@ class ContextLengthExceeded(InvalidRequest):
 
 
 class Unauthorized(ApiError):
+    """No credential came, or a bad one. RFC 9110 wants each 401 to name what is taken."""
+
     status = 401
     type = "authentication_error"
     code = "missing_credentials"
+
+    def __init__(self, message: str, *, code: str | None = None) -> None:
+        super().__init__(message, code=code, headers={"WWW-Authenticate": CHALLENGE})
 
 
 class Forbidden(ApiError):

@@ -18,6 +18,7 @@ class Prefix(StrEnum):
     WEBHOOK = "msg"
     BATCH = "batch"
     FILE = "file"
+    SESSION = "session"
 
 
 def new_id() -> UUID:

@@ -17,6 +17,10 @@ ISSUER = "bountycoder"
 AUDIENCE = "bountycoder-api"
 #: The user's `token_version`: raising it in the row ends all tokens at once.
 VERSION_CLAIM = "ver"
+#: Which session it belongs to, and ends with.
+SESSION_CLAIM = "sid"
+#: Of a refresh token: how many refreshes of its session were before it.
+NUMBER_CLAIM = "num"
 #: Where the person is that a program of ours calls for; the audit trail names this address.
 ADDRESS_CLAIM = "addr"
 

@@ -6,6 +6,8 @@ from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 from argon2.profiles import RFC_9106_LOW_MEMORY
 
+from core.canonical import canonical_password
+
 #: Longer ones are refused before they are hashed.
 MAX_PASSWORD_LENGTH = 1024
 
@@ -13,15 +15,13 @@ _HASHER = PasswordHasher.from_parameters(RFC_9106_LOW_MEMORY)
 
 
 def hash_password(password: str) -> str:
-    return _HASHER.hash(password)
+    """Return what is stored of a password, in its canonical form."""
+    return _HASHER.hash(canonical_password(password))
 
 
 def password_matches(password_hash: str, password: str) -> bool:
     """Compare in constant time; a damaged hash matches nothing."""
-    try:
-        return _HASHER.verify(password_hash, password)
-    except (VerificationError, InvalidHashError):
-        return False
+    return any([_verifies(password_hash, form) for form in _forms(password)])
 
 
 def is_password_of(password_hash: str | None, password: str) -> bool:
@@ -30,6 +30,19 @@ def is_password_of(password_hash: str | None, password: str) -> bool:
     Without an account it takes as long, so that the time does not tell which emails exist.
     """
     if password_hash is None:
-        hash_password(password)
+        for form in _forms(password):
+            _HASHER.hash(form)
         return False
     return password_matches(password_hash, password)
+
+
+def _forms(password: str) -> set[str]:
+    """Return the canonical form, and the given one: earlier versions hashed that."""
+    return {canonical_password(password), password}
+
+
+def _verifies(password_hash: str, password: str) -> bool:
+    try:
+        return _HASHER.verify(password_hash, password)
+    except (VerificationError, InvalidHashError):
+        return False

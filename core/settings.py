@@ -26,6 +26,7 @@ from pydantic import (
 )
 
 from core.environment import read_environment, secret_names
+from core.password_rules import password_fault
 from core.secret_files import SUFFIX
 
 DEFAULT_ADMIN_EMAIL = "admin@bountycoder.com"
@@ -279,7 +280,13 @@ class Settings(BaseModel):
     )
     registration_open: bool = Field(True, description="anybody may register as a customer")
     login_attempts_per_email: int = Field(
-        10, ge=1, description="failed sign-ins with one email before it must wait"
+        10, ge=1, description="wrong passwords of one email from one address before both wait"
+    )
+    login_attempts_per_email_anywhere: int = Field(
+        100,
+        ge=1,
+        description="wrong passwords of one email from all addresses; then only addresses wait "
+        "from which that email never signed in",
     )
     login_attempts_per_address: int = Field(
         100, ge=1, description="failed sign-ins from one address before it must wait"
@@ -288,7 +295,7 @@ class Settings(BaseModel):
         900, ge=1, description="how long failed sign-ins count, from the first on"
     )
     registration_attempts_per_email: int = Field(
-        5, ge=1, description="registrations tried with one email before it must wait"
+        5, ge=1, description="registrations of one email from one address before both wait"
     )
     registration_attempts_per_address: int = Field(
         20, ge=1, description="registrations tried from one address before it must wait"
@@ -509,8 +516,11 @@ class Settings(BaseModel):
             faults.append("SECRET_KEY must be set in production")
         elif len(secret) < MIN_SECRET_LENGTH:
             faults.append(f"SECRET_KEY must have at least {MIN_SECRET_LENGTH} characters")
-        if self.admin_password.get_secret_value() == DEFAULT_ADMIN_PASSWORD:
+        admin_password = self.admin_password.get_secret_value()
+        if admin_password == DEFAULT_ADMIN_PASSWORD:
             faults.append("ADMIN_PASSWORD must not be the default in production")
+        elif fault := password_fault(admin_password, email=self.admin_email):
+            faults.append(f"ADMIN_PASSWORD {fault}")
         database = urlsplit(self.database_url.get_secret_value()).path.lstrip("/")
         if database == EMBEDDED_DATABASE:
             faults.append("DATABASE_URL must not be the embedded database in production")

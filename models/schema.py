@@ -21,6 +21,7 @@ from models.usage_levels import (
     UsageTotalHourly,
 )
 from models.user import User
+from models.user_session import UserSession
 from models.webhook import WebhookAttempt, WebhookDelivery
 
 __all__ = [
@@ -43,6 +44,7 @@ __all__ = [
     "UsageTotalDaily",
     "UsageTotalHourly",
     "User",
+    "UserSession",
     "WebhookAttempt",
     "WebhookDelivery",
 ]

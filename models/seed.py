@@ -5,11 +5,15 @@ from __future__ import annotations
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from core.canonical import canonical_email
 from core.key_secret import KeySecret
-from core.passwords import hash_password
+from core.passwords import hash_password, password_matches
+from core.settings import DEFAULT_ADMIN_PASSWORD
 from models.advisory_locks import ServiceLock, take_lock
 from models.api_key import ApiKey, create_key, find_key_by_secret
+from models.audit import record_audit
 from models.user import Role, User, find_user_by_email
+from models.user_session import end_sessions
 
 
 def seed_admin(session: Session, *, email: str, password: str) -> User:
@@ -28,7 +32,7 @@ def seed_admin(session: Session, *, email: str, password: str) -> User:
         )
     if admin is None:
         admin = User(
-            email=email.lower(),
+            email=canonical_email(email),
             name="Administrator",
             password_hash=hash_password(password),
             role=Role.ADMIN,
@@ -36,6 +40,35 @@ def seed_admin(session: Session, *, email: str, password: str) -> User:
         session.add(admin)
         session.flush()
     return admin
+
+
+def replace_default_passwords(session: Session, *, password: str) -> list[str]:
+    """Give admins who still have the development's default password another one.
+
+    A trial's database that goes into production has such an admin, and everybody knows the
+    password. Their sessions and tokens end.
+
+    Returns:
+        Their emails.
+    """
+    admins = session.scalars(
+        select(User)
+        .where(User.role == Role.ADMIN, User.deleted_at.is_(None))
+        .order_by(User.id)
+        .with_for_update(key_share=True)
+    )
+    replaced = []
+    for admin in admins:
+        if password_matches(admin.password_hash, DEFAULT_ADMIN_PASSWORD):
+            admin.password_hash = hash_password(password)
+            admin.token_version += 1
+            end_sessions(session, admin.id)
+            replaced.append(admin.email)
+            details = {"password": "changed"}
+            record_audit(
+                session, action="user.update", actor_id=None, target_id=admin.id, details=details
+            )
+    return replaced
 
 
 def seed_development_key(

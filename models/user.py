@@ -10,6 +10,7 @@ from sqlalchemy import CheckConstraint, Index, String, func, or_, select, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
+from core.canonical import canonical_email
 from core.errors import Conflict
 from core.ids import new_id
 from models.base import Base, database_now
@@ -21,7 +22,7 @@ class Role(StrEnum):
 
 
 class User(Base):
-    """A person. Emails are kept in lower case, so that one address is one user.
+    """A person. Emails are kept in one form (`core/canonical.py`), so that one address is one user.
 
     Attributes:
         is_active: an admin has not suspended the user, who can do nothing meanwhile.
@@ -56,16 +57,17 @@ def find_user(session: Session, user_id: UUID) -> User | None:
 
 
 def find_user_by_email(session: Session, email: str) -> User | None:
-    """Return the living user with this address, whatever its case."""
-    return session.scalar(
-        select(User).where(User.email == email.lower(), User.deleted_at.is_(None))
-    )
+    """Return the living user with this address, however it is written."""
+    found = session.scalars(
+        select(User).where(User.email.in_(_forms(email)), User.deleted_at.is_(None))
+    ).all()
+    return min(found, key=lambda user: user.email != email.lower(), default=None)
 
 
 def find_user_id(session: Session, email: str) -> UUID | None:
     """Return whose address this is or, if nobody has it now, who had it last."""
     # The index knows the living only; there are few enough of the others to look through.
-    query = select(User.id).where(User.email == email.lower())
+    query = select(User.id).where(User.email.in_(_forms(email)))
     return session.scalar(query.order_by(User.deleted_at.desc().nulls_first()).limit(1))
 
 
@@ -119,7 +121,7 @@ def create_user(
     Raises:
         Conflict: `email_taken`; the transaction is of no more use.
     """
-    user = User(email=email.lower(), name=name, password_hash=password_hash, role=role)
+    user = User(email=canonical_email(email), name=name, password_hash=password_hash, role=role)
     session.add(user)
     flush_email(session)
     return user
@@ -155,6 +157,11 @@ def lock_admins(session: Session) -> list[UUID]:
             .with_for_update(key_share=True)
         )
     )
+
+
+def _forms(email: str) -> set[str]:
+    """Return the form that emails are kept in, and that of accounts of earlier versions."""
+    return {canonical_email(email), email.lower()}
 
 
 def delete_user(session: Session, user: User) -> None:

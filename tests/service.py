@@ -35,6 +35,7 @@ _places = count(secrets.randbelow(len(PORTS)))
 READY_SECONDS = 90.0
 STOP_SECONDS = 20.0
 CALL_SECONDS = 90.0
+COMMAND_SECONDS = 60.0
 LARGE_TABLE_BYTES = 4 * 1024**2
 LARGEST_TABLE = """
     select max(pg_relation_size(oid)) from pg_class
@@ -114,6 +115,18 @@ class Service:
                 stdout=output,
                 stderr=output,
             )
+
+    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run a command of `bountycoder` to its end, with the service's settings."""
+        return subprocess.run(
+            [sys.executable, "-m", "cli.main", *arguments],
+            env={**bare_environment(), **self.settings.to_environment()},
+            cwd=self.source,
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_SECONDS,
+            check=False,
+        )
 
     def add_worker(self, **changes: Any) -> subprocess.Popen[bytes]:
         worker = self.spawn("worker", **changes)

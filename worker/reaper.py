@@ -29,6 +29,7 @@ from models.job_changes import expire_queued, expired_for_good, finish_job, requ
 from models.job_end import cancel_unusable_jobs, record_ends
 from models.job_lists import QueuedJob, queued_before
 from models.refused_batch import forget_old_refusals
+from models.user_session import forget_old_sessions
 from worker.guard import Guard
 
 _log = logging.getLogger(__name__)
@@ -82,6 +83,7 @@ class Reaper:
             partial(self._forget, forget_old_keys),
             partial(self._forget, forget_expired),
             partial(self._forget, forget_old_refusals),
+            partial(self._forget, forget_old_sessions),
         )
         self._judging = [(step, _guard(failed)) for step in judging]
         self._others = [(step, _guard(failed)) for step in others]

@@ -10,9 +10,8 @@ from flask.typing import ResponseReturnValue
 from admin_ui.access import signed_in, viewer
 from admin_ui.page import api, database
 from admin_ui.service_api import ServiceRefusal
-from admin_ui.session import sign_in_as
+from admin_ui.session import go_on_as
 from core.ids import Prefix, show_id
-from core.settings import DEFAULT_ADMIN_PASSWORD
 from models.user import User
 
 blueprint = Blueprint("account", __name__, url_prefix="/settings")
@@ -35,12 +34,11 @@ def change_password() -> ResponseReturnValue:
         api().call(viewer(), "POST", "/api/auth/change-password", body)
     except ServiceRefusal as refusal:
         if refusal.code == "invalid_credentials":
-            faults = {"currentPassword": "This is not the current password."}
-            return _page(faults=faults), 400
+            return _page(faults={"currentPassword": _password_fault(refusal)}), 400
         return _page(refusal.fields, password_fault=_rest(refusal)), refusal.status
     database().expire_all()
     user = database().get_one(User, viewer().id)
-    sign_in_as(user, has_default_password=new == DEFAULT_ADMIN_PASSWORD)
+    go_on_as(user)
     flash("The password is changed. Every other session has ended.")
     return redirect(url_for("account.show"), 303)
 
@@ -49,13 +47,25 @@ def change_password() -> ResponseReturnValue:
 @signed_in
 def update() -> ResponseReturnValue:
     body = {name: request.form.get(name, "") for name in ("name", "email")}
+    if password := request.form.get("passwordOfAccount"):
+        body["currentPassword"] = password
     path = f"/api/users/{show_id(Prefix.USER, viewer().id)}"
     try:
         api().call(viewer(), "PUT", path, body)
     except ServiceRefusal as refusal:
-        return _page(refusal.fields, account_fault=_rest(refusal), form=body), refusal.status
+        faults = dict(refusal.fields)
+        if "currentPassword" in faults:  # the other form on the page has a field of this name
+            faults["passwordOfAccount"] = _password_fault(refusal)
+            del faults["currentPassword"]
+        return _page(faults, account_fault=_rest(refusal), form=body), refusal.status
     flash("Saved.")
     return redirect(url_for("account.show"), 303)
+
+
+def _password_fault(refusal: ServiceRefusal) -> str:
+    if refusal.code == "invalid_credentials":
+        return "This is not the current password."
+    return "Enter your current password to change your email."
 
 
 def _rest(refusal: ServiceRefusal) -> str | None:

@@ -110,8 +110,9 @@ def update(user_id: str) -> ResponseReturnValue:
     body: dict[str, Any] = {name: form.get(name, "") for name in ("name", "email", "role")}
     if user.id != viewer().id:
         body["isActive"] = "isActive" in form
-    if form.get("password"):
-        body["password"] = form["password"]
+    for name in ("password", "currentPassword"):
+        if form.get(name):
+            body[name] = form[name]
     try:
         api().call(viewer(), "PUT", f"/api/users/{user_id}", body)
     except ServiceRefusal as refusal:

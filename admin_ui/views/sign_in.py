@@ -12,8 +12,9 @@ from admin_ui.access import anyone
 from admin_ui.page import database, local_address
 from admin_ui.services import services
 from admin_ui.session import sign_in_as, sign_out, signed_in_user
+from core.duration_text import duration_text
 from core.errors import RateLimited, Unavailable
-from core.password_work import check_password
+from core.password_work import PasswordUser, check_password
 from core.passwords import MAX_PASSWORD_LENGTH
 from core.settings import DEFAULT_ADMIN_PASSWORD
 from core.throttle import login_rule
@@ -44,7 +45,7 @@ def enter() -> ResponseReturnValue:
         user = _signed_in(email, password)
     except RateLimited as error:
         seconds = error.headers["Retry-After"]
-        fault = f"Too many attempts. Try again in {seconds} seconds."
+        fault = f"Too many attempts. Try again in {duration_text(int(seconds))}."
         return _form(email, fault, wanted), 429, {"Retry-After": seconds}
     except (Unavailable, redis.RedisError) as error:
         _log.error("nobody can sign in: %s", type(error).__name__)
@@ -78,7 +79,9 @@ def _signed_in(email: str, password: str) -> User | None:
     with services().throttle.attempt(rule, address=address, email=email) as attempt:
         with services().sessions() as session:
             user = find_user_by_email(session, email)
-        if check_password(user.password_hash if user else None, password) and user is not None:
+        password_hash = user.password_hash if user else None
+        who = PasswordUser(account=email, address=address)
+        if check_password(password_hash, password, user=who) and user is not None:
             attempt.succeed()
             return user
     with services().sessions.begin() as session:

@@ -90,6 +90,7 @@ RETRY_AFTER_MS = Header(
 SHOULD_RETRY = Header(
     "x-should-retry", "`false`: waiting cannot help this request", {"const": "false"}
 )
+WWW_AUTHENTICATE = Header("WWW-Authenticate", "which credentials are taken", is_always=True)
 RATE_LIMITS = tuple(
     Header(f"x-ratelimit-{what}-{kind}", f"{text} {kind} a minute", schema)
     for kind in ("requests", "tokens")

@@ -10,6 +10,7 @@ from api.openapi.answer import (
     RETRY_AFTER,
     RETRY_AFTER_MS,
     SHOULD_RETRY,
+    WWW_AUTHENTICATE,
     Header,
 )
 
@@ -42,6 +43,7 @@ MEANINGS = {
 _RETRY = (RETRY_AFTER, RETRY_AFTER_MS)
 #: A request that is larger than its limit never passes.
 _RETRY_IF_IT_HELPS = tuple(replace(header, is_always=False) for header in _RETRY)
+_CHALLENGE = (WWW_AUTHENTICATE,)
 
 BAD_BODY = (
     Refusal(400, ("invalid_json", "invalid_request")),
@@ -50,13 +52,17 @@ BAD_BODY = (
     Refusal(415, ("unsupported_media_type",), (ACCEPT_ENCODING,)),
 )
 BAD_REQUEST = Refusal(400, ("invalid_request",))
-NO_TOKEN = Refusal(401, ("missing_credentials", "invalid_token", "token_expired"))
+NO_TOKEN = Refusal(401, ("missing_credentials", "invalid_token", "token_expired"), _CHALLENGE)
 NO_KEY = (
-    Refusal(401, ("missing_credentials", "invalid_token", "token_expired", "invalid_api_key")),
+    Refusal(
+        401,
+        ("missing_credentials", "invalid_token", "token_expired", "invalid_api_key"),
+        _CHALLENGE,
+    ),
     Refusal(403, ("key_inactive", "key_expired", "user_suspended")),
 )
-BAD_REFRESH_TOKEN = Refusal(401, ("invalid_token", "token_expired"))
-WRONG_PASSWORD = Refusal(401, ("invalid_credentials",))
+BAD_REFRESH_TOKEN = Refusal(401, ("invalid_token", "token_expired"), _CHALLENGE)
+WRONG_PASSWORD = Refusal(401, ("invalid_credentials",), _CHALLENGE)
 WRONG_CURRENT_PASSWORD = Refusal(403, ("invalid_credentials",))
 SUSPENDED = Refusal(403, ("user_suspended",))
 FORBIDDEN = Refusal(403, ("forbidden",))

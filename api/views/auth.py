@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Annotated
+from uuid import UUID
 
 from flask import Blueprint
 from flask.typing import ResponseReturnValue
 from pydantic import StringConstraints
 
-from api.account_fields import MAX_EMAIL_LENGTH, Email, GivenPassword, NewPassword, UserName
+from api.account_fields import (
+    MAX_EMAIL_LENGTH,
+    Email,
+    GivenPassword,
+    NewPassword,
+    UserName,
+    check_against_email,
+)
 from api.answers.accounts import ShownUser, SignedIn
 from api.auditing import note
-from api.authentication import authenticate_user, check_active, living_user
+from api.authentication import (
+    authenticate_token,
+    authenticate_user,
+    check_active,
+    living_user,
+)
 from api.body import read_body
 from api.caller_address import caller_address
-from api.openapi.answer import shows
+from api.current_password import check_current_password, password_user
+from api.openapi.answer import nothing, shows
 from api.openapi.operation import Who, described
 from api.openapi.refusals import (
     BAD_REFRESH_TOKEN,
@@ -32,9 +47,18 @@ from api.tokens import invalid_token, issue_tokens, read_token
 from core.errors import Conflict, Forbidden, Unauthorized
 from core.generation import Body, Text
 from core.password_work import check_password, make_password_hash
-from core.settings import Settings
-from core.throttle import ThrottleRule, login_rule
+from core.throttle import login_rule, registration_rule
+from models.base import Session
 from models.user import User, create_user, find_user_by_email, lock_user
+from models.user_session import (
+    RefusedRefresh,
+    SessionKind,
+    begin_session,
+    end_session,
+    end_sessions,
+    number_of,
+    refresh_session,
+)
 
 blueprint = Blueprint("auth", __name__, url_prefix="/api/auth")
 
@@ -74,19 +98,20 @@ def register() -> ResponseReturnValue:
     if not services().settings.registration_open:
         raise Forbidden("registration is closed, ask an admin for an account")
     body = read_body(RegisterBody)
-    rule = _registration_rule(services().settings)
+    check_against_email(body.password, body.email, param="password")
+    rule = registration_rule(services().settings)
     with services().throttle.attempt(rule, address=caller_address(), email=body.email):
         with services().sessions() as session:
             if find_user_by_email(session, body.email) is not None:
                 raise Conflict("there is a user with this email", code="email_taken", param="email")
-        password_hash = make_password_hash(body.password)
+        password_hash = make_password_hash(body.password, user=password_user(body.email))
         with services().sessions.begin() as session:
             user = create_user(
                 session, email=body.email, password_hash=password_hash, name=body.name
             )
             details = {"email": user.email, "name": user.name, "role": user.role}
             note(session, "user.register", actor=user, target_id=user.id, details=details)
-    return _signed_in(user), 201
+            return _begin_session(session, user), 201
 
 
 @blueprint.post("/login")
@@ -106,7 +131,8 @@ def login() -> ResponseReturnValue:
     with services().throttle.attempt(rule, address=caller_address(), email=body.email) as attempt:
         with services().sessions() as session:
             user = find_user_by_email(session, body.email)
-        is_right = check_password(user.password_hash if user else None, body.password)
+        password_hash = user.password_hash if user else None
+        is_right = check_password(password_hash, body.password, user=password_user(body.email))
         if user is None or not is_right:
             # Without the email that was given: it may be a password in the wrong field.
             with services().sessions.begin() as session:
@@ -114,7 +140,8 @@ def login() -> ResponseReturnValue:
             raise Unauthorized("the email or the password is wrong", code="invalid_credentials")
         attempt.succeed()
     check_active(user)
-    return _signed_in(user)
+    with services().sessions.begin() as session:
+        return _begin_session(session, user)
 
 
 @blueprint.post("/refresh")
@@ -122,11 +149,38 @@ def login() -> ResponseReturnValue:
     Who.ANYONE, {200: shows(SignedIn, "new tokens")}, BAD_REFRESH_TOKEN, SUSPENDED, body=RefreshBody
 )
 def refresh() -> ResponseReturnValue:
-    """Exchange a refresh token for new tokens."""
+    """Exchange a refresh token for new tokens.
+
+    Each refresh token is good once. One that is used again, later than a few seconds after its
+    first use, ends its session: somebody else may have it.
+    """
     claims = read_token(read_body(RefreshBody).refresh_token, kind="refresh")
-    with services().sessions() as session:
-        user = living_user(session, claims.user_id, claims.version)
-    return _signed_in(user)
+    with services().sessions.begin() as session:
+        user = living_user(session, claims)
+        if claims.session_id is None:
+            return _begin_session(session, user)
+        number = refresh_session(
+            session, claims.session_id, number=claims.number, life=_refresh_life()
+        )
+        if number is RefusedRefresh.REUSED:
+            note(session, "auth.refresh_reused", actor=None, target_id=user.id)
+    if isinstance(number, RefusedRefresh):
+        raise invalid_token()
+    return _signed_in(user, claims.session_id, number)
+
+
+@blueprint.post("/logout")
+@described(Who.USER, {204: nothing("the session has ended")})
+def logout() -> ResponseReturnValue:
+    """End the session of the token: all of its tokens, the refresh token too."""
+    with services().sessions.begin() as session:
+        user, claims = authenticate_token(session)
+        if claims.session_id is not None:
+            end_session(session, claims.session_id)
+        elif locked := lock_user(session, user.id):
+            # A token of an earlier version ends with all others only.
+            locked.token_version += 1
+    return "", 204
 
 
 @blueprint.post("/change-password")
@@ -139,24 +193,27 @@ def refresh() -> ResponseReturnValue:
     body=ChangePasswordBody,
 )
 def change_password() -> ResponseReturnValue:
-    """Set a new password: every token made before ends, and the answer has new ones."""
+    """Set a new password: every token made before ends, and the answer has new ones.
+
+    The session goes on with them; all others end.
+    """
     with services().sessions() as session:
-        user = authenticate_user(session)
+        user, claims = authenticate_token(session)
     body = read_body(ChangePasswordBody)
-    rule = login_rule(services().settings)
-    with services().throttle.attempt(rule, address=caller_address(), email=user.email) as attempt:
-        if not check_password(user.password_hash, body.current_password):
-            raise Forbidden("the current password is wrong", code="invalid_credentials")
-        password_hash = make_password_hash(body.new_password)
-        with services().sessions.begin() as session:
-            locked = lock_user(session, user.id)
-            if locked is None or locked.token_version != user.token_version:
-                raise invalid_token()  # another change was faster
-            locked.password_hash = password_hash
-            locked.token_version += 1
-            note(session, "user.change_password", actor=locked, target_id=locked.id)
-        attempt.succeed()
-    return _signed_in(locked)
+    check_against_email(body.new_password, user.email, param="newPassword")
+    check_current_password(user, body.current_password)
+    password_hash = make_password_hash(body.new_password, user=password_user(user.email))
+    with services().sessions.begin() as session:
+        locked = lock_user(session, user.id)
+        if locked is None or locked.token_version != user.token_version:
+            raise invalid_token()  # another change was faster
+        locked.password_hash = password_hash
+        locked.token_version += 1
+        note(session, "user.change_password", actor=locked, target_id=locked.id)
+        end_sessions(session, locked.id, but=claims.session_id)
+        if claims.session_id is None:
+            return _begin_session(session, locked)
+        return _signed_in(locked, claims.session_id, number_of(session, claims.session_id))
 
 
 @blueprint.get("/me")
@@ -167,15 +224,20 @@ def me() -> ResponseReturnValue:
         return show_user(authenticate_user(session))
 
 
-def _registration_rule(settings: Settings) -> ThrottleRule:
-    return ThrottleRule(
-        "registration",
-        per_address=settings.registration_attempts_per_address,
-        per_email=settings.registration_attempts_per_email,
-        window_seconds=settings.registration_window_seconds,
+def _begin_session(session: Session, user: User) -> dict[str, object]:
+    session_id = begin_session(session, user.id, SessionKind.API, life=_refresh_life())
+    return _signed_in(user, session_id, 0)
+
+
+def _refresh_life() -> timedelta:
+    """Return how long a session lives without a refresh: as long as the longest of its tokens."""
+    settings = services().settings
+    access = timedelta(minutes=settings.jwt_access_minutes)
+    return max(access, timedelta(days=settings.jwt_refresh_days))
+
+
+def _signed_in(user: User, session_id: UUID, number: int) -> dict[str, object]:
+    token, refresh_token = issue_tokens(
+        user.id, user.token_version, session_id=session_id, number=number
     )
-
-
-def _signed_in(user: User) -> dict[str, object]:
-    token, refresh_token = issue_tokens(user.id, user.token_version)
     return {"token": token, "refreshToken": refresh_token, "user": show_user(user)}

@@ -9,16 +9,31 @@ from flask import Blueprint
 from flask.typing import ResponseReturnValue
 from pydantic import ConfigDict
 
-from api.account_fields import MAX_EMAIL_LENGTH, Email, NewPassword, UserName
+from api.account_fields import (
+    MAX_EMAIL_LENGTH,
+    Email,
+    GivenPassword,
+    NewPassword,
+    UserName,
+    check_against_email,
+)
 from api.answers.accounts import ListedUser, UserPage
 from api.auditing import change, note
 from api.authentication import authenticate_admin, authenticate_user
 from api.body import read_body
+from api.current_password import check_current_password, password_user
 from api.ended_work import end_work, open_work
 from api.openapi.answer import nothing, shows
 from api.openapi.operation import Who, described
 from api.openapi.parameters import paging, text_query
-from api.openapi.refusals import EMAIL_TAKEN, FORBIDDEN, LAST_ADMIN, OVERLOADED
+from api.openapi.refusals import (
+    EMAIL_TAKEN,
+    FORBIDDEN,
+    LAST_ADMIN,
+    OVERLOADED,
+    TOO_MANY_ATTEMPTS,
+    WRONG_CURRENT_PASSWORD,
+)
 from api.openapi.schemas import without_defaults
 from api.paging import read_page, show_page
 from api.query import read_text
@@ -41,6 +56,7 @@ from models.user import (
     lock_admins,
     lock_user,
 )
+from models.user_session import end_sessions
 
 blueprint = Blueprint("users", __name__, url_prefix="/api/users")
 
@@ -71,6 +87,7 @@ class UpdateUserBody(Body):
     password: NewPassword = ""
     role: Role = Role.CUSTOMER
     is_active: Flag = True
+    current_password: GivenPassword = ""
 
 
 @blueprint.get("")
@@ -95,14 +112,20 @@ def index() -> ResponseReturnValue:
 
 @blueprint.post("")
 @described(
-    Who.ADMIN, {201: shows(ListedUser, "the user")}, EMAIL_TAKEN, OVERLOADED, body=CreateUserBody
+    Who.ADMIN,
+    {201: shows(ListedUser, "the user")},
+    EMAIL_TAKEN,
+    TOO_MANY_ATTEMPTS,
+    OVERLOADED,
+    body=CreateUserBody,
 )
 def create() -> ResponseReturnValue:
     """Make a user, an admin too."""
     with services().sessions() as session:
-        authenticate_admin(session)
+        admin = authenticate_admin(session)
     body = read_body(CreateUserBody)
-    password_hash = make_password_hash(body.password)
+    check_against_email(body.password, body.email, param="password")
+    password_hash = make_password_hash(body.password, user=password_user(admin.email))
     with services().sessions.begin() as session:
         admin = authenticate_admin(session)
         user = create_user(
@@ -129,26 +152,35 @@ def show(user_id: str) -> ResponseReturnValue:
     FORBIDDEN,
     EMAIL_TAKEN,
     LAST_ADMIN,
+    WRONG_CURRENT_PASSWORD,
+    TOO_MANY_ATTEMPTS,
     OVERLOADED,
     body=UpdateUserBody,
 )
 def update(user_id: str) -> ResponseReturnValue:
     """Change what the body names. A new role or password ends the user's tokens.
 
+    Changing your own email needs your password as `currentPassword`.
     A user whose `isActive` is false is suspended until it is true again.
     """
     with services().sessions() as session:
-        _visible(session, authenticate_user(session), user_id)
+        caller = authenticate_user(session)
+        user = _visible(session, caller, user_id)
     body = read_body(UpdateUserBody)
+    _check_email_change(caller, user, body)
     password_hash = None
     if "password" in body.model_fields_set:
-        password_hash = make_password_hash(body.password)
+        check_against_email(body.password, body.email or user.email, param="password")
+        password_hash = make_password_hash(body.password, user=password_user(caller.email))
     with services().sessions.begin() as session:
         caller = authenticate_user(session)
         admins = lock_admins(session) if body.model_fields_set & _OF_ADMINS else []
         user = _locked(session, caller, user_id)
         _check_update(caller, user, body, admins)
+        version = user.token_version
         details = _apply(user, body, password_hash)
+        if user.token_version != version:
+            end_sessions(session, user.id)
         flush_email(session)
         has_ended = "is_active" in details and not user.is_active
         if has_ended:
@@ -180,10 +212,24 @@ def delete(user_id: str) -> ResponseReturnValue:
         delete_user(session, user)
         keys = delete_keys_of(session, user.id)
         details = {"email": user.email, "role": user.role, "keys": keys}
+        end_sessions(session, user.id)
         details |= open_work(session, user_id=user.id)
         note(session, "user.delete", actor=caller, target_id=user.id, details=details)
     end_work(services())
     return "", 204
+
+
+def _check_email_change(caller: User, user: User, body: UpdateUserBody) -> None:
+    """Check that whoever changes the own email knows the password: a stolen token is not enough."""
+    is_own_change = "email" in body.model_fields_set and body.email != user.email
+    if not is_own_change or caller.id != user.id:
+        return
+    if not body.current_password:
+        raise InvalidRequest(
+            "changing your own email needs your password as currentPassword",
+            param="currentPassword",
+        )
+    check_current_password(user, body.current_password)
 
 
 def _check_update(caller: User, user: User, body: UpdateUserBody, admins: list[UUID]) -> None:
@@ -205,7 +251,7 @@ def _check_update(caller: User, user: User, body: UpdateUserBody, admins: list[U
 def _apply(user: User, body: UpdateUserBody, password_hash: str | None) -> dict[str, Any]:
     """Change the user and return what changed, for the audit trail."""
     details: dict[str, Any] = {}
-    for name in sorted(body.model_fields_set - {"password"}):
+    for name in sorted(body.model_fields_set - {"password", "current_password"}):
         before, after = getattr(user, name), getattr(body, name)
         if before != after:
             setattr(user, name, after)

@@ -60,6 +60,46 @@ def test_a_session_that_somebody_else_began_is_none_after_signing_in(
     assert browser.get("/").status_code == 303
 
 
+def test_a_cookie_that_was_kept_is_refused_after_signing_out(browser: FlaskClient) -> None:
+    sign_in(browser)
+    kept = browser.get_cookie("bountycoder_session")
+    other = browser.application.test_client()
+    sign_in(other)
+    token = csrf(browser.get("/settings"))
+
+    assert browser.post("/sign-out", data={"csrf_token": token}).status_code == 303
+
+    assert kept is not None
+    browser.set_cookie("bountycoder_session", kept.value)
+    assert browser.get("/settings").location.startswith("/sign-in?next=/settings")
+    made = browser.post("/keys/new", data={"csrf_token": token, "name": "stolen"})
+    assert (made.status_code, made.location.split("?")[0]) == (303, "/sign-in")
+    assert other.get("/settings").status_code == 200
+
+
+def test_signing_in_again_ends_the_session_before(browser: FlaskClient) -> None:
+    sign_in(browser)
+    kept = browser.get_cookie("bountycoder_session")
+    token = csrf(browser.get("/settings"))
+    form = {"csrf_token": token, "email": ADMIN_EMAIL, "password": ADMIN_PASSWORD}
+    assert browser.post("/sign-in", data=form).status_code == 303
+
+    other = browser.application.test_client()
+    assert kept is not None
+    other.set_cookie("bountycoder_session", kept.value)
+
+    assert other.get("/settings").status_code == 303
+    assert browser.get("/settings").status_code == 200
+
+
+def test_a_cookie_of_a_version_without_sessions_stays_good(browser: FlaskClient) -> None:
+    sign_in(browser)
+    with browser.session_transaction() as cookie:
+        del cookie["session"]
+
+    assert browser.get("/settings").status_code == 200
+
+
 def test_an_answer_that_was_on_its_way_does_not_undo_signing_out(browser: FlaskClient) -> None:
     sign_in(browser)
     browser.get("/")
@@ -89,7 +129,7 @@ def test_sign_in_is_throttled(base_settings: Settings, admin: User, client: redi
     answer = sign_in(browser)
 
     assert answer.status_code == 429
-    assert "Too many attempts" in answer.text
+    assert "Too many attempts. Try again in 15 minutes." in answer.text
     assert 0 < int(answer.headers["Retry-After"]) <= strict.login_window_seconds
 
 

@@ -4,15 +4,20 @@ import base64
 import hmac
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jwt
 import pytest
+from sqlalchemy import select, update
 
+from core.ids import Prefix, show_id
 from core.settings import DEVELOPMENT_SECRET
+from models.audit import AuditEntry
 from models.base import open_database, sessions
 from models.user import find_user_by_email
-from tests.api.accounts import register
+from models.user_session import GRACE, UserSession
+from tests.api.accounts import register, sign_in
 from tests.service import Service
 
 
@@ -207,3 +212,111 @@ def test_what_is_not_a_token_is_refused(service: Service, header: str) -> None:
 
     assert answer.status_code == 401
     assert error_of(answer) in {"missing_credentials", "invalid_token"}
+
+
+def refresh(service: Service, token: str) -> Any:
+    return service.call("POST", "/api/auth/refresh", json={"refreshToken": token})
+
+
+def age_sessions(service: Service) -> None:
+    """Let the last refresh of every session be longer ago than a repeated request may be."""
+    with sessions(open_database(service.settings)).begin() as session:
+        session.execute(
+            update(UserSession).values(refreshed_at=UserSession.refreshed_at - 2 * GRACE)
+        )
+
+
+def test_signing_out_ends_the_tokens_of_the_session_and_no_others(service: Service) -> None:
+    account = register(service)
+    other = sign_in(service, account.email)
+
+    assert account.call("POST", "/api/auth/logout").status_code == 204
+
+    answers = [account.call("GET", "/api/auth/me"), refresh(service, account.refresh_token)]
+    assert [(answer.status_code, error_of(answer)) for answer in answers] == [
+        (401, "invalid_token")
+    ] * 2
+    assert account.call("POST", "/api/auth/logout").status_code == 401
+    assert other.call("GET", "/api/auth/me").status_code == 200
+    assert refresh(service, other.refresh_token).status_code == 200
+
+
+def test_a_refresh_token_that_is_used_again_ends_its_session(service: Service) -> None:
+    account = register(service)
+    other = sign_in(service, account.email)
+    newest = refresh(service, account.refresh_token).json()
+    age_sessions(service)
+
+    again = refresh(service, account.refresh_token)
+
+    assert (again.status_code, error_of(again)) == (401, "invalid_token")
+    assert error_of(refresh(service, newest["refreshToken"])) == "invalid_token"
+    assert me_with(service, newest["token"]) == (401, "invalid_token")
+    assert me_with(service, account.token) == (401, "invalid_token")
+    assert other.call("GET", "/api/auth/me").status_code == 200
+    with sessions(open_database(service.settings))() as session:
+        entries = session.scalars(
+            select(AuditEntry).where(AuditEntry.action == "auth.refresh_reused")
+        ).all()
+    assert [show_id(Prefix.USER, entry.target_id) for entry in entries if entry.target_id] == [
+        account.id
+    ]
+
+
+def test_a_refresh_whose_answer_was_lost_may_be_repeated(service: Service) -> None:
+    account = register(service)
+
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda _: refresh(service, account.refresh_token), range(4)))
+
+    assert [answer.status_code for answer in answers] == [200] * 4
+    for answer in answers[:2]:
+        assert refresh(service, answer.json()["refreshToken"]).status_code == 200
+
+
+def test_refresh_tokens_go_on_from_one_to_the_next(service: Service) -> None:
+    token = register(service).refresh_token
+
+    for _ in range(4):
+        answer = refresh(service, token)
+        age_sessions(service)
+        assert answer.status_code == 200
+        token = answer.json()["refreshToken"]
+
+    assert me_of(service, answer.json()["token"]).status_code == 200
+
+
+def test_tokens_of_a_version_without_sessions_stay_good(service: Service) -> None:
+    account = register(service)
+    old = {
+        kind: signed(
+            service, {k: v for k, v in claims_of(token).items() if k not in {"sid", "num"}}
+        )
+        for kind, token in (("access", account.token), ("refresh", account.refresh_token))
+    }
+    account.call("POST", "/api/auth/logout")
+
+    assert me_of(service, old["access"]).status_code == 200
+    answers = [refresh(service, old["refresh"]) for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [200, 200]
+    assert "sid" in claims_of(answers[0].json()["token"])
+
+    headers = {"Authorization": f"Bearer {old['access']}"}
+    assert service.call("POST", "/api/auth/logout", headers=headers).status_code == 204
+    assert me_with(service, old["access"]) == (401, "invalid_token")
+
+
+def test_a_token_that_names_no_real_session_is_refused(service: Service) -> None:
+    account, other = register(service), register(service)
+    for session_id in ("", "session_" + "0" * 32, claims_of(other.token)["sid"], 5):
+        forged = signed(service, {**claims_of(account.token), "sid": session_id})
+
+        assert me_with(service, forged) == (401, "invalid_token")
+
+
+def me_of(service: Service, token: str) -> Any:
+    return service.call("GET", "/api/auth/me", headers={"Authorization": f"Bearer {token}"})
+
+
+def claims_of(token: str) -> dict[str, Any]:
+    return dict(jwt.decode(token, options={"verify_signature": False}))

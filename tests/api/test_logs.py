@@ -7,6 +7,7 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
+from tests.api.accounts import register
 from tests.service import Service, wait_until
 
 BODY = {"prompt": "one two three", "maxTokens": 4}
@@ -69,6 +70,35 @@ def test_a_refused_request_has_one_line(service: Service) -> None:
 
     (request,) = told(service, "request", "api", "logged-2")
     assert request["status"] == 401
+    assert request["address"] == "127.0.0.1"
+    assert "user" not in request and "key" not in request
+
+
+def test_the_line_of_a_request_names_who_called(service: Service) -> None:
+    key = service.make_key()
+    account = register(service)
+    by_key = {"x-api-key": key["secret"]}
+
+    def line_of(name: str, call: str, sent: dict[str, str], **options: Any) -> dict[str, Any]:
+        method, _, path = call.partition(" ")
+        service.call(method, path, headers={**sent, "x-request-id": name}, **options)
+        return told(service, "request", "api", name)[0]
+
+    generate = "POST /api/llm/generate"
+    lines = [line_of("named-0", generate, by_key, json=BODY)]
+    lines += [line_of("named-1", generate, by_key, json={})]
+    service.call(
+        "PUT", f"/api/keys/{key['id']}", json={"isActive": False}, headers=service.sign_in_admin()
+    )
+    lines += [line_of("named-2", "GET /v1/models", by_key)]
+    by_user = line_of("named-3", "GET /api/admin/overview", account.headers)
+
+    assert [line["status"] for line in lines] == [200, 400, 403]
+    assert {line["key"] for line in lines} == {key["id"].removeprefix("key_")}
+    assert {line["user"] for line in lines} == {key["userId"].removeprefix("user_")}
+    assert {line["address"] for line in [*lines, by_user]} == {"127.0.0.1"}
+    assert (by_user["status"], by_user["user"]) == (403, account.id.removeprefix("user_"))
+    assert "key" not in by_user
 
 
 def test_a_job_that_never_ran_has_its_line_under_the_request_that_made_it(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -30,6 +31,7 @@ from models.job import JobState
 from models.schema import metadata
 from models.usage import record_usages
 from models.user import Role, User, create_user
+from models.user_session import SessionKind, begin_session
 from models.webhook import WebhookDelivery
 from tests.models.factories import add_file, add_job, hash_quickly
 
@@ -90,6 +92,8 @@ ROUTES: dict[tuple[str, str], Rule] = {
     ("POST", "/api/auth/register"): Open(),
     ("POST", "/api/auth/login"): Open(),
     ("POST", "/api/auth/refresh"): Open(),
+    # It ends the session of the token that comes with it, which no test below could go on with.
+    ("POST", "/api/auth/logout"): Open(),
     ("POST", "/api/auth/change-password"): Own(
         {"currentPassword": "not this one", "newPassword": PASSWORD}
     ),
@@ -230,7 +234,7 @@ def strangers(
         batch = _ended_batch(session, key, input_file_id=file.id)
         waiting = add_job(session, key)
         other, own_key, own_secret = _customer(session, "other@example.com", password_hash)
-    token = _signed_in(app, other)
+    token = _signed_in(app, database, other)
     uuids = [victim.id, key.id, done.id, waiting.id, delivery.id, batch.id, file.id]
     return Strangers(
         app=app,
@@ -259,14 +263,17 @@ def strangers(
                 "x-api-key": KeySecret.renewed(secret.public_id).text
             },
         },
-        owner=_signed_in(app, victim),
-        admin=_signed_in(app, admin),
+        owner=_signed_in(app, database, victim),
+        admin=_signed_in(app, database, admin),
     )
 
 
-def _signed_in(app: FlaskClient, user: User) -> dict[str, str]:
+def _signed_in(app: FlaskClient, database: SessionFactory, user: User) -> dict[str, str]:
+    with database.begin() as session:
+        session_id = begin_session(session, user.id, SessionKind.API, life=timedelta(hours=1))
     with app.application.app_context():
-        return {"Authorization": f"Bearer {issue_tokens(user.id, user.token_version)[0]}"}
+        token, _ = issue_tokens(user.id, user.token_version, session_id=session_id, number=0)
+    return {"Authorization": f"Bearer {token}"}
 
 
 def _ended_batch(session: Session, key: ApiKey, *, input_file_id: UUID) -> Batch:

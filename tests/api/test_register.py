@@ -10,6 +10,8 @@ from tests.api.accounts import PASSWORD, register, sign_in
 from tests.api.test_auth import error_of
 from tests.service import Service
 
+NO_NAME = "name must not contain control characters or invisible format characters"
+
 
 def post(service: Service, **fields: Any) -> Any:
     body = {"email": f"{new_id().hex}@example.com", "password": PASSWORD, **fields}
@@ -52,10 +54,48 @@ def test_an_email_is_taken_whatever_its_case(service: Service) -> None:
 
 
 @pytest.mark.parametrize(
+    ("first", "alike"),
+    [
+        ("{}@x.com", "{}\N{FULLWIDTH COMMERCIAL AT}x.com"),
+        ("{}a@x.com", "{}\N{FULLWIDTH LATIN CAPITAL LETTER A}@x.com"),
+        ("{}\u00e9@x.com", "{}e\u0301@x.com"),
+    ],
+)
+def test_an_email_that_looks_the_same_is_the_same(service: Service, first: str, alike: str) -> None:
+    name = new_id().hex
+    account = register(service, email=first.format(name))
+
+    answer = post(service, email=alike.format(name))
+
+    assert (answer.status_code, error_of(answer)) == (409, "email_taken")
+    assert sign_in(service, alike.format(name)).id == account.id
+
+
+def test_a_password_works_however_a_keyboard_composes_it(service: Service) -> None:
+    account = register(service, password="caf\u00e9 noir")
+
+    assert sign_in(service, account.email, "cafe\u0301 noir").id == account.id
+
+
+@pytest.mark.parametrize(
     ("fields", "message"),
     [
         ({"password": "1234567"}, "password must have at least 8 characters"),
         ({"password": "x" * 1025}, "password must have at most 1024 characters"),
+        ({"password": "12345678"}, "password is one of the most common passwords, choose another"),
+        (
+            {"password": " " * 8},
+            "password must not be blank or one character again and again",
+        ),
+        (
+            {"email": "Long@Example.com", "password": "long@example.com"},
+            "password must not be the email",
+        ),
+        ({"email": "a\u200b@x.com"}, "email must be an address such as name@example.com"),
+        ({"email": "a\u202e@x.com"}, "email must be an address such as name@example.com"),
+        ({"name": "\u200b"}, NO_NAME),
+        ({"name": "a\nb"}, NO_NAME),
+        ({"name": " "}, "name must contain a visible character"),
         ({"email": "nobody"}, "email must be an address such as name@example.com"),
         ({"email": "a b@c.d"}, "email must be an address such as name@example.com"),
         ({"email": "a@b@c"}, "email must be an address such as name@example.com"),

@@ -35,6 +35,7 @@ def strict(
         api_processes=2,
         trusted_proxies=1,
         login_attempts_per_email=4,
+        login_attempts_per_email_anywhere=6,
         login_attempts_per_address=8,
         login_window_seconds=WINDOW_SECONDS,
         registration_attempts_per_address=3,
@@ -54,40 +55,68 @@ def login(service: Service, email: str, password: str, headers: dict[str, str]) 
 
 
 def test_an_email_must_wait_and_then_the_right_password_works(strict: Service) -> None:
-    account = register(strict, sent=an_address())
+    account, here = register(strict, sent=an_address()), an_address()
 
     with ThreadPoolExecutor(12) as pool:
-        answers = list(
-            pool.map(lambda _: login(strict, account.email, "wrong", an_address()), range(12))
-        )
+        answers = list(pool.map(lambda _: login(strict, account.email, "wrong", here), range(12)))
 
     refused = [answer for answer in answers if answer.status_code == 429]
     assert sorted(answer.status_code for answer in answers) == [401] * 4 + [429] * 8
     assert {error_of(answer) for answer in refused} == {"too_many_attempts"}
     assert all(1 <= int(answer.headers["Retry-After"]) <= WINDOW_SECONDS for answer in refused)
 
-    early = login(strict, account.email, PASSWORD, an_address())
+    early = login(strict, account.email, PASSWORD, here)
     assert early.status_code == 429
+    assert "try again in" in early.json()["error"]["message"]
     wait_seconds = int(early.headers["retry-after-ms"]) / 1000
     wait_until(
-        lambda: login(strict, account.email, PASSWORD, an_address()).status_code == 200,
+        lambda: login(strict, account.email, PASSWORD, here).status_code == 200,
         wait_seconds + 1,
     )
 
 
 def test_an_unknown_email_is_limited_in_the_same_way(strict: Service) -> None:
-    email = f"{new_id().hex}@example.com"
+    email, here = f"{new_id().hex}@example.com", an_address()
 
-    answers = [login(strict, email, "wrong", an_address()).status_code for _ in range(6)]
+    answers = [login(strict, email, "wrong", here).status_code for _ in range(6)]
 
     assert answers == [401] * 4 + [429] * 2
 
 
+def test_strangers_cannot_keep_an_owner_out(strict: Service) -> None:
+    account, home = register(strict, sent=an_address()), an_address()
+    assert login(strict, account.email, PASSWORD, home).status_code == 200
+
+    answers = [login(strict, account.email, "wrong", an_address()) for _ in range(9)]
+
+    assert sorted(answer.status_code for answer in answers) == [401] * 6 + [429] * 3
+    signed_in = login(strict, account.email, PASSWORD, home)
+    assert signed_in.status_code == 200
+    assert login(strict, account.email, "wrong", an_address()).status_code == 429
+    body = {"currentPassword": PASSWORD, "newPassword": f"{PASSWORD} anew"}
+    token = {"Authorization": f"Bearer {signed_in.json()['token']}", **an_address()}
+    changed = strict.call("POST", "/api/auth/change-password", json=body, headers=token)
+    assert changed.status_code == 200
+
+
+def test_an_operator_lifts_what_keeps_an_email_out(strict: Service) -> None:
+    account, here = register(strict, sent=an_address()), an_address()
+    for _ in range(5):
+        login(strict, account.email, "wrong", here)
+    assert login(strict, account.email, PASSWORD, here).status_code == 429
+
+    done = strict.command("unlock", account.email)
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{account.email} may sign in again\n"
+    assert login(strict, account.email, PASSWORD, here).status_code == 200
+
+
 def test_success_resets_the_emails_count(strict: Service) -> None:
-    account, answers = register(strict, sent=an_address()), []
+    account, answers, here = register(strict, sent=an_address()), [], an_address()
 
     for password in ["wrong"] * 3 + [PASSWORD] + ["wrong"] * 3 + [PASSWORD]:
-        answers.append(login(strict, account.email, password, an_address()).status_code)
+        answers.append(login(strict, account.email, password, here).status_code)
 
     assert answers == [401, 401, 401, 200] * 2
 
@@ -150,7 +179,7 @@ def test_without_redis_nobody_may_try(
     gone = {"redis_url": SecretStr("redis://127.0.0.1:1/0")}
     app = create_app(Services.from_settings(base_settings.model_copy(update=gone))).test_client()
 
-    answer = app.post(path, json={"email": "admin@bountycoder.com", "password": "admin123"})
+    answer = app.post(path, json={"email": "admin@bountycoder.com", "password": PASSWORD})
 
     assert answer.status_code == 503
     assert int(answer.headers["Retry-After"]) >= 1

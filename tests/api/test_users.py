@@ -52,7 +52,8 @@ def test_an_email_is_taken_once(service: Service) -> None:
     first, other = register(service), register(service)
 
     made = make(service, email=first.email.upper())
-    changed = other.call("PUT", f"/api/users/{other.id}", json={"email": first.email.upper()})
+    wanted = {"email": first.email.upper(), "currentPassword": PASSWORD}
+    changed = other.call("PUT", f"/api/users/{other.id}", json=wanted)
 
     assert (made.status_code, error_of(made)) == (409, "email_taken")
     assert (changed.status_code, error_of(changed)) == (409, "email_taken")
@@ -87,7 +88,9 @@ def test_users_see_and_change_themselves_without_their_role(service: Service) ->
     path = f"/api/users/{account.id}"
     email = f"{new_id().hex}@example.com"
 
-    changed = account.call("PUT", path, json={"name": "Ann", "email": email.upper()})
+    changed = account.call(
+        "PUT", path, json={"name": "Ann", "email": email.upper(), "currentPassword": PASSWORD}
+    )
     refused = account.call("PUT", path, json={"name": "Bob", "role": "admin"})
     password = account.call("PUT", path, json={"password": "another password"})
 
@@ -96,6 +99,22 @@ def test_users_see_and_change_themselves_without_their_role(service: Service) ->
     assert (password.status_code, error_of(password)) == (400, "invalid_request")
     assert account.call("GET", path).json() == changed.json()
     sign_in(service, email)
+
+
+def test_a_token_alone_does_not_change_the_own_email(service: Service) -> None:
+    account = register(service)
+    path, email = f"/api/users/{account.id}", f"{new_id().hex}@example.com"
+
+    without = account.call("PUT", path, json={"email": email})
+    wrong = account.call("PUT", path, json={"email": email, "currentPassword": "another one"})
+    unchanged = account.call("PUT", path, json={"name": "Ann", "email": account.email.upper()})
+    by_admin = make_admin(service).call("PUT", path, json={"email": email})
+
+    assert (without.status_code, error_of(without)) == (400, "invalid_request")
+    assert without.json()["error"]["param"] == "currentPassword"
+    assert (wrong.status_code, error_of(wrong)) == (403, "invalid_credentials")
+    assert (unchanged.status_code, unchanged.json()["email"]) == (200, account.email)
+    assert (by_admin.status_code, by_admin.json()["email"]) == (200, email)
 
 
 @pytest.mark.parametrize(

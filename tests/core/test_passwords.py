@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import time
 
+from argon2 import PasswordHasher
+
 from core.passwords import hash_password, is_password_of, password_matches
 
 
@@ -30,3 +32,19 @@ def test_the_time_does_not_tell_whether_there_is_an_account() -> None:
         return min(times)
 
     assert 0.4 < seconds(None) / seconds(hashed) < 2.5
+
+
+def test_a_password_matches_however_a_keyboard_composes_it() -> None:
+    composed, apart = "caf\u00e9 noir", "cafe\u0301 noir"
+
+    assert password_matches(hash_password(composed), apart)
+    assert password_matches(hash_password(apart), composed)
+    assert password_matches(hash_password("an ideographic\u3000space"), "an ideographic space")
+    assert not password_matches(hash_password(composed), "cafe noir")
+
+
+def test_a_hash_of_an_earlier_version_still_matches() -> None:
+    apart = "cafe\u0301 noir"
+    hashed = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1).hash(apart)
+
+    assert password_matches(hashed, apart)

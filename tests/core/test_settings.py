@@ -65,6 +65,8 @@ def test_safe_production_settings_are_accepted() -> None:
     [
         ({"ADMIN_PASSWORD": "admin123"}, "ADMIN_PASSWORD must not be the default"),
         ({"ADMIN_PASSWORD": ""}, "ADMIN_PASSWORD must not be the default"),
+        ({"ADMIN_PASSWORD": "password"}, "ADMIN_PASSWORD is one of the most common passwords"),
+        ({"ADMIN_PASSWORD": "admin@bountycoder.com"}, "ADMIN_PASSWORD must not be the email"),
         ({"SECRET_KEY": ""}, "SECRET_KEY must be set"),
         ({"SECRET_KEY": DEVELOPMENT_SECRET}, "SECRET_KEY must be set"),
         ({"SECRET_KEY": "short"}, "SECRET_KEY must have at least 32"),

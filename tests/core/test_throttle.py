@@ -12,7 +12,7 @@ from core.settings import Settings
 from core.throttle import Throttle, ThrottleRule
 from tests.service import wait_until
 
-RULE = ThrottleRule("login", per_address=5, per_email=3, window_seconds=60)
+RULE = ThrottleRule("login", per_address=5, per_email=3, per_email_anywhere=6, window_seconds=60)
 
 
 def fail(
@@ -34,13 +34,62 @@ def seconds_to_wait(throttle: Throttle, **who: str) -> int:
     return int(caught.value.headers["Retry-After"])
 
 
-def test_an_email_is_limited_wherever_it_is_tried_from(client: redis.Redis) -> None:
+def succeed(throttle: Throttle, *, address: str, email: str = "a@b.c") -> None:
+    with throttle.attempt(RULE, address=address, email=email) as attempt:
+        attempt.succeed()
+
+
+def test_an_email_is_limited_from_one_address(client: redis.Redis) -> None:
     throttle = Throttle(client)
     for n in range(3):
-        fail(throttle, address=f"192.0.2.{n}", email="A@b.c" if n else "a@B.c")
+        fail(throttle, email="A@b.c" if n else "a@B.c")
+
+    assert 1 <= seconds_to_wait(throttle) <= 60
+    fail(throttle, address="192.0.2.9")
+    fail(throttle, email="other@b.c")
+
+
+def test_an_email_is_limited_over_all_addresses(client: redis.Redis) -> None:
+    throttle = Throttle(client)
+    for n in range(6):
+        fail(throttle, address=f"192.0.2.{n}")
 
     assert 1 <= seconds_to_wait(throttle, address="192.0.2.9") <= 60
-    fail(throttle, email="other@b.c")
+    fail(throttle, address="192.0.2.9", email="other@b.c")
+
+
+def test_an_address_that_succeeded_before_is_not_refused_for_strangers(client: redis.Redis) -> None:
+    throttle = Throttle(client)
+    succeed(throttle, address="192.0.2.1")
+    for n in range(2, 8):
+        fail(throttle, address=f"192.0.2.{n}")
+
+    succeed(throttle, address="192.0.2.1")
+    assert seconds_to_wait(throttle, address="192.0.2.9")
+    for _ in range(3):
+        fail(throttle, address="192.0.2.1")
+    assert seconds_to_wait(throttle, address="192.0.2.1")  # but for its own wrong passwords
+
+
+def test_the_address_known_for_one_email_is_a_stranger_to_another(client: redis.Redis) -> None:
+    throttle = Throttle(client)
+    succeed(throttle, address="192.0.2.1")
+    for n in range(2, 8):
+        fail(throttle, address=f"192.0.2.{n}", email="other@b.c")
+
+    assert seconds_to_wait(throttle, address="192.0.2.1", email="other@b.c")
+
+
+def test_lifting_forgets_what_was_tried_with_one_email(client: redis.Redis) -> None:
+    throttle = Throttle(client)
+    for n in range(6):
+        fail(throttle, address=f"192.0.2.{n}")
+        fail(throttle, address=f"198.51.100.{n}", email="other@b.c")
+
+    assert throttle.lift("A@B.c") == 7
+
+    fail(throttle, address="192.0.2.9")
+    assert seconds_to_wait(throttle, address="192.0.2.9", email="other@b.c")
 
 
 def test_an_address_is_limited_whatever_email_it_tries(client: redis.Redis) -> None:
@@ -82,7 +131,7 @@ def test_many_at_once_do_not_slip_through(client: redis.Redis, base_settings: Se
     def attempt(n: int) -> None:
         with (
             suppress(RateLimited, Unauthorized),
-            throttles[n % 4].attempt(RULE, address=f"192.0.2.{n}", email="a@b.c"),
+            throttles[n % 4].attempt(RULE, address="192.0.2.1", email="a@b.c"),
         ):
             judged.append(n)
             raise Unauthorized("no")
@@ -97,7 +146,7 @@ def test_many_at_once_do_not_slip_through(client: redis.Redis, base_settings: Se
 
 def test_a_refused_attempt_is_not_charged_and_the_wait_is_true(client: redis.Redis) -> None:
     throttle = Throttle(client)
-    rule = ThrottleRule("login", per_address=5, per_email=1, window_seconds=1)
+    rule = ThrottleRule("login", per_address=5, per_email=1, per_email_anywhere=1, window_seconds=1)
     fail(throttle, rule=rule)
 
     def passes() -> bool:
@@ -115,8 +164,7 @@ def test_success_forgets_the_email_and_gives_the_address_one_back(client: redis.
     throttle = Throttle(client)
     for _ in range(2):
         fail(throttle)
-    with throttle.attempt(RULE, address="192.0.2.1", email="a@b.c") as attempt:
-        attempt.succeed()
+    succeed(throttle, address="192.0.2.1")
 
     for _ in range(3):
         fail(throttle)
@@ -127,14 +175,15 @@ def test_a_success_does_not_clear_what_its_address_did_to_others(client: redis.R
     throttle = Throttle(client)
     for n in range(4):
         fail(throttle, email=f"{n}@b.c")
-        with throttle.attempt(RULE, address="192.0.2.1", email="own@b.c") as attempt:
-            attempt.succeed()
+        succeed(throttle, address="192.0.2.1", email="own@b.c")
     fail(throttle, email="4@b.c")
 
     assert seconds_to_wait(throttle, email="5@b.c")
 
 
-@pytest.mark.parametrize("error", [Unavailable("away"), ZeroDivisionError()])
+@pytest.mark.parametrize(
+    "error", [Unavailable("away"), RateLimited("many", retry_after_seconds=1), ZeroDivisionError()]
+)
 def test_a_fault_of_ours_costs_no_attempt(client: redis.Redis, error: Exception) -> None:
     throttle = Throttle(client)
 
@@ -153,7 +202,7 @@ def test_every_counter_ends_and_holds_no_email(client: redis.Redis) -> None:
 
     keys = client.keys("*")
 
-    assert len(keys) == 2
+    assert len(keys) == 3
     assert all(0 < client.ttl(key) <= 60 for key in keys)
     assert b"example" not in b"".join(keys)
 
@@ -165,4 +214,4 @@ def test_what_is_given_back_late_makes_no_counter_without_an_end(client: redis.R
         attempt.succeed()
         attempt.forget()
 
-    assert client.keys("*") == []
+    assert [key for key in client.keys("*") if b":known:" not in key] == []

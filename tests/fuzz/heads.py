@@ -10,10 +10,9 @@ from flask import request
 from opentelemetry.context import Context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-import core.throttle
 from api.app import published_document
-from api.authentication import _bearer, _presented_secret
 from api.caller_address import caller_address
+from api.credentials import _bearer, _fault, _misplaced, presented_secret
 from api.following import Following, _Track
 from api.idempotency import read_idempotency_key
 from api.paging import read_page
@@ -21,6 +20,7 @@ from api.preferences import read_preferences
 from api.query import read_choice, read_id_of, read_number, read_text, read_time
 from api.v1.listing import read_after, read_limit
 from api.views.usage import _read_cursor, _read_limit, _read_range, _wants_csv
+from core.counted_address import counted_address
 from core.ids import Prefix, earliest_id, read_id, show_id
 from core.key_secret import KeySecret
 from core.retry_after import read_retry_after
@@ -51,12 +51,14 @@ _TOLD_STATUS = {200, 204, 304, 308, 400, 401, 403, 404, 405, 408, 413, 415, 503}
 def _headers(data: bytes) -> None:
     given = dict(zip(_HEADERS, fields(data, len(_HEADERS)), strict=True))
     with requested(api_app(), headers=given), refusals_are_fine():
-        secret = _presented_secret()
+        secret = presented_secret()
         if secret is not None and (parsed := KeySecret.parse(secret)) is not None:
             assert parsed.text == secret
-        _bearer()
+        token = _bearer()
+        assert token is None or len(_fault(token) or "") < 200
+        _misplaced()
         assert 0 <= read_preferences(60.0).wait_seconds <= 60.0
-        core.throttle._network(caller_address()).encode()
+        counted_address(caller_address()).encode()
         _wants_csv()
         _TRACES.extract(dict(request.headers), Context())
         key = read_idempotency_key()

@@ -4,8 +4,9 @@ from sqlalchemy import select
 
 from core.passwords import password_matches
 from models.base import SessionFactory
-from models.seed import seed_admin, seed_development_key
-from models.user import User
+from models.seed import replace_default_passwords, seed_admin, seed_development_key
+from models.user import Role, User
+from tests.models.factories import hash_quickly
 
 
 def seed(database: SessionFactory, email: str = "Admin@Example.com") -> User:
@@ -40,3 +41,29 @@ def test_a_remembered_key_is_given_again_until_it_is_revoked(database: SessionFa
 
     assert again == (key, secret)
     assert new[1] != secret
+
+
+def test_production_replaces_the_password_that_everybody_knows(database: SessionFactory) -> None:
+    seed(database)
+    with database.begin() as session:
+        session.add_all(
+            User(email=f"{name}@example.com", password_hash=hash_quickly(password), role=role)
+            for name, password, role in (
+                ("second", "admin123", Role.ADMIN),
+                ("safe", "a password of mine", Role.ADMIN),
+                ("customer", "admin123", Role.CUSTOMER),
+            )
+        )
+
+    with database.begin() as session:
+        replaced = replace_default_passwords(session, password="the production's own")
+        again = replace_default_passwords(session, password="the production's own")
+
+    assert (replaced, again) == (["admin@example.com", "second@example.com"], [])
+    with database() as session:
+        users = {user.email: user for user in session.scalars(select(User))}
+    for email in replaced:
+        assert password_matches(users[email].password_hash, "the production's own")
+        assert users[email].token_version == 1
+    assert password_matches(users["safe@example.com"].password_hash, "a password of mine")
+    assert password_matches(users["customer@example.com"].password_hash, "admin123")

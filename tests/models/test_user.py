@@ -50,6 +50,18 @@ def test_an_email_can_be_used_again_when_its_user_is_deleted(session: Session) -
     assert (first.token_version, first.password_hash) == (1, "")
 
 
+def test_an_account_of_an_earlier_version_is_found_as_it_was_written(session: Session) -> None:
+    apart, composed = "e\u0301@example.com", "\u00e9@example.com"
+    old = User(email=apart, password_hash="x")
+    session.add(old)
+    session.flush()
+
+    assert find_user_by_email(session, apart) is old
+    new = create_user(session, email=composed, password_hash="x")
+    assert find_user_by_email(session, apart) is old
+    assert find_user_by_email(session, composed) is new
+
+
 def test_an_email_cannot_be_changed_to_one_that_is_taken(session: Session) -> None:
     create_user(session, email="a@example.com", password_hash="x")
     other = create_user(session, email="b@example.com", password_hash="x")

@@ -1,0 +1,116 @@
+"""What credential a request brings, and what a caller is told of one that is not where it belongs.
+
+No text repeats what came: it may be a secret.
+"""
+
+from __future__ import annotations
+
+from flask import request
+
+from core.errors import Unauthorized
+
+#: How every key begins.
+KEY_START = "bc_"
+SEND_KEY = "send an API key as `Authorization: Bearer bc_…` or `x-api-key: bc_…`"
+SEND_JWT = "send the token of POST /api/auth/login as `Authorization: Bearer <jwt>`"
+#: Where other services take keys, and we do not.
+_OTHER_HEADERS = ("api-key", "apikey", "x-api-token", "x-auth-token")
+_OTHER_PARAMETERS = ("api_key", "api-key", "apikey", "access_token", "token")
+
+
+def presented_secret() -> str | None:
+    """Return what came as the secret of a key."""
+    header = request.headers.get("x-api-key")
+    if header:
+        return header
+    token = _bearer()
+    return token if token is not None and token.startswith(KEY_START) else None
+
+
+def presented_jwt(*, takes_key: bool) -> str:
+    """Return what came as a JWT.
+
+    Args:
+        takes_key: the call takes a key too: a caller without any credential hears of keys first.
+
+    Raises:
+        Unauthorized: nothing came, or what can be no JWT.
+    """
+    token = _bearer()
+    if token is None:
+        raise _misplaced() or Unauthorized(_what_to_send(takes_key))
+    if token.startswith(KEY_START):
+        raise Unauthorized(
+            f"this call takes a JWT, not an API key: {SEND_JWT}", code="invalid_token"
+        )
+    if fault := _fault(token):
+        raise Unauthorized(fault, code=_bad_code())
+    return token
+
+
+def bad_key(secret: str) -> Unauthorized:
+    """Return what a caller is told of a key that opens nothing."""
+    text = "the API key is not valid: it is mistyped, replaced or deleted"
+    if not secret.startswith(KEY_START):
+        text = f"the API key is not valid: keys begin with `{KEY_START}`"
+    return Unauthorized(text, code="invalid_api_key")
+
+
+def _bearer() -> str | None:
+    scheme, _, token = request.headers.get("Authorization", "").strip().partition(" ")
+    return token.strip() if scheme.lower() == "bearer" and token.strip() else None
+
+
+def _misplaced() -> Unauthorized | None:
+    """Return what to say of a credential that came in another place; `None` if none came."""
+    where = _other_place()
+    if where is None:
+        return None
+    code = "invalid_api_key" if _is_v1() else "missing_credentials"
+    return Unauthorized(f"{where}: {SEND_KEY}", code=code)
+
+
+def _other_place() -> str | None:
+    given = request.headers.get("Authorization", "").strip()
+    scheme = given.partition(" ")[0].lower()
+    if given.strip("\"'").startswith(KEY_START):
+        return "the word `Bearer` is missing before the API key"
+    if scheme == "bearer":
+        return "nothing comes after the word `Bearer`"
+    if given:
+        kind = "Basic" if scheme == "basic" else "this kind of"
+        return f"{kind} `Authorization` is not taken"
+    for name in _OTHER_HEADERS:
+        if name in request.headers:
+            return f"the header `{name}` is not read"
+    for name, value in request.args.items():
+        if name.lower() in _OTHER_PARAMETERS or value.startswith(KEY_START):
+            return "a credential in the address is not read, and logs may keep it"
+    return None
+
+
+def _fault(token: str) -> str | None:
+    """Return what is wrong with the form of a token that is no key."""
+    if token.lower().startswith("bearer "):
+        return "the word `Bearer` stands twice in `Authorization`"
+    if token[0] in "\"'`<":
+        return "leave out the quotation marks or brackets around the API key or JWT"
+    if token.count(".") != 2:
+        start = f"API keys begin with `{KEY_START}`"
+        return f"this is neither an API key nor a JWT: {start}, JWTs come from POST /api/auth/login"
+    return None
+
+
+def _what_to_send(takes_key: bool) -> str:
+    if not takes_key:
+        return SEND_JWT
+    return SEND_KEY if _is_v1() else f"{SEND_KEY}, or a JWT with the id of your key"
+
+
+def _bad_code() -> str:
+    return "invalid_api_key" if _is_v1() else "invalid_token"
+
+
+def _is_v1() -> bool:
+    """Say whether OpenAI's clients are asking: they know keys alone."""
+    return (request.blueprint or "").startswith("v1_")
