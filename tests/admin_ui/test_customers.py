@@ -107,7 +107,7 @@ def test_an_edit_in_a_list_leads_back_to_the_list(
 def test_a_customer_is_suspended_and_let_in_again(
     visits: Visits, site: Service, the_admin: Visitor
 ) -> None:
-    email = "suspended@example.com"
+    email = "paused@example.com"
     user_id = add_customer(site, email)
     suspended = Visitor(email, "a long password")
     own = visits.open(
@@ -120,7 +120,7 @@ def test_a_customer_is_suspended_and_let_in_again(
     page.get_by_role("button", name="Save").click()
 
     expect(page.locator("h1")).to_contain_text("suspended")
-    page.goto("/customers?q=suspended@example.com")
+    page.goto("/customers?q=paused@example.com")
     expect(page.locator("#list tbody")).to_contain_text("suspended")
     own.reload()
     own.get_by_label("Email").fill(email)
