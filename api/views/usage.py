@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -76,7 +77,7 @@ def index() -> ResponseReturnValue:
     model = read_text("model", max_length=MAX_MODEL_LENGTH)
     with services().sessions() as session:
         caller = authenticate(session)
-        since, until = _read_range(session)
+        since, until = _read_range(lambda: database_now(session))
         user_id, key_id = _read_whose(session, caller)
         wanted = WantedUsage(since, until, user_id=user_id, key_id=key_id, model=model)
         groups = list_usage(session, wanted, by, after=after, limit=limit + 1)
@@ -101,13 +102,13 @@ def index() -> ResponseReturnValue:
     }
 
 
-def _read_range(session: Session) -> tuple[datetime, datetime]:
+def _read_range(now: Callable[[], datetime]) -> tuple[datetime, datetime]:
     """Return the hours that are asked for; without `to`, up to the end of the present one.
 
     Usage is kept by the hour. A time within one is refused: with it, two reports that follow each
     other would both count that hour.
     """
-    until = _read_hour("to") or _hour_of(database_now(session)) + HOUR
+    until = _read_hour("to") or _hour_of(now()) + HOUR
     since = _read_hour("from") or until - DEFAULT_RANGE
     if not since < until:
         raise InvalidRequest("from must be before to, which is not part of the time", param="from")

@@ -24,6 +24,7 @@ from core.counted_address import counted_address
 from core.ids import Prefix, earliest_id, read_id, show_id
 from core.key_secret import KeySecret
 from core.retry_after import read_retry_after
+from models.base import utc_now
 from models.batch import BatchState
 from models.job import Job
 from models.usage_report import UsageGroup
@@ -76,7 +77,7 @@ def _query(data: bytes) -> None:
             lambda: _time_fits(read_time("from")),
             lambda: read_number("wait", default=0, most=60),
             lambda: read_choice("status", BatchState, BatchState.RUNNING),
-            lambda: _read_range(),
+            lambda: _read_range(utc_now),
             lambda: _read_limit(),
             *(lambda by=by: _read_cursor(by) for by in UsageGroup),
         )
