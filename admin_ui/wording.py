@@ -95,7 +95,12 @@ TEXTS: Mapping[str, str | None] = {
     "too_many_files": None,
     "too_many_in_flight": None,
     "too_many_streams": None,
+    "too_many_upload_bytes": None,
+    "too_many_uploads": None,
+    "too_many_waits": None,
+    "too_many_writes": None,
     "unsupported_media_type": "The service does not take this kind of file.",
+    "user_suspended": None,
     "worker_lost": "The job failed: its worker was lost more often than it may be.",
 }
 
