@@ -145,7 +145,8 @@ class _Listener(StreamServer):  # type: ignore[misc]  # gevent has no annotation
     def _rest(self, error: OSError) -> None:
         if time.monotonic() >= self._may_warn_at:
             _log.warning("no more connections are taken for now: %s", error.strerror)
-            self._may_warn_at = time.monotonic() + WARN_SECONDS
+            # For the whole process, which has a listener for each of its ports.
+            _Listener._may_warn_at = time.monotonic() + WARN_SECONDS
         self.stop_accepting()
         self._timer = self.loop.timer(REST_SECONDS)
         self._timer.start(self._start_accepting_if_started)

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
+from flask.testing import FlaskClient
+
+from api.services import services
+from api.tokens import issue_tokens
 from core.ids import new_id
+from models.user import User
+from models.user_session import SessionKind, begin_session
 from tests.service import Service
 
 PASSWORD = "a password of the tests"
@@ -53,6 +60,15 @@ def make_admin(service: Service) -> Account:
     made = service.call("POST", "/api/users", json=body, headers=service.sign_in_admin())
     assert made.status_code == 201, made.text
     return sign_in(service, email)
+
+
+def signed_in(app: FlaskClient, user: User) -> dict[str, str]:
+    """Return the headers of a new session of a user, in this process and without a password."""
+    with app.application.app_context():
+        with services().sessions.begin() as session:
+            session_id = begin_session(session, user.id, SessionKind.API, life=timedelta(hours=1))
+        token, _ = issue_tokens(user.id, user.token_version, session_id=session_id, number=0)
+    return {"Authorization": f"Bearer {token}"}
 
 
 def _account(service: Service, answer: Any) -> Account:

@@ -12,13 +12,13 @@ from flask.testing import FlaskClient
 
 from api.app import create_app
 from api.services import Services
-from api.tokens import issue_tokens
 from core.ids import Prefix, show_id
 from core.settings import Settings
 from models.api_key import ApiKey, create_key
 from models.base import SessionFactory
 from models.batch import BatchState
 from models.user import Role, User
+from tests.api.accounts import signed_in
 from tests.models.batches import add_batch
 from tests.models.factories import add_file, add_user
 
@@ -57,12 +57,6 @@ def owner(database: SessionFactory) -> User:
 def an_admin(database: SessionFactory) -> User:
     with database.begin() as session:
         return add_user(session, role=Role.ADMIN)
-
-
-def signed_in(app: FlaskClient, user: User) -> dict[str, str]:
-    with app.application.app_context():
-        token, _ = issue_tokens(user.id, user.token_version)
-    return {"Authorization": f"Bearer {token}"}
 
 
 def test_an_admin_cannot_generate_with_a_customers_key(

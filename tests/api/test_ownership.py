@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -20,7 +19,6 @@ from sqlalchemy import text
 
 from api.app import create_app
 from api.services import Services
-from api.tokens import issue_tokens
 from core.ids import Prefix, show_id
 from core.key_secret import KeySecret
 from core.settings import Settings
@@ -31,8 +29,8 @@ from models.job import JobState
 from models.schema import metadata
 from models.usage import record_usages
 from models.user import Role, User, create_user
-from models.user_session import SessionKind, begin_session
 from models.webhook import WebhookDelivery
+from tests.api.accounts import signed_in
 from tests.models.factories import add_file, add_job, hash_quickly
 
 PASSWORD = "a password of the tests"
@@ -234,7 +232,7 @@ def strangers(
         batch = _ended_batch(session, key, input_file_id=file.id)
         waiting = add_job(session, key)
         other, own_key, own_secret = _customer(session, "other@example.com", password_hash)
-    token = _signed_in(app, database, other)
+    token = signed_in(app, other)
     uuids = [victim.id, key.id, done.id, waiting.id, delivery.id, batch.id, file.id]
     return Strangers(
         app=app,
@@ -263,17 +261,9 @@ def strangers(
                 "x-api-key": KeySecret.renewed(secret.public_id).text
             },
         },
-        owner=_signed_in(app, database, victim),
-        admin=_signed_in(app, database, admin),
+        owner=signed_in(app, victim),
+        admin=signed_in(app, admin),
     )
-
-
-def _signed_in(app: FlaskClient, database: SessionFactory, user: User) -> dict[str, str]:
-    with database.begin() as session:
-        session_id = begin_session(session, user.id, SessionKind.API, life=timedelta(hours=1))
-    with app.application.app_context():
-        token, _ = issue_tokens(user.id, user.token_version, session_id=session_id, number=0)
-    return {"Authorization": f"Bearer {token}"}
 
 
 def _ended_batch(session: Session, key: ApiKey, *, input_file_id: UUID) -> Batch:

@@ -20,7 +20,7 @@ from core.settings import Settings
 from models.api_key import create_key
 from models.base import SessionFactory
 from models.user import User
-from tests.api.test_caller_pays import signed_in
+from tests.api.accounts import signed_in
 from tests.models.factories import add_user
 
 WRITES = 4
