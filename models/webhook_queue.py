@@ -65,7 +65,7 @@ def claim_delivery(
             WebhookDelivery.user_id.not_in(full_users),
             tuple_(WebhookDelivery.user_id, _receiver_host()).not_in(full_receivers),
         )
-        .order_by(WebhookDelivery.next_attempt_at)
+        .order_by(WebhookDelivery.next_attempt_at, WebhookDelivery.id)
         .limit(1)
         .with_for_update(skip_locked=True)
         .scalar_subquery()

@@ -8,6 +8,7 @@ from playwright.sync_api import Page, expect
 
 from tests.admin_ui.pages import sign_in
 from tests.admin_ui.visits import Visitor, Visits
+from tests.admin_ui.visits import sign_in as sign_in_by_form
 from tests.service import Service
 
 PROMPT = "Write a function that nobody has written before"
@@ -46,7 +47,9 @@ def test_the_prompt_of_one_person_is_not_shown_to_the_next(
     visits: Visits, site: Service, the_admin: Visitor
 ) -> None:
     site.make_key(name="trial")
-    page = visits.open("/playground", visitor=the_admin)
+    page = visits.open("/sign-in")
+    sign_in_by_form(page, the_admin)  # for itself: to sign out ends a session that others share
+    page.goto("/playground")
     page.get_by_label("Prompt").fill(PROMPT)
     assert page.evaluate("() => sessionStorage.getItem('playground')") is not None
 
