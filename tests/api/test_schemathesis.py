@@ -73,6 +73,7 @@ def test_made_up_requests_find_no_fault(patient_service: Service, tmp_path: Path
         for path, item in contract().document["paths"].items()
         for method in item
     }
-    assert calls - tried == {"GET /api/openapi.json"}  # what the run itself began with
+    # What the run itself began with, and what would end its session.
+    assert calls - tried == {"GET /api/openapi.json", "POST /api/auth/logout"}
     after = patient_service.call("GET", "/api/limits", headers=headers)
     assert after.status_code == 200, "the run ended its own credentials: what followed was refused"

@@ -40,8 +40,10 @@ class Upgrade:
         self, settings: Settings, directory: Path, nginx: Nginx, given: dict[str, str], port: int
     ) -> None:
         front = settings.model_copy(update={"api_port": nginx.ports[API]})
-        self.old = Service(front, directory / "old", source=last_release())
-        self.new = Service(front, directory / "new")
+        # NGINX passes the calls of both to either version.
+        mixed = {"holds_to_document": False}
+        self.old = Service(front, directory / "old", source=last_release(), **mixed)
+        self.new = Service(front, directory / "new", **mixed)
         self.nginx = nginx
         self.given = given
         self.port = port
