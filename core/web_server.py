@@ -125,12 +125,15 @@ class WebServer(BaseApplication):  # type: ignore[misc]  # gunicorn has no annot
 
 
 class _Listener(StreamServer):  # type: ignore[misc]  # gevent has no annotations
-    """gevent's server, which rests for a moment when no connection can be opened.
+    """gevent's server, which rests for a moment when no connection can be opened, and closes with
+    nobody in its queue.
 
-    Its own would write a traceback each time.
+    Its own would write a traceback each time, and reset connections that the kernel had taken: a
+    load balancer must not send the POST of such a connection to another server.
     """
 
     _may_warn_at = 0.0
+    _is_closing = False
 
     def do_read(self) -> Any:
         """Called when a connection waits to be accepted."""
@@ -141,6 +144,13 @@ class _Listener(StreamServer):  # type: ignore[misc]  # gevent has no annotation
                 raise
             self._rest(error)
             return None
+
+    def close(self) -> None:
+        """Accept the connections that are there, then take no more."""
+        if not self.closed and not self._is_closing:  # a fatal error in between closes it, too
+            self._is_closing, self.max_accept = True, BACKLOG
+            self._do_read()
+        super().close()
 
     def _rest(self, error: OSError) -> None:
         if time.monotonic() >= self._may_warn_at:

@@ -9,11 +9,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+import gevent
 import pytest
 import redis
 import requests
 
 from core.settings import Settings
+from core.web_server import _Listener
 from tests.service import Service, wait_until
 
 
@@ -33,6 +35,32 @@ def test_an_idle_connection_does_not_hold_up_the_stop(
         service.api.wait(30)
 
         assert time.monotonic() - began < 10
+
+
+def test_a_listener_that_closes_cuts_off_nobody_in_its_queue() -> None:
+    received: list[bytes] = []
+
+    def serve() -> None:
+        listener = _Listener(
+            ("127.0.0.1", 0), lambda connection, _: received.append(connection.recv(100))
+        )
+        listener.start()
+        waiting = [socket.create_connection(listener.address, timeout=10) for _ in range(40)]
+        for one in waiting:
+            one.sendall(b"request")
+        listener.close()
+        deadline = time.monotonic() + 20
+        while len(received) < len(waiting) and time.monotonic() < deadline:
+            gevent.sleep(0.05)
+        for one in waiting:
+            one.close()
+
+    # gevent has a loop for each thread; that of the tests has none.
+    thread = threading.Thread(target=serve)
+    thread.start()
+    thread.join(30)
+
+    assert received == [b"request"] * 40
 
 
 def test_a_stopping_api_answers_what_it_has_begun(

@@ -6,7 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -116,13 +116,17 @@ def away(postgres: Postgres, valkey: Valkey, *, is_frozen: bool) -> Iterator[Non
         return
     first = [server.child.pid for server in (postgres, valkey) if server.child is not None]
     processes = [one for pid in first for one in (pid, *_children(pid))]
-    for process in processes:
-        os.kill(process, signal.SIGSTOP)
+    _signal(processes, signal.SIGSTOP)
     try:
         yield
     finally:
-        for process in processes:
-            os.kill(process, signal.SIGCONT)
+        _signal(processes, signal.SIGCONT)
+
+
+def _signal(processes: list[int], number: signal.Signals) -> None:
+    for process in processes:
+        with suppress(ProcessLookupError):  # a backend may have ended since it was listed
+            os.kill(process, number)
 
 
 def _children(pid: int) -> list[int]:
