@@ -41,6 +41,7 @@ def eventful(site: Service) -> Service:
 
 
 def sentences(page: Page) -> list[str]:
+    page.wait_for_load_state()  # a click ends when the next page begins
     return [text.strip() for text in page.locator(".event > p").all_inner_texts()]
 
 
@@ -89,10 +90,10 @@ def test_entries_are_found(eventful: Service, visits: Visits, the_admin: Visitor
 
     page.get_by_label("To").fill("2020-01-01")
     page.get_by_role("button", name="Filter").click()
-    assert page.get_by_text("Nothing like this happened.").is_visible()
+    expect(page.get_by_text("Nothing like this happened.")).to_be_visible()
     page.get_by_label("Who").fill("nobody@example.com")
     page.get_by_role("button", name="Filter").click()
-    assert page.get_by_text("No account has or had this email.").is_visible()
+    expect(page.get_by_text("No account has or had this email.")).to_be_visible()
 
 
 def test_pages_lead_back_and_forth_without_javascript(

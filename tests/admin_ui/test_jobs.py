@@ -58,6 +58,7 @@ def wait_for_end(site: Service, key: dict[str, Any], job: str) -> dict[str, Any]
 
 
 def ids_of(page: Page) -> list[str]:
+    page.wait_for_load_state()  # a click ends when the next page begins
     return [link.get_attribute("id") or "" for link in page.locator("tbody a").all()]
 
 

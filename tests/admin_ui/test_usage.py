@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from flask.testing import FlaskClient
+from playwright.sync_api import expect
 
 from core.ids import Prefix, show_id
 from models.api_key import ApiKey, create_key
@@ -241,7 +242,7 @@ def test_a_report_is_looked_into(used: Service, visits: Visits, the_admin: Visit
     assert page.get_by_label("User").input_value() == ADA.email
     page.get_by_role("link", name="<hers>").click()
     page.get_by_role("link", name=f"{utc_now():%Y-%m-%d}").click()
-    assert page.locator("tbody tr").count() == 1
+    expect(page.locator("tbody tr")).to_have_count(1)
     page.get_by_role("link", name="Tokens").click()
     assert page.locator("th[aria-sort=descending]").inner_text().startswith("Tokens")
     page.get_by_role("link", name="This month").click()
