@@ -39,7 +39,7 @@ _REQUESTS: _Series = (
 )
 _TIMES: _Series = (
     ("Median", "accent", lambda row: row.p50_ms),
-    ("95 % within (p95)", "warning", lambda row: row.p95_ms),
+    ("95% within (p95)", "warning", lambda row: row.p95_ms),
 )
 _SUMS: dict[Chart, _Series] = {
     Chart.TOKENS: (
