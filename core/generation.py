@@ -154,14 +154,16 @@ class Generation(Body):
         temperature: 0 takes the most likely token each time.
         top_p: 0 takes the most likely token each time.
         top_k: 0 keeps all tokens.
-        seed: the same seed gives the same answer; without one the job's id is the seed.
+        seed: decides the noise of each draw; without one the job's id is the seed. The same seed
+            nearly always gives the same answer: requests that share a step change the last bits of
+            scores, and so now and then a token.
         logprobs: how many of the most likely tokens to report at each place; 0 for the drawn only.
         n: answers to draw from one prompt.
         stop: where an answer ends; the string itself is not part of it.
         stream: send the text as it is made.
         metadata: the caller's own labels; they come back with the job.
         webhook_url: who is told of the end.
-        cache: an answer to the same deterministic request may be given again.
+        cache: an answer to the same request may be given again, if chance had no part in it.
         ttl_seconds: the job expires unless it has begun by then.
     """
 
@@ -225,7 +227,7 @@ class Generation(Body):
 
     @property
     def is_deterministic(self) -> bool:
-        """Whether the same request always has the same answer."""
+        """Whether no draw is left to chance; what shares its steps may still change an answer."""
         return self.temperature == 0 or self.seed is not None
 
     def to_row(self) -> dict[str, Any]:

@@ -46,7 +46,7 @@ class Sampling:
         frequency_penalty: subtracted per occurrence among the tokens generated so far.
         repetition_penalty: divides (or multiplies, if negative) logits of tokens in the prompt and
             the text so far, as in CTRL (Keskar et al., 2019); 1 is off.
-        seed: the same seed, position and token give the same draw, whatever else is running.
+        seed: the same seed, position and token give the same noise, whatever else is running.
         min_tokens: end tokens are not drawn before this many were generated.
         ignore_eos: never end at an end token (for benchmarks).
         logprobs: how many of the most likely tokens to report at each position; `None` for none.

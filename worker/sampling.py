@@ -16,7 +16,7 @@ SEED_BITS = 31
 def engine_sampling(generation: Generation, defaults: dict[str, Any], job_id: UUID) -> Sampling:
     """Return the sampling of a job.
 
-    Without a seed, the job's id is the seed: a job that runs again gives the same answer.
+    Without a seed, the job's id is the seed: a job that runs again draws with the same noise.
     """
     seed = job_id.int if generation.seed is None else generation.seed
 

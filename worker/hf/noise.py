@@ -1,7 +1,7 @@
 """Counter-based noise: the same seed, position and token give the same number, whatever else runs.
 
 Adding Gumbel noise to scores and taking the greatest draws from their softmax, so a draw needs no
-generator with a state, and a request that is run again after a failure goes on as it would have.
+generator with a state, and a request that is run again after a failure meets the same noise.
 """
 
 from __future__ import annotations
