@@ -99,15 +99,16 @@ def admit_present(
     if not may_be_believed(generation, idempotency):
         key = _confirm(key)
     try:
-        try:
-            return admit_with(key)
-        except KeyChanged:
-            known = _look_up(may_believe=False)
-        except ApiError:
-            known = _confirm(key)
-            if known.version == key.version:
-                raise
-        return admit_with(known)
+        while True:
+            try:
+                return admit_with(key)
+            except KeyChanged:
+                key = _look_up(may_believe=False)  # refuses a key that has ended
+            except ApiError:
+                known = _confirm(key)
+                if known.version == key.version:
+                    raise
+                key = known
     finally:
         leave_turn()
 

@@ -19,6 +19,8 @@ from core.settings import Settings
 from models.api_key import ApiKey, create_key, delete_key, delete_keys_of, rotate_secret
 from models.base import Session, SessionFactory, utc_now
 from models.job import Job
+from models.job_inserts import JobInserts
+from models.presented_key import PresentedKey
 from models.user import User, delete_user
 from tests.models.factories import add_user
 from tests.service import wait_until
@@ -168,6 +170,27 @@ def test_a_request_under_a_key_that_ended_is_charged_nothing(
         assert process.ask(secret)[0] == 401
 
     assert len(processes[0].services.limiter.in_flight(key_id)) == jobs(database) == 4
+
+
+def test_a_key_that_ends_while_it_is_looked_up_again_is_refused(
+    database: SessionFactory,
+    processes: list[Process],
+    secret: KeySecret,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    insert, tries = JobInserts.insert, []
+
+    def insert_late(self: JobInserts, job: Job, key: PresentedKey) -> bool:
+        tries.append(key)
+        if len(tries) == 2:
+            change(database, secret, deactivate)
+        return insert(self, job, key)
+
+    monkeypatch.setattr(JobInserts, "insert", insert_late)
+    change(database, secret, lambda session, key: setattr(key, "rate_limit", 8))
+
+    assert processes[0].ask(secret) == (403, "key_inactive")
+    assert [key.is_believed for key in tries] == [True, False]
 
 
 def test_a_lowered_limit_counts_for_the_next_request_of_each_process(
