@@ -132,7 +132,7 @@ def list_usage(
     return steadily(session, read)
 
 
-def top_usage(
+def page_usage(
     session: Session,
     wanted: WantedUsage,
     by: UsageGroup,
@@ -141,30 +141,8 @@ def top_usage(
     is_descending: bool = True,
     offset: int = 0,
     limit: int,
-) -> list[UsageSums]:
-    """Return groups by their use: those that used most tokens first by default."""
-    return page_usage(
-        session,
-        wanted,
-        by,
-        order=order,
-        is_descending=is_descending,
-        offset=offset,
-        limit=limit,
-    ).rows
-
-
-def page_usage(
-    session: Session,
-    wanted: WantedUsage,
-    by: UsageGroup,
-    *,
-    order: UsageOrder,
-    is_descending: bool,
-    offset: int,
-    limit: int,
 ) -> Numbered[UsageSums]:
-    """Return a page of groups by their use, and how many groups there are.
+    """Return a page of groups by their use, most tokens first, and how many groups there are.
 
     A page behind the last group has no rows, and 0 groups: nothing was found to count them by.
     """

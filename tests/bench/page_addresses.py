@@ -21,7 +21,7 @@ from core.ids import Prefix, earliest_id, show_id
 from models.batch import Batch
 from models.job import Job
 from models.usage_parts import HOUR, WantedUsage
-from models.usage_report import UsageGroup, UsageOrder, top_usage
+from models.usage_report import UsageGroup, UsageOrder, page_usage
 from models.user import Role, User
 
 _CHARTS = ("tokens", "requests", "times")
@@ -53,7 +53,7 @@ class Heaviest:
         since = until - timedelta(days=_DAYS)
         user_id, email = _heaviest_customer(session, WantedUsage(since, until))
         wanted = WantedUsage(since, until, user_id=user_id if is_own else None)
-        key_id = top_usage(session, wanted, UsageGroup.KEY, limit=1)[0].group
+        key_id = page_usage(session, wanted, UsageGroup.KEY, limit=1).rows[0].group
         assert isinstance(key_id, UUID)
         jobs = select(Job.id).where(Job.batch_id.is_(None)).order_by(Job.id.desc()).limit(50)
         batches = select(Batch.id).order_by(Batch.id.desc()).limit(30)
@@ -109,7 +109,7 @@ def addresses(app: Flask, about: Heaviest) -> Iterator[str]:
 
 def _heaviest_customer(session: Session, wanted: WantedUsage) -> tuple[UUID, str]:
     """Return who used most, is no admin and can still sign in."""
-    for sums in top_usage(session, wanted, UsageGroup.USER, limit=50):
+    for sums in page_usage(session, wanted, UsageGroup.USER, limit=50).rows:
         is_customer = (User.id == sums.group) & (User.role == Role.CUSTOMER)
         query = select(User.id, User.email).where(is_customer, User.deleted_at.is_(None))
         if row := session.execute(query).first():

@@ -39,8 +39,8 @@ from models.usage_report import (
     UsageGroup,
     WantedUsage,
     list_usage,
+    page_usage,
     sum_usage,
-    top_usage,
 )
 from tests.bench.servers import filled_servers
 
@@ -104,8 +104,8 @@ def _reads(database: Any) -> Iterator[tuple[str, Read]]:
     until = now.replace(minute=0, second=0, microsecond=0) + timedelta(hours=1)
     with database() as session:
         wanted = WantedUsage(until - timedelta(days=60), until)
-        heavy = top_usage(session, wanted, UsageGroup.USER, limit=1)[0].group
-        key = top_usage(session, wanted, UsageGroup.KEY, limit=1)[0].group
+        heavy = page_usage(session, wanted, UsageGroup.USER, limit=1).rows[0].group
+        key = page_usage(session, wanted, UsageGroup.KEY, limit=1).rows[0].group
         largest = session.scalar(select(Batch.id).order_by(Batch.total.desc()).limit(1))
         oldest = session.scalar(select(Job.id).order_by(Job.id).limit(1))
     for who, user in (("all", None), ("heaviest user", heavy)):
@@ -160,7 +160,7 @@ def _reads(database: Any) -> Iterator[tuple[str, Read]]:
                 )
             yield (
                 f"top users of {days} days, {who}",
-                lambda s, w=w: top_usage(s, w, UsageGroup.USER, limit=LIMIT),
+                lambda s, w=w: page_usage(s, w, UsageGroup.USER, limit=LIMIT).rows,
             )
     for sort in CustomerSort:
         yield (

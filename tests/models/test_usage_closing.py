@@ -27,9 +27,9 @@ from models.usage_report import (
     UsageSums,
     WantedUsage,
     list_usage,
+    page_usage,
     sum_several,
     sum_usage,
-    top_usage,
 )
 from tests.models.factories import add_job, add_key, add_user
 from tests.models.test_usage_report import use
@@ -52,7 +52,7 @@ def reports(session: Session, wanted: WantedUsage) -> list[object]:
     found: list[object] = [sum_usage(session, wanted)]
     for by in UsageGroup:
         rows = list_usage(session, wanted, by, after=None, limit=5000)
-        found += [rows, top_usage(session, wanted, by, limit=7)]
+        found += [rows, page_usage(session, wanted, by, limit=7).rows]
     return found
 
 
