@@ -157,7 +157,10 @@ class Feeder:
         except _AWAY:
             raise
         except Exception:
-            _log.warning("lines cannot be released together, each batch is tried alone")
+            # Broad on purpose: whatever is wrong with one batch must not hold up the others.
+            _log.warning(
+                "lines cannot be released together, each batch is tried alone", exc_info=True
+            )
         has_more = False
         for batch in batches:
             with self._guard(batch.id):

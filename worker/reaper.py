@@ -162,7 +162,8 @@ class Reaper:
         except _AWAY:
             raise
         except Exception:
-            _log.warning("jobs cannot be ended together, each is ended alone")
+            # Broad on purpose: whatever is wrong with one job must not hold up the others.
+            _log.warning("jobs cannot be ended together, each is ended alone", exc_info=True)
             _one_by_one(step)
 
     def _cancel_unusable(self) -> None:

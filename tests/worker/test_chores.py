@@ -103,7 +103,7 @@ def test_a_thing_that_fails_rests_ever_longer_and_is_tried_again(
 
 @pytest.mark.parametrize("what", ["silent", "expired"])
 def test_one_job_that_cannot_be_ended_holds_up_no_other(
-    database: SessionFactory, client: redis.Redis, what: str
+    database: SessionFactory, client: redis.Redis, caplog: pytest.LogCaptureFixture, what: str
 ) -> None:
     failures: list[str] = []
     ids = [(_silent if what == "silent" else _expired)(database) for _ in range(4)]
@@ -120,6 +120,7 @@ def test_one_job_that_cannot_be_ended_holds_up_no_other(
 
         assert [has_ended(database, job_id) for job_id in ids] == [True, False, True, True]
         assert failures == ["reaper"]
+        assert _tracebacks(caplog, "cannot be ended together") == [True]
         lost = _lost(database)
         reaper.reap()
         assert _queued(client, lost)
@@ -130,7 +131,7 @@ def test_one_job_that_cannot_be_ended_holds_up_no_other(
 
 @pytest.mark.parametrize("what", ["released", "cancelled"])
 def test_one_batch_that_cannot_be_changed_holds_up_no_other(
-    database: SessionFactory, client: redis.Redis, what: str
+    database: SessionFactory, client: redis.Redis, caplog: pytest.LogCaptureFixture, what: str
 ) -> None:
     failures: list[str] = []
     have_workers(client, places=100)
@@ -143,6 +144,8 @@ def test_one_batch_that_cannot_be_changed_holds_up_no_other(
             feeder.look()
 
         assert failures == ["batches"]
+        told = _tracebacks(caplog, "cannot be released together")
+        assert told == ([True] if what == "released" else [])
         moved = [_has_moved(database, batch_id) for batch_id in batches]
     assert moved == [False, True, True]
 
@@ -269,3 +272,8 @@ def _has_moved(database: SessionFactory, batch_id: UUID) -> bool:
     with database() as session:
         batch = session.get_one(Batch, batch_id)
         return batch.started_at is not None or batch.is_final
+
+
+def _tracebacks(caplog: pytest.LogCaptureFixture, text: str) -> list[bool]:
+    """Return of each record with this text whether it has a traceback."""
+    return [bool(r.exc_info) for r in caplog.records if text in r.getMessage()]
