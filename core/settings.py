@@ -256,7 +256,8 @@ class Settings(BaseModel):
     upload_bytes_per_minute: int = Field(
         1024**3,
         ge=1024,
-        description="bytes a minute of the files that each user sends; one file always passes",
+        description="bytes a minute of the files that each user sends; one file with a "
+        "`Content-Length` always passes",
     )
     max_waits_per_user: int = Field(
         200,
