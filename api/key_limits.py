@@ -103,6 +103,12 @@ def default_of(settings: Settings, name: str) -> int | None:
     return value or None
 
 
+def room_of_month(settings: Settings, key: ApiKey) -> int | None:
+    """Return the most tokens that a key may get in a month, however low it is set at first."""
+    default, limit = default_of(settings, "monthly_token_limit"), key.monthly_token_limit
+    return limit if is_above(limit, default) else default
+
+
 def is_above(wanted: int | None, ceiling: int | None) -> bool:
     """Say whether a limit allows more than another; `None` is no limit."""
     return ceiling is not None and (wanted is None or wanted > ceiling)

@@ -48,7 +48,8 @@ class ApiKey(Base):
         priority: weight of the key's share in the engine, 1 is normal.
         holds: what an admin switched off or lowered, by field: only an admin lifts it.
         carried_tokens: what deleted keys of its owner had used in `carried_month`, the first
-            moment of a month: they count for this key's month (`models/key_inheritance.py`).
+            moment of a month: they count for this key's month (`models/key_inheritance.py`). Of a
+            deleted key less than nothing, if a later key carries a part of what it used.
         is_taken_over: it was deleted, and a later key of its owner carries what it used.
     """
 

@@ -48,11 +48,14 @@ def read_key_use(session: Session, key_id: UUID, month_began: datetime) -> KeyUs
     return KeyUse(int(used_tokens), interactive, bulk)
 
 
-def reserved_tokens(session: Session, key_ids: Sequence[UUID]) -> int:
-    """Return the tokens that the jobs in flight of some keys were charged."""
+def reserved_tokens(session: Session, key_ids: Sequence[UUID]) -> dict[UUID, int]:
+    """Return the tokens that the jobs in flight of some keys were charged; who has none is not
+    named.
+    """
     in_flight = _in_flight(Job.api_key_id.in_(key_ids)).subquery()
-    query = select(func.coalesce(func.sum(in_flight.c.charged_tokens), 0))
-    return int(session.scalar(query) or 0)
+    tokens = func.sum(in_flight.c.charged_tokens)
+    query = select(in_flight.c.api_key_id, tokens).group_by(in_flight.c.api_key_id)
+    return {key_id: int(reserved) for key_id, reserved in session.execute(query)}
 
 
 def in_flight_before(

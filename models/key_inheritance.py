@@ -1,17 +1,20 @@
 """What a new key takes over from the keys that its owner deleted before.
 
 To delete a key and make another one must not give its month back, nor the limits that an admin has
-lowered. What a deleted key used is carried by one living key: the next that its owner gets.
+lowered. What a deleted key used is carried by one living key: the next that its owner gets and that
+has room for it in its month.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, select, update
+from sqlalchemy import case, func, select, update
 from sqlalchemy.orm import Session
 
 from core.limit_state import month_began
@@ -52,31 +55,63 @@ def find_inheritance(session: Session, user_id: UUID) -> Inheritance:
     return Inheritance([key_id for key_id, _ in rows], _lowest(holds for _, holds in rows))
 
 
-def take_over(session: Session, key: ApiKey, left: Inheritance) -> None:
+def take_over(session: Session, key: ApiKey, left: Inheritance, *, room: int | None) -> None:
     """Let a new key carry what deleted keys used in this month.
 
     What they have in flight counts as used: it is about to end, and may use as much.
+
+    Args:
+        room: the tokens that it carries at most, `None` for all. The rest is left to the key after
+            it: one full key must not free all others.
     """
     if not left.key_ids:
         return
     began = month_began(database_now(session))
-    used = func.coalesce(func.sum(UsageHourly.prompt_tokens + UsageHourly.completion_tokens), 0)
-    own = select(used).where(UsageHourly.api_key_id.in_(left.key_ids), UsageHourly.hour >= began)
-    carried = select(func.coalesce(func.sum(ApiKey.carried_tokens), 0)).where(
-        ApiKey.id.in_(left.key_ids), ApiKey.carried_month == began
-    )
-    key.carried_month = began
-    key.carried_tokens = (
-        int(session.scalar(own) or 0)
-        + int(session.scalar(carried) or 0)
-        + reserved_tokens(session, left.key_ids)
-    )
+    debts = _debts(session, left.key_ids, began)
+    key.carried_month, key.carried_tokens = began, 0
+    taken: list[UUID] = []
+    for key_id in left.key_ids:
+        debt = max(0, debts[key_id])
+        part = debt if room is None else min(debt, room - key.carried_tokens)
+        key.carried_tokens += part
+        if part == debt:
+            taken.append(key_id)
+        elif part:
+            _lessen(session, key_id, part, began)
     session.execute(
         update(ApiKey)
-        .where(ApiKey.id.in_(left.key_ids))
+        .where(ApiKey.id.in_(taken))
         .values(is_taken_over=True)
         .execution_options(synchronize_session=False)
     )
+
+
+def _lessen(session: Session, key_id: UUID, tokens: int, began: datetime) -> None:
+    """Note that a later key carries some of what a deleted key used."""
+    carried = case((ApiKey.carried_month == began, ApiKey.carried_tokens), else_=0)
+    session.execute(
+        update(ApiKey)
+        .where(ApiKey.id == key_id)
+        .values(carried_tokens=carried - tokens, carried_month=began)
+        .execution_options(synchronize_session=False)
+    )
+
+
+def _debts(session: Session, key_ids: Sequence[UUID], began: datetime) -> Counter[UUID]:
+    """Return what each key used since the month began, with what it carried itself."""
+    used = func.sum(UsageHourly.prompt_tokens + UsageHourly.completion_tokens)
+    own = (
+        select(UsageHourly.api_key_id, used)
+        .where(UsageHourly.api_key_id.in_(key_ids), UsageHourly.hour >= began)
+        .group_by(UsageHourly.api_key_id)
+    )
+    carried = select(ApiKey.id, ApiKey.carried_tokens).where(
+        ApiKey.id.in_(key_ids), ApiKey.carried_month == began
+    )
+    debts = Counter(reserved_tokens(session, key_ids))
+    for query in (own, carried):
+        debts.update({key_id: int(tokens) for key_id, tokens in session.execute(query)})
+    return debts
 
 
 def _lowest(all_holds: Iterable[dict[str, Any]]) -> dict[str, Any]:

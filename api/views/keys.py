@@ -17,7 +17,12 @@ from api.authentication import authenticate_user
 from api.body import read_body
 from api.ended_work import end_work, open_work
 from api.key_holds import check_state, holds_after
-from api.key_limits import KeyLimitsBody, changed_limits, limits_of_new_key
+from api.key_limits import (
+    KeyLimitsBody,
+    changed_limits,
+    limits_of_new_key,
+    room_of_month,
+)
 from api.openapi.answer import nothing, shows
 from api.openapi.operation import Who, described
 from api.openapi.parameters import id_query, paging
@@ -103,7 +108,7 @@ def create() -> ResponseReturnValue:
             holds=_holds_of_new(caller, owner, body, left),
             **limits,  # type: ignore[arg-type]  # a rate limit is never `None`
         )
-        take_over(session, key, left)
+        take_over(session, key, left, room=room_of_month(services().settings, key))
         details = {"name": key.name, "expires_at": show_time(expires_at), **limits}
         note(session, "key.create", actor=caller, target_id=key.id, details=details)
     return {**show_key(key), "secret": secret.text}, 201

@@ -125,6 +125,35 @@ def test_what_deleted_keys_used_is_carried_on_and_on_by_one_living_key(
     assert used_in_month(app, make(customer)) == 0
 
 
+def test_a_full_key_leaves_the_months_of_other_deleted_keys_to_those_after_it(
+    app: FlaskClient, customer: Call, use: Use
+) -> None:
+    keys = [make(customer), make(customer)]
+    for key in keys:
+        use(key, 2900)
+    for _ in range(3):
+        for key in keys:
+            delete(customer, key)
+
+        keys = [make(customer), make(customer)]
+
+        assert [used_in_month(app, key) for key in keys] == [MONTH, 2800]
+    assert used_in_month(app, make(customer)) == 0
+
+
+def test_a_key_with_a_low_limit_carries_as_much_as_its_owner_may_raise_it_to(
+    app: FlaskClient, customer: Call, use: Use
+) -> None:
+    keys = [make(customer), make(customer)]
+    for key in keys:
+        use(key, 2900)
+        delete(customer, key)
+
+    low = customer("POST", "/api/keys", name="low", monthlyTokenLimit=1).get_json()
+
+    assert used_in_month(app, low) == MONTH
+
+
 def test_what_is_carried_is_read_from_the_rows_when_redis_has_lost_it(
     app: FlaskClient, customer: Call, use: Use, client: redis.Redis
 ) -> None:
