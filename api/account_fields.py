@@ -11,7 +11,7 @@ from pydantic.alias_generators import to_camel
 from core.canonical import canonical_email
 from core.errors import FieldFault, InvalidRequest
 from core.generation import Text
-from core.names import VISIBLE, is_clean
+from core.names import VISIBLE, is_seen
 from core.password_rules import password_fault
 from core.passwords import MAX_PASSWORD_LENGTH
 from core.settings import MIN_PASSWORD_LENGTH
@@ -24,7 +24,7 @@ _EMAIL = re.compile(r"[^\s@\x00-\x1f\x7f]+@[^\s@\x00-\x1f\x7f]+")
 
 def _check_email(text: str) -> str:
     email = canonical_email(text)
-    is_sane = len(email) <= MAX_EMAIL_LENGTH and all(map(is_clean, email))
+    is_sane = len(email) <= MAX_EMAIL_LENGTH and all(map(is_seen, email))
     if not is_sane or not _EMAIL.fullmatch(email):
         raise ValueError("email must be an address such as name@example.com")
     return email

@@ -10,10 +10,20 @@ from pydantic import AfterValidator, ValidationInfo
 _FORBIDDEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 #: Letters and signs that show nothing.
 _BLANK = frozenset("\u115f\u1160\u2800\u3164\uffa0")
+#: Marks that show nothing, not even on a letter; selectors of variants change only some emoji.
+_UNSEEN = frozenset(
+    {"\u034f", "\u17b4", "\u17b5", *map(chr, (*range(0x180B, 0x1810), *range(0xFE00, 0xFE10)))}
+) | frozenset(map(chr, range(0xE0100, 0xE01F0)))
+
+
+def is_seen(letter: str) -> bool:
+    """Say whether a character can be told apart from none where it stands, as in an email."""
+    is_assigned = unicodedata.category(letter) not in {"Cn", "Co"}
+    return is_assigned and is_clean(letter) and letter not in _BLANK and letter not in _UNSEEN
 
 
 def is_clean(letter: str) -> bool:
-    """Say whether a character may stand in a name or an email."""
+    """Say whether a character may stand in a name."""
     return unicodedata.category(letter) not in _FORBIDDEN
 
 

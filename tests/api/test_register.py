@@ -92,6 +92,8 @@ def test_a_password_works_however_a_keyboard_composes_it(service: Service) -> No
             "password must not be the email",
         ),
         ({"email": "a\u200b@x.com"}, "email must be an address such as name@example.com"),
+        ({"email": "a\u034f@x.com"}, "email must be an address such as name@example.com"),
+        ({"email": "a\u3164@x.com"}, "email must be an address such as name@example.com"),
         ({"email": "a\u202e@x.com"}, "email must be an address such as name@example.com"),
         ({"name": "\u200b"}, NO_NAME),
         ({"name": "a\nb"}, NO_NAME),

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from core.names import is_visible, name_fault
+from core.names import is_seen, is_visible, name_fault
 
 CLEAN = [
     "key",
@@ -44,3 +44,21 @@ def test_controls_and_formats_are_refused(name: str) -> None:
 def test_a_name_shows_something(name: str) -> None:
     assert name_fault(name) == "must contain a visible character"
     assert not is_visible(name)
+
+
+@pytest.mark.parametrize(
+    "letter",
+    [
+        *("\u034f", "\u115f", "\u1160", "\u17b4", "\u180b", "\u200b", "\u2065", "\u2800", "\u3164"),
+        *("\ufe00", "\ufe0f", "\uffa0", "\ufff0", "\U000e0100", "\U000e01ef", "\U000e0fff"),
+    ],
+)
+def test_what_nobody_sees_beside_a_letter_is_known(letter: str) -> None:
+    assert not is_seen(letter)
+
+
+@pytest.mark.parametrize(
+    "letter", ["a", "\u0301", "\u093f", "\u0e31", "名", "ж", "-", "\N{ROCKET}"]
+)
+def test_letters_marks_and_signs_of_scripts_are_seen(letter: str) -> None:
+    assert is_seen(letter)
