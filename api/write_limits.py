@@ -1,6 +1,7 @@
 """How much a user may write in a minute: requests that change something, and bytes of files.
 
-Generations are not counted here: each is charged to the limits of its key.
+Generations are not counted here: each is charged to the limits of its key. Nor is what takes access
+away from whoever has a key or a token.
 """
 
 from __future__ import annotations
@@ -19,11 +20,18 @@ from core.minute_counts import Counted
 _log = logging.getLogger(__name__)
 
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
+#: What takes access away is never refused: whoever stole a key or token could fill its owner's
+#: minute. It is bounded by what was begun before, a new password by the turns of hashing.
+ENDING = frozenset({"auth.change_password", "auth.logout", "keys.delete"})
 
 
-def is_write(method: str, blueprint: str | None) -> bool:
-    """Say whether a request changes something, and no limit of a key counts it."""
-    return method.upper() not in _READING and blueprint not in GENERATING
+def is_write(method: str, endpoint: str | None) -> bool:
+    """Say whether a request is counted: it changes something, no limit of a key counts it, and it
+    does not take access away.
+    """
+    is_reading = method.upper() in _READING
+    is_generating = (endpoint or "").partition(".")[0] in GENERATING
+    return not is_reading and not is_generating and endpoint not in ENDING
 
 
 def count_write(user_id: UUID) -> None:
@@ -34,7 +42,7 @@ def count_write(user_id: UUID) -> None:
     Raises:
         RateLimited: `too_many_writes`, the user's minute is full.
     """
-    if "is_counted" in g or not is_write(request.method, request.blueprint):
+    if "is_counted" in g or not is_write(request.method, request.endpoint):
         return
     g.is_counted = True
     limit = services().settings.write_rate_limit

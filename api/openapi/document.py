@@ -68,8 +68,7 @@ class Call:
         if any(name.endswith("_id") for name in (part.name for part in self.parts)):
             yield refusals.NOT_FOUND
         yield from operation.refusals
-        blueprint = self.endpoint.partition(".")[0]
-        if operation.who is not Who.ANYONE and is_write(self.method, blueprint):
+        if operation.who is not Who.ANYONE and is_write(self.method, self.endpoint):
             yield refusals.TOO_MANY_WRITES
         if operation.uses_parts:
             yield refusals.AWAY

@@ -20,12 +20,14 @@ from core.settings import Settings
 from models.api_key import create_key
 from models.base import SessionFactory
 from models.user import User
-from tests.api.accounts import signed_in
-from tests.models.factories import add_user
+from tests.api.accounts import PASSWORD, signed_in
+from tests.models.factories import add_user, hash_quickly
 
 WRITES = 4
 BYTES = 2000
 FILE = b'{"prompt": "x", "maxTokens": 5}\n'
+#: Calls that end a key, a session, or all others.
+TAKE_ACCESS_AWAY = {"auth.change_password", "auth.logout", "keys.delete"}
 JSONL = {"Content-Type": "application/jsonl"}
 
 #: Makes a user's key and returns what a request sends with it.
@@ -107,8 +109,29 @@ def test_every_call_that_writes_is_counted_and_says_so(
             assert not is_counted, call.endpoint
         else:
             is_generation = call.endpoint.partition(".")[0] in {"generate", "v1_generate"}
-            assert is_counted is not is_generation, call.endpoint
-            assert is_write(call.method, call.endpoint.partition(".")[0]) is is_counted
+            takes_access_away = call.endpoint in TAKE_ACCESS_AWAY
+            assert is_counted is not (is_generation or takes_access_away), call.endpoint
+            assert is_write(call.method, call.endpoint) is is_counted
+
+
+def test_whoever_has_a_stolen_key_cannot_keep_its_owner_from_ending_it(
+    app_with: Callable[..., FlaskClient], database: SessionFactory, user: User
+) -> None:
+    with database.begin() as session:
+        session.get_one(User, user.id).password_hash = hash_quickly(PASSWORD)
+    app = app_with(write_rate_limit=1)
+    token = signed_in(app, user)
+    made = app.post("/api/keys", json={"name": "k"}, headers=token).get_json()
+    stolen = app.delete("/api/llm/jobs/job_" + "0" * 32, headers={"x-api-key": made["secret"]})
+    assert codes([stolen]) == {"too_many_writes"}
+
+    ended = app.delete(f"/api/keys/{made['id']}", headers=token)
+    words = {"currentPassword": PASSWORD, "newPassword": "another long one"}
+    changed = app.post("/api/auth/change-password", json=words, headers=token)
+    token = {"Authorization": f"Bearer {changed.get_json()['token']}"}
+    left = app.post("/api/auth/logout", headers=token)
+
+    assert [answer.status_code for answer in (ended, changed, left)] == [204, 200, 204]
 
 
 def test_without_redis_a_key_can_be_switched_off(
