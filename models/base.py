@@ -23,6 +23,9 @@ from core.settings import Settings
 
 SessionFactory = sessionmaker[Session]
 
+#: Rows or an index cannot be read: SQLSTATEs XX001 and XX002.
+_DAMAGED = (errors.DataCorrupted, errors.IndexCorrupted)
+
 #: Errors of the server that the driver does not count as operational, and that no statement is to
 #: blame for. SQLSTATE 25006: a standby, or a primary that an operator or a failover made read-only.
 #: 25P03 and 25P04: the server ended our transaction, because this process froze. 42501: its files
@@ -34,8 +37,7 @@ _ALSO_AWAY = (
     errors.TransactionTimeout,
     errors.InsufficientPrivilege,
     errors.InternalError_,
-    errors.DataCorrupted,
-    errors.IndexCorrupted,
+    *_DAMAGED,
 )
 
 #: What drivers raise when the database is away, too slow, full or read-only: callers answer 503 or
@@ -208,11 +210,16 @@ def is_refused(error: Exception) -> bool:
     return _sqlstate(error).startswith(_REFUSED)
 
 
+def is_damage(error: BaseException) -> bool:
+    """Say whether one of `DATABASE_AWAY` is about rows that are damaged: all others are there."""
+    return isinstance(_cause(error), _DAMAGED)
+
+
 def _sqlstate(error: Exception) -> str:
     return getattr(_cause(error), "pgcode", None) or ""
 
 
-def _cause(error: Exception) -> BaseException:
+def _cause(error: BaseException) -> BaseException:
     return getattr(error, "orig", None) or error
 
 

@@ -35,7 +35,7 @@ from models.feeding import (
     try_to_feed,
 )
 from models.flight import read_key_use
-from worker.guard import Guard
+from worker.guard import Guard, is_expected
 from worker.line_ender import LineEnder
 from worker.line_supply import LineSupply
 from worker.rota import Rota
@@ -154,9 +154,9 @@ class Feeder:
         """Release lines in turns; where that fails batch by batch, so that one alone stays."""
         try:
             return self._release(batches)
-        except _AWAY:
-            raise
-        except Exception:
+        except Exception as error:
+            if is_expected(error, _AWAY):
+                raise
             # Broad on purpose: whatever is wrong with one batch must not hold up the others.
             _log.warning(
                 "lines cannot be released together, each batch is tried alone", exc_info=True

@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 from types import TracebackType
 
+from models.base import is_damage
+
 _log = logging.getLogger(__name__)
 
 FIRST_REST_SECONDS = 2.0
@@ -23,7 +25,7 @@ class Guard:
         name: of the thing, as the log and the metric say it.
         about: further words for the log.
         failed: is told the name after an error.
-        lets_pass: errors that are expected, and for the code around to handle.
+        lets_pass: errors that are expected, and for the code around to handle; see `is_expected`.
         longest_rest_seconds: after many errors in a row.
     """
 
@@ -60,7 +62,7 @@ class Guard:
         if error is None:
             self._rest_seconds = 0.0
             return False
-        if not isinstance(error, Exception) or isinstance(error, self._lets_pass):
+        if not isinstance(error, Exception) or is_expected(error, self._lets_pass):
             return False
         _log.error(
             "a chore failed", exc_info=error, extra={"chore": self._name, "about": self._about}
@@ -70,3 +72,11 @@ class Guard:
         self._rests_until = time.monotonic() + self._rest_seconds
         self._failed(self._name)
         return True
+
+
+def is_expected(error: Exception, kinds: tuple[type[Exception], ...]) -> bool:
+    """Say whether an error is of these kinds, such as those of a database that is away.
+
+    A damaged row is none, whatever its error: to wait would hold up all other rows for good.
+    """
+    return isinstance(error, kinds) and not is_damage(error)

@@ -30,7 +30,7 @@ from models.job_end import cancel_unusable_jobs, record_ends
 from models.job_lists import QueuedJob, queued_before
 from models.refused_batch import forget_old_refusals
 from models.user_session import forget_old_sessions
-from worker.guard import Guard
+from worker.guard import Guard, is_expected
 
 _log = logging.getLogger(__name__)
 
@@ -159,9 +159,9 @@ class Reaper:
 
         try:
             step(PASS_LIMIT, 0)
-        except _AWAY:
-            raise
-        except Exception:
+        except Exception as error:
+            if is_expected(error, _AWAY):
+                raise
             # Broad on purpose: whatever is wrong with one job must not hold up the others.
             _log.warning("jobs cannot be ended together, each is ended alone", exc_info=True)
             _one_by_one(step)
@@ -206,9 +206,9 @@ def _one_by_one(step: Callable[[int, int], int]) -> None:
         try:
             if not step(1, len(faults)):
                 break
-        except _AWAY:
-            raise
         except Exception as fault:
+            if is_expected(fault, _AWAY):
+                raise
             faults.append(fault)
     if faults:
         raise ExceptionGroup("jobs that could not be ended", faults)

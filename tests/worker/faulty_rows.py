@@ -10,10 +10,15 @@ from sqlalchemy import text
 
 from models.base import SessionFactory
 
+#: SQLSTATEs: a constraint that is violated, and a row that is damaged on the disk.
+CODES = ("23514", "XX001")
+
 
 @contextmanager
-def refused(database: SessionFactory, when: str, table: str, condition: str) -> Iterator[None]:
-    """Let PostgreSQL refuse changes `when` (`before update`) of rows of a table."""
+def refused(
+    database: SessionFactory, when: str, table: str, condition: str, *, code: str = CODES[0]
+) -> Iterator[None]:
+    """Let PostgreSQL refuse changes `when` (`before update`) of rows of a table with this error."""
     returned = "old" if "delete" in when else "new"
     with database.begin() as session:
         session.execute(
@@ -21,7 +26,7 @@ def refused(database: SessionFactory, when: str, table: str, condition: str) -> 
                 f"""
                 create function refuse() returns trigger language plpgsql as $$
                 begin
-                    if {condition} then raise exception 'refused' using errcode = '23514'; end if;
+                    if {condition} then raise exception 'refused' using errcode = '{code}'; end if;
                     return {returned};
                 end $$;
                 create trigger refuse {when} on {table} for each row execute function refuse();

@@ -22,7 +22,7 @@ from models.job_lists import QueuedJob
 from models.webhook import DeliveryState, WebhookDelivery
 from tests.models.factories import add_job, add_key, claim_job
 from tests.service import wait_until
-from tests.worker.faulty_rows import is_row, refused
+from tests.worker.faulty_rows import CODES, is_row, refused
 from tests.worker.test_feeder import have_workers, new_batch
 from worker.chores import Chores
 from worker.feeder import Feeder
@@ -101,9 +101,14 @@ def test_a_thing_that_fails_rests_ever_longer_and_is_tried_again(
         raise ConnectionError
 
 
+@pytest.mark.parametrize("code", CODES)
 @pytest.mark.parametrize("what", ["silent", "expired"])
 def test_one_job_that_cannot_be_ended_holds_up_no_other(
-    database: SessionFactory, client: redis.Redis, caplog: pytest.LogCaptureFixture, what: str
+    database: SessionFactory,
+    client: redis.Redis,
+    caplog: pytest.LogCaptureFixture,
+    what: str,
+    code: str,
 ) -> None:
     failures: list[str] = []
     ids = [(_silent if what == "silent" else _expired)(database) for _ in range(4)]
@@ -115,7 +120,7 @@ def test_one_job_that_cannot_be_ended_holds_up_no_other(
         failed=failures.append,
     )
 
-    with refused(database, "before update", "jobs", is_row("new.id", ids[1])):
+    with refused(database, "before update", "jobs", is_row("new.id", ids[1]), code=code):
         reaper.reap()
 
         assert [has_ended(database, job_id) for job_id in ids] == [True, False, True, True]
@@ -129,9 +134,14 @@ def test_one_job_that_cannot_be_ended_holds_up_no_other(
     assert has_ended(database, ids[1])
 
 
+@pytest.mark.parametrize("code", CODES)
 @pytest.mark.parametrize("what", ["released", "cancelled"])
 def test_one_batch_that_cannot_be_changed_holds_up_no_other(
-    database: SessionFactory, client: redis.Redis, caplog: pytest.LogCaptureFixture, what: str
+    database: SessionFactory,
+    client: redis.Redis,
+    caplog: pytest.LogCaptureFixture,
+    what: str,
+    code: str,
 ) -> None:
     failures: list[str] = []
     have_workers(client, places=100)
@@ -139,7 +149,7 @@ def test_one_batch_that_cannot_be_changed_holds_up_no_other(
     batches = [new_batch(database, lines=3, **values) for _ in range(3)]
     feeder = Feeder(sessions=database, client=client, failed=failures.append)
 
-    with refused(database, "before update", "jobs", is_row("new.batch_id", batches[0])):
+    with refused(database, "before update", "jobs", is_row("new.batch_id", batches[0]), code=code):
         for _ in range(3):
             feeder.look()
 
@@ -150,8 +160,9 @@ def test_one_batch_that_cannot_be_changed_holds_up_no_other(
     assert moved == [False, True, True]
 
 
+@pytest.mark.parametrize("code", CODES)
 def test_one_kind_that_cannot_be_deleted_holds_up_no_other(
-    database: SessionFactory, base_settings: Settings
+    database: SessionFactory, base_settings: Settings, code: str
 ) -> None:
     failures: list[str] = []
     with database.begin() as session:
@@ -173,7 +184,7 @@ def test_one_kind_that_cannot_be_deleted_holds_up_no_other(
     days = {"retain_jobs_days": 90, "retain_prompts_days": 30, "retain_webhooks_days": 30}
     settings = base_settings.model_copy(update=days)
 
-    with refused(database, "before delete", "jobs", "true"):
+    with refused(database, "before delete", "jobs", "true", code=code):
         Retention(
             sessions=database, settings=settings, pass_seconds=30, failed=failures.append
         ).enforce()
