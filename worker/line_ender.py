@@ -163,11 +163,16 @@ class LineEnder:
         """Let lines that were released wait again, since their key may not be used for now."""
         with self._sessions.begin() as session:
             held = hold_lines_back(session, batch_id)
-        for line in held:
-            self._limiter.release(line.api_key_id, line.id)
+        if not held:
+            return False
+        # At once: a late word would cancel a line that has begun again.
         ask_to_cancel(self._client, [line.id for line in held if line.was_running])
-        if held:
-            _log.info("batch stands still", extra={"batch": batch_id.hex, "lines": len(held)})
+        self._limiter.load()
+        with self._client.pipeline(transaction=False) as pipe:
+            for line in held:
+                self._limiter.release(line.api_key_id, line.id, pipe=pipe)
+            pipe.execute()
+        _log.info("batch stands still", extra={"batch": batch_id.hex, "lines": len(held)})
         return len(held) == CHUNK
 
     def _cancel_lines(self, batch_id: UUID) -> bool:
