@@ -22,7 +22,7 @@ from admin_ui.activity_values import (
 )
 from admin_ui.formats import breakable, duration, number
 from core.ids import Prefix, show_id
-from models.audit import Activity
+from models.audit import Activity, target_kind
 from models.base import Session
 from models.customer_lists import emails_of
 from models.key_names import KeyName, names_of_keys
@@ -38,14 +38,6 @@ GROUPS = {
     "file.": "Files of others",
 }
 FAILED_SIGN_IN = "auth.login_failed"
-
-_TARGETS = {
-    "key": Prefix.KEY,
-    "webhook": Prefix.WEBHOOK,
-    "job": Prefix.JOB,
-    "batch": Prefix.BATCH,
-    "file": Prefix.FILE,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +66,6 @@ def describe(session: Session, activities: Sequence[Activity]) -> list[Event]:
     """Return entries with their sentences; the names in them are looked up together."""
     names = _Names.of(session, activities)
     return [_event(activity, names) for activity in activities]
-
-
-def target_kind(action: str) -> Prefix:
-    """Return what kind of thing an action is done to."""
-    return _TARGETS.get(action.partition(".")[0], Prefix.USER)
 
 
 @dataclass(frozen=True, slots=True)

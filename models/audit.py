@@ -11,11 +11,30 @@ from sqlalchemy import ForeignKey, Index, String, func, select
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from core.ids import earliest_id, new_id
+from core.ids import Prefix, earliest_id, new_id, read_id
 from models.base import Base
 from models.user import User
 
 ADDRESS_LENGTH = 64
+#: What an action is about, by its noun; others are about a user.
+_TARGETS = {
+    "key": Prefix.KEY,
+    "webhook": Prefix.WEBHOOK,
+    "job": Prefix.JOB,
+    "batch": Prefix.BATCH,
+    "file": Prefix.FILE,
+}
+
+
+def target_kind(action: str) -> Prefix:
+    """Return what the target of an action is."""
+    return _TARGETS.get(action.partition(".")[0], Prefix.USER)
+
+
+def read_target(text: str) -> UUID | None:
+    """Return the id of a target as people and programs write it; `None` if it is none."""
+    kinds = (Prefix.USER, *_TARGETS.values())
+    return next(filter(None, (read_id(kind, text) for kind in kinds)), None)
 
 
 class AuditEntry(Base):

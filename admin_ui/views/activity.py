@@ -10,7 +10,7 @@ from admin_ui.page import database, present_time
 from admin_ui.time_range import Choice, TimeRange, read_time_range, read_zone
 from core.ids import Prefix, read_id, show_id
 from models.activity import WantedEntries, list_activity_page
-from models.audit import ADDRESS_LENGTH, Activity
+from models.audit import ADDRESS_LENGTH, Activity, read_target
 from models.customer_lists import emails_of
 from models.page import Keyset
 from models.user import find_user_id
@@ -77,8 +77,7 @@ def _wanted(filters: dict[str, str], time: TimeRange, faults: dict[str, str]) ->
             filters["actor"] = emails_of(database(), {actor_id}).get(actor_id, actor)
     target_id = None
     if target := filters["target"]:
-        kinds = (Prefix.KEY, Prefix.USER, Prefix.WEBHOOK, Prefix.JOB, Prefix.BATCH, Prefix.FILE)
-        target_id = next(filter(None, (read_id(kind, target) for kind in kinds)), None)
+        target_id = read_target(target)
         if target_id is None:
             faults["target"] = (
                 "Write the id of a key, a user, a webhook message, a job, a batch or a file: key_…"

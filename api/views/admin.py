@@ -21,10 +21,10 @@ from api.query import read_id_of, read_text, read_time
 from api.representations import show_time
 from api.services import services
 from core.errors import InvalidRequest
-from core.ids import Prefix, read_id, show_id
+from core.ids import Prefix, show_id
 from core.queue import QueueName
 from core.worker_registry import WorkerStatus
-from models.audit import Activity, WantedActivity, list_activity
+from models.audit import Activity, WantedActivity, list_activity, read_target, target_kind
 from models.base import database_now
 from models.overview import Traffic, read_overview
 from models.service_counts import count_held_lines
@@ -32,15 +32,7 @@ from models.service_counts import count_held_lines
 blueprint = Blueprint("admin", __name__, url_prefix="/api/admin")
 
 MAX_ACTION_LENGTH = 64
-#: What an action is about, by its noun; others are about a user.
 TargetId = Annotated[str, Field(pattern="^$|^(user|key|msg|gen|batch|file)_[0-9a-f]{32}$")]
-_TARGETS = {
-    "key": Prefix.KEY,
-    "webhook": Prefix.WEBHOOK,
-    "job": Prefix.JOB,
-    "batch": Prefix.BATCH,
-    "file": Prefix.FILE,
-}
 
 
 @blueprint.get("/overview")
@@ -115,8 +107,7 @@ def _read_target() -> Any:
     text = read_text("target", max_length=64)
     if text is None:
         return None
-    kinds = (Prefix.USER, *_TARGETS.values())
-    target = next(filter(None, (read_id(kind, text) for kind in kinds)), None)
+    target = read_target(text)
     if target is None:
         raise InvalidRequest(
             "target must be the id of a user, key, webhook, job, batch or file", param="target"
@@ -151,7 +142,7 @@ def _show_traffic(traffic: Traffic) -> dict[str, Any]:
 def _show_activity(activity: Activity) -> dict[str, Any]:
     """Return an entry; what it is about shows in its action."""
     entry = activity.entry
-    kind = _TARGETS.get(entry.action.partition(".")[0], Prefix.USER)
+    kind = target_kind(entry.action)
     return {
         "id": show_id(Prefix.AUDIT, entry.id),
         "at": show_time(entry.at),
