@@ -88,7 +88,7 @@ def _reason(text: str, error: json.JSONDecodeError, said: str) -> str:
         return "JSON has no comments: remove it"
     if rest[0] in "]}" and text[: error.pos].rstrip()[-1:] == ",":
         return "remove the comma before the closing bracket"
-    if said.startswith("invalid number"):
+    if said.startswith("invalid number") or rest[0] in "+.":
         return "write numbers as 10 or 0.5: without plus signs, and no zero first"
     word = _WORD.match(rest)
     if error.msg.startswith("Expecting value") and word is not None:

@@ -45,6 +45,8 @@ def refusal(data: bytes) -> InvalidRequest:
         (b'{"prompt" "a"}', "line 1, column 11: a colon is missing"),
         (b'{"a": 1 "b": 2}', "line 1, column 9: a comma or a closing bracket is missing"),
         (b'{"seed": 01}', "line 1, column 11: write numbers as 10 or 0.5"),
+        (b'{"seed": +1}', "line 1, column 10: write numbers as 10 or 0.5"),
+        (b'{"topP": .5}', "line 1, column 10: write numbers as 10 or 0.5"),
         (b'{"a": 1} {"b": 2}', "line 1, column 10: send one JSON value and nothing behind it"),
         (b'{"prompt": "a"', "line 1, column 15: it ends too soon"),
         (b'{"prompt":\n  "a', "line 2, column 3: this string has no end"),
