@@ -38,7 +38,7 @@ def presented_jwt(*, takes_key: bool) -> str:
     """
     token = _bearer()
     if token is None:
-        raise _misplaced() or Unauthorized(_what_to_send(takes_key))
+        raise _misplaced(takes_key) or Unauthorized(_what_to_send(takes_key))
     if token.startswith(KEY_START):
         raise Unauthorized(
             f"this call takes a JWT, not an API key: {SEND_JWT}", code="invalid_token"
@@ -61,13 +61,13 @@ def _bearer() -> str | None:
     return token.strip() if scheme.lower() == "bearer" and token.strip() else None
 
 
-def _misplaced() -> Unauthorized | None:
+def _misplaced(takes_key: bool) -> Unauthorized | None:
     """Return what to say of a credential that came in another place; `None` if none came."""
     where = _other_place()
     if where is None:
         return None
     code = "invalid_api_key" if _is_v1() else "missing_credentials"
-    return Unauthorized(f"{where}: {SEND_KEY}", code=code)
+    return Unauthorized(f"{where}: {_what_to_send(takes_key)}", code=code)
 
 
 def _other_place() -> str | None:
@@ -75,6 +75,8 @@ def _other_place() -> str | None:
     scheme = given.partition(" ")[0].lower()
     if given.strip("\"'").startswith(KEY_START):
         return "the word `Bearer` is missing before the API key"
+    if _may_be_jwt(given):
+        return "the word `Bearer` is missing before the JWT"
     if scheme == "bearer":
         return "nothing comes after the word `Bearer`"
     if given:
@@ -95,10 +97,14 @@ def _fault(token: str) -> str | None:
         return "the word `Bearer` stands twice in `Authorization`"
     if token[0] in "\"'`<":
         return "leave out the quotation marks or brackets around the API key or JWT"
-    if token.count(".") != 2:
+    if not _may_be_jwt(token):
         start = f"API keys begin with `{KEY_START}`"
         return f"this is neither an API key nor a JWT: {start}, JWTs come from POST /api/auth/login"
     return None
+
+
+def _may_be_jwt(token: str) -> bool:
+    return token.count(".") == 2 and " " not in token
 
 
 def _what_to_send(takes_key: bool) -> str:

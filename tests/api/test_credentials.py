@@ -88,6 +88,24 @@ def test_a_call_for_people_names_the_sign_in(service: Service) -> None:
     assert "not an API key" in by_key["message"]
 
 
+@pytest.mark.parametrize(
+    ("headers", "query", "text"),
+    [
+        ({"Authorization": KEY}, "", "the word `Bearer` is missing before the API key"),
+        ({"Authorization": "a.b.c"}, "", "the word `Bearer` is missing before the JWT"),
+        ({"Authorization": f"Basic {BASIC}"}, "", "Basic `Authorization` is not taken"),
+        ({"api-key": KEY}, "", "the header `api-key` is not read"),
+        ({}, f"?api_key={KEY}", "a credential in the address is not read, and logs may keep it"),
+    ],
+)
+def test_a_call_for_people_sends_nobody_for_a_key(
+    service: Service, headers: dict[str, str], query: str, text: str
+) -> None:
+    error = ask(service, JWT_ONLY, headers, query)
+
+    assert error["message"].startswith(f"{text}: send the token of POST /api/auth/login")
+
+
 def test_every_401_names_what_is_taken(service: Service) -> None:
     wrong = {"email": "nobody@x.com", "password": "wrong password"}
     calls = [
