@@ -24,6 +24,7 @@ class FieldNames:
     """
 
     max_tokens: str = "maxTokens"
+    min_tokens: str = "minTokens"
     logprobs: str = "logprobs"
     inside: str | None = None
 
@@ -51,9 +52,11 @@ def check_generation(
             f"{names.max_tokens} must be at most {settings.max_tokens_limit}",
             param=names.max_tokens,
         )
-    if generation.max_tokens > most_result_tokens(generation):
+    most = most_result_tokens(generation)
+    if generation.max_tokens > most:
+        tokens = names.min_tokens if generation.min_tokens > most else names.max_tokens
         raise InvalidRequest(
-            f"n times {names.max_tokens} times (1 + {names.logprobs}) must be at most "
+            f"n times {tokens} times (1 + {names.logprobs}) must be at most "
             f"{MAX_RESULT_ENTRIES}, the tokens and log probabilities of one answer: here it is "
             f"{generation.n * generation.max_tokens * (1 + (generation.logprobs or 0))}",
             param=names.logprobs if generation.logprobs else "n",
@@ -68,10 +71,12 @@ def most_result_tokens(generation: Generation) -> int:
 
 
 def shortened(generation: Generation, room: int) -> Generation:
-    """Return the generation with at most `room` tokens for each answer, but at least one."""
+    """Return the generation with at most `room` tokens for each answer, but at least as many as it
+    must have.
+    """
     if generation.max_tokens <= room:
         return generation
-    return generation.model_copy(update={"max_tokens": max(1, room)})
+    return generation.model_copy(update={"max_tokens": max(1, generation.min_tokens, room)})
 
 
 def check_length(context_length: int, generation: Generation, prompt_tokens: int | None) -> int:
@@ -84,16 +89,12 @@ def check_length(context_length: int, generation: Generation, prompt_tokens: int
         ContextLengthExceeded: they do not fit.
     """
     most = generation.max_tokens
-    if (
-        prompt_tokens is not None
-        and prompt_tokens + most <= context_length
-        and generation.min_tokens <= most
-    ):
+    if prompt_tokens is not None and prompt_tokens + most <= context_length:
         return prompt_tokens
     counted = f"more than {context_length}" if prompt_tokens is None else str(prompt_tokens)
     # Clients of OpenAI's know this error by the words it begins with.
     raise ContextLengthExceeded(
         f"this model's maximum context length is {context_length} tokens, but the prompt has "
-        f"{counted} and the answer may have {max(most, generation.min_tokens)}",
+        f"{counted} and the answer may have {most}",
         param="prompt" if generation.prompt is not None else "messages",
     )

@@ -123,7 +123,7 @@ class GenerationBody(OpenAIBody):
     @property
     def names(self) -> FieldNames:
         """What this call names the fields that a refusal may be about."""
-        return FieldNames(self.asked_max_tokens[0], self.logprobs_name)
+        return FieldNames(self.asked_max_tokens[0], "min_tokens", self.logprobs_name)
 
     @property
     @abstractmethod

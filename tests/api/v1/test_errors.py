@@ -126,3 +126,36 @@ def test_a_full_minute_is_a_rate_limit_error_that_says_when_it_is_over(service: 
     headers = caught.value.response.headers
     assert 0 < int(headers["retry-after-ms"]) <= 60_000
     assert headers["x-ratelimit-remaining-requests"] == "0"
+
+
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        (
+            {"n": 8, "logprobs": True, "top_logprobs": 20, "extra_body": {"min_tokens": 5000}},
+            "n times min_tokens times (1 + top_logprobs) must be at most 200000",
+        ),
+        ({"extra_body": {"min_tokens": 8192}}, "the answer may have 8192"),
+    ],
+)
+def test_a_least_length_that_cannot_be_is_refused_for_what_it_breaks(
+    service: Service, openai: OpenAI, fields: dict[str, Any], text: str
+) -> None:
+    with pytest.raises(package.BadRequestError) as caught:
+        ask(openai, service, **fields)
+
+    assert text in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("limit", "code"),
+    [("tokenLimit", "token_limit_exceeded"), ("monthlyTokenLimit", "monthly_quota_exceeded")],
+)
+def test_a_least_length_beyond_the_keys_limit_is_a_matter_of_the_limit(
+    service: Service, limit: str, code: str
+) -> None:
+    key = service.make_key(**{limit: 100})
+    with connect(service, key) as client, pytest.raises(package.RateLimitError) as caught:
+        ask(client, service, extra_body={"min_tokens": 90})
+
+    assert caught.value.code == code
