@@ -78,10 +78,11 @@ def take_over(session: Session, key: ApiKey, left: Inheritance, *, room: int | N
             taken.append(key_id)
         elif part:
             _lessen(session, key_id, part, began)
+    # What an admin had lowered is on the new key now, and does not come back when it is lifted.
     session.execute(
         update(ApiKey)
-        .where(ApiKey.id.in_(taken))
-        .values(is_taken_over=True)
+        .where(ApiKey.id.in_(left.key_ids))
+        .values(is_taken_over=ApiKey.id.in_(taken), holds={})
         .execution_options(synchronize_session=False)
     )
 

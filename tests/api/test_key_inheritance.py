@@ -19,8 +19,9 @@ from models.api_key import ApiKey
 from models.base import SessionFactory, utc_now
 from models.job import JobState
 from models.usage import record_usages
-from models.user import create_user
+from models.user import User, create_user
 from tests.api.test_key_limits import PASSWORD, Call, signed_in
+from tests.conftest import ADMIN_EMAIL, ADMIN_PASSWORD
 from tests.models.factories import add_job, hash_quickly
 
 MONTH = 3000
@@ -152,6 +153,23 @@ def test_a_key_with_a_low_limit_carries_as_much_as_its_owner_may_raise_it_to(
     low = customer("POST", "/api/keys", name="low", monthlyTokenLimit=1).get_json()
 
     assert used_in_month(app, low) == MONTH
+
+
+def test_what_an_admin_lifted_does_not_come_back_with_the_rest_of_a_month(
+    app: FlaskClient, admin: User, customer: Call, use: Use
+) -> None:
+    administrator = signed_in(app, ADMIN_EMAIL, ADMIN_PASSWORD)
+    for key in [make(customer), make(customer)]:
+        administrator("PUT", f"/api/keys/{key['id']}", rateLimit=5)
+        use(key, 2900)
+        delete(customer, key)
+    first = make(customer)
+    administrator("PUT", f"/api/keys/{first['id']}", rateLimit=60)
+
+    second = make(customer)
+
+    assert (first["setByAdmin"], second["setByAdmin"]) == ({"rateLimit": 5}, {})
+    assert used_in_month(app, second) == 2800
 
 
 def test_what_is_carried_is_read_from_the_rows_when_redis_has_lost_it(
