@@ -68,11 +68,19 @@ def invalid(
     """
     if error.error_count() > MAX_COUNTED:
         return InvalidRequest(f"{of} has {error.error_count()} faults, too many to list")
-    details = error.errors(include_url=False, include_input=False)
+    details = _without_echoes(error.errors(include_url=False, include_input=False))
     faults = [_fault(detail, of, kind) for detail in details[:MAX_FAULTS]]
     return InvalidRequest(
         "; ".join(fault.message for fault in faults), param=faults[0].param or None, fields=faults
     )
+
+
+def _without_echoes(details: list[ErrorDetails]) -> list[ErrorDetails]:
+    """Leave out that a list is empty where its entries are at fault: they count as missing."""
+    around = {detail["loc"][:end] for detail in details for end in range(len(detail["loc"]))}
+    return [
+        detail for detail in details if detail["type"] != "too_short" or detail["loc"] not in around
+    ]
 
 
 def _fault(detail: ErrorDetails, of: str, kind: type[BaseModel] | None) -> FieldFault:

@@ -170,6 +170,8 @@ CHAT = {"messages": [{"role": "user", "content": "x"}]}
             {"name": "x", "expiresAt": "2099-01-01T00:00:00"},
             {"expiresAt": "must name its time zone"},
         ),
+        (Generation, {"messages": []}, {"messages": "must not be empty"}),
+        (Generation, {"messages": [{"role": "User", "content": ""}]}, {"messages.0.role": "must"}),
         (ChatBody, {"messages": [{"role": "user", "content": None}]}, {"messages.0.content": "mu"}),
         (ChatBody, {"messages": [{"role": "User", "content": ""}]}, {"messages.0.role": "must be"}),
         (ChatBody, {**CHAT, "logit_bias": {"1": 1}}, {"logit_bias": "is not supported by this"}),
