@@ -1,4 +1,4 @@
-"""How the API's processes stop."""
+"""How the API's processes serve connections, and how they stop."""
 
 from __future__ import annotations
 
@@ -163,3 +163,32 @@ def test_the_half_of_a_head_is_dropped_soon_and_an_idle_connection_is_kept(
             for _ in range(2):
                 assert ask(idle, whole).startswith(b"HTTP/1.1 200")
                 time.sleep(12)  # longer than a head may take
+
+
+@pytest.mark.alone
+def test_bodies_that_nobody_reads_hold_up_nobody(service: Service) -> None:
+    """Whoever has no key sends as large a body as whoever has one."""
+    must_stop = time.monotonic() + 3
+    statuses: set[int] = set()
+
+    def send() -> None:
+        with requests.Session() as kept_open:
+            while time.monotonic() < must_stop:
+                answer = kept_open.post(
+                    f"{service.url}/api/llm/generate", data=b"a" * 2_000_000, timeout=30
+                )
+                statuses.add(answer.status_code)
+
+    senders = [threading.Thread(target=send) for _ in range(4)]
+    for sender in senders:
+        sender.start()
+    longest = 0.0
+    while time.monotonic() < must_stop - 0.5:
+        began = time.monotonic()
+        assert service.call("GET", "/healthz").status_code == 200
+        longest = max(longest, time.monotonic() - began)
+    for sender in senders:
+        sender.join(60)
+
+    assert statuses == {401}
+    assert longest < 1
