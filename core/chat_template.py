@@ -44,7 +44,7 @@ class ChatTemplate:
         """Return the template of a model, if its files have one.
 
         Raises:
-            SettingsError: the template is no Jinja.
+            SettingsError: the template is empty, or no Jinja.
         """
         config = files.read_json("tokenizer_config.json")
         source = _find_source(files, config)
@@ -62,8 +62,10 @@ class ChatTemplate:
         """Return the template with this source.
 
         Raises:
-            SettingsError: it is no Jinja.
+            SettingsError: it is empty, or no Jinja.
         """
+        if not source.strip():
+            raise SettingsError(["MODEL_PATH: the chat template is empty"])
         try:
             template = _environment().from_string(source)
         except TemplateSyntaxError as error:
@@ -80,14 +82,19 @@ class ChatTemplate:
         A mark stands in each control token that a caller wrote (`core/control_tokens.py`).
 
         Raises:
-            InvalidRequest: the template refuses these messages.
+            InvalidRequest: the template refuses these messages, or makes no text of them.
         """
         try:
-            return self._render([self._turn(message) for message in self._disarm(messages)])
+            text = self._render([self._turn(message) for message in self._disarm(messages)])
         except TemplateError as error:
             raise InvalidRequest(
                 f"the model's chat template refuses these messages: {error}", param="messages"
             ) from None
+        if not text:
+            raise InvalidRequest(
+                "the model's chat template makes no text of these messages", param="messages"
+            )
+        return text
 
     def _render(self, turns: Sequence[Mapping[str, Any]]) -> str:
         return str(

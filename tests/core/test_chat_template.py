@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from core.errors import SettingsError
+from core.errors import InvalidRequest, SettingsError
 from core.generation import Generation
 from core.prompt import PromptTokenizer
 from core.settings import PromptMode
@@ -69,6 +69,13 @@ def test_a_template_that_takes_parts_gets_parts(copy: Copy) -> None:
     assert tokenizer.text_of(CHAT).text == "[user]hello"
 
 
+def test_a_chat_of_which_the_template_makes_no_text_is_refused(copy: Copy) -> None:
+    tokenizer = PromptTokenizer.load(copy(chat_template__jinja="{% if tools %}a{% endif %}"))
+
+    with pytest.raises(InvalidRequest, match="makes no text of these messages"):
+        tokenizer.text_of(CHAT)
+
+
 def test_a_model_without_a_template_says_so_when_it_is_loaded(
     copy: Copy, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -93,6 +100,7 @@ def test_the_context_of_a_model_that_reads_more_than_text_is_its_texts(copy: Cop
         ({"config__json": "{}"}, "config.json of {path}: it says no max_position_embeddings"),
         ({"tokenizer__json": "{}"}, "tokenizer.json of {path}: it is no tokenizer: "),
         ({"chat_template__jinja": "a\n{% if %}"}, "the chat template is wrong in line 2: "),
+        ({"chat_template__jinja": "\n"}, "the chat template is empty"),
     ],
 )
 def test_what_is_wrong_with_a_file_is_one_line(

@@ -48,7 +48,7 @@ def missing_packages() -> list[str]:
 def missing() -> str:
     """Return what to do about missing programs."""
     return (
-        "no Prometheus or Alertmanager for the tests of monitoring: unpack Debian's packages "
+        "programs of these tests are missing: unpack Debian's packages "
         f"{' '.join(missing_packages())} into {UNPACKED}, or put these programs on the PATH: "
         f"{', '.join(name for name in PROGRAMS if find_program(name) is None)}"
     )
