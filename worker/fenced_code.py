@@ -27,8 +27,9 @@ from typing import Protocol
 
 from worker.stop_strings import StopScanner, StopStrings
 
-#: Characters of an answer that may come before its code; they wait until it is known.
-MOST_PREFACE = 1000
+#: Characters of an answer that may come before its code; they wait until it is known. Models write
+#: explanations of 1,500 before they write a function: this is twice as much.
+MOST_PREFACE = 4096
 #: A stop string that is the fence of a block.
 _FENCE = re.compile(r"\s*(?P<kind>`|~)(?P=kind){2,}[\w+#.-]*\s*")
 

@@ -57,7 +57,8 @@ def _headers(data: bytes) -> None:
             assert parsed.text == secret
         token = _bearer()
         assert token is None or len(_fault(token) or "") < 200
-        _misplaced()
+        _misplaced(takes_key=True)
+        _misplaced(takes_key=False)
         assert 0 <= read_preferences(60.0).wait_seconds <= 60.0
         counted_address(caller_address()).encode()
         _wants_csv()

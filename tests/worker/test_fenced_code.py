@@ -60,6 +60,12 @@ def test_each_way_to_name_a_fence_counts(fence: str) -> None:
     assert code_of("Here:\n~~~python\nx = 1\n~~~\nThat is it.", fence) == "x = 1\n|"
 
 
+def test_code_may_come_behind_a_long_explanation() -> None:
+    explanation = "The Fibonacci sequence is a classic example of recurrence.\n\n" * 40
+
+    assert code_of(f"{explanation}### Code\n```python\nx = 1\n```\n") == "x = 1\n|"
+
+
 @pytest.mark.parametrize("stop", ["###", "``", "~~", "```\nx", "a```", "``~", "END"])
 def test_other_stop_strings_are_no_fence(stop: str) -> None:
     assert not has_fence(StopStrings([stop]))
