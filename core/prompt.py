@@ -15,6 +15,7 @@ from tokenizers import Encoding, Tokenizer
 
 from core.chat_head import NO_HEAD, ChatHead
 from core.chat_template import ChatTemplate
+from core.code_fence import find_fence
 from core.control_tokens import MARK, ControlTokens
 from core.errors import InvalidRequest
 from core.generation import ChatMessage, Generation
@@ -111,12 +112,21 @@ class PromptTokenizer:
         if generation.messages is not None:
             return PromptText(self.render(generation.messages), is_templated=True)
         prompt = generation.prompt or ""
-        if self.makes_chat_of(generation):
+        if self._makes_chat_of(generation):
             turns = [ChatMessage(role="user", content=prompt)]
-            return PromptText(self.render(turns), is_templated=True)
+            begun = self.fence_of(generation) or ""
+            return PromptText(self.render(turns) + begun, is_templated=True)
         return PromptText(prompt, is_templated=False)
 
-    def makes_chat_of(self, generation: Generation) -> bool:
+    def fence_of(self, generation: Generation) -> str | None:
+        """Return the fence that the answer begins behind, if the prompt asks for code.
+
+        A chat model opens its code with a fence, often after a sentence: if that is a stop string,
+        an answer would end before its code.
+        """
+        return find_fence(generation.stop) if self._makes_chat_of(generation) else None
+
+    def _makes_chat_of(self, generation: Generation) -> bool:
         """Say whether the model is given a prompt as the one turn of a chat."""
         mode = generation.prompt_mode or self.mode
         has_prompt = generation.prompt is not None

@@ -5,15 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from worker.engine import FinishReason, TokenLogprob
-from worker.fenced_code import FencedCode, Scanner, has_fence
+from worker.fenced_code import Scanner
 from worker.logprobs import Logprobs
-from worker.stop_strings import StopScanner, StopStrings
 from worker.text import IncrementalText
-
-
-def scanner_of(stop: StopStrings, *, gives_code: bool = False) -> Scanner:
-    """Return what ends a text at its stop strings; `gives_code` if a fence is one around code."""
-    return FencedCode(stop) if gives_code and has_fence(stop) else StopScanner(stop)
 
 
 class Choice:

@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 from queue import SimpleQueue
 
 from core.job_news import TextPiece
-from worker.choice import Choice, scanner_of
+from worker.choice import Choice
 from worker.engine import Engine, EngineRequest, FinishReason, Handle, StepEvent
+from worker.fenced_code import FencedCode
 from worker.logprobs import Logprobs
-from worker.stop_strings import StopStrings
+from worker.stop_strings import StopScanner, StopStrings
 from worker.text import IncrementalText
 from worker.token_bytes import TokenBytes
 
@@ -123,7 +124,7 @@ class Delivery:
         request: EngineRequest,
         *,
         stop: Sequence[str] = (),
-        gives_code: bool = False,
+        fence: str | None = None,
         job: str = "",
         attempt: int = 0,
         is_followed: bool = False,
@@ -134,18 +135,18 @@ class Delivery:
         It may have ended before this returns.
 
         Args:
-            gives_code: a stop string that is a Markdown fence is the fence that closes the code.
+            fence: the prompt ends with it; what comes back is the code until it comes again.
 
         Raises:
             EngineRefused: the request is at fault.
             EngineStopping: the engine takes no request any more.
         """
         sampling = request.sampling
-        stops = StopStrings(stop)
+        stops = StopStrings([*stop, fence] if fence else stop)
         choices = [
             Choice(
                 decoded=IncrementalText(self._tokens),
-                scanner=scanner_of(stops, gives_code=gives_code),
+                scanner=FencedCode(StopScanner(stops)) if fence else StopScanner(stops),
                 min_tokens=sampling.min_tokens,
                 logprobs=Logprobs(self._tokens) if sampling.logprobs is not None else None,
             )

@@ -151,7 +151,7 @@ class JobRunner:
         return self._delivery.submit(
             request,
             stop=generation.stop,
-            gives_code=self._tokenizer.makes_chat_of(generation),
+            fence=self._tokenizer.fence_of(generation),
             job=job.id.hex,
             attempt=job.attempt,
             is_followed=job.is_streamed,

@@ -47,6 +47,22 @@ def test_messages_with_a_system_turn_are_templated_as_transformers_does(
     assert tokenizer.encode(Generation(messages=messages)) == expected
 
 
+@pytest.mark.parametrize("stop", [["```"], ["###", "```python"], ["~~~"]])
+def test_a_prompt_that_stops_at_a_fence_is_answered_behind_one(
+    tokenizer: PromptTokenizer, stop: list[str]
+) -> None:
+    asked = Generation.model_validate({"prompt": PROMPTS[0], "stop": stop})
+    turns = [{"role": "user", "content": PROMPTS[0]}]
+    chat = Generation.model_validate({"messages": turns, "stop": stop})
+    raw = Generation.model_validate({"prompt": "x", "stop": stop, "promptMode": "raw"})
+
+    fence = stop[-1].removesuffix("python")
+    assert tokenizer.decode(tokenizer.encode(asked)).endswith(f"assistant\n{fence}")
+    assert tokenizer.fence_of(asked) == fence
+    assert tokenizer.text_of(chat) == tokenizer.text_of(Generation(prompt=PROMPTS[0]))
+    assert tokenizer.fence_of(chat) is None is tokenizer.fence_of(raw)
+
+
 def test_raw_mode_completes_the_prompt_as_it_is(model_dir: Path) -> None:
     raw = PromptTokenizer.load(str(model_dir), PromptMode.RAW)
 

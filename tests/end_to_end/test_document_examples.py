@@ -203,7 +203,7 @@ def test_the_javascript_example_runs_as_printed(printed: dict[str, Future[str]])
 def test_the_request_body_as_printed_is_answered_with_code(
     printed: dict[str, Future[str]],
 ) -> None:
-    """Its stop string ``` is the fence that a chat model opens its code with."""
+    """Its stop string ``` asks for code: the answer begins behind that fence."""
     answers = [json.loads(printed[f"body {time}"].result()) for time in range(TIMES)]
 
     texts = [answer["choices"][0]["text"] for answer in answers]

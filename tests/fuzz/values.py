@@ -97,7 +97,7 @@ def _stops(data: bytes) -> None:
     assert text.startswith(shown)
     assert not any(one in shown for one in stop)
     assert scanner.has_stopped or shown == text
-    code = FencedCode(StopStrings([*stop, "```"]))
+    code = FencedCode(StopScanner(StopStrings([*stop, "```"])))
     pieces = [code.push(text[at : at + 7]) for at in range(0, len(text), 7)]
     assert "".join(pieces) + code.flush() in text
 

@@ -38,11 +38,11 @@ def echo(
     n: int = 1,
     max_tokens: int = 200,
     min_tokens: int = 0,
-    gives_code: bool = False,
+    fence: str | None = None,
 ) -> Answer:
     ids = tokenizer.tokenizer.encode(text, add_special_tokens=False).ids
     request = EngineRequest(text[:20], ids, max_tokens, Sampling(min_tokens=min_tokens), n=n)
-    answer = delivery.submit(request, stop=stop, gives_code=gives_code)
+    answer = delivery.submit(request, stop=stop, fence=fence)
     assert answer.wait(10)
     return answer
 
@@ -167,16 +167,16 @@ def test_a_stop_string_within_min_tokens_does_not_count(
     assert (choice.text, choice.finish_reason) == ("a b c a ", FinishReason.STOP)
 
 
-def test_a_fence_that_opens_the_code_is_not_its_end(
+def test_an_answer_that_begins_within_a_fence_is_its_code(
     slow: Delivery, tokenizer: PromptTokenizer
 ) -> None:
-    text = "Here it is:\n```python\nprint(1)\n```\nIt prints 1."
+    text = "python\nprint(1)\n```\nIt prints 1."
 
-    answer = echo(slow, tokenizer, text, stop=["###", "```"], gives_code=True)
+    answer = echo(slow, tokenizer, text, stop=["###", "\n```"], fence="```")
 
     choice = answer.choices[0]
-    assert (choice.text, choice.finish_reason) == ("print(1)\n", FinishReason.STOP)
-    counted = tokenizer.tokenizer.encode(text[: text.rindex("```") + 3], add_special_tokens=False)
+    assert (choice.text, choice.finish_reason) == ("print(1)", FinishReason.STOP)
+    counted = tokenizer.tokenizer.encode(text[: text.index("```") + 3], add_special_tokens=False)
     assert choice.tokens == len(counted.ids)
 
 
