@@ -4,7 +4,6 @@ no thread. Configured by what is handed in, and by nothing else.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import gc
 import json
@@ -20,7 +19,6 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 import gevent
 import gevent.socket
-from gevent.server import StreamServer
 from gunicorn.app.base import BaseApplication
 from gunicorn.errors import AppImportError
 from gunicorn.http.errors import LimitRequestHeaders, LimitRequestLine, ParseException
@@ -30,13 +28,13 @@ from gunicorn.workers.ggevent import GeventWorker
 from core.errors import BountyError, InvalidRequest
 from core.ids import Prefix, new_id, show_id
 from core.open_files import connections_that_fit
+from core.web_listener import BACKLOG, Listener
 
 _log = logging.getLogger(__name__)
 
 _TOO_MANY_HEADERS = "431 Request Header Fields Too Large"
 #: Requests that one process holds open at once; most of them only wait.
 CONNECTIONS_PER_PROCESS = 2000
-BACKLOG = 2048
 #: A process whose greenlets have not run for this long is replaced.
 STALL_SECONDS = 30
 KEEPALIVE_SECONDS = 75
@@ -49,10 +47,6 @@ DISCARD_SECONDS, DISCARD_BYTES = 10.0, 256 * 1024
 LET_GO_SECONDS = 4.0
 #: A connection that waits this long for its next request is idle when the process stops.
 IDLE_SECONDS = 0.5
-#: No connection can be opened: this process, or the system, has too many files or no memory.
-_NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
-#: Until it is tried again, and until the next warning.
-REST_SECONDS, WARN_SECONDS = 0.2, 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,46 +120,8 @@ class WebServer(BaseApplication):  # type: ignore[misc]  # gunicorn has no annot
         return _by_port(public, self._program.internal)
 
 
-class _Listener(StreamServer):  # type: ignore[misc]  # gevent has no annotations
-    """gevent's server, which rests for a moment when no connection can be opened, and closes with
-    nobody in its queue.
-
-    Its own would write a traceback each time, and reset connections that the kernel had taken: a
-    load balancer must not send the POST of such a connection to another server.
-    """
-
-    _may_warn_at = 0.0
-    _is_closing = False
-
-    def do_read(self) -> Any:
-        """Called when a connection waits to be accepted."""
-        try:
-            return super().do_read()
-        except OSError as error:
-            if error.errno not in _NO_ROOM:
-                raise
-            self._rest(error)
-            return None
-
-    def close(self) -> None:
-        """Accept the connections that are there, then take no more."""
-        if not self.closed and not self._is_closing:  # a fatal error in between closes it, too
-            self._is_closing, self.max_accept = True, BACKLOG
-            self._do_read()
-        super().close()
-
-    def _rest(self, error: OSError) -> None:
-        if time.monotonic() >= self._may_warn_at:
-            _log.warning("no more connections are taken for now: %s", error.strerror)
-            # For the whole process, which has a listener for each of its ports.
-            _Listener._may_warn_at = time.monotonic() + WARN_SECONDS
-        self.stop_accepting()
-        self._timer = self.loop.timer(REST_SECONDS)
-        self._timer.start(self._start_accepting_if_started)
-
-
 # Where gunicorn's worker looks for it.
-ggevent.StreamServer = _Listener
+ggevent.StreamServer = Listener
 
 
 class _Worker(GeventWorker):  # type: ignore[misc]  # gunicorn has no annotations

@@ -15,7 +15,7 @@ import redis
 import requests
 
 from core.settings import Settings
-from core.web_server import _Listener
+from core.web_listener import Listener
 from tests.service import Service, wait_until
 
 
@@ -41,7 +41,7 @@ def test_a_listener_that_closes_cuts_off_nobody_in_its_queue() -> None:
     received: list[bytes] = []
 
     def serve() -> None:
-        listener = _Listener(
+        listener = Listener(
             ("127.0.0.1", 0), lambda connection, _: received.append(connection.recv(100))
         )
         listener.start()
@@ -167,7 +167,7 @@ def test_the_half_of_a_head_is_dropped_soon_and_an_idle_connection_is_kept(
 
 @pytest.mark.alone
 def test_bodies_that_nobody_reads_hold_up_nobody(service: Service) -> None:
-    """Whoever has no key sends as large a body as whoever has one."""
+    """A client needs no key to send a large body."""
     must_stop = time.monotonic() + 3
     statuses: set[int] = set()
 
