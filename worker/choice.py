@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from worker.engine import FinishReason, TokenLogprob
-from worker.fenced_code import Scanner
 from worker.logprobs import Logprobs
+from worker.stop_strings import Scanner
 from worker.text import IncrementalText
 
 

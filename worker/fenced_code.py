@@ -14,7 +14,6 @@ answer, as does every other stop string.
 from __future__ import annotations
 
 import re
-from typing import Protocol
 
 from worker.stop_strings import StopScanner
 
@@ -22,25 +21,6 @@ from worker.stop_strings import StopScanner
 MOST_INFO = 80
 #: What stands behind an opening fence: a language, perhaps attributes. Other text is code.
 _INFO = re.compile(r"[ \t]*[\w+#.-]*(?:[ \t]+[\w-]+=\S+)*[ \t\r]*")
-
-
-class Scanner(Protocol):
-    """Decides piece by piece what of a text may be shown.
-
-    Attributes:
-        has_stopped: nothing more ever is.
-        held: characters that wait.
-    """
-
-    @property
-    def has_stopped(self) -> bool: ...
-
-    @property
-    def held(self) -> int: ...
-
-    def push(self, piece: str, *, may_stop: bool = True) -> str: ...
-
-    def flush(self) -> str: ...
 
 
 class FencedCode:

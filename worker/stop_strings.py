@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
+from typing import Protocol
 
 
 class StopStrings:
@@ -55,6 +56,25 @@ class StopStrings:
                 self._fallback[child] = self.follow(self._fallback[state], character)
                 self.ends[child] = self.ends[child] or self.ends[self._fallback[child]]
                 waiting.append(child)
+
+
+class Scanner(Protocol):
+    """Decides piece by piece what of a text may be shown.
+
+    Attributes:
+        has_stopped: nothing more ever is.
+        held: characters that wait.
+    """
+
+    @property
+    def has_stopped(self) -> bool: ...
+
+    @property
+    def held(self) -> int: ...
+
+    def push(self, piece: str, *, may_stop: bool = True) -> str: ...
+
+    def flush(self) -> str: ...
 
 
 class StopScanner:
