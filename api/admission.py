@@ -135,11 +135,8 @@ def admit(
         redis.RedisError: the limits cannot be checked.
         KeyChanged: look the key up, and try again.
     """
-    if idempotency is not None:
-        with services.sessions() as session:
-            repeated = find_repeated(session, key.id, idempotency)
-        if repeated is not None:
-            return _repeated(services, repeated, idempotency)
+    if idempotency is not None and (before := _find_before(services, key, idempotency)) is not None:
+        return before
     if may_shorten:
         generation = shortened(generation, most_result_tokens(generation))
     check_generation(services.settings, generation, names)
@@ -159,11 +156,10 @@ def admit(
     if _commit(services, key, job, idempotency):
         return Admitted(job, services, headers, idempotency)
     assert idempotency is not None
-    with services.sessions() as session:  # the same request at the same moment was faster
-        repeated = find_repeated(session, key.id, idempotency)
-    if repeated is None:
+    before = _find_before(services, key, idempotency)  # the same request at the same moment
+    if before is None:
         raise Unavailable("the same request is being refused at this moment, try again")
-    return _repeated(services, repeated, idempotency)
+    return before
 
 
 def may_be_believed(generation: Generation, idempotency: Idempotency | None) -> bool:
@@ -286,8 +282,14 @@ def _claim(session: Session, job: Job, idempotency: Idempotency) -> bool:
     )
 
 
-def _repeated(services: Services, job: Job, idempotency: Idempotency) -> Admitted:
-    """Return the job that the same request made before; that counts as a look at it."""
+def _find_before(
+    services: Services, key: PresentedKey, idempotency: Idempotency
+) -> Admitted | None:
+    """Return the job that the same request made before; that counts as a poll of it."""
+    with services.sessions() as session:
+        job = find_repeated(session, key.id, idempotency)
+    if job is None:
+        return None
     count_look_of(services, job.api_key_id)
     headers = {"Idempotency-Replayed": "true"}
     return Admitted(job, services, headers, idempotency, is_new=False)

@@ -21,12 +21,14 @@ from api.large_requests import LARGE_BYTES, hold_turn, leave_turn
 from api.open_per_user import Opened
 from api.services import services
 from api.waiting import wait_for_end
-from core.errors import ApiError
+from core.errors import ApiError, Unavailable
 from core.generation import Body, Generation
 from models.job import Job
 from models.presented_key import PresentedKey
 
 B = TypeVar("B", bound=Body)
+#: Times that a request is admitted under its key, while the key changes each time.
+MOST_LOOK_UPS = 5
 
 
 def present(kind: type[B]) -> tuple[PresentedKey, B]:
@@ -99,7 +101,7 @@ def admit_present(
     if not may_be_believed(generation, idempotency):
         key = _confirm(key)
     try:
-        while True:
+        for _ in range(MOST_LOOK_UPS):
             try:
                 return admit_with(key)
             except KeyChanged:
@@ -109,6 +111,7 @@ def admit_present(
                 if known.version == key.version:
                     raise
                 key = known
+        raise Unavailable("the API key is being changed at this moment, try again soon")
     finally:
         leave_turn()
 
