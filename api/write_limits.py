@@ -1,7 +1,7 @@
 """How much a user may write in a minute: requests that change something, and bytes of files.
 
-Generations are not counted here: each is charged to the limits of its key. Nor is what takes access
-away from whoever has a key or a token.
+Generations are not counted here: each is charged to the limits of its key. Requests that end a key
+or a session are not counted either.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from core.minute_counts import Counted
 _log = logging.getLogger(__name__)
 
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
-#: What takes access away is never refused: whoever stole a key or token could fill its owner's
-#: minute. It is bounded by what was begun before, a new password by the turns of hashing.
+#: Requests that take access away. They are never refused: a thief of a key could fill its owner's
+#: minute. Each needs a key or session made before; a new password waits for its turn of hashing.
 ENDING = frozenset({"auth.change_password", "auth.logout", "keys.delete"})
 
 

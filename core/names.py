@@ -17,7 +17,7 @@ _UNSEEN = frozenset(
 
 
 def is_seen(letter: str) -> bool:
-    """Say whether a character can be told apart from none where it stands, as in an email."""
+    """Say whether readers see a character, as each of an email must be."""
     is_assigned = unicodedata.category(letter) not in {"Cn", "Co"}
     return is_assigned and is_clean(letter) and letter not in _BLANK and letter not in _UNSEEN
 

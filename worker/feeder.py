@@ -157,7 +157,7 @@ class Feeder:
         except Exception as error:
             if is_expected(error, _AWAY):
                 raise
-            # Broad on purpose: whatever is wrong with one batch must not hold up the others.
+            # Broad on purpose: a fault of one batch must not hold up the others.
             _log.warning(
                 "lines cannot be released together, each batch is tried alone", exc_info=True
             )

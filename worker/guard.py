@@ -77,6 +77,6 @@ class Guard:
 def is_expected(error: Exception, kinds: tuple[type[Exception], ...]) -> bool:
     """Say whether an error is of these kinds, such as those of a database that is away.
 
-    A damaged row is none, whatever its error: to wait would hold up all other rows for good.
+    Damaged rows are not: to wait for them would hold up all other rows for good.
     """
     return isinstance(error, kinds) and not is_damage(error)

@@ -165,7 +165,7 @@ class LineEnder:
             held = hold_lines_back(session, batch_id)
         if not held:
             return False
-        # At once: a late word would cancel a line that has begun again.
+        # Before the limits: a late request would cancel a line that has begun again.
         ask_to_cancel(self._client, [line.id for line in held if line.was_running])
         self._limiter.load()
         with self._client.pipeline(transaction=False) as pipe:

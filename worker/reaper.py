@@ -162,7 +162,7 @@ class Reaper:
         except Exception as error:
             if is_expected(error, _AWAY):
                 raise
-            # Broad on purpose: whatever is wrong with one job must not hold up the others.
+            # Broad on purpose: a fault of one job must not hold up the others.
             _log.warning("jobs cannot be ended together, each is ended alone", exc_info=True)
             _one_by_one(step)
 

@@ -114,7 +114,7 @@ def test_every_call_that_writes_is_counted_and_says_so(
             assert is_write(call.method, call.endpoint) is is_counted
 
 
-def test_whoever_has_a_stolen_key_cannot_keep_its_owner_from_ending_it(
+def test_a_thief_of_a_key_cannot_keep_its_owner_from_ending_it(
     app_with: Callable[..., FlaskClient], database: SessionFactory, user: User
 ) -> None:
     with database.begin() as session:

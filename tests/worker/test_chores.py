@@ -154,8 +154,8 @@ def test_one_batch_that_cannot_be_changed_holds_up_no_other(
             feeder.look()
 
         assert failures == ["batches"]
-        told = _tracebacks(caplog, "cannot be released together")
-        assert told == ([True] if what == "released" else [])
+        logged = _tracebacks(caplog, "cannot be released together")
+        assert logged == ([True] if what == "released" else [])
         moved = [_has_moved(database, batch_id) for batch_id in batches]
     assert moved == [False, True, True]
 
