@@ -1,12 +1,17 @@
-"""One model in two processes: the same answers, and all end when one of them does."""
+"""One model in two processes: the same answers, and all end when one of them does.
+
+What leads them runs in a process of its own, as a worker does: torch's groups of processes are not
+made to be met twice in one, and a crash within torch fails one test then, not the whole run.
+"""
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,16 +27,34 @@ from worker.hf.loop import LoopOptions
 from worker.hf_engine import HFEngine
 
 RUN_ON = Sampling(ignore_eos=True)
+#: Longer than any of these runs takes beside other tests.
+RUN_SECONDS = 300.0
+
+
+def random_model() -> Any:
+    model = build_model()
+    model.lm_head.bias = None  # the architecture has none to load
+    return model
 
 
 @pytest.fixture(scope="module")
-def directory(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
-    """Return a random model and where it is saved."""
-    model = build_model()
-    model.lm_head.bias = None  # the architecture has none to load
-    path = tmp_path_factory.mktemp("model")
-    model.save_pretrained(path)
-    return model, path
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return where the random model is saved."""
+    directory = tmp_path_factory.mktemp("model")
+    random_model().save_pretrained(directory)
+    return directory
+
+
+def in_own_process(run: Callable[..., None], *args: object) -> None:
+    """Call a function of this module in a new process; what it raises fails the test."""
+    process = multiprocessing.get_context("spawn").Process(target=run, args=args)
+    process.start()
+    try:
+        process.join(RUN_SECONDS)
+        assert process.exitcode == 0, f"{run.__name__} ended with {process.exitcode}"
+    finally:
+        process.kill()
+        process.join()
 
 
 @contextmanager
@@ -57,9 +80,13 @@ def split(
 
 @pytest.mark.parametrize("attention", [Attention.CPU_FLASH, Attention.SDPA])
 def test_answers_of_two_processes_equal_those_of_generate_one_by_one(
-    directory: tuple[Any, Path], attention: Attention
+    path: Path, attention: Attention
 ) -> None:
-    model, path = directory
+    in_own_process(compare_answers, path, attention)
+
+
+def compare_answers(path: Path, attention: Attention) -> None:
+    model = random_model()
     made = prompts(12, 100, seed=3)
     expected = [answer(model, p, 20 + i) for i, p in enumerate(made)]
     seeded = EngineRequest("s", made[0], 20, Sampling(temperature=0.9, seed=3, ignore_eos=True))
@@ -99,9 +126,12 @@ def test_answers_of_two_processes_equal_those_of_generate_one_by_one(
     assert any(receiver.ends[f"r{i}", 0] is FinishReason.STOP for i in range(12)), EOS_IDS
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # the library's
-def test_the_engine_is_unhealthy_when_one_process_dies(directory: tuple[Any, Path]) -> None:
-    with split(directory[1]) as (engine, receiver):
+def test_the_engine_is_unhealthy_when_one_process_dies(path: Path) -> None:
+    in_own_process(kill_one, path)
+
+
+def kill_one(path: Path) -> None:
+    with split(path) as (engine, receiver):
         handle = engine.submit(EngineRequest("x", [1, 2], 400, RUN_ON))
         receiver.wait_for_tokens(("x", 0), 3)
         assert engine._ranks is not None
@@ -114,19 +144,27 @@ def test_the_engine_is_unhealthy_when_one_process_dies(directory: tuple[Any, Pat
         receiver.wait(handle)
 
 
-def test_the_check_of_a_split_model_finds_it_right(directory: tuple[Any, Path]) -> None:
+def test_the_check_of_a_split_model_finds_it_right(path: Path) -> None:
+    in_own_process(check, path)
+
+
+def check(path: Path) -> None:
     unused = {"DATABASE_URL": "postgresql://unused/unused", "REDIS_URL": "redis://unused"}
     options = {"ENGINE_TENSOR_PARALLEL": "2", "ENGINE_THREADS": "1", "ENGINE_MAX_SEQUENCES": "8"}
-    path = {"MODEL_PATH": str(directory[1])}
+    model = {"MODEL_PATH": str(path)}
     said: list[str] = []
 
-    assert check_model(Settings.from_environment({**unused, **options, **path}), said.append)
+    assert check_model(Settings.from_environment({**unused, **options, **model}), said.append)
 
     assert any("12 of 12 answers" in line for line in said)
 
 
-def test_no_process_is_left_after_a_stop(directory: tuple[Any, Path]) -> None:
-    with split(directory[1]) as (engine, receiver):
+def test_no_process_is_left_after_a_stop(path: Path) -> None:
+    in_own_process(stop_both, path)
+
+
+def stop_both(path: Path) -> None:
+    with split(path) as (engine, receiver):
         receiver.wait(engine.submit(EngineRequest("x", [1, 2], 5, RUN_ON)))
         assert engine._ranks is not None
         (process,) = engine._ranks._processes
@@ -134,7 +172,7 @@ def test_no_process_is_left_after_a_stop(directory: tuple[Any, Path]) -> None:
     assert process.returncode == 0
 
 
-def test_the_others_end_when_the_leader_is_killed(directory: tuple[Any, Path]) -> None:
+def test_the_others_end_when_the_leader_is_killed(path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from tests.worker.hf.test_tensor_parallel import *\n"
         "with split(Path(sys.argv[1])) as (engine, receiver):\n"
@@ -142,7 +180,7 @@ def test_the_others_end_when_the_leader_is_killed(directory: tuple[Any, Path]) -
         "    sys.stdin.read()\n"
     )
     leader = subprocess.Popen(
-        [sys.executable, "-c", code, str(directory[1])],
+        [sys.executable, "-c", code, str(path)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
