@@ -26,8 +26,10 @@ help: ## list the targets
 run: $(RUNTIME) ## install, then run the whole service here (ARGS="--workers 2 ...")
 	@exec $(BIN)/bountycoder up --data-dir $(DATA) $(ARGS)
 
+# A process that crashes ends the run: pytest-xdist 3.8 can wait for ever on the one in its place.
 test: $(DEVELOPMENT) $(NODE_CLIENTS) browser monitoring ## run all tests (ARGS="-k name tests/api")
-	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder \
+		--max-worker-restart 0 $(ARGS)
 
 # No stamp: it looks for the browser in 0.2 s, and one that is gone is got again.
 browser: $(DEVELOPMENT)
