@@ -10,12 +10,12 @@ from uuid import UUID
 import redis
 from flask import current_app
 
-from api.bulk.uploads import MOST_AT_ONCE, Uploads
 from api.cancelling import Cancels
 from api.large_requests import LargeRequests
 from api.metrics import ApiMetrics
 from api.open_per_user import OpenPerUser
 from api.prompt_count import PromptCounter
+from api.runtime.upload_slots import MOST_AT_ONCE, Uploads
 from api.tracing import RequestTraces, SentTraces
 from core.answer_cache import AnswerCache
 from core.job_ends import JobEnds

@@ -52,6 +52,13 @@ NEXT: dict[BatchState, frozenset[BatchState]] = {
 }
 
 
+class OnError(StrEnum):
+    """What becomes of a file with lines that cannot be taken."""
+
+    REJECT = "reject"
+    SKIP = "skip"
+
+
 class Batch(Base):
     """One file of requests.
 

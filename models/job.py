@@ -38,7 +38,6 @@ from sqlalchemy.orm import Mapped, Session, configure_mappers, mapped_column
 
 from core.ids import new_id
 from models.base import Base
-from models.batch import Batch
 
 
 class JobState(StrEnum):
@@ -211,7 +210,7 @@ class Job(Base):
     completion_tokens: Mapped[int] = mapped_column(default=0)
     cached_tokens: Mapped[int] = mapped_column(default=0)
     charged_tokens: Mapped[int] = mapped_column(default=0, server_default=text("0"))
-    batch_id: Mapped[UUID | None] = mapped_column(ForeignKey(Batch.id))
+    batch_id: Mapped[UUID | None] = mapped_column(ForeignKey("batches.id"))
     line: Mapped[int | None]
     custom_id: Mapped[str | None] = mapped_column(String(512))
     is_held: Mapped[bool] = mapped_column(default=False, server_default=text("false"))

@@ -7,8 +7,7 @@ from typing import Literal
 
 from api.answers.jobs import Completion, JobFault, Usage
 from api.answers.shown import BatchId, Count, JobId, KeyId, Page, Plain, Shown
-from api.bulk.options import OnError
-from models.batch import BatchState
+from models.batch import BatchState, OnError
 
 
 class LineCounts(Plain):

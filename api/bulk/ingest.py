@@ -17,7 +17,6 @@ import redis
 from api.bulk.check import CheckedLines, LineChecks, LineTerms
 from api.bulk.feeders import announce
 from api.bulk.lines import Line
-from api.bulk.options import OnError
 from api.bulk.plan import BatchPlan
 from api.services import Services
 from api.write_limits import count_bytes
@@ -25,7 +24,7 @@ from core.blocking import Turns
 from core.errors import BountyError, IdempotencyConflict, RateLimited
 from core.ids import new_id
 from models.base import Session, database_now
-from models.batch import Batch
+from models.batch import Batch, OnError
 from models.batch_lines import begin_writing, insert_lines
 from models.batch_place import PlaceTaken, count_open, find_repeated_batch, take_place
 from models.presented_key import PresentedKey

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import re
 from datetime import timedelta
-from enum import StrEnum
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, StringConstraints
 
 from core.generation import MAX_URL_LENGTH, Body, Metadata, Text
 from core.names import VISIBLE
+from models.batch import OnError
 
 MAX_NAME_LENGTH = 200
 DEFAULT_WINDOW = timedelta(hours=24)
@@ -20,13 +20,6 @@ LONGEST_WINDOW = timedelta(days=7)
 
 _WINDOW = re.compile(r"([0-9]{1,9})([smhd])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-
-
-class OnError(StrEnum):
-    """What becomes of a file with lines that cannot be taken."""
-
-    REJECT = "reject"
-    SKIP = "skip"
 
 
 def _read_window(value: Any) -> Any:

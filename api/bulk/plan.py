@@ -11,11 +11,11 @@ from uuid import UUID
 
 from pydantic import ValidationError
 
-from api.bulk.options import BatchOptions, OnError, RetryOptions
+from api.bulk.options import BatchOptions, RetryOptions
 from api.faults import invalid
 from core.settings import Settings
 from core.webhook_target import check_webhook_url
-from models.batch import Batch
+from models.batch import Batch, OnError
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from api.bulk.feeders import cancel_batch
 from api.bulk.file_batch import make_batch_of_file
 from api.bulk.generation_line import GenerationLine
 from api.bulk.ingest import Made, check_place, make_batch
-from api.bulk.options import BatchForm, OnError, RetryOptions, WindowText
+from api.bulk.options import BatchForm, RetryOptions, WindowText
 from api.bulk.plan import plan_retry
 from api.bulk.sending import send_results
 from api.bulk.upload import JSONL_TYPES, received
@@ -48,7 +48,7 @@ from core.generation import MAX_URL_LENGTH
 from core.ids import Prefix
 from models.api_key import find_key
 from models.base import Session, database_now
-from models.batch import Batch, BatchState
+from models.batch import Batch, BatchState, OnError
 from models.batch_lines import read_unsuccessful
 from models.batch_lists import count_running, find_batch, list_batches
 from models.batch_results import FINAL_STATES

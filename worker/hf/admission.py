@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from transformers.generation.continuous_batching.requests import RequestState, RequestStatus
 
 from worker.hf.fairness import VirtualCounters
+from worker.hf.pool import RequestPool
 from worker.hf.roster import Roster
 from worker.hf.sequence import Sequence, children_of
 from worker.hf.turns import who_gives_way
-
-if TYPE_CHECKING:
-    from worker.hf.scheduler import FairScheduler
 
 
 class Admission:
@@ -22,14 +19,14 @@ class Admission:
 
     def __init__(
         self,
-        scheduler: FairScheduler,
+        pool: RequestPool,
         *,
         roster: Roster,
         counters: VirtualCounters,
         on_stray: Callable[[str], None],
     ) -> None:
         """Take what it decides by; `on_stray` is told of states that nobody waits for."""
-        self._scheduler = scheduler
+        self._pool = pool
         self._roster = roster
         self._counters = counters
         self._on_stray = on_stray
@@ -46,10 +43,10 @@ class Admission:
         One of an account with nothing running does not wait for the rest of others' prompts.
         """
         running = self._running()
-        if self._scheduler.block_new_requests or not waiting:
+        if self._pool.block_new_requests or not waiting:
             return running
         first = waiting[0]
-        if self._is_bulk(first) or not self._is_new(first) or not self._scheduler.fits(first):
+        if self._is_bulk(first) or not self._is_new(first) or not self._pool.fits(first):
             return running + waiting
         ready = (s.status == RequestStatus.DECODING and not self._is_bulk(s) for s in running)
         place = sum(itertools.takewhile(bool, ready))
@@ -61,8 +58,8 @@ class Admission:
         A state whose fork is due sits out: in the asynchronous order the next batch is made before
         the fork, and would take it without a token to compute.
         """
-        forking = {id(state) for state in self._scheduler._requests_to_fork}
-        states = [s for s in self._scheduler.active_requests.values() if id(s) not in forking]
+        active = self._pool.active_requests.values()
+        states = [state for state in active if not self._pool.is_forking(state)]
         decoding = [s for s in states if s.status == RequestStatus.DECODING]
         prompts = [s for s in states if s.status == RequestStatus.PREFILLING]
         prompts.sort(key=self._service)
@@ -71,8 +68,8 @@ class Admission:
     def _waiting(self) -> list[RequestState]:
         """Return who waits in the order of admission: bulk only when nobody else waits."""
         known = {}
-        for library_id in self._scheduler.waiting_requests_order:
-            state = self._scheduler.waiting_requests[library_id]
+        for library_id in self._pool.waiting_requests_order:
+            state = self._pool.waiting_requests[library_id]
             if sequence := self.sequence_of(state):
                 known[sequence] = state
             else:  # it was cancelled before the library had taken it
@@ -96,14 +93,14 @@ class Admission:
 
         Where there is none, one of another account may have to go: see `worker/hf/turns.py`.
         """
-        if not waiting or self._is_bulk(waiting[0]) or self._scheduler.fits(waiting[0]):
+        if not waiting or self._is_bulk(waiting[0]) or self._pool.fits(waiting[0]):
             return
         bulk = [state for state in self._running() if self._is_bulk(state)]
         for state in reversed(bulk):
-            self._scheduler.send_back(state)
-            if self._scheduler.fits(waiting[0]):
+            self._pool.preempt(state)
+            if self._pool.fits(waiting[0]):
                 return
-        if not self._scheduler.block_new_requests:
+        if not self._pool.block_new_requests:
             self._give_turn(waiting[0])
 
     def _give_turn(self, state: RequestState) -> None:
@@ -120,13 +117,13 @@ class Admission:
         sequence = who_gives_way(newcomer, running)
         if sequence is not None:
             sequence.gave_way_at = len(sequence.tokens)
-            self._scheduler.send_back(running[sequence])
+            self._pool.preempt(running[sequence])
 
     def _may_admit(self) -> bool:
         """Whether anybody may be admitted; ordering those who wait is not free."""
-        active = self._scheduler.active_requests
+        active = self._pool.active_requests
         return (
-            len(active) < self._scheduler.max_requests_per_batch
+            len(active) < self._pool.max_requests_per_batch
             or len(self._accounts()) < self._counters.accounts()
             or any(self._is_bulk(state) for state in active.values())
         )
@@ -143,5 +140,5 @@ class Admission:
 
     def _accounts(self) -> set[str]:
         """Return the accounts that have something running."""
-        states = self._scheduler.active_requests.values()
+        states = self._pool.active_requests.values()
         return {s.request.account for state in states if (s := self.sequence_of(state))}

@@ -114,7 +114,7 @@ class FairScheduler(FIFOScheduler):
             return candidates
         deeds, ids = team.share(None)
         for name, library_id in deeds:
-            {"fits": self.fits, "send back": self.send_back}[name](self._state(library_id))
+            {"fits": self.fits, "preempt": self.preempt}[name](self._state(library_id))
         team.take_deeds()
         return [self._state(library_id) for library_id in ids]
 
@@ -150,6 +150,10 @@ class FairScheduler(FIFOScheduler):
         deferred: set[str] = self.team.share(found)
         return deferred
 
+    def is_forking(self, state: RequestState) -> bool:
+        """Return whether children of the state begin before the next step."""
+        return any(state is forking for forking in self._requests_to_fork)
+
     def fits(self, state: RequestState) -> bool:
         """Return whether the state could begin now."""
         self._note("fits", state)
@@ -159,9 +163,9 @@ class FairScheduler(FIFOScheduler):
         has_margin = self._try_to_meet_safety_margin()
         return bool(has_margin and self.cache.can_store_request_tokens(state, tokens, dry_run=True))
 
-    def send_back(self, state: RequestState) -> None:
+    def preempt(self, state: RequestState) -> None:
         """Free the state's place; it begins again later, from its prompt and tokens so far."""
-        self._note("send back", state)
+        self._note("preempt", state)
         again = state.create_equivalent_initial_request()
         state._status = RequestStatus.FINISHED
         self.finish_request(state.request_id)
