@@ -33,20 +33,20 @@ test: $(DEVELOPMENT) $(NODE_CLIENTS) browser monitoring ## run all tests (ARGS="
 
 # No stamp: it looks for the browser in 0.2 s, and one that is gone is got again.
 browser: $(DEVELOPMENT)
-	@$(BIN)/python -m tests.browser.install
+	@$(BIN)/python -m tests.tools.install_browser
 
 # No stamp: it looks for Prometheus at once, and one that is gone is got again.
 monitoring: $(DEVELOPMENT)
-	@$(BIN)/python -m tests.monitoring.install
+	@$(BIN)/python -m tests.tools.install_monitoring
 
 check: $(DEVELOPMENT) ## formatting, lint, types and a scan for secrets
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m tests.secret_scan
+	$(BIN)/python -m tests.tools.secret_scan
 
 audit: $(DEVELOPMENT) ## look for known weaknesses of what the images install (asks pypi.org)
-	$(BIN)/python -m tests.audit $(ARGS)
+	$(BIN)/python -m tests.tools.audit $(ARGS)
 
 fuzz: $(DEVELOPMENT) ## fuzz what reads strangers' bytes (minutes; ARGS="--seconds 600 tokens")
 	$(BIN)/python -m tests.fuzz $(ARGS)
@@ -79,10 +79,10 @@ bench: $(DEVELOPMENT) ## measure how soon an idle worker begins a job
 	$(BIN)/python -m tests.bench.pickup
 
 faults: $(DEVELOPMENT) ## break parts at random under real traffic (an hour; ARGS="--runs 20")
-	$(BIN)/python -m tests.faults $(ARGS)
+	$(BIN)/python -m tests.system.faults $(ARGS)
 
 topology: $(DEVELOPMENT) monitoring ## replace every part of the production topology (minutes; ARGS="--rounds 5")
-	$(BIN)/python -m tests.topology $(ARGS)
+	$(BIN)/python -m tests.system.topology $(ARGS)
 
 load: $(DEVELOPMENT) ## find the highest load and what twice as much does (ARGS="--soak 3600")
 	$(BIN)/python -m tests.bench.load $(ARGS)

@@ -6,38 +6,36 @@ from flask import Flask
 from flask_jwt_extended import JWTManager
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from admin_ui.access import register_access
-from admin_ui.csrf import register_csrf
-from admin_ui.errors import register_error_handlers
-from admin_ui.formats import register_formats
-from admin_ui.host import HostCheck
-from admin_ui.metrics import measure_requests
-from admin_ui.navigation import register_navigation
-from admin_ui.page import register_pages
-from admin_ui.security_headers import register_security_headers
-from admin_ui.server_timing import register_server_timing
+from admin_ui.account import sign_in
+from admin_ui.account import views as account
+from admin_ui.activity import views as activity
+from admin_ui.batches import list_views as batch_list
+from admin_ui.batches import upload_views as batch_upload
+from admin_ui.batches import views as batches
+from admin_ui.customers import views as customers
+from admin_ui.jobs import list_views as job_list
+from admin_ui.jobs import views as jobs
+from admin_ui.keys import secret_views as key_secrets
+from admin_ui.keys import views as keys
+from admin_ui.overview import views as overview
+from admin_ui.playground import views as playground
+from admin_ui.quick_start import views as quick_start
 from admin_ui.services import Services
-from admin_ui.session import SESSION_LIFE
-from admin_ui.uploads import register_uploads
-from admin_ui.views import (
-    account,
-    activity,
-    batch_list,
-    batch_upload,
-    batches,
-    customers,
-    job_list,
-    jobs,
-    key_secrets,
-    keys,
-    overview,
-    playground,
-    quick_start,
-    sign_in,
-    usage,
-)
+from admin_ui.session.session import SESSION_LIFE
+from admin_ui.usage import views as usage
+from admin_ui.web.access import register_access
+from admin_ui.web.csrf import register_csrf
+from admin_ui.web.errors import register_error_handlers
+from admin_ui.web.host import HostCheck
+from admin_ui.web.metrics import measure_requests
+from admin_ui.web.navigation import register_navigation
+from admin_ui.web.page import register_pages
+from admin_ui.web.security_headers import register_security_headers
+from admin_ui.web.server_timing import register_server_timing
+from admin_ui.web.uploads import register_uploads
+from admin_ui.widgets.formats import register_formats
 from admin_ui.wording import register_wording
-from core.jwt_rules import jwt_config
+from core.security.jwt_rules import jwt_config
 
 #: Addresses of static files carry the version of what they hold.
 STATIC_SECONDS = 365 * 24 * 3600

@@ -6,12 +6,12 @@ from flask import Flask
 
 from admin_ui.app import create_app
 from admin_ui.services import Services
-from core.log import configure_logging
-from core.metric_files import MetricFiles
-from core.metrics import layout
-from core.metrics_page import metrics_page
-from core.settings import Settings
-from core.web_server import InternalPort, WebProgram, WebServer
+from core.config.settings import Settings
+from core.observability.logs import configure_logging
+from core.observability.metric_files import MetricFiles
+from core.observability.metrics import layout
+from core.observability.metrics_page import metrics_page
+from core.web.server import InternalPort, WebProgram, WebServer
 
 
 def serve(settings: Settings) -> None:

@@ -9,17 +9,17 @@ from uuid import UUID
 
 from flask import current_app
 
-from admin_ui.service_api import ServiceApi
-from core.limit_state import KeyUse, Recall
-from core.limits import Limiter
-from core.queue import JobQueue
-from core.redis_client import open_redis
-from core.settings import Settings
-from core.throttle import Throttle
-from core.worker_registry import WorkerRegistry
-from models.base import SessionFactory, open_database, sessions
-from models.flight import read_key_use
-from models.statement_count import count_statements
+from admin_ui.api_client import ServiceApi
+from core.config.settings import Settings
+from core.limits.limiter import Limiter
+from core.limits.state import KeyUse, Recall
+from core.limits.throttle import Throttle
+from core.queueing.broker import JobQueue
+from core.queueing.workers import WorkerRegistry
+from core.redis.client import open_redis
+from models.database.base import SessionFactory, open_database, sessions
+from models.database.statement_count import count_statements
+from models.usage.limits import read_key_use
 
 
 @dataclass(frozen=True, slots=True)

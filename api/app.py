@@ -8,19 +8,19 @@ from flask import Flask
 from flask_jwt_extended import JWTManager
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from api.addresses import PlainPaths
-from api.entrance import Entrance, register_entrance
-from api.errors import register_error_handlers
-from api.large_requests import register_large_requests
-from api.metrics import RequestMetrics
+from api.error_handlers import register_error_handlers
+from api.http.request_log import register_request_log
+from api.http.security_headers import register_security_headers
 from api.openapi.document import build_document
-from api.request_log import register_request_log
-from api.security_headers import register_security_headers
+from api.runtime.large_requests import register_large_requests
+from api.runtime.load_shedding import Entrance, register_entrance
+from api.runtime.metrics import RequestMetrics
 from api.services import Services
-from api.v1 import batches as v1_batches
-from api.v1 import files as v1_files
-from api.v1 import generate as v1_generate
+from api.unknown_paths import PlainPaths
 from api.v1 import models as v1_models
+from api.v1.batches import file_views as v1_files
+from api.v1.batches import views as v1_batches
+from api.v1.generation import views as v1_generate
 from api.views import (
     admin,
     auth,
@@ -37,7 +37,7 @@ from api.views import (
     users,
     webhooks,
 )
-from core.jwt_rules import jwt_config
+from core.security.jwt_rules import jwt_config
 
 
 def create_app(services: Services) -> Flask:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from flask import Flask
 
 from api.app import create_app
-from api.service_facts import ServiceFacts
+from api.runtime.service_metrics import ServiceFacts
 from api.services import Services
-from core.log import configure_logging
-from core.metric_files import MetricFiles
-from core.metrics import layout
-from core.metrics_page import metrics_page
-from core.settings import Settings
-from core.tracing import check_tracing
-from core.web_server import InternalPort, WebProgram, WebServer
+from core.config.settings import Settings
+from core.observability.logs import configure_logging
+from core.observability.metric_files import MetricFiles
+from core.observability.metrics import layout
+from core.observability.metrics_page import metrics_page
+from core.observability.tracing import check_tracing
+from core.web.server import InternalPort, WebProgram, WebServer
 
 
 def serve(settings: Settings) -> None:

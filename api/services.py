@@ -10,35 +10,35 @@ from uuid import UUID
 import redis
 from flask import current_app
 
-from api.cancelling import Cancels
-from api.large_requests import LargeRequests
-from api.metrics import ApiMetrics
-from api.open_per_user import OpenPerUser
-from api.prompt_count import PromptCounter
+from api.runtime.cancellation import Cancels
+from api.runtime.large_requests import LargeRequests
+from api.runtime.metrics import ApiMetrics
+from api.runtime.prompt_count import PromptCounter
+from api.runtime.tracing import RequestTraces, SentTraces
 from api.runtime.upload_slots import MOST_AT_ONCE, Uploads
-from api.tracing import RequestTraces, SentTraces
-from core.answer_cache import AnswerCache
-from core.job_ends import JobEnds
-from core.job_news import JobNews
-from core.limit_state import KeyUse, Recall
-from core.limits import Limiter
-from core.line import Line
-from core.minute_counts import MinuteCounts
-from core.prompt import PromptTokenizer
-from core.queue import JobQueue
-from core.redis_client import open_redis
-from core.scripts import Scripts
-from core.settings import Settings
-from core.throttle import Throttle
-from core.tracing import Traces
-from core.worker_registry import WorkerRegistry
-from models.base import SessionFactory, open_database, sessions
-from models.flight import read_key_use
-from models.job_inserts import JobInserts
-from models.job_reads import JobReads
-from models.line_places import LinePlaces
-from models.presented_key import PresentedKeys
-from models.statements import Statements
+from api.runtime.user_slots import OpenPerUser
+from core.completion.announce import JobEnds
+from core.completion.response_cache import AnswerCache
+from core.config.settings import Settings
+from core.events.job_events import JobNews
+from core.limits.limiter import Limiter
+from core.limits.minute_counts import MinuteCounts
+from core.limits.state import KeyUse, Recall
+from core.limits.throttle import Throttle
+from core.observability.tracing import Traces
+from core.prompts.tokenizer import PromptTokenizer
+from core.queueing.backlog import Line
+from core.queueing.broker import JobQueue
+from core.queueing.workers import WorkerRegistry
+from core.redis.client import open_redis
+from core.redis.scripts import Scripts
+from models.accounts.key_cache import PresentedKeys
+from models.database.base import SessionFactory, open_database, sessions
+from models.database.prepared import Statements
+from models.jobs.inserts import JobInserts
+from models.jobs.queue_positions import LinePlaces
+from models.jobs.reads import JobReads
+from models.usage.limits import read_key_use
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,23 +14,23 @@ from core.errors import BountyError
 _INTERRUPTED = 130
 #: Where each subcommand lives: its module has `add_arguments(parser, name)`.
 _COMMANDS = {
-    "up": ("cli.up", "run the whole service on this machine"),
-    "api": ("cli.programs", "serve the HTTP API"),
-    "worker": ("cli.programs", "take jobs and run the model"),
-    "admin-ui": ("cli.programs", "serve the admin pages"),
-    "migrate": ("cli.database", "bring the database's schema up to date"),
-    "seed": ("cli.database", "make the first admin, where there is none"),
-    "unlock": ("cli.unlock", "let somebody sign in again after too many wrong passwords"),
-    "demo-data": ("cli.demo_data", "fill a database as if it had been used for weeks"),
+    "up": ("cli.up.command", "run the whole service on this machine"),
+    "api": ("cli.commands.programs", "serve the HTTP API"),
+    "worker": ("cli.commands.programs", "take jobs and run the model"),
+    "admin-ui": ("cli.commands.programs", "serve the admin pages"),
+    "migrate": ("cli.commands.database", "bring the database's schema up to date"),
+    "seed": ("cli.commands.database", "make the first admin, where there is none"),
+    "unlock": ("cli.commands.unlock", "let somebody sign in again after too many wrong passwords"),
+    "demo-data": ("cli.commands.demo_data", "fill a database as if it had been used for weeks"),
     "plan": ("cli.plan.command", "size GPUs for so many users, before there is one"),
-    "model": ("cli.model", "prove that this machine runs its model"),
+    "model": ("cli.commands.model", "prove that this machine runs its model"),
     "batch": ("cli.batch.command", "send, follow and fetch bulk work over HTTP"),
     "backup": ("cli.backup.command", "write the database to files, consistent and checked"),
     "restore": ("cli.backup.command", "bring a backup back, and check what was restored"),
-    "usage": ("cli.usage", "compare jobs, usage and roll-ups"),
+    "usage": ("cli.commands.usage", "compare jobs, usage and roll-ups"),
     "monitoring": ("cli.monitoring.command", "make what Prometheus, Alertmanager and Grafana need"),
-    "settings": ("cli.programs", "list every setting with its default"),
-    "openapi": ("cli.openapi", "print the OpenAPI document of the HTTP API"),
+    "settings": ("cli.commands.programs", "list every setting with its default"),
+    "openapi": ("cli.commands.openapi", "print the OpenAPI document of the HTTP API"),
 }
 
 
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _keep_to_the_embedded() -> None:
     """Let no variable of libpq lead away from an embedded PostgreSQL that `DATABASE_URL` names."""
-    from cli.embedded.libpq import forget_libpq_variables, uses_embedded
+    from cli.servers.libpq import forget_libpq_variables, uses_embedded
 
     if uses_embedded(os.environ):
         forget_libpq_variables(os.environ)

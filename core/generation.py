@@ -20,8 +20,8 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticKnownError
 
-from core.settings import PromptMode
-from core.whole import Whole
+from core.config.settings import PromptMode
+from core.parsing import Whole
 
 MAX_STOP_STRINGS = 8
 MAX_STOP_LENGTH = 256

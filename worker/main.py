@@ -2,7 +2,7 @@
 
 Dramatiq's command and its `Worker` are not used: one process is one engine, its exit code goes
 straight to the supervisor, the drain is ours to order, and a job holds no thread. What happens to
-jobs in it, and when a part fails, says `worker/runner.py`.
+jobs in it, and when a part fails, says `worker/jobs/runner.py`.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from core.log import configure_logging
-from core.metric_files import MetricFiles
-from core.metrics import layout
-from core.settings import Settings
-from core.tracing import check_tracing
-from worker.engines import build_engine
-from worker.gpus import open_gpus
-from worker.metrics import WorkerFacts, show_metrics
-from worker.parts import BuildEngine, WorkerParts
-from worker.pulse import INTERVAL_SECONDS, Pulse
+from core.config.settings import Settings
+from core.observability.logs import configure_logging
+from core.observability.metric_files import MetricFiles
+from core.observability.metrics import layout
+from core.observability.tracing import check_tracing
+from worker.components import BuildEngine, WorkerParts
+from worker.engine_factory import build_engine
+from worker.maintenance.heartbeat import INTERVAL_SECONDS, Pulse
+from worker.observability.gpus import open_gpus
+from worker.observability.metrics import WorkerFacts, show_metrics
 
 _log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@
 
   function css(name) { return getComputedStyle(document.documentElement).getPropertyValue(name).trim(); }
 
-  // Numbers look as the server writes them (admin_ui/formats.py), whatever the browser's language.
+  // Numbers look as the server writes them (admin_ui/widgets/formats.py), whatever the browser's language.
   var full = new Intl.NumberFormat("en", { maximumFractionDigits: 2 });
   var SHORT = [[1e12, "T"], [1e9, "B"], [1e6, "M"], [1e3, "k"]];
   var language = window.pageLanguage;

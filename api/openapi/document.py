@@ -12,7 +12,7 @@ from flask import Flask
 from pydantic import BaseModel
 from werkzeug.routing import Rule
 
-from api.answers.error import Error
+from api.auth.write_limits import is_write
 from api.openapi import refusals
 from api.openapi.answer import EVENT_STREAM, JSON, JSONL, REQUEST_ID, Answer, Header
 from api.openapi.operation import Operation, Who, description_of
@@ -21,7 +21,7 @@ from api.openapi.refusals import Refusal
 from api.openapi.schemas import build_schemas
 from api.openapi.texts import DESCRIPTION, SECURITY_SCHEMES, TAGS
 from api.openapi.upload import Upload
-from api.write_limits import is_write
+from api.responses.error import Error
 
 _SECURITY: dict[Who, list[dict[str, list[str]]]] = {
     Who.ANYONE: [],

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from uuid import UUID
 
-from api.open_per_user import Opened, OpenPerUser
+from api.runtime.user_slots import Opened, OpenPerUser
 from core.errors import Unavailable
 
 #: More than those of one user: two keep nobody out.

@@ -8,12 +8,12 @@ from typing import Any
 from flask import Blueprint
 from flask.typing import ResponseReturnValue
 
-from api.authentication import authenticate
+from api.auth.authentication import authenticate
 from api.openapi.answer import shows
 from api.openapi.operation import Who, described
 from api.openapi.refusals import NO_SUCH_MODEL
 from api.services import services
-from api.v1.shown import OpenAIModel, OpenAIModelList
+from api.v1.generation.responses import OpenAIModel, OpenAIModelList
 from core.errors import NotFound
 
 blueprint = Blueprint("v1_models", __name__, url_prefix="/v1/models")

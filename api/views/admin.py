@@ -11,23 +11,23 @@ from flask.typing import ResponseReturnValue
 from pydantic import Field
 from pydantic.alias_generators import to_camel
 
-from api.answers.admin import ActivityPage, ShownOverview, WorkerPage
-from api.authentication import authenticate_admin
+from api.auth.authentication import authenticate_admin
+from api.http.paging import read_page, show_page
+from api.http.query import read_id_of, read_text, read_time
 from api.openapi.answer import shows
 from api.openapi.operation import Who, described
 from api.openapi.parameters import id_query, paging, query, text_query, time_query
-from api.paging import read_page, show_page
-from api.query import read_id_of, read_text, read_time
-from api.representations import show_time
+from api.responses.admin import ActivityPage, ShownOverview, WorkerPage
+from api.responses.serializers import show_time
 from api.services import services
 from core.errors import InvalidRequest
 from core.ids import Prefix, show_id
-from core.queue import QueueName
-from core.worker_registry import WorkerStatus
-from models.audit import Activity, WantedActivity, list_activity, read_target, target_kind
-from models.base import database_now
-from models.overview import Traffic, read_overview
-from models.service_counts import count_held_lines
+from core.queueing.broker import QueueName
+from core.queueing.workers import WorkerStatus
+from models.accounts.audit import Activity, WantedActivity, list_activity, read_target, target_kind
+from models.database.base import database_now
+from models.monitoring.service_counts import count_held_lines
+from models.pages.overview import Traffic, read_overview
 
 blueprint = Blueprint("admin", __name__, url_prefix="/api/admin")
 

@@ -10,7 +10,7 @@ from flask import Blueprint
 from flask.typing import ResponseReturnValue
 from pydantic import StringConstraints
 
-from api.account_fields import (
+from api.auth.account_fields import (
     MAX_EMAIL_LENGTH,
     Email,
     GivenPassword,
@@ -18,17 +18,17 @@ from api.account_fields import (
     UserName,
     check_against_email,
 )
-from api.answers.accounts import ShownUser, SignedIn
-from api.auditing import note
-from api.authentication import (
+from api.auth.auditing import note
+from api.auth.authentication import (
     authenticate_token,
     authenticate_user,
     check_active,
     living_user,
 )
-from api.body import read_body
-from api.caller_address import caller_address
-from api.current_password import check_current_password, password_user
+from api.auth.current_password import check_current_password, password_user
+from api.auth.tokens import invalid_token, issue_tokens, read_token
+from api.http.body import read_body
+from api.http.caller_address import caller_address
 from api.openapi.answer import nothing, shows
 from api.openapi.operation import Who, described
 from api.openapi.refusals import (
@@ -41,16 +41,14 @@ from api.openapi.refusals import (
     WRONG_CURRENT_PASSWORD,
     WRONG_PASSWORD,
 )
-from api.representations import show_user
+from api.responses.accounts import ShownUser, SignedIn
+from api.responses.serializers import show_user
 from api.services import services
-from api.tokens import invalid_token, issue_tokens, read_token
 from core.errors import Conflict, Forbidden, Unauthorized
 from core.generation import Body, Text
-from core.password_work import check_password, make_password_hash
-from core.throttle import login_rule, registration_rule
-from models.base import Session
-from models.user import User, create_user, find_user_by_email, lock_user
-from models.user_session import (
+from core.limits.throttle import login_rule, registration_rule
+from core.passwords.pool import check_password, make_password_hash
+from models.accounts.session import (
     RefusedRefresh,
     SessionKind,
     begin_session,
@@ -59,6 +57,8 @@ from models.user_session import (
     number_of,
     refresh_session,
 )
+from models.accounts.user import User, create_user, find_user_by_email, lock_user
+from models.database.base import Session
 
 blueprint = Blueprint("auth", __name__, url_prefix="/api/auth")
 

@@ -9,23 +9,26 @@ from flask import Blueprint, Response, g, jsonify, request
 from flask.typing import ResponseReturnValue
 from pydantic import Field
 
-from api.answers.batches import BatchPage, ResultLine, ShownBatch
-from api.auditing import note_act_on_others
-from api.authentication import Caller, authenticate, authenticate_key, check_usable
-from api.body import read_body
-from api.bulk.again import unsuccessful_lines
-from api.bulk.feeders import cancel_batch
-from api.bulk.file_batch import make_batch_of_file
-from api.bulk.generation_line import GenerationLine
-from api.bulk.ingest import Made, check_place, make_batch
-from api.bulk.options import BatchForm, RetryOptions, WindowText
-from api.bulk.plan import plan_retry
-from api.bulk.sending import send_results
-from api.bulk.upload import JSONL_TYPES, received
-from api.hang_up import client_has_gone
-from api.idempotency import read_idempotency_key
-from api.looks import count_look
-from api.open_per_user import Opened
+from api.auth.auditing import note_act_on_others
+from api.auth.authentication import Caller, authenticate, authenticate_key, check_usable
+from api.auth.visible_batches import find_visible_batch
+from api.auth.write_limits import count_bytes
+from api.batches.download import send_results
+from api.batches.file_batch import make_batch_of_file
+from api.batches.generation_line import GenerationLine
+from api.batches.ingest import Made, check_place, make_batch
+from api.batches.notify import cancel_batch
+from api.batches.options import BatchForm, RetryOptions, WindowText
+from api.batches.plan import plan_retry
+from api.batches.retry import unsuccessful_lines
+from api.batches.upload import JSONL_TYPES, received
+from api.generation.idempotency import read_idempotency_key
+from api.generation.pipeline import present_key
+from api.generation.polling import count_look
+from api.http.body import read_body
+from api.http.disconnect import client_has_gone
+from api.http.paging import read_page, show_page
+from api.http.query import read_number
 from api.openapi.answer import BATCH_LOCATION, REPLAYED, Header, has_lines, shows
 from api.openapi.operation import Who, described
 from api.openapi.parameters import IDEMPOTENCY_KEY, paging, query, text_query
@@ -37,24 +40,21 @@ from api.openapi.refusals import (
     TOO_MANY_STREAMS,
 )
 from api.openapi.upload import Upload
-from api.paging import read_page, show_page
-from api.query import read_number
-from api.requests import present_key
+from api.responses.batches import BatchPage, ResultLine, ShownBatch
+from api.runtime.user_slots import Opened
 from api.services import services
-from api.visible_batches import find_visible_batch
-from api.write_limits import count_bytes
 from core.errors import Conflict, Forbidden, InvalidRequest
 from core.generation import MAX_URL_LENGTH
 from core.ids import Prefix
-from models.api_key import find_key
-from models.base import Session, database_now
-from models.batch import Batch, BatchState, OnError
-from models.batch_lines import read_unsuccessful
-from models.batch_lists import count_running, find_batch, list_batches
-from models.batch_results import FINAL_STATES
-from models.batch_view import show_batch
-from models.job import JobState
-from models.presented_key import PresentedKey
+from models.accounts.api_key import find_key
+from models.accounts.key_cache import PresentedKey
+from models.batches.batch import Batch, BatchState, OnError
+from models.batches.lines import read_unsuccessful
+from models.batches.lists import count_running, find_batch, list_batches
+from models.batches.results import FINAL_STATES
+from models.batches.serializer import show_batch
+from models.database.base import Session, database_now
+from models.jobs.job import JobState
 
 blueprint = Blueprint("batches", __name__, url_prefix="/api/llm/batches")
 

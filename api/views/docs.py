@@ -12,10 +12,10 @@ from typing import cast
 from flask import Blueprint, Response, current_app, request
 from flask.typing import ResponseReturnValue
 
-from api.answers.service import Document
 from api.openapi.answer import JSON, shows
 from api.openapi.document import build_document
 from api.openapi.operation import Who, described, page_for_people
+from api.responses.service import Document
 from core.errors import NotFound
 
 blueprint = Blueprint("docs", __name__, url_prefix="/api")

@@ -8,12 +8,18 @@ from typing import Any
 from flask import Blueprint, Response, jsonify
 from flask.typing import ResponseReturnValue
 
-from api.admission import Admitted
-from api.answers.jobs import Completion, CompletionEvent, ShownJob
-from api.event_stream import stream_admitted
-from api.following import Delta
-from api.hang_up import client_has_gone
-from api.open_per_user import Opened
+from api.generation.admission import Admitted
+from api.generation.event_stream import stream_admitted
+from api.generation.following import Delta
+from api.generation.outcomes import answered
+from api.generation.pipeline import (
+    admit_present,
+    place_to_wait,
+    present,
+    wait_for_answer,
+)
+from api.http.disconnect import client_has_gone
+from api.http.preferences import read_preferences
 from api.openapi.answer import (
     FROM_CACHE,
     LOCATION,
@@ -26,20 +32,14 @@ from api.openapi.answer import (
 from api.openapi.operation import Who, described
 from api.openapi.parameters import IDEMPOTENCY_KEY, PREFER
 from api.openapi.refusals import NOT_ADMITTED, NOT_ANSWERED
-from api.outcomes import answered
-from api.preferences import read_preferences
-from api.representations import show_completion, show_completion_head, show_job, show_usage
-from api.requests import (
-    admit_present,
-    place_to_wait,
-    present,
-    wait_for_answer,
-)
+from api.responses.jobs import Completion, CompletionEvent, ShownJob
+from api.responses.serializers import show_completion, show_completion_head, show_job, show_usage
+from api.runtime.user_slots import Opened
 from api.services import services
 from core.generation import Generation
-from models.job import Job
-from models.job_view import choices_of
-from models.presented_key import PresentedKey
+from models.accounts.key_cache import PresentedKey
+from models.jobs.job import Job
+from models.jobs.serializer import choices_of
 
 blueprint = Blueprint("generate", __name__, url_prefix="/api/llm")
 

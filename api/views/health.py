@@ -6,12 +6,12 @@ import redis
 from flask import Blueprint
 from flask.typing import ResponseReturnValue
 
-from api.answers.service import Alive, Readiness
 from api.openapi.answer import shows
 from api.openapi.operation import Who, described
+from api.responses.service import Alive, Readiness
 from api.services import services
-from core.redis_client import prove_redis_writable, refusal_of
-from models.base import DATABASE_AWAY, prove_writable, why_away
+from core.redis.client import prove_redis_writable, refusal_of
+from models.database.base import DATABASE_AWAY, prove_writable, why_away
 
 blueprint = Blueprint("health", __name__)
 

@@ -7,9 +7,9 @@ from importlib.metadata import version
 from flask import Blueprint
 from flask.typing import ResponseReturnValue
 
-from api.answers.service import Index, Version
 from api.openapi.answer import shows
 from api.openapi.operation import Who, described
+from api.responses.service import Index, Version
 
 blueprint = Blueprint("index", __name__)
 

@@ -10,29 +10,29 @@ from flask import Blueprint, request
 from flask.typing import ResponseReturnValue
 from pydantic import Field
 
-from api.answers.jobs import CompletionEvent, JobPage, ShownJob
-from api.auditing import note_act_on_others
-from api.authentication import authenticate
-from api.event_stream import stream_job
-from api.hang_up import present_hang_up
-from api.looks import count_look
-from api.open_per_user import Opened
+from api.auth.auditing import note_act_on_others
+from api.auth.authentication import authenticate
+from api.auth.visible_jobs import find_visible_job
+from api.generation.event_stream import stream_job
+from api.generation.outcomes import answered
+from api.generation.polling import count_look
+from api.generation.waiting import read_job
+from api.http.disconnect import present_hang_up
+from api.http.paging import read_page, show_page
 from api.openapi.answer import shows, streams
 from api.openapi.operation import Who, described
 from api.openapi.parameters import LAST_EVENT_ID, paging, query
 from api.openapi.refusals import TOO_MANY_LOOKS, TOO_MANY_STREAMS, TOO_MANY_WAITS
-from api.outcomes import answered
-from api.paging import read_page, show_page
-from api.representations import show_completion_head, show_job, show_listed_job
+from api.responses.jobs import CompletionEvent, JobPage, ShownJob
+from api.responses.serializers import show_completion_head, show_job, show_listed_job
+from api.runtime.user_slots import Opened
 from api.services import services
 from api.views.generate import show_delta, show_end
-from api.visible_jobs import find_visible_job
-from api.waiting import read_job
 from core.errors import InvalidRequest, NotFound
 from core.ids import Prefix
-from models.job import Job, JobState
-from models.job_changes import ask_for_text
-from models.job_lists import list_jobs
+from models.jobs.job import Job, JobState
+from models.jobs.lists import list_jobs
+from models.jobs.transitions import ask_for_text
 
 blueprint = Blueprint("jobs", __name__, url_prefix="/api/llm/jobs")
 

@@ -11,33 +11,33 @@ from flask.typing import ResponseReturnValue
 from pydantic import AwareDatetime, ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
 
-from api.answers.keys import KeyPage, MadeKey, ShownKey
-from api.auditing import change, note
-from api.authentication import authenticate_user
-from api.body import read_body
-from api.ended_work import end_work, open_work
-from api.key_holds import check_state, holds_after
-from api.key_limits import (
+from api.auth.auditing import change, note
+from api.auth.authentication import authenticate_user
+from api.auth.key_holds import check_state, holds_after
+from api.auth.key_limits import (
     KeyLimitsBody,
     changed_limits,
     limits_of_new_key,
     room_of_month,
 )
+from api.batches.ended_work import end_work, open_work
+from api.http.body import read_body
+from api.http.paging import read_page, show_page
+from api.http.query import read_id_of
 from api.openapi.answer import nothing, shows
 from api.openapi.operation import Who, described
 from api.openapi.parameters import id_query, paging
 from api.openapi.refusals import FORBIDDEN, NOT_FOUND
 from api.openapi.schemas import without_defaults
-from api.paging import read_page, show_page
-from api.query import read_id_of
-from api.representations import show_key, show_time
+from api.responses.keys import KeyPage, MadeKey, ShownKey
+from api.responses.serializers import show_key, show_time
 from api.services import services
 from core.errors import Forbidden, InvalidRequest, NotFound
 from core.generation import Body, Flag, Text
 from core.ids import Prefix, read_id
-from core.names import VISIBLE
-from core.whole import Whole
-from models.api_key import (
+from core.parsing import Whole
+from core.text.names import VISIBLE
+from models.accounts.api_key import (
     ApiKey,
     count_keys,
     create_key,
@@ -47,9 +47,9 @@ from models.api_key import (
     lock_key,
     rotate_secret,
 )
-from models.base import Session, database_now
-from models.key_inheritance import Inheritance, find_inheritance, take_over
-from models.user import User, has_user, lock_user
+from models.accounts.user import User, has_user, lock_user
+from models.database.base import Session, database_now
+from models.usage.key_inheritance import Inheritance, find_inheritance, take_over
 
 blueprint = Blueprint("keys", __name__, url_prefix="/api/keys")
 

@@ -7,15 +7,15 @@ from typing import Any
 from flask import Blueprint
 from flask.typing import ResponseReturnValue
 
-from api.answers.keys import ShownLimits
-from api.authentication import authenticate_key
-from api.looks import count_look_of
+from api.auth.authentication import authenticate_key
+from api.generation.polling import count_look_of
 from api.openapi.answer import shows
 from api.openapi.operation import Who, described
 from api.openapi.refusals import TOO_MANY_LOOKS
-from api.representations import show_time
+from api.responses.keys import ShownLimits
+from api.responses.serializers import show_time
 from api.services import services
-from core.limit_state import Count
+from core.limits.state import Count
 
 blueprint = Blueprint("limits", __name__, url_prefix="/api/limits")
 

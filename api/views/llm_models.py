@@ -7,12 +7,12 @@ from typing import Any
 from flask import Blueprint
 from flask.typing import ResponseReturnValue
 
-from api.answers.service import ModelPage
-from api.authentication import authenticate
+from api.auth.authentication import authenticate
 from api.openapi.answer import shows
 from api.openapi.operation import Who, described
+from api.responses.service import ModelPage
 from api.services import services
-from core.worker_registry import WorkerStatus
+from core.queueing.workers import WorkerStatus
 
 blueprint = Blueprint("models", __name__, url_prefix="/api/llm/models")
 

@@ -12,23 +12,24 @@ from uuid import UUID
 from flask import Blueprint, Response, request
 from flask.typing import ResponseReturnValue
 
-from api.answers.usage import UsageReport
-from api.authentication import Caller, authenticate
+from api.auth.authentication import Caller, authenticate
+from api.http.query import read_choice, read_id_of, read_text, read_time
 from api.openapi.answer import CSV, JSON, NEXT_CURSOR, Answer
 from api.openapi.operation import Who, described
 from api.openapi.parameters import id_query, limit, query, text_query, time_query
 from api.openapi.refusals import NOT_FOUND
-from api.query import read_choice, read_id_of, read_text, read_time
-from api.representations import show_time
+from api.responses.serializers import show_time
+from api.responses.usage import UsageReport
 from api.services import services
-from core.csv_cells import csv_cell
+from core.config.settings import Settings
 from core.errors import InvalidRequest, NotFound
 from core.ids import Prefix, show_id
-from core.settings import Settings
-from models.api_key import find_owner_of_key
-from models.base import Session, database_now
-from models.usage_cost import cost_of
-from models.usage_report import (
+from core.text.csv_cells import csv_cell
+from models.accounts.api_key import find_owner_of_key
+from models.accounts.user import has_user
+from models.database.base import Session, database_now
+from models.usage.cost import cost_of
+from models.usage.report import (
     GroupValue,
     UsageGroup,
     UsageSums,
@@ -37,7 +38,6 @@ from models.usage_report import (
     list_usage,
     sum_usage,
 )
-from models.user import has_user
 
 blueprint = Blueprint("usage", __name__, url_prefix="/api/usage")
 

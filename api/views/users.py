@@ -9,7 +9,7 @@ from flask import Blueprint
 from flask.typing import ResponseReturnValue
 from pydantic import ConfigDict
 
-from api.account_fields import (
+from api.auth.account_fields import (
     MAX_EMAIL_LENGTH,
     Email,
     GivenPassword,
@@ -17,12 +17,13 @@ from api.account_fields import (
     UserName,
     check_against_email,
 )
-from api.answers.accounts import ListedUser, UserPage
-from api.auditing import change, note
-from api.authentication import authenticate_admin, authenticate_user
-from api.body import read_body
-from api.current_password import check_current_password, password_user
-from api.ended_work import end_work, open_work
+from api.auth.auditing import change, note
+from api.auth.authentication import authenticate_admin, authenticate_user
+from api.auth.current_password import check_current_password, password_user
+from api.batches.ended_work import end_work, open_work
+from api.http.body import read_body
+from api.http.paging import read_page, show_page
+from api.http.query import read_text
 from api.openapi.answer import nothing, shows
 from api.openapi.operation import Who, described
 from api.openapi.parameters import paging, text_query
@@ -35,17 +36,16 @@ from api.openapi.refusals import (
     WRONG_CURRENT_PASSWORD,
 )
 from api.openapi.schemas import without_defaults
-from api.paging import read_page, show_page
-from api.query import read_text
-from api.representations import show_user
+from api.responses.accounts import ListedUser, UserPage
+from api.responses.serializers import show_user
 from api.services import services
 from core.errors import Conflict, Forbidden, InvalidRequest, NotFound
 from core.generation import Body, Flag
 from core.ids import Prefix, read_id
-from core.password_work import make_password_hash
-from models.api_key import count_keys, delete_keys_of
-from models.base import Session
-from models.user import (
+from core.passwords.pool import make_password_hash
+from models.accounts.api_key import count_keys, delete_keys_of
+from models.accounts.session import end_sessions
+from models.accounts.user import (
     Role,
     User,
     create_user,
@@ -56,7 +56,7 @@ from models.user import (
     lock_admins,
     lock_user,
 )
-from models.user_session import end_sessions
+from models.database.base import Session
 
 blueprint = Blueprint("users", __name__, url_prefix="/api/users")
 

@@ -8,25 +8,26 @@ from uuid import UUID
 from flask import Blueprint, request
 from flask.typing import ResponseReturnValue
 
-from api.answers.keys import WebhookSecretShown
-from api.answers.webhooks import ShownWebhook, WebhookPage, WebhooksOfJob
-from api.auditing import note
-from api.authentication import Caller, authenticate, authenticate_user
-from api.looks import count_look
+from api.auth.auditing import note
+from api.auth.authentication import Caller, authenticate, authenticate_user
+from api.auth.visible_jobs import find_visible_job
+from api.generation.polling import count_look
+from api.http.paging import read_page, show_page
 from api.openapi.answer import shows
 from api.openapi.operation import Who, described
 from api.openapi.parameters import paging, query
 from api.openapi.refusals import TOO_MANY_LOOKS
-from api.paging import read_page, show_page
-from api.representations import show_time
+from api.responses.keys import WebhookSecretShown
+from api.responses.serializers import show_time
+from api.responses.webhooks import ShownWebhook, WebhookPage, WebhooksOfJob
 from api.services import services
-from api.visible_jobs import find_visible_job
 from core.errors import InvalidRequest, NotFound
 from core.ids import Prefix, read_id, show_id
-from core.webhook_signature import WebhookSecret
-from models.api_key import find_key
-from models.base import Session
-from models.webhook import (
+from core.webhooks.signature import WebhookSecret
+from models.accounts.api_key import find_key
+from models.database.base import Session
+from models.webhooks.queue import send_again
+from models.webhooks.webhook import (
     DeliveryState,
     WebhookAttempt,
     WebhookDelivery,
@@ -35,7 +36,6 @@ from models.webhook import (
     list_deliveries,
     webhook_lease,
 )
-from models.webhook_queue import send_again
 
 blueprint = Blueprint("webhooks", __name__, url_prefix="/api")
 

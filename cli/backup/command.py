@@ -11,17 +11,17 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from cli.backup.making import Work, make_backup
-from cli.backup.restoring import Comparison, restore_into, scratch_database, trusted_manifest
+from cli.backup.create import Work, make_backup
+from cli.backup.restore import Comparison, restore_into, scratch_database, trusted_manifest
 from cli.backup.store import BackupStore, find_backup
-from cli.database import answering
-from cli.interruption import Interruption, Stopped
-from cli.usage import check_usage
+from cli.commands.database import answering
+from cli.commands.usage import check_usage
+from cli.system.signals import Interruption, Stopped
+from core.config.settings import Settings
 from core.errors import BackupError
-from core.settings import Settings
 from migrations.run import head_revision, upgrade
-from models.session_proof import prove_sessions
-from models.whole_database import TableCount, named_elsewhere
+from models.database.pooler_check import prove_sessions
+from models.maintenance.backup import TableCount, named_elsewhere
 
 #: Of `pg_dump` or `pg_restore`.
 TIMEOUT_SECONDS = 6 * 3600.0

@@ -11,9 +11,9 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from cli.embedded.kept import write_private
+from cli.system.private_files import write_private
 from core.errors import BackupError
-from models.whole_database import TableCount
+from models.maintenance.backup import TableCount
 
 MANIFEST = "manifest.json"
 #: Raised when a reader of before would misunderstand what is written.

@@ -19,9 +19,9 @@ from typing import IO
 
 from psycopg2.extensions import make_dsn
 
-from cli.embedded.postgres_cluster import wheel_bin_dir
+from cli.servers.postgres_cluster import wheel_bin_dir
 from core.errors import BackupError, LauncherError
-from models.whole_database import CONNECT_SECONDS, libpq_values
+from models.maintenance.backup import CONNECT_SECONDS, libpq_values
 
 VERSION_SECONDS = 20.0
 POLL_SECONDS = 0.05

@@ -14,17 +14,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cli.batch.access import Access, read_access
-from cli.batch.answer import BatchView, not_ours
-from cli.batch.display import batch_table, batch_text
+from cli.batch.arguments import add_subcommands
+from cli.batch.client import BatchService
+from cli.batch.credentials import Access, read_access
 from cli.batch.download import Download, Wanted, check_target, save
-from cli.batch.failure import ExitCode, Failure, Unfinished, UsageFault
-from cli.batch.following import follow
-from cli.batch.meter import Meter
-from cli.batch.options import add_subcommands
-from cli.batch.retrying import Retrying
-from cli.batch.service import BatchService
-from cli.batch.submission import InputFile, open_input, submit
+from cli.batch.exit_codes import ExitCode, Failure, Unfinished, UsageFault
+from cli.batch.progress import Meter
+from cli.batch.responses import BatchView, not_ours
+from cli.batch.retries import Retrying
+from cli.batch.submit import InputFile, open_input, submit
+from cli.batch.tables import batch_table, batch_text
+from cli.batch.wait import follow
 
 #: How long a call may fail unless --timeout says else. Whoever waits for a batch waits on.
 PATIENCE_SECONDS = 60.0

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from cli.batch.answer import BatchView, not_ours
-from cli.batch.failure import Away, UsageFault
-from cli.batch.meter import Meter
-from cli.batch.retrying import Retrying
-from cli.batch.service import BatchService
+from cli.batch.client import BatchService
+from cli.batch.exit_codes import Away, UsageFault
+from cli.batch.progress import Meter
+from cli.batch.responses import BatchView, not_ours
+from cli.batch.retries import Retrying
 
 COPY_BYTES = 1024 * 1024
 

@@ -7,12 +7,12 @@ import os
 import sys
 from pathlib import Path
 
-from cli.database import answering
+from cli.commands.database import answering
 from cli.monitoring.rendering import render
 from cli.monitoring.settings import MonitoringSettings
-from core.environment import settings_table
+from core.config.environment import settings_table
+from core.config.settings import Settings
 from core.errors import LauncherError
-from core.settings import Settings
 
 MIN_READER_PASSWORD = 16
 
@@ -53,7 +53,7 @@ def _render(args: argparse.Namespace) -> int:
 
 
 def _make_reader(args: argparse.Namespace) -> int:
-    from models.dashboard_reader import ROLE
+    from models.monitoring.grafana_role import ROLE
 
     try:
         password = args.password_file.read_text().strip()
@@ -74,8 +74,8 @@ def make_reader(settings: Settings, password: str) -> None:
     Raises:
         LauncherError: the database does not answer, or lets nobody make a role.
     """
-    from models.base import open_database
-    from models.dashboard_reader import make_dashboard_reader
+    from models.database.base import open_database
+    from models.monitoring.grafana_role import make_dashboard_reader
 
     engine = open_database(settings, pool_size=1)
     try:

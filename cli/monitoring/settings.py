@@ -1,6 +1,7 @@
 """What an operator may choose of alerts: when each fires, and who is told.
 
-Apart from `core.settings`: no program of the service reads these, only `bountycoder monitoring`.
+Apart from `core.config.settings`: no program of the service reads these, only
+`bountycoder monitoring`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from core.environment import read_environment
+from core.config.environment import read_environment
 
 Ratio = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]

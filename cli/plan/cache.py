@@ -1,7 +1,7 @@
 """How many tokens the engine's attention cache holds.
 
 The library sizes it by the memory that it finds; this is the same arithmetic before there is a GPU.
-`tests/worker/hf/test_plan.py` compares both.
+`tests/worker/engine/hf/model/test_plan.py` compares both.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from cli.plan.model_shape import ModelShape
 from cli.plan.weights import BF16_BYTES
 
-#: Of a page, where ENGINE_PAGE_SIZE says nothing (`worker/hf/loop.py`).
+#: Of a page, where ENGINE_PAGE_SIZE says nothing (`worker/engine/hf/loop.py`).
 PAGE_SIZE = 256
 #: The library leaves the rest for what lives for a moment only.
 MEMORY_SHARE = 0.9

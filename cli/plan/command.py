@@ -16,8 +16,8 @@ from cli.plan.pace import Efficiency, Pace, Request
 from cli.plan.report import Priced, as_json, lines, priced, table
 from cli.plan.sizing import Load, size
 from cli.plan.weights import Weights
+from core.config.settings import Settings
 from core.errors import LauncherError
-from core.settings import Settings
 
 #: What the product promises to each stream.
 PROMISED_TOKENS_PER_SECOND = 30.0

@@ -67,7 +67,7 @@ def _count_what_is_there() -> sa.TextClause:
 
 
 def _bounds() -> list[int]:
-    """Return the bounds of core.duration_buckets as they were when this was written."""
+    """Return the bounds of core.histogram as they were when this was written."""
     bounds = [1]
     while bounds[-1] < 30 * 24 * 3600 * 1000:
         bounds.append(max(bounds[-1] + 1, math.floor(bounds[-1] * (1.05 / 0.95))))

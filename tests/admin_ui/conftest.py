@@ -12,13 +12,13 @@ from playwright.sync_api import Browser, Page, StorageState, expect, sync_playwr
 
 from admin_ui.app import create_app
 from admin_ui.services import Services
-from core.settings import Settings
-from models.user import User
-from tests.admin_ui.visits import WAIT_MS, Visitor, Visits, admin_of
-from tests.browser.chromium import MISSING, find_browser
-from tests.browser.look import look_at
-from tests.browser.weight import PageCost
-from tests.service import Service
+from core.config.settings import Settings
+from models.accounts.user import User
+from tests.support.browser.chromium import MISSING, find_browser
+from tests.support.browser.snapshot import look_at
+from tests.support.browser.visits import WAIT_MS, Visitor, Visits, admin_of
+from tests.support.browser.weight import PageCost
+from tests.support.service import Service
 
 Look = Callable[[Page, str], None]
 

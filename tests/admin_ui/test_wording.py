@@ -6,8 +6,16 @@ from collections.abc import Iterator
 
 import pytest
 
-from admin_ui.wording import LABELS, TEXTS, label_of, sentence, told, told_of_field, told_of_job
-from api.bulk.options import BatchForm, RetryOptions
+from admin_ui.wording import (
+    LABELS,
+    TEXTS,
+    label_of,
+    sentence,
+    told,
+    told_of_field,
+    told_of_job,
+)
+from api.batches.options import BatchForm, RetryOptions
 from api.openapi import refusals
 from api.openapi.refusals import Refusal
 from api.views.auth import ChangePasswordBody

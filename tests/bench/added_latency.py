@@ -16,9 +16,9 @@ from pathlib import Path
 import requests
 from sqlalchemy import text
 
-from models.base import open_database, sessions
+from models.database.base import open_database, sessions
 from tests.bench.servers import MODEL, own_servers
-from tests.service import Service
+from tests.support.service import Service
 
 PAUSE_SECONDS = 0.02
 BODY = {"prompt": "Write a Python function that reverses a list", "maxTokens": 32}

@@ -15,9 +15,9 @@ import redis
 from dramatiq.brokers.redis import RedisBroker
 from flask import Flask, request
 
+from core.config.settings import Settings
 from core.ids import new_id
-from core.settings import Settings
-from core.web_server import WebProgram, WebServer
+from core.web.server import WebProgram, WebServer
 
 TABLE = "create table if not exists bare_jobs (id uuid primary key, body jsonb not null)"
 SCRIPT = """

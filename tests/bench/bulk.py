@@ -19,18 +19,23 @@ from uuid import UUID
 import psutil
 from sqlalchemy import func, select, text
 
-from core.queue import JobQueue, QueueName
-from core.redis_client import open_redis
-from core.settings import Settings
-from models.base import SessionFactory, open_database, sessions
-from models.batch import Batch
-from models.job import Job
-from models.usage import Usage
-from models.usage_check import begin_check, compare_batches, compare_jobs, compare_roll_ups
-from tests.api.batch_files import batch_uuid, results
+from core.config.settings import Settings
+from core.queueing.broker import JobQueue, QueueName
+from core.redis.client import open_redis
+from models.batches.batch import Batch
+from models.database.base import SessionFactory, open_database, sessions
+from models.jobs.job import Job
+from models.maintenance.consistency import (
+    begin_check,
+    compare_batches,
+    compare_jobs,
+    compare_roll_ups,
+)
+from models.usage.usage import Usage
 from tests.bench.servers import MODEL, own_servers
 from tests.bench.uploads import lines_of, send_file
-from tests.service import Service, wait_until
+from tests.support.http.batch_files import batch_uuid, results
+from tests.support.service import Service, wait_until
 
 MOST_SECONDS = 1200.0
 

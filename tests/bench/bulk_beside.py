@@ -17,14 +17,14 @@ from typing import Any
 
 from sqlalchemy import func, select
 
-from models.base import SessionFactory, open_database, sessions
-from models.job import Job
-from tests.api.batch_files import PATH as BATCHES
-from tests.api.batch_files import batch_uuid, made
+from models.database.base import SessionFactory, open_database, sessions
+from models.jobs.job import Job
 from tests.bench.fairness import NEW_TOKENS, PROMPT, Line, first_token_seconds
 from tests.bench.servers import MODEL, own_servers
-from tests.faults.bulk import count_ended, has_completed
-from tests.service import Service, wait_until
+from tests.support.http.batch_files import PATH as BATCHES
+from tests.support.http.batch_files import batch_uuid, made
+from tests.support.service import Service, wait_until
+from tests.system.faults.bulk import count_ended, has_completed
 
 AT_ONCE = 16
 LONG, SHORT = 5000, 160

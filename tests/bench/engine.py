@@ -25,12 +25,12 @@ import torch
 import torch.nn.functional as F
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from core.settings import Attention
-from worker.engine import EngineRequest, Sampling, StepEvent
-from worker.hf import cpu_flash
-from worker.hf.loading import LoadedModel, adopt_model, load_model
-from worker.hf.loop import LoopOptions
-from worker.hf_engine import HFEngine
+from core.config.settings import Attention
+from worker.engine.hf.engine import HFEngine
+from worker.engine.hf.loop import LoopOptions
+from worker.engine.hf.model import cpu_attention as cpu_flash
+from worker.engine.hf.model.loading import LoadedModel, adopt_model, load_model
+from worker.engine.protocol import EngineRequest, Sampling, StepEvent
 
 AT_ONCE = (1, 4, 8, 16, 32)
 NEW_TOKENS = 64

@@ -23,10 +23,10 @@ import requests
 from sqlalchemy import select
 
 from core.ids import Prefix, read_id
-from models.base import SessionFactory, open_database, sessions
-from models.job import Job
+from models.database.base import SessionFactory, open_database, sessions
+from models.jobs.job import Job
 from tests.bench.servers import MODEL, own_servers
-from tests.service import Service
+from tests.support.service import Service
 
 AT_ONCE = 8
 LINE = 200

@@ -29,7 +29,7 @@ import psutil
 
 from tests.bench.load.connection import Answer, AnswerParser
 from tests.bench.servers import MODEL, own_servers
-from tests.service import Service
+from tests.support.service import Service
 
 GENERATE, HEALTH = "/api/llm/generate", "/healthz"
 TOKENS_PER_SECOND = 20.0

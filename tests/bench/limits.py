@@ -14,10 +14,10 @@ from uuid import UUID
 
 import redis
 
-from cli.embedded.valkey import Valkey
+from cli.servers.valkey import Valkey
 from core.ids import new_id
-from core.limits import Limiter
-from tests.core.limit_key import Key, nothing
+from core.limits.limiter import Limiter
+from tests.support.factories.limit_key import Key, nothing
 
 ROUNDS = 5
 IN_PIPELINE = 100

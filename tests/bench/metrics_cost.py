@@ -24,11 +24,11 @@ from typing import Any
 import psutil
 from sqlalchemy import text
 
-from models.base import open_database
+from models.database.base import open_database
 from tests.bench.request_path import NO_LIMITS, load
 from tests.bench.servers import MODEL, own_servers
-from tests.prometheus import samples, scrape, total
-from tests.service import Service, free_port
+from tests.support.prometheus import samples, scrape, total
+from tests.support.service import Service, free_port
 
 PROGRAMS = ("api", "worker")
 

@@ -18,11 +18,11 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from core.ids import Prefix, earliest_id, show_id
-from models.batch import Batch
-from models.job import Job
-from models.usage_parts import HOUR, WantedUsage
-from models.usage_report import UsageGroup, UsageOrder, page_usage
-from models.user import Role, User
+from models.accounts.user import Role, User
+from models.batches.batch import Batch
+from models.jobs.job import Job
+from models.usage.ranges import HOUR, WantedUsage
+from models.usage.report import UsageGroup, UsageOrder, page_usage
 
 _CHARTS = ("tokens", "requests", "times")
 _DAYS = 60

@@ -17,12 +17,12 @@ import requests
 
 from admin_ui.app import create_app
 from admin_ui.services import Services
-from core.settings import Settings
-from models.base import open_database, sessions, utc_now
-from models.demo_data import DemoSize
+from core.config.settings import Settings
+from models.database.base import open_database, sessions, utc_now
+from models.demo.data import DemoSize
 from tests.bench.page_addresses import Heaviest, addresses, admin_email
 from tests.bench.servers import DEMO_PASSWORD, filled_servers
-from tests.service import Service
+from tests.support.service import Service
 
 #: What a page may take, 19 times of 20, and how many statements it may make.
 BUDGET_MS = 300.0

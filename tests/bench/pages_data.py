@@ -18,24 +18,24 @@ from typing import Any
 
 from sqlalchemy import event, select
 
-from core.settings import Settings
-from models.activity import WantedEntries, list_actions, list_activity_page
-from models.base import Session, open_database, sessions, utc_now
-from models.batch import Batch, BatchState
-from models.batch_pages import list_batch_page, list_lines, read_batch_detail
-from models.customer_lists import CustomerSort, list_customers
-from models.dashboard import (
+from core.config.settings import Settings
+from models.batches.batch import Batch, BatchState
+from models.database.base import Session, open_database, sessions, utc_now
+from models.demo.data import DemoSize
+from models.jobs.job import Job, JobState
+from models.pages.activity import WantedEntries, list_actions, list_activity_page
+from models.pages.batches import list_batch_page, list_lines, read_batch_detail
+from models.pages.customers import CustomerSort, list_customers
+from models.pages.dashboard import (
     SeriesStep,
     read_last_hour,
     read_periods,
     read_series,
     read_totals,
 )
-from models.demo_data import DemoSize
-from models.job import Job, JobState
-from models.job_pages import JobSource, WantedJobs, count_jobs, list_job_page, read_job_detail
-from models.key_lists import KeySort, KeyStatus, list_key_page
-from models.usage_report import (
+from models.pages.jobs import JobSource, WantedJobs, count_jobs, list_job_page, read_job_detail
+from models.pages.keys import KeySort, KeyStatus, list_key_page
+from models.usage.report import (
     UsageGroup,
     WantedUsage,
     list_usage,

@@ -15,15 +15,15 @@ from pathlib import Path
 
 from sqlalchemy import text
 
-from core.queue import JobQueue, QueueName
-from core.redis_client import open_redis
-from core.settings import Settings
-from models.api_key import create_key
-from models.base import SessionFactory, open_database, sessions
-from models.job import Job
+from core.config.settings import Settings
+from core.queueing.broker import JobQueue, QueueName
+from core.redis.client import open_redis
+from models.accounts.api_key import create_key
+from models.database.base import SessionFactory, open_database, sessions
+from models.jobs.job import Job
 from models.seed import seed_admin
 from tests.bench.servers import MODEL, own_servers
-from tests.service import Service, wait_until
+from tests.support.service import Service, wait_until
 
 PAUSE_SECONDS = 0.05
 

@@ -24,16 +24,16 @@ import redis
 import requests
 from sqlalchemy import create_engine, text
 
-from core.settings import Settings
+from core.config.settings import Settings
 from tests.bench.servers import MODEL, own_servers
-from tests.service import Service, free_port, wait_until
+from tests.support.service import Service, free_port, wait_until
 
 BODY = {"prompt": "Write a Python function that reverses a list", "maxTokens": 32}
 #: With greenlets, as our own programs begin.
 BARE_VIEW = """
-from cli.programs import use_greenlets
+from cli.commands.programs import use_greenlets
 use_greenlets()
-from models.greenlet_wait import wait_in_greenlets
+from models.database.greenlet_wait import wait_in_greenlets
 wait_in_greenlets(60)
 from tests.bench.bare_view import main
 main()

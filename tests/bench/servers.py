@@ -7,17 +7,18 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from cli.demo_data import fill
-from cli.embedded.postgres import Postgres
-from cli.embedded.valkey import Valkey
-from core.passwords import hash_password
-from core.settings import Settings
+from cli.commands.demo_data import fill
+from cli.servers.postgres import Postgres
+from cli.servers.valkey import Valkey
+from core.config.settings import Settings
+from core.passwords.hashing import hash_password
 from migrations.run import upgrade
-from models.base import open_database, sessions
-from models.demo_data import DemoSize, has_jobs
+from models.database.base import open_database, sessions
+from models.demo.data import DemoSize, has_jobs
+from tests.support.paths import ROOT
 
 #: Where the tests keep the converted small model.
-MODEL = Path(__file__).parents[2] / ".cache" / "models" / "smollm2-135m-instruct"
+MODEL = ROOT / ".cache" / "models" / "smollm2-135m-instruct"
 #: Of every user of the demo data.
 DEMO_PASSWORD = "demo password"
 #: One user does here what many do.

@@ -22,13 +22,13 @@ from pathlib import Path
 
 import requests
 
+from core.config.settings import PromptMode, Settings
 from core.generation import Generation
-from core.prompt import PromptTokenizer
-from core.settings import PromptMode, Settings
+from core.prompts.tokenizer import PromptTokenizer
 from tests.bench.servers import MODEL, own_servers
-from tests.service import Service, free_port, wait_until
-from worker.engine import Engine, EngineRequest, Sampling, StepEvent
-from worker.engines import build_engine
+from tests.support.service import Service, free_port, wait_until
+from worker.engine.protocol import Engine, EngineRequest, Sampling, StepEvent
+from worker.engine_factory import build_engine
 
 WORDS = ("list", "function", "value", "return", "index", "string", "number", "class", "loop")
 NEW_TOKENS = 64

@@ -18,10 +18,10 @@ from typing import Any
 import psutil
 import requests
 
-from models.base import open_database, sessions
-from tests.api.batch_files import JSONL, PATH, jobs_of, succeed
+from models.database.base import open_database, sessions
 from tests.bench.servers import MODEL, own_servers
-from tests.service import Service
+from tests.support.http.batch_files import JSONL, PATH, jobs_of, succeed
+from tests.support.service import Service
 
 WORDS = ("list", "function", "value", "return", "index", "string", "number", "class", "loop")
 CALL_SECONDS = 300.0

@@ -10,9 +10,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from tests.api.waiters import hold
 from tests.bench.servers import MODEL, own_servers
-from tests.service import Service
+from tests.support.http.waiting_clients import hold
+from tests.support.service import Service
 
 CALLS = 500
 

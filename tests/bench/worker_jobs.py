@@ -20,17 +20,17 @@ from uuid import UUID
 
 import redis
 
-from core.job_news import CHANNEL
-from core.queue import JobQueue, QueueName
-from core.redis_client import open_redis
-from core.settings import Settings
-from core.worker_registry import WorkerRegistry
-from models.api_key import ApiKey, create_key
-from models.base import SessionFactory, open_database, sessions
-from models.job import Job
+from core.config.settings import Settings
+from core.events.job_events import CHANNEL
+from core.queueing.broker import JobQueue, QueueName
+from core.queueing.workers import WorkerRegistry
+from core.redis.client import open_redis
+from models.accounts.api_key import ApiKey, create_key
+from models.database.base import SessionFactory, open_database, sessions
+from models.jobs.job import Job
 from models.seed import seed_admin
 from tests.bench.servers import MODEL, own_servers
-from tests.service import Service, wait_until
+from tests.support.service import Service, wait_until
 
 REQUEST = {"prompt": "Write a Python function that reverses a list", "maxTokens": 32}
 #: Jobs of one round: sent before a reaper would believe that they were lost.

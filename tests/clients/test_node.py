@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import redis
 
-from core.settings import Settings
-from tests.api.v1.client import job_of, model_of
+from core.config.settings import Settings
 from tests.clients.node import CLIENTS, run_node
-from tests.service import Service, wait_until
+from tests.support.http.openai_client import job_of, model_of
+from tests.support.service import Service, wait_until
 
 
 @pytest.fixture(scope="module")

@@ -7,9 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.service import Service
+from tests.support.paths import ROOT
+from tests.support.service import Service
 
-README = Path(__file__).parent.parent.parent / "README.md"
+README = ROOT / "README.md"
 
 
 def test_the_example_with_openais_client_runs(service: Service, tmp_path: Path) -> None:

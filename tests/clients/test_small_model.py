@@ -10,10 +10,10 @@ import pytest
 import redis
 from openai import OpenAI
 
-from core.settings import EngineKind, Settings
-from tests.api.v1.client import connect, model_of, say
+from core.config.settings import EngineKind, Settings
 from tests.clients.node import CLIENTS, run_node
-from tests.service import Service
+from tests.support.http.openai_client import connect, model_of, say
+from tests.support.service import Service
 
 QUESTION = "Write a Python function that adds two numbers."
 

@@ -9,8 +9,8 @@ import pytest
 
 from cli.main import main
 from cloud.__main__ import _parser
-from core.settings import Settings
-from tests.docker.tools import ROOT
+from core.config.settings import Settings
+from tests.support.paths import ROOT
 
 GUIDE = ROOT / "cloud" / "DEPLOYMENT.md"
 

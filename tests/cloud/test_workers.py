@@ -15,9 +15,9 @@ import yaml
 from cloud.__main__ import main
 from cloud.lambda_labs import instances
 from cloud.runpod import pods
-from core.settings import EMBEDDED_DATABASE, Settings
+from core.config.settings import EMBEDDED_DATABASE, Settings
 from tests.cloud.apis import KEY, LambdaApi, RunPodApi
-from tests.docker.tools import ROOT
+from tests.support.paths import ROOT
 
 #: What stands for something of the operator's, and what they write in its place.
 YOURS = "YOUR-"

@@ -10,9 +10,10 @@ import pytest
 import trustme
 import yaml
 
-from core.settings import EMBEDDED_DATABASE, Settings
-from tests.docker.nginx import FORM_BYTES, certificate, write
-from tests.docker.tools import DOCKER, ROOT, run
+from core.config.settings import EMBEDDED_DATABASE, Settings
+from tests.support.docker.nginx import FORM_BYTES, certificate, write
+from tests.support.docker.tools import DOCKER, run
+from tests.support.paths import ROOT
 
 PRODUCTION = {
     "API_HOSTNAME": "api.example.com",

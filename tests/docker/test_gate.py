@@ -18,13 +18,14 @@ import yaml
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
-from core.redis_client import open_redis
-from core.settings import Settings
-from core.worker_registry import WorkerRegistry
-from models.base import open_database
+from core.config.settings import Settings
+from core.queueing.workers import WorkerRegistry
+from core.redis.client import open_redis
+from models.database.base import open_database
 from tests.docker.test_compose import PRODUCTION
-from tests.docker.tools import DOCKER, ROOT, run, tool
-from tests.service import Service, free_port, wait_until
+from tests.support.docker.tools import DOCKER, run, tool
+from tests.support.paths import ROOT
+from tests.support.service import Service, free_port, wait_until
 
 OVERLAYS = ("docker/compose.yaml", "docker/compose.production.yaml", "docker/compose.cloud.yaml")
 DATABASE_PORT, QUEUE_PORT = "5433", "6380"

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.docker.tools import DOCKER, ROOT, run
-from tests.service import Service, free_port
+from tests.support.docker.tools import DOCKER, run
+from tests.support.paths import ROOT
+from tests.support.service import Service, free_port
 
 DOCKERFILES = sorted(DOCKER.glob("*.Dockerfile"))
 USER = "10001"

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from core.settings import Settings
-from tests.docker.kubernetes import (
+from core.config.settings import Settings
+from tests.support.docker.kubernetes import (
     FOREIGN,
     HOME,
     containers,
@@ -18,7 +18,8 @@ from tests.docker.kubernetes import (
     resource,
     resources,
 )
-from tests.docker.tools import ROOT, run
+from tests.support.docker.tools import run
+from tests.support.paths import ROOT
 
 #: What a stop takes beside DRAIN_SECONDS: leaving, stopping, ending (worker/main.py).
 STOP_SECONDS = 12

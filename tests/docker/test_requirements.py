@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-ROOT = Path(__file__).parents[2]
+from tests.support.paths import ROOT
+
 LOCKS = ROOT / "docker" / "requirements"
 #: The extras of each lock, and what is installed beside it, for a reason that its Dockerfile tells.
 EXTRAS = {

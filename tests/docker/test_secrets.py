@@ -13,12 +13,12 @@ import redis
 from sqlalchemy import URL, NullPool, create_engine, make_url, text
 from sqlalchemy.exc import ProgrammingError
 
-from cli.embedded.postgres import Postgres
-from cli.embedded.valkey import Valkey, wheel_binary
-from core.settings import Settings
+from cli.servers.postgres import Postgres
+from cli.servers.valkey import Valkey, wheel_binary
+from core.config.settings import Settings
 from migrations.run import upgrade
-from tests.docker.tools import DOCKER
-from tests.service import free_port, wait_until
+from tests.support.docker.tools import DOCKER
+from tests.support.service import free_port, wait_until
 
 READERS = {"app": 0o400, "postgres": 0o400, "redis": 0o400, "grafana": 0o400, "exporters": 0o444}
 

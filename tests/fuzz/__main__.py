@@ -13,10 +13,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.support.paths import ROOT
+
 if TYPE_CHECKING:  # what it imports must be imported where atheris looks
     from tests.fuzz.target import Target
 
-ROOT = Path(__file__).parents[2]
 LEARNED = ROOT / ".cache" / "fuzz"
 BROKEN = ROOT / "test-output" / "fuzz"
 SECONDS = 60

@@ -6,15 +6,15 @@ import json
 from collections.abc import Callable
 from functools import partial
 
-from api.acceptance import check_generation
-from api.body import read_body
-from api.bulk.options import RetryOptions
+from api.batches.options import RetryOptions
+from api.generation.validation import check_generation
+from api.http.body import read_body
 from api.services import services
-from api.v1.batches import BatchBody
-from api.v1.body import GenerationBody
-from api.v1.chat_body import ChatBody
-from api.v1.completion_body import CompletionBody
-from api.v1.generate import default_temperature
+from api.v1.batches.views import BatchBody
+from api.v1.generation.body import GenerationBody
+from api.v1.generation.chat_body import ChatBody
+from api.v1.generation.completion_body import CompletionBody
+from api.v1.generation.views import default_temperature
 from api.views.auth import ChangePasswordBody, LoginBody, RefreshBody, RegisterBody
 from api.views.keys import CreateKeyBody, RotateKeyBody, UpdateKeyBody
 from api.views.users import CreateUserBody, UpdateUserBody

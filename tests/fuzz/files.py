@@ -7,15 +7,15 @@ from io import BytesIO
 
 from flask import request
 
-from api.bulk.check import LineChecks, LineTerms
-from api.bulk.generation_line import read_generation_line
-from api.bulk.lines import LineLimits, ReadLine, read_lines
-from api.bulk.plan import plan_upload
-from api.bulk.upload import FORM_TYPE, JSONL_TYPES, received
+from api.batches.generation_line import read_generation_line
+from api.batches.line_reader import LineLimits, ReadLine, read_lines
+from api.batches.plan import plan_upload
+from api.batches.upload import FORM_TYPE, JSONL_TYPES, received
+from api.batches.validation import LineChecks, LineTerms
 from api.services import services
-from api.v1.batch_line import Endpoint, line_reader
-from api.v1.file_form import clean_name, read_options
-from core.blocking import Turns
+from api.v1.batches.file_form import clean_name, read_options
+from api.v1.batches.line import Endpoint, line_reader
+from core.concurrency.greenlets import Turns
 from tests.fuzz.programs import api_app, requested, settings
 from tests.fuzz.target import Target, fields, refusals_are_fine
 

@@ -11,23 +11,23 @@ from opentelemetry.context import Context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from api.app import published_document
-from api.caller_address import caller_address
-from api.credentials import _bearer, _fault, _misplaced, presented_secret
-from api.following import Following, _Track
-from api.idempotency import read_idempotency_key
-from api.paging import read_page
-from api.preferences import read_preferences
-from api.query import read_choice, read_id_of, read_number, read_text, read_time
+from api.auth.credentials import _bearer, _fault, _misplaced, presented_secret
+from api.generation.following import Following, _Track
+from api.generation.idempotency import read_idempotency_key
+from api.http.caller_address import caller_address
+from api.http.paging import read_page
+from api.http.preferences import read_preferences
+from api.http.query import read_choice, read_id_of, read_number, read_text, read_time
 from api.v1.listing import read_after, read_limit
 from api.views.usage import _read_cursor, _read_limit, _read_range, _wants_csv
-from core.counted_address import counted_address
 from core.ids import Prefix, earliest_id, read_id, show_id
-from core.key_secret import KeySecret
-from core.retry_after import read_retry_after
-from models.base import utc_now
-from models.batch import BatchState
-from models.job import Job
-from models.usage_report import UsageGroup
+from core.ip_prefix import counted_address
+from core.security.api_key_secret import KeySecret
+from core.web.retry_after import read_retry_after
+from models.batches.batch import BatchState
+from models.database.base import utc_now
+from models.jobs.job import Job
+from models.usage.report import UsageGroup
 from tests.fuzz.programs import api_app, environ_of, requested
 from tests.fuzz.target import Target, fields, refusals_are_fine
 
@@ -43,7 +43,7 @@ _HEADERS = (
     "traceparent",
     "tracestate",
 )
-#: What reads them where traces are sent: see core/tracing.py.
+#: What reads them where traces are sent: see core/observability/tracing.py.
 _TRACES = TraceContextTextMapPropagator()
 _METHODS = ("GET", "POST", "PUT", "DELETE", "OPTIONS", "HEAD", "PATCH", "TRACE")
 _TOLD_STATUS = {200, 204, 304, 308, 400, 401, 403, 404, 405, 408, 413, 415, 503}

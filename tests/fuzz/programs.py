@@ -15,8 +15,8 @@ import admin_ui.app
 import admin_ui.services
 import api.app
 import api.services
-from core.settings import Settings
-from tests.small_model import small_model_dir
+from core.config.settings import Settings
+from tests.support.small_model import small_model_dir
 
 
 @cache

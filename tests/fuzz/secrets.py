@@ -10,9 +10,9 @@ from typing import Any
 from flask import session
 from flask_jwt_extended import create_access_token
 
-from admin_ui.csrf import _check as check_csrf
-from admin_ui.errors import FormExpired
-from api.tokens import read_token
+from admin_ui.web.csrf import _check as check_csrf
+from admin_ui.web.errors import FormExpired
+from api.auth.tokens import read_token
 from core.errors import Unauthorized
 from core.ids import Prefix, new_id, show_id
 from tests.fuzz.programs import admin_app, api_app, requested

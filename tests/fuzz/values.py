@@ -10,19 +10,19 @@ from datetime import UTC, datetime
 
 from werkzeug.datastructures import MultiDict
 
-from admin_ui.code_samples import SECRET_VARIABLE, code_samples
-from admin_ui.formats import breakable
-from admin_ui.generation_form import body_of as generation_of
-from admin_ui.generation_form import read_form
-from admin_ui.key_form import body_of, entered_values
-from admin_ui.page import local_address
-from admin_ui.time_range import Choice, read_time_range, read_zone
-from core.csv_cells import csv_cell
-from core.webhook_target import _literal, check_webhook_url, is_allowed
+from admin_ui.keys.form import body_of, entered_values
+from admin_ui.playground.form import body_of as generation_of
+from admin_ui.playground.form import read_form
+from admin_ui.web.page import local_address
+from admin_ui.widgets.code_samples import SECRET_VARIABLE, code_samples
+from admin_ui.widgets.formats import breakable
+from admin_ui.widgets.time_range import Choice, read_time_range, read_zone
+from core.text.csv_cells import csv_cell
+from core.webhooks.target import _literal, check_webhook_url, is_allowed
 from tests.fuzz.programs import admin_app, api_app, requested, settings
 from tests.fuzz.target import Target, fields, refusals_are_fine
-from worker.fenced_code import FencedCode
-from worker.stop_strings import StopScanner, StopStrings
+from worker.text.fenced_code import FencedCode
+from worker.text.stop_strings import StopScanner, StopStrings
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 #: Of a form whose samples of code are read as a shell and Python do: that takes longest here.

@@ -2,11 +2,11 @@ from __future__ import annotations
 
 from sqlalchemy import select
 
-from core.passwords import password_matches
-from models.base import SessionFactory
+from core.passwords.hashing import password_matches
+from models.accounts.user import Role, User
+from models.database.base import SessionFactory
 from models.seed import replace_default_passwords, seed_admin, seed_development_key
-from models.user import Role, User
-from tests.models.factories import hash_quickly
+from tests.support.factories.rows import hash_quickly
 
 
 def seed(database: SessionFactory, email: str = "Admin@Example.com") -> User:

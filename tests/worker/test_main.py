@@ -12,17 +12,17 @@ from pathlib import Path
 import pytest
 import redis
 
-from cli.embedded.postgres import Postgres
-from cli.embedded.valkey import Valkey
-from core.queue import JobQueue, QueueName
-from core.redis_client import open_redis
-from core.settings import Settings
-from core.worker_registry import WorkerRegistry
+from cli.servers.postgres import Postgres
+from cli.servers.valkey import Valkey
+from core.config.settings import Settings
+from core.queueing.broker import JobQueue, QueueName
+from core.queueing.workers import WorkerRegistry
+from core.redis.client import open_redis
 from migrations.run import upgrade
-from models.base import SessionFactory, open_database, sessions
-from models.job import Job
-from tests.models.factories import add_job
-from tests.service import Service, wait_until
+from models.database.base import SessionFactory, open_database, sessions
+from models.jobs.job import Job
+from tests.support.factories.rows import add_job
+from tests.support.service import Service, wait_until
 
 
 def ready(client: redis.Redis) -> bool:

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from openai import OpenAI
 
-from tests.api.v1.client import connect
-from tests.service import Service
+from tests.support.http.openai_client import connect
+from tests.support.service import Service
 
 
 @pytest.fixture(scope="module")

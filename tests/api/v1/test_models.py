@@ -4,8 +4,8 @@ import openai as package
 import pytest
 from openai import OpenAI
 
-from tests.api.v1.client import model_of
-from tests.service import Service
+from tests.support.http.openai_client import model_of
+from tests.support.service import Service
 
 
 def test_the_list_has_the_model(service: Service, openai: OpenAI) -> None:

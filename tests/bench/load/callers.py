@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from sqlalchemy import bindparam, func, insert, select, update
 
 from core.ids import new_id
-from core.key_secret import KeySecret
-from core.passwords import hash_password
-from models.api_key import ApiKey
-from models.base import Session, utc_now
-from models.usage import UsageHourly
-from models.user import Role, User
+from core.passwords.hashing import hash_password
+from core.security.api_key_secret import KeySecret
+from models.accounts.api_key import ApiKey
+from models.accounts.user import Role, User
+from models.database.base import Session, utc_now
+from models.usage.usage import UsageHourly
 
 #: What is measured is the service and not its limits.
 RATE_LIMIT = 1_000_000

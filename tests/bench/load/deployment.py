@@ -7,14 +7,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from core.settings import Settings
-from models.base import open_database, sessions
+from core.config.settings import Settings
+from models.database.base import open_database, sessions
 from tests.bench.load.arrivals import CALL_SECONDS, Load, Supply
 from tests.bench.load.callers import add_callers
 from tests.bench.load.connection import Connections
 from tests.bench.load.processes import Processes
 from tests.bench.servers import MODEL, own_servers
-from tests.service import Service
+from tests.support.service import Service
 
 #: Beside the defaults: looks are limited for each key, and one key has a tenth of all calls here.
 SETTINGS = {"ENGINE": "echo", "POLL_RATE_LIMIT": "1000000"}

@@ -14,9 +14,9 @@ import psutil
 import redis
 from sqlalchemy import text
 
-from core.redis_client import open_redis
-from models.base import open_database
-from tests.service import Service
+from core.redis.client import open_redis
+from models.database.base import open_database
+from tests.support.service import Service
 
 GENERATOR = "load generator"
 #: Whatever else the machine does: what is measured beside much of it says little.

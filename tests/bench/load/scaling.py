@@ -24,16 +24,16 @@ from pathlib import Path
 
 from sqlalchemy import select, update
 
+from core.config.settings import Settings
 from core.ids import Prefix, new_id, show_id
-from core.key_secret import KeySecret
-from core.queue import JobQueue, QueueName
-from core.redis_client import open_redis
-from core.settings import Settings
-from models.api_key import ApiKey
-from models.base import open_database, sessions, utc_now
-from models.demo_data import DemoSize
-from models.job import Job
-from models.user import Role, User
+from core.queueing.broker import JobQueue, QueueName
+from core.redis.client import open_redis
+from core.security.api_key_secret import KeySecret
+from models.accounts.api_key import ApiKey
+from models.accounts.user import Role, User
+from models.database.base import open_database, sessions, utc_now
+from models.demo.data import DemoSize
+from models.jobs.job import Job
 from tests.bench.load.arrivals import Supply
 from tests.bench.load.callers import add_callers, adopt_keys
 from tests.bench.load.cost import Cost, Looks, ShortWaits, costs, of_kind, verdict

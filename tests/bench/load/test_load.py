@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy import Engine, text
 
-from models.base import open_database, sessions
+from models.database.base import open_database, sessions
 from tests.bench.load.arrivals import Load
 from tests.bench.load.callers import add_callers
 from tests.bench.load.connection import AnswerParser, BrokenAnswer, Connections
@@ -16,7 +16,7 @@ from tests.bench.load.mix import BATCH_LINES, SHARES, Call, Kind, Mix, encode
 from tests.bench.load.processes import CpuUse
 from tests.bench.load.search import CLOSE_ENOUGH, Step, highest_rate
 from tests.bench.load.tally import Outcome, Tally
-from tests.service import Service, wait_until
+from tests.support.service import Service, wait_until
 
 CALLERS = 20
 STALL_SECONDS = 0.5

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from cli.main import main
-from core.settings import Settings
-from tests.api.batch_files import jsonl, requests_of
-from tests.service import Service
+from core.config.settings import Settings
+from tests.support.http.batch_files import jsonl, requests_of
+from tests.support.service import Service
 
 MAX_BATCH_BYTES = 4 * 1024**2
 

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from cli.main import main
-from tests.cli.batch.failing_service import (
+from tests.support.failing_service import (
     FailingService,
     Handler,
     batch,
@@ -28,8 +28,9 @@ from tests.cli.batch.failing_service import (
     result_lines,
     says,
 )
-from tests.cli.processes import ROOT, wait_for
-from tests.service import free_port
+from tests.support.paths import ROOT
+from tests.support.processes import wait_for
+from tests.support.service import free_port
 
 KEY = "bc_abc_a-secret-that-nobody-may-see"
 

@@ -1,0 +1,167 @@
+"""Customers: an admin finds, makes, changes and ends them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from flask import Blueprint, abort, flash, jsonify, render_template, request, url_for
+from flask.typing import ResponseReturnValue
+
+from admin_ui.api_client import ServiceRefusal
+from admin_ui.web.access import viewer
+from admin_ui.web.page import api, back_to, database, go_to, present_time
+from admin_ui.widgets.month_chart import month_series
+from admin_ui.widgets.pager import read_choice, read_list_page, read_search
+from admin_ui.widgets.related import related
+from core.ids import Prefix, read_id
+from core.limits.state import month_began
+from models.accounts.api_key import count_keys
+from models.accounts.user import Role, User, find_user, list_users
+from models.pages.customers import CustomerSort, list_customers
+from models.pages.keys import list_key_page
+from models.pages.open_work import read_open_work
+from models.usage.report import WantedUsage, sum_usage
+
+blueprint = Blueprint("customers", __name__, url_prefix="/customers")
+
+#: Offered while an email is typed.
+SUGGESTIONS = 10
+#: Keys that a customer's own page shows; the rest is in the list of keys.
+SHOWN_KEYS = 10
+ROLES = [(role.value, role.value.title()) for role in Role]
+
+
+@blueprint.get("")
+def index() -> ResponseReturnValue:
+    page = read_list_page(CustomerSort.CREATED)
+    search, role = read_search(), read_choice("role", Role)
+    found = list_customers(
+        database(),
+        now=present_time(),
+        search=search,
+        role=role,
+        sort=page.sort,
+        is_descending=page.is_descending,
+        offset=page.offset,
+        limit=page.limit,
+    )
+    return render_template(
+        "customers/index.html", found=found, search=search, role=role, page=page, roles=ROLES
+    )
+
+
+@blueprint.get("/<user_id>")
+def show(user_id: str) -> ResponseReturnValue:
+    user = _wanted(user_id)
+    now = present_time()
+    month = WantedUsage(month_began(now), now, user_id=user.id)
+    return render_template(
+        "customers/show.html",
+        user=user,
+        now=now,
+        month=sum_usage(database(), month),
+        keys=list_key_page(database(), user_id=user.id, now=now, limit=SHOWN_KEYS),
+        related=related("user", user_id),
+    )
+
+
+@blueprint.get("/<user_id>/series")
+def series(user_id: str) -> ResponseReturnValue:
+    return jsonify(month_series(database(), present_time(), user_id=_wanted(user_id).id))
+
+
+@blueprint.get("/suggestions")
+def suggestions() -> ResponseReturnValue:
+    """Return the options of an email that is being typed."""
+    typed = request.args.get("owner", "").replace("\x00", "").strip()
+    found = list_users(database(), search=typed, after=None, limit=SUGGESTIONS) if typed else []
+    return render_template("customers/suggestions.html", users=found)
+
+
+@blueprint.get("/new")
+def new() -> ResponseReturnValue:
+    return _form(None, {"role": Role.CUSTOMER})
+
+
+@blueprint.post("/new")
+def create() -> ResponseReturnValue:
+    form = request.form.to_dict()
+    body = {name: form.get(name, "") for name in ("name", "email", "password", "role")}
+    try:
+        made = api().call(viewer(), "POST", "/api/users", body)
+    except ServiceRefusal as refusal:
+        return _form(None, body, refusal), refusal.status
+    flash(f"{made['email']} is added.")
+    return go_to(url_for("customers.show", user_id=made["id"]))
+
+
+@blueprint.get("/<user_id>/edit")
+def edit(user_id: str) -> ResponseReturnValue:
+    user = _wanted(user_id)
+    values = {"name": user.name, "email": user.email, "role": user.role}
+    return _form(user, {**values, "isActive": user.is_active})
+
+
+@blueprint.post("/<user_id>/edit")
+def update(user_id: str) -> ResponseReturnValue:
+    user = _wanted(user_id)
+    form = request.form.to_dict()
+    body: dict[str, Any] = {name: form.get(name, "") for name in ("name", "email", "role")}
+    if user.id != viewer().id:
+        body["isActive"] = "isActive" in form
+    for name in ("password", "currentPassword"):
+        if form.get(name):
+            body[name] = form[name]
+    try:
+        api().call(viewer(), "PUT", f"/api/users/{user_id}", body)
+    except ServiceRefusal as refusal:
+        return _form(user, body, refusal), refusal.status
+    flash("Saved.")
+    return back_to("customers.index", url_for("customers.show", user_id=user_id))
+
+
+@blueprint.get("/<user_id>/delete")
+def ask_delete(user_id: str) -> ResponseReturnValue:
+    return _confirmation(_wanted(user_id))
+
+
+@blueprint.post("/<user_id>/delete")
+def delete(user_id: str) -> ResponseReturnValue:
+    user = _wanted(user_id)
+    try:
+        api().call(viewer(), "DELETE", f"/api/users/{user_id}")
+    except ServiceRefusal as refusal:
+        return _confirmation(user, refusal), refusal.status
+    flash(f"{user.email} is deleted, with all API keys.")
+    return back_to("customers.index", url_for("customers.index"))
+
+
+def _wanted(user_id: str) -> User:
+    """Return the living user of an address, or answer 404."""
+    wanted = read_id(Prefix.USER, user_id)
+    user = find_user(database(), wanted) if wanted else None
+    return user or abort(404)
+
+
+def _form(
+    user: User | None, values: Mapping[str, Any], refusal: ServiceRefusal | None = None
+) -> str:
+    """Show the form of a new customer, or of this one."""
+    return render_template(
+        "customers/form.html",
+        user=user,
+        values=values,
+        faults=refusal.fields if refusal else {},
+        fault=refusal.message if refusal and not refusal.fields else None,
+    )
+
+
+def _confirmation(user: User, refusal: ServiceRefusal | None = None) -> str:
+    return render_template(
+        "customers/delete.html",
+        user=user,
+        keys=count_keys(database(), [user.id]).get(user.id, 0),
+        work=read_open_work(database(), user_id=user.id),
+        fault=refusal.message if refusal else None,
+    )

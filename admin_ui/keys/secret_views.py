@@ -1,0 +1,112 @@
+"""What gives a key a secret: making it and rotating it. The secret is in that answer alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from flask import flash, render_template, request, url_for
+from flask.typing import ResponseReturnValue
+
+from admin_ui.api_client import ServiceRefusal
+from admin_ui.keys.form import body_of, entered_values, key_form, new_values, read_number
+from admin_ui.keys.views import blueprint
+from admin_ui.quick_start.examples import curl_with
+from admin_ui.services import services
+from admin_ui.session.form_token import new_form_id, note_sent, was_sent
+from admin_ui.web.access import signed_in, viewer
+from admin_ui.web.page import api, database, go_to
+from admin_ui.widgets.visible_key import visible_key
+from core.ids import Prefix, show_id
+from models.accounts.api_key import ApiKey
+from models.accounts.user import find_user_by_email
+
+__all__ = ["blueprint"]
+
+#: The owner of a key whose email nobody has: no id of a user.
+NOBODY = "user_nobody"
+#: How long a secret works on after a rotation: seconds, and what that is called.
+GRACES = (
+    (0, "Ends at once"),
+    (3600, "Works for another hour"),
+    (24 * 3600, "Works for another day"),
+    (7 * 24 * 3600, "Works for another 7 days"),
+)
+
+
+@blueprint.get("/new")
+@signed_in
+def new() -> ResponseReturnValue:
+    owner = request.args.get("owner", viewer().email)
+    return key_form(None, new_values(services().settings), owner)
+
+
+@blueprint.post("/new")
+@signed_in
+def create() -> ResponseReturnValue:
+    if was_sent():
+        return _already_sent()
+    values = entered_values(request.form, is_admin=viewer().is_admin)
+    owner = request.form.get("owner", "").replace("\x00", "").strip() or viewer().email
+    body = body_of({name: value for name, value in values.items() if name != "isActive"})
+    if viewer().is_admin and owner.lower() != viewer().email:
+        found = find_user_by_email(database(), owner)
+        # Without such a user the API makes no key, but says what else is wrong.
+        body["userId"] = show_id(Prefix.USER, found.id) if found else NOBODY
+    try:
+        made = api().call(viewer(), "POST", "/api/keys", body)
+    except ServiceRefusal as refusal:
+        fields = dict(refusal.fields)
+        if body.get("userId") == NOBODY:
+            fields["userId"] = "There is no user with this email."
+        return key_form(None, values, owner, replace(refusal, fields=fields)), refusal.status
+    return _secret(made), 201
+
+
+@blueprint.get("/<key_id>/rotate")
+@signed_in
+def ask_rotate(key_id: str) -> ResponseReturnValue:
+    return _rotation(visible_key(key_id)[0])
+
+
+@blueprint.post("/<key_id>/rotate")
+@signed_in
+def rotate(key_id: str) -> ResponseReturnValue:
+    key, _ = visible_key(key_id)
+    if was_sent():
+        return _already_sent()
+    body = {"graceSeconds": read_number(request.form.get("graceSeconds", ""))}
+    try:
+        made = api().call(viewer(), "POST", f"/api/keys/{key_id}/rotate", body)
+    except ServiceRefusal as refusal:
+        return _rotation(key, refusal), refusal.status
+    return _secret(made)
+
+
+def _rotation(key: ApiKey, refusal: ServiceRefusal | None = None) -> str:
+    return render_template(
+        "keys/rotate.html",
+        key=key,
+        graces=GRACES,
+        form_id=new_form_id(),
+        fault=refusal.message if refusal else None,
+    )
+
+
+def _secret(made: Mapping[str, Any]) -> str:
+    """Show a secret: in this answer and never again, for it is kept nowhere."""
+    note_sent()
+    previous = made["previousSecretExpiresAt"]
+    return render_template(
+        "keys/secret.html",
+        made=made,
+        previous_ends=datetime.fromisoformat(previous) if previous else None,
+        call=curl_with(made["secret"]),
+    )
+
+
+def _already_sent() -> ResponseReturnValue:
+    flash("This form was sent before. A secret is shown once: rotate the key if you have lost it.")
+    return go_to(url_for("keys.index"))

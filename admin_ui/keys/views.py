@@ -1,0 +1,158 @@
+"""API keys: everyone makes, changes, rotates and ends the own ones, an admin all."""
+
+from __future__ import annotations
+
+import redis
+from flask import Blueprint, abort, flash, jsonify, render_template, request, url_for
+from flask.typing import ResponseReturnValue
+
+from admin_ui.api_client import ServiceRefusal
+from admin_ui.keys.form import body_of, entered_values, key_form, values_of
+from admin_ui.services import services
+from admin_ui.web.access import signed_in, viewer
+from admin_ui.web.page import api, back_to, database, present_time
+from admin_ui.widgets.month_chart import month_series
+from admin_ui.widgets.pager import read_choice, read_list_page, read_search
+from admin_ui.widgets.related import related
+from admin_ui.widgets.visible_key import visible_key
+from core.errors import Unavailable
+from core.ids import Prefix, read_id
+from core.limits.state import LimitState, month_began
+from models.accounts.api_key import ApiKey
+from models.accounts.user import User, find_user
+from models.pages.keys import KeySort, KeyStatus, list_key_page, status_of
+from models.pages.open_work import read_open_work
+from models.usage.report import WantedUsage, sum_usage
+
+blueprint = Blueprint("keys", __name__, url_prefix="/keys")
+
+STATUSES = [(status.value, status.value.title()) for status in KeyStatus]
+
+
+@blueprint.get("")
+@signed_in
+def index() -> ResponseReturnValue:
+    page = read_list_page(KeySort.CREATED)
+    search, status = read_search(), read_choice("status", KeyStatus)
+    owner = _shown_owner()
+    found = list_key_page(
+        database(),
+        user_id=owner.id if owner else None,
+        now=present_time(),
+        search=search,
+        status=status,
+        sort=page.sort,
+        is_descending=page.is_descending,
+        offset=page.offset,
+        limit=page.limit,
+    )
+    return render_template(
+        "keys/index.html",
+        found=found,
+        search=search,
+        status=status,
+        owner=owner,
+        page=page,
+        statuses=STATUSES,
+    )
+
+
+@blueprint.get("/<key_id>")
+@signed_in
+def show(key_id: str) -> ResponseReturnValue:
+    key, owner = visible_key(key_id)
+    now = present_time()
+    month = WantedUsage(month_began(now), now, key_id=key.id)
+    return render_template(
+        "keys/show.html",
+        key=key,
+        owner=owner,
+        now=now,
+        status=status_of(key, now, has_active_owner=owner.is_active),
+        month=sum_usage(database(), month),
+        limits=_limits(key),
+        related=related("key", key_id),
+    )
+
+
+@blueprint.get("/<key_id>/limits")
+@signed_in
+def limits(key_id: str) -> ResponseReturnValue:
+    """Return the part of a key's page that shows what is left of its limits."""
+    key, _ = visible_key(key_id)
+    return render_template("keys/limits.html", key=key, limits=_limits(key))
+
+
+@blueprint.get("/<key_id>/series")
+@signed_in
+def series(key_id: str) -> ResponseReturnValue:
+    key, _ = visible_key(key_id)
+    return jsonify(month_series(database(), present_time(), key_id=key.id))
+
+
+@blueprint.get("/<key_id>/edit")
+@signed_in
+def edit(key_id: str) -> ResponseReturnValue:
+    key, owner = visible_key(key_id)
+    return key_form(key, values_of(key), owner.email)
+
+
+@blueprint.post("/<key_id>/edit")
+@signed_in
+def update(key_id: str) -> ResponseReturnValue:
+    key, owner = visible_key(key_id)
+    values = entered_values(request.form, is_admin=viewer().is_admin)
+    body = body_of(values, values_of(key))
+    try:
+        if body:
+            api().call(viewer(), "PUT", f"/api/keys/{key_id}", body)
+    except ServiceRefusal as refusal:
+        return key_form(key, values, owner.email, refusal), refusal.status
+    flash("Saved.")
+    return back_to("keys.index", url_for("keys.show", key_id=key_id))
+
+
+@blueprint.get("/<key_id>/delete")
+@signed_in
+def ask_delete(key_id: str) -> ResponseReturnValue:
+    return _confirmation(*visible_key(key_id))
+
+
+@blueprint.post("/<key_id>/delete")
+@signed_in
+def delete(key_id: str) -> ResponseReturnValue:
+    key, owner = visible_key(key_id)
+    try:
+        api().call(viewer(), "DELETE", f"/api/keys/{key_id}")
+    except ServiceRefusal as refusal:
+        return _confirmation(key, owner, refusal), refusal.status
+    flash(f"The key “{key.name}” is revoked.")
+    return back_to("keys.index", url_for("keys.index"))
+
+
+def _shown_owner() -> User | None:
+    """Return whose keys are listed, `None` for everybody's; an admin may name one."""
+    if not viewer().is_admin:
+        return viewer()
+    if not (named := request.args.get("owner", "")):
+        return None
+    wanted = read_id(Prefix.USER, named)
+    return (find_user(database(), wanted) if wanted else None) or abort(404)
+
+
+def _limits(key: ApiKey) -> LimitState | None:
+    """Return what is left of a key's limits, or `None` while Redis is away."""
+    try:
+        return services().limiter.read(key, recall=services().recall(key.id))
+    except (redis.RedisError, Unavailable):
+        return None
+
+
+def _confirmation(key: ApiKey, owner: User, refusal: ServiceRefusal | None = None) -> str:
+    return render_template(
+        "keys/delete.html",
+        key=key,
+        owner=owner,
+        work=read_open_work(database(), key_id=key.id),
+        fault=refusal.message if refusal else None,
+    )

@@ -1,0 +1,104 @@
+"""A usage report as CSV (RFC 4180), sent while it is read."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from uuid import UUID
+
+from admin_ui.usage.query import UsageQuery
+from core.config.settings import Settings
+from core.ids import Prefix, show_id
+from core.text.csv_cells import csv_cell
+from models.database.base import SessionFactory
+from models.usage.cost import cost_of
+from models.usage.ranges import WantedUsage
+from models.usage.report import GroupValue, UsageGroup, UsageSums, rank_usage, read_usage
+
+#: Groups whose sums are read at once.
+PAGE_ROWS = 2000
+#: Groups at most: the response ends.
+MOST_ROWS = 200_000
+COLUMNS = (
+    "group",
+    "name",
+    "owner",
+    "requests",
+    "succeeded",
+    "not_successful",
+    "success_rate",
+    "prompt_tokens",
+    "completion_tokens",
+    "cached_tokens",
+    "total_tokens",
+    "mean_ms",
+    "p95_ms",
+    "cost",
+    "currency",
+)
+_PREFIXES = {UsageGroup.KEY: Prefix.KEY, UsageGroup.USER: Prefix.USER}
+
+
+def usage_csv(
+    sessions: SessionFactory, wanted: WantedUsage, query: UsageQuery, settings: Settings
+) -> Iterator[str]:
+    """Yield the lines of a report, its groups in the order of the page.
+
+    The first piece has the head and the first groups, so that a failed read precedes the response.
+    """
+    with sessions() as session:
+        groups = rank_usage(
+            session,
+            wanted,
+            query.by,
+            order=query.order,
+            is_descending=query.is_descending,
+            limit=MOST_ROWS,
+        )
+    head = [COLUMNS]
+    for start in range(0, max(1, len(groups)), PAGE_ROWS):
+        with sessions() as session:
+            rows = read_usage(session, wanted, query.by, groups[start : start + PAGE_ROWS])
+        yield _lines([*head, *(_row(sums, query.by, settings) for sums in rows)])
+        head = []
+
+
+def _row(sums: UsageSums, by: UsageGroup, settings: Settings) -> Sequence[object]:
+    return (
+        show_group(by, sums.group),
+        sums.name,
+        sums.owner,
+        sums.requests,
+        sums.succeeded,
+        sums.unsuccessful,
+        _rounded(sums.success_rate, 6),
+        sums.prompt_tokens,
+        sums.completion_tokens,
+        sums.cached_tokens,
+        sums.tokens,
+        _rounded(sums.mean_ms, 1),
+        _rounded(sums.p95_ms, 1),
+        cost_of(sums, settings),
+        settings.currency,
+    )
+
+
+def show_group(by: UsageGroup, group: GroupValue | None) -> str:
+    """Return a group as the API writes it: an id, a time in UTC, or a name."""
+    if isinstance(group, UUID):
+        return show_id(_PREFIXES[by], group)
+    if isinstance(group, datetime):
+        return f"{group.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+    return group or ""
+
+
+def _rounded(value: float | None, digits: int) -> float | str:
+    return "" if value is None else round(value, digits)
+
+
+def _lines(rows: Sequence[Sequence[object]]) -> str:
+    text = io.StringIO()
+    csv.writer(text).writerows([csv_cell(value) for value in row] for row in rows)
+    return text.getvalue()

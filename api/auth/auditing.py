@@ -1,0 +1,54 @@
+"""Notes a change in the audit trail, with the address that it came from."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from pydantic.alias_generators import to_camel
+
+from api.auth.authentication import Caller
+from api.http.caller_address import caller_address
+from core.ids import Prefix, show_id
+from models.accounts.audit import record_audit
+from models.accounts.user import User
+from models.database.base import Session
+
+#: One value before and after a change.
+Change = dict[str, Any]
+
+
+def note(
+    session: Session,
+    action: str,
+    *,
+    actor: User | None,
+    target_id: UUID | None,
+    details: dict[str, Any] | None = None,
+) -> None:
+    """Add an entry in the change's own transaction: neither stands without the other.
+
+    Args:
+        details: by our names of the fields; callers read them by theirs.
+    """
+    record_audit(
+        session,
+        action=action,
+        actor_id=actor.id if actor else None,
+        target_id=target_id,
+        address=caller_address(),
+        details={to_camel(name): value for name, value in (details or {}).items()},
+    )
+
+
+def note_act_on_others(
+    session: Session, action: str, caller: Caller, *, owner_id: UUID, target_id: UUID
+) -> None:
+    """Add an entry if an admin does this to what is another's; what is one's own needs none."""
+    if caller.user.id != owner_id:
+        details = {"owner": show_id(Prefix.USER, owner_id)}
+        note(session, action, actor=caller.user, target_id=target_id, details=details)
+
+
+def change(before: Any, after: Any) -> Change:
+    return {"from": before, "to": after}

@@ -1,0 +1,23 @@
+"""The batches that exist for a caller: those of others do not, for everyone but an admin."""
+
+from __future__ import annotations
+
+from api.auth.authentication import Caller
+from core.errors import NotFound
+from core.ids import Prefix, read_id
+from models.batches.batch import Batch
+from models.batches.lists import find_batch
+from models.database.base import Session
+
+
+def find_visible_batch(session: Session, caller: Caller, batch_id: str) -> Batch:
+    """Return the batch with this id, as callers write it.
+
+    Raises:
+        NotFound: there is none, it is another's, or retention is deleting it.
+    """
+    wanted = read_id(Prefix.BATCH, batch_id)
+    batch = find_batch(session, wanted) if wanted else None
+    if batch is None or not caller.may_see(batch.user_id):
+        raise NotFound("there is no such batch")
+    return batch

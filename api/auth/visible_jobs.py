@@ -1,0 +1,22 @@
+"""The jobs that exist for a caller: those of others do not, for everyone but an admin."""
+
+from __future__ import annotations
+
+from api.auth.authentication import Caller
+from core.errors import NotFound
+from core.ids import Prefix, read_id
+from models.database.base import Session
+from models.jobs.job import Job, find_job
+
+
+def find_visible_job(session: Session, caller: Caller, job_id: str) -> Job:
+    """Return the job with this id, as callers write it.
+
+    Raises:
+        NotFound: there is none, or it is another's.
+    """
+    wanted = read_id(Prefix.JOB, job_id)
+    job = find_job(session, wanted) if wanted else None
+    if job is None or not caller.may_see(job.user_id):
+        raise NotFound("there is no such job")
+    return job

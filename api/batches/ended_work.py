@@ -1,0 +1,30 @@
+"""Ends what was begun with keys that may not be used any more: deleted, switched off, or of a user
+who is deleted or suspended.
+"""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from api.batches.notify import announce
+from api.services import Services
+from models.database.base import Session
+from models.pages.open_work import read_open_work
+
+
+def open_work(
+    session: Session, *, key_id: UUID | None = None, user_id: UUID | None = None
+) -> dict[str, int]:
+    """Return how many jobs and batches a key or user has open, for the audit trail."""
+    work = read_open_work(session, key_id=key_id, user_id=user_id)
+    return {"jobs": work.waiting + work.running, "batches": work.batches}
+
+
+def end_work(services: Services) -> None:
+    """Cancel the open jobs of keys that may not be used, behind the present request.
+
+    Call it after the commit that ended them. Batches are the feeders': they cancel those of deleted
+    keys, and hold back the lines of the others.
+    """
+    services.cancels.cancel_unusable()
+    announce(services)

@@ -1,0 +1,250 @@
+"""From lines to a batch: check all, then write all in one transaction. What fails leaves nothing.
+
+Whatever the lines come from, and whoever's language they speak, they go this way.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import IO
+from uuid import UUID
+
+import redis
+
+from api.auth.write_limits import count_bytes
+from api.batches.line_reader import Line
+from api.batches.notify import announce
+from api.batches.plan import BatchPlan
+from api.batches.validation import CheckedLines, LineChecks, LineTerms
+from api.services import Services
+from core.concurrency.greenlets import Turns
+from core.errors import BountyError, IdempotencyConflict, RateLimited
+from core.ids import new_id
+from models.accounts.key_cache import PresentedKey
+from models.batches.admission import PlaceTaken, count_open, find_repeated_batch, take_place
+from models.batches.batch import Batch, OnError
+from models.batches.lines import begin_writing, insert_lines
+from models.database.base import Session, database_now
+
+#: Rows that one statement inserts, and their bytes.
+PAGE_ROWS = 400
+PAGE_BYTES = 512 * 1024
+#: Nobody knows when a batch will end; asking again after this long is no burden.
+PLACE_SECONDS = 60.0
+
+
+class Abandoned(BountyError):
+    """Nobody waits for this batch any more."""
+
+
+class _NoPlace(BountyError):
+    """Rolls back what may not come to be."""
+
+    def __init__(self, taken: PlaceTaken) -> None:
+        super().__init__()
+        self.taken = taken
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A batch that was committed; `is_new` unless the same request had made it before."""
+
+    batch: Batch
+    is_new: bool = True
+
+
+def make_batch(
+    services: Services,
+    key: PresentedKey,
+    lines: Callable[[Turns], Iterable[Line]],
+    plan: BatchPlan,
+    *,
+    is_wanted: Callable[[], bool] = lambda: True,
+) -> Made:
+    """Check lines and commit them as a batch.
+
+    Args:
+        is_wanted: asked now and then; when it says no, nothing is made.
+
+    Raises:
+        InvalidRequest: lines cannot be taken; it says which.
+        RateLimited: the key has too many open batches, or its month has no room for the prompts,
+            or its user's minute none for lines that did not just come as a file.
+        IdempotencyConflict: the idempotency key stands for another request.
+        Abandoned: the batch is not wanted any more.
+        redis.RedisError: the limits cannot be checked.
+    """
+    repeated = find_made(services, key.id, plan)
+    if repeated is not None:
+        return repeated
+    check_place(services, key.id)
+    turns = Turns()
+    with tempfile.TemporaryFile() as rows:
+        checks = LineChecks(_terms(services, key), rows, turns)
+        for _ in checks.run(lines(turns)):
+            _go_on(is_wanted)
+        checked = checks.checked
+        if not checked.taken or (checked.refused and plan.on_error is OnError.REJECT):
+            raise checked.refusal()
+        _check_quota(services, key, checked.prompt_tokens)
+        if plan.is_of_kept_lines:
+            count_bytes(services, key.user_id, rows.tell())
+        return _write(services, key, checked, plan, turns, is_wanted)
+
+
+def _terms(services: Services, key: PresentedKey) -> LineTerms:
+    """Return what the lines of a batch must keep.
+
+    Which context ready workers have is not known while Redis is away: the model's must do.
+    """
+    try:
+        context_length = services.context_length()
+    except redis.RedisError:
+        context_length = services.tokenizer.context_length
+    return LineTerms(
+        services.settings,
+        services.tokenizer,
+        services.counter,
+        context_length,
+        key.monthly_token_limit,
+    )
+
+
+def find_made(services: Services, api_key_id: UUID, plan: BatchPlan) -> Made | None:
+    """Return the batch that the same request made before, if it has an idempotency key.
+
+    Raises:
+        IdempotencyConflict: the key stands for another request.
+    """
+    if plan.idempotency_key is None:
+        return None
+    with services.reads() as session:
+        batch = find_repeated_batch(session, api_key_id, plan.idempotency_key)
+    return _repeated(batch, plan) if batch is not None else None
+
+
+def check_place(services: Services, api_key_id: UUID) -> None:
+    """Refuse early what `take_place` would refuse at the end.
+
+    Raises:
+        RateLimited: the key has too many open batches.
+    """
+    with services.reads() as session:
+        if count_open(session, api_key_id) >= services.settings.max_open_batches:
+            raise _too_many(services)
+
+
+def _check_quota(services: Services, key: PresentedKey, prompt_tokens: int) -> None:
+    limit = key.monthly_token_limit
+    if limit is None:
+        return
+    state = services.limiter.read(key, recall=services.recall(key.id))
+    left = max(0, limit - state.used_in_month)
+    if prompt_tokens > left:
+        raise RateLimited(
+            f"of {limit} tokens a month {left} are left, the prompts alone have {prompt_tokens}",
+            code="monthly_quota_exceeded",
+            retry_after_seconds=None if prompt_tokens > limit else state.month_seconds,
+            headers={"x-should-retry": "false"},
+        )
+
+
+def _write(
+    services: Services,
+    key: PresentedKey,
+    checked: CheckedLines,
+    plan: BatchPlan,
+    turns: Turns,
+    is_wanted: Callable[[], bool],
+) -> Made:
+    try:
+        with services.batch_sessions.begin() as session:
+            begin_writing(session)
+            batch = _new_batch(services, key, checked, plan, now=database_now(session))
+            session.add(batch)
+            session.flush()
+            for rows in _pages(checked.rows, turns):
+                insert_lines(session, batch, rows, priority=key.priority)
+                _go_on(is_wanted)
+            _take_place(session, services, batch, plan)
+    except _NoPlace as found:
+        if found.taken.repeated is None:
+            raise _too_many(services) from None
+        return _repeated(found.taken.repeated, plan)
+    services.metrics.batch_accepted(batch)
+    announce(services)
+    return Made(batch)
+
+
+def _take_place(session: Session, services: Services, batch: Batch, plan: BatchPlan) -> None:
+    most = services.settings.max_open_batches
+    taken = take_place(session, batch, most=most, idempotency_key=plan.idempotency_key)
+    if taken is not None:
+        if taken.repeated is not None:
+            session.expunge(taken.repeated)
+        raise _NoPlace(taken)
+
+
+def _new_batch(
+    services: Services, key: PresentedKey, checked: CheckedLines, plan: BatchPlan, *, now: datetime
+) -> Batch:
+    return Batch(
+        id=new_id(),
+        user_id=key.user_id,
+        api_key_id=key.id,
+        name=plan.name,
+        endpoint=plan.endpoint,
+        model=services.settings.model_name,
+        on_error=plan.on_error,
+        total=checked.total,
+        failed=checked.refused,
+        webhook_url=plan.webhook_url,
+        labels=plan.labels,
+        input_file_id=plan.input_file_id,
+        retry_of=plan.retry_of,
+        body_hash=plan.body_hash,
+        request_id=plan.request_id,
+        created_at=now,
+        expires_at=now + plan.window,
+    )
+
+
+def _pages(rows: IO[bytes], turns: Turns) -> Iterator[str]:
+    """Yield the rows as JSON arrays of a bounded size."""
+    rows.seek(0)
+    page: list[str] = []
+    size = 0
+    for row in rows:
+        turns.give()
+        page.append(row.decode())
+        size += len(row)
+        if len(page) >= PAGE_ROWS or size >= PAGE_BYTES:
+            yield f"[{','.join(page)}]"
+            page, size = [], 0
+    if page:
+        yield f"[{','.join(page)}]"
+
+
+def _repeated(batch: Batch, plan: BatchPlan) -> Made:
+    if batch.body_hash != plan.body_hash:
+        raise IdempotencyConflict(
+            "this Idempotency-Key was used for another request",
+            headers={"x-should-retry": "false"},
+        )
+    return Made(batch, is_new=False)
+
+
+def _too_many(services: Services) -> RateLimited:
+    return RateLimited(
+        f"{services.settings.max_open_batches} batches of this key are open already",
+        code="too_many_batches",
+        retry_after_seconds=PLACE_SECONDS,
+    )
+
+
+def _go_on(is_wanted: Callable[[], bool]) -> None:
+    if not is_wanted():
+        raise Abandoned("the client went away")

@@ -1,0 +1,170 @@
+"""The lines of a file, one by one, and what each asks for. Whose language they speak is the
+reader's matter, which is handed in.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import IO
+
+from api.generation.validation import OUR_NAMES, FieldNames
+from api.http.json_input import BOM
+from core.concurrency.greenlets import Turns
+from core.errors import ApiError, FieldFault, InvalidRequest
+from core.generation import Generation
+
+MAX_CUSTOM_ID_LENGTH = 512
+#: Blank lines are skipped, but whoever sends nothing else is not read to the end.
+PHYSICAL_LINES_EACH = 10
+SKIP_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class LineRequest:
+    """What one line asks for, and its caller's own name for it.
+
+    Attributes:
+        may_shorten: `max_tokens` is not the caller's own word: less is asked for where there is
+            room for less.
+        names: what the line calls its fields.
+    """
+
+    custom_id: str | None
+    generation: Generation
+    may_shorten: bool = False
+    names: FieldNames = OUR_NAMES
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line by its number in the file: what it asks for, or what is wrong with it.
+
+    Attributes:
+        custom_id: of a faulty line too, if it can be read.
+    """
+
+    number: int
+    custom_id: str | None = None
+    generation: Generation | None = None
+    fault: FieldFault | None = None
+    may_shorten: bool = False
+    names: FieldNames = OUR_NAMES
+
+
+#: Reads one line. Raises `ApiError` about what is wrong with it.
+ReadLine = Callable[[bytes], LineRequest]
+
+
+@dataclass(frozen=True, slots=True)
+class LineLimits:
+    """How many lines a file may have, and how long one may be."""
+
+    most_lines: int
+    most_bytes: int
+
+
+def read_lines(
+    file: IO[bytes], read_line: ReadLine, limits: LineLimits, turns: Turns
+) -> Iterator[Line]:
+    """Yield the lines of a file that are not blank.
+
+    Raises:
+        InvalidRequest: there are too many.
+    """
+    count = 0
+    for number, data in _physical_lines(file, limits, turns):
+        turns.give()
+        if data is not None and not data:
+            continue
+        count += 1
+        if count > limits.most_lines:
+            raise _too_many(limits)
+        if data is None:
+            fault = FieldFault("", f"it has more than {limits.most_bytes} bytes")
+            yield Line(number, fault=fault)
+            continue
+        try:
+            request = read_line(data)
+        except ApiError as error:
+            yield Line(number, custom_id=find_custom_id(data), fault=fault_of(error))
+        else:
+            yield Line(
+                number,
+                request.custom_id,
+                request.generation,
+                may_shorten=request.may_shorten,
+                names=request.names,
+            )
+
+
+def fault_of(error: ApiError) -> FieldFault:
+    """Return the first thing that is wrong with a line."""
+    first = error.fields[0] if error.fields else FieldFault(error.param or "", error.message)
+    return FieldFault(first.param, first.message)
+
+
+@contextmanager
+def told_as(names: FieldNames) -> Iterator[None]:
+    """Let errors of this block name fields as their line has them."""
+    try:
+        yield
+    except ApiError as error:
+        fault = fault_of(error)
+        if names.inside is None or not fault.param:
+            raise
+        param = f"{names.inside}.{fault.param}"
+        message = fault.message
+        if message.startswith(f"{fault.param} "):
+            message = f"{names.inside}.{message}"
+        raise InvalidRequest(message, param=param) from None
+
+
+def find_custom_id(data: bytes) -> str | None:
+    """Return the name that a faulty line has, if it has one that can be kept."""
+    try:
+        found = json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(found, dict):
+        return None
+    name = found.get("custom_id", found.get("customId"))
+    if not isinstance(name, str) or not 0 < len(name) <= MAX_CUSTOM_ID_LENGTH:
+        return None
+    return name if "\x00" not in name and _is_unicode(name) else None
+
+
+def _physical_lines(
+    file: IO[bytes], limits: LineLimits, turns: Turns
+) -> Iterator[tuple[int, bytes | None]]:
+    """Yield each line by its number, stripped; `None` for one that is too long."""
+    number = 0
+    while piece := file.readline(limits.most_bytes + len(BOM) + 2):
+        number += 1
+        turns.give()
+        if number > limits.most_lines * PHYSICAL_LINES_EACH:
+            raise _too_many(limits)
+        if number == 1:
+            piece = piece.removeprefix(BOM)
+        data = piece.strip(b" \t\r\n")
+        if len(data) <= limits.most_bytes:
+            yield number, data
+        else:
+            yield number, None
+        while piece and not piece.endswith(b"\n"):
+            piece = file.readline(SKIP_BYTES)
+            turns.give()
+
+
+def _too_many(limits: LineLimits) -> InvalidRequest:
+    return InvalidRequest(f"a file may have at most {limits.most_lines} lines", param="file")
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

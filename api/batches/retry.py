@@ -1,0 +1,36 @@
+"""The lines of a batch that did not succeed, to be tried again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from uuid import UUID
+
+from pydantic import ValidationError
+
+from api.batches.line_reader import Line, fault_of
+from api.http.field_faults import invalid
+from core.concurrency.greenlets import Turns
+from core.generation import Generation
+from models.batches.lines import UnsuccessfulLine, read_unsuccessful
+from models.database.prepared import Statements
+
+
+def unsuccessful_lines(statements: Statements, batch_id: UUID) -> Callable[[Turns], Iterator[Line]]:
+    """Return what yields the lines, read page by page; their numbers and names stay."""
+
+    def read(turns: Turns) -> Iterator[Line]:
+        after = 0
+        while found := read_unsuccessful(statements, batch_id, after=after):
+            for one in found:
+                turns.give()
+                yield _line(one)
+            after = found[-1].line
+
+    return read
+
+
+def _line(found: UnsuccessfulLine) -> Line:
+    try:
+        return Line(found.line, found.custom_id, Generation.from_row(found.request))
+    except ValidationError as error:  # what is taken has changed since
+        return Line(found.line, found.custom_id, fault=fault_of(invalid(error, of="it")))

@@ -1,1 +1,0 @@
-"""Bulk work: from a file of requests to the rows of a batch, and from rows to a file of results."""

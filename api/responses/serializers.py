@@ -1,0 +1,61 @@
+"""Serializes users and API keys to JSON; jobs have `models/jobs/serializer.py`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic.alias_generators import to_camel
+
+from core.ids import Prefix, show_id
+from models.accounts.api_key import ApiKey
+from models.accounts.user import User
+from models.jobs.serializer import (
+    show_completion,
+    show_completion_head,
+    show_job,
+    show_listed_job,
+    show_time,
+    show_usage,
+)
+
+__all__ = [
+    "show_completion",
+    "show_completion_head",
+    "show_job",
+    "show_key",
+    "show_listed_job",
+    "show_time",
+    "show_usage",
+    "show_user",
+]
+
+
+def show_user(user: User) -> dict[str, Any]:
+    return {
+        "id": show_id(Prefix.USER, user.id),
+        "email": user.email,
+        "name": user.name,
+        "role": user.role,
+        "isActive": user.is_active,
+        "createdAt": show_time(user.created_at),
+    }
+
+
+def show_key(key: ApiKey) -> dict[str, Any]:
+    return {
+        "id": show_id(Prefix.KEY, key.id),
+        "userId": show_id(Prefix.USER, key.user_id),
+        "name": key.name,
+        "prefix": f"bc_{key.public_id}",
+        "rateLimit": key.rate_limit,
+        "tokenLimit": key.token_limit,
+        "monthlyTokenLimit": key.monthly_token_limit,
+        "maxInFlight": key.max_in_flight,
+        "priority": key.priority,
+        "isActive": key.is_active,
+        "setByAdmin": {to_camel(name): value for name, value in key.holds.items()},
+        "expiresAt": show_time(key.expires_at),
+        "previousSecretExpiresAt": show_time(key.previous_secret_expires_at),
+        "lastUsed": show_time(key.last_used_at),
+        "createdAt": show_time(key.created_at),
+    }

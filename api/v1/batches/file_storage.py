@@ -1,0 +1,111 @@
+"""Writing uploaded files to the database and reading them again, a piece at a time."""
+
+from __future__ import annotations
+
+import errno
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from itertools import chain
+from typing import IO
+from uuid import UUID
+
+from api.services import Services
+from core.concurrency.greenlets import Turns
+from core.errors import Conflict, NotFound
+from models.batches.lines import begin_writing
+from models.database.base import Session
+from models.files.file import File
+from models.files.store import PIECE_BYTES, add_file, add_piece, find_file, may_keep, read_piece
+
+
+def keep(services: Services, file: File, data: IO[bytes], *, life: timedelta) -> None:
+    """Commit a file that expires after `life`, piece by piece in one transaction.
+
+    Raises:
+        Conflict: the user has too many files.
+    """
+    settings = services.settings
+    turns = Turns()
+    with services.batch_sessions.begin() as session:
+        begin_writing(session)
+        add_file(session, file, life=life)
+        for place, piece in enumerate(iter(lambda: data.read(PIECE_BYTES), b"")):
+            turns.give()
+            add_piece(session, file.id, place, piece)
+        has_room = may_keep(
+            session,
+            file,
+            most_files=settings.max_files_per_user,
+            most_bytes=settings.max_file_bytes_per_user,
+        )
+        if not has_room:
+            raise Conflict(
+                f"you may have {settings.max_files_per_user} files with "
+                f"{settings.max_file_bytes_per_user} bytes together: delete some",
+                code="too_many_files",
+                headers={"x-should-retry": "false"},
+            )
+
+
+def find_own_file(session: Session, user_id: UUID, file_id: UUID | None) -> File:
+    """Return a user's uploaded file; `None` is the id of none.
+
+    Raises:
+        NotFound: there is none, or it is another's.
+    """
+    file = find_file(session, file_id) if file_id else None
+    if file is None or file.user_id != user_id:
+        raise NotFound("there is no such file", param="input_file_id")
+    return file
+
+
+@contextmanager
+def opened(services: Services, file: File) -> Iterator[IO[bytes]]:
+    """Give a file to read, on disk while the block runs.
+
+    Raises:
+        NotFound: it was deleted meanwhile.
+    """
+    with tempfile.TemporaryFile() as copy:
+        for data in _pieces(services, file):
+            copy.write(data)
+        if copy.tell() < file.bytes:
+            raise _gone()
+        copy.seek(0)
+        yield copy
+
+
+def sent(services: Services, file: File) -> Iterator[bytes]:
+    """Return a file as it is sent: the connection breaks where it does not go on.
+
+    Raises:
+        NotFound: it was deleted meanwhile.
+    """
+    pieces = _pieces(services, file)
+    first = next(pieces, None)
+    if first is None:
+        raise _gone()
+    return _whole(chain([first], pieces), file.bytes)
+
+
+def _pieces(services: Services, file: File) -> Iterator[bytes]:
+    """Yield a file piece by piece, as far as it is there; each is a short read of its own."""
+    for place in range(-(-file.bytes // PIECE_BYTES)):
+        data = read_piece(services.statements, file.id, place)
+        if data is None:
+            return
+        yield data
+
+
+def _whole(pieces: Iterator[bytes], size: int) -> Iterator[bytes]:
+    for piece in pieces:
+        size -= len(piece)
+        yield piece
+    if size:
+        raise ConnectionResetError(errno.ECONNRESET, "the file was deleted while it was sent")
+
+
+def _gone() -> NotFound:
+    return NotFound("there is no such file any more")

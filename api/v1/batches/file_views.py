@@ -1,0 +1,264 @@
+"""`/v1/files`: files that batches are made of, and those that batches are read as."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from datetime import timedelta
+from functools import partial
+from typing import Any, Literal
+
+from flask import Blueprint, Response, request
+from flask.typing import ResponseReturnValue
+
+from api.auth.auditing import note_act_on_others
+from api.auth.authentication import Caller, authenticate
+from api.auth.write_limits import count_bytes
+from api.batches.download import WRITE_SECONDS
+from api.batches.results import ResultFile
+from api.batches.upload import FORM_TYPE, Upload, received
+from api.generation.pipeline import present_key
+from api.generation.polling import count_look
+from api.http.disconnect import present_hang_up
+from api.openapi.answer import JSONL, Answer, shows
+from api.openapi.operation import Who, described
+from api.openapi.parameters import id_query, limit, query
+from api.openapi.refusals import (
+    OVERLOADED,
+    TOO_MANY_FILES,
+    TOO_MANY_LOOKS,
+    TOO_MANY_STREAMS,
+    TOO_MANY_UPLOADS,
+)
+from api.openapi.upload import Upload as DescribedUpload
+from api.runtime.user_slots import Opened
+from api.services import services
+from api.v1.batches.file_form import FileForm, FileOptions, clean_name, read_options
+from api.v1.batches.file_storage import keep, sent
+from api.v1.batches.output_files import BatchFileId, show_line
+from api.v1.batches.responses import BatchFileLine, DeletedFile, OpenAIFile, OpenAIFileList
+from api.v1.listing import read_after, read_limit, show_list
+from core.errors import InvalidRequest, NotFound, UnsupportedMediaType
+from core.ids import Prefix, new_id, read_id, show_id
+from models.accounts.key_cache import PresentedKey
+from models.batches.batch import Batch
+from models.batches.lists import find_batch
+from models.database.base import Session
+from models.files.file import File
+from models.files.store import end_file, find_file, list_files
+
+blueprint = Blueprint("v1_files", __name__, url_prefix="/v1/files")
+
+PURPOSE = "batch"
+OUTPUT_PURPOSE = "batch_output"
+#: OpenAI's own.
+MOST_LISTED = 10_000
+ANY_TYPE = "application/octet-stream"
+
+
+@blueprint.post("")
+@described(
+    Who.KEY,
+    {200: shows(OpenAIFile, "the file")},
+    TOO_MANY_FILES,
+    TOO_MANY_UPLOADS,
+    OVERLOADED,
+    upload=DescribedUpload((), None, FileForm),
+)
+def create() -> ResponseReturnValue:
+    """Keep a file for a batch.
+
+    It is forgotten after `FILE_DAYS`, or when `expires_after` says.
+    """
+    key = present_key()
+    if request.mimetype != FORM_TYPE:
+        raise UnsupportedMediaType(f"send the file in a form as {FORM_TYPE}")
+    charge = partial(count_bytes, services(), key.user_id)
+    uploads = services().uploads
+    with (
+        uploads.one_more(key.user_id),
+        received(request, services().settings, charge=charge) as upload,
+        uploads.place(),
+    ):
+        options = read_options(upload.options)
+        file = _new_file(key, upload)
+        keep(services(), file, upload.file, life=_life_of(options))
+    return _show(file)
+
+
+@blueprint.get("")
+@described(
+    Who.KEY_OR_USER,
+    {200: shows(OpenAIFileList, "files")},
+    parameters=(
+        limit(MOST_LISTED, MOST_LISTED),
+        id_query("after", Prefix.FILE, "`last_id` of the page before"),
+        query("order", Literal["asc", "desc"], "by time; `desc` is newest first, and the default"),
+        query("purpose", str, "only files for this"),
+    ),
+)
+def index() -> ResponseReturnValue:
+    """List the caller's uploaded files, newest first.
+
+    The files of a batch's results are not among them: the batch says their ids.
+    """
+    most, after = read_limit(default=MOST_LISTED, most=MOST_LISTED), read_after(Prefix.FILE)
+    order = request.args.get("order", "desc")
+    if order not in ("asc", "desc"):
+        raise InvalidRequest("order must be asc or desc", param="order")
+    with services().sessions() as session:
+        caller = authenticate(session)
+        if request.args.get("purpose", PURPOSE) != PURPOSE:
+            return show_list([], most)
+        files = list_files(
+            session,
+            caller.user.id,
+            after=after,
+            limit=most + 1,
+            is_newest_first=order == "desc",
+        )
+    return show_list([_show(file) for file in files], most)
+
+
+@blueprint.get("/<file_id>")
+@described(Who.KEY_OR_USER, {200: shows(OpenAIFile, "the file")}, TOO_MANY_LOOKS, TOO_MANY_STREAMS)
+def show(file_id: str) -> ResponseReturnValue:
+    """Return what is known of a file.
+
+    To know the `bytes` of a batch's own file all of it is read.
+    """
+    with services().sessions() as session:
+        caller = authenticate(session)
+        found = _find(session, caller, file_id)
+    count_look(services(), caller)
+    if isinstance(found, File):
+        return _show(found)
+    batch, name = found
+    with services().waits.one_more(caller.user.id, Opened.STREAM):
+        size = sum(map(len, _lines_of(batch, name)))
+    return _show_batch_file(batch, name, size)
+
+
+@blueprint.get("/<file_id>/content")
+@described(
+    Who.KEY_OR_USER,
+    {200: Answer("the file as it is", {ANY_TYPE: None, JSONL: BatchFileLine})},
+    TOO_MANY_LOOKS,
+    TOO_MANY_STREAMS,
+)
+def content(file_id: str) -> ResponseReturnValue:
+    """Return a file's content.
+
+    An answer that ends before its end breaks the connection.
+    """
+    with services().sessions() as session:
+        caller = authenticate(session)
+        found = _find(session, caller, file_id)
+    count_look(services(), caller)
+    if isinstance(found, File):
+        response = Response(sent(services(), found), mimetype=ANY_TYPE)
+        response.content_length = found.bytes
+    else:
+        response = Response(iter(_lines_of(*found)), mimetype=JSONL)
+    return _send(response, caller)
+
+
+@blueprint.delete("/<file_id>")
+@described(Who.KEY_OR_USER, {200: shows(DeletedFile, "it is deleted")})
+def delete(file_id: str) -> ResponseReturnValue:
+    """Delete an uploaded file; batches that were made of it go on without it.
+
+    The files of a batch's results are made of the batch, and cannot be deleted.
+    """
+    with services().sessions.begin() as session:
+        caller = authenticate(session)
+        found = _find(session, caller, file_id)
+        if not isinstance(found, File):
+            raise InvalidRequest("the files of a batch's results cannot be deleted")
+        note_act_on_others(
+            session, "file.delete", caller, owner_id=found.user_id, target_id=found.id
+        )
+        end_file(session, found.id)
+    return {"id": file_id, "object": "file", "deleted": True}
+
+
+def _new_file(key: PresentedKey, upload: Upload) -> File:
+    if not upload.size:
+        raise InvalidRequest("the file is empty", param="file")
+    return File(
+        id=new_id(),
+        user_id=key.user_id,
+        api_key_id=key.id,
+        filename=clean_name(upload.filename),
+        purpose=PURPOSE,
+        bytes=upload.size,
+    )
+
+
+def _life_of(options: FileOptions) -> timedelta:
+    if options.seconds is not None:
+        return timedelta(seconds=options.seconds)
+    return timedelta(days=services().settings.file_days)
+
+
+def _find(session: Session, caller: Caller, file_id: str) -> File | tuple[Batch, BatchFileId]:
+    wanted = read_id(Prefix.FILE, file_id)
+    file = find_file(session, wanted) if wanted else None
+    if file is not None and caller.may_see(file.user_id):
+        return file
+    name = BatchFileId.read(file_id)
+    batch = find_batch(session, name.batch_id) if name else None
+    if batch is None or name is None or batch.endpoint is None or not batch.is_final:
+        raise NotFound("there is no such file")
+    if not caller.may_see(batch.user_id) or not name.part.lines_of(batch):
+        raise NotFound("there is no such file")
+    return batch, name
+
+
+def _lines_of(batch: Batch, name: BatchFileId) -> ResultFile:
+    return ResultFile(
+        services().statements,
+        batch.id,
+        after=0,
+        states=name.part.states,
+        hang_up=present_hang_up(),
+        ends_with_connection=request.environ.get("SERVER_PROTOCOL") == "HTTP/1.0",
+        show=lambda job: show_line(batch, job),
+    )
+
+
+def _send(response: Response, caller: Caller) -> Response:
+    with ExitStack() as held:
+        held.enter_context(services().waits.one_more(caller.user.id, Opened.STREAM))
+        held.enter_context(present_hang_up().impatient(WRITE_SECONDS))
+        response.call_on_close(held.pop_all().close)
+    response.headers["x-accel-buffering"] = "no"
+    return response
+
+
+def _show(file: File) -> dict[str, Any]:
+    return {
+        "id": show_id(Prefix.FILE, file.id),
+        "object": "file",
+        "bytes": file.bytes,
+        "created_at": int(file.created_at.timestamp()),
+        "expires_at": int(file.expires_at.timestamp()),
+        "filename": file.filename,
+        "purpose": file.purpose,
+        "status": "processed",
+        "status_details": None,
+    }
+
+
+def _show_batch_file(batch: Batch, name: BatchFileId, size: int) -> dict[str, Any]:
+    finished_at = batch.finished_at or batch.created_at
+    return {
+        "id": str(name),
+        "object": "file",
+        "bytes": size,
+        "created_at": int(finished_at.timestamp()),
+        "expires_at": None,
+        "filename": f"{show_id(Prefix.BATCH, batch.id)}_{name.part}.jsonl",
+        "purpose": OUTPUT_PURPOSE,
+        "status": "processed",
+        "status_details": None,
+    }

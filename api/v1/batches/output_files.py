@@ -1,0 +1,108 @@
+"""What became of a batch, as the two files that OpenAI's clients fetch: its output, its errors.
+
+No such file is kept: its id names the batch, and its lines are made of the rows while it is sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from api.batches.results import TEXTS_DELETED, is_deleted
+from api.v1.batches.line import Endpoint
+from api.v1.generation.answer import Answer
+from api.v1.generation.chat_answer import ChatAnswer
+from api.v1.generation.completion_answer import CompletionAnswer
+from core.ids import Prefix
+from models.batches.batch import Batch
+from models.jobs.job import Job, JobState
+
+_ANSWERS: dict[Endpoint, type[Answer]] = {
+    Endpoint.CHAT: ChatAnswer,
+    Endpoint.COMPLETIONS: CompletionAnswer,
+}
+#: What OpenAI's clients are told of lines that did not run to their end.
+_LOST = {
+    JobState.CANCELLED: ("batch_cancelled", "the batch was cancelled before this request ended"),
+    JobState.EXPIRED: ("batch_expired", "this request could not be begun within the window"),
+}
+
+
+class Part(StrEnum):
+    """Which of a batch's files."""
+
+    OUTPUT = "output"
+    ERROR = "error"
+
+    @property
+    def states(self) -> Collection[JobState]:
+        """Of the lines that are in it."""
+        if self is Part.OUTPUT:
+            return (JobState.SUCCEEDED,)
+        return (JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED)
+
+    def lines_of(self, batch: Batch) -> int:
+        """Return how many lines of a final batch are in it."""
+        return batch.succeeded if self is Part.OUTPUT else batch.ended - batch.succeeded
+
+
+@dataclass(frozen=True, slots=True)
+class BatchFileId:
+    """Which file of which batch."""
+
+    part: Part
+    batch_id: UUID
+
+    def __str__(self) -> str:
+        return f"{Prefix.FILE}_{self.part}_{self.batch_id.hex}"
+
+    @classmethod
+    def read(cls, text: str) -> BatchFileId | None:
+        """Return the id that `text` is, or `None` if it is none of a batch's file."""
+        try:
+            prefix, part, digits = text.split("_")
+            found = cls(Part(part), UUID(hex=digits))
+        except ValueError:
+            return None
+        return found if prefix == Prefix.FILE and str(found) == text else None
+
+
+def file_of(batch: Batch, part: Part) -> str | None:
+    """Return the id of a batch's file; none before the batch has ended, and none without lines."""
+    if not batch.is_final or not part.lines_of(batch):
+        return None
+    return str(BatchFileId(part, batch.id))
+
+
+def show_line(batch: Batch, job: Job) -> dict[str, Any]:
+    """Return a line of a batch's file."""
+    shown: dict[str, Any] = {
+        "id": f"batch_req_{job.id.hex}",
+        "custom_id": job.custom_id,
+        "response": None,
+        "error": None,
+    }
+    if is_deleted(job):
+        shown["error"] = TEXTS_DELETED
+    elif job.state == JobState.SUCCEEDED:
+        has_logprobs = any(choice.get("logprobs") for choice in job.choices or ())
+        kind = _ANSWERS[Endpoint(batch.endpoint or "")]
+        answer = kind(job, has_logprobs=has_logprobs, has_usage_chunk=False)
+        shown["response"] = {
+            "status_code": 200,
+            "request_id": batch.request_id,
+            "body": answer.whole(job),
+        }
+    else:
+        shown["error"] = _show_error(job)
+    return shown
+
+
+def _show_error(job: Job) -> dict[str, str]:
+    if job.error is not None:
+        return {"code": job.error["code"], "message": job.error["message"]}
+    code, message = _LOST.get(JobState(job.state), ("server_error", "this request failed"))
+    return {"code": code, "message": message}

@@ -1,0 +1,146 @@
+"""What the calls of `/v1` about files and batches answer, for the published contract."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from api.responses.shown import BatchId, Count, FileId, Plain
+from api.v1.batches.line import Endpoint
+from api.v1.generation.responses import ChatCompletion, OpenAICompletion
+
+
+class OpenAIFile(Plain):
+    """A file.
+
+    Attributes:
+        expires_at: null of a batch's own file: it lives as long as the batch.
+    """
+
+    id: FileId
+    object: Literal["file"]
+    bytes: Count
+    created_at: Count
+    expires_at: Count | None
+    filename: str
+    purpose: Literal["batch", "batch_output"]
+    status: Literal["processed"]
+    status_details: None
+
+
+class OpenAIFileList(Plain):
+    object: Literal["list"]
+    data: list[OpenAIFile]
+    first_id: FileId | None
+    last_id: FileId | None
+    has_more: bool
+
+
+class DeletedFile(Plain):
+    id: FileId
+    object: Literal["file"]
+    deleted: Literal[True]
+
+
+class BatchFault(Plain):
+    code: str
+    line: Count | None
+    message: str
+    param: str | None
+
+
+class BatchFaults(Plain):
+    object: Literal["list"]
+    data: list[BatchFault]
+
+
+class RequestCounts(Plain):
+    """How many lines there are and have ended; those that expired or were cancelled have failed."""
+
+    total: Count
+    completed: Count
+    failed: Count
+
+
+class CachedTokens(Plain):
+    cached_tokens: Count
+
+
+class ReasoningTokens(Plain):
+    reasoning_tokens: Literal[0]
+
+
+class BatchUsage(Plain):
+    input_tokens: Count
+    input_tokens_details: CachedTokens
+    output_tokens: Count
+    output_tokens_details: ReasoningTokens
+    total_tokens: Count
+
+
+class OpenAIBatch(Plain):
+    """A batch.
+
+    Attributes:
+        errors: what is wrong with its file, of the first 100 lines, where it is `failed`.
+        input_file_id: null of one that `/api` made again of a batch before files had ids.
+        output_file_id: when it has ended: the lines that succeeded, if there are any.
+        error_file_id: when it has ended: the others, if there are any.
+        usage: of the lines that have ended; null of one that is `failed`.
+    """
+
+    id: BatchId
+    object: Literal["batch"]
+    endpoint: Endpoint
+    model: str
+    errors: BatchFaults | None
+    input_file_id: FileId | None
+    completion_window: Literal["24h"]
+    status: Literal[
+        "failed", "in_progress", "finalizing", "completed", "expired", "cancelling", "cancelled"
+    ]
+    output_file_id: FileId | None
+    error_file_id: FileId | None
+    created_at: Count
+    in_progress_at: Count | None
+    expires_at: Count | None
+    finalizing_at: Count | None
+    completed_at: Count | None
+    failed_at: Count | None
+    expired_at: Count | None
+    cancelling_at: Count | None
+    cancelled_at: Count | None
+    request_counts: RequestCounts
+    metadata: dict[str, str] | None
+    usage: BatchUsage | None
+
+
+class OpenAIBatchList(Plain):
+    object: Literal["list"]
+    data: list[OpenAIBatch]
+    first_id: BatchId | None
+    last_id: BatchId | None
+    has_more: bool
+
+
+class LineResponse(Plain):
+    status_code: Literal[200]
+    request_id: str
+    body: ChatCompletion | OpenAICompletion
+
+
+class LineError(Plain):
+    code: str
+    message: str
+
+
+class BatchFileLine(Plain):
+    """A line of a batch's output file or error file.
+
+    Attributes:
+        error: `batch_expired`, `batch_cancelled`, or why it failed.
+    """
+
+    id: str
+    custom_id: str | None
+    response: LineResponse | None
+    error: LineError | None

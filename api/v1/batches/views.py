@@ -1,0 +1,234 @@
+"""`/v1/batches`: batches as OpenAI's clients make and follow them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from flask import Blueprint, g
+from flask.typing import ResponseReturnValue
+from pydantic import BeforeValidator, Field
+
+from api.auth.auditing import note_act_on_others
+from api.auth.authentication import Caller, authenticate
+from api.batches.ingest import Abandoned, check_place, find_made, make_batch
+from api.batches.line_reader import Line, LineLimits, read_lines
+from api.batches.notify import cancel_batch
+from api.batches.plan import BatchPlan
+from api.generation.idempotency import read_idempotency_key
+from api.generation.pipeline import present_key
+from api.generation.polling import count_look
+from api.http.body import read_body
+from api.http.disconnect import client_has_gone, present_hang_up
+from api.openapi.answer import shows
+from api.openapi.operation import Who, described
+from api.openapi.parameters import IDEMPOTENCY_KEY, id_query, limit
+from api.openapi.refusals import BATCH_NOT_MADE, NOT_FOUND, TOO_MANY_LOOKS
+from api.services import services
+from api.v1.batches.file_storage import find_own_file, opened
+from api.v1.batches.line import Endpoint, line_reader
+from api.v1.batches.object import show_batch, show_errors, show_refused
+from api.v1.batches.responses import OpenAIBatch, OpenAIBatchList
+from api.v1.generation.ignored_fields import OpenAIBody, refused_unless
+from api.v1.listing import read_after, read_limit, show_list
+from core.concurrency.greenlets import Turns
+from core.errors import InvalidRequest, NotFound
+from core.generation import Metadata
+from core.ids import Prefix, read_id
+from models.accounts.key_cache import PresentedKey
+from models.batches.batch import Batch
+from models.batches.lists import find_batch, list_batches
+from models.batches.rejected import (
+    RefusedBatch,
+    find_refused_batch,
+    keep_refused_batch,
+    list_refused_batches,
+)
+from models.database.base import Session
+from models.files.file import File
+
+blueprint = Blueprint("v1_batches", __name__, url_prefix="/v1/batches")
+
+WINDOW = timedelta(hours=24)
+#: OpenAI's own.
+DEFAULT_LISTED, MOST_LISTED = 20, 100
+
+
+def _known_endpoint(value: Any) -> Any:
+    if value not in list(Endpoint):
+        raise ValueError(f"endpoint must be {' or '.join(Endpoint)}")
+    return value
+
+
+def _day(value: Any) -> Any:
+    if value != "24h":
+        raise ValueError("completion_window must be 24h; batches of /api may have another")
+    return value
+
+
+class BatchBody(OpenAIBody):
+    """A batch of the lines of a file.
+
+    Attributes:
+        metadata: your own labels; they come back with the batch.
+    """
+
+    input_file_id: Annotated[str, Field(max_length=64)]
+    endpoint: Annotated[Endpoint, BeforeValidator(_known_endpoint, json_schema_input_type=Endpoint)]
+    completion_window: Annotated[
+        Literal["24h"], BeforeValidator(_day, json_schema_input_type=Literal["24h"])
+    ]
+    metadata: Metadata | None = None
+    output_expires_after: Annotated[Any, refused_unless()] = None
+
+
+@blueprint.post("")
+@described(
+    Who.KEY,
+    {200: shows(OpenAIBatch, "the batch; `failed` if lines of its file cannot be taken")},
+    NOT_FOUND,
+    *BATCH_NOT_MADE,
+    body=BatchBody,
+    parameters=(IDEMPOTENCY_KEY,),
+)
+def create() -> ResponseReturnValue:
+    """Make a batch of an uploaded file.
+
+    All lines are checked before the answer. Where some cannot be taken nothing is run: the batch
+    is `failed`, and its `errors` name them.
+    """
+    key = present_key()
+    body = read_body(BatchBody)
+    file_id = read_id(Prefix.FILE, body.input_file_id)
+    plan = _plan(body, file_id, read_idempotency_key())
+    made = find_made(services(), key.id, plan)
+    if made is not None:  # also if its file is gone by now
+        return show_batch(made.batch)
+    with services().sessions() as session:
+        file = find_own_file(session, key.user_id, file_id)
+    check_place(services(), key.id)
+    hang_up = present_hang_up()
+
+    def is_wanted() -> bool:
+        return plan.idempotency_key is not None or not hang_up.look_twice()
+
+    uploads = services().uploads
+    with uploads.one_more(key.user_id), uploads.place(), opened(services(), file) as data:
+        read = line_reader(body.endpoint, services())
+        settings = services().settings
+        limits = LineLimits(settings.max_batch_lines, settings.max_body_bytes)
+
+        def lines(turns: Turns) -> Iterator[Line]:
+            return read_lines(data, read, limits, turns)
+
+        try:
+            return show_batch(make_batch(services(), key, lines, plan, is_wanted=is_wanted).batch)
+        except InvalidRequest as refusal:
+            return show_refused(_keep_refused(key, body, file, refusal))
+        except Abandoned:
+            return client_has_gone()
+
+
+@blueprint.get("")
+@described(
+    Who.KEY_OR_USER,
+    {200: shows(OpenAIBatchList, "batches")},
+    parameters=(
+        limit(DEFAULT_LISTED, MOST_LISTED),
+        id_query("after", Prefix.BATCH, "`last_id` of the page before"),
+    ),
+)
+def index() -> ResponseReturnValue:
+    """List the caller's batches that were made here, newest first; those of `/api` are not."""
+    most = read_limit(default=DEFAULT_LISTED, most=MOST_LISTED)
+    after = read_after(Prefix.BATCH)
+    with services().sessions() as session:
+        user_id = authenticate(session).user.id
+        made = list_batches(
+            session, user_id=user_id, has_endpoint=True, after=after, limit=most + 1
+        )
+        refused = list_refused_batches(session, user_id, after=after, limit=most + 1)
+    both: list[Batch | RefusedBatch] = [*made, *refused]
+    both.sort(key=lambda batch: batch.id, reverse=True)
+    return show_list([_show(batch) for batch in both], most)
+
+
+@blueprint.get("/<batch_id>")
+@described(Who.KEY_OR_USER, {200: shows(OpenAIBatch, "the batch")}, TOO_MANY_LOOKS)
+def show(batch_id: str) -> ResponseReturnValue:
+    """Return a batch that was made here."""
+    with services().sessions() as session:
+        caller = authenticate(session)
+        shown = _show(_find(session, caller, batch_id))
+    count_look(services(), caller)
+    return shown
+
+
+@blueprint.post("/<batch_id>/cancel")
+@described(Who.KEY_OR_USER, {200: shows(OpenAIBatch, "the batch as it is then")})
+def cancel(batch_id: str) -> ResponseReturnValue:
+    """Cancel a batch: lines that have not begun are cancelled, those that run end soon.
+
+    A batch that has ended stays as it is.
+    """
+    with services().sessions.begin() as session:
+        caller = authenticate(session)
+        found = _find(session, caller, batch_id)
+        if isinstance(found, Batch) and not found.is_final:
+            note_act_on_others(
+                session, "batch.cancel", caller, owner_id=found.user_id, target_id=found.id
+            )
+    if isinstance(found, Batch) and not found.is_final:
+        cancel_batch(services(), found.id)
+        with services().reads() as session:
+            found = find_batch(session, found.id) or found
+    return _show(found)
+
+
+def _plan(body: BatchBody, file_id: UUID | None, idempotency_key: str | None) -> BatchPlan:
+    told = f"{file_id}\n{body.model_dump_json()}"
+    return BatchPlan(
+        request_id=g.request_id,
+        window=WINDOW,
+        labels=body.metadata,
+        endpoint=body.endpoint.value,
+        input_file_id=file_id,
+        idempotency_key=idempotency_key,
+        body_hash=hashlib.sha256(told.encode()).hexdigest(),
+    )
+
+
+def _keep_refused(
+    key: PresentedKey, body: BatchBody, file: File, refusal: InvalidRequest
+) -> RefusedBatch:
+    settings = services().settings
+    batch = RefusedBatch(
+        user_id=key.user_id,
+        api_key_id=key.id,
+        endpoint=body.endpoint.value,
+        model=settings.model_name,
+        input_file_id=file.id,
+        labels=body.metadata,
+        errors=show_errors(refusal),
+    )
+    life = timedelta(days=settings.file_days)
+    with services().sessions.begin() as session:
+        keep_refused_batch(session, batch, life=life)
+    return batch
+
+
+def _find(session: Session, caller: Caller, batch_id: str) -> Batch | RefusedBatch:
+    wanted = read_id(Prefix.BATCH, batch_id)
+    batch: Batch | RefusedBatch | None = find_batch(session, wanted) if wanted else None
+    if wanted is not None and batch is None:
+        batch = find_refused_batch(session, wanted)
+    if batch is None or not caller.may_see(batch.user_id) or batch.endpoint is None:
+        raise NotFound("there is no such batch")
+    return batch
+
+
+def _show(batch: Batch | RefusedBatch) -> dict[str, Any]:
+    return show_batch(batch) if isinstance(batch, Batch) else show_refused(batch)

@@ -1,0 +1,63 @@
+"""A job in the shape of OpenAI's chat completions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from api.generation.following import Delta, Logprobs
+from api.v1.generation.answer import Answer
+from core.prompts.token_name import bytes_of, without_mark
+
+
+class ChatAnswer(Answer):
+    prefix = "chatcmpl"
+    whole_object = "chat.completion"
+    chunk_object = "chat.completion.chunk"
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._begun: set[int] = set()
+
+    def _show_choice(self, choice: dict[str, Any]) -> dict[str, Any]:
+        message = {"role": "assistant", "content": choice["text"], "refusal": None}
+        logprobs = choice.get("logprobs") or {"tokens": []}
+        return {"message": message, "logprobs": self._show_logprobs(logprobs)}
+
+    def _show_delta(self, delta: Delta) -> list[dict[str, Any]]:
+        logprobs = self._show_logprobs(delta.logprobs) if delta.logprobs else None
+        shown = {"delta": {"content": delta.text}, "logprobs": logprobs}
+        return [*self._begin(delta.index), shown]
+
+    def _show_last(self, index: int) -> list[dict[str, Any]]:
+        return [*self._begin(index), {"delta": {}, "logprobs": None}]
+
+    def _begin(self, index: int) -> list[dict[str, Any]]:
+        """Return the chunk that a choice begins with, the first time."""
+        if index in self._begun:
+            return []
+        self._begun.add(index)
+        return [{"delta": {"role": "assistant", "content": "", "refusal": None}, "logprobs": None}]
+
+    def _show_logprobs(self, logprobs: Logprobs) -> dict[str, Any] | None:
+        if not self._has_logprobs:
+            return None
+        content = []
+        for place, token in enumerate(logprobs["tokens"]):
+            top = logprobs["top_logprobs"][place]
+            best = sorted(top.items(), key=lambda item: -item[1])
+            content.append(
+                {
+                    **_show_token(token, logprobs["token_logprobs"][place]),
+                    "top_logprobs": [_show_token(*one) for one in best],
+                }
+            )
+        return {"content": content, "refusal": None}
+
+
+def _show_token(name: str, logprob: float) -> dict[str, Any]:
+    data = bytes_of(name)
+    return {
+        "token": without_mark(name),
+        "logprob": logprob,
+        "bytes": None if data is None else list(data),
+    }

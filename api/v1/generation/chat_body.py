@@ -1,0 +1,146 @@
+"""The body of `POST /v1/chat/completions`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, BeforeValidator, Field, ValidationInfo, field_validator
+
+from api.v1.generation.body import GenerationBody
+from api.v1.generation.ignored_fields import Ignored, OpenAIBody, refused_unless
+from core.generation import (
+    MAX_MESSAGES,
+    ChatMessage,
+    Flag,
+    LogprobCount,
+    TokenCount,
+    TurnName,
+    TurnText,
+    no_longer_than,
+)
+
+#: OpenAI's newer models call the system's turns the developer's; chat templates know `system`.
+_ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
+#: Turns with the results of functions.
+_TOOL_ROLES = ("tool", "function")
+
+
+def _join_parts(content: Any) -> Any:
+    """Return content that came in parts as one text, as vLLM makes it of them."""
+    if content is None:
+        raise ValueError("content must be text")
+    if not isinstance(content, list):
+        return content
+    texts = []
+    for part in content:
+        kind = part.get("type") if isinstance(part, dict) else None
+        if kind != "text":
+            raise ValueError("content must be text: parts of other types are not supported")
+        if not isinstance(part.get("text"), str):
+            raise ValueError("content must be text: each part needs its `text`")
+        texts.append(part["text"])
+    return "\n".join(texts)
+
+
+def _known_role(role: Any) -> Any:
+    if isinstance(role, str) and role in _ROLES:
+        return _ROLES[role]
+    if isinstance(role, str) and role.lower() in _ROLES:
+        raise ValueError(f"role must be in lower case: {role.lower()}")
+    if role in _TOOL_ROLES:
+        raise ValueError(f"role {role} is not supported: this service calls no functions")
+    raise ValueError("role must be system, developer, user or assistant")
+
+
+class TextPart(BaseModel):
+    """A part of a turn's content; the parts are joined by line breaks."""
+
+    type: Literal["text"]
+    text: TurnText
+
+
+GivenRole = Literal["system", "developer", "user", "assistant"]
+GivenContent = TurnText | list[TextPart]
+
+
+class ChatTurn(OpenAIBody):
+    """One turn; an answer of ours can be sent back as it came."""
+
+    role: Annotated[str, BeforeValidator(_known_role, json_schema_input_type=GivenRole)]
+    content: Annotated[TurnText, BeforeValidator(_join_parts, json_schema_input_type=GivenContent)]
+    name: TurnName | None = None
+    refusal: Annotated[Any, refused_unless()] = None
+    audio: Annotated[Any, refused_unless()] = None
+    annotations: Annotated[Any, refused_unless([])] = None
+    tool_calls: Annotated[Any, refused_unless([])] = None
+    function_call: Annotated[Any, refused_unless()] = None
+
+    def to_message(self) -> ChatMessage:
+        named = {} if self.name is None else {"name": self.name}
+        return ChatMessage.model_validate({"role": self.role, "content": self.content, **named})
+
+
+class ChatBody(GenerationBody):
+    """Turns of a chat; the answer is the assistant's next one, as long as there is room for."""
+
+    logprobs_name: ClassVar[str] = "top_logprobs"
+
+    messages: Annotated[
+        tuple[ChatTurn, ...],
+        Field(max_length=MAX_MESSAGES, json_schema_extra={"minItems": 1}),
+        no_longer_than(MAX_MESSAGES),
+    ]
+    max_completion_tokens: TokenCount | None = None
+    logprobs: Flag | None = None
+    top_logprobs: LogprobCount | None = None
+
+    audio: Annotated[Any, refused_unless()] = None
+    function_call: Annotated[Any, refused_unless("none", "auto")] = None
+    functions: Annotated[Any, refused_unless([])] = None
+    modalities: Annotated[Any, refused_unless(["text"])] = None
+    moderation: Annotated[Any, refused_unless()] = None
+    prediction: Annotated[Any, refused_unless()] = None
+    reasoning_effort: Annotated[Any, refused_unless("none")] = None
+    response_format: Annotated[Any, refused_unless({"type": "text"})] = None
+    tool_choice: Annotated[Any, refused_unless("none", "auto")] = None
+    tools: Annotated[Any, refused_unless([])] = None
+    verbosity: Annotated[Any, refused_unless("medium")] = None
+    web_search_options: Annotated[Any, refused_unless()] = None
+    #: Says something of `tools` only.
+    parallel_tool_calls: Ignored = None
+
+    @field_validator("messages", mode="before")
+    @classmethod
+    def _at_least_one(cls, value: Any) -> Any:
+        # A lower bound of the field would also count turns that are at fault themselves.
+        if value == []:
+            raise ValueError("messages must not be empty")
+        return value
+
+    @field_validator("max_completion_tokens")
+    @classmethod
+    def _one_maximum(cls, value: int | None, info: ValidationInfo) -> int | None:
+        other = info.data.get("max_tokens")
+        if value is not None and other is not None and value != other:
+            raise ValueError("max_completion_tokens and max_tokens say different things")
+        return value
+
+    @field_validator("top_logprobs")
+    @classmethod
+    def _need_logprobs(cls, value: int | None, info: ValidationInfo) -> int | None:
+        if value and not info.data.get("logprobs"):
+            raise ValueError("top_logprobs is only for requests with logprobs: true")
+        return value
+
+    @property
+    def asked_max_tokens(self) -> tuple[str, int | None]:
+        if self.max_completion_tokens is not None:
+            return "max_completion_tokens", self.max_completion_tokens
+        return "max_tokens", self.max_tokens
+
+    @property
+    def asked_logprobs(self) -> int | None:
+        return (self.top_logprobs or 0) if self.logprobs else None
+
+    def prompt_fields(self) -> dict[str, Any]:
+        return {"messages": tuple(turn.to_message() for turn in self.messages)}

@@ -1,0 +1,55 @@
+"""A job in the shape of OpenAI's completions."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+from api.generation.following import Delta, Logprobs
+from api.v1.generation.answer import Answer
+from api.v1.generation.text_offsets import TextOffsets
+from core.prompts.token_name import without_mark
+
+
+class CompletionAnswer(Answer):
+    prefix = "cmpl"
+    whole_object = chunk_object = "text_completion"
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._offsets: defaultdict[int, TextOffsets] = defaultdict(TextOffsets)
+
+    def _show_choice(self, choice: dict[str, Any]) -> dict[str, Any]:
+        return self._show(choice["index"], choice["text"], choice.get("logprobs"))
+
+    def _show_delta(self, delta: Delta) -> list[dict[str, Any]]:
+        return [self._show(delta.index, delta.text, delta.logprobs)]
+
+    def _show_last(self, index: int) -> list[dict[str, Any]]:
+        return [{"text": "", "logprobs": None}]
+
+    def _show(self, index: int, text: str, logprobs: Logprobs | None) -> dict[str, Any]:
+        offsets = self._offsets[index]
+        offsets.show(text)
+        return {"text": text, "logprobs": self._show_logprobs(offsets, logprobs)}
+
+    def _show_logprobs(
+        self, offsets: TextOffsets, logprobs: Logprobs | None
+    ) -> dict[str, Any] | None:
+        """Return the tokens' log probabilities; the drawn one is always among the best."""
+        if not self._has_logprobs or logprobs is None:
+            return None
+        names, values = logprobs["tokens"], logprobs["token_logprobs"]
+        drawn = zip(names, values, logprobs["top_logprobs"], strict=True)
+        return {
+            "tokens": list(map(without_mark, names)),
+            "token_logprobs": values,
+            "top_logprobs": [_show_best({**top, name: value}) for name, value, top in drawn],
+            "text_offset": list(map(offsets.next, names)),
+        }
+
+
+def _show_best(top: dict[str, float]) -> dict[str, float]:
+    """Return tokens in the order of their log probabilities."""
+    best = sorted(top.items(), key=lambda item: -item[1])
+    return {without_mark(name): value for name, value in best}

@@ -1,0 +1,158 @@
+"""What the calls of `/v1` answer, as models for the published contract (see `api/responses`)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from api.responses.shown import Count, Plain
+
+FinishReason = Literal["stop", "length"]
+ChatId = Annotated[str, Field(pattern="^chatcmpl-[0-9a-f]{32}$")]
+CompletionId = Annotated[str, Field(pattern="^cmpl-[0-9a-f]{32}$")]
+
+
+class PromptTokensDetails(Plain):
+    cached_tokens: Count
+
+
+class OpenAIUsage(Plain):
+    prompt_tokens: Count
+    completion_tokens: Count
+    total_tokens: Count
+    prompt_tokens_details: PromptTokensDetails
+
+
+class OpenAIHead(Plain):
+    created: Count
+    model: str
+    system_fingerprint: None
+
+
+class CompletionLogprobs(Plain):
+    tokens: list[str]
+    token_logprobs: list[float | None]
+    top_logprobs: list[dict[str, float]]
+    text_offset: list[Count]
+
+
+class CompletionChoice(Plain):
+    index: Count
+    text: str
+    logprobs: CompletionLogprobs | None
+    finish_reason: FinishReason
+
+
+class OpenAICompletion(OpenAIHead):
+    id: CompletionId
+    object: Literal["text_completion"]
+    choices: list[CompletionChoice]
+    usage: OpenAIUsage
+
+
+class CompletionChunkChoice(Plain):
+    index: Count
+    text: str
+    logprobs: CompletionLogprobs | None
+    finish_reason: FinishReason | None
+
+
+class CompletionChunk(OpenAIHead):
+    """One event of a stream.
+
+    Attributes:
+        usage: with `stream_options.include_usage`: null, but in the last event.
+    """
+
+    id: CompletionId
+    object: Literal["text_completion"]
+    choices: list[CompletionChunkChoice]
+    usage: OpenAIUsage | None = None
+
+
+class TokenChance(Plain):
+    """A token and its log probability.
+
+    Attributes:
+        token: a part of a character is called by its bytes, `bytes:\\xf0\\x9f`.
+        bytes: what the token adds to the text; null for a part of a character in old answers.
+    """
+
+    token: str
+    logprob: float
+    bytes: list[int] | None
+
+
+class ChatToken(TokenChance):
+    top_logprobs: list[TokenChance]
+
+
+class ChatLogprobs(Plain):
+    content: list[ChatToken]
+    refusal: None
+
+
+class AssistantMessage(Plain):
+    role: Literal["assistant"]
+    content: str
+    refusal: None
+
+
+class ChatChoice(Plain):
+    index: Count
+    message: AssistantMessage
+    logprobs: ChatLogprobs | None
+    finish_reason: FinishReason
+
+
+class ChatCompletion(OpenAIHead):
+    id: ChatId
+    object: Literal["chat.completion"]
+    choices: list[ChatChoice]
+    usage: OpenAIUsage
+
+
+class ChatDelta(Plain):
+    role: Literal["assistant"] = "assistant"
+    content: str = ""
+    refusal: None = None
+
+
+class ChatChunkChoice(Plain):
+    index: Count
+    delta: ChatDelta
+    logprobs: ChatLogprobs | None
+    finish_reason: FinishReason | None
+
+
+class ChatChunk(OpenAIHead):
+    """One event of a stream.
+
+    Attributes:
+        usage: with `stream_options.include_usage`: null, but in the last event.
+    """
+
+    id: ChatId
+    object: Literal["chat.completion.chunk"]
+    choices: list[ChatChunkChoice]
+    usage: OpenAIUsage | None = None
+
+
+class OpenAIModel(Plain):
+    """A model.
+
+    Attributes:
+        max_model_len: tokens of prompt and answer together, as vLLM has it.
+    """
+
+    id: str
+    object: Literal["model"]
+    created: Count
+    owned_by: str
+    max_model_len: Count
+
+
+class OpenAIModelList(Plain):
+    object: Literal["list"]
+    data: list[OpenAIModel]

@@ -1,0 +1,114 @@
+"""`POST /v1/completions` and `POST /v1/chat/completions`.
+
+They wait for the answer as long as the client does: there is no 202 that OpenAI's clients know.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+
+from flask import Blueprint, jsonify
+from flask.typing import ResponseReturnValue
+
+from api.generation.admission import Admitted
+from api.generation.event_stream import stream_admitted
+from api.generation.outcomes import interrupted
+from api.generation.pipeline import (
+    admit_present,
+    confirming,
+    place_to_wait,
+    present,
+    wait_for_answer,
+)
+from api.http.disconnect import client_has_gone
+from api.openapi.answer import FROM_CACHE, RATE_LIMITS, REPLAYED, shows_or_streams
+from api.openapi.operation import Who, described
+from api.openapi.parameters import IDEMPOTENCY_KEY
+from api.openapi.refusals import CANCELLED, NOT_ADMITTED, NOT_ANSWERED
+from api.runtime.user_slots import Opened
+from api.services import Services, services
+from api.v1.generation.answer import Answer
+from api.v1.generation.body import GenerationBody
+from api.v1.generation.chat_answer import ChatAnswer
+from api.v1.generation.chat_body import ChatBody
+from api.v1.generation.completion_answer import CompletionAnswer
+from api.v1.generation.completion_body import CompletionBody
+from api.v1.generation.responses import ChatChunk, ChatCompletion, CompletionChunk, OpenAICompletion
+from models.accounts.key_cache import PresentedKey
+
+blueprint = Blueprint("v1_generate", __name__, url_prefix="/v1")
+
+#: OpenAI's own, where neither the request nor the model says one.
+DEFAULT_TEMPERATURE = 1.0
+
+
+@blueprint.post("/completions")
+@described(
+    Who.KEY,
+    {200: shows_or_streams(OpenAICompletion, CompletionChunk, *RATE_LIMITS, REPLAYED, FROM_CACHE)},
+    *NOT_ADMITTED,
+    *NOT_ANSWERED,
+    CANCELLED,
+    body=CompletionBody,
+    parameters=(IDEMPOTENCY_KEY,),
+)
+def complete() -> ResponseReturnValue:
+    """Complete a prompt as it is."""
+    return _generate(*present(CompletionBody), CompletionAnswer)
+
+
+@blueprint.post("/chat/completions")
+@described(
+    Who.KEY,
+    {200: shows_or_streams(ChatCompletion, ChatChunk, *RATE_LIMITS, REPLAYED, FROM_CACHE)},
+    *NOT_ADMITTED,
+    *NOT_ANSWERED,
+    CANCELLED,
+    body=ChatBody,
+    parameters=(IDEMPOTENCY_KEY,),
+)
+def chat() -> ResponseReturnValue:
+    """Answer a chat."""
+    return _generate(*present(ChatBody), ChatAnswer)
+
+
+def default_temperature(services: Services) -> float:
+    """Return the temperature of requests that say none: the model's own, or OpenAI's."""
+    temperature = services.tokenizer.defaults.get("temperature")
+    return DEFAULT_TEMPERATURE if temperature is None else temperature
+
+
+def _generate(key: PresentedKey, body: GenerationBody, kind: type[Answer]) -> ResponseReturnValue:
+    with confirming(key):
+        generation = body.to_generation(
+            most_tokens=services().settings.max_tokens_limit,
+            temperature=default_temperature(services()),
+        )
+    may_shorten = body.asked_max_tokens[1] is None
+    with ExitStack() as held:
+        what = Opened.STREAM if generation.stream else Opened.WAIT
+        held.enter_context(place_to_wait(key, what))
+        admitted = admit_present(key, generation, may_shorten=may_shorten, names=body.names)
+        answer = kind(
+            admitted.job,
+            has_logprobs=generation.logprobs is not None,
+            has_usage_chunk=body.has_usage_chunk,
+        )
+        if not generation.stream:
+            return _wait(admitted, answer)
+        return stream_admitted(
+            admitted, answer.delta, answer.end, place=held.pop_all(), is_resumable=False
+        )
+
+
+def _wait(admitted: Admitted, answer: Answer) -> ResponseReturnValue:
+    job = wait_for_answer(admitted, services().settings.stream_seconds)
+    if job is None:
+        return client_has_gone()
+    if not job.is_final:
+        if admitted.is_cancelled_with_its_client:
+            services().cancels.abandon(job.id)
+        raise interrupted()
+    response = jsonify(answer.whole(job))
+    response.headers.update(admitted.headers)
+    return response

@@ -1,0 +1,105 @@
+"""Making a backup: one snapshot, dumped by `pg_dump` and counted, beside a running service."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+
+from cli.backup.manifest import FORMAT, Manifest, describe, write_manifest
+from cli.backup.postgres_tools import run_tool, tools_to_dump
+from cli.backup.store import BackupStore
+from core.config.settings import Settings
+from core.errors import BackupError
+from models.database.base import open_database, sessions, utc_now
+from models.maintenance.backup import (
+    LOCK_SECONDS,
+    count_tables,
+    freeze,
+    is_replica,
+    schema_revision,
+    server_version,
+    whole_database,
+)
+from models.maintenance.last_backup import note_backup
+
+DUMP = "database.dump"
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """How long a step may take, what it may use, and what ends it.
+
+    Attributes:
+        environment: `PATH`, `PG_BIN` and what libpq reads.
+        tick: called all the time; what it raises ends the step.
+    """
+
+    environment: Mapping[str, str]
+    timeout_seconds: float
+    tick: Callable[[], None]
+
+
+def make_backup(settings: Settings, store: BackupStore, work: Work) -> tuple[Path, Manifest]:
+    """Back the database up, and note in it that this was done, unless it is a replica.
+
+    Raises:
+        BackupError: it could not be made; nothing is left of it.
+    """
+    url = settings.database_url.get_secret_value()
+    moment = utc_now().replace(microsecond=0)
+    with store.growing(moment) as directory:
+        manifest = _dump(url, directory, moment, work)
+    with whole_database(url, purpose="backup") as connection:
+        may_write = not is_replica(connection)
+    if may_write:
+        _note(settings, moment)
+    return store.path_of(moment), manifest
+
+
+def _dump(url: str, directory: Path, moment: datetime, work: Work) -> Manifest:
+    with whole_database(url, purpose="backup") as connection:
+        snapshot = freeze(connection)
+        server = server_version(connection)
+        revision = schema_revision(connection)
+        if revision is None:
+            raise BackupError("this database has no schema of ours: `bountycoder migrate` makes it")
+        tools = tools_to_dump(work.environment, server)
+        run_tool(
+            tools,
+            "pg_dump",
+            [
+                "--format=custom",
+                f"--file={directory / DUMP}",
+                f"--snapshot={snapshot}",
+                f"--lock-wait-timeout={LOCK_SECONDS}s",
+            ],
+            url=url,
+            environment=work.environment,
+            timeout_seconds=work.timeout_seconds,
+            tick=work.tick,
+        )
+        tables = count_tables(connection)
+    manifest = Manifest(
+        format=FORMAT,
+        taken_at=moment,
+        version=version("bountycoder"),
+        schema_revision=revision,
+        server_version=server,
+        tools_version=tools.major,
+        tables=tables,
+        files={DUMP: describe(directory / DUMP)},
+    )
+    write_manifest(directory, manifest)
+    return manifest
+
+
+def _note(settings: Settings, moment: datetime) -> None:
+    engine = open_database(settings, pool_size=1)
+    try:
+        with sessions(engine).begin() as session:
+            note_backup(session, moment)
+    finally:
+        engine.dispose()

@@ -1,0 +1,139 @@
+"""Restoring a backup: all of it or nothing, in one transaction, and counted afterwards."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from cli.backup.create import DUMP, Work
+from cli.backup.manifest import Manifest, check_files, read_manifest
+from cli.backup.postgres_tools import run_tool, tools_to_restore
+from core.errors import BackupError
+from migrations.run import head_revision, is_known
+from models.maintenance.backup import (
+    TableCount,
+    analyze,
+    beside,
+    count_tables,
+    create_database,
+    drop_database,
+    server_version,
+    service_connections,
+    table_names,
+    tables_with_rows,
+    whole_database,
+)
+
+#: Many shorter ones are shown in an error.
+_MOST_NAMED = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A table as the backup has it and as it was restored; `None` where it is not there."""
+
+    table: str
+    expected: TableCount | None
+    found: TableCount | None
+
+    @property
+    def is_equal(self) -> bool:
+        return self.expected == self.found
+
+
+def trusted_manifest(directory: Path) -> Manifest:
+    """Return the manifest of a backup whose files are what was written.
+
+    Raises:
+        BackupError: it is damaged, or a newer version of the service made it.
+    """
+    manifest = read_manifest(directory)
+    check_files(directory, manifest)
+    if not is_known(manifest.schema_revision):
+        raise BackupError(
+            f"{directory} has schema {manifest.schema_revision} of version {manifest.version}, "
+            f"newer than ours ({head_revision()}): restore it with that version"
+        )
+    return manifest
+
+
+def restore_into(
+    url: str, directory: Path, manifest: Manifest, work: Work, *, is_replacing: bool
+) -> list[Comparison]:
+    """Restore a trusted backup and compare each table with what was counted when it was made.
+
+    An error or an interruption leaves the database as it was.
+
+    Raises:
+        BackupError: the database is not one to restore into, or it failed.
+    """
+    with whole_database(url, purpose="restore") as connection:
+        server = server_version(connection)
+        names = set(table_names(connection))
+        used = tables_with_rows(connection)
+        users = service_connections(connection)
+    if server < manifest.server_version:
+        raise BackupError(
+            f"the backup was taken from PostgreSQL {manifest.server_version} "
+            f"and this is PostgreSQL {server}"
+        )
+    if users:
+        raise BackupError(f"the service is running on this database ({users} connections): stop it")
+    if used and not is_replacing:
+        raise BackupError(
+            f"the database has rows (in {_listed(used)}): --replace deletes all of them"
+        )
+    if strangers := names - set(manifest.tables):
+        raise BackupError(
+            f"the database has tables that the backup has not ({_listed(sorted(strangers))}): "
+            "restore into an empty one"
+        )
+    tools = tools_to_restore(work.environment, server, written_by=manifest.tools_version)
+    run_tool(
+        tools,
+        "pg_restore",
+        [
+            "--single-transaction",
+            "--exit-on-error",
+            "--no-owner",
+            "--no-privileges",
+            "--clean",
+            "--if-exists",
+            str(directory / DUMP),
+        ],
+        url=url,
+        environment=work.environment,
+        timeout_seconds=work.timeout_seconds,
+        tick=work.tick,
+    )
+    return _compare(url, manifest)
+
+
+@contextmanager
+def scratch_database(url: str) -> Iterator[str]:
+    """Make an empty database beside that of `url`, and drop it again."""
+    name = f"bountycoder_verify_{secrets.token_hex(4)}"
+    with whole_database(url, purpose="verify", is_autocommit=True) as connection:
+        create_database(connection, name)
+        try:
+            yield beside(url, name)
+        finally:
+            drop_database(connection, name)
+
+
+def _compare(url: str, manifest: Manifest) -> list[Comparison]:
+    with whole_database(url, purpose="restore", is_autocommit=True) as connection:
+        analyze(connection)
+        found = count_tables(connection)
+    return [
+        Comparison(name, manifest.tables.get(name), found.get(name))
+        for name in sorted(found.keys() | manifest.tables.keys())
+    ]
+
+
+def _listed(names: list[str]) -> str:
+    more = ", …" if len(names) > _MOST_NAMED else ""
+    return ", ".join(names[:_MOST_NAMED]) + more

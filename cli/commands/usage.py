@@ -1,0 +1,106 @@
+"""`bountycoder usage check`: do jobs, usage, roll-ups and batches agree, row for row."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+from cli.commands.database import answering
+from core.config.settings import Settings
+from models.database.base import open_database, sessions
+from models.maintenance.consistency import (
+    Difference,
+    begin_check,
+    compare_batches,
+    compare_closed,
+    compare_jobs,
+    compare_roll_ups,
+)
+
+#: Differences that are printed unless told otherwise; all are counted.
+PRINTED = 100
+TIMEOUT_SECONDS = 1800.0
+
+
+def add_arguments(parser: argparse.ArgumentParser, name: str) -> None:
+    actions = parser.add_subparsers(required=True, metavar="ACTION")
+    check = actions.add_parser(
+        "check", help="compare jobs, usage, roll-ups and batches, row for row"
+    )
+    time = "such as 2026-11-01 or 2026-11-01T13:00Z; whole hours, UTC"
+    check.add_argument("--from", dest="since", type=_hour, metavar="TIME", help=time)
+    check.add_argument(
+        "--to", dest="until", type=_hour, metavar="TIME", help=f"not included; {time}"
+    )
+    check.add_argument("--print", dest="printed", type=int, default=PRINTED, metavar="N")
+    check.add_argument(
+        "--timeout", type=float, default=TIMEOUT_SECONDS, metavar="SECONDS", help="of one statement"
+    )
+    check.set_defaults(run=_check)
+
+
+def check_usage(
+    settings: Settings,
+    *,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    printed: int = PRINTED,
+    timeout_seconds: float = TIMEOUT_SECONDS,
+) -> int:
+    """Print what does not agree, and return how much that is."""
+    engine = open_database(settings)
+    times = {"since": since, "until": until}
+    try:
+        with answering(), sessions(engine)() as session:
+            begin_check(session, timeout_seconds=timeout_seconds)
+            found = sum(
+                _print(differences, at_most=printed)
+                for differences in (
+                    compare_jobs(session, **times),
+                    compare_roll_ups(session, **times),
+                    compare_batches(session, **times),
+                    compare_closed(session),
+                )
+            )
+    finally:
+        engine.dispose()
+    print(f"{found} differences" if found else "jobs, usage, roll-ups and batches agree")
+    return found
+
+
+def _check(args: argparse.Namespace) -> int:
+    """The exit code is 1 if there is anything that does not agree."""
+    found = check_usage(
+        Settings.from_environment(os.environ),
+        since=args.since,
+        until=args.until,
+        printed=args.printed,
+        timeout_seconds=args.timeout,
+    )
+    return 1 if found else 0
+
+
+def _print(differences: Iterator[Difference], *, at_most: int) -> int:
+    """Print the first differences and return how many there are."""
+    first = list(itertools.islice(differences, max(0, at_most)))
+    for difference in first:
+        print(f"{difference.subject}: {difference.problem}")
+    more = sum(1 for _ in differences)
+    if more:
+        print(f"… and {more} more")
+    return len(first) + more
+
+
+def _hour(given: str) -> datetime:
+    """Return the time as one in UTC; roll-ups can only be compared in whole hours."""
+    try:
+        moment = datetime.fromisoformat(given)
+        moment = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise argparse.ArgumentTypeError(f"{given} is not a time") from None
+    if moment.replace(minute=0, second=0, microsecond=0) != moment:
+        raise argparse.ArgumentTypeError(f"{given} is not a whole hour")
+    return moment

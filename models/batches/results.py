@@ -1,0 +1,62 @@
+"""The answers of a batch, page by page in the order of its lines."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from uuid import UUID
+
+from models.database.prepared import Statements
+from models.jobs.job import Job, JobState, new_job
+
+#: Lines of one page: so few that nobody waits while their JSON is read.
+MOST_LINES = 100
+#: A page ends with the line that exceeds this many bytes of answers, as they are stored: compressed
+#: to a half or less. One answer has up to 10 MB, and a page of such would not be small.
+MOST_STORED_BYTES = 256 * 1024
+
+#: The size of an answer is known without reading it, so only those of the page are read.
+_READ = f"""
+    select id, line, custom_id, state, model, choices, error, is_cached, created_at, started_at,
+        prompt_tokens, completion_tokens, cached_tokens
+    from (
+        select found.*, sum(size) over (order by line) - size as before
+        from (
+            select id, line, custom_id, state, model, choices, error, is_cached, created_at,
+                started_at, prompt_tokens, completion_tokens, cached_tokens,
+                coalesce(pg_column_size(choices), 0) as size
+            from jobs
+            where batch_id = %(batch_id)s and line > %(after)s and state = any(%(states)s)
+            order by line limit {MOST_LINES}
+        ) as found
+    ) as counted
+    where before < {MOST_STORED_BYTES} order by line
+"""  # noqa: S608 - of our own names alone
+_COLUMNS = (
+    "id",
+    "line",
+    "custom_id",
+    "state",
+    "model",
+    "choices",
+    "error",
+    "is_cached",
+    "created_at",
+    "started_at",
+    "prompt_tokens",
+    "completion_tokens",
+    "cached_tokens",
+)
+
+FINAL_STATES = tuple(state for state in JobState if state.is_final)
+
+
+def read_results(
+    statements: Statements, batch_id: UUID, *, after: int, states: Collection[JobState]
+) -> list[Job]:
+    """Return the next lines that have ended in these states, from behind the line `after`.
+
+    None are left when there is none in the answer. They belong to no session.
+    """
+    wanted = [state.value for state in states]
+    rows = statements.run(_READ, {"batch_id": batch_id, "after": after, "states": wanted})
+    return [new_job(**dict(zip(_COLUMNS, row, strict=True))) for row in rows]

@@ -1,0 +1,143 @@
+"""Single statements straight on a connection, for what every request of a customer runs.
+
+Each is a transaction of its own and one round trip. A session of the ORM costs several times what
+PostgreSQL takes for them: everything else goes through sessions.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import psycopg2
+from psycopg2.errors import ReadOnlySqlTransaction
+from sqlalchemy import Engine, PoolProxiedConnection
+
+from models.database.base import REST_SECONDS, is_without_code, note_rest
+
+#: SQLSTATEs of a server that ends: it may have carried out what it was sent.
+_SERVER_ENDS = "57P"
+
+
+class Unanswered(psycopg2.OperationalError):
+    """A statement was sent, and its answer was lost: it may be carried out, even later."""
+
+
+#: The pool knows what a connection goes through: one that rested, or is old, is looked at there.
+KEEP_SECONDS = REST_SECONDS
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A statement that each connection plans once, because its plan costs more than its run.
+
+    Attributes:
+        types: of its parameters, `$1` and so on.
+        is_lazy: its commit is not waited for to reach the disk.
+    """
+
+    name: str
+    types: str
+    sql: str
+    is_lazy: bool = False
+
+    def call(self, count: int) -> str:
+        """Return what runs it with this many values, in one transaction and one round trip."""
+        lazily = "set local synchronous_commit = off; " if self.is_lazy else ""
+        return f"{lazily}execute {self.name} ({', '.join(['%s'] * count)})"
+
+
+class Statements:
+    """Runs statements on the connections of an engine that commits each by itself.
+
+    Some of them are kept for a moment: to give one back to the pool and to get it again takes
+    longer than all else that is done here for a statement.
+
+    Args:
+        keeps: connections at most; the engine's other users must do with the rest.
+    """
+
+    def __init__(self, engine: Engine, *, keeps: int) -> None:
+        self._engine = engine
+        self._keeps = keeps
+        self._kept: deque[_Kept] = deque()
+
+    def run(
+        self, statement: str | Prepared, values: Mapping[str, Any] | Sequence[Any]
+    ) -> list[tuple[Any, ...]]:
+        """Run one statement and return its rows, if it has any.
+
+        Raises one of `DATABASE_AWAY` when the database is away or too slow, `Unanswered` if what
+        it has done is not known.
+        """
+        taken = self._take()
+        connection = taken.connection
+        try:
+            cursor: Any = connection.cursor()
+            with cursor:
+                if isinstance(statement, Prepared):
+                    _prepare(cursor, statement, connection.info.setdefault("prepared", set()))
+                    cursor.execute(statement.call(len(values)), values)
+                else:
+                    cursor.execute(statement, values)
+                rows = cursor.fetchall() if cursor.description else []
+        except psycopg2.DatabaseError as error:
+            if _is_spoiled(connection, error):
+                connection.invalidate()
+            connection.close()
+            if _is_unanswered(error):
+                raise Unanswered(*error.args) from error
+            raise
+        except BaseException:
+            connection.invalidate()  # it may stand in the middle of an answer
+            connection.close()
+            raise
+        self._give_back(taken)
+        return rows
+
+    def _take(self) -> _Kept:
+        while self._kept:
+            try:
+                kept = self._kept.pop()
+            except IndexError:  # another thread was faster
+                break
+            if time.monotonic() < kept.until:
+                return kept
+            kept.connection.close()
+        return _Kept(self._engine.raw_connection(), time.monotonic() + KEEP_SECONDS)
+
+    def _give_back(self, taken: _Kept) -> None:
+        note_rest(taken.connection.info)
+        if len(self._kept) < self._keeps:
+            self._kept.append(taken)
+        else:
+            taken.connection.close()
+
+
+class _Kept(NamedTuple):
+    """A connection of the pool's, and until when it may be used without asking the pool."""
+
+    connection: PoolProxiedConnection
+    until: float
+
+
+def _is_spoiled(connection: PoolProxiedConnection, error: psycopg2.Error) -> bool:
+    """Say whether a connection ended, or leads to a server that takes no changes any more."""
+    if isinstance(error, ReadOnlySqlTransaction):
+        return True
+    return connection.dbapi_connection is not None and connection.dbapi_connection.closed != 0
+
+
+def _is_unanswered(error: psycopg2.DatabaseError) -> bool:
+    if not isinstance(error, psycopg2.OperationalError):
+        return is_without_code(error)
+    return error.pgcode is None or error.pgcode.startswith(_SERVER_ENDS)
+
+
+def _prepare(cursor: Any, statement: Prepared, known: set[str]) -> None:
+    if statement.name not in known:
+        cursor.execute(f"prepare {statement.name} ({statement.types}) as {statement.sql}")
+        known.add(statement.name)

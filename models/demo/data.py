@@ -1,0 +1,124 @@
+"""Makes a database look as after weeks of use: for trying the pages, and for measuring them.
+
+Everything is made by a few statements inside PostgreSQL. It is consistent (`usage check` finds
+nothing) and over: no job waits or runs, so no worker takes any. Nobody knows the keys' secrets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, Engine, func, select, text
+from sqlalchemy.orm import Session
+from sqlalchemy.schema import AddConstraint, DropConstraint
+
+from core.histogram import BOUNDS
+from models.demo import statements
+from models.jobs.job import Job
+from models.schema import metadata
+from models.usage.rollup_jobs import reopen_usage
+from models.usage.usage import Usage, UsageHourly
+
+#: Of one statement; the largest writes a million rows.
+TIMEOUT_SECONDS = 900
+#: What the planner must know of, and index-only scans need, before the first page is fast.
+_TABLES = (
+    "users",
+    "api_keys",
+    "batches",
+    "jobs",
+    "usage",
+    "usage_hourly",
+    "usage_daily",
+    "usage_monthly",
+    "usage_total_hourly",
+    "usage_total_daily",
+    "audit_log",
+    "webhook_deliveries",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class DemoSize:
+    """How much is made. A seventh of the jobs are lines of batches."""
+
+    users: int = 10_000
+    keys: int = 20_000
+    jobs: int = 1_000_000
+    days: int = 60
+
+    @property
+    def batches(self) -> int:
+        return max(1, self.jobs // 500)
+
+    @property
+    def lines(self) -> int:
+        return max(self.batches, self.jobs // 7)
+
+    @property
+    def audit_entries(self) -> int:
+        return max(1, self.jobs // 10)
+
+
+def has_jobs(session: Session) -> bool:
+    return session.query(Job.id).limit(1).first() is not None
+
+
+def make_demo_data(
+    session: Session, size: DemoSize, *, now: datetime, password_hash: str, model: str
+) -> None:
+    """Add users, keys, batches, jobs, usage, webhooks and activity of the days before `now`.
+
+    All users share one password. Until the transaction ends nobody else can use the tables.
+    """
+    values = {
+        "users": size.users,
+        "keys": size.keys,
+        "batches": size.batches,
+        "lines": size.lines,
+        "jobs": max(0, size.jobs - size.lines),
+        "audit_entries": size.audit_entries,
+        "days": size.days,
+        "now": now,
+        "password_hash": password_hash,
+        "model": model,
+        "bounds": list(BOUNDS),
+    }
+    connection = session.connection()
+    connection.exec_driver_sql(f"set local statement_timeout = '{TIMEOUT_SECONDS}s'")
+    connection.exec_driver_sql("set local work_mem = '256MB'")
+    with _unchecked(connection):
+        for statement in statements.ALL:
+            connection.exec_driver_sql(statement, values)
+    first = session.scalar(select(func.min(UsageHourly.hour)))
+    if first is not None:  # what was closed of the time before now is no more true
+        reopen_usage(session, first)
+
+
+@contextmanager
+def _unchecked(connection: Connection) -> Iterator[None]:
+    """Check all references of the large tables together at the end: one by one it takes as long as
+    all the rest.
+    """
+    references = [
+        reference
+        for table in (Job, Usage, UsageHourly)
+        for reference in metadata.tables[table.__tablename__].foreign_key_constraints
+    ]
+    for reference in references:
+        connection.execute(DropConstraint(reference))
+    yield
+    for reference in references:
+        connection.execute(AddConstraint(reference))
+
+
+def tidy(engine: Engine) -> None:
+    """Let PostgreSQL look at what was made: its plans depend on that."""
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text(f"set statement_timeout = '{TIMEOUT_SECONDS}s'"))
+        for table in _TABLES:
+            connection.execute(text(f"vacuum (analyze) {table}"))
+        connection.execute(text("reset statement_timeout"))

@@ -1,0 +1,81 @@
+"""What is written in the transaction of a job's end, whoever ended it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, or_, select
+from sqlalchemy.orm import Session
+
+from models.accounts.api_key import ApiKey
+from models.accounts.user import User
+from models.execution.batch_progress import record_lines
+from models.jobs.job import Job, JobState
+from models.jobs.transitions import ask_to_cancel
+from models.usage.usage import record_usages
+from models.webhooks.webhook import add_deliveries
+
+
+def record_end(session: Session, job: Job) -> None:
+    """Write what follows from the end of `job`, see `record_ends`."""
+    record_ends(session, [job])
+
+
+def record_ends(session: Session, jobs: Sequence[Job]) -> None:
+    """Write what follows from the ends of jobs: webhooks, the sums of the batches that they are
+    lines of, and the usage of those that ever began.
+
+    Make it the transaction's last statement: see `record_usages`.
+    """
+    add_deliveries(session, jobs)
+    record_lines(session, jobs)
+    record_usages(session, [job for job in jobs if job.started_at is not None])
+
+
+def cancel_job(session: Session, job_id: UUID) -> Job | None:
+    """Cancel a job, see `cancel_jobs`; `None` if there was nothing to cancel."""
+    cancelled = cancel_jobs(session, [job_id])
+    return cancelled[0] if cancelled else None
+
+
+def cancel_jobs(session: Session, job_ids: Sequence[UUID]) -> list[Job]:
+    """End queued jobs as cancelled, and ask for the end of running ones.
+
+    Returns the jobs as they are now, without those that had ended before. The tokens that a
+    running one has made until its end count as used.
+    """
+    cancelled = ask_to_cancel(session, job_ids)
+    record_ends(session, [job for job in cancelled if job.is_final])
+    return cancelled
+
+
+def cancel_unusable_jobs(session: Session, *, limit: int) -> list[Job]:
+    """Cancel open jobs whose key may not be used any more, running ones first.
+
+    Lines of batches are the feeder's. Returns the jobs as they are now, without those that were
+    asked to end before.
+    """
+    is_running = (Job.state == JobState.RUNNING, Job.cancel_requested_at.is_(None))
+    job_ids = _unusable(session, *is_running, limit=limit)
+    if len(job_ids) < limit:
+        is_queued = (Job.state == JobState.QUEUED, ~Job.is_held)
+        job_ids += _unusable(session, *is_queued, limit=limit - len(job_ids))
+    return cancel_jobs(session, job_ids) if job_ids else []
+
+
+def _unusable(session: Session, *conditions: ColumnElement[bool], limit: int) -> list[UUID]:
+    """Return open jobs of keys that may not be used; each state has its partial index."""
+    has_ended = or_(
+        ApiKey.is_active.is_(False),
+        ApiKey.deleted_at.is_not(None),
+        User.is_active.is_(False),
+        User.deleted_at.is_not(None),
+    )
+    query = (
+        select(Job.id)
+        .join(ApiKey, ApiKey.id == Job.api_key_id)
+        .join(User, User.id == ApiKey.user_id)
+        .where(Job.batch_id.is_(None), *conditions, has_ended)
+    )
+    return list(session.scalars(query.order_by(Job.id).limit(limit)))

@@ -1,0 +1,193 @@
+"""Ends of lines that no worker writes: of batches that end, and of lines that may not run.
+
+Held lines are ended by the thousand, in SQL: they have cost nothing and no worker knows them. What
+another has locked is left for the next time: none of these statements waits for a job's row.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
+
+from models.batches.batch import Batch
+from models.batches.dispatch import HELD, LINE_TOKENS
+from models.execution.batch_progress import raise_sums
+from models.execution.completion import record_ends
+from models.jobs.job import END_MOMENT, Job, JobState, may_come
+from models.jobs.transitions import ask_to_cancel
+from models.webhooks.webhook import add_deliveries
+
+#: Held lines that end in one transaction.
+CHUNK = 2000
+
+_END_HELD = f"""
+    with looked_at as (
+        select id, line, %(room)s::bigint is null or {LINE_TOKENS} > %(room)s::bigint as must_end
+        from jobs
+        where batch_id = %(batch_id)s and {HELD} and line > %(after)s
+        order by line limit %(limit)s
+        for update skip locked
+    ), ended as (
+        update jobs set state = %(state)s, error = %(error)s::jsonb,
+            finished_at = greatest(now(), created_at)
+        from looked_at
+        where jobs.id = looked_at.id and looked_at.must_end
+        returning jobs.id, jobs.request ? 'webhookUrl' as has_webhook
+    )
+    select array(select id from ended), array(select id from ended where has_webhook),
+           (select count(*) from looked_at), (select max(line) from looked_at)
+"""  # noqa: S608 - of our own names alone
+
+
+_HOLD_BACK = """
+    with theirs as (
+        select id, state from jobs
+        where batch_id = %(batch_id)s and not is_held and state in ('queued', 'running')
+          and cancel_requested_at is null
+        order by id limit %(limit)s
+        for no key update skip locked
+    )
+    update jobs set state = 'queued', is_held = true, released_at = null, charged_tokens = 0,
+        worker_id = null, lease_expires_at = null, started_at = null, first_token_at = null
+    from theirs where jobs.id = theirs.id
+    returning jobs.id, jobs.api_key_id, theirs.state = 'running'
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class HeldEnds:
+    """What became of a look at held lines.
+
+    Attributes:
+        looked_at: how many lines; fewer than were asked for are all that there are.
+        last_line: the last of them, 0 without any.
+    """
+
+    ids: list[UUID]
+    looked_at: int
+    last_line: int
+
+
+def end_held_lines(
+    session: Session,
+    batch_id: UUID,
+    state: JobState,
+    *,
+    error: dict[str, Any] | None = None,
+    after: int = 0,
+    room: int | None = None,
+    limit: int = CHUNK,
+) -> HeldEnds:
+    """Look at the next held lines of a batch and end them.
+
+    Args:
+        after: from beyond this line.
+        room: end only those that may take more tokens than this.
+    """
+    may_come(state, JobState.QUEUED)
+    values = {
+        "batch_id": str(batch_id),
+        "state": state,
+        "error": json.dumps(error) if error is not None else None,
+        "after": after,
+        "room": room,
+        "limit": limit,
+    }
+    row = session.connection().exec_driver_sql(_END_HELD, values).one()
+    ids, with_webhook, looked_at, last_line = row
+    if with_webhook:
+        add_deliveries(session, session.scalars(select(Job).where(Job.id.in_(with_webhook))).all())
+    if ids:
+        raise_sums(session, {batch_id: {state: len(ids)}})
+    return HeldEnds([UUID(str(job_id)) for job_id in ids], looked_at, last_line or 0)
+
+
+def expire_held_lines(session: Session, *, limit: int = CHUNK) -> list[Job]:
+    """End held lines that have a time of their own, when it is over before that of their batch."""
+    due = (
+        select(Job.id)
+        .join(Batch, Batch.id == Job.batch_id)
+        .where(Job.state == JobState.QUEUED, Job.is_held, Job.expires_at < func.now())
+        .where(Job.expires_at < Batch.expires_at)
+        .order_by(Job.expires_at)
+        .limit(limit)
+        .with_for_update(of=Job, skip_locked=True)
+    )
+    return _expire(session, Job.id.in_(due.scalar_subquery()))
+
+
+def expire_released_lines(session: Session, batch_id: UUID, *, limit: int = CHUNK) -> list[Job]:
+    """End lines of a batch that were released and never begun."""
+    waiting = (
+        _released(batch_id, Job.state == JobState.QUEUED, Job.started_at.is_(None))
+        .limit(limit)
+        .scalar_subquery()
+    )
+    return _expire(session, Job.id.in_(waiting))
+
+
+def cancel_released_lines(session: Session, batch_id: UUID, *, limit: int = CHUNK) -> list[Job]:
+    """End queued lines of a batch that were released, and ask for the end of those that run.
+
+    Returns the jobs as they are now, without those that were asked before.
+    """
+    states = [JobState.QUEUED, JobState.RUNNING]
+    ids = session.scalars(
+        _released(batch_id, Job.state.in_(states), Job.cancel_requested_at.is_(None)).limit(limit)
+    ).all()
+    if not ids:
+        return []
+    cancelled = ask_to_cancel(session, ids)
+    record_ends(session, [job for job in cancelled if job.is_final])
+    return cancelled
+
+
+@dataclass(frozen=True, slots=True)
+class LineHeldBack:
+    """A line that was released and waits again."""
+
+    id: UUID
+    api_key_id: UUID
+    was_running: bool
+
+
+def hold_lines_back(session: Session, batch_id: UUID, *, limit: int = CHUNK) -> list[LineHeldBack]:
+    """Let lines of a batch that were released, and those that run, wait for their release again.
+
+    They have cost nothing then. The attempt stays counted: what its worker still makes of it is
+    refused.
+    """
+    may_come(JobState.QUEUED, JobState.RUNNING)
+    values = {"batch_id": str(batch_id), "limit": limit}
+    rows = session.connection().exec_driver_sql(_HOLD_BACK, values)
+    return [
+        LineHeldBack(UUID(str(job_id)), UUID(str(key_id)), *rest) for job_id, key_id, *rest in rows
+    ]
+
+
+def _expire(session: Session, condition: Any) -> list[Job]:
+    expired = list(
+        session.scalars(
+            update(Job)
+            .where(condition, *may_come(JobState.EXPIRED, JobState.QUEUED))
+            .values(state=JobState.EXPIRED, finished_at=END_MOMENT)
+            .returning(Job)
+            .execution_options(populate_existing=True, synchronize_session=False)
+        )
+    )
+    record_ends(session, expired)
+    return expired
+
+
+def _released(batch_id: UUID, *conditions: Any) -> Any:
+    return (
+        select(Job.id)
+        .where(Job.batch_id == batch_id, ~Job.is_held, *conditions)
+        .order_by(Job.id)
+        .with_for_update(skip_locked=True)
+    )

@@ -1,0 +1,125 @@
+"""Adds the jobs of many requests by one statement, each only if its key is still what it was."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+import psycopg2
+
+from core.concurrency.coalescer import Gathering
+from models.accounts.key_cache import PresentedKey
+from models.database.prepared import Prepared, Statements, Unanswered
+from models.jobs.job import Job
+
+#: Jobs that one statement adds at most, and characters of a request that is added by itself.
+MOST_JOBS = 32
+LARGE_CHARACTERS = 64 * 1024
+
+#: A key that was looked up for its request has no version here: it may have been used since, which
+#: changes its row, but not have been ended. Not by `exists`: PostgreSQL would read the keys of all
+#: users once and look in what it read.
+INSERT = Prepared(
+    "insert_jobs",
+    "json",
+    """
+    insert into jobs (
+        id, user_id, api_key_id, queue, state, priority, model, request, prompt_tokens,
+        completion_tokens, cached_tokens, charged_tokens, is_streamed, attempt, request_id,
+        traceparent, created_at, expires_at
+    )
+    select j.id, j.user_id, j.api_key_id, j.queue, j.state, j.priority, j.model, j.request,
+           j.prompt_tokens, 0, 0, j.charged_tokens, j.is_streamed, 0, j.request_id, j.traceparent,
+           now(), now() + (j.expires_at - j.created_at)
+    from json_to_recordset($1) as j (
+        id uuid, user_id uuid, api_key_id uuid, key_version xid, queue text, state text,
+        priority smallint, model text, request jsonb, prompt_tokens int, charged_tokens int,
+        is_streamed bool, request_id text, traceparent text, created_at timestamptz,
+        expires_at timestamptz
+    )
+    where (
+        select coalesce(k.xmin = j.key_version, k.is_active and k.deleted_at is null)
+            and u.deleted_at is null and u.is_active
+        from api_keys k join users u on u.id = k.user_id where k.id = j.api_key_id
+    )
+    returning id, created_at, expires_at
+    """,
+)
+
+
+#: By the database's clock: when a job was made, and when it ends unless it has begun.
+Dates = tuple[datetime, datetime | None]
+
+
+class JobInserts:
+    def __init__(self, statements: Statements, *, timeout_seconds: float) -> None:
+        """Take what runs statements, and how long one of them, and the wait for it, may take."""
+        self._statements = statements
+        self._rows: Gathering[str, dict[UUID, Dates]] = Gathering(
+            self._insert,
+            most=MOST_JOBS,
+            seconds=4 * timeout_seconds,
+            late=lambda: psycopg2.OperationalError("the database was too busy"),
+            unanswered=lambda: Unanswered("the database was too slow"),
+        )
+
+    def insert(self, job: Job, key: PresentedKey) -> bool:
+        """Add a job that waits to be begun, and give it the dates that the database gave it; False
+        if its key was believed and has changed, or has ended since it was looked up.
+
+        Raises one of `DATABASE_AWAY` when the database is away or too slow, `Unanswered` if the job
+        may be there, or may yet come.
+        """
+        row = _row(job, key.version if key.is_believed else None)
+        added = self._run([row]) if len(row) > LARGE_CHARACTERS else self._rows.call(row)
+        if job.id not in added:
+            return False
+        job.created_at, job.expires_at = added[job.id]
+        return True
+
+    def _insert(self, rows: Sequence[str]) -> list[dict[UUID, Dates] | Exception]:
+        """Add rows; return for each, which of them were added."""
+        try:
+            return [self._run(rows)] * len(rows)
+        except psycopg2.OperationalError:
+            raise
+        except psycopg2.DatabaseError:
+            if len(rows) == 1:
+                raise
+            return [self._insert_alone(row) for row in rows]  # the one at fault fails alone
+
+    def _insert_alone(self, row: str) -> dict[UUID, Dates] | Exception:
+        try:
+            return self._run([row])
+        except Exception as error:
+            return error
+
+    def _run(self, rows: Sequence[str]) -> dict[UUID, Dates]:
+        added = self._statements.run(INSERT, (f"[{','.join(rows)}]",))
+        return {job_id: (created_at, expires_at) for job_id, created_at, expires_at in added}
+
+
+def _row(job: Job, key_version: str | None) -> str:
+    return json.dumps(
+        {
+            "id": job.id.hex,
+            "user_id": job.user_id.hex,
+            "api_key_id": job.api_key_id.hex,
+            "key_version": key_version,
+            "queue": job.queue,
+            "state": job.state,
+            "priority": job.priority,
+            "model": job.model,
+            "request": job.request,
+            "prompt_tokens": job.prompt_tokens,
+            "charged_tokens": job.charged_tokens,
+            "is_streamed": job.is_streamed,
+            "request_id": job.request_id,
+            "traceparent": job.traceparent,
+            "created_at": job.created_at.isoformat(),
+            "expires_at": None if job.expires_at is None else job.expires_at.isoformat(),
+        },
+        ensure_ascii=False,
+    )

@@ -1,0 +1,336 @@
+"""Jobs: one generation each, from `queued` to one final state. The row is the truth.
+
+    queued → running → succeeded | failed | cancelled
+    queued → failed | cancelled | expired
+    running → queued    (its worker died or was drained; at most `max_attempts` times)
+
+A job expires only if it has never begun. A running job whose cancelling was asked for never goes
+back to the queue: its worker ends it, or whoever finds it silent.
+
+Each change is one conditional UPDATE that names the state, and from `running` also the attempt,
+that it comes from: a worker believed dead cannot change a job that another has taken over.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, fields
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import (
+    CheckConstraint,
+    ColumnElement,
+    ForeignKey,
+    Index,
+    SmallInteger,
+    String,
+    func,
+    inspect,
+    text,
+    update,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.ext.hybrid import hybrid_property
+from sqlalchemy.orm import Mapped, Session, configure_mappers, mapped_column
+
+from core.ids import new_id
+from models.database.base import Base
+
+
+class JobState(StrEnum):
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+    @property
+    def is_final(self) -> bool:
+        return not _NEXT[self]
+
+
+_NEXT: dict[JobState, frozenset[JobState]] = {
+    JobState.QUEUED: frozenset(
+        {JobState.RUNNING, JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED}
+    ),
+    JobState.RUNNING: frozenset(
+        {JobState.QUEUED, JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED}
+    ),
+    JobState.SUCCEEDED: frozenset(),
+    JobState.FAILED: frozenset(),
+    JobState.CANCELLED: frozenset(),
+    JobState.EXPIRED: frozenset(),
+}
+
+
+def may_become(old: JobState, new: JobState) -> bool:
+    """Say whether a job may go from `old` to `new`."""
+    return new in _NEXT[old]
+
+
+class Job(Base):
+    """One generation.
+
+    Attributes:
+        queue: the line it waits in, `interactive` or `bulk`.
+        priority: weight of its key's share in the engine when it was made.
+        request: the validated request as the worker needs it.
+        choices: the answer's choices, once it succeeded (or was cancelled midway).
+        error: `{code, message}` of a job that failed.
+        charged_tokens: what its key's token limits were charged when it was made; what it did not
+            use is given back at its end.
+        batch_id: the batch that it is a line of, with the line's number (from 1) and the caller's
+            own name for it.
+        is_held: it is a line of a batch that the feeder has not released yet: on no queue, and
+            nothing was charged for it.
+        released_at: when the feeder released it; before that it could be on no queue.
+        queued_at: since when it has waited: its release, or its making. Every wait and every
+            duration that is shown, measured or summed up begins here.
+        is_streamed: somebody follows its text while it is made.
+        is_cached: it was answered by the response cache, without the model.
+        cancel_requested_at: when somebody asked a running job to end.
+        expires_at: when it ends unless it has begun.
+        texts_deleted_at: when retention deleted its request's texts and its answer.
+        attempt: times it was begun.
+        lease_expires_at: until when its worker's silence is believed to be work.
+        request_id: of the HTTP request that made it, for the logs.
+        traceparent: of that request's span, in the words of W3C's Trace Context, if it is traced.
+    """
+
+    __tablename__ = "jobs"
+    __table_args__ = (
+        CheckConstraint(
+            "state in ('queued','running','succeeded','failed','cancelled','expired')",
+            name="state",
+        ),
+        CheckConstraint("queue in ('interactive','bulk')", name="queue"),
+        CheckConstraint("(batch_id is null) = (line is null)", name="line"),
+        # Lists of jobs leave out the lines of batches, and so do their indexes.
+        Index("ix_jobs_user_id_id", "user_id", "id", postgresql_where=text("batch_id is null")),
+        Index(
+            "ix_jobs_api_key_id_id", "api_key_id", "id", postgresql_where=text("batch_id is null")
+        ),
+        Index("ix_jobs_queued", "id", postgresql_where=text("state = 'queued' and not is_held")),
+        Index(
+            "ix_jobs_batch_id_line",
+            "batch_id",
+            "line",
+            unique=True,
+            postgresql_where=text("batch_id is not null"),
+        ),
+        # What waits and what runs of a batch, whatever has ended of it.
+        Index(
+            "ix_jobs_held",
+            "batch_id",
+            "line",
+            postgresql_where=text("state = 'queued' and is_held"),
+        ),
+        Index(
+            "ix_jobs_released",
+            "batch_id",
+            "state",
+            postgresql_where=text(
+                "batch_id is not null and not is_held and state in ('queued', 'running')"
+            ),
+        ),
+        # The ends that are rare: to find them among a million that succeeded.
+        Index(
+            "ix_jobs_unsuccessful",
+            "state",
+            "id",
+            postgresql_where=text(
+                "batch_id is null and state in ('failed', 'cancelled', 'expired')"
+            ),
+        ),
+        Index(
+            "ix_jobs_user_id_unsuccessful",
+            "user_id",
+            "state",
+            "id",
+            postgresql_where=text(
+                "batch_id is null and state in ('failed', 'cancelled', 'expired')"
+            ),
+        ),
+        Index(
+            "ix_jobs_batch_id_unsuccessful",
+            "batch_id",
+            "state",
+            "line",
+            postgresql_where=text(
+                "batch_id is not null and state in ('failed', 'cancelled', 'expired')"
+            ),
+        ),
+        # The same for lines, whosever batch they are of.
+        Index(
+            "ix_jobs_lines_unsuccessful",
+            "state",
+            "id",
+            postgresql_where=text(
+                "batch_id is not null and state in ('failed', 'cancelled', 'expired')"
+            ),
+        ),
+        Index(
+            "ix_jobs_user_id_lines_unsuccessful",
+            "user_id",
+            "state",
+            "id",
+            postgresql_where=text(
+                "batch_id is not null and state in ('failed', 'cancelled', 'expired')"
+            ),
+        ),
+        Index("ix_jobs_leases", "lease_expires_at", postgresql_where=text("state = 'running'")),
+        # What retention deletes; lines go with their batch.
+        Index(
+            "ix_jobs_finished_at",
+            "finished_at",
+            postgresql_where=text("batch_id is null and finished_at is not null"),
+        ),
+        Index(
+            "ix_jobs_expiring",
+            "expires_at",
+            postgresql_where=text("state = 'queued' and expires_at is not null"),
+        ),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id"))
+    api_key_id: Mapped[UUID] = mapped_column(ForeignKey("api_keys.id"))
+    queue: Mapped[str] = mapped_column(String(16))
+    state: Mapped[str] = mapped_column(String(16), default=JobState.QUEUED)
+    priority: Mapped[int] = mapped_column(SmallInteger, default=1, server_default=text("1"))
+    model: Mapped[str] = mapped_column(String(200))
+    request: Mapped[dict[str, Any]] = mapped_column(JSONB)
+    choices: Mapped[list[dict[str, Any]] | None] = mapped_column(JSONB)
+    error: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
+    prompt_tokens: Mapped[int] = mapped_column(default=0)
+    completion_tokens: Mapped[int] = mapped_column(default=0)
+    cached_tokens: Mapped[int] = mapped_column(default=0)
+    charged_tokens: Mapped[int] = mapped_column(default=0, server_default=text("0"))
+    batch_id: Mapped[UUID | None] = mapped_column(ForeignKey("batches.id"))
+    line: Mapped[int | None]
+    custom_id: Mapped[str | None] = mapped_column(String(512))
+    is_held: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
+    released_at: Mapped[datetime | None]
+    is_streamed: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
+    is_cached: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
+    attempt: Mapped[int] = mapped_column(default=0)
+    worker_id: Mapped[str | None] = mapped_column(String(64))
+    request_id: Mapped[str] = mapped_column(String(128), default="")
+    traceparent: Mapped[str | None] = mapped_column(String(55))
+    created_at: Mapped[datetime] = mapped_column(default=func.now())
+    started_at: Mapped[datetime | None]
+    first_token_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+    lease_expires_at: Mapped[datetime | None]
+    cancel_requested_at: Mapped[datetime | None]
+    expires_at: Mapped[datetime | None]
+    texts_deleted_at: Mapped[datetime | None]
+
+    @hybrid_property
+    def queued_at(self) -> datetime:
+        return self.released_at or self.created_at
+
+    @queued_at.inplace.expression
+    @classmethod
+    def _queued_at(cls) -> ColumnElement[datetime]:
+        return func.coalesce(cls.released_at, cls.created_at)
+
+    @property
+    def is_final(self) -> bool:
+        return JobState(self.state).is_final
+
+
+def new_job(**values: Any) -> Job:
+    """Return a job of these values: what `Job(…)` returns, without noting each as a change.
+
+    Every request makes one, and most are inserted by a statement that is not the ORM's.
+    """
+    strangers = values.keys() - _COLUMNS
+    if strangers:
+        raise ValueError(f"a job has no {', '.join(sorted(strangers))}")
+    job: Job = _MANAGER.new_instance()
+    vars(job).update(values)
+    return job
+
+
+configure_mappers()  # `Job(…)` would do it at its first call
+
+_MANAGER = inspect(Job).class_manager
+_COLUMNS = frozenset(column.key for column in Job.__table__.columns)
+
+
+def values_of(job: Job) -> dict[str, Any]:
+    """Return the values that are known of a job, by the names of its columns."""
+    return {name: value for name, value in vars(job).items() if not name.startswith("_")}
+
+
+@dataclass(frozen=True, slots=True)
+class JobOutcome:
+    """How a job ended and what it really used.
+
+    Attributes:
+        first_token: when its first token came, by this process's `time.monotonic()`. The database
+            dates it by its own clock: that of this machine may be wrong.
+    """
+
+    state: JobState
+    choices: list[dict[str, Any]] | None = None
+    error: dict[str, Any] | None = None
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+    first_token: float | None = None
+
+    @property
+    def first_token_age(self) -> float | None:
+        """How many seconds ago the first token came."""
+        return None if self.first_token is None else max(0.0, time.monotonic() - self.first_token)
+
+
+def find_job(session: Session, job_id: UUID) -> Job | None:
+    return session.get(Job, job_id)
+
+
+def outcome_values(outcome: JobOutcome) -> dict[str, Any]:
+    """Return what an end writes, by the names of the columns."""
+    names = [field.name for field in fields(outcome) if field.name != "first_token"]
+    return {name: getattr(outcome, name) for name in names}
+
+
+def sendable_before(moment: datetime) -> Any:
+    """Return the condition that a job could be on its queue before a time."""
+    return Job.queued_at < moment
+
+
+#: When a job that ends now has ended: by the clock of the database, and never before it was made.
+#: Clocks of other machines may be wrong by hours, and sums of past hours are closed.
+END_MOMENT = func.greatest(func.now(), Job.created_at)
+
+
+def may_come(new: JobState, old: JobState) -> list[Any]:
+    """Return the conditions of a change from `old` to `new`.
+
+    Raises `ValueError` for one that is not in the table.
+    """
+    if not may_become(old, new):
+        raise ValueError(f"a job cannot go from {old} to {new}")
+    return [Job.state == old]
+
+
+def requeue(*conditions: Any) -> Any:
+    """Return the statement that returns running jobs to the queue, and them."""
+    return (
+        update(Job)
+        .where(
+            *may_come(JobState.QUEUED, JobState.RUNNING),
+            Job.cancel_requested_at.is_(None),
+            *conditions,
+        )
+        .values(state=JobState.QUEUED, worker_id=None, lease_expires_at=None)
+        .returning(Job)
+        .execution_options(populate_existing=True)
+    )

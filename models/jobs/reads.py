@@ -1,0 +1,61 @@
+"""Reads how far jobs are: those that ended together, by one statement for all who wait."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+import psycopg2
+
+from core.concurrency.coalescer import Gathering
+from models.database.prepared import Statements
+from models.jobs.job import Job, new_job, values_of
+
+#: Jobs that one statement reads at most: an answer may be megabytes.
+MOST_JOBS = 32
+
+#: What may change in a job's life.
+_COLUMNS = (
+    "state",
+    "choices",
+    "error",
+    "prompt_tokens",
+    "completion_tokens",
+    "cached_tokens",
+    "attempt",
+    "worker_id",
+    "started_at",
+    "first_token_at",
+    "finished_at",
+    "cancel_requested_at",
+)
+_READ = f"select id, {', '.join(_COLUMNS)} from jobs where id = any(%s::uuid[])"  # noqa: S608 - of our own names alone
+
+_Row = Sequence[Any]
+
+
+class JobReads:
+    def __init__(self, statements: Statements, *, timeout_seconds: float) -> None:
+        """Take what runs statements, and how long one of them, and the wait for it, may take."""
+        self._statements = statements
+        self._rows: Gathering[UUID, dict[UUID, _Row]] = Gathering(
+            self._read,
+            most=MOST_JOBS,
+            seconds=4 * timeout_seconds,
+            late=lambda: psycopg2.OperationalError("the database was too busy"),
+        )
+
+    def read_again(self, job: Job) -> Job:
+        """Return a job as its row is now; one whose row is gone as it was known.
+
+        Raises one of `DATABASE_AWAY` when the database is away or too slow.
+        """
+        row = self._rows.call(job.id).get(job.id)
+        if row is None:
+            return job
+        return new_job(**{**values_of(job), **dict(zip(_COLUMNS, row, strict=True))})
+
+    def _read(self, ids: Sequence[UUID]) -> list[dict[UUID, _Row]]:
+        rows = self._statements.run(_READ, ([job_id.hex for job_id in ids],))
+        return [{row[0]: row[1:] for row in rows}] * len(ids)

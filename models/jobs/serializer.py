@@ -1,0 +1,102 @@
+"""How a job and its answer look in JSON, in the API and in webhooks."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from core.ids import Prefix, show_id
+from models.jobs.job import Job, JobState
+
+
+def show_time(value: datetime | None) -> str | None:
+    """Return a time in RFC 3339, UTC, with milliseconds."""
+    if value is None:
+        return None
+    return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def show_job(job: Job) -> dict[str, Any]:
+    """Return a job with all that its owner may know, its result included."""
+    shown = show_listed_job(job)
+    if has_answer(job):
+        shown["result"] = show_completion(job)
+    return shown
+
+
+def has_answer(job: Job) -> bool:
+    """Say whether there is an answer to show; retention may have deleted one that was."""
+    if job.state == JobState.SUCCEEDED:
+        return job.choices is not None
+    return job.state == JobState.CANCELLED and bool(job.choices)
+
+
+def show_listed_job(job: Job) -> dict[str, Any]:
+    """Return a job without its result."""
+    shown: dict[str, Any] = {
+        "id": show_id(Prefix.JOB, job.id),
+        "object": "job",
+        "status": job.state,
+        "keyId": show_id(Prefix.KEY, job.api_key_id),
+        "model": job.model,
+        "queue": job.queue,
+        "attempt": job.attempt,
+        "createdAt": show_time(job.created_at),
+        "startedAt": show_time(job.started_at),
+        "firstTokenAt": show_time(job.first_token_at),
+        "finishedAt": show_time(job.finished_at),
+        "expiresAt": show_time(job.expires_at),
+        "cancelRequestedAt": show_time(job.cancel_requested_at),
+        "metadata": job.request.get("metadata"),
+    }
+    if job.batch_id is not None:
+        shown["batchId"] = show_id(Prefix.BATCH, job.batch_id)
+        shown["line"] = job.line
+        shown["customId"] = job.custom_id
+    if job.texts_deleted_at is not None:
+        shown["textsDeletedAt"] = show_time(job.texts_deleted_at)
+    if job.error is not None:
+        shown["error"] = job.error
+    if job.is_final:
+        shown["usage"] = show_usage(job)
+    return shown
+
+
+def show_completion_head(job: Job) -> dict[str, Any]:
+    """Return what an answer and each event of its stream begin with."""
+    return {
+        "id": show_id(Prefix.JOB, job.id),
+        "object": "text_completion",
+        "created": int(job.created_at.timestamp()),
+        "model": job.model,
+    }
+
+
+def show_completion(job: Job) -> dict[str, Any]:
+    """Return the answer in the product document's shape."""
+    shown = {**show_completion_head(job), "choices": choices_of(job), "usage": show_usage(job)}
+    if job.is_cached:
+        shown["cached"] = True
+    return shown
+
+
+def choices_of(job: Job) -> list[dict[str, Any]]:
+    """Return the choices of a job; one that was cancelled before it made any has empty ones."""
+    if job.choices is not None or job.state != JobState.CANCELLED:
+        return job.choices or []
+    count = int(job.request.get("n", 1))
+    return [{"text": "", "index": i, "finish_reason": "cancelled"} for i in range(count)]
+
+
+def show_usage(job: Job) -> dict[str, int]:
+    """Return what a job counts for: one that never began, nothing."""
+    if job.is_final and job.started_at is None:
+        return dict.fromkeys(
+            ("prompt_tokens", "completion_tokens", "total_tokens", "cached_tokens"), 0
+        )
+    return {
+        "prompt_tokens": job.prompt_tokens,
+        "completion_tokens": job.completion_tokens,
+        "total_tokens": job.prompt_tokens + job.completion_tokens,
+        "cached_tokens": job.cached_tokens,
+    }

@@ -1,0 +1,119 @@
+"""The audit trail as its page shows it: filtered lists that go both ways, and what can be asked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ARRAY, Select, String, cast, func, lateral, select, text
+from sqlalchemy.orm import Session, aliased
+
+from core.ids import earliest_id
+from models.accounts.audit import Activity, AuditEntry
+from models.database.pagination import Keyset, read_keyset
+from models.pages.customers import emails_of
+
+#: Different actions that are known of at most.
+MOST_ACTIONS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class WantedEntries:
+    """Which entries are wanted: all that is `None` does not matter. `until` is not included.
+
+    Attributes:
+        action: one action such as `key.create`, or all of a kind: `key.`.
+        address: the whole address.
+    """
+
+    actor_id: UUID | None = None
+    target_id: UUID | None = None
+    action: str | None = None
+    address: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+def list_activity_page(
+    session: Session,
+    wanted: WantedEntries,
+    *,
+    after: UUID | None = None,
+    before: UUID | None = None,
+    limit: int,
+) -> Keyset[Activity]:
+    """Return entries, newest first: those older than the id `after`, or newer than `before`."""
+    entry: Any = AuditEntry
+    query = _where(select(entry), entry, wanted)
+    if wanted.action is not None and wanted.action.endswith("."):
+        actions = [name for name in list_actions(session) if name.startswith(wanted.action)]
+        entry, query = _of_each(actions, wanted, after, before, limit)
+    elif wanted.action is not None:
+        query = query.where(entry.action == wanted.action)
+    page = read_keyset(session, query, entry.id, after=after, before=before, limit=limit)
+    return page.of(lambda rows: _with_emails(session, [row[0] for row in rows]))
+
+
+def list_actions(session: Session) -> list[str]:
+    """Return the actions that ever were, in their order: one look into the index for each."""
+    return list(session.scalars(_ACTIONS))
+
+
+#: PostgreSQL would read the whole index for a `distinct`.
+_ACTIONS = text(
+    f"""
+    with recursive found as (
+        (select action::varchar from audit_log order by action limit 1)
+        union all
+        select (select min(a.action) from audit_log a where a.action > found.action)
+        from found where found.action is not null
+    )
+    select action from found where action is not null limit {MOST_ACTIONS}
+    """  # noqa: S608 - of our own names alone
+)
+
+
+def _where(query: Select[Any], entry: Any, wanted: WantedEntries) -> Select[Any]:
+    for column, value in (
+        (entry.actor_id, wanted.actor_id),
+        (entry.target_id, wanted.target_id),
+        (entry.address, wanted.address),
+    ):
+        if value is not None:
+            query = query.where(column == value)
+    if wanted.since is not None:
+        query = query.where(entry.id >= earliest_id(wanted.since))
+    if wanted.until is not None:
+        query = query.where(entry.id < earliest_id(wanted.until))
+    return query
+
+
+def _of_each(
+    actions: list[str],
+    wanted: WantedEntries,
+    after: UUID | None,
+    before: UUID | None,
+    limit: int,
+) -> tuple[Any, Select[Any]]:
+    """Return the query for the entries of several actions, a page of each: each has its place in
+    the index by action, while the one by time holds all the others between them.
+    """
+    names = select(func.unnest(cast(actions, ARRAY(String))).label("action")).subquery()
+    inner = _where(select(AuditEntry), AuditEntry, wanted)
+    inner = inner.where(AuditEntry.action == names.c.action)
+    if before is not None:
+        inner = inner.where(AuditEntry.id > before).order_by(AuditEntry.id.asc())
+    else:
+        inner = inner.order_by(AuditEntry.id.desc())
+        if after is not None:
+            inner = inner.where(AuditEntry.id < after)
+    page = lateral(inner.limit(limit + 1))
+    entry = aliased(AuditEntry, page)
+    return entry, select(entry).select_from(names).join(page, text("true"))
+
+
+def _with_emails(session: Session, entries: list[AuditEntry]) -> list[Activity]:
+    emails = emails_of(session, {entry.actor_id for entry in entries if entry.actor_id})
+    return [Activity(e, emails.get(e.actor_id) if e.actor_id else None) for e in entries]

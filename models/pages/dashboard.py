@@ -1,0 +1,185 @@
+"""The figures of the first page, for all users or for one: flat however many jobs there are.
+
+Days and months begin at midnight UTC. Longer times come from sums, the last hour from the rows of
+usage, which stand in the order of their time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from uuid import UUID
+
+from sqlalchemy import func, select, text
+from sqlalchemy.orm import Session
+
+from models.accounts.api_key import ApiKey, is_active_key
+from models.accounts.user import User
+from models.usage.ranges import DAY, HOUR, WantedUsage
+from models.usage.report import UsageGroup, UsageSums, list_usage, sum_several
+
+MINUTES = 60
+
+
+class Period(StrEnum):
+    TODAY = "today"
+    YESTERDAY = "yesterday"
+    #: Up to this hour of the day.
+    YESTERDAY_SO_FAR = "yesterdaySoFar"
+    MONTH = "month"
+    #: Up to this day and hour of the month.
+    LAST_MONTH_SO_FAR = "lastMonthSoFar"
+
+
+class SeriesStep(StrEnum):
+    HOUR = "hour"
+    DAY = "day"
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """How many there are.
+
+    Attributes:
+        users: living ones; of one user, itself.
+        recent_users: that used a key within a day.
+        keys: living ones, of which `active_keys` may be used (`is_active_key`).
+        recent_keys: that were used within a day.
+    """
+
+    users: int
+    recent_users: int
+    keys: int
+    active_keys: int
+    recent_keys: int
+
+
+@dataclass(frozen=True, slots=True)
+class Minute:
+    """What ended in one minute; `p50_ms` and `p95_ms` are `None` if nothing did."""
+
+    begins_at: datetime
+    requests: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    tokens: int = 0
+    p50_ms: float | None = None
+    p95_ms: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LastHour:
+    """The last sixty minutes as a whole, and each, oldest first; the last one ends now."""
+
+    whole: Minute
+    minutes: Sequence[Minute]
+
+    @property
+    def requests_per_minute(self) -> int:
+        return self.minutes[-1].requests
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Tokens of what ended in the last minute."""
+        return self.minutes[-1].tokens / 60
+
+    @property
+    def success_rate(self) -> float | None:
+        return self.whole.succeeded / self.whole.requests if self.whole.requests else None
+
+
+def read_totals(session: Session, now: datetime, *, user_id: UUID | None = None) -> Totals:
+    """Count users and keys."""
+    is_recent = ApiKey.last_used_at > now - DAY
+    users = select(func.count()).select_from(User).where(User.deleted_at.is_(None))
+    if user_id is not None:
+        users = users.where(User.id == user_id)
+    totals = (
+        select(
+            users.correlate(None).scalar_subquery(),
+            func.count(ApiKey.user_id.distinct()).filter(is_recent),
+            func.count().filter(ApiKey.deleted_at.is_(None)),
+            func.count().filter(is_active_key(now)),
+            func.count().filter(is_recent),
+        )
+        .select_from(ApiKey)
+        .join(User, User.id == ApiKey.user_id)
+    )
+    if user_id is not None:
+        totals = totals.where(ApiKey.user_id == user_id)
+    return Totals(*session.execute(totals).one())
+
+
+def read_periods(
+    session: Session, now: datetime, *, user_id: UUID | None = None
+) -> dict[Period, UsageSums]:
+    """Return the sums of today and of this month, and of what to compare them with."""
+    until = _hour(now) + HOUR
+    today = _day(now)
+    month = today.replace(day=1)
+    last_month = (month - DAY).replace(day=1)
+    times = {
+        Period.TODAY: (today, until),
+        Period.YESTERDAY: (today - DAY, today),
+        Period.YESTERDAY_SO_FAR: (today - DAY, until - DAY),
+        Period.MONTH: (month, until),
+        Period.LAST_MONTH_SO_FAR: (last_month, min(last_month + (until - month), month)),
+    }
+    wanted = {name.value: WantedUsage(*time, user_id=user_id) for name, time in times.items()}
+    found = sum_several(session, wanted)
+    return {name: found[name] for name in times}
+
+
+def read_series(
+    session: Session, now: datetime, step: SeriesStep, *, count: int, user_id: UUID | None = None
+) -> list[UsageSums]:
+    """Return the last `count` hours or days, oldest first; those without use are there too."""
+    length = HOUR if step is SeriesStep.HOUR else DAY
+    last = _hour(now) if step is SeriesStep.HOUR else _day(now)
+    begins = [last - n * length for n in reversed(range(count))]
+    wanted = WantedUsage(begins[0], _hour(now) + HOUR, user_id=user_id)
+    by = UsageGroup.HOUR if step is SeriesStep.HOUR else UsageGroup.DAY
+    rows = list_usage(session, wanted, by, after=None, limit=count)
+    found = {sums.group: sums for sums in rows}
+    return [found.get(at) or UsageSums(group=at) for at in begins]
+
+
+def read_last_hour(session: Session, now: datetime, *, user_id: UUID | None = None) -> LastHour:
+    """Return what ended within the last sixty minutes."""
+    since = now - timedelta(minutes=MINUTES)
+    rows = session.execute(_MINUTES, {"since": since, "now": now, "user_id": user_id})
+    minutes = [Minute(since + timedelta(minutes=n)) for n in range(MINUTES)]
+    whole = Minute(since)
+    for place, *values in rows:
+        if place is None:
+            whole = Minute(since, *values)
+        else:
+            minutes[place] = Minute(minutes[place].begins_at, *values)
+    return LastHour(whole, minutes)
+
+
+#: Minutes are counted back from now, so that the last one is as long as the others.
+_MINUTES = text(
+    f"""
+    select least({MINUTES - 1}, floor(extract(epoch from created_at - :since) / 60)::int) as place,
+        count(*), count(*) filter (where state = 'succeeded'),
+        count(*) filter (where state = 'failed'),
+        coalesce(sum(prompt_tokens + completion_tokens), 0)::bigint,
+        percentile_disc(0.5) within group (order by duration_ms),
+        percentile_disc(0.95) within group (order by duration_ms)
+    from usage
+    where created_at >= :since and created_at <= :now
+        and (cast(:user_id as uuid) is null or user_id = :user_id)
+    group by grouping sets ((1), ())
+    """  # noqa: S608 - of our own names alone
+)
+
+
+def _hour(moment: datetime) -> datetime:
+    return moment.replace(minute=0, second=0, microsecond=0)
+
+
+def _day(moment: datetime) -> datetime:
+    return _hour(moment).replace(hour=0)

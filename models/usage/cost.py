@@ -1,0 +1,26 @@
+"""What usage costs, by the prices of the settings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from decimal import Decimal
+
+from core.config.settings import Settings
+from models.usage.report import UsageSums
+
+MILLION = Decimal(1_000_000)
+COST_DIGITS = Decimal("0.000001")
+
+
+def cost_digits(costs: Iterable[Decimal]) -> int:
+    """Return how many decimals let costs be compared: two, or four where a cost is tiny."""
+    return 4 if any(0 < cost < Decimal("0.01") for cost in costs) else 2
+
+
+def cost_of(sums: UsageSums, settings: Settings) -> Decimal:
+    """Return the price of the counted tokens; what a cache saved at no charge is not counted."""
+    cost = (
+        sums.prompt_tokens * settings.price_per_million_prompt_tokens
+        + sums.completion_tokens * settings.price_per_million_completion_tokens
+    )
+    return (cost / MILLION).quantize(COST_DIGITS)

@@ -1,0 +1,57 @@
+"""Tokens that users and keys have used in this month, to be listed and sorted by."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID
+
+from sqlalchemy import Subquery, func, select
+from sqlalchemy.orm import Session
+
+from models.usage.ranges import HOUR, WantedUsage, parts_of, rows_of
+
+Whose = Literal["user_id", "api_key_id"]
+
+
+def month_use(
+    whose: Whose,
+    now: datetime,
+    closed: datetime | None,
+    *,
+    only: Collection[UUID] | None = None,
+    user_id: UUID | None = None,
+) -> Subquery:
+    """Return rows of `id` and `tokens`, of those who have used some since the month began, UTC.
+
+    Args:
+        closed: see `steadily`.
+        only: of these users or keys.
+        user_id: of this user's.
+    """
+    since = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    wanted = WantedUsage(since, now + HOUR, user_id=user_id)
+    parts = parts_of(since, wanted.until, closed, is_by_key=True, longest=None)
+    rows = rows_of(parts, wanted, [whose, "prompt_tokens", "completion_tokens"])
+    owner: Any = rows.c[whose]
+    tokens = func.sum(rows.c.prompt_tokens + rows.c.completion_tokens).label("tokens")
+    query = select(owner.label("id"), tokens)
+    if only is not None:
+        query = query.where(owner.in_(only))
+    return query.group_by(owner).subquery()
+
+
+def read_month_use(
+    session: Session,
+    whose: Whose,
+    ids: Collection[UUID],
+    *,
+    now: datetime,
+    closed: datetime | None,
+) -> dict[UUID, int]:
+    """Return the tokens of these users or keys; who used none is not named."""
+    if not ids:
+        return {}
+    used = month_use(whose, now, closed, only=ids)
+    return {found: int(tokens) for found, tokens in session.execute(select(used))}

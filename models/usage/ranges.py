@@ -1,0 +1,122 @@
+"""The rows whose sums are those of a time: of closed months and days where it has whole ones, of
+hours for the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Subquery, select, union_all
+
+from models.usage.rollups import UsageDaily, UsageMonthly, UsageTotalDaily, UsageTotalHourly
+from models.usage.usage import UsageHourly
+
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True)
+class WantedUsage:
+    """Hours from `since` to below `until`, of one user, key or model, or of all (`None`)."""
+
+    since: datetime
+    until: datetime
+    user_id: UUID | None = None
+    key_id: UUID | None = None
+    model: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A table whose rows beginning from `since` to below `until` are wanted."""
+
+    table: Any
+    since: datetime
+    until: datetime
+
+
+def parts_of(
+    since: datetime,
+    until: datetime,
+    closed_until: datetime | None,
+    *,
+    is_by_key: bool,
+    longest: timedelta | None,
+) -> list[Part]:
+    """Return the fewest rows that cover whole hours, each hour once.
+
+    Args:
+        is_by_key: the rows of each key are needed, not only those of all keys together.
+        longest: `HOUR` or `DAY`, if no row may be of a longer time.
+    """
+    pieces, parts = [(since, until)], []
+    if closed_until is not None:
+        day = _day(closed_until)
+        levels: list[tuple[Any, Any]] = []
+        if is_by_key and longest is None:
+            levels.append((UsageMonthly, lambda a, b: _whole_months(a, b, day)))
+        if longest != HOUR:
+            daily = UsageDaily if is_by_key else UsageTotalDaily
+            levels.append((daily, lambda a, b: _whole_days(a, b, day)))
+        if not is_by_key:
+            levels.append((UsageTotalHourly, lambda a, b: (a, min(b, closed_until))))
+        for table, whole in levels:
+            rest = []
+            for piece in pieces:
+                first, last = whole(*piece)
+                if first < last:
+                    parts.append(Part(table, first, last))
+                    rest += [(piece[0], first), (last, piece[1])]
+                else:
+                    rest.append(piece)
+            pieces = [(a, b) for a, b in rest if a < b]
+    return parts + [Part(UsageHourly, a, b) for a, b in pieces if a < b]
+
+
+def rows_of(parts: Sequence[Part], wanted: WantedUsage, names: Sequence[str]) -> Subquery:
+    """Return the wanted rows of parts with the named columns, `begins_at` for their time.
+
+    Parts of all keys together have no key and no user.
+    """
+    selects = []
+    for part in parts:
+        table = part.table
+        begins_at = table.hour if table is UsageHourly else table.begins_at
+        columns = [
+            (begins_at if name == "begins_at" else getattr(table, name)).label(name)
+            for name in names
+        ]
+        query = select(*columns).where(begins_at >= part.since, begins_at < part.until)
+        if wanted.user_id is not None:
+            query = query.where(table.user_id == wanted.user_id)
+        if wanted.key_id is not None:
+            query = query.where(table.api_key_id == wanted.key_id)
+        if wanted.model is not None:
+            query = query.where(table.model == wanted.model)
+        selects.append(query)
+    return selects[0].subquery() if len(selects) == 1 else union_all(*selects).subquery()
+
+
+def _whole_days(since: datetime, until: datetime, closed: datetime) -> tuple[datetime, datetime]:
+    return _day(since + DAY - timedelta.resolution), min(_day(until), closed)
+
+
+def _whole_months(since: datetime, until: datetime, closed: datetime) -> tuple[datetime, datetime]:
+    """Return whole months; of the last one that has begun only closed days are summed, and they
+    are all that is wanted of it if the time goes beyond them.
+    """
+    first = _month(since)
+    if first < since:
+        first = _month(first + 32 * DAY)
+    return first, closed if until >= closed else _month(until)
+
+
+def _day(moment: datetime) -> datetime:
+    return moment.replace(hour=0, minute=0, second=0, microsecond=0)
+
+
+def _month(moment: datetime) -> datetime:
+    return _day(moment).replace(day=1)

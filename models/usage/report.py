@@ -1,0 +1,237 @@
+"""What was used in a time, in groups: read from sums, never from jobs or rows of usage."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Row, Select, func, literal, select, union_all
+from sqlalchemy.orm import Session
+
+from core.histogram import percentile
+from models.accounts.api_key import ApiKey
+from models.accounts.user import User
+from models.database.pagination import Numbered
+from models.usage.ranges import WantedUsage as WantedUsage  # what a report is asked for
+from models.usage.report_queries import COUNTS, UsageRows, is_one_of
+from models.usage.report_queries import GroupValue as GroupValue
+from models.usage.report_queries import UsageGroup as UsageGroup
+from models.usage.report_queries import UsageOrder as UsageOrder
+from models.usage.rollups import steadily
+
+
+@dataclass(frozen=True, slots=True)
+class UsageSums:
+    """The sums of one group, or of all.
+
+    Attributes:
+        name: of the key, or the user's email; the group's value alone says little there.
+        owner: the email of the key's owner.
+        duration_counts: see `UsageHourly`.
+    """
+
+    group: GroupValue | None = None
+    name: str = ""
+    owner: str = ""
+    requests: int = 0
+    succeeded: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+    duration_ms: int = 0
+    duration_counts: dict[int, int] = field(default_factory=dict)
+
+    @property
+    def tokens(self) -> int:
+        return self.prompt_tokens + self.completion_tokens
+
+    @property
+    def success_rate(self) -> float | None:
+        return self.succeeded / self.requests if self.requests else None
+
+    @property
+    def unsuccessful(self) -> int:
+        """Those that failed, and those that were cancelled after they had begun."""
+        return self.requests - self.succeeded
+
+    @property
+    def mean_ms(self) -> float | None:
+        return self.duration_ms / self.requests if self.requests else None
+
+    @property
+    def p50_ms(self) -> float | None:
+        return percentile(self.duration_counts, 0.5)
+
+    @property
+    def p95_ms(self) -> float | None:
+        return percentile(self.duration_counts, 0.95)
+
+
+def sum_usage(session: Session, wanted: WantedUsage) -> UsageSums:
+    """Return the sums of all that is wanted."""
+    return sum_several(session, {"": wanted})[""]
+
+
+def sum_several(session: Session, times: Mapping[str, WantedUsage]) -> dict[str, UsageSums]:
+    """Return the sums of several times by their names, in one look for all."""
+
+    def read(closed: datetime | None) -> dict[str, UsageSums]:
+        sources = {name: UsageRows.of(wanted, None, closed) for name, wanted in times.items()}
+        sums = [
+            source.sums().add_columns(literal(name).label("name"))
+            for name, source in sources.items()
+            if source is not None
+        ]
+        found = {name: UsageSums() for name in times}
+        if sums:
+            rows = session.execute(sums[0] if len(sums) == 1 else union_all(*sums))
+            found |= {row._mapping["name"]: UsageSums(**_read_sums(row)) for row in rows}
+        return found
+
+    return steadily(session, read)
+
+
+def add_up(groups: Iterable[UsageSums]) -> UsageSums:
+    """Return the sums of groups that are all there are: spares `sum_usage` its own look."""
+    totals = dict.fromkeys(COUNTS, 0)
+    counts: Counter[int] = Counter()
+    for sums in groups:
+        for name in COUNTS:
+            totals[name] += getattr(sums, name)
+        counts.update(sums.duration_counts)
+    return UsageSums(**totals, duration_counts=dict(counts))  # type: ignore[arg-type]
+
+
+def list_usage(
+    session: Session,
+    wanted: WantedUsage,
+    by: UsageGroup,
+    *,
+    after: GroupValue | None,
+    limit: int,
+) -> list[UsageSums]:
+    """Return the sums of each group in which something was used, in the order of the groups.
+
+    Args:
+        after: begin behind this group.
+    """
+
+    def read(closed: datetime | None) -> list[UsageSums]:
+        source = UsageRows.of(wanted, by, closed)
+        if source is None:
+            return []
+        picked = session.scalars(source.pick(after).order_by(source.group).limit(limit)).all()
+        # They stand beside each other: what is between the first and the last is what was picked.
+        return _read_groups(
+            session, source, picked, lambda group: group.between(picked[0], picked[-1])
+        )
+
+    return steadily(session, read)
+
+
+def page_usage(
+    session: Session,
+    wanted: WantedUsage,
+    by: UsageGroup,
+    *,
+    order: UsageOrder = UsageOrder.TOKENS,
+    is_descending: bool = True,
+    offset: int = 0,
+    limit: int,
+) -> Numbered[UsageSums]:
+    """Return a page of groups by their use, most tokens first, and how many groups there are.
+
+    A page behind the last group has no rows, and 0 groups: nothing was found to count them by.
+    """
+
+    def read(closed: datetime | None) -> Numbered[UsageSums]:
+        source = UsageRows.of(wanted, by, closed, order)
+        if source is None:
+            return Numbered([], 0)
+        query = _ranked(source, order, is_descending).add_columns(func.count().over())
+        found = session.execute(query.offset(offset).limit(limit)).all()
+        picked = [group for group, _ in found]
+        rows = _read_groups(session, source, picked, lambda group: is_one_of(group, picked))
+        return Numbered(rows, found[0][1] if found else 0)
+
+    return steadily(session, read)
+
+
+def rank_usage(
+    session: Session,
+    wanted: WantedUsage,
+    by: UsageGroup,
+    *,
+    order: UsageOrder,
+    is_descending: bool,
+    limit: int,
+) -> list[GroupValue]:
+    """Return the groups alone, in the order of `page_usage`."""
+
+    def read(closed: datetime | None) -> list[GroupValue]:
+        source = UsageRows.of(wanted, by, closed, order)
+        if source is None:
+            return []
+        query = _ranked(source, order, is_descending).limit(limit)
+        return list(session.scalars(query))
+
+    return steadily(session, read)
+
+
+def read_usage(
+    session: Session, wanted: WantedUsage, by: UsageGroup, groups: Sequence[GroupValue]
+) -> list[UsageSums]:
+    """Return the sums of these groups, in the order given; a group without usage is left out."""
+
+    def read(closed: datetime | None) -> list[UsageSums]:
+        source = UsageRows.of(wanted, by, closed)
+        if source is None:
+            return []
+        return _read_groups(session, source, groups, lambda group: is_one_of(group, groups))
+
+    return steadily(session, read)
+
+
+def _ranked(source: UsageRows, order: UsageOrder, is_descending: bool) -> Select[Any]:
+    weight = source.weight(order)
+    return source.pick().order_by(weight.desc() if is_descending else weight, source.group)
+
+
+def _read_groups(
+    session: Session,
+    source: UsageRows,
+    groups: Sequence[Any],
+    is_wanted: Callable[[ColumnElement[Any]], Any],
+) -> list[UsageSums]:
+    """Return the sums of groups in their order; `is_wanted` is the condition that picks them."""
+    if not groups:
+        return []
+    assert source.by is not None
+    names = _names(session, source.by, groups)
+    found = {
+        row.group: UsageSums(row.group, **names.get(row.group, {}), **_read_sums(row))
+        for row in session.execute(source.sums(is_wanted))
+    }
+    return [found[group] for group in groups if group in found]
+
+
+def _read_sums(row: Row[Any]) -> dict[str, Any]:
+    found = row._mapping
+    sums: dict[str, Any] = {name: int(found[name]) for name in COUNTS}
+    counts = dict(zip(row.buckets or (), row.counts or (), strict=True))
+    return {**sums, "duration_counts": counts}
+
+
+def _names(session: Session, by: UsageGroup, groups: Sequence[Any]) -> dict[Any, dict[str, Any]]:
+    """Return what keys and users are called, deleted ones too."""
+    if by is UsageGroup.KEY:
+        keys = select(ApiKey.id, ApiKey.name, User.email).join(User, User.id == ApiKey.user_id)
+        rows = session.execute(keys.where(is_one_of(ApiKey.id, groups)))
+        return {key_id: {"name": name, "owner": owner} for key_id, name, owner in rows}
+    if by is UsageGroup.USER:
+        users = select(User.id, User.email).where(is_one_of(User.id, groups))
+        return {user_id: {"name": email} for user_id, email in session.execute(users)}
+    return {}

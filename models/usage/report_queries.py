@@ -1,0 +1,193 @@
+"""The rows that a report of usage reads, and the queries that weigh and sum its groups."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import (
+    ARRAY,
+    CTE,
+    BigInteger,
+    ColumnElement,
+    Select,
+    Subquery,
+    any_,
+    cast,
+    func,
+    literal,
+    select,
+)
+from sqlalchemy.orm import InstrumentedAttribute
+
+from models.usage.ranges import DAY, HOUR, Part, WantedUsage, parts_of, rows_of
+
+#: What stands for a group in the answer: an id, a model's name, or when it begins.
+GroupValue = UUID | str | datetime
+
+COUNTS = (
+    "requests",
+    "succeeded",
+    "prompt_tokens",
+    "completion_tokens",
+    "cached_tokens",
+    "duration_ms",
+)
+
+
+class UsageGroup(StrEnum):
+    KEY = "key"
+    USER = "user"
+    MODEL = "model"
+    DAY = "day"
+    HOUR = "hour"
+
+
+class UsageOrder(StrEnum):
+    """What groups can be ordered by."""
+
+    GROUP = "group"
+    REQUESTS = "requests"
+    SUCCESS = "success"
+    PROMPT = "prompt"
+    COMPLETION = "completion"
+    CACHED = "cached"
+    TOKENS = "tokens"
+    MEAN = "mean"
+
+
+@dataclass(frozen=True, slots=True)
+class UsageRows:
+    """The rows that a report sums, and what groups them."""
+
+    wanted: WantedUsage
+    by: UsageGroup | None
+    parts: list[Part]
+    rows: Subquery
+
+    @classmethod
+    def of(
+        cls,
+        wanted: WantedUsage,
+        by: UsageGroup | None,
+        closed: datetime | None,
+        order: UsageOrder = UsageOrder.TOKENS,
+    ) -> UsageRows | None:
+        """Return the rows; `None` for a time without any hour."""
+        is_by_key = (
+            by in {UsageGroup.KEY, UsageGroup.USER}
+            or wanted.key_id is not None
+            or wanted.user_id is not None
+        )
+        longest = {UsageGroup.DAY: DAY, UsageGroup.HOUR: HOUR}.get(by) if by else None
+        parts = parts_of(wanted.since, wanted.until, closed, is_by_key=is_by_key, longest=longest)
+        if not parts:
+            return None
+        names = [*_WEIGHED[order], *([_COLUMN[by]] if by else [])]
+        return cls(wanted, by, parts, rows_of(parts, wanted, names))
+
+    @property
+    def group(self) -> ColumnElement[Any]:
+        return self.group_of(self.rows)
+
+    def group_of(self, rows: Subquery) -> ColumnElement[Any]:
+        assert self.by is not None
+        column: ColumnElement[Any] = rows.c[_COLUMN[self.by]]
+        if self.by is UsageGroup.DAY:
+            return func.date_trunc("day", column, "UTC", type_=column.type)
+        return column
+
+    def weight(self, order: UsageOrder) -> ColumnElement[Any]:
+        """Return what groups are ordered by."""
+        if order is UsageOrder.GROUP:
+            return self.group
+        first, *rest = (self.rows.c[name] for name in _WEIGHED[order])
+        if order in {UsageOrder.SUCCESS, UsageOrder.MEAN}:
+            return func.sum(first) * 1.0 / func.sum(rest[0])
+        return func.sum(sum(rest, first))
+
+    def pick(self, after: GroupValue | None = None) -> Select[Any]:
+        """Return the query for the groups: most of many keys are only weighed, not summed."""
+        query = select(self.group.label("group")).group_by(self.group)
+        return query if after is None else query.where(self.group > after)
+
+    def sums(self, is_wanted: Callable[[ColumnElement[Any]], Any] | None = None) -> Select[Any]:
+        """Return the query for the sums of each group that is wanted; all is one group, 0.
+
+        Durations are counted in each group as two arrays, of buckets and of how many fell into
+        them: a row for each bucket would be many times as many rows as there are groups.
+        """
+        grouping = [_COLUMN[self.by]] if self.by else []
+        rows = rows_of(self.parts, self.wanted, [*COUNTS, "duration_counts", *grouping])
+        group = self.group_of(rows) if self.by else literal(0)
+        query = select(group.label("group"), *(rows.c[name] for name in COUNTS))
+        query = query.add_columns(rows.c.duration_counts)
+        if is_wanted is not None:
+            query = query.where(is_wanted(group))
+        # PostgreSQL reads the rows once, as both of what follows refer to them.
+        read = query.cte()
+        durations = _count_durations(read)
+        totals = (func.sum(read.c[name]).label(name) for name in COUNTS)
+        summed = select(read.c.group, *totals).group_by(read.c.group).subquery()
+        return select(summed, durations.c.buckets, durations.c.counts).join_from(
+            summed, durations, summed.c.group == durations.c.group, isouter=True
+        )
+
+
+def _count_durations(read: CTE) -> Subquery:
+    counts = read.c.duration_counts
+    counted = select(
+        read.c.group,
+        func.generate_subscripts(counts, 1).label("bucket"),
+        func.unnest(counts).label("n"),
+    ).subquery()
+    buckets = (
+        select(
+            counted.c.group, counted.c.bucket, cast(func.sum(counted.c.n), BigInteger).label("n")
+        )
+        .where(counted.c.n > 0)
+        .group_by(counted.c.group, counted.c.bucket)
+        .subquery()
+    )
+    return (
+        select(
+            buckets.c.group,
+            func.array_agg(buckets.c.bucket).label("buckets"),
+            func.array_agg(buckets.c.n).label("counts"),
+        )
+        .group_by(buckets.c.group)
+        .subquery()
+    )
+
+
+def is_one_of(
+    column: ColumnElement[Any] | InstrumentedAttribute[Any], values: Sequence[Any]
+) -> ColumnElement[bool]:
+    """Return the condition by one parameter, however many values there are."""
+    return column == any_(literal(list(values), ARRAY(column.type)))
+
+
+#: The columns that decide an order.
+_WEIGHED: dict[UsageOrder, tuple[str, ...]] = {
+    UsageOrder.GROUP: (),
+    UsageOrder.REQUESTS: ("requests",),
+    UsageOrder.SUCCESS: ("succeeded", "requests"),
+    UsageOrder.PROMPT: ("prompt_tokens",),
+    UsageOrder.COMPLETION: ("completion_tokens",),
+    UsageOrder.CACHED: ("cached_tokens",),
+    UsageOrder.TOKENS: ("prompt_tokens", "completion_tokens"),
+    UsageOrder.MEAN: ("duration_ms", "requests"),
+}
+
+#: What the groups are made of.
+_COLUMN = {
+    UsageGroup.KEY: "api_key_id",
+    UsageGroup.USER: "user_id",
+    UsageGroup.MODEL: "model",
+    UsageGroup.DAY: "begins_at",
+    UsageGroup.HOUR: "begins_at",
+}

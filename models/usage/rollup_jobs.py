@@ -1,0 +1,166 @@
+"""Closes hours and days of usage that are over, so that reports need not read each key's hours.
+
+The end of a job does nothing for it. The database dates each end when its transaction begins, also
+one that a worker kept while the database was away: no end comes into an hour that is over for
+longer than a transaction lasts. An hour is closed `GRACE` after its end, by the same clock.
+Rows of past hours come from `bountycoder demo-data` alone, which takes back what was closed.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from models.database.base import database_now
+from models.database.locks import ServiceLock, take_lock
+
+#: Many times as long as a transaction lasts: the settings of each connection bound that.
+GRACE = timedelta(minutes=10)
+#: What one step of closing, at most a day, may take.
+STEP_SECONDS = 120
+
+_DAY = timedelta(days=1)
+_COUNTS = (
+    "requests",
+    "succeeded",
+    "prompt_tokens",
+    "completion_tokens",
+    "cached_tokens",
+    "duration_ms",
+)
+_KEY = ("api_key_id", "begins_at", "model", "user_id")
+_ALL = ("begins_at", "model")
+
+
+def close_usage(session: Session, *, now: datetime | None = None) -> bool:
+    """Close the next hours that are over, up to the end of their day; False if there are none."""
+    connection = session.connection()
+    now = now or database_now(session)
+    connection.exec_driver_sql(f"set local statement_timeout = '{STEP_SECONDS}s'")
+    take_lock(session, ServiceLock.USAGE_CLOSING)
+    since = session.scalar(text(_BEGIN))
+    if since is None:
+        return False
+    day = since.replace(hour=0)
+    until = min((now - GRACE).replace(minute=0, second=0, microsecond=0), day + _DAY)
+    if until <= since:
+        return False
+    values = {"since": since, "until": until, "day": day, "month": day.replace(day=1)}
+    for statement in _CLOSE_HOURS:
+        connection.exec_driver_sql(statement, values)
+    if until == day + _DAY:
+        for statement in (*(_FORGET_MONTHS if day.day == 1 else ()), *_CLOSE_DAY):
+            connection.exec_driver_sql(statement, values)
+    connection.exec_driver_sql(_MOVE, values)
+    return True
+
+
+def reopen_usage(session: Session, hour: datetime) -> None:
+    """Take back what was closed from an hour on, into which this transaction writes.
+
+    A day that was closed takes its month with it: the month's sums are made day by day.
+    """
+    take_lock(session, ServiceLock.USAGE_CLOSING, is_shared=True)
+    session.connection().exec_driver_sql(_REOPEN, {"hour": hour})
+
+
+#: The first hour that is not closed. A service that begins has none closed, from its first day on.
+_BEGIN = """
+    insert into usage_closing (id, closed_until)
+    select 1, date_trunc('day', min(hour), 'UTC') from usage_hourly having min(hour) is not null
+    on conflict (id) do update set closed_until = usage_closing.closed_until
+    returning closed_until
+"""
+_MOVE = "update usage_closing set closed_until = %(until)s"
+_REOPEN = """
+    update usage_closing set closed_until = case
+        when %(hour)s >= date_trunc('day', closed_until, 'UTC') then %(hour)s
+        else date_trunc('month', %(hour)s::timestamptz, 'UTC') end
+    where closed_until > %(hour)s
+"""
+
+
+def _sum_up(target: str, columns: tuple[str, ...], rows: str) -> str:
+    """Return the statement that adds the sums of `rows`, which may be there already."""
+    group = ", ".join(columns)
+    key = ", ".join(column for column in columns if column != "user_id")
+    sums = ", ".join(f"sum({name}) as {name}" for name in _COUNTS)
+    written = (*_COUNTS, "duration_counts")
+    return f"""
+        with rows_read as materialized ({rows}),
+        sums as (select {group}, {sums} from rows_read group by {group}),
+        buckets as (
+            select {group}, bucket, sum(n) as n
+            from (
+                select {group}, generate_subscripts(duration_counts, 1) as bucket,
+                    unnest(duration_counts) as n
+                from rows_read
+            ) as counted where n > 0 group by {group}, bucket
+        ),
+        durations as (
+            select {group}, min(bucket) as low, max(bucket) as high,
+                jsonb_object_agg(bucket, n) as counts
+            from buckets group by {group}
+        )
+        insert into {target} ({group}, {", ".join(written)})
+        select {group}, {", ".join(_COUNTS)}, coalesce((
+            select ('[' || low || ':' || high || ']={{'
+                || string_agg(coalesce(counts ->> b::text, '0'), ',' order by b)
+                || '}}')::bigint[]
+            from generate_series(low, high) as b
+        ), '{{}}')
+        from sums left join durations using ({group})
+        on conflict ({key}) do update set
+            {", ".join(f"{name} = excluded.{name}" for name in written)}
+    """  # noqa: S608 - of our own names alone
+
+
+def _read(table: str, columns: tuple[str, ...], where: str, begins_at: str = "begins_at") -> str:
+    shown = ", ".join(f"{begins_at} as begins_at" if c == "begins_at" else c for c in columns)
+    counts = ", ".join(_COUNTS)
+    return f"select {shown}, {counts}, duration_counts::bigint[] from {table} where {where}"  # noqa: S608 - of our own names alone
+
+
+_CLOSE_HOURS = (
+    "delete from usage_total_hourly where begins_at >= %(since)s",
+    _sum_up(
+        "usage_total_hourly",
+        _ALL,
+        _read("usage_hourly", _ALL, "hour >= %(since)s and hour < %(until)s", "hour"),
+    ),
+)
+_FORGET_MONTHS = ("delete from usage_monthly where begins_at >= %(month)s",)
+_THIS_DAY = "begins_at = %(day)s"
+_CLOSE_DAY = (
+    "delete from usage_daily where begins_at >= %(day)s",
+    _sum_up(
+        "usage_daily",
+        _KEY,
+        _read("usage_hourly", _KEY, "hour >= %(day)s and hour < %(until)s", "%(day)s::timestamptz"),
+    ),
+    "delete from usage_total_daily where begins_at >= %(day)s",
+    _sum_up(
+        "usage_total_daily",
+        _ALL,
+        _read(
+            "usage_total_hourly",
+            _ALL,
+            "begins_at >= %(day)s and begins_at < %(until)s",
+            "%(day)s::timestamptz",
+        ),
+    ),
+    _sum_up(
+        "usage_monthly",
+        _KEY,
+        _read("usage_daily", _KEY, _THIS_DAY, "%(month)s::timestamptz")  # noqa: S608 - of our own names alone
+        + " union all "
+        + _read(
+            "usage_monthly",
+            _KEY,
+            "begins_at = %(month)s and (api_key_id, model) in"  # noqa: S608 - of our own names alone
+            f" (select api_key_id, model from usage_daily where {_THIS_DAY})",
+        ),
+    ),
+)

@@ -1,0 +1,112 @@
+"""Sums of usage above the hour, for reports over long times: of hours that are closed.
+
+    usage_hourly   key and hour       written in the transaction of each job's end
+    usage_daily    key and day        of closed days
+    usage_monthly  key and month      of the closed days of the month
+    usage_total_hourly, _daily        of all keys together, by the model
+
+What is closed is said by one time, `UsageClosing.closed_until`: everything before it stands in the
+totals by the hour, whole days before it in the others. `models/usage/rollup_jobs.py` moves it on.
+Nothing refers to other tables here: these are sums of rows that do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import TypeVar
+from uuid import UUID
+
+from sqlalchemy import ARRAY, BigInteger, CheckConstraint, Index, SmallInteger, String, text
+from sqlalchemy.orm import Mapped, Session, mapped_column
+
+from models.database.base import Base
+
+T = TypeVar("T")
+#: Hours are closed once an hour: a look is rarely taken twice.
+_LOOKS = 3
+
+
+#: What everyone is weighed by stands in the index by time: it is read of all keys at once.
+_WEIGHED = ["api_key_id", "user_id", "prompt_tokens", "completion_tokens"]
+
+
+class _Sums:
+    """What is summed, see `UsageHourly`; `begins_at` is when the hour, day or month begins."""
+
+    requests: Mapped[int] = mapped_column(BigInteger)
+    succeeded: Mapped[int] = mapped_column(BigInteger)
+    prompt_tokens: Mapped[int] = mapped_column(BigInteger)
+    completion_tokens: Mapped[int] = mapped_column(BigInteger)
+    cached_tokens: Mapped[int] = mapped_column(BigInteger)
+    duration_ms: Mapped[int] = mapped_column(BigInteger)
+    duration_counts: Mapped[list[int | None]] = mapped_column(
+        ARRAY(BigInteger), server_default=text("'{}'")
+    )
+
+
+class _OfKey(_Sums):
+    api_key_id: Mapped[UUID] = mapped_column(primary_key=True)
+    begins_at: Mapped[datetime] = mapped_column(primary_key=True)
+    model: Mapped[str] = mapped_column(String(200), primary_key=True)
+    user_id: Mapped[UUID]
+
+
+class UsageDaily(_OfKey, Base):
+    __tablename__ = "usage_daily"
+    __table_args__ = (
+        Index("ix_usage_daily_begins_at", "begins_at", postgresql_include=_WEIGHED),
+        Index("ix_usage_daily_user_id_begins_at", "user_id", "begins_at"),
+    )
+
+
+class UsageMonthly(_OfKey, Base):
+    __tablename__ = "usage_monthly"
+    __table_args__ = (
+        Index("ix_usage_monthly_begins_at", "begins_at", postgresql_include=_WEIGHED),
+        Index("ix_usage_monthly_user_id_begins_at", "user_id", "begins_at"),
+    )
+
+
+class _OfAll(_Sums):
+    begins_at: Mapped[datetime] = mapped_column(primary_key=True)
+    model: Mapped[str] = mapped_column(String(200), primary_key=True)
+
+
+class UsageTotalHourly(_OfAll, Base):
+    __tablename__ = "usage_total_hourly"
+
+
+class UsageTotalDaily(_OfAll, Base):
+    __tablename__ = "usage_total_daily"
+
+
+class UsageClosing(Base):
+    """One row: hours before `closed_until` are closed. Without it none is."""
+
+    __tablename__ = "usage_closing"
+    __table_args__ = (CheckConstraint("id = 1", name="one"),)
+
+    id: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    closed_until: Mapped[datetime]
+
+
+def closed_until(session: Session) -> datetime | None:
+    """Return before when hours are closed; `None` if none is."""
+    found: datetime | None = session.scalar(text("select closed_until from usage_closing"))
+    return found
+
+
+def steadily(session: Session, read: Callable[[datetime | None], T]) -> T:
+    """Return what `read` finds with the hours that are closed, all in one state of theirs.
+
+    Each statement sees the database as it is then: was it closed further meanwhile, what was read
+    may be of before and after.
+    """
+    closed = closed_until(session)
+    for _ in range(_LOOKS):
+        found = read(closed)
+        before, closed = closed, closed_until(session)
+        if before == closed:
+            return found
+    return read(None)

@@ -1,0 +1,180 @@
+"""Usage: one row a job, append-only, and its hourly roll-up, written in the job's own transaction.
+
+Dashboards and quotas read the roll-up; the rows are the proof. The primary key of `usage` is the
+job's id, so that whatever is delivered twice is counted once.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ARRAY, BigInteger, ForeignKey, Index, Integer, String, text
+from sqlalchemy.orm import Mapped, Session, mapped_column
+
+from core.histogram import bucket_of
+from models.database.base import Base
+from models.jobs.job import Job, JobState
+
+
+class Usage(Base):
+    """What one job used. `state` is the final state of the job; `duration_ms` from its creation.
+
+    No foreign key to the job: retention may delete jobs, and what was used stays.
+    """
+
+    __tablename__ = "usage"
+    __table_args__ = (
+        Index("ix_usage_api_key_id_created_at", "api_key_id", "created_at"),
+        Index("ix_usage_created_at", "created_at"),
+    )
+
+    job_id: Mapped[UUID] = mapped_column(primary_key=True)
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id"))
+    api_key_id: Mapped[UUID] = mapped_column(ForeignKey("api_keys.id"))
+    model: Mapped[str] = mapped_column(String(200))
+    state: Mapped[str] = mapped_column(String(16))
+    prompt_tokens: Mapped[int]
+    completion_tokens: Mapped[int]
+    cached_tokens: Mapped[int]
+    duration_ms: Mapped[int] = mapped_column(BigInteger)
+    created_at: Mapped[datetime]
+
+
+class UsageHourly(Base):
+    """The sums of one key, model and hour (UTC).
+
+    Attributes:
+        duration_counts: how many durations fell into each bucket of `core.histogram`; the
+            subscript is the bucket, and only buckets between the first and the last used are kept.
+    """
+
+    __tablename__ = "usage_hourly"
+    __table_args__ = (
+        Index("ix_usage_hourly_hour", "hour"),
+        Index("ix_usage_hourly_user_id_hour", "user_id", "hour"),
+    )
+
+    api_key_id: Mapped[UUID] = mapped_column(ForeignKey("api_keys.id"), primary_key=True)
+    hour: Mapped[datetime] = mapped_column(primary_key=True)
+    model: Mapped[str] = mapped_column(String(200), primary_key=True)
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id"))
+    requests: Mapped[int] = mapped_column(BigInteger)
+    succeeded: Mapped[int] = mapped_column(BigInteger)
+    prompt_tokens: Mapped[int] = mapped_column(BigInteger)
+    completion_tokens: Mapped[int] = mapped_column(BigInteger)
+    cached_tokens: Mapped[int] = mapped_column(BigInteger)
+    duration_ms: Mapped[int] = mapped_column(BigInteger)
+    duration_counts: Mapped[list[int | None]] = mapped_column(
+        ARRAY(Integer), server_default=text("'{}'")
+    )
+
+
+#: What follows `used`, rows of usage as an SQL query names them with the `bucket` of each: they are
+#: written, and those that were not there before are summed up. The roll-up's rows come last, being
+#: shared by all jobs of a key, and in one order everywhere: two transactions must not cross.
+#:
+#: In SQL, because the ORM would compile a statement anew for each number of rows.
+RECORD_USED = f"""
+    added as (
+        insert into usage (
+            job_id, user_id, api_key_id, model, state,
+            prompt_tokens, completion_tokens, cached_tokens, duration_ms, created_at
+        )
+        select job_id, user_id, api_key_id, model, state,
+               prompt_tokens, completion_tokens, cached_tokens, duration_ms, created_at
+        from used
+        on conflict do nothing
+        returning job_id
+    ),
+    sums as (
+        select api_key_id, date_trunc('hour', created_at, 'UTC') as hour, model, user_id,
+               count(*) as requests,
+               count(*) filter (where state = '{JobState.SUCCEEDED}') as succeeded,
+               sum(prompt_tokens) as prompt_tokens, sum(completion_tokens) as completion_tokens,
+               sum(cached_tokens) as cached_tokens, sum(duration_ms) as duration_ms,
+               min(bucket) as low, max(bucket) as high, array_agg(bucket) as buckets
+        from used join added using (job_id)
+        group by api_key_id, hour, model, user_id
+    ),
+    rolled_up as (
+        insert into usage_hourly as sums (
+            api_key_id, hour, model, user_id, requests, succeeded,
+            prompt_tokens, completion_tokens, cached_tokens, duration_ms, duration_counts
+        )
+        select api_key_id, hour, model, user_id, requests, succeeded,
+               prompt_tokens, completion_tokens, cached_tokens, duration_ms,
+               (
+                   select format('[%s:%s]={{%s}}', low, high, string_agg(n::text, ',' order by i))
+                   from (
+                       select i, (select count(*) from unnest(buckets) as b where b = i) as n
+                       from generate_series(low, high) as i
+                   ) as counts
+               )::integer[]
+        from sums
+        order by api_key_id, hour, model
+        on conflict (api_key_id, hour, model) do update set
+            requests = sums.requests + excluded.requests,
+            succeeded = sums.succeeded + excluded.succeeded,
+            prompt_tokens = sums.prompt_tokens + excluded.prompt_tokens,
+            completion_tokens = sums.completion_tokens + excluded.completion_tokens,
+            cached_tokens = sums.cached_tokens + excluded.cached_tokens,
+            duration_ms = sums.duration_ms + excluded.duration_ms,
+            duration_counts[
+                array_lower(excluded.duration_counts, 1) : array_upper(excluded.duration_counts, 1)
+            ] = (
+                select array_agg(coalesce(sums.duration_counts[i], 0) + n order by i)
+                from (
+                    select generate_subscripts(excluded.duration_counts, 1) as i,
+                           unnest(excluded.duration_counts) as n
+                ) as added
+            )
+    )
+"""  # noqa: S608 - of our own names alone
+_RECORD = f"""
+    with used as (
+        select * from jsonb_to_recordset(%(rows)s::jsonb) as r (
+            job_id uuid, user_id uuid, api_key_id uuid, model text, state text,
+            prompt_tokens integer, completion_tokens integer, cached_tokens integer,
+            duration_ms bigint, created_at timestamptz, bucket integer
+        )
+    ),
+    {RECORD_USED.replace("%", "%%")}
+    select
+"""  # noqa: S608 - of our own names alone
+
+
+def record_usages(session: Session, jobs: Sequence[Job]) -> None:
+    """Write the usage of jobs that have just ended, once each. Make it the transaction's last
+    statement: the roll-up's rows are shared by all jobs of a key, and locked until the commit.
+    """
+    rows = [_usage_of(job) for job in jobs]
+    if rows:
+        values = {"rows": json.dumps(rows, default=str)}
+        session.connection().exec_driver_sql(_RECORD, values)
+
+
+def used_time(queued_at: datetime, finished_at: datetime) -> dict[str, int]:
+    """Return what a row of usage says of a job's time, and the bucket that it is counted in."""
+    milliseconds = round((finished_at - queued_at).total_seconds() * 1000)
+    return {"duration_ms": milliseconds, "bucket": bucket_of(milliseconds)}
+
+
+def _usage_of(job: Job) -> dict[str, Any]:
+    if job.finished_at is None:
+        raise ValueError(f"job {job.id} has not ended")
+    return {
+        "job_id": job.id,
+        "user_id": job.user_id,
+        "api_key_id": job.api_key_id,
+        "model": job.model,
+        "state": job.state,
+        "created_at": job.finished_at,
+        "prompt_tokens": job.prompt_tokens,
+        "completion_tokens": job.completion_tokens,
+        "cached_tokens": job.cached_tokens,
+        **used_time(job.queued_at, job.finished_at),
+    }

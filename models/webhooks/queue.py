@@ -1,0 +1,185 @@
+"""Which webhook is sent next, by whom, and what follows from an attempt.
+
+A pending delivery that is due is claimed by moving `next_attempt_at` to the end of a lease: until
+then nobody else sends it, and if its sender dies it is due again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, case, func, insert, select, tuple_, update
+from sqlalchemy.orm import Session
+
+from models.webhooks.webhook import (
+    MAX_ERROR_LENGTH,
+    RECEIVER_PATTERN,
+    DeliveryState,
+    Receiver,
+    WebhookAttempt,
+    WebhookDelivery,
+)
+
+#: While a receiver is away, what waits for it is put off in pieces of this size.
+POSTPONE_LIMIT = 500
+POSTPONE_SECONDS = (5, 3600)
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """An attempt that was made, as `WebhookAttempt` keeps it."""
+
+    at: datetime
+    duration_ms: int
+    status: int | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What follows from an attempt: `pending` ones are tried again after `delay`."""
+
+    state: DeliveryState
+    delay: timedelta = timedelta()
+
+
+def claim_delivery(
+    session: Session,
+    *,
+    lease: timedelta,
+    full_users: Collection[UUID] = (),
+    full_receivers: Collection[Receiver] = (),
+) -> WebhookDelivery | None:
+    """Take the delivery that is due longest; nobody else gets it before the lease is over.
+
+    Args:
+        full_users, full_receivers: who has as many attempts under way as they may have.
+    """
+    due = (
+        select(WebhookDelivery.id)
+        .where(
+            *_due(),
+            WebhookDelivery.user_id.not_in(full_users),
+            tuple_(WebhookDelivery.user_id, _receiver_host()).not_in(full_receivers),
+        )
+        .order_by(WebhookDelivery.next_attempt_at, WebhookDelivery.id)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+        .scalar_subquery()
+    )
+    return session.scalar(
+        update(WebhookDelivery)
+        .where(WebhookDelivery.id == due)
+        .values(next_attempt_at=func.now() + lease)
+        .returning(WebhookDelivery)
+        .execution_options(populate_existing=True)
+    )
+
+
+def record_attempt(
+    session: Session, claimed: WebhookDelivery, tried: Tried, verdict: Verdict
+) -> None:
+    """Write an attempt and what follows from it.
+
+    A sender whose lease is over decides nothing any more, unless the message was taken.
+    """
+    error = tried.error[:MAX_ERROR_LENGTH] if tried.error else None
+    session.execute(
+        insert(WebhookAttempt).values(
+            delivery_id=claimed.id,
+            at=tried.at,
+            status=tried.status,
+            error=error,
+            duration_ms=tried.duration_ms,
+        )
+    )
+    where = [
+        WebhookDelivery.id == claimed.id,
+        WebhookDelivery.state == DeliveryState.PENDING,
+    ]
+    if verdict.state is not DeliveryState.DELIVERED:
+        where.append(WebhookDelivery.next_attempt_at == claimed.next_attempt_at)
+    is_over = verdict.state is not DeliveryState.PENDING
+    session.execute(
+        update(WebhookDelivery)
+        .where(*where)
+        .values(
+            state=verdict.state,
+            attempts=WebhookDelivery.attempts + 1,
+            next_attempt_at=func.now() + verdict.delay,
+            finished_at=func.now() if is_over else None,
+        )
+        .execution_options(synchronize_session=False)
+    )
+
+
+def round_began_at(session: Session, claimed: WebhookDelivery) -> datetime | None:
+    """Return when the first attempt of this round was made, if there was one."""
+    if not claimed.attempts:
+        return None
+    return session.scalar(
+        select(WebhookAttempt.at)
+        .where(WebhookAttempt.delivery_id == claimed.id)
+        .order_by(WebhookAttempt.id.desc())
+        .offset(claimed.attempts - 1)
+        .limit(1)
+    )
+
+
+def postpone_due(session: Session, receiver: Receiver) -> None:
+    """Put off what is due to a receiver that is away, so that it fills no queue and no slot.
+
+    What has waited longer waits longer again: from seconds to an hour.
+    """
+    age = func.extract("epoch", func.now() - WebhookDelivery.created_at)
+    seconds = func.greatest(POSTPONE_SECONDS[0], func.least(age / 4, POSTPONE_SECONDS[1]))
+    delay = func.make_interval(0, 0, 0, 0, 0, 0, seconds * (1 + func.random() / 5))
+    due = (
+        select(WebhookDelivery.id)
+        .where(
+            *_due(),
+            WebhookDelivery.user_id == receiver.user_id,
+            _receiver_host() == receiver.host,
+        )
+        .limit(POSTPONE_LIMIT)
+        .with_for_update(skip_locked=True)
+    )
+    session.execute(
+        update(WebhookDelivery)
+        .where(WebhookDelivery.id.in_(due))
+        .values(next_attempt_at=func.now() + delay)
+        .execution_options(synchronize_session=False)
+    )
+
+
+def send_again(session: Session, delivery_id: UUID, *, lease: timedelta) -> WebhookDelivery | None:
+    """Begin a new round of attempts, now; one that may be under way is not sent twice."""
+    next_attempt_at = WebhookDelivery.next_attempt_at
+    is_waiting = WebhookDelivery.state == DeliveryState.PENDING
+    may_be_under_way = is_waiting & (next_attempt_at <= func.now() + lease)
+    return session.scalar(
+        update(WebhookDelivery)
+        .where(WebhookDelivery.id == delivery_id)
+        .values(
+            state=DeliveryState.PENDING,
+            attempts=0,
+            finished_at=None,
+            next_attempt_at=case((may_be_under_way, next_attempt_at), else_=func.now()),
+        )
+        .returning(WebhookDelivery)
+        .execution_options(populate_existing=True)
+    )
+
+
+def _due() -> Sequence[ColumnElement[bool]]:
+    return (
+        WebhookDelivery.state == DeliveryState.PENDING,
+        WebhookDelivery.next_attempt_at <= func.now(),
+    )
+
+
+def _receiver_host() -> ColumnElement[str]:
+    return func.lower(func.substring(WebhookDelivery.url, RECEIVER_PATTERN))

@@ -1,0 +1,187 @@
+"""Webhooks: what is to be told to whom at the end of a job or a batch, and each attempt at it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from sqlalchemy import CheckConstraint, ForeignKey, Index, String, func, insert, select, text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Mapped, Session, mapped_column
+
+from core.config.settings import Settings
+from core.ids import new_id
+from models.accounts.api_key import ApiKey
+from models.accounts.user import User
+from models.batches.batch import Batch
+from models.batches.serializer import show_batch
+from models.database.base import Base
+from models.jobs.job import Job
+from models.jobs.serializer import show_listed_job
+
+#: The part of a URL that names the receiver; PostgreSQL and Python read this the same.
+RECEIVER_PATTERN = "://([^/?#]*)"
+MAX_ERROR_LENGTH = 200
+#: What reading the message and recording the attempt may take.
+LEASE_GRACE = timedelta(seconds=15)
+
+
+class DeliveryState(StrEnum):
+    PENDING = "pending"
+    DELIVERED = "delivered"
+    FAILED = "failed"
+
+
+class Receiver(NamedTuple):
+    """Who is told: one customer's host. Two customers of one host don't slow each other down."""
+
+    user_id: UUID
+    host: str
+
+
+class WebhookDelivery(Base):
+    """A message to a customer's address, retried until it is taken or a day is over.
+
+    Attributes:
+        job_id: the job that it tells of, or `batch_id` the batch.
+        event: what happened, such as `job.succeeded` or `batch.completed`.
+        payload: the message's data without the answer; it is made at the end and never changes. A
+            job's answer is read from its row when the message is sent.
+        attempts: since it was made, or sent again.
+        next_attempt_at: when a pending one is due.
+    """
+
+    __tablename__ = "webhook_deliveries"
+    __table_args__ = (
+        CheckConstraint("state in ('pending','delivered','failed')", name="state"),
+        CheckConstraint("(job_id is null) <> (batch_id is null)", name="about"),
+        Index("ix_webhook_deliveries_job_id", "job_id"),
+        Index("ix_webhook_deliveries_batch_id", "batch_id"),
+        Index("ix_webhook_deliveries_user_id_id", "user_id", "id"),
+        Index(
+            "ix_webhook_deliveries_due",
+            "next_attempt_at",
+            postgresql_where=text("state = 'pending'"),
+        ),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
+    # By class, not by name: whoever ends a job inserts here, and must know these tables for it.
+    user_id: Mapped[UUID] = mapped_column(ForeignKey(User.id))
+    api_key_id: Mapped[UUID] = mapped_column(ForeignKey(ApiKey.id))
+    job_id: Mapped[UUID | None]
+    batch_id: Mapped[UUID | None]
+    url: Mapped[str] = mapped_column(String(2048))
+    event: Mapped[str] = mapped_column(String(64))
+    payload: Mapped[dict[str, Any]] = mapped_column(JSONB)
+    state: Mapped[str] = mapped_column(String(16), default=DeliveryState.PENDING)
+    attempts: Mapped[int] = mapped_column(default=0)
+    created_at: Mapped[datetime] = mapped_column(default=func.now())
+    next_attempt_at: Mapped[datetime] = mapped_column(default=func.now())
+    finished_at: Mapped[datetime | None]
+
+    @property
+    def receiver(self) -> Receiver:
+        found = re.search(RECEIVER_PATTERN, self.url)
+        return Receiver(self.user_id, found[1].lower() if found else "")
+
+
+class WebhookAttempt(Base):
+    """One try to deliver.
+
+    Attributes:
+        status: of the answer; `None` when there was none.
+        error: why there was none, or what was wrong with it.
+    """
+
+    __tablename__ = "webhook_attempts"
+    __table_args__ = (Index("ix_webhook_attempts_delivery_id_id", "delivery_id", "id"),)
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
+    delivery_id: Mapped[UUID] = mapped_column(ForeignKey(WebhookDelivery.id, ondelete="CASCADE"))
+    at: Mapped[datetime] = mapped_column(default=func.now())
+    status: Mapped[int | None]
+    error: Mapped[str | None] = mapped_column(String(MAX_ERROR_LENGTH))
+    duration_ms: Mapped[int]
+
+
+def webhook_lease(settings: Settings) -> timedelta:
+    """Return for how long an attempt belongs to whoever claimed it: longer than it can take."""
+    return timedelta(seconds=settings.webhook_timeout_seconds) + LEASE_GRACE
+
+
+def add_deliveries(session: Session, jobs: Sequence[Job]) -> None:
+    """Add the messages of jobs that have just ended, of those whose request named an address."""
+    rows = [
+        {
+            "user_id": job.user_id,
+            "api_key_id": job.api_key_id,
+            "job_id": job.id,
+            "url": url,
+            "event": f"job.{job.state}",
+            "payload": show_listed_job(job),
+        }
+        for job in jobs
+        if (url := job.request.get("webhookUrl"))
+    ]
+    if rows:
+        session.execute(insert(WebhookDelivery), rows)
+
+
+def add_batch_delivery(session: Session, batch: Batch) -> None:
+    """Add the message of a batch that has just ended, if an address was named for it."""
+    if batch.webhook_url is not None:
+        values = {
+            "user_id": batch.user_id,
+            "api_key_id": batch.api_key_id,
+            "batch_id": batch.id,
+            "url": batch.webhook_url,
+            "event": f"batch.{batch.state}",
+            "payload": show_batch(batch),
+        }
+        session.execute(insert(WebhookDelivery), [values])
+
+
+def find_delivery(session: Session, delivery_id: UUID) -> WebhookDelivery | None:
+    return session.get(WebhookDelivery, delivery_id)
+
+
+def list_deliveries(
+    session: Session,
+    *,
+    user_id: UUID | None = None,
+    job_id: UUID | None = None,
+    batch_id: UUID | None = None,
+    state: DeliveryState | None = None,
+    after: UUID | None = None,
+    limit: int,
+) -> list[WebhookDelivery]:
+    """Return deliveries, newest first, of one user, job, batch or all, from before `after`."""
+    query = select(WebhookDelivery)
+    if user_id is not None:
+        query = query.where(WebhookDelivery.user_id == user_id)
+    if job_id is not None:
+        query = query.where(WebhookDelivery.job_id == job_id)
+    if batch_id is not None:
+        query = query.where(WebhookDelivery.batch_id == batch_id)
+    if state is not None:
+        query = query.where(WebhookDelivery.state == state)
+    if after is not None:
+        query = query.where(WebhookDelivery.id < after)
+    return list(session.scalars(query.order_by(WebhookDelivery.id.desc()).limit(limit)))
+
+
+def attempts_of(session: Session, delivery_id: UUID, *, limit: int) -> list[WebhookAttempt]:
+    """Return the attempts to deliver, newest first."""
+    return list(
+        session.scalars(
+            select(WebhookAttempt)
+            .where(WebhookAttempt.delivery_id == delivery_id)
+            .order_by(WebhookAttempt.id.desc())
+            .limit(limit)
+        )
+    )

@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+import ast
+import re
+from datetime import datetime
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pytest
+import requests
+from playwright.sync_api import Page, expect
+
+from admin_ui.activity.sentences import GROUPS, SENTENCES
+from tests.admin_ui.conftest import Look
+from tests.support.browser.visits import Visitor, Visits
+from tests.support.paths import ROOT
+from tests.support.service import Service
+
+CUSTOMER = Visitor("ada@example.com", "a-password-of-hers")
+
+
+@pytest.fixture(scope="module")
+def eventful(site: Service) -> Service:
+    """A service where an admin and a customer did some things, and somebody tried to."""
+    admin = site.sign_in_admin()
+    made = {"email": CUSTOMER.email, "password": CUSTOMER.password, "role": "customer"}
+    assert site.call("POST", "/api/users", json=made, headers=admin).status_code == 201
+    ada = site.sign_in(CUSTOMER.email, CUSTOMER.password)
+    own = {"name": "<ada's>", "rateLimit": 60}
+    key = site.call("POST", "/api/keys", json=own, headers=ada).json()["id"]
+    for change in ({"rateLimit": 1200}, {"isActive": False}, {"name": "new", "priority": 5}):
+        site.call("PUT", f"/api/keys/{key}", json=change, headers=admin).raise_for_status()
+    site.call("POST", f"/api/keys/{key}/rotate", json={"graceSeconds": 3600}, headers=ada)
+    for email in (CUSTOMER.email, "nobody@example.com"):
+        wrong = {"email": email, "password": "wrong-password"}
+        assert (
+            requests.post(f"{site.url}/api/auth/login", json=wrong, timeout=20).status_code == 401
+        )
+    site.call("DELETE", f"/api/keys/{key}", headers=ada).raise_for_status()
+    return site
+
+
+def sentences(page: Page) -> list[str]:
+    page.wait_for_load_state()  # a click ends when the next page begins
+    return [text.strip() for text in page.locator(".event > p").all_inner_texts()]
+
+
+def test_entries_are_sentences(eventful: Service, visits: Visits, the_admin: Visitor) -> None:
+    page = visits.open("/activity", visitor=the_admin)
+
+    admin, ada = the_admin.email, CUSTOMER.email
+    assert sentences(page) == [
+        f"{ada} revoked the API key “new”",
+        "failed sign-in Somebody tried to sign in with an email that no account has",
+        f"failed sign-in Somebody failed to sign in as {ada}",
+        f"{ada} gave the API key “new” a new secret; the old one works for 1 h longer",
+        f"{admin} changed the name and the priority of the API key “new” of {ada}",
+        f"{admin} switched off the API key “new” of {ada}",
+        f"{admin} changed the rate limit of the API key “new” of {ada} from 60 to 1,200",
+        f"{ada} made the API key “new”",
+        f"{admin} made the account {ada}, a customer",
+    ]
+    page.locator(".event", has_text="a new secret").locator("summary").click()
+    assert "Old secret works for\n1 h" in page.locator(".event details[open] dl").inner_text()
+    page.locator(".event", has_text="a new secret").locator("summary").click()
+    page.locator(".event", has_text="the name and the priority").locator("summary").click()
+    facts = page.locator(".event details[open] dl").inner_text()
+    assert "<ada's> → new" in facts and "1 → 5" in facts and "key.update" in facts
+
+
+def test_entries_are_found(eventful: Service, visits: Visits, the_admin: Visitor) -> None:
+    page = visits.open("/activity", visitor=the_admin, provoked=["^400 GET .*/activity"])
+
+    page.get_by_label("Who").fill(CUSTOMER.email.upper())
+    page.get_by_role("button", name="Filter").click()
+    assert [s.split()[1] for s in sentences(page)] == ["revoked", "gave", "made"]
+
+    page.get_by_label("What").select_option("auth.")
+    page.get_by_label("Who").fill("")
+    page.get_by_role("button", name="Filter").click()
+    assert len(sentences(page)) == 2 and "Failed sign-ins" in page.content()
+
+    page.get_by_role("link", name="Today").click()
+    assert len(sentences(page)) == 2
+    page.get_by_role("button", name="Clear").click()
+    key = page.locator(".event", has_text="revoked")
+    key.locator("summary").click()
+    key.locator("a", has_text="key_").click()
+    assert len(sentences(page)) == 6
+
+    page.get_by_label("To").fill("2020-01-01")
+    page.get_by_role("button", name="Filter").click()
+    expect(page.get_by_text("Nothing like this happened.")).to_be_visible()
+    page.get_by_label("Who").fill("nobody@example.com")
+    page.get_by_role("button", name="Filter").click()
+    expect(page.get_by_text("No account has or had this email.")).to_be_visible()
+
+
+def test_pages_lead_back_and_forth_without_javascript(
+    eventful: Service, visits: Visits, the_admin: Visitor
+) -> None:
+    admin = eventful.sign_in_admin()
+    path = f"/api/users/{eventful.call('GET', '/api/auth/me', headers=admin).json()['id']}"
+    for n in range(101):
+        eventful.call("PUT", path, json={"name": f"admin {n}"}, headers=admin).raise_for_status()
+    page = visits.open("/activity?group=user.", visitor=the_admin, javascript=False)
+
+    first = sentences(page)
+    page.get_by_role("button", name="Older").click()
+    second = sentences(page)
+    page.get_by_role("button", name="Older").click()
+    last = sentences(page)
+    assert (len(first), len(second), len(last)) == (50, 50, 2)
+    assert "made the account" in last[-1]
+    assert page.get_by_role("button", name="Older").count() == 0
+    page.get_by_role("button", name="Newer").click()
+    assert sentences(page) == second
+    page.get_by_role("button", name="Newer").click()
+    assert sentences(page) == first
+    assert page.get_by_role("button", name="Newer").count() == 0
+
+
+def test_today_is_the_viewers_day(eventful: Service, visits: Visits, the_admin: Visitor) -> None:
+    # The zone that is furthest ahead: for most of a day its date is another than that of UTC.
+    zone = "Pacific/Kiritimati"
+    days = {datetime.now(ZoneInfo(zone)).date()}
+    page = visits.open("/activity", visitor=the_admin, timezone=zone)
+
+    page.get_by_role("link", name="Today").click()
+
+    expect(page).to_have_url(re.compile("range=today&zone=Pacific%2FKiritimati"))
+    days.add(datetime.now(ZoneInfo(zone)).date())
+    assert page.get_by_label("From").input_value() in {str(day) for day in days}
+
+
+def test_the_activity_looks_right(
+    eventful: Service, visits: Visits, the_admin: Visitor, look: Look
+) -> None:
+    page = visits.open("/activity", visitor=the_admin)
+    page.locator("summary", has_text="from").first.click()
+
+    look(page, "activity")
+
+
+def test_every_action_of_the_api_has_a_sentence_and_a_group() -> None:
+    written = {action for path in (ROOT / "api").rglob("*.py") for action in _actions(path)}
+
+    assert written == SENTENCES.keys()
+    assert {action.partition(".")[0] + "." for action in written} == GROUPS.keys()
+
+
+def _actions(path: Path) -> set[str]:
+    """Return what a module passes to `note`, or to what calls it, as the action."""
+    return {
+        str(call.args[1].value)
+        for call in ast.walk(ast.parse(path.read_text()))
+        if isinstance(call, ast.Call)
+        and isinstance(call.func, ast.Name)
+        and call.func.id in {"note", "note_act_on_others"}
+        and isinstance(call.args[1], ast.Constant)
+    }

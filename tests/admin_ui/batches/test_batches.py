@@ -1,0 +1,198 @@
+"""Batches as people follow them, with a service whose lines take their time."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from playwright.sync_api import expect
+
+from tests.admin_ui.conftest import Look
+from tests.support.browser.visits import Visitor, Visits
+from tests.support.service import Service, wait_until
+
+PROMPT = "def add(a, b):\n    return a + b\n\n"
+CUSTOMER = Visitor("joe@example.com", "customer password")
+
+
+@pytest.fixture(scope="module")
+def site(paced: Service) -> Service:
+    paced.start_admin_ui()
+    return paced
+
+
+@pytest.fixture(scope="module")
+def key(site: Service) -> dict[str, Any]:
+    return site.make_key(name="trial")
+
+
+def lines(count: int, prompt: str = PROMPT) -> str:
+    asked = {"prompt": prompt, "promptMode": "raw", "temperature": 0}
+    return "".join(
+        json.dumps({"custom_id": f"line-{i}", **asked}) + "\n" for i in range(1, count + 1)
+    )
+
+
+def send(site: Service, key: dict[str, Any], content: str, **options: str) -> str:
+    answer = site.call(
+        "POST",
+        "/api/llm/batches",
+        params=options,
+        data=content.encode(),
+        headers={"x-api-key": key["secret"], "Content-Type": "application/jsonl"},
+    )
+    assert answer.status_code == 201, answer.text
+    return str(answer.json()["id"])
+
+
+def show(site: Service, key: dict[str, Any], batch: str) -> dict[str, Any]:
+    return dict(
+        site.call("GET", f"/api/llm/batches/{batch}", headers={"x-api-key": key["secret"]}).json()
+    )
+
+
+def wait_for_end(site: Service, key: dict[str, Any], batch: str) -> None:
+    wait_until(lambda: show(site, key, batch)["finishedAt"] is not None, 60, site.logs)
+
+
+def file_of(directory: Path, content: str) -> Path:
+    path = directory / "requests.jsonl"
+    path.write_text(content)
+    return path
+
+
+def test_a_file_is_sent_followed_and_fetched(
+    visits: Visits, the_admin: Visitor, key: dict[str, Any], look: Look, tmp_path: Path
+) -> None:
+    page = visits.open("/batches/new", visitor=the_admin)
+    look(page, "batch-new")
+    page.get_by_label("File", exact=True).set_input_files(file_of(tmp_path, lines(100, PROMPT * 4)))
+    page.get_by_label("Name").fill("nightly")
+
+    page.get_by_role("button", name="Send the file").click()
+
+    expect(page.get_by_role("heading", name="nightly")).to_be_visible()
+    expect(page.locator("#live")).to_contain_text("of 100 lines have ended")
+    wait_until(lambda: 0 < int(page.locator("#live dd").first.inner_text()) < 100, 30)
+    look(page, "batch-running")
+    expect(page.locator("#live[data-final]")).to_contain_text("completed", timeout=30_000)
+    expect(page.locator("#live")).to_contain_text("100 of 100 lines have ended, 100%")
+    with page.expect_download() as downloading:
+        page.get_by_role("button", name="Download results").click()
+    results = [json.loads(line) for line in downloading.value.path().read_text().splitlines()]
+    assert [result["custom_id"] for result in results] == [f"line-{i}" for i in range(1, 101)]
+    assert re.fullmatch(r"batch_\w+-results\.jsonl", downloading.value.suggested_filename)
+    page.reload()
+    expect(page.locator("tbody tr")).to_have_count(50)
+    page.get_by_role("button", name="Later lines").click()
+    expect(page.locator("tbody")).not_to_contain_text("line-50")
+    expect(page.locator("tbody")).to_contain_text("line-100")
+    page.get_by_role("button", name="Earlier lines").click()
+    expect(page.locator("tbody")).to_contain_text("line-50")
+
+
+def test_faulty_lines_are_told_by_their_numbers(
+    visits: Visits, the_admin: Visitor, key: dict[str, Any], tmp_path: Path
+) -> None:
+    bad = lines(1) + '{"prompt": "p", "maxTokens": 0}\n' + "no json\n"
+    page = visits.open("/batches/new", visitor=the_admin, provoked=["^400 POST .*/batches/new"])
+    page.get_by_label("File", exact=True).set_input_files(file_of(tmp_path, bad))
+
+    page.get_by_role("button", name="Send the file").click()
+
+    alert = page.get_by_role("alert").filter(has_text="lines cannot be taken")
+    expect(alert).to_contain_text("2 of 3 lines cannot be taken")
+    expect(alert).to_contain_text("Line 2: maxTokens must be at least 1.")
+    expect(alert).to_contain_text("Line 3: it is not valid JSON")
+    page.get_by_label("File", exact=True).set_input_files(file_of(tmp_path, lines(1)))
+    page.get_by_label("Time to begin").fill("soon")
+    page.get_by_role("button", name="Send the file").click()
+    expect(page.locator("#completionWindow-fault")).to_contain_text("90m, 24h or 7d")
+
+
+def test_failures_are_shown_and_faulty_lines_are_not_offered_again(
+    visits: Visits, the_admin: Visitor, site: Service, key: dict[str, Any], look: Look
+) -> None:
+    batch = send(site, key, lines(2) + '{"prompt": "", "custom_id": "bad"}\n', onError="skip")
+    wait_for_end(site, key, batch)
+    page = visits.open(f"/batches/{batch}", visitor=the_admin)
+
+    expect(page.locator("#live .plain-list")).to_contain_text(
+        "Line 3 bad: Prompt must not be empty."
+    )
+    page.get_by_label("State").select_option("failed")
+    page.get_by_role("button", name="Show", exact=True).click()
+    expect(page.locator("tbody tr")).to_have_count(1)
+    look(page, "batch")
+    # Its only failure was skipped as faulty: the API has nothing to try again.
+    assert page.get_by_role("button", name="Retry").count() == 0
+
+
+def test_a_batch_is_cancelled_and_what_was_left_is_retried(
+    visits: Visits, the_admin: Visitor, site: Service, key: dict[str, Any], look: Look
+) -> None:
+    batch = send(site, key, lines(400, PROMPT * 20), name="too many")
+    page = visits.open("/batches", visitor=the_admin)
+    row = page.locator("tr", has_text="too many")
+    expect(row).to_contain_text("of 400")
+    look(page, "batches")
+    row.get_by_role("link").click()
+
+    page.get_by_role("button", name="Cancel", exact=True).click()
+    page.get_by_role("button", name="Cancel the batch").click()
+
+    notice = page.get_by_role("status").filter(has_text="The batch is being cancelled")
+    expect(notice).to_have_class(re.compile("warning"))
+    expect(page.get_by_role("button", name="Cancel", exact=True)).to_have_count(0)
+    expect(page.locator("#live")).not_to_contain_text(" left")
+    expect(page.locator("#live[data-final]")).to_contain_text("cancelled", timeout=20_000)
+    page.get_by_role("button", name="Retry lines").click()
+    cancelled = show(site, key, batch)["counts"]["cancelled"]
+    expect(page.locator("#dialog h1")).to_have_text(f"Retry {cancelled} lines?")
+    options = page.get_by_label("Key that pays").locator("option").all_inner_texts()
+    assert len(options) == len({option.removesuffix(", as before") for option in options})
+    page.get_by_label("Name").fill("the rest")
+    page.get_by_role("button", name="Retry", exact=True).click()
+    expect(page.get_by_role("heading", name="the rest")).to_be_visible()
+    again = page.url.rpartition("/")[2]
+    assert show(site, key, again)["retryOf"] == batch
+    assert show(site, key, again)["total"] == show(site, key, batch)["counts"]["cancelled"]
+    site.call("POST", f"/api/llm/batches/{again}/cancel", headers={"x-api-key": key["secret"]})
+    wait_for_end(site, key, again)
+
+
+def test_no_line_of_an_ended_batch_is_shown_as_running(
+    visits: Visits, the_admin: Visitor, site: Service, key: dict[str, Any]
+) -> None:
+    batch = send(site, key, lines(6), name="short")
+    page = visits.open(f"/batches/{batch}", visitor=the_admin)
+
+    expect(page.locator("#live[data-final]")).to_contain_text("completed", timeout=30_000)
+
+    # Both are of one answer's moment: what is left is the way of one request.
+    expect(page.locator("tbody")).not_to_contain_text("running", timeout=1_000)
+    expect(page.locator("tbody tr", has_text="succeeded")).to_have_count(6, timeout=1_000)
+
+
+def test_a_customer_sees_no_batches_of_others(
+    visits: Visits, site: Service, key: dict[str, Any]
+) -> None:
+    body = {"email": CUSTOMER.email, "password": CUSTOMER.password}
+    assert site.call("POST", "/api/auth/register", json=body).status_code == 201
+    batch = send(site, key, lines(1))
+
+    page = visits.open("/batches", visitor=CUSTOMER, javascript=False)
+
+    expect(page.locator(".empty")).to_contain_text("There are no batches yet.")
+    cookies = {cookie["name"]: cookie["value"] for cookie in page.context.cookies()}
+    for path in ("", "/live", "/lines", "/results", "/cancel", "/retry"):
+        answer = requests.get(
+            f"{site.admin_url}/batches/{batch}{path}", cookies=cookies, timeout=20
+        )
+        assert answer.status_code == 404, path
+    rows = requests.get(f"{site.admin_url}/batches/rows?ids={batch}", cookies=cookies, timeout=20)
+    assert rows.ok and batch not in rows.text.partition("<tr>")[2]

@@ -1,0 +1,231 @@
+"""The pages of API keys, walked on the real service."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.admin_ui.conftest import Look
+from tests.support.browser.visits import Visitor, Visits
+from tests.support.service import Service
+
+SECRET = re.compile(r"^bc_[0-9a-z]{12}_[\w-]{43}$")
+CUSTOMER = Visitor("keys@example.com", "customer password")
+
+
+@pytest.fixture(scope="module")
+def customer(site: Service) -> Visitor:
+    body = {"email": CUSTOMER.email, "password": CUSTOMER.password}
+    answer = site.call("POST", "/api/users", json=body, headers=site.sign_in_admin())
+    assert answer.status_code == 201, answer.text
+    return CUSTOMER
+
+
+def shown_secret(page: Page) -> str:
+    secret = page.locator("#secret")
+    expect(secret).to_have_text(SECRET)
+    return secret.inner_text()
+
+
+def generate(service: Service, secret: str) -> int:
+    body = {"prompt": "hello", "maxTokens": 5}
+    headers = {"Authorization": f"Bearer {secret}"}
+    return service.call("POST", "/api/llm/generate", json=body, headers=headers).status_code
+
+
+@pytest.mark.parametrize("javascript", [True, False], ids=["with", "without"])
+def test_a_key_is_made_changed_rotated_and_revoked(
+    visits: Visits, site: Service, customer: Visitor, javascript: bool
+) -> None:
+    page = visits.open(
+        "/keys", visitor=customer, javascript=javascript, provoked=["^403 POST .*/keys/new"]
+    )
+    page.get_by_role("button", name="Create API Key").click()
+    page.get_by_label("Name").fill("laptop")
+    page.get_by_label("Requests per minute").fill("61")
+    page.get_by_role("button", name="Create API key", exact=True).click()
+    expect(page.locator("#rateLimit-fault")).to_have_text(
+        "Requests per minute must be at most 60: only an admin may set more."
+    )
+    expect(page.get_by_label("Priority")).to_have_count(0)
+    page.get_by_label("Requests per minute").fill("50")
+    page.get_by_text("More limits and expiry").click()
+    page.get_by_label("Jobs in flight").fill("3")
+    page.get_by_role("button", name="Create API key", exact=True).click()
+    first = shown_secret(page)
+    expect(page.locator("#call")).to_contain_text(f"{site.url}/api/llm/generate")
+    expect(page.locator("#call")).to_contain_text(f"Bearer {first}")
+    assert generate(site, first) == 200
+
+    page.get_by_role("button", name="I've saved the secret").click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("laptop")
+    limits = page.get_by_role("region", name="Limits")
+    expect(limits.get_by_role("row", name="Requests per minute")).to_contain_text("of 50")
+    expect(limits.get_by_role("row", name="Jobs in flight")).to_contain_text("0 of 3")
+    assert first not in page.content()
+
+    page.get_by_role("button", name="Edit", exact=True).click()
+    page.get_by_label("Name").fill("desk")
+    page.get_by_label("Active").uncheck()
+    page.get_by_role("button", name="Save").click()
+    expect(page.locator("h1 .state")).to_have_text("inactive")
+    assert generate(site, first) == 403
+    page.get_by_role("button", name="Edit", exact=True).click()
+    page.get_by_label("Active").check()
+    page.get_by_role("button", name="Save").click()
+    expect(page.locator("h1 .state")).to_have_text("active")
+
+    page.get_by_role("button", name="Rotate", exact=True).click()
+    page.get_by_label("The present secret").select_option("3600")
+    page.get_by_role("button", name="Rotate key").click()
+    second = shown_secret(page)
+    assert second != first
+    expect(page.get_by_text("The secret before works until")).to_be_visible()
+    assert [generate(site, secret) for secret in (first, second)] == [200, 200]
+    page.get_by_role("button", name="I've saved the secret").click()
+
+    page.get_by_role("button", name="Revoke", exact=True).click()
+    page.get_by_role("button", name="Revoke key").click()
+    expect(page.locator(".notice.good")).to_have_text("The key “desk” is revoked.")
+    assert generate(site, second) == 401
+
+
+def test_a_secret_is_not_shown_again_and_no_second_key_made(
+    visits: Visits, site: Service, customer: Visitor
+) -> None:
+    page = visits.open("/keys/new", visitor=customer)
+    page.get_by_label("Name").fill("once")
+    page.get_by_role("button", name="Create API key", exact=True).click()
+    secret = shown_secret(page)
+
+    page.reload()
+
+    expect(page.locator(".notice.good")).to_contain_text("This form was sent before.")
+    assert secret not in page.content()
+    expect(page.locator("tbody").get_by_role("link", name="once", exact=True)).to_have_count(1)
+
+
+def test_the_secrets_dialog_closes_by_its_own_button_alone(
+    visits: Visits, site: Service, customer: Visitor
+) -> None:
+    page = visits.open("/keys", visitor=customer)
+    page.get_by_role("button", name="Create API Key").click()
+    page.get_by_label("Name").fill("closed")
+    page.keyboard.press("Enter")
+    secret = shown_secret(page)
+    expect(page.get_by_role("heading", name="The secret of")).to_be_focused()
+
+    for _ in range(3):
+        page.keyboard.press("Escape")
+    page.mouse.click(5, 5)
+
+    assert shown_secret(page) == secret
+    expect(page.locator("dialog[open] .close")).to_have_count(0)
+    page.get_by_role("button", name="I've saved the secret").click()
+    expect(page).to_have_url(re.compile("/keys/key_"))
+    expect(page.get_by_role("heading", level=1)).to_contain_text("closed")
+
+
+def test_an_admin_makes_a_key_for_a_customer_by_the_email(
+    visits: Visits, site: Service, the_admin: Visitor, customer: Visitor
+) -> None:
+    page = visits.open("/keys/new", visitor=the_admin, provoked=["^400 POST .*/keys/new"])
+    page.get_by_label("Name").fill("theirs")
+    page.get_by_label("Owner").fill("nobody@example.com")
+    page.get_by_label("Requests per minute").fill("5000")
+    page.get_by_text("More limits, priority and expiry").click()
+    page.get_by_label("Tokens per minute").fill("7000")
+    page.get_by_label("Expiry").fill("2020-01-01T00:00")
+    page.get_by_role("button", name="Create API key", exact=True).click()
+    expect(page.locator("#owner-fault")).to_have_text("There is no user with this email.")
+    expect(page.locator("#expiresAt-fault")).to_have_text("Expiry must be in the future.")
+    # What is folded away stays open once something was entered there.
+    expect(page.get_by_label("Tokens per minute")).to_have_value("7000")
+    page.get_by_label("Expiry").fill("")
+    page.get_by_label("Owner").fill("")
+    page.get_by_label("Owner").press_sequentially("keys@")
+    expect(page.locator("#owners option")).to_have_attribute("value", customer.email)
+    page.get_by_label("Owner").fill(customer.email)
+    page.get_by_label("Priority").fill("7")
+    page.get_by_role("button", name="Create API key", exact=True).click()
+    shown_secret(page)
+    page.get_by_role("button", name="I've saved the secret").click()
+
+    facts = page.locator(".facts")
+    expect(facts).to_contain_text(customer.email)
+    expect(facts).to_contain_text("Priority7")
+
+
+def test_a_time_is_chosen_in_the_viewers_zone(
+    visits: Visits, site: Service, the_admin: Visitor
+) -> None:
+    key = site.make_key(name="zoned", expiresAt="2030-07-01T12:00:30+00:00")
+    page = visits.open(f"/keys/{key['id']}/edit", visitor=the_admin, timezone="Asia/Tokyo")
+    page.get_by_text("More limits, priority and expiry").click()
+    expect(page.get_by_label("Expiry")).to_have_value("2030-07-01T21:00")
+    page.get_by_label("Name").fill("zoned still")
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("zoned still")
+    headers = site.sign_in_admin()
+    shown = site.call("GET", f"/api/keys/{key['id']}", headers=headers).json()
+    assert shown["expiresAt"].startswith("2030-07-01T12:00:30"), "what was not changed stays"
+
+    page.get_by_role("button", name="Edit", exact=True).click()
+    page.get_by_text("More limits, priority and expiry").click()
+    page.get_by_label("Expiry").fill("2031-01-01T00:00")
+    page.get_by_role("button", name="Save").click()
+    expect(page.locator(".facts")).to_contain_text("Jan 1, 2031")
+
+    shown = site.call("GET", f"/api/keys/{key['id']}", headers=headers).json()
+    assert shown["expiresAt"].startswith("2030-12-31T15:00:00")
+
+
+def test_all_pages_look_well(visits: Visits, site: Service, the_admin: Visitor, look: Look) -> None:
+    key = site.make_key(name="production", tokenLimit=1000, monthlyTokenLimit=10**6)
+    generate(site, key["secret"])
+    expired = site.make_key(name="expired")
+    body = {"isActive": False}
+    site.call("PUT", f"/api/keys/{expired['id']}", json=body, headers=site.sign_in_admin())
+    page = visits.open("/keys", visitor=the_admin)
+
+    look(page, "keys")
+    look(visits.open(f"/keys/{key['id']}", visitor=the_admin), "key")
+    for what in ("edit", "rotate", "delete"):
+        look(visits.open(f"/keys/{key['id']}/{what}", visitor=the_admin), f"key-{what}")
+    page.get_by_role("button", name="Create API Key").click()
+    page.get_by_text("More limits, priority and expiry").click()
+    look(page, "key-new-dialog")
+    page.get_by_label("Name").fill("looked at")
+    page.get_by_role("button", name="Create API key", exact=True).click()
+    shown_secret(page)
+    look(page, "key-secret-dialog")
+
+
+def test_what_an_admin_set_is_said_beside_the_field(
+    visits: Visits, site: Service, customer: Visitor
+) -> None:
+    headers = site.sign_in(customer.email, customer.password)
+    body = {"name": "held"}
+    key = site.call("POST", "/api/keys", json=body, headers=headers).json()
+    path = f"/api/keys/{key['id']}"
+    held = {"rateLimit": 7, "isActive": False}
+    site.call("PUT", path, json=held, headers=site.sign_in_admin())
+
+    page = visits.open(
+        f"/keys/{key['id']}/edit",
+        visitor=customer,
+        javascript=False,
+        provoked=["^403 POST .*/edit"],
+    )
+
+    expect(page.locator("#rateLimit-help")).to_contain_text("Set by an admin")
+    expect(page.get_by_text("An admin switched it off")).to_be_visible()
+    page.get_by_label("Requests per minute").fill("8")
+    page.get_by_role("button", name="Save").click()
+    expect(page.locator("#rateLimit-fault")).to_have_text(
+        "Requests per minute must be at most 7: an admin has set that."
+    )
+    page.goto(f"/keys/{key['id']}")
+    expect(page.locator(".facts")).to_contain_text("Set by an admin")

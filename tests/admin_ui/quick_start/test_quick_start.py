@@ -1,0 +1,84 @@
+"""The first steps, and that the programs they show run as printed."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.admin_ui.conftest import Look
+from tests.clients.node import run_node
+from tests.support.browser.visits import Visitor, Visits
+from tests.support.service import Service
+
+CUSTOMER = Visitor("o'first@example.com", "customer password")
+RUN_SECONDS = 60
+
+
+@pytest.fixture(scope="module")
+def customer(site: Service) -> Visitor:
+    body = {"email": CUSTOMER.email, "password": CUSTOMER.password}
+    answer = site.call("POST", "/api/users", json=body, headers=site.sign_in_admin())
+    assert answer.status_code == 201, answer.text
+    return CUSTOMER
+
+
+def run(program: list[str], **environment: str) -> str:
+    done = subprocess.run(
+        program,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=RUN_SECONDS,
+        check=True,
+    )
+    return done.stdout
+
+
+def test_every_program_runs_as_shown(
+    visits: Visits, site: Service, customer: Visitor, look: Look, tmp_path: Path
+) -> None:
+    page = visits.open("/quick-start", visitor=customer)
+    expect(page.get_by_text("You have no API key yet.")).to_be_visible()
+    look(page, "quick-start-without-key")
+    page.get_by_role("button", name="Create API key").click()
+    page.get_by_label("Name").fill("first")
+    page.get_by_role("dialog").get_by_role("button", name="Create API key", exact=True).click()
+    secret = page.locator("#secret").inner_text()
+    page.goto("/quick-start")
+    look(page, "quick-start")
+
+    def code(name: str) -> str:
+        page.locator(f"label[for$=-{name}]").click()
+        return page.locator(f"#code-{name}").inner_text()
+
+    said = run(["bash", "-c", code("curl_secret")], BOUNTYCODER_API_KEY=secret)
+    assert json.loads(said)["choices"][0]["text"]
+    login = page.locator("#login").inner_text().replace("your_password", customer.password)
+    token = json.loads(run(["bash", "-c", login]))["token"]
+    said = run(["bash", "-c", code("curl_jwt").replace("your_jwt_token", token)])
+    assert json.loads(said)["usage"]["completion_tokens"]
+    for name in ("python_secret", "openai_python", "python_jwt"):
+        (tmp_path / f"{name}.py").write_text(code(name).replace("your_jwt_token", token))
+        program = [sys.executable, str(tmp_path / f"{name}.py")]
+        assert "Fibonacci" in run(program, BOUNTYCODER_API_KEY=secret), name
+    for name in ("javascript_secret", "openai_javascript", "javascript_jwt"):
+        program_file = tmp_path / f"{name}.cjs"
+        program_file.write_text(code(name).replace("your_jwt_token", token))
+        assert "Fibonacci" in run_node(program_file, BOUNTYCODER_API_KEY=secret), name
+
+
+def test_the_tabs_need_no_script(visits: Visits, customer: Visitor) -> None:
+    page = visits.open("/quick-start", visitor=customer, javascript=False)
+    expect(page.locator("#code-curl_secret")).to_be_visible()
+    expect(page.locator("#code-python_secret")).to_be_hidden()
+
+    page.locator("label[for=secret-python_secret]").click()
+
+    expect(page.locator("#code-python_secret")).to_be_visible()
+    expect(page.locator("#code-curl_secret")).to_be_hidden()

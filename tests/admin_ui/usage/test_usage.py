@@ -1,0 +1,266 @@
+from __future__ import annotations
+
+import csv
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from flask.testing import FlaskClient
+from playwright.sync_api import expect
+
+from core.ids import Prefix, show_id
+from models.accounts.api_key import ApiKey, create_key
+from models.accounts.user import User
+from models.database.base import SessionFactory, utc_now
+from models.jobs.job import JobState
+from models.usage.usage import record_usages
+from tests.admin_ui.conftest import Look
+from tests.support.browser.pages import sign_in, text_of
+from tests.support.browser.visits import Visitor, Visits
+from tests.support.factories.rows import add_job, hash_quickly
+from tests.support.service import Service
+
+ADA = Visitor("ada@example.com", "a-password-of-hers")
+DAY = timedelta(days=1)
+
+
+def add_user(database: SessionFactory, email: str) -> User:
+    with database.begin() as session:
+        user = User(email=email, password_hash=hash_quickly(ADA.password))
+        session.add(user)
+    return user
+
+
+def add_key(database: SessionFactory, user: User, name: str) -> ApiKey:
+    with database.begin() as session:
+        return create_key(session, user_id=user.id, name=name, rate_limit=60)[0]
+
+
+def use(
+    database: SessionFactory,
+    key: ApiKey,
+    tokens: int,
+    *,
+    at: datetime | None = None,
+    ms: int = 100,
+    state: JobState = JobState.SUCCEEDED,
+    model: str = "m",
+) -> None:
+    at = at or utc_now()
+    began = at - timedelta(milliseconds=ms)
+    with database.begin() as session:
+        job = add_job(session, key, state=state, model=model, created_at=began, started_at=began)
+        job.finished_at, job.prompt_tokens, job.completion_tokens = at, tokens, 1
+        record_usages(session, [job])
+
+
+@pytest.fixture
+def keys(browser: FlaskClient, database: SessionFactory) -> dict[str, ApiKey]:
+    """Two keys of Ada and one of Bob, that were used today, yesterday and long ago."""
+    ada, bob = add_user(database, ADA.email), add_user(database, "bob@example.com")
+    keys = {
+        "first": add_key(database, ada, "first"),
+        "second": add_key(database, ada, '=HYPERLINK("x")'),
+        "his": add_key(database, bob, "his"),
+    }
+    use(database, keys["first"], 1000, ms=100)
+    use(database, keys["first"], 500, ms=900, state=JobState.FAILED, at=utc_now() - DAY)
+    use(database, keys["second"], 3000, model="other")
+    use(database, keys["his"], 80_000, ms=5000)
+    use(database, keys["his"], 700_000, at=utc_now() - 90 * DAY)
+    return keys
+
+
+def rows(browser: FlaskClient, query: str = "") -> list[list[str]]:
+    """Return the cells of the downloaded report, which has the groups of the page."""
+    answer = browser.get(f"/usage/usage.csv?{query}")
+    assert answer.content_type == "text/csv; charset=utf-8"
+    head, *lines = csv.reader(answer.text.splitlines())
+    assert head[:4] == ["group", "name", "owner", "requests"]
+    return lines
+
+
+def test_an_admin_sees_who_used_most(browser: FlaskClient, keys: dict[str, ApiKey]) -> None:
+    sign_in(browser)
+
+    shown = text_of(browser.get("/usage"))
+
+    assert "Tokens 84.5k 84.5k of prompts, 4 of answers" in shown
+    assert "Requests 4 1 failed or were cancelled" in shown
+    assert "Success rate 75.0% 25.0% not successful" in shown
+    assert "Cost" not in shown  # without prices
+    assert shown.index("bob@ example. com") < shown.index("ada@ example. com")
+    assert [(row[1], row[3], row[10]) for row in sorted(rows(browser), key=lambda row: row[1])] == [
+        (ADA.email, "3", "4503"),
+        ("bob@example.com", "1", "80001"),
+    ]
+
+
+def test_a_customer_sees_the_own_use(browser: FlaskClient, keys: dict[str, ApiKey]) -> None:
+    sign_in(browser, ADA.email, ADA.password)
+    his = show_id(Prefix.KEY, keys["his"].id)
+
+    page = browser.get("/usage?range=year&by=user")  # groups by user are for admins
+
+    assert "By API key" in text_of(page) and "first" in page.text
+    assert "bob" not in page.text and "his" not in text_of(page).split()
+    assert "Tokens 4.5k " in text_of(page)
+    assert {row[1] for row in rows(browser, "by=user")} == {"first", '\'=HYPERLINK("x")'}
+    assert (
+        sum(
+            int(row[3])
+            for row in rows(browser, f"user={show_id(Prefix.USER, keys['his'].user_id)}")
+        )
+        == 3
+    )
+    refused = browser.get(f"/usage?key={his}")
+    assert refused.status_code == 400 and "There is no such key" in refused.text
+    assert browser.get(f"/usage/usage.csv?key={his}").status_code == 404
+    assert browser.get(f"/usage/series/tokens?key={his}").status_code == 404
+
+
+def test_filters_and_times(browser: FlaskClient, keys: dict[str, ApiKey]) -> None:
+    sign_in(browser)
+    first = show_id(Prefix.KEY, keys["first"].id)
+    today, yesterday = (f"{utc_now() - n * DAY:%Y-%m-%d}" for n in (0, 1))
+    long_ago = f"{utc_now() - 90 * DAY:%Y-%m-%d}"
+
+    assert {row[1] for row in rows(browser, "by=key&user=BOB@example.com")} == {"his"}
+    assert [row[0] for row in rows(browser, f"by=day&key={first}")] == [
+        f"{today}T00:00:00Z",
+        f"{yesterday}T00:00:00Z",
+    ]
+    assert [row[10] for row in rows(browser, f"by=day&key={first}&range=today")] == ["1001"]
+    assert [row[0] for row in rows(browser, "by=model&model=other")] == ["other"]
+    only_then = f"from={long_ago}&to={long_ago}"
+    assert [row[10] for row in rows(browser, f"by=user&{only_then}")] == ["700001"]
+    shown = text_of(browser.get(f"/usage?by=key&from={yesterday}&to={yesterday}"))
+    assert "Requests 1 1 failed" in shown and "Success rate 0% 100% not" in shown
+    for wrong in (
+        "user=nobody@example.com",
+        "key=key_1",
+        "from=1999",
+        f"from={today}&to=2020-01-01",
+        "from=2001-01-01",
+    ):
+        assert browser.get(f"/usage?{wrong}").status_code == 400
+    assert "Nothing was used" in browser.get("/usage?model=unknown").text
+
+
+def test_the_columns_sort(browser: FlaskClient, keys: dict[str, ApiKey]) -> None:
+    sign_in(browser)
+
+    def order(sort: str) -> list[str]:
+        shown = text_of(browser.get(f"/usage?by=key&sort={sort}"))
+        places = {
+            name: shown.index(f" {name} ")
+            for name in ("first", "HYPERLINK", "his")
+            if f" {name} " in shown
+        }
+        places["second"] = shown.index("HYPERLINK")
+        places.pop("HYPERLINK", None)
+        return sorted(places, key=lambda name: places[name])
+
+    assert order("-tokens") == ["his", "second", "first"]
+    assert order("tokens") == ["first", "second", "his"]
+    assert order("-requests")[0] == "first"
+    assert order("success")[0] == "first"
+    assert order("-mean") == ["his", "first", "second"]
+
+
+def test_the_csv_has_the_order_of_the_page(browser: FlaskClient, keys: dict[str, ApiKey]) -> None:
+    sign_in(browser)
+
+    def order(query: str) -> list[str]:
+        return [row[1] for row in rows(browser, query)]
+
+    assert order("by=key") == ["his", '\'=HYPERLINK("x")', "first"]
+    assert order("by=key&sort=tokens") == ["first", '\'=HYPERLINK("x")', "his"]
+    assert order("by=key&sort=-requests")[0] == "first"
+
+
+def test_a_report_has_numbered_pages(
+    browser: FlaskClient, database: SessionFactory, admin: User
+) -> None:
+    with database.begin() as session:
+        made = [
+            create_key(session, user_id=admin.id, name=f"k{n}", rate_limit=60) for n in range(51)
+        ]
+    for key, _ in made:
+        use(database, key, 10)
+    sign_in(browser)
+
+    first, second = (browser.get(f"/usage?by=key{page}") for page in ("", "&page=2"))
+    beyond = browser.get("/usage?by=key&page=900")
+
+    assert "1 to 50 of 51" in text_of(first) and 'rel="next"' in first.text
+    assert "51 to 51 of 51" in text_of(second) and 'rel="prev"' in second.text
+    assert "The list ends before this page." in beyond.text and "<table" not in beyond.text
+
+
+def test_a_poor_success_rate_has_the_colour_of_the_dashboard(
+    browser: FlaskClient, keys: dict[str, ApiKey]
+) -> None:
+    sign_in(browser)
+
+    poor, good = browser.get("/usage"), browser.get("/usage?range=today")
+
+    assert 'class="figure bad"><dt>Success rate' in poor.text
+    assert 'class="figure "><dt>Success rate' in good.text
+
+
+def test_a_chart_has_every_hour_or_day(browser: FlaskClient, keys: dict[str, ApiKey]) -> None:
+    sign_in(browser)
+
+    days = browser.get("/usage/series/tokens?range=7d").get_json()
+    hours = browser.get("/usage/series/tokens?range=today&user=bob@example.com").get_json()
+
+    assert days["step"] == 24 * 3600 and len(days["x"]) == 7
+    assert sum(days["series"][1]["values"]) == 84_500
+    assert hours["step"] == 3600 and len(hours["x"]) == datetime.now(UTC).hour + 1
+    assert hours["series"][1]["values"][-1] == 80_000
+
+
+@pytest.fixture(scope="module")
+def used(site: Service) -> Service:
+    """A service whose admin and a customer have used a key each."""
+    made = {"email": ADA.email, "password": ADA.password, "role": "customer"}
+    admin = site.sign_in_admin()
+    site.call("POST", "/api/users", json=made, headers=admin).raise_for_status()
+    for name, headers in (("<hers>", site.sign_in(ADA.email, ADA.password)), ("ours", admin)):
+        key = site.call("POST", "/api/keys", json={"name": name}, headers=headers).json()
+        secret = {"Authorization": f"Bearer {key['secret']}"}
+        body = {"prompt": "one two three", "maxTokens": 8}
+        assert site.call("POST", "/api/llm/generate", json=body, headers=secret).ok
+    return site
+
+
+def test_a_report_is_looked_into(used: Service, visits: Visits, the_admin: Visitor) -> None:
+    page = visits.open("/usage", visitor=the_admin)
+    page.wait_for_selector(".uplot")
+
+    page.get_by_role("link", name=ADA.email).click()
+    assert page.get_by_label("User").input_value() == ADA.email
+    page.get_by_role("link", name="<hers>").click()
+    page.get_by_role("link", name=f"{utc_now():%Y-%m-%d}").click()
+    expect(page.locator("tbody tr")).to_have_count(1)
+    page.get_by_role("link", name="Tokens").click()
+    assert page.locator("th[aria-sort=descending]").inner_text().startswith("Tokens")
+    page.get_by_role("link", name="This month").click()
+    page.get_by_label("By").select_option("model")
+    page.get_by_role("button", name="Show").click()
+    assert page.locator(".choices [aria-current]").inner_text() == "This month"
+    with page.expect_download() as download:
+        page.get_by_role("button", name="CSV").click()
+    assert download.value.suggested_filename.startswith("usage-by-model-")
+    lines = download.value.path().read_text().splitlines()
+    assert len(lines) == 2 and lines[1].split(",")[3] == "1"
+
+
+@pytest.mark.parametrize("who", ["admin", "customer"])
+def test_the_usage_looks_right(
+    used: Service, visits: Visits, the_admin: Visitor, look: Look, who: str
+) -> None:
+    page = visits.open("/usage", visitor=the_admin if who == "admin" else ADA)
+    page.wait_for_selector(".uplot")
+
+    look(page, f"usage-{who}")

@@ -1,0 +1,95 @@
+"""Every route of the pages, tried by those whom it is not for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from werkzeug.routing import Rule
+
+from admin_ui.web.access import Access, access_of
+from core.ids import Prefix, new_id, show_id
+from models.accounts.user import User
+from models.database.base import SessionFactory
+from tests.support.browser.pages import csrf, sign_in
+from tests.support.factories.rows import hash_quickly
+
+CHANGES = ("POST", "PUT", "PATCH", "DELETE")
+
+
+def rules(app: Flask, access: Access | None = None) -> Iterator[Rule]:
+    with app.app_context():
+        for rule in app.url_map.iter_rules():
+            if rule.endpoint != "static" and access in {None, access_of(rule.endpoint)}:
+                yield rule
+
+
+def address(app: Flask, rule: Rule) -> str:
+    """Return an address of the rule; its ids name nothing."""
+    prefixes = {name: _prefix(name) for name in rule.arguments}
+    values = {name: show_id(prefix, new_id()) for name, prefix in prefixes.items()}
+    return app.url_map.bind("localhost").build(rule.endpoint, values, append_unknown=False)
+
+
+def _prefix(argument: str) -> Prefix:
+    return {
+        "user_id": Prefix.USER,
+        "key_id": Prefix.KEY,
+        "job_id": Prefix.JOB,
+        "batch_id": Prefix.BATCH,
+    }.get(argument, Prefix.JOB)
+
+
+@pytest.fixture
+def customer(browser: FlaskClient, database: SessionFactory) -> FlaskClient:
+    with database.begin() as session:
+        session.add(User(email="c@example.com", password_hash=hash_quickly("customer1")))
+    assert sign_in(browser, "c@example.com", "customer1").status_code == 303
+    return browser
+
+
+def test_a_stranger_is_shown_no_page(browser: FlaskClient) -> None:
+    app = browser.application
+    token = csrf(browser.get("/sign-in"))
+    tried = 0
+    for rule in [*rules(app, Access.ADMIN), *rules(app, Access.SIGNED_IN)]:
+        for method in sorted(rule.methods or ()):
+            answer = browser.open(
+                address(app, rule), method=method, headers={"X-CSRF-Token": token}
+            )
+            expected = 200 if method == "OPTIONS" else 303
+            assert answer.status_code in {303, expected}, (rule.rule, method)
+            assert not answer.data or answer.location.startswith("/sign-in"), (rule.rule, method)
+            tried += 1
+    assert tried > 5
+
+
+def test_to_a_customer_the_pages_for_admins_do_not_exist(customer: FlaskClient) -> None:
+    app = customer.application
+    token = csrf(customer.get("/settings"))
+    tried = 0
+    for rule in rules(app, Access.ADMIN):
+        for method in ("GET", "HEAD", *CHANGES):
+            answer = customer.open(
+                address(app, rule), method=method, headers={"X-CSRF-Token": token}
+            )
+            assert answer.status_code in {404, 405}, (rule.rule, method)
+            tried += 1
+    assert tried
+
+
+def test_a_change_without_the_token_of_its_form_is_refused(browser: FlaskClient) -> None:
+    sign_in(browser)
+    app = browser.application
+    tried = 0
+    for rule in rules(app):
+        for method in sorted(set(CHANGES) & (rule.methods or set())):
+            for form in ({}, {"csrf_token": ""}, {"csrf_token": "forged"}):
+                answer = browser.open(address(app, rule), method=method, data=form)
+                assert answer.status_code == 400, (rule.rule, method)
+                assert "The form has expired" in answer.text
+                tried += 1
+    assert tried >= 3
+    assert browser.get("/").status_code == 200, "still signed in: nothing was done"

@@ -1,0 +1,80 @@
+"""The watch over the pages sees what it is there for: each fault is brought about here."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.support.browser.snapshot import look_at
+from tests.support.browser.visits import Visits
+from tests.support.service import wait_until
+
+FAULTS = {
+    r"console: told": "console.error('told')",
+    r"exception: .*thrown": "setTimeout(() => { throw Error('thrown') })",
+    r"console: .*Content Security Policy.*": (
+        "document.body.insertAdjacentHTML('beforeend', '<p style=\"color: red\">red</p>')"
+    ),
+    r"404 GET http://.*/nowhere": "fetch('/nowhere').then(answer => answer.text())",
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_fails_the_test(visits: Visits, fault: str) -> None:
+    page = visits.open("/sign-in")
+    watch = visits.watch_of(page)
+    watch.check()
+
+    page.evaluate(f"() => {{ {FAULTS[fault]} }}")
+
+    wait_until(lambda: page.evaluate("() => true") and watch.faults, 10)
+    assert len(watch.faults) == 1
+    assert re.fullmatch(fault, watch.faults[0], re.DOTALL)
+    with pytest.raises(pytest.fail.Exception, match=fault):
+        watch.check()
+    watch.faults.clear()
+
+
+def test_a_request_that_fails_fails_the_test(visits: Visits) -> None:
+    page = visits.open("/sign-in")
+    watch = visits.watch_of(page)
+    page.context.set_offline(True)
+
+    page.evaluate("() => fetch('/sign-in').catch(() => 0)")
+
+    wait_until(lambda: page.evaluate("() => true") and watch.faults, 10)
+    assert f"net::ERR_INTERNET_DISCONNECTED GET {page.url}" in watch.faults
+    watch.faults.clear()
+
+
+def test_a_fault_that_a_test_provokes_is_none(visits: Visits) -> None:
+    page = visits.open("/sign-in", provoked=["^401 POST "])
+
+    page.get_by_label("Email").fill("nobody@example.com")
+    page.get_by_label("Password").fill("wrong-password")
+    page.get_by_role("button", name="Sign in").click()
+
+    assert page.get_by_role("alert").inner_text() == "The email or the password is wrong."
+    visits.watch_of(page).check()
+
+
+def test_a_page_that_is_wide_or_pale_fails_the_test(visits: Visits, tmp_path: Path) -> None:
+    page = visits.open("/sign-in")
+    page.evaluate(
+        """() => {
+            document.querySelector("h1").style.width = "800px";
+            const text = document.querySelector("label");
+            text.style.color = "#888";
+            text.style.backgroundColor = "#999";
+        }"""
+    )
+
+    with pytest.raises(pytest.fail.Exception) as failed:
+        look_at(page, visits.watch_of(page), "wide-and-pale", tmp_path)
+
+    told = str(failed.value)
+    assert "wide-and-pale-390-light: scrolls sideways by" in told
+    for where in ("390-light", "390-dark", "1440-light", "1440-dark"):
+        assert f"wide-and-pale-{where}: color-contrast: label" in told

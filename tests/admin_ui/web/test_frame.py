@@ -1,0 +1,122 @@
+"""The frame of the pages: where it stands, its menu on a telephone, and what leads nowhere."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from playwright.sync_api import Locator, ViewportSize, expect
+
+from tests.support.browser.pages import sign_in, text_of
+from tests.support.browser.snapshot import PHONE
+from tests.support.browser.visits import Visitor, Visits
+from tests.support.service import Service
+
+WIDE = ViewportSize(width=2560, height=1300)
+
+
+def box_of(part: Locator) -> dict[str, Any]:
+    box = part.bounding_box()
+    assert box is not None
+    return dict(box)
+
+
+def test_a_wide_window_has_its_page_in_the_middle(visits: Visits, the_admin: Visitor) -> None:
+    page = visits.open("/sign-in", size=WIDE)
+
+    card = box_of(page.get_by_role("article"))
+
+    assert card["x"] + card["width"] / 2 == pytest.approx(WIDE["width"] / 2, abs=2)
+    page = visits.open("/settings", size=WIDE, visitor=the_admin)
+    side, main = box_of(page.locator(".side")), box_of(page.get_by_role("main"))
+    left = main["x"] - side["width"]
+    assert left == pytest.approx(WIDE["width"] - main["x"] - main["width"], abs=2)
+
+
+@pytest.mark.parametrize("javascript", [True, False], ids=["with", "without"])
+def test_the_menu_of_a_telephone_is_one_drawer(
+    visits: Visits, the_admin: Visitor, javascript: bool
+) -> None:
+    page = visits.open("/settings", size=PHONE, visitor=the_admin, javascript=javascript)
+    opener = page.get_by_role("button", name="Menu", exact=True)
+    drawer = page.locator("#menu")
+    expect(drawer).to_be_hidden()
+
+    opener.click()
+
+    box = box_of(drawer)
+    assert (box["y"], box["height"]) == (0, PHONE["height"])
+    expect(drawer.get_by_role("button", name="Sign out")).to_be_in_viewport()
+    page.keyboard.press("Escape")
+    expect(drawer).to_be_hidden()
+    opener.click()
+    page.mouse.click(PHONE["width"] - 10, 400)
+    expect(drawer).to_be_hidden()
+    opener.click()
+    drawer.get_by_role("link", name="API keys").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("API keys")
+
+
+def test_an_address_that_leads_nowhere_keeps_the_menu(visits: Visits, the_admin: Visitor) -> None:
+    page = visits.open("/nope", visitor=the_admin, provoked=["^404 GET .*/nope"])
+
+    expect(page.get_by_role("heading", level=1)).to_have_text("There is nothing here")
+
+    expect(page.locator(".side").get_by_role("link", name="API keys")).to_be_visible()
+
+
+def test_a_stranger_sees_the_brand_where_nothing_is(browser: FlaskClient) -> None:
+    answer = browser.get("/nope")
+
+    assert answer.status_code == 404
+    assert "BountyCoder There is nothing here" in text_of(answer)
+    assert "Sign out" not in answer.text
+    sign_in(browser)
+    assert "Sign out" in browser.get("/nope").text
+
+
+def test_links_to_other_pages_stand_beside_each_other(
+    visits: Visits, site: Service, the_admin: Visitor
+) -> None:
+    key = site.make_key(name="linked")
+    page = visits.open(f"/keys/{key['id']}", visitor=the_admin)
+    links = page.get_by_role("navigation", name="More about this")
+
+    boxes = [box_of(link) for link in links.get_by_role("link").all()]
+
+    gaps = [b["x"] - a["x"] - a["width"] for a, b in pairwise(boxes)]
+    assert len(gaps) == 3 and max(gaps) < 40
+    figures = box_of(page.locator(".figures").first)
+    assert figures["y"] - boxes[0]["y"] - boxes[0]["height"] >= 8
+
+
+def test_the_words_of_the_menu_begin_below_each_other(visits: Visits, the_admin: Visitor) -> None:
+    page = visits.open("/settings", visitor=the_admin)
+
+    begins = page.locator(".side a:not(.brand), .side .person button").evaluate_all(
+        """parts => parts.map(part => {
+            const words = document.createRange();
+            words.selectNodeContents(part);
+            words.setStartAfter(part.querySelector("svg"));
+            return Math.round(words.getBoundingClientRect().x);
+        })"""
+    )
+
+    assert len(begins) > 8 and len(set(begins)) == 1
+
+
+def test_a_state_is_as_high_in_a_heading_as_in_a_table(
+    visits: Visits, site: Service, the_admin: Visitor
+) -> None:
+    key = site.make_key(name="measured")
+    page = visits.open(f"/keys/{key['id']}", visitor=the_admin)
+
+    in_heading = box_of(page.locator("h1 .state"))["height"]
+
+    page.get_by_role("button", name="Edit", exact=True).click()
+    close = box_of(page.get_by_role("button", name="Close"))
+    assert min(close["width"], close["height"]) >= 24
+    page.goto("/keys")
+    assert in_heading == pytest.approx(box_of(page.locator("tbody .state").first)["height"], abs=1)

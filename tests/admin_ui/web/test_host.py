@@ -1,0 +1,65 @@
+"""A `Host` that is none is refused in one line, whatever page is asked for."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+from flask.testing import FlaskClient
+
+from admin_ui.web.host import is_host
+
+GOOD = ["localhost", "admin.example.com:443", "127.0.0.1:3030", "[::1]:80", "a_b.example", "a.b."]
+BAD = ["a" * 64, ".", "a..b", "", "a b", "a/b", "-a", "[::1", "a:b", "a.example:999999", "\xe4.de"]
+BAD += ["a@b", "a.b" * 99]
+
+
+@pytest.mark.parametrize("host", GOOD)
+def test_hosts_are_hosts(host: str) -> None:
+    assert is_host(host)
+
+
+@pytest.mark.parametrize("host", BAD)
+@pytest.mark.parametrize("path", ["/", "/sign-in", "/nowhere", "/static/app.css"])
+def test_what_is_no_host_is_refused_in_one_line(
+    browser: FlaskClient, caplog: pytest.LogCaptureFixture, host: str, path: str
+) -> None:
+    with caplog.at_level(logging.DEBUG):
+        answer = browser.get(path, headers={"Host": host})
+
+    assert (answer.status_code, answer.mimetype) == (400, "text/plain")
+    assert "host" in answer.text
+    assert [record.message for record in caplog.records] == [
+        "a request with a malformed Host is refused"
+    ]
+    assert caplog.records[0].exc_info is None
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("Cookie", "bountycoder_session=\xff\x00;;==;"),
+        ("HX-Request", "\xff"),
+        ("HX-Boosted", "\xff"),
+        ("X-CSRF-Token", "\xff"),
+        ("X-Forwarded-For", "\xff, a..b"),
+        ("X-Forwarded-Host", "a..b"),
+        ("X-Forwarded-Proto", "\xff://"),
+        ("Accept-Language", "\xff;q=\xff"),
+        ("Range", "bytes=\xff-"),
+        ("If-Modified-Since", "\xff"),
+        ("Referer", "http://["),
+        ("Content-Length", "\xff"),
+        ("Content-Type", "multipart/form-data; boundary=\xff"),
+    ],
+)
+@pytest.mark.parametrize("path", ["/sign-in", "/nowhere", "/static/app.css"])
+def test_no_other_header_breaks_a_page(
+    browser: FlaskClient, caplog: pytest.LogCaptureFixture, name: str, value: str, path: str
+) -> None:
+    for method in ("GET", "POST"):
+        answer = browser.open(path, method=method, headers={name: value})
+
+        assert answer.status_code < 500
+        answer.close()
+    assert [record for record in caplog.records if record.exc_info] == []

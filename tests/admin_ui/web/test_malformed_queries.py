@@ -1,0 +1,115 @@
+"""Pages that are asked by odd queries show something or say what is wrong, and never break."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from urllib.parse import quote
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.strategies import SearchStrategy
+
+from core.ids import Prefix, show_id
+from models.accounts.user import User
+from models.database.base import SessionFactory
+from tests.conftest import ADMIN_EMAIL, ADMIN_PASSWORD
+from tests.support.browser.pages import sign_in
+from tests.support.factories.batches import add_batch
+from tests.support.factories.rows import add_job, add_key, hash_quickly
+
+CUSTOMER = ("c@example.com", "customer1")
+EXAMPLES = 150
+#: What the pages read of a query.
+NAMES = (
+    *("q", "sort", "page", "role", "status", "owner", "state", "queue", "key", "user", "job"),
+    *("ids", "newest", "after", "before", "range", "from", "to", "zone", "by", "model", "over"),
+    *("actor", "target", "group", "address", "looks", "next", "prompt", "mode", "maxTokens"),
+)
+#: What would be an argument of a function of ours or of Flask's, were names taken as they come.
+NOT_OURS = ("endpoint", "self", "values", "_scheme", "_external", "_anchor", "_method", "a b", "")
+#: As they stand in an address.
+ODD = (
+    *("", "%00", "a%00b", "%ff%fe", "%ed%a0%80", "%0d%0aX:%20y", "%E2%80%AE", "'", "%22%3E", "%25"),
+    *("0", "-1", "1e9", "NaN", "9" * 30, "-" + "9" * 30, "9" * 3000, "%D9%A3", "x" * 3000),
+    *("2026-02-30", "0001-01-01", "1970-01-01", "9998-12-31", "9999-12-31", "2026-W01-1"),
+    *("..%2F..%2Fetc%2Fpasswd", "America", "Pacific%2FApia", "America%2FNew_York"),
+    *("key_" + "0" * 32, "gen_" + "f" * 32, "user_" + "f" * 32, "key_-" + "0" * 31, "gen_"),
+    *("act_" + "f" * 32, "gen_,," * 400, "%2C" * 900),
+    *("all", "today", "last-month", "-tokens", "hour", "queued", "bulk", "javascript", "1"),
+)
+
+
+@pytest.fixture
+def addresses(database: SessionFactory, admin: User, browser: FlaskClient) -> list[str]:
+    """Every page's address; the ids in them name what a customer has."""
+    with database.begin() as session:
+        user = User(email=CUSTOMER[0], password_hash=hash_quickly(CUSTOMER[1]))
+        session.add(user)
+        session.flush()
+        key = add_key(session, user)
+        ids = {
+            "user_id": show_id(Prefix.USER, user.id),
+            "key_id": show_id(Prefix.KEY, key.id),
+            "job_id": show_id(Prefix.JOB, add_job(session, key).id),
+            "batch_id": show_id(Prefix.BATCH, add_batch(session, key, lines=3).id),
+            "chart": "tokens",
+        }
+    return list(_addresses(browser.application, ids))
+
+
+def _addresses(app: Flask, ids: dict[str, str]) -> Iterator[str]:
+    for rule in app.url_map.iter_rules():
+        if "GET" in (rule.methods or ()) and rule.endpoint != "static":
+            values = {name: ids[name] for name in rule.arguments}
+            yield app.url_map.bind("localhost").build(rule.endpoint, values)
+
+
+def queries() -> SearchStrategy[str]:
+    """Return queries of ours with odd values, and some that nobody wrote by hand."""
+    values = st.one_of(st.sampled_from(ODD), st.text(max_size=20).map(_quoted))
+    pairs = st.tuples(st.sampled_from(NAMES + NOT_OURS), values)
+    return st.lists(pairs, max_size=12).map(lambda found: "&".join(f"{n}={v}" for n, v in found))
+
+
+def _quoted(text: str) -> str:
+    return quote(text.encode(errors="surrogatepass"))
+
+
+@pytest.mark.parametrize(
+    "person", [(ADMIN_EMAIL, ADMIN_PASSWORD), CUSTOMER], ids=["admin", "customer"]
+)
+def test_no_page_breaks(
+    browser: FlaskClient, addresses: list[str], person: tuple[str, str]
+) -> None:
+    assert sign_in(browser, *person).status_code == 303
+    foreign = "&".join(f"{name}=x" for name in NOT_OURS)
+    for address in addresses:
+        for asked in (address, f"{address}?{foreign}"):
+            assert browser.get(asked).status_code < 500 or is_passed_on(address), asked
+
+    @settings(
+        max_examples=EXAMPLES,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(st.sampled_from(addresses), queries())
+    def check(address: str, query: str) -> None:
+        answer = browser.get(f"{address}?{query}")
+        assert answer.status_code < 500 or is_passed_on(address), answer.status
+        if "Location" in answer.headers:
+            assert answer.location.startswith("/")
+            assert not answer.location.startswith("//")
+        assert "javascript:" not in answer.text
+        assert 'href="http://localhost' not in answer.text
+
+    check()
+
+
+def is_passed_on(address: str) -> bool:
+    """Say whether a page asks the API, which is away here, and answers 503."""
+    return address.endswith(("/text", "/results"))

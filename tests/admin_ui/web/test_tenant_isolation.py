@@ -1,0 +1,168 @@
+"""A customer tries every route with the real ids of what another one has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+import requests
+from flask.testing import FlaskClient
+from sqlalchemy.orm import Session
+
+from admin_ui.web.access import Access
+from core.ids import Prefix, show_id
+from models.accounts.user import User
+from models.database.base import SessionFactory, open_database, sessions
+from models.jobs.job import Job
+from models.webhooks.webhook import WebhookDelivery
+from tests.admin_ui.web.test_access import rules
+from tests.support.browser.pages import csrf, sign_in
+from tests.support.factories.batches import add_batch
+from tests.support.factories.rows import add_job, add_key, hash_quickly
+from tests.support.service import Service
+
+CUSTOMER = ("c@example.com", "customer1")
+OTHER = "the-other@example.com"
+MARK = "of-the-other"
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+#: What a query or a form may name.
+NAMES = {
+    Prefix.USER: ("user", "owner", "actor"),
+    Prefix.KEY: ("key", "target"),
+    Prefix.JOB: ("job", "ids", "after", "before", "newest"),
+    Prefix.BATCH: ("ids",),
+    Prefix.WEBHOOK: ("webhook", "target"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Others:
+    """What the other customer has: its ids as the API writes them."""
+
+    ids: dict[Prefix, str]
+
+    @classmethod
+    def added(cls, session: Session) -> Others:
+        """Add a customer with one of each, all of them marked."""
+        user = User(email=OTHER, name=MARK, password_hash=hash_quickly("other1234"))
+        session.add(user)
+        session.flush()
+        key = add_key(session, user)
+        key.name = MARK
+        asked = {"prompt": MARK, "metadata": {"label": MARK}}
+        job = add_job(session, key, request=asked, model=MARK)
+        batch = add_batch(session, key, lines=2, name=MARK, model=MARK)
+        webhook = WebhookDelivery(
+            user_id=user.id,
+            api_key_id=key.id,
+            job_id=job.id,
+            url=f"https://receiver.invalid/{MARK}",
+            event="job.succeeded",
+            payload={},
+            state="failed",
+            attempts=7,
+        )
+        session.add(webhook)
+        session.flush()
+        rows = {Prefix.USER: user, Prefix.KEY: key, Prefix.JOB: job, Prefix.BATCH: batch}
+        ids = {prefix: show_id(prefix, row.id) for prefix, row in rows.items()}
+        return cls({**ids, Prefix.WEBHOOK: show_id(Prefix.WEBHOOK, webhook.id)})
+
+    def of_path(self, argument: str) -> str:
+        """Return what stands in an address for an argument of its rule."""
+        prefix = {"user": Prefix.USER, "key": Prefix.KEY, "job": Prefix.JOB, "batch": Prefix.BATCH}
+        found = prefix.get(argument.removesuffix("_id"))
+        return self.ids[found] if found else "tokens"
+
+    def queries(self) -> Iterator[dict[str, str]]:
+        """Give each name with each id that it may have, and once the email."""
+        for prefix, names in NAMES.items():
+            for name in names:
+                yield {name: self.ids[prefix]}
+        yield {"owner": OTHER, "user": OTHER, "actor": OTHER, "q": MARK}
+
+
+@pytest.fixture
+def others(database: SessionFactory) -> Others:
+    with database.begin() as session:
+        session.add(User(email=CUSTOMER[0], password_hash=hash_quickly(CUSTOMER[1])))
+        return Others.added(session)
+
+
+def test_what_another_has_is_not_there(browser: FlaskClient, others: Others) -> None:
+    assert sign_in(browser, *CUSTOMER).status_code == 303
+    app = browser.application
+    token = csrf(browser.get("/settings"))
+    tried = 0
+    for rule in rules(app):
+        if not any(argument.endswith("_id") for argument in rule.arguments):
+            continue
+        values = {argument: others.of_path(argument) for argument in rule.arguments}
+        path = app.url_map.bind("localhost").build(rule.endpoint, values)
+        for method in METHODS:
+            form = {"webhook": others.ids[Prefix.WEBHOOK]} if method == "POST" else None
+            answer = browser.open(path, method=method, data=form, headers={"X-CSRF-Token": token})
+            # Without a look at the API, which is away here and would make it 503.
+            expected = {404} if method in (rule.methods or ()) else {404, 405}
+            assert answer.status_code in expected, (method, path)
+            assert MARK not in answer.text
+            assert OTHER not in answer.text
+            tried += 1
+    assert tried > 100
+
+
+def test_no_query_shows_what_another_has(browser: FlaskClient, others: Others) -> None:
+    sign_in(browser, *CUSTOMER)
+    app = browser.application
+    for rule in rules(app, Access.SIGNED_IN):
+        if "GET" not in (rule.methods or ()) or any(a.endswith("_id") for a in rule.arguments):
+            continue
+        values = dict.fromkeys(rule.arguments, "tokens")
+        path = app.url_map.bind("localhost").build(rule.endpoint, values)
+        for query in others.queries():
+            answer = browser.get(path, query_string=query)
+            told = answer.text
+            for given in query.values():  # a page may repeat what it was asked for
+                told = told.replace(f'value="{given}"', "").replace(f"={given}", "")
+            assert answer.status_code < 500, (path, query)
+            assert MARK not in told, (path, query)
+            assert OTHER not in told, (path, query)
+
+
+def test_the_api_refuses_what_a_form_names_of_another(site: Service) -> None:
+    """Own pages whose forms name a webhook or a key: with the API, which judges them."""
+    with sessions(open_database(site.settings)).begin() as session:
+        own = User(email=CUSTOMER[0], password_hash=hash_quickly(CUSTOMER[1]))
+        session.add(own)
+        session.flush()
+        key = add_key(session, own)
+        job = show_id(Prefix.JOB, add_job(session, key, state="failed").id)
+        batch = add_batch(session, key, lines=2, state="expired", expired=2)
+        retried = show_id(Prefix.BATCH, batch.id)
+        others = Others.added(session)
+    webhook, theirs = others.ids[Prefix.WEBHOOK], others.ids[Prefix.KEY]
+    with requests.Session() as browser:
+
+        def send(path: str, **form: str) -> int:
+            page = browser.get(f"{site.admin_url}/sign-in", timeout=20)
+            found = page.text.split('name="csrf-token" content="')[1].partition('"')[0]
+            return browser.post(
+                f"{site.admin_url}{path}",
+                data={"csrf_token": found, **form},
+                allow_redirects=False,
+                timeout=20,
+            ).status_code
+
+        assert send("/sign-in", email=CUSTOMER[0], password=CUSTOMER[1]) == 303
+        assert send(f"/jobs/{job}/resend", webhook=webhook) == 404
+        assert send("/playground", key=theirs, prompt="hello") in {401, 403, 404}
+        assert send("/playground/stream", key=theirs, prompt="hello") in {401, 403, 404}
+        assert send(f"/batches/{retried}/retry", key=theirs) in {401, 403, 404}
+        # What no id can be is refused, too, whatever characters it has.
+        for odd in ("a\r\nx-evil: 1", "schlüssel €", "x" * 20_000):
+            assert send("/playground", key=odd, prompt="hello") in {400, 401, 403, 404}, odd
+    with sessions(open_database(site.settings))() as session:
+        message = session.query(WebhookDelivery).one()
+        assert (message.state, message.attempts) == ("failed", 7)
+        assert session.query(Job).count() == 6, "those that were added, and none was made"

@@ -1,0 +1,322 @@
+from __future__ import annotations
+
+import base64
+import hmac
+import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import jwt
+import pytest
+from sqlalchemy import select, update
+
+from core.config.settings import DEVELOPMENT_SECRET
+from core.ids import Prefix, show_id
+from models.accounts.audit import AuditEntry
+from models.accounts.session import GRACE, UserSession
+from models.accounts.user import find_user_by_email
+from models.database.base import open_database, sessions
+from tests.support.http.accounts import register, sign_in
+from tests.support.service import Service
+
+
+def error_of(answer: Any) -> str:
+    assert answer.headers["content-type"] == "application/json", answer.text
+    error = answer.json()["error"]
+    assert set(error) >= {"code", "type", "message", "param", "requestId"}
+    assert error["requestId"] == answer.headers["x-request-id"]
+    return str(error["code"])
+
+
+def test_signing_in_gives_tokens_and_the_user(service: Service) -> None:
+    answer = service.call(
+        "POST",
+        "/api/auth/login",
+        json={"email": "Admin@BountyCoder.com", "password": "admin123"},
+    )
+
+    assert answer.status_code == 200
+    assert set(answer.json()) == {"token", "refreshToken", "user"}
+    assert answer.json()["user"]["role"] == "admin"
+
+
+@pytest.mark.parametrize(
+    ("email", "password"), [("admin@bountycoder.com", "wrong"), ("nobody@x.com", "admin123")]
+)
+def test_a_wrong_password_and_an_unknown_email_look_the_same(
+    service: Service, email: str, password: str
+) -> None:
+    answer = service.call("POST", "/api/auth/login", json={"email": email, "password": password})
+
+    assert (answer.status_code, error_of(answer)) == (401, "invalid_credentials")
+    assert answer.json()["error"]["message"] == "the email or the password is wrong"
+
+
+def test_me_is_the_signed_in_user(service: Service) -> None:
+    me = service.call("GET", "/api/auth/me", headers=service.sign_in_admin()).json()
+
+    assert me["email"] == "admin@bountycoder.com"
+    assert "password" not in json.dumps(me)
+
+
+def test_a_refresh_token_gives_new_tokens_and_an_access_token_does_not(service: Service) -> None:
+    tokens = service.call(
+        "POST", "/api/auth/login", json={"email": "admin@bountycoder.com", "password": "admin123"}
+    ).json()
+
+    good = service.call("POST", "/api/auth/refresh", json={"refreshToken": tokens["refreshToken"]})
+    bad = service.call("POST", "/api/auth/refresh", json={"refreshToken": tokens["token"]})
+    as_access = service.call(
+        "GET", "/api/auth/me", headers={"Authorization": f"Bearer {tokens['refreshToken']}"}
+    )
+
+    assert good.status_code == 200
+    assert (bad.status_code, error_of(bad)) == (401, "invalid_token")
+    assert (as_access.status_code, error_of(as_access)) == (401, "invalid_token")
+
+
+def claims(service: Service, **changes: Any) -> dict[str, Any]:
+    token = service.sign_in_admin()["Authorization"].split()[1]
+    return {**jwt.decode(token, options={"verify_signature": False}), **changes}
+
+
+def me_with(service: Service, token: str) -> tuple[int, str]:
+    answer = service.call("GET", "/api/auth/me", headers={"Authorization": f"Bearer {token}"})
+    return answer.status_code, error_of(answer)
+
+
+def part(value: dict[str, Any]) -> str:
+    return base64.urlsafe_b64encode(json.dumps(value).encode()).rstrip(b"=").decode()
+
+
+def signed(service: Service, payload: dict[str, Any]) -> str:
+    return jwt.encode(payload, service.settings.secret_key.get_secret_value(), "HS256")
+
+
+def test_a_token_signed_with_our_secret_and_claims_is_taken(service: Service) -> None:
+    answer = service.call(
+        "GET",
+        "/api/auth/me",
+        headers={"Authorization": f"Bearer {signed(service, claims(service))}"},
+    )
+
+    assert answer.status_code == 200  # so the refusals below are for what they change
+
+
+def test_a_token_signed_with_the_public_default_is_refused(service: Service) -> None:
+    forged = jwt.encode(claims(service), DEVELOPMENT_SECRET, "HS256")
+
+    assert me_with(service, forged) == (401, "invalid_token")
+
+
+@pytest.mark.parametrize("algorithm", ["none", "None", "NONE", ""])
+def test_a_token_without_a_signature_is_refused(service: Service, algorithm: str) -> None:
+    forged = f"{part({'alg': algorithm, 'typ': 'JWT'})}.{part(claims(service))}."
+
+    assert me_with(service, forged) == (401, "invalid_token")
+
+
+@pytest.mark.parametrize("algorithm", ["HS384", "HS512"])
+def test_another_algorithm_is_refused_although_its_signature_is_right(
+    service: Service, algorithm: str
+) -> None:
+    secret = service.settings.secret_key.get_secret_value().encode()
+    signed_part = f"{part({'alg': algorithm, 'typ': 'JWT'})}.{part(claims(service))}"
+    digest = f"sha{algorithm.removeprefix('HS')}"
+    signature = hmac.digest(secret, signed_part.encode(), digest)
+
+    forged = f"{signed_part}.{base64.urlsafe_b64encode(signature).rstrip(b'=').decode()}"
+
+    assert jwt.decode(forged, options={"verify_signature": False})
+    assert me_with(service, forged) == (401, "invalid_token")
+
+
+def test_a_token_changed_to_another_users_id_is_refused(service: Service) -> None:
+    account = register(service)
+    admin_id = claims(service)["sub"]
+    head, payload, signature = account.token.split(".")
+    changed = {**jwt.decode(account.token, options={"verify_signature": False}), "sub": admin_id}
+
+    forged = f"{head}.{part(changed)}.{signature}"
+
+    assert me_with(service, f"{head}.{payload}.{signature}"[:-2]) == (401, "invalid_token")
+    assert me_with(service, forged) == (401, "invalid_token")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"iss": "another"},
+        {"aud": "another"},
+        {"ver": -1},
+        {"ver": "0"},
+        {"ver": None},
+        {"type": "refresh"},
+        {"sub": "nobody"},
+        {"sub": f"user_{'0' * 32}"},
+        {"nbf": 4_000_000_000},
+    ],
+    ids=str,
+)
+def test_a_token_with_another_claim_is_refused(service: Service, change: dict[str, Any]) -> None:
+    forged = signed(service, claims(service, **change))
+
+    assert me_with(service, forged) == (401, "invalid_token")
+
+
+@pytest.mark.parametrize("claim", ["iss", "aud", "ver", "sub", "exp"])
+def test_a_token_without_a_claim_is_refused(service: Service, claim: str) -> None:
+    payload = claims(service)
+    del payload[claim]
+
+    assert me_with(service, signed(service, payload)) == (401, "invalid_token")
+
+
+def test_a_deleted_users_token_is_refused(service: Service) -> None:
+    account = register(service)
+    service.call("DELETE", f"/api/users/{account.id}", headers=service.sign_in_admin())
+
+    again = {**jwt.decode(account.token, options={"verify_signature": False}), "ver": 1}
+
+    assert me_with(service, account.token) == (401, "invalid_token")
+    assert me_with(service, signed(service, again)) == (401, "invalid_token")
+
+
+def test_an_expired_token_says_so(service: Service) -> None:
+    secret = service.settings.secret_key.get_secret_value()
+    expired = jwt.encode(claims(service, exp=int(time.time()) - 5), secret, "HS256")
+
+    assert me_with(service, expired) == (401, "token_expired")
+
+
+def test_a_raised_token_version_ends_all_tokens(service: Service) -> None:
+    headers = service.sign_in_admin()
+    engine = open_database(service.settings)
+    with sessions(engine).begin() as session:
+        user = find_user_by_email(session, "admin@bountycoder.com")
+        assert user is not None
+        user.token_version += 1
+    engine.dispose()
+
+    answer = service.call("GET", "/api/auth/me", headers=headers)
+
+    assert (answer.status_code, error_of(answer)) == (401, "invalid_token")
+
+
+@pytest.mark.parametrize(
+    "header", ["", "Bearer", "Bearer ", "Basic YTpi", "Bearer not.a.jwt", "Bearer ünï"]
+)
+def test_what_is_not_a_token_is_refused(service: Service, header: str) -> None:
+    answer = service.call("GET", "/api/auth/me", headers={"Authorization": header.encode()})
+
+    assert answer.status_code == 401
+    assert error_of(answer) in {"missing_credentials", "invalid_token"}
+
+
+def refresh(service: Service, token: str) -> Any:
+    return service.call("POST", "/api/auth/refresh", json={"refreshToken": token})
+
+
+def age_sessions(service: Service) -> None:
+    """Let the last refresh of every session be longer ago than a repeated request may be."""
+    with sessions(open_database(service.settings)).begin() as session:
+        session.execute(
+            update(UserSession).values(refreshed_at=UserSession.refreshed_at - 2 * GRACE)
+        )
+
+
+def test_signing_out_ends_the_tokens_of_the_session_and_no_others(service: Service) -> None:
+    account = register(service)
+    other = sign_in(service, account.email)
+
+    assert account.call("POST", "/api/auth/logout").status_code == 204
+
+    answers = [account.call("GET", "/api/auth/me"), refresh(service, account.refresh_token)]
+    assert [(answer.status_code, error_of(answer)) for answer in answers] == [
+        (401, "invalid_token")
+    ] * 2
+    assert account.call("POST", "/api/auth/logout").status_code == 401
+    assert other.call("GET", "/api/auth/me").status_code == 200
+    assert refresh(service, other.refresh_token).status_code == 200
+
+
+def test_a_refresh_token_that_is_used_again_ends_its_session(service: Service) -> None:
+    account = register(service)
+    other = sign_in(service, account.email)
+    newest = refresh(service, account.refresh_token).json()
+    age_sessions(service)
+
+    again = refresh(service, account.refresh_token)
+
+    assert (again.status_code, error_of(again)) == (401, "invalid_token")
+    assert error_of(refresh(service, newest["refreshToken"])) == "invalid_token"
+    assert me_with(service, newest["token"]) == (401, "invalid_token")
+    assert me_with(service, account.token) == (401, "invalid_token")
+    assert other.call("GET", "/api/auth/me").status_code == 200
+    with sessions(open_database(service.settings))() as session:
+        entries = session.scalars(
+            select(AuditEntry).where(AuditEntry.action == "auth.refresh_reused")
+        ).all()
+    assert [show_id(Prefix.USER, entry.target_id) for entry in entries if entry.target_id] == [
+        account.id
+    ]
+
+
+def test_a_refresh_whose_answer_was_lost_may_be_repeated(service: Service) -> None:
+    account = register(service)
+
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda _: refresh(service, account.refresh_token), range(4)))
+
+    assert [answer.status_code for answer in answers] == [200] * 4
+    for answer in answers[:2]:
+        assert refresh(service, answer.json()["refreshToken"]).status_code == 200
+
+
+def test_refresh_tokens_go_on_from_one_to_the_next(service: Service) -> None:
+    token = register(service).refresh_token
+
+    for _ in range(4):
+        answer = refresh(service, token)
+        age_sessions(service)
+        assert answer.status_code == 200
+        token = answer.json()["refreshToken"]
+
+    assert me_of(service, answer.json()["token"]).status_code == 200
+
+
+def test_tokens_of_a_version_without_sessions_stay_good(service: Service) -> None:
+    account = register(service)
+    old = {
+        kind: signed(
+            service, {k: v for k, v in claims_of(token).items() if k not in {"sid", "num"}}
+        )
+        for kind, token in (("access", account.token), ("refresh", account.refresh_token))
+    }
+    account.call("POST", "/api/auth/logout")
+
+    assert me_of(service, old["access"]).status_code == 200
+    answers = [refresh(service, old["refresh"]) for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [200, 200]
+    assert "sid" in claims_of(answers[0].json()["token"])
+
+    headers = {"Authorization": f"Bearer {old['access']}"}
+    assert service.call("POST", "/api/auth/logout", headers=headers).status_code == 204
+    assert me_with(service, old["access"]) == (401, "invalid_token")
+
+
+def test_a_token_that_names_no_real_session_is_refused(service: Service) -> None:
+    account, other = register(service), register(service)
+    for session_id in ("", "session_" + "0" * 32, claims_of(other.token)["sid"], 5):
+        forged = signed(service, {**claims_of(account.token), "sid": session_id})
+
+        assert me_with(service, forged) == (401, "invalid_token")
+
+
+def me_of(service: Service, token: str) -> Any:
+    return service.call("GET", "/api/auth/me", headers={"Authorization": f"Bearer {token}"})
+
+
+def claims_of(token: str) -> dict[str, Any]:
+    return dict(jwt.decode(token, options={"verify_signature": False}))

@@ -1,0 +1,123 @@
+"""A credential in the wrong place, or of the wrong form, is told so on both faces."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import pytest
+
+from tests.support.service import Service
+
+KEY = "bc_000000000000_" + "A" * 43
+V1, OURS = "/v1/models", "/api/llm/models"
+JWT_ONLY = "/api/keys"
+BASIC = base64.b64encode(f"x:{KEY}".encode()).decode()
+
+
+def ask(service: Service, path: str, headers: dict[str, str], query: str = "") -> Any:
+    answer = service.call("GET", f"{path}{query}", headers=headers)
+    assert answer.status_code == 401, answer.text
+    assert answer.headers["WWW-Authenticate"] == 'Bearer realm="bountycoder"'
+    assert KEY not in answer.text and BASIC not in answer.text
+    return answer.json()["error"]
+
+
+@pytest.mark.parametrize(
+    ("headers", "code", "text"),
+    [
+        ({}, "missing_credentials", "send an API key as `Authorization: Bearer bc_…`"),
+        ({"Authorization": "Bearer"}, "invalid_api_key", "nothing comes after"),
+        ({"Authorization": KEY}, "invalid_api_key", "the word `Bearer` is missing"),
+        ({"Authorization": f"Basic {BASIC}"}, "invalid_api_key", "Basic `Authorization` is not"),
+        ({"Authorization": f"Token {KEY}"}, "invalid_api_key", "this kind of `Authorization`"),
+        ({"Authorization": f"Bearer Bearer {KEY}"}, "invalid_api_key", "stands twice"),
+        ({"Authorization": f'Bearer "{KEY}"'}, "invalid_api_key", "quotation marks"),
+        ({"Authorization": "Bearer sk-abc"}, "invalid_api_key", "API keys begin with `bc_`"),
+        ({"Authorization": f"Bearer {KEY}"}, "invalid_api_key", "mistyped, replaced or deleted"),
+        ({"x-api-key": "sk-abc"}, "invalid_api_key", "keys begin with `bc_`"),
+        ({"api-key": KEY}, "invalid_api_key", "the header `api-key` is not read"),
+    ],
+)
+def test_openais_clients_hear_of_keys(
+    service: Service, headers: dict[str, str], code: str, text: str
+) -> None:
+    for path in (V1, "/v1/files"):
+        error = ask(service, path, headers)
+
+        assert error["code"] == code
+        assert text in error["message"]
+
+
+@pytest.mark.parametrize(
+    ("headers", "code", "text"),
+    [
+        ({}, "missing_credentials", "send an API key as `Authorization: Bearer bc_…`"),
+        ({"Authorization": KEY}, "missing_credentials", "the word `Bearer` is missing"),
+        ({"Authorization": "Bearer sk-abc"}, "invalid_token", "API keys begin with `bc_`"),
+        ({"Authorization": "Bearer a.b.c"}, "invalid_token", "sign in again"),
+        ({"api-key": KEY}, "missing_credentials", "the header `api-key` is not read"),
+    ],
+)
+def test_our_own_face_says_what_to_send(
+    service: Service, headers: dict[str, str], code: str, text: str
+) -> None:
+    error = ask(service, OURS, headers)
+
+    assert error["code"] == code
+    assert text in error["message"]
+
+
+@pytest.mark.parametrize("path", [V1, OURS])
+@pytest.mark.parametrize("query", [f"?api_key={KEY}", f"?key={KEY}", "?access_token=x"])
+def test_a_key_in_the_address_is_told_where_it_belongs(
+    service: Service, path: str, query: str
+) -> None:
+    error = ask(service, path, {}, query)
+
+    assert "in the address is not read" in error["message"]
+    assert "Bearer bc_…" in error["message"]
+
+
+def test_a_call_for_people_names_the_sign_in(service: Service) -> None:
+    nothing = ask(service, JWT_ONLY, {})
+    by_key = ask(service, JWT_ONLY, {"Authorization": f"Bearer {KEY}"})
+
+    assert nothing["message"].startswith("send the token of POST /api/auth/login")
+    assert by_key["code"] == "invalid_token"
+    assert "not an API key" in by_key["message"]
+
+
+@pytest.mark.parametrize(
+    ("headers", "query", "text"),
+    [
+        ({"Authorization": KEY}, "", "the word `Bearer` is missing before the API key"),
+        ({"Authorization": "a.b.c"}, "", "the word `Bearer` is missing before the JWT"),
+        ({"Authorization": f"Basic {BASIC}"}, "", "Basic `Authorization` is not taken"),
+        ({"api-key": KEY}, "", "the header `api-key` is not read"),
+        ({}, f"?api_key={KEY}", "a credential in the address is not read, and logs may keep it"),
+    ],
+)
+def test_a_call_for_people_sends_nobody_for_a_key(
+    service: Service, headers: dict[str, str], query: str, text: str
+) -> None:
+    error = ask(service, JWT_ONLY, headers, query)
+
+    assert error["message"].startswith(f"{text}: send the token of POST /api/auth/login")
+
+
+def test_every_401_names_what_is_taken(service: Service) -> None:
+    wrong = {"email": "nobody@x.com", "password": "wrong password"}
+    calls = [
+        service.call("POST", "/api/auth/login", json=wrong),
+        service.call("POST", "/api/auth/refresh", json={"refreshToken": "x"}),
+        service.call("GET", "/api/admin/overview"),
+        service.call("POST", "/api/auth/logout"),
+        service.call("POST", "/v1/chat/completions", json={}),
+        service.call("POST", "/api/llm/generate", json={}),
+    ]
+
+    for answer in calls:
+        if answer.status_code == 401:
+            assert answer.headers["WWW-Authenticate"] == 'Bearer realm="bountycoder"'
+    assert [answer.status_code for answer in calls] == [401] * 6

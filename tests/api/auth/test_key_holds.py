@@ -1,0 +1,159 @@
+"""What an admin switched off or lowered on somebody's key, only an admin lifts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import redis
+from flask.testing import FlaskClient
+
+from api.app import create_app
+from api.responses.serializers import show_time
+from api.services import Services
+from core.config.settings import Settings
+from models.accounts.user import User, create_user
+from models.database.base import SessionFactory, utc_now
+from tests.api.auth.test_key_limits import DEFAULTS, PASSWORD, SHOWN, Call, limits, signed_in
+from tests.conftest import ADMIN_EMAIL, ADMIN_PASSWORD
+from tests.support.factories.rows import hash_quickly
+
+#: Of each limit, what an admin lowers it to.
+LOWERED = {"rateLimit": 5, "tokenLimit": 50, "monthlyTokenLimit": 500, "maxInFlight": 2}
+
+
+@pytest.fixture
+def app(
+    base_settings: Settings, database: SessionFactory, client: redis.Redis
+) -> Iterator[FlaskClient]:
+    services = Services.from_settings(base_settings.model_copy(update=DEFAULTS))
+    yield create_app(services).test_client()
+    services.news.close()
+
+
+@pytest.fixture
+def customer(app: FlaskClient, database: SessionFactory) -> Call:
+    with database.begin() as session:
+        create_user(session, email="c@example.com", password_hash=hash_quickly(PASSWORD))
+    return signed_in(app, "c@example.com", PASSWORD)
+
+
+@pytest.fixture
+def administrator(app: FlaskClient, admin: User) -> Call:
+    return signed_in(app, ADMIN_EMAIL, ADMIN_PASSWORD)
+
+
+@pytest.fixture
+def path(customer: Call) -> str:
+    """Where a customer's key is."""
+    return f"/api/keys/{customer('POST', '/api/keys', name='k').get_json()['id']}"
+
+
+def refused(answer: Any) -> tuple[int, str, str]:
+    error = answer.get_json()["error"]
+    return answer.status_code, error["code"], error["param"]
+
+
+def in_hours(hours: int) -> str:
+    return str(show_time(utc_now() + timedelta(hours=hours)))
+
+
+def test_a_key_that_an_admin_switched_off_only_an_admin_switches_on(
+    customer: Call, administrator: Call, path: str
+) -> None:
+    off = administrator("PUT", path, isActive=False)
+
+    assert off.get_json()["setByAdmin"] == {"isActive": False}
+    assert refused(customer("PUT", path, isActive=True)) == (403, "forbidden", "isActive")
+    assert customer("PUT", path, isActive=False, name="mine").status_code == 200
+    assert customer("GET", path).get_json()["isActive"] is False
+    on = administrator("PUT", path, isActive=True)
+    assert on.get_json()["setByAdmin"] == {}
+    assert customer("PUT", path, isActive=False).status_code == 200
+    assert customer("PUT", path, isActive=True).status_code == 200
+
+
+def test_a_key_that_its_owner_had_switched_off_stays_off_when_an_admin_says_so(
+    customer: Call, administrator: Call, path: str
+) -> None:
+    customer("PUT", path, isActive=False)
+
+    administrator("PUT", path, isActive=False)
+
+    assert refused(customer("PUT", path, isActive=True)) == (403, "forbidden", "isActive")
+    entry = administrator("GET", "/api/admin/activity?limit=1").get_json()["data"][0]
+    assert (entry["action"], entry["details"]) == ("key.update", {"held": "isActive"})
+
+
+@pytest.mark.parametrize("name", LOWERED)
+def test_a_customer_goes_below_what_an_admin_lowered_and_never_above(
+    customer: Call, administrator: Call, path: str, name: str
+) -> None:
+    held = LOWERED[name]
+    administrator("PUT", path, **{name: held})
+
+    assert refused(customer("PUT", path, **{name: held + 1})) == (403, "forbidden", name)
+    assert customer("PUT", path, **{name: held - 1}).status_code == 200
+    assert customer("PUT", path, **{name: held}).status_code == 200
+    assert limits(customer("PUT", path, **{name: None})) == {**SHOWN, name: held}
+    administrator("PUT", path, **{name: SHOWN[name]})
+    assert limits(customer("PUT", path, **{name: SHOWN[name]})) == SHOWN
+
+
+def test_a_customer_may_only_bring_forward_the_expiry_that_an_admin_set(
+    customer: Call, administrator: Call, path: str
+) -> None:
+    held = in_hours(5)
+    administrator("PUT", path, expiresAt=held)
+
+    for wanted in (None, in_hours(6)):
+        assert refused(customer("PUT", path, expiresAt=wanted)) == (403, "forbidden", "expiresAt")
+    assert customer("PUT", path, expiresAt=in_hours(4)).status_code == 200
+    assert customer("PUT", path, expiresAt=held).status_code == 200
+    administrator("PUT", path, expiresAt=None)
+    assert customer("PUT", path, expiresAt=in_hours(6)).status_code == 200
+
+
+def test_a_key_that_an_admin_made_for_a_customer_is_held_as_it_was_made(
+    customer: Call, administrator: Call
+) -> None:
+    owner = customer("GET", "/api/auth/me").get_json()["id"]
+    made = administrator("POST", "/api/keys", name="k", userId=owner, **LOWERED).get_json()
+
+    assert made["setByAdmin"] == LOWERED
+    path = f"/api/keys/{made['id']}"
+    assert refused(customer("PUT", path, rateLimit=6)) == (403, "forbidden", "rateLimit")
+
+
+def test_a_new_secret_lifts_nothing(customer: Call, administrator: Call, path: str) -> None:
+    administrator("PUT", path, isActive=False, rateLimit=5)
+
+    rotated = customer("POST", f"{path}/rotate", graceSeconds=0).get_json()
+
+    assert rotated["setByAdmin"] == {"isActive": False, "rateLimit": 5}
+    assert (rotated["isActive"], rotated["rateLimit"]) == (False, 5)
+
+
+def test_deleting_a_key_and_making_another_lifts_no_limit(
+    customer: Call, administrator: Call, path: str
+) -> None:
+    administrator("PUT", path, isActive=False, **LOWERED)
+    assert customer("DELETE", path).status_code == 204
+
+    above = customer("POST", "/api/keys", name="k", rateLimit=6)
+    again = customer("POST", "/api/keys", name="k").get_json()
+    third = customer("POST", "/api/keys", name="k").get_json()
+
+    assert refused(above) == (403, "forbidden", "rateLimit")
+    assert (again["setByAdmin"], again["isActive"]) == (LOWERED, True)
+    assert {name: again[name] for name in LOWERED} == LOWERED
+    assert third["setByAdmin"] == {}  # one living key took it over
+
+
+def test_an_admins_own_key_holds_nothing(administrator: Call) -> None:
+    made = administrator("POST", "/api/keys", name="k", rateLimit=1).get_json()
+    changed = administrator("PUT", f"/api/keys/{made['id']}", isActive=False, maxInFlight=1)
+
+    assert made["setByAdmin"] == changed.get_json()["setByAdmin"] == {}

@@ -1,0 +1,215 @@
+"""To delete a key and make another does not begin the month anew."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+import redis
+from flask.testing import FlaskClient
+
+from api.app import create_app
+from api.services import Services
+from core.config.settings import Settings
+from core.ids import Prefix, read_id
+from models.accounts.api_key import ApiKey
+from models.accounts.user import User, create_user
+from models.database.base import SessionFactory, utc_now
+from models.jobs.job import JobState
+from models.usage.usage import record_usages
+from tests.api.auth.test_key_limits import PASSWORD, Call, signed_in
+from tests.conftest import ADMIN_EMAIL, ADMIN_PASSWORD
+from tests.support.factories.rows import add_job, hash_quickly
+
+MONTH = 3000
+
+#: Records tokens that a key used at a time.
+Use = Callable[..., None]
+
+
+@pytest.fixture
+def app(
+    base_settings: Settings, database: SessionFactory, client: redis.Redis
+) -> Iterator[FlaskClient]:
+    changes = {"default_monthly_token_limit": MONTH}
+    services = Services.from_settings(base_settings.model_copy(update=changes))
+    yield create_app(services).test_client()
+    services.news.close()
+
+
+@pytest.fixture
+def customer(app: FlaskClient, database: SessionFactory) -> Call:
+    with database.begin() as session:
+        create_user(session, email="c@example.com", password_hash=hash_quickly(PASSWORD))
+    return signed_in(app, "c@example.com", PASSWORD)
+
+
+@pytest.fixture
+def use(database: SessionFactory) -> Use:
+    def used(key: dict[str, Any], tokens: int, *, days_ago: int = 0) -> None:
+        at = utc_now() - timedelta(days=days_ago)
+        with database.begin() as session:
+            job = add_job(
+                session,
+                session.get_one(ApiKey, id_of(key)),
+                state=JobState.SUCCEEDED,
+                prompt_tokens=tokens,
+                started_at=at,
+                finished_at=at,
+                created_at=at,
+            )
+            record_usages(session, [job])
+
+    return used
+
+
+def id_of(key: dict[str, Any]) -> UUID:
+    found = read_id(Prefix.KEY, key["id"])
+    assert found is not None
+    return found
+
+
+def make(customer: Call) -> dict[str, Any]:
+    answer = customer("POST", "/api/keys", name="k")
+    assert answer.status_code == 201, answer.text
+    return dict(answer.get_json())
+
+
+def delete(customer: Call, key: dict[str, Any]) -> None:
+    assert customer("DELETE", f"/api/keys/{key['id']}").status_code == 204
+
+
+def used_in_month(app: FlaskClient, key: dict[str, Any]) -> int:
+    answer = app.get("/api/limits", headers={"x-api-key": key["secret"]})
+    return int(answer.get_json()["monthlyTokenLimit"]["used"])
+
+
+def test_a_deleted_key_does_not_give_its_month_back(
+    app: FlaskClient, customer: Call, use: Use
+) -> None:
+    first = make(customer)
+    use(first, 2900)
+    delete(customer, first)
+
+    second = make(customer)
+
+    answer = app.post(
+        "/api/llm/jobs",
+        json={"prompt": "x", "maxTokens": 200},
+        headers={"x-api-key": second["secret"]},
+    )
+    assert (answer.status_code, answer.get_json()["error"]["code"]) == (
+        429,
+        "monthly_quota_exceeded",
+    )
+    assert used_in_month(app, second) == 2900
+
+
+def test_what_deleted_keys_used_is_carried_on_and_on_by_one_living_key(
+    app: FlaskClient, customer: Call, use: Use
+) -> None:
+    first, second = make(customer), make(customer)
+    use(first, 100)
+    use(second, 20)
+    delete(customer, first)
+    delete(customer, second)
+
+    third = make(customer)
+    beside = make(customer)
+    assert (used_in_month(app, third), used_in_month(app, beside)) == (120, 0)
+    use(third, 3)
+    delete(customer, third)
+    assert used_in_month(app, make(customer)) == 123
+    assert used_in_month(app, make(customer)) == 0
+
+
+def test_a_full_key_leaves_the_months_of_other_deleted_keys_to_those_after_it(
+    app: FlaskClient, customer: Call, use: Use
+) -> None:
+    keys = [make(customer), make(customer)]
+    for key in keys:
+        use(key, 2900)
+    for _ in range(3):
+        for key in keys:
+            delete(customer, key)
+
+        keys = [make(customer), make(customer)]
+
+        assert [used_in_month(app, key) for key in keys] == [MONTH, 2800]
+    assert used_in_month(app, make(customer)) == 0
+
+
+def test_a_key_with_a_low_limit_carries_as_much_as_its_owner_may_raise_it_to(
+    app: FlaskClient, customer: Call, use: Use
+) -> None:
+    keys = [make(customer), make(customer)]
+    for key in keys:
+        use(key, 2900)
+        delete(customer, key)
+
+    low = customer("POST", "/api/keys", name="low", monthlyTokenLimit=1).get_json()
+
+    assert used_in_month(app, low) == MONTH
+
+
+def test_what_an_admin_lifted_does_not_come_back_with_the_rest_of_a_month(
+    app: FlaskClient, admin: User, customer: Call, use: Use
+) -> None:
+    administrator = signed_in(app, ADMIN_EMAIL, ADMIN_PASSWORD)
+    for key in [make(customer), make(customer)]:
+        administrator("PUT", f"/api/keys/{key['id']}", rateLimit=5)
+        use(key, 2900)
+        delete(customer, key)
+    first = make(customer)
+    administrator("PUT", f"/api/keys/{first['id']}", rateLimit=60)
+
+    second = make(customer)
+
+    assert (first["setByAdmin"], second["setByAdmin"]) == ({"rateLimit": 5}, {})
+    assert used_in_month(app, second) == 2800
+
+
+def test_what_is_carried_is_read_from_the_rows_when_redis_has_lost_it(
+    app: FlaskClient, customer: Call, use: Use, client: redis.Redis
+) -> None:
+    first = make(customer)
+    use(first, 100)
+    delete(customer, first)
+    second = make(customer)
+    assert used_in_month(app, second) == 100
+    use(second, 5)
+
+    client.flushall()
+
+    assert used_in_month(app, second) == 105
+
+
+def test_what_was_used_in_an_earlier_month_is_not_carried(
+    app: FlaskClient, customer: Call, use: Use
+) -> None:
+    first = make(customer)
+    use(first, 100, days_ago=40)
+    delete(customer, first)
+
+    assert used_in_month(app, make(customer)) == 0
+
+
+def test_what_a_deleted_key_still_has_in_flight_counts_as_used(
+    app: FlaskClient, customer: Call, database: SessionFactory
+) -> None:
+    first = make(customer)
+    with database.begin() as session:
+        key = session.get_one(ApiKey, id_of(first))
+        add_job(
+            session,
+            key,
+            state=JobState.RUNNING,
+            charged_tokens=700,
+            lease_expires_at=utc_now() + timedelta(minutes=1),
+        )
+    delete(customer, first)
+
+    assert used_in_month(app, make(customer)) == 700

@@ -1,0 +1,72 @@
+"""There is always an admin, whatever two of them do to each other at the same moment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from sqlalchemy import text
+
+from core.config.settings import Settings
+from models.database.base import SessionFactory
+from tests.api.auth.test_auth import error_of
+from tests.support.http.accounts import Account, make_admin, sign_in
+from tests.support.service import Service
+
+
+@pytest.fixture
+def own_service(
+    base_settings: Settings, database: SessionFactory, client: redis.Redis, tmp_path: Path
+) -> Iterator[Service]:
+    """A service of two API processes on an empty database with one admin."""
+    with Service.started(base_settings, tmp_path, workers=0, api_processes=2) as running:
+        yield running
+    with database.begin() as session:  # the next service seeds its own admin
+        session.execute(text("truncate users cascade"))
+
+
+def remove(actor: Account, victim: Account, how: str) -> Any:
+    path = f"/api/users/{victim.id}"
+    if how == "delete":
+        return actor.call("DELETE", path)
+    return actor.call("PUT", path, json={"role": "customer"})
+
+
+def test_the_last_admin_is_neither_demoted_nor_deleted(own_service: Service) -> None:
+    seeded = sign_in(own_service, "admin@bountycoder.com", "admin123")
+
+    for how in ("demote", "delete"):
+        answer = remove(seeded, seeded, how)
+        assert (answer.status_code, error_of(answer)) == (409, "last_admin")
+    assert seeded.call("GET", "/api/users").status_code == 200
+
+    made = make_admin(own_service)
+    assert remove(made, seeded, "demote").status_code == 200
+    answer = remove(made, made, "demote")
+    assert (answer.status_code, error_of(answer)) == (409, "last_admin")
+
+
+def test_of_two_admins_that_remove_each_other_at_once_one_stays(own_service: Service) -> None:
+    rivals = [sign_in(own_service, "admin@bountycoder.com", "admin123"), make_admin(own_service)]
+
+    for n in range(8):
+        how = ("demote", "delete")[n % 2]
+        with ThreadPoolExecutor(2) as pool:
+            answers = list(
+                pool.map(lambda pair: remove(*pair), [(*rivals, how), (*rivals[::-1], how)])
+            )
+
+        left = [one for one in rivals if one.call("GET", "/api/users").status_code == 200]
+        assert len(left) == 1, [answer.text for answer in answers]
+        rivals = [left[0], _new_admin(left[0], n)]
+
+
+def _new_admin(actor: Account, n: int) -> Account:
+    email, password = f"rival{n}@example.com", "a password of the tests"
+    body = {"email": email, "password": password, "role": "admin"}
+    assert actor.call("POST", "/api/users", json=body).status_code == 201
+    return sign_in(actor.service, email)

@@ -1,0 +1,203 @@
+"""What breaks in the middle looks broken, and leaves nothing: uploads, and results on their way."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import redis
+from sqlalchemy import text
+
+from cli.servers.postgres import Postgres
+from core.config.settings import Settings
+from migrations.run import upgrade
+from models.batches.batch import Batch
+from models.database.base import SessionFactory, open_database, sessions
+from models.jobs.job import Job
+from tests.support.http.batch_files import JSONL, PATH, jobs_of, jsonl, made, requests_of, succeed
+from tests.support.service import Service, wait_until
+
+#: Together more than the sockets in between hold.
+LINES, ANSWER_BYTES = 24, 1_000_000
+
+
+@pytest.fixture
+def postgres(tmp_path: Path) -> Iterator[Postgres]:
+    """A server of this test's own, which it may stop."""
+    (tmp_path / "logs").mkdir()
+    server = Postgres(tmp_path / "postgres", log_dir=tmp_path / "logs", is_durable=False)
+    server.start()
+    try:
+        upgrade(server.url)
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def service(
+    base_settings: Settings, _redis: redis.Redis, postgres: Postgres, tmp_path: Path
+) -> Iterator[Service]:
+    environment = {**base_settings.to_environment(), "DATABASE_URL": postgres.url}
+    settings = Settings.from_environment(environment)
+    with Service.started(
+        settings, tmp_path / "logs", workers=0, api_processes=1, upload_stall_seconds=1
+    ) as running:
+        yield running
+
+
+@pytest.fixture
+def headers(service: Service) -> dict[str, str]:
+    return {"x-api-key": service.make_key()["secret"]}
+
+
+@pytest.fixture
+def rows(service: Service) -> Iterator[SessionFactory]:
+    engine = open_database(service.settings)
+    yield sessions(engine)
+    engine.dispose()
+
+
+def test_results_that_cannot_be_read_on_do_not_look_whole(
+    service: Service, headers: dict[str, str], rows: SessionFactory, postgres: Postgres
+) -> None:
+    batch = made(service, headers, *requests_of(LINES))
+    jobs = jobs_of(rows, batch)
+    for start in range(0, LINES, 4):
+        succeed(rows, jobs[start : start + 4], os.urandom(ANSWER_BYTES // 2).hex())
+    path = f"{PATH}/{batch['id']}/results"
+    modern, old = (Reader(service, headers, path, version) for version in ("1.1", "1.0"))
+    for reader in (modern, old):
+        reader.read_some()
+    wait_until(lambda: connections_at_work(rows) == 0, 10)  # slow readers hold none
+
+    postgres.stop()
+    for reader in (modern, old):
+        reader.read_rest()
+
+    assert modern.head.startswith(b"HTTP/1.1 200") and b"chunked" in modern.head
+    assert not modern.data.endswith(b"0\r\n\r\n"), "the mark of the end must be missing"
+    assert old.head.startswith(b"HTTP/1.") and b"chunked" not in old.head
+    assert old.was_reset, "whoever sees only the connection's end must see that it is a bad one"
+    for reader in (modern, old):
+        assert len(reader.data) < LINES * ANSWER_BYTES
+
+
+def test_an_upload_that_breaks_leaves_nothing(
+    service: Service, headers: dict[str, str], rows: SessionFactory
+) -> None:
+    file = jsonl(*requests_of(100))
+    whole = {"Content-Length": str(len(file) + 1)}
+    chunked = {"Transfer-Encoding": "chunked"}
+
+    # The client hangs up in the middle, then falls silent in the middle.
+    for form, body in ((whole, file), (chunked, b"%x\r\n%b\r\n" % (len(file), file))):
+        for hangs_up in (True, False):
+            with post(service, {**headers, **JSONL, **form}, body) as connection:
+                if hangs_up:
+                    connection.shutdown(socket.SHUT_WR)
+                answer = connection.recv(65536)
+            assert answer.startswith(b"HTTP/1.1 400" if hangs_up else b"HTTP/1.1 408"), answer
+
+    assert counts(rows) == (0, 0)
+
+
+def test_a_client_that_leaves_while_its_lines_are_checked_leaves_nothing(
+    service: Service, headers: dict[str, str], rows: SessionFactory
+) -> None:
+    file = jsonl(*[{"prompt": "word " * 800, "maxTokens": 1}] * 4000)
+    length = {"Content-Length": str(len(file))}
+
+    with post(service, {**headers, **JSONL, **length}, file):
+        pass  # all of it was sent, and nobody waits for the answer
+
+    wait_until(lambda: is_idle(service), 30)
+    assert counts(rows) == (0, 0)
+
+
+def test_a_process_that_is_killed_in_the_middle_leaves_nothing(
+    service: Service, headers: dict[str, str], rows: SessionFactory
+) -> None:
+    file = jsonl(*requests_of(30_000))
+    with post(service, {**headers, **JSONL, "Content-Length": str(len(file))}, file):
+        wait_until(lambda: writes(rows), 30)
+        assert service.api is not None
+        for process in psutil.Process(service.api.pid).children():
+            process.kill()
+
+    wait_until(lambda: not writes(rows), 10)
+    assert counts(rows) == (0, 0)
+
+
+class Reader:
+    """A client that reads the results of a batch by hand."""
+
+    def __init__(self, service: Service, headers: dict[str, str], path: str, version: str) -> None:
+        self._connection = socket.create_connection(("127.0.0.1", service.settings.api_port), 30)
+        lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        self._connection.sendall(f"GET {path} HTTP/{version}\r\nHost: x\r\n{lines}\r\n".encode())
+        self.head = b""
+        self.data = b""
+        self.was_reset = False
+
+    def read_some(self) -> None:
+        got = b""
+        while len(got) < 100_000:
+            got += self._connection.recv(65536)
+        self.head, _, self.data = got.partition(b"\r\n\r\n")
+
+    def read_rest(self) -> None:
+        try:
+            while got := self._connection.recv(65536):
+                self.data += got
+        except ConnectionResetError:
+            self.was_reset = True
+        self._connection.close()
+
+
+def post(service: Service, headers: dict[str, str], body: bytes) -> socket.socket:
+    """Send a request by hand, and return its connection."""
+    connection = socket.create_connection(("127.0.0.1", service.settings.api_port), 30)
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    connection.sendall(f"POST {PATH} HTTP/1.1\r\nHost: x\r\n{lines}\r\n".encode() + body)
+    return connection
+
+
+def counts(rows: SessionFactory) -> tuple[int, int]:
+    with rows() as session:
+        return session.query(Batch).count(), session.query(Job).count()
+
+
+def connections_at_work(rows: SessionFactory) -> int:
+    """Return how many connections of others run something, or stand in a transaction."""
+    return ask(
+        rows,
+        "select count(*) from pg_stat_activity where state <> 'idle' and pid <> pg_backend_pid()"
+        " and backend_type = 'client backend'",
+    )
+
+
+def writes(rows: SessionFactory) -> bool:
+    """Say whether a transaction has written to the table of jobs and is open."""
+    locks = "select count(*) from pg_locks where relation = 'jobs'::regclass"
+    return ask(rows, f"{locks} and mode = 'RowExclusiveLock'") > 0
+
+
+def ask(rows: SessionFactory, sql: str) -> Any:
+    with rows() as session:
+        return session.scalar(text(sql))
+
+
+def is_idle(service: Service) -> bool:
+    """Say whether the API's process computes nothing."""
+    assert service.api is not None
+    (process,) = psutil.Process(service.api.pid).children()
+    before = sum(process.cpu_times()[:2])
+    time.sleep(0.3)
+    return sum(process.cpu_times()[:2]) - before < 0.05

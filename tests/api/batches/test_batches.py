@@ -1,0 +1,379 @@
+"""Batches as their owner sees them: how far they are, their results, cancelled, tried again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+import redis
+
+from core.config.settings import Settings
+from models.batches.batch import Batch
+from models.database.base import SessionFactory, open_database, sessions, utc_now
+from models.jobs.job import JobState
+from tests.api.auth.test_auth import error_of
+from tests.support.http.accounts import register
+from tests.support.http.batch_files import (
+    PATH,
+    batch_uuid,
+    end,
+    jobs_of,
+    jsonl,
+    made,
+    release,
+    requests_of,
+    results,
+    send,
+    succeed,
+)
+from tests.support.service import Service
+
+
+@pytest.fixture(scope="module")
+def service(
+    base_settings: Settings, _redis: redis.Redis, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Service]:
+    """An API without workers: the tests let lines end."""
+    directory = tmp_path_factory.mktemp("service")
+    with Service.started(
+        base_settings, directory, workers=0, poll_rate_limit=100, registration_attempts_per_email=99
+    ) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def rows(base_settings: Settings) -> SessionFactory:
+    return sessions(open_database(base_settings))
+
+
+@pytest.fixture
+def headers(service: Service) -> dict[str, str]:
+    return {"x-api-key": service.make_key()["secret"]}
+
+
+def test_a_batch_says_how_far_it_is(
+    service: Service, headers: dict[str, str], rows: SessionFactory
+) -> None:
+    batch = made(service, headers, *requests_of(6))
+    jobs = jobs_of(rows, batch)
+    with rows.begin() as session:  # as the feeder notes it
+        session.get_one(Batch, batch_uuid(batch)).started_at = utc_now() - timedelta(minutes=1)
+    succeed(rows, jobs[:2])
+    end(rows, jobs[2], JobState.FAILED)
+    release(rows, jobs[3:4])
+
+    shown = service.call("GET", f"{PATH}/{batch['id']}", headers=headers).json()
+
+    assert (batch["linesPerSecond"], batch["estimatedSeconds"]) == (None, None)
+    counts = {"queued": 3, "running": 0, "succeeded": 2, "failed": 1, "cancelled": 0, "expired": 0}
+    assert (shown["status"], shown["total"], shown["counts"]) == ("running", 6, counts)
+    assert shown["linesPerSecond"] == pytest.approx(3 / 60, rel=0.1)
+    assert shown["estimatedSeconds"] == pytest.approx(60, rel=0.1)
+
+
+def test_the_rate_counts_what_was_done_and_not_what_was_cancelled(
+    service: Service, headers: dict[str, str], rows: SessionFactory
+) -> None:
+    batch = made(service, headers, *requests_of(6))
+    jobs = jobs_of(rows, batch)
+    with rows.begin() as session:  # as the feeder notes it
+        session.get_one(Batch, batch_uuid(batch)).started_at = utc_now() - timedelta(minutes=1)
+    succeed(rows, jobs[:1])
+    service.call("POST", f"{PATH}/{batch['id']}/cancel", headers=headers)
+    for job in jobs[1:5]:
+        end(rows, job, JobState.CANCELLED)
+
+    ending = service.call("GET", f"{PATH}/{batch['id']}", headers=headers).json()
+    end(rows, jobs[5], JobState.CANCELLED)
+    ended = service.call("GET", f"{PATH}/{batch['id']}", headers=headers).json()
+
+    assert (ending["status"], ended["status"]) == ("cancelling", "cancelled")
+    assert (ending["estimatedSeconds"], ended["estimatedSeconds"]) == (None, None)
+    assert ending["linesPerSecond"] == pytest.approx(1 / 60, rel=0.1)
+    assert ended["linesPerSecond"] == pytest.approx(1 / 60, rel=0.1)
+
+
+def test_lines_that_run_are_counted(
+    service: Service, headers: dict[str, str], rows: SessionFactory
+) -> None:
+    batch = made(service, headers, *requests_of(4))
+    jobs = jobs_of(rows, batch)
+    with rows.begin() as session:
+        for job in jobs[:3]:
+            found = session.get_one(type(job), job.id)
+            found.is_held = False
+            found.state = JobState.RUNNING if job.line != 3 else JobState.QUEUED
+
+    shown = service.call("GET", f"{PATH}/{batch['id']}", headers=headers).json()
+    listed = service.call("GET", PATH, headers=headers).json()["data"]
+
+    assert (shown["counts"]["running"], shown["counts"]["queued"]) == (2, 2)
+    assert next(one for one in listed if one["id"] == batch["id"])["counts"] == shown["counts"]
+
+
+def test_batches_are_listed_newest_first_by_pages_and_by_state(service: Service) -> None:
+    headers = stranger(service)
+    ids = [made(service, headers, {"prompt": "x"})["id"] for _ in range(4)]
+
+    first = service.call("GET", f"{PATH}?limit=3", headers=headers).json()
+    rest = service.call("GET", f"{PATH}?after={first['nextCursor']}", headers=headers).json()
+
+    assert [one["id"] for one in [*first["data"], *rest["data"]]] == ids[::-1]
+    assert rest["nextCursor"] is None
+    none = service.call("GET", f"{PATH}?status=completed", headers=headers).json()
+    assert none["data"] == []
+    assert service.call("GET", f"{PATH}?status=odd", headers=headers).status_code == 400
+
+
+def test_lines_are_left_out_of_the_list_of_jobs(service: Service) -> None:
+    headers = stranger(service)
+    batch = made(service, headers, *requests_of(2))
+
+    listed = service.call("GET", "/api/llm/jobs", headers=headers).json()
+
+    assert (batch["total"], listed["data"]) == (2, [])
+
+
+def test_a_single_line_can_be_looked_at(
+    service: Service, headers: dict[str, str], rows: SessionFactory
+) -> None:
+    batch = made(service, headers, *requests_of(2))
+    succeed(rows, jobs_of(rows, batch)[1:])
+    (line,) = results(service, headers, batch)
+
+    shown = service.call("GET", f"/api/llm/jobs/{line['id']}", headers=headers).json()
+
+    assert (shown["batchId"], shown["line"], shown["customId"]) == (batch["id"], 2, "c1")
+    assert shown["result"] == line["result"]
+
+
+def test_results_come_in_the_files_order_as_lines_end(
+    service: Service, headers: dict[str, str], rows: SessionFactory
+) -> None:
+    batch = made(service, headers, {"prompt": "x", "custom_id": "a"}, b"", *requests_of(4))
+    jobs = jobs_of(rows, batch)
+    succeed(rows, [jobs[4], jobs[2]])
+    end(rows, jobs[0], JobState.FAILED)
+
+    partial = results(service, headers, batch)
+
+    assert [(one["line"], one["status"]) for one in partial] == [
+        (1, "failed"),
+        (4, "succeeded"),
+        (6, "succeeded"),
+    ]
+    failed, done = partial[:2]
+    assert (failed["custom_id"], failed["result"]) == ("a", None)
+    assert failed["error"] == {"code": "engine_error", "message": "it broke"}
+    assert (done["custom_id"], done["error"], done["result"]["id"]) == ("c1", None, done["id"])
+    assert done["result"]["choices"] == [{"index": 0, "text": "done", "finish_reason": "stop"}]
+    assert done["result"]["usage"]["total_tokens"] == 7
+    end(rows, jobs[1], JobState.EXPIRED)
+    end(rows, jobs[3], JobState.CANCELLED)
+    assert [one["line"] for one in results(service, headers, batch)] == [1, 3, 4, 5, 6]
+    answer = service.call("GET", f"{PATH}/{batch['id']}/results", headers=headers)
+    assert answer.headers["x-batch-status"] == "completed"
+    assert answer.headers["Content-Type"] == "application/jsonl"
+
+
+def test_results_can_be_asked_for_from_behind_a_line_and_by_state(
+    service: Service, headers: dict[str, str], rows: SessionFactory
+) -> None:
+    batch = made(service, headers, *requests_of(5))
+    jobs = jobs_of(rows, batch)
+    succeed(rows, jobs[:3])
+    end(rows, jobs[3], JobState.FAILED)
+    end(rows, jobs[4], JobState.CANCELLED)
+
+    def lines(query: str) -> list[int]:
+        return [one["line"] for one in results(service, headers, batch, query)]
+
+    assert lines("?after=2") == [3, 4, 5]
+    assert lines("?after=5") == []
+    assert lines("?status=failed") == [4]
+    assert lines("?status=failed,cancelled") == lines("?status=failed&status=cancelled") == [4, 5]
+    assert lines("?status=succeeded&after=1") == [2, 3]
+    for query in ("?status=running", "?status=", "?after=-1", "?after=x", f"?after={2**31}"):
+        path = f"{PATH}/{batch['id']}/results{query}"
+        assert service.call("GET", path, headers=headers).status_code == 400, query
+
+
+def test_results_of_many_lines_come_whole(
+    service: Service, headers: dict[str, str], rows: SessionFactory
+) -> None:
+    batch = made(service, headers, *requests_of(1000))
+    jobs = jobs_of(rows, batch)
+    succeed(rows, jobs[:700], "short")
+    for first in range(700, 1000, 50):  # in one statement they are too much for a busy machine
+        succeed(rows, jobs[first : first + 50], "long é🎉 " * 3000)
+
+    lines = results(service, headers, batch)
+
+    assert [one["custom_id"] for one in lines] == [f"c{i}" for i in range(1000)]
+    assert lines[-1]["result"]["choices"][0]["text"] == "long é🎉 " * 3000
+
+
+def test_a_cancelled_batch_is_cancelling_and_stays_so(
+    service: Service, headers: dict[str, str]
+) -> None:
+    batch = made(service, headers, *requests_of(2))
+
+    first = service.call("POST", f"{PATH}/{batch['id']}/cancel", headers=headers)
+    again = service.call("POST", f"{PATH}/{batch['id']}/cancel", headers=headers)
+
+    assert (first.status_code, first.json()["status"]) == (200, "cancelling")
+    assert first.json()["cancelRequestedAt"] is not None
+    assert again.json()["cancelRequestedAt"] == first.json()["cancelRequestedAt"]
+
+
+def test_a_batch_that_has_ended_is_not_cancelled(
+    service: Service, headers: dict[str, str], rows: SessionFactory
+) -> None:
+    batch = made(service, headers, {"prompt": "x"})
+    succeed(rows, jobs_of(rows, batch))
+
+    answer = service.call("POST", f"{PATH}/{batch['id']}/cancel", headers=headers)
+
+    assert (answer.status_code, answer.json()["status"]) == (200, "completed")
+    assert answer.json()["cancelRequestedAt"] is None
+
+
+def ended_batch(
+    service: Service, headers: dict[str, str], rows: SessionFactory, query: str = ""
+) -> dict[str, object]:
+    """Return a batch of which lines 2, 3 and 4 did not succeed, and 5 was skipped."""
+    query += ("&" if query else "?") + "onError=skip"
+    batch = made(service, headers, *requests_of(4), {"prompt": "", "custom_id": "bad"}, query=query)
+    jobs = jobs_of(rows, batch)
+    succeed(rows, jobs[:1])
+    states = (JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED)
+    for job, state in zip(jobs[1:4], states, strict=True):
+        end(rows, job, state)
+    return batch
+
+
+def test_what_did_not_succeed_is_tried_again(
+    service: Service, headers: dict[str, str], rows: SessionFactory
+) -> None:
+    old = ended_batch(service, headers, rows, "?name=night&completionWindow=2h")
+
+    answer = service.call("POST", f"{PATH}/{old['id']}/retry", headers=headers)
+
+    assert answer.status_code == 201, answer.text
+    new = answer.json()
+    assert answer.headers["Location"] == f"{PATH}/{new['id']}"
+    assert (new["retryOf"], new["name"], new["total"]) == (old["id"], "night", 3)
+    lines, before = jobs_of(rows, new), jobs_of(rows, old)
+    assert [(job.line, job.custom_id) for job in lines] == [(2, "c1"), (3, "c2"), (4, "c3")]
+    assert [job.request for job in lines] == [job.request for job in before[1:4]]
+    assert all(job.prompt_tokens > 0 and job.is_held for job in lines)
+    with rows() as session:
+        row = session.get_one(Batch, batch_uuid(new))
+    assert (row.expires_at - row.created_at).total_seconds() == 2 * 3600
+
+
+def test_a_retry_may_be_told_otherwise(
+    service: Service, headers: dict[str, str], rows: SessionFactory
+) -> None:
+    old = ended_batch(service, headers, rows)
+    path = f"{PATH}/{old['id']}/retry"
+    body = {"name": None, "completionWindow": "1h", "metadata": {"try": "2"}}
+
+    answer = service.call("POST", path, headers=headers, json=body)
+
+    assert (answer.json()["name"], answer.json()["metadata"]) == (None, {"try": "2"})
+    refused = service.call("POST", path, headers=headers, json={"onError": "skip"})
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "onError")
+
+
+def test_the_same_retry_with_a_key_is_made_once(
+    service: Service, headers: dict[str, str], rows: SessionFactory
+) -> None:
+    path = f"{PATH}/{ended_batch(service, headers, rows)['id']}/retry"
+    named = {**headers, "Idempotency-Key": "again"}
+
+    first = service.call("POST", path, headers=named)
+    second = service.call("POST", path, headers=named)
+    other = service.call("POST", path, headers=named, json={"name": "x"})
+
+    assert (first.status_code, second.status_code, other.status_code) == (201, 200, 422)
+    assert first.json()["id"] == second.json()["id"]
+
+
+def test_there_may_be_nothing_to_retry(
+    service: Service, headers: dict[str, str], rows: SessionFactory
+) -> None:
+    batch = made(service, headers, {"prompt": "x"}, {"prompt": ""}, query="?onError=skip")
+    path = f"{PATH}/{batch['id']}/retry"
+
+    early = service.call("POST", path, headers=headers)
+    succeed(rows, jobs_of(rows, batch)[:1])
+    late = service.call("POST", path, headers=headers)
+
+    assert (early.status_code, error_of(early)) == (409, "batch_not_finished")
+    assert (late.status_code, error_of(late)) == (409, "nothing_to_retry")
+
+
+def test_the_owner_of_an_ended_key_retries_with_another(
+    service: Service, rows: SessionFactory
+) -> None:
+    account = register(service)
+    old_key, new_key = account.make_key(), account.make_key()
+    path = f"{PATH}/{ended_batch(service, {'x-api-key': old_key['secret']}, rows)['id']}/retry"
+    account.call("DELETE", f"/api/keys/{old_key['id']}")
+
+    by_token = account.call("POST", path)
+    both = {**account.headers, "x-api-key-id": new_key["id"]}
+    by_both = service.call("POST", path, headers=both)
+    by_key = service.call("POST", path, headers={"x-api-key": new_key["secret"]})
+
+    assert (by_token.status_code, error_of(by_token)) == (403, "forbidden")
+    assert (by_both.status_code, by_both.json()["keyId"]) == (201, new_key["id"])
+    assert (by_key.status_code, by_key.json()["keyId"]) == (201, new_key["id"])
+
+
+def test_an_admin_sees_a_customers_batch_and_another_customer_does_not(
+    service: Service, rows: SessionFactory
+) -> None:
+    owner, other, admin = stranger(service), stranger(service), service.sign_in_admin()
+    batch = ended_batch(service, owner, rows)
+
+    for method, path in (("GET", ""), ("GET", "/results"), ("POST", "/cancel")):
+        answers = [
+            service.call(method, f"{PATH}/{batch['id']}{path}", headers=who)
+            for who in (other, admin)
+        ]
+        assert [answer.status_code < 400 for answer in answers] == [False, True], answers[1].text
+        assert (answers[0].status_code, error_of(answers[0])) == (404, "not_found")
+    retried = service.call("POST", f"{PATH}/{batch['id']}/retry", headers=admin)
+    assert (retried.status_code, error_of(retried)) == (403, "forbidden")  # its owner would pay
+    listed = service.call("GET", PATH, headers=other).json()
+    assert listed["data"] == []
+
+
+def test_looks_at_a_batch_are_limited(service: Service, headers: dict[str, str]) -> None:
+    batch = made(service, headers, {"prompt": "x"})
+    limit = service.settings.poll_rate_limit
+
+    codes = [
+        service.call("GET", f"{PATH}/{batch['id']}{path}", headers=headers).status_code
+        for _ in range(limit)  # the minute may turn once
+        for path in ("", "/results")
+    ]
+
+    assert set(codes) == {200, 429}
+
+
+def stranger(service: Service) -> dict[str, str]:
+    """Return the credentials of a new customer's key."""
+    return {"x-api-key": register(service).make_key()["secret"]}
+
+
+def test_a_key_that_sends_jsonl_by_token_and_key_id(service: Service) -> None:
+    key = service.make_key()
+    headers = {**service.sign_in_admin(), "x-api-key-id": key["id"]}
+
+    answer = send(service, headers, jsonl({"prompt": "x"}))
+
+    assert (answer.status_code, answer.json()["keyId"]) == (201, key["id"])

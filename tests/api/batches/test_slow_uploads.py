@@ -1,0 +1,82 @@
+"""Files that come slowly keep nobody out."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+
+import pytest
+import redis
+
+from core.config.settings import Settings
+from tests.api.auth.test_auth import error_of
+from tests.support.http.accounts import register
+from tests.support.http.batch_files import jsonl, requests_of, send
+from tests.support.service import Service
+
+#: Of different users, who send a file each time slower than anybody reads: more than the places.
+SENDERS = 4
+
+
+@pytest.fixture
+def single(
+    base_settings: Settings, client: redis.Redis, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Service]:
+    """One API process without workers."""
+    directory = tmp_path_factory.mktemp("single")
+    with Service.started(base_settings, directory, workers=0, api_processes=1) as running:
+        yield running
+
+
+def begin_to_send(service: Service, secret: str) -> socket.socket:
+    """Send the head of an upload, and the first of its bytes."""
+    connection = socket.create_connection(("127.0.0.1", service.settings.api_port), 10)
+    connection.sendall(
+        b"POST /api/llm/batches HTTP/1.1\r\nHost: x\r\nContent-Type: application/jsonl\r\n"
+        + f"x-api-key: {secret}\r\nContent-Length: 1000000\r\n\r\n".encode()
+        + b'{"prompt":'
+    )
+    return connection
+
+
+def test_slow_senders_keep_nobody_out_and_a_user_has_two_uploads(single: Service) -> None:
+    with ExitStack() as held:
+        for _ in range(SENDERS):
+            secret = register(single).make_key()["secret"]
+            for _ in range(2):
+                held.enter_context(closing(begin_to_send(single, secret)))
+        own = {"x-api-key": secret}
+        other = {"x-api-key": register(single).make_key()["secret"]}
+
+        third = send(single, own, jsonl(*requests_of(2)))
+        answer = send(single, other, jsonl(*requests_of(2)))
+
+        assert (third.status_code, error_of(third)) == (429, "too_many_uploads")
+        assert int(third.headers["Retry-After"]) >= 1
+        assert answer.status_code == 201, answer.text
+
+
+def test_bodies_that_come_slowly_do_not_shut_the_door_to_generations(
+    base_settings: Settings, client: redis.Redis, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    directory = tmp_path_factory.mktemp("door")
+    changes = {"workers": 0, "api_processes": 1, "max_admission_seconds": 1.0}
+    with (
+        Service.started(base_settings, directory, **changes) as service,  # type: ignore[arg-type]
+        ExitStack() as held,
+    ):
+        key = {"x-api-key": service.make_key()["secret"]}
+        head = (
+            b"POST /api/llm/jobs HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            + f"x-api-key: {key['x-api-key']}\r\nContent-Length: 100\r\n\r\n{{".encode()
+        )
+        for _ in range(20):
+            connection = socket.create_connection(("127.0.0.1", service.settings.api_port), 10)
+            held.enter_context(closing(connection)).sendall(head)
+        time.sleep(1.5)  # longer than admitting one may take
+
+        answer = service.call("POST", "/api/llm/jobs", json={"prompt": "x"}, headers=key)
+
+        assert answer.status_code == 202, answer.text

@@ -1,0 +1,499 @@
+"""Files come in: what is taken, what is refused and how it is told, and what is left behind."""
+
+from __future__ import annotations
+
+import gzip
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import redis
+import requests
+from sqlalchemy import func, select
+
+from core.config.settings import Settings
+from core.ids import Prefix, read_id
+from models.batches.batch import Batch
+from models.database.base import SessionFactory, open_database, sessions
+from models.jobs.job import Job, JobState
+from tests.api.auth.test_auth import error_of
+from tests.support.http.batch_files import (
+    JSONL,
+    PATH,
+    batch_uuid,
+    jobs_of,
+    jsonl,
+    made,
+    requests_of,
+    results,
+    send,
+)
+from tests.support.service import Service
+
+SMALL = {"max_batch_bytes": 300_000, "max_body_bytes": 20_000, "max_batch_lines": 200}
+
+
+@pytest.fixture(scope="module")
+def service(
+    base_settings: Settings, _redis: redis.Redis, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Service]:
+    """An API without workers: what comes in stays as it came."""
+    with Service.started(
+        base_settings, tmp_path_factory.mktemp("service"), workers=0, **SMALL
+    ) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def rows(base_settings: Settings) -> SessionFactory:
+    return sessions(open_database(base_settings))
+
+
+@pytest.fixture
+def headers(service: Service) -> dict[str, str]:
+    return {"x-api-key": service.make_key()["secret"]}
+
+
+def counts(rows: SessionFactory) -> tuple[int, int]:
+    """Return how many batches and how many jobs there are."""
+    with rows() as session:
+        found = [session.scalar(select(func.count()).select_from(t)) or 0 for t in (Batch, Job)]
+    return found[0], found[1]
+
+
+def faults(answer: requests.Response) -> dict[str, str]:
+    assert answer.status_code == 400, answer.text
+    return {one["param"]: one["message"] for one in answer.json()["error"]["fields"]}
+
+
+def test_each_line_of_a_file_becomes_a_held_job(
+    service: Service, headers: dict[str, str], rows: SessionFactory
+) -> None:
+    key = service.make_key()
+    answer = send(
+        service,
+        {"x-api-key": key["secret"], "x-request-id": "req-of-the-upload"},
+        jsonl(
+            {"custom_id": "a", "prompt": "say a", "maxTokens": 8, "temperature": 0},
+            {"customId": "b", "messages": [{"role": "user", "content": "say b"}]},
+            {"prompt": "say c", "promptMode": "raw"},
+        ),
+        "?name=nightly&completionWindow=90m&metadata=%7B%22team%22%3A%22x%22%7D",
+    )
+
+    assert answer.status_code == 201, answer.text
+    batch = answer.json()
+    assert answer.headers["Location"] == f"{PATH}/{batch['id']}"
+    assert (batch["name"], batch["metadata"]) == ("nightly", {"team": "x"})
+    assert (batch["status"], batch["total"], batch["counts"]["queued"]) == ("running", 3, 3)
+    jobs = jobs_of(rows, batch)
+    assert [(job.line, job.custom_id) for job in jobs] == [(1, "a"), (2, "b"), (3, None)]
+    assert [job.id for job in jobs] == sorted(job.id for job in jobs)
+    assert jobs[0].request == {"prompt": "say a", "maxTokens": 8, "temperature": 0}
+    for job in jobs:
+        assert (job.state, job.queue, job.is_held, job.charged_tokens) == (
+            "queued",
+            "bulk",
+            True,
+            0,
+        )
+        assert (job.request_id, job.expires_at) == ("req-of-the-upload", None)
+        assert job.prompt_tokens > 0
+    assert jobs[2].prompt_tokens < jobs[0].prompt_tokens, "raw prompts have no template"
+    with rows() as session:
+        row = session.get_one(Batch, batch_uuid(batch))
+    assert (row.expires_at - row.created_at).total_seconds() == 90 * 60
+
+
+def test_prompts_are_counted_as_those_of_single_requests(
+    service: Service, headers: dict[str, str], rows: SessionFactory
+) -> None:
+    prompt = {"prompt": "héllo 🎉 " * 50, "maxTokens": 4}
+    alone = service.call("POST", "/api/llm/jobs", json=prompt, headers=headers).json()["id"]
+
+    batch = made(service, headers, prompt)
+
+    with rows() as session:
+        job_id = read_id(Prefix.JOB, alone)
+        assert job_id is not None
+        assert jobs_of(rows, batch)[0].prompt_tokens == session.get_one(Job, job_id).prompt_tokens
+
+
+def test_a_form_takes_the_same_file_with_its_options_as_fields(
+    service: Service, headers: dict[str, str], rows: SessionFactory
+) -> None:
+    file = jsonl(*requests_of(3))
+
+    answer = service.call(
+        "POST",
+        PATH,
+        headers=headers,
+        files={"file": ("lines.jsonl", file)},
+        data={"name": "form", "on_error": "skip", "metadata": '{"a": "b"}'},
+    )
+
+    assert answer.status_code == 201, answer.text
+    batch = answer.json()
+    assert (batch["name"], batch["onError"], batch["metadata"]) == ("form", "skip", {"a": "b"})
+    assert [job.custom_id for job in jobs_of(rows, batch)] == ["c0", "c1", "c2"]
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        {"files": {"other": ("x", b"{}")}},
+        {"files": {"file": ("x", b"{}"), "more": ("y", b"{}")}},
+        {"files": [("file", ("x", b"{}")), ("file", ("y", b"{}"))]},
+        {"files": {"file": ("x", b"{}")}, "data": {"color": "red"}},
+        {"files": {"nothing": (None, "just a field")}},
+        {"data": b"--x\r\nbroken", "headers": {"Content-Type": "multipart/form-data; boundary=x"}},
+        {"data": b"", "headers": {"Content-Type": "multipart/form-data"}},
+    ],
+)
+def test_a_form_without_one_file_or_with_an_unknown_field_is_refused(
+    service: Service, headers: dict[str, str], rows: SessionFactory, form: dict[str, Any]
+) -> None:
+    before = counts(rows)
+
+    own = form.get("headers", {})
+    answer = service.call("POST", PATH, **{**form, "headers": {**headers, **own}})
+
+    assert (answer.status_code, error_of(answer)) == (400, "invalid_request")
+    assert counts(rows) == before
+
+
+def test_physical_lines_are_numbered_and_blank_ones_skipped(
+    service: Service, headers: dict[str, str], rows: SessionFactory
+) -> None:
+    one = b'{"prompt": "x"}'
+    file = b"\xef\xbb\xbf" + one + b"\r\n\r\n  \t\n" + one + b"\n\n" + one
+
+    answer = send(service, headers, file)
+
+    assert answer.status_code == 201, answer.text
+    assert [job.line for job in jobs_of(rows, answer.json())] == [1, 4, 6]
+
+
+BAD_LINES: list[tuple[Any, str, str]] = [
+    (b"{", "", "it is not valid JSON at column 2: it ends too soon"),
+    (b"[1]", "", "it must be a JSON object"),
+    (b'{"prompt": "\xff"}', "", "it is not valid UTF-8 at column 13: byte 0xFF; send it as UTF-8"),
+    ({"prompt": "a\x00b"}, "prompt", "prompt must not contain NUL characters"),
+    ({"prompt": "x", "maxTokens": 0}, "maxTokens", "maxTokens must be at least 1"),
+    ({"prompt": "x", "maxTokens": 8193}, "maxTokens", "maxTokens must be at most 8192"),
+    ({"prompt": "x", "n": 8, "maxTokens": 8000, "logprobs": 20}, "logprobs", "n times maxTokens"),
+    ({"prompt": "x", "model": "gpt-4"}, "model", "this service has the model"),
+    ({"prompt": "x " * 9000}, "prompt", "this model's maximum context length is"),
+    ({"prompt": "x", "color": "red"}, "color", "color is not a known field"),
+    ({"prompt": "x", "b\x00d": 1}, "b�d", "b�d is not a known field"),
+    ({}, "messages", "give exactly one of `prompt` and `messages`"),
+    ({"messages": [{"role": "nobody", "content": "x"}]}, "messages.0.role", "messages.0.role"),
+    ({"prompt": "x", "stream": True}, "stream", "stream is not for lines of a file: read"),
+    ({"prompt": "x", "webhookUrl": "https://a.b"}, "webhookUrl", "webhookUrl is not for lines"),
+    ({"prompt": "x", "cache": True}, "cache", "cache is not for lines of a file"),
+    ({"prompt": "x", "ttlSeconds": 5}, "ttlSeconds", "ttlSeconds is not for lines of a file: give"),
+    ({"prompt": "x", "custom_id": ""}, "custom_id", "custom_id must not be empty"),
+    ({"prompt": "x", "custom_id": "y" * 513}, "custom_id", "custom_id must have at most 512"),
+    ({"prompt": "x", "custom_id": 7}, "custom_id", "custom_id must be a string"),
+    ({"prompt": "x", "custom_id": "first"}, "custom_id", "custom_id is that of line 1 already"),
+    (b'{"prompt": "' + b"x" * 20_000 + b'"}', "", "it has more than 20000 bytes"),
+]
+
+
+@pytest.fixture(scope="module")
+def told(service: Service) -> dict[str, str]:
+    """All faults of a file that has one good line and all kinds of bad ones."""
+    headers = {"x-api-key": service.make_key()["secret"]}
+    file = jsonl({"prompt": "good", "custom_id": "first"}, *(line for line, _, _ in BAD_LINES))
+    answer = send(service, headers, file)
+    error = answer.json()["error"]
+    total = len(BAD_LINES) + 1
+    assert (error["code"], error["param"]) == ("invalid_request", "file")
+    assert error["message"] == f"{len(BAD_LINES)} of {total} lines cannot be taken"
+    return faults(answer)
+
+
+@pytest.mark.parametrize("place", range(len(BAD_LINES)))
+def test_a_bad_line_is_told_with_its_number_and_field(told: dict[str, str], place: int) -> None:
+    _, param, message = BAD_LINES[place]
+    line = f"line {place + 2}"
+
+    found = {name: text for name, text in told.items() if name.partition(".")[0] == line}
+
+    assert list(found) == [f"{line}.{param}" if param else line]
+    assert found.popitem()[1].startswith(f"{line}: {message}")
+
+
+def test_only_the_first_hundred_faults_are_told(service: Service, headers: dict[str, str]) -> None:
+    answer = send(service, headers, jsonl(*[{"prompt": ""}] * 150))
+
+    assert answer.json()["error"]["message"] == "150 of 150 lines cannot be taken"
+    assert len(faults(answer)) == 100
+
+
+def test_nothing_is_made_of_a_file_with_a_bad_line(
+    service: Service, headers: dict[str, str], rows: SessionFactory
+) -> None:
+    before = counts(rows)
+
+    answer = send(service, headers, jsonl(*requests_of(3), {"prompt": ""}))
+
+    assert answer.status_code == 400
+    assert counts(rows) == before
+
+
+def test_skipped_lines_are_failed_from_the_start(
+    service: Service, headers: dict[str, str], rows: SessionFactory
+) -> None:
+    file = jsonl(
+        {"prompt": "x", "custom_id": "a"},
+        {"prompt": "", "custom_id": "b"},
+        b"{nothing",
+        {"prompt": "x", "custom_id": "a"},
+        {"prompt": "x", "b\x00d": 1, "custom_id": "c\x00"},
+    )
+
+    answer = send(service, headers, file, "?onError=skip")
+
+    assert answer.status_code == 201, answer.text
+    batch = answer.json()
+    assert (batch["total"], batch["counts"]["queued"], batch["counts"]["failed"]) == (5, 1, 4)
+    jobs = jobs_of(rows, batch)
+    assert [job.custom_id for job in jobs] == ["a", "b", None, None, None]
+    for job in jobs[1:]:
+        assert (job.state, job.is_held, job.attempt) == (JobState.FAILED, False, 0)
+        assert job.finished_at is not None and job.started_at is None
+        assert job.error is not None and job.error["code"] == "invalid_request"
+    lines = results(service, headers, batch)
+    assert [line["line"] for line in lines] == [2, 3, 4, 5]
+    assert lines[0]["error"]["message"] == "prompt must not be empty"
+    shown = service.call("GET", f"/api/llm/jobs/{lines[0]['id']}", headers=headers).json()
+    assert (shown["status"], shown["batchId"], shown["line"]) == ("failed", batch["id"], 2)
+    assert (shown["customId"], shown["usage"]["total_tokens"]) == ("b", 0)
+
+
+@pytest.mark.parametrize("file", [b"", b"\n\r\n  \n", b"\xef\xbb\xbf", b'{"prompt": ""}\n'])
+@pytest.mark.parametrize("query", ["", "?onError=skip"])
+def test_a_file_without_a_good_line_is_refused(
+    service: Service, headers: dict[str, str], file: bytes, query: str
+) -> None:
+    answer = send(service, headers, file, query)
+
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "file")
+
+
+@pytest.mark.parametrize(
+    ("query", "param"),
+    [
+        ("?color=red", "color"),
+        ("?name=" + "x" * 201, "name"),
+        ("?name=a&name=b", "name"),
+        ("?onError=ignore", "onError"),
+        ("?completionWindow=59s", "completionWindow"),
+        ("?completionWindow=8d", "completionWindow"),
+        ("?completionWindow=24", "completionWindow"),
+        ("?completionWindow=999999999d", "completionWindow"),
+        ("?webhookUrl=http%3A%2F%2F127.0.0.1", "webhookUrl"),
+        ("?metadata=%5B%5D", "metadata"),
+        ("?metadata=%7B", "metadata"),
+        ("?metadata=%7B%22a%22%3A1%7D", "metadata.a"),
+    ],
+)
+def test_a_wrong_option_is_named(
+    service: Service, headers: dict[str, str], query: str, param: str
+) -> None:
+    answer = send(service, headers, jsonl({"prompt": "x"}), query)
+
+    assert answer.status_code == 400, answer.text
+    assert answer.json()["error"]["param"] == param
+
+
+@pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "text/html", None])
+def test_another_type_of_body_is_refused(
+    service: Service, headers: dict[str, str], kind: str | None
+) -> None:
+    given = {**headers, **({"Content-Type": kind} if kind else {})}
+    answer = service.call("POST", PATH, data=b'{"prompt": "x"}', headers=given)
+
+    assert (answer.status_code, error_of(answer)) == (415, "unsupported_media_type")
+    assert "--data-binary" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("kind", ["application/json", "text/plain", "application/x-jsonlines"])
+def test_a_file_may_come_as_what_clients_call_it(
+    service: Service, headers: dict[str, str], kind: str
+) -> None:
+    given = {**headers, "Content-Type": kind}
+
+    assert service.call("POST", PATH, data=b'{"prompt": "x"}\n', headers=given).status_code == 201
+
+
+def test_a_packed_file_is_refused_as_one(service: Service, headers: dict[str, str]) -> None:
+    packed = gzip.compress(b'{"prompt": "x"}')
+
+    given = {**headers, "Content-Type": "application/jsonl", "Content-Encoding": "gzip"}
+    told = service.call("POST", PATH, data=packed, headers=given)
+    silent = send(service, headers, packed)
+
+    assert (told.status_code, told.headers["Accept-Encoding"]) == (415, "identity")
+    assert silent.status_code == 400
+    assert silent.json()["error"]["message"] == "the file is packed (gzip): send it unpacked"
+
+
+def test_a_file_of_openais_format_is_told_where_it_belongs(
+    service: Service, headers: dict[str, str]
+) -> None:
+    line = {"custom_id": "a", "method": "POST", "url": "/v1/completions", "body": {"prompt": "x"}}
+
+    answer = send(service, headers, jsonl(line))
+
+    (fault,) = answer.json()["error"]["fields"]
+    assert fault["param"] == "line 1"
+    assert "POST /v1/batches" in fault["message"]
+
+
+@pytest.mark.parametrize("is_chunked", [False, True])
+@pytest.mark.parametrize("is_form", [False, True])
+def test_a_file_that_is_too_large_is_refused(
+    service: Service, headers: dict[str, str], is_chunked: bool, is_form: bool
+) -> None:
+    file = b'{"prompt": "x"}\n' * 20_000
+    kind = JSONL["Content-Type"]
+    if is_form:
+        prepared = requests.Request("POST", service.url, files={"file": ("x", file)}).prepare()
+        assert isinstance(prepared.body, bytes)
+        file, kind = prepared.body, prepared.headers["Content-Type"]
+
+    answer = service.call(
+        "POST",
+        PATH,
+        data=iter([file[: 2**17], file[2**17 :]]) if is_chunked else file,
+        headers={**headers, "Content-Type": kind},
+    )
+
+    assert (answer.status_code, error_of(answer)) == (413, "payload_too_large")
+
+
+def test_the_limit_of_small_bodies_is_not_that_of_a_file(
+    service: Service, headers: dict[str, str]
+) -> None:
+    lines = [{"prompt": "x" * 5000}] * 20
+
+    assert made(service, headers, *lines)["total"] == 20
+
+
+def test_too_many_lines_are_refused(service: Service, headers: dict[str, str]) -> None:
+    for file in (jsonl(*requests_of(201)), b"\n" * 2001 + jsonl({"prompt": "x"})):
+        answer = send(service, headers, file)
+
+        assert answer.status_code == 400
+        assert answer.json()["error"]["message"] == "a file may have at most 200 lines"
+
+
+def test_the_same_idempotency_key_is_the_same_batch(
+    service: Service, headers: dict[str, str]
+) -> None:
+    file, name = jsonl(*requests_of(2)), {"Idempotency-Key": "once"}
+
+    first = send(service, headers, file, **name)
+    again = send(service, headers, file, **name)
+    in_form = service.call("POST", PATH, headers={**headers, **name}, files={"file": ("x", file)})
+
+    assert (first.status_code, again.status_code, in_form.status_code) == (201, 200, 200)
+    assert first.json()["id"] == again.json()["id"] == in_form.json()["id"]
+    assert again.headers["Idempotency-Replayed"] == "true"
+    assert "Idempotency-Replayed" not in first.headers
+    for other in (
+        send(service, headers, file + b"\n", **name),
+        send(service, headers, file, "?name=x", **name),
+    ):
+        assert (other.status_code, error_of(other)) == (422, "idempotency_conflict")
+        assert other.headers["x-should-retry"] == "false"
+    assert send(service, headers, file, **{"Idempotency-Key": "a b"}).status_code == 400
+
+
+def test_the_same_request_many_times_at_once_makes_one_batch(
+    service: Service, headers: dict[str, str], rows: SessionFactory
+) -> None:
+    before = counts(rows)[0]
+    file = jsonl(*requests_of(100))
+
+    answers = at_once(
+        6, lambda _: patiently(lambda: send(service, headers, file, **{"Idempotency-Key": "race"}))
+    )
+
+    assert {answer.status_code for answer in answers} <= {200, 201}
+    assert len({answer.json()["id"] for answer in answers}) == 1
+    assert counts(rows)[0] == before + 1
+
+
+def test_a_key_has_so_many_open_batches_and_not_one_more(
+    service: Service, headers: dict[str, str], rows: SessionFactory
+) -> None:
+    before = counts(rows)[0]
+    most = service.settings.max_open_batches
+
+    answers = at_once(
+        most + 4, lambda _: patiently(lambda: send(service, headers, jsonl(*requests_of(20))))
+    )
+
+    refused = [answer for answer in answers if answer.status_code == 429]
+    assert sorted({answer.status_code for answer in answers}) == [201, 429]
+    assert (len(answers) - len(refused), counts(rows)[0] - before) == (most, most)
+    assert {error_of(answer) for answer in refused} == {"too_many_batches"}
+    assert int(refused[0].headers["Retry-After"]) >= 1
+
+
+def test_a_month_without_room_for_the_prompts_takes_no_batch(
+    service: Service, rows: SessionFactory
+) -> None:
+    key = service.make_key(monthlyTokenLimit=2000)
+    headers = {"x-api-key": key["secret"]}
+    before = counts(rows)
+
+    refused = send(service, headers, jsonl(*[{"prompt": "word " * 100, "maxTokens": 1}] * 40))
+
+    assert (refused.status_code, error_of(refused)) == (429, "monthly_quota_exceeded")
+    assert refused.headers["x-should-retry"] == "false"
+    assert counts(rows) == before
+    assert made(service, headers, {"prompt": "x", "maxTokens": 8000})["total"] == 1
+
+
+def test_bulk_is_not_charged_to_the_minute(service: Service) -> None:
+    key = service.make_key(rateLimit=1, tokenLimit=10)
+    headers = {"x-api-key": key["secret"]}
+
+    made(service, headers, *requests_of(20))
+
+    limits = service.call("GET", "/api/limits", headers=headers).json()
+    assert (limits["rateLimit"]["used"], limits["tokenLimit"]["used"]) == (0, 0)
+    assert limits["maxInFlight"]["used"] == 0
+
+
+def at_once(count: int, call: Any) -> list[requests.Response]:
+    """Return the answers to calls that begin together."""
+    answers: list[requests.Response] = []
+    threads = [
+        threading.Thread(target=lambda i=i: answers.append(call(i)))  # type: ignore[misc]
+        for i in range(count)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(answers) == count
+    return answers
+
+
+def patiently(call: Any) -> requests.Response:
+    """Ask until there is a place: a user has few uploads at once."""
+    deadline = time.monotonic() + 60
+    while True:
+        answer: requests.Response = call()
+        if answer.status_code < 400 or error_of(answer) not in ("overloaded", "too_many_uploads"):
+            return answer
+        assert int(answer.headers["Retry-After"]) >= 1
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

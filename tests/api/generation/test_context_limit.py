@@ -1,0 +1,129 @@
+"""One context limit holds for everything: what the ready workers can hold, checked first."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from core.config.settings import Settings
+from tests.support.service import Service, wait_until
+
+#: Of the worker; the model has 8,192.
+CONTEXT = 2048
+WORDS = "This model's maximum context length is 2048 tokens, but the prompt has".casefold()
+
+
+@pytest.fixture(scope="module")
+def smaller(
+    base_settings: Settings, model_dir: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Service]:
+    """A service whose worker holds less than the model can take."""
+    model = tmp_path_factory.mktemp("model")
+    for file in model_dir.iterdir():
+        (model / file.name).symlink_to(file)
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").unlink()
+    (model / "config.json").write_text(json.dumps({**config, "max_position_embeddings": CONTEXT}))
+    directory = tmp_path_factory.mktemp("smaller")
+    with Service.started(base_settings, directory, workers=0) as service:
+        service.add_worker(model_path=str(model))
+        service.wait_ready()
+        yield service
+
+
+@pytest.fixture(scope="module")
+def headers(smaller: Service) -> dict[str, str]:
+    return {"x-api-key": smaller.make_key()["secret"]}
+
+
+def post(service: Service, path: str, headers: dict[str, str], **body: Any) -> requests.Response:
+    return service.call("POST", path, json=body, headers=headers)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("path", ["/v1/completions", "/api/llm/generate"])
+def test_a_request_that_no_worker_holds_is_refused_before_it_is_charged(
+    smaller: Service, headers: dict[str, str], path: str, stream: bool
+) -> None:
+    length = {"max_tokens": 10} if path.startswith("/v1") else {"maxTokens": 10}
+
+    answer = post(smaller, path, headers, prompt="w " * 2500, stream=stream, **length)
+
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"]) == (400, "context_length_exceeded")
+    assert error["param"] == "prompt"
+    assert error["message"].casefold().startswith(WORDS)
+    limits = smaller.call("GET", "/api/limits", headers=headers).json()
+    assert limits["monthlyTokenLimit"]["used"] == limits["maxInFlight"]["used"] == 0
+
+
+def test_a_line_without_a_maximum_succeeds_as_the_same_request_does_alone(
+    smaller: Service, headers: dict[str, str]
+) -> None:
+    chat = {"messages": [{"role": "user", "content": "say ok"}]}
+    alone = post(smaller, "/v1/chat/completions", headers, **chat).json()
+
+    status = finished(smaller, headers, [{"custom_id": "a", **_v1_line(chat)}])
+
+    assert status["request_counts"] == {"total": 1, "completed": 1, "failed": 0}
+    result = smaller.call(
+        "GET", f"/v1/files/{status['output_file_id']}/content", headers=headers
+    ).json()
+    said = result["response"]["body"]["choices"][0]
+    assert said["message"] == {**alone["choices"][0]["message"]}
+
+
+def test_a_line_that_no_worker_holds_is_refused_with_its_file(
+    smaller: Service, headers: dict[str, str]
+) -> None:
+    line = json.dumps({"prompt": "w " * 2500, "maxTokens": 10})
+
+    answer = smaller.call(
+        "POST",
+        "/api/llm/batches",
+        data=line,
+        headers={**headers, "content-type": "application/x-ndjson"},
+    )
+
+    (fault,) = answer.json()["error"]["fields"]
+    assert answer.status_code == 400
+    assert fault["param"] == "line 1.prompt"
+    assert fault["message"].casefold().startswith(f"line 1: {WORDS}")
+
+
+def _v1_line(body: dict[str, Any]) -> dict[str, Any]:
+    return {"method": "POST", "url": "/v1/chat/completions", "body": body}
+
+
+def finished(
+    service: Service, headers: dict[str, str], lines: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """Send lines as a file of OpenAI's, and return the batch when it has ended."""
+    content = "\n".join(map(json.dumps, lines))
+    file = service.call(
+        "POST",
+        "/v1/files",
+        files={"file": ("lines.jsonl", content)},
+        data={"purpose": "batch"},
+        headers=headers,
+    ).json()
+    batch = post(
+        service,
+        "/v1/batches",
+        headers,
+        input_file_id=file["id"],
+        endpoint="/v1/chat/completions",
+        completion_window="24h",
+    ).json()
+
+    def look() -> dict[str, Any]:
+        answer = service.call("GET", f"/v1/batches/{batch['id']}", headers=headers)
+        return dict(answer.json())
+
+    wait_until(lambda: look()["status"] in {"completed", "failed"}, 60, service.logs)
+    return look()

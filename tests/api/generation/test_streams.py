@@ -1,0 +1,156 @@
+"""Streams: all of the text, once, in order, whatever happens between."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from typing import Any
+
+import pytest
+import requests
+
+from core.ids import Prefix, read_id
+from core.redis.client import open_redis
+from tests.conftest import PACE
+from tests.support.http.sse import Event, events, text_of
+from tests.support.service import Service, wait_until
+
+PROMPT = "def añadir(x): return '🎉🎉 世界' # " + "word " * 20
+
+
+@pytest.fixture(scope="module")
+def headers(paced: Service) -> dict[str, str]:
+    return {"x-api-key": paced.make_key()["secret"]}
+
+
+def ask(service: Service, headers: dict[str, str], **body: Any) -> requests.Response:
+    return service.call(
+        "POST",
+        "/api/llm/generate",
+        json={"prompt": PROMPT, **body},
+        headers=headers,
+        stream=True,
+    )
+
+
+def job_of(service: Service, headers: dict[str, str], job_id: str) -> dict[str, Any]:
+    return dict(service.call("GET", f"/api/llm/jobs/{job_id}", headers=headers).json())
+
+
+def follow(
+    service: Service, headers: dict[str, str], job_id: str, after: str | None = None
+) -> list[Event]:
+    extra = {"Last-Event-ID": after} if after is not None else {}
+    answer = service.call(
+        "GET", f"/api/llm/jobs/{job_id}/stream", headers={**headers, **extra}, stream=True
+    )
+    return list(events(answer))
+
+
+def test_a_stream_gives_the_text_as_it_is_made_then_reason_usage_and_done(
+    paced: Service, headers: dict[str, str]
+) -> None:
+    answer = ask(paced, headers, stream=True, maxTokens=40)
+    received, times = [], []
+    for event in events(answer):
+        received.append(event)
+        times.append(time.monotonic())
+
+    job = job_of(paced, headers, received[0].json["id"])
+    assert text_of(received) == job["result"]["choices"][0]["text"]
+    assert received[-1].data == "[DONE]"
+    end = received[-2].json
+    assert end["choices"] == [{"text": "", "index": 0, "finish_reason": "length"}]
+    assert end["usage"] == job["usage"]
+    assert {e.json["object"] for e in received[:-1]} == {"text_completion"}
+    assert len(received) > 20
+    assert times[-1] - times[0] > 0.5 * 40 / PACE  # not all at once at the end
+    assert answer.headers["x-ratelimit-limit-requests"]
+
+
+def test_each_of_n_choices_is_streamed_whole(paced: Service, headers: dict[str, str]) -> None:
+    received = list(events(ask(paced, headers, stream=True, maxTokens=30, n=3)))
+
+    choices = job_of(paced, headers, received[0].json["id"])["result"]["choices"]
+    assert [text_of(received, i) for i in range(3)] == [c["text"] for c in choices]
+    assert len(received[-2].json["choices"]) == 3
+
+
+def test_a_stream_is_resumed_after_any_of_its_events(
+    paced: Service, headers: dict[str, str]
+) -> None:
+    received = list(events(ask(paced, headers, stream=True, maxTokens=30)))
+    job_id = received[0].json["id"]
+    whole = text_of(received)
+
+    for place in (0, 3, len(received) - 3, len(received) - 2):
+        rest = follow(paced, headers, job_id, after=received[place].id)
+        assert text_of(received[: place + 1]) + text_of(rest) == whole
+        assert rest[-1].data == "[DONE]"
+    assert text_of(follow(paced, headers, job_id)) == whole
+
+
+def test_a_running_job_that_nobody_streamed_can_be_followed_and_joined_late(
+    paced: Service, headers: dict[str, str]
+) -> None:
+    body = {"prompt": PROMPT, "maxTokens": 60}
+    job = paced.call("POST", "/api/llm/jobs", json=body, headers=headers).json()
+    wait_until(lambda: job_of(paced, headers, job["id"])["status"] == "running", 10)
+    time.sleep(0.4)
+
+    began = time.monotonic()
+    answer = paced.call("GET", f"/api/llm/jobs/{job['id']}/stream", headers=headers, stream=True)
+    stream = events(answer)
+    first = next(stream)
+    assert time.monotonic() - began < 1.5  # long before its end
+    received = [first, *stream]
+
+    ended = job_of(paced, headers, job["id"])
+    assert text_of(received) == ended["result"]["choices"][0]["text"]
+
+
+def test_two_followers_get_the_same(paced: Service, headers: dict[str, str]) -> None:
+    mine = events(ask(paced, headers, stream=True, maxTokens=40))
+    first = list(itertools.islice(mine, 5))
+
+    other = follow(paced, headers, first[0].json["id"])
+
+    assert text_of([*first, *mine]) == text_of(other)
+
+
+def test_log_probabilities_come_with_their_text_and_none_twice(
+    paced: Service, headers: dict[str, str]
+) -> None:
+    """The echo engine reports none: a stream that asks for them still gives all of its text."""
+    received = list(events(ask(paced, headers, stream=True, maxTokens=20, logprobs=2)))
+
+    job = job_of(paced, headers, received[0].json["id"])
+    assert text_of(received) == job["result"]["choices"][0]["text"]
+
+
+def test_the_text_survives_a_broken_subscription(paced: Service, headers: dict[str, str]) -> None:
+    client = open_redis(paced.settings)
+    stream = events(ask(paced, headers, stream=True, maxTokens=60))
+    received = list(itertools.islice(stream, 5))
+
+    client.execute_command("CLIENT KILL TYPE pubsub")
+    client.close()
+    received += stream
+
+    job = job_of(paced, headers, received[0].json["id"])
+    assert text_of(received) == job["result"]["choices"][0]["text"]
+    assert received[-1].data == "[DONE]"
+
+
+@pytest.mark.parametrize("position", ["x", "1-2", "-", "99999999999", "1:2:3:4", "٣", "5"])
+def test_a_position_that_is_none_is_refused(
+    paced: Service, headers: dict[str, str], position: str
+) -> None:
+    body = {"prompt": "short", "maxTokens": 3}
+    job = paced.call("POST", "/api/llm/jobs", json=body, headers=headers).json()
+    extra = {"Last-Event-ID": position.encode()}
+
+    answer = paced.call("GET", f"/api/llm/jobs/{job['id']}/stream", headers={**headers, **extra})
+
+    assert answer.status_code == 400
+    assert read_id(Prefix.JOB, job["id"])

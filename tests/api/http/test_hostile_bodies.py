@@ -1,0 +1,65 @@
+"""Bodies that would be more than they look like."""
+
+from __future__ import annotations
+
+import gzip
+import json
+
+import pytest
+
+from api.http.body import read_body
+from core.errors import InvalidRequest, UnsupportedMediaType
+from core.generation import Generation
+from tests.fuzz.programs import api_app, requested
+
+
+def refusal(body: bytes, **headers: str) -> InvalidRequest:
+    with requested(
+        api_app(), method="POST", body=body, content_type="application/json", headers=headers
+    ):
+        with pytest.raises(InvalidRequest) as told:
+            read_body(Generation)
+        return told.value
+
+
+PACKED = gzip.compress(json.dumps({"prompt": "x" * 5_000_000}).encode())
+
+
+def test_a_packed_body_is_not_unpacked() -> None:
+    headers = {"content-encoding": "gzip"}
+    with (
+        requested(
+            api_app(), method="POST", body=PACKED, content_type="application/json", headers=headers
+        ),
+        pytest.raises(UnsupportedMediaType, match="Content-Encoding") as told,
+    ):
+        read_body(Generation)
+
+    assert told.value.param == "Content-Encoding"
+    assert told.value.headers == {"Accept-Encoding": "identity"}
+
+
+def test_a_packed_body_that_does_not_say_so_is_called_packed() -> None:
+    error = refusal(PACKED)
+
+    assert (error.code, error.message) == (
+        "invalid_json",
+        "the body is packed (gzip): send it unpacked",
+    )
+
+
+def test_deep_json_is_refused_and_breaks_nothing() -> None:
+    deep = b'{"prompt": ' + b"[" * 200_000 + b"]" * 200_000 + b"}"
+
+    assert refusal(deep).message == "the body has more than 200 brackets within each other"
+
+
+def test_what_is_told_of_a_name_does_not_grow_with_it() -> None:
+    names = {f"{number}{'x' * 50_000}": 1 for number in range(30)}
+
+    error = refusal(json.dumps({"prompt": "x", **names}).encode())
+
+    assert len(error.fields) == 20
+    assert len(json.dumps(error.body("r"))) < 20_000
+    assert error.fields[0].param.startswith("0xxx")
+    assert error.fields[0].param.endswith("x…")

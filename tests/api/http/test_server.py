@@ -1,0 +1,194 @@
+"""How the API's processes serve connections, and how they stop."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import gevent
+import pytest
+import redis
+import requests
+
+from core.config.settings import Settings
+from core.web.listener import Listener
+from tests.support.service import Service, wait_until
+
+
+@pytest.mark.alone
+def test_an_idle_connection_does_not_hold_up_the_stop(
+    base_settings: Settings, client: redis.Redis, tmp_path: Path
+) -> None:
+    with (
+        Service.started(base_settings, tmp_path, drain_seconds=60.0) as service,
+        requests.Session() as kept_open,
+    ):
+        assert service.api is not None
+        assert kept_open.get(f"{service.url}/healthz", timeout=10).status_code == 200
+
+        began = time.monotonic()
+        service.api.send_signal(signal.SIGTERM)
+        service.api.wait(30)
+
+        assert time.monotonic() - began < 10
+
+
+def test_a_listener_that_closes_cuts_off_nobody_in_its_queue() -> None:
+    received: list[bytes] = []
+
+    def serve() -> None:
+        listener = Listener(
+            ("127.0.0.1", 0), lambda connection, _: received.append(connection.recv(100))
+        )
+        listener.start()
+        waiting = [socket.create_connection(listener.address, timeout=10) for _ in range(40)]
+        for one in waiting:
+            one.sendall(b"request")
+        listener.close()
+        deadline = time.monotonic() + 20
+        while len(received) < len(waiting) and time.monotonic() < deadline:
+            gevent.sleep(0.05)
+        for one in waiting:
+            one.close()
+
+    # gevent has a loop for each thread; that of the tests has none.
+    thread = threading.Thread(target=serve)
+    thread.start()
+    thread.join(30)
+
+    assert received == [b"request"] * 40
+
+
+def test_a_stopping_api_answers_what_it_has_begun(
+    base_settings: Settings, client: redis.Redis, tmp_path: Path
+) -> None:
+    """Beside it, a connection that waits for its next request is closed."""
+    pace = {"echo_tokens_per_second": 15.0, "drain_seconds": 30.0, "api_processes": 1}
+    with (
+        Service.started(base_settings, tmp_path, **pace) as service,
+        requests.Session() as kept_open,
+    ):
+        assert service.api is not None
+        assert kept_open.get(f"{service.url}/healthz", timeout=10).status_code == 200
+        answers: list[Any] = []
+        secret = service.make_key()["secret"]
+
+        def call() -> None:
+            answers.append(
+                service.call(
+                    "POST",
+                    "/api/llm/generate",
+                    json={"prompt": "one two three four " * 10, "maxTokens": 40},
+                    headers={"x-api-key": secret},
+                )
+            )
+
+        caller = threading.Thread(target=call)
+        caller.start()
+        wait_until(lambda: client.pubsub_numsub("job-news")[0][1], 10)
+        time.sleep(0.3)
+
+        service.api.send_signal(signal.SIGTERM)
+        service.api.wait(30)
+        caller.join(10)
+
+        assert [answer.status_code for answer in answers] == [200]
+
+
+def ask(connection: socket.socket, request: bytes) -> bytes:
+    """Send a request for `/healthz`, and return the whole answer."""
+    connection.sendall(request)
+    answer = b""
+    while not answer.endswith(b"}\n"):
+        piece = connection.recv(10_000)
+        assert piece, answer
+        answer += piece
+    return answer
+
+
+def seconds_to_close(connection: socket.socket, trickle: bytes = b"") -> float:
+    """Return when the other side closes; send a byte of `trickle` every second until then."""
+    began = time.monotonic()
+    connection.settimeout(1.0)
+    while time.monotonic() - began < 40:
+        try:
+            if not connection.recv(1):
+                break
+        except TimeoutError:
+            if trickle:
+                connection.send(trickle[:1])
+                trickle = trickle[1:]
+        except ConnectionError:
+            break
+    return time.monotonic() - began
+
+
+def test_the_half_of_a_head_is_dropped_soon_and_an_idle_connection_is_kept(
+    base_settings: Settings, client: redis.Redis, tmp_path: Path
+) -> None:
+    whole = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+    with Service.started(base_settings, tmp_path, workers=0, api_processes=1) as service:
+        address = ("127.0.0.1", service.settings.api_port)
+        waits: dict[str, float] = {}
+
+        def try_out(name: str, first: bytes, trickle: bytes) -> None:
+            with socket.create_connection(address, 10) as connection:
+                if first:
+                    ask(connection, first)
+                waits[name] = seconds_to_close(connection, trickle)
+
+        threads = [
+            threading.Thread(target=try_out, args=case)
+            for case in (
+                ("nothing at all", b"", b""),
+                ("a first head that trickles", b"", whole + b" " * 99),
+                (
+                    "a later head that trickles",
+                    whole,
+                    b"GET /healthz HTTP/1.1\r\nX-A: " + b"a" * 99,
+                ),
+            )
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+        assert all(8 < seconds < 20 for seconds in waits.values()), waits
+        with socket.create_connection(address, 10) as idle:
+            for _ in range(2):
+                assert ask(idle, whole).startswith(b"HTTP/1.1 200")
+                time.sleep(12)  # longer than a head may take
+
+
+@pytest.mark.alone
+def test_bodies_that_nobody_reads_hold_up_nobody(service: Service) -> None:
+    """A client needs no key to send a large body."""
+    must_stop = time.monotonic() + 3
+    statuses: set[int] = set()
+
+    def send() -> None:
+        with requests.Session() as kept_open:
+            while time.monotonic() < must_stop:
+                answer = kept_open.post(
+                    f"{service.url}/api/llm/generate", data=b"a" * 2_000_000, timeout=30
+                )
+                statuses.add(answer.status_code)
+
+    senders = [threading.Thread(target=send) for _ in range(4)]
+    for sender in senders:
+        sender.start()
+    longest = 0.0
+    while time.monotonic() < must_stop - 0.5:
+        began = time.monotonic()
+        assert service.call("GET", "/healthz").status_code == 200
+        longest = max(longest, time.monotonic() - began)
+    for sender in senders:
+        sender.join(60)
+
+    assert statuses == {401}
+    assert longest < 1

@@ -1,0 +1,267 @@
+"""A service whose machines have wrong clocks: everything is dated by the database's."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+import redis
+from sqlalchemy import func, select, text
+
+from core.config.settings import Settings
+from core.ids import Prefix, read_id
+from core.webhooks.signature import WebhookSecret
+from models.batches.batch import Batch
+from models.database.base import SessionFactory, open_database, sessions, utc_now
+from models.jobs.idempotency import IdempotencyKey
+from models.jobs.job import Job
+from models.webhooks.webhook import WebhookAttempt, WebhookDelivery
+from tests.support.http.batch_files import PATH, batch_uuid, jsonl, made, requests_of
+from tests.support.service import Service, wait_until
+from tests.support.webhook_receiver import receiving
+from tests.system.faults.clock import Clock
+
+OFF = timedelta(hours=6)
+#: What a call and a look at its row may take on a busy machine.
+SLACK = timedelta(seconds=60)
+END_SECONDS = 60.0
+NETWORKS = {"webhook_allowed_networks": "127.0.0.0/8"}
+
+
+@pytest.fixture(scope="module", params=[1, -1], ids=["API ahead", "API behind"])
+def skewed(
+    request: pytest.FixtureRequest,
+    base_settings: Settings,
+    _redis: redis.Redis,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Service]:
+    """An API whose clock is hours off, and a worker whose clock is off the other way."""
+    environments = {}
+    for program, sign in (("api", request.param), ("worker", -request.param)):
+        clock = Clock(tmp_path_factory.mktemp(program))
+        assert clock.can_step, "this test needs a C compiler"
+        clock.step(None, sign * OFF.total_seconds())
+        environments[program] = clock.environment
+    directory = tmp_path_factory.mktemp("skewed")
+    with Service.started(
+        base_settings, directory, environments=environments, **NETWORKS
+    ) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def rows(skewed: Service) -> Iterator[SessionFactory]:
+    engine = open_database(skewed.settings)
+    yield sessions(engine)
+    engine.dispose()
+
+
+@pytest.fixture
+def headers(skewed: Service) -> dict[str, str]:
+    return {"x-api-key": skewed.make_key()["secret"]}
+
+
+def is_present(shown: str | float) -> bool:
+    """Say whether a time that the API told is about now."""
+    when = shown if isinstance(shown, (int, float)) else datetime.fromisoformat(shown).timestamp()
+    return abs(when - time.time()) < SLACK.total_seconds()
+
+
+def test_a_batch_has_its_whole_window(skewed: Service, headers: dict[str, str]) -> None:
+    batch = made(skewed, headers, *requests_of(2), query="?completionWindow=90m")
+
+    wait_until(lambda: show(skewed, headers, batch)["status"] == "completed", END_SECONDS)
+
+    ended = show(skewed, headers, batch)
+    assert is_present(ended["createdAt"]) and is_present(ended["finishedAt"])
+    assert seconds_between(ended, "createdAt", "expiresAt") == 5400
+    assert 0 <= seconds_between(ended, "createdAt", "startedAt") < SLACK.total_seconds()
+
+
+def test_the_lines_of_a_batch_are_dated_as_their_batch(
+    skewed: Service, headers: dict[str, str], rows: SessionFactory
+) -> None:
+    batch = made(skewed, headers, *requests_of(2))
+
+    with rows() as session:
+        dates = set(
+            session.scalars(select(Job.created_at).where(Job.batch_id == batch_uuid(batch)))
+        )
+        assert dates == {session.get_one(Batch, batch_uuid(batch)).created_at}
+
+
+def test_a_batch_may_be_sent_again_under_its_idempotency_key(
+    skewed: Service, headers: dict[str, str]
+) -> None:
+    sent = {**headers, "Idempotency-Key": "mine", "Content-Type": "application/jsonl"}
+    answers = [
+        skewed.call("POST", PATH, data=jsonl(*requests_of(1)), headers=sent) for _ in range(2)
+    ]
+
+    assert [answer.status_code for answer in answers] == [201, 200]
+    assert len({answer.json()["id"] for answer in answers}) == 1
+
+
+def test_a_cancel_is_dated(skewed: Service, headers: dict[str, str]) -> None:
+    batch = made(skewed, headers, *({"prompt": "x " * 400, "maxTokens": 400} for _ in range(99)))
+
+    answer = skewed.call("POST", f"{PATH}/{batch['id']}/cancel", headers=headers)
+
+    assert is_present(answer.json()["cancelRequestedAt"])
+
+
+def test_an_idempotency_key_lives_a_day(
+    skewed: Service, headers: dict[str, str], rows: SessionFactory
+) -> None:
+    body = {"prompt": "once", "maxTokens": 4}
+    sent = {**headers, "Idempotency-Key": "twice"}
+    first = skewed.call("POST", "/api/llm/generate", json=body, headers=sent).json()
+    with rows.begin() as session:  # by the database's clock an hour is left of the day
+        session.execute(text("update idempotency_keys set created_at = now() - interval '23h'"))
+
+    again = skewed.call("POST", "/api/llm/generate", json=body, headers=sent).json()
+
+    assert again["id"] == first["id"]
+    with rows.begin() as session:
+        session.execute(text("update idempotency_keys set created_at = now() - interval '25h'"))
+    another = skewed.call("POST", "/api/llm/generate", json=body, headers=sent).json()
+    assert another["id"] != first["id"]
+    with rows() as session:
+        claimed_at = session.scalar(select(func.max(IdempotencyKey.created_at)))
+    assert claimed_at is not None and abs(claimed_at - utc_now()) < SLACK
+
+
+def test_an_uploaded_file_is_there_until_it_expires(
+    skewed: Service, headers: dict[str, str], rows: SessionFactory
+) -> None:
+    file = upload(skewed, headers, b'{"custom_id": "a"}\n')
+    path = f"/v1/files/{file['id']}"
+
+    assert is_present(file["created_at"])
+    assert file["expires_at"] - file["created_at"] == 3600
+    assert skewed.call("GET", path, headers=headers).status_code == 200
+    with rows.begin() as session:
+        session.execute(text("update files set expires_at = now() - interval '1s'"))
+    assert skewed.call("GET", path, headers=headers).status_code == 404
+
+
+def test_a_deleted_file_is_gone_at_once(skewed: Service, headers: dict[str, str]) -> None:
+    path = f"/v1/files/{upload(skewed, headers, b'{}')['id']}"
+    skewed.call("DELETE", path, headers=headers)
+
+    assert skewed.call("GET", path, headers=headers).status_code == 404
+
+
+def test_a_refused_batch_is_dated(skewed: Service, headers: dict[str, str]) -> None:
+    file = upload(skewed, headers, b'{"custom_id": "a"}\n')
+    body = {
+        "input_file_id": file["id"],
+        "endpoint": "/v1/completions",
+        "completion_window": "24h",
+    }
+
+    batch = skewed.call("POST", "/v1/batches", json=body, headers=headers).json()
+
+    assert batch["status"] == "failed"
+    assert is_present(batch["created_at"])
+
+
+def test_keys_expire_by_the_clock_of_the_database(skewed: Service, rows: SessionFactory) -> None:
+    ends = utc_now() + timedelta(hours=1)
+    key = skewed.make_key(expiresAt=ends.isoformat())
+
+    assert is_present(key["createdAt"])
+    assert ask(skewed, key["secret"]) == 200
+    with rows.begin() as session:
+        session.execute(text("update api_keys set expires_at = now() - interval '1s'"))
+    assert ask(skewed, key["secret"]) == 403
+
+
+def test_a_rotated_secret_has_its_grace(skewed: Service, rows: SessionFactory) -> None:
+    key = skewed.make_key()
+    path = f"/api/keys/{key['id']}/rotate"
+    admin = skewed.sign_in_admin()
+
+    rotated = skewed.call("POST", path, json={"graceSeconds": 3600}, headers=admin).json()
+
+    ends = datetime.fromisoformat(rotated["previousSecretExpiresAt"])
+    assert abs(ends - utc_now() - timedelta(hours=1)) < SLACK
+    assert ask(skewed, key["secret"]) == 200
+    with rows.begin() as session:
+        session.execute(
+            text("update api_keys set previous_secret_expires_at = now() - interval '1s'")
+        )
+    assert ask(skewed, key["secret"]) == 401
+
+
+def test_usage_of_this_moment_is_in_the_report(skewed: Service) -> None:
+    admin = skewed.sign_in_admin()
+    before = skewed.call("GET", "/api/admin/overview", headers=admin).json()
+    assert ask(skewed, skewed.make_key()["secret"]) == 200
+
+    report = skewed.call("GET", "/api/usage", headers=admin).json()
+
+    assert report["totals"]["requests"] > 0
+    assert before["users"] == 1
+
+
+def test_a_webhook_is_signed_for_receivers_with_right_clocks(
+    skewed: Service, rows: SessionFactory
+) -> None:
+    key = skewed.make_key()
+    key_id = read_id(Prefix.KEY, key["id"])
+    assert key_id is not None
+    with receiving() as receiver:
+        body = {"prompt": "tell me", "maxTokens": 4, "webhookUrl": receiver.url}
+        answer = skewed.call(
+            "POST", "/api/llm/generate", json=body, headers={"x-api-key": key["secret"]}
+        )
+        assert answer.status_code == 200
+        wait_until(lambda: state_of_message(rows, key_id) == "delivered", END_SECONDS)
+
+    (received,) = receiver.received
+    received.verified(WebhookSecret.of_key(skewed.settings, key_id).text)
+    with rows() as session:
+        tried_at = session.scalar(select(func.max(WebhookAttempt.at)))
+    assert tried_at is not None and abs(tried_at - utc_now()) < SLACK
+
+
+def show(service: Service, headers: dict[str, str], batch: dict[str, Any]) -> dict[str, Any]:
+    return dict(service.call("GET", f"{PATH}/{batch['id']}", headers=headers).json())
+
+
+def seconds_between(shown: dict[str, Any], begin: str, end: str) -> float:
+    times = [datetime.fromisoformat(shown[name]) for name in (begin, end)]
+    return (times[1] - times[0]).total_seconds()
+
+
+def upload(service: Service, headers: dict[str, str], data: bytes) -> dict[str, Any]:
+    answer = service.call(
+        "POST",
+        "/v1/files",
+        files={"file": ("in.jsonl", data)},
+        data={
+            "purpose": "batch",
+            "expires_after[anchor]": "created_at",
+            "expires_after[seconds]": "3600",
+        },
+        headers=headers,
+    )
+    assert answer.status_code == 200, answer.text
+    return dict(answer.json())
+
+
+def ask(service: Service, secret: str) -> int:
+    body = {"prompt": "x", "maxTokens": 2}
+    answer = service.call("POST", "/api/llm/generate", json=body, headers={"x-api-key": secret})
+    return int(answer.status_code)
+
+
+def state_of_message(rows: SessionFactory, key_id: UUID) -> str | None:
+    with rows() as session:
+        query = select(WebhookDelivery.state).where(WebhookDelivery.api_key_id == key_id)
+        return session.scalar(query)

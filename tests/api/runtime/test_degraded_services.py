@@ -1,0 +1,163 @@
+"""A part that is away is a 503 that says which, and when to come back: never a 401, no half job."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import timedelta
+from uuid import UUID
+
+import pytest
+import redis
+from flask.testing import FlaskClient
+from pydantic import SecretStr
+from sqlalchemy import select
+
+from api.app import create_app
+from api.services import Services
+from core.config.settings import Settings
+from core.queueing.broker import JobQueue
+from core.redis.client import open_redis
+from models.accounts.api_key import create_key
+from models.accounts.user import User
+from models.database.base import SessionFactory
+from models.jobs.job import Job
+from tests.support.factories.rows import claim_job
+
+NOBODY = SecretStr("redis://127.0.0.1:1/0")
+NO_DATABASE = SecretStr("postgresql+psycopg2://u:p@127.0.0.1:1/none")
+
+
+@pytest.fixture
+def key(database: SessionFactory, admin: User) -> dict[str, str]:
+    with database.begin() as session:
+        _, secret = create_key(session, user_id=admin.id, name="k", rate_limit=5)
+    return {"x-api-key": secret.text}
+
+
+@pytest.fixture
+def app_with() -> Iterator[Callable[..., FlaskClient]]:
+    """Makes API applications, some of whose parts are others; they stop listening at the end."""
+    opened = []
+
+    def make(settings: Settings, **parts: object) -> FlaskClient:
+        services = replace(Services.from_settings(settings), **parts)  # type: ignore[arg-type]
+        opened.append(services)
+        return create_app(services).test_client()
+
+    yield make
+    for services in opened:
+        services.news.close()
+
+
+def jobs(database: SessionFactory) -> list[Job]:
+    with database() as session:
+        return list(session.scalars(select(Job)))
+
+
+def test_without_redis_nothing_is_taken_and_nothing_is_left(
+    app_with: Callable[..., FlaskClient],
+    base_settings: Settings,
+    database: SessionFactory,
+    key: dict[str, str],
+) -> None:
+    app = app_with(base_settings.model_copy(update={"redis_url": NOBODY}))
+
+    answer = app.post("/api/llm/generate", json={"prompt": "x"}, headers=key)
+
+    assert answer.status_code == 503
+    assert answer.get_json()["error"]["code"] == "queue_unavailable"
+    assert int(answer.headers["Retry-After"]) >= 1
+    assert jobs(database) == []
+
+
+def test_a_job_that_cannot_be_sent_is_failed(
+    app_with: Callable[..., FlaskClient],
+    base_settings: Settings,
+    database: SessionFactory,
+    client: redis.Redis,
+    key: dict[str, str],
+) -> None:
+    dead = open_redis(base_settings.model_copy(update={"redis_url": NOBODY}))
+    app = app_with(base_settings, queue=JobQueue(dead))
+
+    answer = app.post("/api/llm/generate", json={"prompt": "x"}, headers=key)
+
+    assert answer.status_code == 503
+    assert [job.state for job in jobs(database)] == ["failed"]
+
+
+def test_a_job_that_was_begun_although_its_sending_failed_is_waited_for(
+    app_with: Callable[..., FlaskClient],
+    base_settings: Settings,
+    database: SessionFactory,
+    client: redis.Redis,
+    key: dict[str, str],
+) -> None:
+    class OnlyTheAnswerIsLost:
+        def send(self, job_id: UUID, queue: object) -> None:
+            with database.begin() as session:
+                claim_job(session, job_id, worker_id="w", lease=timedelta(seconds=9))
+            raise redis.TimeoutError
+
+    settings = base_settings.model_copy(update={"sync_wait_seconds": 0.2})
+    app = app_with(settings, queue=OnlyTheAnswerIsLost())
+
+    answer = app.post("/api/llm/generate", json={"prompt": "x"}, headers=key)
+
+    assert answer.status_code == 202
+    assert answer.get_json()["status"] == "running"
+
+
+@pytest.mark.parametrize("path", ["/api/auth/login", "/api/llm/generate"])
+def test_without_the_database_valid_credentials_are_not_called_wrong(
+    app_with: Callable[..., FlaskClient],
+    base_settings: Settings,
+    key: dict[str, str],
+    path: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    app = app_with(base_settings.model_copy(update={"database_url": NO_DATABASE}))
+    body = {"prompt": "x"} if "llm" in path else {"email": "a@b.c", "password": "p"}
+
+    answer = app.post(path, json=body, headers=key)
+
+    assert answer.status_code == 503
+    assert answer.get_json()["error"]["code"] == "database_unavailable"
+    assert "127.0.0.1" not in answer.text
+    assert "the database is away: OperationalError" in caplog.text
+
+
+def test_readiness_names_what_is_away(
+    app_with: Callable[..., FlaskClient], base_settings: Settings
+) -> None:
+    gone = {"database_url": NO_DATABASE, "redis_url": NOBODY}
+    answer = app_with(base_settings.model_copy(update=gone)).get("/readyz")
+
+    assert answer.status_code == 503
+    assert answer.get_json()["parts"] == {
+        "database": "away",
+        "redis": "away",
+        "workers": "unknown",
+    }
+
+
+def test_a_fault_of_ours_shows_no_traceback(
+    app_with: Callable[..., FlaskClient],
+    base_settings: Settings,
+    database: SessionFactory,
+    client: redis.Redis,
+    key: dict[str, str],
+) -> None:
+    class Broken:
+        def charge(self, *_: object, **__: object) -> None:
+            raise ZeroDivisionError("secret detail")
+
+    answer = app_with(base_settings, limiter=Broken()).post(
+        "/api/llm/generate", json={"prompt": "x"}, headers=key
+    )
+
+    assert answer.status_code == 500
+    assert answer.get_json()["error"]["code"] == "internal_error"
+    assert "secret detail" not in answer.text
+    assert jobs(database) == []

@@ -1,0 +1,56 @@
+"""A machine without room refuses what needs it, with a 503 and not a fault of ours."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+import redis
+from flask.testing import FlaskClient
+
+from api.app import create_app
+from api.services import Services
+from core.config.settings import Settings
+from models.accounts.api_key import create_key
+from models.accounts.user import User
+from models.database.base import SessionFactory
+from tests.support.http.batch_files import JSONL, PATH, jsonl
+
+MEGABYTE = 1024 * 1024
+
+
+@pytest.fixture
+def app(base_settings: Settings, client: redis.Redis) -> Iterator[FlaskClient]:
+    services = Services.from_settings(base_settings)
+    yield create_app(services).test_client()
+    services.news.close()
+
+
+@contextmanager
+def no_file_larger(size: int) -> Iterator[None]:
+    """Let the kernel refuse what makes a file of this process larger."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_an_upload_without_room_for_it_is_a_503(
+    app: FlaskClient, database: SessionFactory, admin: User, caplog: pytest.LogCaptureFixture
+) -> None:
+    with database.begin() as session:
+        _, secret = create_key(session, user_id=admin.id, name="k", rate_limit=5)
+    headers = {"x-api-key": secret.text, **JSONL}
+    file = jsonl({"custom_id": "a", "prompt": "x" * 3 * MEGABYTE, "maxTokens": 1})
+
+    with no_file_larger(MEGABYTE):
+        answer = app.post(PATH, data=file, headers=headers)
+
+    assert answer.status_code == 503
+    assert answer.get_json()["error"]["code"] == "overloaded"
+    assert int(answer.headers["Retry-After"]) >= 1
+    assert "the machine has no room: File too large" in caplog.text

@@ -1,0 +1,104 @@
+"""Connections that wait or stream are bounded for each user."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import redis
+import requests
+
+from core.config.settings import Settings
+from tests.api.auth.test_auth import error_of
+from tests.support.http.accounts import register
+from tests.support.service import Service, wait_until
+
+MOST = 3
+#: More than a minute at the worker's pace.
+LONG = {"prompt": "word " * 300, "maxTokens": 300}
+
+
+@pytest.fixture(scope="module")
+def narrow(
+    base_settings: Settings, _redis: redis.Redis, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Service]:
+    """One API process in which a user has few connections that wait, and a slow worker."""
+    directory = tmp_path_factory.mktemp("narrow")
+    changes = {"api_processes": 1, "max_waits_per_user": MOST, "echo_tokens_per_second": 4.0}
+    with Service.started(base_settings, directory, **changes) as running:
+        yield running
+
+
+def jobs_of(service: Service, key: dict[str, str]) -> int:
+    return len(service.call("GET", "/api/llm/jobs", headers=key).json()["data"])
+
+
+def test_waits_of_every_kind_are_bounded_together_and_refused_before_they_cost(
+    narrow: Service,
+) -> None:
+    account = register(narrow)
+    key = {"x-api-key": account.make_key()["secret"]}
+    job = narrow.call("POST", "/api/llm/jobs", json=LONG, headers=key).json()["id"]
+    wait_until(lambda: shown(narrow, key, job)["status"] == "running", 20)
+    closers = [
+        in_background("GET", f"{narrow.url}/api/llm/jobs/{job}?wait=60", key),
+        in_background("GET", f"{narrow.url}/api/llm/jobs/{job}/stream", key),
+        in_background("POST", f"{narrow.url}/api/llm/generate", key, json=LONG),
+    ]
+
+    def refused() -> bool:
+        answer = narrow.call("GET", f"/api/llm/jobs/{job}?wait=1", headers=key)
+        return answer.status_code == 429 and error_of(answer) == "too_many_waits"
+
+    wait_until(refused, 20)
+    wait_until(lambda: jobs_of(narrow, key) == 2, 20)
+    calls = [
+        ("/api/llm/generate", LONG, "too_many_waits"),
+        ("/api/llm/generate", {**LONG, "stream": True}, "too_many_streams"),
+        ("/v1/completions", {"model": "m", "prompt": "x"}, "too_many_waits"),
+        ("/v1/completions", {"model": "m", "prompt": "x", "stream": True}, "too_many_streams"),
+    ]
+    for path, body, code in calls:
+        answer = narrow.call("POST", path, json=body, headers=key)
+        assert (answer.status_code, error_of(answer)) == (429, code), path
+        assert int(answer.headers["Retry-After"]) >= 1
+    assert jobs_of(narrow, key) == 2
+    prefer = {**key, "Prefer": "respond-async"}
+    assert narrow.call("POST", "/api/llm/generate", json=LONG, headers=prefer).status_code == 202
+    other = {"x-api-key": register(narrow).make_key()["secret"]}
+    body = {"prompt": "x", "maxTokens": 3}
+    assert narrow.call("POST", "/api/llm/generate", json=body, headers=other).status_code == 200
+
+    account.call("DELETE", f"/api/keys/{account.call('GET', '/api/keys').json()['data'][0]['id']}")
+    for closer in closers:
+        closer.join(20)
+
+
+def test_a_place_is_free_again_when_its_wait_is_over(narrow: Service) -> None:
+    key = {"x-api-key": register(narrow).make_key()["secret"]}
+    short = {"prompt": "x", "maxTokens": 2}
+
+    for _ in range(2 * MOST):
+        for body in (short, {**short, "stream": True}):
+            answer = narrow.call("POST", "/api/llm/generate", json=body, headers=key)
+            assert answer.status_code == 200, answer.text
+        missing = narrow.call("POST", "/api/llm/generate", json={"maxTokens": 2}, headers=key)
+        assert missing.status_code == 400
+
+
+def shown(service: Service, key: dict[str, str], job: str) -> dict[str, Any]:
+    return dict(service.call("GET", f"/api/llm/jobs/{job}", headers=key).json())
+
+
+def in_background(method: str, address: str, headers: dict[str, str], **more: Any) -> Any:
+    def call() -> None:
+        while True:  # its place may be taken for a moment
+            answer = requests.request(method, address, headers=headers, timeout=90, **more)
+            if answer.status_code != 429:
+                return
+
+    thread = threading.Thread(target=call, daemon=True)
+    thread.start()
+    return thread

@@ -1,0 +1,78 @@
+"""A line that is longer than the workers can end in time takes no more, and neither does a process
+of the API that gets more than it has time for.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import redis
+import requests
+
+from api.runtime.load_shedding import CROWD
+from core.config.settings import Settings
+from core.queueing.backlog import Line
+from core.queueing.broker import JobQueue, QueueName
+from core.queueing.workers import WorkerRegistry
+from tests.support.http.load_burst import burst
+from tests.support.service import Service, wait_until
+
+JOBS = 150
+BODY = {"prompt": "Say it", "maxTokens": 10, "ignoreEos": True}
+#: What the worker of this test can do: two jobs at once, ten tokens each, twenty a second.
+JOBS_PER_SECOND = 4.0
+
+
+def test_a_full_worker_tells_its_pace_and_a_long_line_is_refused(
+    base_settings: Settings, client: redis.Redis, tmp_path: Path
+) -> None:
+    slow = {"echo_tokens_per_second": 20.0, "worker_jobs": 2, "drain_seconds": 0.0}
+    with (
+        Service.started(base_settings, tmp_path, max_queue_seconds=15.0, **slow) as service,
+        requests.Session() as caller,
+    ):
+        caller.headers["x-api-key"] = service.make_key()["secret"]
+
+        def submit() -> requests.Response:
+            return caller.post(f"{service.url}/api/llm/jobs", json=BODY, timeout=30)
+
+        statuses = [submit().status_code for _ in range(JOBS)]
+        wait_until(lambda: submit().status_code == 503, 30, service.logs)
+        refused = submit()
+        seconds = Line(
+            JobQueue(client), WorkerRegistry(client), max_seconds=1, max_length=1
+        ).estimate()
+
+        assert set(statuses) <= {202, 503} and statuses[0] == 202
+        assert refused.json()["error"]["code"] == "overloaded"
+        assert seconds is not None
+        waiting = JobQueue(client).length(QueueName.INTERACTIVE)
+        assert seconds == pytest.approx(waiting / JOBS_PER_SECOND, rel=0.5)
+        assert float(refused.headers["retry-after-ms"]) / 1000 == pytest.approx(seconds - 15, abs=2)
+
+
+def test_a_process_that_gets_too_much_refuses_some_and_answers_what_it_took(
+    base_settings: Settings, tmp_path: Path
+) -> None:
+    # What goes through at once is far more than is admitted in a millisecond.
+    crowded = {"max_admission_seconds": 0.001, "api_processes": 1}
+    with Service.started(base_settings, tmp_path, workers=0, **crowded) as service:
+        secret = {"x-api-key": service.make_key()["secret"]}
+
+        answers = burst([f"{service.url}/api/llm/jobs"], BODY, secret, count=10 * CROWD)
+        calm = [
+            service.call("POST", "/api/llm/jobs", json=BODY, headers=secret).status_code
+            for _ in range(3)
+        ]
+        listed = service.call("GET", "/api/llm/jobs?limit=100", headers=secret).json()["data"]
+
+    refused = [answer for answer in answers if answer.status == 503]
+    assert refused and {answer.code for answer in refused} == {"overloaded"}
+    assert all(1 <= int(answer.headers["retry-after"]) <= 3 for answer in refused)
+    taken = [answer for answer in answers if answer.status == 202]
+    assert len(taken) >= CROWD and len(taken) + len(refused) == len(answers)
+    assert calm == [202, 202, 202]
+    made = {answer.body["id"] for answer in taken}
+    newest = [job["id"] for job in listed][len(calm) : len(calm) + len(made)]
+    assert len(made) == len(taken) and set(newest) <= made

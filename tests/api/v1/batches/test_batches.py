@@ -1,0 +1,458 @@
+"""Bulk work with the official client of OpenAI's API, unchanged."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import openai as sdk
+import pytest
+from openai import OpenAI
+from openai.types import Batch
+from sqlalchemy import func, select, text
+
+from core.ids import Prefix, read_id
+from models.database.base import SessionFactory, open_database, sessions, utc_now
+from models.files.file import File, FilePiece
+from models.files.store import PIECE_BYTES
+from tests.support.http.accounts import register
+from tests.support.http.openai_client import connect, model_of
+from tests.support.service import Service, wait_until
+
+BATCH_SECONDS = 60.0
+CHAT = "/v1/chat/completions"
+COMPLETIONS = "/v1/completions"
+
+#: Makes a file and a batch of it.
+Submit = Callable[..., Batch]
+
+
+@pytest.fixture
+def submit(openai: OpenAI) -> Submit:
+    def submit(*lines: Any, endpoint: Any = CHAT, **options: Any) -> Batch:
+        file = openai.files.create(file=("in.jsonl", jsonl(*lines)), purpose="batch")
+        return openai.batches.create(
+            input_file_id=file.id, endpoint=endpoint, completion_window="24h", **options
+        )
+
+    return submit
+
+
+@pytest.fixture
+def rows(service: Service) -> Iterator[SessionFactory]:
+    engine = open_database(service.settings)
+    yield sessions(engine)
+    engine.dispose()
+
+
+@pytest.fixture
+def stranger(service: Service) -> Iterator[OpenAI]:
+    """The client of another user."""
+    with connect(service, register(service).make_key()) as client:
+        yield client
+
+
+def jsonl(*lines: Any) -> bytes:
+    return b"".join(
+        (line if isinstance(line, bytes) else json.dumps(line).encode()) + b"\n" for line in lines
+    )
+
+
+def chat(name: str, text: str = "say this", **body: Any) -> dict[str, Any]:
+    messages = [{"role": "user", "content": text}]
+    given = {"messages": messages, "max_tokens": 8, **body}
+    return {"custom_id": name, "method": "POST", "url": CHAT, "body": given}
+
+
+def completion(name: str, prompt: str = "one two", **body: Any) -> dict[str, Any]:
+    given = {"prompt": prompt, **body}
+    return {"custom_id": name, "method": "POST", "url": COMPLETIONS, "body": given}
+
+
+def finished(client: OpenAI, batch: Batch) -> Batch:
+    """Return the batch when it has ended."""
+    ends = {"completed", "cancelled", "expired", "failed"}
+    wait_until(lambda: client.batches.retrieve(batch.id).status in ends, BATCH_SECONDS)
+    return client.batches.retrieve(batch.id)
+
+
+def lines_of(client: OpenAI, file_id: str | None) -> list[dict[str, Any]]:
+    assert file_id is not None
+    return [json.loads(line) for line in client.files.content(file_id).text.splitlines()]
+
+
+def test_a_file_of_chats_becomes_answers_in_its_order(
+    openai: OpenAI, service: Service, submit: Submit
+) -> None:
+    model = model_of(service)
+    lines = [chat(f"c{i}", f"say {i}", model=model) for i in range(20)]
+
+    made = submit(*lines, metadata={"run": "nightly"})
+    batch = finished(openai, made)
+
+    assert made.status in ("in_progress", "completed")
+    assert made.errors is None
+    assert batch.status == "completed"
+    assert batch.metadata == {"run": "nightly"}
+    assert batch.request_counts is not None
+    assert batch.request_counts.to_dict() == {"total": 20, "completed": 20, "failed": 0}
+    assert batch.error_file_id is None
+    results = lines_of(openai, batch.output_file_id)
+    assert [result["custom_id"] for result in results] == [f"c{i}" for i in range(20)]
+    first = results[0]
+    assert first["error"] is None
+    assert first["response"]["status_code"] == 200
+    assert first["response"]["body"]["object"] == "chat.completion"
+    assert first["response"]["body"]["choices"][0]["message"]["content"]
+    assert batch.usage is not None
+    used = [result["response"]["body"]["usage"] for result in results]
+    assert batch.usage.input_tokens == sum(usage["prompt_tokens"] for usage in used)
+    assert batch.usage.output_tokens == sum(usage["completion_tokens"] for usage in used)
+
+
+def test_a_file_of_completions_is_completed_as_single_calls_are(
+    openai: OpenAI, service: Service, submit: Submit
+) -> None:
+    alone = openai.completions.create(model=model_of(service), prompt="one two", seed=1)
+
+    batch = finished(openai, submit(completion("a", seed=1), endpoint=COMPLETIONS))
+
+    (result,) = lines_of(openai, batch.output_file_id)
+    body = result["response"]["body"]
+    assert body["object"] == "text_completion"
+    assert body["choices"][0]["text"] == alone.choices[0].text
+    assert body["usage"]["completion_tokens"] == alone.usage.completion_tokens  # type: ignore[union-attr]
+
+
+def test_a_chat_that_says_no_maximum_gets_what_there_is_room_for(
+    openai: OpenAI, submit: Submit
+) -> None:
+    line = chat("a", "a few words", max_tokens=None)
+
+    batch = finished(openai, submit(line))
+
+    (result,) = lines_of(openai, batch.output_file_id)
+    assert result["response"]["body"]["choices"][0]["finish_reason"] in ("stop", "length")
+
+
+def test_a_line_is_told_its_fields_in_one_way_and_of_another_format_where_it_belongs(
+    submit: Submit,
+) -> None:
+    batch = submit(
+        chat("a", "word " * 9000, max_tokens=1),
+        completion("b"),
+        {"prompt": "x"},
+    )
+
+    assert batch.errors is not None
+    told = {fault.line: fault for fault in batch.errors.data or []}
+    assert told[1].param == "body.messages"
+    assert told[2].param == "url"
+    assert told[3].param is None
+    assert "POST /api/llm/batches" in told[3].message
+
+
+def test_a_faulty_file_is_a_failed_batch_that_names_the_lines(
+    openai: OpenAI, submit: Submit, service: Service
+) -> None:
+    batch = submit(
+        chat("a"),
+        b"{",
+        chat("a"),
+        chat("b", max_tokens=0),
+        chat("c", stream=True),
+        completion("d"),
+        {**chat("e"), "method": "GET"},
+        chat("f", model="gpt-4"),
+        chat("g", tools=[{"type": "function"}]),
+    )
+
+    assert batch.status == "failed"
+    assert batch.failed_at is not None
+    assert batch.errors is not None
+    told = [(fault.line, fault.param) for fault in batch.errors.data or []]
+    assert sorted(told) == [
+        (2, None),
+        (3, "custom_id"),
+        (4, "body.max_tokens"),
+        (5, "body.stream"),
+        (6, "url"),
+        (7, "method"),
+        (8, "body.model"),
+        (9, "body.tools"),
+    ]
+    messages = {fault.line: fault.message for fault in batch.errors.data or []}
+    assert messages[4] == "body.max_tokens must be at least 1"
+    assert messages[6] == "url must be /v1/chat/completions, the batch's endpoint"
+    assert openai.batches.retrieve(batch.id) == batch
+    assert openai.batches.cancel(batch.id) == batch
+    assert openai.batches.list(limit=1).data == [batch]
+
+
+def test_a_file_without_lines_is_a_failed_batch(openai: OpenAI, submit: Submit) -> None:
+    batch = submit(b"", b"")
+
+    assert batch.status == "failed"
+    assert batch.errors is not None and batch.errors.data is not None
+    assert batch.errors.data[0].message == "the file has no lines"
+
+
+def test_a_cancelled_batch_keeps_what_it_has_and_tells_the_rest(paced_openai: OpenAI) -> None:
+    lines = [chat(f"c{i}", "word " * 40, max_tokens=40) for i in range(60)]
+    file = paced_openai.files.create(file=("in.jsonl", jsonl(*lines)), purpose="batch")
+    batch = paced_openai.batches.create(
+        input_file_id=file.id, endpoint=CHAT, completion_window="24h"
+    )
+
+    asked = paced_openai.batches.cancel(batch.id)
+    ended = finished(paced_openai, batch)
+
+    assert asked.status in ("cancelling", "cancelled")
+    assert asked.output_file_id is None or asked.status == "cancelled"
+    assert ended.status == "cancelled"
+    assert ended.cancelled_at is not None
+    assert ended.request_counts is not None
+    errors = lines_of(paced_openai, ended.error_file_id)
+    assert len(errors) == ended.request_counts.failed
+    assert {line["error"]["code"] for line in errors} == {"batch_cancelled"}
+    assert all(line["response"] is None for line in errors)
+
+
+def test_batches_are_listed_page_by_page(openai: OpenAI, submit: Submit) -> None:
+    made = [submit(chat(f"c{i}")) for i in range(2)]
+    failed = submit(b"{")
+    made.append(failed)
+
+    listed = [batch.id for batch, _ in zip(openai.batches.list(limit=2), range(3), strict=False)]
+
+    assert listed == [batch.id for batch in reversed(made)]
+    for batch in made:
+        finished(openai, batch)
+
+
+def test_a_batch_that_retention_deletes_is_gone(
+    openai: OpenAI, submit: Submit, rows: SessionFactory
+) -> None:
+    batch = finished(openai, submit(chat("a")))
+    assert batch.output_file_id is not None
+    with rows.begin() as session:
+        values = {"id": read_id(Prefix.BATCH, batch.id)}
+        session.execute(text("update batches set lines_deleted_at = now() where id = :id"), values)
+
+    with pytest.raises(sdk.NotFoundError):
+        openai.batches.retrieve(batch.id)
+    with pytest.raises(sdk.NotFoundError):
+        openai.batches.cancel(batch.id)
+    with pytest.raises(sdk.NotFoundError):
+        openai.files.content(batch.output_file_id)
+    assert batch.id not in [listed.id for listed in openai.batches.list()]
+
+
+def test_a_batch_of_the_other_face_is_not_shown(
+    openai: OpenAI, service: Service, key: dict[str, Any]
+) -> None:
+    made = service.call(
+        "POST",
+        "/api/llm/batches",
+        data=b'{"prompt": "a", "maxTokens": 2}\n',
+        headers={"Authorization": f"Bearer {key['secret']}", "Content-Type": "application/jsonl"},
+    ).json()
+
+    with pytest.raises(sdk.NotFoundError):
+        openai.batches.retrieve(made["id"])
+    assert made["id"] not in [batch.id for batch in openai.batches.list()]
+
+
+def test_the_same_idempotency_key_makes_one_batch(openai: OpenAI) -> None:
+    file = openai.files.create(file=("in.jsonl", jsonl(chat("a"))), purpose="batch")
+    given: Any = {
+        "input_file_id": file.id,
+        "endpoint": CHAT,
+        "completion_window": "24h",
+        "extra_headers": {"Idempotency-Key": file.id},
+    }
+
+    first, second = (openai.batches.create(**given) for _ in range(2))
+
+    assert first.id == second.id
+    with pytest.raises(sdk.UnprocessableEntityError):
+        openai.batches.create(**{**given, "metadata": {"a": "b"}})
+    openai.files.delete(file.id)
+    assert openai.batches.create(**given).id == first.id
+    finished(openai, first)
+
+
+@pytest.mark.parametrize(
+    ("change", "param"),
+    [
+        ({"endpoint": "/v1/embeddings"}, "endpoint"),
+        ({"completion_window": "1h"}, "completion_window"),
+        (
+            {"output_expires_after": {"anchor": "created_at", "seconds": 3600}},
+            "output_expires_after",
+        ),
+        ({"extra_body": {"priority": 1}}, "priority"),
+    ],
+)
+def test_what_cannot_be_honoured_is_refused(
+    openai: OpenAI, change: dict[str, Any], param: str
+) -> None:
+    given: Any = {"input_file_id": "file_x", "endpoint": CHAT, "completion_window": "24h"}
+
+    with pytest.raises(sdk.BadRequestError) as caught:
+        openai.batches.create(**{**given, **change})
+
+    assert caught.value.param == param
+
+
+def test_files_come_back_as_they_went_and_are_listed(openai: OpenAI) -> None:
+    data = b"".join(b"%d %s\n" % (i, b"x" * 1000) for i in range(2500))
+    assert len(data) > 2 * PIECE_BYTES
+
+    file = openai.files.create(file=("mine.jsonl", data), purpose="batch")
+    other = openai.files.create(file=("other.jsonl", b"{}\n"), purpose="batch")
+
+    assert (file.filename, file.bytes, file.purpose) == ("mine.jsonl", len(data), "batch")
+    assert openai.files.content(file.id).content == data
+    assert openai.files.retrieve(file.id) == file
+    pages = openai.files.list(limit=1)
+    assert [found.id for found, _ in zip(pages, range(2), strict=False)] == [other.id, file.id]
+    oldest = openai.files.list(order="asc", after=file.id, purpose="batch").data
+    assert [found.id for found in oldest] == [other.id]
+    assert openai.files.list(purpose="batch_output").data == []
+
+
+def test_a_deleted_file_is_gone_at_once_and_its_pieces_soon(
+    openai: OpenAI, rows: SessionFactory
+) -> None:
+    file = openai.files.create(file=("mine.jsonl", b"a" * 3 * PIECE_BYTES), purpose="batch")
+
+    deleted = openai.files.delete(file.id)
+
+    assert deleted.deleted
+    for call in (openai.files.retrieve, openai.files.content, openai.files.delete):
+        with pytest.raises(sdk.NotFoundError):
+            call(file.id)
+    wanted = read_id(Prefix.FILE, file.id)
+
+    def is_gone() -> bool:
+        with rows() as session:
+            counts = [
+                session.scalar(select(func.count()).where(FilePiece.file_id == wanted)),
+                session.scalar(select(func.count()).where(File.id == wanted)),
+            ]
+        return counts == [0, 0]
+
+    wait_until(is_gone, BATCH_SECONDS)
+
+
+def test_a_file_expires_when_it_was_told_to(openai: OpenAI, rows: SessionFactory) -> None:
+    file = openai.files.create(
+        file=("mine.jsonl", b"{}\n"),
+        purpose="batch",
+        expires_after={"anchor": "created_at", "seconds": 7200},
+    )
+    usual = openai.files.create(file=("mine.jsonl", b"{}\n"), purpose="batch")
+
+    assert file.expires_at == file.created_at + 7200
+    assert usual.expires_at == usual.created_at + 30 * 24 * 3600
+    with rows.begin() as session:
+        session.execute(
+            text("update files set expires_at = :now where id = :id"),
+            {"now": utc_now(), "id": read_id(Prefix.FILE, file.id)},
+        )
+    with pytest.raises(sdk.NotFoundError):
+        openai.files.retrieve(file.id)
+
+
+@pytest.mark.parametrize(
+    ("options", "param"),
+    [
+        ({"purpose": "fine-tune"}, "purpose"),
+        ({"expires_after": {"anchor": "created_at", "seconds": 60}}, "expires_after[seconds]"),
+        ({"expires_after": {"anchor": "now", "seconds": 3600}}, "expires_after[anchor]"),
+        ({"file": ("empty.jsonl", b"")}, "file"),
+        ({"extra_body": {"colour": "red"}}, "colour"),
+    ],
+)
+def test_a_file_that_cannot_be_kept_is_refused(
+    openai: OpenAI, options: dict[str, Any], param: str
+) -> None:
+    given: Any = {"file": ("mine.jsonl", b"{}\n"), "purpose": "batch"}
+
+    with pytest.raises(sdk.BadRequestError) as caught:
+        openai.files.create(**{**given, **options})
+
+    assert caught.value.param == param
+
+
+def test_the_files_of_results_are_described_and_cannot_be_deleted(
+    openai: OpenAI, submit: Submit
+) -> None:
+    batch = finished(openai, submit(chat("a"), chat("b")))
+    assert batch.output_file_id is not None
+
+    file = openai.files.retrieve(batch.output_file_id)
+
+    assert file.purpose == "batch_output"
+    assert file.bytes == len(openai.files.content(file.id).content)
+    with pytest.raises(sdk.BadRequestError):
+        openai.files.delete(file.id)
+    with pytest.raises(sdk.NotFoundError):
+        openai.files.content(file.id.replace("output", "error"))
+
+
+def test_all_answers_are_as_published(
+    openai: OpenAI, service: Service, key: dict[str, Any], submit: Submit
+) -> None:
+    headers = {"Authorization": f"Bearer {key['secret']}"}
+    batches = [
+        finished(openai, submit(chat("a"))),
+        finished(openai, submit(completion("a"), endpoint=COMPLETIONS)),
+        submit(b"{"),
+    ]
+    files = [
+        file_id for batch in batches for file_id in (batch.input_file_id, batch.output_file_id)
+    ]
+
+    answers = [service.call("GET", path, headers=headers) for path in ("/v1/files", "/v1/batches")]
+    for batch in batches:
+        answers.append(service.call("GET", f"/v1/batches/{batch.id}", headers=headers))
+    for file_id in filter(None, files):
+        answers.append(service.call("GET", f"/v1/files/{file_id}", headers=headers))
+        answers.append(service.call("GET", f"/v1/files/{file_id}/content", headers=headers))
+    form = {"files": {"file": ("a.jsonl", b"{}")}, "data": {"purpose": "batch"}}
+    answers.append(service.call("POST", "/v1/files", headers=headers, **form))
+    answers.append(service.call("DELETE", f"/v1/files/{answers[-1].json()['id']}", headers=headers))
+
+    assert {answer.status_code for answer in answers} == {200}
+    assert service.call("POST", "/v1/files", headers=headers, data=b"a").status_code == 415
+    refused = service.call("GET", "/v1/batches?after=x", headers=headers)
+    assert refused.json()["error"]["param"] == "after"
+    refused = service.call("GET", "/v1/files?limit=0", headers=headers)
+    assert refused.json()["error"]["param"] == "limit"
+
+
+def test_files_and_batches_of_others_do_not_exist(
+    openai: OpenAI, submit: Submit, stranger: OpenAI
+) -> None:
+    batch = finished(openai, submit(chat("a")))
+    failed = submit(b"{")
+    assert batch.output_file_id is not None
+
+    for file_id in (batch.input_file_id, batch.output_file_id):
+        for call in (stranger.files.retrieve, stranger.files.content, stranger.files.delete):
+            with pytest.raises(sdk.NotFoundError):
+                call(file_id)
+    for batch_id in (batch.id, failed.id):
+        with pytest.raises(sdk.NotFoundError):
+            stranger.batches.retrieve(batch_id)
+        with pytest.raises(sdk.NotFoundError):
+            stranger.batches.cancel(batch_id)
+    with pytest.raises(sdk.NotFoundError):
+        stranger.batches.create(
+            input_file_id=batch.input_file_id, endpoint=CHAT, completion_window="24h"
+        )
+    assert stranger.files.list().data == []
+    assert stranger.batches.list().data == []

@@ -1,0 +1,272 @@
+"""Completions and chats by the official client, whole answers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+from openai import AsyncOpenAI, OpenAI
+from openai.types.chat import ChatCompletion
+
+from core.generation import ChatMessage, Generation
+from core.prompts.tokenizer import PromptTokenizer
+from tests.support.http.openai_client import connect, job_of, model_of, say
+from tests.support.service import CALL_SECONDS, Service
+
+
+def test_a_completion_is_of_the_raw_prompt_whatever_the_services_mode(
+    service: Service, openai: OpenAI, tokenizer: PromptTokenizer
+) -> None:
+    prompt = "def naïve(): return '🎉'"
+    answer = openai.completions.create(model=model_of(service), prompt=prompt, max_tokens=100)
+
+    prompt_tokens = len(tokenizer.tokenizer.encode(prompt).ids)
+    assert answer.object == "text_completion"
+    assert answer.id.startswith("cmpl-")
+    assert answer.model == model_of(service)
+    assert [c.to_dict() for c in answer.choices] == [
+        {"text": prompt, "index": 0, "logprobs": None, "finish_reason": "stop"}
+    ]
+    assert answer.usage is not None
+    assert answer.usage.prompt_tokens == answer.usage.completion_tokens == prompt_tokens
+    assert answer.usage.prompt_tokens_details is not None
+    assert answer.usage.prompt_tokens_details.cached_tokens == 0
+
+
+def test_a_completion_has_sixteen_tokens_unless_it_asks_for_more(
+    service: Service, openai: OpenAI
+) -> None:
+    answer = openai.completions.create(model=model_of(service), prompt="word " * 40)
+
+    assert answer.usage is not None
+    assert answer.usage.completion_tokens == 16
+    assert answer.choices[0].finish_reason == "length"
+
+
+def test_a_chat_goes_through_the_template(
+    service: Service, openai: OpenAI, tokenizer: PromptTokenizer
+) -> None:
+    answer = openai.chat.completions.create(
+        model=model_of(service),
+        messages=[
+            {"role": "developer", "content": "Be brief."},
+            {"role": "user", "content": [{"type": "text", "text": "salut 🎉"}]},
+        ],
+    )
+
+    turns = (
+        ChatMessage(role="system", content="Be brief."),
+        ChatMessage(role="user", content="salut 🎉"),
+    )
+    ids = tokenizer.encode(Generation(messages=turns))
+    assert answer.object == "chat.completion"
+    assert answer.id.startswith("chatcmpl-")
+    assert answer.choices[0].message.role == "assistant"
+    assert answer.choices[0].message.content == tokenizer.decode(ids)
+    assert answer.choices[0].finish_reason == "stop"
+    assert answer.usage is not None
+    assert answer.usage.prompt_tokens == len(ids)
+
+
+def test_an_answer_can_be_sent_back_as_the_next_turn(service: Service, openai: OpenAI) -> None:
+    first = openai.chat.completions.create(model=model_of(service), messages=[say("one")])
+    message = first.choices[0].message
+
+    for turn in (message, message.model_dump()):
+        turns: list[Any] = [say("one"), turn, say("two")]
+        second = openai.chat.completions.create(model=model_of(service), messages=turns)
+        assert "two" in (second.choices[0].message.content or "")
+
+
+def test_a_chat_is_as_long_as_the_context_has_room_for(service: Service, openai: OpenAI) -> None:
+    answer = openai.chat.completions.create(
+        model=model_of(service), messages=[say("x")], extra_body={"ignore_eos": True}
+    )
+
+    assert answer.usage is not None
+    assert answer.usage.total_tokens == 8192
+    assert answer.choices[0].finish_reason == "length"
+
+
+def test_a_chat_without_a_maximum_asks_for_no_more_than_its_keys_minute(
+    service: Service,
+) -> None:
+    with connect(service, service.make_key(tokenLimit=200)) as client:
+        answer = client.chat.completions.create(
+            model=model_of(service), messages=[say("x")], n=2, extra_body={"ignore_eos": True}
+        )
+
+    assert answer.usage is not None
+    assert 198 <= answer.usage.total_tokens <= 200 + answer.usage.prompt_tokens
+
+
+def test_a_chat_without_a_maximum_asks_for_no_more_than_is_left_of_its_keys_month(
+    service: Service,
+) -> None:
+    options: dict[str, Any] = {"model": model_of(service), "messages": [say("x")]}
+    with connect(service, service.make_key(monthlyTokenLimit=300)) as client:
+        used = [
+            client.chat.completions.create(
+                **options, **fields, extra_body={"ignore_eos": True}
+            ).usage
+            for fields in ({"max_tokens": 100}, {})
+        ]
+
+    assert sum(usage.total_tokens for usage in used if usage is not None) == 300
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"n": 2, "top_logprobs": 20}, {"n": 5, "top_logprobs": 5}],
+)
+def test_a_chat_without_a_maximum_is_as_long_as_its_log_probabilities_leave_room_for(
+    service: Service, openai: OpenAI, fields: dict[str, Any]
+) -> None:
+    answer = openai.chat.completions.create(
+        model=model_of(service), messages=[say("x")], logprobs=True, **fields
+    )
+
+    assert len(answer.choices) == fields["n"]
+
+
+def test_each_of_n_choices_is_told(service: Service, openai: OpenAI) -> None:
+    chat = openai.chat.completions.create(model=model_of(service), messages=[say("a")], n=3)
+    completion = openai.completions.create(model=model_of(service), prompt="a", n=2)
+
+    assert [choice.index for choice in chat.choices] == [0, 1, 2]
+    assert [choice.text for choice in completion.choices] == ["a", "a"]
+
+
+def test_stop_strings_end_the_text(service: Service, openai: OpenAI) -> None:
+    for stop in ("###", ["@@", "###"]):
+        answer = openai.completions.create(
+            model=model_of(service), prompt="one two ### three", stop=stop
+        )
+        assert answer.choices[0].text == "one two "
+        assert answer.choices[0].finish_reason == "stop"
+
+
+def test_what_the_client_asks_for_is_what_the_worker_gets(service: Service, openai: OpenAI) -> None:
+    answer = openai.chat.completions.create(
+        model=model_of(service),
+        messages=[say("x")],
+        max_completion_tokens=9,
+        temperature=0.3,
+        top_p=0.8,
+        seed=-1,
+        presence_penalty=0.5,
+        frequency_penalty=-0.5,
+        logprobs=True,
+        top_logprobs=2,
+        metadata={"team": "a"},
+        user="u-1",
+        store=False,
+        extra_body={"top_k": -1, "min_p": 0.1, "repetition_penalty": 1.2, "min_tokens": 2},
+    )
+
+    assert job_of(service, answer.id).request == {
+        "messages": [{"role": "user", "content": "x"}],
+        "maxTokens": 9,
+        "temperature": 0.3,
+        "topP": 0.8,
+        "seed": 2**63 - 1,
+        "presencePenalty": 0.5,
+        "frequencyPenalty": -0.5,
+        "logprobs": 2,
+        "metadata": {"team": "a"},
+        "topK": 0,
+        "minP": 0.1,
+        "repetitionPenalty": 1.2,
+        "minTokens": 2,
+        "model": model_of(service),
+    }
+
+
+def test_without_a_word_on_it_the_temperature_is_the_models_own_or_one(
+    service: Service, openai: OpenAI, tokenizer: PromptTokenizer
+) -> None:
+    answer = openai.chat.completions.create(model=model_of(service), messages=[say("x")])
+
+    expected = tokenizer.defaults.get("temperature", 1.0)
+    assert job_of(service, answer.id).request["temperature"] == expected
+
+
+def test_the_job_of_an_answer_is_found_by_its_id(
+    service: Service, openai: OpenAI, key: dict[str, Any]
+) -> None:
+    answer = openai.chat.completions.create(model=model_of(service), messages=[say("x")])
+
+    path = f"/api/llm/jobs/gen_{answer.id.removeprefix('chatcmpl-')}"
+    job = service.call("GET", path, headers={"x-api-key": key["secret"]}).json()
+    assert job["status"] == "succeeded"
+    assert job["result"]["choices"][0]["text"] == answer.choices[0].message.content
+
+
+def test_headers_tell_the_request_and_the_limits(service: Service, openai: OpenAI) -> None:
+    raw = openai.chat.completions.with_raw_response.create(
+        model=model_of(service), messages=[say("x")], extra_headers={"x-request-id": "mine-1"}
+    )
+
+    assert raw.parse()._request_id == "mine-1"
+    assert raw.headers["x-ratelimit-limit-requests"] == "100000"
+
+
+def test_the_helper_for_parsing_answers_works(service: Service, openai: OpenAI) -> None:
+    answer = openai.chat.completions.parse(model=model_of(service), messages=[say("x")])
+
+    assert answer.choices[0].message.parsed is None
+
+
+def test_an_idempotency_key_gives_the_same_job_again(service: Service, openai: OpenAI) -> None:
+    def ask() -> str:
+        return openai.chat.completions.create(
+            model=model_of(service),
+            messages=[say("x")],
+            extra_headers={"Idempotency-Key": "same-again"},
+        ).id
+
+    assert ask() == ask()
+
+
+def test_many_chats_at_once_each_get_their_own_answer(
+    service: Service, key: dict[str, Any]
+) -> None:
+    async def ask_all() -> list[ChatCompletion]:
+        async with AsyncOpenAI(
+            base_url=f"{service.url}/v1",
+            api_key=key["secret"],
+            max_retries=0,
+            timeout=CALL_SECONDS,
+        ) as client:
+            return await asyncio.gather(
+                *(
+                    client.chat.completions.create(
+                        model=model_of(service), messages=[say(f"number {number}.")]
+                    )
+                    for number in range(32)
+                )
+            )
+
+    answers = asyncio.run(ask_all())
+
+    for number, answer in enumerate(answers):
+        assert f"number {number}." in (answer.choices[0].message.content or "")
+
+
+def test_no_answer_is_ever_a_job_that_goes_on(service: Service, key: dict[str, Any]) -> None:
+    """`Prefer: respond-async` is for `/api`: OpenAI's clients would take a 202 for the answer."""
+    answer = service.call(
+        "POST",
+        "/v1/completions",
+        data=json.dumps({"prompt": "x"}),
+        headers={
+            "Authorization": f"Bearer {key['secret']}",
+            "Content-Type": "application/json",
+            "Prefer": "respond-async",
+        },
+    )
+
+    assert answer.status_code == 200
+    assert answer.json()["choices"][0]["text"] == "x"

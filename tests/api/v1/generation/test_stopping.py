@@ -1,0 +1,74 @@
+"""What clients are told when the process that answers them must end, and what of their jobs."""
+
+from __future__ import annotations
+
+import signal
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from openai import APIError, InternalServerError
+from sqlalchemy import select
+
+from core.config.settings import Settings
+from core.ids import Prefix, read_id
+from models.database.base import open_database, sessions
+from models.jobs.job import Job
+from tests.conftest import PACE
+from tests.support.http.openai_client import connect, model_of, say
+from tests.support.service import Service, wait_until
+
+#: Far longer than this test.
+ENDLESS: dict[str, Any] = {
+    "messages": [say("word " * 40)],
+    "max_tokens": 4000,
+    "extra_body": {"ignore_eos": True},
+}
+
+
+def states_of(service: Service, key: dict[str, Any]) -> dict[str, str]:
+    """Return the state of each of the key's jobs by the label that it was given."""
+    engine = open_database(service.settings)
+    with sessions(engine)() as session:
+        wanted = read_id(Prefix.KEY, key["id"])
+        jobs = session.scalars(select(Job).where(Job.api_key_id == wanted)).all()
+    engine.dispose()
+    return {job.request["metadata"]["label"]: job.state for job in jobs}
+
+
+def test_a_stopping_process_tells_its_clients_and_ends_what_nobody_will_ask_for(
+    base_settings: Settings, client: Any, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    directory = tmp_path_factory.mktemp("stopping")
+    changes = {"echo_tokens_per_second": PACE, "drain_seconds": 6.0}
+    with Service.started(base_settings, directory, **changes) as service:
+        key = service.make_key()
+
+        def ask(label: str, **options: Any) -> APIError:
+            with connect(service, key) as openai, pytest.raises(APIError) as caught:
+                answer: Any = openai.chat.completions.create(
+                    model=model_of(service), metadata={"label": label}, **ENDLESS, **options
+                )
+                list(answer)
+            return caught.value
+
+        with ThreadPoolExecutor(3) as pool:
+            streamed = pool.submit(ask, "streamed", stream=True)
+            waited = pool.submit(ask, "waited")
+            kept = pool.submit(ask, "kept", extra_headers={"Idempotency-Key": "kept"})
+            wait_until(
+                lambda: sorted(states_of(service, key).values()) == ["running"] * 3,
+                20,
+                service.logs,
+            )
+            assert service.api is not None
+            service.api.send_signal(signal.SIGTERM)
+            errors = [one.result(30) for one in (streamed, waited, kept)]
+
+        assert {error.code for error in errors} == {"interrupted"}
+        for error in errors[1:]:
+            assert isinstance(error, InternalServerError)
+            assert error.status_code == 503
+            assert error.response.headers["retry-after-ms"] == "2000"
+        ended = {"streamed": "cancelled", "waited": "cancelled", "kept": "running"}
+        wait_until(lambda: states_of(service, key) == ended, 20, lambda: states_of(service, key))

@@ -1,0 +1,307 @@
+from __future__ import annotations
+
+import csv
+import io
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+import redis
+from flask.testing import FlaskClient
+
+from api.app import create_app
+from api.services import Services
+from core.config.settings import Settings
+from core.ids import Prefix, show_id
+from core.security.api_key_secret import KeySecret
+from models.accounts.api_key import ApiKey, create_key, delete_key
+from models.accounts.user import User, create_user
+from models.database.base import SessionFactory
+from models.jobs.job import JobState
+from tests.conftest import ADMIN_EMAIL, ADMIN_PASSWORD
+from tests.models.usage.test_report import HOUR, NOON, use
+from tests.support.factories.rows import hash_quickly
+from tests.support.http.accounts import make_admin, register
+from tests.support.service import Service
+
+PASSWORD = "a password of the tests"
+DAYS = "from=2026-11-01&to=2026-12-01"
+
+
+class Seen:
+    """Two customers' usage in one hour and the next, as the API shows it to one caller."""
+
+    def __init__(self, app: FlaskClient, headers: dict[str, str]) -> None:
+        self._app = app
+        self._headers = headers
+
+    def get(self, query: str = "", accept: str = "*/*") -> Any:
+        return self._app.get(f"/api/usage?{query}", headers={**self._headers, "Accept": accept})
+
+    def requests(self, query: str) -> int:
+        return int(self.get(f"{DAYS}&{query}").get_json()["totals"]["requests"])
+
+
+@pytest.fixture
+def app(base_settings: Settings, database: SessionFactory, client: redis.Redis) -> FlaskClient:
+    prices = {
+        "price_per_million_prompt_tokens": "0.15",
+        "price_per_million_completion_tokens": "0.5",
+        "currency": "EUR",
+    }
+    environment = {**base_settings.to_environment(), **{k.upper(): v for k, v in prices.items()}}
+    settings = Settings.from_environment(environment)
+    return create_app(Services.from_settings(settings)).test_client()
+
+
+@pytest.fixture
+def keys(database: SessionFactory) -> list[tuple[ApiKey, KeySecret]]:
+    """The key of a customer who used much, and the one of a customer who used little."""
+    with database.begin() as session:
+        made = []
+        for name in ("much", "little"):
+            user = create_user(
+                session, email=f"{name}@example.com", password_hash=hash_quickly(PASSWORD)
+            )
+            made.append(create_key(session, user_id=user.id, name=name, rate_limit=60))
+        for ms in (10, 10, 10, 4000):
+            use(session, made[0][0], ms=ms)
+        use(session, made[0][0], NOON + HOUR, ms=10, state=JobState.FAILED)
+        use(session, made[1][0], model="other")
+    return made
+
+
+def sign_in(app: FlaskClient, email: str, password: str = PASSWORD) -> Seen:
+    answer = app.post("/api/auth/login", json={"email": email, "password": password})
+    return Seen(app, {"Authorization": f"Bearer {answer.get_json()['token']}"})
+
+
+@pytest.fixture
+def much(app: FlaskClient, keys: object) -> Seen:
+    return sign_in(app, "much@example.com")
+
+
+@pytest.fixture
+def everyone(app: FlaskClient, keys: object, admin: User) -> Seen:
+    return sign_in(app, ADMIN_EMAIL, ADMIN_PASSWORD)
+
+
+def test_a_report_has_sums_rates_times_and_costs(
+    much: Seen, keys: list[tuple[ApiKey, KeySecret]]
+) -> None:
+    report = much.get(f"{DAYS}&groupBy=key").get_json()
+
+    (row,) = report["data"]
+    assert row.pop("p95Ms") == pytest.approx(4000, rel=0.05)
+    assert row == {
+        "group": show_id(Prefix.KEY, keys[0][0].id),
+        "name": "much",
+        "requests": 5,
+        "succeeded": 4,
+        "successRate": 0.8,
+        "promptTokens": 50,
+        "completionTokens": 25,
+        "cachedTokens": 10,
+        "totalTokens": 75,
+        "meanMs": 808.0,
+        "cost": 0.00002,
+    }
+    assert report["totals"]["requests"] == 5
+    assert {name: report[name] for name in ("from", "to", "groupBy", "currency", "nextCursor")} == {
+        "from": "2026-11-01T00:00:00.000Z",
+        "to": "2026-12-01T00:00:00.000Z",
+        "groupBy": "key",
+        "currency": "EUR",
+        "nextCursor": None,
+    }
+
+
+@pytest.mark.parametrize(
+    ("by", "groups"),
+    [
+        ("hour", ["2026-11-01T12:00:00.000Z", "2026-11-01T13:00:00.000Z"]),
+        ("day", ["2026-11-01T00:00:00.000Z"]),
+        ("model", ["m", "other"]),
+    ],
+)
+def test_usage_is_grouped(everyone: Seen, by: str, groups: list[str]) -> None:
+    report = everyone.get(f"{DAYS}&groupBy={by}").get_json()
+
+    assert [row["group"] for row in report["data"]] == groups
+    assert sum(row["requests"] for row in report["data"]) == 6
+    assert report["totals"]["requests"] == 6
+
+
+def test_users_are_named_by_their_email(everyone: Seen) -> None:
+    report = everyone.get(f"{DAYS}&groupBy=user").get_json()
+
+    assert [(row["name"], row["requests"]) for row in report["data"]] == [
+        ("much@example.com", 5),
+        ("little@example.com", 1),
+    ]
+
+
+@pytest.mark.parametrize("by", ["key", "user", "model", "hour"])
+def test_pages_follow_each_other(everyone: Seen, by: str) -> None:
+    whole = everyone.get(f"{DAYS}&groupBy={by}").get_json()["data"]
+
+    first = everyone.get(f"{DAYS}&groupBy={by}&limit=1").get_json()
+    rest = everyone.get(f"{DAYS}&groupBy={by}&limit=1&after={first['nextCursor']}").get_json()
+
+    assert first["data"] + rest["data"] == whole
+    assert rest["nextCursor"] is None
+    assert first["totals"] == rest["totals"]
+
+
+def test_a_customer_sees_the_own_usage_only_by_token_and_by_key(
+    app: FlaskClient, much: Seen, everyone: Seen, keys: list[tuple[ApiKey, KeySecret]]
+) -> None:
+    (_, secret), (other, _) = keys
+    by_key = Seen(app, {"x-api-key": secret.text})
+    other_key, other_user = show_id(Prefix.KEY, other.id), show_id(Prefix.USER, other.user_id)
+
+    for seen in (much, by_key):
+        assert seen.requests("") == 5
+        assert seen.requests("model=other") == 0
+        for query in (f"keyId={other_key}", f"userId={other_user}"):
+            answer = seen.get(f"{DAYS}&{query}")
+            assert (answer.status_code, answer.get_json()["error"]["code"]) == (404, "not_found")
+    assert everyone.requests(f"keyId={other_key}") == 1
+    assert everyone.requests(f"userId={other_user}") == 1
+    assert app.get("/api/usage").status_code == 401
+
+
+def test_an_admins_key_sees_its_owners_usage_only(
+    app: FlaskClient, everyone: Seen, admin: User, database: SessionFactory
+) -> None:
+    with database.begin() as session:
+        _, secret = create_key(session, user_id=admin.id, name="k", rate_limit=1)
+
+    assert Seen(app, {"x-api-key": secret.text}).requests("") == 0
+    assert everyone.requests("") == 6
+
+
+def test_what_a_deleted_key_used_is_still_told(
+    much: Seen, keys: list[tuple[ApiKey, KeySecret]], database: SessionFactory
+) -> None:
+    key_id = keys[0][0].id
+    with database.begin() as session:
+        delete_key(session, session.get_one(ApiKey, key_id))
+
+    assert much.requests(f"keyId={show_id(Prefix.KEY, key_id)}") == 5
+
+
+def test_a_day_of_a_zone_of_whole_hours_is_counted_once(much: Seen) -> None:
+    days = [
+        much.get(f"from=2026-{first}T13:00:00%2B01:00&to=2026-{last}T13:00:00%2B01:00").get_json()
+        for first, last in (("10-31", "11-01"), ("11-01", "11-02"))
+    ]
+
+    assert [day["totals"]["requests"] for day in days] == [0, 5]
+    assert days[0]["to"] == days[1]["from"] == "2026-11-01T12:00:00.000Z"
+
+
+@pytest.mark.parametrize(
+    ("query", "param"),
+    [
+        ("from=2026-11-01T00:00:00%2B05:30&to=2026-11-02T00:00:00%2B05:30", "to"),
+        ("from=2026-11-01T12:59:59Z&to=2026-11-01T14:00:00Z", "from"),
+        ("to=2026-11-01T14:00:01Z", "to"),
+    ],
+)
+def test_a_time_within_an_hour_is_refused_and_never_widened(
+    much: Seen, query: str, param: str
+) -> None:
+    answer = much.get(query)
+
+    assert answer.status_code == 400
+    error = answer.get_json()["error"]
+    assert error["param"] == param
+    assert error["message"].startswith(f"{param} must be a whole hour in UTC")
+
+
+def test_one_day_is_asked_for_with_the_next_as_its_end(much: Seen) -> None:
+    refused = much.get("from=2026-11-01&to=2026-11-01")
+
+    assert refused.status_code == 400
+    message = refused.get_json()["error"]["message"]
+    assert message == "from must be before to, which is not part of the time"
+    assert much.get("from=2026-11-01&to=2026-11-02").get_json()["totals"]["requests"] == 5
+
+
+def test_without_a_time_it_is_the_last_thirty_days(much: Seen) -> None:
+    report = much.get().get_json()
+
+    began, ends = (datetime.fromisoformat(report[name]) for name in ("from", "to"))
+    assert timedelta(0) <= ends - datetime.now(UTC) <= HOUR
+    assert timedelta(days=30) <= ends - began <= timedelta(days=30) + HOUR
+    assert report["groupBy"] == "day"
+
+
+@pytest.mark.parametrize(
+    ("query", "param"),
+    [
+        ("from=soon", "from"),
+        ("from=2026-11-02&to=2026-11-01", "from"),
+        ("from=2024-01-01&to=2026-01-01", "from"),
+        ("to=9999-12-31T23:59:59Z", "to"),
+        ("groupBy=email", "groupBy"),
+        ("limit=1001", "limit"),
+        ("limit=0", "limit"),
+        ("keyId=nonsense", "keyId"),
+        ("userId=key_1", "userId"),
+        ("model=%00", "model"),
+        ("groupBy=key&after=nonsense", "after"),
+        ("groupBy=hour&after=nonsense", "after"),
+    ],
+)
+def test_a_wrong_query_is_refused(much: Seen, query: str, param: str) -> None:
+    answer = much.get(query)
+
+    assert answer.status_code == 400
+    assert answer.get_json()["error"]["param"] == param
+
+
+def test_a_spreadsheet_gets_rows_and_runs_none_of_them(
+    app: FlaskClient, much: Seen, keys: list[tuple[ApiKey, KeySecret]], database: SessionFactory
+) -> None:
+    names = ['=cmd|"/c calc"!A1', "+1", "-1", "@x", "\t=1", " =1", 'plain, "quoted"\nname']
+    with database.begin() as session:
+        for name in names:
+            key, _ = create_key(session, user_id=keys[0][0].user_id, name=name, rate_limit=1)
+            use(session, key)
+
+    answer = much.get(f"{DAYS}&groupBy=key", "text/csv")
+
+    assert answer.headers["content-type"] == "text/csv; charset=utf-8"
+    assert answer.headers["content-disposition"] == 'attachment; filename="usage.csv"'
+    rows = list(csv.DictReader(io.StringIO(answer.text, newline="")))
+    assert [row["name"] for row in rows] == [
+        "much",
+        *(f"'{name}" for name in names[:-1]),
+        names[-1],
+    ]
+    assert (rows[0]["requests"], rows[0]["totalTokens"]) == ("5", "75")
+    assert "x-next-cursor" not in answer.headers
+    assert len(much.get(f"{DAYS}&groupBy=key&limit=2", "text/csv").headers["x-next-cursor"]) == 36
+
+
+def test_json_is_what_a_caller_gets_who_takes_anything(much: Seen) -> None:
+    for accept in ("*/*", "application/json", "text/html"):
+        assert much.get(accept=accept).headers["content-type"] == "application/json"
+
+
+def test_what_a_generation_used_is_there_at_once(service: Service) -> None:
+    account = register(service)
+    key = account.make_key()
+    headers = {"x-api-key": key["secret"]}
+    body = {"prompt": "hello", "maxTokens": 4}
+    answer = service.call("POST", "/api/llm/generate", json=body, headers=headers).json()
+
+    report = service.call("GET", "/api/usage?groupBy=key", headers=headers).json()
+
+    (row,) = report["data"]
+    assert (row["group"], row["requests"]) == (key["id"], 1)
+    assert row["totalTokens"] == answer["usage"]["total_tokens"]
+    assert row["p95Ms"] == pytest.approx(row["meanMs"], rel=0.06, abs=1)
+    assert make_admin(service).call("GET", "/api/usage").json()["totals"]["requests"] >= 1

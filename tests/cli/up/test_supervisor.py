@@ -1,0 +1,173 @@
+"""The supervisor: parts that end come back, and nothing outlives `bountycoder up`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from cli.system.child_process import Child
+from cli.up import supervisor as module
+from cli.up.supervisor import MAX_DEATHS, Part, Supervisor
+from core.errors import LauncherError
+from tests.support.processes import (
+    all_end,
+    is_running,
+    printed_ids,
+    python,
+    wait_for,
+    with_descendants,
+)
+
+SLEEP = (sys.executable, "-c", "import time; time.sleep(60)")
+#: A program like gunicorn: its own child knows nothing of us.
+UP = """
+import signal, sys, time
+from pathlib import Path
+from cli.system.child_process import Child
+from cli.up.supervisor import Part, Supervisor
+forker = "import subprocess, time; subprocess.Popen(['sleep', '60']); "
+forker += "print('forked', flush=True); time.sleep(60)"
+start = lambda: Child.start("web", [sys.executable, "-c", forker], log_dir=Path(sys.argv[1]))
+supervisor = Supervisor(say=print, changed=lambda: None)
+supervisor.add(Part("web", start, signal.SIGTERM, 5, stage=0))
+while not supervisor.parts[0].child.log_tail():
+    time.sleep(0.02)
+print(*supervisor.pids.values(), flush=True)
+time.sleep(60)
+"""
+
+
+class Stage:
+    """A supervisor with one part that runs `command`."""
+
+    def __init__(self, log_dir: Path, command: tuple[str, ...] = SLEEP) -> None:
+        self.said: list[str] = []
+        self.supervisor = Supervisor(say=self.said.append, changed=lambda: None)
+
+        def start() -> Child:
+            return Child.start("part", command, log_dir=log_dir)
+
+        self.part = Part("part", start, signal.SIGTERM, 5.0, stage=0)
+        self.supervisor.add(self.part)
+
+    def check_until_restarted(self, pid: int) -> bool:
+        def is_restarted() -> bool:
+            self.supervisor.check()
+            return self.part.child is not None and self.part.child.pid != pid
+
+        return wait_for(is_restarted)
+
+    def check_until_gone(self) -> None:
+        def is_gone() -> bool:
+            self.supervisor.check()
+            return False
+
+        wait_for(is_gone)
+
+    def stop(self) -> None:
+        self.supervisor.stop(is_urgent=lambda: False)
+
+
+def test_nothing_outlives_a_killed_parent_not_even_what_its_children_forked(
+    tmp_path: Path,
+) -> None:
+    with python(UP, tmp_path) as up:
+        processes = with_descendants(printed_ids(up))
+
+        up.kill()
+
+        assert len(processes) == 3
+        assert all_end(processes)
+
+
+def test_a_part_that_was_killed_comes_back(tmp_path: Path) -> None:
+    stage = Stage(tmp_path)
+    pid = stage.supervisor.pids["part"]
+
+    os.kill(pid, signal.SIGKILL)
+
+    came_back = stage.check_until_restarted(pid)
+    stage.stop()
+    assert came_back
+    assert len(stage.said) == 1
+    assert "part was killed by signal 9" in stage.said[0]
+
+
+def test_a_part_that_ends_again_and_again_ends_the_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "FIRST_RESTART_SECONDS", 0.001)
+    stage = Stage(tmp_path, (sys.executable, "-c", "raise SystemExit('no such model')"))
+
+    with pytest.raises(LauncherError, match=r"no such model .* 5 times within 60 s"):
+        stage.check_until_gone()
+
+    stage.stop()
+    assert len(stage.said) == MAX_DEATHS - 1
+
+
+def test_a_guardian_that_was_killed_comes_back(tmp_path: Path) -> None:
+    stage = Stage(tmp_path)
+    pid = stage.supervisor.pids["guardian"]
+
+    os.kill(pid, signal.SIGKILL)
+
+    def is_back() -> bool:
+        stage.supervisor.check()
+        return stage.supervisor.pids["guardian"] != pid
+
+    came_back = wait_for(is_back)
+    stage.stop()
+    assert came_back
+
+
+def test_a_stop_leaves_nothing_behind(tmp_path: Path) -> None:
+    stage = Stage(tmp_path)
+    processes = with_descendants(list(stage.supervisor.pids.values()))
+
+    stage.stop()
+
+    assert not any(is_running(process) for process in processes)
+    assert stage.supervisor.pids == {}
+
+
+def not_started() -> Child:
+    raise AssertionError("it runs already")
+
+
+def test_stages_stop_one_after_the_other(tmp_path: Path) -> None:
+    code = "import signal, time; signal.signal(15, lambda *_: (print(time.time_ns()), exit())); "
+    code += "print('up', flush=True); time.sleep(60)"
+    supervisor = Supervisor(say=print, changed=lambda: None)
+    children = {
+        name: Child.start(name, (sys.executable, "-c", code), log_dir=tmp_path)
+        for name in ("late", "early")
+    }
+    for stage, child in zip((1, 0), children.values(), strict=True):
+        part = Part(child.name, not_started, signal.SIGTERM, 10.0, stage=stage, child=child)
+        supervisor.add(part)
+    assert wait_for(lambda: all(child.log_tail() for child in children.values()))
+
+    supervisor.stop(is_urgent=lambda: False)
+
+    assert int(children["early"].last_words()) < int(children["late"].last_words())
+
+
+def test_an_urgent_stop_kills_at_once(tmp_path: Path) -> None:
+    code = "import signal, time; signal.signal(15, signal.SIG_IGN); print('up', flush=True); "
+    stage = Stage(tmp_path, (sys.executable, "-c", code + "time.sleep(60)"))
+    child = stage.part.child
+    assert child is not None and wait_for(lambda: child.log_tail() != "")
+    process = psutil.Process(child.pid)
+    began = time.monotonic()
+
+    stage.supervisor.stop(is_urgent=lambda: True)
+
+    assert time.monotonic() - began < 5
+    assert not is_running(process)

@@ -1,0 +1,210 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import pytest
+
+from core.concurrency.coalescer import Gathering
+from tests.support.service import wait_until
+
+
+class Late(Exception):
+    pass
+
+
+class Unanswered(Exception):
+    pass
+
+
+class Stopped(BaseException):
+    """What ends a greenlet from outside is no `Exception`."""
+
+
+class Groups:
+    """Makes calls by doubling numbers; a group with 0 in it waits for a test."""
+
+    def __init__(self) -> None:
+        self.made: list[list[int]] = []
+        self.may_go_on = threading.Event()
+        self.fault: BaseException | None = None
+
+    def make(self, calls: Sequence[int]) -> list[int | Exception]:
+        self.made.append(list(calls))
+        if 0 in calls:
+            assert self.may_go_on.wait(10)
+            if self.fault is not None:
+                raise self.fault
+        return [ValueError(call) if call < 0 else 2 * call for call in calls]
+
+
+@pytest.fixture
+def groups() -> Groups:
+    return Groups()
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., Future[int]]]:
+    with ThreadPoolExecutor(8) as pool:
+        yield pool.submit
+
+
+def gathering(groups: Groups, *, most: int = 8, seconds: float = 10) -> Gathering[int, int]:
+    return Gathering(groups.make, most=most, seconds=seconds, late=Late)
+
+
+def gather(
+    calls: Gathering[int, int], groups: Groups, start: Callable[..., Future[int]], *more: int
+) -> list[Future[int]]:
+    """Let a group be under way, and more calls wait for it."""
+    futures = [start(calls.call, 0)]
+    wait_until(lambda: groups.made == [[0]], 20)
+    for count, call in enumerate(more, 1):
+        futures.append(start(calls.call, call))
+        wait_until(lambda count=count: len(calls._waiting) == count, 20)
+    return futures
+
+
+def test_a_call_alone_waits_for_nobody(groups: Groups) -> None:
+    calls = gathering(groups)
+
+    assert [calls.call(2), calls.call(3)] == [4, 6]
+    assert groups.made == [[2], [3]]
+
+
+def test_what_comes_while_a_group_is_under_way_is_made_together(
+    groups: Groups, start: Callable[..., Future[int]]
+) -> None:
+    futures = gather(gathering(groups), groups, start, 1, 2, 3)
+    groups.may_go_on.set()
+
+    assert [future.result(5) for future in futures] == [0, 2, 4, 6]
+    assert groups.made == [[0], [1, 2, 3]]
+
+
+def test_a_group_has_no_more_than_the_most(
+    groups: Groups, start: Callable[..., Future[int]]
+) -> None:
+    futures = gather(gathering(groups, most=2), groups, start, 1, 2, 3)
+    groups.may_go_on.set()
+
+    assert [future.result(5) for future in futures] == [0, 2, 4, 6]
+    assert groups.made == [[0], [1, 2], [3]]
+
+
+def test_an_error_of_one_is_its_own(groups: Groups, start: Callable[..., Future[int]]) -> None:
+    futures = gather(gathering(groups), groups, start, 1, -2, 3)
+    groups.may_go_on.set()
+
+    with pytest.raises(ValueError, match="-2"):
+        futures.pop(2).result(5)
+    assert [future.result(5) for future in futures] == [0, 2, 6]
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"), [(OSError(), OSError), (Stopped(), Late)], ids=["error", "stopped"]
+)
+def test_when_a_group_fails_all_of_it_are_told_and_the_next_goes_on(
+    groups: Groups,
+    start: Callable[..., Future[int]],
+    fault: BaseException,
+    told: type[BaseException],
+) -> None:
+    calls = gathering(groups)
+    futures = gather(calls, groups, start, 0, 5)
+    groups.fault = fault
+    groups.may_go_on.set()
+
+    for future, error in zip(futures, (type(fault), type(fault), told), strict=True):
+        with pytest.raises(error):
+            future.result(5)  # the first two led a group each
+    assert calls.call(4) == 8
+    assert groups.made == [[0], [0, 5], [4]]
+
+
+def test_whoever_waits_too_long_is_told_and_holds_nobody_up(
+    groups: Groups, start: Callable[..., Future[int]]
+) -> None:
+    calls = gathering(groups, seconds=0.05)
+    first, late = gather(calls, groups, start, 1)
+
+    with pytest.raises(Late):
+        late.result(5)
+    groups.may_go_on.set()
+    assert first.result(5) == 0
+    assert calls.call(2) == 4
+    assert groups.made == [[0], [2]]
+
+
+def test_one_whose_group_was_begun_is_told_that_it_may_be_made(
+    start: Callable[..., Future[int]],
+) -> None:
+    gates = {0: threading.Event(), 1: threading.Event()}
+
+    def make(group: Sequence[int]) -> list[int | Exception]:
+        assert gates[group[0]].wait(10)
+        return [2 * call for call in group]
+
+    calls = Gathering(make, most=8, seconds=1, late=Late, unanswered=Unanswered)
+    futures = [start(calls.call, 0)]
+    wait_until(lambda: calls._is_led and not calls._waiting, 20)
+    for call in (1, 2):
+        futures.append(start(calls.call, call))
+        wait_until(lambda call=call: len(calls._waiting) == call, 20)
+    gates[0].set()
+
+    with pytest.raises(Unanswered):
+        futures[2].result(5)
+    gates[1].set()
+    assert [future.result(5) for future in futures[:2]] == [0, 2]
+
+
+_STOPPED_LEADER = """
+from gevent import monkey
+
+monkey.patch_all()
+import gevent
+
+from core.concurrency.coalescer import Gathering
+
+calls = Gathering(lambda group: [2 * call for call in group], most=8, seconds=1, late=TimeoutError)
+leader = gevent.spawn(calls.call, 1)
+follower = gevent.spawn(calls.call, 2)
+gevent.spawn(leader.throw)  # while the leader lets others join in
+gevent.joinall([leader, follower])
+print(type(leader.value).__name__, follower.value, calls.call(3))
+"""
+
+
+def test_a_leader_that_is_stopped_before_it_begins_leaves_another_to_lead() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _STOPPED_LEADER], capture_output=True, text=True, timeout=30
+    )
+
+    assert done.stdout.split() == ["GreenletExit", "4", "6"], done.stderr
+
+
+def test_an_answer_that_came_at_the_last_moment_is_given(
+    groups: Groups, start: Callable[..., Future[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class LateEvent(threading.Event):
+        """One whose wait ends just before it is set."""
+
+        def wait(self, timeout: float | None = None) -> bool:
+            super().wait(10)
+            return False
+
+    calls = gathering(groups)
+    first = start(calls.call, 0)
+    wait_until(lambda: groups.made == [[0]], 10)
+    leader = start(calls.call, 1)
+    wait_until(lambda: len(calls._waiting) == 1, 10)
+    monkeypatch.setattr("core.concurrency.coalescer.threading.Event", LateEvent)
+    late = start(calls.call, 2)
+    wait_until(lambda: len(calls._waiting) == 2, 10)
+    groups.may_go_on.set()
+
+    assert [call.result(10) for call in (first, leader, late)] == [0, 2, 4]

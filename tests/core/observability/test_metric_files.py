@@ -1,0 +1,266 @@
+"""The counters of several processes: what is shown of them when some are killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.paths import ROOT
+from tests.support.prometheus import samples, total
+
+#: A process that counts as often as it is told, and then waits to be ended.
+COUNT = """
+import sys
+from pathlib import Path
+from core.observability.metric_files import MetricFiles
+from core.observability.metrics import JobCounts, requests_in_progress
+with MetricFiles.opened(sys.argv[1], "program", layout=sys.argv[2]) as files:
+    place = files.take_place()
+    jobs, open_requests = JobCounts(), requests_in_progress()
+    for _ in range(int(sys.argv[3])):
+        jobs.ended("bulk", "failed", 1)
+        open_requests.inc()
+    print(place, files.path, flush=True)
+    sys.stdin.readline()
+"""
+#: A process that shows what all have counted.
+SHOW = """
+import sys
+from pathlib import Path
+from core.observability.metric_files import MetricFiles
+from core.observability.metrics_page import metrics_page
+page = metrics_page("test", MetricFiles(Path(sys.argv[1])))
+environ = {"PATH_INFO": "/metrics", "REQUEST_METHOD": "GET"}
+sys.stdout.write(b"".join(page(environ, lambda *answer: None)).decode())
+"""
+#: A process whose fork leaves before it, as gunicorn's do.
+FORK = """
+import os, sys
+from core.observability.metric_files import MetricFiles
+with MetricFiles.opened("", "program", layout="1") as files:
+    if os.fork() == 0:
+        sys.exit(0)
+    os.wait()
+    print(files.path.is_dir())
+"""
+
+#: A process with more series than a file has room for at first; it counts each of them twice.
+GROW = """
+import sys
+from core.observability.metric_files import MetricFiles
+from core.observability.metrics import counter
+with MetricFiles.opened(sys.argv[1], "program", layout="1") as files:
+    files.take_place()
+    grown = counter("grown", "A counter of many series.", ["series"])
+    series = [grown.labels(f"{number:050}") for number in range(1000)]
+    for one in series * 2:
+        one.inc()
+    print([one._value.get() for one in (series[0], series[-1])])
+"""
+
+#: A process whose disk is full from its start, or after its first count; then there is room again.
+FILL = """
+import sys, time
+from contextlib import suppress
+from pathlib import Path
+from core import metric_value
+from core.observability.metric_files import MetricFiles
+from core.observability.metrics import counter, requests_in_progress
+from core.observability.metrics_page import metrics_page
+from prometheus_client.parser import text_string_to_metric_families
+
+def fill():
+    with suppress(OSError), open(ballast, "wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+
+def shown():
+    environ = {"PATH_INFO": "/metrics", "REQUEST_METHOD": "GET"}
+    text = b"".join(metrics_page("test", files)(environ, lambda *answer: None)).decode()
+    found = [s for f in text_string_to_metric_families(text) for s in f.samples]
+    names = ("bountycoder_series_total", "bountycoder_http_requests_in_progress")
+    return [sum(s.value for s in found if s.name == name) for name in names]
+
+metric_value.RETRY_SECONDS = 0.05
+directory, is_full_at_start = sys.argv[1], sys.argv[2] == "start"
+ballast = Path(directory, "ballast")
+if is_full_at_start:
+    fill()
+with MetricFiles.opened(directory, "program", layout="1") as files:
+    files.take_place()
+    series = counter("series", "A counter of many series.", ["series"])
+    series.labels("first").inc()
+    if not is_full_at_start:
+        fill()
+    for number in range(1000):
+        series.labels(f"{number:050}").inc()
+    requests_in_progress().inc()
+    full = shown()
+    ballast.unlink()
+    deadline = time.monotonic() + 10
+    while shown() != [1001, 1] and time.monotonic() < deadline:
+        time.sleep(0.02)
+    series.labels("first").inc()
+    print(full[0] < 1001, *shown())
+"""
+
+
+def start(directory: Path | str, count: int, layout: str = "1") -> subprocess.Popen[str]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", COUNT, str(directory), layout, str(count)],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    return process
+
+
+def place_of(process: subprocess.Popen[str]) -> int:
+    """Return the process's place when it has counted."""
+    assert process.stdout is not None
+    return int(process.stdout.readline().split()[0])
+
+
+def kill(process: subprocess.Popen[str]) -> None:
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=10)
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    process.communicate("\n", timeout=10)
+    assert process.returncode == 0
+
+
+def shown(directory: Path) -> tuple[float, float, int]:
+    """Return the jobs counted, the requests in progress, and how many processes there are."""
+    values = samples(page(directory / "program"))
+    return (
+        total(values, "bountycoder_jobs_total", queue="bulk", state="failed"),
+        total(values, "bountycoder_http_requests_in_progress"),
+        sum(name == "process_resident_memory_bytes" for name, _ in values),
+    )
+
+
+def page(files: Path) -> str:
+    """Return what is shown of a program's files."""
+    done = subprocess.run(
+        [sys.executable, "-c", SHOW, str(files)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+    return done.stdout
+
+
+def test_what_a_killed_process_counted_stays_and_its_gauges_go(tmp_path: Path) -> None:
+    killed, living = start(tmp_path, 3), start(tmp_path, 4)
+    places = {place_of(killed), place_of(living)}
+    before = shown(tmp_path)
+
+    kill(killed)
+    after = shown(tmp_path)
+    end(living)
+
+    assert places == {0, 1}
+    assert before == (7, 7, 2)
+    assert after == (7, 4, 1)
+
+
+def test_a_new_process_goes_on_with_the_counts_of_a_dead_one(tmp_path: Path) -> None:
+    first, second = start(tmp_path, 3), start(tmp_path, 4)
+    free = place_of(first)
+    place_of(second)
+    kill(first)
+
+    third = start(tmp_path, 5)
+    place = place_of(third)
+    found = shown(tmp_path)
+    files = len(list((tmp_path / "program").glob("counter_*.db")))
+    end(second)
+    end(third)
+
+    assert place == free
+    assert found == (12, 9, 2)
+    assert files == 2
+
+
+def test_counts_outlive_a_program_and_not_its_layout(tmp_path: Path) -> None:
+    end(start(tmp_path, 3))
+    kept = shown(tmp_path)
+
+    end(start(tmp_path, 1, layout="2"))
+    anew = shown(tmp_path)
+
+    assert kept == (3, 0, 0)
+    assert anew == (1, 0, 0)
+
+
+def test_files_that_cannot_be_read_are_removed(tmp_path: Path) -> None:
+    end(start(tmp_path, 3))
+    (tmp_path / "program" / "counter_0.db").write_bytes(b"\xff\x0f\0\0" + bytes(range(256)) * 15)
+
+    end(start(tmp_path, 2))
+
+    assert shown(tmp_path) == (2, 0, 0)
+
+
+def test_a_directory_of_its_own_is_gone_with_the_program() -> None:
+    process = start("", 1)
+    assert process.stdout is not None
+    path = Path(process.stdout.readline().split()[1])
+    was_there = path.is_dir()
+
+    end(process)
+
+    assert was_there
+    assert not path.exists()
+
+
+def test_a_fork_that_ends_leaves_the_directory_to_its_program() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FORK], cwd=ROOT, capture_output=True, text=True, timeout=30
+    )
+
+    assert done.stdout == "True\n", done.stderr
+
+
+def test_counts_go_on_when_their_file_outgrows_its_first_size(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", GROW, str(tmp_path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+
+    assert done.stdout == "[2.0, 2.0]\n"
+    assert (tmp_path / "program" / "counter_0.db").stat().st_size > 1 << 16
+    values = samples(page(tmp_path / "program"))
+    assert total(values, "bountycoder_grown_total") == 2 * 1000
+
+
+@pytest.mark.parametrize("since", ["start", "later"])
+def test_a_full_disk_stops_no_counting_and_loses_nothing(tmp_path: Path, since: str) -> None:
+    rights = ("unshare", "-m") if os.geteuid() == 0 else ("unshare", "-Urm")
+    mount = f'mount -t tmpfs -o size=512k tmpfs {tmp_path} && exec "$@"'
+    count = (sys.executable, "-c", FILL, str(tmp_path), since)
+    done = subprocess.run(
+        (*rights, "sh", "-c", mount, "sh", *count),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "True 1002.0 1.0\n"
+    assert done.stderr.count("no room for metrics") <= (4 if since == "start" else 2)

@@ -1,0 +1,111 @@
+"""One account, or one address, cannot take the turns of the others."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import pytest
+
+from core.errors import RateLimited
+from core.passwords.pool import (
+    ACCOUNT_IN_FLIGHT,
+    ADDRESS_AT_ONCE,
+    ADDRESS_IN_FLIGHT,
+    PasswordTurns,
+    PasswordUser,
+)
+from tests.support.service import wait_until
+
+SECONDS = 5.0
+
+
+class Callers:
+    """Threads that each hold a turn from when they get it until they are let go."""
+
+    def __init__(self) -> None:
+        self.turns = PasswordTurns(at_once=3)
+        self.begun: list[PasswordUser] = []
+        self._end = threading.Event()
+        self._threads: list[threading.Thread] = []
+
+    def call(self, account: str, address: str = "192.0.2.1") -> None:
+        user = PasswordUser(account, address)
+        before = len(self.turns._turns)
+        thread = threading.Thread(target=self._hold, args=(user,))
+        self._threads.append(thread)
+        thread.start()
+        wait_until(lambda: len(self.turns._turns) > before, SECONDS)
+
+    def end(self) -> None:
+        self._end.set()
+        for thread in self._threads:
+            thread.join(SECONDS)
+
+    def _hold(self, user: PasswordUser) -> None:
+        with self.turns.turn(user):
+            self.begun.append(user)
+            self._end.wait(SECONDS)
+
+
+@pytest.fixture
+def callers() -> Iterator[Callers]:
+    with _ended(Callers()) as callers:
+        yield callers
+
+
+@contextmanager
+def _ended(callers: Callers) -> Iterator[Callers]:
+    with ExitStack() as stack:
+        stack.callback(callers.end)
+        yield callers
+
+
+def test_an_account_that_signs_in_in_loops_leaves_the_other_turns_free(callers: Callers) -> None:
+    for n in range(ACCOUNT_IN_FLIGHT):
+        callers.call("busy", f"192.0.2.{n}")
+
+    callers.call("other", "198.51.100.1")
+
+    wait_until(lambda: len(callers.begun) == 2, SECONDS)
+    assert sorted(user.account for user in callers.begun) == ["busy", "other"]
+
+
+def test_an_address_with_many_accounts_leaves_a_turn_free(callers: Callers) -> None:
+    for n in range(6):
+        callers.call(f"{n}@example.com")
+
+    callers.call("other", "198.51.100.1")
+
+    wait_until(lambda: len(callers.begun) == ADDRESS_AT_ONCE + 1, SECONDS)
+    assert callers.begun[-1].account == "other"
+
+
+def test_more_of_one_account_are_told_to_come_back(callers: Callers) -> None:
+    for n in range(ACCOUNT_IN_FLIGHT):
+        callers.call("busy", f"192.0.2.{n}")
+
+    with pytest.raises(RateLimited) as caught, callers.turns.turn(PasswordUser("busy", "::1")):
+        pass
+
+    assert caught.value.code == "too_many_attempts"
+    assert int(caught.value.headers["Retry-After"]) >= 1
+
+
+def test_more_of_one_address_are_told_to_come_back(callers: Callers) -> None:
+    for n in range(ADDRESS_IN_FLIGHT):
+        callers.call(f"{n}@example.com", f"2001:db8::{n:x}")
+
+    with pytest.raises(RateLimited), callers.turns.turn(PasswordUser("x", "2001:db8::ffff")):
+        pass
+
+
+def test_all_that_wait_have_their_turn(callers: Callers) -> None:
+    for n in range(12):
+        callers.call(f"{n // 2}@example.com", f"192.0.2.{n % 5}")
+
+    callers.end()
+
+    assert len(callers.begun) == 12
+    assert callers.turns._turns == []

@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from core.config.settings import PromptMode
+from core.errors import InvalidRequest
+from core.generation import ChatMessage, Generation
+from core.prompts.chat_template import ChatTemplate
+from core.prompts.tokenizer import PromptTokenizer
+
+PROMPTS = ["Write a function", "héllo 🎉 世界", "  def f():\n\treturn 1\n", "<|im_end> {{ x }}"]
+
+
+@pytest.mark.parametrize("prompt", PROMPTS)
+def test_a_prompt_is_templated_and_encoded_as_transformers_does(
+    tokenizer: PromptTokenizer, model_dir: Path, prompt: str
+) -> None:
+    from transformers import AutoTokenizer
+
+    expected = AutoTokenizer.from_pretrained(str(model_dir)).apply_chat_template(
+        [{"role": "user", "content": prompt}], add_generation_prompt=True, return_dict=False
+    )
+
+    assert tokenizer.encode(Generation(prompt=prompt)) == expected
+
+
+def test_messages_with_a_system_turn_are_templated_as_transformers_does(
+    tokenizer: PromptTokenizer, model_dir: Path
+) -> None:
+    from transformers import AutoTokenizer
+
+    turns = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": "Hello"},
+        {"role": "user", "content": "Bye"},
+    ]
+    expected = AutoTokenizer.from_pretrained(str(model_dir)).apply_chat_template(
+        turns, add_generation_prompt=True, return_dict=False
+    )
+
+    messages = tuple(ChatMessage.model_validate(turn) for turn in turns)
+
+    assert tokenizer.encode(Generation(messages=messages)) == expected
+
+
+@pytest.mark.parametrize("stop", [["```"], ["###", "```python"], ["~~~"]])
+def test_a_prompt_that_stops_at_a_fence_is_answered_behind_one(
+    tokenizer: PromptTokenizer, stop: list[str]
+) -> None:
+    asked = Generation.model_validate({"prompt": PROMPTS[0], "stop": stop})
+    turns = [{"role": "user", "content": PROMPTS[0]}]
+    chat = Generation.model_validate({"messages": turns, "stop": stop})
+    raw = Generation.model_validate({"prompt": "x", "stop": stop, "promptMode": "raw"})
+
+    fence = stop[-1].removesuffix("python")
+    assert tokenizer.decode(tokenizer.encode(asked)).endswith(f"assistant\n{fence}")
+    assert tokenizer.fence_of(asked) == fence
+    assert tokenizer.text_of(chat) == tokenizer.text_of(Generation(prompt=PROMPTS[0]))
+    assert tokenizer.fence_of(chat) is None is tokenizer.fence_of(raw)
+
+
+def test_raw_mode_completes_the_prompt_as_it_is(model_dir: Path) -> None:
+    raw = PromptTokenizer.load(str(model_dir), PromptMode.RAW)
+
+    assert raw.decode(raw.encode(Generation(prompt="def f(x):"))) == "def f(x):"
+
+
+@pytest.mark.parametrize("mode", PromptMode)
+def test_a_request_may_say_itself_what_becomes_of_its_prompt(
+    model_dir: Path, tokenizer: PromptTokenizer, mode: PromptMode
+) -> None:
+    loaded = PromptTokenizer.load(str(model_dir), mode)
+    raw = Generation(prompt="def f(x):", prompt_mode=PromptMode.RAW)
+    chat = Generation(prompt="def f(x):", prompt_mode=PromptMode.CHAT)
+
+    assert loaded.decode(loaded.encode(raw)) == "def f(x):"
+    assert loaded.encode(chat) == tokenizer.encode(Generation(prompt="def f(x):"))
+
+
+def test_a_template_sees_a_turns_name_only_if_it_has_one(tokenizer: PromptTokenizer) -> None:
+    template = "{% for m in messages %}{{ m.name is defined }}:{{ m.content }};{% endfor %}"
+    naming = replace(tokenizer, template=ChatTemplate.of(template))
+
+    turns = [
+        ChatMessage(role="user", content="a", name="eve"),
+        ChatMessage(role="user", content=""),
+    ]
+    assert naming.render(turns) == "True:a;False:;"
+
+
+def test_decoding_gives_the_text_again(tokenizer: PromptTokenizer) -> None:
+    text = "naïve = '🎉世界'  # ok\n"
+
+    assert tokenizer.decode(tokenizer.tokenizer.encode(text).ids) == text
+
+
+def test_a_template_that_refuses_is_the_callers_error(tokenizer: PromptTokenizer) -> None:
+    picky = replace(tokenizer, template=ChatTemplate.of("{{ raise_exception('no system turn') }}"))
+
+    with pytest.raises(InvalidRequest, match="no system turn"):
+        picky.encode(Generation(prompt="x"))
+
+
+def test_many_prompts_are_counted_as_each_is_encoded(tokenizer: PromptTokenizer) -> None:
+    generations = [
+        Generation(prompt=prompt, prompt_mode=mode) for prompt in PROMPTS for mode in PromptMode
+    ]
+
+    texts = [tokenizer.text_of(generation) for generation in generations]
+    counts = tokenizer.count(texts, most=8192)
+
+    assert counts == [len(tokenizer.encode(generation)) for generation in generations]
+
+
+ESCAPES = [
+    "{{ ''.__class__.__mro__ }}",
+    "{{ messages.__class__.__base__.__subclasses__() }}",
+    "{{ raise_exception.__globals__['os'] }}",
+    "{{ cycler.__init__.__globals__.os.popen('id').read() }}",
+    "{{ messages.append(1) }}",
+]
+
+
+@pytest.mark.parametrize("template", ESCAPES)
+def test_a_models_template_reaches_nothing_but_the_messages(
+    tokenizer: PromptTokenizer, template: str
+) -> None:
+    hostile = replace(tokenizer, template=ChatTemplate.of(template))
+
+    with pytest.raises(InvalidRequest, match="refuses these messages"):
+        hostile.render([ChatMessage(role="user", content="x")])
+
+
+def test_what_a_customer_writes_is_no_template(tokenizer: PromptTokenizer) -> None:
+    text = "{{ 7 * 7 }}{% raw %}<|x|>{% set a = 1 %}"
+
+    assert text in tokenizer.render([ChatMessage(role="user", content=text)])

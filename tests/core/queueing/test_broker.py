@@ -1,0 +1,276 @@
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from uuid import UUID
+
+import pytest
+import redis
+from dramatiq.brokers.redis import RedisBroker
+
+from core.ids import new_id
+from core.queueing.broker import JobBroker, JobQueue, QueueName
+from core.redis.connection import Command, RedisLink
+from tests.support.service import wait_until
+from worker.jobs.consumer import DoorbellConsumer
+from worker.jobs.poller import Taker
+from worker.jobs.run import Taken
+
+
+class Worker:
+    """Takes jobs as a worker does, notes them, and is done with them at once unless it holds."""
+
+    def __init__(self, client: redis.Redis, *, most: int = 4, hold: bool = False) -> None:
+        self.seen: list[UUID] = []
+        self.consumer = consumer_of(client, most=most)
+        self._hold = hold
+        self._taker = Taker(self.consumer, self._take, name="take")
+        self._taker.start()
+
+    def _take(self, jobs: Sequence[Taken]) -> None:
+        self.seen += [taken.job_id for taken in jobs]
+        if not self._hold:
+            for taken in jobs:
+                taken.source.ack(taken.job_id)
+
+    def stop_taking(self) -> None:
+        self._taker.stop_taking()
+
+    def stop(self) -> None:
+        self._taker.stop()
+
+
+def consumer_of(
+    client: redis.Redis, *, most: int = 4, idle_seconds: float = 1.0
+) -> DoorbellConsumer:
+    return DoorbellConsumer(
+        JobBroker(client), QueueName.INTERACTIVE, most=most, idle_seconds=idle_seconds
+    )
+
+
+@contextmanager
+def worker(client: redis.Redis, *, most: int = 4, hold: bool = False) -> Iterator[Worker]:
+    running = Worker(client, most=most, hold=hold)
+    try:
+        yield running
+    finally:
+        running.stop()
+
+
+def send(client: redis.Redis, count: int = 1) -> list[UUID]:
+    jobs = [new_id() for _ in range(count)]
+    for job_id in jobs:
+        JobQueue(client).send(job_id, QueueName.INTERACTIVE)
+    return jobs
+
+
+def test_a_sent_job_is_on_its_queue_until_it_is_done(client: redis.Redis) -> None:
+    queue, lost = JobQueue(client), new_id()
+    [job_id] = send(client)
+
+    assert queue.missing([job_id, lost], QueueName.INTERACTIVE) == [lost]
+    assert queue.length(QueueName.INTERACTIVE) == 1
+
+    with worker(client) as only:
+        wait_until(lambda: queue.missing([job_id], QueueName.INTERACTIVE) == [job_id], 20)
+
+    assert only.seen == [job_id]
+
+
+def test_what_is_done_is_told_at_the_latest_when_the_worker_stops(client: redis.Redis) -> None:
+    with worker(client) as only:
+        jobs = send(client, 3)
+        wait_until(lambda: len(only.seen) == 3, 20)
+
+    assert JobQueue(client).missing(jobs, QueueName.INTERACTIVE) == jobs
+
+
+@pytest.mark.alone
+def test_an_idle_consumer_does_not_wait_for_its_poll(client: redis.Redis) -> None:
+    with worker(client) as only:
+        time.sleep(0.3)  # let it fall asleep on the doorbell
+
+        waits = []
+        for count in range(1, 11):
+            began = time.monotonic()
+            send(client)
+            wait_until(lambda count=count: len(only.seen) == count, 20)
+            waits.append(time.monotonic() - began)
+
+    # A poll with backoff would take 0.5 s on average.
+    assert sorted(waits)[5] < 0.2
+
+
+def test_a_full_consumer_leaves_jobs_for_others(client: redis.Redis) -> None:
+    with worker(client, most=2, hold=True) as full:
+        send(client, 5)
+        wait_until(lambda: len(full.seen) == 2, 20)
+
+        with worker(client, most=4) as free:
+            wait_until(lambda: len(free.seen) == 3, 20)
+
+    assert len(set(full.seen + free.seen)) == 5
+
+
+@pytest.mark.alone
+def test_a_consumer_that_was_full_takes_again_as_soon_as_it_has_room(client: redis.Redis) -> None:
+    with worker(client, most=1, hold=True) as only:
+        first, second = send(client, 2)
+        wait_until(lambda: only.seen == [first], 20)
+        time.sleep(0.2)  # let it wait for room
+        began = time.monotonic()
+        only.consumer.ack(first)
+        wait_until(lambda: only.seen == [first, second], 20)
+
+    assert time.monotonic() - began < 0.5
+
+
+@pytest.mark.alone
+def test_what_is_given_back_is_another_workers_at_once(client: redis.Redis) -> None:
+    with worker(client, hold=True) as leaving:
+        [job_id] = send(client)
+        wait_until(lambda: leaving.seen == [job_id], 20)
+        leaving.stop_taking()
+        with worker(client) as other:
+            time.sleep(0.2)  # let it fall asleep on the doorbell
+            began = time.monotonic()
+            leaving.consumer.requeue(job_id)
+            wait_until(lambda: other.seen == [job_id], 20)
+
+    assert time.monotonic() - began < 0.5
+
+
+def test_a_worker_that_takes_nothing_more_keeps_what_it_holds(
+    client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("core.queueing.broker.BROKER_HEARTBEAT_MS", 1500)
+    with worker(client, hold=True) as draining:
+        held = send(client)
+        wait_until(lambda: draining.seen == held, 20)
+        draining.stop_taking()
+        late = send(client)
+
+        with worker(client) as other:
+            wait_until(lambda: other.seen == late, 20)
+            time.sleep(2)  # longer than the silence of a dead worker
+            assert other.seen == late
+
+    assert draining.seen == held
+
+
+def test_signs_of_life_are_timed_by_redis(
+    client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dramatiq.brokers.redis.current_millis", lambda: 10**15)
+    broker = JobBroker(client)
+
+    broker.do_qsize(QueueName.INTERACTIVE)
+
+    heard = client.zscore("dramatiq:__heartbeats__", broker.broker_id)
+    seconds, _ = client.time()
+    assert abs(heard / 1000 - seconds) < 5
+
+
+@pytest.mark.alone
+def test_an_idle_worker_stops_at_once(client: redis.Redis) -> None:
+    running = Worker(client)
+    time.sleep(0.3)  # let it fall asleep on the doorbell
+    began = time.monotonic()
+
+    running.stop()
+
+    assert time.monotonic() - began < 0.5
+
+
+def test_a_message_that_names_no_job_holds_up_nothing(client: redis.Redis) -> None:
+    client.hset("dramatiq:interactive.msgs", "x", "nonsense")
+    client.rpush("dramatiq:interactive", "x")
+    jobs = send(client)
+
+    with worker(client) as only:
+        wait_until(lambda: only.seen == jobs, 20)
+
+
+def test_a_redis_that_forgot_its_scripts_is_taught_them_again(client: redis.Redis) -> None:
+    consumer = consumer_of(client, idle_seconds=0.1)
+    client.script_flush()
+    jobs = send(client)
+
+    assert consumer.take() == jobs
+
+
+def test_a_job_whose_fetch_was_carried_out_but_not_answered_is_given_out_again(
+    client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("core.queueing.broker.BROKER_HEARTBEAT_MS", 500)
+    consumer = consumer_of(client, idle_seconds=0.1)
+    jobs = send(client)
+    exchange = RedisLink.exchange
+
+    def carried_out_but_not_answered(link: RedisLink, commands: Sequence[Command]) -> None:
+        exchange(link, commands)
+        raise redis.TimeoutError
+
+    with monkeypatch.context() as broken:
+        broken.setattr(RedisLink, "exchange", carried_out_but_not_answered)
+        with pytest.raises(redis.TimeoutError):
+            consumer.take()
+
+    seen: list[UUID] = []
+    wait_until(lambda: seen.extend(consumer.take()) or bool(seen), 20)
+    assert seen == jobs
+
+
+def test_nothing_that_was_fetched_is_lost_with_a_script_that_redis_had_forgotten(
+    client: redis.Redis,
+) -> None:
+    consumer = consumer_of(client, idle_seconds=5)
+    [first] = send(client)
+    assert consumer.take() == [first]
+    assert consumer.take() == []  # for the bell that the first has rung
+    consumer.ack(first)
+    client.script_flush()
+    with ThreadPoolExecutor(1) as pool:
+        took = pool.submit(consumer.take)  # it cannot tell of the first, and waits
+        wait_until(lambda: client.info("clients")["blocked_clients"] == 1, 20)
+        JobBroker(client).load()
+        [second] = send(client)
+
+        assert took.result(5) == [second]
+
+    consumer.flush()
+    assert JobQueue(client).missing([first, second], QueueName.INTERACTIVE) == [first]
+
+
+def test_a_job_that_came_just_as_its_worker_stopped_taking_is_anothers(
+    client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopping, other = consumer_of(client, idle_seconds=5), consumer_of(client, idle_seconds=0.1)
+    assert stopping.take() == []  # from now on it waits on the doorbell
+    monkeypatch.setattr(stopping, "wake", lambda: None)
+    with ThreadPoolExecutor(1) as pool:
+        took = pool.submit(stopping.take)
+        wait_until(lambda: client.info("clients")["blocked_clients"] == 1, 20)
+        stopping.stop_taking()
+        jobs = send(client)
+        assert took.result(5) == []
+    stopping.flush()
+
+    assert stopping.held == 0
+    assert other.take() == jobs
+
+
+def test_dramatiq_still_has_what_the_broker_extends(client: redis.Redis) -> None:
+    """A worker of Dramatiq's own could work on this queue: the commands are its own."""
+    [job_id] = send(client)
+    other = RedisBroker(client=client, namespace="dramatiq")
+
+    [data] = other.do_fetch(QueueName.INTERACTIVE, 1)
+    other.do_ack(QueueName.INTERACTIVE, str(job_id))
+
+    assert str(job_id).encode() in data
+    assert JobQueue(client).missing([job_id], QueueName.INTERACTIVE) == [job_id]
+    assert other.heartbeat_timeout and other.dead_message_ttl and other._max_unpack_size()
+    assert other._should_do_maintenance("ack") == 0

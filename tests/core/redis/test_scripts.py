@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import redis
+
+from core.config.settings import Settings
+from core.redis.client import open_redis
+from core.redis.scripts import Scripts
+
+ADD = "return redis.call('incrby', KEYS[1], ARGV[1])"
+
+
+def test_a_script_that_redis_does_not_know_is_told_to_it(client: redis.Redis) -> None:
+    add = Scripts(client).register(ADD)
+
+    answers = []
+    for _ in range(2):
+        client.script_flush()
+        answers.append(add(keys=["sum"], args=[3]))
+
+    assert answers == [3, 6]
+
+
+def test_each_of_many_at_once_gets_its_own_answer(client: redis.Redis) -> None:
+    scripts = Scripts(client)
+    echo, fail = scripts.register("return ARGV[1]"), scripts.register("return redis.call('no')")
+    together = threading.Barrier(16)
+
+    def call(number: int) -> bytes | str:
+        together.wait(10)
+        if number % 4:
+            return bytes(echo(keys=[], args=[number]))
+        with pytest.raises(redis.ResponseError):
+            fail(keys=[], args=[])
+        return "failed"
+
+    with ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(call, range(16)))
+
+    assert answers == [b"%d" % i if i % 4 else "failed" for i in range(16)]
+
+
+def test_a_connection_that_was_closed_while_it_rested_is_replaced(client: redis.Redis) -> None:
+    add = Scripts(client).register(ADD)
+    add(keys=["sum"], args=[1])
+
+    client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+
+    assert add(keys=["sum"], args=[1]) == 2
+
+
+def test_without_redis_the_call_fails_as_all_calls_do(base_settings: Settings) -> None:
+    away = base_settings.model_copy(update={"redis_url": base_settings.redis_url})
+    client = open_redis(away)
+    client.connection_pool.connection_kwargs["port"] = 1
+    add = Scripts(client).register(ADD)
+
+    for _ in range(2):
+        with pytest.raises(redis.ConnectionError):
+            add(keys=["sum"], args=[1])

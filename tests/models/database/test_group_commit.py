@@ -1,0 +1,176 @@
+"""Changes of many threads in few transactions: each made once, each with its own result."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
+
+from models.database.base import Session, SessionFactory
+from models.database.group_commit import GroupCommit
+
+
+@contextmanager
+def group_commit(
+    sessions: Any, write: Callable[[Session, Sequence[int]], Sequence[int | None]], **options: Any
+) -> Iterator[GroupCommit[Session, int, int]]:
+    options.setdefault("must_leave", threading.Event())
+    group: GroupCommit[Session, int, int] = GroupCommit("test", sessions, write, **options)
+    group.start()
+    try:
+        yield group
+    finally:
+        group.stop()
+
+
+def test_changes_gather_while_one_is_committed(database: SessionFactory) -> None:
+    groups: list[list[int]] = []
+
+    def write(session: Session, changes: Sequence[int]) -> list[int | None]:
+        groups.append(list(changes))
+        session.execute(text("select pg_sleep(0.05)"))
+        return [change * 2 for change in changes]
+
+    with group_commit(database, write) as group, ThreadPoolExecutor(40) as pool:
+        results = list(pool.map(group.make, range(40)))
+
+    assert results == [number * 2 for number in range(40)]
+    assert sorted(change for changes in groups for change in changes) == list(range(40))
+    assert len(groups) < 10
+
+
+@pytest.mark.alone
+def test_a_change_alone_waits_for_no_other(database: SessionFactory) -> None:
+    with group_commit(database, lambda session, changes: list(changes)) as group:
+        group.make(0)
+        began = time.monotonic()
+        assert group.make(1) == 1
+        assert time.monotonic() - began < 0.2
+
+
+def test_the_guilty_change_of_a_group_fails_alone(database: SessionFactory) -> None:
+    gate = threading.Event()
+
+    def write(session: Session, changes: Sequence[int]) -> list[int | None]:
+        gate.wait(5)
+        if 7 in changes:
+            raise ValueError("seven")
+        return list(changes)
+
+    def make(number: int) -> int | str | None:
+        try:
+            return group.make(number)
+        except ValueError as error:
+            return str(error)
+
+    with group_commit(database, write) as group, ThreadPoolExecutor(12) as pool:
+        results = pool.map(make, range(12))
+        time.sleep(0.2)
+        gate.set()
+        assert list(results) == [*range(7), "seven", *range(8, 12)]
+
+
+def test_a_database_that_is_away_is_waited_for(database: SessionFactory) -> None:
+    failures = [2]
+
+    class Away:
+        def begin(self) -> Any:
+            if failures[0]:
+                failures[0] -= 1
+                raise OperationalError("begin", {}, Exception("refused"))
+            return database.begin()
+
+    with group_commit(Away(), lambda session, changes: list(changes)) as group:
+        assert group.make(3) == 3
+    assert failures == [0]
+
+
+def test_nobody_waits_for_a_database_that_is_away_when_the_process_leaves() -> None:
+    class Away:
+        def begin(self) -> Any:
+            raise OperationalError("begin", {}, Exception("refused"))
+
+    leave = threading.Event()
+    with group_commit(Away(), lambda session, changes: list(changes), must_leave=leave) as group:
+        threading.Timer(0.3, leave.set).start()
+        assert group.make(3) is None
+
+
+def test_those_who_wait_are_answered_after_the_commit_was_told(database: SessionFactory) -> None:
+    told: list[int | None] = []
+
+    def committed(results: Sequence[int | None]) -> None:
+        time.sleep(0.1)
+        told.extend(results)
+
+    with group_commit(
+        database, lambda session, changes: list(changes), committed=committed
+    ) as group:
+        group.make(5)
+        assert told == [5]
+
+
+def test_what_is_asked_of_a_stopped_one_is_not_waited_for(database: SessionFactory) -> None:
+    with group_commit(database, lambda session, changes: list(changes)) as group:
+        pass
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(group.make, 1).result(timeout=5) is None
+
+
+def test_what_the_database_refuses_is_not_tried_for_ever(database: SessionFactory) -> None:
+    """A statement that takes too long is no outage: the others go on, and it fails."""
+
+    def write(session: Session, changes: Sequence[int]) -> list[int | None]:
+        session.execute(text("set local statement_timeout = 50"))
+        if 3 in changes:
+            session.execute(text("select pg_sleep(1)"))
+        return list(changes)
+
+    def make(number: int) -> int | str | None:
+        try:
+            return group.make(number)
+        except OperationalError:
+            return "refused"
+
+    with group_commit(database, write) as group, ThreadPoolExecutor(6) as pool:
+        assert list(pool.map(make, range(6))) == [0, 1, 2, "refused", 4, 5]
+
+
+def test_a_caller_need_not_wait_longer_than_it_likes() -> None:
+    class Away:
+        def begin(self) -> Any:
+            raise OperationalError("begin", {}, Exception("refused"))
+
+    leave = threading.Event()
+    with group_commit(Away(), lambda session, changes: list(changes), must_leave=leave) as group:
+        with pytest.raises(TimeoutError):
+            group.make(1, seconds=0.6)
+        leave.set()
+
+
+def test_a_change_that_was_made_at_the_last_moment_is_told_as_made(
+    database: SessionFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class LateFuture(Future[int]):
+        """One whose first wait ends just before the result is there."""
+
+        has_waited = False
+
+        def result(self, timeout: float | None = None) -> int:
+            found = super().result(10)
+            if not self.has_waited:
+                self.has_waited = True
+                raise TimeoutError
+            return found
+
+    monkeypatch.setattr("models.database.group_commit.Future", LateFuture)
+
+    with group_commit(database, lambda session, changes: list(changes)) as group:
+        assert group.make(3, seconds=0) == 3

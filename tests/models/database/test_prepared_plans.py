@@ -1,0 +1,50 @@
+"""What is run for every job costs the same however many users, keys and jobs there are."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pytest
+from sqlalchemy import Connection, text
+
+from models.database.base import SessionFactory, utc_now
+from models.database.prepared import Prepared
+from models.demo.data import DemoSize, make_demo_data
+from models.execution.claims import CLAIM, FINISH_AT_ONCE
+from models.jobs.inserts import INSERT
+
+SIZE = DemoSize(users=3000, keys=3000, jobs=20_000, days=3)
+READ_WHOLE = re.compile(r"Seq Scan on (users|api_keys|jobs|usage\w*)\b")
+
+
+@pytest.fixture
+def connection(database: SessionFactory) -> Iterator[Connection]:
+    """One to a database that has some of everything, and knows how much."""
+    with database.begin() as session:
+        make_demo_data(session, SIZE, now=utc_now(), password_hash="none", model="m")
+    with database.begin() as session:
+        session.execute(text("analyze"))
+    with database() as session:
+        yield session.connection()
+
+
+def test_no_table_is_read_from_end_to_end(connection: Connection) -> None:
+    """PostgreSQL takes an array for ten rows and JSON for a hundred, whatever comes then."""
+    for statement in (INSERT, CLAIM, FINISH_AT_ONCE):
+        plan = plan_of(connection, statement)
+
+        assert "Index Scan" in plan
+        assert not READ_WHOLE.findall(plan), plan
+
+
+def plan_of(connection: Connection, statement: Prepared) -> str:
+    """Return the plan that is kept for any values."""
+    values = ", ".join(f"null::{kind}" for kind in statement.types.split(","))
+    with connection.connection.cursor() as cursor:
+        cursor.execute("set local plan_cache_mode = force_generic_plan")
+        cursor.execute(f"prepare planned ({statement.types}) as {statement.sql}")
+        cursor.execute(f"explain execute planned ({values})")
+        plan = "\n".join(line for (line,) in cursor.fetchall())
+        cursor.execute("deallocate planned")  # it would outlive the transaction
+    return plan

@@ -1,0 +1,73 @@
+"""Jobs on their last attempt: a worker has at most one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import update
+
+from core.config.settings import Settings
+from models.database.base import SessionFactory, open_database
+from models.database.prepared import Statements
+from models.execution.claims import claim_jobs
+from models.jobs.job import Job
+from tests.support.factories.rows import add_job
+
+LEASE = timedelta(seconds=30)
+
+
+@pytest.fixture
+def statements(_settings: Settings) -> Iterator[Statements]:
+    engine = open_database(_settings, pool_size=2, is_autocommit=True, plans_once=True)
+    yield Statements(engine, keeps=1)
+    engine.dispose()
+
+
+def claimed(
+    database: SessionFactory,
+    statements: Statements,
+    attempts: list[int],
+    *,
+    max_attempts: int,
+    may_be_last: bool = True,
+) -> list[int]:
+    """Return how often those jobs had been begun that could be claimed, of so many queued ones."""
+    with database.begin() as session:
+        jobs = [add_job(session) for _ in attempts]
+        for job, attempt in zip(jobs, attempts, strict=True):
+            session.execute(update(Job).where(Job.id == job.id).values(attempt=attempt))
+    found = claim_jobs(
+        statements,
+        [job.id for job in jobs],
+        worker_id="w",
+        lease=LEASE,
+        max_attempts=max_attempts,
+        may_be_last=may_be_last,
+    )
+    return sorted(job.attempt - 1 for job in found)
+
+
+def test_only_one_of_those_that_lost_all_workers_but_one_is_claimed(
+    database: SessionFactory, statements: Statements
+) -> None:
+    found = claimed(database, statements, [0, 1, 2, 2, 2], max_attempts=3)
+
+    assert found == [0, 1, 2]
+
+
+def test_a_worker_that_has_one_claims_no_other(
+    database: SessionFactory, statements: Statements
+) -> None:
+    found = claimed(database, statements, [2, 0, 2], max_attempts=3, may_be_last=False)
+
+    assert found == [0]
+
+
+def test_where_each_attempt_is_the_last_all_are_claimed(
+    database: SessionFactory, statements: Statements
+) -> None:
+    found = claimed(database, statements, [0, 0], max_attempts=1, may_be_last=False)
+
+    assert found == [0, 0]

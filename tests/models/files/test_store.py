@@ -1,0 +1,122 @@
+"""Uploaded files in the database: how many there may be, and how they are forgotten."""
+
+from __future__ import annotations
+
+import threading
+from datetime import timedelta
+
+from sqlalchemy import func, select
+
+from core.ids import new_id
+from models.accounts.api_key import ApiKey
+from models.batches.rejected import (
+    MOST_KEPT,
+    RefusedBatch,
+    forget_old_refusals,
+    keep_refused_batch,
+    list_refused_batches,
+)
+from models.database.base import Session, SessionFactory
+from models.files.file import File, FilePiece
+from models.files.store import (
+    PIECES_A_STEP,
+    end_file,
+    find_file,
+    forget_expired,
+    list_files,
+    may_keep,
+)
+from tests.support.factories.rows import add_file, add_key
+
+
+def add_refused(session: Session, key: ApiKey, *, days: float = 1) -> RefusedBatch:
+    batch = RefusedBatch(
+        user_id=key.user_id,
+        api_key_id=key.id,
+        endpoint="/v1/completions",
+        model="a-model",
+        input_file_id=new_id(),
+        errors=[],
+    )
+    keep_refused_batch(session, batch, life=timedelta(days=days))
+    return batch
+
+
+def has_room(session: Session, file: File, *, files: int = 100, size: int = 1000) -> bool:
+    return may_keep(session, file, most_files=files, most_bytes=size)
+
+
+def test_a_user_has_so_many_files_and_bytes_and_no_more(database: SessionFactory) -> None:
+    with database.begin() as session:
+        key, other = add_key(session), add_key(session)
+        add_file(session, other, size=10_000)
+        ended = add_file(session, key, size=10_000)
+        end_file(session, ended.id)
+        add_file(session, key, size=40)
+        file = add_file(session, key, size=40)
+
+        assert has_room(session, file, files=2, size=80)
+        assert not has_room(session, file, files=1)
+        assert not has_room(session, file, size=79)
+
+
+def test_files_that_come_at_once_do_not_exceed_the_bound(database: SessionFactory) -> None:
+    with database.begin() as session:
+        key = add_key(session)
+    kept: list[bool] = []
+    waits = threading.Event()
+
+    def upload() -> None:
+        with database() as session:
+            file = add_file(session, key)
+            waits.set()
+            kept.append(has_room(session, file, files=1))
+            session.commit() if kept[-1] else session.rollback()
+
+    with database() as session:
+        first = add_file(session, key)
+        assert has_room(session, first, files=1)
+        second = threading.Thread(target=upload)
+        second.start()
+        assert waits.wait(30)
+        session.commit()
+    second.join(30)
+
+    assert kept == [False]
+
+
+def test_what_has_expired_is_gone_at_once_and_deleted_step_by_step(
+    database: SessionFactory,
+) -> None:
+    with database.begin() as session:
+        key = add_key(session)
+        file = add_file(session, key, pieces=PIECES_A_STEP + 1)
+        kept = add_file(session, key, pieces=1)
+        end_file(session, file.id)
+
+    steps = []
+    for _ in range(4):
+        with database.begin() as session:
+            assert find_file(session, file.id) is None
+            steps.append(forget_expired(session))
+
+    assert steps == [PIECES_A_STEP, 1, 1, 0]
+    with database() as session:
+        assert session.scalar(select(func.count()).select_from(FilePiece)) == 1
+        listed = list_files(session, key.user_id, after=None, limit=9, is_newest_first=True)
+        assert [one.id for one in listed] == [kept.id]
+
+
+def test_refused_batches_of_a_user_are_bounded_and_forgotten(database: SessionFactory) -> None:
+    with database.begin() as session:
+        key, other = add_key(session), add_key(session)
+        others = add_refused(session, other)
+        made = [add_refused(session, key) for _ in range(MOST_KEPT + 2)]
+        add_refused(session, other, days=-1)
+
+        forget_old_refusals(session)
+
+        mine = list_refused_batches(session, key.user_id, after=None, limit=999)
+        theirs = list_refused_batches(session, other.user_id, after=None, limit=999)
+    assert [one.id for one in mine] == [one.id for one in reversed(made[2:])]
+    assert [one.id for one in theirs] == [others.id]

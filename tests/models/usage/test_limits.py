@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy.orm import Session
+
+from core.ids import new_id
+from core.limits.state import KeyUse
+from core.queueing.broker import QueueName
+from models.accounts.api_key import ApiKey
+from models.database.base import utc_now
+from models.execution.completion import record_end
+from models.jobs.job import Job, JobOutcome, JobState
+from models.jobs.transitions import finish_job
+from models.usage.limits import ended_job, ended_use, in_flight_before, known_jobs, read_key_use
+from tests.support.factories.rows import add_job, add_key, claim_job
+
+LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
+
+
+def ended(session: Session, key: ApiKey, *, tokens: int) -> Job:
+    job = add_job(session, key, charged_tokens=100)
+    claim_job(session, job.id, worker_id="w", lease=timedelta(seconds=10))
+    outcome = JobOutcome(JobState.SUCCEEDED, prompt_tokens=10, completion_tokens=tokens)
+    done = finish_job(session, job.id, attempt=1, outcome=outcome)
+    assert done is not None
+    record_end(session, done)
+    return done
+
+
+def cancelled(session: Session, key: ApiKey) -> Job:
+    """A job that ended before it began."""
+    job = add_job(session, key, charged_tokens=100, prompt_tokens=10)
+    outcome = JobOutcome(JobState.CANCELLED, prompt_tokens=10)
+    done = finish_job(session, job.id, attempt=None, outcome=outcome)
+    assert done is not None
+    record_end(session, done)
+    return done
+
+
+def test_a_keys_use_is_what_ended_this_month_and_what_is_in_flight(session: Session) -> None:
+    key = add_key(session)
+    ended(session, key, tokens=5)
+    cancelled(session, key)
+    queued = add_job(session, key, charged_tokens=30)
+    running = add_job(session, key, charged_tokens=40)
+    claim_job(session, running.id, worker_id="w", lease=timedelta(seconds=10))
+    add_job(session, key)  # of a time when nothing was charged
+    add_job(session, charged_tokens=50)
+    ended(session, add_key(session), tokens=6)
+
+    assert read_key_use(session, key.id, LONG_AGO) == KeyUse(15, {queued.id: 30, running.id: 40})
+
+
+def test_a_key_that_was_never_used_has_used_nothing(session: Session) -> None:
+    assert read_key_use(session, add_key(session).id, LONG_AGO) == KeyUse()
+
+
+def test_what_ended_before_the_month_does_not_count(session: Session) -> None:
+    key = add_key(session)
+    ended(session, key, tokens=5)
+
+    assert read_key_use(session, key.id, utc_now() + timedelta(hours=1)).used_tokens == 0
+
+
+def test_old_jobs_in_flight_are_found_by_key(session: Session) -> None:
+    now = utc_now()
+    first, second = add_key(session), add_key(session)
+    old = [
+        add_job(session, key, charged_tokens=9, created_at=now - timedelta(minutes=9))
+        for key in (first, first, second)
+    ]
+    add_job(session, first, charged_tokens=9, created_at=now)
+
+    assert in_flight_before(session, now - timedelta(minutes=5), QueueName.INTERACTIVE) == {
+        first.id: {old[0].id: 9, old[1].id: 9},
+        second.id: {old[2].id: 9},
+    }
+
+
+def test_ended_jobs_are_told_with_their_use_also_when_their_row_is_gone(session: Session) -> None:
+    key = add_key(session)
+    done, gone = ended(session, key, tokens=5), ended(session, key, tokens=6)
+    never_began = cancelled(session, key)
+    queued = add_job(session, key, charged_tokens=9)
+    session.delete(gone)
+    session.flush()
+    asked = [done.id, gone.id, never_began.id, queued.id, new_id()]
+
+    assert ended_use(session, asked) == {done.id: 15, gone.id: 16, never_began.id: 0}
+    assert known_jobs(session, asked) == {done.id, never_began.id, queued.id}
+
+
+def test_what_a_job_counts_for_is_what_its_usage_says(session: Session) -> None:
+    key = add_key(session)
+
+    assert ended_job(ended(session, key, tokens=5)).used_tokens == 15
+    assert ended_job(cancelled(session, key)).used_tokens == 0

@@ -1,0 +1,52 @@
+"""Running `bountycoder backup` and `restore` as an operator does."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from core.config.settings import Settings
+from tests.support.paths import ROOT
+
+RUN_SECONDS = 120
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "cli.main", *arguments]
+
+
+def environment(settings: Settings, **changes: str) -> dict[str, str]:
+    return {"PATH": os.environ["PATH"], **settings.to_environment(), **changes}
+
+
+def bountycoder(
+    settings: Settings, *arguments: str, **changes: str
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(*arguments),
+        cwd=ROOT,
+        env=environment(settings, **changes),
+        capture_output=True,
+        text=True,
+        timeout=RUN_SECONDS,
+    )
+
+
+@contextmanager
+def begun(settings: Settings, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """Start it for the block, and kill it if it runs at the end of that."""
+    with subprocess.Popen(
+        command(*arguments),
+        cwd=ROOT,
+        env=environment(settings),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()

@@ -1,0 +1,106 @@
+"""Visits of the admin UI with a real browser."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from playwright.sync_api import Browser, BrowserContext, Page, StorageState
+
+from tests.support.browser.snapshot import DESK, Theme, ViewportSize
+from tests.support.browser.watch import Watch
+from tests.support.service import Service
+
+WAIT_MS = 20_000.0
+
+
+@dataclass(frozen=True, slots=True)
+class Visitor:
+    """Somebody who has an account."""
+
+    email: str
+    password: str
+
+
+def admin_of(service: Service) -> Visitor:
+    """Return the first admin."""
+    settings = service.settings
+    return Visitor(settings.admin_email, settings.admin_password.get_secret_value())
+
+
+def sign_in(page: Page, visitor: Visitor) -> None:
+    """Sign in by the form, as a person does; it leads to the Settings, which everyone has."""
+    page.goto("/sign-in?next=/settings")
+    page.get_by_label("Email").fill(visitor.email)
+    page.get_by_label("Password").fill(visitor.password)
+    page.get_by_role("button", name="Sign in").click()
+    page.wait_for_url("**/settings")
+
+
+@dataclass(slots=True)
+class Visits:
+    """Opens the admin UI in browser contexts that share nothing, and watches over each page.
+
+    Args:
+        signed_in: the sessions of those who have signed in; a module's tests share them.
+    """
+
+    browser: Browser
+    service: Service
+    signed_in: dict[Visitor, StorageState]
+    _contexts: list[BrowserContext] = field(default_factory=list)
+    _watches: dict[Page, Watch] = field(default_factory=dict)
+
+    def open(
+        self,
+        path: str = "/",
+        *,
+        visitor: Visitor | None = None,
+        size: ViewportSize = DESK,
+        theme: Theme = "light",
+        timezone: str = "UTC",
+        locale: str = "en-US",
+        provoked: Sequence[str] = (),
+        javascript: bool = True,
+    ) -> Page:
+        """Return a page of a fresh context, signed in as `visitor`, at `path`.
+
+        Args:
+            provoked: patterns of the faults that this test brings about: `"^422 POST "`.
+        """
+        state = None if visitor is None else self._state_of(visitor)
+        context = self.browser.new_context(
+            base_url=self.service.admin_url,
+            viewport=size,
+            color_scheme=theme,
+            timezone_id=timezone,
+            locale=locale,
+            storage_state=state,
+            java_script_enabled=javascript,
+        )
+        context.set_default_timeout(WAIT_MS)
+        self._contexts.append(context)
+        watch = Watch(context, provoked)
+        page = context.new_page()
+        # So that each page's weight is the one that a first visit has.
+        context.new_cdp_session(page).send("Network.setCacheDisabled", {"cacheDisabled": True})
+        self._watches[page] = watch
+        page.goto(path)
+        return page
+
+    def watch_of(self, page: Page) -> Watch:
+        return self._watches[page]
+
+    def close(self) -> None:
+        """End all visits, and fail the test on what went wrong in any of them."""
+        for context in self._contexts:
+            context.close()
+        for watch in self._watches.values():
+            watch.check()
+
+    def _state_of(self, visitor: Visitor) -> StorageState:
+        if visitor not in self.signed_in:
+            page = self.open("/sign-in")
+            sign_in(page, visitor)
+            self.signed_in[visitor] = page.context.storage_state()
+        return self.signed_in[visitor]

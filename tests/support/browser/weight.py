@@ -1,0 +1,70 @@
+"""What a page costs: the server's time, the database's statements, the bytes. And their table."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from tests.support.paths import ROOT
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Request
+
+#: What a run leaves behind about pages: their pictures, and the table of their costs.
+OUTPUT = ROOT / "test-output" / "pages"
+MAX_KIB = 400.0
+MAX_STATEMENTS = 12
+#: The name under which a test's report carries a page's cost, also from another process.
+PROPERTY = "page cost"
+HEADER = f"{'page':<32}{'server ms':>10}{'statements':>12}{'KiB':>8}"
+
+
+@dataclass(frozen=True, slots=True)
+class PageCost:
+    """One page's line of the table; `None` is what its answer did not say."""
+
+    name: str
+    kib: float
+    server_ms: float | None
+    statements: int | None
+
+    @classmethod
+    def of(cls, name: str, requests: list[Request]) -> PageCost:
+        """Measure a page by what it asked for, from its document on, with the cache off."""
+        answered = [r for r in requests if r.url.startswith("http") and r.response() is not None]
+        sizes = [request.sizes() for request in answered]
+        size = sum(s["responseBodySize"] + s["responseHeadersSize"] for s in sizes)
+        document = next(r.response() for r in answered if r.redirected_to is None)
+        timing = document.header_value("Server-Timing") if document else None
+        return cls(name, size / 1024, *read_server_timing(timing or ""))
+
+    def check(self) -> None:
+        """Fail the test on a page that is too heavy or asks the database too often."""
+        assert self.kib < MAX_KIB, f"{self.name}: {self.kib:.0f} KiB"
+        if self.statements is not None:
+            assert self.statements <= MAX_STATEMENTS, f"{self.name}: {self.statements} statements"
+
+    def as_property(self) -> tuple[str, dict[str, Any]]:
+        return PROPERTY, asdict(self)
+
+    def __str__(self) -> str:
+        server = "–" if self.server_ms is None else f"{self.server_ms:.1f}"
+        statements = "–" if self.statements is None else str(self.statements)
+        return f"{self.name:<32}{server:>10}{statements:>12}{self.kib:>8.1f}"
+
+
+def read_server_timing(header: str) -> tuple[float | None, int | None]:
+    """Read the milliseconds and the statements of `total;dur=8.1, db;dur=3;desc="7 statements"`."""
+    total = re.search(r"\btotal;dur=([0-9.]+)", header)
+    statements = re.search(r'\bdb;[^,]*desc="([0-9]+) statements?"', header)
+    return float(total[1]) if total else None, int(statements[1]) if statements else None
+
+
+def table_of(properties: Iterable[tuple[str, Any]]) -> str:
+    """Return the costs among the reports' properties, one line for each page, or nothing."""
+    # A test has several reports that carry the same properties.
+    costs = {value["name"]: PageCost(**value) for name, value in properties if name == PROPERTY}
+    lines = [HEADER, *(str(costs[name]) for name in sorted(costs))]
+    return "\n".join(lines) + "\n" if costs else ""

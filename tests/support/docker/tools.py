@@ -1,0 +1,33 @@
+"""The programs that check what stands in docker/: each is a package of the extra `dev`."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from tests.support.paths import ROOT
+
+DOCKER = ROOT / "docker"
+TIMEOUT_SECONDS = 60.0
+
+
+def tool(name: str) -> str:
+    """Return the path of a program beside this Python."""
+    return str(Path(sys.executable).with_name(name))
+
+
+def run(
+    name: str, *arguments: str | Path, environment: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a program from the repository's root, with no other environment than is given."""
+    return subprocess.run(
+        [tool(name), *map(str, arguments)],
+        cwd=ROOT,
+        env={"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", **(environment or {})},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_SECONDS,
+    )

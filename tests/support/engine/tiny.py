@@ -1,0 +1,154 @@
+"""Small random models, what they answer one by one, and a receiver of events, for these tests."""
+
+from __future__ import annotations
+
+import copy
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from transformers import Qwen2Config, Qwen2ForCausalLM
+
+from worker.engine.hf.engine import HFEngine
+from worker.engine.hf.loop import LoopOptions
+from worker.engine.hf.model import cpu_attention as cpu_flash
+from worker.engine.hf.model.loading import adopt_model
+from worker.engine.protocol import FinishReason, Handle, ObserveStep, StepEvent, TokenLogprob
+
+VOCAB_SIZE = 160
+CONTEXT_LENGTH = 512
+#: End tokens: a few, so that some answers end early and most do not.
+EOS_IDS = (3, 17, 40, 77, 101, 133)
+#: A token that no model here ever says.
+POISON = VOCAB_SIZE - 1
+Key = tuple[str, int]
+
+
+def build_model(seed: int = 0) -> Qwen2ForCausalLM:
+    """Return a random model whose scores lie far apart, so that rounding does not decide."""
+    torch.manual_seed(seed)
+    config = Qwen2Config(
+        vocab_size=VOCAB_SIZE,
+        hidden_size=64,
+        intermediate_size=96,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=CONTEXT_LENGTH,
+        initializer_range=0.4,
+        tie_word_embeddings=False,
+        eos_token_id=list(EOS_IDS),
+        bos_token_id=None,
+        pad_token_id=None,
+    )
+    model = Qwen2ForCausalLM(config).eval()
+    model.generation_config.eos_token_id = list(EOS_IDS)
+    bias = torch.zeros(VOCAB_SIZE)
+    bias[POISON] = -1000.0
+    model.lm_head.bias = torch.nn.Parameter(bias)
+    return model
+
+
+def answer(model: Any, prompt: Sequence[int], max_tokens: int, **kwargs: Any) -> list[int]:
+    """Return what the library's own `generate` answers to one prompt, without the end token."""
+    ids = torch.tensor([list(prompt)])
+    out = model.generate(
+        ids,
+        attention_mask=torch.ones_like(ids),
+        max_new_tokens=max_tokens,
+        do_sample=False,
+        pad_token_id=0,
+        **kwargs,
+    )
+    tokens: list[int] = out[0, len(prompt) :].tolist()
+    return tokens[:-1] if tokens and tokens[-1] in EOS_IDS else tokens
+
+
+class Receiver:
+    """Keeps what an engine delivers; an event after a sequence's end fails the test."""
+
+    def __init__(self) -> None:
+        self.tokens: dict[Key, list[int]] = defaultdict(list)
+        self.logprobs: dict[Key, list[TokenLogprob]] = defaultdict(list)
+        self.ends: dict[Key, FinishReason] = {}
+        self.errors: dict[Key, str | None] = {}
+        self.faults: list[str] = []
+        self.calls = 0
+        self.on_event: Callable[[StepEvent], None] = lambda event: None
+        self._changed = threading.Condition()
+
+    def __call__(self, events: Sequence[StepEvent]) -> None:
+        with self._changed:
+            self.calls += 1
+            self._changed.notify_all()
+            for event in events:
+                self._note(event)
+
+    def wait(self, *handles: Handle, seconds: float = 30.0) -> None:
+        """Wait until every sequence of the handles has had its end delivered."""
+        keys = [(h.request.request_id, i) for h in handles for i in range(h.request.n)]
+        with self._changed:
+            assert self._changed.wait_for(lambda: all(key in self.ends for key in keys), seconds), {
+                key: self.tokens[key] for key in keys if key not in self.ends
+            }
+
+    def wait_for_tokens(self, key: Key, count: int, seconds: float = 30.0) -> None:
+        with self._changed:
+            assert self._changed.wait_for(lambda: len(self.tokens[key]) >= count, seconds)
+
+    def forget(self) -> None:
+        """Drop all that was delivered so far."""
+        with self._changed:
+            for kept in (self.tokens, self.logprobs, self.ends, self.errors):
+                kept.clear()
+
+    def _note(self, event: StepEvent) -> None:
+        key = (event.handle.request.request_id, event.index)
+        if key in self.ends:
+            self.faults.append(f"{key} had an event after its end")
+        self.tokens[key] += event.token_ids
+        self.logprobs[key] += event.logprobs
+        if event.finish_reason is not None:
+            self.ends[key] = event.finish_reason
+            self.errors[key] = event.error
+        self.on_event(event)
+
+
+@contextmanager
+def running(
+    model: Any,
+    *,
+    attention: str = cpu_flash.NAME,
+    stall_seconds: float = 60.0,
+    observe: ObserveStep = lambda step: None,
+    **options: Any,
+) -> Iterator[tuple[HFEngine, Receiver]]:
+    """Run an engine on a copy of `model` for the time of a `with` block."""
+    cpu_flash.install()
+    served = copy.deepcopy(model)
+    served.set_attn_implementation(attention)
+    engine = HFEngine(
+        loaded=adopt_model(served),
+        options=LoopOptions(**{"page_size": 16, "cache_blocks": 256, **options}),
+        stall_seconds=stall_seconds,
+    )
+    engine.observe_steps(observe)
+    receiver = Receiver()
+    try:
+        engine.start(receiver)
+        yield engine, receiver
+    finally:
+        engine.stop()
+    assert not receiver.faults
+
+
+def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+    """Wait until the condition holds, and fail if it does not in time."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.005)

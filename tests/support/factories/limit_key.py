@@ -1,0 +1,38 @@
+"""A key with limits and a clock, as tests of the limits need them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from uuid import UUID
+
+from core.ids import new_id
+from core.limits.state import KeyUse
+
+MINUTE = datetime(2026, 11, 24, 10, 17, tzinfo=UTC).timestamp()
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """Limits without a row."""
+
+    rate_limit: int = 1000
+    token_limit: int | None = None
+    max_in_flight: int | None = None
+    monthly_token_limit: int | None = None
+    id: UUID = field(default_factory=new_id)
+
+
+class Clock:
+    """Stands at the beginning of a minute until a test moves it."""
+
+    def __init__(self) -> None:
+        self.now = MINUTE
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def nothing(_: datetime) -> KeyUse:
+    """Recall of a key that was never used."""
+    return KeyUse()

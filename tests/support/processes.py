@@ -1,0 +1,79 @@
+"""Programs that the tests start, kill and look for."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psutil
+
+from tests.support.paths import ROOT
+
+DEADLINE_SECONDS = 30.0
+POLL_SECONDS = 0.02
+
+
+@contextmanager
+def python(code: str, *arguments: str | Path) -> Iterator[subprocess.Popen[str]]:
+    """Run `code` beside us, where the product can be imported; it is killed at the end."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        with process:
+            try:
+                yield process
+            finally:
+                process.kill()
+    finally:
+        process.wait(DEADLINE_SECONDS)
+
+
+def printed_ids(process: subprocess.Popen[str]) -> list[int]:
+    """Return the process ids that it prints in one line."""
+    assert process.stdout is not None
+    ids = [int(word) for word in process.stdout.readline().split()]
+    assert ids, "it ended without a word"
+    return ids
+
+
+def with_descendants(pids: Sequence[int]) -> set[psutil.Process]:
+    """Return these processes and all that they started."""
+    parents = [psutil.Process(pid) for pid in pids]
+    return {*parents, *(child for parent in parents for child in parent.children(recursive=True))}
+
+
+def is_running(process: psutil.Process) -> bool:
+    """Say whether it still runs; one that only nobody has waited for does not."""
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def wait_for(condition: Callable[[], bool]) -> bool:
+    """Return whether it became true before the deadline."""
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(POLL_SECONDS)
+    return True
+
+
+def all_end(processes: set[psutil.Process]) -> bool:
+    """Wait for the end of all; those that stay are killed, so that nothing outlives a test."""
+    ended = wait_for(lambda: not any(is_running(process) for process in processes))
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.send_signal(signal.SIGKILL)
+    return ended

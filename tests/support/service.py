@@ -1,0 +1,278 @@
+"""The service as real processes, for tests that speak HTTP to it."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import psutil
+import requests
+from sqlalchemy import Engine, text
+
+from cli.system.private_files import bind_fault
+from core.config.settings import Settings
+from core.redis.client import open_redis
+from models.database.base import open_database, sessions
+from models.schema import metadata
+from tests.support.contract import check_answer
+from tests.support.factories.rows import add_admin
+from tests.support.paths import ROOT
+
+#: Below the range that the kernel gives to outgoing connections (`cli/system/private_files.py`
+#: says why), and beside that of the embedded servers. Runs at the same time begin in different
+#: places.
+PORTS = range(10_000, 20_000)
+_places = count(secrets.randbelow(len(PORTS)))
+READY_SECONDS = 90.0
+STOP_SECONDS = 20.0
+CALL_SECONDS = 90.0
+COMMAND_SECONDS = 60.0
+LARGE_TABLE_BYTES = 4 * 1024**2
+LARGEST_TABLE = """
+    select max(pg_relation_size(oid)) from pg_class
+    where relkind = 'r' and relnamespace = 'public'::regnamespace
+"""
+
+
+@dataclass
+class Service:
+    """An API, workers and perhaps an admin UI that a test started, and how to call them.
+
+    Attributes:
+        source: where the programs' code is.
+        holds_to_document: whether every answer must be as the present document says; those of an
+            earlier release are as its own did.
+        environments: further variables of single programs, by the names of the programs.
+    """
+
+    settings: Settings
+    directory: Path
+    source: Path = ROOT
+    holds_to_document: bool = True
+    api: subprocess.Popen[bytes] | None = None
+    workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    admin_ui: subprocess.Popen[bytes] | None = None
+    environments: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    @classmethod
+    @contextmanager
+    def started(
+        cls,
+        settings: Settings,
+        directory: Path,
+        *,
+        workers: int = 1,
+        environments: Mapping[str, Mapping[str, str]] | None = None,
+        **changes: Any,
+    ) -> Iterator[Service]:
+        """Run the service with `changes` to the settings; everything ends with the block."""
+        ports = {"api_port": free_port(), "admin_port": free_port()}
+        settings = settings.model_copy(update={**ports, **changes})
+        service = cls(settings, directory, environments=environments or {})
+        service._seed()
+        try:
+            service.api = service.spawn("api")
+            for _ in range(workers):
+                service.add_worker()
+            service.wait_ready(workers)
+            yield service
+        finally:
+            service.stop()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.settings.api_port}"
+
+    @property
+    def admin_url(self) -> str:
+        return f"http://127.0.0.1:{self.settings.admin_port}"
+
+    def spawn(
+        self, program: str, *, prefix: Sequence[str] = (), **changes: Any
+    ) -> subprocess.Popen[bytes]:
+        """Start a program (or another command), with `changes` to the settings.
+
+        Args:
+            prefix: the command that runs it.
+        """
+        settings = self.settings.model_copy(update=changes)
+        log = self.directory / f"{program}-{time.monotonic_ns()}.log"
+        with open(log, "wb") as output:
+            return subprocess.Popen(
+                [*prefix, sys.executable, "-m", "cli.main", program],
+                env={
+                    **bare_environment(),
+                    **settings.to_environment(),
+                    **self.environments.get(program, {}),
+                },
+                cwd=self.source,
+                stdout=output,
+                stderr=output,
+            )
+
+    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run a command of `bountycoder` to its end, with the service's settings."""
+        return subprocess.run(
+            [sys.executable, "-m", "cli.main", *arguments],
+            env={**bare_environment(), **self.settings.to_environment()},
+            cwd=self.source,
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_SECONDS,
+            check=False,
+        )
+
+    def add_worker(self, **changes: Any) -> subprocess.Popen[bytes]:
+        worker = self.spawn("worker", **changes)
+        self.workers.append(worker)
+        return worker
+
+    def start_admin_ui(self) -> None:
+        """Run the admin UI beside the API; a second call changes nothing."""
+        if self.admin_ui is None:
+            self.admin_ui = self.spawn("admin-ui")
+            wait_until(self._admin_ui_answers, READY_SECONDS, self.logs)
+
+    def wait_ready(self, workers: int = 1) -> None:
+        """Wait until the API answers and sees this many workers."""
+        wait_until(self._answers, READY_SECONDS, self.logs)
+        wait_until(lambda: self._ready_workers() >= workers, READY_SECONDS, self.logs)
+
+    def stop(self) -> None:
+        """End all processes: a worker takes leave, so that nobody counts on it; the API and the
+        admin UI keep nothing, and are killed, for their leave takes seconds.
+        """
+        for program in (self.api, self.admin_ui):
+            if program is not None and program.poll() is None:
+                kill_with_children(program)
+        for worker in self.workers:
+            worker.send_signal(signal.SIGTERM)
+        for worker in self.workers:
+            try:
+                worker.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                worker.kill()
+                worker.wait(STOP_SECONDS)
+
+    def start_over(self) -> None:
+        """Forget all that was done, but for the heartbeats of the workers."""
+        engine = open_database(self.settings)
+        empty_tables(engine)
+        engine.dispose()
+        client = open_redis(self.settings)
+        for key in client.scan_iter(count=1000):
+            if not key.startswith(b"worker"):
+                client.delete(key)
+        client.close()
+        self._seed()
+
+    def logs(self) -> str:
+        return "\n".join(
+            f"--- {path.name}\n{path.read_text()}" for path in sorted(self.directory.glob("*.log"))
+        )
+
+    def call(self, method: str, path: str, **options: Any) -> requests.Response:
+        """Call the API; whatever it answers must be as the published document says."""
+        answer = requests.request(method, self.url + path, timeout=CALL_SECONDS, **options)
+        if self.holds_to_document:
+            check_answer(answer, has_body=not options.get("stream", False))
+        return answer
+
+    def sign_in(self, email: str, password: str) -> dict[str, str]:
+        """Return the headers of a signed-in user."""
+        answer = self.call("POST", "/api/auth/login", json={"email": email, "password": password})
+        assert answer.status_code == 200, answer.text
+        return {"Authorization": f"Bearer {answer.json()['token']}"}
+
+    def sign_in_admin(self) -> dict[str, str]:
+        return self.sign_in(
+            self.settings.admin_email, self.settings.admin_password.get_secret_value()
+        )
+
+    def make_key(self, **fields: Any) -> dict[str, Any]:
+        """Return a new key of the admin, its secret included."""
+        body = {"name": "test", "rateLimit": 100_000, **fields}
+        answer = self.call("POST", "/api/keys", json=body, headers=self.sign_in_admin())
+        assert answer.status_code == 201, answer.text
+        return dict(answer.json())
+
+    def _seed(self) -> None:
+        engine = open_database(self.settings)
+        with sessions(engine).begin() as session:
+            password = self.settings.admin_password.get_secret_value()
+            add_admin(session, email=self.settings.admin_email, password=password)
+        engine.dispose()
+
+    def _answers(self) -> bool:
+        try:
+            return self.call("GET", "/healthz").status_code == 200
+        except requests.ConnectionError:
+            return False
+
+    def _admin_ui_answers(self) -> bool:
+        try:
+            return requests.get(f"{self.admin_url}/sign-in", timeout=CALL_SECONDS).ok
+        except requests.ConnectionError:
+            return False
+
+    def _ready_workers(self) -> int:
+        if self.call("GET", "/readyz").status_code != 200:
+            return 0
+        models = self.call("GET", "/api/llm/models", headers=self.sign_in_admin())
+        return int(models.json()["data"][0]["readyWorkers"])
+
+
+def bare_environment() -> dict[str, str]:
+    """Return what a program gets beside its settings."""
+    policy = os.environ.get("OMP_WAIT_POLICY")
+    return {"PATH": "/usr/bin:/bin", **({"OMP_WAIT_POLICY": policy} if policy else {})}
+
+
+def kill_with_children(program: subprocess.Popen[bytes]) -> None:
+    """Kill a program and the processes that it started."""
+    children = psutil.Process(program.pid).children()
+    program.kill()  # first: it would replace those that end
+    for child in children:
+        with suppress(psutil.NoSuchProcess):
+            child.kill()
+    program.wait(STOP_SECONDS)
+
+
+def empty_tables(engine: Engine) -> None:
+    """Delete every row of a database.
+
+    To truncate a table takes as long however few rows it has, a hundred times longer than to
+    delete a few: it is done to large ones alone.
+    """
+    names = [f'"{table.name}"' for table in metadata.sorted_tables]
+    with engine.begin() as connection:
+        largest = connection.scalar(text(LARGEST_TABLE))
+        if largest > LARGE_TABLE_BYTES:
+            connection.execute(text(f"truncate {', '.join(names)}"))
+        else:
+            connection.execute(text("; ".join(f"delete from {name}" for name in reversed(names))))
+
+
+def free_port() -> int:
+    """Return a port of 127.0.0.1 that nobody listens on, another one each time."""
+    ports = (PORTS[place % len(PORTS)] for place in _places)
+    return next(port for port in ports if bind_fault("127.0.0.1", port) is None)
+
+
+def wait_until(condition: Any, seconds: float, explain: Any = lambda: "") -> None:
+    """Poll until the condition holds; fail the test past the deadline."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {seconds} s\n{explain()}")
+        time.sleep(0.02)

@@ -1,0 +1,208 @@
+"""`bountycoder backup`: what is written, what is refused, what an interruption leaves."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import stat
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from pathlib import Path
+
+import psutil
+import pytest
+from sqlalchemy import create_engine, make_url, text
+
+from api.runtime.service_metrics import ServiceFacts
+from core.config.settings import Settings
+from migrations.run import head_revision
+from models.database.base import SessionFactory
+from models.jobs.job import JobState
+from tests.models.usage.test_report import NOON, use
+from tests.support.backup_runs import begun, bountycoder, command, environment
+from tests.support.factories.rows import add_job, add_key
+from tests.support.paths import ROOT
+from tests.support.service import wait_until
+
+
+@pytest.fixture
+def settings(base_settings: Settings, database: SessionFactory) -> Settings:
+    """Of a database with a few jobs."""
+    with database.begin() as session:
+        key = add_key(session)
+        for _ in range(10):
+            use(session, key)
+        add_job(session, key, state=JobState.CANCELLED, finished_at=NOON)
+    return base_settings
+
+
+@contextmanager
+def jobs_locked(settings: Settings) -> Iterator[None]:
+    """Nobody reads the table meanwhile: a dump waits for it."""
+    # Not by the service's own connections: the server ends those that pause for long.
+    engine = create_engine(settings.database_url.get_secret_value())
+    with engine.connect() as connection:
+        connection.execute(text("lock table jobs in access exclusive mode"))
+        yield
+    engine.dispose()
+
+
+def working_tool(process: subprocess.Popen[str], name: str) -> psutil.Process:
+    """Wait for the tool that does the work and return it."""
+    found: list[psutil.Process] = []
+
+    def look() -> bool:
+        for child in psutil.Process(process.pid).children():
+            with suppress(psutil.NoSuchProcess):
+                # Before, one is asked for its version; one that has just begun has no words yet.
+                if child.name() == name and len(child.cmdline()) > len([name, "--version"]):
+                    found.append(child)
+        return bool(found)
+
+    wait_until(look, 60)
+    return found[0]
+
+
+def facts(settings: Settings) -> dict[str, float]:
+    collector = ServiceFacts(settings)
+    wanted = "bountycoder_backup_last_success_timestamp_seconds"
+    return {m.name: m.samples[0].value for m in collector.collect() if m.name == wanted}
+
+
+def test_a_backup_says_what_it_holds_and_when_it_was_made(
+    settings: Settings, tmp_path: Path
+) -> None:
+    before = facts(settings)
+
+    done = bountycoder(settings, "backup", "--to", str(tmp_path / "backups"))
+
+    assert (done.returncode, done.stderr) == (0, "")
+    (backup,) = (tmp_path / "backups").glob("2*")
+    manifest = json.loads((backup / "manifest.json").read_text())
+    assert manifest["tables"]["usage"] == {
+        "rows": 10,
+        "tokens": {"prompt_tokens": 100, "completion_tokens": 50, "cached_tokens": 20},
+    }
+    assert manifest["tables"]["jobs"]["rows"] == 11
+    assert manifest["schema_revision"] == head_revision()
+    assert manifest["files"]["database.dump"]["bytes"] == (backup / "database.dump").stat().st_size
+    assert stat.S_IMODE(backup.stat().st_mode) == 0o700
+    assert {stat.S_IMODE(path.stat().st_mode) for path in backup.iterdir()} == {0o600}
+    name = "bountycoder_backup_last_success_timestamp_seconds"
+    assert before == {name: 0}
+    assert f"{facts(settings)[name]:.0f}" == f"{_time_of(manifest['taken_at']):.0f}"
+
+
+def _time_of(shown: str) -> float:
+    return datetime.fromisoformat(shown).timestamp()
+
+
+def test_only_the_newest_are_kept(settings: Settings, tmp_path: Path) -> None:
+    assert bountycoder(settings, "backup", "--to", str(tmp_path)).returncode == 0
+    (first,) = tmp_path.glob("2*")
+    for name in ("20250101T000000Z", "20250102T000000Z"):
+        shutil.copytree(first, tmp_path / name)
+    (tmp_path / "20240101T000000Z").mkdir()  # not a backup: not ours to delete
+
+    done = bountycoder(settings, "backup", "--to", str(tmp_path), "--keep", "2")
+
+    assert done.returncode == 0, done.stderr
+    kept = sorted(path.name for path in tmp_path.glob("2*"))
+    assert len(kept) == 3
+    assert kept[:2] == ["20240101T000000Z", first.name]
+    assert not list(tmp_path.glob(".partial-*"))
+
+
+def test_the_backup_just_made_is_kept_and_named_although_others_are_of_later(
+    settings: Settings, tmp_path: Path
+) -> None:
+    assert bountycoder(settings, "backup", "--to", str(tmp_path)).returncode == 0
+    (first,) = tmp_path.glob("2*")
+    for name in ("29990101T000000Z", "29990102T000000Z"):
+        shutil.copytree(first, tmp_path / name)
+    shutil.rmtree(first)
+
+    done = bountycoder(settings, "backup", "--to", str(tmp_path), "--keep", "2")
+
+    assert done.returncode == 0, done.stderr
+    made, of_later = sorted(path.name for path in tmp_path.glob("2*"))
+    assert made < "29990101"
+    assert of_later == "29990102T000000Z"
+    assert done.stdout.startswith(f"{tmp_path / made}: ")
+    assert f"{tmp_path / of_later} has a later time" in done.stderr
+
+
+def test_one_that_is_stopped_leaves_nothing_and_shows_no_password(
+    settings: Settings, tmp_path: Path
+) -> None:
+    password = make_url(settings.database_url.get_secret_value()).password
+    assert password
+
+    with jobs_locked(settings), begun(settings, "backup", "--to", str(tmp_path)) as process:
+        tool = working_tool(process, "pg_dump")
+        assert password not in " ".join(tool.cmdline())
+        second = bountycoder(settings, "backup", "--to", str(tmp_path))
+        process.send_signal(signal.SIGTERM)
+        output, _ = process.communicate(timeout=60)
+
+    assert "is being made" in second.stderr
+    assert process.returncode == 130
+    assert output == "stopped: nothing is left of this backup\n"
+    assert not tool.is_running()
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+
+
+def test_what_a_killed_one_left_is_no_backup_and_goes_with_the_next(
+    settings: Settings, tmp_path: Path
+) -> None:
+    with jobs_locked(settings), begun(settings, "backup", "--to", str(tmp_path)) as process:
+        working_tool(process, "pg_dump")
+        process.kill()
+        process.communicate(timeout=60)
+    assert len(list(tmp_path.glob(".partial-*"))) == 1
+    refused = bountycoder(settings, "restore", "--from", str(tmp_path))
+
+    done = bountycoder(settings, "backup", "--to", str(tmp_path))
+
+    assert refused.stderr == f"bountycoder: there is no backup in {tmp_path}\n"
+    assert done.returncode == 0, done.stderr
+    assert not list(tmp_path.glob(".partial-*"))
+
+
+def test_a_full_disk_is_told_and_nothing_is_left(settings: Settings, tmp_path: Path) -> None:
+    mount = f"mount -t tmpfs -o size=16k tmpfs {tmp_path}"
+    inside = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
+    if subprocess.run([*inside, mount], capture_output=True).returncode != 0:
+        pytest.skip("no small disk can be mounted here")
+
+    script = f'{mount} && "$@"; code=$?; ls -A {tmp_path}; exit $code'
+    done = subprocess.run(
+        [*inside, script, "sh", *command("backup", "--to", str(tmp_path))],
+        cwd=ROOT,
+        env=environment(settings),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+    assert done.returncode == 1
+    assert "No space left on device" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stdout == ".lock\n"
+
+
+def test_tools_that_are_too_old_are_named(settings: Settings, tmp_path: Path) -> None:
+    old = tmp_path / "bin"
+    old.mkdir()
+    program = old / "pg_dump"
+    program.write_text("#!/bin/sh\necho 'pg_dump (PostgreSQL) 14.9'\n")
+    program.chmod(0o755)
+
+    done = bountycoder(settings, "backup", "--to", str(tmp_path / "backups"), PG_BIN=str(old))
+
+    assert done.returncode == 1
+    assert f"found: 14 in {old}" in done.stderr
+    assert "or newer is needed for this PostgreSQL" in done.stderr

@@ -1,0 +1,134 @@
+"""What Prometheus sees is what happened, though processes are killed."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import psutil
+import pytest
+import requests
+from sqlalchemy import create_engine, text
+
+from core.config.settings import Settings
+from tests.support.prometheus import Scraper
+from tests.support.service import Service, free_port, wait_until
+
+REQUESTS = 60
+AT_ONCE = 12
+#: Each answer takes about a third of a second, so that all are under way when a process is killed.
+BODY = {"prompt": "one two three four five six seven eight nine ten", "maxTokens": 16}
+PACE = {"echo_tokens_per_second": 50.0, "lease_seconds": 1.0}
+
+
+class Fleet:
+    """Two API processes behind one address and two workers, with their metrics."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        self.ports = [free_port(), free_port()]
+        self.workers = [self.add_worker(port) for port in self.ports]
+        service.wait_ready(len(self.workers))
+        self.headers = {"x-api-key": service.make_key()["secret"]}
+        self.scraper = Scraper(service.settings.api_metrics_port, *self.ports)
+
+    def add_worker(self, port: int) -> subprocess.Popen[bytes]:
+        return self.service.add_worker(worker_metrics_port=port)
+
+    def ask(self, _: int) -> int:
+        """Make one request on a connection of its own; return its status, 0 if it broke off."""
+        try:
+            answer = requests.post(
+                f"{self.service.url}/api/llm/generate",
+                json=BODY,
+                headers=self.headers,
+                timeout=60,
+            )
+        except requests.ConnectionError:
+            return 0
+        return answer.status_code
+
+    def kill_api_process(self) -> None:
+        assert self.service.api is not None
+        psutil.Process(self.service.api.pid).children()[0].send_signal(signal.SIGKILL)
+
+    def kill_worker(self) -> None:
+        self.workers[0].send_signal(signal.SIGKILL)
+        self.workers[0].wait(10)
+        self.service.workers.remove(self.workers[0])
+
+    def rows(self, sql: str) -> list[tuple[str, int]]:
+        engine = create_engine(self.service.settings.database_url.get_secret_value())
+        with engine.connect() as connection:
+            found = [(row[0], row[1]) for row in connection.execute(text(sql))]
+        engine.dispose()
+        return found
+
+
+@pytest.fixture(scope="module")
+def fleet(
+    base_settings: Settings,
+    servers: object,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Fleet]:
+    directory = tmp_path_factory.mktemp("fleet")
+    shown = {"api_processes": 2, "api_metrics_port": free_port(), "metrics_dir": f"{directory}/m"}
+    with Service.started(base_settings, directory, workers=0, **shown, **PACE) as service:
+        service.start_over()
+        yield Fleet(service)
+
+
+def test_totals_are_what_was_sent_though_processes_are_killed(fleet: Fleet) -> None:
+    fleet.scraper.scrape()
+    earlier = fleet.scraper.total("bountycoder_jobs_total")
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        statuses = list(pool.map(fleet.ask, range(REQUESTS)))
+        fleet.scraper.scrape()
+        under_way = pool.map(fleet.ask, range(REQUESTS))
+        wait_until(lambda: _running(fleet) >= AT_ONCE / 2, 20)
+        fleet.kill_worker()
+        fleet.kill_api_process()
+        fleet.workers[0] = fleet.add_worker(fleet.ports[0])
+        statuses += under_way
+        fleet.service.wait_ready(2)
+        statuses += pool.map(fleet.ask, range(REQUESTS))
+    wait_until(lambda: not fleet.rows("select '', 1 from jobs where finished_at is null"), 30)
+    fleet.scraper.scrape()
+
+    assert set(statuses) <= {200, 0}
+    answered, broken = statuses.count(200), statuses.count(0)
+    assert answered >= 2 * REQUESTS
+    total = fleet.scraper.total
+    ended = dict(fleet.rows("select state, count(*) from jobs group by state"))
+    assert earlier == 0
+    assert {
+        state: total("bountycoder_jobs_total", state=state, queue="interactive") for state in ended
+    } == ended
+    used = fleet.rows("select sum(prompt_tokens), sum(completion_tokens) from usage")
+    for name in ("prompt", "generation"):
+        assert total(f"bountycoder_{name}_tokens_total") == used[0][name == "generation"]
+    of_generate = {"route": "/api/llm/generate", "status": "200"}
+    counted = total("bountycoder_http_request_duration_seconds_count", **of_generate)
+    assert answered <= counted <= answered + broken
+    assert total("bountycoder_e2e_request_latency_seconds_count") == sum(ended.values())
+
+
+def test_processes_that_take_the_place_of_others_are_shown_in_it(fleet: Fleet) -> None:
+    fleet.kill_api_process()
+
+    def shown() -> set[str]:
+        scraper = Scraper(fleet.service.settings.api_metrics_port)
+        scraper.scrape()
+        return {
+            dict(labels)["process"]
+            for name, labels in scraper.gained
+            if name == "process_start_time_seconds"
+        }
+
+    wait_until(lambda: shown() == {"0", "1"}, 10)
+
+
+def _running(fleet: Fleet) -> int:
+    return fleet.rows("select '', count(*) from jobs where state = 'running'")[0][1]

@@ -1,0 +1,46 @@
+"""A worker dies while it tells a receiver; the receiver is told."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from pathlib import Path
+
+import redis
+
+from core.config.settings import Settings
+from models.database.base import SessionFactory
+from tests.api.generation.test_webhooks import TIMEOUT, submit, webhook_of
+from tests.support.service import Service, wait_until
+from tests.support.webhook_receiver import receiving
+
+
+def test_a_worker_killed_in_the_middle_loses_no_message(
+    base_settings: Settings, client: redis.Redis, database: SessionFactory, tmp_path: Path
+) -> None:
+    released = threading.Event()
+
+    def answer(place: int) -> tuple[int, dict[str, str]]:
+        if place == 0:
+            released.wait(60)
+        return 200, {}
+
+    changes = {"webhook_allowed_networks": "127.0.0.0/8", "webhook_timeout_seconds": TIMEOUT}
+    with (
+        receiving(answer) as receiver,
+        Service.started(base_settings, tmp_path, **changes) as service,
+    ):
+        headers = {"x-api-key": service.make_key()["secret"]}
+        job_id = submit(service, headers, receiver.url)
+        wait_until(lambda: receiver.received, 20, service.logs)
+        victim = service.workers.pop()
+        victim.send_signal(signal.SIGKILL)
+        victim.wait(10)
+        service.add_worker()
+
+        wait_until(lambda: len(receiver.received) == 2, 60, service.logs)
+        released.set()
+        wait_until(lambda: webhook_of(service, headers, job_id)["state"] == "delivered", 20)
+
+    assert len(set(receiver.ids)) == 1
+    assert receiver.received[1].at - receiver.received[0].at > TIMEOUT

@@ -1,0 +1,154 @@
+"""Draining and replacing one part after the other, and what clients may see of it."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+from tests.support.postgres import query
+from tests.support.service import STOP_SECONDS, wait_until
+from tests.system.topology.records import NO_ANSWER, Records, Refusal
+from tests.system.topology.topology import API_ADDRESSES, API_DRAIN_SECONDS, WORKERS, Topology
+from tests.system.topology.traffic import Traffic
+
+#: Between the first and the last refusal, for a part that cannot be replaced unseen; the admin UI's
+#: is the time that a program takes to start.
+MOST_SECONDS = 5.0
+START_SECONDS = 60.0
+FOLLOW_SECONDS = 30.0
+#: What a program may take to end beyond its drain: to hear of it, and to close everything.
+LEAVE_SECONDS = 30.0
+EVERY_KIND: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part, how it is replaced, and what clients may see of that.
+
+    Attributes:
+        replace: returns when the new one does its work.
+        statuses: that refused requests may have; none at all for a part that has a second.
+        kinds: of requests that may be refused; all, if none is named.
+    """
+
+    name: str
+    replace: Callable[[], None]
+    statuses: frozenset[int] = frozenset()
+    kinds: frozenset[str] = EVERY_KIND
+    most_seconds: float = MOST_SECONDS
+
+    def faults(self, refusals: Collection[Refusal]) -> Iterator[str]:
+        """Say what clients saw that they should not have."""
+        for refusal in refusals:
+            may_be = refusal.status in self.statuses and (
+                not self.kinds or refusal.kind in self.kinds
+            )
+            if not may_be or (refusal.status != NO_ANSWER and not refusal.says_when):
+                yield f"{self.name}: {refusal}"
+        if refusals:
+            times = [refusal.at for refusal in refusals]
+            if max(times) - min(times) > self.most_seconds:
+                yield f"{self.name}: requests were refused for {max(times) - min(times):.1f} s"
+
+
+@dataclass(frozen=True)
+class Replaced:
+    """A part that was replaced: from when to when, until all kinds of requests were served."""
+
+    part: Part
+    began: float
+    ended: float
+
+    def refusals(self, records: Records) -> list[Refusal]:
+        return records.refused(self.began, self.ended)
+
+
+def parts(topology: Topology) -> list[Part]:
+    """Return all parts, in an order in which those with a second one alternate."""
+    found = []
+    for number, address in enumerate(API_ADDRESSES):
+        found.append(Part(f"api {number + 1}", partial(_replace_api, topology, address)))
+        if number < WORKERS:
+            worker = partial(_replace_worker, topology, number)
+            found.append(Part(f"worker {number + 1}", worker))
+    if topology.prometheus is not None:
+        found.append(Part("prometheus", partial(_replace_prometheus, topology)))
+    away, page = frozenset({503}), frozenset({"page"})
+    return [
+        *found,
+        Part("admin", partial(_replace_admin_ui, topology), away, page, START_SECONDS),
+        Part("nginx, reloaded", topology.nginx.reload),
+        Part("nginx, replaced", topology.replace_nginx, frozenset({NO_ANSWER})),
+        Part("valkey", partial(_replace_valkey, topology), away),
+        Part("postgresql", partial(_replace_primary, topology), away),
+    ]
+
+
+def replace(part: Part, traffic: Traffic) -> Replaced:
+    """Replace a part, and wait until every kind of request was served afterwards."""
+    began = time.monotonic()
+    part.replace()
+    traffic.wait_served()
+    return Replaced(part, began, time.monotonic())
+
+
+def _replace_api(topology: Topology, address: str) -> None:
+    log = len(topology.nginx.access_log())
+    for other in topology.apis.keys() - {address}:
+        topology.wait_passed_to(other, after=log)  # NGINX has found it again
+    _drain(topology, topology.apis[address])
+    topology.spawn_api(address)
+    topology.wait_api(address)
+
+
+def _replace_worker(topology: Topology, number: int) -> None:
+    _drain(topology, topology.service.workers[number])
+    topology.spawn_worker(number)
+    topology.wait_workers()
+
+
+def _replace_admin_ui(topology: Topology) -> None:
+    assert topology.service.admin_ui is not None
+    _drain(topology, topology.service.admin_ui)
+    topology.spawn_admin_ui()
+    topology.wait_admin_ui()
+
+
+def _replace_prometheus(topology: Topology) -> None:
+    """Afterwards it still knows what it saw, and sees every program again."""
+    watch = topology.watch
+    assert watch is not None and topology.prometheus is not None
+    before = time.time()
+    topology.prometheus.stop(signal.SIGTERM, STOP_SECONDS)
+    topology.prometheus = watch.start_prometheus()
+    programs = sum(len(ports) for ports in topology.targets().values())
+    up = 'up{job=~"bountycoder-.*"}'
+    wait_until(lambda: watch.value(f"count({up} == 1)") == programs, FOLLOW_SECONDS, watch.logs)
+    assert watch.value(f"count({up} @ {before:.0f})"), "it has lost what it saw"
+
+
+def _replace_valkey(topology: Topology) -> None:
+    """Stop and start it on its data."""
+    topology.valkey.stop()
+    topology.valkey.start()
+    topology.wait_served()
+
+
+def _replace_primary(topology: Topology) -> None:
+    """Stop the primary, which sends all to its replica first; promote that; reload NGINX."""
+    topology.primary.stop()
+    assert query(topology.replica, "select pg_promote(true, 60)")
+    topology.primary, topology.replica = topology.replica, topology.primary
+    topology.nginx.reload()
+    topology.wait_served()
+
+
+def _drain(topology: Topology, program: subprocess.Popen[bytes]) -> None:
+    """Tell a program to stop; it ends by itself, within its grace."""
+    program.send_signal(signal.SIGTERM)
+    code = program.wait(API_DRAIN_SECONDS + LEAVE_SECONDS)
+    assert code == 0, f"it ended with {code}\n{topology.service.logs()[-4000:]}"

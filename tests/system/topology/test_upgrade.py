@@ -1,0 +1,185 @@
+"""A rolling upgrade from the last release: its schema, then both versions side by side, then ours.
+
+docs/deployment.md says the same to those who do it.
+"""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+from sqlalchemy import Engine, create_engine, select, text
+
+from cli.servers.valkey import Valkey
+from core.config.settings import Settings
+from models.database.base import sessions
+from models.jobs.job import Job
+from tests.support.docker.nginx import Nginx, servers, variables
+from tests.support.service import Service, free_port, kill_with_children, wait_until
+from tests.system.topology.account import count
+from tests.system.topology.records import Records
+from tests.system.topology.release import SCHEMA, last_release
+from tests.system.topology.traffic import Traffic
+
+API = "5000"
+COMMAND_SECONDS = 60.0
+API_DRAIN_SECONDS, WORKER_DRAIN_SECONDS = 6, 2
+PACE = 40.0
+OLD, NEW = "127.0.0.2", "127.0.0.3"
+
+
+class Upgrade:
+    """One database, Valkey and NGINX; an API and a worker of each version."""
+
+    def __init__(
+        self, settings: Settings, directory: Path, nginx: Nginx, given: dict[str, str], port: int
+    ) -> None:
+        front = settings.model_copy(update={"api_port": nginx.ports[API]})
+        # NGINX passes the calls of both to either version.
+        mixed = {"holds_to_document": False}
+        self.old = Service(front, directory / "old", source=last_release(), **mixed)
+        self.new = Service(front, directory / "new", **mixed)
+        self.nginx = nginx
+        self.given = given
+        self.port = port
+        self.apis: dict[str, subprocess.Popen[bytes]] = {}
+        for service in (self.old, self.new):
+            service.directory.mkdir()
+
+    def command(self, service: Service, name: str) -> None:
+        """Run a command of one version to its end."""
+        code = service.spawn(name).wait(COMMAND_SECONDS)
+        assert code == 0, service.logs()
+
+    def start(self, service: Service, address: str) -> None:
+        """Start a worker and an API of one version; both do their work when this returns."""
+        service.add_worker(drain_seconds=WORKER_DRAIN_SECONDS)
+        changes = {"api_host": address, "api_port": self.port}
+        self.apis[address] = service.spawn("api", **changes)
+        wait_until(lambda: self._answers(address), COMMAND_SECONDS, service.logs)
+        service.wait_ready(sum(len(s.workers) for s in (self.old, self.new)))
+
+    def wait_passed_to(self, address: str) -> None:
+        """NGINX, which tried the API before it was there, comes back to it after 5 seconds."""
+        server = f"{address}:{self.port}"
+        wait_until(lambda: self.nginx.has_passed_to(server), COMMAND_SECONDS, self.nginx.log)
+
+    def stop_old(self) -> None:
+        """Drain the old version: its worker, then its API, which NGINX lets go before.
+
+        An API of 0.1.0 that is told to stop cuts off what it has.
+        """
+        self._end(self.old.workers.pop())
+        self.nginx.change(self.given | {"API_SERVERS": servers(f"{NEW}:{self.port}")})
+        self._end(self.apis[OLD])
+
+    def _end(self, program: subprocess.Popen[bytes]) -> None:
+        program.send_signal(signal.SIGTERM)
+        assert program.wait(COMMAND_SECONDS) == 0, self.old.logs()
+
+    def told_of_refusals(self) -> list[str]:
+        """Return what the programs' logs say of parts that were away, and when."""
+        lines = (self.old.logs() + self.new.logs()).splitlines()
+        return [line for line in lines if "is away" in line]
+
+    def close(self) -> None:
+        for api in self.apis.values():
+            if api.poll() is None:
+                kill_with_children(api)
+        for service in (self.old, self.new):
+            service.stop()
+
+    def _answers(self, address: str) -> bool:
+        try:
+            return requests.get(f"http://{address}:{self.port}/healthz", timeout=10).ok
+        except requests.ConnectionError:
+            return False
+
+
+@pytest.fixture
+def upgrade(base_settings: Settings, empty_database_url: str, tmp_path: Path) -> Iterator[Upgrade]:
+    valkey = Valkey(tmp_path / "valkey", log_dir=tmp_path)
+    port = free_port()
+    own = {
+        "DATABASE_URL": empty_database_url,
+        "REDIS_URL": valkey.url,
+        "ECHO_TOKENS_PER_SECOND": str(PACE),
+        "DRAIN_SECONDS": str(API_DRAIN_SECONDS),
+        "API_PROCESSES": "1",
+        "TRUSTED_PROXIES": "1",
+        "POLL_RATE_LIMIT": "1000000",
+        "WRITE_RATE_LIMIT": "1000000",
+        "MAX_WAITS_PER_USER": "1000000",
+    }
+    settings = Settings.from_environment({**base_settings.to_environment(), **own})
+    apis = servers(*(f"{address}:{port}" for address in (OLD, NEW)))
+    given = variables(settings, API_SERVERS=apis)
+    try:
+        valkey.start()
+        with Nginx.started(tmp_path / "nginx", "plain", given) as nginx:
+            upgrade = Upgrade(settings, tmp_path, nginx, given, port)
+            try:
+                yield upgrade
+            finally:
+                upgrade.close()
+    finally:
+        valkey.stop()
+
+
+def test_the_last_release_is_replaced_while_it_serves(upgrade: Upgrade) -> None:
+    settings = upgrade.new.settings
+    engine = create_engine(settings.database_url.get_secret_value())
+    for command in ("migrate", "seed"):
+        upgrade.command(upgrade.old, command)
+    assert _schema(engine) == SCHEMA
+    upgrade.start(upgrade.old, OLD)
+    secret = str(upgrade.old.make_key()["secret"])
+    traffic = Traffic(
+        upgrade.new.url,
+        "",
+        secret,
+        long_tokens=round(2 * WORKER_DRAIN_SECONDS * PACE),
+        without=frozenset({"page"}),
+        holds_to_document=False,
+    )
+
+    with traffic.running() as records:
+        traffic.wait_served()
+        upgrade.command(upgrade.new, "migrate")
+        traffic.wait_served()
+        migrated = time.monotonic()
+        upgrade.start(upgrade.new, NEW)
+        upgrade.wait_passed_to(NEW)
+        wait_until(lambda: len(_workers(engine)) == 2, COMMAND_SECONDS)
+        traffic.wait_served()
+        upgrade.stop_old()
+        traffic.wait_served()
+    account = count(settings, records)
+    workers = _workers(engine)
+    engine.dispose()
+
+    assert (records.faults, account.faults, account.lost) == ([], [], [])
+    assert records.refusals == [], upgrade.told_of_refusals()
+    assert _each_kind_was_done_after(records, migrated)
+    assert len(workers) == 2
+
+
+def _schema(engine: Engine) -> str:
+    with engine.connect() as connection:
+        return str(connection.scalar(text("select version_num from alembic_version")))
+
+
+def _workers(engine: Engine) -> set[str]:
+    """Return the workers that jobs ended on."""
+    with sessions(engine)() as session:
+        query = select(Job.worker_id).where(Job.finished_at.is_not(None)).distinct()
+        return {str(worker) for worker in session.scalars(query) if worker}
+
+
+def _each_kind_was_done_after(records: Records, moment: float) -> bool:
+    return {"answer", "job", "stream", "batch"} <= set(records.kinds_since(moment))

@@ -1,0 +1,81 @@
+"""Looks for known weaknesses of what the images install: `make audit`.
+
+pip-audit asks PyPI about each name and version of the locks in docker/requirements. It exits well
+when PyPI knows nothing of a version at all, as a mirror does that passes on files only: so its
+report is read here, and what was not audited is told and fails, as a weakness does.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from packaging.utils import canonicalize_name
+
+from tests.support.paths import ROOT
+
+LOCKS = ROOT / "docker" / "requirements"
+#: Weaknesses that we live with, by id: what they are, and why they do no harm here.
+ACCEPTED: dict[str, str] = {}
+
+WEAK, NOT_AUDITED = 1, 2
+LOCK_SECONDS = 600.0
+
+_PIP_AUDIT = (
+    *(sys.executable, "-m", "pip_audit", "--disable-pip", "--require-hashes"),
+    *("--progress-spinner", "off", "--format", "json"),
+)
+
+
+def audited(lock: Path, options: Sequence[str] = ()) -> dict[str, Any]:
+    """Return pip-audit's report of a lock; one that names `error` where it could not be made."""
+    with tempfile.NamedTemporaryFile(suffix=".json") as report:
+        command = [*_PIP_AUDIT, "--requirement", str(lock), "--output", report.name, *options]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=LOCK_SECONDS)
+        try:
+            return dict(json.loads(Path(report.name).read_text()))
+        except ValueError:
+            return {"error": (done.stderr.strip().splitlines() or ["it said nothing"])[-1]}
+
+
+def told(lock: str, report: dict[str, Any]) -> tuple[int, list[str]]:
+    """Return the exit code of a report, and what to say of it."""
+    if "error" in report:
+        return NOT_AUDITED, [f"{lock}: NOT AUDITED, pip-audit failed: {report['error']}"]
+    packages = {canonicalize_name(one["name"]): one for one in report["dependencies"]}
+    skipped = sorted(name for name, one in packages.items() if "skip_reason" in one)
+    weak = [
+        f"{lock}: {name} {one['version']} has {found['id']}, mended in "
+        f"{', '.join(found['fix_versions']) or 'no version'}"
+        for name, one in sorted(packages.items())
+        for found in one.get("vulns", ())
+        if found["id"] not in ACCEPTED
+    ]
+    lines = list(weak)
+    if skipped:
+        told_names = ", ".join(skipped)
+        lines.append(f"{lock}: NOT AUDITED, {len(skipped)} of {len(packages)}: {told_names}")
+    if not lines:
+        lines = [f"{lock}: {len(packages)} packages, no known weakness"]
+    return WEAK if weak else NOT_AUDITED if skipped else 0, lines
+
+
+def main(options: Sequence[str] = ()) -> int:
+    """Audit every lock. Returns 0 if all is well, else `WEAK` or `NOT_AUDITED`."""
+    codes = set()
+    for lock in sorted(LOCKS.glob("*.txt")):
+        code, lines = told(lock.name, audited(lock, options))
+        codes.add(code)
+        print("\n".join(lines), flush=True)
+    if NOT_AUDITED in codes:
+        print("Not audited says nothing good: repeat this where https://pypi.org answers.")
+    return WEAK if WEAK in codes else max(codes)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

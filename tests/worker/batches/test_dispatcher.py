@@ -1,0 +1,596 @@
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+import redis
+from sqlalchemy import select
+from sqlalchemy.exc import OperationalError
+
+from core.events.batch_events import tell_feeders
+from core.limits.limiter import Limiter
+from core.queueing.broker import NAMESPACE, JobQueue, QueueName
+from core.queueing.workers import WorkerRegistry, WorkerStatus
+from models.accounts.api_key import ApiKey
+from models.accounts.user import User, delete_user
+from models.batches.cancellation import ask_to_cancel_batch, begin_expiries
+from models.database.base import Session, SessionFactory, utc_now
+from models.execution.claims import finish_jobs
+from models.execution.completion import record_ends
+from models.jobs.job import Job, JobOutcome, JobState
+from models.maintenance.consistency import compare_batches, compare_jobs, compare_roll_ups
+from models.usage.limits import ended_job, read_key_use
+from tests.support.factories.batches import REQUEST, add_batch, batch_of, lines_by_state, released
+from tests.support.factories.rows import add_key, add_user, claim_jobs
+from tests.support.service import wait_until
+from worker.batches.dispatcher import Feeder
+from worker.maintenance.limit_reconciler import Settler
+from worker.maintenance.reaper import Reaper
+
+#: Tokens that a line of `REQUEST` may take, and those that `run_all` lets it use.
+WANTED = 15
+USED = 8
+
+
+@pytest.fixture
+def feed(database: SessionFactory, client: redis.Redis) -> Callable[[], bool]:
+    """One look of a feeder; there are workers with 10 places, so 10 lines may wait."""
+    have_workers(client, places=10)
+    return Feeder(sessions=database, client=client).look
+
+
+def have_workers(client: redis.Redis, *, places: int) -> None:
+    status = WorkerStatus("w", "m", 1000, is_ready=True, bulk_places=places)
+    WorkerRegistry(client).report(status)
+
+
+def queue_of(client: redis.Redis) -> list[UUID]:
+    """Return the jobs on the bulk queue, in their order."""
+    ids: Any = client.lrange(f"{NAMESPACE}:{QueueName.BULK}", 0, -1)
+    return [UUID(job_id.decode()) for job_id in ids]
+
+
+def run_all(database: SessionFactory, client: redis.Redis) -> int:
+    """Do what a worker does with all that is on the queue."""
+    name = f"{NAMESPACE}:{QueueName.BULK}"
+    with client.pipeline(transaction=True) as pipe:  # nothing may be sent in between
+        found, _ = pipe.lrange(name, 0, -1).delete(name, f"{name}.msgs").execute()
+    ids = [UUID(job_id.decode()) for job_id in found]
+    with database.begin() as session:
+        jobs = claim_jobs(session, ids, worker_id="w", lease=timedelta(seconds=30))
+        done = JobOutcome(JobState.SUCCEEDED, prompt_tokens=5, completion_tokens=3)
+        ended = finish_jobs(session, [(job, done) for job in jobs], worker_id="w")
+        record_ends(session, ended)
+    for job in map(ended_job, ended):
+        Limiter(client).settle(job.api_key_id, job.id, job.used_tokens)
+    return len(ended)
+
+
+def run_to_the_end(
+    database: SessionFactory, client: redis.Redis, feed: Callable[[], bool], *batch_ids: UUID
+) -> None:
+    for _ in range(200):
+        feed()
+        run_all(database, client)
+        with database() as session:
+            if all(batch_of(session, batch_id).is_final for batch_id in batch_ids):
+                return
+    raise AssertionError("the batches do not end")
+
+
+def sums_agree(session: Session) -> bool:
+    checks = (compare_jobs, compare_roll_ups, compare_batches)
+    return not [d for check in checks for d in check(session, since=None, until=None)]
+
+
+def new_batch(database: SessionFactory, key: ApiKey | None = None, **values: Any) -> UUID:
+    with database.begin() as session:
+        return add_batch(session, key, **values).id
+
+
+def new_key(database: SessionFactory, **values: Any) -> ApiKey:
+    with database.begin() as session:
+        key = add_key(session)
+        for name, value in values.items():
+            setattr(key, name, value)
+        return key
+
+
+def month_of(database: SessionFactory, client: redis.Redis, key: ApiKey) -> tuple[int, int]:
+    """Return the tokens of the key's month, and its jobs in flight as it sees them."""
+    with database() as session:
+        state = Limiter(client).read(key, recall=lambda began: read_key_use(session, key.id, began))
+    return state.month.used, state.in_flight.used
+
+
+def test_as_many_lines_are_released_as_may_wait_and_no_more(
+    database: SessionFactory, client: redis.Redis, feed: Callable[[], bool]
+) -> None:
+    batch_id = new_batch(database, lines=30)
+
+    feed()
+    feed()
+
+    with database() as session:
+        lines = released(session)
+        assert lines_by_state(session, batch_id) == {"queued": 10, "held": 20}
+        assert [job.line for job in lines] == list(range(1, 11))
+        assert {job.charged_tokens for job in lines} == {WANTED}
+        assert queue_of(client) == [job.id for job in lines]
+        assert batch_of(session, batch_id).started_at is not None
+
+
+def test_without_a_ready_worker_nothing_is_released(
+    database: SessionFactory, client: redis.Redis
+) -> None:
+    batch_id = new_batch(database, lines=3)
+
+    Feeder(sessions=database, client=client).look()
+
+    with database() as session:
+        assert lines_by_state(session, batch_id) == {"held": 3}
+        assert batch_of(session, batch_id).started_at is None
+
+
+def test_a_large_batch_does_not_stand_before_a_small_one(
+    database: SessionFactory, client: redis.Redis, feed: Callable[[], bool]
+) -> None:
+    large = new_batch(database, lines=100)
+    feed()
+    small = new_batch(database, lines=5)
+    run_all(database, client)
+
+    feed()
+
+    with database() as session:
+        of = {job.id: job.batch_id for job in session.scalars(select(Job))}
+    assert [of[job_id] for job_id in queue_of(client)] == [small, large] * 5 or [
+        of[job_id] for job_id in queue_of(client)
+    ] == [large, small] * 5
+
+
+def test_many_batches_of_one_key_have_one_share(
+    database: SessionFactory, client: redis.Redis, feed: Callable[[], bool]
+) -> None:
+    greedy, modest = new_key(database), new_key(database)
+    for _ in range(9):
+        new_batch(database, greedy, lines=20)
+    new_batch(database, modest, lines=50)
+    seen: Counter[UUID] = Counter()
+
+    for _ in range(4):
+        feed()
+        with database() as session:
+            of = {job.id: job.api_key_id for job in session.scalars(select(Job))}
+        seen.update(of[job_id] for job_id in queue_of(client))
+        run_all(database, client)
+
+    assert seen == {greedy.id: 20, modest.id: 20}
+
+
+def test_with_room_for_one_everybody_has_a_turn(
+    database: SessionFactory, client: redis.Redis
+) -> None:
+    batch_ids = [new_batch(database, lines=4) for _ in range(5)]
+    have_workers(client, places=1)
+    feeder = Feeder(sessions=database, client=client)
+
+    for _ in range(10):
+        feeder.look()
+        assert run_all(database, client) == 1
+
+    with database() as session:
+        assert [batch_of(session, b).succeeded for b in batch_ids] == [2] * 5
+
+
+def test_two_feeders_at_once_release_each_line_once_and_no_more_than_there_is_room(
+    database: SessionFactory, client: redis.Redis
+) -> None:
+    have_workers(client, places=20)
+    batch_ids = [new_batch(database, lines=60) for _ in range(3)]
+    ran = 0
+    feeders = [Feeder(sessions=database, client=client) for _ in range(3)]
+    must_stop = threading.Event()
+    faults: list[BaseException] = []
+
+    def work(feeder: Feeder) -> None:
+        try:
+            while not must_stop.is_set():
+                feeder.look()
+        except BaseException as error:
+            faults.append(error)
+
+    threads = [threading.Thread(target=work, args=[feeder]) for feeder in feeders]
+    for thread in threads:
+        thread.start()
+    try:
+        deadline = time.monotonic() + 30
+        while ran < 180 and time.monotonic() < deadline and not faults:
+            assert JobQueue(client).length(QueueName.BULK) <= 20
+            ran += run_all(database, client)
+    finally:
+        must_stop.set()
+        for thread in threads:
+            thread.join(20)
+
+    assert faults == []
+    with database() as session:
+        assert [batch_of(session, b).state for b in batch_ids] == ["completed"] * 3
+        assert {job.attempt for job in session.scalars(select(Job))} == {1}
+        assert sums_agree(session)
+
+
+def test_lines_that_were_released_and_not_sent_are_sent_by_the_reaper(
+    database: SessionFactory, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    have_workers(client, places=10)
+    batch_id = new_batch(database, lines=12)
+    feeder = Feeder(sessions=database, client=client)
+
+    def die(*_: Any) -> None:
+        raise KeyboardInterrupt  # the process ends between commit and send
+
+    monkeypatch.setattr(JobQueue, "send_many", die)
+    with pytest.raises(KeyboardInterrupt):
+        feeder.look()
+    monkeypatch.undo()
+    assert queue_of(client) == []
+    another = Feeder(sessions=database, client=client)
+    another.look()  # what waits in the rows counts as waiting
+
+    def reap(grace: timedelta) -> None:
+        lease = timedelta(seconds=10)
+        Reaper(sessions=database, client=client, max_attempts=3, lease=lease, grace=grace).reap()
+
+    assert queue_of(client) == []
+    reap(timedelta(minutes=1))
+    assert queue_of(client) == []  # its own feeder may be about to send them
+    reap(timedelta(0))
+
+    assert len(queue_of(client)) == 10
+    run_to_the_end(database, client, another.look, batch_id)
+    with database() as session:
+        assert batch_of(session, batch_id).succeeded == 12
+        assert sums_agree(session)
+
+
+def test_an_emptied_valkey_does_not_make_it_release_more(
+    database: SessionFactory, client: redis.Redis, feed: Callable[[], bool]
+) -> None:
+    key = new_key(database, monthly_token_limit=100_000)
+    batch_id = new_batch(database, key, lines=25)
+    feed()
+    client.flushall()
+    have_workers(client, places=10)
+
+    feed()
+
+    assert queue_of(client) == []
+    with database() as session:
+        assert lines_by_state(session, batch_id) == {"queued": 10, "held": 15}
+    lease = timedelta(seconds=10)
+    Reaper(sessions=database, client=client, max_attempts=3, lease=lease, grace=timedelta(0)).reap()
+    run_to_the_end(database, client, feed, batch_id)
+    with database() as session:
+        assert batch_of(session, batch_id).succeeded == 25
+        assert sums_agree(session)
+    assert month_of(database, client, key) == (25 * USED, 0)
+
+
+def test_a_cancelled_batch_ends_with_nothing_running(
+    database: SessionFactory, client: redis.Redis, feed: Callable[[], bool]
+) -> None:
+    batch_id = new_batch(database, lines=30)
+    feed()
+    with database.begin() as session:
+        ask_to_cancel_batch(session, batch_id)
+
+    feed()
+
+    with database() as session:
+        assert batch_of(session, batch_id).state == "cancelled"
+        assert lines_by_state(session, batch_id) == {"cancelled": 30}
+        assert sums_agree(session)
+    assert run_all(database, client) == 0
+
+
+@pytest.mark.parametrize("wish", ["cancelled", "expired"])
+def test_the_end_of_a_batch_is_carried_on_by_another_feeder(
+    database: SessionFactory, client: redis.Redis, wish: str
+) -> None:
+    batch_id = new_batch(database, lines=4100)
+    with database.begin() as session:
+        if wish == "cancelled":
+            ask_to_cancel_batch(session, batch_id)
+        else:
+            batch_of(session, batch_id).expires_at = utc_now() - timedelta(seconds=1)
+            begin_expiries(session, [batch_id])
+
+    assert Feeder(sessions=database, client=client).look()  # and its process dies
+    with database() as session:
+        assert lines_by_state(session, batch_id) == {wish: 2000, "held": 2100}
+    another = Feeder(sessions=database, client=client)
+    while another.look():
+        pass
+
+    with database() as session:
+        assert batch_of(session, batch_id).state == wish
+        assert lines_by_state(session, batch_id) == {wish: 4100}
+        assert sums_agree(session)
+
+
+def test_running_lines_of_a_cancelled_batch_are_asked_to_end_and_count(
+    database: SessionFactory, client: redis.Redis, feed: Callable[[], bool]
+) -> None:
+    batch_id = new_batch(database, lines=30)
+    feed()
+    with database.begin() as session:
+        running = claim_jobs(
+            session, queue_of(client)[:2], worker_id="w", lease=timedelta(seconds=30)
+        )
+        ask_to_cancel_batch(session, batch_id)
+    with client.pubsub() as asked:
+        asked.subscribe("job-requests")
+        wait_until(lambda: (asked.get_message(timeout=1) or {}).get("type") == "subscribe", 20)
+        feed()
+        messages = [asked.get_message(timeout=2) for _ in running]
+
+    said = {str(message["data"]) for message in messages if message}
+    assert len(said) == 2 and all("cancel" in text for text in said)
+    with database.begin() as session:
+        assert batch_of(session, batch_id).state == "cancelling"
+        partly = JobOutcome(JobState.CANCELLED, prompt_tokens=5, completion_tokens=1)
+        ended = finish_jobs(session, [(job, partly) for job in running], worker_id="w")
+        record_ends(session, ended)
+    with database() as session:
+        batch = batch_of(session, batch_id)
+        assert (batch.state, batch.cancelled, batch.completion_tokens) == ("cancelled", 30, 2)
+        assert sums_agree(session)
+
+
+def test_a_batch_whose_time_is_over_keeps_what_was_done(
+    database: SessionFactory, client: redis.Redis, feed: Callable[[], bool]
+) -> None:
+    batch_id = new_batch(database, lines=30)
+    feed()
+    run_all(database, client)
+    feed()
+    with database.begin() as session:
+        batch_of(session, batch_id).expires_at = utc_now() - timedelta(seconds=1)
+
+    feed()
+    feed()
+
+    with database() as session:
+        batch = batch_of(session, batch_id)
+        assert (batch.state, batch.succeeded, batch.expired) == ("expired", 10, 20)
+        assert sums_agree(session)
+
+
+def test_a_batch_of_a_key_that_is_off_waits_and_goes_on(
+    database: SessionFactory, client: redis.Redis, feed: Callable[[], bool]
+) -> None:
+    key = new_key(database, is_active=False)
+    batch_id = new_batch(database, key, lines=3)
+    feed()
+    assert queue_of(client) == []
+
+    with database.begin() as session:
+        session.get_one(ApiKey, key.id).is_active = True
+    run_to_the_end(database, client, feed, batch_id)
+
+    with database() as session:
+        assert batch_of(session, batch_id).succeeded == 3
+
+
+@pytest.mark.parametrize("whose", ["key", "user"])
+def test_a_batch_whose_key_goes_off_stands_still_at_once_and_goes_on_as_if_nothing_had_run(
+    database: SessionFactory, client: redis.Redis, feed: Callable[[], bool], whose: str
+) -> None:
+    def switch(is_on: bool) -> None:
+        with database.begin() as session:
+            if whose == "key":
+                session.get_one(ApiKey, key.id).is_active = is_on
+            else:
+                session.get_one(User, key.user_id).is_active = is_on
+
+    key = new_key(database)
+    batch_id = new_batch(database, key, lines=20)
+    feed()
+    with database.begin() as session:
+        running = claim_jobs(
+            session, queue_of(client)[:4], worker_id="w", lease=timedelta(seconds=30)
+        )
+    assert len(Limiter(client).in_flight(key.id)) == 10
+
+    switch(False)
+    feed()
+
+    with database.begin() as session:
+        assert lines_by_state(session, batch_id) == {"held": 20}
+        assert Limiter(client).in_flight(key.id) == {}
+        done = JobOutcome(JobState.SUCCEEDED, prompt_tokens=5, completion_tokens=3)
+        assert finish_jobs(session, [(job, done) for job in running], worker_id="w") == []
+    switch(True)
+    run_to_the_end(database, client, feed, batch_id)
+    with database() as session:
+        assert batch_of(session, batch_id).succeeded == 20
+        assert read_key_use(session, key.id, utc_now() - timedelta(days=1)).used_tokens == 20 * USED
+        assert sums_agree(session)
+
+
+@pytest.mark.parametrize("whose", ["key", "user"])
+def test_a_batch_of_a_deleted_key_or_user_is_cancelled(
+    database: SessionFactory, client: redis.Redis, feed: Callable[[], bool], whose: str
+) -> None:
+    with database.begin() as session:
+        user = add_user(session)
+        key = add_key(session, user)
+        batch_id = add_batch(session, key, lines=20).id
+    feed()
+    with database.begin() as session:
+        if whose == "key":
+            session.get_one(ApiKey, key.id).deleted_at = utc_now()
+        else:
+            delete_user(session, session.merge(user))
+
+    feed()
+    feed()
+
+    with database() as session:
+        assert batch_of(session, batch_id).state == "cancelled"
+        assert lines_by_state(session, batch_id) == {"cancelled": 20}
+
+
+def test_a_batch_that_has_nothing_to_run_is_done(
+    database: SessionFactory, feed: Callable[[], bool]
+) -> None:
+    """All its lines were faulty when it was made."""
+    with database.begin() as session:
+        batch = add_batch(session, lines=2, webhook_url="https://example.com/x")
+        for job in session.scalars(select(Job).where(Job.batch_id == batch.id)):
+            job.state, job.finished_at = "failed", utc_now()
+        batch.failed = 2
+
+    feed()
+
+    with database() as session:
+        assert batch_of(session, batch.id).state == "completed"
+
+
+def test_lines_take_neither_requests_nor_places_of_their_key_but_its_month(
+    database: SessionFactory, client: redis.Redis, feed: Callable[[], bool]
+) -> None:
+    key = new_key(database, rate_limit=1, token_limit=1, max_in_flight=1)
+    batch_id = new_batch(database, key, lines=20)
+
+    feed()
+    assert month_of(database, client, key) == (10 * WANTED, 0)
+    run_to_the_end(database, client, feed, batch_id)
+
+    assert month_of(database, client, key) == (20 * USED, 0)
+
+
+def test_a_line_that_others_leave_no_room_for_waits_for_them(
+    database: SessionFactory, client: redis.Redis, feed: Callable[[], bool]
+) -> None:
+    key = new_key(database, monthly_token_limit=20 * USED + WANTED)
+    batch_id = new_batch(database, key, lines=20)
+    other = new_batch(database, lines=40)
+
+    run_to_the_end(database, client, feed, batch_id, other)
+
+    with database() as session:
+        assert lines_by_state(session, batch_id) == {"succeeded": 20}
+        assert sums_agree(session)
+
+
+def test_lines_beyond_the_months_quota_fail_together_and_cost_nothing(
+    database: SessionFactory, client: redis.Redis, feed: Callable[[], bool]
+) -> None:
+    small = {**REQUEST, "maxTokens": 1}
+    key = new_key(database, monthly_token_limit=5 * USED + WANTED - 1)
+    requests = [REQUEST] * 2500 + [small]
+    batch_id = new_batch(database, key, requests=requests, webhook_url="https://example.com/x")
+    other = new_batch(database, lines=5)
+    looks = 0
+
+    def look() -> bool:
+        nonlocal looks
+        looks += 1
+        return feed()
+
+    run_to_the_end(database, client, look, batch_id, other)
+
+    with database() as session:
+        batch = batch_of(session, batch_id)
+        assert (batch.state, batch.succeeded + batch.failed) == ("completed", 2501)
+        assert 5 <= batch.succeeded <= 6  # the small one still fitted, if its turn came in time
+        assert batch.prompt_tokens + batch.completion_tokens == batch.succeeded * USED
+        failed = session.scalars(select(Job).where(Job.state == "failed").limit(1)).one()
+        assert failed.error is not None and failed.error["code"] == "monthly_quota_exceeded"
+        assert sums_agree(session)
+    assert looks < 20
+
+
+def test_a_charge_whose_line_was_cancelled_before_its_release_is_given_back(
+    database: SessionFactory, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    have_workers(client, places=10)
+    key = new_key(database, monthly_token_limit=1000)
+    batch_id = new_batch(database, key, lines=3)
+
+    def lose(*_: Any) -> Any:
+        raise OperationalError("update", {}, Exception("connection refused"))
+
+    monkeypatch.setattr("worker.batches.dispatcher.release_lines", lose)
+    feeder = Feeder(sessions=database, client=client)
+    with pytest.raises(OperationalError):
+        feeder.look()
+    monkeypatch.undo()
+    assert month_of(database, client, key) == (3 * WANTED, 0)
+    with database.begin() as session:
+        ask_to_cancel_batch(session, batch_id)
+    feeder.look()
+
+    Settler(sessions=database, client=client).settle()
+
+    assert month_of(database, client, key) == (0, 0)
+
+
+@pytest.mark.alone
+def test_a_running_feeder_begins_a_new_batch_at_once(
+    database: SessionFactory, client: redis.Redis
+) -> None:
+    have_workers(client, places=10)
+    feeder = Feeder(sessions=database, client=client, tick_seconds=30)
+    feeder.start()
+    try:
+        wait_until(lambda: client.pubsub_numsub("batch-news")[0][1] == 1, 20)
+        for count in (1, 2, 3):  # its first look, when it had subscribed, may have found the first
+            new_batch(database, lines=1)
+            told = time.monotonic()
+            tell_feeders(client)
+            wait_until(lambda count=count: len(queue_of(client)) == count, 20)
+            assert time.monotonic() - told < 1.0
+    finally:
+        feeder.stop()
+
+
+def test_with_a_part_away_it_says_so_once_and_goes_on(
+    database: SessionFactory, client: redis.Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Sometimes:
+        """A database that is away while `is_away`."""
+
+        is_away = True
+        asked = 0
+
+        def __call__(self) -> Any:
+            self.asked += 1
+            if self.is_away:
+                raise OperationalError("begin", {}, Exception("connection refused"))
+            return database()
+
+        def begin(self) -> Any:
+            return database.begin()
+
+    have_workers(client, places=10)
+    new_batch(database, lines=3)
+    sometimes = Sometimes()
+    feeder = Feeder(sessions=sometimes, client=client, tick_seconds=0.05)  # type: ignore[arg-type]
+    feeder.start()
+    try:
+        wait_until(lambda: sometimes.asked >= 5, 20)
+        sometimes.is_away = False
+        wait_until(lambda: len(queue_of(client)) == 3, 20)
+    finally:
+        feeder.stop()
+
+    assert caplog.text.count("a part is away") == 1

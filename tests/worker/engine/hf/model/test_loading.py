@@ -1,0 +1,45 @@
+"""That a model's directory brings numbers, and nothing that is run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import Qwen2ForCausalLM
+
+from worker.engine.hf.model.loading import load_model
+
+
+def test_a_model_is_loaded_from_safetensors(model: Qwen2ForCausalLM, tmp_path: Path) -> None:
+    model.save_pretrained(tmp_path)
+
+    loaded = load_model(str(tmp_path))
+
+    assert loaded.vocab_size == model.config.vocab_size
+
+
+def test_weights_in_a_pickle_are_refused(model: Qwen2ForCausalLM, tmp_path: Path) -> None:
+    model.config.save_pretrained(tmp_path)
+    torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
+
+    with pytest.raises(OSError, match="safetensors"):
+        load_model(str(tmp_path))
+
+
+def test_code_beside_a_model_is_not_run(model: Qwen2ForCausalLM, tmp_path: Path) -> None:
+    ran = tmp_path / "ran"
+    model.save_pretrained(tmp_path)
+    (tmp_path / "hostile.py").write_text(f"open({str(ran)!r}, 'w').close()\n")
+    config = json.loads((tmp_path / "config.json").read_text())
+    code = {"AutoConfig": "hostile.C", "AutoModelForCausalLM": "hostile.M"}
+    for kind in ("qwen2", "unknown"):
+        changed = {**config, "auto_map": code, "model_type": kind}
+        (tmp_path / "config.json").write_text(json.dumps(changed))
+        if kind == "qwen2":  # the library knows it: its own code is what runs
+            load_model(str(tmp_path))
+        else:
+            with pytest.raises(ValueError, match="trust_remote_code"):
+                load_model(str(tmp_path))
+    assert not ran.exists()

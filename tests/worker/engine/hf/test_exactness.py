@@ -1,0 +1,213 @@
+"""Every request gets what the model alone would have answered, whatever else shares its steps."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+
+from tests.support.engine.tiny import EOS_IDS, VOCAB_SIZE, answer, running
+from worker.engine.hf.model import cpu_attention as cpu_flash
+from worker.engine.protocol import EngineRequest, FinishReason, Sampling
+
+ATTENTIONS = [cpu_flash.NAME, "sdpa"]
+
+
+def prompts(count: int, longest: int, seed: int = 1) -> list[list[int]]:
+    """Return prompts of mixed lengths, a third of which share a beginning."""
+    draw = random.Random(seed)
+    shared = [draw.randrange(VOCAB_SIZE) for _ in range(longest)]
+    made = []
+    for number in range(count):
+        length = draw.randint(1, longest)
+        begin = shared[: length * 3 // 4] if number % 3 == 0 else []
+        made.append(begin + [draw.randrange(VOCAB_SIZE) for _ in range(length - len(begin))])
+    return made
+
+
+@pytest.mark.parametrize("attention", ATTENTIONS)
+@pytest.mark.parametrize("is_sharing", [False, True])
+def test_greedy_answers_equal_those_of_generate_one_by_one(
+    model: Any, attention: str, is_sharing: bool
+) -> None:
+    requests = [
+        EngineRequest(f"r{i}", prompt, max_tokens=5 + i % 40)
+        for i, prompt in enumerate(prompts(24, 300))
+    ]
+    expected = [answer(model, r.prompt_ids, r.max_tokens) for r in requests]
+
+    with running(
+        model,
+        attention=attention,
+        prefix_sharing=is_sharing,
+        max_sequences=12,
+        max_batch_tokens=96,
+    ) as (engine, receiver):
+        handles = [engine.submit(request) for request in requests]
+        receiver.wait(*handles)
+
+    for request, tokens in zip(requests, expected, strict=True):
+        assert receiver.tokens[request.request_id, 0] == tokens
+        ended_early = len(tokens) < request.max_tokens
+        reason = FinishReason.STOP if ended_early else FinishReason.LENGTH
+        assert receiver.ends[request.request_id, 0] is reason
+    assert any(len(e) < r.max_tokens for r, e in zip(requests, expected, strict=True))
+
+
+@pytest.mark.parametrize("attention", ATTENTIONS)
+def test_answers_stay_exact_when_the_cache_is_full_and_requests_begin_again(
+    model: Any, attention: str
+) -> None:
+    requests = [
+        EngineRequest(
+            f"r{i}", prompt, max_tokens=60, sampling=Sampling(ignore_eos=True), is_bulk=i % 2 == 0
+        )
+        for i, prompt in enumerate(prompts(10, 40, seed=2))
+    ]
+    expected = [answer(model, r.prompt_ids, 60, eos_token_id=-1) for r in requests]
+
+    with running(model, attention=attention, cache_blocks=14, max_sequences=8) as (
+        engine,
+        receiver,
+    ):
+        handles = [engine.submit(request) for request in requests]
+        receiver.wait(*handles)
+
+    assert [receiver.tokens[r.request_id, 0] for r in requests] == expected
+
+
+@pytest.mark.parametrize("attention", ATTENTIONS)
+def test_others_are_untouched_by_cancels_and_by_sequences_that_join(
+    model: Any, attention: str
+) -> None:
+    made = prompts(20, 120, seed=3)
+    expected = [answer(model, prompt, 30) for prompt in made]
+
+    with running(model, attention=attention, max_sequences=8, max_batch_tokens=64) as (
+        engine,
+        receiver,
+    ):
+        handles = [engine.submit(EngineRequest(f"r{i}", p, 30)) for i, p in enumerate(made)]
+        for number, handle in enumerate(handles):
+            if number % 4 == 0:
+                receiver.wait_for_tokens(("r1", 0), 1)
+                handle.cancel()
+        receiver.wait(*handles)
+
+    for number, tokens in enumerate(expected):
+        got = receiver.tokens[f"r{number}", 0]
+        if number % 4 == 0:
+            assert got == tokens[: len(got)]
+        else:
+            assert got == tokens
+
+
+@pytest.mark.parametrize("attention", ATTENTIONS)
+@pytest.mark.parametrize("is_sharing", [False, True])
+@pytest.mark.parametrize("length", [1, 2, 16, 17, 33, 65, 100])
+def test_each_of_n_sequences_is_exact(
+    model: Any, length: int, is_sharing: bool, attention: str
+) -> None:
+    prompt = prompts(1, 300, seed=5)[0][:length] or [1]
+    prompt = (prompt * length)[:length]
+    expected = answer(model, prompt, 12)
+
+    with running(model, attention=attention, prefix_sharing=is_sharing, max_batch_tokens=64) as (
+        engine,
+        receiver,
+    ):
+        first = engine.submit(EngineRequest("one", prompt, 12))
+        receiver.wait(first)
+        many = engine.submit(EngineRequest("many", prompt, 12, n=4))
+        receiver.wait(many)
+
+    assert [receiver.tokens["many", i] for i in range(4)] == [expected] * 4
+
+
+@pytest.mark.parametrize("attention", ATTENTIONS)
+def test_repetition_penalty_equals_the_librarys_own(model: Any, attention: str) -> None:
+    made = prompts(8, 60, seed=4)
+    values = [1.0, 1.3, 0.8, 2.0, 1.1, 1.0, 1.5, 0.9]
+    expected = [
+        answer(model, prompt, 40, repetition_penalty=value)
+        for prompt, value in zip(made, values, strict=True)
+    ]
+
+    with running(model, attention=attention, cache_blocks=20, max_sequences=8) as (
+        engine,
+        receiver,
+    ):
+        handles = [
+            engine.submit(EngineRequest(f"r{i}", p, 40, Sampling(repetition_penalty=values[i])))
+            for i, p in enumerate(made)
+        ]
+        receiver.wait(*handles)
+
+    assert [receiver.tokens[f"r{i}", 0] for i in range(8)] == expected
+
+
+@pytest.mark.parametrize("attention", ATTENTIONS)
+def test_end_tokens_do_not_come_before_min_tokens(model: Any, attention: str) -> None:
+    made = prompts(12, 60, seed=6)
+    expected = [answer(model, prompt, 50, min_new_tokens=25) for prompt in made]
+    free = [answer(model, prompt, 50) for prompt in made]
+
+    with running(model, attention=attention) as (engine, receiver):
+        handles = [
+            engine.submit(EngineRequest(f"r{i}", p, 50, Sampling(min_tokens=25)))
+            for i, p in enumerate(made)
+        ]
+        receiver.wait(*handles)
+
+    assert [receiver.tokens[f"r{i}", 0] for i in range(12)] == expected
+    assert any(len(tokens) < 25 for tokens in free)
+    assert all(not set(tokens) & set(EOS_IDS) for tokens in expected)
+
+
+@pytest.mark.parametrize("attention", ATTENTIONS)
+def test_a_seeded_request_draws_the_same_alone_and_among_others(model: Any, attention: str) -> None:
+    sampling = Sampling(temperature=0.9, top_p=0.9, presence_penalty=0.4, seed=11)
+    mine = EngineRequest("mine", prompts(1, 50, seed=7)[0], 40, sampling, n=2)
+    others = [
+        EngineRequest(f"r{i}", p, 30 + i, Sampling(temperature=1.0, seed=i, top_k=i % 5))
+        for i, p in enumerate(prompts(31, 120, seed=8))
+    ]
+
+    with running(model, attention=attention, max_sequences=64) as (engine, receiver):
+        receiver.wait(engine.submit(mine))
+        alone = [receiver.tokens.pop(("mine", i)) for i in range(2)]
+        receiver.ends.clear()
+        handles = [engine.submit(r) for r in others[:16]]
+        receiver.wait_for_tokens(("r0", 0), 3)
+        handles.append(engine.submit(mine))
+        handles += [engine.submit(r) for r in others[16:]]
+        receiver.wait(*handles)
+
+    assert [receiver.tokens["mine", i] for i in range(2)] == alone
+    assert alone[0] != alone[1]
+
+
+@pytest.mark.parametrize("attention", ATTENTIONS)
+def test_penalties_and_seeded_draws_go_on_after_giving_way(model: Any, attention: str) -> None:
+    made = prompts(4, 60, seed=12)
+    sampling = [
+        Sampling(temperature=0.9, seed=i, frequency_penalty=0.5, ignore_eos=True) for i in range(4)
+    ]
+    requests = [EngineRequest(f"r{i}", p, 60, sampling[i], account="a") for i, p in enumerate(made)]
+
+    with running(model, attention=attention, max_sequences=4) as (engine, receiver):
+        for request in requests:
+            receiver.wait(engine.submit(request))
+        alone = [receiver.tokens.pop((r.request_id, 0)) for r in requests]
+        receiver.ends.clear()
+        handles = [engine.submit(request) for request in requests]
+        gave_way = 0
+        for number in range(5):
+            receiver.wait_for_tokens(("r0", 0), 3 + 10 * number)
+            receiver.wait(engine.submit(EngineRequest(f"o{number}", [1], 1, account="b")))
+            gave_way += sum(s.gave_way_at is not None for s in engine._roster.live())
+        receiver.wait(*handles)
+
+    assert gave_way
+    assert [receiver.tokens[r.request_id, 0] for r in requests] == alone

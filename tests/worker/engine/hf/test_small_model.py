@@ -1,0 +1,67 @@
+"""The small real model, loaded as a worker loads it: right, and safe with its special tokens."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from core.config.settings import Attention
+from tests.support.engine.tiny import Receiver
+from tests.worker.engine.hf.test_exactness import prompts
+from worker.engine.hf.engine import HFEngine
+from worker.engine.hf.loop import LoopOptions
+from worker.engine.hf.model.loading import load_model
+from worker.engine.protocol import EngineRequest, FinishReason, Sampling
+
+TOKENS = 24
+PROMPTS = prompts(8, 200, seed=9)
+
+
+def one_by_one(model: Any, prompt: list[int]) -> list[int]:
+    ids = torch.tensor([prompt])
+    out = model.generate(
+        ids,
+        attention_mask=torch.ones_like(ids),
+        max_new_tokens=TOKENS,
+        min_new_tokens=TOKENS,
+        do_sample=False,
+    )
+    tokens: list[int] = out[0, len(prompt) :].tolist()
+    return tokens
+
+
+@pytest.fixture(scope="module")
+def expected(model_dir: Path) -> list[list[int]]:
+    """What the model alone answers to each prompt."""
+    model = load_model(str(model_dir), attention=Attention.SDPA).model
+    return [one_by_one(model, prompt) for prompt in PROMPTS]
+
+
+@pytest.mark.parametrize("attention", [Attention.CPU_FLASH, Attention.SDPA])
+def test_the_small_model_answers_together_as_it_does_alone(
+    model_dir: Path, expected: list[list[int]], attention: Attention
+) -> None:
+    engine = HFEngine(
+        model_path=str(model_dir),
+        attention=attention,
+        options=LoopOptions(max_sequences=8),
+        threads=2,
+    )
+    receiver = Receiver()
+    sampling = Sampling(min_tokens=TOKENS)
+    try:
+        engine.start(receiver)
+        handles = [
+            engine.submit(EngineRequest(f"r{i}", p, TOKENS, sampling))
+            for i, p in enumerate(PROMPTS)
+        ]
+        receiver.wait(*handles, seconds=120)
+    finally:
+        engine.stop()
+
+    assert not receiver.faults
+    assert set(receiver.ends.values()) == {FinishReason.LENGTH}
+    assert [receiver.tokens[f"r{i}", 0] for i in range(len(PROMPTS))] == expected

@@ -1,0 +1,240 @@
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import pytest
+
+from core.events.job_events import TextPiece
+from core.prompts.tokenizer import PromptTokenizer
+from worker.engine.echo import EchoEngine
+from worker.engine.protocol import (
+    EngineRefused,
+    EngineRequest,
+    FinishReason,
+    Sampling,
+    StepEvent,
+    TokenLogprob,
+)
+from worker.jobs.delivery import Answer, Delivery
+from worker.text.token_bytes import TokenBytes
+
+
+@pytest.fixture
+def slow(token_bytes: TokenBytes) -> Iterator[Delivery]:
+    delivery = Delivery(EchoEngine(tokens_per_second=500), token_bytes)
+    delivery.start()
+    yield delivery
+    delivery.stop()
+
+
+def echo(
+    delivery: Delivery,
+    tokenizer: PromptTokenizer,
+    text: str,
+    *,
+    stop: Sequence[str] = (),
+    n: int = 1,
+    max_tokens: int = 200,
+    min_tokens: int = 0,
+    fence: str | None = None,
+) -> Answer:
+    ids = tokenizer.tokenizer.encode(text, add_special_tokens=False).ids
+    request = EngineRequest(text[:20], ids, max_tokens, Sampling(min_tokens=min_tokens), n=n)
+    answer = delivery.submit(request, stop=stop, fence=fence)
+    assert answer.wait(10)
+    return answer
+
+
+def test_an_answer_has_its_text_reason_and_tokens(
+    slow: Delivery, tokenizer: PromptTokenizer
+) -> None:
+    text = "print('🎉 世界')"
+    answer = echo(slow, tokenizer, text)
+
+    choice = answer.choices[0]
+    assert (choice.text, choice.finish_reason) == (text, FinishReason.STOP)
+    assert choice.tokens == len(tokenizer.tokenizer.encode(text, add_special_tokens=False).ids)
+    assert answer.first_token is not None
+
+
+def test_a_stop_string_over_several_tokens_ends_the_answer(
+    slow: Delivery, tokenizer: PromptTokenizer
+) -> None:
+    answer = echo(slow, tokenizer, "one two three four five", stop=["o thr", "never"])
+
+    choice = answer.choices[0]
+    assert (choice.text, choice.finish_reason) == ("one tw", FinishReason.STOP)
+
+
+def test_tokens_after_the_stop_string_are_not_counted(tokenizer: PromptTokenizer) -> None:
+    delivery = Delivery(
+        EchoEngine(), TokenBytes(tokenizer.tokenizer)
+    )  # the whole answer comes in one step
+    delivery.start()
+    answer = echo(delivery, tokenizer, "alpha beta gamma delta epsilon", stop=["gamma"])
+    delivery.stop()
+
+    counted = tokenizer.tokenizer.encode("alpha beta gamma", add_special_tokens=False).ids
+    assert answer.completion_tokens == len(counted)
+
+
+def test_length_is_the_reason_when_max_tokens_is_reached(
+    slow: Delivery, tokenizer: PromptTokenizer
+) -> None:
+    answer = echo(slow, tokenizer, "a b c d e f g h", max_tokens=3)
+
+    assert answer.choices[0].finish_reason is FinishReason.LENGTH
+    assert answer.completion_tokens == 3
+
+
+def test_all_choices_of_a_request_are_answered(slow: Delivery, tokenizer: PromptTokenizer) -> None:
+    answer = echo(slow, tokenizer, "x = 1", n=3)
+
+    assert [choice.text for choice in answer.choices] == ["x = 1"] * 3
+
+
+def test_cancelling_keeps_the_text_so_far(tokenizer: PromptTokenizer) -> None:
+    delivery = Delivery(EchoEngine(tokens_per_second=50), TokenBytes(tokenizer.tokenizer))
+    delivery.start()
+    ids = tokenizer.tokenizer.encode("word " * 500, add_special_tokens=False).ids
+    answer = delivery.submit(EngineRequest("long", ids, 1000))
+    while not answer.completion_tokens:
+        assert not answer.wait(0.01)
+
+    answer.cancel()
+
+    assert answer.wait(5)
+    delivery.stop()
+    choice = answer.choices[0]
+    assert choice.finish_reason is FinishReason.CANCELLED
+    assert 0 < choice.tokens < len(ids)
+    assert choice.text
+
+
+def test_a_refused_request_leaves_nothing_behind(
+    slow: Delivery, tokenizer: PromptTokenizer
+) -> None:
+    with pytest.raises(EngineRefused):
+        slow.submit(EngineRequest("x", [], 5))
+
+    assert slow._answers == {}
+
+
+def test_one_answer_that_cannot_be_decoded_does_not_end_the_others(
+    tokenizer: PromptTokenizer,
+) -> None:
+    class Poisoned(TokenBytes):
+        def __getitem__(self, token_id: int) -> bytes:
+            if token_id == 7:
+                raise ValueError("poison")
+            return super().__getitem__(token_id)
+
+    delivery = Delivery(EchoEngine(tokens_per_second=200), Poisoned(tokenizer.tokenizer))
+    delivery.start()
+    poisoned = delivery.submit(EngineRequest("poisoned", [5, 7, 9], 10))
+    good = delivery.submit(EngineRequest("good", [5, 6, 9], 10))
+
+    assert poisoned.wait(5)
+    assert good.wait(5)
+    delivery.stop()
+    assert poisoned.error
+    assert poisoned.choices[0].finish_reason is FinishReason.ERROR
+    assert good.choices[0].text == tokenizer.decode([5, 6, 9])
+
+
+def test_an_engines_error_ends_the_answer(tokenizer: PromptTokenizer) -> None:
+    class Broken(EchoEngine):
+        def _advance(self, echo):  # type: ignore[no-untyped-def]
+            return StepEvent(echo.handle, 0, (), FinishReason.ERROR, error="out of order")
+
+    delivery = Delivery(Broken(), TokenBytes(tokenizer.tokenizer))
+    delivery.start()
+    answer = delivery.submit(EngineRequest("x", [1, 2], 5))
+
+    assert answer.wait(5)
+    delivery.stop()
+    assert answer.error == "out of order"
+
+
+def test_a_stop_string_within_min_tokens_does_not_count(
+    slow: Delivery, tokenizer: PromptTokenizer
+) -> None:
+    answer = echo(slow, tokenizer, "a b c a b c a b c", stop=["b"], min_tokens=3)
+
+    choice = answer.choices[0]
+    assert (choice.text, choice.finish_reason) == ("a b c a ", FinishReason.STOP)
+
+
+def test_an_answer_that_begins_within_a_fence_is_its_code(
+    slow: Delivery, tokenizer: PromptTokenizer
+) -> None:
+    text = "python\nprint(1)\n```\nIt prints 1."
+
+    answer = echo(slow, tokenizer, text, stop=["###", "\n```"], fence="```")
+
+    choice = answer.choices[0]
+    assert (choice.text, choice.finish_reason) == ("print(1)", FinishReason.STOP)
+    counted = tokenizer.tokenizer.encode(text[: text.index("```") + 3], add_special_tokens=False)
+    assert choice.tokens == len(counted.ids)
+
+
+def test_a_plain_request_ends_at_the_first_fence(
+    slow: Delivery, tokenizer: PromptTokenizer
+) -> None:
+    answer = echo(slow, tokenizer, "Here it is:\n```python\nprint(1)\n```", stop=["```"])
+
+    assert answer.choices[0].text == "Here it is:\n"
+
+
+@pytest.mark.parametrize("hard", ["\ufffd", "<|im_end|>"])
+def test_no_text_makes_all_other_answers_wait(tokenizer: PromptTokenizer, hard: str) -> None:
+    """Eight answers of 4,000 tokens: one thread turns the tokens of all answers into text."""
+
+    def seconds(text: str) -> float:
+        ids = tokenizer.tokenizer.encode(text * 4000, add_special_tokens=False).ids[:4000]
+        request = EngineRequest(text, ids, 4000, n=8)
+        began = time.perf_counter()
+        assert delivery.submit(request).wait(30)
+        return time.perf_counter() - began
+
+    delivery = Delivery(EchoEngine(), TokenBytes(tokenizer.tokenizer))
+    delivery.start()
+    try:
+        usual, slowest = (min(seconds(text) for _ in range(3)) for text in ("é", hard))
+    finally:
+        delivery.stop()
+
+    assert slowest < 2 * usual
+
+
+def test_log_probabilities_are_told_with_the_text_of_their_tokens(
+    tokenizer: PromptTokenizer,
+) -> None:
+    """While a text may be the begin of a stop string, its tokens wait with it."""
+    told: list[TextPiece] = []
+
+    class Likely(EchoEngine):
+        def _advance(self, echo):  # type: ignore[no-untyped-def]
+            event = super()._advance(echo)
+            return replace(event, logprobs=tuple(TokenLogprob(-1.0) for _ in event.token_ids))
+
+    delivery = Delivery(
+        Likely(tokens_per_second=500), TokenBytes(tokenizer.tokenizer), tell=told.extend
+    )
+    delivery.start()
+    ids = [tokenizer.tokenizer.token_to_id(letter) for letter in "ab#ab##c"]
+    request = EngineRequest("x", ids, 20, Sampling(logprobs=0))
+    answer = delivery.submit(request, stop=["ab##"], is_followed=True)
+    assert answer.wait(5)
+    delivery.stop()
+
+    texts, tokens = "", []
+    for piece in told:
+        assert (piece.offset, piece.token_offset) == (len(texts), len(tokens))
+        texts += piece.text
+        tokens += piece.logprobs["tokens"] if piece.logprobs else []
+        if piece is not told[-1]:
+            assert texts.startswith("".join(tokens[:-1]))
+    assert (texts, "".join(tokens)) == ("ab#", "ab#ab##")

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from worker.engine.protocol import FinishReason, TokenLogprob
+from worker.jobs.delivery import Answer
+from worker.jobs.outcome import outcome_of
+from worker.text.choice import Choice
+from worker.text.incremental_text import IncrementalText
+from worker.text.logprobs import IMPOSSIBLE, Logprobs
+from worker.text.stop_strings import StopScanner, StopStrings
+from worker.text.token_bytes import TokenBytes
+
+#: Tokens of the small model: "hello" and " world".
+HELLO, WORLD = 28120, 905
+
+
+def answer(token_bytes: TokenBytes, *reasons: FinishReason) -> Answer:
+    return Answer([choice(token_bytes, reason) for reason in reasons])
+
+
+def choice(
+    token_bytes: TokenBytes, reason: FinishReason, tokens: Sequence[tuple[int, TokenLogprob]] = ()
+) -> Choice:
+    """Return a choice of two tokens, or of these, which has ended."""
+    made = Choice(
+        decoded=IncrementalText(token_bytes),
+        scanner=StopScanner(StopStrings(())),
+        logprobs=Logprobs(token_bytes) if tokens else None,
+    )
+    for token_id, logprob in tokens or [(HELLO, None), (WORLD, None)]:
+        made.add(token_id, logprob)
+    made.end(reason)
+    return made
+
+
+def test_an_answer_that_was_cancelled_keeps_text_and_tokens(token_bytes: TokenBytes) -> None:
+    cancelled = answer(token_bytes, FinishReason.STOP, FinishReason.CANCELLED)
+
+    outcome = outcome_of(cancelled, 5)
+
+    assert (outcome.state, outcome.prompt_tokens, outcome.completion_tokens) == ("cancelled", 5, 4)
+    assert outcome.choices is not None
+    assert outcome.choices[1] == {"text": "hello world", "index": 1, "finish_reason": "cancelled"}
+
+
+def test_a_failed_answer_says_nothing_of_the_engines_inside(token_bytes: TokenBytes) -> None:
+    failed = answer(token_bytes, FinishReason.ERROR)
+    failed.error = "CUDA error: device-side assert"
+
+    outcome = outcome_of(failed, 5)
+
+    assert outcome.state == "failed"
+    assert outcome.choices is None
+    assert "CUDA" not in str(outcome.error)
+
+
+def test_logprobs_stand_beside_the_text_token_by_token(token_bytes: TokenBytes) -> None:
+    tokens = [
+        (HELLO, TokenLogprob(-0.5, ((HELLO, -0.5), (WORLD, -1.5)))),
+        (WORLD, TokenLogprob(-0.25, ((WORLD, -0.25),))),
+    ]
+    told = Answer([choice(token_bytes, FinishReason.STOP, tokens)])
+
+    choices = outcome_of(told, 5).choices
+
+    assert choices is not None
+    assert choices[0]["logprobs"] == {
+        "tokens": ["hello", " world"],
+        "token_logprobs": [-0.5, -0.25],
+        "top_logprobs": [{"hello": -0.5, " world": -1.5}, {" world": -0.25}],
+    }
+
+
+def test_tokens_that_are_parts_of_characters_stay_apart(token_bytes: TokenBytes) -> None:
+    parts = [one for one in range(49152) if token_bytes.name(one).startswith("bytes:")][:20]
+    drawn = parts[3]
+    top = tuple((one, -float(place)) for place, one in enumerate(parts))
+    said = TokenLogprob(-3.0, top)
+
+    choices = outcome_of(
+        Answer([choice(token_bytes, FinishReason.STOP, [(drawn, said)])]), 5
+    ).choices
+
+    assert choices is not None
+    shown = choices[0]["logprobs"]
+    best = shown["top_logprobs"][0]
+    assert len(best) == 20
+    assert best[shown["tokens"][0]] == shown["token_logprobs"][0] == -3.0
+    assert max(best.values()) == 0.0
+
+
+def test_an_impossible_token_has_a_number(token_bytes: TokenBytes) -> None:
+    said = TokenLogprob(-0.5, ((HELLO, -0.5), (WORLD, float("-inf"))))
+
+    choices = outcome_of(
+        Answer([choice(token_bytes, FinishReason.STOP, [(HELLO, said)])]), 5
+    ).choices
+
+    assert choices is not None
+    assert choices[0]["logprobs"]["top_logprobs"] == [{"hello": -0.5, " world": IMPOSSIBLE}]

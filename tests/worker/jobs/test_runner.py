@@ -1,0 +1,388 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+import pytest
+import redis
+from sqlalchemy import NullPool, create_engine, select
+from sqlalchemy.exc import OperationalError
+
+from core.completion.announce import JobEnds
+from core.completion.response_cache import AnswerCache
+from core.generation import Generation
+from core.observability.logs import _RequestIdFilter
+from core.prompts.tokenizer import PromptTokenizer
+from models.database.base import SessionFactory, utc_now
+from models.database.prepared import Statements
+from models.jobs.job import Job
+from models.jobs.transitions import requeue_expired
+from models.usage.usage import Usage
+from tests.support.factories.rows import add_job
+from tests.support.service import wait_until
+from worker.engine.echo import EchoEngine
+from worker.jobs.delivery import Delivery
+from worker.jobs.leases import Leases
+from worker.jobs.ledger import Ledger
+from worker.jobs.response_cache import keep_answers
+from worker.jobs.run import Taken
+from worker.jobs.runner import JobRunner
+from worker.text.token_bytes import TokenBytes
+
+
+@dataclass
+class Messages:
+    """What became of the messages that a runner was given."""
+
+    done: list[UUID] = field(default_factory=list)
+    back: list[UUID] = field(default_factory=list)
+
+    def ack(self, job_id: UUID) -> None:
+        self.done.append(job_id)
+
+    def requeue(self, job_id: UUID) -> None:
+        self.back.append(job_id)
+
+
+@dataclass
+class Bench:
+    """A runner over real parts, and what tests look at."""
+
+    database: SessionFactory
+    client: redis.Redis
+    tokenizer: PromptTokenizer
+    delivery: Delivery
+    leases: Leases
+    ledger: Ledger
+    runner: JobRunner
+    source: Messages = field(default_factory=lambda: Messages())
+
+    def stop(self) -> None:
+        self.delivery.stop()
+        self.runner.stop()
+        self.ledger.stop()
+
+    def take(self, *job_ids: UUID) -> None:
+        """Deliver jobs to the runner."""
+        self.runner.take([Taken(job_id, self.source) for job_id in job_ids])
+
+    def run(self, *job_ids: UUID) -> None:
+        """Deliver jobs, and wait until the runner has let go of them."""
+        self.take(*job_ids)
+        assert self.runner.wait_idle(10)
+
+    def job(self, **values: Any) -> UUID:
+        with self.database.begin() as session:
+            return add_job(session, **values).id
+
+    def read(self, job_id: UUID) -> Job:
+        with self.database() as session:
+            return session.get_one(Job, job_id)
+
+    def usage(self) -> list[Usage]:
+        with self.database() as session:
+            return list(session.scalars(select(Usage)))
+
+
+def bench_of(
+    database: SessionFactory,
+    client: redis.Redis,
+    tokenizer: PromptTokenizer,
+    *,
+    pace: float = 0.0,
+    worker_id: str = "w1",
+) -> Bench:
+    delivery = Delivery(EchoEngine(tokens_per_second=pace), TokenBytes(tokenizer.tokenizer))
+    delivery.start()
+    lease = timedelta(seconds=10)
+    leases = Leases(database, worker_id=worker_id, lease=lease)
+    ledger = Ledger(
+        sessions=database,
+        statements=Statements(
+            create_engine(
+                database.kw["bind"].url, isolation_level="AUTOCOMMIT", poolclass=NullPool
+            ),
+            keeps=0,
+        ),
+        ends=JobEnds(client),
+        worker_id=worker_id,
+        lease=lease,
+        keep=partial(keep_answers, AnswerCache(client, model="m", seconds=60)),
+    )
+    ledger.start()
+    runner = JobRunner(ledger=ledger, tokenizer=tokenizer, delivery=delivery, leases=leases)
+    runner.start()
+    return Bench(database, client, tokenizer, delivery, leases, ledger, runner)
+
+
+@pytest.fixture
+def bench(
+    database: SessionFactory, client: redis.Redis, tokenizer: PromptTokenizer
+) -> Iterator[Bench]:
+    bench = bench_of(database, client, tokenizer)
+    yield bench
+    bench.stop()
+
+
+@pytest.fixture
+def slow(
+    database: SessionFactory, client: redis.Redis, tokenizer: PromptTokenizer
+) -> Iterator[Bench]:
+    bench = bench_of(database, client, tokenizer, pace=5)
+    yield bench
+    bench.stop()
+
+
+def test_a_job_ends_with_its_result_and_exact_usage(bench: Bench) -> None:
+    job_id = bench.job()
+
+    bench.run(job_id)
+
+    job = bench.read(job_id)
+    assert job.state == "succeeded"
+    assert job.choices is not None
+    assert "hello" in job.choices[0]["text"]
+    assert job.started_at and job.first_token_at and job.finished_at
+    row = bench.usage()[0]
+    assert (row.prompt_tokens, row.completion_tokens) == (job.prompt_tokens, job.completion_tokens)
+    assert row.prompt_tokens > 0
+
+
+def test_the_log_counts_the_wait_of_a_line_from_its_release(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    now = utc_now()
+    job_id = bench.job(created_at=now - timedelta(hours=5), released_at=now - timedelta(seconds=3))
+
+    with caplog.at_level("INFO", logger="worker.jobs.runner"):
+        bench.run(job_id)
+
+    (line,) = [record for record in caplog.records if record.message == "job"]
+    assert 3_000 <= vars(line)["queued_ms"] < 60_000
+
+
+def test_a_second_delivery_does_not_run_the_job_again(bench: Bench) -> None:
+    job_id = bench.job()
+
+    bench.run(job_id)
+    bench.run(job_id)
+
+    assert bench.read(job_id).attempt == 1
+    assert len(bench.usage()) == 1
+
+
+def test_two_deliveries_at_once_run_the_job_once(bench: Bench) -> None:
+    job_id = bench.job()
+
+    bench.run(*[job_id] * 8)
+
+    assert bench.read(job_id).attempt == 1
+    assert len(bench.usage()) == 1
+    assert bench.source.done == [job_id] * 8
+
+
+def test_what_the_engine_refuses_fails_with_the_reason(bench: Bench) -> None:
+    job_id = bench.job(request={"prompt": "x", "maxTokens": 100_000})
+
+    bench.run(job_id)
+
+    job = bench.read(job_id)
+    assert job.state == "failed"
+    assert job.error is not None
+    assert job.error["code"] == "invalid_request"
+    assert bench.usage()[0].completion_tokens == 0
+
+
+def test_a_result_waits_for_the_database_to_come_back(bench: Bench) -> None:
+    job_id = bench.job()
+    sessions, failures = bench.ledger._finishes._sessions, [3]
+
+    class Away:
+        """A database that is away for the first three transactions after the claim."""
+
+        def begin(self) -> Any:
+            if bench.leases.is_held(job_id, 1) and failures[0]:
+                failures[0] -= 1
+                raise OperationalError("commit", {}, Exception("connection refused"))
+            return sessions.begin()
+
+    bench.ledger._finishes._sessions = Away()  # type: ignore[assignment]
+    bench.run(job_id)
+
+    assert failures == [0]
+    assert bench.read(job_id).state == "succeeded"
+
+
+def test_a_job_that_another_worker_took_over_is_dropped_here(slow: Bench) -> None:
+    job_id = slow.job(request={"prompt": "x", "maxTokens": 40})
+    slow.take(job_id)
+    wait_until(lambda: slow.leases.is_held(job_id, 1), 20)
+
+    with slow.database.begin() as session:
+        session.get_one(Job, job_id).worker_id = "w2"
+    slow.leases.renew()
+    assert slow.runner.wait_idle(10)
+
+    assert slow.read(job_id).state == "running"
+    assert slow.usage() == []
+
+
+def test_a_job_that_is_handed_back_runs_again_elsewhere(
+    slow: Bench, database: SessionFactory, client: redis.Redis, tokenizer: PromptTokenizer
+) -> None:
+    job_id = slow.job(request={"prompt": "x", "maxTokens": 40})
+    slow.take(job_id)
+    wait_until(lambda: slow.leases.is_held(job_id, 1), 20)
+
+    assert slow.leases.hand_back() == 1
+    assert slow.runner.wait_idle(10)
+    assert (slow.read(job_id).state, slow.read(job_id).attempt) == ("queued", 0)
+
+    other = bench_of(database, client, tokenizer, worker_id="w2")
+    other.run(job_id)
+    other.stop()
+    assert (slow.read(job_id).state, slow.read(job_id).attempt) == ("succeeded", 1)
+    assert len(slow.usage()) == 1
+
+
+def test_a_late_result_of_a_worker_believed_dead_is_dropped(slow: Bench) -> None:
+    job_id = slow.job(request={"prompt": "x", "maxTokens": 3})
+    slow.take(job_id)
+    wait_until(lambda: slow.leases.is_held(job_id, 1), 20)
+
+    with slow.database.begin() as session:
+        job = session.get_one(Job, job_id)
+        assert job.lease_expires_at is not None
+        job.lease_expires_at -= timedelta(minutes=1)
+        session.flush()
+        requeue_expired(session, max_attempts=3, limit=10)
+    assert slow.runner.wait_idle(10)
+
+    assert slow.read(job_id).state == "queued"
+    assert slow.usage() == []
+
+
+def test_a_job_that_a_stopping_engine_is_offered_goes_back_to_the_queue(bench: Bench) -> None:
+    job_id = bench.job()
+    bench.delivery.stop()
+
+    bench.run(job_id)
+
+    assert (bench.read(job_id).state, bench.read(job_id).attempt) == ("queued", 0)
+    assert bench.usage() == []
+
+
+def test_a_leaving_process_claims_nothing_and_cancels_nothing(slow: Bench) -> None:
+    begun = slow.job(request={"prompt": "x", "maxTokens": 40})
+    slow.take(begun)
+    wait_until(lambda: slow.leases.is_held(begun, 1), 20)
+    late = slow.job()
+
+    slow.runner.leave()
+    slow.take(late)
+    slow.delivery.stop()
+    assert slow.runner.wait_idle(10)
+
+    assert [slow.read(job_id).state for job_id in (begun, late)] == ["queued", "queued"]
+    assert slow.usage() == []
+
+
+def test_an_unexpected_fault_fails_the_job_at_once_and_without_blame(bench: Bench) -> None:
+    job_id = bench.job(request={"prompt": "x", "maxTokens": "nonsense"})
+
+    bench.run(job_id)
+
+    job = bench.read(job_id)
+    assert (job.state, job.attempt) == ("failed", 1)
+    assert job.error == {"code": "internal_error", "message": "something went wrong on our side"}
+
+
+class Nul(TokenBytes):
+    """Tokens that write NUL."""
+
+    def __getitem__(self, token_id: int) -> bytes:
+        return super().__getitem__(token_id).replace(b"hello", b"he\0lo")
+
+
+def test_a_nul_in_an_answer_is_kept_as_a_replacement_character(bench: Bench) -> None:
+    bench.delivery._tokens = Nul(bench.tokenizer.tokenizer)
+    job_id = bench.job()
+
+    bench.run(job_id)
+
+    job = bench.read(job_id)
+    assert job.state == "succeeded"
+    assert job.choices is not None
+    assert "he\ufffdlo" in job.choices[0]["text"]
+
+
+def test_a_result_that_the_database_refuses_fails_alone(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PostgreSQL keeps no NUL in a text."""
+    monkeypatch.setattr("worker.text.choice.storable", lambda text: text)
+    bench.delivery._tokens = Nul(bench.tokenizer.tokenizer)
+    guilty = bench.job()
+    others = [bench.job(request={"prompt": "x", "maxTokens": 50}) for _ in range(5)]
+
+    bench.run(guilty, *others)
+
+    assert [bench.read(job_id).state for job_id in others] == ["succeeded"] * 5
+    job = bench.read(guilty)
+    assert (job.state, job.attempt) == ("failed", 1)
+    assert job.error == {"code": "internal_error", "message": "the result could not be written"}
+    assert len(bench.usage()) == 6
+
+
+def test_a_cancel_that_comes_before_the_answer_is_not_lost(slow: Bench) -> None:
+    job_id = slow.job(request={"prompt": "x", "maxTokens": 400})
+    submit = slow.delivery.submit
+
+    def cancel_first(*args: Any, **options: Any) -> Any:
+        slow.leases.cancel(job_id)
+        return submit(*args, **options)
+
+    slow.delivery.submit = cancel_first  # type: ignore[method-assign]
+    slow.run(job_id)
+
+    assert slow.read(job_id).state == "cancelled"
+    assert slow.source.done == [job_id]
+
+
+def test_a_log_line_of_a_job_carries_the_id_of_its_request(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.handler.addFilter(_RequestIdFilter())
+    caplog.set_level("INFO")
+    jobs = [
+        bench.job(request_id="req_a"),
+        bench.job(request_id="req_b", request={"prompt": "x", "maxTokens": "nonsense"}),
+    ]
+
+    bench.run(*jobs)
+
+    said = [vars(r) for r in caplog.records if r.name == "worker.jobs.runner" and "job" in vars(r)]
+    assert {(line["job"], line["request_id"]) for line in said} == {
+        (jobs[0].hex, "req_a"),
+        (jobs[1].hex, "req_b"),
+    }
+    assert len(said) == 3  # one of them says why it failed
+
+
+def test_an_answer_may_be_given_again_when_its_end_is_told(
+    bench: Bench, client: redis.Redis
+) -> None:
+    request = {"prompt": "hello", "maxTokens": 50, "temperature": 0.0, "cache": True}
+    job_id = bench.job(request=request)
+
+    bench.run(job_id)
+
+    kept = AnswerCache(client, model="m", seconds=60).find(
+        bench.read(job_id).user_id, Generation.from_row(request)
+    )
+    assert kept is not None
+    assert kept.choices == bench.read(job_id).choices

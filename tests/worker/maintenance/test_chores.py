@@ -1,0 +1,290 @@
+"""What workers do for all: a thing that fails each time holds up nothing beside it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+from uuid import UUID
+
+import pytest
+import redis
+
+from core.config.settings import Settings
+from core.events.job_events import TextPiece
+from core.queueing.broker import JobQueue, QueueName
+from core.redis.subscription import Subscription
+from models.batches.batch import Batch
+from models.database.base import SessionFactory, utc_now
+from models.jobs.job import Job, JobState
+from models.jobs.lists import QueuedJob
+from models.webhooks.webhook import DeliveryState, WebhookDelivery
+from tests.support.factories.faulty_rows import CODES, is_row, refused
+from tests.support.factories.rows import add_job, add_key, claim_job
+from tests.support.service import wait_until
+from tests.worker.batches.test_dispatcher import have_workers, new_batch
+from worker.batches.dispatcher import Feeder
+from worker.jobs.text_sender import TextSender
+from worker.maintenance.chores import Chores
+from worker.maintenance.guard import Guard
+from worker.maintenance.reaper import Reaper
+from worker.maintenance.retention import Retention
+
+DAY = timedelta(days=1)
+
+
+def test_a_chore_that_raises_each_time_holds_up_no_other_and_is_told(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    failures: list[str] = []
+    done = threading.Semaphore(0)
+
+    def fail() -> None:
+        raise KeyError("a row that nobody expected")
+
+    chores = Chores(
+        {"reaper": fail, "usage": lambda: done.release()},
+        failed=failures.append,
+        interval_seconds=0.01,
+    )
+    chores.start()
+    for _ in range(20):
+        assert done.acquire(timeout=10)
+    chores.stop()
+
+    assert failures == ["reaper"]  # and it rests: not once for each run of the other
+    (record,) = [r for r in caplog.records if r.levelno == logging.ERROR]
+    assert record.exc_info is not None and record.exc_info[0] is KeyError
+    assert vars(record)["chore"] == "reaper"
+
+
+def test_a_slow_chore_holds_up_no_other() -> None:
+    goes_on, done = threading.Event(), threading.Semaphore(0)
+    chores = Chores(
+        {"usage": lambda: goes_on.wait(30) and None, "reaper": lambda: done.release()},
+        interval_seconds=0.01,
+    )
+    chores.start()
+    try:
+        for _ in range(5):
+            assert done.acquire(timeout=10)
+    finally:
+        goes_on.set()
+        chores.stop()
+
+
+def test_a_thing_that_fails_rests_ever_longer_and_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr("worker.maintenance.guard.time.monotonic", lambda: now)
+    guard = Guard("usage", lets_pass=(ConnectionError,))
+    rests = []
+
+    for _ in range(7):
+        with guard:
+            raise ValueError
+        began = now
+        while guard.is_resting:
+            now += 1
+        rests.append(now - began)
+    with guard:
+        pass
+    with guard:
+        raise ValueError
+    now += 2
+
+    assert rests == [2, 4, 8, 16, 32, 60, 60]
+    assert not guard.is_resting
+    with pytest.raises(ConnectionError), guard:
+        raise ConnectionError
+
+
+@pytest.mark.parametrize("code", CODES)
+@pytest.mark.parametrize("what", ["silent", "expired"])
+def test_one_job_that_cannot_be_ended_holds_up_no_other(
+    database: SessionFactory,
+    client: redis.Redis,
+    caplog: pytest.LogCaptureFixture,
+    what: str,
+    code: str,
+) -> None:
+    failures: list[str] = []
+    ids = [(_silent if what == "silent" else _expired)(database) for _ in range(4)]
+    reaper = Reaper(
+        sessions=database,
+        client=client,
+        max_attempts=1,
+        lease=timedelta(seconds=10),
+        failed=failures.append,
+    )
+
+    with refused(database, "before update", "jobs", is_row("new.id", ids[1]), code=code):
+        reaper.reap()
+
+        assert [has_ended(database, job_id) for job_id in ids] == [True, False, True, True]
+        assert failures == ["reaper"]
+        assert _tracebacks(caplog, "cannot be ended together") == [True]
+        lost = _lost(database)
+        reaper.reap()
+        assert _queued(client, lost)
+    Reaper(sessions=database, client=client, max_attempts=1, lease=timedelta(seconds=10)).reap()
+
+    assert has_ended(database, ids[1])
+
+
+@pytest.mark.parametrize("code", CODES)
+@pytest.mark.parametrize("what", ["released", "cancelled"])
+def test_one_batch_that_cannot_be_changed_holds_up_no_other(
+    database: SessionFactory,
+    client: redis.Redis,
+    caplog: pytest.LogCaptureFixture,
+    what: str,
+    code: str,
+) -> None:
+    failures: list[str] = []
+    have_workers(client, places=100)
+    values = {"state": "cancelling"} if what == "cancelled" else {}
+    batches = [new_batch(database, lines=3, **values) for _ in range(3)]
+    feeder = Feeder(sessions=database, client=client, failed=failures.append)
+
+    with refused(database, "before update", "jobs", is_row("new.batch_id", batches[0]), code=code):
+        for _ in range(3):
+            feeder.look()
+
+        assert failures == ["batches"]
+        logged = _tracebacks(caplog, "cannot be released together")
+        assert logged == ([True] if what == "released" else [])
+        moved = [_has_moved(database, batch_id) for batch_id in batches]
+    assert moved == [False, True, True]
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_one_kind_that_cannot_be_deleted_holds_up_no_other(
+    database: SessionFactory, base_settings: Settings, code: str
+) -> None:
+    failures: list[str] = []
+    with database.begin() as session:
+        key = add_key(session)
+        old = utc_now() - 99 * DAY
+        job_id = add_job(session, key, state=JobState.SUCCEEDED, created_at=old, finished_at=old).id
+        message = WebhookDelivery(
+            id=UUID(int=7 << 76 | 2 << 62),
+            user_id=key.user_id,
+            api_key_id=key.id,
+            job_id=job_id,
+            url="https://example.com",
+            event="job.succeeded",
+            payload={},
+            state=DeliveryState.DELIVERED,
+            created_at=old,
+        )
+        session.add(message)
+    days = {"retain_jobs_days": 90, "retain_prompts_days": 30, "retain_webhooks_days": 30}
+    settings = base_settings.model_copy(update=days)
+
+    with refused(database, "before delete", "jobs", "true", code=code):
+        Retention(
+            sessions=database, settings=settings, pass_seconds=30, failed=failures.append
+        ).enforce()
+
+    assert failures == ["retention"]
+    with database() as session:
+        assert "prompt" not in session.get_one(Job, job_id).request
+        assert session.get(WebhookDelivery, message.id) is None
+
+
+def test_one_bad_text_ends_the_telling_for_nobody(client: redis.Redis) -> None:
+    heard: list[bytes] = []
+    connected = threading.Event()
+    news = Subscription(client, "job-news", on_message=heard.append, on_connected=connected.set)
+    news.listen()
+    assert connected.wait(10)
+    sender = TextSender(client)
+    sender.start()
+
+    sender.tell([_piece("bad")._replace(job=UUID(int=1))])  # no JSON can be made of it
+    wait_until(lambda: not sender._pieces, 10)
+    sender.tell([_piece("whole")])
+
+    wait_until(lambda: any(b"whole" in message for message in heard), 10)
+    sender.stop()
+    news.close()
+
+
+def test_a_listener_goes_on_after_any_error(client: redis.Redis) -> None:
+    heard: list[bytes] = []
+    connections: list[int] = []
+
+    def connected() -> None:
+        connections.append(1)
+
+    class Broken:
+        """A client whose first subscription says what no client should."""
+
+        def pubsub(self) -> object:
+            if not connections:
+                connections.append(0)
+                raise ValueError("no answer of Redis")
+            return client.pubsub()
+
+        publish: Callable[..., object] = client.publish
+
+    news = Subscription(
+        Broken(),  # type: ignore[arg-type]
+        "job-news",
+        on_message=heard.append,
+        on_connected=connected,
+    )
+    news.listen()
+    wait_until(lambda: connections == [0, 1], 10)
+    client.publish("job-news", b"told")
+
+    wait_until(lambda: heard == [b"told"], 10)
+    news.close()
+
+
+def _piece(text: str) -> TextPiece:
+    return TextPiece(
+        job=UUID(int=1).hex, attempt=1, choice=0, offset=0, text=text, token_offset=0, logprobs=None
+    )
+
+
+def _silent(database: SessionFactory) -> UUID:
+    with database.begin() as session:
+        job = add_job(session)
+        claim_job(session, job.id, worker_id="dead", lease=-DAY)
+        return job.id
+
+
+def _expired(database: SessionFactory) -> UUID:
+    with database.begin() as session:
+        return add_job(session, expires_at=utc_now() - DAY).id
+
+
+def _lost(database: SessionFactory) -> QueuedJob:
+    with database.begin() as session:
+        job = add_job(session, created_at=utc_now() - DAY)
+        return QueuedJob(job.id, job.queue)
+
+
+def _queued(client: redis.Redis, job: QueuedJob) -> bool:
+    return JobQueue(client).missing([job.id], QueueName(job.queue)) == []
+
+
+def has_ended(database: SessionFactory, job_id: UUID) -> bool:
+    with database() as session:
+        return session.get_one(Job, job_id).is_final
+
+
+def _has_moved(database: SessionFactory, batch_id: UUID) -> bool:
+    """Say whether lines of a batch were released, or ended with it."""
+    with database() as session:
+        batch = session.get_one(Batch, batch_id)
+        return batch.started_at is not None or batch.is_final
+
+
+def _tracebacks(caplog: pytest.LogCaptureFixture, text: str) -> list[bool]:
+    """Return of each record with this text whether it has a traceback."""
+    return [bool(r.exc_info) for r in caplog.records if text in r.getMessage()]

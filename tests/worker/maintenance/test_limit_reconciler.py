@@ -1,0 +1,194 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from uuid import UUID
+
+import pytest
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from core.ids import new_id
+from core.limits.limiter import Limiter
+from models.accounts.api_key import ApiKey
+from models.database.base import SessionFactory, utc_now
+from models.execution.completion import record_end
+from models.jobs.job import JobOutcome, JobState
+from models.jobs.transitions import finish_job
+from models.usage.limits import read_key_use
+from tests.support.factories.rows import add_job, add_key, claim_job
+from worker.maintenance.limit_reconciler import Settler
+
+CHARGED = 100
+
+
+@pytest.fixture
+def key(database: SessionFactory) -> ApiKey:
+    with database.begin() as session:
+        return add_key(session)
+
+
+@pytest.fixture
+def limiter(client: redis.Redis) -> Limiter:
+    return Limiter(client)
+
+
+@pytest.fixture
+def settle(database: SessionFactory, client: redis.Redis) -> Callable[[], None]:
+    """Make a pass now, whoever made the last one."""
+
+    def settle() -> None:
+        client.delete("limit:settling")
+        Settler(sessions=database, client=client).settle()
+
+    return settle
+
+
+def charged_job(
+    database: SessionFactory, limiter: Limiter, key: ApiKey, *, age: timedelta = timedelta()
+) -> UUID:
+    with database.begin() as session:
+        created_at = utc_now() - age
+        job_id = add_job(session, key, charged_tokens=CHARGED, created_at=created_at).id
+    charge(database, limiter, key, job_id)
+    return job_id
+
+
+def charge(database: SessionFactory, limiter: Limiter, key: ApiKey, job_id: UUID) -> None:
+    with database() as session:
+        limiter.charge(
+            key,
+            job_id,
+            tokens=CHARGED,
+            recall=lambda month: read_key_use(session, key.id, month),
+        )
+
+
+def end(database: SessionFactory, job_id: UUID, *, tokens: int) -> None:
+    """End a job; its worker dies before it settles."""
+    with database.begin() as session:
+        claim_job(session, job_id, worker_id="w", lease=timedelta(seconds=10))
+        outcome = JobOutcome(JobState.SUCCEEDED, completion_tokens=tokens)
+        ended = finish_job(session, job_id, attempt=1, outcome=outcome)
+        assert ended is not None
+        record_end(session, ended)
+
+
+def use(database: SessionFactory, limiter: Limiter, key: ApiKey) -> tuple[int, int]:
+    """Jobs in flight and tokens of the month."""
+    with database() as session:
+        state = limiter.read(key, recall=lambda month: read_key_use(session, key.id, month))
+    return state.in_flight.used, state.month.used
+
+
+def test_a_job_that_ended_unsettled_is_settled_with_what_it_used(
+    database: SessionFactory, limiter: Limiter, key: ApiKey, settle: Callable[[], None]
+) -> None:
+    ended, running = (charged_job(database, limiter, key) for _ in range(2))
+    end(database, ended, tokens=7)
+
+    settle()
+    settle()
+
+    assert use(database, limiter, key) == (1, 7 + CHARGED)
+    assert list(limiter.in_flight(key.id)) == [running]
+
+
+def test_one_key_that_cannot_be_read_holds_up_no_other(
+    database: SessionFactory,
+    client: redis.Redis,
+    limiter: Limiter,
+    key: ApiKey,
+) -> None:
+    failures: list[str] = []
+    with database.begin() as session:
+        other = add_key(session)
+    for owner in (key, other):
+        end(database, charged_job(database, limiter, owner), tokens=7)
+        charged_job(database, limiter, owner)
+    client.hset(f"limit:{other.id.hex}:flight", "no id", "no charge")
+
+    Settler(sessions=database, client=client, failed=failures.append).settle()
+
+    assert failures == ["settler"]
+    assert use(database, limiter, key) == (1, 7 + CHARGED)
+
+
+def test_a_job_that_redis_forgot_takes_its_place_again_and_counts_once(
+    database: SessionFactory,
+    client: redis.Redis,
+    limiter: Limiter,
+    key: ApiKey,
+    settle: Callable[[], None],
+) -> None:
+    charged_job(database, limiter, key)
+    forgotten = charged_job(database, limiter, key, age=timedelta(hours=1))
+    limiter.settle(key.id, forgotten, 0)
+
+    settle()
+    assert use(database, limiter, key) == (2, 2 * CHARGED)
+    end(database, forgotten, tokens=7)
+    settle()
+
+    assert use(database, limiter, key) == (1, CHARGED + 7)
+
+
+def test_a_line_that_redis_forgot_is_a_line_again_once_its_release_is_old(
+    database: SessionFactory, limiter: Limiter, key: ApiKey, settle: Callable[[], None]
+) -> None:
+    now = utc_now()
+    with database.begin() as session:
+        made = {"created_at": now - timedelta(hours=1), "charged_tokens": CHARGED, "queue": "bulk"}
+        old = add_job(session, key, released_at=now - timedelta(minutes=9), **made).id
+        add_job(session, key, released_at=now, **made)
+        add_job(session, key, is_held=True, **{**made, "charged_tokens": 0})
+    charged_job(database, limiter, key)
+    for job_id in set(limiter.in_flight(key.id)):
+        limiter.settle(key.id, job_id, 0)
+
+    settle()
+
+    assert list(limiter.in_flight(key.id)) == [old]
+    assert use(database, limiter, key) == (0, CHARGED)
+
+
+def test_a_young_job_without_a_place_may_be_about_to_end(
+    database: SessionFactory, limiter: Limiter, key: ApiKey, settle: Callable[[], None]
+) -> None:
+    job = charged_job(database, limiter, key)
+    limiter.settle(key.id, job, 0)
+
+    settle()
+
+    assert limiter.in_flight(key.id) == {}
+
+
+def test_a_charge_that_no_job_came_of_is_taken_back_when_it_is_old(
+    database: SessionFactory, client: redis.Redis, key: ApiKey, settle: Callable[[], None]
+) -> None:
+    now = utc_now().timestamp()
+    for age in (0, 600):
+        charge(database, Limiter(client, clock=lambda age=age: now - age), key, new_id())  # type: ignore[misc]
+
+    settle()
+
+    assert use(database, Limiter(client), key) == (1, CHARGED)
+
+
+def test_one_worker_makes_the_pass_of_an_interval(
+    database: SessionFactory, client: redis.Redis, limiter: Limiter, key: ApiKey
+) -> None:
+    first, second = (Settler(sessions=database, client=client) for _ in range(2))
+    first.settle()
+    end(database, charged_job(database, limiter, key), tokens=7)
+
+    second.settle()
+
+    assert len(limiter.in_flight(key.id)) == 1
+
+
+def test_with_redis_away_a_pass_does_nothing(database: SessionFactory) -> None:
+    away = redis.Redis(host="127.0.0.1", port=1, retry=Retry(NoBackoff(), 0))
+
+    Settler(sessions=database, client=away).settle()

@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+from datetime import timedelta
+
+from models.database.base import SessionFactory, utc_now
+from models.usage.report import WantedUsage, sum_usage
+from models.usage.rollups import closed_until
+from tests.models.usage.test_report import use
+from tests.support.factories.rows import add_key
+from worker.maintenance.usage_rollup import MOST_STEPS, UsageCloser
+
+DAY = timedelta(days=1)
+
+
+def test_passes_close_all_that_is_over_a_few_days_at_a_time(database: SessionFactory) -> None:
+    now = utc_now()
+    begin = now.replace(hour=0, minute=0, second=0, microsecond=0) - (MOST_STEPS + 2) * DAY
+    with database.begin() as session:
+        use(session, add_key(session), begin)
+    closer = UsageCloser(sessions=database)
+
+    closer.close()
+    with database() as session:
+        first = closed_until(session)
+    closer.close()
+
+    assert first == begin + MOST_STEPS * DAY
+    with database() as session:
+        last = closed_until(session)
+        assert last is not None
+        assert last > now - timedelta(hours=2)
+        assert sum_usage(session, WantedUsage(begin, now)).requests == 1
+
+
+def test_between_two_looks_nothing_is_asked(database: SessionFactory) -> None:
+    closer = UsageCloser(sessions=database)
+    closer.close()
+    with database.begin() as session:
+        use(session, add_key(session), utc_now() - 2 * DAY)
+
+    closer.close()
+
+    with database() as session:
+        assert closed_until(session) is None

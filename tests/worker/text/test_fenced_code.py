@@ -1,0 +1,88 @@
+"""What comes back of an answer that goes on behind the fence of its code."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worker.text.fenced_code import MOST_INFO, FencedCode
+from worker.text.stop_strings import StopScanner, StopStrings
+
+LINES = st.sampled_from(
+    [
+        *("```", "python\n", "```\n", "~~~\n", " ```", "###", "### Function\n", "c++ title=x\n"),
+        *("def f():\n", "    return 1\n", "\n", "x", "`", "prose " * 20),
+    ]
+)
+
+
+def scanner(*stop: str) -> FencedCode:
+    return FencedCode(StopScanner(StopStrings(stop or ("###", "```"))))
+
+
+def code_of(text: str, *stop: str, cuts: tuple[int, ...] = (), min_length: int = 0) -> str:
+    """Return what is shown of a text that comes in pieces; `|` stands behind what stopped."""
+    code = scanner(*stop)
+    places = sorted({min(place, len(text)) for place in cuts} | {0, min_length, len(text)})
+    shown = [code.push(text[a:b], may_stop=a >= min_length) for a, b in pairwise(places)]
+    return "".join(shown) + code.flush() + "|" * code.has_stopped
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("python\ndef f(): ...\n```\nIt does nothing.", "def f(): ...\n|"),
+        ("\nx = 1\n```", "x = 1\n|"),
+        (" python title=x\nx = 1\n```\nMore\n```\ny\n```", "x = 1\n|"),
+        ("c++\r\nint x;\r\n```", "int x;\r\n|"),
+        ("python\nx = 1\n### Test\n", "x = 1\n|"),
+        ("python\nx = 1\n", "x = 1\n"),
+        ("def f(x):\n    return x\n```", "def f(x):\n    return x\n|"),
+        ("x = 1```", "x = 1|"),
+        ("x", "x"),
+        ("```", "|"),
+        ("", ""),
+    ],
+)
+def test_what_comes_back_is_the_code(text: str, code: str) -> None:
+    assert code_of(text) == code
+
+
+def test_the_fence_that_was_named_closes_the_code() -> None:
+    assert code_of("md\n```python\nx = 1\n```\n````\n", "````") == "```python\nx = 1\n```\n|"
+
+
+@given(lines=st.lists(LINES, max_size=14), cuts=st.lists(st.integers(0, 400), max_size=60))
+def test_a_stream_gives_the_same_code_however_it_is_cut(lines: list[str], cuts: list[int]) -> None:
+    text = "".join(lines)
+
+    whole = code_of(text)
+
+    assert code_of(text, cuts=tuple(cuts)) == whole
+    assert code_of(text, cuts=tuple(range(len(text)))) == whole
+
+
+def test_a_first_line_that_is_long_does_not_wait_for_its_end() -> None:
+    code = scanner()
+
+    assert code.push("x" * MOST_INFO) == ""
+    assert code.push("y") == "x" * MOST_INFO + "y"
+    assert code.push("z") == "z"
+
+
+def test_code_comes_as_it_is_made() -> None:
+    code = scanner()
+
+    pieces = ["py", "thon", "\n", "x", " = 1", "\n", "`", "``", "no"]
+
+    assert [code.push(piece) for piece in pieces] == ["", "", "", "x", " = 1", "\n", "", "", ""]
+
+
+def test_a_fence_within_the_least_length_closes_nothing() -> None:
+    text = "python\nx = 1\n```\ny = 2\n```\n"
+
+    assert code_of(text, min_length=18) == "x = 1\n```\ny = 2\n|"
+    assert code_of("x.y()\n###\ny\n###\n", min_length=9) == "x.y()\n###\ny\n|"

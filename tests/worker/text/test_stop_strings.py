@@ -1,0 +1,96 @@
+"""Stop strings, and how soon they are found."""
+
+from __future__ import annotations
+
+import time
+from itertools import pairwise
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worker.text.stop_strings import StopScanner, StopStrings
+
+CUTS = st.lists(st.integers(0, 200), max_size=40)
+
+
+def shown_at_once(text: str, stop: list[str]) -> str:
+    """Return the text before the stop string that ends first, the longest of several."""
+    for end in range(len(text) + 1):
+        found = [one for one in stop if text[:end].endswith(one)]
+        if found:
+            return text[: end - max(map(len, found))]
+    return text
+
+
+@given(
+    text=st.text(alphabet="ab#`\n", max_size=40),
+    stop=st.lists(st.text(alphabet="ab#`\n", min_size=1, max_size=5), max_size=8),
+    cuts=CUTS,
+)
+def test_a_stop_string_ends_the_text_wherever_it_is_cut(
+    text: str, stop: list[str], cuts: list[int]
+) -> None:
+    scanner = StopScanner(StopStrings(stop))
+    places = sorted({min(place, len(text)) for place in cuts} | {0, len(text)})
+    pieces = [text[a:b] for a, b in pairwise(places)]
+
+    shown = []
+    for piece in pieces:
+        shown.append(scanner.push(piece))
+        # Nothing that was shown may turn out to be a part of a stop string.
+        assert not [s for s in stop if s in "".join(shown)]
+    shown.append(scanner.flush())
+
+    given_text = "".join(shown)
+    assert given_text == shown_at_once(text, stop)
+    if scanner.has_stopped:
+        assert text.startswith(given_text)
+        assert any(text[len(given_text) :].startswith(s) for s in stop)
+    else:
+        assert given_text == text
+
+
+def test_text_after_a_stop_string_is_dropped() -> None:
+    scanner = StopScanner(StopStrings(["###"]))
+
+    assert [scanner.push(p) for p in ("code #", "#", "# more", " and more")] == [
+        "code ",
+        "",
+        "",
+        "",
+    ]
+    assert scanner.has_stopped
+    assert scanner.flush() == ""
+
+
+def test_what_only_began_like_a_stop_string_is_given_later() -> None:
+    scanner = StopScanner(StopStrings(["###"]))
+
+    assert [scanner.push(p) for p in ("a##", "b##")] == ["a", "##b"]
+    assert scanner.flush() == "##"
+
+
+def test_text_that_came_while_stop_strings_did_not_count_is_no_part_of_one() -> None:
+    scanner = StopScanner(StopStrings(["###"]))
+
+    shown = [scanner.push("a#", may_stop=False), scanner.push("##"), scanner.push("#b")]
+
+    assert (shown, scanner.has_stopped) == (["a#", "", ""], True)
+
+
+def test_a_character_costs_the_same_with_many_long_stop_strings() -> None:
+    hostile = ["a" * length + "b" for length in range(248, 256)]
+    text = ("a" * 254 + "c") * 8
+
+    assert seconds_of(hostile, text) < 10 * seconds_of(["c" * 3], text) + 0.02
+
+
+def seconds_of(stop: list[str], text: str) -> float:
+    def once() -> float:
+        scanner = StopScanner(StopStrings(stop))
+        began = time.perf_counter()
+        for character in text:
+            scanner.push(character)
+        return time.perf_counter() - began
+
+    return min(once() for _ in range(5))

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from core.ids import new_id
+from models.database.base import utc_now
+from models.jobs.job import Job
+from models.jobs.serializer import show_job, show_listed_job
+from models.webhooks.webhook import WebhookDelivery
+from worker.webhooks.message import MAX_BODY_BYTES, write_message
+
+
+def ended(**values: Any) -> Job:
+    now = utc_now()
+    return Job(
+        id=new_id(),
+        user_id=new_id(),
+        api_key_id=new_id(),
+        queue="interactive",
+        model="m",
+        request={"prompt": "p"},
+        prompt_tokens=1,
+        completion_tokens=2,
+        cached_tokens=0,
+        attempt=1,
+        created_at=now,
+        finished_at=now,
+        **values,
+    )
+
+
+def message(job: Job, present: Job | None) -> dict[str, Any]:
+    event = f"job.{job.state}"
+    delivery = WebhookDelivery(event=event, payload=show_listed_job(job))
+    body = write_message(delivery, present)
+    assert len(body) <= MAX_BODY_BYTES
+    return dict(json.loads(body))
+
+
+def test_the_data_is_the_job_as_the_api_shows_it() -> None:
+    job = ended(state="succeeded", choices=[{"text": "grün", "index": 0}])
+
+    sent = message(job, job)
+
+    assert sent == {
+        "type": "job.succeeded",
+        "timestamp": show_job(job)["finishedAt"],
+        "data": show_job(job),
+    }
+
+
+def test_a_job_without_an_answer_has_its_error() -> None:
+    job = ended(state="failed", error={"code": "worker_lost", "message": "m"})
+
+    assert message(job, job)["data"] == show_job(job)
+
+
+def test_when_retention_took_the_job_its_stored_part_is_sent() -> None:
+    job = ended(state="succeeded", choices=[{"text": "t", "index": 0}])
+
+    assert message(job, None)["data"] == show_listed_job(job)
+
+
+def test_a_very_large_answer_is_left_out() -> None:
+    job = ended(state="succeeded", choices=[{"text": "x" * MAX_BODY_BYTES, "index": 0}])
+
+    assert message(job, job)["data"] == {**show_listed_job(job), "resultOmitted": True}

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from models.database.base import utc_now
+from models.webhooks.queue import Verdict
+from models.webhooks.webhook import DeliveryState
+from worker.webhooks.client import CallResult
+from worker.webhooks.retry_schedule import GIVE_UP_AFTER, RetrySchedule
+
+EXACT = RetrySchedule(draw=lambda: 0.0)
+FAILURE = CallResult(status=500, error="answered 500")
+
+
+def judge(
+    result: CallResult,
+    *,
+    attempts: int = 0,
+    age: timedelta = timedelta(),
+    schedule: RetrySchedule = EXACT,
+) -> Verdict:
+    now = utc_now()
+    return schedule.judge(result, attempts=attempts, began_at=now - age, now=now)
+
+
+def test_what_fails_is_tried_ever_later_until_a_day_is_over() -> None:
+    age, attempts, delays = timedelta(), 0, []
+    while True:
+        verdict = judge(FAILURE, attempts=attempts, age=age)
+        attempts += 1
+        if verdict.state is DeliveryState.FAILED:
+            break
+        delays.append(verdict.delay.total_seconds())
+        age += verdict.delay
+
+    assert delays[:9] == [5, 30, 120, 600, 1800, 3600, 10800, 21600, 43200]
+    assert age == GIVE_UP_AFTER
+    assert attempts == 11
+
+
+def test_failures_of_a_moment_do_not_come_back_in_one_moment() -> None:
+    delays = {judge(FAILURE, schedule=RetrySchedule()).delay.total_seconds() for _ in range(50)}
+
+    assert len(delays) > 40
+    assert all(5 <= delay <= 6 for delay in delays)
+
+
+def test_what_was_taken_is_delivered_whatever_its_age() -> None:
+    assert judge(CallResult(status=204), age=GIVE_UP_AFTER).state is DeliveryState.DELIVERED
+
+
+@pytest.mark.parametrize("result", [CallResult(status=410), CallResult(is_refused=True)])
+def test_a_receiver_that_is_gone_or_not_allowed_is_not_tried_again(result: CallResult) -> None:
+    assert judge(result).state is DeliveryState.FAILED
+
+
+@pytest.mark.parametrize("status", [301, 400, 404, 429, 500, 503, None])
+def test_everything_else_is_tried_again(status: int | None) -> None:
+    assert judge(CallResult(status=status)).state is DeliveryState.PENDING
+
+
+@pytest.mark.parametrize(("asked", "given"), [(0, 5), (2, 5), (60, 60), (10**9, 6 * 3600)], ids=str)
+def test_retry_after_makes_it_later_within_bounds(asked: float, given: float) -> None:
+    verdict = judge(CallResult(status=503, retry_after_seconds=asked))
+
+    assert verdict.delay.total_seconds() == given
+
+
+def test_no_delay_reaches_beyond_the_day() -> None:
+    late = GIVE_UP_AFTER - timedelta(minutes=1)
+
+    verdict = judge(CallResult(status=503, retry_after_seconds=7200), age=late)
+
+    assert verdict == Verdict(DeliveryState.PENDING, timedelta(minutes=1))

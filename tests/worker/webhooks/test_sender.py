@@ -1,0 +1,268 @@
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+from pydantic import SecretStr
+
+from core.config.settings import Settings
+from core.ids import Prefix, show_id
+from core.webhooks.signature import WebhookSecret
+from models.accounts.api_key import ApiKey
+from models.database.base import SessionFactory, open_database, sessions
+from models.jobs.serializer import show_listed_job
+from models.webhooks.queue import claim_delivery
+from models.webhooks.webhook import WebhookAttempt, WebhookDelivery, attempts_of
+from tests.support.factories.rows import add_job, add_key
+from tests.support.service import wait_until
+from tests.support.webhook_receiver import Answer, Receiver, receiving
+from worker.webhooks.retry_schedule import RetrySchedule
+from worker.webhooks.sender import MAX_PER_RECEIVER, MAX_PER_USER, WebhookSender
+
+TIMEOUT = 2.0
+NOWHERE = "postgresql+psycopg2://u:p@127.0.0.1:1/x"
+
+
+@pytest.fixture
+def settings(base_settings: Settings) -> Settings:
+    changes = {"webhook_allowed_networks": "127.0.0.0/8", "webhook_timeout_seconds": TIMEOUT}
+    return base_settings.model_copy(update=changes)
+
+
+@pytest.fixture
+def key(database: SessionFactory) -> ApiKey:
+    with database.begin() as session:
+        return add_key(session)
+
+
+@pytest.fixture
+def sender(database: SessionFactory, settings: Settings) -> Iterator[WebhookSender]:
+    """A sender that tries again at once; tests start it."""
+    schedule = RetrySchedule(delays_seconds=(0.05,))
+    sender = WebhookSender(sessions=database, settings=settings, schedule=schedule)
+    yield sender
+    sender.stop()
+
+
+def add(database: SessionFactory, key: ApiKey, url: str, n: int = 1, **values: Any) -> list[UUID]:
+    """Add deliveries that are due."""
+    with database.begin() as session:
+        job = add_job(session, key, state="failed", error={"code": "c", "message": "m"})
+        job.finished_at = job.created_at
+        made = [
+            WebhookDelivery(
+                user_id=key.user_id,
+                api_key_id=key.id,
+                job_id=job.id,
+                url=url,
+                event="job.failed",
+                payload=show_listed_job(job),
+                **values,
+            )
+            for _ in range(n)
+        ]
+        session.add_all(made)
+    return [delivery.id for delivery in made]
+
+
+def state_of(database: SessionFactory, delivery_id: UUID) -> str:
+    with database() as session:
+        return session.get_one(WebhookDelivery, delivery_id).state
+
+
+def attempts(database: SessionFactory, delivery_id: UUID) -> list[WebhookAttempt]:
+    """Oldest first."""
+    with database() as session:
+        return attempts_of(session, delivery_id, limit=99)[::-1]
+
+
+@contextmanager
+def silent() -> Iterator[Receiver]:
+    """A receiver that takes every message and answers none."""
+    released = threading.Event()
+
+    def answer(place: int) -> tuple[int, dict[str, str]]:
+        released.wait(60)
+        return 200, {}
+
+    with receiving(answer) as receiver:
+        yield receiver
+        released.set()
+
+
+def test_a_message_is_signed_and_its_attempt_visible(
+    database: SessionFactory, settings: Settings, key: ApiKey, sender: WebhookSender
+) -> None:
+    with receiving() as receiver:
+        (delivery_id,) = add(database, key, receiver.url)
+        sender.start()
+        wait_until(lambda: state_of(database, delivery_id) == "delivered", 20)
+
+    (received,) = receiver.received
+    assert received.headers["webhook-id"] == show_id(Prefix.WEBHOOK, delivery_id)
+    message = received.verified(WebhookSecret.of_key(settings, key.id).text)
+    assert message["type"] == "job.failed"
+    assert message["data"]["error"] == {"code": "c", "message": "m"}
+    (attempt,) = attempts(database, delivery_id)
+    assert (attempt.status, attempt.error) == (200, None)
+
+
+def test_after_failures_the_same_message_is_sent_again_freshly_signed(
+    database: SessionFactory, settings: Settings, key: ApiKey, sender: WebhookSender
+) -> None:
+    with receiving(lambda place: (200 if place == 2 else 500, {})) as receiver:
+        (delivery_id,) = add(database, key, receiver.url)
+        sender.start()
+        wait_until(lambda: state_of(database, delivery_id) == "delivered", 20)
+
+    assert len(set(receiver.ids)) == 1
+    secret = WebhookSecret.of_key(settings, key.id).text
+    assert len({str(received.verified(secret)) for received in receiver.received}) == 1
+    assert [attempt.status for attempt in attempts(database, delivery_id)] == [500, 500, 200]
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (lambda place: (410, {}), "answered 410"),
+        (None, "refused: names an address that is not allowed"),
+    ],
+    ids=["gone", "refused"],
+)
+def test_what_has_no_hope_fails_at_once(
+    database: SessionFactory,
+    key: ApiKey,
+    sender: WebhookSender,
+    answer: Answer | None,
+    error: str,
+) -> None:
+    with ExitStack() as stack:
+        url = "http://169.254.169.254/latest/meta-data/"
+        if answer is not None:
+            url = stack.enter_context(receiving(answer)).url
+        (delivery_id,) = add(database, key, url)
+        sender.start()
+        wait_until(lambda: state_of(database, delivery_id) == "failed", 20)
+
+    assert [attempt.error for attempt in attempts(database, delivery_id)] == [error]
+
+
+def test_a_redirect_is_an_attempt_that_failed(
+    database: SessionFactory, key: ApiKey, sender: WebhookSender
+) -> None:
+    with (
+        receiving() as inside,
+        receiving(lambda place: (302, {"Location": inside.url})) as receiver,
+    ):
+        (delivery_id,) = add(database, key, receiver.url)
+        sender.start()
+        wait_until(lambda: len(attempts(database, delivery_id)) >= 2, 20)
+
+    assert inside.connections == 0
+    first = attempts(database, delivery_id)[0]
+    assert (first.status, first.error) == (302, "redirects are not followed")
+
+
+@pytest.mark.alone
+def test_a_silent_receiver_holds_up_nobody_else(
+    database: SessionFactory, key: ApiKey, sender: WebhookSender
+) -> None:
+    with silent() as dead, receiving() as healthy:
+        waiting = add(database, key, dead.url, 50)
+        sender.start()
+        wait_until(lambda: len(dead.received) == MAX_PER_RECEIVER, 20)
+        began = time.monotonic()
+        (delivery_id,) = add(database, key, healthy.url)
+        wait_until(lambda: state_of(database, delivery_id) == "delivered", 20)
+
+        assert time.monotonic() - began < min(1.5, TIMEOUT)
+        wait_until(lambda: attempts(database, waiting[0]), 2 * TIMEOUT)
+        assert attempts(database, waiting[0])[0].error == "no answer within 2 s"
+        # What never was tried waits for later rather than for a free place.
+        with database() as session:
+            untried = session.get_one(WebhookDelivery, waiting[-1])
+        assert untried.attempts == 0
+        assert untried.next_attempt_at - untried.created_at > timedelta(seconds=5)
+
+
+@pytest.mark.alone
+def test_one_customer_with_many_silent_hosts_leaves_places_for_others(
+    database: SessionFactory, key: ApiKey, sender: WebhookSender
+) -> None:
+    with ExitStack() as stack:
+        dead = [stack.enter_context(silent()) for _ in range(4)]
+        for receiver in dead:
+            add(database, key, receiver.url, 5)
+        sender.start()
+        wait_until(lambda: sum(len(r.received) for r in dead) == MAX_PER_USER, 20)
+        with database.begin() as session:
+            other = add_key(session)
+        healthy = stack.enter_context(receiving())
+        (delivery_id,) = add(database, other, healthy.url)
+
+        wait_until(lambda: state_of(database, delivery_id) == "delivered", 1.5)
+        assert sum(len(r.received) for r in dead) == MAX_PER_USER
+
+
+def test_a_message_that_was_cut_off_is_sent_when_its_lease_is_over(
+    database: SessionFactory, key: ApiKey, sender: WebhookSender
+) -> None:
+    with receiving() as receiver:
+        add(database, key, receiver.url)
+        with database.begin() as session:  # a sender claims it and dies
+            assert claim_delivery(session, lease=timedelta(seconds=1)) is not None
+        sender.start()
+        time.sleep(0.5)
+        assert receiver.received == []
+
+        wait_until(lambda: receiver.received, 20)
+
+
+def test_without_the_database_it_waits_and_goes_on(
+    database: SessionFactory,
+    settings: Settings,
+    key: ApiKey,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    nowhere = settings.model_copy(update={"database_url": SecretStr(NOWHERE)})
+    engine = open_database(nowhere)
+    is_away = threading.Event()
+    is_away.set()
+
+    class Flapping:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(sessions(engine) if is_away.is_set() else database, name)
+
+        def __call__(self) -> Any:
+            return self.__getattr__("__call__")()
+
+    flapping: Any = Flapping()
+    with receiving() as receiver:
+        (delivery_id,) = add(database, key, receiver.url)
+        sender = WebhookSender(sessions=flapping, settings=settings)
+        sender.start()
+        wait_until(lambda: "the database is away" in caplog.text, 10)
+        is_away.clear()
+        wait_until(lambda: state_of(database, delivery_id) == "delivered", 20)
+        sender.stop()
+    engine.dispose()
+
+
+def test_stopping_waits_for_what_is_under_way_and_begins_nothing(
+    database: SessionFactory, key: ApiKey, sender: WebhookSender
+) -> None:
+    with silent() as receiver:
+        waiting = add(database, key, receiver.url, MAX_PER_RECEIVER + 1)
+        sender.start()
+        wait_until(lambda: len(receiver.received) == MAX_PER_RECEIVER, 20)
+
+        sender.stop()
+
+        tried = [delivery_id for delivery_id in waiting if attempts(database, delivery_id)]
+        assert len(tried) == len(receiver.received) == MAX_PER_RECEIVER

@@ -1,0 +1,200 @@
+"""Ends the lines of batches that are to end, and those that the month's quota has no room for.
+
+Each step is one transaction of at most some thousand lines, and any worker can make it: what a dead
+one has left is done by the next.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from uuid import UUID
+
+import redis
+
+from core.completion.announce import JobEnds
+from core.events.job_commands import ask_to_cancel
+from core.limits.limiter import Limiter
+from models.batches.batch import BatchState
+from models.batches.cancellation import ask_to_cancel_batch, begin_expiries
+from models.batches.dispatch import OpenBatch
+from models.database.base import DATABASE_AWAY, SessionFactory
+from models.execution.batch_progress import finish_done
+from models.execution.line_expiry import (
+    CHUNK,
+    cancel_released_lines,
+    end_held_lines,
+    expire_held_lines,
+    expire_released_lines,
+    hold_lines_back,
+)
+from models.jobs.job import JobState
+from models.usage.limits import ended_job
+from worker.maintenance.guard import Guard
+
+_log = logging.getLogger(__name__)
+
+_QUOTA_ERROR = {
+    "code": "monthly_quota_exceeded",
+    "message": "the key's tokens of this month leave no room for this line",
+}
+
+
+@dataclass(slots=True)
+class _Sweep:
+    """A walk over a batch's held lines that fails those which may take more than `room` tokens."""
+
+    room: int
+    after: int = 0
+
+
+class LineEnder:
+    def __init__(
+        self,
+        *,
+        sessions: SessionFactory,
+        client: redis.Redis,
+        ends: JobEnds | None = None,
+        failed: Callable[[str], None] = lambda name: None,
+    ) -> None:
+        self._sessions = sessions
+        self._client = client
+        self._ends = ends or JobEnds(client)
+        self._limiter = Limiter(client)
+        self._rooms: dict[UUID, int] = {}
+        self._sweeps: dict[UUID, _Sweep] = {}
+        self._of_single_lines = Guard(
+            "batches",
+            about="lines with a time of their own",
+            failed=failed,
+            lets_pass=(*DATABASE_AWAY, redis.RedisError),
+        )
+
+    def fail_beyond(self, key_id: UUID, *, room: int) -> None:
+        """Let all held lines of a key fail that may take more tokens than this month has left."""
+        self._rooms[key_id] = min(room, self._rooms.get(key_id, room))
+
+    def end_lines(
+        self, batches: Sequence[OpenBatch], guard: Callable[[UUID], AbstractContextManager[object]]
+    ) -> bool:
+        """Make a step for each batch that needs one; True if there is more to do at once.
+
+        Args:
+            guard: given a batch's id, keeps its errors from the other batches.
+
+        Raises one of `DATABASE_AWAY`.
+        """
+        self._begin_sweeps(batches)
+        has_more = False
+        if not self._of_single_lines.is_resting:
+            with self._of_single_lines:
+                has_more = self._expire_single_lines()
+        for batch in batches:
+            with guard(batch.id):
+                has_more |= self._end_lines_of(batch)
+        return has_more
+
+    def _end_lines_of(self, batch: OpenBatch) -> bool:
+        if batch.state == BatchState.RUNNING:
+            self._begin_end(batch)
+        if batch.id in self._sweeps:
+            self._sweep(batch.id, self._sweeps[batch.id])
+        if batch.is_done:
+            self._finish(batch.id)
+        elif batch.must_stand_still:
+            return self._hold_back(batch.id)
+        elif batch.state == BatchState.CANCELLING:
+            return self._cancel_lines(batch.id)
+        elif batch.state == BatchState.EXPIRING:
+            return self._expire_lines(batch.id)
+        return batch.id in self._sweeps
+
+    def _begin_end(self, batch: OpenBatch) -> None:
+        """Let a batch end whose time is over, or that nobody may ask for any more."""
+        if batch.is_due:
+            with self._sessions.begin() as session:
+                has_begun = bool(begin_expiries(session, [batch.id]))
+            if has_begun:
+                _log.info("batch expires", extra={"batch": batch.id.hex})
+        elif batch.is_orphan:
+            with self._sessions.begin() as session:
+                ask_to_cancel_batch(session, batch.id)
+            _log.info("batch of a deleted key is cancelled", extra={"batch": batch.id.hex})
+
+    def _finish(self, batch_id: UUID) -> None:
+        with self._sessions.begin() as session:
+            finish_done(session, [batch_id])
+
+    def _begin_sweeps(self, batches: Sequence[OpenBatch]) -> None:
+        running = {batch.id: batch for batch in batches if batch.state == BatchState.RUNNING}
+        self._sweeps = {b: sweep for b, sweep in self._sweeps.items() if b in running}
+        for batch in running.values():
+            if batch.api_key_id in self._rooms and batch.id not in self._sweeps:
+                self._sweeps[batch.id] = _Sweep(self._rooms[batch.api_key_id])
+        self._rooms.clear()
+
+    def _sweep(self, batch_id: UUID, sweep: _Sweep) -> None:
+        with self._sessions.begin() as session:
+            ends = end_held_lines(
+                session,
+                batch_id,
+                JobState.FAILED,
+                error=_QUOTA_ERROR,
+                after=sweep.after,
+                room=sweep.room,
+            )
+        self._ends.announce_held(ends.ids, JobState.FAILED)
+        if ends.ids:
+            counts = {"batch": batch_id.hex, "lines": len(ends.ids)}
+            _log.info("lines fail, the month's quota is used up", extra=counts)
+        if ends.looked_at < CHUNK:
+            del self._sweeps[batch_id]
+        sweep.after = ends.last_line
+
+    def _expire_single_lines(self) -> bool:
+        with self._sessions.begin() as session:
+            expired = expire_held_lines(session)
+        self._ends.announce_held([job.id for job in expired], JobState.EXPIRED)
+        return len(expired) == CHUNK
+
+    def _hold_back(self, batch_id: UUID) -> bool:
+        """Let lines that were released wait again, since their key may not be used for now."""
+        with self._sessions.begin() as session:
+            held = hold_lines_back(session, batch_id)
+        if not held:
+            return False
+        # Before the limits: a late request would cancel a line that has begun again.
+        ask_to_cancel(self._client, [line.id for line in held if line.was_running])
+        self._limiter.load()
+        with self._client.pipeline(transaction=False) as pipe:
+            for line in held:
+                self._limiter.release(line.api_key_id, line.id, pipe=pipe)
+            pipe.execute()
+        _log.info("batch stands still", extra={"batch": batch_id.hex, "lines": len(held)})
+        return len(held) == CHUNK
+
+    def _cancel_lines(self, batch_id: UUID) -> bool:
+        self._cancel_released(batch_id)
+        return self._end_held(batch_id, JobState.CANCELLED)
+
+    def _expire_lines(self, batch_id: UUID) -> bool:
+        """Expire what has never begun; what has runs no longer and counts as cancelled."""
+        with self._sessions.begin() as session:
+            expired = expire_released_lines(session, batch_id)
+        self._ends.announce(ended_job(job) for job in expired)
+        self._cancel_released(batch_id)
+        return self._end_held(batch_id, JobState.EXPIRED)
+
+    def _end_held(self, batch_id: UUID, state: JobState) -> bool:
+        with self._sessions.begin() as session:
+            ends = end_held_lines(session, batch_id, state)
+        self._ends.announce_held(ends.ids, state)
+        return ends.looked_at == CHUNK
+
+    def _cancel_released(self, batch_id: UUID) -> None:
+        with self._sessions.begin() as session:
+            cancelled = cancel_released_lines(session, batch_id)
+        self._ends.announce(ended_job(job) for job in cancelled if job.is_final)
+        ask_to_cancel(self._client, [job.id for job in cancelled if not job.is_final])

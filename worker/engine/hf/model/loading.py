@@ -1,0 +1,136 @@
+"""Loads a causal language model from a directory or the hub, ready for the engine."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM
+from transformers.distributed import DistributedConfig
+from transformers.generation.continuous_batching.utils import (
+    find_head_dim,
+    find_num_key_value_heads,
+)
+
+from core.config.settings import Attention
+from worker.engine.hf.model import cpu_attention as cpu_flash
+from worker.engine.hf.model.weights import arrange_weights
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model and what the engine must know of it."""
+
+    model: Any
+    vocab_size: int
+    eos_ids: tuple[int, ...]
+    context_length: int
+
+    @property
+    def bytes_per_token(self) -> int:
+        """What one token takes of the attention cache."""
+        config = self.model.config.get_text_config()
+        size = find_head_dim(config) * find_num_key_value_heads(config)
+        itemsize: int = self.model.dtype.itemsize
+        return 2 * int(config.num_hidden_layers) * size * itemsize
+
+    @property
+    def device(self) -> torch.device:
+        device: torch.device = self.model.device
+        return device
+
+
+def load_model(
+    path: str,
+    *,
+    dtype: str = "auto",
+    attention: Attention = Attention.AUTO,
+    device: torch.device | None = None,
+    tensor_parallel: int = 1,
+) -> LoadedModel:
+    """Load the model at `path`, a directory or a hub name, onto a GPU where there is one.
+
+    Args:
+        tensor_parallel: load one part of so many, in processes that have met (`rank_launcher.py`).
+    """
+    device = device or default_device()
+    implementation = choose_attention(attention, device)
+    if implementation == cpu_flash.NAME:
+        cpu_flash.install()
+    log.info("loading %s on %s with %s", path, device, implementation)
+    model: Any = AutoModelForCausalLM.from_pretrained(
+        path,
+        dtype=choose_dtype(dtype, device),
+        attn_implementation=implementation,
+        # A model is numbers: neither a pickle nor code of its directory is ever run.
+        use_safetensors=True,
+        trust_remote_code=False,
+        **_placement(device, tensor_parallel),
+    )
+    return adopt_model(model, arrange=tensor_parallel == 1)
+
+
+def _placement(device: torch.device, tensor_parallel: int) -> dict[str, Any]:
+    """Say where the weights go: straight to the GPU, they may be larger than the memory."""
+    if tensor_parallel > 1:
+        return {"distributed_config": DistributedConfig(tp_size=tensor_parallel)}
+    return {} if device.type == "cpu" else {"device_map": {"": device}}
+
+
+def adopt_model(model: Any, *, arrange: bool = False) -> LoadedModel:
+    """Describe a model that is loaded; `arrange` lays its weights out for a CPU."""
+    model = model.eval().requires_grad_(False)
+    if arrange and model.device.type == "cpu":
+        arrange_weights(model)
+    config = model.config.get_text_config()
+    return LoadedModel(
+        model=model,
+        vocab_size=model.get_input_embeddings().num_embeddings,
+        eos_ids=_eos_ids(model),
+        context_length=config.max_position_embeddings,
+    )
+
+
+def default_device() -> torch.device:
+    """Return the GPU of this process, or the CPU."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", torch.cuda.current_device())
+
+
+def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
+    """Return the type of the weights: `auto` is what the device is fast and exact with."""
+    if dtype == "auto":
+        return torch.float32 if device.type == "cpu" else torch.bfloat16
+    chosen: torch.dtype = getattr(torch, dtype)
+    return chosen
+
+
+def choose_attention(attention: Attention, device: torch.device) -> str:
+    """Return the library's name of the attention to use on the device."""
+    if attention is not Attention.AUTO:
+        return attention.value
+    if device.type == "cpu":
+        return cpu_flash.NAME
+    if importlib.util.find_spec("flash_attn") is not None:
+        return Attention.FLASH.value
+    log.warning(
+        "FlashAttention is not installed: the engine runs on SDPA, 3 to 5 times slower. "
+        "Install the extra `gpu`, or set ENGINE_ATTENTION=sdpa to choose this."
+    )
+    return Attention.SDPA.value
+
+
+def _eos_ids(model: Any) -> tuple[int, ...]:
+    for config in (model.generation_config, model.config.get_text_config()):
+        ids = getattr(config, "eos_token_id", None)
+        if isinstance(ids, int):
+            return (ids,)
+        if ids:
+            return tuple(ids)
+    return ()

@@ -1,0 +1,239 @@
+"""Our sampling in the place of the library's logits processors: each row by its own request.
+
+The library takes the greatest score of each row. Greedy rows are left as the model gave them; in
+the others the token drawn is raised above all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Sequence as Items
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from transformers.generation.continuous_batching.requests import RequestState
+
+from core.generation import MAX_LOGPROBS
+from worker.engine.hf.sampling.draw import draw, draw_static
+from worker.engine.hf.sampling.noise import row_key
+from worker.engine.hf.sampling.penalties import PenaltyTable
+from worker.engine.hf.sampling.rows import (
+    GREEDY_ROW,
+    ROW_TENSORS,
+    RowValues,
+    draw_args,
+    end_bans,
+    penalty_args,
+    store_rows,
+)
+from worker.engine.hf.state.sequence import SequenceState
+from worker.engine.protocol import Sampling, TokenLogprob
+
+
+@dataclass(slots=True)
+class Plan:
+    """What the coming step must do, known on the host before it runs: rows of each kind."""
+
+    library_ids: list[str] = field(default_factory=list)
+    sampled: list[int] = field(default_factory=list)
+    penalized: list[int] = field(default_factory=list)
+    end_banned: list[int] = field(default_factory=list)
+    reported: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def is_plain(self) -> bool:
+        return not (self.sampled or self.penalized or self.end_banned or self.reported)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The log probabilities of one row, and its most likely tokens."""
+
+    logprobs: torch.Tensor
+    top_values: torch.Tensor
+    top_ids: torch.Tensor
+
+
+class Sampler:
+    """Has the methods that the library calls on its own list of logits processors.
+
+    Attributes:
+        is_static: do the same operations at every step, as captured graphs and batches prepared
+            ahead need it. Otherwise a step does only what its rows ask for.
+        steps: forward passes prepared so far.
+        on_step: called with what the coming step computes.
+        plan: of the step prepared last.
+    """
+
+    tensors_required = ROW_TENSORS
+    do_processing = True
+    logits_processor: tuple[()] = ()
+
+    def __init__(
+        self,
+        *,
+        is_live: Callable[[str], bool],
+        vocab_size: int,
+        eos_ids: tuple[int, ...],
+        max_rows: int,
+        device: torch.device,
+        is_static: bool = False,
+    ) -> None:
+        self._is_live = is_live
+        self._eos = torch.tensor(eos_ids, dtype=torch.long, device=device)
+        self._vocab_size = vocab_size
+        self._max_rows = max_rows
+        self._device = device
+        self._table: PenaltyTable | None = self._new_table() if is_static else None
+        self._reports: dict[str, Report] = {}
+        self.is_static = is_static
+        self.plan = Plan()
+        self.steps = 0
+        self.on_step: Callable[[Items[Any]], None] = lambda requests: None
+
+    def check_kwargs(self, kwargs: dict[str, Any]) -> None:
+        """Accept all: values are read from the requests, not from the library's states."""
+
+    def clear(self) -> None:
+        """Keep everything: the library clears its own list when it has nothing to do."""
+
+    def fill_defaults(self, storage: torch.Tensor) -> None:
+        """Fill the library's storage with the values of greedy rows."""
+        store_rows(storage, [], count=storage.shape[1])
+
+    def prepare_tensor_args(
+        self, requests_in_batch: Items[Any], arg_storage: torch.Tensor
+    ) -> torch.Tensor:
+        """Plan the coming step and store what its rows need."""
+        self.steps += 1
+        self.on_step(requests_in_batch)
+        self.plan = Plan([r.state.request_id for r in requests_in_batch])
+        states = [r.state for r in requests_in_batch if r.has_new_token]
+        if self._table is not None:
+            gone = [i for i in self._table.owners() if not self._is_live(i)]
+            self._table.forget(gone)
+        values = [self._plan_row(row, state) for row, state in enumerate(states)]
+        if self.is_static or not self.plan.is_plain:
+            store_rows(arg_storage, values, count=self._max_rows if self.is_static else len(values))
+        return arg_storage
+
+    def __call__(
+        self, input_ids: torch.Tensor, scores: torch.Tensor, args: torch.Tensor
+    ) -> torch.Tensor:
+        """Return the scores with the drawn token of each sampled row on top."""
+        if self.is_static:
+            return self._process_static(input_ids, scores, args)
+        plan = self.plan
+        if plan.is_plain:
+            return scores
+        if plan.reported:
+            self._report(scores)
+        if plan.penalized:
+            rows = self._rows(plan.penalized)
+            scores[rows] = self._penalize(input_ids[rows], scores[rows], args[:, rows])
+        if plan.end_banned:
+            scores[self._rows(plan.end_banned)[:, None], self._eos] = float("-inf")
+        if plan.sampled:
+            rows = self._rows(plan.sampled)
+            scores[rows, draw(scores[rows], draw_args(args[:, rows]))] = float("inf")
+        return scores
+
+    def logprob_of(self, library_id: str, token: int, count: int) -> TokenLogprob:
+        """Return the log probability that the model gave to a token in the step just made.
+
+        Args:
+            count: how many of the most likely tokens to report beside it.
+        """
+        report = self._reports[library_id]
+        values, ids = report.top_values[:count].tolist(), report.top_ids[:count].tolist()
+        return TokenLogprob(float(report.logprobs[token]), tuple(zip(ids, values, strict=True)))
+
+    def _plan_row(self, row: int, state: RequestState) -> RowValues:
+        if not isinstance(state, SequenceState) or state.is_greedy:
+            return GREEDY_ROW  # states of the library's own class warm it up
+        sampling = state.sampling
+        position = state.position_offset
+        low = high = slot = 0
+        if sampling.temperature > 0:
+            self.plan.sampled.append(row)
+            low, high = row_key(sampling.seed, state.index, position)
+        is_end_banned = position - state.prompt_length < sampling.min_tokens
+        if is_end_banned:
+            self.plan.end_banned.append(row)
+        if _has_penalties(sampling):
+            self.plan.penalized.append(row)
+            slot = self._slot(state)
+        if sampling.logprobs is not None:
+            self.plan.reported[state.request_id] = row
+        return RowValues(
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            min_p=sampling.min_p,
+            repetition=sampling.repetition_penalty,
+            presence=sampling.presence_penalty,
+            frequency=sampling.frequency_penalty,
+            top_k=sampling.top_k,
+            key_low=low,
+            key_high=high,
+            is_end_banned=is_end_banned,
+            slot=slot,
+            is_generated=position > state.prompt_length,
+        )
+
+    def _slot(self, state: SequenceState) -> int:
+        if self._table is None:
+            self._table = self._new_table()
+        tokens = [*state.initial_tokens, *state.generated_tokens]
+        return self._table.slot(
+            state.request_id,
+            prompt=state.prompt_ids,
+            generated=tokens[state.prompt_length : state.position_offset - 1],
+            is_fresh=state.position_offset == len(state.initial_tokens),
+            in_batch=self.plan.library_ids,
+        )
+
+    def _process_static(
+        self, input_ids: torch.Tensor, scores: torch.Tensor, args: torch.Tensor
+    ) -> torch.Tensor:
+        args = args[:, : scores.shape[0]]
+        scores = self._penalize(input_ids, scores, args)
+        is_end_banned = end_bans(args)[:, None]
+        ends = scores[:, self._eos].masked_fill(is_end_banned, float("-inf"))
+        scores = scores.index_copy(1, self._eos, ends)
+        drawing = draw_args(args)
+        tokens = draw_static(scores, drawing)[:, None]
+        is_sampled = drawing.temperature[:, None] > 0
+        raised = scores.gather(1, tokens).masked_fill(is_sampled, float("inf"))
+        return scores.scatter(1, tokens, raised)
+
+    def _penalize(
+        self, input_ids: torch.Tensor, scores: torch.Tensor, args: torch.Tensor
+    ) -> torch.Tensor:
+        assert self._table is not None
+        return self._table.apply(scores, input_ids, penalty_args(args))
+
+    def _report(self, scores: torch.Tensor) -> None:
+        """Keep what the model itself said, before penalties and temperature."""
+        library_ids = list(self.plan.reported)
+        rows = self._rows(list(self.plan.reported.values()))
+        logprobs = scores[rows].log_softmax(-1)
+        values, ids = logprobs.topk(min(MAX_LOGPROBS, logprobs.shape[1]), dim=-1)
+        self._reports = {
+            library_id: Report(logprobs[i], values[i], ids[i])
+            for i, library_id in enumerate(library_ids)
+        }
+
+    def _rows(self, rows: list[int]) -> torch.Tensor:
+        return torch.tensor(rows, dtype=torch.long, device=self._device)
+
+    def _new_table(self) -> PenaltyTable:
+        return PenaltyTable(slots=self._max_rows, vocab_size=self._vocab_size, device=self._device)
+
+
+def _has_penalties(sampling: Sampling) -> bool:
+    return (
+        sampling.repetition_penalty != 1.0
+        or sampling.presence_penalty != 0.0
+        or sampling.frequency_penalty != 0.0
+    )

@@ -1,0 +1,144 @@
+"""Who may share the next step, in order, and who is sent back to the queue for it."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+
+from transformers.generation.continuous_batching.requests import RequestState, RequestStatus
+
+from worker.engine.hf.scheduling.pool import RequestPool
+from worker.engine.hf.scheduling.preemption import who_gives_way
+from worker.engine.hf.state.fairness import VirtualCounters
+from worker.engine.hf.state.roster import Roster
+from worker.engine.hf.state.sequence import Sequence, children_of
+
+
+class Admission:
+    """Decides by whom the states run for, and by what service each account has had."""
+
+    def __init__(
+        self,
+        pool: RequestPool,
+        *,
+        roster: Roster,
+        counters: VirtualCounters,
+        on_stray: Callable[[str], None],
+    ) -> None:
+        """Take what it decides by; `on_stray` is told of states that nobody waits for."""
+        self._pool = pool
+        self._roster = roster
+        self._counters = counters
+        self._on_stray = on_stray
+
+    def decide(self) -> list[RequestState]:
+        """Return who may share the next step, in order, having made way for the first to wait."""
+        waiting = self._waiting() if self._may_admit() else []
+        self._make_way(waiting)
+        return self._candidates(waiting)
+
+    def _candidates(self, waiting: list[RequestState]) -> list[RequestState]:
+        """Return decoding states, then prompts begun, then who waits.
+
+        One of an account with nothing running does not wait for the rest of others' prompts.
+        """
+        running = self._running()
+        if self._pool.block_new_requests or not waiting:
+            return running
+        first = waiting[0]
+        if self._is_bulk(first) or not self._is_new(first) or not self._pool.fits(first):
+            return running + waiting
+        ready = (s.status == RequestStatus.DECODING and not self._is_bulk(s) for s in running)
+        place = sum(itertools.takewhile(bool, ready))
+        return [*running[:place], first, *running[place:], *waiting[1:]]
+
+    def _running(self) -> list[RequestState]:
+        """Return active states, those that give way first at the end.
+
+        A state whose fork is due sits out: in the asynchronous order the next batch is made before
+        the fork, and would take it without a token to compute.
+        """
+        active = self._pool.active_requests.values()
+        states = [state for state in active if not self._pool.is_forking(state)]
+        decoding = [s for s in states if s.status == RequestStatus.DECODING]
+        prompts = [s for s in states if s.status == RequestStatus.PREFILLING]
+        prompts.sort(key=self._service)
+        return sorted([*decoding, *prompts], key=self._is_bulk)
+
+    def _waiting(self) -> list[RequestState]:
+        """Return who waits in the order of admission: bulk only when nobody else waits."""
+        known = {}
+        for library_id in self._pool.waiting_requests_order:
+            state = self._pool.waiting_requests[library_id]
+            if sequence := self.sequence_of(state):
+                known[sequence] = state
+            else:  # it was cancelled before the library had taken it
+                self._on_stray(library_id)
+        interactive = [sequence for sequence in known if not sequence.request.is_bulk]
+        return [known[sequence] for sequence in self._counters.order(interactive or known)]
+
+    def sequence_of(self, state: RequestState) -> Sequence | None:
+        """Return whom the state runs for: an unborn child, if it was cancelled itself."""
+        sequence = self._roster.get(state.request_id)
+        if sequence is not None or not state.num_children:
+            return sequence
+        return next((s for child in children_of(state) if (s := self._roster.get(child))), None)
+
+    def _is_bulk(self, state: RequestState) -> bool:
+        sequence = self.sequence_of(state)
+        return sequence is None or sequence.request.is_bulk
+
+    def _make_way(self, waiting: list[RequestState]) -> None:
+        """Send bulk back to the queue, newest first, until the first interactive one fits.
+
+        Where there is none, one of another account may have to go: see `preemption.py`.
+        """
+        if not waiting or self._is_bulk(waiting[0]) or self._pool.fits(waiting[0]):
+            return
+        bulk = [state for state in self._running() if self._is_bulk(state)]
+        for state in reversed(bulk):
+            self._pool.preempt(state)
+            if self._pool.fits(waiting[0]):
+                return
+        if not self._pool.block_new_requests:
+            self._give_turn(waiting[0])
+
+    def _give_turn(self, state: RequestState) -> None:
+        """Send one sequence back for the first of an account that has nothing running."""
+        newcomer = self.sequence_of(state)
+        if newcomer is None or not self._is_new(state):
+            return
+        # One that others will be forked from stays: its prompt is computed for all of them.
+        running = {
+            sequence: state
+            for state in self._running()
+            if not state.num_children and (sequence := self._roster.get(state.request_id))
+        }
+        sequence = who_gives_way(newcomer, running)
+        if sequence is not None:
+            sequence.gave_way_at = len(sequence.tokens)
+            self._pool.preempt(running[sequence])
+
+    def _may_admit(self) -> bool:
+        """Whether anybody may be admitted; ordering those who wait is not free."""
+        active = self._pool.active_requests
+        return (
+            len(active) < self._pool.max_requests_per_batch
+            or len(self._accounts()) < self._counters.accounts()
+            or any(self._is_bulk(state) for state in active.values())
+        )
+
+    def _is_new(self, state: RequestState) -> bool:
+        """Whether the state's account has nothing running."""
+        sequence = self.sequence_of(state)
+        return sequence is not None and sequence.request.account not in self._accounts()
+
+    def _service(self, state: RequestState) -> float:
+        """Return what service the state's account has had."""
+        sequence = self.sequence_of(state)
+        return self._counters.of(sequence.request.account) if sequence else 0.0
+
+    def _accounts(self) -> set[str]:
+        """Return the accounts that have something running."""
+        states = self._pool.active_requests.values()
+        return {s.request.account for state in states if (s := self.sequence_of(state))}

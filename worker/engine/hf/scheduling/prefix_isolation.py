@@ -1,0 +1,77 @@
+"""Keeps cached prompt prefixes of accounts apart: timing tells nobody what another one sent.
+
+The library keys a page by a hash of its tokens and those before them. Here the first page's tokens
+are mixed with the account's salt before they are hashed, and only there: the chain carries it on.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import secrets
+from array import array
+from collections.abc import Callable
+
+from transformers.generation.continuous_batching.cache import ATTN_TYPE_TO_ALLOCATOR
+from transformers.generation.continuous_batching.cache_allocators import FULL_ATTENTION
+
+from worker.engine.hf.scheduling.block_tables import QuickTables
+
+_DIGEST_BYTES = 64
+_WORD_BYTES = 4
+#: Salts stay non-negative 32-bit numbers, as the library hashes token ids as such.
+_WORD_MASK = 0x7FFFFFFF
+
+
+def register_salted_cache() -> None:
+    """Make the library's caches use `SaltedAllocator`; without accounts it changes nothing."""
+    ATTN_TYPE_TO_ALLOCATOR[FULL_ATTENTION] = SaltedAllocator
+
+
+class SaltedAllocator(QuickTables):
+    """The library's allocator, whose prefix cache is divided by account.
+
+    Attributes:
+        account_of: gives the account of a library id; `None` shares one cache among all.
+        matching: the library id whose prompt is looked up next.
+    """
+
+    account_of: Callable[[str], str] | None = None
+    matching: str = ""
+
+    def match_prefix_blocks(self, prompt_ids: list[int]) -> list[int]:
+        blocks: list[int] = super().match_prefix_blocks(self._salted(self.matching, prompt_ids))
+        return blocks
+
+    def mark_complete_blocks(
+        self, request_id: str, token_ids: list[int], new_new_blocks: int
+    ) -> None:
+        super().mark_complete_blocks(
+            request_id, self._salted(request_id, token_ids), new_new_blocks
+        )
+
+    def _salted(self, library_id: str, token_ids: list[int]) -> list[int]:
+        if self.account_of is None:
+            return token_ids
+        words = salt(self.account_of(library_id), self.tokens_per_page)
+        first = [token ^ word for token, word in zip(token_ids, words, strict=False)]
+        return first + token_ids[len(first) :]
+
+
+@functools.lru_cache(maxsize=4096)
+def salt(account: str, length: int) -> array[int]:
+    """Return the account's `length` words, which nobody can compute outside of this process."""
+    size = length * _WORD_BYTES
+    chunks = [
+        hashlib.blake2b(
+            account.encode(), key=_secret(), salt=number.to_bytes(16, "little")
+        ).digest()
+        for number in range(-(-size // _DIGEST_BYTES))
+    ]
+    words = array("i", b"".join(chunks)[:size])
+    return array("i", (word & _WORD_MASK for word in words))
+
+
+@functools.lru_cache(maxsize=1)
+def _secret() -> bytes:
+    return secrets.token_bytes(32)

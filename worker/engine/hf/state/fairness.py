@@ -1,0 +1,91 @@
+"""Who goes next: virtual token counters by account ("Fairness in Serving Large Language Models",
+Sheng et al., OSDI 2024), divided by the account's weight.
+"""
+
+from __future__ import annotations
+
+import heapq
+import threading
+from collections import Counter, deque
+from collections.abc import Iterable
+
+from worker.engine.hf.state.sequence import Sequence
+from worker.engine.protocol import EngineRequest
+
+#: What a token costs: one of the prompt, and one that is generated.
+INPUT_WEIGHT = 1.0
+OUTPUT_WEIGHT = 2.0
+
+
+class VirtualCounters:
+    """How much service each account has had."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._counters: dict[str, float] = {}
+        self._present: Counter[str] = Counter()
+        self._last_left = 0.0
+
+    def of(self, account: str) -> float:
+        return self._counters.get(account, 0.0)
+
+    def join(self, account: str) -> None:
+        """Count one more sequence of the account; one that returns gains no credit for its absence.
+
+        Its counter is lifted to the least among those present, or to that of the last to leave.
+        """
+        with self._lock:
+            if account not in self._present:
+                others = [self.of(other) for other in self._present]
+                floor = min(others, default=self._last_left)
+                self._counters[account] = max(self.of(account), floor)
+            self._present[account] += 1
+
+    def leave(self, account: str) -> None:
+        """Count one sequence of the account less."""
+        with self._lock:
+            self._present[account] -= 1
+            if not self._present[account]:
+                del self._present[account]
+                self._last_left = self.of(account)
+
+    def accounts(self) -> int:
+        """Return how many accounts have sequences in the engine; safe without the lock."""
+        return len(self._present)
+
+    def charge_input(self, request: EngineRequest, tokens: int) -> None:
+        self._charge(request, INPUT_WEIGHT * tokens)
+
+    def charge_output(self, request: EngineRequest, tokens: int) -> None:
+        self._charge(request, OUTPUT_WEIGHT * tokens)
+
+    def order(self, waiting: Iterable[Sequence]) -> list[Sequence]:
+        """Return the sequences in the order of admission.
+
+        The account with the least counter goes first with its earliest sequence; each admission is
+        charged in advance, so that a run of admissions in one step is fair too.
+        """
+        queues: dict[str, deque[Sequence]] = {}
+        for sequence in sorted(waiting, key=lambda sequence: sequence.serial):
+            queues.setdefault(sequence.request.account, deque()).append(sequence)
+        heap = [(self.of(account), queue[0].serial, account) for account, queue in queues.items()]
+        heapq.heapify(heap)
+        ordered = []
+        while heap:
+            counter, _, account = heapq.heappop(heap)
+            queue = queues[account]
+            sequence = queue.popleft()
+            ordered.append(sequence)
+            if queue:
+                heapq.heappush(heap, (counter + _input_cost(sequence), queue[0].serial, account))
+        return ordered
+
+    def _charge(self, request: EngineRequest, cost: float) -> None:
+        with self._lock:
+            account = request.account
+            self._counters[account] = self.of(account) + cost / request.weight
+
+
+def _input_cost(sequence: Sequence) -> float:
+    tokens = sequence.prompt_length - sequence.charged
+    return INPUT_WEIGHT * tokens / sequence.request.weight

@@ -1,0 +1,153 @@
+"""Looks after the loop from a thread of its own: deadlines, hangs, and what to do when it died."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+
+from worker.engine.hf.loop import Loop
+from worker.engine.hf.recovery.faults import Fault, classify
+from worker.engine.hf.recovery.probation import Probation
+from worker.engine.hf.state.roster import Roster
+from worker.engine.hf.submitter import Feeder
+from worker.engine.protocol import FinishReason
+
+log = logging.getLogger(__name__)
+
+#: How often it looks.
+WATCH_SECONDS = 0.02
+#: How long its thread may take to end.
+STOP_SECONDS = 5.0
+#: Requests in a row that fail alone, with no token made between: the fault is not theirs.
+MAX_LONE_FAILURES = 8
+
+
+class Watch:
+    """Restarts a loop that died in its place, and finds the request that is to blame.
+
+    Attributes:
+        is_healthy: False when the loop hangs, or cannot be mended in this process.
+        restarts: times that the loop was started again.
+    """
+
+    def __init__(
+        self,
+        *,
+        loop: Loop,
+        roster: Roster,
+        feeder: Feeder,
+        stall_seconds: float,
+        can_restart: bool = True,
+    ) -> None:
+        """Take what it looks after; without `can_restart` every death of the loop is the end."""
+        self._can_restart = can_restart
+        self._loop = loop
+        self._roster = roster
+        self._feeder = feeder
+        self._stall_seconds = stall_seconds
+        self._probation = Probation()
+        self._lone_failures = 0
+        self._steps = 0
+        self._moved_at = time.monotonic()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="engine-watch", daemon=True)
+        self.is_healthy = True
+        self.restarts = 0
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self._thread.join(STOP_SECONDS)
+
+    @property
+    def must_hold(self) -> bool:
+        """Whether new requests have to wait until the loop runs and nobody is on probation."""
+        return self._probation.is_active or not self._loop.is_alive
+
+    def _run(self) -> None:
+        while not self._stopping.wait(WATCH_SECONDS):
+            try:
+                self._look()
+            except Exception:  # without its watch the engine would hang in silence one day
+                log.exception("the engine's watch failed")
+                self.is_healthy = False
+
+    def _look(self) -> None:
+        self._expire()
+        if not self.is_healthy:
+            self._loop.router.flush()
+            return
+        if not self._loop.is_alive:
+            self._recover()
+        elif self._probation.is_active and self._probation.has_passed:
+            self._try_next_group()
+        self._check_progress()
+
+    def _expire(self) -> None:
+        now = time.monotonic()
+        with self._roster.lock:
+            late = [
+                s
+                for s in self._roster.live()
+                if s.request.deadline is not None and s.request.deadline <= now
+            ]
+            ended = self._roster.end_later(late, FinishReason.EXPIRED)
+        for sequence in ended:
+            self._loop.cancel(sequence.library_id)
+
+    def _check_progress(self) -> None:
+        """Call the engine unhealthy when nothing moved for too long while somebody waits."""
+        now = time.monotonic()
+        steps = self._loop.sampler.steps
+        if steps != self._steps or not len(self._roster):
+            self._steps, self._moved_at = steps, now
+        elif now - self._moved_at > self._stall_seconds:
+            log.error("no step for %.0f seconds: the engine hangs", now - self._moved_at)
+            self.is_healthy = False
+
+    def _recover(self) -> None:
+        """Start the loop again, and run what was in it: suspects first, in groups."""
+        error = self._loop.error
+        fault = classify(error)
+        log.error("the engine's loop died of %s", fault.value, exc_info=error)
+        if fault is Fault.DEVICE or not self._can_restart:
+            self.is_healthy = False
+            return
+        with self._roster.lock:
+            self.restarts += 1
+            self._loop.forget_queued()
+            for sequence in self._roster.live():
+                sequence.is_held = True
+            if not (fault is Fault.MEMORY and self._loop.scheduler.shrink()):
+                self._blame(str(error))
+            if self.is_healthy:
+                self._loop.start()
+        self._try_next_group()
+        self._loop.router.flush()
+
+    def _blame(self, error: str) -> None:
+        suspected = self._loop.scheduler.suspects
+        live = self._roster.live()
+        suspects = [s for s in live if s.library_id in suspected] or live
+        if any(sequence.is_cleared for sequence in live):
+            self._lone_failures = 0
+        guilty = self._probation.fail(suspects)
+        self._lone_failures += len(guilty)
+        self._roster.end_later(guilty, FinishReason.ERROR, error)
+        if self._lone_failures >= MAX_LONE_FAILURES:
+            log.error("%d requests failed alone: the engine is at fault", self._lone_failures)
+            self.is_healthy = False
+
+    def _try_next_group(self) -> None:
+        """Let the next group on probation run alone, or everybody when there is none left."""
+        with self._roster.lock:
+            passed = [s for s in self._probation.current if not s.is_ended]
+            group = self._probation.next_group()
+            if group:
+                self._feeder.hold(passed)
+                self._feeder.feed(group)
+            else:
+                self._feeder.feed([s for s in self._roster.live() if s.is_held])

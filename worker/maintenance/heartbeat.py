@@ -1,0 +1,125 @@
+"""The worker's sign of life: heartbeat and lease renewal."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+
+import redis
+
+from core.queueing.workers import BULK_PLACES, WorkerRegistry, WorkerStatus
+from worker.engine.protocol import Engine, EngineStats
+from worker.jobs.leases import Leases
+from worker.jobs.throughput import JobPace
+from worker.observability.gpus import Gpus, NoGpus
+
+_log = logging.getLogger(__name__)
+
+INTERVAL_SECONDS = 2.0
+JOIN_SECONDS = 5.0
+
+
+class Pulse:
+    def __init__(
+        self,
+        *,
+        engine: Engine,
+        leases: Leases,
+        registry: WorkerRegistry,
+        worker_id: str,
+        model: str,
+        max_jobs: int,
+        bulk_places: int = BULK_PLACES,
+        gpus: Gpus | None = None,
+        interval_seconds: float = INTERVAL_SECONDS,
+    ) -> None:
+        """Name the parts.
+
+        Args:
+            max_jobs: interactive jobs that the worker holds at most, `bulk_places` bulk ones.
+            interval_seconds: between two beats; several must fit into a lease.
+        """
+        self._engine = engine
+        self._leases = leases
+        self._registry = registry
+        self._worker_id = worker_id
+        self._model = model
+        self._max_jobs = max_jobs
+        self._bulk_places = bulk_places
+        self._gpus = gpus or NoGpus()
+        self._interval_seconds = interval_seconds
+        self._is_ready = False
+        self._before = (time.monotonic(), 0)
+        self._job_pace = JobPace()
+        self._is_stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="pulse", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether this worker takes jobs."""
+        return self._is_ready
+
+    def set_ready(self, is_ready: bool) -> None:
+        """Say whether this worker takes jobs, and tell everyone now."""
+        self._is_ready = is_ready
+        self._report()
+
+    def stop(self) -> None:
+        """Stop beating and say goodbye."""
+        self._is_stopping.set()
+        self._thread.join(timeout=JOIN_SECONDS)
+        try:
+            self._registry.remove(self._worker_id)
+        except redis.RedisError:
+            _log.warning("no goodbye: Redis is away, the heartbeat will run out")
+
+    def _run(self) -> None:
+        while not self._is_stopping.wait(self._interval_seconds):
+            try:
+                self._beat()
+            except Exception:
+                # A worker whose pulse stops loses its jobs, so no fault may end this thread.
+                _log.exception("a pulse failed")
+
+    def _beat(self) -> None:
+        # Leases first: they must be renewed whatever else is away.
+        self._leases.renew()
+        self._report()
+
+    def _report(self) -> None:
+        stats = self._engine.stats()
+        status = WorkerStatus(
+            worker_id=self._worker_id,
+            model=self._model,
+            context_length=self._engine.context_length if self._is_ready else 0,
+            is_ready=self._is_ready,
+            running=stats.running,
+            waiting=stats.waiting,
+            cache_use=round(stats.cache_use, 4),
+            steps=stats.steps,
+            tokens_per_second=self._pace(stats),
+            jobs_per_second=self._jobs_per_second(stats),
+            restarts=stats.restarts,
+            bulk_places=self._bulk_places,
+            gpus=self._gpus.read(),
+        )
+        try:
+            self._registry.report(status)
+        except redis.RedisError:
+            _log.warning("no heartbeat: Redis is away")
+
+    def _pace(self, stats: EngineStats) -> float:
+        then, tokens = self._before
+        now = time.monotonic()
+        self._before = (now, stats.generated_tokens)
+        seconds = now - then
+        return round((stats.generated_tokens - tokens) / seconds, 1) if seconds > 0 else 0.0
+
+    def _jobs_per_second(self, stats: EngineStats) -> float:
+        is_full = stats.waiting > 0 or len(self._leases) >= self._max_jobs
+        ended = self._leases.released
+        return round(self._job_pace.take(time.monotonic(), ended=ended, is_full=is_full), 4)

@@ -1,0 +1,148 @@
+"""Deletes what was kept long enough, by the steps of `models/maintenance/retention.py`.
+
+Every worker runs one; only one at a time has the turn. A pass takes little time, and the next goes
+on where it ended. Ages are those by the database's clock: one of a worker that is days ahead would
+delete what is to be kept.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+from typing import Protocol
+from uuid import UUID
+
+from core.config.settings import Settings
+from models.database.base import DATABASE_AWAY, Session, SessionFactory, database_now
+from models.maintenance.retention import (
+    batch_with_texts,
+    begin_batch,
+    delete_audit,
+    delete_jobs,
+    delete_lines,
+    delete_texts,
+    delete_texts_of_lines,
+    delete_webhooks,
+    take_turn,
+)
+from worker.maintenance.guard import Guard
+
+_log = logging.getLogger(__name__)
+
+#: Between two looks when nothing was left to delete.
+INTERVAL_SECONDS = 60.0
+#: Of one pass: others may have the turn between two.
+PASS_SECONDS = 0.5
+
+
+class _LineStep(Protocol):
+    def __call__(self, session: Session, batch_id: UUID, *, after: int) -> int | None: ...
+
+
+class Retention:
+    def __init__(
+        self,
+        *,
+        sessions: SessionFactory,
+        settings: Settings,
+        interval_seconds: float = INTERVAL_SECONDS,
+        pass_seconds: float = PASS_SECONDS,
+        failed: Callable[[str], None] = lambda name: None,
+    ) -> None:
+        self._sessions = sessions
+        self._settings = settings
+        self._interval_seconds = interval_seconds
+        self._pass_seconds = pass_seconds
+        self._failed = failed
+        self._next_look = float("-inf")
+        # Kept between passes: a batch can be longer than one.
+        self._steps: Iterator[None] | None = None
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a pass ended with more to do."""
+        return self._steps is not None
+
+    def enforce(self) -> None:
+        """Make a pass if it is time. With the database away the next one will."""
+        if time.monotonic() < self._next_look:
+            return
+        deadline = time.monotonic() + self._pass_seconds
+        self._steps = self._steps or self._all_steps()
+        try:
+            for _ in self._steps:
+                if time.monotonic() > deadline:
+                    return  # there is more: with the next beat
+        except DATABASE_AWAY:
+            _log.warning("nothing deleted by retention: the database is away or too busy")
+        # A generator that raised is spent, as one that is through.
+        self._steps = None
+        self._next_look = time.monotonic() + self._interval_seconds
+
+    def _all_steps(self) -> Iterator[None]:
+        """Yield after each step; what of one kind cannot be deleted holds up no other kind."""
+        for what, steps in self._kinds():
+            with Guard("retention", about=what, failed=self._failed, lets_pass=DATABASE_AWAY):
+                yield from steps
+
+    def _kinds(self) -> Iterator[tuple[str, Iterator[None]]]:
+        settings = self._settings
+        if days := settings.retain_jobs_days:
+            yield "jobs", self._until_done("jobs", delete_jobs, days)
+            yield "batches", self._batches(days)
+        if days := settings.retain_prompts_days:
+            yield "texts", self._until_done("texts", delete_texts, days)
+            yield "texts of batches", self._texts_of_batches(days)
+        if days := settings.retain_webhooks_days:
+            yield "webhooks", self._until_done("webhooks", delete_webhooks, days)
+        if days := settings.retain_audit_days:
+            yield "audit", self._until_done("audit", delete_audit, days)
+
+    def _until_done(
+        self, what: str, step: Callable[[Session, datetime], int], days: int
+    ) -> Iterator[None]:
+        before = self._days_ago(days)
+        total = 0
+        while True:
+            with self._sessions.begin() as session:
+                count = step(session, before) if take_turn(session) else 0
+            if not count:
+                break
+            total += count
+            yield
+        if total:
+            _log.info("deleted by retention", extra={"what": what, "rows": total})
+
+    def _batches(self, days: int) -> Iterator[None]:
+        before = self._days_ago(days)
+        while True:
+            with self._sessions.begin() as session:
+                batch_id = begin_batch(session, before) if take_turn(session) else None
+            if batch_id is None:
+                return
+            yield from self._lines(delete_lines, batch_id)
+            _log.info("deleted by retention", extra={"what": "batch", "batch": batch_id.hex})
+
+    def _texts_of_batches(self, days: int) -> Iterator[None]:
+        before = self._days_ago(days)
+        while True:
+            with self._sessions.begin() as session:
+                batch_id = batch_with_texts(session, before) if take_turn(session) else None
+            if batch_id is None:
+                return
+            yield from self._lines(delete_texts_of_lines, batch_id)
+
+    def _days_ago(self, days: int) -> datetime:
+        with self._sessions() as session:
+            return database_now(session) - timedelta(days=days)
+
+    def _lines(self, step: _LineStep, batch_id: UUID) -> Iterator[None]:
+        after: int | None = 0
+        while after is not None:
+            with self._sessions.begin() as session:
+                if not take_turn(session):
+                    return
+                after = step(session, batch_id, after=after)
+            yield

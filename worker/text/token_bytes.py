@@ -1,0 +1,95 @@
+"""The bytes that each token of a vocabulary adds to a text.
+
+A character may be spread over several tokens: bytes can be joined token by token, text cannot.
+The bytes of all tokens, decoded as UTF-8, are the text that the tokenizer's own decoder makes.
+One difference is wanted: where that decoder spoils a whole run of byte tokens for one wrong byte,
+the right characters of the run stay.
+"""
+
+from __future__ import annotations
+
+import re
+
+from tokenizers import Tokenizer
+from tokenizers.decoders import Decoder
+
+from core.prompts.token_name import name_bytes, name_id, name_special
+
+#: An ordinary token: what a decoder writes after it shows whether a token begins with a space.
+_ANCHOR = "a"
+_BYTE_TOKEN = re.compile("<0x([0-9A-F]{2})>")
+
+
+class TokenBytes:
+    """Gives the bytes of a token by its id; a special token adds none to a text."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        added = tokenizer.get_added_tokens_decoder()
+        self._special = {number: token.content for number, token in added.items() if token.special}
+        decoder: Decoder | None = tokenizer.decoder
+        self._decoder = decoder
+        self._has_byte_letters = decoder is not None and decoder.decode(["Ã", "©"]) == "é"
+        self._has_byte_tokens = decoder is not None and decoder.decode(["<0xC3>", "<0xA9>"]) == "é"
+        self._known: dict[int, bytes] = {}
+
+    def __getitem__(self, token_id: int) -> bytes:
+        """Return what the token adds to a text that has begun."""
+        known = self._known.get(token_id)
+        if known is None:
+            known = self._known[token_id] = self._find(token_id)
+        return known
+
+    def at_start(self, token_id: int) -> bytes:
+        """Return what the token is at the start of a text: some decoders drop a space there."""
+        content = self._content(token_id)
+        if content and self._decoder is not None and not self._is_bytes(content):
+            return self._decoder.decode([content]).encode()
+        return self[token_id]
+
+    def name(self, token_id: int) -> str:
+        """Return a token's name in log probabilities (`core/prompts/token_name.py`)."""
+        if token_id in self._special:
+            return name_special(self._special[token_id])
+        data = self[token_id]
+        return name_bytes(data) if data else name_id(token_id)
+
+    def _find(self, token_id: int) -> bytes:
+        content = self._content(token_id)
+        if not content:
+            return b""
+        if self._has_byte_letters:
+            return _bytes_of_letters(content)
+        byte = _BYTE_TOKEN.fullmatch(content) if self._has_byte_tokens else None
+        if byte is not None:
+            return bytes.fromhex(byte[1])
+        if self._decoder is None:
+            return f" {content}".encode()
+        begun = self._decoder.decode([_ANCHOR, content])
+        return begun.removeprefix(self._decoder.decode([_ANCHOR])).encode()
+
+    def _content(self, token_id: int) -> str | None:
+        """Return a token as the vocabulary has it; models have ids beyond their vocabulary."""
+        return None if token_id in self._special else self._tokenizer.id_to_token(token_id)
+
+    def _is_bytes(self, content: str) -> bool:
+        is_byte = self._has_byte_tokens and _BYTE_TOKEN.fullmatch(content)
+        return self._has_byte_letters or bool(is_byte)
+
+
+def _byte_letters() -> dict[str, int]:
+    """Return the letters that stand for bytes in vocabularies like GPT-2's."""
+    shown = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    hidden = [byte for byte in range(0x100) if byte not in shown]
+    letters = {chr(byte): byte for byte in shown}
+    return letters | {chr(0x100 + place): byte for place, byte in enumerate(hidden)}
+
+
+_LETTERS = _byte_letters()
+
+
+def _bytes_of_letters(content: str) -> bytes:
+    try:
+        return bytes([_LETTERS[letter] for letter in content])
+    except KeyError:  # an added token is written as it is
+        return content.encode()

@@ -1,0 +1,252 @@
+"""One POST to a webhook's receiver: to an address that was checked, within one deadline."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from http.client import HTTPException, HTTPResponse, IncompleteRead
+from io import BufferedReader
+from typing import Any, cast
+
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.exceptions import HTTPError, NewConnectionError
+from urllib3.exceptions import TimeoutError as HTTPTimeout
+from urllib3.response import BaseHTTPResponse
+
+from core.config.settings import Settings
+from core.web.retry_after import read_retry_after
+from core.webhooks.target import (
+    Address,
+    NameLeadsInside,
+    Resolve,
+    TargetRefused,
+    WebhookTarget,
+    allowed_addresses,
+    read_target,
+    resolve_name,
+)
+
+_log = logging.getLogger(__name__)
+
+USER_AGENT = "BountyCoder-Webhooks/1"
+#: No more of an answer is read; it is thrown away.
+MAX_ANSWER_BYTES = 64 * 1024
+#: A name may have any number of addresses.
+MAX_ADDRESSES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class CallResult:
+    """What came of a call.
+
+    Attributes:
+        status: of the answer, if there was one.
+        error: what was wrong, for the receiver's owner to read.
+        is_refused: nothing was sent, because the target is not allowed.
+        retry_after_seconds: when the receiver wants to be called again.
+    """
+
+    duration_ms: int = 0
+    status: int | None = None
+    error: str | None = None
+    is_refused: bool = False
+    retry_after_seconds: float | None = None
+
+    @property
+    def is_delivered(self) -> bool:
+        return self.status is not None and 200 <= self.status < 300
+
+
+class WebhookCaller:
+    """Calls receivers; it keeps nothing between two calls."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        resolve: Resolve = resolve_name,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self._settings = settings
+        self._timeout_seconds = settings.webhook_timeout_seconds
+        self._resolve = resolve
+        self._tls = tls or ssl.create_default_context()
+
+    def post(self, url: str, body: bytes, headers: dict[str, str]) -> CallResult:
+        """Send a body and return what came of it; it never raises for what is not our fault."""
+        began = time.monotonic()
+        deadline = began + self._timeout_seconds
+        try:
+            result = self._post(url, body, headers, deadline)
+        except TargetRefused as refusal:
+            result = CallResult(error=f"refused: {refusal}", is_refused=True)
+        except (HTTPError, HTTPException, OSError, ValueError) as error:
+            is_late = time.monotonic() >= deadline or _is_timeout(error)
+            late = f"no answer within {self._timeout_seconds:g} s"
+            result = CallResult(error=late if is_late else _explain(error))
+        return replace(result, duration_ms=round((time.monotonic() - began) * 1000))
+
+    def _post(self, url: str, body: bytes, headers: dict[str, str], deadline: float) -> CallResult:
+        target = read_target(url, self._settings)
+        connection = self._connect(target, self._addresses(target, deadline), deadline)
+        # A time-out on the socket begins anew with each byte: a receiver that drips would hold us.
+        guard = threading.Timer(deadline - time.monotonic(), _cut, [connection.sock])
+        guard.daemon = True
+        guard.start()
+        try:
+            connection.request(
+                "POST",
+                target.path,
+                body=body,
+                headers={
+                    "Host": target.host_header,
+                    "User-Agent": USER_AGENT,
+                    "Content-Type": "application/json",
+                    "Accept-Encoding": "identity",
+                    "Connection": "close",
+                    **headers,
+                },
+                preload_content=False,
+                decode_content=False,
+            )
+            answer = connection.getresponse()
+            with suppress(HTTPError, HTTPException, OSError, ValueError):
+                answer.read(MAX_ANSWER_BYTES)
+            return _judge(answer)
+        finally:
+            guard.cancel()
+            connection.close()
+
+    def _addresses(self, target: WebhookTarget, deadline: float) -> Sequence[Address]:
+        """Resolve and check on a thread of its own: the system's resolver knows no time-out."""
+        found: queue.SimpleQueue[Sequence[Address] | Exception] = queue.SimpleQueue()
+
+        def look_up() -> None:
+            try:
+                found.put(allowed_addresses(target, self._settings, self._resolve))
+            except (TargetRefused, OSError, ValueError) as error:
+                if isinstance(error, NameLeadsInside):
+                    _log.warning("a webhook's name leads inside", extra={"host": target.host})
+                found.put(error)
+
+        threading.Thread(target=look_up, name="webhook-name", daemon=True).start()
+        try:
+            result = found.get(timeout=max(0.0, deadline - time.monotonic()))
+        except queue.Empty:
+            raise TimeoutError from None
+        if isinstance(result, TargetRefused):
+            raise result
+        if isinstance(result, Exception) or not result:
+            raise socket.gaierror
+        return result
+
+    def _connect(
+        self, target: WebhookTarget, addresses: Sequence[Address], deadline: float
+    ) -> HTTPConnection:
+        """Connect to the first address that answers; the name is not looked up again."""
+        tried = addresses[:MAX_ADDRESSES]
+        for place, address in enumerate(tried):
+            remaining = max(0.001, deadline - time.monotonic())
+            connection = self._connection(target, address, remaining / (len(tried) - place))
+            try:
+                connection.connect()
+                connection.sock.settimeout(max(0.001, deadline - time.monotonic()))
+                return connection
+            except (HTTPError, OSError) as error:
+                connection.close()
+                if place == len(tried) - 1 or isinstance(error, ssl.SSLError):
+                    raise
+        raise socket.gaierror
+
+    def _connection(
+        self, target: WebhookTarget, address: Address, timeout_seconds: float
+    ) -> HTTPConnection:
+        connection = (
+            HTTPSConnection(
+                str(address),
+                target.port,
+                timeout=timeout_seconds,
+                ssl_context=self._tls,
+                server_hostname=target.host,
+            )
+            if target.is_tls
+            else HTTPConnection(str(address), target.port, timeout=timeout_seconds)
+        )
+        connection.response_class = _WholeHead
+        return connection
+
+
+class _WholeHead(HTTPResponse):
+    """An answer whose head ended; the standard library takes one that broke off for a whole one."""
+
+    def begin(self) -> None:
+        """Read the head.
+
+        Raises:
+            IncompleteRead: the connection ended before it did.
+        """
+        lines = _Lines(self.fp)
+        self.fp = cast(BufferedReader, lines)
+        super().begin()
+        if lines.last not in {b"\r\n", b"\n"}:
+            raise IncompleteRead(lines.last)
+        if not self.isclosed():
+            self.fp = lines.file
+
+
+class _Lines:
+    """A file that remembers the last line that was read of it."""
+
+    def __init__(self, file: BufferedReader) -> None:
+        self.file = file
+        self.last = b""
+
+    def readline(self, *limit: int) -> bytes:
+        self.last = self.file.readline(*limit)
+        return self.last
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.file, name)
+
+
+def _judge(answer: BaseHTTPResponse) -> CallResult:
+    status = answer.status
+    if 200 <= status < 300:
+        return CallResult(status=status)
+    error = "redirects are not followed" if 300 <= status < 400 else f"answered {status}"
+    retry_after = read_retry_after(answer.headers.get("Retry-After", ""))
+    return CallResult(status=status, error=error, retry_after_seconds=retry_after)
+
+
+def _is_timeout(error: Exception) -> bool:
+    return isinstance(error, TimeoutError) or (
+        isinstance(error, HTTPTimeout) and not isinstance(error, NewConnectionError)
+    )
+
+
+def _explain(error: Exception) -> str:
+    """Say what went wrong, in our words: those of libraries name addresses."""
+    if isinstance(error, socket.gaierror):
+        return "the name has no public address"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"the certificate is not valid: {error.verify_message}"
+    if isinstance(error, ssl.SSLError):
+        return "TLS could not be agreed on"
+    if isinstance(error, NewConnectionError):
+        return "no connection"
+    if isinstance(error, (OSError, IncompleteRead)):
+        return "the connection broke"
+    return "the answer is not HTTP"
+
+
+def _cut(sock: socket.socket) -> None:
+    """End a connection under whoever reads from it, TLS or not."""
+    with suppress(OSError):
+        socket.socket.shutdown(sock, socket.SHUT_RDWR)
