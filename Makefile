@@ -39,9 +39,10 @@ browser: $(DEVELOPMENT)
 monitoring: $(DEVELOPMENT)
 	@$(BIN)/python -m tests.tools.install_monitoring
 
-check: $(DEVELOPMENT) ## formatting, lint, types and a scan for secrets
+check: $(DEVELOPMENT) ## formatting, lint, layers of imports, types and a scan for secrets
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/lint-imports --no-cache
 	$(BIN)/mypy
 	$(BIN)/python -m tests.tools.secret_scan
 
