@@ -43,7 +43,7 @@ def _serve(settings: Settings, files: MetricFiles | None) -> None:
 
     def let_go() -> None:
         for services in opened:
-            services.news.leave()
+            services.jobs.events.leave()
 
     internal = None
     if files is not None:

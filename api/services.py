@@ -1,4 +1,4 @@
-"""Everything that a view needs of the outside, opened once a process and handed in."""
+"""The objects that views work with, opened once a process and passed to `create_app`."""
 
 from __future__ import annotations
 
@@ -42,91 +42,159 @@ from models.usage.limits import read_key_use
 
 
 @dataclass(frozen=True, slots=True)
-class Services:
-    """The API's parts. None of them connects before its first use.
+class DatabaseServices:
+    """Ways to the database.
 
     Attributes:
-        reads: sessions in which each statement is its own transaction, for a single read.
-        statements: what every generation runs.
-        keys: those that generations come with.
-        inserts: adds their jobs.
-        looks: reads how far they are.
-        places: counts who waits before them.
-        waits: connections that each user has waiting or streaming in this process.
-        batch_sessions: for the long transactions of batches, which would take too much of others'.
+        sessions: transactions of requests.
+        autocommit: sessions in which each statement is a transaction, for a single read.
+        statements: prepared statements on the connections of `autocommit`; every generation runs
+            them.
+        batch_sessions: a pool for the long transactions of batches, so that these do not use up
+            the connections of other requests.
+    """
+
+    sessions: SessionFactory
+    autocommit: SessionFactory
+    statements: Statements
+    batch_sessions: SessionFactory
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> DatabaseServices:
+        transactions = open_database(settings, pool_size=max(2, settings.database_pool_size // 2))
+        single = open_database(settings, is_autocommit=True)
+        # Sessions share the pool of `single`, so the statements hold only a part of it.
+        statements = Statements(single, keeps=min(2, settings.database_pool_size // 4))
+        return cls(
+            sessions=sessions(transactions),
+            autocommit=sessions(single),
+            statements=statements,
+            batch_sessions=sessions(open_database(settings, pool_size=MOST_AT_ONCE)),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class JobServices:
+    """The life of a job: its insert, the queue, reads of its state, and its end.
+
+    Attributes:
+        events: subscriptions to the text and the ends of jobs.
+        completion: settles limits and publishes events when a job ends without a worker.
+    """
+
+    inserts: JobInserts
+    reads: JobReads
+    queue: JobQueue
+    queue_positions: LinePlaces
+    events: JobNews
+    completion: JobEnds
+    cancellation: Cancels
+    response_cache: AnswerCache
+
+
+@dataclass(frozen=True, slots=True)
+class PromptServices:
+    """The model's tokenizer, and the threads that count prompts with it."""
+
+    tokenizer: PromptTokenizer
+    counter: PromptCounter
+
+
+@dataclass(frozen=True, slots=True)
+class LimitServices:
+    """Bounds of the whole service, counted in Redis.
+
+    Attributes:
+        limiter: the limits of keys.
+        minute_counts: polls, writes and uploaded bytes a minute.
+        throttle: attempts to sign in or register.
+        backlog: the length of the queue in seconds of work.
+    """
+
+    limiter: Limiter
+    minute_counts: MinuteCounts
+    throttle: Throttle
+    backlog: Line
+
+
+@dataclass(frozen=True, slots=True)
+class SlotServices:
+    """Bounds of this process.
+
+    Attributes:
+        connections: those of each user that wait or stream.
+        uploads: files that this process receives.
+        large_requests: bodies that take long to parse.
+    """
+
+    connections: OpenPerUser
+    uploads: Uploads
+    large_requests: LargeRequests
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """All services of the API. None of them connects before its first use.
+
+    Attributes:
+        keys: looks up and caches the keys of generations.
     """
 
     settings: Settings
-    sessions: SessionFactory
-    reads: SessionFactory
-    statements: Statements
-    keys: PresentedKeys
-    inserts: JobInserts
-    looks: JobReads
-    places: LinePlaces
-    tokenizer: PromptTokenizer
-    counter: PromptCounter
-    queue: JobQueue
-    news: JobNews
-    ends: JobEnds
-    answers: AnswerCache
-    waits: OpenPerUser
-    cancels: Cancels
+    database: DatabaseServices
     redis_client: redis.Redis
-    limiter: Limiter
-    minute_counts: MinuteCounts
+    keys: PresentedKeys
+    jobs: JobServices
+    prompts: PromptServices
+    limits: LimitServices
+    slots: SlotServices
     workers: WorkerRegistry
-    line: Line
-    throttle: Throttle
-    uploads: Uploads
-    large_requests: LargeRequests
-    batch_sessions: SessionFactory
     metrics: ApiMetrics
     traces: RequestTraces
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Services:
+        database = DatabaseServices.from_settings(settings)
         client = open_redis(settings)
-        transactions = open_database(settings, pool_size=max(2, settings.database_pool_size // 2))
-        single = open_database(settings, is_autocommit=True)
-        # Sessions share its connections.
-        statements = Statements(single, keeps=min(2, settings.database_pool_size // 4))
-        metrics = ApiMetrics()
-        ends = JobEnds(client, count=metrics.jobs.ended)
         scripts = Scripts(client)
+        metrics = ApiMetrics()
         tokenizer = PromptTokenizer.load(settings.model_path, settings.prompt_mode)
         queue, workers = JobQueue(client, scripts=scripts), WorkerRegistry(client)
+        completion = JobEnds(client, count=metrics.jobs.ended)
+        timeout_seconds = settings.database_timeout_seconds
         return cls(
             settings=settings,
-            sessions=sessions(transactions),
-            reads=sessions(single),
-            statements=statements,
-            keys=PresentedKeys(statements),
-            inserts=JobInserts(statements, timeout_seconds=settings.database_timeout_seconds),
-            looks=JobReads(statements, timeout_seconds=settings.database_timeout_seconds),
-            places=LinePlaces(statements),
-            tokenizer=tokenizer,
-            counter=PromptCounter(tokenizer),
-            queue=queue,
-            news=JobNews(client),
-            ends=ends,
-            waits=OpenPerUser(settings.max_waits_per_user),
-            cancels=Cancels(sessions(transactions), client, ends),
-            answers=AnswerCache.from_settings(settings, client),
+            database=database,
             redis_client=client,
-            limiter=Limiter(client, scripts=scripts),
-            minute_counts=MinuteCounts(client, scripts=scripts),
-            workers=workers,
-            line=Line(
-                queue,
-                workers,
-                max_seconds=settings.max_queue_seconds,
-                max_length=settings.max_queue_length,
+            keys=PresentedKeys(database.statements),
+            jobs=JobServices(
+                inserts=JobInserts(database.statements, timeout_seconds=timeout_seconds),
+                reads=JobReads(database.statements, timeout_seconds=timeout_seconds),
+                queue=queue,
+                queue_positions=LinePlaces(database.statements),
+                events=JobNews(client),
+                completion=completion,
+                cancellation=Cancels(database.sessions, client, completion),
+                response_cache=AnswerCache.from_settings(settings, client),
             ),
-            throttle=Throttle(client),
-            uploads=Uploads(),
-            large_requests=LargeRequests(),
-            batch_sessions=sessions(open_database(settings, pool_size=MOST_AT_ONCE)),
+            prompts=PromptServices(tokenizer, PromptCounter(tokenizer)),
+            limits=LimitServices(
+                limiter=Limiter(client, scripts=scripts),
+                minute_counts=MinuteCounts(client, scripts=scripts),
+                throttle=Throttle(client),
+                backlog=Line(
+                    queue,
+                    workers,
+                    max_seconds=settings.max_queue_seconds,
+                    max_length=settings.max_queue_length,
+                ),
+            ),
+            slots=SlotServices(
+                connections=OpenPerUser(settings.max_waits_per_user),
+                uploads=Uploads(),
+                large_requests=LargeRequests(),
+            ),
+            workers=workers,
             metrics=metrics,
             traces=SentTraces(Traces(settings, "api"))
             if settings.traces_endpoint
@@ -134,19 +202,21 @@ class Services:
         )
 
     def context_length(self) -> int:
-        """Return the tokens that prompt and answer may have: in the model, and in ready workers.
+        """Return the tokens that prompt and completion may have together.
+
+        The smaller of two limits holds: that of the model, and that of the ready workers.
 
         Raises:
-            redis.RedisError: what workers say cannot be read.
+            redis.RedisError: the state of the workers cannot be read.
         """
-        of_model = self.tokenizer.context_length
-        return min(of_model, self.line.context_length() or of_model)
+        of_model = self.prompts.tokenizer.context_length
+        return min(of_model, self.limits.backlog.context_length() or of_model)
 
     def recall(self, key_id: UUID) -> Recall:
-        """Return what reads a key's use from the database, should Redis have lost it."""
+        """Return a function that reads a key's use from the database, if Redis has lost it."""
 
         def read(month_began: datetime) -> KeyUse:
-            with self.sessions() as session:
+            with self.database.sessions() as session:
                 return read_key_use(session, key_id, month_began)
 
         return read

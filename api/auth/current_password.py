@@ -18,7 +18,9 @@ def check_current_password(user: User, password: str) -> None:
         RateLimited: `too_many_attempts`.
     """
     rule = own_password_rule(services().settings)
-    with services().throttle.attempt(rule, address=caller_address(), email=user.email) as attempt:
+    with services().limits.throttle.attempt(
+        rule, address=caller_address(), email=user.email
+    ) as attempt:
         if not check_password(user.password_hash, password, user=password_user(user.email)):
             raise Forbidden(
                 "the current password is wrong", code="invalid_credentials", param="currentPassword"

@@ -47,7 +47,7 @@ def count_write(user_id: UUID) -> None:
     g.is_counted = True
     limit = services().settings.write_rate_limit
     try:
-        services().minute_counts.charge(user_id, Counted.WRITES, limit=limit)
+        services().limits.minute_counts.charge(user_id, Counted.WRITES, limit=limit)
     except redis.RedisError:
         _log.warning("a request that writes is not counted: Redis is away")
 
@@ -61,7 +61,9 @@ def count_bytes(services: Services, user_id: UUID, size: int) -> None:
     """
     limit = services.settings.upload_bytes_per_minute
     try:
-        services.minute_counts.charge(user_id, Counted.UPLOAD_BYTES, limit=limit, amount=size)
+        services.limits.minute_counts.charge(
+            user_id, Counted.UPLOAD_BYTES, limit=limit, amount=size
+        )
     except RateLimited as refused:
         # What still comes of the file must not be taken for a next request.
         refused.headers["Connection"] = "close"

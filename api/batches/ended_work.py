@@ -26,5 +26,5 @@ def end_work(services: Services) -> None:
     Call it after the commit that ended them. Batches are the feeders': they cancel those of deleted
     keys, and hold back the lines of the others.
     """
-    services.cancels.cancel_unusable()
+    services.jobs.cancellation.cancel_unusable()
     announce(services)

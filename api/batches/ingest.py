@@ -103,11 +103,11 @@ def _terms(services: Services, key: PresentedKey) -> LineTerms:
     try:
         context_length = services.context_length()
     except redis.RedisError:
-        context_length = services.tokenizer.context_length
+        context_length = services.prompts.tokenizer.context_length
     return LineTerms(
         services.settings,
-        services.tokenizer,
-        services.counter,
+        services.prompts.tokenizer,
+        services.prompts.counter,
         context_length,
         key.monthly_token_limit,
     )
@@ -121,7 +121,7 @@ def find_made(services: Services, api_key_id: UUID, plan: BatchPlan) -> Made | N
     """
     if plan.idempotency_key is None:
         return None
-    with services.reads() as session:
+    with services.database.autocommit() as session:
         batch = find_repeated_batch(session, api_key_id, plan.idempotency_key)
     return _repeated(batch, plan) if batch is not None else None
 
@@ -132,7 +132,7 @@ def check_place(services: Services, api_key_id: UUID) -> None:
     Raises:
         RateLimited: the key has too many open batches.
     """
-    with services.reads() as session:
+    with services.database.autocommit() as session:
         if count_open(session, api_key_id) >= services.settings.max_open_batches:
             raise _too_many(services)
 
@@ -141,7 +141,7 @@ def _check_quota(services: Services, key: PresentedKey, prompt_tokens: int) -> N
     limit = key.monthly_token_limit
     if limit is None:
         return
-    state = services.limiter.read(key, recall=services.recall(key.id))
+    state = services.limits.limiter.read(key, recall=services.recall(key.id))
     left = max(0, limit - state.used_in_month)
     if prompt_tokens > left:
         raise RateLimited(
@@ -161,7 +161,7 @@ def _write(
     is_wanted: Callable[[], bool],
 ) -> Made:
     try:
-        with services.batch_sessions.begin() as session:
+        with services.database.batch_sessions.begin() as session:
             begin_writing(session)
             batch = _new_batch(services, key, checked, plan, now=database_now(session))
             session.add(batch)

@@ -17,7 +17,7 @@ _log = logging.getLogger(__name__)
 
 def cancel_batch(services: Services, batch_id: UUID) -> Batch | None:
     """Let a batch end; returns it as it is then, `None` if it has ended before."""
-    with services.sessions.begin() as session:
+    with services.database.sessions.begin() as session:
         batch = ask_to_cancel_batch(session, batch_id)
     if batch is not None:
         announce(services)

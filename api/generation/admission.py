@@ -75,12 +75,12 @@ class Admitted:
         if not self.is_new or self.job.is_final:
             return
         try:
-            self.services.queue.send(self.job.id, QueueName(self.job.queue))
+            self.services.jobs.queue.send(self.job.id, QueueName(self.job.queue))
         except redis.RedisError:
             try:
                 has_failed = self._fail()
             except DATABASE_AWAY:
-                self.services.cancels.abandon(self.job.id)
+                self.services.jobs.cancellation.abandon(self.job.id)
                 raise
             if not has_failed:
                 return  # only the answer was lost: a worker has begun it
@@ -90,7 +90,7 @@ class Admitted:
 
     def _fail(self) -> bool:
         error = {"code": "queue_unavailable", "message": "the queue was away"}
-        with self.services.sessions.begin() as session:
+        with self.services.database.sessions.begin() as session:
             outcome = JobOutcome(state=JobState.FAILED, error=error)
             failed = finish_job(session, self.job.id, attempt=None, outcome=outcome)
             if failed is None:
@@ -141,13 +141,13 @@ def admit(
         generation = shortened(generation, most_result_tokens(generation))
     check_generation(services.settings, generation, names)
     generation, prompt_tokens = measure(services, key, generation, may_shorten=may_shorten)
-    cached = services.answers.find(key.user_id, generation)
+    cached = services.jobs.response_cache.find(key.user_id, generation)
     job = _new_job(services, key, generation, prompt_tokens, request_id, traceparent)
     if cached is not None:
         _answer(job, cached, services.settings.response_cache_billing)
     else:
-        services.line.check()
-    limit = services.limiter.charge(
+        services.limits.backlog.check()
+    limit = services.limits.limiter.charge(
         key, job.id, tokens=job.charged_tokens, recall=services.recall(key.id)
     )
     headers = limit.headers
@@ -174,10 +174,10 @@ def _commit(
     must_release = True
     try:
         if idempotency is None and not job.is_final:
-            if not services.inserts.insert(job, key):
+            if not services.jobs.inserts.insert(job, key):
                 raise KeyChanged
         else:
-            with services.sessions() as session:
+            with services.database.sessions() as session:
                 if not _add(session, job, idempotency):
                     return False
                 must_release = False  # from here on the row may come: the settler finds out
@@ -185,13 +185,13 @@ def _commit(
         must_release = False
     except Unanswered:
         must_release = False
-        services.cancels.forestall(job)
+        services.jobs.cancellation.forestall(job)
         raise
     finally:
         if must_release:
             _release(services, job)
     if job.is_final:
-        services.ends.announce([ended_job(job)])
+        services.jobs.completion.announce([ended_job(job)])
     return True
 
 
@@ -210,7 +210,7 @@ def _add(session: Session, job: Job, idempotency: Idempotency | None) -> bool:
 def _release(services: Services, job: Job) -> None:
     """Take back the charge of a job that does not come to be."""
     try:
-        services.limiter.release(job.api_key_id, job.id)
+        services.limits.limiter.release(job.api_key_id, job.id)
     except redis.RedisError:
         _log.warning("a charge could not be taken back now: the settler will")
 
@@ -286,7 +286,7 @@ def _find_before(
     services: Services, key: PresentedKey, idempotency: Idempotency
 ) -> Admitted | None:
     """Return the job that the same request made before; that counts as a poll of it."""
-    with services.sessions() as session:
+    with services.database.sessions() as session:
         job = find_repeated(session, key.id, idempotency)
     if job is None:
         return None

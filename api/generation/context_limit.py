@@ -22,7 +22,7 @@ def measure(
         ContextLengthExceeded: prompt and answer cannot fit.
     """
     context = services.context_length()
-    counted = services.counter.count(generation, most=context)
+    counted = services.prompts.counter.count(generation, most=context)
     if may_shorten and counted is not None:
         room = min(context - counted, _room_of_key(services, key, generation, counted))
         generation = shortened(generation, room)
@@ -30,7 +30,7 @@ def measure(
         return generation, check_length(context, generation, counted)
     except ContextLengthExceeded:
         if is_counted_apart(generation):
-            services.limiter.count_request(key, recall=services.recall(key.id))
+            services.limits.limiter.count_request(key, recall=services.recall(key.id))
         raise
 
 
@@ -43,7 +43,7 @@ def _room_of_key(
     """
     limits = [] if key.token_limit is None else [key.token_limit]
     if key.monthly_token_limit is not None:
-        state = services.limiter.read(key, recall=services.recall(key.id))
+        state = services.limits.limiter.read(key, recall=services.recall(key.id))
         limits.append(key.monthly_token_limit - state.used_in_month)
     rooms = [(limit - prompt_tokens) // generation.n for limit in limits]
     return min(rooms, default=generation.max_tokens)

@@ -57,7 +57,7 @@ def stream_admitted(
     if admitted.is_cancelled_with_its_client:
 
         def on_gone() -> None:
-            admitted.services.cancels.abandon(admitted.job.id)
+            admitted.services.jobs.cancellation.abandon(admitted.job.id)
 
     return _answer(
         admitted.services,
@@ -80,7 +80,7 @@ def stream_job(
     Raises:
         InvalidRequest: `position` is no id of this job's events.
     """
-    place = services.waits.one_more(job.user_id, Opened.STREAM)
+    place = services.slots.connections.one_more(job.user_id, Opened.STREAM)
     return _answer(services, job, show_delta, show_end, place, position=position)
 
 
@@ -99,7 +99,7 @@ def _answer(
 ) -> Response:
     with ExitStack() as opened:
         opened.enter_context(place)
-        watch = opened.enter_context(services.news.watch(job.id, with_text=True))
+        watch = opened.enter_context(services.jobs.events.watch(job.id, with_text=True))
         hang_up = hang_up_of_stream(watch.ask_for_sign)
         following = Following(
             services, job, watch, hang_up, seconds=services.settings.stream_seconds

@@ -233,7 +233,7 @@ class Following:
     def _look(self) -> bool:
         """Read the row; false if the database is away: the job goes on, and so does the text."""
         try:
-            self.job = self.services.looks.read_again(self.job)
+            self.job = self.services.jobs.reads.read_again(self.job)
         except DATABASE_AWAY:
             return False
         return True

@@ -122,8 +122,8 @@ def _wait_for_turn(key: PresentedKey, size: int) -> None:
     A key without a request left is refused before its body costs anything.
     """
     leave_entrance()  # those who wait here are no crowd that others would have to wait for
-    hold_turn(services().large_requests, key.user_id, size)
-    services().limiter.check_requests(key, recall=services().recall(key.id))
+    hold_turn(services().slots.large_requests, key.user_id, size)
+    services().limits.limiter.check_requests(key, recall=services().recall(key.id))
 
 
 @contextmanager
@@ -137,7 +137,7 @@ def place_to_wait(key: PresentedKey, what: Opened) -> Iterator[None]:
     """
     with ExitStack() as held:
         with confirming(key):
-            held.enter_context(services().waits.one_more(key.user_id, what))
+            held.enter_context(services().slots.connections.one_more(key.user_id, what))
         yield
 
 
@@ -165,7 +165,7 @@ def wait_for_answer(admitted: Admitted, seconds: float) -> Job | None:
     again.
     """
     hang_up = present_hang_up()
-    with admitted.services.news.watch(admitted.job.id) as watch:
+    with admitted.services.jobs.events.watch(admitted.job.id) as watch:
         admitted.send()
         leave_entrance()
         with hang_up.watched(watch.changed.set):
@@ -173,5 +173,5 @@ def wait_for_answer(admitted: Admitted, seconds: float) -> Job | None:
     if not hang_up.is_gone:
         return job
     if admitted.is_cancelled_with_its_client and not job.is_final:
-        admitted.services.cancels.abandon(job.id)
+        admitted.services.jobs.cancellation.abandon(job.id)
     return None

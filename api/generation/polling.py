@@ -26,4 +26,4 @@ def count_look_of(services: Services, caller_id: UUID) -> None:
         RateLimited: it looks too often.
     """
     limit = services.settings.poll_rate_limit
-    services.minute_counts.charge(caller_id, Counted.LOOKS, limit=limit)
+    services.limits.minute_counts.charge(caller_id, Counted.LOOKS, limit=limit)

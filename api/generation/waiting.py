@@ -39,7 +39,7 @@ def wait_for_end(
 def read_job(services: Services, job: Job) -> Job:
     """Return the job as its row is now, or as it was known while the database is away."""
     try:
-        return services.looks.read_again(job)
+        return services.jobs.reads.read_again(job)
     except DATABASE_AWAY:
         time.sleep(AWAY_SECONDS)
         return job

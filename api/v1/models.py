@@ -42,7 +42,7 @@ def show(name: str) -> ResponseReturnValue:
 
 
 def _authenticate() -> None:
-    with services().sessions() as session:
+    with services().database.sessions() as session:
         authenticate(session)
 
 

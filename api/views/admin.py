@@ -39,7 +39,7 @@ TargetId = Annotated[str, Field(pattern="^$|^(user|key|msg|gen|batch|file)_[0-9a
 @described(Who.ADMIN, {200: shows(ShownOverview, "the figures")})
 def overview() -> ResponseReturnValue:
     """Return the figures of today and of this month (UTC); without Redis the line is `null`."""
-    with services().sessions() as session:
+    with services().database.sessions() as session:
         authenticate_admin(session)
         figures = read_overview(session, database_now(session))
         held = count_held_lines(session)
@@ -64,7 +64,7 @@ def overview() -> ResponseReturnValue:
 @described(Who.ADMIN, {200: shows(WorkerPage, "the workers")})
 def workers() -> ResponseReturnValue:
     """Return what each living worker says of itself, and how many jobs wait for one."""
-    with services().sessions() as session:
+    with services().database.sessions() as session:
         authenticate_admin(session)
     alive = services().workers.alive()
     return {
@@ -97,7 +97,7 @@ def activity() -> ResponseReturnValue:
         since=read_time("from"),
         until=read_time("to"),
     )
-    with services().sessions() as session:
+    with services().database.sessions() as session:
         authenticate_admin(session)
         entries = list_activity(session, wanted, after=page.after, limit=page.limit + 1)
     return show_page(entries, page, _show_activity)
@@ -125,7 +125,7 @@ def _camel(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _queue_lengths() -> dict[str, int]:
-    return {queue.value: services().queue.length(queue) for queue in QueueName}
+    return {queue.value: services().jobs.queue.length(queue) for queue in QueueName}
 
 
 def _show_traffic(traffic: Traffic) -> dict[str, Any]:

@@ -100,12 +100,12 @@ def register() -> ResponseReturnValue:
     body = read_body(RegisterBody)
     check_against_email(body.password, body.email, param="password")
     rule = registration_rule(services().settings)
-    with services().throttle.attempt(rule, address=caller_address(), email=body.email):
-        with services().sessions() as session:
+    with services().limits.throttle.attempt(rule, address=caller_address(), email=body.email):
+        with services().database.sessions() as session:
             if find_user_by_email(session, body.email) is not None:
                 raise Conflict("there is a user with this email", code="email_taken", param="email")
         password_hash = make_password_hash(body.password, user=password_user(body.email))
-        with services().sessions.begin() as session:
+        with services().database.sessions.begin() as session:
             user = create_user(
                 session, email=body.email, password_hash=password_hash, name=body.name
             )
@@ -128,19 +128,21 @@ def login() -> ResponseReturnValue:
     """Exchange an email and a password for tokens."""
     body = read_body(LoginBody)
     rule = login_rule(services().settings)
-    with services().throttle.attempt(rule, address=caller_address(), email=body.email) as attempt:
-        with services().sessions() as session:
+    with services().limits.throttle.attempt(
+        rule, address=caller_address(), email=body.email
+    ) as attempt:
+        with services().database.sessions() as session:
             user = find_user_by_email(session, body.email)
         password_hash = user.password_hash if user else None
         is_right = check_password(password_hash, body.password, user=password_user(body.email))
         if user is None or not is_right:
             # Without the email that was given: it may be a password in the wrong field.
-            with services().sessions.begin() as session:
+            with services().database.sessions.begin() as session:
                 note(session, "auth.login_failed", actor=None, target_id=user.id if user else None)
             raise Unauthorized("the email or the password is wrong", code="invalid_credentials")
         attempt.succeed()
     check_active(user)
-    with services().sessions.begin() as session:
+    with services().database.sessions.begin() as session:
         return _begin_session(session, user)
 
 
@@ -155,7 +157,7 @@ def refresh() -> ResponseReturnValue:
     first use, ends its session: somebody else may have it.
     """
     claims = read_token(read_body(RefreshBody).refresh_token, kind="refresh")
-    with services().sessions.begin() as session:
+    with services().database.sessions.begin() as session:
         user = living_user(session, claims)
         if claims.session_id is None:
             return _begin_session(session, user)
@@ -173,7 +175,7 @@ def refresh() -> ResponseReturnValue:
 @described(Who.USER, {204: nothing("the session has ended")})
 def logout() -> ResponseReturnValue:
     """End the session of the token: all of its tokens, the refresh token too."""
-    with services().sessions.begin() as session:
+    with services().database.sessions.begin() as session:
         user, claims = authenticate_token(session)
         if claims.session_id is not None:
             end_session(session, claims.session_id)
@@ -197,13 +199,13 @@ def change_password() -> ResponseReturnValue:
 
     The session goes on with them; all others end.
     """
-    with services().sessions() as session:
+    with services().database.sessions() as session:
         user, claims = authenticate_token(session)
     body = read_body(ChangePasswordBody)
     check_against_email(body.new_password, user.email, param="newPassword")
     check_current_password(user, body.current_password)
     password_hash = make_password_hash(body.new_password, user=password_user(user.email))
-    with services().sessions.begin() as session:
+    with services().database.sessions.begin() as session:
         locked = lock_user(session, user.id)
         if locked is None or locked.token_version != user.token_version:
             raise invalid_token()  # another change was faster
@@ -220,7 +222,7 @@ def change_password() -> ResponseReturnValue:
 @described(Who.USER, {200: shows(ShownUser, "the user")})
 def me() -> ResponseReturnValue:
     """Return the signed-in user."""
-    with services().sessions() as session:
+    with services().database.sessions() as session:
         return show_user(authenticate_user(session))
 
 

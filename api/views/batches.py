@@ -90,13 +90,13 @@ def create() -> ResponseReturnValue:
     """
     key = present_key()
     idempotency_key = read_idempotency_key()
-    with services().uploads.one_more(key.user_id):
+    with services().slots.uploads.one_more(key.user_id):
         if idempotency_key is None:
             check_place(services(), key.id)
         charge = partial(count_bytes, services(), key.user_id)
         with (
             received(request, services().settings, charge=charge) as upload,
-            services().uploads.place(),
+            services().slots.uploads.place(),
         ):
             made = make_batch_of_file(services(), key, upload, idempotency_key)
     if made is None:
@@ -114,7 +114,7 @@ def index() -> ResponseReturnValue:
     """List the caller's batches, or for an admin everyone's, newest first."""
     page = read_page(Prefix.BATCH)
     state = _read_state()
-    with services().sessions() as session:
+    with services().database.sessions() as session:
         caller = authenticate(session)
         batches = list_batches(
             session,
@@ -134,7 +134,7 @@ def index() -> ResponseReturnValue:
 @described(Who.KEY_OR_USER, {200: shows(ShownBatch, "the batch")}, TOO_MANY_LOOKS)
 def show(batch_id: str) -> ResponseReturnValue:
     """Return a batch: how far it is, what it used, and when it will be done at this rate."""
-    with services().sessions() as session:
+    with services().database.sessions() as session:
         caller = authenticate(session)
         batch = find_visible_batch(session, caller, batch_id)
         shown = _show(session, batch)
@@ -161,12 +161,12 @@ def results(batch_id: str) -> ResponseReturnValue:
     """
     after = read_number("after", default=0, most=MAX_LINE)
     states = _read_final_states()
-    with services().sessions() as session:
+    with services().database.sessions() as session:
         caller = authenticate(session)
         batch = find_visible_batch(session, caller, batch_id)
     count_look(services(), caller)
-    place = services().waits.one_more(caller.user.id, Opened.STREAM)
-    return send_results(services().statements, batch, place, after=after, states=states)
+    place = services().slots.connections.one_more(caller.user.id, Opened.STREAM)
+    return send_results(services().database.statements, batch, place, after=after, states=states)
 
 
 @blueprint.post("/<batch_id>/cancel")
@@ -176,7 +176,7 @@ def cancel(batch_id: str) -> ResponseReturnValue:
 
     A batch that has ended stays as it is.
     """
-    with services().sessions.begin() as session:
+    with services().database.sessions.begin() as session:
         caller = authenticate(session)
         batch = find_visible_batch(session, caller, batch_id)
         if not batch.is_final:
@@ -185,7 +185,7 @@ def cancel(batch_id: str) -> ResponseReturnValue:
             )
     if not batch.is_final:
         cancel_batch(services(), batch.id)
-    with services().sessions() as session:
+    with services().database.sessions() as session:
         return _show(session, find_batch(session, batch.id) or batch)
 
 
@@ -209,14 +209,14 @@ def retry(batch_id: str) -> ResponseReturnValue:
     Not of lines that were skipped as faulty: their requests are not known.
     """
     idempotency_key = read_idempotency_key()
-    with services().sessions() as session:
+    with services().database.sessions() as session:
         caller = authenticate(session)
         old = find_visible_batch(session, caller, batch_id)
         key = _key_of_retry(session, caller, old)
     options = read_body(RetryOptions) if _has_body() else RetryOptions()
     if not old.is_final:
         raise Conflict("the batch has not ended", code="batch_not_finished")
-    if not read_unsuccessful(services().statements, old.id, after=0):
+    if not read_unsuccessful(services().database.statements, old.id, after=0):
         raise Conflict("no line can be tried again", code="nothing_to_retry")
     plan = plan_retry(
         old,
@@ -225,8 +225,8 @@ def retry(batch_id: str) -> ResponseReturnValue:
         idempotency_key=idempotency_key,
         request_id=g.request_id,
     )
-    with services().uploads.one_more(key.user_id), services().uploads.place():
-        lines = unsuccessful_lines(services().statements, old.id)
+    with services().slots.uploads.one_more(key.user_id), services().slots.uploads.place():
+        lines = unsuccessful_lines(services().database.statements, old.id)
         return _answer(make_batch(services(), key, lines, plan))
 
 
@@ -256,7 +256,7 @@ def _answer(made: Made) -> Response:
     if made.is_new:
         shown = show_batch(made.batch)
     else:
-        with services().reads() as session:
+        with services().database.autocommit() as session:
             shown = _show(session, made.batch)
     response = jsonify(shown)
     response.status_code = 201 if made.is_new else 200

@@ -50,7 +50,7 @@ def readyz() -> ResponseReturnValue:
 
 def _database() -> str:
     try:
-        with services().sessions() as session:
+        with services().database.sessions() as session:
             prove_writable(session)
     except DATABASE_AWAY as error:
         return why_away(error)

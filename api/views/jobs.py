@@ -55,7 +55,7 @@ def index() -> ResponseReturnValue:
     """
     page = read_page(Prefix.JOB)
     state = _read_state()
-    with services().sessions() as session:
+    with services().database.sessions() as session:
         caller = authenticate(session)
         jobs = list_jobs(
             session,
@@ -78,12 +78,12 @@ def index() -> ResponseReturnValue:
 def show(job_id: str) -> ResponseReturnValue:
     """Return a job, with its result when it is done; `?wait=N` waits for a change of its state."""
     seconds = _read_wait()
-    with services().sessions() as session:
+    with services().database.sessions() as session:
         caller = authenticate(session)
         job = find_visible_job(session, caller, job_id)
     count_look(services(), caller)
     if seconds and not job.is_final:
-        with services().waits.one_more(caller.user.id, Opened.WAIT):
+        with services().slots.connections.one_more(caller.user.id, Opened.WAIT):
             job = _wait_for_change(job, seconds)
     return _show(job)
 
@@ -98,7 +98,7 @@ def show(job_id: str) -> ResponseReturnValue:
 )
 def stream(job_id: str) -> ResponseReturnValue:
     """Follow a job's text, from its beginning or from after the event `Last-Event-ID`."""
-    with services().sessions.begin() as session:
+    with services().database.sessions.begin() as session:
         caller = authenticate(session)
         job = find_visible_job(session, caller, job_id)
         if job.texts_deleted_at is not None:
@@ -120,20 +120,20 @@ def stream(job_id: str) -> ResponseReturnValue:
 @described(Who.KEY_OR_USER, {200: shows(ShownJob, "the job as it is then")})
 def delete(job_id: str) -> ResponseReturnValue:
     """Cancel a job; one that has ended stays as it is."""
-    with services().sessions.begin() as session:
+    with services().database.sessions.begin() as session:
         caller = authenticate(session)
         job = find_visible_job(session, caller, job_id)
         if not job.is_final:
             note_act_on_others(
                 session, "job.cancel", caller, owner_id=job.user_id, target_id=job.id
             )
-    return _show(services().cancels.cancel(job.id) or read_job(services(), job))
+    return _show(services().jobs.cancellation.cancel(job.id) or read_job(services(), job))
 
 
 def _show(job: Job) -> ResponseReturnValue:
     shown = show_job(job)
     if job.state == JobState.QUEUED and job.batch_id is None:
-        before = services().places.before(job)
+        before = services().jobs.queue_positions.before(job)
         shown["position"] = before + 1
         shown["estimatedSeconds"] = _estimate(before)
     return shown
@@ -142,7 +142,7 @@ def _show(job: Job) -> ResponseReturnValue:
 def _estimate(before: int) -> float | None:
     """Return the seconds until a job with this many before it begins, if that is known."""
     try:
-        seconds = services().line.seconds_for(before)
+        seconds = services().limits.backlog.seconds_for(before)
     except redis.RedisError:
         return None
     return None if seconds is None else round(seconds, 1)
@@ -153,7 +153,7 @@ def _wait_for_change(job: Job, seconds: float) -> Job:
     hang_up = present_hang_up()
     deadline = time.monotonic() + seconds
     with (
-        services().news.watch(job.id) as watch,
+        services().jobs.events.watch(job.id) as watch,
         hang_up.watched(watch.changed.set),
     ):
         now = job

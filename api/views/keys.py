@@ -92,7 +92,7 @@ class RotateKeyBody(Body):
 def create() -> ResponseReturnValue:
     """Make a key and show its secret, this once."""
     body = read_body(CreateKeyBody)  # before the transaction: a slow client must not hold a lock
-    with services().sessions.begin() as session:
+    with services().database.sessions.begin() as session:
         caller = authenticate_user(session)
         expires_at = _future(session, body.expires_at)
         owner = _owner(session, caller, body.user_id)
@@ -125,7 +125,7 @@ def index() -> ResponseReturnValue:
     """List the caller's keys, or for an admin everyone's or those of `?userId=`, newest first."""
     page = read_page(Prefix.KEY)
     wanted = read_id_of("userId", Prefix.USER)
-    with services().sessions() as session:
+    with services().database.sessions() as session:
         caller = authenticate_user(session)
         if wanted not in {None, caller.id} and not (
             caller.is_admin and wanted is not None and has_user(session, wanted)
@@ -144,7 +144,7 @@ def index() -> ResponseReturnValue:
 @described(Who.USER, {200: shows(ShownKey, "the key")})
 def show(key_id: str) -> ResponseReturnValue:
     """Return a key, without its secret."""
-    with services().sessions() as session:
+    with services().database.sessions() as session:
         caller = authenticate_user(session)
         wanted = read_id(Prefix.KEY, key_id)
         found = find_key(session, wanted) if wanted else None
@@ -160,7 +160,7 @@ def update(key_id: str) -> ResponseReturnValue:
     What an admin switched off or lowered, only an admin lifts: see `setByAdmin`.
     """
     body = read_body(UpdateKeyBody)
-    with services().sessions.begin() as session:
+    with services().database.sessions.begin() as session:
         caller, key = _locked_key(session, key_id)
         changes: dict[str, Any] = {
             name: getattr(body, name)
@@ -194,7 +194,7 @@ def update(key_id: str) -> ResponseReturnValue:
 def rotate(key_id: str) -> ResponseReturnValue:
     """Give a key a new secret, shown this once; the old one works for `graceSeconds` longer."""
     grace_seconds = read_body(RotateKeyBody).grace_seconds
-    with services().sessions.begin() as session:
+    with services().database.sessions.begin() as session:
         caller, key = _locked_key(session, key_id)
         secret = rotate_secret(session, key, grace=timedelta(seconds=grace_seconds))
         details = {"grace_seconds": grace_seconds}
@@ -209,7 +209,7 @@ def delete(key_id: str) -> ResponseReturnValue:
 
     Its open jobs and batches are cancelled: those that run end soon, the others cost nothing.
     """
-    with services().sessions.begin() as session:
+    with services().database.sessions.begin() as session:
         caller, key = _locked_key(session, key_id)
         delete_key(session, key)
         details = {"name": key.name, **open_work(session, key_id=key.id)}

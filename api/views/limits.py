@@ -27,10 +27,10 @@ def show() -> ResponseReturnValue:
 
     The names are those of the key's fields; a `limit` of null is none.
     """
-    with services().sessions() as session:
+    with services().database.sessions() as session:
         key, _ = authenticate_key(session)
     count_look_of(services(), key.id)
-    state = services().limiter.read(key, recall=services().recall(key.id))
+    state = services().limits.limiter.read(key, recall=services().recall(key.id))
     return {
         "rateLimit": _show(state.requests),
         "tokenLimit": _show(state.tokens),

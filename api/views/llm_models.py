@@ -24,7 +24,7 @@ def index() -> ResponseReturnValue:
 
     `cacheUse` is the fullest worker's: where a new job would feel it.
     """
-    with services().sessions() as session:
+    with services().database.sessions() as session:
         authenticate(session)
     return {"data": [_show(services().workers.ready())], "nextCursor": None}
 
@@ -34,7 +34,7 @@ def _show(ready: list[WorkerStatus]) -> dict[str, Any]:
     return {
         "id": services().settings.model_name,
         "object": "model",
-        "contextLength": min([services().tokenizer.context_length, *lengths]),
+        "contextLength": min([services().prompts.tokenizer.context_length, *lengths]),
         "readyWorkers": len(ready),
         "running": sum(status.running for status in ready),
         "waiting": sum(status.waiting for status in ready),

@@ -75,7 +75,7 @@ def index() -> ResponseReturnValue:
     by = read_choice("groupBy", UsageGroup, UsageGroup.DAY)
     limit, after = _read_limit(), _read_cursor(by)
     model = read_text("model", max_length=MAX_MODEL_LENGTH)
-    with services().sessions() as session:
+    with services().database.sessions() as session:
         caller = authenticate(session)
         since, until = _read_range(lambda: database_now(session))
         user_id, key_id = _read_whose(session, caller)

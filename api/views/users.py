@@ -103,7 +103,7 @@ def index() -> ResponseReturnValue:
     """List users, newest first; `?q=` is how their email or name begins."""
     page = read_page(Prefix.USER)
     search = read_text("q", max_length=MAX_EMAIL_LENGTH)
-    with services().sessions() as session:
+    with services().database.sessions() as session:
         authenticate_admin(session)
         users = list_users(session, search=search, after=page.after, limit=page.limit + 1)
         counts = count_keys(session, [user.id for user in users])
@@ -121,12 +121,12 @@ def index() -> ResponseReturnValue:
 )
 def create() -> ResponseReturnValue:
     """Make a user, an admin too."""
-    with services().sessions() as session:
+    with services().database.sessions() as session:
         admin = authenticate_admin(session)
     body = read_body(CreateUserBody)
     check_against_email(body.password, body.email, param="password")
     password_hash = make_password_hash(body.password, user=password_user(admin.email))
-    with services().sessions.begin() as session:
+    with services().database.sessions.begin() as session:
         admin = authenticate_admin(session)
         user = create_user(
             session, email=body.email, password_hash=password_hash, name=body.name, role=body.role
@@ -140,7 +140,7 @@ def create() -> ResponseReturnValue:
 @described(Who.USER, {200: shows(ListedUser, "the user")})
 def show(user_id: str) -> ResponseReturnValue:
     """Return a user."""
-    with services().sessions() as session:
+    with services().database.sessions() as session:
         user = _visible(session, authenticate_user(session), user_id)
         return _show(user, count_keys(session, [user.id]).get(user.id, 0))
 
@@ -163,7 +163,7 @@ def update(user_id: str) -> ResponseReturnValue:
     Changing your own email needs your password as `currentPassword`.
     A user whose `isActive` is false is suspended until it is true again.
     """
-    with services().sessions() as session:
+    with services().database.sessions() as session:
         caller = authenticate_user(session)
         user = _visible(session, caller, user_id)
     body = read_body(UpdateUserBody)
@@ -172,7 +172,7 @@ def update(user_id: str) -> ResponseReturnValue:
     if "password" in body.model_fields_set:
         check_against_email(body.password, body.email or user.email, param="password")
         password_hash = make_password_hash(body.password, user=password_user(caller.email))
-    with services().sessions.begin() as session:
+    with services().database.sessions.begin() as session:
         caller = authenticate_user(session)
         admins = lock_admins(session) if body.model_fields_set & _OF_ADMINS else []
         user = _locked(session, caller, user_id)
@@ -200,7 +200,7 @@ def delete(user_id: str) -> ResponseReturnValue:
 
     Its open jobs and batches are cancelled: those that run end soon, the others cost nothing.
     """
-    with services().sessions.begin() as session:
+    with services().database.sessions.begin() as session:
         caller = authenticate_user(session)
         _visible(session, caller, user_id)
         if not caller.is_admin:

@@ -49,7 +49,7 @@ MOST_OF_A_JOB = 10
 @described(Who.USER, {200: shows(WebhookSecretShown, "the secret")})
 def secret(key_id: str) -> ResponseReturnValue:
     """Show a key's owner what its webhooks are signed with."""
-    with services().sessions() as session:
+    with services().database.sessions() as session:
         caller = authenticate_user(session)
         wanted = read_id(Prefix.KEY, key_id)
         found = find_key(session, wanted) if wanted else None
@@ -62,7 +62,7 @@ def secret(key_id: str) -> ResponseReturnValue:
 @described(Who.KEY_OR_USER, {200: shows(WebhooksOfJob, "the webhooks")}, TOO_MANY_LOOKS)
 def of_job(job_id: str) -> ResponseReturnValue:
     """Return the webhooks of a job with each attempt to deliver them."""
-    with services().sessions() as session:
+    with services().database.sessions() as session:
         caller = _authenticate(session)
         job = find_visible_job(session, caller, job_id)
         deliveries = list_deliveries(session, job_id=job.id, limit=MOST_OF_A_JOB)
@@ -80,7 +80,7 @@ def index() -> ResponseReturnValue:
     """List the caller's webhooks, or for an admin everyone's, newest first."""
     page = read_page(Prefix.WEBHOOK)
     state = _read_state()
-    with services().sessions() as session:
+    with services().database.sessions() as session:
         caller = _authenticate(session)
         deliveries = list_deliveries(
             session,
@@ -98,7 +98,7 @@ def index() -> ResponseReturnValue:
 )
 def resend(webhook_id: str) -> ResponseReturnValue:
     """Begin a new round of attempts, with the same id, whatever came of those before."""
-    with services().sessions.begin() as session:
+    with services().database.sessions.begin() as session:
         caller = _authenticate(session)
         delivery = _find(session, caller, webhook_id)
         before = delivery.state

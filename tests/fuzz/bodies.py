@@ -45,10 +45,10 @@ def accept(generation: Generation) -> None:
     check_generation(services().settings, generation)
     row = json.loads(json.dumps(generation.to_row()))
     assert Generation.from_row(row).to_row() == row
-    text = services().tokenizer.text_of(generation)
+    text = services().prompts.tokenizer.text_of(generation)
     text.text.encode()
     if len(text.text) <= MOST_COUNTED:
-        services().tokenizer.encode(generation)
+        services().prompts.tokenizer.encode(generation)
 
 
 def _read(kind: type[Body], data: bytes) -> None:

@@ -24,8 +24,8 @@ LIMITS = LineLimits(most_lines=200, most_bytes=16 * 1024)
 
 def _terms() -> LineTerms:
     held = services()
-    context = held.tokenizer.context_length
-    return LineTerms(held.settings, held.tokenizer, held.counter, context)
+    context = held.prompts.tokenizer.context_length
+    return LineTerms(held.settings, held.prompts.tokenizer, held.prompts.counter, context)
 
 
 def _check_lines(read_line: ReadLine, data: bytes) -> None:

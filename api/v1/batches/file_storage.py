@@ -28,7 +28,7 @@ def keep(services: Services, file: File, data: IO[bytes], *, life: timedelta) ->
     """
     settings = services.settings
     turns = Turns()
-    with services.batch_sessions.begin() as session:
+    with services.database.batch_sessions.begin() as session:
         begin_writing(session)
         add_file(session, file, life=life)
         for place, piece in enumerate(iter(lambda: data.read(PIECE_BYTES), b"")):
@@ -93,7 +93,7 @@ def sent(services: Services, file: File) -> Iterator[bytes]:
 def _pieces(services: Services, file: File) -> Iterator[bytes]:
     """Yield a file piece by piece, as far as it is there; each is a short read of its own."""
     for place in range(-(-file.bytes // PIECE_BYTES)):
-        data = read_piece(services.statements, file.id, place)
+        data = read_piece(services.database.statements, file.id, place)
         if data is None:
             return
         yield data

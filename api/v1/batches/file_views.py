@@ -73,7 +73,7 @@ def create() -> ResponseReturnValue:
     if request.mimetype != FORM_TYPE:
         raise UnsupportedMediaType(f"send the file in a form as {FORM_TYPE}")
     charge = partial(count_bytes, services(), key.user_id)
-    uploads = services().uploads
+    uploads = services().slots.uploads
     with (
         uploads.one_more(key.user_id),
         received(request, services().settings, charge=charge) as upload,
@@ -105,7 +105,7 @@ def index() -> ResponseReturnValue:
     order = request.args.get("order", "desc")
     if order not in ("asc", "desc"):
         raise InvalidRequest("order must be asc or desc", param="order")
-    with services().sessions() as session:
+    with services().database.sessions() as session:
         caller = authenticate(session)
         if request.args.get("purpose", PURPOSE) != PURPOSE:
             return show_list([], most)
@@ -126,14 +126,14 @@ def show(file_id: str) -> ResponseReturnValue:
 
     To know the `bytes` of a batch's own file all of it is read.
     """
-    with services().sessions() as session:
+    with services().database.sessions() as session:
         caller = authenticate(session)
         found = _find(session, caller, file_id)
     count_look(services(), caller)
     if isinstance(found, File):
         return _show(found)
     batch, name = found
-    with services().waits.one_more(caller.user.id, Opened.STREAM):
+    with services().slots.connections.one_more(caller.user.id, Opened.STREAM):
         size = sum(map(len, _lines_of(batch, name)))
     return _show_batch_file(batch, name, size)
 
@@ -150,7 +150,7 @@ def content(file_id: str) -> ResponseReturnValue:
 
     An answer that ends before its end breaks the connection.
     """
-    with services().sessions() as session:
+    with services().database.sessions() as session:
         caller = authenticate(session)
         found = _find(session, caller, file_id)
     count_look(services(), caller)
@@ -169,7 +169,7 @@ def delete(file_id: str) -> ResponseReturnValue:
 
     The files of a batch's results are made of the batch, and cannot be deleted.
     """
-    with services().sessions.begin() as session:
+    with services().database.sessions.begin() as session:
         caller = authenticate(session)
         found = _find(session, caller, file_id)
         if not isinstance(found, File):
@@ -216,7 +216,7 @@ def _find(session: Session, caller: Caller, file_id: str) -> File | tuple[Batch,
 
 def _lines_of(batch: Batch, name: BatchFileId) -> ResultFile:
     return ResultFile(
-        services().statements,
+        services().database.statements,
         batch.id,
         after=0,
         states=name.part.states,
@@ -228,7 +228,7 @@ def _lines_of(batch: Batch, name: BatchFileId) -> ResultFile:
 
 def _send(response: Response, caller: Caller) -> Response:
     with ExitStack() as held:
-        held.enter_context(services().waits.one_more(caller.user.id, Opened.STREAM))
+        held.enter_context(services().slots.connections.one_more(caller.user.id, Opened.STREAM))
         held.enter_context(present_hang_up().impatient(WRITE_SECONDS))
         response.call_on_close(held.pop_all().close)
     response.headers["x-accel-buffering"] = "no"

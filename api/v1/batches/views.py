@@ -107,7 +107,7 @@ def create() -> ResponseReturnValue:
     made = find_made(services(), key.id, plan)
     if made is not None:  # also if its file is gone by now
         return show_batch(made.batch)
-    with services().sessions() as session:
+    with services().database.sessions() as session:
         file = find_own_file(session, key.user_id, file_id)
     check_place(services(), key.id)
     hang_up = present_hang_up()
@@ -115,7 +115,7 @@ def create() -> ResponseReturnValue:
     def is_wanted() -> bool:
         return plan.idempotency_key is not None or not hang_up.look_twice()
 
-    uploads = services().uploads
+    uploads = services().slots.uploads
     with uploads.one_more(key.user_id), uploads.place(), opened(services(), file) as data:
         read = line_reader(body.endpoint, services())
         settings = services().settings
@@ -145,7 +145,7 @@ def index() -> ResponseReturnValue:
     """List the caller's batches that were made here, newest first; those of `/api` are not."""
     most = read_limit(default=DEFAULT_LISTED, most=MOST_LISTED)
     after = read_after(Prefix.BATCH)
-    with services().sessions() as session:
+    with services().database.sessions() as session:
         user_id = authenticate(session).user.id
         made = list_batches(
             session, user_id=user_id, has_endpoint=True, after=after, limit=most + 1
@@ -160,7 +160,7 @@ def index() -> ResponseReturnValue:
 @described(Who.KEY_OR_USER, {200: shows(OpenAIBatch, "the batch")}, TOO_MANY_LOOKS)
 def show(batch_id: str) -> ResponseReturnValue:
     """Return a batch that was made here."""
-    with services().sessions() as session:
+    with services().database.sessions() as session:
         caller = authenticate(session)
         shown = _show(_find(session, caller, batch_id))
     count_look(services(), caller)
@@ -174,7 +174,7 @@ def cancel(batch_id: str) -> ResponseReturnValue:
 
     A batch that has ended stays as it is.
     """
-    with services().sessions.begin() as session:
+    with services().database.sessions.begin() as session:
         caller = authenticate(session)
         found = _find(session, caller, batch_id)
         if isinstance(found, Batch) and not found.is_final:
@@ -183,7 +183,7 @@ def cancel(batch_id: str) -> ResponseReturnValue:
             )
     if isinstance(found, Batch) and not found.is_final:
         cancel_batch(services(), found.id)
-        with services().reads() as session:
+        with services().database.autocommit() as session:
             found = find_batch(session, found.id) or found
     return _show(found)
 
@@ -215,7 +215,7 @@ def _keep_refused(
         errors=show_errors(refusal),
     )
     life = timedelta(days=settings.file_days)
-    with services().sessions.begin() as session:
+    with services().database.sessions.begin() as session:
         keep_refused_batch(session, batch, life=life)
     return batch
 

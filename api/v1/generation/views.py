@@ -74,7 +74,7 @@ def chat() -> ResponseReturnValue:
 
 def default_temperature(services: Services) -> float:
     """Return the temperature of requests that say none: the model's own, or OpenAI's."""
-    temperature = services.tokenizer.defaults.get("temperature")
+    temperature = services.prompts.tokenizer.defaults.get("temperature")
     return DEFAULT_TEMPERATURE if temperature is None else temperature
 
 
@@ -107,7 +107,7 @@ def _wait(admitted: Admitted, answer: Answer) -> ResponseReturnValue:
         return client_has_gone()
     if not job.is_final:
         if admitted.is_cancelled_with_its_client:
-            services().cancels.abandon(job.id)
+            services().jobs.cancellation.abandon(job.id)
         raise interrupted()
     response = jsonify(answer.whole(job))
     response.headers.update(admitted.headers)

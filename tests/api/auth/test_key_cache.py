@@ -54,7 +54,7 @@ def processes(base_settings: Settings, client: redis.Redis) -> Iterator[list[Pro
     opened = [Services.from_settings(base_settings) for _ in range(2)]
     yield [Process(services, create_app(services).test_client()) for services in opened]
     for services in opened:
-        services.news.close()
+        services.jobs.events.close()
 
 
 @pytest.fixture
@@ -169,7 +169,7 @@ def test_a_request_under_a_key_that_ended_is_charged_nothing(
     for process in processes:
         assert process.ask(secret)[0] == 401
 
-    assert len(processes[0].services.limiter.in_flight(key_id)) == jobs(database) == 4
+    assert len(processes[0].services.limits.limiter.in_flight(key_id)) == jobs(database) == 4
 
 
 def test_a_key_that_ends_while_it_is_looked_up_again_is_refused(

@@ -30,7 +30,7 @@ def app(
 ) -> Iterator[FlaskClient]:
     services = Services.from_settings(base_settings.model_copy(update=DEFAULTS))
     yield create_app(services).test_client()
-    services.news.close()
+    services.jobs.events.close()
 
 
 @pytest.fixture

@@ -37,7 +37,7 @@ def app(
     changes = {"default_monthly_token_limit": MONTH}
     services = Services.from_settings(base_settings.model_copy(update=changes))
     yield create_app(services).test_client()
-    services.news.close()
+    services.jobs.events.close()
 
 
 @pytest.fixture

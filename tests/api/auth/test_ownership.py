@@ -189,7 +189,7 @@ class Strangers:
 def app(base_settings: Settings) -> Iterator[FlaskClient]:
     services = Services.from_settings(base_settings)
     yield create_app(services).test_client()
-    services.news.close()
+    services.jobs.events.close()
 
 
 @pytest.fixture(scope="module")

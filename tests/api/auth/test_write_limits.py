@@ -46,7 +46,7 @@ def app_with(base_settings: Settings, client: redis.Redis) -> Iterator[Callable[
 
     yield make
     for services in opened:
-        services.news.close()
+        services.jobs.events.close()
 
 
 @pytest.fixture
@@ -180,7 +180,7 @@ def test_a_retry_counts_the_bytes_that_it_writes(
     app.post(f"/api/llm/batches/{batch['id']}/cancel", headers=key)
     with app.application.app_context():
         services: Services = app.application.extensions["bountycoder"]
-    with services.sessions.begin() as session:
+    with services.database.sessions.begin() as session:
         end_lines(session)
 
     answers = [app.post(f"/api/llm/batches/{batch['id']}/retry", headers=key) for _ in range(4)]

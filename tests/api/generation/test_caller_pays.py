@@ -29,7 +29,7 @@ LOOKS = 3
 def services(base_settings: Settings, client: redis.Redis) -> Iterator[Services]:
     made = Services.from_settings(base_settings.model_copy(update={"poll_rate_limit": LOOKS}))
     yield made
-    made.news.close()
+    made.jobs.events.close()
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -37,17 +38,21 @@ def key(database: SessionFactory, admin: User) -> dict[str, str]:
 
 @pytest.fixture
 def app_with() -> Iterator[Callable[..., FlaskClient]]:
-    """Makes API applications, some of whose parts are others; they stop listening at the end."""
+    """Makes API applications with another queue or limiter; they stop listening at the end."""
     opened = []
 
-    def make(settings: Settings, **parts: object) -> FlaskClient:
-        services = replace(Services.from_settings(settings), **parts)  # type: ignore[arg-type]
+    def make(settings: Settings, *, queue: Any = None, limiter: Any = None) -> FlaskClient:
+        services = Services.from_settings(settings)
+        if queue is not None:
+            services = replace(services, jobs=replace(services.jobs, queue=queue))
+        if limiter is not None:
+            services = replace(services, limits=replace(services.limits, limiter=limiter))
         opened.append(services)
         return create_app(services).test_client()
 
     yield make
     for services in opened:
-        services.news.close()
+        services.jobs.events.close()
 
 
 def jobs(database: SessionFactory) -> list[Job]:

@@ -25,7 +25,7 @@ MEGABYTE = 1024 * 1024
 def app(base_settings: Settings, client: redis.Redis) -> Iterator[FlaskClient]:
     services = Services.from_settings(base_settings)
     yield create_app(services).test_client()
-    services.news.close()
+    services.jobs.events.close()
 
 
 @contextmanager

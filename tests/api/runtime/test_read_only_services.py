@@ -72,7 +72,7 @@ def app(base_settings: Settings, valkey: Valkey) -> Iterator[FlaskClient]:
     settings = {**base_settings.to_environment(), "REDIS_URL": valkey.url}
     services = Services.from_settings(Settings.from_environment(settings))
     yield create_app(services).test_client()
-    services.news.close()
+    services.jobs.events.close()
 
 
 def set_read_only(postgres: Postgres, state: str) -> None:

@@ -37,7 +37,7 @@ def app_with(base_settings: Settings) -> Iterator[Callable[..., FlaskClient]]:
 
     yield make
     for services in opened:
-        services.news.close()
+        services.jobs.events.close()
 
 
 @pytest.fixture

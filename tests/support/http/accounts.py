@@ -65,7 +65,7 @@ def make_admin(service: Service) -> Account:
 def signed_in(app: FlaskClient, user: User) -> dict[str, str]:
     """Return the headers of a new session of a user, in this process and without a password."""
     with app.application.app_context():
-        with services().sessions.begin() as session:
+        with services().database.sessions.begin() as session:
             session_id = begin_session(session, user.id, SessionKind.API, life=timedelta(hours=1))
         token, _ = issue_tokens(user.id, user.token_version, session_id=session_id, number=0)
     return {"Authorization": f"Bearer {token}"}
