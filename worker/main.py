@@ -24,8 +24,8 @@ from core.observability.tracing import check_tracing
 from worker.components import BuildEngine, WorkerParts
 from worker.engine_factory import build_engine
 from worker.maintenance.heartbeat import INTERVAL_SECONDS, Pulse
-from worker.observability.gpus import open_gpus
-from worker.observability.metrics import WorkerFacts, show_metrics
+from worker.observability.gpus import GpuCollector, open_gpus
+from worker.observability.metrics import WorkerCollector, serve_metrics
 
 _log = logging.getLogger(__name__)
 
@@ -56,6 +56,7 @@ def _serve(settings: Settings, build: BuildEngine, files: MetricFiles | None) ->
     parts = WorkerParts.from_settings(settings, build)
     gc.collect()
     gc.freeze()  # what the process begins with lives as long as it does
+    gpus = open_gpus()
     pulse = Pulse(
         engine=parts.engine,
         leases=parts.leases,
@@ -64,14 +65,14 @@ def _serve(settings: Settings, build: BuildEngine, files: MetricFiles | None) ->
         model=settings.model_name,
         max_jobs=settings.worker_jobs,
         bulk_places=settings.engine_max_sequences,
-        gpus=open_gpus(),
+        gpus=gpus,
         interval_seconds=min(INTERVAL_SECONDS, settings.lease_seconds / 4),
     )
     if files is not None:
-        facts = WorkerFacts(
+        worker = WorkerCollector(
             stats=parts.engine.stats, held=parts.leases.__len__, is_ready=lambda: pulse.is_ready
         )
-        show_metrics(settings, files, facts)
+        serve_metrics(settings, files, [worker, GpuCollector(gpus)])
     pulse.start()
     parts.ledger.start()
     parts.text_sender.start()

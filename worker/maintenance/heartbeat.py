@@ -105,7 +105,7 @@ class Pulse:
             jobs_per_second=self._jobs_per_second(stats),
             restarts=stats.restarts,
             bulk_places=self._bulk_places,
-            gpus=self._gpus.read(),
+            gpus=tuple(gpu.status for gpu in self._gpus.read()),
         )
         try:
             self._registry.report(status)

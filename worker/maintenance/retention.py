@@ -60,11 +60,6 @@ class Retention:
         # Kept between passes: a batch can be longer than one.
         self._steps: Iterator[None] | None = None
 
-    @property
-    def is_busy(self) -> bool:
-        """Whether a pass ended with more to do."""
-        return self._steps is not None
-
     def enforce(self) -> None:
         """Make a pass if it is time. With the database away the next one will."""
         if time.monotonic() < self._next_look:

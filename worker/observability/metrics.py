@@ -19,7 +19,6 @@ from core.queueing.broker import QueueName
 from models.jobs.job import Job
 from models.webhooks.webhook import DeliveryState
 from worker.engine.protocol import EngineStats, Step
-from worker.observability.gpu_metrics import GpuFacts
 
 #: What may fail without ending a worker, by the names that the parts give it.
 CHORES = ("batches", "reaper", "retention", "settler", "usage", "webhooks")
@@ -36,14 +35,13 @@ class WorkerMetrics:
         self.chores = ChoreMetrics()
 
 
-def show_metrics(settings: Settings, files: MetricFiles, facts: WorkerFacts) -> None:
-    """Show the worker's metrics on its port, from now on.
+def serve_metrics(settings: Settings, files: MetricFiles, collectors: Sequence[Collector]) -> None:
+    """Serve the worker's metrics on its port, from now on.
 
     Raises:
         OSError: nothing can listen there.
     """
-    gpu = GpuFacts.opened()
-    page = metrics_page("worker", files, [facts, gpu] if gpu is not None else [facts])
+    page = metrics_page("worker", files, collectors)
     serve_page(page, settings.metrics_host, settings.worker_metrics_port)
 
 
@@ -166,7 +164,7 @@ class ChoreMetrics:
         self._failures.labels(chore).inc()
 
 
-class WorkerFacts(Collector):
+class WorkerCollector(Collector):
     """What the worker and its engine say of themselves when they are asked."""
 
     def __init__(

@@ -1,3 +1,5 @@
+"""GPUs report every value that the driver knows, in heartbeats and metrics."""
+
 from __future__ import annotations
 
 from types import SimpleNamespace
@@ -7,11 +9,11 @@ import pynvml
 import pytest
 
 from core.queueing.workers import GpuStatus
-from worker.observability.gpus import NoGpus, Nvml, NvmlGpus, open_gpus
+from worker.observability.gpus import GpuCollector, NoGpus, NvmlGpus, open_gpus
 
 
-class TwoGpus:
-    """A driver with two GPUs, of which the second knows its name only."""
+class Driver:
+    """Stands in for NVML on a machine with two GPUs. The second does not know its power."""
 
     NVMLError = pynvml.NVMLError
     NVML_TEMPERATURE_GPU = pynvml.NVML_TEMPERATURE_GPU
@@ -25,48 +27,99 @@ class TwoGpus:
     def nvmlDeviceGetName(self, gpu: int) -> str | bytes:
         return ["NVIDIA H100", b"MIG"][gpu]
 
+    def nvmlDeviceGetUUID(self, gpu: int) -> str:
+        return f"GPU-{gpu}"
+
     def nvmlDeviceGetUtilizationRates(self, gpu: int) -> Any:
-        return self._known(gpu, SimpleNamespace(gpu=87))
+        return SimpleNamespace(gpu=75, memory=10)
 
     def nvmlDeviceGetMemoryInfo(self, gpu: int) -> Any:
-        return self._known(gpu, SimpleNamespace(used=3, total=8))
+        return SimpleNamespace(used=60, total=80, free=20)
 
-    def nvmlDeviceGetTemperature(self, gpu: int, sensor: int) -> Any:
+    def nvmlDeviceGetTemperature(self, gpu: int, sensor: int) -> int:
         assert sensor == pynvml.NVML_TEMPERATURE_GPU
-        return self._known(gpu, 61)
+        return 50 + gpu
 
-    def _known(self, gpu: int, value: Any) -> Any:
+    def nvmlDeviceGetPowerUsage(self, gpu: int) -> int:
         if gpu == 1:
             raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
-        return value
+        return 350_000
 
 
-def test_what_the_driver_knows_is_told() -> None:
-    assert NvmlGpus(Nvml(TwoGpus())).read() == (
-        GpuStatus("NVIDIA H100", use=0.87, memory_used=3, memory_total=8, temperature=61),
+class Failing(Driver):
+    """The same, with some functions that fail for one GPU."""
+
+    def __init__(self, *functions: str, gpu: int = 0) -> None:
+        self._functions = functions
+        self._gpu = gpu
+
+    def __getattribute__(self, name: str) -> Any:
+        if name not in super().__getattribute__("_functions"):
+            return super().__getattribute__(name)
+
+        def fail(gpu: int = self._gpu, *arguments: Any) -> Any:
+            if gpu == self._gpu:
+                raise pynvml.NVMLError(pynvml.NVML_ERROR_GPU_IS_LOST)
+            return getattr(Driver(), name)(gpu, *arguments)
+
+        return fail
+
+
+def samples(driver: Driver) -> dict[tuple[str, str], float]:
+    return {
+        (sample.name.removeprefix("bountycoder_gpu_"), sample.labels["gpu"]): sample.value
+        for metric in GpuCollector(NvmlGpus(driver)).collect()
+        for sample in metric.samples
+    }
+
+
+def test_a_heartbeat_has_all_that_the_driver_knows() -> None:
+    values = ("UtilizationRates", "MemoryInfo", "Temperature")
+    driver = Failing(*(f"nvmlDeviceGet{value}" for value in values), gpu=1)
+
+    assert [reading.status for reading in NvmlGpus(driver).read()] == [
+        GpuStatus("NVIDIA H100", use=0.75, memory_used=60, memory_total=80, temperature=50),
         GpuStatus("MIG"),
-    )
+    ]
 
 
-def test_a_driver_that_went_away_has_no_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    nvml = TwoGpus()
-
-    def lost() -> int:
-        raise pynvml.NVMLError(pynvml.NVML_ERROR_GPU_IS_LOST)
-
-    monkeypatch.setattr(nvml, "nvmlDeviceGetCount", lost)
-
-    assert NvmlGpus(Nvml(nvml)).read() == ()
-
-
-def test_the_library_offers_what_is_asked_of_it() -> None:
-    asked = [name for name in dir(TwoGpus) if name.startswith("nvml")]
-
-    assert len(asked) == 6
-    assert all(callable(getattr(pynvml, name)) for name in asked)
+def test_metrics_have_all_that_the_driver_knows() -> None:
+    assert samples(Driver()) == {
+        ("utilization_ratio", "0"): 0.75,
+        ("utilization_ratio", "1"): 0.75,
+        ("memory_used_bytes", "0"): 60,
+        ("memory_used_bytes", "1"): 60,
+        ("memory_total_bytes", "0"): 80,
+        ("memory_total_bytes", "1"): 80,
+        ("temperature_celsius", "0"): 50,
+        ("temperature_celsius", "1"): 51,
+        ("power_watts", "0"): 350,
+    }
 
 
-def test_a_machine_is_asked_for_its_gpus() -> None:
+@pytest.mark.parametrize("function", ["nvmlDeviceGetHandleByIndex", "nvmlDeviceGetUUID"])
+def test_a_lost_gpu_does_not_hide_the_others(function: str) -> None:
+    assert {gpu for _, gpu in samples(Failing(function))} == {"1"}
+
+
+def test_a_driver_that_went_away_has_no_gpus() -> None:
+    driver = Failing("nvmlDeviceGetCount")
+
+    assert not NvmlGpus(driver).read()
+    assert not list(GpuCollector(NvmlGpus(driver)).collect())
+
+
+def test_a_machine_without_gpus_has_no_metrics() -> None:
+    assert not list(GpuCollector(NoGpus()).collect())
+
+
+def test_the_library_has_every_function_that_is_called() -> None:
+    called = {name for name in vars(Driver) if not name.startswith("__")}
+
+    assert {name for name in called if not hasattr(pynvml, name)} == set()
+
+
+def test_the_gpus_of_this_machine_are_opened() -> None:
     gpus = open_gpus()
     try:
         pynvml.nvmlInit()
