@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from cli.backup.manifest import MANIFEST
-from cli.system.private_files import try_lock
+from cli.system.file_locks import try_lock
 from core.errors import BackupError
 
 _PARTIAL = ".partial-"

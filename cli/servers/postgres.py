@@ -14,7 +14,7 @@ import psycopg2
 
 from cli.servers.postgres_cluster import USER, PostgresCluster
 from cli.system.child_process import Child, Tick, no_tick, wait_until
-from cli.system.private_files import free_port
+from cli.system.ports import free_port
 from cli.system.privileges import Privilege
 from core.config.settings import EMBEDDED_DATABASE
 

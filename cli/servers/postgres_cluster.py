@@ -11,7 +11,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from cli.system.child_process import Child, Tick
-from cli.system.private_files import kept_secret, server_lock
+from cli.system.file_locks import server_lock
+from cli.system.private_files import load_or_create_secret
 from cli.system.privileges import Privilege, as_nobody, as_ourselves, in_user_namespace
 from core.errors import LauncherError
 
@@ -42,7 +43,7 @@ class PostgresCluster:
         self.privilege = privilege or as_ourselves()
         self._ways = [privilege] if privilege else _ways_to_run()
         self._password_file = self._beside(".password")
-        self.password = kept_secret(self._password_file)
+        self.password = load_or_create_secret(self._password_file)
 
     def prepare(self, tick: Tick) -> None:
         """Make the cluster, or check the one that is there.

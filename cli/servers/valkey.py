@@ -14,7 +14,9 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from cli.system.child_process import Child, Tick, no_tick, wait_until
-from cli.system.private_files import free_port, kept_secret, server_lock
+from cli.system.file_locks import server_lock
+from cli.system.ports import free_port
+from cli.system.private_files import load_or_create_secret
 from core.errors import LauncherError
 
 START_SECONDS = 60.0
@@ -33,7 +35,7 @@ class Valkey:
         self.log_dir = log_dir
         self.port = free_port()
         self.child: Child | None = None
-        self._password = kept_secret(self._beside(".password"))
+        self._password = load_or_create_secret(self._beside(".password"))
 
     @property
     def url(self) -> str:

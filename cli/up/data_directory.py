@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from cli.system.private_files import kept_secret, try_lock
+from cli.system.file_locks import try_lock
+from cli.system.private_files import load_or_create_secret
 from core.errors import LauncherError
 
 FULL_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT)
@@ -77,7 +78,7 @@ class DataDirectory:
 
     def secret_key(self) -> str:
         """Return what signs this instance's sessions; made once."""
-        return kept_secret(self.path / "secret-key")
+        return load_or_create_secret(self.path / "secret-key")
 
     def _lock(self) -> int:
         try:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from cli.system.private_files import free_port
+from cli.system.ports import free_port
 from cli.up.readiness import local_url
 
 

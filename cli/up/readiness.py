@@ -9,7 +9,7 @@ import time
 from typing import Any
 
 from cli.system.child_process import POLL_SECONDS, Tick, WaitedTooLong, wait_until
-from cli.system.private_files import bind_fault
+from cli.system.ports import bind_fault
 from cli.up.progress import Progress
 from core.config.settings import Settings
 from core.errors import LauncherError

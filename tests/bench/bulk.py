@@ -35,7 +35,8 @@ from models.usage.usage import Usage
 from tests.bench.servers import MODEL, own_servers
 from tests.bench.uploads import lines_of, send_file
 from tests.support.http.batch_files import batch_uuid, results
-from tests.support.service import Service, wait_until
+from tests.support.polling import wait_until
+from tests.support.service import Service
 
 MOST_SECONDS = 1200.0
 

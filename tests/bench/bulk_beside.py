@@ -23,7 +23,8 @@ from tests.bench.fairness import NEW_TOKENS, PROMPT, Line, first_token_seconds
 from tests.bench.servers import MODEL, own_servers
 from tests.support.http.batch_files import PATH as BATCHES
 from tests.support.http.batch_files import batch_uuid, made
-from tests.support.service import Service, wait_until
+from tests.support.polling import wait_until
+from tests.support.service import Service
 from tests.system.faults.bulk import count_ended, has_completed
 
 AT_ONCE = 16

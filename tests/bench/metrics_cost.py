@@ -24,11 +24,12 @@ from typing import Any
 import psutil
 from sqlalchemy import text
 
+from cli.system.ports import free_port
 from models.database.base import open_database
 from tests.bench.request_path import NO_LIMITS, load
 from tests.bench.servers import MODEL, own_servers
 from tests.support.prometheus import samples, scrape, total
-from tests.support.service import Service, free_port
+from tests.support.service import Service
 
 PROGRAMS = ("api", "worker")
 

@@ -23,7 +23,8 @@ from models.database.base import SessionFactory, open_database, sessions
 from models.jobs.job import Job
 from models.seed import seed_admin
 from tests.bench.servers import MODEL, own_servers
-from tests.support.service import Service, wait_until
+from tests.support.polling import wait_until
+from tests.support.service import Service
 
 PAUSE_SECONDS = 0.05
 

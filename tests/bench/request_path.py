@@ -24,9 +24,11 @@ import redis
 import requests
 from sqlalchemy import create_engine, text
 
+from cli.system.ports import free_port
 from core.config.settings import Settings
 from tests.bench.servers import MODEL, own_servers
-from tests.support.service import Service, free_port, wait_until
+from tests.support.polling import wait_until
+from tests.support.service import Service
 
 BODY = {"prompt": "Write a Python function that reverses a list", "maxTokens": 32}
 #: With greenlets, as our own programs begin.

@@ -22,11 +22,13 @@ from pathlib import Path
 
 import requests
 
+from cli.system.ports import free_port
 from core.config.settings import PromptMode, Settings
 from core.generation import Generation
 from core.prompts.tokenizer import PromptTokenizer
 from tests.bench.servers import MODEL, own_servers
-from tests.support.service import Service, free_port, wait_until
+from tests.support.polling import wait_until
+from tests.support.service import Service
 from worker.engine.protocol import Engine, EngineRequest, Sampling, StepEvent
 from worker.engine_factory import build_engine
 

@@ -30,7 +30,8 @@ from models.database.base import SessionFactory, open_database, sessions
 from models.jobs.job import Job
 from models.seed import seed_admin
 from tests.bench.servers import MODEL, own_servers
-from tests.support.service import Service, wait_until
+from tests.support.polling import wait_until
+from tests.support.service import Service
 
 REQUEST = {"prompt": "Write a Python function that reverses a list", "maxTokens": 32}
 #: Jobs of one round: sent before a reaper would believe that they were lost.

@@ -12,7 +12,8 @@ import redis
 from core.config.settings import Settings
 from tests.clients.node import CLIENTS, run_node
 from tests.support.http.openai_client import job_of, model_of
-from tests.support.service import Service, wait_until
+from tests.support.polling import wait_until
+from tests.support.service import Service
 
 
 @pytest.fixture(scope="module")

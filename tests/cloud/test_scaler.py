@@ -21,7 +21,7 @@ from cloud.scaler import DOWN_SECONDS, UP_SECONDS, Scaler
 from tests.cloud.apis import KEY, Answer, Api, RunPodApi
 from tests.cloud.test_workers import filled
 from tests.support.paths import ROOT
-from tests.support.service import wait_until
+from tests.support.polling import wait_until
 
 QUIET = ServiceLoad(0.0, 0.0, 0.0)
 BUSY = ServiceLoad(11.0, 0.0, 0.0)

@@ -18,6 +18,7 @@ import yaml
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
+from cli.system.ports import free_port
 from core.config.settings import Settings
 from core.queueing.workers import WorkerRegistry
 from core.redis.client import open_redis
@@ -25,7 +26,8 @@ from models.database.base import open_database
 from tests.docker.test_compose import PRODUCTION
 from tests.support.docker.tools import DOCKER, run, tool
 from tests.support.paths import ROOT
-from tests.support.service import Service, free_port, wait_until
+from tests.support.polling import wait_until
+from tests.support.service import Service
 
 OVERLAYS = ("docker/compose.yaml", "docker/compose.production.yaml", "docker/compose.cloud.yaml")
 DATABASE_PORT, QUEUE_PORT = "5433", "6380"

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from cli.system.ports import free_port
 from tests.support.docker.tools import DOCKER, run
 from tests.support.paths import ROOT
-from tests.support.service import Service, free_port
+from tests.support.service import Service
 
 DOCKERFILES = sorted(DOCKER.glob("*.Dockerfile"))
 USER = "10001"

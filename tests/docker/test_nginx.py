@@ -21,13 +21,15 @@ import pytest
 import requests
 import trustme
 
+from cli.system.ports import free_port
 from tests.conftest import PACE
 from tests.support.docker.name_server import Names
 from tests.support.docker.nginx import Nginx, certificate, servers, variables, write
 from tests.support.docker.tools import run
 from tests.support.http.batch_files import JSONL, jsonl, requests_of
 from tests.support.http.sse import events
-from tests.support.service import Service, free_port, wait_until
+from tests.support.polling import wait_until
+from tests.support.service import Service
 
 CALLERS = 8
 #: How long the callers go on before the process is killed, and afterwards.

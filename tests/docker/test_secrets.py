@@ -15,10 +15,11 @@ from sqlalchemy.exc import ProgrammingError
 
 from cli.servers.postgres import Postgres
 from cli.servers.valkey import Valkey, wheel_binary
+from cli.system.ports import free_port
 from core.config.settings import Settings
 from migrations.run import upgrade
 from tests.support.docker.tools import DOCKER
-from tests.support.service import free_port, wait_until
+from tests.support.polling import wait_until
 
 READERS = {"app": 0o400, "postgres": 0o400, "redis": 0o400, "grafana": 0o400, "exporters": 0o444}
 

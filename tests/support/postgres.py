@@ -16,7 +16,7 @@ from sqlalchemy import make_url
 from cli.servers.postgres import SERVER_SETTINGS, Postgres
 from cli.system.private_files import write_private
 from core.config.settings import EMBEDDED_DATABASE
-from tests.support.service import wait_until
+from tests.support.polling import wait_until
 
 #: What `pg_basebackup` needs beside the defaults to make a replica that streams.
 REPLICA = ("--write-recovery-conf", "--create-slot", "--slot=replica")

@@ -5,17 +5,16 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
 
 from tests.support.paths import ROOT
+from tests.support.polling import wait_until
 
 DEADLINE_SECONDS = 30.0
-POLL_SECONDS = 0.02
 
 
 @contextmanager
@@ -60,20 +59,14 @@ def is_running(process: psutil.Process) -> bool:
         return False
 
 
-def wait_for(condition: Callable[[], bool]) -> bool:
-    """Return whether it became true before the deadline."""
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(POLL_SECONDS)
-    return True
-
-
 def all_end(processes: set[psutil.Process]) -> bool:
-    """Wait for the end of all; those that stay are killed, so that nothing outlives a test."""
-    ended = wait_for(lambda: not any(is_running(process) for process in processes))
-    for process in processes:
-        with suppress(psutil.NoSuchProcess):
-            process.send_signal(signal.SIGKILL)
-    return ended
+    """Wait for the end of all; kill those that stay, so that nothing outlives a test."""
+    try:
+        wait_until(lambda: not any(is_running(process) for process in processes))
+    except AssertionError:
+        return False
+    finally:
+        for process in processes:
+            with suppress(psutil.NoSuchProcess):
+                process.send_signal(signal.SIGKILL)
+    return True

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import signal
 import subprocess
 import sys
@@ -11,7 +10,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +17,7 @@ import psutil
 import requests
 from sqlalchemy import Engine, text
 
-from cli.system.private_files import bind_fault
+from cli.system.ports import free_port
 from core.config.settings import Settings
 from core.redis.client import open_redis
 from models.database.base import open_database, sessions
@@ -27,12 +25,8 @@ from models.schema import metadata
 from tests.support.contract import check_answer
 from tests.support.factories.rows import add_admin
 from tests.support.paths import ROOT
+from tests.support.polling import wait_until
 
-#: Below the range that the kernel gives to outgoing connections (`cli/system/private_files.py`
-#: says why), and beside that of the embedded servers. Runs at the same time begin in different
-#: places.
-PORTS = range(10_000, 20_000)
-_places = count(secrets.randbelow(len(PORTS)))
 READY_SECONDS = 90.0
 STOP_SECONDS = 20.0
 CALL_SECONDS = 90.0
@@ -261,18 +255,3 @@ def empty_tables(engine: Engine) -> None:
             connection.execute(text(f"truncate {', '.join(names)}"))
         else:
             connection.execute(text("; ".join(f"delete from {name}" for name in reversed(names))))
-
-
-def free_port() -> int:
-    """Return a port of 127.0.0.1 that nobody listens on, another one each time."""
-    ports = (PORTS[place % len(PORTS)] for place in _places)
-    return next(port for port in ports if bind_fault("127.0.0.1", port) is None)
-
-
-def wait_until(condition: Any, seconds: float, explain: Any = lambda: "") -> None:
-    """Poll until the condition holds; fail the test past the deadline."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            raise AssertionError(f"not within {seconds} s\n{explain()}")
-        time.sleep(0.02)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.support.parallel import Machine
-from tests.support.service import wait_until
+from tests.support.polling import wait_until
 
 
 class Holder(threading.Thread):

@@ -22,7 +22,8 @@ from migrations.run import upgrade
 from models.database.base import SessionFactory, open_database, sessions
 from models.jobs.job import Job
 from tests.support.factories.rows import add_job
-from tests.support.service import Service, wait_until
+from tests.support.polling import wait_until
+from tests.support.service import Service
 
 
 def ready(client: redis.Redis) -> bool:

@@ -11,7 +11,8 @@ from playwright.sync_api import Page, expect
 
 from tests.admin_ui.conftest import Look
 from tests.support.browser.visits import Visitor, Visits
-from tests.support.service import Service, wait_until
+from tests.support.polling import wait_until
+from tests.support.service import Service
 
 PROMPT = "def add(a, b):\n    return a + b\n\n"
 CUSTOMER = Visitor("jane@example.com", "customer password")

@@ -26,7 +26,8 @@ from tests.support.browser.visits import Visitor, Visits
 from tests.support.browser.weight import read_server_timing
 from tests.support.factories.batches import add_batch
 from tests.support.factories.rows import add_job, add_key, claim_job, hash_quickly
-from tests.support.service import Service, wait_until
+from tests.support.polling import wait_until
+from tests.support.service import Service
 
 SESSION_COOKIE = "bountycoder_session"
 CUSTOMER = Visitor("ada@example.com", "a-password-of-hers")

@@ -12,7 +12,8 @@ from playwright.sync_api import Page, expect
 
 from tests.admin_ui.conftest import Look
 from tests.support.browser.visits import Visitor, Visits
-from tests.support.service import Service, wait_until
+from tests.support.polling import wait_until
+from tests.support.service import Service
 
 NewestJob = Callable[[], dict[str, Any]]
 #: About 80 tokens: three seconds at the pace of the service.

@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.browser.snapshot import look_at
 from tests.support.browser.visits import Visits
-from tests.support.service import wait_until
+from tests.support.polling import wait_until
 
 FAULTS = {
     r"console: told": "console.error('told')",

@@ -11,7 +11,8 @@ from playwright.sync_api import Page
 
 from tests.support.browser.snapshot import DESK, PHONE
 from tests.support.browser.visits import Visitor, Visits
-from tests.support.service import Service, wait_until
+from tests.support.polling import wait_until
+from tests.support.service import Service
 
 LONG = "n" * 200
 CUSTOMER = Visitor("e" * 200 + "@example.com", "customer password")

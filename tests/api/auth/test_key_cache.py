@@ -23,7 +23,7 @@ from models.database.base import Session, SessionFactory, utc_now
 from models.jobs.inserts import JobInserts
 from models.jobs.job import Job
 from tests.support.factories.rows import add_user
-from tests.support.service import wait_until
+from tests.support.polling import wait_until
 
 JOBS = "/api/llm/jobs"
 GRACE = timedelta(seconds=0.4)

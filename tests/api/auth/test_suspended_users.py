@@ -19,7 +19,7 @@ from models.database.base import SessionFactory, utc_now
 from models.jobs.job import Job, JobState
 from tests.api.auth.test_key_limits import Call, signed_in
 from tests.conftest import ADMIN_EMAIL, ADMIN_PASSWORD
-from tests.support.service import wait_until
+from tests.support.polling import wait_until
 
 PERSON = {"email": "c@example.com", "password": "a password of the tests"}
 SUSPENDED = (403, "user_suspended")

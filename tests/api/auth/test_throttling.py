@@ -18,7 +18,8 @@ from models.accounts.user import User
 from models.database.base import SessionFactory
 from tests.api.auth.test_auth import error_of
 from tests.support.http.accounts import PASSWORD, register
-from tests.support.service import Service, wait_until
+from tests.support.polling import wait_until
+from tests.support.service import Service
 
 WINDOW_SECONDS = 6
 

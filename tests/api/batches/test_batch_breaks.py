@@ -21,7 +21,8 @@ from models.batches.batch import Batch
 from models.database.base import SessionFactory, open_database, sessions
 from models.jobs.job import Job
 from tests.support.http.batch_files import JSONL, PATH, jobs_of, jsonl, made, requests_of, succeed
-from tests.support.service import Service, wait_until
+from tests.support.polling import wait_until
+from tests.support.service import Service
 
 #: Together more than the sockets in between hold.
 LINES, ANSWER_BYTES = 24, 1_000_000

@@ -20,7 +20,8 @@ from tests.api.generation.test_cancel import LONG
 from tests.support.factories.rows import add_job
 from tests.support.http.accounts import Account, register
 from tests.support.http.sse import events
-from tests.support.service import Service, wait_until
+from tests.support.polling import wait_until
+from tests.support.service import Service
 
 #: What ends a key's work.
 HOW = ["delete key", "switch key off", "delete user", "suspend user"]

@@ -18,7 +18,8 @@ from models.execution.completion import cancel_job
 from models.jobs.job import Job
 from models.usage.usage import Usage
 from tests.support.http.sse import events
-from tests.support.service import Service, wait_until
+from tests.support.polling import wait_until
+from tests.support.service import Service
 
 LONG: dict[str, Any] = {"prompt": "word " * 50, "maxTokens": 400, "ignoreEos": True}
 

@@ -11,7 +11,8 @@ import pytest
 import requests
 
 from core.config.settings import Settings
-from tests.support.service import Service, wait_until
+from tests.support.polling import wait_until
+from tests.support.service import Service
 
 #: Of the worker; the model has 8,192.
 CONTEXT = 2048

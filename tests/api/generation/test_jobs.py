@@ -9,7 +9,8 @@ import pytest
 import requests
 
 from tests.api.auth.test_auth import error_of
-from tests.support.service import Service, wait_until
+from tests.support.polling import wait_until
+from tests.support.service import Service
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,8 @@ from models.accounts.api_key import create_key
 from models.database.base import SessionFactory, open_database, sessions
 from tests.support.factories.rows import add_user
 from tests.support.http.load_burst import Answer, burst
-from tests.support.service import Service, wait_until
+from tests.support.polling import wait_until
+from tests.support.service import Service
 
 COUNT = 500
 #: What a burst may take of its minute.

@@ -11,7 +11,8 @@ from models.batches.lists import find_batch
 from models.database.base import SessionFactory, open_database, sessions
 from models.pages.batches import list_batch_page, read_batch_detail, read_listed_batches
 from tests.support.http.batch_files import PATH, batch_uuid, made, requests_of, results
-from tests.support.service import Service, wait_until
+from tests.support.polling import wait_until
+from tests.support.service import Service
 from worker.maintenance.retention import Retention
 
 JOBS = "/api/llm/jobs"

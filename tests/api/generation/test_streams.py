@@ -13,7 +13,8 @@ from core.ids import Prefix, read_id
 from core.redis.client import open_redis
 from tests.conftest import PACE
 from tests.support.http.sse import Event, events, text_of
-from tests.support.service import Service, wait_until
+from tests.support.polling import wait_until
+from tests.support.service import Service
 
 PROMPT = "def añadir(x): return '🎉🎉 世界' # " + "word " * 20
 

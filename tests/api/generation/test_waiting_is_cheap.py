@@ -8,7 +8,8 @@ import redis
 from core.config.settings import Settings
 from core.redis.client import MAX_CONNECTIONS
 from tests.support.http.waiting_clients import hold
-from tests.support.service import Service, wait_until
+from tests.support.polling import wait_until
+from tests.support.service import Service
 
 
 def test_many_who_wait_cost_little_memory_and_few_connections(

@@ -17,7 +17,8 @@ from tests.api.generation.test_cancel import state_of, submit, usage_of
 from tests.api.generation.test_streams import PROMPT, ask, job_of
 from tests.conftest import PACE
 from tests.support.http.sse import events, text_of
-from tests.support.service import Service, wait_until
+from tests.support.polling import wait_until
+from tests.support.service import Service
 
 #: Workers look for what has expired as often as for silent workers, which follows from it.
 LEASE_SECONDS = 2

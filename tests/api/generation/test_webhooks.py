@@ -13,6 +13,7 @@ import pytest
 import redis
 from sqlalchemy import func, select
 
+from cli.system.ports import free_port
 from core.config.settings import Settings
 from core.ids import Prefix, read_id, show_id
 from models.accounts.api_key import ApiKey
@@ -23,7 +24,8 @@ from models.webhooks.webhook import WebhookDelivery
 from tests.api.auth.test_auth import error_of
 from tests.support.factories.batches import add_batch
 from tests.support.factories.rows import hash_quickly
-from tests.support.service import Service, free_port, wait_until
+from tests.support.polling import wait_until
+from tests.support.service import Service
 from tests.support.webhook_receiver import Receiver, receiving
 
 TIMEOUT = 2.0

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 from tests.support.http.accounts import register
-from tests.support.service import Service, wait_until
+from tests.support.polling import wait_until
+from tests.support.service import Service
 
 BODY = {"prompt": "one two three", "maxTokens": 4}
 

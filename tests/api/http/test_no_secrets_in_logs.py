@@ -13,7 +13,8 @@ from sqlalchemy import create_engine, text
 from core.config.settings import Settings
 from migrations.run import upgrade
 from tests.support.http.accounts import register
-from tests.support.service import Service, wait_until
+from tests.support.polling import wait_until
+from tests.support.service import Service
 
 PROMPT = "tell nobody about zanzibar"
 PASSWORD = "password of zanzibar"

@@ -13,8 +13,10 @@ import pytest
 import redis
 import requests
 
+from cli.system.ports import free_port
 from core.config.settings import Settings
-from tests.support.service import READY_SECONDS, Service, free_port, kill_with_children, wait_until
+from tests.support.polling import wait_until
+from tests.support.service import READY_SECONDS, Service, kill_with_children
 
 #: More than the usual soft limit of a shell.
 IDLE = 1300

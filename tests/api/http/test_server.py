@@ -16,7 +16,8 @@ import requests
 
 from core.config.settings import Settings
 from core.web.listener import Listener
-from tests.support.service import Service, wait_until
+from tests.support.polling import wait_until
+from tests.support.service import Service
 
 
 @pytest.mark.alone

@@ -21,7 +21,8 @@ from models.jobs.idempotency import IdempotencyKey
 from models.jobs.job import Job
 from models.webhooks.webhook import WebhookAttempt, WebhookDelivery
 from tests.support.http.batch_files import PATH, batch_uuid, jsonl, made, requests_of
-from tests.support.service import Service, wait_until
+from tests.support.polling import wait_until
+from tests.support.service import Service
 from tests.support.webhook_receiver import receiving
 from tests.system.faults.clock import Clock
 

@@ -20,7 +20,8 @@ from cli.servers.postgres import Postgres
 from core.config.settings import Settings
 from migrations.run import upgrade
 from tests.api.auth.test_auth import error_of
-from tests.support.service import Service, wait_until
+from tests.support.polling import wait_until
+from tests.support.service import Service
 
 #: Jobs that are in flight before it freezes, and the limit of their key.
 BEFORE, MOST = 3, 20

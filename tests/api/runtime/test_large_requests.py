@@ -21,7 +21,8 @@ from api.runtime.large_requests import (
 from core.config.settings import Settings
 from core.errors import Unavailable
 from tests.support.factories.limit_key import Clock
-from tests.support.service import Service, wait_until
+from tests.support.polling import wait_until
+from tests.support.service import Service
 
 #: What may stand in a body of two megabytes; counting the last takes longest.
 PROMPTS = {

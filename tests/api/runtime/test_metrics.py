@@ -14,11 +14,13 @@ import requests
 from pydantic import SecretStr
 
 from api.runtime.service_metrics import ServiceFacts
+from cli.system.ports import free_port
 from core.config.settings import Settings
 from core.queueing.workers import WorkerRegistry, WorkerStatus
 from tests.support.paths import ROOT
+from tests.support.polling import wait_until
 from tests.support.prometheus import families, samples, scrape, total
-from tests.support.service import Service, free_port, wait_until
+from tests.support.service import Service
 
 DOCS = ROOT / "docs" / "metrics.md"
 ROW = re.compile(r"^\| `(\w+)` \| (counter|gauge|histogram) \|([^|]*)\|", re.MULTILINE)

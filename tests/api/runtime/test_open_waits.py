@@ -13,7 +13,8 @@ import requests
 from core.config.settings import Settings
 from tests.api.auth.test_auth import error_of
 from tests.support.http.accounts import register
-from tests.support.service import Service, wait_until
+from tests.support.polling import wait_until
+from tests.support.service import Service
 
 MOST = 3
 #: More than a minute at the worker's pace.

@@ -16,7 +16,8 @@ from core.queueing.backlog import Line
 from core.queueing.broker import JobQueue, QueueName
 from core.queueing.workers import WorkerRegistry
 from tests.support.http.load_burst import burst
-from tests.support.service import Service, wait_until
+from tests.support.polling import wait_until
+from tests.support.service import Service
 
 JOBS = 150
 BODY = {"prompt": "Say it", "maxTokens": 10, "ignoreEos": True}

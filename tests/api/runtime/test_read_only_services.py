@@ -26,7 +26,8 @@ from migrations.run import upgrade
 from models.database.base import DATABASE_AWAY, is_refused, open_database, sessions
 from models.database.prepared import Statements
 from tests.api.auth.test_auth import error_of
-from tests.support.service import Service, wait_until
+from tests.support.polling import wait_until
+from tests.support.service import Service
 
 #: Seconds that an answer takes, in which the database becomes read-only.
 TOKENS, PACE = 40, 20.0

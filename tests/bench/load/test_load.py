@@ -16,7 +16,8 @@ from tests.bench.load.mix import BATCH_LINES, SHARES, Call, Kind, Mix, encode
 from tests.bench.load.processes import CpuUse
 from tests.bench.load.search import CLOSE_ENOUGH, Step, highest_rate
 from tests.bench.load.tally import Outcome, Tally
-from tests.support.service import Service, wait_until
+from tests.support.polling import wait_until
+from tests.support.service import Service
 
 CALLERS = 20
 STALL_SECONDS = 0.5

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from cli.main import main
+from cli.system.ports import free_port
 from tests.support.failing_service import (
     FailingService,
     Handler,
@@ -29,8 +30,7 @@ from tests.support.failing_service import (
     says,
 )
 from tests.support.paths import ROOT
-from tests.support.processes import wait_for
-from tests.support.service import free_port
+from tests.support.polling import wait_until
 
 KEY = "bc_abc_a-secret-that-nobody-may-see"
 
@@ -315,7 +315,7 @@ def test_ctrl_c_leaves_the_batch_running_and_says_how_to_come_back(
             text=True,
         )
         try:
-            assert wait_for(lambda: len(service.seen) > 1)
+            wait_until(lambda: len(service.seen) > 1)
             process.send_signal(signal.SIGINT)
             out, err = process.communicate(timeout=30)
         finally:

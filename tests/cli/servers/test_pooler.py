@@ -13,10 +13,12 @@ import psycopg2
 import pytest
 from sqlalchemy import make_url
 
+from cli.system.ports import free_port
 from core.config.settings import Settings
 from tests.support.monitoring.programs import library_path, program
 from tests.support.paths import ROOT
-from tests.support.service import bare_environment, free_port, wait_until
+from tests.support.polling import wait_until
+from tests.support.service import bare_environment
 
 CONFIGURATION = """
 [databases]

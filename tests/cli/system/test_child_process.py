@@ -11,9 +11,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from cli.system.child_process import Child, WaitedTooLong, wait_until
+from cli.system import child_process
+from cli.system.child_process import Child, WaitedTooLong
 from core.errors import LauncherError
-from tests.support.processes import all_end, printed_ids, python, wait_for, with_descendants
+from tests.support.polling import wait_until
+from tests.support.processes import all_end, printed_ids, python, with_descendants
 
 SLEEP = (sys.executable, "-c", "import time; time.sleep(60)")
 STUBBORN = (
@@ -78,7 +80,7 @@ def test_a_child_reads_what_it_is_given(tmp_path: Path) -> None:
 
 def test_a_child_that_does_not_listen_is_killed(tmp_path: Path) -> None:
     child = Child.start("stubborn", STUBBORN, log_dir=tmp_path)
-    assert wait_for(lambda: child.log_tail() != "")
+    wait_until(lambda: child.log_tail() != "")
 
     child.stop(signal.SIGTERM, timeout_seconds=0.2)
 
@@ -87,7 +89,7 @@ def test_a_child_that_does_not_listen_is_killed(tmp_path: Path) -> None:
 
 def test_an_urgent_stop_does_not_wait(tmp_path: Path) -> None:
     child = Child.start("stubborn", STUBBORN, log_dir=tmp_path)
-    assert wait_for(lambda: child.log_tail() != "")
+    wait_until(lambda: child.log_tail() != "")
     began = time.monotonic()
 
     child.send(signal.SIGTERM)
@@ -115,4 +117,4 @@ def test_a_program_that_is_not_there_is_a_clear_error(tmp_path: Path) -> None:
 
 def test_no_wait_is_endless() -> None:
     with pytest.raises(WaitedTooLong, match="for a miracle"):
-        wait_until(lambda: False, timeout_seconds=0.05, what="a miracle")
+        child_process.wait_until(lambda: False, timeout_seconds=0.05, what="a miracle")

@@ -15,14 +15,8 @@ from cli.system.child_process import Child
 from cli.up import supervisor as module
 from cli.up.supervisor import MAX_DEATHS, Part, Supervisor
 from core.errors import LauncherError
-from tests.support.processes import (
-    all_end,
-    is_running,
-    printed_ids,
-    python,
-    wait_for,
-    with_descendants,
-)
+from tests.support.polling import wait_until
+from tests.support.processes import all_end, is_running, printed_ids, python, with_descendants
 
 SLEEP = (sys.executable, "-c", "import time; time.sleep(60)")
 #: A program like gunicorn: its own child knows nothing of us.
@@ -56,19 +50,19 @@ class Stage:
         self.part = Part("part", start, signal.SIGTERM, 5.0, stage=0)
         self.supervisor.add(self.part)
 
-    def check_until_restarted(self, pid: int) -> bool:
+    def check_until_restarted(self, pid: int) -> None:
         def is_restarted() -> bool:
             self.supervisor.check()
             return self.part.child is not None and self.part.child.pid != pid
 
-        return wait_for(is_restarted)
+        wait_until(is_restarted)
 
     def check_until_gone(self) -> None:
         def is_gone() -> bool:
             self.supervisor.check()
             return False
 
-        wait_for(is_gone)
+        wait_until(is_gone)
 
     def stop(self) -> None:
         self.supervisor.stop(is_urgent=lambda: False)
@@ -92,9 +86,10 @@ def test_a_part_that_was_killed_comes_back(tmp_path: Path) -> None:
 
     os.kill(pid, signal.SIGKILL)
 
-    came_back = stage.check_until_restarted(pid)
-    stage.stop()
-    assert came_back
+    try:
+        stage.check_until_restarted(pid)
+    finally:
+        stage.stop()
     assert len(stage.said) == 1
     assert "part was killed by signal 9" in stage.said[0]
 
@@ -122,9 +117,10 @@ def test_a_guardian_that_was_killed_comes_back(tmp_path: Path) -> None:
         stage.supervisor.check()
         return stage.supervisor.pids["guardian"] != pid
 
-    came_back = wait_for(is_back)
-    stage.stop()
-    assert came_back
+    try:
+        wait_until(is_back)
+    finally:
+        stage.stop()
 
 
 def test_a_stop_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -152,7 +148,7 @@ def test_stages_stop_one_after_the_other(tmp_path: Path) -> None:
     for stage, child in zip((1, 0), children.values(), strict=True):
         part = Part(child.name, not_started, signal.SIGTERM, 10.0, stage=stage, child=child)
         supervisor.add(part)
-    assert wait_for(lambda: all(child.log_tail() for child in children.values()))
+    wait_until(lambda: all(child.log_tail() for child in children.values()))
 
     supervisor.stop(is_urgent=lambda: False)
 
@@ -163,7 +159,8 @@ def test_an_urgent_stop_kills_at_once(tmp_path: Path) -> None:
     code = "import signal, time; signal.signal(15, signal.SIG_IGN); print('up', flush=True); "
     stage = Stage(tmp_path, (sys.executable, "-c", code + "time.sleep(60)"))
     child = stage.part.child
-    assert child is not None and wait_for(lambda: child.log_tail() != "")
+    assert child is not None
+    wait_until(lambda: child.log_tail() != "")
     process = psutil.Process(child.pid)
     began = time.monotonic()
 

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from cli.system.private_files import free_port, try_lock
+from cli.system.file_locks import try_lock
+from cli.system.ports import free_port
 from core.config.settings import Settings
 from tests.support.paths import ROOT
 

@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import pytest
 
 from core.concurrency.coalescer import Gathering
-from tests.support.service import wait_until
+from tests.support.polling import wait_until
 
 
 class Late(Exception):

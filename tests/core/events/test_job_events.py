@@ -8,7 +8,7 @@ import redis
 from core.events.job_commands import JobRequest, ask_worker, listen_for_requests
 from core.events.job_events import MAX_PIECES, JobNews, TextPiece, Watch, publish_ends, publish_text
 from core.ids import new_id
-from tests.support.service import wait_until
+from tests.support.polling import wait_until
 
 
 def subscribers(client: redis.Redis) -> int:

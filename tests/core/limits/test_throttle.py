@@ -10,7 +10,7 @@ from core.config.settings import Settings
 from core.errors import RateLimited, Unauthorized, Unavailable
 from core.limits.throttle import Throttle, ThrottleRule
 from core.redis.client import open_redis
-from tests.support.service import wait_until
+from tests.support.polling import wait_until
 
 RULE = ThrottleRule("login", per_address=5, per_email=3, per_email_anywhere=6, window_seconds=60)
 

@@ -16,7 +16,7 @@ from core.passwords.pool import (
     PasswordTurns,
     PasswordUser,
 )
-from tests.support.service import wait_until
+from tests.support.polling import wait_until
 
 SECONDS = 5.0
 

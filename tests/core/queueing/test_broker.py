@@ -13,7 +13,7 @@ from dramatiq.brokers.redis import RedisBroker
 from core.ids import new_id
 from core.queueing.broker import JobBroker, JobQueue, QueueName
 from core.redis.connection import Command, RedisLink
-from tests.support.service import wait_until
+from tests.support.polling import wait_until
 from worker.jobs.consumer import DoorbellConsumer
 from worker.jobs.poller import Taker
 from worker.jobs.run import Taken

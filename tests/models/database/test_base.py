@@ -14,7 +14,7 @@ from models.batches.dispatch import try_to_feed
 from models.database.base import Session, SessionFactory, open_database, sessions
 from models.database.group_commit import MOST_REFUSALS, persist
 from tests.support.paths import ROOT
-from tests.support.service import wait_until
+from tests.support.polling import wait_until
 
 #: Says what the database is: on a new disk, on a full one, and when there is room again.
 FULL_DISK = """

@@ -16,7 +16,7 @@ from models.execution.claims import finish_jobs, hand_back_jobs, renew_leases
 from models.jobs.job import Job, JobOutcome, JobState
 from models.jobs.transitions import ask_to_cancel, expire_queued, expired_for_good, requeue_expired
 from tests.support.factories.rows import add_job, add_key, claim_jobs
-from tests.support.service import wait_until
+from tests.support.polling import wait_until
 
 LEASE = timedelta(seconds=30)
 

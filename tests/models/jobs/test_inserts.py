@@ -23,7 +23,7 @@ from models.jobs.inserts import LARGE_CHARACTERS, JobInserts
 from models.jobs.job import Job, new_job, values_of
 from models.jobs.transitions import forestall_jobs
 from tests.support.factories.rows import add_user
-from tests.support.service import wait_until
+from tests.support.polling import wait_until
 
 
 @pytest.fixture

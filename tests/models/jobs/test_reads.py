@@ -14,7 +14,7 @@ from models.jobs.job import Job, JobOutcome, JobState, values_of
 from models.jobs.reads import JobReads
 from models.jobs.transitions import finish_job
 from tests.support.factories.rows import add_job, claim_job
-from tests.support.service import wait_until
+from tests.support.polling import wait_until
 
 ANSWER = JobOutcome(
     state=JobState.SUCCEEDED,

@@ -13,9 +13,10 @@ from pathlib import Path
 import psutil
 import trustme
 
+from cli.system.ports import free_port
 from core.config.settings import Settings
 from tests.support.docker.tools import DOCKER, tool
-from tests.support.service import free_port, wait_until
+from tests.support.polling import wait_until
 
 READY_SECONDS = 20.0
 STOP_SECONDS = 20.0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import threading
-import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -144,11 +143,3 @@ def running(
     finally:
         engine.stop()
     assert not receiver.faults
-
-
-def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
-    """Wait until the condition holds, and fail if it does not in time."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.005)

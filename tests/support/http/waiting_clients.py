@@ -14,7 +14,8 @@ import requests
 from sqlalchemy import create_engine, text
 
 from core.redis.client import open_redis
-from tests.support.service import Service, wait_until
+from tests.support.polling import wait_until
+from tests.support.service import Service
 
 LONG = {"prompt": "word " * 40, "maxTokens": 400, "ignoreEos": True}
 #: Connections that are opened at the same time: the listening socket has a bounded backlog.

@@ -22,10 +22,12 @@ from cli.monitoring.command import make_reader
 from cli.monitoring.settings import MonitoringSettings
 from cli.servers.postgres import Postgres
 from cli.servers.valkey import Valkey
+from cli.system.ports import free_port
 from core.config.settings import Settings
 from migrations.run import upgrade
 from tests.support.monitoring.watch import Programs, Watch
-from tests.support.service import Service, free_port, wait_until
+from tests.support.polling import wait_until
+from tests.support.service import Service
 from tests.support.webhook_receiver import Receiver, receiving
 
 READER_PASSWORD = "a password of the dashboards"

@@ -14,9 +14,10 @@ import yaml
 from cli.monitoring.rendering import render
 from cli.monitoring.settings import MonitoringSettings
 from cli.system.child_process import Child
+from cli.system.ports import free_port
 from tests.support.monitoring.programs import UNPACKED, program
 from tests.support.paths import ROOT
-from tests.support.service import free_port, wait_until
+from tests.support.polling import wait_until
 
 CONFIGURATION = ROOT / "docker" / "prometheus" / "prometheus.yml"
 SCRAPE_INTERVAL = "500ms"

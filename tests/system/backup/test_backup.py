@@ -25,7 +25,7 @@ from tests.models.usage.test_report import NOON, use
 from tests.support.backup_runs import begun, bountycoder, command, environment
 from tests.support.factories.rows import add_job, add_key
 from tests.support.paths import ROOT
-from tests.support.service import wait_until
+from tests.support.polling import wait_until
 
 
 @pytest.fixture

@@ -22,7 +22,8 @@ from models.maintenance.backup import count_tables, whole_database
 from tests.models.usage.test_report import use
 from tests.support.backup_runs import begun, bountycoder
 from tests.support.factories.rows import add_key
-from tests.support.service import Service, wait_until
+from tests.support.polling import wait_until
+from tests.support.service import Service
 from tests.system.backup.test_backup import working_tool
 
 BODY = {"prompt": "one two three", "maxTokens": 4}

@@ -16,9 +16,10 @@ from typing import Any
 
 import psutil
 
+from cli.system.ports import free_port
 from tests.support.paths import ROOT
+from tests.support.polling import wait_until
 from tests.support.processes import with_descendants
-from tests.support.service import free_port, wait_until
 
 READY_SECONDS = 120.0
 STOP_SECONDS = 60.0

@@ -15,7 +15,8 @@ from core.config.settings import Settings
 from models.database.base import SessionFactory
 from models.maintenance.consistency import compare_batches, compare_jobs, compare_roll_ups
 from tests.support.factories.batches import batch_of, lines_by_state
-from tests.support.service import Service, wait_until
+from tests.support.polling import wait_until
+from tests.support.service import Service
 from tests.system.faults.bulk import (
     Faults,
     check_results,

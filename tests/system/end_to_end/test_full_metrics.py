@@ -11,8 +11,10 @@ import pytest
 import redis
 import requests
 
+from cli.system.ports import free_port
 from core.config.settings import Settings
-from tests.support.service import READY_SECONDS, Service, free_port, wait_until
+from tests.support.polling import wait_until
+from tests.support.service import READY_SECONDS, Service
 
 #: A disk that only one program sees: `$0` is where, `$1` its options.
 ON_A_DISK = 'mount -t tmpfs -o "$1" tmpfs "$0" && shift && exec "$@"'

@@ -12,9 +12,11 @@ import pytest
 import requests
 from sqlalchemy import create_engine, text
 
+from cli.system.ports import free_port
 from core.config.settings import Settings
+from tests.support.polling import wait_until
 from tests.support.prometheus import Scraper
-from tests.support.service import Service, free_port, wait_until
+from tests.support.service import Service
 
 REQUESTS = 60
 AT_ONCE = 12

@@ -11,7 +11,8 @@ import redis
 from core.config.settings import Settings
 from models.database.base import SessionFactory
 from tests.api.generation.test_webhooks import TIMEOUT, submit, webhook_of
-from tests.support.service import Service, wait_until
+from tests.support.polling import wait_until
+from tests.support.service import Service
 from tests.support.webhook_receiver import receiving
 
 

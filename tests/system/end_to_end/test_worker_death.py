@@ -17,7 +17,8 @@ from core.config.settings import Settings
 from models.database.base import open_database, sessions
 from models.jobs.job import Job
 from models.usage.usage import Usage
-from tests.support.service import Service, wait_until
+from tests.support.polling import wait_until
+from tests.support.service import Service
 
 #: About this long runs a job of 30 tokens.
 PACE = 10.0

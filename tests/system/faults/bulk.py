@@ -40,7 +40,8 @@ from models.usage.usage import Usage
 from models.webhooks.webhook import WebhookDelivery
 from tests.bench.servers import MODEL
 from tests.support.http.batch_files import PATH, batch_uuid, made, requests_of
-from tests.support.service import Service, wait_until
+from tests.support.polling import wait_until
+from tests.support.service import Service
 
 MOST_SECONDS = 600.0
 KILL_SECONDS = 10.0

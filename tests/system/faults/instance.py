@@ -23,6 +23,7 @@ import requests
 
 from cli.servers.postgres import SERVER_SETTINGS, Postgres
 from cli.servers.valkey import Valkey
+from cli.system.ports import free_port
 from core.config.settings import DEFAULT_ADMIN_EMAIL, DEFAULT_ADMIN_PASSWORD, Settings
 from core.queueing.workers import WorkerRegistry
 from core.redis.client import open_redis
@@ -30,7 +31,7 @@ from migrations.run import upgrade
 from models.database.base import SessionFactory, open_database, sessions
 from tests.bench.servers import MODEL
 from tests.support.paths import ROOT
-from tests.support.service import free_port, wait_until
+from tests.support.polling import wait_until
 from tests.system.faults.clock import Clock
 from tests.system.faults.link import Link, LinkState, Network
 from tests.system.faults.program import ORDERS, PROGRAM, WORKERS

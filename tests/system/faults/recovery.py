@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import requests
 from sqlalchemy import text
 
-from tests.support.service import wait_until
+from tests.support.polling import wait_until
 from tests.system.faults.engine import Poison
 from tests.system.faults.instance import Instance
 from tests.system.faults.traffic import BATCHES, GENERATE, JOBS

@@ -12,7 +12,7 @@ import pytest
 import requests
 from sqlalchemy import text
 
-from tests.support.service import wait_until
+from tests.support.polling import wait_until
 from tests.system.faults.engine import StepFault
 from tests.system.faults.faults import FAULTS
 from tests.system.faults.instance import Instance

@@ -16,7 +16,7 @@ import yaml
 from cli.monitoring.rendering import render
 from cli.monitoring.settings import MonitoringSettings
 from tests.support.monitoring.instance import SLOW_PACE, Instance, repeating
-from tests.support.service import wait_until
+from tests.support.polling import wait_until
 
 YEAR, WEEK = 365.0, 7.0
 #: Beyond `ALERT_CONNECTIONS_RATIO` of PostgreSQL's hundred.

@@ -10,7 +10,7 @@ import psutil
 from sqlalchemy import create_engine, text
 
 from tests.support.monitoring.instance import Instance
-from tests.support.service import wait_until
+from tests.support.polling import wait_until
 
 REQUESTS = 50
 AT_ONCE = 12

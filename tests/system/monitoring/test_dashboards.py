@@ -19,7 +19,7 @@ from models.monitoring.grafana_role import ROLE
 from tests.api.runtime.test_metrics import DOCS, ROW
 from tests.support.http import batch_files
 from tests.support.monitoring.instance import READER_PASSWORD, Instance, repeating
-from tests.support.service import wait_until
+from tests.support.polling import wait_until
 
 #: Nothing here shows them: there is no GPU, and cAdvisor needs containers.
 NOT_HERE = re.compile(r"\b(bountycoder_gpu_|container_)")

@@ -11,8 +11,9 @@ import requests
 from cli.servers.valkey import Valkey
 from core.config.settings import Settings
 from migrations.run import upgrade
+from tests.support.polling import wait_until
 from tests.support.postgres import REPLICA, base_backup, query, running, url_of_writable
-from tests.support.service import Service, wait_until
+from tests.support.service import Service
 
 BODY = {"prompt": "one two three", "maxTokens": 4}
 

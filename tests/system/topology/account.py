@@ -17,7 +17,7 @@ from models.database.base import SessionFactory, open_database, sessions
 from models.jobs.idempotency import IdempotencyKey
 from models.jobs.job import Job, JobState
 from models.usage.usage import Usage
-from tests.support.service import wait_until
+from tests.support.polling import wait_until
 from tests.system.topology.client import BATCH_LINES
 from tests.system.topology.records import Done, Records, Told
 

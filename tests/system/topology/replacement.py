@@ -9,8 +9,9 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from functools import partial
 
+from tests.support.polling import wait_until
 from tests.support.postgres import query
-from tests.support.service import STOP_SECONDS, wait_until
+from tests.support.service import STOP_SECONDS
 from tests.system.topology.records import NO_ANSWER, Records, Refusal
 from tests.system.topology.topology import API_ADDRESSES, API_DRAIN_SECONDS, WORKERS, Topology
 from tests.system.topology.traffic import Traffic

@@ -16,11 +16,13 @@ import requests
 from sqlalchemy import Engine, create_engine, select, text
 
 from cli.servers.valkey import Valkey
+from cli.system.ports import free_port
 from core.config.settings import Settings
 from models.database.base import sessions
 from models.jobs.job import Job
 from tests.support.docker.nginx import Nginx, servers, variables
-from tests.support.service import Service, free_port, kill_with_children, wait_until
+from tests.support.polling import wait_until
+from tests.support.service import Service, kill_with_children
 from tests.system.topology.account import count
 from tests.system.topology.records import Records
 from tests.system.topology.release import SCHEMA, last_release

@@ -20,12 +20,14 @@ from cli.monitoring.settings import MonitoringSettings
 from cli.servers.postgres import Postgres
 from cli.servers.valkey import Valkey
 from cli.system.child_process import Child
+from cli.system.ports import free_port
 from core.config.settings import Settings
 from tests.support.docker.nginx import Nginx, servers, variables
 from tests.support.monitoring.programs import find_program
 from tests.support.monitoring.watch import Programs, Watch
+from tests.support.polling import wait_until
 from tests.support.postgres import REPLICA, base_backup, running, url_of_writable
-from tests.support.service import Service, free_port, kill_with_children, wait_until
+from tests.support.service import Service, kill_with_children
 
 READY_SECONDS = 90.0
 CALL_SECONDS = 10.0

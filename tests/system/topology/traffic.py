@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from tests.support.service import wait_until
+from tests.support.polling import wait_until
 from tests.system.topology.client import KINDS, Client
 from tests.system.topology.records import Records
 

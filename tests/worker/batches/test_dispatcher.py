@@ -28,7 +28,7 @@ from models.maintenance.consistency import compare_batches, compare_jobs, compar
 from models.usage.limits import ended_job, read_key_use
 from tests.support.factories.batches import REQUEST, add_batch, batch_of, lines_by_state, released
 from tests.support.factories.rows import add_key, add_user, claim_jobs
-from tests.support.service import wait_until
+from tests.support.polling import wait_until
 from worker.batches.dispatcher import Feeder
 from worker.maintenance.limit_reconciler import Settler
 from worker.maintenance.reaper import Reaper

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from tests.support.service import wait_until
+from tests.support.polling import wait_until
 from worker.engine.echo import EchoEngine
 from worker.engine.protocol import (
     EngineRefused,

@@ -23,7 +23,7 @@ from models.jobs.job import Job
 from models.jobs.transitions import requeue_expired
 from models.usage.usage import Usage
 from tests.support.factories.rows import add_job
-from tests.support.service import wait_until
+from tests.support.polling import wait_until
 from worker.engine.echo import EchoEngine
 from worker.jobs.delivery import Delivery
 from worker.jobs.leases import Leases

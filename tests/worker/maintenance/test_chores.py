@@ -22,7 +22,7 @@ from models.jobs.lists import QueuedJob
 from models.webhooks.webhook import DeliveryState, WebhookDelivery
 from tests.support.factories.faulty_rows import CODES, is_row, refused
 from tests.support.factories.rows import add_job, add_key, claim_job
-from tests.support.service import wait_until
+from tests.support.polling import wait_until
 from tests.worker.batches.test_dispatcher import have_workers, new_batch
 from worker.batches.dispatcher import Feeder
 from worker.jobs.text_sender import TextSender

@@ -20,7 +20,7 @@ from models.jobs.serializer import show_listed_job
 from models.webhooks.queue import claim_delivery
 from models.webhooks.webhook import WebhookAttempt, WebhookDelivery, attempts_of
 from tests.support.factories.rows import add_job, add_key
-from tests.support.service import wait_until
+from tests.support.polling import wait_until
 from tests.support.webhook_receiver import Answer, Receiver, receiving
 from worker.webhooks.retry_schedule import RetrySchedule
 from worker.webhooks.sender import MAX_PER_RECEIVER, MAX_PER_USER, WebhookSender

@@ -18,7 +18,8 @@ from models.files.file import File, FilePiece
 from models.files.store import PIECE_BYTES
 from tests.support.http.accounts import register
 from tests.support.http.openai_client import connect, model_of
-from tests.support.service import Service, wait_until
+from tests.support.polling import wait_until
+from tests.support.service import Service
 
 BATCH_SECONDS = 60.0
 CHAT = "/v1/chat/completions"

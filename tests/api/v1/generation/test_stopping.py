@@ -16,7 +16,8 @@ from models.database.base import open_database, sessions
 from models.jobs.job import Job
 from tests.conftest import PACE
 from tests.support.http.openai_client import connect, model_of, say
-from tests.support.service import Service, wait_until
+from tests.support.polling import wait_until
+from tests.support.service import Service
 
 #: Far longer than this test.
 ENDLESS: dict[str, Any] = {

@@ -14,7 +14,8 @@ from openai.types.chat import ChatCompletionChunk
 from tests.conftest import PACE
 from tests.support.http.openai_client import connect, job_of, model_of, say
 from tests.support.http.sse import Event, events
-from tests.support.service import CALL_SECONDS, Service, wait_until
+from tests.support.polling import wait_until
+from tests.support.service import CALL_SECONDS, Service
 
 LONG = "word " * 60
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from tests.support.engine.tiny import running, until
+from tests.support.engine.tiny import running
+from tests.support.polling import wait_until
 from worker.engine.protocol import EngineRequest, Sampling, Step
 
 TO_THE_END = Sampling(ignore_eos=True)
@@ -15,17 +16,17 @@ def test_each_step_is_shown_when_it_ends_with_what_it_computed(model: Any) -> No
     steps: list[Step] = []
 
     with running(model, observe=steps.append) as (engine, receiver):
-        until(lambda: len(steps) == engine.stats().steps)
+        wait_until(lambda: len(steps) == engine.stats().steps)
         steps.clear()  # those of the warm-up
         began = time.perf_counter()
         receiver.wait(engine.submit(EngineRequest("a", [1, 2, 4, 5, 6], 4, TO_THE_END)))
-        until(lambda: len(steps) == 4)  # though nothing comes after the last one
+        wait_until(lambda: len(steps) == 4)  # though nothing comes after the last one
         took = time.perf_counter() - began
         both = [
             engine.submit(EngineRequest(name, [7, 8, 9], 40, TO_THE_END)) for name in ("b", "c")
         ]
         receiver.wait(*both)
-        until(lambda: sum(step.tokens for step in steps[4:]) == 2 * (3 + 40 - 1))
+        wait_until(lambda: sum(step.tokens for step in steps[4:]) == 2 * (3 + 40 - 1))
 
     assert [(step.sequences, step.tokens) for step in steps[:4]] == [(1, 5), (1, 1), (1, 1), (1, 1)]
     assert 0 < sum(step.seconds for step in steps[:4]) <= took

@@ -19,8 +19,9 @@ from typing import Any
 import pytest
 
 from core.config.settings import Attention, Settings
-from tests.support.engine.tiny import EOS_IDS, Receiver, answer, build_model, until
+from tests.support.engine.tiny import EOS_IDS, Receiver, answer, build_model
 from tests.support.paths import ROOT
+from tests.support.polling import wait_until
 from tests.worker.engine.hf.test_exactness import prompts
 from worker.engine.hf.engine import HFEngine
 from worker.engine.hf.loop import LoopOptions
@@ -117,7 +118,7 @@ def compare_answers(path: Path, attention: Attention) -> None:
         receiver.wait_for_tokens(("gone", 1), 8)
         gone.cancel()
         receiver.wait(*handles, gone)
-        until(lambda: engine.stats().running == 0)
+        wait_until(lambda: engine.stats().running == 0)
         assert engine.stats().cache_use == 0
         assert engine.is_healthy
 
@@ -138,7 +139,7 @@ def kill_one(path: Path) -> None:
         assert engine._ranks is not None
         (process,) = engine._ranks._processes
         os.kill(process.pid, signal.SIGKILL)
-        until(lambda: not engine.is_healthy)
+        wait_until(lambda: not engine.is_healthy)
         with pytest.raises(EngineStopping):
             engine.submit(EngineRequest("y", [1], 5))
         handle.cancel()
@@ -195,7 +196,7 @@ def test_the_others_end_when_the_leader_is_killed(path: Path) -> None:
     leader.kill()
     leader.communicate(timeout=10)
 
-    until(lambda: not is_running(pid))
+    wait_until(lambda: not is_running(pid))
 
 
 def test_a_leader_ends_when_another_dies_before_all_run(tmp_path: Path) -> None:

@@ -15,15 +15,8 @@ from typing import Any
 import pytest
 import torch
 
-from tests.support.engine.tiny import (
-    CONTEXT_LENGTH,
-    POISON,
-    VOCAB_SIZE,
-    Receiver,
-    answer,
-    running,
-    until,
-)
+from tests.support.engine.tiny import CONTEXT_LENGTH, POISON, VOCAB_SIZE, Receiver, answer, running
+from tests.support.polling import wait_until
 from worker.engine.hf.engine import HFEngine
 from worker.engine.protocol import (
     EngineRefused,
@@ -119,7 +112,7 @@ def test_cancel_ends_a_handle_at_once_and_only_once(model: Any) -> None:
         assert handle.is_finished
         handle.cancel()
         receiver.wait(handle)
-        until(lambda: engine.stats().running == 0)
+        wait_until(lambda: engine.stats().running == 0)
 
     ends = [receiver.ends["x", i] for i in range(3)]
     assert ends == [FinishReason.STOP, FinishReason.CANCELLED, FinishReason.STOP]
@@ -135,7 +128,7 @@ def test_one_of_n_may_be_cancelled_before_the_prompt_is_computed(model: Any, ind
         handle = engine.submit(EngineRequest("x", prompt, 10, n=3))
         handle.cancel(index)
         receiver.wait(handle)
-        until(lambda: engine.stats().running == 0)
+        wait_until(lambda: engine.stats().running == 0)
         assert engine.stats().cache_use == 0
 
     for i in range(3):
@@ -155,7 +148,7 @@ def test_cancelling_all_while_admissions_are_stopped_lets_the_next_in(model: Any
     sampling = Sampling(ignore_eos=True)
     with running(model, cache_blocks=12, max_sequences=8) as (engine, receiver):
         handles = [engine.submit(EngineRequest(f"r{i}", [i] * 20, 150, sampling)) for i in range(6)]
-        until(lambda: engine.loop.scheduler.block_new_requests)
+        wait_until(lambda: engine.loop.scheduler.block_new_requests)
         for handle in handles:
             handle.cancel()
 
@@ -174,8 +167,8 @@ def test_a_cancel_that_overtakes_its_request_leaves_nothing_behind(
         receiver.wait(handle)
         steps = engine.stats().steps
         feed(late)
-        until(lambda: engine.loop._manager.input_queue.empty())
-        until(lambda: not engine.loop.scheduler.waiting_requests)
+        wait_until(lambda: engine.loop._manager.input_queue.empty())
+        wait_until(lambda: not engine.loop.scheduler.waiting_requests)
         assert engine.stats().steps == steps
 
 
@@ -253,7 +246,7 @@ def test_a_device_error_makes_the_engine_unhealthy(model: Any) -> None:
     with running(model) as (engine, receiver):
         intercept(engine, break_device)
         handle = engine.submit(EngineRequest("x", [1], 5))
-        until(lambda: not engine.is_healthy)
+        wait_until(lambda: not engine.is_healthy)
         with pytest.raises(EngineStopping):
             engine.submit(EngineRequest("y", [1], 5))
         handle.cancel()
@@ -265,7 +258,7 @@ def test_a_step_that_hangs_makes_the_engine_unhealthy(model: Any) -> None:
     with running(model, stall_seconds=0.3) as (engine, receiver):
         intercept(engine, lambda ids: bool(is_over.wait(20)) and None)
         handle = engine.submit(EngineRequest("x", [1], 5))
-        until(lambda: not engine.is_healthy)
+        wait_until(lambda: not engine.is_healthy)
         handle.cancel()
         receiver.wait(handle)
         is_over.set()
@@ -279,7 +272,7 @@ def test_an_engine_that_always_fails_is_unhealthy_soon(model: Any) -> None:
         intercept(engine, fail)
         for number in range(40):
             engine.submit(EngineRequest(f"r{number}", [1], 5))
-        until(lambda: not engine.is_healthy)
+        wait_until(lambda: not engine.is_healthy)
 
 
 def test_stop_ends_what_runs_as_cancelled_and_refuses_the_rest(model: Any) -> None:
@@ -355,8 +348,8 @@ def test_a_thousand_requests_of_all_kinds_end_once_each_and_leave_nothing(
             if number % 40 == 39:
                 receiver.wait(*handles[: number - numbers.start - 30])
         receiver.wait(*handles)
-        until(lambda: engine.stats().running == engine.stats().waiting == 0)
-        until(lambda: engine.stats().cache_use == 0)
+        wait_until(lambda: engine.stats().running == engine.stats().waiting == 0)
+        wait_until(lambda: engine.stats().cache_use == 0)
         check_ends(handles, receiver)
         receiver.forget()
 

@@ -12,7 +12,8 @@ from transformers.generation.configuration_utils import ContinuousBatchingConfig
 from transformers.generation.continuous_batching.requests import RequestState, RequestStatus
 from transformers.generation.continuous_batching.scheduler import SCHEDULER_MAPPING
 
-from tests.support.engine.tiny import POISON, answer, running, until
+from tests.support.engine.tiny import POISON, answer, running
+from tests.support.polling import wait_until
 from tests.worker.engine.hf.recovery.test_failures import intercept
 from tests.worker.engine.hf.test_exactness import ATTENTIONS, prompts
 from worker.engine.hf.scheduling.scheduler import FairScheduler
@@ -67,7 +68,7 @@ def test_bulk_alone_fills_the_engine(model: Any) -> None:
             engine.submit(EngineRequest(f"bulk{i}", [1, 2], 200, RUN_ON, is_bulk=True))
             for i in range(6)
         ]
-        until(lambda: engine.stats().running == 4 and engine.stats().waiting == 2)
+        wait_until(lambda: engine.stats().running == 4 and engine.stats().waiting == 2)
         receiver.wait(*bulk)
 
 
@@ -129,7 +130,7 @@ def test_accounts_with_a_line_each_share_tokens_by_weight(model: Any, weight: fl
                     f"{account}{number}", [3] * length, 20, RUN_ON, account=account, weight=priority
                 )
                 engine.submit(request)
-        until(lambda: tokens_of("a") + tokens_of("b") > 4000, seconds=60)
+        wait_until(lambda: tokens_of("a") + tokens_of("b") > 4000, seconds=60)
         share = tokens_of("a") / tokens_of("b")
 
     assert share == pytest.approx(weight, rel=0.1)
@@ -152,7 +153,7 @@ def test_a_newcomer_does_not_wait_for_the_rest_of_a_long_prompt(model: Any) -> N
     with running(model, max_sequences=4, max_batch_tokens=16) as (engine, receiver):
         intercept(engine, lambda ids: time.sleep(0.005))
         long = engine.submit(EngineRequest("long", [9] * 400, 2, RUN_ON, account="a"))
-        until(lambda: engine.stats().steps >= 3)
+        wait_until(lambda: engine.stats().steps >= 3)
         steps = engine.stats().steps
         receiver.wait(engine.submit(EngineRequest("short", [5] * 20, 1, RUN_ON, account="b")))
         assert engine.stats().steps - steps <= 8
@@ -178,7 +179,7 @@ def test_a_newcomer_does_not_take_the_place_of_a_prompt_that_others_are_forked_f
         ]
         receiver.wait_for_tokens(("l2", 0), 1)
         many = engine.submit(EngineRequest("many", prompt, 5, RUN_ON, n=3, account="a"))
-        until(lambda: computed > 0)
+        wait_until(lambda: computed > 0)
         others = [engine.submit(EngineRequest(n, [5], 2, RUN_ON, account=n)) for n in ("b", "c")]
         receiver.wait(*others)
         assert computed < len(prompt)
@@ -308,4 +309,4 @@ def test_a_newcomer_waits_for_no_more_than_its_turn_in_a_full_engine(model: Any)
         receiver.wait(engine.submit(EngineRequest("short", [1, 2, 3], 1, RUN_ON)))
         assert engine.stats().steps - steps <= 3
         receiver.wait(*long)
-        until(lambda: engine.stats().running == 0)
+        wait_until(lambda: engine.stats().running == 0)
