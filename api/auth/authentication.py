@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from uuid import UUID
 
 from flask import request
 
@@ -33,6 +34,11 @@ class Caller:
 
     user: User
     key: ApiKey | None
+
+    @property
+    def account_id(self) -> UUID:
+        """Id of the key or, without a key, of the user: what polls are counted by."""
+        return self.user.id if self.key is None else self.key.id
 
     @property
     def sees_all(self) -> bool:

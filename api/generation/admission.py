@@ -14,7 +14,7 @@ import redis
 
 from api.generation.context_limit import measure
 from api.generation.idempotency import Idempotency, find_repeated
-from api.generation.polling import count_look_of
+from api.generation.polling import charge_poll
 from api.generation.validation import (
     OUR_NAMES,
     FieldNames,
@@ -290,6 +290,6 @@ def _find_before(
         job = find_repeated(session, key.id, idempotency)
     if job is None:
         return None
-    count_look_of(services, job.api_key_id)
+    charge_poll(services, job.api_key_id)
     headers = {"Idempotency-Replayed": "true"}
     return Admitted(job, services, headers, idempotency, is_new=False)

@@ -24,7 +24,7 @@ from api.batches.retry import unsuccessful_lines
 from api.batches.upload import JSONL_TYPES, received
 from api.generation.idempotency import read_idempotency_key
 from api.generation.pipeline import present_key
-from api.generation.polling import count_look
+from api.generation.polling import charge_poll
 from api.http.body import read_body
 from api.http.disconnect import client_has_gone
 from api.http.paging import read_page, show_page
@@ -138,7 +138,7 @@ def show(batch_id: str) -> ResponseReturnValue:
         caller = authenticate(session)
         batch = find_visible_batch(session, caller, batch_id)
         shown = _show(session, batch)
-    count_look(services(), caller)
+    charge_poll(services(), caller.account_id)
     return shown
 
 
@@ -164,7 +164,7 @@ def results(batch_id: str) -> ResponseReturnValue:
     with services().database.sessions() as session:
         caller = authenticate(session)
         batch = find_visible_batch(session, caller, batch_id)
-    count_look(services(), caller)
+    charge_poll(services(), caller.account_id)
     place = services().slots.connections.one_more(caller.user.id, Opened.STREAM)
     return send_results(services().database.statements, batch, place, after=after, states=states)
 

@@ -15,7 +15,7 @@ from api.auth.authentication import authenticate
 from api.auth.visible_jobs import find_visible_job
 from api.generation.event_stream import stream_job
 from api.generation.outcomes import answered
-from api.generation.polling import count_look
+from api.generation.polling import charge_poll
 from api.generation.waiting import read_job
 from api.http.disconnect import present_hang_up
 from api.http.paging import read_page, show_page
@@ -81,7 +81,7 @@ def show(job_id: str) -> ResponseReturnValue:
     with services().database.sessions() as session:
         caller = authenticate(session)
         job = find_visible_job(session, caller, job_id)
-    count_look(services(), caller)
+    charge_poll(services(), caller.account_id)
     if seconds and not job.is_final:
         with services().slots.connections.one_more(caller.user.id, Opened.WAIT):
             job = _wait_for_change(job, seconds)
@@ -105,7 +105,7 @@ def stream(job_id: str) -> ResponseReturnValue:
             raise NotFound("the text of this job was deleted after its time")
         if not job.is_final and not job.is_streamed:
             ask_for_text(session, job.id)
-    count_look(services(), caller)
+    charge_poll(services(), caller.account_id)
     head = show_completion_head(job)
     return stream_job(
         services(),

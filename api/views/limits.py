@@ -8,7 +8,7 @@ from flask import Blueprint
 from flask.typing import ResponseReturnValue
 
 from api.auth.authentication import authenticate_key
-from api.generation.polling import count_look_of
+from api.generation.polling import charge_poll
 from api.openapi.answer import shows
 from api.openapi.operation import Who, described
 from api.openapi.refusals import TOO_MANY_LOOKS
@@ -29,7 +29,7 @@ def show() -> ResponseReturnValue:
     """
     with services().database.sessions() as session:
         key, _ = authenticate_key(session)
-    count_look_of(services(), key.id)
+    charge_poll(services(), key.id)
     state = services().limits.limiter.read(key, recall=services().recall(key.id))
     return {
         "rateLimit": _show(state.requests),

@@ -11,7 +11,7 @@ from flask.typing import ResponseReturnValue
 from api.auth.auditing import note
 from api.auth.authentication import Caller, authenticate, authenticate_user
 from api.auth.visible_jobs import find_visible_job
-from api.generation.polling import count_look
+from api.generation.polling import charge_poll
 from api.http.paging import read_page, show_page
 from api.openapi.answer import shows
 from api.openapi.operation import Who, described
@@ -116,7 +116,7 @@ def resend(webhook_id: str) -> ResponseReturnValue:
 
 def _authenticate(session: Session) -> Caller:
     caller = authenticate(session)
-    count_look(services(), caller)
+    charge_poll(services(), caller.account_id)
     return caller
 
 

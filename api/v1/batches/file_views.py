@@ -17,7 +17,7 @@ from api.batches.download import WRITE_SECONDS
 from api.batches.results import ResultFile
 from api.batches.upload import FORM_TYPE, Upload, received
 from api.generation.pipeline import present_key
-from api.generation.polling import count_look
+from api.generation.polling import charge_poll
 from api.http.disconnect import present_hang_up
 from api.openapi.answer import JSONL, Answer, shows
 from api.openapi.operation import Who, described
@@ -129,7 +129,7 @@ def show(file_id: str) -> ResponseReturnValue:
     with services().database.sessions() as session:
         caller = authenticate(session)
         found = _find(session, caller, file_id)
-    count_look(services(), caller)
+    charge_poll(services(), caller.account_id)
     if isinstance(found, File):
         return _show(found)
     batch, name = found
@@ -153,7 +153,7 @@ def content(file_id: str) -> ResponseReturnValue:
     with services().database.sessions() as session:
         caller = authenticate(session)
         found = _find(session, caller, file_id)
-    count_look(services(), caller)
+    charge_poll(services(), caller.account_id)
     if isinstance(found, File):
         response = Response(sent(services(), found), mimetype=ANY_TYPE)
         response.content_length = found.bytes

@@ -20,7 +20,7 @@ from api.batches.notify import cancel_batch
 from api.batches.plan import BatchPlan
 from api.generation.idempotency import read_idempotency_key
 from api.generation.pipeline import present_key
-from api.generation.polling import count_look
+from api.generation.polling import charge_poll
 from api.http.body import read_body
 from api.http.disconnect import client_has_gone, present_hang_up
 from api.openapi.answer import shows
@@ -163,7 +163,7 @@ def show(batch_id: str) -> ResponseReturnValue:
     with services().database.sessions() as session:
         caller = authenticate(session)
         shown = _show(_find(session, caller, batch_id))
-    count_look(services(), caller)
+    charge_poll(services(), caller.account_id)
     return shown
 
 
