@@ -14,8 +14,8 @@ from admin_ui.web.page import api, back_to, database, go_to, present_time
 from admin_ui.widgets.month_chart import month_series
 from admin_ui.widgets.pager import read_choice, read_list_page, read_search
 from admin_ui.widgets.related import related
+from core.calendar import month_of
 from core.ids import Prefix, read_id
-from core.limits.state import month_began
 from models.accounts.api_key import count_keys
 from models.accounts.user import Role, User, find_user, list_users
 from models.pages.customers import CustomerSort, list_customers
@@ -55,7 +55,7 @@ def index() -> ResponseReturnValue:
 def show(user_id: str) -> ResponseReturnValue:
     user = _wanted(user_id)
     now = present_time()
-    month = WantedUsage(month_began(now), now, user_id=user.id)
+    month = WantedUsage(month_of(now), now, user_id=user.id)
     return render_template(
         "customers/show.html",
         user=user,

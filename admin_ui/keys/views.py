@@ -15,9 +15,10 @@ from admin_ui.widgets.month_chart import month_series
 from admin_ui.widgets.pager import read_choice, read_list_page, read_search
 from admin_ui.widgets.related import related
 from admin_ui.widgets.visible_key import visible_key
+from core.calendar import month_of
 from core.errors import Unavailable
 from core.ids import Prefix, read_id
-from core.limits.state import LimitState, month_began
+from core.limits.state import LimitState
 from models.accounts.api_key import ApiKey
 from models.accounts.user import User, find_user
 from models.pages.keys import KeySort, KeyStatus, list_key_page, status_of
@@ -62,7 +63,7 @@ def index() -> ResponseReturnValue:
 def show(key_id: str) -> ResponseReturnValue:
     key, owner = visible_key(key_id)
     now = present_time()
-    month = WantedUsage(month_began(now), now, key_id=key.id)
+    month = WantedUsage(month_of(now), now, key_id=key.id)
     return render_template(
         "keys/show.html",
         key=key,

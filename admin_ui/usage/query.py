@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from admin_ui.widgets.time_range import Choice, TimeRange, read_time_range
+from core.calendar import hour_of
 from core.ids import Prefix, read_id, show_id
 from models.accounts.user import User, find_user_id
 from models.database.base import Session
@@ -67,7 +68,7 @@ class UsageQuery:
 
     def wanted(self, now: datetime) -> WantedUsage:
         """Return the hours that are wanted, up to the present one."""
-        present = now.replace(minute=0, second=0, microsecond=0) + HOUR
+        present = hour_of(now) + HOUR
         since = self.time.since or present - LONGEST
         until = min(self.time.until or present, present)
         return WantedUsage(

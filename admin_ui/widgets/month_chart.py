@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from admin_ui.widgets.chart_data import Chart, chart_of_sums
-from core.limits.state import month_began
+from core.calendar import month_of
 from models.database.base import Session
 from models.usage.report import UsageGroup, UsageSums, WantedUsage, list_usage
 
@@ -19,7 +19,7 @@ def month_series(
     session: Session, now: datetime, *, user_id: UUID | None = None, key_id: UUID | None = None
 ) -> dict[str, Any]:
     """Return the tokens of a user's or a key's days in this month (UTC)."""
-    since = month_began(now)
+    since = month_of(now)
     wanted = WantedUsage(since, now + DAY, user_id=user_id, key_id=key_id)
     used = list_usage(session, wanted, UsageGroup.DAY, after=None, limit=MOST_DAYS)
     by_day = {sums.group: sums for sums in used}

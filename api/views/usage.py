@@ -21,6 +21,7 @@ from api.openapi.refusals import NOT_FOUND
 from api.responses.serializers import show_time
 from api.responses.usage import UsageReport
 from api.services import services
+from core.calendar import hour_of
 from core.config.settings import Settings
 from core.errors import InvalidRequest, NotFound
 from core.ids import Prefix, show_id
@@ -108,7 +109,7 @@ def _read_range(now: Callable[[], datetime]) -> tuple[datetime, datetime]:
     Usage is kept by the hour. A time within one is refused: with it, two reports that follow each
     other would both count that hour.
     """
-    until = _read_hour("to") or _hour_of(now()) + HOUR
+    until = _read_hour("to") or hour_of(now()) + HOUR
     since = _read_hour("from") or until - DEFAULT_RANGE
     if not since < until:
         raise InvalidRequest("from must be before to, which is not part of the time", param="from")
@@ -119,17 +120,13 @@ def _read_range(now: Callable[[], datetime]) -> tuple[datetime, datetime]:
 
 def _read_hour(name: str) -> datetime | None:
     moment = read_time(name)
-    if moment is not None and moment != _hour_of(moment):
+    if moment is not None and moment != hour_of(moment):
         raise InvalidRequest(
             f"{name} must be a whole hour in UTC, such as 2026-11-01T13:00:00Z: usage is kept by "
             "the hour",
             param=name,
         )
     return moment
-
-
-def _hour_of(moment: datetime) -> datetime:
-    return moment.replace(minute=0, second=0, microsecond=0)
 
 
 def _read_limit() -> int:

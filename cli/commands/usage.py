@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from cli.commands.database import answering
+from core.calendar import hour_of
 from core.config.settings import Settings
 from models.database.base import open_database, sessions
 from models.maintenance.consistency import (
@@ -101,6 +102,6 @@ def _hour(given: str) -> datetime:
         moment = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, OverflowError):
         raise argparse.ArgumentTypeError(f"{given} is not a time") from None
-    if moment.replace(minute=0, second=0, microsecond=0) != moment:
+    if hour_of(moment) != moment:
         raise argparse.ArgumentTypeError(f"{given} is not a whole hour")
     return moment

@@ -32,6 +32,7 @@ from uuid import UUID
 import redis
 from redis.client import Pipeline
 
+from core.calendar import month_of
 from core.errors import Unavailable
 from core.limits.state import (
     MINUTE_SECONDS,
@@ -39,7 +40,6 @@ from core.limits.state import (
     KeyUse,
     LimitState,
     Recall,
-    month_began,
     refusal,
     state_of,
 )
@@ -149,7 +149,7 @@ class Limiter:
             if not lost:
                 return [LineVerdict(Verdict(reply[0].decode()), reply[4]) for reply in replies]
             for key_id, now in lost.items():
-                began = month_began(now)
+                began = month_of(now)
                 self._recall(key_id, began, recall(key_id, began))
         raise Unavailable(
             "the limits are being read again, try again soon", code="queue_unavailable"
@@ -233,7 +233,7 @@ class Limiter:
             state = state_of(key, milliseconds, counts)
             if verdict != b"lost":
                 return verdict.decode(), state
-            began = month_began(state.now)
+            began = month_of(state.now)
             self._recall(key.id, began, recall(began))
         raise Unavailable(
             "the limits are being read again, try again soon", code="queue_unavailable"

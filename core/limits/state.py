@@ -9,6 +9,7 @@ from enum import Enum, auto
 from typing import Protocol
 from uuid import UUID
 
+from core.calendar import next_month
 from core.errors import RateLimited
 
 MINUTE_SECONDS = 60
@@ -135,14 +136,6 @@ def refusal(verdict: str, state: LimitState, tokens: int) -> RateLimited:
         retry_after_seconds=seconds[wait],
         headers={**state.headers, **may_retry},
     )
-
-
-def month_began(now: datetime) -> datetime:
-    return now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-
-
-def next_month(now: datetime) -> datetime:
-    return month_began(month_began(now) + timedelta(days=32))
 
 
 class _Wait(Enum):

@@ -15,6 +15,7 @@ from uuid import UUID
 from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
+from core.calendar import day_of, hour_of, month_of
 from models.accounts.api_key import ApiKey, is_active_key
 from models.accounts.user import User
 from models.usage.ranges import DAY, HOUR, WantedUsage
@@ -116,10 +117,10 @@ def read_periods(
     session: Session, now: datetime, *, user_id: UUID | None = None
 ) -> dict[Period, UsageSums]:
     """Return the sums of today and of this month, and of what to compare them with."""
-    until = _hour(now) + HOUR
-    today = _day(now)
-    month = today.replace(day=1)
-    last_month = (month - DAY).replace(day=1)
+    until = hour_of(now) + HOUR
+    today = day_of(now)
+    month = month_of(today)
+    last_month = month_of(month - DAY)
     times = {
         Period.TODAY: (today, until),
         Period.YESTERDAY: (today - DAY, today),
@@ -137,9 +138,9 @@ def read_series(
 ) -> list[UsageSums]:
     """Return the last `count` hours or days, oldest first; those without use are there too."""
     length = HOUR if step is SeriesStep.HOUR else DAY
-    last = _hour(now) if step is SeriesStep.HOUR else _day(now)
+    last = hour_of(now) if step is SeriesStep.HOUR else day_of(now)
     begins = [last - n * length for n in reversed(range(count))]
-    wanted = WantedUsage(begins[0], _hour(now) + HOUR, user_id=user_id)
+    wanted = WantedUsage(begins[0], hour_of(now) + HOUR, user_id=user_id)
     by = UsageGroup.HOUR if step is SeriesStep.HOUR else UsageGroup.DAY
     rows = list_usage(session, wanted, by, after=None, limit=count)
     found = {sums.group: sums for sums in rows}
@@ -175,11 +176,3 @@ _MINUTES = text(
     group by grouping sets ((1), ())
     """  # noqa: S608 - of our own names alone
 )
-
-
-def _hour(moment: datetime) -> datetime:
-    return moment.replace(minute=0, second=0, microsecond=0)
-
-
-def _day(moment: datetime) -> datetime:
-    return _hour(moment).replace(hour=0)

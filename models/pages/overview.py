@@ -8,6 +8,7 @@ from datetime import datetime
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from core.calendar import day_of, month_of
 from models.accounts.api_key import ApiKey, is_active_key
 from models.accounts.user import User
 from models.batches.batch import Batch
@@ -51,7 +52,7 @@ class Overview:
 
 def read_overview(session: Session, now: datetime) -> Overview:
     """Return the figures as of `now`."""
-    today = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    today = day_of(now)
     users = select(func.count()).select_from(User).where(User.deleted_at.is_(None))
     keys = (
         select(func.count(), func.count().filter(is_active_key(now)))
@@ -71,7 +72,7 @@ def read_overview(session: Session, now: datetime) -> Overview:
         open_batches=open_batches,
         open_lines=open_lines,
         today=_traffic(session, today),
-        month=_traffic(session, today.replace(day=1)),
+        month=_traffic(session, month_of(today)),
     )
 
 

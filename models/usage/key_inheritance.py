@@ -17,7 +17,7 @@ from uuid import UUID
 from sqlalchemy import case, func, select, update
 from sqlalchemy.orm import Session
 
-from core.limits.state import month_began
+from core.calendar import month_of
 from models.accounts.api_key import ApiKey
 from models.database.base import database_now
 from models.usage.limits import reserved_tokens
@@ -66,7 +66,7 @@ def take_over(session: Session, key: ApiKey, left: Inheritance, *, room: int | N
     """
     if not left.key_ids:
         return
-    began = month_began(database_now(session))
+    began = month_of(database_now(session))
     debts = _debts(session, left.key_ids, began)
     key.carried_month, key.carried_tokens = began, 0
     taken: list[UUID] = []

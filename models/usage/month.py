@@ -10,6 +10,7 @@ from uuid import UUID
 from sqlalchemy import Subquery, func, select
 from sqlalchemy.orm import Session
 
+from core.calendar import month_of
 from models.usage.ranges import HOUR, WantedUsage, parts_of, rows_of
 
 Whose = Literal["user_id", "api_key_id"]
@@ -30,7 +31,7 @@ def month_use(
         only: of these users or keys.
         user_id: of this user's.
     """
-    since = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    since = month_of(now)
     wanted = WantedUsage(since, now + HOUR, user_id=user_id)
     parts = parts_of(since, wanted.until, closed, is_by_key=True, longest=None)
     rows = rows_of(parts, wanted, [whose, "prompt_tokens", "completion_tokens"])

@@ -12,6 +12,7 @@ from uuid import UUID
 
 from sqlalchemy import Subquery, select, union_all
 
+from core.calendar import day_of, month_of, next_month
 from models.usage.rollups import UsageDaily, UsageMonthly, UsageTotalDaily, UsageTotalHourly
 from models.usage.usage import UsageHourly
 
@@ -54,7 +55,7 @@ def parts_of(
     """
     pieces, parts = [(since, until)], []
     if closed_until is not None:
-        day = _day(closed_until)
+        day = day_of(closed_until)
         levels: list[tuple[Any, Any]] = []
         if is_by_key and longest is None:
             levels.append((UsageMonthly, lambda a, b: _whole_months(a, b, day)))
@@ -101,22 +102,14 @@ def rows_of(parts: Sequence[Part], wanted: WantedUsage, names: Sequence[str]) ->
 
 
 def _whole_days(since: datetime, until: datetime, closed: datetime) -> tuple[datetime, datetime]:
-    return _day(since + DAY - timedelta.resolution), min(_day(until), closed)
+    return day_of(since + DAY - timedelta.resolution), min(day_of(until), closed)
 
 
 def _whole_months(since: datetime, until: datetime, closed: datetime) -> tuple[datetime, datetime]:
     """Return whole months; of the last one that has begun only closed days are summed, and they
     are all that is wanted of it if the time goes beyond them.
     """
-    first = _month(since)
+    first = month_of(since)
     if first < since:
-        first = _month(first + 32 * DAY)
-    return first, closed if until >= closed else _month(until)
-
-
-def _day(moment: datetime) -> datetime:
-    return moment.replace(hour=0, minute=0, second=0, microsecond=0)
-
-
-def _month(moment: datetime) -> datetime:
-    return _day(moment).replace(day=1)
+        first = next_month(since)
+    return first, closed if until >= closed else month_of(until)

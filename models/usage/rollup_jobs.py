@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from core.calendar import day_of, hour_of, month_of
 from models.database.base import database_now
 from models.database.locks import ServiceLock, take_lock
 
@@ -43,11 +44,11 @@ def close_usage(session: Session, *, now: datetime | None = None) -> bool:
     since = session.scalar(text(_BEGIN))
     if since is None:
         return False
-    day = since.replace(hour=0)
-    until = min((now - GRACE).replace(minute=0, second=0, microsecond=0), day + _DAY)
+    day = day_of(since)
+    until = min(hour_of(now - GRACE), day + _DAY)
     if until <= since:
         return False
-    values = {"since": since, "until": until, "day": day, "month": day.replace(day=1)}
+    values = {"since": since, "until": until, "day": day, "month": month_of(day)}
     for statement in _CLOSE_HOURS:
         connection.exec_driver_sql(statement, values)
     if until == day + _DAY:
