@@ -19,7 +19,8 @@ from core.events.job_commands import listen_for_requests
 from core.ids import new_id
 from core.observability.tracing import Traces
 from core.prompts.tokenizer import PromptTokenizer
-from core.queueing.broker import JobBroker, QueueName
+from core.queueing.broker import JobBroker
+from core.queueing.names import QueueName
 from core.queueing.workers import WorkerRegistry
 from core.redis.client import open_redis
 from core.redis.subscription import Subscription

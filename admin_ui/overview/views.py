@@ -17,7 +17,7 @@ from admin_ui.services import services
 from admin_ui.web.access import own_rows, signed_in, viewer
 from admin_ui.web.page import database, present_time
 from admin_ui.widgets.chart_data import Chart, chart_of_minutes, chart_of_sums
-from core.queueing.broker import QueueName
+from core.queueing.names import QueueName
 from core.queueing.workers import WorkerStatus
 from models.monitoring.service_counts import count_held_lines
 from models.pages.activity import WantedEntries, list_activity_page

@@ -28,7 +28,7 @@ from core.config.settings import CacheBilling
 from core.errors import Unavailable
 from core.generation import Generation
 from core.ids import new_id
-from core.queueing.broker import QueueName
+from core.queueing.names import QueueName
 from models.accounts.key_cache import PresentedKey
 from models.database.base import DATABASE_AWAY, Session, database_now, utc_now
 from models.database.prepared import Unanswered

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Literal
 
 from api.responses.shown import SOMETIMES, BatchId, Count, JobId, KeyId, Page, Plain, Shown
-from core.queueing.broker import QueueName
+from core.queueing.names import QueueName
 from models.jobs.job import JobState
 
 

@@ -17,7 +17,7 @@ from prometheus_client.registry import Collector
 
 from core.config.settings import Settings
 from core.observability.metrics import PREFIX
-from core.queueing.broker import QueueName
+from core.queueing.names import QueueName
 from core.queueing.workers import WorkerRegistry
 from core.redis.client import open_redis, prove_redis_writable
 from models.database.base import (

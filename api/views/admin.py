@@ -22,7 +22,7 @@ from api.responses.serializers import show_time
 from api.services import services
 from core.errors import InvalidRequest
 from core.ids import Prefix, show_id
-from core.queueing.broker import QueueName
+from core.queueing.names import QueueName
 from core.queueing.workers import WorkerStatus
 from models.accounts.audit import Activity, WantedActivity, list_activity, read_target, target_kind
 from models.database.base import database_now

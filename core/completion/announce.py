@@ -15,7 +15,7 @@ from redis.client import Pipeline
 from core.events.job_events import publish_ends
 from core.limits.limiter import Limiter
 from core.observability.logs import request_id
-from core.queueing.broker import QueueName
+from core.queueing.names import QueueName
 
 _log = logging.getLogger(__name__)
 

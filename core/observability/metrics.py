@@ -16,7 +16,7 @@ from pathlib import Path
 import prometheus_client
 from prometheus_client import Counter, Gauge
 
-from core.queueing.broker import QueueName
+from core.queueing.names import QueueName
 
 PREFIX = "bountycoder"
 

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from core.errors import Unavailable
-from core.queueing.broker import JobQueue, QueueName
+from core.queueing.broker import JobQueue
+from core.queueing.names import QueueName
 from core.queueing.workers import WorkerRegistry
 
 LOOK_SECONDS = 0.5

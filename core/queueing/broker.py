@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from enum import StrEnum
 from importlib.resources import files
 from typing import Any
 from uuid import UUID, uuid4
@@ -21,6 +20,7 @@ import redis
 from dramatiq.brokers.redis import RedisBroker
 from dramatiq.message import Message
 
+from core.queueing.names import QueueName, actor_name
 from core.redis.connection import Command
 from core.redis.scripts import Scripts
 
@@ -42,13 +42,6 @@ _BY_ITS_OWN_CLOCK = b"""
 local time = redis.call("time")
 ARGV[2] = string.format("%.0f", time[1] * 1000 + math.floor(time[2] / 1000))
 """
-
-
-class QueueName(StrEnum):
-    """The two lines that jobs wait in; interactive work goes before bulk everywhere."""
-
-    INTERACTIVE = "interactive"
-    BULK = "bulk"
 
 
 class JobBroker(RedisBroker):
@@ -152,17 +145,7 @@ class JobQueue:
         Raises:
             redis.RedisError: Redis is away; the job is not on the queue, or may be.
         """
-        name = str(job_id)
-        self._broker.enqueue(
-            Message(
-                queue_name=queue,
-                actor_name=actor_name(queue),
-                args=(name,),
-                kwargs={},
-                options={"redis_message_id": name},
-                message_id=name,
-            )
-        )
+        self._broker.enqueue(_message(job_id, queue))
 
     def send_many(self, job_ids: Sequence[UUID], queue: QueueName) -> None:
         """Put committed jobs on their queue, in this order and in one call; see `send`."""
@@ -181,11 +164,6 @@ class JobQueue:
     def length(self, queue: QueueName) -> int:
         """Return how many jobs wait on the queue, those held by workers not counted."""
         return int(self._client.llen(f"{NAMESPACE}:{queue}"))
-
-
-def actor_name(queue: QueueName) -> str:
-    """Return the name of the actor that runs jobs of this queue."""
-    return f"run_{queue}_job"
 
 
 def _message(job_id: UUID, queue: QueueName) -> Message[Any]:

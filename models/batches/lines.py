@@ -11,7 +11,7 @@ from uuid import UUID
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from core.queueing.broker import QueueName
+from core.queueing.names import QueueName
 from models.batches.batch import Batch
 from models.database.prepared import Statements
 from models.jobs.job import Job, JobState

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from core.completion.announce import EndedJob
 from core.limits.state import KeyUse
-from core.queueing.broker import QueueName
+from core.queueing.names import QueueName
 from models.accounts.api_key import ApiKey
 from models.jobs.job import Job, JobState, sendable_before
 from models.usage.usage import Usage, UsageHourly

@@ -20,7 +20,8 @@ import psutil
 from sqlalchemy import func, select, text
 
 from core.config.settings import Settings
-from core.queueing.broker import JobQueue, QueueName
+from core.queueing.broker import JobQueue
+from core.queueing.names import QueueName
 from core.redis.client import open_redis
 from models.batches.batch import Batch
 from models.database.base import SessionFactory, open_database, sessions

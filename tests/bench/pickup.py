@@ -16,7 +16,8 @@ from pathlib import Path
 from sqlalchemy import text
 
 from core.config.settings import Settings
-from core.queueing.broker import JobQueue, QueueName
+from core.queueing.broker import JobQueue
+from core.queueing.names import QueueName
 from core.redis.client import open_redis
 from models.accounts.api_key import create_key
 from models.database.base import SessionFactory, open_database, sessions

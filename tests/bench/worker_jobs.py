@@ -22,7 +22,8 @@ import redis
 
 from core.config.settings import Settings
 from core.events.job_events import CHANNEL
-from core.queueing.broker import JobQueue, QueueName
+from core.queueing.broker import JobQueue
+from core.queueing.names import QueueName
 from core.queueing.workers import WorkerRegistry
 from core.redis.client import open_redis
 from models.accounts.api_key import ApiKey, create_key

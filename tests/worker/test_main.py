@@ -15,7 +15,8 @@ import redis
 from cli.servers.postgres import Postgres
 from cli.servers.valkey import Valkey
 from core.config.settings import Settings
-from core.queueing.broker import JobQueue, QueueName
+from core.queueing.broker import JobQueue
+from core.queueing.names import QueueName
 from core.queueing.workers import WorkerRegistry
 from core.redis.client import open_redis
 from migrations.run import upgrade

@@ -22,7 +22,8 @@ from core.errors import Unavailable
 from core.events.batch_events import listen_for_batches
 from core.limits.limiter import Limiter, LineCharge, LineVerdict, Verdict
 from core.limits.state import KeyUse
-from core.queueing.broker import JobQueue, QueueName
+from core.queueing.broker import JobQueue
+from core.queueing.names import QueueName
 from core.queueing.workers import WorkerRegistry
 from models.batches.dispatch import (
     HeldLine,

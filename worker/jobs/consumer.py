@@ -14,13 +14,8 @@ import redis
 from dramatiq.errors import DecodeError
 from dramatiq.message import Message
 
-from core.queueing.broker import (
-    DOORBELL_LENGTH,
-    DOORBELL_TTL_SECONDS,
-    JobBroker,
-    QueueName,
-    doorbell,
-)
+from core.queueing.broker import DOORBELL_LENGTH, DOORBELL_TTL_SECONDS, JobBroker, doorbell
+from core.queueing.names import QueueName
 from core.redis.connection import Command, RedisLink
 
 _log = logging.getLogger(__name__)

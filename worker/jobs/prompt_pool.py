@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from queue import PriorityQueue
 
-from core.queueing.broker import QueueName
+from core.queueing.names import QueueName
 from worker.jobs.run import Run
 
 _log = logging.getLogger(__name__)

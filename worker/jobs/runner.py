@@ -41,7 +41,7 @@ from core.errors import ApiError
 from core.events.job_commands import JobRequest
 from core.generation import Generation
 from core.prompts.tokenizer import PromptTokenizer
-from core.queueing.broker import QueueName
+from core.queueing.names import QueueName
 from models.jobs.job import Job
 from worker.engine.protocol import EngineRefused, EngineRequest, EngineStopping
 from worker.jobs.delivery import Answer, Delivery

@@ -18,7 +18,7 @@ from uuid import UUID
 import redis
 
 from core.limits.limiter import Limiter, Reservation
-from core.queueing.broker import QueueName
+from core.queueing.names import QueueName
 from models.database.base import DATABASE_AWAY, SessionFactory, database_now
 from models.usage.limits import ended_use, in_flight_before, known_jobs
 from worker.maintenance.guard import Guard

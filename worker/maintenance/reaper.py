@@ -19,7 +19,8 @@ import redis
 
 from core.completion.announce import JobEnds
 from core.events.job_commands import ask_to_cancel
-from core.queueing.broker import JobQueue, QueueName
+from core.queueing.broker import JobQueue
+from core.queueing.names import QueueName
 from models.accounts.session import forget_old_sessions
 from models.batches.rejected import forget_old_refusals
 from models.database.base import DATABASE_AWAY, Session, SessionFactory, database_now

@@ -15,7 +15,7 @@ from core.observability import metrics
 from core.observability.metric_files import MetricFiles
 from core.observability.metrics import PREFIX, Histogram, JobCounts, counter, histogram
 from core.observability.metrics_page import metrics_page, serve_page
-from core.queueing.broker import QueueName
+from core.queueing.names import QueueName
 from models.jobs.job import Job
 from models.webhooks.webhook import DeliveryState
 from worker.engine.protocol import EngineStats, Step

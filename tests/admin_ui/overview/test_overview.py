@@ -11,7 +11,8 @@ from sqlalchemy import select
 from admin_ui.app import create_app
 from admin_ui.services import Services
 from core.config.settings import Settings
-from core.queueing.broker import JobQueue, QueueName
+from core.queueing.broker import JobQueue
+from core.queueing.names import QueueName
 from core.queueing.workers import GpuStatus, WorkerRegistry, WorkerStatus
 from models.accounts.api_key import ApiKey
 from models.accounts.audit import record_audit

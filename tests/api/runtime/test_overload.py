@@ -13,7 +13,8 @@ import requests
 from api.runtime.load_shedding import CROWD
 from core.config.settings import Settings
 from core.queueing.backlog import Line
-from core.queueing.broker import JobQueue, QueueName
+from core.queueing.broker import JobQueue
+from core.queueing.names import QueueName
 from core.queueing.workers import WorkerRegistry
 from tests.support.http.load_burst import burst
 from tests.support.polling import wait_until

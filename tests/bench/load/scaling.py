@@ -26,7 +26,8 @@ from sqlalchemy import select, update
 
 from core.config.settings import Settings
 from core.ids import Prefix, new_id, show_id
-from core.queueing.broker import JobQueue, QueueName
+from core.queueing.broker import JobQueue
+from core.queueing.names import QueueName
 from core.redis.client import open_redis
 from core.security.api_key_secret import KeySecret
 from models.accounts.api_key import ApiKey

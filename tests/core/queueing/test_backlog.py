@@ -6,7 +6,8 @@ import redis
 from core.errors import Unavailable
 from core.ids import new_id
 from core.queueing.backlog import LOOK_SECONDS, Line
-from core.queueing.broker import JobQueue, QueueName
+from core.queueing.broker import JobQueue
+from core.queueing.names import QueueName
 from core.queueing.workers import WorkerRegistry, WorkerStatus
 from tests.support.factories.limit_key import Clock
 

@@ -11,7 +11,8 @@ import redis
 from dramatiq.brokers.redis import RedisBroker
 
 from core.ids import new_id
-from core.queueing.broker import JobBroker, JobQueue, QueueName
+from core.queueing.broker import JobBroker, JobQueue
+from core.queueing.names import QueueName
 from core.redis.connection import Command, RedisLink
 from tests.support.polling import wait_until
 from worker.jobs.consumer import DoorbellConsumer

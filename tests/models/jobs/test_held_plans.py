@@ -12,7 +12,7 @@ from sqlalchemy import Engine, event, text
 from sqlalchemy.orm import Session
 
 from core.ids import new_id
-from core.queueing.broker import QueueName
+from core.queueing.names import QueueName
 from models.batches.dispatch import count_released, next_lines
 from models.database.base import SessionFactory, utc_now
 from models.execution.line_expiry import cancel_released_lines

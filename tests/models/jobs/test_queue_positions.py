@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import update
 
 from core.config.settings import Settings
-from core.queueing.broker import QueueName
+from core.queueing.names import QueueName
 from models.database.base import SessionFactory, open_database
 from models.database.prepared import Statements
 from models.jobs.job import Job, JobState

@@ -6,7 +6,7 @@ from sqlalchemy.orm import Session
 
 from core.ids import new_id
 from core.limits.state import KeyUse
-from core.queueing.broker import QueueName
+from core.queueing.names import QueueName
 from models.accounts.api_key import ApiKey
 from models.database.base import utc_now
 from models.execution.completion import record_end

@@ -15,7 +15,8 @@ from sqlalchemy.exc import OperationalError
 
 from core.events.batch_events import tell_feeders
 from core.limits.limiter import Limiter
-from core.queueing.broker import NAMESPACE, JobQueue, QueueName
+from core.queueing.broker import NAMESPACE, JobQueue
+from core.queueing.names import QueueName
 from core.queueing.workers import WorkerRegistry, WorkerStatus
 from models.accounts.api_key import ApiKey
 from models.accounts.user import User, delete_user

@@ -13,7 +13,8 @@ import redis
 
 from core.config.settings import Settings
 from core.events.job_events import TextPiece
-from core.queueing.broker import JobQueue, QueueName
+from core.queueing.broker import JobQueue
+from core.queueing.names import QueueName
 from core.redis.subscription import Subscription
 from models.batches.batch import Batch
 from models.database.base import SessionFactory, utc_now

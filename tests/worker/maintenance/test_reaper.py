@@ -11,7 +11,8 @@ import redis
 from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
 
-from core.queueing.broker import JobQueue, QueueName
+from core.queueing.broker import JobQueue
+from core.queueing.names import QueueName
 from models.accounts.api_key import delete_key
 from models.accounts.user import User, delete_user
 from models.database.base import SessionFactory, utc_now
