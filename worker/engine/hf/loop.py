@@ -22,7 +22,7 @@ from worker.engine.hf.model.loading import LoadedModel
 from worker.engine.hf.router import EventRouter, SilentRouter
 from worker.engine.hf.sampling.sampler import Sampler
 from worker.engine.hf.scheduling.prefix_isolation import register_salted_cache
-from worker.engine.hf.scheduling.rank_sync import Team
+from worker.engine.hf.scheduling.rank_sync import RankSync
 from worker.engine.hf.scheduling.scheduler import SCHEDULER_NAME, FairScheduler, register_scheduler
 from worker.engine.hf.state.fairness import VirtualCounters
 from worker.engine.hf.state.roster import Roster
@@ -94,7 +94,7 @@ class Loop:
         )
         self._allow_decode_path(loaded)
         helper = self._manager.distributed_helper
-        self._team = Team(helper) if helper.tp_size > 1 else None
+        self._rank_sync = RankSync(helper) if helper.tp_size > 1 else None
         self.sampler = Sampler(
             is_live=lambda library_id: library_id in self.scheduler.active_requests,
             vocab_size=loaded.vocab_size,
@@ -113,7 +113,7 @@ class Loop:
             cancel=self.cancel,
         )
         self._manager.logit_processor = self.sampler
-        if self._team is None or self._team.is_leader:
+        if self._rank_sync is None or self._rank_sync.is_leader:
             self._manager.output_router = self.router
         else:
             self._manager.output_router = SilentRouter()
@@ -229,7 +229,7 @@ class Loop:
             counters=self._counters,
             on_turn=self._turn,
             on_stray=self.cancel,
-            team=self._team,
+            rank_sync=self._rank_sync,
         )
         if not self._options.prefix_common:
             for allocator in self._cache.cache_allocators.values():

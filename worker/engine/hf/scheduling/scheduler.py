@@ -22,7 +22,7 @@ from transformers.generation.continuous_batching.scheduler import (
 
 from worker.engine.hf.scheduling.admission import Admission
 from worker.engine.hf.scheduling.prefix_isolation import SaltedAllocator
-from worker.engine.hf.scheduling.rank_sync import Team
+from worker.engine.hf.scheduling.rank_sync import Action, RankSync, StepPlan
 from worker.engine.hf.state.fairness import VirtualCounters
 from worker.engine.hf.state.roster import Roster
 from worker.engine.hf.state.sequence import CHILD_MARK, Sequence, children_of
@@ -50,18 +50,18 @@ class FairScheduler(FIFOScheduler):
         counters: VirtualCounters,
         on_turn: Callable[[], None],
         on_stray: Callable[[str], None],
-        team: Team | None = None,
+        rank_sync: RankSync | None = None,
     ) -> None:
         """Set who is in the engine and what each account has had.
 
         Args:
             on_turn: called at each turn of the loop; `on_stray` with a state that nobody waits for.
-            team: of the processes that run one model together, if there are several.
+            rank_sync: link to the other ranks; `None` when one process holds the whole model.
         """
         self.roster = roster
         self.counters = counters
         self.on_turn = on_turn
-        self.team = team
+        self.rank_sync = rank_sync
         self._admission = Admission(self, roster=roster, counters=counters, on_stray=on_stray)
         self._token_limit: int | None = None
         self._chosen: list[set[str]] = [set(), set()]
@@ -94,7 +94,7 @@ class FairScheduler(FIFOScheduler):
             # Only a finish lifts the library's stop on admissions: after cancels none would come.
             self.block_new_requests = False
         token_budget = min(token_budget, self._token_limit or token_budget)
-        candidates = self._admission.decide() if self.team is None else self._agree(self.team)
+        candidates = self._decide()
         self._chosen = [{state.request_id for state in candidates}, self._chosen[0]]
         removed: set[str] = set()
         scheduled, failed, is_decode, queries, cached = self._process_candidates(
@@ -106,17 +106,29 @@ class FairScheduler(FIFOScheduler):
             return None, is_decode, 0, 0
         return scheduled, is_decode, queries, cached
 
-    def _agree(self, team: Team) -> list[RequestState]:
-        """Return what the leader decides; the others do to their caches what it did to its own."""
-        if team.is_leader:
+    def _decide(self) -> list[RequestState]:
+        """Return the states that may share the step, the same on every rank."""
+        sync = self.rank_sync
+        if sync is None:
+            return self._admission.decide()
+        if sync.is_leader:
             candidates = self._admission.decide()
-            team.share((team.take_deeds(), [state.request_id for state in candidates]))
+            ids = tuple(state.request_id for state in candidates)
+            sync.broadcast(StepPlan(sync.take_actions(), ids))
             return candidates
-        deeds, ids = team.share(None)
-        for name, library_id in deeds:
-            {"fits": self.fits, "preempt": self.preempt}[name](self._state(library_id))
-        team.take_deeds()
-        return [self._state(library_id) for library_id in ids]
+        plan: StepPlan = sync.broadcast(None)
+        for action, library_id in plan.actions:
+            self._repeat(action, self._state(library_id))
+        sync.take_actions()  # repeating an action records it again
+        return [self._state(library_id) for library_id in plan.candidates]
+
+    def _repeat(self, action: Action, state: RequestState) -> None:
+        """Do to this rank's cache what the leader did to its own."""
+        match action:
+            case Action.FITS:
+                self.fits(state)
+            case Action.PREEMPT:
+                self.preempt(state)
 
     def _state(self, library_id: str) -> RequestState:
         return self.active_requests.get(library_id) or self.waiting_requests[library_id]
@@ -142,12 +154,11 @@ class FairScheduler(FIFOScheduler):
 
     def _deferred(self) -> set[str]:
         """Return which of those to cancel have to wait; every process has the same to cancel."""
-        asked = self._requests_to_cancel
-        if not asked or self.team is None:
+        asked, sync = self._requests_to_cancel, self.rank_sync
+        if not asked or sync is None:
             return {i for i in asked if self._must_wait_for_fork(i)}
-        leads = self.team.is_leader
-        found = {i for i in asked if self._must_wait_for_fork(i)} if leads else None
-        deferred: set[str] = self.team.share(found)
+        found = {i for i in asked if self._must_wait_for_fork(i)} if sync.is_leader else None
+        deferred: set[str] = sync.broadcast(found)
         return deferred
 
     def is_forking(self, state: RequestState) -> bool:
@@ -156,7 +167,7 @@ class FairScheduler(FIFOScheduler):
 
     def fits(self, state: RequestState) -> bool:
         """Return whether the state could begin now."""
-        self._note("fits", state)
+        self._record(Action.FITS, state)
         if len(self.active_requests) >= self.max_requests_per_batch:
             return False
         tokens = len(state.remaining_prefill_tokens)
@@ -165,16 +176,16 @@ class FairScheduler(FIFOScheduler):
 
     def preempt(self, state: RequestState) -> None:
         """Free the state's place; it begins again later, from its prompt and tokens so far."""
-        self._note("preempt", state)
+        self._record(Action.PREEMPT, state)
         again = state.create_equivalent_initial_request()
         state._status = RequestStatus.FINISHED
         self.finish_request(state.request_id)
         self.add_waiting_request(again)
 
-    def _note(self, deed: str, state: RequestState) -> None:
-        """Remember what changes the cache, or may: the other processes have to do the same."""
-        if self.team is not None:
-            self.team.note(deed, state.request_id)
+    def _record(self, action: Action, state: RequestState) -> None:
+        """Record what changes the cache, or may: the other ranks repeat it."""
+        if self.rank_sync is not None:
+            self.rank_sync.record(action, state.request_id)
 
     def _infer_request_tokens(
         self, state: RequestState, request_ids_to_remove_from_waiting: set[str]
