@@ -1,5 +1,7 @@
-"""An engine without a model: every answer is its prompt again. Deterministic, as fast or slow as
-told, for tests and for measuring everything that is not the model.
+"""An engine without a model: every completion repeats its prompt.
+
+It is deterministic and runs at a set pace. Tests use it, and so do measurements of everything but
+the model.
 """
 
 from __future__ import annotations
@@ -21,25 +23,27 @@ from worker.engine.protocol import (
     StepEvent,
 )
 
+#: How long `stop` waits for the engine's thread to end.
 STOP_JOIN_SECONDS = 5.0
+#: Longest wait of an idle engine before it checks again whether to stop.
 IDLE_SECONDS = 0.5
 
 
 @dataclass(eq=False, slots=True)
 class _Echo:
-    """One sequence: how much of its answer was given."""
+    """One sequence, and how many tokens it has generated."""
 
     handle: Handle
     index: int
-    given: int = 0
+    generated: int = 0
 
 
 class EchoEngine:
-    """Gives each sequence its prompt's ids, one a step, then ends it.
+    """Generate each sequence's prompt ids again, one a step, then end it.
 
     Args:
-        tokens_per_second: pace of each sequence; 0 gives whole answers at once.
-        context_length: prompt plus answer, at most.
+        tokens_per_second: pace of each sequence; 0 generates a whole completion in one step.
+        context_length: prompt plus generated tokens that one sequence may have.
     """
 
     def __init__(self, *, tokens_per_second: float = 0.0, context_length: int = 8192) -> None:
@@ -49,7 +53,7 @@ class EchoEngine:
         self._ends: list[StepEvent] = []
         self._lock = threading.Lock()
         self._work = threading.Event()
-        self._is_stopping = False
+        self._stopping = threading.Event()
         self._steps = 0
         self._generated = 0
         self._thread = threading.Thread(target=self._run, name="echo-engine", daemon=True)
@@ -75,10 +79,10 @@ class EchoEngine:
         if not request.prompt_ids or request.max_tokens < 1:
             raise EngineRefused("the prompt is empty or max_tokens is under 1")
         if len(request.prompt_ids) + request.max_tokens > self._context_length:
-            raise EngineRefused(f"prompt and answer are over {self._context_length} tokens")
+            raise EngineRefused(f"prompt and completion are over {self._context_length} tokens")
         handle = Handle(request, self._cancel)
         with self._lock:
-            if self._is_stopping:
+            if self._stopping.is_set():
                 raise EngineStopping("the engine is stopping")
             if (request.request_id, 0) in self._running:
                 raise EngineRefused(f"{request.request_id} is running already")
@@ -94,10 +98,9 @@ class EchoEngine:
 
     def stop(self) -> None:
         with self._lock:
-            self._is_stopping = True
-            running = list(self._running.values())
-        for echo in running:
-            echo.handle.cancel(echo.index)
+            self._stopping.set()
+            for echo in list(self._running.values()):
+                self._end(echo, FinishReason.CANCELLED)
         self._work.set()
         if self._thread.is_alive():
             self._thread.join(timeout=STOP_JOIN_SECONDS)
@@ -106,11 +109,15 @@ class EchoEngine:
         indexes = range(handle.request.n) if index is None else [index]
         with self._lock:
             for one in indexes:
-                echo = self._running.pop((handle.request.request_id, one), None)
-                if echo is not None:
-                    handle.ended.add(one)
-                    self._ends.append(StepEvent(handle, one, finish_reason=reason))
+                if echo := self._running.get((handle.request.request_id, one)):
+                    self._end(echo, reason)
         self._work.set()
+
+    def _end(self, echo: _Echo, reason: FinishReason) -> None:
+        """End a running sequence; its event follows with the next step. Needs the lock."""
+        del self._running[echo.handle.request.request_id, echo.index]
+        echo.handle.ended.add(echo.index)
+        self._ends.append(StepEvent(echo.handle, echo.index, finish_reason=reason))
 
     def _run(self) -> None:
         while True:
@@ -118,7 +125,7 @@ class EchoEngine:
             with self._lock:
                 events = self._step()
                 is_idle = not self._running
-                if is_idle and self._is_stopping and not events:
+                if is_idle and self._stopping.is_set() and not events:
                     return
             if events and self._deliver is not None:
                 self._deliver(events)
@@ -128,9 +135,9 @@ class EchoEngine:
                 self._work.wait(IDLE_SECONDS)
                 self._work.clear()
             elif self._step_seconds:
-                # Delivering is no part of the pace: whoever measures it must find it told.
+                # Subtract the time of delivery: a client must measure the pace that was asked for.
                 spent = time.perf_counter() - began
-                threading.Event().wait(max(0.0, self._step_seconds - spent))
+                self._stopping.wait(max(0.0, self._step_seconds - spent))
 
     def _step(self) -> list[StepEvent]:
         events, self._ends = self._ends, []
@@ -149,11 +156,11 @@ class EchoEngine:
         length = request.max_tokens
         if not request.sampling.ignore_eos:
             length = min(length, len(prompt))
-        wanted = length - echo.given if not self._step_seconds else 1
-        ids = tuple(prompt[i % len(prompt)] for i in range(echo.given, echo.given + wanted))
-        echo.given += wanted
-        self._generated += wanted
+        count = length - echo.generated if not self._step_seconds else 1
+        ids = tuple(prompt[i % len(prompt)] for i in range(echo.generated, echo.generated + count))
+        echo.generated += count
+        self._generated += count
         reason = None
-        if echo.given >= length:
+        if echo.generated >= length:
             reason = FinishReason.LENGTH if length == request.max_tokens else FinishReason.STOP
         return StepEvent(echo.handle, echo.index, ids, reason)

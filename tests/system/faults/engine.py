@@ -69,7 +69,7 @@ class BreakableEngine(EchoEngine):
         events = []
         for key, echo in list(self._running.items()):
             seed = echo.handle.request.sampling.seed
-            if echo.given < HARMLESS_TOKENS:
+            if echo.generated < HARMLESS_TOKENS:
                 continue
             if seed == Poison.KILL:
                 os.kill(os.getpid(), signal.SIGKILL)

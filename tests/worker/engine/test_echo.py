@@ -47,7 +47,7 @@ def request(name: str = "a", prompt: Sequence[int] = (1, 2, 3), **values: object
     return EngineRequest(name, prompt, **{"max_tokens": 10, **values})  # type: ignore[arg-type]
 
 
-def test_the_answer_is_the_prompt() -> None:
+def test_the_completion_is_the_prompt() -> None:
     engine, sink = EchoEngine(), Sink()
     engine.start(sink)
     engine.submit(request())
@@ -58,7 +58,7 @@ def test_the_answer_is_the_prompt() -> None:
     assert sink.ends("a") == [FinishReason.STOP]
 
 
-def test_max_tokens_cuts_the_answer() -> None:
+def test_max_tokens_cuts_the_completion() -> None:
     engine, sink = EchoEngine(), Sink()
     engine.start(sink)
     engine.submit(request(max_tokens=2))
@@ -97,7 +97,7 @@ def test_a_slow_engine_gives_one_token_a_step() -> None:
 
 
 @pytest.mark.parametrize("bad", [{"prompt": ()}, {"max_tokens": 0}, {"max_tokens": 9000}], ids=str)
-def test_what_cannot_run_is_refused(bad: dict[str, object]) -> None:
+def test_a_request_that_cannot_run_is_refused(bad: dict[str, object]) -> None:
     engine = EchoEngine(context_length=100)
     engine.start(Sink())
 
@@ -109,10 +109,20 @@ def test_what_cannot_run_is_refused(bad: dict[str, object]) -> None:
         engine.submit(request())
 
 
-def test_stopping_ends_what_runs_as_cancelled() -> None:
+def test_stopping_ends_running_requests_as_cancelled() -> None:
     engine, sink = EchoEngine(tokens_per_second=1), Sink()
     engine.start(sink)
     engine.submit(request())
+    engine.stop()
+
+    assert sink.ends("a") == [FinishReason.CANCELLED]
+
+
+def test_stopping_does_not_wait_for_the_end_of_a_slow_step() -> None:
+    engine, sink = EchoEngine(tokens_per_second=0.01), Sink()
+    engine.start(sink)
+    engine.submit(request())
+    wait_until(lambda: sink.ids("a"), 20)
     engine.stop()
 
     assert sink.ends("a") == [FinishReason.CANCELLED]
