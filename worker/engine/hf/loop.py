@@ -228,7 +228,7 @@ class Loop:
             roster=self._roster,
             counters=self._counters,
             on_turn=self._turn,
-            on_stray=self.cancel,
+            on_orphan=self.cancel,
             rank_sync=self._rank_sync,
         )
         if not self._options.prefix_common:

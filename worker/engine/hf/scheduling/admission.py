@@ -23,13 +23,13 @@ class Admission:
         *,
         roster: Roster,
         counters: VirtualCounters,
-        on_stray: Callable[[str], None],
+        on_orphan: Callable[[str], None],
     ) -> None:
-        """Take what it decides by; `on_stray` is told of states that nobody waits for."""
+        """Take what it decides by; `on_orphan` is told of states that nobody waits for."""
         self._pool = pool
         self._roster = roster
         self._counters = counters
-        self._on_stray = on_stray
+        self._on_stray = on_orphan
 
     def decide(self) -> list[RequestState]:
         """Return who may share the next step, in order, having made way for the first to wait."""

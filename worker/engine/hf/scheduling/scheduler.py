@@ -49,20 +49,20 @@ class FairScheduler(FIFOScheduler):
         roster: Roster,
         counters: VirtualCounters,
         on_turn: Callable[[], None],
-        on_stray: Callable[[str], None],
+        on_orphan: Callable[[str], None],
         rank_sync: RankSync | None = None,
     ) -> None:
         """Set who is in the engine and what each account has had.
 
         Args:
-            on_turn: called at each turn of the loop; `on_stray` with a state that nobody waits for.
+            on_turn: called at each turn of the loop; `on_orphan` with a state that nobody waits for.
             rank_sync: link to the other ranks; `None` when one process holds the whole model.
         """
         self.roster = roster
         self.counters = counters
         self.on_turn = on_turn
         self.rank_sync = rank_sync
-        self._admission = Admission(self, roster=roster, counters=counters, on_stray=on_stray)
+        self._admission = Admission(self, roster=roster, counters=counters, on_orphan=on_orphan)
         self._token_limit: int | None = None
         self._chosen: list[set[str]] = [set(), set()]
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from tests.worker.engine.hf.state.test_fairness import sequence
+from tests.support.engine.sequences import make_sequence
 from worker.engine.hf.recovery.probation import MAX_STRIKES, Probation
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 8, 31, 64])
 @pytest.mark.parametrize("guilty_at", [0, -1])
 def test_the_guilty_one_is_found_in_few_failures(count: int, guilty_at: int) -> None:
-    suspects = [sequence("a") for _ in range(count)]
+    suspects = [make_sequence("a") for _ in range(count)]
     guilty = suspects[guilty_at]
     probation = Probation()
     blamed = probation.fail(suspects)
@@ -28,7 +28,7 @@ def test_the_guilty_one_is_found_in_few_failures(count: int, guilty_at: int) -> 
 
 
 def test_a_failure_that_nobody_causes_alone_ends_some_day() -> None:
-    pair = [sequence("a"), sequence("a")]
+    pair = [make_sequence("a"), make_sequence("a")]
     probation = Probation()
 
     blamed = []
@@ -41,7 +41,7 @@ def test_a_failure_that_nobody_causes_alone_ends_some_day() -> None:
 
 
 def test_a_group_passes_when_each_has_made_a_token_or_ended() -> None:
-    first, second = sequence("a"), sequence("a")
+    first, second = make_sequence("a"), make_sequence("a")
     probation = Probation()
     probation.current = [first, second]
 

@@ -24,52 +24,9 @@ from worker.engine.protocol import EngineRequest, Sampling
 RUN_ON = Sampling(ignore_eos=True)
 
 
-def order_of_ends(receiver: Any) -> list[str]:
-    return [name for name, _ in receiver.ends]
-
-
 def test_our_scheduler_is_the_one_in_use(model: Any) -> None:
     with running(model) as (engine, _):
         assert type(engine.loop._manager.batch_processor.scheduler) is FairScheduler
-
-
-def test_a_second_account_is_served_before_the_rest_of_a_flood(model: Any) -> None:
-    with running(model, max_sequences=2) as (engine, receiver):
-        intercept(engine, lambda ids: time.sleep(0.002))
-        flood = [
-            engine.submit(EngineRequest(f"flood{i}", [1] * 10, 10, RUN_ON, account="flood"))
-            for i in range(12)
-        ]
-        other = engine.submit(EngineRequest("other", [1] * 10, 10, RUN_ON, account="other"))
-        receiver.wait(other, *flood)
-
-    assert order_of_ends(receiver).index("other") <= 4
-
-
-def test_interactive_requests_go_before_bulk_that_waits_longer(model: Any) -> None:
-    with running(model, max_sequences=1) as (engine, receiver):
-        intercept(engine, lambda ids: time.sleep(0.002))
-        running_one = engine.submit(EngineRequest("first", [1], 20, RUN_ON))
-        bulk = [
-            engine.submit(EngineRequest(f"bulk{i}", [1], 5, RUN_ON, is_bulk=True)) for i in range(3)
-        ]
-        chat = [engine.submit(EngineRequest(f"chat{i}", [1], 5, RUN_ON)) for i in range(3)]
-        receiver.wait(running_one, *bulk, *chat)
-
-    assert order_of_ends(receiver) == [
-        "first", "chat0", "chat1", "chat2", "bulk0", "bulk1", "bulk2",
-    ]  # fmt: skip
-
-
-def test_bulk_alone_fills_the_engine(model: Any) -> None:
-    with running(model, max_sequences=4) as (engine, receiver):
-        intercept(engine, lambda ids: time.sleep(0.002))
-        bulk = [
-            engine.submit(EngineRequest(f"bulk{i}", [1, 2], 200, RUN_ON, is_bulk=True))
-            for i in range(6)
-        ]
-        wait_until(lambda: engine.stats().running == 4 and engine.stats().waiting == 2)
-        receiver.wait(*bulk)
 
 
 def test_bulk_gives_its_place_to_an_interactive_request_and_stays_exact(model: Any) -> None:
@@ -136,30 +93,6 @@ def test_accounts_with_a_line_each_share_tokens_by_weight(model: Any, weight: fl
     assert share == pytest.approx(weight, rel=0.1)
 
 
-def test_accounts_with_a_place_each_do_not_take_it_from_each_other(model: Any) -> None:
-    with running(model, max_sequences=2) as (engine, receiver):
-        intercept(engine, lambda ids: time.sleep(0.002))
-        handles = [
-            engine.submit(EngineRequest(name, [1] * 5, 20, RUN_ON, account=name)) for name in "abc"
-        ]
-        receiver.wait(*handles)
-        steps = engine.stats().steps
-
-    assert order_of_ends(receiver)[2] == "c"
-    assert steps <= 3 + 20 + 21
-
-
-def test_a_newcomer_does_not_wait_for_the_rest_of_a_long_prompt(model: Any) -> None:
-    with running(model, max_sequences=4, max_batch_tokens=16) as (engine, receiver):
-        intercept(engine, lambda ids: time.sleep(0.005))
-        long = engine.submit(EngineRequest("long", [9] * 400, 2, RUN_ON, account="a"))
-        wait_until(lambda: engine.stats().steps >= 3)
-        steps = engine.stats().steps
-        receiver.wait(engine.submit(EngineRequest("short", [5] * 20, 1, RUN_ON, account="b")))
-        assert engine.stats().steps - steps <= 8
-        receiver.wait(long)
-
-
 def test_a_newcomer_does_not_take_the_place_of_a_prompt_that_others_are_forked_from(
     model: Any,
 ) -> None:
@@ -188,19 +121,6 @@ def test_a_newcomer_does_not_take_the_place_of_a_prompt_that_others_are_forked_f
     assert computed == len(prompt) - 1 + 3
     expected = answer(model, prompt, 5, eos_token_id=-1)
     assert [receiver.tokens["many", i] for i in range(3)] == [expected] * 3
-
-
-def test_bulk_of_a_newcomer_waits_for_interactive_requests_to_end(model: Any) -> None:
-    with running(model, max_sequences=2) as (engine, receiver):
-        intercept(engine, lambda ids: time.sleep(0.002))
-        chat = [
-            engine.submit(EngineRequest(f"c{i}", [1], 20 + i, RUN_ON, account="a")) for i in (0, 1)
-        ]
-        receiver.wait_for_tokens(("c1", 0), 2)
-        bulk = engine.submit(EngineRequest("bulk", [1], 1, RUN_ON, account="b", is_bulk=True))
-        receiver.wait(*chat, bulk)
-
-    assert order_of_ends(receiver)[0] == "c0"
 
 
 def test_prompt_tokens_are_charged_once_even_when_a_request_begins_again(model: Any) -> None:
@@ -260,7 +180,7 @@ def test_a_cancel_while_a_batch_is_in_flight_ends_the_librarys_loop_but_not_ours
             roster=Roster(counters),
             counters=counters,
             on_turn=lambda: None,
-            on_stray=lambda library_id: None,
+            on_orphan=lambda library_id: None,
         )
         return scheduler
 

@@ -2,17 +2,9 @@
 
 from __future__ import annotations
 
+from tests.support.engine.sequences import make_sequence
 from worker.engine.hf.state.fairness import VirtualCounters
 from worker.engine.hf.state.sequence import Sequence
-from worker.engine.protocol import EngineRequest, Handle
-
-_serial = iter(range(10**6))
-
-
-def sequence(account: str, *, prompt: int = 10, weight: float = 1.0) -> Sequence:
-    serial = next(_serial)
-    request = EngineRequest(f"r{serial}", [1] * prompt, 10, account=account, weight=weight)
-    return Sequence(Handle(request, lambda *args: None), 0, serial)
 
 
 def accounts(ordered: list[Sequence]) -> list[str]:
@@ -21,7 +13,7 @@ def accounts(ordered: list[Sequence]) -> list[str]:
 
 def test_the_account_with_the_least_service_goes_first() -> None:
     counters = VirtualCounters()
-    busy, quiet = sequence("busy"), sequence("quiet")
+    busy, quiet = make_sequence("busy"), make_sequence("quiet")
     for item in (busy, quiet):
         counters.join(item.request.account)
     counters.charge_output(busy.request, 5)
@@ -31,8 +23,8 @@ def test_the_account_with_the_least_service_goes_first() -> None:
 
 def test_a_flood_of_one_account_does_not_hold_up_another() -> None:
     counters = VirtualCounters()
-    flood = [sequence("flood") for _ in range(50)]
-    other = [sequence("other") for _ in range(3)]
+    flood = [make_sequence("flood") for _ in range(50)]
+    other = [make_sequence("other") for _ in range(3)]
     for item in flood + other:
         counters.join(item.request.account)
 
@@ -41,15 +33,15 @@ def test_a_flood_of_one_account_does_not_hold_up_another() -> None:
 
 def test_requests_of_one_account_keep_their_order() -> None:
     counters = VirtualCounters()
-    items = [sequence("a") for _ in range(5)]
+    items = [make_sequence("a") for _ in range(5)]
 
     assert counters.order(reversed(items)) == items
 
 
 def test_a_heavier_account_gets_its_share_of_tokens() -> None:
     counters = VirtualCounters()
-    waiting = [sequence("light") for _ in range(100)]
-    waiting += [sequence("heavy", weight=3.0) for _ in range(100)]
+    waiting = [make_sequence("light") for _ in range(100)]
+    waiting += [make_sequence("heavy", weight=3.0) for _ in range(100)]
     for item in waiting:
         counters.join(item.request.account)
 
@@ -60,7 +52,7 @@ def test_a_heavier_account_gets_its_share_of_tokens() -> None:
 
 def test_output_costs_twice_as_much_as_input() -> None:
     counters = VirtualCounters()
-    item = sequence("a")
+    item = make_sequence("a")
     counters.join("a")
     counters.charge_input(item.request, 7)
     counters.charge_output(item.request, 3)
@@ -72,8 +64,8 @@ def test_an_account_that_returns_is_lifted_to_the_least_of_those_present() -> No
     counters = VirtualCounters()
     counters.join("a")
     counters.join("b")
-    counters.charge_output(sequence("a").request, 100)
-    counters.charge_output(sequence("b").request, 60)
+    counters.charge_output(make_sequence("a").request, 100)
+    counters.charge_output(make_sequence("b").request, 60)
 
     counters.join("late")
 
@@ -83,7 +75,7 @@ def test_an_account_that_returns_is_lifted_to_the_least_of_those_present() -> No
 def test_an_account_that_returns_to_an_idle_engine_is_lifted_to_the_last_that_left() -> None:
     counters = VirtualCounters()
     counters.join("a")
-    counters.charge_output(sequence("a").request, 10)
+    counters.charge_output(make_sequence("a").request, 10)
     counters.leave("a")
 
     counters.join("b")
