@@ -1,8 +1,10 @@
-"""Small random models, what they answer one by one, and a receiver of events, for these tests."""
+"""Small random models, their completions one by one, prompts, and a receiver of events."""
 
 from __future__ import annotations
 
 import copy
+import functools
+import random
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -20,9 +22,11 @@ from worker.engine.protocol import FinishReason, Handle, ObserveStep, StepEvent,
 
 VOCAB_SIZE = 160
 CONTEXT_LENGTH = 512
-#: End tokens: a few, so that some answers end early and most do not.
+#: Attention implementations that every exactness test runs with.
+ATTENTIONS = [cpu_flash.NAME, "sdpa"]
+#: End tokens: a few, so that some completions end early and most do not.
 EOS_IDS = (3, 17, 40, 77, 101, 133)
-#: A token that no model here ever says.
+#: A token that no model here ever generates.
 POISON = VOCAB_SIZE - 1
 Key = tuple[str, int]
 
@@ -52,8 +56,8 @@ def build_model(seed: int = 0) -> Qwen2ForCausalLM:
     return model
 
 
-def answer(model: Any, prompt: Sequence[int], max_tokens: int, **kwargs: Any) -> list[int]:
-    """Return what the library's own `generate` answers to one prompt, without the end token."""
+def complete(model: Any, prompt: Sequence[int], max_tokens: int, **kwargs: Any) -> list[int]:
+    """Return the tokens of the library's own `generate` for one prompt, without the end token."""
     ids = torch.tensor([list(prompt)])
     out = model.generate(
         ids,
@@ -65,6 +69,18 @@ def answer(model: Any, prompt: Sequence[int], max_tokens: int, **kwargs: Any) ->
     )
     tokens: list[int] = out[0, len(prompt) :].tolist()
     return tokens[:-1] if tokens and tokens[-1] in EOS_IDS else tokens
+
+
+def make_prompts(count: int, longest: int, seed: int = 1) -> list[list[int]]:
+    """Return prompts of mixed lengths, a third of which share a beginning."""
+    draw = random.Random(seed)
+    shared = [draw.randrange(VOCAB_SIZE) for _ in range(longest)]
+    made = []
+    for number in range(count):
+        length = draw.randint(1, longest)
+        begin = shared[: length * 3 // 4] if number % 3 == 0 else []
+        made.append(begin + [draw.randrange(VOCAB_SIZE) for _ in range(length - len(begin))])
+    return made
 
 
 class Receiver:
@@ -143,3 +159,20 @@ def running(
     finally:
         engine.stop()
     assert not receiver.faults
+
+
+def intercept(engine: HFEngine, check: Callable[[torch.Tensor], None]) -> None:
+    """Call `check` with the input ids of every forward pass; an exception fails the step.
+
+    Args:
+        check: takes ids of shape (1, tokens).
+    """
+    model = engine.loaded.model
+    forward = model.forward
+
+    @functools.wraps(forward)
+    def checked(*args: Any, **kwargs: Any) -> Any:
+        check(kwargs["input_ids"])
+        return forward(*args, **kwargs)
+
+    model.forward = checked

@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-import random
 from typing import Any
 
 import pytest
 
-from tests.support.engine.tiny import EOS_IDS, VOCAB_SIZE, answer, running
-from worker.engine.hf.model import cpu_attention as cpu_flash
+from tests.support.engine.tiny import (
+    ATTENTIONS,
+    EOS_IDS,
+    complete,
+    make_prompts,
+    running,
+)
 from worker.engine.protocol import EngineRequest, FinishReason, Sampling
-
-ATTENTIONS = [cpu_flash.NAME, "sdpa"]
-
-
-def prompts(count: int, longest: int, seed: int = 1) -> list[list[int]]:
-    """Return prompts of mixed lengths, a third of which share a beginning."""
-    draw = random.Random(seed)
-    shared = [draw.randrange(VOCAB_SIZE) for _ in range(longest)]
-    made = []
-    for number in range(count):
-        length = draw.randint(1, longest)
-        begin = shared[: length * 3 // 4] if number % 3 == 0 else []
-        made.append(begin + [draw.randrange(VOCAB_SIZE) for _ in range(length - len(begin))])
-    return made
 
 
 @pytest.mark.parametrize("attention", ATTENTIONS)
@@ -33,9 +23,9 @@ def test_greedy_answers_equal_those_of_generate_one_by_one(
 ) -> None:
     requests = [
         EngineRequest(f"r{i}", prompt, max_tokens=5 + i % 40)
-        for i, prompt in enumerate(prompts(24, 300))
+        for i, prompt in enumerate(make_prompts(24, 300))
     ]
-    expected = [answer(model, r.prompt_ids, r.max_tokens) for r in requests]
+    expected = [complete(model, r.prompt_ids, r.max_tokens) for r in requests]
 
     with running(
         model,
@@ -63,9 +53,9 @@ def test_answers_stay_exact_when_the_cache_is_full_and_requests_begin_again(
         EngineRequest(
             f"r{i}", prompt, max_tokens=60, sampling=Sampling(ignore_eos=True), is_bulk=i % 2 == 0
         )
-        for i, prompt in enumerate(prompts(10, 40, seed=2))
+        for i, prompt in enumerate(make_prompts(10, 40, seed=2))
     ]
-    expected = [answer(model, r.prompt_ids, 60, eos_token_id=-1) for r in requests]
+    expected = [complete(model, r.prompt_ids, 60, eos_token_id=-1) for r in requests]
 
     with running(model, attention=attention, cache_blocks=14, max_sequences=8) as (
         engine,
@@ -81,8 +71,8 @@ def test_answers_stay_exact_when_the_cache_is_full_and_requests_begin_again(
 def test_others_are_untouched_by_cancels_and_by_sequences_that_join(
     model: Any, attention: str
 ) -> None:
-    made = prompts(20, 120, seed=3)
-    expected = [answer(model, prompt, 30) for prompt in made]
+    made = make_prompts(20, 120, seed=3)
+    expected = [complete(model, prompt, 30) for prompt in made]
 
     with running(model, attention=attention, max_sequences=8, max_batch_tokens=64) as (
         engine,
@@ -109,9 +99,9 @@ def test_others_are_untouched_by_cancels_and_by_sequences_that_join(
 def test_each_of_n_sequences_is_exact(
     model: Any, length: int, is_sharing: bool, attention: str
 ) -> None:
-    prompt = prompts(1, 300, seed=5)[0][:length] or [1]
+    prompt = make_prompts(1, 300, seed=5)[0][:length] or [1]
     prompt = (prompt * length)[:length]
-    expected = answer(model, prompt, 12)
+    expected = complete(model, prompt, 12)
 
     with running(model, attention=attention, prefix_sharing=is_sharing, max_batch_tokens=64) as (
         engine,
@@ -127,10 +117,10 @@ def test_each_of_n_sequences_is_exact(
 
 @pytest.mark.parametrize("attention", ATTENTIONS)
 def test_repetition_penalty_equals_the_librarys_own(model: Any, attention: str) -> None:
-    made = prompts(8, 60, seed=4)
+    made = make_prompts(8, 60, seed=4)
     values = [1.0, 1.3, 0.8, 2.0, 1.1, 1.0, 1.5, 0.9]
     expected = [
-        answer(model, prompt, 40, repetition_penalty=value)
+        complete(model, prompt, 40, repetition_penalty=value)
         for prompt, value in zip(made, values, strict=True)
     ]
 
@@ -149,9 +139,9 @@ def test_repetition_penalty_equals_the_librarys_own(model: Any, attention: str) 
 
 @pytest.mark.parametrize("attention", ATTENTIONS)
 def test_end_tokens_do_not_come_before_min_tokens(model: Any, attention: str) -> None:
-    made = prompts(12, 60, seed=6)
-    expected = [answer(model, prompt, 50, min_new_tokens=25) for prompt in made]
-    free = [answer(model, prompt, 50) for prompt in made]
+    made = make_prompts(12, 60, seed=6)
+    expected = [complete(model, prompt, 50, min_new_tokens=25) for prompt in made]
+    free = [complete(model, prompt, 50) for prompt in made]
 
     with running(model, attention=attention) as (engine, receiver):
         handles = [
@@ -168,10 +158,10 @@ def test_end_tokens_do_not_come_before_min_tokens(model: Any, attention: str) ->
 @pytest.mark.parametrize("attention", ATTENTIONS)
 def test_a_seeded_request_draws_the_same_alone_and_among_others(model: Any, attention: str) -> None:
     sampling = Sampling(temperature=0.9, top_p=0.9, presence_penalty=0.4, seed=11)
-    mine = EngineRequest("mine", prompts(1, 50, seed=7)[0], 40, sampling, n=2)
+    mine = EngineRequest("mine", make_prompts(1, 50, seed=7)[0], 40, sampling, n=2)
     others = [
         EngineRequest(f"r{i}", p, 30 + i, Sampling(temperature=1.0, seed=i, top_k=i % 5))
-        for i, p in enumerate(prompts(31, 120, seed=8))
+        for i, p in enumerate(make_prompts(31, 120, seed=8))
     ]
 
     with running(model, attention=attention, max_sequences=64) as (engine, receiver):
@@ -190,7 +180,7 @@ def test_a_seeded_request_draws_the_same_alone_and_among_others(model: Any, atte
 
 @pytest.mark.parametrize("attention", ATTENTIONS)
 def test_penalties_and_seeded_draws_go_on_after_giving_way(model: Any, attention: str) -> None:
-    made = prompts(4, 60, seed=12)
+    made = make_prompts(4, 60, seed=12)
     sampling = [
         Sampling(temperature=0.9, seed=i, frequency_penalty=0.5, ignore_eos=True) for i in range(4)
     ]

@@ -9,15 +9,14 @@ import pytest
 import torch
 
 from core.config.settings import Attention
-from tests.support.engine.tiny import Receiver
-from tests.worker.engine.hf.test_exactness import prompts
+from tests.support.engine.tiny import Receiver, make_prompts
 from worker.engine.hf.engine import HFEngine
 from worker.engine.hf.loop import LoopOptions
 from worker.engine.hf.model.loading import load_model
 from worker.engine.protocol import EngineRequest, FinishReason, Sampling
 
 TOKENS = 24
-PROMPTS = prompts(8, 200, seed=9)
+PROMPTS = make_prompts(8, 200, seed=9)
 
 
 def one_by_one(model: Any, prompt: list[int]) -> list[int]:

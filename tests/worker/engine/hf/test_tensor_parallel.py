@@ -19,10 +19,9 @@ from typing import Any
 import pytest
 
 from core.config.settings import Attention, Settings
-from tests.support.engine.tiny import EOS_IDS, Receiver, answer, build_model
+from tests.support.engine.tiny import EOS_IDS, Receiver, build_model, complete, make_prompts
 from tests.support.paths import ROOT
 from tests.support.polling import wait_until
-from tests.worker.engine.hf.test_exactness import prompts
 from worker.engine.hf.engine import HFEngine
 from worker.engine.hf.loop import LoopOptions
 from worker.engine.hf.tools.check import check_model
@@ -89,8 +88,8 @@ def test_answers_of_two_processes_equal_those_of_generate_one_by_one(
 
 def compare_answers(path: Path, attention: Attention) -> None:
     model = random_model()
-    made = prompts(12, 100, seed=3)
-    expected = [answer(model, p, 20 + i) for i, p in enumerate(made)]
+    made = make_prompts(12, 100, seed=3)
+    expected = [complete(model, p, 20 + i) for i, p in enumerate(made)]
     seeded = EngineRequest("s", made[0], 20, Sampling(temperature=0.9, seed=3, ignore_eos=True))
 
     with split(
@@ -123,7 +122,7 @@ def compare_answers(path: Path, attention: Attention) -> None:
         assert engine.is_healthy
 
     assert [receiver.tokens[f"r{i}", 0] for i in range(12)] == expected
-    assert [receiver.tokens["n", i] for i in range(3)] == [answer(model, made[1], 20)] * 3
+    assert [receiver.tokens["n", i] for i in range(3)] == [complete(model, made[1], 20)] * 3
     assert receiver.tokens["s", 0] == alone
     assert any(receiver.ends[f"r{i}", 0] is FinishReason.STOP for i in range(12)), EOS_IDS
 

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-import functools
 import gc
 import logging
 import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 
-from tests.support.engine.tiny import CONTEXT_LENGTH, POISON, VOCAB_SIZE, Receiver, answer, running
+from tests.support.engine.tiny import (
+    CONTEXT_LENGTH,
+    POISON,
+    VOCAB_SIZE,
+    Receiver,
+    complete,
+    intercept,
+    running,
+)
 from tests.support.polling import wait_until
 from worker.engine.hf.engine import HFEngine
 from worker.engine.protocol import (
@@ -26,19 +32,6 @@ from worker.engine.protocol import (
     Handle,
     Sampling,
 )
-
-
-def intercept(engine: HFEngine, look: Callable[[torch.Tensor], None]) -> None:
-    """Call `look` with the input ids of every forward pass; what it raises fails the step."""
-    model = engine.loaded.model
-    forward = model.forward
-
-    @functools.wraps(forward)
-    def watched(*args: Any, **kwargs: Any) -> Any:
-        look(kwargs["input_ids"])
-        return forward(*args, **kwargs)
-
-    model.forward = watched
 
 
 def fail_on_poison(ids: torch.Tensor) -> None:
@@ -74,7 +67,7 @@ def test_a_bad_request_is_refused_and_hurts_nobody(
         receiver.wait(good)
 
         assert engine.stats().restarts == 0
-        assert receiver.tokens["good", 0] == answer(model, [1, 2], 8)
+        assert receiver.tokens["good", 0] == complete(model, [1, 2], 8)
 
 
 def test_an_id_is_refused_while_its_request_runs_and_free_afterwards(model: Any) -> None:
@@ -122,7 +115,7 @@ def test_cancel_ends_a_handle_at_once_and_only_once(model: Any) -> None:
 @pytest.mark.parametrize("index", [0, 1, 2])
 def test_one_of_n_may_be_cancelled_before_the_prompt_is_computed(model: Any, index: int) -> None:
     prompt = list(range(1, 150))
-    expected = answer(model, prompt, 10)
+    expected = complete(model, prompt, 10)
 
     with running(model, max_batch_tokens=32) as (engine, receiver):
         handle = engine.submit(EngineRequest("x", prompt, 10, n=3))
@@ -188,7 +181,7 @@ def test_deadlines_end_requests_that_run_and_that_wait(model: Any) -> None:
 
 def test_a_failing_step_fails_the_guilty_and_the_innocent_go_on_exactly(model: Any) -> None:
     made = {f"r{i}": [i + 1, i + 2, i + 3] for i in range(9)}
-    expected = {name: answer(model, prompt, 60) for name, prompt in made.items()}
+    expected = {name: complete(model, prompt, 60) for name, prompt in made.items()}
 
     with running(model) as (engine, receiver):
         intercept(engine, fail_on_poison)
@@ -236,7 +229,7 @@ def test_a_lack_of_memory_shrinks_the_batch_and_fails_nobody(model: Any) -> None
         assert engine.loop.scheduler.max_requests_per_batch == 4
 
     for number in range(12):
-        assert receiver.tokens[f"r{number}", 0] == answer(model, [number] * 3, 9)
+        assert receiver.tokens[f"r{number}", 0] == complete(model, [number] * 3, 9)
 
 
 def test_a_device_error_makes_the_engine_unhealthy(model: Any) -> None:

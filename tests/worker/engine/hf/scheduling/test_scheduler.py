@@ -12,10 +12,15 @@ from transformers.generation.configuration_utils import ContinuousBatchingConfig
 from transformers.generation.continuous_batching.requests import RequestState, RequestStatus
 from transformers.generation.continuous_batching.scheduler import SCHEDULER_MAPPING
 
-from tests.support.engine.tiny import POISON, answer, running
+from tests.support.engine.tiny import (
+    ATTENTIONS,
+    POISON,
+    complete,
+    intercept,
+    make_prompts,
+    running,
+)
 from tests.support.polling import wait_until
-from tests.worker.engine.hf.recovery.test_failures import intercept
-from tests.worker.engine.hf.test_exactness import ATTENTIONS, prompts
 from worker.engine.hf.scheduling.scheduler import FairScheduler
 from worker.engine.hf.state.fairness import VirtualCounters
 from worker.engine.hf.state.roster import Roster
@@ -31,7 +36,7 @@ def test_our_scheduler_is_the_one_in_use(model: Any) -> None:
 
 def test_bulk_gives_its_place_to_an_interactive_request_and_stays_exact(model: Any) -> None:
     prompt = [7, 8, 9]
-    expected = answer(model, prompt, 60, eos_token_id=-1)
+    expected = complete(model, prompt, 60, eos_token_id=-1)
     with running(model, max_sequences=2) as (engine, receiver):
         intercept(engine, lambda ids: time.sleep(0.002))
         bulk = [
@@ -51,8 +56,8 @@ def test_bulk_gives_its_place_to_an_interactive_request_and_stays_exact(model: A
 def test_a_newcomer_gets_a_place_of_a_full_batch_at_once_and_all_stay_exact(
     model: Any, attention: str
 ) -> None:
-    made = prompts(6, 60, seed=11)
-    expected = [answer(model, prompt, 120, eos_token_id=-1) for prompt in made]
+    made = make_prompts(6, 60, seed=11)
+    expected = [complete(model, prompt, 120, eos_token_id=-1) for prompt in made]
     with running(model, attention=attention, max_sequences=4) as (engine, receiver):
         intercept(engine, lambda ids: time.sleep(0.002))
         flood = [
@@ -119,7 +124,7 @@ def test_a_newcomer_does_not_take_the_place_of_a_prompt_that_others_are_forked_f
         receiver.wait(many, *long)
 
     assert computed == len(prompt) - 1 + 3
-    expected = answer(model, prompt, 5, eos_token_id=-1)
+    expected = complete(model, prompt, 5, eos_token_id=-1)
     assert [receiver.tokens["many", i] for i in range(3)] == [expected] * 3
 
 
