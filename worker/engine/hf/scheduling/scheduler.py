@@ -55,7 +55,8 @@ class FairScheduler(FIFOScheduler):
         """Set who is in the engine and what each account has had.
 
         Args:
-            on_turn: called at each turn of the loop; `on_orphan` with a state that nobody waits for.
+            on_turn: called at each turn of the loop.
+            on_orphan: called with the id of a waiting state that no sequence owns.
             rank_sync: link to the other ranks; `None` when one process holds the whole model.
         """
         self.roster = roster
