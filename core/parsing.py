@@ -1,4 +1,4 @@
-"""A whole number as JSON writes it: 5 and 5.0 are the same one (JSON Schema 2020-12, `integer`)."""
+"""Parses whole numbers: of JSON bodies, and of text such as a query, a header or a form."""
 
 from __future__ import annotations
 
@@ -8,16 +8,20 @@ from typing import Any
 from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
+#: The bound of numbers that have no bound of their own when they are read.
+NINE_DIGITS = 999_999_999
+
 
 @dataclass(frozen=True, slots=True)
 class Whole:
-    """Marks an `int` of a body: `Annotated[int, Whole(ge=1, le=8)]`.
+    """Mark an `int` of a body: `Annotated[int, Whole(ge=1, le=8)]`.
 
-    It takes no digits in quotation marks, no fractions and no `true`.
+    5 and 5.0 are the same number (JSON Schema 2020-12, `integer`). Digits in quotation marks,
+    fractions and `true` are refused.
 
     Attributes:
-        ge: the least that is taken.
-        le: the most that is taken.
+        ge: the least number allowed, if there is one.
+        le: the greatest number allowed, if there is one.
     """
 
     ge: int | None = None
@@ -26,10 +30,21 @@ class Whole:
     def __get_pydantic_core_schema__(
         self, source: Any, handler: GetCoreSchemaHandler
     ) -> CoreSchema:
-        # The bounds are inside: around the function the schema for callers would lose them.
+        # The bounds are inside: around the function, the published schema would lose them.
         return core_schema.no_info_before_validator_function(
             _as_integer, core_schema.int_schema(strict=True, ge=self.ge, le=self.le)
         )
+
+
+def bounded_integer(text: str, *, least: int = 0, most: int = NINE_DIGITS) -> int | None:
+    """Return the number that `text` writes in ASCII digits, or `None` if there is no such number.
+
+    Text with a sign, spaces or more digits than `most` has is refused before it is converted.
+    """
+    if not (text.isascii() and text.isdigit() and len(text) <= len(str(most))):
+        return None
+    number = int(text)
+    return number if least <= number <= most else None
 
 
 def _as_integer(value: Any) -> Any:

@@ -16,6 +16,7 @@ from admin_ui.api_client import ServiceRefusal
 from admin_ui.services import services
 from admin_ui.session.form_token import new_form_id
 from core.config.settings import Settings
+from core.parsing import bounded_integer
 from models.accounts.api_key import ApiKey
 
 #: The limits that may be left empty, by their names in the API; the API gives a customer's key
@@ -23,7 +24,7 @@ from models.accounts.api_key import ApiKey
 OPTIONAL_LIMITS = ("tokenLimit", "maxInFlight", "monthlyTokenLimit")
 #: What the form folds away: it is open where something was entered or is wrong.
 FOLDED = (*OPTIONAL_LIMITS, "priority", "expiresAt")
-_MOST_DIGITS = 18
+_MOST = 10**18 - 1
 
 
 def new_values(settings: Settings) -> dict[str, Any]:
@@ -86,7 +87,7 @@ def read_number(text: str) -> int | str | None:
     """Return the number that was entered, `None` if nothing was, else what it is instead."""
     digits = text.strip()
     unsigned = digits.removeprefix("-")
-    if unsigned.isascii() and unsigned.isdigit() and len(unsigned) <= _MOST_DIGITS:
+    if bounded_integer(unsigned, most=_MOST) is not None:
         return int(digits)
     return digits or None
 

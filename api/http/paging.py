@@ -9,6 +9,7 @@ from uuid import UUID
 
 from flask import request
 
+from api.http.query import read_number
 from core.errors import InvalidRequest
 from core.ids import Prefix, read_id, show_id
 
@@ -39,15 +40,12 @@ def read_page(prefix: Prefix) -> Page:
     Raises:
         InvalidRequest: `limit` is not a number in range, or `after` is not a cursor.
     """
-    limit = request.args.get("limit", str(DEFAULT_LIMIT))
-    is_number = limit.isascii() and limit.isdigit() and len(limit) <= len(str(MAX_LIMIT))
-    if not is_number or not 1 <= int(limit) <= MAX_LIMIT:
-        raise InvalidRequest(f"limit must be between 1 and {MAX_LIMIT}", param="limit")
+    limit = read_number("limit", default=DEFAULT_LIMIT, least=1, most=MAX_LIMIT)
     cursor = request.args.get("after")
     after = read_id(prefix, cursor) if cursor else None
     if cursor and after is None:
         raise InvalidRequest("after must be a nextCursor of this list", param="after")
-    return Page(prefix, int(limit), after)
+    return Page(prefix, limit, after)
 
 
 def show_page(

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from flask import request
 from werkzeug.http import parse_dict_header
 
+from core.parsing import bounded_integer
+
 
 @dataclass(frozen=True, slots=True)
 class Preferences:
@@ -33,5 +35,5 @@ def read_preferences(longest_wait: float) -> Preferences:
 
 
 def _seconds(text: str | None, default: float) -> float:
-    is_number = text is not None and text.isascii() and text.isdigit() and len(text) < 10
-    return float(text) if is_number and text is not None else default
+    seconds = bounded_integer(text or "")
+    return default if seconds is None else float(seconds)

@@ -11,6 +11,7 @@ from flask import request
 
 from core.errors import InvalidRequest
 from core.ids import Prefix, read_id
+from core.parsing import bounded_integer
 
 E = TypeVar("E", bound=StrEnum)
 
@@ -56,13 +57,12 @@ def read_time(name: str) -> datetime | None:
     return moment
 
 
-def read_number(name: str, *, default: int, most: int) -> int:
-    """Return a whole number from 0 to `most`."""
-    text = request.args.get(name, str(default))
-    is_number = text.isascii() and text.isdigit() and len(text) <= len(str(most))
-    if not is_number or int(text) > most:
-        raise InvalidRequest(f"{name} must be between 0 and {most}", param=name)
-    return int(text)
+def read_number(name: str, *, default: int, least: int = 0, most: int) -> int:
+    """Return a whole number from `least` to `most`."""
+    number = bounded_integer(request.args.get(name, str(default)), least=least, most=most)
+    if number is None:
+        raise InvalidRequest(f"{name} must be between {least} and {most}", param=name)
+    return number
 
 
 def read_choice(name: str, kind: type[E], default: E) -> E:

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from flask import request
 
+from api.http.query import read_number
 from core.errors import InvalidRequest
 from core.ids import Prefix, read_id
 
@@ -18,11 +19,7 @@ def read_limit(*, default: int, most: int) -> int:
     Raises:
         InvalidRequest: it is not a number in range.
     """
-    text = request.args.get("limit", str(default))
-    is_number = text.isascii() and text.isdigit() and len(text) <= len(str(most))
-    if not is_number or not 1 <= int(text) <= most:
-        raise InvalidRequest(f"limit must be between 1 and {most}", param="limit")
-    return int(text)
+    return read_number("limit", default=default, least=1, most=most)
 
 
 def read_after(prefix: Prefix) -> UUID | None:

@@ -30,6 +30,7 @@ from api.services import services
 from api.views.generate import show_delta, show_end
 from core.errors import InvalidRequest, NotFound
 from core.ids import Prefix
+from core.parsing import bounded_integer
 from models.jobs.job import Job, JobState
 from models.jobs.lists import list_jobs
 from models.jobs.transitions import ask_for_text
@@ -169,10 +170,10 @@ def _wait_for_change(job: Job, seconds: float) -> Job:
 
 def _read_wait() -> float:
     longest = services().settings.sync_wait_seconds
-    text = request.args.get("wait", "0")
-    if not (text.isascii() and text.isdigit() and len(text) < 10):
+    seconds = bounded_integer(request.args.get("wait", "0"))
+    if seconds is None:
         raise InvalidRequest("wait must be a number of seconds", param="wait")
-    return min(float(text), longest)
+    return min(float(seconds), longest)
 
 
 def _read_state() -> JobState | None:

@@ -13,7 +13,7 @@ from flask import Blueprint, Response, request
 from flask.typing import ResponseReturnValue
 
 from api.auth.authentication import Caller, authenticate
-from api.http.query import read_choice, read_id_of, read_text, read_time
+from api.http.query import read_choice, read_id_of, read_number, read_text, read_time
 from api.openapi.answer import CSV, JSON, NEXT_CURSOR, Answer
 from api.openapi.operation import Who, described
 from api.openapi.parameters import id_query, limit, query, text_query, time_query
@@ -74,7 +74,8 @@ def index() -> ResponseReturnValue:
     The groups come in their own order (time, id, name); `totals` are of all of them, on every page.
     """
     by = read_choice("groupBy", UsageGroup, UsageGroup.DAY)
-    limit, after = _read_limit(), _read_cursor(by)
+    limit = read_number("limit", default=DEFAULT_LIMIT, least=1, most=MAX_LIMIT)
+    after = _read_cursor(by)
     model = read_text("model", max_length=MAX_MODEL_LENGTH)
     with services().database.sessions() as session:
         caller = authenticate(session)
@@ -127,14 +128,6 @@ def _read_hour(name: str) -> datetime | None:
             param=name,
         )
     return moment
-
-
-def _read_limit() -> int:
-    text = request.args.get("limit", str(DEFAULT_LIMIT))
-    is_number = text.isascii() and text.isdigit() and len(text) <= len(str(MAX_LIMIT))
-    if not is_number or not 1 <= int(text) <= MAX_LIMIT:
-        raise InvalidRequest(f"limit must be between 1 and {MAX_LIMIT}", param="limit")
-    return int(text)
 
 
 def _read_cursor(by: UsageGroup) -> GroupValue | None:

@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from api.http.field_faults import invalid
 from api.v1.generation.ignored_fields import OpenAIBody
+from core.parsing import bounded_integer
 from core.text.names import is_visible
 
 SHORTEST_SECONDS = 3600
@@ -31,8 +32,9 @@ def _created_at(value: Any) -> Any:
 
 def _number(value: Any) -> Any:
     """Take the digits of a form: it has no numbers."""
-    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 10:
-        return int(value)
+    number = bounded_integer(value) if isinstance(value, str) else None
+    if number is not None:
+        return number
     raise ValueError("expires_after[seconds] must be a whole number")
 
 
