@@ -21,7 +21,7 @@ from api.openapi.refusals import Refusal
 from api.openapi.schemas import build_schemas
 from api.openapi.texts import DESCRIPTION, SECURITY_SCHEMES, TAGS
 from api.openapi.upload import Upload
-from api.responses.error import Error
+from api.responses.error import ErrorSchema
 
 _SECURITY: dict[Who, list[dict[str, list[str]]]] = {
     Who.ANYONE: [],
@@ -132,7 +132,7 @@ def _variables(rule: Rule) -> Iterator[tuple[str, str]]:
 
 
 def _models_of(calls: list[Call]) -> Iterator[type[BaseModel]]:
-    yield Error
+    yield ErrorSchema
     for call in calls:
         if call.operation.body is not None:
             yield call.operation.body
@@ -211,7 +211,9 @@ def _show_refusals(call: Call, references: dict[type[BaseModel], Any]) -> dict[s
         str(status): {
             "description": refusals.MEANINGS[status],
             "headers": _show_headers(_of_any(headers[status])),
-            "content": {JSON: {"schema": _error_with(dict.fromkeys(found), references[Error])}},
+            "content": {
+                JSON: {"schema": _error_with(dict.fromkeys(found), references[ErrorSchema])}
+            },
         }
         for status, found in codes.items()
     }

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import Field, TypeAdapter
 
 from api.http.paging import DEFAULT_LIMIT, MAX_LIMIT
-from api.responses.shown import FILE_ID_PATTERN, id_pattern
+from api.responses.base import FILE_ID_PATTERN, id_pattern
 from core.ids import Prefix
 
 

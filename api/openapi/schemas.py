@@ -22,6 +22,18 @@ from pydantic_core import core_schema
 
 REFERENCE = "#/components/schemas/{model}"
 
+#: Classes that the document calls by other names: programs are generated from it.
+_PUBLISHED_NAMES = {
+    **{
+        f"{name}Schema": f"Shown{name}"
+        for name in (
+            *("Activity", "Attempt", "Batch", "Gpu", "Job", "Key", "Limit", "Limits", "Model"),
+            *("Overview", "Sums", "Traffic", "User", "Webhook", "Worker"),
+        )
+    },
+    "WebhookSecretSchema": "WebhookSecretShown",
+}
+
 _FIELD = re.compile(r"^ {4}(\w+): ", re.MULTILINE)
 
 
@@ -40,6 +52,10 @@ def build_schemas(models: Iterable[type[BaseModel]]) -> tuple[dict[type[BaseMode
 
 class _Generator(GenerateJsonSchema):
     """Pydantic's own, with descriptions of fields and without titles made of their names."""
+
+    def normalize_name(self, name: str) -> str:
+        """Return the name of a class in the document: without the ending `Schema`."""
+        return super().normalize_name(_PUBLISHED_NAMES.get(name, name.removesuffix("Schema")))
 
     def field_title_should_be_set(self, schema: Any) -> bool:
         return False

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from api.responses.shown import Count, Page, Shown, UserId
+from pydantic import NonNegativeInt
+
+from api.responses.base import CamelCaseSchema, PageSchema, UserId
 from models.accounts.user import Role
 
 
-class ShownUser(Shown):
+class UserSchema(CamelCaseSchema):
     """A user.
 
     Attributes:
@@ -23,21 +25,21 @@ class ShownUser(Shown):
     created_at: datetime
 
 
-class ListedUser(ShownUser):
+class ListedUserSchema(UserSchema):
     """A user.
 
     Attributes:
         key_count: keys that have not been ended.
     """
 
-    key_count: Count
+    key_count: NonNegativeInt
 
 
-class UserPage(Page):
-    data: list[ListedUser]
+class UserPageSchema(PageSchema):
+    data: list[ListedUserSchema]
 
 
-class SignedIn(Shown):
+class SignedInSchema(CamelCaseSchema):
     """Tokens of a user.
 
     Attributes:
@@ -47,4 +49,4 @@ class SignedIn(Shown):
 
     token: str
     refresh_token: str
-    user: ShownUser
+    user: UserSchema

@@ -5,19 +5,21 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from api.responses.shown import ActivityId, Count, Page, Share, Shown, UserId
+from pydantic import NonNegativeInt
+
+from api.responses.base import ActivityId, CamelCaseSchema, PageSchema, Share, UserId
 
 
-class ShownTraffic(Shown):
-    requests: Count
-    succeeded: Count
+class TrafficSchema(CamelCaseSchema):
+    requests: NonNegativeInt
+    succeeded: NonNegativeInt
     success_rate: Share | None
-    prompt_tokens: Count
-    completion_tokens: Count
-    total_tokens: Count
+    prompt_tokens: NonNegativeInt
+    completion_tokens: NonNegativeInt
+    total_tokens: NonNegativeInt
 
 
-class ShownOverview(Shown):
+class OverviewSchema(CamelCaseSchema):
     """The figures of today and of this month, UTC.
 
     Attributes:
@@ -28,19 +30,19 @@ class ShownOverview(Shown):
         queues: jobs in each line; null while Redis is away.
     """
 
-    users: Count
-    keys: Count
-    active_keys: Count
-    open_batches: Count
-    open_lines: Count
-    held_lines: Count
-    today: ShownTraffic
-    month: ShownTraffic
-    ready_workers: Count | None
-    queues: dict[str, Count] | None
+    users: NonNegativeInt
+    keys: NonNegativeInt
+    active_keys: NonNegativeInt
+    open_batches: NonNegativeInt
+    open_lines: NonNegativeInt
+    held_lines: NonNegativeInt
+    today: TrafficSchema
+    month: TrafficSchema
+    ready_workers: NonNegativeInt | None
+    queues: dict[str, NonNegativeInt] | None
 
 
-class ShownGpu(Shown):
+class GpuSchema(CamelCaseSchema):
     """What the driver says of a GPU; null and 0 are what it does not know.
 
     Attributes:
@@ -51,12 +53,12 @@ class ShownGpu(Shown):
 
     name: str
     use: Share | None
-    memory_used: Count
-    memory_total: Count
+    memory_used: NonNegativeInt
+    memory_total: NonNegativeInt
     temperature: int | None
 
 
-class ShownWorker(Shown):
+class WorkerSchema(CamelCaseSchema):
     """What a worker says of itself.
 
     Attributes:
@@ -69,31 +71,31 @@ class ShownWorker(Shown):
 
     worker_id: str
     model: str
-    context_length: Count
+    context_length: NonNegativeInt
     is_ready: bool
-    running: Count
-    waiting: Count
+    running: NonNegativeInt
+    waiting: NonNegativeInt
     cache_use: Share
-    steps: Count
+    steps: NonNegativeInt
     tokens_per_second: float
     jobs_per_second: float
-    restarts: Count
-    bulk_places: Count
-    gpus: list[ShownGpu]
+    restarts: NonNegativeInt
+    bulk_places: NonNegativeInt
+    gpus: list[GpuSchema]
 
 
-class WorkerPage(Page):
+class WorkerPageSchema(PageSchema):
     """The living workers.
 
     Attributes:
         queues: jobs in each line.
     """
 
-    data: list[ShownWorker]
-    queues: dict[str, Count]
+    data: list[WorkerSchema]
+    queues: dict[str, NonNegativeInt]
 
 
-class ShownActivity(Shown):
+class ActivitySchema(CamelCaseSchema):
     """Who changed what.
 
     Attributes:
@@ -113,5 +115,5 @@ class ShownActivity(Shown):
     details: dict[str, Any]
 
 
-class ActivityPage(Page):
-    data: list[ShownActivity]
+class ActivityPageSchema(PageSchema):
+    data: list[ActivitySchema]

@@ -5,23 +5,25 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Literal
 
-from api.responses.jobs import Completion, JobFault, Usage
-from api.responses.shown import BatchId, Count, JobId, KeyId, Page, Plain, Shown
+from pydantic import NonNegativeInt
+
+from api.responses.base import BatchId, CamelCaseSchema, JobId, KeyId, PageSchema, SnakeCaseSchema
+from api.responses.jobs import CompletionSchema, JobFaultSchema, UsageSchema
 from models.batches.batch import BatchState, OnError
 
 
-class LineCounts(Plain):
+class LineCountsSchema(SnakeCaseSchema):
     """How many lines are in each state."""
 
-    queued: Count
-    running: Count
-    succeeded: Count
-    failed: Count
-    cancelled: Count
-    expired: Count
+    queued: NonNegativeInt
+    running: NonNegativeInt
+    succeeded: NonNegativeInt
+    failed: NonNegativeInt
+    cancelled: NonNegativeInt
+    expired: NonNegativeInt
 
 
-class ShownBatch(Shown):
+class BatchSchema(CamelCaseSchema):
     """Many requests from one file.
 
     Attributes:
@@ -43,9 +45,9 @@ class ShownBatch(Shown):
     key_id: KeyId
     model: str
     endpoint: str | None
-    total: Count
-    counts: LineCounts
-    usage: Usage
+    total: NonNegativeInt
+    counts: LineCountsSchema
+    usage: UsageSchema
     lines_per_second: float | None
     estimated_seconds: float | None
     on_error: OnError
@@ -60,11 +62,11 @@ class ShownBatch(Shown):
     texts_deleted_at: datetime | None
 
 
-class BatchPage(Page):
-    data: list[ShownBatch]
+class BatchPageSchema(PageSchema):
+    data: list[BatchSchema]
 
 
-class ResultLine(Plain):
+class ResultLineSchema(SnakeCaseSchema):
     """What became of one line.
 
     Attributes:
@@ -74,9 +76,9 @@ class ResultLine(Plain):
         error: why it failed; `texts_deleted` says that the answer was deleted after its time.
     """
 
-    line: Count
+    line: NonNegativeInt
     custom_id: str | None
     id: JobId
     status: Literal["succeeded", "failed", "cancelled", "expired"]
-    result: Completion | None
-    error: JobFault | None
+    result: CompletionSchema | None
+    error: JobFaultSchema | None

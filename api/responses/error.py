@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from api.responses.shown import SOMETIMES, Plain, Shown
+from api.responses.base import NOT_REQUIRED, CamelCaseSchema, SnakeCaseSchema
 
 
-class Fault(Plain):
+class FaultSchema(SnakeCaseSchema):
     """One wrong field, by the name that the request has for it."""
 
     param: str
     message: str
 
 
-class ErrorBody(Shown):
+class ErrorBodySchema(CamelCaseSchema):
     """What went wrong.
 
     Attributes:
@@ -28,8 +28,8 @@ class ErrorBody(Shown):
     message: str
     param: str | None
     request_id: str
-    fields: list[Fault] = SOMETIMES
+    fields: list[FaultSchema] = NOT_REQUIRED
 
 
-class Error(Plain):
-    error: ErrorBody
+class ErrorSchema(SnakeCaseSchema):
+    error: ErrorBodySchema

@@ -5,12 +5,22 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Literal
 
-from api.responses.shown import SOMETIMES, BatchId, Count, JobId, KeyId, Page, Plain, Shown
+from pydantic import NonNegativeInt
+
+from api.responses.base import (
+    NOT_REQUIRED,
+    BatchId,
+    CamelCaseSchema,
+    JobId,
+    KeyId,
+    PageSchema,
+    SnakeCaseSchema,
+)
 from core.queueing.names import QueueName
 from models.jobs.job import JobState
 
 
-class Usage(Plain):
+class UsageSchema(SnakeCaseSchema):
     """Tokens of the model's own tokenizer.
 
     Attributes:
@@ -19,13 +29,13 @@ class Usage(Plain):
         cached_tokens: what a prefix or response cache saved.
     """
 
-    prompt_tokens: Count
-    completion_tokens: Count
-    total_tokens: Count
-    cached_tokens: Count
+    prompt_tokens: NonNegativeInt
+    completion_tokens: NonNegativeInt
+    total_tokens: NonNegativeInt
+    cached_tokens: NonNegativeInt
 
 
-class Logprobs(Plain):
+class LogprobsSchema(SnakeCaseSchema):
     """Log probabilities, one entry a token.
 
     Attributes:
@@ -39,7 +49,7 @@ class Logprobs(Plain):
     top_logprobs: list[dict[str, float]]
 
 
-class Choice(Plain):
+class ChoiceSchema(SnakeCaseSchema):
     """One answer.
 
     Attributes:
@@ -47,19 +57,19 @@ class Choice(Plain):
     """
 
     text: str
-    index: Count
+    index: NonNegativeInt
     finish_reason: Literal["stop", "length", "cancelled"]
-    logprobs: Logprobs = SOMETIMES
+    logprobs: LogprobsSchema = NOT_REQUIRED
 
 
-class CompletionHead(Plain):
+class CompletionHeadSchema(SnakeCaseSchema):
     id: JobId
     object: Literal["text_completion"]
-    created: Count
+    created: NonNegativeInt
     model: str
 
 
-class Completion(CompletionHead):
+class CompletionSchema(CompletionHeadSchema):
     """An answer.
 
     Attributes:
@@ -67,39 +77,39 @@ class Completion(CompletionHead):
         cached: it was given before, and no model ran.
     """
 
-    choices: list[Choice]
-    usage: Usage
-    cached: Literal[True] = SOMETIMES
+    choices: list[ChoiceSchema]
+    usage: UsageSchema
+    cached: Literal[True] = NOT_REQUIRED
 
 
-class AddedChoice(Plain):
+class AddedChoiceSchema(SnakeCaseSchema):
     """What was added to one answer."""
 
     text: str
-    index: Count
+    index: NonNegativeInt
     finish_reason: Literal["stop", "length", "cancelled"] | None
-    logprobs: Logprobs = SOMETIMES
+    logprobs: LogprobsSchema = NOT_REQUIRED
 
 
-class CompletionEvent(CompletionHead):
+class CompletionEventSchema(CompletionHeadSchema):
     """One event of a stream: the text that was added.
 
     Attributes:
         usage: in the last event only.
     """
 
-    choices: list[AddedChoice]
-    usage: Usage = SOMETIMES
+    choices: list[AddedChoiceSchema]
+    usage: UsageSchema = NOT_REQUIRED
 
 
-class JobFault(Plain):
+class JobFaultSchema(SnakeCaseSchema):
     """Why a job failed."""
 
     code: str
     message: str
 
 
-class ListedJob(Shown):
+class ListedJobSchema(CamelCaseSchema):
     """A job, without its answer.
 
     Attributes:
@@ -119,7 +129,7 @@ class ListedJob(Shown):
     key_id: KeyId
     model: str
     queue: QueueName
-    attempt: Count
+    attempt: NonNegativeInt
     created_at: datetime
     started_at: datetime | None
     first_token_at: datetime | None
@@ -127,15 +137,15 @@ class ListedJob(Shown):
     expires_at: datetime | None
     cancel_requested_at: datetime | None
     metadata: dict[str, str] | None
-    texts_deleted_at: datetime = SOMETIMES
-    error: JobFault = SOMETIMES
-    usage: Usage = SOMETIMES
-    batch_id: BatchId = SOMETIMES
-    line: int = SOMETIMES
-    custom_id: str | None = SOMETIMES
+    texts_deleted_at: datetime = NOT_REQUIRED
+    error: JobFaultSchema = NOT_REQUIRED
+    usage: UsageSchema = NOT_REQUIRED
+    batch_id: BatchId = NOT_REQUIRED
+    line: int = NOT_REQUIRED
+    custom_id: str | None = NOT_REQUIRED
 
 
-class ShownJob(ListedJob):
+class JobSchema(ListedJobSchema):
     """A job.
 
     Attributes:
@@ -144,10 +154,10 @@ class ShownJob(ListedJob):
         estimated_seconds: until it begins, if that is known.
     """
 
-    result: Completion = SOMETIMES
-    position: int = SOMETIMES
-    estimated_seconds: float | None = SOMETIMES
+    result: CompletionSchema = NOT_REQUIRED
+    position: int = NOT_REQUIRED
+    estimated_seconds: float | None = NOT_REQUIRED
 
 
-class JobPage(Page):
-    data: list[ListedJob]
+class JobPageSchema(PageSchema):
+    data: list[ListedJobSchema]

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from api.responses.shown import SOMETIMES, Count, KeyId, Page, Shown, UserId
+from pydantic import NonNegativeInt
+
+from api.responses.base import NOT_REQUIRED, CamelCaseSchema, KeyId, PageSchema, UserId
 
 
-class SetByAdmin(Shown):
+class SetByAdminSchema(CamelCaseSchema):
     """What an admin switched off or lowered on a key; only an admin lifts it."""
 
-    is_active: bool = SOMETIMES
-    rate_limit: int = SOMETIMES
-    token_limit: int = SOMETIMES
-    monthly_token_limit: int = SOMETIMES
-    max_in_flight: int = SOMETIMES
-    expires_at: datetime = SOMETIMES
+    is_active: bool = NOT_REQUIRED
+    rate_limit: int = NOT_REQUIRED
+    token_limit: int = NOT_REQUIRED
+    monthly_token_limit: int = NOT_REQUIRED
+    max_in_flight: int = NOT_REQUIRED
+    expires_at: datetime = NOT_REQUIRED
 
 
-class ShownKey(Shown):
+class KeySchema(CamelCaseSchema):
     """A key, without its secret. A limit of null is none.
 
     Attributes:
@@ -43,14 +45,14 @@ class ShownKey(Shown):
     max_in_flight: int | None
     priority: int
     is_active: bool
-    set_by_admin: SetByAdmin
+    set_by_admin: SetByAdminSchema
     expires_at: datetime | None
     previous_secret_expires_at: datetime | None
     last_used: datetime | None
     created_at: datetime
 
 
-class MadeKey(ShownKey):
+class MadeKeySchema(KeySchema):
     """A key with its secret, which is shown this once.
 
     Attributes:
@@ -60,11 +62,11 @@ class MadeKey(ShownKey):
     secret: str
 
 
-class KeyPage(Page):
-    data: list[ShownKey]
+class KeyPageSchema(PageSchema):
+    data: list[KeySchema]
 
 
-class WebhookSecretShown(Shown):
+class WebhookSecretSchema(CamelCaseSchema):
     """What a key's webhooks are signed with.
 
     Attributes:
@@ -74,7 +76,7 @@ class WebhookSecretShown(Shown):
     secret: str
 
 
-class ShownLimit(Shown):
+class LimitSchema(CamelCaseSchema):
     """One limit.
 
     Attributes:
@@ -83,15 +85,15 @@ class ShownLimit(Shown):
     """
 
     limit: int | None
-    used: Count
-    remaining: Count | None
+    used: NonNegativeInt
+    remaining: NonNegativeInt | None
     resets_at: datetime | None
 
 
-class ShownLimits(Shown):
+class LimitsSchema(CamelCaseSchema):
     """Each limit of a key, under the name of the key's field."""
 
-    rate_limit: ShownLimit
-    token_limit: ShownLimit
-    monthly_token_limit: ShownLimit
-    max_in_flight: ShownLimit
+    rate_limit: LimitSchema
+    token_limit: LimitSchema
+    monthly_token_limit: LimitSchema
+    max_in_flight: LimitSchema

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, NonNegativeInt
 
-from api.responses.shown import Count, Page, Plain, Share, Shown
+from api.responses.base import CamelCaseSchema, PageSchema, Share, SnakeCaseSchema
 
 
-class Alive(Plain):
+class AliveSchema(SnakeCaseSchema):
     status: Literal["ok"]
 
 
-class Parts(Plain):
+class PartsSchema(SnakeCaseSchema):
     """The state of each part.
 
     Attributes:
@@ -29,14 +29,14 @@ class Parts(Plain):
     workers: Literal["ok", "none", "unknown"]
 
 
-class Readiness(Plain):
+class ReadinessSchema(SnakeCaseSchema):
     """Whether work can be taken, and each part."""
 
     status: Literal["ready", "not ready"]
-    parts: Parts
+    parts: PartsSchema
 
 
-class ShownModel(Shown):
+class ModelSchema(CamelCaseSchema):
     """A model with what its ready workers say, summed up.
 
     Attributes:
@@ -49,20 +49,20 @@ class ShownModel(Shown):
 
     id: str
     object: Literal["model"]
-    context_length: Count
-    ready_workers: Count
-    running: Count
-    waiting: Count
+    context_length: NonNegativeInt
+    ready_workers: NonNegativeInt
+    running: NonNegativeInt
+    waiting: NonNegativeInt
     cache_use: Share
-    steps: Count
+    steps: NonNegativeInt
     tokens_per_second: float
 
 
-class ModelPage(Page):
-    data: list[ShownModel]
+class ModelPageSchema(PageSchema):
+    data: list[ModelSchema]
 
 
-class Index(Shown):
+class IndexSchema(CamelCaseSchema):
     """What is where.
 
     Attributes:
@@ -76,11 +76,11 @@ class Index(Shown):
     openai_base_url: str
 
 
-class Version(Plain):
+class VersionSchema(SnakeCaseSchema):
     version: str
 
 
-class Document(Plain):
+class DocumentSchema(SnakeCaseSchema):
     """A document of OpenAPI 3.1."""
 
     model_config = ConfigDict(extra="allow")

@@ -5,13 +5,13 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, NonNegativeInt
 
-from api.responses.shown import Count, Page, Share, Shown
+from api.responses.base import CamelCaseSchema, PageSchema, Share
 from models.usage.report import UsageGroup
 
 
-class ShownSums(Shown):
+class SumsSchema(CamelCaseSchema):
     """Sums over a time.
 
     Attributes:
@@ -21,19 +21,19 @@ class ShownSums(Shown):
         cost: of the tokens, in the report's currency.
     """
 
-    requests: Count
-    succeeded: Count
+    requests: NonNegativeInt
+    succeeded: NonNegativeInt
     success_rate: Share | None
-    prompt_tokens: Count
-    completion_tokens: Count
-    cached_tokens: Count
-    total_tokens: Count
+    prompt_tokens: NonNegativeInt
+    completion_tokens: NonNegativeInt
+    cached_tokens: NonNegativeInt
+    total_tokens: NonNegativeInt
     mean_ms: float | None
     p95_ms: float | None
     cost: float
 
 
-class GroupSums(ShownSums):
+class GroupSumsSchema(SumsSchema):
     """Sums of one group.
 
     Attributes:
@@ -45,7 +45,7 @@ class GroupSums(ShownSums):
     name: str
 
 
-class UsageReport(Page):
+class UsageReportSchema(PageSchema):
     """Usage of whole hours, in groups.
 
     Attributes:
@@ -56,5 +56,5 @@ class UsageReport(Page):
     to: datetime
     group_by: UsageGroup
     currency: str
-    totals: ShownSums
-    data: list[GroupSums]
+    totals: SumsSchema
+    data: list[GroupSumsSchema]

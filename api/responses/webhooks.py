@@ -5,11 +5,13 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Literal
 
-from api.responses.shown import BatchId, Count, JobId, KeyId, Page, Shown, WebhookId
+from pydantic import NonNegativeInt
+
+from api.responses.base import BatchId, CamelCaseSchema, JobId, KeyId, PageSchema, WebhookId
 from models.webhooks.webhook import DeliveryState
 
 
-class ShownAttempt(Shown):
+class AttemptSchema(CamelCaseSchema):
     """One attempt.
 
     Attributes:
@@ -20,10 +22,10 @@ class ShownAttempt(Shown):
     at: datetime
     status: int | None
     error: str | None
-    duration_ms: Count
+    duration_ms: NonNegativeInt
 
 
-class ListedWebhook(Shown):
+class ListedWebhookSchema(CamelCaseSchema):
     """A message to a customer's address.
 
     Attributes:
@@ -40,21 +42,21 @@ class ListedWebhook(Shown):
     key_id: KeyId
     url: str
     state: DeliveryState
-    attempts_in_round: Count
+    attempts_in_round: NonNegativeInt
     created_at: datetime
     next_attempt_at: datetime | None
     finished_at: datetime | None
 
 
-class ShownWebhook(ListedWebhook):
+class WebhookSchema(ListedWebhookSchema):
     """A message with its newest attempts."""
 
-    attempts: list[ShownAttempt]
+    attempts: list[AttemptSchema]
 
 
-class WebhooksOfJob(Shown):
-    data: list[ShownWebhook]
+class WebhooksOfJobSchema(CamelCaseSchema):
+    data: list[WebhookSchema]
 
 
-class WebhookPage(Page):
-    data: list[ListedWebhook]
+class WebhookPageSchema(PageSchema):
+    data: list[ListedWebhookSchema]

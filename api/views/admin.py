@@ -17,7 +17,7 @@ from api.http.query import read_id_of, read_text, read_time
 from api.openapi.answer import shows
 from api.openapi.operation import Who, described
 from api.openapi.parameters import id_query, paging, query, text_query, time_query
-from api.responses.admin import ActivityPage, ShownOverview, WorkerPage
+from api.responses.admin import ActivityPageSchema, OverviewSchema, WorkerPageSchema
 from api.responses.serializers import show_time
 from api.services import services
 from core.errors import InvalidRequest
@@ -36,7 +36,7 @@ TargetId = Annotated[str, Field(pattern="^$|^(user|key|msg|gen|batch|file)_[0-9a
 
 
 @blueprint.get("/overview")
-@described(Who.ADMIN, {200: shows(ShownOverview, "the figures")})
+@described(Who.ADMIN, {200: shows(OverviewSchema, "the figures")})
 def overview() -> ResponseReturnValue:
     """Return the figures of today and of this month (UTC); without Redis the line is `null`."""
     with services().database.sessions() as session:
@@ -61,7 +61,7 @@ def overview() -> ResponseReturnValue:
 
 
 @blueprint.get("/workers")
-@described(Who.ADMIN, {200: shows(WorkerPage, "the workers")})
+@described(Who.ADMIN, {200: shows(WorkerPageSchema, "the workers")})
 def workers() -> ResponseReturnValue:
     """Return what each living worker says of itself, and how many jobs wait for one."""
     with services().database.sessions() as session:
@@ -77,7 +77,7 @@ def workers() -> ResponseReturnValue:
 @blueprint.get("/activity")
 @described(
     Who.ADMIN,
-    {200: shows(ActivityPage, "changes")},
+    {200: shows(ActivityPageSchema, "changes")},
     parameters=(
         *paging(Prefix.AUDIT),
         id_query("actor", Prefix.USER, "who did it"),

@@ -41,7 +41,7 @@ from api.openapi.refusals import (
     WRONG_CURRENT_PASSWORD,
     WRONG_PASSWORD,
 )
-from api.responses.accounts import ShownUser, SignedIn
+from api.responses.accounts import SignedInSchema, UserSchema
 from api.responses.serializers import show_user
 from api.services import services
 from core.errors import Conflict, Forbidden, Unauthorized
@@ -86,7 +86,7 @@ class ChangePasswordBody(Body):
 @blueprint.post("/register")
 @described(
     Who.ANYONE,
-    {201: shows(SignedIn, "the account, signed in")},
+    {201: shows(SignedInSchema, "the account, signed in")},
     FORBIDDEN,
     EMAIL_TAKEN,
     TOO_MANY_ATTEMPTS,
@@ -117,7 +117,7 @@ def register() -> ResponseReturnValue:
 @blueprint.post("/login")
 @described(
     Who.ANYONE,
-    {200: shows(SignedIn, "tokens")},
+    {200: shows(SignedInSchema, "tokens")},
     WRONG_PASSWORD,
     SUSPENDED,
     TOO_MANY_ATTEMPTS,
@@ -148,7 +148,11 @@ def login() -> ResponseReturnValue:
 
 @blueprint.post("/refresh")
 @described(
-    Who.ANYONE, {200: shows(SignedIn, "new tokens")}, BAD_REFRESH_TOKEN, SUSPENDED, body=RefreshBody
+    Who.ANYONE,
+    {200: shows(SignedInSchema, "new tokens")},
+    BAD_REFRESH_TOKEN,
+    SUSPENDED,
+    body=RefreshBody,
 )
 def refresh() -> ResponseReturnValue:
     """Exchange a refresh token for new tokens.
@@ -188,7 +192,7 @@ def logout() -> ResponseReturnValue:
 @blueprint.post("/change-password")
 @described(
     Who.USER,
-    {200: shows(SignedIn, "new tokens")},
+    {200: shows(SignedInSchema, "new tokens")},
     WRONG_CURRENT_PASSWORD,
     TOO_MANY_ATTEMPTS,
     OVERLOADED,
@@ -219,7 +223,7 @@ def change_password() -> ResponseReturnValue:
 
 
 @blueprint.get("/me")
-@described(Who.USER, {200: shows(ShownUser, "the user")})
+@described(Who.USER, {200: shows(UserSchema, "the user")})
 def me() -> ResponseReturnValue:
     """Return the signed-in user."""
     with services().database.sessions() as session:

@@ -40,7 +40,7 @@ from api.openapi.refusals import (
     TOO_MANY_STREAMS,
 )
 from api.openapi.upload import Upload
-from api.responses.batches import BatchPage, ResultLine, ShownBatch
+from api.responses.batches import BatchPageSchema, BatchSchema, ResultLineSchema
 from api.runtime.user_slots import Opened
 from api.services import services
 from core.errors import Conflict, Forbidden, InvalidRequest
@@ -75,8 +75,10 @@ BATCH_STATUS = Header("x-batch-status", "of the batch, when the answer began", i
 @described(
     Who.KEY,
     {
-        200: shows(ShownBatch, "the batch that this request made before", BATCH_LOCATION, REPLAYED),
-        201: shows(ShownBatch, "the batch", BATCH_LOCATION),
+        200: shows(
+            BatchSchema, "the batch that this request made before", BATCH_LOCATION, REPLAYED
+        ),
+        201: shows(BatchSchema, "the batch", BATCH_LOCATION),
     },
     *BATCH_NOT_MADE,
     parameters=(IDEMPOTENCY_KEY, *OPTIONS),
@@ -107,7 +109,7 @@ def create() -> ResponseReturnValue:
 @blueprint.get("")
 @described(
     Who.KEY_OR_USER,
-    {200: shows(BatchPage, "batches")},
+    {200: shows(BatchPageSchema, "batches")},
     parameters=(*paging(Prefix.BATCH), query("status", BatchState, "in this state only")),
 )
 def index() -> ResponseReturnValue:
@@ -131,7 +133,7 @@ def index() -> ResponseReturnValue:
 
 
 @blueprint.get("/<batch_id>")
-@described(Who.KEY_OR_USER, {200: shows(ShownBatch, "the batch")}, TOO_MANY_LOOKS)
+@described(Who.KEY_OR_USER, {200: shows(BatchSchema, "the batch")}, TOO_MANY_LOOKS)
 def show(batch_id: str) -> ResponseReturnValue:
     """Return a batch: how far it is, what it used, and when it will be done at this rate."""
     with services().database.sessions() as session:
@@ -145,7 +147,11 @@ def show(batch_id: str) -> ResponseReturnValue:
 @blueprint.get("/<batch_id>/results")
 @described(
     Who.KEY_OR_USER,
-    {200: has_lines(ResultLine, "the lines that have ended, in the file's order", BATCH_STATUS)},
+    {
+        200: has_lines(
+            ResultLineSchema, "the lines that have ended, in the file's order", BATCH_STATUS
+        )
+    },
     TOO_MANY_LOOKS,
     TOO_MANY_STREAMS,
     parameters=(
@@ -170,7 +176,7 @@ def results(batch_id: str) -> ResponseReturnValue:
 
 
 @blueprint.post("/<batch_id>/cancel")
-@described(Who.KEY_OR_USER, {200: shows(ShownBatch, "the batch as it is then")})
+@described(Who.KEY_OR_USER, {200: shows(BatchSchema, "the batch as it is then")})
 def cancel(batch_id: str) -> ResponseReturnValue:
     """Cancel a batch: lines that have not begun are cancelled, those that run end soon.
 
@@ -193,8 +199,10 @@ def cancel(batch_id: str) -> ResponseReturnValue:
 @described(
     Who.KEY_OR_USER,
     {
-        200: shows(ShownBatch, "the batch that this request made before", BATCH_LOCATION, REPLAYED),
-        201: shows(ShownBatch, "the new batch", BATCH_LOCATION),
+        200: shows(
+            BatchSchema, "the batch that this request made before", BATCH_LOCATION, REPLAYED
+        ),
+        201: shows(BatchSchema, "the new batch", BATCH_LOCATION),
     },
     FORBIDDEN,
     NOT_RETRIED,

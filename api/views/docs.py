@@ -15,7 +15,7 @@ from flask.typing import ResponseReturnValue
 from api.openapi.answer import JSON, shows
 from api.openapi.document import build_document
 from api.openapi.operation import Who, described, page_for_people
-from api.responses.service import Document
+from api.responses.service import DocumentSchema
 from core.errors import NotFound
 
 blueprint = Blueprint("docs", __name__, url_prefix="/api")
@@ -38,7 +38,7 @@ _DOCUMENT = "openapi-document"
 
 
 @blueprint.get("/openapi.json")
-@described(Who.ANYONE, {200: shows(Document, "this document")}, uses_parts=False)
+@described(Who.ANYONE, {200: shows(DocumentSchema, "this document")}, uses_parts=False)
 def document() -> ResponseReturnValue:
     """Return this document."""
     return _cacheable(_document(), JSON)

@@ -32,7 +32,7 @@ from api.openapi.answer import (
 from api.openapi.operation import Who, described
 from api.openapi.parameters import IDEMPOTENCY_KEY, PREFER
 from api.openapi.refusals import NOT_ADMITTED, NOT_ANSWERED
-from api.responses.jobs import Completion, CompletionEvent, ShownJob
+from api.responses.jobs import CompletionEventSchema, CompletionSchema, JobSchema
 from api.responses.serializers import show_completion, show_completion_head, show_job, show_usage
 from api.runtime.user_slots import Opened
 from api.services import services
@@ -48,9 +48,11 @@ blueprint = Blueprint("generate", __name__, url_prefix="/api/llm")
 @described(
     Who.KEY,
     {
-        200: shows_or_streams(Completion, CompletionEvent, *RATE_LIMITS, REPLAYED, FROM_CACHE),
+        200: shows_or_streams(
+            CompletionSchema, CompletionEventSchema, *RATE_LIMITS, REPLAYED, FROM_CACHE
+        ),
         202: shows(
-            ShownJob,
+            JobSchema,
             "the job: it goes on, ask for it at its address",
             LOCATION,
             *RATE_LIMITS,
@@ -102,7 +104,7 @@ def _stream(key: PresentedKey, generation: Generation) -> Response:
 @blueprint.post("/jobs")
 @described(
     Who.KEY,
-    {202: shows(ShownJob, "the job", LOCATION, *RATE_LIMITS, REPLAYED, FROM_CACHE)},
+    {202: shows(JobSchema, "the job", LOCATION, *RATE_LIMITS, REPLAYED, FROM_CACHE)},
     *NOT_ADMITTED,
     body=Generation,
     parameters=(IDEMPOTENCY_KEY,),

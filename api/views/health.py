@@ -8,7 +8,7 @@ from flask.typing import ResponseReturnValue
 
 from api.openapi.answer import shows
 from api.openapi.operation import Who, described
-from api.responses.service import Alive, Readiness
+from api.responses.service import AliveSchema, ReadinessSchema
 from api.services import services
 from core.redis.client import prove_redis_writable, refusal_of
 from models.database.base import DATABASE_AWAY, prove_writable, why_away
@@ -17,14 +17,14 @@ blueprint = Blueprint("health", __name__)
 
 
 @blueprint.get("/healthz")
-@described(Who.ANYONE, {200: shows(Alive, "it answers")}, uses_parts=False)
+@described(Who.ANYONE, {200: shows(AliveSchema, "it answers")}, uses_parts=False)
 def healthz() -> ResponseReturnValue:
     """Say that this process answers."""
     return {"status": "ok"}
 
 
 @blueprint.get("/health")
-@described(Who.ANYONE, {200: shows(Alive, "it answers")}, uses_parts=False)
+@described(Who.ANYONE, {200: shows(AliveSchema, "it answers")}, uses_parts=False)
 def health() -> ResponseReturnValue:
     """Say that this process answers, at the address that vLLM has for it."""
     return healthz()
@@ -34,8 +34,8 @@ def health() -> ResponseReturnValue:
 @described(
     Who.ANYONE,
     {
-        200: shows(Readiness, "work can be taken"),
-        503: shows(Readiness, "work cannot be taken"),
+        200: shows(ReadinessSchema, "work can be taken"),
+        503: shows(ReadinessSchema, "work cannot be taken"),
     },
     uses_parts=False,
 )

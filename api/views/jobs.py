@@ -23,7 +23,7 @@ from api.openapi.answer import shows, streams
 from api.openapi.operation import Who, described
 from api.openapi.parameters import LAST_EVENT_ID, paging, query
 from api.openapi.refusals import TOO_MANY_LOOKS, TOO_MANY_STREAMS, TOO_MANY_WAITS
-from api.responses.jobs import CompletionEvent, JobPage, ShownJob
+from api.responses.jobs import CompletionEventSchema, JobPageSchema, JobSchema
 from api.responses.serializers import show_completion_head, show_job, show_listed_job
 from api.runtime.user_slots import Opened
 from api.services import services
@@ -46,7 +46,7 @@ WaitSeconds = Annotated[int, Field(ge=0, lt=10**9)]
 @blueprint.get("")
 @described(
     Who.KEY_OR_USER,
-    {200: shows(JobPage, "jobs")},
+    {200: shows(JobPageSchema, "jobs")},
     parameters=(*paging(Prefix.JOB), query("status", JobState, "in this state only")),
 )
 def index() -> ResponseReturnValue:
@@ -71,7 +71,7 @@ def index() -> ResponseReturnValue:
 @blueprint.get("/<job_id>")
 @described(
     Who.KEY_OR_USER,
-    {200: shows(ShownJob, "the job")},
+    {200: shows(JobSchema, "the job")},
     TOO_MANY_LOOKS,
     TOO_MANY_WAITS,
     parameters=(query("wait", WaitSeconds, "how long to wait for a change, in seconds"),),
@@ -92,7 +92,7 @@ def show(job_id: str) -> ResponseReturnValue:
 @blueprint.get("/<job_id>/stream")
 @described(
     Who.KEY_OR_USER,
-    {200: streams(CompletionEvent, "the text; `[DONE]` is the last event")},
+    {200: streams(CompletionEventSchema, "the text; `[DONE]` is the last event")},
     TOO_MANY_LOOKS,
     TOO_MANY_STREAMS,
     parameters=(LAST_EVENT_ID,),
@@ -118,7 +118,7 @@ def stream(job_id: str) -> ResponseReturnValue:
 
 
 @blueprint.delete("/<job_id>")
-@described(Who.KEY_OR_USER, {200: shows(ShownJob, "the job as it is then")})
+@described(Who.KEY_OR_USER, {200: shows(JobSchema, "the job as it is then")})
 def delete(job_id: str) -> ResponseReturnValue:
     """Cancel a job; one that has ended stays as it is."""
     with services().database.sessions.begin() as session:

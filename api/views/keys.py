@@ -29,7 +29,7 @@ from api.openapi.operation import Who, described
 from api.openapi.parameters import id_query, paging
 from api.openapi.refusals import FORBIDDEN, NOT_FOUND
 from api.openapi.schemas import without_defaults
-from api.responses.keys import KeyPage, MadeKey, ShownKey
+from api.responses.keys import KeyPageSchema, KeySchema, MadeKeySchema
 from api.responses.serializers import show_key, show_time
 from api.services import services
 from core.errors import Forbidden, InvalidRequest, NotFound
@@ -84,7 +84,7 @@ class RotateKeyBody(Body):
 @blueprint.post("")
 @described(
     Who.USER,
-    {201: shows(MadeKey, "the key and its secret")},
+    {201: shows(MadeKeySchema, "the key and its secret")},
     FORBIDDEN,
     NOT_FOUND,
     body=CreateKeyBody,
@@ -117,7 +117,7 @@ def create() -> ResponseReturnValue:
 @blueprint.get("")
 @described(
     Who.USER,
-    {200: shows(KeyPage, "keys")},
+    {200: shows(KeyPageSchema, "keys")},
     NOT_FOUND,
     parameters=(*paging(Prefix.KEY), id_query("userId", Prefix.USER, "whose keys")),
 )
@@ -141,7 +141,7 @@ def index() -> ResponseReturnValue:
 
 
 @blueprint.get("/<key_id>")
-@described(Who.USER, {200: shows(ShownKey, "the key")})
+@described(Who.USER, {200: shows(KeySchema, "the key")})
 def show(key_id: str) -> ResponseReturnValue:
     """Return a key, without its secret."""
     with services().database.sessions() as session:
@@ -152,7 +152,7 @@ def show(key_id: str) -> ResponseReturnValue:
 
 
 @blueprint.put("/<key_id>")
-@described(Who.USER, {200: shows(ShownKey, "the key")}, FORBIDDEN, body=UpdateKeyBody)
+@described(Who.USER, {200: shows(KeySchema, "the key")}, FORBIDDEN, body=UpdateKeyBody)
 def update(key_id: str) -> ResponseReturnValue:
     """Change what the body names.
 
@@ -190,7 +190,7 @@ def update(key_id: str) -> ResponseReturnValue:
 
 
 @blueprint.post("/<key_id>/rotate")
-@described(Who.USER, {200: shows(MadeKey, "the key and its new secret")}, body=RotateKeyBody)
+@described(Who.USER, {200: shows(MadeKeySchema, "the key and its new secret")}, body=RotateKeyBody)
 def rotate(key_id: str) -> ResponseReturnValue:
     """Give a key a new secret, shown this once; the old one works for `graceSeconds` longer."""
     grace_seconds = read_body(RotateKeyBody).grace_seconds

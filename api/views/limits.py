@@ -12,7 +12,7 @@ from api.generation.polling import charge_poll
 from api.openapi.answer import shows
 from api.openapi.operation import Who, described
 from api.openapi.refusals import TOO_MANY_LOOKS
-from api.responses.keys import ShownLimits
+from api.responses.keys import LimitsSchema
 from api.responses.serializers import show_time
 from api.services import services
 from core.limits.state import Count
@@ -21,7 +21,7 @@ blueprint = Blueprint("limits", __name__, url_prefix="/api/limits")
 
 
 @blueprint.get("")
-@described(Who.KEY, {200: shows(ShownLimits, "the limits")}, TOO_MANY_LOOKS)
+@described(Who.KEY, {200: shows(LimitsSchema, "the limits")}, TOO_MANY_LOOKS)
 def show() -> ResponseReturnValue:
     """Show each limit of the key, what is left of it, and when it begins again.
 

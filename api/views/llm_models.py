@@ -10,7 +10,7 @@ from flask.typing import ResponseReturnValue
 from api.auth.authentication import authenticate
 from api.openapi.answer import shows
 from api.openapi.operation import Who, described
-from api.responses.service import ModelPage
+from api.responses.service import ModelPageSchema
 from api.services import services
 from core.queueing.workers import WorkerStatus
 
@@ -18,7 +18,7 @@ blueprint = Blueprint("models", __name__, url_prefix="/api/llm/models")
 
 
 @blueprint.get("")
-@described(Who.KEY_OR_USER, {200: shows(ModelPage, "the model")})
+@described(Who.KEY_OR_USER, {200: shows(ModelPageSchema, "the model")})
 def index() -> ResponseReturnValue:
     """List the served model with what its ready workers say of themselves, summed up.
 

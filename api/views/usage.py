@@ -19,7 +19,7 @@ from api.openapi.operation import Who, described
 from api.openapi.parameters import id_query, limit, query, text_query, time_query
 from api.openapi.refusals import NOT_FOUND
 from api.responses.serializers import show_time
-from api.responses.usage import UsageReport
+from api.responses.usage import UsageReportSchema
 from api.services import services
 from core.calendar import hour_of
 from core.config.settings import Settings
@@ -55,7 +55,11 @@ _PREFIXES = {UsageGroup.KEY: Prefix.KEY, UsageGroup.USER: Prefix.USER}
 @blueprint.get("")
 @described(
     Who.KEY_OR_USER,
-    {200: Answer("the report, as `Accept` asks", {JSON: UsageReport, CSV: None}, (NEXT_CURSOR,))},
+    {
+        200: Answer(
+            "the report, as `Accept` asks", {JSON: UsageReportSchema, CSV: None}, (NEXT_CURSOR,)
+        )
+    },
     NOT_FOUND,
     parameters=(
         time_query("from", "begin of the first hour, a whole one in UTC"),

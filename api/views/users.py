@@ -36,7 +36,7 @@ from api.openapi.refusals import (
     WRONG_CURRENT_PASSWORD,
 )
 from api.openapi.schemas import without_defaults
-from api.responses.accounts import ListedUser, UserPage
+from api.responses.accounts import ListedUserSchema, UserPageSchema
 from api.responses.serializers import show_user
 from api.services import services
 from core.errors import Conflict, Forbidden, InvalidRequest, NotFound
@@ -93,7 +93,7 @@ class UpdateUserBody(Body):
 @blueprint.get("")
 @described(
     Who.ADMIN,
-    {200: shows(UserPage, "users")},
+    {200: shows(UserPageSchema, "users")},
     parameters=(
         *paging(Prefix.USER),
         text_query("q", MAX_EMAIL_LENGTH, "how the email or the name begins"),
@@ -113,7 +113,7 @@ def index() -> ResponseReturnValue:
 @blueprint.post("")
 @described(
     Who.ADMIN,
-    {201: shows(ListedUser, "the user")},
+    {201: shows(ListedUserSchema, "the user")},
     EMAIL_TAKEN,
     TOO_MANY_ATTEMPTS,
     OVERLOADED,
@@ -137,7 +137,7 @@ def create() -> ResponseReturnValue:
 
 
 @blueprint.get("/<user_id>")
-@described(Who.USER, {200: shows(ListedUser, "the user")})
+@described(Who.USER, {200: shows(ListedUserSchema, "the user")})
 def show(user_id: str) -> ResponseReturnValue:
     """Return a user."""
     with services().database.sessions() as session:
@@ -148,7 +148,7 @@ def show(user_id: str) -> ResponseReturnValue:
 @blueprint.put("/<user_id>")
 @described(
     Who.USER,
-    {200: shows(ListedUser, "the user")},
+    {200: shows(ListedUserSchema, "the user")},
     FORBIDDEN,
     EMAIL_TAKEN,
     LAST_ADMIN,

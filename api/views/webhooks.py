@@ -17,9 +17,9 @@ from api.openapi.answer import shows
 from api.openapi.operation import Who, described
 from api.openapi.parameters import paging, query
 from api.openapi.refusals import TOO_MANY_LOOKS
-from api.responses.keys import WebhookSecretShown
+from api.responses.keys import WebhookSecretSchema
 from api.responses.serializers import show_time
-from api.responses.webhooks import ShownWebhook, WebhookPage, WebhooksOfJob
+from api.responses.webhooks import WebhookPageSchema, WebhookSchema, WebhooksOfJobSchema
 from api.services import services
 from core.errors import InvalidRequest, NotFound
 from core.ids import Prefix, read_id, show_id
@@ -46,7 +46,7 @@ MOST_OF_A_JOB = 10
 
 
 @blueprint.get("/keys/<key_id>/webhook-secret")
-@described(Who.USER, {200: shows(WebhookSecretShown, "the secret")})
+@described(Who.USER, {200: shows(WebhookSecretSchema, "the secret")})
 def secret(key_id: str) -> ResponseReturnValue:
     """Show a key's owner what its webhooks are signed with."""
     with services().database.sessions() as session:
@@ -59,7 +59,7 @@ def secret(key_id: str) -> ResponseReturnValue:
 
 
 @blueprint.get("/llm/jobs/<job_id>/webhooks")
-@described(Who.KEY_OR_USER, {200: shows(WebhooksOfJob, "the webhooks")}, TOO_MANY_LOOKS)
+@described(Who.KEY_OR_USER, {200: shows(WebhooksOfJobSchema, "the webhooks")}, TOO_MANY_LOOKS)
 def of_job(job_id: str) -> ResponseReturnValue:
     """Return the webhooks of a job with each attempt to deliver them."""
     with services().database.sessions() as session:
@@ -72,7 +72,7 @@ def of_job(job_id: str) -> ResponseReturnValue:
 @blueprint.get("/webhooks")
 @described(
     Who.KEY_OR_USER,
-    {200: shows(WebhookPage, "webhooks")},
+    {200: shows(WebhookPageSchema, "webhooks")},
     TOO_MANY_LOOKS,
     parameters=(*paging(Prefix.WEBHOOK), query("state", DeliveryState, "in this state only")),
 )
@@ -94,7 +94,7 @@ def index() -> ResponseReturnValue:
 
 @blueprint.post("/webhooks/<webhook_id>/resend")
 @described(
-    Who.KEY_OR_USER, {202: shows(ShownWebhook, "the webhook, in a new round")}, TOO_MANY_LOOKS
+    Who.KEY_OR_USER, {202: shows(WebhookSchema, "the webhook, in a new round")}, TOO_MANY_LOOKS
 )
 def resend(webhook_id: str) -> ResponseReturnValue:
     """Begin a new round of attempts, with the same id, whatever came of those before."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Literal
 
-from api.responses.shown import BatchId, Count, FileId, Plain
+from pydantic import NonNegativeInt
+
+from api.responses.base import BatchId, FileId, SnakeCaseSchema
 from api.v1.batches.line import Endpoint
 from api.v1.generation.responses import ChatCompletion, OpenAICompletion
 
 
-class OpenAIFile(Plain):
+class OpenAIFile(SnakeCaseSchema):
     """A file.
 
     Attributes:
@@ -18,16 +20,16 @@ class OpenAIFile(Plain):
 
     id: FileId
     object: Literal["file"]
-    bytes: Count
-    created_at: Count
-    expires_at: Count | None
+    bytes: NonNegativeInt
+    created_at: NonNegativeInt
+    expires_at: NonNegativeInt | None
     filename: str
     purpose: Literal["batch", "batch_output"]
     status: Literal["processed"]
     status_details: None
 
 
-class OpenAIFileList(Plain):
+class OpenAIFileList(SnakeCaseSchema):
     object: Literal["list"]
     data: list[OpenAIFile]
     first_id: FileId | None
@@ -35,49 +37,49 @@ class OpenAIFileList(Plain):
     has_more: bool
 
 
-class DeletedFile(Plain):
+class DeletedFile(SnakeCaseSchema):
     id: FileId
     object: Literal["file"]
     deleted: Literal[True]
 
 
-class BatchFault(Plain):
+class BatchFault(SnakeCaseSchema):
     code: str
-    line: Count | None
+    line: NonNegativeInt | None
     message: str
     param: str | None
 
 
-class BatchFaults(Plain):
+class BatchFaults(SnakeCaseSchema):
     object: Literal["list"]
     data: list[BatchFault]
 
 
-class RequestCounts(Plain):
+class RequestCounts(SnakeCaseSchema):
     """How many lines there are and have ended; those that expired or were cancelled have failed."""
 
-    total: Count
-    completed: Count
-    failed: Count
+    total: NonNegativeInt
+    completed: NonNegativeInt
+    failed: NonNegativeInt
 
 
-class CachedTokens(Plain):
-    cached_tokens: Count
+class CachedTokens(SnakeCaseSchema):
+    cached_tokens: NonNegativeInt
 
 
-class ReasoningTokens(Plain):
+class ReasoningTokens(SnakeCaseSchema):
     reasoning_tokens: Literal[0]
 
 
-class BatchUsage(Plain):
-    input_tokens: Count
+class BatchUsage(SnakeCaseSchema):
+    input_tokens: NonNegativeInt
     input_tokens_details: CachedTokens
-    output_tokens: Count
+    output_tokens: NonNegativeInt
     output_tokens_details: ReasoningTokens
-    total_tokens: Count
+    total_tokens: NonNegativeInt
 
 
-class OpenAIBatch(Plain):
+class OpenAIBatch(SnakeCaseSchema):
     """A batch.
 
     Attributes:
@@ -100,21 +102,21 @@ class OpenAIBatch(Plain):
     ]
     output_file_id: FileId | None
     error_file_id: FileId | None
-    created_at: Count
-    in_progress_at: Count | None
-    expires_at: Count | None
-    finalizing_at: Count | None
-    completed_at: Count | None
-    failed_at: Count | None
-    expired_at: Count | None
-    cancelling_at: Count | None
-    cancelled_at: Count | None
+    created_at: NonNegativeInt
+    in_progress_at: NonNegativeInt | None
+    expires_at: NonNegativeInt | None
+    finalizing_at: NonNegativeInt | None
+    completed_at: NonNegativeInt | None
+    failed_at: NonNegativeInt | None
+    expired_at: NonNegativeInt | None
+    cancelling_at: NonNegativeInt | None
+    cancelled_at: NonNegativeInt | None
     request_counts: RequestCounts
     metadata: dict[str, str] | None
     usage: BatchUsage | None
 
 
-class OpenAIBatchList(Plain):
+class OpenAIBatchList(SnakeCaseSchema):
     object: Literal["list"]
     data: list[OpenAIBatch]
     first_id: BatchId | None
@@ -122,18 +124,18 @@ class OpenAIBatchList(Plain):
     has_more: bool
 
 
-class LineResponse(Plain):
+class LineResponse(SnakeCaseSchema):
     status_code: Literal[200]
     request_id: str
     body: ChatCompletion | OpenAICompletion
 
 
-class LineError(Plain):
+class LineError(SnakeCaseSchema):
     code: str
     message: str
 
 
-class BatchFileLine(Plain):
+class BatchFileLine(SnakeCaseSchema):
     """A line of a batch's output file or error file.
 
     Attributes:

@@ -4,41 +4,41 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, NonNegativeInt
 
-from api.responses.shown import Count, Plain
+from api.responses.base import SnakeCaseSchema
 
 FinishReason = Literal["stop", "length"]
 ChatId = Annotated[str, Field(pattern="^chatcmpl-[0-9a-f]{32}$")]
 CompletionId = Annotated[str, Field(pattern="^cmpl-[0-9a-f]{32}$")]
 
 
-class PromptTokensDetails(Plain):
-    cached_tokens: Count
+class PromptTokensDetails(SnakeCaseSchema):
+    cached_tokens: NonNegativeInt
 
 
-class OpenAIUsage(Plain):
-    prompt_tokens: Count
-    completion_tokens: Count
-    total_tokens: Count
+class OpenAIUsage(SnakeCaseSchema):
+    prompt_tokens: NonNegativeInt
+    completion_tokens: NonNegativeInt
+    total_tokens: NonNegativeInt
     prompt_tokens_details: PromptTokensDetails
 
 
-class OpenAIHead(Plain):
-    created: Count
+class OpenAIHead(SnakeCaseSchema):
+    created: NonNegativeInt
     model: str
     system_fingerprint: None
 
 
-class CompletionLogprobs(Plain):
+class CompletionLogprobs(SnakeCaseSchema):
     tokens: list[str]
     token_logprobs: list[float | None]
     top_logprobs: list[dict[str, float]]
-    text_offset: list[Count]
+    text_offset: list[NonNegativeInt]
 
 
-class CompletionChoice(Plain):
-    index: Count
+class CompletionChoice(SnakeCaseSchema):
+    index: NonNegativeInt
     text: str
     logprobs: CompletionLogprobs | None
     finish_reason: FinishReason
@@ -51,8 +51,8 @@ class OpenAICompletion(OpenAIHead):
     usage: OpenAIUsage
 
 
-class CompletionChunkChoice(Plain):
-    index: Count
+class CompletionChunkChoice(SnakeCaseSchema):
+    index: NonNegativeInt
     text: str
     logprobs: CompletionLogprobs | None
     finish_reason: FinishReason | None
@@ -71,7 +71,7 @@ class CompletionChunk(OpenAIHead):
     usage: OpenAIUsage | None = None
 
 
-class TokenChance(Plain):
+class TokenChance(SnakeCaseSchema):
     """A token and its log probability.
 
     Attributes:
@@ -88,19 +88,19 @@ class ChatToken(TokenChance):
     top_logprobs: list[TokenChance]
 
 
-class ChatLogprobs(Plain):
+class ChatLogprobs(SnakeCaseSchema):
     content: list[ChatToken]
     refusal: None
 
 
-class AssistantMessage(Plain):
+class AssistantMessage(SnakeCaseSchema):
     role: Literal["assistant"]
     content: str
     refusal: None
 
 
-class ChatChoice(Plain):
-    index: Count
+class ChatChoice(SnakeCaseSchema):
+    index: NonNegativeInt
     message: AssistantMessage
     logprobs: ChatLogprobs | None
     finish_reason: FinishReason
@@ -113,14 +113,14 @@ class ChatCompletion(OpenAIHead):
     usage: OpenAIUsage
 
 
-class ChatDelta(Plain):
+class ChatDelta(SnakeCaseSchema):
     role: Literal["assistant"] = "assistant"
     content: str = ""
     refusal: None = None
 
 
-class ChatChunkChoice(Plain):
-    index: Count
+class ChatChunkChoice(SnakeCaseSchema):
+    index: NonNegativeInt
     delta: ChatDelta
     logprobs: ChatLogprobs | None
     finish_reason: FinishReason | None
@@ -139,7 +139,7 @@ class ChatChunk(OpenAIHead):
     usage: OpenAIUsage | None = None
 
 
-class OpenAIModel(Plain):
+class OpenAIModel(SnakeCaseSchema):
     """A model.
 
     Attributes:
@@ -148,11 +148,11 @@ class OpenAIModel(Plain):
 
     id: str
     object: Literal["model"]
-    created: Count
+    created: NonNegativeInt
     owned_by: str
-    max_model_len: Count
+    max_model_len: NonNegativeInt
 
 
-class OpenAIModelList(Plain):
+class OpenAIModelList(SnakeCaseSchema):
     object: Literal["list"]
     data: list[OpenAIModel]

@@ -10,17 +10,17 @@ from pydantic.alias_generators import to_camel
 from core.ids import Prefix
 
 
-class Shown(BaseModel):
+class CamelCaseSchema(BaseModel):
     """The base of what is shown in camelCase."""
 
     model_config = ConfigDict(alias_generator=to_camel)
 
 
-class Plain(BaseModel):
+class SnakeCaseSchema(BaseModel):
     """The base of what is shown in snake_case: the product document's and OpenAI's shapes."""
 
 
-class Page(Shown):
+class PageSchema(CamelCaseSchema):
     """One page of a list.
 
     Attributes:
@@ -39,7 +39,7 @@ def _absent() -> Any:
 
 
 #: The default of a field that is not always there, and never null where it is.
-SOMETIMES: Any = Field(default_factory=_absent)
+NOT_REQUIRED: Any = Field(default_factory=_absent)
 
 JobId = Annotated[str, Field(pattern=id_pattern(Prefix.JOB))]
 KeyId = Annotated[str, Field(pattern=id_pattern(Prefix.KEY))]
@@ -52,5 +52,4 @@ ActivityId = Annotated[str, Field(pattern=id_pattern(Prefix.AUDIT))]
 FILE_ID_PATTERN = f"^{Prefix.FILE}_((output|error)_)?[0-9a-f]{{32}}$"
 FileId = Annotated[str, Field(pattern=FILE_ID_PATTERN)]
 
-Count = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
