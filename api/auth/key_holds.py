@@ -11,10 +11,10 @@ from datetime import datetime
 from typing import Any
 
 from api.auth.key_limits import DEFAULTS, default_of, is_above
-from api.responses.serializers import show_time
 from core.config.settings import Settings
 from core.errors import Forbidden
 from models.accounts.api_key import ApiKey
+from models.jobs.serializer import show_time
 
 
 def holds_after(

@@ -65,9 +65,11 @@ def read_number(name: str, *, default: int, least: int = 0, most: int) -> int:
     return number
 
 
-def read_choice(name: str, kind: type[E], default: E) -> E:
-    """Return one of an enum's values."""
-    text = request.args.get(name, default.value)
+def read_choice(name: str, kind: type[E]) -> E | None:
+    """Return the member of an enum that a parameter names, or `None` if it was not given."""
+    text = request.args.get(name)
+    if text is None:
+        return None
     try:
         return kind(text)
     except ValueError:

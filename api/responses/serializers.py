@@ -9,25 +9,7 @@ from pydantic.alias_generators import to_camel
 from core.ids import Prefix, show_id
 from models.accounts.api_key import ApiKey
 from models.accounts.user import User
-from models.jobs.serializer import (
-    show_completion,
-    show_completion_head,
-    show_job,
-    show_listed_job,
-    show_time,
-    show_usage,
-)
-
-__all__ = [
-    "show_completion",
-    "show_completion_head",
-    "show_job",
-    "show_key",
-    "show_listed_job",
-    "show_time",
-    "show_usage",
-    "show_user",
-]
+from models.jobs.serializer import show_time
 
 
 def show_user(user: User) -> dict[str, Any]:

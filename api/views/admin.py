@@ -18,7 +18,6 @@ from api.openapi.answer import shows
 from api.openapi.operation import Who, described
 from api.openapi.parameters import id_query, paging, query, text_query, time_query
 from api.responses.admin import ActivityPageSchema, OverviewSchema, WorkerPageSchema
-from api.responses.serializers import show_time
 from api.services import services
 from core.errors import InvalidRequest
 from core.ids import Prefix, show_id
@@ -26,6 +25,7 @@ from core.queueing.names import QueueName
 from core.queueing.workers import WorkerStatus
 from models.accounts.audit import Activity, WantedActivity, list_activity, read_target, target_kind
 from models.database.base import database_now
+from models.jobs.serializer import show_time
 from models.monitoring.service_counts import count_held_lines
 from models.pages.overview import Traffic, read_overview
 

@@ -28,7 +28,7 @@ from api.generation.polling import charge_poll
 from api.http.body import read_body
 from api.http.disconnect import client_has_gone
 from api.http.paging import read_page, show_page
-from api.http.query import read_number
+from api.http.query import read_choice, read_number
 from api.openapi.answer import BATCH_LOCATION, REPLAYED, Header, has_lines, shows
 from api.openapi.operation import Who, described
 from api.openapi.parameters import IDEMPOTENCY_KEY, paging, query, text_query
@@ -115,7 +115,7 @@ def create() -> ResponseReturnValue:
 def index() -> ResponseReturnValue:
     """List the caller's batches, or for an admin everyone's, newest first."""
     page = read_page(Prefix.BATCH)
-    state = _read_state()
+    state = read_choice("status", BatchState)
     with services().database.sessions() as session:
         caller = authenticate(session)
         batches = list_batches(
@@ -279,17 +279,6 @@ def _show(session: Session, batch: Batch) -> dict[str, Any]:
         return show_batch(batch)
     running = count_running(session, [batch.id])
     return show_batch(batch, running=running.get(batch.id, 0), now=database_now(session))
-
-
-def _read_state() -> BatchState | None:
-    text = request.args.get("status")
-    if text is None:
-        return None
-    try:
-        return BatchState(text)
-    except ValueError:
-        known = ", ".join(BatchState)
-        raise InvalidRequest(f"status must be one of {known}", param="status") from None
 
 
 def _read_final_states() -> list[JobState]:

@@ -33,13 +33,18 @@ from api.openapi.operation import Who, described
 from api.openapi.parameters import IDEMPOTENCY_KEY, PREFER
 from api.openapi.refusals import NOT_ADMITTED, NOT_ANSWERED
 from api.responses.jobs import CompletionEventSchema, CompletionSchema, JobSchema
-from api.responses.serializers import show_completion, show_completion_head, show_job, show_usage
 from api.runtime.user_slots import Opened
 from api.services import services
 from core.generation import Generation
 from models.accounts.key_cache import PresentedKey
 from models.jobs.job import Job
-from models.jobs.serializer import choices_of
+from models.jobs.serializer import (
+    choices_of,
+    show_completion,
+    show_completion_head,
+    show_job,
+    show_usage,
+)
 
 blueprint = Blueprint("generate", __name__, url_prefix="/api/llm")
 

@@ -19,12 +19,12 @@ from api.generation.polling import charge_poll
 from api.generation.waiting import read_job
 from api.http.disconnect import present_hang_up
 from api.http.paging import read_page, show_page
+from api.http.query import read_choice
 from api.openapi.answer import shows, streams
 from api.openapi.operation import Who, described
 from api.openapi.parameters import LAST_EVENT_ID, paging, query
 from api.openapi.refusals import TOO_MANY_LOOKS, TOO_MANY_STREAMS, TOO_MANY_WAITS
 from api.responses.jobs import CompletionEventSchema, JobPageSchema, JobSchema
-from api.responses.serializers import show_completion_head, show_job, show_listed_job
 from api.runtime.user_slots import Opened
 from api.services import services
 from api.views.generate import show_delta, show_end
@@ -33,6 +33,7 @@ from core.ids import Prefix
 from core.parsing import bounded_integer
 from models.jobs.job import Job, JobState
 from models.jobs.lists import list_jobs
+from models.jobs.serializer import show_completion_head, show_job, show_listed_job
 from models.jobs.transitions import ask_for_text
 
 blueprint = Blueprint("jobs", __name__, url_prefix="/api/llm/jobs")
@@ -55,7 +56,7 @@ def index() -> ResponseReturnValue:
     Lines of batches are left out: a batch has its results.
     """
     page = read_page(Prefix.JOB)
-    state = _read_state()
+    state = read_choice("status", JobState)
     with services().database.sessions() as session:
         caller = authenticate(session)
         jobs = list_jobs(
@@ -174,14 +175,3 @@ def _read_wait() -> float:
     if seconds is None:
         raise InvalidRequest("wait must be a number of seconds", param="wait")
     return min(float(seconds), longest)
-
-
-def _read_state() -> JobState | None:
-    text = request.args.get("status")
-    if text is None:
-        return None
-    try:
-        return JobState(text)
-    except ValueError:
-        known = ", ".join(JobState)
-        raise InvalidRequest(f"status must be one of {known}", param="status") from None

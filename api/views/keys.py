@@ -30,7 +30,7 @@ from api.openapi.parameters import id_query, paging
 from api.openapi.refusals import FORBIDDEN, NOT_FOUND
 from api.openapi.schemas import without_defaults
 from api.responses.keys import KeyPageSchema, KeySchema, MadeKeySchema
-from api.responses.serializers import show_key, show_time
+from api.responses.serializers import show_key
 from api.services import services
 from core.errors import Forbidden, InvalidRequest, NotFound
 from core.generation import Body, Flag, Text
@@ -49,6 +49,7 @@ from models.accounts.api_key import (
 )
 from models.accounts.user import User, has_user, lock_user
 from models.database.base import Session, database_now
+from models.jobs.serializer import show_time
 from models.usage.key_inheritance import Inheritance, find_inheritance, take_over
 
 blueprint = Blueprint("keys", __name__, url_prefix="/api/keys")

@@ -13,9 +13,9 @@ from api.openapi.answer import shows
 from api.openapi.operation import Who, described
 from api.openapi.refusals import TOO_MANY_LOOKS
 from api.responses.keys import LimitsSchema
-from api.responses.serializers import show_time
 from api.services import services
 from core.limits.state import Count
+from models.jobs.serializer import show_time
 
 blueprint = Blueprint("limits", __name__, url_prefix="/api/limits")
 

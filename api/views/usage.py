@@ -18,7 +18,6 @@ from api.openapi.answer import CSV, JSON, NEXT_CURSOR, Answer
 from api.openapi.operation import Who, described
 from api.openapi.parameters import id_query, limit, query, text_query, time_query
 from api.openapi.refusals import NOT_FOUND
-from api.responses.serializers import show_time
 from api.responses.usage import UsageReportSchema
 from api.services import services
 from core.calendar import hour_of
@@ -29,6 +28,7 @@ from core.text.csv_cells import csv_cell
 from models.accounts.api_key import find_owner_of_key
 from models.accounts.user import has_user
 from models.database.base import Session, database_now
+from models.jobs.serializer import show_time
 from models.usage.cost import cost_of
 from models.usage.report import (
     GroupValue,
@@ -77,7 +77,7 @@ def index() -> ResponseReturnValue:
 
     The groups come in their own order (time, id, name); `totals` are of all of them, on every page.
     """
-    by = read_choice("groupBy", UsageGroup, UsageGroup.DAY)
+    by = read_choice("groupBy", UsageGroup) or UsageGroup.DAY
     limit = read_number("limit", default=DEFAULT_LIMIT, least=1, most=MAX_LIMIT)
     after = _read_cursor(by)
     model = read_text("model", max_length=MAX_MODEL_LENGTH)

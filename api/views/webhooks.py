@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
-from flask import Blueprint, request
+from flask import Blueprint
 from flask.typing import ResponseReturnValue
 
 from api.auth.auditing import note
@@ -13,19 +13,20 @@ from api.auth.authentication import Caller, authenticate, authenticate_user
 from api.auth.visible_jobs import find_visible_job
 from api.generation.polling import charge_poll
 from api.http.paging import read_page, show_page
+from api.http.query import read_choice
 from api.openapi.answer import shows
 from api.openapi.operation import Who, described
 from api.openapi.parameters import paging, query
 from api.openapi.refusals import TOO_MANY_LOOKS
 from api.responses.keys import WebhookSecretSchema
-from api.responses.serializers import show_time
 from api.responses.webhooks import WebhookPageSchema, WebhookSchema, WebhooksOfJobSchema
 from api.services import services
-from core.errors import InvalidRequest, NotFound
+from core.errors import NotFound
 from core.ids import Prefix, read_id, show_id
 from core.webhooks.signature import WebhookSecret
 from models.accounts.api_key import find_key
 from models.database.base import Session
+from models.jobs.serializer import show_time
 from models.webhooks.queue import send_again
 from models.webhooks.webhook import (
     DeliveryState,
@@ -79,7 +80,7 @@ def of_job(job_id: str) -> ResponseReturnValue:
 def index() -> ResponseReturnValue:
     """List the caller's webhooks, or for an admin everyone's, newest first."""
     page = read_page(Prefix.WEBHOOK)
-    state = _read_state()
+    state = read_choice("state", DeliveryState)
     with services().database.sessions() as session:
         caller = _authenticate(session)
         deliveries = list_deliveries(
@@ -126,17 +127,6 @@ def _find(session: Session, caller: Caller, webhook_id: str) -> WebhookDelivery:
     if delivery is None or not caller.may_see(delivery.user_id):
         raise NotFound("there is no such webhook")
     return delivery
-
-
-def _read_state() -> DeliveryState | None:
-    text = request.args.get("state")
-    if text is None:
-        return None
-    try:
-        return DeliveryState(text)
-    except ValueError:
-        known = ", ".join(DeliveryState)
-        raise InvalidRequest(f"state must be one of {known}", param="state") from None
 
 
 def _show(delivery: WebhookDelivery) -> dict[str, Any]:

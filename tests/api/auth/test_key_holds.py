@@ -11,11 +11,11 @@ import redis
 from flask.testing import FlaskClient
 
 from api.app import create_app
-from api.responses.serializers import show_time
 from api.services import Services
 from core.config.settings import Settings
 from models.accounts.user import User, create_user
 from models.database.base import SessionFactory, utc_now
+from models.jobs.serializer import show_time
 from tests.api.auth.test_key_limits import DEFAULTS, PASSWORD, SHOWN, Call, limits, signed_in
 from tests.conftest import ADMIN_EMAIL, ADMIN_PASSWORD
 from tests.support.factories.rows import hash_quickly
