@@ -53,12 +53,6 @@ def is_known(revision: str) -> bool:
     return revision in {script.revision for script in _scripts().walk_revisions()}
 
 
-def new_revision(database_url: str, message: str) -> None:
-    """Write a migration file with what the models have and the schema has not."""
-    with _migrating(database_url) as connection:
-        command.revision(_config(connection), message=message, autogenerate=True)
-
-
 def _migrate(database_url: str, change: Callable[[Config], None]) -> None:
     """Make a change, as often as it does not get a lock.
 

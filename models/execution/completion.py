@@ -33,12 +33,6 @@ def record_ends(session: Session, jobs: Sequence[Job]) -> None:
     record_usages(session, [job for job in jobs if job.started_at is not None])
 
 
-def cancel_job(session: Session, job_id: UUID) -> Job | None:
-    """Cancel a job, see `cancel_jobs`; `None` if there was nothing to cancel."""
-    cancelled = cancel_jobs(session, [job_id])
-    return cancelled[0] if cancelled else None
-
-
 def cancel_jobs(session: Session, job_ids: Sequence[UUID]) -> list[Job]:
     """End queued jobs as cancelled, and ask for the end of running ones.
 

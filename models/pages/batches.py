@@ -11,16 +11,12 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from models.batches.batch import Batch, BatchState
-from models.batches.lists import count_running, find_batch, there
+from models.batches.lists import count_running, there
 from models.database.pagination import Keyset, read_keyset
 from models.jobs.job import Job, JobState, new_job
 from models.jobs.lists import LISTED
 from models.pages.customers import emails_of
 from models.pages.keys import names_of
-from models.webhooks.webhook import WebhookDelivery
-
-#: Messages of one batch that are shown.
-MOST_DELIVERIES = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,15 +37,6 @@ class ListedBatch:
     def progress(self) -> float:
         """The share of lines that have ended."""
         return self.batch.ended / self.batch.total
-
-
-@dataclass(frozen=True, slots=True)
-class BatchDetail:
-    """A batch with the first lines that failed, and what was told of its end, newest first."""
-
-    listed: ListedBatch
-    failures: list[Job]
-    deliveries: list[WebhookDelivery]
 
 
 def list_batch_page(
@@ -82,27 +69,6 @@ def read_listed_batches(
     if user_id is not None:
         query = query.where(Batch.user_id == user_id)
     return _listed(session, list(session.scalars(query.order_by(Batch.id.desc()))))
-
-
-def read_batch_detail(
-    session: Session, batch_id: UUID, *, user_id: UUID | None, failures: int = 20
-) -> BatchDetail | None:
-    """Return one batch with its first `failures`; `None` if it is not there for this user."""
-    batch = find_batch(session, batch_id)
-    if batch is None or user_id not in {None, batch.user_id}:
-        return None
-    failed = list_lines(session, batch_id, states=[JobState.FAILED], limit=failures)
-    deliveries = (
-        select(WebhookDelivery)
-        .where(WebhookDelivery.batch_id == batch_id)
-        .order_by(WebhookDelivery.id.desc())
-        .limit(MOST_DELIVERIES)
-    )
-    return BatchDetail(
-        listed=_listed(session, [batch])[0],
-        failures=failed.rows,
-        deliveries=list(session.scalars(deliveries)),
-    )
 
 
 def list_lines(

@@ -1,11 +1,9 @@
-"""Jobs as the pages show them: filtered lists that go both ways, counts by state, one with all that
-is known of it.
-"""
+"""Jobs as the pages show them: filtered lists that go both ways, and counts by state."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
@@ -16,19 +14,17 @@ from sqlalchemy.orm import Session
 
 from core.ids import earliest_id
 from models.batches.batch import Batch
-from models.batches.lists import find_batch
 from models.database.pagination import Keyset, merge_keysets, read_keyset
 from models.jobs.job import Job, JobState, new_job
 from models.jobs.lists import LISTED
 from models.pages.customers import emails_of
 from models.pages.keys import names_of
-from models.webhooks.webhook import WebhookAttempt, WebhookDelivery, list_deliveries
+from models.webhooks.webhook import WebhookAttempt
 
 #: What ended of this time is counted, up to so many of each state.
 COUNTED_TIME = timedelta(days=1)
 MOST_COUNTED = 50_000
-#: Messages and attempts of one job that are shown.
-MOST_DELIVERIES = 20
+#: Attempts that are shown of the messages of one job.
 MOST_ATTEMPTS = 100
 #: States with indexes of their own, in which most jobs are not.
 _RARE = (JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED)
@@ -66,23 +62,6 @@ class ListedJob:
     job: Job
     owner_email: str
     key_name: str
-
-
-@dataclass(frozen=True, slots=True)
-class JobDetail:
-    """A job with all that is known of it.
-
-    Attributes:
-        batch: whose line it is.
-        deliveries: what was told of its end, newest first, with the attempts at each.
-    """
-
-    job: Job
-    owner_email: str
-    key_name: str
-    batch: Batch | None
-    deliveries: list[WebhookDelivery]
-    attempts: dict[UUID, list[WebhookAttempt]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,22 +138,6 @@ def count_jobs(session: Session, now: datetime, *, user_id: UUID | None = None) 
         counts.append(select(func.count()).select_from(found.limit(MOST_COUNTED).subquery()))
     row = session.execute(select(*(query.scalar_subquery() for query in counts))).one()
     return JobCounts(row[0], row[1], row[2], dict(zip(ended, row[3:], strict=True)))
-
-
-def read_job_detail(session: Session, job_id: UUID, *, user_id: UUID | None) -> JobDetail | None:
-    """Return one job with everything; `None` if there is none, or it is not this user's."""
-    job = session.get(Job, job_id)
-    if job is None or user_id not in {None, job.user_id}:
-        return None
-    deliveries = list_deliveries(session, job_id=job_id, limit=MOST_DELIVERIES)
-    return JobDetail(
-        job=job,
-        owner_email=emails_of(session, {job.user_id}).get(job.user_id, ""),
-        key_name=names_of(session, {job.api_key_id}).get(job.api_key_id, ""),
-        batch=find_batch(session, job.batch_id) if job.batch_id else None,
-        deliveries=deliveries,
-        attempts=read_attempts(session, [delivery.id for delivery in deliveries]),
-    )
 
 
 def read_attempts(

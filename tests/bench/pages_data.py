@@ -24,7 +24,7 @@ from models.database.base import Session, open_database, sessions, utc_now
 from models.demo.data import DemoSize
 from models.jobs.job import Job, JobState
 from models.pages.activity import WantedEntries, list_actions, list_activity_page
-from models.pages.batches import list_batch_page, list_lines, read_batch_detail
+from models.pages.batches import list_batch_page, list_lines
 from models.pages.customers import CustomerSort, list_customers
 from models.pages.dashboard import (
     SeriesStep,
@@ -33,7 +33,7 @@ from models.pages.dashboard import (
     read_series,
     read_totals,
 )
-from models.pages.jobs import JobSource, WantedJobs, count_jobs, list_job_page, read_job_detail
+from models.pages.jobs import JobSource, WantedJobs, count_jobs, list_job_page
 from models.pages.keys import KeySort, KeyStatus, list_key_page
 from models.usage.report import (
     UsageGroup,
@@ -178,8 +178,6 @@ def _reads(database: Any) -> Iterator[tuple[str, Read]]:
         "jobs of the heaviest key",
         lambda s: list_job_page(s, WantedJobs(key_id=key), limit=LIMIT),
     )
-    yield "one job", lambda s: read_job_detail(s, oldest, user_id=None)
-    yield "one batch", lambda s: read_batch_detail(s, largest, user_id=None)
     yield "lines of a batch", lambda s: list_lines(s, largest, after=1000, limit=LIMIT)
     yield "actions", list_actions
     for action in (None, "key.rotate", "key.", "none."):

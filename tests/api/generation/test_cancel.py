@@ -14,7 +14,7 @@ from sqlalchemy import select
 
 from core.ids import Prefix, read_id
 from models.database.base import open_database, sessions
-from models.execution.completion import cancel_job
+from models.execution.completion import cancel_jobs
 from models.jobs.job import Job
 from models.usage.usage import Usage
 from tests.support.http.sse import events
@@ -102,7 +102,7 @@ def test_a_cancel_whose_news_is_lost_is_seen_in_the_row(
     with sessions(engine).begin() as session:
         wanted = read_id(Prefix.JOB, job["id"])
         assert wanted is not None
-        assert cancel_job(session, wanted) is not None
+        assert cancel_jobs(session, [wanted])
     engine.dispose()
 
     wait_until(lambda: state_of(paced, headers, job["id"]) == "cancelled", 5)

@@ -12,7 +12,7 @@ from models.batches.cancellation import ask_to_cancel_batch, begin_expiries
 from models.batches.dispatch import next_lines, release_lines
 from models.database.base import SessionFactory, utc_now
 from models.execution.claims import finish_jobs, hand_back_jobs
-from models.execution.completion import cancel_job, record_ends
+from models.execution.completion import cancel_jobs, record_ends
 from models.jobs.job import Job, JobOutcome, JobState
 from models.maintenance.consistency import compare_batches
 from models.monitoring.service_counts import count_held_lines
@@ -62,7 +62,7 @@ def test_a_line_that_never_began_counts_no_tokens(session: Session) -> None:
     lines = next_lines(session, {batch_id: 1}, {})
     release_lines(session, lines)
 
-    cancel_job(session, lines[0].id)
+    cancel_jobs(session, [lines[0].id])
 
     batch = batch_of(session, batch_id)
     assert (batch.cancelled, batch.prompt_tokens) == (1, 0)

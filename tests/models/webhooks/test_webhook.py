@@ -8,7 +8,7 @@ from sqlalchemy import update
 from sqlalchemy.orm import Session
 
 from models.database.base import SessionFactory, utc_now
-from models.execution.completion import cancel_job, record_end
+from models.execution.completion import cancel_jobs, record_end
 from models.jobs.job import JobOutcome, JobState
 from models.jobs.serializer import show_listed_job
 from models.jobs.transitions import expire_queued, finish_job
@@ -63,7 +63,7 @@ def claim(session: Session, **bounds: Any) -> WebhookDelivery | None:
 
 
 def test_a_job_that_named_no_address_tells_nobody(session: Session) -> None:
-    cancel_job(session, add_job(session).id)
+    cancel_jobs(session, [add_job(session).id])
 
     assert list_deliveries(session, limit=9) == []
 
@@ -77,7 +77,7 @@ def test_each_end_has_its_event_and_the_job_as_it_is(session: Session, state: st
         expires_at=past if state == "expired" else None,
     )
     if state == "cancelled":
-        cancel_job(session, job.id)
+        cancel_jobs(session, [job.id])
     elif state == "expired":
         (expired,) = expire_queued(session, limit=9)
         record_end(session, expired)
@@ -99,7 +99,7 @@ def test_a_job_whose_end_is_rolled_back_tells_nobody(database: SessionFactory) -
     with database.begin() as session:
         job_id = add_job(session, request={"prompt": "p", "webhookUrl": URL}).id
     with database() as session:
-        cancel_job(session, job_id)
+        cancel_jobs(session, [job_id])
         session.rollback()
 
         assert list_deliveries(session, limit=9) == []
