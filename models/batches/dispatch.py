@@ -53,7 +53,7 @@ _NEXT_LINES = f"""
         order by line limit wanted.most
     ) as held
     order by wanted.batch_id, held.line
-"""  # noqa: S608 - of our own names alone
+"""
 #: One that somebody else is changing at this moment is left to them: a release never waits, so that
 #: it is in nobody's way.
 _RELEASE = f"""
@@ -64,7 +64,7 @@ _RELEASE = f"""
         order by id for update skip locked
     )
     returning jobs.id
-"""  # noqa: S608 - of our own names alone
+"""
 _NOTE_START = text(
     "update batches set started_at = now() where id = :id and started_at is null",
 )

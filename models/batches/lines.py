@@ -38,7 +38,7 @@ _INSERT = f"""
     from jsonb_to_recordset(%(rows)s::jsonb) as r (
         id uuid, line integer, custom_id text, request jsonb, prompt_tokens integer, error jsonb
     )
-"""  # noqa: S608 - of our own names alone
+"""
 #: What may be tried again of a batch: a request that is known, and did not succeed.
 _READ = f"""
     select line, custom_id, request
@@ -54,7 +54,7 @@ _READ = f"""
         ) as found
     ) as counted
     where before < {MOST_STORED_BYTES} order by line
-"""  # noqa: S608 - of our own names alone
+"""
 
 
 class UnsuccessfulLine(NamedTuple):

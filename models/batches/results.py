@@ -30,7 +30,7 @@ _READ = f"""
         ) as found
     ) as counted
     where before < {MOST_STORED_BYTES} order by line
-"""  # noqa: S608 - of our own names alone
+"""
 _COLUMNS = (
     "id",
     "line",

@@ -117,7 +117,7 @@ _BATCHES = f"""
             %(model)s, 'reject', total, 0, 0, 0, 0, 0, 0, 0,
             'req_' || replace(id::text, '-', ''), at, at, at, at + interval '1 day'
         from demo_batches
-"""  # noqa: S608 - of our own names alone
+"""
 
 #: What jobs and lines have alike: from their fate, their tokens and the milliseconds they took.
 _COLUMNS = """
@@ -186,7 +186,7 @@ _JOBS = f"""
             ) as timed
         ) as made
         order by created_at
-"""  # noqa: S608 - of our own names alone
+"""
 
 #: Lines begin one after the other; those of a batch that was cut short end with it, unbegun.
 _LINES = f"""
@@ -221,7 +221,7 @@ _LINES = f"""
                 offset 0
             ) as laid_down
         ) as made
-"""  # noqa: S608 - of our own names alone
+"""
 
 _BATCH_SUMS = """
     update batches b set
@@ -342,7 +342,7 @@ _ACTIVITY = f"""
         ) as drawn
         join demo_keys k on k.n = drawn.key_n join demo_users u on u.id = k.user_id
         order by drawn.at
-"""  # noqa: S608 - of our own names alone
+"""
 
 ALL = (
     _FUNCTIONS,

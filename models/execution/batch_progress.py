@@ -31,12 +31,12 @@ _RAISE = f"""
             and succeeded + failed + cancelled + expired = total as is_done
     )
     select is_done from raised
-"""  # noqa: S608 - of our own names alone
+"""
 _FINISH = f"""
     update batches set finished_at = greatest(now(), created_at), state = case state
         {" ".join(f"when '{old}' then '{new}'" for old, new in _LAST.items())} end
     where id = %(id)s and finished_at is null
-"""  # noqa: S608 - of our own names alone
+"""
 
 
 def record_lines(session: Session, jobs: Iterable[Job]) -> None:

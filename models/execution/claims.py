@@ -74,7 +74,7 @@ CLAIM = Prepared(
       and state = '{JobState.QUEUED}' and not is_held
       and (expires_at is null or expires_at > now() or started_at is not null)
     returning {", ".join(_CLAIMED)}
-    """,  # noqa: S608 - of our own names alone
+    """,
     is_lazy=True,
 )
 
@@ -97,12 +97,12 @@ _FINISH = f"""
       and jobs.state || '' = '{JobState.RUNNING}' and jobs.worker_id = %(worker_id)s
     returning jobs.id, jobs.attempt, jobs.cancel_requested_at, jobs.finished_at,
               jobs.first_token_at, coalesce(jobs.released_at, jobs.created_at) as queued_at
-"""  # noqa: S608 - of our own names alone
+"""
 _FINISH_JOBS = f"""
     {_IN_ORDER},
     ends as (select * from jsonb_to_recordset(%(ends)s::jsonb) as e ({_ENDS}))
     {_FINISH}
-"""  # noqa: S608 - of our own names alone
+"""
 _PARAMETERS = {"ids": "$1", "ends": "$2", "worker_id": "$3"}
 FINISH_AT_ONCE = Prepared(
     "finish_jobs",
@@ -127,7 +127,7 @@ FINISH_AT_ONCE = Prepared(
     ),
     {RECORD_USED}
     select id, attempt, cancel_requested_at, finished_at, first_token_at from ended
-    """,  # noqa: S608 - of our own names alone
+    """,
 )
 
 

@@ -41,7 +41,7 @@ _END_HELD = f"""
     )
     select array(select id from ended), array(select id from ended where has_webhook),
            (select count(*) from looked_at), (select max(line) from looked_at)
-"""  # noqa: S608 - of our own names alone
+"""
 
 
 _HOLD_BACK = """

@@ -31,14 +31,14 @@ _MARKS = f"""
         ) as waiting
     ) as placed
     where place %% {STEP} = 0 order by id
-"""  # noqa: S608 - of our own names alone
+"""
 _COUNT = f"""
     select count(*) from (
         select from jobs
         where {_WAITING} and id > %(after)s::uuid and id < %(before)s::uuid
         limit %(most)s
     ) as waiting
-"""  # noqa: S608 - of our own names alone
+"""
 _FIRST = UUID(int=0)
 
 

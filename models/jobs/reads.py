@@ -30,7 +30,7 @@ _COLUMNS = (
     "finished_at",
     "cancel_requested_at",
 )
-_READ = f"select id, {', '.join(_COLUMNS)} from jobs where id = any(%s::uuid[])"  # noqa: S608 - of our own names alone
+_READ = f"select id, {', '.join(_COLUMNS)} from jobs where id = any(%s::uuid[])"
 
 _Row = Sequence[Any]
 

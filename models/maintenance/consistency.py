@@ -155,7 +155,7 @@ def _closed(table: str, unit: str, *, is_by_key: bool) -> TextClause:
         )
         select api_key_id, begins_at, model, array_to_string(faults, '; ')
         from compared where faults <> '{{}}' order by 2, 1, 3
-        """  # noqa: S608 - of our own names alone
+        """
     )
 
 
@@ -342,5 +342,5 @@ _BATCHES = text(
     )
     select id, 'the batch has ' || array_to_string(faults, '; ') as problem
     from compared where faults <> '{{}}' order by id
-    """  # noqa: S608 - of our own names alone
+    """
 )

@@ -179,7 +179,7 @@ _DELETE_TEXTS = text(
     update jobs set request = request - {_TEXTS}, choices = null, texts_deleted_at = now()
     where id in (select id {_WITH_TEXTS} limit :step for update skip locked)
     returning id
-    """  # noqa: S608 - of our own names alone
+    """
 )
 _FIRST_TEXTS = text(f"select finished_at {_WITH_TEXTS} limit 1")
 _DELETE_TEXTS_OF_LINES = text(
@@ -191,7 +191,7 @@ _DELETE_TEXTS_OF_LINES = text(
         order by line limit :step
     )
     returning line
-    """  # noqa: S608 - of our own names alone
+    """
 )
 _DELETE_JOBS = text(
     """

@@ -71,7 +71,7 @@ _ACTIONS = text(
         from found where found.action is not null
     )
     select action from found where action is not null limit {MOST_ACTIONS}
-    """  # noqa: S608 - of our own names alone
+    """
 )
 
 

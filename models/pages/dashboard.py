@@ -174,5 +174,5 @@ _MINUTES = text(
     where created_at >= :since and created_at <= :now
         and (cast(:user_id as uuid) is null or user_id = :user_id)
     group by grouping sets ((1), ())
-    """  # noqa: S608 - of our own names alone
+    """
 )

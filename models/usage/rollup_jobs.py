@@ -115,13 +115,13 @@ def _sum_up(target: str, columns: tuple[str, ...], rows: str) -> str:
         from sums left join durations using ({group})
         on conflict ({key}) do update set
             {", ".join(f"{name} = excluded.{name}" for name in written)}
-    """  # noqa: S608 - of our own names alone
+    """
 
 
 def _read(table: str, columns: tuple[str, ...], where: str, begins_at: str = "begins_at") -> str:
     shown = ", ".join(f"{begins_at} as begins_at" if c == "begins_at" else c for c in columns)
     counts = ", ".join(_COUNTS)
-    return f"select {shown}, {counts}, duration_counts::bigint[] from {table} where {where}"  # noqa: S608 - of our own names alone
+    return f"select {shown}, {counts}, duration_counts::bigint[] from {table} where {where}"
 
 
 _CLOSE_HOURS = (
@@ -155,12 +155,12 @@ _CLOSE_DAY = (
     _sum_up(
         "usage_monthly",
         _KEY,
-        _read("usage_daily", _KEY, _THIS_DAY, "%(month)s::timestamptz")  # noqa: S608 - of our own names alone
+        _read("usage_daily", _KEY, _THIS_DAY, "%(month)s::timestamptz")
         + " union all "
         + _read(
             "usage_monthly",
             _KEY,
-            "begins_at = %(month)s and (api_key_id, model) in"  # noqa: S608 - of our own names alone
+            "begins_at = %(month)s and (api_key_id, model) in"
             f" (select api_key_id, model from usage_daily where {_THIS_DAY})",
         ),
     ),

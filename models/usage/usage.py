@@ -133,7 +133,7 @@ RECORD_USED = f"""
                 ) as added
             )
     )
-"""  # noqa: S608 - of our own names alone
+"""
 _RECORD = f"""
     with used as (
         select * from jsonb_to_recordset(%(rows)s::jsonb) as r (
@@ -144,7 +144,7 @@ _RECORD = f"""
     ),
     {RECORD_USED.replace("%", "%%")}
     select
-"""  # noqa: S608 - of our own names alone
+"""
 
 
 def record_usages(session: Session, jobs: Sequence[Job]) -> None:
