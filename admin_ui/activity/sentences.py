@@ -22,10 +22,10 @@ from admin_ui.activity.values import (
 )
 from admin_ui.widgets.formats import breakable, duration, number
 from core.ids import Prefix, show_id
-from models.accounts.audit import Activity, target_kind
+from models.accounts.audit import target_kind
+from models.accounts.names import KeyName, key_names, user_emails
 from models.database.base import Session
-from models.pages.customers import emails_of
-from models.pages.names import KeyName, names_of_keys
+from models.pages.activity import Activity
 
 #: Groups of actions as people ask for them: how their names begin, and what they are called.
 GROUPS = {
@@ -79,7 +79,7 @@ class _Names:
         for activity in activities:
             if activity.entry.target_id is not None:
                 ids[target_kind(activity.entry.action)].add(activity.entry.target_id)
-        return cls(names_of_keys(session, ids[Prefix.KEY]), emails_of(session, ids[Prefix.USER]))
+        return cls(key_names(session, ids[Prefix.KEY]), user_emails(session, ids[Prefix.USER]))
 
 
 @dataclass(frozen=True, slots=True)

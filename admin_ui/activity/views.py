@@ -9,11 +9,11 @@ from admin_ui.activity.sentences import GROUPS, describe
 from admin_ui.web.page import database, present_time
 from admin_ui.widgets.time_range import Choice, TimeRange, read_time_range, read_zone
 from core.ids import Prefix, read_id, show_id
-from models.accounts.audit import ADDRESS_LENGTH, Activity, read_target
+from models.accounts.audit import ADDRESS_LENGTH, read_target
+from models.accounts.names import user_emails
 from models.accounts.user import find_user_id
 from models.database.pagination import Keyset
-from models.pages.activity import WantedEntries, list_activity_page
-from models.pages.customers import emails_of
+from models.pages.activity import Activity, ActivityFilter, list_activity
 
 blueprint = Blueprint("activity", __name__, url_prefix="/activity")
 
@@ -36,9 +36,7 @@ def index() -> ResponseReturnValue:
     after, before = (read_id(Prefix.AUDIT, _text(name)) for name in ("after", "before"))
     entries: Keyset[Activity] = Keyset([], has_before=False, has_after=False)
     if not faults:
-        entries = list_activity_page(
-            database(), wanted, after=after, before=before, limit=PAGE_ROWS
-        )
+        entries = list_activity(database(), wanted, after=after, before=before, limit=PAGE_ROWS)
     arguments = {**time.arguments, **{name: value for name, value in filters.items() if value}}
     if "zone" in request.args:
         arguments["zone"] = request.args["zone"]
@@ -66,7 +64,7 @@ def index() -> ResponseReturnValue:
     return page, 400 if faults else 200
 
 
-def _wanted(filters: dict[str, str], time: TimeRange, faults: dict[str, str]) -> WantedEntries:
+def _wanted(filters: dict[str, str], time: TimeRange, faults: dict[str, str]) -> ActivityFilter:
     """Return what the filters ask for, and note what is wrong with them in `faults`."""
     actor_id = None
     if actor := filters["actor"]:
@@ -74,7 +72,7 @@ def _wanted(filters: dict[str, str], time: TimeRange, faults: dict[str, str]) ->
         if actor_id is None:
             faults["actor"] = "No account has or had this email."
         else:
-            filters["actor"] = emails_of(database(), {actor_id}).get(actor_id, actor)
+            filters["actor"] = user_emails(database(), {actor_id}).get(actor_id, actor)
     target_id = None
     if target := filters["target"]:
         target_id = read_target(target)
@@ -83,10 +81,10 @@ def _wanted(filters: dict[str, str], time: TimeRange, faults: dict[str, str]) ->
                 "Write the id of a key, a user, a webhook message, a job, a batch or a file: key_…"
             )
     group = filters["group"]
-    return WantedEntries(
+    return ActivityFilter(
         actor_id=actor_id,
         target_id=target_id,
-        action=group if group in GROUPS else None,
+        action_group=group if group in GROUPS else None,
         address=filters["address"][:ADDRESS_LENGTH] or None,
         since=time.since,
         until=time.until,

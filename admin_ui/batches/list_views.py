@@ -15,7 +15,7 @@ from admin_ui.widgets.list_filters import ListFilters, ids_of, key_options, text
 from core.ids import Prefix, read_id, show_id
 from models.batches.batch import BatchState
 from models.database.pagination import Keyset
-from models.pages.batches import ListedBatch, list_batch_page, read_listed_batches
+from models.pages.batches import BatchFilter, ListedBatch, list_batch_page, read_listed_batches
 
 __all__ = ["blueprint"]
 
@@ -31,15 +31,8 @@ def index() -> ResponseReturnValue:
     after, before = (read_id(Prefix.BATCH, text_of(name)) for name in ("after", "before"))
     page: Keyset[ListedBatch] = Keyset([], has_before=False, has_after=False)
     if not filters.faults:
-        page = list_batch_page(
-            database(),
-            user_id=filters.user_id,
-            key_id=filters.key_id,
-            state=filters.one_of("state", BatchState),
-            after=after,
-            before=before,
-            limit=PAGE_ROWS,
-        )
+        wanted = BatchFilter(filters.user_id, filters.key_id, filters.one_of("state", BatchState))
+        page = list_batch_page(database(), wanted, after=after, before=before, limit=PAGE_ROWS)
     shown = render_template(
         "batches/index.html",
         filters=filters,

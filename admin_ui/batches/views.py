@@ -17,7 +17,7 @@ from core.ids import Prefix, show_id
 from models.accounts.api_key import find_any_key
 from models.batches.batch import Batch
 from models.batches.lines import count_retriable
-from models.batches.lists import count_running
+from models.batches.reads import count_running
 from models.jobs.job import JobState
 from models.pages.batches import list_lines
 

@@ -75,7 +75,9 @@ def series(user_id: str) -> ResponseReturnValue:
 def suggestions() -> ResponseReturnValue:
     """Return the options of an email that is being typed."""
     typed = request.args.get("owner", "").replace("\x00", "").strip()
-    found = list_users(database(), search=typed, after=None, limit=SUGGESTIONS) if typed else []
+    found = (
+        list_users(database(), search=typed, after=None, limit=SUGGESTIONS).rows if typed else []
+    )
     return render_template("customers/suggestions.html", users=found)
 
 

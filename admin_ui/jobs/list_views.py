@@ -16,9 +16,9 @@ from core.ids import Prefix, read_id, show_id
 from models.database.pagination import Keyset
 from models.jobs.job import JobState
 from models.pages.jobs import (
+    JobFilter,
     JobSource,
     ListedJob,
-    WantedJobs,
     count_jobs,
     count_newer,
     list_job_page,
@@ -97,8 +97,8 @@ def now() -> ResponseReturnValue:
     )
 
 
-def _wanted(filters: ListFilters) -> WantedJobs:
-    return WantedJobs(
+def _wanted(filters: ListFilters) -> JobFilter:
+    return JobFilter(
         user_id=filters.user_id,
         key_id=filters.key_id,
         state=filters.one_of("state", JobState),

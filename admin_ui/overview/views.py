@@ -20,7 +20,7 @@ from admin_ui.widgets.chart_data import Chart, chart_of_minutes, chart_of_sums
 from core.queueing.names import QueueName
 from core.queueing.workers import WorkerStatus
 from models.monitoring.service_counts import count_held_lines
-from models.pages.activity import WantedEntries, list_activity_page
+from models.pages.activity import ActivityFilter, list_activity
 from models.pages.dashboard import (
     SeriesStep,
     read_last_hour,
@@ -121,7 +121,7 @@ def _parts() -> Parts | None:
 
 
 def _recent() -> list[Event]:
-    entries = list_activity_page(database(), WantedEntries(), limit=RECENT_ENTRIES)
+    entries = list_activity(database(), ActivityFilter(), limit=RECENT_ENTRIES)
     return describe(database(), entries.rows)
 
 

@@ -21,7 +21,7 @@ OFFERED_KEYS = 50
 @blueprint.get("")
 @signed_in
 def show() -> ResponseReturnValue:
-    own = list_keys(database(), user_id=viewer().id, after=None, limit=OFFERED_KEYS)
+    own = list_keys(database(), user_id=viewer().id, after=None, limit=OFFERED_KEYS).rows
     now = present_time()
     usable = [key for key in own if key.is_active and not key.has_expired(now)]
     key = _chosen(usable)

@@ -10,10 +10,9 @@ from uuid import UUID
 from admin_ui.widgets.time_range import Choice, TimeRange, read_time_range
 from core.calendar import hour_of
 from core.ids import Prefix, read_id, show_id
+from models.accounts.names import KeyName, key_names, user_emails
 from models.accounts.user import User, find_user_id
 from models.database.base import Session
-from models.pages.customers import emails_of
-from models.pages.names import KeyName, names_of_keys
 from models.usage.ranges import HOUR, WantedUsage
 from models.usage.report import UsageGroup, UsageOrder
 
@@ -144,7 +143,7 @@ def _read_user(session: Session, text: str, faults: dict[str, str]) -> Whose | N
     if not text:
         return None
     user_id = read_id(Prefix.USER, text)
-    email = emails_of(session, {user_id}).get(user_id) if user_id else text.lower()
+    email = user_emails(session, {user_id}).get(user_id) if user_id else text.lower()
     if user_id is None:
         user_id = find_user_id(session, text)
     if user_id is None or email is None:
@@ -157,7 +156,7 @@ def _read_key(session: Session, text: str, viewer: User, faults: dict[str, str])
     if not text:
         return None
     key_id = read_id(Prefix.KEY, text)
-    found: KeyName | None = names_of_keys(session, [key_id]).get(key_id) if key_id else None
+    found: KeyName | None = key_names(session, [key_id]).get(key_id) if key_id else None
     if key_id is None or found is None or not (viewer.is_admin or found.owner_id == viewer.id):
         faults["key"] = "There is no such key. Its id looks like key_…"
         return None

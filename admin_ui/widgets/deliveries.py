@@ -26,7 +26,9 @@ class Delivery(NamedTuple):
 
 def deliveries_of(*, job_id: UUID | None = None, batch_id: UUID | None = None) -> list[Delivery]:
     """Return the webhooks of one job or one batch."""
-    found = list_deliveries(database(), job_id=job_id, batch_id=batch_id, limit=MOST_DELIVERIES)
+    found = list_deliveries(
+        database(), job_id=job_id, batch_id=batch_id, limit=MOST_DELIVERIES
+    ).rows
     attempts = read_attempts(database(), [webhook.id for webhook in found])
     return [Delivery(webhook, attempts.get(webhook.id, [])) for webhook in found]
 

@@ -15,8 +15,8 @@ from admin_ui.web.page import database, present_time
 from admin_ui.widgets.time_range import Choice, TimeRange, read_time_range, read_zone
 from core.ids import Prefix, read_id, show_id
 from models.accounts.api_key import list_keys
+from models.accounts.names import user_emails
 from models.accounts.user import find_user_id
-from models.pages.customers import emails_of
 
 CHOICES = (Choice.ALL, Choice.TODAY, Choice.WEEK, Choice.THIRTY_DAYS)
 MOST_KEYS = 200
@@ -88,7 +88,7 @@ class ListFilters:
         if self.user_id is None:
             self.faults["user"] = "No account has or had this email."
             return
-        self.words["user"] = emails_of(database(), {self.user_id}).get(self.user_id, word)
+        self.words["user"] = user_emails(database(), {self.user_id}).get(self.user_id, word)
 
     def _read_key(self) -> None:
         if word := self.words.get("key"):
@@ -102,4 +102,4 @@ def key_options() -> list[tuple[str, str]] | None:
     if viewer().is_admin:
         return None
     keys = list_keys(database(), user_id=viewer().id, after=None, limit=MOST_KEYS)
-    return [("", "all"), *((show_id(Prefix.KEY, key.id), key.name) for key in keys)]
+    return [("", "all"), *((show_id(Prefix.KEY, key.id), key.name) for key in keys.rows)]

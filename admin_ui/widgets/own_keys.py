@@ -19,7 +19,7 @@ def own_usable_keys() -> list[ApiKey]:
     """Return the viewer's own keys that may generate now, newest first."""
     keys = list_keys(database(), user_id=viewer().id, after=None, limit=MOST_KEYS)
     now = present_time()
-    return [key for key in keys if key.is_active and not key.has_expired(now)]
+    return [key for key in keys.rows if key.is_active and not key.has_expired(now)]
 
 
 def own_key_options() -> list[tuple[str, str]]:

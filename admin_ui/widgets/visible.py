@@ -8,7 +8,7 @@ from admin_ui.web.access import own_rows
 from admin_ui.web.page import database
 from core.ids import Prefix, read_id
 from models.batches.batch import Batch
-from models.batches.lists import find_batch
+from models.batches.reads import find_batch
 from models.jobs.job import Job, find_job
 
 

@@ -6,7 +6,7 @@ from api.auth.authentication import Caller
 from core.errors import NotFound
 from core.ids import Prefix, read_id
 from models.batches.batch import Batch
-from models.batches.lists import find_batch
+from models.batches.reads import find_batch
 from models.database.base import Session
 
 

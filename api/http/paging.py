@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 from uuid import UUID
@@ -12,6 +12,7 @@ from flask import request
 from api.http.query import read_number
 from core.errors import InvalidRequest
 from core.ids import Prefix, read_id, show_id
+from models.database.pagination import Keyset
 
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 200
@@ -49,12 +50,10 @@ def read_page(prefix: Prefix) -> Page:
 
 
 def show_page(
-    rows: Sequence[Row], page: Page, show: Callable[[Row], dict[str, Any]]
+    found: Keyset[Row], page: Page, show: Callable[[Row], dict[str, Any]]
 ) -> dict[str, Any]:
-    """Return one page; `rows` holds one more than the limit if there are more."""
-    shown = rows[: page.limit]
-    more = len(rows) > page.limit
+    """Return one page as JSON."""
     return {
-        "data": [show(row) for row in shown],
-        "nextCursor": show_id(page.prefix, shown[-1].id) if more else None,
+        "data": [show(row) for row in found.rows],
+        "nextCursor": show_id(page.prefix, found.rows[-1].id) if found.has_after else None,
     }

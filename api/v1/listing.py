@@ -35,13 +35,12 @@ def read_after(prefix: Prefix) -> UUID | None:
     return found
 
 
-def show_list(shown: Sequence[dict[str, Any]], limit: int) -> dict[str, Any]:
-    """Return a page; `shown` has one more than the limit if there are more."""
-    page = shown[:limit]
+def show_list(page: Sequence[dict[str, Any]], *, has_more: bool) -> dict[str, Any]:
+    """Return one page as JSON."""
     return {
         "object": "list",
         "data": page,
         "first_id": page[0]["id"] if page else None,
         "last_id": page[-1]["id"] if page else None,
-        "has_more": len(shown) > limit,
+        "has_more": has_more,
     }

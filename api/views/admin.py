@@ -23,10 +23,11 @@ from core.errors import InvalidRequest
 from core.ids import Prefix, show_id
 from core.queueing.names import QueueName
 from core.queueing.workers import WorkerStatus
-from models.accounts.audit import Activity, WantedActivity, list_activity, read_target, target_kind
+from models.accounts.audit import read_target, target_kind
 from models.database.base import database_now
 from models.jobs.serializer import show_time
 from models.monitoring.service_counts import count_held_lines
+from models.pages.activity import Activity, ActivityFilter, list_activity
 from models.pages.overview import Traffic, read_overview
 
 blueprint = Blueprint("admin", __name__, url_prefix="/api/admin")
@@ -90,7 +91,7 @@ def workers() -> ResponseReturnValue:
 def activity() -> ResponseReturnValue:
     """List who changed which key or user, newest first."""
     page = read_page(Prefix.AUDIT)
-    wanted = WantedActivity(
+    wanted = ActivityFilter(
         actor_id=read_id_of("actor", Prefix.USER),
         target_id=_read_target(),
         action=read_text("action", max_length=MAX_ACTION_LENGTH),
@@ -99,7 +100,7 @@ def activity() -> ResponseReturnValue:
     )
     with services().database.sessions() as session:
         authenticate_admin(session)
-        entries = list_activity(session, wanted, after=page.after, limit=page.limit + 1)
+        entries = list_activity(session, wanted, after=page.after, limit=page.limit)
     return show_page(entries, page, _show_activity)
 
 

@@ -50,11 +50,12 @@ from models.accounts.api_key import find_key
 from models.accounts.key_cache import PresentedKey
 from models.batches.batch import Batch, BatchState, OnError
 from models.batches.lines import read_unsuccessful
-from models.batches.lists import count_running, find_batch, list_batches
+from models.batches.reads import count_running, find_batch
 from models.batches.results import FINAL_STATES
 from models.batches.serializer import show_batch
 from models.database.base import Session, database_now
 from models.jobs.job import JobState
+from models.pages.batches import BatchFilter, list_batches
 
 blueprint = Blueprint("batches", __name__, url_prefix="/api/llm/batches")
 
@@ -118,14 +119,9 @@ def index() -> ResponseReturnValue:
     state = read_choice("status", BatchState)
     with services().database.sessions() as session:
         caller = authenticate(session)
-        batches = list_batches(
-            session,
-            user_id=None if caller.sees_all else caller.user.id,
-            state=state,
-            after=page.after,
-            limit=page.limit + 1,
-        )
-        running = count_running(session, [batch.id for batch in batches if not batch.is_final])
+        wanted = BatchFilter(None if caller.sees_all else caller.user.id, state=state)
+        batches = list_batches(session, wanted, after=page.after, limit=page.limit)
+        running = count_running(session, [batch.id for batch in batches.rows if not batch.is_final])
         now = database_now(session)
     return show_page(
         batches, page, lambda batch: show_batch(batch, running=running.get(batch.id, 0), now=now)

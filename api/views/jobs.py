@@ -32,9 +32,9 @@ from core.errors import InvalidRequest, NotFound
 from core.ids import Prefix
 from core.parsing import bounded_integer
 from models.jobs.job import Job, JobState
-from models.jobs.lists import list_jobs
 from models.jobs.serializer import show_completion_head, show_job, show_listed_job
 from models.jobs.transitions import ask_for_text
+from models.pages.jobs import JobFilter, JobSource, list_jobs
 
 blueprint = Blueprint("jobs", __name__, url_prefix="/api/llm/jobs")
 
@@ -59,13 +59,12 @@ def index() -> ResponseReturnValue:
     state = read_choice("status", JobState)
     with services().database.sessions() as session:
         caller = authenticate(session)
-        jobs = list_jobs(
-            session,
+        wanted = JobFilter(
             user_id=None if caller.sees_all else caller.user.id,
             state=state,
-            after=page.after,
-            limit=page.limit + 1,
+            source=JobSource.API,
         )
+        jobs = list_jobs(session, wanted, after=page.after, limit=page.limit, has_metadata=True)
     return show_page(jobs, page, show_listed_job)
 
 

@@ -136,7 +136,7 @@ def index() -> ResponseReturnValue:
             session,
             user_id=wanted if caller.is_admin else caller.id,
             after=page.after,
-            limit=page.limit + 1,
+            limit=page.limit,
         )
     return show_page(keys, page, show_key)
 

@@ -105,8 +105,8 @@ def index() -> ResponseReturnValue:
     search = read_text("q", max_length=MAX_EMAIL_LENGTH)
     with services().database.sessions() as session:
         authenticate_admin(session)
-        users = list_users(session, search=search, after=page.after, limit=page.limit + 1)
-        counts = count_keys(session, [user.id for user in users])
+        users = list_users(session, search=search, after=page.after, limit=page.limit)
+        counts = count_keys(session, [user.id for user in users.rows])
     return show_page(users, page, lambda user: _show(user, counts.get(user.id, 0)))
 
 

@@ -67,7 +67,7 @@ def of_job(job_id: str) -> ResponseReturnValue:
         caller = _authenticate(session)
         job = find_visible_job(session, caller, job_id)
         deliveries = list_deliveries(session, job_id=job.id, limit=MOST_OF_A_JOB)
-        return {"data": [_show_whole(session, delivery) for delivery in deliveries]}
+        return {"data": [_show_whole(session, delivery) for delivery in deliveries.rows]}
 
 
 @blueprint.get("/webhooks")
@@ -88,7 +88,7 @@ def index() -> ResponseReturnValue:
             user_id=None if caller.sees_all else caller.user.id,
             state=state,
             after=page.after,
-            limit=page.limit + 1,
+            limit=page.limit,
         )
     return show_page(deliveries, page, _show)
 

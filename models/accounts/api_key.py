@@ -29,6 +29,7 @@ from core.ids import new_id
 from core.security.api_key_secret import KeySecret
 from models.accounts.user import User
 from models.database.base import Base, database_now
+from models.database.pagination import Keyset, read_entities
 
 #: `last_used_at` is written at most this often: one hot row per key would serialise its requests.
 LAST_USED_RESOLUTION = timedelta(minutes=1)
@@ -241,14 +242,12 @@ def count_keys(session: Session, user_ids: Sequence[UUID]) -> dict[UUID, int]:
 
 def list_keys(
     session: Session, *, user_id: UUID | None, after: UUID | None, limit: int
-) -> list[ApiKey]:
+) -> Keyset[ApiKey]:
     """Return living keys, newest first, of one user or of all, from before the id `after`."""
     query = select(ApiKey).where(ApiKey.deleted_at.is_(None))
     if user_id is not None:
         query = query.where(ApiKey.user_id == user_id)
-    if after is not None:
-        query = query.where(ApiKey.id < after)
-    return list(session.scalars(query.order_by(ApiKey.id.desc()).limit(limit)))
+    return read_entities(session, query, ApiKey.id, after=after, limit=limit)
 
 
 def _living(condition: ColumnElement[bool]) -> Select[ApiKey, User]:

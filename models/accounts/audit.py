@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ForeignKey, Index, String, func, select
+from sqlalchemy import ForeignKey, Index, String, func
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from core.ids import Prefix, earliest_id, new_id, read_id
-from models.accounts.user import User
+from core.ids import Prefix, new_id, read_id
 from models.database.base import Base
 
 ADDRESS_LENGTH = 64
@@ -76,50 +74,3 @@ def record_audit(
             details=details or {},
         )
     )
-
-
-@dataclass(frozen=True, slots=True)
-class WantedActivity:
-    """Which entries are wanted: all that is `None` does not matter. `until` is not included."""
-
-    actor_id: UUID | None = None
-    target_id: UUID | None = None
-    action: str | None = None
-    since: datetime | None = None
-    until: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Activity:
-    """An entry, and the email that its actor has now."""
-
-    entry: AuditEntry
-    actor_email: str | None
-
-    @property
-    def id(self) -> UUID:
-        return self.entry.id
-
-
-def list_activity(
-    session: Session, wanted: WantedActivity, *, after: UUID | None, limit: int
-) -> list[Activity]:
-    """Return entries, newest first, from before the id `after`.
-
-    Times are looked up in the ids, which begin with them: the list needs no further index.
-    """
-    query = select(AuditEntry, User.email).outerjoin(User, User.id == AuditEntry.actor_id)
-    if wanted.actor_id is not None:
-        query = query.where(AuditEntry.actor_id == wanted.actor_id)
-    if wanted.target_id is not None:
-        query = query.where(AuditEntry.target_id == wanted.target_id)
-    if wanted.action is not None:
-        query = query.where(AuditEntry.action == wanted.action)
-    if wanted.since is not None:
-        query = query.where(AuditEntry.id >= earliest_id(wanted.since))
-    if wanted.until is not None:
-        query = query.where(AuditEntry.id < earliest_id(wanted.until))
-    if after is not None:
-        query = query.where(AuditEntry.id < after)
-    rows = session.execute(query.order_by(AuditEntry.id.desc()).limit(limit))
-    return [Activity(entry, email) for entry, email in rows]

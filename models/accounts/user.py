@@ -14,6 +14,7 @@ from core.errors import Conflict
 from core.ids import new_id
 from core.text.canonical import canonical_email
 from models.database.base import Base, database_now
+from models.database.pagination import Keyset, read_entities
 
 
 class Role(StrEnum):
@@ -90,7 +91,7 @@ def has_user(session: Session, user_id: UUID) -> bool:
 
 def list_users(
     session: Session, *, search: str | None, after: UUID | None, limit: int
-) -> list[User]:
+) -> Keyset[User]:
     """Return living users, newest first, from before the id `after`.
 
     Args:
@@ -105,9 +106,7 @@ def list_users(
                 func.lower(User.name).startswith(wanted, autoescape=True),
             )
         )
-    if after is not None:
-        query = query.where(User.id < after)
-    return list(session.scalars(query.order_by(User.id.desc()).limit(limit)))
+    return read_entities(session, query, User.id, after=after, limit=limit)
 
 
 def create_user(

@@ -18,6 +18,7 @@ from core.ids import new_id
 from models.accounts.api_key import ApiKey
 from models.accounts.user import User
 from models.database.base import Base, database_now
+from models.database.pagination import Keyset, read_entities
 
 #: Of one user; those before are forgotten.
 MOST_KEPT = 100
@@ -79,12 +80,10 @@ def find_refused_batch(session: Session, batch_id: UUID) -> RefusedBatch | None:
 
 def list_refused_batches(
     session: Session, user_id: UUID, *, after: UUID | None, limit: int
-) -> list[RefusedBatch]:
+) -> Keyset[RefusedBatch]:
     """Return a user's, newest first, from before the id `after`."""
     query = select(RefusedBatch).where(RefusedBatch.user_id == user_id)
-    if after is not None:
-        query = query.where(RefusedBatch.id < after)
-    return list(session.scalars(query.order_by(RefusedBatch.id.desc()).limit(limit)))
+    return read_entities(session, query, RefusedBatch.id, after=after, limit=limit)
 
 
 def forget_old_refusals(session: Session) -> None:

@@ -80,3 +80,26 @@ def read_keyset(
     if is_back:
         return Keyset(rows[::-1], has_before=has_more, has_after=True)
     return Keyset(rows, has_before=after is not None, has_after=has_more)
+
+
+def read_entities(
+    session: Session,
+    query: Select[T],
+    column: ColumnElement[Any] | Any,
+    *,
+    after: Any = None,
+    before: Any = None,
+    limit: int,
+    is_descending: bool = True,
+) -> Keyset[T]:
+    """Return a page as `read_keyset` does, of a query for whole rows of one table."""
+    page = read_keyset(
+        session,
+        query,
+        column,
+        after=after,
+        before=before,
+        limit=limit,
+        is_descending=is_descending,
+    )
+    return page.of(lambda rows: [row[0] for row in rows])

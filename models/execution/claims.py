@@ -19,6 +19,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from core.histogram import BOUNDS
+from models.database.arrays import uuid_array
 from models.database.prepared import Prepared, Statements
 from models.jobs.job import (
     Job,
@@ -151,7 +152,7 @@ def claim_jobs(
         may_be_last: take one job on its last attempt; without it none.
     """
     last = max_attempts - 1 if max_attempts > 1 else _NO_LAST
-    values = (_array(job_ids), worker_id, lease, last, may_be_last)
+    values = (uuid_array(job_ids), worker_id, lease, last, may_be_last)
     return [_claimed(row) for row in statements.run(CLAIM, values)]
 
 
@@ -165,7 +166,7 @@ def finish_jobs(
     """
     _check(ends)
     values = {
-        "ids": _array(job.id for job, _ in ends),
+        "ids": uuid_array(job.id for job, _ in ends),
         "ends": json.dumps([_end_row(job, outcome) for job, outcome in ends]),
         "worker_id": worker_id,
     }
@@ -189,7 +190,7 @@ def finish_at_once(
         }
         for job, outcome in ends
     ]
-    values = (_array(job.id for job, _ in ends), json.dumps(rows), worker_id)
+    values = (uuid_array(job.id for job, _ in ends), json.dumps(rows), worker_id)
     return _ended(ends, statements.run(FINISH_AT_ONCE, values))
 
 
@@ -273,11 +274,6 @@ def hand_back_jobs(session: Session, attempts: dict[UUID, int], *, worker_id: st
         if job is not None:
             handed_back.append(job)
     return handed_back
-
-
-def _array(ids: Iterable[UUID]) -> str:
-    """Return ids as PostgreSQL writes an array."""
-    return f"{{{','.join([job_id.hex for job_id in ids])}}}"
 
 
 def _claimed(row: Iterable[Any]) -> Job:

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from models.database.base import database_now
 from models.database.locks import RowLock, lock_row
+from models.database.pagination import Keyset, read_entities
 from models.database.prepared import Statements
 from models.files.file import File, FilePiece
 
@@ -65,13 +66,12 @@ def find_file(session: Session, file_id: UUID) -> File | None:
 
 def list_files(
     session: Session, user_id: UUID, *, after: UUID | None, limit: int, is_newest_first: bool
-) -> list[File]:
+) -> Keyset[File]:
     """Return a user's files from beyond the id `after`."""
     query = select(File).where(File.user_id == user_id, _is_alive())
-    if after is not None:
-        query = query.where(File.id < after if is_newest_first else File.id > after)
-    order = File.id.desc() if is_newest_first else File.id
-    return list(session.scalars(query.order_by(order).limit(limit)))
+    return read_entities(
+        session, query, File.id, after=after, limit=limit, is_descending=is_newest_first
+    )
 
 
 def end_file(session: Session, file_id: UUID) -> None:

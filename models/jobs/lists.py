@@ -7,13 +7,12 @@ from typing import NamedTuple
 from uuid import UUID
 
 from sqlalchemy import func, select
-from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session
 
-from models.jobs.job import Job, JobState, new_job, sendable_before
+from models.jobs.job import Job, JobState, sendable_before
 
 #: What a list shows of a job.
-LISTED = [c for c in Job.__table__.columns if c.name not in {"request", "choices"}]
+LISTED_COLUMNS = [c for c in Job.__table__.columns if c.name not in {"request", "choices"}]
 
 
 class QueuedJob(NamedTuple):
@@ -33,34 +32,6 @@ def queued_before(
     if after is not None:
         query = query.where(Job.id > after)
     return [QueuedJob(*row) for row in session.execute(query.order_by(Job.id).limit(limit))]
-
-
-def list_jobs(
-    session: Session,
-    *,
-    user_id: UUID | None,
-    api_key_id: UUID | None = None,
-    state: JobState | None = None,
-    after: UUID | None,
-    limit: int,
-) -> list[Job]:
-    """Return jobs, newest first, of one user or of all, from before the id `after`.
-
-    Not those that are lines of batches. Their requests and answers may be large, and stay where
-    they are, but for the `metadata`.
-    """
-    labels = func.jsonb_build_object("metadata", Job.request["metadata"], type_=JSONB)
-    query = select(*LISTED, labels.label("request")).where(Job.batch_id.is_(None))
-    if user_id is not None:
-        query = query.where(Job.user_id == user_id)
-    if api_key_id is not None:
-        query = query.where(Job.api_key_id == api_key_id)
-    if state is not None:
-        query = query.where(Job.state == state)
-    if after is not None:
-        query = query.where(Job.id < after)
-    rows = session.execute(query.order_by(Job.id.desc()).limit(limit)).mappings()
-    return [new_job(**row) for row in rows]
 
 
 def place_in_line(session: Session, job: Job, *, most: int) -> int:

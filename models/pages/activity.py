@@ -1,4 +1,4 @@
-"""The audit trail as its page shows it: filtered lists that go both ways, and what can be asked."""
+"""Lists of the audit trail for the API and its page, filtered and in both directions."""
 
 from __future__ import annotations
 
@@ -11,34 +11,48 @@ from sqlalchemy import ARRAY, Select, String, cast, func, lateral, select, text
 from sqlalchemy.orm import Session, aliased
 
 from core.ids import earliest_id
-from models.accounts.audit import Activity, AuditEntry
-from models.database.pagination import Keyset, read_keyset
-from models.pages.customers import emails_of
+from models.accounts.audit import AuditEntry
+from models.accounts.names import user_emails
+from models.database.pagination import Keyset, read_entities
 
 #: Different actions that are known of at most.
 MOST_ACTIONS = 200
 
 
 @dataclass(frozen=True, slots=True)
-class WantedEntries:
+class ActivityFilter:
     """Which entries are wanted: all that is `None` does not matter. `until` is not included.
 
     Attributes:
-        action: one action such as `key.create`, or all of a kind: `key.`.
+        action: one action such as `key.create`.
+        action_group: the beginning that several actions share, such as `key.`.
         address: the whole address.
     """
 
     actor_id: UUID | None = None
     target_id: UUID | None = None
     action: str | None = None
+    action_group: str | None = None
     address: str | None = None
     since: datetime | None = None
     until: datetime | None = None
 
 
-def list_activity_page(
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """An entry, and the present email of its actor."""
+
+    entry: AuditEntry
+    actor_email: str | None
+
+    @property
+    def id(self) -> UUID:
+        return self.entry.id
+
+
+def list_activity(
     session: Session,
-    wanted: WantedEntries,
+    wanted: ActivityFilter,
     *,
     after: UUID | None = None,
     before: UUID | None = None,
@@ -47,13 +61,11 @@ def list_activity_page(
     """Return entries, newest first: those older than the id `after`, or newer than `before`."""
     entry: Any = AuditEntry
     query = _where(select(entry), entry, wanted)
-    if wanted.action is not None and wanted.action.endswith("."):
-        actions = [name for name in list_actions(session) if name.startswith(wanted.action)]
+    if wanted.action_group is not None:
+        actions = [name for name in list_actions(session) if name.startswith(wanted.action_group)]
         entry, query = _of_each(actions, wanted, after, before, limit)
-    elif wanted.action is not None:
-        query = query.where(entry.action == wanted.action)
-    page = read_keyset(session, query, entry.id, after=after, before=before, limit=limit)
-    return page.of(lambda rows: _with_emails(session, [row[0] for row in rows]))
+    page = read_entities(session, query, entry.id, after=after, before=before, limit=limit)
+    return page.of(lambda entries: _with_emails(session, entries))
 
 
 def list_actions(session: Session) -> list[str]:
@@ -75,10 +87,11 @@ _ACTIONS = text(
 )
 
 
-def _where(query: Select[Any], entry: Any, wanted: WantedEntries) -> Select[Any]:
+def _where(query: Select[Any], entry: Any, wanted: ActivityFilter) -> Select[Any]:
     for column, value in (
         (entry.actor_id, wanted.actor_id),
         (entry.target_id, wanted.target_id),
+        (entry.action, wanted.action),
         (entry.address, wanted.address),
     ):
         if value is not None:
@@ -92,7 +105,7 @@ def _where(query: Select[Any], entry: Any, wanted: WantedEntries) -> Select[Any]
 
 def _of_each(
     actions: list[str],
-    wanted: WantedEntries,
+    wanted: ActivityFilter,
     after: UUID | None,
     before: UUID | None,
     limit: int,
@@ -115,5 +128,5 @@ def _of_each(
 
 
 def _with_emails(session: Session, entries: list[AuditEntry]) -> list[Activity]:
-    emails = emails_of(session, {entry.actor_id for entry in entries if entry.actor_id})
+    emails = user_emails(session, {entry.actor_id for entry in entries if entry.actor_id})
     return [Activity(e, emails.get(e.actor_id) if e.actor_id else None) for e in entries]

@@ -1,22 +1,34 @@
-"""Batches as the pages show them: lists that go both ways, one with what failed, its lines."""
+"""Lists of batches for the API and the pages, in both directions, and lists of their lines."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
 from uuid import UUID
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from models.accounts.names import key_names
 from models.batches.batch import Batch, BatchState
-from models.batches.lists import count_running, there
-from models.database.pagination import Keyset, read_keyset
+from models.batches.reads import count_running, existing_batches
+from models.database.pagination import Keyset, read_entities, read_keyset
 from models.jobs.job import Job, JobState, new_job
-from models.jobs.lists import LISTED
-from models.pages.customers import emails_of
-from models.pages.keys import names_of
+from models.jobs.lists import LISTED_COLUMNS
+
+
+@dataclass(frozen=True, slots=True)
+class BatchFilter:
+    """Which batches to list; a field that is `None` filters nothing.
+
+    Attributes:
+        has_endpoint: only batches whose lines have the format of OpenAI's API.
+    """
+
+    user_id: UUID | None = None
+    key_id: UUID | None = None
+    state: BatchState | None = None
+    has_endpoint: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,33 +51,46 @@ class ListedBatch:
         return self.batch.ended / self.batch.total
 
 
+def list_batches(
+    session: Session,
+    wanted: BatchFilter,
+    *,
+    after: UUID | None = None,
+    before: UUID | None = None,
+    limit: int,
+) -> Keyset[Batch]:
+    """Return batches, newest first: those older than the id `after`, or newer than `before`."""
+    query = existing_batches()
+    for column, value in (
+        (Batch.user_id, wanted.user_id),
+        (Batch.api_key_id, wanted.key_id),
+        (Batch.state, wanted.state),
+    ):
+        if value is not None:
+            query = query.where(column == value)
+    if wanted.has_endpoint:
+        query = query.where(Batch.endpoint.is_not(None))
+    return read_entities(session, query, Batch.id, after=after, before=before, limit=limit)
+
+
 def list_batch_page(
     session: Session,
+    wanted: BatchFilter,
     *,
-    user_id: UUID | None,
-    key_id: UUID | None = None,
-    state: BatchState | None = None,
     after: UUID | None = None,
     before: UUID | None = None,
     limit: int,
 ) -> Keyset[ListedBatch]:
-    """Return batches, newest first: those older than the id `after`, or newer than `before`."""
-    query = there()
-    if user_id is not None:
-        query = query.where(Batch.user_id == user_id)
-    if key_id is not None:
-        query = query.where(Batch.api_key_id == key_id)
-    if state is not None:
-        query = query.where(Batch.state == state)
-    page = read_keyset(session, query, Batch.id, after=after, before=before, limit=limit)
-    return page.of(lambda rows: _listed(session, [row[0] for row in rows]))
+    """Return a page of `list_batches` with names, emails and the count of running lines."""
+    page = list_batches(session, wanted, after=after, before=before, limit=limit)
+    return page.of(lambda batches: _listed(session, batches))
 
 
 def read_listed_batches(
     session: Session, batch_ids: Collection[UUID], *, user_id: UUID | None
 ) -> list[ListedBatch]:
     """Return these batches as they are now, newest first; those of others are left out."""
-    query = there().where(Batch.id.in_(batch_ids))
+    query = existing_batches().where(Batch.id.in_(batch_ids))
     if user_id is not None:
         query = query.where(Batch.user_id == user_id)
     return _listed(session, list(session.scalars(query.order_by(Batch.id.desc()))))
@@ -84,24 +109,23 @@ def list_lines(
 
     Without their requests and answers.
     """
-    query = select(*LISTED).where(Job.batch_id == batch_id)
+    query = select(*LISTED_COLUMNS).where(Job.batch_id == batch_id)
     if states is not None:
         query = query.where(Job.state.in_(states))
     page = read_keyset(
         session, query, Job.line, after=after, before=before, limit=limit, is_descending=False
     )
-    return page.of(lambda rows: [new_job(**dict(row._mapping)) for row in rows])
+    return page.of(lambda rows: [new_job(**row._mapping) for row in rows])
 
 
-def _listed(session: Session, batches: list[Any]) -> list[ListedBatch]:
+def _listed(session: Session, batches: Sequence[Batch]) -> list[ListedBatch]:
     running = count_running(session, [batch.id for batch in batches if not batch.is_final])
-    emails = emails_of(session, {batch.user_id for batch in batches})
-    names = names_of(session, {batch.api_key_id for batch in batches})
+    keys = key_names(session, {batch.api_key_id for batch in batches})
     return [
         ListedBatch(
             batch,
-            emails.get(batch.user_id, ""),
-            names.get(batch.api_key_id, ""),
+            keys[batch.api_key_id].owner_email,
+            keys[batch.api_key_id].name,
             running.get(batch.id, 0),
         )
         for batch in batches

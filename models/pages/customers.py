@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
-from uuid import UUID
 
 from sqlalchemy import ColumnElement, func, or_, select
 from sqlalchemy.orm import Session
@@ -108,11 +107,3 @@ def _sortable(sort: CustomerSort, now: datetime, closed: datetime | None) -> tup
         CustomerSort.NAME: func.lower(User.name),
     }
     return query, columns[sort]
-
-
-def emails_of(session: Session, user_ids: set[UUID]) -> dict[UUID, str]:
-    """Return the emails of users, of deleted ones too."""
-    if not user_ids:
-        return {}
-    rows = session.execute(select(User.id, User.email).where(User.id.in_(user_ids)))
-    return {user_id: email for user_id, email in rows}

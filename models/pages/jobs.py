@@ -1,4 +1,4 @@
-"""Jobs as the pages show them: filtered lists that go both ways, and counts by state."""
+"""Lists of jobs for the API and the pages, filtered and in both directions, and counts by state."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Select, func, select
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session
 
 from core.ids import earliest_id
+from models.accounts.names import key_names
 from models.batches.batch import Batch
 from models.database.pagination import Keyset, merge_keysets, read_keyset
 from models.jobs.job import Job, JobState, new_job
-from models.jobs.lists import LISTED
-from models.pages.customers import emails_of
-from models.pages.keys import names_of
+from models.jobs.lists import LISTED_COLUMNS
 from models.webhooks.webhook import WebhookAttempt
 
 #: What ended of this time is counted, up to so many of each state.
@@ -28,6 +28,7 @@ MOST_COUNTED = 50_000
 MOST_ATTEMPTS = 100
 #: States with indexes of their own, in which most jobs are not.
 _RARE = (JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED)
+_REQUEST = func.jsonb_build_object("metadata", Job.request["metadata"], type_=JSONB)
 
 
 class JobSource(StrEnum):
@@ -38,7 +39,7 @@ class JobSource(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class WantedJobs:
+class JobFilter:
     """Which jobs are wanted; a field that is `None` filters nothing. `until` is not included.
 
     Lines that their batch still holds are not among the queued. Times are those of creation, and
@@ -79,36 +80,57 @@ class JobCounts:
     ended: dict[JobState, int]
 
 
+def list_jobs(
+    session: Session,
+    wanted: JobFilter,
+    *,
+    after: UUID | None = None,
+    before: UUID | None = None,
+    limit: int,
+    has_metadata: bool = False,
+) -> Keyset[Job]:
+    """Return jobs, newest first: those older than the id `after`, or newer than `before`.
+
+    Requests and completions may be large: they are not read.
+
+    Args:
+        has_metadata: read the `metadata` of each request, which costs reading the request.
+    """
+    columns = (*LISTED_COLUMNS, _REQUEST.label("request")) if has_metadata else LISTED_COLUMNS
+    pages = [
+        read_keyset(
+            session, _where(select(*columns), part), Job.id, after=after, before=before, limit=limit
+        )
+        for part in _parts(wanted)
+    ]
+    page = merge_keysets(pages, lambda row: row.id, limit=limit, is_back=before is not None)
+    return page.of(_jobs)
+
+
 def list_job_page(
     session: Session,
-    wanted: WantedJobs,
+    wanted: JobFilter,
     *,
     after: UUID | None = None,
     before: UUID | None = None,
     limit: int,
 ) -> Keyset[ListedJob]:
-    """Return jobs, newest first: those older than the id `after`, or newer than `before`."""
-    pages = [
-        read_keyset(
-            session, _where(select(*LISTED), part), Job.id, after=after, before=before, limit=limit
-        )
-        for part in _parts(wanted)
-    ]
-    page = merge_keysets(pages, lambda row: row.id, limit=limit, is_back=before is not None)
-    return page.of(lambda rows: _listed(session, rows))
+    """Return a page of `list_jobs` with the names of keys and the emails of owners."""
+    page = list_jobs(session, wanted, after=after, before=before, limit=limit)
+    return page.of(lambda jobs: _listed(session, jobs))
 
 
 def read_listed_jobs(
     session: Session, job_ids: Sequence[UUID], *, user_id: UUID | None
 ) -> list[ListedJob]:
     """Return these jobs as they are now, newest first; those of others are left out."""
-    query = select(*LISTED).where(Job.id.in_(job_ids))
+    query = select(*LISTED_COLUMNS).where(Job.id.in_(job_ids))
     if user_id is not None:
         query = query.where(Job.user_id == user_id)
-    return _listed(session, session.execute(query.order_by(Job.id.desc())).all())
+    return _listed(session, _jobs(session.execute(query.order_by(Job.id.desc())).all()))
 
 
-def count_newer(session: Session, wanted: WantedJobs, job_id: UUID | None, *, most: int) -> int:
+def count_newer(session: Session, wanted: JobFilter, job_id: UUID | None, *, most: int) -> int:
     """Return how many jobs there are that are newer than this one, counted up to `most`."""
     count = 0
     for part in _parts(wanted):
@@ -157,7 +179,7 @@ def read_attempts(
     return found
 
 
-def _parts(wanted: WantedJobs) -> list[WantedJobs]:
+def _parts(wanted: JobFilter) -> list[JobFilter]:
     """Return the questions that indexes answer: those of jobs of both sources serve one each."""
     is_narrow = wanted.user_id is not None or wanted.key_id is not None or wanted.state in _RARE
     if not is_narrow or wanted.source is not None or wanted.batch_id is not None:
@@ -165,7 +187,7 @@ def _parts(wanted: WantedJobs) -> list[WantedJobs]:
     return [replace(wanted, source=source) for source in JobSource]
 
 
-def _where(query: Select[Any], wanted: WantedJobs) -> Select[Any]:
+def _where(query: Select[Any], wanted: JobFilter) -> Select[Any]:
     """Return the query with its conditions, in the words of the indexes that serve them."""
     if wanted.batch_id is not None:
         query = query.where(Job.batch_id == wanted.batch_id)
@@ -189,7 +211,7 @@ def _where(query: Select[Any], wanted: WantedJobs) -> Select[Any]:
     return query
 
 
-def _in_batches(wanted: WantedJobs) -> Any:
+def _in_batches(wanted: JobFilter) -> Any:
     """Return the condition that a job is a line: of some batch, or of one of the wanted ones."""
     has_index = wanted.key_id is None and (wanted.user_id is None or wanted.state in _RARE)
     if has_index:
@@ -202,10 +224,12 @@ def _in_batches(wanted: WantedJobs) -> Any:
     return Job.batch_id.in_(batches)
 
 
-def _listed(session: Session, rows: Sequence[Any]) -> list[ListedJob]:
-    jobs = [new_job(**dict(row._mapping)) for row in rows]
-    emails = emails_of(session, {job.user_id for job in jobs})
-    names = names_of(session, {job.api_key_id for job in jobs})
+def _jobs(rows: Sequence[Any]) -> list[Job]:
+    return [new_job(**row._mapping) for row in rows]
+
+
+def _listed(session: Session, jobs: Sequence[Job]) -> list[ListedJob]:
+    keys = key_names(session, {job.api_key_id for job in jobs})
     return [
-        ListedJob(job, emails.get(job.user_id, ""), names.get(job.api_key_id, "")) for job in jobs
+        ListedJob(job, keys[job.api_key_id].owner_email, keys[job.api_key_id].name) for job in jobs
     ]

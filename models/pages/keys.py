@@ -146,11 +146,3 @@ def _sortable(
         KeySort.LAST_USED: ApiKey.last_used_at,
     }
     return query, columns[sort]
-
-
-def names_of(session: Session, key_ids: set[UUID]) -> dict[UUID, str]:
-    """Return the names of keys, of deleted ones too."""
-    if not key_ids:
-        return {}
-    rows = session.execute(select(ApiKey.id, ApiKey.name).where(ApiKey.id.in_(key_ids)))
-    return {key_id: name for key_id, name in rows}

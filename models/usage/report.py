@@ -8,15 +8,15 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, func, literal, select, union_all
+from sqlalchemy import ColumnElement, Row, Select, func, literal, union_all
 from sqlalchemy.orm import Session
 
 from core.histogram import percentile
-from models.accounts.api_key import ApiKey
-from models.accounts.user import User
+from models.accounts.names import key_names, user_emails
+from models.database.arrays import is_one_of
 from models.database.pagination import Numbered
 from models.usage.ranges import WantedUsage as WantedUsage  # what a report is asked for
-from models.usage.report_queries import COUNTS, UsageRows, is_one_of
+from models.usage.report_queries import COUNTS, UsageRows
 from models.usage.report_queries import GroupValue as GroupValue
 from models.usage.report_queries import UsageGroup as UsageGroup
 from models.usage.report_queries import UsageOrder as UsageOrder
@@ -226,12 +226,13 @@ def _read_sums(row: Row[Any]) -> dict[str, Any]:
 
 
 def _names(session: Session, by: UsageGroup, groups: Sequence[Any]) -> dict[Any, dict[str, Any]]:
-    """Return what keys and users are called, deleted ones too."""
+    """Return the names of keys and users as fields of their sums."""
     if by is UsageGroup.KEY:
-        keys = select(ApiKey.id, ApiKey.name, User.email).join(User, User.id == ApiKey.user_id)
-        rows = session.execute(keys.where(is_one_of(ApiKey.id, groups)))
-        return {key_id: {"name": name, "owner": owner} for key_id, name, owner in rows}
+        keys = key_names(session, groups)
+        return {
+            key_id: {"name": key.name, "owner": key.owner_email} for key_id, key in keys.items()
+        }
     if by is UsageGroup.USER:
-        users = select(User.id, User.email).where(is_one_of(User.id, groups))
-        return {user_id: {"name": email} for user_id, email in session.execute(users)}
+        emails = user_emails(session, groups)
+        return {user_id: {"name": email} for user_id, email in emails.items()}
     return {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -10,19 +10,16 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
-    ARRAY,
     CTE,
     BigInteger,
     ColumnElement,
     Select,
     Subquery,
-    any_,
     cast,
     func,
     literal,
     select,
 )
-from sqlalchemy.orm import InstrumentedAttribute
 
 from models.usage.ranges import DAY, HOUR, Part, WantedUsage, parts_of, rows_of
 
@@ -162,13 +159,6 @@ def _count_durations(read: CTE) -> Subquery:
         .group_by(buckets.c.group)
         .subquery()
     )
-
-
-def is_one_of(
-    column: ColumnElement[Any] | InstrumentedAttribute[Any], values: Sequence[Any]
-) -> ColumnElement[bool]:
-    """Return the condition by one parameter, however many values there are."""
-    return column == any_(literal(list(values), ARRAY(column.type)))
 
 
 #: The columns that decide an order.

@@ -20,6 +20,7 @@ from models.accounts.user import User
 from models.batches.batch import Batch
 from models.batches.serializer import show_batch
 from models.database.base import Base
+from models.database.pagination import Keyset, read_entities
 from models.jobs.job import Job
 from models.jobs.serializer import show_listed_job
 
@@ -159,20 +160,18 @@ def list_deliveries(
     state: DeliveryState | None = None,
     after: UUID | None = None,
     limit: int,
-) -> list[WebhookDelivery]:
+) -> Keyset[WebhookDelivery]:
     """Return deliveries, newest first, of one user, job, batch or all, from before `after`."""
     query = select(WebhookDelivery)
-    if user_id is not None:
-        query = query.where(WebhookDelivery.user_id == user_id)
-    if job_id is not None:
-        query = query.where(WebhookDelivery.job_id == job_id)
-    if batch_id is not None:
-        query = query.where(WebhookDelivery.batch_id == batch_id)
-    if state is not None:
-        query = query.where(WebhookDelivery.state == state)
-    if after is not None:
-        query = query.where(WebhookDelivery.id < after)
-    return list(session.scalars(query.order_by(WebhookDelivery.id.desc()).limit(limit)))
+    for column, value in (
+        (WebhookDelivery.user_id, user_id),
+        (WebhookDelivery.job_id, job_id),
+        (WebhookDelivery.batch_id, batch_id),
+        (WebhookDelivery.state, state),
+    ):
+        if value is not None:
+            query = query.where(column == value)
+    return read_entities(session, query, WebhookDelivery.id, after=after, limit=limit)
 
 
 def attempts_of(session: Session, delivery_id: UUID, *, limit: int) -> list[WebhookAttempt]:

@@ -23,8 +23,8 @@ from models.batches.batch import Batch, BatchState
 from models.database.base import Session, open_database, sessions, utc_now
 from models.demo.data import DemoSize
 from models.jobs.job import Job, JobState
-from models.pages.activity import WantedEntries, list_actions, list_activity_page
-from models.pages.batches import list_batch_page, list_lines
+from models.pages.activity import ActivityFilter, list_actions, list_activity
+from models.pages.batches import BatchFilter, list_batch_page, list_lines
 from models.pages.customers import CustomerSort, list_customers
 from models.pages.dashboard import (
     SeriesStep,
@@ -33,7 +33,7 @@ from models.pages.dashboard import (
     read_series,
     read_totals,
 )
-from models.pages.jobs import JobSource, WantedJobs, count_jobs, list_job_page
+from models.pages.jobs import JobFilter, JobSource, count_jobs, list_job_page
 from models.pages.keys import KeySort, KeyStatus, list_key_page
 from models.usage.report import (
     UsageGroup,
@@ -119,29 +119,31 @@ def _reads(database: Any) -> Iterator[tuple[str, Read]]:
         yield f"last hour, {who}", lambda s, u=user: read_last_hour(s, now, user_id=u)
         yield f"job counts, {who}", lambda s, u=user: count_jobs(s, now, user_id=u)
         for state in (None, *JobState):
-            jobs = WantedJobs(user_id=user, state=state)
+            jobs = JobFilter(user_id=user, state=state)
             yield (
                 f"jobs {state or ''}, {who}",
                 lambda s, w=jobs: list_job_page(s, w, limit=LIMIT),
             )
         for name, jobs in (
             *(
-                (f"of batches {state or ''}", WantedJobs(user, source=JobSource.BATCH, state=state))
+                (f"of batches {state or ''}", JobFilter(user, source=JobSource.BATCH, state=state))
                 for state in (None, *JobState)
             ),
             (
                 "of a day",
-                WantedJobs(user_id=user, since=now - timedelta(30), until=now - timedelta(29)),
+                JobFilter(user_id=user, since=now - timedelta(30), until=now - timedelta(29)),
             ),
         ):
             yield f"jobs {name}, {who}", lambda s, w=jobs: list_job_page(s, w, limit=LIMIT)
         yield (
             f"jobs back from the oldest, {who}",
-            lambda s, u=user: list_job_page(s, WantedJobs(u), before=oldest, limit=LIMIT),
+            lambda s, u=user: list_job_page(s, JobFilter(u), before=oldest, limit=LIMIT),
         )
         yield (
             f"batches, {who}",
-            lambda s, u=user: list_batch_page(s, user_id=u, state=BatchState.EXPIRED, limit=LIMIT),
+            lambda s, u=user: list_batch_page(
+                s, BatchFilter(u, state=BatchState.EXPIRED), limit=LIMIT
+            ),
         )
         for sort in KeySort:
             yield (
@@ -176,20 +178,18 @@ def _reads(database: Any) -> Iterator[tuple[str, Read]]:
     )
     yield (
         "jobs of the heaviest key",
-        lambda s: list_job_page(s, WantedJobs(key_id=key), limit=LIMIT),
+        lambda s: list_job_page(s, JobFilter(key_id=key), limit=LIMIT),
     )
     yield "lines of a batch", lambda s: list_lines(s, largest, after=1000, limit=LIMIT)
     yield "actions", list_actions
-    for action in (None, "key.rotate", "key.", "none."):
-        entries = WantedEntries(action=action)
-        yield (
-            f"activity {action or ''}",
-            lambda s, w=entries: list_activity_page(s, w, limit=LIMIT),
-        )
-    yield (
-        "activity from an address",
-        lambda s: list_activity_page(s, WantedEntries(address="192.0.2.7"), limit=LIMIT),
-    )
+    for name, entries in {
+        "activity": ActivityFilter(),
+        "activity key.rotate": ActivityFilter(action="key.rotate"),
+        "activity key.": ActivityFilter(action_group="key."),
+        "activity none.": ActivityFilter(action_group="none."),
+        "activity from an address": ActivityFilter(address="192.0.2.7"),
+    }.items():
+        yield name, lambda s, w=entries: list_activity(s, w, limit=LIMIT)
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ from core.errors import InvalidRequest, NotFound, UnsupportedMediaType
 from core.ids import Prefix, new_id, read_id, show_id
 from models.accounts.key_cache import PresentedKey
 from models.batches.batch import Batch
-from models.batches.lists import find_batch
+from models.batches.reads import find_batch
 from models.database.base import Session
 from models.files.file import File
 from models.files.store import end_file, find_file, list_files
@@ -108,15 +108,15 @@ def index() -> ResponseReturnValue:
     with services().database.sessions() as session:
         caller = authenticate(session)
         if request.args.get("purpose", PURPOSE) != PURPOSE:
-            return show_list([], most)
+            return show_list([], has_more=False)
         files = list_files(
             session,
             caller.user.id,
             after=after,
-            limit=most + 1,
+            limit=most,
             is_newest_first=order == "desc",
         )
-    return show_list([_show(file) for file in files], most)
+    return show_list([_show(file) for file in files.rows], has_more=files.has_after)
 
 
 @blueprint.get("/<file_id>")

@@ -40,7 +40,7 @@ from core.generation import Metadata
 from core.ids import Prefix, read_id
 from models.accounts.key_cache import PresentedKey
 from models.batches.batch import Batch
-from models.batches.lists import find_batch, list_batches
+from models.batches.reads import find_batch
 from models.batches.rejected import (
     RefusedBatch,
     find_refused_batch,
@@ -48,7 +48,9 @@ from models.batches.rejected import (
     list_refused_batches,
 )
 from models.database.base import Session
+from models.database.pagination import Keyset, merge_keysets
 from models.files.file import File
+from models.pages.batches import BatchFilter, list_batches
 
 blueprint = Blueprint("v1_batches", __name__, url_prefix="/v1/batches")
 
@@ -147,13 +149,12 @@ def index() -> ResponseReturnValue:
     after = read_after(Prefix.BATCH)
     with services().database.sessions() as session:
         user_id = authenticate(session).user.id
-        made = list_batches(
-            session, user_id=user_id, has_endpoint=True, after=after, limit=most + 1
-        )
-        refused = list_refused_batches(session, user_id, after=after, limit=most + 1)
-    both: list[Batch | RefusedBatch] = [*made, *refused]
-    both.sort(key=lambda batch: batch.id, reverse=True)
-    return show_list([_show(batch) for batch in both], most)
+        wanted = BatchFilter(user_id, has_endpoint=True)
+        made = list_batches(session, wanted, after=after, limit=most)
+        refused = list_refused_batches(session, user_id, after=after, limit=most)
+    lists: list[Keyset[Any]] = [made, refused]
+    both = merge_keysets(lists, lambda batch: batch.id, limit=most, is_back=False)
+    return show_list([_show(batch) for batch in both.rows], has_more=both.has_after)
 
 
 @blueprint.get("/<batch_id>")

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from models.batches.lists import find_batch
+from models.batches.reads import find_batch
 from models.database.base import SessionFactory, open_database, sessions
-from models.pages.batches import list_batch_page, read_listed_batches
+from models.pages.batches import BatchFilter, list_batch_page, read_listed_batches
 from tests.support.http.batch_files import PATH, batch_uuid, made, requests_of, results
 from tests.support.polling import wait_until
 from tests.support.service import Service
@@ -113,7 +113,7 @@ def test_a_batch_says_that_its_texts_are_gone_and_then_does_not_exist(
         batch_id = batch_uuid(batch)
         assert find_batch(session, batch_id) is None
         assert read_listed_batches(session, [batch_id], user_id=None) == []
-        assert list_batch_page(session, user_id=None, limit=9).rows == []
+        assert list_batch_page(session, BatchFilter(), limit=9).rows == []
     enforce(service, rows, jobs=30)
 
     assert (deleting.status_code, listed) == (404, [])

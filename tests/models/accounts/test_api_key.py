@@ -61,8 +61,8 @@ def test_a_list_has_one_users_keys_newest_first(session: Session) -> None:
     keys = [add_key(session, user) for _ in range(3)]
     add_key(session)
 
-    first = list_keys(session, user_id=user.id, after=None, limit=2)
-    rest = list_keys(session, user_id=user.id, after=first[-1].id, limit=2)
+    first = list_keys(session, user_id=user.id, after=None, limit=2).rows
+    rest = list_keys(session, user_id=user.id, after=first[-1].id, limit=2).rows
 
     assert [key.id for key in first + rest] == [key.id for key in reversed(keys)]
 

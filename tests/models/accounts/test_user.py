@@ -105,7 +105,7 @@ def test_users_are_found_by_how_their_email_or_name_begins(session: Session) -> 
         create_user(session, email=email, name=name, password_hash="x")
 
     def found(search: str | None) -> list[str]:
-        return [user.email for user in list_users(session, search=search, after=None, limit=9)]
+        return [user.email for user in list_users(session, search=search, after=None, limit=9).rows]
 
     assert found("aNN") == ["zed@x.com", "ann@x.com"]
     assert found("100%") == ["100%@x.com"]
@@ -118,7 +118,7 @@ def test_users_are_paged_newest_first_without_the_deleted(session: Session) -> N
     delete_user(session, users[2])
     session.flush()
 
-    first = list_users(session, search=None, after=None, limit=2)
-    rest = list_users(session, search=None, after=first[-1].id, limit=2)
+    first = list_users(session, search=None, after=None, limit=2).rows
+    rest = list_users(session, search=None, after=first[-1].id, limit=2).rows
 
     assert [user.id for user in first + rest] == [users[3].id, users[1].id, users[0].id]

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from models.accounts.api_key import ApiKey
 from models.batches.admission import count_open, find_repeated_batch, take_place
 from models.batches.batch import Batch, BatchState
-from models.batches.lists import count_running
+from models.batches.reads import count_running
 from models.database.base import database_now, utc_now
 from models.jobs.idempotency import LIFE
 from models.jobs.job import JobState

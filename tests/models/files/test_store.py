@@ -103,7 +103,7 @@ def test_what_has_expired_is_gone_at_once_and_deleted_step_by_step(
     assert steps == [PIECES_A_STEP, 1, 1, 0]
     with database() as session:
         assert session.scalar(select(func.count()).select_from(FilePiece)) == 1
-        listed = list_files(session, key.user_id, after=None, limit=9, is_newest_first=True)
+        listed = list_files(session, key.user_id, after=None, limit=9, is_newest_first=True).rows
         assert [one.id for one in listed] == [kept.id]
 
 
@@ -116,7 +116,7 @@ def test_refused_batches_of_a_user_are_bounded_and_forgotten(database: SessionFa
 
         forget_old_refusals(session)
 
-        mine = list_refused_batches(session, key.user_id, after=None, limit=999)
-        theirs = list_refused_batches(session, other.user_id, after=None, limit=999)
+        mine = list_refused_batches(session, key.user_id, after=None, limit=999).rows
+        theirs = list_refused_batches(session, other.user_id, after=None, limit=999).rows
     assert [one.id for one in mine] == [one.id for one in reversed(made[2:])]
     assert [one.id for one in theirs] == [others.id]

@@ -18,8 +18,8 @@ from models.database.base import utc_now
 from models.database.pagination import Keyset
 from models.jobs.job import Job, JobState
 from models.monitoring.service_counts import count_accounts
-from models.pages.activity import WantedEntries, list_actions, list_activity_page
-from models.pages.batches import list_batch_page, list_lines
+from models.pages.activity import ActivityFilter, list_actions, list_activity
+from models.pages.batches import BatchFilter, list_batch_page, list_lines
 from models.pages.customers import CustomerSort, list_customers
 from models.pages.dashboard import (
     Period,
@@ -30,8 +30,8 @@ from models.pages.dashboard import (
     read_totals,
 )
 from models.pages.jobs import (
+    JobFilter,
     JobSource,
-    WantedJobs,
     count_jobs,
     count_newer,
     list_job_page,
@@ -170,7 +170,7 @@ def test_jobs_are_paged_both_ways_without_a_gap(session: Session) -> None:
     jobs = [add_job(session, key).id for _ in range(7)]
 
     def page(**mark: UUID) -> Keyset[Any]:
-        return list_job_page(session, WantedJobs(), limit=3, **mark)
+        return list_job_page(session, JobFilter(), limit=3, **mark)
 
     newest = page()
     middle = page(after=newest.rows[-1].job.id)
@@ -201,7 +201,7 @@ def test_jobs_are_filtered_by_all_that_is_wanted(session: Session, now: datetime
     names |= {line: f"line {n}" for n, line in enumerate(lines, start=1)}
 
     def found(**wanted: Any) -> set[str]:
-        page = list_job_page(session, WantedJobs(**wanted), limit=99)
+        page = list_job_page(session, JobFilter(**wanted), limit=99)
         return {names[row.job.id] for row in page.rows}
 
     user = {"user_id": mine.user_id}
@@ -232,7 +232,7 @@ def test_jobs_of_both_sources_are_paged_both_ways_without_a_gap(session: Session
     made = []
     for _ in range(3):
         made += [add_job(session, key).id, *list_ids(session, add_batch(session, key, lines=2).id)]
-    wanted = WantedJobs(user_id=key.user_id)
+    wanted = JobFilter(user_id=key.user_id)
 
     down, after = [], None
     while True:
@@ -286,14 +286,14 @@ def test_batches_show_their_owner_progress_and_lines(session: Session) -> None:
     lines[0].state, lines[0].is_held = JobState.RUNNING, False
     session.flush()
 
-    page = list_batch_page(session, user_id=None, state=BatchState.RUNNING, limit=9)
+    page = list_batch_page(session, BatchFilter(state=BatchState.RUNNING), limit=9)
     (listed,) = page.rows
 
     assert (listed.batch.id, listed.key_name) == (batch.id, "key")
     assert (listed.running, listed.queued, listed.progress) == (1, 3, 2 / 6)
-    assert len(list_batch_page(session, user_id=None, limit=9).rows) == 2
-    assert len(list_batch_page(session, user_id=batch.user_id, limit=9).rows) == 1
-    assert list_batch_page(session, user_id=None, key_id=new_id(), limit=9).rows == []
+    assert len(list_batch_page(session, BatchFilter(), limit=9).rows) == 2
+    assert len(list_batch_page(session, BatchFilter(batch.user_id), limit=9).rows) == 1
+    assert list_batch_page(session, BatchFilter(key_id=new_id()), limit=9).rows == []
     second = list_lines(session, batch.id, after=2, limit=2)
     assert [job.line for job in second.rows] == [3, 4]
     assert [j.line for j in list_lines(session, batch.id, before=3, limit=9).rows] == [1, 2]
@@ -311,25 +311,25 @@ def test_activity_is_filtered_by_kind_and_address_and_paged_both_ways(session: S
         session.flush()
 
     def found(limit: int = 99, mark: dict[str, UUID] | None = None, **wanted: Any) -> list[str]:
-        page = list_activity_page(session, WantedEntries(**wanted), limit=limit, **(mark or {}))
+        page = list_activity(session, ActivityFilter(**wanted), limit=limit, **(mark or {}))
         return [f"{row.entry.action} {row.entry.address[-1]}" for row in page.rows]
 
     assert list_actions(session) == ["key.create", "key.delete", "keyring.open", "user.create"]
     keys = ["key.delete 6", "key.create 4", "key.delete 2", "key.create 0"]
-    assert found(action="key.") == keys
-    assert found(action="key.", actor_id=actor.id) == keys[2:]
+    assert found(action_group="key.") == keys
+    assert found(action_group="key.", actor_id=actor.id) == keys[2:]
     assert found(action="user.create") == ["user.create 5", "user.create 1"]
-    assert found(action="none.") == []
+    assert found(action_group="none.") == []
     assert found(address="192.0.2.3") == ["keyring.open 3"]
-    first = list_activity_page(session, WantedEntries(action="key."), limit=2)
+    first = list_activity(session, ActivityFilter(action_group="key."), limit=2)
     assert (first.has_before, first.has_after) == (False, True)
     assert first.rows[0].actor_email is None
-    rest = list_activity_page(
-        session, WantedEntries(action="key."), after=first.rows[-1].id, limit=2
+    rest = list_activity(
+        session, ActivityFilter(action_group="key."), after=first.rows[-1].id, limit=2
     )
     assert rest.rows[0].actor_email == actor.email
-    assert found(2, {"before": rest.rows[0].id}, action="key.") == keys[:2]
-    assert found(action="key.", since=utc_now() + HOUR) == []
+    assert found(2, {"before": rest.rows[0].id}, action_group="key.") == keys[:2]
+    assert found(action_group="key.", since=utc_now() + HOUR) == []
     assert len(found(until=utc_now() + HOUR)) == 8
 
 

@@ -65,7 +65,7 @@ def claim(session: Session, **bounds: Any) -> WebhookDelivery | None:
 def test_a_job_that_named_no_address_tells_nobody(session: Session) -> None:
     cancel_jobs(session, [add_job(session).id])
 
-    assert list_deliveries(session, limit=9) == []
+    assert list_deliveries(session, limit=9).rows == []
 
 
 @pytest.mark.parametrize("state", ["succeeded", "failed", "cancelled", "expired"])
@@ -86,7 +86,7 @@ def test_each_end_has_its_event_and_the_job_as_it_is(session: Session, state: st
         outcome = JobOutcome(JobState(state), completion_tokens=3)
         record_end(session, finish_job(session, job.id, attempt=1, outcome=outcome))  # type: ignore[arg-type]
 
-    (delivery,) = list_deliveries(session, limit=9)
+    (delivery,) = list_deliveries(session, limit=9).rows
     assert (delivery.event, delivery.url) == (f"job.{state}", URL)
     assert delivery.payload == show_listed_job(job)
     assert delivery.payload["status"] == state
@@ -102,7 +102,7 @@ def test_a_job_whose_end_is_rolled_back_tells_nobody(database: SessionFactory) -
         cancel_jobs(session, [job_id])
         session.rollback()
 
-        assert list_deliveries(session, limit=9) == []
+        assert list_deliveries(session, limit=9).rows == []
 
 
 def test_a_claimed_delivery_is_nobody_elses_until_its_lease_is_over(session: Session) -> None:
@@ -271,9 +271,9 @@ def test_the_list_is_paged_and_by_state(session: Session) -> None:
     add_delivery(session)
 
     def listed(**wanted: Any) -> list[Any]:
-        return [d.id for d in list_deliveries(session, user_id=key.user_id, limit=2, **wanted)]
+        return [d.id for d in list_deliveries(session, user_id=key.user_id, limit=2, **wanted).rows]
 
     assert listed(after=None) == [made[2].id, made[1].id]
     assert listed(after=made[1].id) == [made[0].id]
     assert listed(state=DeliveryState.FAILED) == [made[0].id]
-    assert len(list_deliveries(session, limit=9)) == 4
+    assert len(list_deliveries(session, limit=9).rows) == 4

@@ -8,11 +8,11 @@ from uuid import UUID
 from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
-from models.batches.batch import Batch, BatchState
+from models.batches.batch import Batch
 from models.jobs.job import Job, JobState
 
 
-def there() -> Select[Batch]:
+def existing_batches() -> Select[Batch]:
     """Return the query for batches that exist for anyone: not those that retention is deleting.
 
     Their lines go first, a few at a time: what is left of one is no batch any more.
@@ -21,33 +21,7 @@ def there() -> Select[Batch]:
 
 
 def find_batch(session: Session, batch_id: UUID) -> Batch | None:
-    return session.scalar(there().where(Batch.id == batch_id))
-
-
-def list_batches(
-    session: Session,
-    *,
-    user_id: UUID | None,
-    state: BatchState | None = None,
-    has_endpoint: bool = False,
-    after: UUID | None,
-    limit: int,
-) -> list[Batch]:
-    """Return batches, newest first, of one user or of all, from before the id `after`.
-
-    Args:
-        has_endpoint: only those whose lines speak OpenAI's language.
-    """
-    query = there()
-    if user_id is not None:
-        query = query.where(Batch.user_id == user_id)
-    if state is not None:
-        query = query.where(Batch.state == state)
-    if has_endpoint:
-        query = query.where(Batch.endpoint.is_not(None))
-    if after is not None:
-        query = query.where(Batch.id < after)
-    return list(session.scalars(query.order_by(Batch.id.desc()).limit(limit)))
+    return session.scalar(existing_batches().where(Batch.id == batch_id))
 
 
 def count_running(session: Session, batch_ids: Collection[UUID]) -> dict[UUID, int]:
