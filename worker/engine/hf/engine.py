@@ -1,8 +1,8 @@
 """The engine that runs a model: transformers' continuous batching behind the `Engine` protocol.
 
-What the library does not do is done in the folders beside this file: `Loop` is the library with our
-parts in it, `Roster` who is in the engine, `EventRouter` what comes out, `Watch` what to do when it
-fails.
+The folders beside this file do what the library does not: `Loop` is the library with our
+parts in it, `Roster` the sequences in the engine, `EventRouter` the events that come out, and
+`Watchdog` what to do when it fails.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from worker.engine.hf.loop import Loop, LoopOptions
 from worker.engine.hf.model.loading import LoadedModel, load_model
 from worker.engine.hf.rank_launcher import RankPlan, Ranks
 from worker.engine.hf.state.fairness import VirtualCounters
-from worker.engine.hf.state.limits import Limits
+from worker.engine.hf.state.request_validation import RequestValidator
 from worker.engine.hf.state.roster import Roster
-from worker.engine.hf.submitter import Feeder
-from worker.engine.hf.watchdog import Watch
+from worker.engine.hf.submitter import Submitter
+from worker.engine.hf.watchdog import Watchdog
 from worker.engine.protocol import (
     Deliver,
     EngineRefused,
@@ -97,12 +97,12 @@ class HFEngine:
 
     @property
     def context_length(self) -> int:
-        return self._limits.context_length
+        return self._validator.context_length
 
     @property
     def is_healthy(self) -> bool:
         has_all = self._ranks is None or self._ranks.are_alive
-        return self._loop is None or (has_all and self._watch.is_healthy)
+        return self._loop is None or (has_all and self._watchdog.is_healthy)
 
     @property
     def loaded(self) -> LoadedModel:
@@ -139,25 +139,25 @@ class HFEngine:
             raise
         loop.start()
         loop.step_clock.observe = self._observe_step
-        self._limits = Limits(
+        self._validator = RequestValidator(
             vocab_size=loaded.vocab_size,
             context_length=min(loaded.context_length, loop.cache_tokens),
             max_sequences=self.options.max_sequences,
             has_logprobs=not loop.sampler.is_static,
         )
-        self._feeder = Feeder(loop=loop, roster=self._roster, eos_ids=loaded.eos_ids)
-        self._watch = Watch(
+        self._submitter = Submitter(loop=loop, roster=self._roster, eos_ids=loaded.eos_ids)
+        self._watchdog = Watchdog(
             loop=loop,
             roster=self._roster,
-            feeder=self._feeder,
+            submitter=self._submitter,
             stall_seconds=self._stall_seconds,
             can_restart=self._ranks is None,
         )
         self._loop = loop
-        self._watch.start()
+        self._watchdog.start()
         self._warm_up()
         if self._ranks is not None:
-            self._ranks.ready()
+            self._ranks.mark_ready()
         loop.router.send_to(deliver)
 
     def submit(self, request: EngineRequest) -> Handle:
@@ -167,14 +167,14 @@ class HFEngine:
             EngineRefused: the request could not run.
             EngineStopping: the engine is stopping, or cannot go on.
         """
-        self._limits.check(request)
+        self._validator.validate(request)
         handle = Handle(request=request, cancel_with=self._cancel)
         with self._roster.lock:
             if self._is_stopping or not self.is_healthy:
                 raise EngineStopping("the engine is stopping")
             if request.request_id in self._roster:
                 raise EngineRefused(f"a request with the id {request.request_id} is running")
-            self._feeder.begin(handle, is_held=self._watch.must_hold)
+            self._submitter.submit(handle, is_held=self._watchdog.must_hold)
         return handle
 
     def stats(self) -> EngineStats:
@@ -189,7 +189,7 @@ class HFEngine:
             cache_blocks=self.loop.cache_blocks,
             steps=self.loop.sampler.steps,
             generated_tokens=self.loop.router.generated_tokens,
-            restarts=self._watch.restarts,
+            restarts=self._watchdog.restarts,
         )
 
     def stop(self) -> None:
@@ -200,7 +200,7 @@ class HFEngine:
             self._is_stopping = True
             self._roster.end_later(self._roster.live(), FinishReason.CANCELLED)
         if self._loop is not None:
-            self._watch.stop()
+            self._watchdog.stop()
             self._loop.stop()
             self._loop.router.flush()
         if self._ranks is not None:

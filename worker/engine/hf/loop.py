@@ -29,7 +29,7 @@ from worker.engine.hf.state.roster import Roster
 from worker.engine.hf.state.sequence import SequenceState
 from worker.engine.hf.step_clock import StepClock
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 #: How long a stopping loop may take to end its step.
 STOP_SECONDS = 10.0
@@ -135,7 +135,7 @@ class Loop:
             self.scheduler.cache = None  # type: ignore[assignment]  # it is not called again
             gc.collect()  # the library's parts refer to each other, and hold the memory till then
 
-    def feed(self, states: Iterable[SequenceState]) -> None:
+    def enqueue(self, states: Iterable[SequenceState]) -> None:
         """Give the loop new states to run."""
         for state in states:
             self._manager.input_queue.put(state)
@@ -145,7 +145,7 @@ class Loop:
         """Let the loop drop a state at its next turn."""
         self._manager.cancel_request(library_id)
 
-    def forget_queued(self) -> None:
+    def drop_queued(self) -> None:
         """Drop what was fed to a loop that died before it took it."""
         for waiting in (self._manager.input_queue, self._manager.cancel_queue):
             while True:
@@ -227,7 +227,7 @@ class Loop:
         scheduler.attach(
             roster=self._roster,
             counters=self._counters,
-            on_turn=self._turn,
+            on_iteration=self._end_iteration,
             on_orphan=self.cancel,
             rank_sync=self._rank_sync,
         )
@@ -235,7 +235,7 @@ class Loop:
             for allocator in self._cache.cache_allocators.values():
                 allocator.account_of = self._account_of
 
-    def _turn(self) -> None:
+    def _end_iteration(self) -> None:
         self.step_clock.end()
         self.router.flush()
 

@@ -21,16 +21,16 @@ import torch.distributed as dist
 from core.config.settings import Attention
 from worker.engine.hf.loop import LoopOptions
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 HOST = "127.0.0.1"
 LOOPBACK = "lo"
 #: How long all may take to be there.
-JOIN_TIME = timedelta(minutes=3)
+JOIN_TIMEOUT = timedelta(minutes=3)
 #: How often it is looked whether all are there while they start.
-WATCH_SECONDS = 0.5
+POLL_SECONDS = 0.5
 #: How long one may take longer than another to load its part.
-LOAD_TIME = timedelta(hours=1)
+LOAD_TIMEOUT = timedelta(hours=1)
 #: How long the others may take to end after the loop did.
 STOP_SECONDS = 10.0
 
@@ -71,7 +71,7 @@ class Ranks:
     def start(cls, plan: RankPlan) -> Ranks:
         """Start the others and meet them; each then loads its part of the model."""
         store = dist.TCPStore(
-            HOST, 0, plan.size, is_master=True, timeout=JOIN_TIME, wait_for_workers=False
+            HOST, 0, plan.size, is_master=True, timeout=JOIN_TIMEOUT, wait_for_workers=False
         )
         plan = replace(plan, port=store.port)
         ranks = cls([_spawn(replace(plan, rank=rank)) for rank in range(1, plan.size)])
@@ -86,7 +86,7 @@ class Ranks:
     def are_alive(self) -> bool:
         return all(process.poll() is None for process in self._processes)
 
-    def ready(self) -> None:
+    def mark_ready(self) -> None:
         """Note that all run: whoever asks `are_alive` looks after them from now on."""
         self._are_ready.set()
 
@@ -100,7 +100,7 @@ class Ranks:
             try:
                 process.wait(STOP_SECONDS)
             except subprocess.TimeoutExpired:
-                log.warning("a process of the model did not end by itself")
+                _log.warning("a process of the model did not end by itself")
                 process.kill()
                 process.wait()
         if dist.is_initialized():
@@ -108,9 +108,9 @@ class Ranks:
 
     def _watch_start(self) -> None:
         """End this process if another dies before all run: it would wait for that one for ever."""
-        while not self._are_ready.wait(WATCH_SECONDS):
+        while not self._are_ready.wait(POLL_SECONDS):
             if not self.are_alive:
-                log.critical("a process of the model ended before the model was loaded")
+                _log.critical("a process of the model ended before the model was loaded")
                 os._exit(1)
 
 
@@ -128,7 +128,7 @@ def join(plan: RankPlan, store: dist.TCPStore) -> None:
         store=store,
         rank=plan.rank,
         world_size=plan.size,
-        timeout=LOAD_TIME,
+        timeout=LOAD_TIMEOUT,
         device_id=device,
     )
 

@@ -16,14 +16,14 @@ import torch.distributed as dist
 
 from worker.engine.hf.loop import Loop
 from worker.engine.hf.model.loading import load_model
-from worker.engine.hf.rank_launcher import HOST, JOIN_TIME, RankPlan, join
+from worker.engine.hf.rank_launcher import HOST, JOIN_TIMEOUT, RankPlan, join
 from worker.engine.hf.state.fairness import VirtualCounters
 from worker.engine.hf.state.roster import Roster
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 #: How often it looks whether its loop runs.
-WATCH_SECONDS = 0.1
+POLL_SECONDS = 0.1
 
 
 def main() -> int:
@@ -31,7 +31,7 @@ def main() -> int:
     plan = RankPlan.from_line(sys.stdin.readline())
     threading.Thread(target=_end_with_leader, daemon=True).start()
     torch.set_num_threads(plan.threads)
-    join(plan, dist.TCPStore(HOST, plan.port, plan.size, timeout=JOIN_TIME))
+    join(plan, dist.TCPStore(HOST, plan.port, plan.size, timeout=JOIN_TIMEOUT))
     loaded = load_model(
         plan.model_path, dtype=plan.dtype, attention=plan.attention, tensor_parallel=plan.size
     )
@@ -39,9 +39,9 @@ def main() -> int:
     loop = Loop(loaded=loaded, options=plan.options, roster=Roster(counters), counters=counters)
     loop.start()
     while loop.is_alive:
-        time.sleep(WATCH_SECONDS)
+        time.sleep(POLL_SECONDS)
     if loop.error is not None:
-        log.error("rank %d died", plan.rank, exc_info=loop.error)
+        _log.error("rank %d died", plan.rank, exc_info=loop.error)
         os._exit(1)  # threads of the library may wait for others for ever
     threading.Event().wait()  # until the leader, which stopped the loop, lets go
     return 0

@@ -11,10 +11,10 @@ from transformers.generation.continuous_batching.continuous_api import OutputRou
 
 from worker.engine.hf.state.fairness import VirtualCounters
 from worker.engine.hf.state.roster import Roster
-from worker.engine.hf.state.sequence import Progress, Sequence, finish_reason
+from worker.engine.hf.state.sequence import Sequence, StateOutput, finish_reason
 from worker.engine.protocol import Deliver, StepEvent, TokenLogprob
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 #: Gives the log probability of a token that the last step drew for a state, and of the best ones.
 LogprobOf = Callable[[str, int, int], TokenLogprob]
@@ -65,7 +65,7 @@ class EventRouter(OutputRouter):
         """Deliver ends that no step will carry."""
         self.deliver_batch([])
 
-    def _event_of(self, output: Progress) -> StepEvent | None:
+    def _event_of(self, output: StateOutput) -> StepEvent | None:
         sequence = self._roster.get(output.request_id)
         if sequence is None:
             self._cancel(output.request_id)  # it was forked after its cancellation was asked for
@@ -93,7 +93,7 @@ class EventRouter(OutputRouter):
             logprobs=logprobs,
         )
 
-    def _new_tokens(self, sequence: Sequence, output: Progress) -> list[int]:
+    def _new_tokens(self, sequence: Sequence, output: StateOutput) -> list[int]:
         """Return the tokens not handed over yet; a preempted state has some in its prompt."""
         before = output.initial_length - sequence.prompt_length
         return output.tokens[len(sequence.tokens) - before :]
@@ -112,7 +112,7 @@ class EventRouter(OutputRouter):
         try:
             self._deliver(events)
         except Exception:  # the receiver's fault must not end the loop of everybody's requests
-            log.exception("the receiver of events failed")
+            _log.exception("the receiver of events failed")
 
 
 class SilentRouter(OutputRouter):

@@ -11,7 +11,7 @@ from worker.engine.hf.state.sequence import Sequence, child_id, new_state
 from worker.engine.protocol import EngineRequest, Handle
 
 
-class Feeder:
+class Submitter:
     """Makes the states that the library schedules. Every call is made under the roster's lock."""
 
     def __init__(self, *, loop: Loop, roster: Roster, eos_ids: tuple[int, ...]) -> None:
@@ -20,7 +20,7 @@ class Feeder:
         self._eos_ids = eos_ids
         self._serials = itertools.count()
 
-    def begin(self, handle: Handle, *, is_held: bool) -> None:
+    def submit(self, handle: Handle, *, is_held: bool) -> None:
         """Give a new request to the loop, its prompt once; or only note it, to be fed later."""
         request: EngineRequest = handle.request
         sequences = [Sequence(handle, i, next(self._serials)) for i in range(request.n)]
@@ -34,9 +34,9 @@ class Feeder:
             sequence.is_held = is_held
         if not is_held:
             state = new_state(first, parent_id, eos_ids=self._eos_ids, children=len(others))
-            self._loop.feed([state])
+            self._loop.enqueue([state])
 
-    def feed(self, sequences: Iterable[Sequence]) -> None:
+    def resubmit(self, sequences: Iterable[Sequence]) -> None:
         """Give sequences to the loop again, each on its own, from where they were."""
         states = []
         for sequence in sequences:
@@ -44,7 +44,7 @@ class Feeder:
             self._roster.rename(sequence, library_id)
             sequence.is_held = False
             states.append(new_state(sequence, library_id, eos_ids=self._eos_ids))
-        self._loop.feed(states)
+        self._loop.enqueue(states)
 
     def hold(self, sequences: Iterable[Sequence]) -> None:
         """Take sequences out of the loop until they are fed again."""

@@ -7,23 +7,23 @@ import threading
 import time
 
 from worker.engine.hf.loop import Loop
-from worker.engine.hf.recovery.faults import Fault, classify
+from worker.engine.hf.recovery.faults import FaultKind, classify_fault
 from worker.engine.hf.recovery.probation import Probation
 from worker.engine.hf.state.roster import Roster
-from worker.engine.hf.submitter import Feeder
+from worker.engine.hf.submitter import Submitter
 from worker.engine.protocol import FinishReason
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 #: How often it looks.
-WATCH_SECONDS = 0.02
+POLL_SECONDS = 0.02
 #: How long its thread may take to end.
 STOP_SECONDS = 5.0
 #: Requests in a row that fail alone, with no token made between: the fault is not theirs.
 MAX_LONE_FAILURES = 8
 
 
-class Watch:
+class Watchdog:
     """Restarts a loop that died in its place, and finds the request that is to blame.
 
     Attributes:
@@ -36,7 +36,7 @@ class Watch:
         *,
         loop: Loop,
         roster: Roster,
-        feeder: Feeder,
+        submitter: Submitter,
         stall_seconds: float,
         can_restart: bool = True,
     ) -> None:
@@ -44,14 +44,14 @@ class Watch:
         self._can_restart = can_restart
         self._loop = loop
         self._roster = roster
-        self._feeder = feeder
+        self._submitter = submitter
         self._stall_seconds = stall_seconds
         self._probation = Probation()
         self._lone_failures = 0
         self._steps = 0
         self._moved_at = time.monotonic()
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="engine-watch", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="engine-watchdog", daemon=True)
         self.is_healthy = True
         self.restarts = 0
 
@@ -68,14 +68,14 @@ class Watch:
         return self._probation.is_active or not self._loop.is_alive
 
     def _run(self) -> None:
-        while not self._stopping.wait(WATCH_SECONDS):
+        while not self._stopping.wait(POLL_SECONDS):
             try:
-                self._look()
+                self._check()
             except Exception:  # without its watch the engine would hang in silence one day
-                log.exception("the engine's watch failed")
+                _log.exception("the engine's watch failed")
                 self.is_healthy = False
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         self._expire()
         if not self.is_healthy:
             self._loop.router.flush()
@@ -105,23 +105,23 @@ class Watch:
         if steps != self._steps or not len(self._roster):
             self._steps, self._moved_at = steps, now
         elif now - self._moved_at > self._stall_seconds:
-            log.error("no step for %.0f seconds: the engine hangs", now - self._moved_at)
+            _log.error("no step for %.0f seconds: the engine hangs", now - self._moved_at)
             self.is_healthy = False
 
     def _recover(self) -> None:
         """Start the loop again, and run what was in it: suspects first, in groups."""
         error = self._loop.error
-        fault = classify(error)
-        log.error("the engine's loop died of %s", fault.value, exc_info=error)
-        if fault is Fault.DEVICE or not self._can_restart:
+        fault = classify_fault(error)
+        _log.error("the engine's loop died of %s", fault.value, exc_info=error)
+        if fault is FaultKind.DEVICE or not self._can_restart:
             self.is_healthy = False
             return
         with self._roster.lock:
             self.restarts += 1
-            self._loop.forget_queued()
+            self._loop.drop_queued()
             for sequence in self._roster.live():
                 sequence.is_held = True
-            if not (fault is Fault.MEMORY and self._loop.scheduler.shrink()):
+            if not (fault is FaultKind.MEMORY and self._loop.scheduler.shrink()):
                 self._blame(str(error))
             if self.is_healthy:
                 self._loop.start()
@@ -138,7 +138,7 @@ class Watch:
         self._lone_failures += len(guilty)
         self._roster.end_later(guilty, FinishReason.ERROR, error)
         if self._lone_failures >= MAX_LONE_FAILURES:
-            log.error("%d requests failed alone: the engine is at fault", self._lone_failures)
+            _log.error("%d requests failed alone: the engine is at fault", self._lone_failures)
             self.is_healthy = False
 
     def _try_next_group(self) -> None:
@@ -147,7 +147,7 @@ class Watch:
             passed = [s for s in self._probation.current if not s.is_ended]
             group = self._probation.next_group()
             if group:
-                self._feeder.hold(passed)
-                self._feeder.feed(group)
+                self._submitter.hold(passed)
+                self._submitter.resubmit(group)
             else:
-                self._feeder.feed([s for s in self._roster.live() if s.is_held])
+                self._submitter.resubmit([s for s in self._roster.live() if s.is_held])

@@ -192,12 +192,12 @@ def test_penalties_and_seeded_draws_go_on_after_giving_way(model: Any, attention
         alone = [receiver.tokens.pop((r.request_id, 0)) for r in requests]
         receiver.ends.clear()
         handles = [engine.submit(request) for request in requests]
-        gave_way = 0
+        preempted = 0
         for number in range(5):
             receiver.wait_for_tokens(("r0", 0), 3 + 10 * number)
             receiver.wait(engine.submit(EngineRequest(f"o{number}", [1], 1, account="b")))
-            gave_way += sum(s.gave_way_at is not None for s in engine._roster.live())
+            preempted += sum(s.tokens_when_preempted is not None for s in engine._roster.live())
         receiver.wait(*handles)
 
-    assert gave_way
+    assert preempted
     assert [receiver.tokens[r.request_id, 0] for r in requests] == alone

@@ -153,11 +153,11 @@ def check(path: Path) -> None:
     unused = {"DATABASE_URL": "postgresql://unused/unused", "REDIS_URL": "redis://unused"}
     options = {"ENGINE_TENSOR_PARALLEL": "2", "ENGINE_THREADS": "1", "ENGINE_MAX_SEQUENCES": "8"}
     model = {"MODEL_PATH": str(path)}
-    said: list[str] = []
+    lines: list[str] = []
 
-    assert check_model(Settings.from_environment({**unused, **options, **model}), said.append)
+    assert check_model(Settings.from_environment({**unused, **options, **model}), lines.append)
 
-    assert any("12 of 12 answers" in line for line in said)
+    assert any("12 of 12 answers" in line for line in lines)
 
 
 def test_no_process_is_left_after_a_stop(path: Path) -> None:

@@ -16,7 +16,7 @@ from worker.engine.hf.model.cpu_pages import PagePlan, make_plan
 
 
 @dataclass(frozen=True, slots=True)
-class Prompt:
+class PromptChunk:
     """A sequence with more than one token in the step.
 
     Attributes:
@@ -39,16 +39,16 @@ class MixedPlan:
 
     decoding: torch.Tensor
     pages: PagePlan | None
-    prompts: list[Prompt]
+    prompts: list[PromptChunk]
     read_index: torch.Tensor
     layers: set[int] = field(default_factory=set)
 
 
-class _Memory(threading.local):
+class _LastMixedPlan(threading.local):
     plan: MixedPlan | None = None
 
 
-_memory = _Memory()
+_last = _LastMixedPlan()
 
 
 def mixed_plan_for(
@@ -65,9 +65,9 @@ def mixed_plan_for(
     Args:
         read_index: where each sequence's tokens are in the cache, one sequence after another.
     """
-    plan = _memory.plan
+    plan = _last.plan
     if plan is None or layer in plan.layers or plan.read_index is not read_index:
-        plan = _memory.plan = make_mixed_plan(
+        plan = _last.plan = make_mixed_plan(
             read_index, cu_seqlens_q.tolist(), cu_seqlens_k.tolist(), page_size, dtype
         )
     plan.layers.add(layer)
@@ -90,7 +90,7 @@ def make_mixed_plan(
             lengths.append(len(cached) - 1)
             tables.append((cached[::page_size] // page_size).tolist())
         else:
-            prompts.append(Prompt(slice(begin, query_ends[row + 1]), cached))
+            prompts.append(PromptChunk(slice(begin, query_ends[row + 1]), cached))
     pages = None
     if decoding:
         most = max(map(len, tables))

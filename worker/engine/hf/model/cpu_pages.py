@@ -47,11 +47,11 @@ class PagePlan:
     layers: set[int] = field(default_factory=set)
 
 
-class _Memory(threading.local):
+class _LastPagePlan(threading.local):
     plan: PagePlan | None = None
 
 
-_memory = _Memory()
+_last = _LastPagePlan()
 
 
 def plan_for(
@@ -63,11 +63,9 @@ def plan_for(
 ) -> PagePlan:
     """Return the plan of the present step; a layer that comes again begins the next one."""
     layer = k_cache.data_ptr()
-    plan = _memory.plan
+    plan = _last.plan
     if plan is None or layer in plan.layers or not torch.equal(plan.lengths, lengths):
-        plan = _memory.plan = make_plan(
-            lengths, block_table, page_size=k_cache.shape[1], dtype=dtype
-        )
+        plan = _last.plan = make_plan(lengths, block_table, page_size=k_cache.shape[1], dtype=dtype)
     plan.layers.add(layer)
     return plan
 
@@ -80,14 +78,14 @@ def make_plan(
     counts = [length // page_size + 1 for length in before]
     table = block_table[: len(before), : max(counts)].tolist()
     used = [(table[row][i], row, i) for row, count in enumerate(counts) for i in range(count)]
-    pages, places = _select([page for page, _, _ in used])
+    pages, positions = _select([page for page, _, _ in used])
     owner = [0] * len(pages)
     valid = [1] * len(pages)
     grid = [[0] * max(counts) for _ in counts]
-    for place, (_, row, i) in zip(places, used, strict=True):
-        owner[place] = row
-        valid[place] = min(page_size, before[row] + 1 - i * page_size)
-        grid[row][i] = place
+    for position, (_, row, i) in zip(positions, used, strict=True):
+        owner[position] = row
+        valid[position] = min(page_size, before[row] + 1 - i * page_size)
+        grid[row][i] = position
     width = max(valid)
     outside = torch.arange(width)[None] >= torch.tensor(valid)[:, None]
     absent = torch.arange(max(counts)) >= torch.tensor(counts)[:, None]

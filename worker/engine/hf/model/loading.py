@@ -17,9 +17,9 @@ from transformers.generation.continuous_batching.utils import (
 
 from core.config.settings import Attention
 from worker.engine.hf.model import cpu_attention as cpu_flash
-from worker.engine.hf.model.weights import arrange_weights
+from worker.engine.hf.model.weights import pack_weights
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ def load_model(
     implementation = choose_attention(attention, device)
     if implementation == cpu_flash.NAME:
         cpu_flash.install()
-    log.info("loading %s on %s with %s", path, device, implementation)
+    _log.info("loading %s on %s with %s", path, device, implementation)
     model: Any = AutoModelForCausalLM.from_pretrained(
         path,
         dtype=choose_dtype(dtype, device),
@@ -72,7 +72,7 @@ def load_model(
         trust_remote_code=False,
         **_placement(device, tensor_parallel),
     )
-    return adopt_model(model, arrange=tensor_parallel == 1)
+    return adopt_model(model, pack=tensor_parallel == 1)
 
 
 def _placement(device: torch.device, tensor_parallel: int) -> dict[str, Any]:
@@ -82,11 +82,11 @@ def _placement(device: torch.device, tensor_parallel: int) -> dict[str, Any]:
     return {} if device.type == "cpu" else {"device_map": {"": device}}
 
 
-def adopt_model(model: Any, *, arrange: bool = False) -> LoadedModel:
+def adopt_model(model: Any, *, pack: bool = False) -> LoadedModel:
     """Describe a model that is loaded; `arrange` lays its weights out for a CPU."""
     model = model.eval().requires_grad_(False)
-    if arrange and model.device.type == "cpu":
-        arrange_weights(model)
+    if pack and model.device.type == "cpu":
+        pack_weights(model)
     config = model.config.get_text_config()
     return LoadedModel(
         model=model,
@@ -119,7 +119,7 @@ def choose_attention(attention: Attention, device: torch.device) -> str:
         return cpu_flash.NAME
     if importlib.util.find_spec("flash_attn") is not None:
         return Attention.FLASH.value
-    log.warning(
+    _log.warning(
         "FlashAttention is not installed: the engine runs on SDPA, 3 to 5 times slower. "
         "Install the extra `gpu`, or set ENGINE_ATTENTION=sdpa to choose this."
     )

@@ -38,7 +38,7 @@ class PackedLinear(nn.Linear):
         return out
 
 
-def arrange_weights(model: nn.Module) -> None:
+def pack_weights(model: nn.Module) -> None:
     """Pack the weights of all plain linear layers, where the machine can use them."""
     if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]  # torch's own
         return
@@ -46,10 +46,10 @@ def arrange_weights(model: nn.Module) -> None:
         for name, child in list(parent.named_children()):
             if type(child) is nn.Linear and child.weight.dtype in (torch.float32, torch.bfloat16):
                 setattr(parent, name, PackedLinear(child))
-    _leave_the_file(model)
+    _copy_mapped_tensors(model)
 
 
-def _leave_the_file(model: nn.Module) -> None:
+def _copy_mapped_tensors(model: nn.Module) -> None:
     """Copy what is still mapped from the model's file: one tensor would hold all in memory."""
     for tensor in [*model.parameters(), *model.buffers()]:
         tensor.data = tensor.data.clone()

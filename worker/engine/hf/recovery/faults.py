@@ -7,7 +7,7 @@ from enum import StrEnum
 import torch
 
 
-class Fault(StrEnum):
+class FaultKind(StrEnum):
     """`DEVICE` cannot be mended in this process; the others can."""
 
     REQUEST = "a request or a bug"
@@ -15,13 +15,13 @@ class Fault(StrEnum):
     DEVICE = "the device"
 
 
-def classify(error: BaseException | None) -> Fault:
+def classify_fault(error: BaseException | None) -> FaultKind:
     """Return what kind of failure an error of the loop is."""
     text = str(error).lower()
     if isinstance(error, torch.OutOfMemoryError) or "out of memory" in text:
-        return Fault.MEMORY
+        return FaultKind.MEMORY
     if "can't allocate memory" in text:  # torch's words on a CPU
-        return Fault.MEMORY
+        return FaultKind.MEMORY
     if isinstance(error, torch.AcceleratorError) or "cuda error" in text or "cublas" in text:
-        return Fault.DEVICE
-    return Fault.REQUEST
+        return FaultKind.DEVICE
+    return FaultKind.REQUEST

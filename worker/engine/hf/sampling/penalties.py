@@ -65,7 +65,7 @@ class PenaltyTable:
         self._in_prompt[slot] = _count(prompt, size).to(device) > 0
         return slot
 
-    def forget(self, library_ids: Collection[str]) -> None:
+    def release(self, library_ids: Collection[str]) -> None:
         """Free the rows of sequences that ended."""
         for library_id in library_ids:
             if (slot := self._slot_of.pop(library_id, None)) is not None:

@@ -32,22 +32,22 @@ from worker.engine.protocol import Sampling, TokenLogprob
 
 
 @dataclass(slots=True)
-class Plan:
+class SamplingPlan:
     """What the coming step must do, known on the host before it runs: rows of each kind."""
 
     library_ids: list[str] = field(default_factory=list)
     sampled: list[int] = field(default_factory=list)
     penalized: list[int] = field(default_factory=list)
     end_banned: list[int] = field(default_factory=list)
-    reported: dict[str, int] = field(default_factory=dict)
+    with_logprobs: dict[str, int] = field(default_factory=dict)
 
     @property
     def is_plain(self) -> bool:
-        return not (self.sampled or self.penalized or self.end_banned or self.reported)
+        return not (self.sampled or self.penalized or self.end_banned or self.with_logprobs)
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class RowLogprobs:
     """The log probabilities of one row, and its most likely tokens."""
 
     logprobs: torch.Tensor
@@ -86,9 +86,9 @@ class Sampler:
         self._max_rows = max_rows
         self._device = device
         self._table: PenaltyTable | None = self._new_table() if is_static else None
-        self._reports: dict[str, Report] = {}
+        self._logprobs: dict[str, RowLogprobs] = {}
         self.is_static = is_static
-        self.plan = Plan()
+        self.plan = SamplingPlan()
         self.steps = 0
         self.on_step: Callable[[Items[Any]], None] = lambda requests: None
 
@@ -108,11 +108,11 @@ class Sampler:
         """Plan the coming step and store what its rows need."""
         self.steps += 1
         self.on_step(requests_in_batch)
-        self.plan = Plan([r.state.request_id for r in requests_in_batch])
+        self.plan = SamplingPlan([r.state.request_id for r in requests_in_batch])
         states = [r.state for r in requests_in_batch if r.has_new_token]
         if self._table is not None:
             gone = [i for i in self._table.owners() if not self._is_live(i)]
-            self._table.forget(gone)
+            self._table.release(gone)
         values = [self._plan_row(row, state) for row, state in enumerate(states)]
         if self.is_static or not self.plan.is_plain:
             store_rows(arg_storage, values, count=self._max_rows if self.is_static else len(values))
@@ -127,8 +127,8 @@ class Sampler:
         plan = self.plan
         if plan.is_plain:
             return scores
-        if plan.reported:
-            self._report(scores)
+        if plan.with_logprobs:
+            self._store_logprobs(scores)
         if plan.penalized:
             rows = self._rows(plan.penalized)
             scores[rows] = self._penalize(input_ids[rows], scores[rows], args[:, rows])
@@ -145,7 +145,7 @@ class Sampler:
         Args:
             count: how many of the most likely tokens to report beside it.
         """
-        report = self._reports[library_id]
+        report = self._logprobs[library_id]
         values, ids = report.top_values[:count].tolist(), report.top_ids[:count].tolist()
         return TokenLogprob(float(report.logprobs[token]), tuple(zip(ids, values, strict=True)))
 
@@ -165,7 +165,7 @@ class Sampler:
             self.plan.penalized.append(row)
             slot = self._slot(state)
         if sampling.logprobs is not None:
-            self.plan.reported[state.request_id] = row
+            self.plan.with_logprobs[state.request_id] = row
         return RowValues(
             temperature=sampling.temperature,
             top_p=sampling.top_p,
@@ -213,14 +213,14 @@ class Sampler:
         assert self._table is not None
         return self._table.apply(scores, input_ids, penalty_args(args))
 
-    def _report(self, scores: torch.Tensor) -> None:
+    def _store_logprobs(self, scores: torch.Tensor) -> None:
         """Keep what the model itself said, before penalties and temperature."""
-        library_ids = list(self.plan.reported)
-        rows = self._rows(list(self.plan.reported.values()))
+        library_ids = list(self.plan.with_logprobs)
+        rows = self._rows(list(self.plan.with_logprobs.values()))
         logprobs = scores[rows].log_softmax(-1)
         values, ids = logprobs.topk(min(MAX_LOGPROBS, logprobs.shape[1]), dim=-1)
-        self._reports = {
-            library_id: Report(logprobs[i], values[i], ids[i])
+        self._logprobs = {
+            library_id: RowLogprobs(logprobs[i], values[i], ids[i])
             for i, library_id in enumerate(library_ids)
         }
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from transformers.generation.continuous_batching.requests import RequestState, RequestStatus
 
 from worker.engine.hf.scheduling.pool import RequestPool
-from worker.engine.hf.scheduling.preemption import who_gives_way
+from worker.engine.hf.scheduling.preemption import sequence_to_preempt
 from worker.engine.hf.state.fairness import VirtualCounters
 from worker.engine.hf.state.roster import Roster
 from worker.engine.hf.state.sequence import Sequence, children_of
@@ -34,7 +34,7 @@ class Admission:
     def decide(self) -> list[RequestState]:
         """Return who may share the next step, in order, having made way for the first to wait."""
         waiting = self._waiting() if self._may_admit() else []
-        self._make_way(waiting)
+        self._make_room(waiting)
         return self._candidates(waiting)
 
     def _candidates(self, waiting: list[RequestState]) -> list[RequestState]:
@@ -49,8 +49,8 @@ class Admission:
         if self._is_bulk(first) or not self._is_new(first) or not self._pool.fits(first):
             return running + waiting
         ready = (s.status == RequestStatus.DECODING and not self._is_bulk(s) for s in running)
-        place = sum(itertools.takewhile(bool, ready))
-        return [*running[:place], first, *running[place:], *waiting[1:]]
+        position = sum(itertools.takewhile(bool, ready))
+        return [*running[:position], first, *running[position:], *waiting[1:]]
 
     def _running(self) -> list[RequestState]:
         """Return active states, those that give way first at the end.
@@ -88,7 +88,7 @@ class Admission:
         sequence = self.sequence_of(state)
         return sequence is None or sequence.request.is_bulk
 
-    def _make_way(self, waiting: list[RequestState]) -> None:
+    def _make_room(self, waiting: list[RequestState]) -> None:
         """Send bulk back to the queue, newest first, until the first interactive one fits.
 
         Where there is none, one of another account may have to go: see `preemption.py`.
@@ -101,9 +101,9 @@ class Admission:
             if self._pool.fits(waiting[0]):
                 return
         if not self._pool.block_new_requests:
-            self._give_turn(waiting[0])
+            self._preempt_for(waiting[0])
 
-    def _give_turn(self, state: RequestState) -> None:
+    def _preempt_for(self, state: RequestState) -> None:
         """Send one sequence back for the first of an account that has nothing running."""
         newcomer = self.sequence_of(state)
         if newcomer is None or not self._is_new(state):
@@ -114,9 +114,9 @@ class Admission:
             for state in self._running()
             if not state.num_children and (sequence := self._roster.get(state.request_id))
         }
-        sequence = who_gives_way(newcomer, running)
+        sequence = sequence_to_preempt(newcomer, running)
         if sequence is not None:
-            sequence.gave_way_at = len(sequence.tokens)
+            sequence.tokens_when_preempted = len(sequence.tokens)
             self._pool.preempt(running[sequence])
 
     def _may_admit(self) -> bool:

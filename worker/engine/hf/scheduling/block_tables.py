@@ -8,7 +8,7 @@ from transformers.generation.continuous_batching.cache_allocators import (
 )
 
 
-class QuickTables(FullAttentionCacheAllocator):
+class FastTableAllocator(FullAttentionCacheAllocator):
     """The library's allocator, without a tensor made and copied for each sequence of a step.
 
     On a CPU that was a sixth of all that a step costs outside of the forward pass.

@@ -17,7 +17,7 @@ from worker.engine.hf.state.sequence import Sequence
 COMPUTED_PER_TOKEN = 16
 
 
-def who_gives_way(newcomer: Sequence, running: Iterable[Sequence]) -> Sequence | None:
+def sequence_to_preempt(newcomer: Sequence, running: Iterable[Sequence]) -> Sequence | None:
     """Return the sequence that makes room for one of an account with nothing running.
 
     `None` when no account has more than its share, by weight: it keeps at least one place, and as
@@ -30,7 +30,7 @@ def who_gives_way(newcomer: Sequence, running: Iterable[Sequence]) -> Sequence |
     for members in sorted(by_account.values(), key=_load, reverse=True):
         if len(members) < 2 or _load(members[1:]) < own:
             continue
-        if able := [sequence for sequence in members if _has_made_up(sequence)]:
+        if able := [sequence for sequence in members if _is_preemptible(sequence)]:
             return min(able, key=lambda sequence: (_length(sequence), -sequence.serial))
     return None
 
@@ -39,11 +39,11 @@ def _load(members: Iterable[Sequence]) -> float:
     return sum(1 / sequence.request.weight for sequence in members)
 
 
-def _has_made_up(sequence: Sequence) -> bool:
+def _is_preemptible(sequence: Sequence) -> bool:
     """Whether the sequence never gave way, or made enough tokens since it did."""
-    if sequence.gave_way_at is None:
+    if sequence.tokens_when_preempted is None:
         return True
-    made = len(sequence.tokens) - sequence.gave_way_at
+    made = len(sequence.tokens) - sequence.tokens_when_preempted
     return made > 0 and made * COMPUTED_PER_TOKEN >= _length(sequence)
 
 

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from transformers.generation.continuous_batching.cache import ATTN_TYPE_TO_ALLOCATOR
 from transformers.generation.continuous_batching.cache_allocators import FULL_ATTENTION
 
-from worker.engine.hf.scheduling.block_tables import QuickTables
+from worker.engine.hf.scheduling.block_tables import FastTableAllocator
 
 _DIGEST_BYTES = 64
 _WORD_BYTES = 4
@@ -28,7 +28,7 @@ def register_salted_cache() -> None:
     ATTN_TYPE_TO_ALLOCATOR[FULL_ATTENTION] = SaltedAllocator
 
 
-class SaltedAllocator(QuickTables):
+class SaltedAllocator(FastTableAllocator):
     """The library's allocator, whose prefix cache is divided by account.
 
     Attributes:
@@ -64,7 +64,7 @@ def salt(account: str, length: int) -> array[int]:
     size = length * _WORD_BYTES
     chunks = [
         hashlib.blake2b(
-            account.encode(), key=_secret(), salt=number.to_bytes(16, "little")
+            account.encode(), key=_salt_key(), salt=number.to_bytes(16, "little")
         ).digest()
         for number in range(-(-size // _DIGEST_BYTES))
     ]
@@ -73,5 +73,5 @@ def salt(account: str, length: int) -> array[int]:
 
 
 @functools.lru_cache(maxsize=1)
-def _secret() -> bytes:
+def _salt_key() -> bytes:
     return secrets.token_bytes(32)

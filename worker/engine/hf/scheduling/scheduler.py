@@ -27,7 +27,7 @@ from worker.engine.hf.state.fairness import VirtualCounters
 from worker.engine.hf.state.roster import Roster
 from worker.engine.hf.state.sequence import CHILD_MARK, Sequence, children_of
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 SCHEDULER_NAME = "bountycoder_fair"
 
@@ -48,7 +48,7 @@ class FairScheduler(FIFOScheduler):
         *,
         roster: Roster,
         counters: VirtualCounters,
-        on_turn: Callable[[], None],
+        on_iteration: Callable[[], None],
         on_orphan: Callable[[str], None],
         rank_sync: RankSync | None = None,
     ) -> None:
@@ -61,7 +61,7 @@ class FairScheduler(FIFOScheduler):
         """
         self.roster = roster
         self.counters = counters
-        self.on_turn = on_turn
+        self.on_iteration = on_iteration
         self.rank_sync = rank_sync
         self._admission = Admission(self, roster=roster, counters=counters, on_orphan=on_orphan)
         self._token_limit: int | None = None
@@ -82,7 +82,7 @@ class FairScheduler(FIFOScheduler):
         self.max_requests_per_batch //= 2
         tokens = self._token_limit or self.cache.max_batch_tokens
         self._token_limit = max(tokens // 2, self.max_requests_per_batch)
-        log.warning(
+        _log.warning(
             "out of memory: now %d sequences and %d tokens share a step at most",
             self.max_requests_per_batch,
             self._token_limit,
@@ -150,7 +150,7 @@ class FairScheduler(FIFOScheduler):
             self.block_new_requests = False
             gone = {id(state) for state in cancelled}
             self._requests_to_fork = [s for s in self._requests_to_fork if id(s) not in gone]
-        self.on_turn()
+        self.on_iteration()
         return cancelled
 
     def _deferred(self) -> set[str]:

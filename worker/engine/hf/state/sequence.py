@@ -37,7 +37,7 @@ class Sequence:
     is_held: bool = False
     is_cleared: bool = False
     strikes: int = 0
-    gave_way_at: int | None = None
+    tokens_when_preempted: int | None = None
 
     @property
     def request(self) -> EngineRequest:
@@ -53,7 +53,7 @@ class Sequence:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class StateOutput:
     """What the library says of one state after a step; `tokens` is its live list, not a copy.
 
     Attributes:
@@ -100,8 +100,8 @@ class SequenceState(RequestState):
     def prompt_ids(self) -> list[int]:
         return self.initial_tokens[: self.prompt_length]
 
-    def to_generation_output(self) -> Progress:
-        return Progress(
+    def to_generation_output(self) -> StateOutput:
+        return StateOutput(
             request_id=self.request_id,
             tokens=self.generated_tokens,
             initial_length=len(self.initial_tokens),

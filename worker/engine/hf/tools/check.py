@@ -24,7 +24,7 @@ from worker.engine.hf.model import cpu_attention as cpu_flash
 from worker.engine.hf.model.loading import LoadedModel
 from worker.engine.protocol import EngineRequest, Sampling, StepEvent
 
-Say = Callable[[str], None]
+WriteLine = Callable[[str], None]
 
 #: What the product promises to each stream.
 PROMISED_TOKENS_PER_SECOND = 30.0
@@ -70,72 +70,78 @@ class _Collector:
             raise RuntimeError(self.errors[0] if self.errors else "the engine did not answer")
 
 
-def check_model(settings: Settings, say: Say) -> bool:
+def check_model(settings: Settings, write_line: WriteLine) -> bool:
     """Load the configured model and tell all about it; returns whether it is right."""
     began = time.monotonic()
     engine, collector = HFEngine.from_settings(settings), _Collector()
     engine.start(collector)
-    say(f"loaded {settings.model_path} in {time.monotonic() - began:.1f} s")
+    write_line(f"loaded {settings.model_path} in {time.monotonic() - began:.1f} s")
     try:
-        _describe(engine, say)
+        _describe(engine, write_line)
         is_split = settings.engine_tensor_parallel > 1
-        expected = _alone(engine, collector) if is_split else _one_by_one(engine.loaded)
-        is_right = _self_test(engine, collector, expected, say)
-        _time(engine, collector, settings.engine_max_sequences, say)
+        expected = (
+            _complete_each_alone(engine, collector) if is_split else _generate_all(engine.loaded)
+        )
+        is_right = _self_test(engine, collector, expected, write_line)
+        _time(engine, collector, settings.engine_max_sequences, write_line)
     finally:
         engine.stop()
     if is_split:
-        say("the model is split: to try a switch, turn it on and check again")
+        write_line("the model is split: to try a switch, turn it on and check again")
     else:
-        _try_switches(engine.loaded, engine.options, expected, say)
-    say("the model is right on this machine" if is_right else "THE MODEL IS NOT RIGHT HERE")
+        _try_switches(engine.loaded, engine.options, expected, write_line)
+    write_line("the model is right on this machine" if is_right else "THE MODEL IS NOT RIGHT HERE")
     return is_right
 
 
-def _describe(engine: HFEngine, say: Say) -> None:
+def _describe(engine: HFEngine, write_line: WriteLine) -> None:
     loaded, options = engine.loaded, engine.options
     model, device = loaded.model, loaded.device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
     weights = sum(p.numel() * p.element_size() for p in model.parameters())
     cache_tokens = engine.cache_tokens
-    say(f"device       {name}, {torch.get_num_threads()} threads")
-    say(f"weights      {model.dtype}, attention {model.config._attn_implementation}")
+    write_line(f"device       {name}, {torch.get_num_threads()} threads")
+    write_line(f"weights      {model.dtype}, attention {model.config._attn_implementation}")
     if device.type == "cuda":
         free, total = torch.cuda.mem_get_info(device)
-        say(f"memory       {(total - free) / GIB:.1f} of {total / GIB:.1f} GiB used")
-        say(f"             {weights / GIB:.1f} GiB are weights")
-    say(
+        write_line(f"memory       {(total - free) / GIB:.1f} of {total / GIB:.1f} GiB used")
+        write_line(f"             {weights / GIB:.1f} GiB are weights")
+    write_line(
         f"cache        {cache_tokens} tokens, {cache_tokens * loaded.bytes_per_token / GIB:.2f} GiB"
     )
-    say(f"context      {engine.context_length} tokens a sequence")
-    say(
+    write_line(f"context      {engine.context_length} tokens a sequence")
+    write_line(
         f"one step     {options.max_sequences} sequences, {options.max_batch_tokens} tokens at most"
     )
 
 
-def _self_test(engine: HFEngine, collector: _Collector, theirs: list[list[int]], say: Say) -> bool:
+def _self_test(
+    engine: HFEngine, collector: _Collector, expected: list[list[int]], write_line: WriteLine
+) -> bool:
     """Compare the engine's greedy answers, made together, with those made one by one."""
     loaded = engine.loaded
     prompts = _prompts(loaded)
-    mine = _answers(engine, collector, "test", prompts, SELF_TEST_TOKENS)
-    same = sum(a == b for a, b in zip(mine, theirs, strict=True))
+    actual = _complete(engine, collector, "test", prompts, SELF_TEST_TOKENS)
+    same = sum(a == b for a, b in zip(actual, expected, strict=True))
     agreed = sum(
-        a == b for one, two in zip(mine, theirs, strict=True) for a, b in zip(one, two, strict=True)
+        a == b
+        for one, two in zip(actual, expected, strict=True)
+        for a, b in zip(one, two, strict=True)
     )
     agreement = agreed / (len(prompts) * SELF_TEST_TOKENS)
-    say(f"self-test    {same} of {len(prompts)} answers equal one-by-one generation,")
-    say(f"             {agreement:.1%} of the tokens")
+    write_line(f"self-test    {same} of {len(prompts)} answers equal one-by-one generation,")
+    write_line(f"             {agreement:.1%} of the tokens")
     if loaded.model.dtype == torch.float32:
         return same == len(prompts)
     return agreement >= ENOUGH_AGREEMENT
 
 
-def _time(engine: HFEngine, collector: _Collector, most: int, say: Say) -> None:
-    say("speed        at once   tokens/s   per stream   first token")
+def _time(engine: HFEngine, collector: _Collector, most: int, write_line: WriteLine) -> None:
+    write_line("speed        at once   tokens/s   per stream   first token")
     for at_once in sorted({1, min(8, most), most}):
         prompts = [_random_prompt(100, engine.loaded.vocab_size) for _ in range(at_once)]
         began = time.perf_counter()
-        _answers(engine, collector, f"speed{at_once}", prompts, TIMED_TOKENS)
+        _complete(engine, collector, f"speed{at_once}", prompts, TIMED_TOKENS)
         names = [f"speed{at_once}.{i}" for i in range(at_once)]
         decode = max(collector.ended_at[n] for n in names) - min(
             collector.first_at[n] for n in names
@@ -143,14 +149,14 @@ def _time(engine: HFEngine, collector: _Collector, most: int, say: Say) -> None:
         first = statistics.median(collector.first_at[name] - began for name in names)
         per_stream = (TIMED_TOKENS - 1) / decode
         verdict = "" if per_stream >= PROMISED_TOKENS_PER_SECOND else "  under the promised 30"
-        say(
+        write_line(
             f"             {at_once:7}{at_once * per_stream:11.1f}{per_stream:13.1f}"
             f"{first * 1000:11.0f} ms{verdict}"
         )
 
 
 def _try_switches(
-    loaded: LoadedModel, options: LoopOptions, expected: list[list[int]], say: Say
+    loaded: LoadedModel, options: LoopOptions, expected: list[list[int]], write_line: WriteLine
 ) -> None:
     """Run the self-test with each switch turned on, and say which can be."""
     is_gpu = loaded.device.type == "cuda"
@@ -160,9 +166,9 @@ def _try_switches(
         ("ENGINE_ASYNC_BATCHING", {"async_batching": True}, True),
     ):
         if needs_gpu and not is_gpu:
-            say(f"{setting:22} needs a GPU")
+            write_line(f"{setting:22} needs a GPU")
             continue
-        say(f"{setting:22} {_verdict(loaded, replace(options, **change), expected)}")
+        write_line(f"{setting:22} {_verdict(loaded, replace(options, **change), expected)}")
 
 
 def _verdict(loaded: LoadedModel, options: LoopOptions, expected: list[list[int]]) -> str:
@@ -178,7 +184,7 @@ def _verdict(loaded: LoadedModel, options: LoopOptions, expected: list[list[int]
     return "can be on" if is_right else "gives wrong answers here: leave it off"
 
 
-def _answers(
+def _complete(
     engine: HFEngine, collector: _Collector, name: str, prompts: list[list[int]], tokens: int
 ) -> list[list[int]]:
     sampling = Sampling(ignore_eos=True)
@@ -189,16 +195,16 @@ def _answers(
     return [collector.ids[request_id] for request_id in names]
 
 
-def _alone(engine: HFEngine, collector: _Collector) -> list[list[int]]:
+def _complete_each_alone(engine: HFEngine, collector: _Collector) -> list[list[int]]:
     """Return the engine's answers to each prompt of the self-test with nothing beside it."""
     return [
-        _answers(engine, collector, f"alone{i}", [prompt], SELF_TEST_TOKENS)[0]
+        _complete(engine, collector, f"alone{i}", [prompt], SELF_TEST_TOKENS)[0]
         for i, prompt in enumerate(_prompts(engine.loaded))
     ]
 
 
 @torch.no_grad()
-def _one_by_one(loaded: LoadedModel) -> list[list[int]]:
+def _generate_all(loaded: LoadedModel) -> list[list[int]]:
     """Return the answers of the library's `generate` to each prompt of the self-test."""
     model: Any = loaded.model
     attention = model.config._attn_implementation

@@ -61,21 +61,21 @@ def convert(out_dir: Path) -> None:
         ConversionError: the package is missing, or `out_dir` holds something else.
     """
     out_dir.parent.mkdir(parents=True, exist_ok=True)
-    with _only_one(out_dir):
+    with _lock_directory(out_dir):
         if (out_dir / "config.json").is_file():
-            _report(100, "the model is already there")
+            _print_progress(100, "the model is already there")
             return
         if out_dir.exists():
             raise ConversionError(f"{out_dir} exists and holds no model: move it away")
-        beside = out_dir.with_name(f".{out_dir.name}.partial")
-        shutil.rmtree(beside, ignore_errors=True)
+        partial = out_dir.with_name(f".{out_dir.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
         try:
-            _write(find_gguf(), beside)
-            _settle(beside)
-            beside.rename(out_dir)
+            _write(find_gguf(), partial)
+            _sync_to_disk(partial)
+            partial.rename(out_dir)
         finally:
-            shutil.rmtree(beside, ignore_errors=True)
-    _report(100, "the model is ready")
+            shutil.rmtree(partial, ignore_errors=True)
+    _print_progress(100, "the model is ready")
 
 
 def find_gguf() -> Path:
@@ -93,13 +93,13 @@ def find_gguf() -> Path:
 
 
 def _write(gguf: Path, directory: Path) -> None:
-    _report(5, "reading the tokenizer")
+    _print_progress(5, "reading the tokenizer")
     tokenizer = AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name)
-    _report(35, "reading weights")
+    _print_progress(35, "reading weights")
     model = AutoModelForCausalLM.from_pretrained(
         str(gguf.parent), gguf_file=gguf.name, dtype=torch.float32
     )
-    _report(85, "writing weights")
+    _print_progress(85, "writing weights")
     _complete_tokenizer(tokenizer, model)
     _complete_model(model, tokenizer)
     tokenizer.save_pretrained(directory)
@@ -131,7 +131,7 @@ def _complete_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) 
     )
 
 
-def _settle(directory: Path) -> None:
+def _sync_to_disk(directory: Path) -> None:
     """Bring the files to disk, so that after a crash a renamed directory is not empty inside."""
     for path in directory.iterdir():
         path.chmod(0o644)  # the weights are written for their owner only; a store may be shared
@@ -140,7 +140,7 @@ def _settle(directory: Path) -> None:
 
 
 @contextmanager
-def _only_one(out_dir: Path) -> Iterator[None]:
+def _lock_directory(out_dir: Path) -> Iterator[None]:
     """Hold the lock of this directory: two starts may share one store of models."""
     deadline = time.monotonic() + LOCK_SECONDS
     with open(out_dir.with_name(f".{out_dir.name}.lock"), "w") as lock:
@@ -157,7 +157,7 @@ def _only_one(out_dir: Path) -> Iterator[None]:
         yield
 
 
-def _report(percent: int, doing: str) -> None:
+def _print_progress(percent: int, doing: str) -> None:
     print(f"{percent}% {doing}", flush=True)
 
 

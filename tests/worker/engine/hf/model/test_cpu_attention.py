@@ -12,7 +12,7 @@ from torch import nn
 from worker.engine.hf.model.cpu_attention import attend_cached, attend_mixed, attend_ragged
 from worker.engine.hf.model.cpu_mixed_step import make_mixed_plan
 from worker.engine.hf.model.cpu_pages import make_plan
-from worker.engine.hf.model.weights import PackedLinear, arrange_weights
+from worker.engine.hf.model.weights import PackedLinear, pack_weights
 
 HEADS, GROUPS, SIZE, PAGE = 6, 2, 16, 8
 
@@ -130,7 +130,7 @@ def test_packed_weights_compute_the_same_and_tell_their_type() -> None:
     inputs = {rows: torch.randn(1, rows, 64) for rows in (1, 7, 32, 200)}
     expected = {rows: model(x) for rows, x in inputs.items()}
 
-    arrange_weights(model)
+    pack_weights(model)
 
     assert all(type(module) is PackedLinear for module in model)
     assert (

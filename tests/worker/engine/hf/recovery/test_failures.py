@@ -153,13 +153,13 @@ def test_a_cancel_that_overtakes_its_request_leaves_nothing_behind(
 ) -> None:
     with running(model) as (engine, receiver):
         late: list[Any] = []
-        feed = engine.loop.feed
-        monkeypatch.setattr(engine.loop, "feed", late.extend)
+        enqueue = engine.loop.enqueue
+        monkeypatch.setattr(engine.loop, "enqueue", late.extend)
         handle = engine.submit(EngineRequest("x", [1], 50, Sampling(ignore_eos=True)))
         handle.cancel()
         receiver.wait(handle)
         steps = engine.stats().steps
-        feed(late)
+        enqueue(late)
         wait_until(lambda: engine.loop._manager.input_queue.empty())
         wait_until(lambda: not engine.loop.scheduler.waiting_requests)
         assert engine.stats().steps == steps

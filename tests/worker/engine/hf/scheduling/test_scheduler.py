@@ -184,7 +184,7 @@ def test_a_cancel_while_a_batch_is_in_flight_ends_the_librarys_loop_but_not_ours
         scheduler.attach(
             roster=Roster(counters),
             counters=counters,
-            on_turn=lambda: None,
+            on_iteration=lambda: None,
             on_orphan=lambda library_id: None,
         )
         return scheduler

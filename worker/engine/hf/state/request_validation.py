@@ -11,7 +11,7 @@ from worker.engine.protocol import EngineRefused, EngineRequest, Sampling
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class RequestValidator:
     """The model's and the cache's bounds.
 
     Attributes:
@@ -24,7 +24,7 @@ class Limits:
     max_sequences: int
     has_logprobs: bool = True
 
-    def check(self, request: EngineRequest) -> None:
+    def validate(self, request: EngineRequest) -> None:
         """Refuse a request that could not run, or would take others down.
 
         Raises:
