@@ -18,7 +18,7 @@ from models.jobs.job import JobState
 WRITE_SECONDS = 30.0
 
 
-def send_results(
+def stream_results(
     statements: Statements,
     batch: Batch,
     place: AbstractContextManager[None],

@@ -15,10 +15,10 @@ from uuid import UUID
 import redis
 
 from api.auth.write_limits import count_bytes
-from api.batches.line_reader import Line
-from api.batches.notify import announce
+from api.batches.line_reader import BatchLine
+from api.batches.notify import notify_dispatchers
 from api.batches.plan import BatchPlan
-from api.batches.validation import CheckedLines, LineChecks, LineTerms
+from api.batches.validation import LineRules, LineValidator, ValidatedLines
 from api.services import Services
 from core.concurrency.greenlets import Turns
 from core.errors import BountyError, IdempotencyConflict, RateLimited
@@ -33,14 +33,14 @@ from models.database.base import Session, database_now
 PAGE_ROWS = 400
 PAGE_BYTES = 512 * 1024
 #: Nobody knows when a batch will end; asking again after this long is no burden.
-PLACE_SECONDS = 60.0
+OPEN_BATCHES_RETRY_SECONDS = 60.0
 
 
-class Abandoned(BountyError):
+class BatchAbandoned(BountyError):
     """Nobody waits for this batch any more."""
 
 
-class _NoPlace(BountyError):
+class _BatchNotAdmitted(BountyError):
     """Rolls back what may not come to be."""
 
     def __init__(self, taken: PlaceTaken) -> None:
@@ -49,21 +49,21 @@ class _NoPlace(BountyError):
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class CreatedBatch:
     """A batch that was committed; `is_new` unless the same request had made it before."""
 
     batch: Batch
     is_new: bool = True
 
 
-def make_batch(
+def create_batch(
     services: Services,
     key: PresentedKey,
-    lines: Callable[[Turns], Iterable[Line]],
+    lines: Callable[[Turns], Iterable[BatchLine]],
     plan: BatchPlan,
     *,
     is_wanted: Callable[[], bool] = lambda: True,
-) -> Made:
+) -> CreatedBatch:
     """Check lines and commit them as a batch.
 
     Args:
@@ -77,25 +77,25 @@ def make_batch(
         Abandoned: the batch is not wanted any more.
         redis.RedisError: the limits cannot be checked.
     """
-    repeated = find_made(services, key.id, plan)
+    repeated = find_earlier_batch(services, key.id, plan)
     if repeated is not None:
         return repeated
-    check_place(services, key.id)
+    check_open_batches(services, key.id)
     turns = Turns()
     with tempfile.TemporaryFile() as rows:
-        checks = LineChecks(_terms(services, key), rows, turns)
+        checks = LineValidator(_terms(services, key), rows, turns)
         for _ in checks.run(lines(turns)):
-            _go_on(is_wanted)
+            _require_wanted(is_wanted)
         checked = checks.checked
-        if not checked.taken or (checked.refused and plan.on_error is OnError.REJECT):
+        if not checked.accepted or (checked.rejected and plan.on_error is OnError.REJECT):
             raise checked.refusal()
         _check_quota(services, key, checked.prompt_tokens)
-        if plan.is_of_kept_lines:
+        if plan.is_of_stored_lines:
             count_bytes(services, key.user_id, rows.tell())
         return _write(services, key, checked, plan, turns, is_wanted)
 
 
-def _terms(services: Services, key: PresentedKey) -> LineTerms:
+def _terms(services: Services, key: PresentedKey) -> LineRules:
     """Return what the lines of a batch must keep.
 
     Which context ready workers have is not known while Redis is away: the model's must do.
@@ -104,7 +104,7 @@ def _terms(services: Services, key: PresentedKey) -> LineTerms:
         context_length = services.context_length()
     except redis.RedisError:
         context_length = services.prompts.tokenizer.context_length
-    return LineTerms(
+    return LineRules(
         services.settings,
         services.prompts.tokenizer,
         services.prompts.counter,
@@ -113,7 +113,9 @@ def _terms(services: Services, key: PresentedKey) -> LineTerms:
     )
 
 
-def find_made(services: Services, api_key_id: UUID, plan: BatchPlan) -> Made | None:
+def find_earlier_batch(
+    services: Services, api_key_id: UUID, plan: BatchPlan
+) -> CreatedBatch | None:
     """Return the batch that the same request made before, if it has an idempotency key.
 
     Raises:
@@ -126,7 +128,7 @@ def find_made(services: Services, api_key_id: UUID, plan: BatchPlan) -> Made | N
     return _repeated(batch, plan) if batch is not None else None
 
 
-def check_place(services: Services, api_key_id: UUID) -> None:
+def check_open_batches(services: Services, api_key_id: UUID) -> None:
     """Refuse early what `take_place` would refuse at the end.
 
     Raises:
@@ -155,11 +157,11 @@ def _check_quota(services: Services, key: PresentedKey, prompt_tokens: int) -> N
 def _write(
     services: Services,
     key: PresentedKey,
-    checked: CheckedLines,
+    checked: ValidatedLines,
     plan: BatchPlan,
     turns: Turns,
     is_wanted: Callable[[], bool],
-) -> Made:
+) -> CreatedBatch:
     try:
         with services.database.batch_sessions.begin() as session:
             begin_writing(session)
@@ -168,15 +170,15 @@ def _write(
             session.flush()
             for rows in _pages(checked.rows, turns):
                 insert_lines(session, batch, rows, priority=key.priority)
-                _go_on(is_wanted)
+                _require_wanted(is_wanted)
             _take_place(session, services, batch, plan)
-    except _NoPlace as found:
+    except _BatchNotAdmitted as found:
         if found.taken.repeated is None:
             raise _too_many(services) from None
         return _repeated(found.taken.repeated, plan)
     services.metrics.batch_accepted(batch)
-    announce(services)
-    return Made(batch)
+    notify_dispatchers(services)
+    return CreatedBatch(batch)
 
 
 def _take_place(session: Session, services: Services, batch: Batch, plan: BatchPlan) -> None:
@@ -185,11 +187,16 @@ def _take_place(session: Session, services: Services, batch: Batch, plan: BatchP
     if taken is not None:
         if taken.repeated is not None:
             session.expunge(taken.repeated)
-        raise _NoPlace(taken)
+        raise _BatchNotAdmitted(taken)
 
 
 def _new_batch(
-    services: Services, key: PresentedKey, checked: CheckedLines, plan: BatchPlan, *, now: datetime
+    services: Services,
+    key: PresentedKey,
+    checked: ValidatedLines,
+    plan: BatchPlan,
+    *,
+    now: datetime,
 ) -> Batch:
     return Batch(
         id=new_id(),
@@ -200,7 +207,7 @@ def _new_batch(
         model=services.settings.model_name,
         on_error=plan.on_error,
         total=checked.total,
-        failed=checked.refused,
+        failed=checked.rejected,
         webhook_url=plan.webhook_url,
         labels=plan.labels,
         input_file_id=plan.input_file_id,
@@ -228,23 +235,23 @@ def _pages(rows: IO[bytes], turns: Turns) -> Iterator[str]:
         yield f"[{','.join(page)}]"
 
 
-def _repeated(batch: Batch, plan: BatchPlan) -> Made:
+def _repeated(batch: Batch, plan: BatchPlan) -> CreatedBatch:
     if batch.body_hash != plan.body_hash:
         raise IdempotencyConflict(
             "this Idempotency-Key was used for another request",
             headers={"x-should-retry": "false"},
         )
-    return Made(batch, is_new=False)
+    return CreatedBatch(batch, is_new=False)
 
 
 def _too_many(services: Services) -> RateLimited:
     return RateLimited(
         f"{services.settings.max_open_batches} batches of this key are open already",
         code="too_many_batches",
-        retry_after_seconds=PLACE_SECONDS,
+        retry_after_seconds=OPEN_BATCHES_RETRY_SECONDS,
     )
 
 
-def _go_on(is_wanted: Callable[[], bool]) -> None:
+def _require_wanted(is_wanted: Callable[[], bool]) -> None:
     if not is_wanted():
-        raise Abandoned("the client went away")
+        raise BatchAbandoned("the client went away")

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO
 
-from api.generation.validation import OUR_NAMES, FieldNames
+from api.generation.validation import NATIVE_NAMES, FieldNames
 from api.http.json_input import BOM
 from core.concurrency.greenlets import Turns
 from core.errors import ApiError, FieldFault, InvalidRequest
@@ -35,11 +35,11 @@ class LineRequest:
     custom_id: str | None
     generation: Generation
     may_shorten: bool = False
-    names: FieldNames = OUR_NAMES
+    names: FieldNames = NATIVE_NAMES
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class BatchLine:
     """A line by its number in the file: what it asks for, or what is wrong with it.
 
     Attributes:
@@ -51,24 +51,24 @@ class Line:
     generation: Generation | None = None
     fault: FieldFault | None = None
     may_shorten: bool = False
-    names: FieldNames = OUR_NAMES
+    names: FieldNames = NATIVE_NAMES
 
 
 #: Reads one line. Raises `ApiError` about what is wrong with it.
-ReadLine = Callable[[bytes], LineRequest]
+LineParser = Callable[[bytes], LineRequest]
 
 
 @dataclass(frozen=True, slots=True)
 class LineLimits:
     """How many lines a file may have, and how long one may be."""
 
-    most_lines: int
-    most_bytes: int
+    max_lines: int
+    max_bytes: int
 
 
 def read_lines(
-    file: IO[bytes], read_line: ReadLine, limits: LineLimits, turns: Turns
-) -> Iterator[Line]:
+    file: IO[bytes], read_line: LineParser, limits: LineLimits, turns: Turns
+) -> Iterator[BatchLine]:
     """Yield the lines of a file that are not blank.
 
     Raises:
@@ -80,18 +80,18 @@ def read_lines(
         if data is not None and not data:
             continue
         count += 1
-        if count > limits.most_lines:
+        if count > limits.max_lines:
             raise _too_many(limits)
         if data is None:
-            fault = FieldFault("", f"it has more than {limits.most_bytes} bytes")
-            yield Line(number, fault=fault)
+            fault = FieldFault("", f"it has more than {limits.max_bytes} bytes")
+            yield BatchLine(number, fault=fault)
             continue
         try:
             request = read_line(data)
         except ApiError as error:
-            yield Line(number, custom_id=find_custom_id(data), fault=fault_of(error))
+            yield BatchLine(number, custom_id=find_custom_id(data), fault=first_fault(error))
         else:
-            yield Line(
+            yield BatchLine(
                 number,
                 request.custom_id,
                 request.generation,
@@ -100,25 +100,25 @@ def read_lines(
             )
 
 
-def fault_of(error: ApiError) -> FieldFault:
+def first_fault(error: ApiError) -> FieldFault:
     """Return the first thing that is wrong with a line."""
     first = error.fields[0] if error.fields else FieldFault(error.param or "", error.message)
     return FieldFault(first.param, first.message)
 
 
 @contextmanager
-def told_as(names: FieldNames) -> Iterator[None]:
+def prefix_fields(names: FieldNames) -> Iterator[None]:
     """Let errors of this block name fields as their line has them."""
     try:
         yield
     except ApiError as error:
-        fault = fault_of(error)
-        if names.inside is None or not fault.param:
+        fault = first_fault(error)
+        if names.parent is None or not fault.param:
             raise
-        param = f"{names.inside}.{fault.param}"
+        param = f"{names.parent}.{fault.param}"
         message = fault.message
         if message.startswith(f"{fault.param} "):
-            message = f"{names.inside}.{message}"
+            message = f"{names.parent}.{message}"
         raise InvalidRequest(message, param=param) from None
 
 
@@ -141,15 +141,15 @@ def _physical_lines(
 ) -> Iterator[tuple[int, bytes | None]]:
     """Yield each line by its number, stripped; `None` for one that is too long."""
     number = 0
-    while piece := file.readline(limits.most_bytes + len(BOM) + 2):
+    while piece := file.readline(limits.max_bytes + len(BOM) + 2):
         number += 1
         turns.give()
-        if number > limits.most_lines * PHYSICAL_LINES_EACH:
+        if number > limits.max_lines * PHYSICAL_LINES_EACH:
             raise _too_many(limits)
         if number == 1:
             piece = piece.removeprefix(BOM)
         data = piece.strip(b" \t\r\n")
-        if len(data) <= limits.most_bytes:
+        if len(data) <= limits.max_bytes:
             yield number, data
         else:
             yield number, None
@@ -159,7 +159,7 @@ def _physical_lines(
 
 
 def _too_many(limits: LineLimits) -> InvalidRequest:
-    return InvalidRequest(f"a file may have at most {limits.most_lines} lines", param="file")
+    return InvalidRequest(f"a file may have at most {limits.max_lines} lines", param="file")
 
 
 def _is_unicode(text: str) -> bool:

@@ -20,11 +20,11 @@ def cancel_batch(services: Services, batch_id: UUID) -> Batch | None:
     with services.database.sessions.begin() as session:
         batch = ask_to_cancel_batch(session, batch_id)
     if batch is not None:
-        announce(services)
+        notify_dispatchers(services)
     return batch
 
 
-def announce(services: Services) -> None:
+def notify_dispatchers(services: Services) -> None:
     """Let the feeders look at the batches now."""
     try:
         tell_feeders(services.redis_client)

@@ -35,7 +35,7 @@ class BatchPlan:
     body_hash: str | None = None
 
     @property
-    def is_of_kept_lines(self) -> bool:
+    def is_of_stored_lines(self) -> bool:
         """Whether its lines were here before, and did not come with this request."""
         return self.input_file_id is not None or self.retry_of is not None
 

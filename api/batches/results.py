@@ -52,7 +52,7 @@ class ResultFile:
         self._states = states
         self._hang_up = hang_up
         self._ends_with_connection = ends_with_connection
-        self._show = show or show_line
+        self._show = show or serialize_line
         self._first = self._read(after)
 
     def __iter__(self) -> Iterator[bytes]:
@@ -84,7 +84,7 @@ class ResultFile:
         return read_results(self._statements, self._batch_id, after=after, states=self._states)
 
 
-def show_line(job: Job) -> dict[str, Any]:
+def serialize_line(job: Job) -> dict[str, Any]:
     """Return what became of a line, in our own shape."""
     is_shown = has_answer(job)
     return {

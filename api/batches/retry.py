@@ -7,7 +7,7 @@ from uuid import UUID
 
 from pydantic import ValidationError
 
-from api.batches.line_reader import Line, fault_of
+from api.batches.line_reader import BatchLine, first_fault
 from api.http.field_faults import invalid
 from core.concurrency.greenlets import Turns
 from core.generation import Generation
@@ -15,10 +15,12 @@ from models.batches.lines import UnsuccessfulLine, read_unsuccessful
 from models.database.prepared import Statements
 
 
-def unsuccessful_lines(statements: Statements, batch_id: UUID) -> Callable[[Turns], Iterator[Line]]:
+def unsuccessful_lines(
+    statements: Statements, batch_id: UUID
+) -> Callable[[Turns], Iterator[BatchLine]]:
     """Return what yields the lines, read page by page; their numbers and names stay."""
 
-    def read(turns: Turns) -> Iterator[Line]:
+    def read(turns: Turns) -> Iterator[BatchLine]:
         after = 0
         while found := read_unsuccessful(statements, batch_id, after=after):
             for one in found:
@@ -29,8 +31,8 @@ def unsuccessful_lines(statements: Statements, batch_id: UUID) -> Callable[[Turn
     return read
 
 
-def _line(found: UnsuccessfulLine) -> Line:
+def _line(found: UnsuccessfulLine) -> BatchLine:
     try:
-        return Line(found.line, found.custom_id, Generation.from_row(found.request))
+        return BatchLine(found.line, found.custom_id, Generation.from_row(found.request))
     except ValidationError as error:  # what is taken has changed since
-        return Line(found.line, found.custom_id, fault=fault_of(invalid(error, of="it")))
+        return BatchLine(found.line, found.custom_id, fault=first_fault(invalid(error, of="it")))

@@ -47,7 +47,7 @@ FORM_PARTS = 32
 
 
 @dataclass(frozen=True, slots=True)
-class Upload:
+class ReceivedFile:
     """A file that has arrived, with what was told beside it.
 
     Attributes:
@@ -64,17 +64,17 @@ class Upload:
 class _Spool:
     """A temporary file that counts and hashes what is written to it."""
 
-    def __init__(self, most_bytes: int, filename: str | None) -> None:
+    def __init__(self, max_bytes: int, filename: str | None) -> None:
         self.filename = filename
         self.size = 0
         self.file = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the upload
-        self._most_bytes = most_bytes
+        self._max_bytes = max_bytes
         self._hash = hashlib.sha256()
 
     def write(self, data: bytes) -> int:
         self.size += len(data)
-        if self.size > self._most_bytes:
-            raise PayloadTooLarge(f"the file has more than {self._most_bytes} bytes")
+        if self.size > self._max_bytes:
+            raise PayloadTooLarge(f"the file has more than {self._max_bytes} bytes")
         self._hash.update(data)
         return self.file.write(data)
 
@@ -86,7 +86,7 @@ class _Spool:
         return self._hash.hexdigest()
 
 
-class _Arrival:
+class _TimedBody:
     """The body of a request as it arrives, each piece and the whole within their time."""
 
     def __init__(
@@ -125,9 +125,9 @@ class _Arrival:
 
 
 @contextmanager
-def received(
+def receive_file(
     request: Request, settings: Settings, *, charge: Callable[[int], None]
-) -> Iterator[Upload]:
+) -> Iterator[ReceivedFile]:
     """Receive the file of a request, and keep it while the block runs.
 
     Args:
@@ -150,7 +150,7 @@ def received(
     request.max_content_length = most + FORM_BYTES
     if request.content_length:
         charge(request.content_length)
-    arrival = _Arrival(
+    arrival = _TimedBody(
         request.stream,
         seconds=settings.upload_seconds,
         stall_seconds=settings.upload_stall_seconds,
@@ -170,16 +170,16 @@ def received(
         else:
             fields = []
             _read_all(request, arrival, open_spool())
-        options = _options([*request.args.items(multi=True), *fields])
+        options = _collect_options([*request.args.items(multi=True), *fields])
         spool = spools[0]
-        _refuse_packed(spool.file)
-        yield Upload(spool.file, spool.size, spool.sha256, spool.filename, options)
+        _reject_compressed(spool.file)
+        yield ReceivedFile(spool.file, spool.size, spool.sha256, spool.filename, options)
     finally:
         for spool in spools:
             spool.file.close()
 
 
-def _refuse_packed(file: IO[bytes]) -> None:
+def _reject_compressed(file: IO[bytes]) -> None:
     file.seek(0)
     packing = packing_of(file.read(MAGIC_BYTES))
     file.seek(0)
@@ -187,7 +187,7 @@ def _refuse_packed(file: IO[bytes]) -> None:
         raise InvalidRequest(f"the file is packed ({packing}): send it unpacked", param=FILE_FIELD)
 
 
-def _read_all(request: Request, arrival: _Arrival, spool: _Spool) -> None:
+def _read_all(request: Request, arrival: _TimedBody, spool: _Spool) -> None:
     size = 0
     while piece := arrival.read(PIECE_BYTES):
         spool.write(piece)
@@ -196,7 +196,7 @@ def _read_all(request: Request, arrival: _Arrival, spool: _Spool) -> None:
         raise ClientDisconnected
 
 
-def _read_form(request: Request, arrival: _Arrival, open_spool: Any) -> list[tuple[str, str]]:
+def _read_form(request: Request, arrival: _TimedBody, open_spool: Any) -> list[tuple[str, str]]:
     boundary = request.mimetype_params.get("boundary", "")
     parser = MultiPartParser(
         stream_factory=open_spool,
@@ -221,7 +221,7 @@ def _read_form(request: Request, arrival: _Arrival, open_spool: Any) -> list[tup
     return list(form.items(multi=True))
 
 
-def _options(given: Iterable[tuple[str, str]]) -> dict[str, str]:
+def _collect_options(given: Iterable[tuple[str, str]]) -> dict[str, str]:
     options: dict[str, str] = {}
     for name, value in given:
         if name in options:

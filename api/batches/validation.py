@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import IO
 
-from api.batches.line_reader import Line, fault_of, told_as
-from api.generation.validation import check_generation, check_length, most_result_tokens, shortened
+from api.batches.line_reader import BatchLine, first_fault, prefix_fields
+from api.generation.validation import check_context, check_generation, max_result_tokens, shorten
 from api.runtime.prompt_count import PromptCounter
 from core.concurrency.greenlets import Turns
 from core.config.settings import Settings
@@ -21,7 +21,7 @@ from core.ids import new_id
 from core.prompts.tokenizer import PromptText, PromptTokenizer
 
 #: Faults that an answer tells.
-MAX_TOLD = 100
+MAX_REPORTED_FAULTS = 100
 #: A fault repeats the name of an unknown field, which may be long.
 MAX_FAULT_LENGTH = 500
 #: Lines whose prompts are counted together, and how long their texts may be.
@@ -30,7 +30,7 @@ CHUNK_CHARACTERS = 256 * 1024
 
 
 @dataclass(slots=True)
-class CheckedLines:
+class ValidatedLines:
     """What became of the lines.
 
     Attributes:
@@ -39,28 +39,28 @@ class CheckedLines:
     """
 
     rows: IO[bytes]
-    taken: int = 0
-    refused: int = 0
+    accepted: int = 0
+    rejected: int = 0
     prompt_tokens: int = 0
     faults: list[FieldFault] = field(default_factory=list)
 
     @property
     def total(self) -> int:
-        return self.taken + self.refused
+        return self.accepted + self.rejected
 
     def refusal(self) -> InvalidRequest:
         """Return the error that tells what is wrong with the lines."""
         if not self.total:
             return InvalidRequest("the file has no lines", param="file")
         return InvalidRequest(
-            f"{self.refused} of {self.total} lines cannot be taken",
+            f"{self.rejected} of {self.total} lines cannot be taken",
             param="file",
             fields=self.faults,
         )
 
 
 @dataclass(frozen=True, slots=True)
-class LineTerms:
+class LineRules:
     """What the lines of a batch must keep.
 
     Attributes:
@@ -74,52 +74,52 @@ class LineTerms:
     context_length: int
     monthly_limit: int | None = None
 
-    def shortened(self, generation: Generation, prompt_tokens: int | None = None) -> Generation:
+    def shorten(self, generation: Generation, prompt_tokens: int | None = None) -> Generation:
         """Return a generation that did not say how long its answers may be, with room for them."""
-        room = most_result_tokens(generation)
+        room = max_result_tokens(generation)
         if prompt_tokens is not None:
             room = min(room, self.context_length - prompt_tokens)
             if self.monthly_limit is not None:
                 room = min(room, (self.monthly_limit - prompt_tokens) // generation.n)
-        return shortened(generation, room)
+        return shorten(generation, room)
 
 
-class LineChecks:
+class LineValidator:
     """The checks of one batch's lines; `checked` is what became of those that it has seen."""
 
-    def __init__(self, terms: LineTerms, rows: IO[bytes], turns: Turns) -> None:
+    def __init__(self, terms: LineRules, rows: IO[bytes], turns: Turns) -> None:
         self._terms = terms
         self._turns = turns
         self._seen: dict[bytes, int] = {}
-        self.checked = CheckedLines(rows)
+        self.checked = ValidatedLines(rows)
 
-    def run(self, lines: Iterable[Line]) -> Iterator[int]:
+    def run(self, lines: Iterable[BatchLine]) -> Iterator[int]:
         """Check all lines; yields now and then how many were taken.
 
         Raises `InvalidRequest` if there are too many.
         """
-        chunk: list[tuple[Line, Generation, PromptText]] = []
+        chunk: list[tuple[BatchLine, Generation, PromptText]] = []
         characters = 0
         for line in lines:
             self._turns.give()
             try:
                 generation = self._check(line)
-                with told_as(line.names):
+                with prefix_fields(line.names):
                     text = self._terms.tokenizer.text_of(generation)
             except ApiError as error:
-                self._refuse(line, fault_of(error))
+                self._refuse(line, first_fault(error))
                 continue
             chunk.append((line, generation, text))
             characters += len(text.text)
             if len(chunk) >= CHUNK_LINES or characters >= CHUNK_CHARACTERS:
                 self._take_chunk(chunk)
                 chunk, characters = [], 0
-                yield self.checked.taken
+                yield self.checked.accepted
         if chunk:
             self._take_chunk(chunk)
-        yield self.checked.taken
+        yield self.checked.accepted
 
-    def _check(self, line: Line) -> Generation:
+    def _check(self, line: BatchLine) -> Generation:
         if line.generation is None:
             fault = line.fault or FieldFault("", "it cannot be read")
             raise InvalidRequest(fault.message, param=fault.param)
@@ -131,42 +131,42 @@ class LineChecks:
                 )
         generation = line.generation
         if line.may_shorten:
-            generation = self._terms.shortened(generation)
-        with told_as(line.names):
+            generation = self._terms.shorten(generation)
+        with prefix_fields(line.names):
             check_generation(self._terms.settings, generation, line.names)
         return generation
 
-    def _take_chunk(self, chunk: list[tuple[Line, Generation, PromptText]]) -> None:
+    def _take_chunk(self, chunk: list[tuple[BatchLine, Generation, PromptText]]) -> None:
         context = self._terms.context_length
         texts = [text for _, _, text in chunk]
         counts = self._terms.counter.count_texts(texts, most=context)
         for (line, generation, _), counted in zip(chunk, counts, strict=True):
             self._turns.give()
             if line.may_shorten:
-                generation = self._terms.shortened(generation, counted)
+                generation = self._terms.shorten(generation, counted)
             try:
-                with told_as(line.names):
-                    prompt_tokens = check_length(context, generation, counted)
+                with prefix_fields(line.names):
+                    prompt_tokens = check_context(context, generation, counted)
             except ApiError as error:
-                self._refuse(line, fault_of(error))
+                self._refuse(line, first_fault(error))
             else:
                 self._take(line, generation, prompt_tokens)
 
-    def _take(self, line: Line, generation: Generation, prompt_tokens: int) -> None:
-        self.checked.taken += 1
+    def _take(self, line: BatchLine, generation: Generation, prompt_tokens: int) -> None:
+        self.checked.accepted += 1
         self.checked.prompt_tokens += prompt_tokens
         self._write(line, {"request": generation.to_row(), "prompt_tokens": prompt_tokens})
 
-    def _refuse(self, line: Line, fault: FieldFault) -> None:
+    def _refuse(self, line: BatchLine, fault: FieldFault) -> None:
         message = _clean(fault.message)
-        self.checked.refused += 1
-        if len(self.checked.faults) < MAX_TOLD:
+        self.checked.rejected += 1
+        if len(self.checked.faults) < MAX_REPORTED_FAULTS:
             name = f"line {line.number}"
             param = f"{name}.{_clean(fault.param)}" if fault.param else name
             self.checked.faults.append(FieldFault(param, f"{name}: {message}"))
         self._write(line, {"error": {"code": InvalidRequest.code, "message": message}})
 
-    def _write(self, line: Line, values: dict[str, object]) -> None:
+    def _write(self, line: BatchLine, values: dict[str, object]) -> None:
         row = {"id": new_id().hex, "line": line.number, **values}
         if line.custom_id is not None and (
             "error" not in values or self._is_first(line.custom_id, line.number)

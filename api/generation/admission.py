@@ -16,11 +16,11 @@ from api.generation.context_limit import measure
 from api.generation.idempotency import Idempotency, find_repeated
 from api.generation.polling import charge_poll
 from api.generation.validation import (
-    OUR_NAMES,
+    NATIVE_NAMES,
     FieldNames,
     check_generation,
-    most_result_tokens,
-    shortened,
+    max_result_tokens,
+    shorten,
 )
 from api.services import Services
 from core.completion.response_cache import CachedAnswer
@@ -46,7 +46,7 @@ class KeyChanged(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Admitted:
+class AdmittedJob:
     """A committed job that waits to be sent, unless it was there before or needs no model.
 
     Attributes:
@@ -62,7 +62,7 @@ class Admitted:
     is_new: bool = True
 
     @property
-    def is_cancelled_with_its_client(self) -> bool:
+    def is_cancelled_on_disconnect(self) -> bool:
         """Whether nobody will ask for the answer when this client goes away."""
         return self.is_new and self.idempotency is None
 
@@ -112,15 +112,15 @@ def admit(
     traceparent: str | None = None,
     idempotency: Idempotency | None = None,
     may_shorten: bool = False,
-    names: FieldNames = OUR_NAMES,
-) -> Admitted:
+    names: FieldNames = NATIVE_NAMES,
+) -> AdmittedJob:
     """Check a generation, charge the key's limits and commit its job.
 
     A repeated request gets the job that it made before, and an answer that may be given again
     a job that has ended already.
 
     Args:
-        key: may be believed only where `may_be_believed` says so.
+        key: may be believed only where `may_use_cached_key` says so.
         may_shorten: `max_tokens` is not the caller's own word: where the context, the key's tokens
             of a minute or a month, or the size of a result leave room for less, less is asked for.
         names: what the caller's face calls the fields.
@@ -138,7 +138,7 @@ def admit(
     if idempotency is not None and (before := _find_before(services, key, idempotency)) is not None:
         return before
     if may_shorten:
-        generation = shortened(generation, most_result_tokens(generation))
+        generation = shorten(generation, max_result_tokens(generation))
     check_generation(services.settings, generation, names)
     generation, prompt_tokens = measure(services, key, generation, may_shorten=may_shorten)
     cached = services.jobs.response_cache.find(key.user_id, generation)
@@ -154,7 +154,7 @@ def admit(
     if cached is not None:
         headers["x-cache"] = "hit"
     if _commit(services, key, job, idempotency):
-        return Admitted(job, services, headers, idempotency)
+        return AdmittedJob(job, services, headers, idempotency)
     assert idempotency is not None
     before = _find_before(services, key, idempotency)  # the same request at the same moment
     if before is None:
@@ -162,7 +162,7 @@ def admit(
     return before
 
 
-def may_be_believed(generation: Generation, idempotency: Idempotency | None) -> bool:
+def may_use_cached_key(generation: Generation, idempotency: Idempotency | None) -> bool:
     """Say whether a job is written by the one statement that looks at its key too."""
     return idempotency is None and not generation.cache
 
@@ -284,7 +284,7 @@ def _claim(session: Session, job: Job, idempotency: Idempotency) -> bool:
 
 def _find_before(
     services: Services, key: PresentedKey, idempotency: Idempotency
-) -> Admitted | None:
+) -> AdmittedJob | None:
     """Return the job that the same request made before; that counts as a poll of it."""
     with services.database.sessions() as session:
         job = find_repeated(session, key.id, idempotency)
@@ -292,4 +292,4 @@ def _find_before(
         return None
     charge_poll(services, job.api_key_id)
     headers = {"Idempotency-Replayed": "true"}
-    return Admitted(job, services, headers, idempotency, is_new=False)
+    return AdmittedJob(job, services, headers, idempotency, is_new=False)

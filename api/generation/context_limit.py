@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from api.generation.validation import check_length, shortened
+from api.generation.validation import check_context, shorten
 from api.runtime.prompt_count import is_counted_apart
 from api.services import Services
 from core.errors import ContextLengthExceeded
@@ -25,9 +25,9 @@ def measure(
     counted = services.prompts.counter.count(generation, most=context)
     if may_shorten and counted is not None:
         room = min(context - counted, _room_of_key(services, key, generation, counted))
-        generation = shortened(generation, room)
+        generation = shorten(generation, room)
     try:
-        return generation, check_length(context, generation, counted)
+        return generation, check_context(context, generation, counted)
     except ContextLengthExceeded:
         if is_counted_apart(generation):
             services.limits.limiter.count_request(key, recall=services.recall(key.id))

@@ -10,9 +10,9 @@ from typing import Any
 
 from flask import Response, g
 
-from api.generation.admission import Admitted
-from api.generation.following import Delta, Ended, Following, KeepAlive
+from api.generation.admission import AdmittedJob
 from api.generation.outcomes import interrupted
+from api.generation.text_follower import Delta, Ended, KeepAlive, TextFollower
 from api.http.disconnect import hang_up_of_stream
 from api.runtime.user_slots import Opened
 from api.services import Services
@@ -28,14 +28,14 @@ DONE = "data: [DONE]\n\n"
 KEEP_ALIVE = ": keep-alive\n\n"
 
 #: Makes the JSON objects of one delta, or of the end; the end may raise `ApiError`.
-ShowDelta = Callable[[Delta], list[dict[str, Any]]]
-ShowEnd = Callable[[Job], list[dict[str, Any]]]
+SerializeDelta = Callable[[Delta], list[dict[str, Any]]]
+SerializeEnd = Callable[[Job], list[dict[str, Any]]]
 
 
 def stream_admitted(
-    admitted: Admitted,
-    show_delta: ShowDelta,
-    show_end: ShowEnd,
+    admitted: AdmittedJob,
+    serialize_delta: SerializeDelta,
+    serialize_end: SerializeEnd,
     *,
     place: AbstractContextManager[object],
     is_resumable: bool = True,
@@ -54,7 +54,7 @@ def stream_admitted(
         Unavailable: the queue is away.
     """
     on_gone = None
-    if admitted.is_cancelled_with_its_client:
+    if admitted.is_cancelled_on_disconnect:
 
         def on_gone() -> None:
             admitted.services.jobs.cancellation.abandon(admitted.job.id)
@@ -62,8 +62,8 @@ def stream_admitted(
     return _answer(
         admitted.services,
         admitted.job,
-        show_delta,
-        show_end,
+        serialize_delta,
+        serialize_end,
         place,
         send=admitted.send,
         on_gone=on_gone,
@@ -73,7 +73,11 @@ def stream_admitted(
 
 
 def stream_job(
-    services: Services, job: Job, position: str | None, show_delta: ShowDelta, show_end: ShowEnd
+    services: Services,
+    job: Job,
+    position: str | None,
+    serialize_delta: SerializeDelta,
+    serialize_end: SerializeEnd,
 ) -> Response:
     """Answer with the text of a job from after the event `position`; it goes on without us.
 
@@ -81,14 +85,14 @@ def stream_job(
         InvalidRequest: `position` is no id of this job's events.
     """
     place = services.slots.connections.one_more(job.user_id, Opened.STREAM)
-    return _answer(services, job, show_delta, show_end, place, position=position)
+    return _answer(services, job, serialize_delta, serialize_end, place, position=position)
 
 
 def _answer(
     services: Services,
     job: Job,
-    show_delta: ShowDelta,
-    show_end: ShowEnd,
+    serialize_delta: SerializeDelta,
+    serialize_end: SerializeEnd,
     place: AbstractContextManager[object],
     *,
     position: str | None = None,
@@ -101,38 +105,40 @@ def _answer(
         opened.enter_context(place)
         watch = opened.enter_context(services.jobs.events.watch(job.id, with_text=True))
         hang_up = hang_up_of_stream(watch.ask_for_sign)
-        following = Following(
+        following = TextFollower(
             services, job, watch, hang_up, seconds=services.settings.stream_seconds
         )
-        following.begin_at(position)
+        following.resume_after(position)
         if send is None:
             watch.has_gap = True  # of what was told before we listened
         else:
             send()
         opened.enter_context(hang_up.watched(watch.changed.set))
         opened.enter_context(hang_up.impatient(WRITE_SECONDS))
-        events = _Events(following, show_delta, show_end, g.request_id, is_resumable=is_resumable)
+        events = _EventStream(
+            following, serialize_delta, serialize_end, g.request_id, is_resumable=is_resumable
+        )
         response = Response(iter(events), mimetype="text/event-stream", headers=headers)
         response.headers["x-accel-buffering"] = "no"
         response.call_on_close(_closing(opened.pop_all(), events, hang_up, on_gone))
     return response
 
 
-class _Events:
+class _EventStream:
     """The lines of one stream; `has_ended` once nothing of the job is left to tell."""
 
     def __init__(
         self,
-        following: Following,
-        show_delta: ShowDelta,
-        show_end: ShowEnd,
+        following: TextFollower,
+        serialize_delta: SerializeDelta,
+        serialize_end: SerializeEnd,
         request_id: str,
         *,
         is_resumable: bool,
     ) -> None:
         self._following = following
-        self._show_delta = show_delta
-        self._show_end = show_end
+        self._serialize_delta = serialize_delta
+        self._serialize_end = serialize_end
         self._request_id = request_id
         self.is_resumable = is_resumable
         self.has_ended = False
@@ -143,12 +149,12 @@ class _Events:
             for event in self._following.events():
                 match event:
                     case Delta():
-                        yield from _lines(event.position, self._show_delta(event))
+                        yield from _lines(event.position, self._serialize_delta(event))
                     case KeepAlive():
                         yield KEEP_ALIVE
                     case Ended():
                         self.has_ended = True
-                        yield from _lines(self._following.position, self._show_end(event.job))
+                        yield from _lines(self._following.position, self._serialize_end(event.job))
                         yield DONE
             if not (self.has_ended or self.is_resumable):
                 raise interrupted()
@@ -175,7 +181,7 @@ def _json(value: dict[str, Any]) -> str:
 
 
 def _closing(
-    opened: ExitStack, events: _Events, hang_up: HangUp, on_gone: Callable[[], None] | None
+    opened: ExitStack, events: _EventStream, hang_up: HangUp, on_gone: Callable[[], None] | None
 ) -> Callable[[], None]:
     def close() -> None:
         has_left = hang_up.look() or not events.is_resumable

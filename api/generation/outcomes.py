@@ -20,7 +20,7 @@ def interrupted() -> Unavailable:
     )
 
 
-def answered(job: Job) -> Job:
+def require_completion(job: Job) -> Job:
     """Return a job that has an answer; one that was cancelled has what was made until then.
 
     Raises:

@@ -11,9 +11,9 @@ from typing import TypeVar
 from flask import g
 
 from api.auth.authentication import authenticate_presented_key
-from api.generation.admission import Admitted, KeyChanged, admit, may_be_believed
+from api.generation.admission import AdmittedJob, KeyChanged, admit, may_use_cached_key
 from api.generation.idempotency import read_idempotency
-from api.generation.validation import OUR_NAMES, FieldNames
+from api.generation.validation import NATIVE_NAMES, FieldNames
 from api.generation.waiting import wait_for_end
 from api.http.body import parse_body, receive_json
 from api.http.disconnect import present_hang_up
@@ -28,10 +28,10 @@ from models.jobs.job import Job
 
 B = TypeVar("B", bound=Body)
 #: Times that a request is admitted under its key, while the key changes each time.
-MOST_LOOK_UPS = 5
+MAX_KEY_LOOKUPS = 5
 
 
-def present(kind: type[B]) -> tuple[PresentedKey, B]:
+def authenticate_and_parse(kind: type[B]) -> tuple[PresentedKey, B]:
     """Return the key that the present request may generate with, and its body.
 
     Raises:
@@ -42,14 +42,14 @@ def present(kind: type[B]) -> tuple[PresentedKey, B]:
         RateLimited: the body is large, and the key has no request left in this minute.
     """
     key = _look_up(may_believe=True)
-    with confirming(key):
+    with confirm_key_on_error(key):
         data = receive_json()
         if len(data) >= LARGE_BYTES:
             _wait_for_turn(key, len(data))
         return key, parse_body(kind, data)
 
 
-def present_key() -> PresentedKey:
+def authenticate_fresh_key() -> PresentedKey:
     """Return the key that the present request may generate with, looked up for it.
 
     Raises:
@@ -60,7 +60,7 @@ def present_key() -> PresentedKey:
 
 
 @contextmanager
-def confirming(key: PresentedKey) -> Iterator[None]:
+def confirm_key_on_error(key: PresentedKey) -> Iterator[None]:
     """Let no error leave this block under a believed key that is not good any more."""
     try:
         yield
@@ -69,20 +69,20 @@ def confirming(key: PresentedKey) -> Iterator[None]:
         raise
 
 
-def admit_present(
+def admit_request(
     key: PresentedKey,
     generation: Generation,
     *,
     may_shorten: bool = False,
-    names: FieldNames = OUR_NAMES,
-) -> Admitted:
+    names: FieldNames = NATIVE_NAMES,
+) -> AdmittedJob:
     """Admit what the present request asks for; it raises what `admit` raises.
 
     A believed key's refusals are told only if it is still what it was believed to be; otherwise the
     request is admitted, or refused, under the key as it is now.
     """
 
-    def admit_with(key: PresentedKey) -> Admitted:
+    def admit_with(key: PresentedKey) -> AdmittedJob:
         traces = services().traces
         with traces.admitting():
             return admit(
@@ -96,12 +96,12 @@ def admit_present(
                 names=names,
             )
 
-    with confirming(key):
+    with confirm_key_on_error(key):
         idempotency = read_idempotency(generation)
-    if not may_be_believed(generation, idempotency):
+    if not may_use_cached_key(generation, idempotency):
         key = _confirm(key)
     try:
-        for _ in range(MOST_LOOK_UPS):
+        for _ in range(MAX_KEY_LOOKUPS):
             try:
                 return admit_with(key)
             except KeyChanged:
@@ -127,7 +127,7 @@ def _wait_for_turn(key: PresentedKey, size: int) -> None:
 
 
 @contextmanager
-def place_to_wait(key: PresentedKey, what: Opened) -> Iterator[None]:
+def hold_connection_slot(key: PresentedKey, what: Opened) -> Iterator[None]:
     """Count a connection of the key's user that waits or streams, while the block runs.
 
     Take it before the job: what is refused here has cost nothing.
@@ -136,7 +136,7 @@ def place_to_wait(key: PresentedKey, what: Opened) -> Iterator[None]:
         RateLimited: the user has too many.
     """
     with ExitStack() as held:
-        with confirming(key):
+        with confirm_key_on_error(key):
             held.enter_context(services().slots.connections.one_more(key.user_id, what))
         yield
 
@@ -158,7 +158,7 @@ def _look_up(*, may_believe: bool) -> PresentedKey:
     return key
 
 
-def wait_for_answer(admitted: Admitted, seconds: float) -> Job | None:
+def wait_for_completion(admitted: AdmittedJob, seconds: float) -> Job | None:
     """Send an admitted job and return it as it is when it has ended or the time is over.
 
     Returns `None` when the client has gone: then the job is cancelled, unless it may be asked for
@@ -172,6 +172,6 @@ def wait_for_answer(admitted: Admitted, seconds: float) -> Job | None:
             job = wait_for_end(admitted.services, admitted.job, watch, hang_up, seconds=seconds)
     if not hang_up.is_gone:
         return job
-    if admitted.is_cancelled_with_its_client and not job.is_final:
+    if admitted.is_cancelled_on_disconnect and not job.is_final:
         admitted.services.jobs.cancellation.abandon(job.id)
     return None

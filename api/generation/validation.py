@@ -26,14 +26,14 @@ class FieldNames:
     max_tokens: str = "maxTokens"
     min_tokens: str = "minTokens"
     logprobs: str = "logprobs"
-    inside: str | None = None
+    parent: str | None = None
 
 
-OUR_NAMES = FieldNames()
+NATIVE_NAMES = FieldNames()
 
 
 def check_generation(
-    settings: Settings, generation: Generation, names: FieldNames = OUR_NAMES
+    settings: Settings, generation: Generation, names: FieldNames = NATIVE_NAMES
 ) -> None:
     """Check what can be checked without the prompt's tokens.
 
@@ -52,7 +52,7 @@ def check_generation(
             f"{names.max_tokens} must be at most {settings.max_tokens_limit}",
             param=names.max_tokens,
         )
-    most = most_result_tokens(generation)
+    most = max_result_tokens(generation)
     if generation.max_tokens > most:
         tokens = names.min_tokens if generation.min_tokens > most else names.max_tokens
         raise InvalidRequest(
@@ -65,12 +65,12 @@ def check_generation(
         check_webhook_url(generation.webhook_url, settings)
 
 
-def most_result_tokens(generation: Generation) -> int:
+def max_result_tokens(generation: Generation) -> int:
     """Return the most tokens that each answer may have so that the result is not too large."""
     return MAX_RESULT_ENTRIES // (generation.n * (1 + (generation.logprobs or 0)))
 
 
-def shortened(generation: Generation, room: int) -> Generation:
+def shorten(generation: Generation, room: int) -> Generation:
     """Return the generation with at most `room` tokens for each answer, but at least as many as it
     must have.
     """
@@ -79,7 +79,7 @@ def shortened(generation: Generation, room: int) -> Generation:
     return generation.model_copy(update={"max_tokens": max(1, generation.min_tokens, room)})
 
 
-def check_length(context_length: int, generation: Generation, prompt_tokens: int | None) -> int:
+def check_context(context_length: int, generation: Generation, prompt_tokens: int | None) -> int:
     """Check that prompt and answer fit into the model's context; return the prompt's tokens.
 
     Args:

@@ -35,7 +35,7 @@ def read_after(prefix: Prefix) -> UUID | None:
     return found
 
 
-def show_list(page: Sequence[dict[str, Any]], *, has_more: bool) -> dict[str, Any]:
+def serialize_list(page: Sequence[dict[str, Any]], *, has_more: bool) -> dict[str, Any]:
     """Return one page as JSON."""
     return {
         "object": "list",

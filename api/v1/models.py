@@ -13,7 +13,7 @@ from api.openapi.answer import shows
 from api.openapi.operation import Who, described
 from api.openapi.refusals import NO_SUCH_MODEL
 from api.services import services
-from api.v1.generation.responses import OpenAIModel, OpenAIModelList
+from api.v1.generation.schemas import OpenAIModel, OpenAIModelList
 from core.errors import NotFound
 
 blueprint = Blueprint("v1_models", __name__, url_prefix="/v1/models")
@@ -24,7 +24,7 @@ blueprint = Blueprint("v1_models", __name__, url_prefix="/v1/models")
 def index() -> ResponseReturnValue:
     """List the served model."""
     _authenticate()
-    return {"object": "list", "data": [_show()]}
+    return {"object": "list", "data": [_serialize()]}
 
 
 @blueprint.get("/<path:name>")
@@ -38,7 +38,7 @@ def show(name: str) -> ResponseReturnValue:
             code="model_not_found",
             param="model",
         )
-    return _show()
+    return _serialize()
 
 
 def _authenticate() -> None:
@@ -46,7 +46,7 @@ def _authenticate() -> None:
         authenticate(session)
 
 
-def _show() -> dict[str, Any]:
+def _serialize() -> dict[str, Any]:
     settings = services().settings
     return {
         "id": settings.model_name,

@@ -13,17 +13,17 @@ from api.auth.auditing import note_act_on_others
 from api.auth.authentication import Caller, authenticate, authenticate_key, check_usable
 from api.auth.visible_batches import find_visible_batch
 from api.auth.write_limits import count_bytes
-from api.batches.download import send_results
-from api.batches.file_batch import make_batch_of_file
+from api.batches.download import stream_results
+from api.batches.file_batch import create_batch_from_file
 from api.batches.generation_line import GenerationLine
-from api.batches.ingest import Made, check_place, make_batch
+from api.batches.ingest import CreatedBatch, check_open_batches, create_batch
 from api.batches.notify import cancel_batch
 from api.batches.options import BatchForm, RetryOptions, WindowText
 from api.batches.plan import plan_retry
 from api.batches.retry import unsuccessful_lines
-from api.batches.upload import JSONL_TYPES, received
+from api.batches.upload import JSONL_TYPES, receive_file
 from api.generation.idempotency import read_idempotency_key
-from api.generation.pipeline import present_key
+from api.generation.pipeline import authenticate_fresh_key
 from api.generation.polling import charge_poll
 from api.http.body import read_body
 from api.http.disconnect import client_has_gone
@@ -91,17 +91,17 @@ def create() -> ResponseReturnValue:
     The options stand in the query, or beside the file in a form. All lines are checked before the
     answer; `fields` of a 400 names those that cannot be taken, and nothing is made.
     """
-    key = present_key()
+    key = authenticate_fresh_key()
     idempotency_key = read_idempotency_key()
     with services().slots.uploads.one_more(key.user_id):
         if idempotency_key is None:
-            check_place(services(), key.id)
+            check_open_batches(services(), key.id)
         charge = partial(count_bytes, services(), key.user_id)
         with (
-            received(request, services().settings, charge=charge) as upload,
+            receive_file(request, services().settings, charge=charge) as upload,
             services().slots.uploads.place(),
         ):
-            made = make_batch_of_file(services(), key, upload, idempotency_key)
+            made = create_batch_from_file(services(), key, upload, idempotency_key)
     if made is None:
         return client_has_gone()
     return _answer(made)
@@ -168,7 +168,7 @@ def results(batch_id: str) -> ResponseReturnValue:
         batch = find_visible_batch(session, caller, batch_id)
     charge_poll(services(), caller.account_id)
     place = services().slots.connections.one_more(caller.user.id, Opened.STREAM)
-    return send_results(services().database.statements, batch, place, after=after, states=states)
+    return stream_results(services().database.statements, batch, place, after=after, states=states)
 
 
 @blueprint.post("/<batch_id>/cancel")
@@ -231,7 +231,7 @@ def retry(batch_id: str) -> ResponseReturnValue:
     )
     with services().slots.uploads.one_more(key.user_id), services().slots.uploads.place():
         lines = unsuccessful_lines(services().database.statements, old.id)
-        return _answer(make_batch(services(), key, lines, plan))
+        return _answer(create_batch(services(), key, lines, plan))
 
 
 def _key_of_retry(session: Session, caller: Caller, old: Batch) -> PresentedKey:
@@ -256,7 +256,7 @@ def _has_body() -> bool:
     return bool(request.content_length) or "Transfer-Encoding" in request.headers
 
 
-def _answer(made: Made) -> Response:
+def _answer(made: CreatedBatch) -> Response:
     if made.is_new:
         shown = show_batch(made.batch)
     else:

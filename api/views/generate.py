@@ -8,16 +8,16 @@ from typing import Any
 from flask import Blueprint, Response, jsonify
 from flask.typing import ResponseReturnValue
 
-from api.generation.admission import Admitted
+from api.generation.admission import AdmittedJob
 from api.generation.event_stream import stream_admitted
-from api.generation.following import Delta
-from api.generation.outcomes import answered
+from api.generation.outcomes import require_completion
 from api.generation.pipeline import (
-    admit_present,
-    place_to_wait,
-    present,
-    wait_for_answer,
+    admit_request,
+    authenticate_and_parse,
+    hold_connection_slot,
+    wait_for_completion,
 )
+from api.generation.text_follower import Delta
 from api.http.disconnect import client_has_gone
 from api.http.preferences import read_preferences
 from api.openapi.answer import (
@@ -73,35 +73,35 @@ blueprint = Blueprint("generate", __name__, url_prefix="/api/llm")
 )
 def generate() -> ResponseReturnValue:
     """Generate, waiting for the answer up to `SYNC_WAIT_SECONDS`, or streaming it."""
-    key, generation = present(Generation)
+    key, generation = authenticate_and_parse(Generation)
     if generation.stream:
         return _stream(key, generation)
     preferences = read_preferences(services().settings.sync_wait_seconds)
     if preferences.is_async:
-        admitted = admit_present(key, generation)
+        admitted = admit_request(key, generation)
         admitted.send()
         return accepted(admitted, preferences.applied)
-    with place_to_wait(key, Opened.WAIT):
-        admitted = admit_present(key, generation)
-        job = wait_for_answer(admitted, preferences.wait_seconds)
+    with hold_connection_slot(key, Opened.WAIT):
+        admitted = admit_request(key, generation)
+        job = wait_for_completion(admitted, preferences.wait_seconds)
     if job is None:
         return client_has_gone()
     if not job.is_final:
         return accepted(admitted, job=job)
-    response = jsonify(show_completion(answered(job)))
+    response = jsonify(show_completion(require_completion(job)))
     response.headers.update(admitted.headers)
     return response
 
 
 def _stream(key: PresentedKey, generation: Generation) -> Response:
     with ExitStack() as held:
-        held.enter_context(place_to_wait(key, Opened.STREAM))
-        admitted = admit_present(key, generation)
+        held.enter_context(hold_connection_slot(key, Opened.STREAM))
+        admitted = admit_request(key, generation)
         head = show_completion_head(admitted.job)
         return stream_admitted(
             admitted,
             lambda delta: [show_delta(head, delta)],
-            lambda job: [show_end(head, answered(job))],
+            lambda job: [show_end(head, require_completion(job))],
             place=held.pop_all(),
         )
 
@@ -116,13 +116,13 @@ def _stream(key: PresentedKey, generation: Generation) -> Response:
 )
 def submit() -> ResponseReturnValue:
     """Generate without waiting: 202 with the job's address at once."""
-    admitted = admit_present(*present(Generation))
+    admitted = admit_request(*authenticate_and_parse(Generation))
     admitted.send()
     return accepted(admitted)
 
 
 def accepted(
-    admitted: Admitted, headers: dict[str, str] | None = None, *, job: Job | None = None
+    admitted: AdmittedJob, headers: dict[str, str] | None = None, *, job: Job | None = None
 ) -> Response:
     """Answer 202 with the job and its address."""
     job = job or admitted.job

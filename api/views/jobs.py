@@ -14,7 +14,7 @@ from api.auth.auditing import note_act_on_others
 from api.auth.authentication import authenticate
 from api.auth.visible_jobs import find_visible_job
 from api.generation.event_stream import stream_job
-from api.generation.outcomes import answered
+from api.generation.outcomes import require_completion
 from api.generation.polling import charge_poll
 from api.generation.waiting import read_job
 from api.http.disconnect import present_hang_up
@@ -113,7 +113,7 @@ def stream(job_id: str) -> ResponseReturnValue:
         job,
         request.headers.get("Last-Event-ID"),
         lambda delta: [show_delta(head, delta)],
-        lambda ended: [show_end(head, answered(ended))],
+        lambda ended: [show_end(head, require_completion(ended))],
     )
 
 

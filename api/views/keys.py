@@ -20,7 +20,7 @@ from api.auth.key_limits import (
     limits_of_new_key,
     room_of_month,
 )
-from api.batches.ended_work import end_work, open_work
+from api.batches.key_revocation import cancel_open_work, count_open_work
 from api.http.body import read_body
 from api.http.paging import read_page, show_page
 from api.http.query import read_id_of
@@ -182,11 +182,11 @@ def update(key_id: str) -> ResponseReturnValue:
             details["held"] = ", ".join(map(to_camel, key.holds)) or None
         has_ended = "is_active" in details and not key.is_active
         if has_ended:
-            details |= open_work(session, key_id=key.id)
+            details |= count_open_work(session, key_id=key.id)
         if details:
             note(session, "key.update", actor=caller, target_id=key.id, details=details)
     if has_ended:
-        end_work(services())
+        cancel_open_work(services())
     return show_key(key)
 
 
@@ -213,9 +213,9 @@ def delete(key_id: str) -> ResponseReturnValue:
     with services().database.sessions.begin() as session:
         caller, key = _locked_key(session, key_id)
         delete_key(session, key)
-        details = {"name": key.name, **open_work(session, key_id=key.id)}
+        details = {"name": key.name, **count_open_work(session, key_id=key.id)}
         note(session, "key.delete", actor=caller, target_id=key.id, details=details)
-    end_work(services())
+    cancel_open_work(services())
     return "", 204
 
 

@@ -20,7 +20,7 @@ from api.auth.account_fields import (
 from api.auth.auditing import change, note
 from api.auth.authentication import authenticate_admin, authenticate_user
 from api.auth.current_password import check_current_password, password_user
-from api.batches.ended_work import end_work, open_work
+from api.batches.key_revocation import cancel_open_work, count_open_work
 from api.http.body import read_body
 from api.http.paging import read_page, show_page
 from api.http.query import read_text
@@ -184,12 +184,12 @@ def update(user_id: str) -> ResponseReturnValue:
         flush_email(session)
         has_ended = "is_active" in details and not user.is_active
         if has_ended:
-            details |= open_work(session, user_id=user.id)
+            details |= count_open_work(session, user_id=user.id)
         if details:
             note(session, "user.update", actor=caller, target_id=user.id, details=details)
         keys = count_keys(session, [user.id]).get(user.id, 0)
     if has_ended:
-        end_work(services())
+        cancel_open_work(services())
     return _show(user, keys)
 
 
@@ -213,9 +213,9 @@ def delete(user_id: str) -> ResponseReturnValue:
         keys = delete_keys_of(session, user.id)
         details = {"email": user.email, "role": user.role, "keys": keys}
         end_sessions(session, user.id)
-        details |= open_work(session, user_id=user.id)
+        details |= count_open_work(session, user_id=user.id)
         note(session, "user.delete", actor=caller, target_id=user.id, details=details)
-    end_work(services())
+    cancel_open_work(services())
     return "", 204
 
 

@@ -14,7 +14,7 @@ from core.errors import RateLimited
 
 MINUTE_SECONDS = 60
 #: Nobody knows when a job will end; asking again after this long is no burden.
-PLACE_SECONDS = 1.0
+OPEN_BATCHES_RETRY_SECONDS = 1.0
 
 
 class KeyLimits(Protocol):
@@ -127,7 +127,7 @@ def refusal(verdict: str, state: LimitState, tokens: int) -> RateLimited:
         _Wait.NEVER: None,
         _Wait.MINUTE: state.minute_seconds,
         _Wait.MONTH: state.month_seconds,
-        _Wait.PLACE: PLACE_SECONDS,
+        _Wait.PLACE: OPEN_BATCHES_RETRY_SECONDS,
     }
     may_retry = {} if kind.may_retry else {"x-should-retry": "false"}
     return RateLimited(

@@ -8,10 +8,10 @@ from io import BytesIO
 from flask import request
 
 from api.batches.generation_line import read_generation_line
-from api.batches.line_reader import LineLimits, ReadLine, read_lines
+from api.batches.line_reader import LineLimits, LineParser, read_lines
 from api.batches.plan import plan_upload
-from api.batches.upload import FORM_TYPE, JSONL_TYPES, received
-from api.batches.validation import LineChecks, LineTerms
+from api.batches.upload import FORM_TYPE, JSONL_TYPES, receive_file
+from api.batches.validation import LineRules, LineValidator
 from api.services import services
 from api.v1.batches.file_form import clean_name, read_options
 from api.v1.batches.line import Endpoint, line_reader
@@ -19,19 +19,19 @@ from core.concurrency.greenlets import Turns
 from tests.fuzz.programs import api_app, requested, settings
 from tests.fuzz.target import Target, fields, refusals_are_fine
 
-LIMITS = LineLimits(most_lines=200, most_bytes=16 * 1024)
+LIMITS = LineLimits(max_lines=200, max_bytes=16 * 1024)
 
 
-def _terms() -> LineTerms:
+def _terms() -> LineRules:
     held = services()
     context = held.prompts.tokenizer.context_length
-    return LineTerms(held.settings, held.prompts.tokenizer, held.prompts.counter, context)
+    return LineRules(held.settings, held.prompts.tokenizer, held.prompts.counter, context)
 
 
-def _check_lines(read_line: ReadLine, data: bytes) -> None:
-    """Check lines as `make_batch` does, up to its transaction."""
+def _check_lines(read_line: LineParser, data: bytes) -> None:
+    """Check lines as `create_batch` does, up to its transaction."""
     rows = BytesIO()
-    checks = LineChecks(_terms(), rows, Turns())
+    checks = LineValidator(_terms(), rows, Turns())
     for _ in checks.run(read_lines(BytesIO(data), read_line, LIMITS, Turns())):
         pass
     checked = checks.checked
@@ -66,7 +66,7 @@ def _upload(data: bytes) -> None:
             **given,
         ),
         refusals_are_fine(),
-        received(request, settings(), charge=lambda size: None) as upload,
+        receive_file(request, settings(), charge=lambda size: None) as upload,
     ):
         assert upload.size <= len(body)
         name = clean_name(upload.filename)

@@ -12,8 +12,8 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from api.app import published_document
 from api.auth.credentials import _bearer, _fault, _misplaced, presented_secret
-from api.generation.following import Following, _Track
 from api.generation.idempotency import read_idempotency_key
+from api.generation.text_follower import TextFollower, _SentText
 from api.http.caller_address import caller_address
 from api.http.paging import read_page
 from api.http.preferences import read_preferences
@@ -98,11 +98,11 @@ def _event_id(data: bytes) -> None:
     (position,) = fields(data[1:], 1)
     job = cast(Job, SimpleNamespace(request={"n": count}))
     nothing = cast(Any, None)
-    following = Following(nothing, job, nothing, nothing, seconds=1)
+    following = TextFollower(nothing, job, nothing, nothing, seconds=1)
     with requested(api_app()), refusals_are_fine():
-        following.begin_at(position)
+        following.resume_after(position)
         assert len(following._tracks) == count
-        assert all(isinstance(track, _Track) for track in following._tracks)
+        assert all(isinstance(track, _SentText) for track in following._tracks)
 
 
 def _ids(data: bytes) -> None:

@@ -20,7 +20,7 @@ from models.files.file import File
 from models.files.store import PIECE_BYTES, add_file, add_piece, find_file, may_keep, read_piece
 
 
-def keep(services: Services, file: File, data: IO[bytes], *, life: timedelta) -> None:
+def store_file(services: Services, file: File, data: IO[bytes], *, life: timedelta) -> None:
     """Commit a file that expires after `life`, piece by piece in one transaction.
 
     Raises:
@@ -62,7 +62,7 @@ def find_own_file(session: Session, user_id: UUID, file_id: UUID | None) -> File
 
 
 @contextmanager
-def opened(services: Services, file: File) -> Iterator[IO[bytes]]:
+def open_stored_file(services: Services, file: File) -> Iterator[IO[bytes]]:
     """Give a file to read, on disk while the block runs.
 
     Raises:
@@ -77,7 +77,7 @@ def opened(services: Services, file: File) -> Iterator[IO[bytes]]:
         yield copy
 
 
-def sent(services: Services, file: File) -> Iterator[bytes]:
+def stream_file(services: Services, file: File) -> Iterator[bytes]:
     """Return a file as it is sent: the connection breaks where it does not go on.
 
     Raises:

@@ -15,8 +15,8 @@ from api.auth.authentication import Caller, authenticate
 from api.auth.write_limits import count_bytes
 from api.batches.download import WRITE_SECONDS
 from api.batches.results import ResultFile
-from api.batches.upload import FORM_TYPE, Upload, received
-from api.generation.pipeline import present_key
+from api.batches.upload import FORM_TYPE, ReceivedFile, receive_file
+from api.generation.pipeline import authenticate_fresh_key
 from api.generation.polling import charge_poll
 from api.http.disconnect import present_hang_up
 from api.openapi.answer import JSONL, Answer, shows
@@ -33,10 +33,10 @@ from api.openapi.upload import Upload as DescribedUpload
 from api.runtime.user_slots import Opened
 from api.services import services
 from api.v1.batches.file_form import FileForm, FileOptions, clean_name, read_options
-from api.v1.batches.file_storage import keep, sent
-from api.v1.batches.output_files import BatchFileId, show_line
-from api.v1.batches.responses import BatchFileLine, DeletedFile, OpenAIFile, OpenAIFileList
-from api.v1.listing import read_after, read_limit, show_list
+from api.v1.batches.file_storage import store_file, stream_file
+from api.v1.batches.output_files import BatchFileId, serialize_line
+from api.v1.batches.schemas import BatchFileLine, DeletedFile, OpenAIFile, OpenAIFileList
+from api.v1.listing import read_after, read_limit, serialize_list
 from core.errors import InvalidRequest, NotFound, UnsupportedMediaType
 from core.ids import Prefix, new_id, read_id, show_id
 from models.accounts.key_cache import PresentedKey
@@ -69,20 +69,20 @@ def create() -> ResponseReturnValue:
 
     It is forgotten after `FILE_DAYS`, or when `expires_after` says.
     """
-    key = present_key()
+    key = authenticate_fresh_key()
     if request.mimetype != FORM_TYPE:
         raise UnsupportedMediaType(f"send the file in a form as {FORM_TYPE}")
     charge = partial(count_bytes, services(), key.user_id)
     uploads = services().slots.uploads
     with (
         uploads.one_more(key.user_id),
-        received(request, services().settings, charge=charge) as upload,
+        receive_file(request, services().settings, charge=charge) as upload,
         uploads.place(),
     ):
         options = read_options(upload.options)
         file = _new_file(key, upload)
-        keep(services(), file, upload.file, life=_life_of(options))
-    return _show(file)
+        store_file(services(), file, upload.file, life=_life_of(options))
+    return _serialize(file)
 
 
 @blueprint.get("")
@@ -108,7 +108,7 @@ def index() -> ResponseReturnValue:
     with services().database.sessions() as session:
         caller = authenticate(session)
         if request.args.get("purpose", PURPOSE) != PURPOSE:
-            return show_list([], has_more=False)
+            return serialize_list([], has_more=False)
         files = list_files(
             session,
             caller.user.id,
@@ -116,7 +116,7 @@ def index() -> ResponseReturnValue:
             limit=most,
             is_newest_first=order == "desc",
         )
-    return show_list([_show(file) for file in files.rows], has_more=files.has_after)
+    return serialize_list([_serialize(file) for file in files.rows], has_more=files.has_after)
 
 
 @blueprint.get("/<file_id>")
@@ -131,11 +131,11 @@ def show(file_id: str) -> ResponseReturnValue:
         found = _find(session, caller, file_id)
     charge_poll(services(), caller.account_id)
     if isinstance(found, File):
-        return _show(found)
+        return _serialize(found)
     batch, name = found
     with services().slots.connections.one_more(caller.user.id, Opened.STREAM):
         size = sum(map(len, _lines_of(batch, name)))
-    return _show_batch_file(batch, name, size)
+    return _serialize_batch_file(batch, name, size)
 
 
 @blueprint.get("/<file_id>/content")
@@ -155,7 +155,7 @@ def content(file_id: str) -> ResponseReturnValue:
         found = _find(session, caller, file_id)
     charge_poll(services(), caller.account_id)
     if isinstance(found, File):
-        response = Response(sent(services(), found), mimetype=ANY_TYPE)
+        response = Response(stream_file(services(), found), mimetype=ANY_TYPE)
         response.content_length = found.bytes
     else:
         response = Response(iter(_lines_of(*found)), mimetype=JSONL)
@@ -181,7 +181,7 @@ def delete(file_id: str) -> ResponseReturnValue:
     return {"id": file_id, "object": "file", "deleted": True}
 
 
-def _new_file(key: PresentedKey, upload: Upload) -> File:
+def _new_file(key: PresentedKey, upload: ReceivedFile) -> File:
     if not upload.size:
         raise InvalidRequest("the file is empty", param="file")
     return File(
@@ -209,7 +209,7 @@ def _find(session: Session, caller: Caller, file_id: str) -> File | tuple[Batch,
     batch = find_batch(session, name.batch_id) if name else None
     if batch is None or name is None or batch.endpoint is None or not batch.is_final:
         raise NotFound("there is no such file")
-    if not caller.may_see(batch.user_id) or not name.part.lines_of(batch):
+    if not caller.may_see(batch.user_id) or not name.kind.count_lines(batch):
         raise NotFound("there is no such file")
     return batch, name
 
@@ -219,10 +219,10 @@ def _lines_of(batch: Batch, name: BatchFileId) -> ResultFile:
         services().database.statements,
         batch.id,
         after=0,
-        states=name.part.states,
+        states=name.kind.states,
         hang_up=present_hang_up(),
         ends_with_connection=request.environ.get("SERVER_PROTOCOL") == "HTTP/1.0",
-        show=lambda job: show_line(batch, job),
+        show=lambda job: serialize_line(batch, job),
     )
 
 
@@ -235,7 +235,7 @@ def _send(response: Response, caller: Caller) -> Response:
     return response
 
 
-def _show(file: File) -> dict[str, Any]:
+def _serialize(file: File) -> dict[str, Any]:
     return {
         "id": show_id(Prefix.FILE, file.id),
         "object": "file",
@@ -249,7 +249,7 @@ def _show(file: File) -> dict[str, Any]:
     }
 
 
-def _show_batch_file(batch: Batch, name: BatchFileId, size: int) -> dict[str, Any]:
+def _serialize_batch_file(batch: Batch, name: BatchFileId, size: int) -> dict[str, Any]:
     finished_at = batch.finished_at or batch.created_at
     return {
         "id": str(name),
@@ -257,7 +257,7 @@ def _show_batch_file(batch: Batch, name: BatchFileId, size: int) -> dict[str, An
         "bytes": size,
         "created_at": int(finished_at.timestamp()),
         "expires_at": None,
-        "filename": f"{show_id(Prefix.BATCH, batch.id)}_{name.part}.jsonl",
+        "filename": f"{show_id(Prefix.BATCH, batch.id)}_{name.kind}.jsonl",
         "purpose": OUTPUT_PURPOSE,
         "status": "processed",
         "status_details": None,

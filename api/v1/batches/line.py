@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, StringConstraints, WithJsonSchema
 
-from api.batches.line_reader import MAX_CUSTOM_ID_LENGTH, LineRequest, ReadLine, told_as
+from api.batches.line_reader import MAX_CUSTOM_ID_LENGTH, LineParser, LineRequest, prefix_fields
 from api.http.json_input import read_json
 from api.services import Services
 from api.v1.generation.body import GenerationBody
@@ -50,7 +50,7 @@ def _same_as(endpoint: Endpoint) -> BeforeValidator:
     return BeforeValidator(check, json_schema_input_type=Annotated[Any, schema])
 
 
-class BatchLine(OpenAIBody):
+class OpenAILine(OpenAIBody):
     """What the lines of both endpoints have in common.
 
     Attributes:
@@ -61,12 +61,12 @@ class BatchLine(OpenAIBody):
     method: Annotated[Literal["POST"], BeforeValidator(_post)]
 
 
-class ChatLine(BatchLine):
+class ChatLine(OpenAILine):
     url: Annotated[Endpoint, _same_as(Endpoint.CHAT)]
     body: ChatBody
 
 
-class CompletionLine(BatchLine):
+class CompletionLine(OpenAILine):
     url: Annotated[Endpoint, _same_as(Endpoint.COMPLETIONS)]
     body: CompletionBody
 
@@ -77,7 +77,7 @@ _KINDS: dict[Endpoint, type[ChatLine] | type[CompletionLine]] = {
 }
 
 
-def line_reader(endpoint: Endpoint, services: Services) -> ReadLine:
+def line_reader(endpoint: Endpoint, services: Services) -> LineParser:
     """Return what reads the lines of a batch for this endpoint."""
     kind = _KINDS[endpoint]
     to_generation = _generations(services)
@@ -105,10 +105,10 @@ def _generations(services: Services) -> Callable[[str, GenerationBody], LineRequ
     temperature = default_temperature(services)
 
     def make(custom_id: str, body: GenerationBody) -> LineRequest:
-        names = replace(body.names, inside="body")
-        with told_as(names):
+        names = replace(body.names, parent="body")
+        with prefix_fields(names):
             generation = body.to_generation(most_tokens=most_tokens, temperature=temperature)
-        may_shorten = body.asked_max_tokens[1] is None
+        may_shorten = body.requested_max_tokens[1] is None
         return LineRequest(custom_id, generation, may_shorten=may_shorten, names=names)
 
     return make

@@ -13,25 +13,25 @@ from uuid import UUID
 
 from api.batches.results import TEXTS_DELETED, is_deleted
 from api.v1.batches.line import Endpoint
-from api.v1.generation.answer import Answer
-from api.v1.generation.chat_answer import ChatAnswer
-from api.v1.generation.completion_answer import CompletionAnswer
+from api.v1.generation.chat_response import ChatResponse
+from api.v1.generation.completion_response import CompletionResponse
+from api.v1.generation.response import OpenAIResponse
 from core.ids import Prefix
 from models.batches.batch import Batch
 from models.jobs.job import Job, JobState
 
-_ANSWERS: dict[Endpoint, type[Answer]] = {
-    Endpoint.CHAT: ChatAnswer,
-    Endpoint.COMPLETIONS: CompletionAnswer,
+_RESPONSES: dict[Endpoint, type[OpenAIResponse]] = {
+    Endpoint.CHAT: ChatResponse,
+    Endpoint.COMPLETIONS: CompletionResponse,
 }
 #: What OpenAI's clients are told of lines that did not run to their end.
-_LOST = {
+_UNFINISHED = {
     JobState.CANCELLED: ("batch_cancelled", "the batch was cancelled before this request ended"),
     JobState.EXPIRED: ("batch_expired", "this request could not be begun within the window"),
 }
 
 
-class Part(StrEnum):
+class ResultFileKind(StrEnum):
     """Which of a batch's files."""
 
     OUTPUT = "output"
@@ -40,44 +40,44 @@ class Part(StrEnum):
     @property
     def states(self) -> Collection[JobState]:
         """Of the lines that are in it."""
-        if self is Part.OUTPUT:
+        if self is ResultFileKind.OUTPUT:
             return (JobState.SUCCEEDED,)
         return (JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED)
 
-    def lines_of(self, batch: Batch) -> int:
+    def count_lines(self, batch: Batch) -> int:
         """Return how many lines of a final batch are in it."""
-        return batch.succeeded if self is Part.OUTPUT else batch.ended - batch.succeeded
+        return batch.succeeded if self is ResultFileKind.OUTPUT else batch.ended - batch.succeeded
 
 
 @dataclass(frozen=True, slots=True)
 class BatchFileId:
     """Which file of which batch."""
 
-    part: Part
+    kind: ResultFileKind
     batch_id: UUID
 
     def __str__(self) -> str:
-        return f"{Prefix.FILE}_{self.part}_{self.batch_id.hex}"
+        return f"{Prefix.FILE}_{self.kind}_{self.batch_id.hex}"
 
     @classmethod
     def read(cls, text: str) -> BatchFileId | None:
         """Return the id that `text` is, or `None` if it is none of a batch's file."""
         try:
-            prefix, part, digits = text.split("_")
-            found = cls(Part(part), UUID(hex=digits))
+            prefix, kind, digits = text.split("_")
+            found = cls(ResultFileKind(kind), UUID(hex=digits))
         except ValueError:
             return None
         return found if prefix == Prefix.FILE and str(found) == text else None
 
 
-def file_of(batch: Batch, part: Part) -> str | None:
+def result_file_id(batch: Batch, kind: ResultFileKind) -> str | None:
     """Return the id of a batch's file; none before the batch has ended, and none without lines."""
-    if not batch.is_final or not part.lines_of(batch):
+    if not batch.is_final or not kind.count_lines(batch):
         return None
-    return str(BatchFileId(part, batch.id))
+    return str(BatchFileId(kind, batch.id))
 
 
-def show_line(batch: Batch, job: Job) -> dict[str, Any]:
+def serialize_line(batch: Batch, job: Job) -> dict[str, Any]:
     """Return a line of a batch's file."""
     shown: dict[str, Any] = {
         "id": f"batch_req_{job.id.hex}",
@@ -89,7 +89,7 @@ def show_line(batch: Batch, job: Job) -> dict[str, Any]:
         shown["error"] = TEXTS_DELETED
     elif job.state == JobState.SUCCEEDED:
         has_logprobs = any(choice.get("logprobs") for choice in job.choices or ())
-        kind = _ANSWERS[Endpoint(batch.endpoint or "")]
+        kind = _RESPONSES[Endpoint(batch.endpoint or "")]
         answer = kind(job, has_logprobs=has_logprobs, has_usage_chunk=False)
         shown["response"] = {
             "status_code": 200,
@@ -97,12 +97,12 @@ def show_line(batch: Batch, job: Job) -> dict[str, Any]:
             "body": answer.whole(job),
         }
     else:
-        shown["error"] = _show_error(job)
+        shown["error"] = _serialize_error(job)
     return shown
 
 
-def _show_error(job: Job) -> dict[str, str]:
+def _serialize_error(job: Job) -> dict[str, str]:
     if job.error is not None:
         return {"code": job.error["code"], "message": job.error["message"]}
-    code, message = _LOST.get(JobState(job.state), ("server_error", "this request failed"))
+    code, message = _UNFINISHED.get(JobState(job.state), ("server_error", "this request failed"))
     return {"code": code, "message": message}

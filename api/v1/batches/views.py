@@ -14,12 +14,12 @@ from pydantic import BeforeValidator, Field
 
 from api.auth.auditing import note_act_on_others
 from api.auth.authentication import Caller, authenticate
-from api.batches.ingest import Abandoned, check_place, find_made, make_batch
-from api.batches.line_reader import Line, LineLimits, read_lines
+from api.batches.ingest import BatchAbandoned, check_open_batches, create_batch, find_earlier_batch
+from api.batches.line_reader import BatchLine, LineLimits, read_lines
 from api.batches.notify import cancel_batch
 from api.batches.plan import BatchPlan
 from api.generation.idempotency import read_idempotency_key
-from api.generation.pipeline import present_key
+from api.generation.pipeline import authenticate_fresh_key
 from api.generation.polling import charge_poll
 from api.http.body import read_body
 from api.http.disconnect import client_has_gone, present_hang_up
@@ -28,12 +28,12 @@ from api.openapi.operation import Who, described
 from api.openapi.parameters import IDEMPOTENCY_KEY, id_query, limit
 from api.openapi.refusals import BATCH_NOT_MADE, NOT_FOUND, TOO_MANY_LOOKS
 from api.services import services
-from api.v1.batches.file_storage import find_own_file, opened
+from api.v1.batches.file_storage import find_own_file, open_stored_file
 from api.v1.batches.line import Endpoint, line_reader
-from api.v1.batches.object import show_batch, show_errors, show_refused
-from api.v1.batches.responses import OpenAIBatch, OpenAIBatchList
+from api.v1.batches.schemas import OpenAIBatch, OpenAIBatchList
+from api.v1.batches.serializer import serialize_batch, serialize_errors, serialize_rejected_batch
 from api.v1.generation.ignored_fields import OpenAIBody, refused_unless
-from api.v1.listing import read_after, read_limit, show_list
+from api.v1.listing import read_after, read_limit, serialize_list
 from core.concurrency.greenlets import Turns
 from core.errors import InvalidRequest, NotFound
 from core.generation import Metadata
@@ -102,35 +102,37 @@ def create() -> ResponseReturnValue:
     All lines are checked before the answer. Where some cannot be taken nothing is run: the batch
     is `failed`, and its `errors` name them.
     """
-    key = present_key()
+    key = authenticate_fresh_key()
     body = read_body(BatchBody)
     file_id = read_id(Prefix.FILE, body.input_file_id)
     plan = _plan(body, file_id, read_idempotency_key())
-    made = find_made(services(), key.id, plan)
+    made = find_earlier_batch(services(), key.id, plan)
     if made is not None:  # also if its file is gone by now
-        return show_batch(made.batch)
+        return serialize_batch(made.batch)
     with services().database.sessions() as session:
         file = find_own_file(session, key.user_id, file_id)
-    check_place(services(), key.id)
+    check_open_batches(services(), key.id)
     hang_up = present_hang_up()
 
     def is_wanted() -> bool:
         return plan.idempotency_key is not None or not hang_up.look_twice()
 
     uploads = services().slots.uploads
-    with uploads.one_more(key.user_id), uploads.place(), opened(services(), file) as data:
+    with uploads.one_more(key.user_id), uploads.place(), open_stored_file(services(), file) as data:
         read = line_reader(body.endpoint, services())
         settings = services().settings
         limits = LineLimits(settings.max_batch_lines, settings.max_body_bytes)
 
-        def lines(turns: Turns) -> Iterator[Line]:
+        def lines(turns: Turns) -> Iterator[BatchLine]:
             return read_lines(data, read, limits, turns)
 
         try:
-            return show_batch(make_batch(services(), key, lines, plan, is_wanted=is_wanted).batch)
+            return serialize_batch(
+                create_batch(services(), key, lines, plan, is_wanted=is_wanted).batch
+            )
         except InvalidRequest as refusal:
-            return show_refused(_keep_refused(key, body, file, refusal))
-        except Abandoned:
+            return serialize_rejected_batch(_store_rejected(key, body, file, refusal))
+        except BatchAbandoned:
             return client_has_gone()
 
 
@@ -154,7 +156,7 @@ def index() -> ResponseReturnValue:
         refused = list_refused_batches(session, user_id, after=after, limit=most)
     lists: list[Keyset[Any]] = [made, refused]
     both = merge_keysets(lists, lambda batch: batch.id, limit=most, is_back=False)
-    return show_list([_show(batch) for batch in both.rows], has_more=both.has_after)
+    return serialize_list([_serialize(batch) for batch in both.rows], has_more=both.has_after)
 
 
 @blueprint.get("/<batch_id>")
@@ -163,7 +165,7 @@ def show(batch_id: str) -> ResponseReturnValue:
     """Return a batch that was made here."""
     with services().database.sessions() as session:
         caller = authenticate(session)
-        shown = _show(_find(session, caller, batch_id))
+        shown = _serialize(_find(session, caller, batch_id))
     charge_poll(services(), caller.account_id)
     return shown
 
@@ -186,7 +188,7 @@ def cancel(batch_id: str) -> ResponseReturnValue:
         cancel_batch(services(), found.id)
         with services().database.autocommit() as session:
             found = find_batch(session, found.id) or found
-    return _show(found)
+    return _serialize(found)
 
 
 def _plan(body: BatchBody, file_id: UUID | None, idempotency_key: str | None) -> BatchPlan:
@@ -202,7 +204,7 @@ def _plan(body: BatchBody, file_id: UUID | None, idempotency_key: str | None) ->
     )
 
 
-def _keep_refused(
+def _store_rejected(
     key: PresentedKey, body: BatchBody, file: File, refusal: InvalidRequest
 ) -> RefusedBatch:
     settings = services().settings
@@ -213,7 +215,7 @@ def _keep_refused(
         model=settings.model_name,
         input_file_id=file.id,
         labels=body.metadata,
-        errors=show_errors(refusal),
+        errors=serialize_errors(refusal),
     )
     life = timedelta(days=settings.file_days)
     with services().database.sessions.begin() as session:
@@ -231,5 +233,5 @@ def _find(session: Session, caller: Caller, batch_id: str) -> Batch | RefusedBat
     return batch
 
 
-def _show(batch: Batch | RefusedBatch) -> dict[str, Any]:
-    return show_batch(batch) if isinstance(batch, Batch) else show_refused(batch)
+def _serialize(batch: Batch | RefusedBatch) -> dict[str, Any]:
+    return serialize_batch(batch) if isinstance(batch, Batch) else serialize_rejected_batch(batch)

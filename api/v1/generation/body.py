@@ -32,7 +32,7 @@ from core.parsing import Whole
 _SEEDS = 2**63
 
 #: Fields that a generation has by the same name and with the same meaning.
-_SAME = (
+_SHARED_FIELDS = (
     "model",
     "temperature",
     "top_p",
@@ -116,18 +116,18 @@ class GenerationBody(OpenAIBody):
         return self.stream_options is not None and bool(self.stream_options.include_usage)
 
     @property
-    def asked_max_tokens(self) -> tuple[str, int | None]:
+    def requested_max_tokens(self) -> tuple[str, int | None]:
         """The field that says how long the answer may be, and what it says."""
         return "max_tokens", self.max_tokens
 
     @property
     def names(self) -> FieldNames:
         """What this call names the fields that a refusal may be about."""
-        return FieldNames(self.asked_max_tokens[0], "min_tokens", self.logprobs_name)
+        return FieldNames(self.requested_max_tokens[0], "min_tokens", self.logprobs_name)
 
     @property
     @abstractmethod
-    def asked_logprobs(self) -> int | None:
+    def requested_logprobs(self) -> int | None:
         """How many of the most likely tokens are wanted at each place."""
 
     @abstractmethod
@@ -144,7 +144,7 @@ class GenerationBody(OpenAIBody):
         Raises:
             InvalidRequest: more tokens are asked for than there may be.
         """
-        name, asked = self.asked_max_tokens
+        name, asked = self.requested_max_tokens
         if asked is not None and asked > most_tokens:
             raise InvalidRequest(f"{name} must be at most {most_tokens}", param=name)
         max_tokens = asked or min(self.default_max_tokens or most_tokens, most_tokens)
@@ -153,10 +153,14 @@ class GenerationBody(OpenAIBody):
         values = {
             "temperature": temperature,
             "max_tokens": max_tokens,
-            "logprobs": self.asked_logprobs,
+            "logprobs": self.requested_logprobs,
             "top_k": None if self.top_k is None else max(0, self.top_k),
             "seed": None if self.seed is None else self.seed % _SEEDS,
-            **{name: getattr(self, name) for name in _SAME if getattr(self, name) is not None},
+            **{
+                name: getattr(self, name)
+                for name in _SHARED_FIELDS
+                if getattr(self, name) is not None
+            },
             **self.prompt_fields(),
         }
         return Generation(**{name: value for name, value in values.items() if value is not None})

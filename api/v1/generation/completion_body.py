@@ -45,7 +45,7 @@ class CompletionBody(GenerationBody):
         return value
 
     @property
-    def asked_logprobs(self) -> int | None:
+    def requested_logprobs(self) -> int | None:
         return self.logprobs
 
     def prompt_fields(self) -> dict[str, Any]:

@@ -10,15 +10,15 @@ from contextlib import ExitStack
 from flask import Blueprint, jsonify
 from flask.typing import ResponseReturnValue
 
-from api.generation.admission import Admitted
+from api.generation.admission import AdmittedJob
 from api.generation.event_stream import stream_admitted
 from api.generation.outcomes import interrupted
 from api.generation.pipeline import (
-    admit_present,
-    confirming,
-    place_to_wait,
-    present,
-    wait_for_answer,
+    admit_request,
+    authenticate_and_parse,
+    confirm_key_on_error,
+    hold_connection_slot,
+    wait_for_completion,
 )
 from api.http.disconnect import client_has_gone
 from api.openapi.answer import FROM_CACHE, RATE_LIMITS, REPLAYED, shows_or_streams
@@ -27,13 +27,13 @@ from api.openapi.parameters import IDEMPOTENCY_KEY
 from api.openapi.refusals import CANCELLED, NOT_ADMITTED, NOT_ANSWERED
 from api.runtime.user_slots import Opened
 from api.services import Services, services
-from api.v1.generation.answer import Answer
 from api.v1.generation.body import GenerationBody
-from api.v1.generation.chat_answer import ChatAnswer
 from api.v1.generation.chat_body import ChatBody
-from api.v1.generation.completion_answer import CompletionAnswer
+from api.v1.generation.chat_response import ChatResponse
 from api.v1.generation.completion_body import CompletionBody
-from api.v1.generation.responses import ChatChunk, ChatCompletion, CompletionChunk, OpenAICompletion
+from api.v1.generation.completion_response import CompletionResponse
+from api.v1.generation.response import OpenAIResponse
+from api.v1.generation.schemas import ChatChunk, ChatCompletion, CompletionChunk, OpenAICompletion
 from models.accounts.key_cache import PresentedKey
 
 blueprint = Blueprint("v1_generate", __name__, url_prefix="/v1")
@@ -54,7 +54,7 @@ DEFAULT_TEMPERATURE = 1.0
 )
 def complete() -> ResponseReturnValue:
     """Complete a prompt as it is."""
-    return _generate(*present(CompletionBody), CompletionAnswer)
+    return _generate(*authenticate_and_parse(CompletionBody), CompletionResponse)
 
 
 @blueprint.post("/chat/completions")
@@ -69,7 +69,7 @@ def complete() -> ResponseReturnValue:
 )
 def chat() -> ResponseReturnValue:
     """Answer a chat."""
-    return _generate(*present(ChatBody), ChatAnswer)
+    return _generate(*authenticate_and_parse(ChatBody), ChatResponse)
 
 
 def default_temperature(services: Services) -> float:
@@ -78,17 +78,19 @@ def default_temperature(services: Services) -> float:
     return DEFAULT_TEMPERATURE if temperature is None else temperature
 
 
-def _generate(key: PresentedKey, body: GenerationBody, kind: type[Answer]) -> ResponseReturnValue:
-    with confirming(key):
+def _generate(
+    key: PresentedKey, body: GenerationBody, kind: type[OpenAIResponse]
+) -> ResponseReturnValue:
+    with confirm_key_on_error(key):
         generation = body.to_generation(
             most_tokens=services().settings.max_tokens_limit,
             temperature=default_temperature(services()),
         )
-    may_shorten = body.asked_max_tokens[1] is None
+    may_shorten = body.requested_max_tokens[1] is None
     with ExitStack() as held:
         what = Opened.STREAM if generation.stream else Opened.WAIT
-        held.enter_context(place_to_wait(key, what))
-        admitted = admit_present(key, generation, may_shorten=may_shorten, names=body.names)
+        held.enter_context(hold_connection_slot(key, what))
+        admitted = admit_request(key, generation, may_shorten=may_shorten, names=body.names)
         answer = kind(
             admitted.job,
             has_logprobs=generation.logprobs is not None,
@@ -101,12 +103,12 @@ def _generate(key: PresentedKey, body: GenerationBody, kind: type[Answer]) -> Re
         )
 
 
-def _wait(admitted: Admitted, answer: Answer) -> ResponseReturnValue:
-    job = wait_for_answer(admitted, services().settings.stream_seconds)
+def _wait(admitted: AdmittedJob, answer: OpenAIResponse) -> ResponseReturnValue:
+    job = wait_for_completion(admitted, services().settings.stream_seconds)
     if job is None:
         return client_has_gone()
     if not job.is_final:
-        if admitted.is_cancelled_with_its_client:
+        if admitted.is_cancelled_on_disconnect:
             services().jobs.cancellation.abandon(job.id)
         raise interrupted()
     response = jsonify(answer.whole(job))

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from api.v1.batches.output_files import BatchFileId, Part, show_line
+from api.v1.batches.output_files import BatchFileId, ResultFileKind, serialize_line
 from core.ids import new_id
 from models.batches.batch import Batch
 from models.database.base import utc_now
@@ -37,7 +37,7 @@ def job(state: JobState, **values: Any) -> Job:
 def test_log_probabilities_are_shown_where_they_were_asked_for(logprobs: Any) -> None:
     choice = {"index": 0, "text": "a", "finish_reason": "stop", "logprobs": logprobs}
 
-    shown = show_line(BATCH, job(JobState.SUCCEEDED, choices=[choice]))
+    shown = serialize_line(BATCH, job(JobState.SUCCEEDED, choices=[choice]))
 
     body = shown["response"]["body"]
     content = body["choices"][0]["logprobs"]
@@ -57,7 +57,7 @@ def test_log_probabilities_are_shown_where_they_were_asked_for(logprobs: Any) ->
     ],
 )
 def test_what_was_lost_says_why(state: JobState, error: Any, code: str) -> None:
-    shown = show_line(BATCH, job(state, error=error))
+    shown = serialize_line(BATCH, job(state, error=error))
 
     assert shown["response"] is None
     assert shown["error"]["code"] == code
@@ -67,7 +67,7 @@ def test_what_was_lost_says_why(state: JobState, error: Any, code: str) -> None:
 def test_a_batchs_files_have_ids_of_their_own() -> None:
     batch_id = new_id()
 
-    for part in Part:
+    for part in ResultFileKind:
         name = BatchFileId(part, batch_id)
         assert BatchFileId.read(str(name)) == name
     digits = batch_id.hex

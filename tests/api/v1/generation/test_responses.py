@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from api.generation.following import Delta
-from api.v1.generation.answer import Answer
-from api.v1.generation.chat_answer import ChatAnswer
-from api.v1.generation.completion_answer import CompletionAnswer
+from api.generation.text_follower import Delta
+from api.v1.generation.chat_response import ChatResponse
+from api.v1.generation.completion_response import CompletionResponse
+from api.v1.generation.response import OpenAIResponse
 from core.errors import Conflict
 from core.ids import new_id
 from models.database.base import utc_now
@@ -36,14 +36,16 @@ def job(*choices: dict[str, Any], state: JobState = JobState.SUCCEEDED) -> Job:
     )
 
 
-def answer_of(kind: type[Answer], of: Job, *, logprobs: bool = True, usage: bool = False) -> Answer:
+def answer_of(
+    kind: type[OpenAIResponse], of: Job, *, logprobs: bool = True, usage: bool = False
+) -> OpenAIResponse:
     return kind(of, has_logprobs=logprobs, has_usage_chunk=usage)
 
 
 def test_a_completion_says_the_drawn_token_among_the_best_and_where_each_stands() -> None:
     made = job({"text": "def?", "logprobs": LOGPROBS})
 
-    shown = answer_of(CompletionAnswer, made).whole(made)["choices"][0]["logprobs"]
+    shown = answer_of(CompletionResponse, made).whole(made)["choices"][0]["logprobs"]
 
     assert shown == {
         "tokens": ["de", "f", "\ufffd"],
@@ -55,7 +57,7 @@ def test_a_completion_says_the_drawn_token_among_the_best_and_where_each_stands(
 
 def test_offsets_go_on_over_the_chunks_of_each_choice() -> None:
     made = job({"text": "ab"}, {"text": "ab"})
-    answer = answer_of(CompletionAnswer, made)
+    answer = answer_of(CompletionResponse, made)
     said = {"tokens": ["ab"], "token_logprobs": [0.0], "top_logprobs": [{}]}
 
     offsets = [
@@ -69,7 +71,7 @@ def test_offsets_go_on_over_the_chunks_of_each_choice() -> None:
 def test_a_chat_lists_the_best_tokens_in_order_with_their_bytes() -> None:
     made = job({"text": "def?", "logprobs": LOGPROBS})
 
-    content = answer_of(ChatAnswer, made).whole(made)["choices"][0]["logprobs"]["content"]
+    content = answer_of(ChatResponse, made).whole(made)["choices"][0]["logprobs"]["content"]
 
     assert content[0] == {
         "token": "de",
@@ -103,7 +105,7 @@ PARTS = {
 def test_the_bytes_of_all_tokens_are_those_of_the_text() -> None:
     made = job({"text": "🎉\ufffda", "logprobs": PARTS})
 
-    content = answer_of(ChatAnswer, made).whole(made)["choices"][0]["logprobs"]["content"]
+    content = answer_of(ChatResponse, made).whole(made)["choices"][0]["logprobs"]["content"]
 
     joined = b"".join(bytes(token["bytes"]) for token in content)
     assert joined.decode(errors="replace") == "🎉\ufffda"
@@ -118,7 +120,7 @@ def test_the_bytes_of_all_tokens_are_those_of_the_text() -> None:
 def test_tokens_of_one_character_begin_where_it_does() -> None:
     made = job({"text": "🎉\ufffda", "logprobs": PARTS})
 
-    shown = answer_of(CompletionAnswer, made).whole(made)["choices"][0]["logprobs"]
+    shown = answer_of(CompletionResponse, made).whole(made)["choices"][0]["logprobs"]
 
     assert shown["text_offset"] == [0, 0, 1, 1, 2]
 
@@ -128,13 +130,13 @@ def test_no_token_begins_beyond_the_text() -> None:
     said = {"tokens": ["a", "##", "#"], "token_logprobs": [0.0] * 3, "top_logprobs": [{}] * 3}
     made = job({"text": "a", "logprobs": said})
 
-    shown = answer_of(CompletionAnswer, made).whole(made)["choices"][0]["logprobs"]
+    shown = answer_of(CompletionResponse, made).whole(made)["choices"][0]["logprobs"]
 
     assert shown["text_offset"] == [0, 1, 1]
 
 
-@pytest.mark.parametrize("kind", [ChatAnswer, CompletionAnswer])
-def test_log_probabilities_that_were_not_asked_for_are_null(kind: type[Answer]) -> None:
+@pytest.mark.parametrize("kind", [ChatResponse, CompletionResponse])
+def test_log_probabilities_that_were_not_asked_for_are_null(kind: type[OpenAIResponse]) -> None:
     made = job({"text": "x", "logprobs": LOGPROBS})
     answer = answer_of(kind, made, logprobs=False)
 
@@ -145,7 +147,7 @@ def test_log_probabilities_that_were_not_asked_for_are_null(kind: type[Answer]) 
 def test_usage_tells_the_tokens_that_were_cached() -> None:
     made = job({"text": "x"})
 
-    assert answer_of(ChatAnswer, made).whole(made)["usage"] == {
+    assert answer_of(ChatResponse, made).whole(made)["usage"] == {
         "prompt_tokens": 5,
         "completion_tokens": 2,
         "total_tokens": 7,
@@ -155,7 +157,7 @@ def test_usage_tells_the_tokens_that_were_cached() -> None:
 
 def test_a_chat_is_streamed_as_openai_does() -> None:
     made = job({"text": "hi"}, {"text": ""})
-    answer = answer_of(ChatAnswer, made, usage=True)
+    answer = answer_of(ChatResponse, made, usage=True)
 
     chunks = [*answer.delta(Delta(0, "h", None, "")), *answer.delta(Delta(0, "i", None, ""))]
     chunks += answer.end(made)
@@ -179,19 +181,19 @@ def test_a_chat_is_streamed_as_openai_does() -> None:
 
 def test_without_being_asked_a_stream_says_nothing_of_usage() -> None:
     made = job({"text": "hi"})
-    answer = answer_of(ChatAnswer, made)
+    answer = answer_of(ChatResponse, made)
 
     chunks = [*answer.delta(Delta(0, "hi", None, "")), *answer.end(made)]
 
     assert not any("usage" in chunk for chunk in chunks)
 
 
-@pytest.mark.parametrize("tell", [Answer.whole, Answer.end])
+@pytest.mark.parametrize("tell", [OpenAIResponse.whole, OpenAIResponse.end])
 def test_half_an_answer_never_passes_for_a_whole_one(tell: Any) -> None:
     made = job({"text": "hal", "finish_reason": "cancelled"}, state=JobState.CANCELLED)
 
     with pytest.raises(Conflict) as caught:
-        tell(answer_of(ChatAnswer, made), made)
+        tell(answer_of(ChatResponse, made), made)
 
     assert caught.value.code == "job_cancelled"
     assert caught.value.headers["x-should-retry"] == "false"

@@ -63,7 +63,7 @@ class Ended:
 
 
 @dataclass(slots=True)
-class _Track:
+class _SentText:
     """One choice's text as far as it was given. A piece costs the same however long that is.
 
     Attributes:
@@ -86,7 +86,7 @@ class _Track:
         return f"{self.end}:{self.end_check:x}:{self.tokens}" if self.end or self.tokens else "0"
 
     @classmethod
-    def at(cls, position: str) -> _Track:
+    def at(cls, position: str) -> _SentText:
         """Return the track that stands where `position` says. Raises `InvalidRequest`."""
         found = _POSITION.fullmatch(position)
         if found is None:
@@ -125,7 +125,7 @@ class _Track:
         begin = max(self.begin, piece.offset)
         said = piece.text[begin - piece.offset : self.end - piece.offset]
         if not self.is_checked or not self._given_from(begin).startswith(said):
-            raise came_out_differently()
+            raise text_changed()
 
     def _given_from(self, begin: int) -> str:
         if begin >= self.end:  # as it is with each piece that follows on the one before
@@ -135,7 +135,7 @@ class _Track:
 
 
 @dataclass(slots=True)
-class Following:
+class TextFollower:
     """One connection's way through the text of a job.
 
     Attributes:
@@ -147,10 +147,10 @@ class Following:
     watch: Watch
     hang_up: HangUp
     seconds: float
-    _tracks: list[_Track] = field(default_factory=list)
+    _tracks: list[_SentText] = field(default_factory=list)
     _asked_at: float = float("-inf")
 
-    def begin_at(self, position: str | None) -> None:
+    def resume_after(self, position: str | None) -> None:
         """Begin after the event with this id; without one at the beginning.
 
         Raises:
@@ -158,12 +158,12 @@ class Following:
         """
         count = int(self.job.request.get("n", 1))
         if not position:
-            self._tracks = [_Track() for _ in range(count)]
+            self._tracks = [_SentText() for _ in range(count)]
             return
         parts = position.split("-")
         if len(position) > MAX_POSITION_LENGTH or len(parts) != count:
             raise _bad_position()
-        self._tracks = [_Track.at(part) for part in parts]
+        self._tracks = [_SentText.at(part) for part in parts]
 
     def events(self) -> Iterator[Delta | KeepAlive | Ended]:
         """Give what is added until the job has ended, `Ended` last.
@@ -227,7 +227,7 @@ class Following:
                 logprobs=choice.get("logprobs"),
             )
             if index < len(self._tracks) and len(whole.text) < self._tracks[index].end:
-                raise came_out_differently()
+                raise text_changed()
             yield from self._take(whole)
 
     def _look(self) -> bool:
@@ -255,7 +255,7 @@ def _cut(logprobs: Logprobs, begin: int) -> Logprobs | None:
     return cut if cut["tokens"] else None
 
 
-def came_out_differently() -> ApiError:
+def text_changed() -> ApiError:
     """Return the error of a stream whose job was begun again and says something else now."""
     return ApiError(
         "the answer was begun again and came out differently: read the job for all of it",

@@ -5,13 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
-from api.generation.following import Delta
-from api.generation.outcomes import answered
+from api.generation.outcomes import require_completion
+from api.generation.text_follower import Delta
 from core.errors import Conflict
 from models.jobs.job import Job, JobState
 
 
-class Answer(ABC):
+class OpenAIResponse(ABC):
     """The answer of one job to one request.
 
     Args:
@@ -42,7 +42,7 @@ class Answer(ABC):
         choices = [
             {
                 "index": choice["index"],
-                **self._show_choice(choice),
+                **self._serialize_choice(choice),
                 "finish_reason": choice["finish_reason"],
             }
             for choice in _complete(job).choices or ()
@@ -51,12 +51,12 @@ class Answer(ABC):
             **self._head,
             "object": self.whole_object,
             "choices": choices,
-            "usage": show_usage(job),
+            "usage": serialize_usage(job),
         }
 
     def delta(self, delta: Delta) -> list[dict[str, Any]]:
         """Return the chunks that tell what was added to one choice."""
-        return [self._chunk(delta.index, shown) for shown in self._show_delta(delta)]
+        return [self._chunk(delta.index, shown) for shown in self._serialize_delta(delta)]
 
     def end(self, job: Job) -> list[dict[str, Any]]:
         """Return the last chunks: why each choice ended and, if asked for, what was used.
@@ -67,11 +67,11 @@ class Answer(ABC):
         chunks = []
         for choice in _complete(job).choices or ():
             index, reason = choice["index"], choice["finish_reason"]
-            *before, last = self._show_last(index)
+            *before, last = self._serialize_last(index)
             chunks += [self._chunk(index, shown) for shown in before]
             chunks.append(self._chunk(index, last, reason))
         if self._has_usage_chunk:
-            chunks.append({**self._chunk_head, "choices": [], "usage": show_usage(job)})
+            chunks.append({**self._chunk_head, "choices": [], "usage": serialize_usage(job)})
         return chunks
 
     def _chunk(
@@ -88,19 +88,19 @@ class Answer(ABC):
         return {**self._head, "object": self.chunk_object}
 
     @abstractmethod
-    def _show_choice(self, choice: dict[str, Any]) -> dict[str, Any]:
+    def _serialize_choice(self, choice: dict[str, Any]) -> dict[str, Any]:
         """Return what a choice that is complete says beside its index and reason."""
 
     @abstractmethod
-    def _show_delta(self, delta: Delta) -> list[dict[str, Any]]:
+    def _serialize_delta(self, delta: Delta) -> list[dict[str, Any]]:
         """Return what one or more chunks say of an addition."""
 
     @abstractmethod
-    def _show_last(self, index: int) -> list[dict[str, Any]]:
+    def _serialize_last(self, index: int) -> list[dict[str, Any]]:
         """Return what the last chunk of a choice says, after what was not said before."""
 
 
-def show_usage(job: Job) -> dict[str, Any]:
+def serialize_usage(job: Job) -> dict[str, Any]:
     return {
         "prompt_tokens": job.prompt_tokens,
         "completion_tokens": job.completion_tokens,
@@ -119,4 +119,4 @@ def _complete(job: Job) -> Job:
         raise Conflict(
             "the job was cancelled", code="job_cancelled", headers={"x-should-retry": "false"}
         )
-    return answered(job)
+    return require_completion(job)

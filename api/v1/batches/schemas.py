@@ -8,7 +8,7 @@ from pydantic import NonNegativeInt
 
 from api.responses.base import BatchId, FileId, SnakeCaseSchema
 from api.v1.batches.line import Endpoint
-from api.v1.generation.responses import ChatCompletion, OpenAICompletion
+from api.v1.generation.schemas import ChatCompletion, OpenAICompletion
 
 
 class OpenAIFile(SnakeCaseSchema):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from api.generation.following import Delta, Logprobs
-from api.v1.generation.answer import Answer
+from api.generation.text_follower import Delta, Logprobs
+from api.v1.generation.response import OpenAIResponse
 from core.prompts.token_name import bytes_of, without_mark
 
 
-class ChatAnswer(Answer):
+class ChatResponse(OpenAIResponse):
     prefix = "chatcmpl"
     whole_object = "chat.completion"
     chunk_object = "chat.completion.chunk"
@@ -18,17 +18,17 @@ class ChatAnswer(Answer):
         super().__init__(*args, **options)
         self._begun: set[int] = set()
 
-    def _show_choice(self, choice: dict[str, Any]) -> dict[str, Any]:
+    def _serialize_choice(self, choice: dict[str, Any]) -> dict[str, Any]:
         message = {"role": "assistant", "content": choice["text"], "refusal": None}
         logprobs = choice.get("logprobs") or {"tokens": []}
-        return {"message": message, "logprobs": self._show_logprobs(logprobs)}
+        return {"message": message, "logprobs": self._serialize_logprobs(logprobs)}
 
-    def _show_delta(self, delta: Delta) -> list[dict[str, Any]]:
-        logprobs = self._show_logprobs(delta.logprobs) if delta.logprobs else None
+    def _serialize_delta(self, delta: Delta) -> list[dict[str, Any]]:
+        logprobs = self._serialize_logprobs(delta.logprobs) if delta.logprobs else None
         shown = {"delta": {"content": delta.text}, "logprobs": logprobs}
         return [*self._begin(delta.index), shown]
 
-    def _show_last(self, index: int) -> list[dict[str, Any]]:
+    def _serialize_last(self, index: int) -> list[dict[str, Any]]:
         return [*self._begin(index), {"delta": {}, "logprobs": None}]
 
     def _begin(self, index: int) -> list[dict[str, Any]]:
@@ -38,7 +38,7 @@ class ChatAnswer(Answer):
         self._begun.add(index)
         return [{"delta": {"role": "assistant", "content": "", "refusal": None}, "logprobs": None}]
 
-    def _show_logprobs(self, logprobs: Logprobs) -> dict[str, Any] | None:
+    def _serialize_logprobs(self, logprobs: Logprobs) -> dict[str, Any] | None:
         if not self._has_logprobs:
             return None
         content = []
@@ -47,14 +47,14 @@ class ChatAnswer(Answer):
             best = sorted(top.items(), key=lambda item: -item[1])
             content.append(
                 {
-                    **_show_token(token, logprobs["token_logprobs"][place]),
-                    "top_logprobs": [_show_token(*one) for one in best],
+                    **_serialize_token(token, logprobs["token_logprobs"][place]),
+                    "top_logprobs": [_serialize_token(*one) for one in best],
                 }
             )
         return {"content": content, "refusal": None}
 
 
-def _show_token(name: str, logprob: float) -> dict[str, Any]:
+def _serialize_token(name: str, logprob: float) -> dict[str, Any]:
     data = bytes_of(name)
     return {
         "token": without_mark(name),

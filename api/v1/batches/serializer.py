@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from api.v1.batches.output_files import Part, file_of
+from api.v1.batches.output_files import ResultFileKind, result_file_id
 from core.errors import FieldFault, InvalidRequest
 from core.ids import Prefix, show_id
 from models.batches.batch import Batch, BatchState
@@ -24,15 +24,15 @@ _STATUS = {
 }
 
 
-def show_batch(batch: Batch) -> dict[str, Any]:
+def serialize_batch(batch: Batch) -> dict[str, Any]:
     """Return a batch that came to be; its lines were all checked before."""
     state = BatchState(batch.state)
     ended = {state: batch.finished_at}
     return {
         **_head(batch, _STATUS[state]),
         "errors": None,
-        "output_file_id": file_of(batch, Part.OUTPUT),
-        "error_file_id": file_of(batch, Part.ERROR),
+        "output_file_id": result_file_id(batch, ResultFileKind.OUTPUT),
+        "error_file_id": result_file_id(batch, ResultFileKind.ERROR),
         "in_progress_at": _seconds(batch.created_at),
         "expires_at": _seconds(batch.expires_at),
         "finalizing_at": _seconds(batch.finished_at),
@@ -56,7 +56,7 @@ def show_batch(batch: Batch) -> dict[str, Any]:
     }
 
 
-def show_refused(batch: RefusedBatch) -> dict[str, Any]:
+def serialize_rejected_batch(batch: RefusedBatch) -> dict[str, Any]:
     """Return a batch that never came to be, and what is wrong with its file."""
     return {
         **_head(batch, "failed"),
@@ -76,15 +76,15 @@ def show_refused(batch: RefusedBatch) -> dict[str, Any]:
     }
 
 
-def show_errors(refusal: InvalidRequest) -> list[dict[str, Any]]:
+def serialize_errors(refusal: InvalidRequest) -> list[dict[str, Any]]:
     """Return what is wrong with a file, as a refused batch keeps it."""
     faults: Sequence[FieldFault] = refusal.fields or [
         FieldFault(refusal.param or "", refusal.message)
     ]
-    return [_show_error(fault, refusal.code) for fault in faults]
+    return [_serialize_error(fault, refusal.code) for fault in faults]
 
 
-def _show_error(fault: FieldFault, code: str) -> dict[str, Any]:
+def _serialize_error(fault: FieldFault, code: str) -> dict[str, Any]:
     where, _, param = fault.param.partition(".")
     word, _, number = where.partition(" ")
     if word != "line" or not number.isdigit():

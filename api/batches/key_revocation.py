@@ -6,13 +6,13 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from api.batches.notify import announce
+from api.batches.notify import notify_dispatchers
 from api.services import Services
 from models.database.base import Session
 from models.pages.open_work import read_open_work
 
 
-def open_work(
+def count_open_work(
     session: Session, *, key_id: UUID | None = None, user_id: UUID | None = None
 ) -> dict[str, int]:
     """Return how many jobs and batches a key or user has open, for the audit trail."""
@@ -20,11 +20,11 @@ def open_work(
     return {"jobs": work.waiting + work.running, "batches": work.batches}
 
 
-def end_work(services: Services) -> None:
+def cancel_open_work(services: Services) -> None:
     """Cancel the open jobs of keys that may not be used, behind the present request.
 
     Call it after the commit that ended them. Batches are the feeders': they cancel those of deleted
     keys, and hold back the lines of the others.
     """
     services.jobs.cancellation.cancel_unusable()
-    announce(services)
+    notify_dispatchers(services)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Any
 
-from api.generation.following import Delta, Logprobs
-from api.v1.generation.answer import Answer
+from api.generation.text_follower import Delta, Logprobs
+from api.v1.generation.response import OpenAIResponse
 from api.v1.generation.text_offsets import TextOffsets
 from core.prompts.token_name import without_mark
 
 
-class CompletionAnswer(Answer):
+class CompletionResponse(OpenAIResponse):
     prefix = "cmpl"
     whole_object = chunk_object = "text_completion"
 
@@ -19,21 +19,21 @@ class CompletionAnswer(Answer):
         super().__init__(*args, **options)
         self._offsets: defaultdict[int, TextOffsets] = defaultdict(TextOffsets)
 
-    def _show_choice(self, choice: dict[str, Any]) -> dict[str, Any]:
-        return self._show(choice["index"], choice["text"], choice.get("logprobs"))
+    def _serialize_choice(self, choice: dict[str, Any]) -> dict[str, Any]:
+        return self._serialize(choice["index"], choice["text"], choice.get("logprobs"))
 
-    def _show_delta(self, delta: Delta) -> list[dict[str, Any]]:
-        return [self._show(delta.index, delta.text, delta.logprobs)]
+    def _serialize_delta(self, delta: Delta) -> list[dict[str, Any]]:
+        return [self._serialize(delta.index, delta.text, delta.logprobs)]
 
-    def _show_last(self, index: int) -> list[dict[str, Any]]:
+    def _serialize_last(self, index: int) -> list[dict[str, Any]]:
         return [{"text": "", "logprobs": None}]
 
-    def _show(self, index: int, text: str, logprobs: Logprobs | None) -> dict[str, Any]:
+    def _serialize(self, index: int, text: str, logprobs: Logprobs | None) -> dict[str, Any]:
         offsets = self._offsets[index]
         offsets.show(text)
-        return {"text": text, "logprobs": self._show_logprobs(offsets, logprobs)}
+        return {"text": text, "logprobs": self._serialize_logprobs(offsets, logprobs)}
 
-    def _show_logprobs(
+    def _serialize_logprobs(
         self, offsets: TextOffsets, logprobs: Logprobs | None
     ) -> dict[str, Any] | None:
         """Return the tokens' log probabilities; the drawn one is always among the best."""
@@ -44,12 +44,12 @@ class CompletionAnswer(Answer):
         return {
             "tokens": list(map(without_mark, names)),
             "token_logprobs": values,
-            "top_logprobs": [_show_best({**top, name: value}) for name, value, top in drawn],
+            "top_logprobs": [_rank_tokens({**top, name: value}) for name, value, top in drawn],
             "text_offset": list(map(offsets.next, names)),
         }
 
 
-def _show_best(top: dict[str, float]) -> dict[str, float]:
+def _rank_tokens(top: dict[str, float]) -> dict[str, float]:
     """Return tokens in the order of their log probabilities."""
     best = sorted(top.items(), key=lambda item: -item[1])
     return {without_mark(name): value for name, value in best}
