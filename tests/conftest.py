@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import redis
-from sqlalchemy import Engine, create_engine, text
+from sqlalchemy import Connection, Engine, create_engine, text
 from sqlalchemy.orm import Session
 
 from cli.servers.postgres import SERVER_SETTINGS, Postgres
@@ -42,6 +42,8 @@ ADMIN_EMAIL = "admin@bountycoder.com"
 ADMIN_PASSWORD = "admin123"
 #: Of the run's PostgreSQL, which up to four services use at once.
 MAX_CONNECTIONS = "300"
+#: A database with our schema that others are copied from: much sooner than by the migrations.
+MIGRATED = "migrated"
 #: Tokens a second of each stream of the `paced` service.
 PACE = 25.0
 
@@ -73,6 +75,9 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Postgres
             postgres.start()
         valkey.start()
         upgrade(postgres.url)
+        with _maintenance(postgres.url) as connection:
+            main = postgres.url.rpartition("/")[2].partition("?")[0]
+            connection.execute(text(f"create database {MIGRATED} template {main}"))
         yield postgres, valkey
     finally:
         valkey.stop()
@@ -170,7 +175,14 @@ def admin(database: SessionFactory) -> User:
 @pytest.fixture
 def empty_database_url(servers: tuple[Postgres, Valkey]) -> Iterator[str]:
     """A database of this test's own, without a schema."""
-    with _own_database(servers[0].url, "scratch") as url:
+    with _own_database(servers[0].url, "scratch", template="template0") as url:
+        yield url
+
+
+@pytest.fixture
+def migrated_database_url(servers: tuple[Postgres, Valkey]) -> Iterator[str]:
+    """A database of this test's own, with our schema and no rows."""
+    with _own_database(servers[0].url, "scratch", template=MIGRATED) as url:
         yield url
 
 
@@ -221,8 +233,7 @@ def _running(
     valkey = Valkey(directory / "valkey", log_dir=directory)
     try:
         valkey.start()
-        with _own_database(postgres.url, directory.name) as url:
-            upgrade(url)
+        with _own_database(postgres.url, directory.name, template=MIGRATED) as url:
             own = {"DATABASE_URL": url, "REDIS_URL": valkey.url}
             settings = Settings.from_environment({**shared.to_environment(), **own})
             with Service.started(settings, directory, **changes) as running:
@@ -232,13 +243,20 @@ def _running(
 
 
 @contextmanager
-def _own_database(url: str, name: str) -> Iterator[str]:
-    """Make an empty database on the server of `url`, and drop it again."""
-    engine = create_engine(url, isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
+def _own_database(url: str, name: str, *, template: str) -> Iterator[str]:
+    """Copy a database on the server of `url`, and drop the copy again."""
+    with _maintenance(url) as connection:
         connection.execute(text(f"drop database if exists {name} with (force)"))
-        connection.execute(text(f"create database {name}"))
+        connection.execute(text(f"create database {name} template {template}"))
     yield url.rsplit("/", 1)[0] + f"/{name}"
-    with engine.connect() as connection:
+    with _maintenance(url) as connection:
         connection.execute(text(f"drop database {name} with (force)"))
+
+
+@contextmanager
+def _maintenance(url: str) -> Iterator[Connection]:
+    """Connect to the server's own database, to create and drop others."""
+    engine = create_engine(url.rsplit("/", 1)[0] + "/postgres", isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        yield connection
     engine.dispose()

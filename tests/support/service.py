@@ -10,17 +10,20 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import psutil
+import redis
 import requests
 from sqlalchemy import Engine, text
 
 from cli.system.ports import free_port
 from core.config.settings import Settings
+from core.queueing.workers import WorkerRegistry
 from core.redis.client import open_redis
-from models.database.base import open_database, sessions
+from models.database.base import SessionFactory, open_database, sessions
 from models.schema import metadata
 from tests.support.contract import check_answer
 from tests.support.factories.rows import add_admin
@@ -83,6 +86,19 @@ class Service:
         finally:
             service.stop()
 
+    @cached_property
+    def database(self) -> Engine:
+        """Connections to the service's database, for all that a test reads there."""
+        return open_database(self.settings)
+
+    @cached_property
+    def sessions(self) -> SessionFactory:
+        return sessions(self.database)
+
+    @cached_property
+    def redis_client(self) -> redis.Redis:
+        return open_redis(self.settings)
+
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.settings.api_port}"
@@ -139,8 +155,8 @@ class Service:
 
     def wait_ready(self, workers: int = 1) -> None:
         """Wait until the API answers and sees this many workers."""
-        wait_until(self._answers, READY_SECONDS, self.logs)
         wait_until(lambda: self._ready_workers() >= workers, READY_SECONDS, self.logs)
+        wait_until(self._answers, READY_SECONDS, self.logs)
 
     def stop(self) -> None:
         """End all processes: a worker takes leave, so that nobody counts on it; the API and the
@@ -157,17 +173,17 @@ class Service:
             except subprocess.TimeoutExpired:
                 worker.kill()
                 worker.wait(STOP_SECONDS)
+        if "database" in self.__dict__:
+            self.database.dispose()
+        if "redis_client" in self.__dict__:
+            self.redis_client.close()
 
     def start_over(self) -> None:
         """Forget all that was done, but for the heartbeats of the workers."""
-        engine = open_database(self.settings)
-        empty_tables(engine)
-        engine.dispose()
-        client = open_redis(self.settings)
-        for key in client.scan_iter(count=1000):
+        empty_tables(self.database)
+        for key in self.redis_client.scan_iter(count=1000):
             if not key.startswith(b"worker"):
-                client.delete(key)
-        client.close()
+                self.redis_client.delete(key)
         self._seed()
 
     def logs(self) -> str:
@@ -201,11 +217,9 @@ class Service:
         return dict(answer.json())
 
     def _seed(self) -> None:
-        engine = open_database(self.settings)
-        with sessions(engine).begin() as session:
+        with self.sessions.begin() as session:
             password = self.settings.admin_password.get_secret_value()
             add_admin(session, email=self.settings.admin_email, password=password)
-        engine.dispose()
 
     def _answers(self) -> bool:
         try:
@@ -220,10 +234,8 @@ class Service:
             return False
 
     def _ready_workers(self) -> int:
-        if self.call("GET", "/readyz").status_code != 200:
-            return 0
-        models = self.call("GET", "/api/llm/models", headers=self.sign_in_admin())
-        return int(models.json()["data"][0]["readyWorkers"])
+        """Return how many workers say in their heartbeat that they take jobs."""
+        return len(WorkerRegistry(self.redis_client).ready())
 
 
 def bare_environment() -> dict[str, str]:

@@ -11,7 +11,6 @@ import redis
 from sqlalchemy import create_engine, text
 
 from core.config.settings import Settings
-from migrations.run import upgrade
 from tests.support.http.accounts import register
 from tests.support.polling import wait_until
 from tests.support.service import Service
@@ -30,17 +29,16 @@ BROKEN = {
 
 @pytest.fixture
 def own_service(
-    base_settings: Settings, empty_database_url: str, client: redis.Redis, tmp_path: Path
+    base_settings: Settings, migrated_database_url: str, client: redis.Redis, tmp_path: Path
 ) -> Iterator[Service]:
     """A service that logs all it can, on a database in which some rows cannot be written."""
-    upgrade(empty_database_url)
-    engine = create_engine(empty_database_url)
+    engine = create_engine(migrated_database_url)
     with engine.begin() as connection:
         for table, check in BROKEN.items():
             connection.execute(text(f"alter table {table} add constraint broken check ({check})"))
     engine.dispose()
     settings = base_settings.to_environment() | {
-        "DATABASE_URL": empty_database_url,
+        "DATABASE_URL": migrated_database_url,
         "LOG_LEVEL": "DEBUG",
         "DEBUG": "true",
     }

@@ -63,13 +63,12 @@ def execute(url: str, statement: str) -> None:
 def test_a_destroyed_service_comes_back_with_all_that_was_backed_up_under_traffic(
     servers: tuple[Postgres, Valkey],
     base_settings: Settings,
-    empty_database_url: str,
+    migrated_database_url: str,
     tmp_path: Path,
 ) -> None:
     valkey = Valkey(tmp_path / "valkey", log_dir=tmp_path)
     valkey.start()
-    upgrade(empty_database_url)
-    own = {"DATABASE_URL": empty_database_url, "REDIS_URL": valkey.url}
+    own = {"DATABASE_URL": migrated_database_url, "REDIS_URL": valkey.url}
     settings = Settings.from_environment({**base_settings.to_environment(), **own})
     stop = threading.Event()
     made: list[str] = []
@@ -91,7 +90,7 @@ def test_a_destroyed_service_comes_back_with_all_that_was_backed_up_under_traffi
         caller.join(60)
     assert done.returncode == 0, done.stderr
     assert during > 0
-    name = make_url(empty_database_url).database
+    name = make_url(migrated_database_url).database
     execute(servers[0].url, f"drop database {name} with (force)")
     execute(servers[0].url, f"create database {name}")
 
