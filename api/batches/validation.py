@@ -11,7 +11,12 @@ from dataclasses import dataclass, field
 from typing import IO
 
 from api.batches.line_reader import BatchLine, first_fault, prefix_fields
-from api.generation.validation import check_context, check_generation, max_result_tokens, shorten
+from api.generation.validation import (
+    check_context,
+    check_generation,
+    shorten_to_fit,
+    shorten_to_result,
+)
 from api.runtime.prompt_count import PromptCounter
 from core.concurrency.greenlets import Turns
 from core.config.settings import Settings
@@ -74,15 +79,6 @@ class LineRules:
     context_length: int
     monthly_limit: int | None = None
 
-    def shorten(self, generation: Generation, prompt_tokens: int | None = None) -> Generation:
-        """Return a generation that did not say how long its answers may be, with room for them."""
-        room = max_result_tokens(generation)
-        if prompt_tokens is not None:
-            room = min(room, self.context_length - prompt_tokens)
-            if self.monthly_limit is not None:
-                room = min(room, (self.monthly_limit - prompt_tokens) // generation.n)
-        return shorten(generation, room)
-
 
 class LineValidator:
     """The checks of one batch's lines; `checked` is what became of those that it has seen."""
@@ -131,19 +127,20 @@ class LineValidator:
                 )
         generation = line.generation
         if line.may_shorten:
-            generation = self._terms.shorten(generation)
+            generation = shorten_to_result(generation)
         with prefix_fields(line.names):
             check_generation(self._terms.settings, generation, line.names)
         return generation
 
     def _take_chunk(self, chunk: list[tuple[BatchLine, Generation, PromptText]]) -> None:
         context = self._terms.context_length
+        limits = [] if self._terms.monthly_limit is None else [self._terms.monthly_limit]
         texts = [text for _, _, text in chunk]
         counts = self._terms.counter.count_texts(texts, most=context)
         for (line, generation, _), counted in zip(chunk, counts, strict=True):
             self._turns.give()
-            if line.may_shorten:
-                generation = self._terms.shorten(generation, counted)
+            if line.may_shorten and counted is not None:
+                generation = shorten_to_fit(generation, counted, context, limits)
             try:
                 with prefix_fields(line.names):
                     prompt_tokens = check_context(context, generation, counted)

@@ -1,7 +1,7 @@
-"""From a valid request to a committed job on the queue: check, limit, write, send.
+"""Turns a request into a committed job on the queue: validate, charge, insert, enqueue.
 
-The order is the contract: nothing is charged before everything is valid, the row is committed
-before its id is sent, and a job that could not be sent is failed, so nothing is half done.
+The order is a contract. A request is charged only after all of it is valid. The row is committed
+before its id is enqueued. A job that cannot be enqueued is marked failed.
 """
 
 from __future__ import annotations
@@ -12,16 +12,9 @@ from datetime import timedelta
 
 import redis
 
-from api.generation.context_limit import measure
 from api.generation.idempotency import Idempotency, find_repeated
 from api.generation.polling import charge_poll
-from api.generation.validation import (
-    NATIVE_NAMES,
-    FieldNames,
-    check_generation,
-    max_result_tokens,
-    shorten,
-)
+from api.generation.validation import NATIVE_NAMES, FieldNames, ValidatedGeneration, validate
 from api.services import Services
 from core.completion.response_cache import CachedAnswer
 from core.config.settings import CacheBilling
@@ -42,17 +35,19 @@ _log = logging.getLogger(__name__)
 
 
 class KeyChanged(Exception):
-    """The key is not what it was when it was looked up: nothing was charged, no job was made."""
+    """The key has changed since it was looked up: nothing was charged, no job was made."""
 
 
 @dataclass(frozen=True, slots=True)
 class AdmittedJob:
-    """A committed job that waits to be sent, unless it was there before or needs no model.
+    """A committed job that waits to be enqueued.
+
+    The job of a repeated request or of a cached completion needs no queue.
 
     Attributes:
-        headers: what its answer says of the key's limits.
-        idempotency: the caller's key, under which it may come back.
-        is_new: the job was made by this request.
+        headers: of the response: the state of the key's limits.
+        idempotency: the idempotency key with which the caller may retry the request.
+        is_new: this request made the job.
     """
 
     job: Job
@@ -63,14 +58,14 @@ class AdmittedJob:
 
     @property
     def is_cancelled_on_disconnect(self) -> bool:
-        """Whether nobody will ask for the answer when this client goes away."""
+        """Whether no other request can ask for the result when this client disconnects."""
         return self.is_new and self.idempotency is None
 
-    def send(self) -> None:
+    def enqueue(self) -> None:
         """Put the job on its queue.
 
         Raises:
-            Unavailable: Redis is away; the job is marked failed.
+            Unavailable: Redis is away. The job is marked failed.
         """
         if not self.is_new or self.job.is_final:
             return
@@ -83,7 +78,7 @@ class AdmittedJob:
                 self.services.jobs.cancellation.abandon(self.job.id)
                 raise
             if not has_failed:
-                return  # only the answer was lost: a worker has begun it
+                return  # only the response of Redis was lost: a worker has begun the job
             raise Unavailable(
                 "the queue is away, try again soon", code="queue_unavailable"
             ) from None
@@ -114,37 +109,35 @@ def admit(
     may_shorten: bool = False,
     names: FieldNames = NATIVE_NAMES,
 ) -> AdmittedJob:
-    """Check a generation, charge the key's limits and commit its job.
+    """Validate a generation, charge the key's limits and commit its job.
 
-    A repeated request gets the job that it made before, and an answer that may be given again
-    a job that has ended already.
+    A repeated request returns the job that it made earlier. A cached completion makes a job that
+    has already ended.
 
     Args:
-        key: may be believed only where `may_use_cached_key` says so.
-        may_shorten: `max_tokens` is not the caller's own word: where the context, the key's tokens
-            of a minute or a month, or the size of a result leave room for less, less is asked for.
-        names: what the caller's face calls the fields.
+        key: may come from the cache only if `may_use_cached_key` allows it.
+        may_shorten: see `validate`.
+        names: the caller's names of the fields.
 
     Raises:
-        NotFound: another model was asked for.
+        NotFound: the request names another model.
         InvalidRequest: a value is out of this service's range.
-        ContextLengthExceeded: prompt and answer cannot fit into the model's context.
-        IdempotencyConflict: the caller's key stands for another request.
-        RateLimited: a limit of the key is reached; nothing was charged and no job was made. Or a
-            repeated request comes too often.
+        ContextLengthExceeded: prompt and completion cannot fit into the model's context.
+        IdempotencyConflict: the idempotency key belongs to another request.
+        RateLimited: a limit of the key is reached; nothing was charged and no job was made. Or the
+            request was repeated more often than the poll limit allows.
         redis.RedisError: the limits cannot be checked.
         KeyChanged: look the key up, and try again.
     """
-    if idempotency is not None and (before := _find_before(services, key, idempotency)) is not None:
-        return before
-    if may_shorten:
-        generation = shorten(generation, max_result_tokens(generation))
-    check_generation(services.settings, generation, names)
-    generation, prompt_tokens = measure(services, key, generation, may_shorten=may_shorten)
-    cached = services.jobs.response_cache.find(key.user_id, generation)
-    job = _new_job(services, key, generation, prompt_tokens, request_id, traceparent)
+    if idempotency is not None:
+        repeated = _find_repeated(services, key, idempotency)
+        if repeated is not None:
+            return repeated
+    validated = validate(services, key, generation, may_shorten=may_shorten, names=names)
+    cached = services.jobs.response_cache.find(key.user_id, validated.generation)
+    job = _new_job(services, key, validated, request_id, traceparent)
     if cached is not None:
-        _answer(job, cached, services.settings.response_cache_billing)
+        _complete_from_cache(job, cached, services.settings.response_cache_billing)
     else:
         services.limits.backlog.check()
     limit = services.limits.limiter.charge(
@@ -156,21 +149,21 @@ def admit(
     if _commit(services, key, job, idempotency):
         return AdmittedJob(job, services, headers, idempotency)
     assert idempotency is not None
-    before = _find_before(services, key, idempotency)  # the same request at the same moment
-    if before is None:
+    repeated = _find_repeated(services, key, idempotency)  # the same request at the same moment
+    if repeated is None:
         raise Unavailable("the same request is being refused at this moment, try again")
-    return before
+    return repeated
 
 
 def may_use_cached_key(generation: Generation, idempotency: Idempotency | None) -> bool:
-    """Say whether a job is written by the one statement that looks at its key too."""
+    """Say whether the statement that inserts the job also checks the version of its key."""
     return idempotency is None and not generation.cache
 
 
 def _commit(
     services: Services, key: PresentedKey, job: Job, idempotency: Idempotency | None
 ) -> bool:
-    """Commit a job that was charged; False, and nothing is charged, if another came before it."""
+    """Commit a charged job; release it and return False if the same request came earlier."""
     must_release = True
     try:
         if idempotency is None and not job.is_final:
@@ -178,9 +171,9 @@ def _commit(
                 raise KeyChanged
         else:
             with services.database.sessions() as session:
-                if not _add(session, job, idempotency):
+                if not _insert(session, job, idempotency):
                     return False
-                must_release = False  # from here on the row may come: the settler finds out
+                must_release = False  # the row may come from here on: the reconciler finds out
                 session.commit()
         must_release = False
     except Unanswered:
@@ -195,11 +188,11 @@ def _commit(
     return True
 
 
-def _add(session: Session, job: Job, idempotency: Idempotency | None) -> bool:
-    """Write a job and what follows from it, uncommitted; False if another came before it."""
-    if idempotency is not None and not _claim(session, job, idempotency):
+def _insert(session: Session, job: Job, idempotency: Idempotency | None) -> bool:
+    """Insert a job, its idempotency key and its end; False if the same request came earlier."""
+    if idempotency is not None and not _claim_key(session, job, idempotency):
         return False
-    _date(session, job)
+    _set_dates(session, job)
     session.add(job)
     session.flush()
     if job.is_final:
@@ -208,22 +201,22 @@ def _add(session: Session, job: Job, idempotency: Idempotency | None) -> bool:
 
 
 def _release(services: Services, job: Job) -> None:
-    """Take back the charge of a job that does not come to be."""
+    """Release the charge of a job that is not made."""
     try:
         services.limits.limiter.release(job.api_key_id, job.id)
     except redis.RedisError:
-        _log.warning("a charge could not be taken back now: the settler will")
+        _log.warning("a charge could not be released: the limit reconciler releases it")
 
 
 def _new_job(
     services: Services,
     key: PresentedKey,
-    generation: Generation,
-    prompt_tokens: int,
+    validated: ValidatedGeneration,
     request_id: str,
     traceparent: str | None,
 ) -> Job:
-    now = utc_now()  # until the database dates the row, and moves `expires_at` with it
+    generation, prompt_tokens = validated.generation, validated.prompt_tokens
+    now = utc_now()  # until the database dates the row and shifts `expires_at`
     ttl = generation.ttl_seconds
     return new_job(
         id=new_id(),
@@ -247,10 +240,10 @@ def _new_job(
     )
 
 
-def _answer(job: Job, cached: CachedAnswer, billing: CacheBilling) -> None:
-    """End a job that was not begun with an answer that was given before.
+def _complete_from_cache(job: Job, cached: CachedAnswer, billing: CacheBilling) -> None:
+    """End a job that no worker began, with a cached completion.
 
-    Tokens that are not billed are not counted: `cached_tokens` says what was saved.
+    Tokens that are not billed are not counted. `cached_tokens` has all that were saved.
     """
     is_billed = billing is CacheBilling.FULL
     job.state = JobState.SUCCEEDED
@@ -262,8 +255,8 @@ def _answer(job: Job, cached: CachedAnswer, billing: CacheBilling) -> None:
     job.charged_tokens = job.prompt_tokens + job.completion_tokens
 
 
-def _date(session: Session, job: Job) -> None:
-    """Date a job by the one clock that all machines share, as `JobInserts` does."""
+def _set_dates(session: Session, job: Job) -> None:
+    """Date a job by the clock of the database, as `JobInserts` does."""
     now = database_now(session)
     if job.expires_at is not None:
         job.expires_at += now - job.created_at
@@ -272,7 +265,7 @@ def _date(session: Session, job: Job) -> None:
         job.started_at = job.first_token_at = job.finished_at = now
 
 
-def _claim(session: Session, job: Job, idempotency: Idempotency) -> bool:
+def _claim_key(session: Session, job: Job, idempotency: Idempotency) -> bool:
     return claim_idempotency_key(
         session,
         job.api_key_id,
@@ -282,10 +275,10 @@ def _claim(session: Session, job: Job, idempotency: Idempotency) -> bool:
     )
 
 
-def _find_before(
+def _find_repeated(
     services: Services, key: PresentedKey, idempotency: Idempotency
 ) -> AdmittedJob | None:
-    """Return the job that the same request made before; that counts as a poll of it."""
+    """Return the job that the same request made earlier; this counts as a poll."""
     with services.database.sessions() as session:
         job = find_repeated(session, key.id, idempotency)
     if job is None:

@@ -65,7 +65,7 @@ def stream_admitted(
         serialize_delta,
         serialize_end,
         place,
-        send=admitted.send,
+        send=admitted.enqueue,
         on_gone=on_gone,
         headers=admitted.headers,
         is_resumable=is_resumable,

@@ -1,4 +1,4 @@
-"""The `Idempotency-Key` header: the same key and body within a day is the same job."""
+"""Reads the `Idempotency-Key` header: the same key and body within a day mean the same job."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from models.database.base import Session
 from models.jobs.idempotency import find_idempotency_key
 from models.jobs.job import Job, find_job
 
-#: Printable ASCII, as other services take.
+#: Printable ASCII, as in other services.
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 
 
 @dataclass(frozen=True, slots=True)
 class Idempotency:
-    """A caller's key, and the hash of what it stands for."""
+    """A caller's idempotency key, and the SHA-256 of the route and the generation."""
 
     key: str
     body_hash: str
 
 
 def read_idempotency_key() -> str | None:
-    """Return the key of the present request, if it has one.
+    """Return the idempotency key of the current request, if it has one.
 
     Raises:
-        InvalidRequest: it is not a key.
+        InvalidRequest: the header is not a valid key.
     """
     key = request.headers.get("Idempotency-Key")
     if key is not None and not _KEY.fullmatch(key):
@@ -41,25 +41,25 @@ def read_idempotency_key() -> str | None:
 
 
 def read_idempotency(generation: Generation) -> Idempotency | None:
-    """Return the key of the present request for this generation, if it has one.
+    """Return the idempotency key of the current request with the hash of its generation.
 
     Raises:
-        InvalidRequest: it is not a key.
+        InvalidRequest: the header is not a valid key.
     """
     key = read_idempotency_key()
     if key is None:
         return None
-    # The route counts, not how the caller spelled the path.
+    # Hash the route: callers can spell its path in several ways.
     route = request.url_rule.rule if request.url_rule else request.path
     body = json.dumps([route, generation.to_row()], sort_keys=True)
     return Idempotency(key, hashlib.sha256(body.encode()).hexdigest())
 
 
 def find_repeated(session: Session, api_key_id: UUID, idempotency: Idempotency) -> Job | None:
-    """Return the job that the same request made before.
+    """Return the job that the same request made earlier.
 
     Raises:
-        IdempotencyConflict: the key stands for another request.
+        IdempotencyConflict: the key belongs to another request.
     """
     found = find_idempotency_key(session, api_key_id, idempotency.key)
     if found is None:

@@ -1,4 +1,4 @@
-"""What a job's end is for the caller who waits for it: an answer, or an error of the contract."""
+"""Maps the end of a job to a completion or an API error."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ _BY_CODE: dict[str, type[ApiError]] = {
 
 
 def interrupted() -> Unavailable:
-    """Return the error for a caller who waits no longer, but not because the job has ended."""
+    """Return the error for a connection that ends before its job."""
     return Unavailable(
-        "the connection was given up before the answer was complete: send the request again",
+        "the connection ended before the completion was finished: send the request again",
         code="interrupted",
     )
 
 
 def require_completion(job: Job) -> Job:
-    """Return a job that has an answer; one that was cancelled has what was made until then.
+    """Return the job if it has a completion; that of a cancelled job may be partial.
 
     Raises:
-        ApiError: it failed, or its time was over before it began.
+        ApiError: the job failed, or expired before it began.
     """
     if job.state in {JobState.SUCCEEDED, JobState.CANCELLED}:
         return job

@@ -1,5 +1,6 @@
-"""The steps that all calls that generate share, whichever face they have: whose key it is, whether
-the job may come to be, and the wait for its end.
+"""The steps that all generating calls of `/api` and `/v1` share.
+
+They authenticate the key, admit the job, and wait for its end.
 """
 
 from __future__ import annotations
@@ -27,21 +28,23 @@ from models.accounts.key_cache import PresentedKey
 from models.jobs.job import Job
 
 B = TypeVar("B", bound=Body)
-#: Times that a request is admitted under its key, while the key changes each time.
+#: Attempts to admit a request whose key changes during each.
 MAX_KEY_LOOKUPS = 5
 
 
 def authenticate_and_parse(kind: type[B]) -> tuple[PresentedKey, B]:
-    """Return the key that the present request may generate with, and its body.
+    """Return the key and the body of the current request.
+
+    The key may come from the cache.
 
     Raises:
         Unauthorized: no credentials, or bad ones.
         Forbidden: the key is inactive or has expired.
-        ApiError: what `read_body` raises.
-        Unavailable: the body is large, and too many large ones are read.
+        ApiError: see `read_body`.
+        Unavailable: the body is large, and too many large ones are being read.
         RateLimited: the body is large, and the key has no request left in this minute.
     """
-    key = _look_up(may_believe=True)
+    key = _authenticate(may_use_cache=True)
     with confirm_key_on_error(key):
         data = receive_json()
         if len(data) >= LARGE_BYTES:
@@ -50,18 +53,21 @@ def authenticate_and_parse(kind: type[B]) -> tuple[PresentedKey, B]:
 
 
 def authenticate_fresh_key() -> PresentedKey:
-    """Return the key that the present request may generate with, looked up for it.
+    """Return the key of the current request, read from the database.
 
     Raises:
         Unauthorized: no credentials, or bad ones.
         Forbidden: the key is inactive or has expired.
     """
-    return _look_up(may_believe=False)
+    return _authenticate(may_use_cache=False)
 
 
 @contextmanager
 def confirm_key_on_error(key: PresentedKey) -> Iterator[None]:
-    """Let no error leave this block under a believed key that is not good any more."""
+    """Check a cached key against the database before an error leaves this block.
+
+    A revoked key then gets 401 or 403 instead of the error.
+    """
     try:
         yield
     except Exception:
@@ -76,10 +82,10 @@ def admit_request(
     may_shorten: bool = False,
     names: FieldNames = NATIVE_NAMES,
 ) -> AdmittedJob:
-    """Admit what the present request asks for; it raises what `admit` raises.
+    """Admit the current request; see `admit` for errors.
 
-    A believed key's refusals are told only if it is still what it was believed to be; otherwise the
-    request is admitted, or refused, under the key as it is now.
+    Before a request with a cached key is rejected, the key is read again. If the key has changed,
+    the request is admitted or rejected under the new state of the key.
     """
 
     def admit_with(key: PresentedKey) -> AdmittedJob:
@@ -105,68 +111,68 @@ def admit_request(
             try:
                 return admit_with(key)
             except KeyChanged:
-                key = _look_up(may_believe=False)  # refuses a key that has ended
+                key = _authenticate(may_use_cache=False)  # rejects a key that has ended
             except ApiError:
-                known = _confirm(key)
-                if known.version == key.version:
+                current = _confirm(key)
+                if current.version == key.version:
                     raise
-                key = known
+                key = current
         raise Unavailable("the API key is being changed at this moment, try again soon")
     finally:
         leave_turn()
 
 
 def _wait_for_turn(key: PresentedKey, size: int) -> None:
-    """Wait until the present request's large body may be read.
+    """Wait until the large body of the current request may be parsed.
 
-    A key without a request left is refused before its body costs anything.
+    A key without a request left is rejected before its body costs anything.
     """
-    leave_entrance()  # those who wait here are no crowd that others would have to wait for
+    leave_entrance()  # waiting here is no sign of an overloaded process
     hold_turn(services().slots.large_requests, key.user_id, size)
     services().limits.limiter.check_requests(key, recall=services().recall(key.id))
 
 
 @contextmanager
-def hold_connection_slot(key: PresentedKey, what: Opened) -> Iterator[None]:
-    """Count a connection of the key's user that waits or streams, while the block runs.
+def hold_connection_slot(key: PresentedKey, kind: Opened) -> Iterator[None]:
+    """Count one waiting or streaming connection of the key's user while the block runs.
 
-    Take it before the job: what is refused here has cost nothing.
+    Take the slot before the job is admitted: a rejected request then costs nothing.
 
     Raises:
         RateLimited: the user has too many.
     """
     with ExitStack() as held:
         with confirm_key_on_error(key):
-            held.enter_context(services().slots.connections.one_more(key.user_id, what))
+            held.enter_context(services().slots.connections.one_more(key.user_id, kind))
         yield
 
 
 def _confirm(key: PresentedKey) -> PresentedKey:
-    """Return the key as it is now, if it was only believed.
+    """Return the key; a cached one is read from the database.
 
     Raises:
-        Unauthorized: the secret proves no key any more.
+        Unauthorized: the secret no longer proves a key.
         Forbidden: the key is inactive or has expired.
     """
-    return _look_up(may_believe=False) if key.is_believed else key
+    return _authenticate(may_use_cache=False) if key.is_believed else key
 
 
-def _look_up(*, may_believe: bool) -> PresentedKey:
-    key = authenticate_presented_key(services(), may_believe=may_believe)
+def _authenticate(*, may_use_cache: bool) -> PresentedKey:
+    key = authenticate_presented_key(services(), may_believe=may_use_cache)
     if not key.is_believed:
         services().keys.mark_used(key)
     return key
 
 
 def wait_for_completion(admitted: AdmittedJob, seconds: float) -> Job | None:
-    """Send an admitted job and return it as it is when it has ended or the time is over.
+    """Enqueue an admitted job and wait for its end, at most `seconds`.
 
-    Returns `None` when the client has gone: then the job is cancelled, unless it may be asked for
-    again.
+    Returns the job, which may still be running. Returns `None` if the client has disconnected; the
+    job is then cancelled, unless the client can retry with its idempotency key.
     """
     hang_up = present_hang_up()
     with admitted.services.jobs.events.watch(admitted.job.id) as watch:
-        admitted.send()
+        admitted.enqueue()
         leave_entrance()
         with hang_up.watched(watch.changed.set):
             job = wait_for_end(admitted.services, admitted.job, watch, hang_up, seconds=seconds)

@@ -1,4 +1,4 @@
-"""Waits for the end of a job, as long as its caller does."""
+"""Waits for the end of a job while its caller waits."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ from core.web.disconnect import HangUp
 from models.database.base import DATABASE_AWAY
 from models.jobs.job import Job
 
-#: News of an end can be lost: a waiter looks at the row itself this often.
+#: Seconds between two reads of the row: the event of an end can be lost.
 RECHECK_SECONDS = 15.0
-#: Between two looks at a database that is away.
+#: Seconds between two reads while the database is away.
 AWAY_SECONDS = 0.5
 
 
 def wait_for_end(
     services: Services, job: Job, watch: Watch, hang_up: HangUp, *, seconds: float
 ) -> Job:
-    """Return the job when it has ended, or as it is when the time is over or the client is gone.
+    """Wait until the job has ended, the time is over or the client has disconnected.
 
-    A database that is away for a moment is waited for: the job goes on, and is paid for.
+    Returns the job's last known state. Keeps waiting while the database is away: the job runs on,
+    and its caller pays for it.
     """
     deadline = time.monotonic() + seconds
     while not job.is_final:
@@ -37,7 +38,7 @@ def wait_for_end(
 
 
 def read_job(services: Services, job: Job) -> Job:
-    """Return the job as its row is now, or as it was known while the database is away."""
+    """Return the job as its row is now; its last known state while the database is away."""
     try:
         return services.jobs.reads.read_again(job)
     except DATABASE_AWAY:

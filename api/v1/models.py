@@ -9,12 +9,12 @@ from flask import Blueprint
 from flask.typing import ResponseReturnValue
 
 from api.auth.authentication import authenticate
+from api.generation.validation import model_not_found
 from api.openapi.answer import shows
 from api.openapi.operation import Who, described
 from api.openapi.refusals import NO_SUCH_MODEL
 from api.services import services
 from api.v1.generation.schemas import OpenAIModel, OpenAIModelList
-from core.errors import NotFound
 
 blueprint = Blueprint("v1_models", __name__, url_prefix="/v1/models")
 
@@ -33,11 +33,7 @@ def show(name: str) -> ResponseReturnValue:
     """Return the model of this name."""
     _authenticate()
     if name != services().settings.model_name:
-        raise NotFound(
-            f"this service has the model {services().settings.model_name}",
-            code="model_not_found",
-            param="model",
-        )
+        raise model_not_found(services().settings)
     return _serialize()
 
 

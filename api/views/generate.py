@@ -79,7 +79,7 @@ def generate() -> ResponseReturnValue:
     preferences = read_preferences(services().settings.sync_wait_seconds)
     if preferences.is_async:
         admitted = admit_request(key, generation)
-        admitted.send()
+        admitted.enqueue()
         return accepted(admitted, preferences.applied)
     with hold_connection_slot(key, Opened.WAIT):
         admitted = admit_request(key, generation)
@@ -117,7 +117,7 @@ def _stream(key: PresentedKey, generation: Generation) -> Response:
 def submit() -> ResponseReturnValue:
     """Generate without waiting: 202 with the job's address at once."""
     admitted = admit_request(*authenticate_and_parse(Generation))
-    admitted.send()
+    admitted.enqueue()
     return accepted(admitted)
 
 

@@ -135,7 +135,7 @@ def test_a_full_minute_is_a_rate_limit_error_that_says_when_it_is_over(service: 
             {"n": 8, "logprobs": True, "top_logprobs": 20, "extra_body": {"min_tokens": 5000}},
             "n times min_tokens times (1 + top_logprobs) must be at most 200000",
         ),
-        ({"extra_body": {"min_tokens": 8192}}, "the answer may have 8192"),
+        ({"extra_body": {"min_tokens": 8192}}, "the completion may have 8192"),
     ],
 )
 def test_a_least_length_that_cannot_be_is_refused_for_what_it_breaks(
