@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,9 @@ import pytest
 from tests.support.paths import ROOT
 
 PACKAGES = ("api", "worker", "admin_ui", "models", "core", "cli", "migrations")
+
+MOST_MODULES = 15
+MOST_LINES = 300
 
 #: What reads the clock of its own machine, and modules that may: for spans of time, and for a date
 #: that the database replaces.
@@ -71,3 +75,27 @@ def test_importing_every_light_module_reads_no_environment_and_opens_nothing() -
     )
 
     assert done.returncode == 0, done.stderr
+
+
+def test_a_folder_has_at_most_fifteen_modules() -> None:
+    sizes = Counter(path.parent for path in modules() if path.name != "__init__.py")
+    del sizes[ROOT / "migrations" / "versions"]
+
+    assert {str(f.relative_to(ROOT)): n for f, n in sizes.items() if n > MOST_MODULES} == {}
+
+
+def test_a_module_has_at_most_three_hundred_lines() -> None:
+    """A longer one holds a second noun. The settings are one table."""
+    lengths = {
+        str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in modules()
+    }
+    del lengths["core/config/settings.py"]
+
+    assert {name: n for name, n in lengths.items() if n > MOST_LINES} == {}
+
+
+def test_what_the_map_names_is_there() -> None:
+    named = re.findall(r"`([\w/]+(?:/|\.py))`", (ROOT / "CONTRIBUTING.md").read_text())
+
+    assert len(named) > 40
+    assert [name for name in named if not (ROOT / name).exists()] == []
