@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, ExitStack
 
-from flask import Response
+from flask import Response, request
 
 from admin_ui.api_client import ServiceStream
-from admin_ui.web.disconnect import present_hang_up
+from core.web.disconnect import ClientConnection
 
 #: A browser that takes nothing for this long is let go.
 WRITE_SECONDS = 30.0
@@ -31,11 +31,11 @@ def relay(
         ServiceRefusal: the API's own error.
         ServiceAway: there was no answer.
     """
-    hang_up = present_hang_up()
+    connection = ClientConnection.of_request(request.environ)
     with ExitStack() as opened:
         stream = opened.enter_context(opening)
-        opened.enter_context(hang_up.watched(stream.give_up))
-        opened.enter_context(hang_up.impatient(WRITE_SECONDS))
+        opened.enter_context(connection.watched(stream.give_up))
+        opened.enter_context(connection.write_timeout(WRITE_SECONDS))
         response = Response(stream.pieces(), mimetype=mimetype, headers=headers)
         response.headers["x-accel-buffering"] = "no"
         response.call_on_close(opened.pop_all().close)

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, ExitStack
 from flask import Response, request
 
 from api.batches.results import ResultFile
-from api.http.disconnect import present_hang_up
+from api.http.disconnect import present_connection
 from api.openapi.answer import JSONL
 from models.batches.batch import Batch
 from models.database.prepared import Statements
@@ -31,7 +31,7 @@ def stream_results(
     Args:
         place: what the client holds while it reads.
     """
-    hang_up = present_hang_up()
+    connection = present_connection()
     with ExitStack() as opened:
         opened.enter_context(place)
         lines = ResultFile(
@@ -39,10 +39,10 @@ def stream_results(
             batch.id,
             after=after,
             states=states,
-            hang_up=hang_up,
+            connection=connection,
             ends_with_connection=request.environ.get("SERVER_PROTOCOL") == "HTTP/1.0",
         )
-        opened.enter_context(hang_up.impatient(WRITE_SECONDS))
+        opened.enter_context(connection.write_timeout(WRITE_SECONDS))
         response = Response(iter(lines), mimetype=JSONL)
         response.headers["x-batch-status"] = batch.state
         response.headers["x-accel-buffering"] = "no"

@@ -11,7 +11,7 @@ from api.batches.ingest import BatchAbandoned, CreatedBatch, create_batch
 from api.batches.line_reader import BatchLine, LineLimits, read_lines
 from api.batches.plan import plan_upload
 from api.batches.upload import ReceivedFile
-from api.http.disconnect import present_hang_up
+from api.http.disconnect import present_connection
 from api.services import Services
 from core.concurrency.greenlets import Turns
 from models.accounts.key_cache import PresentedKey
@@ -37,10 +37,10 @@ def create_batch_from_file(
     def lines(turns: Turns) -> Iterator[BatchLine]:
         return read_lines(upload.file, read_generation_line, limits, turns)
 
-    hang_up = present_hang_up()
+    connection = present_connection()
 
     def is_wanted() -> bool:
-        return idempotency_key is not None or not hang_up.look_twice()
+        return idempotency_key is not None or not connection.check_twice()
 
     try:
         return create_batch(services, key, lines, plan, is_wanted=is_wanted)

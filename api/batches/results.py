@@ -14,7 +14,7 @@ from uuid import UUID
 
 from core.concurrency.greenlets import Turns
 from core.ids import Prefix, show_id
-from core.web.disconnect import HangUp
+from core.web.disconnect import ClientConnection
 from models.batches.results import read_results
 from models.database.prepared import Statements
 from models.jobs.job import Job, JobState
@@ -43,14 +43,14 @@ class ResultFile:
         *,
         after: int,
         states: Collection[JobState],
-        hang_up: HangUp,
+        connection: ClientConnection,
         ends_with_connection: bool,
         show: Callable[[Job], dict[str, Any]] | None = None,
     ) -> None:
         self._statements = statements
         self._batch_id = batch_id
         self._states = states
-        self._hang_up = hang_up
+        self._connection = connection
         self._ends_with_connection = ends_with_connection
         self._show = show or serialize_line
         self._first = self._read(after)
@@ -76,7 +76,7 @@ class ResultFile:
         except Exception as error:
             _log.exception("results of %s broke off", show_id(Prefix.BATCH, self._batch_id))
             if self._ends_with_connection:
-                self._hang_up.break_off()
+                self._connection.reset_on_close()
             # The server ends such an answer without the mark of its end, and says no more of it.
             raise ConnectionResetError(errno.ECONNRESET, "the results broke off") from error
 

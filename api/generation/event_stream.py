@@ -8,16 +8,15 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 
-from flask import Response, g
+from flask import Response, g, request
 
 from api.generation.admission import AdmittedJob
 from api.generation.outcomes import interrupted
 from api.generation.text_follower import Delta, Ended, KeepAlive, TextFollower
-from api.http.disconnect import hang_up_of_stream
 from api.runtime.user_slots import Opened
 from api.services import Services
 from core.errors import ApiError
-from core.web.disconnect import HangUp
+from core.web.disconnect import ClientConnection
 from models.jobs.job import Job
 
 _log = logging.getLogger(__name__)
@@ -104,23 +103,23 @@ def _answer(
     with ExitStack() as opened:
         opened.enter_context(place)
         watch = opened.enter_context(services.jobs.events.watch(job.id, with_text=True))
-        hang_up = hang_up_of_stream(watch.ask_for_sign)
+        connection = ClientConnection.of_request(request.environ, probe=watch.ask_for_sign)
         following = TextFollower(
-            services, job, watch, hang_up, seconds=services.settings.stream_seconds
+            services, job, watch, connection, seconds=services.settings.stream_seconds
         )
         following.resume_after(position)
         if send is None:
             watch.has_gap = True  # of what was told before we listened
         else:
             send()
-        opened.enter_context(hang_up.watched(watch.changed.set))
-        opened.enter_context(hang_up.impatient(WRITE_SECONDS))
+        opened.enter_context(connection.watched(watch.changed.set))
+        opened.enter_context(connection.write_timeout(WRITE_SECONDS))
         events = _EventStream(
             following, serialize_delta, serialize_end, g.request_id, is_resumable=is_resumable
         )
         response = Response(iter(events), mimetype="text/event-stream", headers=headers)
         response.headers["x-accel-buffering"] = "no"
-        response.call_on_close(_closing(opened.pop_all(), events, hang_up, on_gone))
+        response.call_on_close(_closing(opened.pop_all(), events, connection, on_gone))
     return response
 
 
@@ -181,10 +180,13 @@ def _json(value: dict[str, Any]) -> str:
 
 
 def _closing(
-    opened: ExitStack, events: _EventStream, hang_up: HangUp, on_gone: Callable[[], None] | None
+    opened: ExitStack,
+    events: _EventStream,
+    connection: ClientConnection,
+    on_gone: Callable[[], None] | None,
 ) -> Callable[[], None]:
     def close() -> None:
-        has_left = hang_up.look() or not events.is_resumable
+        has_left = connection.check() or not events.is_resumable
         is_abandoned = has_left and not events.has_ended
         opened.close()
         if is_abandoned and on_gone is not None:

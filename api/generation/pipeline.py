@@ -17,7 +17,7 @@ from api.generation.idempotency import read_idempotency
 from api.generation.validation import NATIVE_NAMES, FieldNames
 from api.generation.waiting import wait_for_end
 from api.http.body import parse_body, receive_json
-from api.http.disconnect import present_hang_up
+from api.http.disconnect import present_connection
 from api.runtime.large_requests import LARGE_BYTES, hold_turn, leave_turn
 from api.runtime.load_shedding import leave_entrance
 from api.runtime.user_slots import Opened
@@ -170,13 +170,13 @@ def wait_for_completion(admitted: AdmittedJob, seconds: float) -> Job | None:
     Returns the job, which may still be running. Returns `None` if the client has disconnected; the
     job is then cancelled, unless the client can retry with its idempotency key.
     """
-    hang_up = present_hang_up()
+    connection = present_connection()
     with admitted.services.jobs.events.watch(admitted.job.id) as watch:
         admitted.enqueue()
         leave_entrance()
-        with hang_up.watched(watch.changed.set):
-            job = wait_for_end(admitted.services, admitted.job, watch, hang_up, seconds=seconds)
-    if not hang_up.is_gone:
+        with connection.watched(watch.changed.set):
+            job = wait_for_end(admitted.services, admitted.job, watch, connection, seconds=seconds)
+    if not connection.is_gone:
         return job
     if admitted.is_cancelled_on_disconnect and not job.is_final:
         admitted.services.jobs.cancellation.abandon(job.id)

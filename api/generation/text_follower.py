@@ -21,7 +21,7 @@ from api.services import Services
 from core.errors import ApiError, InvalidRequest
 from core.events.job_commands import JobRequest, ask_worker
 from core.events.job_events import TextPiece, Watch
-from core.web.disconnect import HangUp
+from core.web.disconnect import ClientConnection
 from models.database.base import DATABASE_AWAY
 from models.jobs.job import Job
 
@@ -145,7 +145,7 @@ class TextFollower:
     services: Services
     job: Job
     watch: Watch
-    hang_up: HangUp
+    connection: ClientConnection
     seconds: float
     _tracks: list[_SentText] = field(default_factory=list)
     _asked_at: float = float("-inf")
@@ -175,7 +175,7 @@ class TextFollower:
         """
         now = time.monotonic()
         over_at, look_at, said_at = now + self.seconds, now, now
-        while not (self.hang_up.is_gone or self.watch.must_leave or now > over_at):
+        while not (self.connection.is_gone or self.watch.must_leave or now > over_at):
             for piece in self.watch.take():
                 for delta in self._take(piece):
                     said_at = now

@@ -6,7 +6,7 @@ import time
 
 from api.services import Services
 from core.events.job_events import Watch
-from core.web.disconnect import HangUp
+from core.web.disconnect import ClientConnection
 from models.database.base import DATABASE_AWAY
 from models.jobs.job import Job
 
@@ -17,7 +17,7 @@ AWAY_SECONDS = 0.5
 
 
 def wait_for_end(
-    services: Services, job: Job, watch: Watch, hang_up: HangUp, *, seconds: float
+    services: Services, job: Job, watch: Watch, connection: ClientConnection, *, seconds: float
 ) -> Job:
     """Wait until the job has ended, the time is over or the client has disconnected.
 
@@ -31,7 +31,7 @@ def wait_for_end(
             break
         watch.changed.wait(min(remaining, RECHECK_SECONDS))
         watch.changed.clear()
-        if hang_up.is_gone:
+        if connection.is_gone:
             break
         job = read_job(services, job)
     return job

@@ -1,33 +1,16 @@
-"""Whether the client of the present request is still there."""
+"""The client of the present request: its connection, and the response if it disconnected."""
 
 from __future__ import annotations
-
-import socket
-from collections.abc import Callable
 
 from flask import Response, g, jsonify, request
 
 from core.errors import ApiError
-from core.web.disconnect import CONNECTION, HangUp, say
-
-#: Changes no answer (RFC 9110, section 15.2): clients pass over it, also where none is expected.
-_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+from core.web.disconnect import ClientConnection
 
 
-def present_hang_up() -> HangUp:
-    """Return the connection of a request that has no answer yet.
-
-    One of HTTP/1.0 that closes its sending side is taken for gone: it knows no `100 Continue`.
-    """
-    connection: socket.socket | None = request.environ.get(CONNECTION)
-    if connection is None or request.environ.get("SERVER_PROTOCOL") != "HTTP/1.1":
-        return HangUp(connection)
-    return HangUp(connection, ask=lambda: say(connection, _CONTINUE))
-
-
-def hang_up_of_stream(ask: Callable[[], None]) -> HangUp:
-    """Return the connection of a request that is answered piece by piece; `ask` sends one soon."""
-    return HangUp(request.environ.get(CONNECTION), ask=ask)
+def present_connection() -> ClientConnection:
+    """Return the connection of the present request, whose response has not begun."""
+    return ClientConnection.of_unanswered_request(request.environ)
 
 
 def client_has_gone() -> Response:

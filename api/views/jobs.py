@@ -17,7 +17,7 @@ from api.generation.event_stream import stream_job
 from api.generation.outcomes import require_completion
 from api.generation.polling import charge_poll
 from api.generation.waiting import read_job
-from api.http.disconnect import present_hang_up
+from api.http.disconnect import present_connection
 from api.http.paging import read_page, show_page
 from api.http.query import read_choice
 from api.openapi.answer import shows, streams
@@ -151,14 +151,14 @@ def _estimate(before: int) -> float | None:
 
 def _wait_for_change(job: Job, seconds: float) -> Job:
     """Return the job when its state is another one, or the time is over."""
-    hang_up = present_hang_up()
+    connection = present_connection()
     deadline = time.monotonic() + seconds
     with (
         services().jobs.events.watch(job.id) as watch,
-        hang_up.watched(watch.changed.set),
+        connection.watched(watch.changed.set),
     ):
         now = job
-        while now.state == job.state and not hang_up.is_gone and not watch.must_leave:
+        while now.state == job.state and not connection.is_gone and not watch.must_leave:
             remaining = deadline - time.monotonic()
             if remaining <= 0:
                 break

@@ -18,7 +18,7 @@ from api.batches.results import ResultFile
 from api.batches.upload import FORM_TYPE, ReceivedFile, receive_file
 from api.generation.pipeline import authenticate_fresh_key
 from api.generation.polling import charge_poll
-from api.http.disconnect import present_hang_up
+from api.http.disconnect import present_connection
 from api.openapi.answer import JSONL, Answer, shows
 from api.openapi.operation import Who, described
 from api.openapi.parameters import id_query, limit, query
@@ -220,7 +220,7 @@ def _lines_of(batch: Batch, name: BatchFileId) -> ResultFile:
         batch.id,
         after=0,
         states=name.kind.states,
-        hang_up=present_hang_up(),
+        connection=present_connection(),
         ends_with_connection=request.environ.get("SERVER_PROTOCOL") == "HTTP/1.0",
         show=lambda job: serialize_line(batch, job),
     )
@@ -229,7 +229,7 @@ def _lines_of(batch: Batch, name: BatchFileId) -> ResultFile:
 def _send(response: Response, caller: Caller) -> Response:
     with ExitStack() as held:
         held.enter_context(services().slots.connections.one_more(caller.user.id, Opened.STREAM))
-        held.enter_context(present_hang_up().impatient(WRITE_SECONDS))
+        held.enter_context(present_connection().write_timeout(WRITE_SECONDS))
         response.call_on_close(held.pop_all().close)
     response.headers["x-accel-buffering"] = "no"
     return response

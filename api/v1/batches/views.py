@@ -22,7 +22,7 @@ from api.generation.idempotency import read_idempotency_key
 from api.generation.pipeline import authenticate_fresh_key
 from api.generation.polling import charge_poll
 from api.http.body import read_body
-from api.http.disconnect import client_has_gone, present_hang_up
+from api.http.disconnect import client_has_gone, present_connection
 from api.openapi.answer import shows
 from api.openapi.operation import Who, described
 from api.openapi.parameters import IDEMPOTENCY_KEY, id_query, limit
@@ -112,10 +112,10 @@ def create() -> ResponseReturnValue:
     with services().database.sessions() as session:
         file = find_own_file(session, key.user_id, file_id)
     check_open_batches(services(), key.id)
-    hang_up = present_hang_up()
+    connection = present_connection()
 
     def is_wanted() -> bool:
-        return plan.idempotency_key is not None or not hang_up.look_twice()
+        return plan.idempotency_key is not None or not connection.check_twice()
 
     uploads = services().slots.uploads
     with uploads.one_more(key.user_id), uploads.place(), open_stored_file(services(), file) as data:
