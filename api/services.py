@@ -160,7 +160,7 @@ class Services:
         metrics = ApiMetrics()
         tokenizer = PromptTokenizer.load(settings.model_path, settings.prompt_mode)
         queue, workers = JobQueue(client, scripts=scripts), WorkerRegistry(client)
-        completion = JobEnds(client, count=metrics.jobs.ended)
+        completion = JobEnds(client, count=metrics.jobs.count)
         timeout_seconds = settings.database_timeout_seconds
         return cls(
             settings=settings,

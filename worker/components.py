@@ -94,7 +94,7 @@ class WorkerParts:
         delivery = Delivery(engine, TokenBytes(tokenizer.tokenizer), tell=text_sender.tell)
         lease = timedelta(seconds=settings.lease_seconds)
         leases = Leases(database, worker_id=worker_id, lease=lease)
-        ends = JobEnds(client, count=metrics.jobs_ended.ended)
+        ends = JobEnds(client, count=metrics.jobs_ended.count)
         feeder = Feeder(sessions=database, client=client, ends=ends, failed=metrics.chores.failed)
         ledger = Ledger(
             sessions=database,

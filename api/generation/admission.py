@@ -93,7 +93,7 @@ class AdmittedJob:
             if self.idempotency is not None:
                 forget_idempotency_key(session, self.job.api_key_id, self.idempotency.key)
             record_end(session, failed)
-        self.services.metrics.jobs.ended(failed.queue, failed.state, 1)
+        self.services.metrics.jobs.count(failed.queue, failed.state, 1)
         _release(self.services, self.job)
         return True
 

@@ -18,21 +18,21 @@ from core.observability.metrics import (
     PREFIX,
     REQUEST_SECONDS,
     UNMATCHED,
+    EndedJobs,
     Histogram,
-    JobCounts,
     counter,
     histogram,
     requests_in_progress,
 )
 from models.batches.batch import Batch
-from models.jobs.job import JobState
+from models.jobs.job import FINAL_STATES, JobState
 
 
 class ApiMetrics:
     """The instruments of one process."""
 
     def __init__(self) -> None:
-        self.jobs = JobCounts()
+        self.jobs = EndedJobs(FINAL_STATES)
         self._errors = counter("http_errors", "Answers with an error.", ["code", "route"])
         self._batches = counter("batches_accepted", "Batches taken.")
         self._lines = counter("batch_lines_accepted", "Lines of batches taken.")
@@ -46,7 +46,7 @@ class ApiMetrics:
         self._batches.inc()
         self._lines.inc(batch.total)
         if batch.failed:
-            self.jobs.ended("bulk", JobState.FAILED, batch.failed)
+            self.jobs.count("bulk", JobState.FAILED, batch.failed)
 
 
 class RequestMetrics(PrometheusMetrics):  # type: ignore[misc]  # the exporter has no annotations

@@ -51,10 +51,9 @@ from models.accounts.key_cache import PresentedKey
 from models.batches.batch import Batch, BatchState, OnError
 from models.batches.lines import read_unsuccessful
 from models.batches.reads import count_running, find_batch
-from models.batches.results import FINAL_STATES
 from models.batches.serializer import show_batch
 from models.database.base import Session, database_now
-from models.jobs.job import JobState
+from models.jobs.job import FINAL_STATES, JobState
 from models.pages.batches import BatchFilter, list_batches
 
 blueprint = Blueprint("batches", __name__, url_prefix="/api/llm/batches")

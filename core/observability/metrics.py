@@ -20,8 +20,6 @@ from core.queueing.names import QueueName
 
 PREFIX = "bountycoder"
 
-#: Of jobs; `models/jobs/job.py` has them all.
-FINAL_STATES = ("succeeded", "failed", "cancelled", "expired")
 #: Whatever a client calls its method would become a label's value: only these are counted.
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 #: The route of a request that matched none.
@@ -96,17 +94,21 @@ def requests_in_progress() -> Gauge:
     )
 
 
-class JobCounts:
-    """Counts the ends of jobs, whoever ended them."""
+class EndedJobs:
+    """Counts the jobs that ended, by queue and state.
 
-    def __init__(self) -> None:
+    Args:
+        states: the final states of jobs.
+    """
+
+    def __init__(self, states: Iterable[str]) -> None:
         jobs = counter("jobs", "Jobs ended.", ["queue", "state"])
-        # All are shown from the start: of a counter that appears, the first increase is not seen.
-        self._of = {
+        # Export all counters from the start: Prometheus misses the first increase of a new one.
+        self._counters = {
             (queue.value, state): jobs.labels(queue.value, state)
             for queue in QueueName
-            for state in FINAL_STATES
+            for state in states
         }
 
-    def ended(self, queue: str, state: str, jobs: int) -> None:
-        self._of[queue, state].inc(jobs)
+    def count(self, queue: str, state: str, jobs: int) -> None:
+        self._counters[queue, state].inc(jobs)

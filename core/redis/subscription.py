@@ -43,7 +43,7 @@ class Subscription:
         self._on_connected = on_connected
         self._lock = threading.Lock()
         self._listener: threading.Thread | None = None
-        self._is_closing = False
+        self._closing = threading.Event()
 
     def listen(self) -> None:
         """Make sure that the listener runs."""
@@ -56,7 +56,7 @@ class Subscription:
 
     def close(self) -> None:
         """Stop listening."""
-        self._is_closing = True
+        self._closing.set()
         if self._listener is None:
             return
         try:
@@ -66,21 +66,21 @@ class Subscription:
         self._listener.join(timeout=2 * POLL_SECONDS)
 
     def _run(self) -> None:
-        while not self._is_closing:
+        while not self._closing.is_set():
             try:
                 with self._client.pubsub() as subscription:
                     subscription.subscribe(self._channel, self._wake_channel)
                     self._forward(subscription)
             except redis.RedisError as error:
                 _log.warning("lost the channel %s: %s", self._channel, type(error).__name__)
-                threading.Event().wait(RECONNECT_SECONDS)
+                self._closing.wait(RECONNECT_SECONDS)
             except Exception:
                 # Broad on purpose: nobody would hear anything for as long as the process lives.
                 _log.exception("lost the channel %s", self._channel)
-                threading.Event().wait(RECONNECT_SECONDS)
+                self._closing.wait(RECONNECT_SECONDS)
 
     def _forward(self, subscription: redis.client.PubSub) -> None:
-        while not self._is_closing:
+        while not self._closing.is_set():
             message = _next(subscription)
             if message is None or message["channel"] != self._channel.encode():
                 continue

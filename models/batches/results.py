@@ -47,8 +47,6 @@ _COLUMNS = (
     "cached_tokens",
 )
 
-FINAL_STATES = tuple(state for state in JobState if state.is_final)
-
 
 def read_results(
     statements: Statements, batch_id: UUID, *, after: int, states: Collection[JobState]

@@ -66,6 +66,8 @@ _NEXT: dict[JobState, frozenset[JobState]] = {
     JobState.EXPIRED: frozenset(),
 }
 
+FINAL_STATES = tuple(state for state in JobState if state.is_final)
+
 
 def may_become(old: JobState, new: JobState) -> bool:
     """Say whether a job may go from `old` to `new`."""

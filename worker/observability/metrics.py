@@ -13,10 +13,10 @@ from prometheus_client.registry import Collector
 from core.config.settings import Settings
 from core.observability import metrics
 from core.observability.metric_files import MetricFiles
-from core.observability.metrics import PREFIX, Histogram, JobCounts, counter, histogram
+from core.observability.metrics import PREFIX, EndedJobs, Histogram, counter, histogram
 from core.observability.metrics_page import metrics_page, serve_page
 from core.queueing.names import QueueName
-from models.jobs.job import Job
+from models.jobs.job import FINAL_STATES, Job
 from models.webhooks.webhook import DeliveryState
 from worker.engine.protocol import EngineStats, Step
 
@@ -28,7 +28,7 @@ class WorkerMetrics:
     """The instruments of a worker; all of them may be used from any thread."""
 
     def __init__(self) -> None:
-        self.jobs_ended = JobCounts()
+        self.jobs_ended = EndedJobs(FINAL_STATES)
         self.jobs = JobMetrics()
         self.steps = StepMetrics()
         self.webhooks = WebhookMetrics()

@@ -18,12 +18,12 @@ COUNT = """
 import sys
 from pathlib import Path
 from core.observability.metric_files import MetricFiles
-from core.observability.metrics import JobCounts, requests_in_progress
+from core.observability.metrics import EndedJobs, requests_in_progress
 with MetricFiles.opened(sys.argv[1], "program", layout=sys.argv[2]) as files:
     place = files.take_place()
-    jobs, open_requests = JobCounts(), requests_in_progress()
+    jobs, open_requests = EndedJobs(["failed"]), requests_in_progress()
     for _ in range(int(sys.argv[3])):
-        jobs.ended("bulk", "failed", 1)
+        jobs.count("bulk", "failed", 1)
         open_requests.inc()
     print(place, files.path, flush=True)
     sys.stdin.readline()
