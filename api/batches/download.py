@@ -9,7 +9,7 @@ from flask import Response, request
 
 from api.batches.results import ResultFile
 from api.http.disconnect import present_connection
-from api.openapi.answer import JSONL
+from api.openapi.response import JSONL
 from models.batches.batch import Batch
 from models.database.prepared import Statements
 from models.jobs.job import JobState

@@ -1,1 +1,1 @@
-"""The published contract: what each view says of itself, assembled into an OpenAPI 3.1 document."""
+"""The published contract: the descriptions of all views, assembled into an OpenAPI 3.1 document."""

@@ -1,4 +1,4 @@
-"""Assembles the OpenAPI document from what the views of an application say of themselves."""
+"""Assembles the OpenAPI document from the descriptions of an application's views."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ from werkzeug.routing import Rule
 
 from api.auth.write_limits import is_write
 from api.openapi import refusals
-from api.openapi.answer import EVENT_STREAM, JSON, JSONL, REQUEST_ID, Answer, Header
-from api.openapi.operation import Operation, Who, description_of
-from api.openapi.parameters import PATH_PARTS, Parameter
+from api.openapi.operation import CallerKind, Operation, description_of
+from api.openapi.parameters import PATH_PARAMETERS, Parameter
 from api.openapi.refusals import Refusal
+from api.openapi.response import EVENT_STREAM, JSON, JSONL, REQUEST_ID, ResponseHeader, ResponseSpec
 from api.openapi.schemas import build_schemas
 from api.openapi.texts import DESCRIPTION, SECURITY_SCHEMES, TAGS
-from api.openapi.upload import Upload
+from api.openapi.upload import UploadSpec
 from api.responses.error import ErrorSchema
 
-_SECURITY: dict[Who, list[dict[str, list[str]]]] = {
-    Who.ANYONE: [],
-    Who.USER: [{"jwt": []}],
-    Who.ADMIN: [{"jwt": []}],
-    Who.KEY: [{"apiKey": []}, {"apiKeyHeader": []}, {"jwt": [], "keyId": []}],
-    Who.KEY_OR_USER: [{"apiKey": []}, {"apiKeyHeader": []}, {"jwt": []}],
+_SECURITY: dict[CallerKind, list[dict[str, list[str]]]] = {
+    CallerKind.ANYONE: [],
+    CallerKind.USER: [{"jwt": []}],
+    CallerKind.ADMIN: [{"jwt": []}],
+    CallerKind.KEY: [{"apiKey": []}, {"apiKeyHeader": []}, {"jwt": [], "keyId": []}],
+    CallerKind.KEY_OR_USER: [{"apiKey": []}, {"apiKeyHeader": []}, {"jwt": []}],
 }
-_NOT_ALLOWED: dict[Who, tuple[Refusal, ...]] = {
-    Who.ANYONE: (),
-    Who.USER: (refusals.NO_TOKEN, refusals.SUSPENDED),
-    Who.ADMIN: (refusals.NO_TOKEN, refusals.SUSPENDED, refusals.FORBIDDEN),
-    Who.KEY: refusals.NO_KEY,
-    Who.KEY_OR_USER: refusals.NO_KEY,
+_CREDENTIAL_REFUSALS: dict[CallerKind, tuple[Refusal, ...]] = {
+    CallerKind.ANYONE: (),
+    CallerKind.USER: (refusals.NO_TOKEN, refusals.SUSPENDED),
+    CallerKind.ADMIN: (refusals.NO_TOKEN, refusals.SUSPENDED, refusals.FORBIDDEN),
+    CallerKind.KEY: refusals.NO_KEY,
+    CallerKind.KEY_OR_USER: refusals.NO_KEY,
 }
-#: Made by Flask beside the view's own.
+#: Methods that Flask adds to those of the view.
 _IMPLIED_METHODS = frozenset({"HEAD", "OPTIONS"})
 
 
@@ -50,27 +50,27 @@ class Call:
     endpoint: str
     text: str
     operation: Operation
-    parts: tuple[Parameter, ...]
+    path_parameters: tuple[Parameter, ...]
 
     @property
     def parameters(self) -> tuple[Parameter, ...]:
-        return (*self.parts, *self.operation.parameters)
+        return (*self.path_parameters, *self.operation.parameters)
 
     @property
     def refusals(self) -> Iterator[Refusal]:
-        """What it can refuse, those things included that every call of its kind can."""
+        """The refusals of the view, and those that all calls of its kind share."""
         operation = self.operation
-        yield from _NOT_ALLOWED[operation.who]
+        yield from _CREDENTIAL_REFUSALS[operation.caller]
         if operation.body is not None or operation.upload is not None:
             yield from refusals.BAD_BODY
         if operation.parameters:
             yield refusals.BAD_REQUEST
-        if any(name.endswith("_id") for name in (part.name for part in self.parts)):
+        if any(parameter.name.endswith("_id") for parameter in self.path_parameters):
             yield refusals.NOT_FOUND
         yield from operation.refusals
-        if operation.who is not Who.ANYONE and is_write(self.method, self.endpoint):
+        if operation.caller is not CallerKind.ANYONE and is_write(self.method, self.endpoint):
             yield refusals.TOO_MANY_WRITES
-        if operation.uses_parts:
+        if operation.uses_backends:
             yield refusals.AWAY
         yield refusals.FAULT
 
@@ -81,7 +81,7 @@ def build_document(app: Flask) -> dict[str, Any]:
     references, schemas = build_schemas(_models_of(calls))
     paths: dict[str, Any] = {}
     for call in calls:
-        paths.setdefault(call.path, {})[call.method] = _show_call(call, references)
+        paths.setdefault(call.path, {})[call.method] = _operation_object(call, references)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -101,6 +101,7 @@ def build_document(app: Flask) -> dict[str, Any]:
 
 
 def calls_of(app: Flask) -> Iterator[Call]:
+    """Yield each method of each described view."""
     for rule in app.url_map.iter_rules():
         view = app.view_functions[rule.endpoint]
         operation = description_of(view)
@@ -112,12 +113,12 @@ def calls_of(app: Flask) -> Iterator[Call]:
                     endpoint=rule.endpoint,
                     text=inspect.getdoc(view) or "",
                     operation=operation,
-                    parts=tuple(PATH_PARTS[name] for _, name in _variables(rule)),
+                    path_parameters=tuple(PATH_PARAMETERS[name] for _, name in _variables(rule)),
                 )
 
 
 def path_of(rule: Rule) -> str:
-    """Return a route as OpenAPI writes it."""
+    """Return the path of a route in the notation of OpenAPI."""
     path = rule.rule
     for written, name in _variables(rule):
         path = path.replace(f"<{written}>", f"{{{name}}}")
@@ -125,7 +126,7 @@ def path_of(rule: Rule) -> str:
 
 
 def _variables(rule: Rule) -> Iterator[tuple[str, str]]:
-    """Yield each variable part as it is written, and its name."""
+    """Yield each variable of a route, as written and by its name."""
     for piece in rule.rule.split("<")[1:]:
         written = piece.partition(">")[0]
         yield written, written.rpartition(":")[2]
@@ -138,79 +139,80 @@ def _models_of(calls: list[Call]) -> Iterator[type[BaseModel]]:
             yield call.operation.body
         if (upload := call.operation.upload) is not None:
             yield from filter(None, (upload.line, upload.form))
-        for answer in call.operation.answers.values():
-            yield from filter(None, answer.content.values())
+        for response in call.operation.responses.values():
+            yield from filter(None, response.content.values())
 
 
-def _show_call(call: Call, references: dict[type[BaseModel], Any]) -> dict[str, Any]:
+def _operation_object(call: Call, references: dict[type[BaseModel], Any]) -> dict[str, Any]:
     operation = call.operation
     summary, _, description = call.text.partition("\n\n")
-    shown: dict[str, Any] = {
+    described: dict[str, Any] = {
         "operationId": call.endpoint.replace(".", "_"),
         "tags": [TAGS[call.endpoint.partition(".")[0]].name],
         "summary": " ".join(summary.replace("`", "").split()).rstrip("."),
-        "security": _SECURITY[operation.who],
+        "security": _SECURITY[operation.caller],
     }
     if description:
-        shown["description"] = description
+        described["description"] = description
     if call.parameters:
-        shown["parameters"] = [parameter.show() for parameter in call.parameters]
+        described["parameters"] = [parameter.parameter_object() for parameter in call.parameters]
     if operation.body is not None:
         content = {JSON: {"schema": references[operation.body]}}
         required = not operation.is_body_optional
-        shown["requestBody"] = {"required": required, "content": content}
+        described["requestBody"] = {"required": required, "content": content}
     if operation.upload is not None:
-        shown["requestBody"] = {
+        described["requestBody"] = {
             "required": True,
-            "content": _show_upload(operation.upload, references),
+            "content": _upload_content(operation.upload, references),
         }
-    answers = {
-        str(status): _show_answer(answer, references)
-        for status, answer in operation.answers.items()
+    responses = _error_responses(call, references) | {
+        str(status): _response_object(response, references)
+        for status, response in operation.responses.items()
     }
-    shown["responses"] = {**_show_refusals(call, references), **answers}
-    shown["responses"] = dict(sorted(shown["responses"].items()))
-    return shown
+    described["responses"] = dict(sorted(responses.items()))
+    return described
 
 
-def _show_upload(upload: Upload, references: dict[type[BaseModel], Any]) -> dict[str, Any]:
+def _upload_content(upload: UploadSpec, references: dict[type[BaseModel], Any]) -> dict[str, Any]:
     file: dict[str, Any] = {"schema": {"type": "string"}}
     if upload.line is not None:
-        file["x-item-schema"] = references[upload.line]  # OpenAPI 3.1 has no word for lines either
+        file["x-item-schema"] = references[upload.line]  # OpenAPI 3.1 cannot describe lines either
     form = {"multipart/form-data": {"schema": references[upload.form]}}
     return dict.fromkeys(upload.types, file) | form
 
 
-def _show_answer(answer: Answer, references: dict[type[BaseModel], Any]) -> dict[str, Any]:
-    shown = {
-        "description": answer.description,
-        "headers": _show_headers(answer.headers),
+def _response_object(
+    response: ResponseSpec, references: dict[type[BaseModel], Any]
+) -> dict[str, Any]:
+    described = {
+        "description": response.description,
+        "headers": _header_objects(response.headers),
         "content": {
-            media: _show_content(media, references[model] if model else None)
-            for media, model in answer.content.items()
+            media: _media_type_object(media, references[model] if model else None)
+            for media, model in response.content.items()
         },
     }
-    return {name: value for name, value in shown.items() if value}
+    return {name: value for name, value in described.items() if value}
 
 
-def _show_content(media: str, reference: Any) -> dict[str, Any]:
+def _media_type_object(media: str, reference: Any) -> dict[str, Any]:
     if media in {EVENT_STREAM, JSONL}:
-        # OpenAPI 3.1 has no word for it: the JSON of each line, and after each `data:` but that of
-        # the last event, `[DONE]`.
+        # OpenAPI 3.1 cannot describe the JSON of each line or event. The last event, `[DONE]`, is
+        # no JSON.
         return {"x-item-schema": reference}
     return {"schema": reference or {"type": "string"}}
 
 
-def _show_refusals(call: Call, references: dict[type[BaseModel], Any]) -> dict[str, Any]:
+def _error_responses(call: Call, references: dict[type[BaseModel], Any]) -> dict[str, Any]:
     codes: dict[int, list[str]] = {}
-    headers: dict[int, list[tuple[Header, ...]]] = {}
+    headers: dict[int, list[tuple[ResponseHeader, ...]]] = {}
     for refusal in call.refusals:
         codes.setdefault(refusal.status, []).extend(refusal.codes)
         headers.setdefault(refusal.status, []).append(refusal.headers)
     return {
         str(status): {
-            "description": refusals.MEANINGS[status],
-            "headers": _show_headers(_of_any(headers[status])),
+            "description": refusals.DESCRIPTIONS[status],
+            "headers": _header_objects(_merged_headers(headers[status])),
             "content": {
                 JSON: {"schema": _error_with(dict.fromkeys(found), references[ErrorSchema])}
             },
@@ -219,15 +221,13 @@ def _show_refusals(call: Call, references: dict[type[BaseModel], Any]) -> dict[s
     }
 
 
-def _of_any(of_each: list[tuple[Header, ...]]) -> list[Header]:
-    """Return the headers of several refusals: one is always there if it is so with each of them."""
+def _merged_headers(groups: list[tuple[ResponseHeader, ...]]) -> list[ResponseHeader]:
+    """Return the headers of several refusals; `is_always` holds if it holds in each of them."""
     always = set.intersection(
-        *({header.name for header in headers if header.is_always} for headers in of_each)
+        *({header.name for header in headers if header.is_always} for headers in groups)
     )
     return [
-        replace(header, is_always=header.name in always)
-        for headers in of_each
-        for header in headers
+        replace(header, is_always=header.name in always) for headers in groups for header in headers
     ]
 
 
@@ -236,7 +236,7 @@ def _error_with(codes: dict[str, Any], reference: Any) -> dict[str, Any]:
     return {"allOf": [reference, {"properties": {"error": code}}]}
 
 
-def _show_headers(headers: Any) -> dict[str, Any]:
+def _header_objects(headers: Any) -> dict[str, Any]:
     return {
         header.name: {
             "description": header.description,

@@ -1,6 +1,7 @@
-"""What a view says of itself: who may call it, what goes in, what comes out, what can go wrong.
+"""Describes a view for the document: its callers, its parameters and body, and its responses.
 
-Its docstring is the text: the first paragraph is the summary, the others the description.
+The docstring of the view is the text: the first paragraph is the summary, the others are the
+description.
 """
 
 from __future__ import annotations
@@ -12,18 +13,18 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
-from api.openapi.answer import Answer
 from api.openapi.parameters import Parameter
 from api.openapi.refusals import Refusal
-from api.openapi.upload import Upload
+from api.openapi.response import ResponseSpec
+from api.openapi.upload import UploadSpec
 
 View = TypeVar("View", bound=Callable[..., Any])
 
 _ATTRIBUTE = "_openapi"
 
 
-class Who(Enum):
-    """Which credential a call takes."""
+class CallerKind(Enum):
+    """The credential that a call requires."""
 
     ANYONE = "anyone"
     USER = "user"
@@ -34,58 +35,60 @@ class Who(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One call.
+    """The description of one view.
 
     Attributes:
-        answers: by status; what every call can answer beside them is added when assembling.
-        upload: it takes a file.
-        is_body_optional: nothing in the body is as good as an empty object.
-        uses_parts: it needs the database or Redis, which can be away.
+        responses: the successful ones, by status. `document.py` adds the errors of every call.
+        upload: the file that the call accepts, if it accepts one.
+        is_body_optional: an empty body means the same as an empty object.
+        uses_backends: it needs the database or Redis, which can be away.
     """
 
-    who: Who
-    answers: Mapping[int, Answer]
+    caller: CallerKind
+    responses: Mapping[int, ResponseSpec]
     body: type[BaseModel] | None = None
     parameters: tuple[Parameter, ...] = ()
     refusals: tuple[Refusal, ...] = ()
-    upload: Upload | None = None
+    upload: UploadSpec | None = None
     is_body_optional: bool = False
-    uses_parts: bool = True
+    uses_backends: bool = True
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
-    """A view that is there for people, not a call of the API."""
+class HtmlPage:
+    """Marks a view that returns a page for people, not a call of the API."""
 
 
 def described(
-    who: Who,
-    answers: Mapping[int, Answer],
+    caller: CallerKind,
+    responses: Mapping[int, ResponseSpec],
     *refusals: Refusal,
     body: type[BaseModel] | None = None,
     parameters: tuple[Parameter, ...] = (),
-    upload: Upload | None = None,
+    upload: UploadSpec | None = None,
     is_body_optional: bool = False,
-    uses_parts: bool = True,
+    uses_backends: bool = True,
 ) -> Callable[[View], View]:
-    """Return a decorator that attaches what a view is; a view without one fails a test."""
+    """Return a decorator that attaches an `Operation`; a view without one fails a test."""
     return _attach(
-        Operation(who, answers, body, parameters, refusals, upload, is_body_optional, uses_parts)
+        Operation(
+            caller, responses, body, parameters, refusals, upload, is_body_optional, uses_backends
+        )
     )
 
 
-def page_for_people() -> Callable[[View], View]:
+def html_page() -> Callable[[View], View]:
     """Return a decorator for views that the document leaves out."""
-    return _attach(Page())
+    return _attach(HtmlPage())
 
 
-def description_of(view: Callable[..., Any]) -> Operation | Page | None:
-    """Return what was attached to a view."""
-    found: Operation | Page | None = getattr(view, _ATTRIBUTE, None)
+def description_of(view: Callable[..., Any]) -> Operation | HtmlPage | None:
+    """Return the description of a view, if it has one."""
+    found: Operation | HtmlPage | None = getattr(view, _ATTRIBUTE, None)
     return found
 
 
-def _attach(description: Operation | Page) -> Callable[[View], View]:
+def _attach(description: Operation | HtmlPage) -> Callable[[View], View]:
     def attach(view: View) -> View:
         setattr(view, _ATTRIBUTE, description)
         return view

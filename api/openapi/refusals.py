@@ -1,47 +1,47 @@
-"""What calls refuse, and how each refusal is called: `code` is stable, clients may rely on it."""
+"""The error responses of calls. Each `code` is stable: clients may rely on it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from api.openapi.answer import (
+from api.openapi.response import (
     ACCEPT_ENCODING,
     RATE_LIMITS,
     RETRY_AFTER,
     RETRY_AFTER_MS,
     SHOULD_RETRY,
     WWW_AUTHENTICATE,
-    Header,
+    ResponseHeader,
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Codes of one status; those of several refusals of a call are put together."""
+    """Codes of one status. The document merges all refusals of a call that share a status."""
 
     status: int
     codes: tuple[str, ...]
-    headers: tuple[Header, ...] = ()
+    headers: tuple[ResponseHeader, ...] = ()
 
 
-#: What each status says, whatever the call.
-MEANINGS = {
+#: The description of each status, the same for all calls.
+DESCRIPTIONS = {
     400: "the request is malformed, or a value is out of range",
-    401: "no credential came, or one that is not valid",
-    403: "the credential is not enough for this",
-    404: "there is no such thing for this caller",
+    401: "the credential is missing or not valid",
+    403: "the credential does not permit this call",
+    404: "the resource does not exist, or this caller may not see it",
     408: "the body did not arrive within `BODY_SECONDS`, or the file within `UPLOAD_SECONDS`",
-    409: "what is there already stands against it",
-    413: "the body is larger than `MAX_BODY_BYTES`, or the file than `MAX_BATCH_BYTES`",
-    415: "the body is not declared as JSON, or as what else the call takes, or it is packed",
-    422: "the `Idempotency-Key` was used for another request",
+    409: "the request conflicts with the current state of the resource",
+    413: "the body is larger than `MAX_BODY_BYTES`, or the file is larger than `MAX_BATCH_BYTES`",
+    415: "the `Content-Type` is not one that the call accepts, or the body is compressed",
+    422: "the `Idempotency-Key` was used for a different request",
     429: "a limit is reached; nothing was charged",
-    500: "something went wrong on our side",
-    503: "a part is away, or there is too much to do: try again after `Retry-After`",
+    500: "the service failed",
+    503: "the service is overloaded, or a part of it is away: retry after `Retry-After`",
 }
 
 _RETRY = (RETRY_AFTER, RETRY_AFTER_MS)
-#: A request that is larger than its limit never passes.
+#: Without these headers: a request that is larger than its limit never succeeds.
 _RETRY_IF_IT_HELPS = tuple(replace(header, is_always=False) for header in _RETRY)
 _CHALLENGE = (WWW_AUTHENTICATE,)
 
@@ -70,7 +70,7 @@ NOT_FOUND = Refusal(404, ("not_found",))
 EMAIL_TAKEN = Refusal(409, ("email_taken",))
 LAST_ADMIN = Refusal(409, ("last_admin",))
 TOO_MANY_ATTEMPTS = Refusal(429, ("too_many_attempts",), _RETRY)
-TOO_MANY_LOOKS = Refusal(429, ("rate_limit_exceeded",), _RETRY)
+TOO_MANY_POLLS = Refusal(429, ("rate_limit_exceeded",), _RETRY)
 TOO_MANY_WRITES = Refusal(429, ("too_many_writes",), _RETRY)
 TOO_MANY_UPLOADS = Refusal(429, ("too_many_uploads", "too_many_upload_bytes"), _RETRY)
 TOO_MANY_WAITS = Refusal(429, ("too_many_waits",), _RETRY)
@@ -80,7 +80,7 @@ AWAY = Refusal(503, ("queue_unavailable", "database_unavailable"), _RETRY)
 FAULT = Refusal(500, ("internal_error",))
 NO_SUCH_MODEL = Refusal(404, ("model_not_found",))
 
-#: What a generation can be refused with before a job is made.
+#: Refusals of a generation before its job is created.
 NOT_ADMITTED = (
     Refusal(400, ("context_length_exceeded",)),
     NO_SUCH_MODEL,
@@ -97,8 +97,8 @@ NOT_ADMITTED = (
     ),
     OVERLOADED,
 )
-#: What a batch can be refused with before it is made.
-BATCH_NOT_MADE = (
+#: Refusals of a batch before it is created.
+BATCH_NOT_CREATED = (
     Refusal(422, ("idempotency_conflict",), (SHOULD_RETRY,)),
     Refusal(
         429, ("too_many_batches", "monthly_quota_exceeded"), (*_RETRY_IF_IT_HELPS, SHOULD_RETRY)
@@ -108,8 +108,8 @@ BATCH_NOT_MADE = (
 )
 TOO_MANY_FILES = Refusal(409, ("too_many_files",), (SHOULD_RETRY,))
 NOT_RETRIED = Refusal(409, ("batch_not_finished", "nothing_to_retry"))
-#: How the job of one who waits for it can fail.
-NOT_ANSWERED = (
+#: Failures of a job whose caller waits for it.
+NOT_COMPLETED = (
     TOO_MANY_WAITS,
     TOO_MANY_STREAMS,
     Refusal(500, ("engine_error", "worker_lost")),

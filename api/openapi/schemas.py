@@ -1,7 +1,7 @@
-"""Schemas out of pydantic models, with the texts of their docstrings.
+"""Makes schemas from pydantic models, with the texts of their docstrings.
 
-The part `Attributes:` of a docstring describes fields: the text that a reader of the code sees is
-the text that a reader of the document sees.
+The section `Attributes:` of a docstring describes the fields, so that the code and the document
+have the same text.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pydantic_core import core_schema
 
 REFERENCE = "#/components/schemas/{model}"
 
-#: Classes that the document calls by other names: programs are generated from it.
+#: Classes with another name in the document. Clients are generated from it, so names are stable.
 _PUBLISHED_NAMES = {
     **{
         f"{name}Schema": f"Shown{name}"
@@ -38,7 +38,7 @@ _FIELD = re.compile(r"^ {4}(\w+): ", re.MULTILINE)
 
 
 def build_schemas(models: Iterable[type[BaseModel]]) -> tuple[dict[type[BaseModel], Any], Any]:
-    """Return a reference to each model's schema, and all the schemas by name."""
+    """Return a reference to the schema of each model, and all schemas by name."""
     mode: JsonSchemaMode = "validation"
     ordered = sorted(set(models), key=lambda model: model.__qualname__)
     references, schemas = models_json_schema(
@@ -51,7 +51,7 @@ def build_schemas(models: Iterable[type[BaseModel]]) -> tuple[dict[type[BaseMode
 
 
 class _Generator(GenerateJsonSchema):
-    """Pydantic's own, with descriptions of fields and without titles made of their names."""
+    """Pydantic's generator, with descriptions of fields and without titles."""
 
     def normalize_name(self, name: str) -> str:
         """Return the name of a class in the document: without the ending `Schema`."""
@@ -61,47 +61,48 @@ class _Generator(GenerateJsonSchema):
         return False
 
     def nullable_schema(self, schema: core_schema.NullableSchema) -> JsonSchemaValue:
-        """Say `null` as one more type where that will do: it reads better than a choice."""
+        """Return `null` as one more type where possible: it is shorter than `anyOf`."""
         inner = self.generate_inner(schema["schema"])
         if isinstance(inner.get("type"), str) and inner.keys().isdisjoint({"enum", "const"}):
             return {**inner, "type": [inner["type"], "null"]}
         return super().nullable_schema(schema)
 
     def model_schema(self, schema: core_schema.ModelSchema) -> JsonSchemaValue:
-        shown = super().model_schema(schema)
+        described = super().model_schema(schema)
         model = schema["cls"]
-        shown.pop("title", None)
+        described.pop("title", None)
         text, _ = read_docstring(vars(model).get("__doc__"))
         if text:
-            shown["description"] = text
+            described["description"] = text
         fields = {
             name: description
             for ancestor in reversed(model.__mro__)
             if issubclass(ancestor, BaseModel) and ancestor is not BaseModel
             for name, description in read_docstring(vars(ancestor).get("__doc__"))[1].items()
         }
-        for field in shown["properties"].values():
+        for field in described["properties"].values():
             if field.get("default", ...) is None:
                 del field["default"]
         for name, description in fields.items():
             field = model.model_fields[name]
-            shown["properties"][field.alias or name]["description"] = description
-        return shown
+            described["properties"][field.alias or name]["description"] = description
+        return described
 
 
 def without_defaults(schema: dict[str, Any]) -> None:
-    """Take the defaults out of the schema of a body that changes only what it names."""
+    """Remove the defaults from the schema of a body that changes only the fields it has."""
     for field in schema["properties"].values():
         field.pop("default", None)
 
 
 def read_docstring(docstring: str | None) -> tuple[str, dict[str, str]]:
-    """Return a docstring's text, and what its `Attributes:` say of each."""
+    """Return the text of a docstring, and the text of each entry in `Attributes:`."""
     text, _, attributes = (
         inspect.cleandoc(docstring or "").replace("`None`", "`null`").partition("\nAttributes:\n")
     )
     _, *parts = _FIELD.split(attributes)
     fields = {
-        name: " ".join(said.split()) for name, said in zip(parts[::2], parts[1::2], strict=True)
+        name: " ".join(description.split())
+        for name, description in zip(parts[::2], parts[1::2], strict=True)
     }
     return text.strip(), fields

@@ -1,25 +1,25 @@
-"""What the document says beside the calls: of the whole, of groups of calls, of credentials."""
+"""Texts of the document beside the calls: the service, groups of calls, credentials."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 DESCRIPTION = """\
-Send a prompt, get code back; see who used how much.
+Generate code from prompts, and report the usage of each customer.
 
-`/api` is the product's own face, `/v1` the one for OpenAI's clients; both have the same keys,
+`/api` is the API of this service, `/v1` is an API for OpenAI's clients; both have the same keys,
 jobs and limits.
 
-**Credentials.** Programs send a key's secret alone. People sign in with `POST /api/auth/login` and
-send the JWT; to generate, they send the id of one of their keys as `x-api-key-id` beside it.
+**Credentials.** Programs send the secret of a key. People sign in with `POST /api/auth/login` and
+send the JWT. To generate, they also send the id of one of their keys as `x-api-key-id`.
 
-**Errors** all have one shape. Their `code` is stable, and `requestId` names the request in the
-service's logs: it is `x-request-id` of the answer, and yours if you sent that header.
+**Errors** all have the same fields. The `code` is stable. The `requestId` names the request in the
+service's logs. It equals `x-request-id` of the response, and your own id if you sent that header.
 
-**Lists** come in pages: `nextCursor` of one is `after` of the next.
+**Lists** are returned in pages. To get the next page, send `nextCursor` as `after`.
 
-**Fields** of bodies below `/api` may be written in snake_case too. One that is not known is an
-error that names it."""
+**Fields** of bodies below `/api` may also be written in snake_case. An unknown field is an error
+that names it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,22 +30,24 @@ class Tag:
     description: str
 
 
-_GENERATING = Tag("Generate", "From a prompt to an answer: at once, as a stream, or as a job.")
-_OPENAI = Tag("OpenAI's clients", "The same service for the clients of OpenAI and of vLLM.")
-_SERVICE = Tag("Service", "Is it there, and what does it offer.")
+_GENERATING = Tag("Generate", "Generate a completion: wait for it, stream it, or create a job.")
+_OPENAI = Tag("OpenAI's clients", "The same service for clients of OpenAI and of vLLM.")
+_SERVICE = Tag("Service", "Health, version and documentation of the service.")
 
 #: By blueprint, in the order of the page.
 TAGS = {
     "generate": _GENERATING,
-    "jobs": Tag("Jobs", "Look at jobs, follow their text, cancel them."),
-    "batches": Tag("Batches", "Many requests from one file: send, look, fetch, cancel, retry."),
+    "jobs": Tag("Jobs", "Read, stream and cancel jobs."),
+    "batches": Tag(
+        "Batches", "Many requests from one file: submit, poll, download, cancel, retry."
+    ),
     "v1_generate": _OPENAI,
     "auth": Tag("Sign in", "Accounts and tokens."),
-    "keys": Tag("Keys", "Make, limit, rotate and end keys."),
-    "limits": Tag("Limits and usage", "What a key may still use, and what was used."),
-    "webhooks": Tag("Webhooks", "What was told to whom at the end of a job."),
-    "users": Tag("Users", "For admins; everyone may see and change the own name and email."),
-    "admin": Tag("Admin", "Figures, workers, and who changed what."),
+    "keys": Tag("Keys", "Create, limit, rotate and delete keys."),
+    "limits": Tag("Limits and usage", "The limits of a key, and usage reports."),
+    "webhooks": Tag("Webhooks", "Messages that the service sent at the end of a job or batch."),
+    "users": Tag("Users", "For admins. Every user may read and change their own name and email."),
+    "admin": Tag("Admin", "The dashboard, the workers and the audit trail."),
     "health": _SERVICE,
     "index": _SERVICE,
 }
@@ -63,24 +65,24 @@ SECURITY_SCHEMES = {
         "type": "http",
         "scheme": "bearer",
         "bearerFormat": "bc_…",
-        "description": "a key's secret, as it was shown when the key was made",
+        "description": "the secret of a key, which is shown once, when the key is created",
     },
     "apiKeyHeader": {
         "type": "apiKey",
         "in": "header",
         "name": "x-api-key",
-        "description": "a key's secret, for programs that cannot set `Authorization`",
+        "description": "the secret of a key, for programs that cannot set `Authorization`",
     },
     "jwt": {
         "type": "http",
         "scheme": "bearer",
         "bearerFormat": "JWT",
-        "description": "`token` of `POST /api/auth/login`",
+        "description": "the `token` of `POST /api/auth/login`",
     },
     "keyId": {
         "type": "apiKey",
         "in": "header",
         "name": "x-api-key-id",
-        "description": "the id of one of your keys, beside a JWT",
+        "description": "the id of one of your keys, sent with a JWT",
     },
 }

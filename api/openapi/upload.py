@@ -1,4 +1,4 @@
-"""A file that a call takes: as the body itself, line by line, or in a form."""
+"""A file that a call accepts: as the body itself, or as a field of a form."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pydantic import BaseModel
 
 
 @dataclass(frozen=True, slots=True)
-class Upload:
-    """What the document says of a file.
+class UploadSpec:
+    """The description of a file.
 
     Attributes:
-        types: of the body, where it may be the file itself.
-        line: what each line is, where that is known.
-        form: the fields of a form, the file among them.
+        types: media types of a body that is the file itself.
+        line: the model of each line, where there is one.
+        form: the fields of the form, the file included.
     """
 
     types: tuple[str, ...]

@@ -10,9 +10,9 @@ from flask.typing import ResponseReturnValue
 
 from api.auth.authentication import authenticate
 from api.generation.validation import model_not_found
-from api.openapi.answer import shows
-from api.openapi.operation import Who, described
+from api.openapi.operation import CallerKind, described
 from api.openapi.refusals import NO_SUCH_MODEL
+from api.openapi.response import json_response
 from api.services import services
 from api.v1.generation.schemas import OpenAIModel, OpenAIModelList
 
@@ -20,7 +20,7 @@ blueprint = Blueprint("v1_models", __name__, url_prefix="/v1/models")
 
 
 @blueprint.get("")
-@described(Who.KEY_OR_USER, {200: shows(OpenAIModelList, "the model")})
+@described(CallerKind.KEY_OR_USER, {200: json_response(OpenAIModelList, "the model")})
 def index() -> ResponseReturnValue:
     """List the served model."""
     _authenticate()
@@ -28,7 +28,7 @@ def index() -> ResponseReturnValue:
 
 
 @blueprint.get("/<path:name>")
-@described(Who.KEY_OR_USER, {200: shows(OpenAIModel, "the model")}, NO_SUCH_MODEL)
+@described(CallerKind.KEY_OR_USER, {200: json_response(OpenAIModel, "the model")}, NO_SUCH_MODEL)
 def show(name: str) -> ResponseReturnValue:
     """Return the model of this name."""
     _authenticate()

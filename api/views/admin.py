@@ -14,9 +14,9 @@ from pydantic.alias_generators import to_camel
 from api.auth.authentication import authenticate_admin
 from api.http.paging import read_page, show_page
 from api.http.query import read_id_of, read_text, read_time
-from api.openapi.answer import shows
-from api.openapi.operation import Who, described
+from api.openapi.operation import CallerKind, described
 from api.openapi.parameters import id_query, paging, query, text_query, time_query
+from api.openapi.response import json_response
 from api.responses.admin import ActivityPageSchema, OverviewSchema, WorkerPageSchema
 from api.services import services
 from core.errors import InvalidRequest
@@ -37,7 +37,7 @@ TargetId = Annotated[str, Field(pattern="^$|^(user|key|msg|gen|batch|file)_[0-9a
 
 
 @blueprint.get("/overview")
-@described(Who.ADMIN, {200: shows(OverviewSchema, "the figures")})
+@described(CallerKind.ADMIN, {200: json_response(OverviewSchema, "the figures")})
 def overview() -> ResponseReturnValue:
     """Return the figures of today and of this month (UTC); without Redis the line is `null`."""
     with services().database.sessions() as session:
@@ -62,7 +62,7 @@ def overview() -> ResponseReturnValue:
 
 
 @blueprint.get("/workers")
-@described(Who.ADMIN, {200: shows(WorkerPageSchema, "the workers")})
+@described(CallerKind.ADMIN, {200: json_response(WorkerPageSchema, "the workers")})
 def workers() -> ResponseReturnValue:
     """Return what each living worker says of itself, and how many jobs wait for one."""
     with services().database.sessions() as session:
@@ -77,8 +77,8 @@ def workers() -> ResponseReturnValue:
 
 @blueprint.get("/activity")
 @described(
-    Who.ADMIN,
-    {200: shows(ActivityPageSchema, "changes")},
+    CallerKind.ADMIN,
+    {200: json_response(ActivityPageSchema, "changes")},
     parameters=(
         *paging(Prefix.AUDIT),
         id_query("actor", Prefix.USER, "who did it"),

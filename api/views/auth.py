@@ -29,8 +29,7 @@ from api.auth.current_password import check_current_password, password_user
 from api.auth.tokens import invalid_token, issue_tokens, read_token
 from api.http.body import read_body
 from api.http.caller_address import caller_address
-from api.openapi.answer import nothing, shows
-from api.openapi.operation import Who, described
+from api.openapi.operation import CallerKind, described
 from api.openapi.refusals import (
     BAD_REFRESH_TOKEN,
     EMAIL_TAKEN,
@@ -41,6 +40,7 @@ from api.openapi.refusals import (
     WRONG_CURRENT_PASSWORD,
     WRONG_PASSWORD,
 )
+from api.openapi.response import empty_response, json_response
 from api.responses.accounts import SignedInSchema, UserSchema
 from api.responses.serializers import show_user
 from api.services import services
@@ -85,8 +85,8 @@ class ChangePasswordBody(Body):
 
 @blueprint.post("/register")
 @described(
-    Who.ANYONE,
-    {201: shows(SignedInSchema, "the account, signed in")},
+    CallerKind.ANYONE,
+    {201: json_response(SignedInSchema, "the account, signed in")},
     FORBIDDEN,
     EMAIL_TAKEN,
     TOO_MANY_ATTEMPTS,
@@ -116,8 +116,8 @@ def register() -> ResponseReturnValue:
 
 @blueprint.post("/login")
 @described(
-    Who.ANYONE,
-    {200: shows(SignedInSchema, "tokens")},
+    CallerKind.ANYONE,
+    {200: json_response(SignedInSchema, "tokens")},
     WRONG_PASSWORD,
     SUSPENDED,
     TOO_MANY_ATTEMPTS,
@@ -148,8 +148,8 @@ def login() -> ResponseReturnValue:
 
 @blueprint.post("/refresh")
 @described(
-    Who.ANYONE,
-    {200: shows(SignedInSchema, "new tokens")},
+    CallerKind.ANYONE,
+    {200: json_response(SignedInSchema, "new tokens")},
     BAD_REFRESH_TOKEN,
     SUSPENDED,
     body=RefreshBody,
@@ -176,7 +176,7 @@ def refresh() -> ResponseReturnValue:
 
 
 @blueprint.post("/logout")
-@described(Who.USER, {204: nothing("the session has ended")})
+@described(CallerKind.USER, {204: empty_response("the session has ended")})
 def logout() -> ResponseReturnValue:
     """End the session of the token: all of its tokens, the refresh token too."""
     with services().database.sessions.begin() as session:
@@ -191,8 +191,8 @@ def logout() -> ResponseReturnValue:
 
 @blueprint.post("/change-password")
 @described(
-    Who.USER,
-    {200: shows(SignedInSchema, "new tokens")},
+    CallerKind.USER,
+    {200: json_response(SignedInSchema, "new tokens")},
     WRONG_CURRENT_PASSWORD,
     TOO_MANY_ATTEMPTS,
     OVERLOADED,
@@ -223,7 +223,7 @@ def change_password() -> ResponseReturnValue:
 
 
 @blueprint.get("/me")
-@described(Who.USER, {200: shows(UserSchema, "the user")})
+@described(CallerKind.USER, {200: json_response(UserSchema, "the user")})
 def me() -> ResponseReturnValue:
     """Return the signed-in user."""
     with services().database.sessions() as session:

@@ -29,17 +29,23 @@ from api.http.body import read_body
 from api.http.disconnect import client_has_gone
 from api.http.paging import read_page, show_page
 from api.http.query import read_choice, read_number
-from api.openapi.answer import BATCH_LOCATION, REPLAYED, Header, has_lines, shows
-from api.openapi.operation import Who, described
+from api.openapi.operation import CallerKind, described
 from api.openapi.parameters import IDEMPOTENCY_KEY, paging, query, text_query
 from api.openapi.refusals import (
-    BATCH_NOT_MADE,
+    BATCH_NOT_CREATED,
     FORBIDDEN,
     NOT_RETRIED,
-    TOO_MANY_LOOKS,
+    TOO_MANY_POLLS,
     TOO_MANY_STREAMS,
 )
-from api.openapi.upload import Upload
+from api.openapi.response import (
+    BATCH_LOCATION,
+    REPLAYED,
+    ResponseHeader,
+    json_response,
+    jsonl_response,
+)
+from api.openapi.upload import UploadSpec
 from api.responses.batches import BatchPageSchema, BatchSchema, ResultLineSchema
 from api.runtime.user_slots import Opened
 from api.services import services
@@ -68,21 +74,23 @@ OPTIONS = (
     text_query("webhookUrl", MAX_URL_LENGTH, "who is told of the end"),
     query("metadata", str, "your own labels, a JSON object"),
 )
-BATCH_STATUS = Header("x-batch-status", "of the batch, when the answer began", is_always=True)
+BATCH_STATUS = ResponseHeader(
+    "x-batch-status", "of the batch, when the answer began", is_always=True
+)
 
 
 @blueprint.post("")
 @described(
-    Who.KEY,
+    CallerKind.KEY,
     {
-        200: shows(
+        200: json_response(
             BatchSchema, "the batch that this request made before", BATCH_LOCATION, REPLAYED
         ),
-        201: shows(BatchSchema, "the batch", BATCH_LOCATION),
+        201: json_response(BatchSchema, "the batch", BATCH_LOCATION),
     },
-    *BATCH_NOT_MADE,
+    *BATCH_NOT_CREATED,
     parameters=(IDEMPOTENCY_KEY, *OPTIONS),
-    upload=Upload(JSONL_TYPES, GenerationLine, BatchForm),
+    upload=UploadSpec(JSONL_TYPES, GenerationLine, BatchForm),
 )
 def create() -> ResponseReturnValue:
     """Make a batch of a file, one request in each line.
@@ -108,8 +116,8 @@ def create() -> ResponseReturnValue:
 
 @blueprint.get("")
 @described(
-    Who.KEY_OR_USER,
-    {200: shows(BatchPageSchema, "batches")},
+    CallerKind.KEY_OR_USER,
+    {200: json_response(BatchPageSchema, "batches")},
     parameters=(*paging(Prefix.BATCH), query("status", BatchState, "in this state only")),
 )
 def index() -> ResponseReturnValue:
@@ -128,7 +136,7 @@ def index() -> ResponseReturnValue:
 
 
 @blueprint.get("/<batch_id>")
-@described(Who.KEY_OR_USER, {200: shows(BatchSchema, "the batch")}, TOO_MANY_LOOKS)
+@described(CallerKind.KEY_OR_USER, {200: json_response(BatchSchema, "the batch")}, TOO_MANY_POLLS)
 def show(batch_id: str) -> ResponseReturnValue:
     """Return a batch: how far it is, what it used, and when it will be done at this rate."""
     with services().database.sessions() as session:
@@ -141,13 +149,13 @@ def show(batch_id: str) -> ResponseReturnValue:
 
 @blueprint.get("/<batch_id>/results")
 @described(
-    Who.KEY_OR_USER,
+    CallerKind.KEY_OR_USER,
     {
-        200: has_lines(
+        200: jsonl_response(
             ResultLineSchema, "the lines that have ended, in the file's order", BATCH_STATUS
         )
     },
-    TOO_MANY_LOOKS,
+    TOO_MANY_POLLS,
     TOO_MANY_STREAMS,
     parameters=(
         query("after", Annotated[int, Field(ge=0, le=MAX_LINE)], "go on behind this line"),
@@ -171,7 +179,7 @@ def results(batch_id: str) -> ResponseReturnValue:
 
 
 @blueprint.post("/<batch_id>/cancel")
-@described(Who.KEY_OR_USER, {200: shows(BatchSchema, "the batch as it is then")})
+@described(CallerKind.KEY_OR_USER, {200: json_response(BatchSchema, "the batch as it is then")})
 def cancel(batch_id: str) -> ResponseReturnValue:
     """Cancel a batch: lines that have not begun are cancelled, those that run end soon.
 
@@ -192,16 +200,16 @@ def cancel(batch_id: str) -> ResponseReturnValue:
 
 @blueprint.post("/<batch_id>/retry")
 @described(
-    Who.KEY_OR_USER,
+    CallerKind.KEY_OR_USER,
     {
-        200: shows(
+        200: json_response(
             BatchSchema, "the batch that this request made before", BATCH_LOCATION, REPLAYED
         ),
-        201: shows(BatchSchema, "the new batch", BATCH_LOCATION),
+        201: json_response(BatchSchema, "the new batch", BATCH_LOCATION),
     },
     FORBIDDEN,
     NOT_RETRIED,
-    *BATCH_NOT_MADE,
+    *BATCH_NOT_CREATED,
     body=RetryOptions,
     is_body_optional=True,
     parameters=(IDEMPOTENCY_KEY,),

@@ -12,9 +12,9 @@ from typing import cast
 from flask import Blueprint, Response, current_app, request
 from flask.typing import ResponseReturnValue
 
-from api.openapi.answer import JSON, shows
 from api.openapi.document import build_document
-from api.openapi.operation import Who, described, page_for_people
+from api.openapi.operation import CallerKind, described, html_page
+from api.openapi.response import JSON, json_response
 from api.responses.service import DocumentSchema
 from core.errors import NotFound
 
@@ -38,14 +38,16 @@ _DOCUMENT = "openapi-document"
 
 
 @blueprint.get("/openapi.json")
-@described(Who.ANYONE, {200: shows(DocumentSchema, "this document")}, uses_parts=False)
+@described(
+    CallerKind.ANYONE, {200: json_response(DocumentSchema, "this document")}, uses_backends=False
+)
 def document() -> ResponseReturnValue:
     """Return this document."""
     return _cacheable(_document(), JSON)
 
 
 @blueprint.get("/docs")
-@page_for_people()
+@html_page()
 def page() -> ResponseReturnValue:
     """Show the document, and let its calls be tried."""
     response = _cacheable(_read("index.html"), "text/html; charset=utf-8")
@@ -54,7 +56,7 @@ def page() -> ResponseReturnValue:
 
 
 @blueprint.get("/docs/<name>")
-@page_for_people()
+@html_page()
 def asset(name: str) -> ResponseReturnValue:
     """Return a part of the page."""
     kind = ASSETS.get(name)

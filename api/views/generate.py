@@ -20,18 +20,18 @@ from api.generation.pipeline import (
 from api.generation.text_follower import Delta
 from api.http.disconnect import client_has_gone
 from api.http.preferences import read_preferences
-from api.openapi.answer import (
+from api.openapi.operation import CallerKind, described
+from api.openapi.parameters import IDEMPOTENCY_KEY, PREFER
+from api.openapi.refusals import NOT_ADMITTED, NOT_COMPLETED
+from api.openapi.response import (
     FROM_CACHE,
     LOCATION,
     PREFERENCE_APPLIED,
     RATE_LIMITS,
     REPLAYED,
-    shows,
-    shows_or_streams,
+    json_or_stream_response,
+    json_response,
 )
-from api.openapi.operation import Who, described
-from api.openapi.parameters import IDEMPOTENCY_KEY, PREFER
-from api.openapi.refusals import NOT_ADMITTED, NOT_ANSWERED
 from api.responses.jobs import CompletionEventSchema, CompletionSchema, JobSchema
 from api.runtime.user_slots import Opened
 from api.services import services
@@ -51,12 +51,12 @@ blueprint = Blueprint("generate", __name__, url_prefix="/api/llm")
 
 @blueprint.post("/generate")
 @described(
-    Who.KEY,
+    CallerKind.KEY,
     {
-        200: shows_or_streams(
+        200: json_or_stream_response(
             CompletionSchema, CompletionEventSchema, *RATE_LIMITS, REPLAYED, FROM_CACHE
         ),
-        202: shows(
+        202: json_response(
             JobSchema,
             "the job: it goes on, ask for it at its address",
             LOCATION,
@@ -67,7 +67,7 @@ blueprint = Blueprint("generate", __name__, url_prefix="/api/llm")
         ),
     },
     *NOT_ADMITTED,
-    *NOT_ANSWERED,
+    *NOT_COMPLETED,
     body=Generation,
     parameters=(PREFER, IDEMPOTENCY_KEY),
 )
@@ -108,8 +108,8 @@ def _stream(key: PresentedKey, generation: Generation) -> Response:
 
 @blueprint.post("/jobs")
 @described(
-    Who.KEY,
-    {202: shows(JobSchema, "the job", LOCATION, *RATE_LIMITS, REPLAYED, FROM_CACHE)},
+    CallerKind.KEY,
+    {202: json_response(JobSchema, "the job", LOCATION, *RATE_LIMITS, REPLAYED, FROM_CACHE)},
     *NOT_ADMITTED,
     body=Generation,
     parameters=(IDEMPOTENCY_KEY,),

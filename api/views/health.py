@@ -6,8 +6,8 @@ import redis
 from flask import Blueprint
 from flask.typing import ResponseReturnValue
 
-from api.openapi.answer import shows
-from api.openapi.operation import Who, described
+from api.openapi.operation import CallerKind, described
+from api.openapi.response import json_response
 from api.responses.service import AliveSchema, ReadinessSchema
 from api.services import services
 from core.redis.client import prove_redis_writable, refusal_of
@@ -17,14 +17,14 @@ blueprint = Blueprint("health", __name__)
 
 
 @blueprint.get("/healthz")
-@described(Who.ANYONE, {200: shows(AliveSchema, "it answers")}, uses_parts=False)
+@described(CallerKind.ANYONE, {200: json_response(AliveSchema, "it answers")}, uses_backends=False)
 def healthz() -> ResponseReturnValue:
     """Say that this process answers."""
     return {"status": "ok"}
 
 
 @blueprint.get("/health")
-@described(Who.ANYONE, {200: shows(AliveSchema, "it answers")}, uses_parts=False)
+@described(CallerKind.ANYONE, {200: json_response(AliveSchema, "it answers")}, uses_backends=False)
 def health() -> ResponseReturnValue:
     """Say that this process answers, at the address that vLLM has for it."""
     return healthz()
@@ -32,12 +32,12 @@ def health() -> ResponseReturnValue:
 
 @blueprint.get("/readyz")
 @described(
-    Who.ANYONE,
+    CallerKind.ANYONE,
     {
-        200: shows(ReadinessSchema, "work can be taken"),
-        503: shows(ReadinessSchema, "work cannot be taken"),
+        200: json_response(ReadinessSchema, "work can be taken"),
+        503: json_response(ReadinessSchema, "work cannot be taken"),
     },
-    uses_parts=False,
+    uses_backends=False,
 )
 def readyz() -> ResponseReturnValue:
     """Say whether work can be taken, and which part is away, read-only or full if not."""

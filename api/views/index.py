@@ -7,15 +7,17 @@ from importlib.metadata import version
 from flask import Blueprint
 from flask.typing import ResponseReturnValue
 
-from api.openapi.answer import shows
-from api.openapi.operation import Who, described
+from api.openapi.operation import CallerKind, described
+from api.openapi.response import json_response
 from api.responses.service import IndexSchema, VersionSchema
 
 blueprint = Blueprint("index", __name__)
 
 
 @blueprint.get("/")
-@described(Who.ANYONE, {200: shows(IndexSchema, "what is where")}, uses_parts=False)
+@described(
+    CallerKind.ANYONE, {200: json_response(IndexSchema, "what is where")}, uses_backends=False
+)
 def index() -> ResponseReturnValue:
     """Say what this service is, and where its documentation is."""
     return {
@@ -28,14 +30,18 @@ def index() -> ResponseReturnValue:
 
 
 @blueprint.get("/v1")
-@described(Who.ANYONE, {200: shows(IndexSchema, "what is where")}, uses_parts=False)
+@described(
+    CallerKind.ANYONE, {200: json_response(IndexSchema, "what is where")}, uses_backends=False
+)
 def v1_index() -> ResponseReturnValue:
     """Say what this service is to those who open the base URL of OpenAI's clients."""
     return index()
 
 
 @blueprint.get("/version")
-@described(Who.ANYONE, {200: shows(VersionSchema, "the version")}, uses_parts=False)
+@described(
+    CallerKind.ANYONE, {200: json_response(VersionSchema, "the version")}, uses_backends=False
+)
 def show_version() -> ResponseReturnValue:
     """Say which version this is."""
     return {"version": version("bountycoder")}

@@ -20,10 +20,10 @@ from api.generation.waiting import read_job
 from api.http.disconnect import present_connection
 from api.http.paging import read_page, show_page
 from api.http.query import read_choice
-from api.openapi.answer import shows, streams
-from api.openapi.operation import Who, described
+from api.openapi.operation import CallerKind, described
 from api.openapi.parameters import LAST_EVENT_ID, paging, query
-from api.openapi.refusals import TOO_MANY_LOOKS, TOO_MANY_STREAMS, TOO_MANY_WAITS
+from api.openapi.refusals import TOO_MANY_POLLS, TOO_MANY_STREAMS, TOO_MANY_WAITS
+from api.openapi.response import event_stream_response, json_response
 from api.responses.jobs import CompletionEventSchema, JobPageSchema, JobSchema
 from api.runtime.user_slots import Opened
 from api.services import services
@@ -46,8 +46,8 @@ WaitSeconds = Annotated[int, Field(ge=0, lt=10**9)]
 
 @blueprint.get("")
 @described(
-    Who.KEY_OR_USER,
-    {200: shows(JobPageSchema, "jobs")},
+    CallerKind.KEY_OR_USER,
+    {200: json_response(JobPageSchema, "jobs")},
     parameters=(*paging(Prefix.JOB), query("status", JobState, "in this state only")),
 )
 def index() -> ResponseReturnValue:
@@ -70,9 +70,9 @@ def index() -> ResponseReturnValue:
 
 @blueprint.get("/<job_id>")
 @described(
-    Who.KEY_OR_USER,
-    {200: shows(JobSchema, "the job")},
-    TOO_MANY_LOOKS,
+    CallerKind.KEY_OR_USER,
+    {200: json_response(JobSchema, "the job")},
+    TOO_MANY_POLLS,
     TOO_MANY_WAITS,
     parameters=(query("wait", WaitSeconds, "how long to wait for a change, in seconds"),),
 )
@@ -91,9 +91,9 @@ def show(job_id: str) -> ResponseReturnValue:
 
 @blueprint.get("/<job_id>/stream")
 @described(
-    Who.KEY_OR_USER,
-    {200: streams(CompletionEventSchema, "the text; `[DONE]` is the last event")},
-    TOO_MANY_LOOKS,
+    CallerKind.KEY_OR_USER,
+    {200: event_stream_response(CompletionEventSchema, "the text; `[DONE]` is the last event")},
+    TOO_MANY_POLLS,
     TOO_MANY_STREAMS,
     parameters=(LAST_EVENT_ID,),
 )
@@ -118,7 +118,7 @@ def stream(job_id: str) -> ResponseReturnValue:
 
 
 @blueprint.delete("/<job_id>")
-@described(Who.KEY_OR_USER, {200: shows(JobSchema, "the job as it is then")})
+@described(CallerKind.KEY_OR_USER, {200: json_response(JobSchema, "the job as it is then")})
 def delete(job_id: str) -> ResponseReturnValue:
     """Cancel a job; one that has ended stays as it is."""
     with services().database.sessions.begin() as session:

@@ -24,10 +24,10 @@ from api.batches.key_revocation import cancel_open_work, count_open_work
 from api.http.body import read_body
 from api.http.paging import read_page, show_page
 from api.http.query import read_id_of
-from api.openapi.answer import nothing, shows
-from api.openapi.operation import Who, described
+from api.openapi.operation import CallerKind, described
 from api.openapi.parameters import id_query, paging
 from api.openapi.refusals import FORBIDDEN, NOT_FOUND
+from api.openapi.response import empty_response, json_response
 from api.openapi.schemas import without_defaults
 from api.responses.keys import KeyPageSchema, KeySchema, MadeKeySchema
 from api.responses.serializers import show_key
@@ -84,8 +84,8 @@ class RotateKeyBody(Body):
 
 @blueprint.post("")
 @described(
-    Who.USER,
-    {201: shows(MadeKeySchema, "the key and its secret")},
+    CallerKind.USER,
+    {201: json_response(MadeKeySchema, "the key and its secret")},
     FORBIDDEN,
     NOT_FOUND,
     body=CreateKeyBody,
@@ -117,8 +117,8 @@ def create() -> ResponseReturnValue:
 
 @blueprint.get("")
 @described(
-    Who.USER,
-    {200: shows(KeyPageSchema, "keys")},
+    CallerKind.USER,
+    {200: json_response(KeyPageSchema, "keys")},
     NOT_FOUND,
     parameters=(*paging(Prefix.KEY), id_query("userId", Prefix.USER, "whose keys")),
 )
@@ -142,7 +142,7 @@ def index() -> ResponseReturnValue:
 
 
 @blueprint.get("/<key_id>")
-@described(Who.USER, {200: shows(KeySchema, "the key")})
+@described(CallerKind.USER, {200: json_response(KeySchema, "the key")})
 def show(key_id: str) -> ResponseReturnValue:
     """Return a key, without its secret."""
     with services().database.sessions() as session:
@@ -153,7 +153,9 @@ def show(key_id: str) -> ResponseReturnValue:
 
 
 @blueprint.put("/<key_id>")
-@described(Who.USER, {200: shows(KeySchema, "the key")}, FORBIDDEN, body=UpdateKeyBody)
+@described(
+    CallerKind.USER, {200: json_response(KeySchema, "the key")}, FORBIDDEN, body=UpdateKeyBody
+)
 def update(key_id: str) -> ResponseReturnValue:
     """Change what the body names.
 
@@ -191,7 +193,11 @@ def update(key_id: str) -> ResponseReturnValue:
 
 
 @blueprint.post("/<key_id>/rotate")
-@described(Who.USER, {200: shows(MadeKeySchema, "the key and its new secret")}, body=RotateKeyBody)
+@described(
+    CallerKind.USER,
+    {200: json_response(MadeKeySchema, "the key and its new secret")},
+    body=RotateKeyBody,
+)
 def rotate(key_id: str) -> ResponseReturnValue:
     """Give a key a new secret, shown this once; the old one works for `graceSeconds` longer."""
     grace_seconds = read_body(RotateKeyBody).grace_seconds
@@ -204,7 +210,7 @@ def rotate(key_id: str) -> ResponseReturnValue:
 
 
 @blueprint.delete("/<key_id>")
-@described(Who.USER, {204: nothing("the key is gone")})
+@described(CallerKind.USER, {204: empty_response("the key is gone")})
 def delete(key_id: str) -> ResponseReturnValue:
     """End a key for good; what it used stays for billing, and in the month of the next key.
 

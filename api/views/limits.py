@@ -9,9 +9,9 @@ from flask.typing import ResponseReturnValue
 
 from api.auth.authentication import authenticate_key
 from api.generation.polling import charge_poll
-from api.openapi.answer import shows
-from api.openapi.operation import Who, described
-from api.openapi.refusals import TOO_MANY_LOOKS
+from api.openapi.operation import CallerKind, described
+from api.openapi.refusals import TOO_MANY_POLLS
+from api.openapi.response import json_response
 from api.responses.keys import LimitsSchema
 from api.services import services
 from core.limits.state import Count
@@ -21,7 +21,7 @@ blueprint = Blueprint("limits", __name__, url_prefix="/api/limits")
 
 
 @blueprint.get("")
-@described(Who.KEY, {200: shows(LimitsSchema, "the limits")}, TOO_MANY_LOOKS)
+@described(CallerKind.KEY, {200: json_response(LimitsSchema, "the limits")}, TOO_MANY_POLLS)
 def show() -> ResponseReturnValue:
     """Show each limit of the key, what is left of it, and when it begins again.
 

@@ -8,8 +8,8 @@ from flask import Blueprint
 from flask.typing import ResponseReturnValue
 
 from api.auth.authentication import authenticate
-from api.openapi.answer import shows
-from api.openapi.operation import Who, described
+from api.openapi.operation import CallerKind, described
+from api.openapi.response import json_response
 from api.responses.service import ModelPageSchema
 from api.services import services
 from core.queueing.workers import WorkerStatus
@@ -18,7 +18,7 @@ blueprint = Blueprint("models", __name__, url_prefix="/api/llm/models")
 
 
 @blueprint.get("")
-@described(Who.KEY_OR_USER, {200: shows(ModelPageSchema, "the model")})
+@described(CallerKind.KEY_OR_USER, {200: json_response(ModelPageSchema, "the model")})
 def index() -> ResponseReturnValue:
     """List the served model with what its ready workers say of themselves, summed up.
 

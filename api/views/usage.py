@@ -14,10 +14,10 @@ from flask.typing import ResponseReturnValue
 
 from api.auth.authentication import Caller, authenticate
 from api.http.query import read_choice, read_id_of, read_number, read_text, read_time
-from api.openapi.answer import CSV, JSON, NEXT_CURSOR, Answer
-from api.openapi.operation import Who, described
+from api.openapi.operation import CallerKind, described
 from api.openapi.parameters import id_query, limit, query, text_query, time_query
 from api.openapi.refusals import NOT_FOUND
+from api.openapi.response import CSV, JSON, NEXT_CURSOR, ResponseSpec
 from api.responses.usage import UsageReportSchema
 from api.services import services
 from core.calendar import hour_of
@@ -54,9 +54,9 @@ _PREFIXES = {UsageGroup.KEY: Prefix.KEY, UsageGroup.USER: Prefix.USER}
 
 @blueprint.get("")
 @described(
-    Who.KEY_OR_USER,
+    CallerKind.KEY_OR_USER,
     {
-        200: Answer(
+        200: ResponseSpec(
             "the report, as `Accept` asks", {JSON: UsageReportSchema, CSV: None}, (NEXT_CURSOR,)
         )
     },

@@ -24,8 +24,7 @@ from api.batches.key_revocation import cancel_open_work, count_open_work
 from api.http.body import read_body
 from api.http.paging import read_page, show_page
 from api.http.query import read_text
-from api.openapi.answer import nothing, shows
-from api.openapi.operation import Who, described
+from api.openapi.operation import CallerKind, described
 from api.openapi.parameters import paging, text_query
 from api.openapi.refusals import (
     EMAIL_TAKEN,
@@ -35,6 +34,7 @@ from api.openapi.refusals import (
     TOO_MANY_ATTEMPTS,
     WRONG_CURRENT_PASSWORD,
 )
+from api.openapi.response import empty_response, json_response
 from api.openapi.schemas import without_defaults
 from api.responses.accounts import ListedUserSchema, UserPageSchema
 from api.responses.serializers import show_user
@@ -92,8 +92,8 @@ class UpdateUserBody(Body):
 
 @blueprint.get("")
 @described(
-    Who.ADMIN,
-    {200: shows(UserPageSchema, "users")},
+    CallerKind.ADMIN,
+    {200: json_response(UserPageSchema, "users")},
     parameters=(
         *paging(Prefix.USER),
         text_query("q", MAX_EMAIL_LENGTH, "how the email or the name begins"),
@@ -112,8 +112,8 @@ def index() -> ResponseReturnValue:
 
 @blueprint.post("")
 @described(
-    Who.ADMIN,
-    {201: shows(ListedUserSchema, "the user")},
+    CallerKind.ADMIN,
+    {201: json_response(ListedUserSchema, "the user")},
     EMAIL_TAKEN,
     TOO_MANY_ATTEMPTS,
     OVERLOADED,
@@ -137,7 +137,7 @@ def create() -> ResponseReturnValue:
 
 
 @blueprint.get("/<user_id>")
-@described(Who.USER, {200: shows(ListedUserSchema, "the user")})
+@described(CallerKind.USER, {200: json_response(ListedUserSchema, "the user")})
 def show(user_id: str) -> ResponseReturnValue:
     """Return a user."""
     with services().database.sessions() as session:
@@ -147,8 +147,8 @@ def show(user_id: str) -> ResponseReturnValue:
 
 @blueprint.put("/<user_id>")
 @described(
-    Who.USER,
-    {200: shows(ListedUserSchema, "the user")},
+    CallerKind.USER,
+    {200: json_response(ListedUserSchema, "the user")},
     FORBIDDEN,
     EMAIL_TAKEN,
     LAST_ADMIN,
@@ -194,7 +194,7 @@ def update(user_id: str) -> ResponseReturnValue:
 
 
 @blueprint.delete("/<user_id>")
-@described(Who.USER, {204: nothing("the user is gone")}, FORBIDDEN, LAST_ADMIN)
+@described(CallerKind.USER, {204: empty_response("the user is gone")}, FORBIDDEN, LAST_ADMIN)
 def delete(user_id: str) -> ResponseReturnValue:
     """End a user and all keys of it; what it used stays for billing.
 

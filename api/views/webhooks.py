@@ -14,10 +14,10 @@ from api.auth.visible_jobs import find_visible_job
 from api.generation.polling import charge_poll
 from api.http.paging import read_page, show_page
 from api.http.query import read_choice
-from api.openapi.answer import shows
-from api.openapi.operation import Who, described
+from api.openapi.operation import CallerKind, described
 from api.openapi.parameters import paging, query
-from api.openapi.refusals import TOO_MANY_LOOKS
+from api.openapi.refusals import TOO_MANY_POLLS
+from api.openapi.response import json_response
 from api.responses.keys import WebhookSecretSchema
 from api.responses.webhooks import WebhookPageSchema, WebhookSchema, WebhooksOfJobSchema
 from api.services import services
@@ -47,7 +47,7 @@ MOST_OF_A_JOB = 10
 
 
 @blueprint.get("/keys/<key_id>/webhook-secret")
-@described(Who.USER, {200: shows(WebhookSecretSchema, "the secret")})
+@described(CallerKind.USER, {200: json_response(WebhookSecretSchema, "the secret")})
 def secret(key_id: str) -> ResponseReturnValue:
     """Show a key's owner what its webhooks are signed with."""
     with services().database.sessions() as session:
@@ -60,7 +60,11 @@ def secret(key_id: str) -> ResponseReturnValue:
 
 
 @blueprint.get("/llm/jobs/<job_id>/webhooks")
-@described(Who.KEY_OR_USER, {200: shows(WebhooksOfJobSchema, "the webhooks")}, TOO_MANY_LOOKS)
+@described(
+    CallerKind.KEY_OR_USER,
+    {200: json_response(WebhooksOfJobSchema, "the webhooks")},
+    TOO_MANY_POLLS,
+)
 def of_job(job_id: str) -> ResponseReturnValue:
     """Return the webhooks of a job with each attempt to deliver them."""
     with services().database.sessions() as session:
@@ -72,9 +76,9 @@ def of_job(job_id: str) -> ResponseReturnValue:
 
 @blueprint.get("/webhooks")
 @described(
-    Who.KEY_OR_USER,
-    {200: shows(WebhookPageSchema, "webhooks")},
-    TOO_MANY_LOOKS,
+    CallerKind.KEY_OR_USER,
+    {200: json_response(WebhookPageSchema, "webhooks")},
+    TOO_MANY_POLLS,
     parameters=(*paging(Prefix.WEBHOOK), query("state", DeliveryState, "in this state only")),
 )
 def index() -> ResponseReturnValue:
@@ -95,7 +99,9 @@ def index() -> ResponseReturnValue:
 
 @blueprint.post("/webhooks/<webhook_id>/resend")
 @described(
-    Who.KEY_OR_USER, {202: shows(WebhookSchema, "the webhook, in a new round")}, TOO_MANY_LOOKS
+    CallerKind.KEY_OR_USER,
+    {202: json_response(WebhookSchema, "the webhook, in a new round")},
+    TOO_MANY_POLLS,
 )
 def resend(webhook_id: str) -> ResponseReturnValue:
     """Begin a new round of attempts, with the same id, whatever came of those before."""

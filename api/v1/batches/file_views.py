@@ -19,17 +19,17 @@ from api.batches.upload import FORM_TYPE, ReceivedFile, receive_file
 from api.generation.pipeline import authenticate_fresh_key
 from api.generation.polling import charge_poll
 from api.http.disconnect import present_connection
-from api.openapi.answer import JSONL, Answer, shows
-from api.openapi.operation import Who, described
+from api.openapi.operation import CallerKind, described
 from api.openapi.parameters import id_query, limit, query
 from api.openapi.refusals import (
     OVERLOADED,
     TOO_MANY_FILES,
-    TOO_MANY_LOOKS,
+    TOO_MANY_POLLS,
     TOO_MANY_STREAMS,
     TOO_MANY_UPLOADS,
 )
-from api.openapi.upload import Upload as DescribedUpload
+from api.openapi.response import JSONL, ResponseSpec, json_response
+from api.openapi.upload import UploadSpec
 from api.runtime.user_slots import Opened
 from api.services import services
 from api.v1.batches.file_form import FileForm, FileOptions, clean_name, read_options
@@ -57,12 +57,12 @@ ANY_TYPE = "application/octet-stream"
 
 @blueprint.post("")
 @described(
-    Who.KEY,
-    {200: shows(OpenAIFile, "the file")},
+    CallerKind.KEY,
+    {200: json_response(OpenAIFile, "the file")},
     TOO_MANY_FILES,
     TOO_MANY_UPLOADS,
     OVERLOADED,
-    upload=DescribedUpload((), None, FileForm),
+    upload=UploadSpec((), None, FileForm),
 )
 def create() -> ResponseReturnValue:
     """Keep a file for a batch.
@@ -87,8 +87,8 @@ def create() -> ResponseReturnValue:
 
 @blueprint.get("")
 @described(
-    Who.KEY_OR_USER,
-    {200: shows(OpenAIFileList, "files")},
+    CallerKind.KEY_OR_USER,
+    {200: json_response(OpenAIFileList, "files")},
     parameters=(
         limit(MOST_LISTED, MOST_LISTED),
         id_query("after", Prefix.FILE, "`last_id` of the page before"),
@@ -120,7 +120,12 @@ def index() -> ResponseReturnValue:
 
 
 @blueprint.get("/<file_id>")
-@described(Who.KEY_OR_USER, {200: shows(OpenAIFile, "the file")}, TOO_MANY_LOOKS, TOO_MANY_STREAMS)
+@described(
+    CallerKind.KEY_OR_USER,
+    {200: json_response(OpenAIFile, "the file")},
+    TOO_MANY_POLLS,
+    TOO_MANY_STREAMS,
+)
 def show(file_id: str) -> ResponseReturnValue:
     """Return what is known of a file.
 
@@ -140,9 +145,9 @@ def show(file_id: str) -> ResponseReturnValue:
 
 @blueprint.get("/<file_id>/content")
 @described(
-    Who.KEY_OR_USER,
-    {200: Answer("the file as it is", {ANY_TYPE: None, JSONL: BatchFileLine})},
-    TOO_MANY_LOOKS,
+    CallerKind.KEY_OR_USER,
+    {200: ResponseSpec("the file as it is", {ANY_TYPE: None, JSONL: BatchFileLine})},
+    TOO_MANY_POLLS,
     TOO_MANY_STREAMS,
 )
 def content(file_id: str) -> ResponseReturnValue:
@@ -163,7 +168,7 @@ def content(file_id: str) -> ResponseReturnValue:
 
 
 @blueprint.delete("/<file_id>")
-@described(Who.KEY_OR_USER, {200: shows(DeletedFile, "it is deleted")})
+@described(CallerKind.KEY_OR_USER, {200: json_response(DeletedFile, "it is deleted")})
 def delete(file_id: str) -> ResponseReturnValue:
     """Delete an uploaded file; batches that were made of it go on without it.
 

@@ -23,10 +23,10 @@ from api.generation.pipeline import authenticate_fresh_key
 from api.generation.polling import charge_poll
 from api.http.body import read_body
 from api.http.disconnect import client_has_gone, present_connection
-from api.openapi.answer import shows
-from api.openapi.operation import Who, described
+from api.openapi.operation import CallerKind, described
 from api.openapi.parameters import IDEMPOTENCY_KEY, id_query, limit
-from api.openapi.refusals import BATCH_NOT_MADE, NOT_FOUND, TOO_MANY_LOOKS
+from api.openapi.refusals import BATCH_NOT_CREATED, NOT_FOUND, TOO_MANY_POLLS
+from api.openapi.response import json_response
 from api.services import services
 from api.v1.batches.file_storage import find_own_file, open_stored_file
 from api.v1.batches.line import Endpoint, line_reader
@@ -89,10 +89,10 @@ class BatchBody(OpenAIBody):
 
 @blueprint.post("")
 @described(
-    Who.KEY,
-    {200: shows(OpenAIBatch, "the batch; `failed` if lines of its file cannot be taken")},
+    CallerKind.KEY,
+    {200: json_response(OpenAIBatch, "the batch; `failed` if lines of its file cannot be taken")},
     NOT_FOUND,
-    *BATCH_NOT_MADE,
+    *BATCH_NOT_CREATED,
     body=BatchBody,
     parameters=(IDEMPOTENCY_KEY,),
 )
@@ -138,8 +138,8 @@ def create() -> ResponseReturnValue:
 
 @blueprint.get("")
 @described(
-    Who.KEY_OR_USER,
-    {200: shows(OpenAIBatchList, "batches")},
+    CallerKind.KEY_OR_USER,
+    {200: json_response(OpenAIBatchList, "batches")},
     parameters=(
         limit(DEFAULT_LISTED, MOST_LISTED),
         id_query("after", Prefix.BATCH, "`last_id` of the page before"),
@@ -160,7 +160,7 @@ def index() -> ResponseReturnValue:
 
 
 @blueprint.get("/<batch_id>")
-@described(Who.KEY_OR_USER, {200: shows(OpenAIBatch, "the batch")}, TOO_MANY_LOOKS)
+@described(CallerKind.KEY_OR_USER, {200: json_response(OpenAIBatch, "the batch")}, TOO_MANY_POLLS)
 def show(batch_id: str) -> ResponseReturnValue:
     """Return a batch that was made here."""
     with services().database.sessions() as session:
@@ -171,7 +171,7 @@ def show(batch_id: str) -> ResponseReturnValue:
 
 
 @blueprint.post("/<batch_id>/cancel")
-@described(Who.KEY_OR_USER, {200: shows(OpenAIBatch, "the batch as it is then")})
+@described(CallerKind.KEY_OR_USER, {200: json_response(OpenAIBatch, "the batch as it is then")})
 def cancel(batch_id: str) -> ResponseReturnValue:
     """Cancel a batch: lines that have not begun are cancelled, those that run end soon.
 

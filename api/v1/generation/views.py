@@ -21,10 +21,10 @@ from api.generation.pipeline import (
     wait_for_completion,
 )
 from api.http.disconnect import client_has_gone
-from api.openapi.answer import FROM_CACHE, RATE_LIMITS, REPLAYED, shows_or_streams
-from api.openapi.operation import Who, described
+from api.openapi.operation import CallerKind, described
 from api.openapi.parameters import IDEMPOTENCY_KEY
-from api.openapi.refusals import CANCELLED, NOT_ADMITTED, NOT_ANSWERED
+from api.openapi.refusals import CANCELLED, NOT_ADMITTED, NOT_COMPLETED
+from api.openapi.response import FROM_CACHE, RATE_LIMITS, REPLAYED, json_or_stream_response
 from api.runtime.user_slots import Opened
 from api.services import Services, services
 from api.v1.generation.body import GenerationBody
@@ -44,10 +44,14 @@ DEFAULT_TEMPERATURE = 1.0
 
 @blueprint.post("/completions")
 @described(
-    Who.KEY,
-    {200: shows_or_streams(OpenAICompletion, CompletionChunk, *RATE_LIMITS, REPLAYED, FROM_CACHE)},
+    CallerKind.KEY,
+    {
+        200: json_or_stream_response(
+            OpenAICompletion, CompletionChunk, *RATE_LIMITS, REPLAYED, FROM_CACHE
+        )
+    },
     *NOT_ADMITTED,
-    *NOT_ANSWERED,
+    *NOT_COMPLETED,
     CANCELLED,
     body=CompletionBody,
     parameters=(IDEMPOTENCY_KEY,),
@@ -59,10 +63,10 @@ def complete() -> ResponseReturnValue:
 
 @blueprint.post("/chat/completions")
 @described(
-    Who.KEY,
-    {200: shows_or_streams(ChatCompletion, ChatChunk, *RATE_LIMITS, REPLAYED, FROM_CACHE)},
+    CallerKind.KEY,
+    {200: json_or_stream_response(ChatCompletion, ChatChunk, *RATE_LIMITS, REPLAYED, FROM_CACHE)},
     *NOT_ADMITTED,
-    *NOT_ANSWERED,
+    *NOT_COMPLETED,
     CANCELLED,
     body=ChatBody,
     parameters=(IDEMPOTENCY_KEY,),

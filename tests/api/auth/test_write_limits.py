@@ -14,7 +14,7 @@ from sqlalchemy import text
 from api.app import create_app
 from api.auth.write_limits import is_write
 from api.openapi.document import calls_of
-from api.openapi.operation import Who
+from api.openapi.operation import CallerKind
 from api.services import Services
 from core.config.settings import Settings
 from models.accounts.api_key import create_key
@@ -105,7 +105,7 @@ def test_every_call_that_writes_is_counted_and_says_so(
         said = {code for refusal in call.refusals for code in refusal.codes}
         is_counted = "too_many_writes" in said
 
-        if call.method == "get" or call.operation.who is Who.ANYONE:
+        if call.method == "get" or call.operation.caller is CallerKind.ANYONE:
             assert not is_counted, call.endpoint
         else:
             is_generation = call.endpoint.partition(".")[0] in {"generate", "v1_generate"}

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from api.app import create_app, published_document, register_views
 from api.openapi.document import Call, build_document, calls_of, path_of
-from api.openapi.operation import Page, description_of
+from api.openapi.operation import HtmlPage, description_of
 from api.openapi.schemas import read_docstring
 from api.services import Services
 from cli.main import main
@@ -58,7 +58,7 @@ def test_the_document_has_the_methods_of_every_route_and_no_others(
     there = {
         (path_of(rule), method.lower())
         for rule in app.url_map.iter_rules()
-        if not isinstance(description_of(app.view_functions[rule.endpoint]), Page)
+        if not isinstance(description_of(app.view_functions[rule.endpoint]), HtmlPage)
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
     }
 
@@ -71,7 +71,7 @@ def test_only_the_docs_are_pages(app: Flask) -> None:
     pages = [
         rule.rule
         for rule in app.url_map.iter_rules()
-        if isinstance(description_of(app.view_functions[rule.endpoint]), Page)
+        if isinstance(description_of(app.view_functions[rule.endpoint]), HtmlPage)
     ]
 
     assert sorted(pages) == ["/api/docs", "/api/docs/<name>"]
