@@ -11,12 +11,12 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from cli.backup.create import Work, make_backup
-from cli.backup.restore import Comparison, restore_into, scratch_database, trusted_manifest
+from cli.backup.create import RunContext, make_backup
+from cli.backup.restore import Comparison, restore_into, scratch_database, verified_manifest
 from cli.backup.store import BackupStore, find_backup
-from cli.commands.database import answering
+from cli.commands.database import translating_database_errors
 from cli.commands.usage import check_usage
-from cli.system.signals import Interruption, Stopped
+from cli.system.signals import Interruption, StopRequested
 from core.config.settings import Settings
 from core.errors import BackupError
 from migrations.run import head_revision, upgrade
@@ -79,14 +79,14 @@ def _backup(args: argparse.Namespace) -> int:
         args.parser.error("--to is needed")
     store = BackupStore(args.to)
 
-    def work_on(settings: Settings, work: Work) -> int:
-        path, manifest = make_backup(settings, store, work)
+    def work_on(settings: Settings, context: RunContext) -> int:
+        path, manifest = make_backup(settings, store, context)
         for later in store.later_than(path):
             print(f"{later} has a later time: the clock was wrong once, check it", file=sys.stderr)
         rows = sum(count.rows for count in manifest.tables.values())
         size = sum(file.bytes for file in manifest.files.values())
         print(f"{path}: {len(manifest.tables)} tables, {rows:,} rows, {size:,} bytes")
-        for gone in store.keep(args.keep, made=path) if args.keep else ():
+        for gone in store.prune(args.prune, made=path) if args.prune else ():
             print(f"deleted {gone}")
         return 0
 
@@ -94,55 +94,55 @@ def _backup(args: argparse.Namespace) -> int:
 
 
 def _verify(args: argparse.Namespace) -> int:
-    if args.to is not None or args.keep is not None:
+    if args.to is not None or args.prune is not None:
         args.parser.error("--to and --keep are for making a backup, not for `verify`")
 
-    def work_on(settings: Settings, work: Work) -> int:
+    def work_on(settings: Settings, context: RunContext) -> int:
         with scratch_database(settings.database_url.get_secret_value()) as url:
-            return _restored(_on(settings, url), args.source, work, is_replacing=False)
+            return _restored(_on(settings, url), args.source, context, is_replacing=False)
 
     return _run(args, work_on, stopped="the scratch database is dropped")
 
 
 def _restore(args: argparse.Namespace) -> int:
-    def work_on(settings: Settings, work: Work) -> int:
+    def work_on(settings: Settings, context: RunContext) -> int:
         url = settings.database_url.get_secret_value()
         if args.into is not None:
             try:
                 url = named_elsewhere(url, args.into)
             except ValueError as error:
                 raise BackupError(f"--into: {error}") from error
-        return _restored(_on(settings, url), args.source, work, is_replacing=args.replace)
+        return _restored(_on(settings, url), args.source, context, is_replacing=args.replace)
 
     return _run(args, work_on, stopped="the database is as it was")
 
 
 def _run(
-    args: argparse.Namespace, work_on: Callable[[Settings, Work], int], *, stopped: str
+    args: argparse.Namespace, work_on: Callable[[Settings, RunContext], int], *, stopped: str
 ) -> int:
     """Do the work; a signal ends it in good order, and whatever fails is one clear line."""
     settings = Settings.from_environment(os.environ)
     prove_sessions(settings)
     with Interruption() as interruption:
-        work = Work(os.environ, args.timeout, interruption.check)
+        context = RunContext(os.environ, args.timeout, interruption.check)
         try:
-            with answering():
-                return work_on(settings, work)
-        except Stopped:
+            with translating_database_errors():
+                return work_on(settings, context)
+        except StopRequested:
             print(f"stopped: {stopped}", file=sys.stderr)
             return INTERRUPTED
         except OSError as error:
             raise BackupError(f"{error.filename}: {error.strerror}") from error
 
 
-def _restored(settings: Settings, source: Path, work: Work, *, is_replacing: bool) -> int:
+def _restored(settings: Settings, source: Path, context: RunContext, *, is_replacing: bool) -> int:
     """Restore and check; 0 only if everything agrees."""
     directory = find_backup(source)
-    manifest = trusted_manifest(directory)
+    manifest = verified_manifest(directory)
     url = settings.database_url.get_secret_value()
-    said = f"{directory}: of {manifest.taken_at:%Y-%m-%d %H:%M:%SZ}, version {manifest.version}"
-    print(said, flush=True)
-    compared = restore_into(url, directory, manifest, work, is_replacing=is_replacing)
+    text = f"{directory}: of {manifest.taken_at:%Y-%m-%d %H:%M:%SZ}, version {manifest.version}"
+    print(text, flush=True)
+    compared = restore_into(url, directory, manifest, context, is_replacing=is_replacing)
     print(_table(compared))
     different = sum(not comparison.is_equal for comparison in compared)
     if different:

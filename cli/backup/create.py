@@ -29,7 +29,7 @@ DUMP = "database.dump"
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class RunContext:
     """How long a step may take, what it may use, and what ends it.
 
     Attributes:
@@ -42,7 +42,9 @@ class Work:
     tick: Callable[[], None]
 
 
-def make_backup(settings: Settings, store: BackupStore, work: Work) -> tuple[Path, Manifest]:
+def make_backup(
+    settings: Settings, store: BackupStore, context: RunContext
+) -> tuple[Path, Manifest]:
     """Back the database up, and note in it that this was done, unless it is a replica.
 
     Raises:
@@ -50,8 +52,8 @@ def make_backup(settings: Settings, store: BackupStore, work: Work) -> tuple[Pat
     """
     url = settings.database_url.get_secret_value()
     moment = utc_now().replace(microsecond=0)
-    with store.growing(moment) as directory:
-        manifest = _dump(url, directory, moment, work)
+    with store.creating(moment) as directory:
+        manifest = _dump(url, directory, moment, context)
     with whole_database(url, purpose="backup") as connection:
         may_write = not is_replica(connection)
     if may_write:
@@ -59,14 +61,14 @@ def make_backup(settings: Settings, store: BackupStore, work: Work) -> tuple[Pat
     return store.path_of(moment), manifest
 
 
-def _dump(url: str, directory: Path, moment: datetime, work: Work) -> Manifest:
+def _dump(url: str, directory: Path, moment: datetime, context: RunContext) -> Manifest:
     with whole_database(url, purpose="backup") as connection:
         snapshot = freeze(connection)
         server = server_version(connection)
         revision = schema_revision(connection)
         if revision is None:
             raise BackupError("this database has no schema of ours: `bountycoder migrate` makes it")
-        tools = tools_to_dump(work.environment, server)
+        tools = tools_to_dump(context.environment, server)
         run_tool(
             tools,
             "pg_dump",
@@ -77,9 +79,9 @@ def _dump(url: str, directory: Path, moment: datetime, work: Work) -> Manifest:
                 f"--lock-wait-timeout={LOCK_SECONDS}s",
             ],
             url=url,
-            environment=work.environment,
-            timeout_seconds=work.timeout_seconds,
-            tick=work.tick,
+            environment=context.environment,
+            timeout_seconds=context.timeout_seconds,
+            tick=context.tick,
         )
         tables = count_tables(connection)
     manifest = Manifest(

@@ -22,7 +22,7 @@ _CHUNK_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class KeptFile:
+class BackupFile:
     """A file of the backup, by its size and the SHA-256 of what it holds."""
 
     bytes: int
@@ -51,7 +51,7 @@ class Manifest:
     server_version: int
     tools_version: int
     tables: dict[str, TableCount]
-    files: dict[str, KeptFile]
+    files: dict[str, BackupFile]
 
 
 _READER = TypeAdapter(Manifest)
@@ -80,14 +80,14 @@ def read_manifest(directory: Path) -> Manifest:
         raise BackupError(f"{path} is damaged") from error
 
 
-def describe(path: Path) -> KeptFile:
+def describe(path: Path) -> BackupFile:
     """Read a file as it is on disk."""
     digest, size = hashlib.sha256(), 0
     with open(path, "rb") as file:
         while chunk := file.read(_CHUNK_BYTES):
             digest.update(chunk)
             size += len(chunk)
-    return KeptFile(size, digest.hexdigest())
+    return BackupFile(size, digest.hexdigest())
 
 
 def check_files(directory: Path, manifest: Manifest) -> None:

@@ -104,13 +104,13 @@ def run_tool(
         "--no-password",
         f"--dbname={make_dsn(**values)}",
     ]
-    with tempfile.TemporaryFile() as said:
+    with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(
             command,
             env=_tool_environment(environment, password),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
-            stderr=said,
+            stderr=output,
             umask=0o077,
         )
         try:
@@ -124,17 +124,17 @@ def run_tool(
             process.kill()
             process.wait()
         if process.returncode != 0:
-            raise BackupError(f"{name}: {_reason(said)}")
+            raise BackupError(f"{name}: {_reason(output)}")
 
 
 def _tool_environment(environment: Mapping[str, str], password: str | None) -> dict[str, str]:
-    kept = {
+    selected = {
         name: value
         for name, value in environment.items()
         if name in ("PATH", "HOME", "TMPDIR") or (name.startswith("PG") and name != "PG_BIN")
     }
-    kept |= {"LC_ALL": "C", "PGCONNECT_TIMEOUT": str(CONNECT_SECONDS)}
-    return kept if password is None else {**kept, "PGPASSWORD": password}
+    selected |= {"LC_ALL": "C", "PGCONNECT_TIMEOUT": str(CONNECT_SECONDS)}
+    return selected if password is None else {**selected, "PGPASSWORD": password}
 
 
 def _found_tools(environment: Mapping[str, str]) -> Iterator[PostgresTools]:
@@ -166,10 +166,10 @@ def _unfit(found: Sequence[PostgresTools], need: str) -> BackupError:
     return BackupError(f"{need}; found: {here} (PG_BIN names the directory of others)")
 
 
-def _reason(said: IO[bytes]) -> str:
+def _reason(output: IO[bytes]) -> str:
     """Return why a tool failed, without the rows that it may quote: there are prompts in them."""
-    said.seek(0)
-    lines = [line.decode(errors="replace").strip() for line in said]
+    output.seek(0)
+    lines = [line.decode(errors="replace").strip() for line in output]
     errors = [line for line in lines if re.search(r"\b(error|FATAL|ERROR):", line)]
     full = [line for line in lines if DISK_FULL in line]
     shown = (full or errors or ["it said nothing"])[0]

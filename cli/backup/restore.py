@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from cli.backup.create import DUMP, Work
+from cli.backup.create import DUMP, RunContext
 from cli.backup.manifest import Manifest, check_files, read_manifest
 from cli.backup.postgres_tools import run_tool, tools_to_restore
 from core.errors import BackupError
@@ -44,7 +44,7 @@ class Comparison:
         return self.expected == self.found
 
 
-def trusted_manifest(directory: Path) -> Manifest:
+def verified_manifest(directory: Path) -> Manifest:
     """Return the manifest of a backup whose files are what was written.
 
     Raises:
@@ -61,7 +61,7 @@ def trusted_manifest(directory: Path) -> Manifest:
 
 
 def restore_into(
-    url: str, directory: Path, manifest: Manifest, work: Work, *, is_replacing: bool
+    url: str, directory: Path, manifest: Manifest, context: RunContext, *, is_replacing: bool
 ) -> list[Comparison]:
     """Restore a trusted backup and compare each table with what was counted when it was made.
 
@@ -86,12 +86,12 @@ def restore_into(
         raise BackupError(
             f"the database has rows (in {_listed(used)}): --replace deletes all of them"
         )
-    if strangers := names - set(manifest.tables):
+    if unknown_tables := names - set(manifest.tables):
         raise BackupError(
-            f"the database has tables that the backup has not ({_listed(sorted(strangers))}): "
+            f"the database has tables that the backup has not ({_listed(sorted(unknown_tables))}): "
             "restore into an empty one"
         )
-    tools = tools_to_restore(work.environment, server, written_by=manifest.tools_version)
+    tools = tools_to_restore(context.environment, server, written_by=manifest.tools_version)
     run_tool(
         tools,
         "pg_restore",
@@ -105,9 +105,9 @@ def restore_into(
             str(directory / DUMP),
         ],
         url=url,
-        environment=work.environment,
-        timeout_seconds=work.timeout_seconds,
-        tick=work.tick,
+        environment=context.environment,
+        timeout_seconds=context.timeout_seconds,
+        tick=context.tick,
     )
     return _compare(url, manifest)
 

@@ -27,7 +27,7 @@ class BackupStore:
         self._directory = directory
 
     @contextmanager
-    def growing(self, moment: datetime) -> Iterator[Path]:
+    def creating(self, moment: datetime) -> Iterator[Path]:
         """Make a directory for the backup of a moment; it is kept if the block ends well.
 
         Raises:
@@ -71,7 +71,7 @@ class BackupStore:
         """Return the backups whose names have a later time than that of one just made."""
         return [backup for backup in self.backups() if backup.name > path.name]
 
-    def keep(self, count: int, *, made: Path) -> list[Path]:
+    def prune(self, count: int, *, made: Path) -> list[Path]:
         """Delete all but the newest, and never the one just made; return what was deleted."""
         others = [path for path in self.backups() if path != made]
         gone = others[: max(0, len(others) - (count - 1))]

@@ -1,1 +1,1 @@
-"""`bountycoder batch`: bulk work over HTTP, for a machine that has only the client's parts."""
+"""`bountycoder batch`: batches over HTTP, for machines without a server."""

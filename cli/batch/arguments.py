@@ -1,4 +1,4 @@
-"""The arguments of `bountycoder batch`'s subcommands, and the help that they show."""
+"""The arguments of `bountycoder batch`'s subcommands and their help texts."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-from cli.batch.credentials import add_access_arguments
+from cli.batch.credentials import add_credential_arguments
 from cli.batch.exit_codes import MEANINGS
 
 STATES = ("running", "cancelling", "expiring", "completed", "cancelled", "expired")
@@ -18,15 +18,15 @@ _EXIT_CODES = "exit codes:\n" + "\n".join(f"  {code:>3}  {text}" for code, text 
 
 def add_subcommands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
     """Add all subcommands and return their parsers by name."""
-    _show_exit_codes(parser)
+    _add_exit_codes(parser)
     subparsers = parser.add_subparsers(required=True, metavar="ACTION")
     texts = {
         "submit": "send a file of requests, one JSON object a line",
         "status": "show a batch",
-        "results": "fetch the results of a batch, one JSON object a line",
-        "cancel": "cancel what has not ended of a batch",
+        "results": "download the results of a batch, one JSON object a line",
+        "cancel": "cancel the lines of a batch that have not ended",
         "list": "list batches, newest first",
-        "retry": "make a new batch of the lines that did not succeed",
+        "retry": "create a new batch of the lines that did not succeed",
     }
     made = {
         name: subparsers.add_parser(name, help=text, description=text)
@@ -37,7 +37,7 @@ def add_subcommands(parser: argparse.ArgumentParser) -> dict[str, argparse.Argum
     _add_submit(made["submit"])
     for name in ("submit", "status", "retry"):
         made[name].add_argument(
-            "--wait", action="store_true", help="until the batch is finished, showing how far it is"
+            "--wait", action="store_true", help="wait until the batch is finished; show progress"
         )
         _add_output(made[name], "when the batch is finished, write its results to FILE")
     _add_output(made["results"], "default: standard output")
@@ -49,29 +49,33 @@ def add_subcommands(parser: argparse.ArgumentParser) -> dict[str, argparse.Argum
             "--timeout",
             type=_seconds,
             metavar="SECONDS",
-            help="for all of it, waiting included; default: wait for a batch as long as it takes, "
-            "and for a service that is away a minute",
+            help="limit of the whole command, waiting included; default: no limit for a batch, "
+            "one minute for a service that is away",
         )
-        add_access_arguments(subparser)
-        _show_exit_codes(subparser)
+        add_credential_arguments(subparser)
+        _add_exit_codes(subparser)
     return made
 
 
 def _add_submit(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", metavar="FILE", help="JSONL; - reads standard input")
-    parser.add_argument("--name", help="to find it again")
+    parser.add_argument("--name", help="name of the batch")
     parser.add_argument(
         "--on-error",
         choices=("reject", "skip"),
-        help="what a faulty line does: reject the file (default), or fail alone",
+        help="effect of a faulty line: reject the whole file (default), or skip the line",
     )
     parser.add_argument("--completion-window", metavar="TIME", help="such as 24h")
-    parser.add_argument("--webhook-url", metavar="URL", help="is told of the batch's end")
-    parser.add_argument("--metadata", type=_json_object, metavar="JSON", help="comes back with it")
+    parser.add_argument(
+        "--webhook-url", metavar="URL", help="receives a message at the batch's end"
+    )
+    parser.add_argument(
+        "--metadata", type=_json_object, metavar="JSON", help="returned with the batch"
+    )
     parser.add_argument(
         "--idempotency-key",
         metavar="TEXT",
-        help="the same text and file make one batch, however often; default: new each time",
+        help="the same text and file always give the same batch; default: a new key each time",
     )
 
 
@@ -81,17 +85,17 @@ def _add_output(parser: argparse.ArgumentParser, text: str) -> None:
 
 
 def _add_results(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--partial", action="store_true", help="of a batch that is not finished")
-    parser.add_argument("--status", choices=LINE_STATES, help="only lines that ended so")
+    parser.add_argument("--partial", action="store_true", help="allow a batch that is not finished")
+    parser.add_argument("--status", choices=LINE_STATES, help="only lines with this status")
 
 
 def _add_list(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--status", choices=STATES, help="only those")
+    parser.add_argument("--status", choices=STATES, help="only batches with this status")
     parser.add_argument("--limit", type=_count, default=LISTED, metavar="N", help="default: 20")
-    parser.add_argument("--after", metavar="CURSOR", help="go on behind a `nextCursor`")
+    parser.add_argument("--after", metavar="CURSOR", help="start after this `nextCursor`")
 
 
-def _show_exit_codes(parser: argparse.ArgumentParser) -> None:
+def _add_exit_codes(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = _EXIT_CODES
 

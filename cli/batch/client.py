@@ -1,4 +1,4 @@
-"""The service's calls about batches, over HTTP. Each is one attempt: `Retrying` repeats it."""
+"""An HTTP client of the service's batch API. Each call is one attempt: `Retrying` repeats it."""
 
 from __future__ import annotations
 
@@ -15,40 +15,41 @@ from urllib3.exceptions import HTTPError, NewConnectionError, ProxyError, SSLErr
 from urllib3.exceptions import TimeoutError as HTTPTimeout
 from urllib3.response import BaseHTTPResponse
 
-from cli.batch.credentials import Access
+from cli.batch.credentials import Credentials
 from cli.batch.exit_codes import Away, Failure, UsageFault
 from cli.batch.responses import BatchView, failure_of, read_json
 
 USER_AGENT = "bountycoder-batch/1"
 CONNECT_SECONDS = 10.0
 READ_SECONDS = 60.0
-#: A last look needs some time, even when none is left.
+#: Timeout of a last request when no time is left.
 SHORTEST_SECONDS = 0.1
-#: The service checks each line of a file before it answers.
+#: The service validates each line of a file before it responds.
 SUBMIT_SECONDS = 600.0
 CHUNK_BYTES = 128 * 1024
-#: More of an error is not read.
+#: The client reads no more of an error response.
 MAX_ERROR_BYTES = 1024 * 1024
 
 
-class BatchService:
-    """Calls the service with one key; connections are kept between calls.
+class BatchClient:
+    """Call the service with one API key; reuse connections between calls.
 
-    No call waits longer for a piece of its answer than `time_left` says when it begins.
+    At the start of a call, `time_left` bounds how long it waits for each piece of the response,
+    in seconds.
     """
 
     def __init__(
-        self, access: Access, *, time_left: Callable[[], float | None] = lambda: None
+        self, credentials: Credentials, *, time_left: Callable[[], float | None] = lambda: None
     ) -> None:
         self._time_left = time_left
-        self._base = access.url
+        self._base = credentials.url
         self._headers = {
-            "Authorization": f"Bearer {access.key}",
+            "Authorization": f"Bearer {credentials.key}",
             "User-Agent": USER_AGENT,
             "Accept-Encoding": "identity",
         }
-        self._proxy = _find_proxy(access.url)
-        self._pool = _open_pool(access.url, self._proxy)
+        self._proxy = _find_proxy(credentials.url)
+        self._pool = _open_pool(credentials.url, self._proxy)
 
     def close(self) -> None:
         self._pool.clear()
@@ -62,7 +63,12 @@ class BatchService:
         idempotency_key: str,
         sent: Callable[[int], None],
     ) -> BatchView:
-        """Send a file from its beginning; `sent` hears how many bytes have gone."""
+        """Upload a file from its beginning.
+
+        Args:
+            size: the file's size in bytes.
+            sent: called with the number of bytes sent so far.
+        """
         file.seek(0)
         headers = {
             "Content-Type": "application/jsonl",
@@ -105,17 +111,17 @@ class BatchService:
     def results(
         self, batch_id: str, *, status: str | None, after: int
     ) -> Iterator[Iterator[bytes]]:
-        """Give the results behind line `after`, in pieces as they come."""
+        """Yield the results after line `after`, in chunks as they arrive."""
         query = {"after": str(after)} if after else {}
         if status is not None:
             query["status"] = status
-        answer = self._open("GET", _path(query, batch_id, "results"))
-        with closing(answer):
-            yield self._pieces(answer)
+        response = self._open("GET", _path(query, batch_id, "results"))
+        with closing(response):
+            yield self._pieces(response)
 
     def _read(self, method: str, path: str, **options: Any) -> bytes:
-        with closing(self._open(method, path, **options)) as answer, self._failing_clearly():
-            return answer.read()
+        with closing(self._open(method, path, **options)) as response, self._translating_errors():
+            return response.read()
 
     def _open(
         self,
@@ -126,9 +132,13 @@ class BatchService:
         body: Iterator[bytes] | None = None,
         read_seconds: float = READ_SECONDS,
     ) -> BaseHTTPResponse:
-        """Return an answer that says yes, to be read and closed."""
-        with self._failing_clearly():
-            answer = self._pool.request(
+        """Return a 2xx response, which the caller reads and closes.
+
+        Raises:
+            Failure: the service responded with another status, or cannot be reached.
+        """
+        with self._translating_errors():
+            response = self._pool.request(
                 method,
                 self._base + path,
                 body=body,
@@ -140,24 +150,24 @@ class BatchService:
                 redirect=False,
                 preload_content=False,
             )
-            if 200 <= answer.status < 300:
-                return answer
-            with closing(answer):
-                data = answer.read(MAX_ERROR_BYTES)
-            raise failure_of(answer.status, answer.headers, data)
+            if 200 <= response.status < 300:
+                return response
+            with closing(response):
+                data = response.read(MAX_ERROR_BYTES)
+            raise failure_of(response.status, response.headers, data)
 
-    def _pieces(self, answer: BaseHTTPResponse) -> Iterator[bytes]:
-        """Give what has come, however little: what came before a connection broke is kept."""
+    def _pieces(self, response: BaseHTTPResponse) -> Iterator[bytes]:
+        """Yield data as it arrives, so that nothing is lost when the connection breaks."""
         while True:
-            with self._failing_clearly():
-                piece = answer.read1(CHUNK_BYTES)
+            with self._translating_errors():
+                piece = response.read1(CHUNK_BYTES)
             if not piece:
                 return
             yield piece
 
     @contextmanager
-    def _failing_clearly(self) -> Iterator[None]:
-        """Turn what a library raises for the connection into a failure of ours."""
+    def _translating_errors(self) -> Iterator[None]:
+        """Translate the libraries' connection errors into a `Failure`."""
         try:
             yield
         except (HTTPError, ConnectionError, TimeoutError) as error:
@@ -182,10 +192,10 @@ def _path(query: Mapping[str, str], *parts: str) -> str:
 
 
 def _find_proxy(url: str) -> str | None:
-    """Return the environment's proxy for this address, if there is one.
+    """Return the environment's proxy for this URL, if any.
 
     Raises:
-        UsageFault: it is of a kind that this command does not speak.
+        UsageFault: the proxy is not an HTTP proxy.
     """
     parts = urlsplit(url)
     proxy = urllib.request.getproxies().get(parts.scheme)
@@ -212,22 +222,24 @@ def _open_pool(url: str, proxy: str | None) -> urllib3.PoolManager:
 
 
 def _failure(error: Exception, proxy: str | None) -> Failure:
-    """Say what went wrong, in our words: those of libraries show objects."""
+    """Return the failure in our own words: messages of libraries contain object names."""
     if isinstance(error, ProxyError) and proxy is not None:
         where = urlsplit(proxy).netloc.rpartition("@")[2]
-        return Away(f"the proxy {where} cannot be reached, or lets nothing through")
+        return Away(f"the proxy {where} cannot be reached, or refuses the connection")
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, ssl.SSLCertVerificationError):
-            return Away(f"its certificate is not valid: {cause.verify_message}", may_pass=False)
+            return Away(
+                f"the service's certificate is not valid: {cause.verify_message}", may_pass=False
+            )
         if isinstance(cause, socket.gaierror):
             return Away("the service's name has no address")
         args = [argument for argument in cause.args if isinstance(argument, BaseException)]
         cause = cause.__cause__ or cause.__context__ or (args[0] if args else None)
     if isinstance(error, SSLError):
-        return Away("TLS could not be agreed on with the service", may_pass=False)
+        return Away("the TLS handshake with the service failed", may_pass=False)
     if isinstance(error, NewConnectionError):
         return Away("the service cannot be reached")
     if isinstance(error, HTTPTimeout | TimeoutError):
-        return Away("the service does not answer in time")
+        return Away("the service does not respond in time")
     return Away("the connection to the service broke")

@@ -1,4 +1,4 @@
-"""`bountycoder batch`: its subcommands, what they print and how they end."""
+"""The subcommands of `bountycoder batch`: their output and their exit codes."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from pathlib import Path
 from typing import Any
 
 from cli.batch.arguments import add_subcommands
-from cli.batch.client import BatchService
-from cli.batch.credentials import Access, read_access
-from cli.batch.download import Download, Wanted, check_target, save
+from cli.batch.client import BatchClient
+from cli.batch.credentials import Credentials, read_credentials
+from cli.batch.download import Download, ResultSelection, check_target, save
 from cli.batch.exit_codes import ExitCode, Failure, Unfinished, UsageFault
-from cli.batch.progress import Meter
-from cli.batch.responses import BatchView, not_ours
+from cli.batch.progress import ProgressBar
+from cli.batch.responses import BatchView, unknown_response
 from cli.batch.retries import Retrying
 from cli.batch.submit import InputFile, open_input, submit
 from cli.batch.tables import batch_table, batch_text
-from cli.batch.wait import follow
+from cli.batch.wait import wait_for_batch
 
-#: How long a call may fail unless --timeout says else. Whoever waits for a batch waits on.
+#: How long a call is retried without --timeout. A wait for a batch is retried without limit.
 PATIENCE_SECONDS = 60.0
 PAGE = 100
 STDOUT = Path("-")
@@ -46,15 +46,15 @@ def add_arguments(parser: argparse.ArgumentParser, name: str) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run a subcommand; every failure is a few clear lines, and JSON for those who asked for it."""
-    # Standard output is the results' own unless they go to a file.
+    """Run a subcommand; print a failure as a few lines, and as JSON with --json."""
+    # Standard output carries the results, unless they go to a file.
     is_json = args.json and not (args.action is _results and args.output in (None, STDOUT))
     try:
         return int(_run(args))
     except Failure as failure:
         return _fail(failure, is_json=is_json)
     except BrokenPipeError:
-        # Python would complain about it once more when it flushes at its end.
+        # Otherwise Python reports the broken pipe again when it flushes at exit.
         with suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.PIPE_CLOSED
@@ -73,83 +73,88 @@ def _fail(failure: Failure, *, is_json: bool) -> ExitCode:
 
 
 def _run(args: argparse.Namespace) -> ExitCode:
-    meter = Meter()
-    access = read_access(args, os.environ, lambda text: meter.say(f"bountycoder: warning: {text}"))
+    progress = ProgressBar()
+    credentials = read_credentials(
+        args, os.environ, lambda text: progress.say(f"bountycoder: warning: {text}")
+    )
     retrying = Retrying(
         patience_seconds=None if args.timeout else PATIENCE_SECONDS,
         timeout_seconds=args.timeout,
-        say=lambda text: meter.say(f"bountycoder: {text}"),
+        say=lambda text: progress.say(f"bountycoder: {text}"),
     )
-    with closing(BatchService(access, time_left=retrying.time_left)) as service:
-        command = Command(args, access, service, retrying, meter)
+    with closing(BatchClient(credentials, time_left=retrying.time_left)) as service:
+        command = Command(args, credentials, service, retrying, progress)
         try:
             code = args.action(command)
             sys.stdout.flush()
             return ExitCode(code)
         finally:
-            meter.clear()
+            progress.clear()
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What a subcommand works with."""
+    """The arguments and services of a subcommand."""
 
     args: argparse.Namespace
-    access: Access
-    service: BatchService
+    credentials: Credentials
+    service: BatchClient
     retrying: Retrying
-    meter: Meter
+    progress: ProgressBar
 
     def get(self, batch_id: str) -> BatchView:
         return self.retrying.call(lambda: self.service.get(batch_id))
 
     def show(self, batch: BatchView) -> None:
         if self.args.json:
-            _print_json(batch.shown)
+            _print_json(batch.body)
         else:
             print(batch_text(batch))
 
     def finish(self, batch: BatchView) -> ExitCode:
-        """Wait for a batch if asked to, write its results if asked to, and show it.
+        """Wait for a batch, write its results and show it, as the arguments request.
 
-        The batch goes on whatever ends the wait, Ctrl-C above all: it is said how to come back.
+        The batch continues when the wait ends early, for example by Ctrl-C. In that case, print
+        the commands that resume it.
         """
         try:
             if self.args.wait:
-                batch = follow(self.service, batch, retrying=self.retrying, meter=self.meter)
+                batch = wait_for_batch(
+                    self.service, batch, retrying=self.retrying, progress=self.progress
+                )
             if self.args.output and batch.is_final:
-                self.download(Wanted(batch), self.args.output)
+                self.download(ResultSelection(batch), self.args.output)
         except (KeyboardInterrupt, Failure, OSError):
-            self.meter.say(self.way_back(batch))
+            self.progress.say(self.resume_hint(batch))
             raise
         self.show(batch)
         return batch.exit_code
 
-    def way_back(self, batch: BatchView) -> str:
-        """Return the commands that go on where this one ends."""
+    def resume_hint(self, batch: BatchView) -> str:
+        """Return the commands that continue where this one ends."""
         output = ["-o", str(self.args.output)] if self.args.output else []
         output += ["--force"] if output and self.args.force else []
-        look = ["status", batch.id, "--wait", *output]
+        wait = ["status", batch.id, "--wait", *output]
         fetch = ["results", batch.id, *(output or ["-o", "FILE"])]
         intro = f"{batch.id} is {batch.status}. Its results:"
         if not batch.is_final:
-            intro = f"{batch.id} goes on without this command. To come back to it:"
+            intro = f"{batch.id} continues without this command. To return to it:"
         lines = [
-            "  " + shlex.join(["bountycoder", "batch", *words, *self.access.flags])
-            for words in ([fetch] if batch.is_final else [look, fetch])
+            "  " + shlex.join(["bountycoder", "batch", *words, *self.credentials.flags])
+            for words in ([fetch] if batch.is_final else [wait, fetch])
         ]
         return "\n".join([intro, *lines])
 
-    def download(self, wanted: Wanted, target: Path | None) -> int:
-        """Write results to the target, or to standard output; return how many lines."""
-        download = Download(self.service, wanted, retrying=self.retrying, meter=self.meter)
+    def download(self, wanted: ResultSelection, target: Path | None) -> int:
+        """Write results to the target or to standard output; return the number of lines."""
+        download = Download(self.service, wanted, retrying=self.retrying, progress=self.progress)
         if target in (None, STDOUT):
             download.write_to(sys.stdout.buffer)
             sys.stdout.buffer.flush()
         else:
             assert target is not None
             save(target, download, wanted, may_replace=self.args.force)
-        self.meter.clear()
+        self.progress.clear()
         return download.lines
 
 
@@ -159,11 +164,11 @@ Action = Callable[[Command], ExitCode]
 def _submit(command: Command) -> ExitCode:
     args = command.args
     _check_output(args)
-    with open_input(args.file) as given:
-        return _begin(command, lambda: _send(command, given))
+    with open_input(args.file) as input_file:
+        return _begin(command, lambda: _send(command, input_file))
 
 
-def _send(command: Command, given: InputFile) -> BatchView:
+def _send(command: Command, input_file: InputFile) -> BatchView:
     args = command.args
     options = {
         "name": args.name,
@@ -174,11 +179,11 @@ def _send(command: Command, given: InputFile) -> BatchView:
     }
     return submit(
         command.service,
-        given,
+        input_file,
         {name: value for name, value in options.items() if value is not None},
         idempotency_key=args.idempotency_key or str(uuid.uuid4()),
         retrying=command.retrying,
-        meter=command.meter,
+        progress=command.progress,
     )
 
 
@@ -193,17 +198,17 @@ def _retry(command: Command) -> ExitCode:
 
 
 def _begin(command: Command, make: Callable[[], BatchView]) -> ExitCode:
-    """Make a batch, say its id, and wait for it if asked to."""
+    """Create a batch, print its id, and wait for it with --wait."""
     batch = make()
     args = command.args
     if not args.json:
         print(batch.id, flush=True)
     elif args.wait:
-        command.meter.say(f"{batch.id} has {batch.total} lines")
+        command.progress.say(f"{batch.id} has {batch.total} lines")
     if args.wait:
         return command.finish(batch)
     if args.json:
-        _print_json(batch.shown)
+        _print_json(batch.body)
     return ExitCode.OK
 
 
@@ -220,12 +225,12 @@ def _results(command: Command) -> ExitCode:
     if not batch.is_final and not args.partial:
         raise Unfinished(
             f"{batch.id} is {batch.status}, {batch.ended} of {batch.total} lines have ended: "
-            "--partial fetches those"
+            "--partial downloads those"
         )
-    lines = command.download(Wanted(batch, args.status), args.output)
+    lines = command.download(ResultSelection(batch, args.status), args.output)
     if args.output not in (None, STDOUT):
         if args.json:
-            _print_json({"file": str(args.output), "lines": lines, "batch": batch.shown})
+            _print_json({"file": str(args.output), "lines": lines, "batch": batch.body})
         else:
             print(f"{args.output}: {lines} lines")
     return batch.exit_code if batch.is_final else ExitCode.OK
@@ -237,16 +242,16 @@ def _cancel(command: Command) -> ExitCode:
 
 
 def _list(command: Command) -> ExitCode:
-    batches, cursor = _listed(command)
+    batches, cursor = _list_batches(command)
     if command.args.json:
-        _print_json({"data": [batch.shown for batch in batches], "nextCursor": cursor})
+        _print_json({"data": [batch.body for batch in batches], "nextCursor": cursor})
     elif batches:
         print(batch_table(batches))
     return ExitCode.OK
 
 
-def _listed(command: Command) -> tuple[list[BatchView], str | None]:
-    """Return the newest batches, page by page, and where the list goes on."""
+def _list_batches(command: Command) -> tuple[list[BatchView], str | None]:
+    """Return the newest batches, page by page, and the cursor of the next page."""
     args = command.args
     batches: list[BatchView] = []
     cursor = args.after
@@ -259,20 +264,22 @@ def _listed(command: Command) -> tuple[list[BatchView], str | None]:
         )
         rows, cursor = page.get("data"), page.get("nextCursor")
         if not isinstance(rows, list):
-            raise not_ours()
+            raise unknown_response()
         batches += map(BatchView.read, rows)
         if not rows or not cursor or len(batches) >= args.limit:
             return batches, cursor
 
 
 def _check_output(args: argparse.Namespace) -> None:
-    """Refuse what would only fail after the batch has run."""
+    """Reject an output that would fail only after the batch has run."""
     if args.output is None:
         return
     if not args.wait and args.action is not _status:
         raise UsageFault("-o needs --wait")
     if args.output == STDOUT:
-        raise UsageFault("-o needs a file here: `bountycoder batch results` writes to the output")
+        raise UsageFault(
+            "-o needs a file here: `bountycoder batch results` writes to standard output"
+        )
     check_target(args.output, may_replace=args.force)
 
 

@@ -1,4 +1,4 @@
-"""Where the service is and with which key to call it: flags, then the environment, then a file."""
+"""The service's URL and API key: from flags, then the environment, then a file."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _NAMES = ("url", "key")
 
 
 @dataclass(frozen=True, slots=True)
-class Access:
-    """How to reach the service.
+class Credentials:
+    """The URL and API key of the service.
 
     Attributes:
-        flags: those that a later command needs as well; the key itself is not among them.
+        flags: the flags that a later command needs too, without the key.
     """
 
     url: str
@@ -32,12 +32,12 @@ class Access:
     flags: tuple[str, ...] = ()
 
 
-def add_access_arguments(parser: argparse.ArgumentParser) -> None:
+def add_credential_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("the service")
-    group.add_argument("--url", help=f"of the service; default: {URL_VARIABLE}, or the file's")
+    group.add_argument("--url", help=f"default: {URL_VARIABLE}, or `url` in the file")
     group.add_argument(
         "--key",
-        help=f"bc_…; default: {KEY_VARIABLE}, or the file's; `ps` shows what is given here",
+        help=f"bc_…; default: {KEY_VARIABLE}, or `key` in the file; `ps` shows this argument",
     )
     group.add_argument(
         "--config",
@@ -47,25 +47,25 @@ def add_access_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def read_access(
+def read_credentials(
     args: argparse.Namespace, environment: Mapping[str, str], warn: Callable[[str], None]
-) -> Access:
-    """Return the first of flag, environment and file for each setting.
+) -> Credentials:
+    """Return the URL and the key, each from flag, environment or file, in this order.
 
     Raises:
-        UsageFault: one is missing or wrong; a key is never part of the message.
+        UsageFault: one of them is missing or wrong. The message never contains a key.
     """
-    kept = _read_file(args.config, environment, warn)
-    url = args.url or environment.get(URL_VARIABLE) or kept.get("url")
-    key = args.key or environment.get(KEY_VARIABLE) or kept.get("key")
+    file_values = _read_file(args.config, environment, warn)
+    url = args.url or environment.get(URL_VARIABLE) or file_values.get("url")
+    key = args.key or environment.get(KEY_VARIABLE) or file_values.get("key")
     faults = []
     if not url:
-        faults.append(f"where is the service? Give --url, {URL_VARIABLE} or `url` in the file")
+        faults.append(f"no URL: set --url, {URL_VARIABLE} or `url` in the file")
     if not key:
-        faults.append(f"which key? Give {KEY_VARIABLE}, `key` in the file, or --key")
+        faults.append(f"no API key: set {KEY_VARIABLE}, `key` in the file, or --key")
     if not url or not key:
         raise UsageFault("; ".join(faults))
-    return Access(_checked_url(url), _checked_key(key), _flags(args))
+    return Credentials(_checked_url(url), _checked_key(key), _flags(args))
 
 
 def _checked_url(url: str) -> str:
@@ -73,21 +73,21 @@ def _checked_url(url: str) -> str:
         parts = urlsplit(url)
         port_is_right = parts.port is None or parts.port > 0
     except ValueError:
-        raise UsageFault("the service's URL is not one") from None
+        raise UsageFault("the service's URL is not a valid URL") from None
     if parts.scheme not in ("http", "https") or not parts.hostname or not port_is_right:
         raise UsageFault("the service's URL must be such as https://llm.example.com")
     if parts.username is not None or parts.query or parts.fragment:
         raise UsageFault("the service's URL must not have a user, a query or a fragment")
     url = url.rstrip("/")
-    # The base URL of OpenAI's clients, or the one of our own calls: the service is above them.
+    # Remove the path of OpenAI's clients or of our own API.
     return next((url.removesuffix(end) for end in FACES if url.endswith(end)), url).rstrip("/")
 
 
 def _checked_key(key: str) -> str:
-    """Refuse what cannot stand in a header before a library does, whose error would show it."""
+    """Reject a key that is no valid header before a library does: its error would show the key."""
     key = key.strip()
     if not key or not all("!" <= letter <= "~" for letter in key):
-        raise UsageFault("the key has characters that no key has")
+        raise UsageFault("the API key contains characters that no key has")
     return key
 
 
@@ -99,7 +99,7 @@ def _read_file(
         return {}
     try:
         with open(path, "rb") as file:
-            kept = tomllib.load(file)
+            file_values = tomllib.load(file)
             mode = os.fstat(file.fileno()).st_mode
     except FileNotFoundError:
         if given is None:
@@ -108,15 +108,15 @@ def _read_file(
     except OSError as error:
         raise UsageFault(f"{path} cannot be read: {error.strerror}") from None
     except ValueError:
-        # The parser's own words may quote the line with the key.
+        # The parser's message may quote the line with the key.
         raise UsageFault(f"{path} is not valid TOML") from None
-    if strange := sorted(set(kept) - set(_NAMES)):
-        raise UsageFault(f"{path}: no such setting: {', '.join(strange)}")
-    if wrong := [name for name in kept if not isinstance(kept[name], str)]:
+    if unknown := sorted(set(file_values) - set(_NAMES)):
+        raise UsageFault(f"{path}: no such setting: {', '.join(unknown)}")
+    if wrong := [name for name in file_values if not isinstance(file_values[name], str)]:
         raise UsageFault(f"{path}: {', '.join(wrong)} must be a string")
-    if "key" in kept and os.name == "posix" and mode & (stat.S_IRGRP | stat.S_IROTH):
+    if "key" in file_values and os.name == "posix" and mode & (stat.S_IRGRP | stat.S_IROTH):
         warn(f"others can read the key in {path}: chmod 600 {path}")
-    return kept
+    return file_values
 
 
 def _default_path(environment: Mapping[str, str]) -> Path | None:

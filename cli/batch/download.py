@@ -1,7 +1,7 @@
-"""Fetching a batch's results: whole lines only, gone on with where a connection broke.
+"""Download a batch's results: whole lines only, resumed where a connection broke.
 
-Results come in the input's order, and each says its line, so that a download goes on behind the
-last line that arrived whole. They are written beside the file and renamed when all are there.
+Results come in the input's order and contain their line numbers. So a download resumes after the
+last whole line. It writes to a second file and renames that when it is complete.
 """
 
 from __future__ import annotations
@@ -14,48 +14,50 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from cli.batch.client import BatchService
+from cli.batch.client import BatchClient
 from cli.batch.exit_codes import Away, UsageFault
-from cli.batch.progress import Meter
-from cli.batch.responses import BatchView, not_ours
+from cli.batch.progress import ProgressBar
+from cli.batch.responses import BatchView, unknown_response
 from cli.batch.retries import Retrying
 
 COPY_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """Which results: of one batch, perhaps only those with a status.
-
-    Attributes:
-        count: how many there are, if the batch is final.
-    """
+class ResultSelection:
+    """All results of a batch, or those with one status."""
 
     batch: BatchView
     status: str | None = None
 
     @property
     def count(self) -> int | None:
+        """The number of results, or `None` if the batch is not final."""
         if not self.batch.is_final:
             return None
         return self.batch.count(self.status) if self.status else self.batch.total
 
 
 class Download:
-    """Writes results to an open file, and knows how far it is."""
+    """Write results to an open file and count the lines."""
 
     def __init__(
-        self, service: BatchService, wanted: Wanted, *, retrying: Retrying, meter: Meter
+        self,
+        service: BatchClient,
+        selection: ResultSelection,
+        *,
+        retrying: Retrying,
+        progress: ProgressBar,
     ) -> None:
         self.lines = 0
         self._last = b""
         self._service = service
-        self._wanted = wanted
+        self._selection = selection
         self._retrying = retrying
-        self._meter = meter
+        self._progress = progress
 
     def resume(self, file: BinaryIO) -> None:
-        """Go on behind what an interrupted download has written; half a line is cut off."""
+        """Continue an interrupted download: cut off half a line at the end of the file."""
         whole = 0
         rest = b""
         while piece := file.read(COPY_BYTES):
@@ -68,20 +70,20 @@ class Download:
         file.truncate()
 
     def write_to(self, file: BinaryIO) -> None:
-        """Write all results, however often the connection breaks, as long as lines arrive.
+        """Write all results; reconnect as long as each connection delivers lines.
 
         Raises:
-            Away: it cannot be gone on with.
+            Away: a connection broke without delivering a line.
         """
         while True:
             before = self.lines
             try:
                 self._retrying.call(lambda: self._write_some(file))
                 return
-            except _Cut as cut:
+            except _ConnectionLost as loss:
                 if self.lines == before:
                     raise Away("the results end too soon") from None
-                self._meter.say(f"{cut}: going on behind line {self._last_line()}")
+                self._progress.say(f"{loss}: continuing after line {self._last_line()}")
 
     def _write_some(self, file: BinaryIO) -> None:
         before = self.lines
@@ -89,46 +91,46 @@ class Download:
             self._receive(file)
         except Away as failure:
             if self.lines > before:
-                raise _Cut(failure.message) from None
+                raise _ConnectionLost(failure.message) from None
             raise
-        count = self._wanted.count
+        count = self._selection.count
         if count is not None and self.lines < count:
-            # A server before the service may end a broken answer as if it were whole.
-            raise _Cut("the results end too soon")
+            # A proxy may end a broken response as if it were complete.
+            raise _ConnectionLost("the results end too soon")
 
     def _receive(self, file: BinaryIO) -> None:
-        wanted = self._wanted
+        selection = self._selection
         with self._service.results(
-            wanted.batch.id, status=wanted.status, after=self._last_line()
+            selection.batch.id, status=selection.status, after=self._last_line()
         ) as pieces:
             for lines in whole_lines(pieces):
                 file.write(lines)
                 self._note(lines)
-                self._meter.show("results", self.lines, self._wanted_lines(), "lines")
+                self._progress.show("results", self.lines, self._expected_lines(), "lines")
 
-    def _wanted_lines(self) -> int:
-        return self._wanted.count or self._wanted.batch.ended or 1
+    def _expected_lines(self) -> int:
+        return self._selection.count or self._selection.batch.ended or 1
 
     def _note(self, lines: bytes) -> None:
         self.lines += lines.count(b"\n")
         self._last = lines[lines.rfind(b"\n", 0, -1) + 1 :]
 
     def _last_line(self) -> int:
-        """Return the number, in the input, of the last line that is written."""
+        """Return the input's line number of the last result written, or 0."""
         if not self._last:
             return 0
         try:
             return int(json.loads(self._last)["line"])
         except (ValueError, KeyError, TypeError):
-            raise not_ours() from None
+            raise unknown_response() from None
 
 
-class _Cut(Exception):
-    """The connection broke after lines had come: ask again at once."""
+class _ConnectionLost(Exception):
+    """The connection broke after it delivered lines: reconnect at once."""
 
 
 def whole_lines(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """Give the pieces again, each ending with the end of a line; half a line at the end is lost."""
+    """Yield the chunks cut at ends of lines; drop half a line at the end."""
     rest: list[bytes] = []
     for piece in pieces:
         lines, newline, after = piece.rpartition(b"\n")
@@ -139,10 +141,10 @@ def whole_lines(pieces: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def check_target(target: Path, *, may_replace: bool) -> None:
-    """Refuse a file that cannot be written later.
+    """Check that the file can be written later.
 
     Raises:
-        UsageFault: it exists, or its directory does not or takes no file.
+        UsageFault: the file exists, or its directory does not exist or is not writable.
     """
     if target.is_dir():
         raise UsageFault(f"{target} is a directory")
@@ -160,14 +162,16 @@ def check_target(target: Path, *, may_replace: bool) -> None:
         raise UsageFault(f"{parent} cannot be written to: {error.strerror}") from None
 
 
-def save(target: Path, download: Download, wanted: Wanted, *, may_replace: bool) -> None:
-    """Write results beside `target` and rename them when all are there.
+def save(
+    target: Path, download: Download, selection: ResultSelection, *, may_replace: bool
+) -> None:
+    """Write results to a file beside `target` and rename it when it is complete.
 
-    What an earlier download of the same final batch left is gone on with. Results of a batch that
-    runs are not: lines before the last one may have ended since.
+    Resumes a partial download if the batch is final. A running batch is downloaded from the
+    start, because earlier lines may have finished since.
     """
-    beside = _part_of(target, wanted)
-    if not wanted.batch.is_final:
+    beside = _part_of(target, selection)
+    if not selection.batch.is_final:
         beside.unlink(missing_ok=True)
     with open(os.open(beside, os.O_RDWR | os.O_CREAT, 0o666), "r+b") as file:
         download.resume(file)
@@ -178,6 +182,6 @@ def save(target: Path, download: Download, wanted: Wanted, *, may_replace: bool)
     os.replace(beside, target)
 
 
-def _part_of(target: Path, wanted: Wanted) -> Path:
-    words = [wanted.batch.id, wanted.status, None if wanted.batch.is_final else "partial"]
+def _part_of(target: Path, selection: ResultSelection) -> Path:
+    words = [selection.batch.id, selection.status, None if selection.batch.is_final else "partial"]
     return target.with_name(".".join([target.name, *(word for word in words if word), "part"]))

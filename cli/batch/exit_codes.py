@@ -1,4 +1,4 @@
-"""How the command ends: its exit codes, and the failures that carry one."""
+"""The exit codes of `bountycoder batch`, and the failures that carry one."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ class ExitCode(IntEnum):
     AWAY = 5
     UNFINISHED = 6
     INTERRUPTED = 130
-    #: What a shell gives for a program that SIGPIPE ended.
+    #: The exit code that a shell reports for a program that SIGPIPE ended.
     PIPE_CLOSED = 141
 
 
-#: Shown by `--help`; docs/batch-command.md has them too.
+#: Printed by `--help`; docs/batch-command.md repeats them.
 MEANINGS = {
-    ExitCode.OK: "done; where a batch was looked at: completed, all lines succeeded",
+    ExitCode.OK: "done; of a finished batch: all lines succeeded",
     ExitCode.SOME_FAILED: "the batch is finished, but lines failed, expired or were cancelled",
-    ExitCode.USAGE: "wrong use, or a file of yours that cannot be read or written",
+    ExitCode.USAGE: "wrong arguments, or a local file that cannot be read or written",
     ExitCode.REFUSED: "the service refused the file or the request",
     ExitCode.AUTH: "the service does not accept the key",
     ExitCode.AWAY: "the service is away or too slow",
     ExitCode.UNFINISHED: "the batch is not finished yet",
     ExitCode.INTERRUPTED: "interrupted by Ctrl-C",
-    ExitCode.PIPE_CLOSED: "whoever read the output has gone",
+    ExitCode.PIPE_CLOSED: "the reader of the output has closed it",
 }
 
 
@@ -40,8 +40,8 @@ class Failure(BountyError):
     """Ends the command.
 
     Attributes:
-        lines: what is shown besides the message: one for each fault.
-        error: what the service answered, in the contract's shape, if it did.
+        lines: printed before the message, one for each fault.
+        error: the service's error object, if it sent one.
     """
 
     exit_code = ExitCode.REFUSED
@@ -56,7 +56,7 @@ class Failure(BountyError):
         self.error = error
 
     def body(self) -> dict[str, Any]:
-        """Return the failure in the contract's shape for errors."""
+        """Return the failure as an error body of the API."""
         return {"error": self.error or {"code": self.code, "message": self.message}}
 
 
@@ -66,7 +66,7 @@ class UsageFault(Failure):
 
 
 class Refused(Failure):
-    """The service does not do what was asked, and would not the next time."""
+    """The service refused the request; a retry would fail too."""
 
 
 class NotAllowed(Failure):
@@ -75,11 +75,11 @@ class NotAllowed(Failure):
 
 
 class Away(Failure):
-    """The service cannot be reached, or asks to come back later.
+    """The service cannot be reached, or asks for a later retry.
 
     Attributes:
-        retry_after_seconds: when it wants to be asked again, if it said so.
-        may_pass: whether asking again can help.
+        retry_after_seconds: the pause that the service asks for, if any.
+        may_pass: whether a retry can succeed.
     """
 
     exit_code = ExitCode.AWAY

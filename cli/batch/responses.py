@@ -1,4 +1,4 @@
-"""What the service answers, as values; an error of the service as a failure of ours."""
+"""Parse the service's responses into values, and its errors into failures."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from cli.batch.exit_codes import Away, ExitCode, Failure, NotAllowed, Refused
 from core.web.retry_after import read_retry_after
 
 FINAL = frozenset({"completed", "cancelled", "expired"})
-#: Statuses that say nothing against the request itself.
+#: Temporary errors: the request itself may be right.
 _PASSING = frozenset({408, 425, 500, 502, 503, 504})
 
 
 @dataclass(frozen=True, slots=True)
 class BatchView:
-    """A batch as the service shows it; `shown` is all of it."""
+    """A batch of the service; `body` is the whole response."""
 
     id: str
     status: str
@@ -25,22 +25,22 @@ class BatchView:
     counts: Mapping[str, int]
     lines_per_second: float | None
     estimated_seconds: float | None
-    shown: dict[str, Any] = field(repr=False)
+    body: dict[str, Any] = field(repr=False)
 
     @classmethod
-    def read(cls, shown: Any) -> BatchView:
+    def read(cls, body: Any) -> BatchView:
         try:
             return cls(
-                id=str(shown["id"]),
-                status=str(shown["status"]),
-                total=int(shown["total"]),
-                counts={str(name): int(count) for name, count in shown["counts"].items()},
-                lines_per_second=shown.get("linesPerSecond"),
-                estimated_seconds=shown.get("estimatedSeconds"),
-                shown=shown,
+                id=str(body["id"]),
+                status=str(body["status"]),
+                total=int(body["total"]),
+                counts={str(name): int(count) for name, count in body["counts"].items()},
+                lines_per_second=body.get("linesPerSecond"),
+                estimated_seconds=body.get("estimatedSeconds"),
+                body=body,
             )
         except (KeyError, TypeError, ValueError, AttributeError):
-            raise not_ours() from None
+            raise unknown_response() from None
 
     @property
     def is_final(self) -> bool:
@@ -48,7 +48,7 @@ class BatchView:
 
     @property
     def ended(self) -> int:
-        """Lines that have ended, however."""
+        """Lines that have ended, with or without a result."""
         return self.count("succeeded") + self.lost
 
     @property
@@ -71,27 +71,27 @@ def read_json(data: bytes) -> Any:
     try:
         return json.loads(data)
     except ValueError:
-        raise not_ours() from None
+        raise unknown_response() from None
 
 
-def not_ours() -> Failure:
-    return Refused("the answer is not that of a BountyCoder service: is the URL right?")
+def unknown_response() -> Failure:
+    return Refused("the response is not from a BountyCoder service: check the URL")
 
 
 def failure_of(status: int, headers: Mapping[str, str], data: bytes) -> Failure:
-    """Return what a status other than 2xx means for the command."""
+    """Return the failure that a status other than 2xx means."""
     error = _read_error(data)
-    message = str((error or {}).get("message") or f"the service answered {status}")
+    message = str((error or {}).get("message") or f"the service responded with {status}")
     if 300 <= status < 400:
-        return Refused("the service's URL leads elsewhere, and redirects are not followed")
+        return Refused("the service's URL redirects: use the URL that it redirects to")
     if status == 407:
-        return Refused("the proxy wants a user and a password: put them into its URL", error=error)
+        return Refused("the proxy needs a user and a password: add them to its URL", error=error)
     if status in (401, 403):
         return NotAllowed(message, error=error)
-    again = headers.get("x-should-retry", "").lower() != "false"
-    # The places of a key's batches are free when a batch has ended: nobody knows when.
+    may_retry = headers.get("x-should-retry", "").lower() != "false"
+    # A slot for a batch becomes free when another batch ends, at an unknown time.
     is_limit = status == 429 and (error or {}).get("code") != "too_many_batches"
-    if again and (status in _PASSING or is_limit):
+    if may_retry and (status in _PASSING or is_limit):
         return Away(message, retry_after_seconds=_read_retry_after(headers), error=error)
     if status in _PASSING:
         return Away(message, may_pass=False, error=error)
@@ -99,7 +99,7 @@ def failure_of(status: int, headers: Mapping[str, str], data: bytes) -> Failure:
 
 
 def _read_error(data: bytes) -> dict[str, Any] | None:
-    """Return the error in the contract's shape; a proxy before the service has none."""
+    """Return the error object of the API, or `None`, for example of a proxy's response."""
     try:
         error = json.loads(data)["error"]
     except (ValueError, KeyError, TypeError):

@@ -1,4 +1,4 @@
-"""Asking again while the service is away: with growing pauses, and when it says so."""
+"""Retry calls while the service is away: with growing pauses, or as `Retry-After` says."""
 
 from __future__ import annotations
 
@@ -11,17 +11,20 @@ from cli.batch.exit_codes import Away, Unfinished
 
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 30.0
-#: No answer may hold us longer, whatever it says.
+#: Upper bound of a `Retry-After`.
 LONGEST_RETRY_AFTER_SECONDS = 600.0
 
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
 
 class Retrying:
-    """Repeats a call that fails with `Away`.
+    """Retry calls that fail with `Away`, within one time limit for the whole command.
+
+    Pauses double from `FIRST_PAUSE_SECONDS` to `LONGEST_PAUSE_SECONDS`, with jitter.
 
     Attributes:
-        patience_seconds: how long one call may fail; `None` while a batch is waited for.
+        patience_seconds: how long one call is retried; `None` is without limit, for waits for
+            a batch.
     """
 
     def __init__(
@@ -33,7 +36,12 @@ class Retrying:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """Take `timeout_seconds` for all that is done from now on, waiting included."""
+        """Start the time limit of the whole command, if any.
+
+        Args:
+            timeout_seconds: limit of all calls and waits from now on.
+            say: prints a line.
+        """
         self.patience_seconds = patience_seconds
         self._say = say
         self._clock = clock
@@ -41,35 +49,38 @@ class Retrying:
         self._timeout_seconds = timeout_seconds
         self._deadline = None if timeout_seconds is None else clock() + timeout_seconds
 
-    def call(self, attempt: Callable[[], Answer]) -> Answer:
-        """Return what the attempt returns, asking again as long as that may help.
+    def call(self, attempt: Callable[[], Result]) -> Result:
+        """Return the attempt's result; retry while a retry may succeed.
 
         Raises:
-            Away: the last one, when patience or time is at its end.
+            Away: the last failure, when the patience or the time limit is used up.
         """
         began = self._clock()
         pause = FIRST_PAUSE_SECONDS
         failures = 0
         while True:
             try:
-                answer = attempt()
+                result = attempt()
             except Away as failure:
                 failures += 1
                 wait = self._wait_before_next(failure, pause, began)
                 if failures == 1:
-                    self._say(f"{failure.message}: trying again")
+                    self._say(f"{failure.message}: retrying")
                 self._sleep(wait)
                 pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
             else:
                 if failures:
                     self._say("the service is back")
-                return answer
+                return result
 
     def pause(self, seconds: float, unfinished: str) -> None:
-        """Wait between two looks.
+        """Wait between two polls.
+
+        Args:
+            unfinished: the beginning of the error message.
 
         Raises:
-            Unfinished: the time given for everything is over.
+            Unfinished: the time limit has passed.
         """
         left = self.time_left()
         if left is not None and left <= 0:
@@ -90,5 +101,5 @@ class Retrying:
         return wait
 
     def time_left(self) -> float | None:
-        """Return how much is left of the time given for everything, if some was given."""
+        """Return the rest of the time limit in seconds, or `None` if there is no limit."""
         return None if self._deadline is None else self._deadline - self._clock()

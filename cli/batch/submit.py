@@ -1,4 +1,4 @@
-"""Sending a file of lines: whatever breaks on the way, it makes one batch and no second."""
+"""Submit a file as a batch; retries after a broken connection create no second batch."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-from cli.batch.client import BatchService
+from cli.batch.client import BatchClient
 from cli.batch.exit_codes import Away, Failure, Refused, UsageFault
-from cli.batch.progress import Meter
+from cli.batch.progress import ProgressBar
 from cli.batch.responses import BatchView
 from cli.batch.retries import Retrying
 
 STDIN = "-"
 COPY_BYTES = 1024 * 1024
-#: Before more than this is sent, a small call says whether the key is taken.
+#: Before sending more than this, make a small call to check the API key.
 LARGE_BYTES = 1024 * 1024
 _LINE = re.compile(r"line (\d+)(\..*)?", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
 class InputFile:
-    """An open file of lines; `name` is what its faults are listed under."""
+    """An open file of lines; error messages name it by `name`."""
 
     name: str
     file: BinaryIO
@@ -36,14 +36,15 @@ class InputFile:
 
 @contextmanager
 def open_input(path: str) -> Iterator[InputFile]:
-    """Open the file, or keep what can be read only once, standard input or a pipe, in a temporary
-    one: it may have to be sent again.
+    """Open the file; copy standard input or a pipe into a temporary file.
+
+    A retry sends the file again, so it must be readable twice.
 
     Raises:
-        UsageFault: it cannot be read.
+        UsageFault: the file cannot be read, or is empty.
     """
     try:
-        file = _spooled(sys.stdin.buffer) if path == STDIN else _open_again(path)
+        file = _spooled(sys.stdin.buffer) if path == STDIN else _open_seekable(path)
     except OSError as error:
         raise UsageFault(f"{path} cannot be read: {error.strerror}") from None
     with file:
@@ -54,50 +55,50 @@ def open_input(path: str) -> Iterator[InputFile]:
 
 
 def submit(
-    service: BatchService,
-    given: InputFile,
+    service: BatchClient,
+    input_file: InputFile,
     options: dict[str, str],
     *,
     idempotency_key: str,
     retrying: Retrying,
-    meter: Meter,
+    progress: ProgressBar,
 ) -> BatchView:
-    """Return the batch that was made of the file.
+    """Create a batch from the file.
 
     Raises:
-        Refused: with a line for each fault, as compilers write them.
+        Refused: the service rejected the file; `lines` has one line for each fault.
     """
     has_sent = False
 
     def sent(count: int) -> None:
         nonlocal has_sent
         has_sent = True
-        meter.bytes("sending", count, given.size)
+        progress.bytes("sending", count, input_file.size)
 
-    if given.size > LARGE_BYTES:
+    if input_file.size > LARGE_BYTES:
         retrying.call(lambda: service.page(status=None, limit=1, after=None))
     try:
         return retrying.call(
             lambda: service.create(
-                given.file,
-                given.size,
+                input_file.file,
+                input_file.size,
                 options,
                 idempotency_key=idempotency_key,
                 sent=sent,
             )
         )
     except (Away, KeyboardInterrupt):
-        # The service's word that it has the batch may have been lost on its way back.
+        # The service may have created the batch and its response may be lost.
         if has_sent:
-            meter.say(
-                "bountycoder: it is not known whether the batch was made: the same command with "
-                f"--idempotency-key={idempotency_key} makes no second one"
+            progress.say(
+                "bountycoder: the batch may exist already: repeat the command with "
+                f"--idempotency-key={idempotency_key} to avoid a second one"
             )
         raise
     except Refused as refusal:
-        raise _with_lines(refusal, given.name) from None
+        raise _with_lines(refusal, input_file.name) from None
     finally:
-        meter.clear()
+        progress.clear()
 
 
 def fault_line(name: str, field: dict[str, Any]) -> str:
@@ -115,8 +116,8 @@ def _with_lines(refusal: Failure, name: str) -> Refused:
     return Refused(refusal.message, lines=lines, error=refusal.error)
 
 
-def _open_again(path: str) -> BinaryIO:
-    """Return the file at `path` so that it can be read again: a pipe (`<(…)`) is kept."""
+def _open_seekable(path: str) -> BinaryIO:
+    """Return the file at `path`; copy a pipe (`<(…)`) into a temporary file."""
     file: BinaryIO = open(path, "rb")  # noqa: SIM115 - the caller closes it
     if file.seekable():
         return file
@@ -124,10 +125,10 @@ def _open_again(path: str) -> BinaryIO:
         return _spooled(file)
 
 
-def _spooled(given: BinaryIO) -> BinaryIO:
+def _spooled(file: BinaryIO) -> BinaryIO:
     spool: BinaryIO = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
     try:
-        shutil.copyfileobj(given, spool, COPY_BYTES)
+        shutil.copyfileobj(file, spool, COPY_BYTES)
         spool.flush()
     except BaseException:
         spool.close()

@@ -1,4 +1,4 @@
-"""Batches as text for people."""
+"""Format batches as text for people."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _COUNTS = ("queued", "running", "succeeded", "failed", "cancelled", "expired")
 
 
 def duration(seconds: float) -> str:
-    """Return a time as people say it, such as `2 h 5 min`."""
+    """Return a duration as text, such as `2 h 5 min`."""
     whole = max(0, round(seconds))
     if whole < 60:
         return f"{whole} s"
@@ -23,29 +23,29 @@ def duration(seconds: float) -> str:
 
 def batch_text(batch: BatchView) -> str:
     """Return a batch as lines of name and value."""
-    shown = batch.shown
+    body = batch.body
     counts = ", ".join(f"{batch.count(name)} {name}" for name in _COUNTS if batch.count(name))
     rows: list[tuple[str, object]] = [
         ("id", batch.id),
-        ("name", shown.get("name")),
+        ("name", body.get("name")),
         ("status", batch.status),
         ("lines", f"{batch.total}: {counts}" if counts else batch.total),
-        ("tokens", _tokens(shown.get("usage"))),
-        ("retry of", shown.get("retryOf")),
-        ("model", shown.get("model")),
-        ("created", shown.get("createdAt")),
-        ("started", shown.get("startedAt")),
-        ("finished", shown.get("finishedAt")),
+        ("tokens", _tokens(body.get("usage"))),
+        ("retry of", body.get("retryOf")),
+        ("model", body.get("model")),
+        ("created", body.get("createdAt")),
+        ("started", body.get("startedAt")),
+        ("finished", body.get("finishedAt")),
     ]
     if not batch.is_final:
-        rows.append(("expires", shown.get("expiresAt")))
+        rows.append(("expires", body.get("expiresAt")))
         if batch.estimated_seconds is not None:
             rows.append(("left", f"about {duration(batch.estimated_seconds)}"))
     return "\n".join(f"{name + ':':<10}{value}" for name, value in rows if value is not None)
 
 
 def batch_table(batches: Sequence[BatchView]) -> str:
-    """Return batches as a table, one a line."""
+    """Return a table with one batch a line."""
     head = ("ID", "STATUS", "DONE", "LOST", "CREATED", "NAME")
     rows = [
         (
@@ -53,8 +53,8 @@ def batch_table(batches: Sequence[BatchView]) -> str:
             batch.status,
             f"{batch.ended}/{batch.total}",
             str(batch.lost),
-            str(batch.shown.get("createdAt") or "")[:19],
-            str(batch.shown.get("name") or ""),
+            str(batch.body.get("createdAt") or "")[:19],
+            str(batch.body.get("name") or ""),
         )
         for batch in batches
     ]

@@ -24,7 +24,7 @@ DEVELOPMENT_RATE_LIMIT = 600
 
 
 @dataclass(frozen=True, slots=True)
-class DevelopmentAccess:
+class DevelopmentCredentials:
     """How to get in. `admin_password` is `None` once it was changed."""
 
     admin_email: str
@@ -33,7 +33,7 @@ class DevelopmentAccess:
     key_secret: str = field(repr=False)
 
 
-def migrate_and_seed(settings: Settings, *, key_file: Path) -> DevelopmentAccess:
+def migrate_and_seed(settings: Settings, *, key_file: Path) -> DevelopmentCredentials:
     """Bring the schema up to date and make sure of an admin and a key that works.
 
     The key's secret is kept in `key_file`, for its owner only: a second start prints it again.
@@ -42,7 +42,7 @@ def migrate_and_seed(settings: Settings, *, key_file: Path) -> DevelopmentAccess
         LauncherError: the database does not answer.
     """
     prove_sessions(settings)
-    with answering():
+    with translating_database_errors():
         upgrade(settings.database_url.get_secret_value())
     engine = open_database(settings)
     try:
@@ -58,7 +58,7 @@ def migrate_and_seed(settings: Settings, *, key_file: Path) -> DevelopmentAccess
     if secret.text != remembered:
         write_private(key_file, secret.text + "\n")
     is_unchanged = password_matches(admin.password_hash, password)
-    return DevelopmentAccess(
+    return DevelopmentCredentials(
         admin_email=admin.email,
         admin_password=password if is_unchanged else None,
         key_id=show_id(Prefix.KEY, key.id),
@@ -78,7 +78,7 @@ def _migrate(args: argparse.Namespace) -> int:
     settings = Settings.from_environment(os.environ)
     prove_sessions(settings)
     url = settings.database_url.get_secret_value()
-    with answering():
+    with translating_database_errors():
         if args.down_to:
             downgrade(url, args.down_to)
         else:
@@ -91,14 +91,14 @@ def _seed(args: argparse.Namespace) -> int:
     settings = Settings.from_environment(os.environ)
     prove_sessions(settings)
     engine = open_database(settings)
-    with answering(), sessions(engine).begin() as session:
+    with translating_database_errors(), sessions(engine).begin() as session:
         admin = seed_admin(
             session,
             email=settings.admin_email,
             password=settings.admin_password.get_secret_value(),
         )
     engine.dispose()
-    with answering():
+    with translating_database_errors():
         _replace_default_passwords(settings)
     print(f"admin: {admin.email}")
     return 0
@@ -118,7 +118,7 @@ def _replace_default_passwords(settings: Settings) -> None:
 
 
 @contextmanager
-def answering() -> Iterator[None]:
+def translating_database_errors() -> Iterator[None]:
     """Turn a database that does not answer into one clear line."""
     try:
         yield

@@ -7,7 +7,7 @@ import os
 import secrets
 import time
 
-from cli.commands.database import answering
+from cli.commands.database import translating_database_errors
 from core.config.settings import MIN_PASSWORD_LENGTH, Settings
 from core.errors import LauncherError
 from core.passwords.hashing import hash_password
@@ -41,7 +41,7 @@ def _run(args: argparse.Namespace) -> int:
         raise LauncherError("there is no demo data in production")
     password = args.password or secrets.token_urlsafe(12)
     size = DemoSize(users=args.users, keys=args.keys, jobs=args.jobs, days=args.days)
-    with answering():
+    with translating_database_errors():
         seconds = fill(settings, size, password_hash=hash_password(password), is_forced=args.force)
     made = f"{size.users} users, {size.keys} keys, {size.jobs} jobs"
     print(f"made {made} in {seconds:.0f} s; each user's password: {password}")

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-from cli.commands.database import answering
+from cli.commands.database import translating_database_errors
 from core.calendar import hour_of
 from core.config.settings import Settings
 from models.database.base import open_database, sessions
@@ -55,7 +55,7 @@ def check_usage(
     engine = open_database(settings)
     times = {"since": since, "until": until}
     try:
-        with answering(), sessions(engine)() as session:
+        with translating_database_errors(), sessions(engine)() as session:
             begin_check(session, timeout_seconds=timeout_seconds)
             found = sum(
                 _print(differences, at_most=printed)

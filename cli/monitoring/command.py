@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from cli.commands.database import answering
+from cli.commands.database import translating_database_errors
 from cli.monitoring.rendering import render
 from cli.monitoring.settings import MonitoringSettings
 from core.config.environment import settings_table
@@ -79,7 +79,7 @@ def make_reader(settings: Settings, password: str) -> None:
 
     engine = open_database(settings, pool_size=1)
     try:
-        with answering(), engine.begin() as connection:
+        with translating_database_errors(), engine.begin() as connection:
             make_dashboard_reader(connection, password=password)
     finally:
         engine.dispose()

@@ -1,4 +1,4 @@
-"""The variables by which a shell changes how PostgreSQL's programs and its library connect."""
+"""The environment variables that change how libpq and PostgreSQL's programs connect."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from collections.abc import MutableMapping
 
 from core.config.settings import EMBEDDED_DATABASE
 
-#: Ours: it names the directory of PostgreSQL's programs.
-KEPT = "PG_BIN"
+#: Not libpq's but ours: the directory of PostgreSQL's programs.
+OWN_VARIABLE = "PG_BIN"
 
 
-def forget_libpq_variables(environment: MutableMapping[str, str]) -> None:
-    """Drop what PostgreSQL reads of an environment, for those who use the embedded one.
+def remove_libpq_variables(environment: MutableMapping[str, str]) -> None:
+    """Remove libpq's variables from an environment that uses the embedded PostgreSQL.
 
-    A `PGSSLMODE`, `PGSERVICE` or `PGOPTIONS` is meant for another server, and each of them can keep
-    us from our own.
+    `PGSSLMODE`, `PGSERVICE` or `PGOPTIONS` are meant for another server. Each of them can prevent
+    a connection to the embedded one.
     """
-    for name in [name for name in environment if name.startswith("PG") and name != KEPT]:
+    for name in [name for name in environment if name.startswith("PG") and name != OWN_VARIABLE]:
         del environment[name]
 
 
 def uses_embedded(environment: MutableMapping[str, str]) -> bool:
-    """Say whether `DATABASE_URL` names the database of an embedded PostgreSQL."""
+    """Return whether `DATABASE_URL` names the database of an embedded PostgreSQL."""
     return EMBEDDED_DATABASE in environment.get("DATABASE_URL", "")

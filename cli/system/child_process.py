@@ -1,6 +1,6 @@
-"""A child process that ends with us, writes to its own log and is stopped within a bounded time.
+"""Child processes that end with this process, write to their own logs and stop in bounded time.
 
-The kernel's parent-death signal belongs to the thread that forks: start children from the main one.
+The kernel ties the parent-death signal to the forking thread: start children in the main thread.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ KILL_SECONDS = 10.0
 LOG_TAIL_BYTES = 8192
 PR_SET_PDEATHSIG = 1
 
-#: Called between the looks of every wait; it may raise to give the wait up.
+#: Called between the polls of every wait; it may raise to abort the wait.
 Tick = Callable[[], None]
 
 
-class WaitedTooLong(LauncherError):
-    """Something did not happen within its time."""
+class WaitTimeout(LauncherError):
+    """A condition did not become true within its time."""
 
 
 def no_tick() -> None:
-    """Do nothing between two looks."""
+    """Do nothing between two polls."""
 
 
 class Child:
-    """A process of ours, the leader of its own session."""
+    """A child process, the leader of its own session."""
 
     def __init__(self, name: str, process: subprocess.Popen[bytes], log: Path) -> None:
         self.name = name
@@ -53,17 +53,17 @@ class Child:
         environment: Mapping[str, str] | None = None,
         prepare: Callable[[], None] | None = None,
         directory: Path | None = None,
-        keep_fd: int | None = None,
+        inherited_fd: int | None = None,
         stdin: bytes = b"",
         stdout: int | None = None,
     ) -> Child:
         """Start `argv` with its output in `<log_dir>/<name>.log`.
 
         Args:
-            death_signal: what the kernel sends the child when we die.
-            prepare: runs in the child before the program does, to give up rights.
-            keep_fd: a descriptor that the child inherits.
-            stdin: what the child reads; small enough for a pipe's buffer.
+            death_signal: the signal that the kernel sends to the child when this process dies.
+            prepare: runs in the child before `exec`, to drop privileges.
+            inherited_fd: a file descriptor that the child inherits.
+            stdin: the child's standard input; must fit a pipe's buffer.
             stdout: `subprocess.PIPE` to read the child's output instead of logging it.
 
         Raises:
@@ -79,7 +79,7 @@ class Child:
                     stderr=output,
                     env=environment,
                     cwd=directory,
-                    pass_fds=() if keep_fd is None else (keep_fd,),
+                    pass_fds=() if inherited_fd is None else (inherited_fd,),
                     start_new_session=True,
                     preexec_fn=_before_exec(death_signal, prepare),
                 )
@@ -96,31 +96,31 @@ class Child:
         return self.process.pid
 
     def is_alive(self) -> bool:
-        """Say whether the process still runs; one that ended is reaped."""
+        """Return whether the process still runs; reap it if it ended."""
         return self.process.poll() is None
 
     def log_tail(self) -> str:
-        """Return the end of what the child wrote."""
+        """Return the last bytes of the child's log, at most `LOG_TAIL_BYTES`."""
         try:
             return self.log.read_bytes()[-LOG_TAIL_BYTES:].decode(errors="replace")
         except OSError:
             return ""
 
-    def last_words(self) -> str:
-        """Return the last line of what the child wrote."""
+    def last_log_line(self) -> str:
+        """Return the last line of the child's log."""
         lines = [line.strip() for line in self.log_tail().splitlines() if line.strip()]
-        return lines[-1] if lines else "it said nothing"
+        return lines[-1] if lines else "no output"
 
     def send(self, number: signal.Signals) -> None:
-        """Send a signal to the process, if it is still there."""
+        """Send a signal to the process if it still exists."""
         with suppress(ProcessLookupError):
             self.process.send_signal(number)
 
     def wait(self, timeout_seconds: float, *, tick: Tick = no_tick) -> int:
-        """Return the exit code.
+        """Wait for the end of the process and return its exit code.
 
         Raises:
-            WaitedTooLong: the process runs longer than that.
+            WaitTimeout: the process still runs after `timeout_seconds`.
         """
         wait_until(
             lambda: not self.is_alive(),
@@ -131,13 +131,14 @@ class Child:
         return int(self.process.returncode)
 
     def stop(self, number: signal.Signals, timeout_seconds: float) -> None:
-        """Send `number` and wait; past the time, kill."""
+        """Send a signal, wait, and kill the process after `timeout_seconds`."""
         self.send(number)
         self.end(timeout_seconds)
 
     def end(self, timeout_seconds: float, *, is_urgent: Callable[[], bool] = lambda: False) -> None:
-        """Wait for the end of a process that was told to stop; past the time, or once it is
-        urgent, kill.
+        """Wait for a process that was signalled to stop, then kill the rest of its group.
+
+        Stops waiting after `timeout_seconds`, or as soon as `is_urgent()` is true.
         """
         deadline = time.monotonic() + timeout_seconds
         while self.is_alive() and time.monotonic() < deadline and not is_urgent():
@@ -145,8 +146,8 @@ class Child:
         self.kill()
 
     def kill(self) -> None:
-        """Kill what is left of the process and of its group, at once."""
-        # A program that forks (gunicorn, dramatiq) can die before its own children do.
+        """Kill the process and all that remain of its group."""
+        # A program that forks (gunicorn, dramatiq) can die before its children.
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
         with suppress(subprocess.TimeoutExpired):
@@ -156,15 +157,18 @@ class Child:
 def wait_until(
     condition: Callable[[], bool], *, timeout_seconds: float, what: str, tick: Tick = no_tick
 ) -> None:
-    """Return as soon as `condition()` is true.
+    """Poll until `condition()` is true.
+
+    Args:
+        what: names the condition in the error message.
 
     Raises:
-        WaitedTooLong: it was not within the time.
+        WaitTimeout: the condition is still false after `timeout_seconds`.
     """
     deadline = time.monotonic() + timeout_seconds
     while not condition():
         if time.monotonic() > deadline:
-            raise WaitedTooLong(f"waited {timeout_seconds:.0f} s for {what}: giving up")
+            raise WaitTimeout(f"gave up after waiting {timeout_seconds:.0f} s for {what}")
         tick()
         time.sleep(POLL_SECONDS)
 
@@ -181,7 +185,7 @@ def _before_exec(
     death_signal: signal.Signals, prepare: Callable[[], None] | None
 ) -> Callable[[], None]:
     parent = os.getpid()
-    # Only Linux has it; elsewhere a killed parent leaves children to the guardian alone.
+    # Linux only. On other systems the guardian alone ends the children of a killed parent.
     prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
 
     def before_exec() -> None:
@@ -189,9 +193,9 @@ def _before_exec(
             prepare()
         if prctl is None:
             return
-        # The kernel forgets this at every change of identity, so it comes after `prepare`.
+        # Call after `prepare`: the kernel clears this setting when the process changes identity.
         prctl(PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0)
         if os.getppid() != parent:
-            os._exit(1)  # the parent died before the line above
+            os._exit(1)  # the parent died before prctl took effect
 
     return before_exec

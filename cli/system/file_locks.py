@@ -30,7 +30,7 @@ def server_lock(path: Path, *, timeout_seconds: float, tick: Tick = no_tick) -> 
     nothing: it can belong to a zombie or, after a reboot, to another program.
 
     Raises:
-        WaitedTooLong: an old server holds it longer than `timeout_seconds`.
+        WaitTimeout: an old server holds it longer than `timeout_seconds`.
     """
     descriptors: list[int] = []
 

@@ -1,7 +1,7 @@
-"""A small process that outlives `bountycoder up` by a moment and kills what it left behind.
+"""A small process that kills the processes of a `bountycoder up` that died.
 
-The kernel's parent-death signal reaches only our direct children: the processes that they forked
-(of gunicorn, of dramatiq) would stay. This file also runs as a program, with nothing imported from
+The kernel's parent-death signal reaches only direct children. Processes that those forked
+(gunicorn's, dramatiq's) would survive. This file also runs as a program. It imports nothing of
 the product, so that it starts in milliseconds and needs little memory.
 """
 
@@ -19,7 +19,7 @@ END_SECONDS = 5.0
 
 
 class Guardian:
-    """The side of `bountycoder up`: tells the process which groups to kill if we die."""
+    """The process's handle in `bountycoder up`, which sends it the groups to kill."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
@@ -32,25 +32,25 @@ class Guardian:
         return self._process is not None and self._process.poll() is None
 
     def watch(self, groups: Iterable[int]) -> None:
-        """Replace the list of process groups that must not outlive us."""
+        """Replace the list of process groups to kill when this process dies."""
         line = (" ".join(map(str, groups)) + "\n").encode()
         if not self.is_alive():
-            self._forget()
-            self._process = _started()
+            self._close_pipe()
+            self._process = _spawn()
         process = self._process
         assert process is not None and process.stdin is not None
-        # If it is killed just now, the next look starts another.
+        # If the guardian dies at this moment, the next check starts another.
         with suppress(BrokenPipeError):
             process.stdin.write(line)
             process.stdin.flush()
 
     def close(self) -> None:
-        """End the process; it kills nothing."""
+        """End the guardian without killing any group."""
         if self.is_alive():
             self.watch([])
-        self._forget()
+        self._close_pipe()
 
-    def _forget(self) -> None:
+    def _close_pipe(self) -> None:
         process, self._process = self._process, None
         if process is None:
             return
@@ -62,7 +62,7 @@ class Guardian:
 
 
 def guard(lines: IO[str]) -> None:
-    """Read lists of process groups until the writer is gone, then kill those of the last one."""
+    """Read lists of process groups until the pipe closes, then kill the groups of the last list."""
     for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(ignored, signal.SIG_IGN)
     groups: list[int] = []
@@ -74,7 +74,7 @@ def guard(lines: IO[str]) -> None:
             os.killpg(group, signal.SIGKILL)
 
 
-def _started() -> subprocess.Popen[bytes]:
+def _spawn() -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [sys.executable, "-I", "-S", __file__],
         stdin=subprocess.PIPE,

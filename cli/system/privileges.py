@@ -1,6 +1,6 @@
-"""How a child of root gives up being root, for PostgreSQL, which refuses to run as root.
+"""Drop root's privileges in a child process: PostgreSQL refuses to run as root.
 
-No user is added and no directory is opened. These functions run between fork and exec.
+Adds no user and changes no directory's permissions. These functions run between fork and exec.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ OVERFLOW_ID = 65534
 
 @dataclass(frozen=True, slots=True)
 class Privilege:
-    """A way to run without root's rights.
+    """A way to run without root's privileges.
 
     Attributes:
-        prepare: what the child does before exec; `None` where there is nothing to give up.
-        owner: uid and gid that the server's files must have.
+        prepare: runs in the child before exec; `None` if there is nothing to drop.
+        owner: uid and gid of the server's files.
     """
 
     prepare: Callable[[], None] | None
@@ -36,17 +36,17 @@ class Privilege:
 
 
 def as_ourselves() -> Privilege:
-    """Keep the identity that we have."""
+    """Keep the present identity."""
     return Privilege(None, (os.geteuid(), os.getegid()))
 
 
 def in_user_namespace() -> Privilege:
-    """Look like `nobody` to the program, while files still belong to us."""
+    """Map this user to `nobody` in a user namespace; files keep their owner."""
     return Privilege(_enter_user_namespace, (os.geteuid(), os.getegid()))
 
 
 def as_nobody() -> Privilege:
-    """Be `nobody`, keeping only the right to reach files under closed directories."""
+    """Become `nobody`, with only the capability to reach files in closed directories."""
     try:
         entry = pwd.getpwnam("nobody")
         uid, gid = entry.pw_uid, entry.pw_gid
@@ -80,7 +80,7 @@ def _become(uid: int, gid: int) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     os.setgroups([])
     os.setgid(gid)
-    # Without this bit the change of uid would clear every capability.
+    # Without this bit, setuid clears every capability.
     _checked(libc.prctl(PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP, 0, 0, 0), "securebits")
     os.setuid(uid)
     header = _CapabilityHeader(LINUX_CAPABILITY_VERSION_3, 0)

@@ -1,4 +1,4 @@
-"""Ctrl-C and its kin: the first asks for an orderly stop, the second for one at once."""
+"""Stop signals such as Ctrl-C: the first requests an orderly stop, the second an immediate one."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-class Stopped(Exception):
-    """A stop was asked for while something was being waited for."""
+class StopRequested(Exception):
+    """A stop signal arrived during a wait."""
 
 
 class Interruption:
-    """Notes stop signals while it is entered; nothing is interrupted except where `check` is."""
+    """Count stop signals while entered; only `check` interrupts."""
 
     def __init__(self) -> None:
         self._count = 0
@@ -23,7 +23,7 @@ class Interruption:
 
     def __enter__(self) -> Interruption:
         for number in STOP_SIGNALS:
-            # `nohup` has us ignore this one, and means it.
+            # `nohup` makes the program ignore SIGHUP: respect that.
             if number is signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
                 continue
             self._earlier[number] = signal.signal(number, self._note)
@@ -34,12 +34,12 @@ class Interruption:
             signal.signal(number, handler)
 
     def check(self) -> None:
-        """Raise `Stopped` if a stop was asked for."""
+        """Raise `StopRequested` if a stop signal has arrived."""
         if self._count:
-            raise Stopped
+            raise StopRequested
 
     def is_urgent(self) -> bool:
-        """Say whether it was asked for twice."""
+        """Return whether two or more stop signals have arrived."""
         return self._count > 1
 
     def _note(self, _number: int, _frame: FrameType | None) -> None:

@@ -1,4 +1,4 @@
-"""`bountycoder up`: the whole service on a bare machine with one command, until Ctrl-C."""
+"""`bountycoder up`: run the whole service on a bare machine until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cli.servers.libpq import forget_libpq_variables
-from cli.system.signals import Interruption, Stopped
+from cli.servers.libpq import remove_libpq_variables
+from cli.system.signals import Interruption, StopRequested
 from cli.up.data_directory import FULL_DISK_ERRORS, DataDirectory
-from cli.up.progress import Progress
+from cli.up.progress import StartProgress
 from cli.up.readiness import local_url
 from cli.up.stack import BOUNTYCODER, Options, Stack
 from core.config.settings import EngineKind
 from core.errors import LauncherError, SettingsError
 
 if TYPE_CHECKING:
-    from cli.commands.database import DevelopmentAccess
+    from cli.commands.database import DevelopmentCredentials
 
 DISK_FULL = "No space left on device"
 EXAMPLE_BODY = (
@@ -50,10 +50,10 @@ def add_arguments(parser: argparse.ArgumentParser, name: str) -> None:
 
 
 def run(args: argparse.Namespace, program: Sequence[str] = BOUNTYCODER) -> int:
-    """Run the service until it is told to stop; every failure is one line on standard error.
+    """Run the service until a stop signal; print every failure as one line on standard error.
 
     Args:
-        program: runs the parts, see `Stack`.
+        program: the command that runs the programs, see `Stack`.
     """
     options = Options(
         data_dir=args.data_dir,
@@ -63,14 +63,14 @@ def run(args: argparse.Namespace, program: Sequence[str] = BOUNTYCODER) -> int:
         model=args.model,
         engine=args.engine,
     )
-    progress = Progress()
+    progress = StartProgress()
     with Interruption() as interruption:
         try:
             _serve(options, program, progress, interruption)
-        except Stopped:
+        except StopRequested:
             return KILLED_EXIT_CODE if interruption.is_urgent() else 0
         except Exception as error:
-            # Whatever it is, the user gets one line; the traceback of a fault of ours is logged.
+            # The user gets one line for any error; the traceback of a bug goes to the log.
             progress.clear()
             with suppress(OSError):
                 print(f"bountycoder: {_one_line(error, options.data_dir)}", file=sys.stderr)
@@ -79,11 +79,11 @@ def run(args: argparse.Namespace, program: Sequence[str] = BOUNTYCODER) -> int:
 
 
 def _serve(
-    options: Options, program: Sequence[str], progress: Progress, interruption: Interruption
+    options: Options, program: Sequence[str], progress: StartProgress, interruption: Interruption
 ) -> None:
     began = time.monotonic()
     if not (os.environ.get("DATABASE_URL") or os.environ.get("DATABASE_URL_FILE")):
-        forget_libpq_variables(os.environ)
+        remove_libpq_variables(os.environ)
     with DataDirectory.opened(options.data_dir) as data:
         stack = Stack(
             options,
@@ -94,23 +94,23 @@ def _serve(
             program=program,
         )
         try:
-            access = stack.start()
-            progress.say(announcement(stack, access, time.monotonic() - began))
-            stack.keep()
+            credentials = stack.start()
+            progress.say(announcement(stack, credentials, time.monotonic() - began))
+            stack.supervise()
         finally:
             progress.step("stopping")
             stack.stop()
             progress.clear()
 
 
-def announcement(stack: Stack, access: DevelopmentAccess, seconds: float) -> str:
-    """Return what the user sees when everything runs."""
+def announcement(stack: Stack, credentials: DevelopmentCredentials, seconds: float) -> str:
+    """Return the text that the user sees when everything runs."""
     settings = stack.settings
     api = local_url(settings.api_host, settings.api_port)
-    password = access.admin_password or "(the password that you chose)"
+    password = credentials.admin_password or "(the password that you chose)"
     curl = (
         f"curl -s {api}/api/llm/generate "
-        f"-H {shlex.quote(f'Authorization: Bearer {access.key_secret}')} "
+        f"-H {shlex.quote(f'Authorization: Bearer {credentials.key_secret}')} "
         f"-H 'Content-Type: application/json' -d {shlex.quote(EXAMPLE_BODY)}"
     )
     return f"""
@@ -118,8 +118,8 @@ BountyCoder is ready after {seconds:.1f} s.
 
   API        {api}
   admin UI   {local_url(settings.admin_host, settings.admin_port)}
-  sign in    {access.admin_email}  {password}
-  API key    {access.key_secret}  (id {access.key_id})
+  sign in    {credentials.admin_email}  {password}
+  API key    {credentials.key_secret}  (id {credentials.key_id})
   model      {settings.model_name} ({settings.engine})
   metrics    {_metrics(stack)}
   settings   {stack.data.run_file} (addresses, passwords, process ids)
@@ -150,15 +150,16 @@ def _one_line(error: Exception, data_dir: Path) -> str:
         return f"disk full: {getattr(error, 'filename', None) or data_dir} cannot be written"
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
-    return f"cannot go on: {type(error).__name__}: {_first_line(error)}{_logged(error, data_dir)}"
+    log = _log_traceback(error, data_dir)
+    return f"cannot continue: {type(error).__name__}: {_first_line(error)}{log}"
 
 
 def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or ["no message"])[0]
 
 
-def _logged(error: Exception, data_dir: Path) -> str:
-    """Write the traceback to a log and return where it is, in words."""
+def _log_traceback(error: Exception, data_dir: Path) -> str:
+    """Write the traceback to a log and return a note with the log's path."""
     log = data_dir / "logs" / "up.log"
     try:
         log.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""The data directory of `bountycoder up`: its lock, its files, and the room that it needs."""
+"""The data directory of `bountycoder up`: its lock, its files, the disk space that it needs."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from core.errors import LauncherError
 FULL_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT)
 MEGABYTE = 10**6
 START_BYTES = 200 * MEGABYTE
-#: The weights of the small model are 540 MB, and are written beside before they are renamed.
+#: The small model's weights take 540 MB, and are written to a second file before the rename.
 MODEL_BYTES = 1300 * MEGABYTE
 
 
 @dataclass(frozen=True, slots=True)
 class DataDirectory:
-    """Where one instance keeps everything."""
+    """The directory of all data of one instance."""
 
     path: Path
 
     @classmethod
     @contextmanager
     def opened(cls, path: Path) -> Iterator[DataDirectory]:
-        """Make the directory if needed and hold its lock.
+        """Create the directory if needed and hold its lock.
 
         Raises:
-            LauncherError: it cannot be used, or another instance uses it.
+            LauncherError: the directory cannot be used, or another instance uses it.
         """
         directory = cls(path.absolute())
         lock = directory._lock()
@@ -73,11 +73,11 @@ class DataDirectory:
 
     @property
     def was_left_running(self) -> bool:
-        """Say whether the instance before us ended without stopping in order."""
+        """Return whether the previous instance ended without an orderly stop."""
         return self.run_file.exists()
 
     def secret_key(self) -> str:
-        """Return what signs this instance's sessions; made once."""
+        """Return the key that signs this instance's sessions; the first call creates it."""
         return load_or_create_secret(self.path / "secret-key")
 
     def _lock(self) -> int:
@@ -98,23 +98,23 @@ class DataDirectory:
 
 
 def check_room(needs: Mapping[Path, int]) -> None:
-    """Check the free space of disks before anything is written.
+    """Check that the disks have enough free space.
 
     Args:
-        needs: bytes by the directory that will hold them; those on one disk are added up.
+        needs: bytes by directory. Directories on one disk add up.
 
     Raises:
-        LauncherError: a disk has too little.
+        LauncherError: a disk has too little free space.
     """
     by_disk: dict[int, tuple[Path, int]] = {}
     for directory, size in needs.items():
-        place = next(folder for folder in (directory, *directory.parents) if folder.exists())
-        disk = place.stat().st_dev
-        by_disk[disk] = (place, by_disk.get(disk, (place, 0))[1] + size)
-    for place, size in by_disk.values():
-        free = shutil.disk_usage(place).free
+        folder = next(folder for folder in (directory, *directory.parents) if folder.exists())
+        disk = folder.stat().st_dev
+        by_disk[disk] = (folder, by_disk.get(disk, (folder, 0))[1] + size)
+    for folder, size in by_disk.values():
+        free = shutil.disk_usage(folder).free
         if free < size:
             raise LauncherError(
-                f"disk full: {place} has {free // MEGABYTE} MB free, "
+                f"disk full: {folder} has {free // MEGABYTE} MB free, "
                 f"and {size // MEGABYTE} MB are needed"
             )

@@ -1,4 +1,4 @@
-"""Which model `bountycoder up` serves, and the conversion of the small one at the first start."""
+"""Choose the model that `bountycoder up` serves; convert the small one at the first start."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cli.system.child_process import Child, Tick, wait_until
-from cli.up.progress import Progress
+from cli.up.progress import StartProgress
 from core.errors import LauncherError
 
 SMALL_MODEL = "smollm2-135m-instruct"
@@ -23,8 +23,8 @@ class LocalModel:
     """A model: a directory, or a name on the hub.
 
     Attributes:
-        name: what customers see; `None` leaves it to the settings.
-        is_missing: it is the small model and must be made first.
+        name: the name that customers see; `None` leaves it to the settings.
+        is_missing: the model is the small one and must be converted first.
     """
 
     path: str
@@ -33,10 +33,10 @@ class LocalModel:
 
     @classmethod
     def choose(cls, option: str | None, environment: Mapping[str, str], models: Path) -> LocalModel:
-        """Find the model: the option, else `MODEL_PATH`, else the small one in its store.
+        """Choose the model: the option, else `MODEL_PATH`, else the small one.
 
         Raises:
-            LauncherError: a directory is named that holds no model.
+            LauncherError: the chosen directory holds no model.
         """
         chosen = option or environment.get("MODEL_PATH")
         if not chosen:
@@ -51,9 +51,9 @@ class LocalModel:
 
 
 class Conversion:
-    """The small model being made by another process, while the servers start."""
+    """A process that converts the small model while the servers start."""
 
-    def __init__(self, model: LocalModel, *, log_dir: Path, progress: Progress) -> None:
+    def __init__(self, model: LocalModel, *, log_dir: Path, progress: StartProgress) -> None:
         self._model = model
         self._progress = progress
         self._lines = b""
@@ -66,17 +66,17 @@ class Conversion:
         os.set_blocking(self._output, False)
 
     def wait(self, tick: Tick) -> None:
-        """Return when the model is there.
+        """Wait until the model exists.
 
         Raises:
-            LauncherError: it could not be made.
+            LauncherError: the conversion failed.
         """
         wait_until(self._is_over, timeout_seconds=CONVERSION_SECONDS, what="the model", tick=tick)
         if self._child.process.returncode != 0:
             raise self._fault()
 
     def stop(self) -> None:
-        """Kill the process, if it still runs; what it has written is removed by the next one."""
+        """Kill the process if it still runs; the next conversion removes its unfinished files."""
         self._child.kill()
         assert self._child.process.stdout is not None
         self._child.process.stdout.close()
@@ -95,14 +95,14 @@ class Conversion:
         *_, last = [b"", *self._lines.rpartition(b"\n")[0].splitlines()]
         percent, _, doing = last.decode(errors="replace").partition("% ")
         if percent.isdigit():
-            self._progress.step(f"making the model, once: {doing}", int(percent))
+            self._progress.step(f"converting the model, once: {doing}", int(percent))
         return is_over
 
     def _fault(self) -> LauncherError:
         if DISK_FULL in self._child.log_tail():
             return LauncherError(f"disk full: the model cannot be written to {self._model.path}")
-        last = self._child.last_words().removeprefix("bountycoder: ")
-        return LauncherError(f"the model cannot be made: {last} (log: {self._child.log})")
+        last = self._child.last_log_line().removeprefix("bountycoder: ")
+        return LauncherError(f"the model cannot be converted: {last} (log: {self._child.log})")
 
 
 def _holds_model(path: Path) -> bool:

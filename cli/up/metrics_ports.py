@@ -1,4 +1,4 @@
-"""The ports on which the programs of one instance show their metrics, and who is told of them."""
+"""The ports on which the programs of one instance serve metrics, and Prometheus' target list."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cli.up.readiness import local_url
 
 @dataclass(frozen=True, slots=True)
 class MetricsPorts:
-    """One port for each program; 0 shows none."""
+    """One port for each program; 0 serves no metrics."""
 
     api: int
     admin: int
@@ -22,18 +22,18 @@ class MetricsPorts:
 
     @classmethod
     def choose(cls, environment: Mapping[str, str], *, workers: int) -> MetricsPorts:
-        """Take the ports that were given, the workers' one after the other, and free ones else."""
+        """Use the ports of the environment, else free ones; workers use consecutive ports."""
 
-        def given(program: str) -> int | None:
-            said = environment.get(f"{program}_METRICS_PORT", "")
-            return int(said) if said.isdigit() else None
+        def configured(program: str) -> int | None:
+            value = environment.get(f"{program}_METRICS_PORT", "")
+            return int(value) if value.isdigit() else None
 
-        first = given("WORKER")
+        first = configured("WORKER")
         if first:
             numbers = tuple(range(first, first + workers))
         else:
             numbers = tuple(0 if first == 0 else free_port() for _ in range(workers))
-        api, admin = given("API"), given("ADMIN")
+        api, admin = configured("API"), configured("ADMIN")
         return cls(
             api=free_port() if api is None else api,
             admin=free_port() if admin is None else admin,
@@ -41,23 +41,23 @@ class MetricsPorts:
         )
 
     def by_program(self) -> dict[str, int]:
-        """Return the ports that show something, by the names that programs have in `run.json`."""
+        """Return the ports in use, by the programs' names in `run.json`."""
         workers = {f"worker-{n}": port for n, port in enumerate(self.workers, start=1)}
         named = {"api": self.api, "admin": self.admin, **workers}
         return {name: port for name, port in named.items() if port}
 
     def settings(self, directory: Path) -> dict[str, str]:
-        """Return what all programs are told; each worker learns its own port besides."""
+        """Return the environment variables of all programs; each worker also gets its own port."""
         return {
             "API_METRICS_PORT": str(self.api),
             "ADMIN_METRICS_PORT": str(self.admin),
             "METRICS_DIR": str(directory),
         }
 
-    def announce(self, directory: Path, host: str) -> Path:
-        """Begin a new directory for counters, and write where Prometheus finds the programs.
+    def write_targets(self, directory: Path, host: str) -> Path:
+        """Empty the directory of counters and write a target list into it.
 
-        Returns the file: a target list for Prometheus' `file_sd_configs`.
+        Returns the list's path, for Prometheus' `file_sd_configs`.
         """
         shutil.rmtree(directory, ignore_errors=True)
         directory.mkdir(mode=0o700)

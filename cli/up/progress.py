@@ -1,4 +1,4 @@
-"""What `bountycoder up` shows while it works: plain lines, or one moving line on a terminal."""
+"""The progress of `bountycoder up`: plain lines, or one animated line on a terminal."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ REDRAW_SECONDS = 0.1
 CLEAR_LINE = "\r\x1b[K"
 
 
-class Progress:
-    """Shows one step at a time. A terminal that is gone is no reason to fail."""
+class StartProgress:
+    """Show one step at a time. Ignores a terminal that has closed."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stdout
@@ -26,7 +26,7 @@ class Progress:
         self._turns = 0
 
     def step(self, text: str, percent: int | None = None) -> None:
-        """Say what is being done now, and how much of it is done if that is known."""
+        """Show the present step, and its percentage if known."""
         if (text, percent) == (self._step, self._percent):
             return
         self._step, self._percent = text, percent
@@ -36,19 +36,19 @@ class Progress:
             self._write(f"{text} ({percent}%)\n" if percent is not None else f"{text}\n")
 
     def tick(self) -> None:
-        """Show that we are alive; call it as often as you like."""
+        """Redraw the animation if it is due; cheap to call often."""
         is_due = time.monotonic() - self._drawn_at > REDRAW_SECONDS
         if self._is_terminal and self._step and is_due:
             self._turns += 1
             self._draw()
 
     def say(self, text: str) -> None:
-        """Write lines that stay."""
+        """Write permanent lines."""
         self.clear()
         self._write(f"{text}\n")
 
     def clear(self) -> None:
-        """Take the moving line away."""
+        """Remove the animated line."""
         self._step = ""
         if self._is_terminal:
             self._write(CLEAR_LINE)

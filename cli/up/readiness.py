@@ -1,4 +1,4 @@
-"""Whether the instance can start, and whether it serves yet: its ports and `/readyz`."""
+"""Check the instance's ports before the start, and wait for `/readyz` after it."""
 
 from __future__ import annotations
 
@@ -8,25 +8,26 @@ import json
 import time
 from typing import Any
 
-from cli.system.child_process import POLL_SECONDS, Tick, WaitedTooLong, wait_until
+from cli.system.child_process import POLL_SECONDS, Tick, WaitTimeout, wait_until
 from cli.system.ports import bind_fault
-from cli.up.progress import Progress
+from cli.up.progress import StartProgress
 from core.config.settings import Settings
 from core.errors import LauncherError
 
-#: A model on disk loads in seconds to minutes; one from the hub must be fetched first.
+#: A model on disk loads in seconds to minutes; one from the hub must be downloaded first.
 LOCAL_SECONDS = 600.0
 HUB_SECONDS = 6 * 3600.0
 CALL_SECONDS = 3.0
-#: The parts that `/readyz` names, in words.
+#: Labels of the components in `/readyz`.
 WAITING = {"database": "the database", "redis": "the queue", "workers": "the model to load"}
 
 
 def check_port(host: str, port: int, option: str, patience_seconds: float = 0.0) -> None:
-    """Check that a server can listen there, within that time.
+    """Wait until a server can listen on this address.
 
     Raises:
-        LauncherError: it cannot; the message names the option that helps.
+        LauncherError: the address is still unusable after `patience_seconds`. The message names
+            the option that changes it.
     """
     deadline = time.monotonic() + patience_seconds
     while (fault := bind_fault(host, port)) is not None:
@@ -36,16 +37,16 @@ def check_port(host: str, port: int, option: str, patience_seconds: float = 0.0)
 
 
 def local_url(host: str, port: int) -> str:
-    """Return the address under which this machine reaches a server of ours."""
+    """Return the URL at which this machine reaches a server that listens on `host`."""
     local = _local(host)
     return f"http://[{local}]:{port}" if ":" in local else f"http://{local}:{port}"
 
 
-def wait_ready(settings: Settings, *, progress: Progress, tick: Tick) -> None:
-    """Return when the API calls itself ready and the admin UI answers.
+def wait_ready(settings: Settings, *, progress: StartProgress, tick: Tick) -> None:
+    """Wait until the API reports ready and the admin UI responds.
 
     Raises:
-        LauncherError: they do not within the time.
+        LauncherError: they take too long: `LOCAL_SECONDS`, or `HUB_SECONDS` with a download.
     """
     missing = ""
 
@@ -58,20 +59,20 @@ def wait_ready(settings: Settings, *, progress: Progress, tick: Tick) -> None:
 
     seconds = LOCAL_SECONDS if settings.model_is_local else HUB_SECONDS
     try:
-        wait_until(is_ready, timeout_seconds=seconds, what="all parts", tick=tick)
-    except WaitedTooLong:
+        wait_until(is_ready, timeout_seconds=seconds, what="all programs", tick=tick)
+    except WaitTimeout:
         raise LauncherError(f"not ready after {seconds:.0f} s: {missing}") from None
 
 
 def _missing(settings: Settings) -> str:
-    """Return what is still to come, in words, or nothing."""
-    answer = _get(settings.api_host, settings.api_port, "/readyz")
-    if answer is None:
+    """Return a message about the missing components, or an empty string if all are ready."""
+    response = _get(settings.api_host, settings.api_port, "/readyz")
+    if response is None:
         return "waiting for the API"
-    status, body = answer
+    status, body = response
     if status != 200:
-        parts = body.get("parts", {}) if isinstance(body, dict) else {}
-        away = [WAITING.get(name, name) for name, state in parts.items() if state != "ok"]
+        states = body.get("parts", {}) if isinstance(body, dict) else {}
+        away = [WAITING.get(name, name) for name, state in states.items() if state != "ok"]
         return f"waiting for {' and '.join(away) or 'the API'}"
     if _get(settings.admin_host, settings.admin_port, "/") is None:
         return "waiting for the admin UI"
@@ -89,7 +90,7 @@ def _port_error(host: str, port: int, option: str, fault: OSError) -> LauncherEr
 
 
 def _get(host: str, port: int, path: str) -> tuple[int, Any] | None:
-    """Return the status and the JSON, if it is that, or `None` while nobody answers."""
+    """Return the status and the JSON body, if any, or `None` if no server responds."""
     connection = http.client.HTTPConnection(_local(host), port, timeout=CALL_SECONDS)
     try:
         connection.request("GET", path)

@@ -1,4 +1,4 @@
-"""The file that tells other programs how to reach the instance that runs here."""
+"""The file with the addresses and passwords of the running instance, for other programs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""All parts of one instance on this machine: started in the right order, kept, and stopped."""
+"""Start, supervise and stop all processes of one instance on this machine."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from cli.up import readiness
 from cli.up.data_directory import MODEL_BYTES, START_BYTES, DataDirectory, check_room
 from cli.up.local_model import Conversion, LocalModel
 from cli.up.metrics_ports import MetricsPorts
-from cli.up.progress import Progress
+from cli.up.progress import StartProgress
 from cli.up.run_file import write_run_file
-from cli.up.supervisor import Part, Supervisor
+from cli.up.supervisor import SupervisedProcess, Supervisor
 from core.config.secret_files import read_secret_files
 from core.config.settings import SECRET_NAMES, Settings
 from core.errors import LauncherError, SettingsError
@@ -31,11 +31,11 @@ from core.queueing.workers import WorkerRegistry
 from core.redis.client import open_redis
 
 if TYPE_CHECKING:
-    from cli.commands.database import DevelopmentAccess
+    from cli.commands.database import DevelopmentCredentials
 
 BOUNTYCODER = (sys.executable, "-m", "cli.main")
 WEB_STAGE, WORKER_STAGE, QUEUE_STAGE, DATABASE_STAGE = range(4)
-#: Added to what a program takes for its own orderly stop, before it is killed.
+#: Added to the time of a program's orderly stop, before it is killed.
 GRACE_SECONDS = 5.0
 CHECK_SECONDS = 0.2
 LEFTOVER_SECONDS = 5.0
@@ -43,7 +43,7 @@ LEFTOVER_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the user asked `bountycoder up` for."""
+    """The options of `bountycoder up`."""
 
     data_dir: Path
     api_port: int | None
@@ -54,7 +54,7 @@ class Options:
 
 
 class Stack:
-    """One instance. `start`, then `keep`, then `stop` in any case."""
+    """One instance. Call `start`, then `supervise`; always call `stop`."""
 
     def __init__(
         self,
@@ -62,18 +62,18 @@ class Stack:
         data: DataDirectory,
         *,
         environment: Mapping[str, str],
-        progress: Progress,
+        progress: StartProgress,
         interruption: Interruption,
         program: Sequence[str] = BOUNTYCODER,
     ) -> None:
-        """Settle on ports, passwords, model and settings; nothing is started.
+        """Choose ports, passwords, model and settings; start nothing.
 
         Args:
-            program: runs the parts; the name of the part's command is added.
+            program: the command that runs a program, without the program's subcommand.
 
         Raises:
             SettingsError: the environment is wrong.
-            LauncherError: a port is taken, a disk is full, or the model is not there.
+            LauncherError: a port is in use, or the model does not exist.
         """
         self.options = options
         self.data = data
@@ -94,20 +94,25 @@ class Stack:
         self.model_store = Path(self.model.path).parent
         self._check_ports()
 
-    def start(self) -> DevelopmentAccess:
-        """Start everything and return when it serves."""
+    def start(self) -> DevelopmentCredentials:
+        """Start everything and wait until it serves.
+
+        Raises:
+            LauncherError: a disk is full, or a process does not start.
+            StopRequested: a stop signal arrived.
+        """
         needs = {self.data.path: START_BYTES}
         if self.model.is_missing:
             needs[self.model_store] = needs.get(self.model_store, 0) + MODEL_BYTES
         check_room(needs)
         self.data.run_file.unlink(missing_ok=True)
-        self.metrics_ports.announce(self.data.metrics, self.settings.metrics_host)
+        self.metrics_ports.write_targets(self.data.metrics, self.settings.metrics_host)
         log_dir = self.data.logs
         conversion = None
         if self.model.is_missing:
             conversion = Conversion(self.model, log_dir=log_dir, progress=self._progress)
         try:
-            access = self._start_database()
+            credentials = self._start_database()
             if conversion is not None:
                 conversion.wait(self._tick)
         finally:
@@ -117,16 +122,16 @@ class Stack:
         readiness.wait_ready(self.settings, progress=self._progress, tick=self._watch)
         self._is_ready = True
         self._write_run_file()
-        return access
+        return credentials
 
-    def keep(self) -> None:
-        """Restart what ends, until a stop is asked for: that is raised as `Stopped`."""
+    def supervise(self) -> None:
+        """Restart processes that end, until a stop signal raises `StopRequested`."""
         while True:
             self._watch()
             time.sleep(CHECK_SECONDS)
 
     def stop(self) -> None:
-        """Stop everything in order."""
+        """Stop everything, stage by stage."""
         self.supervisor.stop(is_urgent=self._interruption.is_urgent)
         self.data.run_file.unlink(missing_ok=True)
 
@@ -134,19 +139,19 @@ class Stack:
         settings = self.settings
         if settings.api_port == settings.admin_port:
             raise LauncherError("--api-port and --admin-port must differ")
-        # What an earlier instance left at kill -9 may take a moment to let go of its ports.
+        # Processes of an instance that was killed may hold their ports for a moment.
         patience = LEFTOVER_SECONDS if self.data.was_left_running else 0.0
         readiness.check_port(settings.api_host, settings.api_port, "--api-port", patience)
         readiness.check_port(settings.admin_host, settings.admin_port, "--admin-port", patience)
 
-    def _start_database(self) -> DevelopmentAccess:
+    def _start_database(self) -> DevelopmentCredentials:
         self._progress.step("starting the database and the queue")
         if self.postgres is not None:
             self.postgres.prepare(self._tick)
             self._add_server("postgres", self.postgres, DATABASE_STAGE, postgres.STOP_SECONDS)
         if self.valkey is not None:
             self._add_server("valkey", self.valkey, QUEUE_STAGE, valkey.STOP_SECONDS)
-        # Not at the top: it is slow to import, and the servers start meanwhile.
+        # Imported here: the import is slow, and the servers start at the same time.
         from cli.commands.database import migrate_and_seed
 
         if self.postgres is not None:
@@ -154,13 +159,13 @@ class Stack:
             self.postgres.create_database()
         if self.valkey is not None:
             self.valkey.wait_ready(self._tick)
-            self._forget_old_workers()
+            self._remove_old_workers()
         self._progress.step("preparing the tables")
         self._tick()
         return migrate_and_seed(self.settings, key_file=self.data.key_file)
 
-    def _forget_old_workers(self) -> None:
-        # Heartbeats outlive a killed worker by seconds: we would call ourselves ready too early.
+    def _remove_old_workers(self) -> None:
+        # Heartbeats outlive a killed worker by seconds: the API would report ready too early.
         with closing(open_redis(self.settings)) as client:
             registry = WorkerRegistry(client)
             for status in registry.alive():
@@ -168,7 +173,7 @@ class Stack:
 
     def _start_programs(self) -> None:
         drain = self.settings.drain_seconds + GRACE_SECONDS
-        # Workers first: they take longest, to import torch and to load the model.
+        # Workers first: they take longest to import torch and to load the model.
         for number, port in enumerate(self.metrics_ports.workers, start=1):
             own = {"WORKER_METRICS_PORT": str(port)}
             self._add_program(f"worker-{number}", "worker", WORKER_STAGE, drain, own)
@@ -180,7 +185,9 @@ class Stack:
     ) -> None:
         number = signal.SIGINT if stage == DATABASE_STAGE else signal.SIGTERM
         start = partial(server.spawn, self._tick)
-        self.supervisor.add(Part(name, start, number, stop_seconds, stage, ends_itself=True))
+        self.supervisor.add(
+            SupervisedProcess(name, start, number, stop_seconds, stage, ends_itself=True)
+        )
 
     def _add_program(
         self,
@@ -191,7 +198,7 @@ class Stack:
         own: Mapping[str, str] | None = None,
     ) -> None:
         environment = {**self._environment, **self.settings.to_environment(), **(own or {})}
-        environment["PYTHONUNBUFFERED"] = "1"  # the log of a killed process has its last words
+        environment["PYTHONUNBUFFERED"] = "1"  # so that the log of a killed process is complete
         start = partial(
             Child.start,
             name,
@@ -199,7 +206,7 @@ class Stack:
             log_dir=self.data.logs,
             environment=environment,
         )
-        self.supervisor.add(Part(name, start, signal.SIGTERM, stop_seconds, stage))
+        self.supervisor.add(SupervisedProcess(name, start, signal.SIGTERM, stop_seconds, stage))
 
     def _postgres(self) -> Postgres:
         bin_dir = self._environment.get("PG_BIN")
@@ -213,16 +220,16 @@ class Stack:
         return Valkey(self.data.valkey, log_dir=self.data.logs)
 
     def _chosen_settings(self) -> dict[str, str]:
-        given = self._environment
+        environment = self._environment
         chosen = self.metrics_ports.settings(self.data.metrics)
         chosen["MODEL_PATH"] = self.model.path
         if self.postgres is not None:
             chosen["DATABASE_URL"] = self.postgres.url
         if self.valkey is not None:
             chosen["REDIS_URL"] = self.valkey.url
-        if self.model.name and not given.get("MODEL_NAME"):
+        if self.model.name and not environment.get("MODEL_NAME"):
             chosen["MODEL_NAME"] = self.model.name
-        if not given.get("SECRET_KEY"):
+        if not environment.get("SECRET_KEY"):
             chosen["SECRET_KEY"] = self.data.secret_key()
         options = self.options
         for name, value in (

@@ -1,4 +1,4 @@
-"""Keeps the parts of a running service: restarts those that end, and stops all in order."""
+"""Supervise the processes of a running service: restart those that end, and stop all in order."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ FIRST_RESTART_SECONDS = 0.5
 
 
 @dataclass(slots=True)
-class Part:
+class SupervisedProcess:
     """A program to keep running.
 
     Attributes:
-        start: starts the program and returns; readiness is somebody else's matter.
-        stage: parts of the same stage stop together, lower stages first.
-        ends_itself: it shuts down cleanly when we are killed, so the guardian leaves it alone.
+        start: starts the program and returns without waiting for readiness.
+        stage: processes of one stage stop together, lower stages first.
+        ends_itself: the program shuts down cleanly when this process dies: the guardian does
+            not kill it.
     """
 
     name: str
@@ -39,79 +40,88 @@ class Part:
 
 
 class Supervisor:
-    """The parts, in the order in which they were added."""
+    """The processes, in the order in which they were added."""
 
     def __init__(self, *, say: Callable[[str], None], changed: Callable[[], None]) -> None:
-        """Take what prints a line, and what is called when a process came or went."""
-        self.parts: list[Part] = []
+        """Create a supervisor without processes.
+
+        Args:
+            say: prints a line.
+            changed: called when a process starts or ends.
+        """
+        self.processes: list[SupervisedProcess] = []
         self.guardian = Guardian()
         self._say = say
         self._changed = changed
 
     @property
     def pids(self) -> dict[str, int]:
-        """The processes that run, by name."""
-        pids = {part.name: part.child.pid for part in self.parts if part.child is not None}
+        """The ids of the running processes, by name."""
+        pids = {
+            process.name: process.child.pid
+            for process in self.processes
+            if process.child is not None
+        }
         if self.guardian.pid is not None:
             pids["guardian"] = self.guardian.pid
         return pids
 
-    def add(self, part: Part) -> None:
-        """Keep a part; start it unless it runs."""
-        self.parts.append(part)
-        if part.child is None:
-            part.child = part.start()
+    def add(self, process: SupervisedProcess) -> None:
+        """Supervise a process; start it unless it runs."""
+        self.processes.append(process)
+        if process.child is None:
+            process.child = process.start()
         self._note_change()
 
     def check(self) -> None:
-        """Restart what ended, after a pause that grows.
+        """Restart processes that ended, after a growing pause.
 
         Raises:
-            LauncherError: a part ends again and again.
+            LauncherError: a process ended `MAX_DEATHS` times within `DEATHS_WITHIN_SECONDS`.
         """
         now = time.monotonic()
-        for part in self.parts:
-            if part.child is not None and not part.child.is_alive():
-                self._note_death(part, part.child, now)
-            elif part.restart_at is not None and now >= part.restart_at:
-                part.restart_at = None
-                part.child = part.start()
+        for process in self.processes:
+            if process.child is not None and not process.child.is_alive():
+                self._note_death(process, process.child, now)
+            elif process.restart_at is not None and now >= process.restart_at:
+                process.restart_at = None
+                process.child = process.start()
                 self._note_change()
         if not self.guardian.is_alive():
             self._note_change()
 
     def stop(self, *, is_urgent: Callable[[], bool]) -> None:
-        """Stop everything, stage by stage; at once when it is urgent."""
-        by_stage = sorted(self.parts, key=lambda part: part.stage)
-        for _, stage in groupby(by_stage, key=lambda part: part.stage):
-            parts = [part for part in stage if part.child is not None]
-            for part in parts:
-                if part.child is not None:
-                    part.child.send(part.stop_signal)
-            for part in parts:
-                if part.child is not None:
-                    part.child.end(part.stop_seconds, is_urgent=is_urgent)
-                    part.child = None
-        self.parts.clear()
+        """Stop all processes, stage by stage; kill them as soon as `is_urgent()` is true."""
+        by_stage = sorted(self.processes, key=lambda process: process.stage)
+        for _, stage in groupby(by_stage, key=lambda process: process.stage):
+            processes = [process for process in stage if process.child is not None]
+            for process in processes:
+                if process.child is not None:
+                    process.child.send(process.stop_signal)
+            for process in processes:
+                if process.child is not None:
+                    process.child.end(process.stop_seconds, is_urgent=is_urgent)
+                    process.child = None
+        self.processes.clear()
         self.guardian.close()
 
-    def _note_death(self, part: Part, child: Child, now: float) -> None:
-        child.kill()  # what it forked may still hold its port
-        part.child = None
-        part.deaths = [at for at in part.deaths if now - at < DEATHS_WITHIN_SECONDS] + [now]
-        how = f"{part.name} {_how_it_ended(child)} (log: {child.log})"
-        if len(part.deaths) >= MAX_DEATHS:
+    def _note_death(self, process: SupervisedProcess, child: Child, now: float) -> None:
+        child.kill()  # processes that it forked may still hold its port
+        process.child = None
+        process.deaths = [at for at in process.deaths if now - at < DEATHS_WITHIN_SECONDS] + [now]
+        message = f"{process.name} {_how_it_ended(child)} (log: {child.log})"
+        if len(process.deaths) >= MAX_DEATHS:
             raise LauncherError(
-                f"{how}, {MAX_DEATHS} times within {DEATHS_WITHIN_SECONDS:.0f} s: giving up"
+                f"{message}, {MAX_DEATHS} times within {DEATHS_WITHIN_SECONDS:.0f} s: giving up"
             )
-        pause = FIRST_RESTART_SECONDS * 2 ** (len(part.deaths) - 1)
-        part.restart_at = now + pause
-        self._say(f"{how}: restarting it in {pause:g} s")
+        pause = FIRST_RESTART_SECONDS * 2 ** (len(process.deaths) - 1)
+        process.restart_at = now + pause
+        self._say(f"{message}: restarting it in {pause:g} s")
         self._note_change()
 
     def _note_change(self) -> None:
-        guarded = (part for part in self.parts if not part.ends_itself)
-        self.guardian.watch(part.child.pid for part in guarded if part.child is not None)
+        guarded = (process for process in self.processes if not process.ends_itself)
+        self.guardian.watch(process.child.pid for process in guarded if process.child is not None)
         self._changed()
 
 
@@ -119,4 +129,4 @@ def _how_it_ended(child: Child) -> str:
     code = child.process.returncode
     if code is not None and code < 0:
         return f"was killed by signal {-code} ({signal.strsignal(-code)})"
-    return f"ended with exit code {code}: {child.last_words()}"
+    return f"ended with exit code {code}: {child.last_log_line()}"

@@ -17,12 +17,12 @@ from tests.support.service import Service
     ],
 )
 def test_enter_destroys_nothing_in_a_dialog_that_just_opened(
-    visits: Visits, site: Service, the_admin: Visitor, address: str, opener: str, way_back: str
+    visits: Visits, site: Service, the_admin: Visitor, address: str, opener: str, resume_hint: str
 ) -> None:
     site.make_key(name="kept")
     page = visits.open(address, visitor=the_admin)
     page.get_by_role("link", name=opener).first.press("Enter")
-    expect(page.get_by_role("button", name=way_back, exact=True)).to_be_focused()
+    expect(page.get_by_role("button", name=resume_hint, exact=True)).to_be_focused()
 
     page.keyboard.press("Enter")
 

@@ -174,7 +174,7 @@ def test_a_connection_that_broke_after_the_file_was_sent_tells_how_to_ask_again(
         code = run(service, "submit", lines, "--timeout", "0.1")
 
     assert code == 5
-    assert "it is not known whether the batch was made" in (shown := capsys.readouterr().err)
+    assert "the batch may exist already" in (shown := capsys.readouterr().err)
     assert "--idempotency-key=" in shown
 
 
@@ -225,7 +225,7 @@ def test_what_is_no_bountycoder_service_is_said(capsys: pytest.CaptureFixture[st
         code = run(service, "status", "batch_1")
 
     assert code == 3
-    assert "is the URL right?" in capsys.readouterr().err
+    assert "check the URL" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -265,7 +265,7 @@ def test_waiting_survives_a_restart_and_writes_the_results(
     assert target.read_bytes() == result_lines(1, 2, 3)
     assert shown.out.startswith("batch_1\n")
     assert "status:   completed" in shown.out
-    assert "broke: trying again\nbountycoder: the service is back" in shown.err
+    assert "broke: retrying\nbountycoder: the service is back" in shown.err
 
 
 def test_waiting_ends_with_the_time_given_and_says_how_to_come_back(
@@ -296,7 +296,7 @@ def test_a_service_that_says_nothing_is_not_waited_for_longer_than_the_time_give
 
     assert code == 5
     assert took < 20
-    assert "the service does not answer in time" in capsys.readouterr().err
+    assert "the service does not respond in time" in capsys.readouterr().err
 
 
 def test_ctrl_c_leaves_the_batch_running_and_says_how_to_come_back(
@@ -326,7 +326,7 @@ def test_ctrl_c_leaves_the_batch_running_and_says_how_to_come_back(
     assert process.returncode == 130
     assert out == "batch_1\n"
     assert err.endswith(
-        "batch_1 goes on without this command. To come back to it:\n"
+        "batch_1 continues without this command. To return to it:\n"
         f"  bountycoder batch status batch_1 --wait {where}\n"
         f"  bountycoder batch results batch_1 {where}\n"
     )
@@ -549,4 +549,4 @@ def test_the_client_loads_none_of_the_servers_parts() -> None:
     )
 
     assert done.returncode == 0, done.stderr
-    assert "141  whoever read the output has gone" in done.stdout
+    assert "141  the reader of the output has closed it" in done.stdout

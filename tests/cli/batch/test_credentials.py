@@ -7,16 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from cli.batch.credentials import Access, read_access
+from cli.batch.credentials import Credentials, read_credentials
 from cli.batch.exit_codes import UsageFault
 
 KEY = "bc_abc_a-secret-that-nobody-may-see"
 
 
-def read(environment: dict[str, str], warnings: list[str] | None = None, **flags: object) -> Access:
+def read(
+    environment: dict[str, str], warnings: list[str] | None = None, **flags: object
+) -> Credentials:
     given = {"url": None, "key": None, "config": None, **flags}
     warn = warnings.append if warnings is not None else pytest.fail
-    return read_access(argparse.Namespace(**given), environment, warn)
+    return read_credentials(argparse.Namespace(**given), environment, warn)
 
 
 def config(home: Path, text: str, mode: int = 0o600) -> Path:
@@ -81,12 +83,12 @@ def test_a_file_without_a_key_may_be_read_by_others(tmp_path: Path) -> None:
         (f"key = {KEY}", "is not valid TOML"),
         (f'token = "{KEY}"', "no such setting: token"),
         ("key = 1", "key must be a string"),
-        ("", "where is the service?"),
-        ('url = "http://a"', "which key?"),
+        ("", "no URL: set"),
+        ('url = "http://a"', "no API key: set"),
         (f'url = "{KEY}"\nkey = "{KEY}"', "must be such as https://llm.example.com"),
         (f'url = "http://me:{KEY}@a"\nkey = "b"', "must not have a user"),
         (f'url = "http://a"\nkey = "{KEY}\\nX: y"', "characters that no key has"),
-        (f'url = "http://a:b"\nkey = "{KEY}"', "URL is not one"),
+        (f'url = "http://a:b"\nkey = "{KEY}"', "URL is not a valid URL"),
     ],
 )
 def test_what_is_wrong_is_said_without_the_key(tmp_path: Path, text: str, message: str) -> None:

@@ -6,7 +6,7 @@ from io import StringIO
 
 import pytest
 
-from cli.batch.progress import Meter
+from cli.batch.progress import ProgressBar
 from cli.batch.responses import BatchView
 from cli.batch.tables import duration
 from tests.support.failing_service import batch
@@ -27,7 +27,7 @@ RUNNING = BatchView.read(batch("running", 200, queued=97, running=3, succeeded=9
 
 def test_a_terminal_gets_a_bar_with_failures_rate_and_time_left() -> None:
     stream = Terminal()
-    meter = Meter(stream=stream)
+    meter = ProgressBar(stream=stream)
 
     meter.batch(RUNNING)
     meter.say("done")
@@ -40,7 +40,7 @@ def test_a_terminal_gets_a_bar_with_failures_rate_and_time_left() -> None:
 def test_a_log_gets_lines_that_become_rarer() -> None:
     now = [0.0]
     stream = StringIO()
-    meter = Meter(stream=stream, clock=lambda: now[0])
+    meter = ProgressBar(stream=stream, clock=lambda: now[0])
     hours = 24
 
     for second in range(hours * 3600):
@@ -55,7 +55,7 @@ def test_a_log_gets_lines_that_become_rarer() -> None:
 
 
 def test_a_terminal_that_is_gone_is_no_reason_to_fail() -> None:
-    meter = Meter(stream=ClosedTerminal())
+    meter = ProgressBar(stream=ClosedTerminal())
 
     meter.batch(RUNNING)
     meter.say("done")

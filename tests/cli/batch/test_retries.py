@@ -49,7 +49,7 @@ def test_it_asks_again_with_growing_pauses_and_says_so_once() -> None:
     for place, pause in enumerate(time.slept):
         most = min(0.5 * 2**place, LONGEST_PAUSE_SECONDS)
         assert most / 2 <= pause <= most
-    assert said == ["away: trying again", "the service is back"]
+    assert said == ["away: retrying", "the service is back"]
 
 
 def test_it_comes_back_when_the_service_says() -> None:

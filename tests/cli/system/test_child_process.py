@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from cli.system import child_process
-from cli.system.child_process import Child, WaitedTooLong
+from cli.system.child_process import Child, WaitTimeout
 from core.errors import LauncherError
 from tests.support.polling import wait_until
 from tests.support.processes import all_end, printed_ids, python, with_descendants
@@ -60,7 +60,7 @@ def test_what_a_child_writes_is_in_its_log(tmp_path: Path) -> None:
     child.wait(10)
 
     assert sorted((tmp_path / "talker.log").read_text().split()) == ["err", "out"]
-    assert child.last_words() in ("err", "out")
+    assert child.last_log_line() in ("err", "out")
 
 
 def test_the_log_of_the_run_before_is_kept(tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_what_a_dead_child_forked_is_killed_with_it(tmp_path: Path) -> None:
     code = f"import subprocess; print(subprocess.Popen({list(SLEEP)!r}).pid, flush=True)"
     child = Child.start("forker", (sys.executable, "-c", code), log_dir=tmp_path)
     child.wait(10)
-    orphan = psutil.Process(int(child.last_words()))
+    orphan = psutil.Process(int(child.last_log_line()))
 
     child.kill()
 
@@ -116,5 +116,5 @@ def test_a_program_that_is_not_there_is_a_clear_error(tmp_path: Path) -> None:
 
 
 def test_no_wait_is_endless() -> None:
-    with pytest.raises(WaitedTooLong, match="for a miracle"):
+    with pytest.raises(WaitTimeout, match="for a miracle"):
         child_process.wait_until(lambda: False, timeout_seconds=0.05, what="a miracle")

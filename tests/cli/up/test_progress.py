@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from io import StringIO
 
-from cli.up.progress import Progress
+from cli.up.progress import StartProgress
 
 
 class Terminal(StringIO):
@@ -19,7 +19,7 @@ class ClosedTerminal(Terminal):
 
 def test_a_file_gets_one_plain_line_a_step() -> None:
     stream = StringIO()
-    progress = Progress(stream)
+    progress = StartProgress(stream)
 
     progress.step("starting")
     progress.step("starting")
@@ -32,7 +32,7 @@ def test_a_file_gets_one_plain_line_a_step() -> None:
 
 def test_a_terminal_gets_a_bar_that_makes_way_for_what_stays() -> None:
     stream = Terminal()
-    progress = Progress(stream)
+    progress = StartProgress(stream)
 
     progress.step("making", 50)
     progress.say("ready")
@@ -43,7 +43,7 @@ def test_a_terminal_gets_a_bar_that_makes_way_for_what_stays() -> None:
 
 
 def test_a_terminal_that_is_gone_is_no_reason_to_fail() -> None:
-    progress = Progress(ClosedTerminal())
+    progress = StartProgress(ClosedTerminal())
 
     progress.step("starting")
     progress.say("ready")

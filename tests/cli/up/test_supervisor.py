@@ -13,7 +13,7 @@ import pytest
 
 from cli.system.child_process import Child
 from cli.up import supervisor as module
-from cli.up.supervisor import MAX_DEATHS, Part, Supervisor
+from cli.up.supervisor import MAX_DEATHS, SupervisedProcess, Supervisor
 from core.errors import LauncherError
 from tests.support.polling import wait_until
 from tests.support.processes import all_end, is_running, printed_ids, python, with_descendants
@@ -24,13 +24,13 @@ UP = """
 import signal, sys, time
 from pathlib import Path
 from cli.system.child_process import Child
-from cli.up.supervisor import Part, Supervisor
+from cli.up.supervisor import SupervisedProcess, Supervisor
 forker = "import subprocess, time; subprocess.Popen(['sleep', '60']); "
 forker += "print('forked', flush=True); time.sleep(60)"
 start = lambda: Child.start("web", [sys.executable, "-c", forker], log_dir=Path(sys.argv[1]))
 supervisor = Supervisor(say=print, changed=lambda: None)
-supervisor.add(Part("web", start, signal.SIGTERM, 5, stage=0))
-while not supervisor.parts[0].child.log_tail():
+supervisor.add(SupervisedProcess("web", start, signal.SIGTERM, 5, stage=0))
+while not supervisor.processes[0].child.log_tail():
     time.sleep(0.02)
 print(*supervisor.pids.values(), flush=True)
 time.sleep(60)
@@ -47,7 +47,7 @@ class Stage:
         def start() -> Child:
             return Child.start("part", command, log_dir=log_dir)
 
-        self.part = Part("part", start, signal.SIGTERM, 5.0, stage=0)
+        self.part = SupervisedProcess("part", start, signal.SIGTERM, 5.0, stage=0)
         self.supervisor.add(self.part)
 
     def check_until_restarted(self, pid: int) -> None:
@@ -146,13 +146,15 @@ def test_stages_stop_one_after_the_other(tmp_path: Path) -> None:
         for name in ("late", "early")
     }
     for stage, child in zip((1, 0), children.values(), strict=True):
-        part = Part(child.name, not_started, signal.SIGTERM, 10.0, stage=stage, child=child)
+        part = SupervisedProcess(
+            child.name, not_started, signal.SIGTERM, 10.0, stage=stage, child=child
+        )
         supervisor.add(part)
     wait_until(lambda: all(child.log_tail() for child in children.values()))
 
     supervisor.stop(is_urgent=lambda: False)
 
-    assert int(children["early"].last_words()) < int(children["late"].last_words())
+    assert int(children["early"].last_log_line()) < int(children["late"].last_log_line())
 
 
 def test_an_urgent_stop_kills_at_once(tmp_path: Path) -> None:
