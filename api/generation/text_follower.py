@@ -1,8 +1,8 @@
-"""Follows the text of a job while it is made, from any place in it, to its end.
+"""Follows the text of a running job from any position to its end.
 
-News can be lost, a worker can die and another begin again: each piece says where it belongs, and
-the row has the last word. So what was given before is never given again, nothing is left out, and
-all pieces together are the stored text.
+Events can be lost, and another worker can begin the job again after one died. Each piece of text
+therefore has its offset, and the row is authoritative. A stream never repeats or omits text, and
+its pieces together are the stored text.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from core.web.disconnect import ClientConnection
 from models.database.base import DATABASE_AWAY
 from models.jobs.job import Job
 
-#: A comment is sent after this long without text, so that proxies keep the connection.
+#: Seconds without text after which a comment is sent, so that proxies keep the connection.
 KEEP_ALIVE_SECONDS = 15.0
-#: News of an end can be lost: the row is looked at this often.
+#: Seconds between two reads of the row: the event of an end can be lost.
 RECHECK_SECONDS = 10.0
-#: Between two looks at a database that is away: the job may have ended meanwhile.
+#: Seconds between two reads while the database is away.
 AWAY_SECONDS = 0.5
-#: After a gap, the worker is asked for the whole text at most this often.
-ASK_SECONDS = 1.0
-#: The longest event id that is looked at.
+#: Seconds between two requests to the worker for the whole text, after a gap.
+TEXT_REQUEST_SECONDS = 1.0
+#: Characters of the longest event id that is parsed.
 MAX_POSITION_LENGTH = 400
 _POSITION = re.compile(r"0|([1-9][0-9]{0,8}|0):([0-9a-f]{1,8}):([0-9]{1,9})", re.ASCII)
 
@@ -42,7 +42,7 @@ Logprobs = dict[str, list[Any]]
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """What was added to one choice; `position` is where the whole stream stands after it."""
+    """Text added to one choice; `position` is that of the whole stream after it."""
 
     index: int
     text: str
@@ -52,94 +52,97 @@ class Delta:
 
 @dataclass(frozen=True, slots=True)
 class KeepAlive:
-    """Nothing new for a while, or a client that must show whether it is there."""
+    """A comment: no text came for a while, or the connection of the client is to be tested."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The stream's last: the job as it ended."""
+    """The last event of a stream: the job as it ended."""
 
     job: Job
 
 
 @dataclass(slots=True)
 class _SentText:
-    """One choice's text as far as it was given. A piece costs the same however long that is.
+    """The text of one choice that the client has.
+
+    A piece costs the same time however long the sent text is.
 
     Attributes:
-        begin: characters that were given to an earlier connection, and `check` their CRC-32.
-        end: characters that were given, and `end_check` their CRC-32.
-        tokens: log probabilities given.
+        start: characters that earlier connections sent; `start_crc` is their CRC-32.
+        end: characters sent in all; `end_crc` is their CRC-32.
+        tokens: log probabilities sent.
+        is_verified: the job's text begins with the first `start` characters.
     """
 
-    begin: int = 0
-    check: int = 0
+    start: int = 0
+    start_crc: int = 0
     end: int = 0
-    end_check: int = 0
+    end_crc: int = 0
     tokens: int = 0
-    is_checked: bool = True
-    _pieces: list[str] = field(default_factory=list)  # given since `begin`
+    is_verified: bool = True
+    _pieces: list[str] = field(default_factory=list)  # sent after `start`
 
     @property
     def position(self) -> str:
-        """What an event's id says of this choice: characters, their check, log probabilities."""
-        return f"{self.end}:{self.end_check:x}:{self.tokens}" if self.end or self.tokens else "0"
+        """This choice in an event's id: characters, their CRC-32, log probabilities."""
+        return f"{self.end}:{self.end_crc:x}:{self.tokens}" if self.end or self.tokens else "0"
 
     @classmethod
     def at(cls, position: str) -> _SentText:
-        """Return the track that stands where `position` says. Raises `InvalidRequest`."""
+        """Return the text that a client at `position` has. Raises `InvalidRequest`."""
         found = _POSITION.fullmatch(position)
         if found is None:
             raise _bad_position()
         if position == "0":
             return cls()
-        begin, check, tokens = int(found[1]), int(found[2], 16), int(found[3])
-        return cls(begin, check, begin, check, tokens=tokens, is_checked=False)
+        start, start_crc, tokens = int(found[1]), int(found[2], 16), int(found[3])
+        return cls(start, start_crc, start, start_crc, tokens=tokens, is_verified=False)
 
     def take(self, piece: TextPiece) -> tuple[str, Logprobs | None] | None:
-        """Return what is new in a piece; `None` if something between is missing."""
+        """Return the new text and log probabilities of a piece; `None` after a gap."""
         if piece.offset > self.end or (piece.logprobs and piece.token_offset > self.tokens):
             return None
-        if not self.is_checked and (piece.offset or len(piece.text) < self.begin):
+        if not self.is_verified and (piece.offset or len(piece.text) < self.start):
             return None
-        self._compare(piece)
+        self._verify(piece)
         text = piece.text[self.end - piece.offset :]
         logprobs = None
         if piece.logprobs:
-            logprobs = _cut(piece.logprobs, self.tokens - piece.token_offset)
+            logprobs = _cut_logprobs(piece.logprobs, self.tokens - piece.token_offset)
             self.tokens += len(logprobs["tokens"]) if logprobs else 0
         if text:
             self._pieces.append(text)
             self.end += len(text)
-            self.end_check = zlib.crc32(text.encode(), self.end_check)
+            self.end_crc = zlib.crc32(text.encode(), self.end_crc)
         return text, logprobs
 
-    def _compare(self, piece: TextPiece) -> None:
-        """See that an attempt that began again says the same as what was given.
+    def _verify(self, piece: TextPiece) -> None:
+        """Check that a later attempt repeats the text that was sent.
 
         Raises:
-            ApiError: `stream_interrupted`, when it came out differently.
+            ApiError: `stream_interrupted`, if the text differs.
         """
-        if not self.is_checked:
-            self.is_checked = zlib.crc32(piece.text[: self.begin].encode()) == self.check
-        begin = max(self.begin, piece.offset)
-        said = piece.text[begin - piece.offset : self.end - piece.offset]
-        if not self.is_checked or not self._given_from(begin).startswith(said):
+        if not self.is_verified:
+            self.is_verified = zlib.crc32(piece.text[: self.start].encode()) == self.start_crc
+        begin = max(self.start, piece.offset)
+        repeated = piece.text[begin - piece.offset : self.end - piece.offset]
+        if not self.is_verified or not self._sent_from(begin).startswith(repeated):
             raise text_changed()
 
-    def _given_from(self, begin: int) -> str:
-        if begin >= self.end:  # as it is with each piece that follows on the one before
+    def _sent_from(self, begin: int) -> str:
+        if begin >= self.end:  # true for each piece that continues the one before
             return ""
         self._pieces = ["".join(self._pieces)]
-        return self._pieces[0][begin - self.begin :]
+        return self._pieces[0][begin - self.start :]
 
 
 @dataclass(slots=True)
 class TextFollower:
-    """One connection's way through the text of a job.
+    """The stream of one job's text to one connection.
 
     Attributes:
-        seconds: the longest that it goes on.
+        seconds: the longest time that the stream may take.
     """
 
     services: Services
@@ -147,65 +150,66 @@ class TextFollower:
     watch: Watch
     connection: ClientConnection
     seconds: float
-    _tracks: list[_SentText] = field(default_factory=list)
-    _asked_at: float = float("-inf")
+    _choices: list[_SentText] = field(default_factory=list)
+    _requested_at: float = float("-inf")
 
     def resume_after(self, position: str | None) -> None:
-        """Begin after the event with this id; without one at the beginning.
+        """Begin after the event with this id, or at the start of the text without an id.
 
         Raises:
-            InvalidRequest: it is no id of this job's events.
+            InvalidRequest: `position` is not the id of an event of this job.
         """
         count = int(self.job.request.get("n", 1))
         if not position:
-            self._tracks = [_SentText() for _ in range(count)]
+            self._choices = [_SentText() for _ in range(count)]
             return
-        parts = position.split("-")
-        if len(position) > MAX_POSITION_LENGTH or len(parts) != count:
+        positions = position.split("-")
+        if len(position) > MAX_POSITION_LENGTH or len(positions) != count:
             raise _bad_position()
-        self._tracks = [_SentText.at(part) for part in parts]
+        self._choices = [_SentText.at(text) for text in positions]
 
     def events(self) -> Iterator[Delta | KeepAlive | Ended]:
-        """Give what is added until the job has ended, `Ended` last.
+        """Yield the text as it is added, and `Ended` when the job has ended.
 
-        It stops without `Ended` when the client or this process goes away, or its time is over.
+        Stops without `Ended` when the client disconnects, this process leaves, or `seconds` are
+        over.
 
         Raises:
             ApiError: the text cannot be followed to its end.
         """
         now = time.monotonic()
-        over_at, look_at, said_at = now + self.seconds, now, now
-        while not (self.connection.is_gone or self.watch.must_leave or now > over_at):
+        ends_at, read_at, sent_at = now + self.seconds, now, now
+        while not (self.connection.is_gone or self.watch.must_leave or now > ends_at):
             for piece in self.watch.take():
                 for delta in self._take(piece):
-                    said_at = now
+                    sent_at = now
                     yield delta
-            if self.watch.may_have_ended or now >= look_at:
+            if self.watch.may_have_ended or now >= read_at:
                 self.watch.may_have_ended = False
-                look_at = now + (RECHECK_SECONDS if self._look() else AWAY_SECONDS)
+                read_at = now + (RECHECK_SECONDS if self._read_row() else AWAY_SECONDS)
                 if self.job.is_final:
-                    yield from self._rest()
+                    yield from self._remaining_text()
                     yield Ended(self.job)
                     return
-            if self.watch.has_gap and now - self._asked_at >= ASK_SECONDS:
-                self._ask(now)
-            if self.watch.wants_sign or now - said_at >= KEEP_ALIVE_SECONDS:
-                self.watch.wants_sign, said_at = False, now
+            if self.watch.has_gap and now - self._requested_at >= TEXT_REQUEST_SECONDS:
+                self._request_text(now)
+            if self.watch.wants_sign or now - sent_at >= KEEP_ALIVE_SECONDS:
+                self.watch.wants_sign, sent_at = False, now
                 yield KeepAlive()
-            self.watch.changed.wait(self._patience(now, look_at, said_at))
+            self.watch.changed.wait(self._seconds_to_wait(now, read_at, sent_at))
             self.watch.changed.clear()
             now = time.monotonic()
 
-    def _patience(self, now: float, look_at: float, said_at: float) -> float:
-        times = [look_at, said_at + KEEP_ALIVE_SECONDS]
+    def _seconds_to_wait(self, now: float, read_at: float, sent_at: float) -> float:
+        times = [read_at, sent_at + KEEP_ALIVE_SECONDS]
         if self.watch.has_gap:
-            times.append(self._asked_at + ASK_SECONDS)
+            times.append(self._requested_at + TEXT_REQUEST_SECONDS)
         return max(0.01, min(times) - now)
 
     def _take(self, piece: TextPiece) -> Iterator[Delta]:
-        if piece.choice >= len(self._tracks):
+        if piece.choice >= len(self._choices):
             return
-        found = self._tracks[piece.choice].take(piece)
+        found = self._choices[piece.choice].take(piece)
         if found is None:
             self.watch.has_gap = True
             return
@@ -215,8 +219,8 @@ class TextFollower:
         if text or logprobs:
             yield Delta(piece.choice, text, logprobs, self.position)
 
-    def _rest(self) -> Iterator[Delta]:
-        """Give what the row has beyond what was given."""
+    def _remaining_text(self) -> Iterator[Delta]:
+        """Yield the text of the row that was not sent."""
         for index, choice in enumerate(self.job.choices or ()):
             whole = TextPiece(
                 job=self.job.id.hex,
@@ -226,39 +230,41 @@ class TextFollower:
                 text=choice["text"],
                 logprobs=choice.get("logprobs"),
             )
-            if index < len(self._tracks) and len(whole.text) < self._tracks[index].end:
+            if index < len(self._choices) and len(whole.text) < self._choices[index].end:
                 raise text_changed()
             yield from self._take(whole)
 
-    def _look(self) -> bool:
-        """Read the row; false if the database is away: the job goes on, and so does the text."""
+    def _read_row(self) -> bool:
+        """Read the row; return False while the database is away: the stream continues."""
         try:
             self.job = self.services.jobs.reads.read_again(self.job)
         except DATABASE_AWAY:
             return False
         return True
 
-    def _ask(self, now: float) -> None:
-        """Ask the worker for the whole text: something was missed, or it was not told before."""
-        self._asked_at = now
-        with contextlib.suppress(redis.RedisError):  # asked again soon; the row comes in any case
+    def _request_text(self, now: float) -> None:
+        """Ask the worker for the whole text: pieces were lost or published before the stream."""
+        self._requested_at = now
+        with contextlib.suppress(
+            redis.RedisError
+        ):  # the request is repeated soon, and the row has the text at the end
             ask_worker(self.services.redis_client, JobRequest.TELL_TEXT, self.job.id)
 
     @property
     def position(self) -> str:
-        """The id of an event that is sent now."""
-        return "-".join(track.position for track in self._tracks)
+        """The id of an event at the current position."""
+        return "-".join(choice.position for choice in self._choices)
 
 
-def _cut(logprobs: Logprobs, begin: int) -> Logprobs | None:
+def _cut_logprobs(logprobs: Logprobs, begin: int) -> Logprobs | None:
     cut = {name: values[begin:] for name, values in logprobs.items()}
     return cut if cut["tokens"] else None
 
 
 def text_changed() -> ApiError:
-    """Return the error of a stream whose job was begun again and says something else now."""
+    """Return the error of a stream whose job was retried with a different text."""
     return ApiError(
-        "the answer was begun again and came out differently: read the job for all of it",
+        "the job was retried and its text came out differently: read the job for the whole text",
         code="stream_interrupted",
     )
 

@@ -102,7 +102,7 @@ def _stream(key: PresentedKey, generation: Generation) -> Response:
             admitted,
             lambda delta: [show_delta(head, delta)],
             lambda job: [show_end(head, require_completion(job))],
-            place=held.pop_all(),
+            slot=held.pop_all(),
         )
 
 

@@ -101,8 +101,8 @@ def _event_id(data: bytes) -> None:
     following = TextFollower(nothing, job, nothing, nothing, seconds=1)
     with requested(api_app()), refusals_are_fine():
         following.resume_after(position)
-        assert len(following._tracks) == count
-        assert all(isinstance(track, _SentText) for track in following._tracks)
+        assert len(following._choices) == count
+        assert all(isinstance(track, _SentText) for track in following._choices)
 
 
 def _ids(data: bytes) -> None:

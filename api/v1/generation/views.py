@@ -103,7 +103,7 @@ def _generate(
         if not generation.stream:
             return _wait(admitted, answer)
         return stream_admitted(
-            admitted, answer.delta, answer.end, place=held.pop_all(), is_resumable=False
+            admitted, answer.delta, answer.end, slot=held.pop_all(), is_resumable=False
         )
 
 
