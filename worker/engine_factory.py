@@ -1,4 +1,4 @@
-"""Which engine this worker runs."""
+"""Builds the engine that the settings choose."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from worker.engine.protocol import Engine
 
 
 def build_engine(settings: Settings, tokenizer: PromptTokenizer) -> Engine:
-    """Return the engine that the settings name; nothing is loaded before its start."""
+    """Return the engine that the settings choose; it loads nothing before `start`."""
     if settings.engine is EngineKind.ECHO:
         return EchoEngine(
             tokens_per_second=settings.echo_tokens_per_second,
             context_length=tokenizer.context_length,
         )
-    # torch takes seconds to import: only the worker that runs a model pays for it.
+    # torch takes seconds to import: import it only in a worker that runs a model.
     from worker.engine.hf.engine import HFEngine
 
     return HFEngine.from_settings(settings)

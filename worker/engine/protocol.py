@@ -1,9 +1,8 @@
-"""What a worker expects of an engine: the protocol, its requests, handles and events.
+"""The protocol between a worker and its engine: requests, handles, events and numbers.
 
-An engine turns prompt token ids into generated token ids, many requests at once. Text, stop
-strings, streams and the database are `worker/jobs/delivery.py` and `worker/jobs/runner.py`: an
-engine knows none of them. `EchoEngine` runs no model; `HFEngine` is transformers' continuous
-batching.
+An engine turns prompt token ids into generated token ids, for many requests at once. It knows no
+text, stop strings, streams or database: `worker/jobs/delivery.py` and `worker/jobs/runner.py` do.
+`EchoEngine` runs no model; `HFEngine` runs one by transformers' continuous batching.
 """
 
 from __future__ import annotations
@@ -17,15 +16,15 @@ from core.errors import BountyError
 
 
 class EngineRefused(BountyError):
-    """The engine cannot take this request: the request is at fault."""
+    """The engine rejects a request that it cannot run; the request is at fault."""
 
 
 class EngineStopping(BountyError):
-    """The engine takes no request any more: this one is innocent and may run elsewhere."""
+    """The engine accepts no more requests; another worker may run this one."""
 
 
 class FinishReason(StrEnum):
-    """Why a sequence ended. `STOP` is an end token or, found by delivery, a stop string."""
+    """Why a sequence ended. `STOP` is an end token, or a stop string that delivery found."""
 
     STOP = "stop"
     LENGTH = "length"
@@ -36,21 +35,21 @@ class FinishReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How tokens are drawn. The defaults change nothing and draw greedily.
+    """How to draw tokens. The defaults draw greedily from unchanged logits.
 
     Attributes:
         temperature: 0 takes the most likely token; above 0 it divides the logits.
-        top_p: keep the smallest set of tokens whose probability reaches this (1 keeps all).
+        top_p: keep the smallest set of tokens whose total probability reaches this (1 keeps all).
         top_k: keep this many of the most likely tokens (0 keeps all).
-        min_p: drop tokens under this fraction of the most likely token's probability.
-        presence_penalty: subtracted once from the logit of each token generated so far.
-        frequency_penalty: subtracted per occurrence among the tokens generated so far.
-        repetition_penalty: divides (or multiplies, if negative) logits of tokens in the prompt and
-            the text so far, as in CTRL (Keskar et al., 2019); 1 is off.
-        seed: the same seed, position and token give the same noise, whatever else is running.
-        min_tokens: end tokens are not drawn before this many were generated.
+        min_p: drop tokens below this fraction of the most likely token's probability.
+        presence_penalty: subtracted once from the logit of each generated token.
+        frequency_penalty: subtracted from a token's logit once for each time it was generated.
+        repetition_penalty: divides positive logits, and multiplies negative ones, of tokens in the
+            prompt and the completion, as in CTRL (Keskar et al., 2019); 1 is off.
+        seed: seed, position and token alone decide the noise; other requests do not matter.
+        min_tokens: draw no end token before this many tokens.
         ignore_eos: never end at an end token (for benchmarks).
-        logprobs: how many of the most likely tokens to report at each position; `None` for none.
+        logprobs: number of most likely tokens to report at each position; `None` reports nothing.
     """
 
     temperature: float = 0.0
@@ -68,16 +67,16 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class EngineRequest:
-    """One request as an engine sees it: ids only.
+    """One request in token ids.
 
     Attributes:
         request_id: unique among the requests in the engine.
         prompt_ids: token ids of the prompt, at least one.
-        max_tokens: generated tokens per sequence, at most.
-        n: sequences to draw from this prompt; the prompt is computed once.
-        account: whom the tokens are charged to for fairness (the API key's id).
+        max_tokens: most tokens to generate for each sequence.
+        n: sequences to draw from this prompt; the engine computes the prompt once.
+        account: the account to charge the tokens to, for fairness (the API key's id).
         weight: share of the engine relative to other accounts (the key's priority).
-        is_bulk: admitted only when no interactive request waits; gives way first.
+        is_bulk: admit it only when no interactive request waits, and preempt it first.
         deadline: `time.monotonic()` after which it ends as `EXPIRED`; `None` for never.
     """
 
@@ -102,14 +101,14 @@ class TokenLogprob:
 
 @dataclass(frozen=True, slots=True)
 class StepEvent:
-    """What one step (or one end) gave one sequence of one request.
+    """The new tokens of one sequence after a step, or its end.
 
     Attributes:
         index: which of the request's `n` sequences.
-        token_ids: new tokens in order; the end token itself is never among them.
-        finish_reason: set on the sequence's last event, and only there.
-        logprobs: one per new token when the request asked for them.
-        error: what went wrong, when `finish_reason` is `ERROR`.
+        token_ids: new tokens in order, without the end token.
+        finish_reason: set on the sequence's last event only.
+        logprobs: one for each new token, if the request asked for them.
+        error: the message of the failure, when `finish_reason` is `ERROR`.
     """
 
     handle: Handle
@@ -120,7 +119,7 @@ class StepEvent:
     error: str | None = None
 
 
-#: Takes all events of one step at once, on the engine's own thread: it must return quickly.
+#: Takes all events of one step. It runs on the engine's thread and must return quickly.
 Deliver = Callable[[Sequence[StepEvent]], None]
 
 
@@ -129,7 +128,7 @@ class Handle:
     """A request inside an engine. Each of its sequences ends exactly once.
 
     Attributes:
-        cached_tokens: prompt tokens that the prefix cache saved; known with the first token.
+        cached_tokens: prompt tokens found in the prefix cache; set by the time of the first token.
     """
 
     request: EngineRequest
@@ -144,21 +143,22 @@ class Handle:
     def cancel(
         self, index: int | None = None, reason: FinishReason = FinishReason.CANCELLED
     ) -> None:
-        """End one sequence, or all that still run, with `reason`. The place is free one step later.
+        """End one sequence, or all that still run, with `reason`.
 
-        An event with the reason follows for each sequence that had not ended before.
+        Each sequence that had not ended gets an event with the reason. Its slot is free one step
+        later.
         """
         self.cancel_with(self, index, reason)
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A forward pass that was made.
+    """The measure of one forward pass.
 
     Attributes:
-        seconds: with sampling, and with handing over what the pass before it gave.
-        sequences: that shared it.
-        tokens: that it computed, of prompts too.
+        seconds: its duration, with sampling and the delivery of the pass before it.
+        sequences: number of sequences that shared it.
+        tokens: number of tokens computed, those of prompts included.
     """
 
     seconds: float
@@ -166,19 +166,20 @@ class Step:
     tokens: int
 
 
-#: Is shown each step, on the engine's own thread: it must return quickly.
+#: Takes the measure of each step. It runs on the engine's thread and must return quickly.
 ObserveStep = Callable[[Step], None]
 
 
 @dataclass(frozen=True, slots=True)
 class EngineStats:
-    """The engine now; shown by the worker's heartbeat and its metrics.
+    """Numbers of the engine now, for the worker's heartbeat and metrics.
 
     Attributes:
-        cache_use: used share of the attention cache, 0 to 1, and `cache_blocks` its size.
+        cache_use: used share of the attention cache, 0 to 1.
+        cache_blocks: size of the attention cache in blocks.
         steps: forward passes since the start.
         generated_tokens: tokens generated since the start.
-        restarts: times that the engine's loop was started again after a failure.
+        restarts: restarts of the engine's loop after a failure.
     """
 
     running: int = 0
@@ -195,34 +196,36 @@ class Engine(Protocol):
 
     @property
     def context_length(self) -> int:
-        """Prompt plus generated tokens that one sequence may have."""
+        """Most tokens of one sequence, prompt and completion together."""
         ...
 
     def observe_steps(self, observe: ObserveStep) -> None:
-        """Show each step to `observe`; called before `start`."""
+        """Call `observe` with each step. Call this before `start`."""
         ...
 
     def start(self, deliver: Deliver) -> None:
-        """Load what is needed and begin; returns when requests can run."""
+        """Load the model and start; returns when requests can run."""
         ...
 
     def submit(self, request: EngineRequest) -> Handle:
-        """Queue a request; its events go to `deliver`.
+        """Queue a request; `deliver` gets its events.
 
         Raises:
             EngineRefused: an id outside the vocabulary, an empty prompt, more tokens than fit,
                 or an id in use.
-            EngineStopping: the engine is stopping, or cannot go on.
+            EngineStopping: the engine is stopping, or cannot continue.
         """
         ...
 
-    def stats(self) -> EngineStats: ...
+    def stats(self) -> EngineStats:
+        """Return the engine's numbers without waiting for a step."""
+        ...
 
     @property
     def is_healthy(self) -> bool:
-        """False when the engine cannot go on and its process should be replaced."""
+        """Whether the engine can continue; if not, its process must be replaced."""
         ...
 
     def stop(self) -> None:
-        """End what runs as `CANCELLED`, free everything; safe to call twice."""
+        """End running requests as `CANCELLED` and free all memory; safe to call twice."""
         ...

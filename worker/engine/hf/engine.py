@@ -1,8 +1,7 @@
 """The engine that runs a model: transformers' continuous batching behind the `Engine` protocol.
 
-The folders beside this file do what the library does not: `Loop` is the library with our
-parts in it, `Roster` the sequences in the engine, `EventRouter` the events that come out, and
-`Watchdog` what to do when it fails.
+`Loop` runs the library with our scheduler and sampler. `Roster` holds the sequences in the engine,
+`EventRouter` delivers events, and `Watchdog` restarts the loop when it fails.
 """
 
 from __future__ import annotations
@@ -34,12 +33,12 @@ from worker.engine.protocol import (
     StepEvent,
 )
 
-#: How long the first request of all may take, which proves that the engine works.
+#: Timeout of the warm-up request, which proves that the engine works.
 WARM_UP_SECONDS = 600.0
 
 
 class HFEngine:
-    """Runs requests together on one model. All methods may be called from any thread.
+    """Run requests together on one model. Any thread may call any method.
 
     Attributes:
         options: how the loop shares the machine.
@@ -57,7 +56,14 @@ class HFEngine:
         stall_seconds: float = 60.0,
         tensor_parallel: int = 1,
     ) -> None:
-        """Take what `start` needs; `loaded` stands in for the model at `model_path`."""
+        """Store the options of `start`.
+
+        Args:
+            loaded: a model to use instead of the one at `model_path`.
+            threads: of torch on a CPU; 0 uses all cores of this process.
+            stall_seconds: the engine is unhealthy after this long without a step.
+            tensor_parallel: number of ranks, each a process with its own GPU.
+        """
         self.options = options or LoopOptions()
         self._model_path = model_path
         self._loaded = loaded
@@ -106,14 +112,22 @@ class HFEngine:
 
     @property
     def loaded(self) -> LoadedModel:
-        """The model, once the engine has started."""
+        """The model.
+
+        Raises:
+            RuntimeError: the engine has not started.
+        """
         if self._loaded is None:
             raise RuntimeError("the engine has not started")
         return self._loaded
 
     @property
     def loop(self) -> Loop:
-        """The library's loop, once the engine has started."""
+        """The library's loop.
+
+        Raises:
+            RuntimeError: the engine has not started.
+        """
         if self._loop is None:
             raise RuntimeError("the engine has not started")
         return self._loop
@@ -164,8 +178,8 @@ class HFEngine:
         """Queue a request.
 
         Raises:
-            EngineRefused: the request could not run.
-            EngineStopping: the engine is stopping, or cannot go on.
+            EngineRefused: the request cannot run; the message lists all faults.
+            EngineStopping: the engine is stopping, or cannot continue.
         """
         self._validator.validate(request)
         handle = Handle(request=request, cancel_with=self._cancel)
@@ -178,9 +192,9 @@ class HFEngine:
         return handle
 
     def stats(self) -> EngineStats:
-        """Return the engine's numbers now, without waiting for a step to end."""
+        """Return the engine's numbers without waiting for a step to end."""
         if self._loop is None:
-            return EngineStats()  # it is loading
+            return EngineStats()  # the model is loading
         running = len(self.loop.scheduler.active_requests)
         return EngineStats(
             running=running,
@@ -193,7 +207,7 @@ class HFEngine:
         )
 
     def stop(self) -> None:
-        """End what runs as `CANCELLED` and free the cache; safe to call twice."""
+        """End running requests as `CANCELLED` and free the cache; safe to call twice."""
         with self._roster.lock:
             if self._is_stopping:
                 return
@@ -235,7 +249,7 @@ class HFEngine:
             self.loop.cancel(sequence.library_id)
 
     def _warm_up(self) -> None:
-        """Run one short request to its end: what is not ready fails here, not a customer's."""
+        """Run one short request, so that a broken engine fails here and not on a job."""
         ended = threading.Event()
         reasons: list[FinishReason] = []
 

@@ -1,7 +1,7 @@
-"""The library's loop of continuous batching: made once, started, restarted, fed and stopped.
+"""The library's loop of continuous batching: creation, start, restart, input and stop.
 
-The only place that names the library's manager and its parts;
-`tests/worker/engine/hf/test_contract.py` lists what it relies on.
+No other module uses the library's manager. `tests/worker/engine/hf/test_contract.py` lists the
+semi-private names that this module relies on.
 """
 
 from __future__ import annotations
@@ -31,23 +31,25 @@ from worker.engine.hf.step_clock import StepClock
 
 _log = logging.getLogger(__name__)
 
-#: How long a stopping loop may take to end its step.
+#: How long a loop may take to finish its step when it stops.
 STOP_SECONDS = 10.0
-#: The cache on a CPU, of whose memory the library would otherwise take 60 %.
+#: Size of the cache on a CPU. By default the library takes 60 % of the memory.
 CPU_CACHE_BYTES = 512 * 1024**2
-#: As on a GPU; on a CPU too, attention reads large pages in place much faster than small ones.
+#: Tokens of a page. Attention reads large pages in place much faster than small ones, on CPUs too.
 PAGE_SIZE = 256
 
 
 @dataclass(frozen=True, slots=True)
 class LoopOptions:
-    """How the loop shares the machine; the settings `engine_*` have the same names.
+    """How the loop uses the machine; the settings `engine_*` have the same names.
 
     Attributes:
-        cache_blocks: pages of the cache; 0 sizes it by the GPU's memory, and on a CPU for what
-            can run at once, within `CPU_CACHE_BYTES`.
+        max_sequences: sequences in a step, at most.
+        max_batch_tokens: tokens in a step, at most.
+        cache_blocks: pages of the cache. 0 sizes it by the GPU's memory; on a CPU by the sequences
+            that can run at once, up to `CPU_CACHE_BYTES`.
         page_size: tokens of a page; 0 is `PAGE_SIZE`.
-        prefix_common: let accounts see each other's cached prefixes by timing.
+        prefix_common: share cached prefixes between accounts, which timing then reveals.
     """
 
     max_sequences: int = 32
@@ -61,12 +63,12 @@ class LoopOptions:
 
 
 class Loop:
-    """The library's manager with our scheduler, sampler and router in the places of its own.
+    """The library's manager, with our scheduler, sampler and router in place of its own.
 
     Attributes:
-        scheduler: in use since the first start.
-        cache_tokens: tokens that the cache holds, of one sequence or of many.
-        step_clock: measures each step, and shows it to its `observe`.
+        scheduler: available after the first start.
+        cache_tokens: capacity of the cache in tokens, for all sequences together.
+        step_clock: measures each step and passes it to its `observe`.
     """
 
     scheduler: FairScheduler
@@ -120,33 +122,33 @@ class Loop:
             self._manager._wake_up_loop = _NoWait()
 
     def start(self) -> None:
-        """Start the loop, or start it again after it died; its first start makes the cache."""
+        """Start the loop, or restart it after it died; the first start allocates the cache."""
         if self._manager.batch_processor is None:
             self._manager.warmup()
             self._attach()
         self._manager.start()
 
     def stop(self) -> None:
-        """End the loop after its present step and free the cache."""
+        """Stop the loop after its current step and free the cache."""
         self._manager.stop(block=True, timeout=STOP_SECONDS, hard_stop=True)
         if not self.is_alive:
             self._manager.destroy()
             self._cache = None
-            self.scheduler.cache = None  # type: ignore[assignment]  # it is not called again
-            gc.collect()  # the library's parts refer to each other, and hold the memory till then
+            self.scheduler.cache = None  # type: ignore[assignment]  # nothing calls it after this
+            gc.collect()  # reference cycles of the library hold the cache's memory until then
 
     def enqueue(self, states: Iterable[SequenceState]) -> None:
-        """Give the loop new states to run."""
+        """Queue new states for the loop."""
         for state in states:
             self._manager.input_queue.put(state)
         self._manager._wake_up_loop.set()
 
     def cancel(self, library_id: str) -> None:
-        """Let the loop drop a state at its next turn."""
+        """Let the loop drop a state in its next iteration."""
         self._manager.cancel_request(library_id)
 
     def drop_queued(self) -> None:
-        """Drop what was fed to a loop that died before it took it."""
+        """Empty the queues of a dead loop: states and cancellations that it did not take."""
         for waiting in (self._manager.input_queue, self._manager.cancel_queue):
             while True:
                 try:
@@ -161,12 +163,12 @@ class Loop:
 
     @property
     def error(self) -> Exception | None:
-        """What ended the loop, if something did."""
+        """The exception that ended the loop, if one did."""
         error: Exception | None = self._manager.background_thread_status.fatal_error
         return error
 
     def cache_use(self) -> float:
-        """Return the used share of the cache; pages kept only for reuse count as free."""
+        """Return the used share of the cache, 0 to 1; pages held only for reuse count as free."""
         cache = self._cache
         if cache is None:
             return 0.0
@@ -199,19 +201,19 @@ class Loop:
         )
 
     def _cpu_cache_tokens(self, loaded: LoadedModel) -> int:
-        """Return how many tokens to cache on a CPU: what can run at once, within bounds."""
+        """Return the tokens to cache on a CPU: those that can run at once, if they fit."""
         wanted = self._options.max_sequences * loaded.context_length
         affordable = CPU_CACHE_BYTES // loaded.bytes_per_token
         return min(wanted, max(affordable, loaded.context_length))
 
     def _decode_path_pages(self, loaded: LoadedModel) -> int | None:
-        """Return the pages of a block table, or `None` where the library would warn of them."""
+        """Return the pages of a block table; `None` on a CPU, where the library would warn."""
         if loaded.device.type == "cpu":
             return None
         return -(-loaded.context_length // self.page_size)
 
     def _allow_decode_path(self, loaded: LoadedModel) -> None:
-        """Turn block tables on for the stand-ins too: the library expects a GPU for them."""
+        """Turn block tables on for the CPU stand-ins: the library offers them on a GPU only."""
         if loaded.model.config._attn_implementation == cpu_flash.NAME:
             config = self._manager.continuous_batching_config
             config.max_blocks_per_request = -(-loaded.context_length // self.page_size)
@@ -219,7 +221,7 @@ class Loop:
     def _attach(self) -> None:
         processor = self._manager.batch_processor
         scheduler = processor.scheduler
-        if not isinstance(scheduler, FairScheduler):  # an unknown name becomes FIFO in silence
+        if not isinstance(scheduler, FairScheduler):  # for an unknown name the library uses FIFO
             raise RuntimeError(f"the library chose {type(scheduler).__name__} as its scheduler")
         self.scheduler = scheduler
         self._cache = processor.cache
@@ -243,19 +245,19 @@ class Loop:
         scheduler = self.scheduler
         states = (scheduler.active_requests, scheduler.waiting_requests)
         state = next((found for known in states if (found := known.get(library_id))), None)
-        # Nobody has this account: what nobody is known to own is shared with nobody.
+        # A state without an owner gets an account of its own, so that its prefix is not shared.
         return state.account if isinstance(state, SequenceState) else f"\0{library_id}"
 
 
 class _NoWait(threading.Event):
-    """For one that is led: it waits for its leader at each turn, and not for requests before."""
+    """An event that never waits: a follower rank waits for its leader's broadcast instead."""
 
     def wait(self, timeout: float | None = None) -> bool:
         return True
 
 
 def _greedy_config() -> GenerationConfig:
-    """Return a configuration that leaves sampling and ends to us."""
+    """Return a configuration in which our sampler draws tokens and our states find ends."""
     return GenerationConfig(  # type: ignore[no-untyped-call]  # untyped there
         do_sample=False, eos_token_id=-1
     )
