@@ -1,7 +1,7 @@
-"""The processes beside this one that hold the other parts of a model split over several GPUs.
+"""Starts and ends the other ranks of a model that is split over several GPUs.
 
-This process is rank 0: it alone takes requests, and it starts the others and ends them. They end by
-themselves when it is gone: their standard input closes.
+This process is rank 0. It alone takes requests. The other ranks end when their standard input
+closes, so they also end when rank 0 dies.
 """
 
 from __future__ import annotations
@@ -25,19 +25,25 @@ _log = logging.getLogger(__name__)
 
 HOST = "127.0.0.1"
 LOOPBACK = "lo"
-#: How long all may take to be there.
+#: How long the ranks may take to connect to one another.
 JOIN_TIMEOUT = timedelta(minutes=3)
-#: How often it is looked whether all are there while they start.
+#: Time between two checks of the other ranks while they start.
 POLL_SECONDS = 0.5
-#: How long one may take longer than another to load its part.
+#: Timeout of a collective operation: one rank may load its part this much longer than another.
 LOAD_TIMEOUT = timedelta(hours=1)
-#: How long the others may take to end after the loop did.
+#: How long the other ranks may take to end after the loop.
 STOP_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class RankPlan:
-    """What each process is told: the model, how to run it, and where to meet."""
+    """The configuration of one rank; its JSON line is the first line of the rank's input.
+
+    Attributes:
+        threads: of torch on a CPU.
+        size: number of ranks.
+        port: of rank 0's store, through which the ranks connect.
+    """
 
     model_path: str
     dtype: str
@@ -49,10 +55,12 @@ class RankPlan:
     rank: int = 0
 
     def to_line(self) -> str:
+        """Return the plan as one line of JSON."""
         return json.dumps(asdict(self)) + "\n"
 
     @classmethod
     def from_line(cls, line: str) -> RankPlan:
+        """Return the plan of a line that `to_line` wrote."""
         values = json.loads(line)
         options = LoopOptions(**values.pop("options"))
         attention = Attention(values.pop("attention"))
@@ -60,16 +68,16 @@ class RankPlan:
 
 
 class Ranks:
-    """The other processes, as rank 0 sees them."""
+    """The processes of the other ranks, as rank 0 holds them."""
 
     def __init__(self, processes: list[subprocess.Popen[str]]) -> None:
         self._processes = processes
         self._are_ready = threading.Event()
-        threading.Thread(target=self._watch_start, name="ranks-watch", daemon=True).start()
+        threading.Thread(target=self._guard_startup, name="rank-startup", daemon=True).start()
 
     @classmethod
     def start(cls, plan: RankPlan) -> Ranks:
-        """Start the others and meet them; each then loads its part of the model."""
+        """Start the other ranks and connect to them; each then loads its part of the model."""
         store = dist.TCPStore(
             HOST, 0, plan.size, is_master=True, timeout=JOIN_TIMEOUT, wait_for_workers=False
         )
@@ -84,14 +92,15 @@ class Ranks:
 
     @property
     def are_alive(self) -> bool:
+        """Whether all other ranks run."""
         return all(process.poll() is None for process in self._processes)
 
     def mark_ready(self) -> None:
-        """Note that all run: whoever asks `are_alive` looks after them from now on."""
+        """End the guard of the startup; from now on callers check `are_alive`."""
         self._are_ready.set()
 
     def stop(self) -> None:
-        """Let them end, as their standard input does; by force if they do not."""
+        """Close the standard input of each rank, and kill those that do not end in time."""
         self._are_ready.set()
         for process in self._processes:
             assert process.stdin is not None
@@ -100,24 +109,24 @@ class Ranks:
             try:
                 process.wait(STOP_SECONDS)
             except subprocess.TimeoutExpired:
-                _log.warning("a process of the model did not end by itself")
+                _log.warning("killing a rank that did not end in %.0f seconds", STOP_SECONDS)
                 process.kill()
                 process.wait()
         if dist.is_initialized():
             dist.destroy_process_group()
 
-    def _watch_start(self) -> None:
-        """End this process if another dies before all run: it would wait for that one for ever."""
+    def _guard_startup(self) -> None:
+        """End this process if a rank dies before all run, or it would wait forever."""
         while not self._are_ready.wait(POLL_SECONDS):
             if not self.are_alive:
-                _log.critical("a process of the model ended before the model was loaded")
+                _log.critical("a rank ended before the model was loaded")
                 os._exit(1)
 
 
 def join(plan: RankPlan, store: dist.TCPStore) -> None:
-    """Meet the other processes of the model, each with the GPU of its number."""
+    """Join the process group of the model, with the GPU of this rank's number."""
     os.environ.setdefault("GLOO_SOCKET_IFNAME", LOOPBACK)
-    # The library asks for it where graphs are captured, and before the processes meet.
+    # The library needs this for captured graphs, set before the process group exists.
     os.environ.setdefault("NCCL_GRAPH_MIXING_SUPPORT", "0")
     device = None
     if torch.cuda.is_available():
@@ -139,7 +148,7 @@ def _spawn(plan: RankPlan) -> subprocess.Popen[str]:
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         text=True,
-        start_new_session=True,  # what stops a terminal's programs is for rank 0, which drains
+        start_new_session=True,  # a terminal's signals reach rank 0 only, which drains
     )
     assert process.stdin is not None
     process.stdin.write(plan.to_line())

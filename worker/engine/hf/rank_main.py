@@ -1,6 +1,7 @@
-"""One of the processes that hold parts of a model: `python -m worker.engine.hf.rank_main`.
+"""Runs one rank of a model, other than rank 0: `python -m worker.engine.hf.rank_main`.
 
-Its plan is the first line of its standard input; it ends when that closes, or when its loop dies.
+The first line of standard input is the rank's plan. The process ends when its input closes or when
+its loop dies.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from worker.engine.hf.state.roster import Roster
 
 _log = logging.getLogger(__name__)
 
-#: How often it looks whether its loop runs.
+#: Time between two checks of the loop.
 POLL_SECONDS = 0.1
 
 
@@ -42,8 +43,8 @@ def main() -> int:
         time.sleep(POLL_SECONDS)
     if loop.error is not None:
         _log.error("rank %d died", plan.rank, exc_info=loop.error)
-        os._exit(1)  # threads of the library may wait for others for ever
-    threading.Event().wait()  # until the leader, which stopped the loop, lets go
+        os._exit(1)  # threads of the library may wait for other ranks forever
+    threading.Event().wait()  # until the leader, which stopped the loop, closes the input
     return 0
 
 

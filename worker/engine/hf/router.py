@@ -1,4 +1,4 @@
-"""Turns what the library says after each step into one list of events, in the engine's thread."""
+"""Turns the library's outputs of a step into one list of events, on the engine's thread."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from worker.engine.protocol import Deliver, StepEvent, TokenLogprob
 
 _log = logging.getLogger(__name__)
 
-#: Gives the log probability of a token that the last step drew for a state, and of the best ones.
+#: Takes a library id, a token of the last step and a count; returns the token's log probability.
 LogprobOf = Callable[[str, int, int], TokenLogprob]
 
 
 class EventRouter(OutputRouter):
-    """Stands in the library's place for outputs: a look-up per output, one delivery per step."""
+    """Replace the library's output router: one lookup an output, one delivery a step."""
 
     def __init__(
         self,
@@ -43,12 +43,12 @@ class EventRouter(OutputRouter):
         self.generated_tokens = 0
 
     def send_to(self, deliver: Deliver) -> None:
-        """Hand events to `deliver` from now on."""
+        """Set the receiver of all further events."""
         with self._delivering:
             self._deliver = deliver
 
     def deliver_batch(self, outputs: list[Any]) -> None:
-        """Deliver what one step gave, and the ends that waited for it, as one list."""
+        """Deliver the outputs of one step and the queued ends as one list."""
         with self._delivering:
             with self._roster.lock:
                 events = [event for output in outputs if (event := self._event_of(output))]
@@ -56,19 +56,19 @@ class EventRouter(OutputRouter):
             self._send(events)
 
     def deliver(self, output: Any) -> None:
-        """Ignore the library's failures: it fails all of its requests at once, guilty or not.
+        """Ignore a failure: the library calls this for every request when its loop dies.
 
-        The loop has died when this is called, and the engine's watch decides who runs again.
+        The watchdog decides which sequences run again.
         """
 
     def flush(self) -> None:
-        """Deliver ends that no step will carry."""
+        """Deliver the queued ends without a step."""
         self.deliver_batch([])
 
     def _event_of(self, output: StateOutput) -> StepEvent | None:
         sequence = self._roster.get(output.request_id)
         if sequence is None:
-            self._cancel(output.request_id)  # it was forked after its cancellation was asked for
+            self._cancel(output.request_id)  # the library forked it after its cancellation
             return None
         tokens = self._new_tokens(sequence, output)
         if not tokens:
@@ -83,7 +83,7 @@ class EventRouter(OutputRouter):
                 tokens.pop()
         logprobs = self._logprobs(sequence, output.request_id, tokens)
         if output.is_finished:
-            self._roster.end(sequence)  # after its last tokens were looked at: it is known no more
+            self._roster.end(sequence)  # last: the roster forgets a sequence that ended
         sequence.tokens += tokens
         return StepEvent(
             sequence.handle,
@@ -94,7 +94,7 @@ class EventRouter(OutputRouter):
         )
 
     def _new_tokens(self, sequence: Sequence, output: StateOutput) -> list[int]:
-        """Return the tokens not handed over yet; a preempted state has some in its prompt."""
+        """Return the tokens not delivered yet; a preempted state starts with earlier ones."""
         before = output.initial_length - sequence.prompt_length
         return output.tokens[len(sequence.tokens) - before :]
 
@@ -111,12 +111,12 @@ class EventRouter(OutputRouter):
             return
         try:
             self._deliver(events)
-        except Exception:  # the receiver's fault must not end the loop of everybody's requests
+        except Exception:  # a receiver's error must not end the loop of all requests
             _log.exception("the receiver of events failed")
 
 
 class SilentRouter(OutputRouter):
-    """Tells nobody: what another process hears of already."""
+    """Drop all outputs, on a rank that does not lead: the leader delivers them."""
 
     def deliver_batch(self, outputs: list[Any]) -> None:
         pass

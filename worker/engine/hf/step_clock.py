@@ -1,4 +1,4 @@
-"""Measures the loop's steps, on the engine's thread."""
+"""Measures the steps of the loop, on the engine's thread."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from worker.engine.protocol import ObserveStep, Step
 
 
 class StepClock:
-    """A step begins when its batch is prepared and ends at the loop's next turn.
+    """Measure a step from the preparation of its batch to the next iteration of the loop.
 
-    The library tells of no end: a step that only reads prompts delivers nothing. With batches
-    prepared ahead that is the time from one step to the next.
+    The library has no event for the end of a step: one that only computes prompts delivers no
+    output. With asynchronous batching the measure is the time from one step to the next.
 
     Attributes:
-        observe: is shown each step.
+        observe: called with each step.
     """
 
     def __init__(self) -> None:
@@ -24,10 +24,12 @@ class StepClock:
         self._began: tuple[float, int, int] | None = None
 
     def begin(self, requests_in_batch: Items[Any]) -> None:
+        """Start the clock for a batch of the library's requests."""
         tokens = sum(request.query_length for request in requests_in_batch)
         self._began = (time.perf_counter(), len(requests_in_batch), tokens)
 
     def end(self) -> None:
+        """Report the step to `observe`, if one has begun."""
         if self._began is not None:
             began, sequences, tokens = self._began
             self._began = None

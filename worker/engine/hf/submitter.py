@@ -1,4 +1,4 @@
-"""Gives sequences to the loop, each time under a new id of the library's."""
+"""Submits sequences to the loop, each time under a new library id."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from worker.engine.protocol import EngineRequest, Handle
 
 
 class Submitter:
-    """Makes the states that the library schedules. Every call is made under the roster's lock."""
+    """Make the states that the library schedules. Hold the roster's lock for every call."""
 
     def __init__(self, *, loop: Loop, roster: Roster, eos_ids: tuple[int, ...]) -> None:
         self._loop = loop
@@ -21,7 +21,7 @@ class Submitter:
         self._serials = itertools.count()
 
     def submit(self, handle: Handle, *, is_held: bool) -> None:
-        """Give a new request to the loop, its prompt once; or only note it, to be fed later."""
+        """Submit a new request with its prompt once; if held, only add it to the roster."""
         request: EngineRequest = handle.request
         sequences = [Sequence(handle, i, next(self._serials)) for i in range(request.n)]
         self._roster.admit(sequences)
@@ -37,7 +37,7 @@ class Submitter:
             self._loop.enqueue([state])
 
     def resubmit(self, sequences: Iterable[Sequence]) -> None:
-        """Give sequences to the loop again, each on its own, from where they were."""
+        """Submit sequences again, each as a state of its own that continues its tokens."""
         states = []
         for sequence in sequences:
             library_id = self._new_id(sequence)
@@ -47,7 +47,7 @@ class Submitter:
         self._loop.enqueue(states)
 
     def hold(self, sequences: Iterable[Sequence]) -> None:
-        """Take sequences out of the loop until they are fed again."""
+        """Take sequences out of the loop until they are resubmitted."""
         for sequence in sequences:
             self._loop.cancel(sequence.library_id)
             sequence.is_held = True

@@ -1,4 +1,4 @@
-"""Looks after the loop from a thread of its own: deadlines, hangs, and what to do when it died."""
+"""Watches the loop from its own thread: deadlines, hangs, and restarts after a failure."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from worker.engine.protocol import FinishReason
 
 _log = logging.getLogger(__name__)
 
-#: How often it looks.
+#: Time between two checks.
 POLL_SECONDS = 0.02
-#: How long its thread may take to end.
+#: How long `stop` waits for the thread to end.
 STOP_SECONDS = 5.0
-#: Requests in a row that fail alone, with no token made between: the fault is not theirs.
+#: Requests in a row that fail alone, without a token in between, before the engine is at fault.
 MAX_LONE_FAILURES = 8
 
 
 class Watchdog:
-    """Restarts a loop that died in its place, and finds the request that is to blame.
+    """Restart a loop that died, and find the request that is at fault.
 
     Attributes:
-        is_healthy: False when the loop hangs, or cannot be mended in this process.
-        restarts: times that the loop was started again.
+        is_healthy: False when the loop hangs, or cannot be restarted in this process.
+        restarts: restarts of the loop so far.
     """
 
     def __init__(
@@ -40,7 +40,12 @@ class Watchdog:
         stall_seconds: float,
         can_restart: bool = True,
     ) -> None:
-        """Take what it looks after; without `can_restart` every death of the loop is the end."""
+        """Store the parts to watch.
+
+        Args:
+            stall_seconds: the engine is unhealthy after this long without a step.
+            can_restart: False makes the engine unhealthy at the first death of the loop.
+        """
         self._can_restart = can_restart
         self._loop = loop
         self._roster = roster
@@ -64,15 +69,15 @@ class Watchdog:
 
     @property
     def must_hold(self) -> bool:
-        """Whether new requests have to wait until the loop runs and nobody is on probation."""
+        """Whether new requests must wait: the loop is dead, or sequences are on probation."""
         return self._probation.is_active or not self._loop.is_alive
 
     def _run(self) -> None:
         while not self._stopping.wait(POLL_SECONDS):
             try:
                 self._check()
-            except Exception:  # without its watch the engine would hang in silence one day
-                _log.exception("the engine's watch failed")
+            except Exception:  # without its watchdog the engine could hang unnoticed
+                _log.exception("the engine's watchdog failed")
                 self.is_healthy = False
 
     def _check(self) -> None:
@@ -99,20 +104,20 @@ class Watchdog:
             self._loop.cancel(sequence.library_id)
 
     def _check_progress(self) -> None:
-        """Call the engine unhealthy when nothing moved for too long while somebody waits."""
+        """Mark the engine unhealthy if no step was made for too long while sequences wait."""
         now = time.monotonic()
         steps = self._loop.sampler.steps
         if steps != self._steps or not len(self._roster):
             self._steps, self._moved_at = steps, now
         elif now - self._moved_at > self._stall_seconds:
-            _log.error("no step for %.0f seconds: the engine hangs", now - self._moved_at)
+            _log.error("the engine hangs: no step for %.0f seconds", now - self._moved_at)
             self.is_healthy = False
 
     def _recover(self) -> None:
-        """Start the loop again, and run what was in it: suspects first, in groups."""
+        """Restart the loop and resubmit its sequences: suspects first, in groups."""
         error = self._loop.error
         fault = classify_fault(error)
-        _log.error("the engine's loop died of %s", fault.value, exc_info=error)
+        _log.error("the engine's loop died; the cause is %s", fault.value, exc_info=error)
         if fault is FaultKind.DEVICE or not self._can_restart:
             self.is_healthy = False
             return
@@ -129,6 +134,7 @@ class Watchdog:
         self._loop.router.flush()
 
     def _blame(self, error: str) -> None:
+        """End the sequences at fault with the error, and put the other suspects on probation."""
         suspected = self._loop.scheduler.suspects
         live = self._roster.live()
         suspects = [s for s in live if s.library_id in suspected] or live
@@ -138,11 +144,13 @@ class Watchdog:
         self._lone_failures += len(guilty)
         self._roster.end_later(guilty, FinishReason.ERROR, error)
         if self._lone_failures >= MAX_LONE_FAILURES:
-            _log.error("%d requests failed alone: the engine is at fault", self._lone_failures)
+            _log.error(
+                "the engine is at fault: %d requests in a row failed alone", self._lone_failures
+            )
             self.is_healthy = False
 
     def _try_next_group(self) -> None:
-        """Let the next group on probation run alone, or everybody when there is none left."""
+        """Run the next group on probation alone, or all held sequences after the last group."""
         with self._roster.lock:
             passed = [s for s in self._probation.current if not s.is_ended]
             group = self._probation.next_group()

@@ -1,4 +1,4 @@
-"""What a failure of the loop means for the engine."""
+"""Classifies failures of the loop by what the engine can do about them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 
 
 class FaultKind(StrEnum):
-    """`DEVICE` cannot be mended in this process; the others can."""
+    """The kind of a failure; only after `DEVICE` the process must be replaced."""
 
     REQUEST = "a request or a bug"
     MEMORY = "a lack of memory"
@@ -16,11 +16,11 @@ class FaultKind(StrEnum):
 
 
 def classify_fault(error: BaseException | None) -> FaultKind:
-    """Return what kind of failure an error of the loop is."""
+    """Return the kind of an error that ended the loop."""
     text = str(error).lower()
     if isinstance(error, torch.OutOfMemoryError) or "out of memory" in text:
         return FaultKind.MEMORY
-    if "can't allocate memory" in text:  # torch's words on a CPU
+    if "can't allocate memory" in text:  # torch's message on a CPU
         return FaultKind.MEMORY
     if isinstance(error, torch.AcceleratorError) or "cuda error" in text or "cublas" in text:
         return FaultKind.DEVICE

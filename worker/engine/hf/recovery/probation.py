@@ -1,7 +1,7 @@
 """Finds the request that makes the loop fail: suspects run again in ever smaller groups.
 
-A group runs with nobody else in the loop. It passes when each of its sequences has made a token,
-and one that fails alone, not for the first time, is the guilty one.
+A group runs alone in the loop. It passes when each of its sequences has generated a token or ended.
+A sequence that fails alone, and not for the first time, is at fault.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from collections.abc import Sequence as Items
 
 from worker.engine.hf.state.sequence import Sequence
 
-#: A sequence may be in this many failed batches: halving finds one among 1024 sooner.
+#: Failed batches after which a sequence is at fault. Halving finds one among 1024 sooner.
 MAX_STRIKES = 16
 
 
 class Probation:
-    """The groups that wait for their turn, and the one that runs."""
+    """The group of suspects that runs, and those that wait."""
 
     def __init__(self) -> None:
         self._groups: list[list[Sequence]] = []
@@ -26,7 +26,7 @@ class Probation:
         return bool(self.current or self._groups)
 
     def fail(self, suspects: Items[Sequence]) -> list[Sequence]:
-        """Note that a batch of these failed; returns those that are to blame.
+        """Record that a batch of these sequences failed, and return those at fault.
 
         The others wait in groups for `next_group`.
         """
@@ -43,11 +43,11 @@ class Probation:
 
     @property
     def has_passed(self) -> bool:
-        """Whether each of the running group has made a token or ended."""
+        """Whether each sequence of the running group has generated a token or ended."""
         return all(sequence.is_cleared or sequence.is_ended for sequence in self.current)
 
     def next_group(self) -> list[Sequence]:
-        """Take the next group to run; an empty one ends the probation."""
+        """Return the next group to run; an empty group ends the probation."""
         self.current = []
         while self._groups and not self.current:
             self.current = [s for s in self._groups.pop(0) if not s.is_ended]

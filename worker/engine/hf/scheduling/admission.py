@@ -1,4 +1,4 @@
-"""Who may share the next step, in order, and who is sent back to the queue for it."""
+"""Chooses the states that may share the next step, and those to preempt for them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from worker.engine.hf.state.sequence import Sequence, children_of
 
 
 class Admission:
-    """Decides by whom the states run for, and by what service each account has had."""
+    """Orders states by the service of their accounts, interactive requests before bulk."""
 
     def __init__(
         self,
@@ -25,22 +25,29 @@ class Admission:
         counters: VirtualCounters,
         on_orphan: Callable[[str], None],
     ) -> None:
-        """Take what it decides by; `on_orphan` is told of states that nobody waits for."""
+        """Store the inputs of each decision.
+
+        Args:
+            on_orphan: called with the id of a waiting state that no sequence owns.
+        """
         self._pool = pool
         self._roster = roster
         self._counters = counters
         self._on_stray = on_orphan
 
     def decide(self) -> list[RequestState]:
-        """Return who may share the next step, in order, having made way for the first to wait."""
+        """Return the states that may share the next step, in order.
+
+        If the first waiting state does not fit, this preempts running states for it.
+        """
         waiting = self._waiting() if self._may_admit() else []
         self._make_room(waiting)
         return self._candidates(waiting)
 
     def _candidates(self, waiting: list[RequestState]) -> list[RequestState]:
-        """Return decoding states, then prompts begun, then who waits.
+        """Return decoding states, then partly computed prompts, then waiting states.
 
-        One of an account with nothing running does not wait for the rest of others' prompts.
+        The first state of an account with nothing running goes before those prompts.
         """
         running = self._running()
         if self._pool.block_new_requests or not waiting:
@@ -53,10 +60,10 @@ class Admission:
         return [*running[:position], first, *running[position:], *waiting[1:]]
 
     def _running(self) -> list[RequestState]:
-        """Return active states, those that give way first at the end.
+        """Return active states; those to preempt first are last.
 
-        A state whose fork is due sits out: in the asynchronous order the next batch is made before
-        the fork, and would take it without a token to compute.
+        A state whose fork is due is left out. With asynchronous batching the library makes the next
+        batch before the fork, and would take the state without a token to compute.
         """
         active = self._pool.active_requests.values()
         states = [state for state in active if not self._pool.is_forking(state)]
@@ -66,19 +73,19 @@ class Admission:
         return sorted([*decoding, *prompts], key=self._is_bulk)
 
     def _waiting(self) -> list[RequestState]:
-        """Return who waits in the order of admission: bulk only when nobody else waits."""
+        """Return waiting states in the order of admission; bulk only if no others wait."""
         known = {}
         for library_id in self._pool.waiting_requests_order:
             state = self._pool.waiting_requests[library_id]
             if sequence := self.sequence_of(state):
                 known[sequence] = state
-            else:  # it was cancelled before the library had taken it
+            else:  # it was cancelled before the library took it
                 self._on_stray(library_id)
         interactive = [sequence for sequence in known if not sequence.request.is_bulk]
         return [known[sequence] for sequence in self._counters.order(interactive or known)]
 
     def sequence_of(self, state: RequestState) -> Sequence | None:
-        """Return whom the state runs for: an unborn child, if it was cancelled itself."""
+        """Return the sequence of a state; of a cancelled parent, that of a child to be forked."""
         sequence = self._roster.get(state.request_id)
         if sequence is not None or not state.num_children:
             return sequence
@@ -89,9 +96,9 @@ class Admission:
         return sequence is None or sequence.request.is_bulk
 
     def _make_room(self, waiting: list[RequestState]) -> None:
-        """Send bulk back to the queue, newest first, until the first interactive one fits.
+        """Preempt bulk, newest first, until the first waiting interactive state fits.
 
-        Where there is none, one of another account may have to go: see `preemption.py`.
+        If no bulk runs, this may preempt a state of another account: see `preemption.py`.
         """
         if not waiting or self._is_bulk(waiting[0]) or self._pool.fits(waiting[0]):
             return
@@ -104,23 +111,23 @@ class Admission:
             self._preempt_for(waiting[0])
 
     def _preempt_for(self, state: RequestState) -> None:
-        """Send one sequence back for the first of an account that has nothing running."""
-        newcomer = self.sequence_of(state)
-        if newcomer is None or not self._is_new(state):
+        """Preempt one sequence for a state of an account that has nothing running."""
+        waiting = self.sequence_of(state)
+        if waiting is None or not self._is_new(state):
             return
-        # One that others will be forked from stays: its prompt is computed for all of them.
+        # Keep a state that others will be forked from: its prompt is computed for all of them.
         running = {
             sequence: state
             for state in self._running()
             if not state.num_children and (sequence := self._roster.get(state.request_id))
         }
-        sequence = sequence_to_preempt(newcomer, running)
+        sequence = sequence_to_preempt(waiting, running)
         if sequence is not None:
             sequence.tokens_when_preempted = len(sequence.tokens)
             self._pool.preempt(running[sequence])
 
     def _may_admit(self) -> bool:
-        """Whether anybody may be admitted; ordering those who wait is not free."""
+        """Whether a state may be admitted; this saves the cost of ordering the waiting states."""
         active = self._pool.active_requests
         return (
             len(active) < self._pool.max_requests_per_batch
@@ -134,7 +141,7 @@ class Admission:
         return sequence is not None and sequence.request.account not in self._accounts()
 
     def _service(self, state: RequestState) -> float:
-        """Return what service the state's account has had."""
+        """Return the service that the state's account has had."""
         sequence = self.sequence_of(state)
         return self._counters.of(sequence.request.account) if sequence else 0.0
 

@@ -1,4 +1,4 @@
-"""Block tables filled at the host's speed: a step of many sequences fills one row for each."""
+"""Fills block tables fast on a CPU: each step fills one row for each sequence."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from transformers.generation.continuous_batching.cache_allocators import (
 
 
 class FastTableAllocator(FullAttentionCacheAllocator):
-    """The library's allocator, without a tensor made and copied for each sequence of a step.
+    """The library's allocator, without a new tensor for each sequence of a step.
 
-    On a CPU that was a sixth of all that a step costs outside of the forward pass.
+    On a CPU those tensors took a sixth of a step's time outside of the forward pass.
     """
 
     def fill_block_table(
         self, request_id: str, past_length: int, query_length: int, block_table: torch.Tensor
     ) -> None:
+        """Write the pages of one sequence into its row, of shape (most pages,)."""
         if block_table.device.type != "cpu":
             super().fill_block_table(request_id, past_length, query_length, block_table)
             return

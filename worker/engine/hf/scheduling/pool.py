@@ -1,4 +1,4 @@
-"""The requests that an admission policy may order, and what it may do with them."""
+"""The requests that an admission policy may order, and the actions it may take."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from transformers.generation.continuous_batching.requests import RequestState
 
 
 class RequestPool(Protocol):
-    """What the library's scheduler keeps of its requests, with two actions of ours.
+    """The states of the library's scheduler, and the actions of an admission policy.
 
     Attributes:
-        active_requests: the running states by their id.
-        waiting_requests: the states that wait for admission by their id.
+        active_requests: running states by id.
+        waiting_requests: states that wait for admission, by id.
         waiting_requests_order: ids of the waiting states, oldest first.
-        max_requests_per_batch: states that run at once at most.
-        block_new_requests: the library admits nobody until a state finishes.
+        max_requests_per_batch: most states that run at once.
+        block_new_requests: the library admits no state until one finishes.
     """
 
     active_requests: dict[str, RequestState]
@@ -26,10 +26,10 @@ class RequestPool(Protocol):
     block_new_requests: bool
 
     def is_forking(self, state: RequestState) -> bool:
-        """Return whether children of the state begin before the next step."""
+        """Return whether the library forks the state before the next step."""
 
     def fits(self, state: RequestState) -> bool:
-        """Return whether the state could begin now."""
+        """Return whether there is a slot and room in the cache for the state."""
 
     def preempt(self, state: RequestState) -> None:
-        """Free the state's slot; it starts again later, from its prompt and tokens so far."""
+        """Free the state's slot; it starts again later from its prompt and tokens."""

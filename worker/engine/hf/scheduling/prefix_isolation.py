@@ -1,7 +1,8 @@
-"""Keeps cached prompt prefixes of accounts apart: timing tells nobody what another one sent.
+"""Separates cached prompt prefixes by account, so that timing reveals no other account's prompt.
 
-The library keys a page by a hash of its tokens and those before them. Here the first page's tokens
-are mixed with the account's salt before they are hashed, and only there: the chain carries it on.
+The library keys a page by a hash of its tokens and of the page before. `SaltedAllocator` mixes the
+account's salt into the tokens of the first page before the hash. The chain of hashes carries the
+salt to all later pages.
 """
 
 from __future__ import annotations
@@ -19,21 +20,21 @@ from worker.engine.hf.scheduling.block_tables import FastTableAllocator
 
 _DIGEST_BYTES = 64
 _WORD_BYTES = 4
-#: Salts stay non-negative 32-bit numbers, as the library hashes token ids as such.
+#: Salts are non-negative 32-bit numbers, because the library hashes token ids as such.
 _WORD_MASK = 0x7FFFFFFF
 
 
 def register_salted_cache() -> None:
-    """Make the library's caches use `SaltedAllocator`; without accounts it changes nothing."""
+    """Make the library's caches use `SaltedAllocator`; without `account_of` it adds no salt."""
     ATTN_TYPE_TO_ALLOCATOR[FULL_ATTENTION] = SaltedAllocator
 
 
 class SaltedAllocator(FastTableAllocator):
-    """The library's allocator, whose prefix cache is divided by account.
+    """The library's allocator with a prefix cache for each account.
 
     Attributes:
-        account_of: gives the account of a library id; `None` shares one cache among all.
-        matching: the library id whose prompt is looked up next.
+        account_of: returns the account of a library id; `None` shares one cache among all.
+        matching: the library id of the prompt that the next lookup is for.
     """
 
     account_of: Callable[[str], str] | None = None
@@ -60,7 +61,7 @@ class SaltedAllocator(FastTableAllocator):
 
 @functools.lru_cache(maxsize=4096)
 def salt(account: str, length: int) -> array[int]:
-    """Return the account's `length` words, which nobody can compute outside of this process."""
+    """Return `length` secret words of an account; the key of this process derives them."""
     size = length * _WORD_BYTES
     chunks = [
         hashlib.blake2b(

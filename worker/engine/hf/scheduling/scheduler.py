@@ -1,8 +1,10 @@
-"""Which sequences share the next forward pass: fair between accounts, interactive before bulk.
+"""Schedules forward passes: fair between accounts, interactive requests before bulk.
 
-A subclass of the library's scheduler. It also closes three gaps there: a cancelled request whose
-batch is in flight, the end of a stop on admissions that a cancellation leaves behind, and forks of
-a prompt with a single token left.
+`FairScheduler` is a subclass of the library's scheduler. It also closes three gaps of the library:
+
+* a request is cancelled while its batch is in flight;
+* the library blocks admissions, and the running requests are cancelled instead of finishing;
+* a prompt with one token left is forked.
 """
 
 from __future__ import annotations
@@ -31,17 +33,17 @@ _log = logging.getLogger(__name__)
 
 SCHEDULER_NAME = "bountycoder_fair"
 
-#: What the library wants of a schedule: states, whether all decode, query and cached tokens.
+#: The library's result of scheduling: states, whether all decode, query tokens, cached tokens.
 Schedule = tuple[list[FutureRequestState] | None, bool, int, int]
 
 
 def register_scheduler() -> None:
-    """Make `FairScheduler` known to the library, which takes FIFO in silence for unknown names."""
+    """Register `FairScheduler`; for an unregistered name the library uses FIFO silently."""
     SCHEDULER_MAPPING[SCHEDULER_NAME] = FairScheduler
 
 
 class FairScheduler(FIFOScheduler):
-    """Decides on the engine's thread; `attach` gives it what it decides by."""
+    """Schedule steps on the engine's thread. Call `attach` before the first step."""
 
     def attach(
         self,
@@ -52,10 +54,10 @@ class FairScheduler(FIFOScheduler):
         on_orphan: Callable[[str], None],
         rank_sync: RankSync | None = None,
     ) -> None:
-        """Set who is in the engine and what each account has had.
+        """Set the inputs of each decision.
 
         Args:
-            on_turn: called at each turn of the loop.
+            on_iteration: called in each iteration of the loop.
             on_orphan: called with the id of a waiting state that no sequence owns.
             rank_sync: link to the other ranks; `None` when one process holds the whole model.
         """
@@ -69,30 +71,30 @@ class FairScheduler(FIFOScheduler):
 
     @property
     def suspects(self) -> set[str]:
-        """Ids of the states in the last batches: one of them is at fault when a step fails.
+        """The ids of the states in the last two batches, which may have failed a step.
 
-        There are two batches, because one may be in flight while the next is prepared.
+        There are two, because one batch may be in flight while the next is prepared.
         """
         return self._chosen[0] | self._chosen[1]
 
     def shrink(self) -> bool:
-        """Halve what shares a step from now on; False when it cannot be less."""
+        """Halve the sequences and tokens of a step; return False at one sequence."""
         if self.max_requests_per_batch == 1:
             return False
         self.max_requests_per_batch //= 2
         tokens = self._token_limit or self.cache.max_batch_tokens
         self._token_limit = max(tokens // 2, self.max_requests_per_batch)
         _log.warning(
-            "out of memory: now %d sequences and %d tokens share a step at most",
+            "out of memory: a step now takes at most %d sequences and %d tokens",
             self.max_requests_per_batch,
             self._token_limit,
         )
         return True
 
     def schedule_batch(self, token_budget: int, cache_budget: int) -> Schedule:
-        """Choose the next batch of all that decode, and prompts for what tokens are left."""
+        """Return the next batch: decoding states first, then prompts up to the token budget."""
         if not self.active_requests:
-            # Only a finish lifts the library's stop on admissions: after cancels none would come.
+            # The library lifts its block when a state finishes. Cancelled states never finish.
             self.block_new_requests = False
         token_budget = min(token_budget, self._token_limit or token_budget)
         candidates = self._decide()
@@ -135,7 +137,7 @@ class FairScheduler(FIFOScheduler):
         return self.active_requests.get(library_id) or self.waiting_requests[library_id]
 
     def clear_cancelled_requests(self) -> list[RequestState]:
-        """Remove cancelled requests. The library calls this at each turn of its loop."""
+        """Remove cancelled requests; the library calls this in each iteration of its loop."""
         with self._cancellation_lock:
             deferred = self._deferred()
             self._requests_to_cancel -= deferred
@@ -143,8 +145,8 @@ class FairScheduler(FIFOScheduler):
         with self._cancellation_lock:
             self._requests_to_cancel |= deferred
         for state in cancelled:
-            # With asynchronous batching its batch may be in flight: the update skips what is
-            # finished, and would otherwise look for the freed pages and end the loop.
+            # With asynchronous batching its batch may be in flight. The library's update skips
+            # finished states; for others it would read the freed pages and end the loop.
             state._status = RequestStatus.FINISHED
         if cancelled:
             self.block_new_requests = False
@@ -154,7 +156,7 @@ class FairScheduler(FIFOScheduler):
         return cancelled
 
     def _deferred(self) -> set[str]:
-        """Return which of those to cancel have to wait; every process has the same to cancel."""
+        """Return the cancellations that must wait for a fork, the same on every rank."""
         asked, sync = self._requests_to_cancel, self.rank_sync
         if not asked or sync is None:
             return {i for i in asked if self._must_wait_for_fork(i)}
@@ -163,11 +165,11 @@ class FairScheduler(FIFOScheduler):
         return deferred
 
     def is_forking(self, state: RequestState) -> bool:
-        """Return whether children of the state begin before the next step."""
+        """Return whether the library forks the state before the next step."""
         return any(state is forking for forking in self._requests_to_fork)
 
     def fits(self, state: RequestState) -> bool:
-        """Return whether the state could begin now."""
+        """Return whether there is a slot and room in the cache for the state."""
         self._record(Action.FITS, state)
         if len(self.active_requests) >= self.max_requests_per_batch:
             return False
@@ -176,22 +178,22 @@ class FairScheduler(FIFOScheduler):
         return bool(has_margin and self.cache.can_store_request_tokens(state, tokens, dry_run=True))
 
     def preempt(self, state: RequestState) -> None:
-        """Free the state's place; it begins again later, from its prompt and tokens so far."""
+        """Free the state's slot; it starts again later from its prompt and tokens."""
         self._record(Action.PREEMPT, state)
-        again = state.create_equivalent_initial_request()
+        restarted = state.create_equivalent_initial_request()
         state._status = RequestStatus.FINISHED
         self.finish_request(state.request_id)
-        self.add_waiting_request(again)
+        self.add_waiting_request(restarted)
 
     def _record(self, action: Action, state: RequestState) -> None:
-        """Record what changes the cache, or may: the other ranks repeat it."""
+        """Record an action for the other ranks, if there are any."""
         if self.rank_sync is not None:
             self.rank_sync.record(action, state.request_id)
 
     def _infer_request_tokens(
         self, state: RequestState, request_ids_to_remove_from_waiting: set[str]
     ) -> list[int]:
-        """Look for a cached prefix, count its tokens, and take apart forks that cannot be made."""
+        """Match a cached prefix, count its tokens, and split a fork that cannot be made."""
         for allocator in self.cache.cache_allocators.values():
             if isinstance(allocator, SaltedAllocator):
                 allocator.matching = state.request_id
@@ -201,7 +203,7 @@ class FairScheduler(FIFOScheduler):
         if sequence is not None and not sequence.charged and sequence.index == 0:
             sequence.handle.cached_tokens += state.position_offset - offset
         if state.num_children and len(tokens) == 1:
-            self._take_apart(state)
+            self._split_fork(state)
         return tokens
 
     def _schedule_request(
@@ -218,9 +220,10 @@ class FairScheduler(FIFOScheduler):
             self._charge(sequence, state.position_offset + len(state.tokens_to_process))
 
     def _charge(self, sequence: Sequence, computed: int) -> None:
-        """Charge what is computed of the prompt, once whatever becomes of the state.
+        """Charge newly computed prompt tokens; each token is charged once in all lives.
 
-        Not all of it at admission: an account that joins then is lifted to service not yet had.
+        The whole prompt is not charged at admission: that would raise the floor of an account
+        that joins then by service that was not given yet.
         """
         tokens = min(computed, sequence.prompt_length) - sequence.charged
         if tokens > 0:
@@ -228,9 +231,11 @@ class FairScheduler(FIFOScheduler):
             if sequence.index == 0:  # the prompt is computed once for all sequences
                 self.counters.charge_input(sequence.request, tokens)
 
-    def _take_apart(self, state: RequestState) -> None:
-        """Let the children begin on their own: the library forks before the last prompt token,
-        and would run a step of no tokens where there is only that one.
+    def _split_fork(self, state: RequestState) -> None:
+        """Queue the children of a state as states of their own.
+
+        The library forks before the last prompt token. With one token left, it would run a step
+        without tokens.
         """
         for library_id in children_of(state):
             child = state.create_equivalent_initial_request()
@@ -240,7 +245,7 @@ class FairScheduler(FIFOScheduler):
         state.num_children = 0
 
     def _must_wait_for_fork(self, library_id: str) -> bool:
-        """Whether the state to cancel is not born yet, or still carries children that live on."""
+        """Whether the state to cancel is not forked yet, or still has children to fork."""
         parent_id = library_id.split(CHILD_MARK)[0]
         parent = self.active_requests.get(parent_id) or self.waiting_requests.get(parent_id)
         if parent is None or not parent.num_children:

@@ -1,5 +1,7 @@
-"""Who goes next: virtual token counters by account ("Fairness in Serving Large Language Models",
-Sheng et al., OSDI 2024), divided by the account's weight.
+"""Virtual token counters that share the engine fairly between accounts.
+
+The algorithm is that of "Fairness in Serving Large Language Models" (Sheng et al., OSDI 2024). Each
+account's tokens are divided by its weight.
 """
 
 from __future__ import annotations
@@ -12,13 +14,13 @@ from collections.abc import Iterable
 from worker.engine.hf.state.sequence import Sequence
 from worker.engine.protocol import EngineRequest
 
-#: What a token costs: one of the prompt, and one that is generated.
+#: Service of one prompt token, and of one generated token.
 INPUT_WEIGHT = 1.0
 OUTPUT_WEIGHT = 2.0
 
 
 class VirtualCounters:
-    """How much service each account has had."""
+    """Count the service that each account has had, in weighted tokens over its weight."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -27,12 +29,14 @@ class VirtualCounters:
         self._last_left = 0.0
 
     def of(self, account: str) -> float:
+        """Return the service of an account."""
         return self._counters.get(account, 0.0)
 
     def join(self, account: str) -> None:
-        """Count one more sequence of the account; one that returns gains no credit for its absence.
+        """Count one more sequence of the account.
 
-        Its counter is lifted to the least among those present, or to that of the last to leave.
+        An account that returns gains no credit for its absence. Its counter is raised to the least
+        of the accounts present, or to that of the last account that left.
         """
         with self._lock:
             if account not in self._present:
@@ -42,7 +46,7 @@ class VirtualCounters:
             self._present[account] += 1
 
     def leave(self, account: str) -> None:
-        """Count one sequence of the account less."""
+        """Count one sequence less of the account."""
         with self._lock:
             self._present[account] -= 1
             if not self._present[account]:
@@ -50,20 +54,22 @@ class VirtualCounters:
                 self._last_left = self.of(account)
 
     def accounts(self) -> int:
-        """Return how many accounts have sequences in the engine; safe without the lock."""
+        """Return the number of accounts with sequences in the engine; safe without the lock."""
         return len(self._present)
 
     def charge_input(self, request: EngineRequest, tokens: int) -> None:
+        """Charge computed prompt tokens to the request's account."""
         self._charge(request, INPUT_WEIGHT * tokens)
 
     def charge_output(self, request: EngineRequest, tokens: int) -> None:
+        """Charge generated tokens to the request's account."""
         self._charge(request, OUTPUT_WEIGHT * tokens)
 
     def order(self, waiting: Iterable[Sequence]) -> list[Sequence]:
         """Return the sequences in the order of admission.
 
-        The account with the least counter goes first with its earliest sequence; each admission is
-        charged in advance, so that a run of admissions in one step is fair too.
+        The account with the least service goes first, with its earliest sequence. Each admission is
+        charged in advance, so that several admissions in one step are fair too.
         """
         queues: dict[str, deque[Sequence]] = {}
         for sequence in sorted(waiting, key=lambda sequence: sequence.serial):

@@ -1,4 +1,4 @@
-"""What a request must be like for the engine: the library itself would fail all for one bad one."""
+"""Rejects requests that cannot run. One bad request would make the library fail all."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from worker.engine.protocol import EngineRefused, EngineRequest, Sampling
 
 @dataclass(frozen=True, slots=True)
 class RequestValidator:
-    """The model's and the cache's bounds.
+    """Checks requests against the bounds of the model and the cache.
 
     Attributes:
-        has_logprobs: whether log probabilities can be reported: not from captured graphs, nor when
-            a step is prepared ahead.
+        context_length: most tokens of one sequence, prompt and completion together.
+        max_sequences: most sequences of one request.
+        has_logprobs: whether log probabilities are available. Captured graphs and steps prepared
+            ahead have none.
     """
 
     vocab_size: int
@@ -25,10 +27,10 @@ class RequestValidator:
     has_logprobs: bool = True
 
     def validate(self, request: EngineRequest) -> None:
-        """Refuse a request that could not run, or would take others down.
+        """Reject a request that cannot run or would fail others.
 
         Raises:
-            EngineRefused: with all that is wrong.
+            EngineRefused: the message lists all faults.
         """
         faults = [*self._size_faults(request), *_sampling_faults(request.sampling)]
         if request.sampling.logprobs is not None and not self.has_logprobs:

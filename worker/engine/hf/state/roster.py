@@ -1,6 +1,6 @@
 """The sequences that have not ended, by the library's ids, and the ends not delivered yet.
 
-Every change happens under `lock`, which is never held while events are delivered.
+Hold `lock` for every change. The engine's thread does not hold it while it delivers events.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from worker.engine.protocol import FinishReason, Handle, StepEvent
 
 
 class Roster:
-    """Who is in the engine, and the ends that wait for the engine's thread to deliver them."""
+    """The sequences in the engine, and the ends that its thread has still to deliver."""
 
     def __init__(self, counters: VirtualCounters) -> None:
         self.lock = threading.Lock()
@@ -31,11 +31,11 @@ class Roster:
         return request_id in self._handles
 
     def get(self, library_id: str) -> Sequence | None:
-        """Return the sequence that lives under this id now; safe without the lock."""
+        """Return the sequence whose current id this is; safe without the lock."""
         return self._sequences.get(library_id)
 
     def live(self) -> list[Sequence]:
-        """Return all sequences that have not ended, in order of arrival."""
+        """Return the sequences that have not ended, in order of arrival."""
         return sorted(self._sequences.values(), key=lambda sequence: sequence.serial)
 
     def of(self, handle: Handle) -> list[Sequence]:
@@ -43,20 +43,20 @@ class Roster:
         return [s for s in self._sequences.values() if s.handle is handle]
 
     def admit(self, sequences: Iterable[Sequence]) -> None:
-        """Begin to know a request's sequences; `rename` gives each its first life."""
+        """Add the sequences of a request; `rename` then gives each its first id."""
         for sequence in sequences:
             self._handles[sequence.request.request_id] = sequence.handle
             self._counters.join(sequence.request.account)
 
     def rename(self, sequence: Sequence, library_id: str) -> None:
-        """Let the sequence live under a new id; what the old one still says is ignored."""
+        """Give the sequence a new id; outputs of the old id are ignored from now on."""
         self._sequences.pop(sequence.library_id, None)
         sequence.library_id = library_id
         sequence.is_cleared = False
         self._sequences[library_id] = sequence
 
     def end(self, sequence: Sequence) -> bool:
-        """Mark the sequence as ended; False if it was before."""
+        """Mark the sequence as ended; return False if it had ended before."""
         if sequence.is_ended:
             return False
         sequence.handle.ended.add(sequence.index)
@@ -69,7 +69,7 @@ class Roster:
     def end_later(
         self, sequences: Iterable[Sequence], reason: FinishReason, error: str | None = None
     ) -> list[Sequence]:
-        """End sequences and leave their events for the next delivery; returns those that ended."""
+        """End sequences, queue their events for the next delivery, and return those that ended."""
         ended = [sequence for sequence in sequences if self.end(sequence)]
         for sequence in ended:
             self._ends.append(
@@ -78,7 +78,7 @@ class Roster:
         return ended
 
     def take_ends(self) -> list[StepEvent]:
-        """Take the ends that nobody delivered yet."""
+        """Return the ends not delivered yet, and empty their queue."""
         ends = list(self._ends)
         self._ends.clear()
         return ends

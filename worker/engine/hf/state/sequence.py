@@ -1,4 +1,4 @@
-"""One sequence of a request: our record of it, and the state that the library schedules for it."""
+"""One sequence of a request: our record, and the state that the library schedules."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from transformers.generation.continuous_batching.requests import RequestState, R
 
 from worker.engine.protocol import EngineRequest, FinishReason, Handle, Sampling
 
-#: Between a state's id and the number of one forked from it, in the library's ids.
+#: Separates the parent's id from the child's number in the library's id of a forked state.
 CHILD_MARK = "__child#"
 
 
 @dataclass(eq=False, slots=True)
 class Sequence:
-    """What the engine knows of one sequence, across restarts and preemptions.
+    """The engine's record of one sequence, across restarts and preemptions.
 
     Attributes:
         serial: order of arrival; earlier ones go first within an account.
-        tokens: generated and handed over so far.
-        library_id: the id of its present life in the library; every resubmission has a new one.
-        charged: tokens of its prompt that were charged to the account.
-        is_held: it waits outside of the library until others have been tried.
-        is_cleared: it made a token in its present life.
+        tokens: generated and delivered so far.
+        library_id: its current id in the library; every resubmission has a new one.
+        charged: prompt tokens charged to the account so far.
+        is_held: it waits outside of the library while suspects of a failure run.
+        is_cleared: it generated a token under its current id.
         strikes: failed batches that it was part of.
-        gave_way_at: tokens that it had when it last gave its place to another account.
+        tokens_when_preempted: its number of tokens when another account last preempted it.
     """
 
     handle: Handle
@@ -54,11 +54,11 @@ class Sequence:
 
 @dataclass(frozen=True, slots=True)
 class StateOutput:
-    """What the library says of one state after a step; `tokens` is its live list, not a copy.
+    """The library's output for one state after a step.
 
     Attributes:
-        tokens: generated since the state was last reset by a preemption.
-        initial_length: tokens that the state began with, those of earlier lives among them.
+        tokens: generated since a preemption last reset the state; the live list, not a copy.
+        initial_length: tokens that the state started with, those generated earlier included.
     """
 
     request_id: str
@@ -70,14 +70,14 @@ class StateOutput:
 
 @dataclass
 class SequenceState(RequestState):
-    """The library's state, with all that its steps are computed by, on each of several GPUs.
+    """The library's state with the values that sampling needs, on every rank.
 
-    It makes no copy of all tokens so far at every step.
+    Unlike the library's class, it does not copy all of its tokens at every step.
 
     Attributes:
-        first_index: of the sequence, among the `n` of its request, that the state began with.
-        prompt_length: tokens of the request's prompt, the first of `initial_tokens`.
-        is_greedy: it takes the most likely token, and nothing has to be done to its scores.
+        first_index: index, among the `n` of the request, of the sequence that the state started as.
+        prompt_length: length of the request's prompt, which starts `initial_tokens`.
+        is_greedy: the most likely token of unchanged scores is drawn.
     """
 
     sampling: Sampling = field(default_factory=Sampling)
@@ -92,7 +92,7 @@ class SequenceState(RequestState):
 
     @property
     def index(self) -> int:
-        """Which of the request's sequences this is: one that was forked has its own."""
+        """The index of the sequence in its request; a forked state has an index of its own."""
         _, mark, number = self.request_id.partition(CHILD_MARK)
         return int(number) + 1 if mark else self.first_index
 
@@ -124,7 +124,11 @@ class SequenceState(RequestState):
 def new_state(
     sequence: Sequence, library_id: str, *, eos_ids: tuple[int, ...], children: int = 0
 ) -> SequenceState:
-    """Return a state that continues `sequence` after the tokens it has made so far."""
+    """Return a state that continues `sequence` after its tokens so far.
+
+    Args:
+        children: number of states that the library forks from it after the prompt.
+    """
     request = sequence.request
     return SequenceState(
         request_id=library_id,
@@ -141,16 +145,16 @@ def new_state(
 
 
 def finish_reason(sequence: Sequence, last_token: int, eos_ids: tuple[int, ...]) -> FinishReason:
-    """Return why the library ended the sequence: an end token, or its length."""
+    """Return `STOP` if the last token is an end token, else `LENGTH`."""
     is_end = last_token in eos_ids and not sequence.request.sampling.ignore_eos
     return FinishReason.STOP if is_end else FinishReason.LENGTH
 
 
 def child_id(parent_id: str, number: int) -> str:
-    """Return the id that the library gives to a forked state."""
+    """Return the library's id of a forked state."""
     return f"{parent_id}{CHILD_MARK}{number}"
 
 
 def children_of(state: RequestState) -> list[str]:
-    """Return the ids of the sequences that will be forked from the state."""
+    """Return the library's ids of the states to be forked from this one."""
     return [child_id(state.request_id, number) for number in range(state.num_children)]
