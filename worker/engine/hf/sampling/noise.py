@@ -1,7 +1,7 @@
-"""Counter-based noise: the same seed, position and token give the same number, whatever else runs.
+"""Counter-based noise: seed, position and token alone decide each number.
 
-Adding Gumbel noise to scores and taking the greatest draws from their softmax, so a draw needs no
-generator with a state, and a request that is run again after a failure meets the same noise.
+The greatest score after adding Gumbel noise is a draw from the softmax of the scores. A draw needs
+no generator with a state, so a request that runs again after a failure gets the same noise.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ _MASK64 = 0xFFFFFFFFFFFFFFFF
 
 
 def row_key(seed: int, index: int, position: int) -> tuple[int, int]:
-    """Return the two 32-bit keys, as signed numbers, of one draw of sequence `index`.
+    """Return the two keys of one draw of sequence `index`, as signed 32-bit numbers.
 
-    The first sequence of a request draws as if it were alone.
+    The first sequence of a request has the same keys for every `n`.
     """
     key = _mix64(_mix64((seed & _MASK64) + index * 0xD1B54A32D192ED03) + position)
     return _signed(key & _MASK32), _signed(key >> 32)
@@ -25,14 +25,18 @@ def gumbel(low: torch.Tensor, high: torch.Tensor, tokens: torch.Tensor) -> torch
     """Return standard Gumbel noise for each token of each row.
 
     Args:
-        low: first key of each row, shape (rows, 1), as are those of `high`.
+        low: first key of each row, shape (rows, 1).
+        high: second key of each row, shape (rows, 1).
         tokens: token ids, shape (rows, tokens) or (1, tokens).
+
+    Returns:
+        Noise in float32, shape (rows, tokens).
     """
     bits = (low.long() + tokens.long() * 0x9E3779B1) & _MASK32
     bits = ((bits ^ (bits >> 16)) * 0x85EBCA6B) & _MASK32
     bits = ((bits ^ (bits >> 13) ^ (high.long() & _MASK32)) * 0xC2B2AE35) & _MASK32
     bits = bits ^ (bits >> 16)
-    # Small values keep their full precision in float32, and those are the ones that win a draw.
+    # Small values keep their full precision in float32, and small values win a draw.
     uniform = ((bits.float() + 0.5) * 2.0**-32).clamp_max(1 - 2.0**-24)
     return -(-torch.log1p(-uniform)).log()
 

@@ -1,6 +1,6 @@
-"""The values that each row of scores is sampled by, as the library carries them to the device.
+"""The sampling values of each row of scores, in the library's storage on the device.
 
-It stores one row of 32-bit integers for each value; floats lie in it by their bits.
+The storage has the shape (values, rows) of 32-bit integers. Floats are stored by their bits.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from worker.engine.hf.sampling.penalties import PenaltyArgs
 
 
 class RowValues(NamedTuple):
-    """The values of one row, floats first; the defaults are those of a greedy one."""
+    """The values of one row, floats first; the defaults are those of a greedy row."""
 
     temperature: float = 0.0
     top_p: float = 1.0
@@ -37,7 +37,11 @@ _FLOATS = RowValues._fields.index("top_k")
 
 
 def store_rows(storage: torch.Tensor, rows: Sequence[RowValues], *, count: int) -> None:
-    """Write the rows to the library's storage, and greedy ones up to `count`."""
+    """Write the rows to the library's storage, and greedy rows up to `count`.
+
+    Args:
+        storage: 32-bit integers of shape (`ROW_TENSORS`, at least `count`).
+    """
     rows = [*rows, *[GREEDY_ROW] * (count - len(rows))]
     floats = torch.tensor([row[:_FLOATS] for row in rows], dtype=torch.float32)
     integers = torch.tensor([row[_FLOATS:] for row in rows], dtype=torch.int32)
@@ -46,7 +50,7 @@ def store_rows(storage: torch.Tensor, rows: Sequence[RowValues], *, count: int) 
 
 
 def draw_args(stored: torch.Tensor) -> DrawArgs:
-    """Read what the draw of each row needs."""
+    """Return the values of each row's draw; `stored` has the shape (`ROW_TENSORS`, rows)."""
     return DrawArgs(
         temperature=_float(stored, "temperature"),
         top_p=_float(stored, "top_p"),
@@ -58,7 +62,7 @@ def draw_args(stored: torch.Tensor) -> DrawArgs:
 
 
 def penalty_args(stored: torch.Tensor) -> PenaltyArgs:
-    """Read what the penalties of each row need."""
+    """Return each row's penalties; `stored` has the shape (`ROW_TENSORS`, rows)."""
     return PenaltyArgs(
         slot=_integer(stored, "slot"),
         is_generated=_integer(stored, "is_generated"),
@@ -69,13 +73,15 @@ def penalty_args(stored: torch.Tensor) -> PenaltyArgs:
 
 
 def end_bans(stored: torch.Tensor) -> torch.Tensor:
-    """Read in which rows end tokens may not be drawn."""
+    """Return the rows where end tokens are banned, as booleans of shape (rows,)."""
     return _integer(stored, "is_end_banned") > 0
 
 
 def _integer(stored: torch.Tensor, name: str) -> torch.Tensor:
+    """Return one value of all rows, shape (rows,)."""
     return stored[RowValues._fields.index(name)]
 
 
 def _float(stored: torch.Tensor, name: str) -> torch.Tensor:
+    """Return one value of all rows as float32, shape (rows,)."""
     return _integer(stored, name).view(torch.float32)

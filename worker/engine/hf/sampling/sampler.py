@@ -1,7 +1,7 @@
-"""Our sampling in the place of the library's logits processors: each row by its own request.
+"""Samples each row of scores by its own request, in place of the library's logits processors.
 
-The library takes the greatest score of each row. Greedy rows are left as the model gave them; in
-the others the token drawn is raised above all.
+The library takes the token with the greatest score of each row. The sampler leaves greedy rows
+unchanged. In other rows it draws a token and raises its score above all others.
 """
 
 from __future__ import annotations
@@ -33,7 +33,13 @@ from worker.engine.protocol import Sampling, TokenLogprob
 
 @dataclass(slots=True)
 class SamplingPlan:
-    """What the coming step must do, known on the host before it runs: rows of each kind."""
+    """The work of the next step, which the host knows before it runs.
+
+    Attributes:
+        library_ids: the states in the batch.
+        sampled: rows to draw by noise; `penalized` and `end_banned` are lists of rows too.
+        with_logprobs: rows whose log probabilities are reported, by library id.
+    """
 
     library_ids: list[str] = field(default_factory=list)
     sampled: list[int] = field(default_factory=list)
@@ -43,12 +49,19 @@ class SamplingPlan:
 
     @property
     def is_plain(self) -> bool:
+        """Whether every row is greedy and reports nothing."""
         return not (self.sampled or self.penalized or self.end_banned or self.with_logprobs)
 
 
 @dataclass(frozen=True, slots=True)
 class RowLogprobs:
-    """The log probabilities of one row, and its most likely tokens."""
+    """The log probabilities of one row, and its most likely tokens.
+
+    Attributes:
+        logprobs: of all tokens, shape (vocabulary,).
+        top_values: log probabilities of the most likely tokens, shape (tokens,), best first.
+        top_ids: ids of the most likely tokens, shape (tokens,).
+    """
 
     logprobs: torch.Tensor
     top_values: torch.Tensor
@@ -56,14 +69,14 @@ class RowLogprobs:
 
 
 class Sampler:
-    """Has the methods that the library calls on its own list of logits processors.
+    """Implements the methods that the library calls on its list of logits processors.
 
     Attributes:
-        is_static: do the same operations at every step, as captured graphs and batches prepared
-            ahead need it. Otherwise a step does only what its rows ask for.
+        is_static: run the same operations at every step, which captured graphs and asynchronous
+            batching need. Otherwise a step runs only the operations that its rows need.
         steps: forward passes prepared so far.
-        on_step: called with what the coming step computes.
-        plan: of the step prepared last.
+        on_step: called with the library's requests of the next step.
+        plan: plan of the step prepared last.
     """
 
     tensors_required = ROW_TENSORS
@@ -93,19 +106,23 @@ class Sampler:
         self.on_step: Callable[[Items[Any]], None] = lambda requests: None
 
     def check_kwargs(self, kwargs: dict[str, Any]) -> None:
-        """Accept all: values are read from the requests, not from the library's states."""
+        """Accept all; the sampler reads its values from our states, not from these."""
 
     def clear(self) -> None:
-        """Keep everything: the library clears its own list when it has nothing to do."""
+        """Do nothing; the library clears its own list when it has no requests."""
 
     def fill_defaults(self, storage: torch.Tensor) -> None:
-        """Fill the library's storage with the values of greedy rows."""
+        """Fill the storage, of shape (`ROW_TENSORS`, rows), with the values of greedy rows."""
         store_rows(storage, [], count=storage.shape[1])
 
     def prepare_tensor_args(
         self, requests_in_batch: Items[Any], arg_storage: torch.Tensor
     ) -> torch.Tensor:
-        """Plan the coming step and store what its rows need."""
+        """Plan the next step and store the values of its rows.
+
+        Args:
+            arg_storage: 32-bit integers of shape (`ROW_TENSORS`, rows), written in place.
+        """
         self.steps += 1
         self.on_step(requests_in_batch)
         self.plan = SamplingPlan([r.state.request_id for r in requests_in_batch])
@@ -121,7 +138,13 @@ class Sampler:
     def __call__(
         self, input_ids: torch.Tensor, scores: torch.Tensor, args: torch.Tensor
     ) -> torch.Tensor:
-        """Return the scores with the drawn token of each sampled row on top."""
+        """Return the scores with the drawn token of each sampled row on top.
+
+        Args:
+            input_ids: input tokens of the step, shape (rows,).
+            scores: logits of shape (rows, vocabulary); may be changed in place.
+            args: stored values of the rows, shape (`ROW_TENSORS`, at least rows).
+        """
         if self.is_static:
             return self._process_static(input_ids, scores, args)
         plan = self.plan
@@ -140,18 +163,19 @@ class Sampler:
         return scores
 
     def logprob_of(self, library_id: str, token: int, count: int) -> TokenLogprob:
-        """Return the log probability that the model gave to a token in the step just made.
+        """Return the log probability of a token in the last step.
 
         Args:
-            count: how many of the most likely tokens to report beside it.
+            count: number of most likely tokens to report too.
         """
         report = self._logprobs[library_id]
         values, ids = report.top_values[:count].tolist(), report.top_ids[:count].tolist()
         return TokenLogprob(float(report.logprobs[token]), tuple(zip(ids, values, strict=True)))
 
     def _plan_row(self, row: int, state: RequestState) -> RowValues:
+        """Add a row to the plan and return its values."""
         if not isinstance(state, SequenceState) or state.is_greedy:
-            return GREEDY_ROW  # states of the library's own class warm it up
+            return GREEDY_ROW  # the library's warm-up uses states of its own class
         sampling = state.sampling
         position = state.position_offset
         low = high = slot = 0
@@ -182,6 +206,7 @@ class Sampler:
         )
 
     def _slot(self, state: SequenceState) -> int:
+        """Return the row of the penalty table of a state."""
         if self._table is None:
             self._table = self._new_table()
         tokens = [*state.initial_tokens, *state.generated_tokens]
@@ -196,6 +221,7 @@ class Sampler:
     def _process_static(
         self, input_ids: torch.Tensor, scores: torch.Tensor, args: torch.Tensor
     ) -> torch.Tensor:
+        """Do `__call__` by the same operations for all rows; shapes are the same."""
         args = args[:, : scores.shape[0]]
         scores = self._penalize(input_ids, scores, args)
         is_end_banned = end_bans(args)[:, None]
@@ -210,11 +236,12 @@ class Sampler:
     def _penalize(
         self, input_ids: torch.Tensor, scores: torch.Tensor, args: torch.Tensor
     ) -> torch.Tensor:
+        """Return the scores, shape (rows, vocabulary), with the penalties of these rows."""
         assert self._table is not None
         return self._table.apply(scores, input_ids, penalty_args(args))
 
     def _store_logprobs(self, scores: torch.Tensor) -> None:
-        """Keep what the model itself said, before penalties and temperature."""
+        """Store log probabilities of the model's own scores, shape (rows, vocabulary)."""
         library_ids = list(self.plan.with_logprobs)
         rows = self._rows(list(self.plan.with_logprobs.values()))
         logprobs = scores[rows].log_softmax(-1)
@@ -225,6 +252,7 @@ class Sampler:
         }
 
     def _rows(self, rows: list[int]) -> torch.Tensor:
+        """Return row numbers as indices on the device, shape (rows,)."""
         return torch.tensor(rows, dtype=torch.long, device=self._device)
 
     def _new_table(self) -> PenaltyTable:
