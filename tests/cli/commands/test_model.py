@@ -25,7 +25,7 @@ def test_a_machine_that_runs_its_model_is_told_so_with_figures(model_dir: Path) 
     done = check(model_dir)
 
     assert done.returncode == 0, done.stderr
-    assert "12 of 12 answers equal one-by-one generation" in done.stdout
+    assert "12 of 12 completions equal one-by-one generation" in done.stdout
     assert "the model is right on this machine" in done.stdout
     for line in ("device", "weights", "cache", "context", "one step", "speed"):
         assert line in done.stdout

@@ -157,7 +157,7 @@ def check(path: Path) -> None:
 
     assert check_model(Settings.from_environment({**unused, **options, **model}), lines.append)
 
-    assert any("12 of 12 answers" in line for line in lines)
+    assert any("12 of 12 completions" in line for line in lines)
 
 
 def test_no_process_is_left_after_a_stop(path: Path) -> None:

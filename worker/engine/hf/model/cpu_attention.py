@@ -1,8 +1,8 @@
-"""Stand-ins in torch for FlashAttention's two functions, so that a CPU runs the GPU's own branch.
+"""FlashAttention's two functions in torch, so that a CPU runs the same library code as a GPU.
 
-`install` registers them with the library as the attention `cpu_flash`: no masks, block tables and
-the decode path are then the same code on both. One step goes another way here: where some decode
-beside prompts, nothing that decodes is copied (`cpu_mixed_step.py`).
+`install` registers them with the library as the attention `cpu_flash`. Block tables, the decode
+path and the absence of masks are then the same on both devices. One step differs: where some
+sequences decode beside prompts, the CPU does not copy their caches (`cpu_mixed_step.py`).
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from worker.engine.hf.model.cpu_pages import PagePlan, plan_for
 
 NAME = "cpu_flash"
 
-#: Torch's own kernel for a CPU: besides the result it gives the log of each row's total weight.
+#: Torch's CPU kernel. It returns the result and the logarithm of each row's total weight.
 _flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 
 
 def install() -> None:
-    """Register the stand-ins with the library; safe to call twice."""
+    """Register the functions with the library; safe to call twice."""
     if NAME in ALL_ATTENTION_FUNCTIONS.valid_keys():
         return
     ALL_ATTENTION_FUNCTIONS.register(NAME, attention_forward)
@@ -49,7 +49,15 @@ def attention_forward(
     attention_mask: torch.Tensor | None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Attend as the library does, but without copies where some sequences decode."""
+    """Attend as the library does, without copies if some sequences decode.
+
+    Args:
+        query: shape (1, heads, tokens, size).
+        key: shape (1, groups, tokens, size), as is `value`; each group serves several heads.
+
+    Returns:
+        The output, shape (1, tokens, heads, size), and no weights.
+    """
     step = _mixed_step(module.layer_idx, key.dtype, kwargs)
     if step is None:
         out: tuple[torch.Tensor, None] = flash_attention_forward(
@@ -68,7 +76,11 @@ def attention_forward(
 def _mixed_step(
     layer: int, dtype: torch.dtype, kwargs: dict[str, Any]
 ) -> tuple[Any, torch.Tensor, MixedPlan] | None:
-    """Return the layer's cache, where the step's tokens go and the plan, if some decode."""
+    """Return the layer's allocator, the cache positions to write and the plan.
+
+    Returns `None` if the library's own path serves the step: it has a block table, no sequence
+    decodes, nothing is cached, or the layer's attention is not full.
+    """
     cache = kwargs.get("cache")
     if cache is None or kwargs.get("block_table") is not None:
         return None
@@ -98,11 +110,15 @@ def attend_mixed(
     plan: MixedPlan,
     scale: float | None = None,
 ) -> torch.Tensor:
-    """Attend to caches that hold the step's tokens already.
+    """Attend to caches that already hold the keys and values of the step's tokens.
 
     Args:
         q: queries of all sequences end to end, shape (tokens, heads, size).
-        k_cache: keys by token, shape (tokens, heads, size); `k_pages` are the same by page.
+        k_cache: cached keys by token, shape (cached tokens, groups, size), as is `v_cache`.
+        k_pages: the same keys by page, shape (pages, page size, groups, size), as is `v_pages`.
+
+    Returns:
+        The output, shape (tokens, heads, size).
     """
     out = torch.empty_like(q)
     if plan.pages is not None:
@@ -122,13 +138,18 @@ def attend_ragged(
     softmax_scale: float | None = None,
     causal: bool = True,
 ) -> torch.Tensor:
-    """Attend within each of many sequences laid end to end, as `flash_attn_varlen_func`.
+    """Attend within each of several sequences laid end to end, as `flash_attn_varlen_func`.
 
     The last query of a sequence sees all of its keys.
 
     Args:
-        q: queries, shape (tokens, heads, size); keys and values may have fewer heads.
-        cu_seqlens_q: where each sequence's queries begin, and the end of the last.
+        q: queries, shape (tokens, heads, size).
+        k: keys, shape (cached tokens, groups, size), as is `v`; each group serves several heads.
+        cu_seqlens_q: start of each sequence's queries and the end of the last, shape
+            (sequences + 1,); `cu_seqlens_k` is the same for keys.
+
+    Returns:
+        The output, shape (tokens, heads, size).
     """
     queries, keys = cu_seqlens_q.diff().tolist(), cu_seqlens_k.diff().tolist()
     k, v = k.transpose(0, 1)[None], v.transpose(0, 1)[None]
@@ -144,7 +165,15 @@ def attend_ragged(
 def _attend_one(
     q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float | None
 ) -> torch.Tensor:
-    """Attend within one sequence; keys and values have the shape (1, groups, tokens, size)."""
+    """Attend within one sequence.
+
+    Args:
+        q: queries, shape (tokens, heads, size).
+        k: keys, shape (1, groups, cached tokens, size), as is `v`.
+
+    Returns:
+        The output, shape (tokens, heads, size).
+    """
     tokens, heads, size = q.shape
     groups, length = k.shape[1:3]
     if tokens == 1:
@@ -177,13 +206,17 @@ def attend_cached(
     softmax_scale: float | None = None,
     causal: bool = True,
 ) -> torch.Tensor:
-    """Add one token to each sequence's cache and attend to all of it, as `flash_attn_with_kvcache`.
+    """Add one token to each sequence's cache and attend to it, as `flash_attn_with_kvcache`.
 
     Args:
         q: queries, shape (sequences, 1, heads, size).
-        k_cache: pages of keys, shape (pages, tokens, heads, size).
-        cache_seqlens: cached tokens of each sequence before this one.
+        k_cache: pages of keys, shape (pages, page size, groups, size), as is `v_cache`; written.
+        k: new keys, shape (sequences, 1, groups, size), as is `v`.
+        cache_seqlens: cached tokens of each sequence before this step, shape (sequences,).
         block_table: pages of each sequence, shape (sequences, most pages).
+
+    Returns:
+        The output, shape (sequences, 1, heads, size).
     """
     plan = plan_for(k_cache, cache_seqlens, block_table, dtype=q.dtype)
     k_cache.flatten(0, 1).index_copy_(0, plan.written, k[:, 0])
@@ -198,7 +231,15 @@ def _attend_pages(
     plan: PagePlan,
     scale: float | None,
 ) -> torch.Tensor:
-    """Attend with one query of each sequence to all of its pages; q has no axis of tokens."""
+    """Attend with one query of each sequence to all of its pages.
+
+    Args:
+        q: queries, shape (sequences, heads, size).
+        k_pages: keys, shape (pages, page size, groups, size), as is `v_pages`.
+
+    Returns:
+        The output, shape (sequences, heads, size).
+    """
     rows, heads, size = q.shape
     groups = k_pages.shape[2]
     out, weight = _flash(
@@ -212,11 +253,14 @@ def _attend_pages(
 
 
 def _merge(out: torch.Tensor, weight: torch.Tensor, plan: PagePlan) -> torch.Tensor:
-    """Put together what each sequence found in its pages, by the log of each page's total weight.
+    """Combine the outputs of each sequence's pages by the logarithm of each page's weight.
 
     Args:
         out: shape (pages, groups, queries, size).
-        weight: shape (pages, groups, queries) in memory order that may differ.
+        weight: shape (pages, groups, queries); its memory order may differ.
+
+    Returns:
+        The output, shape (sequences, groups, queries, size).
     """
     if plan.absent is None:
         return out[plan.grid]

@@ -1,8 +1,7 @@
-"""Attention of a step in which some sequences decode while the prompts of others are computed.
+"""Plans attention for a step where some sequences decode and others compute their prompts.
 
-The library copies all that such a step's sequences have in the cache, to lay it end to end. Here
-those that decode are attended to where they are, as in a step where all decode, and only prompts
-are copied.
+In such a step the library copies the cached tokens of all sequences, to lay them end to end. This
+plan reads decoding sequences in place, as in a step where all decode, and copies prompts only.
 """
 
 from __future__ import annotations
@@ -20,8 +19,8 @@ class PromptChunk:
     """A sequence with more than one token in the step.
 
     Attributes:
-        tokens: where they are among the step's tokens.
-        cached: where all of its tokens are in the cache, counted from the first page.
+        tokens: its range among the step's tokens.
+        cached: cache positions of all its tokens, counted from the first page, shape (tokens,).
     """
 
     tokens: slice
@@ -30,11 +29,13 @@ class PromptChunk:
 
 @dataclass(frozen=True, slots=True)
 class MixedPlan:
-    """What each layer of a step does; worked out once.
+    """The attention of one step, computed once for all layers.
 
     Attributes:
-        decoding: places of the tokens of sequences that decode, and `pages` where these lie.
-        read_index: what the plan was made from; `layers` used it already.
+        decoding: positions of decoding sequences among the step's tokens, shape (sequences,).
+        pages: the cached pages of those sequences; `None` if no sequence decodes.
+        read_index: the library's index that the plan was made from.
+        layers: layers that have used the plan.
     """
 
     decoding: torch.Tensor
@@ -60,10 +61,12 @@ def mixed_plan_for(
     page_size: int,
     dtype: torch.dtype,
 ) -> MixedPlan:
-    """Return the plan of the present step; a layer that comes again begins the next one.
+    """Return the plan of the current step; the next step starts when a layer repeats.
 
     Args:
-        read_index: where each sequence's tokens are in the cache, one sequence after another.
+        read_index: cache positions of all tokens, one sequence after another, shape (tokens,).
+        cu_seqlens_q: start of each sequence's queries and the end of the last, shape
+            (sequences + 1,); `cu_seqlens_k` is the same for keys.
     """
     plan = _last.plan
     if plan is None or layer in plan.layers or plan.read_index is not read_index:
@@ -81,7 +84,13 @@ def make_mixed_plan(
     page_size: int,
     dtype: torch.dtype,
 ) -> MixedPlan:
-    """Work out which sequences decode and where their pages are, and which are prompts."""
+    """Return a plan: which sequences decode, the pages of those, and which are prompts.
+
+    Args:
+        read_index: cache positions of all tokens, one sequence after another, shape (tokens,).
+        query_ends: start of each sequence's queries and the end of the last.
+        key_ends: the same for keys.
+    """
     decoding, lengths, tables, prompts = [], [], [], []
     for row, begin in enumerate(query_ends[:-1]):
         cached = read_index[key_ends[row] : key_ends[row + 1]]

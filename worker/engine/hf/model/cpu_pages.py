@@ -1,6 +1,6 @@
-"""Where the cached pages of a step lie, worked out once and used by every layer.
+"""Finds the cached pages of a step, once for all layers.
 
-Pages that lie at even distances are read in place: copying them costs more than attending to them.
+Pages at even distances are read in place, because copying them costs more than the attention.
 """
 
 from __future__ import annotations
@@ -12,28 +12,29 @@ from dataclasses import dataclass, field
 
 import torch
 
-#: Pages in between that belong to nobody may be read along, up to this multiple of those in use.
+#: A slice may include unused pages between used ones, up to this multiple of the used pages.
 MAX_SPREAD = 1.6
-#: Takes a score out of a softmax, and stays a number when nothing else is left in it.
+#: Masks a score in a softmax. Unlike minus infinity, it gives no NaN when all scores are masked.
 MASKED = -1e30
 
 
 @dataclass(frozen=True, slots=True)
 class PagePlan:
-    """The pages of a step's sequences, as one selection of the cache.
+    """The pages of the sequences of one step, as one selection of the cache.
 
     Attributes:
-        lengths: tokens of each sequence in the cache before the step.
-        pages: the selection: a slice of the cache, or indices where that would read too much.
-        owner: the sequence that each selected page is attended to by, shape (pages,).
+        lengths: cached tokens of each sequence before the step, shape (sequences,).
+        pages: the selection: a slice of the cache, or indices if a slice would read too much.
+        owner: the sequence that attends to each selected page, shape (pages,).
         mask: added to the scores, shape (pages, 1, 1, width).
-        width: tokens of a page that any sequence uses.
-        grid: where each sequence's pages are in the selection, shape (sequences, most pages), or
-            (sequences,) when each has one page.
-        absent: which places of the grid hold no page, shape (sequences, most pages, 1, 1); `None`
-            when each sequence has one page.
-        written: where each sequence's new token goes, counted in tokens from the first page.
-        layers: caches of the layers that used the plan already.
+        width: most tokens used of any page.
+        grid: positions of each sequence's pages in the selection, shape (sequences, most pages), or
+            (sequences,) if each has one page.
+        absent: which cells of the grid have no page, shape (sequences, most pages, 1, 1); `None`
+            if each sequence has one page.
+        written: cache position of each sequence's new token, counted in tokens from the first
+            page, shape (sequences,).
+        layers: caches of the layers that have used the plan.
     """
 
     lengths: torch.Tensor
@@ -61,7 +62,13 @@ def plan_for(
     *,
     dtype: torch.dtype,
 ) -> PagePlan:
-    """Return the plan of the present step; a layer that comes again begins the next one."""
+    """Return the plan of the current step; the next step starts when a layer repeats.
+
+    Args:
+        k_cache: pages of keys, shape (pages, page size, groups, size).
+        lengths: cached tokens of each sequence before the step, shape (sequences,).
+        block_table: pages of each sequence, shape (sequences, most pages).
+    """
     layer = k_cache.data_ptr()
     plan = _last.plan
     if plan is None or layer in plan.layers or not torch.equal(plan.lengths, lengths):
@@ -73,7 +80,12 @@ def plan_for(
 def make_plan(
     lengths: torch.Tensor, block_table: torch.Tensor, *, page_size: int, dtype: torch.dtype
 ) -> PagePlan:
-    """Work out where each sequence reads and writes."""
+    """Return a plan of the pages that each sequence reads and the position it writes.
+
+    Args:
+        lengths: cached tokens of each sequence before the step, shape (sequences,).
+        block_table: pages of each sequence, shape (at least sequences, at least most pages).
+    """
     before = lengths.tolist()
     counts = [length // page_size + 1 for length in before]
     table = block_table[: len(before), : max(counts)].tolist()
@@ -107,7 +119,7 @@ def make_plan(
 
 
 def _select(used: Sequence[int]) -> tuple[Sequence[int], Sequence[int]]:
-    """Return the pages to read, and where each used one is among them."""
+    """Return the pages to read, and the position of each used page among them."""
     first, last = min(used), max(used)
     step = math.gcd(*(page - first for page in used)) or 1
     pages = range(first, last + 1, step)

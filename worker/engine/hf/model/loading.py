@@ -24,7 +24,12 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A model and what the engine must know of it."""
+    """A model with the properties that the engine needs.
+
+    Attributes:
+        eos_ids: token ids that end a sequence.
+        context_length: most tokens of one sequence.
+    """
 
     model: Any
     vocab_size: int
@@ -33,7 +38,7 @@ class LoadedModel:
 
     @property
     def bytes_per_token(self) -> int:
-        """What one token takes of the attention cache."""
+        """Bytes of the attention cache for one token, in all layers."""
         config = self.model.config.get_text_config()
         size = find_head_dim(config) * find_num_key_value_heads(config)
         itemsize: int = self.model.dtype.itemsize
@@ -41,6 +46,7 @@ class LoadedModel:
 
     @property
     def device(self) -> torch.device:
+        """The device of the weights."""
         device: torch.device = self.model.device
         return device
 
@@ -53,10 +59,11 @@ def load_model(
     device: torch.device | None = None,
     tensor_parallel: int = 1,
 ) -> LoadedModel:
-    """Load the model at `path`, a directory or a hub name, onto a GPU where there is one.
+    """Load the model at `path`, a directory or a hub name, onto a GPU if there is one.
 
     Args:
-        tensor_parallel: load one part of so many, in processes that have met (`rank_launcher.py`).
+        tensor_parallel: number of ranks; each loads its part of the model. Above 1, the process
+            group must exist (`rank_launcher.py`).
     """
     device = device or default_device()
     implementation = choose_attention(attention, device)
@@ -67,7 +74,7 @@ def load_model(
         path,
         dtype=choose_dtype(dtype, device),
         attn_implementation=implementation,
-        # A model is numbers: neither a pickle nor code of its directory is ever run.
+        # A model is numbers only: never run a pickle or code from its directory.
         use_safetensors=True,
         trust_remote_code=False,
         **_placement(device, tensor_parallel),
@@ -76,14 +83,14 @@ def load_model(
 
 
 def _placement(device: torch.device, tensor_parallel: int) -> dict[str, Any]:
-    """Say where the weights go: straight to the GPU, they may be larger than the memory."""
+    """Return the placement of weights: straight to the GPU, as they may exceed the memory."""
     if tensor_parallel > 1:
         return {"distributed_config": DistributedConfig(tp_size=tensor_parallel)}
     return {} if device.type == "cpu" else {"device_map": {"": device}}
 
 
 def adopt_model(model: Any, *, pack: bool = False) -> LoadedModel:
-    """Describe a model that is loaded; `arrange` lays its weights out for a CPU."""
+    """Prepare a loaded model for inference; `pack` packs its weights if it is on a CPU."""
     model = model.eval().requires_grad_(False)
     if pack and model.device.type == "cpu":
         pack_weights(model)
@@ -104,7 +111,7 @@ def default_device() -> torch.device:
 
 
 def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
-    """Return the type of the weights: `auto` is what the device is fast and exact with."""
+    """Return the type of the weights; `auto` is float32 on a CPU and bfloat16 on a GPU."""
     if dtype == "auto":
         return torch.float32 if device.type == "cpu" else torch.bfloat16
     chosen: torch.dtype = getattr(torch, dtype)
@@ -112,7 +119,7 @@ def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
 
 
 def choose_attention(attention: Attention, device: torch.device) -> str:
-    """Return the library's name of the attention to use on the device."""
+    """Return the library's name of the attention implementation for the device."""
     if attention is not Attention.AUTO:
         return attention.value
     if device.type == "cpu":
@@ -120,8 +127,8 @@ def choose_attention(attention: Attention, device: torch.device) -> str:
     if importlib.util.find_spec("flash_attn") is not None:
         return Attention.FLASH.value
     _log.warning(
-        "FlashAttention is not installed: the engine runs on SDPA, 3 to 5 times slower. "
-        "Install the extra `gpu`, or set ENGINE_ATTENTION=sdpa to choose this."
+        "FlashAttention is not installed: the engine uses SDPA, which is 3 to 5 times slower. "
+        "Install the extra `gpu`, or set ENGINE_ATTENTION=sdpa to choose SDPA."
     )
     return Attention.SDPA.value
 

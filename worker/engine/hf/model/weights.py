@@ -1,8 +1,15 @@
-"""How the weights lie in memory on a CPU: the same numbers, packed for the products of a step.
+"""Packs a model's weights for fast matrix products on a CPU; the numbers stay the same.
 
-Measured on SmolLM2-135M in float32 with two threads, all products of a step in milliseconds, in
-torch's own layout / input dimension first / packed: 33 / 26 / 12 for one row, 69 / 63 / 21 for 16,
-94 / 85 / 32 for 32, 1020 / 870 / 380 for 512. One packing serves all numbers of rows.
+Milliseconds for all products of a step, measured on SmolLM2-135M in float32 with two threads:
+
+| rows | torch's layout | input dimension first | packed |
+| --- | --- | --- | --- |
+| 1 | 33 | 26 | 12 |
+| 16 | 69 | 63 | 21 |
+| 32 | 94 | 85 | 32 |
+| 512 | 1020 | 870 | 380 |
+
+One packing serves all numbers of rows.
 """
 
 from __future__ import annotations
@@ -10,15 +17,15 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-#: Rows that the packing is chosen for; 4 to 64 give the same, and 1 is worse for all.
+#: Number of rows that oneDNN chooses the packing for. 4 to 64 give the same; 1 is slower for all.
 TYPICAL_ROWS = 32
 
 
 class PackedLinear(nn.Linear):
-    """A linear layer whose weight only oneDNN can read.
+    """A linear layer whose packed weight only oneDNN can read.
 
-    It stays an `nn.Linear` with a weight of the right type and no elements: the library looks for
-    one in each attention module to learn the type that it computes in, and fails without.
+    It is an `nn.Linear` whose `weight` has the right type and no elements. The library reads the
+    type of such a weight in each attention module, and fails without one.
     """
 
     def __init__(self, linear: nn.Linear) -> None:
@@ -32,6 +39,7 @@ class PackedLinear(nn.Linear):
         )
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """Return the product: shape (..., in features) to (..., out features)."""
         out: torch.Tensor = torch.ops.mkldnn._linear_pointwise(
             input, self._packed, self.bias, "none", [], ""
         )
@@ -39,7 +47,7 @@ class PackedLinear(nn.Linear):
 
 
 def pack_weights(model: nn.Module) -> None:
-    """Pack the weights of all plain linear layers, where the machine can use them."""
+    """Pack the weights of all plain linear layers, if oneDNN is available."""
     if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]  # torch's own
         return
     for parent in list(model.modules()):
@@ -50,6 +58,6 @@ def pack_weights(model: nn.Module) -> None:
 
 
 def _copy_mapped_tensors(model: nn.Module) -> None:
-    """Copy what is still mapped from the model's file: one tensor would hold all in memory."""
+    """Copy tensors mapped from the model's file; one of them would keep all of it in memory."""
     for tensor in [*model.parameters(), *model.buffers()]:
         tensor.data = tensor.data.clone()

