@@ -1,1 +1,1 @@
-"""The admin pages: server-rendered, over the same database and Redis as the API."""
+"""The admin UI: server-rendered pages over the same database and Redis as the API."""

@@ -1,8 +1,8 @@
-"""Calls the service's own API for the person at the page: every change goes through it, so that
-rules, limits and the audit trail exist once.
+"""Calls the API on behalf of the viewer.
 
-Each call carries a token of its own, which lives a minute, has the rights of that person and names
-the address that they come from.
+Every change goes through the API, so that rules, limits and the audit trail exist once. Each call
+carries a JWT of its own, which is valid for a minute. The JWT has the rights of the viewer and
+contains the client address.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from urllib3.exceptions import HTTPError
 from urllib3.response import BaseHTTPResponse
 
 from admin_ui.session_cookie import session_id
-from admin_ui.wording import told, told_of_field
+from admin_ui.wording import error_text, field_error_text
 from core.config.settings import Settings
 from core.ids import Prefix, show_id
 from core.security.jwt_rules import ADDRESS_CLAIM, SESSION_CLAIM, VERSION_CLAIM
@@ -30,24 +30,27 @@ from models.accounts.user import User
 
 TOKEN_LIFE = timedelta(seconds=60)
 CONNECT_SECONDS = 3.0
-#: What an ordinary call may take; a stream may pause as long as the API's own keep-alives allow.
+#: Read timeouts: of an ordinary call, and between two chunks of a stream. The API sends
+#: keep-alives more often.
 CALL_SECONDS = 20.0
 STREAM_PAUSE_SECONDS = 60.0
 CONNECTIONS = 64
-PIECE_BYTES = 64 * 1024
+CHUNK_BYTES = 64 * 1024
 
 
-class ServiceAway(Exception):
-    """The API did not answer, or not as an API does."""
+class ApiAway(Exception):
+    """The API sent no response, or one that is not the API's JSON."""
 
 
-@dataclass(eq=False)  # not frozen: whoever passes an exception on sets its traceback
-class ServiceRefusal(Exception):
-    """The API said no: in sentences that people read.
+@dataclass(eq=False)  # not frozen: a context manager sets the traceback
+class ApiRefusal(Exception):
+    """The API rejected a request.
 
     Attributes:
-        fields: what is wrong with each field, by its name in the API.
-        retry_after: the seconds after which the same may pass, where the API says so.
+        code: of the error, as the API documents it.
+        message: a sentence for people.
+        fields: what is wrong with each field, by API name.
+        retry_after: seconds to wait before the same request, if the API sent them.
     """
 
     status: int
@@ -57,38 +60,38 @@ class ServiceRefusal(Exception):
     retry_after: int | None = None
 
 
-class ServiceStream:
-    """An answer of the API while it comes."""
+class ApiStream:
+    """A response of the API that is read in chunks."""
 
-    def __init__(self, answer: BaseHTTPResponse) -> None:
-        self._answer = answer
-        self._is_unwanted = False
+    def __init__(self, response: BaseHTTPResponse) -> None:
+        self._response = response
+        self._is_aborted = False
 
     @property
     def headers(self) -> Mapping[str, str]:
-        return self._answer.headers
+        return self._response.headers
 
-    def pieces(self) -> Iterator[bytes]:
-        """Give each piece as soon as it is here.
+    def chunks(self) -> Iterator[bytes]:
+        """Yield each chunk when it arrives.
 
         Raises:
-            ServiceAway: it ended before its end.
+            ApiAway: the connection broke within the response.
         """
         try:
-            yield from self._answer.stream(PIECE_BYTES)
+            yield from self._response.stream(CHUNK_BYTES)
         except (HTTPError, OSError) as error:
-            if not self._is_unwanted:
-                raise ServiceAway(f"{type(error).__name__} within an answer") from error
+            if not self._is_aborted:
+                raise ApiAway(f"{type(error).__name__} within a response") from error
 
-    def give_up(self) -> None:
-        """Let `pieces` end now, also while it waits: nobody wants the rest."""
-        self._is_unwanted = True
-        with suppress(ValueError, RuntimeError, OSError):  # it has ended by itself
-            self._answer.shutdown()
+    def abort(self) -> None:
+        """End `chunks` now, even while it waits."""
+        self._is_aborted = True
+        with suppress(ValueError, RuntimeError, OSError):  # the response has ended
+            self._response.shutdown()
 
 
-class ServiceApi:
-    """The API at its address. One for the process: it keeps connections."""
+class ApiClient:
+    """A client of the API, with a pool of connections; a process needs one."""
 
     def __init__(self, settings: Settings) -> None:
         self._url = settings.inner_api_url
@@ -108,14 +111,14 @@ class ServiceApi:
         headers: Mapping[str, str] | None = None,
         query: Mapping[str, str] | None = None,
     ) -> Any:
-        """Return the JSON that the API answers this user, `None` if it answers nothing.
+        """Return the JSON of the response, or `None` for 204.
 
         Raises:
-            ServiceRefusal: the API's own error.
-            ServiceAway: there was no answer.
+            ApiRefusal: the API rejected the request.
+            ApiAway: no response came.
         """
-        answer = self._send(user, method, path, body, headers=headers, query=query)
-        return _read(answer)
+        response = self._send(user, method, path, body, headers=headers, query=query)
+        return _read(response)
 
     @contextmanager
     def stream(
@@ -127,15 +130,15 @@ class ServiceApi:
         *,
         headers: Mapping[str, str] | None = None,
         query: Mapping[str, str] | None = None,
-    ) -> Iterator[ServiceStream]:
-        """Give the answer while it comes; the end of the block hangs up, if it is not whole.
+    ) -> Iterator[ApiStream]:
+        """Open a response as a stream; leaving the block closes the connection.
 
         Raises:
-            ServiceRefusal: the API's own error, before anything came.
-            ServiceAway: there was no answer.
+            ApiRefusal: the API rejected the request.
+            ApiAway: no response came.
         """
         timeout = Timeout(connect=CONNECT_SECONDS, read=STREAM_PAUSE_SECONDS)
-        answer = self._send(
+        response = self._send(
             user,
             method,
             path,
@@ -146,11 +149,11 @@ class ServiceApi:
             preload_content=False,
         )
         try:
-            if answer.status >= 400:
-                _read(answer)
-            yield ServiceStream(answer)
+            if response.status >= 400:
+                _read(response)
+            yield ApiStream(response)
         finally:
-            answer.close()
+            response.close()
 
     def send_file(
         self,
@@ -164,8 +167,13 @@ class ServiceApi:
         query: Mapping[str, str],
         seconds: float,
     ) -> Any:
-        """Send a file as the body of a POST, a piece at a time; else as `call`."""
-        answer = self._send(
+        """Stream a file as the body of a POST; otherwise like `call`.
+
+        Args:
+            size: in bytes.
+            seconds: read timeout.
+        """
+        response = self._send(
             user,
             "POST",
             path,
@@ -174,7 +182,7 @@ class ServiceApi:
             query=query,
             timeout=Timeout(connect=CONNECT_SECONDS, read=seconds),
         )
-        return _read(answer)
+        return _read(response)
 
     def _send(
         self,
@@ -187,18 +195,18 @@ class ServiceApi:
         query: Mapping[str, str] | None = None,
         **options: Any,
     ) -> BaseHTTPResponse:
-        sent = {"Authorization": f"Bearer {_token(user)}", **(headers or {})}
+        all_headers = {"Authorization": f"Bearer {_token(user)}", **(headers or {})}
         content: bytes | IO[bytes] | None
         if isinstance(body, Mapping):
             content = json.dumps(body).encode()
-            sent["Content-Type"] = "application/json"
+            all_headers["Content-Type"] = "application/json"
         else:
             content = body
-        address = f"{self._url}{path}" + (f"?{urlencode(query)}" if query else "")
+        url = f"{self._url}{path}" + (f"?{urlencode(query)}" if query else "")
         try:
-            return self._pool.request(method, address, body=content, headers=sent, **options)
+            return self._pool.request(method, url, body=content, headers=all_headers, **options)
         except HTTPError as error:
-            raise ServiceAway(type(error).__name__) from error
+            raise ApiAway(type(error).__name__) from error
 
 
 def _token(user: User) -> str:
@@ -211,25 +219,25 @@ def _token(user: User) -> str:
     return token
 
 
-def _read(answer: BaseHTTPResponse) -> Any:
-    if answer.status == 204:
+def _read(response: BaseHTTPResponse) -> Any:
+    if response.status == 204:
         return None
     try:
-        content = json.loads(answer.data)
-        if answer.status < 400:
+        content = json.loads(response.data)
+        if response.status < 400:
             return content
         error = content["error"]
-        message = told(error["code"], error["message"])
-        fields = {f["param"]: told_of_field(**f) for f in error.get("fields", [])}
+        message = error_text(error["code"], error["message"])
+        fields = {f["param"]: field_error_text(**f) for f in error.get("fields", [])}
         if not fields and error.get("param"):
             fields = {error["param"]: message}
-        wait = answer.headers.get("Retry-After", "")
-        raise ServiceRefusal(
-            answer.status,
+        wait = response.headers.get("Retry-After", "")
+        raise ApiRefusal(
+            response.status,
             error["code"],
             message,
             fields,
             retry_after=int(wait) if wait.isdigit() else None,
         )
     except (HTTPError, ValueError, KeyError, TypeError) as error:
-        raise ServiceAway(f"{answer.status} without an answer of the API") from error
+        raise ApiAway(f"the response with status {response.status} is not of the API") from error

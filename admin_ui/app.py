@@ -37,7 +37,7 @@ from admin_ui.widgets.formats import register_formats
 from admin_ui.wording import register_wording
 from core.security.jwt_rules import jwt_config
 
-#: Addresses of static files carry the version of what they hold.
+#: URLs of static files contain a hash of the content, so browsers may cache them for long.
 STATIC_SECONDS = 365 * 24 * 3600
 _VIEWS = (
     sign_in,
@@ -59,7 +59,7 @@ _VIEWS = (
 
 
 def create_app(services: Services) -> Flask:
-    """Return the admin UI over `services`; nothing connects before the first request."""
+    """Return the application; it opens no connection before the first request."""
     settings = services.settings
     app = Flask("admin_ui")
     app.config.update(
@@ -69,8 +69,8 @@ def create_app(services: Services) -> Flask:
         SESSION_COOKIE_SAMESITE="Lax",
         SESSION_COOKIE_SECURE=settings.is_production,
         PERMANENT_SESSION_LIFETIME=SESSION_LIFE,
-        # An answer that was on its way when somebody signed out would sign them in again, and a
-        # page that refreshes itself would keep its session for ever.
+        # With a refresh, a response in flight during a sign-out would sign the user in again, and
+        # a page that polls would keep its session alive for ever.
         SESSION_REFRESH_EACH_REQUEST=False,
         MAX_CONTENT_LENGTH=settings.max_body_bytes,
         MAX_FORM_MEMORY_SIZE=settings.max_body_bytes,
@@ -98,7 +98,7 @@ def create_app(services: Services) -> Flask:
             app.wsgi_app, x_for=proxies, x_proto=proxies
         )
     app.wsgi_app = HostCheck(app.wsgi_app)  # type: ignore[method-assign]
-    # Views that belong together share a blueprint.
+    # Some modules of views share a blueprint.
     for blueprint in dict.fromkeys(view.blueprint for view in _VIEWS):
         app.register_blueprint(blueprint)
     return app

@@ -1,4 +1,4 @@
-"""The admin UI as a program: its application in one of gunicorn's processes."""
+"""Runs the admin UI in one gunicorn process."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from core.web.server import InternalPort, WebProgram, WebServer
 
 
 def serve(settings: Settings) -> None:
-    """Answer requests until SIGTERM."""
+    """Serve requests until SIGTERM."""
     if not settings.admin_metrics_port:
         _serve(settings, None)
         return

@@ -1,4 +1,4 @@
-"""What the pages need of the outside, opened once a process and handed in."""
+"""Connections and clients of the pages, created once in a process."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from uuid import UUID
 
 from flask import current_app
 
-from admin_ui.api_client import ServiceApi
+from admin_ui.api_client import ApiClient
 from core.config.settings import Settings
 from core.limits.limiter import Limiter
 from core.limits.state import KeyUse, Recall
@@ -24,10 +24,10 @@ from models.usage.limits import read_key_use
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """The admin UI's parts. None of them connects before its first use.
+    """The services that views use. None connects before its first use.
 
     Attributes:
-        sessions: for reading; what changes the service goes through `api`.
+        sessions: for reads; changes go through `api`, but for those of browser sessions.
     """
 
     settings: Settings
@@ -36,7 +36,7 @@ class Services:
     workers: WorkerRegistry
     throttle: Throttle
     limiter: Limiter
-    api: ServiceApi
+    api: ApiClient
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Services:
@@ -48,11 +48,11 @@ class Services:
             workers=WorkerRegistry(client),
             throttle=Throttle(client),
             limiter=Limiter(client),
-            api=ServiceApi(settings),
+            api=ApiClient(settings),
         )
 
     def recall(self, key_id: UUID) -> Recall:
-        """Return what reads a key's use from the database, should Redis have lost it."""
+        """Return a function that reads a key's use from the database if Redis has lost it."""
 
         def read(month_began: datetime) -> KeyUse:
             with self.sessions() as session:
@@ -62,5 +62,5 @@ class Services:
 
 
 def services() -> Services:
-    """Return the services of the app that handles this request."""
+    """Return the services of the current application."""
     return cast(Services, current_app.extensions["bountycoder"])

@@ -1,4 +1,4 @@
-"""What the browser's cookie names: the session that tokens and changes of the browser belong to."""
+"""The session id in the browser's cookie. Calls to the API carry it, too."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ _SESSION = "session"
 
 
 def session_id() -> UUID | None:
-    """Return the session's id; cookies of earlier versions have none."""
+    """Return the session's id, or `None` for a cookie of an earlier version."""
     return read_id(Prefix.SESSION, session.get(_SESSION, ""))
 
 
-def name_session(value: UUID) -> None:
+def remember_session(value: UUID) -> None:
+    """Put a session's id into the cookie."""
     session[_SESSION] = show_id(Prefix.SESSION, value)

@@ -1,6 +1,6 @@
-"""What people read instead of the API's names and messages: labels of fields, and sentences.
+"""Labels of the API's fields, and sentences for its errors.
 
-Forms take their labels from here, so that a message names a field as the page does.
+Forms and error messages use the same labels.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from flask import Flask
 
-#: Of each field that a form sends or a page shows, by its name in the API.
+#: Label of each field that a form sends or a page shows, by API name.
 LABELS: Mapping[str, str] = {
     "cache": "Response cache",
     "completionWindow": "Time to begin",
@@ -55,39 +55,39 @@ LABELS: Mapping[str, str] = {
     "userId": "Owner",
     "webhookUrl": "Webhook",
 }
-#: What a refusal says by its code; `None` where the API's own message suits people.
+#: Sentence for each error code; `None` uses the API's message.
 TEXTS: Mapping[str, str | None] = {
     "batch_not_finished": None,
     "conflict": None,
     "context_length_exceeded": None,
     "database_unavailable": "The database is away. Try again in a few seconds.",
     "email_taken": "Another account has this email.",
-    "engine_error": "The model could not make this answer.",
+    "engine_error": "The model could not generate this completion.",
     "forbidden": None,
     "idempotency_conflict": None,
     "internal_error": "Something went wrong in the service.",
-    "interrupted": "The service was stopped before the answer was whole.",
+    "interrupted": "The service stopped before the completion was finished.",
     "invalid_api_key": None,
     "invalid_credentials": None,
     "invalid_json": None,
     "invalid_request": None,
     "invalid_token": "Your session is no longer valid. Sign in again.",
     "job_cancelled": None,
-    "job_expired": "The job had not begun within its time.",
+    "job_expired": "The job did not start in time.",
     "key_expired": None,
     "key_inactive": None,
     "last_admin": None,
-    "method_not_allowed": "The service does not take this.",
+    "method_not_allowed": "The service does not accept this request.",
     "missing_credentials": "Your session is no longer valid. Sign in again.",
     "model_not_found": None,
     "monthly_quota_exceeded": None,
     "not_found": None,
     "nothing_to_retry": None,
-    "overloaded": "The service has too much to do at the moment.",
-    "payload_too_large": "This is larger than the service takes.",
-    "queue_unavailable": "The service takes no new work at the moment. Try again in a few seconds.",
+    "overloaded": "The service is overloaded at the moment.",
+    "payload_too_large": "This is larger than the service accepts.",
+    "queue_unavailable": "The service accepts no new requests now. Try again in a few seconds.",
     "rate_limit_exceeded": None,
-    "request_timeout": "What was sent did not arrive in time.",
+    "request_timeout": "The request did not arrive in time.",
     "token_expired": "Your session is no longer valid. Sign in again.",
     "token_limit_exceeded": None,
     "too_many_attempts": None,
@@ -99,13 +99,13 @@ TEXTS: Mapping[str, str | None] = {
     "too_many_uploads": None,
     "too_many_waits": None,
     "too_many_writes": None,
-    "unsupported_media_type": "The service does not take this kind of file.",
+    "unsupported_media_type": "The service does not accept this kind of file.",
     "user_suspended": None,
-    "worker_lost": "The job failed: its worker was lost more often than it may be.",
+    "worker_lost": "The job failed: its worker was lost too often.",
 }
 
 _FIRST_FIELD = re.compile(r"([a-z][A-Za-z]*(?:\.\w+)*)(?=[ :])")
-#: Names that are words of their own stay: "the prompt has 9 tokens".
+#: Only names with a capital: "prompt" in "the prompt has 9 tokens" is a plain word.
 _NAMES_WITHIN = re.compile(
     r"`?\b(" + "|".join(name for name in LABELS if re.search("[A-Z]", name)) + r")\b`?"
 )
@@ -113,7 +113,7 @@ _ENDS = (".", "!", "?", "…")
 
 
 def label_of(param: str) -> str:
-    """Return what a field is called; of an entry in a list, what the list is called."""
+    """Return the label of a field, or of the list that the field is in."""
     name = param
     while name:
         if name in LABELS:
@@ -123,7 +123,7 @@ def label_of(param: str) -> str:
 
 
 def sentence(message: str) -> str:
-    """Return a message of the API as people read it: with labels, a capital and a full stop."""
+    """Return a message of the API with labels for names, a capital and a full stop."""
     first = _FIRST_FIELD.match(message)
     if first and label_of(first[1]) != first[1]:
         message = label_of(first[1]) + message[first.end() :]
@@ -131,24 +131,25 @@ def sentence(message: str) -> str:
     return _finished(message)
 
 
-def told(code: str, message: str) -> str:
-    """Return what a person reads of a refusal."""
+def error_text(code: str, message: str) -> str:
+    """Return the sentence for an error of the API."""
     return TEXTS.get(code) or sentence(message)
 
 
-def told_of_field(param: str, message: str) -> str:
-    """Return what a person reads of a wrong field; a line of a file keeps its own names."""
+def field_error_text(param: str, message: str) -> str:
+    """Return the sentence for a wrong field; a line of a file keeps its API names."""
     return _finished(message) if param.startswith("line ") else sentence(message)
 
 
-def told_of_job(error: Mapping[str, str]) -> str:
-    """Return why a job failed; a program or a file made it, so it keeps the names in those."""
+def job_error_text(error: Mapping[str, str]) -> str:
+    """Return the sentence for a failed job; it keeps the API names of its request."""
     return TEXTS.get(error["code"]) or _finished(error["message"])
 
 
 def register_wording(app: Flask) -> None:
+    """Add `label` and `job_error_text` to the templates."""
     app.jinja_env.globals["label"] = label_of
-    app.add_template_filter(told_of_job)
+    app.add_template_filter(job_error_text)
 
 
 def _finished(message: str) -> str:

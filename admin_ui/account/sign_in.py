@@ -1,4 +1,4 @@
-"""Signing in and out."""
+"""Pages to sign in and out."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from flask.typing import ResponseReturnValue
 from admin_ui.services import services
 from admin_ui.session.session import sign_in_as, sign_out, signed_in_user
 from admin_ui.web.access import anyone
-from admin_ui.web.page import database, local_address
+from admin_ui.web.page import database, local_url
+from admin_ui.web.typed_text import typed_text
 from core.config.settings import DEFAULT_ADMIN_PASSWORD
 from core.errors import RateLimited, Unavailable
 from core.limits.throttle import login_rule
@@ -29,7 +30,7 @@ blueprint = Blueprint("sign_in", __name__)
 @blueprint.get("/sign-in")
 @anyone
 def form() -> ResponseReturnValue:
-    wanted = local_address(request.args.get("next"), "/")
+    wanted = local_url(request.args.get("next"), "/")
     if signed_in_user(database()) is not None:
         return redirect(wanted, 303)
     return _form(wanted=wanted, has_ended="ended" in request.args)
@@ -38,21 +39,21 @@ def form() -> ResponseReturnValue:
 @blueprint.post("/sign-in")
 @anyone
 def enter() -> ResponseReturnValue:
-    email = request.form.get("email", "").replace("\x00", "").strip()
+    email = typed_text(request.form, "email")
     password = request.form.get("password", "")[:MAX_PASSWORD_LENGTH]
-    wanted = local_address(request.form.get("next"), "/")
+    wanted = local_url(request.form.get("next"), "/")
     try:
-        user = _signed_in(email, password)
+        user = _authenticate(email, password)
     except RateLimited as error:
         seconds = error.headers["Retry-After"]
         fault = f"Too many attempts. Try again in {duration_text(int(seconds))}."
         return _form(email, fault, wanted), 429, {"Retry-After": seconds}
     except (Unavailable, redis.RedisError) as error:
-        _log.error("nobody can sign in: %s", type(error).__name__)
-        fault = "Redis is away, or too many sign in at once. Try again in a few seconds."
+        _log.error("sign-in is unavailable: %s", type(error).__name__)
+        fault = "Redis is away, or too many users sign in at once. Try again in a few seconds."
         return _form(email, fault, wanted), 503, {"Retry-After": "2"}
     if user is None:
-        return _form(email, "The email or the password is wrong.", wanted), 401
+        return _form(email, "Incorrect email or password.", wanted), 401
     if not user.is_active:
         return _form(email, "An admin has suspended this account.", wanted), 403
     sign_in_as(user, has_default_password=password == DEFAULT_ADMIN_PASSWORD)
@@ -66,13 +67,15 @@ def leave() -> ResponseReturnValue:
     return redirect(url_for("sign_in.form"), 303)
 
 
-def _signed_in(email: str, password: str) -> User | None:
-    """Return whose password it is: judged as the API does, under the same counts.
+def _authenticate(email: str, password: str) -> User | None:
+    """Return the user with this email and password, or `None`.
+
+    Shares the throttle and its counters with the API. Records a failed attempt in the audit trail.
 
     Raises:
-        RateLimited: too many attempts with this email, or from this address.
-        Unavailable: too many at once.
-        redis.RedisError: attempts cannot be counted, so nobody may try.
+        RateLimited: too many attempts with this email, or from this client address.
+        Unavailable: too many passwords are checked at once.
+        redis.RedisError: attempts cannot be counted, so none is allowed.
     """
     address = request.remote_addr or ""
     rule = login_rule(services().settings)

@@ -1,4 +1,4 @@
-"""Settings: one's own password, name and email."""
+"""The settings of the viewer: password, name and email."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from flask import Blueprint, flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
-from admin_ui.api_client import ServiceRefusal
-from admin_ui.session.session import go_on_as
+from admin_ui.api_client import ApiRefusal
+from admin_ui.session.session import continue_session
 from admin_ui.web.access import signed_in, viewer
 from admin_ui.web.page import api, database
 from core.ids import Prefix, show_id
@@ -28,18 +28,18 @@ def show() -> ResponseReturnValue:
 def change_password() -> ResponseReturnValue:
     new = request.form.get("newPassword", "")
     if new != request.form.get("repeated", ""):
-        return _page(faults={"repeated": "The two are not the same."}), 400
+        return _page(faults={"repeated": "Passwords don't match."}), 400
     body = {"currentPassword": request.form.get("currentPassword", ""), "newPassword": new}
     try:
         api().call(viewer(), "POST", "/api/auth/change-password", body)
-    except ServiceRefusal as refusal:
+    except ApiRefusal as refusal:
         if refusal.code == "invalid_credentials":
             return _page(faults={"currentPassword": _password_fault(refusal)}), 400
-        return _page(refusal.fields, password_fault=_rest(refusal)), refusal.status
+        return _page(refusal.fields, password_fault=_form_fault(refusal)), refusal.status
     database().expire_all()
     user = database().get_one(User, viewer().id)
-    go_on_as(user)
-    flash("The password is changed. Every other session has ended.")
+    continue_session(user)
+    flash("Password changed. Every other session has ended.")
     return redirect(url_for("account.show"), 303)
 
 
@@ -52,24 +52,24 @@ def update() -> ResponseReturnValue:
     path = f"/api/users/{show_id(Prefix.USER, viewer().id)}"
     try:
         api().call(viewer(), "PUT", path, body)
-    except ServiceRefusal as refusal:
+    except ApiRefusal as refusal:
         faults = dict(refusal.fields)
-        if "currentPassword" in faults:  # the other form on the page has a field of this name
+        if "currentPassword" in faults:  # the other form of the page has this field
             faults["passwordOfAccount"] = _password_fault(refusal)
             del faults["currentPassword"]
-        return _page(faults, account_fault=_rest(refusal), form=body), refusal.status
+        return _page(faults, account_fault=_form_fault(refusal), form=body), refusal.status
     flash("Saved.")
     return redirect(url_for("account.show"), 303)
 
 
-def _password_fault(refusal: ServiceRefusal) -> str:
+def _password_fault(refusal: ApiRefusal) -> str:
     if refusal.code == "invalid_credentials":
         return "This is not the current password."
     return "Enter your current password to change your email."
 
 
-def _rest(refusal: ServiceRefusal) -> str | None:
-    """Return what is wrong if it belongs to no field."""
+def _form_fault(refusal: ApiRefusal) -> str | None:
+    """Return the message of an error that concerns no single field."""
     return None if refusal.fields else refusal.message
 
 

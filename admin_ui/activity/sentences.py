@@ -1,4 +1,4 @@
-"""What the audit trail says, as sentences that people read."""
+"""Turns entries of the audit trail into sentences."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from uuid import UUID
 from markupsafe import Markup
 
 from admin_ui.activity.values import (
+    changed_fields,
     changes_in,
     is_change,
     label_of,
-    of_what,
     only_change,
     quoted,
     strong,
@@ -27,7 +27,7 @@ from models.accounts.names import KeyName, key_names, user_emails
 from models.database.base import Session
 from models.pages.activity import Activity
 
-#: Groups of actions as people ask for them: how their names begin, and what they are called.
+#: Prefix of the actions of each group, and its label in the filter.
 GROUPS = {
     "auth.": "Failed sign-ins",
     "key.": "API keys",
@@ -41,13 +41,14 @@ FAILED_SIGN_IN = "auth.login_failed"
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
-    """One entry as a page shows it.
+class DescribedActivity:
+    """An entry of the audit trail, in words.
 
     Attributes:
-        target: its id as the API writes it.
-        changes: of each field that changed its name, what it was and what it is.
-        details: what else is known, by the API's names.
+        actor: id, as the API writes it.
+        target: id, as the API writes it.
+        changes: label, old value and new value of each changed field.
+        details: label and value of the other fields.
     """
 
     id: str
@@ -62,10 +63,10 @@ class Event:
     details: Sequence[tuple[str, str]]
 
 
-def describe(session: Session, activities: Sequence[Activity]) -> list[Event]:
-    """Return entries with their sentences; the names in them are looked up together."""
+def describe(session: Session, activities: Sequence[Activity]) -> list[DescribedActivity]:
+    """Return the entries in words; two queries look up the names of all entries."""
     names = _Names.of(session, activities)
-    return [_event(activity, names) for activity in activities]
+    return [_described(activity, names) for activity in activities]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +84,8 @@ class _Names:
 
 
 @dataclass(frozen=True, slots=True)
-class _Telling:
-    """What a sentence is made of."""
+class _Context:
+    """An entry, and the names that its sentence needs."""
 
     activity: Activity
     names: _Names
@@ -108,13 +109,13 @@ class _Telling:
 
     @property
     def key(self) -> Markup:
-        """The key, and whose it is if it is not the actor's own."""
+        """The key, with its owner unless the actor owns it."""
         known = self.names.keys.get(self.target_id) if self.target_id else None
         name = known.name if known else self._text("name")
-        shown = Markup("the API key {}").format(quoted(name))
+        text = Markup("the API key {}").format(quoted(name))
         if known and known.owner_id != self.activity.entry.actor_id:
-            return shown + Markup(" of {}").format(breakable(known.owner_email))
-        return shown
+            return text + Markup(" of {}").format(breakable(known.owner_email))
+        return text
 
     @property
     def account(self) -> Markup:
@@ -130,134 +131,142 @@ class _Telling:
         return value if isinstance(value, str) else ""
 
 
-def _made_key(told: _Telling) -> Markup:
-    return Markup("{} made {}").format(told.actor, told.key)
+def _created_key(context: _Context) -> Markup:
+    return Markup("{} created {}").format(context.actor, context.key)
 
 
-def _changed_key(told: _Telling) -> Markup:
-    changes = changes_in(told.details)
-    match only_change(told.details, "isActive"):
+def _changed_key(context: _Context) -> Markup:
+    changes = changes_in(context.details)
+    match only_change(context.details, "isActive"):
         case {"to": bool(is_on)}:
-            verb = "switched on" if is_on else "switched off"
-            return Markup("{} {} {}").format(told.actor, verb, told.key) + _ended(told)
-    return Markup("{} changed {}").format(told.actor, of_what(changes, told.key))
+            verb = "activated" if is_on else "deactivated"
+            return Markup("{} {} {}").format(context.actor, verb, context.key) + _cancelled_jobs(
+                context
+            )
+    return Markup("{} changed {}").format(context.actor, changed_fields(changes, context.key))
 
 
-def _rotated_key(told: _Telling) -> Markup:
-    grace = told.details.get("graceSeconds")
+def _rotated_key(context: _Context) -> Markup:
+    grace = context.details.get("graceSeconds")
     rest = ""
     if isinstance(grace, int):
-        kept = f"the old one works for {duration(grace * 1000)} longer"
-        rest = f"; {kept if grace else 'the old one ended at once'}"
-    return Markup("{} gave {} a new secret{}").format(told.actor, told.key, rest)
+        until = f"works for {duration(grace * 1000)} longer" if grace else "ended at once"
+        rest = f"; the old one {until}"
+    return Markup("{} gave {} a new secret{}").format(context.actor, context.key, rest)
 
 
-def _deleted_key(told: _Telling) -> Markup:
-    return Markup("{} revoked {}").format(told.actor, told.key) + _ended(told)
+def _deleted_key(context: _Context) -> Markup:
+    return Markup("{} revoked {}").format(context.actor, context.key) + _cancelled_jobs(context)
 
 
-def _made_user(told: _Telling) -> Markup:
-    role = "an admin" if told.details.get("role") == "admin" else "a customer"
-    return Markup("{} made {}, {}").format(told.actor, told.account, role)
+def _created_user(context: _Context) -> Markup:
+    role = "an admin" if context.details.get("role") == "admin" else "a customer"
+    return Markup("{} created {}, {}").format(context.actor, context.account, role)
 
 
-def _registered(told: _Telling) -> Markup:
-    return Markup("{} registered").format(told.actor)
+def _registered(context: _Context) -> Markup:
+    return Markup("{} registered").format(context.actor)
 
 
-def _changed_user(told: _Telling) -> Markup:
-    changes = list(changes_in(told.details))
-    match only_change(told.details, "isActive"):
+def _changed_user(context: _Context) -> Markup:
+    changes = list(changes_in(context.details))
+    match only_change(context.details, "isActive"):
         case {"to": True}:
-            return Markup("{} let {} in again").format(told.actor, told.account)
+            return Markup("{} reactivated {}").format(context.actor, context.account)
         case {"to": False}:
-            return Markup("{} suspended {}").format(told.actor, told.account) + _ended(told)
-    if "password" not in told.details:
-        return Markup("{} changed {}").format(told.actor, of_what(changes, told.account))
+            return Markup("{} suspended {}").format(
+                context.actor, context.account
+            ) + _cancelled_jobs(context)
+    if "password" not in context.details:
+        return Markup("{} changed {}").format(
+            context.actor, changed_fields(changes, context.account)
+        )
     if not changes:
-        return Markup("{} set a new password for {}").format(told.actor, told.account)
+        return Markup("{} set a new password for {}").format(context.actor, context.account)
     sentence = Markup("{} set a new password and changed {}")
-    return sentence.format(told.actor, of_what(changes, told.account))
+    return sentence.format(context.actor, changed_fields(changes, context.account))
 
 
-def _changed_password(told: _Telling) -> Markup:
-    return Markup("{} changed their own password").format(told.actor)
+def _changed_password(context: _Context) -> Markup:
+    return Markup("{} changed their own password").format(context.actor)
 
 
-def _deleted_user(told: _Telling) -> Markup:
-    keys = told.details.get("keys")
-    sentence = Markup("{} deleted {}").format(told.actor, told.account)
+def _deleted_user(context: _Context) -> Markup:
+    keys = context.details.get("keys")
+    sentence = Markup("{} deleted {}").format(context.actor, context.account)
     if isinstance(keys, int) and keys:
         sentence += " and its API key" if keys == 1 else f" and its {number(keys)} API keys"
-    return sentence + _ended(told)
+    return sentence + _cancelled_jobs(context)
 
 
-def _ended(told: _Telling) -> str:
-    """Say how many jobs that cancelled, if any."""
-    jobs = told.details.get("jobs")
+def _cancelled_jobs(context: _Context) -> str:
+    """Return how many jobs the action cancelled, or an empty text for none."""
+    jobs = context.details.get("jobs")
     if not isinstance(jobs, int) or not jobs:
         return ""
     return "; a job was cancelled" if jobs == 1 else f"; {number(jobs)} jobs were cancelled"
 
 
-def _failed_sign_in(told: _Telling) -> Markup:
-    email = told.names.users.get(told.target_id) if told.target_id else None
+def _failed_sign_in(context: _Context) -> Markup:
+    email = context.names.users.get(context.target_id) if context.target_id else None
     if email is None:
         return Markup("Somebody tried to sign in with an email that no account has")
     return Markup("Somebody failed to sign in as {}").format(strong(breakable(email)))
 
 
-def _reused_refresh_token(told: _Telling) -> Markup:
-    email = told.names.users.get(told.target_id) if told.target_id else None
+def _reused_refresh_token(context: _Context) -> Markup:
+    email = context.names.users.get(context.target_id) if context.target_id else None
     who = strong(breakable(email)) if email else Markup("somebody")
     return Markup("A refresh token of {} was used twice, which ended its session").format(who)
 
 
-def _resent_webhook(told: _Telling) -> Markup:
-    message = show_id(Prefix.WEBHOOK, told.target_id) if told.target_id else ""
-    return Markup("{} sent the webhook message <code>{}</code> again").format(told.actor, message)
+def _resent_webhook(context: _Context) -> Markup:
+    message = show_id(Prefix.WEBHOOK, context.target_id) if context.target_id else ""
+    return Markup("{} sent the webhook message <code>{}</code> again").format(
+        context.actor, message
+    )
 
 
-def _act_on_others(verb: str, kind: Prefix) -> Callable[[_Telling], Markup]:
-    def tell(told: _Telling) -> Markup:
-        shown = show_id(kind, told.target_id) if told.target_id else ""
-        sentence = Markup("{} {} <code>{}</code> of another user")
-        return sentence.format(told.actor, verb, shown)
+def _action_on_others(verb: str, kind: Prefix) -> Callable[[_Context], Markup]:
+    def sentence(context: _Context) -> Markup:
+        target = show_id(kind, context.target_id) if context.target_id else ""
+        text = Markup("{} {} <code>{}</code> of another user")
+        return text.format(context.actor, verb, target)
 
-    return tell
-
-
-def _something(told: _Telling) -> Markup:
-    return Markup("{} did <code>{}</code>").format(told.actor, told.activity.entry.action)
+    return sentence
 
 
-SENTENCES: dict[str, Callable[[_Telling], Markup]] = {
+def _unknown_action(context: _Context) -> Markup:
+    return Markup("{} did <code>{}</code>").format(context.actor, context.activity.entry.action)
+
+
+SENTENCES: dict[str, Callable[[_Context], Markup]] = {
     FAILED_SIGN_IN: _failed_sign_in,
     "auth.refresh_reused": _reused_refresh_token,
-    "key.create": _made_key,
+    "key.create": _created_key,
     "key.update": _changed_key,
     "key.rotate": _rotated_key,
     "key.delete": _deleted_key,
-    "user.create": _made_user,
+    "user.create": _created_user,
     "user.register": _registered,
     "user.update": _changed_user,
     "user.change_password": _changed_password,
     "user.delete": _deleted_user,
     "webhook.resend": _resent_webhook,
-    "job.cancel": _act_on_others("cancelled the job", Prefix.JOB),
-    "batch.cancel": _act_on_others("cancelled the batch", Prefix.BATCH),
-    "file.delete": _act_on_others("deleted the file", Prefix.FILE),
+    "job.cancel": _action_on_others("cancelled the job", Prefix.JOB),
+    "batch.cancel": _action_on_others("cancelled the batch", Prefix.BATCH),
+    "file.delete": _action_on_others("deleted the file", Prefix.FILE),
 }
 
 
-def _event(activity: Activity, names: _Names) -> Event:
+def _described(activity: Activity, names: _Names) -> DescribedActivity:
     entry = activity.entry
-    told = _Telling(activity, names)
+    context = _Context(activity, names)
     kind = target_kind(entry.action)
-    return Event(
+    return DescribedActivity(
         id=show_id(Prefix.AUDIT, entry.id),
         at=entry.at,
-        sentence=SENTENCES.get(entry.action, _something)(told),
+        sentence=SENTENCES.get(entry.action, _unknown_action)(context),
         is_failed_sign_in=entry.action == FAILED_SIGN_IN,
         action=entry.action,
         actor=show_id(Prefix.USER, entry.actor_id) if entry.actor_id else None,

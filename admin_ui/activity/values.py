@@ -1,4 +1,4 @@
-"""What an entry of the audit trail says of fields: how each was and is, in words."""
+"""Puts the old and new values of fields in an audit entry into words."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from admin_ui.widgets.formats import duration, number
 
-#: What a field of the API is called in a sentence.
+#: Name of a field of the API in a sentence.
 _FIELDS = {
     "name": "name",
     "rateLimit": "rate limit",
@@ -27,11 +27,12 @@ _FIELDS = {
     "keys": "API keys",
     "url": "URL",
 }
-#: What "none" means for these is said better so.
+#: Text for an empty value, where "none" does not fit.
 _NOTHING = {"expiresAt": "never", "name": "none"}
 
 
 def changes_in(details: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Return label, old value and new value of each changed field."""
     return [
         (label_of(name), value_text(name, value["from"]), value_text(name, value["to"]))
         for name, value in details.items()
@@ -39,21 +40,21 @@ def changes_in(details: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     ]
 
 
-def of_what(changes: Sequence[tuple[str, str, str]], whose: Markup) -> Markup:
-    """`the rate limit of … from 60 to 120`, or the names of several fields."""
+def changed_fields(changes: Sequence[tuple[str, str, str]], owner: Markup) -> Markup:
+    """Return `the rate limit of … from 60 to 120`, or the names of several fields."""
     if len(changes) == 1:
         name, before, after = changes[0]
         return Markup("the {} of {} from {} to {}").format(
-            name, whose, strong(before), strong(after)
+            name, owner, strong(before), strong(after)
         )
     if not changes:
-        return whose
+        return owner
     names = [f"the {name}" for name, _, _ in changes]
-    return Markup("{} and {} of {}").format(", ".join(names[:-1]), names[-1], whose)
+    return Markup("{} and {} of {}").format(", ".join(names[:-1]), names[-1], owner)
 
 
 def only_change(details: Mapping[str, Any], name: str) -> Any:
-    """Return the change of this field, if nothing else was changed."""
+    """Return the change of this field if no other field changed, or else `None`."""
     others = details.keys() - {name, "jobs", "batches"}
     return None if others else details.get(name)
 
@@ -63,7 +64,7 @@ def is_change(value: Any) -> bool:
 
 
 def label_of(name: str) -> str:
-    """Return what a field of the API is called: `stateBefore` is `state before` by default."""
+    """Return the name of a field in a sentence; by default `stateBefore` is `state before`."""
     return _FIELDS.get(name) or re.sub("([A-Z])", r" \1", name).lower()
 
 

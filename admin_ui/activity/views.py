@@ -1,4 +1,4 @@
-"""Who did what, when and from where."""
+"""The page of the audit trail: actor, action, time and client address."""
 
 from __future__ import annotations
 
@@ -6,34 +6,37 @@ from flask import Blueprint, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
 from admin_ui.activity.sentences import GROUPS, describe
-from admin_ui.web.page import database, present_time
-from admin_ui.widgets.time_range import Choice, TimeRange, read_time_range, read_zone
+from admin_ui.web.page import database
+from admin_ui.web.typed_text import query_text
+from admin_ui.widgets.list_filters import (
+    PRESETS,
+    UNKNOWN_USER,
+    find_named_user,
+    read_time_filter,
+)
+from admin_ui.widgets.pager import keyset_urls
+from admin_ui.widgets.time_range import TimePreset, TimeRange
 from core.ids import Prefix, read_id, show_id
 from models.accounts.audit import ADDRESS_LENGTH, read_target
-from models.accounts.names import user_emails
-from models.accounts.user import find_user_id
 from models.database.pagination import Keyset
 from models.pages.activity import Activity, ActivityFilter, list_activity
 
 blueprint = Blueprint("activity", __name__, url_prefix="/activity")
 
 PAGE_ROWS = 50
-CHOICES = (Choice.ALL, Choice.TODAY, Choice.WEEK, Choice.THIRTY_DAYS)
 _FILTERS = ("actor", "target", "group", "address")
-_MAX_LENGTH = 320
 
 
 @blueprint.get("")
 def index() -> ResponseReturnValue:
-    """The newest entries that the filters leave, a page of them."""
-    filters = {name: _text(name) for name in _FILTERS}
-    zone = read_zone(request.args.get("zone"))
-    time = read_time_range(
-        request.args, present_time(), choices=CHOICES, default=Choice.ALL, zone=zone
-    )
+    """Show one page of the entries that match the filters, newest first."""
+    filters = {name: query_text(request.args, name) for name in _FILTERS}
+    time = read_time_filter()
     faults = dict(time.faults)
     wanted = _wanted(filters, time, faults)
-    after, before = (read_id(Prefix.AUDIT, _text(name)) for name in ("after", "before"))
+    after, before = (
+        read_id(Prefix.AUDIT, query_text(request.args, name)) for name in ("after", "before")
+    )
     entries: Keyset[Activity] = Keyset([], has_before=False, has_after=False)
     if not faults:
         entries = list_activity(database(), wanted, after=after, before=before, limit=PAGE_ROWS)
@@ -41,7 +44,7 @@ def index() -> ResponseReturnValue:
     if "zone" in request.args:
         arguments["zone"] = request.args["zone"]
 
-    def address(**changes: str | None) -> str:
+    def list_url(**changes: str | None) -> str:
         return url_for("activity.index", **{**arguments, **changes})  # type: ignore[arg-type]
 
     page = render_template(
@@ -49,30 +52,24 @@ def index() -> ResponseReturnValue:
         events=describe(database(), entries.rows),
         filters=filters,
         time=time,
-        choices=CHOICES,
+        presets=PRESETS,
         group_options=[("", "Everything"), *GROUPS.items()],
         faults=faults,
-        address=address,
-        is_filtered=bool(any(filters.values()) or time.choice is not Choice.ALL),
-        newer=address(before=_id_of(entries.rows[0]))
-        if entries.has_before and entries.rows
-        else None,
-        older=address(after=_id_of(entries.rows[-1]))
-        if entries.has_after and entries.rows
-        else None,
+        list_url=list_url,
+        is_filtered=bool(any(filters.values()) or time.preset is not TimePreset.ALL),
+        **keyset_urls(entries, lambda activity: show_id(Prefix.AUDIT, activity.id), list_url),
     )
     return page, 400 if faults else 200
 
 
 def _wanted(filters: dict[str, str], time: TimeRange, faults: dict[str, str]) -> ActivityFilter:
-    """Return what the filters ask for, and note what is wrong with them in `faults`."""
+    """Return the entries that the filters ask for; add the filters' faults to `faults`."""
     actor_id = None
     if actor := filters["actor"]:
-        actor_id = read_id(Prefix.USER, actor) or find_user_id(database(), actor)
-        if actor_id is None:
-            faults["actor"] = "No account has or had this email."
+        if found := find_named_user(actor):
+            actor_id, filters["actor"] = found
         else:
-            filters["actor"] = user_emails(database(), {actor_id}).get(actor_id, actor)
+            faults["actor"] = UNKNOWN_USER
     target_id = None
     if target := filters["target"]:
         target_id = read_target(target)
@@ -89,11 +86,3 @@ def _wanted(filters: dict[str, str], time: TimeRange, faults: dict[str, str]) ->
         since=time.since,
         until=time.until,
     )
-
-
-def _id_of(activity: Activity) -> str:
-    return show_id(Prefix.AUDIT, activity.id)
-
-
-def _text(name: str) -> str:
-    return request.args.get(name, "").replace("\x00", "").strip()[:_MAX_LENGTH]

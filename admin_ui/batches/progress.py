@@ -1,4 +1,4 @@
-"""How far a batch is, as its pages show it."""
+"""Progress of a batch, for its pages."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from admin_ui.web.page import present_time
 from models.batches.batch import Batch
 from models.batches.serializer import show_batch
 
-#: The states of lines in the order of the bar, and their tones.
+#: Tone of each state of a line, in the order of the progress bar.
 TONES = {
     "succeeded": "good",
     "failed": "bad",
@@ -21,36 +21,40 @@ TONES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
-    """A batch with what the API says of it."""
+class BatchProgress:
+    """A batch, and the same batch as the API returns it.
+
+    Attributes:
+        body: JSON body of the API.
+    """
 
     batch: Batch
-    shown: Mapping[str, Any]
+    body: Mapping[str, Any]
 
     @classmethod
-    def of(cls, batch: Batch, running: int) -> Progress:
+    def of(cls, batch: Batch, running: int) -> BatchProgress:
         return cls(batch, show_batch(batch, running=running, now=present_time()))
 
     @property
     def counts(self) -> Mapping[str, int]:
-        counts: Mapping[str, int] = self.shown["counts"]
+        counts: Mapping[str, int] = self.body["counts"]
         return counts
 
     @property
     def share(self) -> float:
-        """What has ended, of 1."""
+        """The share of lines that have ended, from 0 to 1."""
         return self.batch.ended / self.batch.total
 
     @property
     def estimated_ms(self) -> float | None:
-        seconds = self.shown["estimatedSeconds"]
+        seconds = self.body["estimatedSeconds"]
         return None if seconds is None else seconds * 1000
 
-    def pieces(self) -> Iterator[tuple[str, float, float]]:
-        """Give the tone, the begin and the width of each piece of the bar, of 1000."""
-        begin = 0.0
+    def segments(self) -> Iterator[tuple[str, float, float]]:
+        """Yield tone, start and width of each segment of the bar, which is 1000 wide."""
+        start = 0.0
         for state, tone in TONES.items():
             width = self.counts[state] / self.batch.total * 1000
             if width:
-                yield tone, round(begin, 1), round(width, 1)
-            begin += width
+                yield tone, round(start, 1), round(width, 1)
+            start += width

@@ -1,17 +1,17 @@
-"""Sending a file of requests from the page, as a part of the batches; the API judges every line."""
+"""The form that uploads a file as a batch; the API validates every line."""
 
 from __future__ import annotations
 
 from flask import flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
-from admin_ui.api_client import ServiceRefusal
+from admin_ui.api_client import ApiRefusal
 from admin_ui.batches.views import BATCHES, blueprint
 from admin_ui.services import services
 from admin_ui.web.access import signed_in, viewer
 from admin_ui.web.page import api
-from admin_ui.web.uploads import takes_file
-from admin_ui.widgets.own_keys import own_key_options, paid_by
+from admin_ui.web.uploads import accepts_file
+from admin_ui.widgets.own_keys import key_header, usable_key_options
 
 OPTIONS = ("name", "onError", "completionWindow", "webhookUrl")
 DEFAULTS = {"onError": "reject", "completionWindow": "24h"}
@@ -25,9 +25,9 @@ def new() -> ResponseReturnValue:
 
 @blueprint.post("/new")
 @signed_in
-@takes_file
+@accepts_file
 def send() -> ResponseReturnValue:
-    """Make a batch of the file: it is on disk, and goes on from there a piece at a time."""
+    """Create a batch; the file is streamed from the disk to the API."""
     upload = request.files.get("file")
     if upload is None or not upload.filename:
         return _page(faults={"file": "Choose a file."}), 400
@@ -35,31 +35,31 @@ def send() -> ResponseReturnValue:
     upload.stream.seek(0)
     options = {name: value for name in OPTIONS if (value := request.form.get(name, ""))}
     try:
-        made = api().send_file(
+        created = api().send_file(
             viewer(),
             BATCHES,
             upload.stream,
             size,
             content_type="application/jsonl",
-            headers=paid_by(request.form.get("key", "")),
+            headers=key_header(request.form.get("key", "")),
             query=options,
             seconds=services().settings.upload_seconds,
         )
-    except ServiceRefusal as refusal:
+    except ApiRefusal as refusal:
         return _page(refusal=refusal), refusal.status
-    flash("The batch has begun.")
-    return redirect(url_for("batches.show", batch_id=made["id"]), 303)
+    flash("The batch has started.")
+    return redirect(url_for("batches.show", batch_id=created["id"]), 303)
 
 
-def _page(faults: dict[str, str] | None = None, refusal: ServiceRefusal | None = None) -> str:
-    told = dict(refusal.fields) if refusal else {}
+def _page(faults: dict[str, str] | None = None, refusal: ApiRefusal | None = None) -> str:
+    fields = dict(refusal.fields) if refusal else {}
     return render_template(
         "batches/new.html",
-        key_options=own_key_options(),
+        key_options=usable_key_options(),
         form={**DEFAULTS, **request.form},
-        faults=faults or {name: text for name, text in told.items() if name in OPTIONS},
-        line_faults=[text for name, text in told.items() if name.startswith("line ")],
+        faults=faults or {name: text for name, text in fields.items() if name in OPTIONS},
+        line_faults=[text for name, text in fields.items() if name.startswith("line ")],
         refusal=refusal,
-        most_bytes=services().settings.max_batch_bytes,
-        most_lines=services().settings.max_batch_lines,
+        max_bytes=services().settings.max_batch_bytes,
+        max_lines=services().settings.max_batch_lines,
     )

@@ -1,18 +1,18 @@
-"""Batches: one as its owner or an admin sees it, its lines and results, and what may be done."""
+"""The page of one batch: progress, lines, results, cancel, retry and webhook."""
 
 from __future__ import annotations
 
 from flask import Blueprint, abort, flash, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
-from admin_ui.api_client import ServiceRefusal
-from admin_ui.batches.progress import Progress
+from admin_ui.api_client import ApiRefusal
+from admin_ui.batches.progress import BatchProgress
 from admin_ui.web.access import signed_in, viewer
-from admin_ui.web.page import api, database, go_to
+from admin_ui.web.page import api, database, redirect_to
 from admin_ui.web.relay import relay
-from admin_ui.widgets.deliveries import deliveries_of, send_again
-from admin_ui.widgets.own_keys import own_key_options, paid_by
+from admin_ui.widgets.own_keys import key_header, usable_key_options
 from admin_ui.widgets.visible import visible_batch
+from admin_ui.widgets.webhooks import resend_webhook, webhooks_of
 from core.ids import Prefix, show_id
 from models.accounts.api_key import find_any_key
 from models.batches.batch import Batch
@@ -24,8 +24,8 @@ from models.pages.batches import list_lines
 blueprint = Blueprint("batches", __name__, url_prefix="/batches")
 
 BATCHES = "/api/llm/batches"
-LINES = 50
-#: Failures that stand above the lines.
+PAGE_LINES = 50
+#: Failed lines that the page lists first.
 FIRST_FAILURES = 5
 
 
@@ -41,7 +41,7 @@ def show(batch_id: str) -> ResponseReturnValue:
         key=key,
         owner=owner,
         failures=_failures(batch),
-        deliveries=deliveries_of(batch_id=batch.id),
+        webhooks=webhooks_of(batch_id=batch.id),
         **_lines(batch),
     )
 
@@ -49,21 +49,21 @@ def show(batch_id: str) -> ResponseReturnValue:
 @blueprint.get("/<batch_id>/live")
 @signed_in
 def live(batch_id: str) -> ResponseReturnValue:
-    """Show how far a batch is, and let the lines below follow: both are of one moment."""
+    """Show the progress of a batch, and trigger a refresh of its lines."""
     batch = visible_batch(batch_id)
-    shown = render_template(
+    html = render_template(
         "batches/live.html",
         progress=_progress(batch),
         retriable=_retriable(batch),
         failures=_failures(batch),
     )
-    return shown, {"HX-Trigger-After-Swap": "batch-shown"}
+    return html, {"HX-Trigger-After-Swap": "batch-updated"}
 
 
 @blueprint.get("/<batch_id>/lines")
 @signed_in
 def lines(batch_id: str) -> ResponseReturnValue:
-    """Show a page of the lines as they are now."""
+    """Show the current state of one page of lines."""
     batch = visible_batch(batch_id)
     return render_template("batches/lines.html", batch=batch, **_lines(batch))
 
@@ -71,16 +71,16 @@ def lines(batch_id: str) -> ResponseReturnValue:
 @blueprint.get("/<batch_id>/results")
 @signed_in
 def results(batch_id: str) -> ResponseReturnValue:
-    """Send the results so far as a file, while they are read."""
-    shown = show_id(Prefix.BATCH, visible_batch(batch_id).id)
+    """Stream the results so far as a file."""
+    id_text = show_id(Prefix.BATCH, visible_batch(batch_id).id)
     states = request.args.getlist("status")
     opening = api().stream(
         viewer(),
         "GET",
-        f"{BATCHES}/{shown}/results",
+        f"{BATCHES}/{id_text}/results",
         query={"status": ",".join(states)} if states else None,
     )
-    name = "-".join([shown, *states, "results.jsonl"])
+    name = "-".join([id_text, *states, "results.jsonl"])
     disposition = f'attachment; filename="{name}"'
     return relay(
         opening, mimetype="application/jsonl", headers={"Content-Disposition": disposition}
@@ -89,71 +89,71 @@ def results(batch_id: str) -> ResponseReturnValue:
 
 @blueprint.get("/<batch_id>/cancel")
 @signed_in
-def ask_to_cancel(batch_id: str) -> ResponseReturnValue:
+def confirm_cancel(batch_id: str) -> ResponseReturnValue:
     return render_template("batches/cancel.html", progress=_progress(visible_batch(batch_id)))
 
 
 @blueprint.post("/<batch_id>/cancel")
 @signed_in
 def cancel(batch_id: str) -> ResponseReturnValue:
-    shown = show_id(Prefix.BATCH, visible_batch(batch_id).id)
-    batch = api().call(viewer(), "POST", f"{BATCHES}/{shown}/cancel")
+    id_text = show_id(Prefix.BATCH, visible_batch(batch_id).id)
+    batch = api().call(viewer(), "POST", f"{BATCHES}/{id_text}/cancel")
     if batch["status"] in {"completed", "expired"}:
         flash("The batch had already ended. Nothing was cancelled.", "warning")
     else:
         flash("The batch is being cancelled.", "warning")
-    return go_to(url_for("batches.show", batch_id=shown))
+    return redirect_to(url_for("batches.show", batch_id=id_text))
 
 
 @blueprint.get("/<batch_id>/retry")
 @signed_in
-def ask_to_retry(batch_id: str) -> ResponseReturnValue:
+def confirm_retry(batch_id: str) -> ResponseReturnValue:
     return _retry_form(visible_batch(batch_id))
 
 
 @blueprint.post("/<batch_id>/retry")
 @signed_in
 def retry(batch_id: str) -> ResponseReturnValue:
-    """Make a new batch of the lines that did not succeed."""
+    """Create a batch of the lines that did not succeed."""
     batch = visible_batch(batch_id)
     body = {name: request.form.get(name, "") for name in ("name", "completionWindow")}
     key = request.form.get("key", "")
     path = f"{BATCHES}/{show_id(Prefix.BATCH, batch.id)}/retry"
     try:
-        made = api().call(
+        created = api().call(
             viewer(),
             "POST",
             path,
             {name: value for name, value in body.items() if value},
-            headers=paid_by(key) if key else None,
+            headers=key_header(key) if key else None,
         )
-    except ServiceRefusal as refusal:
+    except ApiRefusal as refusal:
         return _retry_form(batch, refusal), refusal.status
     flash("This is the new batch.")
-    return go_to(url_for("batches.show", batch_id=made["id"]))
+    return redirect_to(url_for("batches.show", batch_id=created["id"]))
 
 
 @blueprint.post("/<batch_id>/resend")
 @signed_in
 def resend(batch_id: str) -> ResponseReturnValue:
-    """Begin a new round of attempts to deliver the batch's webhook."""
-    shown = show_id(Prefix.BATCH, visible_batch(batch_id).id)
-    send_again(request.form.get("webhook", ""))
-    return go_to(url_for("batches.show", batch_id=shown))
+    """Start a new round of attempts for the webhook of the batch."""
+    id_text = show_id(Prefix.BATCH, visible_batch(batch_id).id)
+    resend_webhook(request.form.get("webhook", ""))
+    return redirect_to(url_for("batches.show", batch_id=id_text))
 
 
-def _progress(batch: Batch) -> Progress:
+def _progress(batch: Batch) -> BatchProgress:
     running = {} if batch.is_final else count_running(database(), [batch.id])
-    return Progress.of(batch, running.get(batch.id, 0))
+    return BatchProgress.of(batch, running.get(batch.id, 0))
 
 
 def _retriable(batch: Batch) -> int:
-    """Return how many lines a retry would send again; none while the batch goes on."""
+    """Return how many lines a retry would contain: none before the batch has ended."""
     return count_retriable(database(), batch) if batch.is_final else 0
 
 
 def _failures(batch: Batch) -> list[object]:
-    """Return the first lines that failed; without any, no line is looked at."""
+    """Return the first failed lines; reads no line if the batch counts no failure."""
     if not batch.failed:
         return []
     page = list_lines(database(), batch.id, states=[JobState.FAILED], limit=FIRST_FAILURES)
@@ -161,7 +161,7 @@ def _failures(batch: Batch) -> list[object]:
 
 
 def _lines(batch: Batch) -> dict[str, object]:
-    """Return the page of lines that the address asks for, and where it stands."""
+    """Return the page of lines that the query asks for, and its filter and marks."""
     state = request.args.get("state", "")
     if state and state not in set(JobState):
         abort(404)
@@ -172,15 +172,15 @@ def _lines(batch: Batch) -> dict[str, object]:
         states=[JobState(state)] if state else None,
         after=after,
         before=before,
-        limit=LINES,
+        limit=PAGE_LINES,
     )
     return {"lines": page, "state": state, "after": after, "before": before}
 
 
-def _retry_form(batch: Batch, refusal: ServiceRefusal | None = None) -> str:
+def _retry_form(batch: Batch, refusal: ApiRefusal | None = None) -> str:
     key, _ = find_any_key(database(), batch.api_key_id)
     before = [("", f"{key.name}, as before")] if batch.user_id == viewer().id else []
-    others = [option for option in own_key_options() if option[0] != show_id(Prefix.KEY, key.id)]
+    others = [option for option in usable_key_options() if option[0] != show_id(Prefix.KEY, key.id)]
     return render_template(
         "batches/retry.html",
         batch=batch,

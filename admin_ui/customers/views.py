@@ -1,4 +1,4 @@
-"""Customers: an admin finds, makes, changes and ends them."""
+"""Pages on which admins find, add, edit and delete customers."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from typing import Any
 from flask import Blueprint, abort, flash, jsonify, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
-from admin_ui.api_client import ServiceRefusal
+from admin_ui.api_client import ApiRefusal
 from admin_ui.web.access import viewer
-from admin_ui.web.page import api, back_to, database, go_to, present_time
+from admin_ui.web.page import api, database, present_time, redirect_back, redirect_to
+from admin_ui.web.typed_text import typed_text
 from admin_ui.widgets.month_chart import month_series
 from admin_ui.widgets.pager import read_choice, read_list_page, read_search
-from admin_ui.widgets.related import related
+from admin_ui.widgets.related import related_links
 from core.calendar import month_of
 from core.ids import Prefix, read_id
 from models.accounts.api_key import count_keys
@@ -25,10 +26,10 @@ from models.usage.report import WantedUsage, sum_usage
 
 blueprint = Blueprint("customers", __name__, url_prefix="/customers")
 
-#: Offered while an email is typed.
-SUGGESTIONS = 10
-#: Keys that a customer's own page shows; the rest is in the list of keys.
-SHOWN_KEYS = 10
+#: Emails that are suggested while one is typed.
+MAX_SUGGESTIONS = 10
+#: Keys on the page of a customer; the list of keys has the others.
+PAGE_KEYS = 10
 ROLES = [(role.value, role.value.title()) for role in Role]
 
 
@@ -53,32 +54,31 @@ def index() -> ResponseReturnValue:
 
 @blueprint.get("/<user_id>")
 def show(user_id: str) -> ResponseReturnValue:
-    user = _wanted(user_id)
+    user = _find_user(user_id)
     now = present_time()
     month = WantedUsage(month_of(now), now, user_id=user.id)
     return render_template(
         "customers/show.html",
         user=user,
-        now=now,
         month=sum_usage(database(), month),
-        keys=list_key_page(database(), user_id=user.id, now=now, limit=SHOWN_KEYS),
-        related=related("user", user_id),
+        keys=list_key_page(database(), user_id=user.id, now=now, limit=PAGE_KEYS),
+        related=related_links("user", user_id),
     )
 
 
 @blueprint.get("/<user_id>/series")
 def series(user_id: str) -> ResponseReturnValue:
-    return jsonify(month_series(database(), present_time(), user_id=_wanted(user_id).id))
+    return jsonify(month_series(database(), present_time(), user_id=_find_user(user_id).id))
 
 
 @blueprint.get("/suggestions")
 def suggestions() -> ResponseReturnValue:
-    """Return the options of an email that is being typed."""
-    typed = request.args.get("owner", "").replace("\x00", "").strip()
-    found = (
-        list_users(database(), search=typed, after=None, limit=SUGGESTIONS).rows if typed else []
-    )
-    return render_template("customers/suggestions.html", users=found)
+    """Return users whose email or name contains the typed text, as options."""
+    typed = typed_text(request.args, "owner")
+    if not typed:
+        return ""
+    found = list_users(database(), search=typed, after=None, limit=MAX_SUGGESTIONS)
+    return render_template("customers/suggestions.html", users=found.rows)
 
 
 @blueprint.get("/new")
@@ -91,23 +91,23 @@ def create() -> ResponseReturnValue:
     form = request.form.to_dict()
     body = {name: form.get(name, "") for name in ("name", "email", "password", "role")}
     try:
-        made = api().call(viewer(), "POST", "/api/users", body)
-    except ServiceRefusal as refusal:
+        created = api().call(viewer(), "POST", "/api/users", body)
+    except ApiRefusal as refusal:
         return _form(None, body, refusal), refusal.status
-    flash(f"{made['email']} is added.")
-    return go_to(url_for("customers.show", user_id=made["id"]))
+    flash(f"{created['email']} is added.")
+    return redirect_to(url_for("customers.show", user_id=created["id"]))
 
 
 @blueprint.get("/<user_id>/edit")
 def edit(user_id: str) -> ResponseReturnValue:
-    user = _wanted(user_id)
+    user = _find_user(user_id)
     values = {"name": user.name, "email": user.email, "role": user.role}
     return _form(user, {**values, "isActive": user.is_active})
 
 
 @blueprint.post("/<user_id>/edit")
 def update(user_id: str) -> ResponseReturnValue:
-    user = _wanted(user_id)
+    user = _find_user(user_id)
     form = request.form.to_dict()
     body: dict[str, Any] = {name: form.get(name, "") for name in ("name", "email", "role")}
     if user.id != viewer().id:
@@ -117,39 +117,37 @@ def update(user_id: str) -> ResponseReturnValue:
             body[name] = form[name]
     try:
         api().call(viewer(), "PUT", f"/api/users/{user_id}", body)
-    except ServiceRefusal as refusal:
+    except ApiRefusal as refusal:
         return _form(user, body, refusal), refusal.status
     flash("Saved.")
-    return back_to("customers.index", url_for("customers.show", user_id=user_id))
+    return redirect_back("customers.index", url_for("customers.show", user_id=user_id))
 
 
 @blueprint.get("/<user_id>/delete")
-def ask_delete(user_id: str) -> ResponseReturnValue:
-    return _confirmation(_wanted(user_id))
+def confirm_delete(user_id: str) -> ResponseReturnValue:
+    return _confirmation(_find_user(user_id))
 
 
 @blueprint.post("/<user_id>/delete")
 def delete(user_id: str) -> ResponseReturnValue:
-    user = _wanted(user_id)
+    user = _find_user(user_id)
     try:
         api().call(viewer(), "DELETE", f"/api/users/{user_id}")
-    except ServiceRefusal as refusal:
+    except ApiRefusal as refusal:
         return _confirmation(user, refusal), refusal.status
     flash(f"{user.email} is deleted, with all API keys.")
-    return back_to("customers.index", url_for("customers.index"))
+    return redirect_back("customers.index", url_for("customers.index"))
 
 
-def _wanted(user_id: str) -> User:
-    """Return the living user of an address, or answer 404."""
-    wanted = read_id(Prefix.USER, user_id)
-    user = find_user(database(), wanted) if wanted else None
+def _find_user(text: str) -> User:
+    """Return the user with this id, or answer 404."""
+    user_id = read_id(Prefix.USER, text)
+    user = find_user(database(), user_id) if user_id else None
     return user or abort(404)
 
 
-def _form(
-    user: User | None, values: Mapping[str, Any], refusal: ServiceRefusal | None = None
-) -> str:
-    """Show the form of a new customer, or of this one."""
+def _form(user: User | None, values: Mapping[str, Any], refusal: ApiRefusal | None = None) -> str:
+    """Return the form of a new customer, or of `user`."""
     return render_template(
         "customers/form.html",
         user=user,
@@ -159,7 +157,7 @@ def _form(
     )
 
 
-def _confirmation(user: User, refusal: ServiceRefusal | None = None) -> str:
+def _confirmation(user: User, refusal: ApiRefusal | None = None) -> str:
     return render_template(
         "customers/delete.html",
         user=user,

@@ -1,4 +1,4 @@
-"""The list of jobs. Its rows stay where they are while they change; newer jobs are announced."""
+"""The list of jobs. Rows are updated in place; newer jobs are counted above the list."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from flask.typing import ResponseReturnValue
 
 from admin_ui.jobs.times import JobTimes
 from admin_ui.jobs.views import blueprint
-from admin_ui.web.access import own_rows, signed_in
+from admin_ui.web.access import owner_filter, signed_in
 from admin_ui.web.page import database, present_time
-from admin_ui.widgets.list_filters import CHOICES, ListFilters, ids_of, key_options, text_of
+from admin_ui.web.typed_text import query_text
+from admin_ui.widgets.list_filters import PRESETS, ListFilters, own_key_choices, read_ids
+from admin_ui.widgets.pager import keyset_urls
 from core.ids import Prefix, read_id, show_id
 from models.database.pagination import Keyset
 from models.jobs.job import JobState
@@ -28,8 +30,8 @@ from models.pages.jobs import (
 __all__ = ["blueprint"]
 
 PAGE_ROWS = 50
-#: Newer jobs are counted up to so many.
-MOST_NEW = 100
+#: Newer jobs are counted up to this number.
+MAX_NEW = 100
 _FILTERS = ("state", "source", "key", "user")
 SOURCES = [("", "All"), (JobSource.API.value, "API"), (JobSource.BATCH.value, "Batch")]
 
@@ -37,62 +39,64 @@ SOURCES = [("", "All"), (JobSource.API.value, "API"), (JobSource.BATCH.value, "B
 @blueprint.get("")
 @signed_in
 def index() -> ResponseReturnValue:
-    """The newest jobs that the filters leave, a page of them."""
+    """Show one page of the jobs that match the filters, newest first."""
     filters = ListFilters.read(_FILTERS)
-    if job := text_of("job"):
+    if job := query_text(request.args, "job"):
         if job_id := read_id(Prefix.JOB, job):
             return redirect(url_for("jobs.show", job_id=show_id(Prefix.JOB, job_id)), 303)
         filters.faults["job"] = "Write the whole id of a job: gen_…"
-    after, before = (read_id(Prefix.JOB, text_of(name)) for name in ("after", "before"))
+    after, before = (
+        read_id(Prefix.JOB, query_text(request.args, name)) for name in ("after", "before")
+    )
     page: Keyset[ListedJob] = Keyset([], has_before=False, has_after=False)
     if not filters.faults:
         wanted = _wanted(filters)
         page = list_job_page(database(), wanted, after=after, before=before, limit=PAGE_ROWS)
-    shown = render_template(
+    list_url = _list_url(filters)
+    html = render_template(
         "jobs/index.html",
         filters=filters,
-        choices=CHOICES,
-        key_options=key_options(),
+        presets=PRESETS,
+        key_options=own_key_choices(),
         source_options=SOURCES,
-        address=_address(filters),
+        list_url=list_url,
         state_options=[("", "any"), *((state.value, state.value) for state in JobState)],
         job=job,
-        counts=count_jobs(database(), present_time(), user_id=own_rows()),
+        counts=count_jobs(database(), present_time(), user_id=owner_filter()),
         new=0,
-        most_new=MOST_NEW,
+        max_new=MAX_NEW,
         newest=_newest(page) if not page.has_before else None,
         **_rows(page.rows),
-        **_around(page, filters),
+        **keyset_urls(page, _id_of, list_url),
     )
-    return shown, 400 if filters.faults else 200
+    return html, 400 if filters.faults else 200
 
 
 @blueprint.get("/rows")
 @signed_in
 def rows() -> ResponseReturnValue:
-    """The same rows as they are now, by their ids: none comes, goes or moves."""
-    ids = ids_of(Prefix.JOB, most=PAGE_ROWS)
-    found = read_listed_jobs(database(), ids, user_id=own_rows())
+    """Show the current state of the rows with the ids in the query."""
+    ids = read_ids(Prefix.JOB, limit=PAGE_ROWS)
+    found = read_listed_jobs(database(), ids, user_id=owner_filter())
     return render_template("jobs/rows.html", **_rows(found))
 
 
 @blueprint.get("/now")
 @signed_in
-def now() -> ResponseReturnValue:
-    """How many jobs wait and run, and how many are newer than the newest that is shown."""
+def counts() -> ResponseReturnValue:
+    """Show how many jobs wait, run, and are newer than the newest row of the list."""
     filters = ListFilters.read(_FILTERS)
-    newest = text_of("newest") if "newest" in request.args else None
+    newest = query_text(request.args, "newest") if "newest" in request.args else None
     new = 0
     if newest is not None and not filters.faults:
         newest_id = read_id(Prefix.JOB, newest)
-        new = count_newer(database(), _wanted(filters), newest_id, most=MOST_NEW)
+        new = count_newer(database(), _wanted(filters), newest_id, most=MAX_NEW)
     return render_template(
-        "jobs/now.html",
-        filters=filters,
-        address=_address(filters),
-        counts=count_jobs(database(), present_time(), user_id=own_rows()),
+        "jobs/counts.html",
+        list_url=_list_url(filters),
+        counts=count_jobs(database(), present_time(), user_id=owner_filter()),
         new=new,
-        most_new=MOST_NEW,
+        max_new=MAX_NEW,
         newest=newest,
     )
 
@@ -101,41 +105,33 @@ def _wanted(filters: ListFilters) -> JobFilter:
     return JobFilter(
         user_id=filters.user_id,
         key_id=filters.key_id,
-        state=filters.one_of("state", JobState),
-        source=filters.one_of("source", JobSource),
+        state=filters.member("state", JobState),
+        source=filters.member("source", JobSource),
         since=filters.time.since,
         until=filters.time.until,
     )
 
 
-def _address(filters: ListFilters) -> Any:
-    def address(endpoint: str = "jobs.index", **changes: str | None) -> str:
+def _list_url(filters: ListFilters) -> Any:
+    def list_url(endpoint: str = "jobs.index", **changes: str | None) -> str:
         return url_for(endpoint, **{**filters.arguments, **changes})  # type: ignore[arg-type]
 
-    return address
+    return list_url
 
 
 def _rows(jobs: list[ListedJob]) -> dict[str, Any]:
-    """Return the rows with their times, and whether any of them may still change."""
-    moment = present_time()
+    """Return the rows with their times, their ids, and whether all jobs have ended."""
+    now = present_time()
     return {
-        "rows": [(listed, JobTimes.of(listed.job, moment)) for listed in jobs],
-        "ids": ",".join(show_id(Prefix.JOB, listed.job.id) for listed in jobs),
-        "is_over": all(listed.job.is_final for listed in jobs),
+        "rows": [(listed, JobTimes.of(listed.job, now)) for listed in jobs],
+        "ids": ",".join(map(_id_of, jobs)),
+        "is_final": all(listed.job.is_final for listed in jobs),
     }
 
 
 def _newest(page: Keyset[ListedJob]) -> str:
-    return show_id(Prefix.JOB, page.rows[0].job.id) if page.rows else ""
+    return _id_of(page.rows[0]) if page.rows else ""
 
 
-def _around(page: Keyset[ListedJob], filters: ListFilters) -> dict[str, str | None]:
-    """Return the addresses of the pages before and behind."""
-    address = _address(filters)
-    rows = page.rows
-    newer = page.has_before and rows
-    older = page.has_after and rows
-    return {
-        "newer": address(before=show_id(Prefix.JOB, rows[0].job.id)) if newer else None,
-        "older": address(after=show_id(Prefix.JOB, rows[-1].job.id)) if older else None,
-    }
+def _id_of(listed: ListedJob) -> str:
+    return show_id(Prefix.JOB, listed.job.id)

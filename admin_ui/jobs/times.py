@@ -1,4 +1,4 @@
-"""What a job's times say: how long it waited, until its first token, and how fast it was then."""
+"""Durations and throughput of a job, from its timestamps."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ from models.jobs.job import Job
 
 @dataclass(frozen=True, slots=True)
 class JobTimes:
-    """Milliseconds, as far as they are known; what goes on counts until now.
+    """Durations in milliseconds; `None` while unknown. Unfinished ones run until now.
+
+    The queue time starts when the job joins the queue.
 
     Attributes:
-        queued: until it was begun (for the last time).
-        first_token: from the beginning of the wait to the first token.
+        queued: until the start of the last attempt.
+        first_token: from joining the queue to the first token.
         generating: from the first token to the end.
-        total: from the beginning of the wait to the end.
-        tokens_per_second: of one answer after its first token.
+        total: from joining the queue to the end.
+        tokens_per_second: completion tokens after the first.
     """
 
     queued: float | None
@@ -28,7 +30,7 @@ class JobTimes:
 
     @classmethod
     def of(cls, job: Job, now: datetime) -> JobTimes:
-        """Return the times of a job as they are `now`, by the clock of the database."""
+        """Return the times of a job at `now`, by the clock of the database."""
         end = job.finished_at or now
         generating = _between(job.first_token_at, job.finished_at)
         return cls(
@@ -40,11 +42,11 @@ class JobTimes:
         )
 
 
-def _between(begin: datetime | None, end: datetime | None) -> float | None:
-    if begin is None or end is None:
+def _between(start: datetime | None, end: datetime | None) -> float | None:
+    if start is None or end is None:
         return None
-    # Two machines' clocks may differ a little.
-    return max(0.0, (end - begin).total_seconds() * 1000)
+    # The timestamps may come from two machines, whose clocks differ.
+    return max(0.0, (end - start).total_seconds() * 1000)
 
 
 def _rate(tokens: int, milliseconds: float | None) -> float | None:

@@ -1,4 +1,4 @@
-"""Jobs: one, as its owner or an admin sees it, and what may be done with it."""
+"""The page of one job: state, text, cancel, rerun and webhook."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from flask.typing import ResponseReturnValue
 
 from admin_ui.jobs.details import JobDetails
 from admin_ui.web.access import signed_in, viewer
-from admin_ui.web.page import api, go_to
+from admin_ui.web.page import api, redirect_to
 from admin_ui.web.relay import relay
-from admin_ui.widgets.deliveries import send_again
 from admin_ui.widgets.visible import visible_job
+from admin_ui.widgets.webhooks import resend_webhook
 from core.ids import Prefix, show_id
 
 blueprint = Blueprint("jobs", __name__, url_prefix="/jobs")
@@ -27,59 +27,59 @@ def show(job_id: str) -> ResponseReturnValue:
 @blueprint.get("/<job_id>/live")
 @signed_in
 def live(job_id: str) -> ResponseReturnValue:
-    """Show what changes of a job while it is not over."""
+    """Show the part of the page that changes until the job ends."""
     return render_template("jobs/live.html", details=JobDetails.of(visible_job(job_id)))
 
 
 @blueprint.get("/<job_id>/text")
 @signed_in
 def text(job_id: str) -> ResponseReturnValue:
-    """Answer with the job's text while it is made, as the API's own events."""
-    shown = show_id(Prefix.JOB, visible_job(job_id).id)
-    opening = api().stream(viewer(), "GET", f"{JOBS}/{shown}/stream")
+    """Stream the text of a running job, as the events of the API."""
+    id_text = show_id(Prefix.JOB, visible_job(job_id).id)
+    opening = api().stream(viewer(), "GET", f"{JOBS}/{id_text}/stream")
     return relay(opening, mimetype="text/event-stream")
 
 
 @blueprint.get("/<job_id>/cancel")
 @signed_in
-def ask_to_cancel(job_id: str) -> ResponseReturnValue:
+def confirm_cancel(job_id: str) -> ResponseReturnValue:
     return render_template("jobs/cancel.html", job=visible_job(job_id))
 
 
 @blueprint.post("/<job_id>/cancel")
 @signed_in
 def cancel(job_id: str) -> ResponseReturnValue:
-    shown = show_id(Prefix.JOB, visible_job(job_id).id)
-    job = api().call(viewer(), "DELETE", f"{JOBS}/{shown}")
+    id_text = show_id(Prefix.JOB, visible_job(job_id).id)
+    job = api().call(viewer(), "DELETE", f"{JOBS}/{id_text}")
     if job["status"] in {"queued", "running", "cancelled"}:
         flash("The job is cancelled.")
     else:
         flash("The job had already ended. Nothing was cancelled.", "warning")
-    return go_to(url_for("jobs.show", job_id=shown))
+    return redirect_to(url_for("jobs.show", job_id=id_text))
 
 
 @blueprint.get("/<job_id>/again")
 @signed_in
-def ask_to_run_again(job_id: str) -> ResponseReturnValue:
-    return render_template("jobs/again.html", details=JobDetails.of(visible_job(job_id)))
+def confirm_rerun(job_id: str) -> ResponseReturnValue:
+    return render_template("jobs/rerun.html", details=JobDetails.of(visible_job(job_id)))
 
 
 @blueprint.post("/<job_id>/again")
 @signed_in
-def run_again(job_id: str) -> ResponseReturnValue:
-    """Make a new job of the same request, which its key pays for."""
+def rerun(job_id: str) -> ResponseReturnValue:
+    """Create a job with the same request; it is charged to the same key."""
     job = visible_job(job_id)
     body = {name: value for name, value in job.request.items() if name != "stream"}
     headers = {"x-api-key-id": show_id(Prefix.KEY, job.api_key_id)}
-    made = api().call(viewer(), "POST", JOBS, body, headers=headers)
+    created = api().call(viewer(), "POST", JOBS, body, headers=headers)
     flash("This is the new job.")
-    return go_to(url_for("jobs.show", job_id=made["id"]))
+    return redirect_to(url_for("jobs.show", job_id=created["id"]))
 
 
 @blueprint.post("/<job_id>/resend")
 @signed_in
 def resend(job_id: str) -> ResponseReturnValue:
-    """Begin a new round of attempts to deliver the job's webhook."""
-    shown = show_id(Prefix.JOB, visible_job(job_id).id)
-    send_again(request.form.get("webhook", ""))
-    return go_to(url_for("jobs.show", job_id=shown))
+    """Start a new round of attempts for the webhook of the job."""
+    id_text = show_id(Prefix.JOB, visible_job(job_id).id)
+    resend_webhook(request.form.get("webhook", ""))
+    return redirect_to(url_for("jobs.show", job_id=id_text))

@@ -1,6 +1,6 @@
-"""The form of a key: the values that it shows, and what was entered as the API takes it.
+"""The form of a key: its values, and the request body that they make.
 
-Nothing is judged here: what is no number goes to the API as it is, which says what is wrong.
+The API validates the values: a text that is no number is passed on unchanged.
 """
 
 from __future__ import annotations
@@ -12,23 +12,23 @@ from typing import Any
 from flask import render_template
 from pydantic.alias_generators import to_camel
 
-from admin_ui.api_client import ServiceRefusal
+from admin_ui.api_client import ApiRefusal
 from admin_ui.services import services
 from admin_ui.session.form_token import new_form_id
 from core.config.settings import Settings
 from core.parsing import bounded_integer
 from models.accounts.api_key import ApiKey
 
-#: The limits that may be left empty, by their names in the API; the API gives a customer's key
-#: its default then, and an admin's none.
+#: Limits that may be left blank, by API name. The API then gives a customer's key its default,
+#: and an admin's key no limit.
 OPTIONAL_LIMITS = ("tokenLimit", "maxInFlight", "monthlyTokenLimit")
-#: What the form folds away: it is open where something was entered or is wrong.
+#: Fields in the folded part of the form, which opens if one of them is filled in or wrong.
 FOLDED = (*OPTIONAL_LIMITS, "priority", "expiresAt")
-_MOST = 10**18 - 1
+_MAX_NUMBER = 10**18 - 1
 
 
 def new_values(settings: Settings) -> dict[str, Any]:
-    """Return what the form of a new key begins with."""
+    """Return the initial values of the form of a new key."""
     return {
         "name": "",
         "rateLimit": settings.default_rate_limit,
@@ -42,7 +42,7 @@ def new_values(settings: Settings) -> dict[str, Any]:
 
 
 def values_of(key: ApiKey) -> dict[str, Any]:
-    """Return what the form of a key shows: times to the minute, as a browser enters them."""
+    """Return the values of a key; the expiry has minutes, like a browser's input field."""
     expires_at = key.expires_at
     return {
         "name": key.name,
@@ -57,7 +57,7 @@ def values_of(key: ApiKey) -> dict[str, Any]:
 
 
 def entered_values(form: Mapping[str, str], *, is_admin: bool) -> dict[str, Any]:
-    """Return what was entered; a priority is an admin's alone."""
+    """Return the entered values; only an admin enters a priority."""
     values: dict[str, Any] = {
         "name": form.get("name", "").strip(),
         "rateLimit": read_number(form.get("rateLimit", "")),
@@ -71,23 +71,23 @@ def entered_values(form: Mapping[str, str], *, is_admin: bool) -> dict[str, Any]
 
 
 def body_of(values: Mapping[str, Any], before: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Return the API's body for these values, `before` a change only with those that differ."""
-    wanted = {
+    """Return the request body of these values; with `before`, only of those that differ."""
+    body = {
         name: value
         for name, value in values.items()
         if before is None or name not in before or value != before[name]
     }
-    expires_at = wanted.get("expiresAt")
+    expires_at = body.get("expiresAt")
     if isinstance(expires_at, datetime):
-        wanted["expiresAt"] = expires_at.isoformat()
-    return wanted
+        body["expiresAt"] = expires_at.isoformat()
+    return body
 
 
 def read_number(text: str) -> int | str | None:
-    """Return the number that was entered, `None` if nothing was, else what it is instead."""
+    """Return the entered number, `None` for a blank field, or else the text."""
     digits = text.strip()
     unsigned = digits.removeprefix("-")
-    if bounded_integer(unsigned, most=_MOST) is not None:
+    if bounded_integer(unsigned, most=_MAX_NUMBER) is not None:
         return int(digits)
     return digits or None
 
@@ -96,11 +96,11 @@ def key_form(
     key: ApiKey | None,
     values: Mapping[str, Any],
     owner: str,
-    refusal: ServiceRefusal | None = None,
+    refusal: ApiRefusal | None = None,
 ) -> str:
-    """Show the form of a new key, or of this one."""
+    """Return the form of a new key, or of `key`."""
     faults = _faults(refusal)
-    began = values_of(key) if key else new_values(services().settings)
+    initial = values_of(key) if key else new_values(services().settings)
     return render_template(
         "keys/form.html",
         key=key,
@@ -111,20 +111,20 @@ def key_form(
         settings=services().settings,
         faults=faults,
         is_unfolded=any(
-            name in faults or (name in values and values[name] != began[name]) for name in FOLDED
+            name in faults or (name in values and values[name] != initial[name]) for name in FOLDED
         ),
         fault=refusal.message if refusal and not refusal.fields else None,
     )
 
 
-def _faults(refusal: ServiceRefusal | None) -> dict[str, str]:
-    """Return what is wrong by the form's own names, in which an owner is an email."""
+def _faults(refusal: ApiRefusal | None) -> dict[str, str]:
+    """Return the faults by form field: `userId` of the API is `owner` in the form."""
     faults = refusal.fields if refusal else {}
     return {("owner" if name == "userId" else name): text for name, text in faults.items()}
 
 
 def _moment(text: str) -> datetime | str | None:
-    """Return the instant; a time without a zone is in UTC."""
+    """Return the entered time, or else the text; a time without a zone is UTC."""
     try:
         moment = datetime.fromisoformat(text)
         return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""What gives a key a secret: making it and rotating it. The secret is in that answer alone."""
+"""Pages that create and rotate a key. Only their response contains the secret."""
 
 from __future__ import annotations
 
@@ -10,25 +10,26 @@ from typing import Any
 from flask import flash, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
-from admin_ui.api_client import ServiceRefusal
+from admin_ui.api_client import ApiRefusal
 from admin_ui.keys.form import body_of, entered_values, key_form, new_values, read_number
 from admin_ui.keys.views import blueprint
-from admin_ui.quick_start.examples import curl_with
+from admin_ui.quick_start.examples import curl_with_secret
 from admin_ui.services import services
 from admin_ui.session.form_token import new_form_id, note_sent, was_sent
 from admin_ui.web.access import signed_in, viewer
-from admin_ui.web.page import api, database, go_to
-from admin_ui.widgets.visible_key import visible_key
+from admin_ui.web.page import api, database, redirect_to
+from admin_ui.web.typed_text import typed_text
+from admin_ui.widgets.visible import visible_key
 from core.ids import Prefix, show_id
 from models.accounts.api_key import ApiKey
 from models.accounts.user import find_user_by_email
 
 __all__ = ["blueprint"]
 
-#: The owner of a key whose email nobody has: no id of a user.
-NOBODY = "user_nobody"
-#: How long a secret works on after a rotation: seconds, and what that is called.
-GRACES = (
+#: Stands for the owner when no user has the entered email; it is no valid id.
+UNKNOWN_OWNER = "user_nobody"
+#: Seconds for which the previous secret works after a rotation, and their labels.
+GRACE_PERIODS = (
     (0, "Ends at once"),
     (3600, "Works for another hour"),
     (24 * 3600, "Works for another day"),
@@ -49,25 +50,25 @@ def create() -> ResponseReturnValue:
     if was_sent():
         return _already_sent()
     values = entered_values(request.form, is_admin=viewer().is_admin)
-    owner = request.form.get("owner", "").replace("\x00", "").strip() or viewer().email
+    owner = typed_text(request.form, "owner") or viewer().email
     body = body_of({name: value for name, value in values.items() if name != "isActive"})
     if viewer().is_admin and owner.lower() != viewer().email:
         found = find_user_by_email(database(), owner)
-        # Without such a user the API makes no key, but says what else is wrong.
-        body["userId"] = show_id(Prefix.USER, found.id) if found else NOBODY
+        # For an unknown owner the API creates no key, but reports the faults of other fields.
+        body["userId"] = show_id(Prefix.USER, found.id) if found else UNKNOWN_OWNER
     try:
-        made = api().call(viewer(), "POST", "/api/keys", body)
-    except ServiceRefusal as refusal:
+        created = api().call(viewer(), "POST", "/api/keys", body)
+    except ApiRefusal as refusal:
         fields = dict(refusal.fields)
-        if body.get("userId") == NOBODY:
+        if body.get("userId") == UNKNOWN_OWNER:
             fields["userId"] = "There is no user with this email."
         return key_form(None, values, owner, replace(refusal, fields=fields)), refusal.status
-    return _secret(made), 201
+    return _secret(created), 201
 
 
 @blueprint.get("/<key_id>/rotate")
 @signed_in
-def ask_rotate(key_id: str) -> ResponseReturnValue:
+def confirm_rotate(key_id: str) -> ResponseReturnValue:
     return _rotation(visible_key(key_id)[0])
 
 
@@ -79,34 +80,34 @@ def rotate(key_id: str) -> ResponseReturnValue:
         return _already_sent()
     body = {"graceSeconds": read_number(request.form.get("graceSeconds", ""))}
     try:
-        made = api().call(viewer(), "POST", f"/api/keys/{key_id}/rotate", body)
-    except ServiceRefusal as refusal:
+        created = api().call(viewer(), "POST", f"/api/keys/{key_id}/rotate", body)
+    except ApiRefusal as refusal:
         return _rotation(key, refusal), refusal.status
-    return _secret(made)
+    return _secret(created)
 
 
-def _rotation(key: ApiKey, refusal: ServiceRefusal | None = None) -> str:
+def _rotation(key: ApiKey, refusal: ApiRefusal | None = None) -> str:
     return render_template(
         "keys/rotate.html",
         key=key,
-        graces=GRACES,
+        graces=GRACE_PERIODS,
         form_id=new_form_id(),
         fault=refusal.message if refusal else None,
     )
 
 
-def _secret(made: Mapping[str, Any]) -> str:
-    """Show a secret: in this answer and never again, for it is kept nowhere."""
+def _secret(created: Mapping[str, Any]) -> str:
+    """Return the page of a new secret, which is stored only as a hash."""
     note_sent()
-    previous = made["previousSecretExpiresAt"]
+    previous = created["previousSecretExpiresAt"]
     return render_template(
         "keys/secret.html",
-        made=made,
-        previous_ends=datetime.fromisoformat(previous) if previous else None,
-        call=curl_with(made["secret"]),
+        key=created,
+        previous_expires_at=datetime.fromisoformat(previous) if previous else None,
+        call=curl_with_secret(created["secret"]),
     )
 
 
 def _already_sent() -> ResponseReturnValue:
-    flash("This form was sent before. A secret is shown once: rotate the key if you have lost it.")
-    return go_to(url_for("keys.index"))
+    flash("This form was sent before. A secret is shown once: rotate the key if you lost it.")
+    return redirect_to(url_for("keys.index"))

@@ -1,4 +1,4 @@
-"""API keys: everyone makes, changes, rotates and ends the own ones, an admin all."""
+"""Pages of API keys: list, details, edit and revoke. Customers see only their own keys."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import redis
 from flask import Blueprint, abort, flash, jsonify, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
-from admin_ui.api_client import ServiceRefusal
+from admin_ui.api_client import ApiRefusal
 from admin_ui.keys.form import body_of, entered_values, key_form, values_of
 from admin_ui.services import services
 from admin_ui.web.access import signed_in, viewer
-from admin_ui.web.page import api, back_to, database, present_time
+from admin_ui.web.page import api, database, present_time, redirect_back
 from admin_ui.widgets.month_chart import month_series
 from admin_ui.widgets.pager import read_choice, read_list_page, read_search
-from admin_ui.widgets.related import related
-from admin_ui.widgets.visible_key import visible_key
+from admin_ui.widgets.related import related_links
+from admin_ui.widgets.visible import visible_key
 from core.calendar import month_of
 from core.errors import Unavailable
 from core.ids import Prefix, read_id
@@ -35,7 +35,7 @@ STATUSES = [(status.value, status.value.title()) for status in KeyStatus]
 def index() -> ResponseReturnValue:
     page = read_list_page(KeySort.CREATED)
     search, status = read_search(), read_choice("status", KeyStatus)
-    owner = _shown_owner()
+    owner = _listed_owner()
     found = list_key_page(
         database(),
         user_id=owner.id if owner else None,
@@ -72,14 +72,14 @@ def show(key_id: str) -> ResponseReturnValue:
         status=status_of(key, now, has_active_owner=owner.is_active),
         month=sum_usage(database(), month),
         limits=_limits(key),
-        related=related("key", key_id),
+        related=related_links("key", key_id),
     )
 
 
 @blueprint.get("/<key_id>/limits")
 @signed_in
 def limits(key_id: str) -> ResponseReturnValue:
-    """Return the part of a key's page that shows what is left of its limits."""
+    """Show the current use of the limits of a key."""
     key, _ = visible_key(key_id)
     return render_template("keys/limits.html", key=key, limits=_limits(key))
 
@@ -107,15 +107,15 @@ def update(key_id: str) -> ResponseReturnValue:
     try:
         if body:
             api().call(viewer(), "PUT", f"/api/keys/{key_id}", body)
-    except ServiceRefusal as refusal:
+    except ApiRefusal as refusal:
         return key_form(key, values, owner.email, refusal), refusal.status
     flash("Saved.")
-    return back_to("keys.index", url_for("keys.show", key_id=key_id))
+    return redirect_back("keys.index", url_for("keys.show", key_id=key_id))
 
 
 @blueprint.get("/<key_id>/delete")
 @signed_in
-def ask_delete(key_id: str) -> ResponseReturnValue:
+def confirm_delete(key_id: str) -> ResponseReturnValue:
     return _confirmation(*visible_key(key_id))
 
 
@@ -125,31 +125,34 @@ def delete(key_id: str) -> ResponseReturnValue:
     key, owner = visible_key(key_id)
     try:
         api().call(viewer(), "DELETE", f"/api/keys/{key_id}")
-    except ServiceRefusal as refusal:
+    except ApiRefusal as refusal:
         return _confirmation(key, owner, refusal), refusal.status
     flash(f"The key “{key.name}” is revoked.")
-    return back_to("keys.index", url_for("keys.index"))
+    return redirect_back("keys.index", url_for("keys.index"))
 
 
-def _shown_owner() -> User | None:
-    """Return whose keys are listed, `None` for everybody's; an admin may name one."""
+def _listed_owner() -> User | None:
+    """Return the owner of the listed keys; `None` lists the keys of all users.
+
+    An admin may name an owner in the query; an unknown id ends in 404.
+    """
     if not viewer().is_admin:
         return viewer()
-    if not (named := request.args.get("owner", "")):
+    if not (text := request.args.get("owner", "")):
         return None
-    wanted = read_id(Prefix.USER, named)
-    return (find_user(database(), wanted) if wanted else None) or abort(404)
+    user_id = read_id(Prefix.USER, text)
+    return (find_user(database(), user_id) if user_id else None) or abort(404)
 
 
 def _limits(key: ApiKey) -> LimitState | None:
-    """Return what is left of a key's limits, or `None` while Redis is away."""
+    """Return the use of the limits of a key, or `None` while Redis is away."""
     try:
         return services().limiter.read(key, recall=services().recall(key.id))
     except (redis.RedisError, Unavailable):
         return None
 
 
-def _confirmation(key: ApiKey, owner: User, refusal: ServiceRefusal | None = None) -> str:
+def _confirmation(key: ApiKey, owner: User, refusal: ApiRefusal | None = None) -> str:
     return render_template(
         "keys/delete.html",
         key=key,

@@ -1,6 +1,6 @@
-"""The first page: how the service does, how much it is used and by whom.
+"""The dashboard: state of the service, usage and recent activity.
 
-Admins see all of it; customers what is theirs, and of the service only whether it is ready.
+Customers see their own usage, and only whether the service is ready.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import redis
 from flask import Blueprint, abort, jsonify, render_template, request
 from flask.typing import ResponseReturnValue
 
-from admin_ui.activity.sentences import Event, describe
+from admin_ui.activity.sentences import DescribedActivity, describe
 from admin_ui.services import services
-from admin_ui.web.access import own_rows, signed_in, viewer
+from admin_ui.web.access import owner_filter, signed_in, viewer
 from admin_ui.web.page import database, present_time
 from admin_ui.widgets.chart_data import Chart, chart_of_minutes, chart_of_sums
 from core.queueing.names import QueueName
@@ -33,8 +33,8 @@ from models.usage.ranges import DAY, HOUR
 blueprint = Blueprint("overview", __name__)
 
 RECENT_ENTRIES = 5
-#: What the charts may be about, the default first.
-TIMES = {"day": "24 hours", "month": "30 days", "hour": "Last hour"}
+#: Time ranges of the charts; the first is the default.
+RANGES = {"day": "24 hours", "month": "30 days", "hour": "Last hour"}
 CHARTS = {
     Chart.TOKENS: "Tokens",
     Chart.REQUESTS: "Requests",
@@ -43,11 +43,11 @@ CHARTS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
-    """What Redis knows of the service.
+class ServiceState:
+    """The state of the service according to Redis.
 
     Attributes:
-        waiting: jobs in each line.
+        waiting: jobs in each queue.
     """
 
     workers: list[WorkerStatus]
@@ -70,61 +70,61 @@ def show() -> ResponseReturnValue:
         **_figures(),
         recent=_recent() if viewer().is_admin else None,
         charts=CHARTS,
-        times=TIMES,
-        over=_over(),
+        ranges=RANGES,
+        over=_range(),
     )
 
 
 @blueprint.get("/live")
 @signed_in
 def live() -> ResponseReturnValue:
-    """The part of the page that is asked for again and again."""
+    """Show the part of the page that is refreshed every few seconds."""
     return render_template("overview/live.html", **_figures())
 
 
 @blueprint.get("/series/<chart>")
 @signed_in
 def series(chart: str) -> ResponseReturnValue:
-    """What one chart of the page draws."""
+    """Return the series of one chart."""
     if chart not in CHARTS:
         abort(404)
-    over, now, user_id = _over(), present_time(), own_rows()
+    over, now, user_id = _range(), present_time(), owner_filter()
     if over == "hour":
         last_hour = read_last_hour(database(), now, user_id=user_id)
         return jsonify(chart_of_minutes(Chart(chart), last_hour.minutes))
-    step, length, count = {
+    step, duration, count = {
         "day": (SeriesStep.HOUR, HOUR, 24),
         "month": (SeriesStep.DAY, DAY, 30),
     }[over]
     rows = read_series(database(), now, step, count=count, user_id=user_id)
-    return jsonify(chart_of_sums(Chart(chart), rows, length))
+    return jsonify(chart_of_sums(Chart(chart), rows, duration))
 
 
 def _figures() -> dict[str, Any]:
-    now, user_id = present_time(), own_rows()
+    now, user_id = present_time(), owner_filter()
     return {
         "totals": read_totals(database(), now, user_id=user_id),
         "periods": read_periods(database(), now, user_id=user_id),
         "last_hour": read_last_hour(database(), now, user_id=user_id),
-        "parts": _parts(),
+        "service": _service_state(),
         "held": count_held_lines(database()) if viewer().is_admin else 0,
     }
 
 
-def _parts() -> Parts | None:
-    """Return what Redis knows, or `None` while it is away: the page still works."""
+def _service_state() -> ServiceState | None:
+    """Return the state of the service, or `None` while Redis is away."""
     try:
         waiting = {queue.value: services().queue.length(queue) for queue in QueueName}
-        return Parts(services().workers.alive(), waiting)
+        return ServiceState(services().workers.alive(), waiting)
     except redis.RedisError:
         return None
 
 
-def _recent() -> list[Event]:
+def _recent() -> list[DescribedActivity]:
     entries = list_activity(database(), ActivityFilter(), limit=RECENT_ENTRIES)
     return describe(database(), entries.rows)
 
 
-def _over() -> str:
+def _range() -> str:
     over = request.args.get("over", "")
-    return over if over in TIMES else next(iter(TIMES))
+    return over if over in RANGES else next(iter(RANGES))

@@ -1,4 +1,4 @@
-"""The playground's form as a body for the API; the API alone judges what stands in it."""
+"""The form of the playground, and its request body; the API validates the values."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ DEFAULTS = {
 
 
 def read_form(given: Mapping[str, str]) -> dict[str, str]:
-    """Return the form's fields as they were filled in."""
+    """Return the fields of the form, with defaults for missing ones."""
     form = {name: given.get(name, default) for name, default in DEFAULTS.items()}
-    # Browsers send the lines of a text with the line ends of a typewriter.
+    # Browsers submit textarea content with CRLF line endings.
     for name in ("system", "prompt", "stop"):
         form[name] = form[name].replace("\r\n", "\n")
     return form
 
 
 def has_parameters(form: Mapping[str, str]) -> bool:
-    """Say whether a parameter differs from what the form begins with."""
+    """Return whether a parameter differs from its default."""
     return any(form[name] != DEFAULTS[name] for name in (*NUMBERS, "stop"))
 
 
 def body_of(form: Mapping[str, str]) -> dict[str, Any]:
-    """Return the request that the form describes; what is no number stays what it is."""
+    """Return the request body; a text that is no number is passed on unchanged."""
     body = _prompt(form)
     for name, read in NUMBERS.items():
         if text := form[name].strip():
@@ -53,7 +53,7 @@ def body_of(form: Mapping[str, str]) -> dict[str, Any]:
 
 
 def field_faults(faults: Mapping[str, str]) -> dict[str, str]:
-    """Return the API's faults by the form's fields; what belongs to none stands under its name."""
+    """Return the API's faults by form field; a fault without a field keeps its API name."""
     return {_field(param): message for param, message in faults.items()}
 
 
@@ -69,7 +69,7 @@ def _number(text: str, read: Callable[[str], int | float]) -> int | float | str:
         number = read(text)
     except ValueError:
         return text
-    # JSON has no word for them, and the API refuses the text by the field's name.
+    # JSON cannot express infinity and NaN; the API rejects the text and names the field.
     return number if abs(number) < float("inf") else text
 
 

@@ -1,56 +1,53 @@
-"""The first calls that pages show, filled in for the person who looks: `templates/examples/`."""
+"""Programs of the first steps, filled in for the viewer."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 
 from flask import render_template
 
 from admin_ui.services import services
+from admin_ui.widgets.code_samples import CodeSample, code_samples, curl_call
 
-_WITH_SECRET = (
-    ("curl_secret", "cURL"),
-    ("python_secret", "Python"),
-    ("javascript_secret", "JavaScript"),
+#: Body that the first programs send; those of `templates/examples/` repeat it.
+BODY = {
+    "prompt": "Write a function to calculate Fibonacci numbers",
+    "maxTokens": 500,
+    "temperature": 0.7,
+}
+_OPENAI = (
     ("openai_python", "OpenAI for Python"),
     ("openai_javascript", "OpenAI for JavaScript"),
 )
-_WITH_TOKEN = (("curl_jwt", "cURL"), ("python_jwt", "Python"), ("javascript_jwt", "JavaScript"))
+_WITH_JWT = (("curl_jwt", "cURL"), ("python_jwt", "Python"), ("javascript_jwt", "JavaScript"))
 
 
-@dataclass(frozen=True, slots=True)
-class Example:
-    """A program; `name` is its own on the page."""
-
-    name: str
-    title: str
-    code: str
-
-
-def curl_with(secret: str) -> str:
-    """Return the call that proves a key by this secret."""
-    return _code("curl_secret", secret=secret)
+def curl_with_secret(secret: str) -> str:
+    """Return a shell command that authenticates with this secret."""
+    return curl_call(services().settings.shown_api_url, BODY, secret)
 
 
 def login_call(email: str) -> str:
-    """Return the call that gives this user a token."""
-    # It stands in JSON, and that between the shell's single quotes.
+    """Return a shell command that gets a JWT for this user."""
+    # The email is part of a JSON string, which is inside single quotes of the shell.
     written = json.dumps(email)[1:-1].replace("'", "'\\''")
-    return _code("curl_login", email=written)
+    return _render("curl_login", email=written)
 
 
-def examples_with_secret() -> list[Example]:
-    """Return programs that prove a key by its secret, which they take from the environment."""
-    return [Example(name, title, _code(name)) for name, title in _WITH_SECRET]
+def samples_with_secret() -> list[CodeSample]:
+    """Return programs that authenticate with the secret of a key, from the environment."""
+    return [
+        *code_samples(services().settings.shown_api_url, BODY),
+        *(CodeSample(name, title, _render(name)) for name, title in _OPENAI),
+    ]
 
 
-def examples_with_token(key_id: str) -> list[Example]:
-    """Return programs that name a key by its id, beside a token of its owner."""
-    return [Example(name, title, _code(name, key_id=key_id)) for name, title in _WITH_TOKEN]
+def samples_with_jwt(key_id: str) -> list[CodeSample]:
+    """Return programs that authenticate with a JWT and name the key by its id."""
+    return [CodeSample(name, title, _render(name, key_id=key_id)) for name, title in _WITH_JWT]
 
 
-def _code(name: str, **values: str) -> str:
+def _render(name: str, **values: str) -> str:
     settings = services().settings
     return render_template(
         f"examples/{name}.txt",

@@ -1,29 +1,25 @@
-"""The first call, step by step, with the own key filled in."""
+"""The first call, step by step, filled in with a key of the viewer."""
 
 from __future__ import annotations
 
 from flask import Blueprint, render_template, request
 from flask.typing import ResponseReturnValue
 
-from admin_ui.quick_start.examples import examples_with_secret, examples_with_token, login_call
+from admin_ui.quick_start.examples import login_call, samples_with_jwt, samples_with_secret
 from admin_ui.services import services
 from admin_ui.web.access import signed_in, viewer
-from admin_ui.web.page import database, present_time
+from admin_ui.widgets.own_keys import own_keys, usable_keys
 from core.ids import Prefix, read_id, show_id
-from models.accounts.api_key import ApiKey, list_keys
+from models.accounts.api_key import ApiKey
 
 blueprint = Blueprint("quick_start", __name__, url_prefix="/quick-start")
-
-#: The newest of the own keys can be chosen here.
-OFFERED_KEYS = 50
 
 
 @blueprint.get("")
 @signed_in
 def show() -> ResponseReturnValue:
-    own = list_keys(database(), user_id=viewer().id, after=None, limit=OFFERED_KEYS).rows
-    now = present_time()
-    usable = [key for key in own if key.is_active and not key.has_expired(now)]
+    own = own_keys()
+    usable = usable_keys(own)
     key = _chosen(usable)
     return render_template(
         "quick_start/show.html",
@@ -31,14 +27,14 @@ def show() -> ResponseReturnValue:
         has_unusable=len(usable) < len(own),
         key=key,
         api_url=services().settings.shown_api_url,
-        with_secret=examples_with_secret(),
+        with_secret=samples_with_secret(),
         login=login_call(viewer().email),
-        with_token=examples_with_token(show_id(Prefix.KEY, key.id) if key else "your_api_key_id"),
+        with_jwt=samples_with_jwt(show_id(Prefix.KEY, key.id) if key else "your_api_key_id"),
     )
 
 
 def _chosen(keys: list[ApiKey]) -> ApiKey | None:
-    """Return the key that `?key=` names, else the newest."""
-    wanted = read_id(Prefix.KEY, request.args.get("key", ""))
-    named = [key for key in keys if key.id == wanted]
+    """Return the key that `?key=` names, or else the newest."""
+    key_id = read_id(Prefix.KEY, request.args.get("key", ""))
+    named = [key for key in keys if key.id == key_id]
     return next(iter(named or keys), None)

@@ -1,5 +1,6 @@
-"""The browser session: whose it is. Its cookie holds no secret, and is signed; after signing out no
-copy of the cookie is good.
+"""The browser session and its user.
+
+The cookie is signed and contains no secret. Signing out invalidates every copy of the cookie.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from uuid import UUID
 from flask import session
 
 from admin_ui.services import services
-from admin_ui.session_cookie import name_session, session_id
+from admin_ui.session_cookie import remember_session, session_id
 from core.ids import Prefix, read_id, show_id
 from models.accounts.session import SessionKind, begin_session, end_session, find_signed_in_user
 from models.accounts.user import User
@@ -18,26 +19,26 @@ from models.database.base import Session
 
 SESSION_LIFE = timedelta(hours=12)
 _USER, _VERSION = "user", "version"
-_DEFAULT_PASSWORD = "default_password"  # noqa: S105 - the name of a mark
+_DEFAULT_PASSWORD = "default_password"  # noqa: S105 - the name of a flag
 
 
 def sign_in_as(user: User, *, has_default_password: bool = False) -> None:
-    """Begin a new browser session for this user; the one before it ends."""
+    """Begin a browser session for this user, and end the previous one."""
     before = session_id()
     with services().sessions.begin() as database:
         if before is not None:
             end_session(database, before)
-        begun = begin_session(database, user.id, SessionKind.PAGE, life=SESSION_LIFE)
+        new_id = begin_session(database, user.id, SessionKind.PAGE, life=SESSION_LIFE)
     session.clear()
     session.permanent = True
     session[_USER] = show_id(Prefix.USER, user.id)
     session[_VERSION] = user.token_version
-    name_session(begun)
+    remember_session(new_id)
     session[_DEFAULT_PASSWORD] = has_default_password
 
 
-def go_on_as(user: User) -> None:
-    """Let the browser session go on after its user has chosen a new password."""
+def continue_session(user: User) -> None:
+    """Keep the browser session valid after its user changed the password."""
     session[_VERSION] = user.token_version
     session[_DEFAULT_PASSWORD] = False
 
@@ -52,10 +53,10 @@ def sign_out() -> None:
 
 
 def signed_in_user(database: Session) -> User | None:
-    """Return whose session this is, unless it ended: by signing out, or with a new password or role
-    of its user.
+    """Return the user of the session, or `None` if there is no valid session.
 
-    A suspended user has none until an admin lifts that.
+    Signing out, a new password and a new role end a session. The session of a suspended user is
+    valid again once an admin reactivates the account.
     """
     user_id: UUID | None = read_id(Prefix.USER, session.get(_USER, ""))
     version = session.get(_VERSION)
@@ -66,10 +67,10 @@ def signed_in_user(database: Session) -> User | None:
 
 
 def was_signed_in() -> bool:
-    """Say whether somebody signed in here whose session has ended since."""
+    """Return whether the cookie is of a session, valid or not."""
     return _USER in session
 
 
 def has_default_password() -> bool:
-    """Say whether this session was begun with the password that everybody knows."""
+    """Return whether the user signed in with the default password."""
     return bool(session.get(_DEFAULT_PASSWORD))

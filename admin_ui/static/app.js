@@ -1,8 +1,8 @@
-// What pages do in a browser beyond plain HTML. All of it is an addition: without it they work.
+// Enhances pages in the browser; without it they work as plain HTML.
 (function () {
   "use strict";
 
-  // Times stand in UTC in the page; here they become the viewer's.
+  // The server writes times in UTC; they are rewritten in the time zone of the browser.
   var language = window.pageLanguage;
   var formats = {
     time: new Intl.DateTimeFormat(language, { dateStyle: "medium", timeStyle: "short" }),
@@ -22,43 +22,43 @@
   }
 
   function showTimes(root) {
-    root.querySelectorAll("time[data-shown]").forEach(function (time) {
+    root.querySelectorAll("time[data-style]").forEach(function (time) {
       var date = new Date(time.dateTime);
-      var shown = time.dataset.shown;
-      time.textContent = shown === "ago" ? ago(date) : formats[shown].format(date);
+      var style = time.dataset.style;
+      time.textContent = style === "ago" ? ago(date) : formats[style].format(date);
       time.title = formats.second.format(date);
     });
   }
 
-  // Forms and links that mean a time of the viewer's carry its zone.
-  function tellZone(root) {
+  // Adds the time zone of the browser to forms and links with a time range.
+  function addZone(root) {
     var zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
     root.querySelectorAll("input[data-zone]").forEach(function (input) { input.value = zone; });
     root.querySelectorAll("nav[data-zone] a").forEach(function (link) {
-      var address = new URL(link.href);
-      address.searchParams.set("zone", zone);
-      link.href = address.pathname + address.search;
+      var url = new URL(link.href);
+      url.searchParams.set("zone", zone);
+      link.href = url.pathname + url.search;
     });
   }
 
-  // A time is chosen in the viewer's zone; the field beside it tells which instant that is.
-  function takeMoments(root) {
+  // A time is entered in the time zone of the browser; a hidden field has it in UTC.
+  function convertMoments(root) {
     root.querySelectorAll("input[data-instant]").forEach(function (input) {
       var field = document.getElementById(input.id + "-instant");
-      var tell = function () { field.value = input.value ? new Date(input.value).toISOString() : ""; };
+      var update = function () { field.value = input.value ? new Date(input.value).toISOString() : ""; };
       if (input.dataset.instant) {
         var date = new Date(input.dataset.instant);
         input.value = new Date(date - date.getTimezoneOffset() * 60000).toISOString().slice(0, 16);
       }
-      input.addEventListener("input", tell);
-      tell();
+      input.addEventListener("input", update);
+      update();
     });
   }
 
   function enhance(root) {
     showTimes(root);
-    tellZone(root);
-    takeMoments(root);
+    addZone(root);
+    convertMoments(root);
     root.querySelectorAll("[data-copy][hidden]").forEach(function (button) { button.hidden = false; });
   }
 
@@ -70,11 +70,11 @@
       var text = document.getElementById(copy.dataset.copy).innerText;
       var label = copy.querySelector("span");
       var before = label.textContent;
-      var say = function (word) {
+      var show = function (word) {
         label.textContent = word;
         setTimeout(function () { label.textContent = before; }, 1500);
       };
-      copyText(text).then(function () { say("Copied"); }, function () { say("Select and copy"); });
+      copyText(text).then(function () { show("Copied"); }, function () { show("Select and copy"); });
     }
     var theme = event.target.closest("[data-theme-switch]");
     if (theme) switchTheme();
@@ -105,7 +105,7 @@
   }
 
   document.querySelectorAll("[data-theme-switch]").forEach(function (button) { button.hidden = false; });
-  // A form is sent once, however often its button is pressed.
+  // Prevents a second submit of the same form.
   document.addEventListener("submit", function (event) {
     var form = event.target;
     if (event.defaultPrevented || form.method !== "post" || form.hasAttribute("hx-post")) return;
@@ -120,7 +120,7 @@
     document.querySelectorAll("[aria-busy]").forEach(function (button) { button.removeAttribute("aria-busy"); });
   });
   enhance(document);
-  // A form that was refused as a page begins at what is wrong with it.
+  // Focuses the first wrong field of a page.
   var wrong = document.querySelector("main [aria-invalid=true]");
   if (wrong) wrong.focus();
 })();

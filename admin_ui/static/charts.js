@@ -1,20 +1,20 @@
 // Draws every `figure[data-chart]` from the JSON at its address, with uPlot:
 //   {"x": [unix seconds], "step": seconds between two, "kind": "bars" | "lines" | "stacked",
-//    "unit": "", "ms" or "%", "zone": "UTC" or nothing for the viewer's, "series": [{"label": "Requests", "tone": "accent", "values": [1, null]}]}
+//    "unit": "", "ms" or "%", "zone": "UTC", or absent for that of the browser, "series": [{"label": "Requests", "tone": "accent", "values": [1, null]}]}
 // Tones are names of custom properties of app.css: accent, good, bad, warning, soft.
 (function () {
   "use strict";
 
   function css(name) { return getComputedStyle(document.documentElement).getPropertyValue(name).trim(); }
 
-  // Numbers look as the server writes them (admin_ui/widgets/formats.py), whatever the browser's language.
+  // Numbers have the format of admin_ui/widgets/formats.py in every language of the browser.
   var full = new Intl.NumberFormat("en", { maximumFractionDigits: 2 });
   var SHORT = [[1e12, "T"], [1e9, "B"], [1e6, "M"], [1e3, "k"]];
   var language = window.pageLanguage;
 
   var HOUR = 3600;
   var DAY = 24 * HOUR;
-  // Counts are whole: their axis has no half requests.
+  // Steps of the axis of counts, which are whole numbers.
   var WHOLE = [1, 2, 5];
   while (WHOLE.length < 48) WHOLE.push(10 * WHOLE[WHOLE.length - 3]);
   function formatsIn(zone) {
@@ -26,7 +26,7 @@
       whole: new Intl.DateTimeFormat(language, { dateStyle: "medium", timeZone: zone }),
     };
   }
-  var viewers = formatsIn(undefined);
+  var local = formatsIn(undefined);
   var utc = formatsIn("UTC");
 
   function short(value) {
@@ -37,7 +37,7 @@
     return String(rounded);
   }
 
-  function written(value, unit, isShort) {
+  function format(value, unit, isShort) {
     if (value === null || value === undefined) return "–";
     if (unit === "ms") {
       if (value === 0) return "0";
@@ -71,17 +71,17 @@
     if (chart.isLoading) return;
     chart.isLoading = true;
     fetch(chart.figure.dataset.chart, { headers: { Accept: "application/json" }, signal: AbortSignal.timeout(20000) })
-      .then(function (answer) {
-        if (answer.status === 401) document.dispatchEvent(new CustomEvent("sessionended"));
-        if (!answer.ok) throw new Error(String(answer.status));
-        return answer.json();
+      .then(function (response) {
+        if (response.status === 401) document.dispatchEvent(new CustomEvent("sessionended"));
+        if (!response.ok) throw new Error(String(response.status));
+        return response.json();
       })
       .then(function (data) { chart.data = data; chart.update(); })
-      .catch(function () { if (!chart.data) chart.say("The figures could not be loaded."); })
+      .catch(function () { if (!chart.data) chart.showText("The figures could not be loaded."); })
       .finally(function () { chart.isLoading = false; });
   };
 
-  Chart.prototype.say = function (text) {
+  Chart.prototype.showText = function (text) {
     this.clear();
     var line = document.createElement("p");
     line.textContent = text;
@@ -102,7 +102,7 @@
 
   Chart.prototype.size = function () { return { width: this.plot.clientWidth, height: 200 }; };
 
-  // New values of a chart that is there are put into it: what the cursor points at stays.
+  // Puts new values into the existing chart, so that the tooltip stays.
   Chart.prototype.update = function () {
     var shape = shapeOf(this.data);
     if (this.drawn && shape === this.shape && hasValue(this.data)) {
@@ -115,7 +115,7 @@
   Chart.prototype.draw = function () {
     var data = this.data;
     if (!data || !this.plot.clientWidth) return;
-    if (!hasValue(data)) { this.say("Nothing in this time."); this.describe(data); return; }
+    if (!hasValue(data)) { this.showText("No data for this period."); this.describe(data); return; }
     this.clear();
     this.drawn = new uPlot(this.options(data), [data.x].concat(this.values(data)), this.plot);
     this.plot.append(legend(data));
@@ -132,7 +132,7 @@
     return JSON.stringify([data.kind, data.unit, data.step, data.series.map(function (s) { return [s.label, s.tone]; })]);
   }
 
-  // Stacked series are drawn as sums, the highest first.
+  // uPlot draws stacked series as sums, the highest first.
   Chart.prototype.values = function (data) {
     if (data.kind !== "stacked") return data.series.map(function (series) { return series.values; });
     var sums = data.x.map(function () { return 0; });
@@ -156,7 +156,7 @@
         var date = new Date(seconds * 1000);
         return isUtc(data) ? uPlot.tzDate(date, "Etc/UTC") : date;
       },
-      // The last label of the time axis stands half beyond the plot.
+      // Space for the last label of the time axis, which is centered at the edge of the plot.
       padding: [8, 28, 0, 0],
       cursor: { y: false, drag: { setScale: false, x: false }, points: { show: !isBars, size: 7 } },
       legend: { show: false },
@@ -167,7 +167,7 @@
       },
       axes: [
         Object.assign({}, axis, { space: 64, size: 30, grid: { show: false }, values: function (u, values) { return values.map(function (value) { return tick(value, data); }); } }),
-        Object.assign({}, axis, { size: 58, space: 36, incrs: data.unit ? undefined : WHOLE, values: function (u, values) { return values.map(function (value) { return written(value, data.unit, true); }); } }),
+        Object.assign({}, axis, { size: 58, space: 36, incrs: data.unit ? undefined : WHOLE, values: function (u, values) { return values.map(function (value) { return format(value, data.unit, true); }); } }),
       ],
       series: [{}].concat(
         order.map(function (series) {
@@ -178,7 +178,7 @@
             fill: isBars ? color : undefined,
             spanGaps: false,
             paths: isBars ? uPlot.paths.bars({ size: [0.8, 48, 1], align: 0 }) : undefined,
-            // A value between two gaps is no line: it shows as a point.
+            // A value between two gaps is drawn as a point, because it forms no line.
             points: { show: !isBars, size: 4, fill: color, width: 0 },
           };
         })
@@ -186,7 +186,7 @@
     });
   };
 
-  // What the cursor points at, beside it.
+  // Shows the values at the cursor in a tooltip.
   Chart.prototype.point = function (u) {
     var data = this.data;
     var i = u.cursor.idx;
@@ -199,7 +199,7 @@
     }
     var lines = [element("strong", moment(data.x[i], data))];
     data.series.forEach(function (series) {
-      lines.push(marked(series, series.label + ": " + written(series.values[i], data.unit)));
+      lines.push(marked(series, series.label + ": " + format(series.values[i], data.unit)));
     });
     tip.replaceChildren.apply(tip, lines);
     var at = u.valToPos(data.x[i], "x");
@@ -226,12 +226,12 @@
     return list;
   }
 
-  // Days are those of UTC, as in every report; shorter times are the viewer's unless the data says UTC.
+  // Days are in UTC, as in every report; shorter steps are local unless the data says UTC.
   function isUtc(data) { return data.step >= DAY || data.zone === "UTC"; }
 
   function tick(seconds, data) {
     var date = new Date(seconds * 1000);
-    var formats = isUtc(data) ? utc : viewers;
+    var formats = isUtc(data) ? utc : local;
     if (data.step >= DAY) return formats.day.format(date);
     var isMidnight = isUtc(data) ? seconds % DAY === 0 : date.getHours() === 0 && date.getMinutes() === 0;
     return (isMidnight ? formats.day : data.step >= HOUR ? formats.hour : formats.minute).format(date);
@@ -240,11 +240,11 @@
   function moment(seconds, data) {
     var date = new Date(seconds * 1000);
     if (data.step >= DAY) return utc.whole.format(date) + " (UTC)";
-    var formats = isUtc(data) ? utc : viewers;
+    var formats = isUtc(data) ? utc : local;
     return formats.span.formatRange(date, new Date((seconds + data.step) * 1000)) + (isUtc(data) ? " (UTC)" : "");
   }
 
-  // What a picture shows, for those who do not see it.
+  // Describes the chart for screen readers.
   Chart.prototype.describe = function (data) {
     var title = this.figure.querySelector("figcaption").textContent;
     var parts = data.series.map(function (series) {
@@ -252,18 +252,18 @@
       if (!known.length) return series.label + ": nothing";
       var last = known[known.length - 1];
       var most = Math.max.apply(null, known);
-      return series.label + ": now " + written(last, data.unit) + ", at most " + written(most, data.unit);
+      return series.label + ": now " + format(last, data.unit) + ", at most " + format(most, data.unit);
     });
     this.plot.setAttribute("aria-label", title + ". " + parts.join("; "));
   };
 
-  function begin(root) {
-    root.querySelectorAll("figure[data-chart]:not([data-begun])").forEach(function (figure) {
-      figure.dataset.begun = "1";
+  function start(root) {
+    root.querySelectorAll("figure[data-chart]:not([data-started])").forEach(function (figure) {
+      figure.dataset.started = "1";
       new Chart(figure);
     });
   }
 
-  document.addEventListener("htmx:load", function (event) { begin(event.detail.elt); });
-  begin(document);
+  document.addEventListener("htmx:load", function (event) { start(event.detail.elt); });
+  start(document);
 })();

@@ -1,18 +1,18 @@
-// The one dialog of a page: htmx puts a fragment into it, and then it opens.
+// The dialog of a page: opens when htmx has put a fragment into it.
 (function () {
   "use strict";
 
   var dialog = document.getElementById("dialog");
-  // Of a form that was refused, the first wrong field; of one that destroys, what does no harm.
+  // Focuses the first match: a wrong field, or the cancel button of a form that deletes something.
   var FIRST = [
     "[aria-invalid=true]", "[autofocus]", "input:not([type=hidden]), select, textarea", "button:not(.close)", "a[role=button]",
   ];
   var isTouched = false;
 
-  // What is shown once stays until the person says that it is saved: that leads to another page.
+  // A secret is shown once: only the button of its fragment, a link, leaves the dialog.
   function isLocked() { return dialog.querySelector("[data-locked]") !== null; }
 
-  // `app.js` has made its additions to the fragment by now: what was hidden can take the focus.
+  // `app.js` has run before, so that buttons which it reveals can get the focus.
   document.addEventListener("htmx:load", function (event) {
     if (event.detail.elt.parentElement !== dialog) return;
     isTouched = false;
@@ -32,13 +32,13 @@
   });
   dialog.addEventListener("cancel", function (event) { if (isLocked()) event.preventDefault(); });
   dialog.addEventListener("close", function () {
-    // Browsers close a dialog at the second Esc or "back" whatever a page says.
+    // Browsers close a dialog at the second Esc even if the page prevents it.
     if (isLocked()) dialog.showModal();
     else dialog.replaceChildren();
   });
 
-  // A press that began inside (text being selected) does not close it, nor one beside a form that
-  // somebody has begun to fill in.
+  // A click outside closes the dialog, unless the press began inside (a text selection), or the
+  // form is partly filled in.
   var pressedOutside = false;
   dialog.addEventListener("pointerdown", function (event) { pressedOutside = event.target === dialog; });
   dialog.addEventListener("click", function (event) {

@@ -1,43 +1,43 @@
-// Reads the service's events from an answer while it comes.
+// Reads the server-sent events of a streaming response.
 (function () {
   "use strict";
 
-  // An error whose text a person may read.
-  function told(text) {
+  // An error with a message for people.
+  function readableError(text) {
     var error = new Error(text);
-    error.told = text.charAt(0).toUpperCase() + text.slice(1) + (/[.!?…]$/.test(text) ? "" : ".");
+    error.readable = text.charAt(0).toUpperCase() + text.slice(1) + (/[.!?…]$/.test(text) ? "" : ".");
     return error;
   }
 
   function take(event, use) {
     var line = event.split("\n").filter(function (one) { return one.indexOf("data: ") === 0; })[0];
-    if (!line) return false; // a sign of life
+    if (!line) return false; // a keep-alive
     if (line === "data: [DONE]") return true;
     var content = JSON.parse(line.slice(6));
-    if (content.error) throw told(content.error.message);
+    if (content.error) throw readableError(content.error.message);
     use(content);
     return false;
   }
 
-  // Calls `use` with each event; fails when the answer ends before its end.
+  // Calls `use` with each event; rejects if the response ends before `[DONE]`.
   function read(response, use) {
     var reader = response.body.getReader();
     var decoder = new TextDecoder();
-    var rest = "", isWhole = false;
-    return reader.read().then(function next(piece) {
-      if (piece.done) {
-        if (!isWhole) throw told("The answer broke off. What there is of it stands here.");
+    var rest = "", isComplete = false;
+    return reader.read().then(function next(chunk) {
+      if (chunk.done) {
+        if (!isComplete) throw readableError("The completion broke off. The text so far is shown.");
         return undefined;
       }
-      rest += decoder.decode(piece.value, { stream: true });
+      rest += decoder.decode(chunk.value, { stream: true });
       var events = rest.split("\n\n");
       rest = events.pop();
-      events.forEach(function (event) { isWhole = take(event, use) || isWhole; });
+      events.forEach(function (event) { isComplete = take(event, use) || isComplete; });
       return reader.read().then(next);
     });
   }
 
-  // Adds text to a part that scrolls; whoever looks at its end goes on seeing the end.
+  // Appends text to a scrolling element, and keeps its end in view if it was.
   function append(part, text) {
     var isAtEnd = part.scrollHeight - part.scrollTop - part.clientHeight < 8;
     if (!part.firstChild) part.append(document.createTextNode(""));
@@ -45,5 +45,5 @@
     if (isAtEnd) part.scrollTop = part.scrollHeight;
   }
 
-  window.serviceEvents = { read: read, told: told, append: append };
+  window.serviceEvents = { read: read, readableError: readableError, append: append };
 })();

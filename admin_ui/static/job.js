@@ -1,4 +1,4 @@
-// The text of a job that runs, as it is made; when it is over, the page shows the whole answer.
+// Streams the text of a running job into the page until the job ends.
 (function () {
   "use strict";
 
@@ -7,14 +7,14 @@
   var pre = section.querySelector("pre");
   var pace = document.getElementById("pace");
   var control = new AbortController();
-  var began = 0, pieces = 0;
+  var startedAt = 0, events = 0;
 
-  // A piece is about a token, but for the first, which has all that was made before.
-  function tellPace() {
-    var seconds = (performance.now() - began) / 1000;
-    if (!began) began = performance.now();
-    else pieces += 1;
-    if (seconds > 1 && pieces > 1) pace.textContent = "about " + (pieces / seconds).toFixed(0) + " tokens per second";
+  // An event is about one token, except the first, which has the text before it.
+  function showPace() {
+    var seconds = (performance.now() - startedAt) / 1000;
+    if (!startedAt) startedAt = performance.now();
+    else events += 1;
+    if (seconds > 1 && events > 1) pace.textContent = "about " + (events / seconds).toFixed(0) + " tokens per second";
   }
 
   fetch(section.dataset.text, { headers: { "X-Background": "1" }, signal: control.signal })
@@ -25,11 +25,11 @@
           .map(function (choice) { return choice.text; }).join("");
         if (!text) return;
         section.hidden = false;
-        tellPace();
+        showPace();
         window.serviceEvents.append(pre, text);
       });
     })
-    .catch(function () { /* the page goes on without it, and shows the answer at the end */ });
+    .catch(function () { /* the live part shows the completion when the job has ended */ });
 
   document.addEventListener("htmx:load", function () {
     if (!document.querySelector("#live[data-final]")) return;

@@ -1,39 +1,38 @@
-// The playground with the answer as it comes: it reads the service's events and writes their text
-// into the page. Without it the form is an ordinary one.
+// Streams the completion into the playground. Without JavaScript the form is sent as usual.
 (function () {
   "use strict";
 
   var form = document.getElementById("playground");
   if (!form) return;
   var byId = document.getElementById.bind(document);
-  var answer = byId("answer"), outcome = byId("outcome"), progress = byId("progress");
+  var completion = byId("completion"), outcome = byId("outcome"), progress = byId("progress");
   var refused = byId("refused"), start = byId("generate"), stop = byId("halt");
   var events = window.serviceEvents;
   var waiting = 0;
-  var KEPT = "playground";
+  var STORAGE_KEY = "playground";
 
   document.querySelectorAll("[data-script]").forEach(function (part) { part.hidden = false; });
 
   form.elements.mode.addEventListener("change", showMode);
   function showMode() { form.querySelector("[data-chat]").hidden = form.elements.mode.value !== "chat"; }
-  bringBack();
+  restore();
   showMode();
 
-  // What was written outlives the page, also the end of the session, in this tab and for this person.
-  form.addEventListener("input", keep);
-  form.addEventListener("change", keep);
-  function keep() {
+  // Saves the form for this tab and user, so that it survives the end of the session.
+  form.addEventListener("input", save);
+  form.addEventListener("change", save);
+  function save() {
     var fields = Array.from(new FormData(form)).filter(function (field) { return field[0] !== "csrf_token"; });
     try {
-      sessionStorage.setItem(KEPT, JSON.stringify({ viewer: form.dataset.viewer, fields: fields }));
+      sessionStorage.setItem(STORAGE_KEY, JSON.stringify({ viewer: form.dataset.viewer, fields: fields }));
     } catch (error) { /* storage may be forbidden or full */ }
   }
 
-  function bringBack() {
-    var kept = null;
-    try { kept = JSON.parse(sessionStorage.getItem(KEPT)); } catch (error) { /* there is none */ }
-    if (!kept || kept.viewer !== form.dataset.viewer || location.search) return;
-    kept.fields.forEach(function (field) {
+  function restore() {
+    var saved = null;
+    try { saved = JSON.parse(sessionStorage.getItem(STORAGE_KEY)); } catch (error) { /* there is none */ }
+    if (!saved || saved.viewer !== form.dataset.viewer || location.search) return;
+    saved.fields.forEach(function (field) {
       var input = form.elements[field[0]];
       if (!input || (input.options && !form.querySelector('option[value="' + CSS.escape(field[1]) + '"]'))) return;
       input.value = field[1];
@@ -41,7 +40,7 @@
     form.querySelectorAll("details input, details textarea").forEach(function (input) {
       if (input.value !== input.defaultValue) input.closest("details").open = true;
     });
-    // The samples of code are those of the form that the server made.
+    // The code samples of the page are those of the initial form: request new ones.
     document.addEventListener("htmx:load", function () { form.dispatchEvent(new Event("change")); }, { once: true });
   }
 
@@ -54,23 +53,23 @@
   });
 
   function generate() {
-    var run = { began: performance.now(), first: null, pieces: 0, id: null };
+    var run = { startedAt: performance.now(), first: null, events: 0, id: null };
     var control = new AbortController();
     clearFaults();
     outcome.replaceChildren();
-    answer.replaceChildren();
-    answer.hidden = false;
+    completion.replaceChildren();
+    completion.hidden = false;
     start.disabled = true;
     stop.hidden = false;
     stop.onclick = function () { run.isStopped = true; control.abort(); };
-    var clock = setInterval(function () { tellProgress(run); }, 100);
+    var clock = setInterval(function () { showProgress(run); }, 100);
     progress.textContent = "Waiting for the first token …";
     read(run, control.signal)
       .then(function () { progress.textContent = run.refusal ? "" : "Done"; })
       .catch(function (error) {
         if (run.isStopped) { progress.textContent = "Stopped"; return; }
         progress.textContent = "";
-        refuse({ message: error.told || "The connection broke before the answer was whole." });
+        showFaults({ message: error.readable || "The connection broke before the completion was finished." });
       })
       .finally(function () {
         clearInterval(clock);
@@ -89,12 +88,12 @@
         if (kind.indexOf("text/event-stream") === 0) return events.read(response, function (content) { take(run, content); });
         if (response.status === 401 && kind.indexOf("application/json") !== 0) {
           document.dispatchEvent(new CustomEvent("sessionended"));
-          throw events.told("Your session has ended. What you wrote is kept.");
+          throw events.readableError("Your session has ended. Your text is saved.");
         }
         if (kind.indexOf("application/json") !== 0) {
-          throw events.told(response.status === 503 ? "The API is away. Try again in a few seconds." : "The page is too old for this: load it anew.");
+          throw events.readableError(response.status === 503 ? "The API is away. Try again in a few seconds." : "This page is outdated: reload it.");
         }
-        return response.json().then(function (refusal) { run.refusal = refusal; refuse(refusal); });
+        return response.json().then(function (refusal) { run.refusal = refusal; showFaults(refusal); });
       });
   }
 
@@ -102,26 +101,26 @@
     run.id = content.id;
     var text = content.choices.map(function (choice) { return choice.text; }).join("");
     if (!text) return;
-    run.pieces += 1;
+    run.events += 1;
     run.last = performance.now();
     if (run.first === null) run.first = run.last;
-    events.append(answer, text);
+    events.append(completion, text);
   }
 
-  // A piece is about a token; the exact figures come from the service at the end.
-  function tellProgress(run) {
+  // An event is about one token; the outcome has the exact figures at the end.
+  function showProgress(run) {
     if (run.first === null) {
-      progress.textContent = "Waiting for the first token … " + seconds(performance.now() - run.began);
+      progress.textContent = "Waiting for the first token … " + seconds(performance.now() - run.startedAt);
       return;
     }
-    var rate = run.pieces > 1 ? (run.pieces - 1) * 1000 / (run.last - run.first) : 0;
-    progress.textContent = (rate ? "about " + rate.toFixed(0) + " tokens a second, " : "") + "first after " + seconds(run.first - run.began);
+    var rate = run.events > 1 ? (run.events - 1) * 1000 / (run.last - run.first) : 0;
+    progress.textContent = (rate ? "about " + rate.toFixed(0) + " tokens per second, " : "") + "first after " + seconds(run.first - run.startedAt);
   }
 
   function seconds(ms) { return (ms / 1000).toFixed(1) + " s"; }
 
-  // What is wrong stands beside its field, the rest above the answer.
-  function refuse(refusal) {
+  // Shows the faults of fields beside them, and other faults above the completion.
+  function showFaults(refusal) {
     var fields = refusal.fields || {};
     var isElsewhere = !Object.keys(fields).length;
     Object.keys(fields).forEach(function (name) {

@@ -1,4 +1,4 @@
-"""A usage report as CSV (RFC 4180), sent while it is read."""
+"""Streams a usage report as CSV (RFC 4180)."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from models.usage.cost import cost_of
 from models.usage.ranges import WantedUsage
 from models.usage.report import GroupValue, UsageGroup, UsageSums, rank_usage, read_usage
 
-#: Groups whose sums are read at once.
+#: Groups in one query.
 PAGE_ROWS = 2000
-#: Groups at most: the response ends.
-MOST_ROWS = 200_000
+#: Most groups of a report.
+MAX_ROWS = 200_000
 COLUMNS = (
     "group",
     "name",
@@ -44,9 +44,9 @@ _PREFIXES = {UsageGroup.KEY: Prefix.KEY, UsageGroup.USER: Prefix.USER}
 def usage_csv(
     sessions: SessionFactory, wanted: WantedUsage, query: UsageQuery, settings: Settings
 ) -> Iterator[str]:
-    """Yield the lines of a report, its groups in the order of the page.
+    """Yield the lines of a report in chunks, its groups in the order of the page.
 
-    The first piece has the head and the first groups, so that a failed read precedes the response.
+    The first chunk has the header and the first groups: a read that fails precedes the response.
     """
     with sessions() as session:
         groups = rank_usage(
@@ -55,19 +55,19 @@ def usage_csv(
             query.by,
             order=query.order,
             is_descending=query.is_descending,
-            limit=MOST_ROWS,
+            limit=MAX_ROWS,
         )
-    head = [COLUMNS]
+    header = [COLUMNS]
     for start in range(0, max(1, len(groups)), PAGE_ROWS):
         with sessions() as session:
             rows = read_usage(session, wanted, query.by, groups[start : start + PAGE_ROWS])
-        yield _lines([*head, *(_row(sums, query.by, settings) for sums in rows)])
-        head = []
+        yield _lines([*header, *(_row(sums, query.by, settings) for sums in rows)])
+        header = []
 
 
 def _row(sums: UsageSums, by: UsageGroup, settings: Settings) -> Sequence[object]:
     return (
-        show_group(by, sums.group),
+        group_text(by, sums.group),
         sums.name,
         sums.owner,
         sums.requests,
@@ -85,7 +85,7 @@ def _row(sums: UsageSums, by: UsageGroup, settings: Settings) -> Sequence[object
     )
 
 
-def show_group(by: UsageGroup, group: GroupValue | None) -> str:
+def group_text(by: UsageGroup, group: GroupValue | None) -> str:
     """Return a group as the API writes it: an id, a time in UTC, or a name."""
     if isinstance(group, UUID):
         return show_id(_PREFIXES[by], group)

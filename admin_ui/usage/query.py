@@ -1,4 +1,4 @@
-"""What the usage page is asked for: whose use, of which time, in which groups and order."""
+"""The query of the usage page: time range, filters, groups and order."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from admin_ui.widgets.time_range import Choice, TimeRange, read_time_range
+from admin_ui.web.typed_text import query_text
+from admin_ui.widgets.list_filters import UNKNOWN_USER
+from admin_ui.widgets.time_range import TimePreset, TimeRange, read_time_range
 from core.calendar import hour_of
 from core.ids import Prefix, read_id, show_id
 from models.accounts.names import KeyName, key_names, user_emails
@@ -16,46 +18,51 @@ from models.database.base import Session
 from models.usage.ranges import HOUR, WantedUsage
 from models.usage.report import UsageGroup, UsageOrder
 
-CHOICES = (
-    Choice.TODAY,
-    Choice.WEEK,
-    Choice.THIRTY_DAYS,
-    Choice.MONTH,
-    Choice.LAST_MONTH,
-    Choice.YEAR,
+PRESETS = (
+    TimePreset.TODAY,
+    TimePreset.WEEK,
+    TimePreset.THIRTY_DAYS,
+    TimePreset.MONTH,
+    TimePreset.LAST_MONTH,
+    TimePreset.YEAR,
 )
-LONGEST = timedelta(days=400)
-#: A chart of this many days has a bar for each hour.
+MAX_RANGE = timedelta(days=400)
+#: Longest chart with a bar for each hour, in days.
 HOURLY_DAYS = 3
-MAX_LENGTH = 320
 DEFAULT_SORT = "-tokens"
-_IN_ORDER = {UsageGroup.DAY, UsageGroup.HOUR}
+_TIME_GROUPS = {UsageGroup.DAY, UsageGroup.HOUR}
 
 
 @dataclass(frozen=True, slots=True)
-class Whose:
-    """A user or a key that the report is limited to: its id as the API writes it, and its name."""
+class UsageFilter:
+    """The user or the key that a report is limited to.
+
+    Attributes:
+        id_text: the id, as the API writes it.
+        name: the email of a user.
+    """
 
     id: UUID
-    shown: str
+    id_text: str
     name: str
 
 
 @dataclass(frozen=True, slots=True)
 class UsageQuery:
-    """The question, read; nothing is looked up while there are faults.
+    """A parsed query; a query with faults is not executed.
 
     Attributes:
-        faults: what is wrong with a field, by its name.
-        given: the fields as they were written.
+        faults: what is wrong with a field, by name.
+        given: the fields as entered.
+        own_id: limits a customer to the own usage.
     """
 
     time: TimeRange
     by: UsageGroup
     order: UsageOrder
     is_descending: bool
-    user: Whose | None
-    key: Whose | None
+    user: UsageFilter | None
+    key: UsageFilter | None
     model: str
     given: Mapping[str, str]
     faults: Mapping[str, str]
@@ -66,10 +73,10 @@ class UsageQuery:
         return ("-" if self.is_descending else "") + self.order.value
 
     def wanted(self, now: datetime) -> WantedUsage:
-        """Return the hours that are wanted, up to the present one."""
-        present = hour_of(now) + HOUR
-        since = self.time.since or present - LONGEST
-        until = min(self.time.until or present, present)
+        """Return the hours of the report, up to and including the current one."""
+        end = hour_of(now) + HOUR
+        since = self.time.since or end - MAX_RANGE
+        until = min(self.time.until or end, end)
         return WantedUsage(
             since,
             max(since, until),
@@ -80,11 +87,11 @@ class UsageQuery:
 
     @property
     def arguments(self) -> dict[str, str]:
-        """What an address carries to ask the same again."""
+        """The query parameters of a URL of the same report."""
         filters = {
             "by": self.by.value,
-            "user": self.user.shown if self.user else "",
-            "key": self.key.shown if self.key else "",
+            "user": self.user.id_text if self.user else "",
+            "key": self.key.id_text if self.key else "",
             "model": self.model,
             "sort": "" if self.sort == default_sort(self.by) else self.sort,
         }
@@ -92,11 +99,12 @@ class UsageQuery:
 
 
 def default_sort(by: UsageGroup) -> str:
-    return "-group" if by in _IN_ORDER else DEFAULT_SORT
+    """Return the order of a report that names none; `-` means descending."""
+    return "-group" if by in _TIME_GROUPS else DEFAULT_SORT
 
 
 def groups_for(viewer: User) -> list[tuple[str, str]]:
-    """Return the groups that somebody may ask for: their values and names."""
+    """Return value and label of each group that the viewer may choose."""
     names = {"key": "API key", "model": "Model", "day": "Day", "hour": "Hour"}
     return [*({"user": "User"} if viewer.is_admin else {}).items(), *names.items()]
 
@@ -104,11 +112,12 @@ def groups_for(viewer: User) -> list[tuple[str, str]]:
 def read_usage_query(
     arguments: Mapping[str, str], session: Session, viewer: User, now: datetime
 ) -> UsageQuery:
-    given = {name: _text(arguments, name) for name in ("user", "key", "model", "by", "sort")}
-    time = read_time_range(arguments, now, choices=CHOICES, default=Choice.THIRTY_DAYS)
+    """Read the query of the usage page, and look up its user and key."""
+    given = {name: query_text(arguments, name) for name in ("user", "key", "model", "by", "sort")}
+    time = read_time_range(arguments, now, presets=PRESETS, default=TimePreset.THIRTY_DAYS)
     faults = dict(time.faults)
-    if time.first and (time.last or now.date()) - time.first > LONGEST:
-        faults["from"] = f"Choose {LONGEST.days} days at most."
+    if time.first and (time.last or now.date()) - time.first > MAX_RANGE:
+        faults["from"] = f"Choose {MAX_RANGE.days} days at most."
     by = _read_group(given["by"], viewer)
     sort = given["sort"] or default_sort(by)
     order = _read_order(sort, by)
@@ -134,12 +143,12 @@ def _read_group(text: str, viewer: User) -> UsageGroup:
 def _read_order(sort: str, by: UsageGroup) -> UsageOrder:
     name = sort.removeprefix("-")
     order = next((order for order in UsageOrder if order == name), UsageOrder.TOKENS)
-    # Ids of users and keys have no order that means anything to people.
-    is_senseless = order is UsageOrder.GROUP and by in {UsageGroup.USER, UsageGroup.KEY}
-    return UsageOrder.TOKENS if is_senseless else order
+    # The order of the ids of users and keys means nothing to a person.
+    is_by_id = order is UsageOrder.GROUP and by in {UsageGroup.USER, UsageGroup.KEY}
+    return UsageOrder.TOKENS if is_by_id else order
 
 
-def _read_user(session: Session, text: str, faults: dict[str, str]) -> Whose | None:
+def _read_user(session: Session, text: str, faults: dict[str, str]) -> UsageFilter | None:
     if not text:
         return None
     user_id = read_id(Prefix.USER, text)
@@ -147,12 +156,14 @@ def _read_user(session: Session, text: str, faults: dict[str, str]) -> Whose | N
     if user_id is None:
         user_id = find_user_id(session, text)
     if user_id is None or email is None:
-        faults["user"] = "No account has or had this email."
+        faults["user"] = UNKNOWN_USER
         return None
-    return Whose(user_id, show_id(Prefix.USER, user_id), email)
+    return UsageFilter(user_id, show_id(Prefix.USER, user_id), email)
 
 
-def _read_key(session: Session, text: str, viewer: User, faults: dict[str, str]) -> Whose | None:
+def _read_key(
+    session: Session, text: str, viewer: User, faults: dict[str, str]
+) -> UsageFilter | None:
     if not text:
         return None
     key_id = read_id(Prefix.KEY, text)
@@ -160,8 +171,4 @@ def _read_key(session: Session, text: str, viewer: User, faults: dict[str, str])
     if key_id is None or found is None or not (viewer.is_admin or found.owner_id == viewer.id):
         faults["key"] = "There is no such key. Its id looks like key_…"
         return None
-    return Whose(key_id, show_id(Prefix.KEY, key_id), found.name)
-
-
-def _text(arguments: Mapping[str, str], name: str) -> str:
-    return arguments.get(name, "").replace("\x00", "").strip()[:MAX_LENGTH]
+    return UsageFilter(key_id, show_id(Prefix.KEY, key_id), found.name)

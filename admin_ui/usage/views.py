@@ -1,4 +1,4 @@
-"""What was used: by whom, when, and what it costs."""
+"""The usage report: sums, charts, groups, cost and CSV."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from flask import Blueprint, Response, abort, jsonify, render_template, request,
 from flask.typing import ResponseReturnValue
 
 from admin_ui.services import services
-from admin_ui.usage.export import show_group, usage_csv
+from admin_ui.usage.export import group_text, usage_csv
 from admin_ui.usage.query import (
-    CHOICES,
     HOURLY_DAYS,
+    PRESETS,
     UsageQuery,
     default_sort,
     groups_for,
@@ -30,7 +30,7 @@ from models.usage.report import UsageGroup, UsageSums, list_usage, page_usage, s
 
 blueprint = Blueprint("usage", __name__, url_prefix="/usage")
 
-NOTHING: Numbered[UsageSums] = Numbered([], 0)
+NO_ROWS: Numbered[UsageSums] = Numbered([], 0)
 CHARTS = {
     Chart.TOKENS: "Tokens",
     Chart.REQUESTS: "Requests",
@@ -48,7 +48,7 @@ def index() -> ResponseReturnValue:
         settings.price_per_million_prompt_tokens or settings.price_per_million_completion_tokens
     )
     page = ListPage(query.order, query.is_descending, read_page_number())
-    totals, found = UsageSums(), NOTHING
+    totals, found = UsageSums(), NO_ROWS
     if not query.faults:
         wanted = query.wanted(now)
         totals = sum_usage(database(), wanted)
@@ -62,36 +62,36 @@ def index() -> ResponseReturnValue:
             limit=page.limit,
         )
 
-    def address(**changes: Any) -> str:
+    def list_url(**changes: Any) -> str:
         return url_for("usage.index", **{**query.arguments, **changes})
 
-    def sorted_by(sort: str) -> str:
-        return address(sort=None if sort == default_sort(query.by) else sort)
+    def sorted_url(sort: str) -> str:
+        return list_url(sort=None if sort == default_sort(query.by) else sort)
 
-    shown = render_template(
+    html = render_template(
         "usage/index.html",
         query=query,
         totals=totals,
         found=found,
         page=page,
         groups=groups_for(viewer()),
-        choices=CHOICES,
+        presets=PRESETS,
         charts=CHARTS,
         cost=(lambda sums: cost_of(sums, settings)) if has_prices else None,
         digits=cost_digits([cost_of(sums, settings) for sums in found.rows]),
         currency=settings.currency,
         model_name=settings.model_name,
-        address=address,
-        sorted_by=sorted_by,
-        into=lambda sums: address(**_into(query, sums)),
+        list_url=list_url,
+        sorted_url=sorted_url,
+        details_url=lambda sums: list_url(**_details_of(query, sums)),
     )
-    return shown, 400 if query.faults else 200
+    return html, 400 if query.faults else 200
 
 
 @blueprint.get("/series/<chart>")
 @signed_in
 def series(chart: str) -> ResponseReturnValue:
-    """What one chart of the page draws: the hours of a few days, or days."""
+    """Return the series of one chart: hours for a range of a few days, else days."""
     now = present_time()
     query = read_usage_query(request.args, database(), viewer(), now)
     if chart not in CHARTS or query.faults:
@@ -100,49 +100,50 @@ def series(chart: str) -> ResponseReturnValue:
     step, by = HOUR, UsageGroup.HOUR
     if wanted.until - wanted.since > HOURLY_DAYS * DAY:
         step, by = DAY, UsageGroup.DAY
-    return jsonify(chart_of_sums(Chart(chart), _all_of(wanted, step, by), step) | {"zone": "UTC"})
+    return jsonify(
+        chart_of_sums(Chart(chart), _every_step(wanted, step, by), step) | {"zone": "UTC"}
+    )
 
 
 @blueprint.get("/usage.csv")
 @signed_in
 def download() -> ResponseReturnValue:
-    """The report's groups, all of them, under the same filters and in the same order."""
+    """Send all groups of the report as CSV, with the filters and order of the page."""
     now = present_time()
     query = read_usage_query(request.args, database(), viewer(), now)
     if query.faults:
         abort(404)
     days = f"{query.time.first}-to-{query.time.last or now.date()}"
     name = f"usage-by-{query.by}-{days}.csv"
-    wanted, parts = query.wanted(now), services()
-    lines = usage_csv(parts.sessions, wanted, query, parts.settings)
+    chunks = usage_csv(services().sessions, query.wanted(now), query, services().settings)
     return Response(
-        chain([next(lines)], lines),
+        chain([next(chunks)], chunks),
         content_type="text/csv; charset=utf-8",
         headers={"Content-Disposition": f'attachment; filename="{name}"'},
     )
 
 
-def _all_of(wanted: WantedUsage, step: timedelta, by: UsageGroup) -> list[UsageSums]:
-    """Return every hour or day of a time, also those without use."""
+def _every_step(wanted: WantedUsage, step: timedelta, by: UsageGroup) -> list[UsageSums]:
+    """Return the sums of every hour or day of a range, including those without usage."""
     count = -(-(wanted.until - wanted.since) // step)
-    begins = [wanted.since + n * step for n in range(count)]
+    starts = [wanted.since + n * step for n in range(count)]
     found = {
         sums.group: sums
         for sums in list_usage(database(), wanted, by, after=None, limit=max(1, count))
     }
-    return [found.get(at) or UsageSums(group=at) for at in begins]
+    return [found.get(start) or UsageSums(group=start) for start in starts]
 
 
-def _into(query: UsageQuery, sums: UsageSums) -> dict[str, Any]:
-    """Return what changes in the address when somebody looks into a group."""
-    group = show_group(query.by, sums.group)
-    fresh = {"sort": None}
+def _details_of(query: UsageQuery, sums: UsageSums) -> dict[str, Any]:
+    """Return the changes of the query that show one group in detail."""
+    group = group_text(query.by, sums.group)
+    unsorted = {"sort": None}
     if query.by is UsageGroup.USER:
-        return {"user": group, "by": "key", **fresh}
+        return {"user": group, "by": "key", **unsorted}
     if query.by is UsageGroup.KEY:
-        return {"key": group, "by": "day", **fresh}
+        return {"key": group, "by": "day", **unsorted}
     if query.by is UsageGroup.MODEL:
-        return {"model": group, "by": "day", **fresh}
+        return {"model": group, "by": "day", **unsorted}
     day = group[:10]
     by = "hour" if query.by is UsageGroup.DAY else "key"
-    return {"from": day, "to": day, "range": None, "by": by, **fresh}
+    return {"from": day, "to": day, "range": None, "by": by, **unsorted}

@@ -1,6 +1,7 @@
-"""Who may see a page. A view that says nothing is for admins: forgetting it shows nothing.
+"""Decides who may see a page.
 
-To a customer, what is for admins does not exist.
+A view without a decorator is for admins, so that a forgotten decorator reveals nothing. Customers
+get 404 for the pages of admins.
 """
 
 from __future__ import annotations
@@ -15,13 +16,15 @@ from flask.typing import ResponseReturnValue
 
 from admin_ui.session.session import signed_in_user
 from admin_ui.web.page import database
-from admin_ui.web.return_path import to_sign_in
+from admin_ui.web.return_path import redirect_to_sign_in
 from models.accounts.user import User
 
 View = TypeVar("View", bound=Callable[..., ResponseReturnValue])
 
 
-class Access(Enum):
+class Audience(Enum):
+    """The group of people who may see a view."""
+
     ANYONE = "anyone"
     SIGNED_IN = "signed in"
     ADMIN = "admin"
@@ -31,36 +34,37 @@ _ATTRIBUTE = "bountycoder_access"
 
 
 def anyone(view: View) -> View:
-    """Let a view answer those who are not signed in, too."""
-    setattr(view, _ATTRIBUTE, Access.ANYONE)
+    """Open a view to people who are not signed in."""
+    setattr(view, _ATTRIBUTE, Audience.ANYONE)
     return view
 
 
 def signed_in(view: View) -> View:
-    """Let a view answer customers too; it shows them what is theirs."""
-    setattr(view, _ATTRIBUTE, Access.SIGNED_IN)
+    """Open a view to customers; the view limits them to their own rows."""
+    setattr(view, _ATTRIBUTE, Audience.SIGNED_IN)
     return view
 
 
-def access_of(endpoint: str) -> Access:
-    """Return whom the view behind an endpoint answers."""
+def audience_of(endpoint: str) -> Audience:
+    """Return the audience of the view of an endpoint."""
     if endpoint == "static":
-        return Access.ANYONE
+        return Audience.ANYONE
     view = current_app.view_functions[endpoint]
-    return cast(Access, getattr(view, _ATTRIBUTE, Access.ADMIN))
+    return cast(Audience, getattr(view, _ATTRIBUTE, Audience.ADMIN))
 
 
 def register_access(app: Flask) -> None:
+    """Check the audience of the view before each request."""
     app.before_request(_check)
 
 
 def viewer() -> User:
-    """Return who is signed in; views that are for anyone do not ask."""
+    """Return the signed-in user; not available in views for anyone."""
     return cast(User, g.viewer)
 
 
-def own_rows() -> UUID | None:
-    """Return the id of the user whose rows the viewer sees, `None` for everybody's."""
+def owner_filter() -> UUID | None:
+    """Return the id of the viewer, or `None` for an admin, who sees the rows of all users."""
     return None if viewer().is_admin else viewer().id
 
 
@@ -68,16 +72,16 @@ def _check() -> ResponseReturnValue | None:
     if request.endpoint == "static":
         return None
     if request.endpoint is None:
-        # An address that leads nowhere: who is signed in sees the menu above "nothing is here".
+        # An unknown path: signed-in users see the menu above the error.
         g.viewer = signed_in_user(database())
         return None
-    access = access_of(request.endpoint)
-    if access is Access.ANYONE:
+    access = audience_of(request.endpoint)
+    if access is Audience.ANYONE:
         return None
     user = signed_in_user(database())
     if user is None:
-        return to_sign_in()
+        return redirect_to_sign_in()
     g.viewer = user
-    if access is Access.ADMIN and not user.is_admin:
+    if access is Audience.ADMIN and not user.is_admin:
         abort(404)
     return None

@@ -1,4 +1,4 @@
-"""That a form came from our own page."""
+"""Protects forms against cross-site request forgery (CSRF)."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 def csrf_token() -> str:
-    """Return the token that each form of this session carries."""
+    """Return the token that each form of this session contains."""
     if _TOKEN not in session:
         session[_TOKEN] = secrets.token_urlsafe(32)
     return str(session[_TOKEN])
 
 
 def register_csrf(app: Flask) -> None:
-    """Refuse every change that does not carry the session's token: as a field, or in a header."""
+    """Reject changes without the session's token in a form field or a header."""
     app.before_request(_check)
     app.jinja_env.globals["csrf_token"] = csrf_token
 

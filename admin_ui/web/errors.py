@@ -1,4 +1,4 @@
-"""What a person sees when something is wrong: what it is, and what to do."""
+"""Error pages: what is wrong, and what to do."""
 
 from __future__ import annotations
 
@@ -8,32 +8,33 @@ from flask import Flask, render_template
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import BadRequest, HTTPException
 
-from admin_ui.api_client import ServiceAway, ServiceRefusal
+from admin_ui.api_client import ApiAway, ApiRefusal
 from models.database.base import DATABASE_AWAY, asks_too_much, away_reason
 
 _log = logging.getLogger(__name__)
 
 _TEXTS = {
     400: ("The request is malformed", "Go back, reload the page and try again."),
-    404: ("There is nothing here", "It may have been deleted, or it was never yours to see."),
-    405: ("There is nothing here", "This address does not take this kind of request."),
+    404: ("Page not found", "It may have been deleted, or you don't have access."),
+    405: ("Page not found", "This address does not accept this kind of request."),
     408: (
         "It took too long",
-        "What was sent did not arrive in time. Try again; a file may be too large for the line.",
+        "The request did not arrive in time. Try again, perhaps with a smaller file.",
     ),
-    413: ("Too large", "What was sent is larger than this service takes."),
+    413: ("Too large", "The request is larger than this service accepts."),
 }
 
 
 class FormExpired(BadRequest):
-    """A change without the session's token."""
+    """A change does not contain the CSRF token of the session."""
 
 
 def register_error_handlers(app: Flask) -> None:
+    """Turn every exception into an error page."""
     app.register_error_handler(FormExpired, _form_expired)
     app.register_error_handler(HTTPException, _http_error)
-    app.register_error_handler(ServiceAway, _api_away)
-    app.register_error_handler(ServiceRefusal, _refused)
+    app.register_error_handler(ApiAway, _api_away)
+    app.register_error_handler(ApiRefusal, _refused)
     for error in DATABASE_AWAY:
         app.register_error_handler(error, _database_away)
     app.register_error_handler(Exception, _unexpected)
@@ -42,6 +43,7 @@ def register_error_handlers(app: Flask) -> None:
 def show_error(
     status: int, title: str, text: str, *, headers: dict[str, str] | None = None
 ) -> ResponseReturnValue:
+    """Return an error page."""
     return render_template("error.html", title=title, text=text), status, headers or {}
 
 
@@ -56,26 +58,28 @@ def _http_error(error: HTTPException) -> ResponseReturnValue:
     if status >= 500:
         return _unexpected(error)
     title, text = _TEXTS.get(status, _TEXTS[400])
-    # What still comes of a late form must not be taken for a next request.
+    # The rest of a late form must not be parsed as the next request.
     headers = {"Connection": "close"} if status == 408 else None
     return show_error(status, title, text, headers=headers)
 
 
 def _api_away(error: Exception) -> ResponseReturnValue:
     _log.error("the API is away: %s", error)
-    text = "Nothing was changed, or it is not known whether it was. Try again in a few seconds."
+    text = "It is unknown whether the change was made. Try again in a few seconds."
     return show_error(503, "The API is away", text, headers={"Retry-After": "2"})
 
 
-def _refused(refusal: ServiceRefusal) -> ResponseReturnValue:
-    """Tell a refusal that no form can show."""
+def _refused(refusal: ApiRefusal) -> ResponseReturnValue:
+    """Show an error that the view does not handle."""
     headers = {"Retry-After": str(refusal.retry_after)} if refusal.retry_after else None
-    return show_error(refusal.status, "The service refused this", refusal.message, headers=headers)
+    return show_error(
+        refusal.status, "The service rejected this request", refusal.message, headers=headers
+    )
 
 
 def _database_away(error: Exception) -> ResponseReturnValue:
     if asks_too_much(error):
-        _log.error("a page asks too much of the database: %s", away_reason(error))
+        _log.error("a query of a page takes too long: %s", away_reason(error))
         text = "Choose a shorter time or a narrower filter."
         return show_error(503, "This takes too long", text)
     _log.error("the database is away: %s", away_reason(error))
@@ -84,7 +88,7 @@ def _database_away(error: Exception) -> ResponseReturnValue:
 
 
 def _unexpected(error: Exception) -> ResponseReturnValue:
-    # Broad on purpose: whatever happens, a person sees a page and the log the traceback.
+    # Broad on purpose: any error gives a page, and a traceback in the log.
     _log.error("unexpected error", exc_info=error)
-    text = "It is written in the log of the admin UI. Try again, or tell who runs the service."
-    return show_error(500, "Something went wrong on our side", text)
+    text = "The error is in the log of the admin UI. Try again, or contact the operator."
+    return show_error(500, "Something went wrong", text)

@@ -1,4 +1,4 @@
-"""What the admin UI measures. How it is shown: `core/observability/metrics_page.py`."""
+"""Metrics of the admin UI; `core/observability/metrics_page.py` exposes them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from core.observability.metrics import (
 
 
 def measure_requests(app: Flask) -> None:
-    """Measure every request; called before anything else is to be done with one."""
+    """Measure every request; call it before other handlers are registered."""
     in_progress = requests_in_progress()
 
     def begin() -> None:
@@ -41,6 +41,9 @@ def measure_requests(app: Flask) -> None:
 
 
 def route(request: Request) -> str:
-    """Return the pattern that a request matched; its name is the label's."""
+    """Return the URL pattern that a request matched.
+
+    The exporter uses the name of this function as the name of the label.
+    """
     rule = request.url_rule
     return rule.rule if rule is not None else UNMATCHED

@@ -1,4 +1,4 @@
-"""The menu: the pages that there are for the person who looks."""
+"""The menu of the pages that the viewer may see."""
 
 from __future__ import annotations
 
@@ -8,21 +8,25 @@ from typing import Any
 from flask import Flask, g, request
 
 from admin_ui.session.session import has_default_password
-from admin_ui.web.access import Access, access_of
+from admin_ui.web.access import Audience, audience_of
 from models.accounts.user import User
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """A page in the menu, and whether it is the one that is shown."""
+class MenuEntry:
+    """An entry of the menu.
+
+    Attributes:
+        is_current: whether the viewer is on this page.
+    """
 
     endpoint: str
     title: str
     icon: str
-    is_here: bool
+    is_current: bool
 
 
-#: Endpoint, title and icon (an id in `templates/icons.html`) of each page, in their order.
+#: Endpoint, title and icon (a name in `templates/icons.html`) of each page.
 _PAGES = (
     ("overview.show", "Dashboard", "gauge"),
     ("customers.index", "Customers", "people"),
@@ -37,12 +41,13 @@ _PAGES = (
 
 
 def register_navigation(app: Flask) -> None:
+    """Add the viewer and the menu to the templates."""
     app.context_processor(_context)
 
 
 def pages_for(user: User) -> list[tuple[str, str, str]]:
     """Return the endpoint, title and icon of each page that this user may see."""
-    return [page for page in _PAGES if user.is_admin or access_of(page[0]) is not Access.ADMIN]
+    return [page for page in _PAGES if user.is_admin or audience_of(page[0]) is not Audience.ADMIN]
 
 
 def _context() -> dict[str, Any]:
@@ -52,10 +57,10 @@ def _context() -> dict[str, Any]:
     return {
         "viewer": user,
         "menu": [_entry(*page) for page in pages_for(user)],
-        "asks_for_password": has_default_password(),
+        "has_default_password": has_default_password(),
     }
 
 
-def _entry(endpoint: str, title: str, icon: str) -> Entry:
-    here = request.blueprint == endpoint.partition(".")[0]
-    return Entry(endpoint, title, icon, here)
+def _entry(endpoint: str, title: str, icon: str) -> MenuEntry:
+    is_current = request.blueprint == endpoint.partition(".")[0]
+    return MenuEntry(endpoint, title, icon, is_current)

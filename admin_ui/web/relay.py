@@ -1,7 +1,7 @@
-"""Passes an answer of the API on to the browser while it comes.
+"""Streams a response of the API to the browser.
 
-The browser never sees the token that it was asked for with. When the browser goes away, the API
-hears of it at once: it cancels what nobody reads.
+The browser never sees the JWT of the call. When the browser disconnects, the connection to the API
+is closed at once, and the API cancels the job.
 """
 
 from __future__ import annotations
@@ -11,32 +11,34 @@ from contextlib import AbstractContextManager, ExitStack
 
 from flask import Response, request
 
-from admin_ui.api_client import ServiceStream
+from admin_ui.api_client import ApiStream
 from core.web.disconnect import ClientConnection
 
-#: A browser that takes nothing for this long is let go.
+#: A browser that reads nothing for this long is disconnected.
 WRITE_SECONDS = 30.0
 
 
 def relay(
-    opening: AbstractContextManager[ServiceStream],
+    opening: AbstractContextManager[ApiStream],
     *,
     mimetype: str,
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    """Answer with what the API answers, piece by piece. `opening` is of `api()`: this may take
-    minutes, and nothing is read any more.
+    """Return a response that passes on the chunks of the API's response.
+
+    Args:
+        opening: from `api().stream`. A stream takes minutes; `api()` has released the database.
 
     Raises:
-        ServiceRefusal: the API's own error.
-        ServiceAway: there was no answer.
+        ApiRefusal: the API rejected the request.
+        ApiAway: no response came.
     """
     connection = ClientConnection.of_request(request.environ)
     with ExitStack() as opened:
         stream = opened.enter_context(opening)
-        opened.enter_context(connection.watched(stream.give_up))
+        opened.enter_context(connection.watched(stream.abort))
         opened.enter_context(connection.write_timeout(WRITE_SECONDS))
-        response = Response(stream.pieces(), mimetype=mimetype, headers=headers)
+        response = Response(stream.chunks(), mimetype=mimetype, headers=headers)
         response.headers["x-accel-buffering"] = "no"
         response.call_on_close(opened.pop_all().close)
     return response

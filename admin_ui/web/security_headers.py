@@ -1,4 +1,4 @@
-"""What browsers are told about our pages: everything comes from us, nothing is framed or kept."""
+"""Security headers: only own content, no framing, no caching."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ TRANSPORT_SECURITY = "max-age=31536000"
 
 
 def register_security_headers(app: Flask) -> None:
+    """Add the headers to every response."""
     app.after_request(_secure)
 
 

@@ -1,4 +1,4 @@
-"""`Server-Timing` of each page: how long it took here, and what of it the database had."""
+"""The header `Server-Timing`: time of the page, and time and count of its statements."""
 
 from __future__ import annotations
 
@@ -11,20 +11,21 @@ from models.database.statement_count import counting_statements
 
 
 def register_server_timing(app: Flask) -> None:
+    """Add the header to every response; call it before other handlers are registered."""
     app.before_request(_begin)
-    app.after_request(_tell)
+    app.after_request(_add_header)
     app.teardown_request(_end)
 
 
 def _begin() -> None:
-    g.began = time.monotonic()
+    g.started_at = time.monotonic()
     g.counting = ExitStack()
     g.statements = g.counting.enter_context(counting_statements())
 
 
-def _tell(response: Response) -> Response:
-    if "began" in g:
-        total = (time.monotonic() - g.began) * 1000
+def _add_header(response: Response) -> Response:
+    if "started_at" in g:
+        total = (time.monotonic() - g.started_at) * 1000
         count = g.statements
         response.headers["Server-Timing"] = (
             f"total;dur={total:.1f}, "

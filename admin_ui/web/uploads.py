@@ -1,7 +1,7 @@
-"""Forms while they come: each must arrive in time, and only some may be large.
+"""Receives forms: limits their size and the time that they take to arrive.
 
-The file of a form goes to disk while it comes; memory holds a piece of it. A thread takes apart the
-fields of a form with a prompt: megabytes of them take seconds.
+The file of a form is streamed to disk. A thread parses a form with a prompt, which takes seconds
+for megabytes.
 """
 
 from __future__ import annotations
@@ -20,25 +20,28 @@ from core.concurrency.greenlets import at_most, run_blocking
 
 View = TypeVar("View", bound=Callable[..., ResponseReturnValue])
 
-_TAKES_FILE, _TAKES_PROMPT = "bountycoder_takes_file", "bountycoder_takes_prompt"
-#: What a form has without a prompt, or beside its file.
+_HAS_FILE, _HAS_PROMPT = "bountycoder_has_file", "bountycoder_has_prompt"
+#: Size limit of a form without a prompt, and of the other fields of a form with a file.
 FORM_BYTES = 64 * 1024
 
 
-def takes_file(view: View) -> View:
-    """Let the form of a view bring a file as large as that of a batch."""
-    setattr(view, _TAKES_FILE, True)
+def accepts_file(view: View) -> View:
+    """Allow the form of a view to contain a file as large as a batch."""
+    setattr(view, _HAS_FILE, True)
     return view
 
 
-def takes_prompt(view: View) -> View:
-    """Let the form of a view be as large as a request with a prompt."""
-    setattr(view, _TAKES_PROMPT, True)
+def accepts_prompt(view: View) -> View:
+    """Allow the form of a view to be as large as a request of the API."""
+    setattr(view, _HAS_PROMPT, True)
     return view
 
 
 def register_uploads(app: Flask) -> None:
-    """Receive forms: register it after the check of who sends one, before that of the token."""
+    """Receive forms before the view runs.
+
+    Register it after the check of access and before the check of the CSRF token.
+    """
     app.before_request(_receive)
 
 
@@ -48,20 +51,20 @@ def _receive() -> None:
     settings = services().settings
     seconds = settings.body_seconds
     view = current_app.view_functions.get(request.endpoint or "")
-    has_prompt = getattr(view, _TAKES_PROMPT, False)
-    if request.method == "POST" and getattr(view, _TAKES_FILE, False):
+    has_prompt = getattr(view, _HAS_PROMPT, False)
+    if request.method == "POST" and getattr(view, _HAS_FILE, False):
         seconds = settings.upload_seconds
         request.max_content_length = settings.max_batch_bytes + FORM_BYTES
     elif not has_prompt:
         request.max_content_length = FORM_BYTES
-    # Who is signed in has been read; a form that comes slowly keeps no connection until it is here.
+    # The check of access has read the user; a slow form must not hold the connection meanwhile.
     database().close()
     try:
         with at_most(seconds):
             if has_prompt:
                 request.get_data(parse_form_data=False)
             else:
-                request.form  # noqa: B018 - reading it is receiving it
+                request.form  # noqa: B018 - reading it receives it
     except TimeoutError:
         raise RequestTimeout from None
     if has_prompt:

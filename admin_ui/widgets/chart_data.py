@@ -1,4 +1,4 @@
-"""Series as `static/charts.js` draws them."""
+"""Chart series in the format of `static/charts.js`."""
 
 from __future__ import annotations
 
@@ -20,17 +20,22 @@ class Chart(StrEnum):
 
 
 def chart_of_sums(chart: Chart, rows: Sequence[UsageSums], step: timedelta) -> dict[str, Any]:
-    """Return hours or days; each row's group is when it begins."""
-    begins = [row.group for row in rows if isinstance(row.group, datetime)]
-    return _chart(chart, begins, step, _SUMS[chart], rows)
+    """Return the chart of hours or days.
+
+    Args:
+        rows: `group` is the start of each hour or day.
+    """
+    starts = [row.group for row in rows if isinstance(row.group, datetime)]
+    return _chart(chart, starts, step, _SUMS[chart], rows)
 
 
 def chart_of_minutes(chart: Chart, minutes: Sequence[Minute]) -> dict[str, Any]:
-    begins = [minute.begins_at for minute in minutes]
-    return _chart(chart, begins, MINUTE, _MINUTES[chart], minutes)
+    """Return the chart of minutes."""
+    starts = [minute.begins_at for minute in minutes]
+    return _chart(chart, starts, MINUTE, _MINUTES[chart], minutes)
 
 
-#: Of each series its name, its tone and its value. Stacked ones stand on each other in this order.
+#: Name, tone and value of each series. The first of stacked series is the lowest.
 _Series = Sequence[tuple[str, str, Callable[[Any], float | None]]]
 
 _REQUESTS: _Series = (
@@ -43,7 +48,7 @@ _TIMES: _Series = (
 )
 _SUMS: dict[Chart, _Series] = {
     Chart.TOKENS: (
-        ("Answers", "accent", lambda row: row.completion_tokens),
+        ("Completions", "accent", lambda row: row.completion_tokens),
         ("Prompts", "soft", lambda row: row.prompt_tokens),
     ),
     Chart.REQUESTS: _REQUESTS,
@@ -57,10 +62,10 @@ _MINUTES: dict[Chart, _Series] = {
 
 
 def _chart(
-    chart: Chart, begins: Sequence[datetime], step: timedelta, series: _Series, rows: Sequence[Any]
+    chart: Chart, starts: Sequence[datetime], step: timedelta, series: _Series, rows: Sequence[Any]
 ) -> dict[str, Any]:
     return {
-        "x": [int(at.timestamp()) for at in begins],
+        "x": [int(start.timestamp()) for start in starts],
         "step": int(step.total_seconds()),
         "kind": "lines" if chart is Chart.TIMES else "stacked",
         "unit": "ms" if chart is Chart.TIMES else "",

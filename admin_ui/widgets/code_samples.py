@@ -1,4 +1,7 @@
-"""The same call as programs make it. The secret stands in none of them."""
+"""Programs that send one generation to the API, in three languages.
+
+They read the secret of the key from the environment.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,13 @@ import shlex
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-#: The variable of the environment that the samples take the key's secret from.
+#: Environment variable from which the programs read the secret of the key.
 SECRET_VARIABLE = "BOUNTYCODER_API_KEY"  # noqa: S105 - no secret
 PATH = "/api/llm/generate"
 
 
 class CodeSample(NamedTuple):
-    """A program. `name` is good for an id in a page."""
+    """A program on a page; `name` is part of an element's id."""
 
     name: str
     title: str
@@ -21,43 +24,48 @@ class CodeSample(NamedTuple):
 
 
 def code_samples(api_url: str, body: Mapping[str, Any]) -> list[CodeSample]:
-    """Return a generation in each language."""
-    address = api_url + PATH
+    """Return the programs that send `body`, one for each language."""
+    url = api_url + PATH
     return [
-        CodeSample("curl", "cURL", _curl(address, body)),
-        CodeSample("python", "Python", _python(address, body)),
-        CodeSample("javascript", "JavaScript", _javascript(address, body)),
+        CodeSample("curl", "cURL", curl_call(api_url, body)),
+        CodeSample("python", "Python", _python(url, body)),
+        CodeSample("javascript", "JavaScript", _javascript(url, body)),
     ]
 
 
-def _curl(address: str, body: Mapping[str, Any]) -> str:
+def curl_call(api_url: str, body: Mapping[str, Any], secret: str = f"${SECRET_VARIABLE}") -> str:
+    """Return a shell command that sends `body`.
+
+    Args:
+        secret: stands in double quotes, where the shell expands a variable.
+    """
     content = shlex.quote(json.dumps(body, indent=2, ensure_ascii=False))
     return (
-        f"curl {shlex.quote(address)} \\\n"
-        f'  -H "Authorization: Bearer ${SECRET_VARIABLE}" \\\n'
+        f"curl {shlex.quote(api_url + PATH)} \\\n"
+        f'  -H "Authorization: Bearer {secret}" \\\n'
         f"  -H 'Content-Type: application/json' \\\n"
         f"  --data-raw {content}"
     )
 
 
-def _python(address: str, body: Mapping[str, Any]) -> str:
+def _python(url: str, body: Mapping[str, Any]) -> str:
     return f"""import os
 
 import requests
 
-answer = requests.post(
-    {_python_value(address)},
+response = requests.post(
+    {_python_value(url)},
     headers={{"Authorization": f"Bearer {{os.environ['{SECRET_VARIABLE}']}}"}},
     json={_python_value(body, 1)},
     timeout=630,
 )
-answer.raise_for_status()
-print(answer.json()["choices"][0]["text"])
+response.raise_for_status()
+print(response.json()["choices"][0]["text"])
 """
 
 
 def _python_value(value: Any, depth: int = 0) -> str:
-    """Write a value as Python does, one entry a line; JSON's strings are Python's, too."""
+    """Write a value as Python source, one entry a line; JSON strings are valid in Python."""
     space = "    " * (depth + 1)
     if isinstance(value, Mapping):
         entries = [f"{json.dumps(k)}: {_python_value(v, depth + 1)}" for k, v in value.items()]
@@ -70,9 +78,9 @@ def _python_value(value: Any, depth: int = 0) -> str:
     return f"{begin}\n{lines}{space[4:]}{end}"
 
 
-def _javascript(address: str, body: Mapping[str, Any]) -> str:
+def _javascript(url: str, body: Mapping[str, Any]) -> str:
     content = json.dumps(body, indent=2, ensure_ascii=False).replace("\n", "\n  ")
-    return f"""const answer = await fetch({json.dumps(address)}, {{
+    return f"""const response = await fetch({json.dumps(url)}, {{
   method: "POST",
   headers: {{
     "Authorization": `Bearer ${{process.env.{SECRET_VARIABLE}}}`,
@@ -80,7 +88,7 @@ def _javascript(address: str, body: Mapping[str, Any]) -> str:
   }},
   body: JSON.stringify({content}),
 }});
-const result = await answer.json();
-if (!answer.ok) throw new Error(result.error.message);
+const result = await response.json();
+if (!response.ok) throw new Error(result.error.message);
 console.log(result.choices[0].text);
 """

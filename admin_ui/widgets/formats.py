@@ -1,4 +1,4 @@
-"""How values look on a page: as filters of the templates."""
+"""Template filters that format values for a page."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ NOTHING = "\N{EN DASH}"
 
 
 def number(value: int | float | None) -> str:
-    """`1234567` is `1,234,567`."""
+    """Format a whole number: `1234567` is `1,234,567`."""
     return NOTHING if value is None else f"{value:,.0f}"
 
 
 def short(value: int | float | None) -> str:
-    """`1234567` is `1.23M`: where there is little room and the last digit does not matter."""
+    """Format a number in three digits for narrow places: `1234567` is `1.23M`."""
     if value is None:
         return NOTHING
     rounded = float(f"{value:.3g}")
@@ -35,7 +35,7 @@ def short(value: int | float | None) -> str:
 
 
 def percent(value: float | None) -> str:
-    """`0.9991` is `99.91%`; only all of it is `100%`."""
+    """Format a share of 1: `0.9991` is `99.91%`; only 1 is `100%`."""
     if value is None:
         return NOTHING
     if value in {0, 1}:
@@ -44,22 +44,22 @@ def percent(value: float | None) -> str:
 
 
 def money(value: Decimal, digits: int = 2) -> str:
-    """`Decimal("1234.5")` is `1,234.50`."""
+    """Format an amount of money: `Decimal("1234.5")` is `1,234.50`."""
     return f"{value:,.{digits}f}"
 
 
 def change(share: float) -> str:
-    """How much something grew or shrank: `0.034` is `3.4%`, `12.5` is `1,250%`."""
+    """Format a relative change: `0.034` is `3.4%`, `12.5` is `1,250%`."""
     return f"{share:.1%}" if share < 0.1 else f"{share:,.0%}"
 
 
 def gib(size: int) -> str:
-    """Bytes in GiB."""
+    """Format bytes as GiB."""
     return f"{size / 2**30:.1f}"
 
 
 def duration(milliseconds: float | None) -> str:
-    """`950` is `950 ms`, `1234` is `1.23 s`, `75000` is `1 min 15 s`, `60000` is `1 min`."""
+    """Format a duration: `950` is `950 ms`, `1234` is `1.23 s`, `75000` is `1 min 15 s`."""
     if milliseconds is None:
         return NOTHING
     if milliseconds < 999.5:
@@ -73,28 +73,28 @@ def duration(milliseconds: float | None) -> str:
     return " ".join(f"{count} {unit}" for count, unit in parts if count)
 
 
-def moment(value: datetime | None, shown: str = "time") -> Markup:
-    """A time in the viewer's zone; without JavaScript in UTC.
+def moment(value: datetime | None, style: str = "time") -> Markup:
+    """Format a time in the browser's time zone; without JavaScript in UTC.
 
     Args:
-        shown: `time` with minutes, `second` with seconds, `day` the date alone, `ago` how long ago.
+        style: `time` has minutes, `second` has seconds, `day` is the date, `ago` is relative.
     """
     if value is None:
         return Markup(NOTHING)  # noqa: S704 - a constant
     utc = value.astimezone(UTC)
-    text = f"{utc:%Y-%m-%d}" if shown == "day" else f"{utc:%Y-%m-%d %H:%M} UTC"
-    return Markup('<time datetime="{}" data-shown="{}">{}</time>').format(
-        utc.isoformat(timespec="milliseconds"), shown, text
+    text = f"{utc:%Y-%m-%d}" if style == "day" else f"{utc:%Y-%m-%d %H:%M} UTC"
+    return Markup('<time datetime="{}" data-style="{}">{}</time>').format(
+        utc.isoformat(timespec="milliseconds"), style, text
     )
 
 
-def shown_id(value: UUID | None, prefix: str) -> str:
-    """An id as the API writes it: `{{ job.id | shown_id("gen") }}`."""
+def id_text(value: UUID | None, prefix: str) -> str:
+    """Format an id as the API writes it: `{{ job.id | id_text("gen") }}`."""
     return show_id(Prefix(prefix), value) if value else NOTHING
 
 
 def breakable(text: str) -> Markup:
-    """A long word that may break after `@`, `.`, `_` and `-`."""
+    """Let a long word break after `@`, `.`, `_` and `-`."""
     broken = escape(text)
     for sign in ("@", ".", "_", "-"):
         broken = broken.replace(sign, Markup(sign + "<wbr>"))  # noqa: S704 - a constant
@@ -102,9 +102,10 @@ def breakable(text: str) -> Markup:
 
 
 def html_attributes(attributes: Mapping[str, object]) -> Markup:
-    """Attributes of an element; `True` is one without a value, `False` and `None` are none.
+    """Format the attributes of an element.
 
-    Jinja's `xmlattr` writes `autofocus="False"`, which in HTML is on.
+    `True` gives an attribute without a value; `False` and `None` give no attribute. Jinja's
+    `xmlattr` writes `autofocus="False"`, which turns the attribute on.
     """
     written = [
         Markup(" {}").format(name) if value is True else Markup(' {}="{}"').format(name, value)
@@ -115,6 +116,7 @@ def html_attributes(attributes: Mapping[str, object]) -> Markup:
 
 
 def register_formats(app: Flask) -> None:
+    """Add the filters and `asset` to the templates."""
     for function in (
         number,
         short,
@@ -124,7 +126,7 @@ def register_formats(app: Flask) -> None:
         gib,
         duration,
         moment,
-        shown_id,
+        id_text,
         breakable,
         html_attributes,
     ):
@@ -133,7 +135,7 @@ def register_formats(app: Flask) -> None:
 
 
 class _Assets:
-    """Addresses of static files; each names what it holds, so that browsers may keep it."""
+    """Returns URLs of static files; each contains a hash, so that browsers may cache the file."""
 
     def __init__(self) -> None:
         self._versions: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""The chart of a month: the tokens of each day until now, as `static/charts.js` takes them."""
+"""Chart data of the current month: tokens per day, for `static/charts.js`."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from models.database.base import Session
 from models.usage.report import UsageGroup, UsageSums, WantedUsage, list_usage
 
 DAY = timedelta(days=1)
-MOST_DAYS = 31
+MAX_DAYS = 31
 
 
 def month_series(
     session: Session, now: datetime, *, user_id: UUID | None = None, key_id: UUID | None = None
 ) -> dict[str, Any]:
-    """Return the tokens of a user's or a key's days in this month (UTC)."""
+    """Return the tokens of a user or a key for each day of this month (UTC) until today."""
     since = month_of(now)
     wanted = WantedUsage(since, now + DAY, user_id=user_id, key_id=key_id)
-    used = list_usage(session, wanted, UsageGroup.DAY, after=None, limit=MOST_DAYS)
+    used = list_usage(session, wanted, UsageGroup.DAY, after=None, limit=MAX_DAYS)
     by_day = {sums.group: sums for sums in used}
-    days = [since + place * DAY for place in range(now.day)]
+    days = [since + number * DAY for number in range(now.day)]
     rows = [by_day.get(day, UsageSums(group=day)) for day in days]
     return chart_of_sums(Chart.TOKENS, rows, DAY)

@@ -1,7 +1,8 @@
-"""The keys that the person at the page may spend: their own ones that work."""
+"""API keys of the viewer, and the choices and headers that forms make of them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from urllib.parse import quote
 
 from admin_ui.web.access import viewer
@@ -9,27 +10,38 @@ from admin_ui.web.page import database, present_time
 from core.ids import Prefix, show_id
 from models.accounts.api_key import ApiKey, list_keys
 
-#: More are not offered for choosing.
-MOST_KEYS = 200
-#: Longer than any id.
-_ID_LENGTH = 100
+#: Most keys that a page offers.
+MAX_KEYS = 200
+#: Characters of a key id in a header; longer than any valid id.
+_MAX_ID_LENGTH = 100
 
 
-def own_usable_keys() -> list[ApiKey]:
-    """Return the viewer's own keys that may generate now, newest first."""
-    keys = list_keys(database(), user_id=viewer().id, after=None, limit=MOST_KEYS)
+def own_keys() -> list[ApiKey]:
+    """Return the viewer's newest keys, newest first, at most `MAX_KEYS`."""
+    return list_keys(database(), user_id=viewer().id, after=None, limit=MAX_KEYS).rows
+
+
+def usable_keys(keys: Sequence[ApiKey]) -> list[ApiKey]:
+    """Return the keys that may generate now: active and not expired."""
     now = present_time()
-    return [key for key in keys.rows if key.is_active and not key.has_expired(now)]
+    return [key for key in keys if key.is_active and not key.has_expired(now)]
 
 
-def own_key_options() -> list[tuple[str, str]]:
-    """Return the same as options of a choice: id and name."""
-    return [(show_id(Prefix.KEY, key.id), key.name) for key in own_usable_keys()]
+def key_options(keys: Sequence[ApiKey]) -> list[tuple[str, str]]:
+    """Return the options of a select element: id and name of each key."""
+    return [(show_id(Prefix.KEY, key.id), key.name) for key in keys]
 
 
-def paid_by(key_id: str) -> dict[str, str]:
-    """Return the header that names the key of a call, as a form has it.
+def usable_key_options() -> list[tuple[str, str]]:
+    """Return the options of a select element for the viewer's usable keys."""
+    return key_options(usable_keys(own_keys()))
 
-    What is no id stays none, as characters that a header can carry: the API refuses it.
+
+def key_header(key_id: str) -> dict[str, str]:
+    """Return the header that names the key of a call.
+
+    Args:
+        key_id: as a form sent it. Percent-encoding makes any text a valid header; the API rejects
+            a text that is no id.
     """
-    return {"x-api-key-id": quote(key_id[:_ID_LENGTH], safe="")}
+    return {"x-api-key-id": quote(key_id[:_MAX_ID_LENGTH], safe="")}

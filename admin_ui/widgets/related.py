@@ -1,4 +1,4 @@
-"""Links from a customer or a key to the other pages about it."""
+"""Links from the page of a customer or a key to the other pages about it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from flask import url_for
 from admin_ui.web.access import viewer
 from admin_ui.web.navigation import pages_for
 
-#: The pages that show what is of one user or key, and the names by which they take it.
-_TAKES = {
+#: For each page, the query parameter that filters it by user or by key.
+_FILTERS = {
     "jobs": {"user": "user", "key": "key"},
     "batches": {"user": "user", "key": "key"},
     "usage": {"user": "user", "key": "key"},
@@ -18,19 +18,24 @@ _TAKES = {
 }
 
 
-class Related(NamedTuple):
-    """A link."""
+class RelatedLink(NamedTuple):
+    """A link to a filtered page."""
 
     text: str
-    address: str
+    url: str
 
 
-def related(kind: str, shown_id: str) -> list[Related]:
-    """Return the pages that the viewer may see about a `user` or a `key`."""
+def related_links(kind: str, value: str) -> list[RelatedLink]:
+    """Return links to the pages that the viewer may see, filtered by one user or key.
+
+    Args:
+        kind: `user` or `key`.
+        value: the id, as the API writes it.
+    """
     links = []
     for endpoint, title, _ in pages_for(viewer()):
-        takes = _TAKES.get(endpoint.partition(".")[0], {})
-        if kind in takes:
-            arguments: dict[str, Any] = {takes[kind]: shown_id}
-            links.append(Related(title, url_for(endpoint, **arguments)))
+        filters = _FILTERS.get(endpoint.partition(".")[0], {})
+        if kind in filters:
+            arguments: dict[str, Any] = {filters[kind]: value}
+            links.append(RelatedLink(title, url_for(endpoint, **arguments)))
     return links

@@ -1,4 +1,4 @@
-"""The time that a page is about: one of the quick choices, or days that somebody wrote."""
+"""The time range of a page: a preset, or days that a person entered."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from enum import StrEnum
 from zoneinfo import ZoneInfo
 
 DAY = timedelta(days=1)
-#: Days that ids and the database can hold.
+#: First and last day that ids and the database can represent.
 _FIRST, _LAST = date(1970, 1, 2), date(9998, 12, 31)
+_MAX_ZONE_LENGTH = 64
 
 
-class Choice(StrEnum):
-    """The quick choices; all end with today, but `LAST_MONTH`."""
+class TimePreset(StrEnum):
+    """Ranges to choose from; each ends today, except `LAST_MONTH`."""
 
     ALL = "all"
     TODAY = "today"
@@ -29,44 +30,44 @@ class Choice(StrEnum):
         return _LABELS[self]
 
     def days(self, today: date) -> tuple[date | None, date | None]:
-        """Return the first and the last day; `None` where there is no end."""
+        """Return the first and the last day; `None` is unbounded."""
         month = today.replace(day=1)
         last_month = month - DAY
         first = {
-            Choice.TODAY: today,
-            Choice.WEEK: today - 6 * DAY,
-            Choice.THIRTY_DAYS: today - 29 * DAY,
-            Choice.MONTH: month,
-            Choice.YEAR: today.replace(month=1, day=1),
+            TimePreset.TODAY: today,
+            TimePreset.WEEK: today - 6 * DAY,
+            TimePreset.THIRTY_DAYS: today - 29 * DAY,
+            TimePreset.MONTH: month,
+            TimePreset.YEAR: today.replace(month=1, day=1),
         }
-        if self is Choice.ALL:
+        if self is TimePreset.ALL:
             return None, None
-        if self is Choice.LAST_MONTH:
+        if self is TimePreset.LAST_MONTH:
             return last_month.replace(day=1), last_month
         return first[self], today
 
 
 _LABELS = {
-    Choice.ALL: "All time",
-    Choice.TODAY: "Today",
-    Choice.WEEK: "7 days",
-    Choice.THIRTY_DAYS: "30 days",
-    Choice.MONTH: "This month",
-    Choice.LAST_MONTH: "Last month",
-    Choice.YEAR: "This year",
+    TimePreset.ALL: "All time",
+    TimePreset.TODAY: "Today",
+    TimePreset.WEEK: "7 days",
+    TimePreset.THIRTY_DAYS: "30 days",
+    TimePreset.MONTH: "This month",
+    TimePreset.LAST_MONTH: "Last month",
+    TimePreset.YEAR: "This year",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class TimeRange:
-    """Whole days of a zone, `None` where there is no end.
+    """Whole days of a time zone; `None` is unbounded.
 
     Attributes:
-        choice: `None` for days of somebody's own.
-        faults: what is wrong with the days that were written, by the names of their fields.
+        preset: `None` if a person entered the days.
+        faults: what is wrong with the entered days, by field name.
     """
 
-    choice: Choice | None
+    preset: TimePreset | None
     first: date | None
     last: date | None
     zone: tzinfo
@@ -78,14 +79,14 @@ class TimeRange:
 
     @property
     def until(self) -> datetime | None:
-        """The end of the last day, which is not included."""
+        """The exclusive end: midnight after the last day."""
         return None if self.last is None else _midnight(self.last + DAY, self.zone)
 
     @property
     def arguments(self) -> dict[str, str]:
-        """What an address carries to mean this range again."""
-        if self.choice is not None:
-            return {"range": self.choice.value}
+        """The query parameters of a URL with the same range."""
+        if self.preset is not None:
+            return {"range": self.preset.value}
         days = {"from": self.first, "to": self.last}
         return {name: day.isoformat() for name, day in days.items() if day is not None}
 
@@ -94,27 +95,27 @@ def read_time_range(
     arguments: Mapping[str, str],
     now: datetime,
     *,
-    choices: Sequence[Choice],
-    default: Choice,
+    presets: Sequence[TimePreset],
+    default: TimePreset,
     zone: tzinfo = UTC,
 ) -> TimeRange:
-    """Return the range that a query asks for; `default` if it asks for none.
+    """Return the range that a query asks for, or `default`.
 
-    A form sends its days along with the choice that they came from: unchanged they mean that choice
-    still, tomorrow too.
+    A form sends its days together with the preset that filled them in. Unchanged days mean that
+    preset, so that a bookmarked URL moves on with the calendar.
     """
     today = now.astimezone(zone).date()
     named = arguments.get("range")
-    choice = next((choice for choice in choices if choice == named), default)
-    of_choice = choice.days(today)
+    preset = next((preset for preset in presets if preset == named), default)
+    preset_days = preset.days(today)
     if "from" not in arguments and "to" not in arguments:
-        return TimeRange(choice, *of_choice, zone, {})
+        return TimeRange(preset, *preset_days, zone, {})
     faults: dict[str, str] = {}
     days = tuple(_read_day(arguments.get(name, ""), name, faults) for name in ("from", "to"))
     if faults:
-        return TimeRange(choice, *of_choice, zone, faults)
-    if days == of_choice:
-        return TimeRange(choice, *of_choice, zone, {})
+        return TimeRange(preset, *preset_days, zone, faults)
+    if days == preset_days:
+        return TimeRange(preset, *preset_days, zone, {})
     first, last = days
     if first is None and last is None:
         return TimeRange(default, *default.days(today), zone, {})
@@ -124,12 +125,12 @@ def read_time_range(
 
 
 def read_zone(name: str | None) -> tzinfo:
-    """Return the zone that a browser named; UTC if it named none that we know."""
-    if not name or len(name) > 64:
+    """Return the time zone that a browser named, or UTC if the name is unknown."""
+    if not name or len(name) > _MAX_ZONE_LENGTH:
         return UTC
     try:
         return ZoneInfo(name)
-    except (ValueError, OSError, KeyError):  # not found is a `KeyError`
+    except (ValueError, OSError, KeyError):  # an unknown zone raises a `KeyError`
         return UTC
 
 

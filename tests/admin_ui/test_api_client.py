@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from admin_ui.api_client import ServiceRefusal
+from admin_ui.api_client import ApiRefusal
 
 
 @contextmanager
@@ -16,9 +16,9 @@ def passing_on() -> Iterator[None]:
 
 
 def test_a_refusal_passes_through_a_context_manager() -> None:
-    refusal = ServiceRefusal(409, "conflict", "there is one already")
+    refusal = ApiRefusal(409, "conflict", "there is one already")
 
-    with pytest.raises(ServiceRefusal) as caught, passing_on():
+    with pytest.raises(ApiRefusal) as caught, passing_on():
         raise refusal
 
     assert caught.value is refusal

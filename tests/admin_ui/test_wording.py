@@ -9,11 +9,11 @@ import pytest
 from admin_ui.wording import (
     LABELS,
     TEXTS,
+    error_text,
+    field_error_text,
+    job_error_text,
     label_of,
     sentence,
-    told,
-    told_of_field,
-    told_of_job,
 )
 from api.batches.options import BatchForm, RetryOptions
 from api.openapi import refusals
@@ -80,18 +80,18 @@ def test_a_message_of_the_api_is_read_as_a_sentence(message: str, read: str) -> 
 
 
 def test_a_code_may_have_words_of_its_own() -> None:
-    assert told("email_taken", "there is a user with this email") == TEXTS["email_taken"]
-    assert told("last_admin", "the last admin cannot be deleted") == (
+    assert error_text("email_taken", "there is a user with this email") == TEXTS["email_taken"]
+    assert error_text("last_admin", "the last admin cannot be deleted") == (
         "The last admin cannot be deleted."
     )
-    assert told("a code of tomorrow", "this is new") == "This is new."
+    assert error_text("a code of tomorrow", "this is new") == "This is new."
 
 
 def test_a_line_of_a_file_keeps_the_names_that_stand_in_it() -> None:
     message = "line 2: maxTokens must be at least 1"
 
-    assert told_of_field("line 2", message) == "Line 2: maxTokens must be at least 1."
-    assert told_of_job({"code": "invalid_request", "message": "prompt or maxTokens"}) == (
+    assert field_error_text("line 2", message) == "Line 2: maxTokens must be at least 1."
+    assert job_error_text({"code": "invalid_request", "message": "prompt or maxTokens"}) == (
         "Prompt or maxTokens."
     )
     assert label_of("no field of ours") == "no field of ours"

@@ -13,10 +13,10 @@ from werkzeug.datastructures import MultiDict
 from admin_ui.keys.form import body_of, entered_values
 from admin_ui.playground.form import body_of as generation_of
 from admin_ui.playground.form import read_form
-from admin_ui.web.page import local_address
+from admin_ui.web.page import local_url
 from admin_ui.widgets.code_samples import SECRET_VARIABLE, code_samples
 from admin_ui.widgets.formats import breakable
-from admin_ui.widgets.time_range import Choice, read_time_range, read_zone
+from admin_ui.widgets.time_range import TimePreset, read_time_range, read_zone
 from core.text.csv_cells import csv_cell
 from core.webhooks.target import _literal, check_webhook_url, is_allowed
 from tests.fuzz.programs import admin_app, api_app, requested, settings
@@ -64,12 +64,12 @@ def _form(data: bytes) -> None:
         for sample in code_samples("https://api.example", body):
             if len(data) <= MOST_READ:
                 _check_sample(sample.name, sample.text)
-        choices = list(Choice)
+        choices = list(TimePreset)
         zone = read_zone(form.get("zone"))
-        time = read_time_range(form, NOW, choices=choices, default=Choice.ALL, zone=zone)
+        time = read_time_range(form, NOW, choices=choices, default=TimePreset.ALL, zone=zone)
         assert time.faults or time.since is None or time.since.tzinfo
         assert time.until is None or time.until.tzinfo
-        wanted = local_address(form.get("next"), "/")
+        wanted = local_url(form.get("next"), "/")
         assert wanted.startswith("/") and not wanted.startswith(("//", "/\\"))
         assert "\n" not in wanted and "\r" not in wanted
         assert "<" not in str(breakable(form.get("name", ""))).replace("<wbr>", "")

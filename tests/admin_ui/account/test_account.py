@@ -76,7 +76,7 @@ def test_a_new_password_keeps_this_session_and_ends_the_others(
 
     answer = walker.post("/settings/password", **fields)
 
-    assert "The password is changed." in answer.text
+    assert "Password changed." in answer.text
     assert "Sign in" not in walker.get("/keys").text
     assert "/sign-in?next=/keys" in other.get("/keys").url
     assert account.call("GET", "/api/auth/me").status_code == 401

@@ -113,7 +113,7 @@ def test_a_wrong_password_is_told_beside_the_form_and_written_down(
     answer = sign_in(browser, password="wrong")
 
     assert answer.status_code == 401
-    assert "The email or the password is wrong." in answer.text
+    assert "Incorrect email or password." in answer.text
     assert browser.get("/").location == "/sign-in"
     with database() as session:
         entry = session.scalars(select(AuditEntry)).one()

@@ -55,10 +55,10 @@ def test_entries_are_sentences(eventful: Service, visits: Visits, the_admin: Vis
         f"failed sign-in Somebody failed to sign in as {ada}",
         f"{ada} gave the API key “new” a new secret; the old one works for 1 h longer",
         f"{admin} changed the name and the priority of the API key “new” of {ada}",
-        f"{admin} switched off the API key “new” of {ada}",
+        f"{admin} deactivated the API key “new” of {ada}",
         f"{admin} changed the rate limit of the API key “new” of {ada} from 60 to 1,200",
-        f"{ada} made the API key “new”",
-        f"{admin} made the account {ada}, a customer",
+        f"{ada} created the API key “new”",
+        f"{admin} created the account {ada}, a customer",
     ]
     page.locator(".event", has_text="a new secret").locator("summary").click()
     assert "Old secret works for\n1 h" in page.locator(".event details[open] dl").inner_text()
@@ -73,7 +73,7 @@ def test_entries_are_found(eventful: Service, visits: Visits, the_admin: Visitor
 
     page.get_by_label("Who").fill(CUSTOMER.email.upper())
     page.get_by_role("button", name="Filter").click()
-    assert [s.split()[1] for s in sentences(page)] == ["revoked", "gave", "made"]
+    assert [s.split()[1] for s in sentences(page)] == ["revoked", "gave", "created"]
 
     page.get_by_label("What").select_option("auth.")
     page.get_by_label("Who").fill("")
@@ -90,7 +90,7 @@ def test_entries_are_found(eventful: Service, visits: Visits, the_admin: Visitor
 
     page.get_by_label("To").fill("2020-01-01")
     page.get_by_role("button", name="Filter").click()
-    expect(page.get_by_text("Nothing like this happened.")).to_be_visible()
+    expect(page.get_by_text("No activity matches these filters.")).to_be_visible()
     page.get_by_label("Who").fill("nobody@example.com")
     page.get_by_role("button", name="Filter").click()
     expect(page.get_by_text("No account has or had this email.")).to_be_visible()
@@ -111,7 +111,7 @@ def test_pages_lead_back_and_forth_without_javascript(
     page.get_by_role("button", name="Older").click()
     last = sentences(page)
     assert (len(first), len(second), len(last)) == (50, 50, 2)
-    assert "made the account" in last[-1]
+    assert "created the account" in last[-1]
     assert page.get_by_role("button", name="Older").count() == 0
     page.get_by_role("button", name="Newer").click()
     assert sentences(page) == second

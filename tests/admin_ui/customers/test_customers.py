@@ -84,7 +84,7 @@ def test_the_list_is_searched_as_one_types_and_sorted(
     )
 
     page.get_by_label("Role").select_option("admin")
-    expect(page.get_by_text("No customer is found.")).to_be_visible()
+    expect(page.get_by_text("No customers match your search.")).to_be_visible()
 
 
 def test_an_edit_in_a_list_leads_back_to_the_list(

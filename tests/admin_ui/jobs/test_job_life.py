@@ -52,8 +52,8 @@ def test_a_running_job_shows_only_what_is_known_of_it(
     page = page_of(browser, database, state=JobState.RUNNING)
 
     assert re.search(r"Running for 10(\.\d)? s", text_of(page))
-    assert "To the first token" not in page.text
-    assert "Tokens a second" not in page.text
+    assert "Time to first token" not in page.text
+    assert "Tokens per second" not in page.text
     assert '<rect class="accent"' in page.text
 
 
@@ -64,4 +64,4 @@ def test_a_failure_is_told_in_words_with_its_code_beside(
 
     page = page_of(browser, database, state=JobState.FAILED, finished_at=utc_now(), error=error)
 
-    assert "The model could not make this answer. engine_error" in text_of(page)
+    assert "The model could not generate this completion. engine_error" in text_of(page)

@@ -138,7 +138,7 @@ def test_filters_narrow_the_list(
     assert ours in ids_of(page) and hers not in ids_of(page)
     page.get_by_label("State").select_option("expired")
     page.get_by_role("button", name="Filter").click()
-    expect(page.locator(".empty")).to_contain_text("No job is like this.")
+    expect(page.locator(".empty")).to_contain_text("No jobs match these filters.")
     page.get_by_label("API key").fill("nonsense")
     page.get_by_role("button", name="Filter").click()
     expect(page.locator("#key-fault")).to_be_visible()
@@ -160,7 +160,7 @@ def test_a_jobs_page_lives_until_its_end(
 
     ended = show(site, key, job)
     expect(page.locator("#text")).to_have_count(0)
-    expect(page.get_by_label("Answer 1")).to_have_text(PROMPT * 8)
+    expect(page.get_by_label("Completion 1")).to_have_text(PROMPT * 8)
     figures = page.locator("#live .figures")
     expect(figures).to_contain_text(f"Tokens billed{ended['usage']['total_tokens']}")
     expect(page.locator(".facts").first).to_contain_text("BC-7")
@@ -222,10 +222,10 @@ def test_an_admin_sees_a_customers_answer_but_not_the_request(
     wait_for_end(site, customer_key, job)
 
     page = visits.open(f"/jobs/{job}", visitor=the_admin)
-    expect(page.locator("main")).to_contain_text("shown to its owner alone")
+    expect(page.locator("main")).to_contain_text("Only the owner can see the request.")
     expect(page.get_by_text("a secret of hers")).to_be_hidden()
-    page.get_by_text("Show the customer's answer").click()
-    expect(page.get_by_label("Answer 1")).to_be_visible()
+    page.get_by_text("Show the customer's completion").click()
+    expect(page.get_by_label("Completion 1")).to_be_visible()
 
     own = visits.open(f"/jobs/{job}", visitor=CUSTOMER)
     expect(own.get_by_label("prompt", exact=True)).to_have_text("a secret of hers")

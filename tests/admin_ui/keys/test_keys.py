@@ -82,7 +82,7 @@ def test_a_key_is_made_changed_rotated_and_revoked(
     page.get_by_role("button", name="Rotate key").click()
     second = shown_secret(page)
     assert second != first
-    expect(page.get_by_text("The secret before works until")).to_be_visible()
+    expect(page.get_by_text("The previous secret works until")).to_be_visible()
     assert [generate(site, secret) for secret in (first, second)] == [200, 200]
     page.get_by_role("button", name="I've saved the secret").click()
 
@@ -221,7 +221,7 @@ def test_what_an_admin_set_is_said_beside_the_field(
     )
 
     expect(page.locator("#rateLimit-help")).to_contain_text("Set by an admin")
-    expect(page.get_by_text("An admin switched it off")).to_be_visible()
+    expect(page.get_by_text("An admin deactivated it")).to_be_visible()
     page.get_by_label("Requests per minute").fill("8")
     page.get_by_role("button", name="Save").click()
     expect(page.locator("#rateLimit-fault")).to_have_text(

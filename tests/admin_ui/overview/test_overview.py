@@ -76,7 +76,7 @@ def test_an_admin_sees_all(browser: FlaskClient, customer: User) -> None:
     assert "ready 1 of 1 worker " in shown
     assert "w-7 m ready 3 0 0 25.0% NVIDIA H100 87.0% busy, 60.0 of 80.0 GiB " in shown
     assert "Waiting, interactive 0 " in shown
-    assert "made the API key “key”" in shown
+    assert "created the API key “key”" in shown
     _, statements = read_server_timing(page.headers["Server-Timing"])
     assert statements is not None and statements <= 12
 
@@ -96,7 +96,7 @@ def test_the_backlog_counts_lines_that_are_on_no_queue_yet(
     counted = text_of(browser.get("/jobs"))
 
     assert "Waiting, bulk 7 2 released " in shown
-    assert "2 waiting" in counted and "5 lines of batches to come" in counted
+    assert "2 waiting" in counted and "5 batch lines to come" in counted
 
 
 def test_a_customer_sees_the_own_part(browser: FlaskClient, customer: User) -> None:
@@ -170,7 +170,7 @@ def test_the_page_works_while_redis_is_away(
     for path in ("/", "/live"):
         page = without.get(path)
         assert page.status_code == 200
-        assert "Redis is away: no new work is taken" in text_of(page)
+        assert "Redis is away: no new requests are accepted" in text_of(page)
         assert "Tokens today 21.1k " in text_of(page)
 
 

@@ -31,7 +31,7 @@ def site(paced: Service) -> Service:
 def open_playground(visits: Visits, visitor: Visitor, key: str = "trial", **options: Any) -> Page:
     page = visits.open("/playground", visitor=visitor, **options)
     page.get_by_label("API key").select_option(key)
-    page.get_by_label("The model takes it as").select_option("raw")
+    page.get_by_label("Mode").select_option("raw")
     page.get_by_label("Prompt").fill(PROMPT)
     return page
 
@@ -46,7 +46,7 @@ def test_text_comes_piece_by_piece_and_the_figures_are_true(
     visits: Visits, the_admin: Visitor, newest_job: NewestJob, look: Look
 ) -> None:
     page = open_playground(visits, the_admin)
-    answer = page.locator("#answer")
+    answer = page.locator("#completion")
 
     page.get_by_role("button", name="Generate").click()
 
@@ -78,7 +78,7 @@ def test_who_goes_away_cancels_the_job_at_once(
     page = open_playground(visits, the_admin)
     page.get_by_label("Prompt").fill(PROMPT * 5)
     page.get_by_role("button", name="Generate").click()
-    expect(page.locator("#answer")).to_contain_text("return a + b")
+    expect(page.locator("#completion")).to_contain_text("return a + b")
 
     left = time.monotonic()
     if way == "stop":
@@ -147,7 +147,7 @@ def test_without_javascript_the_form_brings_the_answer(visits: Visits, the_admin
 
     page.get_by_role("button", name="Generate").click()
 
-    expect(page.locator("#answer")).to_have_text("print(1)")
+    expect(page.locator("#completion")).to_have_text("print(1)")
     expect(page.locator("#outcome")).to_contain_text("tokens billed")
     expect(page.get_by_label("Prompt")).to_have_value("print(1)")
     page.locator("summary", has_text="Parameters").click()

@@ -57,28 +57,32 @@ def test_every_program_runs_as_shown(
         page.locator(f"label[for$=-{name}]").click()
         return page.locator(f"#code-{name}").inner_text()
 
-    said = run(["bash", "-c", code("curl_secret")], BOUNTYCODER_API_KEY=secret)
+    said = run(["bash", "-c", code("curl")], BOUNTYCODER_API_KEY=secret)
     assert json.loads(said)["choices"][0]["text"]
     login = page.locator("#login").inner_text().replace("your_password", customer.password)
     token = json.loads(run(["bash", "-c", login]))["token"]
     said = run(["bash", "-c", code("curl_jwt").replace("your_jwt_token", token)])
     assert json.loads(said)["usage"]["completion_tokens"]
-    for name in ("python_secret", "openai_python", "python_jwt"):
+    for name in ("python", "openai_python", "python_jwt"):
         (tmp_path / f"{name}.py").write_text(code(name).replace("your_jwt_token", token))
         program = [sys.executable, str(tmp_path / f"{name}.py")]
         assert "Fibonacci" in run(program, BOUNTYCODER_API_KEY=secret), name
-    for name in ("javascript_secret", "openai_javascript", "javascript_jwt"):
-        program_file = tmp_path / f"{name}.cjs"
+    for name, suffix in (
+        ("javascript", "mjs"),
+        ("openai_javascript", "cjs"),
+        ("javascript_jwt", "cjs"),
+    ):
+        program_file = tmp_path / f"{name}.{suffix}"
         program_file.write_text(code(name).replace("your_jwt_token", token))
         assert "Fibonacci" in run_node(program_file, BOUNTYCODER_API_KEY=secret), name
 
 
 def test_the_tabs_need_no_script(visits: Visits, customer: Visitor) -> None:
     page = visits.open("/quick-start", visitor=customer, javascript=False)
-    expect(page.locator("#code-curl_secret")).to_be_visible()
-    expect(page.locator("#code-python_secret")).to_be_hidden()
+    expect(page.locator("#code-curl")).to_be_visible()
+    expect(page.locator("#code-python")).to_be_hidden()
 
-    page.locator("label[for=secret-python_secret]").click()
+    page.locator("label[for=secret-python]").click()
 
-    expect(page.locator("#code-python_secret")).to_be_visible()
-    expect(page.locator("#code-curl_secret")).to_be_hidden()
+    expect(page.locator("#code-python")).to_be_visible()
+    expect(page.locator("#code-curl")).to_be_hidden()

@@ -35,7 +35,7 @@ def test_the_prompt_survives_the_end_of_the_session(
     trouble = page.locator("#trouble")
     expect(trouble).to_contain_text("Your session has ended.")
     page.get_by_role("button", name="Generate").click()
-    expect(page.locator("#refused")).to_contain_text("What you wrote is kept.")
+    expect(page.locator("#refused")).to_contain_text("Your text is saved.")
     expect(page.get_by_label("Prompt")).to_have_value(PROMPT)
     trouble.get_by_role("link", name="Sign in again").click()
     sign_in_again(page, the_admin)

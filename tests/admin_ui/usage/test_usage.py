@@ -84,7 +84,7 @@ def test_an_admin_sees_who_used_most(browser: FlaskClient, keys: dict[str, ApiKe
 
     shown = text_of(browser.get("/usage"))
 
-    assert "Tokens 84.5k 84.5k of prompts, 4 of answers" in shown
+    assert "Tokens 84.5k 84.5k of prompts, 4 of completions" in shown
     assert "Requests 4 1 failed or were cancelled" in shown
     assert "Success rate 75.0% 25.0% not successful" in shown
     assert "Cost" not in shown  # without prices
@@ -143,7 +143,7 @@ def test_filters_and_times(browser: FlaskClient, keys: dict[str, ApiKey]) -> Non
         "from=2001-01-01",
     ):
         assert browser.get(f"/usage?{wrong}").status_code == 400
-    assert "Nothing was used" in browser.get("/usage?model=unknown").text
+    assert "No usage in this period." in browser.get("/usage?model=unknown").text
 
 
 def test_the_columns_sort(browser: FlaskClient, keys: dict[str, ApiKey]) -> None:

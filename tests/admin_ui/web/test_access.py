@@ -9,7 +9,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.routing import Rule
 
-from admin_ui.web.access import Access, access_of
+from admin_ui.web.access import Audience, audience_of
 from core.ids import Prefix, new_id, show_id
 from models.accounts.user import User
 from models.database.base import SessionFactory
@@ -19,10 +19,10 @@ from tests.support.factories.rows import hash_quickly
 CHANGES = ("POST", "PUT", "PATCH", "DELETE")
 
 
-def rules(app: Flask, access: Access | None = None) -> Iterator[Rule]:
+def rules(app: Flask, access: Audience | None = None) -> Iterator[Rule]:
     with app.app_context():
         for rule in app.url_map.iter_rules():
-            if rule.endpoint != "static" and access in {None, access_of(rule.endpoint)}:
+            if rule.endpoint != "static" and access in {None, audience_of(rule.endpoint)}:
                 yield rule
 
 
@@ -54,7 +54,7 @@ def test_a_stranger_is_shown_no_page(browser: FlaskClient) -> None:
     app = browser.application
     token = csrf(browser.get("/sign-in"))
     tried = 0
-    for rule in [*rules(app, Access.ADMIN), *rules(app, Access.SIGNED_IN)]:
+    for rule in [*rules(app, Audience.ADMIN), *rules(app, Audience.SIGNED_IN)]:
         for method in sorted(rule.methods or ()):
             answer = browser.open(
                 address(app, rule), method=method, headers={"X-CSRF-Token": token}
@@ -70,7 +70,7 @@ def test_to_a_customer_the_pages_for_admins_do_not_exist(customer: FlaskClient) 
     app = customer.application
     token = csrf(customer.get("/settings"))
     tried = 0
-    for rule in rules(app, Access.ADMIN):
+    for rule in rules(app, Audience.ADMIN):
         for method in ("GET", "HEAD", *CHANGES):
             answer = customer.open(
                 address(app, rule), method=method, headers={"X-CSRF-Token": token}

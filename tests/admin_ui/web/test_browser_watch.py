@@ -56,7 +56,7 @@ def test_a_fault_that_a_test_provokes_is_none(visits: Visits) -> None:
     page.get_by_label("Password").fill("wrong-password")
     page.get_by_role("button", name="Sign in").click()
 
-    assert page.get_by_role("alert").inner_text() == "The email or the password is wrong."
+    assert page.get_by_role("alert").inner_text() == "Incorrect email or password."
     visits.watch_of(page).check()
 
 

@@ -62,7 +62,7 @@ def test_the_menu_of_a_telephone_is_one_drawer(
 def test_an_address_that_leads_nowhere_keeps_the_menu(visits: Visits, the_admin: Visitor) -> None:
     page = visits.open("/nope", visitor=the_admin, provoked=["^404 GET .*/nope"])
 
-    expect(page.get_by_role("heading", level=1)).to_have_text("There is nothing here")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Page not found")
 
     expect(page.locator(".side").get_by_role("link", name="API keys")).to_be_visible()
 
@@ -71,7 +71,7 @@ def test_a_stranger_sees_the_brand_where_nothing_is(browser: FlaskClient) -> Non
     answer = browser.get("/nope")
 
     assert answer.status_code == 404
-    assert "BountyCoder There is nothing here" in text_of(answer)
+    assert "BountyCoder Page not found" in text_of(answer)
     assert "Sign out" not in answer.text
     sign_in(browser)
     assert "Sign out" in browser.get("/nope").text

@@ -30,7 +30,7 @@ def test_what_is_no_host_is_refused_in_one_line(
     assert (answer.status_code, answer.mimetype) == (400, "text/plain")
     assert "host" in answer.text
     assert [record.message for record in caplog.records] == [
-        "a request with a malformed Host is refused"
+        "a request with a malformed Host is rejected"
     ]
     assert caplog.records[0].exc_info is None
 

@@ -10,7 +10,7 @@ import requests
 from flask.testing import FlaskClient
 from sqlalchemy.orm import Session
 
-from admin_ui.web.access import Access
+from admin_ui.web.access import Audience
 from core.ids import Prefix, show_id
 from models.accounts.user import User
 from models.database.base import SessionFactory, open_database, sessions
@@ -115,7 +115,7 @@ def test_what_another_has_is_not_there(browser: FlaskClient, others: Others) -> 
 def test_no_query_shows_what_another_has(browser: FlaskClient, others: Others) -> None:
     sign_in(browser, *CUSTOMER)
     app = browser.application
-    for rule in rules(app, Access.SIGNED_IN):
+    for rule in rules(app, Audience.SIGNED_IN):
         if "GET" not in (rule.methods or ()) or any(a.endswith("_id") for a in rule.arguments):
             continue
         values = dict.fromkeys(rule.arguments, "tokens")

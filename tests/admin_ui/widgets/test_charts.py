@@ -38,10 +38,10 @@ def test_numbers_look_the_same_in_every_language(
     page = visits.open("/usage?by=model", visitor=the_admin, locale=language)
     page.wait_for_selector(".uplot")
 
-    (answers,) = page.locator("tbody td:nth-child(5)").all_inner_texts()
+    (tokens,) = page.locator("tbody td:nth-child(5)").all_inner_texts()
     described = page.locator("[role=img]").first.get_attribute("aria-label") or ""
 
-    assert "," in answers and f"Answers: now {answers}, at most {answers}" in described
+    assert "," in tokens and f"Completions: now {tokens}, at most {tokens}" in described
 
 
 def test_times_are_in_english_in_a_browser_of_another_language(

@@ -14,27 +14,29 @@ from models.pages.jobs import read_attempts
 from models.webhooks.webhook import WebhookAttempt, WebhookDelivery, list_deliveries
 
 #: A job or a batch has one webhook.
-MOST_DELIVERIES = 2
+MAX_WEBHOOKS = 2
 
 
-class Delivery(NamedTuple):
-    """A webhook and the attempts to deliver it, newest first."""
+class WebhookLog(NamedTuple):
+    """A webhook and its attempts, newest first."""
 
     webhook: WebhookDelivery
     attempts: list[WebhookAttempt]
 
 
-def deliveries_of(*, job_id: UUID | None = None, batch_id: UUID | None = None) -> list[Delivery]:
+def webhooks_of(*, job_id: UUID | None = None, batch_id: UUID | None = None) -> list[WebhookLog]:
     """Return the webhooks of one job or one batch."""
-    found = list_deliveries(
-        database(), job_id=job_id, batch_id=batch_id, limit=MOST_DELIVERIES
-    ).rows
+    found = list_deliveries(database(), job_id=job_id, batch_id=batch_id, limit=MAX_WEBHOOKS).rows
     attempts = read_attempts(database(), [webhook.id for webhook in found])
-    return [Delivery(webhook, attempts.get(webhook.id, [])) for webhook in found]
+    return [WebhookLog(webhook, attempts.get(webhook.id, [])) for webhook in found]
 
 
-def send_again(text: str) -> None:
-    """Begin a new round of attempts to deliver a webhook, if it is the viewer's to send."""
+def resend_webhook(text: str) -> None:
+    """Start a new round of attempts; the API checks whether the viewer may.
+
+    Args:
+        text: the webhook's id, as the form sent it. Another text ends in 404.
+    """
     webhook_id = read_id(Prefix.WEBHOOK, text)
     if webhook_id is None:
         abort(404)
