@@ -28,7 +28,7 @@ def _serve(settings: Settings, files: MetricFiles | None) -> None:
     def load() -> Flask:
         configure_logging(program="admin-ui", level=settings.effective_log_level)
         if files is not None:
-            files.take_place()  # before any instrument is made
+            files.claim_slot()  # before any instrument is made
         return create_app(Services.from_settings(settings))
 
     internal = None

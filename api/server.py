@@ -37,11 +37,11 @@ def _serve(settings: Settings, files: MetricFiles | None) -> None:
     def load() -> Flask:
         configure_logging(program="api", level=settings.effective_log_level)
         if files is not None:
-            files.take_place()  # before any instrument is made
+            files.claim_slot()  # before any instrument is made
         opened.append(Services.from_settings(settings))
         return create_app(opened[0])
 
-    def let_go() -> None:
+    def end_waits() -> None:
         for services in opened:
             services.jobs.events.leave()
 
@@ -60,7 +60,7 @@ def _serve(settings: Settings, files: MetricFiles | None) -> None:
             processes=settings.api_processes,
             grace_seconds=settings.drain_seconds,
             load=load,
-            let_go=let_go,
+            end_waits=end_waits,
             internal=internal,
         )
     ).run()

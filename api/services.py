@@ -17,17 +17,17 @@ from api.runtime.prompt_count import PromptCounter
 from api.runtime.tracing import RequestTraces, SentTraces
 from api.runtime.upload_slots import MOST_AT_ONCE, Uploads
 from api.runtime.user_slots import OpenPerUser
-from core.completion.announce import JobEnds
-from core.completion.response_cache import AnswerCache
+from core.completion.announce import EndAnnouncer
+from core.completion.response_cache import ResponseCache
 from core.config.settings import Settings
-from core.events.job_events import JobNews
+from core.events.job_events import JobEvents
 from core.limits.limiter import Limiter
-from core.limits.minute_counts import MinuteCounts
+from core.limits.minute_counts import MinuteLimiter
 from core.limits.state import KeyUse, Recall
 from core.limits.throttle import Throttle
 from core.observability.tracing import Traces
 from core.prompts.tokenizer import PromptTokenizer
-from core.queueing.backlog import Line
+from core.queueing.backlog import Backlog
 from core.queueing.broker import JobQueue
 from core.queueing.workers import WorkerRegistry
 from core.redis.client import open_redis
@@ -86,10 +86,10 @@ class JobServices:
     reads: JobReads
     queue: JobQueue
     queue_positions: LinePlaces
-    events: JobNews
-    completion: JobEnds
+    events: JobEvents
+    completion: EndAnnouncer
     cancellation: Cancels
-    response_cache: AnswerCache
+    response_cache: ResponseCache
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +112,9 @@ class LimitServices:
     """
 
     limiter: Limiter
-    minute_counts: MinuteCounts
+    minute_counts: MinuteLimiter
     throttle: Throttle
-    backlog: Line
+    backlog: Backlog
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +160,7 @@ class Services:
         metrics = ApiMetrics()
         tokenizer = PromptTokenizer.load(settings.model_path, settings.prompt_mode)
         queue, workers = JobQueue(client, scripts=scripts), WorkerRegistry(client)
-        completion = JobEnds(client, count=metrics.jobs.count)
+        completion = EndAnnouncer(client, count=metrics.jobs.count)
         timeout_seconds = settings.database_timeout_seconds
         return cls(
             settings=settings,
@@ -172,17 +172,17 @@ class Services:
                 reads=JobReads(database.statements, timeout_seconds=timeout_seconds),
                 queue=queue,
                 queue_positions=LinePlaces(database.statements),
-                events=JobNews(client),
+                events=JobEvents(client),
                 completion=completion,
                 cancellation=Cancels(database.sessions, client, completion),
-                response_cache=AnswerCache.from_settings(settings, client),
+                response_cache=ResponseCache.from_settings(settings, client),
             ),
             prompts=PromptServices(tokenizer, PromptCounter(tokenizer)),
             limits=LimitServices(
                 limiter=Limiter(client, scripts=scripts),
-                minute_counts=MinuteCounts(client, scripts=scripts),
+                minute_counts=MinuteLimiter(client, scripts=scripts),
                 throttle=Throttle(client),
-                backlog=Line(
+                backlog=Backlog(
                     queue,
                     workers,
                     max_seconds=settings.max_queue_seconds,

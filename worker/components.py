@@ -12,10 +12,10 @@ from functools import partial
 
 import redis
 
-from core.completion.announce import JobEnds
-from core.completion.response_cache import AnswerCache
+from core.completion.announce import EndAnnouncer
+from core.completion.response_cache import ResponseCache
 from core.config.settings import Settings
-from core.events.job_commands import listen_for_requests
+from core.events.job_commands import subscribe_to_commands
 from core.ids import new_id
 from core.observability.tracing import Traces
 from core.prompts.tokenizer import PromptTokenizer
@@ -94,7 +94,7 @@ class WorkerParts:
         delivery = Delivery(engine, TokenBytes(tokenizer.tokenizer), tell=text_sender.tell)
         lease = timedelta(seconds=settings.lease_seconds)
         leases = Leases(database, worker_id=worker_id, lease=lease)
-        ends = JobEnds(client, count=metrics.jobs_ended.count)
+        ends = EndAnnouncer(client, count=metrics.jobs_ended.count)
         feeder = Feeder(sessions=database, client=client, ends=ends, failed=metrics.chores.failed)
         ledger = Ledger(
             sessions=database,
@@ -102,7 +102,7 @@ class WorkerParts:
             ends=ends,
             worker_id=worker_id,
             lease=lease,
-            keep=partial(keep_answers, AnswerCache.from_settings(settings, client)),
+            keep=partial(keep_answers, ResponseCache.from_settings(settings, client)),
             observe=partial(_show_ends, [metrics.jobs.observe, *(t.record for t in traces)]),
             lines_moved=feeder.wake,
             max_attempts=settings.max_attempts,
@@ -128,7 +128,7 @@ class WorkerParts:
                 tried=metrics.webhooks.tried,
                 failed=metrics.chores.failed,
             ),
-            requests=listen_for_requests(client, runner.act),
+            requests=subscribe_to_commands(client, runner.act),
             metrics=metrics,
             traces=traces,
         )
@@ -151,7 +151,7 @@ def _chores(
     settings: Settings,
     database: SessionFactory,
     client: redis.Redis,
-    ends: JobEnds,
+    ends: EndAnnouncer,
     failed: Callable[[str], None],
 ) -> Chores:
     reaper = Reaper(

@@ -47,7 +47,7 @@ def run(settings: Settings, *, build: BuildEngine = build_engine) -> int:
         return _serve(settings, build, None)
     name = f"worker-{settings.worker_metrics_port}"
     with MetricFiles.opened(settings.metrics_dir, name, layout=layout()) as files:
-        files.take_place()  # before any instrument is made
+        files.claim_slot()  # before any instrument is made
         return _serve(settings, build, files)
 
 

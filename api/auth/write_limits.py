@@ -15,7 +15,7 @@ from flask import g, request
 from api.runtime.load_shedding import BLUEPRINTS as GENERATING
 from api.services import Services, services
 from core.errors import RateLimited
-from core.limits.minute_counts import Counted
+from core.limits.minute_counts import CountedAction
 
 _log = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ def count_write(user_id: UUID) -> None:
     g.is_counted = True
     limit = services().settings.write_rate_limit
     try:
-        services().limits.minute_counts.charge(user_id, Counted.WRITES, limit=limit)
+        services().limits.minute_counts.charge(user_id, CountedAction.WRITES, limit=limit)
     except redis.RedisError:
         _log.warning("a request that writes is not counted: Redis is away")
 
@@ -62,7 +62,7 @@ def count_bytes(services: Services, user_id: UUID, size: int) -> None:
     limit = services.settings.upload_bytes_per_minute
     try:
         services.limits.minute_counts.charge(
-            user_id, Counted.UPLOAD_BYTES, limit=limit, amount=size
+            user_id, CountedAction.UPLOAD_BYTES, limit=limit, amount=size
         )
     except RateLimited as refused:
         # What still comes of the file must not be taken for a next request.

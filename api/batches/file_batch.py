@@ -13,7 +13,7 @@ from api.batches.plan import plan_upload
 from api.batches.upload import ReceivedFile
 from api.http.disconnect import present_connection
 from api.services import Services
-from core.concurrency.greenlets import Turns
+from core.concurrency.greenlets import Yielder
 from models.accounts.key_cache import PresentedKey
 
 
@@ -34,8 +34,8 @@ def create_batch_from_file(
     )
     limits = LineLimits(max_lines=settings.max_batch_lines, max_bytes=settings.max_body_bytes)
 
-    def lines(turns: Turns) -> Iterator[BatchLine]:
-        return read_lines(upload.file, read_generation_line, limits, turns)
+    def lines(yielder: Yielder) -> Iterator[BatchLine]:
+        return read_lines(upload.file, read_generation_line, limits, yielder)
 
     connection = present_connection()
 

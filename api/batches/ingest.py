@@ -20,7 +20,7 @@ from api.batches.notify import notify_dispatchers
 from api.batches.plan import BatchPlan
 from api.batches.validation import LineRules, LineValidator, ValidatedLines
 from api.services import Services
-from core.concurrency.greenlets import Turns
+from core.concurrency.greenlets import Yielder
 from core.errors import BountyError, IdempotencyConflict, RateLimited
 from core.ids import new_id
 from models.accounts.key_cache import PresentedKey
@@ -59,7 +59,7 @@ class CreatedBatch:
 def create_batch(
     services: Services,
     key: PresentedKey,
-    lines: Callable[[Turns], Iterable[BatchLine]],
+    lines: Callable[[Yielder], Iterable[BatchLine]],
     plan: BatchPlan,
     *,
     is_wanted: Callable[[], bool] = lambda: True,
@@ -81,10 +81,10 @@ def create_batch(
     if repeated is not None:
         return repeated
     check_open_batches(services, key.id)
-    turns = Turns()
+    yielder = Yielder()
     with tempfile.TemporaryFile() as rows:
-        checks = LineValidator(_terms(services, key), rows, turns)
-        for _ in checks.run(lines(turns)):
+        checks = LineValidator(_terms(services, key), rows, yielder)
+        for _ in checks.run(lines(yielder)):
             _require_wanted(is_wanted)
         checked = checks.checked
         if not checked.accepted or (checked.rejected and plan.on_error is OnError.REJECT):
@@ -92,7 +92,7 @@ def create_batch(
         _check_quota(services, key, checked.prompt_tokens)
         if plan.is_of_stored_lines:
             count_bytes(services, key.user_id, rows.tell())
-        return _write(services, key, checked, plan, turns, is_wanted)
+        return _write(services, key, checked, plan, yielder, is_wanted)
 
 
 def _terms(services: Services, key: PresentedKey) -> LineRules:
@@ -159,7 +159,7 @@ def _write(
     key: PresentedKey,
     checked: ValidatedLines,
     plan: BatchPlan,
-    turns: Turns,
+    yielder: Yielder,
     is_wanted: Callable[[], bool],
 ) -> CreatedBatch:
     try:
@@ -168,7 +168,7 @@ def _write(
             batch = _new_batch(services, key, checked, plan, now=database_now(session))
             session.add(batch)
             session.flush()
-            for rows in _pages(checked.rows, turns):
+            for rows in _pages(checked.rows, yielder):
                 insert_lines(session, batch, rows, priority=key.priority)
                 _require_wanted(is_wanted)
             _take_place(session, services, batch, plan)
@@ -219,13 +219,13 @@ def _new_batch(
     )
 
 
-def _pages(rows: IO[bytes], turns: Turns) -> Iterator[str]:
+def _pages(rows: IO[bytes], yielder: Yielder) -> Iterator[str]:
     """Yield the rows as JSON arrays of a bounded size."""
     rows.seek(0)
     page: list[str] = []
     size = 0
     for row in rows:
-        turns.give()
+        yielder.yield_if_due()
         page.append(row.decode())
         size += len(row)
         if len(page) >= PAGE_ROWS or size >= PAGE_BYTES:

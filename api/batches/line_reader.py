@@ -12,7 +12,7 @@ from typing import IO
 
 from api.generation.validation import NATIVE_NAMES, FieldNames
 from api.http.json_input import BOM
-from core.concurrency.greenlets import Turns
+from core.concurrency.greenlets import Yielder
 from core.errors import ApiError, FieldFault, InvalidRequest
 from core.generation import Generation
 
@@ -67,7 +67,7 @@ class LineLimits:
 
 
 def read_lines(
-    file: IO[bytes], read_line: LineParser, limits: LineLimits, turns: Turns
+    file: IO[bytes], read_line: LineParser, limits: LineLimits, yielder: Yielder
 ) -> Iterator[BatchLine]:
     """Yield the lines of a file that are not blank.
 
@@ -75,8 +75,8 @@ def read_lines(
         InvalidRequest: there are too many.
     """
     count = 0
-    for number, data in _physical_lines(file, limits, turns):
-        turns.give()
+    for number, data in _physical_lines(file, limits, yielder):
+        yielder.yield_if_due()
         if data is not None and not data:
             continue
         count += 1
@@ -137,13 +137,13 @@ def find_custom_id(data: bytes) -> str | None:
 
 
 def _physical_lines(
-    file: IO[bytes], limits: LineLimits, turns: Turns
+    file: IO[bytes], limits: LineLimits, yielder: Yielder
 ) -> Iterator[tuple[int, bytes | None]]:
     """Yield each line by its number, stripped; `None` for one that is too long."""
     number = 0
     while piece := file.readline(limits.max_bytes + len(BOM) + 2):
         number += 1
-        turns.give()
+        yielder.yield_if_due()
         if number > limits.max_lines * PHYSICAL_LINES_EACH:
             raise _too_many(limits)
         if number == 1:
@@ -155,7 +155,7 @@ def _physical_lines(
             yield number, None
         while piece and not piece.endswith(b"\n"):
             piece = file.readline(SKIP_BYTES)
-            turns.give()
+            yielder.yield_if_due()
 
 
 def _too_many(limits: LineLimits) -> InvalidRequest:

@@ -8,7 +8,7 @@ from uuid import UUID
 import redis
 
 from api.services import Services
-from core.events.batch_events import tell_feeders
+from core.events.batch_events import publish_batch_change
 from models.batches.batch import Batch
 from models.batches.cancellation import ask_to_cancel_batch
 
@@ -27,6 +27,6 @@ def cancel_batch(services: Services, batch_id: UUID) -> Batch | None:
 def notify_dispatchers(services: Services) -> None:
     """Let the feeders look at the batches now."""
     try:
-        tell_feeders(services.redis_client)
+        publish_batch_change(services.redis_client)
     except redis.RedisError:
         _log.warning("feeders could not be told: they will see it in the rows")

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterator
 from typing import Any
 from uuid import UUID
 
-from core.concurrency.greenlets import Turns
+from core.concurrency.greenlets import Yielder
 from core.ids import Prefix, show_id
 from core.web.disconnect import ClientConnection
 from models.batches.results import read_results
@@ -56,12 +56,12 @@ class ResultFile:
         self._first = self._read(after)
 
     def __iter__(self) -> Iterator[bytes]:
-        turns = Turns()
+        yielder = Yielder()
         jobs, self._first = self._first, []
         while jobs:
             waiting = bytearray()
             for job in jobs:
-                turns.give()
+                yielder.yield_if_due()
                 shown = json.dumps(self._show(job), ensure_ascii=False, separators=(",", ":"))
                 waiting += shown.encode() + b"\n"
                 if len(waiting) >= WRITE_BYTES:

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from api.batches.line_reader import BatchLine, first_fault
 from api.http.field_faults import invalid
-from core.concurrency.greenlets import Turns
+from core.concurrency.greenlets import Yielder
 from core.generation import Generation
 from models.batches.lines import UnsuccessfulLine, read_unsuccessful
 from models.database.prepared import Statements
@@ -17,14 +17,14 @@ from models.database.prepared import Statements
 
 def unsuccessful_lines(
     statements: Statements, batch_id: UUID
-) -> Callable[[Turns], Iterator[BatchLine]]:
+) -> Callable[[Yielder], Iterator[BatchLine]]:
     """Return what yields the lines, read page by page; their numbers and names stay."""
 
-    def read(turns: Turns) -> Iterator[BatchLine]:
+    def read(yielder: Yielder) -> Iterator[BatchLine]:
         after = 0
         while found := read_unsuccessful(statements, batch_id, after=after):
             for one in found:
-                turns.give()
+                yielder.yield_if_due()
                 yield _line(one)
             after = found[-1].line
 

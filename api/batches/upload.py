@@ -18,7 +18,7 @@ from werkzeug.exceptions import ClientDisconnected
 from werkzeug.formparser import MultiPartParser
 
 from api.http.content_encoding import MAGIC_BYTES, packing_of, refuse_coding
-from core.concurrency.greenlets import Turns, at_most
+from core.concurrency.greenlets import Yielder, at_most
 from core.config.settings import Settings
 from core.errors import (
     FieldFault,
@@ -102,10 +102,10 @@ class _TimedBody:
         self._uncharged = 0
         self._deadline = time.monotonic() + seconds
         self._stall_seconds = stall_seconds
-        self._turns = Turns()
+        self._yielder = Yielder()
 
     def read(self, size: int) -> bytes:
-        self._turns.give()  # a fast client's pieces are there without waiting
+        self._yielder.yield_if_due()  # a fast client's pieces are there without waiting
         remaining = self._deadline - time.monotonic()
         try:
             if remaining <= 0:

@@ -18,7 +18,7 @@ from api.generation.validation import (
     shorten_to_result,
 )
 from api.runtime.prompt_count import PromptCounter
-from core.concurrency.greenlets import Turns
+from core.concurrency.greenlets import Yielder
 from core.config.settings import Settings
 from core.errors import ApiError, FieldFault, InvalidRequest
 from core.generation import Generation
@@ -83,9 +83,9 @@ class LineRules:
 class LineValidator:
     """The checks of one batch's lines; `checked` is what became of those that it has seen."""
 
-    def __init__(self, terms: LineRules, rows: IO[bytes], turns: Turns) -> None:
+    def __init__(self, terms: LineRules, rows: IO[bytes], yielder: Yielder) -> None:
         self._terms = terms
-        self._turns = turns
+        self._yielder = yielder
         self._seen: dict[bytes, int] = {}
         self.checked = ValidatedLines(rows)
 
@@ -97,7 +97,7 @@ class LineValidator:
         chunk: list[tuple[BatchLine, Generation, PromptText]] = []
         characters = 0
         for line in lines:
-            self._turns.give()
+            self._yielder.yield_if_due()
             try:
                 generation = self._check(line)
                 with prefix_fields(line.names):
@@ -138,7 +138,7 @@ class LineValidator:
         texts = [text for _, _, text in chunk]
         counts = self._terms.counter.count_texts(texts, most=context)
         for (line, generation, _), counted in zip(chunk, counts, strict=True):
-            self._turns.give()
+            self._yielder.yield_if_due()
             if line.may_shorten and counted is not None:
                 generation = shorten_to_fit(generation, counted, context, limits)
             try:

@@ -16,7 +16,7 @@ from api.generation.idempotency import Idempotency, find_repeated
 from api.generation.polling import charge_poll
 from api.generation.validation import NATIVE_NAMES, FieldNames, ValidatedGeneration, validate
 from api.services import Services
-from core.completion.response_cache import CachedAnswer
+from core.completion.response_cache import CachedCompletion
 from core.config.settings import CacheBilling
 from core.errors import Unavailable
 from core.generation import Generation
@@ -240,7 +240,7 @@ def _new_job(
     )
 
 
-def _complete_from_cache(job: Job, cached: CachedAnswer, billing: CacheBilling) -> None:
+def _complete_from_cache(job: Job, cached: CachedCompletion, billing: CacheBilling) -> None:
     """End a job that no worker began, with a cached completion.
 
     Tokens that are not billed are not counted. `cached_tokens` has all that were saved.

@@ -103,7 +103,7 @@ def _stream(
     with ExitStack() as opened:
         opened.enter_context(slot)
         watch = opened.enter_context(services.jobs.events.watch(job.id, with_text=True))
-        connection = ClientConnection.of_request(request.environ, probe=watch.ask_for_sign)
+        connection = ClientConnection.of_request(request.environ, probe=watch.request_probe)
         follower = TextFollower(
             services, job, watch, connection, seconds=services.settings.stream_seconds
         )

@@ -19,8 +19,8 @@ import redis
 
 from api.services import Services
 from core.errors import ApiError, InvalidRequest
-from core.events.job_commands import JobRequest, ask_worker
-from core.events.job_events import TextPiece, Watch
+from core.events.job_commands import JobCommand, send_command
+from core.events.job_events import JobWatch, TextPiece
 from core.web.disconnect import ClientConnection
 from models.database.base import DATABASE_AWAY
 from models.jobs.job import Job
@@ -147,7 +147,7 @@ class TextFollower:
 
     services: Services
     job: Job
-    watch: Watch
+    watch: JobWatch
     connection: ClientConnection
     seconds: float
     _choices: list[_SentText] = field(default_factory=list)
@@ -179,7 +179,7 @@ class TextFollower:
         """
         now = time.monotonic()
         ends_at, read_at, sent_at = now + self.seconds, now, now
-        while not (self.connection.is_gone or self.watch.must_leave or now > ends_at):
+        while not (self.connection.is_gone or self.watch.must_end or now > ends_at):
             for piece in self.watch.take():
                 for delta in self._take(piece):
                     sent_at = now
@@ -193,8 +193,8 @@ class TextFollower:
                     return
             if self.watch.has_gap and now - self._requested_at >= TEXT_REQUEST_SECONDS:
                 self._request_text(now)
-            if self.watch.wants_sign or now - sent_at >= KEEP_ALIVE_SECONDS:
-                self.watch.wants_sign, sent_at = False, now
+            if self.watch.wants_probe or now - sent_at >= KEEP_ALIVE_SECONDS:
+                self.watch.wants_probe, sent_at = False, now
                 yield KeepAlive()
             self.watch.changed.wait(self._seconds_to_wait(now, read_at, sent_at))
             self.watch.changed.clear()
@@ -248,7 +248,7 @@ class TextFollower:
         with contextlib.suppress(
             redis.RedisError
         ):  # the request is repeated soon, and the row has the text at the end
-            ask_worker(self.services.redis_client, JobRequest.TELL_TEXT, self.job.id)
+            send_command(self.services.redis_client, JobCommand.SEND_TEXT, self.job.id)
 
     @property
     def position(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from api.services import Services
-from core.events.job_events import Watch
+from core.events.job_events import JobWatch
 from core.web.disconnect import ClientConnection
 from models.database.base import DATABASE_AWAY
 from models.jobs.job import Job
@@ -17,7 +17,7 @@ AWAY_SECONDS = 0.5
 
 
 def wait_for_end(
-    services: Services, job: Job, watch: Watch, connection: ClientConnection, *, seconds: float
+    services: Services, job: Job, watch: JobWatch, connection: ClientConnection, *, seconds: float
 ) -> Job:
     """Wait until the job has ended, the time is over or the client has disconnected.
 
@@ -27,7 +27,7 @@ def wait_for_end(
     deadline = time.monotonic() + seconds
     while not job.is_final:
         remaining = deadline - time.monotonic()
-        if remaining <= 0 or watch.must_leave:
+        if remaining <= 0 or watch.must_end:
             break
         watch.changed.wait(min(remaining, RECHECK_SECONDS))
         watch.changed.clear()

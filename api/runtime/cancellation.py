@@ -9,9 +9,9 @@ from uuid import UUID
 
 import redis
 
-from core.completion.announce import JobEnds
+from core.completion.announce import EndAnnouncer
 from core.errors import Unavailable
-from core.events.job_commands import ask_to_cancel
+from core.events.job_commands import send_cancels
 from models.database.base import DATABASE_AWAY, Session, SessionFactory
 from models.database.group_commit import GroupCommit
 from models.execution.completion import cancel_jobs, cancel_unusable_jobs
@@ -30,7 +30,7 @@ CHUNK = 500
 class Cancels:
     """One greenlet of a process that cancels for all its requests."""
 
-    def __init__(self, sessions: SessionFactory, client: redis.Redis, ends: JobEnds) -> None:
+    def __init__(self, sessions: SessionFactory, client: redis.Redis, ends: EndAnnouncer) -> None:
         self._client = client
         self._ends = ends
         self._lock = threading.Lock()
@@ -103,6 +103,4 @@ class Cancels:
 
     def _tell(self, jobs: Sequence[Job | None]) -> None:
         self._ends.announce(ended_job(job) for job in jobs if job is not None and job.is_final)
-        ask_to_cancel(
-            self._client, [job.id for job in jobs if job is not None and not job.is_final]
-        )
+        send_cancels(self._client, [job.id for job in jobs if job is not None and not job.is_final])

@@ -158,7 +158,7 @@ def _wait_for_change(job: Job, seconds: float) -> Job:
         connection.watched(watch.changed.set),
     ):
         now = job
-        while now.state == job.state and not connection.is_gone and not watch.must_leave:
+        while now.state == job.state and not connection.is_gone and not watch.must_end:
             remaining = deadline - time.monotonic()
             if remaining <= 0:
                 break

@@ -14,7 +14,7 @@ from api.openapi.refusals import TOO_MANY_POLLS
 from api.openapi.response import json_response
 from api.responses.keys import LimitsSchema
 from api.services import services
-from core.limits.state import Count
+from core.limits.state import LimitUse
 from models.jobs.serializer import show_time
 
 blueprint = Blueprint("limits", __name__, url_prefix="/api/limits")
@@ -39,7 +39,7 @@ def show() -> ResponseReturnValue:
     }
 
 
-def _show(count: Count) -> dict[str, Any]:
+def _show(count: LimitUse) -> dict[str, Any]:
     return {
         "limit": count.limit,
         "used": count.used,

@@ -36,7 +36,7 @@ class EndedJob:
 Count = Callable[[str, str, int], None]
 
 
-class JobEnds:
+class EndAnnouncer:
     def __init__(
         self, client: redis.Redis, *, count: Count = lambda queue, state, jobs: None
     ) -> None:

@@ -1,7 +1,7 @@
 """Answers to deterministic requests, kept for a while for those who allow it (`cache: true`).
 
 Redis keys:
-    answer:{user id}:{digest}   JSON of `CachedAnswer`; lives RESPONSE_CACHE_SECONDS
+    answer:{user id}:{digest}   JSON of `CachedCompletion`; lives RESPONSE_CACHE_SECONDS
 
 An answer is given again to its own user only: what others asked is nobody's to find out by timing.
 """
@@ -30,7 +30,7 @@ _CIRCUMSTANCES = {"stream", "metadata", "webhook_url", "cache", "ttl_seconds", "
 
 
 @dataclass(frozen=True, slots=True)
-class CachedAnswer:
+class CachedCompletion:
     """The choices of a job that succeeded, and the tokens that it took."""
 
     choices: list[dict[str, Any]]
@@ -38,7 +38,7 @@ class CachedAnswer:
     completion_tokens: int
 
 
-class AnswerCache:
+class ResponseCache:
     """Keeps nothing when `seconds` is 0.
 
     Args:
@@ -51,11 +51,11 @@ class AnswerCache:
         self._seconds = seconds
 
     @classmethod
-    def from_settings(cls, settings: Settings, client: redis.Redis) -> AnswerCache:
+    def from_settings(cls, settings: Settings, client: redis.Redis) -> ResponseCache:
         model = f"{settings.model_name} {settings.model_path} {settings.prompt_mode}"
         return cls(client, model=model, seconds=settings.response_cache_seconds)
 
-    def find(self, user_id: UUID, generation: Generation) -> CachedAnswer | None:
+    def find(self, user_id: UUID, generation: Generation) -> CachedCompletion | None:
         """Return the answer to the same request, if it may be given again.
 
         Raises:
@@ -64,13 +64,13 @@ class AnswerCache:
         if not self._may_keep(generation):
             return None
         kept = self._client.get(self._key(user_id, generation))
-        return CachedAnswer(**json.loads(kept)) if kept is not None else None
+        return CachedCompletion(**json.loads(kept)) if kept is not None else None
 
     def keep(
         self,
         user_id: UUID,
         generation: Generation,
-        answer: CachedAnswer,
+        answer: CachedCompletion,
         *,
         pipe: Pipeline | None = None,
     ) -> None:

@@ -16,7 +16,7 @@ Call = TypeVar("Call")
 Answer = TypeVar("Answer")
 
 
-class Gathering(Generic[Call, Answer]):
+class Coalescer(Generic[Call, Answer]):
     """Makes calls in groups.
 
     Args:

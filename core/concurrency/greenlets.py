@@ -40,14 +40,14 @@ def at_most(seconds: float) -> Iterator[None]:
             raise TimeoutError from None
 
 
-class Turns:
+class Yielder:
     """Lets the other greenlets run now and then while one has much to compute."""
 
     def __init__(self) -> None:
         self._is_shared = is_module_patched("threading")
         self._since = time.monotonic()
 
-    def give(self) -> None:
+    def yield_if_due(self) -> None:
         """Give the others a turn if this one has worked for `TURN_SECONDS`; call it often."""
         if self._is_shared and time.monotonic() - self._since > TURN_SECONDS:
             sleep(0)

@@ -17,7 +17,7 @@ from core.redis.subscription import Subscription
 CHANNEL = "batch-news"
 
 
-def tell_feeders(client: redis.Redis) -> None:
+def publish_batch_change(client: redis.Redis) -> None:
     """Let the feeders look now. Call it after the commit.
 
     Raises:
@@ -26,6 +26,6 @@ def tell_feeders(client: redis.Redis) -> None:
     client.publish(CHANNEL, "")
 
 
-def listen_for_batches(client: redis.Redis, look: Callable[[], None]) -> Subscription:
+def subscribe_to_batches(client: redis.Redis, look: Callable[[], None]) -> Subscription:
     """Return the subscription that calls `look` with each message, once it is listened to."""
     return Subscription(client, CHANNEL, on_message=lambda _: look(), on_connected=look)

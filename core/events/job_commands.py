@@ -24,12 +24,12 @@ _log = logging.getLogger(__name__)
 CHANNEL = "job-requests"
 
 
-class JobRequest(StrEnum):
+class JobCommand(StrEnum):
     CANCEL = "cancel"
-    TELL_TEXT = "tell_text"
+    SEND_TEXT = "tell_text"
 
 
-def ask_worker(client: redis.Redis, request: JobRequest, job_id: UUID) -> None:
+def send_command(client: redis.Redis, request: JobCommand, job_id: UUID) -> None:
     """Ask the worker that runs the job, if one does.
 
     Raises:
@@ -38,24 +38,24 @@ def ask_worker(client: redis.Redis, request: JobRequest, job_id: UUID) -> None:
     client.publish(CHANNEL, json.dumps([request, job_id.hex]))
 
 
-def ask_to_cancel(client: redis.Redis, job_ids: Iterable[UUID]) -> None:
+def send_cancels(client: redis.Redis, job_ids: Iterable[UUID]) -> None:
     """Ask the workers that run these jobs to end them; with Redis away they see it in the rows."""
     try:
         with client.pipeline(transaction=False) as pipe:
             for job_id in job_ids:
-                ask_worker(pipe, JobRequest.CANCEL, job_id)
+                send_command(pipe, JobCommand.CANCEL, job_id)
             pipe.execute()
     except redis.RedisError:
         _log.warning("cancels could not be told: workers will see them in the rows")
 
 
-def listen_for_requests(
-    client: redis.Redis, act: Callable[[JobRequest, UUID], None]
+def subscribe_to_commands(
+    client: redis.Redis, act: Callable[[JobCommand, UUID], None]
 ) -> Subscription:
     """Return the subscription that calls `act` with each request, once it is listened to."""
 
     def take(data: bytes) -> None:
         what, job = json.loads(data)
-        act(JobRequest(what), UUID(hex=job))
+        act(JobCommand(what), UUID(hex=job))
 
     return Subscription(client, CHANNEL, on_message=take)

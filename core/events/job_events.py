@@ -50,7 +50,7 @@ class TextPiece(NamedTuple):
 
 
 @dataclass(eq=False, slots=True)
-class Watch:
+class JobWatch:
     """What one waiter is told.
 
     Attributes:
@@ -66,11 +66,11 @@ class Watch:
     pieces: deque[TextPiece] = field(default_factory=deque)
     has_gap: bool = False
     may_have_ended: bool = False
-    must_leave: bool = False
-    wants_sign: bool = False
+    must_end: bool = False
+    wants_probe: bool = False
 
-    def ask_for_sign(self) -> None:
-        self.wants_sign = True
+    def request_probe(self) -> None:
+        self.wants_probe = True
         self.changed.set()
 
     def add(self, piece: TextPiece) -> None:
@@ -97,11 +97,11 @@ def publish_text(client: redis.Redis, pieces: Iterable[TextPiece]) -> None:
     client.publish(CHANNEL, json.dumps({"text": list(pieces)}))
 
 
-class JobNews:
+class JobEvents:
     """One subscription a process, however many requests wait in it."""
 
     def __init__(self, client: redis.Redis) -> None:
-        self._watches: dict[str, list[Watch]] = {}
+        self._watches: dict[str, list[JobWatch]] = {}
         self._lock = threading.Lock()
         self._is_leaving = False
         self._subscription = Subscription(
@@ -109,10 +109,10 @@ class JobNews:
         )
 
     @contextmanager
-    def watch(self, job_id: UUID, *, with_text: bool = False) -> Iterator[Watch]:
+    def watch(self, job_id: UUID, *, with_text: bool = False) -> Iterator[JobWatch]:
         """Give what is told of a job; enter before the job is sent."""
         self._subscription.listen()
-        watch = Watch(with_text, must_leave=self._is_leaving)
+        watch = JobWatch(with_text, must_end=self._is_leaving)
         with self._lock:
             self._watches.setdefault(job_id.hex, []).append(watch)
         try:
@@ -130,7 +130,7 @@ class JobNews:
         with self._lock:
             for watches in self._watches.values():
                 for watch in watches:
-                    watch.must_leave = True
+                    watch.must_end = True
                     watch.changed.set()
 
     def close(self) -> None:

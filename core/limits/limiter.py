@@ -70,7 +70,7 @@ class LineCharge(NamedTuple):
     monthly_limit: int | None
 
 
-class Verdict(StrEnum):
+class ChargeVerdict(StrEnum):
     """What became of a line's charge."""
 
     CHARGED = "charged"
@@ -83,7 +83,7 @@ class Verdict(StrEnum):
 class LineVerdict(NamedTuple):
     """A verdict, and the tokens that the key had used in this month."""
 
-    verdict: Verdict
+    verdict: ChargeVerdict
     used_tokens: int
 
 
@@ -147,7 +147,9 @@ class Limiter:
                 if reply[0] == b"lost"
             }
             if not lost:
-                return [LineVerdict(Verdict(reply[0].decode()), reply[4]) for reply in replies]
+                return [
+                    LineVerdict(ChargeVerdict(reply[0].decode()), reply[4]) for reply in replies
+                ]
             for key_id, now in lost.items():
                 began = month_of(now)
                 self._recall(key_id, began, recall(key_id, began))

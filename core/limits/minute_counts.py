@@ -21,7 +21,7 @@ from core.limits.state import MINUTE_SECONDS
 from core.redis.scripts import Scripts
 
 
-class Counted(Enum):
+class CountedAction(Enum):
     """What is counted: its name in Redis, the code of its refusal and what that says."""
 
     LOOKS = ("polls", "rate_limit_exceeded", "the limit of {limit} looks at jobs a minute")
@@ -34,7 +34,7 @@ class Counted(Enum):
         self.text = text
 
 
-class MinuteCounts:
+class MinuteLimiter:
     def __init__(
         self,
         client: redis.Redis,
@@ -47,7 +47,9 @@ class MinuteCounts:
         self._script = (scripts or Scripts(client)).register(text)
         self._clock = clock
 
-    def charge(self, caller_id: UUID, counted: Counted, *, limit: int, amount: int = 1) -> None:
+    def charge(
+        self, caller_id: UUID, counted: CountedAction, *, limit: int, amount: int = 1
+    ) -> None:
         """Count what a caller does, `limit` of it a minute.
 
         The first of a minute passes whatever its amount: what is larger than the limit can be done

@@ -14,7 +14,7 @@ from core.errors import RateLimited
 
 MINUTE_SECONDS = 60
 #: Nobody knows when a job will end; asking again after this long is no burden.
-OPEN_BATCHES_RETRY_SECONDS = 1.0
+SLOT_RETRY_SECONDS = 1.0
 
 
 class KeyLimits(Protocol):
@@ -52,7 +52,7 @@ Recall = Callable[[datetime], KeyUse]
 
 
 @dataclass(frozen=True, slots=True)
-class Count:
+class LimitUse:
     """One limit: what is used of it, and when it begins again, if by a clock."""
 
     limit: int | None
@@ -74,10 +74,10 @@ class LimitState:
     """
 
     now: datetime
-    requests: Count
-    tokens: Count
-    in_flight: Count
-    month: Count
+    requests: LimitUse
+    tokens: LimitUse
+    in_flight: LimitUse
+    month: LimitUse
     used_in_month: int = 0
 
     @property
@@ -110,10 +110,10 @@ def state_of(limits: KeyLimits, milliseconds: int, counts: list[int]) -> LimitSt
     minute = now.replace(second=0, microsecond=0) + timedelta(seconds=MINUTE_SECONDS)
     return LimitState(
         now,
-        requests=Count(limits.rate_limit, requests, minute),
-        tokens=Count(limits.token_limit, tokens, minute),
-        in_flight=Count(limits.max_in_flight, in_flight),
-        month=Count(limits.monthly_token_limit, used + reserved, next_month(now)),
+        requests=LimitUse(limits.rate_limit, requests, minute),
+        tokens=LimitUse(limits.token_limit, tokens, minute),
+        in_flight=LimitUse(limits.max_in_flight, in_flight),
+        month=LimitUse(limits.monthly_token_limit, used + reserved, next_month(now)),
         used_in_month=used,
     )
 
@@ -127,7 +127,7 @@ def refusal(verdict: str, state: LimitState, tokens: int) -> RateLimited:
         _Wait.NEVER: None,
         _Wait.MINUTE: state.minute_seconds,
         _Wait.MONTH: state.month_seconds,
-        _Wait.PLACE: OPEN_BATCHES_RETRY_SECONDS,
+        _Wait.SLOT: SLOT_RETRY_SECONDS,
     }
     may_retry = {} if kind.may_retry else {"x-should-retry": "false"}
     return RateLimited(
@@ -144,7 +144,7 @@ class _Wait(Enum):
     NEVER = auto()
     MINUTE = auto()
     MONTH = auto()
-    PLACE = auto()
+    SLOT = auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +179,7 @@ _REFUSALS = {
     "in_flight": _Refusal(
         "too_many_in_flight",
         "the limit of {state.in_flight.limit} jobs in flight is reached",
-        _Wait.PLACE,
+        _Wait.SLOT,
     ),
     "month": _Refusal(
         "monthly_quota_exceeded",
@@ -192,6 +192,6 @@ _REFUSALS = {
         "monthly_quota_exceeded",
         "of {state.month.limit} tokens a month {state.month.remaining} are neither used nor "
         "reserved by jobs in flight, the request may take {tokens}",
-        _Wait.PLACE,
+        _Wait.SLOT,
     ),
 }

@@ -71,7 +71,7 @@ class MetricFiles:
             if not kept_in and os.getpid() == owner:
                 shutil.rmtree(path, ignore_errors=True)
 
-    def take_place(self) -> int:
+    def claim_slot(self) -> int:
         """Let every instrument that this process makes from now on live in files of its own."""
         place = next((n for n in range(MAX_PLACES) if self._take(n)), None)
         if place is None:
@@ -81,7 +81,7 @@ class MetricFiles:
         values.ValueClass = MappedValues(self.path, place)
         return place
 
-    def living(self) -> dict[int, int]:
+    def live_processes(self) -> dict[int, int]:
         """Return the process id in each place whose process lives; gauges of others are removed."""
         found = {}
         for file in self.path.glob("place-*"):

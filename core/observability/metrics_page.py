@@ -83,7 +83,7 @@ class ProcessFacts(Collector):
 
     def collect(self) -> Iterable[Metric]:
         shown: dict[str, Metric] = {}
-        for place, process_id in self._files.living().items():
+        for place, process_id in self._files.live_processes().items():
             for found in _facts_of(process_id):
                 metric = shown.setdefault(
                     found.name, Metric(found.name, found.documentation, found.type)

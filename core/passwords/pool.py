@@ -46,7 +46,7 @@ class _Turn:
         self.is_running = False
 
 
-class PasswordTurns:
+class PasswordPool:
     """Hands out turns in the order of arrival, past those whose account or address has its share.
 
     Every wait ends after `WAIT_SECONDS`.
@@ -117,18 +117,18 @@ class PasswordTurns:
         self._changed.notify_all()
 
 
-_turns = PasswordTurns()
+_turns = PasswordPool()
 
 
 def make_password_hash(password: str, *, user: PasswordUser) -> str:
-    """Return what is stored of a new password; raises as `PasswordTurns.turn`."""
+    """Return what is stored of a new password; raises as `PasswordPool.turn`."""
     return _in_turn(user, hash_password, password)
 
 
 def check_password(password_hash: str | None, password: str, *, user: PasswordUser) -> bool:
     """Say whether it is the password of an account, or of none (`None`), in the same time.
 
-    Raises as `PasswordTurns.turn`.
+    Raises as `PasswordPool.turn`.
     """
     return _in_turn(user, is_password_of, password_hash, password)
 

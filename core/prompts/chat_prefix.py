@@ -17,21 +17,21 @@ _PROBES = ("x", " \n1 y", "Ünï 世界")
 
 
 @dataclass(frozen=True, slots=True)
-class ChatHead:
+class ChatPrefix:
     """A text that ends with a special token, and its ids; without any, nothing is gained."""
 
     text: str = ""
     ids: tuple[int, ...] = ()
 
     @classmethod
-    def find(cls, tokenizer: Tokenizer, render: Callable[[str], str]) -> ChatHead:
+    def find(cls, tokenizer: Tokenizer, render: Callable[[str], str]) -> ChatPrefix:
         """Return the head of the chats that `render` makes of prompts."""
         chats = [render(probe) for probe in _PROBES]
         shared = _common_beginning(chats)
         text = shared[: max((_end(shared, token) for token in _cuts(tokenizer)), default=0)]
         head = cls(text, tuple(_encode(tokenizer, text)))
         is_exact = all(head.encode(tokenizer, chat) == _encode(tokenizer, chat) for chat in chats)
-        return head if is_exact else NO_HEAD
+        return head if is_exact else NO_PREFIX
 
     def encode(self, tokenizer: Tokenizer, chat: str) -> list[int]:
         """Return the ids of a chat, whether it begins so or not."""
@@ -40,7 +40,7 @@ class ChatHead:
         return [*self.ids, *_encode(tokenizer, chat[len(self.text) :])]
 
 
-NO_HEAD = ChatHead()
+NO_PREFIX = ChatPrefix()
 
 
 def _encode(tokenizer: Tokenizer, text: str) -> list[int]:

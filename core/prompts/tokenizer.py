@@ -16,7 +16,7 @@ from tokenizers import Encoding, Tokenizer
 from core.config.settings import PromptMode
 from core.errors import InvalidRequest
 from core.generation import ChatMessage, Generation
-from core.prompts.chat_prefix import NO_HEAD, ChatHead
+from core.prompts.chat_prefix import NO_PREFIX, ChatPrefix
 from core.prompts.chat_template import ChatTemplate
 from core.prompts.code_fence import find_fence
 from core.prompts.control_tokens import MARK, ControlTokens
@@ -62,7 +62,7 @@ class PromptTokenizer:
     context_length: int
     defaults: dict[str, Any]
     longest_token: int | None = None
-    head: ChatHead = NO_HEAD
+    head: ChatPrefix = NO_PREFIX
 
     @classmethod
     def load(cls, model_path: str, mode: PromptMode = PromptMode.CHAT) -> PromptTokenizer:
@@ -201,14 +201,14 @@ class PromptTokenizer:
             for part in prompt.text.split(MARK)
         ]
 
-    def _find_head(self) -> ChatHead:
+    def _find_head(self) -> ChatPrefix:
         def render(prompt: str) -> str:
             return self.render([ChatMessage(role="user", content=prompt)])
 
         try:
-            return ChatHead.find(self.tokenizer, render)
+            return ChatPrefix.find(self.tokenizer, render)
         except InvalidRequest:
-            return NO_HEAD  # the template takes no such chat
+            return NO_PREFIX  # the template takes no such chat
 
 
 def _context_length(files: ModelFiles) -> int:

@@ -20,7 +20,7 @@ UNKNOWN_SECONDS = 10.0
 
 
 @dataclass(slots=True)
-class LineState:
+class BacklogState:
     """The line at one look.
 
     Attributes:
@@ -39,7 +39,7 @@ class LineState:
         return position / self.jobs_per_second if self.jobs_per_second else None
 
 
-class Line:
+class Backlog:
     def __init__(
         self,
         queue: JobQueue,
@@ -55,7 +55,7 @@ class Line:
         self._max_seconds = max_seconds
         self._max_length = max_length
         self._clock = clock
-        self._state: LineState | None = None
+        self._state: BacklogState | None = None
         self._look_again_at = 0.0
 
     def estimate(self) -> float | None:
@@ -108,7 +108,7 @@ class Line:
         # Counted here until the next look: a burst within one look must not slip through.
         state.waiting += 1
 
-    def _look(self) -> LineState:
+    def _look(self) -> BacklogState:
         now = self._clock()
         if self._state is None or now >= self._look_again_at:
             # Set first: the others of this process go on with the last look meanwhile.
@@ -116,10 +116,10 @@ class Line:
             self._state = self._read()
         return self._state
 
-    def _read(self) -> LineState:
+    def _read(self) -> BacklogState:
         ready = self._workers.ready()
         known = [worker.jobs_per_second for worker in ready if worker.jobs_per_second > 0]
-        return LineState(
+        return BacklogState(
             waiting=self._queue.length(QueueName.INTERACTIVE)
             + sum(worker.waiting for worker in ready),
             # Who has not been full yet will be as fast as the others.

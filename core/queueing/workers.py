@@ -18,7 +18,7 @@ import redis
 TTL_SECONDS = 8
 _SET_KEY = "workers"
 #: What a worker that does not say has.
-BULK_PLACES = 16
+BULK_SLOTS = 16
 
 
 T = TypeVar("T")
@@ -65,7 +65,7 @@ class WorkerStatus:
     tokens_per_second: float = 0.0
     jobs_per_second: float = 0.0
     restarts: int = 0
-    bulk_places: int = BULK_PLACES
+    bulk_places: int = BULK_SLOTS
     gpus: tuple[GpuStatus, ...] = ()
 
 

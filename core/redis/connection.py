@@ -18,7 +18,7 @@ from redis.exceptions import NoScriptError, ResponseError
 Command = tuple[Any, ...]
 
 
-class RedisLink:
+class RedisConnection:
     """Opened as the connections of a client are; nothing connects before the first exchange."""
 
     def __init__(self, client: redis.Redis) -> None:

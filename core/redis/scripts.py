@@ -11,8 +11,8 @@ from typing import Any
 
 import redis
 
-from core.concurrency.coalescer import Gathering
-from core.redis.connection import Command, RedisLink
+from core.concurrency.coalescer import Coalescer
+from core.redis.connection import Command, RedisConnection
 
 #: Calls that travel together at most.
 MOST_CALLS = 64
@@ -22,9 +22,9 @@ class Scripts:
     """The scripts of one process; nothing connects before the first call."""
 
     def __init__(self, client: redis.Redis) -> None:
-        self._link = RedisLink(client)
+        self._link = RedisConnection(client)
         self._texts: dict[str, str] = {}
-        self._calls: Gathering[Command, Any] = Gathering(
+        self._calls: Coalescer[Command, Any] = Coalescer(
             self._make,
             most=MOST_CALLS,
             seconds=4 * self._link.timeout_seconds,

@@ -44,7 +44,7 @@ HEAD_SECONDS = 10.0
 #: How long the rest of a body is thrown away before the connection is closed, and in what pieces.
 DISCARD_SECONDS, DISCARD_BYTES = 10.0, 256 * 1024
 #: What requests that are let go have to answer before the process ends.
-LET_GO_SECONDS = 4.0
+END_WAITS_SECONDS = 4.0
 #: A connection that waits this long for its next request is idle when the process stops.
 IDLE_SECONDS = 0.5
 
@@ -76,7 +76,7 @@ class WebProgram:
     processes: int
     grace_seconds: float
     load: Callable[[], WSGIApplication]
-    let_go: Callable[[], None] = lambda: None
+    end_waits: Callable[[], None] = lambda: None
     internal: InternalPort | None = None
 
 
@@ -215,9 +215,9 @@ class _Worker(GeventWorker):  # type: ignore[misc]  # gunicorn has no annotation
 
     def _let_go(self, now: float) -> None:
         if self._let_go_at is None:
-            self._let_go_at = now + max(0.0, self.program.grace_seconds - LET_GO_SECONDS)
+            self._let_go_at = now + max(0.0, self.program.grace_seconds - END_WAITS_SECONDS)
         if now >= self._let_go_at:
-            self.program.let_go()
+            self.program.end_waits()
 
 
 class _Connection(gevent.socket.socket):  # type: ignore[misc]  # gevent has no annotations

@@ -74,7 +74,7 @@ class TargetRefused(BountyError):
     """Nothing is sent there; the message says why and names no address of ours."""
 
 
-class NameLeadsInside(OSError):
+class PrivateAddress(OSError):
     """A name resolves to an address that is not allowed.
 
     Its owner is told what is told of a name without any: which names there are inside is nobody's
@@ -161,7 +161,7 @@ def allowed_addresses(target: WebhookTarget, settings: Settings, resolve: Resolv
     if not all(is_allowed(address, settings.webhook_networks) for address in found):
         if literal is not None:
             raise TargetRefused("names an address that is not allowed")
-        raise NameLeadsInside
+        raise PrivateAddress
     return list(dict.fromkeys(found))
 
 

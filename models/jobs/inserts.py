@@ -9,7 +9,7 @@ from uuid import UUID
 
 import psycopg2
 
-from core.concurrency.coalescer import Gathering
+from core.concurrency.coalescer import Coalescer
 from models.accounts.key_cache import PresentedKey
 from models.database.prepared import Prepared, Statements, Unanswered
 from models.jobs.job import Job
@@ -57,7 +57,7 @@ class JobInserts:
     def __init__(self, statements: Statements, *, timeout_seconds: float) -> None:
         """Take what runs statements, and how long one of them, and the wait for it, may take."""
         self._statements = statements
-        self._rows: Gathering[str, dict[UUID, Dates]] = Gathering(
+        self._rows: Coalescer[str, dict[UUID, Dates]] = Coalescer(
             self._insert,
             most=MOST_JOBS,
             seconds=4 * timeout_seconds,

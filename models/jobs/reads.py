@@ -8,7 +8,7 @@ from uuid import UUID
 
 import psycopg2
 
-from core.concurrency.coalescer import Gathering
+from core.concurrency.coalescer import Coalescer
 from models.database.prepared import Statements
 from models.jobs.job import Job, new_job, values_of
 
@@ -39,7 +39,7 @@ class JobReads:
     def __init__(self, statements: Statements, *, timeout_seconds: float) -> None:
         """Take what runs statements, and how long one of them, and the wait for it, may take."""
         self._statements = statements
-        self._rows: Gathering[UUID, dict[UUID, _Row]] = Gathering(
+        self._rows: Coalescer[UUID, dict[UUID, _Row]] = Coalescer(
             self._read,
             most=MOST_JOBS,
             seconds=4 * timeout_seconds,

@@ -15,7 +15,7 @@ from api.batches.validation import LineRules, LineValidator
 from api.services import services
 from api.v1.batches.file_form import clean_name, read_options
 from api.v1.batches.line import Endpoint, line_reader
-from core.concurrency.greenlets import Turns
+from core.concurrency.greenlets import Yielder
 from tests.fuzz.programs import api_app, requested, settings
 from tests.fuzz.target import Target, fields, refusals_are_fine
 
@@ -31,8 +31,8 @@ def _terms() -> LineRules:
 def _check_lines(read_line: LineParser, data: bytes) -> None:
     """Check lines as `create_batch` does, up to its transaction."""
     rows = BytesIO()
-    checks = LineValidator(_terms(), rows, Turns())
-    for _ in checks.run(read_lines(BytesIO(data), read_line, LIMITS, Turns())):
+    checks = LineValidator(_terms(), rows, Yielder())
+    for _ in checks.run(read_lines(BytesIO(data), read_line, LIMITS, Yielder())):
         pass
     checked = checks.checked
     written = [json.loads(row) for row in rows.getvalue().splitlines()]

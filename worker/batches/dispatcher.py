@@ -17,10 +17,10 @@ from uuid import UUID
 
 import redis
 
-from core.completion.announce import JobEnds
+from core.completion.announce import EndAnnouncer
 from core.errors import Unavailable
-from core.events.batch_events import listen_for_batches
-from core.limits.limiter import Limiter, LineCharge, LineVerdict, Verdict
+from core.events.batch_events import subscribe_to_batches
+from core.limits.limiter import ChargeVerdict, Limiter, LineCharge, LineVerdict
 from core.limits.state import KeyUse
 from core.queueing.broker import JobQueue
 from core.queueing.names import QueueName
@@ -62,7 +62,7 @@ class Feeder:
         *,
         sessions: SessionFactory,
         client: redis.Redis,
-        ends: JobEnds | None = None,
+        ends: EndAnnouncer | None = None,
         tick_seconds: float = TICK_SECONDS,
         failed: Callable[[str], None] = lambda name: None,
     ) -> None:
@@ -80,7 +80,7 @@ class Feeder:
         self._is_away = False
         self._must_look = threading.Event()
         self._is_stopping = threading.Event()
-        self._news = listen_for_batches(client, self.wake)
+        self._news = subscribe_to_batches(client, self.wake)
         self._thread = threading.Thread(target=self._run, name="batches", daemon=True)
 
     def start(self) -> None:
@@ -225,11 +225,11 @@ class Feeder:
         return [
             line
             for line, verdict in zip(lines, verdicts, strict=True)
-            if verdict.verdict is Verdict.CHARGED
+            if verdict.verdict is ChargeVerdict.CHARGED
         ]
 
     def _note_used_up(self, charges: Sequence[LineCharge], verdicts: Sequence[LineVerdict]) -> None:
         for charge, (verdict, used) in zip(charges, verdicts, strict=True):
-            if verdict is Verdict.USED_UP and charge.monthly_limit is not None:
+            if verdict is ChargeVerdict.USED_UP and charge.monthly_limit is not None:
                 self._ender.fail_beyond(charge.key_id, room=charge.monthly_limit - used)
                 self.wake()

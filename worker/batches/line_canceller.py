@@ -14,8 +14,8 @@ from uuid import UUID
 
 import redis
 
-from core.completion.announce import JobEnds
-from core.events.job_commands import ask_to_cancel
+from core.completion.announce import EndAnnouncer
+from core.events.job_commands import send_cancels
 from core.limits.limiter import Limiter
 from models.batches.batch import BatchState
 from models.batches.cancellation import ask_to_cancel_batch, begin_expiries
@@ -56,12 +56,12 @@ class LineEnder:
         *,
         sessions: SessionFactory,
         client: redis.Redis,
-        ends: JobEnds | None = None,
+        ends: EndAnnouncer | None = None,
         failed: Callable[[str], None] = lambda name: None,
     ) -> None:
         self._sessions = sessions
         self._client = client
-        self._ends = ends or JobEnds(client)
+        self._ends = ends or EndAnnouncer(client)
         self._limiter = Limiter(client)
         self._rooms: dict[UUID, int] = {}
         self._sweeps: dict[UUID, _Sweep] = {}
@@ -166,7 +166,7 @@ class LineEnder:
         if not held:
             return False
         # Before the limits: a late request would cancel a line that has begun again.
-        ask_to_cancel(self._client, [line.id for line in held if line.was_running])
+        send_cancels(self._client, [line.id for line in held if line.was_running])
         self._limiter.load()
         with self._client.pipeline(transaction=False) as pipe:
             for line in held:
@@ -197,4 +197,4 @@ class LineEnder:
         with self._sessions.begin() as session:
             cancelled = cancel_released_lines(session, batch_id)
         self._ends.announce(ended_job(job) for job in cancelled if job.is_final)
-        ask_to_cancel(self._client, [job.id for job in cancelled if not job.is_final])
+        send_cancels(self._client, [job.id for job in cancelled if not job.is_final])

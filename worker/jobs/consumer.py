@@ -16,7 +16,7 @@ from dramatiq.message import Message
 
 from core.queueing.broker import DOORBELL_LENGTH, DOORBELL_TTL_SECONDS, JobBroker, doorbell
 from core.queueing.names import QueueName
-from core.redis.connection import Command, RedisLink
+from core.redis.connection import Command, RedisConnection
 
 _log = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ class DoorbellConsumer:
         idle_seconds: float = IDLE_SECONDS,
     ) -> None:
         self._broker = broker
-        self._link = RedisLink(broker.client)
+        self._link = RedisConnection(broker.client)
         self._queue = queue
         self._most = most
         self._eager = most if eager is None else eager

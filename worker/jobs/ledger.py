@@ -15,7 +15,7 @@ from functools import partial
 
 from redis.client import Pipeline
 
-from core.completion.announce import JobEnds
+from core.completion.announce import EndAnnouncer
 from models.database.base import Session, SessionFactory
 from models.database.group_commit import GroupCommit
 from models.database.prepared import Statements
@@ -58,7 +58,7 @@ class Ledger:
         *,
         sessions: SessionFactory,
         statements: Statements,
-        ends: JobEnds,
+        ends: EndAnnouncer,
         worker_id: str,
         lease: timedelta,
         keep: Callable[[Sequence[Job], Pipeline], None] = lambda jobs, pipe: None,

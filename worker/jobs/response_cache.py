@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 from redis.client import Pipeline
 
-from core.completion.response_cache import AnswerCache, CachedAnswer
+from core.completion.response_cache import CachedCompletion, ResponseCache
 from core.generation import Generation
 from models.jobs.job import Job, JobState
 
 
-def keep_answers(answers: AnswerCache, jobs: Sequence[Job], pipe: Pipeline) -> None:
+def keep_answers(answers: ResponseCache, jobs: Sequence[Job], pipe: Pipeline) -> None:
     """Add to a pipeline the answers of those jobs that succeeded and whose request allows it."""
     for job in jobs:
         if job.state == JobState.SUCCEEDED and job.request.get("cache"):
-            answer = CachedAnswer(job.choices or [], job.prompt_tokens, job.completion_tokens)
+            answer = CachedCompletion(job.choices or [], job.prompt_tokens, job.completion_tokens)
             answers.keep(job.user_id, Generation.from_row(job.request), answer, pipe=pipe)

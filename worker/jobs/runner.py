@@ -38,7 +38,7 @@ from typing import Any
 from uuid import UUID
 
 from core.errors import ApiError
-from core.events.job_commands import JobRequest
+from core.events.job_commands import JobCommand
 from core.generation import Generation
 from core.prompts.tokenizer import PromptTokenizer
 from core.queueing.names import QueueName
@@ -86,9 +86,9 @@ class JobRunner:
     def stop(self) -> None:
         self._beginners.stop()
 
-    def act(self, request: JobRequest, job_id: UUID) -> None:
+    def act(self, request: JobCommand, job_id: UUID) -> None:
         """Do what was asked about a job, if it runs here."""
-        if request is JobRequest.CANCEL:
+        if request is JobCommand.CANCEL:
             self._leases.cancel(job_id)
         elif (answer := self._leases.answer_of(job_id)) is not None and answer.may_tell_all():
             self._delivery.follow(answer)

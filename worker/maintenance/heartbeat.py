@@ -8,7 +8,7 @@ import time
 
 import redis
 
-from core.queueing.workers import BULK_PLACES, WorkerRegistry, WorkerStatus
+from core.queueing.workers import BULK_SLOTS, WorkerRegistry, WorkerStatus
 from worker.engine.protocol import Engine, EngineStats
 from worker.jobs.leases import Leases
 from worker.jobs.throughput import JobPace
@@ -30,7 +30,7 @@ class Pulse:
         worker_id: str,
         model: str,
         max_jobs: int,
-        bulk_places: int = BULK_PLACES,
+        bulk_places: int = BULK_SLOTS,
         gpus: Gpus | None = None,
         interval_seconds: float = INTERVAL_SECONDS,
     ) -> None:

@@ -17,8 +17,8 @@ from uuid import UUID
 
 import redis
 
-from core.completion.announce import JobEnds
-from core.events.job_commands import ask_to_cancel
+from core.completion.announce import EndAnnouncer
+from core.events.job_commands import send_cancels
 from core.queueing.broker import JobQueue
 from core.queueing.names import QueueName
 from models.accounts.session import forget_old_sessions
@@ -61,14 +61,14 @@ class Reaper:
         client: redis.Redis,
         max_attempts: int,
         lease: timedelta,
-        ends: JobEnds | None = None,
+        ends: EndAnnouncer | None = None,
         grace: timedelta = GRACE,
         failed: Callable[[str], None] = lambda name: None,
     ) -> None:
         self._sessions = sessions
         self._client = client
         self._queue = JobQueue(client)
-        self._ends = ends or JobEnds(client)
+        self._ends = ends or EndAnnouncer(client)
         self._max_attempts = max_attempts
         self._grace = grace
         self._lease_seconds = lease.total_seconds()
@@ -180,7 +180,7 @@ class Reaper:
             cancelled = cancel_unusable_jobs(session, limit=PASS_LIMIT)
         self._ends.announce(ended_job(job) for job in cancelled if job.is_final)
         if running := [job.id for job in cancelled if not job.is_final]:
-            ask_to_cancel(self._client, running)
+            send_cancels(self._client, running)
 
     def _resend_lost(self) -> None:
         """Go through the queued rows, a part in each pass, and send what is on no queue."""

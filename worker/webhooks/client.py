@@ -24,7 +24,7 @@ from core.config.settings import Settings
 from core.web.retry_after import read_retry_after
 from core.webhooks.target import (
     Address,
-    NameLeadsInside,
+    PrivateAddress,
     Resolve,
     TargetRefused,
     WebhookTarget,
@@ -132,7 +132,7 @@ class WebhookCaller:
             try:
                 found.put(allowed_addresses(target, self._settings, self._resolve))
             except (TargetRefused, OSError, ValueError) as error:
-                if isinstance(error, NameLeadsInside):
+                if isinstance(error, PrivateAddress):
                     _log.warning("a webhook's name leads inside", extra={"host": target.host})
                 found.put(error)
 

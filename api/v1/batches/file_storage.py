@@ -12,7 +12,7 @@ from typing import IO
 from uuid import UUID
 
 from api.services import Services
-from core.concurrency.greenlets import Turns
+from core.concurrency.greenlets import Yielder
 from core.errors import Conflict, NotFound
 from models.batches.lines import begin_writing
 from models.database.base import Session
@@ -27,12 +27,12 @@ def store_file(services: Services, file: File, data: IO[bytes], *, life: timedel
         Conflict: the user has too many files.
     """
     settings = services.settings
-    turns = Turns()
+    yielder = Yielder()
     with services.database.batch_sessions.begin() as session:
         begin_writing(session)
         add_file(session, file, life=life)
         for place, piece in enumerate(iter(lambda: data.read(PIECE_BYTES), b"")):
-            turns.give()
+            yielder.yield_if_due()
             add_piece(session, file.id, place, piece)
         has_room = may_keep(
             session,

@@ -34,7 +34,7 @@ from api.v1.batches.schemas import OpenAIBatch, OpenAIBatchList
 from api.v1.batches.serializer import serialize_batch, serialize_errors, serialize_rejected_batch
 from api.v1.generation.ignored_fields import OpenAIBody, refused_unless
 from api.v1.listing import read_after, read_limit, serialize_list
-from core.concurrency.greenlets import Turns
+from core.concurrency.greenlets import Yielder
 from core.errors import InvalidRequest, NotFound
 from core.generation import Metadata
 from core.ids import Prefix, read_id
@@ -123,8 +123,8 @@ def create() -> ResponseReturnValue:
         settings = services().settings
         limits = LineLimits(settings.max_batch_lines, settings.max_body_bytes)
 
-        def lines(turns: Turns) -> Iterator[BatchLine]:
-            return read_lines(data, read, limits, turns)
+        def lines(yielder: Yielder) -> Iterator[BatchLine]:
+            return read_lines(data, read, limits, yielder)
 
         try:
             return serialize_batch(

@@ -12,7 +12,7 @@ import requests
 
 from api.runtime.load_shedding import CROWD
 from core.config.settings import Settings
-from core.queueing.backlog import Line
+from core.queueing.backlog import Backlog
 from core.queueing.broker import JobQueue
 from core.queueing.names import QueueName
 from core.queueing.workers import WorkerRegistry
@@ -42,7 +42,7 @@ def test_a_full_worker_tells_its_pace_and_a_long_line_is_refused(
         statuses = [submit().status_code for _ in range(JOBS)]
         wait_until(lambda: submit().status_code == 503, 30, service.logs)
         refused = submit()
-        seconds = Line(
+        seconds = Backlog(
             JobQueue(client), WorkerRegistry(client), max_seconds=1, max_length=1
         ).estimate()
 

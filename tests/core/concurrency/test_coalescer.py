@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
-from core.concurrency.coalescer import Gathering
+from core.concurrency.coalescer import Coalescer
 from tests.support.polling import wait_until
 
 
@@ -52,12 +52,12 @@ def start() -> Iterator[Callable[..., Future[int]]]:
         yield pool.submit
 
 
-def gathering(groups: Groups, *, most: int = 8, seconds: float = 10) -> Gathering[int, int]:
-    return Gathering(groups.make, most=most, seconds=seconds, late=Late)
+def gathering(groups: Groups, *, most: int = 8, seconds: float = 10) -> Coalescer[int, int]:
+    return Coalescer(groups.make, most=most, seconds=seconds, late=Late)
 
 
 def gather(
-    calls: Gathering[int, int], groups: Groups, start: Callable[..., Future[int]], *more: int
+    calls: Coalescer[int, int], groups: Groups, start: Callable[..., Future[int]], *more: int
 ) -> list[Future[int]]:
     """Let a group be under way, and more calls wait for it."""
     futures = [start(calls.call, 0)]
@@ -148,7 +148,7 @@ def test_one_whose_group_was_begun_is_told_that_it_may_be_made(
         assert gates[group[0]].wait(10)
         return [2 * call for call in group]
 
-    calls = Gathering(make, most=8, seconds=1, late=Late, unanswered=Unanswered)
+    calls = Coalescer(make, most=8, seconds=1, late=Late, unanswered=Unanswered)
     futures = [start(calls.call, 0)]
     wait_until(lambda: calls._is_led and not calls._waiting, 20)
     for call in (1, 2):

@@ -5,8 +5,15 @@ from concurrent.futures import ThreadPoolExecutor
 
 import redis
 
-from core.events.job_commands import JobRequest, ask_worker, listen_for_requests
-from core.events.job_events import MAX_PIECES, JobNews, TextPiece, Watch, publish_ends, publish_text
+from core.events.job_commands import JobCommand, send_command, subscribe_to_commands
+from core.events.job_events import (
+    MAX_PIECES,
+    JobEvents,
+    JobWatch,
+    TextPiece,
+    publish_ends,
+    publish_text,
+)
 from core.ids import new_id
 from tests.support.polling import wait_until
 
@@ -15,7 +22,7 @@ def subscribers(client: redis.Redis) -> int:
     return int(client.pubsub_numsub("job-news")[0][1])
 
 
-def settle(client: redis.Redis, watch: Watch) -> None:
+def settle(client: redis.Redis, watch: JobWatch) -> None:
     """Wait until the subscription stands, and forget that it woke everyone."""
     wait_until(lambda: subscribers(client) == 1, 20)
     watch.changed.wait(0.5)
@@ -28,7 +35,7 @@ def piece(job_id: object, text: str, offset: int = 0) -> TextPiece:
 
 
 def test_a_waiter_is_woken_by_its_own_job_only(client: redis.Redis) -> None:
-    news, mine, other = JobNews(client), new_id(), new_id()
+    news, mine, other = JobEvents(client), new_id(), new_id()
 
     with news.watch(mine) as watch:
         settle(client, watch)
@@ -41,7 +48,7 @@ def test_a_waiter_is_woken_by_its_own_job_only(client: redis.Redis) -> None:
 
 
 def test_a_follower_gets_the_text_of_its_own_job(client: redis.Redis) -> None:
-    news, mine, other = JobNews(client), new_id(), new_id()
+    news, mine, other = JobEvents(client), new_id(), new_id()
 
     with news.watch(mine, with_text=True) as watch, news.watch(mine) as waiter:
         settle(client, watch)
@@ -55,7 +62,7 @@ def test_a_follower_gets_the_text_of_its_own_job(client: redis.Redis) -> None:
 
 
 def test_a_follower_who_falls_behind_is_told_of_the_gap(client: redis.Redis) -> None:
-    watch = Watch(with_text=True)
+    watch = JobWatch(with_text=True)
     for number in range(MAX_PIECES + 1):
         watch.add(piece(new_id(), "x", number))
 
@@ -64,7 +71,7 @@ def test_a_follower_who_falls_behind_is_told_of_the_gap(client: redis.Redis) -> 
 
 
 def test_many_waiters_share_one_subscription(client: redis.Redis) -> None:
-    news = JobNews(client)
+    news = JobEvents(client)
     jobs = [new_id() for _ in range(50)]
 
     def wait(job_id: object) -> bool:
@@ -81,7 +88,7 @@ def test_many_waiters_share_one_subscription(client: redis.Redis) -> None:
 
 
 def test_waiters_are_woken_to_look_when_the_subscription_broke(client: redis.Redis) -> None:
-    news = JobNews(client)
+    news = JobEvents(client)
     with news.watch(new_id()) as watch:
         settle(client, watch)
 
@@ -93,28 +100,28 @@ def test_waiters_are_woken_to_look_when_the_subscription_broke(client: redis.Red
 
 
 def test_all_who_wait_are_let_go_when_the_process_leaves(client: redis.Redis) -> None:
-    news = JobNews(client)
+    news = JobEvents(client)
     with news.watch(new_id()) as before:
         news.leave()
         assert before.changed.is_set()
-        assert before.must_leave
+        assert before.must_end
         with news.watch(new_id()) as after:
-            assert after.must_leave
+            assert after.must_end
     news.close()
 
 
 def test_a_worker_hears_requests_and_survives_a_bad_one(client: redis.Redis) -> None:
-    heard: list[tuple[JobRequest, object]] = []
-    requests = listen_for_requests(client, lambda what, job: heard.append((what, job)))
+    heard: list[tuple[JobCommand, object]] = []
+    requests = subscribe_to_commands(client, lambda what, job: heard.append((what, job)))
     requests.listen()
     wait_until(lambda: client.pubsub_numsub("job-requests")[0][1] == 1, 20)
     job_id = new_id()
 
     client.publish("job-requests", b"nonsense")
-    ask_worker(client, JobRequest.CANCEL, job_id)
+    send_command(client, JobCommand.CANCEL, job_id)
 
     deadline = time.monotonic() + 5
     while not heard and time.monotonic() < deadline:
         time.sleep(0.01)
     requests.close()
-    assert heard == [(JobRequest.CANCEL, job_id)]
+    assert heard == [(JobCommand.CANCEL, job_id)]

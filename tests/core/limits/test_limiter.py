@@ -13,7 +13,7 @@ from redis.retry import Retry
 
 from core.errors import RateLimited
 from core.ids import new_id
-from core.limits.limiter import Limiter, LineCharge, Verdict
+from core.limits.limiter import ChargeVerdict, Limiter, LineCharge
 from core.limits.state import KeyUse, LimitState
 from tests.support.factories.limit_key import MINUTE, Clock, Key, nothing
 
@@ -317,7 +317,7 @@ def line(key: Key, tokens: int, job: UUID | None = None) -> LineCharge:
     return LineCharge(job or new_id(), key.id, tokens, key.monthly_token_limit)
 
 
-def charge_lines(limiter: Limiter, *lines: LineCharge) -> list[Verdict]:
+def charge_lines(limiter: Limiter, *lines: LineCharge) -> list[ChargeVerdict]:
     said = limiter.charge_lines(lines, recall=lambda _, began: nothing(began))
     return [one.verdict for one in said]
 
@@ -325,7 +325,7 @@ def charge_lines(limiter: Limiter, *lines: LineCharge) -> list[Verdict]:
 def test_a_line_is_charged_for_the_month_alone(limiter: Limiter) -> None:
     key = Key(rate_limit=1, token_limit=10, max_in_flight=1, monthly_token_limit=1000)
 
-    assert charge_lines(limiter, line(key, 300), line(key, 200)) == [Verdict.CHARGED] * 2
+    assert charge_lines(limiter, line(key, 300), line(key, 200)) == [ChargeVerdict.CHARGED] * 2
 
     assert counts(limiter, key) == (0, 0, 0, 500)
     charge(limiter, key, tokens=10)
@@ -352,10 +352,10 @@ def test_a_line_waits_for_what_others_hold_and_fails_for_what_is_used(limiter: L
 
     lines = [line(key, 41), line(key, 40), line(key, 101)]
     said = charge_lines(limiter, *lines)
-    assert said == [Verdict.RESERVED, Verdict.CHARGED, Verdict.USED_UP]
+    assert said == [ChargeVerdict.RESERVED, ChargeVerdict.CHARGED, ChargeVerdict.USED_UP]
     limiter.settle(key.id, job, 60)
 
-    assert charge_lines(limiter, lines[0]) == [Verdict.USED_UP]
+    assert charge_lines(limiter, lines[0]) == [ChargeVerdict.USED_UP]
 
 
 def test_lines_of_several_keys_are_charged_together_also_by_a_redis_that_knows_nothing(
@@ -371,7 +371,11 @@ def test_lines_of_several_keys_are_charged_together_also_by_a_redis_that_knows_n
 
     said = limiter.charge_lines([line(one, 9), line(other, 9), line(one, 1)], recall=recall)
 
-    assert [s.verdict for s in said] == [Verdict.CHARGED, Verdict.USED_UP, Verdict.CHARGED]
+    assert [s.verdict for s in said] == [
+        ChargeVerdict.CHARGED,
+        ChargeVerdict.USED_UP,
+        ChargeVerdict.CHARGED,
+    ]
     assert sorted(asked) == sorted([one.id, other.id])
     assert counts(limiter, one) == (0, 0, 0, 17)
     assert lost in limiter.in_flight(one.id)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from core.errors import RateLimited
 from core.ids import new_id
-from core.limits.limiter import Limiter, LineCharge, Verdict
+from core.limits.limiter import ChargeVerdict, Limiter, LineCharge
 from core.limits.state import KeyUse
 from tests.support.factories.limit_key import Clock, Key
 
@@ -88,17 +88,17 @@ class Model:
         self.flight[job] = self.minute, tokens
         return True
 
-    def charge_line(self, job: UUID, tokens: int) -> Verdict:
+    def charge_line(self, job: UUID, tokens: int) -> ChargeVerdict:
         limit = self.key.monthly_token_limit
         if job in self.flight:
-            return Verdict.CHARGED
+            return ChargeVerdict.CHARGED
         if limit is not None and self.used[self.month] + tokens > limit:
-            return Verdict.USED_UP
+            return ChargeVerdict.USED_UP
         if limit is not None and self.used[self.month] + self.reserved + tokens > limit:
-            return Verdict.RESERVED
+            return ChargeVerdict.RESERVED
         self.flight[job] = 0, tokens
         self.lines.add(job)
-        return Verdict.CHARGED
+        return ChargeVerdict.CHARGED
 
     def settle(self, job: UUID, used: int, *, requests: int = 0) -> None:
         minute, reserved = self.flight.pop(job, (None, 0))

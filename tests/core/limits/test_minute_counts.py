@@ -10,7 +10,7 @@ from redis.retry import Retry
 
 from core.errors import RateLimited
 from core.ids import new_id
-from core.limits.minute_counts import Counted, MinuteCounts
+from core.limits.minute_counts import CountedAction, MinuteLimiter
 from tests.support.factories.limit_key import Clock
 
 
@@ -20,8 +20,8 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def counts(client: redis.Redis, clock: Clock) -> MinuteCounts:
-    return MinuteCounts(client, clock=clock)
+def counts(client: redis.Redis, clock: Clock) -> MinuteLimiter:
+    return MinuteLimiter(client, clock=clock)
 
 
 def passes(count: Callable[[], None]) -> bool:
@@ -33,29 +33,31 @@ def passes(count: Callable[[], None]) -> bool:
 
 
 def test_a_caller_does_so_much_in_a_minute_and_more_in_the_next(
-    counts: MinuteCounts, clock: Clock
+    counts: MinuteLimiter, clock: Clock
 ) -> None:
     caller = new_id()
     clock.now += 50
     for _ in range(5):
-        counts.charge(caller, Counted.WRITES, limit=5)
+        counts.charge(caller, CountedAction.WRITES, limit=5)
 
     with pytest.raises(RateLimited) as caught:
-        counts.charge(caller, Counted.WRITES, limit=5)
+        counts.charge(caller, CountedAction.WRITES, limit=5)
 
     assert caught.value.code == "too_many_writes"
     assert caught.value.headers["Retry-After"] == "10"
-    counts.charge(caller, Counted.LOOKS, limit=5)
-    counts.charge(new_id(), Counted.WRITES, limit=5)
+    counts.charge(caller, CountedAction.LOOKS, limit=5)
+    counts.charge(new_id(), CountedAction.WRITES, limit=5)
     clock.now += 10
-    counts.charge(caller, Counted.WRITES, limit=5)
+    counts.charge(caller, CountedAction.WRITES, limit=5)
 
 
-def test_what_is_larger_than_the_limit_passes_alone(counts: MinuteCounts, clock: Clock) -> None:
+def test_what_is_larger_than_the_limit_passes_alone(counts: MinuteLimiter, clock: Clock) -> None:
     caller = new_id()
 
     def send(size: int) -> bool:
-        return passes(lambda: counts.charge(caller, Counted.UPLOAD_BYTES, limit=100, amount=size))
+        return passes(
+            lambda: counts.charge(caller, CountedAction.UPLOAD_BYTES, limit=100, amount=size)
+        )
 
     assert [send(500), send(1)] == [True, False]
     clock.now += 60
@@ -64,11 +66,13 @@ def test_what_is_larger_than_the_limit_passes_alone(counts: MinuteCounts, clock:
 
 def test_many_at_once_are_counted_exactly(client: redis.Redis, clock: Clock) -> None:
     caller = new_id()
-    processes = [MinuteCounts(client, clock=clock) for _ in range(4)]
+    processes = [MinuteLimiter(client, clock=clock) for _ in range(4)]
 
     with ThreadPoolExecutor(8) as pool:
         passed = pool.map(
-            lambda n: passes(lambda: processes[n % 4].charge(caller, Counted.WRITES, limit=30)),
+            lambda n: passes(
+                lambda: processes[n % 4].charge(caller, CountedAction.WRITES, limit=30)
+            ),
             range(100),
         )
 
@@ -79,4 +83,4 @@ def test_without_redis_nothing_is_counted() -> None:
     away = redis.Redis(host="127.0.0.1", port=1, retry=Retry(NoBackoff(), 0))
 
     with pytest.raises(redis.RedisError):
-        MinuteCounts(away).charge(new_id(), Counted.LOOKS, limit=1)
+        MinuteLimiter(away).charge(new_id(), CountedAction.LOOKS, limit=1)

@@ -13,7 +13,7 @@ from core.passwords.pool import (
     ACCOUNT_IN_FLIGHT,
     ADDRESS_AT_ONCE,
     ADDRESS_IN_FLIGHT,
-    PasswordTurns,
+    PasswordPool,
     PasswordUser,
 )
 from tests.support.polling import wait_until
@@ -25,7 +25,7 @@ class Callers:
     """Threads that each hold a turn from when they get it until they are let go."""
 
     def __init__(self) -> None:
-        self.turns = PasswordTurns(at_once=3)
+        self.turns = PasswordPool(at_once=3)
         self.begun: list[PasswordUser] = []
         self._end = threading.Event()
         self._threads: list[threading.Thread] = []

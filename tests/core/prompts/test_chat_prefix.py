@@ -6,7 +6,7 @@ import pytest
 from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
 
 from core.generation import ChatMessage, Generation
-from core.prompts.chat_prefix import ChatHead
+from core.prompts.chat_prefix import ChatPrefix
 from core.prompts.tokenizer import PromptTokenizer
 
 PROMPTS = [
@@ -30,7 +30,7 @@ def test_a_chat_has_the_same_ids_with_its_head_and_without(
 
     for turns in chats:
         asked = Generation(messages=tuple(turns))
-        assert tokenizer.encode(asked) == replace(tokenizer, head=ChatHead()).encode(asked)
+        assert tokenizer.encode(asked) == replace(tokenizer, head=ChatPrefix()).encode(asked)
 
 
 def test_the_small_models_system_turn_is_encoded_once(tokenizer: PromptTokenizer) -> None:
@@ -58,7 +58,7 @@ def test_nothing_is_cut_where_what_follows_may_change_the_token(
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.add_tokens([mark, *([longer] if longer else [])])
 
-    assert ChatHead.find(tokenizer, lambda prompt: f"a<s>{prompt}") == ChatHead()
+    assert ChatPrefix.find(tokenizer, lambda prompt: f"a<s>{prompt}") == ChatPrefix()
 
 
 def test_a_head_that_would_change_the_ids_is_not_used() -> None:
@@ -66,4 +66,4 @@ def test_a_head_that_would_change_the_ids_is_not_used() -> None:
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(replacement="_", prepend_scheme="first")
     tokenizer.add_tokens([AddedToken("<s>", special=True)])
 
-    assert ChatHead.find(tokenizer, lambda prompt: f"a<s>{prompt}") == ChatHead()
+    assert ChatPrefix.find(tokenizer, lambda prompt: f"a<s>{prompt}") == ChatPrefix()

@@ -5,7 +5,7 @@ import redis
 
 from core.errors import Unavailable
 from core.ids import new_id
-from core.queueing.backlog import LOOK_SECONDS, Line
+from core.queueing.backlog import LOOK_SECONDS, Backlog
 from core.queueing.broker import JobQueue
 from core.queueing.names import QueueName
 from core.queueing.workers import WorkerRegistry, WorkerStatus
@@ -18,8 +18,8 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def line(client: redis.Redis, clock: Clock) -> Line:
-    return Line(
+def line(client: redis.Redis, clock: Clock) -> Backlog:
+    return Backlog(
         JobQueue(client), WorkerRegistry(client), max_seconds=10, max_length=50, clock=clock
     )
 
@@ -42,7 +42,7 @@ def report(
     )
 
 
-def test_the_line_is_as_long_as_the_ready_workers_need(client: redis.Redis, line: Line) -> None:
+def test_the_line_is_as_long_as_the_ready_workers_need(client: redis.Redis, line: Backlog) -> None:
     join(client, 10)
     report(client, "a", pace=1.5, waiting=4)
     report(client, "b", pace=0.5, waiting=2)
@@ -53,7 +53,7 @@ def test_the_line_is_as_long_as_the_ready_workers_need(client: redis.Redis, line
 
 
 def test_a_worker_that_was_never_full_counts_as_the_others_do(
-    client: redis.Redis, line: Line
+    client: redis.Redis, line: Backlog
 ) -> None:
     join(client, 12)
     report(client, "a", pace=2.0)
@@ -62,7 +62,7 @@ def test_a_worker_that_was_never_full_counts_as_the_others_do(
     assert line.estimate() == pytest.approx(3.0)
 
 
-def test_without_a_measured_pace_no_time_is_told(client: redis.Redis, line: Line) -> None:
+def test_without_a_measured_pace_no_time_is_told(client: redis.Redis, line: Backlog) -> None:
     join(client, 49)
     assert line.estimate() is None
 
@@ -71,7 +71,7 @@ def test_without_a_measured_pace_no_time_is_told(client: redis.Redis, line: Line
     line.check()
 
 
-def test_a_line_that_is_too_long_in_time_takes_no_more(client: redis.Redis, line: Line) -> None:
+def test_a_line_that_is_too_long_in_time_takes_no_more(client: redis.Redis, line: Backlog) -> None:
     join(client, 14)
     report(client, "a", pace=1.0, waiting=1)
 
@@ -83,7 +83,7 @@ def test_a_line_that_is_too_long_in_time_takes_no_more(client: redis.Redis, line
 
 
 def test_a_line_that_is_too_long_takes_no_more_although_nobody_works(
-    client: redis.Redis, line: Line
+    client: redis.Redis, line: Backlog
 ) -> None:
     join(client, 50)
 
@@ -94,7 +94,7 @@ def test_a_line_that_is_too_long_takes_no_more_although_nobody_works(
     assert int(caught.value.headers["Retry-After"]) >= 1
 
 
-def test_a_burst_within_one_look_does_not_slip_through(client: redis.Redis, line: Line) -> None:
+def test_a_burst_within_one_look_does_not_slip_through(client: redis.Redis, line: Backlog) -> None:
     join(client, 40)
 
     for _ in range(10):
@@ -105,7 +105,7 @@ def test_a_burst_within_one_look_does_not_slip_through(client: redis.Redis, line
 
 
 def test_it_looks_again_after_a_moment_and_not_before(
-    client: redis.Redis, line: Line, clock: Clock
+    client: redis.Redis, line: Backlog, clock: Clock
 ) -> None:
     report(client, "a", pace=1.0)
     assert line.estimate() == 0
@@ -117,19 +117,19 @@ def test_it_looks_again_after_a_moment_and_not_before(
     assert line.estimate() == 30
 
 
-def test_bulk_work_is_not_in_this_line(client: redis.Redis, line: Line) -> None:
+def test_bulk_work_is_not_in_this_line(client: redis.Redis, line: Backlog) -> None:
     report(client, "a", pace=1.0)
     JobQueue(client).send(new_id(), QueueName.BULK)
 
     assert line.estimate() == 0
 
 
-def test_the_context_is_what_every_ready_worker_takes(client: redis.Redis, line: Line) -> None:
+def test_the_context_is_what_every_ready_worker_takes(client: redis.Redis, line: Backlog) -> None:
     for name, length, is_ready in (("a", 4096, True), ("b", 2048, True), ("c", 512, False)):
         WorkerRegistry(client).report(WorkerStatus(name, "m", length, is_ready))
 
     assert line.context_length() == 2048
 
 
-def test_without_a_ready_worker_the_context_is_not_known(line: Line) -> None:
+def test_without_a_ready_worker_the_context_is_not_known(line: Backlog) -> None:
     assert line.context_length() is None

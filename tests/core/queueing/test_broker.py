@@ -13,7 +13,7 @@ from dramatiq.brokers.redis import RedisBroker
 from core.ids import new_id
 from core.queueing.broker import JobBroker, JobQueue
 from core.queueing.names import QueueName
-from core.redis.connection import Command, RedisLink
+from core.redis.connection import Command, RedisConnection
 from tests.support.polling import wait_until
 from worker.jobs.consumer import DoorbellConsumer
 from worker.jobs.poller import Taker
@@ -208,14 +208,14 @@ def test_a_job_whose_fetch_was_carried_out_but_not_answered_is_given_out_again(
     monkeypatch.setattr("core.queueing.broker.BROKER_HEARTBEAT_MS", 500)
     consumer = consumer_of(client, idle_seconds=0.1)
     jobs = send(client)
-    exchange = RedisLink.exchange
+    exchange = RedisConnection.exchange
 
-    def carried_out_but_not_answered(link: RedisLink, commands: Sequence[Command]) -> None:
+    def carried_out_but_not_answered(link: RedisConnection, commands: Sequence[Command]) -> None:
         exchange(link, commands)
         raise redis.TimeoutError
 
     with monkeypatch.context() as broken:
-        broken.setattr(RedisLink, "exchange", carried_out_but_not_answered)
+        broken.setattr(RedisConnection, "exchange", carried_out_but_not_answered)
         with pytest.raises(redis.TimeoutError):
             consumer.take()
 

@@ -10,7 +10,7 @@ import redis
 from cli.servers.valkey import Valkey
 from core.config.settings import Settings
 from core.redis.client import open_redis
-from core.redis.connection import RedisLink
+from core.redis.connection import RedisConnection
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def by_pipeline(client: redis.Redis) -> tuple[Callable[[], Any], Callable[[], An
 
 
 def by_link(client: redis.Redis) -> tuple[Callable[[], Any], Callable[[], Any]]:
-    link = RedisLink(client)
+    link = RedisConnection(client)
 
     def write() -> None:
         first, *_ = link.exchange([("SET", "a", 1), ("GET", "a")])

@@ -8,7 +8,7 @@ import pytest
 from core.config.settings import AppEnv, Settings
 from core.errors import InvalidRequest
 from core.webhooks.target import (
-    NameLeadsInside,
+    PrivateAddress,
     TargetRefused,
     WebhookTarget,
     allowed_addresses,
@@ -228,7 +228,7 @@ def test_production_takes_https_only() -> None:
     ids=str,
 )
 def test_a_name_with_any_closed_address_is_refused(found: list[str]) -> None:
-    with pytest.raises(NameLeadsInside) as told:
+    with pytest.raises(PrivateAddress) as told:
         allowed_addresses(target("https://example.com/"), DEVELOPMENT, lambda host, port: found)
     assert not any(address in str(told.value) for address in found)
 

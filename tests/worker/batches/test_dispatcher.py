@@ -13,7 +13,7 @@ import redis
 from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
 
-from core.events.batch_events import tell_feeders
+from core.events.batch_events import publish_batch_change
 from core.limits.limiter import Limiter
 from core.queueing.broker import NAMESPACE, JobQueue
 from core.queueing.names import QueueName
@@ -557,7 +557,7 @@ def test_a_running_feeder_begins_a_new_batch_at_once(
         for count in (1, 2, 3):  # its first look, when it had subscribed, may have found the first
             new_batch(database, lines=1)
             told = time.monotonic()
-            tell_feeders(client)
+            publish_batch_change(client)
             wait_until(lambda count=count: len(queue_of(client)) == count, 20)
             assert time.monotonic() - told < 1.0
     finally:

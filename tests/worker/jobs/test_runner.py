@@ -12,8 +12,8 @@ import redis
 from sqlalchemy import NullPool, create_engine, select
 from sqlalchemy.exc import OperationalError
 
-from core.completion.announce import JobEnds
-from core.completion.response_cache import AnswerCache
+from core.completion.announce import EndAnnouncer
+from core.completion.response_cache import ResponseCache
 from core.generation import Generation
 from core.observability.logs import _RequestIdFilter
 from core.prompts.tokenizer import PromptTokenizer
@@ -108,10 +108,10 @@ def bench_of(
             ),
             keeps=0,
         ),
-        ends=JobEnds(client),
+        ends=EndAnnouncer(client),
         worker_id=worker_id,
         lease=lease,
-        keep=partial(keep_answers, AnswerCache(client, model="m", seconds=60)),
+        keep=partial(keep_answers, ResponseCache(client, model="m", seconds=60)),
     )
     ledger.start()
     runner = JobRunner(ledger=ledger, tokenizer=tokenizer, delivery=delivery, leases=leases)
@@ -381,7 +381,7 @@ def test_an_answer_may_be_given_again_when_its_end_is_told(
 
     bench.run(job_id)
 
-    kept = AnswerCache(client, model="m", seconds=60).find(
+    kept = ResponseCache(client, model="m", seconds=60).find(
         bench.read(job_id).user_id, Generation.from_row(request)
     )
     assert kept is not None
