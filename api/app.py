@@ -13,10 +13,10 @@ from api.http.request_log import register_request_log
 from api.http.security_headers import register_security_headers
 from api.openapi.document import build_document
 from api.runtime.large_requests import register_large_requests
-from api.runtime.load_shedding import Entrance, register_entrance
+from api.runtime.load_shedding import LoadShedder, register_load_shedding
 from api.runtime.metrics import RequestMetrics
 from api.services import Services
-from api.unknown_paths import PlainPaths
+from api.unknown_paths import PathNormalizer
 from api.v1 import models as v1_models
 from api.v1.batches import file_views as v1_files
 from api.v1.batches import views as v1_batches
@@ -53,7 +53,7 @@ def create_app(services: Services) -> Flask:
         RequestMetrics(app)
     services.traces.register(app)
     register_request_log(app)
-    register_entrance(app, Entrance(max_seconds=services.settings.max_admission_seconds))
+    register_load_shedding(app, LoadShedder(max_seconds=services.settings.max_admission_seconds))
     register_large_requests(app)
     register_error_handlers(app)
     register_security_headers(
@@ -65,7 +65,7 @@ def create_app(services: Services) -> Flask:
         app.wsgi_app = ProxyFix(  # type: ignore[method-assign]
             app.wsgi_app, x_for=proxies, x_proto=proxies
         )
-    app.wsgi_app = PlainPaths(app.wsgi_app)  # type: ignore[assignment,method-assign]
+    app.wsgi_app = PathNormalizer(app.wsgi_app)  # type: ignore[assignment,method-assign]
     register_views(app)
     return app
 

@@ -11,7 +11,7 @@ from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import HTTPException
 
 from api.services import services
-from api.unknown_paths import methods_at, nothing_at
+from api.unknown_paths import allowed_methods_message, not_found_message
 from core.errors import (
     ApiError,
     InvalidRequest,
@@ -50,7 +50,7 @@ def register_error_handlers(app: Flask) -> None:
 
 
 def _answer(error: ApiError) -> Response:
-    services().metrics.refused(error)
+    services().metrics.error_returned(error)
     response = jsonify(error.body(g.request_id))
     response.status_code = error.status
     response.headers.update(error.headers)
@@ -70,9 +70,9 @@ def _http_error(error: HTTPException) -> Response:
 
 def _told(status: int, error: HTTPException) -> ApiError:
     if status == 404:
-        return NotFound(nothing_at(current_app.url_map, request.path))
+        return NotFound(not_found_message(current_app.url_map, request.path))
     if status == 405:
-        return MethodNotAllowed(methods_at(error))
+        return MethodNotAllowed(allowed_methods_message(error))
     kind, message = _BY_STATUS.get(status, (InvalidRequest, "the request is malformed"))
     return kind(message)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import Flask
 
 from api.app import create_app
-from api.runtime.service_metrics import ServiceFacts
+from api.runtime.service_metrics import ServiceMetrics
 from api.services import Services
 from core.config.settings import Settings
 from core.observability.logs import configure_logging
@@ -50,7 +50,7 @@ def _serve(settings: Settings, files: MetricFiles | None) -> None:
         internal = InternalPort(
             settings.metrics_host,
             settings.api_metrics_port,
-            load=lambda: metrics_page("api", files, [ServiceFacts(settings)]),
+            load=lambda: metrics_page("api", files, [ServiceMetrics(settings)]),
         )
     WebServer(
         WebProgram(

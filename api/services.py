@@ -10,13 +10,13 @@ from uuid import UUID
 import redis
 from flask import current_app
 
-from api.runtime.cancellation import Cancels
-from api.runtime.large_requests import LargeRequests
+from api.runtime.cancellation import JobCancellation
+from api.runtime.large_requests import LargeRequestLock
 from api.runtime.metrics import ApiMetrics
 from api.runtime.prompt_count import PromptCounter
 from api.runtime.tracing import RequestTraces, SentTraces
-from api.runtime.upload_slots import MOST_AT_ONCE, Uploads
-from api.runtime.user_slots import OpenPerUser
+from api.runtime.upload_slots import MAX_WRITERS, UploadSlots
+from api.runtime.user_slots import UserSlots
 from core.completion.announce import EndAnnouncer
 from core.completion.response_cache import ResponseCache
 from core.config.settings import Settings
@@ -69,7 +69,7 @@ class DatabaseServices:
             sessions=sessions(transactions),
             autocommit=sessions(single),
             statements=statements,
-            batch_sessions=sessions(open_database(settings, pool_size=MOST_AT_ONCE)),
+            batch_sessions=sessions(open_database(settings, pool_size=MAX_WRITERS)),
         )
 
 
@@ -88,7 +88,7 @@ class JobServices:
     queue_positions: LinePlaces
     events: JobEvents
     completion: EndAnnouncer
-    cancellation: Cancels
+    cancellation: JobCancellation
     response_cache: ResponseCache
 
 
@@ -127,9 +127,9 @@ class SlotServices:
         large_requests: bodies that take long to parse.
     """
 
-    connections: OpenPerUser
-    uploads: Uploads
-    large_requests: LargeRequests
+    connections: UserSlots
+    uploads: UploadSlots
+    large_requests: LargeRequestLock
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +174,7 @@ class Services:
                 queue_positions=LinePlaces(database.statements),
                 events=JobEvents(client),
                 completion=completion,
-                cancellation=Cancels(database.sessions, client, completion),
+                cancellation=JobCancellation(database.sessions, client, completion),
                 response_cache=ResponseCache.from_settings(settings, client),
             ),
             prompts=PromptServices(tokenizer, PromptCounter(tokenizer)),
@@ -190,9 +190,9 @@ class Services:
                 ),
             ),
             slots=SlotServices(
-                connections=OpenPerUser(settings.max_waits_per_user),
-                uploads=Uploads(),
-                large_requests=LargeRequests(),
+                connections=UserSlots(settings.max_waits_per_user),
+                uploads=UploadSlots(),
+                large_requests=LargeRequestLock(),
             ),
             workers=workers,
             metrics=metrics,

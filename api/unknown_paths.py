@@ -11,7 +11,7 @@ from werkzeug.routing import Map, MapAdapter, RequestRedirect
 
 from api.openapi.document import path_of
 
-NOTHING = "there is nothing at this address"
+NOT_FOUND_MESSAGE = "there is nothing at this address"
 #: Longer paths are no misspelling.
 MAX_LENGTH = 100
 #: How alike two paths must be, of 1.
@@ -39,7 +39,7 @@ _ELSEWHERE = {
 }
 
 
-class PlainPaths:
+class PathNormalizer:
     """Lets a path with a slash at its end, or two in a row, be the one without.
 
     A redirect would lose bodies: many clients follow it with GET, or not at all.
@@ -53,23 +53,27 @@ class PlainPaths:
         return self._app(environ, start)
 
 
-def nothing_at(routes: Map, path: str) -> str:
+def not_found_message(routes: Map, path: str) -> str:
     """Return the message for a path that leads nowhere: what the caller may have meant."""
     if len(path) > MAX_LENGTH:
-        return NOTHING
+        return NOT_FOUND_MESSAGE
     adapter = routes.bind("")
     for candidate in (path, *_rerooted(path)):
         for known, message in _ELSEWHERE.items():
             if candidate == known or candidate.startswith(f"{known}/"):
-                return f"{NOTHING}: {message}"
+                return f"{NOT_FOUND_MESSAGE}: {message}"
         if _leads_somewhere(adapter, candidate):
-            return f"{NOTHING}: did you mean {candidate}?"
+            return f"{NOT_FOUND_MESSAGE}: did you mean {candidate}?"
     paths = {path_of(rule) for rule in routes.iter_rules()}
     near = difflib.get_close_matches(path, paths, n=1, cutoff=LIKENESS)
-    return f"{NOTHING}: did you mean {near[0]}?" if near else f"{NOTHING}: see /api/docs"
+    return (
+        f"{NOT_FOUND_MESSAGE}: did you mean {near[0]}?"
+        if near
+        else f"{NOT_FOUND_MESSAGE}: see /api/docs"
+    )
 
 
-def methods_at(error: HTTPException) -> str:
+def allowed_methods_message(error: HTTPException) -> str:
     """Return the message for a method that a path does not take: those that it takes."""
     valid = error.valid_methods if isinstance(error, MethodNotAllowed) else None
     methods = sorted(set(valid or ()) - {"HEAD", "OPTIONS"})

@@ -13,7 +13,7 @@ from flask import Response, g, request
 from api.generation.admission import AdmittedJob
 from api.generation.outcomes import interrupted
 from api.generation.text_follower import Delta, Ended, KeepAlive, TextFollower
-from api.runtime.user_slots import Opened
+from api.runtime.user_slots import SlotKind
 from api.services import Services
 from core.errors import ApiError
 from core.web.disconnect import ClientConnection
@@ -83,7 +83,7 @@ def stream_job(
     Raises:
         InvalidRequest: `position` is not the id of an event of this job.
     """
-    slot = services.slots.connections.one_more(job.user_id, Opened.STREAM)
+    slot = services.slots.connections.acquire(job.user_id, SlotKind.STREAM)
     return _stream(services, job, serialize_delta, serialize_end, slot, position=position)
 
 

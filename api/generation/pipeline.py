@@ -18,9 +18,13 @@ from api.generation.validation import NATIVE_NAMES, FieldNames
 from api.generation.waiting import wait_for_end
 from api.http.body import parse_body, receive_json
 from api.http.disconnect import present_connection
-from api.runtime.large_requests import LARGE_BYTES, hold_turn, leave_turn
-from api.runtime.load_shedding import leave_entrance
-from api.runtime.user_slots import Opened
+from api.runtime.large_requests import (
+    LARGE_BYTES,
+    acquire_large_request_lock,
+    release_large_request_lock,
+)
+from api.runtime.load_shedding import end_admission
+from api.runtime.user_slots import SlotKind
 from api.services import services
 from core.errors import ApiError, Unavailable
 from core.generation import Body, Generation
@@ -119,7 +123,7 @@ def admit_request(
                 key = current
         raise Unavailable("the API key is being changed at this moment, try again soon")
     finally:
-        leave_turn()
+        release_large_request_lock()
 
 
 def _wait_for_turn(key: PresentedKey, size: int) -> None:
@@ -127,13 +131,13 @@ def _wait_for_turn(key: PresentedKey, size: int) -> None:
 
     A key without a request left is rejected before its body costs anything.
     """
-    leave_entrance()  # waiting here is no sign of an overloaded process
-    hold_turn(services().slots.large_requests, key.user_id, size)
+    end_admission()  # waiting here is no sign of an overloaded process
+    acquire_large_request_lock(services().slots.large_requests, key.user_id, size)
     services().limits.limiter.check_requests(key, recall=services().recall(key.id))
 
 
 @contextmanager
-def hold_connection_slot(key: PresentedKey, kind: Opened) -> Iterator[None]:
+def hold_connection_slot(key: PresentedKey, kind: SlotKind) -> Iterator[None]:
     """Count one waiting or streaming connection of the key's user while the block runs.
 
     Take the slot before the job is admitted: a rejected request then costs nothing.
@@ -143,7 +147,7 @@ def hold_connection_slot(key: PresentedKey, kind: Opened) -> Iterator[None]:
     """
     with ExitStack() as held:
         with confirm_key_on_error(key):
-            held.enter_context(services().slots.connections.one_more(key.user_id, kind))
+            held.enter_context(services().slots.connections.acquire(key.user_id, kind))
         yield
 
 
@@ -173,7 +177,7 @@ def wait_for_completion(admitted: AdmittedJob, seconds: float) -> Job | None:
     connection = present_connection()
     with admitted.services.jobs.events.watch(admitted.job.id) as watch:
         admitted.enqueue()
-        leave_entrance()
+        end_admission()
         with connection.watched(watch.changed.set):
             job = wait_for_end(admitted.services, admitted.job, watch, connection, seconds=seconds)
     if not connection.is_gone:

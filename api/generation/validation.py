@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from api.runtime.prompt_count import is_counted_apart
+from api.runtime.prompt_count import needs_counting_thread
 from api.services import Services
 from core.config.settings import Settings
 from core.errors import ContextLengthExceeded, InvalidRequest, NotFound
@@ -79,7 +79,7 @@ def validate(
     try:
         return ValidatedGeneration(generation, check_context(context, generation, counted))
     except ContextLengthExceeded:
-        if is_counted_apart(generation):
+        if needs_counting_thread(generation):
             services.limits.limiter.count_request(key, recall=services.recall(key.id))
         raise
 

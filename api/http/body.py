@@ -8,7 +8,7 @@ from flask import request
 
 from api.http.content_encoding import refuse_coding
 from api.http.json_input import read_json
-from api.runtime.load_shedding import outside_entrance
+from api.runtime.load_shedding import pause_admission
 from api.services import services
 from core.concurrency.greenlets import at_most
 from core.errors import PayloadTooLarge, RequestTimeout, UnsupportedMediaType
@@ -61,7 +61,7 @@ def parse_body(kind: type[B], data: bytes) -> B:
 
 def _read_bytes() -> bytes:
     try:
-        with outside_entrance(), at_most(services().settings.body_seconds):
+        with pause_admission(), at_most(services().settings.body_seconds):
             data = request.get_data(cache=False)
     except TimeoutError:
         # What still comes of it must not be taken for a next request.

@@ -1,4 +1,4 @@
-"""Ends jobs that their callers want no more: many at once, when many clients go away together."""
+"""Cancels jobs whose callers no longer want them, many of them in one transaction."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from models.usage.limits import ended_job
 
 _log = logging.getLogger(__name__)
 
-#: How long a caller waits for its cancel to be written.
-PATIENCE_SECONDS = 5.0
-#: Jobs of keys that may not be used which one transaction cancels.
+#: How long a caller waits until its cancellation is committed.
+CANCEL_TIMEOUT_SECONDS = 5.0
+#: Jobs of unusable keys that one transaction cancels.
 CHUNK = 500
 
 
-class Cancels:
-    """One greenlet of a process that cancels for all its requests."""
+class JobCancellation:
+    """Cancels jobs for all requests of a process, in one greenlet."""
 
     def __init__(self, sessions: SessionFactory, client: redis.Redis, ends: EndAnnouncer) -> None:
         self._client = client
@@ -38,35 +38,36 @@ class Cancels:
         self._sessions = sessions
 
     def cancel(self, job_id: UUID) -> Job | None:
-        """Cancel a job; returns it as it is then, or `None` if it had ended before.
+        """Cancel a job; returns its new state, or `None` if it had already ended.
 
-        One that runs ends within moments, when its worker has heard of it.
+        A running job ends moments later, when its worker receives the request to cancel.
 
         Raises:
             Unavailable: the database is away; the job is cancelled when it is back.
         """
         try:
-            return self._started().make(job_id, seconds=PATIENCE_SECONDS)
+            return self._started().make(job_id, seconds=CANCEL_TIMEOUT_SECONDS)
         except TimeoutError:
             raise Unavailable(
-                "the database is away, the job is cancelled when it is back",
+                "the database is away; the job is cancelled when it is back",
                 code="database_unavailable",
             ) from None
 
     def abandon(self, job_id: UUID) -> None:
-        """Cancel the job of a client that went away, as soon as that can be done."""
+        """Cancel the job of a client that disconnected, as soon as possible."""
         self._started().start_making(job_id)
 
     def forestall(self, job: Job) -> None:
-        """Cancel a job whose row may have come or be on its way, as soon as that can be done; its
-        charge stands until then.
+        """Cancel a job whose INSERT may still arrive, as soon as possible.
+
+        The job stays charged until then.
         """
         self._started().start_making(job)
 
     def cancel_unusable(self) -> None:
-        """Cancel the open jobs of keys that may not be used any more; nobody waits for it.
+        """Cancel the open jobs of unusable keys, on a thread of its own.
 
-        What is left undone, because a part is away or this process ends, the reaper does.
+        The reaper cancels the rest if the database is away or this process ends.
         """
         threading.Thread(target=self._cancel_unusable, name="unusable", daemon=True).start()
 
@@ -75,11 +76,11 @@ class Cancels:
             while True:
                 with self._sessions.begin() as session:
                     cancelled = cancel_unusable_jobs(session, limit=CHUNK)
-                self._tell(cancelled)
+                self._announce(cancelled)
                 if not cancelled:
                     return
         except DATABASE_AWAY:
-            _log.warning("the database is away: the reaper cancels jobs of keys that are off")
+            _log.warning("the database is away: the reaper cancels the jobs of unusable keys")
 
     def _started(self) -> GroupCommit[Session, UUID | Job, Job]:
         with self._lock:
@@ -88,19 +89,19 @@ class Cancels:
                     "cancels",
                     self._sessions,
                     self._write,
-                    committed=self._tell,
+                    committed=self._announce,
                     must_leave=threading.Event(),
                 )
                 self._group.start()
             return self._group
 
     def _write(self, session: Session, wanted: Sequence[UUID | Job]) -> list[Job | None]:
-        jobs = [one for one in wanted if isinstance(one, Job)]
-        job_ids = [one.id if isinstance(one, Job) else one for one in wanted]
+        jobs = [item for item in wanted if isinstance(item, Job)]
+        job_ids = [item.id if isinstance(item, Job) else item for item in wanted]
         added = forestall_jobs(session, jobs) if jobs else []
         found = {job.id: job for job in (*added, *cancel_jobs(session, job_ids))}
         return [found.get(job_id) for job_id in job_ids]
 
-    def _tell(self, jobs: Sequence[Job | None]) -> None:
+    def _announce(self, jobs: Sequence[Job | None]) -> None:
         self._ends.announce(ended_job(job) for job in jobs if job is not None and job.is_final)
         send_cancels(self._client, [job.id for job in jobs if job is not None and not job.is_final])

@@ -1,10 +1,11 @@
-"""Lets generations in only as fast as this process admits them.
+"""Sheds load: refuses new generations while this process admits them too slowly.
 
-A process that gets more than it has time for would work a little on all of them and answer none in
-time. So when one that was let in is not admitted within `MAX_ADMISSION_SECONDS`, the next are
-refused at the door, for a small part of what admitting costs, until the oldest has gone through.
-Only admission counts: waiting for a client's body, or for an answer, takes no time of the process.
-Looks, cancelling and everything that people do are not refused: they belong to what was let in.
+A process that accepts more requests than it has time for would work a little on all of them and
+finish none in time. So when an accepted request is not admitted within `MAX_ADMISSION_SECONDS`, the
+process refuses the next ones, until the oldest is admitted. A refusal costs a small part of an
+admission. Only admission counts: waiting for the body or for the completion takes no time of the
+process. Polls, cancellations and the calls of people are never refused: they belong to work that
+the service has accepted.
 """
 
 from __future__ import annotations
@@ -19,34 +20,34 @@ from flask import Flask, g, request
 
 from core.errors import Unavailable
 
-#: Those that generate, our own and that of OpenAI's API.
+#: The calls that generate, those below `/v1` included.
 BLUEPRINTS = frozenset({"generate", "v1_generate"})
-#: Fewer than these at the door are no crowd: one of them met a slow statement.
-CROWD = 16
-#: Callers that are refused together shall not come back together.
+#: With fewer pending admissions, a slow one is a slow statement and no overload.
+MIN_PENDING = 16
+#: Random, so that callers that are refused together do not return together.
 RETRY_SECONDS = (1.0, 3.0)
 
 
-class Entrance:
-    """Those of one process that were let in and are not admitted yet, the oldest first."""
+class LoadShedder:
+    """The pending admissions of one process, oldest first."""
 
     def __init__(self, *, max_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._max_seconds = max_seconds
         self._clock = clock
         self._since: OrderedDict[object, float] = OrderedDict()
 
-    def enter(self) -> object:
-        """Let one more in; `leave` takes what is returned.
+    def begin(self) -> object:
+        """Begin an admission; returns the ticket that `end` takes.
 
         Raises:
-            Unavailable: there is a crowd, and its oldest has been there for too long.
+            Unavailable: many admissions are pending, and the oldest has waited too long.
         """
         now = self._clock()
-        if len(self._since) >= CROWD:
+        if len(self._since) >= MIN_PENDING:
             seconds = now - next(iter(self._since.values()))
             if seconds > self._max_seconds:
                 raise Unavailable(
-                    f"requests wait for {seconds:.1f} seconds to be taken, try again soon",
+                    f"requests wait {seconds:.1f} seconds for admission, try again soon",
                     code="overloaded",
                     retry_after_seconds=random.uniform(*RETRY_SECONDS),  # noqa: S311 - no secret
                 )
@@ -54,13 +55,13 @@ class Entrance:
         self._since[ticket] = now
         return ticket
 
-    def leave(self, ticket: object) -> None:
-        """Forget one that was admitted or refused; a second time does nothing."""
+    def end(self, ticket: object) -> None:
+        """End an admission, granted or refused; a second call does nothing."""
         self._since.pop(ticket, None)
 
     @contextmanager
-    def outside(self, ticket: object) -> Iterator[None]:
-        """Let one wait for its client without being counted: how slow that is says nothing."""
+    def paused(self, ticket: object) -> Iterator[None]:
+        """Do not count the time of the block: a slow client is no sign of overload."""
         since = self._since.pop(ticket, None)
         began = self._clock()
         try:
@@ -70,25 +71,25 @@ class Entrance:
                 self._since[ticket] = since + self._clock() - began
 
 
-def register_entrance(app: Flask, entrance: Entrance) -> None:
-    """Put the entrance before everything that generates."""
+def register_load_shedding(app: Flask, shedder: LoadShedder) -> None:
+    """Begin an admission before each request that generates, and end it with the request."""
 
-    def enter() -> None:
+    def begin() -> None:
         if request.blueprint in BLUEPRINTS:
-            ticket = entrance.enter()
-            g.leave_entrance = lambda: entrance.leave(ticket)
-            g.wait_outside = lambda: entrance.outside(ticket)
+            ticket = shedder.begin()
+            g.end_admission = lambda: shedder.end(ticket)
+            g.pause_admission = lambda: shedder.paused(ticket)
 
-    app.before_request(enter)
-    app.teardown_request(lambda error: leave_entrance())
-
-
-def leave_entrance() -> None:
-    """Say that the present request is admitted: from now on it only waits."""
-    if "leave_entrance" in g:
-        g.leave_entrance()
+    app.before_request(begin)
+    app.teardown_request(lambda error: end_admission())
 
 
-def outside_entrance() -> AbstractContextManager[None]:
-    """Return what stands around a wait for the client of the present request."""
-    return g.wait_outside() if "wait_outside" in g else nullcontext()
+def end_admission() -> None:
+    """End the admission of the current request: from now on it only waits."""
+    if "end_admission" in g:
+        g.end_admission()
+
+
+def pause_admission() -> AbstractContextManager[None]:
+    """Return a context manager for a wait for the client of the current request."""
+    return g.pause_admission() if "pause_admission" in g else nullcontext()

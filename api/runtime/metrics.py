@@ -1,4 +1,4 @@
-"""What a process of the API measures. How it is shown: `core/observability/metrics_page.py`."""
+"""The metrics of one API process; `core/observability/metrics_page.py` publishes them."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ class ApiMetrics:
 
     def __init__(self) -> None:
         self.jobs = EndedJobs(FINAL_STATES)
-        self._errors = counter("http_errors", "Answers with an error.", ["code", "route"])
-        self._batches = counter("batches_accepted", "Batches taken.")
-        self._lines = counter("batch_lines_accepted", "Lines of batches taken.")
+        self._errors = counter("http_errors", "Responses with an error.", ["code", "route"])
+        self._batches = counter("batches_accepted", "Batches accepted.")
+        self._lines = counter("batch_lines_accepted", "Lines of batches accepted.")
 
-    def refused(self, error: ApiError) -> None:
-        """Count the present request's answer with an error."""
+    def error_returned(self, error: ApiError) -> None:
+        """Count the error response of the current request."""
         self._errors.labels(error.code, route(request)).inc()
 
     def batch_accepted(self, batch: Batch) -> None:
-        """Count a new batch; lines that were refused have ended already."""
+        """Count a new batch; its refused lines have ended already."""
         self._batches.inc()
         self._lines.inc(batch.total)
         if batch.failed:
@@ -50,14 +50,14 @@ class ApiMetrics:
 
 
 class RequestMetrics(PrometheusMetrics):  # type: ignore[misc]  # the exporter has no annotations
-    """The exporter, with the same metrics taken around the application: for a fraction of the time.
+    """The exporter, which measures around the application at a fraction of the cost.
 
-    Flask's hooks, and the proxies that the exporter's look at a dozen times for each request, cost
-    more than what they are for.
+    The exporter's own hooks read Flask's proxies a dozen times for each request. They cost more
+    than the measurement.
     """
 
     def __init__(self, app: Flask) -> None:
-        """Measure every request; called before anything else is put around the application."""
+        """Measure every request; call it before the application gets other wrappers."""
         super().__init__(app, path=None, defaults_prefix=PREFIX, registry=CollectorRegistry())
 
     def export_defaults(self, *, app: Flask, prefix: str, **options: Any) -> None:
@@ -65,16 +65,18 @@ class RequestMetrics(PrometheusMetrics):  # type: ignore[misc]  # the exporter h
         self._in_progress = requests_in_progress()
         self._seconds = histogram(
             "http_request_duration_seconds",
-            "Time to the head of an answer.",
+            "Time to the head of a response.",
             REQUEST_SECONDS,
             ["method", "route", "status"],
         )
-        self._requests = counter("http_request", "Requests answered.", ["method", "status"])
-        self._known: dict[tuple[str, str, str], tuple[Histogram, Counter]] = {}
+        self._requests = counter("http_request", "Requests completed.", ["method", "status"])
+        self._series: dict[tuple[str, str, str], tuple[Histogram, Counter]] = {}
         self._app = app.wsgi_app
-        app.wsgi_app = self._answer  # type: ignore[method-assign]
+        app.wsgi_app = self._measured_app  # type: ignore[method-assign]
 
-    def _answer(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    def _measured_app(
+        self, environ: WSGIEnvironment, start_response: StartResponse
+    ) -> Iterable[bytes]:
         began = time.perf_counter()
 
         def start(status: str, *head: Any) -> Callable[[bytes], object]:
@@ -87,24 +89,24 @@ class RequestMetrics(PrometheusMetrics):  # type: ignore[misc]  # the exporter h
         except BaseException:
             self._in_progress.dec()
             raise
-        return ClosingIterator(body, self._in_progress.dec)  # a stream goes on until then
+        return ClosingIterator(body, self._in_progress.dec)  # a stream ends then
 
     def _count(self, environ: WSGIEnvironment, status: str, seconds: float) -> None:
         method, code = environ["REQUEST_METHOD"], status[:3]
         if method not in METHODS:
             return
         series = (method, route(environ["werkzeug.request"]), code)
-        if series not in self._known:
-            self._known[series] = (
+        if series not in self._series:
+            self._series[series] = (
                 self._seconds.labels(*series),
                 self._requests.labels(method, code),
             )
-        of_route, of_all = self._known[series]
+        of_route, of_all = self._series[series]
         of_route.observe(seconds)
         of_all.inc()
 
 
 def route(request: Request) -> str:
-    """Return the pattern that a request matched."""
+    """Return the route that a request matched."""
     rule = request.url_rule
     return rule.rule if rule is not None else UNMATCHED

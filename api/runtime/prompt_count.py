@@ -1,7 +1,7 @@
-"""Counts the tokens of prompts without holding up the other greenlets.
+"""Counts the tokens of prompts without blocking the other greenlets.
 
-The time that a prompt takes is bounded by the tokens that it may have (`PromptTokenizer.count`).
-The number of threads that count at once is bounded too: other requests need the processors.
+`PromptTokenizer.count` bounds the time for one prompt by the tokens that it may have. The number of
+counting threads is bounded too, because other requests need the processors.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from core.concurrency.greenlets import run_blocking
 from core.generation import Generation
 from core.prompts.tokenizer import PromptText, PromptTokenizer
 
-#: Shorter prompts are encoded in less time than a thread costs.
+#: To encode a shorter prompt takes less time than to start a thread.
 ENCODE_INLINE_CHARACTERS = 4096
-#: Prompts of single requests that one process counts at once.
+#: Prompts of single requests that one process counts at the same time.
 THREADS = 2
 
 
@@ -24,31 +24,31 @@ class PromptCounter:
 
     def __init__(self, tokenizer: PromptTokenizer) -> None:
         self._tokenizer = tokenizer
-        self._places = threading.BoundedSemaphore(THREADS)
+        self._slots = threading.BoundedSemaphore(THREADS)
 
     def count(self, generation: Generation, *, most: int) -> int | None:
-        """Return the tokens of a generation's prompt; `None` if it surely has more than `most`.
+        """Return the tokens of a prompt, or `None` if it surely has more than `most`.
 
         Raises:
-            InvalidRequest: the chat template does not take these messages.
+            InvalidRequest: the chat template refuses these messages.
         """
         if not self._tokenizer.may_fit(_characters(generation), most):
             return None
-        if not is_counted_apart(generation):
+        if not needs_counting_thread(generation):
             return self._count(generation, most)
-        with self._places:
+        with self._slots:
             return run_blocking(self._count, generation, most)
 
     def count_texts(self, texts: Sequence[PromptText], *, most: int) -> list[int | None]:
-        """Return the tokens of each text, all of them counted in one real thread."""
+        """Return the tokens of each text; one real thread counts all of them."""
         return run_blocking(self._tokenizer.count, texts, most=most)
 
     def _count(self, generation: Generation, most: int) -> int | None:
         return self._tokenizer.count_one(self._tokenizer.text_of(generation), most=most)
 
 
-def is_counted_apart(generation: Generation) -> bool:
-    """Say whether a prompt is so long that a thread of its own counts it."""
+def needs_counting_thread(generation: Generation) -> bool:
+    """Return whether a prompt is so long that a thread must count it."""
     return _characters(generation) > ENCODE_INLINE_CHARACTERS
 
 

@@ -1,7 +1,7 @@
-"""Facts of the whole service for its metrics: of the database and of Redis, not of this process.
+"""Metrics of the whole service, read from the database and Redis.
 
-They are read when they are asked for, kept for a moment, and nobody waits long for them: a part
-that does not answer is away, and what is known of it missing.
+A scrape reads them, unless a recent scrape did. It waits a short time only: if a part does not
+respond, it is reported as away and its metrics are missing.
 """
 
 from __future__ import annotations
@@ -39,36 +39,38 @@ from models.monitoring.service_counts import (
 
 _log = logging.getLogger(__name__)
 
-#: How long facts are kept: those that move, and those that are many rows to count.
-SOON_SECONDS = 5.0
-LATER_SECONDS = 60.0
-#: How long a scrape waits for all of them.
+#: How long values are cached: those that change often, and those that count many rows.
+SHORT_TTL_SECONDS = 5.0
+LONG_TTL_SECONDS = 60.0
+#: How long a scrape waits for all values.
 WAIT_SECONDS = 2.0
 
 
-class ServiceFacts(Collector):
+class ServiceMetrics(Collector):
+    """The collector of these metrics."""
+
     def __init__(self, settings: Settings) -> None:
-        """Take where to ask; nothing connects before the first scrape."""
+        """Take the settings of the connections; nothing connects before the first scrape."""
         impatient = settings.model_copy(update={"database_timeout_seconds": WAIT_SECONDS})
         engine = open_database(impatient, pool_size=1, is_autocommit=True)
         self._sessions: SessionFactory = sessions(engine)
         self._redis = open_redis(settings)
         self._workers = WorkerRegistry(self._redis)
-        self._kept = [
-            Kept("database_up", self._read_waiting, seconds=SOON_SECONDS),
-            Kept("redis_up", self._read_workers, seconds=SOON_SECONDS),
-            Kept(None, self._read_counts, seconds=LATER_SECONDS),
+        self._groups = [
+            CachedMetrics("database_up", self._read_waiting, seconds=SHORT_TTL_SECONDS),
+            CachedMetrics("redis_up", self._read_workers, seconds=SHORT_TTL_SECONDS),
+            CachedMetrics(None, self._read_counts, seconds=LONG_TTL_SECONDS),
         ]
 
     def describe(self) -> Iterable[Metric]:
         return []
 
     def collect(self) -> Iterable[Metric]:
-        for kept in self._kept:
-            kept.begin()
+        for group in self._groups:
+            group.start_reading()
         deadline = time.monotonic() + WAIT_SECONDS
-        for kept in self._kept:
-            yield from kept.metrics(deadline)
+        for group in self._groups:
+            yield from group.metrics(deadline)
 
     def _read_waiting(self) -> Iterator[Metric]:
         with self._sessions() as session:
@@ -77,22 +79,25 @@ class ServiceFacts(Collector):
             held = count_held_lines(session)
         by_queue = {queue.value: waiting.get(queue, Waiting()) for queue in QueueName}
         yield _labelled(
-            "queue_jobs", "Jobs that wait.", "queue", {q: w.jobs for q, w in by_queue.items()}
+            "queue_jobs",
+            "Jobs that wait for a worker.",
+            "queue",
+            {q: w.jobs for q, w in by_queue.items()},
         )
         yield _labelled(
             "queue_oldest_seconds",
-            "Age of the oldest job that waits.",
+            "Age of the oldest waiting job.",
             "queue",
             {queue: state.oldest_seconds for queue, state in by_queue.items()},
         )
-        yield _gauge("batch_lines_held", "Lines of batches that were not released yet.", held)
+        yield _gauge("batch_lines_held", "Lines of batches that are not on the queue yet.", held)
 
     def _read_workers(self) -> Iterator[Metric]:
         prove_redis_writable(self._redis)
         alive = self._workers.alive()
-        yield _gauge("workers", "Workers alive.", len(alive))
+        yield _gauge("workers", "Workers with a recent heartbeat.", len(alive))
         ready = sum(worker.is_ready for worker in alive)
-        yield _gauge("workers_ready", "Workers that take jobs.", ready)
+        yield _gauge("workers_ready", "Workers that accept jobs.", ready)
 
     def _read_counts(self) -> Iterator[Metric]:
         with self._sessions() as session:
@@ -102,24 +107,27 @@ class ServiceFacts(Collector):
         yield _gauge("users_active", "Users that are not suspended.", accounts.active_users)
         yield _gauge("users_recent", "Users with jobs in the last day.", accounts.recent_users)
         yield _gauge("api_keys", "Keys.", accounts.keys)
-        yield _gauge("api_keys_active", "Keys that may be used.", accounts.active_keys)
+        yield _gauge("api_keys_active", "Keys that can be used.", accounts.active_keys)
         yield _gauge("api_keys_recent", "Keys with jobs in the last day.", accounts.recent_keys)
-        yield _labelled("batches_open", "Batches not ended.", "state", work.batches)
-        yield _gauge("batch_lines_open", "Lines of batches not ended.", work.lines)
-        yield _gauge("webhooks_pending", "Webhooks not delivered yet.", work.webhooks)
-        # 0 and not missing: a service that never had one must raise the alarm too.
+        yield _labelled("batches_open", "Batches that have not ended.", "state", work.batches)
+        yield _gauge("batch_lines_open", "Lines of batches that have not ended.", work.lines)
+        yield _gauge("webhooks_pending", "Webhooks that are not delivered yet.", work.webhooks)
+        # 0 instead of no value: the alert must also fire if there never was a backup.
         yield _gauge(
             "backup_last_success_timestamp_seconds",
-            "Moment of the last good backup.",
+            "Time of the last successful backup.",
             backed_up.timestamp() if backed_up else 0,
         )
 
 
-class Kept:
-    """Metrics that are read on a thread of their own, at most once in so many seconds.
+class CachedMetrics:
+    """Metrics that a thread reads, at most once in `seconds`.
+
+    A TTL cache of `cachetools` would not do: its caller waits for the read, without a deadline.
 
     Args:
-        up: the gauge that says whether the part answered, if it is to be told.
+        up: the name of the gauge that is 1 if the part responded, if there is such a gauge.
+        seconds: how long the values are cached.
     """
 
     def __init__(
@@ -134,40 +142,40 @@ class Kept:
         self._fresh_until = float("-inf")
         self._metrics: list[Metric] = []
 
-    def begin(self) -> None:
-        """Read again if it is time, and nobody does."""
+    def start_reading(self) -> None:
+        """Start to read if the cached values are too old and no thread reads yet."""
         with self._lock:
             if self._is_reading or time.monotonic() < self._fresh_until:
                 return
             self._is_reading = True
             self._done.clear()
-        threading.Thread(target=self._read_safely, name="facts", daemon=True).start()
+        threading.Thread(target=self._read_safely, name="service-metrics", daemon=True).start()
 
     def metrics(self, deadline: float) -> list[Metric]:
-        """Return what was read; without it, by the deadline, that the part is away."""
+        """Return the values; if there are none by the deadline, report the part as away."""
         if self._done.wait(max(0.0, deadline - time.monotonic())):
             return self._metrics
-        return self._shown(None)
+        return self._with_up_gauge(None)
 
     def _read_safely(self) -> None:
         found: list[Metric] | None = None
         try:
             found = list(self._read())
         except (*DATABASE_AWAY, redis.RedisError) as error:
-            _log.warning("facts for the metrics are missing: %s", away_reason(error))
+            _log.warning("metrics of the service are missing: %s", away_reason(error))
         except Exception:
-            # Broad on purpose: the other metrics must be shown.
-            _log.exception("facts for the metrics are missing")
+            # Broad on purpose: the other metrics must still be published.
+            _log.exception("metrics of the service are missing")
         with self._lock:
-            self._metrics = self._shown(found)
+            self._metrics = self._with_up_gauge(found)
             self._fresh_until = time.monotonic() + self._seconds if found is not None else 0.0
             self._is_reading = False
             self._done.set()
 
-    def _shown(self, found: list[Metric] | None) -> list[Metric]:
+    def _with_up_gauge(self, found: list[Metric] | None) -> list[Metric]:
         if self._up is None:
             return found or []
-        up = _gauge(self._up, "Whether it answered and takes changes.", found is not None)
+        up = _gauge(self._up, "1 if it responded and accepts changes.", found is not None)
         return [up, *(found or [])]
 
 
@@ -177,6 +185,6 @@ def _gauge(name: str, text: str, value: float) -> Metric:
 
 def _labelled(name: str, text: str, label: str, values: Mapping[str, float]) -> Metric:
     metric = GaugeMetricFamily(f"{PREFIX}_{name}", text, labels=[label])
-    for of, value in values.items():
-        metric.add_metric([of], value)
+    for label_value, value in values.items():
+        metric.add_metric([label_value], value)
     return metric

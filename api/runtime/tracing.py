@@ -1,4 +1,4 @@
-"""The spans of a request: the request itself, and its admission."""
+"""Creates the spans of a request: the request itself, and its admission."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ if TYPE_CHECKING:
 
 
 class RequestTraces:
-    """Traces nothing: what stands here without `TRACES_ENDPOINT`."""
+    """Traces nothing; the service uses it without `TRACES_ENDPOINT`."""
 
     def register(self, app: Flask) -> None:
-        """Trace every request; called before anything else is to be done with one."""
+        """Trace every request; call it before other hooks are registered."""
 
     def header(self) -> str | None:
-        """Return what a job of the present request carries on."""
+        """Return the `traceparent` for a job of the current request."""
         return None
 
     @contextmanager
     def admitting(self) -> Iterator[None]:
-        """Trace the block as the admission of the present request's job."""
+        """Trace the block as the admission of the current request's job."""
         yield
 
 
 class SentTraces(RequestTraces):
-    """Traces every request, below what its `traceparent` says if it has one."""
+    """Traces every request, as a child of its `traceparent` if it has one."""
 
     def __init__(self, traces: Traces) -> None:
         self._traces = traces
@@ -71,7 +71,7 @@ class SentTraces(RequestTraces):
         span.set_attribute("bountycoder.request_id", response.headers.get("x-request-id", ""))
         if response.status_code >= 500:
             span.set_status(StatusCode.ERROR)
-        response.call_on_close(span.end)  # a stream goes on until then
+        response.call_on_close(span.end)  # a stream ends then
         return response
 
     def _span(self) -> Span:

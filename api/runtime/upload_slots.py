@@ -1,8 +1,8 @@
-"""How many files one process takes in at once.
+"""Bounds the files that one process receives and writes at the same time.
 
-A user has two under way at most, however slowly they come. A file takes no place while it comes: to
-check and to write it costs processor time, disk and a database connection of its own for a long
-transaction, and so few have a place for that.
+A user may have two uploads in progress, however slow they are. A file holds no writer's slot while
+it arrives. Checking and writing a file takes processor time, disk space and a database connection
+of its own for a long transaction, so the process has few slots for that.
 """
 
 from __future__ import annotations
@@ -12,46 +12,48 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from uuid import UUID
 
-from api.runtime.user_slots import Opened, OpenPerUser
+from api.runtime.user_slots import SlotKind, UserSlots
 from core.errors import Unavailable
 
-#: More than those of one user: two keep nobody out.
-MOST_AT_ONCE = 3
-MOST_OF_A_USER = 2
-#: How long a file that has come waits for its place.
+#: More than `MAX_PER_USER`: one user cannot hold all slots.
+MAX_WRITERS = 3
+MAX_PER_USER = 2
+#: How long a received file waits for a writer's slot.
 WAIT_SECONDS = 30.0
 RETRY_SECONDS = 5.0
 
 
-class Uploads:
+class UploadSlots:
+    """The slots of one process for uploads."""
+
     def __init__(self, *, wait_seconds: float = WAIT_SECONDS) -> None:
-        self._users = OpenPerUser(MOST_OF_A_USER)
-        self._places = threading.BoundedSemaphore(MOST_AT_ONCE)
+        self._users = UserSlots(MAX_PER_USER)
+        self._writers = threading.BoundedSemaphore(MAX_WRITERS)
         self._wait_seconds = wait_seconds
 
     @contextmanager
-    def one_more(self, user_id: UUID) -> Iterator[None]:
-        """Count a file of the user from its first byte to its end.
+    def acquire(self, user_id: UUID) -> Iterator[None]:
+        """Hold one of the user's slots, from the first byte of a file to the end of its upload.
 
         Raises:
-            RateLimited: the user has too many under way.
+            RateLimited: the user has too many uploads in progress.
         """
-        with self._users.one_more(user_id, Opened.UPLOAD):
+        with self._users.acquire(user_id, SlotKind.UPLOAD):
             yield
 
     @contextmanager
-    def place(self) -> Iterator[None]:
-        """Hold a place to check and write a file that has come.
+    def acquire_writer(self) -> Iterator[None]:
+        """Hold a slot to check and write a received file.
 
         Raises:
-            Unavailable: no place was free for too long.
+            Unavailable: no slot was free within `WAIT_SECONDS`.
         """
-        if not self._places.acquire(timeout=self._wait_seconds):
+        if not self._writers.acquire(timeout=self._wait_seconds):
             raise Unavailable(
-                "other files are being taken in, try again soon",
+                "the service is processing other files, try again soon",
                 retry_after_seconds=RETRY_SECONDS,
             )
         try:
             yield
         finally:
-            self._places.release()
+            self._writers.release()

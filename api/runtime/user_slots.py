@@ -1,4 +1,4 @@
-"""How much each user has open in this process: connections that wait or stream, and uploads."""
+"""Bounds the connections and uploads that each user has open in this process."""
 
 from __future__ import annotations
 
@@ -14,44 +14,46 @@ from core.errors import RateLimited
 RETRY_SECONDS = 5.0
 
 
-class Opened(Enum):
-    """What is open: the code of the refusal, and what that says."""
+class SlotKind(Enum):
+    """The use of a slot: the code and the message of the error when no slot is free."""
 
-    STREAM = ("too_many_streams", "{most} connections of yours wait or stream already")
-    WAIT = ("too_many_waits", "{most} connections of yours wait or stream already")
-    UPLOAD = ("too_many_uploads", "{most} files of yours are being taken in already")
+    STREAM = ("too_many_streams", "{most} of your connections wait or stream already")
+    WAIT = ("too_many_waits", "{most} of your connections wait or stream already")
+    UPLOAD = ("too_many_uploads", "{most} of your files are being uploaded already")
 
     def __init__(self, code: str, text: str) -> None:
         self.code = code
         self.text = text
 
 
-class OpenPerUser:
+class UserSlots:
+    """A number of slots for each user."""
+
     def __init__(self, most: int) -> None:
-        """Take how much one user may have open."""
+        """Take the number of slots of one user."""
         self._most = most
         self._lock = threading.Lock()
-        self._open: Counter[UUID] = Counter()
+        self._used: Counter[UUID] = Counter()
 
     @contextmanager
-    def one_more(self, user_id: UUID, what: Opened) -> Iterator[None]:
-        """Count one more of the user while the block runs.
+    def acquire(self, user_id: UUID, kind: SlotKind) -> Iterator[None]:
+        """Hold one of the user's slots while the block runs.
 
         Raises:
-            RateLimited: the user has too many.
+            RateLimited: the user has no free slot.
         """
         with self._lock:
-            if self._open[user_id] >= self._most:
+            if self._used[user_id] >= self._most:
                 raise RateLimited(
-                    what.text.format(most=self._most),
-                    code=what.code,
+                    kind.text.format(most=self._most),
+                    code=kind.code,
                     retry_after_seconds=RETRY_SECONDS,
                 )
-            self._open[user_id] += 1
+            self._used[user_id] += 1
         try:
             yield
         finally:
             with self._lock:
-                self._open[user_id] -= 1
-                if not self._open[user_id]:
-                    del self._open[user_id]
+                self._used[user_id] -= 1
+                if not self._used[user_id]:
+                    del self._used[user_id]

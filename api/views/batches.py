@@ -47,7 +47,7 @@ from api.openapi.response import (
 )
 from api.openapi.upload import UploadSpec
 from api.responses.batches import BatchPageSchema, BatchSchema, ResultLineSchema
-from api.runtime.user_slots import Opened
+from api.runtime.user_slots import SlotKind
 from api.services import services
 from core.errors import Conflict, Forbidden, InvalidRequest
 from core.generation import MAX_URL_LENGTH
@@ -100,13 +100,13 @@ def create() -> ResponseReturnValue:
     """
     key = authenticate_fresh_key()
     idempotency_key = read_idempotency_key()
-    with services().slots.uploads.one_more(key.user_id):
+    with services().slots.uploads.acquire(key.user_id):
         if idempotency_key is None:
             check_open_batches(services(), key.id)
         charge = partial(count_bytes, services(), key.user_id)
         with (
             receive_file(request, services().settings, charge=charge) as upload,
-            services().slots.uploads.place(),
+            services().slots.uploads.acquire_writer(),
         ):
             made = create_batch_from_file(services(), key, upload, idempotency_key)
     if made is None:
@@ -174,7 +174,7 @@ def results(batch_id: str) -> ResponseReturnValue:
         caller = authenticate(session)
         batch = find_visible_batch(session, caller, batch_id)
     charge_poll(services(), caller.account_id)
-    place = services().slots.connections.one_more(caller.user.id, Opened.STREAM)
+    place = services().slots.connections.acquire(caller.user.id, SlotKind.STREAM)
     return stream_results(services().database.statements, batch, place, after=after, states=states)
 
 
@@ -236,7 +236,7 @@ def retry(batch_id: str) -> ResponseReturnValue:
         idempotency_key=idempotency_key,
         request_id=g.request_id,
     )
-    with services().slots.uploads.one_more(key.user_id), services().slots.uploads.place():
+    with services().slots.uploads.acquire(key.user_id), services().slots.uploads.acquire_writer():
         lines = unsuccessful_lines(services().database.statements, old.id)
         return _answer(create_batch(services(), key, lines, plan))
 

@@ -33,7 +33,7 @@ from api.openapi.response import (
     json_response,
 )
 from api.responses.jobs import CompletionEventSchema, CompletionSchema, JobSchema
-from api.runtime.user_slots import Opened
+from api.runtime.user_slots import SlotKind
 from api.services import services
 from core.generation import Generation
 from models.accounts.key_cache import PresentedKey
@@ -81,7 +81,7 @@ def generate() -> ResponseReturnValue:
         admitted = admit_request(key, generation)
         admitted.enqueue()
         return accepted(admitted, preferences.applied)
-    with hold_connection_slot(key, Opened.WAIT):
+    with hold_connection_slot(key, SlotKind.WAIT):
         admitted = admit_request(key, generation)
         job = wait_for_completion(admitted, preferences.wait_seconds)
     if job is None:
@@ -95,7 +95,7 @@ def generate() -> ResponseReturnValue:
 
 def _stream(key: PresentedKey, generation: Generation) -> Response:
     with ExitStack() as held:
-        held.enter_context(hold_connection_slot(key, Opened.STREAM))
+        held.enter_context(hold_connection_slot(key, SlotKind.STREAM))
         admitted = admit_request(key, generation)
         head = show_completion_head(admitted.job)
         return stream_admitted(

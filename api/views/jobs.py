@@ -25,7 +25,7 @@ from api.openapi.parameters import LAST_EVENT_ID, paging, query
 from api.openapi.refusals import TOO_MANY_POLLS, TOO_MANY_STREAMS, TOO_MANY_WAITS
 from api.openapi.response import event_stream_response, json_response
 from api.responses.jobs import CompletionEventSchema, JobPageSchema, JobSchema
-from api.runtime.user_slots import Opened
+from api.runtime.user_slots import SlotKind
 from api.services import services
 from api.views.generate import show_delta, show_end
 from core.errors import InvalidRequest, NotFound
@@ -84,7 +84,7 @@ def show(job_id: str) -> ResponseReturnValue:
         job = find_visible_job(session, caller, job_id)
     charge_poll(services(), caller.account_id)
     if seconds and not job.is_final:
-        with services().slots.connections.one_more(caller.user.id, Opened.WAIT):
+        with services().slots.connections.acquire(caller.user.id, SlotKind.WAIT):
             job = _wait_for_change(job, seconds)
     return _show(job)
 

@@ -12,7 +12,7 @@ from flask.testing import FlaskClient
 
 from api.app import register_views
 from api.openapi.document import path_of
-from api.unknown_paths import nothing_at
+from api.unknown_paths import not_found_message
 from tests.fuzz.programs import api_app
 from tests.support.service import Service
 
@@ -97,7 +97,9 @@ def test_an_address_that_leads_nowhere_names_the_near_one(
 def test_a_long_address_is_compared_with_none(app: Flask) -> None:
     began = time.process_time()
     for length in (100, 101, 8000):
-        assert nothing_at(app.url_map, "/" + "api/" * (length // 4)).startswith("there is nothing")
+        assert not_found_message(app.url_map, "/" + "api/" * (length // 4)).startswith(
+            "there is nothing"
+        )
 
     assert time.process_time() - began < MAX_SECONDS
 

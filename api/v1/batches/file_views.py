@@ -30,7 +30,7 @@ from api.openapi.refusals import (
 )
 from api.openapi.response import JSONL, ResponseSpec, json_response
 from api.openapi.upload import UploadSpec
-from api.runtime.user_slots import Opened
+from api.runtime.user_slots import SlotKind
 from api.services import services
 from api.v1.batches.file_form import FileForm, FileOptions, clean_name, read_options
 from api.v1.batches.file_storage import store_file, stream_file
@@ -75,9 +75,9 @@ def create() -> ResponseReturnValue:
     charge = partial(count_bytes, services(), key.user_id)
     uploads = services().slots.uploads
     with (
-        uploads.one_more(key.user_id),
+        uploads.acquire(key.user_id),
         receive_file(request, services().settings, charge=charge) as upload,
-        uploads.place(),
+        uploads.acquire_writer(),
     ):
         options = read_options(upload.options)
         file = _new_file(key, upload)
@@ -138,7 +138,7 @@ def show(file_id: str) -> ResponseReturnValue:
     if isinstance(found, File):
         return _serialize(found)
     batch, name = found
-    with services().slots.connections.one_more(caller.user.id, Opened.STREAM):
+    with services().slots.connections.acquire(caller.user.id, SlotKind.STREAM):
         size = sum(map(len, _lines_of(batch, name)))
     return _serialize_batch_file(batch, name, size)
 
@@ -233,7 +233,7 @@ def _lines_of(batch: Batch, name: BatchFileId) -> ResultFile:
 
 def _send(response: Response, caller: Caller) -> Response:
     with ExitStack() as held:
-        held.enter_context(services().slots.connections.one_more(caller.user.id, Opened.STREAM))
+        held.enter_context(services().slots.connections.acquire(caller.user.id, SlotKind.STREAM))
         held.enter_context(present_connection().write_timeout(WRITE_SECONDS))
         response.call_on_close(held.pop_all().close)
     response.headers["x-accel-buffering"] = "no"

@@ -118,7 +118,11 @@ def create() -> ResponseReturnValue:
         return plan.idempotency_key is not None or not connection.check_twice()
 
     uploads = services().slots.uploads
-    with uploads.one_more(key.user_id), uploads.place(), open_stored_file(services(), file) as data:
+    with (
+        uploads.acquire(key.user_id),
+        uploads.acquire_writer(),
+        open_stored_file(services(), file) as data,
+    ):
         read = line_reader(body.endpoint, services())
         settings = services().settings
         limits = LineLimits(settings.max_batch_lines, settings.max_body_bytes)

@@ -25,7 +25,7 @@ from api.openapi.operation import CallerKind, described
 from api.openapi.parameters import IDEMPOTENCY_KEY
 from api.openapi.refusals import CANCELLED, NOT_ADMITTED, NOT_COMPLETED
 from api.openapi.response import FROM_CACHE, RATE_LIMITS, REPLAYED, json_or_stream_response
-from api.runtime.user_slots import Opened
+from api.runtime.user_slots import SlotKind
 from api.services import Services, services
 from api.v1.generation.body import GenerationBody
 from api.v1.generation.chat_body import ChatBody
@@ -92,7 +92,7 @@ def _generate(
         )
     may_shorten = body.requested_max_tokens[1] is None
     with ExitStack() as held:
-        what = Opened.STREAM if generation.stream else Opened.WAIT
+        what = SlotKind.STREAM if generation.stream else SlotKind.WAIT
         held.enter_context(hold_connection_slot(key, what))
         admitted = admit_request(key, generation, may_shorten=may_shorten, names=body.names)
         answer = kind(

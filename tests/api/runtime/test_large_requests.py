@@ -14,9 +14,9 @@ import requests
 from api.runtime.large_requests import (
     LARGE_BYTES,
     MAX_REST_SECONDS,
-    MOST_OF_A_USER,
-    MOST_WAITING,
-    LargeRequests,
+    MAX_WAITING,
+    MAX_WAITING_PER_USER,
+    LargeRequestLock,
 )
 from core.config.settings import Settings
 from core.errors import Unavailable
@@ -114,32 +114,32 @@ def test_a_long_prompt_that_fits_takes_one_request(single: Service) -> None:
 
 
 @pytest.fixture
-def turns() -> LargeRequests:
-    return LargeRequests(max_wait_seconds=20.0, sleep=lambda seconds: None)
+def lock() -> LargeRequestLock:
+    return LargeRequestLock(max_wait_seconds=20.0, sleep=lambda seconds: None)
 
 
-def wait_behind(turns: LargeRequests, order: list[str], name: str, user: Any) -> threading.Thread:
+def wait_behind(lock: LargeRequestLock, order: list[str], name: str, user: Any) -> threading.Thread:
     """Wait for a turn in another thread, which ends it at once and notes its name."""
-    before = turns._count()
+    before = lock._count()
 
     def take() -> None:
-        end = turns.take_turn(user, 0)
+        end = lock.acquire(user, 0)
         order.append(name)
         end()
 
     thread = threading.Thread(target=take)
     thread.start()
-    wait_until(lambda: turns._count() > before, 10)
+    wait_until(lambda: lock._count() > before, 10)
     return thread
 
 
-def test_users_take_turns_however_many_requests_one_has(turns: LargeRequests) -> None:
+def test_users_take_turns_however_many_requests_one_has(lock: LargeRequestLock) -> None:
     many, few = uuid4(), uuid4()
     order: list[str] = []
-    end = turns.take_turn(many, 0)
+    end = lock.acquire(many, 0)
 
-    waiting = [wait_behind(turns, order, f"many {i}", many) for i in range(3)]
-    waiting.append(wait_behind(turns, order, "few", few))
+    waiting = [wait_behind(lock, order, f"many {i}", many) for i in range(3)]
+    waiting.append(wait_behind(lock, order, "few", few))
     end()
     for thread in waiting:
         thread.join(20)
@@ -148,41 +148,41 @@ def test_users_take_turns_however_many_requests_one_has(turns: LargeRequests) ->
 
 
 def test_who_waits_too_long_is_refused_and_holds_up_nobody() -> None:
-    turns = LargeRequests(max_wait_seconds=0.05, sleep=lambda seconds: None)
-    end = turns.take_turn(uuid4(), 0)
+    lock = LargeRequestLock(max_wait_seconds=0.05, sleep=lambda seconds: None)
+    end = lock.acquire(uuid4(), 0)
 
     with pytest.raises(Unavailable, match="wait too long") as told:
-        turns.take_turn(uuid4(), 0)
+        lock.acquire(uuid4(), 0)
     end()
 
     assert told.value.code == "overloaded" and "Retry-After" in told.value.headers
-    turns.take_turn(uuid4(), 0)()
+    lock.acquire(uuid4(), 0)()
 
 
-@pytest.mark.parametrize(("users", "most"), [(1, MOST_OF_A_USER), (64, MOST_WAITING)])
-def test_no_more_than_so_many_wait(turns: LargeRequests, users: int, most: int) -> None:
+@pytest.mark.parametrize(("users", "most"), [(1, MAX_WAITING_PER_USER), (64, MAX_WAITING)])
+def test_no_more_than_so_many_wait(lock: LargeRequestLock, users: int, most: int) -> None:
     names = [uuid4() for _ in range(users)]
-    end = turns.take_turn(uuid4(), 0)
-    waiting = [wait_behind(turns, [], "", names[i % users]) for i in range(most)]
+    end = lock.acquire(uuid4(), 0)
+    waiting = [wait_behind(lock, [], "", names[i % users]) for i in range(most)]
 
     with pytest.raises(Unavailable, match="too many large requests wait"):
-        turns.take_turn(names[0], 0)
+        lock.acquire(names[0], 0)
     end()
     for thread in waiting:
         thread.join(20)
 
-    turns.take_turn(names[0], 0)()
+    lock.acquire(names[0], 0)()
 
 
 @pytest.mark.parametrize(("seconds", "rest"), [(0.01, 0.03), (5.0, MAX_REST_SECONDS)])
 def test_the_process_works_for_others_after_each(seconds: float, rest: float) -> None:
     clock = Clock()
     slept: list[float] = []
-    turns = LargeRequests(clock=clock, sleep=slept.append)
-    end = turns.take_turn(uuid4(), 0)
+    lock = LargeRequestLock(clock=clock, sleep=slept.append)
+    end = lock.acquire(uuid4(), 0)
     clock.now += seconds
 
     end()
-    turns.take_turn(uuid4(), 0)
+    lock.acquire(uuid4(), 0)
 
     assert slept == [0.0, pytest.approx(rest)]

@@ -5,7 +5,12 @@ from __future__ import annotations
 import pytest
 from flask import Blueprint, Flask
 
-from api.runtime.load_shedding import CROWD, Entrance, leave_entrance, register_entrance
+from api.runtime.load_shedding import (
+    MIN_PENDING,
+    LoadShedder,
+    end_admission,
+    register_load_shedding,
+)
 from core.errors import Unavailable
 from tests.support.factories.limit_key import Clock
 
@@ -16,82 +21,82 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def entrance(clock: Clock) -> Entrance:
-    return Entrance(max_seconds=1.0, clock=clock)
+def shedder(clock: Clock) -> LoadShedder:
+    return LoadShedder(max_seconds=1.0, clock=clock)
 
 
-def test_a_crowd_whose_oldest_is_not_admitted_in_time_lets_no_more_in(
-    entrance: Entrance, clock: Clock
+def test_new_requests_are_refused_while_the_oldest_admission_is_late(
+    shedder: LoadShedder, clock: Clock
 ) -> None:
-    for _ in range(CROWD):
-        entrance.enter()
+    for _ in range(MIN_PENDING):
+        shedder.begin()
     clock.now += 1.1
 
     with pytest.raises(Unavailable) as caught:
-        entrance.enter()
+        shedder.begin()
 
     assert caught.value.code == "overloaded"
     assert int(caught.value.headers["Retry-After"]) in (1, 2, 3)
 
 
-def test_a_burst_is_let_in_whatever_its_size(entrance: Entrance, clock: Clock) -> None:
-    for _ in range(20 * CROWD):
-        entrance.enter()
-        clock.now += 0.9 / (20 * CROWD)
+def test_a_burst_of_any_size_is_accepted(shedder: LoadShedder, clock: Clock) -> None:
+    for _ in range(20 * MIN_PENDING):
+        shedder.begin()
+        clock.now += 0.9 / (20 * MIN_PENDING)
 
 
-def test_one_slow_request_is_no_crowd(entrance: Entrance, clock: Clock) -> None:
-    for _ in range(CROWD - 1):
-        entrance.enter()
+def test_few_pending_requests_are_no_overload(shedder: LoadShedder, clock: Clock) -> None:
+    for _ in range(MIN_PENDING - 1):
+        shedder.begin()
     clock.now += 100
 
-    entrance.enter()
+    shedder.begin()
 
 
-def test_more_are_let_in_when_the_oldest_has_gone_through(entrance: Entrance, clock: Clock) -> None:
-    tickets = [entrance.enter()]
+def test_requests_are_accepted_again_when_the_oldest_is_admitted(
+    shedder: LoadShedder, clock: Clock
+) -> None:
+    tickets = [shedder.begin()]
     clock.now += 0.5
-    tickets += [entrance.enter() for _ in range(CROWD)]
+    tickets += [shedder.begin() for _ in range(MIN_PENDING)]
     clock.now += 0.6
 
     with pytest.raises(Unavailable):
-        entrance.enter()
-    entrance.leave(tickets[0])
-    entrance.leave(tickets[0])
-    entrance.enter()
+        shedder.begin()
+    shedder.end(tickets[0])
+    shedder.end(tickets[0])
+    shedder.begin()
 
 
-def test_only_what_generates_and_is_not_admitted_yet_stands_at_the_entrance(
-    clock: Clock, entrance: Entrance
-) -> None:
-    app = Flask("entrance")
+def test_only_pending_generations_are_counted(clock: Clock, shedder: LoadShedder) -> None:
+    app = Flask("load-shedding")
     seen: list[int] = []
 
-    def at_the_door() -> int:
-        return len(entrance._since)
+    def pending() -> int:
+        return len(shedder._since)
 
-    generating = Blueprint("generate", "entrance")
-    looking = Blueprint("jobs", "entrance")
+    generating = Blueprint("generate", "load-shedding")
+    polling = Blueprint("jobs", "load-shedding")
 
     @generating.post("/generate")
     def generate() -> str:
-        seen.append(at_the_door())
-        leave_entrance()
-        seen.append(at_the_door())
-        return "answer"
+        seen.append(pending())
+        end_admission()
+        seen.append(pending())
+        return "completion"
 
     @generating.post("/fail")
     def fail() -> str:
         raise Unavailable("a part is away")
 
-    @looking.get("/job")
-    def look() -> str:
-        seen.append(at_the_door())
+    @polling.get("/job")
+    def poll() -> str:
+        seen.append(pending())
         return "job"
 
-    for blueprint in (generating, looking):
+    for blueprint in (generating, polling):
         app.register_blueprint(blueprint)
-    register_entrance(app, entrance)
+    register_load_shedding(app, shedder)
     caller = app.test_client()
 
     caller.post("/generate")
@@ -100,25 +105,25 @@ def test_only_what_generates_and_is_not_admitted_yet_stands_at_the_entrance(
     caller.post("/fail")
 
     assert seen == [1, 0, 0]
-    assert at_the_door() == 0
+    assert pending() == 0
 
 
-def test_who_waits_for_a_client_is_not_at_the_door(entrance: Entrance, clock: Clock) -> None:
-    for _ in range(CROWD):
-        entrance.enter()
-    slow = entrance.enter()
-    with entrance.outside(slow):
+def test_waiting_for_a_client_is_not_counted(shedder: LoadShedder, clock: Clock) -> None:
+    for _ in range(MIN_PENDING):
+        shedder.begin()
+    slow = shedder.begin()
+    with shedder.paused(slow):
         clock.now += 0.9
-        for ticket in list(entrance._since):
-            entrance.leave(ticket)
+        for ticket in list(shedder._since):
+            shedder.end(ticket)
         clock.now += 100
-        tickets = [entrance.enter() for _ in range(CROWD)]
+        tickets = [shedder.begin() for _ in range(MIN_PENDING)]
     for ticket in tickets:
-        entrance.leave(ticket)
+        shedder.end(ticket)
     clock.now += 0.5
 
-    for _ in range(CROWD):
-        entrance.enter()
+    for _ in range(MIN_PENDING):
+        shedder.begin()
     with pytest.raises(Unavailable):
         clock.now += 0.6
-        entrance.enter()
+        shedder.begin()

@@ -13,7 +13,7 @@ import redis
 import requests
 from pydantic import SecretStr
 
-from api.runtime.service_metrics import ServiceFacts
+from api.runtime.service_metrics import ServiceMetrics
 from cli.system.ports import free_port
 from core.config.settings import Settings
 from core.queueing.workers import WorkerRegistry, WorkerStatus
@@ -161,7 +161,7 @@ def test_a_stream_is_in_progress_until_it_ends(measured: Service) -> None:
 def facts(settings: Settings, **urls: str) -> tuple[dict[str, float], float]:
     """Return the facts of a service with these addresses, and the seconds that it took."""
     changes = {name: SecretStr(url) for name, url in urls.items()}
-    collector = ServiceFacts(settings.model_copy(update=changes))
+    collector = ServiceMetrics(settings.model_copy(update=changes))
     began = time.monotonic()
     found = {s.name: s.value for metric in collector.collect() for s in metric.samples}
     return found, time.monotonic() - began

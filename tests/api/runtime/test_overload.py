@@ -10,7 +10,7 @@ import pytest
 import redis
 import requests
 
-from api.runtime.load_shedding import CROWD
+from api.runtime.load_shedding import MIN_PENDING
 from core.config.settings import Settings
 from core.queueing.backlog import Backlog
 from core.queueing.broker import JobQueue
@@ -62,7 +62,7 @@ def test_a_process_that_gets_too_much_refuses_some_and_answers_what_it_took(
     with Service.started(base_settings, tmp_path, workers=0, **crowded) as service:
         secret = {"x-api-key": service.make_key()["secret"]}
 
-        answers = burst([f"{service.url}/api/llm/jobs"], BODY, secret, count=10 * CROWD)
+        answers = burst([f"{service.url}/api/llm/jobs"], BODY, secret, count=10 * MIN_PENDING)
         calm = [
             service.call("POST", "/api/llm/jobs", json=BODY, headers=secret).status_code
             for _ in range(3)
@@ -73,7 +73,7 @@ def test_a_process_that_gets_too_much_refuses_some_and_answers_what_it_took(
     assert refused and {answer.code for answer in refused} == {"overloaded"}
     assert all(1 <= int(answer.headers["retry-after"]) <= 3 for answer in refused)
     taken = [answer for answer in answers if answer.status == 202]
-    assert len(taken) >= CROWD and len(taken) + len(refused) == len(answers)
+    assert len(taken) >= MIN_PENDING and len(taken) + len(refused) == len(answers)
     assert calm == [202, 202, 202]
     made = {answer.body["id"] for answer in taken}
     newest = [job["id"] for job in listed][len(calm) : len(calm) + len(made)]

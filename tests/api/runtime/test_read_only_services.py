@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from sqlalchemy import create_engine, text
 
 from api.app import create_app
-from api.runtime.service_metrics import ServiceFacts
+from api.runtime.service_metrics import ServiceMetrics
 from api.services import Services
 from cli.servers.postgres import Postgres
 from cli.servers.valkey import Valkey
@@ -131,7 +131,7 @@ def test_a_read_only_database_is_away_until_it_takes_changes_again(
 def facts_of(service: Service) -> bytes:
     """Return the facts that a scrape would read now."""
     registry = CollectorRegistry()
-    registry.register(ServiceFacts(service.settings))
+    registry.register(ServiceMetrics(service.settings))
     return generate_latest(registry)
 
 

@@ -16,7 +16,7 @@ import psutil
 import pytest
 from sqlalchemy import create_engine, make_url, text
 
-from api.runtime.service_metrics import ServiceFacts
+from api.runtime.service_metrics import ServiceMetrics
 from core.config.settings import Settings
 from migrations.run import head_revision
 from models.database.base import SessionFactory
@@ -67,7 +67,7 @@ def working_tool(process: subprocess.Popen[str], name: str) -> psutil.Process:
 
 
 def facts(settings: Settings) -> dict[str, float]:
-    collector = ServiceFacts(settings)
+    collector = ServiceMetrics(settings)
     wanted = "bountycoder_backup_last_success_timestamp_seconds"
     return {m.name: m.samples[0].value for m in collector.collect() if m.name == wanted}
 
