@@ -1,4 +1,4 @@
-"""The answer that carries a batch's results."""
+"""Streams the results of a batch as a response."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from models.batches.batch import Batch
 from models.database.prepared import Statements
 from models.jobs.job import JobState
 
-#: A client that does not take one piece within this is let go.
+#: Seconds that the write of one piece may take before the connection is closed.
 WRITE_SECONDS = 30.0
 
 
 def stream_results(
     statements: Statements,
     batch: Batch,
-    place: AbstractContextManager[None],
+    slot: AbstractContextManager[None],
     *,
     after: int,
     states: Collection[JobState],
 ) -> Response:
-    """Answer with the lines that have ended in `states`, from behind the line `after`.
+    """Return a response with the lines after line `after` that ended in one of `states`.
 
     Args:
-        place: what the client holds while it reads.
+        slot: held while the client reads.
     """
     connection = present_connection()
     with ExitStack() as opened:
-        opened.enter_context(place)
+        opened.enter_context(slot)
         lines = ResultFile(
             statements,
             batch.id,

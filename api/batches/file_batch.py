@@ -1,4 +1,4 @@
-"""A batch of a file that came with its request."""
+"""Creates a batch from the file of its request."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from models.accounts.key_cache import PresentedKey
 def create_batch_from_file(
     services: Services, key: PresentedKey, upload: ReceivedFile, idempotency_key: str | None
 ) -> CreatedBatch | None:
-    """Return the batch that was made of a file; `None` if nobody waits for it any more.
+    """Create a batch from an uploaded file; return `None` if the client has disconnected.
 
-    It raises what `create_batch` raises.
+    See `create_batch` for errors.
     """
     settings = services.settings
     plan = plan_upload(

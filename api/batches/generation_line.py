@@ -1,4 +1,4 @@
-"""A line of our own files: a generation with a name."""
+"""The native format of a batch line: a generation with a custom id."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _OPENAI = (
     "it is a line of OpenAI's format: upload the file by POST /v1/files and make the batch by "
     'POST /v1/batches, or send plain requests here, such as {"prompt": "…"}'
 )
-#: What a line may not ask for, with what to do instead.
+#: Fields that a batch line may not set, with the message that says what to do instead.
 _REFUSED = {
-    "stream": "stream is not for lines of a file: read the results of the batch",
-    "webhook_url": "webhookUrl is not for lines of a file: give the batch one",
-    "cache": "cache is not for lines of a file: send the request alone",
-    "ttl_seconds": "ttlSeconds is not for lines of a file: give the batch a completionWindow",
+    "stream": "stream is not allowed in a batch line: read the results of the batch",
+    "webhook_url": "webhookUrl is not allowed in a batch line: set the webhookUrl of the batch",
+    "cache": "cache is not allowed in a batch line: send the request alone",
+    "ttl_seconds": "ttlSeconds is not allowed in a batch line: set the batch's completionWindow",
 }
 
 
@@ -31,13 +31,13 @@ class GenerationLine(Generation):
     `ttlSeconds`.
 
     Attributes:
-        custom_id: your own name for the line, once in a file; it comes back with the result.
+        custom_id: your own name for the line, unique in the file; the result repeats it.
     """
 
     custom_id: CustomId | None = None
 
     def to_row(self) -> dict[str, Any]:
-        """Return what the job's row keeps: the generation."""
+        """Return the generation as the job's row stores it, without the custom id."""
         row = super().to_row()
         row.pop("customId", None)
         return row
@@ -53,10 +53,10 @@ def _read(data: bytes) -> GenerationLine:
 
 
 def read_generation_line(data: bytes) -> LineRequest:
-    """Return what a line asks for.
+    """Parse one line.
 
     Raises:
-        InvalidRequest: what is wrong with it.
+        InvalidRequest: the line is not valid.
     """
     line = _read(data)
     for name in _REFUSED.keys() & line.model_fields_set:

@@ -1,6 +1,6 @@
-"""From lines to a batch: check all, then write all in one transaction. What fails leaves nothing.
+"""Creates a batch: validates all lines, then inserts all in one transaction.
 
-Whatever the lines come from, and whoever's language they speak, they go this way.
+A failure leaves nothing behind. Lines of every source and format take this way.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ from models.batches.batch import Batch, OnError
 from models.batches.lines import begin_writing, insert_lines
 from models.database.base import Session, database_now
 
-#: Rows that one statement inserts, and their bytes.
+#: Most rows that one statement inserts, and most bytes of these.
 PAGE_ROWS = 400
 PAGE_BYTES = 512 * 1024
-#: Nobody knows when a batch will end; asking again after this long is no burden.
+#: The end of a batch cannot be predicted: a retry each minute costs little.
 OPEN_BATCHES_RETRY_SECONDS = 60.0
 
 
 class BatchAbandoned(BountyError):
-    """Nobody waits for this batch any more."""
+    """The client of this batch has disconnected."""
 
 
 class _BatchNotAdmitted(BountyError):
-    """Rolls back what may not come to be."""
+    """Rolls back the insert of a batch that is not admitted."""
 
     def __init__(self, taken: PlaceTaken) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class _BatchNotAdmitted(BountyError):
 
 @dataclass(frozen=True, slots=True)
 class CreatedBatch:
-    """A batch that was committed; `is_new` unless the same request had made it before."""
+    """A committed batch; `is_new` unless the same request created it earlier."""
 
     batch: Batch
     is_new: bool = True
@@ -64,17 +64,17 @@ def create_batch(
     *,
     is_wanted: Callable[[], bool] = lambda: True,
 ) -> CreatedBatch:
-    """Check lines and commit them as a batch.
+    """Validate lines and commit them as a batch.
 
     Args:
-        is_wanted: asked now and then; when it says no, nothing is made.
+        is_wanted: called regularly; when it returns False, no batch is created.
 
     Raises:
-        InvalidRequest: lines cannot be taken; it says which.
-        RateLimited: the key has too many open batches, or its month has no room for the prompts,
-            or its user's minute none for lines that did not just come as a file.
-        IdempotencyConflict: the idempotency key stands for another request.
-        Abandoned: the batch is not wanted any more.
+        InvalidRequest: lines are not valid; `fields` names them.
+        RateLimited: the key has too many open batches, or its month's quota is too small for the
+            prompts. Or the user's upload bytes of this minute are too few for stored lines.
+        IdempotencyConflict: the idempotency key belongs to another request.
+        BatchAbandoned: `is_wanted` returned False.
         redis.RedisError: the limits cannot be checked.
     """
     repeated = find_earlier_batch(services, key.id, plan)
@@ -83,7 +83,7 @@ def create_batch(
     check_open_batches(services, key.id)
     yielder = Yielder()
     with tempfile.TemporaryFile() as rows:
-        checks = LineValidator(_terms(services, key), rows, yielder)
+        checks = LineValidator(_line_rules(services, key), rows, yielder)
         for _ in checks.run(lines(yielder)):
             _require_wanted(is_wanted)
         checked = checks.checked
@@ -95,10 +95,10 @@ def create_batch(
         return _write(services, key, checked, plan, yielder, is_wanted)
 
 
-def _terms(services: Services, key: PresentedKey) -> LineRules:
-    """Return what the lines of a batch must keep.
+def _line_rules(services: Services, key: PresentedKey) -> LineRules:
+    """Return the rules for the lines of a batch.
 
-    Which context ready workers have is not known while Redis is away: the model's must do.
+    The context of the ready workers is not known while Redis is away: the model's applies then.
     """
     try:
         context_length = services.context_length()
@@ -116,10 +116,10 @@ def _terms(services: Services, key: PresentedKey) -> LineRules:
 def find_earlier_batch(
     services: Services, api_key_id: UUID, plan: BatchPlan
 ) -> CreatedBatch | None:
-    """Return the batch that the same request made before, if it has an idempotency key.
+    """Return the batch that the same request created earlier, if it has an idempotency key.
 
     Raises:
-        IdempotencyConflict: the key stands for another request.
+        IdempotencyConflict: the key belongs to another request.
     """
     if plan.idempotency_key is None:
         return None
@@ -129,7 +129,7 @@ def find_earlier_batch(
 
 
 def check_open_batches(services: Services, api_key_id: UUID) -> None:
-    """Refuse early what `take_place` would refuse at the end.
+    """Reject a batch early that `take_place` would reject at the end.
 
     Raises:
         RateLimited: the key has too many open batches.
@@ -147,7 +147,7 @@ def _check_quota(services: Services, key: PresentedKey, prompt_tokens: int) -> N
     left = max(0, limit - state.used_in_month)
     if prompt_tokens > left:
         raise RateLimited(
-            f"of {limit} tokens a month {left} are left, the prompts alone have {prompt_tokens}",
+            f"{left} of the month's {limit} tokens are left, but the prompts have {prompt_tokens}",
             code="monthly_quota_exceeded",
             retry_after_seconds=None if prompt_tokens > limit else state.month_seconds,
             headers={"x-should-retry": "false"},
@@ -171,7 +171,7 @@ def _write(
             for rows in _pages(checked.rows, yielder):
                 insert_lines(session, batch, rows, priority=key.priority)
                 _require_wanted(is_wanted)
-            _take_place(session, services, batch, plan)
+            _admit_batch(session, services, batch, plan)
     except _BatchNotAdmitted as found:
         if found.taken.repeated is None:
             raise _too_many(services) from None
@@ -181,7 +181,7 @@ def _write(
     return CreatedBatch(batch)
 
 
-def _take_place(session: Session, services: Services, batch: Batch, plan: BatchPlan) -> None:
+def _admit_batch(session: Session, services: Services, batch: Batch, plan: BatchPlan) -> None:
     most = services.settings.max_open_batches
     taken = take_place(session, batch, most=most, idempotency_key=plan.idempotency_key)
     if taken is not None:
@@ -220,7 +220,7 @@ def _new_batch(
 
 
 def _pages(rows: IO[bytes], yielder: Yielder) -> Iterator[str]:
-    """Yield the rows as JSON arrays of a bounded size."""
+    """Yield the rows as JSON arrays of at most about `PAGE_BYTES`."""
     rows.seek(0)
     page: list[str] = []
     size = 0
@@ -246,7 +246,7 @@ def _repeated(batch: Batch, plan: BatchPlan) -> CreatedBatch:
 
 def _too_many(services: Services) -> RateLimited:
     return RateLimited(
-        f"{services.settings.max_open_batches} batches of this key are open already",
+        f"this key already has {services.settings.max_open_batches} open batches",
         code="too_many_batches",
         retry_after_seconds=OPEN_BATCHES_RETRY_SECONDS,
     )
@@ -254,4 +254,4 @@ def _too_many(services: Services) -> RateLimited:
 
 def _require_wanted(is_wanted: Callable[[], bool]) -> None:
     if not is_wanted():
-        raise BatchAbandoned("the client went away")
+        raise BatchAbandoned("the client has disconnected")

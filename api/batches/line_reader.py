@@ -1,5 +1,6 @@
-"""The lines of a file, one by one, and what each asks for. Whose language they speak is the
-reader's matter, which is handed in.
+"""Reads the lines of a batch's file one by one.
+
+The caller passes the parser of the file's format.
 """
 
 from __future__ import annotations
@@ -17,19 +18,18 @@ from core.errors import ApiError, FieldFault, InvalidRequest
 from core.generation import Generation
 
 MAX_CUSTOM_ID_LENGTH = 512
-#: Blank lines are skipped, but whoever sends nothing else is not read to the end.
+#: Blank lines are skipped; this bounds the blank lines that are read for each allowed line.
 PHYSICAL_LINES_EACH = 10
 SKIP_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class LineRequest:
-    """What one line asks for, and its caller's own name for it.
+    """The request of one line, and its custom id.
 
     Attributes:
-        may_shorten: `max_tokens` is not the caller's own word: less is asked for where there is
-            room for less.
-        names: what the line calls its fields.
+        may_shorten: the line does not set `max_tokens`: it may be lowered to the room there is.
+        names: the line's names of its fields.
     """
 
     custom_id: str | None
@@ -40,10 +40,10 @@ class LineRequest:
 
 @dataclass(frozen=True, slots=True)
 class BatchLine:
-    """A line by its number in the file: what it asks for, or what is wrong with it.
+    """A line by its number in the file, with its generation or its fault.
 
     Attributes:
-        custom_id: of a faulty line too, if it can be read.
+        custom_id: an invalid line has it too, if it can be parsed.
     """
 
     number: int
@@ -54,13 +54,13 @@ class BatchLine:
     names: FieldNames = NATIVE_NAMES
 
 
-#: Reads one line. Raises `ApiError` about what is wrong with it.
+#: Parses one line. Raises `ApiError` if it is not valid.
 LineParser = Callable[[bytes], LineRequest]
 
 
 @dataclass(frozen=True, slots=True)
 class LineLimits:
-    """How many lines a file may have, and how long one may be."""
+    """The most lines of a file, and the most bytes of one line."""
 
     max_lines: int
     max_bytes: int
@@ -72,7 +72,7 @@ def read_lines(
     """Yield the lines of a file that are not blank.
 
     Raises:
-        InvalidRequest: there are too many.
+        InvalidRequest: the file has too many lines.
     """
     count = 0
     for number, data in _physical_lines(file, limits, yielder):
@@ -101,14 +101,14 @@ def read_lines(
 
 
 def first_fault(error: ApiError) -> FieldFault:
-    """Return the first thing that is wrong with a line."""
+    """Return the first fault of an error."""
     first = error.fields[0] if error.fields else FieldFault(error.param or "", error.message)
     return FieldFault(first.param, first.message)
 
 
 @contextmanager
 def prefix_fields(names: FieldNames) -> Iterator[None]:
-    """Let errors of this block name fields as their line has them."""
+    """Prefix the fields that errors of this block name with `names.parent`."""
     try:
         yield
     except ApiError as error:
@@ -123,7 +123,7 @@ def prefix_fields(names: FieldNames) -> Iterator[None]:
 
 
 def find_custom_id(data: bytes) -> str | None:
-    """Return the name that a faulty line has, if it has one that can be kept."""
+    """Return the custom id of an invalid line, if it has one that can be stored."""
     try:
         found = json.loads(data)
     except (ValueError, RecursionError):
@@ -139,7 +139,7 @@ def find_custom_id(data: bytes) -> str | None:
 def _physical_lines(
     file: IO[bytes], limits: LineLimits, yielder: Yielder
 ) -> Iterator[tuple[int, bytes | None]]:
-    """Yield each line by its number, stripped; `None` for one that is too long."""
+    """Yield the number and the stripped bytes of each line; `None` for one that is too long."""
     number = 0
     while piece := file.readline(limits.max_bytes + len(BOM) + 2):
         number += 1

@@ -1,4 +1,7 @@
-"""What feeders are told of batches after a commit: they look by themselves soon enough, too."""
+"""Notifies the dispatchers of changed batches after a commit.
+
+A lost event only delays them: they also poll.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ _log = logging.getLogger(__name__)
 
 
 def cancel_batch(services: Services, batch_id: UUID) -> Batch | None:
-    """Let a batch end; returns it as it is then, `None` if it has ended before."""
+    """Request the cancelling of a batch; return the batch, or `None` if it had ended."""
     with services.database.sessions.begin() as session:
         batch = ask_to_cancel_batch(session, batch_id)
     if batch is not None:
@@ -25,8 +28,8 @@ def cancel_batch(services: Services, batch_id: UUID) -> Batch | None:
 
 
 def notify_dispatchers(services: Services) -> None:
-    """Let the feeders look at the batches now."""
+    """Let the dispatchers check the batches now."""
     try:
         publish_batch_change(services.redis_client)
     except redis.RedisError:
-        _log.warning("feeders could not be told: they will see it in the rows")
+        _log.warning("dispatchers could not be notified: they will find the change by polling")

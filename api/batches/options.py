@@ -1,4 +1,4 @@
-"""What a batch is told beside its lines."""
+"""The options of a batch beside its lines."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _read_window(value: Any) -> Any:
 
 
 def _read_metadata(value: Any) -> Any:
-    """Take the JSON of an object too: a query and a form have no objects."""
+    """Parse the JSON of an object too: a query and a form have no objects."""
     if not isinstance(value, str):
         return value
     try:
@@ -50,13 +50,13 @@ Labels = Annotated[
 
 
 class RetryOptions(Body):
-    """What a new batch of the old one's unsuccessful lines is told; what is not given stays.
+    """Options of a retry of a batch's unsuccessful lines; an omitted one keeps its value.
 
     Attributes:
-        name: what people call it.
-        completion_window: lines that have not begun by then expire: `90m`, `24h`, from 60 s to 7 d.
-        webhook_url: who is told of the end.
-        metadata: your own labels; they come back with the batch.
+        name: the name of the batch.
+        completion_window: lines that have not begun within it expire: `90m`, `24h`, 60 s to 7 d.
+        webhook_url: receives the event of the batch's end.
+        metadata: your own labels; the batch repeats them.
     """
 
     name: Name | None = None
@@ -66,10 +66,10 @@ class RetryOptions(Body):
 
 
 class BatchOptions(RetryOptions):
-    """What a new batch is told beside its file.
+    """Options of a new batch beside its file.
 
     Attributes:
-        on_error: `skip` takes the lines that can be taken, and counts the others as failed.
+        on_error: `skip` accepts the valid lines, and counts the others as failed.
     """
 
     on_error: OnError = OnError.REJECT
@@ -83,11 +83,11 @@ class BatchForm(Body):
 
     Attributes:
         file: the file, with a filename.
-        name: what people call the batch.
-        on_error: `skip` takes the lines that can be taken, and counts the others as failed.
-        completion_window: lines that have not begun by then expire: `90m`, `24h`, from 60 s to 7 d.
-        webhook_url: who is told of the end.
-        metadata: your own labels, a JSON object; they come back with the batch.
+        name: the name of the batch.
+        on_error: `skip` accepts the valid lines, and counts the others as failed.
+        completion_window: lines that have not begun within it expire: `90m`, `24h`, 60 s to 7 d.
+        webhook_url: receives the event of the batch's end.
+        metadata: your own labels, a JSON object; the batch repeats them.
     """
 
     file: Annotated[str, Field(json_schema_extra={"contentMediaType": "application/jsonl"})]

@@ -1,4 +1,4 @@
-"""What a batch will be, apart from its lines."""
+"""The attributes of a new batch, apart from its lines."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from models.batches.batch import Batch, OnError
 
 @dataclass(frozen=True, slots=True)
 class BatchPlan:
-    """See `models.batches.batch.Batch`; `body_hash` is of all that `idempotency_key` came with."""
+    """See `models.batches.batch.Batch`; `body_hash` is that of the whole request."""
 
     request_id: str
     window: timedelta
@@ -36,7 +36,7 @@ class BatchPlan:
 
     @property
     def is_of_stored_lines(self) -> bool:
-        """Whether its lines were here before, and did not come with this request."""
+        """Whether the service stored the lines before this request."""
         return self.input_file_id is not None or self.retry_of is not None
 
 
@@ -48,10 +48,10 @@ def plan_upload(
     idempotency_key: str | None,
     request_id: str,
 ) -> BatchPlan:
-    """Return the plan of a batch out of the options that came with its file.
+    """Return the plan of a batch from the options of its upload.
 
     Raises:
-        InvalidRequest: each wrong option by its name.
+        InvalidRequest: options are not valid; `fields` names each.
     """
     try:
         options = BatchOptions.model_validate(dict(given))
@@ -78,10 +78,10 @@ def plan_retry(
     idempotency_key: str | None,
     request_id: str,
 ) -> BatchPlan:
-    """Return the plan of a batch of another's lines: what the options do not say, stays.
+    """Return the plan of a retry; omitted options keep the values of the old batch.
 
     Raises:
-        InvalidRequest: a webhook may not go there.
+        InvalidRequest: the webhook's URL is not allowed.
     """
     _check(options, settings)
     given = options.model_fields_set

@@ -1,6 +1,6 @@
-"""The results of a batch as a file that is read from the database while it is sent.
+"""The results of a batch as a file, read from the database while it is sent.
 
-Each page is a short read of its own: whoever reads slowly holds nothing but a greenlet.
+Each page is a separate short read: a slow client holds only a greenlet.
 """
 
 from __future__ import annotations
@@ -20,20 +20,23 @@ from models.database.prepared import Statements
 from models.jobs.job import Job, JobState
 from models.jobs.serializer import has_answer, show_completion
 
-#: What a line says whose answer retention has deleted.
-TEXTS_DELETED = {"code": "texts_deleted", "message": "the answer was deleted after its time"}
+#: The error of a line whose completion retention has deleted.
+TEXTS_DELETED = {
+    "code": "texts_deleted",
+    "message": "the completion was deleted when its retention time was over",
+}
 
 _log = logging.getLogger(__name__)
 
-#: What is written at once.
+#: Bytes of one write.
 WRITE_BYTES = 64 * 1024
 
 
 class ResultFile:
-    """The lines that have ended in `states`, from behind the line `after`, in their order.
+    """The lines after line `after` that ended in one of `states`, in their order.
 
-    Raises one of `DATABASE_AWAY` where it is made if the first page cannot be read; when a later
-    one cannot, the connection breaks: an answer must not look whole that is not.
+    The constructor raises one of `DATABASE_AWAY` if the first page cannot be read. If a later page
+    cannot be read, the connection breaks: a partial response must not look complete.
     """
 
     def __init__(
@@ -52,22 +55,22 @@ class ResultFile:
         self._states = states
         self._connection = connection
         self._ends_with_connection = ends_with_connection
-        self._show = show or serialize_line
+        self._serialize = show or serialize_line
         self._first = self._read(after)
 
     def __iter__(self) -> Iterator[bytes]:
         yielder = Yielder()
         jobs, self._first = self._first, []
         while jobs:
-            waiting = bytearray()
+            buffer = bytearray()
             for job in jobs:
                 yielder.yield_if_due()
-                shown = json.dumps(self._show(job), ensure_ascii=False, separators=(",", ":"))
-                waiting += shown.encode() + b"\n"
-                if len(waiting) >= WRITE_BYTES:
-                    yield from _pieces(waiting)
-                    waiting = bytearray()
-            yield from _pieces(waiting)
+                shown = json.dumps(self._serialize(job), ensure_ascii=False, separators=(",", ":"))
+                buffer += shown.encode() + b"\n"
+                if len(buffer) >= WRITE_BYTES:
+                    yield from _pieces(buffer)
+                    buffer = bytearray()
+            yield from _pieces(buffer)
             jobs = self._next(jobs[-1].line or 0)
 
     def _next(self, after: int) -> list[Job]:
@@ -77,7 +80,7 @@ class ResultFile:
             _log.exception("results of %s broke off", show_id(Prefix.BATCH, self._batch_id))
             if self._ends_with_connection:
                 self._connection.reset_on_close()
-            # The server ends such an answer without the mark of its end, and says no more of it.
+            # The server then closes the response without its end mark, and logs nothing.
             raise ConnectionResetError(errno.ECONNRESET, "the results broke off") from error
 
     def _read(self, after: int) -> list[Job]:
@@ -85,7 +88,7 @@ class ResultFile:
 
 
 def serialize_line(job: Job) -> dict[str, Any]:
-    """Return what became of a line, in our own shape."""
+    """Return the result of a line in the native format."""
     is_shown = has_answer(job)
     return {
         "line": job.line,
@@ -98,7 +101,7 @@ def serialize_line(job: Job) -> dict[str, Any]:
 
 
 def is_deleted(job: Job) -> bool:
-    """Say whether retention has deleted the answer of a line."""
+    """Say whether retention has deleted the completion of a line."""
     return job.state == JobState.SUCCEEDED and job.choices is None
 
 

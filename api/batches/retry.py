@@ -1,4 +1,4 @@
-"""The lines of a batch that did not succeed, to be tried again."""
+"""Reads the unsuccessful lines of a batch for a retry."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from models.database.prepared import Statements
 def unsuccessful_lines(
     statements: Statements, batch_id: UUID
 ) -> Callable[[Yielder], Iterator[BatchLine]]:
-    """Return what yields the lines, read page by page; their numbers and names stay."""
+    """Return a reader of the lines, page by page; numbers and custom ids stay the same."""
 
     def read(yielder: Yielder) -> Iterator[BatchLine]:
         after = 0
@@ -34,5 +34,5 @@ def unsuccessful_lines(
 def _line(found: UnsuccessfulLine) -> BatchLine:
     try:
         return BatchLine(found.line, found.custom_id, Generation.from_row(found.request))
-    except ValidationError as error:  # what is taken has changed since
+    except ValidationError as error:  # the rules have changed since
         return BatchLine(found.line, found.custom_id, fault=first_fault(invalid(error, of="it")))

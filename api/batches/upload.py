@@ -1,6 +1,6 @@
-"""The upload of a file, as the body itself or in a form: onto disk, while it is counted and hashed.
+"""Receives a file, as the body or in a form, onto disk while it is counted and hashed.
 
-Nothing of it is in memory but a piece; a temporary file has no name, so that a crash leaves none.
+Memory holds only one piece at a time. The temporary file has no name, so that a crash leaves none.
 """
 
 from __future__ import annotations
@@ -39,19 +39,21 @@ JSONL_TYPES = (
 FORM_TYPE = "multipart/form-data"
 FILE_FIELD = "file"
 PIECE_BYTES = 64 * 1024
-#: Bytes of a file of unknown length that are charged together.
+#: Bytes of a file of unknown length that are charged at once.
 CHARGED_BYTES = 1024 * 1024
-#: What a form has beside its file.
+#: Most bytes and parts of a form beside its file.
 FORM_BYTES = 256 * 1024
 FORM_PARTS = 32
 
 
 @dataclass(frozen=True, slots=True)
 class ReceivedFile:
-    """A file that has arrived, with what was told beside it.
+    """A received file with its options.
 
     Attributes:
-        filename: where it came in a form.
+        size: bytes.
+        filename: `None` unless the file came in a form with one.
+        options: of the query and the form.
     """
 
     file: IO[bytes]
@@ -62,7 +64,7 @@ class ReceivedFile:
 
 
 class _Spool:
-    """A temporary file that counts and hashes what is written to it."""
+    """A temporary file that counts and hashes the bytes that are written to it."""
 
     def __init__(self, max_bytes: int, filename: str | None) -> None:
         self.filename = filename
@@ -78,8 +80,8 @@ class _Spool:
         self._hash.update(data)
         return self.file.write(data)
 
-    def seek(self, place: int) -> int:
-        return self.file.seek(place)
+    def seek(self, position: int) -> int:
+        return self.file.seek(position)
 
     @property
     def sha256(self) -> str:
@@ -87,7 +89,7 @@ class _Spool:
 
 
 class _TimedBody:
-    """The body of a request as it arrives, each piece and the whole within their time."""
+    """The body of a request, read with time limits for each piece and for the whole."""
 
     def __init__(
         self,
@@ -105,7 +107,7 @@ class _TimedBody:
         self._yielder = Yielder()
 
     def read(self, size: int) -> bytes:
-        self._yielder.yield_if_due()  # a fast client's pieces are there without waiting
+        self._yielder.yield_if_due()  # reads of a fast client's pieces never wait
         remaining = self._deadline - time.monotonic()
         try:
             if remaining <= 0:
@@ -113,7 +115,7 @@ class _TimedBody:
             with at_most(min(remaining, self._stall_seconds)):
                 piece = bytes(self._stream.read(size))
         except TimeoutError:
-            # What still comes of it must not be taken for a next request.
+            # The rest of the file must not be parsed as the next request.
             raise RequestTimeout(
                 "the file did not arrive in time", headers={"Connection": "close"}
             ) from None
@@ -128,17 +130,17 @@ class _TimedBody:
 def receive_file(
     request: Request, settings: Settings, *, charge: Callable[[int], None]
 ) -> Iterator[ReceivedFile]:
-    """Receive the file of a request, and keep it while the block runs.
+    """Receive the file of a request, and hold it while the block runs.
 
     Args:
-        charge: is told of its bytes, before they come where the request says how many; what it
-            raises ends the upload.
+        charge: called with numbers of bytes: with all before they arrive if the request has a
+            `Content-Length`. An error that it raises ends the upload.
 
     Raises:
-        UnsupportedMediaType: it comes as something else, or packed.
-        RequestTimeout: it did not arrive in time.
-        PayloadTooLarge: it is larger than `MAX_BATCH_BYTES`.
-        InvalidRequest: there is not one file, it is packed, or an option came twice.
+        UnsupportedMediaType: the media type or the content encoding is not supported.
+        RequestTimeout: the file did not arrive in time.
+        PayloadTooLarge: the file is larger than `MAX_BATCH_BYTES`.
+        InvalidRequest: there is not exactly one file, it is compressed, or an option came twice.
     """
     if request.mimetype not in (*JSONL_TYPES, FORM_TYPE):
         raise UnsupportedMediaType(
@@ -184,7 +186,9 @@ def _reject_compressed(file: IO[bytes]) -> None:
     packing = packing_of(file.read(MAGIC_BYTES))
     file.seek(0)
     if packing is not None:
-        raise InvalidRequest(f"the file is packed ({packing}): send it unpacked", param=FILE_FIELD)
+        raise InvalidRequest(
+            f"the file is compressed ({packing}): send it uncompressed", param=FILE_FIELD
+        )
 
 
 def _read_all(request: Request, arrival: _TimedBody, spool: _Spool) -> None:

@@ -1,5 +1,6 @@
-"""Checks the lines of a batch as single requests are checked, before anything is written to the
-database. Memory stays flat: what was checked waits on disk, as the rows that it will be.
+"""Validates the lines of a batch like single requests, before the database is written.
+
+Memory stays flat: valid lines wait on disk, as the rows that are inserted later.
 """
 
 from __future__ import annotations
@@ -25,22 +26,22 @@ from core.generation import Generation
 from core.ids import new_id
 from core.prompts.tokenizer import PromptText, PromptTokenizer
 
-#: Faults that an answer tells.
+#: Faults that one response lists.
 MAX_REPORTED_FAULTS = 100
-#: A fault repeats the name of an unknown field, which may be long.
+#: Characters of one fault: it repeats the name of an unknown field, which may be long.
 MAX_FAULT_LENGTH = 500
-#: Lines whose prompts are counted together, and how long their texts may be.
+#: Lines whose prompts are counted together, and the characters of their texts.
 CHUNK_LINES = 256
 CHUNK_CHARACTERS = 256 * 1024
 
 
 @dataclass(slots=True)
 class ValidatedLines:
-    """What became of the lines.
+    """The outcome of the validation.
 
     Attributes:
         rows: a file of JSON, one row of `models.batches.lines.insert_lines` in each line.
-        faults: of the first lines that cannot be taken.
+        faults: of the first `MAX_REPORTED_FAULTS` invalid lines.
     """
 
     rows: IO[bytes]
@@ -54,11 +55,11 @@ class ValidatedLines:
         return self.accepted + self.rejected
 
     def refusal(self) -> InvalidRequest:
-        """Return the error that tells what is wrong with the lines."""
+        """Return the error that lists the faults of the lines."""
         if not self.total:
             return InvalidRequest("the file has no lines", param="file")
         return InvalidRequest(
-            f"{self.rejected} of {self.total} lines cannot be taken",
+            f"{self.rejected} of {self.total} lines are not valid",
             param="file",
             fields=self.faults,
         )
@@ -66,10 +67,10 @@ class ValidatedLines:
 
 @dataclass(frozen=True, slots=True)
 class LineRules:
-    """What the lines of a batch must keep.
+    """The rules for the lines of a batch.
 
     Attributes:
-        context_length: tokens that prompt and answer of a line may have together.
+        context_length: tokens that prompt and completion of a line may have together.
         monthly_limit: tokens a month of their key.
     """
 
@@ -81,18 +82,18 @@ class LineRules:
 
 
 class LineValidator:
-    """The checks of one batch's lines; `checked` is what became of those that it has seen."""
+    """Validates the lines of one batch; `checked` is the outcome of those read so far."""
 
-    def __init__(self, terms: LineRules, rows: IO[bytes], yielder: Yielder) -> None:
-        self._terms = terms
+    def __init__(self, rules: LineRules, rows: IO[bytes], yielder: Yielder) -> None:
+        self._rules = rules
         self._yielder = yielder
         self._seen: dict[bytes, int] = {}
         self.checked = ValidatedLines(rows)
 
     def run(self, lines: Iterable[BatchLine]) -> Iterator[int]:
-        """Check all lines; yields now and then how many were taken.
+        """Validate all lines; yield the number of accepted lines after each chunk.
 
-        Raises `InvalidRequest` if there are too many.
+        Raises `InvalidRequest` if there are too many lines.
         """
         chunk: list[tuple[BatchLine, Generation, PromptText]] = []
         characters = 0
@@ -101,42 +102,42 @@ class LineValidator:
             try:
                 generation = self._check(line)
                 with prefix_fields(line.names):
-                    text = self._terms.tokenizer.text_of(generation)
+                    text = self._rules.tokenizer.text_of(generation)
             except ApiError as error:
-                self._refuse(line, first_fault(error))
+                self._reject(line, first_fault(error))
                 continue
             chunk.append((line, generation, text))
             characters += len(text.text)
             if len(chunk) >= CHUNK_LINES or characters >= CHUNK_CHARACTERS:
-                self._take_chunk(chunk)
+                self._accept_chunk(chunk)
                 chunk, characters = [], 0
                 yield self.checked.accepted
         if chunk:
-            self._take_chunk(chunk)
+            self._accept_chunk(chunk)
         yield self.checked.accepted
 
     def _check(self, line: BatchLine) -> Generation:
         if line.generation is None:
-            fault = line.fault or FieldFault("", "it cannot be read")
+            fault = line.fault or FieldFault("", "the line cannot be parsed")
             raise InvalidRequest(fault.message, param=fault.param)
         if line.custom_id is not None:
             before = self._seen.setdefault(_digest(line.custom_id), line.number)
             if before != line.number:
                 raise InvalidRequest(
-                    f"custom_id is that of line {before} already", param="custom_id"
+                    f"custom_id was already used in line {before}", param="custom_id"
                 )
         generation = line.generation
         if line.may_shorten:
             generation = shorten_to_result(generation)
         with prefix_fields(line.names):
-            check_generation(self._terms.settings, generation, line.names)
+            check_generation(self._rules.settings, generation, line.names)
         return generation
 
-    def _take_chunk(self, chunk: list[tuple[BatchLine, Generation, PromptText]]) -> None:
-        context = self._terms.context_length
-        limits = [] if self._terms.monthly_limit is None else [self._terms.monthly_limit]
+    def _accept_chunk(self, chunk: list[tuple[BatchLine, Generation, PromptText]]) -> None:
+        context = self._rules.context_length
+        limits = [] if self._rules.monthly_limit is None else [self._rules.monthly_limit]
         texts = [text for _, _, text in chunk]
-        counts = self._terms.counter.count_texts(texts, most=context)
+        counts = self._rules.counter.count_texts(texts, most=context)
         for (line, generation, _), counted in zip(chunk, counts, strict=True):
             self._yielder.yield_if_due()
             if line.may_shorten and counted is not None:
@@ -145,16 +146,16 @@ class LineValidator:
                 with prefix_fields(line.names):
                     prompt_tokens = check_context(context, generation, counted)
             except ApiError as error:
-                self._refuse(line, first_fault(error))
+                self._reject(line, first_fault(error))
             else:
-                self._take(line, generation, prompt_tokens)
+                self._accept(line, generation, prompt_tokens)
 
-    def _take(self, line: BatchLine, generation: Generation, prompt_tokens: int) -> None:
+    def _accept(self, line: BatchLine, generation: Generation, prompt_tokens: int) -> None:
         self.checked.accepted += 1
         self.checked.prompt_tokens += prompt_tokens
         self._write(line, {"request": generation.to_row(), "prompt_tokens": prompt_tokens})
 
-    def _refuse(self, line: BatchLine, fault: FieldFault) -> None:
+    def _reject(self, line: BatchLine, fault: FieldFault) -> None:
         message = _clean(fault.message)
         self.checked.rejected += 1
         if len(self.checked.faults) < MAX_REPORTED_FAULTS:
@@ -172,15 +173,15 @@ class LineValidator:
         self.checked.rows.write(json.dumps(row).encode() + b"\n")
 
     def _is_first(self, custom_id: str, number: int) -> bool:
-        """Say whether no line before has this name: results are told apart by it."""
+        """Say whether no earlier line has this custom id, which identifies results."""
         return self._seen.setdefault(_digest(custom_id), number) == number
 
 
 def _digest(custom_id: str) -> bytes:
-    # Not the names themselves: those of one file may have 100 MB.
+    # Not the ids themselves: those of one file may have 100 MB.
     return hashlib.blake2b(custom_id.encode(), digest_size=16).digest()
 
 
 def _clean(text: str) -> str:
-    """Return what PostgreSQL can hold and an answer should."""
+    """Return text that PostgreSQL can store, at most `MAX_FAULT_LENGTH` characters."""
     return text.replace("\x00", "�")[:MAX_FAULT_LENGTH]

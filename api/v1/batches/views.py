@@ -196,7 +196,7 @@ def cancel(batch_id: str) -> ResponseReturnValue:
 
 
 def _plan(body: BatchBody, file_id: UUID | None, idempotency_key: str | None) -> BatchPlan:
-    told = f"{file_id}\n{body.model_dump_json()}"
+    identity = f"{file_id}\n{body.model_dump_json()}"
     return BatchPlan(
         request_id=g.request_id,
         window=WINDOW,
@@ -204,7 +204,7 @@ def _plan(body: BatchBody, file_id: UUID | None, idempotency_key: str | None) ->
         endpoint=body.endpoint.value,
         input_file_id=file_id,
         idempotency_key=idempotency_key,
-        body_hash=hashlib.sha256(told.encode()).hexdigest(),
+        body_hash=hashlib.sha256(identity.encode()).hexdigest(),
     )
 
 

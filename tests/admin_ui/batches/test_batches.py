@@ -105,8 +105,8 @@ def test_faulty_lines_are_told_by_their_numbers(
 
     page.get_by_role("button", name="Send the file").click()
 
-    alert = page.get_by_role("alert").filter(has_text="lines cannot be taken")
-    expect(alert).to_contain_text("2 of 3 lines cannot be taken")
+    alert = page.get_by_role("alert").filter(has_text="lines are not valid")
+    expect(alert).to_contain_text("2 of 3 lines are not valid")
     expect(alert).to_contain_text("Line 2: maxTokens must be at least 1.")
     expect(alert).to_contain_text("Line 3: it is not valid JSON")
     page.get_by_label("File", exact=True).set_input_files(file_of(tmp_path, lines(1)))

@@ -190,14 +190,18 @@ BAD_LINES: list[tuple[Any, str, str]] = [
     ({"prompt": "x", "b\x00d": 1}, "b�d", "b�d is not a known field"),
     ({}, "messages", "give exactly one of `prompt` and `messages`"),
     ({"messages": [{"role": "nobody", "content": "x"}]}, "messages.0.role", "messages.0.role"),
-    ({"prompt": "x", "stream": True}, "stream", "stream is not for lines of a file: read"),
-    ({"prompt": "x", "webhookUrl": "https://a.b"}, "webhookUrl", "webhookUrl is not for lines"),
-    ({"prompt": "x", "cache": True}, "cache", "cache is not for lines of a file"),
-    ({"prompt": "x", "ttlSeconds": 5}, "ttlSeconds", "ttlSeconds is not for lines of a file: give"),
+    ({"prompt": "x", "stream": True}, "stream", "stream is not allowed in a batch line: read"),
+    ({"prompt": "x", "webhookUrl": "https://a.b"}, "webhookUrl", "webhookUrl is not allowed in a"),
+    ({"prompt": "x", "cache": True}, "cache", "cache is not allowed in a batch line"),
+    (
+        {"prompt": "x", "ttlSeconds": 5},
+        "ttlSeconds",
+        "ttlSeconds is not allowed in a batch line: set",
+    ),
     ({"prompt": "x", "custom_id": ""}, "custom_id", "custom_id must not be empty"),
     ({"prompt": "x", "custom_id": "y" * 513}, "custom_id", "custom_id must have at most 512"),
     ({"prompt": "x", "custom_id": 7}, "custom_id", "custom_id must be a string"),
-    ({"prompt": "x", "custom_id": "first"}, "custom_id", "custom_id is that of line 1 already"),
+    ({"prompt": "x", "custom_id": "first"}, "custom_id", "custom_id was already used in line 1"),
     (b'{"prompt": "' + b"x" * 20_000 + b'"}', "", "it has more than 20000 bytes"),
 ]
 
@@ -211,7 +215,7 @@ def told(service: Service) -> dict[str, str]:
     error = answer.json()["error"]
     total = len(BAD_LINES) + 1
     assert (error["code"], error["param"]) == ("invalid_request", "file")
-    assert error["message"] == f"{len(BAD_LINES)} of {total} lines cannot be taken"
+    assert error["message"] == f"{len(BAD_LINES)} of {total} lines are not valid"
     return faults(answer)
 
 
@@ -229,7 +233,7 @@ def test_a_bad_line_is_told_with_its_number_and_field(told: dict[str, str], plac
 def test_only_the_first_hundred_faults_are_told(service: Service, headers: dict[str, str]) -> None:
     answer = send(service, headers, jsonl(*[{"prompt": ""}] * 150))
 
-    assert answer.json()["error"]["message"] == "150 of 150 lines cannot be taken"
+    assert answer.json()["error"]["message"] == "150 of 150 lines are not valid"
     assert len(faults(answer)) == 100
 
 
@@ -339,7 +343,9 @@ def test_a_packed_file_is_refused_as_one(service: Service, headers: dict[str, st
 
     assert (told.status_code, told.headers["Accept-Encoding"]) == (415, "identity")
     assert silent.status_code == 400
-    assert silent.json()["error"]["message"] == "the file is packed (gzip): send it unpacked"
+    assert (
+        silent.json()["error"]["message"] == "the file is compressed (gzip): send it uncompressed"
+    )
 
 
 def test_a_file_of_openais_format_is_told_where_it_belongs(

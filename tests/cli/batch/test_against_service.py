@@ -77,7 +77,7 @@ def test_bad_lines_are_told_or_skipped(run: Run, capsys: pytest.CaptureFixture[s
     assert told.splitlines() == [
         "lines.jsonl:2: it is not valid JSON at column 2: it ends too soon",
         "lines.jsonl:3: maxTokens must be at least 1",
-        "bountycoder: 2 of 3 lines cannot be taken",
+        "bountycoder: 2 of 3 lines are not valid",
     ]
     assert skipped == 1
     assert json.loads(capsys.readouterr().out)["counts"]["failed"] == 2
