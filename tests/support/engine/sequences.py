@@ -1,4 +1,4 @@
-"""Sequences for tests of rules that need no model."""
+"""Makes sequences for tests of rules that need no model."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _serials = itertools.count()
 def make_sequence(
     account: str, *, prompt: int = 10, weight: float = 1.0, is_bulk: bool = False, n: int = 1
 ) -> Sequence:
-    """Return the first sequence of a new request, newer than all made before.
+    """Return the first sequence of a new request, newer than all earlier ones.
 
     Args:
         prompt: length of the prompt in tokens.

@@ -1,4 +1,7 @@
-"""Small random models, their completions one by one, prompts, and a receiver of events."""
+"""Small random models, their completions one by one, prompts, and a receiver of events.
+
+`complete` gives the expected completion of a prompt; `running` runs an engine.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,7 @@ Key = tuple[str, int]
 
 
 def build_model(seed: int = 0) -> Qwen2ForCausalLM:
-    """Return a random model whose scores lie far apart, so that rounding does not decide."""
+    """Return a random model whose scores are far apart, so that rounding does not decide."""
     torch.manual_seed(seed)
     config = Qwen2Config(
         vocab_size=VOCAB_SIZE,
@@ -84,7 +87,7 @@ def make_prompts(count: int, longest: int, seed: int = 1) -> list[list[int]]:
 
 
 class Receiver:
-    """Keeps what an engine delivers; an event after a sequence's end fails the test."""
+    """Collects the events of an engine; an event after a sequence's end fails the test."""
 
     def __init__(self) -> None:
         self.tokens: dict[Key, list[int]] = defaultdict(list)
@@ -104,7 +107,7 @@ class Receiver:
                 self._note(event)
 
     def wait(self, *handles: Handle, seconds: float = 30.0) -> None:
-        """Wait until every sequence of the handles has had its end delivered."""
+        """Wait until the end of every sequence of the handles is delivered."""
         keys = [(h.request.request_id, i) for h in handles for i in range(h.request.n)]
         with self._changed:
             assert self._changed.wait_for(lambda: all(key in self.ends for key in keys), seconds), {
@@ -116,10 +119,10 @@ class Receiver:
             assert self._changed.wait_for(lambda: len(self.tokens[key]) >= count, seconds)
 
     def forget(self) -> None:
-        """Drop all that was delivered so far."""
+        """Drop the events collected so far."""
         with self._changed:
-            for kept in (self.tokens, self.logprobs, self.ends, self.errors):
-                kept.clear()
+            for collected in (self.tokens, self.logprobs, self.ends, self.errors):
+                collected.clear()
 
     def _note(self, event: StepEvent) -> None:
         key = (event.handle.request.request_id, event.index)
@@ -142,7 +145,7 @@ def running(
     observe: ObserveStep = lambda step: None,
     **options: Any,
 ) -> Iterator[tuple[HFEngine, Receiver]]:
-    """Run an engine on a copy of `model` for the time of a `with` block."""
+    """Run an engine on a copy of `model` during a `with` block."""
     cpu_flash.install()
     served = copy.deepcopy(model)
     served.set_attn_implementation(attention)

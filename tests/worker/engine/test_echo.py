@@ -18,7 +18,7 @@ from worker.engine.protocol import (
 
 
 class Sink:
-    """Collects what an engine delivers."""
+    """Collects the events of an engine."""
 
     def __init__(self) -> None:
         self.events: list[StepEvent] = []

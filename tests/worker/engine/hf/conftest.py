@@ -1,4 +1,4 @@
-"""One random model for all tests of the engine."""
+"""Fixtures of the engine's tests: one random model, one thread, a quiet library."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def model() -> Qwen2ForCausalLM:
 
 @pytest.fixture(autouse=True, scope="module")
 def small_scale() -> Iterator[None]:
-    """Small models run faster on one thread, and other tests may share the machine."""
+    """Use one thread: small models run faster on it, and other tests share the machine."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    gc.freeze()  # each engine that stops collects garbage, among all the objects of the libraries
+    gc.freeze()  # each stop of an engine collects garbage: leave out the objects of the libraries
     yield
     gc.unfreeze()
     torch.set_num_threads(threads)

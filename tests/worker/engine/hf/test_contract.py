@@ -1,6 +1,6 @@
-"""What we rely on in the pinned library and is not promised there: each semi-private name.
+"""Every semi-private name of the pinned library that the engine relies on.
 
-A failure here after an upgrade says what to look at before anything else does.
+After an upgrade of the library, run these tests first: a failure names the code to check.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from tests.support.engine.tiny import running
 PINNED = "5.23.0"
 
 
-def test_the_library_is_the_version_that_all_this_was_read_in() -> None:
+def test_the_library_has_the_pinned_version() -> None:
     assert transformers.__version__ == PINNED
 
 
@@ -131,7 +131,7 @@ def test_a_method_that_we_call_or_replace_has_its_parameters(
         (flash_utils._flash_attention_forward, "cu_seqlens_q=cu_seq_lens_q"),
     ],
 )
-def test_the_library_still_does_what_a_part_of_ours_stands_in_for(function: Any, name: str) -> None:
+def test_the_library_still_calls_what_our_parts_replace(function: Any, name: str) -> None:
     assert name in inspect.getsource(function)
 
 
@@ -197,6 +197,6 @@ def test_the_decode_path_of_the_gpu_runs_here_too(model: Any) -> None:
         assert engine.loop._manager.batch_processor.inputs_and_outputs.use_block_table
 
 
-def test_torch_has_the_errors_that_faults_are_told_by() -> None:
+def test_torch_has_the_errors_that_classify_a_fault() -> None:
     assert issubclass(torch.OutOfMemoryError, RuntimeError)
     assert issubclass(torch.AcceleratorError, RuntimeError)

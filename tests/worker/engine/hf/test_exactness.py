@@ -1,4 +1,4 @@
-"""Every request gets what the model alone would have answered, whatever else shares its steps."""
+"""Every request gets the completion of the model alone, for all requests beside it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from worker.engine.protocol import EngineRequest, FinishReason, Sampling
 
 @pytest.mark.parametrize("attention", ATTENTIONS)
 @pytest.mark.parametrize("is_sharing", [False, True])
-def test_greedy_answers_equal_those_of_generate_one_by_one(
+def test_greedy_completions_equal_those_of_generate_one_by_one(
     model: Any, attention: str, is_sharing: bool
 ) -> None:
     requests = [
@@ -46,7 +46,7 @@ def test_greedy_answers_equal_those_of_generate_one_by_one(
 
 
 @pytest.mark.parametrize("attention", ATTENTIONS)
-def test_answers_stay_exact_when_the_cache_is_full_and_requests_begin_again(
+def test_completions_stay_exact_when_the_cache_is_full_and_requests_restart(
     model: Any, attention: str
 ) -> None:
     requests = [
@@ -179,7 +179,7 @@ def test_a_seeded_request_draws_the_same_alone_and_among_others(model: Any, atte
 
 
 @pytest.mark.parametrize("attention", ATTENTIONS)
-def test_penalties_and_seeded_draws_go_on_after_giving_way(model: Any, attention: str) -> None:
+def test_penalties_and_seeded_draws_continue_after_a_preemption(model: Any, attention: str) -> None:
     made = make_prompts(4, 60, seed=12)
     sampling = [
         Sampling(temperature=0.9, seed=i, frequency_penalty=0.5, ignore_eos=True) for i in range(4)

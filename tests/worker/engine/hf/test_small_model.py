@@ -1,4 +1,4 @@
-"""The small real model, loaded as a worker loads it: right, and safe with its special tokens."""
+"""The small real model, loaded as a worker loads it, gives exact completions."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def one_by_one(model: Any, prompt: list[int]) -> list[int]:
 
 @pytest.fixture(scope="module")
 def expected(model_dir: Path) -> list[list[int]]:
-    """What the model alone answers to each prompt."""
+    """Return the model's completion of each prompt alone."""
     model = load_model(str(model_dir), attention=Attention.SDPA).model
     return [one_by_one(model, prompt) for prompt in PROMPTS]
 
 
 @pytest.mark.parametrize("attention", [Attention.CPU_FLASH, Attention.SDPA])
-def test_the_small_model_answers_together_as_it_does_alone(
+def test_the_small_model_completes_together_as_it_does_alone(
     model_dir: Path, expected: list[list[int]], attention: Attention
 ) -> None:
     engine = HFEngine(

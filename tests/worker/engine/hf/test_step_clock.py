@@ -1,4 +1,4 @@
-"""What is measured of the engine's forward passes."""
+"""The step clock measures each forward pass."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from worker.engine.protocol import EngineRequest, Sampling, Step
 TO_THE_END = Sampling(ignore_eos=True)
 
 
-def test_each_step_is_shown_when_it_ends_with_what_it_computed(model: Any) -> None:
+def test_each_step_is_observed_at_its_end_with_its_tokens(model: Any) -> None:
     steps: list[Step] = []
 
     with running(model, observe=steps.append) as (engine, receiver):
@@ -20,7 +20,7 @@ def test_each_step_is_shown_when_it_ends_with_what_it_computed(model: Any) -> No
         steps.clear()  # those of the warm-up
         began = time.perf_counter()
         receiver.wait(engine.submit(EngineRequest("a", [1, 2, 4, 5, 6], 4, TO_THE_END)))
-        wait_until(lambda: len(steps) == 4)  # though nothing comes after the last one
+        wait_until(lambda: len(steps) == 4)  # the last step has no batch after it
         took = time.perf_counter() - began
         both = [
             engine.submit(EngineRequest(name, [7, 8, 9], 40, TO_THE_END)) for name in ("b", "c")

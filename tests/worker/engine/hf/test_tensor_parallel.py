@@ -1,7 +1,7 @@
-"""One model in two processes: the same answers, and all end when one of them does.
+"""One model in two ranks: the same completions, and all end when one of them does.
 
-What leads them runs in a process of its own, as a worker does: torch's groups of processes are not
-made to be met twice in one, and a crash within torch fails one test then, not the whole run.
+The leader runs in a new process, like a worker. Torch cannot join a process group twice in one
+process, and a crash of torch then fails one test, not the whole run.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from worker.engine.hf.tools.check import check_model
 from worker.engine.protocol import EngineRequest, EngineStopping, FinishReason, Sampling
 
 RUN_ON = Sampling(ignore_eos=True)
-#: Longer than any of these runs takes beside other tests.
+#: Timeout of one run, beside other tests.
 RUN_SECONDS = 300.0
 
 
@@ -40,14 +40,14 @@ def random_model() -> Any:
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return where the random model is saved."""
+    """Return the directory of the saved random model."""
     directory = tmp_path_factory.mktemp("model")
     random_model().save_pretrained(directory)
     return directory
 
 
 def in_own_process(run: Callable[..., None], *args: object) -> None:
-    """Call a function of this module in a new process; what it raises fails the test."""
+    """Call a function of this module in a new process; its exception fails the test."""
     process = multiprocessing.get_context("spawn").Process(target=run, args=args)
     process.start()
     try:
@@ -62,7 +62,7 @@ def in_own_process(run: Callable[..., None], *args: object) -> None:
 def split(
     path: Path, attention: Attention = Attention.CPU_FLASH, **options: Any
 ) -> Iterator[tuple[HFEngine, Receiver]]:
-    """Run an engine over two processes for the time of a `with` block."""
+    """Run an engine over two ranks during a `with` block."""
     engine = HFEngine(
         model_path=str(path),
         attention=attention,
@@ -80,13 +80,13 @@ def split(
 
 
 @pytest.mark.parametrize("attention", [Attention.CPU_FLASH, Attention.SDPA])
-def test_answers_of_two_processes_equal_those_of_generate_one_by_one(
+def test_completions_of_two_processes_equal_those_of_generate_one_by_one(
     path: Path, attention: Attention
 ) -> None:
-    in_own_process(compare_answers, path, attention)
+    in_own_process(compare_completions, path, attention)
 
 
-def compare_answers(path: Path, attention: Attention) -> None:
+def compare_completions(path: Path, attention: Attention) -> None:
     model = random_model()
     made = make_prompts(12, 100, seed=3)
     expected = [complete(model, p, 20 + i) for i, p in enumerate(made)]

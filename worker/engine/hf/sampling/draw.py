@@ -94,7 +94,7 @@ def _draw_sorted(scaled: torch.Tensor, args: DrawArgs) -> torch.Tensor:
     """Draw from sorted rows; takes (rows, vocabulary), returns token ids of shape (rows,)."""
     values, ids = scaled.sort(dim=-1, descending=True)
     likelihood = (values - values.logsumexp(-1, keepdim=True)).exp()
-    return _draw_kept(values, ids, _keep(likelihood, args), args)
+    return _draw_from(values, ids, _keep(likelihood, args), args)
 
 
 def _draw_window(scaled: torch.Tensor, args: DrawArgs) -> tuple[torch.Tensor, torch.Tensor]:
@@ -113,7 +113,7 @@ def _draw_window(scaled: torch.Tensor, args: DrawArgs) -> tuple[torch.Tensor, to
         | (likelihood.sum(-1) >= args.top_p)
         | (likelihood[:, -1] < args.min_p * likelihood[:, 0])
     )
-    return _draw_kept(values, ids, _keep(likelihood, args), args), is_exact
+    return _draw_from(values, ids, _keep(likelihood, args), args), is_exact
 
 
 def _keep(likelihood: torch.Tensor, args: DrawArgs) -> torch.Tensor:
@@ -136,7 +136,7 @@ def _keep(likelihood: torch.Tensor, args: DrawArgs) -> torch.Tensor:
     return keep
 
 
-def _draw_kept(
+def _draw_from(
     values: torch.Tensor, ids: torch.Tensor, keep: torch.Tensor, args: DrawArgs
 ) -> torch.Tensor:
     """Draw among kept tokens; all have shape (rows, tokens), the result has (rows,)."""

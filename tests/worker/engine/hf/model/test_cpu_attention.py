@@ -1,4 +1,4 @@
-"""The stand-ins compute what FlashAttention promises, however the pages of the cache lie."""
+"""The CPU's attention computes the results of FlashAttention for every layout of the cache."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def test_importing_the_stand_ins_registers_nothing() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 
-def test_packed_weights_compute_the_same_and_tell_their_type() -> None:
+def test_packed_weights_compute_the_same_and_have_their_type() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(64, 48), nn.Linear(48, 32, bias=False))
     inputs = {rows: torch.randn(1, rows, 64) for rows in (1, 7, 32, 200)}

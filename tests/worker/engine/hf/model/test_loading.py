@@ -1,4 +1,4 @@
-"""That a model's directory brings numbers, and nothing that is run."""
+"""Loading a model reads numbers only and runs no code from its directory."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_code_beside_a_model_is_not_run(model: Qwen2ForCausalLM, tmp_path: Path)
     for kind in ("qwen2", "unknown"):
         changed = {**config, "auto_map": code, "model_type": kind}
         (tmp_path / "config.json").write_text(json.dumps(changed))
-        if kind == "qwen2":  # the library knows it: its own code is what runs
+        if kind == "qwen2":  # the library has this type and runs its own code
             load_model(str(tmp_path))
         else:
             with pytest.raises(ValueError, match="trust_remote_code"):

@@ -1,4 +1,4 @@
-"""What `bountycoder plan` computes without a GPU, beside what the library and the engine do."""
+"""`bountycoder plan` computes without a GPU the numbers of the library and the engine."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from worker.engine.hf import loop
 from worker.engine.hf.engine import HFEngine, LoopOptions
 from worker.engine.hf.model.loading import adopt_model, load_model
 
-#: As the library would load it: no memory is taken for its 32 billion weights.
+#: The library's config of the model. It takes no memory for the 32 billion weights.
 CONFIG = Qwen2Config(
     num_hidden_layers=64,
     hidden_size=5120,
@@ -34,7 +34,7 @@ CONFIG = Qwen2Config(
 
 
 class _Handler(PagedAttentionMemoryHandler):
-    """The library's own sizing, of a GPU that is not there."""
+    """The library's sizing of the cache for a GPU with a given free memory."""
 
     free_bytes: int
 
@@ -144,5 +144,5 @@ def test_the_small_models_engine_takes_what_the_plan_says(model_dir: Path) -> No
 
     per_token = shape.cache_bytes_per_token(model.dtype.itemsize)
     assert engine.loaded.bytes_per_token == per_token
-    # Two pages are the library's own.
+    # The library allocates two more pages.
     assert allocated == (4 + 2) * PAGE_SIZE * per_token

@@ -1,4 +1,4 @@
-"""What goes wrong hits the one it belongs to: bad requests, cancels, deadlines, failing steps."""
+"""Bad requests, cancels, deadlines and failing steps affect only the request at fault."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def fail_on_poison(ids: torch.Tensor) -> None:
         (EngineRequest("x", [1], 5, Sampling(logprobs=99)), "logprobs"),
     ],
 )
-def test_a_bad_request_is_refused_and_hurts_nobody(
+def test_a_bad_request_is_refused_and_affects_no_other(
     model: Any, request_: EngineRequest, fault: str
 ) -> None:
     with running(model) as (engine, receiver):
@@ -179,7 +179,7 @@ def test_deadlines_end_requests_that_run_and_that_wait(model: Any) -> None:
     assert receiver.tokens["runs", 0] and not receiver.tokens["waits", 0]
 
 
-def test_a_failing_step_fails_the_guilty_and_the_innocent_go_on_exactly(model: Any) -> None:
+def test_a_failing_step_fails_the_guilty_and_the_innocent_continue_exactly(model: Any) -> None:
     made = {f"r{i}": [i + 1, i + 2, i + 3] for i in range(9)}
     expected = {name: complete(model, prompt, 60) for name, prompt in made.items()}
 
@@ -197,7 +197,7 @@ def test_a_failing_step_fails_the_guilty_and_the_innocent_go_on_exactly(model: A
     assert 2 <= restarts <= 8
 
 
-def test_a_failure_that_does_not_come_again_fails_nobody(model: Any) -> None:
+def test_a_failure_that_does_not_recur_fails_no_request(model: Any) -> None:
     steps = iter(range(10_000))
 
     def fail_once(ids: torch.Tensor) -> None:
@@ -216,7 +216,7 @@ def test_a_failure_that_does_not_come_again_fails_nobody(model: Any) -> None:
     assert receiver.tokens["hit", 0] == receiver.tokens["calm", 0]
 
 
-def test_a_lack_of_memory_shrinks_the_batch_and_fails_nobody(model: Any) -> None:
+def test_a_lack_of_memory_shrinks_the_batch_and_fails_no_request(model: Any) -> None:
     def exhaust(ids: torch.Tensor) -> None:
         if ids.shape[1] > 16:
             raise torch.OutOfMemoryError("CUDA out of memory")
@@ -268,7 +268,7 @@ def test_an_engine_that_always_fails_is_unhealthy_soon(model: Any) -> None:
         wait_until(lambda: not engine.is_healthy)
 
 
-def test_stop_ends_what_runs_as_cancelled_and_refuses_the_rest(model: Any) -> None:
+def test_stop_ends_running_requests_as_cancelled_and_refuses_more(model: Any) -> None:
     with running(model, max_sequences=2) as (engine, receiver):
         handles = [
             engine.submit(EngineRequest(f"r{i}", [1], 400, Sampling(ignore_eos=True)))
@@ -297,7 +297,7 @@ def test_a_receiver_that_raises_does_not_stop_the_engine(model: Any) -> None:
 def test_a_thousand_requests_of_all_kinds_end_once_each_and_leave_nothing(
     model: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # What pytest keeps of logged errors holds all that their frames held.
+    # Pytest stores logged errors, whose tracebacks hold the objects of their frames.
     monkeypatch.setattr(logging.getLogger("worker.engine.hf.watchdog"), "disabled", True)
     draw = random.Random(20)
 
@@ -328,7 +328,7 @@ def test_a_thousand_requests_of_all_kinds_end_once_each_and_leave_nothing(
         )
 
     def run(engine: HFEngine, receiver: Receiver, numbers: range) -> None:
-        """Run requests to their ends, look at each, and forget them."""
+        """Run requests to their ends, check each, and drop their events."""
         handles = []
         for number in numbers:
             handles.append(engine.submit(request(number)))
@@ -350,15 +350,15 @@ def test_a_thousand_requests_of_all_kinds_end_once_each_and_leave_nothing(
         model, cache_blocks=40, max_sequences=16, max_batch_tokens=64, prefix_sharing=True
     ) as (engine, receiver):
         intercept(engine, fail_on_poison)
-        kept = []
+        counts = []
         for numbers in (range(400), range(400, 700), range(700, 1000)):
             run(engine, receiver, numbers)
-            kept.append(objects())
+            counts.append(objects())
         assert engine.is_healthy
         assert not engine.loop._cache.cache_allocators["full_attention"].block_table
 
-    # One thing kept of each of the last 300 requests would be 300 more.
-    assert kept[2] - kept[1] < 100, kept
+    # One object left of each of the last 300 requests would be 300 more.
+    assert counts[2] - counts[1] < 100, counts
 
 
 def check_ends(handles: list[Handle], receiver: Receiver) -> None:
@@ -375,7 +375,7 @@ def check_ends(handles: list[Handle], receiver: Receiver) -> None:
 
 
 def objects() -> int:
-    """Return how many objects and entries of containers live, tensors among them."""
+    """Return the number of live objects and container entries, tensors included."""
     gc.collect()
     containers = (dict, list, set, deque)
     return sum(1 + (len(o) if type(o) in containers else 0) for o in gc.get_objects())

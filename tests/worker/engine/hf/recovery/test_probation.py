@@ -1,4 +1,4 @@
-"""Whoever makes batches fail is found in few tries, and nobody else is blamed."""
+"""Probation finds the sequence that fails batches in few tries, and blames no other."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_the_guilty_one_is_found_in_few_failures(count: int, guilty_at: int) -> 
     assert not probation.is_active
 
 
-def test_a_failure_that_nobody_causes_alone_ends_some_day() -> None:
+def test_a_failure_that_no_sequence_causes_alone_ends_after_the_last_strike() -> None:
     pair = [make_sequence("a"), make_sequence("a")]
     probation = Probation()
 

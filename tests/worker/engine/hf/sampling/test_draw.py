@@ -1,4 +1,4 @@
-"""Draws follow the distribution that the request asked for, and repeat with its seed."""
+"""Draws follow the distribution of the request and repeat with its seed."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def args_of(
 def expected_share(
     scores: torch.Tensor, *, temperature: float, top_p: float, min_p: float, top_k: int
 ) -> torch.Tensor:
-    """Return each token's share by the plain definitions, one after another."""
+    """Return each token's share by applying the plain definitions one after another."""
     share = (scores / temperature).softmax(-1)
     keep = torch.ones_like(share, dtype=torch.bool)
     order = share.argsort(descending=True)
@@ -49,8 +49,8 @@ def expected_share(
     before = left[order].cumsum(0) - left[order]
     keep[order[before >= top_p]] = False
     keep &= share >= min_p * share.max()
-    kept = torch.where(keep, share, 0.0)
-    return kept / kept.sum()
+    share_kept = torch.where(keep, share, 0.0)
+    return share_kept / share_kept.sum()
 
 
 @pytest.mark.parametrize("drawer", [draw, draw_static])
@@ -76,7 +76,7 @@ def test_draws_follow_the_distribution(drawer, settings) -> None:  # type: ignor
     assert not counts[expected == 0].any()
     likely = expected > 0
     chi_square = ((counts - expected)[likely] ** 2 / expected[likely]).sum()
-    # The mean is one less than the tokens kept, and this bound fails one in a million.
+    # The mean is one less than the number of tokens; this bound fails once in a million.
     degrees = int(likely.sum()) - 1
     assert chi_square < degrees + 5 * (2 * degrees) ** 0.5 + 12
 

@@ -1,4 +1,4 @@
-"""Each row is sampled by its own request, and greedy rows are left as the model gave them."""
+"""Each row is sampled by its own request, and greedy rows stay unchanged."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ EOS_IDS = (4, 9)
 
 
 class FutureState:
-    """What the library hands to the sampler for one row."""
+    """The library's object for one row of the sampler."""
 
     def __init__(self, state: Any) -> None:
         self.state = state
@@ -98,7 +98,7 @@ def test_end_tokens_are_banned_until_min_tokens() -> None:
         assert (token in EOS_IDS) == (generated == 2)
 
 
-def test_logprobs_are_the_models_own_whatever_the_sampling() -> None:
+def test_logprobs_are_the_models_own_for_any_sampling() -> None:
     sampling = Sampling(temperature=2.0, top_k=3, presence_penalty=1.0, logprobs=2)
     sampler, futures = sampler_of(Sampling(), sampling)
     scores = torch.randn(2, VOCAB_SIZE)
@@ -127,7 +127,7 @@ def test_penalties_count_generated_tokens_and_mark_those_of_the_prompt() -> None
     assert out.tolist() == [[0.5, -2.0, 2 - 0.5 - 0.5, 2 - 0.5 - 0.25, 4.0, -3.0]]
 
 
-def test_a_full_penalty_table_lends_the_row_of_one_that_sits_out() -> None:
+def test_a_full_penalty_table_reuses_the_row_of_a_sequence_outside_the_batch() -> None:
     table = PenaltyTable(slots=1, vocab_size=6, device=torch.device("cpu"))
     first = table.slot("a", prompt=[0], generated=[], is_fresh=True, in_batch=["a"])
     second = table.slot("b", prompt=[1], generated=[], is_fresh=True, in_batch=["b"])

@@ -1,4 +1,4 @@
-"""Which states may share the next step, against a pool of requests that runs no model."""
+"""Admission orders and preempts states by its rules, on a pool that runs no model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from worker.engine.hf.state.sequence import Sequence, new_state
 
 @dataclass
 class FakePool:
-    """A `RequestPool` with room for a number of states and no cache."""
+    """A `RequestPool` with a number of slots and no cache."""
 
     max_requests_per_batch: int
     block_new_requests: bool = False
@@ -59,7 +59,7 @@ class Scenario:
         )
 
     def wait(self, name: str, account: str = "a", *, is_bulk: bool = False) -> Sequence:
-        """Let a new sequence wait."""
+        """Add a new waiting sequence."""
         sequence, state = self._make(name, account, is_bulk=is_bulk)
         self.pool.add(state)
         return sequence
@@ -73,7 +73,7 @@ class Scenario:
         children: int = 0,
         status: RequestStatus = RequestStatus.DECODING,
     ) -> Sequence:
-        """Let a new sequence run."""
+        """Add a new running sequence."""
         sequence, state = self._make(name, account, is_bulk=is_bulk, children=children)
         state._status = status
         self.pool.active_requests[name] = state
@@ -83,7 +83,7 @@ class Scenario:
         return [state.request_id for state in self.admission.decide()]
 
     def admit_all(self) -> list[str]:
-        """Run and end one state after another until none waits; returns the order."""
+        """Run one state after another to its end until none waits; return their order."""
         order = []
         while self.pool.waiting_requests_order:
             first = self.decide()[0]
@@ -148,7 +148,7 @@ def test_an_account_with_nothing_running_preempts_one_of_a_full_batch() -> None:
     scenario = Scenario(slots=2)
     scenario.run("long").tokens = [1] * 50
     scenario.run("short")
-    scenario.wait("first", "newcomer")
+    scenario.wait("first", "b")
 
     assert scenario.decide() == ["long", "first"]
     assert scenario.pool.preempted == ["short"]
@@ -164,7 +164,7 @@ def test_accounts_with_a_slot_each_do_not_preempt_each_other() -> None:
     assert scenario.pool.preempted == []
 
 
-def test_a_newcomer_goes_before_the_rest_of_a_long_prompt() -> None:
+def test_a_new_account_goes_before_the_rest_of_a_long_prompt() -> None:
     scenario = Scenario(slots=4)
     scenario.run("long", "a", status=RequestStatus.PREFILLING)
     scenario.run("decodes", "a")
@@ -184,7 +184,7 @@ def test_a_prompt_that_others_are_forked_from_is_not_preempted() -> None:
     assert scenario.pool.preempted == ["two"]
 
 
-def test_bulk_of_a_newcomer_waits_for_interactive_requests_to_end() -> None:
+def test_bulk_of_a_new_account_waits_for_interactive_requests_to_end() -> None:
     scenario = Scenario(slots=2)
     scenario.run("chat0")
     scenario.run("chat1")
@@ -203,7 +203,7 @@ def test_a_state_whose_fork_is_due_sits_out() -> None:
     assert scenario.decide() == ["other"]
 
 
-def test_nobody_is_admitted_while_admissions_are_blocked() -> None:
+def test_no_state_is_admitted_while_admissions_are_blocked() -> None:
     scenario = Scenario(slots=4)
     scenario.run("runs")
     scenario.wait("waits", "b")

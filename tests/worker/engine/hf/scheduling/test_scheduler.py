@@ -1,4 +1,4 @@
-"""Who shares a step: fair between accounts, interactive before bulk, apart in the prefix cache."""
+"""Completions stay exact, charges right and prefixes separate under fair scheduling."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_our_scheduler_is_the_one_in_use(model: Any) -> None:
         assert type(engine.loop._manager.batch_processor.scheduler) is FairScheduler
 
 
-def test_bulk_gives_its_place_to_an_interactive_request_and_stays_exact(model: Any) -> None:
+def test_bulk_preempted_by_an_interactive_request_stays_exact(model: Any) -> None:
     prompt = [7, 8, 9]
     expected = complete(model, prompt, 60, eos_token_id=-1)
     with running(model, max_sequences=2) as (engine, receiver):
@@ -53,7 +53,7 @@ def test_bulk_gives_its_place_to_an_interactive_request_and_stays_exact(model: A
 
 
 @pytest.mark.parametrize("attention", ATTENTIONS)
-def test_a_newcomer_gets_a_place_of_a_full_batch_at_once_and_all_stay_exact(
+def test_a_new_account_gets_a_slot_of_a_full_batch_at_once_and_all_stay_exact(
     model: Any, attention: str
 ) -> None:
     made = make_prompts(6, 60, seed=11)
@@ -79,7 +79,7 @@ def test_a_newcomer_gets_a_place_of_a_full_batch_at_once_and_all_stay_exact(
 
 
 @pytest.mark.parametrize("weight", [1.0, 2.0])
-def test_accounts_with_a_line_each_share_tokens_by_weight(model: Any, weight: float) -> None:
+def test_accounts_with_a_queue_each_share_tokens_by_weight(model: Any, weight: float) -> None:
     def tokens_of(account: str) -> int:
         return sum(len(t) for (name, _), t in list(receiver.tokens.items()) if account in name)
 
@@ -98,7 +98,7 @@ def test_accounts_with_a_line_each_share_tokens_by_weight(model: Any, weight: fl
     assert share == pytest.approx(weight, rel=0.1)
 
 
-def test_a_newcomer_does_not_take_the_place_of_a_prompt_that_others_are_forked_from(
+def test_a_prompt_that_others_are_forked_from_is_computed_once_and_not_preempted(
     model: Any,
 ) -> None:
     prompt = [POISON] * 150
@@ -128,7 +128,7 @@ def test_a_newcomer_does_not_take_the_place_of_a_prompt_that_others_are_forked_f
     assert [receiver.tokens["many", i] for i in range(3)] == [expected] * 3
 
 
-def test_prompt_tokens_are_charged_once_even_when_a_request_begins_again(model: Any) -> None:
+def test_prompt_tokens_are_charged_once_even_if_a_request_is_preempted(model: Any) -> None:
     with running(model, cache_blocks=10, max_sequences=4) as (engine, receiver):
         before = engine._counters.of("")
         handles = [
@@ -139,7 +139,7 @@ def test_prompt_tokens_are_charged_once_even_when_a_request_begins_again(model: 
         assert engine._counters.of("a") == pytest.approx(before + 4 * (20 + 2 * 60))
 
 
-def test_cached_prompt_tokens_are_counted_and_kept_apart_by_account(model: Any) -> None:
+def test_cached_prompt_tokens_are_counted_and_separate_for_each_account(model: Any) -> None:
     prompt = list(range(40))
 
     def cached(engine: Any, receiver: Any, name: str, account: str) -> int:
@@ -176,7 +176,7 @@ def test_the_prompt_of_n_sequences_is_computed_once(model: Any) -> None:
 def test_a_cancel_while_a_batch_is_in_flight_ends_the_librarys_loop_but_not_ours(
     model: Any, scheduler_type: str
 ) -> None:
-    """The library's own methods in their asynchronous order: prepare, cancel, prepare, update."""
+    """Call the library's methods in asynchronous order: prepare, cancel, prepare, update."""
 
     def fair(**kwargs: Any) -> FairScheduler:
         scheduler = FairScheduler(**kwargs)
@@ -225,7 +225,7 @@ def test_a_cancel_while_a_batch_is_in_flight_ends_the_librarys_loop_but_not_ours
         assert processor.cache.compute_free_capacity() == 1.0
 
 
-def test_a_newcomer_waits_for_no_more_than_its_turn_in_a_full_engine(model: Any) -> None:
+def test_a_request_takes_a_free_slot_at_the_next_step(model: Any) -> None:
     with running(model, max_sequences=4) as (engine, receiver):
         intercept(engine, lambda ids: time.sleep(0.002))
         long = [engine.submit(EngineRequest(f"l{i}", [i], 100, RUN_ON)) for i in range(3)]

@@ -1,4 +1,4 @@
-"""Accounts share the engine by weight, and none gains by being away."""
+"""Accounts share the engine by weight, and an absent account gains no credit."""
 
 from __future__ import annotations
 
