@@ -43,7 +43,7 @@ def _serve(settings: Settings, files: MetricFiles | None) -> None:
 
     def end_waits() -> None:
         for services in opened:
-            services.jobs.events.leave()
+            services.jobs.events.end_waits()
 
     internal = None
     if files is not None:

@@ -1,6 +1,4 @@
-"""What follows in Redis from the end of jobs, after its COMMIT: their limits are settled, and those
-who wait are told.
-"""
+"""Settles the limits of ended jobs in Redis and publishes their ends, after the COMMIT."""
 
 from __future__ import annotations
 
@@ -32,13 +30,13 @@ class EndedJob:
     request_id: str
 
 
-#: Takes the queue and state of jobs that ended, and how many did.
-Count = Callable[[str, str, int], None]
+#: Receives the queue and state of ended jobs, and their number.
+CountEnds = Callable[[str, str, int], None]
 
 
 class EndAnnouncer:
     def __init__(
-        self, client: redis.Redis, *, count: Count = lambda queue, state, jobs: None
+        self, client: redis.Redis, *, count: CountEnds = lambda queue, state, jobs: None
     ) -> None:
         self._client = client
         self._limiter = Limiter(client)
@@ -51,15 +49,17 @@ class EndAnnouncer:
         also: Callable[[Pipeline], None] = lambda pipe: None,
         is_logged: bool = False,
     ) -> None:
-        """Settle, then tell: whoever is told may at once make the next request.
+        """Settle the limits of ended jobs, then publish their ends.
+
+        Limits are settled first: a notified client may immediately send its next request.
 
         Args:
-            also: adds to the pipeline what else shall be there when they are told; it may be
+            also: adds commands to the pipeline that must run before the ends are published; may be
                 called twice.
-            is_logged: whoever ended them writes the log's line of each.
+            is_logged: the caller logs each job itself.
 
-        With Redis away nothing is lost: waiters look at the row, and
-        `worker/maintenance/limit_reconciler.py` settles.
+        If Redis is away, nothing is lost: waiting requests read the row, and
+        `worker/maintenance/limit_reconciler.py` settles the limits.
         """
         jobs = list(ended)
         if not jobs:
@@ -78,9 +78,9 @@ class EndAnnouncer:
             _log.warning("ends could not be announced: %s", type(error).__name__)
 
     def announce_held(self, job_ids: Sequence[UUID], state: str) -> None:
-        """Tell who waits for lines of batches that ended while they were held.
+        """Publish the ends of batch lines that ended while they were held.
 
-        Nothing was charged for them.
+        Nothing is settled, because nothing was charged for them.
         """
         if not job_ids:
             return
@@ -89,7 +89,7 @@ class EndAnnouncer:
         try:
             publish_ends(self._client, job_ids)
         except redis.RedisError:
-            _log.warning("ends could not be told: whoever waits looks at the row")
+            _log.warning("ends could not be published: waiting requests read the rows")
 
     def _announce(self, jobs: list[EndedJob], also: Callable[[Pipeline], None]) -> None:
         with self._client.pipeline(transaction=False) as pipe:
@@ -101,10 +101,10 @@ class EndAnnouncer:
 
 
 def _log_end(job: EndedJob) -> None:
-    """Write the line of a job that ended without a worker, under the request that made it."""
+    """Log a job that ended without a worker, under the id of the request that made it."""
     token = request_id.set(job.request_id)
     try:
-        said = {"job": job.id.hex, "key": job.api_key_id.hex, "state": job.state}
-        _log.info("job", extra=said)
+        fields = {"job": job.id.hex, "key": job.api_key_id.hex, "state": job.state}
+        _log.info("job", extra=fields)
     finally:
         request_id.reset(token)

@@ -1,9 +1,10 @@
-"""Answers to deterministic requests, kept for a while for those who allow it (`cache: true`).
+"""Caches the completions of deterministic requests that allow it (`cache: true`).
 
 Redis keys:
     answer:{user id}:{digest}   JSON of `CachedCompletion`; lives RESPONSE_CACHE_SECONDS
 
-An answer is given again to its own user only: what others asked is nobody's to find out by timing.
+Entries are cached per user. Sharing them would let one user learn, from response times, what
+another user asked.
 """
 
 from __future__ import annotations
@@ -23,15 +24,15 @@ from core.generation import Generation
 
 _log = logging.getLogger(__name__)
 
-#: A larger answer is not kept.
+#: A larger entry is not stored.
 MAX_BYTES = 1024**2
-#: What a request says beside what is to be generated.
+#: Fields of a request that do not change what is generated.
 _CIRCUMSTANCES = {"stream", "metadata", "webhook_url", "cache", "ttl_seconds", "model"}
 
 
 @dataclass(frozen=True, slots=True)
 class CachedCompletion:
-    """The choices of a job that succeeded, and the tokens that it took."""
+    """The choices of a job that succeeded, and the tokens that it used."""
 
     choices: list[dict[str, Any]]
     prompt_tokens: int
@@ -39,10 +40,10 @@ class CachedCompletion:
 
 
 class ResponseCache:
-    """Keeps nothing when `seconds` is 0.
+    """Stores completions for `seconds`, or nothing if that is 0.
 
     Args:
-        model: whose answers these are; another model's are not taken for them.
+        model: names the model that generates them; entries of another model are never found.
     """
 
     def __init__(self, client: redis.Redis, *, model: str, seconds: int) -> None:
@@ -56,44 +57,44 @@ class ResponseCache:
         return cls(client, model=model, seconds=settings.response_cache_seconds)
 
     def find(self, user_id: UUID, generation: Generation) -> CachedCompletion | None:
-        """Return the answer to the same request, if it may be given again.
+        """Return the cached completion of the same request, if there is one.
 
         Raises:
             redis.RedisError: Redis is away.
         """
-        if not self._may_keep(generation):
+        if not self._is_cacheable(generation):
             return None
-        kept = self._client.get(self._key(user_id, generation))
-        return CachedCompletion(**json.loads(kept)) if kept is not None else None
+        entry = self._client.get(self._key(user_id, generation))
+        return CachedCompletion(**json.loads(entry)) if entry is not None else None
 
-    def keep(
+    def store(
         self,
         user_id: UUID,
         generation: Generation,
-        answer: CachedCompletion,
+        completion: CachedCompletion,
         *,
         pipe: Pipeline | None = None,
     ) -> None:
-        """Keep an answer, if its request allows it. With Redis away it is not kept.
+        """Store a completion if its request allows it. If Redis is away, nothing is stored.
 
         Args:
-            pipe: carries it out later, with other calls.
+            pipe: sends the command later, together with others.
         """
-        if not self._may_keep(generation):
+        if not self._is_cacheable(generation):
             return
-        kept = json.dumps(asdict(answer))
-        if len(kept) > MAX_BYTES:
+        entry = json.dumps(asdict(completion))
+        if len(entry) > MAX_BYTES:
             return
         client = self._client if pipe is None else pipe
         try:
-            client.set(self._key(user_id, generation), kept, ex=self._seconds)
+            client.set(self._key(user_id, generation), entry, ex=self._seconds)
         except redis.RedisError:
-            _log.warning("an answer could not be kept: Redis is away")
+            _log.warning("a completion could not be cached: Redis is away")
 
-    def _may_keep(self, generation: Generation) -> bool:
+    def _is_cacheable(self, generation: Generation) -> bool:
         return generation.cache and generation.is_deterministic and self._seconds > 0
 
     def _key(self, user_id: UUID, generation: Generation) -> str:
-        asked = generation.model_dump(mode="json", exclude=_CIRCUMSTANCES)
-        text = json.dumps([self._model, asked], sort_keys=True)
+        fields = generation.model_dump(mode="json", exclude=_CIRCUMSTANCES)
+        text = json.dumps([self._model, fields], sort_keys=True)
         return f"answer:{user_id.hex}:{hashlib.sha256(text.encode()).hexdigest()}"

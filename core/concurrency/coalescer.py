@@ -1,7 +1,7 @@
-"""Calls of many greenlets or threads made together: while one group is under way, the next gathers.
+"""Coalesces the concurrent calls of many greenlets or threads into groups.
 
-No thread of its own: whoever comes while nobody makes a group makes the next one, for all that
-wait by then. One that comes alone waits for nobody.
+The first caller becomes the leader and executes a group. Callers that arrive meanwhile form the
+next group, which one of them leads. A lone caller executes immediately. Uses no background thread.
 """
 
 from __future__ import annotations
@@ -13,74 +13,75 @@ from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
 
 Call = TypeVar("Call")
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
 
-class Coalescer(Generic[Call, Answer]):
-    """Makes calls in groups.
+class Coalescer(Generic[Call, Result]):
+    """Executes concurrent calls in groups.
 
     Args:
-        make: makes a group of calls, within a bounded time; returns for each its answer, or the
-            error that its caller is to get. What it raises, all of the group get.
-        most: calls in one group.
-        seconds: what a caller waits at most until its turn; then it gets `late()`.
-        unanswered: what it gets instead if its group was begun by then, or whoever made the group
-            was stopped; `late` if not given.
+        execute: executes a group of calls within a bounded time. Returns one result for each call,
+            or the error that its caller gets. An error that it raises goes to all callers.
+        most: the most calls of one group.
+        seconds: how long a caller waits for its group to begin or end.
+        late: makes the error of a caller whose group has not begun by then.
+        unanswered: makes the error of a caller whose group has begun but not ended by then, or
+            whose leader was stopped; `late` by default.
     """
 
     def __init__(
         self,
-        make: Callable[[Sequence[Call]], Sequence[Answer | Exception]],
+        execute: Callable[[Sequence[Call]], Sequence[Result | Exception]],
         *,
         most: int,
         seconds: float,
         late: Callable[[], Exception],
         unanswered: Callable[[], Exception] | None = None,
     ) -> None:
-        self._make = make
+        self._execute = execute
         self._most = most
         self._seconds = seconds
         self._late = late
         self._unanswered = unanswered or late
         self._lock = threading.Lock()
         self._waiting: deque[_Caller] = deque()
-        self._is_led = False
+        self._has_leader = False
 
-    def call(self, call: Call) -> Answer:
-        """Return the answer to one call."""
+    def call(self, call: Call) -> Result:
+        """Return the result of one call, or raise its error."""
         caller = _Caller(call)
         with self._lock:
-            if self._is_led:
-                caller.turn = threading.Event()
+            if self._has_leader:
+                caller.wake = threading.Event()
             else:
-                self._is_led = caller.leads = True
+                self._has_leader = caller.leads = True
             self._waiting.append(caller)
         if not caller.leads:
-            self._await_turn(caller)
+            self._wait(caller)
         if caller.leads:
             self._lead()
-        if isinstance(caller.answer, Exception):
-            raise caller.answer
-        answer: Answer = caller.answer
-        return answer
+        if isinstance(caller.result, Exception):
+            raise caller.result
+        result: Result = caller.result
+        return result
 
-    def _await_turn(self, caller: _Caller) -> None:
-        assert caller.turn is not None
+    def _wait(self, caller: _Caller) -> None:
+        assert caller.wake is not None
         try:
-            if not caller.turn.wait(self._seconds):
+            if not caller.wake.wait(self._seconds):
                 if self._withdraw(caller):
                     raise self._late()
-                if not caller.turn.is_set():  # its answer may have come a moment too late
+                if not caller.wake.is_set():  # its result may have come a moment too late
                     raise self._unanswered()
         except BaseException:
             self._withdraw(caller)
             with self._lock:
                 if caller.leads:
-                    self._hand_on()
+                    self._pass_lead()
             raise
 
     def _withdraw(self, caller: _Caller) -> bool:
-        """Let a caller wait no more; False if its group was begun."""
+        """Remove a waiting caller; False if its group has begun."""
         with self._lock:
             if caller not in self._waiting:
                 return False
@@ -88,53 +89,53 @@ class Coalescer(Generic[Call, Answer]):
             return True
 
     def _lead(self) -> None:
-        """Make the calls of all that wait, the leader's own among them."""
-        group = self._gather()
-        answers: Sequence[Answer | Exception] = ()
+        """Execute the calls of all waiting callers, including the leader's own."""
+        group = self._take_group()
+        results: Sequence[Result | Exception] = ()
         try:
-            answers = self._make([caller.call for caller in group])
+            results = self._execute([caller.call for caller in group])
         except Exception as error:
-            answers = [error] * len(group)
+            results = [error] * len(group)
         finally:
-            # Without answers the leader itself was stopped, by what is no `Exception`.
-            answers = answers or [self._unanswered() for _ in group]
-            for caller, answer in zip(group, answers, strict=True):
-                caller.answer = answer
-                if caller.turn is not None:
-                    caller.turn.set()
+            # There are no results if a `BaseException` stopped the leader itself.
+            results = results or [self._unanswered() for _ in group]
+            for caller, result in zip(group, results, strict=True):
+                caller.result = result
+                if caller.wake is not None:
+                    caller.wake.set()
             with self._lock:
-                self._hand_on()
+                self._pass_lead()
 
-    def _gather(self) -> list[_Caller]:
-        """Take those who wait, the leader first."""
+    def _take_group(self) -> list[_Caller]:
+        """Take waiting callers out of the queue, the leader first."""
         try:
-            time.sleep(0)  # whoever is about to call joins in
+            time.sleep(0)  # lets other threads join the group
             with self._lock:
                 size = min(len(self._waiting), self._most)
                 return [self._waiting.popleft() for _ in range(size)]
-        except BaseException:  # the leader was stopped: another must lead
+        except BaseException:  # the leader was stopped: another caller must lead
             with self._lock:
                 self._waiting.popleft()
-                self._hand_on()
+                self._pass_lead()
             raise
 
-    def _hand_on(self) -> None:
+    def _pass_lead(self) -> None:
         if self._waiting:
-            following = self._waiting[0]
-            following.leads = True
-            assert following.turn is not None
-            following.turn.set()
+            successor = self._waiting[0]
+            successor.leads = True
+            assert successor.wake is not None
+            successor.wake.set()
         else:
-            self._is_led = False
+            self._has_leader = False
 
 
 class _Caller:
-    """One that waits: for its answer, or for its turn to lead."""
+    """A caller that waits for its result, or for its turn to lead."""
 
-    __slots__ = ("answer", "call", "leads", "turn")
+    __slots__ = ("call", "leads", "result", "wake")
 
     def __init__(self, call: Any) -> None:
         self.call = call
-        self.answer: Any = None
+        self.result: Any = None
         self.leads = False
-        self.turn: threading.Event | None = None
+        self.wake: threading.Event | None = None

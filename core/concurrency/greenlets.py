@@ -1,4 +1,4 @@
-"""Work that would stop the other greenlets of this process, and waits that would never end."""
+"""Keeps greenlets responsive: runs blocking work in threads, bounds waits, yields in long work."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from gevent.monkey import is_module_patched
 
 T = TypeVar("T")
 
-#: How long one greenlet works before the others have a turn.
-TURN_SECONDS = 0.002
+#: How long one greenlet works before it lets the others run.
+SLICE_SECONDS = 0.002
 
 
 def run_blocking(function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-    """Run `function` in a real thread and wait for it, where greenlets share this thread."""
+    """Run `function` in a real thread and wait for it, if greenlets share this thread."""
     if not is_module_patched("threading"):
         return function(*args, **kwargs)
     result: T = get_hub().threadpool.apply(function, args, kwargs)
@@ -26,7 +26,7 @@ def run_blocking(function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
 
 @contextmanager
 def at_most(seconds: float) -> Iterator[None]:
-    """Raise `TimeoutError` when a block waits longer, where greenlets share a thread."""
+    """Raise `TimeoutError` if the block waits longer, if greenlets share this thread."""
     if not is_module_patched("threading"):
         yield
         return
@@ -41,14 +41,14 @@ def at_most(seconds: float) -> Iterator[None]:
 
 
 class Yielder:
-    """Lets the other greenlets run now and then while one has much to compute."""
+    """Lets the other greenlets run from time to time during a long computation."""
 
     def __init__(self) -> None:
         self._is_shared = is_module_patched("threading")
         self._since = time.monotonic()
 
     def yield_if_due(self) -> None:
-        """Give the others a turn if this one has worked for `TURN_SECONDS`; call it often."""
-        if self._is_shared and time.monotonic() - self._since > TURN_SECONDS:
+        """Yield if this greenlet has worked for `SLICE_SECONDS`; call it often."""
+        if self._is_shared and time.monotonic() - self._since > SLICE_SECONDS:
             sleep(0)
             self._since = time.monotonic()

@@ -1,9 +1,9 @@
-"""What API processes tell the feeders: that there is a new batch, or one that shall end.
+"""Events from API processes to the dispatchers: a batch was made, or is to be cancelled.
 
 Redis channels:
-    batch-news   an empty message; every feeder looks at the rows then
+    batch-news   an empty message; every dispatcher then reads the rows
 
-It may be lost: a feeder looks every second anyway.
+A message may be lost: a dispatcher reads the rows every second anyway.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ CHANNEL = "batch-news"
 
 
 def publish_batch_change(client: redis.Redis) -> None:
-    """Let the feeders look now. Call it after the commit.
+    """Wake the dispatchers. Call it after the COMMIT.
 
     Raises:
         redis.RedisError: Redis is away.
@@ -26,6 +26,6 @@ def publish_batch_change(client: redis.Redis) -> None:
     client.publish(CHANNEL, "")
 
 
-def subscribe_to_batches(client: redis.Redis, look: Callable[[], None]) -> Subscription:
-    """Return the subscription that calls `look` with each message, once it is listened to."""
-    return Subscription(client, CHANNEL, on_message=lambda _: look(), on_connected=look)
+def subscribe_to_batches(client: redis.Redis, on_change: Callable[[], None]) -> Subscription:
+    """Return a subscription that calls `on_change` with each message and each connection."""
+    return Subscription(client, CHANNEL, on_message=lambda _: on_change(), on_connected=on_change)

@@ -1,10 +1,10 @@
-"""What API processes ask of the worker that runs a job: cancel it, or tell its text.
+"""Commands from API processes to the worker that runs a job: cancel it, or send its text.
 
 Redis channels:
-    job-requests   JSON: `[what, job id]`; every worker hears it, the one that has the job acts
+    job-requests   JSON: `[command, job id]`; every worker receives it, the one with the job acts
 
-A request can be lost: a cancel stands in the job's row too, where its worker sees it with its next
-renewal of leases; whoever follows a text asks again.
+A command may be lost. The worker sees a cancel in the job's row when it next renews its leases. A
+request that follows a text sends its command again.
 """
 
 from __future__ import annotations
@@ -29,33 +29,33 @@ class JobCommand(StrEnum):
     SEND_TEXT = "tell_text"
 
 
-def send_command(client: redis.Redis, request: JobCommand, job_id: UUID) -> None:
-    """Ask the worker that runs the job, if one does.
+def send_command(client: redis.Redis, command: JobCommand, job_id: UUID) -> None:
+    """Send a command to the worker that runs the job, if there is one.
 
     Raises:
         redis.RedisError: Redis is away.
     """
-    client.publish(CHANNEL, json.dumps([request, job_id.hex]))
+    client.publish(CHANNEL, json.dumps([command, job_id.hex]))
 
 
 def send_cancels(client: redis.Redis, job_ids: Iterable[UUID]) -> None:
-    """Ask the workers that run these jobs to end them; with Redis away they see it in the rows."""
+    """Send cancels of jobs; if Redis is away, the workers see them in the rows."""
     try:
         with client.pipeline(transaction=False) as pipe:
             for job_id in job_ids:
                 send_command(pipe, JobCommand.CANCEL, job_id)
             pipe.execute()
     except redis.RedisError:
-        _log.warning("cancels could not be told: workers will see them in the rows")
+        _log.warning("cancels could not be sent: workers will see them in the rows")
 
 
 def subscribe_to_commands(
     client: redis.Redis, act: Callable[[JobCommand, UUID], None]
 ) -> Subscription:
-    """Return the subscription that calls `act` with each request, once it is listened to."""
+    """Return a subscription that calls `act` with each command."""
 
-    def take(data: bytes) -> None:
-        what, job = json.loads(data)
-        act(JobCommand(what), UUID(hex=job))
+    def on_message(data: bytes) -> None:
+        command, job = json.loads(data)
+        act(JobCommand(command), UUID(hex=job))
 
-    return Subscription(client, CHANNEL, on_message=take)
+    return Subscription(client, CHANNEL, on_message=on_message)

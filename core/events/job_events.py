@@ -1,11 +1,11 @@
-"""News of running jobs, from workers to the API processes that wait for them.
+"""Events of running jobs, from workers to the API processes that wait for them.
 
 Redis channels:
-    job-news   JSON: `{"ended": [job id, …]}` after a COMMIT, or `{"text": [TextPiece, …]}`, what
-               a worker's steps added to the jobs that somebody follows
+    job-news   JSON: `{"ended": [job id, …]}` after a COMMIT, or `{"text": [TextPiece, …]}`: the
+               text that a worker's steps added to jobs that a client follows
 
-Nothing of it is kept, and any of it can be lost. The row is the truth: whoever waits looks at it
-when news may have been missed, and each piece of text says where it belongs, so that a gap is seen.
+Events are not stored, and any event may be lost. The row is the truth: a waiting request reads it
+when an event may have been missed. Each piece of text names its offset, so that a gap is detected.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ import redis
 from core.redis.subscription import Subscription
 
 CHANNEL = "job-news"
-#: Pieces that a slow follower may leave lying; beyond that it begins again from the whole text.
+#: The most unread pieces of a slow follower; beyond that it starts again from the whole text.
 MAX_PIECES = 2048
 
 
 class TextPiece(NamedTuple):
-    """Text that was added to one choice of a job's answer.
+    """Text that was added to one choice of a job.
 
     Attributes:
         job: the job's id in hex.
-        attempt: the attempt that made it; a later one begins at offset 0 again.
-        choice: its index.
-        offset: characters of this choice before this piece.
-        token_offset: tokens of this choice before it that have log probabilities.
-        logprobs: of the tokens since, in the shape of the job's result, if they were asked for.
+        attempt: the attempt that generated it; a later attempt starts at offset 0 again.
+        choice: the index of the choice.
+        offset: the number of characters of this choice before this piece.
+        token_offset: the number of earlier tokens of this choice that have log probabilities.
+        logprobs: those of the tokens since, in the shape of the job's result, if requested.
     """
 
     job: str
@@ -51,14 +51,15 @@ class TextPiece(NamedTuple):
 
 @dataclass(eq=False, slots=True)
 class JobWatch:
-    """What one waiter is told.
+    """The events of one job for one waiting request.
 
     Attributes:
-        changed: set when there is something to look at: pieces, or the row.
-        pieces: of text not looked at yet, if it was asked for.
+        changed: set when there are pieces to take, or the row should be read.
+        pieces: unread text, if the request follows the text.
         has_gap: pieces were dropped, or may have been missed.
-        must_leave: this process is about to end.
-        wants_sign: the client may have gone: something sent to it will show.
+        may_have_ended: the row should be read.
+        must_end: this process is about to end.
+        wants_probe: the client may have disconnected; writing to it shows whether it has.
     """
 
     with_text: bool
@@ -80,7 +81,7 @@ class JobWatch:
         self.pieces.append(piece)
 
     def take(self) -> list[TextPiece]:
-        """Take the pieces that came since the last look."""
+        """Take the unread pieces."""
         taken = []
         while self.pieces:
             taken.append(self.pieces.popleft())
@@ -88,31 +89,31 @@ class JobWatch:
 
 
 def publish_ends(client: redis.Redis, job_ids: Iterable[UUID]) -> None:
-    """Tell that jobs have ended. Call it after the commit."""
+    """Publish that jobs have ended. Call it after the COMMIT."""
     client.publish(CHANNEL, json.dumps({"ended": [job_id.hex for job_id in job_ids]}))
 
 
 def publish_text(client: redis.Redis, pieces: Iterable[TextPiece]) -> None:
-    """Tell what was added to the text of jobs that are followed."""
+    """Publish text that was added to followed jobs."""
     client.publish(CHANNEL, json.dumps({"text": list(pieces)}))
 
 
 class JobEvents:
-    """One subscription a process, however many requests wait in it."""
+    """The subscription of one process, shared by all its waiting requests."""
 
     def __init__(self, client: redis.Redis) -> None:
         self._watches: dict[str, list[JobWatch]] = {}
         self._lock = threading.Lock()
-        self._is_leaving = False
+        self._is_ending = False
         self._subscription = Subscription(
-            client, CHANNEL, on_message=self._take, on_connected=self._wake_all
+            client, CHANNEL, on_message=self._receive, on_connected=self._wake_all
         )
 
     @contextmanager
     def watch(self, job_id: UUID, *, with_text: bool = False) -> Iterator[JobWatch]:
-        """Give what is told of a job; enter before the job is sent."""
+        """Receive the events of a job during the block; enter it before the job is sent."""
         self._subscription.listen()
-        watch = JobWatch(with_text, must_end=self._is_leaving)
+        watch = JobWatch(with_text, must_end=self._is_ending)
         with self._lock:
             self._watches.setdefault(job_id.hex, []).append(watch)
         try:
@@ -124,9 +125,9 @@ class JobEvents:
                 if not watches:
                     del self._watches[job_id.hex]
 
-    def leave(self) -> None:
-        """Let all who wait go: this process is about to end."""
-        self._is_leaving = True
+    def end_waits(self) -> None:
+        """Let all waiting requests return: this process is about to end."""
+        self._is_ending = True
         with self._lock:
             for watches in self._watches.values():
                 for watch in watches:
@@ -134,24 +135,24 @@ class JobEvents:
                     watch.changed.set()
 
     def close(self) -> None:
-        """Stop listening; whoever still waits only looks at the row."""
+        """Stop the subscription; requests that still wait only read the row."""
         self._subscription.close()
 
-    def _take(self, data: bytes) -> None:
-        news = json.loads(data)
+    def _receive(self, data: bytes) -> None:
+        event = json.loads(data)
         with self._lock:
-            for job in news.get("ended", ()):
+            for job in event.get("ended", ()):
                 for watch in self._watches.get(job, ()):
                     watch.may_have_ended = True
                     watch.changed.set()
-            for values in news.get("text", ()):
+            for values in event.get("text", ()):
                 for watch in self._watches.get(values[0], ()):
                     if watch.with_text:
                         watch.add(TextPiece(*values))
                         watch.changed.set()
 
     def _wake_all(self) -> None:
-        """Let everyone look: what happened while nobody listened was not told."""
+        """Let all waiting requests read their rows: events may have been missed."""
         with self._lock:
             for watches in self._watches.values():
                 for watch in watches:

@@ -1,6 +1,6 @@
-"""The interactive line: how long it is in seconds of work, and whether one more may join it.
+"""Measures the backlog of the interactive queue in seconds, and rejects jobs beyond a bound.
 
-What is asked of Redis is kept for a moment in each process, so that it costs a request nothing.
+Each process caches the state for `CACHE_SECONDS`, so that a request rarely waits for Redis.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from core.queueing.broker import JobQueue
 from core.queueing.names import QueueName
 from core.queueing.workers import WorkerRegistry
 
-LOOK_SECONDS = 0.5
-#: When a line that nobody works on will move, nobody knows.
+CACHE_SECONDS = 0.5
+#: `Retry-After` while no worker is ready and the wait is unknown.
 UNKNOWN_SECONDS = 10.0
 
 
 @dataclass(slots=True)
 class BacklogState:
-    """The line at one look.
+    """The state of the interactive queue at one moment.
 
     Attributes:
-        waiting: jobs on the queue, and in workers that have more than they can run at once.
-        jobs_per_second: what all ready workers end together when they are full; 0 is unknown, as
-            long as none has been full for a while.
-        context_length: what each ready worker takes; `None` while none is ready.
+        waiting: jobs on the queue, and jobs that workers hold beyond what they can run at once.
+        jobs_per_second: throughput of all ready workers together at full load; 0 is unknown, until
+            one of them was full for a while.
+        context_length: tokens that every ready worker accepts; `None` while none is ready.
     """
 
     waiting: int
@@ -35,7 +35,7 @@ class BacklogState:
     context_length: int | None = None
 
     def seconds_for(self, position: int) -> float | None:
-        """Return how long it takes to end this many jobs; `None` if that is not known."""
+        """Return the seconds that this many jobs take; `None` if unknown."""
         return position / self.jobs_per_second if self.jobs_per_second else None
 
 
@@ -49,70 +49,70 @@ class Backlog:
         max_length: int,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Take what tells about the line, and how long it may be."""
+        """Take the sources of the state, and the bounds in seconds and in jobs."""
         self._queue = queue
         self._workers = workers
         self._max_seconds = max_seconds
         self._max_length = max_length
         self._clock = clock
         self._state: BacklogState | None = None
-        self._look_again_at = 0.0
+        self._read_again_at = 0.0
 
     def estimate(self) -> float | None:
-        """Return the seconds that a job joining now would wait; `None` if that is not known.
+        """Return the seconds that a new job would wait; `None` if unknown.
 
         Raises:
             redis.RedisError: Redis is away.
         """
-        state = self._look()
+        state = self._current()
         return state.seconds_for(state.waiting)
 
     def seconds_for(self, position: int) -> float | None:
-        """Return the seconds until a job with this many before it begins, if that is known.
+        """Return the seconds until the job at this position begins; `None` if unknown.
 
         Raises:
             redis.RedisError: Redis is away.
         """
-        return self._look().seconds_for(position)
+        return self._current().seconds_for(position)
 
     def context_length(self) -> int | None:
-        """Return the tokens that prompt and answer may have in every ready worker, if one is.
+        """Return the tokens that every ready worker accepts; `None` while none is ready.
 
         Raises:
             redis.RedisError: Redis is away.
         """
-        return self._look().context_length
+        return self._current().context_length
 
     def check(self) -> None:
-        """Let one more job join.
+        """Admit one more job.
 
         Raises:
-            Unavailable: the line is too long.
+            Unavailable: the backlog is too long.
             redis.RedisError: Redis is away.
         """
-        state = self._look()
+        state = self._current()
         seconds = state.seconds_for(state.waiting)
         if seconds is not None and seconds > self._max_seconds:
             raise Unavailable(
-                f"the line is {seconds:.0f} seconds long",
+                f"the queue is {seconds:.0f} seconds long",
                 code="overloaded",
                 retry_after_seconds=seconds - self._max_seconds,
             )
         if state.waiting >= self._max_length:
             until_free = state.seconds_for(state.waiting - self._max_length + 1)
             raise Unavailable(
-                f"{state.waiting} jobs wait in line",
+                f"{state.waiting} jobs wait in the queue",
                 code="overloaded",
                 retry_after_seconds=UNKNOWN_SECONDS if until_free is None else until_free,
             )
-        # Counted here until the next look: a burst within one look must not slip through.
+        # Count admitted jobs until the next read: a burst in between must not exceed the bound.
         state.waiting += 1
 
-    def _look(self) -> BacklogState:
+    def _current(self) -> BacklogState:
         now = self._clock()
-        if self._state is None or now >= self._look_again_at:
-            # Set first: the others of this process go on with the last look meanwhile.
-            self._look_again_at = now + LOOK_SECONDS
+        if self._state is None or now >= self._read_again_at:
+            # Update the time first, so that other threads use the cached state while we refresh it.
+            self._read_again_at = now + CACHE_SECONDS
             self._state = self._read()
         return self._state
 
@@ -122,7 +122,7 @@ class Backlog:
         return BacklogState(
             waiting=self._queue.length(QueueName.INTERACTIVE)
             + sum(worker.waiting for worker in ready),
-            # Who has not been full yet will be as fast as the others.
+            # A worker that has not been full yet counts as fast as the others.
             jobs_per_second=len(ready) * sum(known) / len(known) if known else 0.0,
             context_length=min((worker.context_length for worker in ready), default=None),
         )

@@ -1,7 +1,7 @@
-"""Which workers are alive and what they do: each writes a heartbeat, everyone else reads.
+"""The heartbeats of workers: each worker writes its own, and other processes read them.
 
 Redis keys:
-    workers            set of worker ids seen
+    workers            set of the ids of workers
     worker:{id}        JSON of `WorkerStatus`; lives `TTL_SECONDS` after the last heartbeat
 """
 
@@ -14,10 +14,10 @@ from typing import Any, TypeVar
 
 import redis
 
-#: A worker that was silent this long is forgotten.
+#: A worker whose last heartbeat is older counts as gone.
 TTL_SECONDS = 8
 _SET_KEY = "workers"
-#: What a worker that does not say has.
+#: The bulk slots of a worker that does not report them.
 BULK_SLOTS = 16
 
 
@@ -26,10 +26,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class GpuStatus:
-    """What the driver says of a GPU; `None` and 0 are what it does not know.
+    """What the driver reports of a GPU; `None` and 0 are unknown.
 
     Attributes:
-        use: share of the time in which it worked, 0 to 1.
+        use: share of the time in which the GPU worked, 0 to 1.
         memory_used: bytes, of `memory_total`.
         temperature: degrees Celsius.
     """
@@ -43,15 +43,15 @@ class GpuStatus:
 
 @dataclass(frozen=True, slots=True)
 class WorkerStatus:
-    """What a worker says of itself.
+    """What a worker reports of itself.
 
     Attributes:
-        is_ready: it takes jobs; false while it loads and while it drains.
-        tokens_per_second: generated tokens a second since the heartbeat before.
-        jobs_per_second: jobs that it ends a second when it has all that it can take; 0 is unknown.
-        bulk_places: bulk jobs that it runs at once.
+        is_ready: the worker takes jobs; false while it loads and while it drains.
+        tokens_per_second: generated tokens per second since the last heartbeat.
+        jobs_per_second: finished jobs per second at full load; 0 is unknown.
+        bulk_places: bulk jobs that the worker runs at once.
         cache_use: used share of the attention cache, 0 to 1.
-        gpus: those of its machine.
+        gpus: the GPUs of its machine.
     """
 
     worker_id: str
@@ -81,14 +81,14 @@ class WorkerRegistry:
             pipe.execute()
 
     def remove(self, worker_id: str) -> None:
-        """Say goodbye: the worker has stopped."""
+        """Remove a worker that has stopped."""
         with self._client.pipeline(transaction=False) as pipe:
             pipe.srem(_SET_KEY, worker_id)
             pipe.delete(_key(worker_id))
             pipe.execute()
 
     def alive(self) -> list[WorkerStatus]:
-        """Return the workers with a fresh heartbeat, and forget the others."""
+        """Return the workers with a current heartbeat, and remove the ids of the others."""
         ids = sorted(_text(member) for member in self._client.smembers(_SET_KEY))
         if not ids:
             return []
@@ -107,15 +107,15 @@ def _key(worker_id: str) -> str:
 
 
 def _status(data: bytes | str) -> WorkerStatus:
-    said = json.loads(data)
-    said["gpus"] = tuple(_read(GpuStatus, gpu) for gpu in said.get("gpus", ()))
-    return _read(WorkerStatus, said)
+    values = json.loads(data)
+    values["gpus"] = tuple(_read(GpuStatus, gpu) for gpu in values.get("gpus", ()))
+    return _read(WorkerStatus, values)
 
 
-def _read(kind: type[T], said: Mapping[str, Any]) -> T:
-    """Return what was said; a newer worker may say more than this process knows."""
+def _read(kind: type[T], values: Mapping[str, Any]) -> T:
+    """Build a dataclass from JSON; ignore the fields that only a newer worker writes."""
     known = {field.name for field in fields(kind)}  # type: ignore[arg-type]  # a dataclass
-    return kind(**{name: value for name, value in said.items() if name in known})
+    return kind(**{name: value for name, value in values.items() if name in known})
 
 
 def _text(member: bytes | str) -> str:

@@ -1,7 +1,7 @@
-"""The one way to open a Redis client: bounded pool, bounded waits; and whether it takes writes.
+"""Opens Redis clients with a bounded pool and bounded waits; checks whether Redis takes writes.
 
 Redis keys:
-    writable    written by every check of readiness; expires within seconds
+    writable    written by every readiness check; expires within seconds
 """
 
 from __future__ import annotations
@@ -13,19 +13,20 @@ import redis
 
 from core.config.settings import Settings
 
-#: Connections that one process may hold; a caller beyond that waits for a free one.
+#: The most connections of one process; further callers wait for a free one.
 MAX_CONNECTIONS = 64
-#: First words of answers of a Redis that reads and does not write: a replica, one whose last save
-#: to disk failed, and one with too few replicas.
+#: First words of the errors of a Redis that reads but does not write: it is a replica, its last
+#: save to disk failed, or it has too few replicas.
 _READ_ONLY = ("READONLY", "MISCONF", "NOREPLICAS")
 _PROOF_KEY = "writable"
 _PROOF_MS = 10_000
 
 
 class _LeavesReplicas:
-    """A connection that is opened anew after its server was found to be a replica.
+    """A connection that reconnects after its server turned out to be a replica.
 
-    A failover may leave it open to the former primary: the name in `REDIS_URL` leads elsewhere now.
+    A failover may leave the connection open to the former primary, while the name in `REDIS_URL`
+    already resolves to the new one.
     """
 
     _is_to_replica = False
@@ -45,7 +46,7 @@ class _LeavesReplicas:
 
 
 def open_redis(settings: Settings, *, max_connections: int = MAX_CONNECTIONS) -> redis.Redis:
-    """Return a client; nothing is sent before its first call.
+    """Return a client; it connects with its first call.
 
     Every call ends within `redis_timeout_seconds`, with `redis.RedisError` when Redis is away.
     """
@@ -60,24 +61,25 @@ def open_redis(settings: Settings, *, max_connections: int = MAX_CONNECTIONS) ->
     )
     pool.connection_class = type("Connection", (_LeavesReplicas, pool.connection_class), {})
     client = redis.Redis(connection_pool=pool)
-    # Not left to the collector, which may come to a socket first, and complain.
+    # The garbage collector might reach a socket first, and warn about it.
     weakref.finalize(client, pool.disconnect, inuse_connections=False).atexit = False
     return client
 
 
 def prove_redis_writable(client: redis.Redis) -> None:
-    """Write a key that expires soon, for a replica or a full Redis still answers reads.
+    """Write a key that expires soon: a replica or a full Redis still answers reads.
 
     Raises:
-        redis.RedisError: Redis is away, or takes no writes; `refusal_of` says which.
+        redis.RedisError: Redis is away or takes no writes; `refusal_of` tells them apart.
     """
     client.set(_PROOF_KEY, 1, px=_PROOF_MS)
 
 
 def refusal_of(error: redis.RedisError) -> str:
-    """Return why Redis takes no work: `full`, `read-only`, or `away` for everything else.
+    """Return why Redis takes no writes: `full`, `read-only`, or `away` for everything else.
 
-    Away is also one that loads its data, lost its cluster, or refuses our password or our commands.
+    `away` includes a Redis that loads its data, lost its cluster, or rejects the password or the
+    commands.
     """
     if isinstance(error, redis.exceptions.OutOfMemoryError):
         return "full"

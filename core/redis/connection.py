@@ -1,8 +1,8 @@
-"""One connection to Redis for one caller at a time, and many commands in one exchange.
+"""Sends many commands over one connection to Redis in one exchange, for one caller at a time.
 
-redis-py's own path (a pool, a look at the socket, wrappers for retries and metrics) costs several
-times what a command takes. What runs for every request or job goes this way, everything else
-through the client.
+redis-py's own path (a pool, a check of the socket, wrappers for retries and metrics) costs several
+times as much as a command. Commands of every request or job use this path; all others use the
+client.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Command = tuple[Any, ...]
 
 
 class RedisConnection:
-    """Opened as the connections of a client are; nothing connects before the first exchange."""
+    """A connection with the options of a client; it connects with the first exchange."""
 
     def __init__(self, client: redis.Redis) -> None:
         self._pool: Any = client.connection_pool
@@ -32,47 +32,47 @@ class RedisConnection:
 
     @property
     def timeout_seconds(self) -> float:
-        """How long one answer is waited for."""
+        """The longest wait for one reply."""
         return float(self._pool.connection_kwargs.get("socket_timeout") or 5.0)
 
     def exchange(self, commands: Sequence[Command]) -> list[Any]:
-        """Send commands together and return the answer to each; an error about one is its answer.
+        """Send commands together and return their replies; the error of a command is its reply.
 
         Raises:
-            redis.RedisError: Redis is away; which of them were carried out is not known.
+            redis.RedisError: Redis is away; some commands may have been executed.
         """
         connection = self._connection or self._open()
         try:
             connection.send_packed_command(connection.pack_commands(commands), check_health=False)
             return [_read(connection) for _ in commands]
         except BaseException:
-            connection.disconnect()  # it may stand in the middle of an answer
+            connection.disconnect()  # it may be in the middle of a reply
             raise
 
     def _open(self) -> Any:
         self._connection = self._pool.make_connection()
-        # Not left to the collector, which may come to the socket first, and complain.
+        # The garbage collector might reach the socket first, and warn about it.
         weakref.finalize(self, self._connection.disconnect).atexit = False
         return self._connection
 
     def run_scripts(
         self, commands: Sequence[Command], load: Callable[[Sequence[Command]], None]
     ) -> list[Any]:
-        """Do what `exchange` does, and again what called scripts that this Redis does not know.
+        """Exchange commands, and repeat those whose scripts this Redis does not know.
 
-        Nothing else is repeated: what one command fetched would be lost by asking again.
+        Other commands are never repeated: a repeated fetch would lose what the first one returned.
 
         Args:
-            load: makes the scripts of the commands known.
+            load: loads the scripts of the commands.
         """
-        answers = self.exchange(commands)
-        unknown = [i for i, one in enumerate(answers) if isinstance(one, NoScriptError)]
+        replies = self.exchange(commands)
+        unknown = [i for i, one in enumerate(replies) if isinstance(one, NoScriptError)]
         if unknown:
             repeated = [commands[i] for i in unknown]
             load(repeated)
-            for i, answer in zip(unknown, self.exchange(repeated), strict=True):
-                answers[i] = answer
-        return answers
+            for i, reply in zip(unknown, self.exchange(repeated), strict=True):
+                replies[i] = reply
+        return replies
 
 
 def _read(connection: Any) -> Any:

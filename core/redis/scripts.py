@@ -1,6 +1,6 @@
-"""Lua scripts of Redis, called by many greenlets over one connection.
+"""Runs Lua scripts of Redis for many greenlets over one connection.
 
-What every request calls goes this way: the calls of a moment travel together.
+Scripts of every request run this way: concurrent calls are coalesced into one exchange.
 """
 
 from __future__ import annotations
@@ -14,59 +14,59 @@ import redis
 from core.concurrency.coalescer import Coalescer
 from core.redis.connection import Command, RedisConnection
 
-#: Calls that travel together at most.
+#: The most calls of one exchange.
 MOST_CALLS = 64
 
 
 class Scripts:
-    """The scripts of one process; nothing connects before the first call."""
+    """The scripts of one process; it connects with the first call."""
 
     def __init__(self, client: redis.Redis) -> None:
-        self._link = RedisConnection(client)
+        self._connection = RedisConnection(client)
         self._texts: dict[str, str] = {}
         self._calls: Coalescer[Command, Any] = Coalescer(
-            self._make,
+            self._execute,
             most=MOST_CALLS,
-            seconds=4 * self._link.timeout_seconds,
+            seconds=4 * self._connection.timeout_seconds,
             late=lambda: redis.TimeoutError("Redis was too busy"),
         )
 
     def register(self, text: str) -> Script:
-        """Return a script that can be called; Redis learns of it when it first is."""
+        """Return a callable script; Redis loads it at the first call."""
         script = Script(self, text)
         self._texts[script.sha] = text
         return script
 
     def run(self, sha: str, keys: Sequence[str], args: Sequence[Any]) -> Any:
-        """Return what a registered script returns.
+        """Run a registered script and return its result.
 
-        A call whose answer was lost with its connection is made again: whatever is called here
-        must be harmless twice.
+        A call is repeated if its connection broke before the reply. So every script must be
+        idempotent.
 
         Raises:
-            redis.RedisError: Redis is away; whether it ran is not known.
+            redis.RedisError: Redis is away; the script may have run.
         """
         return self._calls.call(("EVALSHA", sha, len(keys), *keys, *args))
 
-    def _make(self, calls: Sequence[Command]) -> list[Any]:
-        had_rested = self._link.is_connected
+    def _execute(self, calls: Sequence[Command]) -> list[Any]:
+        was_connected = self._connection.is_connected
         try:
             return self._exchange(calls)
         except redis.ConnectionError:
-            if not had_rested:
+            if not was_connected:
                 raise
-        return self._exchange(calls)  # on a new connection: Redis is another one by now
+        return self._exchange(calls)  # on a new connection: Redis may have restarted
 
     def _exchange(self, calls: Sequence[Command]) -> list[Any]:
-        return self._link.run_scripts(calls, self._load)
+        return self._connection.run_scripts(calls, self._load)
 
     def _load(self, calls: Sequence[Command]) -> None:
         for sha in {call[1] for call in calls}:
-            self._link.exchange([("SCRIPT", "LOAD", self._texts[sha])])
+            self._connection.exchange([("SCRIPT", "LOAD", self._texts[sha])])
 
 
 class Script:
-    """One script, called as those of redis-py are."""
+    """One script, with the interface of redis-py's scripts."""
 
     def __init__(self, scripts: Scripts, text: str) -> None:
         self._scripts = scripts

@@ -1,4 +1,4 @@
-"""One subscription of a process to a channel of Redis: listens in a thread of its own, for ever."""
+"""Subscribes a process to a channel of Redis, in a thread that reconnects until it is closed."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from uuid import uuid4
 
 import redis
 
-#: How long the listener waits for a message before it looks whether it should stop: it is woken
-#: then, but for a Redis that is away.
+#: How long the listener waits for a message before it checks whether it should stop. `close` wakes
+#: it earlier, unless Redis is away.
 POLL_SECONDS = 1.0
-#: After a broken connection.
+#: The wait after a broken connection.
 RECONNECT_SECONDS = 0.2
 
 _log = logging.getLogger(__name__)
 
 
 class Subscription:
-    """Hands each message of `channel` to `on_message`, on the listener's thread.
+    """Calls `on_message` with each message of `channel`, on the listener's thread.
 
-    Messages can be lost (Redis restarts, a connection breaks): after each connection, the first
-    one included, `on_connected` is called, so that nobody waits for what was missed.
+    Messages may be lost when Redis restarts or a connection breaks. So `on_connected` is called
+    after each connection, including the first, to check for missed changes.
 
-    Redis channels: beside `channel` one of its own, `{channel}:{id}`, on which `close` wakes it.
+    Redis channels: `channel`, and `{channel}:{id}`, on which `close` wakes the listener.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Subscription:
         self._closing = threading.Event()
 
     def listen(self) -> None:
-        """Make sure that the listener runs."""
+        """Start the listener unless it runs."""
         if self._listener is not None and self._listener.is_alive():
             return
         with self._lock:
@@ -55,7 +55,7 @@ class Subscription:
                 self._listener.start()
 
     def close(self) -> None:
-        """Stop listening."""
+        """Stop the listener."""
         self._closing.set()
         if self._listener is None:
             return
@@ -75,7 +75,7 @@ class Subscription:
                 _log.warning("lost the channel %s: %s", self._channel, type(error).__name__)
                 self._closing.wait(RECONNECT_SECONDS)
             except Exception:
-                # Broad on purpose: nobody would hear anything for as long as the process lives.
+                # Broad on purpose: otherwise this process would receive no message until it ends.
                 _log.exception("lost the channel %s", self._channel)
                 self._closing.wait(RECONNECT_SECONDS)
 
@@ -92,15 +92,15 @@ class Subscription:
             except redis.RedisError:
                 raise
             except Exception:
-                # One bad message must not end the listening of all who wait.
-                _log.exception("a message of %s could not be taken", self._channel)
+                # One bad message must not end the subscription.
+                _log.exception("a message of %s could not be handled", self._channel)
 
 
 def _next(subscription: redis.client.PubSub) -> Any:
     """Return the next message, or `None` after `POLL_SECONDS`.
 
-    What `get_message` does, without its two looks at the socket before each read: in greenlets
-    they cost more than all that is done with a message.
+    Does the same as `get_message`, without its two checks of the socket before each read: among
+    greenlets they cost more than handling the message.
     """
     connection: Any = subscription.connection
     subscription.check_health()

@@ -16,4 +16,4 @@ def keep_answers(answers: ResponseCache, jobs: Sequence[Job], pipe: Pipeline) ->
     for job in jobs:
         if job.state == JobState.SUCCEEDED and job.request.get("cache"):
             answer = CachedCompletion(job.choices or [], job.prompt_tokens, job.completion_tokens)
-            answers.keep(job.user_id, Generation.from_row(job.request), answer, pipe=pipe)
+            answers.store(job.user_id, Generation.from_row(job.request), answer, pipe=pipe)

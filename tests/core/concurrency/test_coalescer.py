@@ -168,9 +168,9 @@ from gevent import monkey
 monkey.patch_all()
 import gevent
 
-from core.concurrency.coalescer import Gathering
+from core.concurrency.coalescer import Coalescer
 
-calls = Gathering(lambda group: [2 * call for call in group], most=8, seconds=1, late=TimeoutError)
+calls = Coalescer(lambda group: [2 * call for call in group], most=8, seconds=1, late=TimeoutError)
 leader = gevent.spawn(calls.call, 1)
 follower = gevent.spawn(calls.call, 2)
 gevent.spawn(leader.throw)  # while the leader lets others join in

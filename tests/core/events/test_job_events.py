@@ -102,7 +102,7 @@ def test_waiters_are_woken_to_look_when_the_subscription_broke(client: redis.Red
 def test_all_who_wait_are_let_go_when_the_process_leaves(client: redis.Redis) -> None:
     news = JobEvents(client)
     with news.watch(new_id()) as before:
-        news.leave()
+        news.end_waits()
         assert before.changed.is_set()
         assert before.must_end
         with news.watch(new_id()) as after:

@@ -20,7 +20,7 @@ from pathlib import Path
 from core.observability.metric_files import MetricFiles
 from core.observability.metrics import EndedJobs, requests_in_progress
 with MetricFiles.opened(sys.argv[1], "program", layout=sys.argv[2]) as files:
-    place = files.take_place()
+    place = files.claim_slot()
     jobs, open_requests = EndedJobs(["failed"]), requests_in_progress()
     for _ in range(int(sys.argv[3])):
         jobs.count("bulk", "failed", 1)
@@ -55,7 +55,7 @@ import sys
 from core.observability.metric_files import MetricFiles
 from core.observability.metrics import counter
 with MetricFiles.opened(sys.argv[1], "program", layout="1") as files:
-    files.take_place()
+    files.claim_slot()
     grown = counter("grown", "A counter of many series.", ["series"])
     series = [grown.labels(f"{number:050}") for number in range(1000)]
     for one in series * 2:
@@ -92,7 +92,7 @@ ballast = Path(directory, "ballast")
 if is_full_at_start:
     fill()
 with MetricFiles.opened(directory, "program", layout="1") as files:
-    files.take_place()
+    files.claim_slot()
     series = counter("series", "A counter of many series.", ["series"])
     series.labels("first").inc()
     if not is_full_at_start:

@@ -5,7 +5,7 @@ import redis
 
 from core.errors import Unavailable
 from core.ids import new_id
-from core.queueing.backlog import LOOK_SECONDS, Backlog
+from core.queueing.backlog import CACHE_SECONDS, Backlog
 from core.queueing.broker import JobQueue
 from core.queueing.names import QueueName
 from core.queueing.workers import WorkerRegistry, WorkerStatus
@@ -111,7 +111,7 @@ def test_it_looks_again_after_a_moment_and_not_before(
     assert line.estimate() == 0
     join(client, 30)
 
-    clock.now += LOOK_SECONDS - 0.01
+    clock.now += CACHE_SECONDS - 0.01
     assert line.estimate() == 0
     clock.now += 0.02
     assert line.estimate() == 30
