@@ -1,1 +1,1 @@
-"""The worker: takes jobs off the queue, runs them on one engine, records what they used."""
+"""The worker: fetches jobs from the queue, runs them on one engine, records their usage."""

@@ -1,4 +1,4 @@
-"""The parts that a worker process is made of, and how they know each other."""
+"""Builds the components of a worker process and connects them."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ from core.redis.subscription import Subscription
 from models.database.base import SessionFactory, open_database, sessions
 from models.database.prepared import Statements
 from models.jobs.job import Job
-from worker.batches.dispatcher import Feeder
+from worker.batches.dispatcher import Dispatcher
 from worker.engine.protocol import Engine
 from worker.jobs.consumer import DoorbellConsumer
 from worker.jobs.delivery import Delivery
 from worker.jobs.leases import Leases
 from worker.jobs.ledger import Ledger
-from worker.jobs.poller import Taker
-from worker.jobs.response_cache import keep_answers
+from worker.jobs.poller import Poller
+from worker.jobs.response_cache import cache_completions
 from worker.jobs.runner import JobRunner
-from worker.jobs.text_sender import TextSender
+from worker.jobs.text_publisher import TextPublisher
 from worker.maintenance.chores import INTERVAL_SECONDS, Chores
-from worker.maintenance.limit_reconciler import Settler
+from worker.maintenance.limit_reconciler import LimitReconciler
 from worker.maintenance.reaper import Reaper
 from worker.maintenance.retention import Retention
-from worker.maintenance.usage_rollup import UsageCloser
+from worker.maintenance.usage_rollup import UsageRollup
 from worker.observability.metrics import WorkerMetrics
 from worker.observability.tracing import JobTraces
 from worker.text.token_bytes import TokenBytes
@@ -49,18 +49,19 @@ from worker.webhooks.sender import WebhookSender
 
 _log = logging.getLogger(__name__)
 
-#: Makes the engine that the settings name; nothing is loaded before its start.
+#: Builds the engine that the settings name. The engine loads nothing before its start.
 BuildEngine = Callable[[Settings, PromptTokenizer], Engine]
-#: Is told of jobs that ended.
+#: Receives jobs whose ends were committed.
 ObserveEnds = Callable[[Sequence[Job]], None]
 
 
 @dataclass(frozen=True, slots=True)
-class WorkerParts:
-    """Everything in a worker process, built but not started.
+class Components:
+    """The components of a worker process, built but not started.
 
     Attributes:
-        chores: what any worker does for all.
+        chores: regular work that one worker does for all.
+        commands: subscription to commands about running jobs.
     """
 
     settings: Settings
@@ -69,42 +70,46 @@ class WorkerParts:
     delivery: Delivery
     ledger: Ledger
     runner: JobRunner
-    takers: list[Taker]
+    pollers: list[Poller]
     leases: Leases
     chores: Chores
-    feeder: Feeder
+    dispatcher: Dispatcher
     registry: WorkerRegistry
-    text_sender: TextSender
+    text_publisher: TextPublisher
     webhooks: WebhookSender
-    requests: Subscription
+    commands: Subscription
     metrics: WorkerMetrics
     traces: list[JobTraces]
 
     @classmethod
-    def from_settings(cls, settings: Settings, build: BuildEngine) -> WorkerParts:
+    def from_settings(cls, settings: Settings, build: BuildEngine) -> Components:
         worker_id = f"{socket.gethostname()[:24]}-{os.getpid()}-{new_id().hex[-8:]}"
         client = open_redis(settings)
         database = sessions(open_database(settings))
         metrics = WorkerMetrics()
+        count_failure = metrics.chores.count_failure
         traces = _traces(settings, worker_id)
         tokenizer = PromptTokenizer.load(settings.model_path, settings.prompt_mode)
         engine = build(settings, tokenizer)
         engine.observe_steps(metrics.steps.observe)
-        text_sender = TextSender(client)
-        delivery = Delivery(engine, TokenBytes(tokenizer.tokenizer), tell=text_sender.tell)
+        publisher = TextPublisher(client)
+        delivery = Delivery(engine, TokenBytes(tokenizer.tokenizer), publish=publisher.publish)
         lease = timedelta(seconds=settings.lease_seconds)
         leases = Leases(database, worker_id=worker_id, lease=lease)
         ends = EndAnnouncer(client, count=metrics.jobs_ended.count)
-        feeder = Feeder(sessions=database, client=client, ends=ends, failed=metrics.chores.failed)
+        dispatcher = Dispatcher(
+            sessions=database, client=client, ends=ends, count_failure=count_failure
+        )
+        observers = [metrics.jobs.observe, *(trace.record for trace in traces)]
         ledger = Ledger(
             sessions=database,
             statements=_statements(settings),
             ends=ends,
             worker_id=worker_id,
             lease=lease,
-            keep=partial(keep_answers, ResponseCache.from_settings(settings, client)),
-            observe=partial(_show_ends, [metrics.jobs.observe, *(t.record for t in traces)]),
-            lines_moved=feeder.wake,
+            cache=partial(cache_completions, ResponseCache.from_settings(settings, client)),
+            observe=partial(_observe_all, observers),
+            on_lines_changed=dispatcher.wake,
             max_attempts=settings.max_attempts,
             holds_attempt=leases.holds_attempt,
         )
@@ -116,33 +121,33 @@ class WorkerParts:
             delivery=delivery,
             ledger=ledger,
             runner=runner,
-            takers=_takers(settings, client, runner),
+            pollers=_pollers(settings, client, runner),
             leases=leases,
-            chores=_chores(settings, database, client, ends, metrics.chores.failed),
-            feeder=feeder,
+            chores=_chores(settings, database, client, ends, count_failure),
+            dispatcher=dispatcher,
             registry=WorkerRegistry(client),
-            text_sender=text_sender,
+            text_publisher=publisher,
             webhooks=WebhookSender(
                 sessions=database,
                 settings=settings,
-                tried=metrics.webhooks.tried,
-                failed=metrics.chores.failed,
+                count_attempt=metrics.webhooks.count_attempt,
+                count_failure=count_failure,
             ),
-            requests=subscribe_to_commands(client, runner.act),
+            commands=subscribe_to_commands(client, runner.on_command),
             metrics=metrics,
             traces=traces,
         )
 
 
 def _traces(settings: Settings, worker_id: str) -> list[JobTraces]:
-    """Return what records spans, if anything does."""
+    """Return the recorder of spans; none without an endpoint."""
     if not settings.traces_endpoint:
         return []
     return [JobTraces(Traces(settings, "worker"), worker_id=worker_id)]
 
 
 def _statements(settings: Settings) -> Statements:
-    """Return two connections: for the thread that claims, and the one that ends."""
+    """Return two connections: one for the thread that claims, one for the thread that ends."""
     database = open_database(settings, pool_size=2, is_autocommit=True, plans_once=True)
     return Statements(database, keeps=2)
 
@@ -152,7 +157,7 @@ def _chores(
     database: SessionFactory,
     client: redis.Redis,
     ends: EndAnnouncer,
-    failed: Callable[[str], None],
+    count_failure: Callable[[str], None],
 ) -> Chores:
     reaper = Reaper(
         sessions=database,
@@ -160,39 +165,39 @@ def _chores(
         max_attempts=settings.max_attempts,
         lease=timedelta(seconds=settings.lease_seconds),
         ends=ends,
-        failed=failed,
+        count_failure=count_failure,
     )
-    settler = Settler(sessions=database, client=client, failed=failed)
-    usage_closer = UsageCloser(sessions=database)
-    retention = Retention(sessions=database, settings=settings, failed=failed)
+    reconciler = LimitReconciler(sessions=database, client=client, count_failure=count_failure)
+    usage_rollup = UsageRollup(sessions=database)
+    retention = Retention(sessions=database, settings=settings, count_failure=count_failure)
     return Chores(
         {
             "reaper": reaper.reap,
-            "settler": settler.settle,
-            "usage": usage_closer.close,
+            "settler": reconciler.reconcile,
+            "usage": usage_rollup.roll_up,
             "retention": retention.enforce,
         },
-        failed=failed,
+        count_failure=count_failure,
         interval_seconds=min(INTERVAL_SECONDS, settings.lease_seconds / 4),
     )
 
 
-def _takers(settings: Settings, client: redis.Redis, runner: JobRunner) -> list[Taker]:
+def _pollers(settings: Settings, client: redis.Redis, runner: JobRunner) -> list[Poller]:
     broker = JobBroker(client, lease_seconds=settings.lease_seconds)
-    most = {QueueName.INTERACTIVE: settings.worker_jobs, QueueName.BULK: settings.bulk_jobs}
-    takers = []
+    max_jobs = {QueueName.INTERACTIVE: settings.worker_jobs, QueueName.BULK: settings.bulk_jobs}
+    pollers = []
     for queue in QueueName:
         consumer = DoorbellConsumer(
-            broker, queue, most=most[queue], eager=settings.engine_max_sequences
+            broker, queue, max_jobs=max_jobs[queue], back_off_at=settings.engine_max_sequences
         )
-        takers.append(Taker(consumer, runner.take, name=f"take-{queue}"))
-    return takers
+        pollers.append(Poller(consumer, runner.accept, name=f"poll-{queue}"))
+    return pollers
 
 
-def _show_ends(observers: Sequence[ObserveEnds], jobs: Sequence[Job]) -> None:
+def _observe_all(observers: Sequence[ObserveEnds], jobs: Sequence[Job]) -> None:
     for observe in observers:
         try:
             observe(jobs)
         except Exception:
-            # Broad on purpose: that jobs ended must be told, measured or not.
-            _log.exception("ends could not be measured")
+            # Broad on purpose: the ends must be published even if they cannot be measured.
+            _log.exception("cannot measure ended jobs")

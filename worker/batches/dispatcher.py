@@ -1,10 +1,12 @@
-"""Releases the lines of batches, few at a time and in turns: so many that no worker idles, so few
-that a newcomer's first line begins soon.
+"""Releases held batch lines to the bulk queue, round robin over keys and batches.
 
-Every worker runs one; a lock lets one at a time release, and two at once would do no harm, since a
-release is a conditional UPDATE. The order is the contract: charge, commit, send. A line that was
-charged and not released is charged once when it is; one that was released and not sent is sent by
-the reaper.
+It keeps the queue long enough that no worker idles, and short enough that the first line of a new
+batch starts soon.
+
+Every worker runs a dispatcher. A lock lets one release at a time; two at once would do no harm,
+since a release is a conditional UPDATE. The order is the contract: charge, commit, send. A line
+that was charged and not released is charged only once when it is released. The reaper sends a line
+that was released and not sent.
 """
 
 from __future__ import annotations
@@ -36,27 +38,27 @@ from models.batches.dispatch import (
 )
 from models.database.base import DATABASE_AWAY, Session, SessionFactory
 from models.usage.limits import read_key_use
-from worker.batches.line_buffer import LineSupply
-from worker.batches.line_canceller import LineEnder
-from worker.batches.round_robin import Rota
+from worker.batches.line_buffer import LineBuffer
+from worker.batches.line_canceller import LineCanceller
+from worker.batches.round_robin import RoundRobin
 from worker.maintenance.guard import Guard, is_expected
 
 _log = logging.getLogger(__name__)
 
-#: How often a feeder looks when nothing wakes it.
+#: Longest time between two passes.
 TICK_SECONDS = 1.0
-#: Between two looks: what happens meanwhile is one look's work.
+#: Pause between two passes; events that arrive meanwhile are handled by one pass.
 PAUSE_SECONDS = 0.03
-#: Lines that wait for a place, for each place that workers have.
-WAITING_PER_PLACE = 1
+#: Released lines on the queue for each bulk slot of the ready workers.
+WAITING_PER_SLOT = 1
 JOIN_SECONDS = 5.0
-#: As the metric of failures says it.
+#: Label of the metric of failures.
 _NAME = "batches"
-#: Waited for, and no failure.
+#: Expected errors: the dispatcher waits for the absent part.
 _AWAY = (*DATABASE_AWAY, redis.RedisError, Unavailable)
 
 
-class Feeder:
+class Dispatcher:
     def __init__(
         self,
         *,
@@ -64,104 +66,105 @@ class Feeder:
         client: redis.Redis,
         ends: EndAnnouncer | None = None,
         tick_seconds: float = TICK_SECONDS,
-        failed: Callable[[str], None] = lambda name: None,
+        count_failure: Callable[[str], None] = lambda name: None,
     ) -> None:
         self._sessions = sessions
         self._queue = JobQueue(client)
         self._workers = WorkerRegistry(client)
         self._limiter = Limiter(client)
-        self._ender = LineEnder(sessions=sessions, client=client, ends=ends, failed=failed)
-        self._rota = Rota()
+        self._canceller = LineCanceller(
+            sessions=sessions, client=client, ends=ends, count_failure=count_failure
+        )
+        self._round_robin = RoundRobin()
         self._tick_seconds = tick_seconds
         self._first_lines: dict[UUID, int] = {}
         self._empty: set[UUID] = set()
-        self._failed = failed
+        self._count_failure = count_failure
         self._guards: dict[UUID, Guard] = {}
         self._is_away = False
-        self._must_look = threading.Event()
+        self._has_work = threading.Event()
         self._is_stopping = threading.Event()
-        self._news = subscribe_to_batches(client, self.wake)
+        self._subscription = subscribe_to_batches(client, self.wake)
         self._thread = threading.Thread(target=self._run, name="batches", daemon=True)
 
     def start(self) -> None:
-        self._news.listen()
+        self._subscription.listen()
         self._thread.start()
 
     def wake(self) -> None:
-        """Look now: there is a batch, or lines of one have begun or ended."""
-        self._must_look.set()
+        """Start a pass now: there is a new batch, or lines have started or ended."""
+        self._has_work.set()
 
     def stop(self) -> None:
-        """Release nothing more."""
+        """Stop releasing lines."""
         self._is_stopping.set()
-        self._must_look.set()
+        self._has_work.set()
         self._thread.join(timeout=JOIN_SECONDS)
-        self._news.close()
+        self._subscription.close()
 
-    def look(self) -> bool:
-        """Do what is to be done for the open batches; True if there is more at once.
+    def run_once(self) -> bool:
+        """Make one pass over the open batches; return whether there is more to do at once.
 
-        A batch that raises something unexpected is left alone for a while, and the others go on.
+        After an unexpected error a batch is skipped for some time, and the others continue.
 
-        Raises one of `DATABASE_AWAY`, or `redis.RedisError`.
+        Raises:
+            Exception: one of `DATABASE_AWAY`, or `redis.RedisError`.
         """
         with self._sessions() as session:
             batches = open_batches(session)
         is_open = {batch.id for batch in batches}
         self._guards = {b: guard for b, guard in self._guards.items() if b in is_open}
-        batches = [batch for batch in batches if not self._guard(batch.id).is_resting]
+        batches = [batch for batch in batches if not self._guard(batch.id).is_backing_off]
         self._empty &= is_open
         self._first_lines = {b: line for b, line in self._first_lines.items() if b in is_open}
         if not batches:
             return False
-        has_more = self._ender.end_lines(batches, self._guard)
+        has_more = self._canceller.end_lines(batches, self._guard)
         waiting = [b for b in batches if b.may_run and b.id not in self._empty]
         return (bool(waiting) and self._release_all(waiting)) or has_more
 
     def _run(self) -> None:
         while not self._is_stopping.is_set():
-            self._must_look.wait(self._tick_seconds)
-            self._must_look.clear()
-            if self._look_safely():
-                self._must_look.set()
+            self._has_work.wait(self._tick_seconds)
+            self._has_work.clear()
+            if self._run_once_safely():
+                self._has_work.set()
             self._is_stopping.wait(self._tick_seconds if self._is_away else PAUSE_SECONDS)
 
-    def _look_safely(self) -> bool:
+    def _run_once_safely(self) -> bool:
         try:
-            has_more = self.look()
+            has_more = self.run_once()
         except _AWAY as error:
             if not self._is_away:
-                _log.warning("batches wait, a part is away: %s", type(error).__name__)
+                _log.warning("no lines are released, a part is away: %s", type(error).__name__)
             self._is_away = True
             return False
         except Exception:
-            # Broad on purpose: a fault must not end the feeding for good.
-            _log.exception("batches could not be fed")
-            self._failed(_NAME)
+            # Broad on purpose: an error must not end the dispatcher.
+            _log.exception("cannot release lines of batches")
+            self._count_failure(_NAME)
             return False
         if self._is_away:
-            _log.info("batches go on")
+            _log.info("lines of batches are released again")
         self._is_away = False
         return has_more
 
     def _guard(self, batch_id: UUID) -> Guard:
         if batch_id not in self._guards:
             self._guards[batch_id] = Guard(
-                _NAME, about=batch_id.hex, failed=self._failed, lets_pass=_AWAY
+                _NAME, about=batch_id.hex, count_failure=self._count_failure, expected=_AWAY
             )
         return self._guards[batch_id]
 
     def _release_all(self, batches: Sequence[OpenBatch]) -> bool:
-        """Release lines in turns; where that fails batch by batch, so that one alone stays."""
+        """Release lines of all batches; after an error, batch by batch, to isolate the cause."""
         try:
             return self._release(batches)
         except Exception as error:
             if is_expected(error, _AWAY):
                 raise
-            # Broad on purpose: a fault of one batch must not hold up the others.
-            _log.warning(
-                "lines cannot be released together, each batch is tried alone", exc_info=True
-            )
+            # Broad on purpose: an error of one batch must not delay the others.
+            _log.warning("cannot release lines together, retrying each batch alone", exc_info=True)
         has_more = False
         for batch in batches:
             with self._guard(batch.id):
@@ -169,67 +172,69 @@ class Feeder:
         return has_more
 
     def _release(self, batches: Sequence[OpenBatch]) -> bool:
-        """Release lines as far as there is room; True if another feeder does at this moment."""
-        places = sum(worker.bulk_places for worker in self._workers.ready())
-        target = places * WAITING_PER_PLACE
+        """Release lines while the queue is short; True if another dispatcher is at work now."""
+        slots = sum(worker.bulk_places for worker in self._workers.ready())
+        target = slots * WAITING_PER_SLOT
         room = target - self._queue.length(QueueName.BULK)
         if room <= 0:
             return False
         with self._sessions.begin() as session:
             if not try_to_feed(session):
                 return True
-            # A queue that Redis has lost is not empty.
+            # If Redis lost its data, the queue looks empty: count the rows too.
             room = min(room, target - count_released(session))
             if room <= 0:
                 return False
             lines = self._charge(session, self._choose(session, room, batches), batches)
             released = release_lines(session, lines) if lines else set()
-            begun = {line.batch_id for line in lines if line.id in released}
-            note_start(session, begun & {b.id for b in batches if not b.has_started})
+            started = {line.batch_id for line in lines if line.id in released}
+            note_start(session, started & {b.id for b in batches if not b.has_started})
         self._queue.send_many([ln.id for ln in lines if ln.id in released], QueueName.BULK)
         return False
 
     def _choose(self, session: Session, room: int, batches: Sequence[OpenBatch]) -> list[HeldLine]:
-        """Return the lines whose turn it is."""
+        """Return the next lines in round-robin order."""
         by_key: dict[UUID, list[UUID]] = {}
         for batch in batches:
             by_key.setdefault(batch.api_key_id, []).append(batch.id)
-        supply = LineSupply(session, self._first_lines)
-        supply.fetch(self._rota.expect(room, by_key))
-        chosen = self._rota.deal(room, by_key, lambda batch_id: supply.draw(batch_id, room))
-        self._empty |= supply.empty
+        buffer = LineBuffer(session, self._first_lines)
+        buffer.fetch(self._round_robin.predict(room, by_key))
+        chosen = self._round_robin.choose(room, by_key, lambda batch_id: buffer.pop(batch_id, room))
+        self._empty |= buffer.empty
         return chosen
 
     def _charge(
         self, session: Session, lines: Sequence[HeldLine], batches: Sequence[OpenBatch]
     ) -> list[HeldLine]:
-        """Charge lines to their keys' months and return those that may go.
+        """Charge lines to their keys' monthly quotas; return the charged lines.
 
-        One that what others hold of the quota leaves no room for waits with the rest of its batch.
-        Where the quota itself is used up, the lines that will not fit any more fail.
+        If pending charges leave too little quota, a line waits with the rest of its batch. If the
+        quota itself is used up, the lines that cannot fit any more fail.
         """
         if not lines:
             return []
-        known = {batch.id: batch for batch in batches}
+        by_id = {batch.id: batch for batch in batches}
         charges = [
             LineCharge(line.id, batch.api_key_id, line.tokens, batch.monthly_token_limit)
             for line in lines
-            for batch in [known[line.batch_id]]
+            for batch in [by_id[line.batch_id]]
         ]
 
-        def recall(key_id: UUID, began: datetime) -> KeyUse:
-            return read_key_use(session, key_id, began)
+        def recall(key_id: UUID, month: datetime) -> KeyUse:
+            return read_key_use(session, key_id, month)
 
         verdicts = self._limiter.charge_lines(charges, recall=recall)
-        self._note_used_up(charges, verdicts)
+        self._fail_beyond_quota(charges, verdicts)
         return [
             line
             for line, verdict in zip(lines, verdicts, strict=True)
             if verdict.verdict is ChargeVerdict.CHARGED
         ]
 
-    def _note_used_up(self, charges: Sequence[LineCharge], verdicts: Sequence[LineVerdict]) -> None:
+    def _fail_beyond_quota(
+        self, charges: Sequence[LineCharge], verdicts: Sequence[LineVerdict]
+    ) -> None:
         for charge, (verdict, used) in zip(charges, verdicts, strict=True):
             if verdict is ChargeVerdict.USED_UP and charge.monthly_limit is not None:
-                self._ender.fail_beyond(charge.key_id, room=charge.monthly_limit - used)
+                self._canceller.fail_beyond(charge.key_id, room=charge.monthly_limit - used)
                 self.wake()

@@ -1,7 +1,7 @@
-"""Ends the lines of batches that are to end, and those that the month's quota has no room for.
+"""Ends the lines of cancelled and expired batches, and lines that exceed the monthly quota.
 
-Each step is one transaction of at most some thousand lines, and any worker can make it: what a dead
-one has left is done by the next.
+Each step is one transaction of at most `CHUNK` lines. Any worker can make the next step, so that
+another one continues if a worker dies.
 """
 
 from __future__ import annotations
@@ -44,20 +44,24 @@ _QUOTA_ERROR = {
 
 @dataclass(slots=True)
 class _Sweep:
-    """A walk over a batch's held lines that fails those which may take more than `room` tokens."""
+    """A scan of a batch's held lines that fails lines which may need more than `room` tokens.
+
+    Attributes:
+        after: number of the last line that was scanned.
+    """
 
     room: int
     after: int = 0
 
 
-class LineEnder:
+class LineCanceller:
     def __init__(
         self,
         *,
         sessions: SessionFactory,
         client: redis.Redis,
         ends: EndAnnouncer | None = None,
-        failed: Callable[[str], None] = lambda name: None,
+        count_failure: Callable[[str], None] = lambda name: None,
     ) -> None:
         self._sessions = sessions
         self._client = client
@@ -65,31 +69,36 @@ class LineEnder:
         self._limiter = Limiter(client)
         self._rooms: dict[UUID, int] = {}
         self._sweeps: dict[UUID, _Sweep] = {}
-        self._of_single_lines = Guard(
+        self._single_lines = Guard(
             "batches",
-            about="lines with a time of their own",
-            failed=failed,
-            lets_pass=(*DATABASE_AWAY, redis.RedisError),
+            about="lines with their own completion window",
+            count_failure=count_failure,
+            expected=(*DATABASE_AWAY, redis.RedisError),
         )
 
     def fail_beyond(self, key_id: UUID, *, room: int) -> None:
-        """Let all held lines of a key fail that may take more tokens than this month has left."""
+        """Fail held lines of a key that may need more tokens than the month has left.
+
+        Args:
+            room: tokens that the month has left.
+        """
         self._rooms[key_id] = min(room, self._rooms.get(key_id, room))
 
     def end_lines(
         self, batches: Sequence[OpenBatch], guard: Callable[[UUID], AbstractContextManager[object]]
     ) -> bool:
-        """Make a step for each batch that needs one; True if there is more to do at once.
+        """Make a step for each batch that needs one; return whether there is more to do at once.
 
         Args:
-            guard: given a batch's id, keeps its errors from the other batches.
+            guard: returns the guard of a batch, given its id; it isolates the batch's errors.
 
-        Raises one of `DATABASE_AWAY`.
+        Raises:
+            Exception: one of `DATABASE_AWAY`.
         """
-        self._begin_sweeps(batches)
+        self._start_sweeps(batches)
         has_more = False
-        if not self._of_single_lines.is_resting:
-            with self._of_single_lines:
+        if not self._single_lines.is_backing_off:
+            with self._single_lines:
                 has_more = self._expire_single_lines()
         for batch in batches:
             with guard(batch.id):
@@ -98,7 +107,7 @@ class LineEnder:
 
     def _end_lines_of(self, batch: OpenBatch) -> bool:
         if batch.state == BatchState.RUNNING:
-            self._begin_end(batch)
+            self._end_if_due(batch)
         if batch.id in self._sweeps:
             self._sweep(batch.id, self._sweeps[batch.id])
         if batch.is_done:
@@ -111,12 +120,12 @@ class LineEnder:
             return self._expire_lines(batch.id)
         return batch.id in self._sweeps
 
-    def _begin_end(self, batch: OpenBatch) -> None:
-        """Let a batch end whose time is over, or that nobody may ask for any more."""
+    def _end_if_due(self, batch: OpenBatch) -> None:
+        """Start the end of a batch that is due, or whose key or user was deleted."""
         if batch.is_due:
             with self._sessions.begin() as session:
-                has_begun = bool(begin_expiries(session, [batch.id]))
-            if has_begun:
+                has_started = bool(begin_expiries(session, [batch.id]))
+            if has_started:
                 _log.info("batch expires", extra={"batch": batch.id.hex})
         elif batch.is_orphan:
             with self._sessions.begin() as session:
@@ -127,7 +136,7 @@ class LineEnder:
         with self._sessions.begin() as session:
             finish_done(session, [batch_id])
 
-    def _begin_sweeps(self, batches: Sequence[OpenBatch]) -> None:
+    def _start_sweeps(self, batches: Sequence[OpenBatch]) -> None:
         running = {batch.id: batch for batch in batches if batch.state == BatchState.RUNNING}
         self._sweeps = {b: sweep for b, sweep in self._sweeps.items() if b in running}
         for batch in running.values():
@@ -148,7 +157,7 @@ class LineEnder:
         self._ends.announce_held(ends.ids, JobState.FAILED)
         if ends.ids:
             counts = {"batch": batch_id.hex, "lines": len(ends.ids)}
-            _log.info("lines fail, the month's quota is used up", extra=counts)
+            _log.info("lines fail, the monthly quota is used up", extra=counts)
         if ends.looked_at < CHUNK:
             del self._sweeps[batch_id]
         sweep.after = ends.last_line
@@ -160,19 +169,19 @@ class LineEnder:
         return len(expired) == CHUNK
 
     def _hold_back(self, batch_id: UUID) -> bool:
-        """Let lines that were released wait again, since their key may not be used for now."""
+        """Hold released lines again while their key may not be used."""
         with self._sessions.begin() as session:
             held = hold_lines_back(session, batch_id)
         if not held:
             return False
-        # Before the limits: a late request would cancel a line that has begun again.
+        # Cancel before the limits are released: a late command would cancel a restarted line.
         send_cancels(self._client, [line.id for line in held if line.was_running])
         self._limiter.load()
         with self._client.pipeline(transaction=False) as pipe:
             for line in held:
                 self._limiter.release(line.api_key_id, line.id, pipe=pipe)
             pipe.execute()
-        _log.info("batch stands still", extra={"batch": batch_id.hex, "lines": len(held)})
+        _log.info("batch is paused", extra={"batch": batch_id.hex, "lines": len(held)})
         return len(held) == CHUNK
 
     def _cancel_lines(self, batch_id: UUID) -> bool:
@@ -180,7 +189,7 @@ class LineEnder:
         return self._end_held(batch_id, JobState.CANCELLED)
 
     def _expire_lines(self, batch_id: UUID) -> bool:
-        """Expire what has never begun; what has runs no longer and counts as cancelled."""
+        """Expire lines that never started; cancel lines that run."""
         with self._sessions.begin() as session:
             expired = expire_released_lines(session, batch_id)
         self._ends.announce(ended_job(job) for job in expired)

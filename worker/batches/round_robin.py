@@ -1,4 +1,4 @@
-"""Whose turn is next: round robin over keys, and within a key over its batches."""
+"""Round robin over keys, and over the batches of each key."""
 
 from __future__ import annotations
 
@@ -11,52 +11,54 @@ from uuid import UUID
 T = TypeVar("T")
 
 
-class Rota:
-    """Remembers where it stopped, so that it is fair also where there is room for few at a time.
+class RoundRobin:
+    """Chooses lines fairly. It remembers its last choice, to be fair over many short calls.
 
-    Another one, of another process, may begin anywhere: each is fair by itself.
+    Another process may start its round robin at another key: each one is fair by itself.
     """
 
     def __init__(self) -> None:
         self._last_key: UUID | None = None
         self._last_batch: dict[UUID, UUID] = {}
 
-    def deal(
+    def choose(
         self,
         room: int,
         batches: Mapping[UUID, Iterable[UUID]],
-        draw: Callable[[UUID], T | None],
+        next_line: Callable[[UUID], T | None],
     ) -> list[T]:
-        """Return up to `room` lines in the order of their turns.
+        """Return up to `room` lines in round-robin order.
 
         Args:
-            batches: of each key.
-            draw: takes the next line of a batch; `None` if it has no more.
+            batches: ids of the batches of each key.
+            next_line: returns and removes the next line of a batch; `None` after the last one.
         """
         self._last_batch = {k: last for k, last in self._last_batch.items() if k in batches}
         queues = {
-            key: deque(_from_beyond(ids, self._last_batch.get(key))) for key, ids in batches.items()
+            key: deque(_rotated(ids, self._last_batch.get(key))) for key, ids in batches.items()
         }
-        keys = deque(_from_beyond(queues, self._last_key))
-        dealt: list[T] = []
-        while keys and len(dealt) < room:
+        keys = deque(_rotated(queues, self._last_key))
+        chosen: list[T] = []
+        while keys and len(chosen) < room:
             key = keys.popleft()
-            line = self._draw(key, queues[key], draw)
-            if line is not None:  # else the key has no more lines and no more turns
+            line = self._next_of(key, queues[key], next_line)
+            if line is not None:  # else the key has no more lines
                 self._last_key = key
                 keys.append(key)
-                dealt.append(line)
-        return dealt
+                chosen.append(line)
+        return chosen
 
-    def expect(self, room: int, batches: Mapping[UUID, Iterable[UUID]]) -> Counter[UUID]:
-        """Return how many lines of each batch the next deal takes if none of them runs short."""
+    def predict(self, room: int, batches: Mapping[UUID, Iterable[UUID]]) -> Counter[UUID]:
+        """Return how many lines of each batch `choose` takes if every batch has enough lines."""
         rehearsal = copy.deepcopy(self)
-        return Counter(rehearsal.deal(room, batches, lambda batch_id: batch_id))
+        return Counter(rehearsal.choose(room, batches, lambda batch_id: batch_id))
 
-    def _draw(self, key: UUID, queue: deque[UUID], draw: Callable[[UUID], T | None]) -> T | None:
+    def _next_of(
+        self, key: UUID, queue: deque[UUID], next_line: Callable[[UUID], T | None]
+    ) -> T | None:
         while queue:
             batch_id = queue.popleft()
-            line = draw(batch_id)
+            line = next_line(batch_id)
             if line is not None:
                 self._last_batch[key] = batch_id
                 queue.append(batch_id)
@@ -64,8 +66,8 @@ class Rota:
         return None
 
 
-def _from_beyond(ids: Iterable[UUID], last: UUID | None) -> list[UUID]:
-    """Return the ids in order, beginning with the first after `last`."""
+def _rotated(ids: Iterable[UUID], last: UUID | None) -> list[UUID]:
+    """Return the ids in order, starting with the first after `last`."""
     ordered = sorted(ids)
     if last is None:
         return ordered

@@ -1,7 +1,7 @@
-"""From the engine's tokens to finished answers: one thread for all jobs of this worker.
+"""Turns the engine's tokens into finished generations, on one thread for all jobs of this worker.
 
-The engine's thread hands over each step's events in one piece and goes on. This thread turns ids
-into text, watches for stop strings, and calls back once for each answer, at its end.
+The engine's thread hands over all events of a step at once and continues. The delivery thread turns
+ids into text, watches for stop strings, and calls back once at the end of each generation.
 """
 
 from __future__ import annotations
@@ -15,66 +15,66 @@ from queue import SimpleQueue
 
 from core.events.job_events import TextPiece
 from worker.engine.protocol import Engine, EngineRequest, FinishReason, Handle, StepEvent
-from worker.text.choice import Choice
+from worker.text.choice import RunningChoice
 from worker.text.fenced_code import FencedCode
 from worker.text.incremental_text import IncrementalText
-from worker.text.logprobs import Logprobs
+from worker.text.logprobs import ChoiceLogprobs
 from worker.text.stop_strings import StopScanner, StopStrings
 from worker.text.token_bytes import TokenBytes
 
 _log = logging.getLogger(__name__)
 
-#: Takes what one step added to the texts that are followed; it must return quickly.
-Tell = Callable[[Sequence[TextPiece]], None]
+#: Publishes the text that one step added to followed generations; must return quickly.
+PublishText = Callable[[Sequence[TextPiece]], None]
 
 JOIN_SECONDS = 5.0
-#: The whole text of an answer is told again at most this often.
-TELL_ALL_SECONDS = 0.5
+#: Shortest time between two publications of a generation's whole text.
+PUBLISH_ALL_SECONDS = 0.5
 
 
 @dataclass(eq=False, slots=True)
-class Answer:
-    """The answers to one request, filled by the delivery thread; `wait` for the end.
+class RunningGeneration:
+    """The choices of one request, filled by the delivery thread; `wait` blocks until the end.
 
     Attributes:
-        job: id of its job in hex, and `attempt` of that: for those who follow its text.
-        is_followed: its text is told as it is made.
-        call_ended: told once of the end, on the delivery's thread: it must return quickly.
-        first_token: when the first token came, by `time.monotonic()`.
-        error: what went wrong in the engine, if something did.
+        job: id of the job in hex; followers need it, and `attempt`, to assign its text.
+        is_followed: each step's text is published.
+        on_end: called once at the end, on the delivery thread; must return quickly.
+        first_token: arrival of the first token, in seconds of `time.monotonic()`.
+        error: the engine's error, if there was one.
     """
 
-    choices: list[Choice]
+    choices: list[RunningChoice]
     job: str = ""
     attempt: int = 0
     is_followed: bool = False
-    call_ended: Callable[[Answer], None] = lambda answer: None
+    on_end: Callable[[RunningGeneration], None] = lambda generation: None
     handle: Handle | None = None
     first_token: float | None = None
     error: str | None = None
     _ended: threading.Event = field(default_factory=threading.Event)
-    _told_all_at: float = float("-inf")
+    _published_all_at: float = float("-inf")
 
     def wait(self, timeout_seconds: float) -> bool:
-        """Return whether all choices have ended; wait for it at most this long."""
+        """Wait until all choices have ended, at most this long; return whether they have."""
         return self._ended.wait(timeout_seconds)
 
-    def may_tell_all(self) -> bool:
-        """Whether the whole text may be told now; followers ask for it, and it may be long."""
+    def may_publish_all(self) -> bool:
+        """Return whether the whole text, which may be long, may be published again now."""
         now = time.monotonic()
-        if now - self._told_all_at < TELL_ALL_SECONDS:
+        if now - self._published_all_at < PUBLISH_ALL_SECONDS:
             return False
-        self._told_all_at = now
+        self._published_all_at = now
         return True
 
     def cancel(self) -> None:
-        """End what still runs; the tokens made until then stay counted."""
+        """End the choices that still run; their tokens so far count as used."""
         if self.handle is not None:
             self.handle.cancel()
 
     @property
     def was_cancelled(self) -> bool:
-        """Whether a choice was ended before its time."""
+        """Whether a choice was cancelled or expired."""
         return any(
             choice.finish_reason in (FinishReason.CANCELLED, FinishReason.EXPIRED)
             for choice in self.choices
@@ -90,34 +90,34 @@ class Answer:
 
 
 class Delivery:
-    """Stands between the jobs and the engine."""
+    """Submits requests to the engine, and delivers its tokens as text."""
 
     def __init__(
-        self, engine: Engine, tokens: TokenBytes, *, tell: Tell = lambda pieces: None
+        self, engine: Engine, tokens: TokenBytes, *, publish: PublishText = lambda pieces: None
     ) -> None:
         self._engine = engine
         self._tokens = tokens
-        self._tell = tell
-        self._steps: SimpleQueue[Sequence[StepEvent] | Answer | None] = SimpleQueue()
-        self._answers: dict[str, Answer] = {}
+        self._publish = publish
+        self._steps: SimpleQueue[Sequence[StepEvent] | RunningGeneration | None] = SimpleQueue()
+        self._running: dict[str, RunningGeneration] = {}
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="delivery", daemon=True)
 
     def start(self) -> None:
-        """Start the engine and deliver what it makes."""
+        """Start the engine and the delivery of its tokens."""
         self._thread.start()
         self._engine.start(self._steps.put)
 
     def stop(self) -> None:
-        """Stop the engine; what runs ends as cancelled."""
+        """Stop the engine; running generations end as cancelled."""
         self._engine.stop()
         self._steps.put(None)
         if self._thread.is_alive():
             self._thread.join(timeout=JOIN_SECONDS)
 
-    def follow(self, answer: Answer) -> None:
-        """Tell the answer's text so far, and from then on what each step adds."""
-        self._steps.put(answer)
+    def follow(self, generation: RunningGeneration) -> None:
+        """Publish the text so far, and from now on the text of each step."""
+        self._steps.put(generation)
 
     def submit(
         self,
@@ -128,127 +128,126 @@ class Delivery:
         job: str = "",
         attempt: int = 0,
         is_followed: bool = False,
-        ended: Callable[[Answer], None] = lambda answer: None,
-    ) -> Answer:
-        """Run a request; its answer fills as the engine goes, and `ended` is told of its end.
-
-        It may have ended before this returns.
+        on_end: Callable[[RunningGeneration], None] = lambda generation: None,
+    ) -> RunningGeneration:
+        """Run a request. The generation fills as the engine proceeds, and may end before we return.
 
         Args:
-            fence: the prompt ends with it; what comes back is the code until it comes again.
+            fence: the code fence that ends the prompt; the text is the code up to the next fence.
+            on_end: called once at the end, on the delivery thread; must return quickly.
 
         Raises:
             EngineRefused: the request is at fault.
-            EngineStopping: the engine takes no request any more.
+            EngineStopping: the engine accepts no more requests.
         """
         sampling = request.sampling
         stops = StopStrings([*stop, fence] if fence else stop)
         choices = [
-            Choice(
+            RunningChoice(
                 decoded=IncrementalText(self._tokens),
                 scanner=FencedCode(StopScanner(stops)) if fence else StopScanner(stops),
                 min_tokens=sampling.min_tokens,
-                logprobs=Logprobs(self._tokens) if sampling.logprobs is not None else None,
+                logprobs=ChoiceLogprobs(self._tokens) if sampling.logprobs is not None else None,
             )
             for _ in range(request.n)
         ]
-        answer = Answer(
-            choices, job=job, attempt=attempt, is_followed=is_followed, call_ended=ended
+        generation = RunningGeneration(
+            choices, job=job, attempt=attempt, is_followed=is_followed, on_end=on_end
         )
         with self._lock:
-            self._answers[request.request_id] = answer
+            self._running[request.request_id] = generation
         try:
-            answer.handle = self._engine.submit(request)
+            generation.handle = self._engine.submit(request)
         except BaseException:
             with self._lock:
-                del self._answers[request.request_id]
+                del self._running[request.request_id]
             raise
-        return answer
+        return generation
 
     def _run(self) -> None:
         while (item := self._steps.get()) is not None:
-            if isinstance(item, Answer):
-                self._begin_to_tell(item)
+            if isinstance(item, RunningGeneration):
+                self._start_following(item)
             else:
-                self._take_step(item)
+                self._process_step(item)
 
-    def _begin_to_tell(self, answer: Answer) -> None:
-        answer.is_followed = True
-        for choice in answer.choices:
-            choice.tell_again()
-        self._tell_new_text([answer])
+    def _start_following(self, generation: RunningGeneration) -> None:
+        generation.is_followed = True
+        for choice in generation.choices:
+            choice.restart_pieces()
+        self._publish_new_text([generation])
 
-    def _take_step(self, events: Sequence[StepEvent]) -> None:
+    def _process_step(self, events: Sequence[StepEvent]) -> None:
         now = time.monotonic()
-        followed: dict[str, Answer] = {}
+        followed: dict[str, RunningGeneration] = {}
         for event in events:
             request_id = event.handle.request.request_id
-            answer = self._answers.get(request_id)
-            if answer is None:
+            generation = self._running.get(request_id)
+            if generation is None:
                 continue
-            if answer.is_followed:
-                followed[request_id] = answer
+            if generation.is_followed:
+                followed[request_id] = generation
             try:
-                self._take(event, answer, now)
+                self._process_event(event, generation, now)
             except Exception:
-                # One answer's fault must not end the delivery of all others.
+                # Broad on purpose: one faulty generation must not stop all others.
                 _log.exception("delivery of %s failed", request_id)
-                self._fail(event, answer)
+                self._fail(event, generation)
         if followed:
-            self._tell_new_text(followed.values())
+            self._publish_new_text(followed.values())
 
-    def _tell_new_text(self, answers: Iterable[Answer]) -> None:
+    def _publish_new_text(self, generations: Iterable[RunningGeneration]) -> None:
         try:
-            pieces = [piece for answer in answers for piece in self._new_pieces(answer)]
+            pieces = [piece for one in generations for piece in self._new_pieces(one)]
             if pieces:
-                self._tell(pieces)
-        except Exception:  # it must not end the delivery of all answers
-            _log.exception("text could not be told")
+                self._publish(pieces)
+        except Exception:  # broad on purpose: it must not stop the delivery of all generations
+            _log.exception("cannot publish text")
 
-    def _new_pieces(self, answer: Answer) -> Iterator[TextPiece]:
-        for index, choice in enumerate(answer.choices):
-            new = choice.take_new()
+    def _new_pieces(self, generation: RunningGeneration) -> Iterator[TextPiece]:
+        for index, choice in enumerate(generation.choices):
+            new = choice.next_piece()
             if new is not None:
-                yield TextPiece(job=answer.job, attempt=answer.attempt, choice=index, **new)
+                yield TextPiece(job=generation.job, attempt=generation.attempt, choice=index, **new)
 
-    def _take(self, event: StepEvent, answer: Answer, now: float) -> None:
-        choice = answer.choices[event.index]
+    def _process_event(self, event: StepEvent, generation: RunningGeneration, now: float) -> None:
+        choice = generation.choices[event.index]
         if choice.has_ended:
             return
-        if event.token_ids and answer.first_token is None:
-            answer.first_token = now
+        if event.token_ids and generation.first_token is None:
+            generation.first_token = now
         self._add_tokens(choice, event)
         if event.error is not None:
-            answer.error = event.error
+            generation.error = event.error
         if choice.has_stopped:
             choice.end(FinishReason.STOP)
             event.handle.cancel(event.index, FinishReason.STOP)
         elif event.finish_reason is not None:
             choice.end(event.finish_reason)
-        self._end_if_done(event, answer)
+        self._end_if_done(event, generation)
 
-    def _add_tokens(self, choice: Choice, event: StepEvent) -> None:
-        """Add tokens one by one: those after a stop string were made in vain and do not count."""
-        for place, token_id in enumerate(event.token_ids):
-            choice.add(token_id, event.logprobs[place] if event.logprobs else None)
+    def _add_tokens(self, choice: RunningChoice, event: StepEvent) -> None:
+        """Add tokens up to a stop string; tokens after it are discarded and do not count."""
+        for index, token_id in enumerate(event.token_ids):
+            choice.add(token_id, event.logprobs[index] if event.logprobs else None)
             if choice.has_stopped:
                 return
 
-    def _fail(self, event: StepEvent, answer: Answer) -> None:
-        answer.error = "the answer's text could not be made"
-        for choice in answer.choices:
+    def _fail(self, event: StepEvent, generation: RunningGeneration) -> None:
+        generation.error = "the tokens could not be decoded"
+        for choice in generation.choices:
             choice.finish_reason = choice.finish_reason or FinishReason.ERROR
         event.handle.cancel()
-        self._end_if_done(event, answer)
+        self._end_if_done(event, generation)
 
-    def _end_if_done(self, event: StepEvent, answer: Answer) -> None:
-        if all(choice.has_ended for choice in answer.choices):
+    def _end_if_done(self, event: StepEvent, generation: RunningGeneration) -> None:
+        if all(choice.has_ended for choice in generation.choices):
             with self._lock:
-                self._answers.pop(event.handle.request.request_id, None)
-            answer.handle = event.handle
-            answer._ended.set()
+                self._running.pop(event.handle.request.request_id, None)
+            generation.handle = event.handle
+            generation._ended.set()
             try:
-                answer.call_ended(answer)
+                generation.on_end(generation)
             except Exception:
-                # Broad on purpose: the answers of all others must go on.
-                _log.exception("the end of an answer could not be handed on")
+                # Broad on purpose: all other generations must continue.
+                _log.exception("the end of a generation was lost")

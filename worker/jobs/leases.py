@@ -1,4 +1,4 @@
-"""The jobs that this worker holds: their leases are renewed in one statement while it lives."""
+"""The jobs that this worker holds; one statement renews all their leases."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ from uuid import UUID
 
 from models.database.base import DATABASE_AWAY, SessionFactory
 from models.execution.claims import hand_back_jobs, renew_leases
-from worker.jobs.delivery import Answer
+from worker.jobs.delivery import RunningGeneration
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
-class _Held:
+class _HeldJob:
     attempt: int
-    answer: Answer | None = None
+    generation: RunningGeneration | None = None
     must_cancel: bool = False
 
 
 class Leases:
-    """What this worker believes to be its own; the rows decide."""
+    """The jobs that this worker assumes to hold. The rows in the database decide."""
 
     def __init__(self, sessions: SessionFactory, *, worker_id: str, lease: timedelta) -> None:
         self._sessions = sessions
         self._worker_id = worker_id
         self._lease = lease
-        self._held: dict[UUID, _Held] = {}
+        self._held: dict[UUID, _HeldJob] = {}
         self._released = 0
         self._lock = threading.Lock()
 
     @property
     def released(self) -> int:
-        """Jobs that were let go since the start."""
+        """Jobs released since the start."""
         return self._released
 
     def __len__(self) -> int:
@@ -43,51 +43,51 @@ class Leases:
 
     def hold(self, job_id: UUID, attempt: int) -> None:
         with self._lock:
-            self._held[job_id] = _Held(attempt)
+            self._held[job_id] = _HeldJob(attempt)
 
-    def attach(self, job_id: UUID, attempt: int, answer: Answer) -> None:
-        """Say which answer to cancel if the job turns out not to be ours any more.
+    def attach(self, job_id: UUID, attempt: int, generation: RunningGeneration) -> None:
+        """Store the generation to cancel if the job is lost or cancelled.
 
-        It may have ended, and its job been let go, before this is said.
+        The generation may have ended, and its job been released, before this call.
         """
         with self._lock:
             held = self._held.get(job_id)
             is_held = held is not None and held.attempt == attempt
             if held is not None and is_held:
-                held.answer = answer
+                held.generation = generation
                 if not held.must_cancel:
                     return
-        answer.cancel()
+        generation.cancel()
 
-    def answer_of(self, job_id: UUID) -> Answer | None:
-        """Return the answer of a job that runs here, once it has one."""
+    def generation_of(self, job_id: UUID) -> RunningGeneration | None:
+        """Return the generation of a job that runs here, once it has one."""
         with self._lock:
             held = self._held.get(job_id)
-            return held.answer if held is not None else None
+            return held.generation if held is not None else None
 
     def cancel(self, job_id: UUID) -> None:
-        """End a job that its owner wants no more: it stays ours until its end is recorded."""
+        """Cancel a job for its owner. This worker holds it until its end is committed."""
         with self._lock:
             held = self._held.get(job_id)
             if held is None:
                 return
             held.must_cancel = True
-        if held.answer is not None:
-            held.answer.cancel()
+        if held.generation is not None:
+            held.generation.cancel()
 
     def is_cancelled(self, job_id: UUID) -> bool:
-        """Say whether the owner of a job that runs here wants it no more."""
+        """Return whether the owner cancelled a job that runs here."""
         with self._lock:
             held = self._held.get(job_id)
             return held is not None and held.must_cancel
 
     def release(self, job_id: UUID, attempt: int) -> None:
-        """Let go of this attempt; a later one of the same job stays held."""
-        if self._take(job_id, attempt) is not None:
+        """Release this attempt; a later attempt of the same job stays held."""
+        if self._pop(job_id, attempt) is not None:
             self._released += 1
 
     def holds_attempt(self, attempt: int) -> bool:
-        """Say whether any job here is in its attempt of this number, or a later one."""
+        """Return whether a held job is in its attempt of this number, or a later one."""
         with self._lock:
             return any(held.attempt >= attempt for held in self._held.values())
 
@@ -97,9 +97,9 @@ class Leases:
             return held is not None and held.attempt == attempt
 
     def renew(self) -> None:
-        """Renew all leases; a job that was taken from us, or is to end, is cancelled in the engine.
+        """Renew all leases; cancel jobs that another worker took over, or whose row says so.
 
-        With the database away nothing is cancelled: nobody else can take the jobs either.
+        With the database away it cancels nothing: no other worker can claim the jobs either.
         """
         with self._lock:
             held = dict(self._held)
@@ -107,21 +107,21 @@ class Leases:
             return
         try:
             with self._sessions.begin() as session:
-                ours = renew_leases(
+                rows = renew_leases(
                     session, list(held), worker_id=self._worker_id, lease=self._lease
                 )
         except DATABASE_AWAY:
-            _log.warning("leases could not be renewed: the database is away")
+            _log.warning("cannot renew leases: the database is away")
             return
-        for job_id, one in held.items():
-            mine = ours.get(job_id)
-            if mine is None or mine.attempt != one.attempt:
-                self._drop(job_id, one.attempt)
-            elif mine.must_cancel and not one.must_cancel:
+        for job_id, job in held.items():
+            row = rows.get(job_id)
+            if row is None or row.attempt != job.attempt:
+                self._drop(job_id, job.attempt)
+            elif row.must_cancel and not job.must_cancel:
                 self.cancel(job_id)
 
     def hand_back(self) -> int:
-        """Return all jobs that still run to the queue, and cancel them here. Returns how many."""
+        """Requeue the rows of all running jobs and cancel them here; return how many."""
         with self._lock:
             attempts = {job_id: held.attempt for job_id, held in self._held.items()}
         if not attempts:
@@ -130,13 +130,13 @@ class Leases:
             with self._sessions.begin() as session:
                 handed_back = hand_back_jobs(session, attempts, worker_id=self._worker_id)
         except DATABASE_AWAY:
-            _log.warning("jobs could not be handed back: their leases will run out")
+            _log.warning("cannot requeue running jobs, their leases will expire")
             handed_back = []
         for job_id, attempt in attempts.items():
             self._drop(job_id, attempt)
         return len(handed_back)
 
-    def _take(self, job_id: UUID, attempt: int) -> _Held | None:
+    def _pop(self, job_id: UUID, attempt: int) -> _HeldJob | None:
         with self._lock:
             held = self._held.get(job_id)
             if held is None or held.attempt != attempt:
@@ -144,7 +144,7 @@ class Leases:
             return self._held.pop(job_id)
 
     def _drop(self, job_id: UUID, attempt: int) -> None:
-        held = self._take(job_id, attempt)
-        if held is not None and held.answer is not None and not held.answer.wait(0):
-            _log.warning("job is no longer ours", extra={"job": job_id.hex})
-            held.answer.cancel()
+        held = self._pop(job_id, attempt)
+        if held is not None and held.generation is not None and not held.generation.wait(0):
+            _log.warning("another worker has the job, it is dropped", extra={"job": job_id.hex})
+            held.generation.cancel()

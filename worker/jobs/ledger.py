@@ -1,7 +1,7 @@
-"""The worker's writes about its jobs: that it begins them, and how they end.
+"""Writes the claims and the ends of this worker's jobs to the database.
 
-Two threads, one for each: claims never wait behind ends. What gathers while one group is committed
-is the next group. Nobody waits for a write: whoever asks for one says what follows from it.
+Two threads, one for claims and one for ends, so that claims never wait behind ends. Writes that
+arrive while one group commits form the next group. No caller waits: a callback continues the job.
 """
 
 from __future__ import annotations
@@ -30,26 +30,25 @@ from models.execution.claims import (
 from models.execution.completion import record_ends
 from models.jobs.job import Job, JobOutcome, JobState
 from models.usage.limits import ended_job
-from worker.jobs.outcome import outcome_of
-from worker.jobs.run import Run, Taken
+from worker.jobs.outcome import make_outcome
+from worker.jobs.run import JobMessage, Run
 
 _log = logging.getLogger(__name__)
 
-#: Takes what was written, `None` if nothing was, or why it could not be. On the ledger's thread.
-Then = Callable[[Run | None, Exception | None], None]
+#: Receives the written run, `None` if nothing was written, or the error. On the ledger's thread.
+OnWritten = Callable[[Run | None, Exception | None], None]
 
 
 class Ledger:
-    """A database that is away is waited for, until `leave`.
+    """Claims and ends jobs. While the database is away, writes wait for it, until `leave`.
 
     Args:
-        statements: for claims, and for ends from which only usage follows.
-        keep: adds what shall be known of the jobs that ended to a pipeline, before their ends are
-            told.
-        observe: is shown the jobs whose ends were committed, before they are told.
-        lines_moved: is called when lines of batches have begun or ended.
-        max_attempts: times that a job is begun; 0 for no end of them.
-        holds_attempt: says whether this worker has a job in its attempt of this number, or a
+        statements: connections for claims, and for ends that write nothing but usage.
+        cache: adds entries for ended jobs to a pipeline, before their ends are published.
+        observe: receives the jobs whose ends were committed, before they are published.
+        on_lines_changed: called when lines of batches have started or ended.
+        max_attempts: most attempts of a job; 0 for no limit.
+        holds_attempt: returns whether this worker holds a job in its attempt of this number, or a
             later one.
     """
 
@@ -61,9 +60,9 @@ class Ledger:
         ends: EndAnnouncer,
         worker_id: str,
         lease: timedelta,
-        keep: Callable[[Sequence[Job], Pipeline], None] = lambda jobs, pipe: None,
+        cache: Callable[[Sequence[Job], Pipeline], None] = lambda jobs, pipe: None,
         observe: Callable[[Sequence[Job]], None] = lambda jobs: None,
-        lines_moved: Callable[[], None] = lambda: None,
+        on_lines_changed: Callable[[], None] = lambda: None,
         max_attempts: int = 0,
         holds_attempt: Callable[[int], bool] = lambda attempt: False,
     ) -> None:
@@ -71,22 +70,22 @@ class Ledger:
         self._ends = ends
         self._worker_id = worker_id
         self._lease = lease
-        self._keep = keep
+        self._cache = cache
         self._observe = observe
-        self._lines_moved = lines_moved
+        self._on_lines_changed = on_lines_changed
         self._max_attempts = max_attempts
         self._holds_attempt = holds_attempt
         self._must_leave = threading.Event()
-        self._claims: GroupCommit[Statements, Taken, Run] = GroupCommit(
+        self._claims: GroupCommit[Statements, JobMessage, Run] = GroupCommit(
             "claims",
-            _EachByItself(statements),
+            _AutoCommitSessions(statements),
             self._write_claims,
-            committed=self._note_moves,
+            committed=self._notify_of_lines,
             must_leave=self._must_leave,
         )
         self._finishes: GroupCommit[Statements, Run, Run] = GroupCommit(
             "ends",
-            _EachByItself(statements),
+            _AutoCommitSessions(statements),
             self._write_ends,
             committed=self._announce,
             must_leave=self._must_leave,
@@ -97,27 +96,29 @@ class Ledger:
         self._finishes.start()
 
     def leave(self) -> None:
-        """The process is about to end: wait for the database no longer."""
+        """Stop waiting for the database, because the process is about to end."""
         self._must_leave.set()
 
     def stop(self) -> None:
-        """Write what waits, and stop."""
+        """Write the waiting claims and ends, and stop."""
         self._claims.stop()
         self._finishes.stop()
 
-    def claim(self, taken: Taken, then: Then) -> None:
-        """Take a queued job; nothing is written if there is nothing to take."""
-        self._claims.make_then(taken, then)
+    def claim(self, message: JobMessage, then: OnWritten) -> None:
+        """Claim a queued job; nothing is written if it cannot be claimed any more."""
+        self._claims.make_then(message, then)
 
-    def end(self, run: Run, then: Then) -> None:
-        """End a job of ours and record its usage, or return it to the queue if it `goes_back`.
+    def finish(self, run: Run, then: OnWritten) -> None:
+        """End a job and record its usage, or return its row to the queue if it `must_requeue`.
 
-        Nothing is written if another worker has taken it over.
+        Nothing is written if another worker has taken the job over.
         """
         self._finishes.make_then(run, then)
 
-    def _write_claims(self, statements: Statements, asked: Sequence[Taken]) -> list[Run | None]:
-        job_ids = [taken.job_id for taken in asked]
+    def _write_claims(
+        self, statements: Statements, messages: Sequence[JobMessage]
+    ) -> list[Run | None]:
+        job_ids = [message.job_id for message in messages]
         jobs = claim_jobs(
             statements,
             job_ids,
@@ -127,14 +128,14 @@ class Ledger:
             may_be_last=not self._holds_attempt(self._max_attempts),
         )
         claimed: dict[object, Job] = {job.id: job for job in jobs}
-        # A job that was delivered twice goes to the first who asked.
+        # A job that was delivered twice belongs to its first message.
         return [
-            Run(taken, job) if (job := claimed.pop(taken.job_id, None)) is not None else None
-            for taken in asked
+            Run(message, job) if (job := claimed.pop(message.job_id, None)) is not None else None
+            for message in messages
         ]
 
     def _write_ends(self, statements: Statements, runs: Sequence[Run]) -> list[Run | None]:
-        if any(run.goes_back or not follows_only_usage(run.job) for run in runs):
+        if any(run.must_requeue or not follows_only_usage(run.job) for run in runs):
             with self._sessions.begin() as session:
                 ended = self._finish(session, runs)
         else:
@@ -144,23 +145,23 @@ class Ledger:
         others = [
             run.job
             for run in runs
-            if not run.goes_back and (run.job.id, run.job.attempt) not in by_id
+            if not run.must_requeue and (run.job.id, run.job.attempt) not in by_id
         ]
         if others:
-            # The commit of an end may have succeeded and only its answer been lost: what follows
-            # from it was written, and is still to be told.
+            # The commit of an end may have succeeded, and only its reply been lost: the end still
+            # has to be published.
             with self._sessions() as session:
                 for job in find_ended(session, others, worker_id=self._worker_id):
                     by_id[job.id, job.attempt] = job
         for run in runs:
             run.ended = by_id.pop((run.job.id, run.job.attempt), None)
-        return [run if run.goes_back or run.ended is not None else None for run in runs]
+        return [run if run.must_requeue or run.ended is not None else None for run in runs]
 
     def _finish(self, session: Session, runs: Sequence[Run]) -> list[Job]:
-        back = {run.job.id: run.job.attempt for run in runs if run.goes_back}
+        back = {run.job.id: run.job.attempt for run in runs if run.must_requeue}
         if back:
             hand_back_jobs(session, back, worker_id=self._worker_id)
-        ends = [(run.job, self._outcome(run)) for run in runs if not run.goes_back]
+        ends = [(run.job, self._outcome(run)) for run in runs if not run.must_requeue]
         if not ends:
             return []
         ended = finish_jobs(session, ends, worker_id=self._worker_id)
@@ -168,36 +169,36 @@ class Ledger:
         return ended
 
     def _outcome(self, run: Run) -> JobOutcome:
-        """Return how a job ends; made once, however often the end is tried to be written."""
+        """Return how a job ends; compute it once, even if the write is retried."""
         if run.outcome is None:
             with run.logging():
-                run.outcome = self._made_of_answer(run)
+                run.outcome = self._compute_outcome(run)
         return run.outcome
 
-    def _made_of_answer(self, run: Run) -> JobOutcome:
+    def _compute_outcome(self, run: Run) -> JobOutcome:
         try:
-            if run.answer is None:
-                raise ValueError("a job without an answer has no end")
-            return outcome_of(run.answer, run.prompt_tokens)
+            if run.generation is None:
+                raise ValueError("the job has neither a generation nor an outcome")
+            return make_outcome(run.generation, run.prompt_tokens)
         except Exception:
-            # Run again it would fail again, and the worker would be blamed for it.
+            # A retry would fail again, and count as the death of a worker.
             _log.exception("job failed", extra={"job": run.job.id.hex})
-            return failed("internal_error", "something went wrong on our side")
+            return failed_outcome("internal_error", "something went wrong on our side")
 
     def _announce(self, runs: Sequence[Run | None]) -> None:
         jobs = [run.ended for run in runs if run is not None and run.ended is not None]
         self._observe(jobs)
-        also = partial(self._keep, jobs)
+        also = partial(self._cache, jobs)
         self._ends.announce(map(ended_job, jobs), also=also, is_logged=True)
-        self._note_moves(runs)
+        self._notify_of_lines(runs)
 
-    def _note_moves(self, runs: Sequence[Run | None]) -> None:
+    def _notify_of_lines(self, runs: Sequence[Run | None]) -> None:
         if any(run is not None and run.job.batch_id is not None for run in runs):
-            self._lines_moved()
+            self._on_lines_changed()
 
 
-class _EachByItself:
-    """Stands in the place of sessions where a change is one statement, which commits itself."""
+class _AutoCommitSessions:
+    """Replaces sessions where a change is a single statement, which commits by itself."""
 
     def __init__(self, statements: Statements) -> None:
         self._statements = statements
@@ -206,6 +207,6 @@ class _EachByItself:
         return nullcontext(self._statements)
 
 
-def failed(code: str, message: str) -> JobOutcome:
-    """Return the outcome of a job that failed outside of the engine."""
+def failed_outcome(code: str, message: str) -> JobOutcome:
+    """Return the outcome of a job that failed outside the engine."""
     return JobOutcome(state=JobState.FAILED, error={"code": code, "message": message})

@@ -1,4 +1,4 @@
-"""The few threads that read the prompts of claimed jobs and hand them to the engine."""
+"""A few threads that tokenize prompts of claimed jobs and submit them to the engine."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from worker.jobs.run import Run
 
 _log = logging.getLogger(__name__)
 
-#: Several, so that others go on while the longest prompts are read; the tokenizer lets them.
+#: Several, so that a long prompt does not delay others; the tokenizer releases the GIL.
 THREADS = 4
 JOIN_SECONDS = 2.0
-#: After all jobs.
+#: Sorts after all jobs.
 _STOP = 2
 
 
-class Beginners:
-    """Runs `begin` for each job, interactive ones first.
+class PromptPool:
+    """Calls `submit` for each job, interactive jobs first.
 
     Args:
-        begin: must not raise; it takes as long as reading a prompt takes.
+        submit: tokenizes a prompt and gives it to the engine; must not raise.
     """
 
-    def __init__(self, begin: Callable[[Run], None], *, threads: int = THREADS) -> None:
-        self._begin = begin
-        # Never longer than the jobs that the worker may hold.
+    def __init__(self, submit: Callable[[Run], None], *, threads: int = THREADS) -> None:
+        self._submit = submit
+        # Bounded by the jobs that the worker may hold.
         self._waiting: PriorityQueue[tuple[int, int, Run | None]] = PriorityQueue()
         self._count = itertools.count()
         self._threads = [
-            threading.Thread(target=self._run, name=f"begin-{number}", daemon=True)
+            threading.Thread(target=self._run, name=f"prompt-{number}", daemon=True)
             for number in range(threads)
         ]
 
@@ -46,7 +46,7 @@ class Beginners:
         self._waiting.put((int(is_bulk), next(self._count), run))
 
     def stop(self) -> None:
-        """Begin what waits, and stop."""
+        """Submit the waiting jobs, and stop."""
         for _ in self._threads:
             self._waiting.put((_STOP, next(self._count), None))
         for thread in self._threads:
@@ -55,7 +55,7 @@ class Beginners:
     def _run(self) -> None:
         while (run := self._waiting.get()[2]) is not None:
             try:
-                self._begin(run)
+                self._submit(run)
             except Exception:
-                # Broad on purpose: the others must begin. This one stays held until we leave.
-                _log.exception("a job could not be begun", extra={"job": run.job.id.hex})
+                # Broad on purpose: other jobs must start. This one stays held until we leave.
+                _log.exception("cannot start a job", extra={"job": run.job.id.hex})

@@ -1,4 +1,4 @@
-"""Answers that may be given again: kept before the ends of their jobs are told."""
+"""Fills the response cache before the ends of jobs are published."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from core.generation import Generation
 from models.jobs.job import Job, JobState
 
 
-def keep_answers(answers: ResponseCache, jobs: Sequence[Job], pipe: Pipeline) -> None:
-    """Add to a pipeline the answers of those jobs that succeeded and whose request allows it."""
+def cache_completions(cache: ResponseCache, jobs: Sequence[Job], pipe: Pipeline) -> None:
+    """Add the completions of succeeded jobs that allow caching to a pipeline."""
     for job in jobs:
         if job.state == JobState.SUCCEEDED and job.request.get("cache"):
-            answer = CachedCompletion(job.choices or [], job.prompt_tokens, job.completion_tokens)
-            answers.store(job.user_id, Generation.from_row(job.request), answer, pipe=pipe)
+            completion = CachedCompletion(
+                job.choices or [], job.prompt_tokens, job.completion_tokens
+            )
+            cache.store(job.user_id, Generation.from_row(job.request), completion, pipe=pipe)

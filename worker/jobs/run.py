@@ -1,4 +1,4 @@
-"""A job on its way through this worker: what its stages hand on to each other."""
+"""A job on its way through this worker: the value that its stages hand on."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from uuid import UUID
 
 from core.observability.logs import request_id
 from models.jobs.job import Job, JobOutcome
-from worker.jobs.delivery import Answer
+from worker.jobs.delivery import RunningGeneration
 
 
 class Source(Protocol):
-    """Where jobs are taken from; it is told what becomes of each, once."""
+    """A queue that delivered jobs. Each job is acknowledged or requeued exactly once."""
 
     def ack(self, job_id: UUID) -> None:
-        """The job needs no worker any more."""
+        """Remove a job from the queue: it needs no worker any more."""
         ...
 
     def requeue(self, job_id: UUID) -> None:
-        """Another worker shall look at the job."""
+        """Return a job to the queue."""
         ...
 
 
-class Taken(NamedTuple):
-    """A job that was delivered to this worker, and not claimed yet."""
+class JobMessage(NamedTuple):
+    """A message that delivered a job to this worker. The job may not be claimed yet."""
 
     job_id: UUID
     source: Source
@@ -37,27 +37,27 @@ class Run:
     """One attempt of a job, claimed by this worker.
 
     Attributes:
-        prompt_tokens: of its prompt, once that was read.
-        answer: what the engine made, once that has ended.
-        outcome: how it ends: given for one that failed outside of the engine, else made of the
-            answer when the end is written.
-        goes_back: it does not end here, it returns to the queue.
-        ended: the job as it is after its end.
+        prompt_tokens: length of the prompt; 0 until it is tokenized.
+        generation: the engine's output; `None` until it has ended.
+        outcome: how the job ends. Set at once if it failed outside the engine, else made of the
+            generation when the end is written.
+        must_requeue: the job does not end here, it returns to the queue.
+        ended: the job's row after its end.
     """
 
-    taken: Taken
+    message: JobMessage
     job: Job
     prompt_tokens: int = 0
-    answer: Answer | None = None
+    generation: RunningGeneration | None = None
     outcome: JobOutcome | None = None
-    goes_back: bool = False
+    must_requeue: bool = False
     ended: Job | None = None
 
     @contextmanager
     def logging(self) -> Iterator[None]:
-        """Let the log's lines of a block carry the id of the request that made the job.
+        """Add the id of the job's request to each log line of a block.
 
-        A stage's thread works for one job after the other.
+        A stage's thread works on one job after the other.
         """
         token = request_id.set(self.job.request_id)
         try:

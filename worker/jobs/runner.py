@@ -1,31 +1,33 @@
-"""Jobs from their delivery to their committed end: the stages, and what leads from one to the next.
+"""Runs jobs from their delivery to their committed end, and connects the stages.
 
-A job is a value that is handed on, and no thread waits for it:
+A job is a value that the stages hand on; no thread waits for it:
 
-    take    `poller.py`       one thread for each queue
-    claim   `ledger.py`       one UPDATE for all that were taken meanwhile
-    begin   `prompt_pool.py`  a few threads: parse, tokenize, submit to the engine; a short
-                              prompt's job begins at once, where it was claimed
-    answer  `delivery.py`     the engine's tokens to text; its end calls back
-    end     `ledger.py`       results and usage in one transaction, COMMIT, then tell
+    fetch     `poller.py`       one thread for each queue
+    claim     `ledger.py`       one UPDATE for all jobs that were fetched meanwhile
+    submit    `prompt_pool.py`  a few threads parse, tokenize and submit to the engine; a short
+                                prompt is submitted at once, on the thread that claimed it
+    generate  `delivery.py`     turns the engine's tokens into text; calls back at the end
+    finish    `ledger.py`       writes results and usage in one transaction, commits, publishes
 
 What happens to a job when a part fails:
 
-- delivered twice: claimed once; the second delivery finds nothing and is let go.
-- PostgreSQL away at the claim or the end: it waits in that stage until the database is back, or
-  until the process must leave; then the message goes back, and the lease of one that was claimed
-  runs out. A claim that the database refuses is let go: the reaper sends the job again.
-- the request cannot be read, or is refused by the engine: it fails, at once, and counts.
-- the engine stops or cannot go on: it returns to the queue, row and message.
-- its lease was lost (taken over elsewhere, or handed back): the engine drops it, and its end, if it
-  comes to one, changes nothing, because each write names the attempt.
-- the database refuses its end: alone, and it fails instead; refused again, its lease runs out.
-- Redis away: ends are committed and not told; waiters look at the row,
+- The job is delivered twice: it is claimed once. The second message is acknowledged.
+- PostgreSQL is away at the claim or the end: the job waits in that stage until the database is
+  back, or until the process must leave. Then an unclaimed job's message returns to the queue, and a
+  claimed job's lease expires. If the database rejects a claim, the message is acknowledged and the
+  reaper sends the job again.
+- The request cannot be parsed, or the engine refuses it: the job fails at once, and counts.
+- The engine stops or cannot continue: row and message return to the queue.
+- The lease is lost (another worker took over, or the row was requeued): the engine drops the job.
+  An end that it still reaches changes nothing, because each write names the attempt.
+- The database rejects the end: only this job fails instead. If that is rejected too, its lease
+  expires.
+- Redis is away: ends are committed and not published. Waiting requests poll the row,
   `worker/maintenance/limit_reconciler.py` settles, and messages that were not acknowledged are
   delivered again and claim nothing.
-- the process is killed: lease and messages run out, and it begins again elsewhere.
+- The process is killed: lease and messages expire, and another worker runs the job.
 
-Between any two stages wait at most the jobs that the worker may hold: the takers stop there.
+Between two stages wait at most the jobs that the worker may hold: the pollers stop there.
 """
 
 from __future__ import annotations
@@ -44,16 +46,16 @@ from core.prompts.tokenizer import PromptTokenizer
 from core.queueing.names import QueueName
 from models.jobs.job import Job
 from worker.engine.protocol import EngineRefused, EngineRequest, EngineStopping
-from worker.jobs.delivery import Answer, Delivery
+from worker.jobs.delivery import Delivery, RunningGeneration
 from worker.jobs.leases import Leases
-from worker.jobs.ledger import Ledger, failed
-from worker.jobs.prompt_pool import Beginners
-from worker.jobs.run import Run, Taken
+from worker.jobs.ledger import Ledger, failed_outcome
+from worker.jobs.prompt_pool import PromptPool
+from worker.jobs.run import JobMessage, Run
 from worker.jobs.sampling import engine_sampling
 
 _log = logging.getLogger(__name__)
 
-#: Shorter prompts are read in less time than it takes to hand them to another thread.
+#: Tokenizing a shorter prompt takes less time than handing it to another thread.
 SHORT_PROMPT_TOKENS = 1024
 
 
@@ -70,81 +72,83 @@ class JobRunner:
         self._tokenizer = tokenizer
         self._delivery = delivery
         self._leases = leases
-        self._beginners = Beginners(self._begin)
+        self._prompts = PromptPool(self._submit)
         self._must_leave = threading.Event()
         self._changed = threading.Condition()
         self._held = 0
 
     def start(self) -> None:
-        self._beginners.start()
+        self._prompts.start()
 
     def leave(self) -> None:
-        """The process is about to end: claim nothing more, wait for the database no longer."""
+        """Claim no more jobs and stop waiting for the database: the process is about to end."""
         self._must_leave.set()
         self._ledger.leave()
 
     def stop(self) -> None:
-        self._beginners.stop()
+        self._prompts.stop()
 
-    def act(self, request: JobCommand, job_id: UUID) -> None:
-        """Do what was asked about a job, if it runs here."""
-        if request is JobCommand.CANCEL:
+    def on_command(self, command: JobCommand, job_id: UUID) -> None:
+        """Execute a command about a job, if the job runs here."""
+        if command is JobCommand.CANCEL:
             self._leases.cancel(job_id)
-        elif (answer := self._leases.answer_of(job_id)) is not None and answer.may_tell_all():
-            self._delivery.follow(answer)
+            return
+        generation = self._leases.generation_of(job_id)
+        if generation is not None and generation.may_publish_all():
+            self._delivery.follow(generation)
 
-    def take(self, jobs: Sequence[Taken]) -> None:
-        """Run those of the jobs that can still be claimed; returns at once.
+    def accept(self, messages: Sequence[JobMessage]) -> None:
+        """Run each job that can still be claimed; return at once.
 
-        The source of each is told what became of it: `ack` when its end is committed or others see
-        to it, `requeue` when this process cannot run it.
+        Calls the source of each message once: `ack` when the end is committed or another process
+        is responsible, `requeue` when this process cannot run the job.
         """
         with self._changed:
-            self._held += len(jobs)
-        for taken in jobs:
+            self._held += len(messages)
+        for message in messages:
             if self._must_leave.is_set():
-                self._let_go(taken, may_run=True)
+                self._release(message, must_requeue=True)
             else:
-                self._ledger.claim(taken, partial(self._begin_claimed, taken))
+                self._ledger.claim(message, partial(self._on_claimed, message))
 
     def wait_idle(self, seconds: float) -> bool:
-        """Wait until no job is held, at most this long; say whether none is."""
+        """Wait until no job is held, at most this long; return whether none is."""
         with self._changed:
             return self._changed.wait_for(lambda: self._held == 0, timeout=seconds)
 
-    def _begin_claimed(self, taken: Taken, run: Run | None, error: Exception | None) -> None:
+    def _on_claimed(self, message: JobMessage, run: Run | None, error: Exception | None) -> None:
         if run is not None:
             self._leases.hold(run.job.id, run.job.attempt)
             if run.job.prompt_tokens <= SHORT_PROMPT_TOKENS:
-                self._begin(run)
+                self._submit(run)
             else:
-                self._beginners.put(run)
+                self._prompts.put(run)
             return
         if error is not None:
-            _log.error("a claim was refused: %s", type(error).__name__)
-        self._let_go(taken, may_run=error is None and self._must_leave.is_set())
+            _log.error("the database rejected a claim: %s", type(error).__name__)
+        self._release(message, must_requeue=error is None and self._must_leave.is_set())
 
-    def _begin(self, run: Run) -> None:
-        """Give a job to the engine, or end it with the reason why that cannot be done."""
+    def _submit(self, run: Run) -> None:
+        """Submit a job to the engine, or end it with the reason why that is impossible."""
         with run.logging():
             try:
-                answer = self._submit(run)
+                generation = self._start_generation(run)
             except EngineStopping:
-                run.goes_back = True
+                run.must_requeue = True
             except EngineRefused as error:
-                run.outcome = failed("invalid_request", str(error))
+                run.outcome = failed_outcome("invalid_request", str(error))
             except ApiError as error:
-                run.outcome = failed(error.code, error.message)
+                run.outcome = failed_outcome(error.code, error.message)
             except Exception:
-                # Run again it would fail again, and the worker would be blamed for it.
+                # A retry would fail again, and count as the death of a worker.
                 _log.exception("job failed", extra={"job": run.job.id.hex})
-                run.outcome = failed("internal_error", "something went wrong on our side")
+                run.outcome = failed_outcome("internal_error", "something went wrong on our side")
             else:
-                self._leases.attach(run.job.id, run.job.attempt, answer)
+                self._leases.attach(run.job.id, run.job.attempt, generation)
                 return
-        self._end(run)
+        self._finish(run)
 
-    def _submit(self, run: Run) -> Answer:
+    def _start_generation(self, run: Run) -> RunningGeneration:
         job = run.job
         generation = Generation.from_row(job.request)
         request = self._engine_request(job, generation)
@@ -156,12 +160,12 @@ class JobRunner:
             job=job.id.hex,
             attempt=job.attempt,
             is_followed=job.is_streamed,
-            ended=partial(self._end_answered, run),
+            on_end=partial(self._on_generated, run),
         )
 
     def _engine_request(self, job: Job, generation: Generation) -> EngineRequest:
         return EngineRequest(
-            # The attempt is part of the id: an earlier one may not have left the engine yet.
+            # The attempt is part of the id: an earlier attempt may still be in the engine.
             request_id=f"{job.id.hex}.{job.attempt}",
             prompt_ids=self._tokenizer.encode(generation),
             max_tokens=generation.max_tokens,
@@ -172,29 +176,29 @@ class JobRunner:
             is_bulk=job.queue == QueueName.BULK,
         )
 
-    def _end_answered(self, run: Run, answer: Answer) -> None:
-        """Take an answer that has ended, on the delivery's thread."""
-        run.answer = answer
-        run.goes_back = self._is_cut_short(run, answer)
-        self._end(run)
+    def _on_generated(self, run: Run, generation: RunningGeneration) -> None:
+        """Finish a job whose generation has ended. Runs on the delivery thread."""
+        run.generation = generation
+        run.must_requeue = self._is_cut_short(run, generation)
+        self._finish(run)
 
-    def _is_cut_short(self, run: Run, answer: Answer) -> bool:
-        """Whether the answer ended early because this process does, and not for its owner."""
+    def _is_cut_short(self, run: Run, generation: RunningGeneration) -> bool:
+        """Return whether the end of this process, not the owner, cancelled the generation."""
         return (
-            answer.was_cancelled
+            generation.was_cancelled
             and self._must_leave.is_set()
             and not self._leases.is_cancelled(run.job.id)
         )
 
-    def _end(self, run: Run) -> None:
+    def _finish(self, run: Run) -> None:
         if self._leases.is_held(run.job.id, run.job.attempt):
-            self._ledger.end(run, partial(self._finish, run))
+            self._ledger.finish(run, partial(self._on_finished, run))
         else:
-            # Its row has gone back, or to another worker, already.
-            self._let_go(run.taken, may_run=True)
+            # Its row was requeued, or another worker took the job over.
+            self._release(run.message, must_requeue=True)
 
-    def _finish(self, run: Run, written: Run | None, error: Exception | None) -> None:
-        """Let go of a job whose end was written, or cannot be."""
+    def _on_finished(self, run: Run, written: Run | None, error: Exception | None) -> None:
+        """Release a job whose end was written, or cannot be written."""
         with run.logging():
             if error is not None and self._fail_instead(run, error):
                 return
@@ -202,29 +206,29 @@ class JobRunner:
             if ended is not None:
                 _log.info("job", extra=_log_fields(ended))
             elif written is None and error is None:
-                _log.warning("the job is not ours any more, its result is dropped")
+                _log.warning("another worker has the job, its result is dropped")
         self._leases.release(run.job.id, run.job.attempt)
-        self._let_go(run.taken, may_run=ended is None and error is None)
+        self._release(run.message, must_requeue=ended is None and error is None)
 
     def _fail_instead(self, run: Run, error: Exception) -> bool:
-        """Let a job fail whose result the database refuses; False if that was refused too.
+        """Fail a job whose result the database rejects; return False if it was rejected twice.
 
-        Made again the result would be refused again: the job fails rather than run three times.
+        A retry would produce the same result, which the database would reject again.
         """
-        is_result = run.answer is not None
-        _log.error("an end could not be written", exc_info=error, extra={"job": run.job.id.hex})
+        is_result = run.generation is not None
+        _log.error("cannot write the end of a job", exc_info=error, extra={"job": run.job.id.hex})
         if is_result:
-            run.answer = None  # so that it is tried once
-            run.outcome = failed("internal_error", "the result could not be written")
-            self._ledger.end(run, partial(self._finish, run))
+            run.generation = None  # fail the job once only
+            run.outcome = failed_outcome("internal_error", "the result could not be written")
+            self._ledger.finish(run, partial(self._on_finished, run))
         return is_result
 
-    def _let_go(self, taken: Taken, *, may_run: bool) -> None:
-        """Tell the source of a job; `may_run` says whether its row may wait for a worker."""
-        if may_run:
-            taken.source.requeue(taken.job_id)
+    def _release(self, message: JobMessage, *, must_requeue: bool) -> None:
+        """Requeue the message if the job's row may wait for a worker, else acknowledge it."""
+        if must_requeue:
+            message.source.requeue(message.job_id)
         else:
-            taken.source.ack(taken.job_id)
+            message.source.ack(message.job_id)
         with self._changed:
             self._held -= 1
             if self._held == 0:
@@ -232,8 +236,8 @@ class JobRunner:
 
 
 def _log_fields(job: Job) -> dict[str, Any]:
-    began = job.started_at or job.queued_at
-    ended = job.finished_at or began
+    started = job.started_at or job.queued_at
+    ended = job.finished_at or started
     return {
         "job": job.id.hex,
         "key": job.api_key_id.hex,
@@ -241,6 +245,6 @@ def _log_fields(job: Job) -> dict[str, Any]:
         "attempt": job.attempt,
         "prompt_tokens": job.prompt_tokens,
         "completion_tokens": job.completion_tokens,
-        "queued_ms": round((began - job.queued_at).total_seconds() * 1000),
-        "ran_ms": round((ended - began).total_seconds() * 1000),
+        "queued_ms": round((started - job.queued_at).total_seconds() * 1000),
+        "ran_ms": round((ended - started).total_seconds() * 1000),
     }

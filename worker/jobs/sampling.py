@@ -1,5 +1,6 @@
-"""From what a customer asked for to what the engine is told: the request first, then the model's
-own generation defaults, then no change at all.
+"""Converts a customer's sampling parameters to the engine's.
+
+A parameter that the request omits takes the model's own default, else its neutral value.
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ SEED_BITS = 31
 def engine_sampling(generation: Generation, defaults: dict[str, Any], job_id: UUID) -> Sampling:
     """Return the sampling of a job.
 
-    Without a seed, the job's id is the seed: a job that runs again draws with the same noise.
+    Without a seed, the job's id is the seed: a second attempt draws with the same noise.
     """
     seed = job_id.int if generation.seed is None else generation.seed
 
-    def chosen(asked: Any, name: str, neutral: Any) -> Any:
-        return asked if asked is not None else defaults.get(name) or neutral
+    def chosen(requested: Any, name: str, neutral: Any) -> Any:
+        return requested if requested is not None else defaults.get(name) or neutral
 
     return Sampling(
         temperature=generation.temperature,

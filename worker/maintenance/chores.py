@@ -1,8 +1,7 @@
-"""What any worker does for all, again and again, each thing on a thread of its own.
+"""Runs the regular work that one worker does for all, each chore on its own thread.
 
-A chore that is slow holds up no other, and neither does one that raises something unexpected each
-time: see `worker/maintenance/guard.py`. A part that is away is no such error, chores wait for it
-themselves.
+A slow chore delays no other chore, and neither does one that fails each time: see
+`worker/maintenance/guard.py`. An absent server is not a failure; chores handle it themselves.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from worker.maintenance.guard import Guard
 INTERVAL_SECONDS = 2.0
 JOIN_SECONDS = 5.0
 
-#: Does a part of what there is to do, and returns.
+#: Makes one pass, and returns.
 Chore = Callable[[], None]
 
 
@@ -24,23 +23,26 @@ class Chores:
     """Runs chores from `start` to `stop`.
 
     Args:
-        chores: by their names.
-        failed: is told the name of a chore that raised.
-        interval_seconds: between two runs of one chore.
+        chores: chores by name.
+        count_failure: receives the name of a chore that raised.
+        interval_seconds: pause between two runs of one chore.
     """
 
     def __init__(
         self,
         chores: Mapping[str, Chore],
         *,
-        failed: Callable[[str], None] = lambda name: None,
+        count_failure: Callable[[str], None] = lambda name: None,
         interval_seconds: float = INTERVAL_SECONDS,
     ) -> None:
         self._interval_seconds = interval_seconds
         self._is_stopping = threading.Event()
         self._threads = [
             threading.Thread(
-                target=self._run, args=[chore, Guard(name, failed=failed)], name=name, daemon=True
+                target=self._run,
+                args=[chore, Guard(name, count_failure=count_failure)],
+                name=name,
+                daemon=True,
             )
             for name, chore in chores.items()
         ]
@@ -50,7 +52,7 @@ class Chores:
             thread.start()
 
     def stop(self) -> None:
-        """Begin no chore any more, and wait a moment for those that are under way."""
+        """Start no more chores, and wait up to `JOIN_SECONDS` for the running ones."""
         self._is_stopping.set()
         deadline = time.monotonic() + JOIN_SECONDS
         for thread in self._threads:
@@ -59,6 +61,6 @@ class Chores:
 
     def _run(self, chore: Chore, guard: Guard) -> None:
         while not self._is_stopping.wait(self._interval_seconds):
-            if not guard.is_resting:
+            if not guard.is_backing_off:
                 with guard:
                     chore()

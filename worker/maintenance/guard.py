@@ -1,4 +1,4 @@
-"""Keeps what one thing raises from all others that are done beside it."""
+"""Isolates the errors of one piece of work from the others beside it."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from models.database.base import is_damage
 
 _log = logging.getLogger(__name__)
 
-FIRST_REST_SECONDS = 2.0
-LONGEST_REST_SECONDS = 60.0
+FIRST_BACKOFF_SECONDS = 2.0
+MAX_BACKOFF_SECONDS = 60.0
 
 
 class Guard:
-    """A context that logs and counts an unexpected error, and swallows it.
+    """A context manager that logs, counts and suppresses an unexpected error.
 
-    After an error the thing rests, ever longer: whatever made it fail may be mended meanwhile.
-    Ask `is_resting` before each try.
+    After an error the work backs off, longer each time, because its cause may be temporary. Check
+    `is_backing_off` before each try.
 
     Args:
-        name: of the thing, as the log and the metric say it.
-        about: further words for the log.
-        failed: is told the name after an error.
-        lets_pass: errors that are expected, and for the code around to handle; see `is_expected`.
-        longest_rest_seconds: after many errors in a row.
+        name: name of the work in the log and the metric.
+        about: details for the log.
+        count_failure: receives the name after an error.
+        expected: errors that the caller handles; see `is_expected`.
+        max_backoff_seconds: longest backoff after consecutive errors.
     """
 
     def __init__(
@@ -34,21 +34,21 @@ class Guard:
         name: str,
         *,
         about: str = "",
-        failed: Callable[[str], None] = lambda name: None,
-        lets_pass: tuple[type[Exception], ...] = (),
-        longest_rest_seconds: float = LONGEST_REST_SECONDS,
+        count_failure: Callable[[str], None] = lambda name: None,
+        expected: tuple[type[Exception], ...] = (),
+        max_backoff_seconds: float = MAX_BACKOFF_SECONDS,
     ) -> None:
         self._name = name
         self._about = about
-        self._failed = failed
-        self._lets_pass = lets_pass
-        self._longest_rest_seconds = longest_rest_seconds
-        self._rest_seconds = 0.0
-        self._rests_until = float("-inf")
+        self._count_failure = count_failure
+        self._expected = expected
+        self._max_backoff_seconds = max_backoff_seconds
+        self._backoff_seconds = 0.0
+        self._backs_off_until = float("-inf")
 
     @property
-    def is_resting(self) -> bool:
-        return time.monotonic() < self._rests_until
+    def is_backing_off(self) -> bool:
+        return time.monotonic() < self._backs_off_until
 
     def __enter__(self) -> None:
         return None
@@ -60,23 +60,23 @@ class Guard:
         trace: TracebackType | None,
     ) -> bool:
         if error is None:
-            self._rest_seconds = 0.0
+            self._backoff_seconds = 0.0
             return False
-        if not isinstance(error, Exception) or is_expected(error, self._lets_pass):
+        if not isinstance(error, Exception) or is_expected(error, self._expected):
             return False
         _log.error(
             "a chore failed", exc_info=error, extra={"chore": self._name, "about": self._about}
         )
-        longer = max(FIRST_REST_SECONDS, 2 * self._rest_seconds)
-        self._rest_seconds = min(longer, self._longest_rest_seconds)
-        self._rests_until = time.monotonic() + self._rest_seconds
-        self._failed(self._name)
+        doubled = max(FIRST_BACKOFF_SECONDS, 2 * self._backoff_seconds)
+        self._backoff_seconds = min(doubled, self._max_backoff_seconds)
+        self._backs_off_until = time.monotonic() + self._backoff_seconds
+        self._count_failure(self._name)
         return True
 
 
 def is_expected(error: Exception, kinds: tuple[type[Exception], ...]) -> bool:
-    """Say whether an error is of these kinds, such as those of a database that is away.
+    """Return whether an error is of these kinds, such as those of a database that is away.
 
-    Damaged rows are not: to wait for them would hold up all other rows for good.
+    Damaged rows are never expected: waiting for them would block all other rows for ever.
     """
     return isinstance(error, kinds) and not is_damage(error)

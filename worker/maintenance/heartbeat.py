@@ -1,4 +1,4 @@
-"""The worker's sign of life: heartbeat and lease renewal."""
+"""The worker's heartbeat: reports its status and renews its leases."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import redis
 from core.queueing.workers import BULK_SLOTS, WorkerRegistry, WorkerStatus
 from worker.engine.protocol import Engine, EngineStats
 from worker.jobs.leases import Leases
-from worker.jobs.throughput import JobPace
+from worker.jobs.throughput import JobThroughput
 from worker.observability.gpus import Gpus, NoGpus
 
 _log = logging.getLogger(__name__)
@@ -20,7 +20,7 @@ INTERVAL_SECONDS = 2.0
 JOIN_SECONDS = 5.0
 
 
-class Pulse:
+class Heartbeat:
     def __init__(
         self,
         *,
@@ -30,15 +30,15 @@ class Pulse:
         worker_id: str,
         model: str,
         max_jobs: int,
-        bulk_places: int = BULK_SLOTS,
+        bulk_slots: int = BULK_SLOTS,
         gpus: Gpus | None = None,
         interval_seconds: float = INTERVAL_SECONDS,
     ) -> None:
-        """Name the parts.
+        """Connect the components.
 
         Args:
-            max_jobs: interactive jobs that the worker holds at most, `bulk_places` bulk ones.
-            interval_seconds: between two beats; several must fit into a lease.
+            max_jobs: most interactive jobs that the worker holds, and `bulk_slots` most bulk jobs.
+            interval_seconds: time between two heartbeats; several must fit into a lease.
         """
         self._engine = engine
         self._leases = leases
@@ -46,14 +46,14 @@ class Pulse:
         self._worker_id = worker_id
         self._model = model
         self._max_jobs = max_jobs
-        self._bulk_places = bulk_places
+        self._bulk_slots = bulk_slots
         self._gpus = gpus or NoGpus()
         self._interval_seconds = interval_seconds
         self._is_ready = False
         self._before = (time.monotonic(), 0)
-        self._job_pace = JobPace()
+        self._throughput = JobThroughput()
         self._is_stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="pulse", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
@@ -64,29 +64,29 @@ class Pulse:
         return self._is_ready
 
     def set_ready(self, is_ready: bool) -> None:
-        """Say whether this worker takes jobs, and tell everyone now."""
+        """Set whether this worker takes jobs, and report it at once."""
         self._is_ready = is_ready
         self._report()
 
     def stop(self) -> None:
-        """Stop beating and say goodbye."""
+        """Stop the heartbeat and remove this worker's status."""
         self._is_stopping.set()
         self._thread.join(timeout=JOIN_SECONDS)
         try:
             self._registry.remove(self._worker_id)
         except redis.RedisError:
-            _log.warning("no goodbye: Redis is away, the heartbeat will run out")
+            _log.warning("cannot remove the heartbeat, it will expire: Redis is away")
 
     def _run(self) -> None:
         while not self._is_stopping.wait(self._interval_seconds):
             try:
                 self._beat()
             except Exception:
-                # A worker whose pulse stops loses its jobs, so no fault may end this thread.
-                _log.exception("a pulse failed")
+                # A worker without a heartbeat loses its jobs, so no error may end this thread.
+                _log.exception("a heartbeat failed")
 
     def _beat(self) -> None:
-        # Leases first: they must be renewed whatever else is away.
+        # Leases first: they must be renewed even if Redis is away.
         self._leases.renew()
         self._report()
 
@@ -101,25 +101,25 @@ class Pulse:
             waiting=stats.waiting,
             cache_use=round(stats.cache_use, 4),
             steps=stats.steps,
-            tokens_per_second=self._pace(stats),
+            tokens_per_second=self._tokens_per_second(stats),
             jobs_per_second=self._jobs_per_second(stats),
             restarts=stats.restarts,
-            bulk_places=self._bulk_places,
+            bulk_places=self._bulk_slots,
             gpus=tuple(gpu.status for gpu in self._gpus.read()),
         )
         try:
             self._registry.report(status)
         except redis.RedisError:
-            _log.warning("no heartbeat: Redis is away")
+            _log.warning("cannot report a heartbeat: Redis is away")
 
-    def _pace(self, stats: EngineStats) -> float:
-        then, tokens = self._before
+    def _tokens_per_second(self, stats: EngineStats) -> float:
+        before, tokens = self._before
         now = time.monotonic()
         self._before = (now, stats.generated_tokens)
-        seconds = now - then
+        seconds = now - before
         return round((stats.generated_tokens - tokens) / seconds, 1) if seconds > 0 else 0.0
 
     def _jobs_per_second(self, stats: EngineStats) -> float:
         is_full = stats.waiting > 0 or len(self._leases) >= self._max_jobs
         ended = self._leases.released
-        return round(self._job_pace.take(time.monotonic(), ended=ended, is_full=is_full), 4)
+        return round(self._throughput.measure(time.monotonic(), ended=ended, is_full=is_full), 4)

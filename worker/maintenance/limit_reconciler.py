@@ -1,7 +1,7 @@
-"""Mends what a crash left of the limits in Redis: jobs that ended and were not settled, charges
-that no job came of, and jobs in flight that were forgotten.
+"""Corrects the limits in Redis after a crash: settles ended jobs, removes charges without a job,
+and restores charges of jobs in flight that Redis lost.
 
-Every worker runs one; at each interval one of them makes the pass.
+Every worker runs a reconciler; in each interval one of them makes the pass.
 
 Redis keys:
     limit:settling   held by the worker that makes the pass of this interval
@@ -26,14 +26,14 @@ from worker.maintenance.guard import Guard
 _log = logging.getLogger(__name__)
 
 INTERVAL_SECONDS = 15.0
-#: Jobs asked for in one statement.
+#: Jobs in one statement.
 CHUNK = 1000
-#: A charge precedes its row, and the end of a job its settling, by less than this.
+#: A charge is older than its row, and an end than its settlement, by less than this.
 GRACE = timedelta(minutes=2)
-_TURN = "limit:settling"
+_INTERVAL_LOCK = "limit:settling"
 
 
-class Settler:
+class LimitReconciler:
     def __init__(
         self,
         *,
@@ -41,28 +41,28 @@ class Settler:
         client: redis.Redis,
         interval_seconds: float = INTERVAL_SECONDS,
         grace: timedelta = GRACE,
-        failed: Callable[[str], None] = lambda name: None,
+        count_failure: Callable[[str], None] = lambda name: None,
     ) -> None:
         self._sessions = sessions
         self._client = client
         self._limiter = Limiter(client)
         self._interval_ms = max(1, round(interval_seconds * 1000))
         self._grace = grace
-        self._failed = failed
+        self._count_failure = count_failure
 
-    def settle(self) -> None:
-        """Make a pass if it is time. With the database or Redis away the next one will."""
+    def reconcile(self) -> None:
+        """Make a pass if it is due. With the database or Redis away, leave it to the next pass."""
         try:
-            if self._client.set(_TURN, 1, nx=True, px=self._interval_ms):
-                self._mend()
+            if self._client.set(_INTERVAL_LOCK, 1, nx=True, px=self._interval_ms):
+                self._reconcile()
         except DATABASE_AWAY:
-            _log.warning("nothing settled: the database is away")
+            _log.warning("limits are not reconciled: the database is away")
         except redis.RedisError:
-            _log.warning("nothing settled: Redis is away")
+            _log.warning("limits are not reconciled: Redis is away")
 
-    def _mend(self) -> None:
-        # Redis before the rows: what lacks its place then and has not ended later was never
-        # settled, so that putting it back counts it once.
+    def _reconcile(self) -> None:
+        # Read Redis before the rows: a job without a charge then, and still in flight later, was
+        # never settled. Restoring its charge counts it once.
         self._limiter.load()
         held: dict[UUID, dict[UUID, Reservation] | None] = {}
         for key_id in self._limiter.busy_keys():
@@ -74,10 +74,10 @@ class Settler:
                 before = database_now(session) - self._grace
                 rows = in_flight_before(session, before, queue)
             for key_id, charged in rows.items():
-                known = held.get(key_id, {})
-                if known is None:
-                    continue  # what it holds could not be read
-                missing = {job: tokens for job, tokens in charged.items() if job not in known}
+                charges = held.get(key_id, {})
+                if charges is None:
+                    continue  # its charges could not be read
+                missing = {job: tokens for job, tokens in charged.items() if job not in charges}
                 with self._guard(key_id):
                     self._limiter.restore(key_id, missing, is_bulk=queue is QueueName.BULK)
         for key_id, reservations in held.items():
@@ -86,16 +86,16 @@ class Settler:
                     self._settle_ended(key_id, chunk)
 
     def _guard(self, key_id: UUID) -> Guard:
-        """Return what keeps the errors of one key from the others."""
+        """Return a guard that isolates the errors of one key."""
         away = (*DATABASE_AWAY, redis.RedisError)
-        return Guard("settler", about=key_id.hex, failed=self._failed, lets_pass=away)
+        return Guard("settler", about=key_id.hex, count_failure=self._count_failure, expected=away)
 
     def _settle_ended(self, key_id: UUID, held: dict[UUID, Reservation]) -> None:
         with self._sessions() as session:
             known = known_jobs(session, held)
             ended = ended_use(session, held)
-        # By the clock that dated the charges: ours may be ahead, and then those whose rows are
-        # being written would look forgotten.
+        # Use the clock of Redis, which dated the charges. If ours were ahead, charges whose rows
+        # are being written would look abandoned.
         seconds, _ = self._client.time()
         before = datetime.fromtimestamp(seconds, UTC) - self._grace
         with self._client.pipeline(transaction=False) as pipe:

@@ -1,7 +1,7 @@
-"""Brings back what was lost: jobs whose worker fell silent, and jobs that are on no queue. Ends
-those that nobody will: silent ones that shall not begin again, and those whose time is over.
+"""Requeues jobs whose lease expired, and queued jobs that are on no queue. Ends jobs that used
+their last attempt, and queued jobs whose time is over.
 
-Every worker runs one; two at once do no harm, since each change is conditional.
+Every worker runs a reaper; two at once do no harm, since each change is conditional.
 """
 
 from __future__ import annotations
@@ -35,20 +35,20 @@ from worker.maintenance.guard import Guard, is_expected
 
 _log = logging.getLogger(__name__)
 
-#: Rows looked at in one pass, at most.
+#: Most rows that one step of a pass reads.
 PASS_LIMIT = 1000
-#: A job is sent right after its commit: only what is older can have been lost.
+#: A job is sent right after its commit: only an older job can be missing from its queue.
 GRACE = timedelta(seconds=3)
-#: Between two looks for jobs of keys that were ended.
+#: Time between two searches for jobs of keys that were deleted or switched off.
 UNUSABLE_SECONDS = 5.0
-#: Nothing to report: the next pass does what this one could not.
+#: Expected errors: the next pass does the work.
 _AWAY = (*DATABASE_AWAY, redis.RedisError)
-#: Jobs that cannot be ended hold up those that can for no longer.
-LONGEST_REST_SECONDS = 5.0
+#: Longest delay of other jobs after jobs that cannot be ended.
+MAX_BACKOFF_SECONDS = 5.0
 
 
 class _EndJobs(Protocol):
-    """Ends so many jobs at most, beyond so many that it leaves out, and returns them."""
+    """Skips `offset` jobs, ends up to `limit` jobs, and returns them."""
 
     def __call__(self, session: Session, *, limit: int, offset: int) -> list[Job]: ...
 
@@ -63,7 +63,7 @@ class Reaper:
         lease: timedelta,
         ends: EndAnnouncer | None = None,
         grace: timedelta = GRACE,
-        failed: Callable[[str], None] = lambda name: None,
+        count_failure: Callable[[str], None] = lambda name: None,
     ) -> None:
         self._sessions = sessions
         self._client = client
@@ -72,11 +72,11 @@ class Reaper:
         self._max_attempts = max_attempts
         self._grace = grace
         self._lease_seconds = lease.total_seconds()
-        self._passed_at: float | None = None
+        self._last_pass_at: float | None = None
         self._trusted_at = float("-inf")
-        self._seen_to: UUID | None = None
-        self._looks_for_unusable_at = float("-inf")
-        judging = (self._requeue_silent, self._end_silent)
+        self._resent_to: UUID | None = None
+        self._next_unusable_at = float("-inf")
+        lease_steps = (self._requeue_expired, self._end_expired)
         others = (
             self._expire_queued,
             self._cancel_unusable,
@@ -86,57 +86,60 @@ class Reaper:
             partial(self._forget, forget_old_refusals),
             partial(self._forget, forget_old_sessions),
         )
-        self._judging = [(step, _guard(failed)) for step in judging]
-        self._others = [(step, _guard(failed)) for step in others]
+        self._lease_steps = [(step, _guard(count_failure)) for step in lease_steps]
+        self._others = [(step, _guard(count_failure)) for step in others]
 
     def reap(self) -> None:
-        """Make one pass. With the database or Redis away it does nothing: the next one will.
+        """Make one pass. With the database or Redis away, leave the work to the next pass.
 
-        A step that raises something else is left alone for a while, and the others go on.
+        After any other error a step is skipped for some time, and the others continue.
         """
         try:
-            steps = [*self._judging, *self._others] if self._may_judge() else self._others
+            steps = (
+                [*self._lease_steps, *self._others] if self._may_trust_leases() else self._others
+            )
             for step, guard in steps:
-                if not guard.is_resting:
+                if not guard.is_backing_off:
                     with guard:
                         step()
-            self._passed_at = time.monotonic()
+            self._last_pass_at = time.monotonic()
         except DATABASE_AWAY:
             self._trusted_at = time.monotonic() + self._lease_seconds
-            _log.warning("nothing reaped: the database is away")
+            _log.warning("cannot reap: the database is away")
         except redis.RedisError:
-            _log.warning("nothing reaped: Redis is away")
+            _log.warning("cannot reap: Redis is away")
 
-    def _may_judge(self) -> bool:
-        """Whether who is silent may be believed dead.
+    def _may_trust_leases(self) -> bool:
+        """Return whether an expired lease proves that its worker is dead.
 
-        While the database is away nobody can renew a lease: those that live get as long as a lease
-        to do so when it is back. The same holds after a pause of this process itself.
+        While the database is away, no worker can renew a lease. When it is back, living workers get
+        the time of one lease to renew theirs. The same holds after a pause of this process.
         """
         now = time.monotonic()
-        if self._passed_at is not None and now - self._passed_at > self._lease_seconds / 2:
+        if self._last_pass_at is not None and now - self._last_pass_at > self._lease_seconds / 2:
             self._trusted_at = max(self._trusted_at, now + self._lease_seconds)
-            self._passed_at = now
+            self._last_pass_at = now
         return now >= self._trusted_at
 
     def _forget(self, step: Callable[[Session], object]) -> None:
         with self._sessions.begin() as session:
             step(session)
 
-    def _requeue_silent(self) -> None:
+    def _requeue_expired(self) -> None:
         with self._sessions.begin() as session:
             requeued = requeue_expired(session, max_attempts=self._max_attempts, limit=PASS_LIMIT)
         for job in requeued:
-            _log.warning("worker fell silent, job goes back", extra={"job": job.id.hex})
+            _log.warning("the lease expired, the job is requeued", extra={"job": job.id.hex})
         self._send_missing(QueuedJob(job.id, job.queue) for job in requeued)
 
-    def _end_silent(self) -> None:
+    def _end_expired(self) -> None:
         def end(session: Session, *, limit: int, offset: int) -> list[Job]:
-            most = self._max_attempts
-            silent = expired_for_good(session, max_attempts=most, limit=limit, offset=offset)
-            ended = [job for job in silent if _end(session, job)]
+            jobs = expired_for_good(
+                session, max_attempts=self._max_attempts, limit=limit, offset=offset
+            )
+            ended = [job for job in jobs if _end(session, job)]
             for job in ended:
-                _log.error("job ended without its worker", extra={"job": job.id.hex})
+                _log.error("the worker died, the job is ended", extra={"job": job.id.hex})
             return ended
 
         self._end_all(end)
@@ -145,10 +148,10 @@ class Reaper:
         self._end_all(expire_queued)
 
     def _end_all(self, end: _EndJobs) -> None:
-        """End jobs together; where that fails, one by one, so that only those at fault stay.
+        """End jobs together; after an error, one by one, to isolate the jobs at fault.
 
         Raises:
-            ExceptionGroup: what was wrong with each that stays.
+            ExceptionGroup: the error of each job that could not be ended.
         """
 
         def step(limit: int, offset: int) -> int:
@@ -163,19 +166,19 @@ class Reaper:
         except Exception as error:
             if is_expected(error, _AWAY):
                 raise
-            # Broad on purpose: a fault of one job must not hold up the others.
-            _log.warning("jobs cannot be ended together, each is ended alone", exc_info=True)
+            # Broad on purpose: an error of one job must not delay the others.
+            _log.warning("cannot end jobs together, retrying each job alone", exc_info=True)
             _one_by_one(step)
 
     def _cancel_unusable(self) -> None:
-        """Cancel jobs of keys that were ended, if the API process that ended them did not.
+        """Cancel jobs of unusable keys that the API process left.
 
-        It looks at all that is open, and so now and then only.
+        Runs every `UNUSABLE_SECONDS` only, because it scans all open jobs.
         """
         now = time.monotonic()
-        if now < self._looks_for_unusable_at:
+        if now < self._next_unusable_at:
             return
-        self._looks_for_unusable_at = now + UNUSABLE_SECONDS
+        self._next_unusable_at = now + UNUSABLE_SECONDS
         with self._sessions.begin() as session:
             cancelled = cancel_unusable_jobs(session, limit=PASS_LIMIT)
         self._ends.announce(ended_job(job) for job in cancelled if job.is_final)
@@ -183,11 +186,11 @@ class Reaper:
             send_cancels(self._client, running)
 
     def _resend_lost(self) -> None:
-        """Go through the queued rows, a part in each pass, and send what is on no queue."""
+        """Scan the queued rows, one part in each pass, and send jobs that are on no queue."""
         with self._sessions() as session:
             before = database_now(session) - self._grace
-            jobs = queued_before(session, before, after=self._seen_to, limit=PASS_LIMIT)
-        self._seen_to = jobs[-1].id if len(jobs) == PASS_LIMIT else None
+            jobs = queued_before(session, before, after=self._resent_to, limit=PASS_LIMIT)
+        self._resent_to = jobs[-1].id if len(jobs) == PASS_LIMIT else None
         self._send_missing(jobs)
 
     def _send_missing(self, jobs: Iterable[QueuedJob]) -> None:
@@ -197,32 +200,35 @@ class Reaper:
             if not ids:
                 continue
             for job_id in self._queue.missing(ids, queue):
-                _log.warning("job was on no queue, sent again", extra={"job": job_id.hex})
+                _log.warning("the job was on no queue, it is sent again", extra={"job": job_id.hex})
                 self._queue.send(job_id, queue)
 
 
 def _one_by_one(step: Callable[[int, int], int]) -> None:
-    faults: list[Exception] = []
+    errors: list[Exception] = []
     for _ in range(PASS_LIMIT):
         try:
-            if not step(1, len(faults)):
+            if not step(1, len(errors)):
                 break
-        except Exception as fault:
-            if is_expected(fault, _AWAY):
+        except Exception as error:
+            if is_expected(error, _AWAY):
                 raise
-            faults.append(fault)
-    if faults:
-        raise ExceptionGroup("jobs that could not be ended", faults)
+            errors.append(error)
+    if errors:
+        raise ExceptionGroup("jobs that could not be ended", errors)
 
 
-def _guard(failed: Callable[[str], None]) -> Guard:
+def _guard(count_failure: Callable[[str], None]) -> Guard:
     return Guard(
-        "reaper", failed=failed, lets_pass=_AWAY, longest_rest_seconds=LONGEST_REST_SECONDS
+        "reaper",
+        count_failure=count_failure,
+        expected=_AWAY,
+        max_backoff_seconds=MAX_BACKOFF_SECONDS,
     )
 
 
 def _end(session: Session, job: Job) -> bool:
-    """End a job without its worker; False if it is not silent any more."""
+    """End a job whose lease expired; return False if the lease was renewed since."""
     outcome = JobOutcome(state=JobState.CANCELLED, prompt_tokens=job.prompt_tokens)
     if job.cancel_requested_at is None:
         message = f"the worker died in each of {job.attempt} attempts"

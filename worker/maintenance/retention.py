@@ -1,8 +1,8 @@
-"""Deletes what was kept long enough, by the steps of `models/maintenance/retention.py`.
+"""Deletes expired data, by the steps of `models/maintenance/retention.py`.
 
-Every worker runs one; only one at a time has the turn. A pass takes little time, and the next goes
-on where it ended. Ages are those by the database's clock: one of a worker that is days ahead would
-delete what is to be kept.
+Every worker runs retention; a lock lets one at a time delete. A pass is short, and the next pass
+continues where it ended. The database's clock measures ages: a worker's clock that is days ahead
+would delete data too early.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from worker.maintenance.guard import Guard
 
 _log = logging.getLogger(__name__)
 
-#: Between two looks when nothing was left to delete.
+#: Pause after a pass that left nothing to delete.
 INTERVAL_SECONDS = 60.0
-#: Of one pass: others may have the turn between two.
+#: Longest pass; another worker may get the lock before the next one.
 PASS_SECONDS = 0.5
 
 
@@ -49,37 +49,39 @@ class Retention:
         settings: Settings,
         interval_seconds: float = INTERVAL_SECONDS,
         pass_seconds: float = PASS_SECONDS,
-        failed: Callable[[str], None] = lambda name: None,
+        count_failure: Callable[[str], None] = lambda name: None,
     ) -> None:
         self._sessions = sessions
         self._settings = settings
         self._interval_seconds = interval_seconds
         self._pass_seconds = pass_seconds
-        self._failed = failed
-        self._next_look = float("-inf")
-        # Kept between passes: a batch can be longer than one.
+        self._count_failure = count_failure
+        self._next_pass_at = float("-inf")
+        # Kept between passes: a batch may take several.
         self._steps: Iterator[None] | None = None
 
     def enforce(self) -> None:
-        """Make a pass if it is time. With the database away the next one will."""
-        if time.monotonic() < self._next_look:
+        """Make a pass if it is due. With the database away, leave it to the next pass."""
+        if time.monotonic() < self._next_pass_at:
             return
         deadline = time.monotonic() + self._pass_seconds
         self._steps = self._steps or self._all_steps()
         try:
             for _ in self._steps:
                 if time.monotonic() > deadline:
-                    return  # there is more: with the next beat
+                    return  # the next run continues
         except DATABASE_AWAY:
-            _log.warning("nothing deleted by retention: the database is away or too busy")
-        # A generator that raised is spent, as one that is through.
+            _log.warning("retention deletes nothing: the database is away or too busy")
+        # A generator that raised is exhausted, like one that ended.
         self._steps = None
-        self._next_look = time.monotonic() + self._interval_seconds
+        self._next_pass_at = time.monotonic() + self._interval_seconds
 
     def _all_steps(self) -> Iterator[None]:
-        """Yield after each step; what of one kind cannot be deleted holds up no other kind."""
+        """Yield after each step. An error in one kind of data does not block the other kinds."""
         for what, steps in self._kinds():
-            with Guard("retention", about=what, failed=self._failed, lets_pass=DATABASE_AWAY):
+            with Guard(
+                "retention", about=what, count_failure=self._count_failure, expected=DATABASE_AWAY
+            ):
                 yield from steps
 
     def _kinds(self) -> Iterator[tuple[str, Iterator[None]]]:

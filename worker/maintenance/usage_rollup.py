@@ -1,6 +1,6 @@
-"""Closes hours and days of usage that are over, see `models/usage/rollup_jobs.py`.
+"""Closes past hours and days of usage; see `models/usage/rollup_jobs.py`.
 
-Every worker runs one; two at once wait for each other, and the second finds nothing to do.
+Every worker runs a roll-up. Two at once wait for each other, and the second has nothing to do.
 """
 
 from __future__ import annotations
@@ -13,30 +13,30 @@ from models.usage.rollup_jobs import close_usage
 
 _log = logging.getLogger(__name__)
 
-#: Between two looks: an hour may be closed this much later.
+#: Pause between two passes: an hour may be closed this much later.
 INTERVAL_SECONDS = 60.0
-#: Steps of one pass: after an upgrade there may be years to close.
-MOST_STEPS = 10
+#: Most steps of one pass: after an upgrade there may be years to close.
+MAX_STEPS = 10
 
 
-class UsageCloser:
+class UsageRollup:
     def __init__(
         self, *, sessions: SessionFactory, interval_seconds: float = INTERVAL_SECONDS
     ) -> None:
         self._sessions = sessions
         self._interval_seconds = interval_seconds
-        self._next_look = float("-inf")
+        self._next_pass_at = float("-inf")
 
-    def close(self) -> None:
-        """Make a pass if it is time. With the database away the next one will."""
-        if time.monotonic() < self._next_look:
+    def roll_up(self) -> None:
+        """Make a pass if it is due. With the database away, leave it to the next pass."""
+        if time.monotonic() < self._next_pass_at:
             return
-        self._next_look = time.monotonic() + self._interval_seconds
+        self._next_pass_at = time.monotonic() + self._interval_seconds
         try:
-            for _ in range(MOST_STEPS):
+            for _ in range(MAX_STEPS):
                 with self._sessions.begin() as session:
                     if not close_usage(session):
                         return
-            self._next_look = float("-inf")  # there is more
+            self._next_pass_at = float("-inf")  # there is more
         except DATABASE_AWAY:
-            _log.warning("no usage closed: the database is away")
+            _log.warning("usage is not rolled up: the database is away")

@@ -1,5 +1,7 @@
-"""The spans of a job: its wait in line, its generation, its end. Made when it has ended, of the
-times in its row: so nothing is held for a job that runs, and its stages know of no traces.
+"""Records the spans of a job: its wait on the queue, its generation, its end.
+
+The spans are made after the end, from the times in the job's row. Running jobs keep no trace state,
+and the stages of a job do not depend on tracing.
 """
 
 from __future__ import annotations
@@ -15,21 +17,21 @@ from models.jobs.job import Job, JobState
 
 
 class JobTraces:
-    """Traces jobs below the requests that made them."""
+    """Records jobs as children of the requests that created them."""
 
     def __init__(self, traces: Traces, *, worker_id: str) -> None:
         self._traces = traces
         self._worker_id = worker_id
 
     def record(self, jobs: Sequence[Job]) -> None:
-        """Trace jobs whose ends were committed just now."""
+        """Record jobs whose ends were just committed."""
         now = utc_now()
         for job in jobs:
             if job.traceparent and job.started_at is not None and job.finished_at is not None:
                 self._record(job, job.started_at, job.finished_at, now)
 
     def close(self) -> None:
-        """Send what waits, and end."""
+        """Send the waiting spans, and stop."""
         self._traces.close()
 
     def _record(self, job: Job, started_at: datetime, finished_at: datetime, now: datetime) -> None:
@@ -40,7 +42,7 @@ class JobTraces:
         wait.set_attribute("bountycoder.queue", job.queue)
         wait.end(nanoseconds(started_at))
         generate = self._traces.begin(
-            f"generate {job.model}", context, at=started_at, attributes=self._facts(job)
+            f"generate {job.model}", context, at=started_at, attributes=self._attributes(job)
         )
         if job.first_token_at is not None:
             generate.add_event("first token", timestamp=nanoseconds(job.first_token_at))
@@ -49,8 +51,8 @@ class JobTraces:
         generate.end(nanoseconds(finished_at))
         self._traces.begin("end", context, at=finished_at).end(nanoseconds(now))
 
-    def _facts(self, job: Job) -> dict[str, Any]:
-        """Return what is said of a generation, in OpenTelemetry's words where it has some."""
+    def _attributes(self, job: Job) -> dict[str, Any]:
+        """Return the attributes of a generation, by OpenTelemetry's names where they exist."""
         return {
             "gen_ai.operation.name": "text_completion",
             "gen_ai.provider.name": "bountycoder",

@@ -1,14 +1,14 @@
-"""The code of an answer that the prompt has begun with the fence of a code block.
+"""Extracts the code of a completion whose prompt ends with an opening code fence.
 
-With a fence among its stop strings a prompt asks for code (`core/prompts/code_fence.py`). Its chat
-ends with that fence (`PromptTokenizer.text_of`), and the model goes on inside the block:
+A fence among its stop strings marks a prompt that asks for code (`core/prompts/code_fence.py`). Its
+chat ends with that fence (`PromptTokenizer.text_of`), and the model continues inside the block:
 
     python
     def add(a, b): ...
     ```
 
-So the rest of the first line, which says the language, is dropped, and the closing fence ends the
-answer, as does every other stop string.
+The rest of the first line, which names the language, is dropped. The closing fence ends the text,
+as every other stop string does.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ import re
 
 from worker.text.stop_strings import StopScanner
 
-#: Characters that the line of an opening fence may have.
-MOST_INFO = 80
-#: What stands behind an opening fence: a language, perhaps attributes. Other text is code.
+#: Longest rest of an opening fence's line.
+MAX_INFO_CHARACTERS = 80
+#: The text after an opening fence: a language and attributes. Other text is code.
 _INFO = re.compile(r"[ \t]*[\w+#.-]*(?:[ \t]+[\w-]+=\S+)*[ \t\r]*")
 
 
 class FencedCode:
-    """Passes on the code of an answer, as `code` passes on a text."""
+    """A scanner that drops the language of the fence and passes the code to `code`."""
 
     def __init__(self, code: StopScanner) -> None:
         self._code = code
         self._info = ""
-        self._unstopped = 0  # characters of it that came while stop strings did not count
+        self._unstopped = 0  # its characters from the time when stop strings did not count
         self._is_code = False
 
     @property
@@ -38,14 +38,14 @@ class FencedCode:
 
     @property
     def held(self) -> int:
-        """How many characters wait."""
+        """Number of withheld characters."""
         return len(self._info) + self._code.held
 
     def push(self, piece: str, *, may_stop: bool = True) -> str:
-        """Return what is known to be of the code.
+        """Add text; return the part that certainly belongs to the code.
 
         Args:
-            may_stop: stop strings count; none begins in text that came while they did not.
+            may_stop: whether stop strings count; none starts in text from before they did.
         """
         if self._is_code:
             return self._code.push(piece, may_stop=may_stop)
@@ -53,18 +53,18 @@ class FencedCode:
         if not may_stop:
             self._unstopped = len(self._info)
         info, newline, _ = self._info.partition("\n")
-        if newline and len(info) <= MOST_INFO and _INFO.fullmatch(info):
-            return self._begin(len(info) + 1)
-        return self._begin(0) if newline or len(info) > MOST_INFO else ""
+        if newline and len(info) <= MAX_INFO_CHARACTERS and _INFO.fullmatch(info):
+            return self._start(len(info) + 1)
+        return self._start(0) if newline or len(info) > MAX_INFO_CHARACTERS else ""
 
     def flush(self) -> str:
-        """Return what waited, when no more text comes."""
-        shown = "" if self._is_code else self._begin(0)
-        return shown + self._code.flush()
+        """Return the withheld text at the end."""
+        text = "" if self._is_code else self._start(0)
+        return text + self._code.flush()
 
-    def _begin(self, begin: int) -> str:
-        """Pass on the text that waited, from this character on, and from now on every text."""
+    def _start(self, start: int) -> str:
+        """Pass on the withheld text from this character on, and from now on all text."""
         text, self._info, self._is_code = self._info, "", True
-        counted = max(begin, self._unstopped)
-        shown = self._code.push(text[begin:counted], may_stop=False)
-        return shown + self._code.push(text[counted:])
+        counted = max(start, self._unstopped)
+        code = self._code.push(text[start:counted], may_stop=False)
+        return code + self._code.push(text[counted:])

@@ -1,4 +1,4 @@
-"""Token ids to text, piece by piece, and never half a character."""
+"""Decodes token ids to text piece by piece, and never returns half a character."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ from worker.text.token_bytes import TokenBytes
 
 
 class IncrementalText:
-    """Decodes a growing sequence of ids; the text it gave before never changes.
+    """Decodes a growing sequence of ids; text that was returned never changes.
 
-    A token costs the same wherever it stands. The bytes of a character that is not complete wait.
+    Each token costs the same at every position. Bytes of an incomplete character are withheld.
     """
 
     def __init__(self, tokens: TokenBytes) -> None:
         self._tokens = tokens
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self._has_begun = False
+        self._has_started = False
         self.length = 0
 
     def push(self, ids: Sequence[int]) -> str:
-        """Add ids and return the text that is certain now."""
+        """Add ids and return the text that became certain."""
         return self._count(self._decoder.decode(b"".join(map(self._bytes_of, ids))))
 
     def flush(self) -> str:
-        """Return what waited: after the last id, half a character is a replacement character."""
+        """Return the withheld bytes as text; half a character becomes a replacement character."""
         return self._count(self._decoder.decode(b"", final=True))
 
     def _bytes_of(self, token_id: int) -> bytes:
-        if self._has_begun:
+        if self._has_started:
             return self._tokens[token_id]
         data = self._tokens.at_start(token_id)
-        self._has_begun = bool(self._tokens[token_id])
+        self._has_started = bool(self._tokens[token_id])
         return data
 
     def _count(self, piece: str) -> str:

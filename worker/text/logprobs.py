@@ -1,7 +1,7 @@
-"""Log probabilities as a job's result shows them, in the shape of OpenAI's completions.
+"""Log probabilities in a job's result, in the shape of OpenAI's completions.
 
-A token is shown by its name (`core/prompts/token_name.py`): parts of characters stay apart, though
-as text they all look alike.
+A token is represented by its name (`core/prompts/token_name.py`): names distinguish parts of
+characters, which all look alike as text.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from typing import Any
 from worker.engine.protocol import TokenLogprob
 from worker.text.token_bytes import TokenBytes
 
-#: What OpenAI and vLLM show for a token that was impossible: JSON has no infinity.
+#: Value of OpenAI and vLLM for an impossible token: JSON has no infinity.
 IMPOSSIBLE = -9999.0
 
 
-class Logprobs:
-    """The tokens of one choice with their log probabilities."""
+class ChoiceLogprobs:
+    """The log probabilities of one choice."""
 
     def __init__(self, tokens: TokenBytes) -> None:
         self._tokens = tokens
@@ -29,7 +29,7 @@ class Logprobs:
         return len(self._names)
 
     def add(self, token_id: int, drawn: TokenLogprob) -> None:
-        """Add a token. Of tokens with one name the drawn one counts, then the likeliest."""
+        """Add a token. Among tokens with the same name, keep the drawn one, then the likeliest."""
         name = self._tokens.name(token_id)
         top: dict[str, float] = {}
         for other_id, value in drawn.top:
@@ -39,12 +39,12 @@ class Logprobs:
         self._values.append(_number(drawn.logprob))
         self._tops.append(top)
 
-    def show(self, begin: int = 0, end: int | None = None) -> dict[str, list[Any]]:
-        """Return those of some tokens, one entry a token."""
+    def serialize(self, start: int = 0, end: int | None = None) -> dict[str, list[Any]]:
+        """Return the lists of a range of tokens, one entry for each token."""
         return {
-            "tokens": self._names[begin:end],
-            "token_logprobs": self._values[begin:end],
-            "top_logprobs": self._tops[begin:end],
+            "tokens": self._names[start:end],
+            "token_logprobs": self._values[start:end],
+            "top_logprobs": self._tops[start:end],
         }
 
 

@@ -1,4 +1,4 @@
-"""Stop strings in a text that comes in pieces, by the automaton of Aho and Corasick (1975)."""
+"""Finds stop strings in a text that arrives in pieces, by Aho and Corasick (1975)."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Protocol
 
 
 class StopStrings:
-    """The stop strings of one request, which all of its choices share.
+    """The automaton of one request's stop strings, which all of its choices share.
 
-    A state is the longest end of the text that a stop string begins with.
+    A state is the longest suffix of the text that is a prefix of a stop string.
 
     Attributes:
-        firsts: the characters that stop strings begin with.
+        firsts: the first characters of the stop strings.
         depths: the length of each state.
         ends: the length of the longest stop string that ends in a state, or 0.
     """
@@ -48,7 +48,7 @@ class StopStrings:
         self.ends[state] = len(text)
 
     def _link(self) -> None:
-        """Tell each state where to go on when its next character does not come."""
+        """Set the fallback of each state, for a character that does not continue it."""
         waiting = deque(self._next[0].values())
         while waiting:
             state = waiting.popleft()
@@ -59,11 +59,11 @@ class StopStrings:
 
 
 class Scanner(Protocol):
-    """Decides piece by piece what of a text may be shown.
+    """Decides piece by piece which part of a text may be returned.
 
     Attributes:
-        has_stopped: nothing more ever is.
-        held: characters that wait.
+        has_stopped: a stop string ended the text; nothing more is returned.
+        held: number of withheld characters.
     """
 
     @property
@@ -78,10 +78,10 @@ class Scanner(Protocol):
 
 
 class StopScanner:
-    """Passes text on until a stop string ends in it; what may be the begin of one waits.
+    """Passes text on up to a stop string; withholds text that may be the start of one.
 
-    A character costs the same however many and however long the stop strings are, and how the text
-    was cut into pieces changes nothing.
+    Each character costs the same, regardless of the number and length of the stop strings. The
+    division of the text into pieces does not affect the result.
     """
 
     def __init__(self, stop: StopStrings) -> None:
@@ -92,14 +92,14 @@ class StopScanner:
 
     @property
     def held(self) -> int:
-        """How many characters wait."""
+        """Number of withheld characters."""
         return len(self._held)
 
     def push(self, piece: str, *, may_stop: bool = True) -> str:
-        """Return the text that may be shown; after a stop string, nothing more ever is.
+        """Add text; return the part that belongs to no stop string. Nothing after a stop.
 
         Args:
-            may_stop: stop strings count; none begins in text that came while they did not.
+            may_stop: whether stop strings count; none starts in text from before they did.
         """
         if self.has_stopped:
             return ""
@@ -111,9 +111,9 @@ class StopScanner:
         return self._scan(piece)
 
     def flush(self) -> str:
-        """Return what waited, when no more text comes."""
-        shown, self._held = self._held, ""
-        return shown
+        """Return the withheld text at the end."""
+        text, self._held = self._held, ""
+        return text
 
     def _scan(self, piece: str) -> str:
         text = self._held + piece

@@ -1,9 +1,9 @@
 """The bytes that each token of a vocabulary adds to a text.
 
-A character may be spread over several tokens: bytes can be joined token by token, text cannot.
-The bytes of all tokens, decoded as UTF-8, are the text that the tokenizer's own decoder makes.
-One difference is wanted: where that decoder spoils a whole run of byte tokens for one wrong byte,
-the right characters of the run stay.
+A character may span several tokens: bytes can be joined token by token, text cannot.
+The bytes of all tokens, decoded as UTF-8, equal the text of the tokenizer's own decoder, with one
+intended difference. For one wrong byte that decoder replaces a whole run of byte tokens; here the
+valid characters of the run stay.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from tokenizers.decoders import Decoder
 
 from core.prompts.token_name import name_bytes, name_id, name_special
 
-#: An ordinary token: what a decoder writes after it shows whether a token begins with a space.
+#: An ordinary token: decoding a token after it reveals whether the token starts with a space.
 _ANCHOR = "a"
 _BYTE_TOKEN = re.compile("<0x([0-9A-F]{2})>")
 
 
 class TokenBytes:
-    """Gives the bytes of a token by its id; a special token adds none to a text."""
+    """Maps token ids to bytes; a special token has none."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
@@ -34,14 +34,14 @@ class TokenBytes:
         self._known: dict[int, bytes] = {}
 
     def __getitem__(self, token_id: int) -> bytes:
-        """Return what the token adds to a text that has begun."""
+        """Return the bytes that the token adds in the middle of a text."""
         known = self._known.get(token_id)
         if known is None:
             known = self._known[token_id] = self._find(token_id)
         return known
 
     def at_start(self, token_id: int) -> bytes:
-        """Return what the token is at the start of a text: some decoders drop a space there."""
+        """Return the token's bytes at the start of a text: some decoders drop a space there."""
         content = self._content(token_id)
         if content and self._decoder is not None and not self._is_bytes(content):
             return self._decoder.decode([content]).encode()
@@ -65,11 +65,11 @@ class TokenBytes:
             return bytes.fromhex(byte[1])
         if self._decoder is None:
             return f" {content}".encode()
-        begun = self._decoder.decode([_ANCHOR, content])
-        return begun.removeprefix(self._decoder.decode([_ANCHOR])).encode()
+        text = self._decoder.decode([_ANCHOR, content])
+        return text.removeprefix(self._decoder.decode([_ANCHOR])).encode()
 
     def _content(self, token_id: int) -> str | None:
-        """Return a token as the vocabulary has it; models have ids beyond their vocabulary."""
+        """Return the vocabulary's entry; models have ids beyond their vocabulary."""
         return None if token_id in self._special else self._tokenizer.id_to_token(token_id)
 
     def _is_bytes(self, content: str) -> bool:
@@ -78,11 +78,11 @@ class TokenBytes:
 
 
 def _byte_letters() -> dict[str, int]:
-    """Return the letters that stand for bytes in vocabularies like GPT-2's."""
-    shown = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    hidden = [byte for byte in range(0x100) if byte not in shown]
-    letters = {chr(byte): byte for byte in shown}
-    return letters | {chr(0x100 + place): byte for place, byte in enumerate(hidden)}
+    """Return the letters that represent bytes in vocabularies like GPT-2's."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(0x100) if byte not in printable]
+    letters = {chr(byte): byte for byte in printable}
+    return letters | {chr(0x100 + index): byte for index, byte in enumerate(others)}
 
 
 _LETTERS = _byte_letters()
@@ -91,5 +91,5 @@ _LETTERS = _byte_letters()
 def _bytes_of_letters(content: str) -> bytes:
     try:
         return bytes([_LETTERS[letter] for letter in content])
-    except KeyError:  # an added token is written as it is
+    except KeyError:  # an added token is plain text
         return content.encode()

@@ -1,4 +1,4 @@
-"""One POST to a webhook's receiver: to an address that was checked, within one deadline."""
+"""Sends one POST to a webhook's receiver, to a checked address, within one deadline."""
 
 from __future__ import annotations
 
@@ -36,21 +36,21 @@ from core.webhooks.target import (
 _log = logging.getLogger(__name__)
 
 USER_AGENT = "BountyCoder-Webhooks/1"
-#: No more of an answer is read; it is thrown away.
-MAX_ANSWER_BYTES = 64 * 1024
-#: A name may have any number of addresses.
+#: Most bytes of a response that are read, and discarded.
+MAX_RESPONSE_BYTES = 64 * 1024
+#: Most addresses of a name that are tried.
 MAX_ADDRESSES = 3
 
 
 @dataclass(frozen=True, slots=True)
 class CallResult:
-    """What came of a call.
+    """The result of a call.
 
     Attributes:
-        status: of the answer, if there was one.
-        error: what was wrong, for the receiver's owner to read.
+        status: HTTP status of the response; `None` without one.
+        error: description of the failure for the receiver's owner.
         is_refused: nothing was sent, because the target is not allowed.
-        retry_after_seconds: when the receiver wants to be called again.
+        retry_after_seconds: the delay that the receiver requested.
     """
 
     duration_ms: int = 0
@@ -64,8 +64,8 @@ class CallResult:
         return self.status is not None and 200 <= self.status < 300
 
 
-class WebhookCaller:
-    """Calls receivers; it keeps nothing between two calls."""
+class WebhookClient:
+    """Calls receivers; keeps no connection between two calls."""
 
     def __init__(
         self,
@@ -80,7 +80,7 @@ class WebhookCaller:
         self._tls = tls or ssl.create_default_context()
 
     def post(self, url: str, body: bytes, headers: dict[str, str]) -> CallResult:
-        """Send a body and return what came of it; it never raises for what is not our fault."""
+        """Send a body and return the result; never raise for an error of the receiver."""
         began = time.monotonic()
         deadline = began + self._timeout_seconds
         try:
@@ -96,10 +96,10 @@ class WebhookCaller:
     def _post(self, url: str, body: bytes, headers: dict[str, str], deadline: float) -> CallResult:
         target = read_target(url, self._settings)
         connection = self._connect(target, self._addresses(target, deadline), deadline)
-        # A time-out on the socket begins anew with each byte: a receiver that drips would hold us.
-        guard = threading.Timer(deadline - time.monotonic(), _cut, [connection.sock])
-        guard.daemon = True
-        guard.start()
+        # A socket's timeout restarts with each byte: a slow receiver could hold us for ever.
+        timer = threading.Timer(deadline - time.monotonic(), _shut_down, [connection.sock])
+        timer.daemon = True
+        timer.start()
         try:
             connection.request(
                 "POST",
@@ -116,27 +116,30 @@ class WebhookCaller:
                 preload_content=False,
                 decode_content=False,
             )
-            answer = connection.getresponse()
+            response = connection.getresponse()
             with suppress(HTTPError, HTTPException, OSError, ValueError):
-                answer.read(MAX_ANSWER_BYTES)
-            return _judge(answer)
+                response.read(MAX_RESPONSE_BYTES)
+            return _result_of(response)
         finally:
-            guard.cancel()
+            timer.cancel()
             connection.close()
 
     def _addresses(self, target: WebhookTarget, deadline: float) -> Sequence[Address]:
-        """Resolve and check on a thread of its own: the system's resolver knows no time-out."""
+        """Resolve and check on a separate thread: the system's resolver has no timeout."""
         found: queue.SimpleQueue[Sequence[Address] | Exception] = queue.SimpleQueue()
 
-        def look_up() -> None:
+        def resolve() -> None:
             try:
                 found.put(allowed_addresses(target, self._settings, self._resolve))
             except (TargetRefused, OSError, ValueError) as error:
                 if isinstance(error, PrivateAddress):
-                    _log.warning("a webhook's name leads inside", extra={"host": target.host})
+                    _log.warning(
+                        "a webhook's name resolves to an internal address",
+                        extra={"host": target.host},
+                    )
                 found.put(error)
 
-        threading.Thread(target=look_up, name="webhook-name", daemon=True).start()
+        threading.Thread(target=resolve, name="webhook-name", daemon=True).start()
         try:
             result = found.get(timeout=max(0.0, deadline - time.monotonic()))
         except queue.Empty:
@@ -150,18 +153,18 @@ class WebhookCaller:
     def _connect(
         self, target: WebhookTarget, addresses: Sequence[Address], deadline: float
     ) -> HTTPConnection:
-        """Connect to the first address that answers; the name is not looked up again."""
-        tried = addresses[:MAX_ADDRESSES]
-        for place, address in enumerate(tried):
+        """Connect to the first address that accepts; do not resolve the name again."""
+        candidates = addresses[:MAX_ADDRESSES]
+        for index, address in enumerate(candidates):
             remaining = max(0.001, deadline - time.monotonic())
-            connection = self._connection(target, address, remaining / (len(tried) - place))
+            connection = self._connection(target, address, remaining / (len(candidates) - index))
             try:
                 connection.connect()
                 connection.sock.settimeout(max(0.001, deadline - time.monotonic()))
                 return connection
             except (HTTPError, OSError) as error:
                 connection.close()
-                if place == len(tried) - 1 or isinstance(error, ssl.SSLError):
+                if index == len(candidates) - 1 or isinstance(error, ssl.SSLError):
                     raise
         raise socket.gaierror
 
@@ -179,20 +182,20 @@ class WebhookCaller:
             if target.is_tls
             else HTTPConnection(str(address), target.port, timeout=timeout_seconds)
         )
-        connection.response_class = _WholeHead
+        connection.response_class = _StrictResponse
         return connection
 
 
-class _WholeHead(HTTPResponse):
-    """An answer whose head ended; the standard library takes one that broke off for a whole one."""
+class _StrictResponse(HTTPResponse):
+    """A response with a complete head. The standard library accepts a head that broke off."""
 
     def begin(self) -> None:
         """Read the head.
 
         Raises:
-            IncompleteRead: the connection ended before it did.
+            IncompleteRead: the connection ended within the head.
         """
-        lines = _Lines(self.fp)
+        lines = _LastLineReader(self.fp)
         self.fp = cast(BufferedReader, lines)
         super().begin()
         if lines.last not in {b"\r\n", b"\n"}:
@@ -201,8 +204,8 @@ class _WholeHead(HTTPResponse):
             self.fp = lines.file
 
 
-class _Lines:
-    """A file that remembers the last line that was read of it."""
+class _LastLineReader:
+    """A file that remembers the last line that was read."""
 
     def __init__(self, file: BufferedReader) -> None:
         self.file = file
@@ -216,12 +219,12 @@ class _Lines:
         return getattr(self.file, name)
 
 
-def _judge(answer: BaseHTTPResponse) -> CallResult:
-    status = answer.status
+def _result_of(response: BaseHTTPResponse) -> CallResult:
+    status = response.status
     if 200 <= status < 300:
         return CallResult(status=status)
     error = "redirects are not followed" if 300 <= status < 400 else f"answered {status}"
-    retry_after = read_retry_after(answer.headers.get("Retry-After", ""))
+    retry_after = read_retry_after(response.headers.get("Retry-After", ""))
     return CallResult(status=status, error=error, retry_after_seconds=retry_after)
 
 
@@ -232,7 +235,7 @@ def _is_timeout(error: Exception) -> bool:
 
 
 def _explain(error: Exception) -> str:
-    """Say what went wrong, in our words: those of libraries name addresses."""
+    """Describe an error in our words: messages of libraries contain addresses."""
     if isinstance(error, socket.gaierror):
         return "the name has no public address"
     if isinstance(error, ssl.SSLCertVerificationError):
@@ -246,7 +249,7 @@ def _explain(error: Exception) -> str:
     return "the answer is not HTTP"
 
 
-def _cut(sock: socket.socket) -> None:
-    """End a connection under whoever reads from it, TLS or not."""
+def _shut_down(sock: socket.socket) -> None:
+    """Close a connection, with or without TLS, while another thread reads from it."""
     with suppress(OSError):
         socket.socket.shutdown(sock, socket.SHUT_RDWR)

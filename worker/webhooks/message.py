@@ -1,4 +1,4 @@
-"""What a receiver is sent: the event, its time, and the job or batch as the API shows it."""
+"""Encodes a webhook's body: the event, its time, and the job or batch as in the API."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from models.jobs.job import Job
 from models.jobs.serializer import show_job
 from models.webhooks.webhook import WebhookDelivery
 
-#: A larger answer is left out; its owner reads it at the job's address.
+#: A larger result is omitted; its owner reads it from the API.
 MAX_BODY_BYTES = 1024**2
 
 
-def write_message(delivery: WebhookDelivery, job: Job | None) -> bytes:
-    """Return the body; a batch's has no answers, nor has that of a job whose row is gone."""
+def encode_message(delivery: WebhookDelivery, job: Job | None) -> bytes:
+    """Return the body. Without a result for a batch, or a job whose row was deleted."""
     body = _encode(delivery, delivery.payload)
     result = show_job(job).get("result") if job is not None else None
     if result is None:

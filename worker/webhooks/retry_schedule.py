@@ -1,4 +1,4 @@
-"""When a webhook is tried again: ever later, until a day is over."""
+"""Decides when a webhook is retried: with growing delays, for one day."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from models.webhooks.webhook import DeliveryState
 from worker.webhooks.client import CallResult
 
 HOUR = 3600.0
-#: The last goes on until the day is over.
+#: The last delay repeats until the day is over.
 DELAYS_SECONDS = (5.0, 30.0, 120.0, 600.0, 1800.0, HOUR, 3 * HOUR, 6 * HOUR, 12 * HOUR)
-#: Failures of a moment must not all come back in one moment.
-MOST_JITTER = 0.2
-LONGEST_RETRY_AFTER_SECONDS = 6 * HOUR
+#: Spreads retries of messages that failed at the same moment.
+MAX_JITTER = 0.2
+MAX_RETRY_AFTER_SECONDS = 6 * HOUR
 GIVE_UP_AFTER = timedelta(days=1)
 GONE = 410
 
@@ -29,10 +29,11 @@ class RetrySchedule:
     def judge(
         self, result: CallResult, *, attempts: int, began_at: datetime, now: datetime
     ) -> Verdict:
-        """Say what follows from an attempt.
+        """Return the message's next state after an attempt.
 
         Args:
-            attempts: made before this one in its round, which `began_at` this time.
+            attempts: number of earlier attempts in this round.
+            began_at: start of the round; it ends a day later.
         """
         if result.is_delivered:
             return Verdict(DeliveryState.DELIVERED)
@@ -40,7 +41,7 @@ class RetrySchedule:
         if result.status == GONE or result.is_refused or remaining <= timedelta(0):
             return Verdict(DeliveryState.FAILED)
         seconds = self.delays_seconds[min(attempts, len(self.delays_seconds) - 1)]
-        seconds *= 1 + MOST_JITTER * self.draw()
-        wanted = min(result.retry_after_seconds or 0.0, LONGEST_RETRY_AFTER_SECONDS)
-        delay = timedelta(seconds=max(seconds, wanted))
+        seconds *= 1 + MAX_JITTER * self.draw()
+        requested = min(result.retry_after_seconds or 0.0, MAX_RETRY_AFTER_SECONDS)
+        delay = timedelta(seconds=max(seconds, requested))
         return Verdict(DeliveryState.PENDING, min(delay, remaining))

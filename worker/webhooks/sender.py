@@ -1,8 +1,8 @@
-"""Sends the webhooks that are due. Every worker runs a sender; the rows decide who sends what.
+"""Sends due webhooks. Every worker runs a sender; a claim in the row decides who sends.
 
-At least once: a sender that dies between the receiver's answer and its COMMIT leaves a message that
-is sent again, under the same `webhook-id`. With the database away nothing is sent; with a receiver
-away only what is meant for it waits.
+Delivery is at least once. If a sender dies between the receiver's response and its COMMIT, the
+message is sent again with the same `webhook-id`. With the database away nothing is sent; with a
+receiver away only its own messages wait.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from models.webhooks.queue import (
 )
 from models.webhooks.webhook import DeliveryState, WebhookDelivery, webhook_lease
 from worker.maintenance.guard import Guard
-from worker.webhooks.client import CallResult, WebhookCaller
-from worker.webhooks.message import write_message
+from worker.webhooks.client import CallResult, WebhookClient
+from worker.webhooks.message import encode_message
 from worker.webhooks.retry_schedule import RetrySchedule
 
 _log = logging.getLogger(__name__)
 
-#: How late a message is at most when all is well.
+#: Longest delay of a due message when no slot is missing.
 POLL_SECONDS = 0.5
-#: Attempts under way at once: in this process, for one customer, to one host of a customer.
+#: Parallel attempts: of this process, for one customer, to one host of a customer.
 MAX_ATTEMPTS = 16
 MAX_PER_USER = 8
 MAX_PER_RECEIVER = 4
@@ -47,26 +47,26 @@ RECORD_RETRY_SECONDS = 0.5
 
 @dataclass(frozen=True, slots=True)
 class _Claim:
-    """A delivery that this process may attempt for as long as its lease lasts.
+    """A delivery that this process may attempt while its lease lasts.
 
-    Times are those of the clock of the database, which receivers share more likely than ours: from
-    the claim on they go by this process's seconds.
+    Times follow the database's clock, which is more likely than ours to agree with receivers'. The
+    monotonic clock of this process measures the time since the claim.
 
     Attributes:
-        at: when it was claimed.
-        since: the same moment, or a little before, by the monotonic clock.
+        claimed_at: moment of the claim, by the database's clock.
+        claimed_monotonic: the same moment, or slightly earlier, by `time.monotonic()`.
     """
 
     delivery: WebhookDelivery
-    at: datetime
-    since: float
+    claimed_at: datetime
+    claimed_monotonic: float
 
     @property
     def now(self) -> datetime:
-        return self.at + timedelta(seconds=time.monotonic() - self.since)
+        return self.claimed_at + timedelta(seconds=time.monotonic() - self.claimed_monotonic)
 
     @property
-    def is_over(self) -> bool:
+    def has_expired(self) -> bool:
         return self.now > self.delivery.next_attempt_at
 
 
@@ -76,26 +76,26 @@ class WebhookSender:
         *,
         sessions: SessionFactory,
         settings: Settings,
-        caller: WebhookCaller | None = None,
+        client: WebhookClient | None = None,
         schedule: RetrySchedule | None = None,
-        tried: Callable[[DeliveryState], None] = lambda state: None,
-        failed: Callable[[str], None] = lambda name: None,
+        count_attempt: Callable[[DeliveryState], None] = lambda state: None,
+        count_failure: Callable[[str], None] = lambda name: None,
     ) -> None:
-        """Name the parts.
+        """Connect the components.
 
         Args:
-            tried: is told, after each attempt, what became of its message.
-            failed: is told "webhooks" after an unexpected error.
+            count_attempt: receives the new state of the message after each attempt.
+            count_failure: receives "webhooks" after an unexpected error.
         """
         self._sessions = sessions
         self._settings = settings
-        self._caller = caller or WebhookCaller(settings)
+        self._client = client or WebhookClient(settings)
         self._schedule = schedule or RetrySchedule()
         self._lease = webhook_lease(settings)
-        self._tried = tried
-        self._guard = Guard("webhooks", failed=failed, lets_pass=DATABASE_AWAY)
-        self._failed = failed
-        self._under_way: dict[threading.Thread, WebhookDelivery] = {}
+        self._count_attempt = count_attempt
+        self._guard = Guard("webhooks", count_failure=count_failure, expected=DATABASE_AWAY)
+        self._count_failure = count_failure
+        self._in_progress: dict[threading.Thread, WebhookDelivery] = {}
         self._ended = 0
         self._changed = threading.Condition()
         self._is_stopping = False
@@ -105,39 +105,39 @@ class WebhookSender:
         self._thread.start()
 
     def stop(self) -> None:
-        """Begin no attempt more; those under way have a moment, or are made again elsewhere."""
+        """Start no more attempts. Another worker repeats those that outlast `JOIN_SECONDS`."""
         with self._changed:
             self._is_stopping = True
             self._changed.notify_all()
         deadline = time.monotonic() + JOIN_SECONDS
-        for thread in (self._thread, *self._under_way):
+        for thread in (self._thread, *self._in_progress):
             if thread.is_alive():
                 thread.join(timeout=max(0.0, deadline - time.monotonic()))
 
     def _run(self) -> None:
         while not self._is_stopping:
-            ended_before, has_begun = self._ended, False
+            ended_before, has_started = self._ended, False
             try:
-                if not self._guard.is_resting:
+                if not self._guard.is_backing_off:
                     with self._guard:
-                        has_begun = self._begin_next()
+                        has_started = self._start_next()
             except DATABASE_AWAY:
-                _log.warning("no webhook sent: the database is away")
-            if not has_begun:
+                _log.warning("no webhooks are sent: the database is away")
+            if not has_started:
                 with self._changed:
-                    # A place that became free while we looked is not to be waited for.
+                    # Do not wait if an attempt ended, and freed a slot, during the claim.
                     if not self._is_stopping and self._ended == ended_before:
                         self._changed.wait(POLL_SECONDS)
 
-    def _begin_next(self) -> bool:
-        """Claim a delivery and begin its attempt; False if none is due or no place is free."""
+    def _start_next(self) -> bool:
+        """Claim a delivery and start its attempt; False if none is due or no slot is free."""
         with self._changed:
-            busy = list(self._under_way.values())
+            busy = list(self._in_progress.values())
         if len(busy) >= MAX_ATTEMPTS:
             return False
         per_user = Counter(delivery.user_id for delivery in busy)
         per_receiver = Counter(delivery.receiver for delivery in busy)
-        since = time.monotonic()
+        claimed_monotonic = time.monotonic()
         with self._sessions.begin() as session:
             claimed = claim_delivery(
                 session,
@@ -147,11 +147,15 @@ class WebhookSender:
             )
         if claimed is None:
             return False
-        claim = _Claim(claimed, at=claimed.next_attempt_at - self._lease, since=since)
+        claim = _Claim(
+            claimed,
+            claimed_at=claimed.next_attempt_at - self._lease,
+            claimed_monotonic=claimed_monotonic,
+        )
         attempt = threading.Thread(target=self._attempt, args=[claim], daemon=True)
         attempt.name = f"webhook-{claimed.id.hex[-8:]}"
         with self._changed:
-            self._under_way[attempt] = claimed
+            self._in_progress[attempt] = claimed
         attempt.start()
         return True
 
@@ -159,12 +163,12 @@ class WebhookSender:
         try:
             self._send(claim)
         except Exception:
-            # The lease runs out and it is tried again; the other attempts go on.
-            _log.exception("a webhook could not be sent", extra={"webhook": claim.delivery.id.hex})
-            self._failed("webhooks")
+            # Broad on purpose: other attempts continue. This one is retried after its lease.
+            _log.exception("cannot send a webhook", extra={"webhook": claim.delivery.id.hex})
+            self._count_failure("webhooks")
         finally:
             with self._changed:
-                del self._under_way[threading.current_thread()]
+                del self._in_progress[threading.current_thread()]
                 self._ended += 1
                 self._changed.notify_all()
 
@@ -172,23 +176,23 @@ class WebhookSender:
         claimed = claim.delivery
         with self._sessions() as session:
             job = find_job(session, claimed.job_id) if claimed.job_id is not None else None
-            body = write_message(claimed, job)
+            body = encode_message(claimed, job)
         now = claim.now
         secret = WebhookSecret.of_key(self._settings, claimed.api_key_id)
         message_id = show_id(Prefix.WEBHOOK, claimed.id)
         headers = secret.headers(message_id, int(now.timestamp()), body)
-        result = self._caller.post(claimed.url, body, headers)
+        result = self._client.post(claimed.url, body, headers)
         tried = Tried(now, result.duration_ms, result.status, result.error)
         self._record_in_time(claim, tried, result)
 
     def _record_in_time(self, claim: _Claim, tried: Tried, result: CallResult) -> None:
-        """Record the attempt, again and again while the database is away, until it is too late."""
+        """Record the attempt; while the database is away, retry until the lease expires."""
         while True:
             try:
                 self._record(claim.delivery, tried, result)
                 return
             except DATABASE_AWAY:
-                if self._is_stopping or claim.is_over:
+                if self._is_stopping or claim.has_expired:
                     raise
             time.sleep(RECORD_RETRY_SECONDS)
 
@@ -203,12 +207,12 @@ class WebhookSender:
             record_attempt(session, claimed, tried, verdict)
             if result.status is None and not result.is_refused:
                 postpone_due(session, claimed.receiver)
-        self._tried(verdict.state)
+        self._count_attempt(verdict.state)
         _log.info(
             "webhook",
             extra={
                 "webhook": claimed.id.hex,
-                # Of a job or of a batch, as the event says.
+                # The job or the batch, depending on the event.
                 "about": (claimed.job_id or claimed.batch_id or claimed.id).hex,
                 "event": claimed.event,
                 "state": verdict.state,

@@ -16,44 +16,44 @@ from core.queueing.names import QueueName
 from core.redis.connection import Command, RedisConnection
 from tests.support.polling import wait_until
 from worker.jobs.consumer import DoorbellConsumer
-from worker.jobs.poller import Taker
-from worker.jobs.run import Taken
+from worker.jobs.poller import Poller
+from worker.jobs.run import JobMessage
 
 
 class Worker:
     """Takes jobs as a worker does, notes them, and is done with them at once unless it holds."""
 
-    def __init__(self, client: redis.Redis, *, most: int = 4, hold: bool = False) -> None:
+    def __init__(self, client: redis.Redis, *, max_jobs: int = 4, hold: bool = False) -> None:
         self.seen: list[UUID] = []
-        self.consumer = consumer_of(client, most=most)
+        self.consumer = consumer_of(client, max_jobs=max_jobs)
         self._hold = hold
-        self._taker = Taker(self.consumer, self._take, name="take")
-        self._taker.start()
+        self._poller = Poller(self.consumer, self._take, name="take")
+        self._poller.start()
 
-    def _take(self, jobs: Sequence[Taken]) -> None:
+    def _take(self, jobs: Sequence[JobMessage]) -> None:
         self.seen += [taken.job_id for taken in jobs]
         if not self._hold:
             for taken in jobs:
                 taken.source.ack(taken.job_id)
 
-    def stop_taking(self) -> None:
-        self._taker.stop_taking()
+    def stop_fetching(self) -> None:
+        self._poller.stop_fetching()
 
     def stop(self) -> None:
-        self._taker.stop()
+        self._poller.stop()
 
 
 def consumer_of(
-    client: redis.Redis, *, most: int = 4, idle_seconds: float = 1.0
+    client: redis.Redis, *, max_jobs: int = 4, idle_seconds: float = 1.0
 ) -> DoorbellConsumer:
     return DoorbellConsumer(
-        JobBroker(client), QueueName.INTERACTIVE, most=most, idle_seconds=idle_seconds
+        JobBroker(client), QueueName.INTERACTIVE, max_jobs=max_jobs, idle_seconds=idle_seconds
     )
 
 
 @contextmanager
-def worker(client: redis.Redis, *, most: int = 4, hold: bool = False) -> Iterator[Worker]:
-    running = Worker(client, most=most, hold=hold)
+def worker(client: redis.Redis, *, max_jobs: int = 4, hold: bool = False) -> Iterator[Worker]:
+    running = Worker(client, max_jobs=max_jobs, hold=hold)
     try:
         yield running
     finally:
@@ -105,11 +105,11 @@ def test_an_idle_consumer_does_not_wait_for_its_poll(client: redis.Redis) -> Non
 
 
 def test_a_full_consumer_leaves_jobs_for_others(client: redis.Redis) -> None:
-    with worker(client, most=2, hold=True) as full:
+    with worker(client, max_jobs=2, hold=True) as full:
         send(client, 5)
         wait_until(lambda: len(full.seen) == 2, 20)
 
-        with worker(client, most=4) as free:
+        with worker(client, max_jobs=4) as free:
             wait_until(lambda: len(free.seen) == 3, 20)
 
     assert len(set(full.seen + free.seen)) == 5
@@ -117,7 +117,7 @@ def test_a_full_consumer_leaves_jobs_for_others(client: redis.Redis) -> None:
 
 @pytest.mark.alone
 def test_a_consumer_that_was_full_takes_again_as_soon_as_it_has_room(client: redis.Redis) -> None:
-    with worker(client, most=1, hold=True) as only:
+    with worker(client, max_jobs=1, hold=True) as only:
         first, second = send(client, 2)
         wait_until(lambda: only.seen == [first], 20)
         time.sleep(0.2)  # let it wait for room
@@ -133,7 +133,7 @@ def test_what_is_given_back_is_another_workers_at_once(client: redis.Redis) -> N
     with worker(client, hold=True) as leaving:
         [job_id] = send(client)
         wait_until(lambda: leaving.seen == [job_id], 20)
-        leaving.stop_taking()
+        leaving.stop_fetching()
         with worker(client) as other:
             time.sleep(0.2)  # let it fall asleep on the doorbell
             began = time.monotonic()
@@ -150,7 +150,7 @@ def test_a_worker_that_takes_nothing_more_keeps_what_it_holds(
     with worker(client, hold=True) as draining:
         held = send(client)
         wait_until(lambda: draining.seen == held, 20)
-        draining.stop_taking()
+        draining.stop_fetching()
         late = send(client)
 
         with worker(client) as other:
@@ -199,7 +199,7 @@ def test_a_redis_that_forgot_its_scripts_is_taught_them_again(client: redis.Redi
     client.script_flush()
     jobs = send(client)
 
-    assert consumer.take() == jobs
+    assert consumer.fetch() == jobs
 
 
 def test_a_job_whose_fetch_was_carried_out_but_not_answered_is_given_out_again(
@@ -217,10 +217,10 @@ def test_a_job_whose_fetch_was_carried_out_but_not_answered_is_given_out_again(
     with monkeypatch.context() as broken:
         broken.setattr(RedisConnection, "exchange", carried_out_but_not_answered)
         with pytest.raises(redis.TimeoutError):
-            consumer.take()
+            consumer.fetch()
 
     seen: list[UUID] = []
-    wait_until(lambda: seen.extend(consumer.take()) or bool(seen), 20)
+    wait_until(lambda: seen.extend(consumer.fetch()) or bool(seen), 20)
     assert seen == jobs
 
 
@@ -229,12 +229,12 @@ def test_nothing_that_was_fetched_is_lost_with_a_script_that_redis_had_forgotten
 ) -> None:
     consumer = consumer_of(client, idle_seconds=5)
     [first] = send(client)
-    assert consumer.take() == [first]
-    assert consumer.take() == []  # for the bell that the first has rung
+    assert consumer.fetch() == [first]
+    assert consumer.fetch() == []  # for the bell that the first has rung
     consumer.ack(first)
     client.script_flush()
     with ThreadPoolExecutor(1) as pool:
-        took = pool.submit(consumer.take)  # it cannot tell of the first, and waits
+        took = pool.submit(consumer.fetch)  # it cannot tell of the first, and waits
         wait_until(lambda: client.info("clients")["blocked_clients"] == 1, 20)
         JobBroker(client).load()
         [second] = send(client)
@@ -249,18 +249,18 @@ def test_a_job_that_came_just_as_its_worker_stopped_taking_is_anothers(
     client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stopping, other = consumer_of(client, idle_seconds=5), consumer_of(client, idle_seconds=0.1)
-    assert stopping.take() == []  # from now on it waits on the doorbell
+    assert stopping.fetch() == []  # from now on it waits on the doorbell
     monkeypatch.setattr(stopping, "wake", lambda: None)
     with ThreadPoolExecutor(1) as pool:
-        took = pool.submit(stopping.take)
+        took = pool.submit(stopping.fetch)
         wait_until(lambda: client.info("clients")["blocked_clients"] == 1, 20)
-        stopping.stop_taking()
+        stopping.stop_fetching()
         jobs = send(client)
         assert took.result(5) == []
     stopping.flush()
 
     assert stopping.held == 0
-    assert other.take() == jobs
+    assert other.fetch() == jobs
 
 
 def test_dramatiq_still_has_what_the_broker_extends(client: redis.Redis) -> None:

@@ -30,8 +30,8 @@ from models.usage.limits import ended_job, read_key_use
 from tests.support.factories.batches import REQUEST, add_batch, batch_of, lines_by_state, released
 from tests.support.factories.rows import add_key, add_user, claim_jobs
 from tests.support.polling import wait_until
-from worker.batches.dispatcher import Feeder
-from worker.maintenance.limit_reconciler import Settler
+from worker.batches.dispatcher import Dispatcher
+from worker.maintenance.limit_reconciler import LimitReconciler
 from worker.maintenance.reaper import Reaper
 
 #: Tokens that a line of `REQUEST` may take, and those that `run_all` lets it use.
@@ -43,7 +43,7 @@ USED = 8
 def feed(database: SessionFactory, client: redis.Redis) -> Callable[[], bool]:
     """One look of a feeder; there are workers with 10 places, so 10 lines may wait."""
     have_workers(client, places=10)
-    return Feeder(sessions=database, client=client).look
+    return Dispatcher(sessions=database, client=client).run_once
 
 
 def have_workers(client: redis.Redis, *, places: int) -> None:
@@ -132,7 +132,7 @@ def test_without_a_ready_worker_nothing_is_released(
 ) -> None:
     batch_id = new_batch(database, lines=3)
 
-    Feeder(sessions=database, client=client).look()
+    Dispatcher(sessions=database, client=client).run_once()
 
     with database() as session:
         assert lines_by_state(session, batch_id) == {"held": 3}
@@ -180,10 +180,10 @@ def test_with_room_for_one_everybody_has_a_turn(
 ) -> None:
     batch_ids = [new_batch(database, lines=4) for _ in range(5)]
     have_workers(client, places=1)
-    feeder = Feeder(sessions=database, client=client)
+    dispatcher = Dispatcher(sessions=database, client=client)
 
     for _ in range(10):
-        feeder.look()
+        dispatcher.run_once()
         assert run_all(database, client) == 1
 
     with database() as session:
@@ -196,18 +196,18 @@ def test_two_feeders_at_once_release_each_line_once_and_no_more_than_there_is_ro
     have_workers(client, places=20)
     batch_ids = [new_batch(database, lines=60) for _ in range(3)]
     ran = 0
-    feeders = [Feeder(sessions=database, client=client) for _ in range(3)]
+    dispatchers = [Dispatcher(sessions=database, client=client) for _ in range(3)]
     must_stop = threading.Event()
     faults: list[BaseException] = []
 
-    def work(feeder: Feeder) -> None:
+    def work(dispatcher: Dispatcher) -> None:
         try:
             while not must_stop.is_set():
-                feeder.look()
+                dispatcher.run_once()
         except BaseException as error:
             faults.append(error)
 
-    threads = [threading.Thread(target=work, args=[feeder]) for feeder in feeders]
+    threads = [threading.Thread(target=work, args=[dispatcher]) for dispatcher in dispatchers]
     for thread in threads:
         thread.start()
     try:
@@ -232,18 +232,18 @@ def test_lines_that_were_released_and_not_sent_are_sent_by_the_reaper(
 ) -> None:
     have_workers(client, places=10)
     batch_id = new_batch(database, lines=12)
-    feeder = Feeder(sessions=database, client=client)
+    dispatcher = Dispatcher(sessions=database, client=client)
 
     def die(*_: Any) -> None:
         raise KeyboardInterrupt  # the process ends between commit and send
 
     monkeypatch.setattr(JobQueue, "send_many", die)
     with pytest.raises(KeyboardInterrupt):
-        feeder.look()
+        dispatcher.run_once()
     monkeypatch.undo()
     assert queue_of(client) == []
-    another = Feeder(sessions=database, client=client)
-    another.look()  # what waits in the rows counts as waiting
+    another = Dispatcher(sessions=database, client=client)
+    another.run_once()  # what waits in the rows counts as waiting
 
     def reap(grace: timedelta) -> None:
         lease = timedelta(seconds=10)
@@ -255,7 +255,7 @@ def test_lines_that_were_released_and_not_sent_are_sent_by_the_reaper(
     reap(timedelta(0))
 
     assert len(queue_of(client)) == 10
-    run_to_the_end(database, client, another.look, batch_id)
+    run_to_the_end(database, client, another.run_once, batch_id)
     with database() as session:
         assert batch_of(session, batch_id).succeeded == 12
         assert sums_agree(session)
@@ -313,11 +313,11 @@ def test_the_end_of_a_batch_is_carried_on_by_another_feeder(
             batch_of(session, batch_id).expires_at = utc_now() - timedelta(seconds=1)
             begin_expiries(session, [batch_id])
 
-    assert Feeder(sessions=database, client=client).look()  # and its process dies
+    assert Dispatcher(sessions=database, client=client).run_once()  # and its process dies
     with database() as session:
         assert lines_by_state(session, batch_id) == {wish: 2000, "held": 2100}
-    another = Feeder(sessions=database, client=client)
-    while another.look():
+    another = Dispatcher(sessions=database, client=client)
+    while another.run_once():
         pass
 
     with database() as session:
@@ -502,12 +502,12 @@ def test_lines_beyond_the_months_quota_fail_together_and_cost_nothing(
     other = new_batch(database, lines=5)
     looks = 0
 
-    def look() -> bool:
+    def run_once() -> bool:
         nonlocal looks
         looks += 1
         return feed()
 
-    run_to_the_end(database, client, look, batch_id, other)
+    run_to_the_end(database, client, run_once, batch_id, other)
 
     with database() as session:
         batch = batch_of(session, batch_id)
@@ -531,16 +531,16 @@ def test_a_charge_whose_line_was_cancelled_before_its_release_is_given_back(
         raise OperationalError("update", {}, Exception("connection refused"))
 
     monkeypatch.setattr("worker.batches.dispatcher.release_lines", lose)
-    feeder = Feeder(sessions=database, client=client)
+    dispatcher = Dispatcher(sessions=database, client=client)
     with pytest.raises(OperationalError):
-        feeder.look()
+        dispatcher.run_once()
     monkeypatch.undo()
     assert month_of(database, client, key) == (3 * WANTED, 0)
     with database.begin() as session:
         ask_to_cancel_batch(session, batch_id)
-    feeder.look()
+    dispatcher.run_once()
 
-    Settler(sessions=database, client=client).settle()
+    LimitReconciler(sessions=database, client=client).reconcile()
 
     assert month_of(database, client, key) == (0, 0)
 
@@ -550,8 +550,8 @@ def test_a_running_feeder_begins_a_new_batch_at_once(
     database: SessionFactory, client: redis.Redis
 ) -> None:
     have_workers(client, places=10)
-    feeder = Feeder(sessions=database, client=client, tick_seconds=30)
-    feeder.start()
+    dispatcher = Dispatcher(sessions=database, client=client, tick_seconds=30)
+    dispatcher.start()
     try:
         wait_until(lambda: client.pubsub_numsub("batch-news")[0][1] == 1, 20)
         for count in (1, 2, 3):  # its first look, when it had subscribed, may have found the first
@@ -561,7 +561,7 @@ def test_a_running_feeder_begins_a_new_batch_at_once(
             wait_until(lambda count=count: len(queue_of(client)) == count, 20)
             assert time.monotonic() - told < 1.0
     finally:
-        feeder.stop()
+        dispatcher.stop()
 
 
 def test_with_a_part_away_it_says_so_once_and_goes_on(
@@ -585,13 +585,13 @@ def test_with_a_part_away_it_says_so_once_and_goes_on(
     have_workers(client, places=10)
     new_batch(database, lines=3)
     sometimes = Sometimes()
-    feeder = Feeder(sessions=sometimes, client=client, tick_seconds=0.05)  # type: ignore[arg-type]
-    feeder.start()
+    dispatcher = Dispatcher(sessions=sometimes, client=client, tick_seconds=0.05)  # type: ignore[arg-type]
+    dispatcher.start()
     try:
         wait_until(lambda: sometimes.asked >= 5, 20)
         sometimes.is_away = False
         wait_until(lambda: len(queue_of(client)) == 3, 20)
     finally:
-        feeder.stop()
+        dispatcher.stop()
 
     assert caplog.text.count("a part is away") == 1

@@ -8,7 +8,7 @@ from uuid import UUID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.batches.round_robin import Rota
+from worker.batches.round_robin import RoundRobin
 
 #: Of each key, how many lines each of its batches holds.
 KEYS = st.lists(st.lists(st.integers(1, 30), min_size=1, max_size=4), min_size=1, max_size=5)
@@ -46,13 +46,13 @@ class Shop:
 def test_everybody_has_had_as_many_turns_as_the_others(
     sizes: list[list[int]], rooms: list[int]
 ) -> None:
-    shop, rota = Shop(sizes), Rota()
+    shop, round_robin = Shop(sizes), RoundRobin()
     of_batch: Counter[UUID] = Counter(dict.fromkeys(shop.held, 0))
     for room in rooms:
         held = sum(shop.held.values())
-        dealt = rota.deal(room, shop.open, shop.draw)
-        assert len(dealt) == min(room, held)
-        of_batch.update(dealt)
+        chosen = round_robin.choose(room, shop.open, shop.draw)
+        assert len(chosen) == min(room, held)
+        of_batch.update(chosen)
 
         of_key: Counter[UUID] = Counter()
         for batch_id, count in of_batch.items():
@@ -70,19 +70,19 @@ def test_everybody_has_had_as_many_turns_as_the_others(
 def test_what_is_expected_is_what_is_dealt_where_nobody_runs_short(
     sizes: list[list[int]], room: int
 ) -> None:
-    shop, rota = Shop([[100] * len(batches) for batches in sizes]), Rota()
-    rota.deal(3, shop.open, shop.draw)
+    shop, round_robin = Shop([[100] * len(batches) for batches in sizes]), RoundRobin()
+    round_robin.choose(3, shop.open, shop.draw)
 
-    expected = rota.expect(room, shop.open)
+    expected = round_robin.predict(room, shop.open)
 
-    assert Counter(rota.deal(room, shop.open, shop.draw)) == expected
+    assert Counter(round_robin.choose(room, shop.open, shop.draw)) == expected
 
 
 def test_a_newcomer_has_the_turn_after_the_present_one() -> None:
-    rota = Rota()
+    round_robin = RoundRobin()
     one, two, new = (UUID(int=i) for i in (1, 2, 3))
-    rota.deal(3, {one: [one], two: [two]}, lambda batch_id: batch_id)
+    round_robin.choose(3, {one: [one], two: [two]}, lambda batch_id: batch_id)
 
-    dealt = rota.deal(3, {one: [one], two: [two], new: [new]}, lambda batch_id: batch_id)
+    chosen = round_robin.choose(3, {one: [one], two: [two], new: [new]}, lambda batch_id: batch_id)
 
-    assert dealt == [two, new, one]
+    assert chosen == [two, new, one]

@@ -17,7 +17,7 @@ from worker.engine.protocol import (
     StepEvent,
     TokenLogprob,
 )
-from worker.jobs.delivery import Answer, Delivery
+from worker.jobs.delivery import Delivery, RunningGeneration
 from worker.text.token_bytes import TokenBytes
 
 
@@ -39,32 +39,32 @@ def echo(
     max_tokens: int = 200,
     min_tokens: int = 0,
     fence: str | None = None,
-) -> Answer:
+) -> RunningGeneration:
     ids = tokenizer.tokenizer.encode(text, add_special_tokens=False).ids
     request = EngineRequest(text[:20], ids, max_tokens, Sampling(min_tokens=min_tokens), n=n)
-    answer = delivery.submit(request, stop=stop, fence=fence)
-    assert answer.wait(10)
-    return answer
+    generation = delivery.submit(request, stop=stop, fence=fence)
+    assert generation.wait(10)
+    return generation
 
 
 def test_an_answer_has_its_text_reason_and_tokens(
     slow: Delivery, tokenizer: PromptTokenizer
 ) -> None:
     text = "print('🎉 世界')"
-    answer = echo(slow, tokenizer, text)
+    generation = echo(slow, tokenizer, text)
 
-    choice = answer.choices[0]
+    choice = generation.choices[0]
     assert (choice.text, choice.finish_reason) == (text, FinishReason.STOP)
     assert choice.tokens == len(tokenizer.tokenizer.encode(text, add_special_tokens=False).ids)
-    assert answer.first_token is not None
+    assert generation.first_token is not None
 
 
 def test_a_stop_string_over_several_tokens_ends_the_answer(
     slow: Delivery, tokenizer: PromptTokenizer
 ) -> None:
-    answer = echo(slow, tokenizer, "one two three four five", stop=["o thr", "never"])
+    generation = echo(slow, tokenizer, "one two three four five", stop=["o thr", "never"])
 
-    choice = answer.choices[0]
+    choice = generation.choices[0]
     assert (choice.text, choice.finish_reason) == ("one tw", FinishReason.STOP)
 
 
@@ -73,41 +73,41 @@ def test_tokens_after_the_stop_string_are_not_counted(tokenizer: PromptTokenizer
         EchoEngine(), TokenBytes(tokenizer.tokenizer)
     )  # the whole answer comes in one step
     delivery.start()
-    answer = echo(delivery, tokenizer, "alpha beta gamma delta epsilon", stop=["gamma"])
+    generation = echo(delivery, tokenizer, "alpha beta gamma delta epsilon", stop=["gamma"])
     delivery.stop()
 
     counted = tokenizer.tokenizer.encode("alpha beta gamma", add_special_tokens=False).ids
-    assert answer.completion_tokens == len(counted)
+    assert generation.completion_tokens == len(counted)
 
 
 def test_length_is_the_reason_when_max_tokens_is_reached(
     slow: Delivery, tokenizer: PromptTokenizer
 ) -> None:
-    answer = echo(slow, tokenizer, "a b c d e f g h", max_tokens=3)
+    generation = echo(slow, tokenizer, "a b c d e f g h", max_tokens=3)
 
-    assert answer.choices[0].finish_reason is FinishReason.LENGTH
-    assert answer.completion_tokens == 3
+    assert generation.choices[0].finish_reason is FinishReason.LENGTH
+    assert generation.completion_tokens == 3
 
 
 def test_all_choices_of_a_request_are_answered(slow: Delivery, tokenizer: PromptTokenizer) -> None:
-    answer = echo(slow, tokenizer, "x = 1", n=3)
+    generation = echo(slow, tokenizer, "x = 1", n=3)
 
-    assert [choice.text for choice in answer.choices] == ["x = 1"] * 3
+    assert [choice.text for choice in generation.choices] == ["x = 1"] * 3
 
 
 def test_cancelling_keeps_the_text_so_far(tokenizer: PromptTokenizer) -> None:
     delivery = Delivery(EchoEngine(tokens_per_second=50), TokenBytes(tokenizer.tokenizer))
     delivery.start()
     ids = tokenizer.tokenizer.encode("word " * 500, add_special_tokens=False).ids
-    answer = delivery.submit(EngineRequest("long", ids, 1000))
-    while not answer.completion_tokens:
-        assert not answer.wait(0.01)
+    generation = delivery.submit(EngineRequest("long", ids, 1000))
+    while not generation.completion_tokens:
+        assert not generation.wait(0.01)
 
-    answer.cancel()
+    generation.cancel()
 
-    assert answer.wait(5)
+    assert generation.wait(5)
     delivery.stop()
-    choice = answer.choices[0]
+    choice = generation.choices[0]
     assert choice.finish_reason is FinishReason.CANCELLED
     assert 0 < choice.tokens < len(ids)
     assert choice.text
@@ -119,7 +119,7 @@ def test_a_refused_request_leaves_nothing_behind(
     with pytest.raises(EngineRefused):
         slow.submit(EngineRequest("x", [], 5))
 
-    assert slow._answers == {}
+    assert slow._running == {}
 
 
 def test_one_answer_that_cannot_be_decoded_does_not_end_the_others(
@@ -151,19 +151,19 @@ def test_an_engines_error_ends_the_answer(tokenizer: PromptTokenizer) -> None:
 
     delivery = Delivery(Broken(), TokenBytes(tokenizer.tokenizer))
     delivery.start()
-    answer = delivery.submit(EngineRequest("x", [1, 2], 5))
+    generation = delivery.submit(EngineRequest("x", [1, 2], 5))
 
-    assert answer.wait(5)
+    assert generation.wait(5)
     delivery.stop()
-    assert answer.error == "out of order"
+    assert generation.error == "out of order"
 
 
 def test_a_stop_string_within_min_tokens_does_not_count(
     slow: Delivery, tokenizer: PromptTokenizer
 ) -> None:
-    answer = echo(slow, tokenizer, "a b c a b c a b c", stop=["b"], min_tokens=3)
+    generation = echo(slow, tokenizer, "a b c a b c a b c", stop=["b"], min_tokens=3)
 
-    choice = answer.choices[0]
+    choice = generation.choices[0]
     assert (choice.text, choice.finish_reason) == ("a b c a ", FinishReason.STOP)
 
 
@@ -172,9 +172,9 @@ def test_an_answer_that_begins_within_a_fence_is_its_code(
 ) -> None:
     text = "python\nprint(1)\n```\nIt prints 1."
 
-    answer = echo(slow, tokenizer, text, stop=["###", "\n```"], fence="```")
+    generation = echo(slow, tokenizer, text, stop=["###", "\n```"], fence="```")
 
-    choice = answer.choices[0]
+    choice = generation.choices[0]
     assert (choice.text, choice.finish_reason) == ("print(1)", FinishReason.STOP)
     counted = tokenizer.tokenizer.encode(text[: text.index("```") + 3], add_special_tokens=False)
     assert choice.tokens == len(counted.ids)
@@ -183,9 +183,9 @@ def test_an_answer_that_begins_within_a_fence_is_its_code(
 def test_a_plain_request_ends_at_the_first_fence(
     slow: Delivery, tokenizer: PromptTokenizer
 ) -> None:
-    answer = echo(slow, tokenizer, "Here it is:\n```python\nprint(1)\n```", stop=["```"])
+    generation = echo(slow, tokenizer, "Here it is:\n```python\nprint(1)\n```", stop=["```"])
 
-    assert answer.choices[0].text == "Here it is:\n"
+    assert generation.choices[0].text == "Here it is:\n"
 
 
 @pytest.mark.parametrize("hard", ["\ufffd", "<|im_end|>"])
@@ -213,7 +213,7 @@ def test_log_probabilities_are_told_with_the_text_of_their_tokens(
     tokenizer: PromptTokenizer,
 ) -> None:
     """While a text may be the begin of a stop string, its tokens wait with it."""
-    told: list[TextPiece] = []
+    published: list[TextPiece] = []
 
     class Likely(EchoEngine):
         def _advance(self, echo):  # type: ignore[no-untyped-def]
@@ -221,20 +221,20 @@ def test_log_probabilities_are_told_with_the_text_of_their_tokens(
             return replace(event, logprobs=tuple(TokenLogprob(-1.0) for _ in event.token_ids))
 
     delivery = Delivery(
-        Likely(tokens_per_second=500), TokenBytes(tokenizer.tokenizer), tell=told.extend
+        Likely(tokens_per_second=500), TokenBytes(tokenizer.tokenizer), publish=published.extend
     )
     delivery.start()
     ids = [tokenizer.tokenizer.token_to_id(letter) for letter in "ab#ab##c"]
     request = EngineRequest("x", ids, 20, Sampling(logprobs=0))
-    answer = delivery.submit(request, stop=["ab##"], is_followed=True)
-    assert answer.wait(5)
+    generation = delivery.submit(request, stop=["ab##"], is_followed=True)
+    assert generation.wait(5)
     delivery.stop()
 
     texts, tokens = "", []
-    for piece in told:
+    for piece in published:
         assert (piece.offset, piece.token_offset) == (len(texts), len(tokens))
         texts += piece.text
         tokens += piece.logprobs["tokens"] if piece.logprobs else []
-        if piece is not told[-1]:
+        if piece is not published[-1]:
             assert texts.startswith("".join(tokens[:-1]))
     assert (texts, "".join(tokens)) == ("ab#", "ab#ab##")

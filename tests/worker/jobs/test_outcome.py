@@ -3,11 +3,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from worker.engine.protocol import FinishReason, TokenLogprob
-from worker.jobs.delivery import Answer
-from worker.jobs.outcome import outcome_of
-from worker.text.choice import Choice
+from worker.jobs.delivery import RunningGeneration
+from worker.jobs.outcome import make_outcome
+from worker.text.choice import RunningChoice
 from worker.text.incremental_text import IncrementalText
-from worker.text.logprobs import IMPOSSIBLE, Logprobs
+from worker.text.logprobs import IMPOSSIBLE, ChoiceLogprobs
 from worker.text.stop_strings import StopScanner, StopStrings
 from worker.text.token_bytes import TokenBytes
 
@@ -15,18 +15,18 @@ from worker.text.token_bytes import TokenBytes
 HELLO, WORLD = 28120, 905
 
 
-def answer(token_bytes: TokenBytes, *reasons: FinishReason) -> Answer:
-    return Answer([choice(token_bytes, reason) for reason in reasons])
+def generation(token_bytes: TokenBytes, *reasons: FinishReason) -> RunningGeneration:
+    return RunningGeneration([choice(token_bytes, reason) for reason in reasons])
 
 
 def choice(
     token_bytes: TokenBytes, reason: FinishReason, tokens: Sequence[tuple[int, TokenLogprob]] = ()
-) -> Choice:
+) -> RunningChoice:
     """Return a choice of two tokens, or of these, which has ended."""
-    made = Choice(
+    made = RunningChoice(
         decoded=IncrementalText(token_bytes),
         scanner=StopScanner(StopStrings(())),
-        logprobs=Logprobs(token_bytes) if tokens else None,
+        logprobs=ChoiceLogprobs(token_bytes) if tokens else None,
     )
     for token_id, logprob in tokens or [(HELLO, None), (WORLD, None)]:
         made.add(token_id, logprob)
@@ -35,9 +35,9 @@ def choice(
 
 
 def test_an_answer_that_was_cancelled_keeps_text_and_tokens(token_bytes: TokenBytes) -> None:
-    cancelled = answer(token_bytes, FinishReason.STOP, FinishReason.CANCELLED)
+    cancelled = generation(token_bytes, FinishReason.STOP, FinishReason.CANCELLED)
 
-    outcome = outcome_of(cancelled, 5)
+    outcome = make_outcome(cancelled, 5)
 
     assert (outcome.state, outcome.prompt_tokens, outcome.completion_tokens) == ("cancelled", 5, 4)
     assert outcome.choices is not None
@@ -45,10 +45,10 @@ def test_an_answer_that_was_cancelled_keeps_text_and_tokens(token_bytes: TokenBy
 
 
 def test_a_failed_answer_says_nothing_of_the_engines_inside(token_bytes: TokenBytes) -> None:
-    failed = answer(token_bytes, FinishReason.ERROR)
+    failed = generation(token_bytes, FinishReason.ERROR)
     failed.error = "CUDA error: device-side assert"
 
-    outcome = outcome_of(failed, 5)
+    outcome = make_outcome(failed, 5)
 
     assert outcome.state == "failed"
     assert outcome.choices is None
@@ -60,9 +60,9 @@ def test_logprobs_stand_beside_the_text_token_by_token(token_bytes: TokenBytes) 
         (HELLO, TokenLogprob(-0.5, ((HELLO, -0.5), (WORLD, -1.5)))),
         (WORLD, TokenLogprob(-0.25, ((WORLD, -0.25),))),
     ]
-    told = Answer([choice(token_bytes, FinishReason.STOP, tokens)])
+    told = RunningGeneration([choice(token_bytes, FinishReason.STOP, tokens)])
 
-    choices = outcome_of(told, 5).choices
+    choices = make_outcome(told, 5).choices
 
     assert choices is not None
     assert choices[0]["logprobs"] == {
@@ -78,8 +78,8 @@ def test_tokens_that_are_parts_of_characters_stay_apart(token_bytes: TokenBytes)
     top = tuple((one, -float(place)) for place, one in enumerate(parts))
     said = TokenLogprob(-3.0, top)
 
-    choices = outcome_of(
-        Answer([choice(token_bytes, FinishReason.STOP, [(drawn, said)])]), 5
+    choices = make_outcome(
+        RunningGeneration([choice(token_bytes, FinishReason.STOP, [(drawn, said)])]), 5
     ).choices
 
     assert choices is not None
@@ -93,8 +93,8 @@ def test_tokens_that_are_parts_of_characters_stay_apart(token_bytes: TokenBytes)
 def test_an_impossible_token_has_a_number(token_bytes: TokenBytes) -> None:
     said = TokenLogprob(-0.5, ((HELLO, -0.5), (WORLD, float("-inf"))))
 
-    choices = outcome_of(
-        Answer([choice(token_bytes, FinishReason.STOP, [(HELLO, said)])]), 5
+    choices = make_outcome(
+        RunningGeneration([choice(token_bytes, FinishReason.STOP, [(HELLO, said)])]), 5
     ).choices
 
     assert choices is not None

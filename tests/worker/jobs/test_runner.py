@@ -28,8 +28,8 @@ from worker.engine.echo import EchoEngine
 from worker.jobs.delivery import Delivery
 from worker.jobs.leases import Leases
 from worker.jobs.ledger import Ledger
-from worker.jobs.response_cache import keep_answers
-from worker.jobs.run import Taken
+from worker.jobs.response_cache import cache_completions
+from worker.jobs.run import JobMessage
 from worker.jobs.runner import JobRunner
 from worker.text.token_bytes import TokenBytes
 
@@ -68,7 +68,7 @@ class Bench:
 
     def take(self, *job_ids: UUID) -> None:
         """Deliver jobs to the runner."""
-        self.runner.take([Taken(job_id, self.source) for job_id in job_ids])
+        self.runner.accept([JobMessage(job_id, self.source) for job_id in job_ids])
 
     def run(self, *job_ids: UUID) -> None:
         """Deliver jobs, and wait until the runner has let go of them."""
@@ -111,7 +111,7 @@ def bench_of(
         ends=EndAnnouncer(client),
         worker_id=worker_id,
         lease=lease,
-        keep=partial(keep_answers, ResponseCache(client, model="m", seconds=60)),
+        cache=partial(cache_completions, ResponseCache(client, model="m", seconds=60)),
     )
     ledger.start()
     runner = JobRunner(ledger=ledger, tokenizer=tokenizer, delivery=delivery, leases=leases)

@@ -2,50 +2,50 @@ from __future__ import annotations
 
 import pytest
 
-from worker.jobs.throughput import HALF_LIFE_SECONDS, MIN_JOBS, JobPace
+from worker.jobs.throughput import HALF_LIFE_SECONDS, MIN_JOBS, JobThroughput
 
 
 def test_a_full_workers_pace_is_what_it_ends_a_second() -> None:
-    pace = JobPace()
+    throughput = JobThroughput()
 
-    paces = [pace.take(float(2 * i), ended=6 * i, is_full=True) for i in range(10)]
+    paces = [throughput.measure(float(2 * i), ended=6 * i, is_full=True) for i in range(10)]
 
     assert paces[0] == 0.0
     assert paces[1:] == pytest.approx([3.0] * 9)
 
 
 def test_what_an_idle_worker_ends_says_nothing() -> None:
-    pace = JobPace()
+    throughput = JobThroughput()
 
-    paces = [pace.take(float(2 * i), ended=i, is_full=i % 2 == 0) for i in range(10)]
+    paces = [throughput.measure(float(2 * i), ended=i, is_full=i % 2 == 0) for i in range(10)]
 
     assert paces == [0.0] * 10
 
 
 def test_an_idle_time_does_not_slow_the_pace_that_was_measured() -> None:
-    pace = JobPace()
+    throughput = JobThroughput()
     for i in range(5):
-        pace.take(float(2 * i), ended=6 * i, is_full=True)
+        throughput.measure(float(2 * i), ended=6 * i, is_full=True)
 
-    pace.take(10.0, ended=24, is_full=False)
+    throughput.measure(10.0, ended=24, is_full=False)
 
-    assert pace.take(500.0, ended=24, is_full=False) == pytest.approx(3.0)
+    assert throughput.measure(500.0, ended=24, is_full=False) == pytest.approx(3.0)
 
 
 def test_a_few_jobs_tell_no_pace() -> None:
-    pace = JobPace()
-    pace.take(0.0, ended=0, is_full=True)
+    throughput = JobThroughput()
+    throughput.measure(0.0, ended=0, is_full=True)
 
-    assert pace.take(2.0, ended=MIN_JOBS - 1, is_full=True) == 0.0
-    assert pace.take(4.0, ended=MIN_JOBS, is_full=True) > 0
+    assert throughput.measure(2.0, ended=MIN_JOBS - 1, is_full=True) == 0.0
+    assert throughput.measure(4.0, ended=MIN_JOBS, is_full=True) > 0
 
 
 def test_a_new_pace_takes_over_within_its_half_lives() -> None:
-    pace = JobPace()
+    throughput = JobThroughput()
     now = ended = 0
     for per_second, seconds in ((10, 600), (1, round(5 * HALF_LIFE_SECONDS))):
         for _ in range(seconds):
             now, ended = now + 1, ended + per_second
-            measured = pace.take(float(now), ended=ended, is_full=True)
+            measured = throughput.measure(float(now), ended=ended, is_full=True)
 
     assert 1 < measured < 1.5

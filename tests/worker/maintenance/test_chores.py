@@ -25,8 +25,8 @@ from tests.support.factories.faulty_rows import CODES, is_row, refused
 from tests.support.factories.rows import add_job, add_key, claim_job
 from tests.support.polling import wait_until
 from tests.worker.batches.test_dispatcher import have_workers, new_batch
-from worker.batches.dispatcher import Feeder
-from worker.jobs.text_sender import TextSender
+from worker.batches.dispatcher import Dispatcher
+from worker.jobs.text_publisher import TextPublisher
 from worker.maintenance.chores import Chores
 from worker.maintenance.guard import Guard
 from worker.maintenance.reaper import Reaper
@@ -46,7 +46,7 @@ def test_a_chore_that_raises_each_time_holds_up_no_other_and_is_told(
 
     chores = Chores(
         {"reaper": fail, "usage": lambda: done.release()},
-        failed=failures.append,
+        count_failure=failures.append,
         interval_seconds=0.01,
     )
     chores.start()
@@ -80,14 +80,14 @@ def test_a_thing_that_fails_rests_ever_longer_and_is_tried_again(
 ) -> None:
     now = 1000.0
     monkeypatch.setattr("worker.maintenance.guard.time.monotonic", lambda: now)
-    guard = Guard("usage", lets_pass=(ConnectionError,))
+    guard = Guard("usage", expected=(ConnectionError,))
     rests = []
 
     for _ in range(7):
         with guard:
             raise ValueError
         began = now
-        while guard.is_resting:
+        while guard.is_backing_off:
             now += 1
         rests.append(now - began)
     with guard:
@@ -97,7 +97,7 @@ def test_a_thing_that_fails_rests_ever_longer_and_is_tried_again(
     now += 2
 
     assert rests == [2, 4, 8, 16, 32, 60, 60]
-    assert not guard.is_resting
+    assert not guard.is_backing_off
     with pytest.raises(ConnectionError), guard:
         raise ConnectionError
 
@@ -118,7 +118,7 @@ def test_one_job_that_cannot_be_ended_holds_up_no_other(
         client=client,
         max_attempts=1,
         lease=timedelta(seconds=10),
-        failed=failures.append,
+        count_failure=failures.append,
     )
 
     with refused(database, "before update", "jobs", is_row("new.id", ids[1]), code=code):
@@ -126,7 +126,7 @@ def test_one_job_that_cannot_be_ended_holds_up_no_other(
 
         assert [has_ended(database, job_id) for job_id in ids] == [True, False, True, True]
         assert failures == ["reaper"]
-        assert _tracebacks(caplog, "cannot be ended together") == [True]
+        assert _tracebacks(caplog, "cannot end jobs together") == [True]
         lost = _lost(database)
         reaper.reap()
         assert _queued(client, lost)
@@ -148,14 +148,14 @@ def test_one_batch_that_cannot_be_changed_holds_up_no_other(
     have_workers(client, places=100)
     values = {"state": "cancelling"} if what == "cancelled" else {}
     batches = [new_batch(database, lines=3, **values) for _ in range(3)]
-    feeder = Feeder(sessions=database, client=client, failed=failures.append)
+    dispatcher = Dispatcher(sessions=database, client=client, count_failure=failures.append)
 
     with refused(database, "before update", "jobs", is_row("new.batch_id", batches[0]), code=code):
         for _ in range(3):
-            feeder.look()
+            dispatcher.run_once()
 
         assert failures == ["batches"]
-        logged = _tracebacks(caplog, "cannot be released together")
+        logged = _tracebacks(caplog, "cannot release lines together")
         assert logged == ([True] if what == "released" else [])
         moved = [_has_moved(database, batch_id) for batch_id in batches]
     assert moved == [False, True, True]
@@ -187,7 +187,7 @@ def test_one_kind_that_cannot_be_deleted_holds_up_no_other(
 
     with refused(database, "before delete", "jobs", "true", code=code):
         Retention(
-            sessions=database, settings=settings, pass_seconds=30, failed=failures.append
+            sessions=database, settings=settings, pass_seconds=30, count_failure=failures.append
         ).enforce()
 
     assert failures == ["retention"]
@@ -202,15 +202,15 @@ def test_one_bad_text_ends_the_telling_for_nobody(client: redis.Redis) -> None:
     news = Subscription(client, "job-news", on_message=heard.append, on_connected=connected.set)
     news.listen()
     assert connected.wait(10)
-    sender = TextSender(client)
-    sender.start()
+    publisher = TextPublisher(client)
+    publisher.start()
 
-    sender.tell([_piece("bad")._replace(job=UUID(int=1))])  # no JSON can be made of it
-    wait_until(lambda: not sender._pieces, 10)
-    sender.tell([_piece("whole")])
+    publisher.publish([_piece("bad")._replace(job=UUID(int=1))])  # no JSON can be made of it
+    wait_until(lambda: not publisher._pieces, 10)
+    publisher.publish([_piece("whole")])
 
     wait_until(lambda: any(b"whole" in message for message in heard), 10)
-    sender.stop()
+    publisher.stop()
     news.close()
 
 

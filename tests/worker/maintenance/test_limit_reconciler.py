@@ -18,7 +18,7 @@ from models.jobs.job import JobOutcome, JobState
 from models.jobs.transitions import finish_job
 from models.usage.limits import read_key_use
 from tests.support.factories.rows import add_job, add_key, claim_job
-from worker.maintenance.limit_reconciler import Settler
+from worker.maintenance.limit_reconciler import LimitReconciler
 
 CHARGED = 100
 
@@ -35,14 +35,14 @@ def limiter(client: redis.Redis) -> Limiter:
 
 
 @pytest.fixture
-def settle(database: SessionFactory, client: redis.Redis) -> Callable[[], None]:
+def reconcile(database: SessionFactory, client: redis.Redis) -> Callable[[], None]:
     """Make a pass now, whoever made the last one."""
 
-    def settle() -> None:
+    def reconcile() -> None:
         client.delete("limit:settling")
-        Settler(sessions=database, client=client).settle()
+        LimitReconciler(sessions=database, client=client).reconcile()
 
-    return settle
+    return reconcile
 
 
 def charged_job(
@@ -83,13 +83,13 @@ def use(database: SessionFactory, limiter: Limiter, key: ApiKey) -> tuple[int, i
 
 
 def test_a_job_that_ended_unsettled_is_settled_with_what_it_used(
-    database: SessionFactory, limiter: Limiter, key: ApiKey, settle: Callable[[], None]
+    database: SessionFactory, limiter: Limiter, key: ApiKey, reconcile: Callable[[], None]
 ) -> None:
     ended, running = (charged_job(database, limiter, key) for _ in range(2))
     end(database, ended, tokens=7)
 
-    settle()
-    settle()
+    reconcile()
+    reconcile()
 
     assert use(database, limiter, key) == (1, 7 + CHARGED)
     assert list(limiter.in_flight(key.id)) == [running]
@@ -109,7 +109,7 @@ def test_one_key_that_cannot_be_read_holds_up_no_other(
         charged_job(database, limiter, owner)
     client.hset(f"limit:{other.id.hex}:flight", "no id", "no charge")
 
-    Settler(sessions=database, client=client, failed=failures.append).settle()
+    LimitReconciler(sessions=database, client=client, count_failure=failures.append).reconcile()
 
     assert failures == ["settler"]
     assert use(database, limiter, key) == (1, 7 + CHARGED)
@@ -120,22 +120,22 @@ def test_a_job_that_redis_forgot_takes_its_place_again_and_counts_once(
     client: redis.Redis,
     limiter: Limiter,
     key: ApiKey,
-    settle: Callable[[], None],
+    reconcile: Callable[[], None],
 ) -> None:
     charged_job(database, limiter, key)
     forgotten = charged_job(database, limiter, key, age=timedelta(hours=1))
     limiter.settle(key.id, forgotten, 0)
 
-    settle()
+    reconcile()
     assert use(database, limiter, key) == (2, 2 * CHARGED)
     end(database, forgotten, tokens=7)
-    settle()
+    reconcile()
 
     assert use(database, limiter, key) == (1, CHARGED + 7)
 
 
 def test_a_line_that_redis_forgot_is_a_line_again_once_its_release_is_old(
-    database: SessionFactory, limiter: Limiter, key: ApiKey, settle: Callable[[], None]
+    database: SessionFactory, limiter: Limiter, key: ApiKey, reconcile: Callable[[], None]
 ) -> None:
     now = utc_now()
     with database.begin() as session:
@@ -147,31 +147,31 @@ def test_a_line_that_redis_forgot_is_a_line_again_once_its_release_is_old(
     for job_id in set(limiter.in_flight(key.id)):
         limiter.settle(key.id, job_id, 0)
 
-    settle()
+    reconcile()
 
     assert list(limiter.in_flight(key.id)) == [old]
     assert use(database, limiter, key) == (0, CHARGED)
 
 
 def test_a_young_job_without_a_place_may_be_about_to_end(
-    database: SessionFactory, limiter: Limiter, key: ApiKey, settle: Callable[[], None]
+    database: SessionFactory, limiter: Limiter, key: ApiKey, reconcile: Callable[[], None]
 ) -> None:
     job = charged_job(database, limiter, key)
     limiter.settle(key.id, job, 0)
 
-    settle()
+    reconcile()
 
     assert limiter.in_flight(key.id) == {}
 
 
 def test_a_charge_that_no_job_came_of_is_taken_back_when_it_is_old(
-    database: SessionFactory, client: redis.Redis, key: ApiKey, settle: Callable[[], None]
+    database: SessionFactory, client: redis.Redis, key: ApiKey, reconcile: Callable[[], None]
 ) -> None:
     now = utc_now().timestamp()
     for age in (0, 600):
         charge(database, Limiter(client, clock=lambda age=age: now - age), key, new_id())  # type: ignore[misc]
 
-    settle()
+    reconcile()
 
     assert use(database, Limiter(client), key) == (1, CHARGED)
 
@@ -179,11 +179,11 @@ def test_a_charge_that_no_job_came_of_is_taken_back_when_it_is_old(
 def test_one_worker_makes_the_pass_of_an_interval(
     database: SessionFactory, client: redis.Redis, limiter: Limiter, key: ApiKey
 ) -> None:
-    first, second = (Settler(sessions=database, client=client) for _ in range(2))
-    first.settle()
+    first, second = (LimitReconciler(sessions=database, client=client) for _ in range(2))
+    first.reconcile()
     end(database, charged_job(database, limiter, key), tokens=7)
 
-    second.settle()
+    second.reconcile()
 
     assert len(limiter.in_flight(key.id)) == 1
 
@@ -191,4 +191,4 @@ def test_one_worker_makes_the_pass_of_an_interval(
 def test_with_redis_away_a_pass_does_nothing(database: SessionFactory) -> None:
     away = redis.Redis(host="127.0.0.1", port=1, retry=Retry(NoBackoff(), 0))
 
-    Settler(sessions=database, client=away).settle()
+    LimitReconciler(sessions=database, client=away).reconcile()

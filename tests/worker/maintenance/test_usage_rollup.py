@@ -7,24 +7,24 @@ from models.usage.report import WantedUsage, sum_usage
 from models.usage.rollups import closed_until
 from tests.models.usage.test_report import use
 from tests.support.factories.rows import add_key
-from worker.maintenance.usage_rollup import MOST_STEPS, UsageCloser
+from worker.maintenance.usage_rollup import MAX_STEPS, UsageRollup
 
 DAY = timedelta(days=1)
 
 
 def test_passes_close_all_that_is_over_a_few_days_at_a_time(database: SessionFactory) -> None:
     now = utc_now()
-    begin = now.replace(hour=0, minute=0, second=0, microsecond=0) - (MOST_STEPS + 2) * DAY
+    begin = now.replace(hour=0, minute=0, second=0, microsecond=0) - (MAX_STEPS + 2) * DAY
     with database.begin() as session:
         use(session, add_key(session), begin)
-    closer = UsageCloser(sessions=database)
+    rollup = UsageRollup(sessions=database)
 
-    closer.close()
+    rollup.roll_up()
     with database() as session:
         first = closed_until(session)
-    closer.close()
+    rollup.roll_up()
 
-    assert first == begin + MOST_STEPS * DAY
+    assert first == begin + MAX_STEPS * DAY
     with database() as session:
         last = closed_until(session)
         assert last is not None
@@ -33,12 +33,12 @@ def test_passes_close_all_that_is_over_a_few_days_at_a_time(database: SessionFac
 
 
 def test_between_two_looks_nothing_is_asked(database: SessionFactory) -> None:
-    closer = UsageCloser(sessions=database)
-    closer.close()
+    rollup = UsageRollup(sessions=database)
+    rollup.roll_up()
     with database.begin() as session:
         use(session, add_key(session), utc_now() - 2 * DAY)
 
-    closer.close()
+    rollup.roll_up()
 
     with database() as session:
         assert closed_until(session) is None

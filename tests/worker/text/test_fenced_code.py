@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.text.fenced_code import MOST_INFO, FencedCode
+from worker.text.fenced_code import MAX_INFO_CHARACTERS, FencedCode
 from worker.text.stop_strings import StopScanner, StopStrings
 
 LINES = st.sampled_from(
@@ -68,8 +68,8 @@ def test_a_stream_gives_the_same_code_however_it_is_cut(lines: list[str], cuts: 
 def test_a_first_line_that_is_long_does_not_wait_for_its_end() -> None:
     code = scanner()
 
-    assert code.push("x" * MOST_INFO) == ""
-    assert code.push("y") == "x" * MOST_INFO + "y"
+    assert code.push("x" * MAX_INFO_CHARACTERS) == ""
+    assert code.push("y") == "x" * MAX_INFO_CHARACTERS + "y"
     assert code.push("z") == "z"
 
 

@@ -16,7 +16,7 @@ import trustme
 from core.config.settings import Settings
 from tests.core.webhooks.test_target import made_settings
 from tests.support.webhook_receiver import Receiver, receiving
-from worker.webhooks.client import CallResult, WebhookCaller
+from worker.webhooks.client import CallResult, WebhookClient
 
 BODY = b'{"a":1}'
 NAME = "hooks.example.com"
@@ -33,7 +33,7 @@ def to(*addresses: str) -> Callable[[str, int], list[str]]:
 
 
 def post(url: str, settings: Settings | None = None, **parts: Any) -> CallResult:
-    return WebhookCaller(settings or open_to_loopback(), **parts).post(url, BODY, {"x-a": "b"})
+    return WebhookClient(settings or open_to_loopback(), **parts).post(url, BODY, {"x-a": "b"})
 
 
 @contextmanager

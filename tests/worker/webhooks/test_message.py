@@ -8,7 +8,7 @@ from models.database.base import utc_now
 from models.jobs.job import Job
 from models.jobs.serializer import show_job, show_listed_job
 from models.webhooks.webhook import WebhookDelivery
-from worker.webhooks.message import MAX_BODY_BYTES, write_message
+from worker.webhooks.message import MAX_BODY_BYTES, encode_message
 
 
 def ended(**values: Any) -> Job:
@@ -33,7 +33,7 @@ def ended(**values: Any) -> Job:
 def message(job: Job, present: Job | None) -> dict[str, Any]:
     event = f"job.{job.state}"
     delivery = WebhookDelivery(event=event, payload=show_listed_job(job))
-    body = write_message(delivery, present)
+    body = encode_message(delivery, present)
     assert len(body) <= MAX_BODY_BYTES
     return dict(json.loads(body))
 

@@ -1,4 +1,4 @@
-"""Sends the texts that are followed to Redis: the delivery of answers never waits for it."""
+"""Publishes the texts of followed jobs to Redis, so that delivery never waits for Redis."""
 
 from __future__ import annotations
 
@@ -12,56 +12,56 @@ from core.events.job_events import TextPiece, publish_text
 
 _log = logging.getLogger(__name__)
 
-#: Pieces that wait for Redis at most; whoever follows asks for what was dropped.
+#: Most pieces that wait for Redis; followers request the whole text when one is dropped.
 MAX_PIECES = 10_000
-#: Characters of one message, about: a subscriber that is sent too much at once is cut off.
+#: Approximate size of one message: Redis disconnects a subscriber that is sent too much at once.
 MAX_CHARACTERS = 500_000
-#: What one token's log probabilities take of a message, about.
+#: Approximate size of one token's log probabilities in a message.
 LOGPROBS_CHARACTERS = 600
 POLL_SECONDS = 0.5
 JOIN_SECONDS = 5.0
 
 
-class TextSender:
-    """One message for all that was added since the last one was sent."""
+class TextPublisher:
+    """Publishes one message for all pieces that were added since the last message."""
 
     def __init__(self, client: redis.Redis) -> None:
         self._client = client
         self._pieces: list[TextPiece] = []
         self._changed = threading.Condition()
         self._is_stopping = False
-        self._thread = threading.Thread(target=self._run, name="text-sender", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="text-publisher", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
 
     def stop(self) -> None:
-        """Send what waits, and stop."""
+        """Publish the waiting pieces, and stop."""
         with self._changed:
             self._is_stopping = True
             self._changed.notify()
         self._thread.join(timeout=JOIN_SECONDS)
 
-    def tell(self, pieces: Sequence[TextPiece]) -> None:
-        """Queue pieces to be sent; returns at once."""
+    def publish(self, pieces: Sequence[TextPiece]) -> None:
+        """Queue pieces; return at once."""
         with self._changed:
             if len(self._pieces) + len(pieces) <= MAX_PIECES:
                 self._pieces += pieces
             self._changed.notify()
 
     def _run(self) -> None:
-        while pieces := self._take():
+        while pieces := self._wait():
             try:
-                for some in _messages(pieces):
-                    publish_text(self._client, some)
+                for message in _messages(pieces):
+                    publish_text(self._client, message)
             except redis.RedisError as error:
-                _log.warning("text could not be told: %s", type(error).__name__)
+                _log.warning("cannot publish text: %s", type(error).__name__)
             except Exception:
-                # Broad on purpose: one bad piece must not end the telling for all.
-                _log.exception("text could not be told")
+                # Broad on purpose: one bad piece must not stop the texts of all jobs.
+                _log.exception("cannot publish text")
 
-    def _take(self) -> list[TextPiece]:
-        """Wait for pieces; none are left when it is stopping."""
+    def _wait(self) -> list[TextPiece]:
+        """Wait for pieces; return none when the publisher is stopping."""
         with self._changed:
             while not self._pieces and not self._is_stopping:
                 self._changed.wait(POLL_SECONDS)
