@@ -1,1 +1,1 @@
-"""The face of OpenAI's API over the same service: bodies, answers and views of `/v1`."""
+"""OpenAI's API over the same service: bodies, responses and views of `/v1`."""

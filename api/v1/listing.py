@@ -1,4 +1,4 @@
-"""Lists as OpenAI's clients page through them: `?limit=&after=`, `has_more` in the answer."""
+"""Pages of lists as in OpenAI's API: `?limit=&after=`, and `has_more` in the response."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from core.ids import Prefix, read_id
 
 
 def read_limit(*, default: int, most: int) -> int:
-    """Return how many are wanted.
+    """Return the requested size of a page.
 
     Raises:
-        InvalidRequest: it is not a number in range.
+        InvalidRequest: `limit` is not a number from 1 to `most`.
     """
     return read_number("limit", default=default, least=1, most=most)
 
 
 def read_after(prefix: Prefix) -> UUID | None:
-    """Return the id behind which the list goes on.
+    """Return the id after which the page begins.
 
     Raises:
-        InvalidRequest: it is none of this list's.
+        InvalidRequest: `after` is not an id with this prefix.
     """
     text = request.args.get("after")
     found = read_id(prefix, text) if text else None

@@ -1,4 +1,4 @@
-"""`GET /v1/models`: the one model, as OpenAI's clients and vLLM's list it."""
+"""`GET /v1/models`: the one served model, with the fields of OpenAI and vLLM."""
 
 from __future__ import annotations
 
@@ -54,5 +54,5 @@ def _serialize() -> dict[str, Any]:
 
 
 def _created(path: Path) -> int:
-    """Return when the model came to this machine; 0 if it is on a hub."""
+    """Return when the model was stored on this machine; 0 if it comes from a hub."""
     return int(path.stat().st_mtime) if path.is_dir() else 0

@@ -1,4 +1,4 @@
-"""What comes with an uploaded file."""
+"""The options of an uploaded file."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _created_at(value: Any) -> Any:
 
 
 def _number(value: Any) -> Any:
-    """Take the digits of a form: it has no numbers."""
+    """Parse digits: a form has no numbers."""
     number = bounded_integer(value) if isinstance(value, str) else None
     if number is not None:
         return number
@@ -59,8 +59,8 @@ class FileForm(OpenAIBody):
 
     Attributes:
         file: the file, with a filename.
-        anchor: from when on `expires_after[seconds]` counts.
-        seconds: when the file is forgotten, from an hour to 30 days.
+        anchor: the moment from which `expires_after[seconds]` counts.
+        seconds: time until the file is deleted, from an hour to 30 days.
     """
 
     file: Annotated[str, Field(json_schema_extra={"contentMediaType": "application/jsonl"})]
@@ -72,10 +72,10 @@ class FileForm(OpenAIBody):
 
 
 def read_options(given: Mapping[str, str]) -> FileOptions:
-    """Return what came with a file.
+    """Parse the options of an uploaded file.
 
     Raises:
-        InvalidRequest: each wrong option by its name.
+        InvalidRequest: options are not valid; `fields` names each.
     """
     try:
         return FileOptions.model_validate(dict(given))
@@ -84,6 +84,6 @@ def read_options(given: Mapping[str, str]) -> FileOptions:
 
 
 def clean_name(given: str | None) -> str:
-    """Return a filename without what nobody can see in a line."""
+    """Return a filename without invisible characters, or the default name."""
     name = "".join(letter for letter in given or "" if letter.isprintable())[:MAX_NAME_LENGTH]
     return name if is_visible(name) else DEFAULT_NAME

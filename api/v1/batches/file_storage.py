@@ -1,4 +1,4 @@
-"""Writing uploaded files to the database and reading them again, a piece at a time."""
+"""Stores uploaded files in the database and reads them, a piece at a time."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def store_file(services: Services, file: File, data: IO[bytes], *, life: timedel
     with services.database.batch_sessions.begin() as session:
         begin_writing(session)
         add_file(session, file, life=life)
-        for place, piece in enumerate(iter(lambda: data.read(PIECE_BYTES), b"")):
+        for position, piece in enumerate(iter(lambda: data.read(PIECE_BYTES), b"")):
             yielder.yield_if_due()
-            add_piece(session, file.id, place, piece)
+            add_piece(session, file.id, position, piece)
         has_room = may_keep(
             session,
             file,
@@ -50,10 +50,10 @@ def store_file(services: Services, file: File, data: IO[bytes], *, life: timedel
 
 
 def find_own_file(session: Session, user_id: UUID, file_id: UUID | None) -> File:
-    """Return a user's uploaded file; `None` is the id of none.
+    """Return a user's uploaded file.
 
     Raises:
-        NotFound: there is none, or it is another's.
+        NotFound: the user has no such file, or `file_id` is `None`.
     """
     file = find_file(session, file_id) if file_id else None
     if file is None or file.user_id != user_id:
@@ -63,10 +63,10 @@ def find_own_file(session: Session, user_id: UUID, file_id: UUID | None) -> File
 
 @contextmanager
 def open_stored_file(services: Services, file: File) -> Iterator[IO[bytes]]:
-    """Give a file to read, on disk while the block runs.
+    """Copy a file to disk and open it while the block runs.
 
     Raises:
-        NotFound: it was deleted meanwhile.
+        NotFound: the file was deleted while it was copied.
     """
     with tempfile.TemporaryFile() as copy:
         for data in _pieces(services, file):
@@ -78,10 +78,10 @@ def open_stored_file(services: Services, file: File) -> Iterator[IO[bytes]]:
 
 
 def stream_file(services: Services, file: File) -> Iterator[bytes]:
-    """Return a file as it is sent: the connection breaks where it does not go on.
+    """Return the bytes of a file; the connection breaks if the file is deleted on the way.
 
     Raises:
-        NotFound: it was deleted meanwhile.
+        NotFound: the file was deleted before its first piece was read.
     """
     pieces = _pieces(services, file)
     first = next(pieces, None)
@@ -91,9 +91,9 @@ def stream_file(services: Services, file: File) -> Iterator[bytes]:
 
 
 def _pieces(services: Services, file: File) -> Iterator[bytes]:
-    """Yield a file piece by piece, as far as it is there; each is a short read of its own."""
-    for place in range(-(-file.bytes // PIECE_BYTES)):
-        data = read_piece(services.database.statements, file.id, place)
+    """Yield the pieces of a file up to the first missing one, each by a separate short read."""
+    for position in range(-(-file.bytes // PIECE_BYTES)):
+        data = read_piece(services.database.statements, file.id, position)
         if data is None:
             return
         yield data
@@ -104,8 +104,8 @@ def _whole(pieces: Iterator[bytes], size: int) -> Iterator[bytes]:
         size -= len(piece)
         yield piece
     if size:
-        raise ConnectionResetError(errno.ECONNRESET, "the file was deleted while it was sent")
+        raise ConnectionResetError(errno.ECONNRESET, "the file was deleted while it was being sent")
 
 
 def _gone() -> NotFound:
-    return NotFound("there is no such file any more")
+    return NotFound("the file was deleted")

@@ -1,9 +1,9 @@
-"""`/v1/files`: files that batches are made of, and those that batches are read as."""
+"""`/v1/files`: the input files and the result files of batches."""
 
 from __future__ import annotations
 
 from contextlib import ExitStack
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Literal
 
@@ -50,7 +50,7 @@ blueprint = Blueprint("v1_files", __name__, url_prefix="/v1/files")
 
 PURPOSE = "batch"
 OUTPUT_PURPOSE = "batch_output"
-#: OpenAI's own.
+#: OpenAI's maximum.
 MOST_LISTED = 10_000
 ANY_TYPE = "application/octet-stream"
 
@@ -65,9 +65,9 @@ ANY_TYPE = "application/octet-stream"
     upload=UploadSpec((), None, FileForm),
 )
 def create() -> ResponseReturnValue:
-    """Keep a file for a batch.
+    """Store a file for a batch.
 
-    It is forgotten after `FILE_DAYS`, or when `expires_after` says.
+    It is deleted after `FILE_DAYS`, or at the time of `expires_after`.
     """
     key = authenticate_fresh_key()
     if request.mimetype != FORM_TYPE:
@@ -93,13 +93,13 @@ def create() -> ResponseReturnValue:
         limit(MOST_LISTED, MOST_LISTED),
         id_query("after", Prefix.FILE, "`last_id` of the page before"),
         query("order", Literal["asc", "desc"], "by time; `desc` is newest first, and the default"),
-        query("purpose", str, "only files for this"),
+        query("purpose", str, "only files with this purpose"),
     ),
 )
 def index() -> ResponseReturnValue:
     """List the caller's uploaded files, newest first.
 
-    The files of a batch's results are not among them: the batch says their ids.
+    The list has no result files of batches: a batch has the ids of its own.
     """
     most, after = read_limit(default=MOST_LISTED, most=MOST_LISTED), read_after(Prefix.FILE)
     order = request.args.get("order", "desc")
@@ -127,9 +127,9 @@ def index() -> ResponseReturnValue:
     TOO_MANY_STREAMS,
 )
 def show(file_id: str) -> ResponseReturnValue:
-    """Return what is known of a file.
+    """Return the metadata of a file.
 
-    To know the `bytes` of a batch's own file all of it is read.
+    For the `bytes` of a batch's result file, the service reads all of it.
     """
     with services().database.sessions() as session:
         caller = authenticate(session)
@@ -153,7 +153,7 @@ def show(file_id: str) -> ResponseReturnValue:
 def content(file_id: str) -> ResponseReturnValue:
     """Return a file's content.
 
-    An answer that ends before its end breaks the connection.
+    The connection breaks if the content cannot be sent to its end.
     """
     with services().database.sessions() as session:
         caller = authenticate(session)
@@ -170,15 +170,15 @@ def content(file_id: str) -> ResponseReturnValue:
 @blueprint.delete("/<file_id>")
 @described(CallerKind.KEY_OR_USER, {200: json_response(DeletedFile, "it is deleted")})
 def delete(file_id: str) -> ResponseReturnValue:
-    """Delete an uploaded file; batches that were made of it go on without it.
+    """Delete an uploaded file; batches that were created from it continue without it.
 
-    The files of a batch's results are made of the batch, and cannot be deleted.
+    The result files of a batch cannot be deleted.
     """
     with services().database.sessions.begin() as session:
         caller = authenticate(session)
         found = _find(session, caller, file_id)
         if not isinstance(found, File):
-            raise InvalidRequest("the files of a batch's results cannot be deleted")
+            raise InvalidRequest("the result files of a batch cannot be deleted")
         note_act_on_others(
             session, "file.delete", caller, owner_id=found.user_id, target_id=found.id
         )
@@ -241,29 +241,44 @@ def _send(response: Response, caller: Caller) -> Response:
 
 
 def _serialize(file: File) -> dict[str, Any]:
-    return {
-        "id": show_id(Prefix.FILE, file.id),
-        "object": "file",
-        "bytes": file.bytes,
-        "created_at": int(file.created_at.timestamp()),
-        "expires_at": int(file.expires_at.timestamp()),
-        "filename": file.filename,
-        "purpose": file.purpose,
-        "status": "processed",
-        "status_details": None,
-    }
+    return _serialize_file(
+        show_id(Prefix.FILE, file.id),
+        size=file.bytes,
+        created_at=file.created_at,
+        expires_at=file.expires_at,
+        filename=file.filename,
+        purpose=file.purpose,
+    )
 
 
 def _serialize_batch_file(batch: Batch, name: BatchFileId, size: int) -> dict[str, Any]:
-    finished_at = batch.finished_at or batch.created_at
+    return _serialize_file(
+        str(name),
+        size=size,
+        created_at=batch.finished_at or batch.created_at,
+        expires_at=None,
+        filename=f"{show_id(Prefix.BATCH, batch.id)}_{name.kind}.jsonl",
+        purpose=OUTPUT_PURPOSE,
+    )
+
+
+def _serialize_file(
+    file_id: str,
+    *,
+    size: int,
+    created_at: datetime,
+    expires_at: datetime | None,
+    filename: str,
+    purpose: str,
+) -> dict[str, Any]:
     return {
-        "id": str(name),
+        "id": file_id,
         "object": "file",
         "bytes": size,
-        "created_at": int(finished_at.timestamp()),
-        "expires_at": None,
-        "filename": f"{show_id(Prefix.BATCH, batch.id)}_{name.kind}.jsonl",
-        "purpose": OUTPUT_PURPOSE,
+        "created_at": int(created_at.timestamp()),
+        "expires_at": None if expires_at is None else int(expires_at.timestamp()),
+        "filename": filename,
+        "purpose": purpose,
         "status": "processed",
         "status_details": None,
     }

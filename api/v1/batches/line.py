@@ -1,4 +1,4 @@
-"""A line of a file for OpenAI's batches: a call of `/v1` with a name."""
+"""OpenAI's format of a batch line: a call of `/v1` with a custom id."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from core.errors import InvalidRequest
 from core.generation import Text
 
 NOT_OPENAI = (
-    "it is no line of OpenAI's format, which has custom_id, method, url and body: send a file of "
-    "plain requests to POST /api/llm/batches"
+    "it is not a line of OpenAI's format, which has custom_id, method, url and body: send plain "
+    "requests to POST /api/llm/batches"
 )
-NO_STREAM = "body.stream is not for lines of a file: read the batch's output file"
+NO_STREAM = "body.stream is not allowed in a batch line: read the batch's output file"
 
 
 class Endpoint(StrEnum):
-    """Which call all lines of a batch are."""
+    """The call that all lines of a batch make."""
 
     CHAT = "/v1/chat/completions"
     COMPLETIONS = "/v1/completions"
@@ -51,10 +51,10 @@ def _same_as(endpoint: Endpoint) -> BeforeValidator:
 
 
 class OpenAILine(OpenAIBody):
-    """What the lines of both endpoints have in common.
+    """The common fields of lines of both endpoints.
 
     Attributes:
-        custom_id: your own name for the line, once in a file; it comes back with the result.
+        custom_id: your own name for the line, unique in the file; the result repeats it.
     """
 
     custom_id: Annotated[Text, StringConstraints(max_length=MAX_CUSTOM_ID_LENGTH)]
@@ -78,7 +78,7 @@ _KINDS: dict[Endpoint, type[ChatLine] | type[CompletionLine]] = {
 
 
 def line_reader(endpoint: Endpoint, services: Services) -> LineParser:
-    """Return what reads the lines of a batch for this endpoint."""
+    """Return the parser of batch lines for this endpoint."""
     kind = _KINDS[endpoint]
     to_generation = _generations(services)
 

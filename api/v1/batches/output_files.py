@@ -1,6 +1,7 @@
-"""What became of a batch, as the two files that OpenAI's clients fetch: its output, its errors.
+"""The two result files of a batch in OpenAI's API: its output and its errors.
 
-No such file is kept: its id names the batch, and its lines are made of the rows while it is sent.
+No such file is stored. Its id names the batch, and its lines are made from the rows while it is
+sent.
 """
 
 from __future__ import annotations
@@ -24,34 +25,34 @@ _RESPONSES: dict[Endpoint, type[OpenAIResponse]] = {
     Endpoint.CHAT: ChatResponse,
     Endpoint.COMPLETIONS: CompletionResponse,
 }
-#: What OpenAI's clients are told of lines that did not run to their end.
+#: Code and message of lines that did not run to their end.
 _UNFINISHED = {
     JobState.CANCELLED: ("batch_cancelled", "the batch was cancelled before this request ended"),
-    JobState.EXPIRED: ("batch_expired", "this request could not be begun within the window"),
+    JobState.EXPIRED: ("batch_expired", "this request had not begun within the completion window"),
 }
 
 
 class ResultFileKind(StrEnum):
-    """Which of a batch's files."""
+    """The kinds of result files of a batch."""
 
     OUTPUT = "output"
     ERROR = "error"
 
     @property
     def states(self) -> Collection[JobState]:
-        """Of the lines that are in it."""
+        """The states of the lines in the file."""
         if self is ResultFileKind.OUTPUT:
             return (JobState.SUCCEEDED,)
         return (JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED)
 
     def count_lines(self, batch: Batch) -> int:
-        """Return how many lines of a final batch are in it."""
+        """Return the number of lines that the file of a final batch has."""
         return batch.succeeded if self is ResultFileKind.OUTPUT else batch.ended - batch.succeeded
 
 
 @dataclass(frozen=True, slots=True)
 class BatchFileId:
-    """Which file of which batch."""
+    """The id of a result file: its kind and its batch."""
 
     kind: ResultFileKind
     batch_id: UUID
@@ -61,7 +62,7 @@ class BatchFileId:
 
     @classmethod
     def read(cls, text: str) -> BatchFileId | None:
-        """Return the id that `text` is, or `None` if it is none of a batch's file."""
+        """Parse the id of a result file; return `None` if `text` is not one."""
         try:
             prefix, kind, digits = text.split("_")
             found = cls(ResultFileKind(kind), UUID(hex=digits))
@@ -71,34 +72,34 @@ class BatchFileId:
 
 
 def result_file_id(batch: Batch, kind: ResultFileKind) -> str | None:
-    """Return the id of a batch's file; none before the batch has ended, and none without lines."""
+    """Return the id of a result file; `None` before the batch has ended, or without lines."""
     if not batch.is_final or not kind.count_lines(batch):
         return None
     return str(BatchFileId(kind, batch.id))
 
 
 def serialize_line(batch: Batch, job: Job) -> dict[str, Any]:
-    """Return a line of a batch's file."""
-    shown: dict[str, Any] = {
+    """Return one line of a result file."""
+    content: dict[str, Any] = {
         "id": f"batch_req_{job.id.hex}",
         "custom_id": job.custom_id,
         "response": None,
         "error": None,
     }
     if is_deleted(job):
-        shown["error"] = TEXTS_DELETED
+        content["error"] = TEXTS_DELETED
     elif job.state == JobState.SUCCEEDED:
         has_logprobs = any(choice.get("logprobs") for choice in job.choices or ())
         kind = _RESPONSES[Endpoint(batch.endpoint or "")]
-        answer = kind(job, has_logprobs=has_logprobs, has_usage_chunk=False)
-        shown["response"] = {
+        response = kind(job, has_logprobs=has_logprobs, has_usage_chunk=False)
+        content["response"] = {
             "status_code": 200,
             "request_id": batch.request_id,
-            "body": answer.whole(job),
+            "body": response.to_object(job),
         }
     else:
-        shown["error"] = _serialize_error(job)
-    return shown
+        content["error"] = _serialize_error(job)
+    return content
 
 
 def _serialize_error(job: Job) -> dict[str, str]:

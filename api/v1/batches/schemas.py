@@ -1,4 +1,4 @@
-"""What the calls of `/v1` about files and batches answer, for the published contract."""
+"""The schemas of responses of `/v1/files` and `/v1/batches` for the published document."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class OpenAIFile(SnakeCaseSchema):
     """A file.
 
     Attributes:
-        expires_at: null of a batch's own file: it lives as long as the batch.
+        expires_at: null for a result file, which exists as long as its batch.
     """
 
     id: FileId
@@ -56,7 +56,7 @@ class BatchFaults(SnakeCaseSchema):
 
 
 class RequestCounts(SnakeCaseSchema):
-    """How many lines there are and have ended; those that expired or were cancelled have failed."""
+    """Numbers of lines; `failed` includes those that expired or were cancelled."""
 
     total: NonNegativeInt
     completed: NonNegativeInt
@@ -83,11 +83,11 @@ class OpenAIBatch(SnakeCaseSchema):
     """A batch.
 
     Attributes:
-        errors: what is wrong with its file, of the first 100 lines, where it is `failed`.
-        input_file_id: null of one that `/api` made again of a batch before files had ids.
-        output_file_id: when it has ended: the lines that succeeded, if there are any.
-        error_file_id: when it has ended: the others, if there are any.
-        usage: of the lines that have ended; null of one that is `failed`.
+        errors: faults of the first 100 invalid lines, for a batch that is `failed`.
+        input_file_id: null for a retry by `/api` of a batch from before files had ids.
+        output_file_id: file of the lines that succeeded, once the batch has ended.
+        error_file_id: file of the other lines, once the batch has ended.
+        usage: of the lines that have ended; null for a batch that is `failed`.
     """
 
     id: BatchId
@@ -139,7 +139,7 @@ class BatchFileLine(SnakeCaseSchema):
     """A line of a batch's output file or error file.
 
     Attributes:
-        error: `batch_expired`, `batch_cancelled`, or why it failed.
+        error: `batch_expired`, `batch_cancelled`, or the error of the line.
     """
 
     id: str

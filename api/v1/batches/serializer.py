@@ -1,4 +1,4 @@
-"""A batch as OpenAI's clients see it."""
+"""Serializes batches as objects of OpenAI's API."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from models.batches.batch import Batch, BatchState
 from models.batches.rejected import RefusedBatch
 
 WINDOW = "24h"
-#: OpenAI's words. One that expires has all its files soon.
+#: OpenAI's status of each state; a batch that is expiring has its files soon.
 _STATUS = {
     BatchState.RUNNING: "in_progress",
     BatchState.CANCELLING: "cancelling",
@@ -22,66 +22,68 @@ _STATUS = {
     BatchState.CANCELLED: "cancelled",
     BatchState.EXPIRED: "expired",
 }
+#: Fields that are null where they do not apply.
+_NULLABLE = (
+    "errors",
+    "output_file_id",
+    "error_file_id",
+    "in_progress_at",
+    "expires_at",
+    "finalizing_at",
+    "completed_at",
+    "failed_at",
+    "expired_at",
+    "cancelling_at",
+    "cancelled_at",
+    "usage",
+)
 
 
 def serialize_batch(batch: Batch) -> dict[str, Any]:
-    """Return a batch that came to be; its lines were all checked before."""
+    """Return the object of a batch that was created."""
     state = BatchState(batch.state)
     ended = {state: batch.finished_at}
-    return {
-        **_head(batch, _STATUS[state]),
-        "errors": None,
-        "output_file_id": result_file_id(batch, ResultFileKind.OUTPUT),
-        "error_file_id": result_file_id(batch, ResultFileKind.ERROR),
-        "in_progress_at": _seconds(batch.created_at),
-        "expires_at": _seconds(batch.expires_at),
-        "finalizing_at": _seconds(batch.finished_at),
-        "completed_at": _seconds(ended.get(BatchState.COMPLETED)),
-        "failed_at": None,
-        "expired_at": _seconds(ended.get(BatchState.EXPIRED)),
-        "cancelling_at": _seconds(batch.cancel_requested_at),
-        "cancelled_at": _seconds(ended.get(BatchState.CANCELLED)),
-        "request_counts": {
+    return _serialize(
+        batch,
+        status=_STATUS[state],
+        output_file_id=result_file_id(batch, ResultFileKind.OUTPUT),
+        error_file_id=result_file_id(batch, ResultFileKind.ERROR),
+        in_progress_at=_seconds(batch.created_at),
+        expires_at=_seconds(batch.expires_at),
+        finalizing_at=_seconds(batch.finished_at),
+        completed_at=_seconds(ended.get(BatchState.COMPLETED)),
+        expired_at=_seconds(ended.get(BatchState.EXPIRED)),
+        cancelling_at=_seconds(batch.cancel_requested_at),
+        cancelled_at=_seconds(ended.get(BatchState.CANCELLED)),
+        request_counts={
             "total": batch.total,
             "completed": batch.succeeded,
             "failed": batch.ended - batch.succeeded,
         },
-        "usage": {
+        usage={
             "input_tokens": batch.prompt_tokens,
             "input_tokens_details": {"cached_tokens": batch.cached_tokens},
             "output_tokens": batch.completion_tokens,
             "output_tokens_details": {"reasoning_tokens": 0},
             "total_tokens": batch.prompt_tokens + batch.completion_tokens,
         },
-    }
+    )
 
 
 def serialize_rejected_batch(batch: RefusedBatch) -> dict[str, Any]:
-    """Return a batch that never came to be, and what is wrong with its file."""
-    return {
-        **_head(batch, "failed"),
-        "errors": {"object": "list", "data": batch.errors},
-        "output_file_id": None,
-        "error_file_id": None,
-        "in_progress_at": None,
-        "expires_at": None,
-        "finalizing_at": None,
-        "completed_at": None,
-        "failed_at": _seconds(batch.created_at),
-        "expired_at": None,
-        "cancelling_at": None,
-        "cancelled_at": None,
-        "request_counts": {"total": 0, "completed": 0, "failed": 0},
-        "usage": None,
-    }
+    """Return the object of a batch that was not created, with the faults of its file."""
+    return _serialize(
+        batch,
+        status="failed",
+        errors={"object": "list", "data": batch.errors},
+        failed_at=_seconds(batch.created_at),
+    )
 
 
-def serialize_errors(refusal: InvalidRequest) -> list[dict[str, Any]]:
-    """Return what is wrong with a file, as a refused batch keeps it."""
-    faults: Sequence[FieldFault] = refusal.fields or [
-        FieldFault(refusal.param or "", refusal.message)
-    ]
-    return [_serialize_error(fault, refusal.code) for fault in faults]
+def serialize_errors(error: InvalidRequest) -> list[dict[str, Any]]:
+    """Return the faults of a file as a rejected batch stores them."""
+    faults: Sequence[FieldFault] = error.fields or [FieldFault(error.param or "", error.message)]
+    return [_serialize_error(fault, error.code) for fault in faults]
 
 
 def _serialize_error(fault: FieldFault, code: str) -> dict[str, Any]:
@@ -93,7 +95,8 @@ def _serialize_error(fault: FieldFault, code: str) -> dict[str, Any]:
     return {"code": code, "line": int(number), "message": message, "param": param or None}
 
 
-def _head(batch: Batch | RefusedBatch, status: str) -> dict[str, Any]:
+def _serialize(batch: Batch | RefusedBatch, *, status: str, **fields: Any) -> dict[str, Any]:
+    """Return the object of a batch; omitted `fields` are null, and its counts are 0."""
     file_id = batch.input_file_id
     return {
         "id": show_id(Prefix.BATCH, batch.id),
@@ -105,6 +108,9 @@ def _head(batch: Batch | RefusedBatch, status: str) -> dict[str, Any]:
         "status": status,
         "created_at": _seconds(batch.created_at),
         "metadata": batch.labels,
+        "request_counts": {"total": 0, "completed": 0, "failed": 0},
+        **dict.fromkeys(_NULLABLE),
+        **fields,
     }
 
 

@@ -1,4 +1,4 @@
-"""`/v1/batches`: batches as OpenAI's clients make and follow them."""
+"""`/v1/batches`: creates, reads and cancels batches as OpenAI's API does."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ from models.pages.batches import BatchFilter, list_batches
 blueprint = Blueprint("v1_batches", __name__, url_prefix="/v1/batches")
 
 WINDOW = timedelta(hours=24)
-#: OpenAI's own.
+#: OpenAI's default and maximum.
 DEFAULT_LISTED, MOST_LISTED = 20, 100
 
 
@@ -65,9 +65,9 @@ def _known_endpoint(value: Any) -> Any:
     return value
 
 
-def _day(value: Any) -> Any:
+def _day_window(value: Any) -> Any:
     if value != "24h":
-        raise ValueError("completion_window must be 24h; batches of /api may have another")
+        raise ValueError("completion_window must be 24h; POST /api/llm/batches takes others")
     return value
 
 
@@ -75,13 +75,13 @@ class BatchBody(OpenAIBody):
     """A batch of the lines of a file.
 
     Attributes:
-        metadata: your own labels; they come back with the batch.
+        metadata: your own labels; the batch repeats them.
     """
 
     input_file_id: Annotated[str, Field(max_length=64)]
     endpoint: Annotated[Endpoint, BeforeValidator(_known_endpoint, json_schema_input_type=Endpoint)]
     completion_window: Annotated[
-        Literal["24h"], BeforeValidator(_day, json_schema_input_type=Literal["24h"])
+        Literal["24h"], BeforeValidator(_day_window, json_schema_input_type=Literal["24h"])
     ]
     metadata: Metadata | None = None
     output_expires_after: Annotated[Any, refused_unless()] = None
@@ -90,24 +90,24 @@ class BatchBody(OpenAIBody):
 @blueprint.post("")
 @described(
     CallerKind.KEY,
-    {200: json_response(OpenAIBatch, "the batch; `failed` if lines of its file cannot be taken")},
+    {200: json_response(OpenAIBatch, "the batch; `failed` if lines of its file are not valid")},
     NOT_FOUND,
     *BATCH_NOT_CREATED,
     body=BatchBody,
     parameters=(IDEMPOTENCY_KEY,),
 )
 def create() -> ResponseReturnValue:
-    """Make a batch of an uploaded file.
+    """Create a batch from an uploaded file.
 
-    All lines are checked before the answer. Where some cannot be taken nothing is run: the batch
-    is `failed`, and its `errors` name them.
+    All lines are validated before the response. If some are not valid, none runs: the batch is
+    `failed`, and its `errors` name them.
     """
     key = authenticate_fresh_key()
     body = read_body(BatchBody)
     file_id = read_id(Prefix.FILE, body.input_file_id)
     plan = _plan(body, file_id, read_idempotency_key())
     made = find_earlier_batch(services(), key.id, plan)
-    if made is not None:  # also if its file is gone by now
+    if made is not None:  # even if its file was deleted since
         return serialize_batch(made.batch)
     with services().database.sessions() as session:
         file = find_own_file(session, key.user_id, file_id)
@@ -150,7 +150,7 @@ def create() -> ResponseReturnValue:
     ),
 )
 def index() -> ResponseReturnValue:
-    """List the caller's batches that were made here, newest first; those of `/api` are not."""
+    """List the caller's batches of `/v1`, newest first, without those of `/api`."""
     most = read_limit(default=DEFAULT_LISTED, most=MOST_LISTED)
     after = read_after(Prefix.BATCH)
     with services().database.sessions() as session:
@@ -166,20 +166,20 @@ def index() -> ResponseReturnValue:
 @blueprint.get("/<batch_id>")
 @described(CallerKind.KEY_OR_USER, {200: json_response(OpenAIBatch, "the batch")}, TOO_MANY_POLLS)
 def show(batch_id: str) -> ResponseReturnValue:
-    """Return a batch that was made here."""
+    """Return a batch of `/v1`."""
     with services().database.sessions() as session:
         caller = authenticate(session)
-        shown = _serialize(_find(session, caller, batch_id))
+        response = _serialize(_find(session, caller, batch_id))
     charge_poll(services(), caller.account_id)
-    return shown
+    return response
 
 
 @blueprint.post("/<batch_id>/cancel")
-@described(CallerKind.KEY_OR_USER, {200: json_response(OpenAIBatch, "the batch as it is then")})
+@described(CallerKind.KEY_OR_USER, {200: json_response(OpenAIBatch, "the batch after the request")})
 def cancel(batch_id: str) -> ResponseReturnValue:
-    """Cancel a batch: lines that have not begun are cancelled, those that run end soon.
+    """Cancel a batch: waiting lines are cancelled at once, running lines end soon.
 
-    A batch that has ended stays as it is.
+    A batch that has ended does not change.
     """
     with services().database.sessions.begin() as session:
         caller = authenticate(session)

@@ -1,4 +1,4 @@
-"""What the bodies of both generating calls of `/v1` have in common."""
+"""The common fields of the bodies of both generating calls of `/v1`."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ from core.generation import (
 )
 from core.parsing import Whole
 
-#: Seeds of OpenAI's are any integers; ours are not negative, and below this.
+#: OpenAI's seeds are any integers; those of the engine are at least 0 and below this.
 _SEEDS = 2**63
 
-#: Fields that a generation has by the same name and with the same meaning.
+#: Fields with the same name and meaning in a generation.
 _SHARED_FIELDS = (
     "model",
     "temperature",
@@ -50,10 +50,10 @@ _SHARED_FIELDS = (
 
 
 class StreamOptions(OpenAIBody):
-    """How a stream is to be told.
+    """Options of a stream.
 
     Attributes:
-        include_obfuscation: asks OpenAI for padding; our events have none to leave out.
+        include_obfuscation: padding of OpenAI's events; the events of this service have none.
     """
 
     include_usage: Flag | None = None
@@ -61,10 +61,10 @@ class StreamOptions(OpenAIBody):
 
 
 class GenerationBody(OpenAIBody):
-    """A generation as OpenAI's clients ask for it, with vLLM's extras. `None` is not given.
+    """A generation in OpenAI's format, with vLLM's extra fields. `None` means not given.
 
     Attributes:
-        top_k: as in vLLM, -1 keeps all tokens, as 0 does.
+        top_k: as in vLLM, -1 and 0 keep all tokens.
     """
 
     may_be_large: ClassVar[bool] = True
@@ -117,32 +117,32 @@ class GenerationBody(OpenAIBody):
 
     @property
     def requested_max_tokens(self) -> tuple[str, int | None]:
-        """The field that says how long the answer may be, and what it says."""
+        """The name and the value of the field that limits the completion's tokens."""
         return "max_tokens", self.max_tokens
 
     @property
     def names(self) -> FieldNames:
-        """What this call names the fields that a refusal may be about."""
+        """The names of this call's fields for error messages."""
         return FieldNames(self.requested_max_tokens[0], "min_tokens", self.logprobs_name)
 
     @property
     @abstractmethod
     def requested_logprobs(self) -> int | None:
-        """How many of the most likely tokens are wanted at each place."""
+        """The number of most likely tokens to return for each position."""
 
     @abstractmethod
     def prompt_fields(self) -> dict[str, Any]:
-        """Return what a generation has as its prompt."""
+        """Return the fields of a generation that hold the prompt."""
 
     def to_generation(self, *, most_tokens: int, temperature: float) -> Generation:
-        """Return what is to be generated.
+        """Return the body as a generation.
 
         Args:
-            most_tokens: what an answer of this service may have.
-            temperature: where the request says none.
+            most_tokens: the most tokens that a completion of this service may have.
+            temperature: the default for a request without one.
 
         Raises:
-            InvalidRequest: more tokens are asked for than there may be.
+            InvalidRequest: the request asks for too many tokens.
         """
         name, asked = self.requested_max_tokens
         if asked is not None and asked > most_tokens:

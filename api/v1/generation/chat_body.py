@@ -19,14 +19,14 @@ from core.generation import (
     no_longer_than,
 )
 
-#: OpenAI's newer models call the system's turns the developer's; chat templates know `system`.
+#: OpenAI's newer models use the role `developer` for `system`, which chat templates know.
 _ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
-#: Turns with the results of functions.
+#: Roles of turns with the results of functions.
 _TOOL_ROLES = ("tool", "function")
 
 
 def _join_parts(content: Any) -> Any:
-    """Return content that came in parts as one text, as vLLM makes it of them."""
+    """Join content that came in parts to one text, as vLLM does."""
     if content is None:
         raise ValueError("content must be text")
     if not isinstance(content, list):
@@ -53,7 +53,7 @@ def _known_role(role: Any) -> Any:
 
 
 class TextPart(BaseModel):
-    """A part of a turn's content; the parts are joined by line breaks."""
+    """A part of a turn's content; line breaks join the parts."""
 
     type: Literal["text"]
     text: TurnText
@@ -64,7 +64,7 @@ GivenContent = TurnText | list[TextPart]
 
 
 class ChatTurn(OpenAIBody):
-    """One turn; an answer of ours can be sent back as it came."""
+    """One turn; the message of a response can be sent back unchanged."""
 
     role: Annotated[str, BeforeValidator(_known_role, json_schema_input_type=GivenRole)]
     content: Annotated[TurnText, BeforeValidator(_join_parts, json_schema_input_type=GivenContent)]
@@ -81,7 +81,10 @@ class ChatTurn(OpenAIBody):
 
 
 class ChatBody(GenerationBody):
-    """Turns of a chat; the answer is the assistant's next one, as long as there is room for."""
+    """Turns of a chat; the completion is the assistant's next turn.
+
+    Without a maximum it may be as long as the context has room for.
+    """
 
     logprobs_name: ClassVar[str] = "top_logprobs"
 
@@ -106,13 +109,13 @@ class ChatBody(GenerationBody):
     tools: Annotated[Any, refused_unless([])] = None
     verbosity: Annotated[Any, refused_unless("medium")] = None
     web_search_options: Annotated[Any, refused_unless()] = None
-    #: Says something of `tools` only.
+    #: Affects `tools` only.
     parallel_tool_calls: Ignored = None
 
     @field_validator("messages", mode="before")
     @classmethod
     def _at_least_one(cls, value: Any) -> Any:
-        # A lower bound of the field would also count turns that are at fault themselves.
+        # A lower bound of the field would also apply when every turn is invalid.
         if value == []:
             raise ValueError("messages must not be empty")
         return value
@@ -122,7 +125,7 @@ class ChatBody(GenerationBody):
     def _one_maximum(cls, value: int | None, info: ValidationInfo) -> int | None:
         other = info.data.get("max_tokens")
         if value is not None and other is not None and value != other:
-            raise ValueError("max_completion_tokens and max_tokens say different things")
+            raise ValueError("max_completion_tokens and max_tokens must be equal if both are given")
         return value
 
     @field_validator("top_logprobs")

@@ -1,4 +1,4 @@
-"""A job in the shape of OpenAI's chat completions."""
+"""Serializes a job as OpenAI's chat completion."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from core.prompts.token_name import bytes_of, without_mark
 
 
 class ChatResponse(OpenAIResponse):
-    prefix = "chatcmpl"
-    whole_object = "chat.completion"
-    chunk_object = "chat.completion.chunk"
+    id_prefix = "chatcmpl"
+    object_type = "chat.completion"
+    chunk_type = "chat.completion.chunk"
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -25,14 +25,14 @@ class ChatResponse(OpenAIResponse):
 
     def _serialize_delta(self, delta: Delta) -> list[dict[str, Any]]:
         logprobs = self._serialize_logprobs(delta.logprobs) if delta.logprobs else None
-        shown = {"delta": {"content": delta.text}, "logprobs": logprobs}
-        return [*self._begin(delta.index), shown]
+        content = {"delta": {"content": delta.text}, "logprobs": logprobs}
+        return [*self._opening_chunk(delta.index), content]
 
     def _serialize_last(self, index: int) -> list[dict[str, Any]]:
-        return [*self._begin(index), {"delta": {}, "logprobs": None}]
+        return [*self._opening_chunk(index), {"delta": {}, "logprobs": None}]
 
-    def _begin(self, index: int) -> list[dict[str, Any]]:
-        """Return the chunk that a choice begins with, the first time."""
+    def _opening_chunk(self, index: int) -> list[dict[str, Any]]:
+        """Return the chunk that opens a choice, on the first call for it."""
         if index in self._begun:
             return []
         self._begun.add(index)
@@ -42,12 +42,12 @@ class ChatResponse(OpenAIResponse):
         if not self._has_logprobs:
             return None
         content = []
-        for place, token in enumerate(logprobs["tokens"]):
-            top = logprobs["top_logprobs"][place]
+        for position, token in enumerate(logprobs["tokens"]):
+            top = logprobs["top_logprobs"][position]
             best = sorted(top.items(), key=lambda item: -item[1])
             content.append(
                 {
-                    **_serialize_token(token, logprobs["token_logprobs"][place]),
+                    **_serialize_token(token, logprobs["token_logprobs"][position]),
                     "top_logprobs": [_serialize_token(*one) for one in best],
                 }
             )

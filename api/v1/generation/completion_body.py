@@ -12,14 +12,14 @@ from core.config.settings import PromptMode
 from core.generation import LogprobCount, Text
 from core.parsing import Whole
 
-#: A list of one is what some clients send.
+#: Some clients send a list of one prompt.
 GivenPrompt = Text | Annotated[tuple[Text, ...], Field(min_length=1, max_length=1)]
 
 
 class CompletionBody(GenerationBody):
-    """One prompt, completed as it is: no chat template, whatever `PROMPT_MODE` says."""
+    """One prompt, completed as it is: `PROMPT_MODE` applies no chat template."""
 
-    #: OpenAI's own.
+    #: OpenAI's default.
     default_max_tokens: ClassVar[int | None] = 16
 
     prompt: Text
@@ -35,13 +35,15 @@ class CompletionBody(GenerationBody):
             return value
         if len(value) == 1 and isinstance(value[0], str):
             return value[0]
-        raise ValueError("prompt must be one string: send a request for each; no token ids")
+        raise ValueError(
+            "prompt must be one string: send one request for each prompt, and no token ids"
+        )
 
     @field_validator("best_of")
     @classmethod
     def _keep_all(cls, value: int | None, info: ValidationInfo) -> int | None:
         if value is not None and value != (info.data.get("n") or 1):
-            raise ValueError("best_of is not supported by this service unless it is n")
+            raise ValueError("best_of is not supported by this service unless it equals n")
         return value
 
     @property

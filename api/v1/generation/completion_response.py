@@ -1,4 +1,4 @@
-"""A job in the shape of OpenAI's completions."""
+"""Serializes a job as OpenAI's completion."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from core.prompts.token_name import without_mark
 
 
 class CompletionResponse(OpenAIResponse):
-    prefix = "cmpl"
-    whole_object = chunk_object = "text_completion"
+    id_prefix = "cmpl"
+    object_type = chunk_type = "text_completion"
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -30,13 +30,13 @@ class CompletionResponse(OpenAIResponse):
 
     def _serialize(self, index: int, text: str, logprobs: Logprobs | None) -> dict[str, Any]:
         offsets = self._offsets[index]
-        offsets.show(text)
+        offsets.add_sent(text)
         return {"text": text, "logprobs": self._serialize_logprobs(offsets, logprobs)}
 
     def _serialize_logprobs(
         self, offsets: TextOffsets, logprobs: Logprobs | None
     ) -> dict[str, Any] | None:
-        """Return the tokens' log probabilities; the drawn one is always among the best."""
+        """Return log probabilities; the sampled token is always among the most likely ones."""
         if not self._has_logprobs or logprobs is None:
             return None
         names, values = logprobs["tokens"], logprobs["token_logprobs"]
@@ -50,6 +50,6 @@ class CompletionResponse(OpenAIResponse):
 
 
 def _rank_tokens(top: dict[str, float]) -> dict[str, float]:
-    """Return tokens in the order of their log probabilities."""
+    """Return tokens by descending log probability."""
     best = sorted(top.items(), key=lambda item: -item[1])
     return {without_mark(name): value for name, value in best}

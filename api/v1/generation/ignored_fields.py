@@ -1,7 +1,7 @@
-"""Fields of OpenAI's requests that this service does not act on.
+"""Fields of OpenAI's requests that this service does not support.
 
-One that would change the answer is refused, by its name, unless its value asks for nothing. One
-that would not is taken, so that programs need not be changed.
+A field that would change the completion is rejected by its name, unless its value has no effect.
+Other fields are ignored, so that existing programs work unchanged.
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ from pydantic import BeforeValidator, ConfigDict, ValidationInfo, WithJsonSchema
 
 from core.generation import Body
 
-#: Taken, whatever it says: no answer depends on it.
+#: Any value is accepted: no completion depends on it.
 Ignored = Any
 
 
 class OpenAIBody(Body):
-    """The base of bodies of `/v1`: snake_case only."""
+    """The base of the bodies of `/v1`, whose fields are in snake_case."""
 
     model_config = ConfigDict(alias_generator=None)
 
 
 def refused_unless(*harmless: Any) -> BeforeValidator:
-    """Return the validator of a field that is refused unless it is null or one of these values."""
+    """Return a validator that accepts only null and the `harmless` values."""
 
     def check(value: Any, info: ValidationInfo) -> Any:
-        # 0 equals `False`, but does not say the same.
+        # Compare types too: 0 equals `False`.
         if value is None or any(type(value) is type(one) and value == one for one in harmless):
             return value
         raise ValueError(

@@ -1,4 +1,4 @@
-"""How a job is told to OpenAI's clients: as one object, or in the chunks of a stream."""
+"""Serializes a job for OpenAI's clients, as one object or as the chunks of a stream."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from models.jobs.job import Job, JobState
 
 
 class OpenAIResponse(ABC):
-    """The answer of one job to one request.
+    """The response to one request with one job.
 
     Args:
         has_logprobs: the request asked for log probabilities.
-        has_usage_chunk: a stream's last chunk shall say what was used.
+        has_usage_chunk: the request asked for a last chunk with the usage.
     """
 
-    prefix: ClassVar[str]
-    whole_object: ClassVar[str]
-    chunk_object: ClassVar[str]
+    id_prefix: ClassVar[str]
+    object_type: ClassVar[str]
+    chunk_type: ClassVar[str]
 
     def __init__(self, job: Job, *, has_logprobs: bool, has_usage_chunk: bool) -> None:
         self._head = {
-            "id": f"{self.prefix}-{job.id.hex}",
+            "id": f"{self.id_prefix}-{job.id.hex}",
             "created": int(job.created_at.timestamp()),
             "model": job.model,
             "system_fingerprint": None,
@@ -33,11 +33,11 @@ class OpenAIResponse(ABC):
         self._has_logprobs = has_logprobs
         self._has_usage_chunk = has_usage_chunk
 
-    def whole(self, job: Job) -> dict[str, Any]:
-        """Return all of it.
+    def to_object(self, job: Job) -> dict[str, Any]:
+        """Return the whole completion as one object.
 
         Raises:
-            ApiError: the job has no answer.
+            ApiError: the job has no whole completion.
         """
         choices = [
             {
@@ -45,39 +45,39 @@ class OpenAIResponse(ABC):
                 **self._serialize_choice(choice),
                 "finish_reason": choice["finish_reason"],
             }
-            for choice in _complete(job).choices or ()
+            for choice in _require_finished(job).choices or ()
         ]
         return {
             **self._head,
-            "object": self.whole_object,
+            "object": self.object_type,
             "choices": choices,
             "usage": serialize_usage(job),
         }
 
-    def delta(self, delta: Delta) -> list[dict[str, Any]]:
-        """Return the chunks that tell what was added to one choice."""
-        return [self._chunk(delta.index, shown) for shown in self._serialize_delta(delta)]
+    def delta_chunks(self, delta: Delta) -> list[dict[str, Any]]:
+        """Return the chunks for text that was added to one choice."""
+        return [self._chunk(delta.index, content) for content in self._serialize_delta(delta)]
 
-    def end(self, job: Job) -> list[dict[str, Any]]:
-        """Return the last chunks: why each choice ended and, if asked for, what was used.
+    def end_chunks(self, job: Job) -> list[dict[str, Any]]:
+        """Return the last chunks: the finish reason of each choice and, if requested, the usage.
 
         Raises:
-            ApiError: the job has no answer.
+            ApiError: the job has no whole completion.
         """
         chunks = []
-        for choice in _complete(job).choices or ():
+        for choice in _require_finished(job).choices or ():
             index, reason = choice["index"], choice["finish_reason"]
             *before, last = self._serialize_last(index)
-            chunks += [self._chunk(index, shown) for shown in before]
+            chunks += [self._chunk(index, content) for content in before]
             chunks.append(self._chunk(index, last, reason))
         if self._has_usage_chunk:
             chunks.append({**self._chunk_head, "choices": [], "usage": serialize_usage(job)})
         return chunks
 
     def _chunk(
-        self, index: int, shown: dict[str, Any], finish_reason: str | None = None
+        self, index: int, content: dict[str, Any], finish_reason: str | None = None
     ) -> dict[str, Any]:
-        choice = {"index": index, **shown, "finish_reason": finish_reason}
+        choice = {"index": index, **content, "finish_reason": finish_reason}
         chunk = {**self._chunk_head, "choices": [choice]}
         if self._has_usage_chunk:
             chunk["usage"] = None
@@ -85,19 +85,19 @@ class OpenAIResponse(ABC):
 
     @property
     def _chunk_head(self) -> dict[str, Any]:
-        return {**self._head, "object": self.chunk_object}
+        return {**self._head, "object": self.chunk_type}
 
     @abstractmethod
     def _serialize_choice(self, choice: dict[str, Any]) -> dict[str, Any]:
-        """Return what a choice that is complete says beside its index and reason."""
+        """Return the fields of a whole choice beside its index and finish reason."""
 
     @abstractmethod
     def _serialize_delta(self, delta: Delta) -> list[dict[str, Any]]:
-        """Return what one or more chunks say of an addition."""
+        """Return the fields of the chunks for one addition."""
 
     @abstractmethod
     def _serialize_last(self, index: int) -> list[dict[str, Any]]:
-        """Return what the last chunk of a choice says, after what was not said before."""
+        """Return the fields of the last chunk of a choice, after any chunks still missing."""
 
 
 def serialize_usage(job: Job) -> dict[str, Any]:
@@ -109,11 +109,15 @@ def serialize_usage(job: Job) -> dict[str, Any]:
     }
 
 
-def _complete(job: Job) -> Job:
-    """Return a job that was answered to its end.
+def _require_finished(job: Job) -> Job:
+    """Return the job if its completion is whole.
 
-    OpenAI's clients know no reason for an answer that somebody else cut short: taken for a `stop`,
-    half an answer would pass for a whole one.
+    OpenAI's API has no finish reason for a cancelled completion. With the reason `stop`, clients
+    would take a partial completion for a whole one.
+
+    Raises:
+        Conflict: the job was cancelled.
+        ApiError: the job has no completion.
     """
     if job.state == JobState.CANCELLED:
         raise Conflict(

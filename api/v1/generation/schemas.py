@@ -1,4 +1,4 @@
-"""What the calls of `/v1` answer, as models for the published contract (see `api/responses`)."""
+"""The schemas of responses of `/v1` for the published document; see `api/responses`."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class CompletionChunk(OpenAIHead):
     """One event of a stream.
 
     Attributes:
-        usage: with `stream_options.include_usage`: null, but in the last event.
+        usage: with `stream_options.include_usage`; null except in the last event.
     """
 
     id: CompletionId
@@ -75,8 +75,8 @@ class TokenChance(SnakeCaseSchema):
     """A token and its log probability.
 
     Attributes:
-        token: a part of a character is called by its bytes, `bytes:\\xf0\\x9f`.
-        bytes: what the token adds to the text; null for a part of a character in old answers.
+        token: its text; for a part of a character its bytes, as `bytes:\\xf0\\x9f`.
+        bytes: those that the token adds to the text; null for a part of a character in old results.
     """
 
     token: str
@@ -130,7 +130,7 @@ class ChatChunk(OpenAIHead):
     """One event of a stream.
 
     Attributes:
-        usage: with `stream_options.include_usage`: null, but in the last event.
+        usage: with `stream_options.include_usage`; null except in the last event.
     """
 
     id: ChatId
@@ -143,7 +143,7 @@ class OpenAIModel(SnakeCaseSchema):
     """A model.
 
     Attributes:
-        max_model_len: tokens of prompt and answer together, as vLLM has it.
+        max_model_len: tokens of prompt and completion together, as in vLLM.
     """
 
     id: str

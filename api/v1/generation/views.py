@@ -1,6 +1,6 @@
 """`POST /v1/completions` and `POST /v1/chat/completions`.
 
-They wait for the answer as long as the client does: there is no 202 that OpenAI's clients know.
+They wait for the completion as long as the client does: OpenAI's clients do not know a 202.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from models.accounts.key_cache import PresentedKey
 
 blueprint = Blueprint("v1_generate", __name__, url_prefix="/v1")
 
-#: OpenAI's own, where neither the request nor the model says one.
+#: OpenAI's default, for requests and models without a temperature.
 DEFAULT_TEMPERATURE = 1.0
 
 
@@ -72,12 +72,12 @@ def complete() -> ResponseReturnValue:
     parameters=(IDEMPOTENCY_KEY,),
 )
 def chat() -> ResponseReturnValue:
-    """Answer a chat."""
+    """Complete a chat with the assistant's next turn."""
     return _generate(*authenticate_and_parse(ChatBody), ChatResponse)
 
 
 def default_temperature(services: Services) -> float:
-    """Return the temperature of requests that say none: the model's own, or OpenAI's."""
+    """Return the temperature of requests without one: the model's default, or OpenAI's."""
     temperature = services.prompts.tokenizer.defaults.get("temperature")
     return DEFAULT_TEMPERATURE if temperature is None else temperature
 
@@ -92,22 +92,26 @@ def _generate(
         )
     may_shorten = body.requested_max_tokens[1] is None
     with ExitStack() as held:
-        what = SlotKind.STREAM if generation.stream else SlotKind.WAIT
-        held.enter_context(hold_connection_slot(key, what))
+        slot_kind = SlotKind.STREAM if generation.stream else SlotKind.WAIT
+        held.enter_context(hold_connection_slot(key, slot_kind))
         admitted = admit_request(key, generation, may_shorten=may_shorten, names=body.names)
-        answer = kind(
+        completion = kind(
             admitted.job,
             has_logprobs=generation.logprobs is not None,
             has_usage_chunk=body.has_usage_chunk,
         )
         if not generation.stream:
-            return _wait(admitted, answer)
+            return _wait(admitted, completion)
         return stream_admitted(
-            admitted, answer.delta, answer.end, slot=held.pop_all(), is_resumable=False
+            admitted,
+            completion.delta_chunks,
+            completion.end_chunks,
+            slot=held.pop_all(),
+            is_resumable=False,
         )
 
 
-def _wait(admitted: AdmittedJob, answer: OpenAIResponse) -> ResponseReturnValue:
+def _wait(admitted: AdmittedJob, completion: OpenAIResponse) -> ResponseReturnValue:
     job = wait_for_completion(admitted, services().settings.stream_seconds)
     if job is None:
         return client_has_gone()
@@ -115,6 +119,6 @@ def _wait(admitted: AdmittedJob, answer: OpenAIResponse) -> ResponseReturnValue:
         if admitted.is_cancelled_on_disconnect:
             services().jobs.cancellation.abandon(job.id)
         raise interrupted()
-    response = jsonify(answer.whole(job))
+    response = jsonify(completion.to_object(job))
     response.headers.update(admitted.headers)
     return response

@@ -45,7 +45,7 @@ def answer_of(
 def test_a_completion_says_the_drawn_token_among_the_best_and_where_each_stands() -> None:
     made = job({"text": "def?", "logprobs": LOGPROBS})
 
-    shown = answer_of(CompletionResponse, made).whole(made)["choices"][0]["logprobs"]
+    shown = answer_of(CompletionResponse, made).to_object(made)["choices"][0]["logprobs"]
 
     assert shown == {
         "tokens": ["de", "f", "\ufffd"],
@@ -61,7 +61,9 @@ def test_offsets_go_on_over_the_chunks_of_each_choice() -> None:
     said = {"tokens": ["ab"], "token_logprobs": [0.0], "top_logprobs": [{}]}
 
     offsets = [
-        answer.delta(Delta(index, "ab", said, ""))[0]["choices"][0]["logprobs"]["text_offset"]
+        answer.delta_chunks(Delta(index, "ab", said, ""))[0]["choices"][0]["logprobs"][
+            "text_offset"
+        ]
         for index in (0, 1, 0, 0)
     ]
 
@@ -71,7 +73,7 @@ def test_offsets_go_on_over_the_chunks_of_each_choice() -> None:
 def test_a_chat_lists_the_best_tokens_in_order_with_their_bytes() -> None:
     made = job({"text": "def?", "logprobs": LOGPROBS})
 
-    content = answer_of(ChatResponse, made).whole(made)["choices"][0]["logprobs"]["content"]
+    content = answer_of(ChatResponse, made).to_object(made)["choices"][0]["logprobs"]["content"]
 
     assert content[0] == {
         "token": "de",
@@ -105,7 +107,7 @@ PARTS = {
 def test_the_bytes_of_all_tokens_are_those_of_the_text() -> None:
     made = job({"text": "🎉\ufffda", "logprobs": PARTS})
 
-    content = answer_of(ChatResponse, made).whole(made)["choices"][0]["logprobs"]["content"]
+    content = answer_of(ChatResponse, made).to_object(made)["choices"][0]["logprobs"]["content"]
 
     joined = b"".join(bytes(token["bytes"]) for token in content)
     assert joined.decode(errors="replace") == "🎉\ufffda"
@@ -120,7 +122,7 @@ def test_the_bytes_of_all_tokens_are_those_of_the_text() -> None:
 def test_tokens_of_one_character_begin_where_it_does() -> None:
     made = job({"text": "🎉\ufffda", "logprobs": PARTS})
 
-    shown = answer_of(CompletionResponse, made).whole(made)["choices"][0]["logprobs"]
+    shown = answer_of(CompletionResponse, made).to_object(made)["choices"][0]["logprobs"]
 
     assert shown["text_offset"] == [0, 0, 1, 1, 2]
 
@@ -130,7 +132,7 @@ def test_no_token_begins_beyond_the_text() -> None:
     said = {"tokens": ["a", "##", "#"], "token_logprobs": [0.0] * 3, "top_logprobs": [{}] * 3}
     made = job({"text": "a", "logprobs": said})
 
-    shown = answer_of(CompletionResponse, made).whole(made)["choices"][0]["logprobs"]
+    shown = answer_of(CompletionResponse, made).to_object(made)["choices"][0]["logprobs"]
 
     assert shown["text_offset"] == [0, 1, 1]
 
@@ -140,14 +142,14 @@ def test_log_probabilities_that_were_not_asked_for_are_null(kind: type[OpenAIRes
     made = job({"text": "x", "logprobs": LOGPROBS})
     answer = answer_of(kind, made, logprobs=False)
 
-    assert answer.whole(made)["choices"][0]["logprobs"] is None
-    assert answer.delta(Delta(0, "x", LOGPROBS, ""))[-1]["choices"][0]["logprobs"] is None
+    assert answer.to_object(made)["choices"][0]["logprobs"] is None
+    assert answer.delta_chunks(Delta(0, "x", LOGPROBS, ""))[-1]["choices"][0]["logprobs"] is None
 
 
 def test_usage_tells_the_tokens_that_were_cached() -> None:
     made = job({"text": "x"})
 
-    assert answer_of(ChatResponse, made).whole(made)["usage"] == {
+    assert answer_of(ChatResponse, made).to_object(made)["usage"] == {
         "prompt_tokens": 5,
         "completion_tokens": 2,
         "total_tokens": 7,
@@ -159,8 +161,11 @@ def test_a_chat_is_streamed_as_openai_does() -> None:
     made = job({"text": "hi"}, {"text": ""})
     answer = answer_of(ChatResponse, made, usage=True)
 
-    chunks = [*answer.delta(Delta(0, "h", None, "")), *answer.delta(Delta(0, "i", None, ""))]
-    chunks += answer.end(made)
+    chunks = [
+        *answer.delta_chunks(Delta(0, "h", None, "")),
+        *answer.delta_chunks(Delta(0, "i", None, "")),
+    ]
+    chunks += answer.end_chunks(made)
 
     role = {"role": "assistant", "content": "", "refusal": None}
     assert [
@@ -183,12 +188,12 @@ def test_without_being_asked_a_stream_says_nothing_of_usage() -> None:
     made = job({"text": "hi"})
     answer = answer_of(ChatResponse, made)
 
-    chunks = [*answer.delta(Delta(0, "hi", None, "")), *answer.end(made)]
+    chunks = [*answer.delta_chunks(Delta(0, "hi", None, "")), *answer.end_chunks(made)]
 
     assert not any("usage" in chunk for chunk in chunks)
 
 
-@pytest.mark.parametrize("tell", [OpenAIResponse.whole, OpenAIResponse.end])
+@pytest.mark.parametrize("tell", [OpenAIResponse.to_object, OpenAIResponse.end_chunks])
 def test_half_an_answer_never_passes_for_a_whole_one(tell: Any) -> None:
     made = job({"text": "hal", "finish_reason": "cancelled"}, state=JobState.CANCELLED)
 
