@@ -1,4 +1,4 @@
-"""The API's answers as the admin UI's code gets them."""
+"""The exceptions of the API client."""
 
 from __future__ import annotations
 

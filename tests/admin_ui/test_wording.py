@@ -1,4 +1,4 @@
-"""What people read instead of the API's names: every field and every code has words."""
+"""Labels and sentences for the names and errors of the API."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ def test_every_field_that_a_form_sends_has_a_label(body: type[Body]) -> None:
     assert [name for name in names if name not in LABELS] == []
 
 
-def test_every_code_of_the_api_has_words_or_a_message_that_suits_people() -> None:
+def test_every_code_of_the_api_has_a_sentence() -> None:
     assert [code for code in sorted(set(codes())) if code not in TEXTS] == []
 
 
 def codes() -> Iterator[str]:
-    """Give the codes that calls document, and those of our errors."""
+    """Yield the codes that calls document, and those of our errors."""
     for value in vars(refusals).values():
         for refusal in value if isinstance(value, tuple) else (value,):
             if isinstance(refusal, Refusal):
@@ -79,7 +79,7 @@ def test_a_message_of_the_api_is_read_as_a_sentence(message: str, read: str) -> 
     assert sentence(message) == read
 
 
-def test_a_code_may_have_words_of_its_own() -> None:
+def test_a_code_may_have_a_sentence_of_its_own() -> None:
     assert error_text("email_taken", "there is a user with this email") == TEXTS["email_taken"]
     assert error_text("last_admin", "the last admin cannot be deleted") == (
         "The last admin cannot be deleted."
@@ -87,7 +87,7 @@ def test_a_code_may_have_words_of_its_own() -> None:
     assert error_text("a code of tomorrow", "this is new") == "This is new."
 
 
-def test_a_line_of_a_file_keeps_the_names_that_stand_in_it() -> None:
+def test_a_line_of_a_file_keeps_its_api_names() -> None:
     message = "line 2: maxTokens must be at least 1"
 
     assert field_error_text("line 2", message) == "Line 2: maxTokens must be at least 1."

@@ -1,4 +1,4 @@
-"""Settings: the own email and password, through the real API."""
+"""The settings page: name, email and password, through the real API."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from tests.support.http.accounts import PASSWORD, Account, register
 from tests.support.service import CALL_SECONDS, Service
 
 
-class Walker:
-    """A browser without JavaScript that is signed in."""
+class FormClient:
+    """A signed-in browser without JavaScript."""
 
-    def __init__(self, site: Service, account: Account) -> None:
-        self._url = site.admin_url
+    def __init__(self, ui_service: Service, account: Account) -> None:
+        self._url = ui_service.admin_url
         self._session = requests.Session()
         self.post("/sign-in", email=account.email, password=PASSWORD)
 
@@ -35,23 +35,23 @@ class Walker:
 
 
 @pytest.fixture
-def account(site: Service) -> Account:
-    return register(site)
+def account(ui_service: Service) -> Account:
+    return register(ui_service)
 
 
 @pytest.fixture
-def walker(site: Service, account: Account) -> Iterator[Walker]:
-    walker = Walker(site, account)
-    yield walker
-    walker.close()
+def form_client(ui_service: Service, account: Account) -> Iterator[FormClient]:
+    form_client = FormClient(ui_service, account)
+    yield form_client
+    form_client.close()
 
 
-def test_a_new_email_needs_the_password(walker: Walker, account: Account) -> None:
+def test_a_new_email_needs_the_password(form_client: FormClient, account: Account) -> None:
     new = f"new-{account.email}"
 
-    without = walker.post("/settings", name="Ann", email=new)
-    wrong = walker.post("/settings", name="Ann", email=new, passwordOfAccount="another one")
-    right = walker.post("/settings", name="Ann", email=new, passwordOfAccount=PASSWORD)
+    without = form_client.post("/settings", name="Ann", email=new)
+    wrong = form_client.post("/settings", name="Ann", email=new, passwordOfAccount="another one")
+    right = form_client.post("/settings", name="Ann", email=new, passwordOfAccount=PASSWORD)
 
     assert without.status_code == 400
     assert "Enter your current password to change your email." in without.text
@@ -61,32 +61,32 @@ def test_a_new_email_needs_the_password(walker: Walker, account: Account) -> Non
     assert account.call("GET", "/api/auth/me").json()["email"] == new
 
 
-def test_a_new_name_needs_no_password(walker: Walker, account: Account) -> None:
-    answer = walker.post("/settings", name="Ann", email=account.email)
+def test_a_new_name_needs_no_password(form_client: FormClient, account: Account) -> None:
+    answer = form_client.post("/settings", name="Ann", email=account.email)
 
     assert "Saved." in answer.text
     assert account.call("GET", "/api/auth/me").json()["name"] == "Ann"
 
 
 def test_a_new_password_keeps_this_session_and_ends_the_others(
-    site: Service, walker: Walker, account: Account
+    ui_service: Service, form_client: FormClient, account: Account
 ) -> None:
-    other = Walker(site, account)
+    other = FormClient(ui_service, account)
     fields = {"currentPassword": PASSWORD, "newPassword": "a new one", "repeated": "a new one"}
 
-    answer = walker.post("/settings/password", **fields)
+    answer = form_client.post("/settings/password", **fields)
 
     assert "Password changed." in answer.text
-    assert "Sign in" not in walker.get("/keys").text
+    assert "Sign in" not in form_client.get("/keys").text
     assert "/sign-in?next=/keys" in other.get("/keys").url
     assert account.call("GET", "/api/auth/me").status_code == 401
     other.close()
 
 
-def test_a_common_password_is_refused_beside_its_field(walker: Walker) -> None:
+def test_a_common_password_is_refused_beside_its_field(form_client: FormClient) -> None:
     fields = {"currentPassword": PASSWORD, "newPassword": "12345678", "repeated": "12345678"}
 
-    answer = walker.post("/settings/password", **fields)
+    answer = form_client.post("/settings/password", **fields)
 
     assert answer.status_code == 400
     assert "is one of the most common passwords" in answer.text

@@ -16,105 +16,105 @@ from tests.support.browser.pages import csrf, sign_in, text_of
 from tests.support.factories.rows import hash_quickly
 
 
-def test_a_stranger_is_sent_to_sign_in_and_from_there_on(browser: FlaskClient) -> None:
-    answer = browser.get("/settings")
+def test_a_stranger_is_sent_to_sign_in_and_from_there_on(pages_client: FlaskClient) -> None:
+    answer = pages_client.get("/settings")
 
     assert (answer.status_code, answer.location) == (303, "/sign-in?next=/settings")
-    assert 'name="next" value="/settings"' in browser.get(answer.location).text
-    assert sign_in(browser, wanted="/settings").location == "/settings"
+    assert 'name="next" value="/settings"' in pages_client.get(answer.location).text
+    assert sign_in(pages_client, wanted="/settings").location == "/settings"
 
 
 @pytest.mark.parametrize(
     "wanted",
     ["https://evil.example", "//evil.example", "/\\evil.example", "/\t/evil.example", "settings"],
 )
-def test_nobody_is_sent_to_another_site(browser: FlaskClient, wanted: str) -> None:
-    assert sign_in(browser, wanted=wanted).location == "/"
+def test_signing_in_never_redirects_to_another_site(pages_client: FlaskClient, wanted: str) -> None:
+    assert sign_in(pages_client, wanted=wanted).location == "/"
 
 
-def test_an_admin_signs_in_and_out(browser: FlaskClient) -> None:
-    assert sign_in(browser).location == "/"
-    page = browser.get("/")
+def test_an_admin_signs_in_and_out(pages_client: FlaskClient) -> None:
+    assert sign_in(pages_client).location == "/"
+    page = pages_client.get("/")
     assert page.status_code == 200
     assert f'title="{ADMIN_EMAIL}"' in page.text
-    assert browser.get("/sign-in").location == "/"
+    assert pages_client.get("/sign-in").location == "/"
 
-    browser.post("/sign-out", data={"csrf_token": csrf(page)})
+    pages_client.post("/sign-out", data={"csrf_token": csrf(page)})
 
-    assert browser.get("/").location == "/sign-in"
+    assert pages_client.get("/").location == "/sign-in"
 
 
-def test_a_session_that_somebody_else_began_is_none_after_signing_in(
-    browser: FlaskClient,
+def test_a_planted_session_is_replaced_at_sign_in(
+    pages_client: FlaskClient,
 ) -> None:
-    planted = csrf(browser.get("/sign-in"))
-    cookie = browser.get_cookie("bountycoder_session")
+    planted = csrf(pages_client.get("/sign-in"))
+    cookie = pages_client.get_cookie("bountycoder_session")
     assert cookie is not None
 
-    sign_in(browser)
+    sign_in(pages_client)
 
-    assert browser.post("/sign-out", data={"csrf_token": planted}).status_code == 400
-    mine = browser.get_cookie("bountycoder_session")
+    assert pages_client.post("/sign-out", data={"csrf_token": planted}).status_code == 400
+    mine = pages_client.get_cookie("bountycoder_session")
     assert mine is not None and mine.value != cookie.value
-    browser.set_cookie("bountycoder_session", cookie.value)
-    assert browser.get("/").status_code == 303
+    pages_client.set_cookie("bountycoder_session", cookie.value)
+    assert pages_client.get("/").status_code == 303
 
 
-def test_a_cookie_that_was_kept_is_refused_after_signing_out(browser: FlaskClient) -> None:
-    sign_in(browser)
-    kept = browser.get_cookie("bountycoder_session")
-    other = browser.application.test_client()
+def test_a_copied_cookie_is_refused_after_signing_out(pages_client: FlaskClient) -> None:
+    sign_in(pages_client)
+    kept = pages_client.get_cookie("bountycoder_session")
+    other = pages_client.application.test_client()
     sign_in(other)
-    token = csrf(browser.get("/settings"))
+    token = csrf(pages_client.get("/settings"))
 
-    assert browser.post("/sign-out", data={"csrf_token": token}).status_code == 303
+    assert pages_client.post("/sign-out", data={"csrf_token": token}).status_code == 303
 
     assert kept is not None
-    browser.set_cookie("bountycoder_session", kept.value)
-    assert browser.get("/settings").location.startswith("/sign-in?next=/settings")
-    made = browser.post("/keys/new", data={"csrf_token": token, "name": "stolen"})
+    pages_client.set_cookie("bountycoder_session", kept.value)
+    assert pages_client.get("/settings").location.startswith("/sign-in?next=/settings")
+    made = pages_client.post("/keys/new", data={"csrf_token": token, "name": "stolen"})
     assert (made.status_code, made.location.split("?")[0]) == (303, "/sign-in")
     assert other.get("/settings").status_code == 200
 
 
-def test_signing_in_again_ends_the_session_before(browser: FlaskClient) -> None:
-    sign_in(browser)
-    kept = browser.get_cookie("bountycoder_session")
-    token = csrf(browser.get("/settings"))
+def test_signing_in_again_ends_the_session_before(pages_client: FlaskClient) -> None:
+    sign_in(pages_client)
+    kept = pages_client.get_cookie("bountycoder_session")
+    token = csrf(pages_client.get("/settings"))
     form = {"csrf_token": token, "email": ADMIN_EMAIL, "password": ADMIN_PASSWORD}
-    assert browser.post("/sign-in", data=form).status_code == 303
+    assert pages_client.post("/sign-in", data=form).status_code == 303
 
-    other = browser.application.test_client()
+    other = pages_client.application.test_client()
     assert kept is not None
     other.set_cookie("bountycoder_session", kept.value)
 
     assert other.get("/settings").status_code == 303
-    assert browser.get("/settings").status_code == 200
+    assert pages_client.get("/settings").status_code == 200
 
 
-def test_a_cookie_of_a_version_without_sessions_stays_good(browser: FlaskClient) -> None:
-    sign_in(browser)
-    with browser.session_transaction() as cookie:
+def test_a_cookie_of_a_version_without_sessions_stays_good(pages_client: FlaskClient) -> None:
+    sign_in(pages_client)
+    with pages_client.session_transaction() as cookie:
         del cookie["session"]
 
-    assert browser.get("/settings").status_code == 200
+    assert pages_client.get("/settings").status_code == 200
 
 
-def test_an_answer_that_was_on_its_way_does_not_undo_signing_out(browser: FlaskClient) -> None:
-    sign_in(browser)
-    browser.get("/")
+def test_a_response_in_flight_does_not_undo_signing_out(pages_client: FlaskClient) -> None:
+    sign_in(pages_client)
+    pages_client.get("/")
 
-    assert "Set-Cookie" not in browser.get("/live").headers
+    assert "Set-Cookie" not in pages_client.get("/live").headers
 
 
-def test_a_wrong_password_is_told_beside_the_form_and_written_down(
-    browser: FlaskClient, database: SessionFactory
+def test_a_wrong_password_shows_an_error_and_is_audited(
+    pages_client: FlaskClient, database: SessionFactory
 ) -> None:
-    answer = sign_in(browser, password="wrong")
+    answer = sign_in(pages_client, password="wrong")
 
     assert answer.status_code == 401
     assert "Incorrect email or password." in answer.text
-    assert browser.get("/").location == "/sign-in"
+    assert pages_client.get("/").location == "/sign-in"
     with database() as session:
         entry = session.scalars(select(AuditEntry)).one()
     assert (entry.action, entry.address) == ("auth.login_failed", "127.0.0.1")
@@ -122,54 +122,54 @@ def test_a_wrong_password_is_told_beside_the_form_and_written_down(
 
 def test_sign_in_is_throttled(base_settings: Settings, admin: User, client: redis.Redis) -> None:
     strict = base_settings.model_copy(update={"login_attempts_per_email": 2})
-    browser = create_app(Services.from_settings(strict)).test_client()
+    pages_client = create_app(Services.from_settings(strict)).test_client()
     for _ in range(2):
-        assert sign_in(browser, password="wrong").status_code == 401
+        assert sign_in(pages_client, password="wrong").status_code == 401
 
-    answer = sign_in(browser)
+    answer = sign_in(pages_client)
 
     assert answer.status_code == 429
     assert "Too many attempts. Try again in 15 minutes." in answer.text
     assert 0 < int(answer.headers["Retry-After"]) <= strict.login_window_seconds
 
 
-def test_a_customer_signs_in_too(browser: FlaskClient, database: SessionFactory) -> None:
+def test_a_customer_signs_in_too(pages_client: FlaskClient, database: SessionFactory) -> None:
     with database.begin() as session:
         session.add(User(email="c@example.com", password_hash=hash_quickly("customer1")))
 
-    assert sign_in(browser, "c@example.com", "customer1").status_code == 303
-    assert "c@example.com" in text_of(browser.get("/settings")).replace(" ", "")
+    assert sign_in(pages_client, "c@example.com", "customer1").status_code == 303
+    assert "c@example.com" in text_of(pages_client.get("/settings")).replace(" ", "")
 
 
-def test_the_default_password_is_asked_to_be_changed(
-    browser: FlaskClient, database: SessionFactory, admin: User
+def test_the_default_password_shows_a_warning(
+    pages_client: FlaskClient, database: SessionFactory, admin: User
 ) -> None:
     assert ADMIN_PASSWORD == DEFAULT_ADMIN_PASSWORD
-    sign_in(browser)
-    assert "still has the default password" in browser.get("/").text
+    sign_in(pages_client)
+    assert "still has the default password" in pages_client.get("/").text
     with database.begin() as session:
         session.get_one(User, admin.id).password_hash = hash_quickly("another password")
 
-    other = browser.application.test_client()
+    other = pages_client.application.test_client()
     sign_in(other, password="another password")
 
     assert "still has the default password" not in other.get("/").text
 
 
 def test_a_changed_password_ends_the_session(
-    browser: FlaskClient, database: SessionFactory, admin: User
+    pages_client: FlaskClient, database: SessionFactory, admin: User
 ) -> None:
-    sign_in(browser)
+    sign_in(pages_client)
     with database.begin() as session:
         session.get_one(User, admin.id).token_version += 1
 
-    ended = browser.get("/").location
+    ended = pages_client.get("/").location
     assert ended == "/sign-in?ended=1"
-    assert "Your session has ended." in text_of(browser.get(ended))
+    assert "Your session has ended." in text_of(pages_client.get(ended))
 
 
-def test_pages_and_cookies_are_locked_down(browser: FlaskClient) -> None:
-    answer = browser.get("/sign-in")
+def test_pages_and_cookies_are_locked_down(pages_client: FlaskClient) -> None:
+    answer = pages_client.get("/sign-in")
 
     assert "frame-ancestors 'none'" in answer.headers["Content-Security-Policy"]
     assert answer.headers["Cache-Control"] == "no-store"
@@ -180,9 +180,9 @@ def test_pages_and_cookies_are_locked_down(browser: FlaskClient) -> None:
 
 def test_in_production_the_cookie_goes_over_tls_alone(base_settings: Settings) -> None:
     production = base_settings.model_copy(update={"app_env": AppEnv.PRODUCTION})
-    browser = create_app(Services.from_settings(production)).test_client()
+    pages_client = create_app(Services.from_settings(production)).test_client()
 
-    answer = browser.get("/sign-in", base_url="https://admin.example.com")
+    answer = pages_client.get("/sign-in", base_url="https://admin.example.com")
 
     assert "; Secure" in answer.headers["Set-Cookie"]
     assert answer.headers["Strict-Transport-Security"].startswith("max-age=")

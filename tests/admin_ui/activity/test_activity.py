@@ -11,7 +11,7 @@ import requests
 from playwright.sync_api import Page, expect
 
 from admin_ui.activity.sentences import GROUPS, SENTENCES
-from tests.admin_ui.conftest import Look
+from tests.admin_ui.conftest import Snapshot
 from tests.support.browser.visits import Visitor, Visits
 from tests.support.paths import ROOT
 from tests.support.service import Service
@@ -20,24 +20,25 @@ CUSTOMER = Visitor("ada@example.com", "a-password-of-hers")
 
 
 @pytest.fixture(scope="module")
-def eventful(site: Service) -> Service:
-    """A service where an admin and a customer did some things, and somebody tried to."""
-    admin = site.sign_in_admin()
+def service_with_activity(ui_service: Service) -> Service:
+    """A service with audited actions of an admin and a customer, and with failed sign-ins."""
+    admin = ui_service.sign_in_admin()
     made = {"email": CUSTOMER.email, "password": CUSTOMER.password, "role": "customer"}
-    assert site.call("POST", "/api/users", json=made, headers=admin).status_code == 201
-    ada = site.sign_in(CUSTOMER.email, CUSTOMER.password)
+    assert ui_service.call("POST", "/api/users", json=made, headers=admin).status_code == 201
+    ada = ui_service.sign_in(CUSTOMER.email, CUSTOMER.password)
     own = {"name": "<ada's>", "rateLimit": 60}
-    key = site.call("POST", "/api/keys", json=own, headers=ada).json()["id"]
+    key = ui_service.call("POST", "/api/keys", json=own, headers=ada).json()["id"]
     for change in ({"rateLimit": 1200}, {"isActive": False}, {"name": "new", "priority": 5}):
-        site.call("PUT", f"/api/keys/{key}", json=change, headers=admin).raise_for_status()
-    site.call("POST", f"/api/keys/{key}/rotate", json={"graceSeconds": 3600}, headers=ada)
+        ui_service.call("PUT", f"/api/keys/{key}", json=change, headers=admin).raise_for_status()
+    ui_service.call("POST", f"/api/keys/{key}/rotate", json={"graceSeconds": 3600}, headers=ada)
     for email in (CUSTOMER.email, "nobody@example.com"):
         wrong = {"email": email, "password": "wrong-password"}
         assert (
-            requests.post(f"{site.url}/api/auth/login", json=wrong, timeout=20).status_code == 401
+            requests.post(f"{ui_service.url}/api/auth/login", json=wrong, timeout=20).status_code
+            == 401
         )
-    site.call("DELETE", f"/api/keys/{key}", headers=ada).raise_for_status()
-    return site
+    ui_service.call("DELETE", f"/api/keys/{key}", headers=ada).raise_for_status()
+    return ui_service
 
 
 def sentences(page: Page) -> list[str]:
@@ -45,10 +46,12 @@ def sentences(page: Page) -> list[str]:
     return [text.strip() for text in page.locator(".event > p").all_inner_texts()]
 
 
-def test_entries_are_sentences(eventful: Service, visits: Visits, the_admin: Visitor) -> None:
-    page = visits.open("/activity", visitor=the_admin)
+def test_entries_are_sentences(
+    service_with_activity: Service, visits: Visits, admin_visitor: Visitor
+) -> None:
+    page = visits.open("/activity", visitor=admin_visitor)
 
-    admin, ada = the_admin.email, CUSTOMER.email
+    admin, ada = admin_visitor.email, CUSTOMER.email
     assert sentences(page) == [
         f"{ada} revoked the API key “new”",
         "failed sign-in Somebody tried to sign in with an email that no account has",
@@ -68,8 +71,10 @@ def test_entries_are_sentences(eventful: Service, visits: Visits, the_admin: Vis
     assert "<ada's> → new" in facts and "1 → 5" in facts and "key.update" in facts
 
 
-def test_entries_are_found(eventful: Service, visits: Visits, the_admin: Visitor) -> None:
-    page = visits.open("/activity", visitor=the_admin, provoked=["^400 GET .*/activity"])
+def test_entries_are_found(
+    service_with_activity: Service, visits: Visits, admin_visitor: Visitor
+) -> None:
+    page = visits.open("/activity", visitor=admin_visitor, provoked=["^400 GET .*/activity"])
 
     page.get_by_label("Who").fill(CUSTOMER.email.upper())
     page.get_by_role("button", name="Filter").click()
@@ -97,13 +102,16 @@ def test_entries_are_found(eventful: Service, visits: Visits, the_admin: Visitor
 
 
 def test_pages_lead_back_and_forth_without_javascript(
-    eventful: Service, visits: Visits, the_admin: Visitor
+    service_with_activity: Service, visits: Visits, admin_visitor: Visitor
 ) -> None:
-    admin = eventful.sign_in_admin()
-    path = f"/api/users/{eventful.call('GET', '/api/auth/me', headers=admin).json()['id']}"
+    admin = service_with_activity.sign_in_admin()
+    user = service_with_activity.call("GET", "/api/auth/me", headers=admin).json()
+    path = f"/api/users/{user['id']}"
     for n in range(101):
-        eventful.call("PUT", path, json={"name": f"admin {n}"}, headers=admin).raise_for_status()
-    page = visits.open("/activity?group=user.", visitor=the_admin, javascript=False)
+        service_with_activity.call(
+            "PUT", path, json={"name": f"admin {n}"}, headers=admin
+        ).raise_for_status()
+    page = visits.open("/activity?group=user.", visitor=admin_visitor, javascript=False)
 
     first = sentences(page)
     page.get_by_role("button", name="Older").click()
@@ -120,11 +128,13 @@ def test_pages_lead_back_and_forth_without_javascript(
     assert page.get_by_role("button", name="Newer").count() == 0
 
 
-def test_today_is_the_viewers_day(eventful: Service, visits: Visits, the_admin: Visitor) -> None:
-    # The zone that is furthest ahead: for most of a day its date is another than that of UTC.
+def test_today_is_the_viewers_day(
+    service_with_activity: Service, visits: Visits, admin_visitor: Visitor
+) -> None:
+    # The zone that is furthest ahead: its date differs from that of UTC for most of a day.
     zone = "Pacific/Kiritimati"
     days = {datetime.now(ZoneInfo(zone)).date()}
-    page = visits.open("/activity", visitor=the_admin, timezone=zone)
+    page = visits.open("/activity", visitor=admin_visitor, timezone=zone)
 
     page.get_by_role("link", name="Today").click()
 
@@ -134,12 +144,12 @@ def test_today_is_the_viewers_day(eventful: Service, visits: Visits, the_admin: 
 
 
 def test_the_activity_looks_right(
-    eventful: Service, visits: Visits, the_admin: Visitor, look: Look
+    service_with_activity: Service, visits: Visits, admin_visitor: Visitor, snapshot: Snapshot
 ) -> None:
-    page = visits.open("/activity", visitor=the_admin)
+    page = visits.open("/activity", visitor=admin_visitor)
     page.locator("summary", has_text="from").first.click()
 
-    look(page, "activity")
+    snapshot(page, "activity")
 
 
 def test_every_action_of_the_api_has_a_sentence_and_a_group() -> None:
@@ -150,7 +160,7 @@ def test_every_action_of_the_api_has_a_sentence_and_a_group() -> None:
 
 
 def _actions(path: Path) -> set[str]:
-    """Return what a module passes to `note`, or to what calls it, as the action."""
+    """Return the actions that a module passes to `note` or to `note_act_on_others`."""
     return {
         str(call.args[1].value)
         for call in ast.walk(ast.parse(path.read_text()))

@@ -1,4 +1,4 @@
-"""Batches as people follow them, with a service whose lines take their time."""
+"""Pages of batches, with a service that takes seconds for each line."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 import requests
 from playwright.sync_api import expect
 
-from tests.admin_ui.conftest import Look
+from tests.admin_ui.conftest import Snapshot
 from tests.support.browser.visits import Visitor, Visits
 from tests.support.polling import wait_until
 from tests.support.service import Service
@@ -21,14 +21,14 @@ CUSTOMER = Visitor("joe@example.com", "customer password")
 
 
 @pytest.fixture(scope="module")
-def site(paced: Service) -> Service:
+def ui_service(paced: Service) -> Service:
     paced.start_admin_ui()
     return paced
 
 
 @pytest.fixture(scope="module")
-def key(site: Service) -> dict[str, Any]:
-    return site.make_key(name="trial")
+def key(ui_service: Service) -> dict[str, Any]:
+    return ui_service.make_key(name="trial")
 
 
 def lines(count: int, prompt: str = PROMPT) -> str:
@@ -38,8 +38,8 @@ def lines(count: int, prompt: str = PROMPT) -> str:
     )
 
 
-def send(site: Service, key: dict[str, Any], content: str, **options: str) -> str:
-    answer = site.call(
+def send(ui_service: Service, key: dict[str, Any], content: str, **options: str) -> str:
+    answer = ui_service.call(
         "POST",
         "/api/llm/batches",
         params=options,
@@ -50,14 +50,16 @@ def send(site: Service, key: dict[str, Any], content: str, **options: str) -> st
     return str(answer.json()["id"])
 
 
-def show(site: Service, key: dict[str, Any], batch: str) -> dict[str, Any]:
+def show(ui_service: Service, key: dict[str, Any], batch: str) -> dict[str, Any]:
     return dict(
-        site.call("GET", f"/api/llm/batches/{batch}", headers={"x-api-key": key["secret"]}).json()
+        ui_service.call(
+            "GET", f"/api/llm/batches/{batch}", headers={"x-api-key": key["secret"]}
+        ).json()
     )
 
 
-def wait_for_end(site: Service, key: dict[str, Any], batch: str) -> None:
-    wait_until(lambda: show(site, key, batch)["finishedAt"] is not None, 60, site.logs)
+def wait_for_end(ui_service: Service, key: dict[str, Any], batch: str) -> None:
+    wait_until(lambda: show(ui_service, key, batch)["finishedAt"] is not None, 60, ui_service.logs)
 
 
 def file_of(directory: Path, content: str) -> Path:
@@ -66,11 +68,11 @@ def file_of(directory: Path, content: str) -> Path:
     return path
 
 
-def test_a_file_is_sent_followed_and_fetched(
-    visits: Visits, the_admin: Visitor, key: dict[str, Any], look: Look, tmp_path: Path
+def test_a_file_is_uploaded_followed_and_downloaded(
+    visits: Visits, admin_visitor: Visitor, key: dict[str, Any], snapshot: Snapshot, tmp_path: Path
 ) -> None:
-    page = visits.open("/batches/new", visitor=the_admin)
-    look(page, "batch-new")
+    page = visits.open("/batches/new", visitor=admin_visitor)
+    snapshot(page, "batch-new")
     page.get_by_label("File", exact=True).set_input_files(file_of(tmp_path, lines(100, PROMPT * 4)))
     page.get_by_label("Name").fill("nightly")
 
@@ -79,7 +81,7 @@ def test_a_file_is_sent_followed_and_fetched(
     expect(page.get_by_role("heading", name="nightly")).to_be_visible()
     expect(page.locator("#live")).to_contain_text("of 100 lines have ended")
     wait_until(lambda: 0 < int(page.locator("#live dd").first.inner_text()) < 100, 30)
-    look(page, "batch-running")
+    snapshot(page, "batch-running")
     expect(page.locator("#live[data-final]")).to_contain_text("completed", timeout=30_000)
     expect(page.locator("#live")).to_contain_text("100 of 100 lines have ended, 100%")
     with page.expect_download() as downloading:
@@ -96,11 +98,11 @@ def test_a_file_is_sent_followed_and_fetched(
     expect(page.locator("tbody")).to_contain_text("line-50")
 
 
-def test_faulty_lines_are_told_by_their_numbers(
-    visits: Visits, the_admin: Visitor, key: dict[str, Any], tmp_path: Path
+def test_faulty_lines_are_listed_by_number(
+    visits: Visits, admin_visitor: Visitor, key: dict[str, Any], tmp_path: Path
 ) -> None:
     bad = lines(1) + '{"prompt": "p", "maxTokens": 0}\n' + "no json\n"
-    page = visits.open("/batches/new", visitor=the_admin, provoked=["^400 POST .*/batches/new"])
+    page = visits.open("/batches/new", visitor=admin_visitor, provoked=["^400 POST .*/batches/new"])
     page.get_by_label("File", exact=True).set_input_files(file_of(tmp_path, bad))
 
     page.get_by_role("button", name="Send the file").click()
@@ -115,12 +117,16 @@ def test_faulty_lines_are_told_by_their_numbers(
     expect(page.locator("#completionWindow-fault")).to_contain_text("90m, 24h or 7d")
 
 
-def test_failures_are_shown_and_faulty_lines_are_not_offered_again(
-    visits: Visits, the_admin: Visitor, site: Service, key: dict[str, Any], look: Look
+def test_failures_are_shown_and_faulty_lines_are_not_offered_for_retry(
+    visits: Visits,
+    admin_visitor: Visitor,
+    ui_service: Service,
+    key: dict[str, Any],
+    snapshot: Snapshot,
 ) -> None:
-    batch = send(site, key, lines(2) + '{"prompt": "", "custom_id": "bad"}\n', onError="skip")
-    wait_for_end(site, key, batch)
-    page = visits.open(f"/batches/{batch}", visitor=the_admin)
+    batch = send(ui_service, key, lines(2) + '{"prompt": "", "custom_id": "bad"}\n', onError="skip")
+    wait_for_end(ui_service, key, batch)
+    page = visits.open(f"/batches/{batch}", visitor=admin_visitor)
 
     expect(page.locator("#live .plain-list")).to_contain_text(
         "Line 3 bad: Prompt must not be empty."
@@ -128,19 +134,23 @@ def test_failures_are_shown_and_faulty_lines_are_not_offered_again(
     page.get_by_label("State").select_option("failed")
     page.get_by_role("button", name="Show", exact=True).click()
     expect(page.locator("tbody tr")).to_have_count(1)
-    look(page, "batch")
-    # Its only failure was skipped as faulty: the API has nothing to try again.
+    snapshot(page, "batch")
+    # Its only failure was skipped as faulty, so the API has no line to retry.
     assert page.get_by_role("button", name="Retry").count() == 0
 
 
 def test_a_batch_is_cancelled_and_what_was_left_is_retried(
-    visits: Visits, the_admin: Visitor, site: Service, key: dict[str, Any], look: Look
+    visits: Visits,
+    admin_visitor: Visitor,
+    ui_service: Service,
+    key: dict[str, Any],
+    snapshot: Snapshot,
 ) -> None:
-    batch = send(site, key, lines(400, PROMPT * 20), name="too many")
-    page = visits.open("/batches", visitor=the_admin)
+    batch = send(ui_service, key, lines(400, PROMPT * 20), name="too many")
+    page = visits.open("/batches", visitor=admin_visitor)
     row = page.locator("tr", has_text="too many")
     expect(row).to_contain_text("of 400")
-    look(page, "batches")
+    snapshot(page, "batches")
     row.get_by_role("link").click()
 
     page.get_by_role("button", name="Cancel", exact=True).click()
@@ -152,7 +162,7 @@ def test_a_batch_is_cancelled_and_what_was_left_is_retried(
     expect(page.locator("#live")).not_to_contain_text(" left")
     expect(page.locator("#live[data-final]")).to_contain_text("cancelled", timeout=20_000)
     page.get_by_role("button", name="Retry lines").click()
-    cancelled = show(site, key, batch)["counts"]["cancelled"]
+    cancelled = show(ui_service, key, batch)["counts"]["cancelled"]
     expect(page.locator("#dialog h1")).to_have_text(f"Retry {cancelled} lines?")
     options = page.get_by_label("Key that pays").locator("option").all_inner_texts()
     assert len(options) == len({option.removesuffix(", as before") for option in options})
@@ -160,31 +170,35 @@ def test_a_batch_is_cancelled_and_what_was_left_is_retried(
     page.get_by_role("button", name="Retry", exact=True).click()
     expect(page.get_by_role("heading", name="the rest")).to_be_visible()
     again = page.url.rpartition("/")[2]
-    assert show(site, key, again)["retryOf"] == batch
-    assert show(site, key, again)["total"] == show(site, key, batch)["counts"]["cancelled"]
-    site.call("POST", f"/api/llm/batches/{again}/cancel", headers={"x-api-key": key["secret"]})
-    wait_for_end(site, key, again)
+    assert show(ui_service, key, again)["retryOf"] == batch
+    assert (
+        show(ui_service, key, again)["total"] == show(ui_service, key, batch)["counts"]["cancelled"]
+    )
+    ui_service.call(
+        "POST", f"/api/llm/batches/{again}/cancel", headers={"x-api-key": key["secret"]}
+    )
+    wait_for_end(ui_service, key, again)
 
 
 def test_no_line_of_an_ended_batch_is_shown_as_running(
-    visits: Visits, the_admin: Visitor, site: Service, key: dict[str, Any]
+    visits: Visits, admin_visitor: Visitor, ui_service: Service, key: dict[str, Any]
 ) -> None:
-    batch = send(site, key, lines(6), name="short")
-    page = visits.open(f"/batches/{batch}", visitor=the_admin)
+    batch = send(ui_service, key, lines(6), name="short")
+    page = visits.open(f"/batches/{batch}", visitor=admin_visitor)
 
     expect(page.locator("#live[data-final]")).to_contain_text("completed", timeout=30_000)
 
-    # Both are of one answer's moment: what is left is the way of one request.
+    # A progress response triggers the lines: only the time of one request is left.
     expect(page.locator("tbody")).not_to_contain_text("running", timeout=1_000)
     expect(page.locator("tbody tr", has_text="succeeded")).to_have_count(6, timeout=1_000)
 
 
 def test_a_customer_sees_no_batches_of_others(
-    visits: Visits, site: Service, key: dict[str, Any]
+    visits: Visits, ui_service: Service, key: dict[str, Any]
 ) -> None:
     body = {"email": CUSTOMER.email, "password": CUSTOMER.password}
-    assert site.call("POST", "/api/auth/register", json=body).status_code == 201
-    batch = send(site, key, lines(1))
+    assert ui_service.call("POST", "/api/auth/register", json=body).status_code == 201
+    batch = send(ui_service, key, lines(1))
 
     page = visits.open("/batches", visitor=CUSTOMER, javascript=False)
 
@@ -192,8 +206,10 @@ def test_a_customer_sees_no_batches_of_others(
     cookies = {cookie["name"]: cookie["value"] for cookie in page.context.cookies()}
     for path in ("", "/live", "/lines", "/results", "/cancel", "/retry"):
         answer = requests.get(
-            f"{site.admin_url}/batches/{batch}{path}", cookies=cookies, timeout=20
+            f"{ui_service.admin_url}/batches/{batch}{path}", cookies=cookies, timeout=20
         )
         assert answer.status_code == 404, path
-    rows = requests.get(f"{site.admin_url}/batches/rows?ids={batch}", cookies=cookies, timeout=20)
+    rows = requests.get(
+        f"{ui_service.admin_url}/batches/rows?ids={batch}", cookies=cookies, timeout=20
+    )
     assert rows.ok and batch not in rows.text.partition("<tr>")[2]

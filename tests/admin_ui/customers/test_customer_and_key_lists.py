@@ -1,4 +1,4 @@
-"""Lists of customers and keys: their pages and orders, and what is whose."""
+"""Lists of customers and keys: paging, sorting, search and ownership."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def customer(database: SessionFactory, admin: User) -> User:
 
 
 def names_of(page: TestResponse) -> list[str]:
-    """Return what stands first in each row of the page's table."""
+    """Return the text of the first link in each row of the table."""
     return re.findall(r"<tr>\s*<td><a [^>]*>(.*?)</a>", page.text.replace("<wbr>", ""))
 
 
@@ -42,15 +42,15 @@ def key_path(key: ApiKey) -> str:
     return f"/keys/{show_id(Prefix.KEY, key.id)}"
 
 
-def test_a_list_has_pages(browser: FlaskClient, database: SessionFactory) -> None:
+def test_a_list_has_pages(pages_client: FlaskClient, database: SessionFactory) -> None:
     with database.begin() as session:
         for number in range(119):
             user = User(email=f"u{number:03}@example.com", password_hash="none")
             session.add(user)
-    sign_in(browser)
+    sign_in(pages_client)
 
-    first = browser.get("/customers?sort=-email")
-    last = browser.get("/customers?sort=-email&page=3")
+    first = pages_client.get("/customers?sort=-email")
+    last = pages_client.get("/customers?sort=-email&page=3")
 
     assert names_of(first) == [f"u{number:03}@example.com" for number in range(118, 68, -1)]
     assert "1 to 50 of 120" in text_of(first)
@@ -59,8 +59,8 @@ def test_a_list_has_pages(browser: FlaskClient, database: SessionFactory) -> Non
     assert names_of(last)[-2:] == ["u000@example.com", "admin@bountycoder.com"]
     assert "101 to 120 of 120" in text_of(last)
     assert 'rel="next"' not in last.text
-    assert "The list ends before this page." in browser.get("/customers?page=4").text
-    assert "1 in all" in text_of(browser.get("/customers?q=U077"))
+    assert "The list ends before this page." in pages_client.get("/customers?page=4").text
+    assert "1 in all" in text_of(pages_client.get("/customers?q=U077"))
 
 
 @pytest.mark.parametrize(
@@ -70,16 +70,20 @@ def test_a_list_has_pages(browser: FlaskClient, database: SessionFactory) -> Non
         *("endpoint=keys.index", "_external=1&_anchor=x", "_method=POST", "self=1"),
     ],
 )
-def test_an_address_that_was_tampered_with_shows_the_list(browser: FlaskClient, query: str) -> None:
-    sign_in(browser)
+def test_an_address_that_was_tampered_with_shows_the_list(
+    pages_client: FlaskClient, query: str
+) -> None:
+    sign_in(pages_client)
 
-    page = browser.get(f"/customers?{query}")
+    page = pages_client.get(f"/customers?{query}")
 
     assert names_of(page) == ["admin@bountycoder.com"]
     assert re.search(r'href="/customers\?[^"#]*sort=-email"', page.text)
 
 
-def test_keys_are_found_by_their_status(browser: FlaskClient, database: SessionFactory) -> None:
+def test_keys_are_found_by_their_status(
+    pages_client: FlaskClient, database: SessionFactory
+) -> None:
     with database.begin() as session:
         for name, values in {
             "works": {},
@@ -90,7 +94,7 @@ def test_keys_are_found_by_their_status(browser: FlaskClient, database: SessionF
             key.name = name
             for column, value in values.items():
                 setattr(key, column, value)
-    sign_in(browser)
+    sign_in(pages_client)
 
     for status, names in {
         "": ["over", "off", "works"],
@@ -98,47 +102,45 @@ def test_keys_are_found_by_their_status(browser: FlaskClient, database: SessionF
         "inactive": ["off"],
         "expired": ["over"],
     }.items():
-        assert names_of(browser.get(f"/keys?status={status}")) == names
+        assert names_of(pages_client.get(f"/keys?status={status}")) == names
 
 
 def test_customers_see_their_own_keys_alone(
-    browser: FlaskClient, database: SessionFactory, customer: User
+    pages_client: FlaskClient, database: SessionFactory, customer: User
 ) -> None:
     with database.begin() as session:
         own, other = add_key(session, customer), add_key(session)
         own.name, other.name = "mine", "theirs"
         other_user = show_id(Prefix.USER, other.user_id)
-    sign_in(browser, *CUSTOMER)
+    sign_in(pages_client, *CUSTOMER)
 
-    assert names_of(browser.get("/keys")) == ["mine"]
-    assert names_of(browser.get(f"/keys?owner={other_user}")) == ["mine"]
-    assert names_of(browser.get("/keys?q=theirs")) == []
-    assert browser.get(key_path(own)).status_code == 200
-    token = csrf(browser.get(f"{key_path(own)}/edit"))
+    assert names_of(pages_client.get("/keys")) == ["mine"]
+    assert names_of(pages_client.get(f"/keys?owner={other_user}")) == ["mine"]
+    assert names_of(pages_client.get("/keys?q=theirs")) == []
+    assert pages_client.get(key_path(own)).status_code == 200
+    token = csrf(pages_client.get(f"{key_path(own)}/edit"))
     for path in ("", "/limits", "/series", "/edit", "/rotate", "/delete"):
-        assert browser.get(key_path(other) + path).status_code == 404, path
+        assert pages_client.get(key_path(other) + path).status_code == 404, path
     for path in ("/edit", "/rotate", "/delete"):
-        answer = browser.post(key_path(other) + path, data={"csrf_token": token})
+        answer = pages_client.post(key_path(other) + path, data={"csrf_token": token})
         assert answer.status_code == 404, path
 
 
 def test_emails_are_suggested_by_their_beginning(
-    browser: FlaskClient, database: SessionFactory
+    pages_client: FlaskClient, database: SessionFactory
 ) -> None:
     with database.begin() as session:
         session.add(User(email="<ada>@example.com", name='"Ada"', password_hash="none"))
         add_user(session)
-    sign_in(browser)
+    sign_in(pages_client)
 
-    found = browser.get("/customers/suggestions?owner=%3CAD").text
+    found = pages_client.get("/customers/suggestions?owner=%3CAD").text
 
     assert found.strip() == ('<option value="&lt;ada&gt;@example.com">&#34;Ada&#34;</option>')
-    assert browser.get("/customers/suggestions?owner=").text.strip() == ""
+    assert pages_client.get("/customers/suggestions?owner=").text.strip() == ""
 
 
-def test_it_is_said_what_goes_with_a_customer_or_a_key(
-    browser: FlaskClient, database: SessionFactory
-) -> None:
+def test_a_delete_page_lists_what_ends(pages_client: FlaskClient, database: SessionFactory) -> None:
     with database.begin() as session:
         key = add_key(session)
         user = show_id(Prefix.USER, key.user_id)
@@ -158,19 +160,19 @@ def test_it_is_said_what_goes_with_a_customer_or_a_key(
         session.add(batch)
         session.flush()
         add_job(session, key, batch_id=batch.id, line=1, queue="bulk")
-    sign_in(browser)
+    sign_in(pages_client)
 
     for page in (f"/customers/{user}/delete", f"{key_path(key)}/delete"):
-        said = text_of(browser.get(page))
-        assert "2 jobs (1 waiting, 1 running) will be cancelled." in said
-        assert "1 open batch with 6 lines to go will be cancelled." in said
+        text = text_of(pages_client.get(page))
+        assert "2 jobs (1 waiting, 1 running) will be cancelled." in text
+        assert "1 open batch with 6 lines to go will be cancelled." in text
     assert "2 API keys will stop working at once." in text_of(
-        browser.get(f"/customers/{user}/delete")
+        pages_client.get(f"/customers/{user}/delete")
     )
 
 
-def test_what_is_not_there_is_not_found(browser: FlaskClient) -> None:
-    sign_in(browser)
+def test_an_unknown_id_is_not_found(pages_client: FlaskClient) -> None:
+    sign_in(pages_client)
     nobody, nothing = show_id(Prefix.USER, new_id()), show_id(Prefix.KEY, new_id())
 
     for path in (
@@ -180,16 +182,16 @@ def test_what_is_not_there_is_not_found(browser: FlaskClient) -> None:
         f"/keys/{nothing}",
         f"/keys?owner={nobody}",
     ):
-        assert browser.get(path).status_code == 404, path
+        assert pages_client.get(path).status_code == 404, path
 
 
 def test_a_keys_page_works_while_redis_is_away(
-    browser: FlaskClient, database: SessionFactory, base_settings: Settings
+    pages_client: FlaskClient, database: SessionFactory, base_settings: Settings
 ) -> None:
     with database.begin() as session:
         key = add_key(session)
-    sign_in(browser)
-    cookie = browser.get_cookie(SESSION_COOKIE)
+    sign_in(pages_client)
+    cookie = pages_client.get_cookie(SESSION_COOKIE)
     assert cookie is not None
     away = base_settings.model_copy(
         update={"redis_url": type(base_settings.redis_url)("redis://127.0.0.1:1/0")}

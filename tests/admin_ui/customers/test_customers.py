@@ -1,11 +1,11 @@
-"""The pages of customers, walked on the real service."""
+"""The pages of customers, with the real service."""
 
 from __future__ import annotations
 
 import pytest
 from playwright.sync_api import expect
 
-from tests.admin_ui.conftest import Look
+from tests.admin_ui.conftest import Snapshot
 from tests.support.browser.visits import Visitor, Visits
 from tests.support.service import Service
 
@@ -20,14 +20,16 @@ def add_customer(service: Service, email: str, **fields: str) -> str:
 
 @pytest.mark.parametrize("javascript", [True, False], ids=["with", "without"])
 def test_a_customer_is_added_changed_and_deleted(
-    visits: Visits, site: Service, the_admin: Visitor, javascript: bool
+    visits: Visits, ui_service: Service, admin_visitor: Visitor, javascript: bool
 ) -> None:
     email = f"made-{javascript}@example.com".lower()
     refused = "^(400|409) POST .*/customers/"
-    page = visits.open("/customers", visitor=the_admin, javascript=javascript, provoked=[refused])
+    page = visits.open(
+        "/customers", visitor=admin_visitor, javascript=javascript, provoked=[refused]
+    )
     page.get_by_role("button", name="Add Customer").click()
     page.get_by_label("Name").fill("Ada")
-    page.get_by_label("Email").fill(site.settings.admin_email)
+    page.get_by_label("Email").fill(ui_service.settings.admin_email)
     page.get_by_label("Password").fill("a long password")
     page.get_by_role("button", name="Add customer", exact=True).click()
     expect(page.locator("#email-fault")).to_have_text("Another account has this email.")
@@ -52,26 +54,28 @@ def test_a_customer_is_added_changed_and_deleted(
     expect(page.get_by_role("link", name=email)).to_have_count(0)
 
 
-def test_all_pages_look_well(visits: Visits, site: Service, the_admin: Visitor, look: Look) -> None:
-    user_id = add_customer(site, "grace@example.com", name="Grace Hopper")
-    site.make_key(userId=user_id, name="compiler")
+def test_all_pages_look_well(
+    visits: Visits, ui_service: Service, admin_visitor: Visitor, snapshot: Snapshot
+) -> None:
+    user_id = add_customer(ui_service, "grace@example.com", name="Grace Hopper")
+    ui_service.make_key(userId=user_id, name="compiler")
 
-    page = visits.open("/customers", visitor=the_admin)
-    look(page, "customers")
-    look(visits.open(f"/customers/{user_id}", visitor=the_admin), "customer")
-    look(visits.open("/customers/new", visitor=the_admin), "customer-new")
-    look(visits.open(f"/customers/{user_id}/delete", visitor=the_admin), "customer-delete")
+    page = visits.open("/customers", visitor=admin_visitor)
+    snapshot(page, "customers")
+    snapshot(visits.open(f"/customers/{user_id}", visitor=admin_visitor), "customer")
+    snapshot(visits.open("/customers/new", visitor=admin_visitor), "customer-new")
+    snapshot(visits.open(f"/customers/{user_id}/delete", visitor=admin_visitor), "customer-delete")
     page.get_by_role("link", name="Edit grace@example.com").click()
     expect(page.get_by_role("dialog", name="Edit customer")).to_be_visible()
-    look(page, "customer-edit-dialog")
+    snapshot(page, "customer-edit-dialog")
 
 
 def test_the_list_is_searched_as_one_types_and_sorted(
-    visits: Visits, site: Service, the_admin: Visitor
+    visits: Visits, ui_service: Service, admin_visitor: Visitor
 ) -> None:
     for name in ("lin", "kim", "lee"):
-        add_customer(site, f"{name}@found.example.com", name=name.title())
-    page = visits.open("/customers?sort=email", visitor=the_admin)
+        add_customer(ui_service, f"{name}@found.example.com", name=name.title())
+    page = visits.open("/customers?sort=email", visitor=admin_visitor)
     emails = page.locator("#list tbody tr td:first-child a")
 
     page.get_by_label("Search").fill("@FOUND")
@@ -88,32 +92,32 @@ def test_the_list_is_searched_as_one_types_and_sorted(
 
 
 def test_an_edit_in_a_list_leads_back_to_the_list(
-    visits: Visits, site: Service, the_admin: Visitor
+    visits: Visits, ui_service: Service, admin_visitor: Visitor
 ) -> None:
-    user_id = add_customer(site, "mary@back.example.com")
-    site.make_key(userId=user_id, name="marys")
+    user_id = add_customer(ui_service, "mary@back.example.com")
+    ui_service.make_key(userId=user_id, name="marys")
     for listed, edit in (
         ("/customers?q=%40back&sort=email", "Edit mary@back.example.com"),
         ("/keys?q=marys&status=active", "Edit marys"),
     ):
-        page = visits.open(listed, visitor=the_admin)
+        page = visits.open(listed, visitor=admin_visitor)
         page.get_by_role("link", name=edit).click()
         page.get_by_label("Name").fill("marys new name")
         page.get_by_role("button", name="Save").click()
         expect(page.locator(".notice.good")).to_have_text("Saved.")
-        assert page.url == site.admin_url + listed
+        assert page.url == ui_service.admin_url + listed
 
 
-def test_a_customer_is_suspended_and_let_in_again(
-    visits: Visits, site: Service, the_admin: Visitor
+def test_a_customer_is_suspended_and_reactivated(
+    visits: Visits, ui_service: Service, admin_visitor: Visitor
 ) -> None:
     email = "paused@example.com"
-    user_id = add_customer(site, email)
+    user_id = add_customer(ui_service, email)
     suspended = Visitor(email, "a long password")
     own = visits.open(
         "/keys", visitor=suspended, javascript=False, provoked=["^403 POST .*/sign-in"]
     )
-    page = visits.open(f"/customers/{user_id}", visitor=the_admin, javascript=False)
+    page = visits.open(f"/customers/{user_id}", visitor=admin_visitor, javascript=False)
 
     page.get_by_role("button", name="Edit", exact=True).click()
     page.get_by_label("Active").uncheck()

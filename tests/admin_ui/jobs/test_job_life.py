@@ -1,4 +1,4 @@
-"""A job's page tells its life in the tones of its states."""
+"""The timeline on the page of a job: tones, durations and errors."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from tests.support.browser.pages import sign_in, text_of
 from tests.support.factories.rows import add_job
 
 
-def page_of(browser: FlaskClient, database: SessionFactory, **values: Any) -> Any:
-    """Return the page of a job that began ten seconds ago."""
+def page_of(pages_client: FlaskClient, database: SessionFactory, **values: Any) -> Any:
+    """Return the page of a job that started ten seconds ago."""
     with database.begin() as session:
-        began = utc_now() - timedelta(seconds=10)
-        job = add_job(session, created_at=began - timedelta(seconds=2), started_at=began, **values)
+        start = utc_now() - timedelta(seconds=10)
+        job = add_job(session, created_at=start - timedelta(seconds=2), started_at=start, **values)
         shown = show_id(Prefix.JOB, job.id)
-    sign_in(browser)
-    return browser.get(f"/jobs/{shown}")
+    sign_in(pages_client)
+    return pages_client.get(f"/jobs/{shown}")
 
 
 @pytest.mark.parametrize(
@@ -37,9 +37,9 @@ def page_of(browser: FlaskClient, database: SessionFactory, **values: Any) -> An
     ],
 )
 def test_the_end_of_a_job_has_the_tone_of_its_state(
-    browser: FlaskClient, database: SessionFactory, admin: User, state: JobState, tone: str
+    pages_client: FlaskClient, database: SessionFactory, admin: User, state: JobState, tone: str
 ) -> None:
-    page = page_of(browser, database, state=state, finished_at=utc_now())
+    page = page_of(pages_client, database, state=state, finished_at=utc_now())
 
     assert f'<li class="{tone}">{state.capitalize()}' in page.text
     pieces = re.findall(r'<rect class="(\w+)"[^>]* width="([\d.]+)"', page.text)
@@ -47,9 +47,9 @@ def test_the_end_of_a_job_has_the_tone_of_its_state(
 
 
 def test_a_running_job_shows_only_what_is_known_of_it(
-    browser: FlaskClient, database: SessionFactory, admin: User
+    pages_client: FlaskClient, database: SessionFactory, admin: User
 ) -> None:
-    page = page_of(browser, database, state=JobState.RUNNING)
+    page = page_of(pages_client, database, state=JobState.RUNNING)
 
     assert re.search(r"Running for 10(\.\d)? s", text_of(page))
     assert "Time to first token" not in page.text
@@ -57,11 +57,13 @@ def test_a_running_job_shows_only_what_is_known_of_it(
     assert '<rect class="accent"' in page.text
 
 
-def test_a_failure_is_told_in_words_with_its_code_beside(
-    browser: FlaskClient, database: SessionFactory, admin: User
+def test_a_failure_has_a_sentence_and_its_code(
+    pages_client: FlaskClient, database: SessionFactory, admin: User
 ) -> None:
     error = {"code": "engine_error", "message": "CUDA: out of memory"}
 
-    page = page_of(browser, database, state=JobState.FAILED, finished_at=utc_now(), error=error)
+    page = page_of(
+        pages_client, database, state=JobState.FAILED, finished_at=utc_now(), error=error
+    )
 
     assert "The model could not generate this completion. engine_error" in text_of(page)

@@ -1,4 +1,4 @@
-"""Jobs as their owners and admins see them, with a service whose answers take their time."""
+"""Pages of jobs for owners and admins, with a service that takes seconds for a completion."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 import requests
 from playwright.sync_api import Page, expect
 
-from tests.admin_ui.conftest import Look
+from tests.admin_ui.conftest import Snapshot
 from tests.support.browser.visits import Visitor, Visits
 from tests.support.polling import wait_until
 from tests.support.service import Service
@@ -19,43 +19,49 @@ CUSTOMER = Visitor("jane@example.com", "customer password")
 
 
 @pytest.fixture(scope="module")
-def site(paced: Service) -> Service:
+def ui_service(paced: Service) -> Service:
     paced.start_admin_ui()
     return paced
 
 
 @pytest.fixture(scope="module")
-def key(site: Service) -> dict[str, Any]:
-    return site.make_key(name="trial")
+def key(ui_service: Service) -> dict[str, Any]:
+    return ui_service.make_key(name="trial")
 
 
 @pytest.fixture(scope="module")
-def customer_key(site: Service) -> dict[str, Any]:
+def customer_key(ui_service: Service) -> dict[str, Any]:
     """A customer's key."""
     body = {"email": CUSTOMER.email, "password": CUSTOMER.password, "name": "Jane"}
-    assert site.call("POST", "/api/auth/register", json=body).status_code == 201
-    headers = site.sign_in(CUSTOMER.email, CUSTOMER.password)
-    made = site.call("POST", "/api/keys", json={"name": "janes"}, headers=headers)
+    assert ui_service.call("POST", "/api/auth/register", json=body).status_code == 201
+    headers = ui_service.sign_in(CUSTOMER.email, CUSTOMER.password)
+    made = ui_service.call("POST", "/api/keys", json={"name": "janes"}, headers=headers)
     assert made.status_code == 201, made.text
     return dict(made.json())
 
 
-def submit(site: Service, key: dict[str, Any], prompt: str = "hello", **more: Any) -> str:
+def submit(ui_service: Service, key: dict[str, Any], prompt: str = "hello", **more: Any) -> str:
     body = {"prompt": prompt, "promptMode": "raw", "temperature": 0, **more}
-    answer = site.call("POST", "/api/llm/jobs", json=body, headers={"x-api-key": key["secret"]})
+    answer = ui_service.call(
+        "POST", "/api/llm/jobs", json=body, headers={"x-api-key": key["secret"]}
+    )
     assert answer.status_code == 202, answer.text
     return str(answer.json()["id"])
 
 
-def show(site: Service, key: dict[str, Any], job: str) -> dict[str, Any]:
+def show(ui_service: Service, key: dict[str, Any], job: str) -> dict[str, Any]:
     return dict(
-        site.call("GET", f"/api/llm/jobs/{job}", headers={"x-api-key": key["secret"]}).json()
+        ui_service.call("GET", f"/api/llm/jobs/{job}", headers={"x-api-key": key["secret"]}).json()
     )
 
 
-def wait_for_end(site: Service, key: dict[str, Any], job: str) -> dict[str, Any]:
-    wait_until(lambda: show(site, key, job)["status"] not in {"queued", "running"}, 30, site.logs)
-    return show(site, key, job)
+def wait_for_end(ui_service: Service, key: dict[str, Any], job: str) -> dict[str, Any]:
+    wait_until(
+        lambda: show(ui_service, key, job)["status"] not in {"queued", "running"},
+        30,
+        ui_service.logs,
+    )
+    return show(ui_service, key, job)
 
 
 def ids_of(page: Page) -> list[str]:
@@ -63,20 +69,24 @@ def ids_of(page: Page) -> list[str]:
     return [link.get_attribute("id") or "" for link in page.locator("tbody a").all()]
 
 
-def test_rows_change_where_they_stand_and_new_jobs_are_announced(
-    visits: Visits, the_admin: Visitor, site: Service, key: dict[str, Any], look: Look
+def test_rows_are_updated_in_place_and_new_jobs_are_counted(
+    visits: Visits,
+    admin_visitor: Visitor,
+    ui_service: Service,
+    key: dict[str, Any],
+    snapshot: Snapshot,
 ) -> None:
-    done = submit(site, key)
-    wait_for_end(site, key, done)
-    slow = submit(site, key, PROMPT * 8)
-    page = visits.open("/jobs", visitor=the_admin)
+    done = submit(ui_service, key)
+    wait_for_end(ui_service, key, done)
+    slow = submit(ui_service, key, PROMPT * 8)
+    page = visits.open("/jobs", visitor=admin_visitor)
     assert ids_of(page)[:2] == [slow, done]
     row = page.locator("tr", has=page.locator(f"#{slow}"))
     assert row.locator("td").nth(-2).inner_text() == "–"  # what it took is not known yet
     expect(row.locator(".state")).to_have_text(re.compile("queued|running"))
     row.get_by_role("link").focus()
 
-    newer = submit(site, key)
+    newer = submit(ui_service, key)
 
     expect(page.locator("#now")).to_contain_text("1 new: show")
     expect(row.locator(".state")).to_have_text("succeeded")
@@ -84,18 +94,18 @@ def test_rows_change_where_they_stand_and_new_jobs_are_announced(
     expect(row.get_by_role("link")).to_be_focused()
     page.get_by_role("link", name="1 new: show").click()
     assert ids_of(page)[0] == newer
-    look(page, "jobs")
+    snapshot(page, "jobs")
 
 
-def test_lines_of_batches_are_listed_with_the_other_jobs(
-    visits: Visits, the_admin: Visitor, site: Service, key: dict[str, Any]
+def test_batch_lines_are_listed_with_other_jobs(
+    visits: Visits, admin_visitor: Visitor, ui_service: Service, key: dict[str, Any]
 ) -> None:
-    alone = submit(site, key)
+    alone = submit(ui_service, key)
     body = '{"prompt": "", "custom_id": "bad"}\n{"prompt": "good"}\n'
     headers = {"x-api-key": key["secret"], "Content-Type": "application/jsonl"}
-    sent = site.call("POST", "/api/llm/batches?onError=skip", data=body, headers=headers)
+    sent = ui_service.call("POST", "/api/llm/batches?onError=skip", data=body, headers=headers)
     assert sent.status_code == 201, sent.text
-    page = visits.open("/jobs", visitor=the_admin)
+    page = visits.open("/jobs", visitor=admin_visitor)
 
     def listed(source: str, state: str = "any") -> list[str]:
         page.get_by_label("Source").select_option(source)
@@ -110,24 +120,24 @@ def test_lines_of_batches_are_listed_with_the_other_jobs(
 
 
 def test_an_owner_is_shown_by_email(
-    visits: Visits, the_admin: Visitor, site: Service, customer_key: dict[str, Any]
+    visits: Visits, admin_visitor: Visitor, ui_service: Service, customer_key: dict[str, Any]
 ) -> None:
     owner = customer_key["userId"]
     fields = {"/jobs?user": "Owner", "/batches?user": "Owner", "/activity?actor": "Who"}
     for path, field in fields.items():
-        page = visits.open(f"{path}={owner}", visitor=the_admin)
+        page = visits.open(f"{path}={owner}", visitor=admin_visitor)
         assert page.get_by_label(field).input_value() == CUSTOMER.email
 
 
 def test_filters_narrow_the_list(
     visits: Visits,
-    the_admin: Visitor,
-    site: Service,
+    admin_visitor: Visitor,
+    ui_service: Service,
     key: dict[str, Any],
     customer_key: dict[str, Any],
 ) -> None:
-    ours, hers = submit(site, key), submit(site, customer_key)
-    page = visits.open("/jobs", visitor=the_admin, provoked=["^400 GET "])
+    ours, hers = submit(ui_service, key), submit(ui_service, customer_key)
+    page = visits.open("/jobs", visitor=admin_visitor, provoked=["^400 GET "])
 
     page.get_by_label("Owner").fill(CUSTOMER.email)
     page.get_by_role("button", name="Filter").click()
@@ -147,38 +157,42 @@ def test_filters_narrow_the_list(
     expect(page.locator("h1")).to_contain_text(hers)
 
 
-def test_a_jobs_page_lives_until_its_end(
-    visits: Visits, the_admin: Visitor, site: Service, key: dict[str, Any], look: Look
+def test_a_jobs_page_refreshes_until_its_end(
+    visits: Visits,
+    admin_visitor: Visitor,
+    ui_service: Service,
+    key: dict[str, Any],
+    snapshot: Snapshot,
 ) -> None:
-    job = submit(site, key, PROMPT * 8, metadata={"ticket": "BC-7"})
-    page = visits.open(f"/jobs/{job}", visitor=the_admin)
+    job = submit(ui_service, key, PROMPT * 8, metadata={"ticket": "BC-7"})
+    page = visits.open(f"/jobs/{job}", visitor=admin_visitor)
     text = page.locator("#text pre")
     expect(text).to_contain_text("return a + b")
     assert len(text.text_content() or "") < len(PROMPT * 8)
 
     expect(page.locator("#live[data-final]")).to_be_visible()
 
-    ended = show(site, key, job)
+    ended = show(ui_service, key, job)
     expect(page.locator("#text")).to_have_count(0)
     expect(page.get_by_label("Completion 1")).to_have_text(PROMPT * 8)
     figures = page.locator("#live .figures")
     expect(figures).to_contain_text(f"Tokens billed{ended['usage']['total_tokens']}")
     expect(page.locator(".facts").first).to_contain_text("BC-7")
     expect(page.get_by_label("prompt", exact=True)).to_have_text(PROMPT * 8)
-    look(page, "job")
+    snapshot(page, "job")
 
 
-def test_a_job_is_cancelled_and_run_again(
-    visits: Visits, the_admin: Visitor, site: Service, key: dict[str, Any]
+def test_a_job_is_cancelled_and_rerun(
+    visits: Visits, admin_visitor: Visitor, ui_service: Service, key: dict[str, Any]
 ) -> None:
-    job = submit(site, key, PROMPT * 40)
-    page = visits.open(f"/jobs/{job}", visitor=the_admin)
+    job = submit(ui_service, key, PROMPT * 40)
+    page = visits.open(f"/jobs/{job}", visitor=admin_visitor)
 
     page.get_by_role("button", name="Cancel", exact=True).click()
     page.get_by_role("button", name="Cancel the job").click()
 
     expect(page.get_by_role("status").filter(has_text="The job is cancelled.")).to_be_visible()
-    assert wait_for_end(site, key, job)["status"] == "cancelled"
+    assert wait_for_end(ui_service, key, job)["status"] == "cancelled"
     expect(page.locator("#live[data-final]")).to_contain_text("cancelled")
     page.get_by_role("button", name="Run again").click()
     expect(page.locator("dialog")).to_contain_text("trial")
@@ -186,25 +200,27 @@ def test_a_job_is_cancelled_and_run_again(
     expect(page.get_by_role("status").filter(has_text="This is the new job.")).to_be_visible()
     again = page.url.rpartition("/")[2]
     assert again != job
-    assert show(site, key, again)["keyId"] == key["id"]
+    assert show(ui_service, key, again)["keyId"] == key["id"]
     page.get_by_role("button", name="Cancel", exact=True).click()
     page.get_by_role("button", name="Cancel the job").click()
-    wait_for_end(site, key, again)
+    wait_for_end(ui_service, key, again)
 
 
 def test_a_webhook_shows_its_attempts_and_is_sent_again(
-    visits: Visits, the_admin: Visitor, site: Service, key: dict[str, Any]
+    visits: Visits, admin_visitor: Visitor, ui_service: Service, key: dict[str, Any]
 ) -> None:
-    job = submit(site, key, webhookUrl="https://receiver.invalid/hook")
-    wait_for_end(site, key, job)
+    job = submit(ui_service, key, webhookUrl="https://receiver.invalid/hook")
+    wait_for_end(ui_service, key, job)
     headers = {"x-api-key": key["secret"]}
 
     def attempts() -> int:
-        told = site.call("GET", f"/api/llm/jobs/{job}/webhooks", headers=headers).json()["data"]
-        return sum(len(webhook["attempts"]) for webhook in told)
+        found = ui_service.call("GET", f"/api/llm/jobs/{job}/webhooks", headers=headers).json()[
+            "data"
+        ]
+        return sum(len(webhook["attempts"]) for webhook in found)
 
-    wait_until(lambda: attempts() == 1, 30, site.logs)
-    page = visits.open(f"/jobs/{job}", visitor=the_admin)
+    wait_until(lambda: attempts() == 1, 30, ui_service.logs)
+    page = visits.open(f"/jobs/{job}", visitor=admin_visitor)
     region = page.get_by_role("region", name="Attempts to deliver the webhook")
     expect(region.locator("tbody tr")).to_have_count(1)
     expect(page.locator("main")).to_contain_text("job.succeeded to https://receiver.invalid/hook")
@@ -212,16 +228,16 @@ def test_a_webhook_shows_its_attempts_and_is_sent_again(
     page.get_by_role("button", name="Send again").click()
 
     expect(page.get_by_role("status").filter(has_text="is sent again")).to_be_visible()
-    wait_until(lambda: attempts() >= 2, 30, site.logs)
+    wait_until(lambda: attempts() >= 2, 30, ui_service.logs)
 
 
-def test_an_admin_sees_a_customers_answer_but_not_the_request(
-    visits: Visits, the_admin: Visitor, site: Service, customer_key: dict[str, Any]
+def test_an_admin_sees_a_customers_completion_but_not_the_request(
+    visits: Visits, admin_visitor: Visitor, ui_service: Service, customer_key: dict[str, Any]
 ) -> None:
-    job = submit(site, customer_key, "a secret of hers")
-    wait_for_end(site, customer_key, job)
+    job = submit(ui_service, customer_key, "a secret of hers")
+    wait_for_end(ui_service, customer_key, job)
 
-    page = visits.open(f"/jobs/{job}", visitor=the_admin)
+    page = visits.open(f"/jobs/{job}", visitor=admin_visitor)
     expect(page.locator("main")).to_contain_text("Only the owner can see the request.")
     expect(page.get_by_text("a secret of hers")).to_be_hidden()
     page.get_by_text("Show the customer's completion").click()
@@ -234,20 +250,22 @@ def test_an_admin_sees_a_customers_answer_but_not_the_request(
 
 def test_a_customer_sees_no_jobs_of_others(
     visits: Visits,
-    site: Service,
+    ui_service: Service,
     key: dict[str, Any],
     customer_key: dict[str, Any],
 ) -> None:
-    ours, hers = submit(site, key), submit(site, customer_key)
+    ours, hers = submit(ui_service, key), submit(ui_service, customer_key)
     page = visits.open("/jobs", visitor=CUSTOMER, javascript=False, provoked=["^40[04] "])
 
     assert hers in ids_of(page) and ours not in ids_of(page)
     cookies = {cookie["name"]: cookie["value"] for cookie in page.context.cookies()}
     for path in ("", "/live", "/text", "/cancel", "/again"):
-        answer = requests.get(f"{site.admin_url}/jobs/{ours}{path}", cookies=cookies, timeout=20)
+        answer = requests.get(
+            f"{ui_service.admin_url}/jobs/{ours}{path}", cookies=cookies, timeout=20
+        )
         assert answer.status_code == 404, path
     rows = requests.get(
-        f"{site.admin_url}/jobs/rows?ids={ours},{hers}", cookies=cookies, timeout=20
+        f"{ui_service.admin_url}/jobs/rows?ids={ours},{hers}", cookies=cookies, timeout=20
     ).text
     assert hers in rows and ours not in rows
     assert page.goto(f"/jobs?key={key['id']}") is not None

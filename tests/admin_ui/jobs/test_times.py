@@ -28,7 +28,7 @@ def test_a_line_has_waited_since_its_release() -> None:
     assert (times.generating, times.tokens_per_second) == (3_000, 10)
 
 
-def test_a_job_that_no_batch_released_has_waited_since_it_was_made() -> None:
+def test_a_single_job_has_waited_since_its_creation() -> None:
     times = JobTimes.of(job(released_at=None), RELEASED)
 
     assert times.queued == timedelta(hours=5, seconds=2) / timedelta(milliseconds=1)

@@ -1,4 +1,4 @@
-"""What was entered for a key, as the API takes it."""
+"""The request body that the form of a key makes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NOON = datetime(2030, 7, 1, 12, tzinfo=UTC)
         ("9" * 5000, "9" * 5000),
     ],
 )
-def test_what_is_no_number_is_left_for_the_api_to_judge(text: str, value: object) -> None:
+def test_a_text_that_is_no_number_is_passed_on(text: str, value: object) -> None:
     assert entered_values({"rateLimit": text}, is_admin=True)["rateLimit"] == value
 
 

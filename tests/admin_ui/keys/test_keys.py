@@ -1,4 +1,4 @@
-"""The pages of API keys, walked on the real service."""
+"""The pages of API keys, with the real service."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.admin_ui.conftest import Look
+from tests.admin_ui.conftest import Snapshot
 from tests.support.browser.visits import Visitor, Visits
 from tests.support.service import Service
 
@@ -16,9 +16,9 @@ CUSTOMER = Visitor("keys@example.com", "customer password")
 
 
 @pytest.fixture(scope="module")
-def customer(site: Service) -> Visitor:
+def customer(ui_service: Service) -> Visitor:
     body = {"email": CUSTOMER.email, "password": CUSTOMER.password}
-    answer = site.call("POST", "/api/users", json=body, headers=site.sign_in_admin())
+    answer = ui_service.call("POST", "/api/users", json=body, headers=ui_service.sign_in_admin())
     assert answer.status_code == 201, answer.text
     return CUSTOMER
 
@@ -36,8 +36,8 @@ def generate(service: Service, secret: str) -> int:
 
 
 @pytest.mark.parametrize("javascript", [True, False], ids=["with", "without"])
-def test_a_key_is_made_changed_rotated_and_revoked(
-    visits: Visits, site: Service, customer: Visitor, javascript: bool
+def test_a_key_is_created_changed_rotated_and_revoked(
+    visits: Visits, ui_service: Service, customer: Visitor, javascript: bool
 ) -> None:
     page = visits.open(
         "/keys", visitor=customer, javascript=javascript, provoked=["^403 POST .*/keys/new"]
@@ -55,9 +55,9 @@ def test_a_key_is_made_changed_rotated_and_revoked(
     page.get_by_label("Jobs in flight").fill("3")
     page.get_by_role("button", name="Create API key", exact=True).click()
     first = shown_secret(page)
-    expect(page.locator("#call")).to_contain_text(f"{site.url}/api/llm/generate")
+    expect(page.locator("#call")).to_contain_text(f"{ui_service.url}/api/llm/generate")
     expect(page.locator("#call")).to_contain_text(f"Bearer {first}")
-    assert generate(site, first) == 200
+    assert generate(ui_service, first) == 200
 
     page.get_by_role("button", name="I've saved the secret").click()
     expect(page.get_by_role("heading", level=1)).to_contain_text("laptop")
@@ -71,7 +71,7 @@ def test_a_key_is_made_changed_rotated_and_revoked(
     page.get_by_label("Active").uncheck()
     page.get_by_role("button", name="Save").click()
     expect(page.locator("h1 .state")).to_have_text("inactive")
-    assert generate(site, first) == 403
+    assert generate(ui_service, first) == 403
     page.get_by_role("button", name="Edit", exact=True).click()
     page.get_by_label("Active").check()
     page.get_by_role("button", name="Save").click()
@@ -83,17 +83,17 @@ def test_a_key_is_made_changed_rotated_and_revoked(
     second = shown_secret(page)
     assert second != first
     expect(page.get_by_text("The previous secret works until")).to_be_visible()
-    assert [generate(site, secret) for secret in (first, second)] == [200, 200]
+    assert [generate(ui_service, secret) for secret in (first, second)] == [200, 200]
     page.get_by_role("button", name="I've saved the secret").click()
 
     page.get_by_role("button", name="Revoke", exact=True).click()
     page.get_by_role("button", name="Revoke key").click()
     expect(page.locator(".notice.good")).to_have_text("The key “desk” is revoked.")
-    assert generate(site, second) == 401
+    assert generate(ui_service, second) == 401
 
 
-def test_a_secret_is_not_shown_again_and_no_second_key_made(
-    visits: Visits, site: Service, customer: Visitor
+def test_a_reload_shows_no_secret_and_creates_no_second_key(
+    visits: Visits, ui_service: Service, customer: Visitor
 ) -> None:
     page = visits.open("/keys/new", visitor=customer)
     page.get_by_label("Name").fill("once")
@@ -108,7 +108,7 @@ def test_a_secret_is_not_shown_again_and_no_second_key_made(
 
 
 def test_the_secrets_dialog_closes_by_its_own_button_alone(
-    visits: Visits, site: Service, customer: Visitor
+    visits: Visits, ui_service: Service, customer: Visitor
 ) -> None:
     page = visits.open("/keys", visitor=customer)
     page.get_by_role("button", name="Create API Key").click()
@@ -128,10 +128,10 @@ def test_the_secrets_dialog_closes_by_its_own_button_alone(
     expect(page.get_by_role("heading", level=1)).to_contain_text("closed")
 
 
-def test_an_admin_makes_a_key_for_a_customer_by_the_email(
-    visits: Visits, site: Service, the_admin: Visitor, customer: Visitor
+def test_an_admin_creates_a_key_for_a_customer_by_email(
+    visits: Visits, ui_service: Service, admin_visitor: Visitor, customer: Visitor
 ) -> None:
-    page = visits.open("/keys/new", visitor=the_admin, provoked=["^400 POST .*/keys/new"])
+    page = visits.open("/keys/new", visitor=admin_visitor, provoked=["^400 POST .*/keys/new"])
     page.get_by_label("Name").fill("theirs")
     page.get_by_label("Owner").fill("nobody@example.com")
     page.get_by_label("Requests per minute").fill("5000")
@@ -141,7 +141,7 @@ def test_an_admin_makes_a_key_for_a_customer_by_the_email(
     page.get_by_role("button", name="Create API key", exact=True).click()
     expect(page.locator("#owner-fault")).to_have_text("There is no user with this email.")
     expect(page.locator("#expiresAt-fault")).to_have_text("Expiry must be in the future.")
-    # What is folded away stays open once something was entered there.
+    # The folded part stays open because a field in it is filled in.
     expect(page.get_by_label("Tokens per minute")).to_have_value("7000")
     page.get_by_label("Expiry").fill("")
     page.get_by_label("Owner").fill("")
@@ -159,17 +159,17 @@ def test_an_admin_makes_a_key_for_a_customer_by_the_email(
 
 
 def test_a_time_is_chosen_in_the_viewers_zone(
-    visits: Visits, site: Service, the_admin: Visitor
+    visits: Visits, ui_service: Service, admin_visitor: Visitor
 ) -> None:
-    key = site.make_key(name="zoned", expiresAt="2030-07-01T12:00:30+00:00")
-    page = visits.open(f"/keys/{key['id']}/edit", visitor=the_admin, timezone="Asia/Tokyo")
+    key = ui_service.make_key(name="zoned", expiresAt="2030-07-01T12:00:30+00:00")
+    page = visits.open(f"/keys/{key['id']}/edit", visitor=admin_visitor, timezone="Asia/Tokyo")
     page.get_by_text("More limits, priority and expiry").click()
     expect(page.get_by_label("Expiry")).to_have_value("2030-07-01T21:00")
     page.get_by_label("Name").fill("zoned still")
     page.get_by_role("button", name="Save").click()
     expect(page.get_by_role("heading", level=1)).to_contain_text("zoned still")
-    headers = site.sign_in_admin()
-    shown = site.call("GET", f"/api/keys/{key['id']}", headers=headers).json()
+    headers = ui_service.sign_in_admin()
+    shown = ui_service.call("GET", f"/api/keys/{key['id']}", headers=headers).json()
     assert shown["expiresAt"].startswith("2030-07-01T12:00:30"), "what was not changed stays"
 
     page.get_by_role("button", name="Edit", exact=True).click()
@@ -178,40 +178,44 @@ def test_a_time_is_chosen_in_the_viewers_zone(
     page.get_by_role("button", name="Save").click()
     expect(page.locator(".facts")).to_contain_text("Jan 1, 2031")
 
-    shown = site.call("GET", f"/api/keys/{key['id']}", headers=headers).json()
+    shown = ui_service.call("GET", f"/api/keys/{key['id']}", headers=headers).json()
     assert shown["expiresAt"].startswith("2030-12-31T15:00:00")
 
 
-def test_all_pages_look_well(visits: Visits, site: Service, the_admin: Visitor, look: Look) -> None:
-    key = site.make_key(name="production", tokenLimit=1000, monthlyTokenLimit=10**6)
-    generate(site, key["secret"])
-    expired = site.make_key(name="expired")
+def test_all_pages_look_well(
+    visits: Visits, ui_service: Service, admin_visitor: Visitor, snapshot: Snapshot
+) -> None:
+    key = ui_service.make_key(name="production", tokenLimit=1000, monthlyTokenLimit=10**6)
+    generate(ui_service, key["secret"])
+    expired = ui_service.make_key(name="expired")
     body = {"isActive": False}
-    site.call("PUT", f"/api/keys/{expired['id']}", json=body, headers=site.sign_in_admin())
-    page = visits.open("/keys", visitor=the_admin)
+    ui_service.call(
+        "PUT", f"/api/keys/{expired['id']}", json=body, headers=ui_service.sign_in_admin()
+    )
+    page = visits.open("/keys", visitor=admin_visitor)
 
-    look(page, "keys")
-    look(visits.open(f"/keys/{key['id']}", visitor=the_admin), "key")
+    snapshot(page, "keys")
+    snapshot(visits.open(f"/keys/{key['id']}", visitor=admin_visitor), "key")
     for what in ("edit", "rotate", "delete"):
-        look(visits.open(f"/keys/{key['id']}/{what}", visitor=the_admin), f"key-{what}")
+        snapshot(visits.open(f"/keys/{key['id']}/{what}", visitor=admin_visitor), f"key-{what}")
     page.get_by_role("button", name="Create API Key").click()
     page.get_by_text("More limits, priority and expiry").click()
-    look(page, "key-new-dialog")
+    snapshot(page, "key-new-dialog")
     page.get_by_label("Name").fill("looked at")
     page.get_by_role("button", name="Create API key", exact=True).click()
     shown_secret(page)
-    look(page, "key-secret-dialog")
+    snapshot(page, "key-secret-dialog")
 
 
-def test_what_an_admin_set_is_said_beside_the_field(
-    visits: Visits, site: Service, customer: Visitor
+def test_limits_set_by_an_admin_are_explained(
+    visits: Visits, ui_service: Service, customer: Visitor
 ) -> None:
-    headers = site.sign_in(customer.email, customer.password)
+    headers = ui_service.sign_in(customer.email, customer.password)
     body = {"name": "held"}
-    key = site.call("POST", "/api/keys", json=body, headers=headers).json()
+    key = ui_service.call("POST", "/api/keys", json=body, headers=headers).json()
     path = f"/api/keys/{key['id']}"
     held = {"rateLimit": 7, "isActive": False}
-    site.call("PUT", path, json=held, headers=site.sign_in_admin())
+    ui_service.call("PUT", path, json=held, headers=ui_service.sign_in_admin())
 
     page = visits.open(
         f"/keys/{key['id']}/edit",

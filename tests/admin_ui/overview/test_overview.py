@@ -21,7 +21,7 @@ from models.database.base import SessionFactory, utc_now
 from models.jobs.job import Job, JobOutcome, JobState
 from models.jobs.transitions import finish_job
 from models.usage.usage import UsageHourly, record_usages
-from tests.admin_ui.conftest import Look
+from tests.admin_ui.conftest import Snapshot
 from tests.support.browser.pages import sign_in, text_of
 from tests.support.browser.visits import Visitor, Visits
 from tests.support.browser.weight import read_server_timing
@@ -35,7 +35,7 @@ CUSTOMER = Visitor("ada@example.com", "a-password-of-hers")
 
 
 def use(database: SessionFactory, key: ApiKey | None, state: JobState, tokens: int) -> None:
-    """Let a job of a key end now."""
+    """End a job of a key now."""
     with database.begin() as session:
         job = add_job(session, key or add_key(session))
         claim_job(session, job.id, worker_id="w", lease=utc_now() - utc_now())
@@ -46,8 +46,8 @@ def use(database: SessionFactory, key: ApiKey | None, state: JobState, tokens: i
 
 
 @pytest.fixture
-def customer(browser: FlaskClient, database: SessionFactory, client: redis.Redis) -> User:
-    """A customer who used 1,034 tokens, beside another who used 20,034 in a request that failed."""
+def customer(pages_client: FlaskClient, database: SessionFactory, client: redis.Redis) -> User:
+    """A customer who used 1,034 tokens; another one used 20,034 in a failed request."""
     with database.begin() as session:
         user = User(email=CUSTOMER.email, password_hash=hash_quickly(CUSTOMER.password))
         session.add(user)
@@ -63,10 +63,10 @@ def customer(browser: FlaskClient, database: SessionFactory, client: redis.Redis
     return user
 
 
-def test_an_admin_sees_all(browser: FlaskClient, customer: User) -> None:
-    sign_in(browser)
+def test_an_admin_sees_all(pages_client: FlaskClient, customer: User) -> None:
+    sign_in(pages_client)
 
-    page = browser.get("/")
+    page = pages_client.get("/")
 
     shown = text_of(page)
     assert "Users 3 " in shown and "API keys 2 " in shown
@@ -82,7 +82,7 @@ def test_an_admin_sees_all(browser: FlaskClient, customer: User) -> None:
 
 
 def test_the_backlog_counts_lines_that_are_on_no_queue_yet(
-    browser: FlaskClient, customer: User, database: SessionFactory, client: redis.Redis
+    pages_client: FlaskClient, customer: User, database: SessionFactory, client: redis.Redis
 ) -> None:
     with database.begin() as session:
         batch = add_batch(session, lines=7)
@@ -90,19 +90,19 @@ def test_the_backlog_counts_lines_that_are_on_no_queue_yet(
         for job in first:
             job.is_held = False
     JobQueue(client).send_many([job.id for job in first], QueueName.BULK)
-    sign_in(browser)
+    sign_in(pages_client)
 
-    shown = text_of(browser.get("/"))
-    counted = text_of(browser.get("/jobs"))
+    shown = text_of(pages_client.get("/"))
+    counted = text_of(pages_client.get("/jobs"))
 
     assert "Waiting, bulk 7 2 released " in shown
     assert "2 waiting" in counted and "5 batch lines to come" in counted
 
 
-def test_a_customer_sees_the_own_part(browser: FlaskClient, customer: User) -> None:
-    sign_in(browser, CUSTOMER.email, CUSTOMER.password)
+def test_a_customer_sees_the_own_part(pages_client: FlaskClient, customer: User) -> None:
+    sign_in(pages_client, CUSTOMER.email, CUSTOMER.password)
 
-    page = browser.get("/")
+    page = pages_client.get("/")
 
     shown = text_of(page)
     assert "Tokens today 1.03k " in shown
@@ -111,12 +111,12 @@ def test_a_customer_sees_the_own_part(browser: FlaskClient, customer: User) -> N
     assert " ready " in shown
     for hidden in ("w-7", "H100", "Users", "Waiting", "worker", "Recent activity"):
         assert hidden not in shown
-    live = browser.get("/live", headers={"HX-Request": "true"})
+    live = pages_client.get("/live", headers={"HX-Request": "true"})
     assert "Tokens today 1.03k " in text_of(live) and "w-7" not in live.text
 
 
-def series(browser: FlaskClient, chart: str, over: str) -> list[list[Any]]:
-    answer = browser.get(f"/series/{chart}?over={over}").get_json()
+def series(pages_client: FlaskClient, chart: str, over: str) -> list[list[Any]]:
+    answer = pages_client.get(f"/series/{chart}?over={over}").get_json()
     assert all(len(each["values"]) == len(answer["x"]) for each in answer["series"])
     steps = {after - before for before, after in zip(answer["x"], answer["x"][1:], strict=False)}
     assert steps == {answer["step"]}
@@ -125,41 +125,43 @@ def series(browser: FlaskClient, chart: str, over: str) -> list[list[Any]]:
 
 @pytest.mark.parametrize(("over", "count"), [("hour", 60), ("day", 24), ("month", 30)])
 def test_the_charts_end_with_now(
-    browser: FlaskClient, customer: User, over: str, count: int
+    pages_client: FlaskClient, customer: User, over: str, count: int
 ) -> None:
-    sign_in(browser, CUSTOMER.email, CUSTOMER.password)
-    (succeeded, unsuccessful) = series(browser, "requests", over)
-    (median, p95) = series(browser, "times", over)
+    sign_in(pages_client, CUSTOMER.email, CUSTOMER.password)
+    (succeeded, unsuccessful) = series(pages_client, "requests", over)
+    (median, p95) = series(pages_client, "times", over)
 
     assert succeeded == [0] * (count - 1) + [1]
     assert unsuccessful == [0] * count
     assert median[:-1] == [None] * (count - 1) and median[-1] == p95[-1] >= 0
-    assert sum(map(sum, series(browser, "tokens", over))) == 1034
+    assert sum(map(sum, series(pages_client, "tokens", over))) == 1034
 
-    browser.delete_cookie(SESSION_COOKIE)
-    sign_in(browser)
-    (succeeded, unsuccessful) = series(browser, "requests", over)
+    pages_client.delete_cookie(SESSION_COOKIE)
+    sign_in(pages_client)
+    (succeeded, unsuccessful) = series(pages_client, "requests", over)
     assert (succeeded[-1], unsuccessful[-1]) == (1, 1)
 
 
-def test_more_or_less_than_before_is_said_in_words(
-    browser: FlaskClient, customer: User, database: SessionFactory
+def test_a_figure_shows_its_change(
+    pages_client: FlaskClient, customer: User, database: SessionFactory
 ) -> None:
     with database.begin() as session:
         today = session.query(UsageHourly).filter_by(prompt_tokens=20_000).one()
         values = {c.name: getattr(today, c.name) for c in UsageHourly.__table__.columns}
         yesterday = {"hour": today.hour - timedelta(days=1), "prompt_tokens": 42_102}
         session.add(UsageHourly(**{**values, **yesterday}))
-    sign_in(browser)
+    sign_in(pages_client)
 
-    assert "Tokens today 21.1k ↓ 50% less than yesterday by this hour" in text_of(browser.get("/"))
+    assert "Tokens today 21.1k ↓ 50% less than yesterday by this hour" in text_of(
+        pages_client.get("/")
+    )
 
 
 def test_the_page_works_while_redis_is_away(
-    browser: FlaskClient, base_settings: Settings, customer: User
+    pages_client: FlaskClient, base_settings: Settings, customer: User
 ) -> None:
-    sign_in(browser)
-    cookie = browser.get_cookie(SESSION_COOKIE)
+    sign_in(pages_client)
+    cookie = pages_client.get_cookie(SESSION_COOKIE)
     assert cookie is not None
     away = base_settings.model_copy(
         update={"redis_url": type(base_settings.redis_url)("redis://127.0.0.1:1/0")}
@@ -175,12 +177,14 @@ def test_the_page_works_while_redis_is_away(
 
 
 @pytest.fixture(scope="module")
-def used(site: Service) -> Service:
-    """A service with a customer who has a key and used it."""
+def used_service(ui_service: Service) -> Service:
+    """A service with a customer who used a key."""
     made = {"email": CUSTOMER.email, "password": CUSTOMER.password, "role": "customer"}
-    site.call("POST", "/api/users", json=made, headers=site.sign_in_admin()).raise_for_status()
-    generate(site)
-    return site
+    ui_service.call(
+        "POST", "/api/users", json=made, headers=ui_service.sign_in_admin()
+    ).raise_for_status()
+    generate(ui_service)
+    return ui_service
 
 
 def generate(service: Service) -> None:
@@ -193,24 +197,24 @@ def generate(service: Service) -> None:
 
 
 def test_the_figures_follow_without_a_reload(
-    used: Service, visits: Visits, the_admin: Visitor
+    used_service: Service, visits: Visits, admin_visitor: Visitor
 ) -> None:
-    page = visits.open("/?over=hour", visitor=the_admin)
+    page = visits.open("/?over=hour", visitor=admin_visitor)
     page.evaluate("() => { window.isTheSame = true; }")
     page.get_by_role("region", name="Workers").focus()
     keys = page.locator(".figure", has_text="API keys").locator("dd").first
     before = int(keys.inner_text())
 
-    generate(used)
+    generate(used_service)
 
     wait_until(lambda: int(keys.inner_text()) == before + 1, 20)
     assert page.evaluate("() => window.isTheSame && document.activeElement.id") == "workers"
 
 
-def test_the_charts_tell_what_the_cursor_is_at(
-    used: Service, visits: Visits, the_admin: Visitor
+def test_a_chart_shows_the_values_at_the_cursor(
+    used_service: Service, visits: Visits, admin_visitor: Visitor
 ) -> None:
-    page = visits.open("/", visitor=the_admin, timezone="Asia/Kolkata")
+    page = visits.open("/", visitor=admin_visitor, timezone="Asia/Kolkata")
     plot = page.locator("figure", has_text="Requests").locator(".u-over")
     box = plot.bounding_box()
     assert box is not None
@@ -226,16 +230,18 @@ def test_the_charts_tell_what_the_cursor_is_at(
 
 @pytest.mark.parametrize("over", ["hour", "day"])
 def test_the_dashboard_looks_right(
-    used: Service, visits: Visits, the_admin: Visitor, look: Look, over: str
+    used_service: Service, visits: Visits, admin_visitor: Visitor, snapshot: Snapshot, over: str
 ) -> None:
-    page = visits.open(f"/?over={over}", visitor=the_admin)
+    page = visits.open(f"/?over={over}", visitor=admin_visitor)
     page.wait_for_selector(".uplot")
 
-    look(page, f"dashboard-{over}")
+    snapshot(page, f"dashboard-{over}")
 
 
-def test_a_customers_dashboard_looks_right(used: Service, visits: Visits, look: Look) -> None:
+def test_a_customers_dashboard_looks_right(
+    used_service: Service, visits: Visits, snapshot: Snapshot
+) -> None:
     page = visits.open("/", visitor=CUSTOMER)
     page.wait_for_selector(".uplot")
 
-    look(page, "dashboard-customer")
+    snapshot(page, "dashboard-customer")

@@ -1,4 +1,4 @@
-"""The playground with answers that take their time."""
+"""The playground, with a service that takes seconds for a completion."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.admin_ui.conftest import Look
+from tests.admin_ui.conftest import Snapshot
 from tests.support.browser.visits import Visitor, Visits
 from tests.support.polling import wait_until
 from tests.support.service import Service
@@ -21,7 +21,7 @@ PROMPT = "def add(a, b):\n    return a + b\n\n" * 6
 
 
 @pytest.fixture(scope="module")
-def site(paced: Service) -> Service:
+def ui_service(paced: Service) -> Service:
     paced.start_admin_ui()
     for name in ("trial", "once"):
         paced.make_key(name=name, rateLimit=1 if name == "once" else 100_000)
@@ -37,15 +37,17 @@ def open_playground(visits: Visits, visitor: Visitor, key: str = "trial", **opti
 
 
 @pytest.fixture(scope="module")
-def newest_job(site: Service) -> NewestJob:
-    headers = site.sign_in_admin()
-    return lambda: site.call("GET", "/api/llm/jobs?limit=1", headers=headers).json()["data"][0]
+def newest_job(ui_service: Service) -> NewestJob:
+    headers = ui_service.sign_in_admin()
+    return lambda: ui_service.call("GET", "/api/llm/jobs?limit=1", headers=headers).json()["data"][
+        0
+    ]
 
 
-def test_text_comes_piece_by_piece_and_the_figures_are_true(
-    visits: Visits, the_admin: Visitor, newest_job: NewestJob, look: Look
+def test_text_is_streamed_and_the_figures_are_right(
+    visits: Visits, admin_visitor: Visitor, newest_job: NewestJob, snapshot: Snapshot
 ) -> None:
-    page = open_playground(visits, the_admin)
+    page = open_playground(visits, admin_visitor)
     answer = page.locator("#completion")
 
     page.get_by_role("button", name="Generate").click()
@@ -68,14 +70,14 @@ def test_text_comes_piece_by_piece_and_the_figures_are_true(
     rate = float(outcome.locator("dd").first.inner_text())
     assert 15 < rate < 30
     assert "eyJ" not in page.content(), "a token of the API in the page"
-    look(page, "playground")
+    snapshot(page, "playground")
 
 
 @pytest.mark.parametrize("way", ["stop", "leave"])
-def test_who_goes_away_cancels_the_job_at_once(
-    visits: Visits, the_admin: Visitor, newest_job: NewestJob, way: str
+def test_leaving_cancels_the_job_at_once(
+    visits: Visits, admin_visitor: Visitor, newest_job: NewestJob, way: str
 ) -> None:
-    page = open_playground(visits, the_admin)
+    page = open_playground(visits, admin_visitor)
     page.get_by_label("Prompt").fill(PROMPT * 5)
     page.get_by_role("button", name="Generate").click()
     expect(page.locator("#completion")).to_contain_text("return a + b")
@@ -98,8 +100,8 @@ def test_who_goes_away_cancels_the_job_at_once(
         expect(page.get_by_role("button", name="Generate")).to_be_enabled()
 
 
-def test_faults_stand_beside_their_fields(visits: Visits, the_admin: Visitor) -> None:
-    page = open_playground(visits, the_admin, provoked=["^400 POST .*/playground/stream"])
+def test_faults_appear_beside_their_fields(visits: Visits, admin_visitor: Visitor) -> None:
+    page = open_playground(visits, admin_visitor, provoked=["^400 POST .*/playground/stream"])
     page.locator("summary", has_text="Parameters").click()
     page.get_by_label("Max tokens").fill("many")
     page.get_by_label("Temperature").fill("9")
@@ -116,8 +118,10 @@ def test_faults_stand_beside_their_fields(visits: Visits, the_admin: Visitor) ->
     expect(page.locator(".fault")).to_have_count(0)
 
 
-def test_a_limit_says_when_to_come_back(visits: Visits, the_admin: Visitor) -> None:
-    page = open_playground(visits, the_admin, "once", provoked=["^429 POST .*/playground/stream"])
+def test_a_limit_shows_when_to_retry(visits: Visits, admin_visitor: Visitor) -> None:
+    page = open_playground(
+        visits, admin_visitor, "once", provoked=["^429 POST .*/playground/stream"]
+    )
     page.get_by_label("Prompt").fill("one")
     button = page.get_by_role("button", name="Generate")
     button.click()
@@ -129,8 +133,8 @@ def test_a_limit_says_when_to_come_back(visits: Visits, the_admin: Visitor) -> N
     expect(button).to_be_disabled()
 
 
-def test_the_code_follows_the_form(visits: Visits, the_admin: Visitor) -> None:
-    page = open_playground(visits, the_admin)
+def test_the_code_follows_the_form(visits: Visits, admin_visitor: Visitor) -> None:
+    page = open_playground(visits, admin_visitor)
 
     page.get_by_label("Prompt").fill('it\'s "quoted"')
 
@@ -139,9 +143,11 @@ def test_the_code_follows_the_form(visits: Visits, the_admin: Visitor) -> None:
     expect(page.locator("#code-javascript")).to_contain_text('"it\'s \\"quoted\\""')
 
 
-def test_without_javascript_the_form_brings_the_answer(visits: Visits, the_admin: Visitor) -> None:
+def test_without_javascript_the_form_returns_the_completion(
+    visits: Visits, admin_visitor: Visitor
+) -> None:
     page = open_playground(
-        visits, the_admin, javascript=False, provoked=["^400 POST .*/playground$"]
+        visits, admin_visitor, javascript=False, provoked=["^400 POST .*/playground$"]
     )
     page.get_by_label("Prompt").fill("print(1)")
 

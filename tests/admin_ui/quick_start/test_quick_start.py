@@ -1,4 +1,4 @@
-"""The first steps, and that the programs they show run as printed."""
+"""The quick start, whose programs run unchanged."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-from tests.admin_ui.conftest import Look
+from tests.admin_ui.conftest import Snapshot
 from tests.clients.node import run_node
 from tests.support.browser.visits import Visitor, Visits
 from tests.support.service import Service
@@ -21,9 +21,9 @@ RUN_SECONDS = 60
 
 
 @pytest.fixture(scope="module")
-def customer(site: Service) -> Visitor:
+def customer(ui_service: Service) -> Visitor:
     body = {"email": CUSTOMER.email, "password": CUSTOMER.password}
-    answer = site.call("POST", "/api/users", json=body, headers=site.sign_in_admin())
+    answer = ui_service.call("POST", "/api/users", json=body, headers=ui_service.sign_in_admin())
     assert answer.status_code == 201, answer.text
     return CUSTOMER
 
@@ -41,28 +41,28 @@ def run(program: list[str], **environment: str) -> str:
 
 
 def test_every_program_runs_as_shown(
-    visits: Visits, site: Service, customer: Visitor, look: Look, tmp_path: Path
+    visits: Visits, ui_service: Service, customer: Visitor, snapshot: Snapshot, tmp_path: Path
 ) -> None:
     page = visits.open("/quick-start", visitor=customer)
     expect(page.get_by_text("You have no API key yet.")).to_be_visible()
-    look(page, "quick-start-without-key")
+    snapshot(page, "quick-start-without-key")
     page.get_by_role("button", name="Create API key").click()
     page.get_by_label("Name").fill("first")
     page.get_by_role("dialog").get_by_role("button", name="Create API key", exact=True).click()
     secret = page.locator("#secret").inner_text()
     page.goto("/quick-start")
-    look(page, "quick-start")
+    snapshot(page, "quick-start")
 
     def code(name: str) -> str:
         page.locator(f"label[for$=-{name}]").click()
         return page.locator(f"#code-{name}").inner_text()
 
-    said = run(["bash", "-c", code("curl")], BOUNTYCODER_API_KEY=secret)
-    assert json.loads(said)["choices"][0]["text"]
+    response = run(["bash", "-c", code("curl")], BOUNTYCODER_API_KEY=secret)
+    assert json.loads(response)["choices"][0]["text"]
     login = page.locator("#login").inner_text().replace("your_password", customer.password)
     token = json.loads(run(["bash", "-c", login]))["token"]
-    said = run(["bash", "-c", code("curl_jwt").replace("your_jwt_token", token)])
-    assert json.loads(said)["usage"]["completion_tokens"]
+    response = run(["bash", "-c", code("curl_jwt").replace("your_jwt_token", token)])
+    assert json.loads(response)["usage"]["completion_tokens"]
     for name in ("python", "openai_python", "python_jwt"):
         (tmp_path / f"{name}.py").write_text(code(name).replace("your_jwt_token", token))
         program = [sys.executable, str(tmp_path / f"{name}.py")]

@@ -1,4 +1,4 @@
-"""What becomes of a page whose session ends: nothing that was written on it is lost."""
+"""The end of a session: no text that was entered on a page is lost."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.support.browser.visits import sign_in as sign_in_by_form
 from tests.support.service import Service
 
 PROMPT = "Write a function that nobody has written before"
-#: What the browser and htmx say of a request in the background that found no session.
+#: Messages of the browser and of htmx about a background request without a session.
 REFUSED = ["^401 (GET|POST) ", "^console: Response Status Error Code 401 "]
 
 
@@ -24,10 +24,10 @@ def sign_in_again(page: Page, visitor: Visitor) -> None:
 
 
 def test_the_prompt_survives_the_end_of_the_session(
-    visits: Visits, site: Service, the_admin: Visitor
+    visits: Visits, ui_service: Service, admin_visitor: Visitor
 ) -> None:
-    site.make_key(name="trial")
-    page = visits.open("/playground", visitor=the_admin, provoked=REFUSED)
+    ui_service.make_key(name="trial")
+    page = visits.open("/playground", visitor=admin_visitor, provoked=REFUSED)
     page.context.clear_cookies()
 
     page.get_by_label("Prompt").fill(PROMPT)
@@ -38,17 +38,17 @@ def test_the_prompt_survives_the_end_of_the_session(
     expect(page.locator("#refused")).to_contain_text("Your text is saved.")
     expect(page.get_by_label("Prompt")).to_have_value(PROMPT)
     trouble.get_by_role("link", name="Sign in again").click()
-    sign_in_again(page, the_admin)
+    sign_in_again(page, admin_visitor)
     expect(page.get_by_label("Prompt")).to_have_value(PROMPT)
     expect(page.locator("#code-curl")).to_contain_text(PROMPT)
 
 
 def test_the_prompt_of_one_person_is_not_shown_to_the_next(
-    visits: Visits, site: Service, the_admin: Visitor
+    visits: Visits, ui_service: Service, admin_visitor: Visitor
 ) -> None:
-    site.make_key(name="trial")
+    ui_service.make_key(name="trial")
     page = visits.open("/sign-in")
-    sign_in_by_form(page, the_admin)  # for itself: to sign out ends a session that others share
+    sign_in_by_form(page, admin_visitor)  # for itself: to sign out ends a session that others share
     page.goto("/playground")
     page.get_by_label("Prompt").fill(PROMPT)
     assert page.evaluate("() => sessionStorage.getItem('playground')") is not None
@@ -60,9 +60,9 @@ def test_the_prompt_of_one_person_is_not_shown_to_the_next(
 
 
 def test_a_live_part_says_that_the_session_has_ended_and_stays(
-    visits: Visits, the_admin: Visitor
+    visits: Visits, admin_visitor: Visitor
 ) -> None:
-    page = visits.open("/", visitor=the_admin, provoked=REFUSED)
+    page = visits.open("/", visitor=admin_visitor, provoked=REFUSED)
     page.context.clear_cookies()
 
     expect(page.locator("#trouble")).to_contain_text("Your session has ended.")
@@ -71,14 +71,14 @@ def test_a_live_part_says_that_the_session_has_ended_and_stays(
 
 
 def test_after_signing_in_again_a_person_is_back_on_the_page(
-    visits: Visits, the_admin: Visitor
+    visits: Visits, admin_visitor: Visitor
 ) -> None:
-    page = visits.open("/customers?q=admin&sort=email", visitor=the_admin)
+    page = visits.open("/customers?q=admin&sort=email", visitor=admin_visitor)
     page.context.clear_cookies()
 
     page.get_by_role("button", name="Add Customer").click()
 
-    sign_in_again(page, the_admin)
+    sign_in_again(page, admin_visitor)
     expect(page).to_have_url(f"{visits.service.admin_url}/customers?q=admin&sort=email")
     expect(page.get_by_label("Search")).to_have_value("admin")
 
@@ -87,27 +87,27 @@ def test_after_signing_in_again_a_person_is_back_on_the_page(
     ("page", "back"),
     [
         ("http://localhost/settings?tab=1", "/sign-in?next=/settings?tab%3D1&ended=1"),
-        # The answer to a form has an address that only takes forms.
+        # The URL of a form response accepts only POST.
         ("http://localhost/settings/password", "/sign-in?ended=1"),
         ("https://evil.example/settings", "/sign-in?ended=1"),
         ("", "/sign-in?ended=1"),
     ],
 )
 def test_a_form_without_a_session_leads_back_to_its_page(
-    browser: FlaskClient, page: str, back: str
+    pages_client: FlaskClient, page: str, back: str
 ) -> None:
-    answer = browser.post("/settings", data={"name": "A"}, headers={"Referer": page})
+    answer = pages_client.post("/settings", data={"name": "A"}, headers={"Referer": page})
 
     assert (answer.status_code, answer.location) == (303, back)
 
 
-def test_a_chart_without_a_session_is_refused_and_not_redirected(browser: FlaskClient) -> None:
-    answer = browser.get("/series/tokens", headers={"Accept": "application/json"})
+def test_a_chart_without_a_session_is_refused_and_not_redirected(pages_client: FlaskClient) -> None:
+    answer = pages_client.get("/series/tokens", headers={"Accept": "application/json"})
 
     assert (answer.status_code, answer.location) == (401, None)
 
 
-def test_a_first_visit_is_not_told_of_a_session_that_ended(browser: FlaskClient) -> None:
-    assert browser.get("/settings").location == "/sign-in?next=/settings"
-    sign_in(browser)
-    browser.get("/settings")
+def test_a_first_visit_shows_no_ended_session(pages_client: FlaskClient) -> None:
+    assert pages_client.get("/settings").location == "/sign-in?next=/settings"
+    sign_in(pages_client)
+    pages_client.get("/settings")

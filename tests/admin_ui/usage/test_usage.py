@@ -13,7 +13,7 @@ from models.accounts.user import User
 from models.database.base import SessionFactory, utc_now
 from models.jobs.job import JobState
 from models.usage.usage import record_usages
-from tests.admin_ui.conftest import Look
+from tests.admin_ui.conftest import Snapshot
 from tests.support.browser.pages import sign_in, text_of
 from tests.support.browser.visits import Visitor, Visits
 from tests.support.factories.rows import add_job, hash_quickly
@@ -54,8 +54,8 @@ def use(
 
 
 @pytest.fixture
-def keys(browser: FlaskClient, database: SessionFactory) -> dict[str, ApiKey]:
-    """Two keys of Ada and one of Bob, that were used today, yesterday and long ago."""
+def keys(pages_client: FlaskClient, database: SessionFactory) -> dict[str, ApiKey]:
+    """Two keys of Ada and one of Bob, used today, yesterday and 90 days ago."""
     ada, bob = add_user(database, ADA.email), add_user(database, "bob@example.com")
     keys = {
         "first": add_key(database, ada, "first"),
@@ -70,70 +70,72 @@ def keys(browser: FlaskClient, database: SessionFactory) -> dict[str, ApiKey]:
     return keys
 
 
-def rows(browser: FlaskClient, query: str = "") -> list[list[str]]:
-    """Return the cells of the downloaded report, which has the groups of the page."""
-    answer = browser.get(f"/usage/usage.csv?{query}")
+def rows(pages_client: FlaskClient, query: str = "") -> list[list[str]]:
+    """Return the cells of the CSV, which has the groups of the page."""
+    answer = pages_client.get(f"/usage/usage.csv?{query}")
     assert answer.content_type == "text/csv; charset=utf-8"
     head, *lines = csv.reader(answer.text.splitlines())
     assert head[:4] == ["group", "name", "owner", "requests"]
     return lines
 
 
-def test_an_admin_sees_who_used_most(browser: FlaskClient, keys: dict[str, ApiKey]) -> None:
-    sign_in(browser)
+def test_an_admin_sees_who_used_most(pages_client: FlaskClient, keys: dict[str, ApiKey]) -> None:
+    sign_in(pages_client)
 
-    shown = text_of(browser.get("/usage"))
+    shown = text_of(pages_client.get("/usage"))
 
     assert "Tokens 84.5k 84.5k of prompts, 4 of completions" in shown
     assert "Requests 4 1 failed or were cancelled" in shown
     assert "Success rate 75.0% 25.0% not successful" in shown
     assert "Cost" not in shown  # without prices
     assert shown.index("bob@ example. com") < shown.index("ada@ example. com")
-    assert [(row[1], row[3], row[10]) for row in sorted(rows(browser), key=lambda row: row[1])] == [
+    assert [
+        (row[1], row[3], row[10]) for row in sorted(rows(pages_client), key=lambda row: row[1])
+    ] == [
         (ADA.email, "3", "4503"),
         ("bob@example.com", "1", "80001"),
     ]
 
 
-def test_a_customer_sees_the_own_use(browser: FlaskClient, keys: dict[str, ApiKey]) -> None:
-    sign_in(browser, ADA.email, ADA.password)
+def test_a_customer_sees_the_own_use(pages_client: FlaskClient, keys: dict[str, ApiKey]) -> None:
+    sign_in(pages_client, ADA.email, ADA.password)
     his = show_id(Prefix.KEY, keys["his"].id)
 
-    page = browser.get("/usage?range=year&by=user")  # groups by user are for admins
+    page = pages_client.get("/usage?range=year&by=user")  # groups by user are for admins
 
     assert "By API key" in text_of(page) and "first" in page.text
     assert "bob" not in page.text and "his" not in text_of(page).split()
     assert "Tokens 4.5k " in text_of(page)
-    assert {row[1] for row in rows(browser, "by=user")} == {"first", '\'=HYPERLINK("x")'}
+    assert {row[1] for row in rows(pages_client, "by=user")} == {"first", '\'=HYPERLINK("x")'}
     assert (
         sum(
             int(row[3])
-            for row in rows(browser, f"user={show_id(Prefix.USER, keys['his'].user_id)}")
+            for row in rows(pages_client, f"user={show_id(Prefix.USER, keys['his'].user_id)}")
         )
         == 3
     )
-    refused = browser.get(f"/usage?key={his}")
+    refused = pages_client.get(f"/usage?key={his}")
     assert refused.status_code == 400 and "There is no such key" in refused.text
-    assert browser.get(f"/usage/usage.csv?key={his}").status_code == 404
-    assert browser.get(f"/usage/series/tokens?key={his}").status_code == 404
+    assert pages_client.get(f"/usage/usage.csv?key={his}").status_code == 404
+    assert pages_client.get(f"/usage/series/tokens?key={his}").status_code == 404
 
 
-def test_filters_and_times(browser: FlaskClient, keys: dict[str, ApiKey]) -> None:
-    sign_in(browser)
+def test_filters_and_times(pages_client: FlaskClient, keys: dict[str, ApiKey]) -> None:
+    sign_in(pages_client)
     first = show_id(Prefix.KEY, keys["first"].id)
     today, yesterday = (f"{utc_now() - n * DAY:%Y-%m-%d}" for n in (0, 1))
     long_ago = f"{utc_now() - 90 * DAY:%Y-%m-%d}"
 
-    assert {row[1] for row in rows(browser, "by=key&user=BOB@example.com")} == {"his"}
-    assert [row[0] for row in rows(browser, f"by=day&key={first}")] == [
+    assert {row[1] for row in rows(pages_client, "by=key&user=BOB@example.com")} == {"his"}
+    assert [row[0] for row in rows(pages_client, f"by=day&key={first}")] == [
         f"{today}T00:00:00Z",
         f"{yesterday}T00:00:00Z",
     ]
-    assert [row[10] for row in rows(browser, f"by=day&key={first}&range=today")] == ["1001"]
-    assert [row[0] for row in rows(browser, "by=model&model=other")] == ["other"]
+    assert [row[10] for row in rows(pages_client, f"by=day&key={first}&range=today")] == ["1001"]
+    assert [row[0] for row in rows(pages_client, "by=model&model=other")] == ["other"]
     only_then = f"from={long_ago}&to={long_ago}"
-    assert [row[10] for row in rows(browser, f"by=user&{only_then}")] == ["700001"]
-    shown = text_of(browser.get(f"/usage?by=key&from={yesterday}&to={yesterday}"))
+    assert [row[10] for row in rows(pages_client, f"by=user&{only_then}")] == ["700001"]
+    shown = text_of(pages_client.get(f"/usage?by=key&from={yesterday}&to={yesterday}"))
     assert "Requests 1 1 failed" in shown and "Success rate 0% 100% not" in shown
     for wrong in (
         "user=nobody@example.com",
@@ -142,15 +144,15 @@ def test_filters_and_times(browser: FlaskClient, keys: dict[str, ApiKey]) -> Non
         f"from={today}&to=2020-01-01",
         "from=2001-01-01",
     ):
-        assert browser.get(f"/usage?{wrong}").status_code == 400
-    assert "No usage in this period." in browser.get("/usage?model=unknown").text
+        assert pages_client.get(f"/usage?{wrong}").status_code == 400
+    assert "No usage in this period." in pages_client.get("/usage?model=unknown").text
 
 
-def test_the_columns_sort(browser: FlaskClient, keys: dict[str, ApiKey]) -> None:
-    sign_in(browser)
+def test_the_columns_sort(pages_client: FlaskClient, keys: dict[str, ApiKey]) -> None:
+    sign_in(pages_client)
 
     def order(sort: str) -> list[str]:
-        shown = text_of(browser.get(f"/usage?by=key&sort={sort}"))
+        shown = text_of(pages_client.get(f"/usage?by=key&sort={sort}"))
         places = {
             name: shown.index(f" {name} ")
             for name in ("first", "HYPERLINK", "his")
@@ -167,11 +169,13 @@ def test_the_columns_sort(browser: FlaskClient, keys: dict[str, ApiKey]) -> None
     assert order("-mean") == ["his", "first", "second"]
 
 
-def test_the_csv_has_the_order_of_the_page(browser: FlaskClient, keys: dict[str, ApiKey]) -> None:
-    sign_in(browser)
+def test_the_csv_has_the_order_of_the_page(
+    pages_client: FlaskClient, keys: dict[str, ApiKey]
+) -> None:
+    sign_in(pages_client)
 
     def order(query: str) -> list[str]:
-        return [row[1] for row in rows(browser, query)]
+        return [row[1] for row in rows(pages_client, query)]
 
     assert order("by=key") == ["his", '\'=HYPERLINK("x")', "first"]
     assert order("by=key&sort=tokens") == ["first", '\'=HYPERLINK("x")', "his"]
@@ -179,7 +183,7 @@ def test_the_csv_has_the_order_of_the_page(browser: FlaskClient, keys: dict[str,
 
 
 def test_a_report_has_numbered_pages(
-    browser: FlaskClient, database: SessionFactory, admin: User
+    pages_client: FlaskClient, database: SessionFactory, admin: User
 ) -> None:
     with database.begin() as session:
         made = [
@@ -187,10 +191,10 @@ def test_a_report_has_numbered_pages(
         ]
     for key, _ in made:
         use(database, key, 10)
-    sign_in(browser)
+    sign_in(pages_client)
 
-    first, second = (browser.get(f"/usage?by=key{page}") for page in ("", "&page=2"))
-    beyond = browser.get("/usage?by=key&page=900")
+    first, second = (pages_client.get(f"/usage?by=key{page}") for page in ("", "&page=2"))
+    beyond = pages_client.get("/usage?by=key&page=900")
 
     assert "1 to 50 of 51" in text_of(first) and 'rel="next"' in first.text
     assert "51 to 51 of 51" in text_of(second) and 'rel="prev"' in second.text
@@ -198,21 +202,21 @@ def test_a_report_has_numbered_pages(
 
 
 def test_a_poor_success_rate_has_the_colour_of_the_dashboard(
-    browser: FlaskClient, keys: dict[str, ApiKey]
+    pages_client: FlaskClient, keys: dict[str, ApiKey]
 ) -> None:
-    sign_in(browser)
+    sign_in(pages_client)
 
-    poor, good = browser.get("/usage"), browser.get("/usage?range=today")
+    poor, good = pages_client.get("/usage"), pages_client.get("/usage?range=today")
 
     assert 'class="figure bad"><dt>Success rate' in poor.text
     assert 'class="figure "><dt>Success rate' in good.text
 
 
-def test_a_chart_has_every_hour_or_day(browser: FlaskClient, keys: dict[str, ApiKey]) -> None:
-    sign_in(browser)
+def test_a_chart_has_every_hour_or_day(pages_client: FlaskClient, keys: dict[str, ApiKey]) -> None:
+    sign_in(pages_client)
 
-    days = browser.get("/usage/series/tokens?range=7d").get_json()
-    hours = browser.get("/usage/series/tokens?range=today&user=bob@example.com").get_json()
+    days = pages_client.get("/usage/series/tokens?range=7d").get_json()
+    hours = pages_client.get("/usage/series/tokens?range=today&user=bob@example.com").get_json()
 
     assert days["step"] == 24 * 3600 and len(days["x"]) == 7
     assert sum(days["series"][1]["values"]) == 84_500
@@ -221,21 +225,23 @@ def test_a_chart_has_every_hour_or_day(browser: FlaskClient, keys: dict[str, Api
 
 
 @pytest.fixture(scope="module")
-def used(site: Service) -> Service:
-    """A service whose admin and a customer have used a key each."""
+def used_service(ui_service: Service) -> Service:
+    """A service whose admin and customer have each used a key."""
     made = {"email": ADA.email, "password": ADA.password, "role": "customer"}
-    admin = site.sign_in_admin()
-    site.call("POST", "/api/users", json=made, headers=admin).raise_for_status()
-    for name, headers in (("<hers>", site.sign_in(ADA.email, ADA.password)), ("ours", admin)):
-        key = site.call("POST", "/api/keys", json={"name": name}, headers=headers).json()
+    admin = ui_service.sign_in_admin()
+    ui_service.call("POST", "/api/users", json=made, headers=admin).raise_for_status()
+    for name, headers in (("<hers>", ui_service.sign_in(ADA.email, ADA.password)), ("ours", admin)):
+        key = ui_service.call("POST", "/api/keys", json={"name": name}, headers=headers).json()
         secret = {"Authorization": f"Bearer {key['secret']}"}
         body = {"prompt": "one two three", "maxTokens": 8}
-        assert site.call("POST", "/api/llm/generate", json=body, headers=secret).ok
-    return site
+        assert ui_service.call("POST", "/api/llm/generate", json=body, headers=secret).ok
+    return ui_service
 
 
-def test_a_report_is_looked_into(used: Service, visits: Visits, the_admin: Visitor) -> None:
-    page = visits.open("/usage", visitor=the_admin)
+def test_a_group_of_a_report_opens_in_detail(
+    used_service: Service, visits: Visits, admin_visitor: Visitor
+) -> None:
+    page = visits.open("/usage", visitor=admin_visitor)
     page.wait_for_selector(".uplot")
 
     page.get_by_role("link", name=ADA.email).click()
@@ -258,9 +264,9 @@ def test_a_report_is_looked_into(used: Service, visits: Visits, the_admin: Visit
 
 @pytest.mark.parametrize("who", ["admin", "customer"])
 def test_the_usage_looks_right(
-    used: Service, visits: Visits, the_admin: Visitor, look: Look, who: str
+    used_service: Service, visits: Visits, admin_visitor: Visitor, snapshot: Snapshot, who: str
 ) -> None:
-    page = visits.open("/usage", visitor=the_admin if who == "admin" else ADA)
+    page = visits.open("/usage", visitor=admin_visitor if who == "admin" else ADA)
     page.wait_for_selector(".uplot")
 
-    look(page, f"usage-{who}")
+    snapshot(page, f"usage-{who}")

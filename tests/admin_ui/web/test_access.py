@@ -1,4 +1,4 @@
-"""Every route of the pages, tried by those whom it is not for."""
+"""Every route of the pages, requested by people who may not see it."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def rules(app: Flask, access: Audience | None = None) -> Iterator[Rule]:
                 yield rule
 
 
-def address(app: Flask, rule: Rule) -> str:
-    """Return an address of the rule; its ids name nothing."""
+def path_of(app: Flask, rule: Rule) -> str:
+    """Return a path of the rule, with unknown ids."""
     prefixes = {name: _prefix(name) for name in rule.arguments}
     values = {name: show_id(prefix, new_id()) for name, prefix in prefixes.items()}
     return app.url_map.bind("localhost").build(rule.endpoint, values, append_unknown=False)
@@ -43,21 +43,21 @@ def _prefix(argument: str) -> Prefix:
 
 
 @pytest.fixture
-def customer(browser: FlaskClient, database: SessionFactory) -> FlaskClient:
+def customer(pages_client: FlaskClient, database: SessionFactory) -> FlaskClient:
     with database.begin() as session:
         session.add(User(email="c@example.com", password_hash=hash_quickly("customer1")))
-    assert sign_in(browser, "c@example.com", "customer1").status_code == 303
-    return browser
+    assert sign_in(pages_client, "c@example.com", "customer1").status_code == 303
+    return pages_client
 
 
-def test_a_stranger_is_shown_no_page(browser: FlaskClient) -> None:
-    app = browser.application
-    token = csrf(browser.get("/sign-in"))
+def test_a_stranger_sees_no_page(pages_client: FlaskClient) -> None:
+    app = pages_client.application
+    token = csrf(pages_client.get("/sign-in"))
     tried = 0
     for rule in [*rules(app, Audience.ADMIN), *rules(app, Audience.SIGNED_IN)]:
         for method in sorted(rule.methods or ()):
-            answer = browser.open(
-                address(app, rule), method=method, headers={"X-CSRF-Token": token}
+            answer = pages_client.open(
+                path_of(app, rule), method=method, headers={"X-CSRF-Token": token}
             )
             expected = 200 if method == "OPTIONS" else 303
             assert answer.status_code in {303, expected}, (rule.rule, method)
@@ -73,23 +73,23 @@ def test_to_a_customer_the_pages_for_admins_do_not_exist(customer: FlaskClient) 
     for rule in rules(app, Audience.ADMIN):
         for method in ("GET", "HEAD", *CHANGES):
             answer = customer.open(
-                address(app, rule), method=method, headers={"X-CSRF-Token": token}
+                path_of(app, rule), method=method, headers={"X-CSRF-Token": token}
             )
             assert answer.status_code in {404, 405}, (rule.rule, method)
             tried += 1
     assert tried
 
 
-def test_a_change_without_the_token_of_its_form_is_refused(browser: FlaskClient) -> None:
-    sign_in(browser)
-    app = browser.application
+def test_a_change_without_the_token_of_its_form_is_refused(pages_client: FlaskClient) -> None:
+    sign_in(pages_client)
+    app = pages_client.application
     tried = 0
     for rule in rules(app):
         for method in sorted(set(CHANGES) & (rule.methods or set())):
             for form in ({}, {"csrf_token": ""}, {"csrf_token": "forged"}):
-                answer = browser.open(address(app, rule), method=method, data=form)
+                answer = pages_client.open(path_of(app, rule), method=method, data=form)
                 assert answer.status_code == 400, (rule.rule, method)
                 assert "The form has expired" in answer.text
                 tried += 1
     assert tried >= 3
-    assert browser.get("/").status_code == 200, "still signed in: nothing was done"
+    assert pages_client.get("/").status_code == 200, "still signed in: nothing was done"

@@ -1,4 +1,4 @@
-"""The watch over the pages sees what it is there for: each fault is brought about here."""
+"""The watch detects each kind of fault that a page can have."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.browser.snapshot import look_at
+from tests.support.browser.snapshot import take_snapshots
 from tests.support.browser.visits import Visits
 from tests.support.polling import wait_until
 
 FAULTS = {
-    r"console: told": "console.error('told')",
+    r"console: logged": "console.error('logged')",
     r"exception: .*thrown": "setTimeout(() => { throw Error('thrown') })",
     r"console: .*Content Security Policy.*": (
         "document.body.insertAdjacentHTML('beforeend', '<p style=\"color: red\">red</p>')"
@@ -72,9 +72,9 @@ def test_a_page_that_is_wide_or_pale_fails_the_test(visits: Visits, tmp_path: Pa
     )
 
     with pytest.raises(pytest.fail.Exception) as failed:
-        look_at(page, visits.watch_of(page), "wide-and-pale", tmp_path)
+        take_snapshots(page, visits.watch_of(page), "wide-and-pale", tmp_path)
 
-    told = str(failed.value)
-    assert "wide-and-pale-390-light: scrolls sideways by" in told
+    faults = str(failed.value)
+    assert "wide-and-pale-390-light: scrolls sideways by" in faults
     for where in ("390-light", "390-dark", "1440-light", "1440-dark"):
-        assert f"wide-and-pale-{where}: color-contrast: label" in told
+        assert f"wide-and-pale-{where}: color-contrast: label" in faults

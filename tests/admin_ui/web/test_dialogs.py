@@ -1,4 +1,4 @@
-"""The dialog: where the focus is when it opens, and what shows that a form is under way."""
+"""The dialog: its focus, when it closes, and the busy indicator."""
 
 from __future__ import annotations
 
@@ -10,19 +10,24 @@ from tests.support.service import Service
 
 
 @pytest.mark.parametrize(
-    ("address", "opener", "way_back"),
+    ("address", "opener", "cancel_button"),
     [
         ("/customers", "Delete", "Cancel"),
         ("/keys", "Revoke", "Cancel"),
     ],
 )
 def test_enter_destroys_nothing_in_a_dialog_that_just_opened(
-    visits: Visits, site: Service, the_admin: Visitor, address: str, opener: str, resume_hint: str
+    visits: Visits,
+    ui_service: Service,
+    admin_visitor: Visitor,
+    address: str,
+    opener: str,
+    cancel_button: str,
 ) -> None:
-    site.make_key(name="kept")
-    page = visits.open(address, visitor=the_admin)
+    ui_service.make_key(name="kept")
+    page = visits.open(address, visitor=admin_visitor)
     page.get_by_role("link", name=opener).first.press("Enter")
-    expect(page.get_by_role("button", name=resume_hint, exact=True)).to_be_focused()
+    expect(page.get_by_role("button", name=cancel_button, exact=True)).to_be_focused()
 
     page.keyboard.press("Enter")
 
@@ -30,11 +35,11 @@ def test_enter_destroys_nothing_in_a_dialog_that_just_opened(
     expect(page.get_by_role("link", name=opener).first).to_be_visible()
 
 
-def test_a_refused_form_begins_at_the_wrong_field(visits: Visits, the_admin: Visitor) -> None:
-    page = visits.open("/customers", visitor=the_admin, provoked=["^409 POST .*/customers/new"])
+def test_a_refused_form_begins_at_the_wrong_field(visits: Visits, admin_visitor: Visitor) -> None:
+    page = visits.open("/customers", visitor=admin_visitor, provoked=["^409 POST .*/customers/new"])
     page.get_by_role("button", name="Add Customer").click()
     expect(page.get_by_label("Name")).to_be_focused()
-    page.get_by_label("Email").fill(the_admin.email)
+    page.get_by_label("Email").fill(admin_visitor.email)
     page.get_by_label("Password").fill("a password")
 
     page.keyboard.press("Enter")
@@ -44,12 +49,12 @@ def test_a_refused_form_begins_at_the_wrong_field(visits: Visits, the_admin: Vis
 
 
 def test_a_press_beside_a_form_that_is_filled_in_closes_nothing(
-    visits: Visits, the_admin: Visitor
+    visits: Visits, admin_visitor: Visitor
 ) -> None:
-    page = visits.open("/keys", visitor=the_admin)
+    page = visits.open("/keys", visitor=admin_visitor)
     page.get_by_role("button", name="Create API Key").click()
     page.get_by_label("Name").press_sequentially("half")
-    # Each letter asks for suggestions, within a form that has a button to switch off.
+    # Each letter requests suggestions, in a form whose submit disables its button.
     page.get_by_label("Owner").fill("")
     page.get_by_label("Owner").press_sequentially("admin@")
     expect(page.locator("#owners option")).to_have_count(1)
@@ -64,8 +69,8 @@ def test_a_press_beside_a_form_that_is_filled_in_closes_nothing(
     expect(page.locator("dialog[open]")).to_have_count(0)
 
 
-def test_a_slow_answer_shows_that_work_is_under_way(visits: Visits, the_admin: Visitor) -> None:
-    page = visits.open("/customers", visitor=the_admin)
+def test_a_slow_response_shows_a_busy_indicator(visits: Visits, admin_visitor: Visitor) -> None:
+    page = visits.open("/customers", visitor=admin_visitor)
     held: list[Route] = []
     page.route("**/customers/new", lambda route: held.append(route))
     button = page.get_by_role("button", name="Add Customer", exact=True)
@@ -84,11 +89,11 @@ def test_a_slow_answer_shows_that_work_is_under_way(visits: Visits, the_admin: V
 
 
 def test_a_wrong_password_leaves_the_focus_on_the_password(
-    visits: Visits, the_admin: Visitor
+    visits: Visits, admin_visitor: Visitor
 ) -> None:
     page = visits.open("/sign-in", provoked=["^401 POST .*/sign-in"])
     expect(page.get_by_label("Email")).to_be_focused()
-    page.get_by_label("Email").fill(the_admin.email)
+    page.get_by_label("Email").fill(admin_visitor.email)
     page.get_by_label("Password").fill("wrong")
 
     page.keyboard.press("Enter")

@@ -1,4 +1,4 @@
-"""What customers write stands on the pages as text."""
+"""Texts of customers are escaped on every page."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from tests.support.factories.rows import add_job
 HOSTILE = "\"'><script>alert(1)</script><img src=x onerror=alert(1)>{{ 7 * 7 }}"
 
 
-def test_no_name_prompt_or_answer_becomes_a_tag(
-    browser: FlaskClient, database: SessionFactory, admin: User
+def test_no_name_or_prompt_becomes_a_tag(
+    pages_client: FlaskClient, database: SessionFactory, admin: User
 ) -> None:
     with database.begin() as session:
         user = User(email=f"{HOSTILE}@example.com", name=HOSTILE, password_hash="none")
@@ -44,11 +44,11 @@ def test_no_name_prompt_or_answer_becomes_a_tag(
             "/jobs?user=%3Cscript%3Ealert(1)%3C/script%3E",
             "/sign-in?next=/%22%3E%3Cscript%3Ealert(1)%3C/script%3E",
         ]
-    sign_in(browser)
+    sign_in(pages_client)
 
     shown = 0
     for path in paths:
-        page = browser.get(path).text
+        page = pages_client.get(path).text
         assert not re.search(r"<script>alert|<img src=x|\"'>|\b49\b(?=@example)", page), path
         shown += page.count("&lt;script&gt;alert(1)")
     assert shown > 10

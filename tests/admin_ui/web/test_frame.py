@@ -1,4 +1,4 @@
-"""The frame of the pages: where it stands, its menu on a telephone, and what leads nowhere."""
+"""The layout of the pages: alignment, the menu on a phone, and unknown paths."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def box_of(part: Locator) -> dict[str, Any]:
     return dict(box)
 
 
-def test_a_wide_window_has_its_page_in_the_middle(visits: Visits, the_admin: Visitor) -> None:
+def test_a_wide_window_has_its_page_in_the_middle(visits: Visits, admin_visitor: Visitor) -> None:
     page = visits.open("/sign-in", size=WIDE)
 
     card = box_of(page.get_by_role("article"))
 
     assert card["x"] + card["width"] / 2 == pytest.approx(WIDE["width"] / 2, abs=2)
-    page = visits.open("/settings", size=WIDE, visitor=the_admin)
+    page = visits.open("/settings", size=WIDE, visitor=admin_visitor)
     side, main = box_of(page.locator(".side")), box_of(page.get_by_role("main"))
     left = main["x"] - side["width"]
     assert left == pytest.approx(WIDE["width"] - main["x"] - main["width"], abs=2)
@@ -37,9 +37,9 @@ def test_a_wide_window_has_its_page_in_the_middle(visits: Visits, the_admin: Vis
 
 @pytest.mark.parametrize("javascript", [True, False], ids=["with", "without"])
 def test_the_menu_of_a_telephone_is_one_drawer(
-    visits: Visits, the_admin: Visitor, javascript: bool
+    visits: Visits, admin_visitor: Visitor, javascript: bool
 ) -> None:
-    page = visits.open("/settings", size=PHONE, visitor=the_admin, javascript=javascript)
+    page = visits.open("/settings", size=PHONE, visitor=admin_visitor, javascript=javascript)
     opener = page.get_by_role("button", name="Menu", exact=True)
     drawer = page.locator("#menu")
     expect(drawer).to_be_hidden()
@@ -59,29 +59,29 @@ def test_the_menu_of_a_telephone_is_one_drawer(
     expect(page.get_by_role("heading", level=1)).to_have_text("API keys")
 
 
-def test_an_address_that_leads_nowhere_keeps_the_menu(visits: Visits, the_admin: Visitor) -> None:
-    page = visits.open("/nope", visitor=the_admin, provoked=["^404 GET .*/nope"])
+def test_an_unknown_path_keeps_the_menu(visits: Visits, admin_visitor: Visitor) -> None:
+    page = visits.open("/nope", visitor=admin_visitor, provoked=["^404 GET .*/nope"])
 
     expect(page.get_by_role("heading", level=1)).to_have_text("Page not found")
 
     expect(page.locator(".side").get_by_role("link", name="API keys")).to_be_visible()
 
 
-def test_a_stranger_sees_the_brand_where_nothing_is(browser: FlaskClient) -> None:
-    answer = browser.get("/nope")
+def test_a_stranger_sees_the_brand_on_an_unknown_path(pages_client: FlaskClient) -> None:
+    answer = pages_client.get("/nope")
 
     assert answer.status_code == 404
     assert "BountyCoder Page not found" in text_of(answer)
     assert "Sign out" not in answer.text
-    sign_in(browser)
-    assert "Sign out" in browser.get("/nope").text
+    sign_in(pages_client)
+    assert "Sign out" in pages_client.get("/nope").text
 
 
 def test_links_to_other_pages_stand_beside_each_other(
-    visits: Visits, site: Service, the_admin: Visitor
+    visits: Visits, ui_service: Service, admin_visitor: Visitor
 ) -> None:
-    key = site.make_key(name="linked")
-    page = visits.open(f"/keys/{key['id']}", visitor=the_admin)
+    key = ui_service.make_key(name="linked")
+    page = visits.open(f"/keys/{key['id']}", visitor=admin_visitor)
     links = page.get_by_role("navigation", name="More about this")
 
     boxes = [box_of(link) for link in links.get_by_role("link").all()]
@@ -92,8 +92,8 @@ def test_links_to_other_pages_stand_beside_each_other(
     assert figures["y"] - boxes[0]["y"] - boxes[0]["height"] >= 8
 
 
-def test_the_words_of_the_menu_begin_below_each_other(visits: Visits, the_admin: Visitor) -> None:
-    page = visits.open("/settings", visitor=the_admin)
+def test_the_labels_of_the_menu_are_aligned(visits: Visits, admin_visitor: Visitor) -> None:
+    page = visits.open("/settings", visitor=admin_visitor)
 
     begins = page.locator(".side a:not(.brand), .side .person button").evaluate_all(
         """parts => parts.map(part => {
@@ -108,10 +108,10 @@ def test_the_words_of_the_menu_begin_below_each_other(visits: Visits, the_admin:
 
 
 def test_a_state_is_as_high_in_a_heading_as_in_a_table(
-    visits: Visits, site: Service, the_admin: Visitor
+    visits: Visits, ui_service: Service, admin_visitor: Visitor
 ) -> None:
-    key = site.make_key(name="measured")
-    page = visits.open(f"/keys/{key['id']}", visitor=the_admin)
+    key = ui_service.make_key(name="measured")
+    page = visits.open(f"/keys/{key['id']}", visitor=admin_visitor)
 
     in_heading = box_of(page.locator("h1 .state"))["height"]
 

@@ -1,4 +1,4 @@
-"""Whoever waits for a browser or for the API holds no connection to the database meanwhile."""
+"""A request that waits for the browser or the API holds no database connection."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from tests.support.webhook_receiver import receiving
 
 
 def connections(app: Flask) -> int:
-    """Return how many of the program's connections to the database are taken."""
+    """Return how many connections of the database pool are in use."""
     services: Services = app.extensions["bountycoder"]
     return int(services.sessions.kw["bind"].pool.checkedout())
 
 
-class Slow(io.BytesIO):
-    """A body that notes what is held while it comes."""
+class SlowBody(io.BytesIO):
+    """A request body that records the held connections at each read."""
 
     def __init__(self, app: Flask, content: bytes) -> None:
         super().__init__(content)
@@ -41,12 +41,12 @@ class Slow(io.BytesIO):
 
 
 @pytest.mark.parametrize("path", ["/batches/new", "/settings", "/nowhere"])
-def test_a_form_that_comes_slowly_holds_none(browser: FlaskClient, path: str) -> None:
-    sign_in(browser)
+def test_a_slow_form_holds_no_connection(pages_client: FlaskClient, path: str) -> None:
+    sign_in(pages_client)
     content = b"name=" + b"x" * 30_000
-    body = Slow(browser.application, content)
+    body = SlowBody(pages_client.application, content)
 
-    browser.post(
+    pages_client.post(
         path,
         input_stream=body,
         content_length=len(content),
@@ -57,7 +57,7 @@ def test_a_form_that_comes_slowly_holds_none(browser: FlaskClient, path: str) ->
     assert set(body.held) == {0}
 
 
-def test_a_call_of_the_api_holds_none(base_settings: Settings, admin: User) -> None:
+def test_a_call_of_the_api_holds_no_connection(base_settings: Settings, admin: User) -> None:
     held: list[int] = []
 
     def answer(number: int) -> tuple[int, dict[str, str]]:
@@ -67,10 +67,10 @@ def test_a_call_of_the_api_holds_none(base_settings: Settings, admin: User) -> N
     with receiving(answer) as receiver:
         settings = base_settings.model_copy(update={"api_url": receiver.url})
         app = create_app(Services.from_settings(settings))
-        browser = app.test_client()
-        sign_in(browser)
-        form = {"csrf_token": csrf(browser.get("/settings")), "name": "n", "email": "e@e.de"}
+        pages_client = app.test_client()
+        sign_in(pages_client)
+        form = {"csrf_token": csrf(pages_client.get("/settings")), "name": "n", "email": "e@e.de"}
         for path in ("/keys/new", "/customers/new", "/playground", "/playground/stream"):
-            assert browser.post(path, data=form).status_code == 503, path
+            assert pages_client.post(path, data=form).status_code == 503, path
 
     assert held == [0, 0, 0, 0]

@@ -1,4 +1,4 @@
-"""A `Host` that is none is refused in one line, whatever page is asked for."""
+"""An invalid `Host` is rejected on every path, with one line in the log."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def test_hosts_are_hosts(host: str) -> None:
 
 @pytest.mark.parametrize("host", BAD)
 @pytest.mark.parametrize("path", ["/", "/sign-in", "/nowhere", "/static/app.css"])
-def test_what_is_no_host_is_refused_in_one_line(
-    browser: FlaskClient, caplog: pytest.LogCaptureFixture, host: str, path: str
+def test_an_invalid_host_is_rejected_in_one_line(
+    pages_client: FlaskClient, caplog: pytest.LogCaptureFixture, host: str, path: str
 ) -> None:
     with caplog.at_level(logging.DEBUG):
-        answer = browser.get(path, headers={"Host": host})
+        answer = pages_client.get(path, headers={"Host": host})
 
     assert (answer.status_code, answer.mimetype) == (400, "text/plain")
     assert "host" in answer.text
@@ -55,10 +55,10 @@ def test_what_is_no_host_is_refused_in_one_line(
 )
 @pytest.mark.parametrize("path", ["/sign-in", "/nowhere", "/static/app.css"])
 def test_no_other_header_breaks_a_page(
-    browser: FlaskClient, caplog: pytest.LogCaptureFixture, name: str, value: str, path: str
+    pages_client: FlaskClient, caplog: pytest.LogCaptureFixture, name: str, value: str, path: str
 ) -> None:
     for method in ("GET", "POST"):
-        answer = browser.open(path, method=method, headers={name: value})
+        answer = pages_client.open(path, method=method, headers={name: value})
 
         assert answer.status_code < 500
         answer.close()

@@ -1,4 +1,4 @@
-"""Pages that are asked by odd queries show something or say what is wrong, and never break."""
+"""Malformed queries give a page or an error message, never a status of 500."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from tests.support.factories.rows import add_job, add_key, hash_quickly
 
 CUSTOMER = ("c@example.com", "customer1")
 EXAMPLES = 150
-#: What the pages read of a query.
+#: Parameters that the pages read.
 NAMES = (
     *("q", "sort", "page", "role", "status", "owner", "state", "queue", "key", "user", "job"),
     *("ids", "newest", "after", "before", "range", "from", "to", "zone", "by", "model", "over"),
     *("actor", "target", "group", "address", "looks", "next", "prompt", "mode", "maxTokens"),
 )
-#: What would be an argument of a function of ours or of Flask's, were names taken as they come.
+#: Names of arguments of our functions and of Flask; they must not be passed on as arguments.
 NOT_OURS = ("endpoint", "self", "values", "_scheme", "_external", "_anchor", "_method", "a b", "")
-#: As they stand in an address.
+#: Percent-encoded values.
 ODD = (
     *("", "%00", "a%00b", "%ff%fe", "%ed%a0%80", "%0d%0aX:%20y", "%E2%80%AE", "'", "%22%3E", "%25"),
     *("0", "-1", "1e9", "NaN", "9" * 30, "-" + "9" * 30, "9" * 3000, "%D9%A3", "x" * 3000),
@@ -43,8 +43,8 @@ ODD = (
 
 
 @pytest.fixture
-def addresses(database: SessionFactory, admin: User, browser: FlaskClient) -> list[str]:
-    """Every page's address; the ids in them name what a customer has."""
+def addresses(database: SessionFactory, admin: User, pages_client: FlaskClient) -> list[str]:
+    """The path of every page, with ids of rows of a customer."""
     with database.begin() as session:
         user = User(email=CUSTOMER[0], password_hash=hash_quickly(CUSTOMER[1]))
         session.add(user)
@@ -57,7 +57,7 @@ def addresses(database: SessionFactory, admin: User, browser: FlaskClient) -> li
             "batch_id": show_id(Prefix.BATCH, add_batch(session, key, lines=3).id),
             "chart": "tokens",
         }
-    return list(_addresses(browser.application, ids))
+    return list(_addresses(pages_client.application, ids))
 
 
 def _addresses(app: Flask, ids: dict[str, str]) -> Iterator[str]:
@@ -68,7 +68,7 @@ def _addresses(app: Flask, ids: dict[str, str]) -> Iterator[str]:
 
 
 def queries() -> SearchStrategy[str]:
-    """Return queries of ours with odd values, and some that nobody wrote by hand."""
+    """Return queries with our parameters and odd or random values."""
     values = st.one_of(st.sampled_from(ODD), st.text(max_size=20).map(_quoted))
     pairs = st.tuples(st.sampled_from(NAMES + NOT_OURS), values)
     return st.lists(pairs, max_size=12).map(lambda found: "&".join(f"{n}={v}" for n, v in found))
@@ -82,13 +82,13 @@ def _quoted(text: str) -> str:
     "person", [(ADMIN_EMAIL, ADMIN_PASSWORD), CUSTOMER], ids=["admin", "customer"]
 )
 def test_no_page_breaks(
-    browser: FlaskClient, addresses: list[str], person: tuple[str, str]
+    pages_client: FlaskClient, addresses: list[str], person: tuple[str, str]
 ) -> None:
-    assert sign_in(browser, *person).status_code == 303
+    assert sign_in(pages_client, *person).status_code == 303
     foreign = "&".join(f"{name}=x" for name in NOT_OURS)
     for address in addresses:
         for asked in (address, f"{address}?{foreign}"):
-            assert browser.get(asked).status_code < 500 or is_passed_on(address), asked
+            assert pages_client.get(asked).status_code < 500 or is_passed_on(address), asked
 
     @settings(
         max_examples=EXAMPLES,
@@ -99,7 +99,7 @@ def test_no_page_breaks(
     )
     @given(st.sampled_from(addresses), queries())
     def check(address: str, query: str) -> None:
-        answer = browser.get(f"{address}?{query}")
+        answer = pages_client.get(f"{address}?{query}")
         assert answer.status_code < 500 or is_passed_on(address), answer.status
         if "Location" in answer.headers:
             assert answer.location.startswith("/")
@@ -111,5 +111,5 @@ def test_no_page_breaks(
 
 
 def is_passed_on(address: str) -> bool:
-    """Say whether a page asks the API, which is away here, and answers 503."""
+    """Return whether a page calls the API, which is away here, and so answers 503."""
     return address.endswith(("/text", "/results"))

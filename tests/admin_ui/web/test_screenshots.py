@@ -1,10 +1,10 @@
-"""How the pages look and what they cost; each page joins by one line."""
+"""Screenshots and cost of the page to sign in."""
 
 from __future__ import annotations
 
-from tests.admin_ui.conftest import Look
+from tests.admin_ui.conftest import Snapshot
 from tests.support.browser.visits import Visits
 
 
-def test_signing_in(visits: Visits, look: Look) -> None:
-    look(visits.open("/sign-in"), "sign-in")
+def test_signing_in(visits: Visits, snapshot: Snapshot) -> None:
+    snapshot(visits.open("/sign-in"), "sign-in")

@@ -1,4 +1,4 @@
-"""A customer tries every route with the real ids of what another one has."""
+"""A customer requests every route with ids of rows of another customer."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CUSTOMER = ("c@example.com", "customer1")
 OTHER = "the-other@example.com"
 MARK = "of-the-other"
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
-#: What a query or a form may name.
+#: Parameters of queries and forms that take each kind of id.
 NAMES = {
     Prefix.USER: ("user", "owner", "actor"),
     Prefix.KEY: ("key", "target"),
@@ -38,13 +38,13 @@ NAMES = {
 
 @dataclass(frozen=True, slots=True)
 class Others:
-    """What the other customer has: its ids as the API writes them."""
+    """Ids of the rows of the other customer, as the API writes them."""
 
     ids: dict[Prefix, str]
 
     @classmethod
     def added(cls, session: Session) -> Others:
-        """Add a customer with one of each, all of them marked."""
+        """Add a customer with one row of each kind; all texts contain `MARK`."""
         user = User(email=OTHER, name=MARK, password_hash=hash_quickly("other1234"))
         session.add(user)
         session.flush()
@@ -70,13 +70,13 @@ class Others:
         return cls({**ids, Prefix.WEBHOOK: show_id(Prefix.WEBHOOK, webhook.id)})
 
     def of_path(self, argument: str) -> str:
-        """Return what stands in an address for an argument of its rule."""
+        """Return the value of an argument of a rule."""
         prefix = {"user": Prefix.USER, "key": Prefix.KEY, "job": Prefix.JOB, "batch": Prefix.BATCH}
         found = prefix.get(argument.removesuffix("_id"))
         return self.ids[found] if found else "tokens"
 
     def queries(self) -> Iterator[dict[str, str]]:
-        """Give each name with each id that it may have, and once the email."""
+        """Yield a query for each parameter and id, and one with the email."""
         for prefix, names in NAMES.items():
             for name in names:
                 yield {name: self.ids[prefix]}
@@ -90,10 +90,10 @@ def others(database: SessionFactory) -> Others:
         return Others.added(session)
 
 
-def test_what_another_has_is_not_there(browser: FlaskClient, others: Others) -> None:
-    assert sign_in(browser, *CUSTOMER).status_code == 303
-    app = browser.application
-    token = csrf(browser.get("/settings"))
+def test_rows_of_another_customer_are_not_found(pages_client: FlaskClient, others: Others) -> None:
+    assert sign_in(pages_client, *CUSTOMER).status_code == 303
+    app = pages_client.application
+    token = csrf(pages_client.get("/settings"))
     tried = 0
     for rule in rules(app):
         if not any(argument.endswith("_id") for argument in rule.arguments):
@@ -102,8 +102,10 @@ def test_what_another_has_is_not_there(browser: FlaskClient, others: Others) -> 
         path = app.url_map.bind("localhost").build(rule.endpoint, values)
         for method in METHODS:
             form = {"webhook": others.ids[Prefix.WEBHOOK]} if method == "POST" else None
-            answer = browser.open(path, method=method, data=form, headers={"X-CSRF-Token": token})
-            # Without a look at the API, which is away here and would make it 503.
+            answer = pages_client.open(
+                path, method=method, data=form, headers={"X-CSRF-Token": token}
+            )
+            # Without a call of the API, which is away here: a call would give 503.
             expected = {404} if method in (rule.methods or ()) else {404, 405}
             assert answer.status_code in expected, (method, path)
             assert MARK not in answer.text
@@ -112,27 +114,27 @@ def test_what_another_has_is_not_there(browser: FlaskClient, others: Others) -> 
     assert tried > 100
 
 
-def test_no_query_shows_what_another_has(browser: FlaskClient, others: Others) -> None:
-    sign_in(browser, *CUSTOMER)
-    app = browser.application
+def test_no_query_shows_rows_of_another_customer(pages_client: FlaskClient, others: Others) -> None:
+    sign_in(pages_client, *CUSTOMER)
+    app = pages_client.application
     for rule in rules(app, Audience.SIGNED_IN):
         if "GET" not in (rule.methods or ()) or any(a.endswith("_id") for a in rule.arguments):
             continue
         values = dict.fromkeys(rule.arguments, "tokens")
         path = app.url_map.bind("localhost").build(rule.endpoint, values)
         for query in others.queries():
-            answer = browser.get(path, query_string=query)
-            told = answer.text
+            answer = pages_client.get(path, query_string=query)
+            text = answer.text
             for given in query.values():  # a page may repeat what it was asked for
-                told = told.replace(f'value="{given}"', "").replace(f"={given}", "")
+                text = text.replace(f'value="{given}"', "").replace(f"={given}", "")
             assert answer.status_code < 500, (path, query)
-            assert MARK not in told, (path, query)
-            assert OTHER not in told, (path, query)
+            assert MARK not in text, (path, query)
+            assert OTHER not in text, (path, query)
 
 
-def test_the_api_refuses_what_a_form_names_of_another(site: Service) -> None:
-    """Own pages whose forms name a webhook or a key: with the API, which judges them."""
-    with sessions(open_database(site.settings)).begin() as session:
+def test_the_api_refuses_what_a_form_names_of_another(ui_service: Service) -> None:
+    """Forms of own pages name a webhook or a key of another customer; the API checks them."""
+    with sessions(open_database(ui_service.settings)).begin() as session:
         own = User(email=CUSTOMER[0], password_hash=hash_quickly(CUSTOMER[1]))
         session.add(own)
         session.flush()
@@ -142,13 +144,13 @@ def test_the_api_refuses_what_a_form_names_of_another(site: Service) -> None:
         retried = show_id(Prefix.BATCH, batch.id)
         others = Others.added(session)
     webhook, theirs = others.ids[Prefix.WEBHOOK], others.ids[Prefix.KEY]
-    with requests.Session() as browser:
+    with requests.Session() as http:
 
         def send(path: str, **form: str) -> int:
-            page = browser.get(f"{site.admin_url}/sign-in", timeout=20)
+            page = http.get(f"{ui_service.admin_url}/sign-in", timeout=20)
             found = page.text.split('name="csrf-token" content="')[1].partition('"')[0]
-            return browser.post(
-                f"{site.admin_url}{path}",
+            return http.post(
+                f"{ui_service.admin_url}{path}",
                 data={"csrf_token": found, **form},
                 allow_redirects=False,
                 timeout=20,
@@ -159,10 +161,10 @@ def test_the_api_refuses_what_a_form_names_of_another(site: Service) -> None:
         assert send("/playground", key=theirs, prompt="hello") in {401, 403, 404}
         assert send("/playground/stream", key=theirs, prompt="hello") in {401, 403, 404}
         assert send(f"/batches/{retried}/retry", key=theirs) in {401, 403, 404}
-        # What no id can be is refused, too, whatever characters it has.
+        # A text that is no id is rejected, too, with any characters.
         for odd in ("a\r\nx-evil: 1", "schlüssel €", "x" * 20_000):
             assert send("/playground", key=odd, prompt="hello") in {400, 401, 403, 404}, odd
-    with sessions(open_database(site.settings))() as session:
+    with sessions(open_database(ui_service.settings))() as session:
         message = session.query(WebhookDelivery).one()
         assert (message.state, message.attempts) == ("failed", 7)
         assert session.query(Job).count() == 6, "those that were added, and none was made"

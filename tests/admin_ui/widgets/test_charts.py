@@ -1,4 +1,4 @@
-"""Charts as a browser draws them, whatever its language and zone."""
+"""Charts in browsers of several languages and time zones."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from models.database.base import utc_now
 from tests.support.browser.visits import Visitor, Visits
 from tests.support.service import Service
 
-#: Whether anything is drawn in the last pixels of a chart's time axis, where a label would be cut.
+#: Counts charts with a drawn last pixel column of the time axis: a label is cut there.
 CUT_LABELS = """
     () => [...document.querySelectorAll('.uplot canvas')].filter(canvas => {
         const axis = Math.round(34 * devicePixelRatio);
@@ -22,20 +22,20 @@ CUT_LABELS = """
 
 
 @pytest.fixture(scope="module")
-def used(site: Service) -> Service:
-    """A service whose admin's key answered with more than a thousand tokens."""
-    key = site.make_key(name="used")
+def used_service(ui_service: Service) -> Service:
+    """A service with a completion of more than a thousand tokens."""
+    key = ui_service.make_key(name="used")
     body = {"prompt": "one two three " * 500, "maxTokens": 1500, "promptMode": "raw"}
     headers = {"x-api-key": key["secret"]}
-    assert site.call("POST", "/api/llm/generate", json=body, headers=headers).ok
-    return site
+    assert ui_service.call("POST", "/api/llm/generate", json=body, headers=headers).ok
+    return ui_service
 
 
 @pytest.mark.parametrize("language", ["de-DE", "ar-EG", "en-IN"])
 def test_numbers_look_the_same_in_every_language(
-    used: Service, visits: Visits, the_admin: Visitor, language: str
+    used_service: Service, visits: Visits, admin_visitor: Visitor, language: str
 ) -> None:
-    page = visits.open("/usage?by=model", visitor=the_admin, locale=language)
+    page = visits.open("/usage?by=model", visitor=admin_visitor, locale=language)
     page.wait_for_selector(".uplot")
 
     (tokens,) = page.locator("tbody td:nth-child(5)").all_inner_texts()
@@ -45,19 +45,21 @@ def test_numbers_look_the_same_in_every_language(
 
 
 def test_times_are_in_english_in_a_browser_of_another_language(
-    used: Service, visits: Visits, the_admin: Visitor
+    used_service: Service, visits: Visits, admin_visitor: Visitor
 ) -> None:
-    page = visits.open("/jobs", visitor=the_admin, locale="de-DE")
+    page = visits.open("/jobs", visitor=admin_visitor, locale="de-DE")
 
     shown = page.locator("tbody time").first.inner_text()
 
     assert "M" in shown and "," in shown, shown  # such as "Nov 29, 2026, 8:30 AM"
 
 
-def test_no_label_of_a_time_axis_is_cut(used: Service, visits: Visits, the_admin: Visitor) -> None:
-    # Of so many days there are widths at which the last day has a label.
+def test_no_label_of_a_time_axis_is_cut(
+    used_service: Service, visits: Visits, admin_visitor: Visitor
+) -> None:
+    # With this many days, the last day has a label at some of the widths.
     since = utc_now() - timedelta(days=28)
-    page = visits.open(f"/usage?from={since:%Y-%m-%d}", visitor=the_admin)
+    page = visits.open(f"/usage?from={since:%Y-%m-%d}", visitor=admin_visitor)
     page.wait_for_selector(".uplot")
 
     for width in range(360, 1480, 60):
@@ -67,9 +69,9 @@ def test_no_label_of_a_time_axis_is_cut(used: Service, visits: Visits, the_admin
 
 
 def test_the_usage_page_is_in_utc_wherever_its_reader_is(
-    used: Service, visits: Visits, the_admin: Visitor
+    used_service: Service, visits: Visits, admin_visitor: Visitor
 ) -> None:
-    page = visits.open("/usage?by=hour&range=today", visitor=the_admin, timezone="Asia/Kolkata")
+    page = visits.open("/usage?by=hour&range=today", visitor=admin_visitor, timezone="Asia/Kolkata")
     page.wait_for_selector(".uplot")
 
     hour = page.locator("tbody td").first.inner_text()

@@ -1,4 +1,4 @@
-"""The programs that the playground shows, run against the service."""
+"""The programs of the playground, run against the service."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def body(**filled_in: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", RUN)
-def test_a_sample_runs_as_it_stands(service: Service, name: str) -> None:
+def test_a_sample_runs_unchanged(service: Service, name: str) -> None:
     if shutil.which(RUN[name][0]) is None or (name == "curl" and shutil.which("curl") is None):
         pytest.skip(f"{name} is not on this machine")
     request = body(prompt=PROMPT, mode="raw", temperature="0", stop="\N{PILE OF POO}", seed="7")
@@ -61,7 +61,7 @@ def test_the_form_becomes_a_request() -> None:
 
 
 @pytest.mark.parametrize("text", ["many", "1.5", "1e999", "nan", "inf"])
-def test_what_is_no_number_is_left_to_the_api(text: str) -> None:
+def test_the_playground_passes_on_a_text_that_is_no_number(text: str) -> None:
     request = body(prompt="p", maxTokens=text, temperature=text)
 
     assert request["maxTokens"] == text

@@ -5,7 +5,7 @@ from models.database.base import SessionFactory, utc_now
 from tests.support.factories.rows import add_key
 
 
-def test_each_day_of_the_month_until_now_stands_in_the_chart(database: SessionFactory) -> None:
+def test_the_chart_has_each_day_of_the_month_until_now(database: SessionFactory) -> None:
     now = utc_now()
     with database.begin() as session:
         key = add_key(session)

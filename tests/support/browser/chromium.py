@@ -1,4 +1,4 @@
-"""Where the browser of the tests is; `tests/tools/install_browser.py` gets one."""
+"""Finds the browser of the tests; `tests/tools/install_browser.py` installs one."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pathlib import Path
 from tests.support.paths import ROOT
 
 CACHE = ROOT / ".cache" / "browser"
-#: Starts the browser that was unpacked into the cache, with the libraries that lie beside it.
+#: Script that starts the browser in the cache with the libraries beside it.
 UNPACKED = CACHE / "chromium"
-#: Where Playwright keeps browsers: ours, then the one of the user's other projects.
+#: Directories of Playwright's browsers: ours, then the shared one of the user.
 PLAYWRIGHT_STORES = (CACHE / "playwright", Path("~/.cache/ms-playwright").expanduser())
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 VERSION_SECONDS = 60.0
@@ -24,19 +24,19 @@ MISSING = (
 
 
 def find_browser() -> Path | None:
-    """Return the first Chromium or Chrome that starts; with `BROWSER_BIN`, that one or none."""
+    """Return the first Chromium or Chrome that starts; `BROWSER_BIN` allows only that one."""
     return next(filter(starts, _candidates()), None)
 
 
 def starts(program: Path) -> bool:
-    """Say whether a browser can tell its version: one that lacks a library cannot."""
+    """Return whether a browser prints its version: one without a library cannot."""
     try:
-        said = subprocess.run(
+        result = subprocess.run(
             [program, "--version"], capture_output=True, timeout=VERSION_SECONDS, check=False
         )
     except (OSError, subprocess.TimeoutExpired):
         return False
-    return said.returncode == 0
+    return result.returncode == 0
 
 
 def _candidates() -> Iterator[Path]:

@@ -1,4 +1,4 @@
-"""The pages as a browser without JavaScript walks them, in this process."""
+"""Helpers for a client of the pages in this process, without JavaScript."""
 
 from __future__ import annotations
 
@@ -11,20 +11,24 @@ from tests.conftest import ADMIN_EMAIL, ADMIN_PASSWORD
 
 
 def csrf(page: TestResponse) -> str:
-    """Return the token of a page's forms."""
+    """Return the CSRF token of a page."""
     found = re.search(r'name="csrf_token" value="([^"]+)"', page.text)
     assert found, page.text
     return found[1]
 
 
 def text_of(page: TestResponse) -> str:
-    """Return the words of a page, one space between any two."""
+    """Return the text of a page, with single spaces."""
     return " ".join(re.sub(r"<script.*?</script>|<[^>]+>", " ", page.text, flags=re.S).split())
 
 
 def sign_in(
-    browser: FlaskClient, email: str = ADMIN_EMAIL, password: str = ADMIN_PASSWORD, wanted: str = ""
+    pages_client: FlaskClient,
+    email: str = ADMIN_EMAIL,
+    password: str = ADMIN_PASSWORD,
+    wanted: str = "",
 ) -> TestResponse:
-    token = csrf(browser.get("/sign-in"))
+    """Send the form to sign in, and return the response."""
+    token = csrf(pages_client.get("/sign-in"))
     form = {"csrf_token": token, "email": email, "password": password, "next": wanted}
-    return browser.post("/sign-in", data=form)
+    return pages_client.post("/sign-in", data=form)

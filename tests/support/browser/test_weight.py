@@ -1,4 +1,4 @@
-"""What a page costs, read and judged."""
+"""The cost of a page: reading, limits and table."""
 
 from __future__ import annotations
 

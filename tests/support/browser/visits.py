@@ -1,4 +1,4 @@
-"""Visits of the admin UI with a real browser."""
+"""Opens pages of the admin UI in a real browser."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from playwright.sync_api import Browser, BrowserContext, Page, StorageState
 
-from tests.support.browser.snapshot import DESK, Theme, ViewportSize
+from tests.support.browser.snapshot import DESKTOP, Theme, ViewportSize
 from tests.support.browser.watch import Watch
 from tests.support.service import Service
 
@@ -16,7 +16,7 @@ WAIT_MS = 20_000.0
 
 @dataclass(frozen=True, slots=True)
 class Visitor:
-    """Somebody who has an account."""
+    """A person with an account."""
 
     email: str
     password: str
@@ -29,7 +29,7 @@ def admin_of(service: Service) -> Visitor:
 
 
 def sign_in(page: Page, visitor: Visitor) -> None:
-    """Sign in by the form, as a person does; it leads to the Settings, which everyone has."""
+    """Sign in by the form; it redirects to the settings, which everyone may see."""
     page.goto("/sign-in?next=/settings")
     page.get_by_label("Email").fill(visitor.email)
     page.get_by_label("Password").fill(visitor.password)
@@ -39,10 +39,10 @@ def sign_in(page: Page, visitor: Visitor) -> None:
 
 @dataclass(slots=True)
 class Visits:
-    """Opens the admin UI in browser contexts that share nothing, and watches over each page.
+    """Opens pages in isolated browser contexts, and watches them for faults.
 
     Args:
-        signed_in: the sessions of those who have signed in; a module's tests share them.
+        signed_in: the sessions of visitors, which the tests of a module share.
     """
 
     browser: Browser
@@ -56,17 +56,17 @@ class Visits:
         path: str = "/",
         *,
         visitor: Visitor | None = None,
-        size: ViewportSize = DESK,
+        size: ViewportSize = DESKTOP,
         theme: Theme = "light",
         timezone: str = "UTC",
         locale: str = "en-US",
         provoked: Sequence[str] = (),
         javascript: bool = True,
     ) -> Page:
-        """Return a page of a fresh context, signed in as `visitor`, at `path`.
+        """Return a page at `path` in a new context, signed in as `visitor`.
 
         Args:
-            provoked: patterns of the faults that this test brings about: `"^422 POST "`.
+            provoked: patterns of faults that the test provokes: `"^422 POST "`.
         """
         state = None if visitor is None else self._state_of(visitor)
         context = self.browser.new_context(
@@ -82,7 +82,7 @@ class Visits:
         self._contexts.append(context)
         watch = Watch(context, provoked)
         page = context.new_page()
-        # So that each page's weight is the one that a first visit has.
+        # The weight of a page is that of a first visit.
         context.new_cdp_session(page).send("Network.setCacheDisabled", {"cacheDisabled": True})
         self._watches[page] = watch
         page.goto(path)
@@ -92,7 +92,7 @@ class Visits:
         return self._watches[page]
 
     def close(self) -> None:
-        """End all visits, and fail the test on what went wrong in any of them."""
+        """Close all pages, and fail the test on faults in any of them."""
         for context in self._contexts:
             context.close()
         for watch in self._watches.values():

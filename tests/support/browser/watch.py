@@ -1,4 +1,4 @@
-"""What goes wrong in a browser's pages without anybody seeing it."""
+"""Detects faults of pages that are not visible on them."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from collections.abc import Sequence
 import pytest
 from playwright.sync_api import BrowserContext, ConsoleMessage, Page, Request, Response, WebError
 
-#: How the browser tells a failed request once more; the request itself says which.
-TOLD_TWICE = "Failed to load resource"
-#: A request that its own page gave up: it went elsewhere, or the answer became a download.
-GIVEN_UP = "net::ERR_ABORTED"
+#: The browser logs a failed request, too; the request itself has its URL.
+LOGGED_REQUEST = "Failed to load resource"
+#: The page aborted a request: it navigated, or the response became a download.
+ABORTED = "net::ERR_ABORTED"
 QUIET_SECONDS = 15.0
 POLL_MS = 20.0
 
 
 class Watch:
-    """Collects the faults and the requests of one browser context, from its beginning on.
+    """Collects the faults and the requests of a new browser context.
 
-    A fault is an error on the console (a breach of the Content-Security-Policy is one), an
-    exception that nothing caught, a request that failed, or an answer of 400 and more.
+    A fault is an error on the console (such as a violation of the Content-Security-Policy), an
+    uncaught exception, a failed request, or a status of 400 or more.
 
     Args:
-        provoked: patterns of faults that the test brings about on purpose.
+        provoked: patterns of faults that the test provokes on purpose.
     """
 
     def __init__(self, context: BrowserContext, provoked: Sequence[str] = ()) -> None:
         self.faults: list[str] = []
         self._provoked = [re.compile(pattern) for pattern in provoked]
-        self._under_way: set[Request] = set()
+        self._pending: set[Request] = set()
         self._loaded: dict[Page, list[Request]] = {}
         context.on("console", self._console)
         context.on("weberror", self._exception)
@@ -39,11 +39,11 @@ class Watch:
         context.on("requestfailed", self._fail)
 
     def requests_of(self, page: Page) -> list[Request]:
-        """Return what a page asked for, from its document on."""
+        """Return the requests of a page, starting with its document."""
         return list(self._loaded.get(page, ()))
 
     def wait_until_quiet(self, page: Page) -> None:
-        """Wait for what a page's scripts asked for, and for it to be drawn."""
+        """Wait until all requests of a page have ended and it is drawn."""
         page.wait_for_load_state("load")
         waited_ms = 0.0
         while True:
@@ -51,7 +51,7 @@ class Watch:
                 "() => new Promise(done => requestAnimationFrame("
                 "() => requestAnimationFrame(done)))"
             )
-            waiting = [r.url for r in self._under_way if r.resource_type != "eventsource"]
+            waiting = [r.url for r in self._pending if r.resource_type != "eventsource"]
             if not waiting:
                 return
             if waited_ms > QUIET_SECONDS * 1000:
@@ -62,22 +62,22 @@ class Watch:
     def check(self) -> None:
         """Fail the test on any fault so far."""
         if self.faults:
-            pytest.fail("the browser met faults:\n" + "\n".join(self.faults))
+            pytest.fail("the page has faults:\n" + "\n".join(self.faults))
 
     def _add(self, fault: str) -> None:
         if not any(pattern.search(fault) for pattern in self._provoked):
             self.faults.append(fault)
 
     def _console(self, message: ConsoleMessage) -> None:
-        if message.type == "error" and not message.text.startswith(TOLD_TWICE):
+        if message.type == "error" and not message.text.startswith(LOGGED_REQUEST):
             self._add(f"console: {message.text}")
 
     def _exception(self, error: WebError) -> None:
         self._add(f"exception: {error.error}")
 
     def _begin(self, request: Request) -> None:
-        self._under_way.add(request)
-        # A service worker's requests have no frame; our pages have no service worker.
+        self._pending.add(request)
+        # Requests of a service worker have no frame; our pages have no service worker.
         page = request.frame.page
         is_document = request.is_navigation_request() and request.frame == page.main_frame
         if is_document and request.redirected_from is None:
@@ -89,9 +89,9 @@ class Watch:
             self._add(f"{response.status} {response.request.method} {response.url}")
 
     def _finish(self, request: Request) -> None:
-        self._under_way.discard(request)
+        self._pending.discard(request)
 
     def _fail(self, request: Request) -> None:
-        self._under_way.discard(request)
-        if request.failure != GIVEN_UP:
+        self._pending.discard(request)
+        if request.failure != ABORTED:
             self._add(f"{request.failure} {request.method} {request.url}")

@@ -1,4 +1,4 @@
-"""What a page costs: the server's time, the database's statements, the bytes. And their table."""
+"""The cost of a page (server time, statements, bytes), and the table of all pages."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from tests.support.paths import ROOT
 if TYPE_CHECKING:
     from playwright.sync_api import Request
 
-#: What a run leaves behind about pages: their pictures, and the table of their costs.
+#: Output of a run: screenshots, and the table of costs.
 OUTPUT = ROOT / "test-output" / "pages"
 MAX_KIB = 400.0
 MAX_STATEMENTS = 12
-#: The name under which a test's report carries a page's cost, also from another process.
+#: Property of a test report with the cost of a page; it passes between processes.
 PROPERTY = "page cost"
 HEADER = f"{'page':<32}{'server ms':>10}{'statements':>12}{'KiB':>8}"
 
 
 @dataclass(frozen=True, slots=True)
 class PageCost:
-    """One page's line of the table; `None` is what its answer did not say."""
+    """The cost of one page; `None` if its response does not contain the value."""
 
     name: str
     kib: float
@@ -32,7 +32,7 @@ class PageCost:
 
     @classmethod
     def of(cls, name: str, requests: list[Request]) -> PageCost:
-        """Measure a page by what it asked for, from its document on, with the cache off."""
+        """Measure a page by its requests, starting with the document; the cache is off."""
         answered = [r for r in requests if r.url.startswith("http") and r.response() is not None]
         sizes = [request.sizes() for request in answered]
         size = sum(s["responseBodySize"] + s["responseHeadersSize"] for s in sizes)
@@ -41,7 +41,7 @@ class PageCost:
         return cls(name, size / 1024, *read_server_timing(timing or ""))
 
     def check(self) -> None:
-        """Fail the test on a page that is too heavy or asks the database too often."""
+        """Fail the test on a page with too many bytes or statements."""
         assert self.kib < MAX_KIB, f"{self.name}: {self.kib:.0f} KiB"
         if self.statements is not None:
             assert self.statements <= MAX_STATEMENTS, f"{self.name}: {self.statements} statements"
@@ -63,8 +63,8 @@ def read_server_timing(header: str) -> tuple[float | None, int | None]:
 
 
 def table_of(properties: Iterable[tuple[str, Any]]) -> str:
-    """Return the costs among the reports' properties, one line for each page, or nothing."""
-    # A test has several reports that carry the same properties.
+    """Return the table of the costs in the reports, or an empty text without any."""
+    # A test has several reports with the same properties.
     costs = {value["name"]: PageCost(**value) for name, value in properties if name == PROPERTY}
     lines = [HEADER, *(str(costs[name]) for name in sorted(costs))]
     return "\n".join(lines) + "\n" if costs else ""
