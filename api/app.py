@@ -1,4 +1,4 @@
-"""Builds the Flask application out of its services."""
+"""Builds the Flask application from its services."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def create_app(services: Services) -> Flask:
 
 
 def register_views(app: Flask) -> None:
-    """Add every view; none of them needs a service before it is called."""
+    """Register all views; none of them needs a service before a call."""
     for view in (
         health,
         index,

@@ -1,4 +1,4 @@
-"""Every error, whoever raised it, leaves in the contract's one shape; drivers' texts never do."""
+"""Turns every error into the JSON of an error; never publishes the text of a driver."""
 
 from __future__ import annotations
 
@@ -25,21 +25,22 @@ from models.database.base import DATABASE_AWAY, away_reason
 
 _log = logging.getLogger(__name__)
 
-#: After this long somebody may have made room.
+#: After this time an operator may have freed resources.
 NO_ROOM_SECONDS = 30.0
 _NO_ROOM = (
-    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG),  # no room on a disk
-    *(errno.EMFILE, errno.ENFILE, errno.ENOMEM),  # for no more files, or in memory
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG),  # the disk is full
+    *(errno.EMFILE, errno.ENFILE, errno.ENOMEM),  # too many open files, or no memory
 )
 
 _BY_STATUS: dict[int, tuple[type[ApiError], str]] = {
-    413: (PayloadTooLarge, "the body is larger than this service takes"),
+    413: (PayloadTooLarge, "the body is larger than this service accepts"),
     415: (UnsupportedMediaType, "send JSON with `Content-Type: application/json`"),
 }
 
 
 def register_error_handlers(app: Flask) -> None:
-    app.register_error_handler(ApiError, _answer)
+    """Register a handler for each kind of error."""
+    app.register_error_handler(ApiError, _respond)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(ParseException, _malformed)
     app.register_error_handler(redis.RedisError, _redis_away)
@@ -49,7 +50,7 @@ def register_error_handlers(app: Flask) -> None:
     app.register_error_handler(Exception, _unexpected)
 
 
-def _answer(error: ApiError) -> Response:
+def _respond(error: ApiError) -> Response:
     services().metrics.error_returned(error)
     response = jsonify(error.body(g.request_id))
     response.status_code = error.status
@@ -61,14 +62,14 @@ def _http_error(error: HTTPException) -> Response:
     status = error.code or 500
     if status >= 500:
         return _unexpected(error)
-    response = _answer(_told(status, error))
+    response = _respond(_error_of_status(status, error))
     for name, value in error.get_headers():
         if name.lower() == "allow":
             response.headers[name] = value
     return response
 
 
-def _told(status: int, error: HTTPException) -> ApiError:
+def _error_of_status(status: int, error: HTTPException) -> ApiError:
     if status == 404:
         return NotFound(not_found_message(current_app.url_map, request.path))
     if status == 405:
@@ -78,30 +79,32 @@ def _told(status: int, error: HTTPException) -> ApiError:
 
 
 def _malformed(error: Exception) -> Response:
-    """Answer to a body whose transfer coding is broken: it is found when it is read."""
-    return _answer(InvalidRequest("the request is malformed"))
+    """Respond to a broken transfer coding, which the read of the body finds."""
+    return _respond(InvalidRequest("the request is malformed"))
 
 
 def _redis_away(error: Exception) -> Response:
     _log.error("Redis is away: %s", type(error).__name__)
-    return _answer(Unavailable("the queue is away, try again soon", code="queue_unavailable"))
+    return _respond(Unavailable("the queue is away, try again soon", code="queue_unavailable"))
 
 
 def _database_away(error: Exception) -> Response:
     _log.error("the database is away: %s", away_reason(error))
-    return _answer(Unavailable("the database is away, try again soon", code="database_unavailable"))
+    return _respond(
+        Unavailable("the database is away, try again soon", code="database_unavailable")
+    )
 
 
 def _system_error(error: OSError) -> Response:
-    """Answer to what the machine has no room for: an upload on a full disk, a file too many."""
+    """Respond 503 if the machine lacks disk space, memory or file descriptors."""
     if error.errno not in _NO_ROOM:
         return _unexpected(error)
-    _log.error("the machine has no room: %s", error.strerror)
-    message = "the service has no room for this request now, try again later"
-    return _answer(Unavailable(message, retry_after_seconds=NO_ROOM_SECONDS))
+    _log.error("the machine has no resources left: %s", error.strerror)
+    message = "the service has no resources for this request now, try again later"
+    return _respond(Unavailable(message, retry_after_seconds=NO_ROOM_SECONDS))
 
 
 def _unexpected(error: Exception) -> Response:
-    # Broad on purpose: whatever happens, a caller sees the one shape and the log the traceback.
+    # Broad on purpose: the caller always gets the JSON of an error, the log gets the traceback.
     _log.error("unexpected error", exc_info=error)
-    return _answer(ApiError("something went wrong on our side"))
+    return _respond(ApiError("the service failed: an unexpected error"))

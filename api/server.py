@@ -1,4 +1,4 @@
-"""The API as a program: its application in gunicorn's processes."""
+"""Runs the API: its application in processes of gunicorn."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from core.web.server import InternalPort, WebProgram, WebServer
 
 
 def serve(settings: Settings) -> None:
-    """Answer requests until SIGTERM.
+    """Serve requests until SIGTERM.
 
     Raises:
-        SettingsError: what a setting needs is not installed.
+        SettingsError: a package that a setting needs is not installed.
     """
     check_tracing(settings)
     if not settings.api_metrics_port:
@@ -32,7 +32,7 @@ def serve(settings: Settings) -> None:
 
 
 def _serve(settings: Settings, files: MetricFiles | None) -> None:
-    opened: list[Services] = []  # of this process: each of gunicorn's loads its own
+    opened: list[Services] = []  # of this process: each process of gunicorn loads its own
 
     def load() -> Flask:
         configure_logging(program="api", level=settings.effective_log_level)

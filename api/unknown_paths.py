@@ -1,4 +1,4 @@
-"""Paths as callers spell them, and what is told of one that leads nowhere."""
+"""Normalizes paths, and suggests another one for a path that does not exist."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from werkzeug.routing import Map, MapAdapter, RequestRedirect
 from api.openapi.document import path_of
 
 NOT_FOUND_MESSAGE = "there is nothing at this address"
-#: Longer paths are no misspelling.
+#: A longer path is not a misspelling.
 MAX_LENGTH = 100
-#: How alike two paths must be, of 1.
-LIKENESS = 0.75
+#: The least similarity of two paths, of 1.
+MIN_SIMILARITY = 0.75
 
 _CHAT = "use POST /v1/chat/completions"
 _FIM = "use POST /v1/completions with the model's own tokens for infilling in `prompt`"
-_TEXT_ONLY = "this service makes text and code only: use POST /v1/chat/completions"
-#: Well-known addresses of other services, and what this one has instead.
-_ELSEWHERE = {
+_TEXT_ONLY = "this service generates text and code only: use POST /v1/chat/completions"
+#: Well-known paths of other services, and the replacement here.
+_OTHER_SERVICES = {
     "/v1/responses": f"this service has no Responses API: {_CHAT} (AI SDK: `provider.chat(…)`)",
     "/v1/messages": f"this service does not speak Anthropic's API: {_CHAT}",
-    "/v1/embeddings": "this service has no embeddings: its model makes text and code only",
-    "/v1/rerank": "this service has no ranking: its model makes text and code only",
-    "/v1/moderations": "this service has no moderations: its model makes text and code only",
+    "/v1/embeddings": "this service has no embeddings: its model generates text and code only",
+    "/v1/rerank": "this service has no ranking: its model generates text and code only",
+    "/v1/moderations": "this service has no moderations: its model generates text and code only",
     "/v1/audio": _TEXT_ONLY,
     "/v1/images": _TEXT_ONLY,
     "/v1/assistants": f"this service has no Assistants API: {_CHAT}",
@@ -40,7 +40,7 @@ _ELSEWHERE = {
 
 
 class PathNormalizer:
-    """Lets a path with a slash at its end, or two in a row, be the one without.
+    """Removes the slash at the end of a path, and repeated slashes.
 
     A redirect would lose bodies: many clients follow it with GET, or not at all.
     """
@@ -54,18 +54,18 @@ class PathNormalizer:
 
 
 def not_found_message(routes: Map, path: str) -> str:
-    """Return the message for a path that leads nowhere: what the caller may have meant."""
+    """Return the message for an unknown path, with the path that the caller may have meant."""
     if len(path) > MAX_LENGTH:
         return NOT_FOUND_MESSAGE
     adapter = routes.bind("")
     for candidate in (path, *_rerooted(path)):
-        for known, message in _ELSEWHERE.items():
-            if candidate == known or candidate.startswith(f"{known}/"):
+        for prefix, message in _OTHER_SERVICES.items():
+            if candidate == prefix or candidate.startswith(f"{prefix}/"):
                 return f"{NOT_FOUND_MESSAGE}: {message}"
-        if _leads_somewhere(adapter, candidate):
+        if _exists(adapter, candidate):
             return f"{NOT_FOUND_MESSAGE}: did you mean {candidate}?"
     paths = {path_of(rule) for rule in routes.iter_rules()}
-    near = difflib.get_close_matches(path, paths, n=1, cutoff=LIKENESS)
+    near = difflib.get_close_matches(path, paths, n=1, cutoff=MIN_SIMILARITY)
     return (
         f"{NOT_FOUND_MESSAGE}: did you mean {near[0]}?"
         if near
@@ -74,16 +74,16 @@ def not_found_message(routes: Map, path: str) -> str:
 
 
 def allowed_methods_message(error: HTTPException) -> str:
-    """Return the message for a method that a path does not take: those that it takes."""
+    """Return the message for a method that a path does not support: the supported ones."""
     valid = error.valid_methods if isinstance(error, MethodNotAllowed) else None
     methods = sorted(set(valid or ()) - {"HEAD", "OPTIONS"})
     if not methods:
-        return "this address does not take this method"
-    return f"this address does not take this method: use {' or '.join(methods)}"
+        return "this path does not support this method"
+    return f"this path does not support this method: use {' or '.join(methods)}"
 
 
 def _rerooted(path: str) -> Iterator[str]:
-    """Yield the path below other roots: base URLs are given with `/v1` or without, or twice."""
+    """Yield the path below other roots: base URLs may miss `/v1`, or have it twice."""
     _, found, rest = path.rpartition("/v1/")
     if found:
         yield f"/v1/{rest}"
@@ -91,7 +91,7 @@ def _rerooted(path: str) -> Iterator[str]:
         yield root + path
 
 
-def _leads_somewhere(adapter: MapAdapter, path: str) -> bool:
+def _exists(adapter: MapAdapter, path: str) -> bool:
     try:
         adapter.match(path)
     except (MethodNotAllowed, RequestRedirect):

@@ -1,4 +1,4 @@
-"""The fields of a user as callers write them, in every body that has them."""
+"""Fields of a user that several request bodies share."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ _EMAIL = re.compile(r"[^\s@\x00-\x1f\x7f]+@[^\s@\x00-\x1f\x7f]+")
 
 def _check_email(text: str) -> str:
     email = canonical_email(text)
-    is_sane = len(email) <= MAX_EMAIL_LENGTH and all(map(is_seen, email))
-    if not is_sane or not _EMAIL.fullmatch(email):
+    is_valid = len(email) <= MAX_EMAIL_LENGTH and all(map(is_seen, email))
+    if not is_valid or not _EMAIL.fullmatch(email):
         raise ValueError("email must be an address such as name@example.com")
     return email
 
@@ -37,7 +37,7 @@ def _check_password(text: str, info: ValidationInfo) -> str:
 
 
 def check_against_email(password: str, email: str, *, param: str) -> None:
-    """Check a new password against the account's email.
+    """Check that a new password is not the email of the account.
 
     Raises:
         InvalidRequest: the password is the email.
@@ -47,7 +47,7 @@ def check_against_email(password: str, email: str, *, param: str) -> None:
         raise InvalidRequest(message, param=param, fields=[FieldFault(param, message)])
 
 
-#: Kept in one form, so that one address is one user.
+#: Normalized, so that one address is one user.
 Email = Annotated[
     Text,
     StringConstraints(max_length=MAX_EMAIL_LENGTH),

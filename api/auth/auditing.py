@@ -1,4 +1,4 @@
-"""Notes a change in the audit trail, with the address that it came from."""
+"""Adds entries to the audit trail, with the address of the caller."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from models.accounts.audit import record_audit
 from models.accounts.user import User
 from models.database.base import Session
 
-#: One value before and after a change.
+#: A value before and after a change.
 Change = dict[str, Any]
 
 
-def note(
+def audit(
     session: Session,
     action: str,
     *,
@@ -26,10 +26,10 @@ def note(
     target_id: UUID | None,
     details: dict[str, Any] | None = None,
 ) -> None:
-    """Add an entry in the change's own transaction: neither stands without the other.
+    """Add an entry to the transaction of the change, so that both are committed or neither.
 
     Args:
-        details: by our names of the fields; callers read them by theirs.
+        details: values by snake_case names; the entry stores camelCase names.
     """
     record_audit(
         session,
@@ -41,13 +41,13 @@ def note(
     )
 
 
-def note_act_on_others(
+def audit_admin_act(
     session: Session, action: str, caller: Caller, *, owner_id: UUID, target_id: UUID
 ) -> None:
-    """Add an entry if an admin does this to what is another's; what is one's own needs none."""
+    """Add an entry if an admin acts on a resource of another user."""
     if caller.user.id != owner_id:
         details = {"owner": show_id(Prefix.USER, owner_id)}
-        note(session, action, actor=caller.user, target_id=target_id, details=details)
+        audit(session, action, actor=caller.user, target_id=target_id, details=details)
 
 
 def change(before: Any, after: Any) -> Change:

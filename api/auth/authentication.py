@@ -1,6 +1,6 @@
-"""Who is calling: a user by JWT, or an API key by its secret or by its owner's JWT and its id.
+"""Authenticates callers: a user by JWT, or an API key by its secret, or by JWT and key id.
 
-A credential is refused only when it is known to be bad; a database that is away is a 503.
+A credential is refused only if it is known to be invalid; a database that is away is a 503.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from uuid import UUID
 
 from flask import request
 
-from api.auth.credentials import bad_key, presented_jwt, presented_secret
+from api.auth.credentials import invalid_key, presented_jwt, presented_secret
 from api.auth.tokens import TokenClaims, invalid_token, read_token
 from api.auth.write_limits import count_write
-from api.http.caller_address import believe_address
+from api.http.caller_address import trust_address
 from api.http.request_log import log_caller
 from api.services import Services
 from core.errors import Forbidden, Unauthorized
@@ -30,7 +30,7 @@ from models.database.base import Session, database_now
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """A user, and the key that they call with, if any."""
+    """A user, and the key that authenticated the call, if any."""
 
     user: User
     key: ApiKey | None
@@ -42,42 +42,42 @@ class Caller:
 
     @property
     def sees_all(self) -> bool:
-        """Whether everyone's resources exist for this caller; a key sees its owner's only."""
+        """Whether the caller may see the resources of all users; a key sees only its owner's."""
         return self.key is None and self.user.is_admin
 
     def may_see(self, owner_id: object) -> bool:
-        """Say whether a resource of `owner_id` exists for this caller."""
+        """Return whether the caller may see a resource of `owner_id`."""
         return self.user.id == owner_id or self.sees_all
 
 
 def authenticate_user(session: Session, *, takes_key: bool = False) -> User:
-    """Return the user whose JWT came with the request.
+    """Return the user whose JWT the request has.
 
     Args:
-        takes_key: the call takes a key too, and none came.
+        takes_key: the call also accepts a key; the error then mentions keys.
 
     Raises:
-        Unauthorized: no JWT, or not a valid one of a living user.
+        Unauthorized: there is no JWT, or it is not a valid one of an existing user.
     """
     return authenticate_token(session, takes_key=takes_key)[0]
 
 
 def authenticate_token(session: Session, *, takes_key: bool = False) -> tuple[User, TokenClaims]:
-    """Return the user too, and what the JWT says: `authenticate_user` otherwise."""
+    """Return the user and the claims of the JWT; otherwise as `authenticate_user`."""
     claims = read_token(presented_jwt(takes_key=takes_key))
-    user = living_user(session, claims)
-    believe_address(claims.address)
+    user = signed_in_user(session, claims)
+    trust_address(claims.address)
     log_caller(user_id=user.id)
     count_write(user.id)
     return user, claims
 
 
 def authenticate_admin(session: Session) -> User:
-    """Return the admin whose JWT came with the request.
+    """Return the admin whose JWT the request has.
 
     Raises:
         Unauthorized: as for every user.
-        Forbidden: the user is no admin.
+        Forbidden: the user is not an admin.
     """
     user = authenticate_user(session)
     if not user.is_admin:
@@ -89,7 +89,7 @@ def authenticate_key(session: Session) -> tuple[ApiKey, User]:
     """Return the key that the request may generate with, and its owner.
 
     Raises:
-        Unauthorized: no credentials, or bad ones.
+        Unauthorized: credentials are missing or invalid.
         Forbidden: the key is inactive or has expired, or its owner is suspended.
     """
     key, owner = _key_by_secret(session) or _key_by_id(session)
@@ -99,13 +99,13 @@ def authenticate_key(session: Session) -> tuple[ApiKey, User]:
     return key, owner
 
 
-def authenticate_presented_key(services: Services, *, may_believe: bool) -> PresentedKey:
+def authenticate_generation_key(services: Services, *, may_use_cache: bool) -> PresentedKey:
     """Return the key that the request may generate with.
 
-    As `authenticate_key`, but a key's secret, which programs send, is looked up without a session.
+    As `authenticate_key`, but without a session for the secret of a key, which programs send.
 
     Args:
-        may_believe: a key that was looked up a moment ago will do (`models/accounts/key_cache.py`).
+        may_use_cache: accept a key from the cache (`models/accounts/key_cache.py`).
     """
     presented = presented_secret()
     if presented is None:
@@ -113,13 +113,13 @@ def authenticate_presented_key(services: Services, *, may_believe: bool) -> Pres
             return PresentedKey.of(*authenticate_key(session), database_now(session))
     secret = KeySecret.parse(presented)
     if secret is None:
-        raise bad_key(presented)
-    if may_believe and (believed := services.keys.believed(secret)) is not None:
-        log_caller(user_id=believed.user_id, key_id=believed.id)
-        return believed
+        raise invalid_key(presented)
+    if may_use_cache and (cached := services.keys.believed(secret)) is not None:
+        log_caller(user_id=cached.user_id, key_id=cached.id)
+        return cached
     key = services.keys.find(secret)
     if key is None:
-        raise bad_key(presented)
+        raise invalid_key(presented)
     log_caller(user_id=key.user_id, key_id=key.id)
     if not key.has_active_owner:
         raise suspended()
@@ -132,10 +132,10 @@ def check_usable(key: ApiKey | PresentedKey, now: Callable[[], datetime]) -> Non
     """Check that a key may generate now.
 
     Args:
-        now: tells the time by the clock of the database; called for keys that expire.
+        now: returns the time of the database's clock; called only for keys that expire.
 
     Raises:
-        Forbidden: it is inactive or has expired.
+        Forbidden: the key is inactive or has expired.
     """
     if not key.is_active:
         raise Forbidden("this API key is not active", code="key_inactive")
@@ -144,19 +144,18 @@ def check_usable(key: ApiKey | PresentedKey, now: Callable[[], datetime]) -> Non
 
 
 def authenticate(session: Session) -> Caller:
-    """Return the caller by whatever credential came: a key's secret, or a JWT alone."""
+    """Return the caller, by the secret of a key or by a JWT alone."""
     if presented_secret() is not None:
         key, owner = authenticate_key(session)
         return Caller(owner, key)
     return Caller(authenticate_user(session, takes_key=True), None)
 
 
-def living_user(session: Session, claims: TokenClaims) -> User:
-    """Return the user of a valid token, unless it ended: with its session, or with a password or
-    role change.
+def signed_in_user(session: Session, claims: TokenClaims) -> User:
+    """Return the user of a valid token.
 
     Raises:
-        Unauthorized: it has ended.
+        Unauthorized: the token has ended: with its session, or by a new password or role.
         Forbidden: the user is suspended.
     """
     user = find_signed_in_user(
@@ -169,16 +168,17 @@ def living_user(session: Session, claims: TokenClaims) -> User:
 
 
 def check_active(user: User) -> None:
-    """Check that nobody has suspended a user who is known to be the caller.
+    """Check that the authenticated user is not suspended.
 
     Raises:
-        Forbidden: an admin has.
+        Forbidden: an admin has suspended the user.
     """
     if not user.is_active:
         raise suspended()
 
 
 def suspended() -> Forbidden:
+    """Return the error for a suspended user."""
     return Forbidden("an admin has suspended this account", code="user_suspended")
 
 
@@ -189,7 +189,7 @@ def _key_by_secret(session: Session) -> tuple[ApiKey, User] | None:
     secret = KeySecret.parse(presented)
     found = find_key_by_secret(session, secret) if secret else None
     if found is None:
-        raise bad_key(presented)
+        raise invalid_key(presented)
     log_caller(user_id=found[1].id, key_id=found[0].id)
     return found
 
@@ -198,10 +198,10 @@ def _key_by_id(session: Session) -> tuple[ApiKey, User]:
     user = authenticate_user(session, takes_key=True)
     text = request.headers.get("x-api-key-id")
     if not text:
-        raise Unauthorized("send the key's id as `x-api-key-id` beside the JWT")
+        raise Unauthorized("send the key's id as `x-api-key-id` with the JWT")
     key_id = read_id(Prefix.KEY, text)
     found = find_key(session, key_id) if key_id else None
-    if found is None or found[1].id != user.id:  # an admin's too: its owner would pay
+    if found is None or found[1].id != user.id:  # admins too: the owner of the key would pay
         text = "you have no such key: `x-api-key-id` takes the id of one of your keys (`key_…`)"
         raise Unauthorized(text, code="invalid_api_key")
     log_caller(user_id=user.id, key_id=found[0].id)

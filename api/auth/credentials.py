@@ -1,6 +1,6 @@
-"""What credential a request brings, and what a caller is told of one that is not where it belongs.
+"""Finds the credential of a request, and explains one that is missing, misplaced or malformed.
 
-No text repeats what came: it may be a secret.
+No message repeats the credential: it may be a secret.
 """
 
 from __future__ import annotations
@@ -9,17 +9,17 @@ from flask import request
 
 from core.errors import Unauthorized
 
-#: How every key begins.
+#: The first characters of every key.
 KEY_START = "bc_"
 SEND_KEY = "send an API key as `Authorization: Bearer bc_…` or `x-api-key: bc_…`"
 SEND_JWT = "send the token of POST /api/auth/login as `Authorization: Bearer <jwt>`"
-#: Where other services take keys, and we do not.
+#: Headers and parameters for keys of other services, which this one does not read.
 _OTHER_HEADERS = ("api-key", "apikey", "x-api-token", "x-auth-token")
 _OTHER_PARAMETERS = ("api_key", "api-key", "apikey", "access_token", "token")
 
 
 def presented_secret() -> str | None:
-    """Return what came as the secret of a key."""
+    """Return the secret of a key that the request has, if any."""
     header = request.headers.get("x-api-key")
     if header:
         return header
@@ -28,28 +28,28 @@ def presented_secret() -> str | None:
 
 
 def presented_jwt(*, takes_key: bool) -> str:
-    """Return what came as a JWT.
+    """Return the JWT of the request.
 
     Args:
-        takes_key: the call takes a key too: a caller without any credential hears of keys first.
+        takes_key: the call also accepts a key; the error for no credential then mentions keys.
 
     Raises:
-        Unauthorized: nothing came, or what can be no JWT.
+        Unauthorized: there is no JWT, or it is malformed.
     """
     token = _bearer()
     if token is None:
         raise _misplaced(takes_key) or Unauthorized(_what_to_send(takes_key))
     if token.startswith(KEY_START):
         raise Unauthorized(
-            f"this call takes a JWT, not an API key: {SEND_JWT}", code="invalid_token"
+            f"this call requires a JWT, not an API key: {SEND_JWT}", code="invalid_token"
         )
     if fault := _fault(token):
         raise Unauthorized(fault, code=_bad_code())
     return token
 
 
-def bad_key(secret: str) -> Unauthorized:
-    """Return what a caller is told of a key that opens nothing."""
+def invalid_key(secret: str) -> Unauthorized:
+    """Return the error for a secret that belongs to no key."""
     text = "the API key is not valid: it is mistyped, replaced or deleted"
     if not secret.startswith(KEY_START):
         text = f"the API key is not valid: keys begin with `{KEY_START}`"
@@ -62,15 +62,15 @@ def _bearer() -> str | None:
 
 
 def _misplaced(takes_key: bool) -> Unauthorized | None:
-    """Return what to say of a credential that came in another place; `None` if none came."""
-    where = _other_place()
+    """Return the error for a credential in the wrong place; `None` if there is none."""
+    where = _misplacement()
     if where is None:
         return None
     code = "invalid_api_key" if _is_v1() else "missing_credentials"
     return Unauthorized(f"{where}: {_what_to_send(takes_key)}", code=code)
 
 
-def _other_place() -> str | None:
+def _misplacement() -> str | None:
     given = request.headers.get("Authorization", "").strip()
     scheme = given.partition(" ")[0].lower()
     if given.strip("\"'").startswith(KEY_START):
@@ -78,21 +78,21 @@ def _other_place() -> str | None:
     if _may_be_jwt(given):
         return "the word `Bearer` is missing before the JWT"
     if scheme == "bearer":
-        return "nothing comes after the word `Bearer`"
+        return "the credential is missing after the word `Bearer`"
     if given:
         kind = "Basic" if scheme == "basic" else "this kind of"
-        return f"{kind} `Authorization` is not taken"
+        return f"{kind} `Authorization` is not supported"
     for name in _OTHER_HEADERS:
         if name in request.headers:
             return f"the header `{name}` is not read"
     for name, value in request.args.items():
         if name.lower() in _OTHER_PARAMETERS or value.startswith(KEY_START):
-            return "a credential in the address is not read, and logs may keep it"
+            return "a credential in the URL is not read, and logs may store it"
     return None
 
 
 def _fault(token: str) -> str | None:
-    """Return what is wrong with the form of a token that is no key."""
+    """Return the fault in the form of a token that is not a key, if any."""
     if token.lower().startswith("bearer "):
         return "the word `Bearer` stands twice in `Authorization`"
     if token[0] in "\"'`<":
@@ -118,5 +118,5 @@ def _bad_code() -> str:
 
 
 def _is_v1() -> bool:
-    """Say whether OpenAI's clients are asking: they know keys alone."""
+    """Return whether the call is for OpenAI's clients, which only have keys."""
     return (request.blueprint or "").startswith("v1_")

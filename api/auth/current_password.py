@@ -1,4 +1,4 @@
-"""The current password of a signed-in user, which some changes ask for."""
+"""Checks the current password of a signed-in user, which some changes require."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def check_current_password(user: User, password: str) -> None:
     """Check the password of the user who calls.
 
     Raises:
-        Forbidden: `invalid_credentials`: it is another.
+        Forbidden: `invalid_credentials`, the password is wrong.
         RateLimited: `too_many_attempts`.
     """
     rule = own_password_rule(services().settings)
@@ -29,5 +29,5 @@ def check_current_password(user: User, password: str) -> None:
 
 
 def password_user(email: str) -> PasswordUser:
-    """Return who has a password checked or hashed by this request."""
+    """Return the account and address that the password pool counts this request for."""
     return PasswordUser(account=email, address=caller_address())

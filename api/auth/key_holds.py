@@ -1,7 +1,7 @@
-"""What an admin holds on a key: what an admin switched off or lowered, only an admin lifts.
+"""Holds of an admin on a key: only an admin may lift what an admin switched off or lowered.
 
-The key's row keeps it by field (`ApiKey.holds`), so that a customer may go lower and back up to it,
-and never above it.
+The row of the key stores the holds by field (`ApiKey.holds`). A customer may set a lower value and
+return to the held one, but never exceed it.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from models.jobs.serializer import show_time
 def holds_after(
     before: Mapping[str, Any], changes: Mapping[str, Any], settings: Settings, *, is_own: bool
 ) -> dict[str, Any]:
-    """Return what is held of a key after an admin's changes.
+    """Return the holds on a key after an admin's changes.
 
-    What an admin sets at or above what every customer has by default holds nothing any more.
+    A value at or above the customers' default removes the hold.
 
     Args:
-        is_own: it is the admin's own key, of which nothing needs to be held.
+        is_own: the key is the admin's own; it needs no holds.
     """
     holds = {name: value for name, value in before.items() if name not in changes}
     if is_own:
@@ -41,10 +41,10 @@ def holds_after(
 
 
 def check_state(key: ApiKey, changes: Mapping[str, Any]) -> None:
-    """Check that a customer's changes leave the key off, and its expiry, as an admin holds them.
+    """Check that a customer's changes respect the holds on `isActive` and `expiresAt`.
 
     Raises:
-        Forbidden: they lift what an admin set.
+        Forbidden: the changes would lift a hold.
     """
     if key.holds.get("is_active") is False and changes.get("is_active"):
         raise Forbidden(

@@ -1,5 +1,7 @@
-"""What a key may be limited to: a customer stays below the defaults, and below what an admin has
-lowered (`api/auth/key_holds.py`); an admin goes beyond.
+"""Decides which limits a caller may set on a key.
+
+A customer may not exceed the defaults, nor a limit that an admin lowered (`api/auth/key_holds.py`).
+An admin may.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ MAX_MONTHLY_TOKEN_LIMIT = 10**15
 MAX_IN_FLIGHT = 1_000_000
 MAX_PRIORITY = 100
 
-#: The limits of a key, and the setting that is a customer's default and ceiling for each.
+#: For each limit of a key, the setting with the default and ceiling of customers.
 DEFAULTS = {
     "rate_limit": "default_rate_limit",
     "token_limit": "default_token_limit",
@@ -29,7 +31,7 @@ DEFAULTS = {
 
 
 class KeyLimitsBody(Body):
-    """The limits as callers write them; `null` is the default, or for an admin no limit."""
+    """The limits in a request body; `null` is the default, or for an admin no limit."""
 
     rate_limit: Annotated[int, Whole(ge=1, le=MAX_RATE_LIMIT)] | None = None
     token_limit: Annotated[int, Whole(ge=1, le=MAX_TOKEN_LIMIT)] | None = None
@@ -41,13 +43,13 @@ class KeyLimitsBody(Body):
 def limits_of_new_key(
     body: KeyLimitsBody, settings: Settings, holds: Mapping[str, Any], *, is_admin: bool
 ) -> dict[str, int | None]:
-    """Return the limits of a key that is made with this body.
+    """Return the limits of a new key.
 
     Args:
-        holds: limits that an admin has lowered, which bind a customer.
+        holds: limits that an admin has lowered; they bind a customer.
 
     Raises:
-        Forbidden: a customer asked for more than the default, or than an admin has allowed.
+        Forbidden: a customer requested more than the default or than an admin has allowed.
     """
     if body.priority != 1 and not is_admin:
         raise Forbidden("only an admin may set a priority", param="priority")
@@ -67,13 +69,13 @@ def limits_of_new_key(
 def changed_limits(
     body: KeyLimitsBody, settings: Settings, key: ApiKey, *, is_admin: bool
 ) -> dict[str, int | None]:
-    """Return the limits that this body gives a key; what it does not name stays.
+    """Return the limits that this body changes on a key.
 
-    A customer may keep what an admin once granted, and lower it, but not get it again; what an
-    admin has lowered is the most that a customer gets.
+    A customer may keep or lower a limit that an admin raised, but not raise it again. A limit that
+    an admin lowered is the ceiling for a customer.
 
     Raises:
-        Forbidden: a customer asked for more than the default and than the key has, or than an
+        Forbidden: a customer requested more than the default and than the key has, or more than an
             admin has allowed.
     """
     if "priority" in body.model_fields_set and not is_admin and body.priority != key.priority:
@@ -98,19 +100,19 @@ def changed_limits(
 
 
 def default_of(settings: Settings, name: str) -> int | None:
-    """Return what every customer's key has of a limit, and may have at most."""
+    """Return the default of a limit, which is also its ceiling for customers."""
     value: int = getattr(settings, DEFAULTS[name])
     return value or None
 
 
-def room_of_month(settings: Settings, key: ApiKey) -> int | None:
-    """Return the most tokens that a key may get in a month, however low it is set at first."""
+def max_monthly_tokens(settings: Settings, key: ApiKey) -> int | None:
+    """Return the ceiling of a key's monthly limit: the default, or its limit if that is above."""
     default, limit = default_of(settings, "monthly_token_limit"), key.monthly_token_limit
     return limit if is_above(limit, default) else default
 
 
 def is_above(wanted: int | None, ceiling: int | None) -> bool:
-    """Say whether a limit allows more than another; `None` is no limit."""
+    """Return whether a limit allows more than another; `None` is no limit."""
     return ceiling is not None and (wanted is None or wanted > ceiling)
 
 

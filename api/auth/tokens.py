@@ -1,6 +1,6 @@
-"""JWTs: short-lived access tokens and refresh tokens.
+"""Issues and reads JWTs: short-lived access tokens and refresh tokens.
 
-They are signed as `core/security/jwt_rules.py` says.
+`core/security/jwt_rules.py` has the rules for their signatures.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from core.security.jwt_rules import ADDRESS_CLAIM, NUMBER_CLAIM, SESSION_CLAIM, 
 
 @dataclass(frozen=True, slots=True)
 class TokenClaims:
-    """What a valid token says; whether its user still lives is the database's to say.
+    """The claims of a valid token; only the database knows whether its user still exists.
 
     Attributes:
-        session_id: `None` in tokens of versions that knew no sessions.
-        number: of a refresh token within its session.
-        address: where the user is, if a program of ours calls for them.
+        session_id: `None` in tokens of versions without sessions.
+        number: the number of a refresh token within its session.
+        address: the user's address, if one of our programs calls on their behalf.
     """
 
     user_id: UUID
@@ -35,7 +35,7 @@ class TokenClaims:
 
 
 def issue_tokens(user_id: UUID, version: int, *, session_id: UUID, number: int) -> tuple[str, str]:
-    """Return an access token and the refresh token of this number of a session."""
+    """Return an access token, and the refresh token with this number, of a session."""
     identity = show_id(Prefix.USER, user_id)
     claims = {VERSION_CLAIM: version, SESSION_CLAIM: show_id(Prefix.SESSION, session_id)}
     return (
@@ -48,7 +48,7 @@ def read_token(token: str, *, kind: str = "access") -> TokenClaims:
     """Return the claims of a valid token of this kind.
 
     Raises:
-        Unauthorized: `token_expired`, or `invalid_token` for everything else.
+        Unauthorized: `token_expired`, or `invalid_token` for all other faults.
     """
     try:
         claims = decode_token(token)
@@ -77,4 +77,5 @@ def read_token(token: str, *, kind: str = "access") -> TokenClaims:
 
 
 def invalid_token() -> Unauthorized:
+    """Return the error for a token that is not valid."""
     return Unauthorized("the token is not valid: sign in again", code="invalid_token")

@@ -1,4 +1,4 @@
-"""The batches that exist for a caller: those of others do not, for everyone but an admin."""
+"""Finds batches that a caller may see: their own, or all for an admin."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from models.database.base import Session
 
 
 def find_visible_batch(session: Session, caller: Caller, batch_id: str) -> Batch:
-    """Return the batch with this id, as callers write it.
+    """Return the batch with this public id.
 
     Raises:
-        NotFound: there is none, it is another's, or retention is deleting it.
+        NotFound: it does not exist, another user owns it, or retention is deleting it.
     """
     wanted = read_id(Prefix.BATCH, batch_id)
     batch = find_batch(session, wanted) if wanted else None

@@ -1,4 +1,4 @@
-"""The jobs that exist for a caller: those of others do not, for everyone but an admin."""
+"""Finds jobs that a caller may see: their own, or all for an admin."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from models.jobs.job import Job, find_job
 
 
 def find_visible_job(session: Session, caller: Caller, job_id: str) -> Job:
-    """Return the job with this id, as callers write it.
+    """Return the job with this public id.
 
     Raises:
-        NotFound: there is none, or it is another's.
+        NotFound: it does not exist, or another user owns it.
     """
     wanted = read_id(Prefix.JOB, job_id)
     job = find_job(session, wanted) if wanted else None

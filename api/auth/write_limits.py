@@ -1,4 +1,4 @@
-"""How much a user may write in a minute: requests that change something, and bytes of files.
+"""Limits the writes of a user in a minute: requests that change something, and bytes of files.
 
 Generations are not counted here: each is charged to the limits of its key. Requests that end a key
 or a session are not counted either.
@@ -20,14 +20,16 @@ from core.limits.minute_counts import CountedAction
 _log = logging.getLogger(__name__)
 
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
-#: Requests that take access away. They are never refused: a thief of a key could fill its owner's
-#: minute. Each needs a key or session made before; a new password waits for its turn of hashing.
+#: Requests that revoke access. They are never refused: a thief of a key could use up its owner's
+#: minute. Each needs an earlier key or session; the password pool bounds changes of passwords.
 ENDING = frozenset({"auth.change_password", "auth.logout", "keys.delete"})
 
 
 def is_write(method: str, endpoint: str | None) -> bool:
-    """Say whether a request is counted: it changes something, no limit of a key counts it, and it
-    does not take access away.
+    """Return whether a request is counted.
+
+    It is counted if it changes something, no limit of a key counts it, and it does not revoke
+    access.
     """
     is_reading = method.upper() in _READING
     is_generating = (endpoint or "").partition(".")[0] in GENERATING
@@ -35,12 +37,12 @@ def is_write(method: str, endpoint: str | None) -> bool:
 
 
 def count_write(user_id: UUID) -> None:
-    """Count the present request when it is known whose it is, once, if it writes.
+    """Count the current request once, if it writes.
 
-    A Redis that is away counts nothing: it must not keep an admin from switching off a key.
+    If Redis is away, nothing is counted: an admin must still be able to switch off a key.
 
     Raises:
-        RateLimited: `too_many_writes`, the user's minute is full.
+        RateLimited: `too_many_writes`, the limit of the minute is reached.
     """
     if "is_counted" in g or not is_write(request.method, request.endpoint):
         return
@@ -49,14 +51,14 @@ def count_write(user_id: UUID) -> None:
     try:
         services().limits.minute_counts.charge(user_id, CountedAction.WRITES, limit=limit)
     except redis.RedisError:
-        _log.warning("a request that writes is not counted: Redis is away")
+        _log.warning("a write request is not counted: Redis is away")
 
 
 def count_bytes(services: Services, user_id: UUID, size: int) -> None:
-    """Count bytes of a file that a user sends.
+    """Count bytes of a file that a user uploads.
 
     Raises:
-        RateLimited: `too_many_upload_bytes`, the user's minute is full.
+        RateLimited: `too_many_upload_bytes`, the limit of the minute is reached.
         redis.RedisError: Redis is away.
     """
     limit = services.settings.upload_bytes_per_minute
@@ -65,6 +67,6 @@ def count_bytes(services: Services, user_id: UUID, size: int) -> None:
             user_id, CountedAction.UPLOAD_BYTES, limit=limit, amount=size
         )
     except RateLimited as refused:
-        # What still comes of the file must not be taken for a next request.
+        # The server must not read the rest of the file as the next request.
         refused.headers["Connection"] = "close"
         raise

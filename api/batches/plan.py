@@ -12,7 +12,7 @@ from uuid import UUID
 from pydantic import ValidationError
 
 from api.batches.options import BatchOptions, RetryOptions
-from api.http.field_faults import invalid
+from api.http.field_faults import invalid_request
 from core.config.settings import Settings
 from core.webhooks.target import check_webhook_url
 from models.batches.batch import Batch, OnError
@@ -56,7 +56,7 @@ def plan_upload(
     try:
         options = BatchOptions.model_validate(dict(given))
     except ValidationError as error:
-        raise invalid(error, of="the options", kind=BatchOptions) from None
+        raise invalid_request(error, of="the options", kind=BatchOptions) from None
     _check(options, settings)
     return BatchPlan(
         request_id=request_id,

@@ -8,7 +8,7 @@ from uuid import UUID
 from pydantic import ValidationError
 
 from api.batches.line_reader import BatchLine, first_fault
-from api.http.field_faults import invalid
+from api.http.field_faults import invalid_request
 from core.concurrency.greenlets import Yielder
 from core.generation import Generation
 from models.batches.lines import UnsuccessfulLine, read_unsuccessful
@@ -35,4 +35,6 @@ def _line(found: UnsuccessfulLine) -> BatchLine:
     try:
         return BatchLine(found.line, found.custom_id, Generation.from_row(found.request))
     except ValidationError as error:  # the rules have changed since
-        return BatchLine(found.line, found.custom_id, fault=first_fault(invalid(error, of="it")))
+        return BatchLine(
+            found.line, found.custom_id, fault=first_fault(invalid_request(error, of="it"))
+        )

@@ -17,7 +17,7 @@ from flask import Request
 from werkzeug.exceptions import ClientDisconnected
 from werkzeug.formparser import MultiPartParser
 
-from api.http.content_encoding import MAGIC_BYTES, packing_of, refuse_coding
+from api.http.content_encoding import MAGIC_BYTES, check_content_encoding, compression_of
 from core.concurrency.greenlets import Yielder, at_most
 from core.config.settings import Settings
 from core.errors import (
@@ -147,7 +147,7 @@ def receive_file(
             f"send the file as {JSONL_TYPES[0]} (curl: -H 'Content-Type: {JSONL_TYPES[0]}' "
             f"--data-binary @FILE), or in a form as {FORM_TYPE} (curl: -F file=@FILE)"
         )
-    refuse_coding(request)
+    check_content_encoding(request)
     most = settings.max_batch_bytes
     request.max_content_length = most + FORM_BYTES
     if request.content_length:
@@ -183,7 +183,7 @@ def receive_file(
 
 def _reject_compressed(file: IO[bytes]) -> None:
     file.seek(0)
-    packing = packing_of(file.read(MAGIC_BYTES))
+    packing = compression_of(file.read(MAGIC_BYTES))
     file.seek(0)
     if packing is not None:
         raise InvalidRequest(

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from flask import g
 
-from api.auth.authentication import authenticate_presented_key
+from api.auth.authentication import authenticate_generation_key
 from api.generation.admission import AdmittedJob, KeyChanged, admit, may_use_cached_key
 from api.generation.idempotency import read_idempotency
 from api.generation.validation import NATIVE_NAMES, FieldNames
@@ -162,7 +162,7 @@ def _confirm(key: PresentedKey) -> PresentedKey:
 
 
 def _authenticate(*, may_use_cache: bool) -> PresentedKey:
-    key = authenticate_presented_key(services(), may_believe=may_use_cache)
+    key = authenticate_generation_key(services(), may_use_cache=may_use_cache)
     if not key.is_believed:
         services().keys.mark_used(key)
     return key

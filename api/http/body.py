@@ -1,4 +1,4 @@
-"""Reads a request's body into a typed value; what is wrong with it is told at once."""
+"""Reads the body of a request into a typed value, and reports all its faults at once."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from flask import request
 
-from api.http.content_encoding import refuse_coding
+from api.http.content_encoding import check_content_encoding
 from api.http.json_input import read_json
 from api.runtime.load_shedding import pause_admission
 from api.services import services
@@ -16,7 +16,7 @@ from core.generation import MOST_TOKENS, Body
 
 B = TypeVar("B", bound=Body)
 
-#: Bodies without a prompt have a few short fields: longer ones are not even parsed.
+#: The bound of bodies without a prompt, which have a few short fields.
 SMALL_BODY_BYTES = 64 * 1024
 
 
@@ -24,9 +24,9 @@ def read_body(kind: type[B]) -> B:
     """Return the request's JSON body as `kind`.
 
     Raises:
-        UnsupportedMediaType: the body is not declared as JSON, or it is packed.
-        RequestTimeout: it has not arrived within `BODY_SECONDS`.
-        PayloadTooLarge: it has more bytes than it may have.
+        UnsupportedMediaType: the body is not declared as JSON, or it is compressed.
+        RequestTimeout: the body did not arrive within `BODY_SECONDS`.
+        PayloadTooLarge: the body has more bytes than allowed.
         InvalidRequest: `invalid_json`, or one fault for each wrong field.
     """
     if not kind.may_be_large:
@@ -39,13 +39,13 @@ def receive_json() -> bytes:
     """Return the bytes of the request's JSON body.
 
     Raises:
-        UnsupportedMediaType: the body is not declared as JSON, or it is packed.
-        RequestTimeout: it has not arrived within `BODY_SECONDS`.
-        PayloadTooLarge: it has more bytes than it may have.
+        UnsupportedMediaType: the body is not declared as JSON, or it is compressed.
+        RequestTimeout: the body did not arrive within `BODY_SECONDS`.
+        PayloadTooLarge: the body has more bytes than allowed.
     """
     if not request.is_json:
         raise UnsupportedMediaType("send JSON with `Content-Type: application/json`")
-    refuse_coding(request)
+    check_content_encoding(request)
     return _read_bytes()
 
 
@@ -64,11 +64,11 @@ def _read_bytes() -> bytes:
         with pause_admission(), at_most(services().settings.body_seconds):
             data = request.get_data(cache=False)
     except TimeoutError:
-        # What still comes of it must not be taken for a next request.
+        # The server must not read the rest of the body as the next request.
         raise RequestTimeout(
             "the body did not arrive in time", headers={"Connection": "close"}
         ) from None
     if request.content_length is None and len(data) >= (request.max_content_length or 0):
-        # Werkzeug cuts a body without a length at the limit and says nothing.
-        raise PayloadTooLarge("the body is larger than this service takes")
+        # Werkzeug truncates a body without a length at the limit, without an error.
+        raise PayloadTooLarge("the body is larger than this service accepts")
     return data

@@ -1,4 +1,4 @@
-"""Where the present request comes from."""
+"""The address of the client that sent the current request."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from flask import g, request
 
 
 def caller_address() -> str:
-    """Return the caller's address: what a token of ours says, else that of the connection."""
-    return g.get("told_address") or request.remote_addr or ""
+    """Return the address from our own token, or else that of the connection."""
+    return g.get("token_address") or request.remote_addr or ""
 
 
-def believe_address(address: str | None) -> None:
-    """Take the caller to be where a valid token says; `None` says nothing."""
+def trust_address(address: str | None) -> None:
+    """Use the address from a valid token as the caller's; `None` changes nothing."""
     if address:
-        g.told_address = address
+        g.token_address = address

@@ -1,4 +1,4 @@
-"""Bodies and files that came packed: this service takes none of them."""
+"""Refuses compressed bodies and files."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from flask import Request
 
 from core.errors import UnsupportedMediaType
 
-#: How packed bytes begin. No JSON begins so.
+#: First bytes of compressed data. No JSON begins with them.
 _MAGIC = {
     b"\x1f\x8b": "gzip",
     b"PK\x03\x04": "zip",
@@ -17,10 +17,10 @@ _MAGIC = {
 MAGIC_BYTES = max(map(len, _MAGIC))
 
 
-def refuse_coding(request: Request) -> None:
-    """Check that the body came as it is.
+def check_content_encoding(request: Request) -> None:
+    """Check that the body is not compressed.
 
-    Nothing is unpacked: a small body could become a very large one.
+    The service decompresses nothing: a small body could become a very large one.
 
     Raises:
         UnsupportedMediaType: `Content-Encoding` names a coding (RFC 9110, section 15.5.16).
@@ -29,12 +29,12 @@ def refuse_coding(request: Request) -> None:
     if coding in {"", "identity"}:
         return
     raise UnsupportedMediaType(
-        "Content-Encoding is not supported: send the body unpacked and without this header",
+        "Content-Encoding is not supported: send the body uncompressed and without this header",
         param="Content-Encoding",
         headers={"Accept-Encoding": "identity"},
     )
 
 
-def packing_of(data: bytes) -> str | None:
-    """Return the name of the format that these first bytes belong to, if they are packed."""
+def compression_of(data: bytes) -> str | None:
+    """Return the name of the compression that these first bytes show, if any."""
     return next((name for magic, name in _MAGIC.items() if data.startswith(magic)), None)

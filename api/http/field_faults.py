@@ -1,6 +1,6 @@
-"""What a caller is told of a value that its model refuses: each fault by the name of its field.
+"""Turns the errors of a pydantic model into messages that name the fields at fault.
 
-The texts are our own: those of the library name its types, and change with its version.
+The texts are our own: those of pydantic name its types, and change with its version.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from api.http.near_field import known_otherwise, near_field
+from api.http.near_field import near_field, other_spelling
 from core.errors import FieldFault, InvalidRequest
 
-#: More faults than this are not told: an answer must not grow with a hostile body.
+#: The bound of listed faults: a response must not grow with a hostile body.
 MAX_FAULTS = 20
-#: A list of more than this takes long to make: it is not made.
+#: With more faults, no list is made: it would take long.
 MAX_COUNTED = 5000
-#: Nor more of the name of a field, which may be as long as the body.
+#: The bound of a name of a field, which may be as long as the body.
 MAX_PARAM_LENGTH = 200
-#: What pydantic says at the end of the place of a wrong key.
+#: The last part of the path of a wrong key, in pydantic.
 _KEY = "[key]"
 
-#: What follows the name of the field, by pydantic's type of the error.
+#: The text after the name of the field, by pydantic's type of the error.
 MESSAGES = {
     "bool_type": "must be true or false",
     "datetime_from_date_parsing": "must be a time such as 2027-01-31T12:00:00Z",
@@ -51,20 +51,20 @@ MESSAGES = {
     "too_short": "must not be empty",
     "tuple_type": "must be a list",
 }
-#: Those whose text is made another way.
-_MADE = frozenset({"extra_forbidden", "string_too_short", "value_error"})
-#: All types of errors that have words of ours.
-KNOWN_TYPES = MESSAGES.keys() | _MADE
+#: Types whose text needs code.
+_OTHER_TYPES = frozenset({"extra_forbidden", "string_too_short", "value_error"})
+#: All types of errors that have a text of our own.
+KNOWN_TYPES = MESSAGES.keys() | _OTHER_TYPES
 
 
-def invalid(
+def invalid_request(
     error: ValidationError, *, of: str = "the body", kind: type[BaseModel] | None = None
 ) -> InvalidRequest:
-    """Return what a caller is told of a body, or something else, that its model refuses.
+    """Return the error for a value that its model refuses.
 
     Args:
-        of: how it is called.
-        kind: the model, whose fields are suggested for unknown ones.
+        of: the name of the value in messages, such as "the body".
+        kind: the model, to suggest its fields for unknown ones.
     """
     if error.error_count() > MAX_COUNTED:
         return InvalidRequest(f"{of} has {error.error_count()} faults, too many to list")
@@ -76,7 +76,7 @@ def invalid(
 
 
 def _without_echoes(details: list[ErrorDetails]) -> list[ErrorDetails]:
-    """Leave out that a list is empty where its entries are at fault: they count as missing."""
+    """Drop the fault "empty list" if its entries have faults: pydantic counts them as missing."""
     around = {detail["loc"][:end] for detail in details for end in range(len(detail["loc"]))}
     return [
         detail for detail in details if detail["type"] != "too_short" or detail["loc"] not in around
@@ -84,9 +84,9 @@ def _without_echoes(details: list[ErrorDetails]) -> list[ErrorDetails]:
 
 
 def _fault(detail: ErrorDetails, of: str, kind: type[BaseModel] | None) -> FieldFault:
-    place = detail["loc"]
-    is_key = place[-1:] == (_KEY,)
-    param = ".".join(str(part) for part in (place[:-1] if is_key else place))
+    path = detail["loc"]
+    is_key = path[-1:] == (_KEY,)
+    param = ".".join(str(part) for part in (path[:-1] if is_key else path))
     if len(param) > MAX_PARAM_LENGTH:
         param = f"{param[:MAX_PARAM_LENGTH]}…"
     name = f"the name {param}" if is_key else param or of
@@ -103,23 +103,23 @@ def _message(name: str, detail: ErrorDetails, kind: type[BaseModel] | None) -> s
         case "string_too_short":
             return f"{name} must not be empty"
         case "value_error":
-            return _own_words(name, detail)
+            return _validator_text(name, detail)
         case other:
-            return f"{name} {MESSAGES.get(other, 'is not valid').format_map(_shown(context))}"
+            return f"{name} {MESSAGES.get(other, 'is not valid').format_map(_readable(context))}"
 
 
-def _shown(context: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a text may name, numbers as short as they can be, choices without quotes."""
-    shown = {
+def _readable(context: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values for a message: numbers as short as possible, choices without quotes."""
+    readable = {
         name: f"{value:g}" if isinstance(value, float) else value for name, value in context.items()
     }
-    if "expected" in shown:
-        shown["expected"] = str(shown["expected"]).replace("'", "")
-    return shown
+    if "expected" in readable:
+        readable["expected"] = str(readable["expected"]).replace("'", "")
+    return readable
 
 
-def _own_words(name: str, detail: ErrorDetails) -> str:
-    """Return a validator's text, which begins with the name of its field, with the whole name."""
+def _validator_text(name: str, detail: ErrorDetails) -> str:
+    """Return the text of a validator, with the full path of its field at the beginning."""
     text = str(detail["ctx"]["error"])
     own = str(detail["loc"][-1]) if detail["loc"] else ""
     return f"{name}{text.removeprefix(own)}" if own and text.startswith(f"{own} ") else text
@@ -127,7 +127,7 @@ def _own_words(name: str, detail: ErrorDetails) -> str:
 
 def _unknown(name: str, detail: ErrorDetails, kind: type[BaseModel] | None) -> str:
     if kind is not None:
-        if (other := known_otherwise(kind, detail["loc"])) is not None:
+        if (other := other_spelling(kind, detail["loc"])) is not None:
             return f"{name} and {other} are the same field: send one of them"
         if (near := near_field(kind, detail["loc"])) is not None:
             return f"{name} is not a known field: did you mean {near}?"

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from api.http.field_faults import invalid
+from api.http.field_faults import invalid_request
 from api.http.json_fault import json_fault
 
 M = TypeVar("M", bound=BaseModel)
@@ -43,12 +43,12 @@ def read_json(
     try:
         return kind.model_validate_json(data, context=context)
     except ValidationError as error:
-        said = _syntax_error(error)
-        if said is None:
-            raise invalid(error, of=of, kind=kind) from None
+        reason = _syntax_error(error)
+        if reason is None:
+            raise invalid_request(error, of=of, kind=kind) from None
     whole = _without_halves(data)
     if whole is None:
-        raise json_fault(data, said, of=of, is_line=is_line) from None
+        raise json_fault(data, reason, of=of, is_line=is_line) from None
     return read_json(kind, whole, of=of, is_line=is_line, context=context)
 
 

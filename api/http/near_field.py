@@ -1,4 +1,4 @@
-"""Which field of a model a caller may have meant by a name that it does not know."""
+"""Suggests the field of a model that a caller may have meant by an unknown name."""
 
 from __future__ import annotations
 
@@ -9,34 +9,34 @@ from typing import Any, get_args
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-#: Longer names are no misspelling.
+#: A longer name is not a misspelling.
 MAX_LENGTH = 64
-#: How alike two names must be, of 1.
-LIKENESS = 0.8
+#: The least similarity of two names, of 1.
+MIN_SIMILARITY = 0.8
 
-Place = Sequence[int | str]
+FieldPath = Sequence[int | str]
 
 
-def near_field(kind: type[BaseModel], place: Place) -> str | None:
-    """Return the field that is nearest to the unknown one at `place`, if any is near."""
-    model, name = _model_at(kind, place[:-1]), str(place[-1])
+def near_field(kind: type[BaseModel], path: FieldPath) -> str | None:
+    """Return the field that is most similar to the unknown one at `path`, if any is."""
+    model, name = _model_at(kind, path[:-1]), str(path[-1])
     if model is None or len(name) > MAX_LENGTH:
         return None
-    known = {_plain(shown): shown for shown in _names(model)}
-    found = difflib.get_close_matches(_plain(name), known, n=1, cutoff=LIKENESS)
+    known = {_plain(field): field for field in _names(model)}
+    found = difflib.get_close_matches(_plain(name), known, n=1, cutoff=MIN_SIMILARITY)
     return known[found[0]] if found else None
 
 
-def known_otherwise(kind: type[BaseModel], place: Place) -> str | None:
-    """Return the other spelling of a field that was given in both."""
-    model, name = _model_at(kind, place[:-1]), str(place[-1])
+def other_spelling(kind: type[BaseModel], path: FieldPath) -> str | None:
+    """Return the other spelling of a field, if the caller sent both spellings."""
+    model, name = _model_at(kind, path[:-1]), str(path[-1])
     field = None if model is None else model.model_fields.get(name)
     return None if field is None else field.alias
 
 
-def _model_at(kind: type[BaseModel], place: Place) -> type[BaseModel] | None:
+def _model_at(kind: type[BaseModel], path: FieldPath) -> type[BaseModel] | None:
     model: type[BaseModel] | None = kind
-    for part in place:
+    for part in path:
         if model is not None and isinstance(part, str):
             field = _field(model, part)
             model = None if field is None else next(_models_in(field.annotation), None)
@@ -45,7 +45,7 @@ def _model_at(kind: type[BaseModel], place: Place) -> type[BaseModel] | None:
 
 def _field(model: type[BaseModel], name: str) -> FieldInfo | None:
     known = model.model_fields
-    return known.get(name) or next((one for one in known.values() if one.alias == name), None)
+    return known.get(name) or next((field for field in known.values() if field.alias == name), None)
 
 
 def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:

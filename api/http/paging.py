@@ -1,4 +1,4 @@
-"""Lists by cursor: `?limit=&after=` in, `{data, nextCursor}` out. A cursor is the last id shown."""
+"""Lists with a cursor, the last id of a page: `?limit=&after=` in, `{data, nextCursor}` out."""
 
 from __future__ import annotations
 
@@ -27,33 +27,33 @@ Row = TypeVar("Row", bound=_HasId)
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
-    """Which part of a list is wanted: `limit` rows from beyond the id `after`."""
+class PageRequest:
+    """The requested page of a list: `limit` rows after the id `after`."""
 
     prefix: Prefix
     limit: int
     after: UUID | None
 
 
-def read_page(prefix: Prefix) -> Page:
-    """Return the page that the query asks for.
+def read_page(prefix: Prefix) -> PageRequest:
+    """Return the page that the query requests.
 
     Raises:
-        InvalidRequest: `limit` is not a number in range, or `after` is not a cursor.
+        InvalidRequest: `limit` is out of range, or `after` is not a cursor.
     """
     limit = read_number("limit", default=DEFAULT_LIMIT, least=1, most=MAX_LIMIT)
     cursor = request.args.get("after")
     after = read_id(prefix, cursor) if cursor else None
     if cursor and after is None:
-        raise InvalidRequest("after must be a nextCursor of this list", param="after")
-    return Page(prefix, limit, after)
+        raise InvalidRequest("after must be the nextCursor of a page of this list", param="after")
+    return PageRequest(prefix, limit, after)
 
 
-def show_page(
-    found: Keyset[Row], page: Page, show: Callable[[Row], dict[str, Any]]
+def serialize_page(
+    found: Keyset[Row], page: PageRequest, serialize: Callable[[Row], dict[str, Any]]
 ) -> dict[str, Any]:
     """Return one page as JSON."""
     return {
-        "data": [show(row) for row in found.rows],
+        "data": [serialize(row) for row in found.rows],
         "nextCursor": show_id(page.prefix, found.rows[-1].id) if found.has_after else None,
     }

@@ -1,4 +1,4 @@
-"""What the caller of a generation prefers: the `Prefer` header (RFC 7240)."""
+"""Reads the header `Prefer` of a generation (RFC 7240)."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from core.parsing import bounded_integer
 
 @dataclass(frozen=True, slots=True)
 class Preferences:
-    """`respond-async` asks for a 202 at once, `wait` for one after so many seconds."""
+    """`respond-async` requests a 202 at once, `wait` a 202 after a number of seconds."""
 
     is_async: bool
     wait_seconds: float
 
     @property
     def applied(self) -> dict[str, str]:
-        """The header that tells which preference was followed."""
+        """The header that names the applied preference."""
         if self.is_async:
             return {"Preference-Applied": "respond-async"}
         return {}
 
 
-def read_preferences(longest_wait: float) -> Preferences:
-    """Return the preferences of the present request; what cannot be understood is ignored."""
+def read_preferences(max_wait_seconds: float) -> Preferences:
+    """Return the preferences of the current request; unknown ones are ignored."""
     given = parse_dict_header(request.headers.get("Prefer", ""))
     return Preferences(
         is_async="respond-async" in given,
-        wait_seconds=min(_seconds(given.get("wait"), longest_wait), longest_wait),
+        wait_seconds=min(_seconds(given.get("wait"), max_wait_seconds), max_wait_seconds),
     )
 
 

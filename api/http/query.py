@@ -1,4 +1,4 @@
-"""Reads the parameters of a query into typed values; each fault names its parameter."""
+"""Reads the parameters of a query into typed values; each error names its parameter."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _FIRST, _LAST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UT
 
 
 def read_text(name: str, *, max_length: int) -> str | None:
-    """Return a parameter as it is, or `None` if it was not given or is empty."""
+    """Return a parameter, or `None` if it is missing or empty."""
     text = request.args.get(name)
     if text and ("\x00" in text or len(text) > max_length):
         raise InvalidRequest(f"{name} must have at most {max_length} characters", param=name)
@@ -28,7 +28,7 @@ def read_text(name: str, *, max_length: int) -> str | None:
 
 
 def read_id_of(name: str, prefix: Prefix) -> UUID | None:
-    """Return the id that a parameter names, or `None` if it was not given."""
+    """Return the id in a parameter, or `None` if it is missing or empty."""
     text = request.args.get(name)
     if not text:
         return None
@@ -39,12 +39,12 @@ def read_id_of(name: str, prefix: Prefix) -> UUID | None:
 
 
 def read_time(name: str) -> datetime | None:
-    """Return a date or a time of RFC 3339 in UTC, or `None` if it was not given."""
+    """Return a date or time of RFC 3339 in UTC, or `None` if it is missing or empty."""
     text = request.args.get(name)
     if not text:
         return None
     try:
-        # A plus sign that was not escaped arrives as a space.
+        # A plus sign without escape arrives as a space.
         moment = datetime.fromisoformat(text.replace(" ", "+"))
         moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
         is_in_range = _FIRST <= moment < _LAST
@@ -66,7 +66,7 @@ def read_number(name: str, *, default: int, least: int = 0, most: int) -> int:
 
 
 def read_choice(name: str, kind: type[E]) -> E | None:
-    """Return the member of an enum that a parameter names, or `None` if it was not given."""
+    """Return the member of an enum that a parameter names, or `None` if it is missing."""
     text = request.args.get(name)
     if text is None:
         return None

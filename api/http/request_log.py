@@ -1,4 +1,4 @@
-"""The request id of each request, and one log line when it ends."""
+"""Gives each request an id, and writes one log line at its end."""
 
 from __future__ import annotations
 
@@ -20,13 +20,15 @@ _log = logging.getLogger(__name__)
 
 
 def register_request_log(app: Flask) -> None:
+    """Log each request of `app`."""
     app.before_request(_begin)
     app.after_request(_end)
 
 
 def log_caller(*, user_id: UUID, key_id: UUID | None = None) -> None:
-    """Let the request's line name who calls; call it as soon as they are known, so that the line
-    of a refused request names them too.
+    """Add the caller to the log line of the current request.
+
+    Call it as soon as the caller is known, so that the line of a refused request has it too.
     """
     g.logged_caller = {"user": user_id.hex} | ({"key": key_id.hex} if key_id else {})
 

@@ -1,7 +1,7 @@
-"""Headers that every answer has, and which pages may call from a browser.
+"""Adds security headers to every response, and CORS headers for allowed origins.
 
-No cookie is ever taken, so a page of another origin can do nothing in a visitor's name; the list
-of origins only says whose scripts may read answers.
+The API accepts no cookies, so a page of another origin cannot act in a visitor's name. The list of
+origins only decides whose scripts may read responses.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ import re
 
 from flask import Flask, Response, make_response, request
 
-#: Nothing of an answer is a page, except where a view says otherwise.
+#: A response is not a page, unless a view sets another policy.
 CONTENT_SECURITY_POLICY = "default-src 'none'; frame-ancestors 'none'"
 HSTS = "max-age=31536000; includeSubDomains"
 METHODS = "GET, POST, PUT, DELETE"
-#: What a script may read beside the body.
+#: Headers that a script may read.
 EXPOSED = ", ".join(
     (
         "x-request-id",
@@ -40,7 +40,7 @@ _HEADER_NAMES = re.compile(r"[A-Za-z0-9-]{1,64}(, ?[A-Za-z0-9-]{1,64}){0,49}")
 
 
 def register_security_headers(app: Flask, *, is_production: bool, origins: frozenset[str]) -> None:
-    """Add the headers to every answer of `app`, and let pages of `origins` call it."""
+    """Add the headers to every response of `app`, and allow calls of pages of `origins`."""
 
     def protect(response: Response) -> Response:
         headers = response.headers
@@ -53,9 +53,9 @@ def register_security_headers(app: Flask, *, is_production: bool, origins: froze
             headers["strict-transport-security"] = HSTS
         return response
 
-    def answer_preflight() -> Response | None:
-        asked_for = request.headers.get("access-control-request-method")
-        if request.method != "OPTIONS" or asked_for is None or not _is_allowed():
+    def preflight_response() -> Response | None:
+        requested_method = request.headers.get("access-control-request-method")
+        if request.method != "OPTIONS" or requested_method is None or not _is_allowed():
             return None
         response = make_response("", 204)
         response.headers["access-control-allow-methods"] = METHODS
@@ -65,7 +65,7 @@ def register_security_headers(app: Flask, *, is_production: bool, origins: froze
         response.headers["access-control-max-age"] = PREFLIGHT_SECONDS
         return response
 
-    def admit_origin(response: Response) -> Response:
+    def allow_origin(response: Response) -> Response:
         response.vary.add("origin")
         if _is_allowed():
             response.headers["access-control-allow-origin"] = request.headers["origin"]
@@ -77,5 +77,5 @@ def register_security_headers(app: Flask, *, is_production: bool, origins: froze
 
     app.after_request(protect)
     if origins:
-        app.before_request(answer_preflight)
-        app.after_request(admit_origin)
+        app.before_request(preflight_response)
+        app.after_request(allow_origin)

@@ -12,7 +12,7 @@ from models.accounts.user import User
 from models.jobs.serializer import show_time
 
 
-def show_user(user: User) -> dict[str, Any]:
+def serialize_user(user: User) -> dict[str, Any]:
     return {
         "id": show_id(Prefix.USER, user.id),
         "email": user.email,
@@ -23,7 +23,7 @@ def show_user(user: User) -> dict[str, Any]:
     }
 
 
-def show_key(key: ApiKey) -> dict[str, Any]:
+def serialize_key(key: ApiKey) -> dict[str, Any]:
     return {
         "id": show_id(Prefix.KEY, key.id),
         "userId": show_id(Prefix.USER, key.user_id),

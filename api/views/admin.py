@@ -12,7 +12,7 @@ from pydantic import Field
 from pydantic.alias_generators import to_camel
 
 from api.auth.authentication import authenticate_admin
-from api.http.paging import read_page, show_page
+from api.http.paging import read_page, serialize_page
 from api.http.query import read_id_of, read_text, read_time
 from api.openapi.operation import CallerKind, described
 from api.openapi.parameters import id_query, paging, query, text_query, time_query
@@ -101,7 +101,7 @@ def activity() -> ResponseReturnValue:
     with services().database.sessions() as session:
         authenticate_admin(session)
         entries = list_activity(session, wanted, after=page.after, limit=page.limit)
-    return show_page(entries, page, _show_activity)
+    return serialize_page(entries, page, _show_activity)
 
 
 def _read_target() -> Any:

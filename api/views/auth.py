@@ -18,12 +18,12 @@ from api.auth.account_fields import (
     UserName,
     check_against_email,
 )
-from api.auth.auditing import note
+from api.auth.auditing import audit
 from api.auth.authentication import (
     authenticate_token,
     authenticate_user,
     check_active,
-    living_user,
+    signed_in_user,
 )
 from api.auth.current_password import check_current_password, password_user
 from api.auth.tokens import invalid_token, issue_tokens, read_token
@@ -42,7 +42,7 @@ from api.openapi.refusals import (
 )
 from api.openapi.response import empty_response, json_response
 from api.responses.accounts import SignedInSchema, UserSchema
-from api.responses.serializers import show_user
+from api.responses.serializers import serialize_user
 from api.services import services
 from core.errors import Conflict, Forbidden, Unauthorized
 from core.generation import Body, Text
@@ -110,7 +110,7 @@ def register() -> ResponseReturnValue:
                 session, email=body.email, password_hash=password_hash, name=body.name
             )
             details = {"email": user.email, "name": user.name, "role": user.role}
-            note(session, "user.register", actor=user, target_id=user.id, details=details)
+            audit(session, "user.register", actor=user, target_id=user.id, details=details)
             return _begin_session(session, user), 201
 
 
@@ -138,7 +138,7 @@ def login() -> ResponseReturnValue:
         if user is None or not is_right:
             # Without the email that was given: it may be a password in the wrong field.
             with services().database.sessions.begin() as session:
-                note(session, "auth.login_failed", actor=None, target_id=user.id if user else None)
+                audit(session, "auth.login_failed", actor=None, target_id=user.id if user else None)
             raise Unauthorized("the email or the password is wrong", code="invalid_credentials")
         attempt.succeed()
     check_active(user)
@@ -162,14 +162,14 @@ def refresh() -> ResponseReturnValue:
     """
     claims = read_token(read_body(RefreshBody).refresh_token, kind="refresh")
     with services().database.sessions.begin() as session:
-        user = living_user(session, claims)
+        user = signed_in_user(session, claims)
         if claims.session_id is None:
             return _begin_session(session, user)
         number = refresh_session(
             session, claims.session_id, number=claims.number, life=_refresh_life()
         )
         if number is RefusedRefresh.REUSED:
-            note(session, "auth.refresh_reused", actor=None, target_id=user.id)
+            audit(session, "auth.refresh_reused", actor=None, target_id=user.id)
     if isinstance(number, RefusedRefresh):
         raise invalid_token()
     return _signed_in(user, claims.session_id, number)
@@ -215,7 +215,7 @@ def change_password() -> ResponseReturnValue:
             raise invalid_token()  # another change was faster
         locked.password_hash = password_hash
         locked.token_version += 1
-        note(session, "user.change_password", actor=locked, target_id=locked.id)
+        audit(session, "user.change_password", actor=locked, target_id=locked.id)
         end_sessions(session, locked.id, but=claims.session_id)
         if claims.session_id is None:
             return _begin_session(session, locked)
@@ -227,7 +227,7 @@ def change_password() -> ResponseReturnValue:
 def me() -> ResponseReturnValue:
     """Return the signed-in user."""
     with services().database.sessions() as session:
-        return show_user(authenticate_user(session))
+        return serialize_user(authenticate_user(session))
 
 
 def _begin_session(session: Session, user: User) -> dict[str, object]:
@@ -246,4 +246,4 @@ def _signed_in(user: User, session_id: UUID, number: int) -> dict[str, object]:
     token, refresh_token = issue_tokens(
         user.id, user.token_version, session_id=session_id, number=number
     )
-    return {"token": token, "refreshToken": refresh_token, "user": show_user(user)}
+    return {"token": token, "refreshToken": refresh_token, "user": serialize_user(user)}

@@ -9,7 +9,7 @@ from flask import Blueprint, Response, g, jsonify, request
 from flask.typing import ResponseReturnValue
 from pydantic import Field
 
-from api.auth.auditing import note_act_on_others
+from api.auth.auditing import audit_admin_act
 from api.auth.authentication import Caller, authenticate, authenticate_key, check_usable
 from api.auth.visible_batches import find_visible_batch
 from api.auth.write_limits import count_bytes
@@ -26,8 +26,8 @@ from api.generation.idempotency import read_idempotency_key
 from api.generation.pipeline import authenticate_fresh_key
 from api.generation.polling import charge_poll
 from api.http.body import read_body
-from api.http.disconnect import client_has_gone
-from api.http.paging import read_page, show_page
+from api.http.disconnect import client_closed_response
+from api.http.paging import read_page, serialize_page
 from api.http.query import read_choice, read_number
 from api.openapi.operation import CallerKind, described
 from api.openapi.parameters import IDEMPOTENCY_KEY, paging, query, text_query
@@ -110,7 +110,7 @@ def create() -> ResponseReturnValue:
         ):
             made = create_batch_from_file(services(), key, upload, idempotency_key)
     if made is None:
-        return client_has_gone()
+        return client_closed_response()
     return _answer(made)
 
 
@@ -130,7 +130,7 @@ def index() -> ResponseReturnValue:
         batches = list_batches(session, wanted, after=page.after, limit=page.limit)
         running = count_running(session, [batch.id for batch in batches.rows if not batch.is_final])
         now = database_now(session)
-    return show_page(
+    return serialize_page(
         batches, page, lambda batch: show_batch(batch, running=running.get(batch.id, 0), now=now)
     )
 
@@ -189,7 +189,7 @@ def cancel(batch_id: str) -> ResponseReturnValue:
         caller = authenticate(session)
         batch = find_visible_batch(session, caller, batch_id)
         if not batch.is_final:
-            note_act_on_others(
+            audit_admin_act(
                 session, "batch.cancel", caller, owner_id=batch.user_id, target_id=batch.id
             )
     if not batch.is_final:

@@ -18,7 +18,7 @@ from api.generation.pipeline import (
     wait_for_completion,
 )
 from api.generation.text_follower import Delta
-from api.http.disconnect import client_has_gone
+from api.http.disconnect import client_closed_response
 from api.http.preferences import read_preferences
 from api.openapi.operation import CallerKind, described
 from api.openapi.parameters import IDEMPOTENCY_KEY, PREFER
@@ -85,7 +85,7 @@ def generate() -> ResponseReturnValue:
         admitted = admit_request(key, generation)
         job = wait_for_completion(admitted, preferences.wait_seconds)
     if job is None:
-        return client_has_gone()
+        return client_closed_response()
     if not job.is_final:
         return accepted(admitted, job=job)
     response = jsonify(show_completion(require_completion(job)))

@@ -10,7 +10,7 @@ from flask import Blueprint, request
 from flask.typing import ResponseReturnValue
 from pydantic import Field
 
-from api.auth.auditing import note_act_on_others
+from api.auth.auditing import audit_admin_act
 from api.auth.authentication import authenticate
 from api.auth.visible_jobs import find_visible_job
 from api.generation.event_stream import stream_job
@@ -18,7 +18,7 @@ from api.generation.outcomes import require_completion
 from api.generation.polling import charge_poll
 from api.generation.waiting import read_job
 from api.http.disconnect import present_connection
-from api.http.paging import read_page, show_page
+from api.http.paging import read_page, serialize_page
 from api.http.query import read_choice
 from api.openapi.operation import CallerKind, described
 from api.openapi.parameters import LAST_EVENT_ID, paging, query
@@ -65,7 +65,7 @@ def index() -> ResponseReturnValue:
             source=JobSource.API,
         )
         jobs = list_jobs(session, wanted, after=page.after, limit=page.limit, has_metadata=True)
-    return show_page(jobs, page, show_listed_job)
+    return serialize_page(jobs, page, show_listed_job)
 
 
 @blueprint.get("/<job_id>")
@@ -125,9 +125,7 @@ def delete(job_id: str) -> ResponseReturnValue:
         caller = authenticate(session)
         job = find_visible_job(session, caller, job_id)
         if not job.is_final:
-            note_act_on_others(
-                session, "job.cancel", caller, owner_id=job.user_id, target_id=job.id
-            )
+            audit_admin_act(session, "job.cancel", caller, owner_id=job.user_id, target_id=job.id)
     return _show(services().jobs.cancellation.cancel(job.id) or read_job(services(), job))
 
 

@@ -11,18 +11,18 @@ from flask.typing import ResponseReturnValue
 from pydantic import AwareDatetime, ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
 
-from api.auth.auditing import change, note
+from api.auth.auditing import audit, change
 from api.auth.authentication import authenticate_user
 from api.auth.key_holds import check_state, holds_after
 from api.auth.key_limits import (
     KeyLimitsBody,
     changed_limits,
     limits_of_new_key,
-    room_of_month,
+    max_monthly_tokens,
 )
 from api.batches.key_revocation import cancel_open_work, count_open_work
 from api.http.body import read_body
-from api.http.paging import read_page, show_page
+from api.http.paging import read_page, serialize_page
 from api.http.query import read_id_of
 from api.openapi.operation import CallerKind, described
 from api.openapi.parameters import id_query, paging
@@ -30,7 +30,7 @@ from api.openapi.refusals import FORBIDDEN, NOT_FOUND
 from api.openapi.response import empty_response, json_response
 from api.openapi.schemas import without_defaults
 from api.responses.keys import KeyPageSchema, KeySchema, MadeKeySchema
-from api.responses.serializers import show_key
+from api.responses.serializers import serialize_key
 from api.services import services
 from core.errors import Forbidden, InvalidRequest, NotFound
 from core.generation import Body, Flag, Text
@@ -109,10 +109,10 @@ def create() -> ResponseReturnValue:
             holds=_holds_of_new(caller, owner, body, left),
             **limits,  # type: ignore[arg-type]  # a rate limit is never `None`
         )
-        take_over(session, key, left, room=room_of_month(services().settings, key))
+        take_over(session, key, left, room=max_monthly_tokens(services().settings, key))
         details = {"name": key.name, "expires_at": show_time(expires_at), **limits}
-        note(session, "key.create", actor=caller, target_id=key.id, details=details)
-    return {**show_key(key), "secret": secret.text}, 201
+        audit(session, "key.create", actor=caller, target_id=key.id, details=details)
+    return {**serialize_key(key), "secret": secret.text}, 201
 
 
 @blueprint.get("")
@@ -138,7 +138,7 @@ def index() -> ResponseReturnValue:
             after=page.after,
             limit=page.limit,
         )
-    return show_page(keys, page, show_key)
+    return serialize_page(keys, page, serialize_key)
 
 
 @blueprint.get("/<key_id>")
@@ -149,7 +149,7 @@ def show(key_id: str) -> ResponseReturnValue:
         caller = authenticate_user(session)
         wanted = read_id(Prefix.KEY, key_id)
         found = find_key(session, wanted) if wanted else None
-        return show_key(_visible(caller, found[0] if found else None))
+        return serialize_key(_visible(caller, found[0] if found else None))
 
 
 @blueprint.put("/<key_id>")
@@ -186,10 +186,10 @@ def update(key_id: str) -> ResponseReturnValue:
         if has_ended:
             details |= count_open_work(session, key_id=key.id)
         if details:
-            note(session, "key.update", actor=caller, target_id=key.id, details=details)
+            audit(session, "key.update", actor=caller, target_id=key.id, details=details)
     if has_ended:
         cancel_open_work(services())
-    return show_key(key)
+    return serialize_key(key)
 
 
 @blueprint.post("/<key_id>/rotate")
@@ -205,8 +205,8 @@ def rotate(key_id: str) -> ResponseReturnValue:
         caller, key = _locked_key(session, key_id)
         secret = rotate_secret(session, key, grace=timedelta(seconds=grace_seconds))
         details = {"grace_seconds": grace_seconds}
-        note(session, "key.rotate", actor=caller, target_id=key.id, details=details)
-    return {**show_key(key), "secret": secret.text}
+        audit(session, "key.rotate", actor=caller, target_id=key.id, details=details)
+    return {**serialize_key(key), "secret": secret.text}
 
 
 @blueprint.delete("/<key_id>")
@@ -220,7 +220,7 @@ def delete(key_id: str) -> ResponseReturnValue:
         caller, key = _locked_key(session, key_id)
         delete_key(session, key)
         details = {"name": key.name, **count_open_work(session, key_id=key.id)}
-        note(session, "key.delete", actor=caller, target_id=key.id, details=details)
+        audit(session, "key.delete", actor=caller, target_id=key.id, details=details)
     cancel_open_work(services())
     return "", 204
 

@@ -17,12 +17,12 @@ from api.auth.account_fields import (
     UserName,
     check_against_email,
 )
-from api.auth.auditing import change, note
+from api.auth.auditing import audit, change
 from api.auth.authentication import authenticate_admin, authenticate_user
 from api.auth.current_password import check_current_password, password_user
 from api.batches.key_revocation import cancel_open_work, count_open_work
 from api.http.body import read_body
-from api.http.paging import read_page, show_page
+from api.http.paging import read_page, serialize_page
 from api.http.query import read_text
 from api.openapi.operation import CallerKind, described
 from api.openapi.parameters import paging, text_query
@@ -37,7 +37,7 @@ from api.openapi.refusals import (
 from api.openapi.response import empty_response, json_response
 from api.openapi.schemas import without_defaults
 from api.responses.accounts import ListedUserSchema, UserPageSchema
-from api.responses.serializers import show_user
+from api.responses.serializers import serialize_user
 from api.services import services
 from core.errors import Conflict, Forbidden, InvalidRequest, NotFound
 from core.generation import Body, Flag
@@ -107,7 +107,7 @@ def index() -> ResponseReturnValue:
         authenticate_admin(session)
         users = list_users(session, search=search, after=page.after, limit=page.limit)
         counts = count_keys(session, [user.id for user in users.rows])
-    return show_page(users, page, lambda user: _show(user, counts.get(user.id, 0)))
+    return serialize_page(users, page, lambda user: _show(user, counts.get(user.id, 0)))
 
 
 @blueprint.post("")
@@ -132,7 +132,7 @@ def create() -> ResponseReturnValue:
             session, email=body.email, password_hash=password_hash, name=body.name, role=body.role
         )
         details = {"email": user.email, "name": user.name, "role": user.role}
-        note(session, "user.create", actor=admin, target_id=user.id, details=details)
+        audit(session, "user.create", actor=admin, target_id=user.id, details=details)
     return _show(user, 0), 201
 
 
@@ -186,7 +186,7 @@ def update(user_id: str) -> ResponseReturnValue:
         if has_ended:
             details |= count_open_work(session, user_id=user.id)
         if details:
-            note(session, "user.update", actor=caller, target_id=user.id, details=details)
+            audit(session, "user.update", actor=caller, target_id=user.id, details=details)
         keys = count_keys(session, [user.id]).get(user.id, 0)
     if has_ended:
         cancel_open_work(services())
@@ -214,7 +214,7 @@ def delete(user_id: str) -> ResponseReturnValue:
         details = {"email": user.email, "role": user.role, "keys": keys}
         end_sessions(session, user.id)
         details |= count_open_work(session, user_id=user.id)
-        note(session, "user.delete", actor=caller, target_id=user.id, details=details)
+        audit(session, "user.delete", actor=caller, target_id=user.id, details=details)
     cancel_open_work(services())
     return "", 204
 
@@ -295,4 +295,4 @@ def _last_admin(what: str) -> Conflict:
 
 
 def _show(user: User, keys: int) -> dict[str, Any]:
-    return {**show_user(user), "keyCount": keys}
+    return {**serialize_user(user), "keyCount": keys}

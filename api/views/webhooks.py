@@ -8,11 +8,11 @@ from uuid import UUID
 from flask import Blueprint
 from flask.typing import ResponseReturnValue
 
-from api.auth.auditing import note
+from api.auth.auditing import audit
 from api.auth.authentication import Caller, authenticate, authenticate_user
 from api.auth.visible_jobs import find_visible_job
 from api.generation.polling import charge_poll
-from api.http.paging import read_page, show_page
+from api.http.paging import read_page, serialize_page
 from api.http.query import read_choice
 from api.openapi.operation import CallerKind, described
 from api.openapi.parameters import paging, query
@@ -94,7 +94,7 @@ def index() -> ResponseReturnValue:
             after=page.after,
             limit=page.limit,
         )
-    return show_page(deliveries, page, _show)
+    return serialize_page(deliveries, page, _show)
 
 
 @blueprint.post("/webhooks/<webhook_id>/resend")
@@ -111,7 +111,7 @@ def resend(webhook_id: str) -> ResponseReturnValue:
         before = delivery.state
         sent = send_again(session, delivery.id, lease=webhook_lease(services().settings))
         assert sent is not None  # deliveries are never deleted under a transaction that saw them
-        note(
+        audit(
             session,
             "webhook.resend",
             actor=caller.user,

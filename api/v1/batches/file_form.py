@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
-from api.http.field_faults import invalid
+from api.http.field_faults import invalid_request
 from api.v1.generation.ignored_fields import OpenAIBody
 from core.parsing import bounded_integer
 from core.text.names import is_visible
@@ -80,7 +80,7 @@ def read_options(given: Mapping[str, str]) -> FileOptions:
     try:
         return FileOptions.model_validate(dict(given))
     except ValidationError as error:
-        raise invalid(error, of="the form", kind=FileOptions) from None
+        raise invalid_request(error, of="the form", kind=FileOptions) from None
 
 
 def clean_name(given: str | None) -> str:

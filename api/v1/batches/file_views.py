@@ -10,7 +10,7 @@ from typing import Any, Literal
 from flask import Blueprint, Response, request
 from flask.typing import ResponseReturnValue
 
-from api.auth.auditing import note_act_on_others
+from api.auth.auditing import audit_admin_act
 from api.auth.authentication import Caller, authenticate
 from api.auth.write_limits import count_bytes
 from api.batches.download import WRITE_SECONDS
@@ -179,9 +179,7 @@ def delete(file_id: str) -> ResponseReturnValue:
         found = _find(session, caller, file_id)
         if not isinstance(found, File):
             raise InvalidRequest("the result files of a batch cannot be deleted")
-        note_act_on_others(
-            session, "file.delete", caller, owner_id=found.user_id, target_id=found.id
-        )
+        audit_admin_act(session, "file.delete", caller, owner_id=found.user_id, target_id=found.id)
         end_file(session, found.id)
     return {"id": file_id, "object": "file", "deleted": True}
 

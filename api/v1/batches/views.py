@@ -12,7 +12,7 @@ from flask import Blueprint, g
 from flask.typing import ResponseReturnValue
 from pydantic import BeforeValidator, Field
 
-from api.auth.auditing import note_act_on_others
+from api.auth.auditing import audit_admin_act
 from api.auth.authentication import Caller, authenticate
 from api.batches.ingest import BatchAbandoned, check_open_batches, create_batch, find_earlier_batch
 from api.batches.line_reader import BatchLine, LineLimits, read_lines
@@ -22,7 +22,7 @@ from api.generation.idempotency import read_idempotency_key
 from api.generation.pipeline import authenticate_fresh_key
 from api.generation.polling import charge_poll
 from api.http.body import read_body
-from api.http.disconnect import client_has_gone, present_connection
+from api.http.disconnect import client_closed_response, present_connection
 from api.openapi.operation import CallerKind, described
 from api.openapi.parameters import IDEMPOTENCY_KEY, id_query, limit
 from api.openapi.refusals import BATCH_NOT_CREATED, NOT_FOUND, TOO_MANY_POLLS
@@ -137,7 +137,7 @@ def create() -> ResponseReturnValue:
         except InvalidRequest as refusal:
             return serialize_rejected_batch(_store_rejected(key, body, file, refusal))
         except BatchAbandoned:
-            return client_has_gone()
+            return client_closed_response()
 
 
 @blueprint.get("")
@@ -185,7 +185,7 @@ def cancel(batch_id: str) -> ResponseReturnValue:
         caller = authenticate(session)
         found = _find(session, caller, batch_id)
         if isinstance(found, Batch) and not found.is_final:
-            note_act_on_others(
+            audit_admin_act(
                 session, "batch.cancel", caller, owner_id=found.user_id, target_id=found.id
             )
     if isinstance(found, Batch) and not found.is_final:

@@ -20,7 +20,7 @@ from api.generation.pipeline import (
     hold_connection_slot,
     wait_for_completion,
 )
-from api.http.disconnect import client_has_gone
+from api.http.disconnect import client_closed_response
 from api.openapi.operation import CallerKind, described
 from api.openapi.parameters import IDEMPOTENCY_KEY
 from api.openapi.refusals import CANCELLED, NOT_ADMITTED, NOT_COMPLETED
@@ -114,7 +114,7 @@ def _generate(
 def _wait(admitted: AdmittedJob, completion: OpenAIResponse) -> ResponseReturnValue:
     job = wait_for_completion(admitted, services().settings.stream_seconds)
     if job is None:
-        return client_has_gone()
+        return client_closed_response()
     if not job.is_final:
         if admitted.is_cancelled_on_disconnect:
             services().jobs.cancellation.abandon(job.id)

@@ -75,7 +75,7 @@ def test_a_key_in_the_address_is_told_where_it_belongs(
 ) -> None:
     error = ask(service, path, {}, query)
 
-    assert "in the address is not read" in error["message"]
+    assert "in the URL is not read" in error["message"]
     assert "Bearer bc_…" in error["message"]
 
 
@@ -93,9 +93,9 @@ def test_a_call_for_people_names_the_sign_in(service: Service) -> None:
     [
         ({"Authorization": KEY}, "", "the word `Bearer` is missing before the API key"),
         ({"Authorization": "a.b.c"}, "", "the word `Bearer` is missing before the JWT"),
-        ({"Authorization": f"Basic {BASIC}"}, "", "Basic `Authorization` is not taken"),
+        ({"Authorization": f"Basic {BASIC}"}, "", "Basic `Authorization` is not supported"),
         ({"api-key": KEY}, "", "the header `api-key` is not read"),
-        ({}, f"?api_key={KEY}", "a credential in the address is not read, and logs may keep it"),
+        ({}, f"?api_key={KEY}", "a credential in the URL is not read, and logs may store it"),
     ],
 )
 def test_a_call_for_people_sends_nobody_for_a_key(

@@ -177,7 +177,7 @@ def test_physical_lines_are_numbered_and_blank_ones_skipped(
 
 
 BAD_LINES: list[tuple[Any, str, str]] = [
-    (b"{", "", "it is not valid JSON at column 2: it ends too soon"),
+    (b"{", "", "it is not valid JSON at column 2: the text ends too early"),
     (b"[1]", "", "it must be a JSON object"),
     (b'{"prompt": "\xff"}', "", "it is not valid UTF-8 at column 13: byte 0xFF; send it as UTF-8"),
     ({"prompt": "a\x00b"}, "prompt", "prompt must not contain NUL characters"),

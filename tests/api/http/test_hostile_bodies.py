@@ -44,7 +44,7 @@ def test_a_packed_body_that_does_not_say_so_is_called_packed() -> None:
 
     assert (error.code, error.message) == (
         "invalid_json",
-        "the body is packed (gzip): send it unpacked",
+        "the body is compressed (gzip): send it uncompressed",
     )
 
 
