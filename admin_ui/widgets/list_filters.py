@@ -43,7 +43,7 @@ def find_named_user(text: str) -> tuple[UUID, str] | None:
     """Return the id and the email of a user, also of a deleted one.
 
     Args:
-        text: an id or an email. An id that names nobody is returned with itself as the email.
+        text: an id or an email. An unknown id is returned in place of the email.
     """
     user_id = read_id(Prefix.USER, text) or find_user_id(database(), text)
     if user_id is None:
