@@ -15,4 +15,4 @@ def charge_poll(services: Services, account_id: UUID) -> None:
         RateLimited: more than `POLL_RATE_LIMIT` polls in this minute.
     """
     limit = services.settings.poll_rate_limit
-    services.limits.minute_counts.charge(account_id, CountedAction.LOOKS, limit=limit)
+    services.limits.minute_counts.charge(account_id, CountedAction.POLLS, limit=limit)

@@ -1,25 +1,25 @@
--- The limits of one API key: decides, charges and settles, each in one step that nothing interrupts.
+-- The limits of one API key: decides, charges and settles, each in one atomic step.
 --
--- KEYS[1]  limit:{key id}          hash, the windows; without it the database must be asked:
---            minute                minutes since the epoch: the one that the next two count
+-- KEYS[1]  limit:{key id}          hash, the windows; without it the database must be read:
+--            minute                minutes since the epoch: the minute of the next two
 --            requests              accepted in that minute
---            tokens                charged in that minute, less what was given back to it
---            month                 months since the year 0, UTC: the one that the next counts
+--            tokens                charged in that minute, less the tokens returned to it
+--            month                 months since the year 0, UTC: the month of the next one
 --            used                  tokens of the jobs that ended in that month
 --            reserved              tokens of the jobs in flight
---            bulk                  how many of the jobs in flight are bulk ones
--- KEYS[2]  limit:{key id}:flight   hash: job id -> "{minute of its charge}:{tokens reserved}", of a
---                                  bulk job, which no minute is charged for, "0:{tokens}b"
+--            bulk                  how many of the jobs in flight are bulk jobs
+-- KEYS[2]  limit:{key id}:flight   hash: job id -> "{minute of its charge}:{tokens reserved}"; of a
+--                                  bulk job, which has no minute, "0:{tokens}b"
 -- KEYS[3]  limit:busy              set: ids of the keys that have jobs in flight
--- ARGV[1]  what to do: a name of `commands` below
+-- ARGV[1]  a name of `commands` below
 -- ARGV[2]  milliseconds since the epoch, or "" for this server's clock
 -- ARGV[3]  the key's id
 -- ARGV[4…] as each command says
 --
--- Where a job id is followed by its tokens, "b" after them says that it is a bulk one.
+-- A "b" after the tokens of a job marks a bulk job.
 --
--- returns  {verdict, milliseconds since the epoch, requests, tokens, used, reserved, in flight}; bulk
---          jobs are not counted among those in flight
+-- returns  {verdict, milliseconds since the epoch, requests, tokens, used, reserved, in flight}; 
+--          jobs in flight do not include bulk jobs
 local windows, flight, busy = KEYS[1], KEYS[2], KEYS[3]
 local key_id = ARGV[3]
 local MINUTE_MS = 60000
@@ -49,7 +49,7 @@ local now = clock()
 local minute = math.floor(now / MINUTE_MS)
 local month = month_of(now)
 
--- The windows as of now, or nil when they were lost, or count a month that is yet to come.
+-- The windows as of now; nil if they were lost, or if they count a future month.
 local function read()
     local found = redis.call("hmget", windows, "minute", "requests", "tokens", "month", "used",
         "reserved", "bulk")
@@ -86,7 +86,7 @@ local function answer(verdict, state, in_flight)
         (in_flight or redis.call("hlen", flight)) - state.bulk}
 end
 
--- Which limit refuses, the one that makes a caller wait longest first.
+-- The limit that refuses, checked in the order of the longest wait.
 local function refusal(state, in_flight, tokens, limits)
     local function passes(limit, wanted)
         return limit == NO_LIMIT or wanted <= limit
@@ -100,13 +100,13 @@ local function refusal(state, in_flight, tokens, limits)
     return nil
 end
 
--- The minute, the tokens and whether it is a bulk job of what stands in `flight`.
+-- Minute, tokens and bulk mark of an entry of `flight`.
 local function parse(entry)
     local in_minute, tokens, mark = string.match(entry, "^(%d+):(%d+)(b?)$")
     return tonumber(in_minute), tonumber(tokens), mark == "b"
 end
 
--- Adds a job in flight unless it is there.
+-- Adds a job in flight unless it is there already.
 local function reserve(state, job, in_minute, tokens)
     local entry = in_minute .. ":" .. tokens
     if redis.call("hsetnx", flight, job, entry) == 1 then
@@ -119,7 +119,7 @@ end
 local commands = {}
 
 -- ARGV[4…9]  job id, tokens, then the limits: requests, tokens, jobs in flight, tokens a month
--- A job that is in flight was charged: this is its caller's second try, the first one's answer lost.
+-- A job in flight was charged already: its caller tries again because the first reply was lost.
 function commands.charge()
     local state = read()
     local job, tokens = ARGV[4], tonumber(ARGV[5])
@@ -144,7 +144,7 @@ function commands.charge()
 end
 
 -- ARGV[4…6]  job id, its tokens with the mark of bulk, tokens a month
--- Of all limits a bulk job has the month's alone.
+-- Only the monthly limit applies to a bulk job.
 function commands.reserve()
     local state = read()
     local job, tokens, limit = ARGV[4], ARGV[5], tonumber(ARGV[6])
@@ -164,7 +164,7 @@ function commands.reserve()
     return answer("charged", state)
 end
 
--- A request without a job counts among those of its minute, even where none is left.
+-- A request without a job counts in its minute, even if the limit is reached.
 function commands.count()
     local state = read()
     if state then
@@ -174,13 +174,13 @@ function commands.count()
     return answer("counted", state)
 end
 
--- The state as it is; nothing is charged.
+-- The state; nothing is charged.
 function commands.read()
     return answer("read", read())
 end
 
--- ARGV[4…6]  job id, tokens it used, "1" if its request is to be forgotten too
--- The entry in flight goes first: whoever comes second finds none and changes nothing.
+-- ARGV[4…6]  job id, tokens that it used, "1" to take back its request too
+-- The entry in flight is deleted first: a second settlement finds none and changes nothing.
 function commands.settle()
     local job, used = ARGV[4], tonumber(ARGV[5])
     local entry = redis.call("hget", flight, job)
@@ -209,7 +209,7 @@ function commands.settle()
 end
 
 -- ARGV[4…]  month, tokens used in it, then job id and tokens of each job in flight
--- What the database knows, where the windows were lost meanwhile and only there.
+-- Restores the windows from the database, only if they are still lost.
 function commands.recall()
     if read() then
         return answer("recalled", read())
@@ -225,7 +225,7 @@ function commands.recall()
     return answer("recalled", state)
 end
 
--- ARGV[4…]  job id and tokens of each job that is in flight and was forgotten
+-- ARGV[4…]  job id and tokens of each job in flight that was lost
 function commands.restore()
     local state = read()
     if state then

@@ -1,22 +1,22 @@
-"""The limits of each API key: requests and tokens a minute, jobs in flight, tokens a month.
+"""Limits each API key: requests and tokens a minute, jobs in flight, tokens a month.
 
-One script decides all four and charges all or none, by the clock of Redis itself: exact over any
-number of API processes, whatever their own clocks say. Windows are fixed: they begin at each
-minute, and with each month in UTC. A job's tokens are reserved when it is charged; at its end it is
-settled, once: its place is free, what it did not use goes back to its minute if that still runs,
-and what it used counts for the month.
+One script checks all four limits and charges all or none. It uses the clock of Redis, so it is
+exact over any number of API processes with any clocks. Windows are fixed: a window begins with each
+minute, and with each month in UTC. Charging a job reserves its tokens. At its end a job is settled
+once: its slot is free, its unused tokens return to its minute if that minute still runs, and its
+used tokens count for the month.
 
-Lines of batches are charged when they are released, and only for the month: neither requests and
-tokens a minute nor jobs in flight limit them, nor do they take from these.
+Batch lines are charged when they are released, and only for the month. The other limits do not
+apply to them, and batch lines do not count towards these limits.
 
 Redis keys (limiter.lua names their fields):
     limit:{key id}          hash: requests and tokens of this minute, tokens of this month
     limit:{key id}:flight   hash: the jobs in flight, with what each reserved
     limit:busy              set of the keys that have jobs in flight
 
-All can be lost. The month and the jobs in flight are then read from the database by the next
-charge; the minute begins anew. When Redis is away a limit cannot be checked, and the request is
-refused (`redis.RedisError`).
+All keys may be lost. The next charge then reads the month and the jobs in flight from the database,
+and the minute starts at zero. If Redis is away, no limit can be checked, and the request is refused
+(`redis.RedisError`).
 """
 
 from __future__ import annotations
@@ -46,23 +46,23 @@ from core.limits.state import (
 from core.redis.scripts import Scripts
 
 NO_LIMIT = -1
-#: Times that one charge reads the database: a second loss meanwhile is no coincidence.
+#: How often one charge reads the database: repeated losses during one charge are a fault.
 MAX_RECALLS = 3
 _BUSY = "limit:busy"
-#: Stands after the tokens of a bulk job.
+#: Follows the tokens of a bulk job.
 _BULK_MARK = "b"
 
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """A job in flight: its tokens, and when the minute of its charge began (1970 if restored)."""
+    """The tokens of a job in flight, and the minute of its charge (1970 if restored)."""
 
     tokens: int
     charged_at: datetime
 
 
 class LineCharge(NamedTuple):
-    """A line of a batch that waits for its release, and the tokens that it may take."""
+    """A batch line that waits for its release, and the tokens that it may use."""
 
     id: UUID
     key_id: UUID
@@ -71,23 +71,23 @@ class LineCharge(NamedTuple):
 
 
 class ChargeVerdict(StrEnum):
-    """What became of a line's charge."""
+    """The outcome of a batch line's charge."""
 
     CHARGED = "charged"
-    #: Others of the key hold what it needs: it may pass as they end.
+    #: Other jobs of the key reserve the tokens: the line may pass when they end.
     RESERVED = "reserved"
-    #: It cannot pass in this month any more.
+    #: The line cannot pass in this month.
     USED_UP = "month"
 
 
 class LineVerdict(NamedTuple):
-    """A verdict, and the tokens that the key had used in this month."""
+    """A verdict, and the tokens that the key has used in this month."""
 
     verdict: ChargeVerdict
     used_tokens: int
 
 
-#: Reads a key's use since a time from the database.
+#: Reads the use of a key since a time from the database.
 RecallKey = Callable[[UUID, datetime], KeyUse]
 
 
@@ -99,23 +99,23 @@ class Limiter:
         scripts: Scripts | None = None,
         clock: Callable[[], float] | None = None,
     ) -> None:
-        """Take the client, what its process runs scripts with, and for tests another clock."""
+        """Take the client, the scripts of its process, and a clock for tests."""
         self._client = client
         text = files("core.limits").joinpath("limiter.lua").read_text()
         self._script = (scripts or Scripts(client)).register(text)
         self._clock = clock
 
     def charge(self, key: KeyLimits, job_id: UUID, *, tokens: int, recall: Recall) -> LimitState:
-        """Charge one request of at most this many tokens, and take a place in flight.
+        """Charge one request of at most this many tokens, and one slot in flight.
 
-        The same job is charged once, however often it is tried.
+        Repeated calls charge the same job once.
 
         Args:
-            recall: reads the database; called only if Redis has lost what the key used.
+            recall: reads the database; called only if Redis has lost the use of the key.
 
         Raises:
             RateLimited: a limit refuses; nothing was charged.
-            redis.RedisError: Redis is away; whether it was charged is not known.
+            redis.RedisError: Redis is away; the job may have been charged.
         """
         limits = [key.rate_limit, key.token_limit, key.max_in_flight, key.monthly_token_limit]
         args = [job_id.hex, tokens, *(NO_LIMIT if limit is None else limit for limit in limits)]
@@ -125,15 +125,15 @@ class Limiter:
         return state
 
     def charge_lines(self, lines: Sequence[LineCharge], *, recall: RecallKey) -> list[LineVerdict]:
-        """Charge lines of batches for the month, each or not at all; say what became of each.
+        """Charge batch lines for the month and return the verdict of each.
 
-        The same line is charged once, however often it is tried.
+        Repeated calls charge the same line once.
 
         Args:
-            recall: reads the database; called only for keys of which Redis has lost what they used.
+            recall: reads the database; called only for keys whose use Redis has lost.
 
         Raises:
-            redis.RedisError: Redis is away; what was charged is not known.
+            redis.RedisError: Redis is away; some lines may have been charged.
         """
         for _ in range(MAX_RECALLS):
             try:
@@ -153,9 +153,7 @@ class Limiter:
             for key_id, now in lost.items():
                 began = month_of(now)
                 self._recall(key_id, began, recall(key_id, began))
-        raise Unavailable(
-            "the limits are being read again, try again soon", code="queue_unavailable"
-        )
+        raise Unavailable("the limits are being restored, try again soon", code="queue_unavailable")
 
     def _charge_lines(self, lines: Sequence[LineCharge]) -> list[Any]:
         with self._client.pipeline(transaction=False) as pipe:
@@ -167,7 +165,7 @@ class Limiter:
             return replies
 
     def read(self, key: KeyLimits, *, recall: Recall) -> LimitState:
-        """Return what is left of each limit; nothing is charged.
+        """Return the state of each limit; nothing is charged.
 
         Raises:
             redis.RedisError: Redis is away.
@@ -175,31 +173,31 @@ class Limiter:
         return self._ask(key, "read", [], recall)[1]
 
     def check_requests(self, key: KeyLimits, *, recall: Recall) -> None:
-        """Check that the key has a request left in this minute; raises as `charge` does."""
+        """Check that the key has a request left in this minute; raises like `charge`."""
         state = self.read(key, recall=recall)
         if state.requests.remaining == 0:
             raise refusal("requests", state, 0)
 
     def count_request(self, key: KeyLimits, *, recall: Recall) -> LimitState:
-        """Count a request that made no job but cost as much as one that did."""
+        """Count a request that made no job but cost as much as one with a job."""
         return self._ask(key, "count", [], recall)[1]
 
     def settle(
         self, key_id: UUID, job_id: UUID, used_tokens: int, *, pipe: Pipeline | None = None
     ) -> None:
-        """Settle a job that has ended; a second time does nothing.
+        """Settle a job that has ended; repeated calls do nothing.
 
         Args:
-            pipe: carries the call out later, with others; its `execute` raises `NoScriptError`
-                before the first `load` on a Redis.
+            pipe: sends the call later, with others; its `execute` raises `NoScriptError` until
+                `load` was called.
 
         Raises:
-            redis.RedisError: Redis is away; `worker/maintenance/limit_reconciler.py` finds the job.
+            redis.RedisError: Redis is away; the limit reconciler of the workers settles the job.
         """
         self._run(key_id, "settle", [job_id.hex, used_tokens, 0], pipe=pipe)
 
     def release(self, key_id: UUID, job_id: UUID, *, pipe: Pipeline | None = None) -> None:
-        """Take the whole charge back, its request too, because no job came of it.
+        """Take back the whole charge, including its request, because no job was made.
 
         Raises:
             redis.RedisError: Redis is away.
@@ -207,16 +205,16 @@ class Limiter:
         self._run(key_id, "settle", [job_id.hex, 0, 1], pipe=pipe)
 
     def restore(self, key_id: UUID, reserved: Mapping[UUID, int], *, is_bulk: bool = False) -> None:
-        """Put jobs back in flight that are missing there, with the tokens that each was charged.
+        """Put missing jobs back in flight, with the tokens that each was charged.
 
-        Only for jobs that had not ended after `in_flight` was found to lack them, see
-        `worker/maintenance/limit_reconciler.py`: one that was settled in between would count twice.
+        Only for jobs that still had not ended after `in_flight` lacked them: a job that was settled
+        in between would count twice. See `worker/maintenance/limit_reconciler.py`.
         """
         if reserved:
             self._run(key_id, "restore", _pairs(reserved, is_bulk=is_bulk))
 
     def in_flight(self, key_id: UUID) -> dict[UUID, Reservation]:
-        """Return the jobs in flight, bulk ones too."""
+        """Return the jobs in flight, including bulk jobs."""
         entries: Iterable[tuple[bytes, bytes]] = self._client.hscan_iter(
             f"limit:{key_id.hex}:flight", count=1000
         )
@@ -237,9 +235,7 @@ class Limiter:
                 return verdict.decode(), state
             began = month_of(state.now)
             self._recall(key.id, began, recall(began))
-        raise Unavailable(
-            "the limits are being read again, try again soon", code="queue_unavailable"
-        )
+        raise Unavailable("the limits are being restored, try again soon", code="queue_unavailable")
 
     def _recall(self, key_id: UUID, began: datetime, use: KeyUse) -> None:
         month = began.year * 12 + began.month - 1
@@ -259,12 +255,12 @@ class Limiter:
         keys = [name, f"{name}:flight", _BUSY]
         values = [command, now, key_id.hex, *args]
         if pipe is not None:
-            # Not by the script object: it would ask before each pipeline whether it is known.
+            # The script object of redis-py would check before each pipeline whether Redis knows it.
             return pipe.evalsha(self._script.sha, len(keys), *keys, *values)
         return self._script(keys=keys, args=values)
 
     def load(self) -> None:
-        """Make the script known to a Redis that has lost it, for calls by pipeline.
+        """Load the script into Redis, for calls by pipeline.
 
         Raises:
             redis.RedisError: Redis is away.

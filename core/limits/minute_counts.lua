@@ -1,9 +1,9 @@
--- What one caller does in a minute: counts it or refuses it, in one step.
+-- Counts or refuses an action of one caller in this minute, in one atomic step.
 --
 -- KEYS[1]  limit:{id}:{what}   hash: minute (since the epoch), count
 -- ARGV[1]  milliseconds since the epoch, or "" for this server's clock
--- ARGV[2]  the most of a minute
--- ARGV[3]  the amount; the first of a minute passes however much it is
+-- ARGV[2]  the limit of a minute
+-- ARGV[3]  the amount; the first action of a minute passes with any amount
 --
 -- returns  {"counted" or "refused", milliseconds since the epoch}
 local MINUTE_MS = 60000

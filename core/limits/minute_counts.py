@@ -1,6 +1,6 @@
-"""How much a caller may do in a minute beside generating: look, write, upload.
+"""Limits the actions of a caller besides generating: polls, writes and uploads per minute.
 
-One script decides, by the clock of Redis itself: exact over any number of API processes. A window
+One script decides by the clock of Redis, so it is exact over any number of API processes. A window
 begins with each minute.
 
 Redis keys:
@@ -22,9 +22,9 @@ from core.redis.scripts import Scripts
 
 
 class CountedAction(Enum):
-    """What is counted: its name in Redis, the code of its refusal and what that says."""
+    """An action that is counted: its name in Redis, and the code and text of its refusal."""
 
-    LOOKS = ("polls", "rate_limit_exceeded", "the limit of {limit} looks at jobs a minute")
+    POLLS = ("polls", "rate_limit_exceeded", "the limit of {limit} polls a minute")
     WRITES = ("writes", "too_many_writes", "the limit of {limit} requests a minute that change")
     UPLOAD_BYTES = ("bytes", "too_many_upload_bytes", "the limit of {limit} bytes a minute")
 
@@ -42,7 +42,7 @@ class MinuteLimiter:
         scripts: Scripts | None = None,
         clock: Callable[[], float] | None = None,
     ) -> None:
-        """Take the client, what its process runs scripts with, and for tests another clock."""
+        """Take the client, the scripts of its process, and a clock for tests."""
         text = files("core.limits").joinpath("minute_counts.lua").read_text()
         self._script = (scripts or Scripts(client)).register(text)
         self._clock = clock
@@ -50,13 +50,13 @@ class MinuteLimiter:
     def charge(
         self, caller_id: UUID, counted: CountedAction, *, limit: int, amount: int = 1
     ) -> None:
-        """Count what a caller does, `limit` of it a minute.
+        """Count an action of a caller, at most `limit` per minute.
 
-        The first of a minute passes whatever its amount: what is larger than the limit can be done
-        once a minute.
+        The first action of a minute always passes, so that an action larger than the limit is
+        possible once a minute.
 
         Raises:
-            RateLimited: the minute has no room for it; nothing was counted.
+            RateLimited: the limit of this minute is reached; nothing was counted.
             redis.RedisError: Redis is away.
         """
         now = "" if self._clock is None else round(self._clock() * 1000)

@@ -1,4 +1,4 @@
-"""How far a key has used its limits: what answers carry as headers, and what a refusal says."""
+"""The state of a key's limits: headers of responses, and errors of refused requests."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from core.calendar import next_month
 from core.errors import RateLimited
 
 MINUTE_SECONDS = 60
-#: Nobody knows when a job will end; asking again after this long is no burden.
+#: `Retry-After` for a slot in flight: the end of a job is unknown, and a retry is cheap.
 SLOT_RETRY_SECONDS = 1.0
 
 
 class KeyLimits(Protocol):
-    """A key and what it may use; `None` is no limit."""
+    """A key and its limits; `None` is no limit."""
 
     @property
     def id(self) -> UUID: ...
@@ -34,12 +34,12 @@ class KeyLimits(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class KeyUse:
-    """What the database knows of a key's use, for when Redis has lost it.
+    """A key's use as read from the database, if Redis has lost it.
 
     Attributes:
-        used_tokens: by the jobs that ended in this month.
-        in_flight: jobs that have not ended, with the tokens that each was charged.
-        bulk: lines of batches that were released and have not ended, with theirs.
+        used_tokens: tokens of the jobs that ended in this month.
+        in_flight: jobs that have not ended, with the tokens charged for each.
+        bulk: released batch lines that have not ended, with the tokens charged for each.
     """
 
     used_tokens: int = 0
@@ -47,13 +47,13 @@ class KeyUse:
     bulk: Mapping[UUID, int] = field(default_factory=dict)
 
 
-#: Reads a key's use since the beginning of a month (UTC) from the database, in one snapshot.
+#: Reads the use of a key since the beginning of a month (UTC) from the database, in one snapshot.
 Recall = Callable[[datetime], KeyUse]
 
 
 @dataclass(frozen=True, slots=True)
 class LimitUse:
-    """One limit: what is used of it, and when it begins again, if by a clock."""
+    """The use of one limit, and the time of its next window, if it has windows."""
 
     limit: int | None
     used: int
@@ -69,8 +69,8 @@ class LimitState:
     """A key's limits at one moment of the clock that the windows follow.
 
     Attributes:
-        month: tokens used in this calendar month, those reserved by jobs in flight included.
-        used_in_month: the same without those that are only reserved.
+        month: tokens used in this calendar month, or reserved by jobs in flight.
+        used_in_month: tokens used in this calendar month.
     """
 
     now: datetime
@@ -83,12 +83,12 @@ class LimitState:
     @property
     def headers(self) -> dict[str, str]:
         reset = f"{max(1, -(-self.minute_seconds // 1)):.0f}s"
-        shown = {"requests": self.requests, "tokens": self.tokens}
+        uses = {"requests": self.requests, "tokens": self.tokens}
         headers = {}
-        for name, count in shown.items():
-            if count.limit is not None:
-                headers[f"x-ratelimit-limit-{name}"] = str(count.limit)
-                headers[f"x-ratelimit-remaining-{name}"] = str(count.remaining)
+        for name, use in uses.items():
+            if use.limit is not None:
+                headers[f"x-ratelimit-limit-{name}"] = str(use.limit)
+                headers[f"x-ratelimit-remaining-{name}"] = str(use.remaining)
                 headers[f"x-ratelimit-reset-{name}"] = reset
         return headers
 
@@ -104,7 +104,7 @@ class LimitState:
 
 
 def state_of(limits: KeyLimits, milliseconds: int, counts: list[int]) -> LimitState:
-    """Return the state out of the script's numbers: requests, tokens, used, reserved, in flight."""
+    """Return the state for the script's counts: requests, tokens, used, reserved, in flight."""
     now = datetime.fromtimestamp(milliseconds / 1000, UTC)
     requests, tokens, used, reserved, in_flight = counts
     minute = now.replace(second=0, microsecond=0) + timedelta(seconds=MINUTE_SECONDS)
@@ -119,7 +119,7 @@ def state_of(limits: KeyLimits, milliseconds: int, counts: list[int]) -> LimitSt
 
 
 def refusal(verdict: str, state: LimitState, tokens: int) -> RateLimited:
-    """Return the error for the limit that the script named."""
+    """Return the error for the limit that the script returned."""
     kind = _REFUSALS[verdict]
     is_larger_than_month = state.month.limit is not None and tokens > state.month.limit
     wait = _Wait.NEVER if kind.wait is _Wait.MONTH and is_larger_than_month else kind.wait
@@ -139,7 +139,7 @@ def refusal(verdict: str, state: LimitState, tokens: int) -> RateLimited:
 
 
 class _Wait(Enum):
-    """What the next request of this kind waits for."""
+    """The event after which the same request may pass."""
 
     NEVER = auto()
     MINUTE = auto()
@@ -155,8 +155,8 @@ class _Refusal:
     may_retry: bool = True
 
 
-#: Waiting cannot help a request that is larger than the limit itself, nor within a month a quota
-#: that is used up; tokens that are only reserved come back as jobs end.
+#: Waiting cannot help a request that is larger than the limit, nor within a month a used up quota.
+#: Reserved tokens return when jobs end.
 _REFUSALS = {
     "requests": _Refusal(
         "rate_limit_exceeded",
@@ -172,7 +172,7 @@ _REFUSALS = {
     "too_large": _Refusal(
         "token_limit_exceeded",
         "the request may take {tokens} tokens, more than the limit of {state.tokens.limit} a "
-        "minute: send a shorter prompt or ask for a shorter answer",
+        "minute: send a shorter prompt or request fewer tokens",
         _Wait.NEVER,
         may_retry=False,
     ),

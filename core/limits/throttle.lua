@@ -1,10 +1,10 @@
--- Charge one attempt to every counter, or refuse it and charge nothing.
+-- Charges one attempt to every counter, or refuses it and charges nothing.
 --
 -- KEYS[1]  a mark; while it exists, the last counter refuses nothing
 -- KEYS[i+1]  counters of attempts; each lives one window from its first attempt
 -- ARGV[1]  milliseconds of a window
--- ARGV[i+1]  attempts that counter i takes in a window
--- returns  0 if accepted, else the milliseconds until all counters would take one more
+-- ARGV[i+1]  attempts that counter i allows in a window
+-- returns  0 if accepted, else the milliseconds until all counters allow one more
 local counters = {unpack(KEYS, 2)}
 local refusing = #counters - redis.call("exists", KEYS[1])
 local wait = 0

@@ -1,17 +1,17 @@
-"""How often one address, and one email, may try to sign in or to register.
+"""Limits attempts to sign in or to register, per address and per email.
 
 Redis keys:
     throttle:{what}:address:{address}         attempts from an address, with any email
     throttle:{what}:email:{email}:{address}   attempts with an email from one address
     throttle:{what}:email:{email}             attempts with an email from all addresses
-    throttle:known:{email}:{address}          this address succeeded with this email lately
+    throttle:known:{email}:{address}          this address succeeded with this email recently
 
-Emails and addresses stand in them as hashes; an address of IPv6 counts as its /64. A counter lives
-one window from its first attempt. An attempt is charged before it is judged, so that many at once
-cannot slip through. When Redis is away nobody may try (`redis.RedisError`).
+Keys contain hashes of emails and addresses; an IPv6 address counts as its /64. A counter lives one
+window from its first attempt. An attempt is charged before it is checked, so that many concurrent
+attempts cannot pass. If Redis is away, every attempt is refused (`redis.RedisError`).
 
-The counter of an email from all addresses refuses only addresses that are not known: strangers who
-try wrong passwords cannot keep the owner out.
+The counter of an email from all addresses refuses only unknown addresses. So attackers who try
+wrong passwords cannot lock out the owner.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from core.ip_prefix import counted_address
 from core.text.canonical import canonical_email
 from core.text.durations import duration_text
 
-#: An address that succeeded with an email is known so long.
+#: How long an address that succeeded with an email stays known.
 KNOWN_SECONDS = 90 * 24 * 3600
-#: Keys that one step of `lift` looks at.
+#: The keys that one step of `lift` scans.
 _SCAN_COUNT = 1000
 
-#: A counter that has gone in the meantime must not come back without an end.
+#: A counter that has expired must not return without an expiry.
 _GIVE_BACK = """
 if tonumber(redis.call("get", KEYS[1]) or "0") > 0 then
     redis.call("decr", KEYS[1])
@@ -45,11 +45,11 @@ end
 
 @dataclass(frozen=True, slots=True)
 class ThrottleRule:
-    """What is tried, and how often in a window.
+    """The kind of attempt, and how many of it are allowed in a window.
 
     Attributes:
         per_email: attempts with one email from one address.
-        per_email_anywhere: attempts with one email from all addresses; a known address may go on.
+        per_email_anywhere: attempts with one email from all addresses; known addresses pass.
     """
 
     name: str
@@ -60,20 +60,20 @@ class ThrottleRule:
 
 
 def login_rule(settings: Settings) -> ThrottleRule:
-    """Return how often somebody who is not signed in may try a password."""
+    """Return the rule for passwords at the sign-in."""
     return _password_rule("login", settings)
 
 
 def own_password_rule(settings: Settings) -> ThrottleRule:
-    """Return how often a signed-in user may try the current password.
+    """Return the rule for the current password of a signed-in user.
 
-    It has counters of its own: strangers at the sign-in cannot use them up.
+    It has its own counters, so that attempts at the sign-in cannot use them up.
     """
     return _password_rule("password", settings)
 
 
 def registration_rule(settings: Settings) -> ThrottleRule:
-    """Return how often an email may be registered."""
+    """Return the rule for registrations."""
     return ThrottleRule(
         "registration",
         per_address=settings.registration_attempts_per_address,
@@ -116,16 +116,16 @@ class _Keys:
 
 
 class Attempt:
-    """One attempt that was charged."""
+    """A charged attempt."""
 
     def __init__(self, client: redis.Redis, keys: _Keys) -> None:
         self._client = client
         self._keys = keys
 
     def succeed(self) -> None:
-        """Know the address with this email from now on, and forget what both tried before.
+        """Mark the address as known for this email, and delete the counter of both.
 
-        The other counters get only this attempt back.
+        The other counters get back only this attempt.
         """
         self._client.set(self._keys.known, 1, ex=KNOWN_SECONDS)
         self._client.delete(self._keys.pair)
@@ -133,7 +133,7 @@ class Attempt:
         self._give_back(self._keys.email)
 
     def forget(self) -> None:
-        """Give the attempt back: nobody judged it."""
+        """Give the attempt back, because it was not checked."""
         for key in self._keys.counters:
             self._give_back(key)
 
@@ -150,9 +150,9 @@ class Throttle:
 
     @contextmanager
     def attempt(self, rule: ThrottleRule, *, address: str, email: str) -> Iterator[Attempt]:
-        """Charge an attempt and let it be judged inside the block.
+        """Charge an attempt; check it inside the block.
 
-        An error of ours inside gives it back, and so does a 429; other refusals do not.
+        A server error or a 429 inside the block gives the attempt back; other errors do not.
 
         Raises:
             RateLimited: `too_many_attempts`; nothing was charged.
@@ -179,7 +179,7 @@ class Throttle:
             raise
 
     def lift(self, email: str) -> int:
-        """Delete all counters of an email; return how many there were."""
+        """Delete all counters of an email and return their number."""
         pattern = f"throttle:*:email:{_email_digest(email)}*"
         return sum(
             self._client.delete(key) for key in self._client.scan_iter(pattern, count=_SCAN_COUNT)

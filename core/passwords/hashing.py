@@ -1,4 +1,4 @@
-"""Passwords: argon2id, with the parameters of RFC 9106's second recommendation."""
+"""Hashes passwords with argon2id and the parameters of RFC 9106's second recommendation."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from argon2.profiles import RFC_9106_LOW_MEMORY
 
 from core.text.canonical import canonical_password
 
-#: Longer ones are refused before they are hashed.
+#: Longer passwords are rejected before they are hashed.
 MAX_PASSWORD_LENGTH = 1024
 
 _HASHER = PasswordHasher.from_parameters(RFC_9106_LOW_MEMORY)
 
 
 def hash_password(password: str) -> str:
-    """Return what is stored of a password, in its canonical form."""
+    """Return the hash of a password in its canonical form."""
     return _HASHER.hash(canonical_password(password))
 
 
@@ -25,9 +25,9 @@ def password_matches(password_hash: str, password: str) -> bool:
 
 
 def is_password_of(password_hash: str | None, password: str) -> bool:
-    """Say whether `password` is the one of an account, or of none (`None`).
+    """Check the password of an account, or of none (`None`).
 
-    Without an account it takes as long, so that the time does not tell which emails exist.
+    Takes equally long without an account, so that the time does not reveal which emails exist.
     """
     if password_hash is None:
         for form in _forms(password):
@@ -37,7 +37,7 @@ def is_password_of(password_hash: str | None, password: str) -> bool:
 
 
 def _forms(password: str) -> set[str]:
-    """Return the canonical form, and the given one: earlier versions hashed that."""
+    """Return the canonical form and the given form, which earlier versions hashed."""
     return {canonical_password(password), password}
 
 

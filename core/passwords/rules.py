@@ -1,6 +1,6 @@
-"""Which new passwords are refused, however long they are (NIST SP 800-63B, 3.1.1.2).
+"""Rejects weak new passwords of any length (NIST SP 800-63B, 3.1.1.2).
 
-The list has the passwords of at least 8 characters out of Django's `common-passwords.txt.gz`.
+The list has the passwords of at least 8 characters of Django's `common-passwords.txt.gz`.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from importlib.resources import files
 
 from core.text.canonical import canonical_password
 
-#: What somebody tries first at this service.
+#: Passwords that attackers try first at this service.
 _OWN_WORDS = frozenset({"admin123", "bountycoder"})
 
 
 def password_fault(password: str, *, email: str = "") -> str | None:
-    """Return why nobody may choose a password, `None` if there is no reason."""
+    """Return why a new password is rejected, or `None` if it is accepted."""
     text = canonical_password(password).strip().casefold()
     if len(set(text)) < 2:
         return "must not be blank or one character again and again"

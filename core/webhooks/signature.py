@@ -1,7 +1,7 @@
 """Signs webhooks by the Standard Webhooks scheme: HMAC-SHA256 over id, timestamp and body.
 
-The secret of an API key is derived from `SECRET_KEY` and the key's id: nothing is stored, and it
-stays the same when the key is rotated. With a new `SECRET_KEY` all of them are new.
+The secret of an API key is derived from `SECRET_KEY` and the key's id. It is not stored, and it
+stays the same when the key is rotated. A new `SECRET_KEY` changes all webhook secrets.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from core.ids import Prefix, show_id
 
 @dataclass(frozen=True, slots=True)
 class WebhookSecret:
-    """What the sender signs with and the receiver checks with."""
+    """The secret with which the sender signs and the receiver verifies."""
 
     raw: bytes = field(repr=False)
 
@@ -30,14 +30,14 @@ class WebhookSecret:
 
     @property
     def text(self) -> str:
-        """The secret as the libraries for receivers take it."""
+        """The secret in the format of the receivers' libraries."""
         return f"whsec_{base64.b64encode(self.raw).decode()}"
 
     def headers(self, message_id: str, timestamp: int, body: bytes) -> dict[str, str]:
-        """Return the headers that prove a message.
+        """Return the headers that sign a message.
 
         Args:
-            timestamp: Unix seconds of this attempt: receivers refuse old ones.
+            timestamp: Unix seconds of this attempt; receivers reject old ones.
         """
         signed = f"{message_id}.{timestamp}.".encode() + body
         signature = base64.b64encode(hmac.digest(self.raw, signed, hashlib.sha256)).decode()

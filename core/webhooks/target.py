@@ -1,9 +1,9 @@
-"""Where a webhook may go: its address as a customer wrote it, and what its name resolves to.
+"""Checks the URL of a webhook and the addresses that its name resolves to.
 
-A customer names an address and we connect to it from inside our network. So nothing but public
-addresses is allowed, except the networks of `WEBHOOK_ALLOWED_NETWORKS`. The URL is checked where it
-comes in; its name is resolved before each connection, once, and the connection goes to one of the
-addresses that were checked: a name that changes in between changes nothing.
+A customer chooses an address, and we connect to it from inside our network. So only public
+addresses are allowed, and the networks of `WEBHOOK_ALLOWED_NETWORKS`. The URL is checked when it is
+received. Its name is resolved once before each connection, and the connection uses one of the
+checked addresses. So a name that changes in between has no effect.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ Address = IPv4Address | IPv6Address
 Resolve = Callable[[str, int], Sequence[str]]
 
 DEFAULT_PORTS = {"https": 443, "http": 80}
-#: Below lie the ports of mail, remote shells and others that a stranger's POST must not reach.
+#: Lower ports belong to mail, remote shells and others that a foreign POST must not reach.
 FIRST_FREE_PORT = 1024
 MAX_HOST_LENGTH = 253
 
 _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
-#: Programs read a name that ends so as IPv4, in decimal, octal or hexadecimal, of 1 to 4 parts.
+#: Programs parse a name with such an end as IPv4: 1 to 4 decimal, octal or hexadecimal numbers.
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 _VISIBLE_ASCII = re.compile(r"[!-~]+")
 
-#: IPv4 that is not for everyone: IANA's special-purpose registry, multicast, reserved.
+#: IPv4 networks that are not public: IANA's special-purpose registry, multicast, reserved.
 _CLOSED_V4 = tuple(
     IPv4Network(text)
     for text in (
@@ -41,7 +41,7 @@ _CLOSED_V4 = tuple(
         "10.0.0.0/8",
         "100.64.0.0/10",  # shared by a carrier's customers
         "127.0.0.0/8",
-        "168.63.129.16/32",  # public by its number: the platform service of every Azure machine
+        "168.63.129.16/32",  # a public address, but the platform service of every Azure machine
         "169.254.0.0/16",  # link-local: the metadata service of clouds
         "172.16.0.0/12",
         "192.0.0.0/24",
@@ -55,8 +55,8 @@ _CLOSED_V4 = tuple(
         "240.0.0.0/4",
     )
 )
-#: Only global unicast is open in IPv6; loopback, mapped IPv4, NAT64, private, link-local and
-#: multicast addresses lie outside of it.
+#: Only global unicast is public in IPv6; loopback, mapped IPv4, NAT64, private, link-local and
+#: multicast addresses are outside of it.
 _OPEN_V6 = IPv6Network("2000::/3")
 _CLOSED_V6 = tuple(
     IPv6Network(text)
@@ -71,24 +71,24 @@ _CLOSED_V6 = tuple(
 
 
 class TargetRefused(BountyError):
-    """Nothing is sent there; the message says why and names no address of ours."""
+    """A target is not allowed; the message says why, and contains no internal address."""
 
 
 class PrivateAddress(OSError):
     """A name resolves to an address that is not allowed.
 
-    Its owner is told what is told of a name without any: which names there are inside is nobody's
-    to find out.
+    The caller must report it like a name that does not resolve: otherwise customers could discover
+    internal names.
     """
 
 
 @dataclass(frozen=True, slots=True)
 class WebhookTarget:
-    """A webhook's address, taken apart.
+    """The parts of a webhook's URL.
 
     Attributes:
-        host: in lower case, IPv6 without brackets.
-        path: with the query, as it goes into the request.
+        host: lower case; IPv6 without brackets.
+        path: path and query of the request.
     """
 
     scheme: str
@@ -107,10 +107,10 @@ class WebhookTarget:
 
 
 def check_webhook_url(url: str, settings: Settings) -> WebhookTarget:
-    """Return the target of a URL that a caller named, if its form allows it; nothing is resolved.
+    """Return the target of a caller's URL; checks the form and resolves nothing.
 
     Raises:
-        InvalidRequest: it cannot be, or must not be, a webhook's address.
+        InvalidRequest: the URL is malformed or not allowed.
     """
     try:
         return read_target(url, settings)
@@ -119,10 +119,10 @@ def check_webhook_url(url: str, settings: Settings) -> WebhookTarget:
 
 
 def read_target(url: str, settings: Settings) -> WebhookTarget:
-    """Take a URL apart.
+    """Parse a URL.
 
     Raises:
-        TargetRefused: its form is wrong, or it names an address that is not allowed.
+        TargetRefused: the URL is malformed, or contains an address that is not allowed.
     """
     if not _VISIBLE_ASCII.fullmatch(url) or "\\" in url:
         raise TargetRefused("must be ASCII without spaces: escape everything else")
@@ -149,12 +149,12 @@ def read_target(url: str, settings: Settings) -> WebhookTarget:
 
 
 def allowed_addresses(target: WebhookTarget, settings: Settings, resolve: Resolve) -> list[Address]:
-    """Resolve the target's name, and return its addresses if every one of them is allowed.
+    """Resolve the target's name and return its addresses, if all of them are allowed.
 
     Raises:
-        TargetRefused: it is an address itself, and not allowed.
-        NameLeadsInside: one of them is not.
-        OSError: the name has none.
+        TargetRefused: the host is an address that is not allowed.
+        PrivateAddress: the name resolves to an address that is not allowed.
+        OSError: the name has no address.
     """
     literal = _literal(target.host)
     found = [literal] if literal else [ip_address(a) for a in resolve(target.host, target.port)]
@@ -166,7 +166,7 @@ def allowed_addresses(target: WebhookTarget, settings: Settings, resolve: Resolv
 
 
 def is_allowed(address: Address, networks: Sequence[Network]) -> bool:
-    """Say whether webhooks may go to an address: a public one, or one in `networks`."""
+    """Return whether webhooks may go to an address: public, or in one of `networks`."""
     if any(address in network for network in networks):
         return True
     if isinstance(address, IPv4Address):
@@ -175,7 +175,7 @@ def is_allowed(address: Address, networks: Sequence[Network]) -> bool:
 
 
 def resolve_name(host: str, port: int) -> list[str]:
-    """Ask the system for all addresses of a name; it waits as long as the system's resolver."""
+    """Return all addresses of a name; waits as long as the system's resolver."""
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return [str(entry[4][0]) for entry in found]
 
@@ -194,7 +194,7 @@ def _read_host(parts: SplitResult) -> str:
 
 
 def _literal(host: str) -> Address | None:
-    """Return the address that a host stands for without being resolved, if it does."""
+    """Return the address of a host that needs no resolution, or `None`."""
     if host == "localhost" or host.endswith(".localhost"):
         host = "127.0.0.1"
     try:

@@ -45,7 +45,7 @@ def test_a_caller_does_so_much_in_a_minute_and_more_in_the_next(
 
     assert caught.value.code == "too_many_writes"
     assert caught.value.headers["Retry-After"] == "10"
-    counts.charge(caller, CountedAction.LOOKS, limit=5)
+    counts.charge(caller, CountedAction.POLLS, limit=5)
     counts.charge(new_id(), CountedAction.WRITES, limit=5)
     clock.now += 10
     counts.charge(caller, CountedAction.WRITES, limit=5)
@@ -83,4 +83,4 @@ def test_without_redis_nothing_is_counted() -> None:
     away = redis.Redis(host="127.0.0.1", port=1, retry=Retry(NoBackoff(), 0))
 
     with pytest.raises(redis.RedisError):
-        MinuteLimiter(away).charge(new_id(), CountedAction.LOOKS, limit=1)
+        MinuteLimiter(away).charge(new_id(), CountedAction.POLLS, limit=1)
