@@ -1,15 +1,15 @@
-"""Where a program's counters live: files that outlive each of its processes.
+"""Keeps the counters of a program in files that outlive each of its processes.
 
-prometheus_client writes each counter through to a file of its process, and whoever is asked adds
-all files up. It names them by process ids; here each process takes a numbered place, whose files it
-goes on with when the one before it is dead. So nothing is lost with a process, nothing is counted
-twice, and there are only as many files as processes were there at once.
+prometheus_client writes each counter to a file of its process, and a scrape sums all files. It
+names the files by process ids. Here each process claims a numbered slot and continues its files
+when the previous process is dead. So no count is lost with a process, nothing is counted twice, and
+the number of files is the largest number of concurrent processes.
 
 In the directory of a program:
-    place-{n}                    locked by the process that has the place; its process id
-    {type}_{n}.db                the counters and histograms of that place
-    gauge_{mode}_{n}.db          its gauges; those of a dead process are removed
-    layout                       says by which version of the instruments the files were written
+    place-{n}                    the process id of slot n; locked by that process
+    {type}_{n}.db                the counters and histograms of the slot
+    gauge_{mode}_{n}.db          the gauges of the slot; those of a dead process are removed
+    layout                       the version of the instruments that wrote the files
 """
 
 from __future__ import annotations
@@ -32,30 +32,30 @@ from core.observability.metric_values import MappedValues
 
 _log = logging.getLogger(__name__)
 
-#: Where prometheus_client looks for the directory.
+#: The variable in which prometheus_client expects the directory.
 VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
-#: More processes of one program than this are a fault.
-MAX_PLACES = 256
+#: More processes of one program are a fault.
+MAX_SLOTS = 256
 
 
 class MetricFiles:
-    """The files of one program, in a directory that no other program uses."""
+    """The files of one program, in a directory of its own."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     @classmethod
     @contextmanager
-    def opened(cls, kept_in: str, program: str, *, layout: str) -> Iterator[MetricFiles]:
-        """Prepare the files of a program, before it has processes.
+    def opened(cls, parent: str, program: str, *, layout: str) -> Iterator[MetricFiles]:
+        """Prepare the files of a program before its processes start.
 
         Args:
-            kept_in: a directory that survives the program; if empty, it has one of its own that is
-                removed with the block.
-            layout: names the instruments; files of others are removed.
+            parent: a directory that survives the program; if empty, the files are temporary and
+                removed after the block.
+            layout: the version of the instruments; files of other versions are removed.
         """
         owner = os.getpid()
-        path = Path(kept_in, program) if kept_in else Path(tempfile.mkdtemp(prefix="bountycoder-"))
+        path = Path(parent, program) if parent else Path(tempfile.mkdtemp(prefix="bountycoder-"))
         path.mkdir(parents=True, exist_ok=True)
         note = path / "layout"
         if not note.exists() or note.read_text() != layout:
@@ -67,50 +67,50 @@ class MetricFiles:
         try:
             yield cls(path)
         finally:
-            # gunicorn's processes leave through here too: they are forks.
-            if not kept_in and os.getpid() == owner:
+            # The forked processes of gunicorn run this too.
+            if not parent and os.getpid() == owner:
                 shutil.rmtree(path, ignore_errors=True)
 
     def claim_slot(self) -> int:
-        """Let every instrument that this process makes from now on live in files of its own."""
-        place = next((n for n in range(MAX_PLACES) if self._take(n)), None)
-        if place is None:
-            raise RuntimeError(f"{MAX_PLACES} processes write metrics to {self.path}")
-        mark_process_dead(place, str(self.path))
-        self._remove_broken(place)
-        values.ValueClass = MappedValues(self.path, place)
-        return place
+        """Claim a slot, whose files hold all instruments that this process makes afterwards."""
+        slot = next((n for n in range(MAX_SLOTS) if self._claim(n)), None)
+        if slot is None:
+            raise RuntimeError(f"{MAX_SLOTS} processes write metrics to {self.path}")
+        mark_process_dead(slot, str(self.path))
+        self._remove_broken(slot)
+        values.ValueClass = MappedValues(self.path, slot)
+        return slot
 
     def live_processes(self) -> dict[int, int]:
-        """Return the process id in each place whose process lives; gauges of others are removed."""
+        """Return the process id of each slot in use, and remove the gauges of the others."""
         found = {}
         for file in self.path.glob("place-*"):
-            place = int(file.name.removeprefix("place-"))
-            lock = self._try_lock(place)
+            slot = int(file.name.removeprefix("place-"))
+            lock = self._try_lock(slot)
             if lock is None:
-                said = file.read_text()
-                if said.isdigit():
-                    found[place] = int(said)
+                process_id = file.read_text()
+                if process_id.isdigit():
+                    found[slot] = int(process_id)
                 continue
             try:
-                mark_process_dead(place, str(self.path))
+                mark_process_dead(slot, str(self.path))
             finally:
                 os.close(lock)
         return dict(sorted(found.items()))
 
-    def _take(self, place: int) -> bool:
-        lock = self._try_lock(place)
+    def _claim(self, slot: int) -> bool:
+        lock = self._try_lock(slot)
         if lock is None:
             return False
         os.ftruncate(lock, 0)
         with _without_room(self.path):
             os.pwrite(lock, str(os.getpid()).encode(), 0)
-        # The descriptor stays open: the kernel frees the place when the process ends, however.
+        # The descriptor stays open: the kernel releases the lock when the process ends.
         return True
 
-    def _try_lock(self, place: int) -> int | None:
+    def _try_lock(self, slot: int) -> int | None:
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
-        descriptor = os.open(self.path / f"place-{place}", flags, 0o600)
+        descriptor = os.open(self.path / f"place-{slot}", flags, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -118,20 +118,20 @@ class MetricFiles:
             return None
         return descriptor
 
-    def _remove_broken(self, place: int) -> None:
-        """Remove files that cannot be read: a machine that lost power wrote half of them."""
-        for file in self.path.glob(f"*_{place}.db"):
+    def _remove_broken(self, slot: int) -> None:
+        """Remove unreadable files, which a machine that lost power leaves behind."""
+        for file in self.path.glob(f"*_{slot}.db"):
             try:
                 for key, *_ in MmapedDict.read_all_values_from_file(str(file)):
                     json.loads(key)
-            except Exception:  # whatever is wrong in it
+            except Exception:  # the file may be damaged in any way
                 _log.warning("metrics of an earlier run cannot be read: %s", file.name)
                 file.unlink()
 
 
 @contextmanager
 def _without_room(path: Path) -> Iterator[None]:
-    """Go on when a note cannot be written: a full disk of metrics ends no program."""
+    """Ignore a failed write: a full disk of metrics must not end a program."""
     try:
         yield
     except OSError as error:

@@ -1,8 +1,8 @@
-"""The numbers of instruments, in files that outlive the process: see `metric_files.py` beside it.
+"""Keeps the values of instruments in mapped files that outlive the process (`metric_files.py`).
 
-A page of a mapped file that has no block on its disk kills the process that touches it: SIGBUS.
-So files get their blocks before they are mapped. Without room on the disk a number stays in memory,
-and moves to its file as soon as there is room.
+Writing to a page of a mapped file without a block on the disk kills the process with SIGBUS. So the
+blocks of a file are allocated before it is mapped. While the disk is full, a new value stays in
+memory; it moves to its file as soon as there is room.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from prometheus_client.mmap_dict import MmapedDict, mmap_key
 
 _log = logging.getLogger(__name__)
 
-#: The size of a new file, as the library makes it.
+#: The size of a new file, as in the library.
 FIRST_BYTES = 1 << 16
-#: What an entry takes beside its key, at most: its length, padding, the number and a time.
+#: The most bytes of an entry besides its key: length, padding, value and timestamp.
 ENTRY_BYTES = 28
-#: Between two looks for room on a full disk.
+#: The wait between two attempts to allocate on a full disk.
 RETRY_SECONDS = 5.0
 
 
 class MappedValue:
-    """A number of an instrument, for a fraction of what prometheus_client's own takes.
+    """A value of an instrument, for a fraction of the cost of prometheus_client's own.
 
-    That one looks for its place in the file by a long text, with every change. This one adds to it
-    where it is. Little memory is touched on the way, which counts most: between two requests the
-    processor's caches are filled with other things.
+    The library searches its position in the file by a long key with every change. This class adds
+    in place. It touches little memory, which matters most: between two requests other data fills
+    the processor's caches.
     """
 
     __slots__ = ("_doubles", "_index", "_lock")
@@ -62,14 +62,14 @@ class MappedValue:
         return None
 
     def move(self, doubles: memoryview[float], index: int) -> None:
-        """Go on with a number of a file; whoever calls this holds the lock."""
+        """Move the value into a file; the caller holds the lock."""
         doubles[index] += self._doubles[self._index]
         self._doubles, self._index = doubles, index
 
 
 @dataclass(frozen=True, slots=True)
-class _Homeless:
-    """A number that is in memory alone, and where it belongs."""
+class _Unallocated:
+    """A value that is only in memory, and its future position."""
 
     value: MappedValue
     prefix: str
@@ -77,21 +77,21 @@ class _Homeless:
 
 
 class MappedValues:
-    """Makes the numbers of one process: stands where prometheus_client has a class of its own.
+    """Makes the values of one process; replaces the value class of prometheus_client.
 
     Args:
-        directory: of the program's files.
-        place: the process's number, which its files are named by.
+        directory: the directory of the program's files.
+        slot: the number of the process in the names of its files.
     """
 
-    _multiprocess = True  # the library asks
+    _multiprocess = True  # the library reads this
 
-    def __init__(self, directory: Path, place: int) -> None:
+    def __init__(self, directory: Path, slot: int) -> None:
         self._directory = directory
-        self._place = place
+        self._slot = slot
         self._files: dict[str, _File] = {}
-        self._homeless: list[_Homeless] = []
-        # The system's, also among greenlets: none of them stops while it adds to a number.
+        self._unallocated: list[_Unallocated] = []
+        # A lock of the system, also among greenlets: no greenlet yields while it changes a value.
         self._lock: threading.Lock = get_original("_thread", "allocate_lock")()
 
     def __call__(
@@ -113,44 +113,44 @@ class MappedValues:
             except OSError as error:
                 reason = error.strerror
             value = MappedValue(memoryview(array("d", [0.0])), 0, self._lock)
-            self._homeless.append(_Homeless(value, prefix, key))
-            is_first = len(self._homeless) == 1
+            self._unallocated.append(_Unallocated(value, prefix, key))
+            is_first = len(self._unallocated) == 1
         if is_first:
             _log.warning("no room for metrics in %s: %s", self._directory, reason)
-            threading.Thread(target=self._find_homes, name="metrics", daemon=True).start()
+            threading.Thread(target=self._retry_allocation, name="metrics", daemon=True).start()
         return value
 
     def _find(self, prefix: str, key: str) -> tuple[memoryview[float], int]:
         if prefix not in self._files:
-            self._files[prefix] = _File(self._directory / f"{prefix}_{self._place}.db")
+            self._files[prefix] = _File(self._directory / f"{prefix}_{self._slot}.db")
         return self._files[prefix].find(key)
 
-    def _find_homes(self) -> None:
-        """Move numbers to their files when there is room; end when all of them are there."""
+    def _retry_allocation(self) -> None:
+        """Move values to their files when there is room; return when all have moved."""
         is_full = True
         while is_full:
             time.sleep(RETRY_SECONDS)
             with self._lock:
-                is_full = not self._find_home()
+                is_full = not self._allocate_all()
         _log.warning("there is room for metrics again in %s", self._directory)
 
-    def _find_home(self) -> bool:
-        while self._homeless:
-            one = self._homeless[-1]
+    def _allocate_all(self) -> bool:
+        while self._unallocated:
+            one = self._unallocated[-1]
             try:
                 doubles, index = self._find(one.prefix, one.key)
             except OSError:
                 return False
             one.value.move(doubles, index)
-            self._homeless.pop()
+            self._unallocated.pop()
         return True
 
 
 class _File:
-    """A file of numbers, as the library lays it out: each is a double at a multiple of 8.
+    """A file of values in the library's layout: each value is a double at a multiple of 8.
 
     Raises:
-        OSError: there is no room for it.
+        OSError: the disk is full.
     """
 
     def __init__(self, path: Path) -> None:
@@ -158,21 +158,21 @@ class _File:
         self._map: mmap.mmap | None = None
 
     def find(self, key: str) -> tuple[memoryview[float], int]:
-        """Return all doubles of the file, and which one is the number of `key`.
+        """Return all doubles of the file, and the index of the value of `key`.
 
         Raises:
-            OSError: there is no room for it.
+            OSError: the disk is full.
         """
-        self._numbers.read_value(key)  # makes room for it
+        self._numbers.read_value(key)  # adds it to the file
         if self._map is not self._numbers._m:
-            # The file has grown and is mapped anew; numbers in the older map are the same memory.
+            # The file has grown and was mapped again; values in the older map share its memory.
             self._map = self._numbers._m
             self._doubles = memoryview(self._map).cast("d")
         return self._doubles, self._numbers._positions[key] // 8
 
 
 class _Allocated(MmapedDict):
-    """The library's file, which grows on disk before it grows in memory."""
+    """The library's file, which allocates blocks on disk before it maps them."""
 
     def __init__(self, path: Path) -> None:
         _make(path)
@@ -189,9 +189,9 @@ class _Allocated(MmapedDict):
 
 
 def _make(path: Path) -> None:
-    """Make a file whose blocks are all on the disk; one that is there gets those that it lacks.
+    """Make a file with all its blocks on the disk, or allocate the missing blocks of an old one.
 
-    It comes to be under another name: who adds files up cannot read an empty one.
+    A new file is renamed when it is complete, because a scrape cannot read an empty file.
     """
     if path.exists():
         with open(path, "r+b") as file:

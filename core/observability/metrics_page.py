@@ -1,4 +1,4 @@
-"""The page that Prometheus reads: what it shows, and a server for programs that have none."""
+"""The metrics page for Prometheus, and a server for programs without an HTTP server."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ from core.observability.metric_files import MetricFiles
 from core.observability.metrics import PREFIX
 
 PATH = "/metrics"
-#: What a client of the page has for each step of its request.
+#: The timeout of each step of a scrape.
 CLIENT_SECONDS = 10.0
 
 
 def metrics_page(
-    program: str, files: MetricFiles, facts: Iterable[Collector] = ()
+    program: str, files: MetricFiles, collectors: Iterable[Collector] = ()
 ) -> WSGIApplication:
-    """Return the page of a program: the counters of all its processes, the processes, and facts.
+    """Return the page of a program: the counters and facts of all its processes, and more.
 
     Args:
-        facts: are asked each time.
+        collectors: further metrics, collected with each scrape.
     """
     registry = CollectorRegistry()
-    for collector in (BuildInfo(program), ProcessFacts(files), *facts):
+    for collector in (BuildInfo(program), ProcessCollectors(files), *collectors):
         registry.register(collector)
     MultiProcessCollector(registry, str(files.path))
-    shown = make_wsgi_app(registry)
+    metrics = make_wsgi_app(registry)
 
     def page(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         if environ["PATH_INFO"] == PATH:
-            answer: Iterable[bytes] = shown(environ, start_response)
-            return answer
+            body: Iterable[bytes] = metrics(environ, start_response)
+            return body
         start_response("404 Not Found", [("Content-Type", "text/plain")])
         return [f"metrics are at {PATH}\n".encode()]
 
@@ -50,10 +50,10 @@ def metrics_page(
 
 
 def serve_page(page: WSGIApplication, host: str, port: int) -> None:
-    """Answer with the page on a port, from a thread of its own until the process ends.
+    """Serve the page on a port in a background thread until the process ends.
 
     Raises:
-        OSError: nothing can listen there.
+        OSError: the port cannot be opened.
     """
     server_class = _Server6 if ":" in host else _Server
     server = make_server(host, port, page, server_class=server_class, handler_class=_Handler)
@@ -72,8 +72,8 @@ class BuildInfo(Collector):
         yield info
 
 
-class ProcessFacts(Collector):
-    """What the kernel says of each process of the program, by the number of its place."""
+class ProcessCollectors(Collector):
+    """The kernel's metrics of each process of the program, by the number of its slot."""
 
     def __init__(self, files: MetricFiles) -> None:
         self._files = files
@@ -82,18 +82,18 @@ class ProcessFacts(Collector):
         return []
 
     def collect(self) -> Iterable[Metric]:
-        shown: dict[str, Metric] = {}
-        for place, process_id in self._files.live_processes().items():
-            for found in _facts_of(process_id):
-                metric = shown.setdefault(
+        metrics: dict[str, Metric] = {}
+        for slot, process_id in self._files.live_processes().items():
+            for found in _metrics_of(process_id):
+                metric = metrics.setdefault(
                     found.name, Metric(found.name, found.documentation, found.type)
                 )
                 for sample in found.samples:
-                    metric.add_sample(sample.name, {"process": str(place)}, sample.value)
-        return shown.values()
+                    metric.add_sample(sample.name, {"process": str(slot)}, sample.value)
+        return metrics.values()
 
 
-def _facts_of(process_id: int) -> Iterable[Metric]:
+def _metrics_of(process_id: int) -> Iterable[Metric]:
     return ProcessCollector(pid=lambda: process_id, registry=None).collect()
 
 
@@ -109,4 +109,4 @@ class _Handler(WSGIRequestHandler):
     timeout = CLIENT_SECONDS
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing: it would log each scrape."""
+        """Log nothing: otherwise each scrape would be logged."""

@@ -1,8 +1,8 @@
-"""Traces for OpenTelemetry: where the time of one request went, over all programs.
+"""Sends traces to OpenTelemetry: where the time of one request went, across all programs.
 
-Only where `TRACES_ENDPOINT` is set do we import OpenTelemetry. A request's trace context is
-kept in its job's row, in the words of W3C's Trace Context, so that whoever runs the job goes on
-with the same trace. With a receiver that is away, spans are lost and nothing else.
+OpenTelemetry is imported only if `TRACES_ENDPOINT` is set. A request's trace context is stored in
+its job's row, in the format of W3C's Trace Context, so that the worker continues the same trace. If
+the receiver is away, only spans are lost.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ if TYPE_CHECKING:
     from opentelemetry.context import Context
     from opentelemetry.trace import Span, SpanKind
 
-#: How long one message to the receiver may take, and how often one leaves.
+#: The timeout of one export, and the interval between exports.
 EXPORT_SECONDS = 5.0
 EVERY_MS = 1000
-#: Of W3C's Trace Context.
+#: The header of W3C's Trace Context.
 HEADER = "traceparent"
 
 
 def check_tracing(settings: Settings) -> None:
-    """Check that what traces need is installed, if they are asked for.
+    """Check that the packages for tracing are installed, if tracing is on.
 
     Raises:
-        SettingsError: it is not.
+        SettingsError: they are not installed.
     """
     if settings.traces_endpoint and find_spec("opentelemetry") is None:
-        fault = "TRACES_ENDPOINT needs what `pip install 'bountycoder[tracing]'` installs"
+        fault = "TRACES_ENDPOINT needs `pip install 'bountycoder[tracing]'`"
         raise SettingsError([fault])
 
 
 class Traces:
-    """Makes the spans of one process and sends them; for a process that has begun its threads."""
+    """Makes and exports the spans of one process; made after the process has forked."""
 
     def __init__(self, settings: Settings, program: str) -> None:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -67,13 +67,13 @@ class Traces:
         self._tracer = self._provider.get_tracer("bountycoder")
 
     def read(self, headers: Mapping[str, str]) -> Context:
-        """Return the context that headers carry; one without a parent if they carry none."""
+        """Return the context of the headers, or one without a parent."""
         from opentelemetry.context import Context
 
         return self._carrier.extract(headers, Context())
 
     def write(self, span: Span) -> str | None:
-        """Return the header by which others go on below a span; `None` if nobody records it."""
+        """Return the header that continues a span; `None` if the span is not recorded."""
         if not span.is_recording():
             return None
         context = span.get_span_context()
@@ -88,7 +88,7 @@ class Traces:
         at: datetime | None = None,
         attributes: Mapping[str, Any] | None = None,
     ) -> Span:
-        """Begin a span below what the context says, now or at a time that is past."""
+        """Begin a span below the context, now or at a past time."""
         from opentelemetry.trace import SpanKind
 
         return self._tracer.start_span(
@@ -100,14 +100,14 @@ class Traces:
         )
 
     def below(self, span: Span) -> Context:
-        """Return the context of what happens within a span."""
+        """Return the context for spans within a span."""
         from opentelemetry.context import Context
         from opentelemetry.trace import set_span_in_context
 
         return set_span_in_context(span, Context())
 
     def close(self) -> None:
-        """Send what waits, and end."""
+        """Export the waiting spans and stop."""
         self._provider.shutdown()
 
 

@@ -1,4 +1,4 @@
-"""How many files this process may have open, its connections among them."""
+"""Raises the limit of open files, which includes the connections of a process."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ import resource
 
 _log = logging.getLogger(__name__)
 
-#: What a program opens beside its callers' connections: those to its servers, logs and uploads.
+#: Files besides the connections of clients: connections to servers, logs, uploads.
 OWN_FILES = 256
 
 
 def connections_that_fit(wanted: int) -> int:
-    """Raise the limit of open files as far as is needed and allowed; return what fits.
+    """Raise the limit of open files as far as needed and allowed; return the connections that fit.
 
-    The usual soft limit of 1024 is for programs that cannot count further.
+    The usual soft limit of 1024 exists for programs that use `select`.
     """
     limit = _raise_limit(wanted + OWN_FILES)
     fit = min(wanted, max(1, limit - OWN_FILES))
     if fit < wanted:
         _log.warning(
-            "%d connections fit into the %d files that a process may open here, and %d are wanted: "
+            "%d connections fit into the %d files that a process may open here, but %d are wanted: "
             "raise the hard limit (LimitNOFILE, nofile, ulimit -Hn)",
             *(fit, limit, wanted),
         )

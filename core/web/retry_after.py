@@ -1,4 +1,7 @@
-"""The `Retry-After` header of an answer (RFC 9110, 10.2.3): seconds, or a date."""
+"""Reads the `Retry-After` header of a response (RFC 9110, 10.2.3): seconds, or a date.
+
+urllib3's `parse_retry_after` is no replacement: it raises for a number of 5000 digits.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +10,15 @@ from email.utils import parsedate_to_datetime
 
 
 def read_retry_after(text: str) -> float | None:
-    """Return the seconds to wait; `None` if the header says nothing that can be understood.
+    """Return the seconds to wait, or `None` if the header is invalid.
 
-    Whoever waits bounds them: a header may ask for any time.
+    The result has no upper bound: the caller must limit it.
     """
     if text.isascii() and text.isdigit():
-        return float(text)  # for ever, if it has hundreds of digits
+        return float(text)  # infinite, if it has hundreds of digits
     try:
         moment = parsedate_to_datetime(text)
-    except (ValueError, OverflowError):  # the second of a year with 30 digits
+    except (ValueError, OverflowError):  # the year has too many digits
         return None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)

@@ -1,5 +1,6 @@
-"""Serves a WSGI application with gunicorn: processes of greenlets, so that a waiting request costs
-no thread. Configured by what is handed in, and by nothing else.
+"""Serves a WSGI application with gunicorn, in processes of greenlets.
+
+A waiting request costs no thread. The server reads no configuration of its own.
 """
 
 from __future__ import annotations
@@ -33,25 +34,25 @@ from core.web.open_files import connections_that_fit
 _log = logging.getLogger(__name__)
 
 _TOO_MANY_HEADERS = "431 Request Header Fields Too Large"
-#: Requests that one process holds open at once; most of them only wait.
+#: Concurrent requests of one process; most of them only wait.
 CONNECTIONS_PER_PROCESS = 2000
-#: A process whose greenlets have not run for this long is replaced.
+#: A process whose greenlets have not run for this long is restarted.
 STALL_SECONDS = 30
 KEEPALIVE_SECONDS = 75
-#: What the head of a request has to come whole: from its first byte on, and from the connection on
-#: where it is the first.
+#: The timeout of a request's head, counted from its first byte; for the first request, from the
+#: connection.
 HEAD_SECONDS = 10.0
-#: How long the rest of a body is thrown away before the connection is closed, and in what pieces.
+#: How long the rest of a body is discarded before the connection is closed, and in which pieces.
 DISCARD_SECONDS, DISCARD_BYTES = 10.0, 256 * 1024
-#: What requests that are let go have to answer before the process ends.
+#: The time that waiting requests have to respond before the process ends.
 END_WAITS_SECONDS = 4.0
-#: A connection that waits this long for its next request is idle when the process stops.
+#: A connection without a request for this long counts as idle when the process stops.
 IDLE_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class InternalPort:
-    """A port of a program that another application answers on, in each of its processes."""
+    """A second port of a program, served by another application in each process."""
 
     host: str
     port: int
@@ -60,14 +61,14 @@ class InternalPort:
 
 @dataclass(frozen=True, slots=True)
 class WebProgram:
-    """A program that answers HTTP.
+    """A program that serves HTTP.
 
     Attributes:
-        name: shown in the list of processes.
-        load: makes the application, once in each process.
-        grace_seconds: what a stopping process has to finish its requests.
-        let_go: called shortly before that is over: requests that wait for something shall answer.
-        internal: a port that the public does not reach.
+        name: the name in the list of processes.
+        load: makes the application; called once in each process.
+        grace_seconds: the time that a stopping process has to finish its requests.
+        end_waits: called shortly before the end of that time; makes waiting requests respond.
+        internal: a port that is not public.
     """
 
     name: str
@@ -109,10 +110,10 @@ class WebServer(BaseApplication):  # type: ignore[misc]  # gunicorn has no annot
     def load(self) -> WSGIApplication:
         try:
             public = self._program.load()
-        except BountyError as error:  # gunicorn ends the program, and prints this alone
+        except BountyError as error:  # gunicorn ends the program and prints only this
             raise AppImportError(f"bountycoder: {error}") from error
-        # What a process begins with lives as long as it does: a full collection that goes through
-        # all of it stops every request for a tenth of a second, now and then.
+        # The initial objects live as long as the process. A full collection over all of them would
+        # sometimes stop every request for a tenth of a second.
         gc.collect()
         gc.freeze()
         if self._program.internal is None:
@@ -120,28 +121,28 @@ class WebServer(BaseApplication):  # type: ignore[misc]  # gunicorn has no annot
         return _by_port(public, self._program.internal)
 
 
-# Where gunicorn's worker looks for it.
+# gunicorn's worker uses this name.
 ggevent.StreamServer = Listener
 
 
 class _Worker(GeventWorker):  # type: ignore[misc]  # gunicorn has no annotations
-    """gunicorn's greenlet worker, which closes idle connections when it stops, and repeats nothing
-    of a request that is no HTTP: gunicorn would write its text, secrets and all, into the log.
+    """gunicorn's greenlet worker with shorter stops and no request text in the log.
 
-    Its own waits for them as for running requests: one client that keeps a connection open, as
-    every load balancer does, would stretch each stop to the whole grace period.
+    gunicorn logs the text of a malformed request, including secrets. It also waits for idle
+    connections as for running requests: one client with an open connection, such as a load
+    balancer, would extend each stop to the whole grace period.
     """
 
     program: WebProgram
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._let_go_at: float | None = None
+        self._end_waits_at: float | None = None
         self._connections: dict[gevent.Greenlet, Any] = {}
         self._idle: dict[gevent.Greenlet, tuple[gevent.Timeout, float]] = {}
 
     def handle(self, listener: Any, client: Any, addr: Any) -> None:
-        """Called with each connection, in a greenlet of its own."""
+        """Handle one connection; runs in its own greenlet."""
         greenlet = gevent.getcurrent()
         connection = _Connection.of(client)
         self._connections[greenlet] = connection
@@ -152,7 +153,7 @@ class _Worker(GeventWorker):  # type: ignore[misc]  # gunicorn has no annotation
 
     @contextmanager
     def timeout_ctx(self) -> Iterator[None]:
-        """Stands around each wait for a connection's next request."""
+        """Limit the wait for the next request of a connection."""
         greenlet = gevent.getcurrent()
         seconds = self._connections[greenlet].await_head(self.cfg.keepalive)
         with gevent.Timeout(seconds, False) as timeout:
@@ -163,9 +164,9 @@ class _Worker(GeventWorker):  # type: ignore[misc]  # gunicorn has no annotation
                 del self._idle[greenlet]
 
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> None:
-        """Called with each request; what the application left of its body is thrown away.
+        """Handle one request, and discard the unread rest of its body.
 
-        gunicorn's own way copies a megabyte for each kilobyte of it, and lets nothing else run.
+        gunicorn's own code copies a megabyte for each kilobyte of the body, and does not yield.
         """
         super().handle_request(listener_name, req, sock, addr)
         if req.should_close() or req.body.failed:
@@ -173,58 +174,58 @@ class _Worker(GeventWorker):  # type: ignore[misc]  # gunicorn has no annotation
         is_over = False
         with gevent.Timeout(DISCARD_SECONDS, False):
             while req.body.read(DISCARD_BYTES):
-                gevent.sleep(0)  # a fast client's bytes are there without waiting
+                gevent.sleep(0)  # the bytes of a fast client arrive without a wait
             is_over = True
         if not is_over:
             req.force_close()
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
-        """Called with what could not be parsed, and with what the application did not catch."""
+        """Handle a parse error, or an error that the application did not catch."""
         if not isinstance(exc, ParseException):
             super().handle_error(req, client, addr, exc)
             return
-        _log.warning("a request is no HTTP: %s", type(exc).__name__)
+        _log.warning("a request is malformed: %s", type(exc).__name__)
         status = {LimitRequestLine: "414 URI Too Long", LimitRequestHeaders: _TOO_MANY_HEADERS}
         with suppress(OSError):
             client.sendall(_malformed(status.get(type(exc), "400 Bad Request")))
 
     def notify(self) -> None:
-        """Called every second, also while the process stops."""
+        """Run the regular checks; gunicorn calls this every second, also while it stops."""
         super().notify()
         now = time.monotonic()
         gevent.get_hub().loop.run_callback(self._close_slow_heads, now - HEAD_SECONDS)
         if not self.alive:
-            self._let_go(now)
+            self._check_end_of_waits(now)
             gevent.get_hub().loop.run_callback(self._close_idle, now - IDLE_SECONDS)
 
     def _close_slow_heads(self, since: float) -> None:
-        """End the waits for the rest of a head that began before `since`."""
+        """End the wait for each request whose head began before `since`."""
         for greenlet, (timeout, _) in list(self._idle.items()):
             if self._connections[greenlet].head_began_at < since:
                 greenlet.throw(timeout)
 
     def _close_idle(self, since: float) -> None:
-        """End the waits for a next request that began before `since`.
+        """End each wait for a next request that began before `since`.
 
-        It runs in the hub, so that none of them ends between the look at it and its end; and a
-        request that came but was not read yet is answered.
+        Runs in the hub, so that no wait ends between the check and the throw. A request that has
+        arrived but was not read yet is still handled.
         """
         for greenlet, (timeout, began) in list(self._idle.items()):
             if began < since and not _has_sent(self._connections[greenlet]):
                 greenlet.throw(timeout)
 
-    def _let_go(self, now: float) -> None:
-        if self._let_go_at is None:
-            self._let_go_at = now + max(0.0, self.program.grace_seconds - END_WAITS_SECONDS)
-        if now >= self._let_go_at:
+    def _check_end_of_waits(self, now: float) -> None:
+        if self._end_waits_at is None:
+            self._end_waits_at = now + max(0.0, self.program.grace_seconds - END_WAITS_SECONDS)
+        if now >= self._end_waits_at:
             self.program.end_waits()
 
 
 class _Connection(gevent.socket.socket):  # type: ignore[misc]  # gevent has no annotations
-    """A connection that knows when the head that it waits for began to come.
+    """A connection that records when the head of its next request began.
 
     Attributes:
-        head_began_at: infinite while nothing of it has come.
+        head_began_at: infinite until the first byte has arrived.
     """
 
     head_began_at = float("inf")
@@ -232,11 +233,11 @@ class _Connection(gevent.socket.socket):  # type: ignore[misc]  # gevent has no 
 
     @classmethod
     def of(cls, client: Any) -> _Connection:
-        """Take over a connection that was accepted."""
+        """Take over an accepted connection."""
         return cls(client.family, client.type, client.proto, fileno=client.detach())
 
     def await_head(self, keepalive: float) -> float:
-        """Note that a head is waited for, and return for how long."""
+        """Begin to wait for a head; return the timeout in seconds."""
         seconds = keepalive if self._had_one else HEAD_SECONDS
         self._had_one, self.head_began_at = True, float("inf")
         return seconds
@@ -249,7 +250,7 @@ class _Connection(gevent.socket.socket):  # type: ignore[misc]  # gevent has no 
 
 
 def _has_sent(connection: Any) -> bool:
-    """Say whether there is something to read."""
+    """Return whether there is data to read."""
     waiting = array("i", [0])
     try:
         fcntl.ioctl(connection.fileno(), termios.FIONREAD, waiting)
@@ -265,19 +266,19 @@ def _addresses(program: WebProgram) -> list[str]:
 
 
 def _by_port(public: WSGIApplication, internal: InternalPort) -> WSGIApplication:
-    """Return what answers by the port that a connection came to: no header can choose it."""
+    """Return an application that chooses by the port of the connection, not by a header."""
     port, own = str(internal.port), internal.load()
 
-    def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        # Of the socket that accepted the connection.
+    def dispatch(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        # The port of the socket that accepted the connection.
         app = own if environ["SERVER_PORT"] == port else public
         return app(environ, start_response)
 
-    return answer
+    return dispatch
 
 
 def _malformed(status: str) -> bytes:
-    """Return an answer in the contract's shape to what never became a request."""
+    """Return an error response in the API's format to a malformed request."""
     error = InvalidRequest("the request is malformed")
     body = json.dumps(error.body(show_id(Prefix.REQUEST, new_id()))).encode()
     head = (

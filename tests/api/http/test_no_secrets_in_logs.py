@@ -82,7 +82,7 @@ def test_no_secret_and_no_prompt_is_logged(own_service: Service) -> None:
     _send_what_is_no_http(service, rotated["secret"])
 
     wait_until(lambda: service.logs().count("unexpected error") == 3, 10, service.logs)
-    wait_until(lambda: "a request is no HTTP" in service.logs(), 10, service.logs)
+    wait_until(lambda: "a request is malformed" in service.logs(), 10, service.logs)
     logs = service.logs()
     assert logs.count("the-last-one") > 5
     assert "CheckViolation" in logs
