@@ -54,16 +54,18 @@ class Watchdog:
         self._probation = Probation()
         self._lone_failures = 0
         self._steps = 0
-        self._moved_at = time.monotonic()
+        self._progressed_at = time.monotonic()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="engine-watchdog", daemon=True)
         self.is_healthy = True
         self.restarts = 0
 
     def start(self) -> None:
+        """Start the watchdog's thread."""
         self._thread.start()
 
     def stop(self) -> None:
+        """Stop the thread; waits up to `STOP_SECONDS`."""
         self._stopping.set()
         self._thread.join(STOP_SECONDS)
 
@@ -92,6 +94,7 @@ class Watchdog:
         self._check_progress()
 
     def _expire(self) -> None:
+        """End sequences whose deadline has passed."""
         now = time.monotonic()
         with self._roster.lock:
             late = [
@@ -108,9 +111,9 @@ class Watchdog:
         now = time.monotonic()
         steps = self._loop.sampler.steps
         if steps != self._steps or not len(self._roster):
-            self._steps, self._moved_at = steps, now
-        elif now - self._moved_at > self._stall_seconds:
-            _log.error("the engine hangs: no step for %.0f seconds", now - self._moved_at)
+            self._steps, self._progressed_at = steps, now
+        elif now - self._progressed_at > self._stall_seconds:
+            _log.error("the engine hangs: no step for %.0f seconds", now - self._progressed_at)
             self.is_healthy = False
 
     def _recover(self) -> None:

@@ -128,8 +128,8 @@ class Sampler:
         self.plan = SamplingPlan([r.state.request_id for r in requests_in_batch])
         states = [r.state for r in requests_in_batch if r.has_new_token]
         if self._table is not None:
-            gone = [i for i in self._table.owners() if not self._is_live(i)]
-            self._table.release(gone)
+            ended = [i for i in self._table.owners() if not self._is_live(i)]
+            self._table.release(ended)
         values = [self._plan_row(row, state) for row, state in enumerate(states)]
         if self.is_static or not self.plan.is_plain:
             store_rows(arg_storage, values, count=self._max_rows if self.is_static else len(values))

@@ -33,7 +33,7 @@ class Admission:
         self._pool = pool
         self._roster = roster
         self._counters = counters
-        self._on_stray = on_orphan
+        self._on_orphan = on_orphan
 
     def decide(self) -> list[RequestState]:
         """Return the states that may share the next step, in order.
@@ -80,7 +80,7 @@ class Admission:
             if sequence := self.sequence_of(state):
                 known[sequence] = state
             else:  # it was cancelled before the library took it
-                self._on_stray(library_id)
+                self._on_orphan(library_id)
         interactive = [sequence for sequence in known if not sequence.request.is_bulk]
         return [known[sequence] for sequence in self._counters.order(interactive or known)]
 
@@ -92,6 +92,7 @@ class Admission:
         return next((s for child in children_of(state) if (s := self._roster.get(child))), None)
 
     def _is_bulk(self, state: RequestState) -> bool:
+        """Whether the state is bulk; one without a sequence counts as bulk."""
         sequence = self.sequence_of(state)
         return sequence is None or sequence.request.is_bulk
 

@@ -67,7 +67,7 @@ class FairScheduler(FIFOScheduler):
         self.rank_sync = rank_sync
         self._admission = Admission(self, roster=roster, counters=counters, on_orphan=on_orphan)
         self._token_limit: int | None = None
-        self._chosen: list[set[str]] = [set(), set()]
+        self._last_batches: list[set[str]] = [set(), set()]
 
     @property
     def suspects(self) -> set[str]:
@@ -75,7 +75,7 @@ class FairScheduler(FIFOScheduler):
 
         There are two, because one batch may be in flight while the next is prepared.
         """
-        return self._chosen[0] | self._chosen[1]
+        return self._last_batches[0] | self._last_batches[1]
 
     def shrink(self) -> bool:
         """Halve the sequences and tokens of a step; return False at one sequence."""
@@ -98,13 +98,13 @@ class FairScheduler(FIFOScheduler):
             self.block_new_requests = False
         token_budget = min(token_budget, self._token_limit or token_budget)
         candidates = self._decide()
-        self._chosen = [{state.request_id for state in candidates}, self._chosen[0]]
+        self._last_batches = [{state.request_id for state in candidates}, self._last_batches[0]]
         removed: set[str] = set()
         scheduled, failed, is_decode, queries, cached = self._process_candidates(
             candidates, token_budget, cache_budget, removed
         )
         self._cleanup_waiting_queue(removed)
-        self._chosen[0] = {future.state.request_id for future in scheduled}
+        self._last_batches[0] = {future.state.request_id for future in scheduled}
         if not scheduled and failed:
             return None, is_decode, 0, 0
         return scheduled, is_decode, queries, cached
@@ -150,17 +150,17 @@ class FairScheduler(FIFOScheduler):
             state._status = RequestStatus.FINISHED
         if cancelled:
             self.block_new_requests = False
-            gone = {id(state) for state in cancelled}
-            self._requests_to_fork = [s for s in self._requests_to_fork if id(s) not in gone]
+            removed = {id(state) for state in cancelled}
+            self._requests_to_fork = [s for s in self._requests_to_fork if id(s) not in removed]
         self.on_iteration()
         return cancelled
 
     def _deferred(self) -> set[str]:
         """Return the cancellations that must wait for a fork, the same on every rank."""
-        asked, sync = self._requests_to_cancel, self.rank_sync
-        if not asked or sync is None:
-            return {i for i in asked if self._must_wait_for_fork(i)}
-        found = {i for i in asked if self._must_wait_for_fork(i)} if sync.is_leader else None
+        requested, sync = self._requests_to_cancel, self.rank_sync
+        if not requested or sync is None:
+            return {i for i in requested if self._must_wait_for_fork(i)}
+        found = {i for i in requested if self._must_wait_for_fork(i)} if sync.is_leader else None
         deferred: set[str] = sync.broadcast(found)
         return deferred
 

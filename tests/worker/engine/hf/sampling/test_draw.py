@@ -49,8 +49,8 @@ def expected_share(
     before = left[order].cumsum(0) - left[order]
     keep[order[before >= top_p]] = False
     keep &= share >= min_p * share.max()
-    share_kept = torch.where(keep, share, 0.0)
-    return share_kept / share_kept.sum()
+    remaining = torch.where(keep, share, 0.0)
+    return remaining / remaining.sum()
 
 
 @pytest.mark.parametrize("drawer", [draw, draw_static])
