@@ -160,12 +160,12 @@ def test_every_action_of_the_api_has_a_sentence_and_a_group() -> None:
 
 
 def _actions(path: Path) -> set[str]:
-    """Return the actions that a module passes to `note` or to `note_act_on_others`."""
+    """Return the actions that a module passes to `audit` or to `audit_admin_act`."""
     return {
         str(call.args[1].value)
         for call in ast.walk(ast.parse(path.read_text()))
         if isinstance(call, ast.Call)
         and isinstance(call.func, ast.Name)
-        and call.func.id in {"note", "note_act_on_others"}
+        and call.func.id in {"audit", "audit_admin_act"}
         and isinstance(call.args[1], ast.Constant)
     }
