@@ -1,4 +1,4 @@
-"""What breaks in the middle looks broken, and leaves nothing: uploads, and results on their way."""
+"""Broken uploads and result downloads are seen as broken, and leave nothing behind."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from tests.support.http.batch_files import JSONL, PATH, jobs_of, jsonl, made, re
 from tests.support.polling import wait_until
 from tests.support.service import Service
 
-#: Together more than the sockets in between hold.
-LINES, ANSWER_BYTES = 24, 1_000_000
+#: More than the buffers of the sockets hold.
+LINES, RESPONSE_BYTES = 24, 1_000_000
 
 
 @pytest.fixture
 def postgres(tmp_path: Path) -> Iterator[Postgres]:
-    """A server of this test's own, which it may stop."""
+    """A server that only this test uses, and may stop."""
     (tmp_path / "logs").mkdir()
     server = Postgres(tmp_path / "postgres", log_dir=tmp_path / "logs", is_durable=False)
     server.start()
@@ -65,13 +65,13 @@ def rows(service: Service) -> Iterator[SessionFactory]:
     engine.dispose()
 
 
-def test_results_that_cannot_be_read_on_do_not_look_whole(
+def test_results_that_cannot_be_read_to_their_end_break_the_connection(
     service: Service, headers: dict[str, str], rows: SessionFactory, postgres: Postgres
 ) -> None:
     batch = made(service, headers, *requests_of(LINES))
     jobs = jobs_of(rows, batch)
     for start in range(0, LINES, 4):
-        succeed(rows, jobs[start : start + 4], os.urandom(ANSWER_BYTES // 2).hex())
+        succeed(rows, jobs[start : start + 4], os.urandom(RESPONSE_BYTES // 2).hex())
     path = f"{PATH}/{batch['id']}/results"
     modern, old = (Reader(service, headers, path, version) for version in ("1.1", "1.0"))
     for reader in (modern, old):
@@ -85,9 +85,9 @@ def test_results_that_cannot_be_read_on_do_not_look_whole(
     assert modern.head.startswith(b"HTTP/1.1 200") and b"chunked" in modern.head
     assert not modern.data.endswith(b"0\r\n\r\n"), "the mark of the end must be missing"
     assert old.head.startswith(b"HTTP/1.") and b"chunked" not in old.head
-    assert old.was_reset, "whoever sees only the connection's end must see that it is a bad one"
+    assert old.was_reset, "a client that sees only the end of the connection must see a reset"
     for reader in (modern, old):
-        assert len(reader.data) < LINES * ANSWER_BYTES
+        assert len(reader.data) < LINES * RESPONSE_BYTES
 
 
 def test_an_upload_that_breaks_leaves_nothing(
@@ -97,14 +97,14 @@ def test_an_upload_that_breaks_leaves_nothing(
     whole = {"Content-Length": str(len(file) + 1)}
     chunked = {"Transfer-Encoding": "chunked"}
 
-    # The client hangs up in the middle, then falls silent in the middle.
+    # The first client disconnects during the upload, the second stops sending.
     for form, body in ((whole, file), (chunked, b"%x\r\n%b\r\n" % (len(file), file))):
         for hangs_up in (True, False):
             with post(service, {**headers, **JSONL, **form}, body) as connection:
                 if hangs_up:
                     connection.shutdown(socket.SHUT_WR)
-                answer = connection.recv(65536)
-            assert answer.startswith(b"HTTP/1.1 400" if hangs_up else b"HTTP/1.1 408"), answer
+                response = connection.recv(65536)
+            assert response.startswith(b"HTTP/1.1 400" if hangs_up else b"HTTP/1.1 408"), response
 
     assert counts(rows) == (0, 0)
 
@@ -116,7 +116,7 @@ def test_a_client_that_leaves_while_its_lines_are_checked_leaves_nothing(
     length = {"Content-Length": str(len(file))}
 
     with post(service, {**headers, **JSONL, **length}, file):
-        pass  # all of it was sent, and nobody waits for the answer
+        pass  # all of it was sent, and no client waits for the response
 
     wait_until(lambda: is_idle(service), 30)
     assert counts(rows) == (0, 0)
@@ -137,7 +137,7 @@ def test_a_process_that_is_killed_in_the_middle_leaves_nothing(
 
 
 class Reader:
-    """A client that reads the results of a batch by hand."""
+    """A client that reads the results of a batch from a raw socket."""
 
     def __init__(self, service: Service, headers: dict[str, str], path: str, version: str) -> None:
         self._connection = socket.create_connection(("127.0.0.1", service.settings.api_port), 30)
@@ -163,7 +163,7 @@ class Reader:
 
 
 def post(service: Service, headers: dict[str, str], body: bytes) -> socket.socket:
-    """Send a request by hand, and return its connection."""
+    """Send a request over a raw socket, and return the socket."""
     connection = socket.create_connection(("127.0.0.1", service.settings.api_port), 30)
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     connection.sendall(f"POST {PATH} HTTP/1.1\r\nHost: x\r\n{lines}\r\n".encode() + body)
@@ -176,7 +176,7 @@ def counts(rows: SessionFactory) -> tuple[int, int]:
 
 
 def connections_at_work(rows: SessionFactory) -> int:
-    """Return how many connections of others run something, or stand in a transaction."""
+    """Return how many other connections run a statement or hold a transaction."""
     return ask(
         rows,
         "select count(*) from pg_stat_activity where state <> 'idle' and pid <> pg_backend_pid()"
@@ -185,7 +185,7 @@ def connections_at_work(rows: SessionFactory) -> int:
 
 
 def writes(rows: SessionFactory) -> bool:
-    """Say whether a transaction has written to the table of jobs and is open."""
+    """Say whether an open transaction has written to the table of jobs."""
     locks = "select count(*) from pg_locks where relation = 'jobs'::regclass"
     return ask(rows, f"{locks} and mode = 'RowExclusiveLock'") > 0
 
@@ -196,7 +196,7 @@ def ask(rows: SessionFactory, sql: str) -> Any:
 
 
 def is_idle(service: Service) -> bool:
-    """Say whether the API's process computes nothing."""
+    """Say whether the API's process is idle."""
     assert service.api is not None
     (process,) = psutil.Process(service.api.pid).children()
     before = sum(process.cpu_times()[:2])

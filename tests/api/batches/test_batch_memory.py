@@ -1,4 +1,4 @@
-"""A file of the largest size is taken by a real process whose memory stays flat."""
+"""A real process accepts a file of the largest size while its memory stays flat."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.http.batch_files import JSONL, PATH, made
 from tests.support.service import Service
 
 MOST_GROWTH = 100 * 1024**2
-#: Of a line; most of it is white space, so that the test is about files and not about tokens.
+#: Bytes of a line, mostly white space, so that the test measures files and not tokens.
 LINE_BYTES = 100_000
 BOUNDARY = "a-boundary-of-the-test"
 
@@ -32,16 +32,16 @@ def lean_service(
 def test_the_largest_file_takes_no_memory(lean_service: Service, is_form: bool) -> None:
     service = lean_service
     headers = {"x-api-key": service.make_key()["secret"]}
-    made(service, headers, {"prompt": "x"})  # what the first one loads is loaded
+    made(service, headers, {"prompt": "x"})  # the first batch loads modules
     count = service.settings.max_batch_bytes // LINE_BYTES
     kind = f"multipart/form-data; boundary={BOUNDARY}" if is_form else JSONL["Content-Type"]
     body = upload(count, is_form=is_form)
 
     with Watched(service) as watched:
-        answer = service.call("POST", PATH, data=body, headers={**headers, "Content-Type": kind})
+        response = service.call("POST", PATH, data=body, headers={**headers, "Content-Type": kind})
 
-    assert answer.status_code == 201, answer.text
-    assert answer.json()["total"] == count > 2000
+    assert response.status_code == 201, response.text
+    assert response.json()["total"] == count > 2000
     assert watched.growth < MOST_GROWTH, f"{watched.growth / 2**20:.0f} MiB more"
 
 
@@ -59,7 +59,7 @@ def upload(count: int, *, is_form: bool) -> Iterator[bytes]:
 
 
 class Watched:
-    """How much the memory of the API's process grows in a block, at most."""
+    """Measure the peak growth of the API process's memory during a block."""
 
     def __init__(self, service: Service) -> None:
         assert service.api is not None

@@ -1,4 +1,4 @@
-"""Batches as their owner sees them: how far they are, their results, cancelled, tried again."""
+"""Batches of their owner: progress, results, cancelling and retries."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from tests.support.service import Service
 def service(
     base_settings: Settings, _redis: redis.Redis, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Service]:
-    """An API without workers: the tests let lines end."""
+    """An API without workers: the tests end lines themselves."""
     directory = tmp_path_factory.mktemp("service")
     with Service.started(
         base_settings, directory, workers=0, poll_rate_limit=100, registration_attempts_per_email=99
@@ -57,19 +57,23 @@ def test_a_batch_says_how_far_it_is(
 ) -> None:
     batch = made(service, headers, *requests_of(6))
     jobs = jobs_of(rows, batch)
-    with rows.begin() as session:  # as the feeder notes it
+    with rows.begin() as session:  # as the dispatcher records it
         session.get_one(Batch, batch_uuid(batch)).started_at = utc_now() - timedelta(minutes=1)
     succeed(rows, jobs[:2])
     end(rows, jobs[2], JobState.FAILED)
     release(rows, jobs[3:4])
 
-    shown = service.call("GET", f"{PATH}/{batch['id']}", headers=headers).json()
+    serialized = service.call("GET", f"{PATH}/{batch['id']}", headers=headers).json()
 
     assert (batch["linesPerSecond"], batch["estimatedSeconds"]) == (None, None)
     counts = {"queued": 3, "running": 0, "succeeded": 2, "failed": 1, "cancelled": 0, "expired": 0}
-    assert (shown["status"], shown["total"], shown["counts"]) == ("running", 6, counts)
-    assert shown["linesPerSecond"] == pytest.approx(3 / 60, rel=0.1)
-    assert shown["estimatedSeconds"] == pytest.approx(60, rel=0.1)
+    assert (serialized["status"], serialized["total"], serialized["counts"]) == (
+        "running",
+        6,
+        counts,
+    )
+    assert serialized["linesPerSecond"] == pytest.approx(3 / 60, rel=0.1)
+    assert serialized["estimatedSeconds"] == pytest.approx(60, rel=0.1)
 
 
 def test_the_rate_counts_what_was_done_and_not_what_was_cancelled(
@@ -77,7 +81,7 @@ def test_the_rate_counts_what_was_done_and_not_what_was_cancelled(
 ) -> None:
     batch = made(service, headers, *requests_of(6))
     jobs = jobs_of(rows, batch)
-    with rows.begin() as session:  # as the feeder notes it
+    with rows.begin() as session:  # as the dispatcher records it
         session.get_one(Batch, batch_uuid(batch)).started_at = utc_now() - timedelta(minutes=1)
     succeed(rows, jobs[:1])
     service.call("POST", f"{PATH}/{batch['id']}/cancel", headers=headers)
@@ -105,11 +109,11 @@ def test_lines_that_run_are_counted(
             found.is_held = False
             found.state = JobState.RUNNING if job.line != 3 else JobState.QUEUED
 
-    shown = service.call("GET", f"{PATH}/{batch['id']}", headers=headers).json()
+    serialized = service.call("GET", f"{PATH}/{batch['id']}", headers=headers).json()
     listed = service.call("GET", PATH, headers=headers).json()["data"]
 
-    assert (shown["counts"]["running"], shown["counts"]["queued"]) == (2, 2)
-    assert next(one for one in listed if one["id"] == batch["id"])["counts"] == shown["counts"]
+    assert (serialized["counts"]["running"], serialized["counts"]["queued"]) == (2, 2)
+    assert next(one for one in listed if one["id"] == batch["id"])["counts"] == serialized["counts"]
 
 
 def test_batches_are_listed_newest_first_by_pages_and_by_state(service: Service) -> None:
@@ -142,10 +146,14 @@ def test_a_single_line_can_be_looked_at(
     succeed(rows, jobs_of(rows, batch)[1:])
     (line,) = results(service, headers, batch)
 
-    shown = service.call("GET", f"/api/llm/jobs/{line['id']}", headers=headers).json()
+    serialized = service.call("GET", f"/api/llm/jobs/{line['id']}", headers=headers).json()
 
-    assert (shown["batchId"], shown["line"], shown["customId"]) == (batch["id"], 2, "c1")
-    assert shown["result"] == line["result"]
+    assert (serialized["batchId"], serialized["line"], serialized["customId"]) == (
+        batch["id"],
+        2,
+        "c1",
+    )
+    assert serialized["result"] == line["result"]
 
 
 def test_results_come_in_the_files_order_as_lines_end(
@@ -172,9 +180,9 @@ def test_results_come_in_the_files_order_as_lines_end(
     end(rows, jobs[1], JobState.EXPIRED)
     end(rows, jobs[3], JobState.CANCELLED)
     assert [one["line"] for one in results(service, headers, batch)] == [1, 3, 4, 5, 6]
-    answer = service.call("GET", f"{PATH}/{batch['id']}/results", headers=headers)
-    assert answer.headers["x-batch-status"] == "completed"
-    assert answer.headers["Content-Type"] == "application/jsonl"
+    response = service.call("GET", f"{PATH}/{batch['id']}/results", headers=headers)
+    assert response.headers["x-batch-status"] == "completed"
+    assert response.headers["Content-Type"] == "application/jsonl"
 
 
 def test_results_can_be_asked_for_from_behind_a_line_and_by_state(
@@ -205,7 +213,7 @@ def test_results_of_many_lines_come_whole(
     batch = made(service, headers, *requests_of(1000))
     jobs = jobs_of(rows, batch)
     succeed(rows, jobs[:700], "short")
-    for first in range(700, 1000, 50):  # in one statement they are too much for a busy machine
+    for first in range(700, 1000, 50):  # one statement for all is too slow on a busy machine
         succeed(rows, jobs[first : first + 50], "long é🎉 " * 3000)
 
     lines = results(service, headers, batch)
@@ -220,11 +228,11 @@ def test_a_cancelled_batch_is_cancelling_and_stays_so(
     batch = made(service, headers, *requests_of(2))
 
     first = service.call("POST", f"{PATH}/{batch['id']}/cancel", headers=headers)
-    again = service.call("POST", f"{PATH}/{batch['id']}/cancel", headers=headers)
+    repeated = service.call("POST", f"{PATH}/{batch['id']}/cancel", headers=headers)
 
     assert (first.status_code, first.json()["status"]) == (200, "cancelling")
     assert first.json()["cancelRequestedAt"] is not None
-    assert again.json()["cancelRequestedAt"] == first.json()["cancelRequestedAt"]
+    assert repeated.json()["cancelRequestedAt"] == first.json()["cancelRequestedAt"]
 
 
 def test_a_batch_that_has_ended_is_not_cancelled(
@@ -233,10 +241,10 @@ def test_a_batch_that_has_ended_is_not_cancelled(
     batch = made(service, headers, {"prompt": "x"})
     succeed(rows, jobs_of(rows, batch))
 
-    answer = service.call("POST", f"{PATH}/{batch['id']}/cancel", headers=headers)
+    response = service.call("POST", f"{PATH}/{batch['id']}/cancel", headers=headers)
 
-    assert (answer.status_code, answer.json()["status"]) == (200, "completed")
-    assert answer.json()["cancelRequestedAt"] is None
+    assert (response.status_code, response.json()["status"]) == (200, "completed")
+    assert response.json()["cancelRequestedAt"] is None
 
 
 def ended_batch(
@@ -253,16 +261,16 @@ def ended_batch(
     return batch
 
 
-def test_what_did_not_succeed_is_tried_again(
+def test_a_retry_runs_the_lines_that_did_not_succeed(
     service: Service, headers: dict[str, str], rows: SessionFactory
 ) -> None:
     old = ended_batch(service, headers, rows, "?name=night&completionWindow=2h")
 
-    answer = service.call("POST", f"{PATH}/{old['id']}/retry", headers=headers)
+    response = service.call("POST", f"{PATH}/{old['id']}/retry", headers=headers)
 
-    assert answer.status_code == 201, answer.text
-    new = answer.json()
-    assert answer.headers["Location"] == f"{PATH}/{new['id']}"
+    assert response.status_code == 201, response.text
+    new = response.json()
+    assert response.headers["Location"] == f"{PATH}/{new['id']}"
     assert (new["retryOf"], new["name"], new["total"]) == (old["id"], "night", 3)
     lines, before = jobs_of(rows, new), jobs_of(rows, old)
     assert [(job.line, job.custom_id) for job in lines] == [(2, "c1"), (3, "c2"), (4, "c3")]
@@ -273,16 +281,16 @@ def test_what_did_not_succeed_is_tried_again(
     assert (row.expires_at - row.created_at).total_seconds() == 2 * 3600
 
 
-def test_a_retry_may_be_told_otherwise(
+def test_a_retry_may_change_options(
     service: Service, headers: dict[str, str], rows: SessionFactory
 ) -> None:
     old = ended_batch(service, headers, rows)
     path = f"{PATH}/{old['id']}/retry"
     body = {"name": None, "completionWindow": "1h", "metadata": {"try": "2"}}
 
-    answer = service.call("POST", path, headers=headers, json=body)
+    response = service.call("POST", path, headers=headers, json=body)
 
-    assert (answer.json()["name"], answer.json()["metadata"]) == (None, {"try": "2"})
+    assert (response.json()["name"], response.json()["metadata"]) == (None, {"try": "2"})
     refused = service.call("POST", path, headers=headers, json={"onError": "skip"})
     assert (refused.status_code, refused.json()["error"]["param"]) == (400, "onError")
 
@@ -340,19 +348,21 @@ def test_an_admin_sees_a_customers_batch_and_another_customer_does_not(
     batch = ended_batch(service, owner, rows)
 
     for method, path in (("GET", ""), ("GET", "/results"), ("POST", "/cancel")):
-        answers = [
+        responses = [
             service.call(method, f"{PATH}/{batch['id']}{path}", headers=who)
             for who in (other, admin)
         ]
-        assert [answer.status_code < 400 for answer in answers] == [False, True], answers[1].text
-        assert (answers[0].status_code, error_of(answers[0])) == (404, "not_found")
+        assert [response.status_code < 400 for response in responses] == [False, True], responses[
+            1
+        ].text
+        assert (responses[0].status_code, error_of(responses[0])) == (404, "not_found")
     retried = service.call("POST", f"{PATH}/{batch['id']}/retry", headers=admin)
     assert (retried.status_code, error_of(retried)) == (403, "forbidden")  # its owner would pay
     listed = service.call("GET", PATH, headers=other).json()
     assert listed["data"] == []
 
 
-def test_looks_at_a_batch_are_limited(service: Service, headers: dict[str, str]) -> None:
+def test_polls_of_a_batch_are_limited(service: Service, headers: dict[str, str]) -> None:
     batch = made(service, headers, {"prompt": "x"})
     limit = service.settings.poll_rate_limit
 
@@ -374,6 +384,6 @@ def test_a_key_that_sends_jsonl_by_token_and_key_id(service: Service) -> None:
     key = service.make_key()
     headers = {**service.sign_in_admin(), "x-api-key-id": key["id"]}
 
-    answer = send(service, headers, jsonl({"prompt": "x"}))
+    response = send(service, headers, jsonl({"prompt": "x"}))
 
-    assert (answer.status_code, answer.json()["keyId"]) == (201, key["id"])
+    assert (response.status_code, response.json()["keyId"]) == (201, key["id"])

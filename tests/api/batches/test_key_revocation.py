@@ -1,4 +1,4 @@
-"""What a key or a user had begun ends with them: what waits costs nothing, what runs ends soon."""
+"""Revoking a key or user ends its work: waiting jobs cost nothing, running jobs end soon."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.support.http.sse import events
 from tests.support.polling import wait_until
 from tests.support.service import Service
 
-#: What ends a key's work.
+#: Requests that end the work of a key.
 HOW = ["delete key", "switch key off", "delete user", "suspend user"]
 #: More than the worker of the tests begins in the time of a test.
 OPEN = 3000

@@ -1,4 +1,4 @@
-"""Files that come slowly keep nobody out."""
+"""Slow uploads do not block other requests."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.http.accounts import register
 from tests.support.http.batch_files import jsonl, requests_of, send
 from tests.support.service import Service
 
-#: Of different users, who send a file each time slower than anybody reads: more than the places.
+#: Users who each send a file slowly: more than there are upload slots.
 SENDERS = 4
 
 
@@ -51,11 +51,11 @@ def test_slow_senders_keep_nobody_out_and_a_user_has_two_uploads(single: Service
         other = {"x-api-key": register(single).make_key()["secret"]}
 
         third = send(single, own, jsonl(*requests_of(2)))
-        answer = send(single, other, jsonl(*requests_of(2)))
+        response = send(single, other, jsonl(*requests_of(2)))
 
         assert (third.status_code, error_of(third)) == (429, "too_many_uploads")
         assert int(third.headers["Retry-After"]) >= 1
-        assert answer.status_code == 201, answer.text
+        assert response.status_code == 201, response.text
 
 
 def test_bodies_that_come_slowly_do_not_shut_the_door_to_generations(
@@ -77,6 +77,6 @@ def test_bodies_that_come_slowly_do_not_shut_the_door_to_generations(
             held.enter_context(closing(connection)).sendall(head)
         time.sleep(1.5)  # longer than admitting one may take
 
-        answer = service.call("POST", "/api/llm/jobs", json={"prompt": "x"}, headers=key)
+        response = service.call("POST", "/api/llm/jobs", json={"prompt": "x"}, headers=key)
 
-        assert answer.status_code == 202, answer.text
+        assert response.status_code == 202, response.text

@@ -1,4 +1,4 @@
-"""Files come in: what is taken, what is refused and how it is told, and what is left behind."""
+"""Uploads: which files are accepted or rejected, the faults in the response, and leftovers."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ SMALL = {"max_batch_bytes": 300_000, "max_body_bytes": 20_000, "max_batch_lines"
 def service(
     base_settings: Settings, _redis: redis.Redis, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Service]:
-    """An API without workers: what comes in stays as it came."""
+    """An API without workers: uploaded batches stay unchanged."""
     with Service.started(
         base_settings, tmp_path_factory.mktemp("service"), workers=0, **SMALL
     ) as running:
@@ -57,22 +57,22 @@ def headers(service: Service) -> dict[str, str]:
 
 
 def counts(rows: SessionFactory) -> tuple[int, int]:
-    """Return how many batches and how many jobs there are."""
+    """Return the numbers of batches and jobs."""
     with rows() as session:
         found = [session.scalar(select(func.count()).select_from(t)) or 0 for t in (Batch, Job)]
     return found[0], found[1]
 
 
-def faults(answer: requests.Response) -> dict[str, str]:
-    assert answer.status_code == 400, answer.text
-    return {one["param"]: one["message"] for one in answer.json()["error"]["fields"]}
+def faults(response: requests.Response) -> dict[str, str]:
+    assert response.status_code == 400, response.text
+    return {one["param"]: one["message"] for one in response.json()["error"]["fields"]}
 
 
 def test_each_line_of_a_file_becomes_a_held_job(
     service: Service, headers: dict[str, str], rows: SessionFactory
 ) -> None:
     key = service.make_key()
-    answer = send(
+    response = send(
         service,
         {"x-api-key": key["secret"], "x-request-id": "req-of-the-upload"},
         jsonl(
@@ -83,9 +83,9 @@ def test_each_line_of_a_file_becomes_a_held_job(
         "?name=nightly&completionWindow=90m&metadata=%7B%22team%22%3A%22x%22%7D",
     )
 
-    assert answer.status_code == 201, answer.text
-    batch = answer.json()
-    assert answer.headers["Location"] == f"{PATH}/{batch['id']}"
+    assert response.status_code == 201, response.text
+    batch = response.json()
+    assert response.headers["Location"] == f"{PATH}/{batch['id']}"
     assert (batch["name"], batch["metadata"]) == ("nightly", {"team": "x"})
     assert (batch["status"], batch["total"], batch["counts"]["queued"]) == ("running", 3, 3)
     jobs = jobs_of(rows, batch)
@@ -126,7 +126,7 @@ def test_a_form_takes_the_same_file_with_its_options_as_fields(
 ) -> None:
     file = jsonl(*requests_of(3))
 
-    answer = service.call(
+    response = service.call(
         "POST",
         PATH,
         headers=headers,
@@ -134,8 +134,8 @@ def test_a_form_takes_the_same_file_with_its_options_as_fields(
         data={"name": "form", "on_error": "skip", "metadata": '{"a": "b"}'},
     )
 
-    assert answer.status_code == 201, answer.text
-    batch = answer.json()
+    assert response.status_code == 201, response.text
+    batch = response.json()
     assert (batch["name"], batch["onError"], batch["metadata"]) == ("form", "skip", {"a": "b"})
     assert [job.custom_id for job in jobs_of(rows, batch)] == ["c0", "c1", "c2"]
 
@@ -158,9 +158,9 @@ def test_a_form_without_one_file_or_with_an_unknown_field_is_refused(
     before = counts(rows)
 
     own = form.get("headers", {})
-    answer = service.call("POST", PATH, **{**form, "headers": {**headers, **own}})
+    response = service.call("POST", PATH, **{**form, "headers": {**headers, **own}})
 
-    assert (answer.status_code, error_of(answer)) == (400, "invalid_request")
+    assert (response.status_code, error_of(response)) == (400, "invalid_request")
     assert counts(rows) == before
 
 
@@ -170,10 +170,10 @@ def test_physical_lines_are_numbered_and_blank_ones_skipped(
     one = b'{"prompt": "x"}'
     file = b"\xef\xbb\xbf" + one + b"\r\n\r\n  \t\n" + one + b"\n\n" + one
 
-    answer = send(service, headers, file)
+    response = send(service, headers, file)
 
-    assert answer.status_code == 201, answer.text
-    assert [job.line for job in jobs_of(rows, answer.json())] == [1, 4, 6]
+    assert response.status_code == 201, response.text
+    assert [job.line for job in jobs_of(rows, response.json())] == [1, 4, 6]
 
 
 BAD_LINES: list[tuple[Any, str, str]] = [
@@ -207,34 +207,38 @@ BAD_LINES: list[tuple[Any, str, str]] = [
 
 
 @pytest.fixture(scope="module")
-def told(service: Service) -> dict[str, str]:
-    """All faults of a file that has one good line and all kinds of bad ones."""
+def fault_messages(service: Service) -> dict[str, str]:
+    """All faults of a file with one valid line and all kinds of invalid lines."""
     headers = {"x-api-key": service.make_key()["secret"]}
     file = jsonl({"prompt": "good", "custom_id": "first"}, *(line for line, _, _ in BAD_LINES))
-    answer = send(service, headers, file)
-    error = answer.json()["error"]
+    response = send(service, headers, file)
+    error = response.json()["error"]
     total = len(BAD_LINES) + 1
     assert (error["code"], error["param"]) == ("invalid_request", "file")
     assert error["message"] == f"{len(BAD_LINES)} of {total} lines are not valid"
-    return faults(answer)
+    return faults(response)
 
 
 @pytest.mark.parametrize("place", range(len(BAD_LINES)))
-def test_a_bad_line_is_told_with_its_number_and_field(told: dict[str, str], place: int) -> None:
+def test_an_invalid_line_is_reported_with_its_number_and_field(
+    fault_messages: dict[str, str], place: int
+) -> None:
     _, param, message = BAD_LINES[place]
     line = f"line {place + 2}"
 
-    found = {name: text for name, text in told.items() if name.partition(".")[0] == line}
+    found = {name: text for name, text in fault_messages.items() if name.partition(".")[0] == line}
 
     assert list(found) == [f"{line}.{param}" if param else line]
     assert found.popitem()[1].startswith(f"{line}: {message}")
 
 
-def test_only_the_first_hundred_faults_are_told(service: Service, headers: dict[str, str]) -> None:
-    answer = send(service, headers, jsonl(*[{"prompt": ""}] * 150))
+def test_only_the_first_hundred_faults_are_reported(
+    service: Service, headers: dict[str, str]
+) -> None:
+    response = send(service, headers, jsonl(*[{"prompt": ""}] * 150))
 
-    assert answer.json()["error"]["message"] == "150 of 150 lines are not valid"
-    assert len(faults(answer)) == 100
+    assert response.json()["error"]["message"] == "150 of 150 lines are not valid"
+    assert len(faults(response)) == 100
 
 
 def test_nothing_is_made_of_a_file_with_a_bad_line(
@@ -242,9 +246,9 @@ def test_nothing_is_made_of_a_file_with_a_bad_line(
 ) -> None:
     before = counts(rows)
 
-    answer = send(service, headers, jsonl(*requests_of(3), {"prompt": ""}))
+    response = send(service, headers, jsonl(*requests_of(3), {"prompt": ""}))
 
-    assert answer.status_code == 400
+    assert response.status_code == 400
     assert counts(rows) == before
 
 
@@ -259,10 +263,10 @@ def test_skipped_lines_are_failed_from_the_start(
         {"prompt": "x", "b\x00d": 1, "custom_id": "c\x00"},
     )
 
-    answer = send(service, headers, file, "?onError=skip")
+    response = send(service, headers, file, "?onError=skip")
 
-    assert answer.status_code == 201, answer.text
-    batch = answer.json()
+    assert response.status_code == 201, response.text
+    batch = response.json()
     assert (batch["total"], batch["counts"]["queued"], batch["counts"]["failed"]) == (5, 1, 4)
     jobs = jobs_of(rows, batch)
     assert [job.custom_id for job in jobs] == ["a", "b", None, None, None]
@@ -273,9 +277,13 @@ def test_skipped_lines_are_failed_from_the_start(
     lines = results(service, headers, batch)
     assert [line["line"] for line in lines] == [2, 3, 4, 5]
     assert lines[0]["error"]["message"] == "prompt must not be empty"
-    shown = service.call("GET", f"/api/llm/jobs/{lines[0]['id']}", headers=headers).json()
-    assert (shown["status"], shown["batchId"], shown["line"]) == ("failed", batch["id"], 2)
-    assert (shown["customId"], shown["usage"]["total_tokens"]) == ("b", 0)
+    serialized = service.call("GET", f"/api/llm/jobs/{lines[0]['id']}", headers=headers).json()
+    assert (serialized["status"], serialized["batchId"], serialized["line"]) == (
+        "failed",
+        batch["id"],
+        2,
+    )
+    assert (serialized["customId"], serialized["usage"]["total_tokens"]) == ("b", 0)
 
 
 @pytest.mark.parametrize("file", [b"", b"\n\r\n  \n", b"\xef\xbb\xbf", b'{"prompt": ""}\n'])
@@ -283,9 +291,9 @@ def test_skipped_lines_are_failed_from_the_start(
 def test_a_file_without_a_good_line_is_refused(
     service: Service, headers: dict[str, str], file: bytes, query: str
 ) -> None:
-    answer = send(service, headers, file, query)
+    response = send(service, headers, file, query)
 
-    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "file")
+    assert (response.status_code, response.json()["error"]["param"]) == (400, "file")
 
 
 @pytest.mark.parametrize(
@@ -308,10 +316,10 @@ def test_a_file_without_a_good_line_is_refused(
 def test_a_wrong_option_is_named(
     service: Service, headers: dict[str, str], query: str, param: str
 ) -> None:
-    answer = send(service, headers, jsonl({"prompt": "x"}), query)
+    response = send(service, headers, jsonl({"prompt": "x"}), query)
 
-    assert answer.status_code == 400, answer.text
-    assert answer.json()["error"]["param"] == param
+    assert response.status_code == 400, response.text
+    assert response.json()["error"]["param"] == param
 
 
 @pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "text/html", None])
@@ -319,10 +327,10 @@ def test_another_type_of_body_is_refused(
     service: Service, headers: dict[str, str], kind: str | None
 ) -> None:
     given = {**headers, **({"Content-Type": kind} if kind else {})}
-    answer = service.call("POST", PATH, data=b'{"prompt": "x"}', headers=given)
+    response = service.call("POST", PATH, data=b'{"prompt": "x"}', headers=given)
 
-    assert (answer.status_code, error_of(answer)) == (415, "unsupported_media_type")
-    assert "--data-binary" in answer.json()["error"]["message"]
+    assert (response.status_code, error_of(response)) == (415, "unsupported_media_type")
+    assert "--data-binary" in response.json()["error"]["message"]
 
 
 @pytest.mark.parametrize("kind", ["application/json", "text/plain", "application/x-jsonlines"])
@@ -338,24 +346,24 @@ def test_a_packed_file_is_refused_as_one(service: Service, headers: dict[str, st
     packed = gzip.compress(b'{"prompt": "x"}')
 
     given = {**headers, "Content-Type": "application/jsonl", "Content-Encoding": "gzip"}
-    told = service.call("POST", PATH, data=packed, headers=given)
+    rejected = service.call("POST", PATH, data=packed, headers=given)
     silent = send(service, headers, packed)
 
-    assert (told.status_code, told.headers["Accept-Encoding"]) == (415, "identity")
+    assert (rejected.status_code, fault_messages.headers["Accept-Encoding"]) == (415, "identity")
     assert silent.status_code == 400
     assert (
         silent.json()["error"]["message"] == "the file is compressed (gzip): send it uncompressed"
     )
 
 
-def test_a_file_of_openais_format_is_told_where_it_belongs(
+def test_a_file_of_openais_format_gets_the_endpoint_to_use(
     service: Service, headers: dict[str, str]
 ) -> None:
     line = {"custom_id": "a", "method": "POST", "url": "/v1/completions", "body": {"prompt": "x"}}
 
-    answer = send(service, headers, jsonl(line))
+    response = send(service, headers, jsonl(line))
 
-    (fault,) = answer.json()["error"]["fields"]
+    (fault,) = response.json()["error"]["fields"]
     assert fault["param"] == "line 1"
     assert "POST /v1/batches" in fault["message"]
 
@@ -372,14 +380,14 @@ def test_a_file_that_is_too_large_is_refused(
         assert isinstance(prepared.body, bytes)
         file, kind = prepared.body, prepared.headers["Content-Type"]
 
-    answer = service.call(
+    response = service.call(
         "POST",
         PATH,
         data=iter([file[: 2**17], file[2**17 :]]) if is_chunked else file,
         headers={**headers, "Content-Type": kind},
     )
 
-    assert (answer.status_code, error_of(answer)) == (413, "payload_too_large")
+    assert (response.status_code, error_of(response)) == (413, "payload_too_large")
 
 
 def test_the_limit_of_small_bodies_is_not_that_of_a_file(
@@ -392,10 +400,10 @@ def test_the_limit_of_small_bodies_is_not_that_of_a_file(
 
 def test_too_many_lines_are_refused(service: Service, headers: dict[str, str]) -> None:
     for file in (jsonl(*requests_of(201)), b"\n" * 2001 + jsonl({"prompt": "x"})):
-        answer = send(service, headers, file)
+        response = send(service, headers, file)
 
-        assert answer.status_code == 400
-        assert answer.json()["error"]["message"] == "a file may have at most 200 lines"
+        assert response.status_code == 400
+        assert response.json()["error"]["message"] == "a file may have at most 200 lines"
 
 
 def test_the_same_idempotency_key_is_the_same_batch(
@@ -404,12 +412,12 @@ def test_the_same_idempotency_key_is_the_same_batch(
     file, name = jsonl(*requests_of(2)), {"Idempotency-Key": "once"}
 
     first = send(service, headers, file, **name)
-    again = send(service, headers, file, **name)
+    repeated = send(service, headers, file, **name)
     in_form = service.call("POST", PATH, headers={**headers, **name}, files={"file": ("x", file)})
 
-    assert (first.status_code, again.status_code, in_form.status_code) == (201, 200, 200)
-    assert first.json()["id"] == again.json()["id"] == in_form.json()["id"]
-    assert again.headers["Idempotency-Replayed"] == "true"
+    assert (first.status_code, repeated.status_code, in_form.status_code) == (201, 200, 200)
+    assert first.json()["id"] == repeated.json()["id"] == in_form.json()["id"]
+    assert repeated.headers["Idempotency-Replayed"] == "true"
     assert "Idempotency-Replayed" not in first.headers
     for other in (
         send(service, headers, file + b"\n", **name),
@@ -426,12 +434,12 @@ def test_the_same_request_many_times_at_once_makes_one_batch(
     before = counts(rows)[0]
     file = jsonl(*requests_of(100))
 
-    answers = at_once(
+    responses = at_once(
         6, lambda _: patiently(lambda: send(service, headers, file, **{"Idempotency-Key": "race"}))
     )
 
-    assert {answer.status_code for answer in answers} <= {200, 201}
-    assert len({answer.json()["id"] for answer in answers}) == 1
+    assert {response.status_code for response in responses} <= {200, 201}
+    assert len({response.json()["id"] for response in responses}) == 1
     assert counts(rows)[0] == before + 1
 
 
@@ -441,14 +449,14 @@ def test_a_key_has_so_many_open_batches_and_not_one_more(
     before = counts(rows)[0]
     most = service.settings.max_open_batches
 
-    answers = at_once(
+    responses = at_once(
         most + 4, lambda _: patiently(lambda: send(service, headers, jsonl(*requests_of(20))))
     )
 
-    refused = [answer for answer in answers if answer.status_code == 429]
-    assert sorted({answer.status_code for answer in answers}) == [201, 429]
-    assert (len(answers) - len(refused), counts(rows)[0] - before) == (most, most)
-    assert {error_of(answer) for answer in refused} == {"too_many_batches"}
+    refused = [response for response in responses if response.status_code == 429]
+    assert sorted({response.status_code for response in responses}) == [201, 429]
+    assert (len(responses) - len(refused), counts(rows)[0] - before) == (most, most)
+    assert {error_of(response) for response in refused} == {"too_many_batches"}
     assert int(refused[0].headers["Retry-After"]) >= 1
 
 
@@ -479,27 +487,30 @@ def test_bulk_is_not_charged_to_the_minute(service: Service) -> None:
 
 
 def at_once(count: int, call: Any) -> list[requests.Response]:
-    """Return the answers to calls that begin together."""
-    answers: list[requests.Response] = []
+    """Return the responses to calls that begin together."""
+    responses: list[requests.Response] = []
     threads = [
-        threading.Thread(target=lambda i=i: answers.append(call(i)))  # type: ignore[misc]
+        threading.Thread(target=lambda i=i: responses.append(call(i)))  # type: ignore[misc]
         for i in range(count)
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(answers) == count
-    return answers
+    assert len(responses) == count
+    return responses
 
 
 def patiently(call: Any) -> requests.Response:
-    """Ask until there is a place: a user has few uploads at once."""
+    """Retry until a slot is free: a user has few uploads at once."""
     deadline = time.monotonic() + 60
     while True:
-        answer: requests.Response = call()
-        if answer.status_code < 400 or error_of(answer) not in ("overloaded", "too_many_uploads"):
-            return answer
-        assert int(answer.headers["Retry-After"]) >= 1
+        response: requests.Response = call()
+        if response.status_code < 400 or error_of(response) not in (
+            "overloaded",
+            "too_many_uploads",
+        ):
+            return response
+        assert int(response.headers["Retry-After"]) >= 1
         assert time.monotonic() < deadline
         time.sleep(0.05)

@@ -1,4 +1,4 @@
-"""What a call is charged to: the key that it came with, and nobody else's."""
+"""A call is charged to its own key and to no other."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from tests.support.factories.batches import add_batch
 from tests.support.factories.rows import add_file, add_user
 from tests.support.http.accounts import signed_in
 
-LOOKS = 3
+POLLS = 3
 
 
 @pytest.fixture
 def services(base_settings: Settings, client: redis.Redis) -> Iterator[Services]:
-    made = Services.from_settings(base_settings.model_copy(update={"poll_rate_limit": LOOKS}))
+    made = Services.from_settings(base_settings.model_copy(update={"poll_rate_limit": POLLS}))
     yield made
     made.jobs.events.close()
 
@@ -65,10 +65,10 @@ def test_an_admin_cannot_generate_with_a_customers_key(
     key_id, _ = make_key(owner)
     headers = {**signed_in(app, an_admin), "x-api-key-id": show_id(Prefix.KEY, key_id)}
 
-    answer = app.post("/api/llm/jobs", json={"prompt": "x"}, headers=headers)
+    response = app.post("/api/llm/jobs", json={"prompt": "x"}, headers=headers)
 
-    assert answer.status_code == 401
-    assert answer.get_json()["error"]["code"] == "invalid_api_key"
+    assert response.status_code == 401
+    assert response.get_json()["error"]["code"] == "invalid_api_key"
 
 
 def test_an_admins_retry_is_not_paid_by_the_batchs_owner(
@@ -88,34 +88,32 @@ def test_an_admins_retry_is_not_paid_by_the_batchs_owner(
     )
 
     assert (refused.status_code, refused.get_json()["error"]["code"]) == (403, "forbidden")
-    assert with_own.status_code == 409, with_own.text  # there is no line to try again
+    assert with_own.status_code == 409, with_own.text  # no line can be retried
 
 
 def test_two_keys_of_one_user_ask_for_webhooks_within_limits_of_their_own(
     app: FlaskClient, owner: User, make_key: Any
 ) -> None:
     (_, first), (_, second) = make_key(owner), make_key(owner)
-    statuses = [app.get("/api/webhooks", headers=first).status_code for _ in range(3 * LOOKS)]
+    statuses = [app.get("/api/webhooks", headers=first).status_code for _ in range(3 * POLLS)]
 
     assert 429 in statuses
     assert app.get("/api/webhooks", headers=second).status_code == 200
     assert app.get("/api/webhooks", headers=signed_in(app, owner)).status_code == 200
 
 
-def test_a_request_that_is_sent_again_and_again_counts_as_a_look(
-    app: FlaskClient, owner: User, make_key: Any
-) -> None:
+def test_a_repeated_request_counts_as_a_poll(app: FlaskClient, owner: User, make_key: Any) -> None:
     _, key = make_key(owner)
     named = {**key, "Idempotency-Key": "once"}
     body = {"prompt": "x", "maxTokens": 5}
     first = app.post("/api/llm/jobs", json=body, headers=named)
 
-    again = [app.post("/api/llm/jobs", json=body, headers=named) for _ in range(3 * LOOKS)]
+    repeated = [app.post("/api/llm/jobs", json=body, headers=named) for _ in range(3 * POLLS)]
 
     assert first.status_code == 202
-    statuses = [answer.status_code for answer in again]
-    assert 202 in statuses and 429 in statuses  # a minute may end in between
-    refused = next(answer for answer in again if answer.status_code == 429)
+    statuses = [response.status_code for response in repeated]
+    assert 202 in statuses and 429 in statuses  # the minute may end during the requests
+    refused = next(response for response in repeated if response.status_code == 429)
     assert refused.get_json()["error"]["code"] == "rate_limit_exceeded"
     assert int(refused.headers["Retry-After"]) >= 1
 
@@ -137,13 +135,13 @@ def test_what_an_admin_does_to_anothers_work_is_in_the_audit_trail(
     assert app.delete(own, headers=headers).status_code == 200
     admin_headers = signed_in(app, an_admin)
 
-    answers = [
+    responses = [
         app.delete(others, headers=admin_headers),
         app.post(batch_path, headers=admin_headers),
         app.delete(file_path, headers=admin_headers),
     ]
 
-    assert [answer.status_code for answer in answers] == [200, 200, 200]
+    assert [response.status_code for response in responses] == [200, 200, 200]
     trail = app.get("/api/admin/activity", headers=admin_headers).get_json()["data"]
     assert [entry["action"] for entry in trail] == ["file.delete", "batch.cancel", "job.cancel"]
     assert trail[2]["targetId"] == others.rpartition("/")[2]

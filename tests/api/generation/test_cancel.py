@@ -1,4 +1,4 @@
-"""Cancelling: by DELETE, by hanging up, before a job begins and while it runs."""
+"""Cancelling by DELETE and by disconnecting, before a job begins and while it runs."""
 
 from __future__ import annotations
 
@@ -59,9 +59,9 @@ def running_in_engine(service: Service) -> int:
 
 
 def submit(service: Service, headers: dict[str, str], **body: Any) -> dict[str, Any]:
-    answer = service.call("POST", "/api/llm/jobs", json={**LONG, **body}, headers=headers)
-    assert answer.status_code == 202, answer.text
-    return dict(answer.json())
+    response = service.call("POST", "/api/llm/jobs", json={**LONG, **body}, headers=headers)
+    assert response.status_code == 202, response.text
+    return dict(response.json())
 
 
 def state_of(service: Service, headers: dict[str, str], job_id: str) -> str:
@@ -77,8 +77,8 @@ def test_a_running_job_is_cancelled_within_a_second_and_pays_for_what_was_made(
     time.sleep(0.5)
 
     began = time.monotonic()
-    answer = paced.call("DELETE", f"/api/llm/jobs/{job['id']}", headers=headers)
-    assert answer.status_code == 200
+    response = paced.call("DELETE", f"/api/llm/jobs/{job['id']}", headers=headers)
+    assert response.status_code == 200
     wait_until(lambda: state_of(paced, headers, job["id"]) == "cancelled", 1)
     assert time.monotonic() - began < 1
 
@@ -92,7 +92,7 @@ def test_a_running_job_is_cancelled_within_a_second_and_pays_for_what_was_made(
     wait_until(lambda: running_in_engine(paced) == 0, 5)
 
 
-def test_a_cancel_whose_news_is_lost_is_seen_in_the_row(
+def test_a_cancel_whose_event_is_lost_is_found_in_the_row(
     paced: Service, headers: dict[str, str], client: redis.Redis
 ) -> None:
     job = submit(paced, headers)
@@ -111,7 +111,7 @@ def test_a_cancel_whose_news_is_lost_is_seen_in_the_row(
 def hang_up_while(
     service: Service, key: dict[str, Any], body: dict[str, Any], more: bytes = b""
 ) -> None:
-    """Send a request, and `more`, over a connection of our own, and close it a moment later."""
+    """Send a request and `more` over a raw socket, and close it a moment later."""
     data = json.dumps(body).encode()
     with socket.create_connection(("127.0.0.1", service.settings.api_port)) as connection:
         connection.sendall(
@@ -142,9 +142,9 @@ def test_a_follower_that_leaves_cancels_nothing(
     paced: Service, headers: dict[str, str], key: dict[str, Any]
 ) -> None:
     job = submit(paced, headers, maxTokens=60)
-    answer = paced.call("GET", f"/api/llm/jobs/{job['id']}/stream", headers=headers, stream=True)
-    assert len(list(itertools.islice(events(answer), 3))) == 3
-    answer.close()
+    response = paced.call("GET", f"/api/llm/jobs/{job['id']}/stream", headers=headers, stream=True)
+    assert len(list(itertools.islice(events(response), 3))) == 3
+    response.close()
 
     wait_until(lambda: state_of(paced, headers, job["id"]) == "succeeded", 15)
 
@@ -164,38 +164,38 @@ def test_with_an_idempotency_key_the_client_may_come_back(
         time.sleep(0.5)
     time.sleep(0.5)
 
-    again = paced.call(
+    repeated = paced.call(
         "POST",
         "/api/llm/generate",
         json=body,
         headers={**headers, "Idempotency-Key": "come-back"},
     )
 
-    assert again.status_code == 200
-    assert again.headers["Idempotency-Replayed"] == "true"
-    assert again.json()["usage"]["completion_tokens"] == 40
+    assert repeated.status_code == 200
+    assert repeated.headers["Idempotency-Replayed"] == "true"
+    assert repeated.json()["usage"]["completion_tokens"] == 40
 
 
 def half_closed(service: Service, head: str, body: bytes = b"") -> bytes:
-    """Send a request, close our sending side, and return all that is answered."""
+    """Send a request, close the sending side, and return the whole response."""
     with socket.create_connection(("127.0.0.1", service.settings.api_port), timeout=60) as link:
         link.sendall(f"{head}\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
         link.shutdown(socket.SHUT_WR)
-        with link.makefile("rb") as answer:
-            return answer.read()
+        with link.makefile("rb") as response:
+            return response.read()
 
 
-def final(answer: bytes) -> tuple[bytes, bytes]:
-    """Return the status line and the rest of an answer, without interim ones before it."""
-    while answer.startswith(b"HTTP/1.1 100 "):
-        answer = answer.partition(b"\r\n\r\n")[2]
-    line, _, rest = answer.partition(b"\r\n")
+def final(response: bytes) -> tuple[bytes, bytes]:
+    """Return the status line and the rest of a response, without interim responses."""
+    while response.startswith(b"HTTP/1.1 100 "):
+        response = response.partition(b"\r\n\r\n")[2]
+    line, _, rest = response.partition(b"\r\n")
     return line, rest
 
 
 @pytest.mark.parametrize("path", ["/api/llm/generate", "/v1/completions"])
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_client_that_closes_its_sending_side_alone_gets_its_answer(
+def test_a_client_that_closes_only_its_sending_side_gets_its_response(
     paced: Service, key: dict[str, Any], path: str, stream: bool
 ) -> None:
     body = {"prompt": "word " * 50, "max_tokens": 40, "ignore_eos": True, "stream": stream}
@@ -209,7 +209,7 @@ def test_a_client_that_closes_its_sending_side_alone_gets_its_answer(
     assert newest_job(paced, key).state == "succeeded"
 
 
-def test_a_look_of_a_client_that_closes_its_sending_side_waits_as_it_asked(
+def test_a_poll_of_a_client_that_closes_its_sending_side_waits_as_requested(
     paced: Service, key: dict[str, Any], headers: dict[str, str]
 ) -> None:
     job = submit(paced, headers, maxTokens=40)

@@ -1,4 +1,4 @@
-"""One context limit holds for everything: what the ready workers can hold, checked first."""
+"""One context limit applies everywhere, before a charge: that of the ready workers."""
 
 from __future__ import annotations
 
@@ -53,10 +53,10 @@ def test_a_request_that_no_worker_holds_is_refused_before_it_is_charged(
 ) -> None:
     length = {"max_tokens": 10} if path.startswith("/v1") else {"maxTokens": 10}
 
-    answer = post(smaller, path, headers, prompt="w " * 2500, stream=stream, **length)
+    response = post(smaller, path, headers, prompt="w " * 2500, stream=stream, **length)
 
-    error = answer.json()["error"]
-    assert (answer.status_code, error["code"]) == (400, "context_length_exceeded")
+    error = response.json()["error"]
+    assert (response.status_code, error["code"]) == (400, "context_length_exceeded")
     assert error["param"] == "prompt"
     assert error["message"].casefold().startswith(WORDS)
     limits = smaller.call("GET", "/api/limits", headers=headers).json()
@@ -84,15 +84,15 @@ def test_a_line_that_no_worker_holds_is_refused_with_its_file(
 ) -> None:
     line = json.dumps({"prompt": "w " * 2500, "maxTokens": 10})
 
-    answer = smaller.call(
+    response = smaller.call(
         "POST",
         "/api/llm/batches",
         data=line,
         headers={**headers, "content-type": "application/x-ndjson"},
     )
 
-    (fault,) = answer.json()["error"]["fields"]
-    assert answer.status_code == 400
+    (fault,) = response.json()["error"]["fields"]
+    assert response.status_code == 400
     assert fault["param"] == "line 1.prompt"
     assert fault["message"].casefold().startswith(f"line 1: {WORDS}")
 
@@ -104,7 +104,7 @@ def _v1_line(body: dict[str, Any]) -> dict[str, Any]:
 def finished(
     service: Service, headers: dict[str, str], lines: list[dict[str, Any]]
 ) -> dict[str, Any]:
-    """Send lines as a file of OpenAI's, and return the batch when it has ended."""
+    """Send lines as a file of OpenAI's API, and return the batch when it has ended."""
     content = "\n".join(map(json.dumps, lines))
     file = service.call(
         "POST",
@@ -122,9 +122,9 @@ def finished(
         completion_window="24h",
     ).json()
 
-    def look() -> dict[str, Any]:
-        answer = service.call("GET", f"/v1/batches/{batch['id']}", headers=headers)
-        return dict(answer.json())
+    def read_batch() -> dict[str, Any]:
+        response = service.call("GET", f"/v1/batches/{batch['id']}", headers=headers)
+        return dict(response.json())
 
-    wait_until(lambda: look()["status"] in {"completed", "failed"}, 60, service.logs)
-    return look()
+    wait_until(lambda: read_batch()["status"] in {"completed", "failed"}, 60, service.logs)
+    return read_batch()

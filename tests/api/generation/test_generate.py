@@ -44,11 +44,11 @@ def jobs_in(service: Service) -> int:
 def test_a_secret_key_alone_generates(
     service: Service, key: dict[str, Any], tokenizer: PromptTokenizer
 ) -> None:
-    answer = generate(service, key, prompt="hello 🎉", maxTokens=50)
+    response = generate(service, key, prompt="hello 🎉", maxTokens=50)
 
-    body = answer.json()
+    body = response.json()
     prompt_ids = tokenizer.encode(Generation(prompt="hello 🎉"))
-    assert answer.status_code == 200
+    assert response.status_code == 200
     assert body["object"] == "text_completion"
     assert body["id"].startswith("gen_")
     assert body["model"] == service.settings.model_name
@@ -62,9 +62,9 @@ def test_a_secret_key_alone_generates(
 def test_a_jwt_with_the_id_of_an_own_key_generates(service: Service, key: dict[str, Any]) -> None:
     headers = {**service.sign_in_admin(), "x-api-key-id": key["id"]}
 
-    answer = service.call("POST", "/api/llm/generate", json={"prompt": "x"}, headers=headers)
+    response = service.call("POST", "/api/llm/generate", json={"prompt": "x"}, headers=headers)
 
-    assert answer.status_code == 200
+    assert response.status_code == 200
 
 
 def test_usage_is_recorded_for_the_key(service: Service) -> None:
@@ -82,20 +82,20 @@ def test_usage_is_recorded_for_the_key(service: Service) -> None:
 
 
 def test_messages_go_through_the_chat_template(service: Service, key: dict[str, Any]) -> None:
-    answer = generate(service, key, messages=[{"role": "user", "content": "salut"}])
+    response = generate(service, key, messages=[{"role": "user", "content": "salut"}])
 
-    assert "user\nsalut" in answer.json()["choices"][0]["text"]
+    assert "user\nsalut" in response.json()["choices"][0]["text"]
 
 
 def test_a_stop_string_ends_the_text(service: Service, key: dict[str, Any]) -> None:
-    answer = generate(service, key, prompt="one two ### three", stop="###")
+    response = generate(service, key, prompt="one two ### three", stop="###")
 
-    choice = answer.json()["choices"][0]
+    choice = response.json()["choices"][0]
     assert choice["text"].endswith("one two ")
     assert choice["finish_reason"] == "stop"
 
 
-def test_every_answer_says_what_is_left_of_the_limit(service: Service) -> None:
+def test_every_response_has_the_remaining_limit(service: Service) -> None:
     fresh = service.make_key(rateLimit=5)
 
     headers = generate(service, fresh, prompt="x").headers
@@ -110,13 +110,13 @@ def test_a_limit_is_exact_over_processes_and_refusals_are_free(service: Service)
     fresh = service.make_key(rateLimit=20)
 
     with ThreadPoolExecutor(16) as pool:
-        answers = list(pool.map(lambda _: generate(service, fresh, prompt="x"), range(60)))
+        responses = list(pool.map(lambda _: generate(service, fresh, prompt="x"), range(60)))
 
-    codes = [answer.status_code for answer in answers]
+    codes = [response.status_code for response in responses]
     assert set(codes) == {200, 429}
-    # The minute may turn while the requests are sent: then a second window's 20 pass.
+    # The minute may end while the requests are sent: then 20 of the next minute pass.
     assert codes.count(200) in {20, 40}
-    refused = next(answer for answer in answers if answer.status_code == 429)
+    refused = next(response for response in responses if response.status_code == 429)
     assert error_of(refused) == "rate_limit_exceeded"
     assert 1 <= int(refused.headers["Retry-After"]) <= 60
 
@@ -134,7 +134,7 @@ def test_a_job_can_be_read_by_its_owner_with_its_result(
     assert job["usage"] == made["usage"]
 
 
-def test_another_users_job_and_a_missing_one_look_the_same(
+def test_another_users_job_and_a_missing_one_get_the_same_response(
     service: Service, key: dict[str, Any]
 ) -> None:
     made = generate(service, key, prompt="mine").json()
@@ -148,8 +148,8 @@ def test_another_users_job_and_a_missing_one_look_the_same(
     missing = service.call("GET", f"/api/llm/jobs/{show_id(Prefix.JOB, new_id())}", headers=spy)
     nonsense = service.call("GET", "/api/llm/jobs/nonsense", headers=spy)
 
-    for answer in (foreign, missing, nonsense):
-        assert (answer.status_code, error_of(answer)) == (404, "not_found")
+    for response in (foreign, missing, nonsense):
+        assert (response.status_code, error_of(response)) == (404, "not_found")
     assert foreign.json()["error"]["message"] == missing.json()["error"]["message"]
 
 
@@ -160,9 +160,9 @@ def test_another_users_key_id_is_refused(service: Service, key: dict[str, Any]) 
     engine.dispose()
     headers = {**service.sign_in("thief@example.com", "thief-thief"), "x-api-key-id": key["id"]}
 
-    answer = service.call("POST", "/api/llm/generate", json={"prompt": "x"}, headers=headers)
+    response = service.call("POST", "/api/llm/generate", json={"prompt": "x"}, headers=headers)
 
-    assert (answer.status_code, error_of(answer)) == (401, "invalid_api_key")
+    assert (response.status_code, error_of(response)) == (401, "invalid_api_key")
 
 
 @pytest.mark.parametrize(
@@ -182,9 +182,9 @@ def test_an_inactive_or_expired_key_stops_at_once(
         session.execute(update(ApiKey).where(ApiKey.id == key_id).values(**changes))
     engine.dispose()
 
-    answer = generate(service, fresh, prompt="x")
+    response = generate(service, fresh, prompt="x")
 
-    assert (answer.status_code, error_of(answer)) == (403, code)
+    assert (response.status_code, error_of(response)) == (403, code)
 
 
 @pytest.mark.parametrize(
@@ -200,9 +200,9 @@ def test_an_inactive_or_expired_key_stops_at_once(
 def test_missing_and_foreign_credentials_are_refused(
     service: Service, headers: dict[str, str], code: str
 ) -> None:
-    answer = service.call("POST", "/api/llm/generate", json={"prompt": "x"}, headers=headers)
+    response = service.call("POST", "/api/llm/generate", json={"prompt": "x"}, headers=headers)
 
-    assert (answer.status_code, error_of(answer)) == (401, code)
+    assert (response.status_code, error_of(response)) == (401, code)
 
 
 BAD_BODIES = [
@@ -232,10 +232,10 @@ def test_bad_input_is_a_clear_error_and_leaves_no_job(
     before = jobs_in(service)
     headers = {"x-api-key": key["secret"], "Content-Type": "application/json"}
 
-    answer = service.call("POST", "/api/llm/generate", data=body, headers=headers)
+    response = service.call("POST", "/api/llm/generate", data=body, headers=headers)
 
-    assert (answer.status_code, error_of(answer)) == (status, code)
-    assert "Traceback" not in answer.text
+    assert (response.status_code, error_of(response)) == (status, code)
+    assert "Traceback" not in response.text
     assert jobs_in(service) == before
 
 
@@ -244,14 +244,14 @@ def test_a_chunked_body_without_a_length_is_bounded_too(
 ) -> None:
     headers = {"x-api-key": key["secret"], "Content-Type": "application/json"}
 
-    answer = service.call(
+    response = service.call(
         "POST", "/api/llm/generate", data=(b"a" * 65536 for _ in range(64)), headers=headers
     )
 
-    assert (answer.status_code, error_of(answer)) == (413, "payload_too_large")
+    assert (response.status_code, error_of(response)) == (413, "payload_too_large")
 
 
-def test_all_faults_are_told_at_once(service: Service, key: dict[str, Any]) -> None:
+def test_all_faults_are_reported_at_once(service: Service, key: dict[str, Any]) -> None:
     error = generate(service, key, prompt="x", maxTokens=-1, topP=7, surprise=True).json()["error"]
 
     assert {fault["param"] for fault in error["fields"]} == {"maxTokens", "topP", "surprise"}
@@ -266,11 +266,11 @@ def test_a_prompt_too_long_says_both_numbers(service: Service, key: dict[str, An
 
 
 def test_another_content_type_is_refused(service: Service, key: dict[str, Any]) -> None:
-    answer = service.call(
+    response = service.call(
         "POST", "/api/llm/generate", data="prompt=x", headers={"x-api-key": key["secret"]}
     )
 
-    assert (answer.status_code, error_of(answer)) == (415, "unsupported_media_type")
+    assert (response.status_code, error_of(response)) == (415, "unsupported_media_type")
 
 
 @pytest.mark.parametrize(
@@ -283,12 +283,12 @@ def test_another_content_type_is_refused(service: Service, key: dict[str, Any]) 
 def test_unknown_places_and_methods_have_the_one_shape(
     service: Service, method: str, path: str, status: int, code: str
 ) -> None:
-    answer = service.call(method, path)
+    response = service.call(method, path)
 
-    assert (answer.status_code, error_of(answer)) == (status, code)
+    assert (response.status_code, error_of(response)) == (status, code)
 
 
-def test_a_sane_request_id_is_kept_and_another_is_replaced(service: Service) -> None:
+def test_a_valid_request_id_is_used_and_an_invalid_one_is_replaced(service: Service) -> None:
     sane = service.call("GET", "/healthz", headers={"x-request-id": "mine-42"})
     wild = service.call("GET", "/healthz", headers={"x-request-id": "a b<script>"})
 
@@ -303,9 +303,9 @@ def test_a_line_break_in_a_request_id_reaches_no_header(service: Service) -> Non
             b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
             b"x-request-id: a\r\n x-evil: 1\r\n\r\n"
         )
-        answer = b"".join(iter(lambda: raw.recv(65536), b""))
+        response = b"".join(iter(lambda: raw.recv(65536), b""))
 
-    assert b"\r\nx-evil" not in answer.lower()
+    assert b"\r\nx-evil" not in response.lower()
 
 
 def test_the_request_id_reaches_the_workers_log(service: Service, key: dict[str, Any]) -> None:
@@ -328,9 +328,9 @@ def test_no_secret_and_no_prompt_stands_in_any_log(service: Service, key: dict[s
 
 
 def test_the_models_list_says_who_is_ready(service: Service, key: dict[str, Any]) -> None:
-    answer = service.call("GET", "/api/llm/models", headers={"x-api-key": key["secret"]})
+    response = service.call("GET", "/api/llm/models", headers={"x-api-key": key["secret"]})
 
-    model = answer.json()["data"][0]
+    model = response.json()["data"][0]
     assert model["id"] == service.settings.model_name
     assert model["contextLength"] == 8192
     assert model["readyWorkers"] == 1

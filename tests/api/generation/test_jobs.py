@@ -1,4 +1,4 @@
-"""Asynchronous jobs: submitted, looked at, listed, waited for."""
+"""Asynchronous jobs: submitting, polling, listing and waiting."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ def submit(service: Service, headers: dict[str, str], **body: Any) -> requests.R
 
 
 def finished(service: Service, headers: dict[str, str], location: str) -> dict[str, Any]:
-    answer = service.call("GET", f"{location}?wait=20", headers=headers)
+    response = service.call("GET", f"{location}?wait=20", headers=headers)
     wait_until(
         lambda: service.call("GET", location, headers=headers).json()["finishedAt"] is not None, 20
     )
-    assert answer.status_code == 200
+    assert response.status_code == 200
     return dict(service.call("GET", location, headers=headers).json())
 
 
 def test_a_job_is_accepted_at_once_and_its_address_has_the_result(
     service: Service, headers: dict[str, str]
 ) -> None:
-    answer = submit(service, headers, metadata={"ticket": "42"})
+    response = submit(service, headers, metadata={"ticket": "42"})
 
-    assert answer.status_code == 202
-    assert answer.json()["status"] == "queued"
-    assert answer.headers["Location"] == f"/api/llm/jobs/{answer.json()['id']}"
-    job = finished(service, headers, answer.headers["Location"])
+    assert response.status_code == 202
+    assert response.json()["status"] == "queued"
+    assert response.headers["Location"] == f"/api/llm/jobs/{response.json()['id']}"
+    job = finished(service, headers, response.headers["Location"])
     assert job["status"] == "succeeded"
     assert job["metadata"] == {"ticket": "42"}
     assert "hello" in job["result"]["choices"][0]["text"]
@@ -53,26 +53,26 @@ def test_a_job_is_accepted_at_once_and_its_address_has_the_result(
 def test_a_caller_may_prefer_not_to_wait(
     service: Service, headers: dict[str, str], prefer: str
 ) -> None:
-    answer = service.call(
+    response = service.call(
         "POST", "/api/llm/generate", json={"prompt": "x"}, headers={**headers, "Prefer": prefer}
     )
 
-    assert answer.status_code == 202
-    assert answer.headers["Preference-Applied"] == "respond-async"
-    assert finished(service, headers, answer.headers["Location"])["status"] == "succeeded"
+    assert response.status_code == 202
+    assert response.headers["Preference-Applied"] == "respond-async"
+    assert finished(service, headers, response.headers["Location"])["status"] == "succeeded"
 
 
 def test_a_preference_that_makes_no_sense_is_ignored(
     service: Service, headers: dict[str, str]
 ) -> None:
-    answer = service.call(
+    response = service.call(
         "POST",
         "/api/llm/generate",
         json={"prompt": "x"},
         headers={**headers, "Prefer": "wait=soon, handling=lenient"},
     )
 
-    assert answer.status_code == 200
+    assert response.status_code == 200
 
 
 def test_jobs_are_listed_newest_first_by_pages_and_by_state(service: Service) -> None:
@@ -88,8 +88,8 @@ def test_jobs_are_listed_newest_first_by_pages_and_by_state(service: Service) ->
     assert all("result" not in job for job in first["data"])
     listed = service.call("GET", "/api/llm/jobs?status=failed", headers=headers).json()
     assert all(job["status"] == "failed" for job in listed["data"])
-    answer = service.call("GET", "/api/llm/jobs?status=lost", headers=headers)
-    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "status")
+    response = service.call("GET", "/api/llm/jobs?status=lost", headers=headers)
+    assert (response.status_code, response.json()["error"]["param"]) == (400, "status")
 
 
 def test_another_users_job_is_not_there(service: Service, headers: dict[str, str]) -> None:
@@ -106,8 +106,8 @@ def test_another_users_job_is_not_there(service: Service, headers: dict[str, str
     other = service.sign_in(email, "long enough")
 
     for method, path in [("GET", ""), ("GET", "/stream"), ("DELETE", "")]:
-        answer = service.call(method, f"/api/llm/jobs/{job['id']}{path}", headers=other)
-        assert (answer.status_code, error_of(answer)) == (404, "not_found")
+        response = service.call(method, f"/api/llm/jobs/{job['id']}{path}", headers=other)
+        assert (response.status_code, error_of(response)) == (404, "not_found")
     listed = service.call("GET", "/api/llm/jobs", headers=other).json()
     assert listed == {"data": [], "nextCursor": None}
 
@@ -123,7 +123,7 @@ def test_the_same_idempotency_key_is_the_same_job_and_costs_nothing(service: Ser
     headers = {"x-api-key": service.make_key(rateLimit=50)["secret"], "Idempotency-Key": "a-1"}
 
     first = submit(service, headers, maxTokens=20)
-    again = submit(service, headers, maxTokens=20)
+    repeated = submit(service, headers, maxTokens=20)
     after = service.call(
         "POST",
         "/api/llm/generate",
@@ -131,10 +131,10 @@ def test_the_same_idempotency_key_is_the_same_job_and_costs_nothing(service: Ser
         headers={"x-api-key": headers["x-api-key"]},
     )
 
-    assert again.json()["id"] == first.json()["id"]
+    assert repeated.json()["id"] == first.json()["id"]
     assert "Idempotency-Replayed" not in first.headers
-    assert again.headers["Idempotency-Replayed"] == "true"
-    assert after.headers["x-ratelimit-remaining-requests"] in {"48", "49"}  # the minute may turn
+    assert repeated.headers["Idempotency-Replayed"] == "true"
+    assert after.headers["x-ratelimit-remaining-requests"] in {"48", "49"}  # the minute may end
     conflict = submit(service, headers, maxTokens=21)
     assert (conflict.status_code, error_of(conflict)) == (422, "idempotency_conflict")
 
@@ -154,35 +154,35 @@ def test_an_idempotency_key_belongs_to_its_api_key(service: Service) -> None:
 def test_an_idempotency_key_that_is_none_is_refused(
     service: Service, headers: dict[str, str], key: str
 ) -> None:
-    answer = submit(service, {**headers, "Idempotency-Key": key.encode()})  # type: ignore[dict-item]
+    response = submit(service, {**headers, "Idempotency-Key": key.encode()})  # type: ignore[dict-item]
 
-    assert (answer.status_code, error_of(answer)) == (400, "invalid_request")
+    assert (response.status_code, error_of(response)) == (400, "invalid_request")
 
 
-def test_a_repeated_deterministic_request_is_answered_without_the_model(service: Service) -> None:
+def test_a_repeated_deterministic_request_gets_the_cached_completion(service: Service) -> None:
     headers = {"x-api-key": service.make_key()["secret"]}
     body = {"prompt": f"cache me {time.monotonic_ns()}", "temperature": 0, "cache": True}
 
     def ask(**changes: Any) -> requests.Response:
         return service.call("POST", "/api/llm/generate", json={**body, **changes}, headers=headers)
 
-    first, again = ask(), ask()
+    first, repeated = ask(), ask()
 
     assert "cached" not in first.json()
-    assert again.json()["cached"] is True
-    assert again.headers["x-cache"] == "hit"
-    assert again.json()["choices"] == first.json()["choices"]
-    assert again.json()["id"] != first.json()["id"]
-    usage, saved = again.json()["usage"], first.json()["usage"]["total_tokens"]
+    assert repeated.json()["cached"] is True
+    assert repeated.headers["x-cache"] == "hit"
+    assert repeated.json()["choices"] == first.json()["choices"]
+    assert repeated.json()["id"] != first.json()["id"]
+    usage, saved = repeated.json()["usage"], first.json()["usage"]["total_tokens"]
     assert (usage["total_tokens"], usage["cached_tokens"]) == (0, saved)
     for changes in ({"cache": False}, {"maxTokens": 3}, {"temperature": 0.5}):
         assert "cached" not in ask(**changes).json()
     other = {"x-api-key": _other_users_key(service)}
-    answer = service.call("POST", "/api/llm/generate", json=body, headers=other)
-    assert "cached" not in answer.json()
+    response = service.call("POST", "/api/llm/generate", json=body, headers=other)
+    assert "cached" not in response.json()
 
 
-def test_a_stream_takes_a_kept_answer_only_if_it_asks(service: Service) -> None:
+def test_a_stream_takes_a_cached_completion_only_on_request(service: Service) -> None:
     headers = {"x-api-key": service.make_key()["secret"]}
     body = {"prompt": f"stream me {time.monotonic_ns()}", "temperature": 0, "cache": True}
     first = service.call("POST", "/api/llm/generate", json=body, headers=headers).json()
@@ -229,14 +229,16 @@ def _other_users_key(service: Service) -> str:
 def test_a_webhook_to_where_none_may_go_is_refused(
     service: Service, headers: dict[str, str], url: str
 ) -> None:
-    answer = submit(service, headers, webhookUrl=url)
+    response = submit(service, headers, webhookUrl=url)
 
-    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "webhookUrl"), answer.text
+    assert (response.status_code, response.json()["error"]["param"]) == (400, "webhookUrl"), (
+        response.text
+    )
 
 
 def test_a_result_that_would_be_too_large_is_refused(
     service: Service, headers: dict[str, str]
 ) -> None:
-    answer = submit(service, headers, n=8, maxTokens=4000, logprobs=20)
+    response = submit(service, headers, n=8, maxTokens=4000, logprobs=20)
 
-    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "logprobs")
+    assert (response.status_code, response.json()["error"]["param"]) == (400, "logprobs")

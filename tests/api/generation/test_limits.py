@@ -1,4 +1,4 @@
-"""The limits as two API processes keep them together, by the clock of their Redis."""
+"""Two API processes enforce the limits together, by the clock of their Redis."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from tests.support.polling import wait_until
 from tests.support.service import Service
 
 COUNT = 500
-#: What a burst may take of its minute.
+#: Seconds of its minute that a burst may take.
 ROOM_SECONDS = 12.0
-#: Takes longer than a burst, at the pace of the fixture's worker.
+#: A job that takes longer than a burst at the pace of the fixture's worker.
 LONG = {"prompt": "Say it again", "maxTokens": 200, "ignoreEos": True}
 SHORT = {"prompt": "Say it", "maxTokens": 1}
 
@@ -40,7 +40,7 @@ def pair(
         Service.started(base_settings, directories[0], api_processes=1, **slow) as first,
         Service.started(base_settings, directories[1], workers=0, api_processes=1) as second,
     ):
-        wait_until(lambda: answers(second), 30, second.logs)
+        wait_until(lambda: responses(second), 30, second.logs)
         yield [first, second]
 
 
@@ -53,7 +53,7 @@ def rows(base_settings: Settings) -> Iterator[SessionFactory]:
 
 @pytest.fixture
 def make_key(rows: SessionFactory) -> Callable[..., dict[str, str]]:
-    """Makes a key with limits; returns the headers that call with it."""
+    """Create a key with limits; return the headers of its calls."""
 
     def make(**limits: int) -> dict[str, str]:
         with rows.begin() as session:
@@ -65,7 +65,7 @@ def make_key(rows: SessionFactory) -> Callable[..., dict[str, str]]:
     return make
 
 
-def answers(service: Service) -> bool:
+def responses(service: Service) -> bool:
     with suppress(requests.ConnectionError):
         return service.call("GET", "/healthz").status_code == 200
     return False
@@ -94,8 +94,8 @@ def wait_for_room() -> None:
 
 
 def tally(given: list[Answer]) -> Counter[str | None]:
-    """Count the answers by error code; `None` is accepted."""
-    return Counter(answer.code for answer in given)
+    """Count the responses by error code; `None` means accepted."""
+    return Counter(response.code for response in given)
 
 
 def test_of_500_at_two_processes_exactly_60_pass_in_each_minute(
@@ -104,7 +104,7 @@ def test_of_500_at_two_processes_exactly_60_pass_in_each_minute(
     key = make_key(rate_limit=60)
 
     first = fire(pair, key, SHORT, "generate")
-    refused = next(answer for answer in first if answer.status == 429)
+    refused = next(response for response in first if response.status == 429)
     left = float(refused.headers["retry-after-ms"]) / 1000
     assert 0 < left <= 60
     began = minute()
@@ -136,16 +136,16 @@ def test_jobs_in_flight_are_as_exact(
     assert tally(given) == {None: 10, "too_many_in_flight": COUNT - 10}
 
 
-def test_a_place_in_flight_is_free_when_its_job_has_ended(
+def test_a_slot_in_flight_is_free_when_its_job_has_ended(
     pair: list[Service], make_key: Callable[..., dict[str, str]]
 ) -> None:
     key = make_key(max_in_flight=1, token_limit=100_000)
 
     for _ in range(3):
-        answer = pair[0].call("POST", "/api/llm/generate", json=SHORT, headers=key)
-        assert answer.status_code == 200, answer.text
+        response = pair[0].call("POST", "/api/llm/generate", json=SHORT, headers=key)
+        assert response.status_code == 200, response.text
 
-    shown = pair[1].call("GET", "/api/limits", headers=key).json()
-    used = answer.json()["usage"]["total_tokens"]
-    assert shown["maxInFlight"]["used"] == 0
-    assert shown["monthlyTokenLimit"]["used"] == 3 * used
+    serialized = pair[1].call("GET", "/api/limits", headers=key).json()
+    used = response.json()["usage"]["total_tokens"]
+    assert serialized["maxInFlight"]["used"] == 0
+    assert serialized["monthlyTokenLimit"]["used"] == 3 * used

@@ -1,4 +1,4 @@
-"""What callers are told of jobs and batches whose texts, or rows, retention has deleted."""
+"""Responses about jobs and batches whose texts or rows retention has deleted."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def headers(service: Service) -> dict[str, str]:
 
 
 def age(rows: SessionFactory) -> None:
-    """Let everything that has ended have done so 40 days ago."""
+    """Move all ends to 40 days ago."""
     with rows.begin() as session:
         for table in ("jobs", "batches"):
             session.execute(
@@ -53,15 +53,15 @@ def test_a_job_says_that_its_texts_are_gone_and_then_does_not_exist(
 
     enforce(service, rows, prompts=30)
 
-    shown = service.call("GET", f"{JOBS}/{job}", headers=headers)
+    serialized = service.call("GET", f"{JOBS}/{job}", headers=headers)
     listed = service.call("GET", JOBS, headers=headers).json()["data"]
     stream = service.call("GET", f"{JOBS}/{job}/stream", headers=headers)
     assert "textsDeletedAt" not in before
     assert "result" in before
-    assert shown.json()["textsDeletedAt"] == listed[0]["textsDeletedAt"]
-    assert "result" not in shown.json()
-    assert shown.json()["usage"] == before["usage"]
-    assert shown.json()["metadata"] == {"team": "red"}
+    assert serialized.json()["textsDeletedAt"] == listed[0]["textsDeletedAt"]
+    assert "result" not in serialized.json()
+    assert serialized.json()["usage"] == before["usage"]
+    assert serialized.json()["metadata"] == {"team": "red"}
     assert stream.status_code == 404
 
     enforce(service, rows, jobs=30)
@@ -78,10 +78,10 @@ def test_a_batch_says_that_its_texts_are_gone_and_then_does_not_exist(
 ) -> None:
     batch = made(service, headers, *requests_of(3))
 
-    def look() -> dict[str, Any]:
+    def read_batch() -> dict[str, Any]:
         return dict(service.call("GET", f"{PATH}/{batch['id']}", headers=headers).json())
 
-    wait_until(lambda: look()["status"] == "completed", 60, service.logs)
+    wait_until(lambda: read_batch()["status"] == "completed", 60, service.logs)
     with rows.begin() as session:
         values = {"id": batch_uuid(batch)}
         session.execute(
@@ -94,7 +94,7 @@ def test_a_batch_says_that_its_texts_are_gone_and_then_does_not_exist(
 
     lines = results(service, headers, batch)
     retry = service.call("POST", f"{PATH}/{batch['id']}/retry", headers=headers)
-    assert look()["textsDeletedAt"]
+    assert read_batch()["textsDeletedAt"]
     assert [line["status"] for line in lines] == ["succeeded", "succeeded", "failed"]
     assert [line["result"] for line in lines] == [None] * 3
     assert [line["error"] and line["error"]["code"] for line in lines] == [

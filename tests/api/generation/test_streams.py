@@ -1,4 +1,4 @@
-"""Streams: all of the text, once, in order, whatever happens between."""
+"""Streams send all of the text once and in order, also after failures."""
 
 from __future__ import annotations
 
@@ -42,18 +42,18 @@ def follow(
     service: Service, headers: dict[str, str], job_id: str, after: str | None = None
 ) -> list[Event]:
     extra = {"Last-Event-ID": after} if after is not None else {}
-    answer = service.call(
+    response = service.call(
         "GET", f"/api/llm/jobs/{job_id}/stream", headers={**headers, **extra}, stream=True
     )
-    return list(events(answer))
+    return list(events(response))
 
 
 def test_a_stream_gives_the_text_as_it_is_made_then_reason_usage_and_done(
     paced: Service, headers: dict[str, str]
 ) -> None:
-    answer = ask(paced, headers, stream=True, maxTokens=40)
+    response = ask(paced, headers, stream=True, maxTokens=40)
     received, times = [], []
-    for event in events(answer):
+    for event in events(response):
         received.append(event)
         times.append(time.monotonic())
 
@@ -66,7 +66,7 @@ def test_a_stream_gives_the_text_as_it_is_made_then_reason_usage_and_done(
     assert {e.json["object"] for e in received[:-1]} == {"text_completion"}
     assert len(received) > 20
     assert times[-1] - times[0] > 0.5 * 40 / PACE  # not all at once at the end
-    assert answer.headers["x-ratelimit-limit-requests"]
+    assert response.headers["x-ratelimit-limit-requests"]
 
 
 def test_each_of_n_choices_is_streamed_whole(paced: Service, headers: dict[str, str]) -> None:
@@ -100,8 +100,8 @@ def test_a_running_job_that_nobody_streamed_can_be_followed_and_joined_late(
     time.sleep(0.4)
 
     began = time.monotonic()
-    answer = paced.call("GET", f"/api/llm/jobs/{job['id']}/stream", headers=headers, stream=True)
-    stream = events(answer)
+    response = paced.call("GET", f"/api/llm/jobs/{job['id']}/stream", headers=headers, stream=True)
+    stream = events(response)
     first = next(stream)
     assert time.monotonic() - began < 1.5  # long before its end
     received = [first, *stream]
@@ -151,7 +151,7 @@ def test_a_position_that_is_none_is_refused(
     job = paced.call("POST", "/api/llm/jobs", json=body, headers=headers).json()
     extra = {"Last-Event-ID": position.encode()}
 
-    answer = paced.call("GET", f"/api/llm/jobs/{job['id']}/stream", headers={**headers, **extra})
+    response = paced.call("GET", f"/api/llm/jobs/{job['id']}/stream", headers={**headers, **extra})
 
-    assert answer.status_code == 400
+    assert response.status_code == 400
     assert read_id(Prefix.JOB, job["id"])

@@ -1,4 +1,4 @@
-"""One choice's way through its text: nothing twice, nothing left out, no two texts mixed."""
+"""The text of one choice is sent without repeats, gaps or a mix of two attempts."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_a_later_connection_does_not_mix_them_either() -> None:
     first.take(piece(0, WHOLE[:10]))
     second = _SentText.at(first.position)
 
-    assert second.take(piece(10, WHOLE[10:])) is None  # not before what came before is known
+    assert second.take(piece(10, WHOLE[10:])) is None  # not before the text before it is verified
     with pytest.raises(ApiError, match="differently"):
         second.take(piece(0, "another text altogether", attempt=2))
 

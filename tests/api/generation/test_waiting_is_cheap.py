@@ -35,4 +35,4 @@ def test_many_who_wait_cost_little_memory_and_few_connections(
             models = service.call("GET", "/api/llm/models", headers=admin).json()
             return int(models["data"][0]["running"])
 
-        wait_until(lambda: running() == 0, 30)  # they hung up: nothing runs for nobody
+        wait_until(lambda: running() == 0, 30)  # the clients have disconnected: no job may run on

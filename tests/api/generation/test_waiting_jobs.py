@@ -1,4 +1,4 @@
-"""Jobs that wait with no worker at hand, or whose worker dies: each test has its own service."""
+"""Jobs that wait without a worker, or whose worker dies: each test has its own service."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from tests.support.http.sse import events, text_of
 from tests.support.polling import wait_until
 from tests.support.service import Service
 
-#: Workers look for what has expired as often as for silent workers, which follows from it.
+#: The lease also sets how often workers check for expired jobs.
 LEASE_SECONDS = 2
 
 
-def test_a_follower_joins_while_the_job_waits_in_line(
+def test_a_follower_joins_while_the_job_is_queued(
     base_settings: Settings, tmp_path_factory: pytest.TempPathFactory, client: redis.Redis
 ) -> None:
     directory = tmp_path_factory.mktemp("late")
@@ -32,8 +32,10 @@ def test_a_follower_joins_while_the_job_waits_in_line(
         headers = {"x-api-key": late.make_key()["secret"]}
         body = {"prompt": PROMPT, "maxTokens": 40}
         job = late.call("POST", "/api/llm/jobs", json=body, headers=headers).json()
-        answer = late.call("GET", f"/api/llm/jobs/{job['id']}/stream", headers=headers, stream=True)
-        stream = events(answer)
+        response = late.call(
+            "GET", f"/api/llm/jobs/{job['id']}/stream", headers=headers, stream=True
+        )
+        stream = events(response)
         late.add_worker()
         first = next(stream)
         assert job_of(late, headers, job["id"])["status"] == "running"
@@ -63,7 +65,7 @@ def test_a_stream_goes_on_when_its_worker_dies(
         job = job_of(dying, headers, received[0].json["id"])
 
     assert (job["attempt"], job["status"]) == (2, "succeeded")
-    assert seconds < 10  # what Redis holds for a silent worker waits no longer than its lease
+    assert seconds < 10  # the messages of a silent worker wait no longer than its lease
     assert text_of(received) == job["result"]["choices"][0]["text"]
     assert received[-1].data == "[DONE]"
 
@@ -88,21 +90,21 @@ def test_a_queued_job_is_cancelled_at_once_and_costs_nothing(
     with Service.started(base_settings, tmp_path_factory.mktemp("none"), workers=0) as idle:
         headers = {"x-api-key": idle.make_key()["secret"]}
         first, second = submit(idle, headers), submit(idle, headers)
-        shown = idle.call("GET", f"/api/llm/jobs/{second['id']}", headers=headers).json()
-        assert shown["position"] == 2
+        serialized = idle.call("GET", f"/api/llm/jobs/{second['id']}", headers=headers).json()
+        assert serialized["position"] == 2
 
-        answer = idle.call("DELETE", f"/api/llm/jobs/{first['id']}", headers=headers)
+        response = idle.call("DELETE", f"/api/llm/jobs/{first['id']}", headers=headers)
         follow: dict[str, Any] = {"headers": headers, "stream": True}
 
-        assert answer.json()["status"] == "cancelled"
-        assert answer.json()["usage"]["total_tokens"] == 0
+        assert response.json()["status"] == "cancelled"
+        assert response.json()["usage"]["total_tokens"] == 0
         last = list(events(idle.call("GET", f"/api/llm/jobs/{first['id']}/stream", **follow)))
         assert last[0].json["choices"][0]["finish_reason"] == "cancelled"
         assert usage_of(idle, first["id"]) is None
-        shown = idle.call("GET", f"/api/llm/jobs/{second['id']}", headers=headers).json()
-        assert shown["position"] == 1
-        again = idle.call("DELETE", f"/api/llm/jobs/{first['id']}", headers=headers)
-        assert (again.status_code, again.json()["status"]) == (200, "cancelled")
+        serialized = idle.call("GET", f"/api/llm/jobs/{second['id']}", headers=headers).json()
+        assert serialized["position"] == 1
+        repeated = idle.call("DELETE", f"/api/llm/jobs/{first['id']}", headers=headers)
+        assert (repeated.status_code, repeated.json()["status"]) == (200, "cancelled")
 
 
 def test_a_job_that_has_not_begun_in_its_time_expires(
@@ -120,7 +122,7 @@ def test_a_job_that_has_not_begun_in_its_time_expires(
         assert usage_of(idle, short["id"]) is None
 
 
-def test_a_process_that_stops_answers_those_who_wait_with_the_jobs_address(
+def test_a_process_that_stops_responds_to_waiting_clients_with_the_jobs_address(
     base_settings: Settings, tmp_path_factory: pytest.TempPathFactory, client: redis.Redis
 ) -> None:
     with Service.started(
@@ -138,14 +140,14 @@ def test_a_process_that_stops_answers_those_who_wait_with_the_jobs_address(
             time.sleep(1)
             assert stopping.api is not None
             stopping.api.send_signal(signal.SIGTERM)
-            answer = waiting.result(20)
+            response = waiting.result(20)
             stopping.api.wait(10)
-        job_id = answer.json()["id"]
+        job_id = response.json()["id"]
         stopping.api = stopping.spawn("api")
         stopping.wait_ready()
 
-        assert answer.status_code == 202
-        assert answer.headers["Location"].endswith(job_id)
+        assert response.status_code == 202
+        assert response.headers["Location"].endswith(job_id)
         wait_until(lambda: state_of(stopping, headers, job_id) == "succeeded", 20)
 
 
@@ -163,6 +165,6 @@ def test_a_body_that_trickles_in_is_not_waited_for_longer_than_allowed(
                 + f"x-api-key: {secret}\r\nContent-Length: 1000\r\n\r\n".encode()
                 + b'{"prompt": "'
             )
-            answer = connection.recv(65536)
+            response = connection.recv(65536)
 
-        assert b" 408 " in answer.splitlines()[0]
+        assert b" 408 " in response.splitlines()[0]

@@ -1,4 +1,4 @@
-"""Webhooks end to end: real workers, a real receiver, the official library as the judge."""
+"""Webhooks end to end, with real workers and a receiver that uses the official library."""
 
 from __future__ import annotations
 
@@ -70,31 +70,31 @@ def stranger(hooked: Service, rows: SessionFactory) -> dict[str, str]:
 
 
 def submit(service: Service, headers: dict[str, str], url: str, **body: Any) -> str:
-    answer = service.call(
+    response = service.call(
         "POST",
         "/api/llm/generate",
         json={"prompt": "hello", "maxTokens": 5, "webhookUrl": url, **body},
         headers=headers,
     )
-    assert answer.status_code in {200, 202}, answer.text
-    return str(answer.json()["id"])
+    assert response.status_code in {200, 202}, response.text
+    return str(response.json()["id"])
 
 
 def webhook_of(service: Service, headers: dict[str, str], job_id: str) -> dict[str, Any]:
-    answer = service.call("GET", f"/api/llm/jobs/{job_id}/webhooks", headers=headers)
-    assert answer.status_code == 200, answer.text
-    (webhook,) = answer.json()["data"]
+    response = service.call("GET", f"/api/llm/jobs/{job_id}/webhooks", headers=headers)
+    assert response.status_code == 200, response.text
+    (webhook,) = response.json()["data"]
     return dict(webhook)
 
 
 def secret_of(service: Service, key: dict[str, Any]) -> str:
     place = f"/api/keys/{key['id']}/webhook-secret"
-    answer = service.call("GET", place, headers=service.sign_in_admin())
-    assert answer.status_code == 200, answer.text
-    return str(answer.json()["secret"])
+    response = service.call("GET", place, headers=service.sign_in_admin())
+    assert response.status_code == 200, response.text
+    return str(response.json()["secret"])
 
 
-def test_a_healthy_receiver_is_told_within_two_seconds(
+def test_a_healthy_receiver_is_notified_within_two_seconds(
     hooked: Service, key: dict[str, Any], headers: dict[str, str]
 ) -> None:
     with receiving() as receiver:
@@ -116,7 +116,7 @@ def test_a_healthy_receiver_is_told_within_two_seconds(
     assert [(a["status"], a["error"]) for a in webhook["attempts"]] == [(200, None)]
 
 
-def test_a_receiver_that_fails_first_is_told_later(
+def test_a_receiver_that_fails_first_is_notified_later(
     hooked: Service, headers: dict[str, str]
 ) -> None:
     with receiving(lambda place: (200 if place else 500, {})) as receiver:
@@ -130,7 +130,7 @@ def test_a_receiver_that_fails_first_is_told_later(
     assert [(a["status"], a["error"]) for a in attempts] == [(200, None), (500, "answered 500")]
 
 
-def test_a_receiver_that_comes_up_late_is_told(hooked: Service, headers: dict[str, str]) -> None:
+def test_a_receiver_that_starts_late_is_notified(hooked: Service, headers: dict[str, str]) -> None:
     port = free_port()
     job_id = submit(hooked, headers, f"http://127.0.0.1:{port}/hook")
     wait_until(lambda: webhook_of(hooked, headers, job_id)["attempts"], 20)
@@ -144,7 +144,7 @@ def test_a_receiver_that_comes_up_late_is_told(hooked: Service, headers: dict[st
     assert len(receiver.received) == 1
 
 
-def test_a_receiver_that_never_answers_and_one_that_redirects_are_failures(
+def test_a_receiver_that_never_responds_and_one_that_redirects_are_failures(
     hooked: Service, headers: dict[str, str]
 ) -> None:
     released = threading.Event()
@@ -235,7 +235,7 @@ def test_two_workers_send_many_messages_once_each(
     assert min(sent) > DELIVERIES // 10
 
 
-def test_a_message_is_sent_again_on_demand_and_that_is_noted(
+def test_a_message_is_resent_on_demand_and_audited(
     hooked: Service, headers: dict[str, str]
 ) -> None:
     with receiving() as receiver:
@@ -243,9 +243,9 @@ def test_a_message_is_sent_again_on_demand_and_that_is_noted(
         wait_until(lambda: webhook_of(hooked, headers, job_id)["state"] == "delivered", 20)
         webhook_id = webhook_of(hooked, headers, job_id)["id"]
 
-        again = hooked.call("POST", f"/api/webhooks/{webhook_id}/resend", headers=headers)
+        repeated = hooked.call("POST", f"/api/webhooks/{webhook_id}/resend", headers=headers)
 
-        assert (again.status_code, again.json()["state"]) == (202, "pending")
+        assert (repeated.status_code, repeated.json()["state"]) == (202, "pending")
         wait_until(lambda: len(receiver.received) == 2, 20)
         wait_until(lambda: webhook_of(hooked, headers, job_id)["state"] == "delivered", 20)
     assert receiver.ids == [webhook_id] * 2
@@ -258,7 +258,7 @@ def test_a_message_is_sent_again_on_demand_and_that_is_noted(
     assert entry["details"] == {"jobId": job_id, "stateBefore": "delivered"}
 
 
-def test_the_webhook_of_a_batch_is_sent_listed_and_sent_again(
+def test_the_webhook_of_a_batch_is_sent_listed_and_resent(
     hooked: Service, rows: SessionFactory, key: dict[str, Any], headers: dict[str, str]
 ) -> None:
     key_id = read_id(Prefix.KEY, key["id"])
@@ -295,8 +295,8 @@ def test_another_customers_webhooks_do_not_exist(
         ("POST", f"/api/webhooks/{webhook_id}/resend"),
         ("GET", f"/api/keys/{key['id']}/webhook-secret"),
     ):
-        answer = hooked.call(method, place, headers=stranger)
-        assert (answer.status_code, error_of(answer)) == (404, "not_found"), place
+        response = hooked.call(method, place, headers=stranger)
+        assert (response.status_code, error_of(response)) == (404, "not_found"), place
     assert hooked.call("GET", "/api/webhooks", headers=stranger).json()["data"] == []
     assert len(receiver.received) == 1
     admin = hooked.sign_in_admin()
@@ -314,24 +314,24 @@ def test_another_customers_webhooks_do_not_exist(
     ],
 )
 def test_what_is_not_there_is_not_found(hooked: Service, method: str, place: str) -> None:
-    answer = hooked.call(method, place.format("0" * 32), headers=hooked.sign_in_admin())
+    response = hooked.call(method, place.format("0" * 32), headers=hooked.sign_in_admin())
 
-    assert (answer.status_code, error_of(answer)) == (404, "not_found")
+    assert (response.status_code, error_of(response)) == (404, "not_found")
 
 
-def test_the_secret_is_shown_to_its_owner_alone(
+def test_only_its_owner_reads_the_secret(
     hooked: Service, key: dict[str, Any], headers: dict[str, str], stranger: dict[str, str]
 ) -> None:
     place = f"/api/keys/{key['id']}/webhook-secret"
     made = hooked.call("POST", "/api/keys", json={"name": "k"}, headers=stranger).json()
-    strangers = f"/api/keys/{made['id']}/webhook-secret"
+    other_key_path = f"/api/keys/{made['id']}/webhook-secret"
 
-    # A program's key does not show what its messages are signed with, nor does an admin see it.
+    # Neither an API key nor an admin may read the secret that signs the messages.
     assert hooked.call("GET", place, headers=headers).status_code == 401
-    assert hooked.call("GET", strangers, headers=hooked.sign_in_admin()).status_code == 404
-    shown = hooked.call("GET", strangers, headers=stranger)
-    assert shown.json()["secret"] != secret_of(hooked, key)
-    assert shown.headers["cache-control"] == "no-store"
+    assert hooked.call("GET", other_key_path, headers=hooked.sign_in_admin()).status_code == 404
+    serialized = hooked.call("GET", other_key_path, headers=stranger)
+    assert serialized.json()["secret"] != secret_of(hooked, key)
+    assert serialized.headers["cache-control"] == "no-store"
 
 
 def test_the_list_is_by_state_and_by_cursor(
@@ -347,10 +347,10 @@ def test_the_list_is_by_state_and_by_cursor(
         headers=headers,
     ).json()
 
-    shown = first["data"] + rest["data"]
+    serialized = first["data"] + rest["data"]
     assert len(first["data"]) == 2
-    assert {webhook["state"] for webhook in shown} == {"failed"}
-    assert [w["id"] for w in shown] == sorted((w["id"] for w in shown), reverse=True)
+    assert {webhook["state"] for webhook in serialized} == {"failed"}
+    assert [w["id"] for w in serialized] == sorted((w["id"] for w in serialized), reverse=True)
     wrong = hooked.call("GET", "/api/webhooks?state=lost", headers=headers)
     assert (wrong.status_code, wrong.json()["error"]["param"]) == (400, "state")
 

@@ -17,7 +17,7 @@ def key(service: Service) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def openai(service: Service, key: dict[str, Any]) -> Iterator[OpenAI]:
-    """The official client, at the echo engine."""
+    """The official client, connected to a service with the echo engine."""
     with connect(service, key) as client:
         yield client
 

@@ -25,6 +25,6 @@ def test_the_model_is_found_by_its_name_and_no_other_is(service: Service, openai
         assert caught.value.code == "model_not_found"
 
 
-def test_nobody_is_told_without_credentials(service: Service) -> None:
+def test_the_list_of_models_needs_credentials(service: Service) -> None:
     assert service.call("GET", "/v1/models").status_code == 401
     assert service.call("GET", f"/v1/models/{model_of(service)}").status_code == 401

@@ -25,7 +25,7 @@ BATCH_SECONDS = 60.0
 CHAT = "/v1/chat/completions"
 COMPLETIONS = "/v1/completions"
 
-#: Makes a file and a batch of it.
+#: Creates a file and a batch from it.
 Submit = Callable[..., Batch]
 
 
@@ -83,7 +83,7 @@ def lines_of(client: OpenAI, file_id: str | None) -> list[dict[str, Any]]:
     return [json.loads(line) for line in client.files.content(file_id).text.splitlines()]
 
 
-def test_a_file_of_chats_becomes_answers_in_its_order(
+def test_a_file_of_chats_becomes_completions_in_its_order(
     openai: OpenAI, service: Service, submit: Submit
 ) -> None:
     model = model_of(service)
@@ -137,7 +137,7 @@ def test_a_chat_that_says_no_maximum_gets_what_there_is_room_for(
     assert result["response"]["body"]["choices"][0]["finish_reason"] in ("stop", "length")
 
 
-def test_a_line_is_told_its_fields_in_one_way_and_of_another_format_where_it_belongs(
+def test_faults_name_the_fields_of_a_line_and_the_endpoint_of_another_format(
     submit: Submit,
 ) -> None:
     batch = submit(
@@ -147,11 +147,11 @@ def test_a_line_is_told_its_fields_in_one_way_and_of_another_format_where_it_bel
     )
 
     assert batch.errors is not None
-    told = {fault.line: fault for fault in batch.errors.data or []}
-    assert told[1].param == "body.messages"
-    assert told[2].param == "url"
-    assert told[3].param is None
-    assert "POST /api/llm/batches" in told[3].message
+    reported = {fault.line: fault for fault in batch.errors.data or []}
+    assert reported[1].param == "body.messages"
+    assert reported[2].param == "url"
+    assert reported[3].param is None
+    assert "POST /api/llm/batches" in reported[3].message
 
 
 def test_a_faulty_file_is_a_failed_batch_that_names_the_lines(
@@ -172,8 +172,8 @@ def test_a_faulty_file_is_a_failed_batch_that_names_the_lines(
     assert batch.status == "failed"
     assert batch.failed_at is not None
     assert batch.errors is not None
-    told = [(fault.line, fault.param) for fault in batch.errors.data or []]
-    assert sorted(told) == [
+    reported = [(fault.line, fault.param) for fault in batch.errors.data or []]
+    assert sorted(reported) == [
         (2, None),
         (3, "custom_id"),
         (4, "body.max_tokens"),
@@ -199,7 +199,9 @@ def test_a_file_without_lines_is_a_failed_batch(openai: OpenAI, submit: Submit) 
     assert batch.errors.data[0].message == "the file has no lines"
 
 
-def test_a_cancelled_batch_keeps_what_it_has_and_tells_the_rest(paced_openai: OpenAI) -> None:
+def test_a_cancelled_batch_keeps_its_results_and_reports_the_other_lines(
+    paced_openai: OpenAI,
+) -> None:
     lines = [chat(f"c{i}", "word " * 40, max_tokens=40) for i in range(60)]
     file = paced_openai.files.create(file=("in.jsonl", jsonl(*lines)), purpose="batch")
     batch = paced_openai.batches.create(
@@ -250,7 +252,7 @@ def test_a_batch_that_retention_deletes_is_gone(
     assert batch.id not in [listed.id for listed in openai.batches.list()]
 
 
-def test_a_batch_of_the_other_face_is_not_shown(
+def test_a_batch_of_the_native_api_is_not_found(
     openai: OpenAI, service: Service, key: dict[str, Any]
 ) -> None:
     made = service.call(
@@ -348,7 +350,7 @@ def test_a_deleted_file_is_gone_at_once_and_its_pieces_soon(
     wait_until(is_gone, BATCH_SECONDS)
 
 
-def test_a_file_expires_when_it_was_told_to(openai: OpenAI, rows: SessionFactory) -> None:
+def test_a_file_expires_at_the_requested_time(openai: OpenAI, rows: SessionFactory) -> None:
     file = openai.files.create(
         file=("mine.jsonl", b"{}\n"),
         purpose="batch",
@@ -377,7 +379,7 @@ def test_a_file_expires_when_it_was_told_to(openai: OpenAI, rows: SessionFactory
         ({"extra_body": {"colour": "red"}}, "colour"),
     ],
 )
-def test_a_file_that_cannot_be_kept_is_refused(
+def test_a_file_that_cannot_be_stored_is_refused(
     openai: OpenAI, options: dict[str, Any], param: str
 ) -> None:
     given: Any = {"file": ("mine.jsonl", b"{}\n"), "purpose": "batch"}
@@ -404,7 +406,7 @@ def test_the_files_of_results_are_described_and_cannot_be_deleted(
         openai.files.content(file.id.replace("output", "error"))
 
 
-def test_all_answers_are_as_published(
+def test_all_responses_match_the_published_document(
     openai: OpenAI, service: Service, key: dict[str, Any], submit: Submit
 ) -> None:
     headers = {"Authorization": f"Bearer {key['secret']}"}
@@ -417,17 +419,21 @@ def test_all_answers_are_as_published(
         file_id for batch in batches for file_id in (batch.input_file_id, batch.output_file_id)
     ]
 
-    answers = [service.call("GET", path, headers=headers) for path in ("/v1/files", "/v1/batches")]
+    responses = [
+        service.call("GET", path, headers=headers) for path in ("/v1/files", "/v1/batches")
+    ]
     for batch in batches:
-        answers.append(service.call("GET", f"/v1/batches/{batch.id}", headers=headers))
+        responses.append(service.call("GET", f"/v1/batches/{batch.id}", headers=headers))
     for file_id in filter(None, files):
-        answers.append(service.call("GET", f"/v1/files/{file_id}", headers=headers))
-        answers.append(service.call("GET", f"/v1/files/{file_id}/content", headers=headers))
+        responses.append(service.call("GET", f"/v1/files/{file_id}", headers=headers))
+        responses.append(service.call("GET", f"/v1/files/{file_id}/content", headers=headers))
     form = {"files": {"file": ("a.jsonl", b"{}")}, "data": {"purpose": "batch"}}
-    answers.append(service.call("POST", "/v1/files", headers=headers, **form))
-    answers.append(service.call("DELETE", f"/v1/files/{answers[-1].json()['id']}", headers=headers))
+    responses.append(service.call("POST", "/v1/files", headers=headers, **form))
+    responses.append(
+        service.call("DELETE", f"/v1/files/{responses[-1].json()['id']}", headers=headers)
+    )
 
-    assert {answer.status_code for answer in answers} == {200}
+    assert {response.status_code for response in responses} == {200}
     assert service.call("POST", "/v1/files", headers=headers, data=b"a").status_code == 415
     refused = service.call("GET", "/v1/batches?after=x", headers=headers)
     assert refused.json()["error"]["param"] == "after"

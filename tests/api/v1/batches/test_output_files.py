@@ -1,4 +1,4 @@
-"""How lines of a batch are told in the files that OpenAI's clients fetch."""
+"""Lines of the result files of a batch."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ def job(state: JobState, **values: Any) -> Job:
 
 
 @pytest.mark.parametrize("logprobs", [None, LOGPROBS])
-def test_log_probabilities_are_shown_where_they_were_asked_for(logprobs: Any) -> None:
+def test_log_probabilities_are_returned_where_they_were_requested(logprobs: Any) -> None:
     choice = {"index": 0, "text": "a", "finish_reason": "stop", "logprobs": logprobs}
 
-    shown = serialize_line(BATCH, job(JobState.SUCCEEDED, choices=[choice]))
+    serialized = serialize_line(BATCH, job(JobState.SUCCEEDED, choices=[choice]))
 
-    body = shown["response"]["body"]
+    body = serialized["response"]["body"]
     content = body["choices"][0]["logprobs"]
     assert (content is None) == (logprobs is None)
     assert content is None or content["content"][0]["token"] == "a"
-    assert (shown["custom_id"], shown["response"]["request_id"]) == ("mine", "req_1")
+    assert (serialized["custom_id"], serialized["response"]["request_id"]) == ("mine", "req_1")
 
 
 @pytest.mark.parametrize(
@@ -57,11 +57,11 @@ def test_log_probabilities_are_shown_where_they_were_asked_for(logprobs: Any) ->
     ],
 )
 def test_what_was_lost_says_why(state: JobState, error: Any, code: str) -> None:
-    shown = serialize_line(BATCH, job(state, error=error))
+    serialized = serialize_line(BATCH, job(state, error=error))
 
-    assert shown["response"] is None
-    assert shown["error"]["code"] == code
-    assert shown["error"]["message"]
+    assert serialized["response"] is None
+    assert serialized["error"]["code"] == code
+    assert serialized["error"]["message"]
 
 
 def test_a_batchs_files_have_ids_of_their_own() -> None:

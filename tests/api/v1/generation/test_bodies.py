@@ -1,4 +1,4 @@
-"""What of OpenAI's requests becomes of a generation, and what is refused."""
+"""How OpenAI's requests become generations, and which are rejected."""
 
 from __future__ import annotations
 
@@ -239,7 +239,7 @@ def test_what_a_completion_cannot_honour_is_refused_by_its_name(field: str, valu
         {"reasoning_effort": "none"},
     ],
 )
-def test_what_changes_no_answer_is_taken(harmless: dict[str, Any]) -> None:
+def test_fields_that_change_no_completion_are_accepted(harmless: dict[str, Any]) -> None:
     assert chat(**harmless) == chat()
 
 

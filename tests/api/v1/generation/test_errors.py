@@ -106,7 +106,7 @@ def test_a_body_that_is_too_large_is_refused(service: Service, openai: OpenAI) -
     assert caught.value.status_code == 413
 
 
-def test_an_idempotency_key_of_another_request_is_not_tried_again(
+def test_an_idempotency_key_of_another_request_is_not_retried(
     service: Service, openai: OpenAI
 ) -> None:
     headers = {"Idempotency-Key": "one-of-two"}
@@ -119,7 +119,7 @@ def test_an_idempotency_key_of_another_request_is_not_tried_again(
 def test_a_full_minute_is_a_rate_limit_error_that_says_when_it_is_over(service: Service) -> None:
     key = service.make_key(rateLimit=1)
     with connect(service, key) as client, pytest.raises(package.RateLimitError) as caught:
-        for _ in range(3):  # the minute may turn between two
+        for _ in range(3):  # the minute may end between two requests
             ask(client, service)
 
     assert (caught.value.code, caught.value.type) == ("rate_limit_exceeded", "rate_limit_error")

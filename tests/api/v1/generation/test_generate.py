@@ -1,4 +1,4 @@
-"""Completions and chats by the official client, whole answers."""
+"""Completions and chats by the official client, without streams."""
 
 from __future__ import annotations
 
@@ -16,39 +16,39 @@ from tests.support.http.openai_client import connect, job_of, model_of, say
 from tests.support.service import CALL_SECONDS, Service
 
 
-def test_a_completion_is_of_the_raw_prompt_whatever_the_services_mode(
+def test_a_completion_uses_the_raw_prompt_in_every_prompt_mode(
     service: Service, openai: OpenAI, tokenizer: PromptTokenizer
 ) -> None:
     prompt = "def naïve(): return '🎉'"
-    answer = openai.completions.create(model=model_of(service), prompt=prompt, max_tokens=100)
+    response = openai.completions.create(model=model_of(service), prompt=prompt, max_tokens=100)
 
     prompt_tokens = len(tokenizer.tokenizer.encode(prompt).ids)
-    assert answer.object == "text_completion"
-    assert answer.id.startswith("cmpl-")
-    assert answer.model == model_of(service)
-    assert [c.to_dict() for c in answer.choices] == [
+    assert response.object == "text_completion"
+    assert response.id.startswith("cmpl-")
+    assert response.model == model_of(service)
+    assert [c.to_dict() for c in response.choices] == [
         {"text": prompt, "index": 0, "logprobs": None, "finish_reason": "stop"}
     ]
-    assert answer.usage is not None
-    assert answer.usage.prompt_tokens == answer.usage.completion_tokens == prompt_tokens
-    assert answer.usage.prompt_tokens_details is not None
-    assert answer.usage.prompt_tokens_details.cached_tokens == 0
+    assert response.usage is not None
+    assert response.usage.prompt_tokens == response.usage.completion_tokens == prompt_tokens
+    assert response.usage.prompt_tokens_details is not None
+    assert response.usage.prompt_tokens_details.cached_tokens == 0
 
 
 def test_a_completion_has_sixteen_tokens_unless_it_asks_for_more(
     service: Service, openai: OpenAI
 ) -> None:
-    answer = openai.completions.create(model=model_of(service), prompt="word " * 40)
+    response = openai.completions.create(model=model_of(service), prompt="word " * 40)
 
-    assert answer.usage is not None
-    assert answer.usage.completion_tokens == 16
-    assert answer.choices[0].finish_reason == "length"
+    assert response.usage is not None
+    assert response.usage.completion_tokens == 16
+    assert response.choices[0].finish_reason == "length"
 
 
 def test_a_chat_goes_through_the_template(
     service: Service, openai: OpenAI, tokenizer: PromptTokenizer
 ) -> None:
-    answer = openai.chat.completions.create(
+    response = openai.chat.completions.create(
         model=model_of(service),
         messages=[
             {"role": "developer", "content": "Be brief."},
@@ -61,16 +61,16 @@ def test_a_chat_goes_through_the_template(
         ChatMessage(role="user", content="salut 🎉"),
     )
     ids = tokenizer.encode(Generation(messages=turns))
-    assert answer.object == "chat.completion"
-    assert answer.id.startswith("chatcmpl-")
-    assert answer.choices[0].message.role == "assistant"
-    assert answer.choices[0].message.content == tokenizer.decode(ids)
-    assert answer.choices[0].finish_reason == "stop"
-    assert answer.usage is not None
-    assert answer.usage.prompt_tokens == len(ids)
+    assert response.object == "chat.completion"
+    assert response.id.startswith("chatcmpl-")
+    assert response.choices[0].message.role == "assistant"
+    assert response.choices[0].message.content == tokenizer.decode(ids)
+    assert response.choices[0].finish_reason == "stop"
+    assert response.usage is not None
+    assert response.usage.prompt_tokens == len(ids)
 
 
-def test_an_answer_can_be_sent_back_as_the_next_turn(service: Service, openai: OpenAI) -> None:
+def test_a_message_can_be_sent_back_as_the_next_turn(service: Service, openai: OpenAI) -> None:
     first = openai.chat.completions.create(model=model_of(service), messages=[say("one")])
     message = first.choices[0].message
 
@@ -81,25 +81,25 @@ def test_an_answer_can_be_sent_back_as_the_next_turn(service: Service, openai: O
 
 
 def test_a_chat_is_as_long_as_the_context_has_room_for(service: Service, openai: OpenAI) -> None:
-    answer = openai.chat.completions.create(
+    response = openai.chat.completions.create(
         model=model_of(service), messages=[say("x")], extra_body={"ignore_eos": True}
     )
 
-    assert answer.usage is not None
-    assert answer.usage.total_tokens == 8192
-    assert answer.choices[0].finish_reason == "length"
+    assert response.usage is not None
+    assert response.usage.total_tokens == 8192
+    assert response.choices[0].finish_reason == "length"
 
 
 def test_a_chat_without_a_maximum_asks_for_no_more_than_its_keys_minute(
     service: Service,
 ) -> None:
     with connect(service, service.make_key(tokenLimit=200)) as client:
-        answer = client.chat.completions.create(
+        response = client.chat.completions.create(
             model=model_of(service), messages=[say("x")], n=2, extra_body={"ignore_eos": True}
         )
 
-    assert answer.usage is not None
-    assert 198 <= answer.usage.total_tokens <= 200 + answer.usage.prompt_tokens
+    assert response.usage is not None
+    assert 198 <= response.usage.total_tokens <= 200 + response.usage.prompt_tokens
 
 
 def test_a_chat_without_a_maximum_asks_for_no_more_than_is_left_of_its_keys_month(
@@ -124,14 +124,14 @@ def test_a_chat_without_a_maximum_asks_for_no_more_than_is_left_of_its_keys_mont
 def test_a_chat_without_a_maximum_is_as_long_as_its_log_probabilities_leave_room_for(
     service: Service, openai: OpenAI, fields: dict[str, Any]
 ) -> None:
-    answer = openai.chat.completions.create(
+    response = openai.chat.completions.create(
         model=model_of(service), messages=[say("x")], logprobs=True, **fields
     )
 
-    assert len(answer.choices) == fields["n"]
+    assert len(response.choices) == fields["n"]
 
 
-def test_each_of_n_choices_is_told(service: Service, openai: OpenAI) -> None:
+def test_each_of_n_choices_is_returned(service: Service, openai: OpenAI) -> None:
     chat = openai.chat.completions.create(model=model_of(service), messages=[say("a")], n=3)
     completion = openai.completions.create(model=model_of(service), prompt="a", n=2)
 
@@ -141,15 +141,15 @@ def test_each_of_n_choices_is_told(service: Service, openai: OpenAI) -> None:
 
 def test_stop_strings_end_the_text(service: Service, openai: OpenAI) -> None:
     for stop in ("###", ["@@", "###"]):
-        answer = openai.completions.create(
+        response = openai.completions.create(
             model=model_of(service), prompt="one two ### three", stop=stop
         )
-        assert answer.choices[0].text == "one two "
-        assert answer.choices[0].finish_reason == "stop"
+        assert response.choices[0].text == "one two "
+        assert response.choices[0].finish_reason == "stop"
 
 
 def test_what_the_client_asks_for_is_what_the_worker_gets(service: Service, openai: OpenAI) -> None:
-    answer = openai.chat.completions.create(
+    response = openai.chat.completions.create(
         model=model_of(service),
         messages=[say("x")],
         max_completion_tokens=9,
@@ -166,7 +166,7 @@ def test_what_the_client_asks_for_is_what_the_worker_gets(service: Service, open
         extra_body={"top_k": -1, "min_p": 0.1, "repetition_penalty": 1.2, "min_tokens": 2},
     )
 
-    assert job_of(service, answer.id).request == {
+    assert job_of(service, response.id).request == {
         "messages": [{"role": "user", "content": "x"}],
         "maxTokens": 9,
         "temperature": 0.3,
@@ -187,24 +187,24 @@ def test_what_the_client_asks_for_is_what_the_worker_gets(service: Service, open
 def test_without_a_word_on_it_the_temperature_is_the_models_own_or_one(
     service: Service, openai: OpenAI, tokenizer: PromptTokenizer
 ) -> None:
-    answer = openai.chat.completions.create(model=model_of(service), messages=[say("x")])
+    response = openai.chat.completions.create(model=model_of(service), messages=[say("x")])
 
     expected = tokenizer.defaults.get("temperature", 1.0)
-    assert job_of(service, answer.id).request["temperature"] == expected
+    assert job_of(service, response.id).request["temperature"] == expected
 
 
-def test_the_job_of_an_answer_is_found_by_its_id(
+def test_the_job_of_a_completion_is_found_by_its_id(
     service: Service, openai: OpenAI, key: dict[str, Any]
 ) -> None:
-    answer = openai.chat.completions.create(model=model_of(service), messages=[say("x")])
+    response = openai.chat.completions.create(model=model_of(service), messages=[say("x")])
 
-    path = f"/api/llm/jobs/gen_{answer.id.removeprefix('chatcmpl-')}"
+    path = f"/api/llm/jobs/gen_{response.id.removeprefix('chatcmpl-')}"
     job = service.call("GET", path, headers={"x-api-key": key["secret"]}).json()
     assert job["status"] == "succeeded"
-    assert job["result"]["choices"][0]["text"] == answer.choices[0].message.content
+    assert job["result"]["choices"][0]["text"] == response.choices[0].message.content
 
 
-def test_headers_tell_the_request_and_the_limits(service: Service, openai: OpenAI) -> None:
+def test_headers_have_the_request_id_and_the_limits(service: Service, openai: OpenAI) -> None:
     raw = openai.chat.completions.with_raw_response.create(
         model=model_of(service), messages=[say("x")], extra_headers={"x-request-id": "mine-1"}
     )
@@ -213,13 +213,13 @@ def test_headers_tell_the_request_and_the_limits(service: Service, openai: OpenA
     assert raw.headers["x-ratelimit-limit-requests"] == "100000"
 
 
-def test_the_helper_for_parsing_answers_works(service: Service, openai: OpenAI) -> None:
-    answer = openai.chat.completions.parse(model=model_of(service), messages=[say("x")])
+def test_the_helper_for_parsing_completions_works(service: Service, openai: OpenAI) -> None:
+    response = openai.chat.completions.parse(model=model_of(service), messages=[say("x")])
 
-    assert answer.choices[0].message.parsed is None
+    assert response.choices[0].message.parsed is None
 
 
-def test_an_idempotency_key_gives_the_same_job_again(service: Service, openai: OpenAI) -> None:
+def test_an_idempotency_key_gives_the_same_job(service: Service, openai: OpenAI) -> None:
     def ask() -> str:
         return openai.chat.completions.create(
             model=model_of(service),
@@ -230,7 +230,7 @@ def test_an_idempotency_key_gives_the_same_job_again(service: Service, openai: O
     assert ask() == ask()
 
 
-def test_many_chats_at_once_each_get_their_own_answer(
+def test_many_chats_at_once_each_get_their_own_completion(
     service: Service, key: dict[str, Any]
 ) -> None:
     async def ask_all() -> list[ChatCompletion]:
@@ -249,15 +249,15 @@ def test_many_chats_at_once_each_get_their_own_answer(
                 )
             )
 
-    answers = asyncio.run(ask_all())
+    responses = asyncio.run(ask_all())
 
-    for number, answer in enumerate(answers):
-        assert f"number {number}." in (answer.choices[0].message.content or "")
+    for number, response in enumerate(responses):
+        assert f"number {number}." in (response.choices[0].message.content or "")
 
 
-def test_no_answer_is_ever_a_job_that_goes_on(service: Service, key: dict[str, Any]) -> None:
-    """`Prefer: respond-async` is for `/api`: OpenAI's clients would take a 202 for the answer."""
-    answer = service.call(
+def test_no_response_is_a_running_job(service: Service, key: dict[str, Any]) -> None:
+    """OpenAI's clients would take a 202 for a completion: `Prefer` is for `/api`."""
+    response = service.call(
         "POST",
         "/v1/completions",
         data=json.dumps({"prompt": "x"}),
@@ -268,5 +268,5 @@ def test_no_answer_is_ever_a_job_that_goes_on(service: Service, key: dict[str, A
         },
     )
 
-    assert answer.status_code == 200
-    assert answer.json()["choices"][0]["text"] == "x"
+    assert response.status_code == 200
+    assert response.json()["choices"][0]["text"] == "x"

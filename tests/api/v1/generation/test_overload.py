@@ -1,4 +1,4 @@
-"""A line that is too long, as the official client is told. No other worker may shorten it."""
+"""The official client's error for a long queue. The service has no other worker."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.http.openai_client import connect
 from tests.support.service import Service
 
 
-def test_a_line_that_is_too_long_is_a_server_error_with_a_time(
+def test_a_queue_that_is_too_long_is_a_server_error_with_a_retry_time(
     base_settings: Settings, client: Any, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     directory = tmp_path_factory.mktemp("overloaded")

@@ -1,4 +1,4 @@
-"""Jobs in the shapes of OpenAI's answers."""
+"""Jobs as responses of OpenAI's API."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def job(*choices: dict[str, Any], state: JobState = JobState.SUCCEEDED) -> Job:
     )
 
 
-def answer_of(
+def response_of(
     kind: type[OpenAIResponse], of: Job, *, logprobs: bool = True, usage: bool = False
 ) -> OpenAIResponse:
     return kind(of, has_logprobs=logprobs, has_usage_chunk=usage)
@@ -45,9 +45,9 @@ def answer_of(
 def test_a_completion_says_the_drawn_token_among_the_best_and_where_each_stands() -> None:
     made = job({"text": "def?", "logprobs": LOGPROBS})
 
-    shown = answer_of(CompletionResponse, made).to_object(made)["choices"][0]["logprobs"]
+    serialized = response_of(CompletionResponse, made).to_object(made)["choices"][0]["logprobs"]
 
-    assert shown == {
+    assert serialized == {
         "tokens": ["de", "f", "\ufffd"],
         "token_logprobs": [-0.1, -3.0, -0.2],
         "top_logprobs": [{"x": -2.0, "de": -0.1}, {"y": -0.5, "f": -3.0}, {"\ufffd": -0.2}],
@@ -57,11 +57,11 @@ def test_a_completion_says_the_drawn_token_among_the_best_and_where_each_stands(
 
 def test_offsets_go_on_over_the_chunks_of_each_choice() -> None:
     made = job({"text": "ab"}, {"text": "ab"})
-    answer = answer_of(CompletionResponse, made)
+    response = response_of(CompletionResponse, made)
     said = {"tokens": ["ab"], "token_logprobs": [0.0], "top_logprobs": [{}]}
 
     offsets = [
-        answer.delta_chunks(Delta(index, "ab", said, ""))[0]["choices"][0]["logprobs"][
+        response.delta_chunks(Delta(index, "ab", said, ""))[0]["choices"][0]["logprobs"][
             "text_offset"
         ]
         for index in (0, 1, 0, 0)
@@ -73,7 +73,7 @@ def test_offsets_go_on_over_the_chunks_of_each_choice() -> None:
 def test_a_chat_lists_the_best_tokens_in_order_with_their_bytes() -> None:
     made = job({"text": "def?", "logprobs": LOGPROBS})
 
-    content = answer_of(ChatResponse, made).to_object(made)["choices"][0]["logprobs"]["content"]
+    content = response_of(ChatResponse, made).to_object(made)["choices"][0]["logprobs"]["content"]
 
     assert content[0] == {
         "token": "de",
@@ -107,7 +107,7 @@ PARTS = {
 def test_the_bytes_of_all_tokens_are_those_of_the_text() -> None:
     made = job({"text": "🎉\ufffda", "logprobs": PARTS})
 
-    content = answer_of(ChatResponse, made).to_object(made)["choices"][0]["logprobs"]["content"]
+    content = response_of(ChatResponse, made).to_object(made)["choices"][0]["logprobs"]["content"]
 
     joined = b"".join(bytes(token["bytes"]) for token in content)
     assert joined.decode(errors="replace") == "🎉\ufffda"
@@ -122,34 +122,34 @@ def test_the_bytes_of_all_tokens_are_those_of_the_text() -> None:
 def test_tokens_of_one_character_begin_where_it_does() -> None:
     made = job({"text": "🎉\ufffda", "logprobs": PARTS})
 
-    shown = answer_of(CompletionResponse, made).to_object(made)["choices"][0]["logprobs"]
+    serialized = response_of(CompletionResponse, made).to_object(made)["choices"][0]["logprobs"]
 
-    assert shown["text_offset"] == [0, 0, 1, 1, 2]
+    assert serialized["text_offset"] == [0, 0, 1, 1, 2]
 
 
 def test_no_token_begins_beyond_the_text() -> None:
-    """The tokens of a stop string are counted, and are no part of the text."""
+    """The tokens of a stop string are counted, but are not part of the text."""
     said = {"tokens": ["a", "##", "#"], "token_logprobs": [0.0] * 3, "top_logprobs": [{}] * 3}
     made = job({"text": "a", "logprobs": said})
 
-    shown = answer_of(CompletionResponse, made).to_object(made)["choices"][0]["logprobs"]
+    serialized = response_of(CompletionResponse, made).to_object(made)["choices"][0]["logprobs"]
 
-    assert shown["text_offset"] == [0, 1, 1]
+    assert serialized["text_offset"] == [0, 1, 1]
 
 
 @pytest.mark.parametrize("kind", [ChatResponse, CompletionResponse])
 def test_log_probabilities_that_were_not_asked_for_are_null(kind: type[OpenAIResponse]) -> None:
     made = job({"text": "x", "logprobs": LOGPROBS})
-    answer = answer_of(kind, made, logprobs=False)
+    response = response_of(kind, made, logprobs=False)
 
-    assert answer.to_object(made)["choices"][0]["logprobs"] is None
-    assert answer.delta_chunks(Delta(0, "x", LOGPROBS, ""))[-1]["choices"][0]["logprobs"] is None
+    assert response.to_object(made)["choices"][0]["logprobs"] is None
+    assert response.delta_chunks(Delta(0, "x", LOGPROBS, ""))[-1]["choices"][0]["logprobs"] is None
 
 
-def test_usage_tells_the_tokens_that_were_cached() -> None:
+def test_usage_has_the_tokens_that_were_cached() -> None:
     made = job({"text": "x"})
 
-    assert answer_of(ChatResponse, made).to_object(made)["usage"] == {
+    assert response_of(ChatResponse, made).to_object(made)["usage"] == {
         "prompt_tokens": 5,
         "completion_tokens": 2,
         "total_tokens": 7,
@@ -159,13 +159,13 @@ def test_usage_tells_the_tokens_that_were_cached() -> None:
 
 def test_a_chat_is_streamed_as_openai_does() -> None:
     made = job({"text": "hi"}, {"text": ""})
-    answer = answer_of(ChatResponse, made, usage=True)
+    response = response_of(ChatResponse, made, usage=True)
 
     chunks = [
-        *answer.delta_chunks(Delta(0, "h", None, "")),
-        *answer.delta_chunks(Delta(0, "i", None, "")),
+        *response.delta_chunks(Delta(0, "h", None, "")),
+        *response.delta_chunks(Delta(0, "i", None, "")),
     ]
-    chunks += answer.end_chunks(made)
+    chunks += response.end_chunks(made)
 
     role = {"role": "assistant", "content": "", "refusal": None}
     assert [
@@ -186,19 +186,19 @@ def test_a_chat_is_streamed_as_openai_does() -> None:
 
 def test_without_being_asked_a_stream_says_nothing_of_usage() -> None:
     made = job({"text": "hi"})
-    answer = answer_of(ChatResponse, made)
+    response = response_of(ChatResponse, made)
 
-    chunks = [*answer.delta_chunks(Delta(0, "hi", None, "")), *answer.end_chunks(made)]
+    chunks = [*response.delta_chunks(Delta(0, "hi", None, "")), *response.end_chunks(made)]
 
     assert not any("usage" in chunk for chunk in chunks)
 
 
 @pytest.mark.parametrize("tell", [OpenAIResponse.to_object, OpenAIResponse.end_chunks])
-def test_half_an_answer_never_passes_for_a_whole_one(tell: Any) -> None:
+def test_a_partial_completion_never_passes_for_a_whole_one(tell: Any) -> None:
     made = job({"text": "hal", "finish_reason": "cancelled"}, state=JobState.CANCELLED)
 
     with pytest.raises(Conflict) as caught:
-        tell(answer_of(ChatResponse, made), made)
+        tell(response_of(ChatResponse, made), made)
 
     assert caught.value.code == "job_cancelled"
     assert caught.value.headers["x-should-retry"] == "false"

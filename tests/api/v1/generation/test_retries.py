@@ -1,4 +1,4 @@
-"""When the official client tries again, and when it does not."""
+"""When the official client retries a request."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.service import Service
 
 
 def counted(service: Service, key: dict[str, Any], times: list[float], retries: int) -> OpenAI:
-    """Return a client that notes when each of its requests leaves."""
+    """Return a client that records when it sends each request."""
     http = DefaultHttpxClient(event_hooks={"request": [lambda _: times.append(time.monotonic())]})
     return connect(service, key, max_retries=retries, http_client=http)
 
@@ -31,12 +31,12 @@ def test_the_client_comes_back_when_a_429_says_so(paced: Service) -> None:
         next(stream)
         reading = threading.Thread(target=lambda: list(stream))
         reading.start()
-        answer = ask(second, paced, max_tokens=2)
+        response = ask(second, paced, max_tokens=2)
         reading.join(20)
 
-    assert answer.usage.completion_tokens == 2
+    assert response.usage.completion_tokens == 2
     assert len(times) >= 2
-    # retry-after-ms of a full house is a second; by itself the client waits half of one first.
+    # retry-after-ms under overload is a second; by default the client first waits half a second.
     assert times[1] - times[0] >= 0.99
 
 

@@ -1,4 +1,4 @@
-"""What clients are told when the process that answers them must end, and what of their jobs."""
+"""Responses and jobs of clients whose API process stops."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.http.openai_client import connect, model_of, say
 from tests.support.polling import wait_until
 from tests.support.service import Service
 
-#: Far longer than this test.
+#: A chat whose completion takes far longer than this test.
 ENDLESS: dict[str, Any] = {
     "messages": [say("word " * 40)],
     "max_tokens": 4000,
@@ -28,7 +28,7 @@ ENDLESS: dict[str, Any] = {
 
 
 def states_of(service: Service, key: dict[str, Any]) -> dict[str, str]:
-    """Return the state of each of the key's jobs by the label that it was given."""
+    """Return the state of each of the key's jobs by its label."""
     engine = open_database(service.settings)
     with sessions(engine)() as session:
         wanted = read_id(Prefix.KEY, key["id"])
@@ -47,10 +47,10 @@ def test_a_stopping_process_tells_its_clients_and_ends_what_nobody_will_ask_for(
 
         def ask(label: str, **options: Any) -> APIError:
             with connect(service, key) as openai, pytest.raises(APIError) as caught:
-                answer: Any = openai.chat.completions.create(
+                response: Any = openai.chat.completions.create(
                     model=model_of(service), metadata={"label": label}, **ENDLESS, **options
                 )
-                list(answer)
+                list(response)
             return caught.value
 
         with ThreadPoolExecutor(3) as pool:

@@ -113,10 +113,10 @@ def test_the_helper_for_streams_puts_the_answer_together(
     with paced_openai.chat.completions.stream(
         model=model_of(paced), messages=[say("short")]
     ) as stream:
-        answer = stream.get_final_completion()
+        response = stream.get_final_completion()
 
-    assert answer.choices[0].message.content == answer_text(paced, answer.id)
-    assert answer.choices[0].finish_reason == "stop"
+    assert response.choices[0].message.content == answer_text(paced, response.id)
+    assert response.choices[0].finish_reason == "stop"
 
 
 def test_a_client_that_closes_its_stream_cancels_its_job(
@@ -155,10 +155,10 @@ def test_a_job_that_somebody_else_cancels_is_an_error(paced: Service, stream: bo
         async with AsyncOpenAI(
             base_url=f"{paced.url}/v1", api_key=key["secret"], timeout=CALL_SECONDS
         ) as client:
-            answer: Any = await client.chat.completions.create(
+            response: Any = await client.chat.completions.create(
                 model=model_of(paced), messages=[say(LONG)], max_tokens=300, stream=stream
             )
-            return [chunk async for chunk in answer] if stream else answer
+            return [chunk async for chunk in response] if stream else response
 
     async def ask_and_cancel() -> None:
         asking = asyncio.create_task(ask())
@@ -189,12 +189,12 @@ def test_a_job_that_somebody_else_cancels_is_an_error(paced: Service, stream: bo
 def test_a_stream_is_resumed_after_any_of_its_events(
     request: pytest.FixtureRequest, service_name: str, path: str, prompt: dict[str, Any], n: int
 ) -> None:
-    """A client knows the id of the last event that had one; the rest comes by the job's stream."""
+    """A client resumes the job's stream after the last event that had an id."""
     service: Service = request.getfixturevalue(service_name)
     headers = {"x-api-key": service.make_key()["secret"]}
     body = {**prompt, "n": n, "max_tokens": 12, "stream": True}
-    answer = service.call("POST", path, json=body, headers=headers, stream=True)
-    received = list(events(answer))
+    response = service.call("POST", path, json=body, headers=headers, stream=True)
+    received = list(events(response))
     job_id = received[0].json["id"].split("-")[1]
     wholes = [answer_text(service, received[0].json["id"], index) for index in range(n)]
 
@@ -218,9 +218,9 @@ def test_a_stream_that_is_cut_after_its_first_event_is_resumed_while_it_runs(
     headers = {"x-api-key": paced.make_key()["secret"]}
     body = {"messages": [say(LONG)], "max_tokens": 20, "stream": True}
     keyed = {**headers, "Idempotency-Key": "cut"}
-    answer = paced.call("POST", "/v1/chat/completions", json=body, headers=keyed, stream=True)
-    first = next(events(answer))
-    answer.close()
+    response = paced.call("POST", "/v1/chat/completions", json=body, headers=keyed, stream=True)
+    first = next(events(response))
+    response.close()
 
     known = {"Last-Event-ID": first.id} if first.id else {}
     job_id = first.json["id"].split("-")[1]
@@ -232,8 +232,10 @@ def test_a_stream_that_is_cut_after_its_first_event_is_resumed_while_it_runs(
 
 
 def _added(event: Event, index: int = 0) -> str:
-    """Return what an event of any face adds to the text of one choice."""
+    """Return the text that an event of either API adds to one choice."""
     if event.data == "[DONE]":
         return ""
-    shown = [choice for choice in event.json["choices"] if choice["index"] == index]
-    return "".join(one.get("text") or one.get("delta", {}).get("content") or "" for one in shown)
+    serialized = [choice for choice in event.json["choices"] if choice["index"] == index]
+    return "".join(
+        one.get("text") or one.get("delta", {}).get("content") or "" for one in serialized
+    )
