@@ -1,1 +1,1 @@
-"""Backups of the database: made, kept, checked and restored."""
+"""Create, keep, verify and restore backups of the database."""

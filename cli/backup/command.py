@@ -1,4 +1,4 @@
-"""`bountycoder backup`, `backup verify` and `restore`: the database as files, and back."""
+"""`bountycoder backup`, `backup verify` and `restore`: write the database to files and back."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from migrations.run import head_revision, upgrade
 from models.database.pooler_check import prove_sessions
 from models.maintenance.backup import TableCount, named_elsewhere
 
-#: Of `pg_dump` or `pg_restore`.
+#: Default limit of `pg_dump` or `pg_restore`.
 TIMEOUT_SECONDS = 6 * 3600.0
 INTERRUPTED = 130
-MOST_KEPT = 100_000
+MAX_KEPT = 100_000
 
 
 def add_arguments(parser: argparse.ArgumentParser, name: str) -> None:
@@ -37,18 +37,18 @@ def add_arguments(parser: argparse.ArgumentParser, name: str) -> None:
 
 
 def _add_backup(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--to", type=Path, metavar="DIR", help="where backups are kept")
+    parser.add_argument("--to", type=Path, metavar="DIR", help="directory of backups")
     parser.add_argument(
-        "--keep", type=_count, metavar="N", help="delete all but the newest N when it is done"
+        "--keep", type=_count, metavar="N", help="afterwards, delete all but the newest N backups"
     )
     _add_timeout(parser)
     parser.set_defaults(run=_backup, parser=parser)
     actions = parser.add_subparsers(metavar="verify DIR")
     verify = actions.add_parser(
-        "verify", help="restore a backup into a scratch database beside DATABASE_URL's and compare"
+        "verify", help="restore a backup into a scratch database on the same server and compare"
     )
     verify.add_argument("source", type=Path, metavar="DIR", help=_SOURCE)
-    # Suppressed: its default must not replace what stands before `verify`.
+    # Suppressed: this default must not override a --timeout before `verify`.
     _add_timeout(verify, default=argparse.SUPPRESS)
     verify.set_defaults(run=_verify)
 
@@ -60,14 +60,16 @@ def _add_restore(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--into",
         metavar="URL",
-        help="another database than DATABASE_URL; without a password: DATABASE_URL's is taken",
+        help="instead of DATABASE_URL; without a password, that of DATABASE_URL applies",
     )
-    parser.add_argument("--replace", action="store_true", help="delete what the database holds now")
+    parser.add_argument(
+        "--replace", action="store_true", help="delete the present rows of the database"
+    )
     _add_timeout(parser)
     parser.set_defaults(run=_restore)
 
 
-_SOURCE = "a backup, or a directory of backups: its newest"
+_SOURCE = "a backup, or a directory of backups, of which the newest is used"
 
 
 def _add_timeout(parser: argparse.ArgumentParser, *, default: Any = TIMEOUT_SECONDS) -> None:
@@ -76,13 +78,13 @@ def _add_timeout(parser: argparse.ArgumentParser, *, default: Any = TIMEOUT_SECO
 
 def _backup(args: argparse.Namespace) -> int:
     if args.to is None:
-        args.parser.error("--to is needed")
+        args.parser.error("--to is required")
     store = BackupStore(args.to)
 
-    def work_on(settings: Settings, context: RunContext) -> int:
+    def run_with(settings: Settings, context: RunContext) -> int:
         path, manifest = make_backup(settings, store, context)
         for later in store.later_than(path):
-            print(f"{later} has a later time: the clock was wrong once, check it", file=sys.stderr)
+            print(f"{later} has a later time than this backup: check the clock", file=sys.stderr)
         rows = sum(count.rows for count in manifest.tables.values())
         size = sum(file.bytes for file in manifest.files.values())
         print(f"{path}: {len(manifest.tables)} tables, {rows:,} rows, {size:,} bytes")
@@ -90,44 +92,50 @@ def _backup(args: argparse.Namespace) -> int:
             print(f"deleted {gone}")
         return 0
 
-    return _run(args, work_on, stopped="nothing is left of this backup")
+    return _run(args, run_with, stopped="nothing is left of this backup")
 
 
 def _verify(args: argparse.Namespace) -> int:
     if args.to is not None or args.prune is not None:
-        args.parser.error("--to and --keep are for making a backup, not for `verify`")
+        args.parser.error("--to and --keep do not apply to `verify`")
 
-    def work_on(settings: Settings, context: RunContext) -> int:
+    def run_with(settings: Settings, context: RunContext) -> int:
         with scratch_database(settings.database_url.get_secret_value()) as url:
-            return _restored(_on(settings, url), args.source, context, is_replacing=False)
+            return _restore_into(_with_url(settings, url), args.source, context, is_replacing=False)
 
-    return _run(args, work_on, stopped="the scratch database is dropped")
+    return _run(args, run_with, stopped="the scratch database is dropped")
 
 
 def _restore(args: argparse.Namespace) -> int:
-    def work_on(settings: Settings, context: RunContext) -> int:
+    def run_with(settings: Settings, context: RunContext) -> int:
         url = settings.database_url.get_secret_value()
         if args.into is not None:
             try:
                 url = named_elsewhere(url, args.into)
             except ValueError as error:
                 raise BackupError(f"--into: {error}") from error
-        return _restored(_on(settings, url), args.source, context, is_replacing=args.replace)
+        return _restore_into(
+            _with_url(settings, url), args.source, context, is_replacing=args.replace
+        )
 
-    return _run(args, work_on, stopped="the database is as it was")
+    return _run(args, run_with, stopped="the database is as it was")
 
 
 def _run(
-    args: argparse.Namespace, work_on: Callable[[Settings, RunContext], int], *, stopped: str
+    args: argparse.Namespace, run_with: Callable[[Settings, RunContext], int], *, stopped: str
 ) -> int:
-    """Do the work; a signal ends it in good order, and whatever fails is one clear line."""
+    """Run the action; a stop signal ends it in order, and a failure prints one line.
+
+    Args:
+        stopped: printed after a stop signal.
+    """
     settings = Settings.from_environment(os.environ)
     prove_sessions(settings)
     with Interruption() as interruption:
         context = RunContext(os.environ, args.timeout, interruption.check)
         try:
             with translating_database_errors():
-                return work_on(settings, context)
+                return run_with(settings, context)
         except StopRequested:
             print(f"stopped: {stopped}", file=sys.stderr)
             return INTERRUPTED
@@ -135,8 +143,10 @@ def _run(
             raise BackupError(f"{error.filename}: {error.strerror}") from error
 
 
-def _restored(settings: Settings, source: Path, context: RunContext, *, is_replacing: bool) -> int:
-    """Restore and check; 0 only if everything agrees."""
+def _restore_into(
+    settings: Settings, source: Path, context: RunContext, *, is_replacing: bool
+) -> int:
+    """Restore and compare; return 0 only if everything is equal."""
     directory = find_backup(source)
     manifest = verified_manifest(directory)
     url = settings.database_url.get_secret_value()
@@ -146,22 +156,22 @@ def _restored(settings: Settings, source: Path, context: RunContext, *, is_repla
     print(_table(compared))
     different = sum(not comparison.is_equal for comparison in compared)
     if different:
-        print(f"{different} tables are not as they were: do not use this database")
+        print(f"{different} tables differ from the backup: do not use this database")
         return 1
     if manifest.schema_revision != head_revision():
-        print(f"schema {manifest.schema_revision} is brought to {head_revision()}")
+        print(f"migrating the schema from {manifest.schema_revision} to {head_revision()}")
         upgrade(url)
     return 1 if check_usage(settings) else 0
 
 
-def _on(settings: Settings, url: str) -> Settings:
+def _with_url(settings: Settings, url: str) -> Settings:
     return settings.model_copy(update={"database_url": SecretStr(url)})
 
 
 def _table(compared: Sequence[Comparison]) -> str:
     rows = [("table", "rows", "restored", "tokens", "restored", "")]
     for comparison in compared:
-        expected, found = _shown(comparison.expected), _shown(comparison.found)
+        expected, found = _cells(comparison.expected), _cells(comparison.found)
         verdict = "" if comparison.is_equal else "DIFFERENT"
         rows.append((comparison.table, expected[0], found[0], expected[1], found[1], verdict))
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
@@ -172,13 +182,13 @@ def _table(compared: Sequence[Comparison]) -> str:
     return "\n".join(lines)
 
 
-def _shown(count: TableCount | None) -> tuple[str, str]:
+def _cells(count: TableCount | None) -> tuple[str, str]:
     if count is None:
         return "none", ""
     return f"{count.rows:,}", f"{sum(count.tokens.values()):,}" if count.tokens else ""
 
 
 def _count(given: str) -> int:
-    if not (given.isascii() and given.isdigit() and 1 <= int(given) <= MOST_KEPT):
-        raise argparse.ArgumentTypeError(f"it must be between 1 and {MOST_KEPT}")
+    if not (given.isascii() and given.isdigit() and 1 <= int(given) <= MAX_KEPT):
+        raise argparse.ArgumentTypeError(f"must be between 1 and {MAX_KEPT}")
     return int(given)

@@ -1,4 +1,4 @@
-"""Making a backup: one snapshot, dumped by `pg_dump` and counted, beside a running service."""
+"""Create a backup beside a running service: dump and count one snapshot."""
 
 from __future__ import annotations
 
@@ -30,11 +30,12 @@ DUMP = "database.dump"
 
 @dataclass(frozen=True, slots=True)
 class RunContext:
-    """How long a step may take, what it may use, and what ends it.
+    """The environment and limits of one step.
 
     Attributes:
-        environment: `PATH`, `PG_BIN` and what libpq reads.
-        tick: called all the time; what it raises ends the step.
+        environment: `PATH`, `PG_BIN` and libpq's variables.
+        timeout_seconds: limit of each PostgreSQL tool.
+        tick: called between polls; an exception of it ends the step.
     """
 
     environment: Mapping[str, str]
@@ -45,10 +46,10 @@ class RunContext:
 def make_backup(
     settings: Settings, store: BackupStore, context: RunContext
 ) -> tuple[Path, Manifest]:
-    """Back the database up, and note in it that this was done, unless it is a replica.
+    """Create a backup, and record it in the database unless that is a replica.
 
     Raises:
-        BackupError: it could not be made; nothing is left of it.
+        BackupError: the backup failed; its files are removed.
     """
     url = settings.database_url.get_secret_value()
     moment = utc_now().replace(microsecond=0)
@@ -67,7 +68,7 @@ def _dump(url: str, directory: Path, moment: datetime, context: RunContext) -> M
         server = server_version(connection)
         revision = schema_revision(connection)
         if revision is None:
-            raise BackupError("this database has no schema of ours: `bountycoder migrate` makes it")
+            raise BackupError("this database has no schema of ours: run `bountycoder migrate`")
         tools = tools_to_dump(context.environment, server)
         run_tool(
             tools,

@@ -1,4 +1,4 @@
-"""What a backup says of itself: `manifest.json`, written last and believed only if all agrees."""
+"""The `manifest.json` of a backup: written last, trusted only if all files match it."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from core.errors import BackupError
 from models.maintenance.backup import TableCount
 
 MANIFEST = "manifest.json"
-#: Raised when a reader of before would misunderstand what is written.
+#: Increased when earlier versions would misread the file.
 FORMAT = 1
 _CHUNK_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class BackupFile:
-    """A file of the backup, by its size and the SHA-256 of what it holds."""
+    """Size in bytes and SHA-256 of a file of the backup."""
 
     bytes: int
     sha256: str
@@ -31,17 +31,17 @@ class BackupFile:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What is in a backup.
+    """The contents of a backup.
 
     Attributes:
-        format: of this file.
-        taken_at: the moment that the backup shows.
-        version: of the service that made it.
-        schema_revision: of the tables.
-        server_version: major version of the PostgreSQL that it was taken from.
-        tools_version: that of the `pg_dump` that wrote it.
-        tables: what was counted in the same snapshot.
-        files: by their names.
+        format: format of this file.
+        taken_at: time of the snapshot.
+        version: version of the service that created the backup.
+        schema_revision: Alembic revision of the tables.
+        server_version: major version of the PostgreSQL server.
+        tools_version: major version of `pg_dump`.
+        tables: counts of the same snapshot, by table.
+        files: files by name.
     """
 
     format: int
@@ -58,7 +58,7 @@ _READER = TypeAdapter(Manifest)
 
 
 def write_manifest(directory: Path, manifest: Manifest) -> None:
-    text = json.dumps(asdict(manifest), indent=2, default=_shown)
+    text = json.dumps(asdict(manifest), indent=2, default=_serialize)
     write_private(directory / MANIFEST, text + "\n")
 
 
@@ -66,7 +66,7 @@ def read_manifest(directory: Path) -> Manifest:
     """Return the manifest of a backup.
 
     Raises:
-        BackupError: there is none, or it cannot be understood.
+        BackupError: the manifest is missing, damaged, or of a newer version.
     """
     path = directory / MANIFEST
     try:
@@ -81,7 +81,7 @@ def read_manifest(directory: Path) -> Manifest:
 
 
 def describe(path: Path) -> BackupFile:
-    """Read a file as it is on disk."""
+    """Return size and SHA-256 of a file on disk."""
     digest, size = hashlib.sha256(), 0
     with open(path, "rb") as file:
         while chunk := file.read(_CHUNK_BYTES):
@@ -91,10 +91,10 @@ def describe(path: Path) -> BackupFile:
 
 
 def check_files(directory: Path, manifest: Manifest) -> None:
-    """Compare each file with what the manifest says of it.
+    """Compare each file with the manifest.
 
     Raises:
-        BackupError: one is missing or is not what was written.
+        BackupError: a file is missing or differs.
     """
     for name, expected in manifest.files.items():
         if "/" in name:
@@ -108,10 +108,10 @@ def check_files(directory: Path, manifest: Manifest) -> None:
                 f"{directory / name} is damaged: {found.bytes} bytes of {expected.bytes}"
             )
         if found != expected:
-            raise BackupError(f"{directory / name} is damaged: its SHA-256 is another")
+            raise BackupError(f"{directory / name} is damaged: its SHA-256 differs")
 
 
-def _shown(value: Any) -> str:
+def _serialize(value: Any) -> str:
     if isinstance(value, datetime):
         return value.isoformat()
     raise TypeError(type(value).__name__)

@@ -1,7 +1,7 @@
-"""PostgreSQL's own `pg_dump` and `pg_restore`: which of those that are here, and how to run them.
+"""Find and run PostgreSQL's `pg_dump` and `pg_restore`.
 
-`PG_BIN` names the directory; else the PATH and the binaries of the embedded PostgreSQL are tried.
-The password goes by the environment, never by the command line.
+`PG_BIN` names their directory. Without it, the PATH and the embedded PostgreSQL's binaries are
+tried. The password goes by the environment, never by the command line.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from models.maintenance.backup import CONNECT_SECONDS, libpq_values
 
 VERSION_SECONDS = 20.0
 POLL_SECONDS = 0.05
-#: Of what a tool says, so much is shown.
-MOST_SHOWN = 300
+#: Longest part of a tool's output in an error message.
+MAX_REASON_CHARACTERS = 300
 DISK_FULL = "No space left on device"
-#: From this version on `pg_restore` sets what older servers do not know.
+#: From this version on, `pg_restore` sets parameters that older servers do not know.
 _SETS_MORE = 17
 
 
@@ -43,38 +43,45 @@ class PostgresTools:
         return self.major >= server
 
     def may_restore(self, server: int, *, written_by: int) -> bool:
-        """Say whether they restore what tools of a version wrote into a server of another."""
+        """Return whether these tools can restore a dump into a server.
+
+        Args:
+            server: major version of the server.
+            written_by: major version of the `pg_dump` that wrote the dump.
+        """
         return self.major >= written_by and (self.major < _SETS_MORE or server >= _SETS_MORE)
 
 
 def tools_to_dump(environment: Mapping[str, str], server: int) -> PostgresTools:
-    """Return the tools for a server of this major version: its own if they are here.
+    """Return the oldest available tools that can dump a server of this major version.
 
     Raises:
-        BackupError: those that are here are too old.
+        BackupError: all available tools are too old.
     """
-    found = list(_found_tools(environment))
+    found = list(_available_tools(environment))
     fitting = [tools for tools in found if tools.may_dump(server)]
     if not fitting:
-        raise _unfit(found, f"pg_dump {server} or newer is needed for this PostgreSQL {server}")
+        raise _no_suitable_tools(
+            found, f"pg_dump {server} or newer is needed for this PostgreSQL {server}"
+        )
     return min(fitting, key=lambda tools: tools.major)
 
 
 def tools_to_restore(
     environment: Mapping[str, str], server: int, *, written_by: int
 ) -> PostgresTools:
-    """Return the tools for what `pg_dump` of a version wrote, nearest to the server's own.
+    """Return the tools that can restore the dump, nearest to the server's major version.
 
     Raises:
-        BackupError: none of those that are here can restore it.
+        BackupError: no available tools can restore it.
     """
-    found = list(_found_tools(environment))
+    found = list(_available_tools(environment))
     fitting = [tools for tools in found if tools.may_restore(server, written_by=written_by)]
     if not fitting:
         need = f"pg_restore {written_by} or newer is needed for this backup"
         if server < _SETS_MORE:
             need += f", and for this PostgreSQL {server} one older than {_SETS_MORE}"
-        raise _unfit(found, need)
+        raise _no_suitable_tools(found, need)
     return min(fitting, key=lambda tools: abs(tools.major - server))
 
 
@@ -88,13 +95,13 @@ def run_tool(
     timeout_seconds: float,
     tick: Callable[[], None],
 ) -> None:
-    """Run a program on a database and return when it is done.
+    """Run a tool on a database and wait for its end.
 
     Args:
-        tick: called all the time; what it raises ends the program.
+        tick: called every `POLL_SECONDS`; an exception of it kills the tool.
 
     Raises:
-        BackupError: it failed, or took too long.
+        BackupError: the tool failed, or took longer than `timeout_seconds`.
     """
     values = libpq_values(url)
     password = values.pop("password", None)
@@ -137,17 +144,17 @@ def _tool_environment(environment: Mapping[str, str], password: str | None) -> d
     return selected if password is None else {**selected, "PGPASSWORD": password}
 
 
-def _found_tools(environment: Mapping[str, str]) -> Iterator[PostgresTools]:
+def _available_tools(environment: Mapping[str, str]) -> Iterator[PostgresTools]:
     if given := environment.get("PG_BIN"):
-        places = [Path(given)]
+        directories = [Path(given)]
     else:
         on_path = shutil.which("pg_dump", path=environment.get("PATH", ""))
-        places = [Path(on_path).parent] if on_path else []
+        directories = [Path(on_path).parent] if on_path else []
         with suppress(LauncherError):  # the wheel is not installed
-            places.append(wheel_bin_dir())
-    for place in places:
-        if (major := _major(place / "pg_dump")) is not None:
-            yield PostgresTools(place, major)
+            directories.append(wheel_bin_dir())
+    for directory in directories:
+        if (major := _major(directory / "pg_dump")) is not None:
+            yield PostgresTools(directory, major)
 
 
 def _major(program: Path) -> int | None:
@@ -161,16 +168,16 @@ def _major(program: Path) -> int | None:
     return int(found[1]) if found else None
 
 
-def _unfit(found: Sequence[PostgresTools], need: str) -> BackupError:
+def _no_suitable_tools(found: Sequence[PostgresTools], need: str) -> BackupError:
     here = ", ".join(f"{tools.major} in {tools.bin_dir}" for tools in found) or "none"
     return BackupError(f"{need}; found: {here} (PG_BIN names the directory of others)")
 
 
 def _reason(output: IO[bytes]) -> str:
-    """Return why a tool failed, without the rows that it may quote: there are prompts in them."""
+    """Return the error of a tool without the rows that it may quote: they contain prompts."""
     output.seek(0)
     lines = [line.decode(errors="replace").strip() for line in output]
     errors = [line for line in lines if re.search(r"\b(error|FATAL|ERROR):", line)]
     full = [line for line in lines if DISK_FULL in line]
     shown = (full or errors or ["it said nothing"])[0]
-    return re.sub(r"^pg_\w+: ", "", shown)[:MOST_SHOWN]
+    return re.sub(r"^pg_\w+: ", "", shown)[:MAX_REASON_CHARACTERS]

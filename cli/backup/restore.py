@@ -1,4 +1,4 @@
-"""Restoring a backup: all of it or nothing, in one transaction, and counted afterwards."""
+"""Restore a backup in one transaction, then count the rows."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from models.maintenance.backup import (
     whole_database,
 )
 
-#: Many shorter ones are shown in an error.
-_MOST_NAMED = 5
+#: An error message names at most so many tables.
+MAX_NAMED_TABLES = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """A table as the backup has it and as it was restored; `None` where it is not there."""
+    """A table's counts in the backup and after the restore; `None` if the table is missing."""
 
     table: str
     expected: TableCount | None
@@ -45,10 +45,10 @@ class Comparison:
 
 
 def verified_manifest(directory: Path) -> Manifest:
-    """Return the manifest of a backup whose files are what was written.
+    """Return the manifest of a backup after checking its files.
 
     Raises:
-        BackupError: it is damaged, or a newer version of the service made it.
+        BackupError: the backup is damaged, or of a newer version of the service.
     """
     manifest = read_manifest(directory)
     check_files(directory, manifest)
@@ -63,12 +63,13 @@ def verified_manifest(directory: Path) -> Manifest:
 def restore_into(
     url: str, directory: Path, manifest: Manifest, context: RunContext, *, is_replacing: bool
 ) -> list[Comparison]:
-    """Restore a trusted backup and compare each table with what was counted when it was made.
+    """Restore a verified backup and compare each table with the manifest's counts.
 
-    An error or an interruption leaves the database as it was.
+    An error or an interruption leaves the database unchanged.
 
     Raises:
-        BackupError: the database is not one to restore into, or it failed.
+        BackupError: the restore failed; or the database is in use, of an older server version,
+            not empty, or has unknown tables.
     """
     with whole_database(url, purpose="restore") as connection:
         server = server_version(connection)
@@ -84,11 +85,11 @@ def restore_into(
         raise BackupError(f"the service is running on this database ({users} connections): stop it")
     if used and not is_replacing:
         raise BackupError(
-            f"the database has rows (in {_listed(used)}): --replace deletes all of them"
+            f"the database has rows (in {_joined(used)}): --replace deletes all of them"
         )
     if unknown_tables := names - set(manifest.tables):
         raise BackupError(
-            f"the database has tables that the backup has not ({_listed(sorted(unknown_tables))}): "
+            f"the database has tables that the backup lacks ({_joined(sorted(unknown_tables))}): "
             "restore into an empty one"
         )
     tools = tools_to_restore(context.environment, server, written_by=manifest.tools_version)
@@ -114,7 +115,7 @@ def restore_into(
 
 @contextmanager
 def scratch_database(url: str) -> Iterator[str]:
-    """Make an empty database beside that of `url`, and drop it again."""
+    """Create an empty database on the server of `url`, and drop it at the end."""
     name = f"bountycoder_verify_{secrets.token_hex(4)}"
     with whole_database(url, purpose="verify", is_autocommit=True) as connection:
         create_database(connection, name)
@@ -134,6 +135,6 @@ def _compare(url: str, manifest: Manifest) -> list[Comparison]:
     ]
 
 
-def _listed(names: list[str]) -> str:
-    more = ", …" if len(names) > _MOST_NAMED else ""
-    return ", ".join(names[:_MOST_NAMED]) + more
+def _joined(names: list[str]) -> str:
+    more = ", …" if len(names) > MAX_NAMED_TABLES else ""
+    return ", ".join(names[:MAX_NAMED_TABLES]) + more

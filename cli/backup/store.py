@@ -1,7 +1,7 @@
-"""A directory of backups: each is a directory of its own, named by its time, whole or not there.
+"""A directory of backups: one directory for each backup, named by its time, always complete.
 
-A backup grows under another name, beside a lock that its maker holds, and is renamed when all of it
-is on disk. What a killed maker left is known by its free lock.
+A new backup is written under a temporary name while its process holds a lock, and renamed when all
+of it is on disk. If the lock is free, directories with temporary names are leftovers.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ class BackupStore:
 
     @contextmanager
     def creating(self, moment: datetime) -> Iterator[Path]:
-        """Make a directory for the backup of a moment; it is kept if the block ends well.
+        """Create a directory for a backup; keep it if the block succeeds.
 
         Raises:
-            BackupError: another process makes one, or there is one of this second.
+            BackupError: another process creates a backup, or one of this second exists.
         """
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = try_lock(self._directory / _LOCK)
         if lock is None:
-            raise BackupError(f"another backup to {self._directory} is being made")
+            raise BackupError(f"another backup to {self._directory} is running")
         whole = self.path_of(moment)
         try:
             for left in self._directory.glob(f"{_PARTIAL}*"):
                 shutil.rmtree(left)
             if whole.exists():
-                raise BackupError(f"{whole} is there already")
+                raise BackupError(f"{whole} exists already")
             partial = whole.with_name(f"{_PARTIAL}{whole.name}")
             partial.mkdir(mode=0o700)
             try:
@@ -59,24 +59,28 @@ class BackupStore:
             os.close(lock)
 
     def backups(self) -> list[Path]:
-        """Return those that are whole, oldest first."""
+        """Return the complete backups, oldest first."""
         found = [path.parent for path in self._directory.glob(f"*/{MANIFEST}")]
         return sorted(path for path in found if _is_ours(path.name))
 
     def path_of(self, moment: datetime) -> Path:
-        """Return where the backup of a moment lies."""
+        """Return the path of the backup of this time."""
         return self._directory / moment.astimezone(UTC).strftime(_NAME)
 
     def later_than(self, path: Path) -> list[Path]:
-        """Return the backups whose names have a later time than that of one just made."""
+        """Return the backups whose names have a later time than the new one's."""
         return [backup for backup in self.backups() if backup.name > path.name]
 
     def prune(self, count: int, *, made: Path) -> list[Path]:
-        """Delete all but the newest, and never the one just made; return what was deleted."""
+        """Delete all but the newest `count` backups, never the new one; return the deleted paths.
+
+        Args:
+            made: the new backup. It counts as one of the newest, even if a clock was wrong.
+        """
         others = [path for path in self.backups() if path != made]
         gone = others[: max(0, len(others) - (count - 1))]
         for path in gone:
-            # Renamed first: one that is half deleted must not look like a backup.
+            # Rename first: a half deleted directory must not look like a backup.
             partial = path.with_name(f"{_PARTIAL}{path.name}")
             path.rename(partial)
             shutil.rmtree(partial)
@@ -84,10 +88,10 @@ class BackupStore:
 
 
 def find_backup(directory: Path) -> Path:
-    """Return the directory itself if it is a backup, else the newest of those in it.
+    """Return the directory itself if it is a backup, else the newest backup in it.
 
     Raises:
-        BackupError: there is none.
+        BackupError: the directory contains no backup.
     """
     if (directory / MANIFEST).exists():
         return directory

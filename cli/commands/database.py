@@ -1,4 +1,4 @@
-"""What `bountycoder up`, `migrate` and `seed` do with the database."""
+"""The database part of `bountycoder up`, `migrate` and `seed`."""
 
 from __future__ import annotations
 
@@ -19,13 +19,17 @@ from models.database.base import DATABASE_AWAY, open_database, sessions
 from models.database.pooler_check import prove_sessions
 from models.seed import replace_default_passwords, seed_admin, seed_development_key
 
-#: The development key is for trying things out: a limit that does not stand in the way.
+#: High enough not to disturb experiments with the development key.
 DEVELOPMENT_RATE_LIMIT = 600
 
 
 @dataclass(frozen=True, slots=True)
 class DevelopmentCredentials:
-    """How to get in. `admin_password` is `None` once it was changed."""
+    """Credentials of the admin and the development key.
+
+    Attributes:
+        admin_password: `None` if it has been changed.
+    """
 
     admin_email: str
     admin_password: str | None = field(repr=False)
@@ -34,12 +38,12 @@ class DevelopmentCredentials:
 
 
 def migrate_and_seed(settings: Settings, *, key_file: Path) -> DevelopmentCredentials:
-    """Bring the schema up to date and make sure of an admin and a key that works.
+    """Migrate the schema; create an admin and a development key if there are none.
 
-    The key's secret is kept in `key_file`, for its owner only: a second start prints it again.
+    Writes the key's secret to the private file `key_file`, so that a second start prints it too.
 
     Raises:
-        LauncherError: the database does not answer.
+        LauncherError: the database is away.
     """
     prove_sessions(settings)
     with translating_database_errors():
@@ -68,7 +72,9 @@ def migrate_and_seed(settings: Settings, *, key_file: Path) -> DevelopmentCreden
 
 def add_arguments(parser: argparse.ArgumentParser, name: str) -> None:
     if name == "migrate":
-        parser.add_argument("--down-to", metavar="REVISION", help="go back to it; `base` is empty")
+        parser.add_argument(
+            "--down-to", metavar="REVISION", help="migrate down to it; `base` removes everything"
+        )
         parser.set_defaults(run=_migrate)
     else:
         parser.set_defaults(run=_seed)
@@ -105,7 +111,7 @@ def _seed(args: argparse.Namespace) -> int:
 
 
 def _replace_default_passwords(settings: Settings) -> None:
-    """Let no admin of a production have the password that everybody knows."""
+    """In production, replace the admins' well-known default password."""
     if not settings.is_production:
         return
     engine = open_database(settings)
@@ -114,16 +120,16 @@ def _replace_default_passwords(settings: Settings) -> None:
         replaced = replace_default_passwords(session, password=password)
     engine.dispose()
     for email in replaced:
-        print(f"{email} had the default password: it is ADMIN_PASSWORD now")
+        print(f"{email} had the default password; it is now ADMIN_PASSWORD")
 
 
 @contextmanager
 def translating_database_errors() -> Iterator[None]:
-    """Turn a database that does not answer into one clear line."""
+    """Translate errors of a database that is away into a `LauncherError` of one line."""
     try:
         yield
     except DATABASE_AWAY as error:
-        raise LauncherError(f"the database does not answer: {_first_line(error)}") from error
+        raise LauncherError(f"the database does not respond: {_first_line(error)}") from error
 
 
 def _first_line(error: Exception) -> str:

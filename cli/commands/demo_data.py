@@ -1,4 +1,4 @@
-"""`bountycoder demo-data`: fill a database as if it had been used for weeks, to try the pages."""
+"""`bountycoder demo-data`: fill a database with weeks of usage, to try the pages."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from models.database.base import SessionFactory, open_database, sessions, utc_no
 from models.demo.data import DemoSize, has_jobs, make_demo_data, tidy
 from models.usage.rollup_jobs import close_usage
 
-_MOST = 10_000_000
+MAX_NUMBER = 10_000_000
 
 
 def add_arguments(parser: argparse.ArgumentParser, name: str) -> None:
@@ -27,10 +27,10 @@ def add_arguments(parser: argparse.ArgumentParser, name: str) -> None:
     parser.add_argument(
         "--password",
         type=_password,
-        help="of all users that are made; one is invented if not given",
+        help="of all new users; default: a random one",
     )
     parser.add_argument(
-        "--force", action="store_true", help="also where there are jobs: it cannot be undone"
+        "--force", action="store_true", help="even if there are jobs already; cannot be undone"
     )
     parser.set_defaults(run=_run)
 
@@ -38,28 +38,28 @@ def add_arguments(parser: argparse.ArgumentParser, name: str) -> None:
 def _run(args: argparse.Namespace) -> int:
     settings = Settings.from_environment(os.environ)
     if settings.is_production:
-        raise LauncherError("there is no demo data in production")
+        raise LauncherError("demo data is not allowed in production")
     password = args.password or secrets.token_urlsafe(12)
     size = DemoSize(users=args.users, keys=args.keys, jobs=args.jobs, days=args.days)
     with translating_database_errors():
         seconds = fill(settings, size, password_hash=hash_password(password), is_forced=args.force)
-    made = f"{size.users} users, {size.keys} keys, {size.jobs} jobs"
-    print(f"made {made} in {seconds:.0f} s; each user's password: {password}")
+    summary = f"{size.users} users, {size.keys} keys, {size.jobs} jobs"
+    print(f"made {summary} in {seconds:.0f} s; each user's password: {password}")
     return 0
 
 
 def fill(settings: Settings, size: DemoSize, *, password_hash: str, is_forced: bool) -> float:
-    """Make the data and return the seconds that it took.
+    """Create the data and return the elapsed seconds.
 
     Raises:
-        LauncherError: there are jobs, and it is not forced.
+        LauncherError: the database has jobs, and `is_forced` is False.
     """
     engine = open_database(settings)
     began = time.monotonic()
     try:
         with sessions(engine).begin() as session:
             if has_jobs(session) and not is_forced:
-                raise LauncherError("this database has jobs: --force adds the demo data to them")
+                raise LauncherError("this database has jobs already: --force adds the demo data")
             make_demo_data(
                 session,
                 size,
@@ -67,7 +67,7 @@ def fill(settings: Settings, size: DemoSize, *, password_hash: str, is_forced: b
                 password_hash=password_hash,
                 model=settings.model_name,
             )
-        tidy(engine)  # closing reads days by their indexes
+        tidy(engine)  # the roll-up needs fresh statistics to use its indexes
         _close_usage(sessions(engine))
         tidy(engine)
     finally:
@@ -76,7 +76,7 @@ def fill(settings: Settings, size: DemoSize, *, password_hash: str, is_forced: b
 
 
 def _close_usage(database: SessionFactory) -> None:
-    """Close the days that were made, which else a worker does by and by."""
+    """Roll up the days of the demo data at once, instead of later by a worker."""
     while True:
         with database.begin() as session:
             if not close_usage(session):
@@ -84,12 +84,12 @@ def _close_usage(database: SessionFactory) -> None:
 
 
 def _number(given: str) -> int:
-    if not (given.isascii() and given.isdigit() and 1 <= int(given) <= _MOST):
-        raise argparse.ArgumentTypeError(f"it must be between 1 and {_MOST}")
+    if not (given.isascii() and given.isdigit() and 1 <= int(given) <= MAX_NUMBER):
+        raise argparse.ArgumentTypeError(f"must be between 1 and {MAX_NUMBER}")
     return int(given)
 
 
 def _password(given: str) -> str:
     if len(given) < MIN_PASSWORD_LENGTH:
-        raise argparse.ArgumentTypeError(f"it must have at least {MIN_PASSWORD_LENGTH} characters")
+        raise argparse.ArgumentTypeError(f"must have at least {MIN_PASSWORD_LENGTH} characters")
     return given

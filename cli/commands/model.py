@@ -1,4 +1,4 @@
-"""`bountycoder model check`: the one command that proves a machine for its model."""
+"""`bountycoder model check`: prove that this machine runs its model."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from core.config.settings import EngineKind, Settings
 from core.errors import LauncherError
 from core.observability.logs import configure_logging
 
-#: The check speaks to no server: these only let the settings be read.
+#: The check connects to no server. These values only make the settings valid.
 _NO_SERVERS = {"DATABASE_URL": "postgresql://unused/unused", "REDIS_URL": "redis://unused"}
 
 
@@ -32,7 +32,7 @@ def _check(args: argparse.Namespace) -> int:
 
     try:
         is_right = check_model(settings, lambda line: print(line, flush=True))
-    except (OSError, ValueError) as error:  # what transformers raises where there is no model
+    except (OSError, ValueError) as error:  # transformers raises these if there is no model
         first_line = str(error).strip().splitlines()[0]
         raise LauncherError(
             f"the model {settings.model_path} cannot be loaded: {first_line}"

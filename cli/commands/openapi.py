@@ -1,4 +1,4 @@
-"""`bountycoder openapi`: the OpenAPI document of the API, without any server."""
+"""`bountycoder openapi`: print the API's OpenAPI document without starting a server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The commands that run one program each: `api`, `worker`, `admin-ui`; and `settings`."""
+"""The commands that each run one program: `api`, `worker`, `admin-ui`; and `settings`."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def _settings(args: argparse.Namespace) -> int:
 
 
 def use_greenlets() -> None:
-    """Make sockets and locks cooperative, before anything imports them."""
+    """Patch sockets and locks for gevent; call before other modules import them."""
     from gevent import monkey
 
     monkey.patch_all()

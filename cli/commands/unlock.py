@@ -1,4 +1,4 @@
-"""`bountycoder unlock EMAIL`: forget the wrong passwords that keep somebody from signing in."""
+"""`bountycoder unlock EMAIL`: reset the count of wrong passwords that locks an account."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def _unlock(args: argparse.Namespace) -> int:
     try:
         Throttle(client).lift(args.email)
     except redis.RedisError as error:
-        raise LauncherError(f"Redis does not answer: {type(error).__name__}") from error
+        raise LauncherError(f"Redis does not respond: {type(error).__name__}") from error
     finally:
         client.close()
-    print(f"{args.email} may sign in again")
+    print(f"{args.email} can sign in again")
     return 0

@@ -1,4 +1,4 @@
-"""`bountycoder usage check`: do jobs, usage, roll-ups and batches agree, row for row."""
+"""`bountycoder usage check`: compare jobs, usage, roll-ups and batches, row for row."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from models.maintenance.consistency import (
     compare_roll_ups,
 )
 
-#: Differences that are printed unless told otherwise; all are counted.
+#: Default number of printed differences; all are counted.
 PRINTED = 100
 TIMEOUT_SECONDS = 1800.0
 
@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser, name: str) -> None:
     check.add_argument(
         "--to", dest="until", type=_hour, metavar="TIME", help=f"not included; {time}"
     )
-    check.add_argument("--print", dest="printed", type=int, default=PRINTED, metavar="N")
+    check.add_argument("--print", dest="max_printed", type=int, default=PRINTED, metavar="N")
     check.add_argument(
         "--timeout", type=float, default=TIMEOUT_SECONDS, metavar="SECONDS", help="of one statement"
     )
@@ -48,17 +48,23 @@ def check_usage(
     *,
     since: datetime | None = None,
     until: datetime | None = None,
-    printed: int = PRINTED,
+    max_printed: int = PRINTED,
     timeout_seconds: float = TIMEOUT_SECONDS,
 ) -> int:
-    """Print what does not agree, and return how much that is."""
+    """Print the differences and return their number.
+
+    Args:
+        since: start of the time range, a whole hour; default: the beginning.
+        until: end of the time range, exclusive; default: now.
+        timeout_seconds: limit of each statement.
+    """
     engine = open_database(settings)
     times = {"since": since, "until": until}
     try:
         with translating_database_errors(), sessions(engine)() as session:
             begin_check(session, timeout_seconds=timeout_seconds)
             found = sum(
-                _print(differences, at_most=printed)
+                _print(differences, at_most=max_printed)
                 for differences in (
                     compare_jobs(session, **times),
                     compare_roll_ups(session, **times),
@@ -73,19 +79,19 @@ def check_usage(
 
 
 def _check(args: argparse.Namespace) -> int:
-    """The exit code is 1 if there is anything that does not agree."""
+    """Return exit code 1 if there are differences."""
     found = check_usage(
         Settings.from_environment(os.environ),
         since=args.since,
         until=args.until,
-        printed=args.printed,
+        max_printed=args.max_printed,
         timeout_seconds=args.timeout,
     )
     return 1 if found else 0
 
 
 def _print(differences: Iterator[Difference], *, at_most: int) -> int:
-    """Print the first differences and return how many there are."""
+    """Print the first differences and return the number of all."""
     first = list(itertools.islice(differences, max(0, at_most)))
     for difference in first:
         print(f"{difference.subject}: {difference.problem}")

@@ -1,1 +1,1 @@
-"""What Prometheus and Alertmanager are told of this service: rules, thresholds, receivers."""
+"""The configuration of Prometheus and Alertmanager: rules, thresholds, receivers."""

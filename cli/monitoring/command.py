@@ -1,4 +1,4 @@
-"""`bountycoder monitoring`: what Prometheus, Alertmanager and Grafana need of this service."""
+"""`bountycoder monitoring`: configure Prometheus, Alertmanager and Grafana for this service."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ MIN_READER_PASSWORD = 16
 def add_arguments(parser: argparse.ArgumentParser, name: str) -> None:
     actions = parser.add_subparsers(required=True, metavar="ACTION")
     for file, text in (
-        ("alerts.yml", "make Prometheus' rules of the settings ALERT_*"),
-        ("alertmanager.yml", "make Alertmanager's configuration of the settings ALERT_*"),
+        ("alerts.yml", "write Prometheus' rules from the settings ALERT_*"),
+        ("alertmanager.yml", "write Alertmanager's configuration from the settings ALERT_*"),
     ):
         action = actions.add_parser(Path(file).stem, help=text, description=text)
         action.add_argument("-o", "--output", type=Path, metavar="FILE", help="instead of printing")
         action.set_defaults(run=_render, file=file)
-    text = "make the role as which Grafana reads the database, or bring it up to date"
+    text = "create or update the database role of Grafana"
     reader = actions.add_parser("database-reader", help=text, description=text)
     reader.add_argument(
         "--password-file", type=Path, required=True, metavar="FILE", help="holds its password"
     )
-    reader.set_defaults(run=_make_reader)
+    reader.set_defaults(run=_create_reader)
     listed = actions.add_parser("settings", help="list the settings ALERT_* with their defaults")
     listed.set_defaults(run=_list)
 
@@ -45,14 +45,14 @@ def _render(args: argparse.Namespace) -> int:
         _replace(args.output, text)
     if args.file == "alertmanager.yml" and not settings.has_receiver:
         print(
-            "bountycoder: nobody is told of alerts: set ALERT_EMAIL_TO, ALERT_SLACK_URL_FILE "
+            "bountycoder: alerts have no receiver: set ALERT_EMAIL_TO, ALERT_SLACK_URL_FILE "
             "or ALERT_WEBHOOK_URL",
             file=sys.stderr,
         )
     return 0
 
 
-def _make_reader(args: argparse.Namespace) -> int:
+def _create_reader(args: argparse.Namespace) -> int:
     from models.monitoring.grafana_role import ROLE
 
     try:
@@ -61,18 +61,18 @@ def _make_reader(args: argparse.Namespace) -> int:
         raise LauncherError(f"cannot read {args.password_file}: {error}") from None
     if len(password) < MIN_READER_PASSWORD:
         raise LauncherError(
-            f"{args.password_file} must hold {MIN_READER_PASSWORD} characters or more"
+            f"{args.password_file} must contain at least {MIN_READER_PASSWORD} characters"
         )
-    make_reader(Settings.from_environment(os.environ), password)
-    print(f"{ROLE} may read what the dashboards show")
+    create_reader(Settings.from_environment(os.environ), password)
+    print(f"{ROLE} can read the data of the dashboards")
     return 0
 
 
-def make_reader(settings: Settings, password: str) -> None:
-    """Make the role in the database of `settings`.
+def create_reader(settings: Settings, password: str) -> None:
+    """Create or update the role of Grafana.
 
     Raises:
-        LauncherError: the database does not answer, or lets nobody make a role.
+        LauncherError: the database is away, or does not allow this user to create a role.
     """
     from models.database.base import open_database
     from models.monitoring.grafana_role import make_dashboard_reader
@@ -86,7 +86,7 @@ def make_reader(settings: Settings, password: str) -> None:
 
 
 def _replace(file: Path, text: str) -> None:
-    """Put a whole file in the place of another: its reader never sees half of one."""
+    """Replace a file atomically: its readers never see half of it."""
     file.parent.mkdir(parents=True, exist_ok=True)
     beside = file.with_name(f".{file.name}.new")
     beside.write_text(text)

@@ -1,7 +1,7 @@
-"""Fills the templates of Prometheus' rules and Alertmanager's configuration with the settings.
+"""Render Prometheus' rules and Alertmanager's configuration from templates and settings.
 
-Prometheus does not replace anything in its rules, nor Alertmanager in its configuration; both have
-`{{ … }}` of their own, so that ours are `<< … >>`.
+Neither program substitutes variables in these files. Both use `{{ … }}` for other purposes, so
+our templates use `<< … >>`.
 """
 
 from __future__ import annotations
@@ -32,6 +32,6 @@ def _templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        # YAML: texts go through `tojson`, whose strings are YAML's too.
+        # Templates quote texts by `tojson`: JSON strings are valid YAML.
         autoescape=False,  # noqa: S701 - no HTML
     )

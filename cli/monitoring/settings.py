@@ -1,7 +1,6 @@
-"""What an operator may choose of alerts: when each fires, and who is told.
+"""The settings of alerts: thresholds and receivers.
 
-Apart from `core.config.settings`: no program of the service reads these, only
-`bountycoder monitoring`.
+Not part of `core.config.settings`: only `bountycoder monitoring` reads them.
 """
 
 from __future__ import annotations
@@ -18,14 +17,14 @@ Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=0)]
 #: As Prometheus writes them: `90s`, `1h30m`.
 Duration = Annotated[str, Field(pattern=r"^([0-9]+(ms|s|m|h|d|w))+$")]
-#: Anything that cannot end a value in the files that it is written into.
+#: No control characters: they could end a value in the rendered files.
 Text = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]*$")]
 
 RUNBOOKS = "https://github.com/TerminallyLazy/bountyCoder/blob/main/docs/operations.md"
 
 
 class MonitoringSettings(BaseModel):
-    """When alerts fire and where they go. Units stand in the names or descriptions."""
+    """Thresholds and receivers of alerts. Names or descriptions contain the units."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
@@ -55,7 +54,7 @@ class MonitoringSettings(BaseModel):
         3600.0, description="wait of the oldest bulk job that was released"
     )
     alert_worker_restarts: Count = Field(
-        1, description="restarts of one worker within ALERT_RESTART_WINDOW that are no alert"
+        1, description="tolerated restarts of one worker within ALERT_RESTART_WINDOW"
     )
     alert_engine_restarts: Count = Field(0, description="the same of an engine's loop")
     alert_container_restarts: Count = Field(2, description="the same of a container")
@@ -75,11 +74,11 @@ class MonitoringSettings(BaseModel):
 
     alert_runbooks: Text = Field(RUNBOOKS, description="page that alerts link to, by their names")
     alert_group_wait: Duration = Field(
-        "30s", description="how long the first alert waits for others to be told with it"
+        "30s", description="how long the first alert waits for others, to be sent together"
     )
-    alert_group_interval: Duration = Field("5m", description="time between news of one group")
+    alert_group_interval: Duration = Field("5m", description="time between two messages of a group")
     alert_repeat_interval: Duration = Field(
-        "4h", description="time after which an alert that still fires is told again"
+        "4h", description="time after which an alert that still fires is sent again"
     )
     alert_email_to: Text = Field("", description="who gets alerts by email, by commas")
     alert_email_from: Text = Field("", description="sender of these emails")
@@ -112,7 +111,7 @@ class MonitoringSettings(BaseModel):
 
     @property
     def has_receiver(self) -> bool:
-        """Say whether alerts reach anybody."""
+        """Return whether alerts have a receiver."""
         return bool(self.alert_email_to or self.alert_slack_url_file or self.alert_webhook_url)
 
     @model_validator(mode="after")

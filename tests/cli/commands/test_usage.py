@@ -101,5 +101,5 @@ def test_a_time_out_is_one_clear_line(run: Run, database: SessionFactory) -> Non
         done = run("--timeout", "0.2")
 
     assert done.returncode == 1
-    assert done.stderr.startswith("bountycoder: the database does not answer: ")
+    assert done.stderr.startswith("bountycoder: the database does not respond: ")
     assert len(done.stderr.splitlines()) == 1

@@ -146,7 +146,7 @@ def test_the_command_writes_a_file_whole_and_says_when_nobody_is_told(
     assert main(["monitoring", "alertmanager", "-o", str(file)]) == 0
     told = capsys.readouterr()
 
-    assert "nobody is told of alerts" in silent.err
+    assert "alerts have no receiver" in silent.err
     assert (silent.out, told.out, told.err) == ("", "", "")
     assert "http://127.0.0.1:1/" in file.read_text()
     assert [entry.name for entry in file.parent.iterdir()] == ["alertmanager.yml"]

@@ -9,7 +9,7 @@ from sqlalchemy import Engine, create_engine, make_url, text
 from sqlalchemy.exc import InternalError, OperationalError, ProgrammingError
 
 from cli.main import main
-from cli.monitoring.command import make_reader
+from cli.monitoring.command import create_reader
 from core.config.settings import Settings
 from models.database.base import SessionFactory, open_database
 from models.monitoring.grafana_role import READABLE, ROLE
@@ -21,7 +21,7 @@ PASSWORD = "a password of the dashboards"
 @pytest.fixture
 def reader(base_settings: Settings, database: SessionFactory) -> Iterator[Engine]:
     """An engine that is signed in as the role."""
-    make_reader(base_settings, PASSWORD)
+    create_reader(base_settings, PASSWORD)
     engine = as_reader(base_settings, PASSWORD)
     yield engine
     engine.dispose()
@@ -89,7 +89,7 @@ def test_it_is_brought_up_to_date(base_settings: Settings, reader: Engine) -> No
     with owner.begin() as connection:
         connection.execute(text(f"grant select on jobs, users to {ROLE}"))
 
-    make_reader(base_settings, PASSWORD[::-1])
+    create_reader(base_settings, PASSWORD[::-1])
 
     again = as_reader(base_settings, PASSWORD[::-1])
     with again.connect() as connection:

@@ -18,7 +18,7 @@ import psycopg2
 import requests
 import trustme
 
-from cli.monitoring.command import make_reader
+from cli.monitoring.command import create_reader
 from cli.monitoring.settings import MonitoringSettings
 from cli.servers.postgres import Postgres
 from cli.servers.valkey import Valkey
@@ -300,7 +300,7 @@ def watched_instance(base_settings: Settings, directory: Path) -> Iterator[Insta
         upgrade(postgres.url)
         own = {"DATABASE_URL": postgres.url, "REDIS_URL": valkey.url}
         settings = Settings.from_environment({**base_settings.to_environment(), **own})
-        make_reader(settings, READER_PASSWORD)
+        create_reader(settings, READER_PASSWORD)
         receiver = stack.enter_context(receiving())
         programs = Programs(directory)
         stack.callback(programs.stop)

@@ -148,7 +148,7 @@ def test_one_that_is_stopped_leaves_nothing_and_shows_no_password(
         process.send_signal(signal.SIGTERM)
         output, _ = process.communicate(timeout=60)
 
-    assert "is being made" in second.stderr
+    assert "is running" in second.stderr
     assert process.returncode == 130
     assert output == "stopped: nothing is left of this backup\n"
     assert not tool.is_running()

@@ -184,7 +184,7 @@ def test_one_that_differs_from_its_manifest_is_told(backup: Path, target: Settin
 
     assert done.returncode == 1
     assert any("usage " in line and "DIFFERENT" in line for line in done.stdout.splitlines())
-    assert "1 tables are not as they were" in done.stdout
+    assert "1 tables differ from the backup" in done.stdout
 
 
 @pytest.mark.parametrize(
