@@ -32,7 +32,7 @@ from api.v1.batches.file_storage import find_own_file, open_stored_file
 from api.v1.batches.line import Endpoint, line_reader
 from api.v1.batches.schemas import OpenAIBatch, OpenAIBatchList
 from api.v1.batches.serializer import serialize_batch, serialize_errors, serialize_rejected_batch
-from api.v1.generation.ignored_fields import OpenAIBody, refused_unless
+from api.v1.generation.ignored_fields import OpenAIBody, reject_unless
 from api.v1.listing import read_after, read_limit, serialize_list
 from core.concurrency.greenlets import Yielder
 from core.errors import InvalidRequest, NotFound
@@ -84,7 +84,7 @@ class BatchBody(OpenAIBody):
         Literal["24h"], BeforeValidator(_day_window, json_schema_input_type=Literal["24h"])
     ]
     metadata: Metadata | None = None
-    output_expires_after: Annotated[Any, refused_unless()] = None
+    output_expires_after: Annotated[Any, reject_unless()] = None
 
 
 @blueprint.post("")
@@ -106,9 +106,9 @@ def create() -> ResponseReturnValue:
     body = read_body(BatchBody)
     file_id = read_id(Prefix.FILE, body.input_file_id)
     plan = _plan(body, file_id, read_idempotency_key())
-    made = find_earlier_batch(services(), key.id, plan)
-    if made is not None:  # even if its file was deleted since
-        return serialize_batch(made.batch)
+    created = find_earlier_batch(services(), key.id, plan)
+    if created is not None:  # even if its file was deleted since
+        return serialize_batch(created.batch)
     with services().database.sessions() as session:
         file = find_own_file(session, key.user_id, file_id)
     check_open_batches(services(), key.id)
@@ -156,9 +156,9 @@ def index() -> ResponseReturnValue:
     with services().database.sessions() as session:
         user_id = authenticate(session).user.id
         wanted = BatchFilter(user_id, has_endpoint=True)
-        made = list_batches(session, wanted, after=after, limit=most)
+        created = list_batches(session, wanted, after=after, limit=most)
         refused = list_refused_batches(session, user_id, after=after, limit=most)
-    lists: list[Keyset[Any]] = [made, refused]
+    lists: list[Keyset[Any]] = [created, refused]
     both = merge_keysets(lists, lambda batch: batch.id, limit=most, is_back=False)
     return serialize_list([_serialize(batch) for batch in both.rows], has_more=both.has_after)
 

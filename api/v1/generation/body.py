@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import ValidationInfo, field_validator
 
 from api.generation.validation import FieldNames
-from api.v1.generation.ignored_fields import Ignored, OpenAIBody, refused_unless
+from api.v1.generation.ignored_fields import Ignored, OpenAIBody, reject_unless
 from core.errors import InvalidRequest
 from core.generation import (
     ChoiceCount,
@@ -90,8 +90,8 @@ class GenerationBody(OpenAIBody):
     min_tokens: MinTokens | None = None
     ignore_eos: Flag | None = None
 
-    logit_bias: Annotated[Any, refused_unless({})] = None
-    service_tier: Annotated[Any, refused_unless("auto", "default")] = None
+    logit_bias: Annotated[Any, reject_unless({})] = None
+    service_tier: Annotated[Any, reject_unless("auto", "default")] = None
     user: Ignored = None
     store: Ignored = None
     safety_identifier: Ignored = None

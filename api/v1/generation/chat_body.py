@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, BeforeValidator, Field, ValidationInfo, field_validator
 
 from api.v1.generation.body import GenerationBody
-from api.v1.generation.ignored_fields import Ignored, OpenAIBody, refused_unless
+from api.v1.generation.ignored_fields import Ignored, OpenAIBody, reject_unless
 from core.generation import (
     MAX_MESSAGES,
     ChatMessage,
@@ -69,11 +69,11 @@ class ChatTurn(OpenAIBody):
     role: Annotated[str, BeforeValidator(_known_role, json_schema_input_type=GivenRole)]
     content: Annotated[TurnText, BeforeValidator(_join_parts, json_schema_input_type=GivenContent)]
     name: TurnName | None = None
-    refusal: Annotated[Any, refused_unless()] = None
-    audio: Annotated[Any, refused_unless()] = None
-    annotations: Annotated[Any, refused_unless([])] = None
-    tool_calls: Annotated[Any, refused_unless([])] = None
-    function_call: Annotated[Any, refused_unless()] = None
+    refusal: Annotated[Any, reject_unless()] = None
+    audio: Annotated[Any, reject_unless()] = None
+    annotations: Annotated[Any, reject_unless([])] = None
+    tool_calls: Annotated[Any, reject_unless([])] = None
+    function_call: Annotated[Any, reject_unless()] = None
 
     def to_message(self) -> ChatMessage:
         named = {} if self.name is None else {"name": self.name}
@@ -97,18 +97,18 @@ class ChatBody(GenerationBody):
     logprobs: Flag | None = None
     top_logprobs: LogprobCount | None = None
 
-    audio: Annotated[Any, refused_unless()] = None
-    function_call: Annotated[Any, refused_unless("none", "auto")] = None
-    functions: Annotated[Any, refused_unless([])] = None
-    modalities: Annotated[Any, refused_unless(["text"])] = None
-    moderation: Annotated[Any, refused_unless()] = None
-    prediction: Annotated[Any, refused_unless()] = None
-    reasoning_effort: Annotated[Any, refused_unless("none")] = None
-    response_format: Annotated[Any, refused_unless({"type": "text"})] = None
-    tool_choice: Annotated[Any, refused_unless("none", "auto")] = None
-    tools: Annotated[Any, refused_unless([])] = None
-    verbosity: Annotated[Any, refused_unless("medium")] = None
-    web_search_options: Annotated[Any, refused_unless()] = None
+    audio: Annotated[Any, reject_unless()] = None
+    function_call: Annotated[Any, reject_unless("none", "auto")] = None
+    functions: Annotated[Any, reject_unless([])] = None
+    modalities: Annotated[Any, reject_unless(["text"])] = None
+    moderation: Annotated[Any, reject_unless()] = None
+    prediction: Annotated[Any, reject_unless()] = None
+    reasoning_effort: Annotated[Any, reject_unless("none")] = None
+    response_format: Annotated[Any, reject_unless({"type": "text"})] = None
+    tool_choice: Annotated[Any, reject_unless("none", "auto")] = None
+    tools: Annotated[Any, reject_unless([])] = None
+    verbosity: Annotated[Any, reject_unless("medium")] = None
+    web_search_options: Annotated[Any, reject_unless()] = None
     #: Affects `tools` only.
     parallel_tool_calls: Ignored = None
 

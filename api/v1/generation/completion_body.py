@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field, ValidationInfo, field_validator
 
 from api.v1.generation.body import GenerationBody
-from api.v1.generation.ignored_fields import refused_unless
+from api.v1.generation.ignored_fields import reject_unless
 from core.config.settings import PromptMode
 from core.generation import LogprobCount, Text
 from core.parsing import Whole
@@ -25,8 +25,8 @@ class CompletionBody(GenerationBody):
     prompt: Text
     logprobs: LogprobCount | None = None
     best_of: Annotated[int, Whole()] | None = None
-    echo: Annotated[Any, refused_unless(False)] = None
-    suffix: Annotated[Any, refused_unless("")] = None
+    echo: Annotated[Any, reject_unless(False)] = None
+    suffix: Annotated[Any, reject_unless("")] = None
 
     @field_validator("prompt", mode="before", json_schema_input_type=GivenPrompt)
     @classmethod

@@ -22,7 +22,7 @@ class OpenAIBody(Body):
     model_config = ConfigDict(alias_generator=None)
 
 
-def refused_unless(*harmless: Any) -> BeforeValidator:
+def reject_unless(*harmless: Any) -> BeforeValidator:
     """Return a validator that accepts only null and the `harmless` values."""
 
     def check(value: Any, info: ValidationInfo) -> Any:
