@@ -1,4 +1,4 @@
-"""What an admin's dashboard shows: the figures, the workers, who changed what."""
+"""The calls for an admin's dashboard: figures, workers and the audit trail."""
 
 from __future__ import annotations
 
@@ -39,37 +39,37 @@ TargetId = Annotated[str, Field(pattern="^$|^(user|key|msg|gen|batch|file)_[0-9a
 @blueprint.get("/overview")
 @described(CallerKind.ADMIN, {200: json_response(OverviewSchema, "the figures")})
 def overview() -> ResponseReturnValue:
-    """Return the figures of today and of this month (UTC); without Redis the line is `null`."""
+    """Return the figures of today and of this month (UTC); without Redis, `queues` is `null`."""
     with services().database.sessions() as session:
         authenticate_admin(session)
         figures = read_overview(session, database_now(session))
         held = count_held_lines(session)
-    shown: dict[str, Any] = {
+    of_database: dict[str, Any] = {
         "users": figures.users,
         "keys": figures.keys,
         "activeKeys": figures.active_keys,
         "openBatches": figures.open_batches,
         "openLines": figures.open_lines,
         "heldLines": held,
-        "today": _show_traffic(figures.today),
-        "month": _show_traffic(figures.month),
+        "today": _serialize_traffic(figures.today),
+        "month": _serialize_traffic(figures.month),
     }
     try:
         ready = len(services().workers.ready())
-        return {**shown, "readyWorkers": ready, "queues": _queue_lengths()}
+        return {**of_database, "readyWorkers": ready, "queues": _queue_lengths()}
     except redis.RedisError:
-        return {**shown, "readyWorkers": None, "queues": None}
+        return {**of_database, "readyWorkers": None, "queues": None}
 
 
 @blueprint.get("/workers")
 @described(CallerKind.ADMIN, {200: json_response(WorkerPageSchema, "the workers")})
 def workers() -> ResponseReturnValue:
-    """Return what each living worker says of itself, and how many jobs wait for one."""
+    """Return the status of each worker, and the number of jobs in each queue."""
     with services().database.sessions() as session:
         authenticate_admin(session)
     alive = services().workers.alive()
     return {
-        "data": [_show_worker(status) for status in alive],
+        "data": [_serialize_worker(status) for status in alive],
         "queues": _queue_lengths(),
         "nextCursor": None,
     }
@@ -81,15 +81,15 @@ def workers() -> ResponseReturnValue:
     {200: json_response(ActivityPageSchema, "changes")},
     parameters=(
         *paging(Prefix.AUDIT),
-        id_query("actor", Prefix.USER, "who did it"),
-        query("target", TargetId, "the user, key, webhook, job, batch or file that it was done to"),
-        text_query("action", MAX_ACTION_LENGTH, "such as `key.create`"),
-        time_query("from", "not before"),
-        time_query("to", "before"),
+        id_query("actor", Prefix.USER, "the user who made the change"),
+        query("target", TargetId, "the changed user, key, webhook, job, batch or file"),
+        text_query("action", MAX_ACTION_LENGTH, "the action, such as `key.create`"),
+        time_query("from", "the earliest time"),
+        time_query("to", "the end, which is excluded"),
     ),
 )
 def activity() -> ResponseReturnValue:
-    """List who changed which key or user, newest first."""
+    """List the entries of the audit trail, newest first."""
     page = read_page(Prefix.AUDIT)
     wanted = ActivityFilter(
         actor_id=read_id_of("actor", Prefix.USER),
@@ -101,7 +101,7 @@ def activity() -> ResponseReturnValue:
     with services().database.sessions() as session:
         authenticate_admin(session)
         entries = list_activity(session, wanted, after=page.after, limit=page.limit)
-    return serialize_page(entries, page, _show_activity)
+    return serialize_page(entries, page, _serialize_activity)
 
 
 def _read_target() -> Any:
@@ -116,7 +116,7 @@ def _read_target() -> Any:
     return target
 
 
-def _show_worker(status: WorkerStatus) -> dict[str, Any]:
+def _serialize_worker(status: WorkerStatus) -> dict[str, Any]:
     gpus = [_camel(asdict(gpu)) for gpu in status.gpus]
     return {**_camel(asdict(status)), "gpus": gpus}
 
@@ -129,7 +129,7 @@ def _queue_lengths() -> dict[str, int]:
     return {queue.value: services().jobs.queue.length(queue) for queue in QueueName}
 
 
-def _show_traffic(traffic: Traffic) -> dict[str, Any]:
+def _serialize_traffic(traffic: Traffic) -> dict[str, Any]:
     return {
         "requests": traffic.requests,
         "succeeded": traffic.succeeded,
@@ -140,8 +140,8 @@ def _show_traffic(traffic: Traffic) -> dict[str, Any]:
     }
 
 
-def _show_activity(activity: Activity) -> dict[str, Any]:
-    """Return an entry; what it is about shows in its action."""
+def _serialize_activity(activity: Activity) -> dict[str, Any]:
+    """Return an entry as JSON; its action says what kind of resource the target is."""
     entry = activity.entry
     kind = target_kind(entry.action)
     return {

@@ -1,4 +1,4 @@
-"""Registering, signing in, and a user's own password."""
+"""The calls to register, sign in and out, and to change one's own password."""
 
 from __future__ import annotations
 
@@ -94,9 +94,9 @@ class ChangePasswordBody(Body):
     body=RegisterBody,
 )
 def register() -> ResponseReturnValue:
-    """Make a customer's account and sign it in."""
+    """Create a customer's account and sign it in."""
     if not services().settings.registration_open:
-        raise Forbidden("registration is closed, ask an admin for an account")
+        raise Forbidden("registration is closed: ask an admin for an account")
     body = read_body(RegisterBody)
     check_against_email(body.password, body.email, param="password")
     rule = registration_rule(services().settings)
@@ -136,7 +136,7 @@ def login() -> ResponseReturnValue:
         password_hash = user.password_hash if user else None
         is_right = check_password(password_hash, body.password, user=password_user(body.email))
         if user is None or not is_right:
-            # Without the email that was given: it may be a password in the wrong field.
+            # Without the email of the request: it may be a password in the wrong field.
             with services().database.sessions.begin() as session:
                 audit(session, "auth.login_failed", actor=None, target_id=user.id if user else None)
             raise Unauthorized("the email or the password is wrong", code="invalid_credentials")
@@ -157,8 +157,8 @@ def login() -> ResponseReturnValue:
 def refresh() -> ResponseReturnValue:
     """Exchange a refresh token for new tokens.
 
-    Each refresh token is good once. One that is used again, later than a few seconds after its
-    first use, ends its session: somebody else may have it.
+    Each refresh token can be used once. A second use, more than a few seconds after the first,
+    ends the session: the token may be stolen.
     """
     claims = read_token(read_body(RefreshBody).refresh_token, kind="refresh")
     with services().database.sessions.begin() as session:
@@ -178,13 +178,13 @@ def refresh() -> ResponseReturnValue:
 @blueprint.post("/logout")
 @described(CallerKind.USER, {204: empty_response("the session has ended")})
 def logout() -> ResponseReturnValue:
-    """End the session of the token: all of its tokens, the refresh token too."""
+    """End the session of the token, with all its tokens."""
     with services().database.sessions.begin() as session:
         user, claims = authenticate_token(session)
         if claims.session_id is not None:
             end_session(session, claims.session_id)
         elif locked := lock_user(session, user.id):
-            # A token of an earlier version ends with all others only.
+            # A token without a session can only end together with all tokens of the user.
             locked.token_version += 1
     return "", 204
 
@@ -199,9 +199,9 @@ def logout() -> ResponseReturnValue:
     body=ChangePasswordBody,
 )
 def change_password() -> ResponseReturnValue:
-    """Set a new password: every token made before ends, and the answer has new ones.
+    """Set a new password. All earlier tokens end, and the response has new ones.
 
-    The session goes on with them; all others end.
+    This session continues with the new tokens; all other sessions end.
     """
     with services().database.sessions() as session:
         user, claims = authenticate_token(session)
@@ -212,7 +212,7 @@ def change_password() -> ResponseReturnValue:
     with services().database.sessions.begin() as session:
         locked = lock_user(session, user.id)
         if locked is None or locked.token_version != user.token_version:
-            raise invalid_token()  # another change was faster
+            raise invalid_token()  # a concurrent change came first
         locked.password_hash = password_hash
         locked.token_version += 1
         audit(session, "user.change_password", actor=locked, target_id=locked.id)
@@ -236,7 +236,7 @@ def _begin_session(session: Session, user: User) -> dict[str, object]:
 
 
 def _refresh_life() -> timedelta:
-    """Return how long a session lives without a refresh: as long as the longest of its tokens."""
+    """Return the life of a session without a refresh: that of its longest token."""
     settings = services().settings
     access = timedelta(minutes=settings.jwt_access_minutes)
     return max(access, timedelta(days=settings.jwt_refresh_days))

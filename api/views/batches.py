@@ -1,4 +1,4 @@
-"""Batches: a file of requests comes in, their owner looks on, fetches results, cancels, retries."""
+"""The calls for batches: submit a file, poll, download results, cancel, retry."""
 
 from __future__ import annotations
 
@@ -64,18 +64,22 @@ from models.pages.batches import BatchFilter, list_batches
 
 blueprint = Blueprint("batches", __name__, url_prefix="/api/llm/batches")
 
-#: Line numbers that the database can hold.
+#: The greatest line number that the database can store.
 MAX_LINE = 2**31 - 1
 
 OPTIONS = (
-    text_query("name", 200, "what people call the batch"),
-    query("onError", OnError, "`skip` takes the good lines and counts the others as failed"),
-    query("completionWindow", WindowText, "lines that have not begun by then expire; `24h`"),
-    text_query("webhookUrl", MAX_URL_LENGTH, "who is told of the end"),
+    text_query("name", 200, "a name for the batch"),
+    query("onError", OnError, "`skip` runs the valid lines and counts the others as failed"),
+    query(
+        "completionWindow",
+        WindowText,
+        "lines that have not started within this time expire; such as `24h`",
+    ),
+    text_query("webhookUrl", MAX_URL_LENGTH, "the URL that gets a webhook at the end"),
     query("metadata", str, "your own labels, a JSON object"),
 )
 BATCH_STATUS = ResponseHeader(
-    "x-batch-status", "of the batch, when the answer began", is_always=True
+    "x-batch-status", "the status of the batch when the response began", is_always=True
 )
 
 
@@ -84,7 +88,7 @@ BATCH_STATUS = ResponseHeader(
     CallerKind.KEY,
     {
         200: json_response(
-            BatchSchema, "the batch that this request made before", BATCH_LOCATION, REPLAYED
+            BatchSchema, "the batch that this request created before", BATCH_LOCATION, REPLAYED
         ),
         201: json_response(BatchSchema, "the batch", BATCH_LOCATION),
     },
@@ -93,10 +97,10 @@ BATCH_STATUS = ResponseHeader(
     upload=UploadSpec(JSONL_TYPES, GenerationLine, BatchForm),
 )
 def create() -> ResponseReturnValue:
-    """Make a batch of a file, one request in each line.
+    """Create a batch from a file with one request in each line.
 
-    The options stand in the query, or beside the file in a form. All lines are checked before the
-    answer; `fields` of a 400 names those that cannot be taken, and nothing is made.
+    Options are in the query, or beside the file in a form. The service checks all lines before it
+    responds. If lines are not valid, `fields` of the 400 names them, and no batch is created.
     """
     key = authenticate_fresh_key()
     idempotency_key = read_idempotency_key()
@@ -111,17 +115,20 @@ def create() -> ResponseReturnValue:
             made = create_batch_from_file(services(), key, upload, idempotency_key)
     if made is None:
         return client_closed_response()
-    return _answer(made)
+    return _created_response(made)
 
 
 @blueprint.get("")
 @described(
     CallerKind.KEY_OR_USER,
     {200: json_response(BatchPageSchema, "batches")},
-    parameters=(*paging(Prefix.BATCH), query("status", BatchState, "in this state only")),
+    parameters=(
+        *paging(Prefix.BATCH),
+        query("status", BatchState, "only batches with this status"),
+    ),
 )
 def index() -> ResponseReturnValue:
-    """List the caller's batches, or for an admin everyone's, newest first."""
+    """List the caller's batches, newest first; an admin gets those of all users."""
     page = read_page(Prefix.BATCH)
     state = read_choice("status", BatchState)
     with services().database.sessions() as session:
@@ -138,13 +145,13 @@ def index() -> ResponseReturnValue:
 @blueprint.get("/<batch_id>")
 @described(CallerKind.KEY_OR_USER, {200: json_response(BatchSchema, "the batch")}, TOO_MANY_POLLS)
 def show(batch_id: str) -> ResponseReturnValue:
-    """Return a batch: how far it is, what it used, and when it will be done at this rate."""
+    """Return a batch: its progress, its usage, and the estimated time until its end."""
     with services().database.sessions() as session:
         caller = authenticate(session)
         batch = find_visible_batch(session, caller, batch_id)
-        shown = _show(session, batch)
+        fields = _serialize(session, batch)
     charge_poll(services(), caller.account_id)
-    return shown
+    return fields
 
 
 @blueprint.get("/<batch_id>/results")
@@ -152,21 +159,25 @@ def show(batch_id: str) -> ResponseReturnValue:
     CallerKind.KEY_OR_USER,
     {
         200: jsonl_response(
-            ResultLineSchema, "the lines that have ended, in the file's order", BATCH_STATUS
+            ResultLineSchema, "the lines that have ended, in the order of the file", BATCH_STATUS
         )
     },
     TOO_MANY_POLLS,
     TOO_MANY_STREAMS,
     parameters=(
-        query("after", Annotated[int, Field(ge=0, le=MAX_LINE)], "go on behind this line"),
-        query("status", str, "only lines that ended so, several by commas or given several times"),
+        query("after", Annotated[int, Field(ge=0, le=MAX_LINE)], "resume after this line"),
+        query(
+            "status",
+            str,
+            "only lines with this status; separate several by commas or repeat the parameter",
+        ),
     ),
 )
 def results(batch_id: str) -> ResponseReturnValue:
-    """Return what became of the lines that have ended so far, one in each line.
+    """Return the results of the lines that have ended so far, one in each line.
 
-    An answer that ends before its end breaks the connection: go on with `after`, the number of the
-    last line that came whole.
+    If the response is incomplete, the service breaks the connection. Resume with `after`, the
+    number of the last complete line.
     """
     after = read_number("after", default=0, most=MAX_LINE)
     states = _read_final_states()
@@ -179,11 +190,13 @@ def results(batch_id: str) -> ResponseReturnValue:
 
 
 @blueprint.post("/<batch_id>/cancel")
-@described(CallerKind.KEY_OR_USER, {200: json_response(BatchSchema, "the batch as it is then")})
+@described(
+    CallerKind.KEY_OR_USER, {200: json_response(BatchSchema, "the batch after the cancellation")}
+)
 def cancel(batch_id: str) -> ResponseReturnValue:
-    """Cancel a batch: lines that have not begun are cancelled, those that run end soon.
+    """Cancel a batch: waiting lines are cancelled at once, running lines end soon.
 
-    A batch that has ended stays as it is.
+    A batch that has ended does not change.
     """
     with services().database.sessions.begin() as session:
         caller = authenticate(session)
@@ -195,7 +208,7 @@ def cancel(batch_id: str) -> ResponseReturnValue:
     if not batch.is_final:
         cancel_batch(services(), batch.id)
     with services().database.sessions() as session:
-        return _show(session, find_batch(session, batch.id) or batch)
+        return _serialize(session, find_batch(session, batch.id) or batch)
 
 
 @blueprint.post("/<batch_id>/retry")
@@ -203,7 +216,7 @@ def cancel(batch_id: str) -> ResponseReturnValue:
     CallerKind.KEY_OR_USER,
     {
         200: json_response(
-            BatchSchema, "the batch that this request made before", BATCH_LOCATION, REPLAYED
+            BatchSchema, "the batch that this request created before", BATCH_LOCATION, REPLAYED
         ),
         201: json_response(BatchSchema, "the new batch", BATCH_LOCATION),
     },
@@ -215,9 +228,9 @@ def cancel(batch_id: str) -> ResponseReturnValue:
     parameters=(IDEMPOTENCY_KEY,),
 )
 def retry(batch_id: str) -> ResponseReturnValue:
-    """Make a new batch of the lines that did not succeed, with their numbers and names.
+    """Create a new batch from the lines that did not succeed, with their numbers and ids.
 
-    Not of lines that were skipped as faulty: their requests are not known.
+    It excludes lines that were skipped as not valid: the service did not store their requests.
     """
     idempotency_key = read_idempotency_key()
     with services().database.sessions() as session:
@@ -228,7 +241,7 @@ def retry(batch_id: str) -> ResponseReturnValue:
     if not old.is_final:
         raise Conflict("the batch has not ended", code="batch_not_finished")
     if not read_unsuccessful(services().database.statements, old.id, after=0):
-        raise Conflict("no line can be tried again", code="nothing_to_retry")
+        raise Conflict("the batch has no line to retry", code="nothing_to_retry")
     plan = plan_retry(
         old,
         options,
@@ -238,22 +251,26 @@ def retry(batch_id: str) -> ResponseReturnValue:
     )
     with services().slots.uploads.acquire(key.user_id), services().slots.uploads.acquire_writer():
         lines = unsuccessful_lines(services().database.statements, old.id)
-        return _answer(create_batch(services(), key, lines, plan))
+        return _created_response(create_batch(services(), key, lines, plan))
 
 
 def _key_of_retry(session: Session, caller: Caller, old: Batch) -> PresentedKey:
-    """Return the key that pays: the caller's, or where a JWT came alone, that of the old batch.
+    """Return the key to charge: the caller's, or with a JWT alone, that of the old batch.
 
     Raises:
-        Forbidden: the old batch is another's, who would pay; or its key may not be used.
+        Forbidden: another user owns the old batch and would pay, or its key cannot be used.
     """
     if caller.key is None and "x-api-key-id" in request.headers:
         return PresentedKey.of(*authenticate_key(session), database_now(session))
     if old.user_id != caller.user.id:
-        raise Forbidden("its owner would pay: send the id of a key of yours as `x-api-key-id`")
+        raise Forbidden(
+            "the owner of the batch would pay: send the id of your own key as `x-api-key-id`"
+        )
     found = caller.key or (find_key(session, old.api_key_id) or (None,))[0]
     if found is None:
-        raise Forbidden("the key of this batch was ended: retry it with another", code="forbidden")
+        raise Forbidden(
+            "the key of this batch was deleted: retry the batch with another key", code="forbidden"
+        )
     now = database_now(session)
     check_usable(found, lambda: now)
     return PresentedKey.of(found, caller.user, now)
@@ -263,21 +280,21 @@ def _has_body() -> bool:
     return bool(request.content_length) or "Transfer-Encoding" in request.headers
 
 
-def _answer(made: CreatedBatch) -> Response:
+def _created_response(made: CreatedBatch) -> Response:
     if made.is_new:
-        shown = show_batch(made.batch)
+        fields = show_batch(made.batch)
     else:
         with services().database.autocommit() as session:
-            shown = _show(session, made.batch)
-    response = jsonify(shown)
+            fields = _serialize(session, made.batch)
+    response = jsonify(fields)
     response.status_code = 201 if made.is_new else 200
-    response.headers["Location"] = f"/api/llm/batches/{shown['id']}"
+    response.headers["Location"] = f"/api/llm/batches/{fields['id']}"
     if not made.is_new:
         response.headers["Idempotency-Replayed"] = "true"
     return response
 
 
-def _show(session: Session, batch: Batch) -> dict[str, Any]:
+def _serialize(session: Session, batch: Batch) -> dict[str, Any]:
     if batch.is_final:
         return show_batch(batch)
     running = count_running(session, [batch.id])

@@ -1,6 +1,6 @@
-"""The published contract: the OpenAPI document, and a page to read and try it.
+"""The published contract: the OpenAPI document, and a page to read it and try its calls.
 
-All that the page needs is served from here: it asks no other host for anything.
+This service serves all files of the page: it loads nothing from another host.
 """
 
 from __future__ import annotations
@@ -20,14 +20,13 @@ from core.errors import NotFound
 
 blueprint = Blueprint("docs", __name__, url_prefix="/api")
 
-#: The page shows what is here: its scripts call this service and nothing else. The viewer sets
-#: styles from its script.
+#: The scripts of the page call only this service. The viewer sets styles from its script.
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'"
 )
-#: What the page is made of.
+#: The files of the page, with their media types.
 ASSETS = {
     "docs.css": "text/css; charset=utf-8",
     "openapi-explorer-2.4.820.min.js": "text/javascript; charset=utf-8",
@@ -49,7 +48,7 @@ def document() -> ResponseReturnValue:
 @blueprint.get("/docs")
 @html_page()
 def page() -> ResponseReturnValue:
-    """Show the document, and let its calls be tried."""
+    """Return the page that displays the document."""
     response = _cacheable(_read("index.html"), "text/html; charset=utf-8")
     response.headers["content-security-policy"] = CONTENT_SECURITY_POLICY
     return response
@@ -58,7 +57,7 @@ def page() -> ResponseReturnValue:
 @blueprint.get("/docs/<name>")
 @html_page()
 def asset(name: str) -> ResponseReturnValue:
-    """Return a part of the page."""
+    """Return a file of the page."""
     kind = ASSETS.get(name)
     if kind is None:
         raise NotFound("there is nothing at this address")
@@ -66,7 +65,7 @@ def asset(name: str) -> ResponseReturnValue:
 
 
 def _document() -> bytes:
-    """Return the document of this process's application, made when it is first asked for."""
+    """Return the document of this application; the first call builds it."""
     made = current_app.extensions.get(_DOCUMENT)
     if made is None:
         app = current_app._get_current_object()  # type: ignore[attr-defined]
@@ -80,7 +79,7 @@ def _read(name: str) -> bytes:
 
 
 def _cacheable(data: bytes, content_type: str) -> Response:
-    """Return an answer that browsers keep, and ask each time whether it is still the one."""
+    """Return a response that browsers cache and revalidate each time."""
     response = Response(data, content_type=content_type)
     response.headers["cache-control"] = "no-cache"
     response.add_etag()

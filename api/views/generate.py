@@ -1,4 +1,4 @@
-"""`POST /api/llm/generate`: from a prompt to an answer, at once, as a stream, or at its address."""
+"""The calls that generate: wait for the completion, stream it, or create a job."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ blueprint = Blueprint("generate", __name__, url_prefix="/api/llm")
         ),
         202: json_response(
             JobSchema,
-            "the job: it goes on, ask for it at its address",
+            "the job, which continues; poll it at its URL",
             LOCATION,
             *RATE_LIMITS,
             REPLAYED,
@@ -72,7 +72,7 @@ blueprint = Blueprint("generate", __name__, url_prefix="/api/llm")
     parameters=(PREFER, IDEMPOTENCY_KEY),
 )
 def generate() -> ResponseReturnValue:
-    """Generate, waiting for the answer up to `SYNC_WAIT_SECONDS`, or streaming it."""
+    """Generate a completion: wait for it up to `SYNC_WAIT_SECONDS`, or stream it."""
     key, generation = authenticate_and_parse(Generation)
     if generation.stream:
         return _stream(key, generation)
@@ -100,8 +100,8 @@ def _stream(key: PresentedKey, generation: Generation) -> Response:
         head = show_completion_head(admitted.job)
         return stream_admitted(
             admitted,
-            lambda delta: [show_delta(head, delta)],
-            lambda job: [show_end(head, require_completion(job))],
+            lambda delta: [serialize_delta(head, delta)],
+            lambda job: [serialize_end(head, require_completion(job))],
             slot=held.pop_all(),
         )
 
@@ -115,7 +115,7 @@ def _stream(key: PresentedKey, generation: Generation) -> Response:
     parameters=(IDEMPOTENCY_KEY,),
 )
 def submit() -> ResponseReturnValue:
-    """Generate without waiting: 202 with the job's address at once."""
+    """Create a job and return 202 with its URL at once."""
     admitted = admit_request(*authenticate_and_parse(Generation))
     admitted.enqueue()
     return accepted(admitted)
@@ -124,26 +124,26 @@ def submit() -> ResponseReturnValue:
 def accepted(
     admitted: AdmittedJob, headers: dict[str, str] | None = None, *, job: Job | None = None
 ) -> Response:
-    """Answer 202 with the job and its address."""
+    """Return 202 with the job and its URL."""
     job = job or admitted.job
-    shown = show_job(job)
-    response = jsonify(shown)
+    fields = show_job(job)
+    response = jsonify(fields)
     response.status_code = 202
-    address = {"Location": f"/api/llm/jobs/{shown['id']}"}
-    response.headers.extend({**admitted.headers, **(headers or {}), **address})
+    location = {"Location": f"/api/llm/jobs/{fields['id']}"}
+    response.headers.extend({**admitted.headers, **(headers or {}), **location})
     return response
 
 
-def show_delta(head: dict[str, Any], delta: Delta) -> dict[str, Any]:
-    """Return one event of a stream: the text that was added to one choice."""
+def serialize_delta(head: dict[str, Any], delta: Delta) -> dict[str, Any]:
+    """Return one event of a stream: the text that a choice gained."""
     choice: dict[str, Any] = {"text": delta.text, "index": delta.index, "finish_reason": None}
     if delta.logprobs is not None:
         choice["logprobs"] = delta.logprobs
     return {**head, "choices": [choice]}
 
 
-def show_end(head: dict[str, Any], job: Job) -> dict[str, Any]:
-    """Return the last event of a stream: why each choice ended, and what was used."""
+def serialize_end(head: dict[str, Any], job: Job) -> dict[str, Any]:
+    """Return the last event of a stream: the finish reason of each choice, and the usage."""
     choices = [
         {"text": "", "index": choice["index"], "finish_reason": choice["finish_reason"]}
         for choice in choices_of(job)

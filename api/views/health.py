@@ -1,4 +1,4 @@
-"""Is this process alive, and can the service take work."""
+"""The health checks: whether this process responds, and whether the service accepts work."""
 
 from __future__ import annotations
 
@@ -17,16 +17,24 @@ blueprint = Blueprint("health", __name__)
 
 
 @blueprint.get("/healthz")
-@described(CallerKind.ANYONE, {200: json_response(AliveSchema, "it answers")}, uses_backends=False)
+@described(
+    CallerKind.ANYONE,
+    {200: json_response(AliveSchema, "the process responds")},
+    uses_backends=False,
+)
 def healthz() -> ResponseReturnValue:
-    """Say that this process answers."""
+    """Return 200 if this process responds."""
     return {"status": "ok"}
 
 
 @blueprint.get("/health")
-@described(CallerKind.ANYONE, {200: json_response(AliveSchema, "it answers")}, uses_backends=False)
+@described(
+    CallerKind.ANYONE,
+    {200: json_response(AliveSchema, "the process responds")},
+    uses_backends=False,
+)
 def health() -> ResponseReturnValue:
-    """Say that this process answers, at the address that vLLM has for it."""
+    """Return 200 if this process responds, at the path that vLLM uses."""
     return healthz()
 
 
@@ -34,13 +42,13 @@ def health() -> ResponseReturnValue:
 @described(
     CallerKind.ANYONE,
     {
-        200: json_response(ReadinessSchema, "work can be taken"),
-        503: json_response(ReadinessSchema, "work cannot be taken"),
+        200: json_response(ReadinessSchema, "the service accepts work"),
+        503: json_response(ReadinessSchema, "the service does not accept work"),
     },
     uses_backends=False,
 )
 def readyz() -> ResponseReturnValue:
-    """Say whether work can be taken, and which part is away, read-only or full if not."""
+    """Return whether the service accepts work, and the state of each part."""
     parts = {"database": _database(), **_queue()}
     is_ready = all(state == "ok" for state in parts.values())
     return {"status": "ready" if is_ready else "not ready", "parts": parts}, (

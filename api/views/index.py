@@ -1,4 +1,4 @@
-"""What this is, for those who look at an address without knowing the API: people, and probes."""
+"""Pages for people and probes that open a URL without knowing the API."""
 
 from __future__ import annotations
 
@@ -16,10 +16,12 @@ blueprint = Blueprint("index", __name__)
 
 @blueprint.get("/")
 @described(
-    CallerKind.ANYONE, {200: json_response(IndexSchema, "what is where")}, uses_backends=False
+    CallerKind.ANYONE,
+    {200: json_response(IndexSchema, "the paths of the documentation")},
+    uses_backends=False,
 )
 def index() -> ResponseReturnValue:
-    """Say what this service is, and where its documentation is."""
+    """Return the name of this service, and the paths of its documentation."""
     return {
         "service": "BountyCoder",
         "version": version("bountycoder"),
@@ -31,10 +33,12 @@ def index() -> ResponseReturnValue:
 
 @blueprint.get("/v1")
 @described(
-    CallerKind.ANYONE, {200: json_response(IndexSchema, "what is where")}, uses_backends=False
+    CallerKind.ANYONE,
+    {200: json_response(IndexSchema, "the paths of the documentation")},
+    uses_backends=False,
 )
 def v1_index() -> ResponseReturnValue:
-    """Say what this service is to those who open the base URL of OpenAI's clients."""
+    """Return the same as `GET /`, at the base URL of OpenAI's clients."""
     return index()
 
 
@@ -43,5 +47,5 @@ def v1_index() -> ResponseReturnValue:
     CallerKind.ANYONE, {200: json_response(VersionSchema, "the version")}, uses_backends=False
 )
 def show_version() -> ResponseReturnValue:
-    """Say which version this is."""
+    """Return the version of this service."""
     return {"version": version("bountycoder")}

@@ -1,4 +1,4 @@
-"""Jobs as their owner sees them: look, list, follow, cancel."""
+"""The calls for jobs: poll, list, stream and cancel."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from api.openapi.response import event_stream_response, json_response
 from api.responses.jobs import CompletionEventSchema, JobPageSchema, JobSchema
 from api.runtime.user_slots import SlotKind
 from api.services import services
-from api.views.generate import show_delta, show_end
+from api.views.generate import serialize_delta, serialize_end
 from core.errors import InvalidRequest, NotFound
 from core.ids import Prefix
 from core.parsing import bounded_integer
@@ -38,8 +38,8 @@ from models.pages.jobs import JobFilter, JobSource, list_jobs
 
 blueprint = Blueprint("jobs", __name__, url_prefix="/api/llm/jobs")
 
-#: While a caller waits for a change, the row is looked at this often.
-LOOK_SECONDS = 1.0
+#: How often a waiting request reads the row, beside events.
+POLL_SECONDS = 1.0
 
 WaitSeconds = Annotated[int, Field(ge=0, lt=10**9)]
 
@@ -48,12 +48,12 @@ WaitSeconds = Annotated[int, Field(ge=0, lt=10**9)]
 @described(
     CallerKind.KEY_OR_USER,
     {200: json_response(JobPageSchema, "jobs")},
-    parameters=(*paging(Prefix.JOB), query("status", JobState, "in this state only")),
+    parameters=(*paging(Prefix.JOB), query("status", JobState, "only jobs with this status")),
 )
 def index() -> ResponseReturnValue:
-    """List the caller's jobs, or for an admin everyone's, newest first, without their answers.
+    """List the caller's jobs, newest first, without their completions.
 
-    Lines of batches are left out: a batch has its results.
+    An admin gets those of all users. Lines of batches are excluded: see the results of a batch.
     """
     page = read_page(Prefix.JOB)
     state = read_choice("status", JobState)
@@ -74,10 +74,10 @@ def index() -> ResponseReturnValue:
     {200: json_response(JobSchema, "the job")},
     TOO_MANY_POLLS,
     TOO_MANY_WAITS,
-    parameters=(query("wait", WaitSeconds, "how long to wait for a change, in seconds"),),
+    parameters=(query("wait", WaitSeconds, "the seconds to wait for a change of the status"),),
 )
 def show(job_id: str) -> ResponseReturnValue:
-    """Return a job, with its result when it is done; `?wait=N` waits for a change of its state."""
+    """Return a job, with its result if it has ended; `?wait=N` waits for a new status."""
     seconds = _read_wait()
     with services().database.sessions() as session:
         caller = authenticate(session)
@@ -86,7 +86,7 @@ def show(job_id: str) -> ResponseReturnValue:
     if seconds and not job.is_final:
         with services().slots.connections.acquire(caller.user.id, SlotKind.WAIT):
             job = _wait_for_change(job, seconds)
-    return _show(job)
+    return _serialize(job)
 
 
 @blueprint.get("/<job_id>/stream")
@@ -98,12 +98,12 @@ def show(job_id: str) -> ResponseReturnValue:
     parameters=(LAST_EVENT_ID,),
 )
 def stream(job_id: str) -> ResponseReturnValue:
-    """Follow a job's text, from its beginning or from after the event `Last-Event-ID`."""
+    """Stream the text of a job, from its beginning or after the event `Last-Event-ID`."""
     with services().database.sessions.begin() as session:
         caller = authenticate(session)
         job = find_visible_job(session, caller, job_id)
         if job.texts_deleted_at is not None:
-            raise NotFound("the text of this job was deleted after its time")
+            raise NotFound("the text of this job was deleted after its retention period")
         if not job.is_final and not job.is_streamed:
             ask_for_text(session, job.id)
     charge_poll(services(), caller.account_id)
@@ -112,34 +112,36 @@ def stream(job_id: str) -> ResponseReturnValue:
         services(),
         job,
         request.headers.get("Last-Event-ID"),
-        lambda delta: [show_delta(head, delta)],
-        lambda ended: [show_end(head, require_completion(ended))],
+        lambda delta: [serialize_delta(head, delta)],
+        lambda ended: [serialize_end(head, require_completion(ended))],
     )
 
 
 @blueprint.delete("/<job_id>")
-@described(CallerKind.KEY_OR_USER, {200: json_response(JobSchema, "the job as it is then")})
+@described(
+    CallerKind.KEY_OR_USER, {200: json_response(JobSchema, "the job after the cancellation")}
+)
 def delete(job_id: str) -> ResponseReturnValue:
-    """Cancel a job; one that has ended stays as it is."""
+    """Cancel a job; one that has ended does not change."""
     with services().database.sessions.begin() as session:
         caller = authenticate(session)
         job = find_visible_job(session, caller, job_id)
         if not job.is_final:
             audit_admin_act(session, "job.cancel", caller, owner_id=job.user_id, target_id=job.id)
-    return _show(services().jobs.cancellation.cancel(job.id) or read_job(services(), job))
+    return _serialize(services().jobs.cancellation.cancel(job.id) or read_job(services(), job))
 
 
-def _show(job: Job) -> ResponseReturnValue:
-    shown = show_job(job)
+def _serialize(job: Job) -> ResponseReturnValue:
+    fields = show_job(job)
     if job.state == JobState.QUEUED and job.batch_id is None:
         before = services().jobs.queue_positions.before(job)
-        shown["position"] = before + 1
-        shown["estimatedSeconds"] = _estimate(before)
-    return shown
+        fields["position"] = before + 1
+        fields["estimatedSeconds"] = _estimate(before)
+    return fields
 
 
 def _estimate(before: int) -> float | None:
-    """Return the seconds until a job with this many before it begins, if that is known."""
+    """Return the seconds until a job with this many others before it starts, if known."""
     try:
         seconds = services().limits.backlog.seconds_for(before)
     except redis.RedisError:
@@ -148,7 +150,7 @@ def _estimate(before: int) -> float | None:
 
 
 def _wait_for_change(job: Job, seconds: float) -> Job:
-    """Return the job when its state is another one, or the time is over."""
+    """Return the job when its state has changed, or after the time."""
     connection = present_connection()
     deadline = time.monotonic() + seconds
     with (
@@ -160,7 +162,7 @@ def _wait_for_change(job: Job, seconds: float) -> Job:
             remaining = deadline - time.monotonic()
             if remaining <= 0:
                 break
-            watch.changed.wait(min(remaining, LOOK_SECONDS))
+            watch.changed.wait(min(remaining, POLL_SECONDS))
             watch.changed.clear()
             now = read_job(services(), job)
     return now

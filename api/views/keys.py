@@ -1,4 +1,4 @@
-"""API keys: make, list, change, rotate and end them."""
+"""The calls for API keys: create, list, change, rotate and delete."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ blueprint = Blueprint("keys", __name__, url_prefix="/api/keys")
 LONGEST_LIFE = timedelta(days=36_500)
 LONGEST_GRACE_SECONDS = 7 * 24 * 3600
 
-#: Written as text: a number would be seconds since 1970.
+#: A string; pydantic would read a number as seconds since 1970.
 Moment = Annotated[AwareDatetime, Field(strict=True)]
 KeyName = Annotated[Text, StringConstraints(max_length=200), VISIBLE]
 
@@ -69,7 +69,7 @@ class CreateKeyBody(KeyLimitsBody):
 
 
 class UpdateKeyBody(KeyLimitsBody):
-    """What shall change: only the fields that are there."""
+    """The changes: only fields in the body change."""
 
     model_config = ConfigDict(json_schema_extra=without_defaults)
 
@@ -91,8 +91,8 @@ class RotateKeyBody(Body):
     body=CreateKeyBody,
 )
 def create() -> ResponseReturnValue:
-    """Make a key and show its secret, this once."""
-    body = read_body(CreateKeyBody)  # before the transaction: a slow client must not hold a lock
+    """Create a key. Its secret is returned only once."""
+    body = read_body(CreateKeyBody)  # before the transaction, so that a slow client holds no lock
     with services().database.sessions.begin() as session:
         caller = authenticate_user(session)
         expires_at = _future(session, body.expires_at)
@@ -120,10 +120,10 @@ def create() -> ResponseReturnValue:
     CallerKind.USER,
     {200: json_response(KeyPageSchema, "keys")},
     NOT_FOUND,
-    parameters=(*paging(Prefix.KEY), id_query("userId", Prefix.USER, "whose keys")),
+    parameters=(*paging(Prefix.KEY), id_query("userId", Prefix.USER, "only keys of this user")),
 )
 def index() -> ResponseReturnValue:
-    """List the caller's keys, or for an admin everyone's or those of `?userId=`, newest first."""
+    """List the caller's keys, newest first; an admin gets all, or those of `?userId=`."""
     page = read_page(Prefix.KEY)
     wanted = read_id_of("userId", Prefix.USER)
     with services().database.sessions() as session:
@@ -157,10 +157,10 @@ def show(key_id: str) -> ResponseReturnValue:
     CallerKind.USER, {200: json_response(KeySchema, "the key")}, FORBIDDEN, body=UpdateKeyBody
 )
 def update(key_id: str) -> ResponseReturnValue:
-    """Change what the body names.
+    """Change the fields that are in the body.
 
-    Jobs of a key that is switched off are cancelled, and its batches stand still until it is on.
-    What an admin switched off or lowered, only an admin lifts: see `setByAdmin`.
+    If the key is switched off, its jobs are cancelled and its batches pause until it is on again.
+    Only an admin can lift what an admin switched off or lowered: see `setByAdmin`.
     """
     body = read_body(UpdateKeyBody)
     with services().database.sessions.begin() as session:
@@ -199,7 +199,7 @@ def update(key_id: str) -> ResponseReturnValue:
     body=RotateKeyBody,
 )
 def rotate(key_id: str) -> ResponseReturnValue:
-    """Give a key a new secret, shown this once; the old one works for `graceSeconds` longer."""
+    """Create a new secret, returned only once; the old one works for `graceSeconds` more."""
     grace_seconds = read_body(RotateKeyBody).grace_seconds
     with services().database.sessions.begin() as session:
         caller, key = _locked_key(session, key_id)
@@ -210,11 +210,11 @@ def rotate(key_id: str) -> ResponseReturnValue:
 
 
 @blueprint.delete("/<key_id>")
-@described(CallerKind.USER, {204: empty_response("the key is gone")})
+@described(CallerKind.USER, {204: empty_response("the key is deleted")})
 def delete(key_id: str) -> ResponseReturnValue:
-    """End a key for good; what it used stays for billing, and in the month of the next key.
+    """Delete a key. Its usage is kept for billing and counts in the month of the next key.
 
-    Its open jobs and batches are cancelled: those that run end soon, the others cost nothing.
+    Its open jobs and batches are cancelled: running jobs end soon, waiting jobs cost nothing.
     """
     with services().database.sessions.begin() as session:
         caller, key = _locked_key(session, key_id)
@@ -226,7 +226,7 @@ def delete(key_id: str) -> ResponseReturnValue:
 
 
 def _locked_key(session: Session, key_id: str) -> tuple[User, ApiKey]:
-    """Return the caller and the key, which is theirs to change until the transaction ends."""
+    """Return the caller and the key, with its row locked until the transaction ends."""
     caller = authenticate_user(session)
     wanted = read_id(Prefix.KEY, key_id)
     found = find_key(session, wanted) if wanted else None
@@ -241,12 +241,12 @@ def _visible(caller: User, key: ApiKey | None) -> ApiKey:
 
 
 def _owner(session: Session, caller: User, owner_id: str | None) -> User:
-    """Return whose the new key shall be, locked: it cannot be deleted meanwhile."""
+    """Return the owner of the new key, with its row locked against deletion."""
     wanted: UUID | None = caller.id
     if owner_id is not None:
         wanted = read_id(Prefix.USER, owner_id)
         if wanted != caller.id and not caller.is_admin:
-            raise Forbidden("only an admin may make keys for others", param="userId")
+            raise Forbidden("only an admin may create keys for other users", param="userId")
     owner = lock_user(session, wanted) if wanted else None
     if owner is None:
         raise NotFound("there is no such user", param="userId")
@@ -256,21 +256,21 @@ def _owner(session: Session, caller: User, owner_id: str | None) -> User:
 def _holds_of_new(
     caller: User, owner: User, body: CreateKeyBody, left: Inheritance
 ) -> dict[str, Any]:
-    """Return what is held of a new key: what its maker holds, or what its owner could not lift."""
+    """Return the holds on a new key: those of the admin, or those that the owner inherits."""
     if not caller.is_admin:
         return left.holds
-    said = {name: getattr(body, name) for name in body.model_fields_set}
-    return holds_after({}, said, services().settings, is_own=owner.id == caller.id)
+    given = {name: getattr(body, name) for name in body.model_fields_set}
+    return holds_after({}, given, services().settings, is_own=owner.id == caller.id)
 
 
 def _check_count(session: Session, owner: User) -> None:
     at_most = services().settings.max_keys_per_user
     if count_keys(session, [owner.id]).get(owner.id, 0) >= at_most:
-        raise Forbidden(f"you have {at_most} keys, more than an admin alone may make")
+        raise Forbidden(f"you have {at_most} keys: only an admin may create more")
 
 
 def _apply(key: ApiKey, changes: dict[str, Any]) -> dict[str, Any]:
-    """Change the key and return what changed, for the audit trail."""
+    """Change the key and return the changes, for the audit trail."""
     details = {}
     for name, after in changes.items():
         before = getattr(key, name)

@@ -1,4 +1,4 @@
-"""What a key may still use."""
+"""The call for the limits of a key."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ blueprint = Blueprint("limits", __name__, url_prefix="/api/limits")
 @blueprint.get("")
 @described(CallerKind.KEY, {200: json_response(LimitsSchema, "the limits")}, TOO_MANY_POLLS)
 def show() -> ResponseReturnValue:
-    """Show each limit of the key, what is left of it, and when it begins again.
+    """Return each limit of the key, the rest of it, and the time of its reset.
 
-    The names are those of the key's fields; a `limit` of null is none.
+    The names are those of the key's fields. A `limit` of null means no limit.
     """
     with services().database.sessions() as session:
         key, _ = authenticate_key(session)
     charge_poll(services(), key.id)
     state = services().limits.limiter.read(key, recall=services().recall(key.id))
     return {
-        "rateLimit": _show(state.requests),
-        "tokenLimit": _show(state.tokens),
-        "monthlyTokenLimit": _show(state.month),
-        "maxInFlight": _show(state.in_flight),
+        "rateLimit": _serialize(state.requests),
+        "tokenLimit": _serialize(state.tokens),
+        "monthlyTokenLimit": _serialize(state.month),
+        "maxInFlight": _serialize(state.in_flight),
     }
 
 
-def _show(count: LimitUse) -> dict[str, Any]:
+def _serialize(count: LimitUse) -> dict[str, Any]:
     return {
         "limit": count.limit,
         "used": count.used,

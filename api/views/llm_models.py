@@ -1,4 +1,4 @@
-"""The models that can be asked, and how many workers are ready to run them."""
+"""The call for the served model and its ready workers."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ blueprint = Blueprint("models", __name__, url_prefix="/api/llm/models")
 @blueprint.get("")
 @described(CallerKind.KEY_OR_USER, {200: json_response(ModelPageSchema, "the model")})
 def index() -> ResponseReturnValue:
-    """List the served model with what its ready workers say of themselves, summed up.
+    """List the served model, with the sums over its ready workers.
 
-    `cacheUse` is the fullest worker's: where a new job would feel it.
+    `cacheUse` is that of the fullest worker.
     """
     with services().database.sessions() as session:
         authenticate(session)
-    return {"data": [_show(services().workers.ready())], "nextCursor": None}
+    return {"data": [_serialize(services().workers.ready())], "nextCursor": None}
 
 
-def _show(ready: list[WorkerStatus]) -> dict[str, Any]:
+def _serialize(ready: list[WorkerStatus]) -> dict[str, Any]:
     lengths = [status.context_length for status in ready]
     return {
         "id": services().settings.model_name,

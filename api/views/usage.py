@@ -1,4 +1,4 @@
-"""What was used and what it costs, in groups, as JSON or CSV."""
+"""The call for reports of usage and cost, in groups, as JSON or CSV."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ blueprint = Blueprint("usage", __name__, url_prefix="/api/usage")
 HOUR = timedelta(hours=1)
 DEFAULT_RANGE = timedelta(days=30)
 LONGEST_RANGE = timedelta(days=400)
-#: A month by the hour fits into one page.
+#: A month in hours fits into one page.
 DEFAULT_LIMIT = MAX_LIMIT = 1000
 MAX_MODEL_LENGTH = 200
 
@@ -57,25 +57,27 @@ _PREFIXES = {UsageGroup.KEY: Prefix.KEY, UsageGroup.USER: Prefix.USER}
     CallerKind.KEY_OR_USER,
     {
         200: ResponseSpec(
-            "the report, as `Accept` asks", {JSON: UsageReportSchema, CSV: None}, (NEXT_CURSOR,)
+            "the report, in the format that `Accept` requests",
+            {JSON: UsageReportSchema, CSV: None},
+            (NEXT_CURSOR,),
         )
     },
     NOT_FOUND,
     parameters=(
-        time_query("from", "begin of the first hour, a whole one in UTC"),
-        time_query("to", "end of the last hour, which is not part of the time"),
-        query("groupBy", UsageGroup, f"what makes a group; {UsageGroup.DAY} if not given"),
-        id_query("userId", Prefix.USER, "of this user only"),
-        id_query("keyId", Prefix.KEY, "of this key only"),
-        text_query("model", MAX_MODEL_LENGTH, "of this model only"),
+        time_query("from", "the begin of the first hour, a whole hour in UTC"),
+        time_query("to", "the end of the last hour, which is excluded"),
+        query("groupBy", UsageGroup, f"the field to group by; {UsageGroup.DAY} by default"),
+        id_query("userId", Prefix.USER, "only usage of this user"),
+        id_query("keyId", Prefix.KEY, "only usage of this key"),
+        text_query("model", MAX_MODEL_LENGTH, "only usage of this model"),
         limit(DEFAULT_LIMIT, MAX_LIMIT),
-        query("after", str, "`nextCursor` of the page before"),
+        query("after", str, "the `nextCursor` of the previous page"),
     ),
 )
 def index() -> ResponseReturnValue:
-    """Return the usage of whole hours from `from` to below `to`, in groups.
+    """Return the usage of whole hours from `from` to `to`, which is excluded, in groups.
 
-    The groups come in their own order (time, id, name); `totals` are of all of them, on every page.
+    Groups are sorted by time, id or name. The `totals` of every page are those of all groups.
     """
     by = read_choice("groupBy", UsageGroup) or UsageGroup.DAY
     limit = read_number("limit", default=DEFAULT_LIMIT, least=1, most=MAX_LIMIT)
@@ -84,42 +86,46 @@ def index() -> ResponseReturnValue:
     with services().database.sessions() as session:
         caller = authenticate(session)
         since, until = _read_range(lambda: database_now(session))
-        user_id, key_id = _read_whose(session, caller)
+        user_id, key_id = _read_owner(session, caller)
         wanted = WantedUsage(since, until, user_id=user_id, key_id=key_id, model=model)
         groups = list_usage(session, wanted, by, after=after, limit=limit + 1)
         is_whole = after is None and len(groups) <= limit
         totals = add_up(groups) if is_whole else sum_usage(session, wanted)
     settings = services().settings
-    shown = [
-        {"group": _show_group(by, sums.group), "name": sums.name, **_show_sums(sums, settings)}
+    rows = [
+        {
+            "group": _serialize_group(by, sums.group),
+            "name": sums.name,
+            **_serialize_sums(sums, settings),
+        }
         for sums in groups[:limit]
     ]
-    cursor = shown[-1]["group"] if len(groups) > limit else None
+    cursor = rows[-1]["group"] if len(groups) > limit else None
     if _wants_csv():
-        return _as_csv(shown, cursor)
+        return _as_csv(rows, cursor)
     return {
         "from": show_time(since),
         "to": show_time(until),
         "groupBy": by,
         "currency": settings.currency,
-        "totals": _show_sums(totals, settings),
-        "data": shown,
+        "totals": _serialize_sums(totals, settings),
+        "data": rows,
         "nextCursor": cursor,
     }
 
 
 def _read_range(now: Callable[[], datetime]) -> tuple[datetime, datetime]:
-    """Return the hours that are asked for; without `to`, up to the end of the present one.
+    """Return the requested hours; without `to`, up to the end of the current hour.
 
-    Usage is kept by the hour. A time within one is refused: with it, two reports that follow each
-    other would both count that hour.
+    Usage is stored by the hour. A time within an hour is refused: two consecutive reports would
+    both count that hour.
     """
     until = _read_hour("to") or hour_of(now()) + HOUR
     since = _read_hour("from") or until - DEFAULT_RANGE
     if not since < until:
-        raise InvalidRequest("from must be before to, which is not part of the time", param="from")
+        raise InvalidRequest("from must be before to", param="from")
     if until - since > LONGEST_RANGE:
-        raise InvalidRequest(f"at most {LONGEST_RANGE.days} days can be asked for", param="from")
+        raise InvalidRequest(f"a report covers at most {LONGEST_RANGE.days} days", param="from")
     return since, until
 
 
@@ -135,7 +141,7 @@ def _read_hour(name: str) -> datetime | None:
 
 
 def _read_cursor(by: UsageGroup) -> GroupValue | None:
-    """Return the last group of the page before."""
+    """Return the last group of the previous page."""
     if by in _PREFIXES:
         return read_id_of("after", _PREFIXES[by])
     if by is UsageGroup.MODEL:
@@ -143,11 +149,11 @@ def _read_cursor(by: UsageGroup) -> GroupValue | None:
     return read_time("after")
 
 
-def _read_whose(session: Session, caller: Caller) -> tuple[UUID | None, UUID | None]:
+def _read_owner(session: Session, caller: Caller) -> tuple[UUID | None, UUID | None]:
     """Return the user and the key that the report is limited to.
 
     Raises:
-        NotFound: they do not exist for this caller. Deleted ones do: they were used.
+        NotFound: the caller may not see them, or they never existed. Deleted ones can be reported.
     """
     user_id = read_id_of("userId", Prefix.USER)
     if user_id is not None and not (caller.may_see(user_id) and has_user(session, user_id)):
@@ -160,13 +166,13 @@ def _read_whose(session: Session, caller: Caller) -> tuple[UUID | None, UUID | N
     return user_id or (None if caller.sees_all else caller.user.id), key_id
 
 
-def _show_group(by: UsageGroup, group: GroupValue | None) -> str:
+def _serialize_group(by: UsageGroup, group: GroupValue | None) -> str:
     if isinstance(group, UUID):
         return show_id(_PREFIXES[by], group)
     return show_time(group) or "" if isinstance(group, datetime) else str(group)
 
 
-def _show_sums(sums: UsageSums, settings: Settings) -> dict[str, Any]:
+def _serialize_sums(sums: UsageSums, settings: Settings) -> dict[str, Any]:
     return {
         "requests": sums.requests,
         "succeeded": sums.succeeded,
@@ -187,10 +193,10 @@ def _wants_csv() -> bool:
 
 
 def _as_csv(rows: list[dict[str, Any]], cursor: str | None) -> Response:
-    """Return the rows as CSV (RFC 4180); `x-next-cursor` says if there are more."""
+    """Return the rows as CSV (RFC 4180), with `x-next-cursor` if there is a next page."""
     text = io.StringIO()
     writer = csv.writer(text)
-    writer.writerow(["group", "name", *_show_sums(UsageSums(), services().settings)])
+    writer.writerow(["group", "name", *_serialize_sums(UsageSums(), services().settings)])
     writer.writerows([csv_cell(value) for value in row.values()] for row in rows)
     response = Response(text.getvalue(), content_type="text/csv; charset=utf-8")
     response.headers["content-disposition"] = 'attachment; filename="usage.csv"'

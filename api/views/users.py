@@ -1,4 +1,4 @@
-"""Users: an admin makes, changes and ends them; everyone has the own name and email."""
+"""The calls for users: admins create, change and delete them; users change their own data."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ from models.database.base import Session
 blueprint = Blueprint("users", __name__, url_prefix="/api/users")
 
 
-#: What may leave no admin.
+#: Fields whose change could leave no active admin.
 _OF_ADMINS = frozenset({"role", "is_active"})
 
 
@@ -73,11 +73,11 @@ class CreateUserBody(Body):
 
 
 class UpdateUserBody(Body):
-    """What shall change: only the fields that are there.
+    """The changes: only fields in the body change.
 
     Attributes:
         is_active: false suspends the user: tokens and keys are refused, open jobs are cancelled
-            and open batches stand still. Admins alone may set it.
+            and open batches pause. Only an admin may set it.
     """
 
     model_config = ConfigDict(json_schema_extra=without_defaults)
@@ -96,18 +96,18 @@ class UpdateUserBody(Body):
     {200: json_response(UserPageSchema, "users")},
     parameters=(
         *paging(Prefix.USER),
-        text_query("q", MAX_EMAIL_LENGTH, "how the email or the name begins"),
+        text_query("q", MAX_EMAIL_LENGTH, "the beginning of the email or the name"),
     ),
 )
 def index() -> ResponseReturnValue:
-    """List users, newest first; `?q=` is how their email or name begins."""
+    """List users, newest first; `?q=` is the beginning of their email or name."""
     page = read_page(Prefix.USER)
     search = read_text("q", max_length=MAX_EMAIL_LENGTH)
     with services().database.sessions() as session:
         authenticate_admin(session)
         users = list_users(session, search=search, after=page.after, limit=page.limit)
         counts = count_keys(session, [user.id for user in users.rows])
-    return serialize_page(users, page, lambda user: _show(user, counts.get(user.id, 0)))
+    return serialize_page(users, page, lambda user: _serialize(user, counts.get(user.id, 0)))
 
 
 @blueprint.post("")
@@ -120,7 +120,7 @@ def index() -> ResponseReturnValue:
     body=CreateUserBody,
 )
 def create() -> ResponseReturnValue:
-    """Make a user, an admin too."""
+    """Create a user, who can be an admin."""
     with services().database.sessions() as session:
         admin = authenticate_admin(session)
     body = read_body(CreateUserBody)
@@ -133,7 +133,7 @@ def create() -> ResponseReturnValue:
         )
         details = {"email": user.email, "name": user.name, "role": user.role}
         audit(session, "user.create", actor=admin, target_id=user.id, details=details)
-    return _show(user, 0), 201
+    return _serialize(user, 0), 201
 
 
 @blueprint.get("/<user_id>")
@@ -142,7 +142,7 @@ def show(user_id: str) -> ResponseReturnValue:
     """Return a user."""
     with services().database.sessions() as session:
         user = _visible(session, authenticate_user(session), user_id)
-        return _show(user, count_keys(session, [user.id]).get(user.id, 0))
+        return _serialize(user, count_keys(session, [user.id]).get(user.id, 0))
 
 
 @blueprint.put("/<user_id>")
@@ -158,9 +158,9 @@ def show(user_id: str) -> ResponseReturnValue:
     body=UpdateUserBody,
 )
 def update(user_id: str) -> ResponseReturnValue:
-    """Change what the body names. A new role or password ends the user's tokens.
+    """Change the fields that are in the body. A new role or password ends the user's tokens.
 
-    Changing your own email needs your password as `currentPassword`.
+    To change your own email, send your password as `currentPassword`.
     A user whose `isActive` is false is suspended until it is true again.
     """
     with services().database.sessions() as session:
@@ -190,15 +190,15 @@ def update(user_id: str) -> ResponseReturnValue:
         keys = count_keys(session, [user.id]).get(user.id, 0)
     if has_ended:
         cancel_open_work(services())
-    return _show(user, keys)
+    return _serialize(user, keys)
 
 
 @blueprint.delete("/<user_id>")
-@described(CallerKind.USER, {204: empty_response("the user is gone")}, FORBIDDEN, LAST_ADMIN)
+@described(CallerKind.USER, {204: empty_response("the user is deleted")}, FORBIDDEN, LAST_ADMIN)
 def delete(user_id: str) -> ResponseReturnValue:
-    """End a user and all keys of it; what it used stays for billing.
+    """Delete a user and all their keys. The usage is kept for billing.
 
-    Its open jobs and batches are cancelled: those that run end soon, the others cost nothing.
+    Their open jobs and batches are cancelled: running jobs end soon, waiting jobs cost nothing.
     """
     with services().database.sessions.begin() as session:
         caller = authenticate_user(session)
@@ -220,7 +220,7 @@ def delete(user_id: str) -> ResponseReturnValue:
 
 
 def _check_email_change(caller: User, user: User, body: UpdateUserBody) -> None:
-    """Check that whoever changes the own email knows the password: a stolen token is not enough."""
+    """Require the password to change one's own email: a stolen token is not enough."""
     is_own_change = "email" in body.model_fields_set and body.email != user.email
     if not is_own_change or caller.id != user.id:
         return
@@ -249,7 +249,7 @@ def _check_update(caller: User, user: User, body: UpdateUserBody, admins: list[U
 
 
 def _apply(user: User, body: UpdateUserBody, password_hash: str | None) -> dict[str, Any]:
-    """Change the user and return what changed, for the audit trail."""
+    """Change the user and return the changes, for the audit trail."""
     details: dict[str, Any] = {}
     for name in sorted(body.model_fields_set - {"password", "current_password"}):
         before, after = getattr(user, name), getattr(body, name)
@@ -265,7 +265,7 @@ def _apply(user: User, body: UpdateUserBody, password_hash: str | None) -> dict[
 
 
 def _visible(session: Session, caller: User, user_id: str) -> User:
-    """Return the user, if there is one for this caller."""
+    """Return the user if the caller may see them."""
     wanted = _wanted(caller, user_id)
     user = find_user(session, wanted) if wanted else None
     if user is None:
@@ -294,5 +294,5 @@ def _last_admin(what: str) -> Conflict:
     return Conflict(f"the last admin cannot be {what}", code="last_admin")
 
 
-def _show(user: User, keys: int) -> dict[str, Any]:
+def _serialize(user: User, keys: int) -> dict[str, Any]:
     return {**serialize_user(user), "keyCount": keys}

@@ -1,4 +1,4 @@
-"""Webhooks as their owner sees them: what was sent, each attempt, sending again, the secret."""
+"""The calls for webhooks: the messages, their attempts, resending, and the secret of a key."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from models.webhooks.webhook import (
 
 blueprint = Blueprint("webhooks", __name__, url_prefix="/api")
 
-#: The newest attempts of a webhook that are shown; who sends again and again makes more.
+#: The newest attempts that a response lists; every resend adds more.
 MOST_ATTEMPTS = 50
 #: A job has one webhook.
 MOST_OF_A_JOB = 10
@@ -49,7 +49,7 @@ MOST_OF_A_JOB = 10
 @blueprint.get("/keys/<key_id>/webhook-secret")
 @described(CallerKind.USER, {200: json_response(WebhookSecretSchema, "the secret")})
 def secret(key_id: str) -> ResponseReturnValue:
-    """Show a key's owner what its webhooks are signed with."""
+    """Return the secret that signs the webhooks of a key, to its owner."""
     with services().database.sessions() as session:
         caller = authenticate_user(session)
         wanted = read_id(Prefix.KEY, key_id)
@@ -71,7 +71,9 @@ def of_job(job_id: str) -> ResponseReturnValue:
         caller = _authenticate(session)
         job = find_visible_job(session, caller, job_id)
         deliveries = list_deliveries(session, job_id=job.id, limit=MOST_OF_A_JOB)
-        return {"data": [_show_whole(session, delivery) for delivery in deliveries.rows]}
+        return {
+            "data": [_serialize_with_attempts(session, delivery) for delivery in deliveries.rows]
+        }
 
 
 @blueprint.get("/webhooks")
@@ -79,10 +81,13 @@ def of_job(job_id: str) -> ResponseReturnValue:
     CallerKind.KEY_OR_USER,
     {200: json_response(WebhookPageSchema, "webhooks")},
     TOO_MANY_POLLS,
-    parameters=(*paging(Prefix.WEBHOOK), query("state", DeliveryState, "in this state only")),
+    parameters=(
+        *paging(Prefix.WEBHOOK),
+        query("state", DeliveryState, "only webhooks in this state"),
+    ),
 )
 def index() -> ResponseReturnValue:
-    """List the caller's webhooks, or for an admin everyone's, newest first."""
+    """List the caller's webhooks, newest first; an admin gets those of all users."""
     page = read_page(Prefix.WEBHOOK)
     state = read_choice("state", DeliveryState)
     with services().database.sessions() as session:
@@ -94,23 +99,23 @@ def index() -> ResponseReturnValue:
             after=page.after,
             limit=page.limit,
         )
-    return serialize_page(deliveries, page, _show)
+    return serialize_page(deliveries, page, _serialize)
 
 
 @blueprint.post("/webhooks/<webhook_id>/resend")
 @described(
     CallerKind.KEY_OR_USER,
-    {202: json_response(WebhookSchema, "the webhook, in a new round")},
+    {202: json_response(WebhookSchema, "the webhook, in a new round of attempts")},
     TOO_MANY_POLLS,
 )
 def resend(webhook_id: str) -> ResponseReturnValue:
-    """Begin a new round of attempts, with the same id, whatever came of those before."""
+    """Start a new round of attempts with the same id, also after a success."""
     with services().database.sessions.begin() as session:
         caller = _authenticate(session)
         delivery = _find(session, caller, webhook_id)
         before = delivery.state
         sent = send_again(session, delivery.id, lease=webhook_lease(services().settings))
-        assert sent is not None  # deliveries are never deleted under a transaction that saw them
+        assert sent is not None  # no delivery is deleted while a transaction that read it runs
         audit(
             session,
             "webhook.resend",
@@ -118,7 +123,7 @@ def resend(webhook_id: str) -> ResponseReturnValue:
             target_id=sent.id,
             details={**_about(sent), "stateBefore": before},
         )
-        return _show_whole(session, sent), 202
+        return _serialize_with_attempts(session, sent), 202
 
 
 def _authenticate(session: Session) -> Caller:
@@ -135,7 +140,7 @@ def _find(session: Session, caller: Caller, webhook_id: str) -> WebhookDelivery:
     return delivery
 
 
-def _show(delivery: WebhookDelivery) -> dict[str, Any]:
+def _serialize(delivery: WebhookDelivery) -> dict[str, Any]:
     is_pending = delivery.state == DeliveryState.PENDING
     return {
         "id": show_id(Prefix.WEBHOOK, delivery.id),
@@ -153,19 +158,22 @@ def _show(delivery: WebhookDelivery) -> dict[str, Any]:
 
 
 def _about(delivery: WebhookDelivery) -> dict[str, str]:
-    """Return what the message tells of."""
+    """Return the job or batch that the message is about."""
     if delivery.job_id is not None:
         return {"jobId": show_id(Prefix.JOB, delivery.job_id)}
-    assert delivery.batch_id is not None  # the table says so
+    assert delivery.batch_id is not None  # by a constraint of the table
     return {"batchId": show_id(Prefix.BATCH, delivery.batch_id)}
 
 
-def _show_whole(session: Session, delivery: WebhookDelivery) -> dict[str, Any]:
+def _serialize_with_attempts(session: Session, delivery: WebhookDelivery) -> dict[str, Any]:
     attempts = attempts_of(session, delivery.id, limit=MOST_ATTEMPTS)
-    return {**_show(delivery), "attempts": [_show_attempt(attempt) for attempt in attempts]}
+    return {
+        **_serialize(delivery),
+        "attempts": [_serialize_attempt(attempt) for attempt in attempts],
+    }
 
 
-def _show_attempt(attempt: WebhookAttempt) -> dict[str, Any]:
+def _serialize_attempt(attempt: WebhookAttempt) -> dict[str, Any]:
     return {
         "at": show_time(attempt.at),
         "status": attempt.status,

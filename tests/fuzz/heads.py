@@ -19,7 +19,7 @@ from api.http.paging import read_page
 from api.http.preferences import read_preferences
 from api.http.query import read_choice, read_id_of, read_number, read_text, read_time
 from api.v1.listing import read_after, read_limit
-from api.views.usage import _read_cursor, _read_limit, _read_range, _wants_csv
+from api.views.usage import _read_cursor, _read_range, _wants_csv
 from core.ids import Prefix, earliest_id, read_id, show_id
 from core.ip_prefix import counted_address
 from core.security.api_key_secret import KeySecret
@@ -77,9 +77,9 @@ def _query(data: bytes) -> None:
             lambda: read_id_of("userId", Prefix.USER),
             lambda: _time_fits(read_time("from")),
             lambda: read_number("wait", default=0, most=60),
-            lambda: read_choice("status", BatchState, BatchState.RUNNING),
+            lambda: read_choice("status", BatchState),
             lambda: _read_range(utc_now),
-            lambda: _read_limit(),
+            lambda: read_number("limit", default=50, least=1, most=1000),
             *(lambda by=by: _read_cursor(by) for by in UsageGroup),
         )
         for read in readers:
