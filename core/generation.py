@@ -1,5 +1,7 @@
-"""A generation as a customer asks for it: validated once at the edge, kept in the job's row, read
-back by the worker. Field names outside are camelCase; snake_case is taken too.
+"""Defines and validates the request of a generation.
+
+It is validated once in the API, stored in the job's row, and loaded by the worker. Field names are
+camelCase outside; snake_case is accepted too.
 """
 
 from __future__ import annotations
@@ -35,9 +37,9 @@ MAX_LABEL_LENGTH = 512
 MAX_URL_LENGTH = 2048
 MAX_TTL_SECONDS = 7 * 24 * 3600
 
-#: In the context of a validation: the most tokens that an answer of this service may have.
+#: The validation context's key for the most tokens of a completion.
 MOST_TOKENS = "most_tokens"
-#: What 0 becomes, which leaves the most likely token alone: workers want more than nothing.
+#: Replaces 0, which leaves only the most likely token: the engine needs a positive value.
 LEAST_TOP_P = 1e-12
 
 
@@ -53,9 +55,9 @@ def _within_limit(tokens: int, info: ValidationInfo) -> int:
 
 
 def no_longer_than(most: int) -> BeforeValidator:
-    """Return a validator that looks at no entry of a list or an object with more than `most`.
+    """Return a validator that rejects a list or an object with more than `most` entries.
 
-    Otherwise each entry that is at fault costs time, and a body has room for half a million.
+    It checks no entry: each faulty entry costs time, and a body has room for half a million.
     """
 
     def check(value: Any) -> Any:
@@ -74,10 +76,10 @@ def _without_empty(stop: tuple[str, ...]) -> tuple[str, ...]:
 #: PostgreSQL's text cannot hold NUL.
 Text = Annotated[str, StringConstraints(min_length=1, pattern=r"^[^\x00]+$")]
 Label = Annotated[str, StringConstraints(max_length=MAX_LABEL_LENGTH, pattern=r"^[^\x00]*$")]
-#: A turn of a chat may be empty: the chat template makes a prompt of it all the same.
+#: A message of a chat may be empty: the chat template still renders a prompt.
 TurnText = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$")]
 TurnName = Annotated[Text, StringConstraints(max_length=64)]
-#: Forms send empty ones, which stop nothing and are left out.
+#: Forms send empty strings, which are dropped.
 StopString = Annotated[str, StringConstraints(max_length=MAX_STOP_LENGTH, pattern=r"^[^\x00]*$")]
 StopStrings = Annotated[
     tuple[StopString, ...],
@@ -85,12 +87,12 @@ StopStrings = Annotated[
     AfterValidator(_without_empty),
     no_longer_than(MAX_STOP_STRINGS),
 ]
-#: As callers may write them.
+#: The forms that callers may use.
 GivenStop = StopString | StopStrings | None
 ModelName = Annotated[str, StringConstraints(max_length=200)]
 Metadata = Annotated[dict[Label, Label], Field(max_length=MAX_LABELS), no_longer_than(MAX_LABELS)]
 
-#: What JSON writes as a number or a truth: no digits in quotation marks, no 1 for `true`.
+#: Strict JSON types: "1" is not a number, and 1 is not `true`.
 Real = Annotated[float, Field(strict=True)]
 Flag = Annotated[bool, Field(strict=True)]
 TokenCount = Annotated[int, Whole(ge=1), AfterValidator(_within_limit)]
@@ -107,9 +109,9 @@ ChoiceCount = Annotated[int, Whole(ge=1, le=MAX_CHOICES)]
 
 
 class Body(BaseModel):
-    """The base of every request body: camelCase or snake_case, nothing unknown, no infinities."""
+    """The base of every request body: camelCase or snake_case, no unknown fields, no infinities."""
 
-    #: It holds a prompt: it may have as many bytes as any body.
+    #: A body with a prompt may be larger than others.
     may_be_large: ClassVar[bool] = False
 
     model_config = ConfigDict(
@@ -124,7 +126,7 @@ class Body(BaseModel):
 
 
 class ChatMessage(Body):
-    """One turn of a chat."""
+    """One message of a chat."""
 
     role: Literal["system", "user", "assistant"]
     content: TurnText
@@ -132,9 +134,9 @@ class ChatMessage(Body):
 
 
 def _describe(schema: dict[str, Any]) -> None:
-    """Say in the schema that exactly one of `prompt` and `messages` is given, and show a request.
+    """Add to the schema that exactly one of `prompt` and `messages` is given, and an example.
 
-    Not as `oneOf`: pages that show schemas would show the two cases and nothing else.
+    `oneOf` is not used: documentation pages would show the two cases and nothing else.
     """
     given = {name: {"not": {"type": "null"}} for name in ("prompt", "messages")}
     schema["if"] = {"required": ["prompt"], "properties": {"prompt": given["prompt"]}}
@@ -144,27 +146,28 @@ def _describe(schema: dict[str, Any]) -> None:
 
 
 class Generation(Body):
-    """What to generate. `None` means the model's own default, where it has one.
+    """The parameters of a generation. `None` means the model's own default, if it has one.
 
     Attributes:
-        prompt: exactly one of this and `messages` is given.
-        prompt_mode: what becomes of `prompt`; `None` for what the service's settings say.
+        prompt: exactly one of `prompt` and `messages` is given.
+        prompt_mode: how `prompt` is used; `None` for the mode of the settings.
         messages: a chat, for the model's chat template.
-        max_tokens: of one answer.
+        max_tokens: the most tokens of one completion.
         temperature: 0 takes the most likely token each time.
         top_p: 0 takes the most likely token each time.
         top_k: 0 keeps all tokens.
-        seed: decides the noise of each draw; without one the job's id is the seed. The same seed
-            nearly always gives the same answer: requests that share a step change the last bits of
-            scores, and so now and then a token.
-        logprobs: how many of the most likely tokens to report at each place; 0 for the drawn only.
-        n: answers to draw from one prompt.
-        stop: where an answer ends; the string itself is not part of it.
-        stream: send the text as it is made.
-        metadata: the caller's own labels; they come back with the job.
-        webhook_url: who is told of the end.
-        cache: an answer to the same request may be given again, if chance had no part in it.
-        ttl_seconds: the job expires unless it has begun by then.
+        seed: the seed of the sampling noise; the job's id by default. The same seed nearly always
+            gives the same completion: requests that share a step change the last bits of scores,
+            and so sometimes a token.
+        logprobs: the number of most likely tokens to report at each position; 0 for the sampled
+            token only.
+        n: the number of completions.
+        stop: strings that end a completion and are not part of it.
+        stream: send the text while it is generated.
+        metadata: the caller's own labels, which are returned with the job.
+        webhook_url: the receiver of a message at the job's end.
+        cache: a cached completion of the same request may be used, if it is deterministic.
+        ttl_seconds: the job expires unless it has started by then.
     """
 
     may_be_large: ClassVar[bool] = True
@@ -208,7 +211,7 @@ class Generation(Body):
             return ()
         return (value,) if isinstance(value, str) else value
 
-    # Checks of fields, not of the model: they are told beside the faults of other fields.
+    # Field validators, because they report their faults together with those of other fields.
     @field_validator("messages")
     @classmethod
     def _one_of_both(cls, value: Any, info: ValidationInfo) -> Any:
@@ -227,11 +230,11 @@ class Generation(Body):
 
     @property
     def is_deterministic(self) -> bool:
-        """Whether no draw is left to chance; what shares its steps may still change an answer."""
+        """Whether sampling is reproducible, apart from the effects of shared steps."""
         return self.temperature == 0 or self.seed is not None
 
     def to_row(self) -> dict[str, Any]:
-        """Return what the job's row keeps: only what was said."""
+        """Return the value for the job's row: only the given fields."""
         return self.model_dump(mode="json", by_alias=True, exclude_unset=True)
 
     @classmethod

@@ -1,9 +1,9 @@
-"""Buckets that durations are counted in, so that a percentile of any time is read from sums.
+"""Counts durations in buckets, so that percentiles of any period are read from sums.
 
-The bounds grow by one fixed factor, as in DDSketch (Masson, Rim and Lee, VLDB 2019): a percentile
-is told within `RELATIVE_ERROR` of the true duration, and exactly below 19 ms. Counts of several
-rows are merged by adding them. Bounds are whole milliseconds, so that PostgreSQL's `width_bucket`
-and `bucket_of` agree on each.
+The bounds grow by one fixed factor, as in DDSketch (Masson, Rim and Lee, VLDB 2019). A percentile
+is within `RELATIVE_ERROR` of the true duration, and exact below 19 ms. Counts of several rows are
+merged by addition. Bounds are whole milliseconds, so that PostgreSQL's `width_bucket` and
+`bucket_of` always agree.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from bisect import bisect_right
 from collections.abc import Mapping
 
 RELATIVE_ERROR = 0.05
-#: Longer ones fall into the last bucket.
+#: Longer durations fall into the last bucket.
 LONGEST_MS = 30 * 24 * 3600 * 1000
 
 
@@ -30,12 +30,12 @@ BOUNDS = _bounds()
 
 
 def bucket_of(duration_ms: int) -> int:
-    """Return the number of the bucket that a duration falls into."""
+    """Return the bucket of a duration in milliseconds."""
     return bisect_right(BOUNDS, duration_ms)
 
 
 def duration_of(bucket: int) -> float:
-    """Return the duration that stands for a bucket: no member is further off than the error."""
+    """Return the duration in milliseconds that represents a bucket, within `RELATIVE_ERROR`."""
     if bucket == 0:
         return 0.0
     low = BOUNDS[bucket - 1]
@@ -44,7 +44,7 @@ def duration_of(bucket: int) -> float:
 
 
 def percentile(counts: Mapping[int, int], share: float) -> float | None:
-    """Return the duration that `share` of those counted do not exceed; `None` if none were."""
+    """Return the duration in milliseconds that `share` (0 to 1) do not exceed; `None` if empty."""
     total = sum(counts.values())
     rank, seen = math.ceil(share * total), 0
     for bucket in sorted(counts):

@@ -1,4 +1,4 @@
-"""Ids: UUIDv7 inside (they sort by time), a prefix and 32 hex digits outside (`gen_…`, `key_…`)."""
+"""Makes and converts ids: UUIDv7 inside, which sort by time; `gen_…` or `key_…` outside."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def new_id() -> UUID:
 
 
 def earliest_id(moment: datetime) -> UUID:
-    """Return an id that is not later than any made from this moment's millisecond on.
+    """Return the smallest id that can be made in this moment's millisecond or later.
 
     Raises:
         ValueError: the moment is before 1970.
@@ -39,12 +39,12 @@ def earliest_id(moment: datetime) -> UUID:
 
 
 def show_id(prefix: Prefix, value: UUID) -> str:
-    """Return the id as callers see it."""
+    """Return the public form of an id: its prefix and 32 hex digits."""
     return f"{prefix}_{value.hex}"
 
 
 def read_id(prefix: Prefix, text: str) -> UUID | None:
-    """Return the id that `show_id` gave, or `None` if `text` is not one."""
+    """Return the id of a public form, or `None` if `text` is not one."""
     head, _, digits = text.partition("_")
     if head != prefix or len(digits) != 32:
         return None
@@ -52,5 +52,5 @@ def read_id(prefix: Prefix, text: str) -> UUID | None:
         value = UUID(hex=digits)
     except ValueError:
         return None
-    # Python reads more as a number than digits: spaces, signs and `_`.
+    # Python also accepts spaces, signs and `_` in numbers.
     return value if value.hex == digits.lower() else None

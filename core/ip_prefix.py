@@ -1,4 +1,4 @@
-"""What counts as one address of the internet when something is limited by address."""
+"""Groups IP addresses for limits per address."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ IPV6_NETWORK_BITS = 64
 
 
 def counted_address(address: str) -> str:
-    """Return what counts as one address: whoever has one of IPv6 has its whole /64."""
+    """Return the key of an address for limits: the /64 of an IPv6 address."""
     try:
         parsed = ip_address(address.partition("%")[0])
     except ValueError:

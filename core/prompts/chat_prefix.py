@@ -1,7 +1,7 @@
-"""What every chat of a model begins with (its template's system turn), encoded once.
+"""Encodes once the text with which every chat of a model begins: its template's system turn.
 
-Tokenizers cut a text at their special tokens before anything else: what stands before the end of
-one and what follows it have no token in common, and can be encoded by themselves.
+Tokenizers first split a text at their special tokens. So the text up to the end of a special token
+and the text after it share no token, and can be encoded separately.
 """
 
 from __future__ import annotations
@@ -12,29 +12,29 @@ from itertools import takewhile
 
 from tokenizers import Tokenizer
 
-#: Prompts that show what the template writes before each, and that the cut changes nothing.
+#: Prompts that reveal the prefix of the template, and verify that the cut changes no token.
 _PROBES = ("x", " \n1 y", "Ünï 世界")
 
 
 @dataclass(frozen=True, slots=True)
 class ChatPrefix:
-    """A text that ends with a special token, and its ids; without any, nothing is gained."""
+    """A text that ends with a special token, and its ids; both may be empty."""
 
     text: str = ""
     ids: tuple[int, ...] = ()
 
     @classmethod
     def find(cls, tokenizer: Tokenizer, render: Callable[[str], str]) -> ChatPrefix:
-        """Return the head of the chats that `render` makes of prompts."""
+        """Return the prefix of the chats that `render` makes of prompts."""
         chats = [render(probe) for probe in _PROBES]
-        shared = _common_beginning(chats)
+        shared = _common_prefix(chats)
         text = shared[: max((_end(shared, token) for token in _cuts(tokenizer)), default=0)]
-        head = cls(text, tuple(_encode(tokenizer, text)))
-        is_exact = all(head.encode(tokenizer, chat) == _encode(tokenizer, chat) for chat in chats)
-        return head if is_exact else NO_PREFIX
+        prefix = cls(text, tuple(_encode(tokenizer, text)))
+        is_exact = all(prefix.encode(tokenizer, chat) == _encode(tokenizer, chat) for chat in chats)
+        return prefix if is_exact else NO_PREFIX
 
     def encode(self, tokenizer: Tokenizer, chat: str) -> list[int]:
-        """Return the ids of a chat, whether it begins so or not."""
+        """Return the ids of a chat, with or without this prefix."""
         if not chat.startswith(self.text):
             return _encode(tokenizer, chat)
         return [*self.ids, *_encode(tokenizer, chat[len(self.text) :])]
@@ -49,7 +49,7 @@ def _encode(tokenizer: Tokenizer, text: str) -> list[int]:
 
 
 def _cuts(tokenizer: Tokenizer) -> list[str]:
-    """Return the special tokens at whose end a text may be cut, whatever follows."""
+    """Return the special tokens after which any text may be cut."""
     tokens = tokenizer.get_added_tokens_decoder().values()
     texts = [token.content for token in tokens]
     return [
@@ -60,7 +60,7 @@ def _cuts(tokenizer: Tokenizer) -> list[str]:
     ]
 
 
-def _common_beginning(texts: Sequence[str]) -> str:
+def _common_prefix(texts: Sequence[str]) -> str:
     same = takewhile(lambda letters: len(set(letters)) == 1, zip(*texts, strict=False))
     return "".join(letters[0] for letters in same)
 

@@ -1,4 +1,4 @@
-"""A model's chat template: where its files have it, and how a chat becomes text with it."""
+"""Finds the chat template of a model and renders chats with it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from core.generation import ChatMessage
 from core.prompts.control_tokens import ControlTokens
 from core.prompts.model_files import ModelFiles
 
-#: Shows whether a template prints the content of a turn.
+#: Content that shows whether a template prints a message.
 _PROBE = "probe"
 
 
@@ -29,9 +29,9 @@ class ChatTemplate:
     """Renders chats.
 
     Attributes:
-        special_tokens: what the template may write, by name, such as `eos_token`.
-        control_tokens: what callers may not write as such.
-        has_parts: the template takes the content of a turn in parts only.
+        special_tokens: tokens that the template may write, by name, such as `eos_token`.
+        control_tokens: tokens that callers must not write.
+        has_parts: the template takes the content of a message only as a list of parts.
     """
 
     template: Template
@@ -41,10 +41,10 @@ class ChatTemplate:
 
     @classmethod
     def read(cls, files: ModelFiles, control_tokens: ControlTokens) -> ChatTemplate | None:
-        """Return the template of a model, if its files have one.
+        """Return the chat template of a model, if its files have one.
 
         Raises:
-            SettingsError: the template is empty, or no Jinja.
+            SettingsError: the template is empty, or is not valid Jinja.
         """
         config = files.read_json("tokenizer_config.json")
         source = _find_source(files, config)
@@ -62,7 +62,7 @@ class ChatTemplate:
         """Return the template with this source.
 
         Raises:
-            SettingsError: it is empty, or no Jinja.
+            SettingsError: the source is empty, or is not valid Jinja.
         """
         if not source.strip():
             raise SettingsError(["MODEL_PATH: the chat template is empty"])
@@ -77,12 +77,12 @@ class ChatTemplate:
         return in_parts if in_parts._prints_content() > plain._prints_content() else plain
 
     def render(self, messages: Sequence[ChatMessage]) -> str:
-        """Return the text of a chat, ending where the assistant's answer begins.
+        """Return the text of a chat, up to the beginning of the assistant's message.
 
-        A mark stands in each control token that a caller wrote (`core/prompts/control_tokens.py`).
+        A mark breaks each control token that a caller wrote (`core/prompts/control_tokens.py`).
 
         Raises:
-            InvalidRequest: the template refuses these messages, or makes no text of them.
+            InvalidRequest: the template rejects these messages, or renders no text.
         """
         try:
             text = self._render([self._turn(message) for message in self._disarm(messages)])
@@ -108,7 +108,7 @@ class ChatTemplate:
 
     def _disarm(self, messages: Sequence[ChatMessage]) -> list[dict[str, str]]:
         turns = [message.model_dump(exclude_none=True) for message in messages]
-        # A role is one of a few words of ours.
+        # A role is one of three known words.
         places = [(turn, name) for turn in turns for name in turn if name != "role"]
         texts = self.control_tokens.disarm([turn[name] for turn, name in places])
         for (turn, name), text in zip(places, texts, strict=True):
@@ -119,12 +119,12 @@ class ChatTemplate:
         try:
             return _PROBE in self._render([self._turn({"role": "user", "content": _PROBE})])
         except Exception:
-            # Broad on purpose: a template of any model runs here, with what it may not expect.
+            # Broad on purpose: any template may fail with an unexpected message.
             return False
 
 
 class _GenerationTag(Extension):
-    """Accepts transformers' `{% generation %}` block, which marks text for training only."""
+    """Accepts transformers' `{% generation %}` block, which only marks text for training."""
 
     tags = {"generation"}  # noqa: RUF012 - Jinja's own way to declare tags
 
@@ -134,7 +134,7 @@ class _GenerationTag(Extension):
 
 
 def _environment() -> ImmutableSandboxedEnvironment:
-    """Return the environment that chat templates are written for, as transformers makes it."""
+    """Return the environment for chat templates, as in transformers."""
     environment = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[_GenerationTag, LoopControls]
     )
@@ -155,7 +155,7 @@ def _environment() -> ImmutableSandboxedEnvironment:
 
 
 def _find_source(files: ModelFiles, tokenizer_config: Mapping[str, Any]) -> str | None:
-    """Return the source of the template, from whichever file has it, as transformers looks."""
+    """Return the source of the template, from the same files as transformers."""
     source = files.read_text("chat_template.jinja")
     if source is not None:
         return source
@@ -166,7 +166,7 @@ def _find_source(files: ModelFiles, tokenizer_config: Mapping[str, Any]) -> str 
 
 
 def _source_of(value: Any) -> str | None:
-    """Return a template that stands there alone, or among named ones as `default`."""
+    """Return a single template, or the one with the name `default`."""
     if isinstance(value, list):
         named = [one for one in value if isinstance(one, dict)]
         value = {one.get("name"): one.get("template") for one in named}

@@ -1,11 +1,11 @@
-"""The fences of code blocks in Markdown, where callers name them as stop strings."""
+"""Finds the fences of Markdown code blocks among stop strings."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
 
-#: A fence, perhaps with a language.
+#: A fence with or without a language.
 _FENCE = re.compile(r"\s*(?P<marks>(?P<kind>`|~)(?P=kind){2,})[\w+#.-]*\s*")
 
 

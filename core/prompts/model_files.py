@@ -1,4 +1,4 @@
-"""The files of a model that are text, from its directory or by its name on the hub."""
+"""Reads the text files of a model, from its directory or from the hub."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from core.errors import SettingsError
 
 @dataclass(frozen=True, slots=True)
 class ModelFiles:
-    """Reads the files of the model at `path`; what is wrong with one is one line."""
+    """The files of the model at `path`; each fault is reported in one line."""
 
     path: str
 
     def find(self, name: str) -> Path:
-        """Return where a file is.
+        """Return the path of a file, and fetch it from the hub if needed.
 
         Raises:
-            OSError: it cannot be fetched.
+            OSError: the file cannot be fetched.
         """
         if Path(self.path).is_dir():
             return Path(self.path) / name
         return Path(hf_hub_download(self.path, name))
 
     def read_text(self, name: str) -> str | None:
-        """Return what a file says, if there is one.
+        """Return the text of a file, or `None` if it does not exist.
 
         Raises:
-            SettingsError: it cannot be read.
+            SettingsError: the file is not UTF-8.
         """
         try:
             return self.find(name).read_text(encoding="utf-8")
@@ -43,10 +43,10 @@ class ModelFiles:
             raise self.fault(name, "it is not UTF-8") from None
 
     def read_json(self, name: str, *, needed: bool = True) -> dict[str, Any]:
-        """Return the object of a JSON file; an empty one if it need not be there and is not.
+        """Return the object of a JSON file; an empty one for a missing file that is not `needed`.
 
         Raises:
-            SettingsError: it is missing, or no such file.
+            SettingsError: the file is missing, or is not a JSON object.
         """
         text = self.read_text(name)
         if text is None:
@@ -62,5 +62,5 @@ class ModelFiles:
         return content
 
     def fault(self, name: str, what: str) -> SettingsError:
-        """Return the error that says what is wrong with a file."""
+        """Return the error for a faulty file."""
         return SettingsError([f"MODEL_PATH: {name} of {self.path}: {what}"])

@@ -1,26 +1,26 @@
-r"""How a token is named where log probabilities are kept: its text, or what tells it from others.
+r"""Names tokens in log probabilities: by their text, or by a unique form.
 
     hello               a token whose bytes are whole characters
-    bytes:\xf0\x9f      a part of a character, as OpenAI's completions name it
-    special:<|im_end|>  a special token, which adds nothing to a text
-    token_id:49160      an id without a token, which models have beyond their vocabulary
+    bytes:\xf0\x9f      a part of a character, as in OpenAI's completions
+    special:<|im_end|>  a special token, which adds no text
+    token_id:49160      an id beyond the vocabulary of the tokenizer
 
-So tokens that look alike as text have different names, and a name says the token's bytes.
+So tokens with the same text have different names, and a name contains the token's bytes.
 """
 
 from __future__ import annotations
 
 _BYTES, _SPECIAL, _ID = "bytes:", "special:", "token_id:"
-_ADDS_NOTHING = (_SPECIAL, _ID)
-#: Stands for bytes that are no text; with it a name would not say which bytes they are.
+_NO_TEXT = (_SPECIAL, _ID)
+#: Replaces bytes that are not UTF-8; a name with it would not identify the bytes.
 _REPLACEMENT = "\ufffd"
-_UNSAID = ("\x00", _REPLACEMENT)
+_AMBIGUOUS = ("\x00", _REPLACEMENT)
 
 
 def name_bytes(data: bytes) -> str:
-    """Name a token that adds these bytes to a text."""
+    """Return the name of a token that adds these bytes to a text."""
     text = data.decode(errors="replace")
-    if not any(character in text for character in _UNSAID):
+    if not any(character in text for character in _AMBIGUOUS):
         return text
     return _BYTES + "".join(f"\\x{byte:02x}" for byte in data)
 
@@ -34,11 +34,11 @@ def name_id(token_id: int) -> str:
 
 
 def bytes_of(name: str) -> bytes | None:
-    """Return what a token adds to a text; `None` if its name does not say.
+    """Return the bytes that a token adds to a text; `None` if its name does not identify them.
 
-    Before 0.2.0 a part of a character was named by its replacement character.
+    Before 0.2.0 the name of a part of a character was the replacement character.
     """
-    if name.startswith(_ADDS_NOTHING):
+    if name.startswith(_NO_TEXT):
         return b""
     if name.startswith(_BYTES + "\\x"):
         return bytes.fromhex(name.removeprefix(_BYTES).replace("\\x", ""))
@@ -46,5 +46,5 @@ def bytes_of(name: str) -> bytes | None:
 
 
 def without_mark(name: str) -> str:
-    """Return a special token as other servers show it, and every other name as it is."""
+    """Return a special token in the form of other servers, and any other name unchanged."""
     return name.removeprefix(_SPECIAL)

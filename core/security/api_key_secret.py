@@ -1,7 +1,7 @@
-"""The secret of an API key: `bc_<public id>_<random>`. Only its hash is ever stored.
+"""Makes and parses the secrets of API keys: `bc_<public id>_<random>`; only hashes are stored.
 
-The random part has 256 bits, so a plain SHA-256 is a sound hash for it: there is nothing to guess,
-and checking it costs microseconds on every request.
+The random part has 256 bits and cannot be guessed. So a plain SHA-256 is a sound hash, which costs
+only microseconds per request.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _PUBLIC_ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz"  # pragma: allowlist s
 
 @dataclass(frozen=True, slots=True)
 class KeySecret:
-    """A secret that was made or presented. `public_id` finds its key; the rest proves it."""
+    """A secret. `public_id` identifies the key; the random part authenticates it."""
 
     public_id: str
     random: str = field(repr=False)
@@ -41,12 +41,12 @@ class KeySecret:
 
     @property
     def text(self) -> str:
-        """The whole secret: shown once, when the key is made."""
+        """The whole secret, which is shown once, when the key is made."""
         return f"bc_{self.public_id}_{self.random}"
 
     @property
     def digest(self) -> str:
-        """What the database keeps."""
+        """The hash that the database stores."""
         return hashlib.sha256(self.text.encode()).hexdigest()
 
     def matches(self, digest: str) -> bool:

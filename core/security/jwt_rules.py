@@ -1,7 +1,7 @@
-"""How our JWTs are signed and what they must carry: one pinned algorithm, one issuer, one audience.
+"""The rules of our JWTs: one pinned algorithm, one issuer, one audience, and the claims.
 
-The API issues them to those who sign in; the admin UI makes one for each call that it sends to the
-API for the person at the page.
+The API issues JWTs at the sign-in. The admin UI makes one for each call that it sends to the API
+for its user.
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ from typing import Any
 from core.config.settings import Settings
 
 ALGORITHM = "HS256"
-#: Who signs, and for whom: another service with the same secret makes no token for this one.
+#: Issuer and audience: another service with the same secret cannot make a JWT for this one.
 ISSUER = "bountycoder"
 AUDIENCE = "bountycoder-api"
-#: The user's `token_version`: raising it in the row ends all tokens at once.
+#: The user's `token_version`: increasing it in the row revokes all JWTs at once.
 VERSION_CLAIM = "ver"
-#: Which session it belongs to, and ends with.
+#: The session that the JWT belongs to and ends with.
 SESSION_CLAIM = "sid"
-#: Of a refresh token: how many refreshes of its session were before it.
+#: The number of earlier refreshes of the session; only in a refresh token.
 NUMBER_CLAIM = "num"
-#: Where the person is that a program of ours calls for; the audit trail names this address.
+#: The address of the user for whom the admin UI calls; the audit trail records it.
 ADDRESS_CLAIM = "addr"
 
 
 def jwt_config(settings: Settings) -> dict[str, Any]:
-    """Return what flask-jwt-extended is configured with."""
+    """Return the configuration for flask-jwt-extended."""
     return {
         "JWT_SECRET_KEY": settings.secret_key.get_secret_value(),
         "JWT_ALGORITHM": ALGORITHM,

@@ -1,4 +1,4 @@
-"""One form for texts that people write in several: emails and passwords."""
+"""Converts emails and passwords to one canonical form."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import unicodedata
 
 
 def canonical_email(text: str) -> str:
-    """Return the form in which an email is kept and found.
+    """Return the form in which an email is stored and searched.
 
-    Lower case and NFKC: fullwidth letters, and accents written apart, make no second account.
+    Lower case and NFKC: fullwidth letters and combining accents make no second account.
     """
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).lower())
 

@@ -1,4 +1,4 @@
-"""Cells of CSV files that no spreadsheet runs as a formula (as OWASP's "CSV Injection" says)."""
+"""Escapes CSV cells, so that no spreadsheet runs them as formulas (OWASP, "CSV Injection")."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from typing import Any
 
 from core.text.names import is_visible
 
-#: What a spreadsheet takes for the beginning of a formula.
+#: Characters that begin a formula.
 _FORMULA_STARTS = frozenset("=+-@")
-#: What it drops in front of one: a text that begins with it is never a plain name.
+#: Characters that a spreadsheet drops before a formula; no plain name begins with them.
 _DROPPED = ("\t", "\r", "\n")
 
 
 def csv_cell(value: Any) -> Any:
-    """Return a value as it may stand in a cell; numbers stay numbers."""
+    """Return a value that is safe in a cell; numbers stay numbers."""
     return f"'{value}" if isinstance(value, str) and _may_be_formula(value) else value
 
 
 def _may_be_formula(text: str) -> bool:
-    """Say whether a spreadsheet may run a text.
+    """Return whether a spreadsheet may run a text.
 
-    Fullwidth signs count as the signs, and what shows nothing in front of them as nothing.
+    Fullwidth signs count as signs, and invisible characters before them are ignored.
     """
     if text.lstrip(" ").startswith(_DROPPED):
         return True

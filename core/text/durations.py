@@ -1,4 +1,4 @@
-"""A wait in the words of people, for messages and pages."""
+"""Writes durations in words, for messages and pages."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from math import ceil
 
 
 def duration_text(seconds: float) -> str:
-    """Return a wait, rounded up: `45 seconds`, `1 minute`, `15 minutes`, `2 hours`."""
+    """Return a duration, rounded up: `45 seconds`, `1 minute`, `15 minutes`, `2 hours`."""
     whole = max(1, ceil(seconds))
     if whole < 60:
         return _count(whole, "second")

@@ -30,11 +30,11 @@ def test_a_chat_has_the_same_ids_with_its_head_and_without(
 
     for turns in chats:
         asked = Generation(messages=tuple(turns))
-        assert tokenizer.encode(asked) == replace(tokenizer, head=ChatPrefix()).encode(asked)
+        assert tokenizer.encode(asked) == replace(tokenizer, prefix=ChatPrefix()).encode(asked)
 
 
 def test_the_small_models_system_turn_is_encoded_once(tokenizer: PromptTokenizer) -> None:
-    head = tokenizer.head
+    head = tokenizer.prefix
 
     assert head.text.startswith("<|im_start|>system")
     assert head.text.endswith("<|im_end|>\n<|im_start|>")
