@@ -65,8 +65,8 @@ class ResultFile:
             buffer = bytearray()
             for job in jobs:
                 yielder.yield_if_due()
-                shown = json.dumps(self._serialize(job), ensure_ascii=False, separators=(",", ":"))
-                buffer += shown.encode() + b"\n"
+                text = json.dumps(self._serialize(job), ensure_ascii=False, separators=(",", ":"))
+                buffer += text.encode() + b"\n"
                 if len(buffer) >= WRITE_BYTES:
                     yield from _pieces(buffer)
                     buffer = bytearray()
@@ -89,13 +89,12 @@ class ResultFile:
 
 def serialize_line(job: Job) -> dict[str, Any]:
     """Return the result of a line in the native format."""
-    is_shown = has_answer(job)
     return {
         "line": job.line,
         "custom_id": job.custom_id,
         "id": show_id(Prefix.JOB, job.id),
         "status": job.state,
-        "result": show_completion(job) if is_shown else None,
+        "result": show_completion(job) if has_answer(job) else None,
         "error": TEXTS_DELETED if is_deleted(job) else job.error,
     }
 

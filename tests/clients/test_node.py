@@ -70,7 +70,7 @@ def test_a_chat_is_streamed(paced: Service) -> None:
     assert told == choices[0]["text"]
 
 
-def test_the_helper_for_streams_puts_the_answer_together(paced: Service) -> None:
+def test_the_helper_for_streams_assembles_the_completion(paced: Service) -> None:
     answer = ask(paced, "helper")
 
     choices = job_of(paced, answer["id"]).choices

@@ -99,7 +99,7 @@ def create() -> ResponseReturnValue:
 def index() -> ResponseReturnValue:
     """List the caller's uploaded files, newest first.
 
-    The list has no result files of batches: a batch has the ids of its own.
+    The list has no result files of batches: each batch has the ids of its two files.
     """
     most, after = read_limit(default=MOST_LISTED, most=MOST_LISTED), read_after(Prefix.FILE)
     order = request.args.get("order", "desc")

@@ -108,7 +108,7 @@ def test_a_cancel_whose_event_is_lost_is_found_in_the_row(
     wait_until(lambda: state_of(paced, headers, job["id"]) == "cancelled", 5)
 
 
-def hang_up_while(
+def disconnect_while(
     service: Service, key: dict[str, Any], body: dict[str, Any], more: bytes = b""
 ) -> None:
     """Send a request and `more` over a raw socket, and close it a moment later."""
@@ -129,7 +129,7 @@ def hang_up_while(
 def test_a_client_that_hangs_up_cancels_its_own_request_within_a_second(
     paced: Service, key: dict[str, Any], stream: bool, more: bytes
 ) -> None:
-    hang_up_while(paced, key, {**LONG, "stream": stream}, more)
+    disconnect_while(paced, key, {**LONG, "stream": stream}, more)
     began = time.monotonic()
 
     wait_until(lambda: newest_job(paced, key).state == "cancelled", 2)

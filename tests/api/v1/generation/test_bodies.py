@@ -92,10 +92,10 @@ def test_any_integer_is_a_seed(seed: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "kept"), [("", ()), (["x", ""], ("x",)), ([""], ()), ("x", ("x",)), ([], ())]
+    ("given", "accepted"), [("", ()), (["x", ""], ("x",)), ([""], ()), ("x", ("x",)), ([], ())]
 )
-def test_empty_stop_strings_are_left_out(given: Any, kept: tuple[str, ...]) -> None:
-    assert chat(stop=given).stop == kept
+def test_empty_stop_strings_are_left_out(given: Any, accepted: tuple[str, ...]) -> None:
+    assert chat(stop=given).stop == accepted
 
 
 def test_top_p_of_0_leaves_the_most_likely_token_alone() -> None:

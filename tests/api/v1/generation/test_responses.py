@@ -193,12 +193,12 @@ def test_without_being_asked_a_stream_says_nothing_of_usage() -> None:
     assert not any("usage" in chunk for chunk in chunks)
 
 
-@pytest.mark.parametrize("tell", [OpenAIResponse.to_object, OpenAIResponse.end_chunks])
-def test_a_partial_completion_never_passes_for_a_whole_one(tell: Any) -> None:
+@pytest.mark.parametrize("serialize", [OpenAIResponse.to_object, OpenAIResponse.end_chunks])
+def test_a_partial_completion_never_passes_for_a_whole_one(serialize: Any) -> None:
     made = job({"text": "hal", "finish_reason": "cancelled"}, state=JobState.CANCELLED)
 
     with pytest.raises(Conflict) as caught:
-        tell(response_of(ChatResponse, made), made)
+        serialize(response_of(ChatResponse, made), made)
 
     assert caught.value.code == "job_cancelled"
     assert caught.value.headers["x-should-retry"] == "false"

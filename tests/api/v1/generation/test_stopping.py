@@ -37,7 +37,7 @@ def states_of(service: Service, key: dict[str, Any]) -> dict[str, str]:
     return {job.request["metadata"]["label"]: job.state for job in jobs}
 
 
-def test_a_stopping_process_tells_its_clients_and_ends_what_nobody_will_ask_for(
+def test_a_stopping_process_responds_to_its_clients_and_cancels_abandoned_jobs(
     base_settings: Settings, client: Any, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     directory = tmp_path_factory.mktemp("stopping")
@@ -56,7 +56,7 @@ def test_a_stopping_process_tells_its_clients_and_ends_what_nobody_will_ask_for(
         with ThreadPoolExecutor(3) as pool:
             streamed = pool.submit(ask, "streamed", stream=True)
             waited = pool.submit(ask, "waited")
-            kept = pool.submit(ask, "kept", extra_headers={"Idempotency-Key": "kept"})
+            retryable = pool.submit(ask, "kept", extra_headers={"Idempotency-Key": "kept"})
             wait_until(
                 lambda: sorted(states_of(service, key).values()) == ["running"] * 3,
                 20,
@@ -64,7 +64,7 @@ def test_a_stopping_process_tells_its_clients_and_ends_what_nobody_will_ask_for(
             )
             assert service.api is not None
             service.api.send_signal(signal.SIGTERM)
-            errors = [one.result(30) for one in (streamed, waited, kept)]
+            errors = [one.result(30) for one in (streamed, waited, retryable)]
 
         assert {error.code for error in errors} == {"interrupted"}
         for error in errors[1:]:

@@ -29,7 +29,7 @@ def text_of(chunks: Iterable[ChatCompletionChunk], index: int = 0) -> str:
     )
 
 
-def answer_text(service: Service, chunk_id: str, index: int = 0) -> str:
+def completion_text(service: Service, chunk_id: str, index: int = 0) -> str:
     """Return the text of the row, once the job has ended."""
     wait_until(lambda: job_of(service, chunk_id).state == "succeeded", 10)
     choices = job_of(service, chunk_id).choices
@@ -59,7 +59,7 @@ def test_a_chat_is_streamed_as_it_is_made(paced: Service, paced_openai: OpenAI) 
     assert usage.usage.completion_tokens == 40
     assert {c.object for c in chunks} == {"chat.completion.chunk"}
     assert len({c.id for c in chunks}) == 1
-    assert text_of(chunks) == answer_text(paced, first.id)
+    assert text_of(chunks) == completion_text(paced, first.id)
     assert times[-1] - times[0] > 0.5 * 40 / PACE  # not all at once at the end
 
 
@@ -71,7 +71,7 @@ def test_a_completion_is_streamed_as_it_is_made(paced: Service, paced_openai: Op
     )
 
     assert len(chunks) > 10
-    assert "".join(c.choices[0].text for c in chunks) == answer_text(paced, chunks[0].id)
+    assert "".join(c.choices[0].text for c in chunks) == completion_text(paced, chunks[0].id)
     assert chunks[-1].choices[0].finish_reason == "length"
     assert chunks[-1].usage is None
 
@@ -89,7 +89,7 @@ def test_each_of_n_choices_is_streamed_with_its_role_and_reason(
         own = [c.choices[0] for c in chunks if c.choices[0].index == index]
         assert [bool(choice.delta.role) for choice in own] == [True] + [False] * (len(own) - 1)
         assert [choice.finish_reason for choice in own] == [None] * (len(own) - 1) + ["length"]
-        assert text_of(chunks, index) == answer_text(paced, chunks[0].id, index)
+        assert text_of(chunks, index) == completion_text(paced, chunks[0].id, index)
 
 
 def test_the_async_client_streams_too(paced: Service) -> None:
@@ -104,10 +104,10 @@ def test_the_async_client_streams_too(paced: Service) -> None:
 
     chunks = asyncio.run(ask())
 
-    assert text_of(chunks) == answer_text(paced, chunks[0].id)
+    assert text_of(chunks) == completion_text(paced, chunks[0].id)
 
 
-def test_the_helper_for_streams_puts_the_answer_together(
+def test_the_helper_for_streams_assembles_the_completion(
     paced: Service, paced_openai: OpenAI
 ) -> None:
     with paced_openai.chat.completions.stream(
@@ -115,7 +115,7 @@ def test_the_helper_for_streams_puts_the_answer_together(
     ) as stream:
         response = stream.get_final_completion()
 
-    assert response.choices[0].message.content == answer_text(paced, response.id)
+    assert response.choices[0].message.content == completion_text(paced, response.id)
     assert response.choices[0].finish_reason == "stop"
 
 
@@ -196,7 +196,7 @@ def test_a_stream_is_resumed_after_any_of_its_events(
     response = service.call("POST", path, json=body, headers=headers, stream=True)
     received = list(events(response))
     job_id = received[0].json["id"].split("-")[1]
-    wholes = [answer_text(service, received[0].json["id"], index) for index in range(n)]
+    wholes = [completion_text(service, received[0].json["id"], index) for index in range(n)]
 
     for cut in range(len(received)):
         known = {"Last-Event-ID": received[cut].id} if received[cut].id else {}
@@ -228,7 +228,7 @@ def test_a_stream_that_is_cut_after_its_first_event_is_resumed_while_it_runs(
     rest = paced.call("GET", address, headers={**headers, **known}, stream=True)
 
     text = "".join(_added(event) for event in events(rest))
-    assert text == answer_text(paced, first.json["id"])
+    assert text == completion_text(paced, first.json["id"])
 
 
 def _added(event: Event, index: int = 0) -> str:
