@@ -1,4 +1,4 @@
-"""A worker process that is told to stop, whatever else has."""
+"""A worker process exits on a signal, even while its servers are away."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def ready(client: redis.Redis) -> bool:
     return bool(WorkerRegistry(client).ready())
 
 
-def test_an_idle_worker_is_gone_at_once(
+def test_an_idle_worker_exits_at_once(
     base_settings: Settings, client: redis.Redis, database: SessionFactory, tmp_path: Path
 ) -> None:
     service = Service(base_settings, tmp_path)
@@ -43,13 +43,13 @@ def test_an_idle_worker_is_gone_at_once(
     code = worker.wait(20)
 
     assert code == 0
-    assert time.monotonic() - began < 2  # 0.3 s on a machine that does nothing else
+    assert time.monotonic() - began < 2  # 0.3 s on an idle machine
     assert not WorkerRegistry(client).alive()
 
 
 @pytest.fixture
 def own(base_settings: Settings, tmp_path: Path) -> Iterator[tuple[Postgres, Valkey, Service]]:
-    """A worker that runs a job of a minute, on servers of its own."""
+    """A worker with its own servers that runs a job of one minute."""
     postgres = Postgres(tmp_path / "postgres", log_dir=tmp_path, is_durable=False)
     valkey = Valkey(tmp_path / "valkey", log_dir=tmp_path)
     try:
@@ -68,7 +68,7 @@ def own(base_settings: Settings, tmp_path: Path) -> Iterator[tuple[Postgres, Val
         )
         service = Service(settings, tmp_path)
         service.add_worker()
-        begin_long_job(service)
+        start_long_job(service)
         yield postgres, valkey, service
     finally:
         service.stop()
@@ -76,23 +76,23 @@ def own(base_settings: Settings, tmp_path: Path) -> Iterator[tuple[Postgres, Val
         postgres.stop()
 
 
-def begin_long_job(service: Service) -> None:
+def start_long_job(service: Service) -> None:
     engine, client = open_database(service.settings), open_redis(service.settings)
     with sessions(engine).begin() as session:
         job = add_job(session, request={"prompt": "x", "maxTokens": 300, "ignoreEos": True})
     JobQueue(client).send(job.id, QueueName.INTERACTIVE)
 
-    def has_begun() -> bool:
+    def has_started() -> bool:
         with sessions(engine)() as session:
             return session.get_one(Job, job.id).state == "running"
 
-    wait_until(has_begun, 60, service.logs)
+    wait_until(has_started, 60, service.logs)
     engine.dispose()
     client.close()
 
 
 @pytest.mark.parametrize("is_frozen", [True, False])
-def test_a_worker_ends_though_redis_and_the_database_are_away(
+def test_a_worker_exits_while_redis_and_the_database_are_away(
     own: tuple[Postgres, Valkey, Service], is_frozen: bool
 ) -> None:
     postgres, valkey, service = own
@@ -110,7 +110,7 @@ def test_a_worker_ends_though_redis_and_the_database_are_away(
 
 @contextmanager
 def away(postgres: Postgres, valkey: Valkey, *, is_frozen: bool) -> Iterator[None]:
-    """Stop the servers; frozen ones take connections, and answer nothing."""
+    """Stop the servers; frozen ones accept connections and do not respond."""
     if not is_frozen:
         valkey.stop()
         postgres.stop()

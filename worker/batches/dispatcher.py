@@ -47,7 +47,7 @@ _log = logging.getLogger(__name__)
 
 #: Longest time between two passes.
 TICK_SECONDS = 1.0
-#: Pause between two passes; events that arrive meanwhile are handled by one pass.
+#: Pause between two passes; one pass handles all events since the last one.
 PAUSE_SECONDS = 0.03
 #: Released lines on the queue for each bulk slot of the ready workers.
 WAITING_PER_SLOT = 1

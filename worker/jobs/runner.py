@@ -3,7 +3,7 @@
 A job is a value that the stages hand on; no thread waits for it:
 
     fetch     `poller.py`       one thread for each queue
-    claim     `ledger.py`       one UPDATE for all jobs that were fetched meanwhile
+    claim     `ledger.py`       one UPDATE for all jobs that arrived since the last one
     submit    `prompt_pool.py`  a few threads parse, tokenize and submit to the engine; a short
                                 prompt is submitted at once, on the thread that claimed it
     generate  `delivery.py`     turns the engine's tokens into text; calls back at the end

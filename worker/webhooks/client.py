@@ -89,7 +89,7 @@ class WebhookClient:
             result = CallResult(error=f"refused: {refusal}", is_refused=True)
         except (HTTPError, HTTPException, OSError, ValueError) as error:
             is_late = time.monotonic() >= deadline or _is_timeout(error)
-            late = f"no answer within {self._timeout_seconds:g} s"
+            late = f"no response within {self._timeout_seconds:g} s"
             result = CallResult(error=late if is_late else _explain(error))
         return replace(result, duration_ms=round((time.monotonic() - began) * 1000))
 
@@ -223,7 +223,7 @@ def _result_of(response: BaseHTTPResponse) -> CallResult:
     status = response.status
     if 200 <= status < 300:
         return CallResult(status=status)
-    error = "redirects are not followed" if 300 <= status < 400 else f"answered {status}"
+    error = "redirects are not followed" if 300 <= status < 400 else f"responded with {status}"
     retry_after = read_retry_after(response.headers.get("Retry-After", ""))
     return CallResult(status=status, error=error, retry_after_seconds=retry_after)
 
@@ -246,7 +246,7 @@ def _explain(error: Exception) -> str:
         return "no connection"
     if isinstance(error, (OSError, IncompleteRead)):
         return "the connection broke"
-    return "the answer is not HTTP"
+    return "the response is not HTTP"
 
 
 def _shut_down(sock: socket.socket) -> None:

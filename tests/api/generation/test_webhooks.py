@@ -127,7 +127,10 @@ def test_a_receiver_that_fails_first_is_notified_later(
     assert 5 <= second.at - first.at < 8
     assert len(set(receiver.ids)) == 1
     attempts = webhook_of(hooked, headers, job_id)["attempts"]
-    assert [(a["status"], a["error"]) for a in attempts] == [(200, None), (500, "answered 500")]
+    assert [(a["status"], a["error"]) for a in attempts] == [
+        (200, None),
+        (500, "responded with 500"),
+    ]
 
 
 def test_a_receiver_that_starts_late_is_notified(hooked: Service, headers: dict[str, str]) -> None:
@@ -166,7 +169,7 @@ def test_a_receiver_that_never_responds_and_one_that_redirects_are_failures(
     webhooks = [webhook_of(hooked, headers, job_id) for job_id in jobs]
     assert [webhook["attempts"][-1]["error"] for webhook in webhooks] == [
         "redirects are not followed",
-        "no answer within 2 s",
+        "no response within 2 s",
     ]
     assert webhooks[1]["attempts"][-1]["durationMs"] >= 1000 * TIMEOUT
     assert inside.connections == 0

@@ -21,7 +21,7 @@ from worker.jobs.run import JobMessage
 
 
 class Worker:
-    """Takes jobs as a worker does, notes them, and is done with them at once unless it holds."""
+    """Fetches jobs as a worker does; acknowledges them at once unless `hold`."""
 
     def __init__(self, client: redis.Redis, *, max_jobs: int = 4, hold: bool = False) -> None:
         self.seen: list[UUID] = []
@@ -31,10 +31,10 @@ class Worker:
         self._poller.start()
 
     def _take(self, jobs: Sequence[JobMessage]) -> None:
-        self.seen += [taken.job_id for taken in jobs]
+        self.seen += [message.job_id for message in jobs]
         if not self._hold:
-            for taken in jobs:
-                taken.source.ack(taken.job_id)
+            for message in jobs:
+                message.source.ack(message.job_id)
 
     def stop_fetching(self) -> None:
         self._poller.stop_fetching()
@@ -80,7 +80,7 @@ def test_a_sent_job_is_on_its_queue_until_it_is_done(client: redis.Redis) -> Non
     assert only.seen == [job_id]
 
 
-def test_what_is_done_is_told_at_the_latest_when_the_worker_stops(client: redis.Redis) -> None:
+def test_a_stopping_worker_acknowledges_its_finished_jobs(client: redis.Redis) -> None:
     with worker(client) as only:
         jobs = send(client, 3)
         wait_until(lambda: len(only.seen) == 3, 20)
@@ -91,7 +91,7 @@ def test_what_is_done_is_told_at_the_latest_when_the_worker_stops(client: redis.
 @pytest.mark.alone
 def test_an_idle_consumer_does_not_wait_for_its_poll(client: redis.Redis) -> None:
     with worker(client) as only:
-        time.sleep(0.3)  # let it fall asleep on the doorbell
+        time.sleep(0.3)  # it waits on the doorbell by now
 
         waits = []
         for count in range(1, 11):
@@ -116,11 +116,11 @@ def test_a_full_consumer_leaves_jobs_for_others(client: redis.Redis) -> None:
 
 
 @pytest.mark.alone
-def test_a_consumer_that_was_full_takes_again_as_soon_as_it_has_room(client: redis.Redis) -> None:
+def test_a_full_consumer_fetches_as_soon_as_a_slot_is_free(client: redis.Redis) -> None:
     with worker(client, max_jobs=1, hold=True) as only:
         first, second = send(client, 2)
         wait_until(lambda: only.seen == [first], 20)
-        time.sleep(0.2)  # let it wait for room
+        time.sleep(0.2)  # it waits for a free slot by now
         began = time.monotonic()
         only.consumer.ack(first)
         wait_until(lambda: only.seen == [first, second], 20)
@@ -129,13 +129,13 @@ def test_a_consumer_that_was_full_takes_again_as_soon_as_it_has_room(client: red
 
 
 @pytest.mark.alone
-def test_what_is_given_back_is_another_workers_at_once(client: redis.Redis) -> None:
+def test_a_requeued_job_goes_to_another_worker_at_once(client: redis.Redis) -> None:
     with worker(client, hold=True) as leaving:
         [job_id] = send(client)
         wait_until(lambda: leaving.seen == [job_id], 20)
         leaving.stop_fetching()
         with worker(client) as other:
-            time.sleep(0.2)  # let it fall asleep on the doorbell
+            time.sleep(0.2)  # it waits on the doorbell by now
             began = time.monotonic()
             leaving.consumer.requeue(job_id)
             wait_until(lambda: other.seen == [job_id], 20)
@@ -143,7 +143,7 @@ def test_what_is_given_back_is_another_workers_at_once(client: redis.Redis) -> N
     assert time.monotonic() - began < 0.5
 
 
-def test_a_worker_that_takes_nothing_more_keeps_what_it_holds(
+def test_a_draining_worker_keeps_its_jobs(
     client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("core.queueing.broker.BROKER_HEARTBEAT_MS", 1500)
@@ -177,7 +177,7 @@ def test_signs_of_life_are_timed_by_redis(
 @pytest.mark.alone
 def test_an_idle_worker_stops_at_once(client: redis.Redis) -> None:
     running = Worker(client)
-    time.sleep(0.3)  # let it fall asleep on the doorbell
+    time.sleep(0.3)  # it waits on the doorbell by now
     began = time.monotonic()
 
     running.stop()
@@ -194,7 +194,7 @@ def test_a_message_that_names_no_job_holds_up_nothing(client: redis.Redis) -> No
         wait_until(lambda: only.seen == jobs, 20)
 
 
-def test_a_redis_that_forgot_its_scripts_is_taught_them_again(client: redis.Redis) -> None:
+def test_scripts_that_redis_lost_are_loaded(client: redis.Redis) -> None:
     consumer = consumer_of(client, idle_seconds=0.1)
     client.script_flush()
     jobs = send(client)
@@ -202,7 +202,7 @@ def test_a_redis_that_forgot_its_scripts_is_taught_them_again(client: redis.Redi
     assert consumer.fetch() == jobs
 
 
-def test_a_job_whose_fetch_was_carried_out_but_not_answered_is_given_out_again(
+def test_a_job_whose_fetch_had_no_reply_is_delivered_later(
     client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("core.queueing.broker.BROKER_HEARTBEAT_MS", 500)
@@ -210,12 +210,12 @@ def test_a_job_whose_fetch_was_carried_out_but_not_answered_is_given_out_again(
     jobs = send(client)
     exchange = RedisConnection.exchange
 
-    def carried_out_but_not_answered(link: RedisConnection, commands: Sequence[Command]) -> None:
+    def executed_without_reply(link: RedisConnection, commands: Sequence[Command]) -> None:
         exchange(link, commands)
         raise redis.TimeoutError
 
     with monkeypatch.context() as broken:
-        broken.setattr(RedisConnection, "exchange", carried_out_but_not_answered)
+        broken.setattr(RedisConnection, "exchange", executed_without_reply)
         with pytest.raises(redis.TimeoutError):
             consumer.fetch()
 
@@ -224,17 +224,17 @@ def test_a_job_whose_fetch_was_carried_out_but_not_answered_is_given_out_again(
     assert seen == jobs
 
 
-def test_nothing_that_was_fetched_is_lost_with_a_script_that_redis_had_forgotten(
+def test_no_fetched_job_is_lost_with_a_script_that_redis_lost(
     client: redis.Redis,
 ) -> None:
     consumer = consumer_of(client, idle_seconds=5)
     [first] = send(client)
     assert consumer.fetch() == [first]
-    assert consumer.fetch() == []  # for the bell that the first has rung
+    assert consumer.fetch() == []  # woken by the doorbell of the first job
     consumer.ack(first)
     client.script_flush()
     with ThreadPoolExecutor(1) as pool:
-        took = pool.submit(consumer.fetch)  # it cannot tell of the first, and waits
+        took = pool.submit(consumer.fetch)  # it cannot acknowledge the first, and waits
         wait_until(lambda: client.info("clients")["blocked_clients"] == 1, 20)
         JobBroker(client).load()
         [second] = send(client)
@@ -245,7 +245,7 @@ def test_nothing_that_was_fetched_is_lost_with_a_script_that_redis_had_forgotten
     assert JobQueue(client).missing([first, second], QueueName.INTERACTIVE) == [first]
 
 
-def test_a_job_that_came_just_as_its_worker_stopped_taking_is_anothers(
+def test_a_job_fetched_while_its_worker_stops_is_requeued(
     client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stopping, other = consumer_of(client, idle_seconds=5), consumer_of(client, idle_seconds=0.1)

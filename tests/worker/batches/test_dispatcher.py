@@ -34,14 +34,14 @@ from worker.batches.dispatcher import Dispatcher
 from worker.maintenance.limit_reconciler import LimitReconciler
 from worker.maintenance.reaper import Reaper
 
-#: Tokens that a line of `REQUEST` may take, and those that `run_all` lets it use.
+#: Tokens that a line of `REQUEST` may need, and those that `run_all` records for it.
 WANTED = 15
 USED = 8
 
 
 @pytest.fixture
-def feed(database: SessionFactory, client: redis.Redis) -> Callable[[], bool]:
-    """One look of a feeder; there are workers with 10 places, so 10 lines may wait."""
+def dispatch(database: SessionFactory, client: redis.Redis) -> Callable[[], bool]:
+    """One pass of a dispatcher, with workers of 10 slots: 10 lines may be on the queue."""
     have_workers(client, places=10)
     return Dispatcher(sessions=database, client=client).run_once
 
@@ -52,15 +52,15 @@ def have_workers(client: redis.Redis, *, places: int) -> None:
 
 
 def queue_of(client: redis.Redis) -> list[UUID]:
-    """Return the jobs on the bulk queue, in their order."""
+    """Return the jobs on the bulk queue, in order."""
     ids: Any = client.lrange(f"{NAMESPACE}:{QueueName.BULK}", 0, -1)
     return [UUID(job_id.decode()) for job_id in ids]
 
 
 def run_all(database: SessionFactory, client: redis.Redis) -> int:
-    """Do what a worker does with all that is on the queue."""
+    """Run all jobs on the queue as a worker does."""
     name = f"{NAMESPACE}:{QueueName.BULK}"
-    with client.pipeline(transaction=True) as pipe:  # nothing may be sent in between
+    with client.pipeline(transaction=True) as pipe:  # no job may be sent in between
         found, _ = pipe.lrange(name, 0, -1).delete(name, f"{name}.msgs").execute()
     ids = [UUID(job_id.decode()) for job_id in found]
     with database.begin() as session:
@@ -74,10 +74,10 @@ def run_all(database: SessionFactory, client: redis.Redis) -> int:
 
 
 def run_to_the_end(
-    database: SessionFactory, client: redis.Redis, feed: Callable[[], bool], *batch_ids: UUID
+    database: SessionFactory, client: redis.Redis, dispatch: Callable[[], bool], *batch_ids: UUID
 ) -> None:
     for _ in range(200):
-        feed()
+        dispatch()
         run_all(database, client)
         with database() as session:
             if all(batch_of(session, batch_id).is_final for batch_id in batch_ids):
@@ -104,19 +104,19 @@ def new_key(database: SessionFactory, **values: Any) -> ApiKey:
 
 
 def month_of(database: SessionFactory, client: redis.Redis, key: ApiKey) -> tuple[int, int]:
-    """Return the tokens of the key's month, and its jobs in flight as it sees them."""
+    """Return the key's tokens of the month and its jobs in flight, as the API reports them."""
     with database() as session:
         state = Limiter(client).read(key, recall=lambda began: read_key_use(session, key.id, began))
     return state.month.used, state.in_flight.used
 
 
-def test_as_many_lines_are_released_as_may_wait_and_no_more(
-    database: SessionFactory, client: redis.Redis, feed: Callable[[], bool]
+def test_lines_are_released_until_the_queue_is_long_enough(
+    database: SessionFactory, client: redis.Redis, dispatch: Callable[[], bool]
 ) -> None:
     batch_id = new_batch(database, lines=30)
 
-    feed()
-    feed()
+    dispatch()
+    dispatch()
 
     with database() as session:
         lines = released(session)
@@ -139,15 +139,15 @@ def test_without_a_ready_worker_nothing_is_released(
         assert batch_of(session, batch_id).started_at is None
 
 
-def test_a_large_batch_does_not_stand_before_a_small_one(
-    database: SessionFactory, client: redis.Redis, feed: Callable[[], bool]
+def test_a_large_batch_does_not_delay_a_small_one(
+    database: SessionFactory, client: redis.Redis, dispatch: Callable[[], bool]
 ) -> None:
     large = new_batch(database, lines=100)
-    feed()
+    dispatch()
     small = new_batch(database, lines=5)
     run_all(database, client)
 
-    feed()
+    dispatch()
 
     with database() as session:
         of = {job.id: job.batch_id for job in session.scalars(select(Job))}
@@ -157,7 +157,7 @@ def test_a_large_batch_does_not_stand_before_a_small_one(
 
 
 def test_many_batches_of_one_key_have_one_share(
-    database: SessionFactory, client: redis.Redis, feed: Callable[[], bool]
+    database: SessionFactory, client: redis.Redis, dispatch: Callable[[], bool]
 ) -> None:
     greedy, modest = new_key(database), new_key(database)
     for _ in range(9):
@@ -166,7 +166,7 @@ def test_many_batches_of_one_key_have_one_share(
     seen: Counter[UUID] = Counter()
 
     for _ in range(4):
-        feed()
+        dispatch()
         with database() as session:
             of = {job.id: job.api_key_id for job in session.scalars(select(Job))}
         seen.update(of[job_id] for job_id in queue_of(client))
@@ -175,9 +175,7 @@ def test_many_batches_of_one_key_have_one_share(
     assert seen == {greedy.id: 20, modest.id: 20}
 
 
-def test_with_room_for_one_everybody_has_a_turn(
-    database: SessionFactory, client: redis.Redis
-) -> None:
+def test_keys_alternate_when_one_line_fits(database: SessionFactory, client: redis.Redis) -> None:
     batch_ids = [new_batch(database, lines=4) for _ in range(5)]
     have_workers(client, places=1)
     dispatcher = Dispatcher(sessions=database, client=client)
@@ -190,7 +188,7 @@ def test_with_room_for_one_everybody_has_a_turn(
         assert [batch_of(session, b).succeeded for b in batch_ids] == [2] * 5
 
 
-def test_two_feeders_at_once_release_each_line_once_and_no_more_than_there_is_room(
+def test_parallel_dispatchers_release_each_line_once_and_within_the_room(
     database: SessionFactory, client: redis.Redis
 ) -> None:
     have_workers(client, places=20)
@@ -243,7 +241,7 @@ def test_lines_that_were_released_and_not_sent_are_sent_by_the_reaper(
     monkeypatch.undo()
     assert queue_of(client) == []
     another = Dispatcher(sessions=database, client=client)
-    another.run_once()  # what waits in the rows counts as waiting
+    another.run_once()  # released rows count as waiting
 
     def reap(grace: timedelta) -> None:
         lease = timedelta(seconds=10)
@@ -251,7 +249,7 @@ def test_lines_that_were_released_and_not_sent_are_sent_by_the_reaper(
 
     assert queue_of(client) == []
     reap(timedelta(minutes=1))
-    assert queue_of(client) == []  # its own feeder may be about to send them
+    assert queue_of(client) == []  # their own dispatcher may be about to send them
     reap(timedelta(0))
 
     assert len(queue_of(client)) == 10
@@ -261,23 +259,23 @@ def test_lines_that_were_released_and_not_sent_are_sent_by_the_reaper(
         assert sums_agree(session)
 
 
-def test_an_emptied_valkey_does_not_make_it_release_more(
-    database: SessionFactory, client: redis.Redis, feed: Callable[[], bool]
+def test_an_emptied_valkey_releases_no_extra_lines(
+    database: SessionFactory, client: redis.Redis, dispatch: Callable[[], bool]
 ) -> None:
     key = new_key(database, monthly_token_limit=100_000)
     batch_id = new_batch(database, key, lines=25)
-    feed()
+    dispatch()
     client.flushall()
     have_workers(client, places=10)
 
-    feed()
+    dispatch()
 
     assert queue_of(client) == []
     with database() as session:
         assert lines_by_state(session, batch_id) == {"queued": 10, "held": 15}
     lease = timedelta(seconds=10)
     Reaper(sessions=database, client=client, max_attempts=3, lease=lease, grace=timedelta(0)).reap()
-    run_to_the_end(database, client, feed, batch_id)
+    run_to_the_end(database, client, dispatch, batch_id)
     with database() as session:
         assert batch_of(session, batch_id).succeeded == 25
         assert sums_agree(session)
@@ -285,14 +283,14 @@ def test_an_emptied_valkey_does_not_make_it_release_more(
 
 
 def test_a_cancelled_batch_ends_with_nothing_running(
-    database: SessionFactory, client: redis.Redis, feed: Callable[[], bool]
+    database: SessionFactory, client: redis.Redis, dispatch: Callable[[], bool]
 ) -> None:
     batch_id = new_batch(database, lines=30)
-    feed()
+    dispatch()
     with database.begin() as session:
         ask_to_cancel_batch(session, batch_id)
 
-    feed()
+    dispatch()
 
     with database() as session:
         assert batch_of(session, batch_id).state == "cancelled"
@@ -302,7 +300,7 @@ def test_a_cancelled_batch_ends_with_nothing_running(
 
 
 @pytest.mark.parametrize("wish", ["cancelled", "expired"])
-def test_the_end_of_a_batch_is_carried_on_by_another_feeder(
+def test_another_dispatcher_continues_the_end_of_a_batch(
     database: SessionFactory, client: redis.Redis, wish: str
 ) -> None:
     batch_id = new_batch(database, lines=4100)
@@ -326,11 +324,11 @@ def test_the_end_of_a_batch_is_carried_on_by_another_feeder(
         assert sums_agree(session)
 
 
-def test_running_lines_of_a_cancelled_batch_are_asked_to_end_and_count(
-    database: SessionFactory, client: redis.Redis, feed: Callable[[], bool]
+def test_running_lines_of_a_cancelled_batch_are_cancelled_and_count(
+    database: SessionFactory, client: redis.Redis, dispatch: Callable[[], bool]
 ) -> None:
     batch_id = new_batch(database, lines=30)
-    feed()
+    dispatch()
     with database.begin() as session:
         running = claim_jobs(
             session, queue_of(client)[:2], worker_id="w", lease=timedelta(seconds=30)
@@ -339,7 +337,7 @@ def test_running_lines_of_a_cancelled_batch_are_asked_to_end_and_count(
     with client.pubsub() as asked:
         asked.subscribe("job-requests")
         wait_until(lambda: (asked.get_message(timeout=1) or {}).get("type") == "subscribe", 20)
-        feed()
+        dispatch()
         messages = [asked.get_message(timeout=2) for _ in running]
 
     said = {str(message["data"]) for message in messages if message}
@@ -355,18 +353,18 @@ def test_running_lines_of_a_cancelled_batch_are_asked_to_end_and_count(
         assert sums_agree(session)
 
 
-def test_a_batch_whose_time_is_over_keeps_what_was_done(
-    database: SessionFactory, client: redis.Redis, feed: Callable[[], bool]
+def test_an_expired_batch_keeps_its_results(
+    database: SessionFactory, client: redis.Redis, dispatch: Callable[[], bool]
 ) -> None:
     batch_id = new_batch(database, lines=30)
-    feed()
+    dispatch()
     run_all(database, client)
-    feed()
+    dispatch()
     with database.begin() as session:
         batch_of(session, batch_id).expires_at = utc_now() - timedelta(seconds=1)
 
-    feed()
-    feed()
+    dispatch()
+    dispatch()
 
     with database() as session:
         batch = batch_of(session, batch_id)
@@ -374,25 +372,25 @@ def test_a_batch_whose_time_is_over_keeps_what_was_done(
         assert sums_agree(session)
 
 
-def test_a_batch_of_a_key_that_is_off_waits_and_goes_on(
-    database: SessionFactory, client: redis.Redis, feed: Callable[[], bool]
+def test_a_batch_of_a_disabled_key_waits_and_continues(
+    database: SessionFactory, client: redis.Redis, dispatch: Callable[[], bool]
 ) -> None:
     key = new_key(database, is_active=False)
     batch_id = new_batch(database, key, lines=3)
-    feed()
+    dispatch()
     assert queue_of(client) == []
 
     with database.begin() as session:
         session.get_one(ApiKey, key.id).is_active = True
-    run_to_the_end(database, client, feed, batch_id)
+    run_to_the_end(database, client, dispatch, batch_id)
 
     with database() as session:
         assert batch_of(session, batch_id).succeeded == 3
 
 
 @pytest.mark.parametrize("whose", ["key", "user"])
-def test_a_batch_whose_key_goes_off_stands_still_at_once_and_goes_on_as_if_nothing_had_run(
-    database: SessionFactory, client: redis.Redis, feed: Callable[[], bool], whose: str
+def test_a_batch_pauses_when_its_key_is_disabled_and_later_restarts_its_lines(
+    database: SessionFactory, client: redis.Redis, dispatch: Callable[[], bool], whose: str
 ) -> None:
     def switch(is_on: bool) -> None:
         with database.begin() as session:
@@ -403,7 +401,7 @@ def test_a_batch_whose_key_goes_off_stands_still_at_once_and_goes_on_as_if_nothi
 
     key = new_key(database)
     batch_id = new_batch(database, key, lines=20)
-    feed()
+    dispatch()
     with database.begin() as session:
         running = claim_jobs(
             session, queue_of(client)[:4], worker_id="w", lease=timedelta(seconds=30)
@@ -411,7 +409,7 @@ def test_a_batch_whose_key_goes_off_stands_still_at_once_and_goes_on_as_if_nothi
     assert len(Limiter(client).in_flight(key.id)) == 10
 
     switch(False)
-    feed()
+    dispatch()
 
     with database.begin() as session:
         assert lines_by_state(session, batch_id) == {"held": 20}
@@ -419,7 +417,7 @@ def test_a_batch_whose_key_goes_off_stands_still_at_once_and_goes_on_as_if_nothi
         done = JobOutcome(JobState.SUCCEEDED, prompt_tokens=5, completion_tokens=3)
         assert finish_jobs(session, [(job, done) for job in running], worker_id="w") == []
     switch(True)
-    run_to_the_end(database, client, feed, batch_id)
+    run_to_the_end(database, client, dispatch, batch_id)
     with database() as session:
         assert batch_of(session, batch_id).succeeded == 20
         assert read_key_use(session, key.id, utc_now() - timedelta(days=1)).used_tokens == 20 * USED
@@ -428,64 +426,64 @@ def test_a_batch_whose_key_goes_off_stands_still_at_once_and_goes_on_as_if_nothi
 
 @pytest.mark.parametrize("whose", ["key", "user"])
 def test_a_batch_of_a_deleted_key_or_user_is_cancelled(
-    database: SessionFactory, client: redis.Redis, feed: Callable[[], bool], whose: str
+    database: SessionFactory, client: redis.Redis, dispatch: Callable[[], bool], whose: str
 ) -> None:
     with database.begin() as session:
         user = add_user(session)
         key = add_key(session, user)
         batch_id = add_batch(session, key, lines=20).id
-    feed()
+    dispatch()
     with database.begin() as session:
         if whose == "key":
             session.get_one(ApiKey, key.id).deleted_at = utc_now()
         else:
             delete_user(session, session.merge(user))
 
-    feed()
-    feed()
+    dispatch()
+    dispatch()
 
     with database() as session:
         assert batch_of(session, batch_id).state == "cancelled"
         assert lines_by_state(session, batch_id) == {"cancelled": 20}
 
 
-def test_a_batch_that_has_nothing_to_run_is_done(
-    database: SessionFactory, feed: Callable[[], bool]
+def test_a_batch_without_open_lines_is_completed(
+    database: SessionFactory, dispatch: Callable[[], bool]
 ) -> None:
-    """All its lines were faulty when it was made."""
+    """All lines of the batch were invalid."""
     with database.begin() as session:
         batch = add_batch(session, lines=2, webhook_url="https://example.com/x")
         for job in session.scalars(select(Job).where(Job.batch_id == batch.id)):
             job.state, job.finished_at = "failed", utc_now()
         batch.failed = 2
 
-    feed()
+    dispatch()
 
     with database() as session:
         assert batch_of(session, batch.id).state == "completed"
 
 
-def test_lines_take_neither_requests_nor_places_of_their_key_but_its_month(
-    database: SessionFactory, client: redis.Redis, feed: Callable[[], bool]
+def test_lines_charge_only_the_monthly_quota_of_their_key(
+    database: SessionFactory, client: redis.Redis, dispatch: Callable[[], bool]
 ) -> None:
     key = new_key(database, rate_limit=1, token_limit=1, max_in_flight=1)
     batch_id = new_batch(database, key, lines=20)
 
-    feed()
+    dispatch()
     assert month_of(database, client, key) == (10 * WANTED, 0)
-    run_to_the_end(database, client, feed, batch_id)
+    run_to_the_end(database, client, dispatch, batch_id)
 
     assert month_of(database, client, key) == (20 * USED, 0)
 
 
-def test_a_line_that_others_leave_no_room_for_waits_for_them(
-    database: SessionFactory, client: redis.Redis, feed: Callable[[], bool]
+def test_a_line_waits_while_pending_charges_use_the_quota(
+    database: SessionFactory, client: redis.Redis, dispatch: Callable[[], bool]
 ) -> None:
     key = new_key(database, monthly_token_limit=20 * USED + WANTED)
     batch_id = new_batch(database, key, lines=20)
     other = new_batch(database, lines=40)
 
-    run_to_the_end(database, client, feed, batch_id, other)
+    run_to_the_end(database, client, dispatch, batch_id, other)
 
     with database() as session:
         assert lines_by_state(session, batch_id) == {"succeeded": 20}
@@ -493,34 +491,34 @@ def test_a_line_that_others_leave_no_room_for_waits_for_them(
 
 
 def test_lines_beyond_the_months_quota_fail_together_and_cost_nothing(
-    database: SessionFactory, client: redis.Redis, feed: Callable[[], bool]
+    database: SessionFactory, client: redis.Redis, dispatch: Callable[[], bool]
 ) -> None:
     small = {**REQUEST, "maxTokens": 1}
     key = new_key(database, monthly_token_limit=5 * USED + WANTED - 1)
     requests = [REQUEST] * 2500 + [small]
     batch_id = new_batch(database, key, requests=requests, webhook_url="https://example.com/x")
     other = new_batch(database, lines=5)
-    looks = 0
+    passes = 0
 
     def run_once() -> bool:
-        nonlocal looks
-        looks += 1
-        return feed()
+        nonlocal passes
+        passes += 1
+        return dispatch()
 
     run_to_the_end(database, client, run_once, batch_id, other)
 
     with database() as session:
         batch = batch_of(session, batch_id)
         assert (batch.state, batch.succeeded + batch.failed) == ("completed", 2501)
-        assert 5 <= batch.succeeded <= 6  # the small one still fitted, if its turn came in time
+        assert 5 <= batch.succeeded <= 6  # the small line fits if it is charged in time
         assert batch.prompt_tokens + batch.completion_tokens == batch.succeeded * USED
         failed = session.scalars(select(Job).where(Job.state == "failed").limit(1)).one()
         assert failed.error is not None and failed.error["code"] == "monthly_quota_exceeded"
         assert sums_agree(session)
-    assert looks < 20
+    assert passes < 20
 
 
-def test_a_charge_whose_line_was_cancelled_before_its_release_is_given_back(
+def test_the_charge_of_a_line_cancelled_before_its_release_is_returned(
     database: SessionFactory, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     have_workers(client, places=10)
@@ -546,7 +544,7 @@ def test_a_charge_whose_line_was_cancelled_before_its_release_is_given_back(
 
 
 @pytest.mark.alone
-def test_a_running_feeder_begins_a_new_batch_at_once(
+def test_a_running_dispatcher_starts_a_new_batch_at_once(
     database: SessionFactory, client: redis.Redis
 ) -> None:
     have_workers(client, places=10)
@@ -554,17 +552,17 @@ def test_a_running_feeder_begins_a_new_batch_at_once(
     dispatcher.start()
     try:
         wait_until(lambda: client.pubsub_numsub("batch-news")[0][1] == 1, 20)
-        for count in (1, 2, 3):  # its first look, when it had subscribed, may have found the first
+        for count in (1, 2, 3):  # the first pass may have found the first one
             new_batch(database, lines=1)
-            told = time.monotonic()
+            published_at = time.monotonic()
             publish_batch_change(client)
             wait_until(lambda count=count: len(queue_of(client)) == count, 20)
-            assert time.monotonic() - told < 1.0
+            assert time.monotonic() - published_at < 1.0
     finally:
         dispatcher.stop()
 
 
-def test_with_a_part_away_it_says_so_once_and_goes_on(
+def test_an_absent_server_is_logged_once_and_waited_for(
     database: SessionFactory, client: redis.Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Sometimes:

@@ -1,4 +1,4 @@
-"""Round robin, as a property over whatever batches there are."""
+"""Round robin, as properties over arbitrary batches."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 
 from worker.batches.round_robin import RoundRobin
 
-#: Of each key, how many lines each of its batches holds.
+#: Number of held lines of each batch of each key.
 KEYS = st.lists(st.lists(st.integers(1, 30), min_size=1, max_size=4), min_size=1, max_size=5)
 ROOMS = st.lists(st.integers(0, 7), min_size=1, max_size=60)
 
 
 class Shop:
-    """Keys, their batches and what these still hold."""
+    """Keys, their batches, and the remaining lines of these."""
 
     def __init__(self, sizes: list[list[int]]) -> None:
         self.held: dict[UUID, int] = {}
@@ -43,9 +43,7 @@ class Shop:
 
 
 @given(sizes=KEYS, rooms=ROOMS)
-def test_everybody_has_had_as_many_turns_as_the_others(
-    sizes: list[list[int]], rooms: list[int]
-) -> None:
+def test_keys_and_their_batches_get_equal_shares(sizes: list[list[int]], rooms: list[int]) -> None:
     shop, round_robin = Shop(sizes), RoundRobin()
     of_batch: Counter[UUID] = Counter(dict.fromkeys(shop.held, 0))
     for room in rooms:
@@ -57,7 +55,7 @@ def test_everybody_has_had_as_many_turns_as_the_others(
         of_key: Counter[UUID] = Counter()
         for batch_id, count in of_batch.items():
             of_key[shop.key_of[batch_id]] += count
-        # Who still has lines was passed over by nobody: keys among keys, batches within a key.
+        # Keys with lines get equal shares, and so do batches of one key.
         waiting = shop.open
         for key in waiting:
             assert of_key[key] >= max(of_key.values()) - 1
@@ -67,7 +65,7 @@ def test_everybody_has_had_as_many_turns_as_the_others(
 
 
 @given(sizes=KEYS, room=st.integers(0, 40))
-def test_what_is_expected_is_what_is_dealt_where_nobody_runs_short(
+def test_the_prediction_is_exact_when_every_batch_has_enough_lines(
     sizes: list[list[int]], room: int
 ) -> None:
     shop, round_robin = Shop([[100] * len(batches) for batches in sizes]), RoundRobin()
@@ -78,7 +76,7 @@ def test_what_is_expected_is_what_is_dealt_where_nobody_runs_short(
     assert Counter(round_robin.choose(room, shop.open, shop.draw)) == expected
 
 
-def test_a_newcomer_has_the_turn_after_the_present_one() -> None:
+def test_a_new_key_comes_after_the_current_one() -> None:
     round_robin = RoundRobin()
     one, two, new = (UUID(int=i) for i in (1, 2, 3))
     round_robin.choose(3, {one: [one], two: [two]}, lambda batch_id: batch_id)

@@ -47,7 +47,7 @@ def echo(
     return generation
 
 
-def test_an_answer_has_its_text_reason_and_tokens(
+def test_a_generation_has_its_text_reason_and_tokens(
     slow: Delivery, tokenizer: PromptTokenizer
 ) -> None:
     text = "print('🎉 世界')"
@@ -59,7 +59,7 @@ def test_an_answer_has_its_text_reason_and_tokens(
     assert generation.first_token is not None
 
 
-def test_a_stop_string_over_several_tokens_ends_the_answer(
+def test_a_stop_string_over_several_tokens_ends_the_text(
     slow: Delivery, tokenizer: PromptTokenizer
 ) -> None:
     generation = echo(slow, tokenizer, "one two three four five", stop=["o thr", "never"])
@@ -71,7 +71,7 @@ def test_a_stop_string_over_several_tokens_ends_the_answer(
 def test_tokens_after_the_stop_string_are_not_counted(tokenizer: PromptTokenizer) -> None:
     delivery = Delivery(
         EchoEngine(), TokenBytes(tokenizer.tokenizer)
-    )  # the whole answer comes in one step
+    )  # the whole text comes in one step
     delivery.start()
     generation = echo(delivery, tokenizer, "alpha beta gamma delta epsilon", stop=["gamma"])
     delivery.stop()
@@ -89,7 +89,7 @@ def test_length_is_the_reason_when_max_tokens_is_reached(
     assert generation.completion_tokens == 3
 
 
-def test_all_choices_of_a_request_are_answered(slow: Delivery, tokenizer: PromptTokenizer) -> None:
+def test_all_choices_of_a_request_are_generated(slow: Delivery, tokenizer: PromptTokenizer) -> None:
     generation = echo(slow, tokenizer, "x = 1", n=3)
 
     assert [choice.text for choice in generation.choices] == ["x = 1"] * 3
@@ -122,7 +122,7 @@ def test_a_refused_request_leaves_nothing_behind(
     assert slow._running == {}
 
 
-def test_one_answer_that_cannot_be_decoded_does_not_end_the_others(
+def test_a_generation_that_cannot_be_decoded_does_not_end_the_others(
     tokenizer: PromptTokenizer,
 ) -> None:
     class Poisoned(TokenBytes):
@@ -144,7 +144,7 @@ def test_one_answer_that_cannot_be_decoded_does_not_end_the_others(
     assert good.choices[0].text == tokenizer.decode([5, 6, 9])
 
 
-def test_an_engines_error_ends_the_answer(tokenizer: PromptTokenizer) -> None:
+def test_an_error_of_the_engine_ends_the_generation(tokenizer: PromptTokenizer) -> None:
     class Broken(EchoEngine):
         def _advance(self, echo):  # type: ignore[no-untyped-def]
             return StepEvent(echo.handle, 0, (), FinishReason.ERROR, error="out of order")
@@ -167,7 +167,7 @@ def test_a_stop_string_within_min_tokens_does_not_count(
     assert (choice.text, choice.finish_reason) == ("a b c a ", FinishReason.STOP)
 
 
-def test_an_answer_that_begins_within_a_fence_is_its_code(
+def test_a_text_that_starts_within_a_fence_is_its_code(
     slow: Delivery, tokenizer: PromptTokenizer
 ) -> None:
     text = "python\nprint(1)\n```\nIt prints 1."
@@ -189,8 +189,8 @@ def test_a_plain_request_ends_at_the_first_fence(
 
 
 @pytest.mark.parametrize("hard", ["\ufffd", "<|im_end|>"])
-def test_no_text_makes_all_other_answers_wait(tokenizer: PromptTokenizer, hard: str) -> None:
-    """Eight answers of 4,000 tokens: one thread turns the tokens of all answers into text."""
+def test_no_text_delays_all_other_generations(tokenizer: PromptTokenizer, hard: str) -> None:
+    """Eight generations of 4,000 tokens: one thread turns all tokens into text."""
 
     def seconds(text: str) -> float:
         ids = tokenizer.tokenizer.encode(text * 4000, add_special_tokens=False).ids[:4000]
@@ -209,10 +209,10 @@ def test_no_text_makes_all_other_answers_wait(tokenizer: PromptTokenizer, hard: 
     assert slowest < 2 * usual
 
 
-def test_log_probabilities_are_told_with_the_text_of_their_tokens(
+def test_log_probabilities_are_published_with_the_text_of_their_tokens(
     tokenizer: PromptTokenizer,
 ) -> None:
-    """While a text may be the begin of a stop string, its tokens wait with it."""
+    """While a text may be the start of a stop string, its tokens are withheld too."""
     published: list[TextPiece] = []
 
     class Likely(EchoEngine):

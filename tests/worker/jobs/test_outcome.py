@@ -22,7 +22,7 @@ def generation(token_bytes: TokenBytes, *reasons: FinishReason) -> RunningGenera
 def choice(
     token_bytes: TokenBytes, reason: FinishReason, tokens: Sequence[tuple[int, TokenLogprob]] = ()
 ) -> RunningChoice:
-    """Return a choice of two tokens, or of these, which has ended."""
+    """Return an ended choice, of two tokens or of the given ones."""
     made = RunningChoice(
         decoded=IncrementalText(token_bytes),
         scanner=StopScanner(StopStrings(())),
@@ -34,7 +34,7 @@ def choice(
     return made
 
 
-def test_an_answer_that_was_cancelled_keeps_text_and_tokens(token_bytes: TokenBytes) -> None:
+def test_a_cancelled_generation_keeps_text_and_tokens(token_bytes: TokenBytes) -> None:
     cancelled = generation(token_bytes, FinishReason.STOP, FinishReason.CANCELLED)
 
     outcome = make_outcome(cancelled, 5)
@@ -44,7 +44,7 @@ def test_an_answer_that_was_cancelled_keeps_text_and_tokens(token_bytes: TokenBy
     assert outcome.choices[1] == {"text": "hello world", "index": 1, "finish_reason": "cancelled"}
 
 
-def test_a_failed_answer_says_nothing_of_the_engines_inside(token_bytes: TokenBytes) -> None:
+def test_a_failed_generation_does_not_expose_the_engines_error(token_bytes: TokenBytes) -> None:
     failed = generation(token_bytes, FinishReason.ERROR)
     failed.error = "CUDA error: device-side assert"
 
@@ -55,14 +55,14 @@ def test_a_failed_answer_says_nothing_of_the_engines_inside(token_bytes: TokenBy
     assert "CUDA" not in str(outcome.error)
 
 
-def test_logprobs_stand_beside_the_text_token_by_token(token_bytes: TokenBytes) -> None:
+def test_logprobs_have_one_entry_for_each_token(token_bytes: TokenBytes) -> None:
     tokens = [
         (HELLO, TokenLogprob(-0.5, ((HELLO, -0.5), (WORLD, -1.5)))),
         (WORLD, TokenLogprob(-0.25, ((WORLD, -0.25),))),
     ]
-    told = RunningGeneration([choice(token_bytes, FinishReason.STOP, tokens)])
+    with_logprobs = RunningGeneration([choice(token_bytes, FinishReason.STOP, tokens)])
 
-    choices = make_outcome(told, 5).choices
+    choices = make_outcome(with_logprobs, 5).choices
 
     assert choices is not None
     assert choices[0]["logprobs"] == {
@@ -72,7 +72,7 @@ def test_logprobs_stand_beside_the_text_token_by_token(token_bytes: TokenBytes) 
     }
 
 
-def test_tokens_that_are_parts_of_characters_stay_apart(token_bytes: TokenBytes) -> None:
+def test_names_distinguish_tokens_that_are_parts_of_characters(token_bytes: TokenBytes) -> None:
     parts = [one for one in range(49152) if token_bytes.name(one).startswith("bytes:")][:20]
     drawn = parts[3]
     top = tuple((one, -float(place)) for place, one in enumerate(parts))
@@ -83,10 +83,10 @@ def test_tokens_that_are_parts_of_characters_stay_apart(token_bytes: TokenBytes)
     ).choices
 
     assert choices is not None
-    shown = choices[0]["logprobs"]
-    best = shown["top_logprobs"][0]
+    logprobs = choices[0]["logprobs"]
+    best = logprobs["top_logprobs"][0]
     assert len(best) == 20
-    assert best[shown["tokens"][0]] == shown["token_logprobs"][0] == -3.0
+    assert best[logprobs["tokens"][0]] == logprobs["token_logprobs"][0] == -3.0
     assert max(best.values()) == 0.0
 
 

@@ -36,7 +36,7 @@ from worker.text.token_bytes import TokenBytes
 
 @dataclass
 class Messages:
-    """What became of the messages that a runner was given."""
+    """Records which messages a runner acknowledged or requeued."""
 
     done: list[UUID] = field(default_factory=list)
     back: list[UUID] = field(default_factory=list)
@@ -50,7 +50,7 @@ class Messages:
 
 @dataclass
 class Bench:
-    """A runner over real parts, and what tests look at."""
+    """A runner with real components."""
 
     database: SessionFactory
     client: redis.Redis
@@ -71,7 +71,7 @@ class Bench:
         self.runner.accept([JobMessage(job_id, self.source) for job_id in job_ids])
 
     def run(self, *job_ids: UUID) -> None:
-        """Deliver jobs, and wait until the runner has let go of them."""
+        """Deliver jobs, and wait until the runner has released them."""
         self.take(*job_ids)
         assert self.runner.wait_idle(10)
 
@@ -185,7 +185,7 @@ def test_two_deliveries_at_once_run_the_job_once(bench: Bench) -> None:
     assert bench.source.done == [job_id] * 8
 
 
-def test_what_the_engine_refuses_fails_with_the_reason(bench: Bench) -> None:
+def test_a_refused_request_fails_with_the_reason(bench: Bench) -> None:
     job_id = bench.job(request={"prompt": "x", "maxTokens": 100_000})
 
     bench.run(job_id)
@@ -217,7 +217,7 @@ def test_a_result_waits_for_the_database_to_come_back(bench: Bench) -> None:
     assert bench.read(job_id).state == "succeeded"
 
 
-def test_a_job_that_another_worker_took_over_is_dropped_here(slow: Bench) -> None:
+def test_a_job_that_another_worker_took_over_is_dropped(slow: Bench) -> None:
     job_id = slow.job(request={"prompt": "x", "maxTokens": 40})
     slow.take(job_id)
     wait_until(lambda: slow.leases.is_held(job_id, 1), 20)
@@ -231,7 +231,7 @@ def test_a_job_that_another_worker_took_over_is_dropped_here(slow: Bench) -> Non
     assert slow.usage() == []
 
 
-def test_a_job_that_is_handed_back_runs_again_elsewhere(
+def test_a_requeued_job_runs_on_another_worker(
     slow: Bench, database: SessionFactory, client: redis.Redis, tokenizer: PromptTokenizer
 ) -> None:
     job_id = slow.job(request={"prompt": "x", "maxTokens": 40})
@@ -249,7 +249,7 @@ def test_a_job_that_is_handed_back_runs_again_elsewhere(
     assert len(slow.usage()) == 1
 
 
-def test_a_late_result_of_a_worker_believed_dead_is_dropped(slow: Bench) -> None:
+def test_a_late_result_after_the_lease_expired_is_dropped(slow: Bench) -> None:
     job_id = slow.job(request={"prompt": "x", "maxTokens": 3})
     slow.take(job_id)
     wait_until(lambda: slow.leases.is_held(job_id, 1), 20)
@@ -266,7 +266,7 @@ def test_a_late_result_of_a_worker_believed_dead_is_dropped(slow: Bench) -> None
     assert slow.usage() == []
 
 
-def test_a_job_that_a_stopping_engine_is_offered_goes_back_to_the_queue(bench: Bench) -> None:
+def test_a_job_submitted_to_a_stopping_engine_is_requeued(bench: Bench) -> None:
     job_id = bench.job()
     bench.delivery.stop()
 
@@ -291,7 +291,7 @@ def test_a_leaving_process_claims_nothing_and_cancels_nothing(slow: Bench) -> No
     assert slow.usage() == []
 
 
-def test_an_unexpected_fault_fails_the_job_at_once_and_without_blame(bench: Bench) -> None:
+def test_an_unexpected_error_fails_the_job_in_its_first_attempt(bench: Bench) -> None:
     job_id = bench.job(request={"prompt": "x", "maxTokens": "nonsense"})
 
     bench.run(job_id)
@@ -302,13 +302,13 @@ def test_an_unexpected_fault_fails_the_job_at_once_and_without_blame(bench: Benc
 
 
 class Nul(TokenBytes):
-    """Tokens that write NUL."""
+    """Tokens that contain NUL."""
 
     def __getitem__(self, token_id: int) -> bytes:
         return super().__getitem__(token_id).replace(b"hello", b"he\0lo")
 
 
-def test_a_nul_in_an_answer_is_kept_as_a_replacement_character(bench: Bench) -> None:
+def test_a_generated_nul_becomes_a_replacement_character(bench: Bench) -> None:
     bench.delivery._tokens = Nul(bench.tokenizer.tokenizer)
     job_id = bench.job()
 
@@ -320,10 +320,10 @@ def test_a_nul_in_an_answer_is_kept_as_a_replacement_character(bench: Bench) -> 
     assert "he\ufffdlo" in job.choices[0]["text"]
 
 
-def test_a_result_that_the_database_refuses_fails_alone(
+def test_a_rejected_result_fails_only_its_own_job(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """PostgreSQL keeps no NUL in a text."""
+    """PostgreSQL stores no NUL in a text."""
     monkeypatch.setattr("worker.text.choice.storable", lambda text: text)
     bench.delivery._tokens = Nul(bench.tokenizer.tokenizer)
     guilty = bench.job()
@@ -338,7 +338,7 @@ def test_a_result_that_the_database_refuses_fails_alone(
     assert len(bench.usage()) == 6
 
 
-def test_a_cancel_that_comes_before_the_answer_is_not_lost(slow: Bench) -> None:
+def test_a_cancel_before_the_generation_starts_is_not_lost(slow: Bench) -> None:
     job_id = slow.job(request={"prompt": "x", "maxTokens": 400})
     submit = slow.delivery.submit
 
@@ -365,15 +365,15 @@ def test_a_log_line_of_a_job_carries_the_id_of_its_request(
 
     bench.run(*jobs)
 
-    said = [vars(r) for r in caplog.records if r.name == "worker.jobs.runner" and "job" in vars(r)]
-    assert {(line["job"], line["request_id"]) for line in said} == {
+    lines = [vars(r) for r in caplog.records if r.name == "worker.jobs.runner" and "job" in vars(r)]
+    assert {(line["job"], line["request_id"]) for line in lines} == {
         (jobs[0].hex, "req_a"),
         (jobs[1].hex, "req_b"),
     }
-    assert len(said) == 3  # one of them says why it failed
+    assert len(lines) == 3  # one is the reason of the failure
 
 
-def test_an_answer_may_be_given_again_when_its_end_is_told(
+def test_a_completion_is_cached_when_its_end_is_published(
     bench: Bench, client: redis.Redis
 ) -> None:
     request = {"prompt": "hello", "maxTokens": 50, "temperature": 0.0, "cache": True}
@@ -381,8 +381,8 @@ def test_an_answer_may_be_given_again_when_its_end_is_told(
 
     bench.run(job_id)
 
-    kept = ResponseCache(client, model="m", seconds=60).find(
+    cached = ResponseCache(client, model="m", seconds=60).find(
         bench.read(job_id).user_id, Generation.from_row(request)
     )
-    assert kept is not None
-    assert kept.choices == bench.read(job_id).choices
+    assert cached is not None
+    assert cached.choices == bench.read(job_id).choices

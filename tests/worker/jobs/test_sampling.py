@@ -13,20 +13,20 @@ def test_the_models_own_defaults_are_respected() -> None:
     assert (sampling.top_p, sampling.top_k, sampling.repetition_penalty) == (0.8, 20, 1.1)
 
 
-def test_what_the_request_says_goes_before_the_models_defaults() -> None:
+def test_the_request_overrides_the_models_defaults() -> None:
     generation = Generation(prompt="x", top_p=1.0, top_k=0, repetition_penalty=1.0)
     sampling = engine_sampling(generation, QWEN, new_id())
 
     assert (sampling.top_p, sampling.top_k, sampling.repetition_penalty) == (1.0, 0, 1.0)
 
 
-def test_without_defaults_nothing_is_changed() -> None:
+def test_without_defaults_the_parameters_are_neutral() -> None:
     sampling = engine_sampling(Generation(prompt="x", temperature=0), {}, new_id())
 
     assert (sampling.temperature, sampling.top_p, sampling.top_k) == (0.0, 1.0, 0)
 
 
-def test_a_job_that_runs_again_draws_the_same() -> None:
+def test_a_second_attempt_draws_the_same_tokens() -> None:
     job_id = new_id()
 
     first, second = (engine_sampling(Generation(prompt="x"), {}, job_id) for _ in range(2))

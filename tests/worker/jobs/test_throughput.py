@@ -5,7 +5,7 @@ import pytest
 from worker.jobs.throughput import HALF_LIFE_SECONDS, MIN_JOBS, JobThroughput
 
 
-def test_a_full_workers_pace_is_what_it_ends_a_second() -> None:
+def test_the_throughput_of_a_full_worker_is_its_ended_jobs_per_second() -> None:
     throughput = JobThroughput()
 
     paces = [throughput.measure(float(2 * i), ended=6 * i, is_full=True) for i in range(10)]
@@ -14,7 +14,7 @@ def test_a_full_workers_pace_is_what_it_ends_a_second() -> None:
     assert paces[1:] == pytest.approx([3.0] * 9)
 
 
-def test_what_an_idle_worker_ends_says_nothing() -> None:
+def test_an_idle_worker_has_no_throughput() -> None:
     throughput = JobThroughput()
 
     paces = [throughput.measure(float(2 * i), ended=i, is_full=i % 2 == 0) for i in range(10)]
@@ -22,7 +22,7 @@ def test_what_an_idle_worker_ends_says_nothing() -> None:
     assert paces == [0.0] * 10
 
 
-def test_an_idle_time_does_not_slow_the_pace_that_was_measured() -> None:
+def test_idle_time_does_not_lower_the_measured_throughput() -> None:
     throughput = JobThroughput()
     for i in range(5):
         throughput.measure(float(2 * i), ended=6 * i, is_full=True)
@@ -32,7 +32,7 @@ def test_an_idle_time_does_not_slow_the_pace_that_was_measured() -> None:
     assert throughput.measure(500.0, ended=24, is_full=False) == pytest.approx(3.0)
 
 
-def test_a_few_jobs_tell_no_pace() -> None:
+def test_a_few_jobs_are_too_few_to_measure() -> None:
     throughput = JobThroughput()
     throughput.measure(0.0, ended=0, is_full=True)
 
@@ -40,7 +40,7 @@ def test_a_few_jobs_tell_no_pace() -> None:
     assert throughput.measure(4.0, ended=MIN_JOBS, is_full=True) > 0
 
 
-def test_a_new_pace_takes_over_within_its_half_lives() -> None:
+def test_a_new_throughput_dominates_after_some_half_lives() -> None:
     throughput = JobThroughput()
     now = ended = 0
     for per_second, seconds in ((10, 600), (1, round(5 * HALF_LIFE_SECONDS))):

@@ -1,4 +1,4 @@
-"""What workers do for all: a thing that fails each time holds up nothing beside it."""
+"""Chores: work that fails each time delays no other work."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ from worker.maintenance.retention import Retention
 DAY = timedelta(days=1)
 
 
-def test_a_chore_that_raises_each_time_holds_up_no_other_and_is_told(
+def test_a_failing_chore_delays_no_other_and_is_counted(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     failures: list[str] = []
     done = threading.Semaphore(0)
 
     def fail() -> None:
-        raise KeyError("a row that nobody expected")
+        raise KeyError("an unexpected row")
 
     chores = Chores(
         {"reaper": fail, "usage": lambda: done.release()},
@@ -54,13 +54,13 @@ def test_a_chore_that_raises_each_time_holds_up_no_other_and_is_told(
         assert done.acquire(timeout=10)
     chores.stop()
 
-    assert failures == ["reaper"]  # and it rests: not once for each run of the other
+    assert failures == ["reaper"]  # once: it backs off while the other runs
     (record,) = [r for r in caplog.records if r.levelno == logging.ERROR]
     assert record.exc_info is not None and record.exc_info[0] is KeyError
     assert vars(record)["chore"] == "reaper"
 
 
-def test_a_slow_chore_holds_up_no_other() -> None:
+def test_a_slow_chore_delays_no_other() -> None:
     goes_on, done = threading.Event(), threading.Semaphore(0)
     chores = Chores(
         {"usage": lambda: goes_on.wait(30) and None, "reaper": lambda: done.release()},
@@ -75,13 +75,13 @@ def test_a_slow_chore_holds_up_no_other() -> None:
         chores.stop()
 
 
-def test_a_thing_that_fails_rests_ever_longer_and_is_tried_again(
+def test_failing_work_backs_off_longer_each_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = 1000.0
     monkeypatch.setattr("worker.maintenance.guard.time.monotonic", lambda: now)
     guard = Guard("usage", expected=(ConnectionError,))
-    rests = []
+    backoffs = []
 
     for _ in range(7):
         with guard:
@@ -89,14 +89,14 @@ def test_a_thing_that_fails_rests_ever_longer_and_is_tried_again(
         began = now
         while guard.is_backing_off:
             now += 1
-        rests.append(now - began)
+        backoffs.append(now - began)
     with guard:
         pass
     with guard:
         raise ValueError
     now += 2
 
-    assert rests == [2, 4, 8, 16, 32, 60, 60]
+    assert backoffs == [2, 4, 8, 16, 32, 60, 60]
     assert not guard.is_backing_off
     with pytest.raises(ConnectionError), guard:
         raise ConnectionError
@@ -104,7 +104,7 @@ def test_a_thing_that_fails_rests_ever_longer_and_is_tried_again(
 
 @pytest.mark.parametrize("code", CODES)
 @pytest.mark.parametrize("what", ["silent", "expired"])
-def test_one_job_that_cannot_be_ended_holds_up_no_other(
+def test_a_job_that_cannot_be_ended_blocks_no_other(
     database: SessionFactory,
     client: redis.Redis,
     caplog: pytest.LogCaptureFixture,
@@ -137,7 +137,7 @@ def test_one_job_that_cannot_be_ended_holds_up_no_other(
 
 @pytest.mark.parametrize("code", CODES)
 @pytest.mark.parametrize("what", ["released", "cancelled"])
-def test_one_batch_that_cannot_be_changed_holds_up_no_other(
+def test_a_batch_that_cannot_be_changed_blocks_no_other(
     database: SessionFactory,
     client: redis.Redis,
     caplog: pytest.LogCaptureFixture,
@@ -162,7 +162,7 @@ def test_one_batch_that_cannot_be_changed_holds_up_no_other(
 
 
 @pytest.mark.parametrize("code", CODES)
-def test_one_kind_that_cannot_be_deleted_holds_up_no_other(
+def test_data_that_cannot_be_deleted_blocks_no_other_kind(
     database: SessionFactory, base_settings: Settings, code: str
 ) -> None:
     failures: list[str] = []
@@ -196,25 +196,27 @@ def test_one_kind_that_cannot_be_deleted_holds_up_no_other(
         assert session.get(WebhookDelivery, message.id) is None
 
 
-def test_one_bad_text_ends_the_telling_for_nobody(client: redis.Redis) -> None:
+def test_a_bad_text_does_not_stop_the_publisher(client: redis.Redis) -> None:
     heard: list[bytes] = []
     connected = threading.Event()
-    news = Subscription(client, "job-news", on_message=heard.append, on_connected=connected.set)
-    news.listen()
+    subscription = Subscription(
+        client, "job-news", on_message=heard.append, on_connected=connected.set
+    )
+    subscription.listen()
     assert connected.wait(10)
     publisher = TextPublisher(client)
     publisher.start()
 
-    publisher.publish([_piece("bad")._replace(job=UUID(int=1))])  # no JSON can be made of it
+    publisher.publish([_piece("bad")._replace(job=UUID(int=1))])  # it cannot be encoded as JSON
     wait_until(lambda: not publisher._pieces, 10)
     publisher.publish([_piece("whole")])
 
     wait_until(lambda: any(b"whole" in message for message in heard), 10)
     publisher.stop()
-    news.close()
+    subscription.close()
 
 
-def test_a_listener_goes_on_after_any_error(client: redis.Redis) -> None:
+def test_a_subscription_continues_after_any_error(client: redis.Redis) -> None:
     heard: list[bytes] = []
     connections: list[int] = []
 
@@ -222,7 +224,7 @@ def test_a_listener_goes_on_after_any_error(client: redis.Redis) -> None:
         connections.append(1)
 
     class Broken:
-        """A client whose first subscription says what no client should."""
+        """A client whose first subscription raises an unexpected error."""
 
         def pubsub(self) -> object:
             if not connections:
@@ -232,18 +234,18 @@ def test_a_listener_goes_on_after_any_error(client: redis.Redis) -> None:
 
         publish: Callable[..., object] = client.publish
 
-    news = Subscription(
+    subscription = Subscription(
         Broken(),  # type: ignore[arg-type]
         "job-news",
         on_message=heard.append,
         on_connected=connected,
     )
-    news.listen()
+    subscription.listen()
     wait_until(lambda: connections == [0, 1], 10)
-    client.publish("job-news", b"told")
+    client.publish("job-news", b"event")
 
-    wait_until(lambda: heard == [b"told"], 10)
-    news.close()
+    wait_until(lambda: heard == [b"event"], 10)
+    subscription.close()
 
 
 def _piece(text: str) -> TextPiece:
@@ -280,12 +282,12 @@ def has_ended(database: SessionFactory, job_id: UUID) -> bool:
 
 
 def _has_moved(database: SessionFactory, batch_id: UUID) -> bool:
-    """Say whether lines of a batch were released, or ended with it."""
+    """Return whether lines of a batch were released, or ended with it."""
     with database() as session:
         batch = session.get_one(Batch, batch_id)
         return batch.started_at is not None or batch.is_final
 
 
 def _tracebacks(caplog: pytest.LogCaptureFixture, text: str) -> list[bool]:
-    """Return of each record with this text whether it has a traceback."""
+    """Return for each record with this text whether it has a traceback."""
     return [bool(r.exc_info) for r in caplog.records if text in r.getMessage()]

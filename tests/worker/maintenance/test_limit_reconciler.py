@@ -36,7 +36,7 @@ def limiter(client: redis.Redis) -> Limiter:
 
 @pytest.fixture
 def reconcile(database: SessionFactory, client: redis.Redis) -> Callable[[], None]:
-    """Make a pass now, whoever made the last one."""
+    """Make a pass now, even within the interval of the last one."""
 
     def reconcile() -> None:
         client.delete("limit:settling")
@@ -82,7 +82,7 @@ def use(database: SessionFactory, limiter: Limiter, key: ApiKey) -> tuple[int, i
     return state.in_flight.used, state.month.used
 
 
-def test_a_job_that_ended_unsettled_is_settled_with_what_it_used(
+def test_an_unsettled_job_is_settled_with_its_used_tokens(
     database: SessionFactory, limiter: Limiter, key: ApiKey, reconcile: Callable[[], None]
 ) -> None:
     ended, running = (charged_job(database, limiter, key) for _ in range(2))
@@ -95,7 +95,7 @@ def test_a_job_that_ended_unsettled_is_settled_with_what_it_used(
     assert list(limiter.in_flight(key.id)) == [running]
 
 
-def test_one_key_that_cannot_be_read_holds_up_no_other(
+def test_a_key_that_cannot_be_read_blocks_no_other(
     database: SessionFactory,
     client: redis.Redis,
     limiter: Limiter,
@@ -115,7 +115,7 @@ def test_one_key_that_cannot_be_read_holds_up_no_other(
     assert use(database, limiter, key) == (1, 7 + CHARGED)
 
 
-def test_a_job_that_redis_forgot_takes_its_place_again_and_counts_once(
+def test_a_charge_that_redis_lost_is_restored_and_counts_once(
     database: SessionFactory,
     client: redis.Redis,
     limiter: Limiter,
@@ -134,7 +134,7 @@ def test_a_job_that_redis_forgot_takes_its_place_again_and_counts_once(
     assert use(database, limiter, key) == (1, CHARGED + 7)
 
 
-def test_a_line_that_redis_forgot_is_a_line_again_once_its_release_is_old(
+def test_the_charge_of_a_line_that_redis_lost_is_restored_after_the_grace(
     database: SessionFactory, limiter: Limiter, key: ApiKey, reconcile: Callable[[], None]
 ) -> None:
     now = utc_now()
@@ -153,7 +153,7 @@ def test_a_line_that_redis_forgot_is_a_line_again_once_its_release_is_old(
     assert use(database, limiter, key) == (0, CHARGED)
 
 
-def test_a_young_job_without_a_place_may_be_about_to_end(
+def test_a_young_job_without_a_charge_is_left_alone(
     database: SessionFactory, limiter: Limiter, key: ApiKey, reconcile: Callable[[], None]
 ) -> None:
     job = charged_job(database, limiter, key)
@@ -164,7 +164,7 @@ def test_a_young_job_without_a_place_may_be_about_to_end(
     assert limiter.in_flight(key.id) == {}
 
 
-def test_a_charge_that_no_job_came_of_is_taken_back_when_it_is_old(
+def test_an_old_charge_without_a_job_is_returned(
     database: SessionFactory, client: redis.Redis, key: ApiKey, reconcile: Callable[[], None]
 ) -> None:
     now = utc_now().timestamp()

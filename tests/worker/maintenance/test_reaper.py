@@ -46,7 +46,7 @@ def lost_job(database: SessionFactory, *, age: timedelta = LONG_AGO) -> UUID:
         return add_job(session, created_at=utc_now() - age).id
 
 
-def test_a_dead_workers_job_is_queued_and_sent_again(
+def test_a_dead_workers_job_is_requeued_and_sent(
     database: SessionFactory, client: redis.Redis, reap: Callable[[], None]
 ) -> None:
     job_id = silent_job(database)
@@ -86,7 +86,7 @@ def test_a_job_that_is_on_no_queue_is_sent(
     assert JobQueue(client).missing([job_id], QueueName.INTERACTIVE) == []
 
 
-def test_a_job_that_waits_on_its_queue_is_not_sent_twice(
+def test_a_job_on_its_queue_is_not_sent_twice(
     database: SessionFactory, client: redis.Redis, reap: Callable[[], None]
 ) -> None:
     lost_job(database)
@@ -97,7 +97,7 @@ def test_a_job_that_waits_on_its_queue_is_not_sent_twice(
     assert JobQueue(client).length(QueueName.INTERACTIVE) == 1
 
 
-def test_a_job_that_was_just_made_is_left_to_the_api(
+def test_a_new_job_is_left_to_the_api(
     database: SessionFactory, client: redis.Redis, reap: Callable[[], None]
 ) -> None:
     lost_job(database, age=timedelta(0))
@@ -120,7 +120,7 @@ def test_an_emptied_valkey_loses_no_job(
     assert JobQueue(client).length(QueueName.INTERACTIVE) == 5
 
 
-def test_after_an_outage_of_the_database_the_living_get_a_lease_to_show_it(
+def test_after_a_database_outage_living_workers_get_one_lease_to_renew(
     database: SessionFactory, client: redis.Redis
 ) -> None:
     class Sometimes:
@@ -163,7 +163,7 @@ def test_after_an_outage_of_the_database_the_living_get_a_lease_to_show_it(
 
 
 @pytest.mark.parametrize("how", ["deleted key", "key off", "deleted user", "suspended user"])
-def test_jobs_of_a_key_that_may_not_be_used_any_more_are_cancelled(
+def test_jobs_of_an_unusable_key_are_cancelled(
     database: SessionFactory, client: redis.Redis, reap: Callable[[], None], how: str
 ) -> None:
     with database.begin() as session:

@@ -1,4 +1,4 @@
-"""What retention deletes, what it leaves alone, and how little of it at once."""
+"""Retention deletes expired data only, in small steps."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def key(database: SessionFactory) -> ApiKey:
 def enforce(
     database: SessionFactory, settings: Settings, *, seconds: float = 60.0, **days: int
 ) -> None:
-    """Make one pass that may take as long as it needs."""
+    """Make one pass, by default without a time limit."""
     retained = {f"retain_{name}_days": count for name, count in days.items()}
     changed = settings.model_copy(update=retained)
     Retention(sessions=database, settings=changed, pass_seconds=seconds).enforce()
@@ -105,7 +105,7 @@ def differences(session: Session) -> list[str]:
     return [difference.problem for difference in found]
 
 
-def test_by_default_everything_is_kept(
+def test_by_default_nothing_is_deleted(
     database: SessionFactory, base_settings: Settings, key: ApiKey
 ) -> None:
     with database.begin() as session:
@@ -119,7 +119,7 @@ def test_by_default_everything_is_kept(
         assert session.scalars(select(Job.texts_deleted_at)).all() == [None] * 3
 
 
-def test_texts_go_and_the_rest_of_a_job_stays(
+def test_texts_are_deleted_and_the_rest_of_a_job_stays(
     database: SessionFactory, base_settings: Settings, key: ApiKey
 ) -> None:
     with database.begin() as session:
@@ -152,7 +152,7 @@ def test_texts_go_and_the_rest_of_a_job_stays(
         assert differences(session) == []
 
 
-def test_later_passes_go_on_where_texts_are_left(
+def test_later_passes_delete_the_remaining_texts(
     database: SessionFactory, base_settings: Settings, key: ApiKey
 ) -> None:
     with database.begin() as session:
@@ -166,7 +166,7 @@ def test_later_passes_go_on_where_texts_are_left(
         assert session.get_one(Job, later).texts_deleted_at is not None
 
 
-def test_jobs_and_batches_go_and_their_usage_stays(
+def test_jobs_and_batches_are_deleted_and_their_usage_stays(
     database: SessionFactory, base_settings: Settings, key: ApiKey
 ) -> None:
     with database.begin() as session:
@@ -175,7 +175,7 @@ def test_jobs_and_batches_go_and_their_usage_stays(
         waits = add_job(session, key, created_at=utc_now() - 99 * DAY).id
         runs = add_job(session, key, state=JobState.RUNNING, started_at=utc_now() - 99 * DAY).id
         ended_batch(session, key, 91, lines=3)
-        kept_batch = ended_batch(session, key, 89, lines=2)
+        young_batch = ended_batch(session, key, 89, lines=2)
         open_batch = add_batch(session, key, lines=2, created_at=utc_now() - 99 * DAY).id
 
     enforce(database, base_settings, jobs=90)
@@ -183,13 +183,13 @@ def test_jobs_and_batches_go_and_their_usage_stays(
     with database() as session:
         jobs = set(session.scalars(select(Job.id).where(Job.batch_id.is_(None))))
         assert jobs == {young, waits, runs}
-        assert set(session.scalars(select(Batch.id))) == {kept_batch, open_batch}
+        assert set(session.scalars(select(Batch.id))) == {young_batch, open_batch}
         assert count(session, Job) == 3 + 2 + 2
         assert count(session, Usage) == 1 + 1 + 3 + 2
         assert differences(session) == []
 
 
-def test_many_rows_go_in_small_transactions_and_small_passes(
+def test_many_rows_are_deleted_in_small_transactions_and_passes(
     database: SessionFactory, base_settings: Settings, key: ApiKey
 ) -> None:
     with database.begin() as session:
@@ -258,7 +258,7 @@ def test_a_batch_without_its_lines_is_a_difference(database: SessionFactory, key
         assert session.get(Batch, batch_id) is not None
 
 
-def test_messages_and_the_audit_trail_go_by_their_own_times(
+def test_webhooks_and_the_audit_trail_have_their_own_ages(
     database: SessionFactory, base_settings: Settings, key: ApiKey
 ) -> None:
     def message(session: Session, days_ago: int, state: DeliveryState) -> UUID:
@@ -281,7 +281,7 @@ def test_messages_and_the_audit_trail_go_by_their_own_times(
 
     with database.begin() as session:
         message(session, 31, DeliveryState.DELIVERED)
-        kept = {
+        remaining = {
             message(session, 31, DeliveryState.PENDING),
             message(session, 29, DeliveryState.FAILED),
         }
@@ -292,12 +292,12 @@ def test_messages_and_the_audit_trail_go_by_their_own_times(
     enforce(database, base_settings, webhooks=30, audit=365)
 
     with database() as session:
-        assert set(session.scalars(select(WebhookDelivery.id))) == kept
+        assert set(session.scalars(select(WebhookDelivery.id))) == remaining
         assert count(session, WebhookAttempt) == 2
         assert count(session, AuditEntry) == 2
 
 
-def test_what_a_machine_with_a_clock_behind_wrote_is_kept_as_long_as_the_rest(
+def test_rows_with_ids_of_a_slow_clock_live_as_long_as_others(
     database: SessionFactory, base_settings: Settings, key: ApiKey
 ) -> None:
     with database.begin() as session:
@@ -321,11 +321,11 @@ def test_what_a_machine_with_a_clock_behind_wrote_is_kept_as_long_as_the_rest(
 
 
 def id_of(moment: datetime) -> UUID:
-    """Return a new id that says it was made at a moment."""
+    """Return a new id with the timestamp of a moment."""
     return UUID(int=earliest_id(moment).int | (new_id().int & (2**62 - 1)))
 
 
-def test_a_prompt_that_was_locked_is_met_again(
+def test_a_locked_prompt_is_deleted_by_a_later_pass(
     database: SessionFactory, base_settings: Settings, key: ApiKey
 ) -> None:
     with database.begin() as session:
@@ -361,7 +361,7 @@ def test_only_one_worker_at_a_time_deletes(
 
 def test_rows_are_found_by_an_index(database: SessionFactory, key: ApiKey) -> None:
     with database() as session:
-        # A table of a few rows is sooner read and sorted: here the way of a large one is asked for.
+        # PostgreSQL scans and sorts small tables: force the plan of a large one.
         for shortcut in ("seqscan", "bitmapscan", "sort"):
             session.execute(text(f"set local enable_{shortcut} = off"))
         for query, index in (

@@ -12,7 +12,7 @@ from worker.maintenance.usage_rollup import MAX_STEPS, UsageRollup
 DAY = timedelta(days=1)
 
 
-def test_passes_close_all_that_is_over_a_few_days_at_a_time(database: SessionFactory) -> None:
+def test_each_pass_closes_a_few_of_the_past_days(database: SessionFactory) -> None:
     now = utc_now()
     begin = now.replace(hour=0, minute=0, second=0, microsecond=0) - (MAX_STEPS + 2) * DAY
     with database.begin() as session:
@@ -32,7 +32,7 @@ def test_passes_close_all_that_is_over_a_few_days_at_a_time(database: SessionFac
         assert sum_usage(session, WantedUsage(begin, now)).requests == 1
 
 
-def test_between_two_looks_nothing_is_asked(database: SessionFactory) -> None:
+def test_between_two_passes_the_database_is_not_queried(database: SessionFactory) -> None:
     rollup = UsageRollup(sessions=database)
     rollup.roll_up()
     with database.begin() as session:

@@ -1,4 +1,4 @@
-"""What comes back of an answer that goes on behind the fence of its code."""
+"""The code of a completion that starts behind a code fence."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def scanner(*stop: str) -> FencedCode:
 
 
 def code_of(text: str, *stop: str, cuts: tuple[int, ...] = (), min_length: int = 0) -> str:
-    """Return what is shown of a text that comes in pieces; `|` stands behind what stopped."""
+    """Return the code of a text that arrives in pieces, with `|` after a stop."""
     code = scanner(*stop)
-    places = sorted({min(place, len(text)) for place in cuts} | {0, min_length, len(text)})
-    shown = [code.push(text[a:b], may_stop=a >= min_length) for a, b in pairwise(places)]
-    return "".join(shown) + code.flush() + "|" * code.has_stopped
+    cuts_at = sorted({min(place, len(text)) for place in cuts} | {0, min_length, len(text)})
+    passed = [code.push(text[a:b], may_stop=a >= min_length) for a, b in pairwise(cuts_at)]
+    return "".join(passed) + code.flush() + "|" * code.has_stopped
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def code_of(text: str, *stop: str, cuts: tuple[int, ...] = (), min_length: int =
         ("", ""),
     ],
 )
-def test_what_comes_back_is_the_code(text: str, code: str) -> None:
+def test_only_the_code_is_returned(text: str, code: str) -> None:
     assert code_of(text) == code
 
 
@@ -56,7 +56,9 @@ def test_the_fence_that_was_named_closes_the_code() -> None:
 
 
 @given(lines=st.lists(LINES, max_size=14), cuts=st.lists(st.integers(0, 400), max_size=60))
-def test_a_stream_gives_the_same_code_however_it_is_cut(lines: list[str], cuts: list[int]) -> None:
+def test_the_division_into_pieces_does_not_change_the_code(
+    lines: list[str], cuts: list[int]
+) -> None:
     text = "".join(lines)
 
     whole = code_of(text)
@@ -73,7 +75,7 @@ def test_a_first_line_that_is_long_does_not_wait_for_its_end() -> None:
     assert code.push("z") == "z"
 
 
-def test_code_comes_as_it_is_made() -> None:
+def test_code_is_returned_as_it_is_generated() -> None:
     code = scanner()
 
     pieces = ["py", "thon", "\n", "x", " = 1", "\n", "`", "``", "no"]

@@ -50,7 +50,7 @@ def test_pieces_of_a_text_join_to_the_text(
 
 @settings(max_examples=300, deadline=None)
 @given(ids=st.lists(st.integers(0, 49151), max_size=60), cuts=CUTS)
-def test_pieces_of_any_ids_join_to_what_decoding_gives(
+def test_pieces_of_any_ids_join_to_the_decoded_text(
     tokenizer: PromptTokenizer, token_bytes: TokenBytes, ids: list[int], cuts: list[int]
 ) -> None:
     incremental = IncrementalText(token_bytes)
@@ -62,14 +62,14 @@ def test_pieces_of_any_ids_join_to_what_decoding_gives(
 
 @pytest.fixture(scope="session")
 def partial(token_bytes: TokenBytes) -> list[int]:
-    """Tokens that are no whole character, and special ones."""
+    """Tokens of half characters, and special tokens."""
     ids = [i for i in range(49152) if "\ufffd" in token_bytes[i].decode(errors="replace")]
     return [*ids, 0, 1, 2]
 
 
 @settings(max_examples=300, deadline=None)
 @given(places=st.lists(st.integers(0, 10**6), max_size=60))
-def test_pieces_of_halves_of_characters_join_to_what_decoding_gives(
+def test_pieces_of_half_characters_join_to_the_decoded_text(
     tokenizer: PromptTokenizer, token_bytes: TokenBytes, partial: list[int], places: list[int]
 ) -> None:
     ids = [partial[place % len(partial)] for place in places]
@@ -99,7 +99,7 @@ def _seconds_of(token_bytes: TokenBytes, ids: Sequence[int], count: int) -> floa
     return time.perf_counter() - began
 
 
-def test_half_a_character_is_never_given(
+def test_half_a_character_is_never_returned(
     tokenizer: PromptTokenizer, token_bytes: TokenBytes
 ) -> None:
     ids = tokenizer.tokenizer.encode("🏳️‍🌈世界", add_special_tokens=False).ids

@@ -1,4 +1,4 @@
-"""Stop strings, and how soon they are found."""
+"""Stop strings, and the cost of finding them."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from worker.text.stop_strings import StopScanner, StopStrings
 CUTS = st.lists(st.integers(0, 200), max_size=40)
 
 
-def shown_at_once(text: str, stop: list[str]) -> str:
-    """Return the text before the stop string that ends first, the longest of several."""
+def passed_at_once(text: str, stop: list[str]) -> str:
+    """Return the text before the first stop string to end, the longest of several."""
     for end in range(len(text) + 1):
         found = [one for one in stop if text[:end].endswith(one)]
         if found:
@@ -34,15 +34,15 @@ def test_a_stop_string_ends_the_text_wherever_it_is_cut(
     places = sorted({min(place, len(text)) for place in cuts} | {0, len(text)})
     pieces = [text[a:b] for a, b in pairwise(places)]
 
-    shown = []
+    passed = []
     for piece in pieces:
-        shown.append(scanner.push(piece))
-        # Nothing that was shown may turn out to be a part of a stop string.
-        assert not [s for s in stop if s in "".join(shown)]
-    shown.append(scanner.flush())
+        passed.append(scanner.push(piece))
+        # No returned text may turn out to be part of a stop string.
+        assert not [s for s in stop if s in "".join(passed)]
+    passed.append(scanner.flush())
 
-    given_text = "".join(shown)
-    assert given_text == shown_at_once(text, stop)
+    given_text = "".join(passed)
+    assert given_text == passed_at_once(text, stop)
     if scanner.has_stopped:
         assert text.startswith(given_text)
         assert any(text[len(given_text) :].startswith(s) for s in stop)
@@ -63,19 +63,19 @@ def test_text_after_a_stop_string_is_dropped() -> None:
     assert scanner.flush() == ""
 
 
-def test_what_only_began_like_a_stop_string_is_given_later() -> None:
+def test_text_that_only_started_like_a_stop_string_is_returned_later() -> None:
     scanner = StopScanner(StopStrings(["###"]))
 
     assert [scanner.push(p) for p in ("a##", "b##")] == ["a", "##b"]
     assert scanner.flush() == "##"
 
 
-def test_text_that_came_while_stop_strings_did_not_count_is_no_part_of_one() -> None:
+def test_a_stop_string_does_not_start_before_stop_strings_count() -> None:
     scanner = StopScanner(StopStrings(["###"]))
 
-    shown = [scanner.push("a#", may_stop=False), scanner.push("##"), scanner.push("#b")]
+    passed = [scanner.push("a#", may_stop=False), scanner.push("##"), scanner.push("#b")]
 
-    assert (shown, scanner.has_stopped) == (["a#", "", ""], True)
+    assert (passed, scanner.has_stopped) == (["a#", "", ""], True)
 
 
 def test_a_character_costs_the_same_with_many_long_stop_strings() -> None:

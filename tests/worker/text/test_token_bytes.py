@@ -1,4 +1,4 @@
-"""The bytes of tokens, against what tokenizers' own decoders make of them."""
+"""The bytes of tokens, compared with the tokenizers' own decoders."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LETTERS = "▁abcé"
 
 @pytest.fixture(scope="module")
 def sentences() -> Tokenizer:
-    """A tokenizer like Llama 2's: `▁` stands for a space, bytes for what it has no letter for."""
+    """A tokenizer like Llama 2's: `▁` is a space, bytes replace unknown letters."""
     words = ["<unk>", "<s>", *(f"<0x{byte:02X}>" for byte in range(256)), *LETTERS, "▁a", "ab"]
     vocabulary = {word: number for number, word in enumerate(words)}
     tokenizer = Tokenizer(
@@ -52,7 +52,7 @@ def test_bytes_join_to_the_text_where_bytes_are_tokens(sentences: Tokenizer, tex
     assert text_of(sentences, ids) == sentences.decode(ids)
 
 
-def test_one_wrong_byte_spoils_no_character_before_it(sentences: Tokenizer) -> None:
+def test_a_wrong_byte_damages_no_character_before_it(sentences: Tokenizer) -> None:
     ids = [sentences.token_to_id(f"<0x{byte}>") for byte in ("C3", "A9", "FF")]
 
     assert text_of(sentences, ids) == "é\ufffd"

@@ -38,7 +38,7 @@ def post(url: str, settings: Settings | None = None, **parts: Any) -> CallResult
 
 @contextmanager
 def raw_server(talk: Callable[[socket.socket], None]) -> Iterator[int]:
-    """A server that says to each connection what it likes."""
+    """A server that calls a function for each connection."""
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def serve() -> None:
@@ -61,7 +61,7 @@ def raw_server(talk: Callable[[socket.socket], None]) -> Iterator[int]:
     thread.join(5)
 
 
-def test_a_message_arrives_as_it_was_given() -> None:
+def test_a_message_arrives_unchanged() -> None:
     with receiving() as receiver:
         result = post(f"{receiver.url}?a=b")
 
@@ -75,25 +75,25 @@ def test_a_message_arrives_as_it_was_given() -> None:
 
 
 def test_a_name_is_resolved_once_and_its_checked_address_is_called() -> None:
-    answers = itertools.chain([["127.0.0.1"]], itertools.repeat(["127.0.0.2"]))
-    asked = []
+    addresses = itertools.chain([["127.0.0.1"]], itertools.repeat(["127.0.0.2"]))
+    resolved = []
 
     def resolve(host: str, port: int) -> list[str]:
-        asked.append(host)
-        return next(answers)
+        resolved.append(host)
+        return next(addresses)
 
     with receiving() as receiver:
         result = post(f"http://{NAME}:{receiver.port}/", resolve=resolve)
 
     assert result.is_delivered
-    assert asked == [NAME]
+    assert resolved == [NAME]
     assert receiver.received[0].headers["host"] == f"{NAME}:{receiver.port}"
 
 
 @pytest.mark.parametrize(
     "addresses", [["127.0.0.1"], ["93.184.215.14", "127.0.0.1"], ["::ffff:127.0.0.1"]], ids=str
 )
-def test_a_name_that_leads_inside_is_told_as_one_that_is_unknown(
+def test_a_name_with_an_internal_address_is_reported_as_unknown(
     addresses: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     with receiving() as receiver:
@@ -139,7 +139,7 @@ def test_a_proxy_of_the_environment_is_not_used(monkeypatch: pytest.MonkeyPatch)
     assert proxy.connections == 0
 
 
-def test_the_second_address_is_called_if_the_first_has_nobody() -> None:
+def test_the_second_address_is_called_if_the_first_refuses() -> None:
     with receiving() as receiver:
         result = post(
             f"http://{NAME}:{receiver.port}/", resolve=to("127.0.0.2", "127.0.0.3", "127.0.0.1")
@@ -154,7 +154,7 @@ def test_only_2xx_is_delivered(status: int, is_delivered: bool) -> None:
         result = post(receiver.url)
 
     assert (result.status, result.is_delivered) == (status, is_delivered)
-    assert result.error == (None if is_delivered else "answered 500")
+    assert result.error == (None if is_delivered else "responded with 500")
 
 
 @pytest.mark.parametrize(
@@ -176,14 +176,14 @@ def test_retry_after_is_read(header: str, seconds: float | None) -> None:
 
 
 def drip(connection: socket.socket, text: bytes) -> None:
-    """Send a byte now and then, for longer than anyone should wait."""
+    """Send a byte now and then, for longer than the deadline."""
     for place in range(100):
         connection.sendall(text[place : place + 1] or b"x")
         time.sleep(0.1)
 
 
 def drip_on(connection: socket.socket, text: bytes) -> None:
-    """Send all at once, and then a byte now and then."""
+    """Send everything at once, and then a byte now and then."""
     connection.sendall(text)
     drip(connection, b"x-b: ")
 
@@ -203,32 +203,32 @@ def say_nothing(connection: socket.socket) -> None:
     ],
     ids=["silent", "drips a header", "never ends its head", "continues for ever"],
 )
-def test_a_receiver_has_only_its_time(talk: Callable[[socket.socket], None]) -> None:
+def test_a_call_ends_at_its_deadline(talk: Callable[[socket.socket], None]) -> None:
     with raw_server(talk) as port:
         began = time.monotonic()
         result = post(f"http://127.0.0.1:{port}/")
 
         assert TIMEOUT <= time.monotonic() - began < 2 * TIMEOUT
-    assert (result.status, result.error) == (None, "no answer within 1 s")
+    assert (result.status, result.error) == (None, "no response within 1 s")
     assert result.duration_ms >= 1000 * TIMEOUT
 
 
-def test_the_time_holds_for_a_name_that_nobody_resolves() -> None:
-    answer = threading.Event()
+def test_the_deadline_covers_the_resolution_of_the_name() -> None:
+    is_resolved = threading.Event()
 
     def resolve(host: str, port: int) -> list[str]:
-        answer.wait(10 * TIMEOUT)
+        is_resolved.wait(10 * TIMEOUT)
         return []
 
     began = time.monotonic()
     result = post(f"http://{NAME}/", resolve=resolve)
-    answer.set()
+    is_resolved.set()
 
     assert time.monotonic() - began < 2 * TIMEOUT
-    assert result.error == "no answer within 1 s"
+    assert result.error == "no response within 1 s"
 
 
-def test_a_body_without_end_does_not_hold_a_message_that_was_taken() -> None:
+def test_an_endless_response_does_not_delay_a_delivered_message() -> None:
     def pour(connection: socket.socket) -> None:
         connection.recv(65536)
         connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n")
@@ -248,14 +248,16 @@ def test_a_body_without_end_does_not_hold_a_message_that_was_taken() -> None:
     ("said", "error"),
     [
         (b"", "the connection broke"),
-        (b"SSH-2.0-OpenSSH_9.2\r\n", "the answer is not HTTP"),
-        (b"HTTP/1.1 200 OK\r\n" + b"a: b\r\n" * 200 + b"\r\n", "the answer is not HTTP"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", "the response is not HTTP"),
+        (b"HTTP/1.1 200 OK\r\n" + b"a: b\r\n" * 200 + b"\r\n", "the response is not HTTP"),
         (b"HTTP/1.1 200 OK\r\n", "the connection broke"),
         (b"HTTP/1.1 200 OK\r\na: b\r\n", "the connection broke"),
         (b"HTTP/1.1 204 No Content\r\nContent-Le", "the connection broke"),
     ],
 )
-def test_what_is_not_http_is_told_apart(said: bytes, error: str) -> None:
+def test_errors_distinguish_broken_connections_from_other_protocols(
+    said: bytes, error: str
+) -> None:
     def talk(connection: socket.socket) -> None:
         connection.recv(65536)
         connection.sendall(said)
@@ -266,7 +268,7 @@ def test_what_is_not_http_is_told_apart(said: bytes, error: str) -> None:
     assert (result.status, result.error) == (None, error)
 
 
-def test_nobody_there_and_no_such_name() -> None:
+def test_errors_for_a_closed_port_and_an_unknown_name() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
 
@@ -323,7 +325,7 @@ def test_a_certificate_for_another_name_is_refused(
     assert receiver.received == []
 
 
-def test_a_certificate_of_nobody_is_refused(authority: trustme.CA) -> None:
+def test_a_self_signed_certificate_is_refused(authority: trustme.CA) -> None:
     with tls_receiver(authority, NAME, []) as receiver:
         result = post(f"https://{NAME}:{receiver.port}/", resolve=to("127.0.0.1"))
 
@@ -331,7 +333,7 @@ def test_a_certificate_of_nobody_is_refused(authority: trustme.CA) -> None:
     assert receiver.received == []
 
 
-def test_the_time_holds_under_tls_too(authority: trustme.CA, trusting: ssl.SSLContext) -> None:
+def test_the_deadline_covers_tls(authority: trustme.CA, trusting: ssl.SSLContext) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert(NAME).configure_cert(context)
 
@@ -344,4 +346,4 @@ def test_the_time_holds_under_tls_too(authority: trustme.CA, trusting: ssl.SSLCo
         result = post(f"https://{NAME}:{port}/", resolve=to("127.0.0.1"), tls=trusting)
 
         assert time.monotonic() - began < 2 * TIMEOUT
-    assert result.error == "no answer within 1 s"
+    assert result.error == "no response within 1 s"

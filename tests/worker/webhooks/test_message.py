@@ -38,7 +38,7 @@ def message(job: Job, present: Job | None) -> dict[str, Any]:
     return dict(json.loads(body))
 
 
-def test_the_data_is_the_job_as_the_api_shows_it() -> None:
+def test_the_data_is_the_job_as_in_the_api() -> None:
     job = ended(state="succeeded", choices=[{"text": "grün", "index": 0}])
 
     sent = message(job, job)
@@ -50,19 +50,19 @@ def test_the_data_is_the_job_as_the_api_shows_it() -> None:
     }
 
 
-def test_a_job_without_an_answer_has_its_error() -> None:
+def test_a_job_without_a_result_has_its_error() -> None:
     job = ended(state="failed", error={"code": "worker_lost", "message": "m"})
 
     assert message(job, job)["data"] == show_job(job)
 
 
-def test_when_retention_took_the_job_its_stored_part_is_sent() -> None:
+def test_the_stored_part_of_a_deleted_job_is_sent() -> None:
     job = ended(state="succeeded", choices=[{"text": "t", "index": 0}])
 
     assert message(job, None)["data"] == show_listed_job(job)
 
 
-def test_a_very_large_answer_is_left_out() -> None:
+def test_a_very_large_result_is_omitted() -> None:
     job = ended(state="succeeded", choices=[{"text": "x" * MAX_BODY_BYTES, "index": 0}])
 
     assert message(job, job)["data"] == {**show_listed_job(job), "resultOmitted": True}

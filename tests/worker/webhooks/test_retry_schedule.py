@@ -11,7 +11,7 @@ from worker.webhooks.client import CallResult
 from worker.webhooks.retry_schedule import GIVE_UP_AFTER, RetrySchedule
 
 EXACT = RetrySchedule(draw=lambda: 0.0)
-FAILURE = CallResult(status=500, error="answered 500")
+FAILURE = CallResult(status=500, error="responded with 500")
 
 
 def judge(
@@ -25,7 +25,7 @@ def judge(
     return schedule.judge(result, attempts=attempts, began_at=now - age, now=now)
 
 
-def test_what_fails_is_tried_ever_later_until_a_day_is_over() -> None:
+def test_a_failed_message_is_retried_with_growing_delays_for_a_day() -> None:
     age, attempts, delays = timedelta(), 0, []
     while True:
         verdict = judge(FAILURE, attempts=attempts, age=age)
@@ -40,35 +40,35 @@ def test_what_fails_is_tried_ever_later_until_a_day_is_over() -> None:
     assert attempts == 11
 
 
-def test_failures_of_a_moment_do_not_come_back_in_one_moment() -> None:
+def test_jitter_spreads_simultaneous_failures() -> None:
     delays = {judge(FAILURE, schedule=RetrySchedule()).delay.total_seconds() for _ in range(50)}
 
     assert len(delays) > 40
     assert all(5 <= delay <= 6 for delay in delays)
 
 
-def test_what_was_taken_is_delivered_whatever_its_age() -> None:
+def test_a_2xx_response_delivers_a_message_of_any_age() -> None:
     assert judge(CallResult(status=204), age=GIVE_UP_AFTER).state is DeliveryState.DELIVERED
 
 
 @pytest.mark.parametrize("result", [CallResult(status=410), CallResult(is_refused=True)])
-def test_a_receiver_that_is_gone_or_not_allowed_is_not_tried_again(result: CallResult) -> None:
+def test_a_gone_or_refused_receiver_is_not_retried(result: CallResult) -> None:
     assert judge(result).state is DeliveryState.FAILED
 
 
 @pytest.mark.parametrize("status", [301, 400, 404, 429, 500, 503, None])
-def test_everything_else_is_tried_again(status: int | None) -> None:
+def test_every_other_failure_is_retried(status: int | None) -> None:
     assert judge(CallResult(status=status)).state is DeliveryState.PENDING
 
 
 @pytest.mark.parametrize(("asked", "given"), [(0, 5), (2, 5), (60, 60), (10**9, 6 * 3600)], ids=str)
-def test_retry_after_makes_it_later_within_bounds(asked: float, given: float) -> None:
+def test_retry_after_extends_the_delay_within_bounds(asked: float, given: float) -> None:
     verdict = judge(CallResult(status=503, retry_after_seconds=asked))
 
     assert verdict.delay.total_seconds() == given
 
 
-def test_no_delay_reaches_beyond_the_day() -> None:
+def test_no_delay_exceeds_the_day() -> None:
     late = GIVE_UP_AFTER - timedelta(minutes=1)
 
     verdict = judge(CallResult(status=503, retry_after_seconds=7200), age=late)

@@ -43,7 +43,7 @@ def key(database: SessionFactory) -> ApiKey:
 
 @pytest.fixture
 def sender(database: SessionFactory, settings: Settings) -> Iterator[WebhookSender]:
-    """A sender that tries again at once; tests start it."""
+    """A sender that retries at once; tests start it."""
     schedule = RetrySchedule(delays_seconds=(0.05,))
     sender = WebhookSender(sessions=database, settings=settings, schedule=schedule)
     yield sender
@@ -51,7 +51,7 @@ def sender(database: SessionFactory, settings: Settings) -> Iterator[WebhookSend
 
 
 def add(database: SessionFactory, key: ApiKey, url: str, n: int = 1, **values: Any) -> list[UUID]:
-    """Add deliveries that are due."""
+    """Add due deliveries."""
     with database.begin() as session:
         job = add_job(session, key, state="failed", error={"code": "c", "message": "m"})
         job.finished_at = job.created_at
@@ -84,14 +84,14 @@ def attempts(database: SessionFactory, delivery_id: UUID) -> list[WebhookAttempt
 
 @contextmanager
 def silent() -> Iterator[Receiver]:
-    """A receiver that takes every message and answers none."""
+    """A receiver that accepts every message and never responds."""
     released = threading.Event()
 
-    def answer(place: int) -> tuple[int, dict[str, str]]:
+    def respond(number: int) -> tuple[int, dict[str, str]]:
         released.wait(60)
         return 200, {}
 
-    with receiving(answer) as receiver:
+    with receiving(respond) as receiver:
         yield receiver
         released.set()
 
@@ -113,10 +113,10 @@ def test_a_message_is_signed_and_its_attempt_visible(
     assert (attempt.status, attempt.error) == (200, None)
 
 
-def test_after_failures_the_same_message_is_sent_again_freshly_signed(
+def test_a_retry_sends_the_same_message_with_a_new_signature(
     database: SessionFactory, settings: Settings, key: ApiKey, sender: WebhookSender
 ) -> None:
-    with receiving(lambda place: (200 if place == 2 else 500, {})) as receiver:
+    with receiving(lambda number: (200 if number == 2 else 500, {})) as receiver:
         (delivery_id,) = add(database, key, receiver.url)
         sender.start()
         wait_until(lambda: state_of(database, delivery_id) == "delivered", 20)
@@ -130,22 +130,22 @@ def test_after_failures_the_same_message_is_sent_again_freshly_signed(
 @pytest.mark.parametrize(
     ("answer", "error"),
     [
-        (lambda place: (410, {}), "answered 410"),
+        (lambda number: (410, {}), "responded with 410"),
         (None, "refused: names an address that is not allowed"),
     ],
     ids=["gone", "refused"],
 )
-def test_what_has_no_hope_fails_at_once(
+def test_a_permanent_failure_is_not_retried(
     database: SessionFactory,
     key: ApiKey,
     sender: WebhookSender,
-    answer: Answer | None,
+    respond: Answer | None,
     error: str,
 ) -> None:
     with ExitStack() as stack:
         url = "http://169.254.169.254/latest/meta-data/"
-        if answer is not None:
-            url = stack.enter_context(receiving(answer)).url
+        if respond is not None:
+            url = stack.enter_context(receiving(respond)).url
         (delivery_id,) = add(database, key, url)
         sender.start()
         wait_until(lambda: state_of(database, delivery_id) == "failed", 20)
@@ -153,12 +153,12 @@ def test_what_has_no_hope_fails_at_once(
     assert [attempt.error for attempt in attempts(database, delivery_id)] == [error]
 
 
-def test_a_redirect_is_an_attempt_that_failed(
+def test_a_redirect_is_a_failed_attempt(
     database: SessionFactory, key: ApiKey, sender: WebhookSender
 ) -> None:
     with (
         receiving() as inside,
-        receiving(lambda place: (302, {"Location": inside.url})) as receiver,
+        receiving(lambda number: (302, {"Location": inside.url})) as receiver,
     ):
         (delivery_id,) = add(database, key, receiver.url)
         sender.start()
@@ -170,7 +170,7 @@ def test_a_redirect_is_an_attempt_that_failed(
 
 
 @pytest.mark.alone
-def test_a_silent_receiver_holds_up_nobody_else(
+def test_a_silent_receiver_delays_no_other(
     database: SessionFactory, key: ApiKey, sender: WebhookSender
 ) -> None:
     with silent() as dead, receiving() as healthy:
@@ -183,8 +183,8 @@ def test_a_silent_receiver_holds_up_nobody_else(
 
         assert time.monotonic() - began < min(1.5, TIMEOUT)
         wait_until(lambda: attempts(database, waiting[0]), 2 * TIMEOUT)
-        assert attempts(database, waiting[0])[0].error == "no answer within 2 s"
-        # What never was tried waits for later rather than for a free place.
+        assert attempts(database, waiting[0])[0].error == "no response within 2 s"
+        # A message without an attempt is postponed and takes no slot.
         with database() as session:
             untried = session.get_one(WebhookDelivery, waiting[-1])
         assert untried.attempts == 0
@@ -192,7 +192,7 @@ def test_a_silent_receiver_holds_up_nobody_else(
 
 
 @pytest.mark.alone
-def test_one_customer_with_many_silent_hosts_leaves_places_for_others(
+def test_one_customer_with_many_silent_hosts_leaves_slots_for_others(
     database: SessionFactory, key: ApiKey, sender: WebhookSender
 ) -> None:
     with ExitStack() as stack:
@@ -210,7 +210,7 @@ def test_one_customer_with_many_silent_hosts_leaves_places_for_others(
         assert sum(len(r.received) for r in dead) == MAX_PER_USER
 
 
-def test_a_message_that_was_cut_off_is_sent_when_its_lease_is_over(
+def test_an_interrupted_message_is_sent_after_its_lease(
     database: SessionFactory, key: ApiKey, sender: WebhookSender
 ) -> None:
     with receiving() as receiver:
@@ -224,7 +224,7 @@ def test_a_message_that_was_cut_off_is_sent_when_its_lease_is_over(
         wait_until(lambda: receiver.received, 20)
 
 
-def test_without_the_database_it_waits_and_goes_on(
+def test_the_sender_waits_for_the_database(
     database: SessionFactory,
     settings: Settings,
     key: ApiKey,
@@ -254,7 +254,7 @@ def test_without_the_database_it_waits_and_goes_on(
     engine.dispose()
 
 
-def test_stopping_waits_for_what_is_under_way_and_begins_nothing(
+def test_stop_waits_for_running_attempts_and_starts_none(
     database: SessionFactory, key: ApiKey, sender: WebhookSender
 ) -> None:
     with silent() as receiver:
