@@ -1,1 +1,1 @@
-"""The worker: fetches jobs from the queue, runs them on one engine, records their usage."""
+"""The worker: fetches jobs, runs them on one engine, records their usage."""

@@ -147,7 +147,7 @@ def _traces(settings: Settings, worker_id: str) -> list[JobTraces]:
 
 
 def _statements(settings: Settings) -> Statements:
-    """Return two connections: one for the thread that claims, one for the thread that ends."""
+    """Return two connections: one for claims, one for ends."""
     database = open_database(settings, pool_size=2, is_autocommit=True, plans_once=True)
     return Statements(database, keeps=2)
 

@@ -1,4 +1,4 @@
-"""The worker process: starts its components, runs jobs until a signal, and drains.
+"""The worker process: starts its components, runs jobs, and drains.
 
 It does not use Dramatiq's command and its `Worker`. One process is one engine, its exit code goes
 straight to the supervisor, it controls its own drain, and a job occupies no thread.
@@ -40,7 +40,7 @@ STOP_SECONDS = 3.0
 
 
 def run(settings: Settings, *, build: BuildEngine = build_engine) -> int:
-    """Serve until SIGTERM or SIGINT; return the exit code, 1 if the engine cannot continue."""
+    """Serve until SIGTERM or SIGINT; return the exit code, 1 for a dead engine."""
     configure_logging(program="worker", level=settings.effective_log_level)
     check_tracing(settings)
     if not settings.worker_metrics_port:
@@ -105,7 +105,7 @@ def _stop_on_signals() -> threading.Event:
 
 
 def _drain(components: Components, heartbeat: Heartbeat) -> None:
-    """Fetch no new job, finish running jobs within the grace period, requeue the rest, stop.
+    """Stop fetching, finish jobs within the grace period, requeue the rest.
 
     Ends on time even if Redis or PostgreSQL is away or hangs. Leases and messages that could not
     be returned expire.

@@ -103,7 +103,7 @@ class Dispatcher:
         self._subscription.close()
 
     def run_once(self) -> bool:
-        """Make one pass over the open batches; return whether there is more to do at once.
+        """Make one pass over the open batches; return whether there is more to do.
 
         After an unexpected error a batch is skipped for some time, and the others continue.
 
@@ -157,7 +157,7 @@ class Dispatcher:
         return self._guards[batch_id]
 
     def _release_all(self, batches: Sequence[OpenBatch]) -> bool:
-        """Release lines of all batches; after an error, batch by batch, to isolate the cause."""
+        """Release lines of all batches; after an error, batch by batch."""
         try:
             return self._release(batches)
         except Exception as error:
@@ -172,7 +172,7 @@ class Dispatcher:
         return has_more
 
     def _release(self, batches: Sequence[OpenBatch]) -> bool:
-        """Release lines while the queue is short; True if another dispatcher is at work now."""
+        """Release lines while the queue is short; True if another dispatcher does."""
         slots = sum(worker.bulk_places for worker in self._workers.ready())
         target = slots * WAITING_PER_SLOT
         room = target - self._queue.length(QueueName.BULK)

@@ -1,4 +1,4 @@
-"""Ends the lines of cancelled and expired batches, and lines that exceed the monthly quota.
+"""Ends lines of cancelled and expired batches, and lines beyond the quota.
 
 Each step is one transaction of at most `CHUNK` lines. Any worker can make the next step, so that
 another one continues if a worker dies.
@@ -44,7 +44,7 @@ _QUOTA_ERROR = {
 
 @dataclass(slots=True)
 class _Sweep:
-    """A scan of a batch's held lines that fails lines which may need more than `room` tokens.
+    """A scan that fails a batch's held lines if they may need over `room` tokens.
 
     Attributes:
         after: number of the last line that was scanned.
@@ -87,7 +87,7 @@ class LineCanceller:
     def end_lines(
         self, batches: Sequence[OpenBatch], guard: Callable[[UUID], AbstractContextManager[object]]
     ) -> bool:
-        """Make a step for each batch that needs one; return whether there is more to do at once.
+        """Make a step for each batch that needs one; return whether there is more.
 
         Args:
             guard: returns the guard of a batch, given its id; it isolates the batch's errors.

@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 class RoundRobin:
-    """Chooses lines fairly. It remembers its last choice, to be fair over many short calls.
+    """Chooses lines in turn, and remembers its last choice between calls.
 
     Another process may start its round robin at another key: each one is fair by itself.
     """
@@ -49,7 +49,7 @@ class RoundRobin:
         return chosen
 
     def predict(self, room: int, batches: Mapping[UUID, Iterable[UUID]]) -> Counter[UUID]:
-        """Return how many lines of each batch `choose` takes if every batch has enough lines."""
+        """Return the lines of each batch that `choose` takes if none runs short."""
         rehearsal = copy.deepcopy(self)
         return Counter(rehearsal.choose(room, batches, lambda batch_id: batch_id))
 

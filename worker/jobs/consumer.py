@@ -1,4 +1,4 @@
-"""Fetches a worker's jobs from one Dramatiq queue, and acknowledges or requeues them.
+"""Fetches jobs from one Dramatiq queue, and acknowledges or requeues them.
 
 Redis keys: those of `core/queueing/broker.py`.
 """

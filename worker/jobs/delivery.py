@@ -1,4 +1,4 @@
-"""Turns the engine's tokens into finished generations, on one thread for all jobs of this worker.
+"""Turns the engine's tokens into generations, on one thread for all jobs.
 
 The engine's thread hands over all events of a step at once and continues. The delivery thread turns
 ids into text, watches for stop strings, and calls back once at the end of each generation.
@@ -34,7 +34,7 @@ PUBLISH_ALL_SECONDS = 0.5
 
 @dataclass(eq=False, slots=True)
 class RunningGeneration:
-    """The choices of one request, filled by the delivery thread; `wait` blocks until the end.
+    """The choices of one request while the delivery thread fills them.
 
     Attributes:
         job: id of the job in hex; followers need it, and `attempt`, to assign its text.
@@ -130,7 +130,7 @@ class Delivery:
         is_followed: bool = False,
         on_end: Callable[[RunningGeneration], None] = lambda generation: None,
     ) -> RunningGeneration:
-        """Run a request. The generation fills as the engine proceeds, and may end before we return.
+        """Run a request; return its generation, which may already have ended.
 
         Args:
             fence: the code fence that ends the prompt; the text is the code up to the next fence.

@@ -97,7 +97,7 @@ class Leases:
             return held is not None and held.attempt == attempt
 
     def renew(self) -> None:
-        """Renew all leases; cancel jobs that another worker took over, or whose row says so.
+        """Renew all leases; cancel jobs that were taken over or must be cancelled.
 
         With the database away it cancels nothing: no other worker can claim the jobs either.
         """

@@ -40,7 +40,7 @@ OnWritten = Callable[[Run | None, Exception | None], None]
 
 
 class Ledger:
-    """Claims and ends jobs. While the database is away, writes wait for it, until `leave`.
+    """Writes claims and ends. Waits for a database that is away, until `leave`.
 
     Args:
         statements: connections for claims, and for ends that write nothing but usage.
@@ -109,7 +109,7 @@ class Ledger:
         self._claims.make_then(message, then)
 
     def finish(self, run: Run, then: OnWritten) -> None:
-        """End a job and record its usage, or return its row to the queue if it `must_requeue`.
+        """End a job and record its usage, or requeue its row if it `must_requeue`.
 
         Nothing is written if another worker has taken the job over.
         """
@@ -198,7 +198,7 @@ class Ledger:
 
 
 class _AutoCommitSessions:
-    """Replaces sessions where a change is a single statement, which commits by itself."""
+    """Replaces sessions where a change is one statement that commits by itself."""
 
     def __init__(self, statements: Statements) -> None:
         self._statements = statements

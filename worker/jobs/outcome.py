@@ -1,4 +1,4 @@
-"""Converts an ended generation to the fields of its job's row: state, choices, usage."""
+"""Converts an ended generation to the outcome in its job's row."""
 
 from __future__ import annotations
 

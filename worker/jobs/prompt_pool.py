@@ -1,4 +1,4 @@
-"""A few threads that tokenize prompts of claimed jobs and submit them to the engine."""
+"""A few threads that tokenize the prompts of claimed jobs and submit them."""
 
 from __future__ import annotations
 

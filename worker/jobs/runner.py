@@ -81,7 +81,7 @@ class JobRunner:
         self._prompts.start()
 
     def leave(self) -> None:
-        """Claim no more jobs and stop waiting for the database: the process is about to end."""
+        """Stop claiming jobs and waiting for the database before the process ends."""
         self._must_leave.set()
         self._ledger.leave()
 
@@ -183,7 +183,7 @@ class JobRunner:
         self._finish(run)
 
     def _is_cut_short(self, run: Run, generation: RunningGeneration) -> bool:
-        """Return whether the end of this process, not the owner, cancelled the generation."""
+        """Return whether the drain, and not the owner, cancelled the generation."""
         return (
             generation.was_cancelled
             and self._must_leave.is_set()
@@ -211,7 +211,7 @@ class JobRunner:
         self._release(run.message, must_requeue=ended is None and error is None)
 
     def _fail_instead(self, run: Run, error: Exception) -> bool:
-        """Fail a job whose result the database rejects; return False if it was rejected twice.
+        """Fail a job whose result the database rejects; False after the second time.
 
         A retry would produce the same result, which the database would reject again.
         """
@@ -224,7 +224,7 @@ class JobRunner:
         return is_result
 
     def _release(self, message: JobMessage, *, must_requeue: bool) -> None:
-        """Requeue the message if the job's row may wait for a worker, else acknowledge it."""
+        """Requeue the message of a job that still needs a worker, or acknowledge it."""
         if must_requeue:
             message.source.requeue(message.job_id)
         else:

@@ -1,4 +1,4 @@
-"""Publishes the texts of followed jobs to Redis, so that delivery never waits for Redis."""
+"""Publishes the texts of followed jobs, so that delivery never waits for Redis."""
 
 from __future__ import annotations
 

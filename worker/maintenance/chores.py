@@ -1,4 +1,4 @@
-"""Runs the regular work that one worker does for all, each chore on its own thread.
+"""Runs the regular work of one worker for all, each chore on its own thread.
 
 A slow chore delays no other chore, and neither does one that fails each time: see
 `worker/maintenance/guard.py`. An absent server is not a failure; chores handle it themselves.

@@ -75,8 +75,9 @@ class Guard:
 
 
 def is_expected(error: Exception, kinds: tuple[type[Exception], ...]) -> bool:
-    """Return whether an error is of these kinds, such as those of a database that is away.
+    """Return whether an error is of these kinds, and no sign of damaged rows.
 
-    Damaged rows are never expected: waiting for them would block all other rows for ever.
+    The kinds are errors such as those of a database that is away. Damaged rows are never expected:
+    waiting for them would block all other rows for ever.
     """
     return isinstance(error, kinds) and not is_damage(error)

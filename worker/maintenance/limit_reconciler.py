@@ -1,5 +1,6 @@
-"""Corrects the limits in Redis after a crash: settles ended jobs, removes charges without a job,
-and restores charges of jobs in flight that Redis lost.
+"""Corrects the limits in Redis after a crash.
+
+It settles ended jobs, removes charges without a job, and restores lost charges of jobs in flight.
 
 Every worker runs a reconciler; in each interval one of them makes the pass.
 
@@ -51,7 +52,7 @@ class LimitReconciler:
         self._count_failure = count_failure
 
     def reconcile(self) -> None:
-        """Make a pass if it is due. With the database or Redis away, leave it to the next pass."""
+        """Make a pass if it is due. With a server away, leave it to the next pass."""
         try:
             if self._client.set(_INTERVAL_LOCK, 1, nx=True, px=self._interval_ms):
                 self._reconcile()

@@ -1,5 +1,6 @@
-"""Requeues jobs whose lease expired, and queued jobs that are on no queue. Ends jobs that used
-their last attempt, and queued jobs whose time is over.
+"""Requeues jobs whose lease expired, and sends queued jobs that are on no queue.
+
+It ends jobs whose last attempt is over, and queued jobs whose time is over.
 
 Every worker runs a reaper; two at once do no harm, since each change is conditional.
 """
@@ -90,7 +91,7 @@ class Reaper:
         self._others = [(step, _guard(count_failure)) for step in others]
 
     def reap(self) -> None:
-        """Make one pass. With the database or Redis away, leave the work to the next pass.
+        """Make one pass. With a server away, leave the work to the next pass.
 
         After any other error a step is skipped for some time, and the others continue.
         """
@@ -186,7 +187,7 @@ class Reaper:
             send_cancels(self._client, running)
 
     def _resend_lost(self) -> None:
-        """Scan the queued rows, one part in each pass, and send jobs that are on no queue."""
+        """Scan queued rows, one part in each pass; send jobs that are on no queue."""
         with self._sessions() as session:
             before = database_now(session) - self._grace
             jobs = queued_before(session, before, after=self._resent_to, limit=PASS_LIMIT)

@@ -77,7 +77,7 @@ class Retention:
         self._next_pass_at = time.monotonic() + self._interval_seconds
 
     def _all_steps(self) -> Iterator[None]:
-        """Yield after each step. An error in one kind of data does not block the other kinds."""
+        """Yield after each step. An error in one kind of data blocks no other kind."""
         for what, steps in self._kinds():
             with Guard(
                 "retention", about=what, count_failure=self._count_failure, expected=DATABASE_AWAY

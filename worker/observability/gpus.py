@@ -1,4 +1,4 @@
-"""Reads this machine's GPUs from the driver, by NVML, for the heartbeat and the metrics."""
+"""Reads this machine's GPUs by NVML, for the heartbeat and the metrics."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class NoGpus:
 
 
 class NvmlGpus:
-    """Asks the driver for each value separately; one call takes less than a millisecond.
+    """Asks the driver for each value separately, in under a millisecond.
 
     A GPU may not support a value, and a lost GPU reports nothing. A missing value never prevents
     the others from being read.
@@ -139,7 +139,7 @@ class GpuCollector(Collector):
 
 
 def open_gpus() -> Gpus:
-    """Return this machine's GPUs; none without a driver or the library `nvidia-ml-py`."""
+    """Return this machine's GPUs; none without a driver or `nvidia-ml-py`."""
     try:
         import pynvml  # not at the top: only workers with a GPU have it
     except ImportError:

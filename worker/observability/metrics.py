@@ -1,4 +1,4 @@
-"""The metrics of a worker: ended jobs, steps of the engine, webhooks, failures of chores."""
+"""The metrics of a worker: ended jobs, engine steps, webhooks, chores."""
 
 from __future__ import annotations
 

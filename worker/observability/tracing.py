@@ -52,7 +52,7 @@ class JobTraces:
         self._traces.begin("end", context, at=finished_at).end(nanoseconds(now))
 
     def _attributes(self, job: Job) -> dict[str, Any]:
-        """Return the attributes of a generation, by OpenTelemetry's names where they exist."""
+        """Return a generation's attributes, by OpenTelemetry's names if they exist."""
         return {
             "gen_ai.operation.name": "text_completion",
             "gen_ai.provider.name": "bountycoder",

@@ -64,7 +64,7 @@ class RunningChoice:
         self._add_text(self._scanner.push(piece, may_stop=self._counts_stops))
 
     def end(self, reason: FinishReason) -> None:
-        """End the text. If its last characters complete a stop string, that is the reason."""
+        """End the text. A stop string in its last characters overrides the reason."""
         if not self.has_stopped:
             piece = self._decoded.flush()
             self._add_text(self._scanner.push(piece, may_stop=self._counts_stops))
@@ -76,7 +76,7 @@ class RunningChoice:
         self._published_pieces = self._published_length = self._published_tokens = 0
 
     def next_piece(self) -> dict[str, Any] | None:
-        """Return the fields of a `TextPiece` with the text since the last call; `None` without.
+        """Return the text since the last call as fields of a `TextPiece`, or `None`.
 
         A token's log probability is withheld while its text may belong to a stop string.
         """

@@ -25,7 +25,7 @@ class IncrementalText:
         return self._count(self._decoder.decode(b"".join(map(self._bytes_of, ids))))
 
     def flush(self) -> str:
-        """Return the withheld bytes as text; half a character becomes a replacement character."""
+        """Return the withheld bytes; half a character is a replacement character."""
         return self._count(self._decoder.decode(b"", final=True))
 
     def _bytes_of(self, token_id: int) -> bytes:

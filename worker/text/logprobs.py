@@ -29,7 +29,7 @@ class ChoiceLogprobs:
         return len(self._names)
 
     def add(self, token_id: int, drawn: TokenLogprob) -> None:
-        """Add a token. Among tokens with the same name, keep the drawn one, then the likeliest."""
+        """Add a token. Among equal names keep the drawn token, then the likeliest."""
         name = self._tokens.name(token_id)
         top: dict[str, float] = {}
         for other_id, value in drawn.top:

@@ -1,4 +1,4 @@
-"""Finds stop strings in a text that arrives in pieces, by Aho and Corasick (1975)."""
+"""Finds stop strings in a text in pieces, by Aho and Corasick (1975)."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class Scanner(Protocol):
 
 
 class StopScanner:
-    """Passes text on up to a stop string; withholds text that may be the start of one.
+    """Passes text on up to a stop string; withholds a possible start of one.
 
     Each character costs the same, regardless of the number and length of the stop strings. The
     division of the text into pieces does not affect the result.

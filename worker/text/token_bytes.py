@@ -41,7 +41,7 @@ class TokenBytes:
         return known
 
     def at_start(self, token_id: int) -> bytes:
-        """Return the token's bytes at the start of a text: some decoders drop a space there."""
+        """Return its bytes at the start of a text, where some decoders drop a space."""
         content = self._content(token_id)
         if content and self._decoder is not None and not self._is_bytes(content):
             return self._decoder.decode([content]).encode()

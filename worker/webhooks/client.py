@@ -1,4 +1,4 @@
-"""Sends one POST to a webhook's receiver, to a checked address, within one deadline."""
+"""Sends one POST to a receiver's checked address, within one deadline."""
 
 from __future__ import annotations
 
@@ -187,7 +187,7 @@ class WebhookClient:
 
 
 class _StrictResponse(HTTPResponse):
-    """A response with a complete head. The standard library accepts a head that broke off."""
+    """A response with a complete head; the standard library accepts less."""
 
     def begin(self) -> None:
         """Read the head.

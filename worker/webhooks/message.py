@@ -1,4 +1,4 @@
-"""Encodes a webhook's body: the event, its time, and the job or batch as in the API."""
+"""Encodes a webhook's body: event, time, and the job or batch as in the API."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
-"""Sends due webhooks. Every worker runs a sender; a claim in the row decides who sends.
+"""Sends due webhooks.
 
+Every worker runs a sender; a claim in the row decides which one sends.
 Delivery is at least once. If a sender dies between the receiver's response and its COMMIT, the
 message is sent again with the same `webhook-id`. With the database away nothing is sent; with a
 receiver away only its own messages wait.
@@ -105,7 +106,10 @@ class WebhookSender:
         self._thread.start()
 
     def stop(self) -> None:
-        """Start no more attempts. Another worker repeats those that outlast `JOIN_SECONDS`."""
+        """Start no more attempts; abandon those that outlast `JOIN_SECONDS`.
+
+        Another worker repeats an abandoned attempt after its lease.
+        """
         with self._changed:
             self._is_stopping = True
             self._changed.notify_all()
@@ -130,7 +134,7 @@ class WebhookSender:
                         self._changed.wait(POLL_SECONDS)
 
     def _start_next(self) -> bool:
-        """Claim a delivery and start its attempt; False if none is due or no slot is free."""
+        """Claim a delivery and start its attempt; False without one or a free slot."""
         with self._changed:
             busy = list(self._in_progress.values())
         if len(busy) >= MAX_ATTEMPTS:
