@@ -1,1 +1,1 @@
-"""What runs the service in containers, and the code that makes its files."""
+"""The files that run the service in containers, and the code that generates some of them."""

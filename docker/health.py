@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Whether a container is well: `healthy URL [LINE]` asks its program, and perhaps for one line."""
+"""Check a container's health: `health.py URL [LINE]` requests the URL and looks for the line."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ MAX_BYTES = 4 * 1024**2
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Return 0 if the address answers with 200, and with the line where one is wanted."""
+    """Return 0 if the URL responds with 200, and with the line if one is given."""
     url, *lines = arguments
     try:
-        with urlopen(url, timeout=TIMEOUT_SECONDS) as answer:  # noqa: S310 - the URL is of our own files
-            said = answer.read(MAX_BYTES).decode(errors="replace").splitlines()
+        with urlopen(url, timeout=TIMEOUT_SECONDS) as response:  # noqa: S310 - a URL of our own files
+            found = response.read(MAX_BYTES).decode(errors="replace").splitlines()
     except (OSError, ValueError) as error:
         print(f"{url}: {error}", file=sys.stderr)
         return 1
-    missing = [line for line in lines if line not in said]
+    missing = [line for line in lines if line not in found]
     if missing:
         print(f"{url}: no line {missing[0]!r}", file=sys.stderr)
     return 1 if missing else 0

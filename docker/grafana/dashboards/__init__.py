@@ -1,1 +1,1 @@
-"""The dashboards as code, each in a file of its own beside the JSON that it makes."""
+"""Grafana's dashboards as code, one module for each, beside the generated JSON."""

@@ -1,4 +1,4 @@
-"""`python -m docker.grafana.dashboards`: write the JSON of every dashboard beside its code."""
+"""`python -m docker.grafana.dashboards`: write the JSON of all dashboards beside their code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""API Usage: what is asked, how soon it is answered, what is refused, what is generated."""
+"""API Usage: requests, latency, errors, refusals and generated tokens."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from docker.grafana.dashboards.query import Query, per_second, quantiles
 _ALERTS = MonitoringSettings.from_environment({})
 _SECONDS = "bountycoder_http_request_duration_seconds"
 _COUNT = f"{_SECONDS}_count"
-#: Calls of customers, without the looks of load balancers.
+#: Calls of customers, without the health checks of load balancers.
 _CALLS = 'job="bountycoder-api", route!~"/healthz|/readyz"'
-#: Those that neither generate nor carry files.
+#: Calls that neither generate nor carry files.
 _QUICK = (
     'job="bountycoder-api", '
     'route!~"/healthz|/readyz|/api/llm/generate|/api/llm/jobs/<job_id>.*|/api/llm/batches.*|/v1/.*"'
@@ -23,7 +23,7 @@ _FAULTS = Limit(_ALERTS.alert_error_ratio, "HighErrorRate")
 
 def _share(status: str, legend: str = "") -> Query:
     some = f'sum(rate({_COUNT}{{{_CALLS}, status=~"{status}"}}[$__rate_interval]))'
-    # Without any such answer there is no series: that is none, not nothing.
+    # Without any such response there is no series; show 0 instead of "no data".
     return Query(
         f"({some} or vector(0)) / sum(rate({_COUNT}{{{_CALLS}}}[$__rate_interval]))", legend
     )
@@ -32,20 +32,20 @@ def _share(status: str, legend: str = "") -> Query:
 BOARD = Board(
     uid="api-usage",
     title="API Usage",
-    says="What is asked of the API, how soon it answers, what it refuses.",
+    description="Requests to the API, their latency, errors and refusals.",
     rows=[
         Row(
             "Now",
             [
                 figure(
                     "Requests",
-                    "Answered a second, without health checks.",
+                    "Responses a second, without health checks.",
                     "reqps",
                     per_second(f"{_COUNT}{{{_CALLS}}}"),
                 ),
                 figure(
                     "Server errors",
-                    "Share of answers with 5xx.",
+                    "Share of responses with 5xx.",
                     "percentunit",
                     _share("5.."),
                     limit=_FAULTS,
@@ -63,14 +63,14 @@ BOARD = Board(
                     per_second("bountycoder_engine_generated_tokens_total"),
                 ),
                 figure(
-                    "Jobs in line",
-                    "That could be begun and are not.",
+                    "Jobs in the queue",
+                    "Ready to run, not yet taken by a worker.",
                     "none",
                     Query("sum(max by (queue) (bountycoder_queue_jobs))"),
                 ),
                 figure(
                     "Oldest interactive job",
-                    "How long it waits.",
+                    "Its waiting time.",
                     "s",
                     Query('max(bountycoder_queue_oldest_seconds{queue="interactive"})'),
                     limit=Limit(_ALERTS.alert_queue_seconds, "QueueOld"),
@@ -81,15 +81,15 @@ BOARD = Board(
             "Request volume",
             [
                 lines(
-                    "Answers by status",
+                    "Responses by status",
                     "A second.",
                     "reqps",
                     per_second(f"{_COUNT}{{{_CALLS}}}", "status", "{{status}}"),
                     is_stacked=True,
                 ),
                 lines(
-                    "Answers by call",
-                    "The ten that are called most.",
+                    "Responses by call",
+                    "The ten most frequent calls.",
                     "reqps",
                     Query(
                         f"topk(10, sum by (method, route) (rate({_COUNT}{{{_CALLS}}}"
@@ -113,14 +113,14 @@ BOARD = Board(
             [
                 lines(
                     "Time of calls that do not generate",
-                    "To the head of their answer.",
+                    "Until the response's headers.",
                     "s",
                     quantiles(f"{_SECONDS}{{{_QUICK}}}", 0.5, 0.95, 0.99),
                     limit=Limit(_ALERTS.alert_api_seconds, "HighApiLatency"),
                 ),
                 lines(
                     "Time of synchronous generations",
-                    "`POST /api/llm/generate`; of a stream to its first byte.",
+                    "`POST /api/llm/generate`; streams until their first byte.",
                     "s",
                     quantiles(
                         f'{_SECONDS}{{job="bountycoder-api", route="/api/llm/generate"}}',
@@ -129,7 +129,7 @@ BOARD = Board(
                 ),
                 lines(
                     "Time by call",
-                    "95% are below; the ten slowest.",
+                    "95th percentile of the ten slowest calls.",
                     "s",
                     Query(
                         "topk(10, histogram_quantile(0.95, sum by (le, method, route) (rate("
@@ -144,7 +144,7 @@ BOARD = Board(
             [
                 lines(
                     "Error rate",
-                    "Share of all answers.",
+                    "Share of all responses.",
                     "percentunit",
                     _share("5..", "5xx: our faults"),
                     _share("4..", "4xx: refused"),
@@ -153,7 +153,7 @@ BOARD = Board(
                 ),
                 lines(
                     "Errors by type",
-                    "Their stable codes.",
+                    "By their stable codes.",
                     "reqps",
                     per_second("bountycoder_http_errors_total", "code", "{{code}}"),
                     is_stacked=True,
@@ -161,7 +161,7 @@ BOARD = Board(
                 ),
                 lines(
                     "Refused by limits",
-                    "Of keys, and of other callers.",
+                    "Limits of keys and of other callers.",
                     "reqps",
                     per_second(
                         f'bountycoder_http_errors_total{{code=~"{_LIMITS}"}}', "code", "{{code}}"
@@ -174,7 +174,7 @@ BOARD = Board(
                     span=6,
                 ),
                 lines(
-                    "Faults that nothing handled",
+                    "Unhandled exceptions",
                     "Each has a traceback in the log.",
                     "reqps",
                     per_second(
@@ -199,7 +199,7 @@ BOARD = Board(
                 ),
                 lines(
                     "Tokens a second of each stream",
-                    "30 and more are promised.",
+                    "The service promises at least 30.",
                     "short",
                     quantiles(
                         'bountycoder_request_tokens_per_second{queue="interactive"}', 0.1, 0.5, 0.9
@@ -215,8 +215,8 @@ BOARD = Board(
                     span=6,
                 ),
                 lines(
-                    "Jobs in line",
-                    "That could be begun and are not.",
+                    "Jobs in the queue",
+                    "Ready to run, not yet taken by a worker.",
                     "none",
                     Query("max by (queue) (bountycoder_queue_jobs)", "{{queue}}"),
                     span=6,
@@ -227,16 +227,16 @@ BOARD = Board(
             "Batches and webhooks",
             [
                 lines(
-                    "Oldest job in line",
-                    "How long it waits.",
+                    "Oldest job in the queue",
+                    "Its waiting time.",
                     "s",
                     Query("max by (queue) (bountycoder_queue_oldest_seconds)", "{{queue}}"),
                     limit=Limit(_ALERTS.alert_queue_seconds, "QueueOld"),
                     span=6,
                 ),
                 lines(
-                    "Batches taken",
-                    "And their lines.",
+                    "Accepted batches",
+                    "Batches and their lines, a second.",
                     "ops",
                     per_second("bountycoder_batches_accepted_total", legend="batches"),
                     per_second("bountycoder_batch_lines_accepted_total", legend="lines"),
@@ -244,7 +244,7 @@ BOARD = Board(
                 ),
                 lines(
                     "Batches that have not ended",
-                    "By state, and their lines to do.",
+                    "By state, and their open lines.",
                     "none",
                     Query("max by (state) (bountycoder_batches_open)", "{{state}}"),
                     Query("max(bountycoder_batch_lines_open)", "lines"),

@@ -1,4 +1,4 @@
-"""A dashboard of rows of panels, as JSON."""
+"""Build a dashboard of rows of panels as JSON."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ class Board:
 
     uid: str
     title: str
-    says: str
+    description: str
     rows: Sequence[Row]
     since: str = "now-6h"
     refresh: str = "30s"
     variables: Sequence[dashboard.QueryVariable] = field(default_factory=tuple)
 
     def json(self) -> str:
-        """Return what Grafana is provisioned with."""
+        """Return the JSON that Grafana is provisioned with."""
         return JSONEncoder(indent=2, ensure_ascii=False).encode(self._built()) + "\n"
 
     def _built(self) -> object:
         builder = (
             dashboard.Dashboard(self.title)
             .uid(self.uid)
-            .description(self.says)
+            .description(self.description)
             .tags([TAG])
             .timezone("browser")
             .time(self.since, "now")
@@ -77,6 +77,6 @@ def _runbooks() -> dashboard.DashboardLink:
 
 
 def _alerts() -> dashboard.AnnotationQuery:
-    """Return the marks of alerts that fired."""
+    """Return annotations that mark fired alerts."""
     query = dashboard.AnnotationQuery().name("Alerts").datasource(PROMETHEUS).enable(True)
     return query.hide(False).icon_color("red").expr('ALERTS{alertstate="firing"}')

@@ -1,4 +1,4 @@
-"""Engine: how soon jobs begin, how fast they run, how full the workers are."""
+"""Engine: queue time, generation speed and utilisation of workers."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _by_worker(metric: str) -> Query:
 BOARD = Board(
     uid="engine",
     title="Engine",
-    says="How soon jobs begin, how fast they run, how full the workers are.",
+    description="Queue time, generation speed and utilisation of workers.",
     variables=[_workers()],
     rows=[
         Row(
@@ -39,7 +39,7 @@ BOARD = Board(
             [
                 figure(
                     "Workers that take jobs",
-                    "As they say themselves.",
+                    "As reported by the workers.",
                     "none",
                     Query(f"sum(bountycoder_worker_ready{_ALL})"),
                     limit=Limit(1, "NoWorkers", is_floor=True),
@@ -65,7 +65,7 @@ BOARD = Board(
                 ),
                 figure(
                     "Sequences waiting",
-                    "Inside the engines.",
+                    "In the engines.",
                     "none",
                     Query(f"sum(bountycoder_num_requests_waiting{_ALL})"),
                 ),
@@ -78,11 +78,11 @@ BOARD = Board(
             ],
         ),
         Row(
-            "What interactive jobs see",
+            "Interactive jobs",
             [
                 lines(
                     "Queue time",
-                    "From the request to its begin.",
+                    "From the request to the start of the job.",
                     "s",
                     quantiles(
                         f"bountycoder_request_queue_time_seconds{_INTERACTIVE}", 0.5, 0.95, 0.99
@@ -110,7 +110,7 @@ BOARD = Board(
                 ),
                 lines(
                     "Tokens a second of each stream",
-                    "30 and more are promised.",
+                    "The service promises at least 30.",
                     "short",
                     quantiles(
                         f"bountycoder_request_tokens_per_second{_INTERACTIVE}", 0.1, 0.5, 0.9
@@ -120,7 +120,7 @@ BOARD = Board(
                 ),
                 lines(
                     "Whole time of jobs",
-                    "From the request, or a line's release, to its end: 95% are below.",
+                    "From the request, or a batch line's release, to the end: 95th percentile.",
                     "s",
                     Query(
                         "histogram_quantile(0.95, sum by (le, queue) (rate("
@@ -132,7 +132,7 @@ BOARD = Board(
                 ),
                 lines(
                     "Time in the engine",
-                    "From begin to end: 95% are below.",
+                    "From start to end: 95th percentile.",
                     "s",
                     Query(
                         "histogram_quantile(0.95, sum by (le, queue) (rate("
@@ -150,7 +150,7 @@ BOARD = Board(
                     span=6,
                 ),
                 lines(
-                    "Length of answers",
+                    "Length of completions",
                     "Tokens.",
                     "short",
                     quantiles(f"bountycoder_request_generation_tokens{_ALL}", 0.5, 0.95),
@@ -159,7 +159,7 @@ BOARD = Board(
             ],
         ),
         Row(
-            "How full workers are",
+            "Utilisation of workers",
             [
                 lines(
                     "Sequences running",
@@ -170,14 +170,14 @@ BOARD = Board(
                 ),
                 lines(
                     "Sequences waiting",
-                    "Inside the engine.",
+                    "In the engine.",
                     "none",
                     _by_worker("bountycoder_num_requests_waiting"),
                     span=6,
                 ),
                 lines(
                     "Jobs held",
-                    "Taken off the queue and not ended.",
+                    "Taken from the queue and not ended.",
                     "none",
                     _by_worker("bountycoder_jobs_held"),
                     span=6,
@@ -191,18 +191,18 @@ BOARD = Board(
                         "{{instance}}",
                     ),
                     span=6,
-                    most=1,
+                    max_value=1,
                 ),
                 lines(
                     "Blocks of the cache",
-                    "In use, and all.",
+                    "In use, and in total.",
                     "none",
                     Query(f"sum(bountycoder_kv_cache_blocks_used{_ALL})", "in use"),
                     Query(f"sum(bountycoder_kv_cache_blocks{_ALL})", "all"),
                     span=8,
                 ),
                 lines(
-                    "Prompt tokens out of the prefix cache",
+                    "Prompt tokens from the prefix cache",
                     "Share of all prompt tokens.",
                     "percentunit",
                     Query(
@@ -211,7 +211,7 @@ BOARD = Board(
                         "saved",
                     ),
                     span=8,
-                    most=1,
+                    max_value=1,
                 ),
                 lines(
                     "Tokens drawn",
@@ -239,14 +239,14 @@ BOARD = Board(
                 ),
                 lines(
                     "Batch size",
-                    "Sequences that share a pass, in the mean.",
+                    "Mean number of sequences that share a pass.",
                     "short",
                     mean(f"bountycoder_engine_step_sequences{_ALL}", "instance", "{{instance}}"),
                     span=6,
                 ),
                 lines(
                     "Tokens of a pass",
-                    "Those of prompts too, in the mean.",
+                    "Mean number, prompts included.",
                     "short",
                     mean(f"bountycoder_engine_step_tokens{_ALL}", "instance", "{{instance}}"),
                     span=6,

@@ -1,4 +1,4 @@
-"""The kinds of panels: lines over time, bars a day, one figure, a table."""
+"""Build panels: lines over time, bars for each day, a single figure, a table."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ FIGURE_HEIGHT = 4
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """Where a value begins to be bad, and the alert that watches it.
+    """The threshold of a panel, and the alert with the same threshold.
 
     Attributes:
-        is_floor: values below are bad, not those above.
+        is_floor: values below the threshold are bad, not values above it.
     """
 
     value: float
@@ -53,21 +53,21 @@ class Limit:
 
 def lines(
     title: str,
-    says: str,
+    description: str,
     unit: str,
     *queries: Query | Sequence[Query],
     span: int = 8,
     limit: Limit | None = None,
-    most: float | None = None,
+    max_value: float | None = None,
     is_stacked: bool = False,
     is_stepped: bool = False,
 ) -> timeseries.Panel:
     """Return lines over time.
 
     Args:
-        most: the upper end of the axis, where values have one.
+        max_value: the upper end of the axis; default: chosen by Grafana.
     """
-    panel = _described(timeseries.Panel(), title, says, unit, _flat(queries), span, HEIGHT)
+    panel = _described(timeseries.Panel(), title, description, unit, _flat(queries), span, HEIGHT)
     panel.min(0).fill_opacity(30 if is_stacked else 8).line_width(1)
     panel.legend(
         common.VizLegendOptions()
@@ -78,8 +78,8 @@ def lines(
     panel.tooltip(
         common.VizTooltipOptions().mode(TooltipDisplayMode.MULTI).sort(SortOrder.DESCENDING)
     )
-    if most is not None:
-        panel.max(most)
+    if max_value is not None:
+        panel.max(max_value)
     if is_stacked:
         panel.stacking(common.StackingConfig().mode(StackingMode.NORMAL).group("A"))
     if is_stepped:
@@ -93,24 +93,29 @@ def lines(
 
 
 def bars(
-    title: str, says: str, unit: str, *queries: Query, span: int = 12, is_stacked: bool = True
+    title: str,
+    description: str,
+    unit: str,
+    *queries: Query,
+    span: int = 12,
+    is_stacked: bool = True,
 ) -> timeseries.Panel:
-    """Return bars, one for each day."""
-    panel = lines(title, says, unit, *queries, span=span, is_stacked=is_stacked)
+    """Return a bar chart with one bar for each day."""
+    panel = lines(title, description, unit, *queries, span=span, is_stacked=is_stacked)
     return panel.draw_style(GraphDrawStyle.BARS).fill_opacity(70)
 
 
 def figure(
     title: str,
-    says: str,
+    description: str,
     unit: str,
     query: Query,
     *,
     span: int = 4,
     limit: Limit | None = None,
 ) -> stat.Panel:
-    """Return the value as it is now, with its way there behind it."""
-    panel = _described(stat.Panel(), title, says, unit, [query], span, FIGURE_HEIGHT)
+    """Return the present value with its history in the background."""
+    panel = _described(stat.Panel(), title, description, unit, [query], span, FIGURE_HEIGHT)
     panel.reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
     panel.graph_mode(BigValueGraphMode.NONE if query.is_sql else BigValueGraphMode.AREA)
     panel.color_mode(BigValueColorMode.VALUE).no_value("nothing yet")
@@ -120,10 +125,19 @@ def figure(
 
 
 def rows(
-    title: str, says: str, query: Query, *, span: int = 12, units: dict[str, str] | None = None
+    title: str,
+    description: str,
+    query: Query,
+    *,
+    span: int = 12,
+    units: dict[str, str] | None = None,
 ) -> table.Panel:
-    """Return a table; `units` are those of its columns."""
-    panel = _described(table.Panel(), title, says, "short", [query], span, HEIGHT + 2)
+    """Return a table.
+
+    Args:
+        units: Grafana's units by column.
+    """
+    panel = _described(table.Panel(), title, description, "short", [query], span, HEIGHT + 2)
     for column, unit in (units or {}).items():
         panel.override_by_name(column, [DynamicConfigValue(id_val="unit", value=unit)])
     return panel
@@ -132,13 +146,13 @@ def rows(
 def _described(
     panel: PanelT,
     title: str,
-    says: str,
+    description: str,
     unit: str,
     queries: Sequence[Query],
     span: int,
     height: int,
 ) -> PanelT:
-    panel.title(title).description(says).unit(unit).span(span).height(height)
+    panel.title(title).description(description).unit(unit).span(span).height(height)
     panel.datasource(queries[0].source)
     for ref_id, query in zip(ascii_uppercase, queries, strict=False):
         panel.with_target(query.target(ref_id))
@@ -146,7 +160,7 @@ def _described(
 
 
 def _mark(panel: timeseries.Panel | stat.Panel, limit: Limit) -> None:
-    """Colour the values on the bad side of a limit, and link to what to do then."""
+    """Colour values beyond the limit red, and link to the alert's runbook."""
     good, bad = ("red", "green") if limit.is_floor else ("green", "red")
     steps = [Threshold(value=None, color=good), Threshold(value=limit.value, color=bad)]
     panel.thresholds(ThresholdsConfig().mode(ThresholdsMode.ABSOLUTE).steps(steps))

@@ -1,4 +1,4 @@
-"""Queries of panels: to Prometheus, and to PostgreSQL as a role that may read little."""
+"""Build the queries of panels: to Prometheus, and to PostgreSQL as Grafana's role."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ POSTGRES = DataSourceRef(type_val="grafana-postgresql-datasource", uid="postgres
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What a panel asks for.
+    """A query of a panel.
 
     Attributes:
-        legend: names its lines, by labels such as `{{instance}}`.
-        is_instant: asks for what is now, as a table.
+        legend: the template of the lines' names, such as `{{instance}}`.
+        is_instant: requests the present values as a table.
     """
 
     text: str
@@ -34,7 +34,7 @@ class Query:
         return POSTGRES if self.is_sql else PROMETHEUS
 
     def target(self, ref_id: str) -> Builder[Dataquery]:
-        """Return the query as panels take it."""
+        """Return the query as a panel's target."""
         if self.is_sql:
             return _SqlTarget(self.text, ref_id)
         target = prometheus.Dataquery().expr(self.text).ref_id(ref_id).datasource(PROMETHEUS)
@@ -45,12 +45,12 @@ class Query:
 
 
 def per_second(counter: str, by: str = "", legend: str = "") -> Query:
-    """Return how fast a counter rises, summed over whoever shows it."""
+    """Return the rate of a counter, summed over all processes."""
     return Query(f"{_sum(by)}(rate({counter}[$__rate_interval]))", legend)
 
 
 def quantiles(histogram: str, *wanted: float) -> list[Query]:
-    """Return quantiles of a histogram over whoever shows it."""
+    """Return quantiles of a histogram, over all processes."""
     name, brace, labels = histogram.partition("{")
     buckets = f"sum by (le) (rate({name}_bucket{brace}{labels}[$__rate_interval]))"
     return [
@@ -60,7 +60,7 @@ def quantiles(histogram: str, *wanted: float) -> list[Query]:
 
 
 def mean(histogram: str, by: str = "", legend: str = "") -> Query:
-    """Return the mean of what a histogram observed."""
+    """Return the mean of a histogram's observations."""
     name, brace, labels = histogram.partition("{")
     sums, counts = (
         f"{_sum(by)}(rate({name}_{part}{brace}{labels}[$__rate_interval]))"
@@ -70,7 +70,7 @@ def mean(histogram: str, by: str = "", legend: str = "") -> Query:
 
 
 def sql(text: str) -> Query:
-    """Return a query to PostgreSQL; a line over time needs a column `time`."""
+    """Return a query to PostgreSQL; lines over time need a column `time`."""
     return Query(text.strip(), is_sql=True)
 
 
@@ -80,7 +80,7 @@ def _sum(by: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _SqlTarget(Builder[Dataquery], Dataquery):
-    """The SDK knows no queries to PostgreSQL: this one is its own builder."""
+    """A query to PostgreSQL, for which the SDK has no builder."""
 
     text: str
     ref_id: str

@@ -1,4 +1,4 @@
-"""System Performance: machines, GPUs, containers and the servers that we stand on."""
+"""System Performance: machines, GPUs, containers and servers."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from cli.monitoring.settings import MonitoringSettings
 from docker.grafana.dashboards.board import Board, Row
 from docker.grafana.dashboards.panel import Limit, figure, lines, rows
 from docker.grafana.dashboards.query import Query, per_second
+from docker.grafana.dashboards.server_rows import SERVER_ROWS
 
 _ALERTS = MonitoringSettings.from_environment({})
 _OURS = '{job=~"bountycoder-.+"}'
@@ -17,42 +18,42 @@ _IDLE = 'rate(node_cpu_seconds_total{mode="idle"}[$__rate_interval])'
 BOARD = Board(
     uid="system-performance",
     title="System Performance",
-    says="What machines, GPUs, containers and servers do.",
+    description="Load of machines, GPUs, containers and servers.",
     rows=[
         Row(
-            "Is everything there",
+            "Availability",
             [
                 figure(
-                    "Parts that show metrics",
-                    "Share of all scrape targets that answer.",
+                    "Targets that respond",
+                    "Share of all scrape targets.",
                     "percentunit",
                     Query("avg(up)"),
                     limit=Limit(1, "TargetDown", is_floor=True),
                 ),
                 figure(
                     "Workers that take jobs",
-                    "As the API sees them.",
+                    "As reported by the API.",
                     "none",
                     Query("max(bountycoder_workers_ready)"),
                     limit=Limit(1, "NoWorkers", is_floor=True),
                 ),
                 figure(
                     "PostgreSQL",
-                    "1 if it answers the API.",
+                    "1 if the API reaches it.",
                     "none",
                     Query("max(bountycoder_database_up)"),
                     limit=Limit(1, "DatabaseDown", is_floor=True),
                 ),
                 figure(
                     "Redis",
-                    "1 if it answers the API.",
+                    "1 if the API reaches it.",
                     "none",
                     Query("max(bountycoder_redis_up)"),
                     limit=Limit(1, "RedisDown", is_floor=True),
                 ),
                 figure(
                     "Certificate",
-                    "Until the first one ends.",
+                    "Time until the first one expires.",
                     "s",
                     Query("min(probe_ssl_earliest_cert_expiry) - time()"),
                     limit=Limit(
@@ -67,8 +68,8 @@ BOARD = Board(
                     limit=Limit(_ALERTS.alert_backup_hours * 3600, "BackupTooOld"),
                 ),
                 rows(
-                    "Who does not answer",
-                    "Scrape targets that are away now; empty is good.",
+                    "Targets that do not respond",
+                    "Scrape targets that are down now; empty is good.",
                     Query("up == 0", is_instant=True),
                     span=24,
                 ),
@@ -83,18 +84,18 @@ BOARD = Board(
                     "percentunit",
                     Query(f"1 - avg by (instance) ({_IDLE})", "{{instance}}"),
                     limit=Limit(_ALERTS.alert_cpu_ratio, "HighCpu"),
-                    most=1,
+                    max_value=1,
                 ),
                 lines(
                     "Memory used",
-                    "What the kernel could not give to anybody.",
+                    "Memory that is not available to programs.",
                     "percentunit",
                     Query(
                         "1 - node_memory_MemAvailable_bytes / node_memory_MemTotal_bytes",
                         "{{instance}}",
                     ),
                     limit=Limit(_ALERTS.alert_memory_ratio, "HighMemory"),
-                    most=1,
+                    max_value=1,
                 ),
                 lines(
                     "Load for each processor",
@@ -133,7 +134,7 @@ BOARD = Board(
                     "percentunit",
                     Query("max by (gpu, uuid) (bountycoder_gpu_utilization_ratio)", _GPU),
                     span=6,
-                    most=1,
+                    max_value=1,
                 ),
                 lines(
                     "GPU memory",
@@ -146,11 +147,11 @@ BOARD = Board(
                     ),
                     span=6,
                     limit=Limit(_ALERTS.alert_gpu_memory_ratio, "GpuMemoryFull"),
-                    most=1,
+                    max_value=1,
                 ),
                 lines(
                     "GPU temperature",
-                    "It slows down when it is too hot.",
+                    "A GPU slows down when it is too hot.",
                     "celsius",
                     Query("max by (gpu, uuid) (bountycoder_gpu_temperature_celsius)", _GPU),
                     span=6,
@@ -170,7 +171,7 @@ BOARD = Board(
             [
                 lines(
                     "Network",
-                    "Of a machine, without its inner devices.",
+                    "Of a machine, without virtual devices.",
                     "Bps",
                     per_second(
                         f"node_network_receive_bytes_total{_NETWORK}", "instance", "{{instance}} in"
@@ -190,18 +191,18 @@ BOARD = Board(
                 ),
                 lines(
                     "Disks busy",
-                    "Share of time in which a disk had something to do.",
+                    "Share of time in which a disk was active.",
                     "percentunit",
                     Query(
                         "max by (instance, device)"
                         " (rate(node_disk_io_time_seconds_total[$__rate_interval]))",
                         "{{instance}} {{device}}",
                     ),
-                    most=1,
+                    max_value=1,
                 ),
                 lines(
                     "File systems used",
-                    "By where they are mounted.",
+                    "By mount point.",
                     "percentunit",
                     Query(
                         "max by (instance, mountpoint) (1 - node_filesystem_avail_bytes"
@@ -210,7 +211,7 @@ BOARD = Board(
                     ),
                     span=24,
                     limit=Limit(_ALERTS.alert_disk_ratio, "DiskFull"),
-                    most=1,
+                    max_value=1,
                 ),
             ],
         ),
@@ -226,7 +227,7 @@ BOARD = Board(
                 ),
                 lines(
                     "Memory of containers",
-                    "What they cannot do without.",
+                    "Working set.",
                     "bytes",
                     Query(
                         'sum by (name) (container_memory_working_set_bytes{name!=""})', "{{name}}"
@@ -259,101 +260,6 @@ BOARD = Board(
                 ),
             ],
         ),
-        Row(
-            "PostgreSQL",
-            [
-                lines(
-                    "Connections",
-                    "Share of those that it gives.",
-                    "percentunit",
-                    Query(
-                        "sum by (instance) (pg_stat_activity_count)"
-                        " / max by (instance) (pg_settings_max_connections)",
-                        "{{instance}}",
-                    ),
-                    span=6,
-                    limit=Limit(_ALERTS.alert_connections_ratio, "DatabaseConnections"),
-                    most=1,
-                ),
-                lines(
-                    "Transactions",
-                    "Of our databases.",
-                    "ops",
-                    per_second(
-                        'pg_stat_database_xact_commit{datname!~"template.*|postgres"}',
-                        "datname",
-                        "{{datname}} committed",
-                    ),
-                    per_second(
-                        'pg_stat_database_xact_rollback{datname!~"template.*|postgres"}',
-                        "datname",
-                        "{{datname}} rolled back",
-                    ),
-                    span=6,
-                ),
-                lines(
-                    "Reads out of memory",
-                    "Share of pages that needed no disk.",
-                    "percentunit",
-                    Query(
-                        "sum by (datname) (rate(pg_stat_database_blks_hit"
-                        '{datname!~"template.*|postgres"}[$__rate_interval]))'
-                        " / sum by (datname) (rate(pg_stat_database_blks_hit"
-                        '{datname!~"template.*|postgres"}[$__rate_interval])'
-                        " + rate(pg_stat_database_blks_read"
-                        '{datname!~"template.*|postgres"}[$__rate_interval]))',
-                        "{{datname}}",
-                    ),
-                    span=6,
-                    most=1,
-                ),
-                lines(
-                    "Size of databases",
-                    "On disk.",
-                    "bytes",
-                    Query(
-                        'max by (datname) (pg_database_size_bytes{datname!~"template.*|postgres"})',
-                        "{{datname}}",
-                    ),
-                    span=6,
-                ),
-            ],
-        ),
-        Row(
-            "Redis and NGINX",
-            [
-                lines(
-                    "Memory of Redis",
-                    "Used; when it reaches `maxmemory`, new work is refused.",
-                    "bytes",
-                    Query("redis_memory_used_bytes", "{{instance}} used"),
-                    Query("redis_memory_max_bytes > 0", "{{instance}} at most"),
-                    span=6,
-                ),
-                lines(
-                    "Commands of Redis",
-                    "Processed.",
-                    "ops",
-                    per_second("redis_commands_processed_total", "instance", "{{instance}}"),
-                    span=6,
-                ),
-                lines(
-                    "Clients of Redis",
-                    "Connected, and those of them that wait.",
-                    "none",
-                    Query("redis_connected_clients", "{{instance}} connected"),
-                    Query("redis_blocked_clients", "{{instance}} waiting"),
-                    span=6,
-                ),
-                lines(
-                    "NGINX",
-                    "Requests a second and open connections.",
-                    "none",
-                    per_second("nginx_http_requests_total", "instance", "{{instance}} requests"),
-                    Query("nginx_connections_active", "{{instance}} connections"),
-                    span=6,
-                ),
-            ],
-        ),
+        *SERVER_ROWS,
     ],
 )

@@ -1,7 +1,6 @@
-"""User Analytics: who uses how much, out of the hourly roll-up.
+"""User Analytics: usage by user and key, from the hourly roll-up.
 
-All is read from PostgreSQL, as a role that may see these columns alone: metrics have no labels
-that grow with customers.
+Reads PostgreSQL as a role that can read only these columns: metrics have no labels of customers.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from generate_series(
 BOARD = Board(
     uid="user-analytics",
     title="User Analytics",
-    says="Users, keys and the tokens that they use; days are those of UTC.",
+    description="Users, keys and their tokens; days in UTC.",
     since="now-30d",
     refresh="5m",
     rows=[
@@ -68,7 +67,7 @@ BOARD = Board(
                 ),
                 figure(
                     "Tokens",
-                    "Of prompts and answers in this time.",
+                    "Of prompts and completions in this time.",
                     "short",
                     sql(
                         "select coalesce(sum(prompt_tokens + completion_tokens), 0) as tokens"
@@ -91,7 +90,7 @@ select day as "time", (
     where created_at < day + interval '1 day'
         and (deleted_at is null or deleted_at >= day + interval '1 day')
 ) as "users" {_DAYS}
-order by day"""  # noqa: S608 - of our own names alone
+order by day"""  # noqa: S608 - built from constants
                     ),
                     is_stepped=True,
                 ),
@@ -136,7 +135,7 @@ group by 1 order by 1"""
                         """
 select date_trunc('day', hour, 'UTC') as "time",
     sum(prompt_tokens - cached_tokens) as "of prompts",
-    sum(cached_tokens) as "of prompts, out of the cache",
+    sum(cached_tokens) as "of prompts, from the cache",
     sum(completion_tokens) as "generated"
 from usage_hourly
 where $__timeFilter(hour)
@@ -145,7 +144,7 @@ group by 1 order by 1"""
                 ),
                 lines(
                     "Tokens by hour",
-                    "Of prompts and answers.",
+                    "Of prompts and completions.",
                     "short",
                     sql(
                         """
@@ -169,7 +168,7 @@ where $__timeFilter(hour)
 group by 1 order by 1"""
                     ),
                     span=12,
-                    most=1,
+                    max_value=1,
                 ),
                 lines(
                     "Mean time of jobs",
@@ -187,7 +186,7 @@ group by 1 order by 1"""
             ],
         ),
         Row(
-            "Who uses most",
+            "Highest usage",
             [
                 rows(
                     "Top users",
@@ -230,11 +229,11 @@ limit 20"""
             ],
         ),
         Row(
-            "How keys use their limits",
+            "Use of limits",
             [
                 rows(
                     "Month's tokens",
-                    "Keys with a limit of tokens a month: what they used of it in this month.",
+                    "Used share of each monthly limit in this month.",
                     sql(
                         """
 select k.name as "key", u.email as "user",
@@ -279,8 +278,8 @@ limit 20"""
                     units={"used": "percentunit"},
                 ),
                 rows(
-                    "Keys that nobody uses",
-                    "Switched on, and not used in this time.",
+                    "Unused keys",
+                    "Active, and not used in this time.",
                     sql(
                         """
 select k.name as "key", u.email as "user", k.created_at as "made", k.last_used_at as "last used"

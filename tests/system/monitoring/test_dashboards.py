@@ -23,7 +23,7 @@ from tests.support.polling import wait_until
 
 #: Nothing here shows them: there is no GPU, and cAdvisor needs containers.
 NOT_HERE = re.compile(r"\b(bountycoder_gpu_|container_)")
-#: Shown only after a fault of ours that nothing handled; who does not answer, of all who do.
+#: Empty unless an exception was unhandled or a target is down.
 EMPTY_IS_GOOD = ("http_request_exceptions_total", 'code="internal_error"', "up == 0")
 #: Of machines: which of them there are is not ours to say. A machine may have no disks of its own.
 MAYBE_HERE = re.compile(r"\bnode_(disk|filesystem)_")
