@@ -14,7 +14,7 @@ from api.auth.authentication import Caller, authenticate, authenticate_key, chec
 from api.auth.visible_batches import find_visible_batch
 from api.auth.write_limits import count_bytes
 from api.batches.download import stream_results
-from api.batches.file_batch import create_batch_from_file
+from api.batches.file_batch import create_batch_from_upload
 from api.batches.generation_line import GenerationLine
 from api.batches.ingest import CreatedBatch, check_open_batches, create_batch
 from api.batches.notify import cancel_batch
@@ -112,7 +112,7 @@ def create() -> ResponseReturnValue:
             receive_file(request, services().settings, charge=charge) as upload,
             services().slots.uploads.acquire_writer(),
         ):
-            made = create_batch_from_file(services(), key, upload, idempotency_key)
+            made = create_batch_from_upload(services(), key, upload, idempotency_key)
     if made is None:
         return client_closed_response()
     return _created_response(made)

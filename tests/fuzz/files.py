@@ -14,7 +14,7 @@ from api.batches.upload import FORM_TYPE, JSONL_TYPES, receive_file
 from api.batches.validation import LineRules, LineValidator
 from api.services import services
 from api.v1.batches.file_form import clean_name, read_options
-from api.v1.batches.line import Endpoint, line_reader
+from api.v1.batches.line import Endpoint, line_parser
 from core.concurrency.greenlets import Yielder
 from tests.fuzz.programs import api_app, requested, settings
 from tests.fuzz.target import Target, fields, refusals_are_fine
@@ -49,7 +49,7 @@ def _lines(data: bytes) -> None:
 def _v1_lines(data: bytes) -> None:
     endpoint = list(Endpoint)[data[0] % len(Endpoint)] if data else Endpoint.CHAT
     with requested(api_app()), refusals_are_fine():
-        _check_lines(line_reader(endpoint, services()), data[1:])
+        _check_lines(line_parser(endpoint, services()), data[1:])
 
 
 def _upload(data: bytes) -> None:

@@ -77,7 +77,7 @@ _KINDS: dict[Endpoint, type[ChatLine] | type[CompletionLine]] = {
 }
 
 
-def line_reader(endpoint: Endpoint, services: Services) -> LineParser:
+def line_parser(endpoint: Endpoint, services: Services) -> LineParser:
     """Return the parser of batch lines for this endpoint."""
     kind = _KINDS[endpoint]
     to_generation = _generations(services)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -14,27 +13,26 @@ from pydantic import BeforeValidator, Field
 
 from api.auth.auditing import audit_admin_act
 from api.auth.authentication import Caller, authenticate
-from api.batches.ingest import BatchAbandoned, check_open_batches, create_batch, find_earlier_batch
-from api.batches.line_reader import BatchLine, LineLimits, read_lines
+from api.batches.file_batch import create_batch_from_file
+from api.batches.ingest import check_open_batches, find_earlier_batch
 from api.batches.notify import cancel_batch
 from api.batches.plan import BatchPlan
 from api.generation.idempotency import read_idempotency_key
 from api.generation.pipeline import authenticate_fresh_key
 from api.generation.polling import charge_poll
 from api.http.body import read_body
-from api.http.disconnect import client_closed_response, present_connection
+from api.http.disconnect import client_closed_response
 from api.openapi.operation import CallerKind, described
 from api.openapi.parameters import IDEMPOTENCY_KEY, id_query, limit
 from api.openapi.refusals import BATCH_NOT_CREATED, NOT_FOUND, TOO_MANY_POLLS
 from api.openapi.response import json_response
 from api.services import services
 from api.v1.batches.file_storage import find_own_file, open_stored_file
-from api.v1.batches.line import Endpoint, line_reader
+from api.v1.batches.line import Endpoint, line_parser
 from api.v1.batches.schemas import OpenAIBatch, OpenAIBatchList
 from api.v1.batches.serializer import serialize_batch, serialize_errors, serialize_rejected_batch
 from api.v1.generation.ignored_fields import OpenAIBody, reject_unless
 from api.v1.listing import read_after, read_limit, serialize_list
-from core.concurrency.greenlets import Yielder
 from core.errors import InvalidRequest, NotFound
 from core.generation import Metadata
 from core.ids import Prefix, read_id
@@ -112,32 +110,18 @@ def create() -> ResponseReturnValue:
     with services().database.sessions() as session:
         file = find_own_file(session, key.user_id, file_id)
     check_open_batches(services(), key.id)
-    connection = present_connection()
-
-    def is_wanted() -> bool:
-        return plan.idempotency_key is not None or not connection.check_twice()
-
     uploads = services().slots.uploads
     with (
         uploads.acquire(key.user_id),
         uploads.acquire_writer(),
         open_stored_file(services(), file) as data,
     ):
-        read = line_reader(body.endpoint, services())
-        settings = services().settings
-        limits = LineLimits(settings.max_batch_lines, settings.max_body_bytes)
-
-        def lines(yielder: Yielder) -> Iterator[BatchLine]:
-            return read_lines(data, read, limits, yielder)
-
+        parse_line = line_parser(body.endpoint, services())
         try:
-            return serialize_batch(
-                create_batch(services(), key, lines, plan, is_wanted=is_wanted).batch
-            )
-        except InvalidRequest as refusal:
-            return serialize_rejected_batch(_store_rejected(key, body, file, refusal))
-        except BatchAbandoned:
-            return client_closed_response()
+            created = create_batch_from_file(services(), key, data, parse_line, plan)
+        except InvalidRequest as error:
+            return serialize_rejected_batch(_store_rejected(key, body, file, error))
+    return client_closed_response() if created is None else serialize_batch(created.batch)
 
 
 @blueprint.get("")
