@@ -1,10 +1,10 @@
-"""The errors that cross layers. Drivers' own are translated once, at the edge that owns them.
+"""The errors that cross layers. Errors of drivers are translated once, at the edge.
 
 BountyError
-├── SettingsError            the environment is wrong: the program does not start
-├── LauncherError            a part cannot be started or kept: one line for the user
-├── BackupError              a backup cannot be made, trusted or restored: one line for the user
-└── ApiError                 what a caller is told: a stable code, a status, a message
+├── SettingsError            a setting is wrong: the program does not start
+├── LauncherError            a program cannot start or keep running: one line for the user
+├── BackupError              a backup cannot be made, verified or restored: one line for the user
+└── ApiError                 an error response: a stable code, a status, a message
     ├── InvalidRequest       400   (with one entry per field)
     ├── ContextLengthExceeded 400
     ├── Unauthorized         401
@@ -26,16 +26,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-#: What a 401 asks for.
+#: The `WWW-Authenticate` header of a 401.
 CHALLENGE = 'Bearer realm="bountycoder"'
 
 
 class BountyError(Exception):
-    """The root of every error of ours."""
+    """The root of our errors."""
 
 
 class SettingsError(BountyError):
-    """The environment is wrong; `faults` has one line for each fault."""
+    """Settings are wrong; `faults` has one line for each fault."""
 
     def __init__(self, faults: Sequence[str]) -> None:
         self.faults = list(faults)
@@ -43,23 +43,23 @@ class SettingsError(BountyError):
 
 
 class LauncherError(BountyError):
-    """A part cannot be started or kept; the message is one clear line."""
+    """A program cannot start or keep running; the message is one clear line."""
 
 
 class BackupError(BountyError):
-    """A backup cannot be made, trusted or restored; the message is one clear line."""
+    """A backup cannot be made, verified or restored; the message is one clear line."""
 
 
 @dataclass(frozen=True, slots=True)
 class FieldFault:
-    """One wrong field of a request: its name as the caller wrote it, and what is wrong."""
+    """One wrong field of a request: its name as the caller wrote it, and the fault."""
 
     param: str
     message: str
 
 
 class ApiError(BountyError):
-    """What a caller is told. `code` is stable: clients may rely on it."""
+    """An error response. `code` is stable: clients may rely on it."""
 
     status = 500
     type = "server_error"
@@ -82,7 +82,7 @@ class ApiError(BountyError):
         self.headers = headers or {}
 
     def body(self, request_id: str) -> dict[str, Any]:
-        """Return the error in the contract's one shape."""
+        """Return the JSON body of the error."""
         error: dict[str, Any] = {
             "code": self.code,
             "type": self.type,
@@ -106,7 +106,7 @@ class ContextLengthExceeded(InvalidRequest):
 
 
 class Unauthorized(ApiError):
-    """No credential came, or a bad one. RFC 9110 wants each 401 to name what is taken."""
+    """A credential is missing or wrong. RFC 9110 requires a challenge in each 401."""
 
     status = 401
     type = "authentication_error"
@@ -165,7 +165,7 @@ class IdempotencyConflict(ApiError):
 
 
 class RateLimited(ApiError):
-    """A limit was reached; it passes again after `retry_after_seconds`, `None` if never."""
+    """A limit was reached; `retry_after_seconds` is `None` if a retry cannot help."""
 
     status = 429
     type = "rate_limit_error"
@@ -179,12 +179,12 @@ class RateLimited(ApiError):
         code: str | None = None,
         headers: dict[str, str] | None = None,
     ) -> None:
-        again = {} if retry_after_seconds is None else retry_headers(retry_after_seconds)
-        super().__init__(message, code=code, headers={**(headers or {}), **again})
+        retry = {} if retry_after_seconds is None else retry_headers(retry_after_seconds)
+        super().__init__(message, code=code, headers={**(headers or {}), **retry})
 
 
 class Unavailable(ApiError):
-    """A part is away; the same request may pass after `retry_after_seconds`."""
+    """A part is away or overloaded; a retry may pass after `retry_after_seconds`."""
 
     status = 503
     type = "service_unavailable_error"

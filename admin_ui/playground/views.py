@@ -97,7 +97,7 @@ def code() -> ResponseReturnValue:
 
 
 def _samples(form: Mapping[str, str]) -> Any:
-    return code_samples(services().settings.shown_api_url, body_of(form))
+    return code_samples(services().settings.customer_api_url, body_of(form))
 
 
 def _page(

@@ -24,7 +24,7 @@ _WITH_JWT = (("curl_jwt", "cURL"), ("python_jwt", "Python"), ("javascript_jwt", 
 
 def curl_with_secret(secret: str) -> str:
     """Return a shell command that authenticates with this secret."""
-    return curl_call(services().settings.shown_api_url, BODY, secret)
+    return curl_call(services().settings.customer_api_url, BODY, secret)
 
 
 def login_call(email: str) -> str:
@@ -37,7 +37,7 @@ def login_call(email: str) -> str:
 def samples_with_secret() -> list[CodeSample]:
     """Return programs that authenticate with the secret of a key, from the environment."""
     return [
-        *code_samples(services().settings.shown_api_url, BODY),
+        *code_samples(services().settings.customer_api_url, BODY),
         *(CodeSample(name, title, _render(name)) for name, title in _OPENAI),
     ]
 
@@ -51,7 +51,7 @@ def _render(name: str, **values: str) -> str:
     settings = services().settings
     return render_template(
         f"examples/{name}.txt",
-        api_url=settings.shown_api_url,
+        api_url=settings.customer_api_url,
         model=settings.model_name,
         **values,
     )

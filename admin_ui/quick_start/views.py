@@ -26,7 +26,7 @@ def show() -> ResponseReturnValue:
         keys=usable,
         has_unusable=len(usable) < len(own),
         key=key,
-        api_url=services().settings.shown_api_url,
+        api_url=services().settings.customer_api_url,
         with_secret=samples_with_secret(),
         login=login_call(viewer().email),
         with_jwt=samples_with_jwt(show_id(Prefix.KEY, key.id) if key else "your_api_key_id"),

@@ -1,6 +1,4 @@
-"""Settings and the environment: a model's fields are read from the variables of their names, in
-capitals, and documented by them.
-"""
+"""Reads and documents settings: each field of a model is an environment variable in capitals."""
 
 from __future__ import annotations
 
@@ -16,13 +14,13 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 def secret_names(model: type[BaseModel]) -> tuple[str, ...]:
-    """Return the variables that are secret: each may also stand in a file."""
+    """Return the variables of secrets, which files may also provide."""
     fields = model.model_fields.items()
     return tuple(name.upper() for name, field in fields if field.annotation is SecretStr)
 
 
 def read_environment(model: type[Model], environment: Mapping[str, str]) -> Model:
-    """Read a model's variables, secrets also from their files; empty ones count as not given.
+    """Read the variables of a model, and secrets from their files; ignore empty values.
 
     Raises:
         SettingsError: with one line for each fault, all at once.
@@ -37,7 +35,7 @@ def read_environment(model: type[Model], environment: Mapping[str, str]) -> Mode
     try:
         settings = model.model_validate(values)
     except ValidationError as error:
-        # Of a secret whose file is wrong, that it is missing says nothing new.
+        # A secret with a faulty file would also be reported as missing.
         faults += [line for line in _fault_lines(error) if line.split()[0] not in file_faults]
     if faults:
         raise SettingsError(faults)
@@ -50,14 +48,14 @@ def settings_table(model: type[BaseModel]) -> str:
     for name, field in model.model_fields.items():
         default = field.default
         if field.is_required():
-            shown = "required"
+            value = "required"
         elif default == "":
-            shown = "none"
+            value = "none"
         elif isinstance(default, SecretStr):
-            shown = f"`{default.get_secret_value()}`"
+            value = f"`{default.get_secret_value()}`"
         else:
-            shown = f"`{str(default).lower() if isinstance(default, bool) else default}`"
-        rows.append(f"| `{name.upper()}` | {shown} | {field.description} |")
+            value = f"`{str(default).lower() if isinstance(default, bool) else default}`"
+        rows.append(f"| `{name.upper()}` | {value} | {field.description} |")
     return "\n".join(rows) + "\n"
 
 

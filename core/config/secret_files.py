@@ -1,6 +1,6 @@
-"""Secrets that an environment names as files: `SECRET_KEY_FILE` for `SECRET_KEY`.
+"""Reads secrets from files that the environment names: `SECRET_KEY_FILE` for `SECRET_KEY`.
 
-Containers are given secrets as files, which no list of processes or containers shows.
+Containers receive secrets as files, because lists of processes and containers do not show them.
 """
 
 from __future__ import annotations
@@ -9,16 +9,16 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 SUFFIX = "_FILE"
-#: More is no secret, but the wrong file.
+#: A larger file is not a secret, but the wrong file.
 MAX_BYTES = 16 * 1024
 
 
 def read_secret_files(
     environment: Mapping[str, str], names: Collection[str]
 ) -> tuple[dict[str, str], dict[str, str]]:
-    """Return the environment with what its files hold instead of their names, and the faults.
+    """Return the environment with the secrets of its files, and the faults.
 
-    A fault is one line, by the name of its secret, which is then missing.
+    A fault is one line, under the name of its secret. A faulty secret is missing in the result.
     """
     result = dict(environment)
     faults = {}
@@ -44,10 +44,10 @@ def _read(path: Path) -> str:
     try:
         text = content.decode().removesuffix("\n").removesuffix("\r")
     except UnicodeDecodeError:
-        # Its own words repeat what the file holds.
-        raise ValueError(f"{path} is no text in UTF-8") from None
+        # The message of the error itself quotes the file.
+        raise ValueError(f"{path} is not UTF-8") from None
     if not text or "\0" in text:
-        raise ValueError(f"{path} holds no secret")
+        raise ValueError(f"{path} contains no secret")
     return text
 
 

@@ -1,8 +1,8 @@
 """Every setting of BountyCoder: its name, default, unit and meaning, in one frozen object.
 
-A setting is an environment variable of the field's name in capitals; a secret one may also stand in
-a file that the environment names. `Settings.from_environment` is the only place in the product that
-reads the environment; all faults are reported together.
+A setting is an environment variable with the field's name in capitals. A secret may also come from
+a file that the environment names. Only `Settings.from_environment` reads the environment, and it
+reports all faults together.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class PromptMode(StrEnum):
 
 
 class CacheBilling(StrEnum):
-    """What an answer out of the response cache counts."""
+    """The tokens that a completion of the response cache counts."""
 
     FREE = "free"
     FULL = "full"
@@ -67,7 +67,7 @@ class Attention(StrEnum):
     SDPA = "sdpa"
 
 
-#: `*` is not one: a page that may call is named.
+#: `*` is not allowed: each page that may call is named.
 _ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:]+\](:[0-9]{1,5})?")
 
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -76,7 +76,7 @@ Network = IPv4Network | IPv6Network
 
 
 class Settings(BaseModel):
-    """What the service was told by its environment. Units stand in the names or descriptions."""
+    """The settings of the service. Names or descriptions contain the units."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
@@ -84,18 +84,20 @@ class Settings(BaseModel):
         AppEnv.DEVELOPMENT, description="`production` refuses unsafe settings at start"
     )
     debug: bool = Field(
-        False, description="logs everything, whatever LOG_LEVEL says; never in production"
+        False, description="logs everything and ignores LOG_LEVEL; never in production"
     )
     log_level: str = Field(
         "INFO",
         pattern="^(DEBUG|INFO|WARNING|ERROR)$",
-        description="least severe log line that is written",
+        description="lowest severity of written log lines",
     )
     secret_key: SecretStr = Field(
         SecretStr(DEVELOPMENT_SECRET),
         description=f"signs JWTs and sessions; at least {MIN_SECRET_LENGTH} characters",
     )
-    admin_email: str = Field(DEFAULT_ADMIN_EMAIL, description="the first admin, made by `seed`")
+    admin_email: str = Field(
+        DEFAULT_ADMIN_EMAIL, description="email of the first admin, whom `seed` makes"
+    )
     admin_password: SecretStr = Field(
         SecretStr(DEFAULT_ADMIN_PASSWORD),
         min_length=MIN_PASSWORD_LENGTH,
@@ -109,13 +111,13 @@ class Settings(BaseModel):
         8,
         ge=1,
         le=200,
-        description="database connections of a process; one of the API holds half as many more",
+        description="database connections of a process; an API process has half as many more",
     )
     database_timeout_seconds: float = Field(
-        5.0, gt=0, description="how long to wait for a connection or a statement"
+        5.0, gt=0, description="longest wait for a connection or a statement"
     )
     redis_url: SecretStr = Field(description="Redis or Valkey: `redis://:password@host:port/0`")
-    redis_timeout_seconds: float = Field(2.0, ge=2, description="how long one call may take")
+    redis_timeout_seconds: float = Field(2.0, ge=2, description="longest time of one call")
 
     api_host: str = Field("127.0.0.1", description="address that the API listens on")
     api_port: Port = Field(5000, description="port of the API")
@@ -123,44 +125,46 @@ class Settings(BaseModel):
     admin_host: str = Field("127.0.0.1", description="address that the admin UI listens on")
     admin_port: Port = Field(3030, description="port of the admin UI")
     api_url: str = Field(
-        "", description="where the admin UI finds the API; empty is API_HOST and API_PORT"
+        "", description="URL of the API for the admin UI; empty is API_HOST and API_PORT"
     )
     public_api_url: str = Field(
         "",
-        description="where customers find the API: shown in examples; empty is where the UI does",
+        description="URL of the API for customers, used in examples; empty is the URL for "
+        "the admin UI",
     )
     metrics_host: str = Field(
         "127.0.0.1",
-        description="address that metrics are shown on: not one that customers reach",
+        description="address that metrics are served on; customers must not reach it",
     )
     api_metrics_port: PortOrNone = Field(
-        0, description="port of the API's `/metrics`; 0 shows none and measures nothing"
+        0, description="port of the API's `/metrics`; 0 turns metrics off"
     )
     admin_metrics_port: PortOrNone = Field(0, description="the same for the admin UI")
     worker_metrics_port: PortOrNone = Field(
-        0, description="the same for a worker; each on a machine has its own"
+        0, description="the same for a worker; each worker of a machine needs its own"
     )
     metrics_dir: str = Field(
         "",
-        description="where counters outlive their processes; without it a killed worker's begin "
-        "anew",
+        description="directory in which counters outlive their processes; without it the "
+        "counters of a "
+        "killed worker start at zero",
     )
     traces_endpoint: str = Field(
         "",
         pattern="^(https?://.+)?$",
-        description="where spans go by OTLP over HTTP: `http://collector:4318/v1/traces`; "
+        description="receiver of spans by OTLP over HTTP: `http://collector:4318/v1/traces`; "
         "needs the extra `tracing`",
     )
     traces_sample_ratio: float = Field(
-        1.0, ge=0, le=1, description="share of requests traced, of those whose caller does not say"
+        1.0, ge=0, le=1, description="traced share of the requests whose caller does not decide"
     )
     max_body_bytes: int = Field(
         2 * 1024**2,
         ge=1024,
-        description="largest body of a request with a prompt; others may have 64 KiB",
+        description="largest body of a request with a prompt; other bodies may have 64 KiB",
     )
     body_seconds: float = Field(
-        30.0, gt=0, description="how long the body of a request may take to arrive"
+        30.0, gt=0, description="longest time in which the body of a request must arrive"
     )
     max_batch_lines: int = Field(
         50_000, ge=1, le=1_000_000, description="lines of one batch, blank ones not counted"
@@ -174,51 +178,64 @@ class Settings(BaseModel):
         10, ge=1, le=10_000, description="batches of a key that have not ended"
     )
     upload_seconds: float = Field(
-        600.0, gt=0, description="how long the file of a batch may take to arrive"
+        600.0, gt=0, description="longest time in which the file of a batch must arrive"
     )
-    upload_stall_seconds: float = Field(
-        30.0, gt=0, description="how long an upload may bring nothing"
-    )
+    upload_stall_seconds: float = Field(30.0, gt=0, description="longest pause of an upload")
     file_days: int = Field(
-        30, ge=1, le=3650, description="life of an uploaded file that asks for no other"
+        30, ge=1, le=3650, description="default life of an uploaded file in days"
     )
     retain_prompts_days: int = Field(
         0,
         ge=0,
         le=36_500,
-        description="requests and answers of jobs and batches are deleted so long after their "
-        "end; 0 keeps them",
+        description="days after the end of a job or batch until its requests and completions are "
+        "deleted; 0 keeps them",
     )
     retain_jobs_days: int = Field(
-        0, ge=0, le=36_500, description="the jobs and batches themselves; usage stays for ever"
+        0,
+        ge=0,
+        le=36_500,
+        description="days after which finished jobs and batches are deleted; 0 keeps them. "
+        "Usage records "
+        "are never deleted",
     )
     retain_webhooks_days: int = Field(
-        0, ge=0, le=36_500, description="messages to webhooks and the attempts, in the same way"
+        0,
+        ge=0,
+        le=36_500,
+        description="days after which webhook messages and their attempts are deleted; 0 "
+        "keeps them",
     )
     retain_audit_days: int = Field(
-        0, ge=0, le=36_500, description="entries of the audit trail, in the same way"
+        0,
+        ge=0,
+        le=36_500,
+        description="days after which entries of the audit trail are deleted; 0 keeps them",
     )
     max_files_per_user: int = Field(
-        1000, ge=1, le=10_000, description="uploaded files that one user has at once"
+        1000, ge=1, le=10_000, description="most uploaded files of one user at once"
     )
     max_file_bytes_per_user: int = Field(
-        4 * 1024**3, ge=1024, description="bytes of the uploaded files that one user has at once"
+        4 * 1024**3, ge=1024, description="most bytes of the uploaded files of one user at once"
     )
     stream_seconds: float = Field(
-        3600.0, gt=0, description="longest time that one connection follows a job's text"
+        3600.0, gt=0, description="longest time that one connection streams a job's text"
     )
     response_cache_seconds: int = Field(
-        3600, ge=0, description="life of an answer kept for requests with `cache: true`; 0 is off"
+        3600,
+        ge=0,
+        description="life of a cached completion of a request with `cache: true`; 0 is off",
     )
     response_cache_billing: CacheBilling = Field(
         CacheBilling.FREE,
-        description="`free` counts no tokens of an answer given again, `full` counts all",
+        description="`free` counts no tokens of a cached completion, `full` counts all",
     )
     sync_wait_seconds: float = Field(
         600.0,
         gt=0,
         le=600,
-        description="how long a synchronous request waits before its 202: as OpenAI's clients do",
+        description="how long a synchronous request waits before its 202; OpenAI's clients "
+        "wait as long",
     )
     jwt_access_minutes: int = Field(60, ge=1, description="life of a JWT")
     jwt_refresh_days: int = Field(30, ge=1, description="life of a refresh token")
@@ -226,109 +243,119 @@ class Settings(BaseModel):
         60,
         ge=1,
         le=10**6,
-        description="requests a minute of a key; a customer's own keys may not have more",
+        description="requests a minute of a key; a customer cannot exceed it for own keys",
     )
     default_token_limit: int = Field(
-        0, ge=0, le=10**9, description="tokens a minute, in the same way; 0 is no limit"
+        0, ge=0, le=10**9, description="tokens a minute of a key, likewise; 0 is no limit"
     )
     default_monthly_token_limit: int = Field(
         0,
         ge=0,
         le=10**15,
-        description="tokens a calendar month (UTC), in the same way; 0 is no limit",
+        description="tokens a calendar month (UTC) of a key, likewise; 0 is no limit",
     )
     default_max_in_flight: int = Field(
         0,
         ge=0,
         le=10**6,
-        description="jobs that wait or run at once, in the same way; 0 is no limit",
+        description="jobs of a key that wait or run at once, likewise; 0 is no limit",
     )
     poll_rate_limit: int = Field(
-        1200, ge=1, le=10**6, description="looks at jobs and limits a minute of each caller"
+        1200, ge=1, le=10**6, description="polls of jobs and limits a minute of each caller"
     )
     write_rate_limit: int = Field(
         120,
         ge=1,
         le=10**6,
-        description="requests a minute of each user that change something; generations have the "
-        "limits of their key",
+        description="requests a minute with which a user changes something; the limits of "
+        "keys apply to "
+        "generations",
     )
     upload_bytes_per_minute: int = Field(
         1024**3,
         ge=1024,
-        description="bytes a minute of the files that each user sends; one file with a "
+        description="bytes a minute of the files that each user uploads; one file with a "
         "`Content-Length` always passes",
     )
     max_waits_per_user: int = Field(
         200,
         ge=1,
         le=10**6,
-        description="connections of a user that wait or stream at once in one API process",
+        description="most waiting or streaming connections of a user in one API process",
     )
     max_queue_seconds: float = Field(
-        120.0, gt=0, description="a longer interactive line takes no more requests: 503"
+        120.0,
+        gt=0,
+        description="a longer backlog of the interactive queue rejects new requests: 503",
     )
     max_admission_seconds: float = Field(
         1.0,
         gt=0,
-        description="while an API process takes longer to admit a request, it lets no more in: 503",
+        description="an API process that takes longer to admit a request rejects new ones: 503",
     )
     max_queue_length: int = Field(
-        20_000, ge=1, description="jobs that wait in the interactive line at most"
+        20_000, ge=1, description="most jobs that wait on the interactive queue"
     )
     max_keys_per_user: int = Field(
-        50, ge=1, description="living keys of a customer; each has limits of its own"
+        50, ge=1, description="most keys of a customer; deleted keys do not count"
     )
-    registration_open: bool = Field(True, description="anybody may register as a customer")
+    registration_open: bool = Field(True, description="allows everyone to register as a customer")
     login_attempts_per_email: int = Field(
-        10, ge=1, description="wrong passwords of one email from one address before both wait"
+        10, ge=1, description="wrong passwords for one email from one address before both must wait"
     )
     login_attempts_per_email_anywhere: int = Field(
         100,
         ge=1,
-        description="wrong passwords of one email from all addresses; then only addresses wait "
-        "from which that email never signed in",
+        description="wrong passwords for one email from all addresses before addresses must "
+        "wait from "
+        "which that email never signed in",
     )
     login_attempts_per_address: int = Field(
         100, ge=1, description="failed sign-ins from one address before it must wait"
     )
     login_window_seconds: int = Field(
-        900, ge=1, description="how long failed sign-ins count, from the first on"
+        900, ge=1, description="how long failed sign-ins count, from the first one"
     )
     registration_attempts_per_email: int = Field(
-        5, ge=1, description="registrations of one email from one address before both wait"
+        5, ge=1, description="registrations of one email from one address before both must wait"
     )
     registration_attempts_per_address: int = Field(
-        20, ge=1, description="registrations tried from one address before it must wait"
+        20, ge=1, description="attempts to register from one address before it must wait"
     )
     registration_window_seconds: int = Field(
-        3600, ge=1, description="how long registrations count, from the first on"
+        3600, ge=1, description="how long registrations count, from the first one"
     )
     trusted_proxies: int = Field(
         0,
         ge=0,
         le=10,
-        description="proxies in front that set X-Forwarded-For and -Proto; 0 believes neither",
+        description="number of proxies in front that set X-Forwarded-For and -Proto; 0 "
+        "ignores both",
     )
     cors_origins: str = Field(
         "",
-        description="pages that may call from a browser: `https://app.example.com`, by commas",
+        description="pages that may call from a browser, separated by commas: "
+        "`https://app.example.com`",
     )
     webhook_timeout_seconds: float = Field(
-        10.0, gt=0, le=60, description="what a webhook's receiver has for its answer"
+        10.0, gt=0, le=60, description="longest time for the response of a webhook's receiver"
     )
     webhook_allowed_networks: str = Field(
         "",
         description="private networks that webhooks may go to: `10.1.0.0/16,fd00:1::/64`; "
-        "public addresses need no mention",
+        "public addresses are always allowed",
     )
     price_per_million_prompt_tokens: Decimal = Field(
-        Decimal(0), ge=0, description="what the usage report charges, in CURRENCY"
+        Decimal(0),
+        ge=0,
+        description="price of a million prompt tokens in the usage report, in CURRENCY",
     )
     price_per_million_completion_tokens: Decimal = Field(
         Decimal(0), ge=0, description="the same for generated tokens"
     )
-    currency: str = Field("USD", pattern="^[A-Z]{3}$", description="of the prices, as in ISO 4217")
+    currency: str = Field(
+        "USD", pattern="^[A-Z]{3}$", description="currency of the prices, as in ISO 4217"
+    )
 
     model_path: str = Field(
         "Qwen/Qwen2.5-Coder-32B-Instruct", description="model directory on disk, or its hub name"
@@ -336,7 +363,7 @@ class Settings(BaseModel):
     model_name: str = Field("qwen-32b-coder", description="the name that customers see")
     prompt_mode: PromptMode = Field(
         PromptMode.CHAT,
-        description="`chat` puts `prompt` through the model's chat template; `raw` completes it",
+        description="`chat` renders `prompt` with the model's chat template; `raw` completes it",
     )
     max_tokens_limit: int = Field(8192, ge=1, description="largest `maxTokens` of a request")
 
@@ -344,7 +371,7 @@ class Settings(BaseModel):
         EngineKind.TRANSFORMERS, description="`echo` runs no model: it repeats the prompt"
     )
     echo_tokens_per_second: float = Field(
-        0.0, ge=0, description="pace of each stream of the echo engine; 0 is at once"
+        0.0, ge=0, description="tokens a second of each choice of the echo engine; 0 is at once"
     )
     engine_dtype: str = Field(
         "auto",
@@ -353,15 +380,15 @@ class Settings(BaseModel):
     )
     engine_attention: Attention = Field(
         Attention.AUTO,
-        description="`auto` is FlashAttention on a GPU and its stand-in on a CPU",
+        description="`auto` is FlashAttention on a GPU and its replacement on a CPU",
     )
     engine_max_sequences: int = Field(
-        32, ge=1, le=1024, description="sequences that share one forward pass at most"
+        32, ge=1, le=1024, description="most sequences of one forward pass"
     )
     engine_max_batch_tokens: int = Field(
         512,
         ge=16,
-        description="tokens of one forward pass at most: bounds how long a prefill stalls",
+        description="most tokens of one forward pass: bounds how long a prefill stalls",
     )
     engine_cache_blocks: int = Field(
         0, ge=0, description="pages of the attention cache; 0 sizes it by memory on a GPU"
@@ -376,10 +403,10 @@ class Settings(BaseModel):
     )
     engine_prefix_common: bool = Field(
         False,
-        description="share them between all keys: their timing tells one what another sent",
+        description="share them between all keys: response times then reveal the prompts of others",
     )
     engine_tensor_parallel: int = Field(
-        1, ge=1, le=16, description="GPUs of one machine that the model is split over"
+        1, ge=1, le=16, description="GPUs of one machine that share the model"
     )
     engine_threads: int = Field(0, ge=0, description="torch threads on a CPU; 0 is one per core")
     engine_stall_seconds: float = Field(
@@ -390,23 +417,24 @@ class Settings(BaseModel):
         512,
         ge=1,
         le=4096,
-        description="interactive jobs that one worker holds at once: the fair scheduler's choice",
+        description="interactive jobs that one worker holds at once, for the fair scheduler "
+        "to choose from",
     )
     worker_bulk_jobs: int = Field(
         0,
         ge=0,
         le=4096,
-        description="bulk jobs beside those; 0 is twice ENGINE_MAX_SEQUENCES, "
-        "so that they alone can fill the engine",
+        description="bulk jobs that one worker holds besides; 0 is twice ENGINE_MAX_SEQUENCES, "
+        "so that bulk jobs alone can fill the engine",
     )
     lease_seconds: float = Field(
         10.0,
         ge=1,
-        description="a running job whose worker is silent this long (3 at least) runs elsewhere",
+        description="a job whose worker sends no heartbeat for so long (at least 3) is requeued",
     )
-    max_attempts: int = Field(3, ge=1, description="times that a job is begun before it fails")
+    max_attempts: int = Field(3, ge=1, description="attempts of a job before it fails")
     drain_seconds: float = Field(
-        30.0, ge=0, description="what a stopping worker has to finish its jobs"
+        30.0, ge=0, description="time in which a stopping worker finishes its jobs"
     )
 
     @classmethod
@@ -419,13 +447,13 @@ class Settings(BaseModel):
         return read_environment(cls, environment)
 
     def to_environment(self) -> dict[str, str]:
-        """Return the environment that gives these settings again: what child processes get."""
+        """Return the environment for child processes with the same settings."""
         environment = {}
         for name in type(self).model_fields:
             value = getattr(self, name)
             raw = value.get_secret_value() if isinstance(value, SecretStr) else value
             environment[name.upper()] = str(raw)
-        # The secrets are in here: the files that they came from are not read again.
+        # The environment contains the secrets: child processes must not read the files again.
         environment.update({name + SUFFIX: "" for name in SECRET_NAMES})
         return environment
 
@@ -435,12 +463,12 @@ class Settings(BaseModel):
 
     @property
     def bulk_jobs(self) -> int:
-        """Bulk jobs that one worker holds at once."""
+        """The most bulk jobs of one worker at once."""
         return self.worker_bulk_jobs or 2 * self.engine_max_sequences
 
     @property
     def inner_api_url(self) -> str:
-        """Where the admin UI finds the API."""
+        """The URL of the API for the admin UI."""
         if self.api_url:
             return self.api_url.rstrip("/")
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.api_host, self.api_host)  # noqa: S104 - binds nothing
@@ -449,8 +477,8 @@ class Settings(BaseModel):
         )
 
     @property
-    def shown_api_url(self) -> str:
-        """Where customers find the API."""
+    def customer_api_url(self) -> str:
+        """The URL of the API for customers."""
         return self.public_api_url.rstrip("/") or self.inner_api_url
 
     @property
@@ -459,13 +487,13 @@ class Settings(BaseModel):
 
     @property
     def allowed_origins(self) -> frozenset[str]:
-        """Pages that may call from a browser."""
+        """The pages that may call from a browser."""
         given = (origin.strip() for origin in self.cors_origins.split(","))
         return frozenset(origin for origin in given if origin)
 
     @property
     def webhook_networks(self) -> tuple[Network, ...]:
-        """Networks that webhooks may go to though they are not public."""
+        """The private networks that webhooks may call."""
         given = (network.strip() for network in self.webhook_allowed_networks.split(","))
         return tuple(ip_network(network) for network in given if network)
 
@@ -476,7 +504,7 @@ class Settings(BaseModel):
     @field_validator("database_url")
     @classmethod
     def _name_the_driver(cls, url: SecretStr) -> SecretStr:
-        """Take the URL as every provider writes it; SQLAlchemy wants our driver in it."""
+        """Accept the usual form of the URL; SQLAlchemy needs our driver in it."""
         scheme, separator, rest = url.get_secret_value().partition("://")
         if scheme in {"postgresql", "postgres"}:
             return SecretStr(f"postgresql+psycopg2{separator}{rest}")
@@ -529,7 +557,7 @@ class Settings(BaseModel):
 
 
 def _is_url(url: SecretStr, schemes: set[str]) -> bool:
-    """Say whether it is a URL of these schemes whose port, if any, is a number."""
+    """Return whether it is a URL with one of these schemes and a valid port, if any."""
     parts = urlsplit(url.get_secret_value())
     try:
         return parts.scheme in schemes and (parts.port is None or parts.port > 0)
@@ -538,12 +566,12 @@ def _is_url(url: SecretStr, schemes: set[str]) -> bool:
 
 
 def _is_web_address(text: str) -> bool:
-    """Say whether it is the address of a web server, or none at all."""
+    """Return whether it is empty or the URL of a web server."""
     if not text:
         return True
     has_host = bool(urlsplit(text).hostname) if "[" not in text or "]" in text else False
     return has_host and _is_url(SecretStr(text), {"http", "https"})
 
 
-#: Settings that are secret, as environment variables: each may also stand in a file.
+#: The environment variables of secrets, which files may also provide.
 SECRET_NAMES = secret_names(Settings)

@@ -1,7 +1,7 @@
-"""Passwords are slow to check and take 64 MiB each: only a few at once in a process.
+"""Bounds concurrent password hashing: each hash is slow and takes 64 MiB.
 
-Those few turns are shared: one account has one of them at a time, one address two, and neither may
-have many wait. So whoever signs in again and again slows down nobody else.
+One account uses one slot at a time, one address two, and neither may have many waiting. So repeated
+sign-ins of one account do not slow down other users.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ from core.text.canonical import canonical_email
 T = TypeVar("T")
 
 AT_ONCE = 3
-#: Of one account, and of one address: turns at once, and together with those that wait.
-ACCOUNT_AT_ONCE, ACCOUNT_IN_FLIGHT = 1, 4
-ADDRESS_AT_ONCE, ADDRESS_IN_FLIGHT = 2, 16
-#: A caller whose turn has not come by then is told to come back.
+#: For one account, and for one address: slots at once, and these plus waiting work.
+ACCOUNT_AT_ONCE, MAX_OF_ACCOUNT = 1, 4
+ADDRESS_AT_ONCE, MAX_OF_ADDRESS = 2, 16
+#: A caller without a slot after this wait gets 503.
 WAIT_SECONDS = 10.0
-#: After which one of too many may come back: a few turns.
+#: `Retry-After` beyond the share of an account or an address.
 RETRY_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class PasswordUser:
-    """Whose password it is, by the account's email, and from which address it comes."""
+    """The account whose password is checked, by its email, and the client's address."""
 
     account: str
     address: str
 
 
-class _Turn:
-    """One piece of work: it waits, then it runs."""
+class _Work:
+    """One password to hash: it waits, then it runs."""
 
     def __init__(self, user: PasswordUser) -> None:
         self.user = user
@@ -47,7 +47,7 @@ class _Turn:
 
 
 class PasswordPool:
-    """Hands out turns in the order of arrival, past those whose account or address has its share.
+    """Assigns slots in order of arrival; skips work whose account or address has its share.
 
     Every wait ends after `WAIT_SECONDS`.
     """
@@ -55,84 +55,84 @@ class PasswordPool:
     def __init__(self, at_once: int = AT_ONCE) -> None:
         self._at_once = at_once
         self._changed = threading.Condition()
-        self._turns: list[_Turn] = []  # in the order of arrival
+        self._queue: list[_Work] = []  # in order of arrival
 
     @contextmanager
-    def turn(self, user: PasswordUser) -> Iterator[None]:
-        """Wait for a turn and hold it for the block.
+    def slot(self, user: PasswordUser) -> Iterator[None]:
+        """Wait for a slot and hold it during the block.
 
         Raises:
-            RateLimited: `too_many_attempts`: the account or the address has too many in flight.
-            Unavailable: `overloaded`: no turn came in time.
+            RateLimited: `too_many_attempts`: the account or the address exceeds its share.
+            Unavailable: `overloaded`: no slot was free in time.
         """
         user = PasswordUser(canonical_email(user.account), counted_address(user.address))
         with self._changed:
             self._check_share(user)
-            turn = _Turn(user)
-            self._turns.append(turn)
+            work = _Work(user)
+            self._queue.append(work)
             try:
-                is_mine = self._changed.wait_for(lambda: self._next() is turn, WAIT_SECONDS)
-            except BaseException:  # a caller that hung up
-                self._leave(turn)
+                is_mine = self._changed.wait_for(lambda: self._next() is work, WAIT_SECONDS)
+            except BaseException:  # the client disconnected
+                self._remove(work)
                 raise
             if not is_mine:
-                self._leave(turn)
+                self._remove(work)
                 raise Unavailable("too many sign in at this moment, try again")
-            turn.is_running = True
+            work.is_running = True
             self._changed.notify_all()
         try:
             yield
         finally:
             with self._changed:
-                self._leave(turn)
+                self._remove(work)
 
     def _check_share(self, user: PasswordUser) -> None:
-        account = sum(turn.user.account == user.account for turn in self._turns)
-        address = sum(turn.user.address == user.address for turn in self._turns)
-        if account >= ACCOUNT_IN_FLIGHT or address >= ADDRESS_IN_FLIGHT:
-            who = "this account" if account >= ACCOUNT_IN_FLIGHT else "your address"
+        account = sum(work.user.account == user.account for work in self._queue)
+        address = sum(work.user.address == user.address for work in self._queue)
+        if account >= MAX_OF_ACCOUNT or address >= MAX_OF_ADDRESS:
+            who = "this account" if account >= MAX_OF_ACCOUNT else "your address"
             raise RateLimited(
                 f"too many passwords of {who} are checked at once, try again in a second",
                 code="too_many_attempts",
                 retry_after_seconds=RETRY_SECONDS,
             )
 
-    def _next(self) -> _Turn | None:
-        """Return the turn that may begin now: the first whose account and address have room."""
-        running = [turn.user for turn in self._turns if turn.is_running]
+    def _next(self) -> _Work | None:
+        """Return the first waiting work whose account and address have a free share."""
+        running = [work.user for work in self._queue if work.is_running]
         if len(running) >= self._at_once:
             return None
-        for turn in self._turns:
-            user = turn.user
+        for work in self._queue:
+            user = work.user
             if (
-                not turn.is_running
+                not work.is_running
                 and sum(other.account == user.account for other in running) < ACCOUNT_AT_ONCE
                 and sum(other.address == user.address for other in running) < ADDRESS_AT_ONCE
             ):
-                return turn
+                return work
         return None
 
-    def _leave(self, turn: _Turn) -> None:
-        self._turns.remove(turn)
+    def _remove(self, work: _Work) -> None:
+        self._queue.remove(work)
         self._changed.notify_all()
 
 
-_turns = PasswordPool()
+_pool = PasswordPool()
 
 
 def make_password_hash(password: str, *, user: PasswordUser) -> str:
-    """Return what is stored of a new password; raises as `PasswordPool.turn`."""
-    return _in_turn(user, hash_password, password)
+    """Return the hash of a new password; raises like `PasswordPool.slot`."""
+    return _in_slot(user, hash_password, password)
 
 
 def check_password(password_hash: str | None, password: str, *, user: PasswordUser) -> bool:
-    """Say whether it is the password of an account, or of none (`None`), in the same time.
+    """Check the password of an account, or of none (`None`), in the same time.
 
-    Raises as `PasswordPool.turn`.
+    Raises like `PasswordPool.slot`.
     """
-    return _in_turn(user, is_password_of, password_hash, password)
+    return _in_slot(user, is_password_of, password_hash, password)
 
 
-def _in_turn(user: PasswordUser, work: Callable[..., T], *args: str | None) -> T:
-    with _turns.turn(user):
-        return run_blocking(work, *args)
+def _in_slot(user: PasswordUser, function: Callable[..., T], *args: str | None) -> T:
+    with _pool.slot(user):
+        return run_blocking(function, *args)

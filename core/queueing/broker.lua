@@ -1,11 +1,11 @@
--- Put messages on a queue of Dramatiq's and ring its doorbell: what Dramatiq's dispatch.lua does
--- for `enqueue`, and the bell, in one call.
+-- Puts messages on a queue of Dramatiq and rings its doorbell, in one call. The first part equals
+-- `enqueue` in Dramatiq's dispatch.lua.
 --
 -- KEYS[1]  {namespace}:{queue}.msgs   hash of message ids to messages
 -- KEYS[2]  {namespace}:{queue}        list of message ids
 -- KEYS[3]  doorbell:{queue}           list that idle consumers wait on
--- ARGV     message id, message, longest doorbell, seconds that it lives; then id and message of each
---          further one
+-- ARGV     message id, message, most entries of the doorbell, seconds that it lives; then id and
+--          message of each further message
 local function put(id, message)
     redis.call("hset", KEYS[1], id, message)
     redis.call("rpush", KEYS[2], id)

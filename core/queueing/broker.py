@@ -1,11 +1,11 @@
-"""The queue of job ids: Dramatiq over Redis, with a doorbell so that an idle worker begins at once.
+"""Queues job ids with Dramatiq over Redis, with a doorbell that wakes idle workers at once.
 
-A message carries a job's id and nothing else; the row in PostgreSQL is the truth. A message's id in
-Redis is the job's id, so that anyone can ask whether a job is on its queue.
+A message contains only a job's id; the row in PostgreSQL is the truth. The message's id in Redis is
+the job's id too, so that any process can check whether a job is on its queue.
 
 Redis keys, beside Dramatiq's own below `dramatiq:` (see its dispatch.lua):
-    doorbell:{queue}        list; an entry is pushed with each message, an idle consumer waits on it
-    doorbell:{queue}:{id}   list; wakes this one consumer, when it shall stop
+    doorbell:{queue}        list; each message pushes an entry; an idle consumer waits for one
+    doorbell:{queue}:{id}   list; wakes this one consumer when it must stop
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from core.redis.connection import Command
 from core.redis.scripts import Scripts
 
 NAMESPACE = "dramatiq"
-#: After this long without a sign of life, at most, a worker's messages go to another: sooner where
-#: leases are shorter, but not before a worker that lives has missed several.
+#: After this long without a heartbeat, at most, another worker gets a worker's messages. It is
+#: shorter for short leases, but long enough for several heartbeats of a live worker.
 BROKER_HEARTBEAT_MS = 10_000
 LEAST_HEARTBEAT_MS = 3_000
-#: Every command looks for messages of dead workers (Dramatiq counts per million).
+#: Every command checks for messages of dead workers (Dramatiq counts per million).
 ALWAYS = 1_000_000
-#: A doorbell never grows beyond this: one entry wakes one consumer, more are noise.
+#: The most entries of a doorbell: one entry wakes one consumer.
 DOORBELL_LENGTH = 64
 DOORBELL_TTL_SECONDS = 60
 
 
-#: Before Dramatiq's script, which is told the time by its callers: a worker whose clock is ahead
-#: would count as living long after its end, and what it had fetched would wait as long.
-_BY_ITS_OWN_CLOCK = b"""
+#: Precedes Dramatiq's script, whose callers pass the time: a worker whose clock is ahead would
+#: count as alive long after its end, and its fetched messages would wait as long.
+_USE_CLOCK_OF_REDIS = b"""
 local time = redis.call("time")
 ARGV[2] = string.format("%.0f", time[1] * 1000 + math.floor(time[2] / 1000))
 """
@@ -47,13 +47,13 @@ ARGV[2] = string.format("%.0f", time[1] * 1000 + math.floor(time[2] / 1000))
 class JobBroker(RedisBroker):
     """Dramatiq's Redis broker with job ids as message ids, a doorbell and no delayed messages.
 
-    Retries, time limits and results are not Dramatiq's here: a job's attempts are counted in its
-    row. Nor is its `Worker`, which holds a thread for each message: jobs are taken by
-    `worker/jobs/consumer.py`.
+    It uses none of Dramatiq's retries, time limits and results: a job's attempts are counted in its
+    row. It does not use Dramatiq's `Worker`, which holds a thread for each message:
+    `worker/jobs/consumer.py` fetches jobs.
 
     Args:
-        scripts: what this process runs scripts with, if others use it too.
-        lease_seconds: how long a worker may be silent in the database.
+        scripts: the scripts of this process, to share their connection.
+        lease_seconds: the lease of a job in the database.
     """
 
     def __init__(
@@ -73,12 +73,12 @@ class JobBroker(RedisBroker):
             ),
         )
         dispatch: Any = self.scripts["dispatch"].script
-        self.scripts["dispatch"] = client.register_script(_BY_ITS_OWN_CLOCK + dispatch)
+        self.scripts["dispatch"] = client.register_script(_USE_CLOCK_OF_REDIS + dispatch)
         text = files("core.queueing").joinpath("broker.lua").read_text()
         self._put = (scripts or Scripts(client)).register(text)
 
     def enqueue(self, message: Message[Any], *, delay: int | None = None) -> Message[Any]:
-        """Put a message on its queue and ring. Raises `redis.RedisError` when Redis is away."""
+        """Enqueue a message and ring the doorbell. Raises `redis.RedisError` if Redis is away."""
         if delay is not None:
             raise ValueError("delayed messages are not used")
         if "redis_message_id" not in message.options:
@@ -91,33 +91,33 @@ class JobBroker(RedisBroker):
         return message
 
     def enqueue_many(self, queue: QueueName, job_ids: Sequence[UUID]) -> None:
-        """Put the messages of jobs on a queue, in this order and in one call."""
-        parts: list[str | bytes] = []
+        """Enqueue the messages of jobs, in this order and in one call."""
+        entries: list[str | bytes] = []
         for job_id in job_ids:
-            parts += [str(job_id), _message(job_id, queue).encode()]
+            entries += [str(job_id), _message(job_id, queue).encode()]
         name = f"{NAMESPACE}:{queue}"
         self._put(
             keys=[f"{name}.msgs", name, doorbell(queue)],
-            args=[*parts[:2], DOORBELL_LENGTH, DOORBELL_TTL_SECONDS, *parts[2:]],
+            args=[*entries[:2], DOORBELL_LENGTH, DOORBELL_TTL_SECONDS, *entries[2:]],
         )
 
     def start_over(self) -> None:
-        """Become another worker to Dramatiq, so that what a lost answer held is given out again.
+        """Take a new worker id, so that the messages of a lost reply are delivered again.
 
-        A message whose fetch was carried out but not answered would wait for ever in the name of a
-        worker that lives. Under its old name it counts as dead soon; claims are conditional.
+        A message whose fetch ran but whose reply was lost would wait for ever under the id of a
+        live worker. The old id soon counts as dead, and claims are conditional.
         """
         self.broker_id = str(uuid4())
 
     def dispatch_command(self, command: str, queue_name: str, *args: Any) -> Command:
-        """Return what carries out a command of Dramatiq's, as `do_…` of `RedisBroker` would.
+        """Return the Redis command for a command of Dramatiq, like `do_…` of `RedisBroker`.
 
-        Its answer is `NoScriptError` before the first `load` on a Redis.
+        Its reply is `NoScriptError` until `load` was called.
         """
         return (
             *("EVALSHA", self.scripts["dispatch"].sha, 1, self.namespace),
             command,
-            0,  # Redis knows the time
+            0,  # the script reads the time of Redis
             queue_name,
             self.broker_id,
             self.heartbeat_timeout,
@@ -128,32 +128,32 @@ class JobBroker(RedisBroker):
         )
 
     def load(self) -> None:
-        """Make Dramatiq's script known to a Redis that has lost it, for `dispatch_command`."""
+        """Load Dramatiq's script into Redis, for `dispatch_command`."""
         self.client.script_load(self.scripts["dispatch"].script)
 
 
 class JobQueue:
-    """What the API and the reaper need of the queue: send a job, ask what is on it."""
+    """The queue for the API and the reaper: enqueues jobs and finds missing ones."""
 
     def __init__(self, client: redis.Redis, *, scripts: Scripts | None = None) -> None:
         self._client = client
         self._broker = JobBroker(client, scripts=scripts)
 
     def send(self, job_id: UUID, queue: QueueName) -> None:
-        """Put a committed job on its queue.
+        """Enqueue a committed job.
 
         Raises:
-            redis.RedisError: Redis is away; the job is not on the queue, or may be.
+            redis.RedisError: Redis is away; the job may be on the queue.
         """
         self._broker.enqueue(_message(job_id, queue))
 
     def send_many(self, job_ids: Sequence[UUID], queue: QueueName) -> None:
-        """Put committed jobs on their queue, in this order and in one call; see `send`."""
+        """Enqueue committed jobs, in this order and in one call; see `send`."""
         if job_ids:
             self._broker.enqueue_many(queue, job_ids)
 
     def missing(self, job_ids: Iterable[UUID], queue: QueueName) -> list[UUID]:
-        """Return those of `job_ids` that are neither waiting on the queue nor held by a worker."""
+        """Return those of `job_ids` that neither wait on the queue nor are held by a worker."""
         ids = list(job_ids)
         with self._client.pipeline(transaction=False) as pipe:
             for job_id in ids:
@@ -162,7 +162,7 @@ class JobQueue:
         return [job_id for job_id, is_known in zip(ids, known, strict=True) if not is_known]
 
     def length(self, queue: QueueName) -> int:
-        """Return how many jobs wait on the queue, those held by workers not counted."""
+        """Return how many jobs wait on the queue, without those held by workers."""
         return int(self._client.llen(f"{NAMESPACE}:{queue}"))
 
 
@@ -179,5 +179,5 @@ def _message(job_id: UUID, queue: QueueName) -> Message[Any]:
 
 
 def doorbell(queue_name: str) -> str:
-    """Return the list that rings when something comes onto a queue."""
+    """Return the doorbell of a queue."""
     return f"doorbell:{queue_name}"

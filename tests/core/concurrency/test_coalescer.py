@@ -150,7 +150,7 @@ def test_one_whose_group_was_begun_is_told_that_it_may_be_made(
 
     calls = Coalescer(make, most=8, seconds=1, late=Late, unanswered=Unanswered)
     futures = [start(calls.call, 0)]
-    wait_until(lambda: calls._is_led and not calls._waiting, 20)
+    wait_until(lambda: calls._has_leader and not calls._waiting, 20)
     for call in (1, 2):
         futures.append(start(calls.call, call))
         wait_until(lambda call=call: len(calls._waiting) == call, 20)

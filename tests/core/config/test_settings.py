@@ -170,10 +170,10 @@ def test_a_secret_given_twice_is_a_fault(tmp_path: Path) -> None:
     ("content", "reason"),
     [
         (None, "No such file or directory: "),
-        (b"", " holds no secret"),
-        (b"\n", " holds no secret"),
-        (b"s3cr\xff", " is no text in UTF-8"),
-        (b"s3cret\0", " holds no secret"),
+        (b"", " contains no secret"),
+        (b"\n", " contains no secret"),
+        (b"s3cr\xff", " is not UTF-8"),
+        (b"s3cret\0", " contains no secret"),
         (b"s3cret" * 10_000, " has more than 16384 bytes"),
     ],
 )

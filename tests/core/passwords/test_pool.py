@@ -10,9 +10,9 @@ import pytest
 
 from core.errors import RateLimited
 from core.passwords.pool import (
-    ACCOUNT_IN_FLIGHT,
     ADDRESS_AT_ONCE,
-    ADDRESS_IN_FLIGHT,
+    MAX_OF_ACCOUNT,
+    MAX_OF_ADDRESS,
     PasswordPool,
     PasswordUser,
 )
@@ -25,18 +25,18 @@ class Callers:
     """Threads that each hold a turn from when they get it until they are let go."""
 
     def __init__(self) -> None:
-        self.turns = PasswordPool(at_once=3)
+        self.pool = PasswordPool(at_once=3)
         self.begun: list[PasswordUser] = []
         self._end = threading.Event()
         self._threads: list[threading.Thread] = []
 
     def call(self, account: str, address: str = "192.0.2.1") -> None:
         user = PasswordUser(account, address)
-        before = len(self.turns._turns)
+        before = len(self.pool._queue)
         thread = threading.Thread(target=self._hold, args=(user,))
         self._threads.append(thread)
         thread.start()
-        wait_until(lambda: len(self.turns._turns) > before, SECONDS)
+        wait_until(lambda: len(self.pool._queue) > before, SECONDS)
 
     def end(self) -> None:
         self._end.set()
@@ -44,7 +44,7 @@ class Callers:
             thread.join(SECONDS)
 
     def _hold(self, user: PasswordUser) -> None:
-        with self.turns.turn(user):
+        with self.pool.slot(user):
             self.begun.append(user)
             self._end.wait(SECONDS)
 
@@ -63,7 +63,7 @@ def _ended(callers: Callers) -> Iterator[Callers]:
 
 
 def test_an_account_that_signs_in_in_loops_leaves_the_other_turns_free(callers: Callers) -> None:
-    for n in range(ACCOUNT_IN_FLIGHT):
+    for n in range(MAX_OF_ACCOUNT):
         callers.call("busy", f"192.0.2.{n}")
 
     callers.call("other", "198.51.100.1")
@@ -83,10 +83,10 @@ def test_an_address_with_many_accounts_leaves_a_turn_free(callers: Callers) -> N
 
 
 def test_more_of_one_account_are_told_to_come_back(callers: Callers) -> None:
-    for n in range(ACCOUNT_IN_FLIGHT):
+    for n in range(MAX_OF_ACCOUNT):
         callers.call("busy", f"192.0.2.{n}")
 
-    with pytest.raises(RateLimited) as caught, callers.turns.turn(PasswordUser("busy", "::1")):
+    with pytest.raises(RateLimited) as caught, callers.pool.slot(PasswordUser("busy", "::1")):
         pass
 
     assert caught.value.code == "too_many_attempts"
@@ -94,10 +94,10 @@ def test_more_of_one_account_are_told_to_come_back(callers: Callers) -> None:
 
 
 def test_more_of_one_address_are_told_to_come_back(callers: Callers) -> None:
-    for n in range(ADDRESS_IN_FLIGHT):
+    for n in range(MAX_OF_ADDRESS):
         callers.call(f"{n}@example.com", f"2001:db8::{n:x}")
 
-    with pytest.raises(RateLimited), callers.turns.turn(PasswordUser("x", "2001:db8::ffff")):
+    with pytest.raises(RateLimited), callers.pool.slot(PasswordUser("x", "2001:db8::ffff")):
         pass
 
 
@@ -108,4 +108,4 @@ def test_all_that_wait_have_their_turn(callers: Callers) -> None:
     callers.end()
 
     assert len(callers.begun) == 12
-    assert callers.turns._turns == []
+    assert callers.pool._queue == []
