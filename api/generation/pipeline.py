@@ -52,7 +52,7 @@ def authenticate_and_parse(kind: type[B]) -> tuple[PresentedKey, B]:
     with confirm_key_on_error(key):
         data = receive_json()
         if len(data) >= LARGE_BYTES:
-            _wait_for_turn(key, len(data))
+            _wait_to_parse(key, len(data))
         return key, parse_body(kind, data)
 
 
@@ -126,7 +126,7 @@ def admit_request(
         release_large_request_lock()
 
 
-def _wait_for_turn(key: PresentedKey, size: int) -> None:
+def _wait_to_parse(key: PresentedKey, size: int) -> None:
     """Wait until the large body of the current request may be parsed.
 
     A key without a request left is rejected before its body costs anything.

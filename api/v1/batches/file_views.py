@@ -34,7 +34,7 @@ from api.runtime.user_slots import SlotKind
 from api.services import services
 from api.v1.batches.file_form import FileForm, FileOptions, clean_name, read_options
 from api.v1.batches.file_storage import store_file, stream_file
-from api.v1.batches.output_files import BatchFileId, serialize_line
+from api.v1.batches.output_files import ResultFileId, serialize_line
 from api.v1.batches.schemas import BatchFileLine, DeletedFile, OpenAIFile, OpenAIFileList
 from api.v1.listing import read_after, read_limit, serialize_list
 from core.errors import InvalidRequest, NotFound, UnsupportedMediaType
@@ -140,7 +140,7 @@ def show(file_id: str) -> ResponseReturnValue:
     batch, name = found
     with services().slots.connections.acquire(caller.user.id, SlotKind.STREAM):
         size = sum(map(len, _lines_of(batch, name)))
-    return _serialize_batch_file(batch, name, size)
+    return _serialize_result_file(batch, name, size)
 
 
 @blueprint.get("/<file_id>/content")
@@ -203,12 +203,12 @@ def _life_of(options: FileOptions) -> timedelta:
     return timedelta(days=services().settings.file_days)
 
 
-def _find(session: Session, caller: Caller, file_id: str) -> File | tuple[Batch, BatchFileId]:
+def _find(session: Session, caller: Caller, file_id: str) -> File | tuple[Batch, ResultFileId]:
     wanted = read_id(Prefix.FILE, file_id)
     file = find_file(session, wanted) if wanted else None
     if file is not None and caller.may_see(file.user_id):
         return file
-    name = BatchFileId.read(file_id)
+    name = ResultFileId.read(file_id)
     batch = find_batch(session, name.batch_id) if name else None
     if batch is None or name is None or batch.endpoint is None or not batch.is_final:
         raise NotFound("there is no such file")
@@ -217,7 +217,7 @@ def _find(session: Session, caller: Caller, file_id: str) -> File | tuple[Batch,
     return batch, name
 
 
-def _lines_of(batch: Batch, name: BatchFileId) -> ResultFile:
+def _lines_of(batch: Batch, name: ResultFileId) -> ResultFile:
     return ResultFile(
         services().database.statements,
         batch.id,
@@ -249,7 +249,7 @@ def _serialize(file: File) -> dict[str, Any]:
     )
 
 
-def _serialize_batch_file(batch: Batch, name: BatchFileId, size: int) -> dict[str, Any]:
+def _serialize_result_file(batch: Batch, name: ResultFileId, size: int) -> dict[str, Any]:
     return _serialize_file(
         str(name),
         size=size,

@@ -51,7 +51,7 @@ class ResultFileKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class BatchFileId:
+class ResultFileId:
     """The id of a result file: its kind and its batch."""
 
     kind: ResultFileKind
@@ -61,7 +61,7 @@ class BatchFileId:
         return f"{Prefix.FILE}_{self.kind}_{self.batch_id.hex}"
 
     @classmethod
-    def read(cls, text: str) -> BatchFileId | None:
+    def read(cls, text: str) -> ResultFileId | None:
         """Parse the id of a result file; return `None` if `text` is not one."""
         try:
             prefix, kind, digits = text.split("_")
@@ -75,7 +75,7 @@ def result_file_id(batch: Batch, kind: ResultFileKind) -> str | None:
     """Return the id of a result file; `None` before the batch has ended, or without lines."""
     if not batch.is_final or not kind.count_lines(batch):
         return None
-    return str(BatchFileId(kind, batch.id))
+    return str(ResultFileId(kind, batch.id))
 
 
 def serialize_line(batch: Batch, job: Job) -> dict[str, Any]:

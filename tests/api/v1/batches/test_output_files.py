@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from api.v1.batches.output_files import BatchFileId, ResultFileKind, serialize_line
+from api.v1.batches.output_files import ResultFileId, ResultFileKind, serialize_line
 from core.ids import new_id
 from models.batches.batch import Batch
 from models.database.base import utc_now
@@ -68,8 +68,8 @@ def test_a_batchs_files_have_ids_of_their_own() -> None:
     batch_id = new_id()
 
     for part in ResultFileKind:
-        name = BatchFileId(part, batch_id)
-        assert BatchFileId.read(str(name)) == name
+        name = ResultFileId(part, batch_id)
+        assert ResultFileId.read(str(name)) == name
     digits = batch_id.hex
     for text in ("", f"file_{digits}", f"file_in_{digits}", f"file_output_{digits}0", "a_b_c"):
-        assert BatchFileId.read(text) is None
+        assert ResultFileId.read(text) is None
