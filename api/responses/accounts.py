@@ -14,7 +14,7 @@ class UserSchema(CamelCaseSchema):
     """A user.
 
     Attributes:
-        is_active: false while an admin has suspended the user.
+        is_active: false while the user is suspended.
     """
 
     id: UserId
@@ -29,7 +29,7 @@ class ListedUserSchema(UserSchema):
     """A user.
 
     Attributes:
-        key_count: keys that have not been ended.
+        key_count: the number of keys that are not deleted.
     """
 
     key_count: NonNegativeInt
@@ -44,7 +44,7 @@ class SignedInSchema(CamelCaseSchema):
 
     Attributes:
         token: the JWT, for `Authorization: Bearer`.
-        refresh_token: for `POST /api/auth/refresh`, when the other has expired.
+        refresh_token: for `POST /api/auth/refresh`, when `token` has expired.
     """
 
     token: str

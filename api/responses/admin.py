@@ -1,4 +1,4 @@
-"""What an admin's dashboard shows."""
+"""Schemas of the calls for an admin's dashboard."""
 
 from __future__ import annotations
 
@@ -23,11 +23,12 @@ class OverviewSchema(CamelCaseSchema):
     """The figures of today and of this month, UTC.
 
     Attributes:
-        active_keys: that may be used: switched on, not expired, their owner not suspended.
-        open_batches: that have not ended, and the `openLines` of them that have not.
-        held_lines: open lines that wait for their release, and are in no line of `queues` yet.
+        active_keys: keys that are active and not expired, and whose owner is not suspended.
+        open_batches: batches that have not ended; `openLines` counts their lines that have not
+            ended.
+        held_lines: open lines that are not on a queue yet; `queues` excludes them.
         ready_workers: null while Redis is away.
-        queues: jobs in each line; null while Redis is away.
+        queues: the number of jobs in each queue; null while Redis is away.
     """
 
     users: NonNegativeInt
@@ -43,11 +44,11 @@ class OverviewSchema(CamelCaseSchema):
 
 
 class GpuSchema(CamelCaseSchema):
-    """What the driver says of a GPU; null and 0 are what it does not know.
+    """The state of a GPU as its driver reports it; unknown values are null or 0.
 
     Attributes:
-        use: share of the time in which it worked.
-        memory_used: bytes, of `memoryTotal`.
+        use: the share of time in which the GPU was busy.
+        memory_used: bytes used of `memoryTotal`.
         temperature: degrees Celsius.
     """
 
@@ -59,14 +60,14 @@ class GpuSchema(CamelCaseSchema):
 
 
 class WorkerSchema(CamelCaseSchema):
-    """What a worker says of itself.
+    """The status of a worker.
 
     Attributes:
-        is_ready: it takes jobs.
-        jobs_per_second: at its fullest; 0 is unknown.
-        restarts: of its engine.
-        bulk_places: bulk jobs that it runs at once.
-        gpus: of its machine.
+        is_ready: the worker accepts jobs.
+        jobs_per_second: the rate at full load; 0 means unknown.
+        restarts: the number of restarts of its engine.
+        bulk_places: the number of bulk jobs that it runs at the same time.
+        gpus: the GPUs of its machine.
     """
 
     worker_id: str
@@ -85,10 +86,10 @@ class WorkerSchema(CamelCaseSchema):
 
 
 class WorkerPageSchema(PageSchema):
-    """The living workers.
+    """The workers with a recent heartbeat.
 
     Attributes:
-        queues: jobs in each line.
+        queues: the number of jobs in each queue.
     """
 
     data: list[WorkerSchema]
@@ -96,13 +97,13 @@ class WorkerPageSchema(PageSchema):
 
 
 class ActivitySchema(CamelCaseSchema):
-    """Who changed what.
+    """An entry of the audit trail.
 
     Attributes:
-        action: such as `key.create`.
-        actor_id: null where nobody was signed in.
-        target_id: of the user, key, webhook, job, batch or file.
-        details: what changed.
+        action: the kind of change, such as `key.create`.
+        actor_id: the user who made the change; null if the caller was not signed in.
+        target_id: the id of the changed user, key, webhook, job, batch or file.
+        details: the changed values.
     """
 
     id: ActivityId

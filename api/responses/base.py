@@ -1,4 +1,4 @@
-"""What all shapes of answers have in common."""
+"""Base classes and common types of the schemas of responses."""
 
 from __future__ import annotations
 
@@ -11,34 +11,35 @@ from core.ids import Prefix
 
 
 class CamelCaseSchema(BaseModel):
-    """The base of what is shown in camelCase."""
+    """The base of schemas with names in camelCase."""
 
     model_config = ConfigDict(alias_generator=to_camel)
 
 
 class SnakeCaseSchema(BaseModel):
-    """The base of what is shown in snake_case: the product document's and OpenAI's shapes."""
+    """The base of schemas with names in snake_case."""
 
 
 class PageSchema(CamelCaseSchema):
     """One page of a list.
 
     Attributes:
-        next_cursor: `after` of the next page; null on the last.
+        next_cursor: the `after` of the next page; null on the last page.
     """
 
     next_cursor: str | None
 
 
 def id_pattern(prefix: Prefix) -> str:
+    """Return the regular expression of an id."""
     return f"^{prefix}_[0-9a-f]{{32}}$"
 
 
 def _absent() -> Any:
-    """Stand for a value that is not there: these models are never filled."""
+    """Return the default of a missing field; no code creates instances of these models."""
 
 
-#: The default of a field that is not always there, and never null where it is.
+#: The default of a field that a response may omit, and that is never null.
 NOT_REQUIRED: Any = Field(default_factory=_absent)
 
 JobId = Annotated[str, Field(pattern=id_pattern(Prefix.JOB))]
@@ -48,7 +49,7 @@ BatchId = Annotated[str, Field(pattern=id_pattern(Prefix.BATCH))]
 WebhookId = Annotated[str, Field(pattern=id_pattern(Prefix.WEBHOOK))]
 ActivityId = Annotated[str, Field(pattern=id_pattern(Prefix.AUDIT))]
 
-#: One that was uploaded, or one of those that a batch is read as.
+#: An uploaded file, or one of the files with the results of a batch.
 FILE_ID_PATTERN = f"^{Prefix.FILE}_((output|error)_)?[0-9a-f]{{32}}$"
 FileId = Annotated[str, Field(pattern=FILE_ID_PATTERN)]
 

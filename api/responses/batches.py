@@ -1,4 +1,4 @@
-"""Batches and the lines of their results."""
+"""Schemas of batches and of the lines of their results."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from models.batches.batch import BatchState, OnError
 
 
 class LineCountsSchema(SnakeCaseSchema):
-    """How many lines are in each state."""
+    """The number of lines in each state."""
 
     queued: NonNegativeInt
     running: NonNegativeInt
@@ -27,15 +27,16 @@ class BatchSchema(CamelCaseSchema):
     """Many requests from one file.
 
     Attributes:
-        endpoint: whose language its lines speak; null is our own.
-        total: lines, those that were skipped as faulty included: they count as failed.
-        usage: of the lines that ended.
-        lines_per_second: that ended, since the first began.
-        estimated_seconds: until all have ended, at that rate; null unless the batch runs.
-        retry_of: the batch whose unsuccessful lines these are.
-        started_at: when its first line began.
-        expires_at: lines that have not begun by then expire.
-        texts_deleted_at: when its requests and answers were deleted, as their time was over.
+        endpoint: the OpenAI endpoint of its lines; null means our own format.
+        total: the number of lines. Skipped lines are included and count as failed.
+        usage: the usage of the lines that have ended.
+        lines_per_second: the rate of ended lines since the first line started.
+        estimated_seconds: the time until all lines have ended, at that rate; null unless the batch
+            runs.
+        retry_of: the batch whose unsuccessful lines this batch retries.
+        started_at: when the first line started.
+        expires_at: when lines that have not started expire.
+        texts_deleted_at: when retention deleted its requests and completions.
     """
 
     id: BatchId
@@ -67,13 +68,13 @@ class BatchPageSchema(PageSchema):
 
 
 class ResultLineSchema(SnakeCaseSchema):
-    """What became of one line.
+    """The result of one line.
 
     Attributes:
-        line: its number in the file.
-        id: of its job.
-        result: the answer, or what was made of it until it was cancelled.
-        error: why it failed; `texts_deleted` says that the answer was deleted after its time.
+        line: the number of the line in the file.
+        id: the id of its job.
+        result: the completion, or the part that was generated before the cancellation.
+        error: why the line failed; `texts_deleted` means that retention deleted the completion.
     """
 
     line: NonNegativeInt

@@ -1,4 +1,4 @@
-"""The one shape of every error."""
+"""The schema of every error."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ from api.responses.base import NOT_REQUIRED, CamelCaseSchema, SnakeCaseSchema
 
 
 class FaultSchema(SnakeCaseSchema):
-    """One wrong field, by the name that the request has for it."""
+    """One wrong field, by its name in the request."""
 
     param: str
     message: str
 
 
 class ErrorBodySchema(CamelCaseSchema):
-    """What went wrong.
+    """The error.
 
     Attributes:
-        code: stable: programs may rely on it.
-        message: for people; it may change.
-        param: the field, parameter or header that is at fault, where it is one.
+        code: the kind of error. It is stable: programs may rely on it.
+        message: a text for people; it may change.
+        param: the field, parameter or header at fault, if there is one.
         fields: all wrong fields of the body.
-        request_id: names this request in the service's logs.
+        request_id: the id of this request in the service's logs.
     """
 
     code: str

@@ -1,4 +1,4 @@
-"""Generations: jobs, their answers and the events of their streams."""
+"""Schemas of jobs, completions and the events of streams."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from models.jobs.job import JobState
 
 
 class UsageSchema(SnakeCaseSchema):
-    """Tokens of the model's own tokenizer.
+    """The number of tokens, by the model's own tokenizer.
 
     Attributes:
-        prompt_tokens: of the prompt, as the chat template made it.
-        completion_tokens: of all choices, without end tokens.
-        cached_tokens: what a prefix or response cache saved.
+        prompt_tokens: tokens of the prompt, with the chat template.
+        completion_tokens: tokens of all choices, without end tokens.
+        cached_tokens: tokens that a prefix cache or the response cache saved.
     """
 
     prompt_tokens: NonNegativeInt
@@ -36,12 +36,13 @@ class UsageSchema(SnakeCaseSchema):
 
 
 class LogprobsSchema(SnakeCaseSchema):
-    """Log probabilities, one entry a token.
+    """Log probabilities, one entry for each token.
 
     Attributes:
-        tokens: a part of a character is called by its bytes, `bytes:\\xf0\\x9f`; a special token,
-            which adds nothing to the text, `special:<|im_end|>`.
-        top_logprobs: of the most likely tokens at each place.
+        tokens: the texts of the tokens. A part of a character is written as bytes,
+            `bytes:\\xf0\\x9f`. A special token adds no text and is written as
+            `special:<|im_end|>`.
+        top_logprobs: the log probabilities of the most likely tokens at each position.
     """
 
     tokens: list[str]
@@ -50,10 +51,10 @@ class LogprobsSchema(SnakeCaseSchema):
 
 
 class ChoiceSchema(SnakeCaseSchema):
-    """One answer.
+    """One choice of a completion.
 
     Attributes:
-        finish_reason: `stop` is the end token or a stop string, `length` is `maxTokens`.
+        finish_reason: `stop` means an end token or a stop string, `length` means `maxTokens`.
     """
 
     text: str
@@ -70,11 +71,11 @@ class CompletionHeadSchema(SnakeCaseSchema):
 
 
 class CompletionSchema(CompletionHeadSchema):
-    """An answer.
+    """A completion.
 
     Attributes:
         created: seconds since 1970.
-        cached: it was given before, and no model ran.
+        cached: the completion comes from the response cache; the model did not run.
     """
 
     choices: list[ChoiceSchema]
@@ -83,7 +84,7 @@ class CompletionSchema(CompletionHeadSchema):
 
 
 class AddedChoiceSchema(SnakeCaseSchema):
-    """What was added to one answer."""
+    """The text that one choice gained."""
 
     text: str
     index: NonNegativeInt
@@ -92,10 +93,10 @@ class AddedChoiceSchema(SnakeCaseSchema):
 
 
 class CompletionEventSchema(CompletionHeadSchema):
-    """One event of a stream: the text that was added.
+    """One event of a stream: the text that a choice gained.
 
     Attributes:
-        usage: in the last event only.
+        usage: only in the last event.
     """
 
     choices: list[AddedChoiceSchema]
@@ -110,17 +111,17 @@ class JobFaultSchema(SnakeCaseSchema):
 
 
 class ListedJobSchema(CamelCaseSchema):
-    """A job, without its answer.
+    """A job, without its completion.
 
     Attributes:
-        attempt: how often it was begun.
-        expires_at: when it ends unless it has begun.
-        cancel_requested_at: when somebody asked it to end while it ran.
-        metadata: what the request said.
-        texts_deleted_at: when its request and answer were deleted, as their time was over.
-        usage: once it has ended.
-        batch_id: of the batch that it is a line of; `line` is the line's number in the file.
-        custom_id: the line's name in the file.
+        attempt: how many times a worker has started the job.
+        expires_at: when the job expires if it has not started.
+        cancel_requested_at: when its cancellation was requested while it ran.
+        metadata: the labels from the request.
+        texts_deleted_at: when retention deleted its request and completion.
+        usage: the usage, when the job has ended.
+        batch_id: the id of its batch, if it is a line of one; `line` is the number in the file.
+        custom_id: the id of the line in the file.
     """
 
     id: JobId
@@ -149,9 +150,9 @@ class JobSchema(ListedJobSchema):
     """A job.
 
     Attributes:
-        result: the answer, or what was made of it until the job was cancelled.
-        position: its place in line while it is queued, from 1.
-        estimated_seconds: until it begins, if that is known.
+        result: the completion, or the part that was generated before the cancellation.
+        position: the position in the queue while the job waits, from 1.
+        estimated_seconds: the time until the job starts, if known.
     """
 
     result: CompletionSchema = NOT_REQUIRED

@@ -1,4 +1,4 @@
-"""Keys, their secrets and what they may still use."""
+"""Schemas of keys, their secrets and their limits."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from api.responses.base import NOT_REQUIRED, CamelCaseSchema, KeyId, PageSchema,
 
 
 class SetByAdminSchema(CamelCaseSchema):
-    """What an admin switched off or lowered on a key; only an admin lifts it."""
+    """The fields of a key that an admin switched off or lowered; only an admin can lift them."""
 
     is_active: bool = NOT_REQUIRED
     rate_limit: int = NOT_REQUIRED
@@ -21,18 +21,18 @@ class SetByAdminSchema(CamelCaseSchema):
 
 
 class KeySchema(CamelCaseSchema):
-    """A key, without its secret. A limit of null is none.
+    """A key, without its secret. A limit of null means no limit.
 
     Attributes:
-        prefix: what its secret begins with.
-        rate_limit: requests a minute.
-        token_limit: tokens a minute.
-        monthly_token_limit: tokens a calendar month, UTC.
-        max_in_flight: jobs that wait or run at once.
-        priority: its share where keys compete.
-        set_by_admin: what its owner cannot lift, by field.
-        previous_secret_expires_at: until when the secret before a rotation works.
-        last_used: when a generation last came with it.
+        prefix: the first characters of its secret.
+        rate_limit: requests per minute.
+        token_limit: tokens per minute.
+        monthly_token_limit: tokens per calendar month, in UTC.
+        max_in_flight: jobs that wait or run at the same time.
+        priority: the share of the key where keys compete.
+        set_by_admin: the fields that its owner cannot lift.
+        previous_secret_expires_at: when the secret before the last rotation stops working.
+        last_used: the time of the last generation with the key.
     """
 
     id: KeyId
@@ -53,10 +53,10 @@ class KeySchema(CamelCaseSchema):
 
 
 class MadeKeySchema(KeySchema):
-    """A key with its secret, which is shown this once.
+    """A key with its secret, which is returned only once.
 
     Attributes:
-        secret: what programs send.
+        secret: the credential that programs send.
     """
 
     secret: str
@@ -67,10 +67,10 @@ class KeyPageSchema(PageSchema):
 
 
 class WebhookSecretSchema(CamelCaseSchema):
-    """What a key's webhooks are signed with.
+    """The secret that signs the webhooks of a key.
 
     Attributes:
-        secret: of the Standard Webhooks scheme, `whsec_…`.
+        secret: a secret of Standard Webhooks, `whsec_…`.
     """
 
     secret: str
@@ -80,8 +80,8 @@ class LimitSchema(CamelCaseSchema):
     """One limit.
 
     Attributes:
-        limit: null is none.
-        resets_at: when it begins again, if by a clock.
+        limit: null means no limit.
+        resets_at: the time of the reset, if the limit resets by a clock.
     """
 
     limit: int | None
@@ -91,7 +91,7 @@ class LimitSchema(CamelCaseSchema):
 
 
 class LimitsSchema(CamelCaseSchema):
-    """Each limit of a key, under the name of the key's field."""
+    """The limits of a key, by the names of the key's fields."""
 
     rate_limit: LimitSchema
     token_limit: LimitSchema

@@ -13,6 +13,7 @@ from models.jobs.serializer import show_time
 
 
 def serialize_user(user: User) -> dict[str, Any]:
+    """Return a user as `UserSchema`."""
     return {
         "id": show_id(Prefix.USER, user.id),
         "email": user.email,
@@ -24,6 +25,7 @@ def serialize_user(user: User) -> dict[str, Any]:
 
 
 def serialize_key(key: ApiKey) -> dict[str, Any]:
+    """Return a key as `KeySchema`."""
     return {
         "id": show_id(Prefix.KEY, key.id),
         "userId": show_id(Prefix.USER, key.user_id),

@@ -1,4 +1,4 @@
-"""The service itself: is it there, which model has it."""
+"""Schemas of the calls for the service itself: health, model, version."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ class PartsSchema(SnakeCaseSchema):
     """The state of each part.
 
     Attributes:
-        database: `read-only` is a standby, or a primary that takes no changes; `full` has no room
-            on its disk.
-        redis: `read-only` is a replica, or one that cannot write to its disk or to its replicas;
-            `full` has used up its memory.
+        database: `read-only` means a standby, or a primary that accepts no changes; `full` means
+            that its disk is full.
+        redis: `read-only` means a replica, or a server that cannot write to its disk or to its
+            replicas; `full` means that its memory is full.
         workers: `unknown` while Redis is not ok.
     """
 
@@ -30,21 +30,21 @@ class PartsSchema(SnakeCaseSchema):
 
 
 class ReadinessSchema(SnakeCaseSchema):
-    """Whether work can be taken, and each part."""
+    """Whether the service accepts work, and the state of each part."""
 
     status: Literal["ready", "not ready"]
     parts: PartsSchema
 
 
 class ModelSchema(CamelCaseSchema):
-    """A model with what its ready workers say, summed up.
+    """A model, with the sums over its ready workers.
 
     Attributes:
-        context_length: tokens of prompt and answer together.
+        context_length: the greatest number of tokens of prompt and completion together.
         running: generations in the engines.
-        waiting: generations that workers hold and have not begun.
+        waiting: generations that workers hold and have not started.
         cache_use: the used share of the fullest worker's attention cache.
-        steps: forward passes since the workers began.
+        steps: forward passes since the workers started.
     """
 
     id: str
@@ -63,10 +63,10 @@ class ModelPageSchema(PageSchema):
 
 
 class IndexSchema(CamelCaseSchema):
-    """What is where.
+    """The name of the service and the paths of its documentation.
 
     Attributes:
-        openai_base_url: below it are the calls for OpenAI's clients.
+        openai_base_url: the path of the calls for OpenAI's clients.
     """
 
     service: Literal["BountyCoder"]

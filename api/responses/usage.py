@@ -1,4 +1,4 @@
-"""What was used and what it costs."""
+"""Schemas of usage reports."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from models.usage.report import UsageGroup
 
 
 class SumsSchema(CamelCaseSchema):
-    """Sums over a time.
+    """Sums over a range of time.
 
     Attributes:
-        success_rate: null where there was no request.
+        success_rate: null if there was no request.
         mean_ms: the mean time from the request to its end.
-        p95_ms: the time that 95 of 100 did not exceed.
-        cost: of the tokens, in the report's currency.
+        p95_ms: the 95th percentile of that time.
+        cost: the cost of the tokens, in the report's currency.
     """
 
     requests: NonNegativeInt
@@ -37,8 +37,8 @@ class GroupSumsSchema(SumsSchema):
     """Sums of one group.
 
     Attributes:
-        group: an id, a model's name, or when the group begins.
-        name: of the key, or the user's email.
+        group: an id, the name of a model, or the time of the group's begin.
+        name: the name of the key, or the email of the user.
     """
 
     group: str
@@ -49,7 +49,7 @@ class UsageReportSchema(PageSchema):
     """Usage of whole hours, in groups.
 
     Attributes:
-        totals: of all groups, on every page.
+        totals: the sums of all groups, the same on every page.
     """
 
     from_: Annotated[datetime, Field(alias="from")]

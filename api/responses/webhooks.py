@@ -1,4 +1,4 @@
-"""Webhooks and the attempts to deliver them."""
+"""Schemas of webhooks and their attempts."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class AttemptSchema(CamelCaseSchema):
     """One attempt.
 
     Attributes:
-        status: of the receiver's answer; null when there was none.
-        error: why there was none, or what was wrong with it.
+        status: the status of the receiver's response; null if there was no response.
+        error: why there was no response, or what was wrong with it.
     """
 
     at: datetime
@@ -26,12 +26,13 @@ class AttemptSchema(CamelCaseSchema):
 
 
 class ListedWebhookSchema(CamelCaseSchema):
-    """A message to a customer's address.
+    """A message to the URL of a customer.
 
     Attributes:
-        type: what happened, such as `job.succeeded` or `batch.completed`.
-        job_id: the job that it tells of; null where it is a batch, as `batch_id` else.
-        attempts_in_round: since it was made, or sent again.
+        type: the event, such as `job.succeeded` or `batch.completed`.
+        job_id: the job that ended; null if the message is about a batch.
+        batch_id: the batch that ended; null if the message is about a job.
+        attempts_in_round: the number of attempts since the message was created or resent.
     """
 
     id: WebhookId
@@ -49,7 +50,7 @@ class ListedWebhookSchema(CamelCaseSchema):
 
 
 class WebhookSchema(ListedWebhookSchema):
-    """A message with its newest attempts."""
+    """A message with its latest attempts."""
 
     attempts: list[AttemptSchema]
 

@@ -73,7 +73,7 @@ OPTIONS = (
     query(
         "completionWindow",
         WindowText,
-        "lines that have not started within this time expire; such as `24h`",
+        "lines that have not started within this time expire; default `24h`",
     ),
     text_query("webhookUrl", MAX_URL_LENGTH, "the URL that gets a webhook at the end"),
     query("metadata", str, "your own labels, a JSON object"),
