@@ -24,12 +24,12 @@ def counted(durations: list[int]) -> dict[int, int]:
 
 def test_no_duration_is_further_from_its_bucket_than_the_error() -> None:
     for duration in [*range(5000), *range(5000, LONGEST_MS, 7_777_777), *BOUNDS[:-1]]:
-        told = duration_of(bucket_of(duration))
+        found = duration_of(bucket_of(duration))
 
-        assert abs(told - duration) <= RELATIVE_ERROR * duration + 1e-9, duration
+        assert abs(found - duration) <= RELATIVE_ERROR * duration + 1e-9, duration
 
 
-def test_short_durations_are_told_exactly() -> None:
+def test_short_durations_are_exact() -> None:
     assert [duration_of(bucket_of(ms)) for ms in range(19)] == list(range(19))
 
 
@@ -45,10 +45,10 @@ def test_a_percentile_is_within_the_error_of_the_true_one(share: float, n: int) 
     durations = sorted(round(draw.lognormvariate(7, 1.5)) for _ in range(n))
     true = durations[math.ceil(share * n) - 1]
 
-    told = percentile(counted(durations), share)
+    found = percentile(counted(durations), share)
 
-    assert told is not None
-    assert abs(told - true) <= RELATIVE_ERROR * true + 1e-9
+    assert found is not None
+    assert abs(found - true) <= RELATIVE_ERROR * true + 1e-9
 
 
 def test_nothing_has_no_percentile() -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 from core.ids import Prefix, new_id, read_id, show_id
 
 
-def test_a_shown_id_reads_back() -> None:
+def test_the_public_form_of_an_id_is_parsed() -> None:
     value = new_id()
 
     assert read_id(Prefix.JOB, show_id(Prefix.JOB, value)) == value
@@ -16,14 +16,14 @@ def test_ids_sort_by_the_time_they_were_made() -> None:
 
 
 def test_what_is_not_an_id_reads_as_none() -> None:
-    shown = show_id(Prefix.KEY, new_id())
+    public = show_id(Prefix.KEY, new_id())
 
     for text in (
         "",
         "key_",
-        shown[:-1],
-        shown + "0",
-        shown.replace("key", "gen"),
+        public[:-1],
+        public + "0",
+        public.replace("key", "gen"),
         "key_" + "z" * 32,
         "key_0x" + "0" * 30,
         "key_ " + "1" * 31,

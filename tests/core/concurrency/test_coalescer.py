@@ -52,7 +52,7 @@ def start() -> Iterator[Callable[..., Future[int]]]:
         yield pool.submit
 
 
-def gathering(groups: Groups, *, most: int = 8, seconds: float = 10) -> Coalescer[int, int]:
+def coalescer(groups: Groups, *, most: int = 8, seconds: float = 10) -> Coalescer[int, int]:
     return Coalescer(groups.make, most=most, seconds=seconds, late=Late)
 
 
@@ -69,7 +69,7 @@ def gather(
 
 
 def test_a_call_alone_waits_for_nobody(groups: Groups) -> None:
-    calls = gathering(groups)
+    calls = coalescer(groups)
 
     assert [calls.call(2), calls.call(3)] == [4, 6]
     assert groups.made == [[2], [3]]
@@ -78,7 +78,7 @@ def test_a_call_alone_waits_for_nobody(groups: Groups) -> None:
 def test_what_comes_while_a_group_is_under_way_is_made_together(
     groups: Groups, start: Callable[..., Future[int]]
 ) -> None:
-    futures = gather(gathering(groups), groups, start, 1, 2, 3)
+    futures = gather(coalescer(groups), groups, start, 1, 2, 3)
     groups.may_go_on.set()
 
     assert [future.result(5) for future in futures] == [0, 2, 4, 6]
@@ -88,7 +88,7 @@ def test_what_comes_while_a_group_is_under_way_is_made_together(
 def test_a_group_has_no_more_than_the_most(
     groups: Groups, start: Callable[..., Future[int]]
 ) -> None:
-    futures = gather(gathering(groups, most=2), groups, start, 1, 2, 3)
+    futures = gather(coalescer(groups, most=2), groups, start, 1, 2, 3)
     groups.may_go_on.set()
 
     assert [future.result(5) for future in futures] == [0, 2, 4, 6]
@@ -96,7 +96,7 @@ def test_a_group_has_no_more_than_the_most(
 
 
 def test_an_error_of_one_is_its_own(groups: Groups, start: Callable[..., Future[int]]) -> None:
-    futures = gather(gathering(groups), groups, start, 1, -2, 3)
+    futures = gather(coalescer(groups), groups, start, 1, -2, 3)
     groups.may_go_on.set()
 
     with pytest.raises(ValueError, match="-2"):
@@ -105,30 +105,30 @@ def test_an_error_of_one_is_its_own(groups: Groups, start: Callable[..., Future[
 
 
 @pytest.mark.parametrize(
-    ("fault", "told"), [(OSError(), OSError), (Stopped(), Late)], ids=["error", "stopped"]
+    ("fault", "next_error"), [(OSError(), OSError), (Stopped(), Late)], ids=["error", "stopped"]
 )
-def test_when_a_group_fails_all_of_it_are_told_and_the_next_goes_on(
+def test_an_error_reaches_all_callers_of_its_group_and_no_other(
     groups: Groups,
     start: Callable[..., Future[int]],
     fault: BaseException,
-    told: type[BaseException],
+    next_error: type[BaseException],
 ) -> None:
-    calls = gathering(groups)
+    calls = coalescer(groups)
     futures = gather(calls, groups, start, 0, 5)
     groups.fault = fault
     groups.may_go_on.set()
 
-    for future, error in zip(futures, (type(fault), type(fault), told), strict=True):
+    for future, error in zip(futures, (type(fault), type(fault), next_error), strict=True):
         with pytest.raises(error):
             future.result(5)  # the first two led a group each
     assert calls.call(4) == 8
     assert groups.made == [[0], [0, 5], [4]]
 
 
-def test_whoever_waits_too_long_is_told_and_holds_nobody_up(
+def test_a_caller_that_waits_too_long_gets_an_error_and_delays_no_other(
     groups: Groups, start: Callable[..., Future[int]]
 ) -> None:
-    calls = gathering(groups, seconds=0.05)
+    calls = coalescer(groups, seconds=0.05)
     first, late = gather(calls, groups, start, 1)
 
     with pytest.raises(Late):
@@ -139,7 +139,7 @@ def test_whoever_waits_too_long_is_told_and_holds_nobody_up(
     assert groups.made == [[0], [2]]
 
 
-def test_one_whose_group_was_begun_is_told_that_it_may_be_made(
+def test_a_caller_whose_group_has_begun_gets_another_error(
     start: Callable[..., Future[int]],
 ) -> None:
     gates = {0: threading.Event(), 1: threading.Event()}
@@ -187,7 +187,7 @@ def test_a_leader_that_is_stopped_before_it_begins_leaves_another_to_lead() -> N
     assert done.stdout.split() == ["GreenletExit", "4", "6"], done.stderr
 
 
-def test_an_answer_that_came_at_the_last_moment_is_given(
+def test_a_result_at_the_last_moment_is_returned(
     groups: Groups, start: Callable[..., Future[int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class LateEvent(threading.Event):
@@ -197,7 +197,7 @@ def test_an_answer_that_came_at_the_last_moment_is_given(
             super().wait(10)
             return False
 
-    calls = gathering(groups)
+    calls = coalescer(groups)
     first = start(calls.call, 0)
     wait_until(lambda: groups.made == [[0]], 10)
     leader = start(calls.call, 1)

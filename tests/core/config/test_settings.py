@@ -103,15 +103,15 @@ def test_networks_for_webhooks_are_taken(networks: str) -> None:
 
 @pytest.mark.parametrize("networks", ["10.0.0.1/8", "localhost", "10.0.0.0/33", "*"])
 def test_what_is_no_network_for_webhooks_is_refused(networks: str) -> None:
-    said = faults({**NEEDED, "WEBHOOK_ALLOWED_NETWORKS": networks})
+    found = faults({**NEEDED, "WEBHOOK_ALLOWED_NETWORKS": networks})
 
-    assert said == ["WEBHOOK_ALLOWED_NETWORKS must be networks such as 10.1.0.0/16"]
+    assert found == ["WEBHOOK_ALLOWED_NETWORKS must be networks such as 10.1.0.0/16"]
 
 
-def test_a_password_that_is_not_escaped_is_not_told() -> None:
-    said = faults({**NEEDED, "REDIS_URL": "redis://:s3cr/et@host:1/0"})
+def test_a_password_that_is_not_escaped_is_not_in_the_fault() -> None:
+    found = faults({**NEEDED, "REDIS_URL": "redis://:s3cr/et@host:1/0"})
 
-    assert said == ["REDIS_URL must be redis://, rediss:// or unix://, escaped as URLs are"]
+    assert found == ["REDIS_URL must be redis://, rediss:// or unix://, escaped as URLs are"]
 
 
 def test_no_secret_stands_in_the_representation() -> None:
@@ -161,9 +161,9 @@ def test_the_documentation_names_every_secret() -> None:
 def test_a_secret_given_twice_is_a_fault(tmp_path: Path) -> None:
     (tmp_path / "key").write_text("y" * 40)
 
-    said = faults({**SAFE, "SECRET_KEY_FILE": str(tmp_path / "key")})
+    found = faults({**SAFE, "SECRET_KEY_FILE": str(tmp_path / "key")})
 
-    assert said == ["SECRET_KEY and SECRET_KEY_FILE must not both be set"]
+    assert found == ["SECRET_KEY and SECRET_KEY_FILE must not both be set"]
 
 
 @pytest.mark.parametrize(
@@ -183,15 +183,15 @@ def test_a_file_that_holds_no_secret_is_one_fault_beside_others(
     if content is not None:
         (tmp_path / "url").write_bytes(content)
 
-    said = faults(
+    found = faults(
         {"REDIS_URL": REDIS, "DATABASE_URL_FILE": str(tmp_path / "url"), "API_PORT": "70000"}
     )
 
-    assert len(said) == 2
-    assert said[0].startswith("DATABASE_URL_FILE cannot be read: ")
-    assert reason in said[0]
-    assert said[1].startswith("API_PORT ")
-    assert "s3cr" not in "".join(said)
+    assert len(found) == 2
+    assert found[0].startswith("DATABASE_URL_FILE cannot be read: ")
+    assert reason in found[0]
+    assert found[1].startswith("API_PORT ")
+    assert "s3cr" not in "".join(found)
 
 
 def test_only_the_newline_at_the_end_of_a_secret_is_left_out(tmp_path: Path) -> None:
@@ -204,7 +204,7 @@ def test_only_the_newline_at_the_end_of_a_secret_is_left_out(tmp_path: Path) -> 
     assert settings.admin_password.get_secret_value() == " a password of words "
 
 
-def test_a_child_process_does_not_read_the_files_again(tmp_path: Path) -> None:
+def test_a_child_process_does_not_read_the_files(tmp_path: Path) -> None:
     (tmp_path / "key").write_text("y" * 40)
     environment = {**NEEDED, "SECRET_KEY_FILE": str(tmp_path / "key")}
     settings = Settings.from_environment(environment)

@@ -35,22 +35,22 @@ def piece(job_id: object, text: str, offset: int = 0) -> TextPiece:
 
 
 def test_a_waiter_is_woken_by_its_own_job_only(client: redis.Redis) -> None:
-    news, mine, other = JobEvents(client), new_id(), new_id()
+    events, mine, other = JobEvents(client), new_id(), new_id()
 
-    with news.watch(mine) as watch:
+    with events.watch(mine) as watch:
         settle(client, watch)
         publish_ends(client, [other])
         assert not watch.changed.wait(0.3)
         publish_ends(client, [other, mine])
         assert watch.changed.wait(5)
         assert watch.may_have_ended
-    news.close()
+    events.close()
 
 
 def test_a_follower_gets_the_text_of_its_own_job(client: redis.Redis) -> None:
-    news, mine, other = JobEvents(client), new_id(), new_id()
+    events, mine, other = JobEvents(client), new_id(), new_id()
 
-    with news.watch(mine, with_text=True) as watch, news.watch(mine) as waiter:
+    with events.watch(mine, with_text=True) as watch, events.watch(mine) as waiter:
         settle(client, watch)
         settle(client, waiter)
         publish_text(client, [piece(other, "x"), piece(mine, "he"), piece(mine, "llo 🎉", 2)])
@@ -58,10 +58,10 @@ def test_a_follower_gets_the_text_of_its_own_job(client: redis.Redis) -> None:
         assert [p.text for p in watch.take()] == ["he", "llo 🎉"]
         assert not watch.may_have_ended
         assert not waiter.changed.is_set()
-    news.close()
+    events.close()
 
 
-def test_a_follower_who_falls_behind_is_told_of_the_gap(client: redis.Redis) -> None:
+def test_a_slow_follower_sees_the_gap(client: redis.Redis) -> None:
     watch = JobWatch(with_text=True)
     for number in range(MAX_PIECES + 1):
         watch.add(piece(new_id(), "x", number))
@@ -71,11 +71,11 @@ def test_a_follower_who_falls_behind_is_told_of_the_gap(client: redis.Redis) -> 
 
 
 def test_many_waiters_share_one_subscription(client: redis.Redis) -> None:
-    news = JobEvents(client)
+    events = JobEvents(client)
     jobs = [new_id() for _ in range(50)]
 
     def wait(job_id: object) -> bool:
-        with news.watch(job_id) as watch:  # type: ignore[arg-type]
+        with events.watch(job_id) as watch:  # type: ignore[arg-type]
             return watch.changed.wait(10)
 
     with ThreadPoolExecutor(50) as pool:
@@ -84,33 +84,33 @@ def test_many_waiters_share_one_subscription(client: redis.Redis) -> None:
         assert subscribers(client) == 1
         publish_ends(client, jobs)
         assert all(future.result(10) for future in waits)
-    news.close()
+    events.close()
 
 
-def test_waiters_are_woken_to_look_when_the_subscription_broke(client: redis.Redis) -> None:
-    news = JobEvents(client)
-    with news.watch(new_id()) as watch:
+def test_waiting_requests_are_woken_after_the_subscription_broke(client: redis.Redis) -> None:
+    events = JobEvents(client)
+    with events.watch(new_id()) as watch:
         settle(client, watch)
 
         client.execute_command("CLIENT KILL TYPE pubsub")
 
         assert watch.changed.wait(5)
         wait_until(lambda: watch.may_have_ended and watch.has_gap, 20)
-    news.close()
+    events.close()
 
 
 def test_all_who_wait_are_let_go_when_the_process_leaves(client: redis.Redis) -> None:
-    news = JobEvents(client)
-    with news.watch(new_id()) as before:
-        news.end_waits()
+    events = JobEvents(client)
+    with events.watch(new_id()) as before:
+        events.end_waits()
         assert before.changed.is_set()
         assert before.must_end
-        with news.watch(new_id()) as after:
+        with events.watch(new_id()) as after:
             assert after.must_end
-    news.close()
+    events.close()
 
 
-def test_a_worker_hears_requests_and_survives_a_bad_one(client: redis.Redis) -> None:
+def test_a_worker_receives_commands_and_survives_a_bad_one(client: redis.Redis) -> None:
     heard: list[tuple[JobCommand, object]] = []
     requests = subscribe_to_commands(client, lambda what, job: heard.append((what, job)))
     requests.listen()

@@ -70,7 +70,7 @@ def counts(limiter: Limiter, key: Key) -> tuple[int, int, int, int]:
     ],
     ids=["requests", "tokens", "in flight", "month"],
 )
-def test_exactly_the_limit_passes_whoever_asks_at_once(
+def test_exactly_the_limit_passes_among_concurrent_requests(
     client: redis.Redis, clock: Clock, key: Key, tokens: int
 ) -> None:
     first, second = Limiter(client, clock=clock), Limiter(client, clock=clock)
@@ -79,7 +79,7 @@ def test_exactly_the_limit_passes_whoever_asks_at_once(
     assert accepted(second, key, tries=50, tokens=tokens) == 0
 
 
-def test_the_next_minute_begins_anew(limiter: Limiter, clock: Clock) -> None:
+def test_the_next_minute_starts_at_zero(limiter: Limiter, clock: Clock) -> None:
     key = Key(rate_limit=60, token_limit=100)
     assert accepted(limiter, key, tries=100) == 60
 
@@ -89,7 +89,7 @@ def test_the_next_minute_begins_anew(limiter: Limiter, clock: Clock) -> None:
     assert accepted(limiter, key, tries=100) == 60
 
 
-def test_the_clock_is_that_of_redis_whatever_the_process_believes(client: redis.Redis) -> None:
+def test_the_clock_is_that_of_redis_and_not_of_the_process(client: redis.Redis) -> None:
     state = charge(Limiter(client), Key())
 
     seconds, microseconds = client.time()
@@ -142,7 +142,9 @@ def test_a_refusal_names_its_limit_and_when_a_request_would_pass(
     assert counts(limiter, key) == before
 
 
-def test_a_used_up_quota_is_told_with_the_end_of_the_month(limiter: Limiter, clock: Clock) -> None:
+def test_the_refusal_of_a_used_up_quota_names_the_end_of_the_month(
+    limiter: Limiter, clock: Clock
+) -> None:
     key, job = Key(monthly_token_limit=10), new_id()
     charge(limiter, key, tokens=10, job=job)
     limiter.settle(key.id, job, 10)
@@ -263,7 +265,7 @@ def test_a_settle_after_a_loss_leaves_the_rest_to_the_database(
     assert (state.month.used, state.in_flight.used) == (10, 0)
 
 
-def test_what_the_database_does_not_know_of_is_not_in_flight_after_a_loss(
+def test_a_job_unknown_to_the_database_is_not_in_flight_after_a_loss(
     client: redis.Redis, limiter: Limiter
 ) -> None:
     key = Key()
@@ -318,8 +320,8 @@ def line(key: Key, tokens: int, job: UUID | None = None) -> LineCharge:
 
 
 def charge_lines(limiter: Limiter, *lines: LineCharge) -> list[ChargeVerdict]:
-    said = limiter.charge_lines(lines, recall=lambda _, began: nothing(began))
-    return [one.verdict for one in said]
+    verdicts = limiter.charge_lines(lines, recall=lambda _, began: nothing(began))
+    return [one.verdict for one in verdicts]
 
 
 def test_a_line_is_charged_for_the_month_alone(limiter: Limiter) -> None:
@@ -351,8 +353,8 @@ def test_a_line_waits_for_what_others_hold_and_fails_for_what_is_used(limiter: L
     charge(limiter, key, tokens=60, job=job)
 
     lines = [line(key, 41), line(key, 40), line(key, 101)]
-    said = charge_lines(limiter, *lines)
-    assert said == [ChargeVerdict.RESERVED, ChargeVerdict.CHARGED, ChargeVerdict.USED_UP]
+    verdicts = charge_lines(limiter, *lines)
+    assert verdicts == [ChargeVerdict.RESERVED, ChargeVerdict.CHARGED, ChargeVerdict.USED_UP]
     limiter.settle(key.id, job, 60)
 
     assert charge_lines(limiter, lines[0]) == [ChargeVerdict.USED_UP]
@@ -369,9 +371,9 @@ def test_lines_of_several_keys_are_charged_together_also_by_a_redis_that_knows_n
         asked.append(key_id)
         return KeyUse(0, bulk={lost: 7} if key_id == one.id else {})
 
-    said = limiter.charge_lines([line(one, 9), line(other, 9), line(one, 1)], recall=recall)
+    verdicts = limiter.charge_lines([line(one, 9), line(other, 9), line(one, 1)], recall=recall)
 
-    assert [s.verdict for s in said] == [
+    assert [s.verdict for s in verdicts] == [
         ChargeVerdict.CHARGED,
         ChargeVerdict.USED_UP,
         ChargeVerdict.CHARGED,

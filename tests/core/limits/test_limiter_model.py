@@ -138,9 +138,9 @@ def test_the_script_counts_as_the_model_does(
             assert _passes(limiter, model, job, tokens) == model.charge(job, tokens)
         elif name == "charge line":
             line = LineCharge(jobs[args[0]], key.id, args[1], key.monthly_token_limit)
-            (said,) = limiter.charge_lines([line], recall=lambda _, began: model.recall(began))
-            assert said.verdict == model.charge_line(jobs[args[0]], args[1])
-            assert said.used_tokens == model.used[model.month]
+            (verdict,) = limiter.charge_lines([line], recall=lambda _, began: model.recall(began))
+            assert verdict.verdict == model.charge_line(jobs[args[0]], args[1])
+            assert verdict.used_tokens == model.used[model.month]
         elif name == "settle":
             limiter.settle(key.id, jobs[args[0]], args[1])
             model.settle(jobs[args[0]], args[1])

@@ -58,7 +58,7 @@ def test_an_email_is_limited_over_all_addresses(client: redis.Redis) -> None:
     fail(throttle, address="192.0.2.9", email="other@b.c")
 
 
-def test_an_address_that_succeeded_before_is_not_refused_for_strangers(client: redis.Redis) -> None:
+def test_a_known_address_is_not_refused_for_attempts_of_others(client: redis.Redis) -> None:
     throttle = Throttle(client)
     succeed(throttle, address="192.0.2.1")
     for n in range(2, 8):
@@ -92,7 +92,7 @@ def test_lifting_forgets_what_was_tried_with_one_email(client: redis.Redis) -> N
     assert seconds_to_wait(throttle, address="192.0.2.9", email="other@b.c")
 
 
-def test_an_address_is_limited_whatever_email_it_tries(client: redis.Redis) -> None:
+def test_an_address_is_limited_over_all_emails(client: redis.Redis) -> None:
     throttle = Throttle(client)
     for n in range(5):
         fail(throttle, email=f"{n}@b.c")

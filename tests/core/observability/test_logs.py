@@ -36,7 +36,7 @@ def test_a_traceback_says_where_and_what() -> None:
     assert "ZeroDivisionError: division by zero" in line["exc_info"]
 
 
-def test_an_exception_that_quotes_a_row_or_input_is_told_without_its_text() -> None:
+def test_an_exception_that_quotes_a_row_or_input_is_logged_without_its_text() -> None:
     line = logged(
         """
 def fail():
@@ -53,8 +53,12 @@ except Exception: logging.exception("failed")
 """
     )
 
-    for told in ("psycopg2.IntegrityError", "sqlalchemy.exc.IntegrityError", "RuntimeError: outer"):
-        assert told in line["exc_info"]
+    for text in (
+        "psycopg2.IntegrityError",
+        "sqlalchemy.exc.IntegrityError",
+        "RuntimeError: outer",
+    ):
+        assert text in line["exc_info"]
     assert line["exc_info"].index("psycopg2.Int") < line["exc_info"].index("RuntimeError: outer")
     assert "my prompt" not in line["exc_info"]
     assert line["exc_info"].count("(text not logged)") == 2

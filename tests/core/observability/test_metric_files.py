@@ -79,7 +79,7 @@ def fill():
         while True:
             file.write(bytes(4096))
 
-def shown():
+def read_counts():
     environ = {"PATH_INFO": "/metrics", "REQUEST_METHOD": "GET"}
     text = b"".join(metrics_page("test", files)(environ, lambda *answer: None)).decode()
     found = [s for f in text_string_to_metric_families(text) for s in f.samples]
@@ -100,13 +100,13 @@ with MetricFiles.opened(directory, "program", layout="1") as files:
     for number in range(1000):
         series.labels(f"{number:050}").inc()
     requests_in_progress().inc()
-    full = shown()
+    full = read_counts()
     ballast.unlink()
     deadline = time.monotonic() + 10
-    while shown() != [1001, 1] and time.monotonic() < deadline:
+    while read_counts() != [1001, 1] and time.monotonic() < deadline:
         time.sleep(0.02)
     series.labels("first").inc()
-    print(full[0] < 1001, *shown())
+    print(full[0] < 1001, *read_counts())
 """
 
 
@@ -137,7 +137,7 @@ def end(process: subprocess.Popen[str]) -> None:
     assert process.returncode == 0
 
 
-def shown(directory: Path) -> tuple[float, float, int]:
+def read_counts(directory: Path) -> tuple[float, float, int]:
     """Return the jobs counted, the requests in progress, and how many processes there are."""
     values = samples(page(directory / "program"))
     return (
@@ -163,10 +163,10 @@ def page(files: Path) -> str:
 def test_what_a_killed_process_counted_stays_and_its_gauges_go(tmp_path: Path) -> None:
     killed, living = start(tmp_path, 3), start(tmp_path, 4)
     places = {place_of(killed), place_of(living)}
-    before = shown(tmp_path)
+    before = read_counts(tmp_path)
 
     kill(killed)
-    after = shown(tmp_path)
+    after = read_counts(tmp_path)
     end(living)
 
     assert places == {0, 1}
@@ -182,7 +182,7 @@ def test_a_new_process_goes_on_with_the_counts_of_a_dead_one(tmp_path: Path) -> 
 
     third = start(tmp_path, 5)
     place = place_of(third)
-    found = shown(tmp_path)
+    found = read_counts(tmp_path)
     files = len(list((tmp_path / "program").glob("counter_*.db")))
     end(second)
     end(third)
@@ -194,13 +194,13 @@ def test_a_new_process_goes_on_with_the_counts_of_a_dead_one(tmp_path: Path) -> 
 
 def test_counts_outlive_a_program_and_not_its_layout(tmp_path: Path) -> None:
     end(start(tmp_path, 3))
-    kept = shown(tmp_path)
+    before = read_counts(tmp_path)
 
     end(start(tmp_path, 1, layout="2"))
-    anew = shown(tmp_path)
+    after = read_counts(tmp_path)
 
-    assert kept == (3, 0, 0)
-    assert anew == (1, 0, 0)
+    assert before == (3, 0, 0)
+    assert after == (1, 0, 0)
 
 
 def test_files_that_cannot_be_read_are_removed(tmp_path: Path) -> None:
@@ -209,7 +209,7 @@ def test_files_that_cannot_be_read_are_removed(tmp_path: Path) -> None:
 
     end(start(tmp_path, 2))
 
-    assert shown(tmp_path) == (2, 0, 0)
+    assert read_counts(tmp_path) == (2, 0, 0)
 
 
 def test_a_directory_of_its_own_is_gone_with_the_program() -> None:

@@ -19,7 +19,7 @@ def test_a_damaged_hash_and_no_account_match_nothing() -> None:
     assert not is_password_of(None, "x")
 
 
-def test_the_time_does_not_tell_whether_there_is_an_account() -> None:
+def test_the_time_does_not_reveal_whether_there_is_an_account() -> None:
     hashed = hash_password("correct horse")
 
     def seconds(password_hash: str | None) -> float:

@@ -62,7 +62,7 @@ def _ended(callers: Callers) -> Iterator[Callers]:
         yield callers
 
 
-def test_an_account_that_signs_in_in_loops_leaves_the_other_turns_free(callers: Callers) -> None:
+def test_an_account_that_signs_in_in_loops_leaves_the_other_slots_free(callers: Callers) -> None:
     for n in range(MAX_OF_ACCOUNT):
         callers.call("busy", f"192.0.2.{n}")
 
@@ -82,7 +82,7 @@ def test_an_address_with_many_accounts_leaves_a_turn_free(callers: Callers) -> N
     assert callers.begun[-1].account == "other"
 
 
-def test_more_of_one_account_are_told_to_come_back(callers: Callers) -> None:
+def test_more_of_one_account_are_refused(callers: Callers) -> None:
     for n in range(MAX_OF_ACCOUNT):
         callers.call("busy", f"192.0.2.{n}")
 
@@ -93,7 +93,7 @@ def test_more_of_one_account_are_told_to_come_back(callers: Callers) -> None:
     assert int(caught.value.headers["Retry-After"]) >= 1
 
 
-def test_more_of_one_address_are_told_to_come_back(callers: Callers) -> None:
+def test_more_of_one_address_are_refused(callers: Callers) -> None:
     for n in range(MAX_OF_ADDRESS):
         callers.call(f"{n}@example.com", f"2001:db8::{n:x}")
 

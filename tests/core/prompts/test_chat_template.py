@@ -108,11 +108,11 @@ def test_what_is_wrong_with_a_file_is_one_line(
 ) -> None:
     path = copy(**files)
 
-    with pytest.raises(SettingsError) as told:
+    with pytest.raises(SettingsError) as caught:
         PromptTokenizer.load(path)
 
-    assert len(told.value.faults) == 1 and "\n" not in told.value.faults[0]
-    assert told.value.faults[0].startswith("MODEL_PATH: " + fault.format(path=path))
+    assert len(caught.value.faults) == 1 and "\n" not in caught.value.faults[0]
+    assert caught.value.faults[0].startswith("MODEL_PATH: " + fault.format(path=path))
 
 
 @pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "tokenizer_config.json"])

@@ -46,7 +46,7 @@ def shown(tokenizer: PromptTokenizer, ids: list[int]) -> str:
 
 @pytest.mark.parametrize("text", TEXTS)
 @pytest.mark.parametrize("role", ["system", "user", "assistant"])
-def test_a_turn_has_the_templates_control_tokens_alone(
+def test_a_message_has_only_the_control_tokens_of_the_template(
     tokenizer: PromptTokenizer, role: str, text: str
 ) -> None:
     def ids_of(content: str) -> list[int]:

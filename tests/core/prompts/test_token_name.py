@@ -13,7 +13,7 @@ def test_a_name_says_the_bytes_of_its_token(data: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "shown"),
+    ("name", "expected"),
     [
         (name_bytes("né".encode()), "né"),
         (name_bytes("é".encode()[:1]), "bytes:\\xc3"),
@@ -23,8 +23,8 @@ def test_a_name_says_the_bytes_of_its_token(data: bytes) -> None:
         (name_id(49160), "token_id:49160"),
     ],
 )
-def test_names_are_shown_as_other_servers_show_them(name: str, shown: str) -> None:
-    assert without_mark(name) == shown
+def test_names_have_the_form_of_other_servers(name: str, expected: str) -> None:
+    assert without_mark(name) == expected
 
 
 @pytest.mark.parametrize("name", [name_special("<|im_end|>"), name_id(49160)])

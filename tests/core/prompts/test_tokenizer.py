@@ -48,7 +48,7 @@ def test_messages_with_a_system_turn_are_templated_as_transformers_does(
 
 
 @pytest.mark.parametrize("stop", [["```"], ["###", "```python"], ["~~~"]])
-def test_a_prompt_that_stops_at_a_fence_is_answered_behind_one(
+def test_a_prompt_that_stops_at_a_fence_ends_with_one(
     tokenizer: PromptTokenizer, stop: list[str]
 ) -> None:
     asked = Generation.model_validate({"prompt": PROMPTS[0], "stop": stop})
@@ -81,7 +81,9 @@ def test_a_request_may_say_itself_what_becomes_of_its_prompt(
     assert loaded.encode(chat) == tokenizer.encode(Generation(prompt="def f(x):"))
 
 
-def test_a_template_sees_a_turns_name_only_if_it_has_one(tokenizer: PromptTokenizer) -> None:
+def test_a_template_gets_the_name_of_a_message_only_if_it_has_one(
+    tokenizer: PromptTokenizer,
+) -> None:
     template = "{% for m in messages %}{{ m.name is defined }}:{{ m.content }};{% endfor %}"
     naming = replace(tokenizer, template=ChatTemplate.of(template))
 
@@ -92,7 +94,7 @@ def test_a_template_sees_a_turns_name_only_if_it_has_one(tokenizer: PromptTokeni
     assert naming.render(turns) == "True:a;False:;"
 
 
-def test_decoding_gives_the_text_again(tokenizer: PromptTokenizer) -> None:
+def test_decoding_returns_the_text(tokenizer: PromptTokenizer) -> None:
     text = "naïve = '🎉世界'  # ok\n"
 
     assert tokenizer.decode(tokenizer.tokenizer.encode(text).ids) == text

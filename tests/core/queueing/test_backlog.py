@@ -18,7 +18,7 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def line(client: redis.Redis, clock: Clock) -> Backlog:
+def backlog(client: redis.Redis, clock: Clock) -> Backlog:
     return Backlog(
         JobQueue(client), WorkerRegistry(client), max_seconds=10, max_length=50, clock=clock
     )
@@ -42,94 +42,104 @@ def report(
     )
 
 
-def test_the_line_is_as_long_as_the_ready_workers_need(client: redis.Redis, line: Backlog) -> None:
+def test_the_backlog_is_the_time_that_the_ready_workers_need(
+    client: redis.Redis, backlog: Backlog
+) -> None:
     join(client, 10)
     report(client, "a", pace=1.5, waiting=4)
     report(client, "b", pace=0.5, waiting=2)
     report(client, "leaving", pace=9, waiting=99, is_ready=False)
 
-    assert line.estimate() == pytest.approx(8.0)
-    assert line.seconds_for(3) == pytest.approx(1.5)
+    assert backlog.estimate() == pytest.approx(8.0)
+    assert backlog.seconds_for(3) == pytest.approx(1.5)
 
 
 def test_a_worker_that_was_never_full_counts_as_the_others_do(
-    client: redis.Redis, line: Backlog
+    client: redis.Redis, backlog: Backlog
 ) -> None:
     join(client, 12)
     report(client, "a", pace=2.0)
     report(client, "new", pace=0.0)
 
-    assert line.estimate() == pytest.approx(3.0)
+    assert backlog.estimate() == pytest.approx(3.0)
 
 
-def test_without_a_measured_pace_no_time_is_told(client: redis.Redis, line: Backlog) -> None:
+def test_without_a_measured_throughput_no_time_is_known(
+    client: redis.Redis, backlog: Backlog
+) -> None:
     join(client, 49)
-    assert line.estimate() is None
+    assert backlog.estimate() is None
 
     report(client, "new", pace=0.0)
-    assert line.seconds_for(1) is None
-    line.check()
+    assert backlog.seconds_for(1) is None
+    backlog.check()
 
 
-def test_a_line_that_is_too_long_in_time_takes_no_more(client: redis.Redis, line: Backlog) -> None:
+def test_a_backlog_that_is_too_long_in_time_rejects_jobs(
+    client: redis.Redis, backlog: Backlog
+) -> None:
     join(client, 14)
     report(client, "a", pace=1.0, waiting=1)
 
     with pytest.raises(Unavailable) as caught:
-        line.check()
+        backlog.check()
 
     assert caught.value.code == "overloaded"
     assert caught.value.headers == {"Retry-After": "5", "retry-after-ms": "5000"}
 
 
 def test_a_line_that_is_too_long_takes_no_more_although_nobody_works(
-    client: redis.Redis, line: Backlog
+    client: redis.Redis, backlog: Backlog
 ) -> None:
     join(client, 50)
 
     with pytest.raises(Unavailable) as caught:
-        line.check()
+        backlog.check()
 
     assert caught.value.code == "overloaded"
     assert int(caught.value.headers["Retry-After"]) >= 1
 
 
-def test_a_burst_within_one_look_does_not_slip_through(client: redis.Redis, line: Backlog) -> None:
+def test_a_burst_between_two_reads_does_not_exceed_the_bound(
+    client: redis.Redis, backlog: Backlog
+) -> None:
     join(client, 40)
 
     for _ in range(10):
-        line.check()
+        backlog.check()
 
     with pytest.raises(Unavailable):
-        line.check()
+        backlog.check()
 
 
-def test_it_looks_again_after_a_moment_and_not_before(
-    client: redis.Redis, line: Backlog, clock: Clock
+def test_the_state_is_read_again_after_a_moment_and_not_before(
+    client: redis.Redis, backlog: Backlog, clock: Clock
 ) -> None:
     report(client, "a", pace=1.0)
-    assert line.estimate() == 0
+    assert backlog.estimate() == 0
     join(client, 30)
 
     clock.now += CACHE_SECONDS - 0.01
-    assert line.estimate() == 0
+    assert backlog.estimate() == 0
     clock.now += 0.02
-    assert line.estimate() == 30
+    assert backlog.estimate() == 30
 
 
-def test_bulk_work_is_not_in_this_line(client: redis.Redis, line: Backlog) -> None:
+def test_bulk_jobs_are_not_in_the_backlog(client: redis.Redis, backlog: Backlog) -> None:
     report(client, "a", pace=1.0)
     JobQueue(client).send(new_id(), QueueName.BULK)
 
-    assert line.estimate() == 0
+    assert backlog.estimate() == 0
 
 
-def test_the_context_is_what_every_ready_worker_takes(client: redis.Redis, line: Backlog) -> None:
+def test_the_context_is_what_every_ready_worker_takes(
+    client: redis.Redis, backlog: Backlog
+) -> None:
     for name, length, is_ready in (("a", 4096, True), ("b", 2048, True), ("c", 512, False)):
         WorkerRegistry(client).report(WorkerStatus(name, "m", length, is_ready))
 
-    assert line.context_length() == 2048
+    assert backlog.context_length() == 2048
 
 
-def test_without_a_ready_worker_the_context_is_not_known(line: Backlog) -> None:
-    assert line.context_length() is None
+def test_without_a_ready_worker_the_context_is_not_known(backlog: Backlog) -> None:
+    assert backlog.context_length() is None

@@ -46,23 +46,23 @@ def test_what_a_newer_worker_says_more_is_passed_over(client: redis.Redis) -> No
     assert registry.alive() == [status("a")]
 
 
-def test_a_worker_tells_of_its_gpus(client: redis.Redis) -> None:
+def test_a_worker_reports_its_gpus(client: redis.Redis) -> None:
     registry = WorkerRegistry(client)
-    told = replace(status("a"), gpus=(GpuStatus("H100", 0.5, 1, 2, 60), GpuStatus("unknown")))
+    reported = replace(status("a"), gpus=(GpuStatus("H100", 0.5, 1, 2, 60), GpuStatus("unknown")))
 
-    registry.report(told)
+    registry.report(reported)
 
-    assert registry.alive() == [told]
+    assert registry.alive() == [reported]
 
 
 def test_what_a_newer_or_an_older_worker_says_is_read(client: redis.Redis) -> None:
     registry = WorkerRegistry(client)
     registry.report(status("a"))
-    said = json.loads(client.get("worker:a"))
-    del said["gpus"]
-    client.set("worker:a", json.dumps({**said, "news": 1}))
+    written = json.loads(client.get("worker:a"))
+    del written["gpus"]
+    client.set("worker:a", json.dumps({**written, "news": 1}))
     registry.report(status("b"))
-    said["gpus"] = [{"name": "H100", "news": 1}]
-    client.set("worker:b", json.dumps({**said, "worker_id": "b"}))
+    written["gpus"] = [{"name": "H100", "news": 1}]
+    client.set("worker:b", json.dumps({**written, "worker_id": "b"}))
 
     assert [worker.gpus for worker in registry.alive()] == [(), (GpuStatus("H100"),)]

@@ -45,7 +45,7 @@ def by_link(client: redis.Redis) -> tuple[Callable[[], Any], Callable[[], Any]]:
 
 
 @pytest.mark.parametrize("way", [by_command, by_pipeline, by_link])
-def test_a_connection_to_a_replica_is_opened_anew(opened: redis.Redis, way: Any) -> None:
+def test_a_connection_to_a_replica_reconnects(opened: redis.Redis, way: Any) -> None:
     """What its name leads to by then may be the primary."""
     identify, write = way(opened)
     before = identify()

@@ -13,18 +13,18 @@ from core.redis.scripts import Scripts
 ADD = "return redis.call('incrby', KEYS[1], ARGV[1])"
 
 
-def test_a_script_that_redis_does_not_know_is_told_to_it(client: redis.Redis) -> None:
+def test_a_script_that_redis_does_not_know_is_loaded(client: redis.Redis) -> None:
     add = Scripts(client).register(ADD)
 
-    answers = []
+    replies = []
     for _ in range(2):
         client.script_flush()
-        answers.append(add(keys=["sum"], args=[3]))
+        replies.append(add(keys=["sum"], args=[3]))
 
-    assert answers == [3, 6]
+    assert replies == [3, 6]
 
 
-def test_each_of_many_at_once_gets_its_own_answer(client: redis.Redis) -> None:
+def test_each_of_many_concurrent_calls_gets_its_own_reply(client: redis.Redis) -> None:
     scripts = Scripts(client)
     echo, fail = scripts.register("return ARGV[1]"), scripts.register("return redis.call('no')")
     together = threading.Barrier(16)
@@ -38,9 +38,9 @@ def test_each_of_many_at_once_gets_its_own_answer(client: redis.Redis) -> None:
         return "failed"
 
     with ThreadPoolExecutor(16) as pool:
-        answers = list(pool.map(call, range(16)))
+        replies = list(pool.map(call, range(16)))
 
-    assert answers == [b"%d" % i if i % 4 else "failed" for i in range(16)]
+    assert replies == [b"%d" % i if i % 4 else "failed" for i in range(16)]
 
 
 def test_a_connection_that_was_closed_while_it_rested_is_replaced(client: redis.Redis) -> None:

@@ -16,5 +16,5 @@ from core.text.durations import duration_text
         (7200, "2 hours"),
     ],
 )
-def test_a_wait_is_told_in_the_words_of_people(seconds: float, text: str) -> None:
+def test_a_duration_is_written_in_words(seconds: float, text: str) -> None:
     assert duration_text(seconds) == text

@@ -41,7 +41,7 @@ def test_controls_and_formats_are_refused(name: str) -> None:
 @pytest.mark.parametrize(
     "name", ["", " ", "\u00a0", "\u3000", "\u2800", "\u3164", "\ufe0f", " \u0301"]
 )
-def test_a_name_shows_something(name: str) -> None:
+def test_a_name_has_a_visible_character(name: str) -> None:
     assert name_fault(name) == "must contain a visible character"
     assert not is_visible(name)
 

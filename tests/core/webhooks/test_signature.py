@@ -38,7 +38,7 @@ def test_the_official_library_takes_our_signature(settings: Settings) -> None:
 
 
 @pytest.mark.parametrize("changed", ["body", "webhook-id", "webhook-timestamp", "key"])
-def test_it_refuses_whatever_was_changed(settings: Settings, changed: str) -> None:
+def test_a_changed_message_is_refused(settings: Settings, changed: str) -> None:
     secret = WebhookSecret.of_key(settings, new_id())
     now = int(time.time())
     headers = secret.headers("msg_1", now, BODY)

@@ -148,7 +148,7 @@ def test_a_url_with_a_closed_address_is_refused_at_the_edge(text: str) -> None:
         "[127.0.0.1]",
     ],
 )
-def test_loopback_is_refused_however_it_is_written(host: str) -> None:
+def test_loopback_is_refused_in_every_notation(host: str) -> None:
     with pytest.raises(TargetRefused):
         target(f"http://{host}/")
 
@@ -228,9 +228,9 @@ def test_production_takes_https_only() -> None:
     ids=str,
 )
 def test_a_name_with_any_closed_address_is_refused(found: list[str]) -> None:
-    with pytest.raises(PrivateAddress) as told:
+    with pytest.raises(PrivateAddress) as caught:
         allowed_addresses(target("https://example.com/"), DEVELOPMENT, lambda host, port: found)
-    assert not any(address in str(told.value) for address in found)
+    assert not any(address in str(caught.value) for address in found)
 
 
 def test_a_name_with_public_addresses_gives_all_of_them() -> None:
@@ -246,7 +246,7 @@ def test_a_name_with_public_addresses_gives_all_of_them() -> None:
     assert asked == [("example.com", 8443)]
 
 
-def test_an_address_is_checked_again_before_it_is_called() -> None:
+def test_an_address_is_checked_before_it_is_called_too() -> None:
     inside = made_settings(webhook_allowed_networks="10.0.0.0/8")
     private = read_target("https://10.1.2.3/", inside)
 
