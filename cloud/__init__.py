@@ -1,1 +1,1 @@
-"""Workers on rented GPUs: `python3 -m cloud`, with nothing but Python's standard library."""
+"""Workers on rented GPUs: `python3 -m cloud`. Needs only Python's standard library."""

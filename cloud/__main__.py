@@ -1,4 +1,4 @@
-"""`python3 -m cloud runpod|lambda …`: rent, list, scale and give back workers."""
+"""`python3 -m cloud runpod|lambda …`: rent, list, scale and return workers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cloud.load import read_load
 from cloud.provider import CloudWorker, Life, Provider
 from cloud.rest import CloudError, Rest, read_key
 from cloud.runpod import pods
-from cloud.scaler import Scaler, leave
+from cloud.scaler import Scaler, drain_and_end
 
 ROUND_SECONDS = 15.0
 MAX_WORKERS = 100
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _provider(args: argparse.Namespace) -> Provider:
-    """Return the cloud; `RUNPOD_API_URL` and `LAMBDA_API_URL` name another address of its API."""
+    """Return the provider; `RUNPOD_API_URL` and `LAMBDA_API_URL` override the API's URL."""
     if args.cloud == "runpod":
         address = os.environ.get("RUNPOD_API_URL", pods.ADDRESS)
         rest = Rest(address, read_key("RUNPOD_API_KEY"), pods.describe)
@@ -51,25 +51,25 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("cloud", choices=("runpod", "lambda"))
     parser.add_argument("--body", type=Path, help="your copy of pod.json or instance.json")
     actions = parser.add_subparsers(required=True, metavar="ACTION")
-    actions.add_parser("list", help="our workers there").set_defaults(run=_list)
-    actions.add_parser("prices", help="what GPUs cost there now").set_defaults(run=_prices)
-    create = actions.add_parser("create", help="rent workers: they cost money from now on")
+    actions.add_parser("list", help="list our workers").set_defaults(run=_list)
+    actions.add_parser("prices", help="list the present prices of GPUs").set_defaults(run=_prices)
+    create = actions.add_parser("create", help="rent workers, which cost money from now on")
     create.add_argument("count", type=int, choices=range(1, MAX_WORKERS + 1), metavar="COUNT")
     create.set_defaults(run=_create)
-    end = actions.add_parser("end", help="let workers finish, and give them back")
-    end.add_argument("ids", nargs="+", metavar="ID", help="as `list` shows them, or `all`")
-    end.add_argument("--now", action="store_true", help="don't let them finish")
+    end = actions.add_parser("end", help="let workers finish their jobs, then return them")
+    end.add_argument("ids", nargs="+", metavar="ID", help="ids as in `list`, or `all`")
+    end.add_argument("--now", action="store_true", help="return them without waiting for jobs")
     end.set_defaults(run=_end)
-    storage = actions.add_parser("storage", help="make storage for the weights, once")
+    storage = actions.add_parser("storage", help="create storage for the weights, once")
     storage.add_argument("name")
     storage.add_argument("place", help="data center (RunPod) or region (Lambda)")
     storage.add_argument("--gigabytes", type=int, default=100, help="RunPod only")
     storage.set_defaults(run=_storage)
-    scale = actions.add_parser("scale", help="rent and give back by what waits, until stopped")
+    scale = actions.add_parser("scale", help="rent and return workers by load, until stopped")
     scale.add_argument("--prometheus", required=True, metavar="URL")
     scale.add_argument("--min", type=int, default=2, dest="least")
     scale.add_argument("--max", type=int, default=10, dest="most")
-    scale.add_argument("--once", action="store_true", help="one look, and no ending of workers")
+    scale.add_argument("--once", action="store_true", help="run one round, then exit")
     scale.set_defaults(run=_scale)
     return parser
 
@@ -96,19 +96,19 @@ def _create(provider: Provider, args: argparse.Namespace) -> int:
 def _end(provider: Provider, args: argparse.Namespace) -> int:
     ours = {worker.id: worker for worker in provider.list() if worker.life is not Life.GONE}
     ids = [*ours] if args.ids == ["all"] else args.ids
-    if strangers := [given for given in ids if given not in ours]:
-        raise CloudError(f"no worker of ours: {', '.join(strangers)}")
+    if unknown := [given for given in ids if given not in ours]:
+        raise CloudError(f"no worker of ours: {', '.join(unknown)}")
     for worker in map(ours.__getitem__, ids):
-        _give_back(provider, worker, is_drained=not args.now)
+        _return_worker(provider, worker, is_drained=not args.now)
     return 0
 
 
-def _give_back(provider: Provider, worker: CloudWorker, *, is_drained: bool) -> None:
+def _return_worker(provider: Provider, worker: CloudWorker, *, is_drained: bool) -> None:
     if is_drained and worker.life is Life.ALIVE:
-        leave(provider, worker)
+        drain_and_end(provider, worker)
     else:
         provider.end(worker)
-    print(f"{worker.id} is given back", flush=True)
+    print(f"{worker.id} is returned", flush=True)
 
 
 def _storage(provider: Provider, args: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""What providers of GPUs have in common, and what is ours among all that an account has there."""
+"""The interface of GPU providers, and the names that mark our workers in an account."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from typing import Any, Protocol
 
 from cloud.rest import CloudError
 
-#: Whatever has another name in the account is never touched.
+#: The name of each of our workers begins so. Other machines of the account are never touched.
 PREFIX = "bountycoder-worker-"
 
 
 class Life(Enum):
-    """FAILED ones do nothing any more and are still there; GONE ones have left, or are leaving."""
+    """State of a rented machine: FAILED ones still cost money; GONE ones end or have ended."""
 
     ALIVE = "alive"
     FAILED = "failed"
@@ -26,12 +26,13 @@ class Life(Enum):
 
 @dataclass(frozen=True, slots=True)
 class CloudWorker:
-    """A rented machine that runs a worker, or will.
+    """A rented machine that runs a worker, or starts to.
 
     Attributes:
-        state: as the provider says it, and `life` what that means for us.
-        address: an IP address, or a data center where there is none.
-        dollars_per_hour: what it costs while it is alive.
+        state: the provider's own state.
+        life: the meaning of `state` for us.
+        address: an IP address, or a data center if there is none.
+        dollars_per_hour: its price while it is alive.
     """
 
     id: str
@@ -43,30 +44,30 @@ class CloudWorker:
 
 
 class Provider(Protocol):
-    """A cloud. Every call raises `CloudError` with one clear line."""
+    """A GPU cloud. Every call raises `CloudError` with a message of one line."""
 
     def list(self) -> Sequence[CloudWorker]:
-        """Return our workers there, the oldest first."""
+        """Return our workers, oldest first."""
         ...
 
     def create(self) -> str:
-        """Rent one more, and return its id: it begins to cost money now."""
+        """Rent a worker and return its id; it costs money from now on."""
         ...
 
     def drain(self, worker: CloudWorker) -> None:
-        """Let it finish what it can, within its grace period."""
+        """Let a worker finish its jobs within its grace period."""
         ...
 
     def end(self, worker: CloudWorker) -> None:
-        """Give it back: it costs no more."""
+        """Return a worker to the provider; it costs no more money."""
         ...
 
     def storage(self, name: str, place: str, gigabytes: int) -> str:
-        """Make storage for the weights, and return its id or its place."""
+        """Create storage for the weights; return its id or its mount point."""
         ...
 
     def prices(self) -> Sequence[tuple[str, float]]:
-        """Return what GPUs can be rented, and dollars an hour for each."""
+        """Return the GPUs for rent, each with its price in dollars an hour."""
         ...
 
 
@@ -75,10 +76,10 @@ def new_name() -> str:
 
 
 def read_body(path: Path) -> dict[str, Any]:
-    """Read a request's body from a file of ours or a copy of it.
+    """Read a request body from our template or from a copy of it.
 
     Raises:
-        CloudError: it cannot be read, or still has a word that stands for something of yours.
+        CloudError: the file cannot be read, or still contains a `YOUR-…` placeholder.
     """
     try:
         text = path.read_text()

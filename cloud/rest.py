@@ -1,4 +1,4 @@
-"""A provider's REST API: JSON both ways, a key that stands in no command line, bounded waits."""
+"""A client of a provider's REST API: JSON, bounded waits, no key on a command line."""
 
 from __future__ import annotations
 
@@ -14,20 +14,19 @@ from urllib.error import HTTPError
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 TIMEOUT_SECONDS = 60.0
-#: Of one call, with the waits that the API asks for in between.
+#: Attempts of one call, with the pauses that the API asks for.
 MAX_TRIES = 4
 MAX_WAIT_SECONDS = 60.0
 _TOO_MANY = 429
-#: What may be sent again though nobody knows what became of it: never a POST, which may have begun
-#: to cost money.
+#: Methods that are retried after an unknown outcome. Never a POST: it may have rented a machine.
 _REPEATABLE = ("GET", "DELETE")
 
 
 class CloudError(Exception):
-    """What a provider refused, or that it cannot be reached; the message is one clear line.
+    """A provider refused a call or cannot be reached; the message is one line.
 
     Attributes:
-        status: of its answer; 0 where there was none.
+        status: HTTP status of the response; 0 if there was none.
     """
 
     def __init__(self, message: str, status: int = 0) -> None:
@@ -36,10 +35,10 @@ class CloudError(Exception):
 
 
 def read_key(name: str) -> str:
-    """Return the key in the environment's `name`, or in the file that `name`_FILE names.
+    """Return the API key from the variable `name`, or from the file that `name`_FILE names.
 
     Raises:
-        CloudError: there is neither.
+        CloudError: neither variable is set, or the file cannot be read.
     """
     key, file = os.environ.get(name, ""), os.environ.get(f"{name}_FILE", "")
     try:
@@ -52,7 +51,7 @@ def read_key(name: str) -> str:
 
 
 class _NoRedirects(HTTPRedirectHandler):
-    """The key goes to the address that it is for, and nowhere else."""
+    """Follow no redirects: the key must not reach another address."""
 
     def redirect_request(self, *_: Any) -> None:
         return None
@@ -60,10 +59,10 @@ class _NoRedirects(HTTPRedirectHandler):
 
 @dataclass(frozen=True, slots=True)
 class Rest:
-    """One API.
+    """A client of one API.
 
     Attributes:
-        describe: makes one line of an error's JSON, as this provider writes them.
+        describe: formats the provider's error JSON as one line.
     """
 
     address: str
@@ -71,15 +70,15 @@ class Rest:
     describe: Callable[[Mapping[str, Any]], str]
 
     def call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
-        """Return what the API answers; `None` where that is nothing.
+        """Return the JSON of the response, or `None` if its body is empty.
 
         Raises:
-            CloudError: it refused, or did not answer.
+            CloudError: the API refused the call or did not respond.
         """
         for tries in range(1, MAX_TRIES + 1):
             try:
                 return self._once(method, path, body)
-            except _Later as later:
+            except _RetryLater as later:
                 if tries == MAX_TRIES:
                     raise later.error from later
                 time.sleep(later.seconds)
@@ -93,32 +92,32 @@ class Rest:
             headers["Content-Type"] = "application/json"
         request = Request(f"{self.address}{path}", data=data, headers=headers, method=method)
         try:
-            with build_opener(_NoRedirects).open(request, timeout=TIMEOUT_SECONDS) as answer:
-                text = answer.read()
+            with build_opener(_NoRedirects).open(request, timeout=TIMEOUT_SECONDS) as response:
+                text = response.read()
         except HTTPError as refusal:
             with refusal:
                 raise self._refused(method, path, refusal) from refusal
         except (OSError, HTTPException) as failure:
-            error = CloudError(f"{self.address} does not answer: {failure}")
-            raise _Later(error, 1.0) if method in _REPEATABLE else error from failure
+            error = CloudError(f"{self.address} does not respond: {failure}")
+            raise _RetryLater(error, 1.0) if method in _REPEATABLE else error from failure
         try:
             return json.loads(text) if text else None
         except ValueError as fault:
-            raise CloudError(f"{method} {path} answered with something else than JSON") from fault
+            raise CloudError(f"{method} {path}: the response is not JSON") from fault
 
     def _refused(self, method: str, path: str, refusal: HTTPError) -> Exception:
         try:
-            said = self.describe(json.loads(refusal.read()))
+            reason = self.describe(json.loads(refusal.read()))
         except (ValueError, KeyError, TypeError, AttributeError, OSError):
-            said = refusal.reason
-        error = CloudError(f"{method} {path}: {refusal.code} {said}", refusal.code)
+            reason = refusal.reason
+        error = CloudError(f"{method} {path}: {refusal.code} {reason}", refusal.code)
         if refusal.code == _TOO_MANY or (refusal.code >= 500 and method in _REPEATABLE):
-            return _Later(error, _seconds(refusal.headers.get("Retry-After", "")))
+            return _RetryLater(error, _seconds(refusal.headers.get("Retry-After", "")))
         return error
 
 
-class _Later(Exception):
-    """The call may be made again after some seconds."""
+class _RetryLater(Exception):
+    """The call may be retried after some seconds."""
 
     def __init__(self, error: CloudError, seconds: float) -> None:
         self.error, self.seconds = error, seconds
@@ -126,5 +125,5 @@ class _Later(Exception):
 
 
 def _seconds(retry_after: str) -> float:
-    """Return how long to wait: what the API asks for, within bounds."""
+    """Return the pause that the API asks for, bounded; 1 s if it asks for none."""
     return min(float(retry_after), MAX_WAIT_SECONDS) if retry_after.isdecimal() else 1.0

@@ -1,4 +1,4 @@
-"""As many workers as the work needs: two at a time more, one at a time less."""
+"""Scale the number of workers by load: add up to two at a time, remove one at a time."""
 
 from __future__ import annotations
 
@@ -7,57 +7,57 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from cloud.load import BusyAt, ServiceLoad
+from cloud.load import ServiceLoad, Thresholds
 from cloud.provider import CloudWorker, Life, Provider
 from cloud.rest import CloudError
 
 log = logging.getLogger(__name__)
 
-#: A worker takes minutes to load its model: it is not helped by four more.
+#: A worker takes minutes to load its model: wait for it before adding more.
 UP_STEP = 2
 UP_SECONDS = 180.0
-#: One leaves after a quarter of an hour in which no limit was used by half.
+#: One worker leaves after this time in which no value exceeded DOWN_RATIO of its threshold.
 DOWN_SECONDS = 900.0
 DOWN_RATIO = 0.5
 
 
 @dataclass(slots=True)
 class Scaler:
-    """Looks and acts, once a round. Nothing is kept: a new one begins with a quiet time of zero.
+    """Compare load and workers once a round, and rent or return workers.
 
-    While nobody knows how busy the service is, there are as many workers as there were, and at
-    least `least`.
+    State lives in memory only: a new scaler starts with a quiet time of zero. While the load is
+    unknown, the number of workers stays as it is, but at least `least`.
     """
 
     provider: Provider
     load: Callable[[], ServiceLoad]
     least: int
     most: int
-    limit: BusyAt = field(default_factory=BusyAt)
+    limit: Thresholds = field(default_factory=Thresholds)
     clock: Callable[[], float] = time.monotonic
     _more_at: float | None = None
     _quiet_since: float | None = None
 
     def round(self) -> None:
-        """Look once, and create or end what is to be.
+        """Run one round.
 
         Raises:
-            CloudError: the provider does not do it; the next round tries again.
+            CloudError: a call to the provider failed; the next round retries.
         """
         workers = self.provider.list()
         for worker in workers:
             if worker.life is Life.FAILED:
-                log.warning("%s is %s and is given back", worker.name, worker.state)
+                log.warning("returning %s, which is %s", worker.name, worker.state)
                 self.provider.end(worker)
         alive = [worker for worker in workers if worker.life is Life.ALIVE]
         change = self._change(len(alive))
         for _ in range(change):
             log.info("rented %s", self.provider.create())
         if change < 0:
-            self._leave(alive[-1])
+            self._drain_and_end(alive[-1])
 
     def _change(self, count: int) -> int:
-        """Return how many workers to add, or -1 for one less."""
+        """Return the number of workers to add, or -1 to remove one."""
         if count < self.least:
             return self.least - count
         try:
@@ -80,15 +80,15 @@ class Scaler:
             return -1
         return 0
 
-    def _leave(self, worker: CloudWorker) -> None:
-        log.info("%s leaves", worker.name)
-        leave(self.provider, worker)
+    def _drain_and_end(self, worker: CloudWorker) -> None:
+        log.info("draining %s", worker.name)
+        drain_and_end(self.provider, worker)
 
 
-def leave(provider: Provider, worker: CloudWorker) -> None:
-    """Let a worker finish and give it back. What it could not finish runs elsewhere soon."""
+def drain_and_end(provider: Provider, worker: CloudWorker) -> None:
+    """Let a worker finish and return it. Its unfinished jobs run on other workers."""
     try:
         provider.drain(worker)
     except CloudError as error:
-        log.warning("%s: it is given back as it is, its jobs run elsewhere", error)
+        log.warning("%s: returning it without a drain; its jobs run on other workers", error)
     provider.end(worker)

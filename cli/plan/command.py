@@ -1,4 +1,4 @@
-"""`bountycoder plan`: how many GPUs so many users need, before there is one."""
+"""`bountycoder plan`: estimate how many GPUs a number of users needs."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from cli.plan.weights import Weights
 from core.config.settings import Settings
 from core.errors import LauncherError
 
-#: What the product promises to each stream.
+#: The product's promise to each stream.
 PROMISED_TOKENS_PER_SECOND = 30.0
-#: The plan speaks to no server: these only let the settings be read.
+#: The plan connects to no server. These values only make the settings valid.
 _NO_SERVERS = {"DATABASE_URL": "postgresql://unused/unused", "REDIS_URL": "redis://unused"}
 
 
@@ -30,9 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser, name: str) -> None:
     add = parser.add_argument
     add("--gpu", choices=GPUS, default="h100", help="default: h100 (SXM)")
     add("--weights", choices=[*map(str, Weights)], default="fp8", help="default: fp8")
-    add("--all", action="store_true", help="a table of all GPUs and weights instead")
-    add("--json", action="store_true", help="print numbers for a program")
-    add("--model-config", type=Path, metavar="PATH", help="a model's directory or config.json")
+    add("--all", action="store_true", help="print a table of all GPUs and weights")
+    add("--json", action="store_true", help="print JSON, for scripts")
+    add("--model-config", type=Path, metavar="PATH", help="a model's directory, or its config.json")
     add("--users", type=_count, default=load.users)
     add("--active-share", type=_share, default=load.active_share, help="of the users, each day")
     add(
@@ -57,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser, name: str) -> None:
 
 
 def _plan(args: argparse.Namespace) -> int:
-    """The exit code is 1 where a stream is too slow even alone."""
+    """Return exit code 1 if even a single stream is too slow."""
     options = _options()
     shape = read_shape(args.model_config) if args.model_config else QWEN_CODER_32B
     load = Load(
@@ -70,10 +70,10 @@ def _plan(args: argparse.Namespace) -> int:
     )
 
     def plan(gpu: Gpu, weights: Weights) -> Priced:
-        return _one(args, shape, gpu, weights, options, load)
+        return _plan_one(args, shape, gpu, weights, options, load)
 
     if args.all:
-        rows = [(gpu.name, str(weights), result) for gpu, weights, result in _all(plan)]
+        rows = [(gpu.name, str(weights), result) for gpu, weights, result in _plan_all(plan)]
         if args.json:
             print(json.dumps([as_json(found, load) for *_, found in rows if found]))
         else:
@@ -84,7 +84,7 @@ def _plan(args: argparse.Namespace) -> int:
     return 0 if found[0].streams else 1
 
 
-def _one(
+def _plan_one(
     args: argparse.Namespace,
     shape: ModelShape,
     gpu: Gpu,
@@ -97,16 +97,16 @@ def _one(
         compute=args.compute_efficiency,
         step_seconds=args.step_ms / 1000,
     )
-    request = Request(prompt=args.prompt_tokens, answer=args.answer_tokens)
+    request = Request(prompt=args.prompt_tokens, completion=args.answer_tokens)
     pace = Pace(shape=shape, weights=weights, gpu=gpu, efficiency=efficiency)
     sizing = size(pace, request, options=options, target=args.pace)
     return priced(sizing, load, args.price or gpu.dollars_per_hour)
 
 
-def _all(
+def _plan_all(
     plan: Callable[[Gpu, Weights], Priced],
 ) -> Iterator[tuple[Gpu, Weights, Priced | None]]:
-    """Return a plan for every GPU and weights, or `None` where they do not go together."""
+    """Yield the plan of each GPU and weights, or `None` if the GPU does not support the weights."""
     for gpu in GPUS.values():
         for weights in Weights:
             try:
@@ -116,7 +116,7 @@ def _all(
 
 
 def _options() -> CacheOptions:
-    """Return what the environment sets of the engine; the number of sequences is found here."""
+    """Return the engine's settings from the environment; the plan chooses the sequences."""
     settings = Settings.from_environment({**_NO_SERVERS, **os.environ})
     return CacheOptions(
         max_sequences=settings.engine_max_sequences,
@@ -127,13 +127,13 @@ def _options() -> CacheOptions:
 
 
 def _number(fits: Callable[[float], bool], what: str) -> Callable[[str], float]:
-    def parse(given: str) -> float:
+    def parse(text: str) -> float:
         try:
-            number = float(given)
+            number = float(text)
         except ValueError:
             number = math.nan
         if not (math.isfinite(number) and fits(number)):
-            raise argparse.ArgumentTypeError(f"{given} is not {what}")
+            raise argparse.ArgumentTypeError(f"{text} is not {what}")
         return number
 
     return parse
@@ -145,7 +145,7 @@ _at_least_one = _number(lambda number: number >= 1, "a number of at least 1")
 _share = _number(lambda number: 0 < number <= 1, "a number above 0 and at most 1")
 
 
-def _count(given: str) -> int:
-    if not given.isascii() or not given.isdigit() or not 0 < int(given) <= 10**9:
-        raise argparse.ArgumentTypeError(f"{given} is not a whole number above 0")
-    return int(given)
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 0 < int(text) <= 10**9:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number above 0")
+    return int(text)

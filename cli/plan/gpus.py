@@ -1,4 +1,4 @@
-"""GPUs that can be rented: what their makers and landlords say of them."""
+"""GPUs for rent: their makers' specifications, and prices."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from cli.plan.weights import Weights
 
 GIB = 2**30
-#: When the prices were on public pages. They change: look before you sign.
+#: Date of the public prices. They change: check them before you sign a contract.
 PRICES_OF = "November 2026"
 
 
@@ -16,10 +16,11 @@ class Gpu:
     """One GPU.
 
     Attributes:
-        memory_bytes: what CUDA reports as total, a little less than the name says.
-        bandwidth: bytes a second between its memory and its cores.
-        bf16_flops: of its matrix units, dense; `fp8_flops` is 0 where they know no FP8.
-        dollars_per_hour: of RunPod's Secure Cloud, on demand; `None` is not known.
+        memory_bytes: total memory as CUDA reports it, a little less than the name says.
+        bandwidth: memory bandwidth in bytes a second.
+        bf16_flops: dense operations a second of the matrix units.
+        fp8_flops: the same in FP8; 0 if the GPU does not support FP8.
+        dollars_per_hour: on-demand price in RunPod's Secure Cloud; `None` if unknown.
     """
 
     name: str
@@ -29,12 +30,12 @@ class Gpu:
     fp8_flops: float
     dollars_per_hour: float | None
 
-    def takes(self, weights: Weights) -> bool:
-        """Whether the library runs such weights on it: FP8 from compute capability 8.9 on."""
+    def supports(self, weights: Weights) -> bool:
+        """Return whether the GPU supports these weights: FP8 needs compute capability 8.9."""
         return weights is not Weights.FP8 or self.fp8_flops > 0
 
     def flops(self, weights: Weights) -> float:
-        """Return its pace for them; AWQ's are turned into bf16 before they are multiplied."""
+        """Return operations a second with these weights; AWQ multiplies in bf16."""
         return self.fp8_flops if weights is Weights.FP8 else self.bf16_flops
 
 

@@ -1,4 +1,4 @@
-"""What a model's size follows from: the numbers of its `config.json`."""
+"""The dimensions of a model from its `config.json`, and the sizes that follow from them."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ from typing import Any
 
 from core.errors import LauncherError
 
-#: Decoders whose weights are counted here: full attention, and three matrices in each MLP.
+#: Supported decoders: full attention, and three matrices in each MLP.
 KNOWN_TYPES = ("llama", "mistral", "qwen2", "qwen3")
-#: Those whose query, key and value projections have a bias, whatever the file says.
+#: Models whose query, key and value projections always have a bias.
 _BIASED_TYPES = ("qwen2",)
-#: Those that normalise each head's queries and keys.
+#: Models that normalise each head's queries and keys.
 _NORMED_TYPES = ("qwen3",)
 
 
 @dataclass(frozen=True, slots=True)
 class ModelShape:
-    """A dense decoder; the names are those of `config.json`.
+    """The dimensions of a dense decoder, named as in `config.json`.
 
     Attributes:
-        attention_bias: query, key and value projections have a bias; `output_bias`: theirs too.
+        attention_bias: query, key and value projections have a bias.
+        output_bias: the output projection has a bias.
         head_norms: each head's queries and keys are normalised.
     """
 
@@ -43,7 +44,7 @@ class ModelShape:
 
     @property
     def linear_parameters(self) -> int:
-        """Parameters of the layers' matrices: what a quantized checkpoint has fewer bits for."""
+        """Parameters of the layers' matrices, which quantization applies to."""
         queries = self.num_attention_heads * self.head_dim
         keys = self.num_key_value_heads * self.head_dim
         attention = 2 * self.hidden_size * (queries + keys)
@@ -69,16 +70,16 @@ class ModelShape:
         return (
             self.linear_parameters
             + self.small_parameters
-            + tables * self.embedding_parameters  # one to read tokens, one to choose the next
+            + tables * self.embedding_parameters  # embeddings, and the output projection
         )
 
     def cache_bytes_per_token(self, itemsize: int) -> int:
-        """Return what a token takes of the attention cache: a key and a value in each layer."""
+        """Return the cache bytes of one token: a key and a value in each layer."""
         size = self.num_key_value_heads * self.head_dim
         return 2 * self.num_hidden_layers * size * itemsize
 
 
-#: As its config.json has it.
+#: From its config.json.
 QWEN_CODER_32B = ModelShape(
     name="Qwen2.5-Coder-32B-Instruct",
     num_hidden_layers=64,
@@ -94,10 +95,10 @@ QWEN_CODER_32B = ModelShape(
 
 
 def read_shape(path: Path) -> ModelShape:
-    """Read a model's directory, or its `config.json`.
+    """Read the shape from a model's directory, or from its `config.json`.
 
     Raises:
-        LauncherError: there is none, or it is of a model that is not counted here.
+        LauncherError: the file is missing, damaged, or of an unsupported model.
     """
     path = path / "config.json" if path.is_dir() else path
     try:
@@ -115,7 +116,7 @@ def shape_of(config: Mapping[str, Any], *, name: str) -> ModelShape:
     """Return the shape that a configuration describes.
 
     Raises:
-        KeyError, TypeError, ValueError: a number is missing, or the model is of another kind.
+        KeyError, TypeError, ValueError: a number is missing, or the model is not supported.
     """
     kind = config.get("model_type")
     if kind not in KNOWN_TYPES:

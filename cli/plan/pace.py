@@ -1,7 +1,7 @@
-"""How fast a GPU writes: estimates by what its memory and its matrix units can do.
+"""Estimate a GPU's generation speed from its memory bandwidth and its operations a second.
 
-A decoding step reads all weights once for all streams, and each stream's cache. A prompt's tokens
-are multiplied with all weights before its answer begins, and the others wait that long.
+A decoding step reads all weights once for all streams, and the cache of each stream. A prefill
+multiplies the prompt's tokens with all weights; the other streams wait for it.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from cli.plan.weights import BF16_BYTES, Weights, read_bytes
 
 @dataclass(frozen=True, slots=True)
 class Efficiency:
-    """What an engine reaches of what a GPU could. Assumed, not measured: `model check` measures.
+    """The share of a GPU's limits that an engine reaches: assumed; `model check` measures it.
 
     Attributes:
-        bandwidth: share of the memory's bandwidth while decoding.
-        compute: share of the matrix units' pace while reading prompts.
-        step_seconds: what each step takes beside both, with CUDA graphs on.
+        bandwidth: share of the memory bandwidth while decoding.
+        compute: share of the operations a second during prefill.
+        step_seconds: fixed overhead of a step, with CUDA graphs.
     """
 
     bandwidth: float = 0.7
@@ -30,19 +30,19 @@ class Efficiency:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A usual request, in tokens."""
+    """A typical request; lengths in tokens."""
 
     prompt: int
-    answer: int
+    completion: int
 
     @property
     def tokens(self) -> int:
-        return self.prompt + self.answer
+        return self.prompt + self.completion
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """A model with certain weights on a GPU."""
+    """The speed of a model with given weights on a GPU."""
 
     shape: ModelShape
     weights: Weights
@@ -51,27 +51,32 @@ class Pace:
 
     @property
     def token_seconds(self) -> float:
-        """Seconds that the matrix units take for one token."""
+        """Compute time of one token."""
         operations = 2 * (self.shape.linear_parameters + self.shape.embedding_parameters)
         return operations / (self.gpu.flops(self.weights) * self.efficiency.compute)
 
     def step_seconds(self, streams: int, context: float) -> float:
-        """Return what one decoding step of so many streams takes, each with so many tokens."""
+        """Return the time of one decoding step.
+
+        Args:
+            streams: number of concurrent streams.
+            context: cached tokens of each stream.
+        """
         bandwidth = self.gpu.bandwidth * self.efficiency.bandwidth
         weights = read_bytes(self.shape, self.weights) / bandwidth
         cache = streams * context * self.shape.cache_bytes_per_token(BF16_BYTES) / bandwidth
         return max(weights, streams * self.token_seconds) + cache + self.efficiency.step_seconds
 
-    def answer_seconds(self, streams: int, request: Request) -> float:
-        """Return how long an answer takes where so many are always under way.
+    def completion_seconds(self, streams: int, request: Request) -> float:
+        """Return the time of one completion at a constant number of streams.
 
-        Until one has ended, each of the others has ended once too, and a new prompt took its place:
-        all of them are read in that time.
+        During this time each of the other streams ends once, and a new prompt replaces it. So the
+        time includes one prefill for each stream.
         """
-        context = request.prompt + request.answer / 2
-        steps = request.answer * self.step_seconds(streams, context)
+        context = request.prompt + request.completion / 2
+        steps = request.completion * self.step_seconds(streams, context)
         return steps + streams * request.prompt * self.token_seconds
 
     def per_stream(self, streams: int, request: Request) -> float:
-        """Return the tokens a second of each stream."""
-        return request.answer / self.answer_seconds(streams, request)
+        """Return tokens a second of each stream."""
+        return request.completion / self.completion_seconds(streams, request)

@@ -1,4 +1,4 @@
-"""A plan as text, as a table of many GPUs, and as JSON."""
+"""Format a plan as text, as a table of many GPUs, or as JSON."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _HEAD = (
 
 
 def priced(sizing: Sizing, load: Load, dollars_per_hour: float | None) -> Priced:
-    """Return the sizing with its cost, where there is one."""
+    """Return the sizing with its cost, if a price is known."""
     can = sizing.streams and dollars_per_hour is not None
     return sizing, cost(sizing, load, dollars_per_hour or 0.0) if can else None
 
 
 def lines(plan: Priced, load: Load) -> Iterator[str]:
-    """Say all of one plan, a line each."""
+    """Yield the lines of one plan."""
     sizing, costs = plan
     pace, request = sizing.pace, sizing.request
     shape, gpu = pace.shape, pace.gpu
@@ -38,23 +38,23 @@ def lines(plan: Priced, load: Load) -> Iterator[str]:
     yield f"assumed      {_assumed(pace.efficiency)}: not measured"
     yield f"one stream   {sizing.alone:.1f} tokens a second, alone on a GPU"
     if not sizing.streams:
-        yield f"             UNDER THE {sizing.target:g} TOKENS A SECOND OF A STREAM: not with this"
+        yield f"             TOO SLOW: a stream needs {sizing.target:g} tokens a second"
         return
     yield (
-        f"at once      {sizing.streams} streams of {request.prompt} + {request.answer} tokens"
-        f" keep {sizing.target:g} tokens a second; {sizing.bound} allows no more"
+        f"at once      {sizing.streams} streams of {request.prompt} + {request.completion} tokens"
+        f" reach {sizing.target:g} tokens a second; {sizing.bound} is the limit"
     )
     yield (
         f"             {sizing.per_stream:.1f} tokens a second of each stream,"
         f" {sizing.per_gpu:,.0f} of a GPU"
     )
     yield (
-        f"prompts      {sizing.options.max_batch_tokens} tokens of a step hold the others up"
-        f" for {sizing.stall_seconds * 1000:.0f} ms"
+        f"prompts      {sizing.options.max_batch_tokens} tokens of a step delay other streams"
+        f" by {sizing.stall_seconds * 1000:.0f} ms"
     )
     yield from _load_lines(sizing, load)
     if costs is None:
-        yield "cost         no price is known: --price"
+        yield "cost         unknown price: set --price"
     else:
         yield from _cost_lines(costs)
     yield "settings     for each worker:"
@@ -62,14 +62,14 @@ def lines(plan: Priced, load: Load) -> Iterator[str]:
 
 
 def table(plans: Iterable[tuple[str, str, Priced | None]], load: Load) -> Iterator[str]:
-    """Say many plans, a row each: GPU, weights, and their plan, if they go together."""
+    """Yield a table with one row for each GPU and weights."""
     yield _HEAD
     for gpu, weights, plan in plans:
-        yield f"{gpu:13}{weights:8}" + (_row(*plan, load) if plan else "  not together")
+        yield f"{gpu:13}{weights:8}" + (_row(*plan, load) if plan else "  unsupported")
 
 
 def as_json(plan: Priced, load: Load) -> dict[str, Any]:
-    """Return all of one plan as numbers, with their units in the names."""
+    """Return one plan as JSON; names contain the units."""
     sizing, costs = plan
     found: dict[str, Any] = {
         "model": sizing.pace.shape.name,
@@ -104,7 +104,7 @@ def as_json(plan: Priced, load: Load) -> dict[str, Any]:
 
 
 def settings(sizing: Sizing) -> dict[str, str]:
-    """Return what to set for such a worker; `model check` says whether the switches can be on."""
+    """Return the settings of a worker; `model check` tests whether the machine supports them."""
     return {
         "ENGINE_MAX_SEQUENCES": str(sizing.streams),
         "ENGINE_MAX_BATCH_TOKENS": str(sizing.options.max_batch_tokens),
@@ -123,8 +123,8 @@ def _assumed(efficiency: Efficiency) -> str:
 def _load_lines(sizing: Sizing, load: Load) -> Iterator[str]:
     peak, mean = load.peak_requests_per_second, load.requests_per_second
     yield (
-        f"users        {load.users:,}; {load.active_share:.0%} ask {load.requests_per_day:g} times"
-        f" a day: {mean:.2f} requests a second, {peak:.2f} in the busiest hour"
+        f"users        {load.users:,}; {load.active_share:.0%} send {load.requests_per_day:g}"
+        f" requests a day: {mean:.2f} requests a second, {peak:.2f} in the busiest hour"
     )
     yield (
         f"GPUs         {sizing.gpus_at(peak, load)} for {sizing.streams_at(peak):.1f} streams in"

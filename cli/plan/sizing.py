@@ -1,4 +1,4 @@
-"""From a model, a GPU and users to how many GPUs they need, and what that costs."""
+"""Compute the number of GPUs and their cost from a model, a GPU and users."""
 
 from __future__ import annotations
 
@@ -13,19 +13,20 @@ from core.errors import LauncherError
 
 DAY_SECONDS = 86_400
 MONTH_HOURS = 730
-#: A GPU takes no more streams in this plan, however short they are.
-MOST_STREAMS = 4096
+#: Upper bound of streams on one GPU in this plan.
+MAX_STREAMS = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Who asks, how often.
+    """The users and their requests.
 
     Attributes:
-        active_share: of the users, those who ask on a usual day.
-        peak_factor: the busiest hour's requests over the mean hour's.
-        headroom: places beside the mean of the busiest hour, for its busier minutes.
-        min_gpus: so many run at any hour, so that one may fail.
+        active_share: share of users that are active on a typical day.
+        requests_per_day: requests of an active user.
+        peak_factor: requests of the busiest hour, divided by those of the mean hour.
+        headroom: additional share of streams for the busiest minutes of the busiest hour.
+        min_gpus: GPUs that always run, so that one may fail.
     """
 
     users: int = 10_000
@@ -37,7 +38,7 @@ class Load:
 
     @property
     def requests_per_second(self) -> float:
-        """In the mean of a day."""
+        """Mean of a day."""
         return self.users * self.active_share * self.requests_per_day / DAY_SECONDS
 
     @property
@@ -47,7 +48,13 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Sizing:
-    """What one GPU does with its model. `streams` is 0 where even one alone is too slow."""
+    """The capacity of one GPU with its model.
+
+    Attributes:
+        target: tokens a second of each stream.
+        streams: concurrent streams at the target; 0 if even a single one is too slow.
+        bound: the resource that limits the streams.
+    """
 
     pace: Pace
     request: Request
@@ -60,7 +67,7 @@ class Sizing:
 
     @property
     def alone(self) -> float:
-        """Tokens a second of a stream that has the GPU to itself."""
+        """Tokens a second of a single stream on the GPU."""
         return self.pace.per_stream(1, self.request)
 
     @property
@@ -73,44 +80,46 @@ class Sizing:
 
     @property
     def stall_seconds(self) -> float:
-        """Return how long a step full of prompts holds the others up."""
+        """How long a step full of prompts delays the other streams."""
         return self.options.max_batch_tokens * self.pace.token_seconds
 
     def streams_at(self, requests_per_second: float) -> float:
-        """Return how many are under way at once: their rate times how long each takes."""
-        return requests_per_second * self.pace.answer_seconds(self.streams, self.request)
+        """Return the mean number of concurrent streams: request rate times completion time."""
+        return requests_per_second * self.pace.completion_seconds(self.streams, self.request)
 
     def gpus_at(self, requests_per_second: float, load: Load) -> int:
-        """Return how many GPUs keep the pace at such a rate."""
+        """Return the number of GPUs that reach the target at this request rate."""
         wanted = self.streams_at(requests_per_second) * (1 + load.headroom)
         return max(load.min_gpus, math.ceil(wanted / self.streams))
 
 
 def size(pace: Pace, request: Request, *, options: CacheOptions, target: float) -> Sizing:
-    """Size one GPU: as many streams as memory allows and as are fast enough.
+    """Size one GPU: as many streams as fit the memory and reach the target.
 
     Raises:
-        LauncherError: the GPU does not run such weights, or they leave no room for one request.
+        LauncherError: the GPU does not support the weights, or has no memory for one request.
     """
     shape, gpu = pace.shape, pace.gpu
-    if not gpu.takes(pace.weights):
-        raise LauncherError(f"{gpu.name} does not run {pace.weights} weights: take awq or bf16")
+    if not gpu.supports(pace.weights):
+        raise LauncherError(f"{gpu.name} does not support {pace.weights} weights: use awq or bf16")
     if request.tokens > shape.max_position_embeddings:
         raise LauncherError(
-            f"{request.prompt} prompt and {request.answer} answer tokens are more than the"
+            f"{request.prompt} prompt and {request.completion} answer tokens are more than the"
             f" {shape.max_position_embeddings} that {shape.name} was made for"
         )
     weights = weight_bytes(shape, pace.weights)
 
     def room(sequences: int) -> int:
-        """Return the cache's tokens where so many sequences may share a step."""
-        given = CacheOptions(
+        """Return the cache's tokens if so many sequences may share a step."""
+        with_sequences = CacheOptions(
             max_sequences=sequences,
             max_batch_tokens=options.max_batch_tokens,
             page_size=options.page_size,
             async_batching=options.async_batching,
         )
-        return cache_tokens(shape, memory_bytes=gpu.memory_bytes, weights=weights, options=given)
+        return cache_tokens(
+            shape, memory_bytes=gpu.memory_bytes, weights=weights, options=with_sequences
+        )
 
     each = padded(request.tokens, options.page_size)
     if room(1) < each:
@@ -124,7 +133,7 @@ def size(pace: Pace, request: Request, *, options: CacheOptions, target: float) 
         if (streams + 1) * each > room(streams + 1):
             bound = "the cache"
             break
-        if streams + 1 > min(options.max_batch_tokens, MOST_STREAMS):
+        if streams + 1 > min(options.max_batch_tokens, MAX_STREAMS):
             bound = "ENGINE_MAX_BATCH_TOKENS"
             break
         streams += 1
@@ -142,13 +151,13 @@ def size(pace: Pace, request: Request, *, options: CacheOptions, target: float) 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a load costs on such GPUs, in dollars.
+    """The cost of a load, in dollars.
 
     Attributes:
-        month: with as many GPUs at any hour as the busiest needs.
-        scaled_month: with as many as the mean hour needs: what scaling by load comes near to.
-        million: of generated tokens at that load, scaled.
-        full_million: the same on a GPU that is never idle.
+        month: a month with the GPUs of the busiest hour running all the time.
+        scaled_month: a month with the GPUs of the mean hour: the aim of scaling by load.
+        million: a million generated tokens at this load, scaled.
+        full_million: a million generated tokens on a GPU that is never idle.
     """
 
     month: float
@@ -161,7 +170,7 @@ def cost(sizing: Sizing, load: Load, dollars_per_hour: float) -> Cost:
     peak = sizing.gpus_at(load.peak_requests_per_second, load)
     mean = sizing.gpus_at(load.requests_per_second, load)
     scaled = mean * MONTH_HOURS * dollars_per_hour
-    tokens = load.requests_per_second * sizing.request.answer * MONTH_HOURS * 3600
+    tokens = load.requests_per_second * sizing.request.completion * MONTH_HOURS * 3600
     return Cost(
         month=peak * MONTH_HOURS * dollars_per_hour,
         scaled_month=scaled,

@@ -1,4 +1,4 @@
-"""How a checkpoint keeps its weights, and what they take."""
+"""The formats of a checkpoint's weights and their sizes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from cli.plan.model_shape import ModelShape
 
-#: Of activations, of the cache, and of whatever is not quantized.
+#: Of activations, of the cache, and of all that is not quantized.
 BF16_BYTES = 2
 
 
@@ -26,18 +26,18 @@ _ELEMENT_BYTES = {
 
 
 def weight_bytes(shape: ModelShape, weights: Weights) -> int:
-    """Return what the weights take of a GPU's memory.
+    """Return the bytes of the weights in a GPU's memory.
 
-    Embeddings, norms and biases stay as they are in a quantized checkpoint.
+    Embeddings, norms and biases are not quantized.
     """
     others = shape.parameters - shape.linear_parameters
     return round(shape.linear_parameters * _ELEMENT_BYTES[weights]) + others * BF16_BYTES
 
 
 def read_bytes(shape: ModelShape, weights: Weights) -> int:
-    """Return what one decoding step reads of them.
+    """Return the bytes of weights that one decoding step reads.
 
-    Of the table of embeddings it looks up a few rows only.
+    A step reads only a few rows of the embedding table.
     """
-    looked_up = 0 if shape.tie_word_embeddings else shape.embedding_parameters * BF16_BYTES
-    return weight_bytes(shape, weights) - looked_up
+    not_read = 0 if shape.tie_word_embeddings else shape.embedding_parameters * BF16_BYTES
+    return weight_bytes(shape, weights) - not_read

@@ -1,1 +1,1 @@
-"""Workers on instances of Lambda's cloud. `lambda` alone would be no name for Python."""
+"""Workers on instances of Lambda's cloud. `lambda` alone is a keyword of Python."""

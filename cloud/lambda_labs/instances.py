@@ -18,9 +18,9 @@ from cloud.rest import CloudError, Rest
 ADDRESS = "https://cloud.lambda.ai"
 BODY = Path(__file__).with_name("instance.json")
 CLOUD_INIT = Path(__file__).with_name("cloud-init.yaml")
-#: A stopping worker has DRAIN_SECONDS and 15 more.
+#: A stopping worker has its own DRAIN_SECONDS and 15 more.
 DRAIN_SECONDS = 90.0
-#: The API takes a launch every 12 seconds.
+#: The API accepts a launch every 12 seconds.
 LAUNCH_SECONDS = 12.0
 MAX_USER_DATA_BYTES = 1_000_000
 _ALIVE = ("booting", "active")
@@ -29,9 +29,9 @@ _NOT_FOUND = 404
 _SSH_OPTIONS = ("BatchMode=yes", "ConnectTimeout=10", "StrictHostKeyChecking=accept-new")
 
 
-def describe(answer: Mapping[str, Any]) -> str:
+def describe(response: Mapping[str, Any]) -> str:
     """Return an error of Lambda as one line."""
-    error = answer["error"]
+    error = response["error"]
     return f"{error['code']}: {error['message']}"
 
 
@@ -43,7 +43,7 @@ class Lambda:
     _launched_at: float | None = None
 
     def list(self) -> Sequence[CloudWorker]:
-        """Return our instances; the API does not say how old each is, but the order is kept."""
+        """Return our instances in the API's order; the API does not report their age."""
         instances = self.rest.call("GET", "/api/v1/instances")["data"]
         return [_worker(it) for it in instances if str(it.get("name", "")).startswith(PREFIX)]
 
@@ -56,9 +56,9 @@ class Lambda:
         return str(launched["instance_ids"][0])
 
     def drain(self, worker: CloudWorker) -> None:
-        """Stop the instance's workers by SSH: the API ends a machine without asking its programs.
+        """Stop the instance's workers by SSH: the API terminates a machine without warning.
 
-        The key is the one that your SSH takes by itself: of the agent, or of `~/.ssh/config`.
+        SSH uses its default key: from the agent, or from `~/.ssh/config`.
         """
         if not worker.address:
             raise CloudError(f"{worker.name} has no address")
@@ -73,10 +73,10 @@ class Lambda:
                 timeout=DRAIN_SECONDS,
             )
         except (OSError, subprocess.TimeoutExpired) as error:
-            raise CloudError(f"{worker.name} cannot be told to stop: {error}") from error
+            raise CloudError(f"{worker.name} cannot be stopped: {error}") from error
         if done.returncode:
-            said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-            raise CloudError(f"{worker.name} cannot be told to stop: {said[-1]}")
+            lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+            raise CloudError(f"{worker.name} cannot be stopped: {lines[-1]}")
 
     def end(self, worker: CloudWorker) -> None:
         ids = {"instance_ids": [worker.id]}
@@ -87,7 +87,7 @@ class Lambda:
                 raise
 
     def storage(self, name: str, place: str, gigabytes: int) -> str:
-        """Make a file system; it grows by itself, so that its size is not asked for."""
+        """Create a file system; it grows automatically, so `gigabytes` is ignored."""
         body = {"name": name, "region": place}
         return str(self.rest.call("POST", "/api/v1/filesystems", body)["data"]["mount_point"])
 

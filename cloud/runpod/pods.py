@@ -16,9 +16,9 @@ from cloud.rest import CloudError, Rest
 
 ADDRESS = "https://api.runpod.io"
 BODY = Path(__file__).with_name("pod.json")
-#: A stopping worker has DRAIN_SECONDS and 15 more.
+#: A stopping worker has its own DRAIN_SECONDS and 15 more.
 DRAIN_SECONDS = 90.0
-LOOK_SECONDS = 2.0
+POLL_SECONDS = 2.0
 _ALIVE = ("PROVISIONING", "STARTING", "RUNNING")
 _FAILED = ("EXITED", "ERROR")
 _NOT_FOUND, _CONFLICT = 404, 409
@@ -44,19 +44,19 @@ class RunPod:
         return str(self.rest.call("POST", "/v2/pods", body)["id"])
 
     def drain(self, worker: CloudWorker) -> None:
-        """Stop the pod, which tells its program to end, and wait until it has."""
+        """Stop the pod, which signals its program, and wait for its end."""
         path = f"/v2/pods/{worker.id}"
         try:
             self.rest.call("POST", f"{path}/action", {"action": "stop"})
         except CloudError as error:
             if error.status == _CONFLICT:
-                return  # it does not run
+                return  # the pod does not run
             raise
         deadline = time.monotonic() + DRAIN_SECONDS
         while self.rest.call("GET", path)["status"] in _ALIVE:
             if time.monotonic() > deadline:
                 raise CloudError(f"{worker.name} has not stopped after {DRAIN_SECONDS:g} s")
-            time.sleep(LOOK_SECONDS)
+            time.sleep(POLL_SECONDS)
 
     def end(self, worker: CloudWorker) -> None:
         try:

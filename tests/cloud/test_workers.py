@@ -217,7 +217,7 @@ def test_an_instance_is_drained_over_ssh_before_it_ends(
     assert asked[0].endswith("ubuntu@198.51.100.2 sudo systemctl stop 'bountycoder-worker@*'")
     # One that cannot be reached is ended all the same: its leases run out.
     assert len(asked) == 2
-    assert "no route: it is given back as it is" in caplog.text
+    assert "no route: returning it without a drain" in caplog.text
 
 
 def test_now_is_without_draining(lambda_labs: LambdaApi, ssh: Path) -> None:
@@ -258,7 +258,7 @@ def test_an_api_that_does_not_answer_is_one_line(
 
     assert main(["lambda", "list"]) == 1
 
-    assert capsys.readouterr().err.startswith("cloud: http://127.0.0.1:1 does not answer")
+    assert capsys.readouterr().err.startswith("cloud: http://127.0.0.1:1 does not respond")
 
 
 def test_scripts_need_pythons_standard_library_alone() -> None:

@@ -90,17 +90,17 @@ def test_many_streams_are_bound_by_the_matrix_units() -> None:
 
 
 def test_an_answer_waits_for_the_others_prompts() -> None:
-    fast, request = pace("h100", Weights.BF16), Request(prompt=1000, answer=100)
+    fast, request = pace("h100", Weights.BF16), Request(prompt=1000, completion=100)
 
     steps = 100 * fast.step_seconds(8, 1050)
     prompts = 8 * 1000 * fast.token_seconds
 
-    assert fast.answer_seconds(8, request) == pytest.approx(steps + prompts)
+    assert fast.completion_seconds(8, request) == pytest.approx(steps + prompts)
     assert fast.per_stream(8, request) == pytest.approx(100 / (steps + prompts))
 
 
 def test_one_stream_more_would_be_too_slow() -> None:
-    request = Request(prompt=800, answer=300)
+    request = Request(prompt=800, completion=300)
     sized = size(pace("h100", Weights.FP8, Efficiency()), request, options=OPTIONS, target=30.0)
 
     assert sized.bound == "the pace"
@@ -109,7 +109,7 @@ def test_one_stream_more_would_be_too_slow() -> None:
 
 
 def test_one_stream_more_would_not_fit_the_cache() -> None:
-    request = Request(prompt=8000, answer=1000)
+    request = Request(prompt=8000, completion=1000)
     sized = size(pace("h100", Weights.BF16), request, options=OPTIONS, target=1.0)
 
     assert sized.bound == "the cache"
@@ -121,12 +121,12 @@ def test_gpus_follow_from_rate_and_time() -> None:
     load = Load(
         users=8640, active_share=0.5, requests_per_day=20, peak_factor=10, headroom=0, min_gpus=1
     )
-    request = Request(prompt=800, answer=300)
+    request = Request(prompt=800, completion=300)
     sized = size(pace("h100", Weights.FP8, Efficiency()), request, options=OPTIONS, target=30.0)
 
     assert load.requests_per_second == 1.0
     assert load.peak_requests_per_second == 10.0
-    seconds = sized.pace.answer_seconds(sized.streams, request)
+    seconds = sized.pace.completion_seconds(sized.streams, request)
     assert 9.5 < seconds <= 10.0  # 300 tokens at 30 a second
     assert sized.streams_at(10.0) == pytest.approx(10 * seconds)
     assert sized.gpus_at(10.0, load) == -(-10 * seconds // sized.streams)
@@ -134,7 +134,7 @@ def test_gpus_follow_from_rate_and_time() -> None:
 
 def test_costs_are_hours_times_their_price() -> None:
     load = Load(users=8640, active_share=0.5, requests_per_day=20, peak_factor=1, min_gpus=2)
-    request = Request(prompt=100, answer=100)
+    request = Request(prompt=100, completion=100)
     sized = size(pace("h100", Weights.FP8), request, options=OPTIONS, target=30.0)
 
     costs = cost(sized, load, dollars_per_hour=2.0)
@@ -181,7 +181,7 @@ def test_another_model_is_planned_by_its_configuration(
     ("arguments", "said"),
     [
         (["--gpu", "l40s", "--weights", "bf16"], "does not fit l40s: its weights take 61.0 of 44"),
-        (["--gpu", "a100-80", "--weights", "fp8"], "a100-80 does not run fp8 weights"),
+        (["--gpu", "a100-80", "--weights", "fp8"], "a100-80 does not support fp8 weights"),
         (["--prompt-tokens", "32768"], "are more than the 32768"),
         (["--model-config", "/nonexistent/config.json"], "cannot be read"),
     ],
@@ -229,7 +229,7 @@ def test_a_gpu_that_is_too_slow_for_one_stream_is_no_plan(
     assert main(["plan", "--gpu", "a100-80", "--weights", "bf16"]) == 1
 
     said = capsys.readouterr().out
-    assert "UNDER THE 30 TOKENS A SECOND" in said
+    assert "TOO SLOW: a stream needs 30" in said
     assert "settings" not in said
 
 
