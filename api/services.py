@@ -36,7 +36,7 @@ from models.accounts.key_cache import PresentedKeys
 from models.database.base import SessionFactory, open_database, sessions
 from models.database.prepared import Statements
 from models.jobs.inserts import JobInserts
-from models.jobs.queue_positions import LinePlaces
+from models.jobs.queue_positions import QueuePositions
 from models.jobs.reads import JobReads
 from models.usage.limits import read_key_use
 
@@ -85,7 +85,7 @@ class JobServices:
     inserts: JobInserts
     reads: JobReads
     queue: JobQueue
-    queue_positions: LinePlaces
+    queue_positions: QueuePositions
     events: JobEvents
     completion: EndAnnouncer
     cancellation: JobCancellation
@@ -171,7 +171,7 @@ class Services:
                 inserts=JobInserts(database.statements, timeout_seconds=timeout_seconds),
                 reads=JobReads(database.statements, timeout_seconds=timeout_seconds),
                 queue=queue,
-                queue_positions=LinePlaces(database.statements),
+                queue_positions=QueuePositions(database.statements),
                 events=JobEvents(client),
                 completion=completion,
                 cancellation=JobCancellation(database.sessions, client, completion),

@@ -12,10 +12,8 @@ from admin_ui.widgets.webhooks import WebhookLog, webhooks_of
 from models.accounts.api_key import ApiKey, find_any_key
 from models.accounts.user import User
 from models.jobs.job import Job, JobState
-from models.jobs.lists import place_in_line
+from models.jobs.queue_positions import count_jobs_before
 
-#: Highest queue position that is counted.
-MAX_POSITION = 10_000
 #: Fields of a request that do not reveal the prompt.
 _PARAMETERS = (
     "promptMode",
@@ -108,4 +106,4 @@ class JobDetails:
 def _position(job: Job) -> int | None:
     if job.state != JobState.QUEUED or job.is_held:
         return None
-    return place_in_line(database(), job, most=MAX_POSITION) + 1
+    return count_jobs_before(database(), job) + 1

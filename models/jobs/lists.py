@@ -6,10 +6,10 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from models.jobs.job import Job, JobState, sendable_before
+from models.jobs.job import Job, JobState
 
 #: What a list shows of a job.
 LISTED_COLUMNS = [c for c in Job.__table__.columns if c.name not in {"request", "choices"}]
@@ -27,19 +27,8 @@ def queued_before(
 ) -> list[QueuedJob]:
     """Return jobs that could be sent before a time, oldest first, from beyond the id `after`."""
     query = select(Job.id, Job.queue).where(
-        Job.state == JobState.QUEUED, ~Job.is_held, sendable_before(before)
+        Job.state == JobState.QUEUED, ~Job.is_held, Job.queued_at < before
     )
     if after is not None:
         query = query.where(Job.id > after)
     return [QueuedJob(*row) for row in session.execute(query.order_by(Job.id).limit(limit))]
-
-
-def place_in_line(session: Session, job: Job, *, most: int) -> int:
-    """Return how many jobs of its queue wait before a queued job, counted up to `most`."""
-    before = (
-        select(Job.id)
-        .where(Job.state == JobState.QUEUED, ~Job.is_held, Job.queue == job.queue, Job.id < job.id)
-        .limit(most)
-        .subquery()
-    )
-    return session.scalar(select(func.count()).select_from(before)) or 0

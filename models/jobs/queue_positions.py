@@ -11,7 +11,10 @@ from __future__ import annotations
 import time
 from bisect import bisect_left
 from collections.abc import Callable
+from typing import Any
 from uuid import UUID
+
+from sqlalchemy.orm import Session
 
 from models.database.prepared import Statements
 from models.jobs.job import Job
@@ -19,7 +22,7 @@ from models.jobs.job import Job
 #: Jobs from one mark to the next.
 STEP = 100
 #: Nobody is told a place beyond this.
-MOST_IN_LINE = 10_000
+MAX_POSITION = 10_000
 KEEP_SECONDS = 1.0
 
 _WAITING = "state = 'queued' and not is_held and queue = %(queue)s"
@@ -27,7 +30,7 @@ _MARKS = f"""
     select id from (
         select id, row_number() over (order by id) as place
         from (
-            select id from jobs where {_WAITING} order by id limit {MOST_IN_LINE}
+            select id from jobs where {_WAITING} order by id limit {MAX_POSITION}
         ) as waiting
     ) as placed
     where place %% {STEP} = 0 order by id
@@ -42,7 +45,13 @@ _COUNT = f"""
 _FIRST = UUID(int=0)
 
 
-class LinePlaces:
+def count_jobs_before(session: Session, job: Job) -> int:
+    """Return the position of a queued job, up to `MAX_POSITION`, by counting all jobs before it."""
+    values = _count_values(job, after=_FIRST, most=MAX_POSITION)
+    return int(session.connection().exec_driver_sql(_COUNT, values).scalar_one())
+
+
+class QueuePositions:
     """The places in the lines as one process tells them."""
 
     def __init__(
@@ -53,19 +62,15 @@ class LinePlaces:
         self._marks: dict[str, tuple[float, list[UUID]]] = {}
 
     def before(self, job: Job) -> int:
-        """Return how many jobs of its queue wait before a queued job, up to `MOST_IN_LINE`.
+        """Return how many jobs of its queue wait before a queued job, up to `MAX_POSITION`.
 
         Raises one of `DATABASE_AWAY` when the database is away or too slow.
         """
         marks = self._read_marks(job.queue)
         passed = bisect_left(marks, job.id)
-        values = {
-            "queue": job.queue,
-            "after": marks[passed - 1].hex if passed else _FIRST.hex,
-            "before": job.id.hex,
-            "most": MOST_IN_LINE - passed * STEP,
-        }
-        [(counted,)] = self._statements.run(_COUNT, values) if values["most"] else [(0,)]
+        most = MAX_POSITION - passed * STEP
+        values = _count_values(job, after=marks[passed - 1] if passed else _FIRST, most=most)
+        [(counted,)] = self._statements.run(_COUNT, values) if most else [(0,)]
         return passed * STEP + int(counted)
 
     def _read_marks(self, queue: str) -> list[UUID]:
@@ -77,3 +82,7 @@ class LinePlaces:
             marks = [mark for (mark,) in found]
             self._marks[queue] = now, marks
         return marks
+
+
+def _count_values(job: Job, *, after: UUID, most: int) -> dict[str, Any]:
+    return {"queue": job.queue, "after": after.hex, "before": job.id.hex, "most": most}

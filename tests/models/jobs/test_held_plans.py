@@ -17,7 +17,8 @@ from models.batches.dispatch import count_released, next_lines
 from models.database.base import SessionFactory, utc_now
 from models.execution.line_expiry import cancel_released_lines
 from models.jobs.job import Job
-from models.jobs.lists import place_in_line, queued_before
+from models.jobs.lists import queued_before
+from models.jobs.queue_positions import count_jobs_before
 from models.jobs.transitions import expire_queued
 from models.usage.limits import in_flight_before, read_key_use
 from tests.support.factories.batches import add_batch
@@ -45,8 +46,8 @@ def crowd(database: SessionFactory) -> Iterator[tuple[Session, UUID]]:
 
 LOOKS: dict[str, Callable[[Session, UUID], Any]] = {
     "queued_before": lambda s, b: queued_before(s, utc_now(), after=None, limit=1000),
-    "place_in_line": lambda s, b: place_in_line(
-        s, Job(id=new_id(), queue="bulk", state="queued"), most=1000
+    "count_jobs_before": lambda s, b: count_jobs_before(
+        s, Job(id=new_id(), queue="bulk", state="queued")
     ),
     "expire_queued": lambda s, b: expire_queued(s, limit=1000),
     "in_flight_before": lambda s, b: in_flight_before(s, utc_now(), QueueName.BULK),
@@ -79,7 +80,7 @@ def test_a_held_line_is_not_claimed_sent_counted_or_expired(crowd: tuple[Session
     assert claim_jobs(session, [held.id], worker_id="w", lease=LEASE) == []
     assert len(queued_before(session, utc_now(), after=None, limit=1000)) == 1
     assert expire_queued(session, limit=1000) == []
-    assert place_in_line(session, session.get_one(Job, held.id), most=1000) == 0
+    assert count_jobs_before(session, session.get_one(Job, held.id)) == 0
     assert read_key_use(session, _key_of(session, batch_id), utc_now()).bulk == {}
 
 

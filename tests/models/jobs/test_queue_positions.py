@@ -10,7 +10,7 @@ from core.queueing.names import QueueName
 from models.database.base import SessionFactory, open_database
 from models.database.prepared import Statements
 from models.jobs.job import Job, JobState
-from models.jobs.queue_positions import KEEP_SECONDS, STEP, LinePlaces
+from models.jobs.queue_positions import KEEP_SECONDS, STEP, QueuePositions
 from tests.support.factories.limit_key import Clock
 from tests.support.factories.rows import add_job, add_key
 
@@ -32,20 +32,20 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def places(base_settings: Settings, clock: Clock) -> LinePlaces:
+def places(base_settings: Settings, clock: Clock) -> QueuePositions:
     engine = open_database(base_settings, is_autocommit=True)
-    return LinePlaces(Statements(engine, keeps=1), clock=clock)
+    return QueuePositions(Statements(engine, keeps=1), clock=clock)
 
 
 @pytest.mark.parametrize("place", [0, 1, STEP - 2, STEP - 1, STEP, 2 * STEP, WAITING - 1])
 def test_a_place_is_the_number_of_jobs_before(
-    line: list[Job], places: LinePlaces, place: int
+    line: list[Job], places: QueuePositions, place: int
 ) -> None:
     assert places.before(line[place]) == place
 
 
 def test_a_long_line_is_looked_at_again_after_a_second(
-    database: SessionFactory, line: list[Job], places: LinePlaces, clock: Clock
+    database: SessionFactory, line: list[Job], places: QueuePositions, clock: Clock
 ) -> None:
     assert places.before(line[-1]) == WAITING - 1
 
@@ -58,7 +58,7 @@ def test_a_long_line_is_looked_at_again_after_a_second(
 
 
 def test_a_short_line_is_counted_as_it_is_at_the_moment(
-    database: SessionFactory, line: list[Job], places: LinePlaces
+    database: SessionFactory, line: list[Job], places: QueuePositions
 ) -> None:
     with database.begin() as session:
         gone = [job.id for job in line[STEP - 1 :]]
@@ -73,8 +73,8 @@ def test_a_short_line_is_counted_as_it_is_at_the_moment(
 
 
 def test_nobody_is_told_a_place_beyond_the_most(
-    monkeypatch: pytest.MonkeyPatch, line: list[Job], places: LinePlaces
+    monkeypatch: pytest.MonkeyPatch, line: list[Job], places: QueuePositions
 ) -> None:
-    monkeypatch.setattr("models.jobs.queue_positions.MOST_IN_LINE", 2 * STEP)
+    monkeypatch.setattr("models.jobs.queue_positions.MAX_POSITION", 2 * STEP)
 
     assert [places.before(line[place]) for place in (2 * STEP - 1, -1)] == [2 * STEP - 1, 2 * STEP]
