@@ -27,7 +27,8 @@ from models.database.base import DATABASE_AWAY, Session, database_now, utc_now
 from models.database.prepared import Unanswered
 from models.execution.completion import record_end
 from models.jobs.idempotency import claim_idempotency_key, forget_idempotency_key
-from models.jobs.job import Job, JobOutcome, JobState, new_job
+from models.jobs.job import Job, JobState, new_job
+from models.jobs.outcome import JobOutcome
 from models.jobs.transitions import finish_job
 from models.usage.limits import ended_job
 

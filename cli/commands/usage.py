@@ -12,14 +12,8 @@ from cli.commands.database import translating_database_errors
 from core.calendar import hour_of
 from core.config.settings import Settings
 from models.database.base import open_database, sessions
-from models.maintenance.consistency import (
-    Difference,
-    begin_check,
-    compare_batches,
-    compare_closed,
-    compare_jobs,
-    compare_roll_ups,
-)
+from models.maintenance.consistency import Difference, begin_check, compare_batches, compare_jobs
+from models.maintenance.rollup_consistency import compare_closed, compare_roll_ups
 
 #: Default number of printed differences; all are counted.
 PRINTED = 100

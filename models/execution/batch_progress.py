@@ -9,7 +9,7 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from models.batches.batch import Batch, BatchState
-from models.jobs.job import Job, JobState
+from models.jobs.job import FINAL_STATES, TOKEN_COUNTS, Job
 from models.webhooks.webhook import add_batch_delivery
 
 #: What a batch becomes when its last line has ended, by what it was.
@@ -18,14 +18,13 @@ _LAST = {
     BatchState.CANCELLING: BatchState.CANCELLED,
     BatchState.EXPIRING: BatchState.EXPIRED,
 }
-_COUNTED = (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED)
-_TOKENS = ("prompt_tokens", "completion_tokens", "cached_tokens")
+_COUNTS = (*FINAL_STATES, *TOKEN_COUNTS)
 #: Whoever comes second waits for the row and sees it as the first has left it: only one of them
 #: makes the sum whole.
 _RAISE = f"""
     with raised as (
         update batches set
-            {", ".join(f"{name} = {name} + %({name})s" for name in (*_COUNTED, *_TOKENS))}
+            {", ".join(f"{name} = {name} + %({name})s" for name in _COUNTS)}
         where id = %(id)s
         returning id, finished_at is null
             and succeeded + failed + cancelled + expired = total as is_done
@@ -51,7 +50,7 @@ def record_lines(session: Session, jobs: Iterable[Job]) -> None:
             counts = sums.setdefault(job.batch_id, Counter())
             counts[job.state] += 1
             if job.started_at is not None:  # what never began costs nothing
-                counts.update({name: getattr(job, name) for name in _TOKENS})
+                counts.update({name: getattr(job, name) for name in TOKEN_COUNTS})
     raise_sums(session, sums)
 
 
@@ -62,7 +61,7 @@ def raise_sums(session: Session, sums: Mapping[UUID, Mapping[str, int]]) -> None
     """
     connection = session.connection()
     for batch_id in sorted(sums):
-        counts = {name: sums[batch_id].get(name, 0) for name in (*_COUNTED, *_TOKENS)}
+        counts = {name: sums[batch_id].get(name, 0) for name in _COUNTS}
         if connection.exec_driver_sql(_RAISE, {"id": str(batch_id), **counts}).scalar():
             _finish(session, batch_id)
 

@@ -18,8 +18,8 @@ from models.batches.batch import Batch
 from models.batches.dispatch import HELD, LINE_TOKENS
 from models.execution.batch_progress import raise_sums
 from models.execution.completion import record_ends
-from models.jobs.job import END_MOMENT, Job, JobState, may_come
-from models.jobs.transitions import ask_to_cancel
+from models.jobs.job import Job, JobState
+from models.jobs.transitions import END_MOMENT, ask_to_cancel, may_come
 from models.webhooks.webhook import add_deliveries
 
 #: Held lines that end in one transaction.

@@ -13,8 +13,6 @@ that it comes from: a worker believed dead cannot change a job that another has 
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass, fields
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -30,7 +28,6 @@ from sqlalchemy import (
     func,
     inspect,
     text,
-    update,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.hybrid import hybrid_property
@@ -67,6 +64,12 @@ _NEXT: dict[JobState, frozenset[JobState]] = {
 }
 
 FINAL_STATES = tuple(state for state in JobState if state.is_final)
+
+
+#: The final states.
+FINAL_STATES = tuple(state for state in JobState if state.is_final)
+#: The columns of a job, and of all sums of jobs, that count tokens.
+TOKEN_COUNTS = ("prompt_tokens", "completion_tokens", "cached_tokens")
 
 
 def may_become(old: JobState, new: JobState) -> bool:
@@ -270,69 +273,5 @@ def values_of(job: Job) -> dict[str, Any]:
     return {name: value for name, value in vars(job).items() if not name.startswith("_")}
 
 
-@dataclass(frozen=True, slots=True)
-class JobOutcome:
-    """How a job ended and what it really used.
-
-    Attributes:
-        first_token: when its first token came, by this process's `time.monotonic()`. The database
-            dates it by its own clock: that of this machine may be wrong.
-    """
-
-    state: JobState
-    choices: list[dict[str, Any]] | None = None
-    error: dict[str, Any] | None = None
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    cached_tokens: int = 0
-    first_token: float | None = None
-
-    @property
-    def first_token_age(self) -> float | None:
-        """How many seconds ago the first token came."""
-        return None if self.first_token is None else max(0.0, time.monotonic() - self.first_token)
-
-
 def find_job(session: Session, job_id: UUID) -> Job | None:
     return session.get(Job, job_id)
-
-
-def outcome_values(outcome: JobOutcome) -> dict[str, Any]:
-    """Return what an end writes, by the names of the columns."""
-    names = [field.name for field in fields(outcome) if field.name != "first_token"]
-    return {name: getattr(outcome, name) for name in names}
-
-
-def sendable_before(moment: datetime) -> Any:
-    """Return the condition that a job could be on its queue before a time."""
-    return Job.queued_at < moment
-
-
-#: When a job that ends now has ended: by the clock of the database, and never before it was made.
-#: Clocks of other machines may be wrong by hours, and sums of past hours are closed.
-END_MOMENT = func.greatest(func.now(), Job.created_at)
-
-
-def may_come(new: JobState, old: JobState) -> list[Any]:
-    """Return the conditions of a change from `old` to `new`.
-
-    Raises `ValueError` for one that is not in the table.
-    """
-    if not may_become(old, new):
-        raise ValueError(f"a job cannot go from {old} to {new}")
-    return [Job.state == old]
-
-
-def requeue(*conditions: Any) -> Any:
-    """Return the statement that returns running jobs to the queue, and them."""
-    return (
-        update(Job)
-        .where(
-            *may_come(JobState.QUEUED, JobState.RUNNING),
-            Job.cancel_requested_at.is_(None),
-            *conditions,
-        )
-        .values(state=JobState.QUEUED, worker_id=None, lease_expires_at=None)
-        .returning(Job)
-        .execution_options(populate_existing=True)
-    )

@@ -14,7 +14,37 @@ from sqlalchemy import ColumnElement, Select, any_, case, func, or_, select, upd
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from models.jobs.job import END_MOMENT, Job, JobOutcome, JobState, may_come, requeue, values_of
+from models.jobs.job import Job, JobState, may_become, values_of
+from models.jobs.outcome import JobOutcome
+
+#: When a job that ends now has ended: by the clock of the database, and never before it was made.
+#: Clocks of other machines may be wrong by hours, and sums of past hours are closed.
+END_MOMENT = func.greatest(func.now(), Job.created_at)
+
+
+def may_come(new: JobState, old: JobState) -> list[Any]:
+    """Return the conditions of a change from `old` to `new`.
+
+    Raises `ValueError` for one that is not in the table.
+    """
+    if not may_become(old, new):
+        raise ValueError(f"a job cannot go from {old} to {new}")
+    return [Job.state == old]
+
+
+def requeue(*conditions: Any) -> Any:
+    """Return the statement that returns running jobs to the queue, and them."""
+    return (
+        update(Job)
+        .where(
+            *may_come(JobState.QUEUED, JobState.RUNNING),
+            Job.cancel_requested_at.is_(None),
+            *conditions,
+        )
+        .values(state=JobState.QUEUED, worker_id=None, lease_expires_at=None)
+        .returning(Job)
+        .execution_options(populate_existing=True)
+    )
 
 
 def finish_job(

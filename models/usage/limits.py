@@ -17,7 +17,7 @@ from core.completion.announce import EndedJob
 from core.limits.state import KeyUse
 from core.queueing.names import QueueName
 from models.accounts.api_key import ApiKey
-from models.jobs.job import Job, JobState, sendable_before
+from models.jobs.job import Job, JobState
 from models.usage.usage import Usage, UsageHourly
 
 
@@ -63,7 +63,7 @@ def in_flight_before(
 ) -> dict[UUID, dict[UUID, int]]:
     """Return the jobs in flight that were charged before a time: by key, with their tokens."""
     found: dict[UUID, dict[UUID, int]] = {}
-    conditions = and_(Job.queue == queue, sendable_before(before))
+    conditions = and_(Job.queue == queue, Job.queued_at < before)
     for job_id, tokens, key_id, _ in session.execute(_in_flight(conditions)):
         found.setdefault(key_id, {})[job_id] = tokens
     return found

@@ -16,11 +16,12 @@ from models.accounts.names import key_names, user_emails
 from models.database.arrays import is_one_of
 from models.database.pagination import Numbered
 from models.usage.ranges import WantedUsage as WantedUsage  # what a report is asked for
-from models.usage.report_queries import COUNTS, UsageRows
 from models.usage.report_queries import GroupValue as GroupValue
 from models.usage.report_queries import UsageGroup as UsageGroup
 from models.usage.report_queries import UsageOrder as UsageOrder
+from models.usage.report_queries import UsageRows
 from models.usage.rollups import steadily
+from models.usage.usage import USAGE_COUNTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +97,10 @@ def sum_several(session: Session, times: Mapping[str, WantedUsage]) -> dict[str,
 
 def add_up(groups: Iterable[UsageSums]) -> UsageSums:
     """Return the sums of groups that are all there are: spares `sum_usage` its own look."""
-    totals = dict.fromkeys(COUNTS, 0)
+    totals = dict.fromkeys(USAGE_COUNTS, 0)
     counts: Counter[int] = Counter()
     for sums in groups:
-        for name in COUNTS:
+        for name in USAGE_COUNTS:
             totals[name] += getattr(sums, name)
         counts.update(sums.duration_counts)
     return UsageSums(**totals, duration_counts=dict(counts))  # type: ignore[arg-type]
@@ -220,7 +221,7 @@ def _read_groups(
 
 def _read_sums(row: Row[Any]) -> dict[str, Any]:
     found = row._mapping
-    sums: dict[str, Any] = {name: int(found[name]) for name in COUNTS}
+    sums: dict[str, Any] = {name: int(found[name]) for name in USAGE_COUNTS}
     counts = dict(zip(row.buckets or (), row.counts or (), strict=True))
     return {**sums, "duration_counts": counts}
 

@@ -22,18 +22,10 @@ from sqlalchemy import (
 )
 
 from models.usage.ranges import DAY, HOUR, Part, WantedUsage, parts_of, rows_of
+from models.usage.usage import USAGE_COUNTS
 
 #: What stands for a group in the answer: an id, a model's name, or when it begins.
 GroupValue = UUID | str | datetime
-
-COUNTS = (
-    "requests",
-    "succeeded",
-    "prompt_tokens",
-    "completion_tokens",
-    "cached_tokens",
-    "duration_ms",
-)
 
 
 class UsageGroup(StrEnum):
@@ -119,16 +111,16 @@ class UsageRows:
         them: a row for each bucket would be many times as many rows as there are groups.
         """
         grouping = [_COLUMN[self.by]] if self.by else []
-        rows = rows_of(self.parts, self.wanted, [*COUNTS, "duration_counts", *grouping])
+        rows = rows_of(self.parts, self.wanted, [*USAGE_COUNTS, "duration_counts", *grouping])
         group = self.group_of(rows) if self.by else literal(0)
-        query = select(group.label("group"), *(rows.c[name] for name in COUNTS))
+        query = select(group.label("group"), *(rows.c[name] for name in USAGE_COUNTS))
         query = query.add_columns(rows.c.duration_counts)
         if is_wanted is not None:
             query = query.where(is_wanted(group))
         # PostgreSQL reads the rows once, as both of what follows refer to them.
         read = query.cte()
         durations = _count_durations(read)
-        totals = (func.sum(read.c[name]).label(name) for name in COUNTS)
+        totals = (func.sum(read.c[name]).label(name) for name in USAGE_COUNTS)
         summed = select(read.c.group, *totals).group_by(read.c.group).subquery()
         return select(summed, durations.c.buckets, durations.c.counts).join_from(
             summed, durations, summed.c.group == durations.c.group, isouter=True

@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 from core.calendar import day_of, hour_of, month_of
 from models.database.base import database_now
 from models.database.locks import ServiceLock, take_lock
+from models.usage.usage import USAGE_COUNTS
 
 #: Many times as long as a transaction lasts: the settings of each connection bound that.
 GRACE = timedelta(minutes=10)
@@ -23,14 +24,6 @@ GRACE = timedelta(minutes=10)
 STEP_SECONDS = 120
 
 _DAY = timedelta(days=1)
-_COUNTS = (
-    "requests",
-    "succeeded",
-    "prompt_tokens",
-    "completion_tokens",
-    "cached_tokens",
-    "duration_ms",
-)
 _KEY = ("api_key_id", "begins_at", "model", "user_id")
 _ALL = ("begins_at", "model")
 
@@ -87,8 +80,8 @@ def _sum_up(target: str, columns: tuple[str, ...], rows: str) -> str:
     """Return the statement that adds the sums of `rows`, which may be there already."""
     group = ", ".join(columns)
     key = ", ".join(column for column in columns if column != "user_id")
-    sums = ", ".join(f"sum({name}) as {name}" for name in _COUNTS)
-    written = (*_COUNTS, "duration_counts")
+    sums = ", ".join(f"sum({name}) as {name}" for name in USAGE_COUNTS)
+    written = (*USAGE_COUNTS, "duration_counts")
     return f"""
         with rows_read as materialized ({rows}),
         sums as (select {group}, {sums} from rows_read group by {group}),
@@ -106,7 +99,7 @@ def _sum_up(target: str, columns: tuple[str, ...], rows: str) -> str:
             from buckets group by {group}
         )
         insert into {target} ({group}, {", ".join(written)})
-        select {group}, {", ".join(_COUNTS)}, coalesce((
+        select {group}, {", ".join(USAGE_COUNTS)}, coalesce((
             select ('[' || low || ':' || high || ']={{'
                 || string_agg(coalesce(counts ->> b::text, '0'), ',' order by b)
                 || '}}')::bigint[]
@@ -120,7 +113,7 @@ def _sum_up(target: str, columns: tuple[str, ...], rows: str) -> str:
 
 def _read(table: str, columns: tuple[str, ...], where: str, begins_at: str = "begins_at") -> str:
     shown = ", ".join(f"{begins_at} as begins_at" if c == "begins_at" else c for c in columns)
-    counts = ", ".join(_COUNTS)
+    counts = ", ".join(USAGE_COUNTS)
     return f"select {shown}, {counts}, duration_counts::bigint[] from {table} where {where}"
 
 

@@ -17,7 +17,10 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from core.histogram import bucket_of
 from models.database.base import Base
-from models.jobs.job import Job, JobState
+from models.jobs.job import TOKEN_COUNTS, Job, JobState
+
+#: The columns of every roll-up that are sums.
+USAGE_COUNTS = ("requests", "succeeded", *TOKEN_COUNTS, "duration_ms")
 
 
 class Usage(Base):

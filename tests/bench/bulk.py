@@ -26,12 +26,8 @@ from core.redis.client import open_redis
 from models.batches.batch import Batch
 from models.database.base import SessionFactory, open_database, sessions
 from models.jobs.job import Job
-from models.maintenance.consistency import (
-    begin_check,
-    compare_batches,
-    compare_jobs,
-    compare_roll_ups,
-)
+from models.maintenance.consistency import begin_check, compare_batches, compare_jobs
+from models.maintenance.rollup_consistency import compare_roll_ups
 from models.usage.usage import Usage
 from tests.bench.servers import MODEL, own_servers
 from tests.bench.uploads import lines_of, send_file

@@ -19,16 +19,11 @@ from core.completion.announce import EndAnnouncer
 from models.database.base import Session, SessionFactory
 from models.database.group_commit import GroupCommit
 from models.database.prepared import Statements
-from models.execution.claims import (
-    claim_jobs,
-    find_ended,
-    finish_at_once,
-    finish_jobs,
-    follows_only_usage,
-    hand_back_jobs,
-)
+from models.execution.claims import claim_jobs, hand_back_jobs
 from models.execution.completion import record_ends
-from models.jobs.job import Job, JobOutcome, JobState
+from models.execution.finish import find_ended, finish_at_once, finish_jobs, follows_only_usage
+from models.jobs.job import Job, JobState
+from models.jobs.outcome import JobOutcome
 from models.usage.limits import ended_job
 from worker.jobs.outcome import make_outcome
 from worker.jobs.run import JobMessage, Run

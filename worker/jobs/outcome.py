@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from models.jobs.job import JobOutcome, JobState
+from models.jobs.job import JobState
+from models.jobs.outcome import JobOutcome
 from worker.engine.protocol import FinishReason
 from worker.jobs.delivery import RunningGeneration
 from worker.text.choice import RunningChoice

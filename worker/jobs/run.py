@@ -9,7 +9,8 @@ from typing import NamedTuple, Protocol
 from uuid import UUID
 
 from core.observability.logs import request_id
-from models.jobs.job import Job, JobOutcome
+from models.jobs.job import Job
+from models.jobs.outcome import JobOutcome
 from worker.jobs.delivery import RunningGeneration
 
 

@@ -28,8 +28,9 @@ from models.database.base import DATABASE_AWAY, Session, SessionFactory, databas
 from models.execution.completion import cancel_unusable_jobs, record_ends
 from models.files.store import forget_expired
 from models.jobs.idempotency import forget_old_keys
-from models.jobs.job import Job, JobOutcome, JobState
+from models.jobs.job import Job, JobState
 from models.jobs.lists import QueuedJob, queued_before
+from models.jobs.outcome import JobOutcome
 from models.jobs.transitions import expire_queued, expired_for_good, finish_job, requeue_expired
 from models.usage.limits import ended_job
 from worker.maintenance.guard import Guard, is_expected

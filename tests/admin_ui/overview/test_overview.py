@@ -18,7 +18,8 @@ from models.accounts.api_key import ApiKey
 from models.accounts.audit import record_audit
 from models.accounts.user import User
 from models.database.base import SessionFactory, utc_now
-from models.jobs.job import Job, JobOutcome, JobState
+from models.jobs.job import Job, JobState
+from models.jobs.outcome import JobOutcome
 from models.jobs.transitions import finish_job
 from models.usage.usage import UsageHourly, record_usages
 from tests.admin_ui.conftest import Snapshot

@@ -17,7 +17,8 @@ from core.config.settings import Settings
 from models.accounts.api_key import create_key
 from models.database.base import SessionFactory
 from models.execution.completion import record_end
-from models.jobs.job import Job, JobOutcome, JobState
+from models.jobs.job import Job, JobState
+from models.jobs.outcome import JobOutcome
 from models.jobs.transitions import finish_job
 from tests.support.factories.rows import add_user, claim_job
 

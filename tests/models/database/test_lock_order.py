@@ -12,8 +12,10 @@ from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from models.database.base import SessionFactory, utc_now
-from models.execution.claims import finish_jobs, hand_back_jobs, renew_leases
-from models.jobs.job import Job, JobOutcome, JobState
+from models.execution.claims import hand_back_jobs, renew_leases
+from models.execution.finish import finish_jobs
+from models.jobs.job import Job, JobState
+from models.jobs.outcome import JobOutcome
 from models.jobs.transitions import ask_to_cancel, expire_queued, expired_for_good, requeue_expired
 from tests.support.factories.rows import add_job, add_key, claim_jobs
 from tests.support.polling import wait_until

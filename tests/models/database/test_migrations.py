@@ -6,7 +6,7 @@ from sqlalchemy import create_engine, inspect, text
 from sqlalchemy.orm import Session
 
 from migrations.run import downgrade, upgrade
-from models.maintenance.consistency import compare_roll_ups
+from models.maintenance.rollup_consistency import compare_roll_ups
 from models.schema import metadata
 from models.usage.report import UsageGroup, list_usage
 from tests.models.usage.test_report import ALL, HOUR, NOON, use

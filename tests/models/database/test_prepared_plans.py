@@ -11,7 +11,8 @@ from sqlalchemy import Connection, text
 from models.database.base import SessionFactory, utc_now
 from models.database.prepared import Prepared
 from models.demo.data import DemoSize, make_demo_data
-from models.execution.claims import CLAIM, FINISH_AT_ONCE
+from models.execution.claims import CLAIM
+from models.execution.finish import FINISH_AT_ONCE
 from models.jobs.inserts import INSERT
 
 SIZE = DemoSize(users=3000, keys=3000, jobs=20_000, days=3)

@@ -11,9 +11,11 @@ from models.batches.batch import Batch
 from models.batches.cancellation import ask_to_cancel_batch, begin_expiries
 from models.batches.dispatch import next_lines, release_lines
 from models.database.base import SessionFactory, utc_now
-from models.execution.claims import finish_jobs, hand_back_jobs
+from models.execution.claims import hand_back_jobs
 from models.execution.completion import cancel_jobs, record_ends
-from models.jobs.job import Job, JobOutcome, JobState
+from models.execution.finish import finish_jobs
+from models.jobs.job import Job, JobState
+from models.jobs.outcome import JobOutcome
 from models.maintenance.consistency import compare_batches
 from models.monitoring.service_counts import count_held_lines
 from models.pages.overview import read_overview

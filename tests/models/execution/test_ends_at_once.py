@@ -13,9 +13,12 @@ from sqlalchemy import select, update
 from core.config.settings import Settings
 from models.database.base import SessionFactory, open_database, utc_now
 from models.database.prepared import Statements
-from models.execution.claims import claim_jobs, finish_at_once, follows_only_usage
-from models.jobs.job import Job, JobOutcome, JobState
-from models.maintenance.consistency import compare_jobs, compare_roll_ups
+from models.execution.claims import claim_jobs
+from models.execution.finish import finish_at_once, follows_only_usage
+from models.jobs.job import Job, JobState
+from models.jobs.outcome import JobOutcome
+from models.maintenance.consistency import compare_jobs
+from models.maintenance.rollup_consistency import compare_roll_ups
 from models.usage.usage import Usage, UsageHourly
 from tests.support.factories.rows import add_job, add_key
 

@@ -11,8 +11,9 @@ from sqlalchemy.orm import Session
 from core.ids import new_id
 from models.database.base import SessionFactory, utc_now
 from models.execution.claims import HeldJob, hand_back_jobs, renew_leases
-from models.jobs.job import Job, JobOutcome, JobState, may_become, new_job
+from models.jobs.job import Job, JobState, may_become, new_job
 from models.jobs.lists import queued_before
+from models.jobs.outcome import JobOutcome
 from models.jobs.transitions import expired_for_good, finish_job, requeue_expired
 from tests.support.factories.rows import add_job, claim_job
 

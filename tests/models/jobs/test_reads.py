@@ -10,7 +10,8 @@ from sqlalchemy import text
 from core.config.settings import Settings
 from models.database.base import SessionFactory, open_database
 from models.database.prepared import Statements
-from models.jobs.job import Job, JobOutcome, JobState, values_of
+from models.jobs.job import Job, JobState, values_of
+from models.jobs.outcome import JobOutcome
 from models.jobs.reads import JobReads
 from models.jobs.transitions import finish_job
 from tests.support.factories.rows import add_job, claim_job

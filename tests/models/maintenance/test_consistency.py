@@ -9,8 +9,9 @@ from sqlalchemy.orm import Session
 
 from models.database.base import SessionFactory
 from models.jobs.job import Job, JobState
-from models.maintenance.consistency import begin_check, compare_jobs, compare_roll_ups
+from models.maintenance.consistency import begin_check, compare_jobs
 from models.maintenance.retention import delete_jobs
+from models.maintenance.rollup_consistency import compare_roll_ups
 from tests.models.usage.test_report import HOUR, NOON, use
 from tests.support.factories.rows import add_job, add_key
 

@@ -10,7 +10,8 @@ from core.queueing.names import QueueName
 from models.accounts.api_key import ApiKey
 from models.database.base import utc_now
 from models.execution.completion import record_end
-from models.jobs.job import Job, JobOutcome, JobState
+from models.jobs.job import Job, JobState
+from models.jobs.outcome import JobOutcome
 from models.jobs.transitions import finish_job
 from models.usage.limits import ended_job, ended_use, in_flight_before, known_jobs, read_key_use
 from tests.support.factories.rows import add_job, add_key, claim_job

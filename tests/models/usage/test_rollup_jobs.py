@@ -16,9 +16,10 @@ from sqlalchemy.orm import Session
 from models.accounts.api_key import ApiKey
 from models.database.base import SessionFactory, database_now, utc_now
 from models.execution.completion import record_ends
-from models.jobs.job import JobOutcome, JobState
+from models.jobs.job import JobState
+from models.jobs.outcome import JobOutcome
 from models.jobs.transitions import finish_job
-from models.maintenance.consistency import compare_closed
+from models.maintenance.rollup_consistency import compare_closed
 from models.usage.report import (
     UsageGroup,
     UsageSums,

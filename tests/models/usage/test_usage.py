@@ -9,7 +9,8 @@ from sqlalchemy.orm import Session
 
 from models.accounts.api_key import ApiKey
 from models.database.base import utc_now
-from models.jobs.job import Job, JobOutcome, JobState
+from models.jobs.job import Job, JobState
+from models.jobs.outcome import JobOutcome
 from models.jobs.transitions import finish_job
 from models.maintenance.consistency import compare_jobs
 from models.usage.usage import Usage, UsageHourly, record_usages

@@ -9,7 +9,8 @@ from sqlalchemy.orm import Session
 
 from models.database.base import SessionFactory, utc_now
 from models.execution.completion import cancel_jobs, record_end
-from models.jobs.job import JobOutcome, JobState
+from models.jobs.job import JobState
+from models.jobs.outcome import JobOutcome
 from models.jobs.serializer import show_listed_job
 from models.jobs.transitions import expire_queued, finish_job
 from models.webhooks.queue import (

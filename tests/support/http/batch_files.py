@@ -14,9 +14,10 @@ from sqlalchemy import select
 
 from core.ids import Prefix, new_id, read_id
 from models.database.base import SessionFactory
-from models.execution.claims import finish_jobs
 from models.execution.completion import record_ends
-from models.jobs.job import Job, JobOutcome, JobState
+from models.execution.finish import finish_jobs
+from models.jobs.job import Job, JobState
+from models.jobs.outcome import JobOutcome
 from models.jobs.transitions import finish_job
 from tests.support.factories.rows import claim_jobs
 from tests.support.service import Service

@@ -13,7 +13,8 @@ import redis
 
 from core.config.settings import Settings
 from models.database.base import SessionFactory
-from models.maintenance.consistency import compare_batches, compare_jobs, compare_roll_ups
+from models.maintenance.consistency import compare_batches, compare_jobs
+from models.maintenance.rollup_consistency import compare_roll_ups
 from tests.support.factories.batches import batch_of, lines_by_state
 from tests.support.polling import wait_until
 from tests.support.service import Service

@@ -30,12 +30,8 @@ from migrations.run import upgrade
 from models.batches.batch import Batch
 from models.database.base import SessionFactory, open_database, sessions
 from models.jobs.job import Job
-from models.maintenance.consistency import (
-    begin_check,
-    compare_batches,
-    compare_jobs,
-    compare_roll_ups,
-)
+from models.maintenance.consistency import begin_check, compare_batches, compare_jobs
+from models.maintenance.rollup_consistency import compare_roll_ups
 from models.usage.usage import Usage
 from models.webhooks.webhook import WebhookDelivery
 from tests.bench.servers import MODEL

@@ -14,13 +14,8 @@ from core.generation import Generation
 from core.ids import Prefix, read_id
 from core.prompts.tokenizer import PromptTokenizer
 from models.database.base import DATABASE_AWAY
-from models.maintenance.consistency import (
-    begin_check,
-    compare_batches,
-    compare_closed,
-    compare_jobs,
-    compare_roll_ups,
-)
+from models.maintenance.consistency import begin_check, compare_batches, compare_jobs
+from models.maintenance.rollup_consistency import compare_closed, compare_roll_ups
 from tests.system.faults.instance import Instance
 from tests.system.faults.leftovers import Leftovers
 from tests.system.faults.traffic import (

@@ -22,10 +22,12 @@ from models.accounts.api_key import ApiKey
 from models.accounts.user import User, delete_user
 from models.batches.cancellation import ask_to_cancel_batch, begin_expiries
 from models.database.base import Session, SessionFactory, utc_now
-from models.execution.claims import finish_jobs
 from models.execution.completion import record_ends
-from models.jobs.job import Job, JobOutcome, JobState
-from models.maintenance.consistency import compare_batches, compare_jobs, compare_roll_ups
+from models.execution.finish import finish_jobs
+from models.jobs.job import Job, JobState
+from models.jobs.outcome import JobOutcome
+from models.maintenance.consistency import compare_batches, compare_jobs
+from models.maintenance.rollup_consistency import compare_roll_ups
 from models.usage.limits import ended_job, read_key_use
 from tests.support.factories.batches import REQUEST, add_batch, batch_of, lines_by_state, released
 from tests.support.factories.rows import add_key, add_user, claim_jobs

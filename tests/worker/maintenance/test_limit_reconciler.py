@@ -14,7 +14,8 @@ from core.limits.limiter import Limiter
 from models.accounts.api_key import ApiKey
 from models.database.base import SessionFactory, utc_now
 from models.execution.completion import record_end
-from models.jobs.job import JobOutcome, JobState
+from models.jobs.job import JobState
+from models.jobs.outcome import JobOutcome
 from models.jobs.transitions import finish_job
 from models.usage.limits import read_key_use
 from tests.support.factories.rows import add_job, add_key, claim_job

@@ -18,8 +18,9 @@ from models.batches.batch import Batch, BatchState
 from models.database.base import SessionFactory, utc_now
 from models.database.locks import ServiceLock, take_lock
 from models.jobs.job import Job, JobState
-from models.maintenance.consistency import compare_batches, compare_jobs, compare_roll_ups
+from models.maintenance.consistency import compare_batches, compare_jobs
 from models.maintenance.retention import STEP
+from models.maintenance.rollup_consistency import compare_roll_ups
 from models.usage.usage import Usage, record_usages
 from models.webhooks.webhook import DeliveryState, WebhookAttempt, WebhookDelivery
 from tests.support.factories.batches import add_batch

@@ -1,0 +1,38 @@
+"""What a worker knows of the end of a job."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, fields
+from typing import Any
+
+from models.jobs.job import JobState
+
+
+@dataclass(frozen=True, slots=True)
+class JobOutcome:
+    """How a job ended and what it really used.
+
+    Attributes:
+        first_token: when its first token came, by this process's `time.monotonic()`. The database
+            dates it by its own clock: that of this machine may be wrong.
+    """
+
+    state: JobState
+    choices: list[dict[str, Any]] | None = None
+    error: dict[str, Any] | None = None
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+    first_token: float | None = None
+
+    @property
+    def first_token_age(self) -> float | None:
+        """How many seconds ago the first token came."""
+        return None if self.first_token is None else max(0.0, time.monotonic() - self.first_token)
+
+
+def outcome_values(outcome: JobOutcome) -> dict[str, Any]:
+    """Return what an end writes, by the names of the columns."""
+    names = [field.name for field in fields(outcome) if field.name != "first_token"]
+    return {name: getattr(outcome, name) for name in names}
