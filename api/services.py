@@ -32,7 +32,7 @@ from core.queueing.broker import JobQueue
 from core.queueing.workers import WorkerRegistry
 from core.redis.client import open_redis
 from core.redis.scripts import Scripts
-from models.accounts.key_cache import PresentedKeys
+from models.accounts.key_cache import KeyCache
 from models.database.base import SessionFactory, open_database, sessions
 from models.database.prepared import Statements
 from models.jobs.inserts import JobInserts
@@ -64,7 +64,7 @@ class DatabaseServices:
         transactions = open_database(settings, pool_size=max(2, settings.database_pool_size // 2))
         single = open_database(settings, is_autocommit=True)
         # Sessions share the pool of `single`, so the statements hold only a part of it.
-        statements = Statements(single, keeps=min(2, settings.database_pool_size // 4))
+        statements = Statements(single, max_idle=min(2, settings.database_pool_size // 4))
         return cls(
             sessions=sessions(transactions),
             autocommit=sessions(single),
@@ -143,7 +143,7 @@ class Services:
     settings: Settings
     database: DatabaseServices
     redis_client: redis.Redis
-    keys: PresentedKeys
+    keys: KeyCache
     jobs: JobServices
     prompts: PromptServices
     limits: LimitServices
@@ -166,7 +166,7 @@ class Services:
             settings=settings,
             database=database,
             redis_client=client,
-            keys=PresentedKeys(database.statements),
+            keys=KeyCache(database.statements),
             jobs=JobServices(
                 inserts=JobInserts(database.statements, timeout_seconds=timeout_seconds),
                 reads=JobReads(database.statements, timeout_seconds=timeout_seconds),

@@ -7,7 +7,7 @@ from models.accounts.audit import AuditEntry
 from models.accounts.session import UserSession
 from models.accounts.user import User
 from models.batches.batch import Batch
-from models.batches.rejected import RefusedBatch
+from models.batches.rejected import RejectedBatch
 from models.database.base import Base
 from models.files.file import File, FilePiece
 from models.jobs.idempotency import IdempotencyKey
@@ -34,7 +34,7 @@ __all__ = [
     "IdempotencyKey",
     "Job",
     "LastBackup",
-    "RefusedBatch",
+    "RejectedBatch",
     "RetentionMark",
     "Usage",
     "UsageClosing",

@@ -148,8 +148,8 @@ def _traces(settings: Settings, worker_id: str) -> list[JobTraces]:
 
 def _statements(settings: Settings) -> Statements:
     """Return two connections: one for claims, one for ends."""
-    database = open_database(settings, pool_size=2, is_autocommit=True, plans_once=True)
-    return Statements(database, keeps=2)
+    database = open_database(settings, pool_size=2, is_autocommit=True, has_generic_plans=True)
+    return Statements(database, max_idle=2)
 
 
 def _chores(

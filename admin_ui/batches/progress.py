@@ -8,7 +8,7 @@ from typing import Any
 
 from admin_ui.web.page import present_time
 from models.batches.batch import Batch
-from models.batches.serializer import show_batch
+from models.batches.serializer import serialize_batch
 
 #: Tone of each state of a line, in the order of the progress bar.
 TONES = {
@@ -33,7 +33,7 @@ class BatchProgress:
 
     @classmethod
     def of(cls, batch: Batch, running: int) -> BatchProgress:
-        return cls(batch, show_batch(batch, running=running, now=present_time()))
+        return cls(batch, serialize_batch(batch, running=running, now=present_time()))
 
     @property
     def counts(self) -> Mapping[str, int]:

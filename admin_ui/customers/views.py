@@ -22,7 +22,7 @@ from models.accounts.user import Role, User, find_user, list_users
 from models.pages.customers import CustomerSort, list_customers
 from models.pages.keys import list_key_page
 from models.pages.open_work import read_open_work
-from models.usage.report import WantedUsage, sum_usage
+from models.usage.report import UsageScope, sum_usage
 
 blueprint = Blueprint("customers", __name__, url_prefix="/customers")
 
@@ -56,7 +56,7 @@ def index() -> ResponseReturnValue:
 def show(user_id: str) -> ResponseReturnValue:
     user = _find_user(user_id)
     now = present_time()
-    month = WantedUsage(month_of(now), now, user_id=user.id)
+    month = UsageScope(month_of(now), now, user_id=user.id)
     return render_template(
         "customers/show.html",
         user=user,

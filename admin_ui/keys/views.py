@@ -23,7 +23,7 @@ from models.accounts.api_key import ApiKey
 from models.accounts.user import User, find_user
 from models.pages.keys import KeySort, KeyStatus, list_key_page, status_of
 from models.pages.open_work import read_open_work
-from models.usage.report import WantedUsage, sum_usage
+from models.usage.report import UsageScope, sum_usage
 
 blueprint = Blueprint("keys", __name__, url_prefix="/keys")
 
@@ -63,7 +63,7 @@ def index() -> ResponseReturnValue:
 def show(key_id: str) -> ResponseReturnValue:
     key, owner = visible_key(key_id)
     now = present_time()
-    month = WantedUsage(month_of(now), now, key_id=key.id)
+    month = UsageScope(month_of(now), now, key_id=key.id)
     return render_template(
         "keys/show.html",
         key=key,

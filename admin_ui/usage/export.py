@@ -14,8 +14,8 @@ from core.ids import Prefix, show_id
 from core.text.csv_cells import csv_cell
 from models.database.base import SessionFactory
 from models.usage.cost import cost_of
-from models.usage.ranges import WantedUsage
-from models.usage.report import GroupValue, UsageGroup, UsageSums, rank_usage, read_usage
+from models.usage.ranges import UsageScope
+from models.usage.report import GroupValue, UsageGroup, UsageTotals, rank_usage, read_usage
 
 #: Groups in one query.
 PAGE_ROWS = 2000
@@ -42,7 +42,7 @@ _PREFIXES = {UsageGroup.KEY: Prefix.KEY, UsageGroup.USER: Prefix.USER}
 
 
 def usage_csv(
-    sessions: SessionFactory, wanted: WantedUsage, query: UsageQuery, settings: Settings
+    sessions: SessionFactory, wanted: UsageScope, query: UsageQuery, settings: Settings
 ) -> Iterator[str]:
     """Yield the lines of a report in chunks, its groups in the order of the page.
 
@@ -65,7 +65,7 @@ def usage_csv(
         header = []
 
 
-def _row(sums: UsageSums, by: UsageGroup, settings: Settings) -> Sequence[object]:
+def _row(sums: UsageTotals, by: UsageGroup, settings: Settings) -> Sequence[object]:
     return (
         group_text(by, sums.group),
         sums.name,

@@ -15,7 +15,7 @@ from core.ids import Prefix, read_id, show_id
 from models.accounts.names import KeyName, key_names, user_emails
 from models.accounts.user import User, find_user_id
 from models.database.base import Session
-from models.usage.ranges import HOUR, WantedUsage
+from models.usage.ranges import HOUR, UsageScope
 from models.usage.report import UsageGroup, UsageOrder
 
 PRESETS = (
@@ -72,12 +72,12 @@ class UsageQuery:
     def sort(self) -> str:
         return ("-" if self.is_descending else "") + self.order.value
 
-    def wanted(self, now: datetime) -> WantedUsage:
+    def wanted(self, now: datetime) -> UsageScope:
         """Return the hours of the report, up to and including the current one."""
         end = hour_of(now) + HOUR
         since = self.time.since or end - MAX_RANGE
         until = min(self.time.until or end, end)
-        return WantedUsage(
+        return UsageScope(
             since,
             max(since, until),
             user_id=self.own_id or (self.user.id if self.user else None),

@@ -25,12 +25,12 @@ from admin_ui.widgets.chart_data import Chart, chart_of_sums
 from admin_ui.widgets.pager import ListPage, read_page_number
 from models.database.pagination import Numbered
 from models.usage.cost import cost_digits, cost_of
-from models.usage.ranges import DAY, HOUR, WantedUsage
-from models.usage.report import UsageGroup, UsageSums, list_usage, page_usage, sum_usage
+from models.usage.ranges import DAY, HOUR, UsageScope
+from models.usage.report import UsageGroup, UsageTotals, list_usage, page_usage, sum_usage
 
 blueprint = Blueprint("usage", __name__, url_prefix="/usage")
 
-NO_ROWS: Numbered[UsageSums] = Numbered([], 0)
+NO_ROWS: Numbered[UsageTotals] = Numbered([], 0)
 CHARTS = {
     Chart.TOKENS: "Tokens",
     Chart.REQUESTS: "Requests",
@@ -48,7 +48,7 @@ def index() -> ResponseReturnValue:
         settings.price_per_million_prompt_tokens or settings.price_per_million_completion_tokens
     )
     page = ListPage(query.order, query.is_descending, read_page_number())
-    totals, found = UsageSums(), NO_ROWS
+    totals, found = UsageTotals(), NO_ROWS
     if not query.faults:
         wanted = query.wanted(now)
         totals = sum_usage(database(), wanted)
@@ -123,7 +123,7 @@ def download() -> ResponseReturnValue:
     )
 
 
-def _every_step(wanted: WantedUsage, step: timedelta, by: UsageGroup) -> list[UsageSums]:
+def _every_step(wanted: UsageScope, step: timedelta, by: UsageGroup) -> list[UsageTotals]:
     """Return the sums of every hour or day of a range, including those without usage."""
     count = -(-(wanted.until - wanted.since) // step)
     starts = [wanted.since + n * step for n in range(count)]
@@ -131,10 +131,10 @@ def _every_step(wanted: WantedUsage, step: timedelta, by: UsageGroup) -> list[Us
         sums.group: sums
         for sums in list_usage(database(), wanted, by, after=None, limit=max(1, count))
     }
-    return [found.get(start) or UsageSums(group=start) for start in starts]
+    return [found.get(start) or UsageTotals(group=start) for start in starts]
 
 
-def _details_of(query: UsageQuery, sums: UsageSums) -> dict[str, Any]:
+def _details_of(query: UsageQuery, sums: UsageTotals) -> dict[str, Any]:
     """Return the changes of the query that show one group in detail."""
     group = group_text(query.by, sums.group)
     unsorted = {"sort": None}

@@ -9,7 +9,7 @@ from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import BadRequest, HTTPException
 
 from admin_ui.api_client import ApiAway, ApiRefusal
-from models.database.base import DATABASE_AWAY, asks_too_much, away_reason
+from models.database.base import DATABASE_AWAY, away_reason, is_too_expensive
 
 _log = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ def _refused(refusal: ApiRefusal) -> ResponseReturnValue:
 
 
 def _database_away(error: Exception) -> ResponseReturnValue:
-    if asks_too_much(error):
+    if is_too_expensive(error):
         _log.error("a query of a page takes too long: %s", away_reason(error))
         text = "Choose a shorter time or a narrower filter."
         return show_error(503, "This takes too long", text)

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from models.pages.dashboard import Minute
-from models.usage.report import UsageSums
+from models.usage.report import UsageTotals
 
 MINUTE = timedelta(minutes=1)
 
@@ -19,7 +19,7 @@ class Chart(StrEnum):
     TIMES = "times"
 
 
-def chart_of_sums(chart: Chart, rows: Sequence[UsageSums], step: timedelta) -> dict[str, Any]:
+def chart_of_sums(chart: Chart, rows: Sequence[UsageTotals], step: timedelta) -> dict[str, Any]:
     """Return the chart of hours or days.
 
     Args:

@@ -22,7 +22,7 @@ from core.errors import Forbidden, Unauthorized
 from core.ids import Prefix, read_id
 from core.security.api_key_secret import KeySecret
 from models.accounts.api_key import ApiKey, find_key, find_key_by_secret
-from models.accounts.key_cache import PresentedKey
+from models.accounts.key_cache import RequestKey
 from models.accounts.session import find_signed_in_user
 from models.accounts.user import User
 from models.database.base import Session, database_now
@@ -99,7 +99,7 @@ def authenticate_key(session: Session) -> tuple[ApiKey, User]:
     return key, owner
 
 
-def authenticate_generation_key(services: Services, *, may_use_cache: bool) -> PresentedKey:
+def authenticate_generation_key(services: Services, *, may_use_cache: bool) -> RequestKey:
     """Return the key that the request may generate with.
 
     As `authenticate_key`, but without a session for the secret of a key, which programs send.
@@ -110,11 +110,11 @@ def authenticate_generation_key(services: Services, *, may_use_cache: bool) -> P
     presented = presented_secret()
     if presented is None:
         with services.database.autocommit() as session:
-            return PresentedKey.of(*authenticate_key(session), database_now(session))
+            return RequestKey.of(*authenticate_key(session), database_now(session))
     secret = KeySecret.parse(presented)
     if secret is None:
         raise invalid_key(presented)
-    if may_use_cache and (cached := services.keys.believed(secret)) is not None:
+    if may_use_cache and (cached := services.keys.cached(secret)) is not None:
         log_caller(user_id=cached.user_id, key_id=cached.id)
         return cached
     key = services.keys.find(secret)
@@ -128,7 +128,7 @@ def authenticate_generation_key(services: Services, *, may_use_cache: bool) -> P
     return key
 
 
-def check_usable(key: ApiKey | PresentedKey, now: Callable[[], datetime]) -> None:
+def check_usable(key: ApiKey | RequestKey, now: Callable[[], datetime]) -> None:
     """Check that a key may generate now.
 
     Args:

@@ -14,7 +14,7 @@ from api.auth.key_limits import DEFAULTS, default_of, is_above
 from core.config.settings import Settings
 from core.errors import Forbidden
 from models.accounts.api_key import ApiKey
-from models.jobs.serializer import show_time
+from models.jobs.serializer import format_time
 
 
 def holds_after(
@@ -34,7 +34,7 @@ def holds_after(
         if name == "is_active" and value is False:
             holds[name] = False
         elif name == "expires_at" and value is not None:
-            holds[name] = show_time(value)
+            holds[name] = format_time(value)
         elif name in DEFAULTS and is_above(default_of(settings, name), value):
             holds[name] = value
     return holds

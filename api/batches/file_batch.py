@@ -15,11 +15,11 @@ from api.batches.upload import ReceivedFile
 from api.http.disconnect import present_connection
 from api.services import Services
 from core.concurrency.greenlets import Yielder
-from models.accounts.key_cache import PresentedKey
+from models.accounts.key_cache import RequestKey
 
 
 def create_batch_from_upload(
-    services: Services, key: PresentedKey, upload: ReceivedFile, idempotency_key: str | None
+    services: Services, key: RequestKey, upload: ReceivedFile, idempotency_key: str | None
 ) -> CreatedBatch | None:
     """Create a batch from the file of the current request, in the native format.
 
@@ -37,7 +37,7 @@ def create_batch_from_upload(
 
 def create_batch_from_file(
     services: Services,
-    key: PresentedKey,
+    key: RequestKey,
     file: IO[bytes],
     parse_line: LineParser,
     plan: BatchPlan,

@@ -23,8 +23,8 @@ from api.services import Services
 from core.concurrency.greenlets import Yielder
 from core.errors import BountyError, IdempotencyConflict, RateLimited
 from core.ids import new_id
-from models.accounts.key_cache import PresentedKey
-from models.batches.admission import PlaceTaken, count_open, find_repeated_batch, take_place
+from models.accounts.key_cache import RequestKey
+from models.batches.admission import BatchRejection, admit_batch, count_open, find_repeated_batch
 from models.batches.batch import Batch, OnError
 from models.batches.lines import begin_writing, insert_lines
 from models.database.base import Session, database_now
@@ -43,7 +43,7 @@ class BatchAbandoned(BountyError):
 class _BatchNotAdmitted(BountyError):
     """Rolls back the insert of a batch that is not admitted."""
 
-    def __init__(self, taken: PlaceTaken) -> None:
+    def __init__(self, taken: BatchRejection) -> None:
         super().__init__()
         self.taken = taken
 
@@ -58,7 +58,7 @@ class CreatedBatch:
 
 def create_batch(
     services: Services,
-    key: PresentedKey,
+    key: RequestKey,
     lines: Callable[[Yielder], Iterable[BatchLine]],
     plan: BatchPlan,
     *,
@@ -95,7 +95,7 @@ def create_batch(
         return _write(services, key, checked, plan, yielder, is_wanted)
 
 
-def _line_rules(services: Services, key: PresentedKey) -> LineRules:
+def _line_rules(services: Services, key: RequestKey) -> LineRules:
     """Return the rules for the lines of a batch.
 
     The context of the ready workers is not known while Redis is away: the model's applies then.
@@ -129,7 +129,7 @@ def find_earlier_batch(
 
 
 def check_open_batches(services: Services, api_key_id: UUID) -> None:
-    """Reject a batch early that `take_place` would reject at the end.
+    """Reject a batch early that `admit_batch` would reject at the end.
 
     Raises:
         RateLimited: the key has too many open batches.
@@ -139,7 +139,7 @@ def check_open_batches(services: Services, api_key_id: UUID) -> None:
             raise _too_many(services)
 
 
-def _check_quota(services: Services, key: PresentedKey, prompt_tokens: int) -> None:
+def _check_quota(services: Services, key: RequestKey, prompt_tokens: int) -> None:
     limit = key.monthly_token_limit
     if limit is None:
         return
@@ -156,7 +156,7 @@ def _check_quota(services: Services, key: PresentedKey, prompt_tokens: int) -> N
 
 def _write(
     services: Services,
-    key: PresentedKey,
+    key: RequestKey,
     checked: ValidatedLines,
     plan: BatchPlan,
     yielder: Yielder,
@@ -183,7 +183,7 @@ def _write(
 
 def _admit_batch(session: Session, services: Services, batch: Batch, plan: BatchPlan) -> None:
     most = services.settings.max_open_batches
-    taken = take_place(session, batch, most=most, idempotency_key=plan.idempotency_key)
+    taken = admit_batch(session, batch, most=most, idempotency_key=plan.idempotency_key)
     if taken is not None:
         if taken.repeated is not None:
             session.expunge(taken.repeated)
@@ -192,7 +192,7 @@ def _admit_batch(session: Session, services: Services, batch: Batch, plan: Batch
 
 def _new_batch(
     services: Services,
-    key: PresentedKey,
+    key: RequestKey,
     checked: ValidatedLines,
     plan: BatchPlan,
     *,

@@ -13,7 +13,7 @@ import redis
 from api.services import Services
 from core.events.batch_events import publish_batch_change
 from models.batches.batch import Batch
-from models.batches.cancellation import ask_to_cancel_batch
+from models.batches.cancellation import request_batch_cancel
 
 _log = logging.getLogger(__name__)
 
@@ -21,7 +21,7 @@ _log = logging.getLogger(__name__)
 def cancel_batch(services: Services, batch_id: UUID) -> Batch | None:
     """Request the cancelling of a batch; return the batch, or `None` if it had ended."""
     with services.database.sessions.begin() as session:
-        batch = ask_to_cancel_batch(session, batch_id)
+        batch = request_batch_cancel(session, batch_id)
     if batch is not None:
         notify_dispatchers(services)
     return batch

@@ -18,7 +18,7 @@ from core.web.disconnect import ClientConnection
 from models.batches.results import read_results
 from models.database.prepared import Statements
 from models.jobs.job import Job, JobState
-from models.jobs.serializer import has_answer, show_completion
+from models.jobs.serializer import has_completion, serialize_completion
 
 #: The error of a line whose completion retention has deleted.
 TEXTS_DELETED = {
@@ -94,7 +94,7 @@ def serialize_line(job: Job) -> dict[str, Any]:
         "custom_id": job.custom_id,
         "id": show_id(Prefix.JOB, job.id),
         "status": job.state,
-        "result": show_completion(job) if has_answer(job) else None,
+        "result": serialize_completion(job) if has_completion(job) else None,
         "error": TEXTS_DELETED if is_deleted(job) else job.error,
     }
 

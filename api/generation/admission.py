@@ -22,11 +22,11 @@ from core.errors import Unavailable
 from core.generation import Generation
 from core.ids import new_id
 from core.queueing.names import QueueName
-from models.accounts.key_cache import PresentedKey
+from models.accounts.key_cache import RequestKey
 from models.database.base import DATABASE_AWAY, Session, database_now, utc_now
-from models.database.prepared import Unanswered
+from models.database.prepared import OutcomeUnknown
 from models.execution.completion import record_end
-from models.jobs.idempotency import claim_idempotency_key, forget_idempotency_key
+from models.jobs.idempotency import claim_idempotency_key, release_idempotency_key
 from models.jobs.job import Job, JobState, new_job
 from models.jobs.outcome import JobOutcome
 from models.jobs.transitions import finish_job
@@ -92,7 +92,7 @@ class AdmittedJob:
             if failed is None:
                 return False
             if self.idempotency is not None:
-                forget_idempotency_key(session, self.job.api_key_id, self.idempotency.key)
+                release_idempotency_key(session, self.job.api_key_id, self.idempotency.key)
             record_end(session, failed)
         self.services.metrics.jobs.count(failed.queue, failed.state, 1)
         _release(self.services, self.job)
@@ -101,7 +101,7 @@ class AdmittedJob:
 
 def admit(
     services: Services,
-    key: PresentedKey,
+    key: RequestKey,
     generation: Generation,
     *,
     request_id: str,
@@ -161,9 +161,7 @@ def may_use_cached_key(generation: Generation, idempotency: Idempotency | None) 
     return idempotency is None and not generation.cache
 
 
-def _commit(
-    services: Services, key: PresentedKey, job: Job, idempotency: Idempotency | None
-) -> bool:
+def _commit(services: Services, key: RequestKey, job: Job, idempotency: Idempotency | None) -> bool:
     """Commit a charged job; release it and return False if the same request came earlier."""
     must_release = True
     try:
@@ -177,7 +175,7 @@ def _commit(
                 must_release = False  # the row may come from here on: the reconciler finds out
                 session.commit()
         must_release = False
-    except Unanswered:
+    except OutcomeUnknown:
         must_release = False
         services.jobs.cancellation.forestall(job)
         raise
@@ -211,7 +209,7 @@ def _release(services: Services, job: Job) -> None:
 
 def _new_job(
     services: Services,
-    key: PresentedKey,
+    key: RequestKey,
     validated: ValidatedGeneration,
     request_id: str,
     traceparent: str | None,
@@ -277,7 +275,7 @@ def _claim_key(session: Session, job: Job, idempotency: Idempotency) -> bool:
 
 
 def _find_repeated(
-    services: Services, key: PresentedKey, idempotency: Idempotency
+    services: Services, key: RequestKey, idempotency: Idempotency
 ) -> AdmittedJob | None:
     """Return the job that the same request made earlier; this counts as a poll."""
     with services.database.sessions() as session:

@@ -28,7 +28,7 @@ from api.runtime.user_slots import SlotKind
 from api.services import services
 from core.errors import ApiError, Unavailable
 from core.generation import Body, Generation
-from models.accounts.key_cache import PresentedKey
+from models.accounts.key_cache import RequestKey
 from models.jobs.job import Job
 
 B = TypeVar("B", bound=Body)
@@ -36,7 +36,7 @@ B = TypeVar("B", bound=Body)
 MAX_KEY_LOOKUPS = 5
 
 
-def authenticate_and_parse(kind: type[B]) -> tuple[PresentedKey, B]:
+def authenticate_and_parse(kind: type[B]) -> tuple[RequestKey, B]:
     """Return the key and the body of the current request.
 
     The key may come from the cache.
@@ -56,7 +56,7 @@ def authenticate_and_parse(kind: type[B]) -> tuple[PresentedKey, B]:
         return key, parse_body(kind, data)
 
 
-def authenticate_fresh_key() -> PresentedKey:
+def authenticate_fresh_key() -> RequestKey:
     """Return the key of the current request, read from the database.
 
     Raises:
@@ -67,7 +67,7 @@ def authenticate_fresh_key() -> PresentedKey:
 
 
 @contextmanager
-def confirm_key_on_error(key: PresentedKey) -> Iterator[None]:
+def confirm_key_on_error(key: RequestKey) -> Iterator[None]:
     """Check a cached key against the database before an error leaves this block.
 
     A revoked key then gets 401 or 403 instead of the error.
@@ -80,7 +80,7 @@ def confirm_key_on_error(key: PresentedKey) -> Iterator[None]:
 
 
 def admit_request(
-    key: PresentedKey,
+    key: RequestKey,
     generation: Generation,
     *,
     may_shorten: bool = False,
@@ -92,7 +92,7 @@ def admit_request(
     the request is admitted or rejected under the new state of the key.
     """
 
-    def admit_with(key: PresentedKey) -> AdmittedJob:
+    def admit_with(key: RequestKey) -> AdmittedJob:
         traces = services().traces
         with traces.admitting():
             return admit(
@@ -126,7 +126,7 @@ def admit_request(
         release_large_request_lock()
 
 
-def _wait_to_parse(key: PresentedKey, size: int) -> None:
+def _wait_to_parse(key: RequestKey, size: int) -> None:
     """Wait until the large body of the current request may be parsed.
 
     A key without a request left is rejected before its body costs anything.
@@ -137,7 +137,7 @@ def _wait_to_parse(key: PresentedKey, size: int) -> None:
 
 
 @contextmanager
-def hold_connection_slot(key: PresentedKey, kind: SlotKind) -> Iterator[None]:
+def hold_connection_slot(key: RequestKey, kind: SlotKind) -> Iterator[None]:
     """Count one waiting or streaming connection of the key's user while the block runs.
 
     Take the slot before the job is admitted: a rejected request then costs nothing.
@@ -151,19 +151,19 @@ def hold_connection_slot(key: PresentedKey, kind: SlotKind) -> Iterator[None]:
         yield
 
 
-def _confirm(key: PresentedKey) -> PresentedKey:
+def _confirm(key: RequestKey) -> RequestKey:
     """Return the key; a cached one is read from the database.
 
     Raises:
         Unauthorized: the secret no longer proves a key.
         Forbidden: the key is inactive or has expired.
     """
-    return _authenticate(may_use_cache=False) if key.is_believed else key
+    return _authenticate(may_use_cache=False) if key.is_cached else key
 
 
-def _authenticate(*, may_use_cache: bool) -> PresentedKey:
+def _authenticate(*, may_use_cache: bool) -> RequestKey:
     key = authenticate_generation_key(services(), may_use_cache=may_use_cache)
-    if not key.is_believed:
+    if not key.is_cached:
         services().keys.mark_used(key)
     return key
 

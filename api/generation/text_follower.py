@@ -237,7 +237,7 @@ class TextFollower:
     def _read_row(self) -> bool:
         """Read the row; return False while the database is away: the stream continues."""
         try:
-            self.job = self.services.jobs.reads.read_again(self.job)
+            self.job = self.services.jobs.reads.reload(self.job)
         except DATABASE_AWAY:
             return False
         return True

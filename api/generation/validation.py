@@ -14,7 +14,7 @@ from core.config.settings import Settings
 from core.errors import ContextLengthExceeded, InvalidRequest, NotFound
 from core.generation import Generation
 from core.webhooks.target import check_webhook_url
-from models.accounts.key_cache import PresentedKey
+from models.accounts.key_cache import RequestKey
 
 #: Tokens and log probabilities that one result may have: about 10 MB of JSON.
 MAX_RESULT_ENTRIES = 200_000
@@ -47,7 +47,7 @@ class ValidatedGeneration:
 
 def validate(
     services: Services,
-    key: PresentedKey,
+    key: RequestKey,
     generation: Generation,
     *,
     may_shorten: bool = False,
@@ -171,7 +171,7 @@ def _shorten(generation: Generation, room: int) -> Generation:
     return generation.model_copy(update={"max_tokens": max(1, generation.min_tokens, room)})
 
 
-def _token_limits(services: Services, key: PresentedKey) -> list[int]:
+def _token_limits(services: Services, key: RequestKey) -> list[int]:
     """Return the tokens that the key's limits can ever leave one request.
 
     Of the month only used tokens count: reserved tokens may come back.

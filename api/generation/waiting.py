@@ -40,7 +40,7 @@ def wait_for_end(
 def read_job(services: Services, job: Job) -> Job:
     """Return the job as its row is now; its last known state while the database is away."""
     try:
-        return services.jobs.reads.read_again(job)
+        return services.jobs.reads.reload(job)
     except DATABASE_AWAY:
         time.sleep(AWAY_SECONDS)
         return job

@@ -9,7 +9,7 @@ from pydantic.alias_generators import to_camel
 from core.ids import Prefix, show_id
 from models.accounts.api_key import ApiKey
 from models.accounts.user import User
-from models.jobs.serializer import show_time
+from models.jobs.serializer import format_time
 
 
 def serialize_user(user: User) -> dict[str, Any]:
@@ -20,7 +20,7 @@ def serialize_user(user: User) -> dict[str, Any]:
         "name": user.name,
         "role": user.role,
         "isActive": user.is_active,
-        "createdAt": show_time(user.created_at),
+        "createdAt": format_time(user.created_at),
     }
 
 
@@ -38,8 +38,8 @@ def serialize_key(key: ApiKey) -> dict[str, Any]:
         "priority": key.priority,
         "isActive": key.is_active,
         "setByAdmin": {to_camel(name): value for name, value in key.holds.items()},
-        "expiresAt": show_time(key.expires_at),
-        "previousSecretExpiresAt": show_time(key.previous_secret_expires_at),
-        "lastUsed": show_time(key.last_used_at),
-        "createdAt": show_time(key.created_at),
+        "expiresAt": format_time(key.expires_at),
+        "previousSecretExpiresAt": format_time(key.previous_secret_expires_at),
+        "lastUsed": format_time(key.last_used_at),
+        "createdAt": format_time(key.created_at),
     }

@@ -16,7 +16,7 @@ from models.database.base import DATABASE_AWAY, Session, SessionFactory
 from models.database.group_commit import GroupCommit
 from models.execution.completion import cancel_jobs, cancel_unusable_jobs
 from models.jobs.job import Job
-from models.jobs.transitions import forestall_jobs
+from models.jobs.transitions import insert_cancelled_jobs
 from models.usage.limits import ended_job
 
 _log = logging.getLogger(__name__)
@@ -55,14 +55,14 @@ class JobCancellation:
 
     def abandon(self, job_id: UUID) -> None:
         """Cancel the job of a client that disconnected, as soon as possible."""
-        self._started().start_making(job_id)
+        self._started().submit(job_id)
 
     def forestall(self, job: Job) -> None:
         """Cancel a job whose INSERT may still arrive, as soon as possible.
 
         The job stays charged until then.
         """
-        self._started().start_making(job)
+        self._started().submit(job)
 
     def cancel_unusable(self) -> None:
         """Cancel the open jobs of unusable keys, on a thread of its own.
@@ -98,7 +98,7 @@ class JobCancellation:
     def _write(self, session: Session, wanted: Sequence[UUID | Job]) -> list[Job | None]:
         jobs = [item for item in wanted if isinstance(item, Job)]
         job_ids = [item.id if isinstance(item, Job) else item for item in wanted]
-        added = forestall_jobs(session, jobs) if jobs else []
+        added = insert_cancelled_jobs(session, jobs) if jobs else []
         found = {job.id: job for job in (*added, *cancel_jobs(session, job_ids))}
         return [found.get(job_id) for job_id in job_ids]
 

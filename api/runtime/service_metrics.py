@@ -24,8 +24,8 @@ from models.database.base import (
     DATABASE_AWAY,
     SessionFactory,
     away_reason,
+    check_writable,
     open_database,
-    prove_writable,
     sessions,
 )
 from models.maintenance.last_backup import last_backup
@@ -74,7 +74,7 @@ class ServiceMetrics(Collector):
 
     def _read_waiting(self) -> Iterator[Metric]:
         with self._sessions() as session:
-            prove_writable(session)
+            check_writable(session)
             waiting = count_waiting(session)
             held = count_held_lines(session)
         by_queue = {queue.value: waiting.get(queue, Waiting()) for queue in QueueName}

@@ -25,7 +25,7 @@ from core.queueing.names import QueueName
 from core.queueing.workers import WorkerStatus
 from models.accounts.audit import read_target, target_kind
 from models.database.base import database_now
-from models.jobs.serializer import show_time
+from models.jobs.serializer import format_time
 from models.monitoring.service_counts import count_held_lines
 from models.pages.activity import Activity, ActivityFilter, list_activity
 from models.pages.overview import Traffic, read_overview
@@ -146,7 +146,7 @@ def _serialize_activity(activity: Activity) -> dict[str, Any]:
     kind = target_kind(entry.action)
     return {
         "id": show_id(Prefix.AUDIT, entry.id),
-        "at": show_time(entry.at),
+        "at": format_time(entry.at),
         "action": entry.action,
         "actorId": show_id(Prefix.USER, entry.actor_id) if entry.actor_id else None,
         "actorEmail": activity.actor_email,

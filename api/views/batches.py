@@ -53,11 +53,11 @@ from core.errors import Conflict, Forbidden, InvalidRequest
 from core.generation import MAX_URL_LENGTH
 from core.ids import Prefix
 from models.accounts.api_key import find_key
-from models.accounts.key_cache import PresentedKey
+from models.accounts.key_cache import RequestKey
 from models.batches.batch import Batch, BatchState, OnError
 from models.batches.lines import read_unsuccessful
 from models.batches.reads import count_running, find_batch
-from models.batches.serializer import show_batch
+from models.batches.serializer import serialize_batch
 from models.database.base import Session, database_now
 from models.jobs.job import FINAL_STATES, JobState
 from models.pages.batches import BatchFilter, list_batches
@@ -138,7 +138,9 @@ def index() -> ResponseReturnValue:
         running = count_running(session, [batch.id for batch in batches.rows if not batch.is_final])
         now = database_now(session)
     return serialize_page(
-        batches, page, lambda batch: show_batch(batch, running=running.get(batch.id, 0), now=now)
+        batches,
+        page,
+        lambda batch: serialize_batch(batch, running=running.get(batch.id, 0), now=now),
     )
 
 
@@ -254,14 +256,14 @@ def retry(batch_id: str) -> ResponseReturnValue:
         return _created_response(create_batch(services(), key, lines, plan))
 
 
-def _key_of_retry(session: Session, caller: Caller, old: Batch) -> PresentedKey:
+def _key_of_retry(session: Session, caller: Caller, old: Batch) -> RequestKey:
     """Return the key to charge: the caller's, or with a JWT alone, that of the old batch.
 
     Raises:
         Forbidden: another user owns the old batch and would pay, or its key cannot be used.
     """
     if caller.key is None and "x-api-key-id" in request.headers:
-        return PresentedKey.of(*authenticate_key(session), database_now(session))
+        return RequestKey.of(*authenticate_key(session), database_now(session))
     if old.user_id != caller.user.id:
         raise Forbidden(
             "the owner of the batch would pay: send the id of your own key as `x-api-key-id`"
@@ -273,7 +275,7 @@ def _key_of_retry(session: Session, caller: Caller, old: Batch) -> PresentedKey:
         )
     now = database_now(session)
     check_usable(found, lambda: now)
-    return PresentedKey.of(found, caller.user, now)
+    return RequestKey.of(found, caller.user, now)
 
 
 def _has_body() -> bool:
@@ -282,7 +284,7 @@ def _has_body() -> bool:
 
 def _created_response(made: CreatedBatch) -> Response:
     if made.is_new:
-        fields = show_batch(made.batch)
+        fields = serialize_batch(made.batch)
     else:
         with services().database.autocommit() as session:
             fields = _serialize(session, made.batch)
@@ -296,9 +298,9 @@ def _created_response(made: CreatedBatch) -> Response:
 
 def _serialize(session: Session, batch: Batch) -> dict[str, Any]:
     if batch.is_final:
-        return show_batch(batch)
+        return serialize_batch(batch)
     running = count_running(session, [batch.id])
-    return show_batch(batch, running=running.get(batch.id, 0), now=database_now(session))
+    return serialize_batch(batch, running=running.get(batch.id, 0), now=database_now(session))
 
 
 def _read_final_states() -> list[JobState]:

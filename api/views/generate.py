@@ -36,14 +36,14 @@ from api.responses.jobs import CompletionEventSchema, CompletionSchema, JobSchem
 from api.runtime.user_slots import SlotKind
 from api.services import services
 from core.generation import Generation
-from models.accounts.key_cache import PresentedKey
+from models.accounts.key_cache import RequestKey
 from models.jobs.job import Job
 from models.jobs.serializer import (
     choices_of,
-    show_completion,
-    show_completion_head,
-    show_job,
-    show_usage,
+    serialize_completion,
+    serialize_completion_head,
+    serialize_job,
+    serialize_usage,
 )
 
 blueprint = Blueprint("generate", __name__, url_prefix="/api/llm")
@@ -88,16 +88,16 @@ def generate() -> ResponseReturnValue:
         return client_closed_response()
     if not job.is_final:
         return accepted(admitted, job=job)
-    response = jsonify(show_completion(require_completion(job)))
+    response = jsonify(serialize_completion(require_completion(job)))
     response.headers.update(admitted.headers)
     return response
 
 
-def _stream(key: PresentedKey, generation: Generation) -> Response:
+def _stream(key: RequestKey, generation: Generation) -> Response:
     with ExitStack() as held:
         held.enter_context(hold_connection_slot(key, SlotKind.STREAM))
         admitted = admit_request(key, generation)
-        head = show_completion_head(admitted.job)
+        head = serialize_completion_head(admitted.job)
         return stream_admitted(
             admitted,
             lambda delta: [serialize_delta(head, delta)],
@@ -126,7 +126,7 @@ def accepted(
 ) -> Response:
     """Return 202 with the job and its URL."""
     job = job or admitted.job
-    fields = show_job(job)
+    fields = serialize_job(job)
     response = jsonify(fields)
     response.status_code = 202
     location = {"Location": f"/api/llm/jobs/{fields['id']}"}
@@ -148,4 +148,4 @@ def serialize_end(head: dict[str, Any], job: Job) -> dict[str, Any]:
         {"text": "", "index": choice["index"], "finish_reason": choice["finish_reason"]}
         for choice in choices_of(job)
     ]
-    return {**head, "choices": choices, "usage": show_usage(job)}
+    return {**head, "choices": choices, "usage": serialize_usage(job)}

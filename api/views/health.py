@@ -11,7 +11,7 @@ from api.openapi.response import json_response
 from api.responses.service import AliveSchema, ReadinessSchema
 from api.services import services
 from core.redis.client import prove_redis_writable, refusal_of
-from models.database.base import DATABASE_AWAY, prove_writable, why_away
+from models.database.base import DATABASE_AWAY, away_kind, check_writable
 
 blueprint = Blueprint("health", __name__)
 
@@ -59,9 +59,9 @@ def readyz() -> ResponseReturnValue:
 def _database() -> str:
     try:
         with services().database.sessions() as session:
-            prove_writable(session)
+            check_writable(session)
     except DATABASE_AWAY as error:
-        return why_away(error)
+        return away_kind(error)
     return "ok"
 
 

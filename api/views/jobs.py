@@ -32,8 +32,8 @@ from core.errors import InvalidRequest, NotFound
 from core.ids import Prefix
 from core.parsing import bounded_integer
 from models.jobs.job import Job, JobState
-from models.jobs.serializer import show_completion_head, show_job, show_listed_job
-from models.jobs.transitions import ask_for_text
+from models.jobs.serializer import serialize_completion_head, serialize_job, serialize_listed_job
+from models.jobs.transitions import request_text
 from models.pages.jobs import JobFilter, JobSource, list_jobs
 
 blueprint = Blueprint("jobs", __name__, url_prefix="/api/llm/jobs")
@@ -65,7 +65,7 @@ def index() -> ResponseReturnValue:
             source=JobSource.API,
         )
         jobs = list_jobs(session, wanted, after=page.after, limit=page.limit, has_metadata=True)
-    return serialize_page(jobs, page, show_listed_job)
+    return serialize_page(jobs, page, serialize_listed_job)
 
 
 @blueprint.get("/<job_id>")
@@ -105,9 +105,9 @@ def stream(job_id: str) -> ResponseReturnValue:
         if job.texts_deleted_at is not None:
             raise NotFound("the text of this job was deleted after its retention period")
         if not job.is_final and not job.is_streamed:
-            ask_for_text(session, job.id)
+            request_text(session, job.id)
     charge_poll(services(), caller.account_id)
-    head = show_completion_head(job)
+    head = serialize_completion_head(job)
     return stream_job(
         services(),
         job,
@@ -132,7 +132,7 @@ def delete(job_id: str) -> ResponseReturnValue:
 
 
 def _serialize(job: Job) -> ResponseReturnValue:
-    fields = show_job(job)
+    fields = serialize_job(job)
     if job.state == JobState.QUEUED and job.batch_id is None:
         before = services().jobs.queue_positions.before(job)
         fields["position"] = before + 1

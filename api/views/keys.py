@@ -49,7 +49,7 @@ from models.accounts.api_key import (
 )
 from models.accounts.user import User, has_user, lock_user
 from models.database.base import Session, database_now
-from models.jobs.serializer import show_time
+from models.jobs.serializer import format_time
 from models.usage.key_inheritance import Inheritance, find_inheritance, take_over
 
 blueprint = Blueprint("keys", __name__, url_prefix="/api/keys")
@@ -110,7 +110,7 @@ def create() -> ResponseReturnValue:
             **limits,  # type: ignore[arg-type]  # a rate limit is never `None`
         )
         take_over(session, key, left, room=max_monthly_tokens(services().settings, key))
-        details = {"name": key.name, "expires_at": show_time(expires_at), **limits}
+        details = {"name": key.name, "expires_at": format_time(expires_at), **limits}
         audit(session, "key.create", actor=caller, target_id=key.id, details=details)
     return {**serialize_key(key), "secret": secret.text}, 201
 
@@ -281,7 +281,7 @@ def _apply(key: ApiKey, changes: dict[str, Any]) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    return show_time(value) if isinstance(value, datetime) else value
+    return format_time(value) if isinstance(value, datetime) else value
 
 
 def _future(session: Session, expires_at: datetime | None) -> datetime | None:

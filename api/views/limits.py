@@ -15,7 +15,7 @@ from api.openapi.response import json_response
 from api.responses.keys import LimitsSchema
 from api.services import services
 from core.limits.state import LimitUse
-from models.jobs.serializer import show_time
+from models.jobs.serializer import format_time
 
 blueprint = Blueprint("limits", __name__, url_prefix="/api/limits")
 
@@ -44,5 +44,5 @@ def _serialize(count: LimitUse) -> dict[str, Any]:
         "limit": count.limit,
         "used": count.used,
         "remaining": count.remaining,
-        "resetsAt": show_time(count.resets_at),
+        "resetsAt": format_time(count.resets_at),
     }

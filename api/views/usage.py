@@ -28,14 +28,14 @@ from core.text.csv_cells import csv_cell
 from models.accounts.api_key import find_owner_of_key
 from models.accounts.user import has_user
 from models.database.base import Session, database_now
-from models.jobs.serializer import show_time
+from models.jobs.serializer import format_time
 from models.usage.cost import cost_of
 from models.usage.report import (
     GroupValue,
     UsageGroup,
-    UsageSums,
-    WantedUsage,
-    add_up,
+    UsageScope,
+    UsageTotals,
+    add_totals,
     list_usage,
     sum_usage,
 )
@@ -87,10 +87,10 @@ def index() -> ResponseReturnValue:
         caller = authenticate(session)
         since, until = _read_range(lambda: database_now(session))
         user_id, key_id = _read_owner(session, caller)
-        wanted = WantedUsage(since, until, user_id=user_id, key_id=key_id, model=model)
+        wanted = UsageScope(since, until, user_id=user_id, key_id=key_id, model=model)
         groups = list_usage(session, wanted, by, after=after, limit=limit + 1)
         is_whole = after is None and len(groups) <= limit
-        totals = add_up(groups) if is_whole else sum_usage(session, wanted)
+        totals = add_totals(groups) if is_whole else sum_usage(session, wanted)
     settings = services().settings
     rows = [
         {
@@ -104,8 +104,8 @@ def index() -> ResponseReturnValue:
     if _wants_csv():
         return _as_csv(rows, cursor)
     return {
-        "from": show_time(since),
-        "to": show_time(until),
+        "from": format_time(since),
+        "to": format_time(until),
         "groupBy": by,
         "currency": settings.currency,
         "totals": _serialize_sums(totals, settings),
@@ -169,10 +169,10 @@ def _read_owner(session: Session, caller: Caller) -> tuple[UUID | None, UUID | N
 def _serialize_group(by: UsageGroup, group: GroupValue | None) -> str:
     if isinstance(group, UUID):
         return show_id(_PREFIXES[by], group)
-    return show_time(group) or "" if isinstance(group, datetime) else str(group)
+    return format_time(group) or "" if isinstance(group, datetime) else str(group)
 
 
-def _serialize_sums(sums: UsageSums, settings: Settings) -> dict[str, Any]:
+def _serialize_sums(sums: UsageTotals, settings: Settings) -> dict[str, Any]:
     return {
         "requests": sums.requests,
         "succeeded": sums.succeeded,
@@ -196,7 +196,7 @@ def _as_csv(rows: list[dict[str, Any]], cursor: str | None) -> Response:
     """Return the rows as CSV (RFC 4180), with `x-next-cursor` if there is a next page."""
     text = io.StringIO()
     writer = csv.writer(text)
-    writer.writerow(["group", "name", *_serialize_sums(UsageSums(), services().settings)])
+    writer.writerow(["group", "name", *_serialize_sums(UsageTotals(), services().settings)])
     writer.writerows([csv_cell(value) for value in row.values()] for row in rows)
     response = Response(text.getvalue(), content_type="text/csv; charset=utf-8")
     response.headers["content-disposition"] = 'attachment; filename="usage.csv"'

@@ -26,14 +26,14 @@ from core.ids import Prefix, read_id, show_id
 from core.webhooks.signature import WebhookSecret
 from models.accounts.api_key import find_key
 from models.database.base import Session
-from models.jobs.serializer import show_time
-from models.webhooks.queue import send_again
+from models.jobs.serializer import format_time
+from models.webhooks.queue import resend_delivery
 from models.webhooks.webhook import (
     DeliveryState,
     WebhookAttempt,
     WebhookDelivery,
-    attempts_of,
     find_delivery,
+    list_attempts,
     list_deliveries,
     webhook_lease,
 )
@@ -114,7 +114,7 @@ def resend(webhook_id: str) -> ResponseReturnValue:
         caller = _authenticate(session)
         delivery = _find(session, caller, webhook_id)
         before = delivery.state
-        sent = send_again(session, delivery.id, lease=webhook_lease(services().settings))
+        sent = resend_delivery(session, delivery.id, lease=webhook_lease(services().settings))
         assert sent is not None  # no delivery is deleted while a transaction that read it runs
         audit(
             session,
@@ -151,9 +151,9 @@ def _serialize(delivery: WebhookDelivery) -> dict[str, Any]:
         "url": delivery.url,
         "state": delivery.state,
         "attemptsInRound": delivery.attempts,
-        "createdAt": show_time(delivery.created_at),
-        "nextAttemptAt": show_time(delivery.next_attempt_at) if is_pending else None,
-        "finishedAt": show_time(delivery.finished_at),
+        "createdAt": format_time(delivery.created_at),
+        "nextAttemptAt": format_time(delivery.next_attempt_at) if is_pending else None,
+        "finishedAt": format_time(delivery.finished_at),
     }
 
 
@@ -166,7 +166,7 @@ def _about(delivery: WebhookDelivery) -> dict[str, str]:
 
 
 def _serialize_with_attempts(session: Session, delivery: WebhookDelivery) -> dict[str, Any]:
-    attempts = attempts_of(session, delivery.id, limit=MOST_ATTEMPTS)
+    attempts = list_attempts(session, delivery.id, limit=MOST_ATTEMPTS)
     return {
         **_serialize(delivery),
         "attempts": [_serialize_attempt(attempt) for attempt in attempts],
@@ -175,7 +175,7 @@ def _serialize_with_attempts(session: Session, delivery: WebhookDelivery) -> dic
 
 def _serialize_attempt(attempt: WebhookAttempt) -> dict[str, Any]:
     return {
-        "at": show_time(attempt.at),
+        "at": format_time(attempt.at),
         "status": attempt.status,
         "error": attempt.error,
         "durationMs": attempt.duration_ms,

@@ -20,8 +20,8 @@ from cli.system.signals import Interruption, StopRequested
 from core.config.settings import Settings
 from core.errors import BackupError
 from migrations.run import head_revision, upgrade
-from models.database.pooler_check import prove_sessions
-from models.maintenance.backup import TableCount, named_elsewhere
+from models.database.pooler_check import refuse_transaction_pooler
+from models.maintenance.backup import TableCount, target_url
 
 #: Default limit of `pg_dump` or `pg_restore`.
 TIMEOUT_SECONDS = 6 * 3600.0
@@ -111,7 +111,7 @@ def _restore(args: argparse.Namespace) -> int:
         url = settings.database_url.get_secret_value()
         if args.into is not None:
             try:
-                url = named_elsewhere(url, args.into)
+                url = target_url(url, args.into)
             except ValueError as error:
                 raise BackupError(f"--into: {error}") from error
         return _restore_into(
@@ -130,7 +130,7 @@ def _run(
         stopped: printed after a stop signal.
     """
     settings = Settings.from_environment(os.environ)
-    prove_sessions(settings)
+    refuse_transaction_pooler(settings)
     with Interruption() as interruption:
         context = RunContext(os.environ, args.timeout, interruption.check)
         try:

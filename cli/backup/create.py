@@ -16,12 +16,12 @@ from core.errors import BackupError
 from models.database.base import open_database, sessions, utc_now
 from models.maintenance.backup import (
     LOCK_SECONDS,
+    backup_connection,
+    begin_snapshot,
     count_tables,
-    freeze,
     is_replica,
     schema_revision,
     server_version,
-    whole_database,
 )
 from models.maintenance.last_backup import note_backup
 
@@ -55,7 +55,7 @@ def make_backup(
     moment = utc_now().replace(microsecond=0)
     with store.creating(moment) as directory:
         manifest = _dump(url, directory, moment, context)
-    with whole_database(url, purpose="backup") as connection:
+    with backup_connection(url, purpose="backup") as connection:
         may_write = not is_replica(connection)
     if may_write:
         _note(settings, moment)
@@ -63,8 +63,8 @@ def make_backup(
 
 
 def _dump(url: str, directory: Path, moment: datetime, context: RunContext) -> Manifest:
-    with whole_database(url, purpose="backup") as connection:
-        snapshot = freeze(connection)
+    with backup_connection(url, purpose="backup") as connection:
+        snapshot = begin_snapshot(connection)
         server = server_version(connection)
         revision = schema_revision(connection)
         if revision is None:

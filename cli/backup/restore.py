@@ -16,15 +16,15 @@ from migrations.run import head_revision, is_known
 from models.maintenance.backup import (
     TableCount,
     analyze,
-    beside,
+    backup_connection,
     count_tables,
     create_database,
     drop_database,
     server_version,
     service_connections,
+    sibling_url,
     table_names,
     tables_with_rows,
-    whole_database,
 )
 
 #: An error message names at most so many tables.
@@ -71,7 +71,7 @@ def restore_into(
         BackupError: the restore failed; or the database is in use, of an older server version,
             not empty, or has unknown tables.
     """
-    with whole_database(url, purpose="restore") as connection:
+    with backup_connection(url, purpose="restore") as connection:
         server = server_version(connection)
         names = set(table_names(connection))
         used = tables_with_rows(connection)
@@ -117,16 +117,16 @@ def restore_into(
 def scratch_database(url: str) -> Iterator[str]:
     """Create an empty database on the server of `url`, and drop it at the end."""
     name = f"bountycoder_verify_{secrets.token_hex(4)}"
-    with whole_database(url, purpose="verify", is_autocommit=True) as connection:
+    with backup_connection(url, purpose="verify", is_autocommit=True) as connection:
         create_database(connection, name)
         try:
-            yield beside(url, name)
+            yield sibling_url(url, name)
         finally:
             drop_database(connection, name)
 
 
 def _compare(url: str, manifest: Manifest) -> list[Comparison]:
-    with whole_database(url, purpose="restore", is_autocommit=True) as connection:
+    with backup_connection(url, purpose="restore", is_autocommit=True) as connection:
         analyze(connection)
         found = count_tables(connection)
     return [

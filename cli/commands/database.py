@@ -16,7 +16,7 @@ from core.ids import Prefix, show_id
 from core.passwords.hashing import password_matches
 from migrations.run import downgrade, upgrade
 from models.database.base import DATABASE_AWAY, open_database, sessions
-from models.database.pooler_check import prove_sessions
+from models.database.pooler_check import refuse_transaction_pooler
 from models.seed import replace_default_passwords, seed_admin, seed_development_key
 
 #: High enough not to disturb experiments with the development key.
@@ -45,7 +45,7 @@ def migrate_and_seed(settings: Settings, *, key_file: Path) -> DevelopmentCreden
     Raises:
         LauncherError: the database is away.
     """
-    prove_sessions(settings)
+    refuse_transaction_pooler(settings)
     with translating_database_errors():
         upgrade(settings.database_url.get_secret_value())
     engine = open_database(settings)
@@ -82,7 +82,7 @@ def add_arguments(parser: argparse.ArgumentParser, name: str) -> None:
 
 def _migrate(args: argparse.Namespace) -> int:
     settings = Settings.from_environment(os.environ)
-    prove_sessions(settings)
+    refuse_transaction_pooler(settings)
     url = settings.database_url.get_secret_value()
     with translating_database_errors():
         if args.down_to:
@@ -95,7 +95,7 @@ def _migrate(args: argparse.Namespace) -> int:
 
 def _seed(args: argparse.Namespace) -> int:
     settings = Settings.from_environment(os.environ)
-    prove_sessions(settings)
+    refuse_transaction_pooler(settings)
     engine = open_database(settings)
     with translating_database_errors(), sessions(engine).begin() as session:
         admin = seed_admin(

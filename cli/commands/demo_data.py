@@ -12,8 +12,8 @@ from core.config.settings import MIN_PASSWORD_LENGTH, Settings
 from core.errors import LauncherError
 from core.passwords.hashing import hash_password
 from models.database.base import SessionFactory, open_database, sessions, utc_now
-from models.demo.data import DemoSize, has_jobs, make_demo_data, tidy
-from models.usage.rollup_jobs import close_usage
+from models.demo.data import DemoSize, has_jobs, insert_demo_data, vacuum_demo_tables
+from models.usage.rollup_jobs import roll_up_usage
 
 MAX_NUMBER = 10_000_000
 
@@ -60,16 +60,16 @@ def fill(settings: Settings, size: DemoSize, *, password_hash: str, is_forced: b
         with sessions(engine).begin() as session:
             if has_jobs(session) and not is_forced:
                 raise LauncherError("this database has jobs already: --force adds the demo data")
-            make_demo_data(
+            insert_demo_data(
                 session,
                 size,
                 now=utc_now(),
                 password_hash=password_hash,
                 model=settings.model_name,
             )
-        tidy(engine)  # the roll-up needs fresh statistics to use its indexes
+        vacuum_demo_tables(engine)  # the roll-up needs fresh statistics to use its indexes
         _close_usage(sessions(engine))
-        tidy(engine)
+        vacuum_demo_tables(engine)
     finally:
         engine.dispose()
     return time.monotonic() - began
@@ -79,7 +79,7 @@ def _close_usage(database: SessionFactory) -> None:
     """Roll up the days of the demo data at once, instead of later by a worker."""
     while True:
         with database.begin() as session:
-            if not close_usage(session):
+            if not roll_up_usage(session):
                 return
 
 

@@ -63,10 +63,10 @@ def _wait_for_database_in_greenlets(settings: Settings) -> None:
 
 def _prove_sessions(settings: Settings, program: str) -> None:
     from core.observability.logs import configure_logging
-    from models.database.pooler_check import prove_sessions
+    from models.database.pooler_check import refuse_transaction_pooler
 
     configure_logging(program=program, level=settings.effective_log_level)
-    prove_sessions(settings)
+    refuse_transaction_pooler(settings)
 
 
 _PROGRAMS = {"api": _api, "worker": _worker, "admin-ui": _admin_ui, "settings": _settings}

@@ -75,12 +75,12 @@ def create_reader(settings: Settings, password: str) -> None:
         LauncherError: the database is away, or does not allow this user to create a role.
     """
     from models.database.base import open_database
-    from models.monitoring.grafana_role import make_dashboard_reader
+    from models.monitoring.grafana_role import create_grafana_role
 
     engine = open_database(settings, pool_size=1)
     try:
         with translating_database_errors(), engine.begin() as connection:
-            make_dashboard_reader(connection, password=password)
+            create_grafana_role(connection, password=password)
     finally:
         engine.dispose()
 

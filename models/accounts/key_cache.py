@@ -40,7 +40,7 @@ _MARK_USED = """
 
 
 @dataclass(frozen=True, slots=True)
-class PresentedKey:
+class RequestKey:
     """What a generation must know of the key that it came with; see `ApiKey`.
 
     Attributes:
@@ -62,10 +62,10 @@ class PresentedKey:
     seen_at: datetime
     has_active_owner: bool = True
     version: str | None = None
-    is_believed: bool = False
+    is_cached: bool = False
 
     @classmethod
-    def of(cls, key: ApiKey, owner: User, now: datetime) -> PresentedKey:
+    def of(cls, key: ApiKey, owner: User, now: datetime) -> RequestKey:
         """Return the key as `now` finds it, a time by the clock of the database."""
         return cls(
             id=key.id,
@@ -90,7 +90,7 @@ class PresentedKey:
         return self.is_active and self.has_active_owner and not self.has_expired(now)
 
     @property
-    def is_marked(self) -> bool:
+    def is_use_recent(self) -> bool:
         """Whether its last use was noted within `LAST_USED_RESOLUTION`."""
         since = self.seen_at - LAST_USED_RESOLUTION
         return self.last_used_at is not None and self.last_used_at >= since
@@ -103,7 +103,7 @@ class _Row:
     secret_hash: str
     previous_secret_hash: str | None
     previous_secret_expires_at: datetime | None
-    key: PresentedKey
+    key: RequestKey
     read_at: float = 0.0
 
     def is_proved_by(self, secret: KeySecret, now: datetime) -> bool:
@@ -116,7 +116,7 @@ class _Row:
         )
 
 
-class PresentedKeys:
+class KeyCache:
     """The keys of one process's requests."""
 
     def __init__(
@@ -126,7 +126,7 @@ class PresentedKeys:
         self._clock = clock
         self._rows: dict[str, _Row] = {}
 
-    def believed(self, secret: KeySecret) -> PresentedKey | None:
+    def cached(self, secret: KeySecret) -> RequestKey | None:
         """Return the key that `secret` proves, if it was found a moment ago and may be used."""
         row = self._rows.get(secret.public_id)
         if row is None:
@@ -138,23 +138,23 @@ class PresentedKeys:
             return None
         return row.key if row.key.may_be_used(now) else None
 
-    def find(self, secret: KeySecret) -> PresentedKey | None:
+    def find(self, secret: KeySecret) -> RequestKey | None:
         """Look up the living key of a living owner that `secret` proves."""
         self._rows.pop(secret.public_id, None)
         found = self._statements.run(_FIND_KEY, {"public_id": secret.public_id})
         if not found:
             return None
         present, previous, previous_ends, *values = found[0]
-        row = _Row(present, previous, previous_ends, PresentedKey(*values))
+        row = _Row(present, previous, previous_ends, RequestKey(*values))
         if not row.is_proved_by(secret, row.key.seen_at):
             return None
-        if row.key.is_marked:  # or its row is about to change
+        if row.key.is_use_recent:  # or its row is about to change
             self._believe(secret.public_id, row)
         return row.key
 
-    def mark_used(self, key: PresentedKey) -> None:
+    def mark_used(self, key: RequestKey) -> None:
         """Note that the key was used, at most once in `LAST_USED_RESOLUTION`."""
-        if not key.is_marked:
+        if not key.is_use_recent:
             values = {"id": key.id, "resolution": LAST_USED_RESOLUTION}
             self._statements.run(_MARK_USED, values)
 
@@ -163,6 +163,6 @@ class PresentedKeys:
             self._rows.clear()  # rare, and costs each key one look
         self._rows[public_id] = replace(
             row,
-            key=replace(row.key, is_believed=True),
+            key=replace(row.key, is_cached=True),
             read_at=self._clock(),
         )

@@ -1,7 +1,7 @@
 """Whether a batch may come to be: how many its key has open, and what a caller's own name for the
 request stands for.
 
-Both are decided by `take_place` in the last moments of the transaction that makes the batch, under
+Both are decided by `admit_batch` in the last moments of the transaction that makes the batch, under
 a lock of its key: exact, and nobody waits for another's lines to be written.
 """
 
@@ -19,7 +19,7 @@ from models.jobs.idempotency import LIFE
 
 
 @dataclass(frozen=True, slots=True)
-class PlaceTaken:
+class BatchRejection:
     """Why a batch may not come to be.
 
     Attributes:
@@ -44,9 +44,9 @@ def find_repeated_batch(session: Session, api_key_id: UUID, idempotency_key: str
     )
 
 
-def take_place(
+def admit_batch(
     session: Session, batch: Batch, *, most: int, idempotency_key: str | None
-) -> PlaceTaken | None:
+) -> BatchRejection | None:
     """Let a batch that this transaction has made come to be, or say why it may not.
 
     Commit at once what it allows, roll back what it does not: the key is locked meanwhile.
@@ -55,9 +55,9 @@ def take_place(
     if idempotency_key is not None:
         repeated = find_repeated_batch(session, batch.api_key_id, idempotency_key)
         if repeated is not None:
-            return PlaceTaken(repeated)
+            return BatchRejection(repeated)
     if count_open(session, batch.api_key_id) > most:  # this one is among them
-        return PlaceTaken()
+        return BatchRejection()
     if idempotency_key is not None:
         _forget_old(session, batch.api_key_id, idempotency_key)
         batch.idempotency_key = idempotency_key

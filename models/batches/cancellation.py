@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from models.batches.batch import NEXT, Batch, BatchState
 
 
-def ask_to_cancel_batch(session: Session, batch_id: UUID) -> Batch | None:
+def request_batch_cancel(session: Session, batch_id: UUID) -> Batch | None:
     """Let a batch end; the feeder ends its lines, and the last of them ends it.
 
     Returns the batch as it is then, also one that was ending before; `None` if it has ended.

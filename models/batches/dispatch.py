@@ -98,7 +98,7 @@ class OpenBatch:
         return self.state == BatchState.RUNNING and self.has_live_key and not self.is_due
 
     @property
-    def must_stand_still(self) -> bool:
+    def must_hold(self) -> bool:
         """Whether none of its lines may run, until its key is back."""
         return self.state == BatchState.RUNNING and not (self.has_live_key or self.is_orphan)
 
@@ -116,9 +116,9 @@ def open_batches(session: Session) -> list[OpenBatch]:
     return [OpenBatch(*row) for row in session.execute(_OPEN)]
 
 
-def try_to_feed(session: Session) -> bool:
+def try_to_dispatch(session: Session) -> bool:
     """Become the one that releases until the transaction ends; False if another is."""
-    return try_lock(session, ServiceLock.FEEDING)
+    return try_lock(session, ServiceLock.BATCH_DISPATCH)
 
 
 def count_released(session: Session) -> int:

@@ -22,11 +22,11 @@ from models.database.pagination import Keyset, read_entities
 
 #: Of one user; those before are forgotten.
 MOST_KEPT = 100
-#: What one step of `forget_old_refusals` deletes.
+#: What one step of `delete_expired_rejections` deletes.
 STEP = 100
 
 
-class RefusedBatch(Base):
+class RejectedBatch(Base):
     """A batch that was asked for; see `Batch`.
 
     Attributes:
@@ -52,7 +52,7 @@ class RefusedBatch(Base):
     expires_at: Mapped[datetime]
 
 
-def keep_refused_batch(session: Session, batch: RefusedBatch, *, life: timedelta) -> None:
+def add_rejected_batch(session: Session, batch: RejectedBatch, *, life: timedelta) -> None:
     """Add one that is forgotten after `life`, and forget the user's oldest if there are too many.
 
     Its dates are those of the clock of the database.
@@ -60,39 +60,39 @@ def keep_refused_batch(session: Session, batch: RefusedBatch, *, life: timedelta
     batch.created_at = database_now(session)
     batch.expires_at = batch.created_at + life
     kept = (
-        select(RefusedBatch.id)
-        .where(RefusedBatch.user_id == batch.user_id)
-        .order_by(RefusedBatch.id.desc())
+        select(RejectedBatch.id)
+        .where(RejectedBatch.user_id == batch.user_id)
+        .order_by(RejectedBatch.id.desc())
         .limit(MOST_KEPT - 1)
     )
     session.execute(
-        delete(RefusedBatch).where(
-            RefusedBatch.user_id == batch.user_id, RefusedBatch.id.not_in(kept)
+        delete(RejectedBatch).where(
+            RejectedBatch.user_id == batch.user_id, RejectedBatch.id.not_in(kept)
         )
     )
     session.add(batch)
     session.flush()
 
 
-def find_refused_batch(session: Session, batch_id: UUID) -> RefusedBatch | None:
-    return session.get(RefusedBatch, batch_id)
+def find_rejected_batch(session: Session, batch_id: UUID) -> RejectedBatch | None:
+    return session.get(RejectedBatch, batch_id)
 
 
-def list_refused_batches(
+def list_rejected_batches(
     session: Session, user_id: UUID, *, after: UUID | None, limit: int
-) -> Keyset[RefusedBatch]:
+) -> Keyset[RejectedBatch]:
     """Return a user's, newest first, from before the id `after`."""
-    query = select(RefusedBatch).where(RefusedBatch.user_id == user_id)
-    return read_entities(session, query, RefusedBatch.id, after=after, limit=limit)
+    query = select(RejectedBatch).where(RejectedBatch.user_id == user_id)
+    return read_entities(session, query, RejectedBatch.id, after=after, limit=limit)
 
 
-def forget_old_refusals(session: Session) -> None:
+def delete_expired_rejections(session: Session) -> None:
     """Delete some that nobody needs any more."""
     old = (
-        select(RefusedBatch.id)
-        .where(RefusedBatch.expires_at <= func.now())
-        .order_by(RefusedBatch.id)
+        select(RejectedBatch.id)
+        .where(RejectedBatch.expires_at <= func.now())
+        .order_by(RejectedBatch.id)
         .limit(STEP)
         .with_for_update(skip_locked=True)
     )
-    session.execute(delete(RefusedBatch).where(RefusedBatch.id.in_(old)))
+    session.execute(delete(RejectedBatch).where(RejectedBatch.id.in_(old)))

@@ -7,10 +7,12 @@ from typing import Any
 
 from core.ids import Prefix, show_id
 from models.batches.batch import Batch, BatchState
-from models.jobs.serializer import show_time
+from models.jobs.serializer import format_time
 
 
-def show_batch(batch: Batch, *, running: int = 0, now: datetime | None = None) -> dict[str, Any]:
+def serialize_batch(
+    batch: Batch, *, running: int = 0, now: datetime | None = None
+) -> dict[str, Any]:
     """Return a batch with all that its owner may know.
 
     Args:
@@ -50,12 +52,12 @@ def show_batch(batch: Batch, *, running: int = 0, now: datetime | None = None) -
         "retryOf": show_id(Prefix.BATCH, batch.retry_of) if batch.retry_of else None,
         "webhookUrl": batch.webhook_url,
         "metadata": batch.labels,
-        "createdAt": show_time(batch.created_at),
-        "startedAt": show_time(batch.started_at),
-        "cancelRequestedAt": show_time(batch.cancel_requested_at),
-        "finishedAt": show_time(batch.finished_at),
-        "expiresAt": show_time(batch.expires_at),
-        "textsDeletedAt": show_time(batch.texts_deleted_at),
+        "createdAt": format_time(batch.created_at),
+        "startedAt": format_time(batch.started_at),
+        "cancelRequestedAt": format_time(batch.cancel_requested_at),
+        "finishedAt": format_time(batch.finished_at),
+        "expiresAt": format_time(batch.expires_at),
+        "textsDeletedAt": format_time(batch.texts_deleted_at),
     }
 
 

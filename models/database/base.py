@@ -53,7 +53,7 @@ DATABASE_AWAY = (
 )
 
 #: A connection that was used this recently is believed to live.
-REST_SECONDS = 1.0
+TRUSTED_IDLE_SECONDS = 1.0
 
 #: SQLSTATEs of a statement that asks too much: it took too long, wrote too large a temporary file,
 #: or has values beyond the server's limits. A wait for a lock ends before, as another error
@@ -88,7 +88,7 @@ def open_database(
     *,
     pool_size: int = 0,
     is_autocommit: bool = False,
-    plans_once: bool = False,
+    has_generic_plans: bool = False,
     is_serial: bool = False,
 ) -> Engine:
     """Return an engine; nothing connects before its first use.
@@ -126,7 +126,7 @@ def open_database(
             "options": f"-c statement_timeout={round(timeout * 1000)} -c timezone=UTC"
             f" -c lock_timeout={round(timeout * 800)}"
             f" -c idle_in_transaction_session_timeout={round(timeout * 2000)}"
-            + (keep_plans if plans_once else "")
+            + (keep_plans if has_generic_plans else "")
             + (" -c max_parallel_workers_per_gather=0" if is_serial else ""),
             "application_name": "bountycoder",
             "keepalives_idle": 30,
@@ -145,20 +145,20 @@ def sessions(engine: Engine) -> SessionFactory:
     return sessionmaker(engine, expire_on_commit=False)
 
 
-def note_rest(info: dict[Any, Any]) -> None:
+def note_idle(info: dict[Any, Any]) -> None:
     """Note that a connection, whose `info` this is, was used until now."""
     info["rests_since"] = time.monotonic()
 
 
 def _note_rest(connection: Any, record: Any) -> None:
     if "rests_since" not in record.info:
-        note_rest(record.info)
+        note_idle(record.info)
 
 
 def _try_rested(connection: Any, record: Any, proxy: Any) -> None:
     """Ask a connection that rested for a sign of life; the pool replaces one that is dead."""
     rests_since = record.info.pop("rests_since", None)
-    if rests_since is None or time.monotonic() - rests_since < REST_SECONDS:
+    if rests_since is None or time.monotonic() - rests_since < TRUSTED_IDLE_SECONDS:
         return
     try:
         with connection.cursor() as cursor:
@@ -183,7 +183,7 @@ def _as_away(context: ExceptionContext) -> Exception | None:
     return None
 
 
-def why_away(error: Exception) -> str:
+def away_kind(error: Exception) -> str:
     """Return what one of `DATABASE_AWAY` says of the database: `read-only`, `full` or `away`."""
     cause = _cause(error)
     if isinstance(cause, errors.ReadOnlySqlTransaction):
@@ -201,12 +201,12 @@ def is_without_code(error: BaseException) -> bool:
     return type(error) is psycopg2.DatabaseError and error.pgcode is None
 
 
-def asks_too_much(error: Exception) -> bool:
+def is_too_expensive(error: Exception) -> bool:
     """Say whether one of `DATABASE_AWAY` is about what a statement asks for."""
     return _sqlstate(error).startswith(_TOO_MUCH)
 
 
-def is_refused(error: Exception) -> bool:
+def is_permanent(error: Exception) -> bool:
     """Say whether one of `DATABASE_AWAY` comes back however often the statement is tried."""
     return _sqlstate(error).startswith(_REFUSED)
 
@@ -234,7 +234,7 @@ def database_now(session: Session) -> datetime:
     return now
 
 
-def prove_writable(session: Session) -> None:
+def check_writable(session: Session) -> None:
     """Ask the database whether it takes changes: a standby and a full disk do not.
 
     A connection to one that is read-only is given up: after a failover, the next finds the primary.

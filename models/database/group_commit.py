@@ -19,7 +19,7 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Generic, Protocol, TypeVar
 
-from models.database.base import DATABASE_AWAY, away_reason, is_refused
+from models.database.base import DATABASE_AWAY, away_reason, is_permanent
 
 _log = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ def persist(
             with sessions.begin() as session:
                 return change(session)
         except DATABASE_AWAY as error:
-            if is_refused(error) and (refusals := refusals + 1) >= most_refusals:
+            if is_permanent(error) and (refusals := refusals + 1) >= most_refusals:
                 raise
             _log.warning("the database is away or too slow: %s", away_reason(error))
         if must_leave.wait(delay * random.uniform(0.5, 1)):  # noqa: S311 - no secret
@@ -106,13 +106,13 @@ class GroupCommit(Generic[S, Change, Result]):
         self._waiting.put(None)
         self._thread.join(timeout=JOIN_SECONDS)
 
-    def start_making(self, change: Change) -> Future[Result | None]:
+    def submit(self, change: Change) -> Future[Result | None]:
         """Let a change be made, without waiting for it."""
         future: Future[Result | None] = Future()
-        self.make_then(change, partial(_fulfil, future))
+        self.submit_then(change, partial(_fulfil, future))
         return future
 
-    def make_then(
+    def submit_then(
         self, change: Change, then: Callable[[Result | None, Exception | None], None]
     ) -> None:
         """Let a change be made, and call `then` with its result, or with why it was refused.
@@ -130,7 +130,7 @@ class GroupCommit(Generic[S, Change, Result]):
         Raises:
             TimeoutError: it was not made in this time; it will be.
         """
-        future = self.start_making(change)
+        future = self.submit(change)
         deadline = time.monotonic() + seconds
         while True:
             try:

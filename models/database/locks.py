@@ -23,9 +23,9 @@ class ServiceLock(IntEnum):
 
     MIGRATION = 7_268_400
     RETENTION = 7_268_401
-    USAGE_CLOSING = 7_268_402
+    USAGE_ROLLUP = 7_268_402
     SEED = 7_268_403
-    FEEDING = 0x66656564
+    BATCH_DISPATCH = 0x66656564
 
 
 @unique

@@ -18,7 +18,7 @@ _TIMEOUT = "select setting from pg_settings where name = 'statement_timeout'"
 _REFUSED = "unsupported startup parameter"
 
 
-def prove_sessions(settings: Settings) -> None:
+def refuse_transaction_pooler(settings: Settings) -> None:
     """Stop a program whose connections a transaction pooler hands from server to server.
 
     Behind one, a session's settings and prepared statements are lost: waits have no bound, and

@@ -16,18 +16,18 @@ import psycopg2
 from psycopg2.errors import ReadOnlySqlTransaction
 from sqlalchemy import Engine, PoolProxiedConnection
 
-from models.database.base import REST_SECONDS, is_without_code, note_rest
+from models.database.base import TRUSTED_IDLE_SECONDS, is_without_code, note_idle
 
 #: SQLSTATEs of a server that ends: it may have carried out what it was sent.
 _SERVER_ENDS = "57P"
 
 
-class Unanswered(psycopg2.OperationalError):
+class OutcomeUnknown(psycopg2.OperationalError):
     """A statement was sent, and its answer was lost: it may be carried out, even later."""
 
 
 #: The pool knows what a connection goes through: one that rested, or is old, is looked at there.
-KEEP_SECONDS = REST_SECONDS
+KEEP_SECONDS = TRUSTED_IDLE_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +42,11 @@ class Prepared:
     name: str
     types: str
     sql: str
-    is_lazy: bool = False
+    has_async_commit: bool = False
 
     def call(self, count: int) -> str:
         """Return what runs it with this many values, in one transaction and one round trip."""
-        lazily = "set local synchronous_commit = off; " if self.is_lazy else ""
+        lazily = "set local synchronous_commit = off; " if self.has_async_commit else ""
         return f"{lazily}execute {self.name} ({', '.join(['%s'] * count)})"
 
 
@@ -60,18 +60,18 @@ class Statements:
         keeps: connections at most; the engine's other users must do with the rest.
     """
 
-    def __init__(self, engine: Engine, *, keeps: int) -> None:
+    def __init__(self, engine: Engine, *, max_idle: int) -> None:
         self._engine = engine
-        self._keeps = keeps
-        self._kept: deque[_Kept] = deque()
+        self._max_idle = max_idle
+        self._idle: deque[_IdleConnection] = deque()
 
     def run(
         self, statement: str | Prepared, values: Mapping[str, Any] | Sequence[Any]
     ) -> list[tuple[Any, ...]]:
         """Run one statement and return its rows, if it has any.
 
-        Raises one of `DATABASE_AWAY` when the database is away or too slow, `Unanswered` if what
-        it has done is not known.
+        Raises one of `DATABASE_AWAY` when the database is away or too slow, `OutcomeUnknown` if
+        the response was lost.
         """
         taken = self._take()
         connection = taken.connection
@@ -89,7 +89,7 @@ class Statements:
                 connection.invalidate()
             connection.close()
             if _is_unanswered(error):
-                raise Unanswered(*error.args) from error
+                raise OutcomeUnknown(*error.args) from error
             raise
         except BaseException:
             connection.invalidate()  # it may stand in the middle of an answer
@@ -98,26 +98,26 @@ class Statements:
         self._give_back(taken)
         return rows
 
-    def _take(self) -> _Kept:
-        while self._kept:
+    def _take(self) -> _IdleConnection:
+        while self._idle:
             try:
-                kept = self._kept.pop()
+                idle = self._idle.pop()
             except IndexError:  # another thread was faster
                 break
-            if time.monotonic() < kept.until:
-                return kept
-            kept.connection.close()
-        return _Kept(self._engine.raw_connection(), time.monotonic() + KEEP_SECONDS)
+            if time.monotonic() < idle.until:
+                return idle
+            idle.connection.close()
+        return _IdleConnection(self._engine.raw_connection(), time.monotonic() + KEEP_SECONDS)
 
-    def _give_back(self, taken: _Kept) -> None:
-        note_rest(taken.connection.info)
-        if len(self._kept) < self._keeps:
-            self._kept.append(taken)
+    def _give_back(self, taken: _IdleConnection) -> None:
+        note_idle(taken.connection.info)
+        if len(self._idle) < self._max_idle:
+            self._idle.append(taken)
         else:
             taken.connection.close()
 
 
-class _Kept(NamedTuple):
+class _IdleConnection(NamedTuple):
     """A connection of the pool's, and until when it may be used without asking the pool."""
 
     connection: PoolProxiedConnection

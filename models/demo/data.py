@@ -67,7 +67,7 @@ def has_jobs(session: Session) -> bool:
     return session.query(Job.id).limit(1).first() is not None
 
 
-def make_demo_data(
+def insert_demo_data(
     session: Session, size: DemoSize, *, now: datetime, password_hash: str, model: str
 ) -> None:
     """Add users, keys, batches, jobs, usage, webhooks and activity of the days before `now`.
@@ -115,7 +115,7 @@ def _unchecked(connection: Connection) -> Iterator[None]:
         connection.execute(AddConstraint(reference))
 
 
-def tidy(engine: Engine) -> None:
+def vacuum_demo_tables(engine: Engine) -> None:
     """Let PostgreSQL look at what was made: its plans depend on that."""
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text(f"set statement_timeout = '{TIMEOUT_SECONDS}s'"))

@@ -38,7 +38,7 @@ _FINISH = f"""
 """
 
 
-def record_lines(session: Session, jobs: Iterable[Job]) -> None:
+def record_line_ends(session: Session, jobs: Iterable[Job]) -> None:
     """Count lines that have just ended in their batches.
 
     Call it after the rows of jobs were locked and before those of the roll-up are: everyone locks
@@ -51,10 +51,10 @@ def record_lines(session: Session, jobs: Iterable[Job]) -> None:
             counts[job.state] += 1
             if job.started_at is not None:  # what never began costs nothing
                 counts.update({name: getattr(job, name) for name in TOKEN_COUNTS})
-    raise_sums(session, sums)
+    raise_totals(session, sums)
 
 
-def raise_sums(session: Session, sums: Mapping[UUID, Mapping[str, int]]) -> None:
+def raise_totals(session: Session, sums: Mapping[UUID, Mapping[str, int]]) -> None:
     """Add counts of lines by their states, and tokens, to batches; end those that are done.
 
     A batch that is done is ended by whoever's counts make it so, and its webhook added.
@@ -66,9 +66,9 @@ def raise_sums(session: Session, sums: Mapping[UUID, Mapping[str, int]]) -> None
             _finish(session, batch_id)
 
 
-def finish_done(session: Session, batch_ids: Sequence[UUID]) -> None:
+def finish_complete_batches(session: Session, batch_ids: Sequence[UUID]) -> None:
     """End those of the batches whose lines have all ended: of some none was ever to run."""
-    raise_sums(session, {batch_id: {} for batch_id in batch_ids})
+    raise_totals(session, {batch_id: {} for batch_id in batch_ids})
 
 
 def _finish(session: Session, batch_id: UUID) -> None:

@@ -65,7 +65,7 @@ CLAIM = Prepared(
       and (expires_at is null or expires_at > now() or started_at is not null)
     returning {", ".join(_CLAIMED)}
     """,
-    is_lazy=True,
+    has_async_commit=True,
 )
 
 
@@ -94,7 +94,7 @@ def claim_jobs(
 
 
 @dataclass(frozen=True, slots=True)
-class HeldJob:
+class RenewedLease:
     """What a worker is told of a job that is still its own."""
 
     attempt: int
@@ -103,7 +103,7 @@ class HeldJob:
 
 def renew_leases(
     session: Session, job_ids: Sequence[UUID], *, worker_id: str, lease: timedelta
-) -> dict[UUID, HeldJob]:
+) -> dict[UUID, RenewedLease]:
     """Renew all leases of one worker in one statement; return what is still its own."""
     ours = (Job.state == JobState.RUNNING, Job.worker_id == worker_id)
     in_order = (
@@ -119,7 +119,7 @@ def renew_leases(
         .returning(Job.id, Job.attempt, Job.cancel_requested_at.is_not(None))
         .execution_options(synchronize_session=False)
     )
-    return {job_id: HeldJob(attempt, must_cancel) for job_id, attempt, must_cancel in rows}
+    return {job_id: RenewedLease(attempt, must_cancel) for job_id, attempt, must_cancel in rows}
 
 
 def hand_back_jobs(session: Session, attempts: dict[UUID, int], *, worker_id: str) -> list[Job]:

@@ -10,9 +10,9 @@ from sqlalchemy.orm import Session
 
 from models.accounts.api_key import ApiKey
 from models.accounts.user import User
-from models.execution.batch_progress import record_lines
+from models.execution.batch_progress import record_line_ends
 from models.jobs.job import Job, JobState
-from models.jobs.transitions import ask_to_cancel
+from models.jobs.transitions import request_cancel
 from models.usage.usage import record_usages
 from models.webhooks.webhook import add_deliveries
 
@@ -29,7 +29,7 @@ def record_ends(session: Session, jobs: Sequence[Job]) -> None:
     Make it the transaction's last statement: see `record_usages`.
     """
     add_deliveries(session, jobs)
-    record_lines(session, jobs)
+    record_line_ends(session, jobs)
     record_usages(session, [job for job in jobs if job.started_at is not None])
 
 
@@ -39,7 +39,7 @@ def cancel_jobs(session: Session, job_ids: Sequence[UUID]) -> list[Job]:
     Returns the jobs as they are now, without those that had ended before. The tokens that a
     running one has made until its end count as used.
     """
-    cancelled = ask_to_cancel(session, job_ids)
+    cancelled = request_cancel(session, job_ids)
     record_ends(session, [job for job in cancelled if job.is_final])
     return cancelled
 

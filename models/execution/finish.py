@@ -19,7 +19,7 @@ from models.database.prepared import Prepared, Statements
 from models.execution.claims import LOCK_IN_ORDER
 from models.jobs.job import Job, JobState, new_job, values_of
 from models.jobs.outcome import JobOutcome, outcome_values
-from models.jobs.transitions import may_come
+from models.jobs.transitions import change_conditions
 from models.usage.usage import RECORD_USED
 
 _BOUNDS = f"{{{','.join(map(str, BOUNDS))}}}"
@@ -120,24 +120,24 @@ def follows_only_usage(job: Job) -> bool:
 
 def _check(ends: Sequence[tuple[Job, JobOutcome]]) -> None:
     for state in {outcome.state for _, outcome in ends}:
-        may_come(state, JobState.RUNNING)
+        change_conditions(state, JobState.RUNNING)
 
 
 def _ended(ends: Sequence[tuple[Job, JobOutcome]], found: Iterable[Any]) -> list[Job]:
     """Return the jobs that were `found` to have ended, as they are now."""
-    told = {(row[0], row[1]): row[2:5] for row in found}
+    found = {(row[0], row[1]): row[2:5] for row in found}
     return [
         new_job(
             **{
                 **values_of(job),
                 **outcome_values(outcome),
-                "cancel_requested_at": told[job.id, job.attempt][0],
-                "finished_at": told[job.id, job.attempt][1],
-                "first_token_at": told[job.id, job.attempt][2],
+                "cancel_requested_at": found[job.id, job.attempt][0],
+                "finished_at": found[job.id, job.attempt][1],
+                "first_token_at": found[job.id, job.attempt][2],
             }
         )
         for job, outcome in ends
-        if (job.id, job.attempt) in told
+        if (job.id, job.attempt) in found
     ]
 
 

@@ -16,10 +16,10 @@ from sqlalchemy.orm import Session
 
 from models.batches.batch import Batch
 from models.batches.dispatch import HELD, LINE_TOKENS
-from models.execution.batch_progress import raise_sums
+from models.execution.batch_progress import raise_totals
 from models.execution.completion import record_ends
 from models.jobs.job import Job, JobState
-from models.jobs.transitions import END_MOMENT, ask_to_cancel, may_come
+from models.jobs.transitions import END_TIME, change_conditions, request_cancel
 from models.webhooks.webhook import add_deliveries
 
 #: Held lines that end in one transaction.
@@ -60,7 +60,7 @@ _HOLD_BACK = """
 
 
 @dataclass(frozen=True, slots=True)
-class HeldEnds:
+class HeldLineEnds:
     """What became of a look at held lines.
 
     Attributes:
@@ -69,7 +69,7 @@ class HeldEnds:
     """
 
     ids: list[UUID]
-    looked_at: int
+    checked: int
     last_line: int
 
 
@@ -82,14 +82,14 @@ def end_held_lines(
     after: int = 0,
     room: int | None = None,
     limit: int = CHUNK,
-) -> HeldEnds:
+) -> HeldLineEnds:
     """Look at the next held lines of a batch and end them.
 
     Args:
         after: from beyond this line.
         room: end only those that may take more tokens than this.
     """
-    may_come(state, JobState.QUEUED)
+    change_conditions(state, JobState.QUEUED)
     values = {
         "batch_id": str(batch_id),
         "state": state,
@@ -99,12 +99,12 @@ def end_held_lines(
         "limit": limit,
     }
     row = session.connection().exec_driver_sql(_END_HELD, values).one()
-    ids, with_webhook, looked_at, last_line = row
+    ids, with_webhook, checked, last_line = row
     if with_webhook:
         add_deliveries(session, session.scalars(select(Job).where(Job.id.in_(with_webhook))).all())
     if ids:
-        raise_sums(session, {batch_id: {state: len(ids)}})
-    return HeldEnds([UUID(str(job_id)) for job_id in ids], looked_at, last_line or 0)
+        raise_totals(session, {batch_id: {state: len(ids)}})
+    return HeldLineEnds([UUID(str(job_id)) for job_id in ids], checked, last_line or 0)
 
 
 def expire_held_lines(session: Session, *, limit: int = CHUNK) -> list[Job]:
@@ -142,7 +142,7 @@ def cancel_released_lines(session: Session, batch_id: UUID, *, limit: int = CHUN
     ).all()
     if not ids:
         return []
-    cancelled = ask_to_cancel(session, ids)
+    cancelled = request_cancel(session, ids)
     record_ends(session, [job for job in cancelled if job.is_final])
     return cancelled
 
@@ -162,7 +162,7 @@ def hold_lines_back(session: Session, batch_id: UUID, *, limit: int = CHUNK) -> 
     They have cost nothing then. The attempt stays counted: what its worker still makes of it is
     refused.
     """
-    may_come(JobState.QUEUED, JobState.RUNNING)
+    change_conditions(JobState.QUEUED, JobState.RUNNING)
     values = {"batch_id": str(batch_id), "limit": limit}
     rows = session.connection().exec_driver_sql(_HOLD_BACK, values)
     return [
@@ -174,8 +174,8 @@ def _expire(session: Session, condition: Any) -> list[Job]:
     expired = list(
         session.scalars(
             update(Job)
-            .where(condition, *may_come(JobState.EXPIRED, JobState.QUEUED))
-            .values(state=JobState.EXPIRED, finished_at=END_MOMENT)
+            .where(condition, *change_conditions(JobState.EXPIRED, JobState.QUEUED))
+            .values(state=JobState.EXPIRED, finished_at=END_TIME)
             .returning(Job)
             .execution_options(populate_existing=True, synchronize_session=False)
         )

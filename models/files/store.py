@@ -18,7 +18,7 @@ from models.database.prepared import Statements
 from models.files.file import File, FilePiece
 
 PIECE_BYTES = 1024 * 1024
-#: What one step of `forget_expired` deletes.
+#: What one step of `delete_expired_files` deletes.
 PIECES_A_STEP = 32
 FILES_A_STEP = 100
 
@@ -46,7 +46,7 @@ def read_piece(statements: Statements, file_id: UUID, place: int) -> bytes | Non
     return bytes(rows[0][0]) if rows else None
 
 
-def may_keep(session: Session, file: File, *, most_files: int, most_bytes: int) -> bool:
+def fits_file_limits(session: Session, file: File, *, most_files: int, most_bytes: int) -> bool:
     """Say whether the user has room for a file that this transaction has written.
 
     Commit at once if so, roll back if not: the user's files are locked meanwhile.
@@ -74,14 +74,14 @@ def list_files(
     )
 
 
-def end_file(session: Session, file_id: UUID) -> None:
-    """Let a file expire now; its pieces go with the next steps of `forget_expired`."""
+def expire_file(session: Session, file_id: UUID) -> None:
+    """Let a file expire now; its pieces go with the next steps of `delete_expired_files`."""
     session.execute(
         update(File).where(File.id == file_id, _is_alive()).values(expires_at=func.now())
     )
 
 
-def forget_expired(session: Session) -> int:
+def delete_expired_files(session: Session) -> int:
     """Delete some pieces of files that have expired, and files without any; return how many.
 
     A step is small: rows of a megabyte each take their time.

@@ -60,7 +60,7 @@ def claim_idempotency_key(
     return claimed is not None
 
 
-def forget_idempotency_key(session: Session, api_key_id: UUID, key: str) -> None:
+def release_idempotency_key(session: Session, api_key_id: UUID, key: str) -> None:
     """Let the key be used again: its request was refused after all."""
     session.execute(
         delete(IdempotencyKey).where(
@@ -69,6 +69,6 @@ def forget_idempotency_key(session: Session, api_key_id: UUID, key: str) -> None
     )
 
 
-def forget_old_keys(session: Session) -> None:
+def delete_expired_idempotency_keys(session: Session) -> None:
     """Delete the keys that may be used for other requests."""
     session.execute(delete(IdempotencyKey).where(IdempotencyKey.created_at <= func.now() - LIFE))

@@ -10,8 +10,8 @@ from uuid import UUID
 import psycopg2
 
 from core.concurrency.coalescer import Coalescer
-from models.accounts.key_cache import PresentedKey
-from models.database.prepared import Prepared, Statements, Unanswered
+from models.accounts.key_cache import RequestKey
+from models.database.prepared import OutcomeUnknown, Prepared, Statements
 from models.jobs.job import Job
 
 #: Jobs that one statement adds at most, and characters of a request that is added by itself.
@@ -62,17 +62,17 @@ class JobInserts:
             most=MOST_JOBS,
             seconds=4 * timeout_seconds,
             late=lambda: psycopg2.OperationalError("the database was too busy"),
-            unanswered=lambda: Unanswered("the database was too slow"),
+            unanswered=lambda: OutcomeUnknown("the database was too slow"),
         )
 
-    def insert(self, job: Job, key: PresentedKey) -> bool:
+    def insert(self, job: Job, key: RequestKey) -> bool:
         """Add a job that waits to be begun, and give it the dates that the database gave it; False
         if its key was believed and has changed, or has ended since it was looked up.
 
-        Raises one of `DATABASE_AWAY` when the database is away or too slow, `Unanswered` if the job
-        may be there, or may yet come.
+        Raises one of `DATABASE_AWAY` when the database is away or too slow, `OutcomeUnknown` if the
+        job may exist, or may still be inserted.
         """
-        row = _row(job, key.version if key.is_believed else None)
+        row = _row(job, key.version if key.is_cached else None)
         added = self._run([row]) if len(row) > LARGE_CHARACTERS else self._rows.call(row)
         if job.id not in added:
             return False

@@ -254,9 +254,9 @@ def new_job(**values: Any) -> Job:
 
     Every request makes one, and most are inserted by a statement that is not the ORM's.
     """
-    strangers = values.keys() - _COLUMNS
-    if strangers:
-        raise ValueError(f"a job has no {', '.join(sorted(strangers))}")
+    unknown = values.keys() - _COLUMNS
+    if unknown:
+        raise ValueError(f"a job has no {', '.join(sorted(unknown))}")
     job: Job = _MANAGER.new_instance()
     vars(job).update(values)
     return job

@@ -46,7 +46,7 @@ class JobReads:
             late=lambda: psycopg2.OperationalError("the database was too busy"),
         )
 
-    def read_again(self, job: Job) -> Job:
+    def reload(self, job: Job) -> Job:
         """Return a job as its row is now; one whose row is gone as it was known.
 
         Raises one of `DATABASE_AWAY` when the database is away or too slow.

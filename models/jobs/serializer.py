@@ -9,29 +9,29 @@ from core.ids import Prefix, show_id
 from models.jobs.job import Job, JobState
 
 
-def show_time(value: datetime | None) -> str | None:
+def format_time(value: datetime | None) -> str | None:
     """Return a time in RFC 3339, UTC, with milliseconds."""
     if value is None:
         return None
     return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def show_job(job: Job) -> dict[str, Any]:
+def serialize_job(job: Job) -> dict[str, Any]:
     """Return a job with all that its owner may know, its result included."""
-    shown = show_listed_job(job)
-    if has_answer(job):
-        shown["result"] = show_completion(job)
+    shown = serialize_listed_job(job)
+    if has_completion(job):
+        shown["result"] = serialize_completion(job)
     return shown
 
 
-def has_answer(job: Job) -> bool:
+def has_completion(job: Job) -> bool:
     """Say whether there is an answer to show; retention may have deleted one that was."""
     if job.state == JobState.SUCCEEDED:
         return job.choices is not None
     return job.state == JobState.CANCELLED and bool(job.choices)
 
 
-def show_listed_job(job: Job) -> dict[str, Any]:
+def serialize_listed_job(job: Job) -> dict[str, Any]:
     """Return a job without its result."""
     shown: dict[str, Any] = {
         "id": show_id(Prefix.JOB, job.id),
@@ -41,12 +41,12 @@ def show_listed_job(job: Job) -> dict[str, Any]:
         "model": job.model,
         "queue": job.queue,
         "attempt": job.attempt,
-        "createdAt": show_time(job.created_at),
-        "startedAt": show_time(job.started_at),
-        "firstTokenAt": show_time(job.first_token_at),
-        "finishedAt": show_time(job.finished_at),
-        "expiresAt": show_time(job.expires_at),
-        "cancelRequestedAt": show_time(job.cancel_requested_at),
+        "createdAt": format_time(job.created_at),
+        "startedAt": format_time(job.started_at),
+        "firstTokenAt": format_time(job.first_token_at),
+        "finishedAt": format_time(job.finished_at),
+        "expiresAt": format_time(job.expires_at),
+        "cancelRequestedAt": format_time(job.cancel_requested_at),
         "metadata": job.request.get("metadata"),
     }
     if job.batch_id is not None:
@@ -54,15 +54,15 @@ def show_listed_job(job: Job) -> dict[str, Any]:
         shown["line"] = job.line
         shown["customId"] = job.custom_id
     if job.texts_deleted_at is not None:
-        shown["textsDeletedAt"] = show_time(job.texts_deleted_at)
+        shown["textsDeletedAt"] = format_time(job.texts_deleted_at)
     if job.error is not None:
         shown["error"] = job.error
     if job.is_final:
-        shown["usage"] = show_usage(job)
+        shown["usage"] = serialize_usage(job)
     return shown
 
 
-def show_completion_head(job: Job) -> dict[str, Any]:
+def serialize_completion_head(job: Job) -> dict[str, Any]:
     """Return what an answer and each event of its stream begin with."""
     return {
         "id": show_id(Prefix.JOB, job.id),
@@ -72,9 +72,13 @@ def show_completion_head(job: Job) -> dict[str, Any]:
     }
 
 
-def show_completion(job: Job) -> dict[str, Any]:
+def serialize_completion(job: Job) -> dict[str, Any]:
     """Return the answer in the product document's shape."""
-    shown = {**show_completion_head(job), "choices": choices_of(job), "usage": show_usage(job)}
+    shown = {
+        **serialize_completion_head(job),
+        "choices": choices_of(job),
+        "usage": serialize_usage(job),
+    }
     if job.is_cached:
         shown["cached"] = True
     return shown
@@ -88,7 +92,7 @@ def choices_of(job: Job) -> list[dict[str, Any]]:
     return [{"text": "", "index": i, "finish_reason": "cancelled"} for i in range(count)]
 
 
-def show_usage(job: Job) -> dict[str, int]:
+def serialize_usage(job: Job) -> dict[str, int]:
     """Return what a job counts for: one that never began, nothing."""
     if job.is_final and job.started_at is None:
         return dict.fromkeys(

@@ -19,10 +19,10 @@ from models.jobs.outcome import JobOutcome
 
 #: When a job that ends now has ended: by the clock of the database, and never before it was made.
 #: Clocks of other machines may be wrong by hours, and sums of past hours are closed.
-END_MOMENT = func.greatest(func.now(), Job.created_at)
+END_TIME = func.greatest(func.now(), Job.created_at)
 
 
-def may_come(new: JobState, old: JobState) -> list[Any]:
+def change_conditions(new: JobState, old: JobState) -> list[Any]:
     """Return the conditions of a change from `old` to `new`.
 
     Raises `ValueError` for one that is not in the table.
@@ -37,7 +37,7 @@ def requeue(*conditions: Any) -> Any:
     return (
         update(Job)
         .where(
-            *may_come(JobState.QUEUED, JobState.RUNNING),
+            *change_conditions(JobState.QUEUED, JobState.RUNNING),
             Job.cancel_requested_at.is_(None),
             *conditions,
         )
@@ -65,7 +65,7 @@ def finish_job(
     Returns `None`, and changes nothing, if the job is no longer there to be ended.
     """
     came_from = JobState.QUEUED if attempt is None else JobState.RUNNING
-    where = [Job.id == job_id, *may_come(outcome.state, came_from)]
+    where = [Job.id == job_id, *change_conditions(outcome.state, came_from)]
     if attempt is not None:
         where.append(Job.attempt == attempt)
     if worker_id is not None:
@@ -83,7 +83,7 @@ def finish_job(
             completion_tokens=outcome.completion_tokens,
             cached_tokens=outcome.cached_tokens,
             first_token_at=_first_token_at(outcome),
-            finished_at=END_MOMENT,
+            finished_at=END_TIME,
             lease_expires_at=None,
         )
         .returning(Job)
@@ -97,12 +97,12 @@ def _first_token_at(outcome: JobOutcome) -> Any:
     return None if age is None else func.now() - timedelta(seconds=age)
 
 
-def ask_to_cancel(session: Session, job_ids: Sequence[UUID]) -> list[Job]:
+def request_cancel(session: Session, job_ids: Sequence[UUID]) -> list[Job]:
     """End those of the jobs that are queued, and note that those that run shall end.
 
     In one statement: a job that goes back to the queue meanwhile is not missed.
     """
-    may_come(JobState.CANCELLED, JobState.QUEUED)
+    change_conditions(JobState.CANCELLED, JobState.QUEUED)
     is_queued = Job.state == JobState.QUEUED
     found = (
         select(Job.id)
@@ -116,7 +116,7 @@ def ask_to_cancel(session: Session, job_ids: Sequence[UUID]) -> list[Job]:
             .where(Job.id.in_(found.scalar_subquery()))
             .values(
                 state=case((is_queued, JobState.CANCELLED), else_=Job.state),
-                finished_at=case((is_queued, END_MOMENT), else_=Job.finished_at),
+                finished_at=case((is_queued, END_TIME), else_=Job.finished_at),
                 cancel_requested_at=case(
                     (is_queued, Job.cancel_requested_at),
                     else_=func.coalesce(Job.cancel_requested_at, func.now()),
@@ -128,7 +128,7 @@ def ask_to_cancel(session: Session, job_ids: Sequence[UUID]) -> list[Job]:
     )
 
 
-def forestall_jobs(session: Session, jobs: Sequence[Job]) -> list[Job]:
+def insert_cancelled_jobs(session: Session, jobs: Sequence[Job]) -> list[Job]:
     """Add jobs as cancelled whose rows may be on their way, so that these find their ids taken.
 
     Returns those that were added: the others had come.
@@ -149,7 +149,7 @@ def forestall_jobs(session: Session, jobs: Sequence[Job]) -> list[Job]:
     )
 
 
-def ask_for_text(session: Session, job_id: UUID) -> None:
+def request_text(session: Session, job_id: UUID) -> None:
     """Note that somebody follows the job's text: whoever begins it tells it as it is made."""
     session.execute(
         update(Job)
@@ -176,21 +176,21 @@ def expire_queued(session: Session, *, limit: int, offset: int = 0) -> list[Job]
     return list(
         session.scalars(
             update(Job)
-            .where(_is_one_of(due), *may_come(JobState.EXPIRED, JobState.QUEUED))
-            .values(state=JobState.EXPIRED, finished_at=END_MOMENT)
+            .where(_is_one_of(due), *change_conditions(JobState.EXPIRED, JobState.QUEUED))
+            .values(state=JobState.EXPIRED, finished_at=END_TIME)
             .returning(Job)
             .execution_options(populate_existing=True)
         )
     )
 
 
-def requeue_expired(session: Session, *, max_attempts: int, limit: int) -> list[Job]:
+def requeue_silent_jobs(session: Session, *, max_attempts: int, limit: int) -> list[Job]:
     """Return jobs whose worker fell silent to the queue, those with attempts left."""
     may_begin = (Job.attempt < max_attempts, Job.cancel_requested_at.is_(None))
     return list(session.scalars(requeue(*_lease_ran_out(*may_begin, limit=limit))))
 
 
-def expired_for_good(
+def list_abandoned_jobs(
     session: Session, *, max_attempts: int, limit: int, offset: int = 0
 ) -> list[Job]:
     """Return silent jobs whose last attempt it was, or whose end somebody asked for.

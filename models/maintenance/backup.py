@@ -28,7 +28,9 @@ class TableCount:
 
 
 @contextmanager
-def whole_database(url: str, *, purpose: str, is_autocommit: bool = False) -> Iterator[Connection]:
+def backup_connection(
+    url: str, *, purpose: str, is_autocommit: bool = False
+) -> Iterator[Connection]:
     """Connect as somebody who has time; the connection is closed with the block."""
     options = "-c timezone=UTC -c statement_timeout=0 -c idle_in_transaction_session_timeout=0"
     engine = create_engine(
@@ -53,7 +55,7 @@ def libpq_values(url: str) -> dict[str, str]:
     return {name: str(value) for name, value in values.items()}
 
 
-def freeze(connection: Connection) -> str:
+def begin_snapshot(connection: Connection) -> str:
     """Make this transaction one unchanging, read-only look, and return the name by which other
     connections can share it. Call it before anything else.
     """
@@ -131,12 +133,12 @@ def drop_database(connection: Connection, name: str) -> None:
     connection.execute(text(f"drop database if exists {quoted} with (force)"))
 
 
-def beside(url: str, name: str) -> str:
+def sibling_url(url: str, name: str) -> str:
     """Return the URL of another database of the same server."""
     return make_url(url).set(database=name).render_as_string(hide_password=False)
 
 
-def named_elsewhere(url: str, given: str) -> str:
+def target_url(url: str, given: str) -> str:
     """Return the URL `given`, with the password of `url` if it has none.
 
     Raises:

@@ -45,7 +45,7 @@ class RetentionMark(Base):
     jobs_until: Mapped[datetime | None]
 
 
-def take_turn(session: Session) -> bool:
+def try_retention_lock(session: Session) -> bool:
     """Hold the turn until this transaction ends; False if another process has it.
 
     Two workers at once would do the same.
@@ -99,7 +99,7 @@ def delete_jobs(session: Session, before: datetime) -> int:
     return int(getattr(rows, "rowcount", 0))
 
 
-def begin_batch(session: Session, before: datetime) -> UUID | None:
+def begin_batch_deletion(session: Session, before: datetime) -> UUID | None:
     """Choose a batch that ended before a time, and say that its lines go from now on."""
     batch_id = session.scalar(
         select(Batch.id).where(Batch.finished_at < before).order_by(Batch.finished_at).limit(1)

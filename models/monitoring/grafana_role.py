@@ -33,7 +33,7 @@ CONNECTIONS = 10
 STATEMENT_SECONDS = 15
 
 
-def make_dashboard_reader(connection: Connection, *, password: str) -> None:
+def create_grafana_role(connection: Connection, *, password: str) -> None:
     """Make the role, or bring the one that is there up to date; it may be called again and again.
 
     Must be called as a role that may make others, which owns the tables.

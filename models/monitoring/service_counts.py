@@ -46,7 +46,7 @@ class Accounts:
 
 
 @dataclass(frozen=True, slots=True)
-class OpenWork:
+class OpenCounts:
     """Batches that have not ended, by state, their lines that have not, and pending webhooks."""
 
     batches: dict[str, int]
@@ -109,7 +109,7 @@ def count_accounts(session: Session) -> Accounts:
     return Accounts(users, active_users, recent_users, keys, active_keys, recent_keys)
 
 
-def count_open_work(session: Session) -> OpenWork:
+def count_open_work(session: Session) -> OpenCounts:
     ended = Batch.succeeded + Batch.failed + Batch.cancelled + Batch.expired
     rows = session.execute(
         select(Batch.state, func.count(), func.sum(Batch.total - ended))
@@ -118,7 +118,7 @@ def count_open_work(session: Session) -> OpenWork:
     ).all()
     batches = {state.value: 0 for state in BatchState if not state.is_final}
     pending = select(func.count()).where(WebhookDelivery.state == DeliveryState.PENDING)
-    return OpenWork(
+    return OpenCounts(
         batches=batches | {state: count for state, count, _ in rows},
         lines=sum(int(lines) for _, _, lines in rows),
         webhooks=session.scalar(pending) or 0,

@@ -18,8 +18,8 @@ from core.ids import Prefix, read_id
 from models.accounts.api_key import ApiKey, count_keys
 from models.accounts.user import Role, User
 from models.database.pagination import Numbered
-from models.usage.month import month_use, read_month_use
-from models.usage.rollups import steadily
+from models.usage.month import month_usage, read_month_usage
+from models.usage.rollups import read_consistently
 
 
 class CustomerSort(StrEnum):
@@ -69,11 +69,11 @@ def list_customers(
         users = list(session.scalars(page))
         ids = [user.id for user in users]
         keys = count_keys(session, ids)
-        tokens = read_month_use(session, "user_id", ids, now=now, closed=closed)
+        tokens = read_month_usage(session, "user_id", ids, now=now, closed=closed)
         return [ListedCustomer(u, keys.get(u.id, 0), tokens.get(u.id, 0)) for u in users]
 
     total = session.scalar(select(func.count()).select_from(User).where(*conditions)) or 0
-    return Numbered(steadily(session, read), total)
+    return Numbered(read_consistently(session, read), total)
 
 
 def _matches(search: str) -> ColumnElement[bool]:
@@ -91,7 +91,7 @@ def _sortable(sort: CustomerSort, now: datetime, closed: datetime | None) -> tup
     """Return the query for users, and what they are ordered by."""
     query = select(User)
     if sort is CustomerSort.TOKENS:
-        used = month_use("user_id", now, closed)
+        used = month_usage("user_id", now, closed)
         return query.outerjoin(used, used.c.id == User.id), used.c.tokens
     if sort is CustomerSort.KEYS:
         keys = (

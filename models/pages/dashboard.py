@@ -18,8 +18,8 @@ from sqlalchemy.orm import Session
 from core.calendar import day_of, hour_of, month_of
 from models.accounts.api_key import ApiKey, is_active_key
 from models.accounts.user import User
-from models.usage.ranges import DAY, HOUR, WantedUsage
-from models.usage.report import UsageGroup, UsageSums, list_usage, sum_several
+from models.usage.ranges import DAY, HOUR, UsageScope
+from models.usage.report import UsageGroup, UsageTotals, list_usage, sum_usage_by_name
 
 MINUTES = 60
 
@@ -115,7 +115,7 @@ def read_totals(session: Session, now: datetime, *, user_id: UUID | None = None)
 
 def read_periods(
     session: Session, now: datetime, *, user_id: UUID | None = None
-) -> dict[Period, UsageSums]:
+) -> dict[Period, UsageTotals]:
     """Return the sums of today and of this month, and of what to compare them with."""
     until = hour_of(now) + HOUR
     today = day_of(now)
@@ -128,23 +128,23 @@ def read_periods(
         Period.MONTH: (month, until),
         Period.LAST_MONTH_SO_FAR: (last_month, min(last_month + (until - month), month)),
     }
-    wanted = {name.value: WantedUsage(*time, user_id=user_id) for name, time in times.items()}
-    found = sum_several(session, wanted)
+    wanted = {name.value: UsageScope(*time, user_id=user_id) for name, time in times.items()}
+    found = sum_usage_by_name(session, wanted)
     return {name: found[name] for name in times}
 
 
 def read_series(
     session: Session, now: datetime, step: SeriesStep, *, count: int, user_id: UUID | None = None
-) -> list[UsageSums]:
+) -> list[UsageTotals]:
     """Return the last `count` hours or days, oldest first; those without use are there too."""
     length = HOUR if step is SeriesStep.HOUR else DAY
     last = hour_of(now) if step is SeriesStep.HOUR else day_of(now)
     begins = [last - n * length for n in reversed(range(count))]
-    wanted = WantedUsage(begins[0], hour_of(now) + HOUR, user_id=user_id)
+    wanted = UsageScope(begins[0], hour_of(now) + HOUR, user_id=user_id)
     by = UsageGroup.HOUR if step is SeriesStep.HOUR else UsageGroup.DAY
     rows = list_usage(session, wanted, by, after=None, limit=count)
     found = {sums.group: sums for sums in rows}
-    return [found.get(at) or UsageSums(group=at) for at in begins]
+    return [found.get(at) or UsageTotals(group=at) for at in begins]
 
 
 def read_last_hour(session: Session, now: datetime, *, user_id: UUID | None = None) -> LastHour:

@@ -66,7 +66,7 @@ class ListedJob:
 
 
 @dataclass(frozen=True, slots=True)
-class JobCounts:
+class JobStateCounts:
     """How many jobs are in each state.
 
     Attributes:
@@ -143,7 +143,7 @@ def count_newer(session: Session, wanted: JobFilter, job_id: UUID | None, *, mos
     return min(count, most)
 
 
-def count_jobs(session: Session, now: datetime, *, user_id: UUID | None = None) -> JobCounts:
+def count_jobs(session: Session, now: datetime, *, user_id: UUID | None = None) -> JobStateCounts:
     """Count jobs by their state."""
     waiting = select(func.count()).where(Job.state == JobState.QUEUED, ~Job.is_held)
     running = select(func.count()).where(Job.state == JobState.RUNNING)
@@ -159,7 +159,7 @@ def count_jobs(session: Session, now: datetime, *, user_id: UUID | None = None) 
             found = found.where(Job.user_id == user_id)
         counts.append(select(func.count()).select_from(found.limit(MOST_COUNTED).subquery()))
     row = session.execute(select(*(query.scalar_subquery() for query in counts))).one()
-    return JobCounts(row[0], row[1], row[2], dict(zip(ended, row[3:], strict=True)))
+    return JobStateCounts(row[0], row[1], row[2], dict(zip(ended, row[3:], strict=True)))
 
 
 def read_attempts(

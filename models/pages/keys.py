@@ -15,8 +15,8 @@ from core.ids import Prefix, read_id
 from models.accounts.api_key import ApiKey, is_active_key
 from models.accounts.user import User
 from models.database.pagination import Numbered
-from models.usage.month import month_use, read_month_use
-from models.usage.rollups import steadily
+from models.usage.month import month_usage, read_month_usage
+from models.usage.rollups import read_consistently
 
 
 class KeyStatus(StrEnum):
@@ -90,7 +90,7 @@ def list_key_page(
         page = query.where(*conditions).order_by(order, tie).offset(offset).limit(limit)
         found = session.execute(page).all()
         ids = [key.id for key, _, _ in found]
-        tokens = read_month_use(session, "api_key_id", ids, now=now, closed=closed)
+        tokens = read_month_usage(session, "api_key_id", ids, now=now, closed=closed)
         return [
             ListedKey(
                 key, email, status_of(key, now, has_active_owner=is_active), tokens.get(key.id, 0)
@@ -102,7 +102,7 @@ def list_key_page(
     if search or status is not None:
         count = count.join(User, User.id == ApiKey.user_id)
     total = session.scalar(count.where(*conditions)) or 0
-    return Numbered(steadily(session, read), total)
+    return Numbered(read_consistently(session, read), total)
 
 
 def _has_status(status: KeyStatus, now: datetime) -> ColumnElement[bool]:
@@ -136,7 +136,7 @@ def _sortable(
     """Return the query for keys with their owners' emails and states, and what orders them."""
     query = select(ApiKey, User.email, User.is_active).join(User, User.id == ApiKey.user_id)
     if sort is KeySort.TOKENS:
-        used = month_use("api_key_id", now, closed, user_id=user_id)
+        used = month_usage("api_key_id", now, closed, user_id=user_id)
         return query.outerjoin(used, used.c.id == ApiKey.id), used.c.tokens
     columns: dict[KeySort, Any] = {
         KeySort.CREATED: ApiKey.created_at,

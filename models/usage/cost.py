@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from decimal import Decimal
 
 from core.config.settings import Settings
-from models.usage.report import UsageSums
+from models.usage.report import UsageTotals
 
 MILLION = Decimal(1_000_000)
 COST_DIGITS = Decimal("0.000001")
@@ -17,7 +17,7 @@ def cost_digits(costs: Iterable[Decimal]) -> int:
     return 4 if any(0 < cost < Decimal("0.01") for cost in costs) else 2
 
 
-def cost_of(sums: UsageSums, settings: Settings) -> Decimal:
+def cost_of(sums: UsageTotals, settings: Settings) -> Decimal:
     """Return the price of the counted tokens; what a cache saved at no charge is not counted."""
     cost = (
         sums.prompt_tokens * settings.price_per_million_prompt_tokens

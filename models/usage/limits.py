@@ -69,7 +69,7 @@ def in_flight_before(
     return found
 
 
-def ended_use(session: Session, job_ids: Iterable[UUID]) -> dict[UUID, int]:
+def read_used_tokens(session: Session, job_ids: Iterable[UUID]) -> dict[UUID, int]:
     """Return those of `job_ids` that have ended, with the tokens that each used.
 
     What was used outlives the job: retention may have deleted the row.

@@ -11,12 +11,12 @@ from sqlalchemy import Subquery, func, select
 from sqlalchemy.orm import Session
 
 from core.calendar import month_of
-from models.usage.ranges import HOUR, WantedUsage, parts_of, rows_of
+from models.usage.ranges import HOUR, UsageScope, plan_ranges, select_ranges
 
 Whose = Literal["user_id", "api_key_id"]
 
 
-def month_use(
+def month_usage(
     whose: Whose,
     now: datetime,
     closed: datetime | None,
@@ -27,14 +27,14 @@ def month_use(
     """Return rows of `id` and `tokens`, of those who have used some since the month began, UTC.
 
     Args:
-        closed: see `steadily`.
+        closed: see `read_consistently`.
         only: of these users or keys.
         user_id: of this user's.
     """
     since = month_of(now)
-    wanted = WantedUsage(since, now + HOUR, user_id=user_id)
-    parts = parts_of(since, wanted.until, closed, is_by_key=True, longest=None)
-    rows = rows_of(parts, wanted, [whose, "prompt_tokens", "completion_tokens"])
+    wanted = UsageScope(since, now + HOUR, user_id=user_id)
+    parts = plan_ranges(since, wanted.until, closed, is_by_key=True, longest=None)
+    rows = select_ranges(parts, wanted, [whose, "prompt_tokens", "completion_tokens"])
     owner: Any = rows.c[whose]
     tokens = func.sum(rows.c.prompt_tokens + rows.c.completion_tokens).label("tokens")
     query = select(owner.label("id"), tokens)
@@ -43,7 +43,7 @@ def month_use(
     return query.group_by(owner).subquery()
 
 
-def read_month_use(
+def read_month_usage(
     session: Session,
     whose: Whose,
     ids: Collection[UUID],
@@ -54,5 +54,5 @@ def read_month_use(
     """Return the tokens of these users or keys; who used none is not named."""
     if not ids:
         return {}
-    used = month_use(whose, now, closed, only=ids)
+    used = month_usage(whose, now, closed, only=ids)
     return {found: int(tokens) for found, tokens in session.execute(select(used))}

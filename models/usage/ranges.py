@@ -20,7 +20,7 @@ HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
-class WantedUsage:
+class UsageScope:
     """Hours from `since` to below `until`, of one user, key or model, or of all (`None`)."""
 
     since: datetime
@@ -31,7 +31,7 @@ class WantedUsage:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class RollupRange:
     """A table whose rows beginning from `since` to below `until` are wanted."""
 
     table: Any
@@ -39,14 +39,14 @@ class Part:
     until: datetime
 
 
-def parts_of(
+def plan_ranges(
     since: datetime,
     until: datetime,
     closed_until: datetime | None,
     *,
     is_by_key: bool,
     longest: timedelta | None,
-) -> list[Part]:
+) -> list[RollupRange]:
     """Return the fewest rows that cover whole hours, each hour once.
 
     Args:
@@ -69,15 +69,17 @@ def parts_of(
             for piece in pieces:
                 first, last = whole(*piece)
                 if first < last:
-                    parts.append(Part(table, first, last))
+                    parts.append(RollupRange(table, first, last))
                     rest += [(piece[0], first), (last, piece[1])]
                 else:
                     rest.append(piece)
             pieces = [(a, b) for a, b in rest if a < b]
-    return parts + [Part(UsageHourly, a, b) for a, b in pieces if a < b]
+    return parts + [RollupRange(UsageHourly, a, b) for a, b in pieces if a < b]
 
 
-def rows_of(parts: Sequence[Part], wanted: WantedUsage, names: Sequence[str]) -> Subquery:
+def select_ranges(
+    parts: Sequence[RollupRange], wanted: UsageScope, names: Sequence[str]
+) -> Subquery:
     """Return the wanted rows of parts with the named columns, `begins_at` for their time.
 
     Parts of all keys together have no key and no user.

@@ -15,17 +15,17 @@ from core.histogram import percentile
 from models.accounts.names import key_names, user_emails
 from models.database.arrays import is_one_of
 from models.database.pagination import Numbered
-from models.usage.ranges import WantedUsage as WantedUsage  # what a report is asked for
+from models.usage.ranges import UsageScope as UsageScope  # what a report is asked for
 from models.usage.report_queries import GroupValue as GroupValue
 from models.usage.report_queries import UsageGroup as UsageGroup
 from models.usage.report_queries import UsageOrder as UsageOrder
 from models.usage.report_queries import UsageRows
-from models.usage.rollups import steadily
+from models.usage.rollups import read_consistently
 from models.usage.usage import USAGE_COUNTS
 
 
 @dataclass(frozen=True, slots=True)
-class UsageSums:
+class UsageTotals:
     """The sums of one group, or of all.
 
     Attributes:
@@ -71,31 +71,31 @@ class UsageSums:
         return percentile(self.duration_counts, 0.95)
 
 
-def sum_usage(session: Session, wanted: WantedUsage) -> UsageSums:
+def sum_usage(session: Session, wanted: UsageScope) -> UsageTotals:
     """Return the sums of all that is wanted."""
-    return sum_several(session, {"": wanted})[""]
+    return sum_usage_by_name(session, {"": wanted})[""]
 
 
-def sum_several(session: Session, times: Mapping[str, WantedUsage]) -> dict[str, UsageSums]:
+def sum_usage_by_name(session: Session, times: Mapping[str, UsageScope]) -> dict[str, UsageTotals]:
     """Return the sums of several times by their names, in one look for all."""
 
-    def read(closed: datetime | None) -> dict[str, UsageSums]:
+    def read(closed: datetime | None) -> dict[str, UsageTotals]:
         sources = {name: UsageRows.of(wanted, None, closed) for name, wanted in times.items()}
         sums = [
             source.sums().add_columns(literal(name).label("name"))
             for name, source in sources.items()
             if source is not None
         ]
-        found = {name: UsageSums() for name in times}
+        found = {name: UsageTotals() for name in times}
         if sums:
             rows = session.execute(sums[0] if len(sums) == 1 else union_all(*sums))
-            found |= {row._mapping["name"]: UsageSums(**_read_sums(row)) for row in rows}
+            found |= {row._mapping["name"]: UsageTotals(**_read_sums(row)) for row in rows}
         return found
 
-    return steadily(session, read)
+    return read_consistently(session, read)
 
 
-def add_up(groups: Iterable[UsageSums]) -> UsageSums:
+def add_totals(groups: Iterable[UsageTotals]) -> UsageTotals:
     """Return the sums of groups that are all there are: spares `sum_usage` its own look."""
     totals = dict.fromkeys(USAGE_COUNTS, 0)
     counts: Counter[int] = Counter()
@@ -103,24 +103,24 @@ def add_up(groups: Iterable[UsageSums]) -> UsageSums:
         for name in USAGE_COUNTS:
             totals[name] += getattr(sums, name)
         counts.update(sums.duration_counts)
-    return UsageSums(**totals, duration_counts=dict(counts))  # type: ignore[arg-type]
+    return UsageTotals(**totals, duration_counts=dict(counts))  # type: ignore[arg-type]
 
 
 def list_usage(
     session: Session,
-    wanted: WantedUsage,
+    wanted: UsageScope,
     by: UsageGroup,
     *,
     after: GroupValue | None,
     limit: int,
-) -> list[UsageSums]:
+) -> list[UsageTotals]:
     """Return the sums of each group in which something was used, in the order of the groups.
 
     Args:
         after: begin behind this group.
     """
 
-    def read(closed: datetime | None) -> list[UsageSums]:
+    def read(closed: datetime | None) -> list[UsageTotals]:
         source = UsageRows.of(wanted, by, closed)
         if source is None:
             return []
@@ -130,25 +130,25 @@ def list_usage(
             session, source, picked, lambda group: group.between(picked[0], picked[-1])
         )
 
-    return steadily(session, read)
+    return read_consistently(session, read)
 
 
 def page_usage(
     session: Session,
-    wanted: WantedUsage,
+    wanted: UsageScope,
     by: UsageGroup,
     *,
     order: UsageOrder = UsageOrder.TOKENS,
     is_descending: bool = True,
     offset: int = 0,
     limit: int,
-) -> Numbered[UsageSums]:
+) -> Numbered[UsageTotals]:
     """Return a page of groups by their use, most tokens first, and how many groups there are.
 
     A page behind the last group has no rows, and 0 groups: nothing was found to count them by.
     """
 
-    def read(closed: datetime | None) -> Numbered[UsageSums]:
+    def read(closed: datetime | None) -> Numbered[UsageTotals]:
         source = UsageRows.of(wanted, by, closed, order)
         if source is None:
             return Numbered([], 0)
@@ -158,12 +158,12 @@ def page_usage(
         rows = _read_groups(session, source, picked, lambda group: is_one_of(group, picked))
         return Numbered(rows, found[0][1] if found else 0)
 
-    return steadily(session, read)
+    return read_consistently(session, read)
 
 
 def rank_usage(
     session: Session,
-    wanted: WantedUsage,
+    wanted: UsageScope,
     by: UsageGroup,
     *,
     order: UsageOrder,
@@ -179,21 +179,21 @@ def rank_usage(
         query = _ranked(source, order, is_descending).limit(limit)
         return list(session.scalars(query))
 
-    return steadily(session, read)
+    return read_consistently(session, read)
 
 
 def read_usage(
-    session: Session, wanted: WantedUsage, by: UsageGroup, groups: Sequence[GroupValue]
-) -> list[UsageSums]:
+    session: Session, wanted: UsageScope, by: UsageGroup, groups: Sequence[GroupValue]
+) -> list[UsageTotals]:
     """Return the sums of these groups, in the order given; a group without usage is left out."""
 
-    def read(closed: datetime | None) -> list[UsageSums]:
+    def read(closed: datetime | None) -> list[UsageTotals]:
         source = UsageRows.of(wanted, by, closed)
         if source is None:
             return []
         return _read_groups(session, source, groups, lambda group: is_one_of(group, groups))
 
-    return steadily(session, read)
+    return read_consistently(session, read)
 
 
 def _ranked(source: UsageRows, order: UsageOrder, is_descending: bool) -> Select[Any]:
@@ -206,14 +206,14 @@ def _read_groups(
     source: UsageRows,
     groups: Sequence[Any],
     is_wanted: Callable[[ColumnElement[Any]], Any],
-) -> list[UsageSums]:
+) -> list[UsageTotals]:
     """Return the sums of groups in their order; `is_wanted` is the condition that picks them."""
     if not groups:
         return []
     assert source.by is not None
     names = _names(session, source.by, groups)
     found = {
-        row.group: UsageSums(row.group, **names.get(row.group, {}), **_read_sums(row))
+        row.group: UsageTotals(row.group, **names.get(row.group, {}), **_read_sums(row))
         for row in session.execute(source.sums(is_wanted))
     }
     return [found[group] for group in groups if group in found]

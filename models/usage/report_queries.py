@@ -21,7 +21,7 @@ from sqlalchemy import (
     select,
 )
 
-from models.usage.ranges import DAY, HOUR, Part, WantedUsage, parts_of, rows_of
+from models.usage.ranges import DAY, HOUR, RollupRange, UsageScope, plan_ranges, select_ranges
 from models.usage.usage import USAGE_COUNTS
 
 #: What stands for a group in the answer: an id, a model's name, or when it begins.
@@ -53,15 +53,15 @@ class UsageOrder(StrEnum):
 class UsageRows:
     """The rows that a report sums, and what groups them."""
 
-    wanted: WantedUsage
+    wanted: UsageScope
     by: UsageGroup | None
-    parts: list[Part]
+    parts: list[RollupRange]
     rows: Subquery
 
     @classmethod
     def of(
         cls,
-        wanted: WantedUsage,
+        wanted: UsageScope,
         by: UsageGroup | None,
         closed: datetime | None,
         order: UsageOrder = UsageOrder.TOKENS,
@@ -73,11 +73,13 @@ class UsageRows:
             or wanted.user_id is not None
         )
         longest = {UsageGroup.DAY: DAY, UsageGroup.HOUR: HOUR}.get(by) if by else None
-        parts = parts_of(wanted.since, wanted.until, closed, is_by_key=is_by_key, longest=longest)
+        parts = plan_ranges(
+            wanted.since, wanted.until, closed, is_by_key=is_by_key, longest=longest
+        )
         if not parts:
             return None
         names = [*_WEIGHED[order], *([_COLUMN[by]] if by else [])]
-        return cls(wanted, by, parts, rows_of(parts, wanted, names))
+        return cls(wanted, by, parts, select_ranges(parts, wanted, names))
 
     @property
     def group(self) -> ColumnElement[Any]:
@@ -111,7 +113,7 @@ class UsageRows:
         them: a row for each bucket would be many times as many rows as there are groups.
         """
         grouping = [_COLUMN[self.by]] if self.by else []
-        rows = rows_of(self.parts, self.wanted, [*USAGE_COUNTS, "duration_counts", *grouping])
+        rows = select_ranges(self.parts, self.wanted, [*USAGE_COUNTS, "duration_counts", *grouping])
         group = self.group_of(rows) if self.by else literal(0)
         query = select(group.label("group"), *(rows.c[name] for name in USAGE_COUNTS))
         query = query.add_columns(rows.c.duration_counts)

@@ -28,12 +28,12 @@ _KEY = ("api_key_id", "begins_at", "model", "user_id")
 _ALL = ("begins_at", "model")
 
 
-def close_usage(session: Session, *, now: datetime | None = None) -> bool:
+def roll_up_usage(session: Session, *, now: datetime | None = None) -> bool:
     """Close the next hours that are over, up to the end of their day; False if there are none."""
     connection = session.connection()
     now = now or database_now(session)
     connection.exec_driver_sql(f"set local statement_timeout = '{STEP_SECONDS}s'")
-    take_lock(session, ServiceLock.USAGE_CLOSING)
+    take_lock(session, ServiceLock.USAGE_ROLLUP)
     since = session.scalar(text(_BEGIN))
     if since is None:
         return False
@@ -56,7 +56,7 @@ def reopen_usage(session: Session, hour: datetime) -> None:
 
     A day that was closed takes its month with it: the month's sums are made day by day.
     """
-    take_lock(session, ServiceLock.USAGE_CLOSING, is_shared=True)
+    take_lock(session, ServiceLock.USAGE_ROLLUP, is_shared=True)
     session.connection().exec_driver_sql(_REOPEN, {"hour": hour})
 
 

@@ -97,7 +97,7 @@ def closed_until(session: Session) -> datetime | None:
     return found
 
 
-def steadily(session: Session, read: Callable[[datetime | None], T]) -> T:
+def read_consistently(session: Session, read: Callable[[datetime | None], T]) -> T:
     """Return what `read` finds with the hours that are closed, all in one state of theirs.
 
     Each statement sees the database as it is then: was it closed further meanwhile, what was read

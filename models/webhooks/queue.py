@@ -29,7 +29,7 @@ POSTPONE_SECONDS = (5, 3600)
 
 
 @dataclass(frozen=True, slots=True)
-class Tried:
+class AttemptResult:
     """An attempt that was made, as `WebhookAttempt` keeps it."""
 
     at: datetime
@@ -39,7 +39,7 @@ class Tried:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class RetryDecision:
     """What follows from an attempt: `pending` ones are tried again after `delay`."""
 
     state: DeliveryState
@@ -80,7 +80,7 @@ def claim_delivery(
 
 
 def record_attempt(
-    session: Session, claimed: WebhookDelivery, tried: Tried, verdict: Verdict
+    session: Session, claimed: WebhookDelivery, tried: AttemptResult, verdict: RetryDecision
 ) -> None:
     """Write an attempt and what follows from it.
 
@@ -155,7 +155,9 @@ def postpone_due(session: Session, receiver: Receiver) -> None:
     )
 
 
-def send_again(session: Session, delivery_id: UUID, *, lease: timedelta) -> WebhookDelivery | None:
+def resend_delivery(
+    session: Session, delivery_id: UUID, *, lease: timedelta
+) -> WebhookDelivery | None:
     """Begin a new round of attempts, now; one that may be under way is not sent twice."""
     next_attempt_at = WebhookDelivery.next_attempt_at
     is_waiting = WebhookDelivery.state == DeliveryState.PENDING

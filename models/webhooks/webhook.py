@@ -18,11 +18,11 @@ from core.ids import new_id
 from models.accounts.api_key import ApiKey
 from models.accounts.user import User
 from models.batches.batch import Batch
-from models.batches.serializer import show_batch
+from models.batches.serializer import serialize_batch
 from models.database.base import Base
 from models.database.pagination import Keyset, read_entities
 from models.jobs.job import Job
-from models.jobs.serializer import show_listed_job
+from models.jobs.serializer import serialize_listed_job
 
 #: The part of a URL that names the receiver; PostgreSQL and Python read this the same.
 RECEIVER_PATTERN = "://([^/?#]*)"
@@ -124,7 +124,7 @@ def add_deliveries(session: Session, jobs: Sequence[Job]) -> None:
             "job_id": job.id,
             "url": url,
             "event": f"job.{job.state}",
-            "payload": show_listed_job(job),
+            "payload": serialize_listed_job(job),
         }
         for job in jobs
         if (url := job.request.get("webhookUrl"))
@@ -142,7 +142,7 @@ def add_batch_delivery(session: Session, batch: Batch) -> None:
             "batch_id": batch.id,
             "url": batch.webhook_url,
             "event": f"batch.{batch.state}",
-            "payload": show_batch(batch),
+            "payload": serialize_batch(batch),
         }
         session.execute(insert(WebhookDelivery), [values])
 
@@ -174,7 +174,7 @@ def list_deliveries(
     return read_entities(session, query, WebhookDelivery.id, after=after, limit=limit)
 
 
-def attempts_of(session: Session, delivery_id: UUID, *, limit: int) -> list[WebhookAttempt]:
+def list_attempts(session: Session, delivery_id: UUID, *, limit: int) -> list[WebhookAttempt]:
     """Return the attempts to deliver, newest first."""
     return list(
         session.scalars(

@@ -21,7 +21,7 @@ from core.ids import Prefix, earliest_id, show_id
 from models.accounts.user import Role, User
 from models.batches.batch import Batch
 from models.jobs.job import Job
-from models.usage.ranges import HOUR, WantedUsage
+from models.usage.ranges import HOUR, UsageScope
 from models.usage.report import UsageGroup, UsageOrder, page_usage
 
 _CHARTS = ("tokens", "requests", "times")
@@ -51,8 +51,8 @@ class Heaviest:
     def read(cls, session: Session, now: datetime, *, is_own: bool) -> Heaviest:
         until = now.replace(minute=0, second=0, microsecond=0) + HOUR
         since = until - timedelta(days=_DAYS)
-        user_id, email = _heaviest_customer(session, WantedUsage(since, until))
-        wanted = WantedUsage(since, until, user_id=user_id if is_own else None)
+        user_id, email = _heaviest_customer(session, UsageScope(since, until))
+        wanted = UsageScope(since, until, user_id=user_id if is_own else None)
         key_id = page_usage(session, wanted, UsageGroup.KEY, limit=1).rows[0].group
         assert isinstance(key_id, UUID)
         jobs = select(Job.id).where(Job.batch_id.is_(None)).order_by(Job.id.desc()).limit(50)
@@ -107,7 +107,7 @@ def addresses(app: Flask, about: Heaviest) -> Iterator[str]:
         raise SystemExit(f"there are no such pages: {', '.join(variants)}")
 
 
-def _heaviest_customer(session: Session, wanted: WantedUsage) -> tuple[UUID, str]:
+def _heaviest_customer(session: Session, wanted: UsageScope) -> tuple[UUID, str]:
     """Return who used most, is no admin and can still sign in."""
     for sums in page_usage(session, wanted, UsageGroup.USER, limit=50).rows:
         is_customer = (User.id == sums.group) & (User.role == Role.CUSTOMER)

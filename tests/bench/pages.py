@@ -82,7 +82,7 @@ class Page:
             "  download": self.is_download,
             "  refused": self.is_refused,
         }
-        mark = "".join(mark for mark, is_marked in marks.items() if is_marked)
+        mark = "".join(mark for mark, is_use_recent in marks.items() if is_use_recent)
         return f"{self.name[:86]:88}{self.status:6}{shown}{self.statements:12}{mark}"
 
 

@@ -37,7 +37,7 @@ from models.pages.jobs import JobFilter, JobSource, count_jobs, list_job_page
 from models.pages.keys import KeySort, KeyStatus, list_key_page
 from models.usage.report import (
     UsageGroup,
-    WantedUsage,
+    UsageScope,
     list_usage,
     page_usage,
     sum_usage,
@@ -103,7 +103,7 @@ def _reads(database: Any) -> Iterator[tuple[str, Read]]:
     now = utc_now()
     until = now.replace(minute=0, second=0, microsecond=0) + timedelta(hours=1)
     with database() as session:
-        wanted = WantedUsage(until - timedelta(days=60), until)
+        wanted = UsageScope(until - timedelta(days=60), until)
         heavy = page_usage(session, wanted, UsageGroup.USER, limit=1).rows[0].group
         key = page_usage(session, wanted, UsageGroup.KEY, limit=1).rows[0].group
         largest = session.scalar(select(Batch.id).order_by(Batch.total.desc()).limit(1))
@@ -153,7 +153,7 @@ def _reads(database: Any) -> Iterator[tuple[str, Read]]:
                 ),
             )
         for days in (1, 31, 365):
-            w = WantedUsage(until - timedelta(days=days), until, user_id=user)
+            w = UsageScope(until - timedelta(days=days), until, user_id=user)
             yield f"usage sum of {days} days, {who}", lambda s, w=w: sum_usage(s, w)
             for by in UsageGroup:
                 yield (

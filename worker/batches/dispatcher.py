@@ -34,7 +34,7 @@ from models.batches.dispatch import (
     note_start,
     open_batches,
     release_lines,
-    try_to_feed,
+    try_to_dispatch,
 )
 from models.database.base import DATABASE_AWAY, Session, SessionFactory
 from models.usage.limits import read_key_use
@@ -179,7 +179,7 @@ class Dispatcher:
         if room <= 0:
             return False
         with self._sessions.begin() as session:
-            if not try_to_feed(session):
+            if not try_to_dispatch(session):
                 return True
             # If Redis lost its data, the queue looks empty: count the rows too.
             room = min(room, target - count_released(session))

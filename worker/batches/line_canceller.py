@@ -18,10 +18,10 @@ from core.completion.announce import EndAnnouncer
 from core.events.job_commands import send_cancels
 from core.limits.limiter import Limiter
 from models.batches.batch import BatchState
-from models.batches.cancellation import ask_to_cancel_batch, begin_expiries
+from models.batches.cancellation import begin_expiries, request_batch_cancel
 from models.batches.dispatch import OpenBatch
 from models.database.base import DATABASE_AWAY, SessionFactory
-from models.execution.batch_progress import finish_done
+from models.execution.batch_progress import finish_complete_batches
 from models.execution.line_expiry import (
     CHUNK,
     cancel_released_lines,
@@ -112,7 +112,7 @@ class LineCanceller:
             self._sweep(batch.id, self._sweeps[batch.id])
         if batch.is_done:
             self._finish(batch.id)
-        elif batch.must_stand_still:
+        elif batch.must_hold:
             return self._hold_back(batch.id)
         elif batch.state == BatchState.CANCELLING:
             return self._cancel_lines(batch.id)
@@ -129,12 +129,12 @@ class LineCanceller:
                 _log.info("batch expires", extra={"batch": batch.id.hex})
         elif batch.is_orphan:
             with self._sessions.begin() as session:
-                ask_to_cancel_batch(session, batch.id)
+                request_batch_cancel(session, batch.id)
             _log.info("batch of a deleted key is cancelled", extra={"batch": batch.id.hex})
 
     def _finish(self, batch_id: UUID) -> None:
         with self._sessions.begin() as session:
-            finish_done(session, [batch_id])
+            finish_complete_batches(session, [batch_id])
 
     def _start_sweeps(self, batches: Sequence[OpenBatch]) -> None:
         running = {batch.id: batch for batch in batches if batch.state == BatchState.RUNNING}
@@ -158,7 +158,7 @@ class LineCanceller:
         if ends.ids:
             counts = {"batch": batch_id.hex, "lines": len(ends.ids)}
             _log.info("lines fail, the monthly quota is used up", extra=counts)
-        if ends.looked_at < CHUNK:
+        if ends.checked < CHUNK:
             del self._sweeps[batch_id]
         sweep.after = ends.last_line
 
@@ -200,7 +200,7 @@ class LineCanceller:
         with self._sessions.begin() as session:
             ends = end_held_lines(session, batch_id, state)
         self._ends.announce_held(ends.ids, state)
-        return ends.looked_at == CHUNK
+        return ends.checked == CHUNK
 
     def _cancel_released(self, batch_id: UUID) -> None:
         with self._sessions.begin() as session:

@@ -101,14 +101,14 @@ class Ledger:
 
     def claim(self, message: JobMessage, then: OnWritten) -> None:
         """Claim a queued job; nothing is written if it cannot be claimed any more."""
-        self._claims.make_then(message, then)
+        self._claims.submit_then(message, then)
 
     def finish(self, run: Run, then: OnWritten) -> None:
         """End a job and record its usage, or requeue its row if it `must_requeue`.
 
         Nothing is written if another worker has taken the job over.
         """
-        self._finishes.make_then(run, then)
+        self._finishes.submit_then(run, then)
 
     def _write_claims(
         self, statements: Statements, messages: Sequence[JobMessage]

@@ -21,7 +21,7 @@ import redis
 from core.limits.limiter import Limiter, Reservation
 from core.queueing.names import QueueName
 from models.database.base import DATABASE_AWAY, SessionFactory, database_now
-from models.usage.limits import ended_use, in_flight_before, known_jobs
+from models.usage.limits import in_flight_before, known_jobs, read_used_tokens
 from worker.maintenance.guard import Guard
 
 _log = logging.getLogger(__name__)
@@ -94,7 +94,7 @@ class LimitReconciler:
     def _settle_ended(self, key_id: UUID, held: dict[UUID, Reservation]) -> None:
         with self._sessions() as session:
             known = known_jobs(session, held)
-            ended = ended_use(session, held)
+            ended = read_used_tokens(session, held)
         # Use the clock of Redis, which dated the charges. If ours were ahead, charges whose rows
         # are being written would look abandoned.
         seconds, _ = self._client.time()

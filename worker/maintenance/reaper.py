@@ -23,15 +23,20 @@ from core.events.job_commands import send_cancels
 from core.queueing.broker import JobQueue
 from core.queueing.names import QueueName
 from models.accounts.session import forget_old_sessions
-from models.batches.rejected import forget_old_refusals
+from models.batches.rejected import delete_expired_rejections
 from models.database.base import DATABASE_AWAY, Session, SessionFactory, database_now
 from models.execution.completion import cancel_unusable_jobs, record_ends
-from models.files.store import forget_expired
-from models.jobs.idempotency import forget_old_keys
+from models.files.store import delete_expired_files
+from models.jobs.idempotency import delete_expired_idempotency_keys
 from models.jobs.job import Job, JobState
 from models.jobs.lists import QueuedJob, queued_before
 from models.jobs.outcome import JobOutcome
-from models.jobs.transitions import expire_queued, expired_for_good, finish_job, requeue_expired
+from models.jobs.transitions import (
+    expire_queued,
+    finish_job,
+    list_abandoned_jobs,
+    requeue_silent_jobs,
+)
 from models.usage.limits import ended_job
 from worker.maintenance.guard import Guard, is_expected
 
@@ -83,9 +88,9 @@ class Reaper:
             self._expire_queued,
             self._cancel_unusable,
             self._resend_lost,
-            partial(self._forget, forget_old_keys),
-            partial(self._forget, forget_expired),
-            partial(self._forget, forget_old_refusals),
+            partial(self._forget, delete_expired_idempotency_keys),
+            partial(self._forget, delete_expired_files),
+            partial(self._forget, delete_expired_rejections),
             partial(self._forget, forget_old_sessions),
         )
         self._lease_steps = [(step, _guard(count_failure)) for step in lease_steps]
@@ -129,14 +134,16 @@ class Reaper:
 
     def _requeue_expired(self) -> None:
         with self._sessions.begin() as session:
-            requeued = requeue_expired(session, max_attempts=self._max_attempts, limit=PASS_LIMIT)
+            requeued = requeue_silent_jobs(
+                session, max_attempts=self._max_attempts, limit=PASS_LIMIT
+            )
         for job in requeued:
             _log.warning("the lease expired, the job is requeued", extra={"job": job.id.hex})
         self._send_missing(QueuedJob(job.id, job.queue) for job in requeued)
 
     def _end_expired(self) -> None:
         def end(session: Session, *, limit: int, offset: int) -> list[Job]:
-            jobs = expired_for_good(
+            jobs = list_abandoned_jobs(
                 session, max_attempts=self._max_attempts, limit=limit, offset=offset
             )
             ended = [job for job in jobs if _end(session, job)]

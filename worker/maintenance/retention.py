@@ -18,14 +18,14 @@ from core.config.settings import Settings
 from models.database.base import DATABASE_AWAY, Session, SessionFactory, database_now
 from models.maintenance.retention import (
     batch_with_texts,
-    begin_batch,
+    begin_batch_deletion,
     delete_audit,
     delete_jobs,
     delete_lines,
     delete_texts,
     delete_texts_of_lines,
     delete_webhooks,
-    take_turn,
+    try_retention_lock,
 )
 from worker.maintenance.guard import Guard
 
@@ -104,7 +104,7 @@ class Retention:
         total = 0
         while True:
             with self._sessions.begin() as session:
-                count = step(session, before) if take_turn(session) else 0
+                count = step(session, before) if try_retention_lock(session) else 0
             if not count:
                 break
             total += count
@@ -116,7 +116,9 @@ class Retention:
         before = self._days_ago(days)
         while True:
             with self._sessions.begin() as session:
-                batch_id = begin_batch(session, before) if take_turn(session) else None
+                batch_id = (
+                    begin_batch_deletion(session, before) if try_retention_lock(session) else None
+                )
             if batch_id is None:
                 return
             yield from self._lines(delete_lines, batch_id)
@@ -126,7 +128,9 @@ class Retention:
         before = self._days_ago(days)
         while True:
             with self._sessions.begin() as session:
-                batch_id = batch_with_texts(session, before) if take_turn(session) else None
+                batch_id = (
+                    batch_with_texts(session, before) if try_retention_lock(session) else None
+                )
             if batch_id is None:
                 return
             yield from self._lines(delete_texts_of_lines, batch_id)
@@ -139,7 +143,7 @@ class Retention:
         after: int | None = 0
         while after is not None:
             with self._sessions.begin() as session:
-                if not take_turn(session):
+                if not try_retention_lock(session):
                     return
                 after = step(session, batch_id, after=after)
             yield

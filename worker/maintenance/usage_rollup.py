@@ -9,7 +9,7 @@ import logging
 import time
 
 from models.database.base import DATABASE_AWAY, SessionFactory
-from models.usage.rollup_jobs import close_usage
+from models.usage.rollup_jobs import roll_up_usage
 
 _log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ class UsageRollup:
         try:
             for _ in range(MAX_STEPS):
                 with self._sessions.begin() as session:
-                    if not close_usage(session):
+                    if not roll_up_usage(session):
                         return
             self._next_pass_at = float("-inf")  # there is more
         except DATABASE_AWAY:

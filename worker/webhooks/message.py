@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from models.jobs.job import Job
-from models.jobs.serializer import show_job
+from models.jobs.serializer import serialize_job
 from models.webhooks.webhook import WebhookDelivery
 
 #: A larger result is omitted; its owner reads it from the API.
@@ -16,7 +16,7 @@ MAX_BODY_BYTES = 1024**2
 def encode_message(delivery: WebhookDelivery, job: Job | None) -> bytes:
     """Return the body. Without a result for a batch, or a job whose row was deleted."""
     body = _encode(delivery, delivery.payload)
-    result = show_job(job).get("result") if job is not None else None
+    result = serialize_job(job).get("result") if job is not None else None
     if result is None:
         return body
     whole = _encode(delivery, {**delivery.payload, "result": result})

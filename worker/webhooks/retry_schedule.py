@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from models.webhooks.queue import Verdict
+from models.webhooks.queue import RetryDecision
 from models.webhooks.webhook import DeliveryState
 from worker.webhooks.client import CallResult
 
@@ -28,7 +28,7 @@ class RetrySchedule:
 
     def judge(
         self, result: CallResult, *, attempts: int, began_at: datetime, now: datetime
-    ) -> Verdict:
+    ) -> RetryDecision:
         """Return the message's next state after an attempt.
 
         Args:
@@ -36,12 +36,12 @@ class RetrySchedule:
             began_at: start of the round; it ends a day later.
         """
         if result.is_delivered:
-            return Verdict(DeliveryState.DELIVERED)
+            return RetryDecision(DeliveryState.DELIVERED)
         remaining = began_at + GIVE_UP_AFTER - now
         if result.status == GONE or result.is_refused or remaining <= timedelta(0):
-            return Verdict(DeliveryState.FAILED)
+            return RetryDecision(DeliveryState.FAILED)
         seconds = self.delays_seconds[min(attempts, len(self.delays_seconds) - 1)]
         seconds *= 1 + MAX_JITTER * self.draw()
         requested = min(result.retry_after_seconds or 0.0, MAX_RETRY_AFTER_SECONDS)
         delay = timedelta(seconds=max(seconds, requested))
-        return Verdict(DeliveryState.PENDING, min(delay, remaining))
+        return RetryDecision(DeliveryState.PENDING, min(delay, remaining))

@@ -22,7 +22,7 @@ from core.webhooks.signature import WebhookSecret
 from models.database.base import DATABASE_AWAY, SessionFactory, database_now
 from models.jobs.job import find_job
 from models.webhooks.queue import (
-    Tried,
+    AttemptResult,
     claim_delivery,
     postpone_due,
     record_attempt,
@@ -186,10 +186,10 @@ class WebhookSender:
         message_id = show_id(Prefix.WEBHOOK, claimed.id)
         headers = secret.headers(message_id, int(now.timestamp()), body)
         result = self._client.post(claimed.url, body, headers)
-        tried = Tried(now, result.duration_ms, result.status, result.error)
+        tried = AttemptResult(now, result.duration_ms, result.status, result.error)
         self._record_in_time(claim, tried, result)
 
-    def _record_in_time(self, claim: _Claim, tried: Tried, result: CallResult) -> None:
+    def _record_in_time(self, claim: _Claim, tried: AttemptResult, result: CallResult) -> None:
         """Record the attempt; while the database is away, retry until the lease expires."""
         while True:
             try:
@@ -200,7 +200,7 @@ class WebhookSender:
                     raise
             time.sleep(RECORD_RETRY_SECONDS)
 
-    def _record(self, claimed: WebhookDelivery, tried: Tried, result: CallResult) -> None:
+    def _record(self, claimed: WebhookDelivery, tried: AttemptResult, result: CallResult) -> None:
         with self._sessions.begin() as session:
             verdict = self._schedule.judge(
                 result,

@@ -17,7 +17,14 @@ from core.errors import Conflict, NotFound
 from models.batches.lines import begin_writing
 from models.database.base import Session
 from models.files.file import File
-from models.files.store import PIECE_BYTES, add_file, add_piece, find_file, may_keep, read_piece
+from models.files.store import (
+    PIECE_BYTES,
+    add_file,
+    add_piece,
+    find_file,
+    fits_file_limits,
+    read_piece,
+)
 
 
 def store_file(services: Services, file: File, data: IO[bytes], *, life: timedelta) -> None:
@@ -34,7 +41,7 @@ def store_file(services: Services, file: File, data: IO[bytes], *, life: timedel
         for position, piece in enumerate(iter(lambda: data.read(PIECE_BYTES), b"")):
             yielder.yield_if_due()
             add_piece(session, file.id, position, piece)
-        has_room = may_keep(
+        has_room = fits_file_limits(
             session,
             file,
             most_files=settings.max_files_per_user,

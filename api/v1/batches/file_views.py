@@ -39,12 +39,12 @@ from api.v1.batches.schemas import BatchFileLine, DeletedFile, OpenAIFile, OpenA
 from api.v1.listing import read_after, read_limit, serialize_list
 from core.errors import InvalidRequest, NotFound, UnsupportedMediaType
 from core.ids import Prefix, new_id, read_id, show_id
-from models.accounts.key_cache import PresentedKey
+from models.accounts.key_cache import RequestKey
 from models.batches.batch import Batch
 from models.batches.reads import find_batch
 from models.database.base import Session
 from models.files.file import File
-from models.files.store import end_file, find_file, list_files
+from models.files.store import expire_file, find_file, list_files
 
 blueprint = Blueprint("v1_files", __name__, url_prefix="/v1/files")
 
@@ -180,11 +180,11 @@ def delete(file_id: str) -> ResponseReturnValue:
         if not isinstance(found, File):
             raise InvalidRequest("the result files of a batch cannot be deleted")
         audit_admin_act(session, "file.delete", caller, owner_id=found.user_id, target_id=found.id)
-        end_file(session, found.id)
+        expire_file(session, found.id)
     return {"id": file_id, "object": "file", "deleted": True}
 
 
-def _new_file(key: PresentedKey, upload: ReceivedFile) -> File:
+def _new_file(key: RequestKey, upload: ReceivedFile) -> File:
     if not upload.size:
         raise InvalidRequest("the file is empty", param="file")
     return File(

@@ -10,7 +10,7 @@ from api.v1.batches.output_files import ResultFileKind, result_file_id
 from core.errors import FieldFault, InvalidRequest
 from core.ids import Prefix, show_id
 from models.batches.batch import Batch, BatchState
-from models.batches.rejected import RefusedBatch
+from models.batches.rejected import RejectedBatch
 
 WINDOW = "24h"
 #: OpenAI's status of each state; a batch that is expiring has its files soon.
@@ -70,7 +70,7 @@ def serialize_batch(batch: Batch) -> dict[str, Any]:
     )
 
 
-def serialize_rejected_batch(batch: RefusedBatch) -> dict[str, Any]:
+def serialize_rejected_batch(batch: RejectedBatch) -> dict[str, Any]:
     """Return the object of a batch that was not created, with the faults of its file."""
     return _serialize(
         batch,
@@ -95,7 +95,7 @@ def _serialize_error(fault: FieldFault, code: str) -> dict[str, Any]:
     return {"code": code, "line": int(number), "message": message, "param": param or None}
 
 
-def _serialize(batch: Batch | RefusedBatch, *, status: str, **fields: Any) -> dict[str, Any]:
+def _serialize(batch: Batch | RejectedBatch, *, status: str, **fields: Any) -> dict[str, Any]:
     """Return the object of a batch; omitted `fields` are null, and its counts are 0."""
     file_id = batch.input_file_id
     return {

@@ -36,14 +36,14 @@ from api.v1.listing import read_after, read_limit, serialize_list
 from core.errors import InvalidRequest, NotFound
 from core.generation import Metadata
 from core.ids import Prefix, read_id
-from models.accounts.key_cache import PresentedKey
+from models.accounts.key_cache import RequestKey
 from models.batches.batch import Batch
 from models.batches.reads import find_batch
 from models.batches.rejected import (
-    RefusedBatch,
-    find_refused_batch,
-    keep_refused_batch,
-    list_refused_batches,
+    RejectedBatch,
+    add_rejected_batch,
+    find_rejected_batch,
+    list_rejected_batches,
 )
 from models.database.base import Session
 from models.database.pagination import Keyset, merge_keysets
@@ -141,7 +141,7 @@ def index() -> ResponseReturnValue:
         user_id = authenticate(session).user.id
         wanted = BatchFilter(user_id, has_endpoint=True)
         created = list_batches(session, wanted, after=after, limit=most)
-        refused = list_refused_batches(session, user_id, after=after, limit=most)
+        refused = list_rejected_batches(session, user_id, after=after, limit=most)
     lists: list[Keyset[Any]] = [created, refused]
     both = merge_keysets(lists, lambda batch: batch.id, limit=most, is_back=False)
     return serialize_list([_serialize(batch) for batch in both.rows], has_more=both.has_after)
@@ -193,10 +193,10 @@ def _plan(body: BatchBody, file_id: UUID | None, idempotency_key: str | None) ->
 
 
 def _store_rejected(
-    key: PresentedKey, body: BatchBody, file: File, refusal: InvalidRequest
-) -> RefusedBatch:
+    key: RequestKey, body: BatchBody, file: File, refusal: InvalidRequest
+) -> RejectedBatch:
     settings = services().settings
-    batch = RefusedBatch(
+    batch = RejectedBatch(
         user_id=key.user_id,
         api_key_id=key.id,
         endpoint=body.endpoint.value,
@@ -207,19 +207,19 @@ def _store_rejected(
     )
     life = timedelta(days=settings.file_days)
     with services().database.sessions.begin() as session:
-        keep_refused_batch(session, batch, life=life)
+        add_rejected_batch(session, batch, life=life)
     return batch
 
 
-def _find(session: Session, caller: Caller, batch_id: str) -> Batch | RefusedBatch:
+def _find(session: Session, caller: Caller, batch_id: str) -> Batch | RejectedBatch:
     wanted = read_id(Prefix.BATCH, batch_id)
-    batch: Batch | RefusedBatch | None = find_batch(session, wanted) if wanted else None
+    batch: Batch | RejectedBatch | None = find_batch(session, wanted) if wanted else None
     if wanted is not None and batch is None:
-        batch = find_refused_batch(session, wanted)
+        batch = find_rejected_batch(session, wanted)
     if batch is None or not caller.may_see(batch.user_id) or batch.endpoint is None:
         raise NotFound("there is no such batch")
     return batch
 
 
-def _serialize(batch: Batch | RefusedBatch) -> dict[str, Any]:
+def _serialize(batch: Batch | RejectedBatch) -> dict[str, Any]:
     return serialize_batch(batch) if isinstance(batch, Batch) else serialize_rejected_batch(batch)

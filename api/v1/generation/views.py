@@ -34,7 +34,7 @@ from api.v1.generation.completion_body import CompletionBody
 from api.v1.generation.completion_response import CompletionResponse
 from api.v1.generation.response import OpenAIResponse
 from api.v1.generation.schemas import ChatChunk, ChatCompletion, CompletionChunk, OpenAICompletion
-from models.accounts.key_cache import PresentedKey
+from models.accounts.key_cache import RequestKey
 
 blueprint = Blueprint("v1_generate", __name__, url_prefix="/v1")
 
@@ -83,7 +83,7 @@ def default_temperature(services: Services) -> float:
 
 
 def _generate(
-    key: PresentedKey, body: GenerationBody, kind: type[OpenAIResponse]
+    key: RequestKey, body: GenerationBody, kind: type[OpenAIResponse]
 ) -> ResponseReturnValue:
     with confirm_key_on_error(key):
         generation = body.to_generation(

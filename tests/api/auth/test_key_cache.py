@@ -17,7 +17,7 @@ from api.services import Services
 from core.config.settings import Settings
 from core.security.api_key_secret import KeySecret
 from models.accounts.api_key import ApiKey, create_key, delete_key, delete_keys_of, rotate_secret
-from models.accounts.key_cache import PresentedKey
+from models.accounts.key_cache import RequestKey
 from models.accounts.user import User, delete_user
 from models.database.base import Session, SessionFactory, utc_now
 from models.jobs.inserts import JobInserts
@@ -46,7 +46,7 @@ class Process:
         """Ask until the key is believed."""
         for _ in range(2):
             assert self.ask(secret) == (202, None)
-        assert self.services.keys.believed(secret) is not None
+        assert self.services.keys.cached(secret) is not None
 
 
 @pytest.fixture
@@ -180,7 +180,7 @@ def test_a_key_that_ends_while_it_is_looked_up_again_is_refused(
 ) -> None:
     insert, tries = JobInserts.insert, []
 
-    def insert_late(self: JobInserts, job: Job, key: PresentedKey) -> bool:
+    def insert_late(self: JobInserts, job: Job, key: RequestKey) -> bool:
         tries.append(key)
         if len(tries) == 2:
             change(database, secret, deactivate)
@@ -190,7 +190,7 @@ def test_a_key_that_ends_while_it_is_looked_up_again_is_refused(
     change(database, secret, lambda session, key: setattr(key, "rate_limit", 8))
 
     assert processes[0].ask(secret) == (403, "key_inactive")
-    assert [key.is_believed for key in tries] == [True, False]
+    assert [key.is_cached for key in tries] == [True, False]
 
 
 def test_a_lowered_limit_counts_for_the_next_request_of_each_process(
@@ -209,7 +209,7 @@ def test_a_raised_limit_counts_for_the_next_request_of_each_process(
     assert processes[0].ask(secret) == (202, None)
     for process in processes:
         assert process.ask(secret) == (429, "rate_limit_exceeded")
-        assert process.services.keys.believed(secret) is not None
+        assert process.services.keys.cached(secret) is not None
 
     change(database, secret, lambda session, key: setattr(key, "rate_limit", 7))
 
@@ -255,7 +255,7 @@ def test_time_ends_a_believed_key_without_any_change(
     told = (403, "key_expired") if what == "key" else (401, "invalid_api_key")
     for process in processes:
         assert process.ask(secret) == (202, None)
-        assert process.services.keys.believed(secret) is not None
+        assert process.services.keys.cached(secret) is not None
 
     wait_until(lambda: utc_now() >= ends, 5)
 

@@ -15,7 +15,7 @@ from api.services import Services
 from core.config.settings import Settings
 from models.accounts.user import User, create_user
 from models.database.base import SessionFactory, utc_now
-from models.jobs.serializer import show_time
+from models.jobs.serializer import format_time
 from tests.api.auth.test_key_limits import DEFAULTS, PASSWORD, SHOWN, Call, limits, signed_in
 from tests.conftest import ADMIN_EMAIL, ADMIN_PASSWORD
 from tests.support.factories.rows import hash_quickly
@@ -57,7 +57,7 @@ def refused(answer: Any) -> tuple[int, str, str]:
 
 
 def in_hours(hours: int) -> str:
-    return str(show_time(utc_now() + timedelta(hours=hours)))
+    return str(format_time(utc_now() + timedelta(hours=hours)))
 
 
 def test_a_key_that_an_admin_switched_off_only_an_admin_switches_on(

@@ -23,7 +23,7 @@ from cli.servers.valkey import Valkey
 from core.config.settings import Settings
 from core.redis.client import open_redis
 from migrations.run import upgrade
-from models.database.base import DATABASE_AWAY, is_refused, open_database, sessions
+from models.database.base import DATABASE_AWAY, is_permanent, open_database, sessions
 from models.database.prepared import Statements
 from tests.api.auth.test_auth import error_of
 from tests.support.polling import wait_until
@@ -229,9 +229,9 @@ def test_each_error_of_the_server_has_its_class(
         session.execute(text(raising))
     found.append(caught.value)
     with pytest.raises(Exception) as caught:
-        Statements(engine, keeps=0).run(raising, ())
+        Statements(engine, max_idle=0).run(raising, ())
     found.append(caught.value)
     engine.dispose()
 
     assert [isinstance(error, DATABASE_AWAY) for error in found] == [is_away] * 2
-    assert [is_refused(error) for error in found] == [comes_back] * 2
+    assert [is_permanent(error) for error in found] == [comes_back] * 2

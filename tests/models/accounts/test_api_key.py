@@ -19,7 +19,7 @@ from models.accounts.api_key import (
     lock_key,
     rotate_secret,
 )
-from models.accounts.key_cache import PresentedKeys
+from models.accounts.key_cache import KeyCache
 from models.database.base import SessionFactory, database_now, open_database, utc_now
 from models.database.prepared import Statements
 from tests.support.factories.rows import add_key, add_user
@@ -71,7 +71,7 @@ def test_last_use_is_written_at_most_once_a_minute(
     base_settings: Settings, database: SessionFactory
 ) -> None:
     engine = open_database(base_settings, is_autocommit=True)
-    keys = PresentedKeys(Statements(engine, keeps=1))
+    keys = KeyCache(Statements(engine, max_idle=1))
     with database.begin() as session:
         key, secret = create_key(session, user_id=add_user(session).id, name="k", rate_limit=1)
     seen = []

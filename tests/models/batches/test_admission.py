@@ -7,7 +7,7 @@ from sqlalchemy import event, text
 from sqlalchemy.orm import Session
 
 from models.accounts.api_key import ApiKey
-from models.batches.admission import count_open, find_repeated_batch, take_place
+from models.batches.admission import admit_batch, count_open, find_repeated_batch
 from models.batches.batch import Batch, BatchState
 from models.batches.reads import count_running
 from models.database.base import database_now, utc_now
@@ -38,8 +38,8 @@ def test_only_batches_that_have_not_ended_take_a_place(session: Session) -> None
     mine = add_batch(session, key)
 
     assert count_open(session, key.id) == 2
-    assert take_place(session, mine, most=2, idempotency_key=None) is None
-    refused = take_place(session, mine, most=1, idempotency_key=None)
+    assert admit_batch(session, mine, most=2, idempotency_key=None) is None
+    refused = admit_batch(session, mine, most=1, idempotency_key=None)
     assert refused is not None and refused.repeated is None
 
 
@@ -48,9 +48,9 @@ def test_an_idempotency_key_stands_for_its_batch_before_its_place_is_counted(
 ) -> None:
     key = add_key(session)
     first = add_batch(session, key)
-    assert take_place(session, first, most=1, idempotency_key="k") is None
+    assert admit_batch(session, first, most=1, idempotency_key="k") is None
 
-    found = take_place(session, add_batch(session, key), most=1, idempotency_key="k")
+    found = admit_batch(session, add_batch(session, key), most=1, idempotency_key="k")
 
     assert found is not None and found.repeated is first
     assert find_repeated_batch(session, add_key(session).id, "k") is None
@@ -62,7 +62,7 @@ def test_an_idempotency_key_may_be_used_again_after_its_life(session: Session) -
     new = add_batch(session, key)
 
     assert find_repeated_batch(session, key.id, "k") is None
-    assert take_place(session, new, most=9, idempotency_key="k") is None
+    assert admit_batch(session, new, most=9, idempotency_key="k") is None
 
     session.refresh(old)
     assert (old.idempotency_key, new.idempotency_key) == (None, "k")

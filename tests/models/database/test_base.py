@@ -10,7 +10,7 @@ from pathlib import Path
 from sqlalchemy import text
 
 from core.config.settings import Settings
-from models.batches.dispatch import try_to_feed
+from models.batches.dispatch import try_to_dispatch
 from models.database.base import Session, SessionFactory, open_database, sessions
 from models.database.group_commit import MOST_REFUSALS, persist
 from tests.support.paths import ROOT
@@ -22,15 +22,15 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 from cli.servers.postgres import Postgres
-from models.database.base import DATABASE_AWAY, prove_writable, sessions, why_away
+from models.database.base import DATABASE_AWAY, check_writable, sessions, away_kind
 from sqlalchemy import create_engine
 
 def state():
     try:
         with sessions(engine)() as session:
-            prove_writable(session)
+            check_writable(session)
     except DATABASE_AWAY as error:
-        return why_away(error)
+        return away_kind(error)
     return "ok"
 
 disk = Path(sys.argv[1])
@@ -56,11 +56,11 @@ def test_a_process_that_freezes_in_a_transaction_does_not_hold_its_locks_for_eve
 ) -> None:
     engine = open_database(base_settings.model_copy(update={"database_timeout_seconds": 0.2}))
     frozen = sessions(engine)()
-    assert try_to_feed(frozen)
+    assert try_to_dispatch(frozen)
 
     def is_free() -> bool:
         with database.begin() as session:
-            return try_to_feed(session)
+            return try_to_dispatch(session)
 
     assert not is_free()
     wait_until(is_free, 5)

@@ -16,7 +16,12 @@ from models.execution.claims import hand_back_jobs, renew_leases
 from models.execution.finish import finish_jobs
 from models.jobs.job import Job, JobState
 from models.jobs.outcome import JobOutcome
-from models.jobs.transitions import ask_to_cancel, expire_queued, expired_for_good, requeue_expired
+from models.jobs.transitions import (
+    expire_queued,
+    list_abandoned_jobs,
+    request_cancel,
+    requeue_silent_jobs,
+)
 from tests.support.factories.rows import add_job, add_key, claim_jobs
 from tests.support.polling import wait_until
 
@@ -42,11 +47,11 @@ def hand_back(session: Session, ids: Sequence[UUID]) -> None:
 
 
 def requeue_silent(session: Session) -> list[Job]:
-    return requeue_expired(session, max_attempts=3, limit=10)
+    return requeue_silent_jobs(session, max_attempts=3, limit=10)
 
 
 def list_silent(session: Session) -> list[Job]:
-    return expired_for_good(session, max_attempts=1, limit=10)
+    return list_abandoned_jobs(session, max_attempts=1, limit=10)
 
 
 def expire(session: Session) -> list[Job]:
@@ -55,7 +60,7 @@ def expire(session: Session) -> list[Job]:
 
 @pytest.mark.parametrize(
     ("change", "is_claimed"),
-    [(claim, False), (renew, True), (finish, True), (hand_back, True), (ask_to_cancel, True)],
+    [(claim, False), (renew, True), (finish, True), (hand_back, True), (request_cancel, True)],
 )
 def test_whoever_waits_for_the_first_job_holds_none_of_the_others(
     database: SessionFactory,

@@ -9,7 +9,7 @@ from sqlalchemy import Engine
 
 from core.config.settings import Settings
 from models.database.base import open_database
-from models.database.prepared import Statements, Unanswered
+from models.database.prepared import OutcomeUnknown, Statements
 
 PID = "select pg_backend_pid()"
 
@@ -26,7 +26,7 @@ def checked_out(engine: Engine) -> int:
 
 
 def test_a_connection_is_kept_for_the_next_statement(engine: Engine) -> None:
-    statements = Statements(engine, keeps=1)
+    statements = Statements(engine, max_idle=1)
 
     pids = {statements.run(PID, {})[0] for _ in range(3)}
 
@@ -34,7 +34,7 @@ def test_a_connection_is_kept_for_the_next_statement(engine: Engine) -> None:
 
 
 def test_no_more_are_kept_than_the_others_can_do_without(engine: Engine) -> None:
-    Statements(engine, keeps=0).run(PID, {})
+    Statements(engine, max_idle=0).run(PID, {})
 
     assert checked_out(engine) == 0
 
@@ -43,8 +43,8 @@ def test_one_that_was_ended_while_it_rested_is_replaced(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("models.database.prepared.KEEP_SECONDS", 0)
-    monkeypatch.setattr("models.database.base.REST_SECONDS", 0)
-    statements = Statements(engine, keeps=1)
+    monkeypatch.setattr("models.database.base.TRUSTED_IDLE_SECONDS", 0)
+    statements = Statements(engine, max_idle=1)
     [(pid,)] = statements.run(PID, {})
     with engine.connect() as other:
         other.exec_driver_sql("select pg_terminate_backend(%(pid)s, 5000)", {"pid": pid})
@@ -53,12 +53,12 @@ def test_one_that_was_ended_while_it_rested_is_replaced(
 
 
 def test_one_that_breaks_in_use_is_not_used_again(engine: Engine) -> None:
-    statements = Statements(engine, keeps=1)
+    statements = Statements(engine, max_idle=1)
     [(pid,)] = statements.run(PID, {})
     with engine.connect() as other:
         other.exec_driver_sql("select pg_terminate_backend(%(pid)s, 5000)", {"pid": pid})
 
-    with pytest.raises(Unanswered):
+    with pytest.raises(OutcomeUnknown):
         statements.run(PID, {})
 
     assert checked_out(engine) == 0
@@ -66,7 +66,7 @@ def test_one_that_breaks_in_use_is_not_used_again(engine: Engine) -> None:
 
 
 def test_a_refused_statement_costs_no_connection(engine: Engine) -> None:
-    statements = Statements(engine, keeps=1)
+    statements = Statements(engine, max_idle=1)
 
     with pytest.raises(psycopg2.DatabaseError):
         statements.run("select 1 / 0", {})
@@ -80,9 +80,9 @@ def test_a_refused_statement_costs_no_connection(engine: Engine) -> None:
 )
 def test_a_server_that_says_no_has_answered(engine: Engine, refused: str) -> None:
     with pytest.raises(psycopg2.DatabaseError) as told:
-        Statements(engine, keeps=1).run(refused, {})
+        Statements(engine, max_idle=1).run(refused, {})
 
-    assert not isinstance(told.value, Unanswered)
+    assert not isinstance(told.value, OutcomeUnknown)
 
 
 def test_where_nobody_listens_nothing_was_sent(base_settings: Settings) -> None:
@@ -90,6 +90,6 @@ def test_where_nobody_listens_nothing_was_sent(base_settings: Settings) -> None:
     away = open_database(base_settings.model_copy(update={"database_url": url}))
 
     with pytest.raises(psycopg2.OperationalError) as told:
-        Statements(away, keeps=1).run("select 1", {})
+        Statements(away, max_idle=1).run("select 1", {})
 
-    assert not isinstance(told.value, Unanswered)
+    assert not isinstance(told.value, OutcomeUnknown)

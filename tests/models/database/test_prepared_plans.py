@@ -10,7 +10,7 @@ from sqlalchemy import Connection, text
 
 from models.database.base import SessionFactory, utc_now
 from models.database.prepared import Prepared
-from models.demo.data import DemoSize, make_demo_data
+from models.demo.data import DemoSize, insert_demo_data
 from models.execution.claims import CLAIM
 from models.execution.finish import FINISH_AT_ONCE
 from models.jobs.inserts import INSERT
@@ -23,7 +23,7 @@ READ_WHOLE = re.compile(r"Seq Scan on (users|api_keys|jobs|usage\w*)\b")
 def connection(database: SessionFactory) -> Iterator[Connection]:
     """One to a database that has some of everything, and knows how much."""
     with database.begin() as session:
-        make_demo_data(session, SIZE, now=utc_now(), password_hash="none", model="m")
+        insert_demo_data(session, SIZE, now=utc_now(), password_hash="none", model="m")
     with database.begin() as session:
         session.execute(text("analyze"))
     with database() as session:

@@ -8,7 +8,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from models.batches.batch import Batch
-from models.batches.cancellation import ask_to_cancel_batch, begin_expiries
+from models.batches.cancellation import begin_expiries, request_batch_cancel
 from models.batches.dispatch import next_lines, release_lines
 from models.database.base import SessionFactory, utc_now
 from models.execution.claims import hand_back_jobs
@@ -133,7 +133,7 @@ def test_a_batch_that_ends_by_its_owners_wish_or_by_time_says_so(session: Sessio
     late.expires_at = late.created_at - timedelta(seconds=1)
     session.flush()
 
-    asked = ask_to_cancel_batch(session, unwanted)
+    asked = request_batch_cancel(session, unwanted)
     assert asked is not None and asked.state == "cancelling" and asked.cancel_requested_at
     assert begin_expiries(session, [unwanted, late.id]) == [late.id]
     end(session, jobs, DONE, DONE)
@@ -170,7 +170,7 @@ def test_a_batch_that_has_ended_is_not_cancelled(session: Session) -> None:
     batch_id = add_batch(session, lines=1).id
     end(session, claim_lines(session, batch_id), DONE)
 
-    assert ask_to_cancel_batch(session, batch_id) is None
+    assert request_batch_cancel(session, batch_id) is None
     assert batch_of(session, batch_id).state == "completed"
 
 

@@ -27,8 +27,8 @@ LEASE = timedelta(seconds=30)
 
 @pytest.fixture
 def statements(base_settings: Settings) -> Iterator[Statements]:
-    engine = open_database(base_settings, is_autocommit=True, plans_once=True)
-    yield Statements(engine, keeps=1)
+    engine = open_database(base_settings, is_autocommit=True, has_generic_plans=True)
+    yield Statements(engine, max_idle=1)
     engine.dispose()
 
 

@@ -20,8 +20,8 @@ LEASE = timedelta(seconds=30)
 
 @pytest.fixture
 def statements(_settings: Settings) -> Iterator[Statements]:
-    engine = open_database(_settings, pool_size=2, is_autocommit=True, plans_once=True)
-    yield Statements(engine, keeps=1)
+    engine = open_database(_settings, pool_size=2, is_autocommit=True, has_generic_plans=True)
+    yield Statements(engine, max_idle=1)
     engine.dispose()
 
 

@@ -30,7 +30,7 @@ def test_held_lines_end_by_the_chunk_and_are_counted(session: Session) -> None:
     first = end_held_lines(session, batch_id, JobState.CANCELLED, limit=20)
     second = end_held_lines(session, batch_id, JobState.CANCELLED, limit=20)
 
-    assert (first.looked_at, second.looked_at) == (20, 2)
+    assert (first.checked, second.checked) == (20, 2)
     assert lines_by_state(session, batch_id) == {"running": 3, "cancelled": 22}
     assert batch_of(session, batch_id).cancelled == 22
     assert list(compare_batches(session, since=None, until=None)) == []
@@ -43,7 +43,7 @@ def test_only_lines_that_need_more_than_the_room_end(session: Session) -> None:
 
     ends = end_held_lines(session, batch_id, JobState.FAILED, error=error, room=1004)
 
-    assert (len(ends.ids), ends.looked_at, ends.last_line) == (2, 4, 4)
+    assert (len(ends.ids), ends.checked, ends.last_line) == (2, 4, 4)
     failed = session.scalars(select(Job).where(Job.state == "failed").order_by(Job.line)).all()
     assert [(job.line, job.error) for job in failed] == [(2, error), (4, error)]
     fits = end_held_lines(session, batch_id, JobState.FAILED, error=error, room=15)

@@ -11,26 +11,26 @@ from core.ids import new_id
 from models.accounts.api_key import ApiKey
 from models.batches.rejected import (
     MOST_KEPT,
-    RefusedBatch,
-    forget_old_refusals,
-    keep_refused_batch,
-    list_refused_batches,
+    RejectedBatch,
+    add_rejected_batch,
+    delete_expired_rejections,
+    list_rejected_batches,
 )
 from models.database.base import Session, SessionFactory
 from models.files.file import File, FilePiece
 from models.files.store import (
     PIECES_A_STEP,
-    end_file,
+    delete_expired_files,
+    expire_file,
     find_file,
-    forget_expired,
+    fits_file_limits,
     list_files,
-    may_keep,
 )
 from tests.support.factories.rows import add_file, add_key
 
 
-def add_refused(session: Session, key: ApiKey, *, days: float = 1) -> RefusedBatch:
-    batch = RefusedBatch(
+def add_refused(session: Session, key: ApiKey, *, days: float = 1) -> RejectedBatch:
+    batch = RejectedBatch(
         user_id=key.user_id,
         api_key_id=key.id,
         endpoint="/v1/completions",
@@ -38,12 +38,12 @@ def add_refused(session: Session, key: ApiKey, *, days: float = 1) -> RefusedBat
         input_file_id=new_id(),
         errors=[],
     )
-    keep_refused_batch(session, batch, life=timedelta(days=days))
+    add_rejected_batch(session, batch, life=timedelta(days=days))
     return batch
 
 
 def has_room(session: Session, file: File, *, files: int = 100, size: int = 1000) -> bool:
-    return may_keep(session, file, most_files=files, most_bytes=size)
+    return fits_file_limits(session, file, most_files=files, most_bytes=size)
 
 
 def test_a_user_has_so_many_files_and_bytes_and_no_more(database: SessionFactory) -> None:
@@ -51,7 +51,7 @@ def test_a_user_has_so_many_files_and_bytes_and_no_more(database: SessionFactory
         key, other = add_key(session), add_key(session)
         add_file(session, other, size=10_000)
         ended = add_file(session, key, size=10_000)
-        end_file(session, ended.id)
+        expire_file(session, ended.id)
         add_file(session, key, size=40)
         file = add_file(session, key, size=40)
 
@@ -92,13 +92,13 @@ def test_what_has_expired_is_gone_at_once_and_deleted_step_by_step(
         key = add_key(session)
         file = add_file(session, key, pieces=PIECES_A_STEP + 1)
         kept = add_file(session, key, pieces=1)
-        end_file(session, file.id)
+        expire_file(session, file.id)
 
     steps = []
     for _ in range(4):
         with database.begin() as session:
             assert find_file(session, file.id) is None
-            steps.append(forget_expired(session))
+            steps.append(delete_expired_files(session))
 
     assert steps == [PIECES_A_STEP, 1, 1, 0]
     with database() as session:
@@ -114,9 +114,9 @@ def test_refused_batches_of_a_user_are_bounded_and_forgotten(database: SessionFa
         made = [add_refused(session, key) for _ in range(MOST_KEPT + 2)]
         add_refused(session, other, days=-1)
 
-        forget_old_refusals(session)
+        delete_expired_rejections(session)
 
-        mine = list_refused_batches(session, key.user_id, after=None, limit=999).rows
-        theirs = list_refused_batches(session, other.user_id, after=None, limit=999).rows
+        mine = list_rejected_batches(session, key.user_id, after=None, limit=999).rows
+        theirs = list_rejected_batches(session, other.user_id, after=None, limit=999).rows
     assert [one.id for one in mine] == [one.id for one in reversed(made[2:])]
     assert [one.id for one in theirs] == [others.id]

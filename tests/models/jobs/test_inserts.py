@@ -14,14 +14,14 @@ from core.config.settings import Settings
 from core.ids import new_id
 from core.security.api_key_secret import KeySecret
 from models.accounts.api_key import ApiKey, create_key
-from models.accounts.key_cache import PresentedKey, PresentedKeys
+from models.accounts.key_cache import KeyCache, RequestKey
 from models.accounts.user import User
 from models.database.base import SessionFactory, database_now, open_database, utc_now
 from models.database.prepared import Statements
 from models.execution.completion import cancel_jobs
 from models.jobs.inserts import LARGE_CHARACTERS, JobInserts
 from models.jobs.job import Job, new_job, values_of
-from models.jobs.transitions import forestall_jobs
+from models.jobs.transitions import insert_cancelled_jobs
 from tests.support.factories.rows import add_user
 from tests.support.polling import wait_until
 
@@ -29,7 +29,7 @@ from tests.support.polling import wait_until
 @pytest.fixture
 def statements(base_settings: Settings) -> Iterator[Statements]:
     engine = open_database(base_settings, is_autocommit=True)
-    yield Statements(engine, keeps=1)
+    yield Statements(engine, max_idle=1)
     engine.dispose()
 
 
@@ -48,16 +48,16 @@ def secret(database: SessionFactory) -> KeySecret:
 
 
 @pytest.fixture
-def key(statements: Statements, secret: KeySecret) -> PresentedKey:
+def key(statements: Statements, secret: KeySecret) -> RequestKey:
     """A key that is believed."""
-    keys = PresentedKeys(statements)
+    keys = KeyCache(statements)
     assert keys.find(secret) is not None
-    believed = keys.believed(secret)
-    assert believed is not None
-    return believed
+    cached = keys.cached(secret)
+    assert cached is not None
+    return cached
 
 
-def make(key: PresentedKey, **values: Any) -> Job:
+def make(key: RequestKey, **values: Any) -> Job:
     now = utc_now()
     return new_job(
         **{
@@ -90,7 +90,7 @@ def found(database: SessionFactory) -> list[Job]:
 
 @pytest.mark.parametrize("expires", [True, False], ids=["expires", "stays"])
 def test_a_row_has_all_that_the_job_says(
-    database: SessionFactory, inserts: JobInserts, key: PresentedKey, expires: bool
+    database: SessionFactory, inserts: JobInserts, key: RequestKey, expires: bool
 ) -> None:
     job = make(key) if expires else make(key, expires_at=None)
 
@@ -101,7 +101,7 @@ def test_a_row_has_all_that_the_job_says(
 
 
 def test_a_row_is_dated_by_the_database(
-    database: SessionFactory, inserts: JobInserts, key: PresentedKey
+    database: SessionFactory, inserts: JobInserts, key: RequestKey
 ) -> None:
     ahead = utc_now() + timedelta(hours=2)
     job = make(key, created_at=ahead, expires_at=ahead + timedelta(seconds=9))
@@ -127,7 +127,7 @@ def test_a_row_is_dated_by_the_database(
     ],
 )
 def test_no_job_is_added_under_a_believed_key_that_changed(
-    database: SessionFactory, inserts: JobInserts, key: PresentedKey, change: str, is_good: bool
+    database: SessionFactory, inserts: JobInserts, key: RequestKey, change: str, is_good: bool
 ) -> None:
     with database.begin() as session:
         row = session.get_one(ApiKey, key.id)
@@ -146,11 +146,11 @@ def test_no_job_is_added_under_a_believed_key_that_changed(
 
     assert not inserts.insert(make(key), key)
     assert found(database) == []
-    assert inserts.insert(make(key), replace(key, is_believed=False)) is is_good
+    assert inserts.insert(make(key), replace(key, is_cached=False)) is is_good
 
 
 def test_jobs_that_gathered_are_added_together_and_one_at_fault_fails_alone(
-    database: SessionFactory, inserts: JobInserts, key: PresentedKey
+    database: SessionFactory, inserts: JobInserts, key: RequestKey
 ) -> None:
     gone = replace(key, version="3")
     good = [make(key) for _ in range(6)]
@@ -172,7 +172,7 @@ def test_jobs_that_gathered_are_added_together_and_one_at_fault_fails_alone(
 
 
 def test_a_large_job_holds_nobody_up(
-    database: SessionFactory, inserts: JobInserts, key: PresentedKey
+    database: SessionFactory, inserts: JobInserts, key: RequestKey
 ) -> None:
     large = make(key, request={"prompt": "x" * LARGE_CHARACTERS})
     called: list[object] = []
@@ -185,11 +185,11 @@ def test_a_large_job_holds_nobody_up(
 
 
 def test_a_job_that_is_forestalled_comes_no_more(
-    database: SessionFactory, inserts: JobInserts, key: PresentedKey
+    database: SessionFactory, inserts: JobInserts, key: RequestKey
 ) -> None:
     job, other = make(key, created_at=utc_now() + timedelta(hours=2)), make(key)
     with database.begin() as session:
-        (added,) = forestall_jobs(session, [job])
+        (added,) = insert_cancelled_jobs(session, [job])
     assert (added.id, added.state) == (job.id, "cancelled")
     assert added.created_at == added.finished_at < utc_now() + timedelta(minutes=1)
 
@@ -201,11 +201,11 @@ def test_a_job_that_is_forestalled_comes_no_more(
 
 
 def test_one_that_had_come_is_left_to_be_cancelled(
-    database: SessionFactory, inserts: JobInserts, key: PresentedKey
+    database: SessionFactory, inserts: JobInserts, key: RequestKey
 ) -> None:
     job = make(key)
     assert inserts.insert(job, key)
 
     with database.begin() as session:
-        assert forestall_jobs(session, [job]) == []
+        assert insert_cancelled_jobs(session, [job]) == []
         assert [one.id for one in cancel_jobs(session, [job.id])] == [job.id]

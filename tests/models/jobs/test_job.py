@@ -10,11 +10,11 @@ from sqlalchemy.orm import Session
 
 from core.ids import new_id
 from models.database.base import SessionFactory, utc_now
-from models.execution.claims import HeldJob, hand_back_jobs, renew_leases
+from models.execution.claims import RenewedLease, hand_back_jobs, renew_leases
 from models.jobs.job import Job, JobState, may_become, new_job
 from models.jobs.lists import queued_before
 from models.jobs.outcome import JobOutcome
-from models.jobs.transitions import expired_for_good, finish_job, requeue_expired
+from models.jobs.transitions import finish_job, list_abandoned_jobs, requeue_silent_jobs
 from tests.support.factories.rows import add_job, claim_job
 
 LEASE = timedelta(seconds=10)
@@ -55,7 +55,7 @@ def test_a_claim_begins_an_attempt_with_a_lease(session: Session) -> None:
 
 def test_a_worker_believed_dead_cannot_end_a_job_that_another_took(session: Session) -> None:
     first = claimed(session, lease=GONE)
-    requeue_expired(session, max_attempts=3, limit=10)
+    requeue_silent_jobs(session, max_attempts=3, limit=10)
     second = claim_job(session, first.id, worker_id="w2", lease=LEASE)
     assert second is not None
 
@@ -89,24 +89,24 @@ def test_leases_of_other_workers_are_not_renewed(session: Session) -> None:
     session.flush()
 
     assert renew_leases(session, [mine.id, other.id], worker_id="w1", lease=LEASE) == {
-        mine.id: HeldJob(attempt=1, must_cancel=False)
+        mine.id: RenewedLease(attempt=1, must_cancel=False)
     }
 
 
 def test_a_silent_workers_job_goes_back_until_its_attempts_are_used(session: Session) -> None:
     job = claimed(session, lease=GONE)
 
-    assert expired_for_good(session, max_attempts=2, limit=10) == []
-    assert [j.id for j in requeue_expired(session, max_attempts=2, limit=10)] == [job.id]
+    assert list_abandoned_jobs(session, max_attempts=2, limit=10) == []
+    assert [j.id for j in requeue_silent_jobs(session, max_attempts=2, limit=10)] == [job.id]
     claim_job(session, job.id, worker_id="w2", lease=GONE)
-    assert requeue_expired(session, max_attempts=2, limit=10) == []
-    assert [j.id for j in expired_for_good(session, max_attempts=2, limit=10)] == [job.id]
+    assert requeue_silent_jobs(session, max_attempts=2, limit=10) == []
+    assert [j.id for j in list_abandoned_jobs(session, max_attempts=2, limit=10)] == [job.id]
 
 
 def test_a_job_with_a_fresh_lease_is_left_alone(session: Session) -> None:
     claimed(session)
 
-    assert requeue_expired(session, max_attempts=3, limit=10) == []
+    assert requeue_silent_jobs(session, max_attempts=3, limit=10) == []
 
 
 def test_a_job_that_was_handed_back_has_not_used_an_attempt(session: Session) -> None:

@@ -34,7 +34,7 @@ def clock() -> Clock:
 @pytest.fixture
 def places(base_settings: Settings, clock: Clock) -> QueuePositions:
     engine = open_database(base_settings, is_autocommit=True)
-    return QueuePositions(Statements(engine, keeps=1), clock=clock)
+    return QueuePositions(Statements(engine, max_idle=1), clock=clock)
 
 
 @pytest.mark.parametrize("place", [0, 1, STEP - 2, STEP - 1, STEP, 2 * STEP, WAITING - 1])

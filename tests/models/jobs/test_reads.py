@@ -29,7 +29,7 @@ ANSWER = JobOutcome(
 @pytest.fixture
 def reads(base_settings: Settings) -> Iterator[JobReads]:
     engine = open_database(base_settings, is_autocommit=True)
-    yield JobReads(Statements(engine, keeps=1), timeout_seconds=5)
+    yield JobReads(Statements(engine, max_idle=1), timeout_seconds=5)
     engine.dispose()
 
 
@@ -40,13 +40,13 @@ def test_a_job_is_read_as_its_row_is(database: SessionFactory, reads: JobReads) 
         claim_job(session, job.id, worker_id="w", lease=timedelta(seconds=9))
         finish_job(session, job.id, attempt=1, outcome=ANSWER)
 
-    seen = reads.read_again(job)
+    seen = reads.reload(job)
 
     with database() as session:
         row = session.get_one(Job, job.id)
     changed = {name: value for name, value in values_of(row).items() if name != "lease_expires_at"}
     assert {name: getattr(seen, name) for name in changed} == changed
-    assert reads.read_again(other).state == JobState.QUEUED
+    assert reads.reload(other).state == JobState.QUEUED
 
 
 def test_a_job_whose_row_is_gone_is_as_it_was_known(
@@ -57,7 +57,7 @@ def test_a_job_whose_row_is_gone_is_as_it_was_known(
     with database.begin() as session:
         session.execute(text("delete from jobs"))
 
-    assert reads.read_again(job) is job
+    assert reads.reload(job) is job
 
 
 def test_looks_that_gathered_each_see_their_own_job(
@@ -68,9 +68,9 @@ def test_looks_that_gathered_each_see_their_own_job(
     with ThreadPoolExecutor(6) as pool:
         with database.begin() as session:
             session.execute(text("lock table jobs in access exclusive mode"))
-            seen = [pool.submit(reads.read_again, jobs[0])]
+            seen = [pool.submit(reads.reload, jobs[0])]
             wait_until(lambda: reads._rows._is_led and not reads._rows._waiting, 20)
-            seen += [pool.submit(reads.read_again, job) for job in jobs[1:]]
+            seen += [pool.submit(reads.reload, job) for job in jobs[1:]]
             wait_until(lambda: len(reads._rows._waiting) == 5, 20)
             for job in jobs[:3]:
                 session.get_one(Job, job.id).prompt_tokens = 7

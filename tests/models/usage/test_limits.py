@@ -13,7 +13,13 @@ from models.execution.completion import record_end
 from models.jobs.job import Job, JobState
 from models.jobs.outcome import JobOutcome
 from models.jobs.transitions import finish_job
-from models.usage.limits import ended_job, ended_use, in_flight_before, known_jobs, read_key_use
+from models.usage.limits import (
+    ended_job,
+    in_flight_before,
+    known_jobs,
+    read_key_use,
+    read_used_tokens,
+)
 from tests.support.factories.rows import add_job, add_key, claim_job
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
@@ -88,7 +94,7 @@ def test_ended_jobs_are_told_with_their_use_also_when_their_row_is_gone(session:
     session.flush()
     asked = [done.id, gone.id, never_began.id, queued.id, new_id()]
 
-    assert ended_use(session, asked) == {done.id: 15, gone.id: 16, never_began.id: 0}
+    assert read_used_tokens(session, asked) == {done.id: 15, gone.id: 16, never_began.id: 0}
     assert known_jobs(session, asked) == {done.id, never_began.id, queued.id}
 
 

@@ -8,13 +8,13 @@ from sqlalchemy.orm import Session
 from core.histogram import bucket_of
 from models.accounts.api_key import ApiKey
 from models.jobs.job import JobState
-from models.usage.report import UsageGroup, WantedUsage, add_up, list_usage, sum_usage
+from models.usage.report import UsageGroup, UsageScope, add_totals, list_usage, sum_usage
 from models.usage.usage import record_usages
 from tests.support.factories.rows import add_job, add_key
 
 NOON = datetime(2026, 11, 1, 12, tzinfo=UTC)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
-ALL = WantedUsage(NOON - DAY, NOON + 30 * DAY)
+ALL = UsageScope(NOON - DAY, NOON + 30 * DAY)
 
 
 def use(
@@ -76,7 +76,7 @@ def test_every_grouping_adds_up_to_the_same(session: Session) -> None:
         UsageGroup.HOUR: 3,
     }
     for rows in groups.values():
-        assert add_up(rows) == sum_usage(session, ALL)
+        assert add_totals(rows) == sum_usage(session, ALL)
         assert sum(row.requests for row in rows) == 6
         assert sum(sum(row.duration_counts.values()) for row in rows) == 6
     assert [row.group for row in groups[UsageGroup.DAY]] == [
@@ -108,7 +108,7 @@ def test_only_what_is_wanted_is_counted(session: Session) -> None:
     use(session, mine, NOON + 2 * HOUR)
 
     def requests(since: datetime = NOON, until: datetime = NOON + HOUR, **wanted: object) -> int:
-        return sum_usage(session, WantedUsage(since, until, **wanted)).requests  # type: ignore[arg-type]
+        return sum_usage(session, UsageScope(since, until, **wanted)).requests  # type: ignore[arg-type]
 
     assert requests() == 3
     assert requests(user_id=mine.user_id) == 2

@@ -22,14 +22,14 @@ from models.jobs.transitions import finish_job
 from models.maintenance.rollup_consistency import compare_closed
 from models.usage.report import (
     UsageGroup,
-    UsageSums,
-    WantedUsage,
+    UsageScope,
+    UsageTotals,
     list_usage,
     page_usage,
-    sum_several,
     sum_usage,
+    sum_usage_by_name,
 )
-from models.usage.rollup_jobs import GRACE, close_usage, reopen_usage
+from models.usage.rollup_jobs import GRACE, reopen_usage, roll_up_usage
 from models.usage.rollups import closed_until
 from models.usage.usage import Usage
 from tests.models.usage.test_report import use
@@ -43,12 +43,12 @@ NOW = BEGIN + HOURS * HOUR
 
 def close_all(session: Session, now: datetime = NOW) -> int:
     steps = 0
-    while close_usage(session, now=now):
+    while roll_up_usage(session, now=now):
         steps += 1
     return steps
 
 
-def reports(session: Session, wanted: WantedUsage) -> list[object]:
+def reports(session: Session, wanted: UsageScope) -> list[object]:
     """Return all that can be asked of a time."""
     found: list[object] = [sum_usage(session, wanted)]
     for by in UsageGroup:
@@ -87,7 +87,7 @@ def test_any_report_over_closed_days_is_that_of_the_hours(
     )
     def compare(first: int, length: int, days: int, hour: int, who: dict[str, object]) -> None:
         since = BEGIN + first * HOUR
-        wanted = WantedUsage(since, since + length * HOUR, **who)  # type: ignore[arg-type]
+        wanted = UsageScope(since, since + length * HOUR, **who)  # type: ignore[arg-type]
         now = BEGIN.replace(hour=hour) + days * DAY
         session.execute(text("delete from usage_closing"))
         expected = reports(session, wanted)
@@ -114,7 +114,7 @@ def test_hours_are_closed_when_they_are_over_for_a_while_and_once(
 
 
 def test_without_use_nothing_is_closed(session: Session) -> None:
-    assert not close_usage(session)
+    assert not roll_up_usage(session)
     assert closed_until(session) is None
 
 
@@ -123,10 +123,10 @@ def test_rows_of_a_closed_hour_are_counted_at_once_and_closed_again(
     used: tuple[Session, list[ApiKey]], ago: timedelta
 ) -> None:
     session, keys = used
-    everything = WantedUsage(BEGIN - 90 * DAY, NOW + DAY)
+    everything = UsageScope(BEGIN - 90 * DAY, NOW + DAY)
     close_all(session)
     before = reports(session, everything)[0]
-    assert isinstance(before, UsageSums)
+    assert isinstance(before, UsageTotals)
 
     reopen_usage(session, NOW - ago)
     use(session, keys[2], NOW - ago, ms=4)
@@ -135,7 +135,7 @@ def test_rows_of_a_closed_hour_are_counted_at_once_and_closed_again(
     close_all(session)
 
     assert reports(session, everything) == late
-    assert isinstance(late[0], UsageSums)
+    assert isinstance(late[0], UsageTotals)
     assert late[0].requests == before.requests + 1
     assert list(compare_closed(session)) == []
     assert closed_until(session) == NOW - HOUR
@@ -145,13 +145,13 @@ def test_several_times_are_summed_together(used: tuple[Session, list[ApiKey]]) -
     session, keys = used
     close_all(session)
     times = {
-        "all": WantedUsage(BEGIN, NOW),
-        "none": WantedUsage(NOW, NOW),
-        "before": WantedUsage(BEGIN - DAY, BEGIN),
-        "one": WantedUsage(BEGIN + 30 * HOUR, NOW - DAY, user_id=keys[0].user_id),
+        "all": UsageScope(BEGIN, NOW),
+        "none": UsageScope(NOW, NOW),
+        "before": UsageScope(BEGIN - DAY, BEGIN),
+        "one": UsageScope(BEGIN + 30 * HOUR, NOW - DAY, user_id=keys[0].user_id),
     }
 
-    assert sum_several(session, times) == {
+    assert sum_usage_by_name(session, times) == {
         name: sum_usage(session, wanted) for name, wanted in times.items()
     }
 
@@ -202,7 +202,7 @@ def test_a_closing_waits_for_rows_of_past_hours_and_counts_them(database: Sessio
 
     with database() as session:
         assert list(compare_closed(session)) == []
-        assert sum_usage(session, WantedUsage(hour, hour + 6 * HOUR)).requests == 2
+        assert sum_usage(session, UsageScope(hour, hour + 6 * HOUR)).requests == 2
 
 
 @pytest.mark.parametrize("table", ["daily", "monthly", "total_hourly", "total_daily"])

@@ -11,29 +11,29 @@ from models.database.base import SessionFactory, utc_now
 from models.execution.completion import cancel_jobs, record_end
 from models.jobs.job import JobState
 from models.jobs.outcome import JobOutcome
-from models.jobs.serializer import show_listed_job
+from models.jobs.serializer import serialize_listed_job
 from models.jobs.transitions import expire_queued, finish_job
 from models.webhooks.queue import (
-    Tried,
-    Verdict,
+    AttemptResult,
+    RetryDecision,
     claim_delivery,
     postpone_due,
     record_attempt,
+    resend_delivery,
     round_began_at,
-    send_again,
 )
 from models.webhooks.webhook import (
     DeliveryState,
     Receiver,
     WebhookDelivery,
-    attempts_of,
+    list_attempts,
     list_deliveries,
 )
 from tests.support.factories.rows import add_job, add_key, claim_job
 
 URL = "https://Hooks.example.com:8443/a?b"
 LEASE = timedelta(seconds=30)
-RETRY = Verdict(DeliveryState.PENDING, timedelta(minutes=1))
+RETRY = RetryDecision(DeliveryState.PENDING, timedelta(minutes=1))
 
 
 def add_delivery(session: Session, key: Any = None, **values: Any) -> WebhookDelivery:
@@ -55,8 +55,8 @@ def add_delivery(session: Session, key: Any = None, **values: Any) -> WebhookDel
     return delivery
 
 
-def tried(status: int = 500) -> Tried:
-    return Tried(utc_now(), duration_ms=1, status=status, error="answered")
+def tried(status: int = 500) -> AttemptResult:
+    return AttemptResult(utc_now(), duration_ms=1, status=status, error="answered")
 
 
 def claim(session: Session, **bounds: Any) -> WebhookDelivery | None:
@@ -89,7 +89,7 @@ def test_each_end_has_its_event_and_the_job_as_it_is(session: Session, state: st
 
     (delivery,) = list_deliveries(session, limit=9).rows
     assert (delivery.event, delivery.url) == (f"job.{state}", URL)
-    assert delivery.payload == show_listed_job(job)
+    assert delivery.payload == serialize_listed_job(job)
     assert delivery.payload["status"] == state
     assert delivery.payload["metadata"] == {"a": "b"}
     session.commit()
@@ -166,8 +166,8 @@ def test_a_failed_attempt_is_visible_and_the_next_one_later(session: Session) ->
 
     assert (claimed.state, claimed.attempts, claimed.finished_at) == ("pending", 1, None)
     assert 55 < (claimed.next_attempt_at - utc_now()).total_seconds() <= 60
-    (attempt,) = attempts_of(session, claimed.id, limit=9)
-    assert Tried(attempt.at, attempt.duration_ms, attempt.status, attempt.error) == made
+    (attempt,) = list_attempts(session, claimed.id, limit=9)
+    assert AttemptResult(attempt.at, attempt.duration_ms, attempt.status, attempt.error) == made
     assert round_began_at(session, claimed) == made.at
 
 
@@ -177,7 +177,7 @@ def test_a_delivery_that_is_over_is_not_claimed(session: Session, state: Deliver
     claimed = claim(session)
     assert claimed is not None
 
-    record_attempt(session, claimed, tried(), Verdict(state))
+    record_attempt(session, claimed, tried(), RetryDecision(state))
     session.refresh(delivery)
 
     assert (delivery.state, delivery.finished_at is not None) == (state, True)
@@ -196,16 +196,16 @@ def test_a_sender_whose_lease_is_over_decides_nothing_but_a_delivery(
     assert late is not None and present is not None
 
     with database.begin() as session:
-        record_attempt(session, late, tried(), Verdict(DeliveryState.FAILED))
+        record_attempt(session, late, tried(), RetryDecision(DeliveryState.FAILED))
     with database() as session:
         row = session.get_one(WebhookDelivery, late.id)
         assert (row.state, row.next_attempt_at) == ("pending", present.next_attempt_at)
 
     with database.begin() as session:
-        record_attempt(session, late, tried(200), Verdict(DeliveryState.DELIVERED))
+        record_attempt(session, late, tried(200), RetryDecision(DeliveryState.DELIVERED))
     with database() as session:
         assert session.get_one(WebhookDelivery, late.id).state == "delivered"
-        assert len(attempts_of(session, late.id, limit=9)) == 2
+        assert len(list_attempts(session, late.id, limit=9)) == 2
 
 
 def test_what_waits_for_a_receiver_that_is_away_is_put_off_by_its_age(session: Session) -> None:
@@ -234,22 +234,22 @@ def test_sending_again_begins_a_new_round(session: Session, state: DeliveryState
     delivery = add_delivery(session)
     claimed = claim(session)
     assert claimed is not None
-    record_attempt(session, claimed, tried(), Verdict(state))
+    record_attempt(session, claimed, tried(), RetryDecision(state))
 
-    again = send_again(session, delivery.id, lease=LEASE)
+    again = resend_delivery(session, delivery.id, lease=LEASE)
 
     assert again is not None
     assert (again.state, again.attempts, again.finished_at) == ("pending", 0, None)
     claimed = claim(session)
     assert claimed == delivery
     assert round_began_at(session, claimed) is None
-    assert len(attempts_of(session, delivery.id, limit=9)) == 1
+    assert len(list_attempts(session, delivery.id, limit=9)) == 1
 
 
 def test_sending_again_does_not_wait_for_a_late_next_attempt(session: Session) -> None:
     delivery = add_delivery(session, next_attempt_at=utc_now() + timedelta(hours=6), attempts=8)
 
-    send_again(session, delivery.id, lease=LEASE)
+    resend_delivery(session, delivery.id, lease=LEASE)
 
     assert claim(session) == delivery
 
@@ -258,7 +258,7 @@ def test_sending_again_what_is_under_way_sends_it_once(session: Session) -> None
     delivery = add_delivery(session)
     assert claim(session) is not None
 
-    send_again(session, delivery.id, lease=LEASE)
+    resend_delivery(session, delivery.id, lease=LEASE)
 
     assert claim(session) is None
 

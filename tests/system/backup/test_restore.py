@@ -18,7 +18,7 @@ from cli.servers.valkey import Valkey
 from core.config.settings import Settings
 from migrations.run import upgrade
 from models.database.base import SessionFactory
-from models.maintenance.backup import count_tables, whole_database
+from models.maintenance.backup import backup_connection, count_tables
 from tests.models.usage.test_report import use
 from tests.support.backup_runs import begun, bountycoder
 from tests.support.factories.rows import add_key
@@ -49,7 +49,7 @@ def target(base_settings: Settings, empty_database_url: str) -> Settings:
 
 
 def counts(settings: Settings) -> Any:
-    with whole_database(settings.database_url.get_secret_value(), purpose="test") as connection:
+    with backup_connection(settings.database_url.get_secret_value(), purpose="test") as connection:
         return count_tables(connection)
 
 

@@ -20,7 +20,7 @@ from core.queueing.names import QueueName
 from core.queueing.workers import WorkerRegistry, WorkerStatus
 from models.accounts.api_key import ApiKey
 from models.accounts.user import User, delete_user
-from models.batches.cancellation import ask_to_cancel_batch, begin_expiries
+from models.batches.cancellation import begin_expiries, request_batch_cancel
 from models.database.base import Session, SessionFactory, utc_now
 from models.execution.completion import record_ends
 from models.execution.finish import finish_jobs
@@ -290,7 +290,7 @@ def test_a_cancelled_batch_ends_with_nothing_running(
     batch_id = new_batch(database, lines=30)
     dispatch()
     with database.begin() as session:
-        ask_to_cancel_batch(session, batch_id)
+        request_batch_cancel(session, batch_id)
 
     dispatch()
 
@@ -308,7 +308,7 @@ def test_another_dispatcher_continues_the_end_of_a_batch(
     batch_id = new_batch(database, lines=4100)
     with database.begin() as session:
         if wish == "cancelled":
-            ask_to_cancel_batch(session, batch_id)
+            request_batch_cancel(session, batch_id)
         else:
             batch_of(session, batch_id).expires_at = utc_now() - timedelta(seconds=1)
             begin_expiries(session, [batch_id])
@@ -335,7 +335,7 @@ def test_running_lines_of_a_cancelled_batch_are_cancelled_and_count(
         running = claim_jobs(
             session, queue_of(client)[:2], worker_id="w", lease=timedelta(seconds=30)
         )
-        ask_to_cancel_batch(session, batch_id)
+        request_batch_cancel(session, batch_id)
     with client.pubsub() as asked:
         asked.subscribe("job-requests")
         wait_until(lambda: (asked.get_message(timeout=1) or {}).get("type") == "subscribe", 20)
@@ -537,7 +537,7 @@ def test_the_charge_of_a_line_cancelled_before_its_release_is_returned(
     monkeypatch.undo()
     assert month_of(database, client, key) == (3 * WANTED, 0)
     with database.begin() as session:
-        ask_to_cancel_batch(session, batch_id)
+        request_batch_cancel(session, batch_id)
     dispatcher.run_once()
 
     LimitReconciler(sessions=database, client=client).reconcile()

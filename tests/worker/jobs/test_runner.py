@@ -20,7 +20,7 @@ from core.prompts.tokenizer import PromptTokenizer
 from models.database.base import SessionFactory, utc_now
 from models.database.prepared import Statements
 from models.jobs.job import Job
-from models.jobs.transitions import requeue_expired
+from models.jobs.transitions import requeue_silent_jobs
 from models.usage.usage import Usage
 from tests.support.factories.rows import add_job
 from tests.support.polling import wait_until
@@ -106,7 +106,7 @@ def bench_of(
             create_engine(
                 database.kw["bind"].url, isolation_level="AUTOCOMMIT", poolclass=NullPool
             ),
-            keeps=0,
+            max_idle=0,
         ),
         ends=EndAnnouncer(client),
         worker_id=worker_id,
@@ -259,7 +259,7 @@ def test_a_late_result_after_the_lease_expired_is_dropped(slow: Bench) -> None:
         assert job.lease_expires_at is not None
         job.lease_expires_at -= timedelta(minutes=1)
         session.flush()
-        requeue_expired(session, max_attempts=3, limit=10)
+        requeue_silent_jobs(session, max_attempts=3, limit=10)
     assert slow.runner.wait_idle(10)
 
     assert slow.read(job_id).state == "queued"

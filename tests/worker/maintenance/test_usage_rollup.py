@@ -3,7 +3,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from models.database.base import SessionFactory, utc_now
-from models.usage.report import WantedUsage, sum_usage
+from models.usage.report import UsageScope, sum_usage
 from models.usage.rollups import closed_until
 from tests.models.usage.test_report import use
 from tests.support.factories.rows import add_key
@@ -29,7 +29,7 @@ def test_each_pass_closes_a_few_of_the_past_days(database: SessionFactory) -> No
         last = closed_until(session)
         assert last is not None
         assert last > now - timedelta(hours=2)
-        assert sum_usage(session, WantedUsage(begin, now)).requests == 1
+        assert sum_usage(session, UsageScope(begin, now)).requests == 1
 
 
 def test_between_two_passes_the_database_is_not_queried(database: SessionFactory) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 from core.ids import new_id
 from models.database.base import utc_now
 from models.jobs.job import Job
-from models.jobs.serializer import show_job, show_listed_job
+from models.jobs.serializer import serialize_job, serialize_listed_job
 from models.webhooks.webhook import WebhookDelivery
 from worker.webhooks.message import MAX_BODY_BYTES, encode_message
 
@@ -32,7 +32,7 @@ def ended(**values: Any) -> Job:
 
 def message(job: Job, present: Job | None) -> dict[str, Any]:
     event = f"job.{job.state}"
-    delivery = WebhookDelivery(event=event, payload=show_listed_job(job))
+    delivery = WebhookDelivery(event=event, payload=serialize_listed_job(job))
     body = encode_message(delivery, present)
     assert len(body) <= MAX_BODY_BYTES
     return dict(json.loads(body))
@@ -45,24 +45,24 @@ def test_the_data_is_the_job_as_in_the_api() -> None:
 
     assert sent == {
         "type": "job.succeeded",
-        "timestamp": show_job(job)["finishedAt"],
-        "data": show_job(job),
+        "timestamp": serialize_job(job)["finishedAt"],
+        "data": serialize_job(job),
     }
 
 
 def test_a_job_without_a_result_has_its_error() -> None:
     job = ended(state="failed", error={"code": "worker_lost", "message": "m"})
 
-    assert message(job, job)["data"] == show_job(job)
+    assert message(job, job)["data"] == serialize_job(job)
 
 
 def test_the_stored_part_of_a_deleted_job_is_sent() -> None:
     job = ended(state="succeeded", choices=[{"text": "t", "index": 0}])
 
-    assert message(job, None)["data"] == show_listed_job(job)
+    assert message(job, None)["data"] == serialize_listed_job(job)
 
 
 def test_a_very_large_result_is_omitted() -> None:
     job = ended(state="succeeded", choices=[{"text": "x" * MAX_BODY_BYTES, "index": 0}])
 
-    assert message(job, job)["data"] == {**show_listed_job(job), "resultOmitted": True}
+    assert message(job, job)["data"] == {**serialize_listed_job(job), "resultOmitted": True}

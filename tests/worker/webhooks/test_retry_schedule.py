@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from models.database.base import utc_now
-from models.webhooks.queue import Verdict
+from models.webhooks.queue import RetryDecision
 from models.webhooks.webhook import DeliveryState
 from worker.webhooks.client import CallResult
 from worker.webhooks.retry_schedule import GIVE_UP_AFTER, RetrySchedule
@@ -20,7 +20,7 @@ def judge(
     attempts: int = 0,
     age: timedelta = timedelta(),
     schedule: RetrySchedule = EXACT,
-) -> Verdict:
+) -> RetryDecision:
     now = utc_now()
     return schedule.judge(result, attempts=attempts, began_at=now - age, now=now)
 
@@ -73,4 +73,4 @@ def test_no_delay_exceeds_the_day() -> None:
 
     verdict = judge(CallResult(status=503, retry_after_seconds=7200), age=late)
 
-    assert verdict == Verdict(DeliveryState.PENDING, timedelta(minutes=1))
+    assert verdict == RetryDecision(DeliveryState.PENDING, timedelta(minutes=1))

@@ -16,9 +16,9 @@ from core.ids import Prefix, show_id
 from core.webhooks.signature import WebhookSecret
 from models.accounts.api_key import ApiKey
 from models.database.base import SessionFactory, open_database, sessions
-from models.jobs.serializer import show_listed_job
+from models.jobs.serializer import serialize_listed_job
 from models.webhooks.queue import claim_delivery
-from models.webhooks.webhook import WebhookAttempt, WebhookDelivery, attempts_of
+from models.webhooks.webhook import WebhookAttempt, WebhookDelivery, list_attempts
 from tests.support.factories.rows import add_job, add_key
 from tests.support.polling import wait_until
 from tests.support.webhook_receiver import Answer, Receiver, receiving
@@ -62,7 +62,7 @@ def add(database: SessionFactory, key: ApiKey, url: str, n: int = 1, **values: A
                 job_id=job.id,
                 url=url,
                 event="job.failed",
-                payload=show_listed_job(job),
+                payload=serialize_listed_job(job),
                 **values,
             )
             for _ in range(n)
@@ -79,7 +79,7 @@ def state_of(database: SessionFactory, delivery_id: UUID) -> str:
 def attempts(database: SessionFactory, delivery_id: UUID) -> list[WebhookAttempt]:
     """Oldest first."""
     with database() as session:
-        return attempts_of(session, delivery_id, limit=99)[::-1]
+        return list_attempts(session, delivery_id, limit=99)[::-1]
 
 
 @contextmanager
