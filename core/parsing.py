@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
-#: The bound of numbers that have no bound of their own when they are read.
+#: The default bound of a parsed number.
 NINE_DIGITS = 999_999_999
 
 

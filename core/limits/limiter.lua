@@ -18,7 +18,7 @@
 --
 -- A "b" after the tokens of a job marks a bulk job.
 --
--- returns  {verdict, milliseconds since the epoch, requests, tokens, used, reserved, in flight}; 
+-- returns  {verdict, milliseconds since the epoch, requests, tokens, used, reserved, in flight};
 --          jobs in flight do not include bulk jobs
 local windows, flight, busy = KEYS[1], KEYS[2], KEYS[3]
 local key_id = ARGV[3]

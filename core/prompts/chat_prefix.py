@@ -1,4 +1,4 @@
-"""Encodes once the text with which every chat of a model begins: its template's system turn.
+"""Encodes once the common beginning of a model's chats: the system message of its template.
 
 Tokenizers first split a text at their special tokens. So the text up to the end of a special token
 and the text after it share no token, and can be encoded separately.

@@ -85,7 +85,7 @@ class ChatTemplate:
             InvalidRequest: the template rejects these messages, or renders no text.
         """
         try:
-            text = self._render([self._turn(message) for message in self._disarm(messages)])
+            text = self._render([self._with_parts(message) for message in self._disarm(messages)])
         except TemplateError as error:
             raise InvalidRequest(
                 f"the model's chat template refuses these messages: {error}", param="messages"
@@ -96,28 +96,30 @@ class ChatTemplate:
             )
         return text
 
-    def _render(self, turns: Sequence[Mapping[str, Any]]) -> str:
+    def _render(self, messages: Sequence[Mapping[str, Any]]) -> str:
         return str(
-            self.template.render(messages=turns, add_generation_prompt=True, **self.special_tokens)
+            self.template.render(
+                messages=messages, add_generation_prompt=True, **self.special_tokens
+            )
         )
 
-    def _turn(self, message: Mapping[str, str]) -> dict[str, Any]:
+    def _with_parts(self, message: Mapping[str, str]) -> dict[str, Any]:
         if not self.has_parts:
             return dict(message)
         return {**message, "content": [{"type": "text", "text": message["content"]}]}
 
     def _disarm(self, messages: Sequence[ChatMessage]) -> list[dict[str, str]]:
-        turns = [message.model_dump(exclude_none=True) for message in messages]
+        copies = [message.model_dump(exclude_none=True) for message in messages]
         # A role is one of three known words.
-        places = [(turn, name) for turn in turns for name in turn if name != "role"]
-        texts = self.control_tokens.disarm([turn[name] for turn, name in places])
-        for (turn, name), text in zip(places, texts, strict=True):
-            turn[name] = text
-        return turns
+        fields = [(copy, name) for copy in copies for name in copy if name != "role"]
+        texts = self.control_tokens.disarm([copy[name] for copy, name in fields])
+        for (copy, name), text in zip(fields, texts, strict=True):
+            copy[name] = text
+        return copies
 
     def _prints_content(self) -> bool:
         try:
-            return _PROBE in self._render([self._turn({"role": "user", "content": _PROBE})])
+            return _PROBE in self._render([self._with_parts({"role": "user", "content": _PROBE})])
         except Exception:
             # Broad on purpose: any template may fail with an unexpected message.
             return False
