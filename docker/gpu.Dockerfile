@@ -9,7 +9,7 @@ ARG CUDA_RUNTIME=nvidia/cuda:13.0.1-runtime-ubuntu24.04
 FROM ${CUDA_DEVEL} AS install
 ENV PIP_NO_CACHE_DIR=1 \
     PIP_DISABLE_PIP_VERSION_CHECK=1
-# Whatever is newest within Ubuntu 24.04: its archive does not keep older ones.
+# The newest versions of Ubuntu 24.04: its archive removes older ones.
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install -y --no-install-recommends python3.12 python3.12-dev python3.12-venv g++ \
@@ -20,7 +20,7 @@ ENV PATH=/opt/bountycoder/bin:$PATH
 COPY docker/requirements/build.txt docker/requirements/worker-gpu.txt /tmp/
 RUN pip install --require-hashes -r /tmp/worker-gpu.txt
 # flash-attn has no wheel on the index: it is compiled against that torch, for A100 (80) and H100
-# (90), about an hour on few processors. Its tools do not stay.
+# (90), about an hour on few CPUs. The compiler is not in the final image.
 ARG FLASH_ATTN_CUDA_ARCHS=80;90
 ARG MAX_JOBS=4
 COPY docker/requirements/flash-attn.txt /tmp/
@@ -57,7 +57,7 @@ WORKDIR /var/lib/bountycoder
 USER 10001:10001
 VOLUME /models
 EXPOSE 9103
-# The first start fetches 65 GB.
+# The first start downloads 65 GB.
 HEALTHCHECK --interval=5s --timeout=5s --start-period=60m --retries=3 \
     CMD ["healthy", "http://127.0.0.1:9103/metrics", "bountycoder_worker_ready 1.0"]
 ENTRYPOINT ["bountycoder"]

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Run once, when PostgreSQL's volume is new: the service owns its database and is no superuser; it
-# may make the role as which Grafana reads. The exporter sees statistics and no row.
+# Runs once, when PostgreSQL's volume is new. The service owns its database without being superuser,
+# and may create Grafana's role. The exporter can read statistics but no rows.
 set -eu
 export SECRETS="${SECRETS:-/run/secrets}"
 
