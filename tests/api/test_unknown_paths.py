@@ -41,16 +41,18 @@ def routes() -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize(("method", "path"), routes())
-def test_slashes_at_the_end_or_twice_change_no_answer(
+def test_repeated_or_final_slashes_change_no_response(
     client: FlaskClient, method: str, path: str
 ) -> None:
     plain = client.open(path, method=method, json={})
 
     for spelled in (f"{path}/", f"{path}//", path.replace("/", "//")):
         given = {"PATH_INFO": spelled}
-        answer = client.open(path, method=method, json={}, environ_overrides=given)
-        assert answer.status_code == plain.status_code
-        assert _without_id(answer.get_json(silent=True)) == _without_id(plain.get_json(silent=True))
+        response = client.open(path, method=method, json={}, environ_overrides=given)
+        assert response.status_code == plain.status_code
+        assert _without_id(response.get_json(silent=True)) == _without_id(
+            plain.get_json(silent=True)
+        )
 
 
 def _without_id(body: Any) -> Any:
@@ -60,7 +62,7 @@ def _without_id(body: Any) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("path", "told"),
+    ("path", "expected"),
     [
         ("/chat/completions", "did you mean /v1/chat/completions?"),
         ("/models", "did you mean /v1/models?"),
@@ -83,15 +85,15 @@ def _without_id(body: Any) -> Any:
     ],
 )
 def test_an_address_that_leads_nowhere_names_the_near_one(
-    client: FlaskClient, path: str, told: str
+    client: FlaskClient, path: str, expected: str
 ) -> None:
-    answer = client.post(path, json={})
+    response = client.post(path, json={})
 
-    assert answer.status_code == 404
-    error = answer.get_json()["error"]
+    assert response.status_code == 404
+    error = response.get_json()["error"]
     assert error["code"] == "not_found"
     assert error["message"].startswith("there is nothing at this address: ")
-    assert told in error["message"]
+    assert expected in error["message"]
 
 
 def test_a_long_address_is_compared_with_none(app: Flask) -> None:
@@ -112,21 +114,19 @@ def test_a_long_address_is_compared_with_none(app: Flask) -> None:
         ("PATCH", "/api/keys", "GET or POST"),
     ],
 )
-def test_a_method_that_an_address_does_not_take_is_told_those_that_it_takes(
+def test_the_error_for_a_method_names_the_supported_ones(
     client: FlaskClient, method: str, path: str, methods: str
 ) -> None:
-    answer = client.open(path, method=method)
+    response = client.open(path, method=method)
 
-    assert answer.status_code == 405
-    assert answer.get_json()["error"]["message"].endswith(f": use {methods}")
-    assert set(methods.split(" or ")) <= answer.allow.as_set(preserve_casing=True)
+    assert response.status_code == 405
+    assert response.get_json()["error"]["message"].endswith(f": use {methods}")
+    assert set(methods.split(" or ")) <= response.allow.as_set(preserve_casing=True)
 
 
 @pytest.mark.parametrize("path", ["/", "/v1", "/health", "/version"])
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_whoever_looks_at_the_address_is_told_what_is_there(
-    service: Service, method: str, path: str
-) -> None:
+def test_the_root_names_the_documentation(service: Service, method: str, path: str) -> None:
     assert requests.request(method, service.url + path, timeout=10).status_code == 200
 
 
@@ -139,6 +139,6 @@ def test_the_same_request_by_another_spelling_is_the_same(service: Service) -> N
         for path in ("/v1/completions", "/v1/completions/", "//v1//completions")
     ]
 
-    assert [answer.status_code for answer in answers] == [200, 200, 200]
-    assert len({answer.json()["id"] for answer in answers}) == 1
+    assert [response.status_code for response in answers] == [200, 200, 200]
+    assert len({response.json()["id"] for response in answers}) == 1
     assert answers[2].history == []

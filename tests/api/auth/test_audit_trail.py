@@ -17,12 +17,12 @@ from tests.support.service import Service
 
 
 def activity(admin: Account, query: str = "") -> list[dict[str, Any]]:
-    answer = admin.call("GET", f"/api/admin/activity?{query}")
-    assert answer.status_code == 200, answer.text
-    return list(answer.json()["data"])
+    response = admin.call("GET", f"/api/admin/activity?{query}")
+    assert response.status_code == 200, response.text
+    return list(response.json()["data"])
 
 
-def test_every_change_is_told_with_its_actor_its_target_and_what_changed(service: Service) -> None:
+def test_every_change_is_recorded_with_actor_target_and_values(service: Service) -> None:
     admin, account = make_admin(service), register(service, name="Ann")
     key = account.make_key(name="first")
     path = f"/api/keys/{key['id']}"
@@ -80,7 +80,7 @@ def test_every_change_is_told_with_its_actor_its_target_and_what_changed(service
     assert "argon2" not in json.dumps(of_user)
 
 
-def test_an_admins_changes_are_told_too(service: Service) -> None:
+def test_changes_of_an_admin_are_recorded(service: Service) -> None:
     admin = make_admin(service)
     body = {"email": f"{new_id().hex}@example.com", "password": PASSWORD, "role": "admin"}
     user = admin.call("POST", "/api/users", json=body).json()
@@ -111,7 +111,7 @@ def test_what_was_refused_or_changes_nothing_leaves_no_entry(service: Service) -
     assert actions == ["key.create", "user.register"]
 
 
-def test_a_failed_sign_in_is_told_without_what_was_typed(service: Service) -> None:
+def test_a_failed_sign_in_is_recorded_without_its_input(service: Service) -> None:
     admin = make_admin(service)
     typed = f"my password {new_id().hex}"
 
@@ -156,7 +156,7 @@ def test_activity_is_paged_and_filtered(service: Service) -> None:
     ],
 )
 def test_a_wrong_filter_is_refused(service: Service, query: str) -> None:
-    answer = service.call("GET", f"/api/admin/activity?{query}", headers=service.sign_in_admin())
+    response = service.call("GET", f"/api/admin/activity?{query}", headers=service.sign_in_admin())
 
-    assert (answer.status_code, error_of(answer)) == (400, "invalid_request")
-    assert answer.json()["error"]["param"] == query.partition("=")[0]
+    assert (response.status_code, error_of(response)) == (400, "invalid_request")
+    assert response.json()["error"]["param"] == query.partition("=")[0]

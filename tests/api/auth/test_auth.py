@@ -21,36 +21,36 @@ from tests.support.http.accounts import register, sign_in
 from tests.support.service import Service
 
 
-def error_of(answer: Any) -> str:
-    assert answer.headers["content-type"] == "application/json", answer.text
-    error = answer.json()["error"]
+def error_of(response: Any) -> str:
+    assert response.headers["content-type"] == "application/json", response.text
+    error = response.json()["error"]
     assert set(error) >= {"code", "type", "message", "param", "requestId"}
-    assert error["requestId"] == answer.headers["x-request-id"]
+    assert error["requestId"] == response.headers["x-request-id"]
     return str(error["code"])
 
 
 def test_signing_in_gives_tokens_and_the_user(service: Service) -> None:
-    answer = service.call(
+    response = service.call(
         "POST",
         "/api/auth/login",
         json={"email": "Admin@BountyCoder.com", "password": "admin123"},
     )
 
-    assert answer.status_code == 200
-    assert set(answer.json()) == {"token", "refreshToken", "user"}
-    assert answer.json()["user"]["role"] == "admin"
+    assert response.status_code == 200
+    assert set(response.json()) == {"token", "refreshToken", "user"}
+    assert response.json()["user"]["role"] == "admin"
 
 
 @pytest.mark.parametrize(
     ("email", "password"), [("admin@bountycoder.com", "wrong"), ("nobody@x.com", "admin123")]
 )
-def test_a_wrong_password_and_an_unknown_email_look_the_same(
+def test_a_wrong_password_and_an_unknown_email_have_the_same_response(
     service: Service, email: str, password: str
 ) -> None:
-    answer = service.call("POST", "/api/auth/login", json={"email": email, "password": password})
+    response = service.call("POST", "/api/auth/login", json={"email": email, "password": password})
 
-    assert (answer.status_code, error_of(answer)) == (401, "invalid_credentials")
-    assert answer.json()["error"]["message"] == "the email or the password is wrong"
+    assert (response.status_code, error_of(response)) == (401, "invalid_credentials")
+    assert response.json()["error"]["message"] == "the email or the password is wrong"
 
 
 def test_me_is_the_signed_in_user(service: Service) -> None:
@@ -82,8 +82,8 @@ def claims(service: Service, **changes: Any) -> dict[str, Any]:
 
 
 def me_with(service: Service, token: str) -> tuple[int, str]:
-    answer = service.call("GET", "/api/auth/me", headers={"Authorization": f"Bearer {token}"})
-    return answer.status_code, error_of(answer)
+    response = service.call("GET", "/api/auth/me", headers={"Authorization": f"Bearer {token}"})
+    return response.status_code, error_of(response)
 
 
 def part(value: dict[str, Any]) -> str:
@@ -95,13 +95,13 @@ def signed(service: Service, payload: dict[str, Any]) -> str:
 
 
 def test_a_token_signed_with_our_secret_and_claims_is_taken(service: Service) -> None:
-    answer = service.call(
+    response = service.call(
         "GET",
         "/api/auth/me",
         headers={"Authorization": f"Bearer {signed(service, claims(service))}"},
     )
 
-    assert answer.status_code == 200  # so the refusals below are for what they change
+    assert response.status_code == 200  # so the refusals below are for what they change
 
 
 def test_a_token_signed_with_the_public_default_is_refused(service: Service) -> None:
@@ -199,19 +199,19 @@ def test_a_raised_token_version_ends_all_tokens(service: Service) -> None:
         user.token_version += 1
     engine.dispose()
 
-    answer = service.call("GET", "/api/auth/me", headers=headers)
+    response = service.call("GET", "/api/auth/me", headers=headers)
 
-    assert (answer.status_code, error_of(answer)) == (401, "invalid_token")
+    assert (response.status_code, error_of(response)) == (401, "invalid_token")
 
 
 @pytest.mark.parametrize(
     "header", ["", "Bearer", "Bearer ", "Basic YTpi", "Bearer not.a.jwt", "Bearer ünï"]
 )
 def test_what_is_not_a_token_is_refused(service: Service, header: str) -> None:
-    answer = service.call("GET", "/api/auth/me", headers={"Authorization": header.encode()})
+    response = service.call("GET", "/api/auth/me", headers={"Authorization": header.encode()})
 
-    assert answer.status_code == 401
-    assert error_of(answer) in {"missing_credentials", "invalid_token"}
+    assert response.status_code == 401
+    assert error_of(response) in {"missing_credentials", "invalid_token"}
 
 
 def refresh(service: Service, token: str) -> Any:
@@ -232,8 +232,8 @@ def test_signing_out_ends_the_tokens_of_the_session_and_no_others(service: Servi
 
     assert account.call("POST", "/api/auth/logout").status_code == 204
 
-    answers = [account.call("GET", "/api/auth/me"), refresh(service, account.refresh_token)]
-    assert [(answer.status_code, error_of(answer)) for answer in answers] == [
+    responses = [account.call("GET", "/api/auth/me"), refresh(service, account.refresh_token)]
+    assert [(response.status_code, error_of(response)) for response in responses] == [
         (401, "invalid_token")
     ] * 2
     assert account.call("POST", "/api/auth/logout").status_code == 401
@@ -241,7 +241,7 @@ def test_signing_out_ends_the_tokens_of_the_session_and_no_others(service: Servi
     assert refresh(service, other.refresh_token).status_code == 200
 
 
-def test_a_refresh_token_that_is_used_again_ends_its_session(service: Service) -> None:
+def test_a_second_use_of_a_refresh_token_ends_its_session(service: Service) -> None:
     account = register(service)
     other = sign_in(service, account.email)
     newest = refresh(service, account.refresh_token).json()
@@ -263,27 +263,27 @@ def test_a_refresh_token_that_is_used_again_ends_its_session(service: Service) -
     ]
 
 
-def test_a_refresh_whose_answer_was_lost_may_be_repeated(service: Service) -> None:
+def test_a_refresh_whose_response_was_lost_can_be_repeated(service: Service) -> None:
     account = register(service)
 
     with ThreadPoolExecutor(4) as pool:
-        answers = list(pool.map(lambda _: refresh(service, account.refresh_token), range(4)))
+        responses = list(pool.map(lambda _: refresh(service, account.refresh_token), range(4)))
 
-    assert [answer.status_code for answer in answers] == [200] * 4
-    for answer in answers[:2]:
-        assert refresh(service, answer.json()["refreshToken"]).status_code == 200
+    assert [response.status_code for response in responses] == [200] * 4
+    for response in responses[:2]:
+        assert refresh(service, response.json()["refreshToken"]).status_code == 200
 
 
 def test_refresh_tokens_go_on_from_one_to_the_next(service: Service) -> None:
     token = register(service).refresh_token
 
     for _ in range(4):
-        answer = refresh(service, token)
+        response = refresh(service, token)
         age_sessions(service)
-        assert answer.status_code == 200
-        token = answer.json()["refreshToken"]
+        assert response.status_code == 200
+        token = response.json()["refreshToken"]
 
-    assert me_of(service, answer.json()["token"]).status_code == 200
+    assert me_of(service, response.json()["token"]).status_code == 200
 
 
 def test_tokens_of_a_version_without_sessions_stay_good(service: Service) -> None:
@@ -297,9 +297,9 @@ def test_tokens_of_a_version_without_sessions_stay_good(service: Service) -> Non
     account.call("POST", "/api/auth/logout")
 
     assert me_of(service, old["access"]).status_code == 200
-    answers = [refresh(service, old["refresh"]) for _ in range(2)]
-    assert [answer.status_code for answer in answers] == [200, 200]
-    assert "sid" in claims_of(answers[0].json()["token"])
+    responses = [refresh(service, old["refresh"]) for _ in range(2)]
+    assert [response.status_code for response in responses] == [200, 200]
+    assert "sid" in claims_of(responses[0].json()["token"])
 
     headers = {"Authorization": f"Bearer {old['access']}"}
     assert service.call("POST", "/api/auth/logout", headers=headers).status_code == 204

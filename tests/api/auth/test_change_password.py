@@ -24,17 +24,17 @@ def refresh(account: Account) -> Any:
     return account.service.call("POST", "/api/auth/refresh", json=body)
 
 
-def test_a_new_password_ends_every_token_but_the_ones_it_answers(service: Service) -> None:
+def test_a_new_password_ends_every_token_but_the_new_ones(service: Service) -> None:
     account = register(service)
     elsewhere = sign_in(service, account.email)
 
-    answer = change(account)
+    response = change(account)
 
-    assert answer.status_code == 200
-    assert set(answer.json()) == {"token", "refreshToken", "user"}
+    assert response.status_code == 200
+    assert set(response.json()) == {"token", "refreshToken", "user"}
     assert [me(account), me(elsewhere)] == [401, 401]
     assert refresh(elsewhere).status_code == 401
-    now = {"Authorization": f"Bearer {answer.json()['token']}"}
+    now = {"Authorization": f"Bearer {response.json()['token']}"}
     assert service.call("GET", "/api/auth/me", headers=now).status_code == 200
     old = service.call(
         "POST", "/api/auth/login", json={"email": account.email, "password": PASSWORD}
@@ -46,9 +46,9 @@ def test_a_new_password_ends_every_token_but_the_ones_it_answers(service: Servic
 def test_without_the_present_password_nothing_changes(service: Service) -> None:
     account = register(service)
 
-    answer = change(account, current="wrong")
+    response = change(account, current="wrong")
 
-    assert (answer.status_code, error_of(answer)) == (403, "invalid_credentials")
+    assert (response.status_code, error_of(response)) == (403, "invalid_credentials")
     assert me(account) == 200
     sign_in(service, account.email)
 
@@ -56,19 +56,19 @@ def test_without_the_present_password_nothing_changes(service: Service) -> None:
 def test_a_new_password_has_at_least_eight_characters(service: Service) -> None:
     account = register(service)
 
-    answer = change(account, new="short")
+    response = change(account, new="short")
 
-    assert (answer.status_code, error_of(answer)) == (400, "invalid_request")
-    assert answer.json()["error"]["param"] == "newPassword"
+    assert (response.status_code, error_of(response)) == (400, "invalid_request")
+    assert response.json()["error"]["param"] == "newPassword"
 
 
 def test_the_present_password_cannot_be_guessed_without_end(service: Service) -> None:
     account = register(service)
 
-    answers = [change(account, current=f"guess {n}") for n in range(11)]
+    responses = [change(account, current=f"guess {n}") for n in range(11)]
 
-    assert [answer.status_code for answer in answers] == [403] * 10 + [429]
-    assert error_of(answers[-1]) == "too_many_attempts"
+    assert [response.status_code for response in responses] == [403] * 10 + [429]
+    assert error_of(responses[-1]) == "too_many_attempts"
     assert error_of(change(account)) == "too_many_attempts"
 
 
@@ -99,10 +99,10 @@ def test_the_end_of_a_user_ends_every_token(service: Service) -> None:
 
     assert me(account) == 401
     assert error_of(refresh(account)) == "invalid_token"
-    answer = service.call(
+    response = service.call(
         "POST", "/api/auth/login", json={"email": account.email, "password": PASSWORD}
     )
-    assert (answer.status_code, error_of(answer)) == (401, "invalid_credentials")
+    assert (response.status_code, error_of(response)) == (401, "invalid_credentials")
 
 
 def test_a_password_set_by_an_admin_ends_every_token(service: Service) -> None:

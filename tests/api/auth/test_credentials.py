@@ -16,11 +16,11 @@ BASIC = base64.b64encode(f"x:{KEY}".encode()).decode()
 
 
 def ask(service: Service, path: str, headers: dict[str, str], query: str = "") -> Any:
-    answer = service.call("GET", f"{path}{query}", headers=headers)
-    assert answer.status_code == 401, answer.text
-    assert answer.headers["WWW-Authenticate"] == 'Bearer realm="bountycoder"'
-    assert KEY not in answer.text and BASIC not in answer.text
-    return answer.json()["error"]
+    response = service.call("GET", f"{path}{query}", headers=headers)
+    assert response.status_code == 401, response.text
+    assert response.headers["WWW-Authenticate"] == 'Bearer realm="bountycoder"'
+    assert KEY not in response.text and BASIC not in response.text
+    return response.json()["error"]
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_our_own_face_says_what_to_send(
 
 @pytest.mark.parametrize("path", [V1, OURS])
 @pytest.mark.parametrize("query", [f"?api_key={KEY}", f"?key={KEY}", "?access_token=x"])
-def test_a_key_in_the_address_is_told_where_it_belongs(
+def test_the_error_for_a_key_in_the_url_names_the_header(
     service: Service, path: str, query: str
 ) -> None:
     error = ask(service, path, {}, query)
@@ -117,7 +117,7 @@ def test_every_401_names_what_is_taken(service: Service) -> None:
         service.call("POST", "/api/llm/generate", json={}),
     ]
 
-    for answer in calls:
-        if answer.status_code == 401:
-            assert answer.headers["WWW-Authenticate"] == 'Bearer realm="bountycoder"'
-    assert [answer.status_code for answer in calls] == [401] * 6
+    for response in calls:
+        if response.status_code == 401:
+            assert response.headers["WWW-Authenticate"] == 'Bearer realm="bountycoder"'
+    assert [response.status_code for response in calls] == [401] * 6

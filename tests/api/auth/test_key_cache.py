@@ -39,8 +39,8 @@ class Process:
     def ask(self, secret: KeySecret, **options: Any) -> tuple[int, str | None]:
         """Ask for a job; returns the status and the code of an error."""
         headers = {"x-api-key": secret.text, **options.pop("headers", {})}
-        answer = self.app.post(JOBS, headers=headers, **{"json": {"prompt": "x"}, **options})
-        return answer.status_code, (answer.get_json().get("error") or {}).get("code")
+        response = self.app.post(JOBS, headers=headers, **{"json": {"prompt": "x"}, **options})
+        return response.status_code, (response.get_json().get("error") or {}).get("code")
 
     def believe(self, secret: KeySecret) -> None:
         """Ask until the key is believed."""
@@ -106,7 +106,7 @@ def delete_owner_and_keys(session: Session, key: ApiKey) -> None:
 
 
 @pytest.mark.parametrize(
-    ("act", "told"),
+    ("act", "expected"),
     [
         (revoke, (401, "invalid_api_key")),
         (deactivate, (403, "key_inactive")),
@@ -121,14 +121,14 @@ def test_an_end_of_the_key_counts_for_the_next_request_of_each_process(
     processes: list[Process],
     secret: KeySecret,
     act: Callable[[Session, ApiKey], None],
-    told: tuple[int, str],
+    expected: tuple[int, str],
 ) -> None:
     before = jobs(database)
 
     change(database, secret, act)
 
-    assert [process.ask(secret) for process in processes] == [told, told]
-    assert [process.ask(secret) for process in processes] == [told, told]
+    assert [process.ask(secret) for process in processes] == [expected, expected]
+    assert [process.ask(secret) for process in processes] == [expected, expected]
     assert jobs(database) == before
 
 
@@ -144,7 +144,7 @@ def test_an_end_of_the_key_counts_for_the_next_request_of_each_process(
     ],
     ids=["stream", "cache", "idempotent", "bad", "refused", "no JSON"],
 )
-def test_whatever_is_asked_under_a_revoked_key_the_key_is_what_is_refused(
+def test_every_request_with_a_revoked_key_is_refused_for_the_key(
     database: SessionFactory,
     processes: list[Process],
     secret: KeySecret,
@@ -154,8 +154,8 @@ def test_whatever_is_asked_under_a_revoked_key_the_key_is_what_is_refused(
 
     change(database, secret, revoke)
 
-    told = (401, "invalid_api_key")
-    assert [process.ask(secret, **options) for process in processes] == [told, told]
+    expected = (401, "invalid_api_key")
+    assert [process.ask(secret, **options) for process in processes] == [expected, expected]
     assert jobs(database) == before
 
 
@@ -172,7 +172,7 @@ def test_a_request_under_a_key_that_ended_is_charged_nothing(
     assert len(processes[0].services.limits.limiter.in_flight(key_id)) == jobs(database) == 4
 
 
-def test_a_key_that_ends_while_it_is_looked_up_again_is_refused(
+def test_a_key_that_ends_during_its_second_lookup_is_refused(
     database: SessionFactory,
     processes: list[Process],
     secret: KeySecret,
@@ -241,7 +241,7 @@ def test_a_key_that_came_back_counts_at_once(
 
 
 @pytest.mark.parametrize("what", ["old secret", "key"])
-def test_time_ends_a_believed_key_without_any_change(
+def test_time_ends_a_cached_key_without_any_change(
     database: SessionFactory, processes: list[Process], secret: KeySecret, what: str
 ) -> None:
     def end_soon(session: Session, key: ApiKey) -> None:
@@ -252,17 +252,17 @@ def test_time_ends_a_believed_key_without_any_change(
 
     change(database, secret, end_soon)
     ends = utc_now() + GRACE
-    told = (403, "key_expired") if what == "key" else (401, "invalid_api_key")
+    expected = (403, "key_expired") if what == "key" else (401, "invalid_api_key")
     for process in processes:
         assert process.ask(secret) == (202, None)
         assert process.services.keys.cached(secret) is not None
 
     wait_until(lambda: utc_now() >= ends, 5)
 
-    assert [process.ask(secret) for process in processes] == [told, told]
+    assert [process.ask(secret) for process in processes] == [expected, expected]
 
 
-def test_another_secret_of_a_believed_key_proves_nothing(
+def test_another_secret_of_a_cached_key_is_refused(
     processes: list[Process], secret: KeySecret
 ) -> None:
     forged = KeySecret(secret.public_id, KeySecret.generate().random)

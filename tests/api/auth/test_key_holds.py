@@ -51,9 +51,9 @@ def path(customer: Call) -> str:
     return f"/api/keys/{customer('POST', '/api/keys', name='k').get_json()['id']}"
 
 
-def refused(answer: Any) -> tuple[int, str, str]:
-    error = answer.get_json()["error"]
-    return answer.status_code, error["code"], error["param"]
+def refused(response: Any) -> tuple[int, str, str]:
+    error = response.get_json()["error"]
+    return response.status_code, error["code"], error["param"]
 
 
 def in_hours(hours: int) -> str:

@@ -73,9 +73,9 @@ def id_of(key: dict[str, Any]) -> UUID:
 
 
 def make(customer: Call) -> dict[str, Any]:
-    answer = customer("POST", "/api/keys", name="k")
-    assert answer.status_code == 201, answer.text
-    return dict(answer.get_json())
+    response = customer("POST", "/api/keys", name="k")
+    assert response.status_code == 201, response.text
+    return dict(response.get_json())
 
 
 def delete(customer: Call, key: dict[str, Any]) -> None:
@@ -83,8 +83,8 @@ def delete(customer: Call, key: dict[str, Any]) -> None:
 
 
 def used_in_month(app: FlaskClient, key: dict[str, Any]) -> int:
-    answer = app.get("/api/limits", headers={"x-api-key": key["secret"]})
-    return int(answer.get_json()["monthlyTokenLimit"]["used"])
+    response = app.get("/api/limits", headers={"x-api-key": key["secret"]})
+    return int(response.get_json()["monthlyTokenLimit"]["used"])
 
 
 def test_a_deleted_key_does_not_give_its_month_back(
@@ -96,12 +96,12 @@ def test_a_deleted_key_does_not_give_its_month_back(
 
     second = make(customer)
 
-    answer = app.post(
+    response = app.post(
         "/api/llm/jobs",
         json={"prompt": "x", "maxTokens": 200},
         headers={"x-api-key": second["secret"]},
     )
-    assert (answer.status_code, answer.get_json()["error"]["code"]) == (
+    assert (response.status_code, response.get_json()["error"]["code"]) == (
         429,
         "monthly_quota_exceeded",
     )

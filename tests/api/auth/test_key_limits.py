@@ -38,8 +38,8 @@ def app(base_settings: Settings, database: SessionFactory, client: redis.Redis) 
 
 
 def signed_in(app: FlaskClient, email: str, password: str) -> Call:
-    answer = app.post("/api/auth/login", json={"email": email, "password": password})
-    headers = {"Authorization": f"Bearer {answer.get_json()['token']}"}
+    response = app.post("/api/auth/login", json={"email": email, "password": password})
+    headers = {"Authorization": f"Bearer {response.get_json()['token']}"}
 
     def call(method: str, path: str, **body: Any) -> Any:
         return app.open(path, method=method, json=body, headers=headers)
@@ -59,8 +59,8 @@ def administrator(app: FlaskClient, admin: User) -> Call:
     return signed_in(app, ADMIN_EMAIL, ADMIN_PASSWORD)
 
 
-def limits(answer: Any) -> dict[str, Any]:
-    return {name: answer.get_json().get(name) for name in SHOWN}
+def limits(response: Any) -> dict[str, Any]:
+    return {name: response.get_json().get(name) for name in SHOWN}
 
 
 @pytest.mark.parametrize("body", [{}, dict.fromkeys(SHOWN)], ids=["left out", "null"])
@@ -121,10 +121,10 @@ def test_a_customer_has_a_bounded_number_of_keys_also_at_once(
     customer: Call, administrator: Call
 ) -> None:
     with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(lambda _: customer("POST", "/api/keys", name="k"), range(8)))
+        responses = list(pool.map(lambda _: customer("POST", "/api/keys", name="k"), range(8)))
 
-    assert sorted(answer.status_code for answer in answers) == [201] * 3 + [403] * 5
-    made = next(answer for answer in answers if answer.status_code == 201).get_json()
+    assert sorted(response.status_code for response in responses) == [201] * 3 + [403] * 5
+    made = next(response for response in responses if response.status_code == 201).get_json()
     assert customer("DELETE", f"/api/keys/{made['id']}").status_code == 204
     assert customer("POST", "/api/keys", name="k").status_code == 201
     more = administrator("POST", "/api/keys", name="k", userId=made["userId"])

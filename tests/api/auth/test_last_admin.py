@@ -40,14 +40,14 @@ def test_the_last_admin_is_neither_demoted_nor_deleted(own_service: Service) -> 
     seeded = sign_in(own_service, "admin@bountycoder.com", "admin123")
 
     for how in ("demote", "delete"):
-        answer = remove(seeded, seeded, how)
-        assert (answer.status_code, error_of(answer)) == (409, "last_admin")
+        response = remove(seeded, seeded, how)
+        assert (response.status_code, error_of(response)) == (409, "last_admin")
     assert seeded.call("GET", "/api/users").status_code == 200
 
     made = make_admin(own_service)
     assert remove(made, seeded, "demote").status_code == 200
-    answer = remove(made, made, "demote")
-    assert (answer.status_code, error_of(answer)) == (409, "last_admin")
+    response = remove(made, made, "demote")
+    assert (response.status_code, error_of(response)) == (409, "last_admin")
 
 
 def test_of_two_admins_that_remove_each_other_at_once_one_stays(own_service: Service) -> None:
@@ -56,12 +56,12 @@ def test_of_two_admins_that_remove_each_other_at_once_one_stays(own_service: Ser
     for n in range(8):
         how = ("demote", "delete")[n % 2]
         with ThreadPoolExecutor(2) as pool:
-            answers = list(
+            responses = list(
                 pool.map(lambda pair: remove(*pair), [(*rivals, how), (*rivals[::-1], how)])
             )
 
         left = [one for one in rivals if one.call("GET", "/api/users").status_code == 200]
-        assert len(left) == 1, [answer.text for answer in answers]
+        assert len(left) == 1, [response.text for response in responses]
         rivals = [left[0], _new_admin(left[0], n)]
 
 

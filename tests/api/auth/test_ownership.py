@@ -332,9 +332,12 @@ def test_without_credentials_nothing_is_there(
 ) -> None:
     before = strangers.rows()
 
-    answer = strangers.call(method, rule, {}, json=wanted.body)
+    response = strangers.call(method, rule, {}, json=wanted.body)
 
-    assert (answer.status_code, answer.get_json()["error"]["code"]) == (401, "missing_credentials")
+    assert (response.status_code, response.get_json()["error"]["code"]) == (
+        401,
+        "missing_credentials",
+    )
     assert strangers.rows() == before
 
 
@@ -345,13 +348,13 @@ def test_what_is_anothers_does_not_exist(
     before = strangers.rows()
 
     for name, headers in strangers.credentials.items():
-        answer = strangers.call(method, rule, headers, json=wanted.body)
+        response = strangers.call(method, rule, headers, json=wanted.body)
 
-        assert answer.status_code in REFUSALS, (name, answer.text)
+        assert response.status_code in REFUSALS, (name, response.text)
         if name == "token":
             expected = 404 if isinstance(wanted, Foreign) else 403
-            assert answer.status_code == expected, answer.text
-        assert not [mark for mark in strangers.marks if mark in answer.text]
+            assert response.status_code == expected, response.text
+        assert not [mark for mark in strangers.marks if mark in response.text]
     assert strangers.rows() == before
 
 
@@ -362,30 +365,30 @@ def test_it_is_there_for_whom_it_is_meant(
     if rule.endswith("/stream"):
         method = "HEAD"  # the job waits for ever: only that the stream begins is of interest
 
-    answers = [
+    responses = [
         strangers.call(method, rule, headers, json=wanted.body)
         for headers in (strangers.admin, strangers.owner)
     ]
 
     # Else what is there could not be told from what is not, and the refusals would prove nothing.
-    assert not all(answer.status_code in REFUSALS for answer in answers), answers[0].text
+    assert not all(response.status_code in REFUSALS for response in responses), responses[0].text
     if isinstance(wanted, Foreign) and method in {"GET", "HEAD"}:
-        assert answers[1].status_code == 200, answers[1].text
+        assert responses[1].status_code == 200, responses[1].text
 
 
 @pytest.mark.parametrize(("method", "rule", "wanted"), cases(Own))
-def test_what_is_the_callers_own_shows_nothing_of_another(
+def test_lists_of_a_caller_contain_nothing_of_another(
     strangers: Strangers, method: str, rule: str, wanted: Own
 ) -> None:
     before = strangers.rows()
 
     for name, headers in strangers.credentials.items():
-        answer = strangers.call(method, rule, headers, json=wanted.body)
+        response = strangers.call(method, rule, headers, json=wanted.body)
 
-        assert answer.status_code < 500, (name, answer.text)
+        assert response.status_code < 500, (name, response.text)
         if name == "victim's key with another secret":
-            assert answer.status_code == 401, answer.text
-        assert not [mark for mark in strangers.marks if mark in answer.text]
+            assert response.status_code == 401, response.text
+        assert not [mark for mark in strangers.marks if mark in response.text]
     assert strangers.rows() == before
 
 
@@ -400,14 +403,14 @@ def test_naming_anothers_ids_is_refused(
             headers = strangers.credentials[name]
             if isinstance(reach, str):
                 query = reach.format(**strangers.ids)
-                answer = strangers.call(method, rule, headers, query=query)
+                response = strangers.call(method, rule, headers, query=query)
             else:
                 body = {
                     key: value.format(**strangers.ids) if isinstance(value, str) else value
                     for key, value in reach.items()
                 }
-                answer = strangers.call(method, rule, headers, json=body)
-            assert answer.status_code in REFUSALS, (name, reach, answer.text)
+                response = strangers.call(method, rule, headers, json=body)
+            assert response.status_code in REFUSALS, (name, reach, response.text)
     assert strangers.rows() == before
 
 
@@ -416,6 +419,9 @@ def test_the_victims_own_key_id_generates_for_nobody_else(strangers: Strangers) 
     before = strangers.rows()
 
     for path, body in (("/api/llm/generate", GENERATION), ("/api/llm/jobs", GENERATION)):
-        answer = strangers.app.post(path, json=body, headers=headers)
-        assert (answer.status_code, answer.get_json()["error"]["code"]) == (401, "invalid_api_key")
+        response = strangers.app.post(path, json=body, headers=headers)
+        assert (response.status_code, response.get_json()["error"]["code"]) == (
+            401,
+            "invalid_api_key",
+        )
     assert strangers.rows() == before

@@ -21,11 +21,11 @@ def post(service: Service, **fields: Any) -> Any:
 def test_registering_makes_a_customer_who_is_signed_in(service: Service) -> None:
     email = f"{new_id().hex}@Example.com"
 
-    answer = post(service, email=email, name="Ann")
+    response = post(service, email=email, name="Ann")
 
-    assert answer.status_code == 201
-    assert set(answer.json()) == {"token", "refreshToken", "user"}
-    assert answer.json()["user"] | {"id": "", "createdAt": ""} == {
+    assert response.status_code == 201
+    assert set(response.json()) == {"token", "refreshToken", "user"}
+    assert response.json()["user"] | {"id": "", "createdAt": ""} == {
         "id": "",
         "email": email.lower(),
         "name": "Ann",
@@ -34,23 +34,23 @@ def test_registering_makes_a_customer_who_is_signed_in(service: Service) -> None
         "createdAt": "",
     }
     account = sign_in(service, email)
-    assert account.call("GET", "/api/auth/me").json() == answer.json()["user"]
+    assert account.call("GET", "/api/auth/me").json() == response.json()["user"]
 
 
 @pytest.mark.parametrize("field", ["role", "isAdmin", "tokenVersion", "id"])
 def test_nobody_registers_as_an_admin(service: Service, field: str) -> None:
-    answer = post(service, **{field: "admin"})
+    response = post(service, **{field: "admin"})
 
-    assert (answer.status_code, error_of(answer)) == (400, "invalid_request")
-    assert answer.json()["error"]["message"] == f"{field} is not a known field"
+    assert (response.status_code, error_of(response)) == (400, "invalid_request")
+    assert response.json()["error"]["message"] == f"{field} is not a known field"
 
 
-def test_an_email_is_taken_whatever_its_case(service: Service) -> None:
+def test_an_email_is_taken_in_any_case(service: Service) -> None:
     account = register(service)
 
-    answer = post(service, email=account.email.upper())
+    response = post(service, email=account.email.upper())
 
-    assert (answer.status_code, error_of(answer)) == (409, "email_taken")
+    assert (response.status_code, error_of(response)) == (409, "email_taken")
 
 
 @pytest.mark.parametrize(
@@ -61,13 +61,15 @@ def test_an_email_is_taken_whatever_its_case(service: Service) -> None:
         ("{}\u00e9@x.com", "{}e\u0301@x.com"),
     ],
 )
-def test_an_email_that_looks_the_same_is_the_same(service: Service, first: str, alike: str) -> None:
+def test_an_email_in_lookalike_characters_is_the_same(
+    service: Service, first: str, alike: str
+) -> None:
     name = new_id().hex
     account = register(service, email=first.format(name))
 
-    answer = post(service, email=alike.format(name))
+    response = post(service, email=alike.format(name))
 
-    assert (answer.status_code, error_of(answer)) == (409, "email_taken")
+    assert (response.status_code, error_of(response)) == (409, "email_taken")
     assert sign_in(service, alike.format(name)).id == account.id
 
 
@@ -108,12 +110,14 @@ def test_a_password_works_however_a_keyboard_composes_it(service: Service) -> No
         ({"name": "a\x00b"}, "name must not contain NUL characters"),
     ],
 )
-def test_a_wrong_field_is_told(service: Service, fields: dict[str, str], message: str) -> None:
-    answer = post(service, **fields)
+def test_the_error_names_a_wrong_field(
+    service: Service, fields: dict[str, str], message: str
+) -> None:
+    response = post(service, **fields)
 
-    assert (answer.status_code, error_of(answer)) == (400, "invalid_request")
-    assert answer.json()["error"]["message"] == message
-    assert fields.get("password", "no password") not in answer.text
+    assert (response.status_code, error_of(response)) == (400, "invalid_request")
+    assert response.json()["error"]["message"] == message
+    assert fields.get("password", "no password") not in response.text
 
 
 def test_registration_can_be_closed(
@@ -123,7 +127,7 @@ def test_registration_can_be_closed(
     with Service.started(
         base_settings, directory, workers=0, api_processes=1, registration_open=False
     ) as service:
-        answer = post(service)
+        response = post(service)
 
-        assert (answer.status_code, error_of(answer)) == (403, "forbidden")
-        assert "closed" in answer.json()["error"]["message"]
+        assert (response.status_code, error_of(response)) == (403, "forbidden")
+        assert "closed" in response.json()["error"]["message"]

@@ -61,8 +61,8 @@ def path(account: dict[str, Any]) -> str:
     return f"/api/users/{account['user']['id']}"
 
 
-def refusal(answer: Any) -> tuple[int, str]:
-    return answer.status_code, answer.get_json()["error"]["code"]
+def refusal(response: Any) -> tuple[int, str]:
+    return response.status_code, response.get_json()["error"]["code"]
 
 
 def submit(app: FlaskClient, key: dict[str, Any]) -> Any:
@@ -102,7 +102,7 @@ def test_a_suspended_user_is_refused_everywhere_and_goes_on_when_that_is_lifted(
     assert submit(app, key).status_code == 202
 
 
-def test_a_key_that_was_believed_a_moment_ago_is_refused_when_its_owner_is_suspended(
+def test_a_cached_key_is_refused_when_its_owner_is_suspended(
     app: FlaskClient, administrator: Call, key: dict[str, Any], path: str, database: SessionFactory
 ) -> None:
     with database.begin() as session:
@@ -115,10 +115,10 @@ def test_a_key_that_was_believed_a_moment_ago_is_refused_when_its_owner_is_suspe
 
 
 def test_only_an_admin_suspends(app: FlaskClient, token: dict[str, str], path: str) -> None:
-    answer = app.put(path, json={"isActive": False}, headers=token)
+    response = app.put(path, json={"isActive": False}, headers=token)
 
-    assert refusal(answer) == (403, "forbidden")
-    assert answer.get_json()["error"]["param"] == "isActive"
+    assert refusal(response) == (403, "forbidden")
+    assert response.get_json()["error"]["param"] == "isActive"
     assert app.put(path, json={"isActive": True}, headers=token).status_code == 200
 
 

@@ -59,12 +59,12 @@ def test_an_email_must_wait_and_then_the_right_password_works(strict: Service) -
     account, here = register(strict, sent=an_address()), an_address()
 
     with ThreadPoolExecutor(12) as pool:
-        answers = list(pool.map(lambda _: login(strict, account.email, "wrong", here), range(12)))
+        responses = list(pool.map(lambda _: login(strict, account.email, "wrong", here), range(12)))
 
-    refused = [answer for answer in answers if answer.status_code == 429]
-    assert sorted(answer.status_code for answer in answers) == [401] * 4 + [429] * 8
-    assert {error_of(answer) for answer in refused} == {"too_many_attempts"}
-    assert all(1 <= int(answer.headers["Retry-After"]) <= WINDOW_SECONDS for answer in refused)
+    refused = [response for response in responses if response.status_code == 429]
+    assert sorted(response.status_code for response in responses) == [401] * 4 + [429] * 8
+    assert {error_of(response) for response in refused} == {"too_many_attempts"}
+    assert all(1 <= int(response.headers["Retry-After"]) <= WINDOW_SECONDS for response in refused)
 
     early = login(strict, account.email, PASSWORD, here)
     assert early.status_code == 429
@@ -79,18 +79,18 @@ def test_an_email_must_wait_and_then_the_right_password_works(strict: Service) -
 def test_an_unknown_email_is_limited_in_the_same_way(strict: Service) -> None:
     email, here = f"{new_id().hex}@example.com", an_address()
 
-    answers = [login(strict, email, "wrong", here).status_code for _ in range(6)]
+    responses = [login(strict, email, "wrong", here).status_code for _ in range(6)]
 
-    assert answers == [401] * 4 + [429] * 2
+    assert responses == [401] * 4 + [429] * 2
 
 
-def test_strangers_cannot_keep_an_owner_out(strict: Service) -> None:
+def test_attempts_of_others_do_not_lock_an_owner_out(strict: Service) -> None:
     account, home = register(strict, sent=an_address()), an_address()
     assert login(strict, account.email, PASSWORD, home).status_code == 200
 
-    answers = [login(strict, account.email, "wrong", an_address()) for _ in range(9)]
+    responses = [login(strict, account.email, "wrong", an_address()) for _ in range(9)]
 
-    assert sorted(answer.status_code for answer in answers) == [401] * 6 + [429] * 3
+    assert sorted(response.status_code for response in responses) == [401] * 6 + [429] * 3
     signed_in = login(strict, account.email, PASSWORD, home)
     assert signed_in.status_code == 200
     assert login(strict, account.email, "wrong", an_address()).status_code == 429
@@ -114,32 +114,32 @@ def test_an_operator_lifts_what_keeps_an_email_out(strict: Service) -> None:
 
 
 def test_success_resets_the_emails_count(strict: Service) -> None:
-    account, answers, here = register(strict, sent=an_address()), [], an_address()
+    account, responses, here = register(strict, sent=an_address()), [], an_address()
 
     for password in ["wrong"] * 3 + [PASSWORD] + ["wrong"] * 3 + [PASSWORD]:
-        answers.append(login(strict, account.email, password, here).status_code)
+        responses.append(login(strict, account.email, password, here).status_code)
 
-    assert answers == [401, 401, 401, 200] * 2
+    assert responses == [401, 401, 401, 200] * 2
 
 
-def test_an_address_must_wait_whatever_email_it_tries(strict: Service) -> None:
+def test_an_address_must_wait_for_all_emails_together(strict: Service) -> None:
     here = an_address()
 
-    answers = [login(strict, f"{n}@example.com", "wrong", here) for n in range(9)]
+    responses = [login(strict, f"{n}@example.com", "wrong", here) for n in range(9)]
 
-    assert [answer.status_code for answer in answers] == [401] * 8 + [429]
+    assert [response.status_code for response in responses] == [401] * 8 + [429]
     assert login(strict, "1@example.com", "wrong", an_address()).status_code == 401
 
 
-def test_what_a_caller_puts_before_the_proxys_word_is_not_believed(strict: Service) -> None:
+def test_an_address_that_the_caller_claims_is_ignored(strict: Service) -> None:
     here = an_address()["X-Forwarded-For"]
 
-    answers = [
+    responses = [
         login(strict, f"{n}@x.com", "wrong", {"X-Forwarded-For": f"192.0.2.{n}, {here}"})
         for n in range(9)
     ]
 
-    assert [answer.status_code for answer in answers] == [401] * 8 + [429]
+    assert [response.status_code for response in responses] == [401] * 8 + [429]
 
 
 def test_registrations_from_one_address_are_limited(strict: Service) -> None:
@@ -149,10 +149,10 @@ def test_registrations_from_one_address_are_limited(strict: Service) -> None:
         body = {"email": f"{new_id().hex}@example.com", "password": PASSWORD}
         return strict.call("POST", "/api/auth/register", json=body, headers=here)
 
-    answers = [post() for _ in range(4)]
+    responses = [post() for _ in range(4)]
 
-    assert [answer.status_code for answer in answers] == [201] * 3 + [429]
-    assert 1 <= int(answers[-1].headers["Retry-After"]) <= WINDOW_SECONDS
+    assert [response.status_code for response in responses] == [201] * 3 + [429]
+    assert 1 <= int(responses[-1].headers["Retry-After"]) <= WINDOW_SECONDS
 
 
 def test_without_a_proxy_an_address_cannot_be_forged(
@@ -161,7 +161,7 @@ def test_without_a_proxy_an_address_cannot_be_forged(
     settings = base_settings.model_copy(update={"login_attempts_per_address": 2})
     app = create_app(Services.from_settings(settings)).test_client()
 
-    answers = [
+    responses = [
         app.post(
             "/api/auth/login",
             json={"email": f"{n}@x.com", "password": "wrong"},
@@ -170,7 +170,7 @@ def test_without_a_proxy_an_address_cannot_be_forged(
         for n in range(3)
     ]
 
-    assert answers == [401, 401, 429]
+    assert responses == [401, 401, 429]
 
 
 @pytest.mark.parametrize("path", ["/api/auth/login", "/api/auth/register"])
@@ -180,10 +180,10 @@ def test_without_redis_nobody_may_try(
     gone = {"redis_url": SecretStr("redis://127.0.0.1:1/0")}
     app = create_app(Services.from_settings(base_settings.model_copy(update=gone))).test_client()
 
-    answer = app.post(path, json={"email": "admin@bountycoder.com", "password": PASSWORD})
+    response = app.post(path, json={"email": "admin@bountycoder.com", "password": PASSWORD})
 
-    assert answer.status_code == 503
-    assert int(answer.headers["Retry-After"]) >= 1
+    assert response.status_code == 503
+    assert int(response.headers["Retry-After"]) >= 1
 
 
 def test_a_database_that_is_away_costs_no_attempt(

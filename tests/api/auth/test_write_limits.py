@@ -65,8 +65,12 @@ def user(database: SessionFactory) -> User:
         return add_user(session)
 
 
-def codes(answers: list[Any]) -> set[str]:
-    return {answer.get_json()["error"]["code"] for answer in answers if answer.status_code >= 400}
+def codes(responses: list[Any]) -> set[str]:
+    return {
+        response.get_json()["error"]["code"]
+        for response in responses
+        if response.status_code >= 400
+    }
 
 
 def test_a_user_writes_so_often_a_minute_with_all_keys_and_tokens_together(
@@ -76,26 +80,26 @@ def test_a_user_writes_so_often_a_minute_with_all_keys_and_tokens_together(
     token, first, second = signed_in(app, user), make_key(user), make_key(user)
     gone = "/api/llm/jobs/job_" + "0" * 32
 
-    answers = [
-        answer
+    responses = [
+        response
         for _ in range(WRITES)
-        for answer in (
+        for response in (
             app.post("/api/keys", json={"name": "k"}, headers=token),
             app.delete(gone, headers=first),
             app.delete(gone, headers=second),
         )
     ]
 
-    assert codes(answers) == {"not_found", "too_many_writes"}
-    refused = next(answer for answer in answers if answer.status_code == 429)
+    assert codes(responses) == {"not_found", "too_many_writes"}
+    refused = next(response for response in responses if response.status_code == 429)
     assert 1 <= int(refused.headers["Retry-After"]) <= 60
     assert app.get("/api/keys", headers=token).status_code == 200
     generated = app.post("/api/llm/jobs", json={"prompt": "x", "maxTokens": 5}, headers=first)
     assert generated.status_code == 202
     with database.begin() as session:
         other = add_user(session)
-    answer = app.post("/api/keys", json={"name": "k"}, headers=signed_in(app, other))
-    assert answer.status_code == 201
+    response = app.post("/api/keys", json={"name": "k"}, headers=signed_in(app, other))
+    assert response.status_code == 201
 
 
 def test_every_call_that_writes_is_counted_and_says_so(
@@ -131,7 +135,7 @@ def test_a_thief_of_a_key_cannot_keep_its_owner_from_ending_it(
     token = {"Authorization": f"Bearer {changed.get_json()['token']}"}
     left = app.post("/api/auth/logout", headers=token)
 
-    assert [answer.status_code for answer in (ended, changed, left)] == [204, 200, 204]
+    assert [response.status_code for response in (ended, changed, left)] == [204, 200, 204]
 
 
 def test_without_redis_a_key_can_be_switched_off(
@@ -140,13 +144,13 @@ def test_without_redis_a_key_can_be_switched_off(
     made = app_with().post("/api/keys", json={"name": "k"}, headers=signed_in(app_with(), user))
     app = app_with(redis_url=SecretStr("redis://127.0.0.1:1/0"))
 
-    answer = app.put(
+    response = app.put(
         f"/api/keys/{made.get_json()['id']}",
         json={"isActive": False},
         headers=signed_in(app, user),
     )
 
-    assert answer.status_code == 200
+    assert response.status_code == 200
 
 
 def test_a_user_sends_so_many_bytes_a_minute(
@@ -156,16 +160,16 @@ def test_a_user_sends_so_many_bytes_a_minute(
     first, second = make_key(user), make_key(user)
     file = FILE * (BYTES // len(FILE) // 2)
 
-    answers = [
+    responses = [
         app.post("/api/llm/batches", data=file, headers={**key, **JSONL})
         for _ in range(3)
         for key in (first, second)
     ]
 
-    assert codes(answers) == {"too_many_upload_bytes"}
-    statuses = [answer.status_code for answer in answers]
+    assert codes(responses) == {"too_many_upload_bytes"}
+    statuses = [response.status_code for response in responses]
     assert 201 in statuses
-    refused = answers[statuses.index(429)]
+    refused = responses[statuses.index(429)]
     assert int(refused.headers["Retry-After"]) >= 1
     assert refused.headers["Connection"] == "close"
 
@@ -183,9 +187,9 @@ def test_a_retry_counts_the_bytes_that_it_writes(
     with services.database.sessions.begin() as session:
         end_lines(session)
 
-    answers = [app.post(f"/api/llm/batches/{batch['id']}/retry", headers=key) for _ in range(4)]
+    responses = [app.post(f"/api/llm/batches/{batch['id']}/retry", headers=key) for _ in range(4)]
 
-    assert "too_many_upload_bytes" in codes(answers)
+    assert "too_many_upload_bytes" in codes(responses)
 
 
 def end_lines(session: Any) -> None:

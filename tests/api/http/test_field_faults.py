@@ -131,7 +131,7 @@ def test_every_pattern_is_the_one_that_the_message_is_of() -> None:
     assert patterns == PATTERNS
 
 
-def told(kind: type[BaseModel], body: dict[str, Any]) -> dict[str, str]:
+def messages_of(kind: type[BaseModel], body: dict[str, Any]) -> dict[str, str]:
     with pytest.raises(InvalidRequest) as caught:
         read_json(kind, json.dumps(body).encode(), of="the body", context={MOST_TOKENS: 100})
     return {fault.param: fault.message for fault in caught.value.fields}
@@ -177,10 +177,10 @@ CHAT = {"messages": [{"role": "user", "content": "x"}]}
         (ChatBody, {**CHAT, "logit_bias": {"1": 1}}, {"logit_bias": "is not supported by this"}),
     ],
 )
-def test_faults_are_told_in_plain_words_with_the_whole_name(
+def test_messages_of_faults_are_plain_and_have_the_full_path(
     kind: type[BaseModel], body: dict[str, Any], faults: dict[str, str]
 ) -> None:
-    found = told(kind, body)
+    found = messages_of(kind, body)
 
     assert found.keys() == faults.keys()
     for param, words in faults.items():
@@ -206,17 +206,22 @@ def test_faults_are_told_in_plain_words_with_the_whole_name(
         ),
     ],
 )
-def test_an_unknown_field_is_told_the_near_one(
+def test_the_error_for_an_unknown_field_suggests_a_similar_one(
     kind: type[BaseModel], body: dict[str, Any], message: str
 ) -> None:
-    (found,) = told(kind, body).values()
+    (found,) = messages_of(kind, body).values()
 
     assert found.startswith(message)
 
 
-def test_all_that_is_wrong_is_told_at_once() -> None:
+def test_all_faults_are_reported_together() -> None:
     chat = {**CHAT, "tools": [{}], "max_tokens": 101, "n": 0, "surprise": 1}
     own = {"maxTokens": 101, "temperature": 3, "minTokens": -1}
 
-    assert told(ChatBody, chat).keys() == {"tools", "max_tokens", "n", "surprise"}
-    assert told(Generation, own).keys() == {"messages", "maxTokens", "temperature", "minTokens"}
+    assert messages_of(ChatBody, chat).keys() == {"tools", "max_tokens", "n", "surprise"}
+    assert messages_of(Generation, own).keys() == {
+        "messages",
+        "maxTokens",
+        "temperature",
+        "minTokens",
+    }

@@ -17,9 +17,9 @@ def refusal(body: bytes, **headers: str) -> InvalidRequest:
     with requested(
         api_app(), method="POST", body=body, content_type="application/json", headers=headers
     ):
-        with pytest.raises(InvalidRequest) as told:
+        with pytest.raises(InvalidRequest) as raised:
             read_body(Generation)
-        return told.value
+        return raised.value
 
 
 PACKED = gzip.compress(json.dumps({"prompt": "x" * 5_000_000}).encode())
@@ -31,12 +31,12 @@ def test_a_packed_body_is_not_unpacked() -> None:
         requested(
             api_app(), method="POST", body=PACKED, content_type="application/json", headers=headers
         ),
-        pytest.raises(UnsupportedMediaType, match="Content-Encoding") as told,
+        pytest.raises(UnsupportedMediaType, match="Content-Encoding") as raised,
     ):
         read_body(Generation)
 
-    assert told.value.param == "Content-Encoding"
-    assert told.value.headers == {"Accept-Encoding": "identity"}
+    assert raised.value.param == "Content-Encoding"
+    assert raised.value.headers == {"Accept-Encoding": "identity"}
 
 
 def test_a_packed_body_that_does_not_say_so_is_called_packed() -> None:
@@ -54,7 +54,7 @@ def test_deep_json_is_refused_and_breaks_nothing() -> None:
     assert refusal(deep).message == "the body has more than 200 brackets within each other"
 
 
-def test_what_is_told_of_a_name_does_not_grow_with_it() -> None:
+def test_the_error_for_a_name_does_not_grow_with_it() -> None:
     names = {f"{number}{'x' * 50_000}": 1 for number in range(30)}
 
     error = refusal(json.dumps({"prompt": "x", **names}).encode())

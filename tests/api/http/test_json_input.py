@@ -24,13 +24,13 @@ def read(data: bytes) -> Generation:
 
 
 def refusal(data: bytes) -> InvalidRequest:
-    with pytest.raises(InvalidRequest) as told:
+    with pytest.raises(InvalidRequest) as raised:
         read(data)
-    return told.value
+    return raised.value
 
 
 @pytest.mark.parametrize(
-    ("data", "told"),
+    ("data", "expected"),
     [
         (b'{"prompt": "a",}', "line 1, column 16: remove the comma before the closing bracket"),
         (b'{"prompt": ["a",]}', "line 1, column 17: remove the comma before the closing bracket"),
@@ -53,15 +53,15 @@ def refusal(data: bytes) -> InvalidRequest:
         ('{"prompt": "é" x}'.encode(), "line 1, column 16: a comma or a closing bracket"),
     ],
 )
-def test_json_that_is_none_is_told_where_and_why(data: bytes, told: str) -> None:
+def test_the_error_for_malformed_json_has_position_and_reason(data: bytes, expected: str) -> None:
     error = refusal(data)
 
     assert error.code == "invalid_json"
-    assert error.message.startswith(f"the body is not valid JSON at {told}")
+    assert error.message.startswith(f"the body is not valid JSON at {expected}")
 
 
 @pytest.mark.parametrize(
-    ("data", "told"),
+    ("data", "expected"),
     [
         (b"", "the body is empty: send a JSON object"),
         (b" \n", "the body is empty: send a JSON object"),
@@ -71,27 +71,27 @@ def test_json_that_is_none_is_told_where_and_why(data: bytes, told: str) -> None
         (b"\x1f\x8b\x08\x00", "the body is compressed (gzip): send it uncompressed"),
     ],
 )
-def test_bytes_that_are_no_text_are_called_what_they_are(data: bytes, told: str) -> None:
+def test_bytes_that_are_no_text_are_called_what_they_are(data: bytes, expected: str) -> None:
     error = refusal(data)
 
     assert error.code == "invalid_json"
-    assert told in error.message
+    assert expected in error.message
 
 
 @pytest.mark.parametrize(
-    ("data", "told"),
+    ("data", "expected"),
     [
         (b'{"seed": ' + b"9" * 5000 + b"}", "more than 4300 digits at line 1, column 10"),
         (b'{"prompt": ' + b"[" * 201 + b"]" * 201 + b"}", "more than 200 brackets within each"),
     ],
 )
 def test_valid_json_that_is_too_much_is_not_called_a_fault_of_syntax(
-    data: bytes, told: str
+    data: bytes, expected: str
 ) -> None:
     error = refusal(data)
 
     assert error.code == "invalid_request"
-    assert told in error.message
+    assert expected in error.message
 
 
 @pytest.mark.parametrize(
@@ -112,11 +112,11 @@ def test_a_byte_order_mark_is_passed_over() -> None:
     assert read(BOM + b'{"prompt": "x"}').prompt == "x"
 
 
-def test_a_line_of_a_file_is_told_its_column_only() -> None:
-    with pytest.raises(InvalidRequest) as told:
+def test_the_error_for_a_line_of_a_file_has_only_the_column() -> None:
+    with pytest.raises(InvalidRequest) as raised:
         read_generation_line(b'{"prompt": "a",}')
 
-    message = told.value.message
+    message = raised.value.message
     assert message.startswith("it is not valid JSON at column 16: remove the comma")
 
 

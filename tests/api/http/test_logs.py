@@ -25,7 +25,9 @@ def lines(service: Service, *, program: str, request_id: str) -> list[dict[str, 
     return found
 
 
-def told(service: Service, message: str, program: str, request_id: str) -> list[dict[str, Any]]:
+def log_lines(
+    service: Service, message: str, program: str, request_id: str
+) -> list[dict[str, Any]]:
     """Return the lines with this message, once there is one."""
 
     def now() -> list[dict[str, Any]]:
@@ -52,24 +54,24 @@ def with_worker_stopped(service: Service, act: Callable[[], None]) -> None:
 def test_a_request_and_its_job_have_one_line_each(service: Service) -> None:
     mine = headers(service, "logged-1")
 
-    answer = service.call("POST", "/api/llm/generate", json=BODY, headers=mine)
+    response = service.call("POST", "/api/llm/generate", json=BODY, headers=mine)
 
-    (request,) = told(service, "request", "api", "logged-1")
-    (job,) = told(service, "job", "worker", "logged-1")
+    (request,) = log_lines(service, "request", "api", "logged-1")
+    (job,) = log_lines(service, "job", "worker", "logged-1")
     assert (request["method"], request["route"]) == ("POST", "/api/llm/generate")
-    assert request["status"] == answer.status_code == 200
+    assert request["status"] == response.status_code == 200
     assert request["ms"] > 0
     assert (request["program"], job["program"]) == ("api", "worker")
-    assert answer.json()["id"].endswith(job["job"])
+    assert response.json()["id"].endswith(job["job"])
     assert (job["state"], job["attempt"]) == ("succeeded", 1)
-    assert job["completion_tokens"] == answer.json()["usage"]["completion_tokens"]
+    assert job["completion_tokens"] == response.json()["usage"]["completion_tokens"]
     assert {"queued_ms", "ran_ms", "prompt_tokens", "key", "time", "level"} <= set(job)
 
 
 def test_a_refused_request_has_one_line(service: Service) -> None:
     service.call("POST", "/api/llm/generate", json=BODY, headers={"x-request-id": "logged-2"})
 
-    (request,) = told(service, "request", "api", "logged-2")
+    (request,) = log_lines(service, "request", "api", "logged-2")
     assert request["status"] == 401
     assert request["address"] == "127.0.0.1"
     assert "user" not in request and "key" not in request
@@ -83,7 +85,7 @@ def test_the_line_of_a_request_names_who_called(service: Service) -> None:
     def line_of(name: str, call: str, sent: dict[str, str], **options: Any) -> dict[str, Any]:
         method, _, path = call.partition(" ")
         service.call(method, path, headers={**sent, "x-request-id": name}, **options)
-        return told(service, "request", "api", name)[0]
+        return log_lines(service, "request", "api", name)[0]
 
     generate = "POST /api/llm/generate"
     lines = [line_of("named-0", generate, by_key, json=BODY)]
@@ -114,8 +116,8 @@ def test_a_job_that_never_ran_has_its_line_under_the_request_that_made_it(
 
     with_worker_stopped(service, make_and_cancel)
 
-    (job,) = told(service, "job", "api", "logged-3")
+    (job,) = log_lines(service, "job", "api", "logged-3")
     assert job["state"] == "cancelled"
-    assert len(told(service, "request", "api", "logged-3")) == 1
-    assert len(told(service, "request", "api", "logged-4")) == 1
+    assert len(log_lines(service, "request", "api", "logged-3")) == 1
+    assert len(log_lines(service, "request", "api", "logged-4")) == 1
     assert lines(service, program="worker", request_id="logged-3") == []

@@ -97,6 +97,6 @@ def _send_what_is_no_http(service: Service, secret: str) -> None:
     address = ("127.0.0.1", service.settings.api_port)
     with socket.create_connection(address, timeout=10) as connection:
         connection.sendall(f"GET / HTTP/1.1\r\nAuthorization Bearer {secret}\r\n\r\n".encode())
-        answer = connection.recv(65536)
-    assert answer.startswith(b"HTTP/1.1 400 ")
-    assert secret.encode() not in answer
+        response = connection.recv(65536)
+    assert response.startswith(b"HTTP/1.1 400 ")
+    assert secret.encode() not in response

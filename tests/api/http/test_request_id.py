@@ -14,10 +14,10 @@ def exchange(service: Service, request: bytes) -> bytes:
     address = ("127.0.0.1", service.settings.api_port)
     with socket.create_connection(address, timeout=10) as connection:
         connection.sendall(request)
-        answer = b""
+        response = b""
         while piece := connection.recv(65536):
-            answer += piece
-    return answer
+            response += piece
+    return response
 
 
 def get(service: Service, header: bytes) -> bytes:
@@ -26,9 +26,9 @@ def get(service: Service, header: bytes) -> bytes:
 
 
 def test_a_sane_id_comes_back(service: Service) -> None:
-    answer = get(service, b"x-request-id: My.own_id:1-2")
+    response = get(service, b"x-request-id: My.own_id:1-2")
 
-    assert b"\r\nx-request-id: My.own_id:1-2\r\n" in answer
+    assert b"\r\nx-request-id: My.own_id:1-2\r\n" in response
 
 
 @pytest.mark.parametrize(
@@ -60,9 +60,9 @@ def test_an_id_that_is_not_sane_is_replaced(service: Service, value: bytes) -> N
 
 
 def test_two_ids_are_none(service: Service) -> None:
-    answer = get(service, b"x-request-id: one\r\nx-request-id: two")
+    response = get(service, b"x-request-id: one\r\nx-request-id: two")
 
-    assert b"\r\nx-request-id: req_" in answer
+    assert b"\r\nx-request-id: req_" in response
 
 
 def test_what_is_no_http_is_refused_in_the_one_shape(service: Service) -> None:

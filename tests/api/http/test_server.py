@@ -64,7 +64,7 @@ def test_a_listener_that_closes_cuts_off_nobody_in_its_queue() -> None:
     assert received == [b"request"] * 40
 
 
-def test_a_stopping_api_answers_what_it_has_begun(
+def test_a_stopping_api_completes_its_requests(
     base_settings: Settings, client: redis.Redis, tmp_path: Path
 ) -> None:
     """Beside it, a connection that waits for its next request is closed."""
@@ -75,11 +75,11 @@ def test_a_stopping_api_answers_what_it_has_begun(
     ):
         assert service.api is not None
         assert kept_open.get(f"{service.url}/healthz", timeout=10).status_code == 200
-        answers: list[Any] = []
+        responses: list[Any] = []
         secret = service.make_key()["secret"]
 
         def call() -> None:
-            answers.append(
+            responses.append(
                 service.call(
                     "POST",
                     "/api/llm/generate",
@@ -97,18 +97,18 @@ def test_a_stopping_api_answers_what_it_has_begun(
         service.api.wait(30)
         caller.join(10)
 
-        assert [answer.status_code for answer in answers] == [200]
+        assert [response.status_code for response in responses] == [200]
 
 
 def ask(connection: socket.socket, request: bytes) -> bytes:
     """Send a request for `/healthz`, and return the whole answer."""
     connection.sendall(request)
-    answer = b""
-    while not answer.endswith(b"}\n"):
+    response = b""
+    while not response.endswith(b"}\n"):
         piece = connection.recv(10_000)
-        assert piece, answer
-        answer += piece
-    return answer
+        assert piece, response
+        response += piece
+    return response
 
 
 def seconds_to_close(connection: socket.socket, trickle: bytes = b"") -> float:
@@ -175,10 +175,10 @@ def test_bodies_that_nobody_reads_hold_up_nobody(service: Service) -> None:
     def send() -> None:
         with requests.Session() as kept_open:
             while time.monotonic() < must_stop:
-                answer = kept_open.post(
+                response = kept_open.post(
                     f"{service.url}/api/llm/generate", data=b"a" * 2_000_000, timeout=30
                 )
-                statuses.add(answer.status_code)
+                statuses.add(response.status_code)
 
     senders = [threading.Thread(target=send) for _ in range(4)]
     for sender in senders:

@@ -172,15 +172,15 @@ def test_what_is_not_described_is_found() -> None:
     assert [len(found) for found in faults] == [0, 1, 1, 1]
 
 
-def test_an_answer_that_is_not_described_is_found(service: Service) -> None:
-    answer = service.call("GET", "/healthz")
+def test_an_undescribed_response_is_found(service: Service) -> None:
+    response = service.call("GET", "/healthz")
     narrow = Contract.published()
     described = narrow.document["paths"]["/healthz"]["get"]["responses"]
 
     described["200"]["headers"]["x-more"] = {"required": True}
-    assert narrow.faults(answer) == ["the header x-more is missing"]
+    assert narrow.faults(response) == ["the header x-more is missing"]
     del described["200"]
-    assert narrow.faults(answer) == ["200 is not described"]
+    assert narrow.faults(response) == ["200 is not described"]
 
 
 @pytest.mark.parametrize(
@@ -205,18 +205,18 @@ def test_the_events_of_a_stream_are_as_described(
     secret = register(service).make_key()["secret"]
     options = {} if path.startswith("/api") else {"stream_options": {"include_usage": True}}
 
-    answer = service.call(
+    response = service.call(
         "POST",
         path,
         json={**body, "stream": True, **options},
         headers={"Authorization": f"Bearer {secret}"},
         stream=True,
     )
-    *told, done = events(answer)
+    *sent, done = events(response)
 
     assert done.data == "[DONE]"
-    assert [contract().event_faults(path, "post", event.json) for event in told] == [[]] * len(told)
-    assert told[-1].json["usage"]["completion_tokens"] > 0
+    assert [contract().event_faults(path, "post", event.json) for event in sent] == [[]] * len(sent)
+    assert sent[-1].json["usage"]["completion_tokens"] > 0
 
 
 def test_a_body_that_changes_what_it_names_publishes_no_defaults(document: dict[str, Any]) -> None:

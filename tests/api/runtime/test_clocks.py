@@ -95,24 +95,24 @@ def test_the_lines_of_a_batch_are_dated_as_their_batch(
         assert dates == {session.get_one(Batch, batch_uuid(batch)).created_at}
 
 
-def test_a_batch_may_be_sent_again_under_its_idempotency_key(
+def test_a_batch_can_be_sent_twice_with_its_idempotency_key(
     skewed: Service, headers: dict[str, str]
 ) -> None:
     sent = {**headers, "Idempotency-Key": "mine", "Content-Type": "application/jsonl"}
-    answers = [
+    responses = [
         skewed.call("POST", PATH, data=jsonl(*requests_of(1)), headers=sent) for _ in range(2)
     ]
 
-    assert [answer.status_code for answer in answers] == [201, 200]
-    assert len({answer.json()["id"] for answer in answers}) == 1
+    assert [response.status_code for response in responses] == [201, 200]
+    assert len({response.json()["id"] for response in responses}) == 1
 
 
 def test_a_cancel_is_dated(skewed: Service, headers: dict[str, str]) -> None:
     batch = made(skewed, headers, *({"prompt": "x " * 400, "maxTokens": 400} for _ in range(99)))
 
-    answer = skewed.call("POST", f"{PATH}/{batch['id']}/cancel", headers=headers)
+    response = skewed.call("POST", f"{PATH}/{batch['id']}/cancel", headers=headers)
 
-    assert is_present(answer.json()["cancelRequestedAt"])
+    assert is_present(response.json()["cancelRequestedAt"])
 
 
 def test_an_idempotency_key_lives_a_day(
@@ -218,10 +218,10 @@ def test_a_webhook_is_signed_for_receivers_with_right_clocks(
     assert key_id is not None
     with receiving() as receiver:
         body = {"prompt": "tell me", "maxTokens": 4, "webhookUrl": receiver.url}
-        answer = skewed.call(
+        response = skewed.call(
             "POST", "/api/llm/generate", json=body, headers={"x-api-key": key["secret"]}
         )
-        assert answer.status_code == 200
+        assert response.status_code == 200
         wait_until(lambda: state_of_message(rows, key_id) == "delivered", END_SECONDS)
 
     (received,) = receiver.received
@@ -241,7 +241,7 @@ def seconds_between(shown: dict[str, Any], begin: str, end: str) -> float:
 
 
 def upload(service: Service, headers: dict[str, str], data: bytes) -> dict[str, Any]:
-    answer = service.call(
+    response = service.call(
         "POST",
         "/v1/files",
         files={"file": ("in.jsonl", data)},
@@ -252,14 +252,14 @@ def upload(service: Service, headers: dict[str, str], data: bytes) -> dict[str, 
         },
         headers=headers,
     )
-    assert answer.status_code == 200, answer.text
-    return dict(answer.json())
+    assert response.status_code == 200, response.text
+    return dict(response.json())
 
 
 def ask(service: Service, secret: str) -> int:
     body = {"prompt": "x", "maxTokens": 2}
-    answer = service.call("POST", "/api/llm/generate", json=body, headers={"x-api-key": secret})
-    return int(answer.status_code)
+    response = service.call("POST", "/api/llm/generate", json=body, headers={"x-api-key": secret})
+    return int(response.status_code)
 
 
 def state_of_message(rows: SessionFactory, key_id: UUID) -> str | None:

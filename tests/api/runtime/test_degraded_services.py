@@ -68,11 +68,11 @@ def test_without_redis_nothing_is_taken_and_nothing_is_left(
 ) -> None:
     app = app_with(base_settings.model_copy(update={"redis_url": NOBODY}))
 
-    answer = app.post("/api/llm/generate", json={"prompt": "x"}, headers=key)
+    response = app.post("/api/llm/generate", json={"prompt": "x"}, headers=key)
 
-    assert answer.status_code == 503
-    assert answer.get_json()["error"]["code"] == "queue_unavailable"
-    assert int(answer.headers["Retry-After"]) >= 1
+    assert response.status_code == 503
+    assert response.get_json()["error"]["code"] == "queue_unavailable"
+    assert int(response.headers["Retry-After"]) >= 1
     assert jobs(database) == []
 
 
@@ -86,9 +86,9 @@ def test_a_job_that_cannot_be_sent_is_failed(
     dead = open_redis(base_settings.model_copy(update={"redis_url": NOBODY}))
     app = app_with(base_settings, queue=JobQueue(dead))
 
-    answer = app.post("/api/llm/generate", json={"prompt": "x"}, headers=key)
+    response = app.post("/api/llm/generate", json={"prompt": "x"}, headers=key)
 
-    assert answer.status_code == 503
+    assert response.status_code == 503
     assert [job.state for job in jobs(database)] == ["failed"]
 
 
@@ -108,10 +108,10 @@ def test_a_job_that_was_begun_although_its_sending_failed_is_waited_for(
     settings = base_settings.model_copy(update={"sync_wait_seconds": 0.2})
     app = app_with(settings, queue=OnlyTheAnswerIsLost())
 
-    answer = app.post("/api/llm/generate", json={"prompt": "x"}, headers=key)
+    response = app.post("/api/llm/generate", json={"prompt": "x"}, headers=key)
 
-    assert answer.status_code == 202
-    assert answer.get_json()["status"] == "running"
+    assert response.status_code == 202
+    assert response.get_json()["status"] == "running"
 
 
 @pytest.mark.parametrize("path", ["/api/auth/login", "/api/llm/generate"])
@@ -125,11 +125,11 @@ def test_without_the_database_valid_credentials_are_not_called_wrong(
     app = app_with(base_settings.model_copy(update={"database_url": NO_DATABASE}))
     body = {"prompt": "x"} if "llm" in path else {"email": "a@b.c", "password": "p"}
 
-    answer = app.post(path, json=body, headers=key)
+    response = app.post(path, json=body, headers=key)
 
-    assert answer.status_code == 503
-    assert answer.get_json()["error"]["code"] == "database_unavailable"
-    assert "127.0.0.1" not in answer.text
+    assert response.status_code == 503
+    assert response.get_json()["error"]["code"] == "database_unavailable"
+    assert "127.0.0.1" not in response.text
     assert "the database is away: OperationalError" in caplog.text
 
 
@@ -137,17 +137,17 @@ def test_readiness_names_what_is_away(
     app_with: Callable[..., FlaskClient], base_settings: Settings
 ) -> None:
     gone = {"database_url": NO_DATABASE, "redis_url": NOBODY}
-    answer = app_with(base_settings.model_copy(update=gone)).get("/readyz")
+    response = app_with(base_settings.model_copy(update=gone)).get("/readyz")
 
-    assert answer.status_code == 503
-    assert answer.get_json()["parts"] == {
+    assert response.status_code == 503
+    assert response.get_json()["parts"] == {
         "database": "away",
         "redis": "away",
         "workers": "unknown",
     }
 
 
-def test_a_fault_of_ours_shows_no_traceback(
+def test_an_internal_error_publishes_no_traceback(
     app_with: Callable[..., FlaskClient],
     base_settings: Settings,
     database: SessionFactory,
@@ -158,11 +158,11 @@ def test_a_fault_of_ours_shows_no_traceback(
         def charge(self, *_: object, **__: object) -> None:
             raise ZeroDivisionError("secret detail")
 
-    answer = app_with(base_settings, limiter=Broken()).post(
+    response = app_with(base_settings, limiter=Broken()).post(
         "/api/llm/generate", json={"prompt": "x"}, headers=key
     )
 
-    assert answer.status_code == 500
-    assert answer.get_json()["error"]["code"] == "internal_error"
-    assert "secret detail" not in answer.text
+    assert response.status_code == 500
+    assert response.get_json()["error"]["code"] == "internal_error"
+    assert "secret detail" not in response.text
     assert jobs(database) == []

@@ -61,16 +61,16 @@ def ask(
         yield ask
 
 
-def test_requests_are_answered_when_the_database_freezes(
+def test_requests_end_in_time_when_the_database_freezes(
     postgres: Postgres, ask: Callable[[], requests.Response]
 ) -> None:
     for _ in range(MOST - BEFORE - 1):
         assert ask().status_code == 202
     with frozen([server(postgres), *backends(postgres)]):
         began = time.monotonic()
-        answer = ask()
+        response = ask()
         seconds = time.monotonic() - began
-    assert (answer.status_code, error_of(answer)) == (503, "database_unavailable")
+    assert (response.status_code, error_of(response)) == (503, "database_unavailable")
     assert seconds < 10
 
     wait_until(lambda: ask().status_code == 202, 5)  # in the last place

@@ -48,13 +48,13 @@ def generate(service: Service, key: dict[str, Any], **body: Any) -> requests.Res
 
 
 def requests_used(service: Service, key: dict[str, Any]) -> int:
-    answer = service.call("GET", "/api/limits", headers={"x-api-key": key["secret"]})
-    return int(answer.json()["rateLimit"]["used"])
+    response = service.call("GET", "/api/limits", headers={"x-api-key": key["secret"]})
+    return int(response.json()["rateLimit"]["used"])
 
 
 @pytest.mark.alone
 @pytest.mark.parametrize("name", PROMPTS)
-def test_others_are_answered_while_a_large_prompt_is_read(single: Service, name: str) -> None:
+def test_other_requests_run_while_a_large_prompt_is_parsed(single: Service, name: str) -> None:
     key = single.make_key()
     sender = threading.Thread(
         target=generate, args=(single, key), kwargs={"prompt": PROMPTS[name], "maxTokens": 8000}
@@ -77,10 +77,10 @@ def test_others_are_answered_while_a_large_prompt_is_read(single: Service, name:
 def test_a_large_prompt_that_cannot_fit_is_refused_with_what_was_counted(
     single: Service, name: str
 ) -> None:
-    answer = generate(single, single.make_key(), prompt=PROMPTS[name], maxTokens=8000)
+    response = generate(single, single.make_key(), prompt=PROMPTS[name], maxTokens=8000)
 
-    error = answer.json()["error"]
-    assert (answer.status_code, error["code"]) == (400, "context_length_exceeded")
+    error = response.json()["error"]
+    assert (response.status_code, error["code"]) == (400, "context_length_exceeded")
     assert error["message"].startswith("this model's maximum context length is 8192 tokens, but ")
     assert error["param"] == "prompt"
 
@@ -90,7 +90,7 @@ def test_a_long_prompt_that_is_refused_takes_a_request_of_its_key(single: Servic
 
     refused = [generate(single, key, prompt="aA1 " * 20_000) for _ in range(3)]
 
-    assert [answer.status_code for answer in refused] == [400, 400, 429]
+    assert [response.status_code for response in refused] == [400, 400, 429]
     assert refused[2].json()["error"]["code"] == "rate_limit_exceeded"
     assert requests_used(single, key) == 2
     assert generate(single, key, prompt="x").status_code == 429
@@ -107,9 +107,9 @@ def test_a_short_request_that_is_refused_costs_nothing(single: Service) -> None:
 def test_a_long_prompt_that_fits_takes_one_request(single: Service) -> None:
     key = single.make_key()
 
-    answer = generate(single, key, prompt=" " * (LARGE_BYTES + 1), maxTokens=1)
+    response = generate(single, key, prompt=" " * (LARGE_BYTES + 1), maxTokens=1)
 
-    assert answer.status_code == 200
+    assert response.status_code == 200
     assert requests_used(single, key) == 1
 
 
@@ -133,7 +133,7 @@ def wait_behind(lock: LargeRequestLock, order: list[str], name: str, user: Any) 
     return thread
 
 
-def test_users_take_turns_however_many_requests_one_has(lock: LargeRequestLock) -> None:
+def test_the_lock_is_fair_to_users_with_few_requests(lock: LargeRequestLock) -> None:
     many, few = uuid4(), uuid4()
     order: list[str] = []
     end = lock.acquire(many, 0)
@@ -151,11 +151,11 @@ def test_who_waits_too_long_is_refused_and_holds_up_nobody() -> None:
     lock = LargeRequestLock(max_wait_seconds=0.05, sleep=lambda seconds: None)
     end = lock.acquire(uuid4(), 0)
 
-    with pytest.raises(Unavailable, match="wait too long") as told:
+    with pytest.raises(Unavailable, match="wait too long") as raised:
         lock.acquire(uuid4(), 0)
     end()
 
-    assert told.value.code == "overloaded" and "Retry-After" in told.value.headers
+    assert raised.value.code == "overloaded" and "Retry-After" in raised.value.headers
     lock.acquire(uuid4(), 0)()
 
 

@@ -64,7 +64,7 @@ def shown(service: Service, program: str) -> dict[tuple[str, frozenset[tuple[str
     return samples(scrape(getattr(service.settings, f"{program}_metrics_port")))
 
 
-def test_each_page_shows_what_the_documentation_says(measured: Service) -> None:
+def test_each_page_has_the_documented_metrics(measured: Service) -> None:
     headers = {"x-api-key": measured.make_key()["secret"]}
     measured.call("POST", "/api/llm/generate", json=BODY, headers=headers)
     measured.call("GET", "/nothing-here")

@@ -48,9 +48,9 @@ def test_an_upload_without_room_for_it_is_a_503(
     file = jsonl({"custom_id": "a", "prompt": "x" * 3 * MEGABYTE, "maxTokens": 1})
 
     with no_file_larger(MEGABYTE):
-        answer = app.post(PATH, data=file, headers=headers)
+        response = app.post(PATH, data=file, headers=headers)
 
-    assert answer.status_code == 503
-    assert answer.get_json()["error"]["code"] == "overloaded"
-    assert int(answer.headers["Retry-After"]) >= 1
+    assert response.status_code == 503
+    assert response.get_json()["error"]["code"] == "overloaded"
+    assert int(response.headers["Retry-After"]) >= 1
     assert "the machine has no room: File too large" in caplog.text

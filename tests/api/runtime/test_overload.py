@@ -26,7 +26,7 @@ BODY = {"prompt": "Say it", "maxTokens": 10, "ignoreEos": True}
 JOBS_PER_SECOND = 4.0
 
 
-def test_a_full_worker_tells_its_pace_and_a_long_line_is_refused(
+def test_a_full_worker_reports_its_rate_and_a_long_queue_refuses(
     base_settings: Settings, client: redis.Redis, tmp_path: Path
 ) -> None:
     slow = {"echo_tokens_per_second": 20.0, "worker_jobs": 2, "drain_seconds": 0.0}
@@ -54,7 +54,7 @@ def test_a_full_worker_tells_its_pace_and_a_long_line_is_refused(
         assert float(refused.headers["retry-after-ms"]) / 1000 == pytest.approx(seconds - 15, abs=2)
 
 
-def test_a_process_that_gets_too_much_refuses_some_and_answers_what_it_took(
+def test_an_overloaded_process_refuses_some_requests_and_completes_the_others(
     base_settings: Settings, tmp_path: Path
 ) -> None:
     # What goes through at once is far more than is admitted in a millisecond.
@@ -62,19 +62,19 @@ def test_a_process_that_gets_too_much_refuses_some_and_answers_what_it_took(
     with Service.started(base_settings, tmp_path, workers=0, **crowded) as service:
         secret = {"x-api-key": service.make_key()["secret"]}
 
-        answers = burst([f"{service.url}/api/llm/jobs"], BODY, secret, count=10 * MIN_PENDING)
+        responses = burst([f"{service.url}/api/llm/jobs"], BODY, secret, count=10 * MIN_PENDING)
         calm = [
             service.call("POST", "/api/llm/jobs", json=BODY, headers=secret).status_code
             for _ in range(3)
         ]
         listed = service.call("GET", "/api/llm/jobs?limit=100", headers=secret).json()["data"]
 
-    refused = [answer for answer in answers if answer.status == 503]
-    assert refused and {answer.code for answer in refused} == {"overloaded"}
-    assert all(1 <= int(answer.headers["retry-after"]) <= 3 for answer in refused)
-    taken = [answer for answer in answers if answer.status == 202]
-    assert len(taken) >= MIN_PENDING and len(taken) + len(refused) == len(answers)
+    refused = [response for response in responses if response.status == 503]
+    assert refused and {response.code for response in refused} == {"overloaded"}
+    assert all(1 <= int(response.headers["retry-after"]) <= 3 for response in refused)
+    taken = [response for response in responses if response.status == 202]
+    assert len(taken) >= MIN_PENDING and len(taken) + len(refused) == len(responses)
     assert calm == [202, 202, 202]
-    made = {answer.body["id"] for answer in taken}
+    made = {response.body["id"] for response in taken}
     newest = [job["id"] for job in listed][len(calm) : len(calm) + len(made)]
     assert len(made) == len(taken) and set(newest) <= made

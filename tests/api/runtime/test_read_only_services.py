@@ -86,11 +86,11 @@ def set_read_only(postgres: Postgres, state: str) -> None:
 
 
 def readiness(service: Service) -> tuple[int, dict[str, str]]:
-    answer = service.call("GET", "/readyz")
-    return answer.status_code, answer.json()["parts"]
+    response = service.call("GET", "/readyz")
+    return response.status_code, response.json()["parts"]
 
 
-def test_a_read_only_database_is_away_until_it_takes_changes_again(
+def test_a_read_only_database_is_away_until_it_accepts_changes(
     postgres: Postgres, paced_service: Service
 ) -> None:
     service = paced_service
@@ -186,10 +186,10 @@ def test_readiness_names_a_redis_that_takes_no_writes(
 
     spoil(client, valkey.directory)
 
-    answer = app.get("/readyz")
+    response = app.get("/readyz")
     client.close()
-    assert answer.status_code == 503
-    assert answer.get_json()["parts"] == {"database": "ok", "redis": state, "workers": "unknown"}
+    assert response.status_code == 503
+    assert response.get_json()["parts"] == {"database": "ok", "redis": state, "workers": "unknown"}
 
 
 @pytest.mark.parametrize(

@@ -50,8 +50,8 @@ def test_waits_of_every_kind_are_bounded_together_and_refused_before_they_cost(
     ]
 
     def refused() -> bool:
-        answer = narrow.call("GET", f"/api/llm/jobs/{job}?wait=1", headers=key)
-        return answer.status_code == 429 and error_of(answer) == "too_many_waits"
+        response = narrow.call("GET", f"/api/llm/jobs/{job}?wait=1", headers=key)
+        return response.status_code == 429 and error_of(response) == "too_many_waits"
 
     wait_until(refused, 20)
     wait_until(lambda: jobs_of(narrow, key) == 2, 20)
@@ -62,9 +62,9 @@ def test_waits_of_every_kind_are_bounded_together_and_refused_before_they_cost(
         ("/v1/completions", {"model": "m", "prompt": "x", "stream": True}, "too_many_streams"),
     ]
     for path, body, code in calls:
-        answer = narrow.call("POST", path, json=body, headers=key)
-        assert (answer.status_code, error_of(answer)) == (429, code), path
-        assert int(answer.headers["Retry-After"]) >= 1
+        response = narrow.call("POST", path, json=body, headers=key)
+        assert (response.status_code, error_of(response)) == (429, code), path
+        assert int(response.headers["Retry-After"]) >= 1
     assert jobs_of(narrow, key) == 2
     prefer = {**key, "Prefer": "respond-async"}
     assert narrow.call("POST", "/api/llm/generate", json=LONG, headers=prefer).status_code == 202
@@ -77,14 +77,14 @@ def test_waits_of_every_kind_are_bounded_together_and_refused_before_they_cost(
         closer.join(20)
 
 
-def test_a_place_is_free_again_when_its_wait_is_over(narrow: Service) -> None:
+def test_a_slot_is_free_after_its_wait(narrow: Service) -> None:
     key = {"x-api-key": register(narrow).make_key()["secret"]}
     short = {"prompt": "x", "maxTokens": 2}
 
     for _ in range(2 * MOST):
         for body in (short, {**short, "stream": True}):
-            answer = narrow.call("POST", "/api/llm/generate", json=body, headers=key)
-            assert answer.status_code == 200, answer.text
+            response = narrow.call("POST", "/api/llm/generate", json=body, headers=key)
+            assert response.status_code == 200, response.text
         missing = narrow.call("POST", "/api/llm/generate", json={"maxTokens": 2}, headers=key)
         assert missing.status_code == 400
 
@@ -96,8 +96,8 @@ def shown(service: Service, key: dict[str, str], job: str) -> dict[str, Any]:
 def in_background(method: str, address: str, headers: dict[str, str], **more: Any) -> Any:
     def call() -> None:
         while True:  # its place may be taken for a moment
-            answer = requests.request(method, address, headers=headers, timeout=90, **more)
-            if answer.status_code != 429:
+            response = requests.request(method, address, headers=headers, timeout=90, **more)
+            if response.status_code != 429:
                 return
 
     thread = threading.Thread(target=call, daemon=True)

@@ -43,13 +43,13 @@ def test_the_overview_counts_users_keys_use_workers_and_the_line(service: Servic
     assert after["queues"] == {"interactive": 0, "bulk": 0}
 
 
-def test_workers_tell_what_they_do(service: Service) -> None:
+def test_workers_report_their_status(service: Service) -> None:
     admin = make_admin(service)
 
-    answer = admin.call("GET", "/api/admin/workers").json()
+    response = admin.call("GET", "/api/admin/workers").json()
 
-    assert answer["queues"] == {"interactive": 0, "bulk": 0}
-    (worker,) = answer["data"]
+    assert response["queues"] == {"interactive": 0, "bulk": 0}
+    (worker,) = response["data"]
     assert worker["isReady"] is True
     assert worker["model"] == service.settings.model_name
     assert {"workerId", "contextLength", "running", "waiting", "tokensPerSecond"} <= set(worker)
@@ -67,7 +67,7 @@ def test_only_an_admin_with_a_token_sees_the_dashboard(service: Service, path: s
     assert by_admins_key.status_code == 401
 
 
-def test_without_redis_the_overview_shows_what_the_database_knows(
+def test_without_redis_the_overview_has_the_figures_of_the_database(
     base_settings: Settings, database: SessionFactory, admin: User, client: redis.Redis
 ) -> None:
     gone = base_settings.model_copy(update={"redis_url": SecretStr("redis://127.0.0.1:1/0")})

@@ -48,7 +48,7 @@ def page(api: FlaskClient) -> _Links:
     return links
 
 
-def test_the_page_and_all_that_it_loads_answer(api: FlaskClient, page: _Links) -> None:
+def test_the_page_and_all_its_files_are_served(api: FlaskClient, page: _Links) -> None:
     loaded = [link for link in page.found if not link.startswith("data:") and link != "/"]
 
     kinds = {link: api.get(link).content_type for link in loaded}
@@ -84,7 +84,7 @@ def test_its_policy_lets_it_speak_to_this_service_only(api: FlaskClient) -> None
     }
 
 
-def test_other_answers_keep_the_policy_of_an_api(api: FlaskClient) -> None:
+def test_other_responses_keep_the_policy_of_an_api(api: FlaskClient) -> None:
     for path in ("/api/openapi.json", "/api/docs/docs.css", "/healthz"):
         policy = api.get(path).headers["content-security-policy"]
         assert policy == "default-src 'none'; frame-ancestors 'none'"
@@ -92,9 +92,9 @@ def test_other_answers_keep_the_policy_of_an_api(api: FlaskClient) -> None:
 
 @pytest.mark.parametrize("name", ["index.html", "x.js", "..%2Findex.html", "%2e%2e/app.py", "%00"])
 def test_nothing_else_can_be_read_beside_the_page(api: FlaskClient, name: str) -> None:
-    answer = api.get(f"/api/docs/{name}")
+    response = api.get(f"/api/docs/{name}")
 
-    assert (answer.status_code, answer.get_json()["error"]["code"]) == (404, "not_found")
+    assert (response.status_code, response.get_json()["error"]["code"]) == (404, "not_found")
 
 
 def test_every_file_is_served_named_in_the_notice_and_small_enough() -> None:
@@ -108,7 +108,7 @@ def test_every_file_is_served_named_in_the_notice_and_small_enough() -> None:
     assert sum(path.stat().st_size for path in directory.iterdir()) < MAX_BYTES
 
 
-def test_the_page_is_kept_and_asked_for_again(api: FlaskClient) -> None:
+def test_the_page_is_cached_and_revalidated(api: FlaskClient) -> None:
     first = api.get("/api/docs/docs.css")
 
     again = api.get("/api/docs/docs.css", headers={"If-None-Match": first.headers["etag"]})

@@ -24,7 +24,9 @@ def make(service: Service, headers: dict[str, str], **body: Any) -> Any:
     return service.call("POST", "/api/keys", json={"name": "k", **body}, headers=headers)
 
 
-def test_a_new_key_shows_its_secret_once(service: Service, customer: dict[str, str]) -> None:
+def test_the_secret_of_a_new_key_is_returned_once(
+    service: Service, customer: dict[str, str]
+) -> None:
     made = make(service, customer)
 
     assert made.status_code == 201
@@ -66,17 +68,17 @@ def test_a_list_is_paged_by_cursor(service: Service, customer: dict[str, str]) -
 def test_a_customer_cannot_raise_the_own_limits(
     service: Service, customer: dict[str, str], change: dict[str, int]
 ) -> None:
-    answer = make(service, customer, **change)
+    response = make(service, customer, **change)
 
-    assert (answer.status_code, error_of(answer)) == (403, "forbidden")
+    assert (response.status_code, error_of(response)) == (403, "forbidden")
 
 
 def test_a_customer_cannot_make_keys_for_others(service: Service, customer: dict[str, str]) -> None:
     admin_id = service.call("GET", "/api/auth/me", headers=service.sign_in_admin()).json()["id"]
 
-    answer = make(service, customer, userId=admin_id)
+    response = make(service, customer, userId=admin_id)
 
-    assert (answer.status_code, error_of(answer)) == (403, "forbidden")
+    assert (response.status_code, error_of(response)) == (403, "forbidden")
 
 
 def test_an_admin_makes_keys_for_others(service: Service, customer: dict[str, str]) -> None:
@@ -108,10 +110,10 @@ def test_an_admin_makes_keys_for_others(service: Service, customer: dict[str, st
 def test_a_wrong_field_is_named(
     service: Service, customer: dict[str, str], body: dict[str, Any], param: str
 ) -> None:
-    answer = make(service, customer, **body)
+    response = make(service, customer, **body)
 
-    assert (answer.status_code, error_of(answer)) == (400, "invalid_request")
-    assert answer.json()["error"]["param"] == param
+    assert (response.status_code, error_of(response)) == (400, "invalid_request")
+    assert response.json()["error"]["param"] == param
 
 
 def test_the_audit_trail_says_who_made_a_key_from_where(service: Service) -> None:
@@ -132,9 +134,9 @@ def test_the_audit_trail_says_who_made_a_key_from_where(service: Service) -> Non
     "query", ["limit=0", "limit=x", "limit=201", "limit=000000000200", "after=nonsense"]
 )
 def test_a_wrong_page_is_refused(service: Service, customer: dict[str, str], query: str) -> None:
-    answer = service.call("GET", f"/api/keys?{query}", headers=customer)
+    response = service.call("GET", f"/api/keys?{query}", headers=customer)
 
-    assert (answer.status_code, error_of(answer)) == (400, "invalid_request")
+    assert (response.status_code, error_of(response)) == (400, "invalid_request")
 
 
 def call(service: Service, headers: dict[str, str], method: str, path: str, **body: Any) -> Any:
@@ -143,8 +145,8 @@ def call(service: Service, headers: dict[str, str], method: str, path: str, **bo
 
 def use(service: Service, secret: str) -> tuple[int, str | None]:
     """Return how a call with this secret ends."""
-    answer = service.call("GET", "/api/llm/models", headers={"Authorization": f"Bearer {secret}"})
-    return answer.status_code, error_of(answer) if answer.status_code >= 400 else None
+    response = service.call("GET", "/api/llm/models", headers={"Authorization": f"Bearer {secret}"})
+    return response.status_code, error_of(response) if response.status_code >= 400 else None
 
 
 def test_a_key_has_every_field_that_is_documented(
@@ -214,10 +216,10 @@ def test_a_wrong_change_is_refused_and_changes_nothing(
     path = f"/api/keys/{make(service, customer).json()['id']}"
     before = call(service, customer, "GET", path).json()
 
-    answer = call(service, customer, "PUT", path, **{"name": "changed", **body})
+    response = call(service, customer, "PUT", path, **{"name": "changed", **body})
 
-    assert (answer.status_code, error_of(answer)) == (400, "invalid_request")
-    assert answer.json()["error"]["param"] == param
+    assert (response.status_code, error_of(response)) == (400, "invalid_request")
+    assert response.json()["error"]["param"] == param
     assert call(service, customer, "GET", path).json() == before
 
 
@@ -300,9 +302,11 @@ def test_a_grace_is_at_most_a_week(
 ) -> None:
     made = make(service, customer).json()
 
-    answer = call(service, customer, "POST", f"/api/keys/{made['id']}/rotate", graceSeconds=seconds)
+    response = call(
+        service, customer, "POST", f"/api/keys/{made['id']}/rotate", graceSeconds=seconds
+    )
 
-    assert (answer.status_code, error_of(answer)) == (400, "invalid_request")
+    assert (response.status_code, error_of(response)) == (400, "invalid_request")
     assert use(service, made["secret"]) == (200, None)
 
 

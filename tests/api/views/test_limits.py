@@ -58,9 +58,9 @@ def submit(app: FlaskClient, key: dict[str, str]) -> TestResponse:
 
 
 def limits(app: FlaskClient, key: dict[str, str]) -> dict[str, Any]:
-    answer = app.get("/api/limits", headers=key)
-    assert answer.status_code == 200, answer.text
-    return dict(answer.get_json())
+    response = app.get("/api/limits", headers=key)
+    assert response.status_code == 200, response.text
+    return dict(response.get_json())
 
 
 def end_job(database: SessionFactory, *, tokens: int) -> None:
@@ -75,7 +75,7 @@ def end_job(database: SessionFactory, *, tokens: int) -> None:
         record_end(session, ended)
 
 
-def test_a_key_sees_each_of_its_limits_and_when_it_begins_again(
+def test_a_key_sees_each_of_its_limits_and_the_reset(
     app_with: Callable[..., FlaskClient],
     client: redis.Redis,
     make_key: Callable[..., dict[str, str]],
@@ -125,11 +125,11 @@ def test_a_refused_request_makes_no_job_and_is_charged_nothing(
 ) -> None:
     app, key = app_with(), make_key(monthly_token_limit=10)
 
-    answer = submit(app, key)
+    response = submit(app, key)
 
-    assert answer.status_code == 429
-    assert answer.get_json()["error"]["code"] == "monthly_quota_exceeded"
-    assert answer.headers["x-should-retry"] == "false"
+    assert response.status_code == 429
+    assert response.get_json()["error"]["code"] == "monthly_quota_exceeded"
+    assert response.headers["x-should-retry"] == "false"
     assert limits(app, key)["rateLimit"]["used"] == 0
     with database() as session:
         assert session.scalars(select(Job)).all() == []
@@ -168,7 +168,7 @@ def test_a_line_that_is_too_long_refuses_and_charges_nothing(
 
     refused = submit(app, key)
 
-    assert [answer.status_code for answer in accepted] == [202] * 3
+    assert [response.status_code for response in accepted] == [202] * 3
     assert refused.status_code == 503
     assert refused.get_json()["error"]["code"] == "overloaded"
     assert int(refused.headers["Retry-After"]) >= 1
@@ -187,7 +187,7 @@ def test_looking_at_limits_has_a_limit_of_its_own(
     assert 200 in looks and 429 in looks  # a minute may end in between
 
 
-def test_limits_are_shown_to_keys_only(
+def test_limits_are_returned_to_keys_only(
     app_with: Callable[..., FlaskClient], database: SessionFactory
 ) -> None:
     assert app_with().get("/api/limits").status_code == 401
@@ -196,7 +196,7 @@ def test_limits_are_shown_to_keys_only(
 def test_without_redis_limits_are_unknown(
     app_with: Callable[..., FlaskClient], make_key: Callable[..., dict[str, str]]
 ) -> None:
-    answer = app_with(redis_url=NOBODY).get("/api/limits", headers=make_key())
+    response = app_with(redis_url=NOBODY).get("/api/limits", headers=make_key())
 
-    assert answer.status_code == 503
-    assert answer.get_json()["error"]["code"] == "queue_unavailable"
+    assert response.status_code == 503
+    assert response.get_json()["error"]["code"] == "queue_unavailable"

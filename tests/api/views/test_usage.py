@@ -72,8 +72,8 @@ def keys(database: SessionFactory) -> list[tuple[ApiKey, KeySecret]]:
 
 
 def sign_in(app: FlaskClient, email: str, password: str = PASSWORD) -> Seen:
-    answer = app.post("/api/auth/login", json={"email": email, "password": password})
-    return Seen(app, {"Authorization": f"Bearer {answer.get_json()['token']}"})
+    response = app.post("/api/auth/login", json={"email": email, "password": password})
+    return Seen(app, {"Authorization": f"Bearer {response.get_json()['token']}"})
 
 
 @pytest.fixture
@@ -164,8 +164,11 @@ def test_a_customer_sees_the_own_usage_only_by_token_and_by_key(
         assert seen.requests("") == 5
         assert seen.requests("model=other") == 0
         for query in (f"keyId={other_key}", f"userId={other_user}"):
-            answer = seen.get(f"{DAYS}&{query}")
-            assert (answer.status_code, answer.get_json()["error"]["code"]) == (404, "not_found")
+            response = seen.get(f"{DAYS}&{query}")
+            assert (response.status_code, response.get_json()["error"]["code"]) == (
+                404,
+                "not_found",
+            )
     assert everyone.requests(f"keyId={other_key}") == 1
     assert everyone.requests(f"userId={other_user}") == 1
     assert app.get("/api/usage").status_code == 401
@@ -181,7 +184,7 @@ def test_an_admins_key_sees_its_owners_usage_only(
     assert everyone.requests("") == 6
 
 
-def test_what_a_deleted_key_used_is_still_told(
+def test_the_usage_of_a_deleted_key_is_still_reported(
     much: Seen, keys: list[tuple[ApiKey, KeySecret]], database: SessionFactory
 ) -> None:
     key_id = keys[0][0].id
@@ -212,10 +215,10 @@ def test_a_day_of_a_zone_of_whole_hours_is_counted_once(much: Seen) -> None:
 def test_a_time_within_an_hour_is_refused_and_never_widened(
     much: Seen, query: str, param: str
 ) -> None:
-    answer = much.get(query)
+    response = much.get(query)
 
-    assert answer.status_code == 400
-    error = answer.get_json()["error"]
+    assert response.status_code == 400
+    error = response.get_json()["error"]
     assert error["param"] == param
     assert error["message"].startswith(f"{param} must be a whole hour in UTC")
 
@@ -256,10 +259,10 @@ def test_without_a_time_it_is_the_last_thirty_days(much: Seen) -> None:
     ],
 )
 def test_a_wrong_query_is_refused(much: Seen, query: str, param: str) -> None:
-    answer = much.get(query)
+    response = much.get(query)
 
-    assert answer.status_code == 400
-    assert answer.get_json()["error"]["param"] == param
+    assert response.status_code == 400
+    assert response.get_json()["error"]["param"] == param
 
 
 def test_a_spreadsheet_gets_rows_and_runs_none_of_them(
@@ -271,18 +274,18 @@ def test_a_spreadsheet_gets_rows_and_runs_none_of_them(
             key, _ = create_key(session, user_id=keys[0][0].user_id, name=name, rate_limit=1)
             use(session, key)
 
-    answer = much.get(f"{DAYS}&groupBy=key", "text/csv")
+    response = much.get(f"{DAYS}&groupBy=key", "text/csv")
 
-    assert answer.headers["content-type"] == "text/csv; charset=utf-8"
-    assert answer.headers["content-disposition"] == 'attachment; filename="usage.csv"'
-    rows = list(csv.DictReader(io.StringIO(answer.text, newline="")))
+    assert response.headers["content-type"] == "text/csv; charset=utf-8"
+    assert response.headers["content-disposition"] == 'attachment; filename="usage.csv"'
+    rows = list(csv.DictReader(io.StringIO(response.text, newline="")))
     assert [row["name"] for row in rows] == [
         "much",
         *(f"'{name}" for name in names[:-1]),
         names[-1],
     ]
     assert (rows[0]["requests"], rows[0]["totalTokens"]) == ("5", "75")
-    assert "x-next-cursor" not in answer.headers
+    assert "x-next-cursor" not in response.headers
     assert len(much.get(f"{DAYS}&groupBy=key&limit=2", "text/csv").headers["x-next-cursor"]) == 36
 
 
@@ -296,12 +299,12 @@ def test_what_a_generation_used_is_there_at_once(service: Service) -> None:
     key = account.make_key()
     headers = {"x-api-key": key["secret"]}
     body = {"prompt": "hello", "maxTokens": 4}
-    answer = service.call("POST", "/api/llm/generate", json=body, headers=headers).json()
+    response = service.call("POST", "/api/llm/generate", json=body, headers=headers).json()
 
     report = service.call("GET", "/api/usage?groupBy=key", headers=headers).json()
 
     (row,) = report["data"]
     assert (row["group"], row["requests"]) == (key["id"], 1)
-    assert row["totalTokens"] == answer["usage"]["total_tokens"]
+    assert row["totalTokens"] == response["usage"]["total_tokens"]
     assert row["p95Ms"] == pytest.approx(row["meanMs"], rel=0.06, abs=1)
     assert make_admin(service).call("GET", "/api/usage").json()["totals"]["requests"] >= 1

@@ -42,10 +42,10 @@ def test_an_admin_makes_users_of_both_roles(service: Service) -> None:
     ],
 )
 def test_a_wrong_field_is_named(service: Service, fields: dict[str, Any], param: str) -> None:
-    answer = make(service, **fields)
+    response = make(service, **fields)
 
-    assert (answer.status_code, error_of(answer)) == (400, "invalid_request")
-    assert answer.json()["error"]["param"] == param
+    assert (response.status_code, error_of(response)) == (400, "invalid_request")
+    assert response.json()["error"]["param"] == param
 
 
 def test_an_email_is_taken_once(service: Service) -> None:
@@ -78,9 +78,9 @@ def test_users_are_listed_and_found_with_the_number_of_their_keys(service: Servi
 
 @pytest.mark.parametrize("query", ["q=%00", "q=" + "x" * 321, "limit=0", "after=key_1"])
 def test_a_wrong_query_is_refused(service: Service, query: str) -> None:
-    answer = service.call("GET", f"/api/users?{query}", headers=service.sign_in_admin())
+    response = service.call("GET", f"/api/users?{query}", headers=service.sign_in_admin())
 
-    assert (answer.status_code, error_of(answer)) == (400, "invalid_request")
+    assert (response.status_code, error_of(response)) == (400, "invalid_request")
 
 
 def test_users_see_and_change_themselves_without_their_role(service: Service) -> None:
@@ -124,9 +124,9 @@ def test_what_only_an_admin_may_do(service: Service, method: str, path: str) -> 
     account = register(service)
     path = path.replace("own", f"/api/users/{account.id}")
 
-    answer = account.call(method, path, json={"email": "a@b.c", "password": PASSWORD})
+    response = account.call(method, path, json={"email": "a@b.c", "password": PASSWORD})
 
-    assert (answer.status_code, error_of(answer)) == (403, "forbidden")
+    assert (response.status_code, error_of(response)) == (403, "forbidden")
     assert account.call("GET", "/api/auth/me").status_code == 200
 
 
@@ -135,8 +135,8 @@ def test_an_unknown_user_is_not_found(service: Service, user_id: str) -> None:
     admin = make_admin(service)
 
     for method in ("GET", "PUT", "DELETE"):
-        answer = admin.call(method, f"/api/users/{user_id}", json={})
-        assert (answer.status_code, error_of(answer)) == (404, "not_found")
+        response = admin.call(method, f"/api/users/{user_id}", json={})
+        assert (response.status_code, error_of(response)) == (404, "not_found")
 
 
 def test_the_end_of_a_user_ends_its_keys_and_frees_its_email(service: Service) -> None:
@@ -147,8 +147,8 @@ def test_the_end_of_a_user_ends_its_keys_and_frees_its_email(service: Service) -
 
     assert admin.call("DELETE", f"/api/users/{account.id}").status_code == 204
 
-    answer = service.call("GET", "/api/llm/models", headers=secret)
-    assert (answer.status_code, error_of(answer)) == (401, "invalid_api_key")
+    response = service.call("GET", "/api/llm/models", headers=secret)
+    assert (response.status_code, error_of(response)) == (401, "invalid_api_key")
     assert admin.call("GET", f"/api/keys/{key['id']}").status_code == 404
     assert admin.call("GET", f"/api/users/{account.id}").status_code == 404
     assert register(service, email=account.email).id != account.id
