@@ -53,4 +53,4 @@ def test_an_upload_without_room_for_it_is_a_503(
     assert response.status_code == 503
     assert response.get_json()["error"]["code"] == "overloaded"
     assert int(response.headers["Retry-After"]) >= 1
-    assert "the machine has no room: File too large" in caplog.text
+    assert "the machine has no resources left: File too large" in caplog.text
