@@ -1,8 +1,8 @@
 """Bring a database to a revision of its schema, beside a service that runs on it.
 
-Two at once wait for each other. A change of a table waits for whoever reads it, and everybody else
-waits behind the change: so it waits for a moment only, and is tried again from the last revision
-that was reached. Indexes are built beside the service: nobody waits for those.
+Two migrations wait for each other. A change of a table waits for transactions that use it, and all
+later ones wait behind the change. So it waits for a moment only, and the migration is retried from
+the last revision that was reached. Indexes are built concurrently: the service waits for none.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def _migrating(database_url: str) -> Iterator[Connection]:
 
 def _wait_shortly(connection: Connection) -> None:
     """Bound the waits of a transaction: not those of what runs outside of any, such as an index
-    that is built beside the service, which waits for others while nobody waits for it.
+    that is built concurrently, which waits for others while none waits for it.
     """
     if connection.get_isolation_level() != "AUTOCOMMIT":
         connection.exec_driver_sql(f"set local lock_timeout = {LOCK_MS}")

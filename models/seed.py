@@ -1,4 +1,4 @@
-"""What a new database begins with: the first admin, and in development a key to try."""
+"""Seeds a new database: the first admin, and in development a key to try."""
 
 from __future__ import annotations
 

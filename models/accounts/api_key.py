@@ -110,7 +110,7 @@ def is_proved_by(
 ) -> bool:
     """Say whether `secret` has the hash `present`, or `previous` before that ends.
 
-    It takes the same time whichever it is.
+    Compares in constant time whether the secret is current or previous.
     """
     is_present = secret.matches(present)
     is_previous = secret.matches(previous or "")
@@ -118,7 +118,7 @@ def is_proved_by(
 
 
 def is_active_key(now: datetime | ColumnElement[datetime]) -> ColumnElement[bool]:
-    """Return what an active key is, wherever they are counted: it could generate at `now`.
+    """Return the condition that a key can generate at `now`; all counts of active keys use it.
 
     It and its owner are neither deleted nor switched off, and it has not expired. The query must
     join `User`.
@@ -145,7 +145,7 @@ def create_key(
     max_in_flight: int | None = None,
     holds: dict[str, Any] | None = None,
 ) -> tuple[ApiKey, KeySecret]:
-    """Add a key and return it with its secret, which nothing can show again."""
+    """Add a key and return it with its secret, which cannot be read later."""
     secret = KeySecret.generate()
     key = ApiKey(
         user_id=user_id,
@@ -208,7 +208,7 @@ def find_key(session: Session, key_id: UUID) -> tuple[ApiKey, User] | None:
 
 
 def find_any_key(session: Session, key_id: UUID) -> tuple[ApiKey, User]:
-    """Return a key and its owner, also after one of them was ended: rows that name it stay."""
+    """Return a key and its owner, also if they are deleted."""
     row = session.execute(
         select(ApiKey, User).join(User, User.id == ApiKey.user_id).where(ApiKey.id == key_id)
     ).one()
@@ -216,22 +216,22 @@ def find_any_key(session: Session, key_id: UUID) -> tuple[ApiKey, User]:
 
 
 def lock_key(session: Session, key_id: UUID) -> ApiKey | None:
-    """Return the living key as it is now; nobody else changes it until the transaction ends."""
+    """Return the existing key and lock its row until the transaction ends."""
     return session.scalar(
         select(ApiKey)
         .where(ApiKey.id == key_id, ApiKey.deleted_at.is_(None))
-        .with_for_update(key_share=True)  # new jobs may refer to it meanwhile
+        .with_for_update(key_share=True)  # new jobs may still refer to it
         .execution_options(populate_existing=True)
     )
 
 
 def find_owner_of_key(session: Session, key_id: UUID) -> UUID | None:
-    """Return whose the key is, or was before it was deleted."""
+    """Return the owner of a key, also of a deleted one."""
     return session.scalar(select(ApiKey.user_id).where(ApiKey.id == key_id))
 
 
 def count_keys(session: Session, user_ids: Sequence[UUID]) -> dict[UUID, int]:
-    """Return how many living keys these users have; who has none is not named."""
+    """Count the existing keys of users; users without keys are left out."""
     rows = session.execute(
         select(ApiKey.user_id, func.count())
         .where(ApiKey.user_id.in_(user_ids), ApiKey.deleted_at.is_(None))

@@ -1,11 +1,10 @@
-"""The key that a generation came with: looked up by its secret, or believed for a few seconds.
+"""The API key of a request. Verified keys are cached for ten seconds.
 
-A process keeps the rows of keys that it looked up a moment ago. A believed key saves the look, and
-nothing else: each secret is proved anew against the kept hashes, and the job's row is written only
-if the key's row in the database is still the very same (`models/jobs/inserts.py` compares the
-version that PostgreSQL gives each row, `xmin`, in the statement that inserts). Whatever happened to
-the key or its owner since, the insert finds; and what a believed key is refused, the caller looks
-up anew before it is told.
+Each process caches the rows of keys that it read. A cached key saves only the read: the secret of
+every request is verified against the cached hashes. A job is inserted only if the key's row did not
+change since: the statement in `models/jobs/inserts.py` compares its `xmin`, PostgreSQL's version of
+a row. So the insert notices every change of the key or its owner. Before the API rejects a request
+with a cached key, it reads the key again.
 """
 
 from __future__ import annotations
@@ -21,10 +20,10 @@ from models.accounts.api_key import LAST_USED_RESOLUTION, ApiKey, is_proved_by
 from models.accounts.user import User
 from models.database.prepared import Statements
 
-#: After this long a key is looked up again, and its use noted.
-BELIEVE_SECONDS = 10.0
-#: Keys that one process keeps.
-MOST_BELIEVED = 4096
+#: After this time a key is read again, and its use recorded.
+CACHE_SECONDS = 10.0
+#: Keys that one process caches.
+MAX_CACHED_KEYS = 4096
 
 _FIND_KEY = """
     select k.secret_hash, k.previous_secret_hash, k.previous_secret_expires_at,
@@ -41,12 +40,12 @@ _MARK_USED = """
 
 @dataclass(frozen=True, slots=True)
 class RequestKey:
-    """What a generation must know of the key that it came with; see `ApiKey`.
+    """The key of a request, with the limits that apply to it; see `ApiKey`.
 
     Attributes:
         seen_at: when its row was read, by the clock of the database.
-        version: of its row; another one after each change of it.
-        is_believed: it was not looked up for this request.
+        version: the version of its row, which every change replaces.
+        is_cached: the row was not read for this request.
     """
 
     id: UUID
@@ -66,7 +65,7 @@ class RequestKey:
 
     @classmethod
     def of(cls, key: ApiKey, owner: User, now: datetime) -> RequestKey:
-        """Return the key as `now` finds it, a time by the clock of the database."""
+        """Return the key at `now`, by the clock of the database."""
         return cls(
             id=key.id,
             user_id=key.user_id,
@@ -86,19 +85,19 @@ class RequestKey:
         return self.expires_at is not None and self.expires_at <= now
 
     def may_be_used(self, now: datetime) -> bool:
-        """Say whether the key is good, as far as its row said."""
+        """Return whether the key is usable according to its row."""
         return self.is_active and self.has_active_owner and not self.has_expired(now)
 
     @property
     def is_use_recent(self) -> bool:
-        """Whether its last use was noted within `LAST_USED_RESOLUTION`."""
+        """Whether its last use was recorded within `LAST_USED_RESOLUTION`."""
         since = self.seen_at - LAST_USED_RESOLUTION
         return self.last_used_at is not None and self.last_used_at >= since
 
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """A key as it was found, what proves it, and when it was read by this process's own seconds."""
+    """A key with its hashes, and when this process read it by its monotonic clock."""
 
     secret_hash: str
     previous_secret_hash: str | None
@@ -117,7 +116,7 @@ class _Row:
 
 
 class KeyCache:
-    """The keys of one process's requests."""
+    """The verified keys of one process."""
 
     def __init__(
         self, statements: Statements, *, clock: Callable[[], float] = time.monotonic
@@ -127,19 +126,19 @@ class KeyCache:
         self._rows: dict[str, _Row] = {}
 
     def cached(self, secret: KeySecret) -> RequestKey | None:
-        """Return the key that `secret` proves, if it was found a moment ago and may be used."""
+        """Return the cached and usable key of `secret`, or `None`."""
         row = self._rows.get(secret.public_id)
         if row is None:
             return None
         age = self._clock() - row.read_at
-        # The database's time goes on as this process's seconds do, whatever its own clock says.
+        # The monotonic clock advances the database's time; this machine's date may be wrong.
         now = row.key.seen_at + timedelta(seconds=age)
-        if age >= BELIEVE_SECONDS or not row.is_proved_by(secret, now):
+        if age >= CACHE_SECONDS or not row.is_proved_by(secret, now):
             return None
         return row.key if row.key.may_be_used(now) else None
 
     def find(self, secret: KeySecret) -> RequestKey | None:
-        """Look up the living key of a living owner that `secret` proves."""
+        """Read the existing key of `secret`, if its owner exists too."""
         self._rows.pop(secret.public_id, None)
         found = self._statements.run(_FIND_KEY, {"public_id": secret.public_id})
         if not found:
@@ -148,19 +147,19 @@ class KeyCache:
         row = _Row(present, previous, previous_ends, RequestKey(*values))
         if not row.is_proved_by(secret, row.key.seen_at):
             return None
-        if row.key.is_use_recent:  # or its row is about to change
-            self._believe(secret.public_id, row)
+        if row.key.is_use_recent:  # recording the use would change the row
+            self._cache(secret.public_id, row)
         return row.key
 
     def mark_used(self, key: RequestKey) -> None:
-        """Note that the key was used, at most once in `LAST_USED_RESOLUTION`."""
+        """Record the use of a key, at most once in `LAST_USED_RESOLUTION`."""
         if not key.is_use_recent:
             values = {"id": key.id, "resolution": LAST_USED_RESOLUTION}
             self._statements.run(_MARK_USED, values)
 
-    def _believe(self, public_id: str, row: _Row) -> None:
-        if len(self._rows) >= MOST_BELIEVED:
-            self._rows.clear()  # rare, and costs each key one look
+    def _cache(self, public_id: str, row: _Row) -> None:
+        if len(self._rows) >= MAX_CACHED_KEYS:
+            self._rows.clear()  # rare, and costs one read for each key
         self._rows[public_id] = replace(
             row,
             key=replace(row.key, is_cached=True),

@@ -128,8 +128,8 @@ def refresh_session(
 ) -> int | RefusedRefresh:
     """Take the refresh token with this number, and return the number of the next one.
 
-    A token that was taken before gives the same next one within `GRACE`. Later somebody else may
-    have it: the session ends, which the caller must commit.
+    A token that was taken before gives the same next one within `GRACE`. Later
+    use may be theft: the session ends, which the caller must commit.
     """
     found = session.scalar(
         select(UserSession).where(UserSession.id == session_id).with_for_update()

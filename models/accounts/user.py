@@ -28,7 +28,7 @@ class User(Base):
     Emails are kept in one form (`core/text/canonical.py`), so that one address is one user.
 
     Attributes:
-        is_active: an admin has not suspended the user, who can do nothing meanwhile.
+        is_active: an admin has not suspended the user, who can do nothing until then.
         token_version: stands in every JWT of the user; raising it ends all of them.
         deleted_at: a deleted user is gone for everyone, but its usage stays for billing.
     """
@@ -68,18 +68,18 @@ def find_user_by_email(session: Session, email: str) -> User | None:
 
 
 def find_user_id(session: Session, email: str) -> UUID | None:
-    """Return whose address this is or, if nobody has it now, who had it last."""
+    """Return the user with this email, or the most recently deleted one."""
     # The index knows the living only; there are few enough of the others to look through.
     query = select(User.id).where(User.email.in_(_forms(email)))
     return session.scalar(query.order_by(User.deleted_at.desc().nulls_first()).limit(1))
 
 
 def lock_user(session: Session, user_id: UUID) -> User | None:
-    """Return the living user as it is now; nobody else changes it until the transaction ends."""
+    """Return the existing user and lock the row until the transaction ends."""
     return session.scalar(
         select(User)
         .where(User.id == user_id, User.deleted_at.is_(None))
-        .with_for_update(key_share=True)  # new keys and jobs may refer to it meanwhile
+        .with_for_update(key_share=True)  # new keys and jobs may still refer to it
         .execution_options(populate_existing=True)
     )
 
@@ -95,7 +95,7 @@ def list_users(
     """Return living users, newest first, from before the id `after`.
 
     Args:
-        search: how their email or their name begins, whatever the case.
+        search: the beginning of the email or the name; case does not matter.
     """
     query = select(User).where(User.deleted_at.is_(None))
     if search:
@@ -129,7 +129,7 @@ def create_user(
 
 
 def flush_email(session: Session) -> None:
-    """Write what was changed of users.
+    """Write the changes of users.
 
     Raises:
         Conflict: `email_taken`; the transaction is of no more use.

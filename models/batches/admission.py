@@ -1,8 +1,7 @@
-"""Whether a batch may come to be: how many its key has open, and what a caller's own name for the
-request stands for.
+"""Admits a batch: the limit of open batches of a key, and idempotency keys.
 
-Both are decided by `admit_batch` in the last moments of the transaction that makes the batch, under
-a lock of its key: exact, and nobody waits for another's lines to be written.
+`admit_batch` decides both at the end of the transaction that creates the batch, under a lock of the
+API key. So the limit is exact, and no upload waits while another writes its lines.
 """
 
 from __future__ import annotations
@@ -20,10 +19,10 @@ from models.jobs.idempotency import LIFE
 
 @dataclass(frozen=True, slots=True)
 class BatchRejection:
-    """Why a batch may not come to be.
+    """Why a batch is rejected.
 
     Attributes:
-        repeated: the batch that has the idempotency key; `None` if too many are open.
+        repeated: the batch that has the idempotency key; `None` if too many batches are open.
     """
 
     repeated: Batch | None = None
@@ -47,9 +46,9 @@ def find_repeated_batch(session: Session, api_key_id: UUID, idempotency_key: str
 def admit_batch(
     session: Session, batch: Batch, *, most: int, idempotency_key: str | None
 ) -> BatchRejection | None:
-    """Let a batch that this transaction has made come to be, or say why it may not.
+    """Admit a batch inserted in this transaction, or return why it is rejected.
 
-    Commit at once what it allows, roll back what it does not: the key is locked meanwhile.
+    Holds an advisory lock on the API key: commit or roll back immediately afterwards.
     """
     lock_row(session, RowLock.BATCHES_OF_KEY, batch.api_key_id)
     if idempotency_key is not None:

@@ -1,12 +1,12 @@
-"""Batches: many jobs from one file. Their lines are jobs of the bulk queue; the row keeps the sums.
+"""Batches: many jobs from one file. Lines are jobs of the bulk queue; the row keeps the totals.
 
     running → completed | cancelling | expiring
     cancelling → cancelled
     expiring → expired
 
-A line's job is held until the feeder releases it (`Job.is_held`): rows come first, and only few of
-them are on the queue at once. The sums are raised in the transaction of each line's end, so that
-looking at a batch never counts its lines; the end of the last line ends the batch.
+The job of a line is held until the dispatcher releases it (`Job.is_held`), so that only few lines
+are on the queue at once. The transaction that ends a line adds it to the totals of the batch, so
+that reading a batch never counts its lines. The end of the last line ends the batch.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ NEXT: dict[BatchState, frozenset[BatchState]] = {
 
 
 class OnError(StrEnum):
-    """What becomes of a file with lines that cannot be taken."""
+    """How to treat a file with invalid lines."""
 
     REJECT = "reject"
     SKIP = "skip"
@@ -66,8 +66,8 @@ class Batch(Base):
         endpoint: whose language the lines speak: `/v1/chat/completions`, `/v1/completions`, or
             `None` for our own.
         total: lines; each is one job, those that were skipped as faulty are failed ones.
-        succeeded: lines that ended so, as `failed`, `cancelled` and `expired`; what has not ended
-            is the rest.
+        succeeded: lines that succeeded; `failed`, `cancelled` and `expired` likewise. The rest has
+            not ended.
         prompt_tokens: of the lines that ended, as `completion_tokens` and `cached_tokens`.
         input_file_id: the file that it was made of, where one was uploaded before.
         retry_of: the batch whose unfinished lines these are.
@@ -101,7 +101,7 @@ class Batch(Base):
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
-    # By class, not by name: whoever ends a job updates here, and must know these tables for it.
+    # By class, not by name: programs that end jobs update batches, and need these tables mapped.
     user_id: Mapped[UUID] = mapped_column(ForeignKey(User.id))
     api_key_id: Mapped[UUID] = mapped_column(ForeignKey(ApiKey.id))
     name: Mapped[str | None] = mapped_column(String(200))

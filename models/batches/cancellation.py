@@ -13,7 +13,7 @@ from models.batches.batch import NEXT, Batch, BatchState
 
 
 def request_batch_cancel(session: Session, batch_id: UUID) -> Batch | None:
-    """Let a batch end; the feeder ends its lines, and the last of them ends it.
+    """Begin to cancel a batch; the dispatcher ends its lines, and the last one ends it.
 
     Returns the batch as it is then, also one that was ending before; `None` if it has ended.
     """

@@ -1,4 +1,4 @@
-"""What the feeder reads and writes: which batches are open, their next lines, and their release."""
+"""Reads and writes of the dispatcher: open batches, their next lines, and their release."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from core.generation import DEFAULT_MAX_TOKENS
 from models.batches.batch import BatchState
 from models.database.locks import ServiceLock, try_lock
 
-#: What a line may take, as `charged_tokens` of other jobs; its request says only what was said.
+#: The most tokens that a line may use; a request holds only the fields that the caller sent.
 LINE_TOKENS = f"""(prompt_tokens
     + coalesce((request ->> 'maxTokens')::integer, {DEFAULT_MAX_TOKENS})
     * coalesce((request ->> 'n')::integer, 1))"""
-#: What waits in a batch for its release.
+#: The condition of a held line.
 HELD = "state = 'queued' and is_held"
 
 _OPEN = text(
@@ -54,8 +54,7 @@ _NEXT_LINES = f"""
     ) as held
     order by wanted.batch_id, held.line
 """
-#: One that somebody else is changing at this moment is left to them: a release never waits, so that
-#: it is in nobody's way.
+#: Skips lines that another transaction changes: a release never waits.
 _RELEASE = f"""
     update jobs set is_held = false, released_at = clock_timestamp(), charged_tokens = wanted.tokens
     from jsonb_to_recordset(%(lines)s::jsonb) as wanted (id uuid, tokens integer)
@@ -117,7 +116,7 @@ def open_batches(session: Session) -> list[OpenBatch]:
 
 
 def try_to_dispatch(session: Session) -> bool:
-    """Become the one that releases until the transaction ends; False if another is."""
+    """Take the dispatcher's lock until the transaction ends; False if another process has it."""
     return try_lock(session, ServiceLock.BATCH_DISPATCH)
 
 
@@ -144,9 +143,9 @@ def next_lines(
 
 
 def release_lines(session: Session, lines: Sequence[HeldLine]) -> set[UUID]:
-    """Let lines go, each charged with its tokens; return which did.
+    """Release lines, each charged with its tokens; return the ids of those released.
 
-    Others were released before, or have ended.
+    The others were released before, or have ended.
     """
     values = {
         "ids": [str(line.id) for line in lines],
@@ -156,6 +155,6 @@ def release_lines(session: Session, lines: Sequence[HeldLine]) -> set[UUID]:
 
 
 def note_start(session: Session, batch_ids: Iterable[UUID]) -> None:
-    """Note that batches have their first lines released."""
+    """Record the start of batches whose first lines were released."""
     for batch_id in sorted(batch_ids):
         session.execute(_NOTE_START, {"id": batch_id})

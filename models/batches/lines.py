@@ -65,12 +65,12 @@ class UnsuccessfulLine(NamedTuple):
     request: dict[str, Any]
 
 
-#: What the server does with a transaction whose process hangs.
+#: Lets the server end the transaction of a process that hangs.
 _IDLE_TIMEOUT = "set local idle_in_transaction_session_timeout = '30s'"
 
 
 def begin_writing(session: Session) -> None:
-    """Let the server end this transaction if nothing is heard of it for long."""
+    """Let the server end this transaction if it is idle for long."""
     session.connection().exec_driver_sql(_IDLE_TIMEOUT)
 
 

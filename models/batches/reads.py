@@ -13,9 +13,9 @@ from models.jobs.job import Job, JobState
 
 
 def existing_batches() -> Select[Batch]:
-    """Return the query for batches that exist for anyone: not those that retention is deleting.
+    """Return the query for batches that retention is not deleting.
 
-    Their lines go first, a few at a time: what is left of one is no batch any more.
+    Retention deletes the lines of a batch first, a few at a time; the rest is incomplete.
     """
     return select(Batch).where(Batch.lines_deleted_at.is_(None))
 
@@ -27,7 +27,7 @@ def find_batch(session: Session, batch_id: UUID) -> Batch | None:
 def count_running(session: Session, batch_ids: Collection[UUID]) -> dict[UUID, int]:
     """Return how many lines of each batch run now; one without any is left out.
 
-    Only what the feeder has released is looked at, however long the batches are.
+    Reads only released lines, so the length of the batches does not matter.
     """
     if not batch_ids:
         return {}
@@ -35,7 +35,7 @@ def count_running(session: Session, batch_ids: Collection[UUID]) -> dict[UUID, i
     rows = session.execute(
         select(Job.batch_id, runs)
         .where(
-            # In the words of the index of what was released: no other will do.
+            # The condition of the index of released lines: PostgreSQL uses it for no other.
             Job.batch_id.in_(batch_ids),
             ~Job.is_held,
             Job.state.in_([JobState.QUEUED, JobState.RUNNING]),

@@ -1,7 +1,7 @@
-"""Batches that never came to be, because lines of their file cannot be taken.
+"""Batches that were rejected because lines of their file are invalid.
 
-OpenAI's clients ask for a batch and find out later what is wrong with its file: the object that
-tells them is kept here, so that a `Batch` stays one that has lines.
+OpenAI's clients create a batch first and learn later that its file is invalid. The object that
+reports the errors is kept here, so that every `Batch` has lines.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from models.accounts.user import User
 from models.database.base import Base, database_now
 from models.database.pagination import Keyset, read_entities
 
-#: Of one user; those before are forgotten.
-MOST_KEPT = 100
+#: Rejected batches of one user; older ones are deleted.
+MAX_OF_USER = 100
 #: What one step of `delete_expired_rejections` deletes.
 STEP = 100
 
 
 class RejectedBatch(Base):
-    """A batch that was asked for; see `Batch`.
+    """A request for a batch that was rejected; see `Batch`.
 
     Attributes:
         errors: of the first lines: `line`, `code`, `message`, `param`.
-        expires_at: when it is forgotten.
+        expires_at: when it may be deleted.
     """
 
     __tablename__ = "refused_batches"
@@ -53,9 +53,9 @@ class RejectedBatch(Base):
 
 
 def add_rejected_batch(session: Session, batch: RejectedBatch, *, life: timedelta) -> None:
-    """Add one that is forgotten after `life`, and forget the user's oldest if there are too many.
+    """Add a rejected batch that expires after `life`, dated by the clock of the database.
 
-    Its dates are those of the clock of the database.
+    Deletes the oldest ones of a user who has too many.
     """
     batch.created_at = database_now(session)
     batch.expires_at = batch.created_at + life
@@ -63,7 +63,7 @@ def add_rejected_batch(session: Session, batch: RejectedBatch, *, life: timedelt
         select(RejectedBatch.id)
         .where(RejectedBatch.user_id == batch.user_id)
         .order_by(RejectedBatch.id.desc())
-        .limit(MOST_KEPT - 1)
+        .limit(MAX_OF_USER - 1)
     )
     session.execute(
         delete(RejectedBatch).where(
@@ -87,7 +87,7 @@ def list_rejected_batches(
 
 
 def delete_expired_rejections(session: Session) -> None:
-    """Delete some that nobody needs any more."""
+    """Delete some rejected batches that have expired."""
     old = (
         select(RejectedBatch.id)
         .where(RejectedBatch.expires_at <= func.now())

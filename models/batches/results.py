@@ -1,4 +1,4 @@
-"""The answers of a batch, page by page in the order of its lines."""
+"""Results of a batch, page by page in the order of its lines."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from uuid import UUID
 from models.database.prepared import Statements
 from models.jobs.job import Job, JobState, new_job
 
-#: Lines of one page: so few that nobody waits while their JSON is read.
+#: Lines of one page: few enough that parsing their JSON delays no other request.
 MOST_LINES = 100
 #: A page ends with the line that exceeds this many bytes of answers, as they are stored: compressed
 #: to a half or less. One answer has up to 10 MB, and a page of such would not be small.

@@ -1,5 +1,7 @@
-"""The declarative base, the engine and sessions. Functions in `models/` take a `Session` and never
-commit: whoever opened the transaction commits it.
+"""The declarative base, the engine and sessions.
+
+Functions in `models/` take a `Session` and never commit: the caller that opened the transaction
+commits it.
 """
 
 from __future__ import annotations
@@ -52,14 +54,14 @@ DATABASE_AWAY = (
     *_ALSO_AWAY,
 )
 
-#: A connection that was used this recently is believed to live.
+#: A connection that was used this recently is not tested before its use.
 TRUSTED_IDLE_SECONDS = 1.0
 
 #: SQLSTATEs of a statement that asks too much: it took too long, wrote too large a temporary file,
 #: or has values beyond the server's limits. A wait for a lock ends before, as another error
-#: (55P03): whoever has it will let go.
+#: (55P03): the holder will release it.
 _TOO_MUCH = ("57014", "53400", "54")
-#: SQLSTATEs of a server that is there and will not do what was asked, however often: also a
+#: SQLSTATEs of a server that is up and will reject the statement on every retry: also a
 #: prepared statement that the server does not know, and a fault inside of the server.
 _REFUSED = (*_TOO_MUCH, "26", "XX")
 
@@ -104,9 +106,9 @@ def open_database(
         pool_size: connections at most; 0 takes it from the settings.
         is_autocommit: each statement is a transaction of its own. For single reads and writes: it
             costs one round trip to the server instead of three.
-        plans_once: what is prepared is planned once, for tables and groups of any size: rows are
-            found by an index, and joined by hashing. A plan for the sizes of the moment would read
-            all of a table that was small then, for as long as it is kept.
+        has_generic_plans: plan each prepared statement once, for tables and groups of any size:
+            find rows by an index, and join them by hashing. A plan for the present sizes would
+            keep reading all of a table that was small when it was planned.
         is_serial: one process of the server runs a statement. For those that take well under a
             second: helpers take longer to start than they save, and the cores of others.
     """
@@ -170,10 +172,10 @@ def _try_rested(connection: Any, record: Any, proxy: Any) -> None:
 
 
 def _as_away(context: ExceptionContext) -> Exception | None:
-    """Let SQLAlchemy raise what it wraps of `_ALSO_AWAY` as one of `DATABASE_AWAY`.
+    """Turn errors of `_ALSO_AWAY` into one of `DATABASE_AWAY`.
 
     A read-only server may be a former primary, whose connections a failover left open: the next
-    connection looks up anew where the primary is.
+    connection resolves the address of the primary again.
     """
     error = context.original_exception
     if isinstance(error, errors.ReadOnlySqlTransaction):
@@ -184,7 +186,7 @@ def _as_away(context: ExceptionContext) -> Exception | None:
 
 
 def away_kind(error: Exception) -> str:
-    """Return what one of `DATABASE_AWAY` says of the database: `read-only`, `full` or `away`."""
+    """Return how the database is away: `read-only`, `full` or `away`."""
     cause = _cause(error)
     if isinstance(cause, errors.ReadOnlySqlTransaction):
         return "read-only"
@@ -202,12 +204,12 @@ def is_without_code(error: BaseException) -> bool:
 
 
 def is_too_expensive(error: Exception) -> bool:
-    """Say whether one of `DATABASE_AWAY` is about what a statement asks for."""
+    """Return whether the statement took too long or asked for too much."""
     return _sqlstate(error).startswith(_TOO_MUCH)
 
 
 def is_permanent(error: Exception) -> bool:
-    """Say whether one of `DATABASE_AWAY` comes back however often the statement is tried."""
+    """Return whether every retry of the statement would raise the error again."""
     return _sqlstate(error).startswith(_REFUSED)
 
 

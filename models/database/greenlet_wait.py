@@ -1,8 +1,8 @@
-"""Lets psycopg2 wait for PostgreSQL in greenlets, and not for ever.
+"""Lets psycopg2 wait for PostgreSQL in greenlets, with a time-out.
 
-psycopg2 hands each wait to one function of the process (its "wait callback"). A server whose system
-still acknowledges what it is sent, but that answers nothing, is found by no other time-out: libpq
-does not count while somebody else waits for it, and the statement's own is the server's to keep.
+psycopg2 passes each wait to one function of the process (its "wait callback"). Only this time-out
+notices a server whose system acknowledges packets but which never responds: libpq's time-out does
+not run during the callback, and the server itself enforces the time-out of statements.
 """
 
 from __future__ import annotations

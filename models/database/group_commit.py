@@ -1,4 +1,4 @@
-"""Many changes in one transaction: while one is committed, the next ones gather.
+"""Commits many changes in one transaction: while one group commits, the next one forms.
 
 As databases group the commits of their log ("group commit", Gawlick and Kinkade, 1985). A change
 waits for no other; under load each transaction carries what gathered during the one before, so
@@ -53,7 +53,7 @@ def persist(
     *,
     most_refusals: int = MOST_REFUSALS,
 ) -> T | None:
-    """Make a change in a transaction of its own, again and again while the database is away.
+    """Make a change in its own transaction, and retry while the database is away.
 
     Returns `None` when the process must leave first.
 
@@ -79,7 +79,7 @@ class GroupCommit(Generic[S, Change, Result]):
     Args:
         write: makes a group of changes; returns one result for each, `None` where there was
             nothing to change.
-        committed: is told of the results of a group after its commit, before those who wait.
+        committed: receives the results of a group after its commit, before the waiting callers.
     """
 
     def __init__(
@@ -173,9 +173,9 @@ class GroupCommit(Generic[S, Change, Result]):
             )
         except Exception as error:
             if len(group) == 1:
-                group[0].tell(None, error)
+                group[0].notify(None, error)
                 return
-            # One of them is at fault, or they are too many: halves, until it fails alone.
+            # One change is invalid, or they are too many: halve the group until it fails alone.
             _log.warning("a group of %d changes: %s", len(group), type(error).__name__)
             middle = len(group) // 2
             self._make_group(group[:middle])
@@ -186,24 +186,24 @@ class GroupCommit(Generic[S, Change, Result]):
         try:
             self._committed(results)
         except Exception:
-            _log.exception("a commit could not be told")
+            _log.exception("the results of a commit could not be published")
         for waiting, result in zip(group, results, strict=True):
-            waiting.tell(result, None)
+            waiting.notify(result, None)
 
 
 @dataclass(frozen=True, slots=True)
 class _Waiting(Generic[Change, Result]):
-    """A change to be made, and who is told then."""
+    """A change to make, and the callback for its result."""
 
     change: Change
     then: Callable[[Result | None, Exception | None], None]
 
-    def tell(self, result: Result | None, error: Exception | None) -> None:
+    def notify(self, result: Result | None, error: Exception | None) -> None:
         try:
             self.then(result, error)
         except Exception:
             # Broad on purpose: one fault must not end the writing for all.
-            _log.exception("what follows from a change failed")
+            _log.exception("the callback of a change failed")
 
 
 def _fulfil(future: Future[T], result: T, error: Exception | None) -> None:

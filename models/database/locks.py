@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 class ServiceLock(IntEnum):
     """What one process of the whole service does at a time.
 
-    A number is for ever: programs of two versions run beside each other during an upgrade.
+    Never change a number: programs of two versions run beside each other during an upgrade.
     """
 
     MIGRATION = 7_268_400
@@ -30,7 +30,7 @@ class ServiceLock(IntEnum):
 
 @unique
 class RowLock(IntEnum):
-    """What is done to a row's own things by one transaction at a time."""
+    """What one transaction at a time does with the dependents of a row."""
 
     BATCHES_OF_KEY = 1
     FILES_OF_USER = 2
@@ -40,7 +40,7 @@ def take_lock(session: Session, lock: ServiceLock, *, is_shared: bool = False) -
     """Wait for a lock of the service and hold it until the transaction ends.
 
     Args:
-        is_shared: others may share it; whoever wants it alone waits.
+        is_shared: others may share it; an exclusive request waits.
     """
     name = "pg_advisory_xact_lock_shared" if is_shared else "pg_advisory_xact_lock"
     session.execute(text(f"select {name}(:lock)"), {"lock": int(lock)})

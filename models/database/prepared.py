@@ -18,15 +18,15 @@ from sqlalchemy import Engine, PoolProxiedConnection
 
 from models.database.base import TRUSTED_IDLE_SECONDS, is_without_code, note_idle
 
-#: SQLSTATEs of a server that ends: it may have carried out what it was sent.
+#: SQLSTATEs of a server that shuts down: it may have executed the statement.
 _SERVER_ENDS = "57P"
 
 
 class OutcomeUnknown(psycopg2.OperationalError):
-    """A statement was sent, and its answer was lost: it may be carried out, even later."""
+    """A statement was sent and its response was lost: it may be executed, even later."""
 
 
-#: The pool knows what a connection goes through: one that rested, or is old, is looked at there.
+#: The pool tests idle and replaces old connections, so they return to it after this time.
 KEEP_SECONDS = TRUSTED_IDLE_SECONDS
 
 
@@ -36,7 +36,7 @@ class Prepared:
 
     Attributes:
         types: of its parameters, `$1` and so on.
-        is_lazy: its commit is not waited for to reach the disk.
+        has_async_commit: its commit does not wait for the disk.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""A batch's sums, raised in the transaction of its lines' ends; the last of them ends the batch."""
+"""Adds ended lines to the totals of their batch; the last line ends the batch."""
 
 from __future__ import annotations
 
@@ -12,15 +12,14 @@ from models.batches.batch import Batch, BatchState
 from models.jobs.job import FINAL_STATES, TOKEN_COUNTS, Job
 from models.webhooks.webhook import add_batch_delivery
 
-#: What a batch becomes when its last line has ended, by what it was.
+#: The final state of a batch by its state at the end of its last line.
 _LAST = {
     BatchState.RUNNING: BatchState.COMPLETED,
     BatchState.CANCELLING: BatchState.CANCELLED,
     BatchState.EXPIRING: BatchState.EXPIRED,
 }
 _COUNTS = (*FINAL_STATES, *TOKEN_COUNTS)
-#: Whoever comes second waits for the row and sees it as the first has left it: only one of them
-#: makes the sum whole.
+#: Concurrent transactions update the row one after the other, so exactly one completes the totals.
 _RAISE = f"""
     with raised as (
         update batches set
@@ -57,7 +56,7 @@ def record_line_ends(session: Session, jobs: Iterable[Job]) -> None:
 def raise_totals(session: Session, sums: Mapping[UUID, Mapping[str, int]]) -> None:
     """Add counts of lines by their states, and tokens, to batches; end those that are done.
 
-    A batch that is done is ended by whoever's counts make it so, and its webhook added.
+    The call that completes a batch ends it and adds its webhook.
     """
     connection = session.connection()
     for batch_id in sorted(sums):

@@ -1,9 +1,7 @@
-"""What a worker writes about the jobs that it holds: that it begins them, that it still has them,
-that they ended or go back.
+"""Claims jobs for a worker, renews their leases and returns them to the queue.
 
-Many jobs in one statement, and in one order everywhere: two statements must not wait for each
-other's rows. Begins and ends are timed by the database, the one clock that all workers share; an
-API whose own clock is ahead may have dated the job later, and then it ends at that moment.
+Each statement changes many jobs and locks them in the order of their ids, so that two statements
+never wait for each other's rows. The clock of the database, which all workers share, dates claims.
 """
 
 from __future__ import annotations
@@ -95,7 +93,7 @@ def claim_jobs(
 
 @dataclass(frozen=True, slots=True)
 class RenewedLease:
-    """What a worker is told of a job that is still its own."""
+    """A job that the worker still holds."""
 
     attempt: int
     must_cancel: bool
@@ -104,7 +102,7 @@ class RenewedLease:
 def renew_leases(
     session: Session, job_ids: Sequence[UUID], *, worker_id: str, lease: timedelta
 ) -> dict[UUID, RenewedLease]:
-    """Renew all leases of one worker in one statement; return what is still its own."""
+    """Renew the leases of a worker in one statement; return the jobs that it still holds."""
     ours = (Job.state == JobState.RUNNING, Job.worker_id == worker_id)
     in_order = (
         select(Job.id)

@@ -1,4 +1,4 @@
-"""What is written in the transaction of a job's end, whoever ended it."""
+"""Writes that belong to the transaction that ends a job."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ def cancel_jobs(session: Session, job_ids: Sequence[UUID]) -> list[Job]:
 def cancel_unusable_jobs(session: Session, *, limit: int) -> list[Job]:
     """Cancel open jobs whose key may not be used any more, running ones first.
 
-    Lines of batches are the feeder's. Returns the jobs as they are now, without those that were
-    asked to end before.
+    Leaves lines of batches to the dispatcher. Returns the changed jobs, without those whose
+    cancellation was requested before.
     """
     is_running = (Job.state == JobState.RUNNING, Job.cancel_requested_at.is_(None))
     job_ids = _unusable(session, *is_running, limit=limit)

@@ -61,7 +61,7 @@ _HOLD_BACK = """
 
 @dataclass(frozen=True, slots=True)
 class HeldLineEnds:
-    """What became of a look at held lines.
+    """The result of one pass over held lines.
 
     Attributes:
         looked_at: how many lines; fewer than were asked for are all that there are.
@@ -83,7 +83,7 @@ def end_held_lines(
     room: int | None = None,
     limit: int = CHUNK,
 ) -> HeldLineEnds:
-    """Look at the next held lines of a batch and end them.
+    """Check the next held lines of a batch and end them.
 
     Args:
         after: from beyond this line.
@@ -108,7 +108,7 @@ def end_held_lines(
 
 
 def expire_held_lines(session: Session, *, limit: int = CHUNK) -> list[Job]:
-    """End held lines that have a time of their own, when it is over before that of their batch."""
+    """End held lines whose own expiry comes before that of their batch."""
     due = (
         select(Job.id)
         .join(Batch, Batch.id == Job.batch_id)

@@ -47,9 +47,9 @@ def read_piece(statements: Statements, file_id: UUID, place: int) -> bytes | Non
 
 
 def fits_file_limits(session: Session, file: File, *, most_files: int, most_bytes: int) -> bool:
-    """Say whether the user has room for a file that this transaction has written.
+    """Return whether a file written in this transaction is within the user's limits.
 
-    Commit at once if so, roll back if not: the user's files are locked meanwhile.
+    Holds an advisory lock on the user's files: commit or roll back immediately afterwards.
     """
     lock_row(session, RowLock.FILES_OF_USER, file.user_id)
     count, size = session.execute(

@@ -1,4 +1,4 @@
-"""Adds the jobs of many requests by one statement, each only if its key is still what it was."""
+"""Inserts the jobs of many requests by one statement, each only if its key did not change."""
 
 from __future__ import annotations
 
@@ -66,8 +66,9 @@ class JobInserts:
         )
 
     def insert(self, job: Job, key: RequestKey) -> bool:
-        """Add a job that waits to be begun, and give it the dates that the database gave it; False
-        if its key was believed and has changed, or has ended since it was looked up.
+        """Insert a queued job and set its dates by the clock of the database.
+
+        Returns False if its cached key has changed, or if its key was revoked after it was read.
 
         Raises one of `DATABASE_AWAY` when the database is away or too slow, `OutcomeUnknown` if the
         job may exist, or may still be inserted.

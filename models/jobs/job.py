@@ -4,11 +4,11 @@
     queued → failed | cancelled | expired
     running → queued    (its worker died or was drained; at most `max_attempts` times)
 
-A job expires only if it has never begun. A running job whose cancelling was asked for never goes
-back to the queue: its worker ends it, or whoever finds it silent.
+A job expires only if it has never begun. A running job with a cancel request never returns to the
+queue: its worker ends it, or the reaper does once its lease has expired.
 
 Each change is one conditional UPDATE that names the state, and from `running` also the attempt,
-that it comes from: a worker believed dead cannot change a job that another has taken over.
+that it comes from: a worker whose lease expired cannot change a job that another has claimed.
 """
 
 from __future__ import annotations
@@ -81,27 +81,26 @@ class Job(Base):
     """One generation.
 
     Attributes:
-        queue: the line it waits in, `interactive` or `bulk`.
+        queue: `interactive` or `bulk`.
         priority: weight of its key's share in the engine when it was made.
         request: the validated request as the worker needs it.
         choices: the answer's choices, once it succeeded (or was cancelled midway).
         error: `{code, message}` of a job that failed.
-        charged_tokens: what its key's token limits were charged when it was made; what it did not
-            use is given back at its end.
+        charged_tokens: tokens charged to the limits of its key at its creation; its end returns
+            unused ones.
         batch_id: the batch that it is a line of, with the line's number (from 1) and the caller's
             own name for it.
-        is_held: it is a line of a batch that the feeder has not released yet: on no queue, and
-            nothing was charged for it.
-        released_at: when the feeder released it; before that it could be on no queue.
+        is_held: a batch line that the dispatcher has not released: on no queue, and not charged.
+        released_at: when the dispatcher released it; before that it was on no queue.
         queued_at: since when it has waited: its release, or its making. Every wait and every
             duration that is shown, measured or summed up begins here.
-        is_streamed: somebody follows its text while it is made.
+        is_streamed: a client follows its text as it is generated.
         is_cached: it was answered by the response cache, without the model.
-        cancel_requested_at: when somebody asked a running job to end.
+        cancel_requested_at: when the end of a running job was requested.
         expires_at: when it ends unless it has begun.
         texts_deleted_at: when retention deleted its request's texts and its answer.
         attempt: times it was begun.
-        lease_expires_at: until when its worker's silence is believed to be work.
+        lease_expires_at: after this time its worker counts as lost, unless it renewed the lease.
         request_id: of the HTTP request that made it, for the logs.
         traceparent: of that request's span, in the words of W3C's Trace Context, if it is traced.
     """
@@ -127,7 +126,7 @@ class Job(Base):
             unique=True,
             postgresql_where=text("batch_id is not null"),
         ),
-        # What waits and what runs of a batch, whatever has ended of it.
+        # Waiting and running lines of a batch, apart from ended ones.
         Index(
             "ix_jobs_held",
             "batch_id",
@@ -256,7 +255,7 @@ def new_job(**values: Any) -> Job:
     """
     unknown = values.keys() - _COLUMNS
     if unknown:
-        raise ValueError(f"a job has no {', '.join(sorted(unknown))}")
+        raise ValueError(f"a job has no column {', '.join(sorted(unknown))}")
     job: Job = _MANAGER.new_instance()
     vars(job).update(values)
     return job

@@ -1,4 +1,4 @@
-"""What a worker knows of the end of a job."""
+"""The end of a job as its worker reports it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from models.jobs.job import JobState
 
 @dataclass(frozen=True, slots=True)
 class JobOutcome:
-    """How a job ended and what it really used.
+    """The final state of a job, its result and the tokens it used.
 
     Attributes:
         first_token: when its first token came, by this process's `time.monotonic()`. The database

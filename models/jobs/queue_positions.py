@@ -1,8 +1,8 @@
-"""How many jobs wait before one, whatever the length of the line.
+"""Counts the jobs before one in the queue, at a cost that does not depend on the queue's length.
 
-Counting ten thousand rows for each look at a waiting job would cost more than the job. So a process
-reads, once a second at most, the id of every hundredth job in line, and counts from the last of
-these on. In a line of less than a hundred every place is as it is at the moment; in a longer one it
+Counting ten thousand rows for each poll of a queued job would cost more than the job. So a process
+reads the id of every hundredth queued job, at most once a second, and counts from the last mark
+before the job. In a queue of less than a hundred jobs, positions are current; in a longer one they
 may be a second old.
 """
 
@@ -21,7 +21,7 @@ from models.jobs.job import Job
 
 #: Jobs from one mark to the next.
 STEP = 100
-#: Nobody is told a place beyond this.
+#: The highest position that is counted.
 MAX_POSITION = 10_000
 KEEP_SECONDS = 1.0
 
@@ -52,7 +52,7 @@ def count_jobs_before(session: Session, job: Job) -> int:
 
 
 class QueuePositions:
-    """The places in the lines as one process tells them."""
+    """Positions in the queues, from marks that one process shares."""
 
     def __init__(
         self, statements: Statements, *, clock: Callable[[], float] = time.monotonic
@@ -77,7 +77,7 @@ class QueuePositions:
         read_at, marks = self._marks.get(queue, (-KEEP_SECONDS, []))
         now = self._clock()
         if now - read_at >= KEEP_SECONDS:
-            self._marks[queue] = now, marks  # others of this process go on with the last ones
+            self._marks[queue] = now, marks  # other threads use the previous marks during this read
             found = self._statements.run(_MARKS, {"queue": queue})
             marks = [mark for (mark,) in found]
             self._marks[queue] = now, marks

@@ -1,6 +1,8 @@
-"""Changes of single jobs by others than the worker that holds them: by their callers, and by those
-who look after jobs that nobody holds. The latter leave what is locked for the next time: whoever
-has a job locked is about to change it, and two who look after many must not cross.
+"""Changes of jobs by programs other than the worker that holds them.
+
+Callers cancel jobs; the reaper ends or requeues jobs without a worker. The reaper skips locked
+rows until its next pass: the holder of the lock is about to change the job, and two reapers must
+not wait for each other.
 """
 
 from __future__ import annotations
@@ -17,8 +19,8 @@ from sqlalchemy.orm import Session
 from models.jobs.job import Job, JobState, may_become, values_of
 from models.jobs.outcome import JobOutcome
 
-#: When a job that ends now has ended: by the clock of the database, and never before it was made.
-#: Clocks of other machines may be wrong by hours, and sums of past hours are closed.
+#: The end of a job that ends now: by the clock of the database, and never before its creation.
+#: Clocks of other machines may be wrong by hours, and the roll-ups of past hours are closed.
 END_TIME = func.greatest(func.now(), Job.created_at)
 
 
@@ -98,9 +100,9 @@ def _first_token_at(outcome: JobOutcome) -> Any:
 
 
 def request_cancel(session: Session, job_ids: Sequence[UUID]) -> list[Job]:
-    """End those of the jobs that are queued, and note that those that run shall end.
+    """Cancel the queued ones of these jobs, and record a cancel request for the running ones.
 
-    In one statement: a job that goes back to the queue meanwhile is not missed.
+    One statement, so that it does not miss a job that returns to the queue at that moment.
     """
     change_conditions(JobState.CANCELLED, JobState.QUEUED)
     is_queued = Job.state == JobState.QUEUED
@@ -129,9 +131,9 @@ def request_cancel(session: Session, job_ids: Sequence[UUID]) -> list[Job]:
 
 
 def insert_cancelled_jobs(session: Session, jobs: Sequence[Job]) -> list[Job]:
-    """Add jobs as cancelled whose rows may be on their way, so that these find their ids taken.
+    """Insert jobs as cancelled, so that a delayed insert of the same ids fails.
 
-    Returns those that were added: the others had come.
+    Returns the inserted ones; the others existed.
     """
     rows = [
         {
@@ -150,7 +152,7 @@ def insert_cancelled_jobs(session: Session, jobs: Sequence[Job]) -> list[Job]:
 
 
 def request_text(session: Session, job_id: UUID) -> None:
-    """Note that somebody follows the job's text: whoever begins it tells it as it is made."""
+    """Record that a client follows the text of a job, so that its worker publishes the text."""
     session.execute(
         update(Job)
         .where(Job.id == job_id, Job.is_streamed.is_(False), Job.finished_at.is_(None))
@@ -162,7 +164,7 @@ def request_text(session: Session, job_id: UUID) -> None:
 def expire_queued(session: Session, *, limit: int, offset: int = 0) -> list[Job]:
     """End jobs that have not begun in the time that their caller gave them.
 
-    Held lines are the feeder's, see `models/execution/line_expiry.py`.
+    The dispatcher ends held lines, see `models/execution/line_expiry.py`.
     """
     due = (
         select(Job.id)
@@ -193,9 +195,9 @@ def requeue_silent_jobs(session: Session, *, max_attempts: int, limit: int) -> l
 def list_abandoned_jobs(
     session: Session, *, max_attempts: int, limit: int, offset: int = 0
 ) -> list[Job]:
-    """Return silent jobs whose last attempt it was, or whose end somebody asked for.
+    """Return jobs with an expired lease that must not run again; changes nothing.
 
-    Their worker renewed no lease, and they begin no more. Nothing is changed.
+    It was their last attempt, or a client requested their cancellation.
     """
     is_over = or_(Job.attempt >= max_attempts, Job.cancel_requested_at.is_not(None))
     conditions = _lease_ran_out(is_over, limit=limit, offset=offset)

@@ -1,4 +1,4 @@
-"""The database as a whole, for those who copy it: its tables, what is in them, who else is there.
+"""The whole database for backups: its tables, their contents, and other connections.
 
 Tables are read from the catalogue and not from our models: what is restored may have the schema of
 an earlier version.
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, NullPool, create_engine, make_url, text
 
 CONNECT_SECONDS = 10
-#: For locks; what is read takes as long as it takes.
+#: For locks; statements have no time limit.
 LOCK_SECONDS = 30
 #: The name of the service's own connections, see `open_database`.
 _SERVICE = "bountycoder"
@@ -31,7 +31,7 @@ class TableCount:
 def backup_connection(
     url: str, *, purpose: str, is_autocommit: bool = False
 ) -> Iterator[Connection]:
-    """Connect as somebody who has time; the connection is closed with the block."""
+    """Connect without a time limit for statements; close the connection with the block."""
     options = "-c timezone=UTC -c statement_timeout=0 -c idle_in_transaction_session_timeout=0"
     engine = create_engine(
         url,
@@ -56,8 +56,9 @@ def libpq_values(url: str) -> dict[str, str]:
 
 
 def begin_snapshot(connection: Connection) -> str:
-    """Make this transaction one unchanging, read-only look, and return the name by which other
-    connections can share it. Call it before anything else.
+    """Make this transaction a read-only snapshot, and return its name for other connections.
+
+    Call it before anything else.
     """
     connection.execute(text("set transaction isolation level repeatable read, read only"))
     return str(connection.scalar(text("select pg_export_snapshot()")))
@@ -98,7 +99,7 @@ def count_tables(connection: Connection) -> dict[str, TableCount]:
 
 
 def tables_with_rows(connection: Connection) -> list[str]:
-    """Return the tables that somebody has written to; a new schema has none."""
+    """Return the tables that have rows; a new schema has none."""
     quote = connection.dialect.identifier_preparer.quote
     return [
         name

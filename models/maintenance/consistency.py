@@ -27,14 +27,14 @@ CHUNK = 1000
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One thing that is not as it should be: what it is of, and what is wrong with it."""
+    """One inconsistency: its subject, and the problem."""
 
     subject: str
     problem: str
 
 
 def begin_check(session: Session, *, timeout_seconds: float) -> None:
-    """Make this transaction one unchanging, read-only look at the database with its own time-out.
+    """Make this transaction a read-only snapshot of the database with its own time-out.
 
     Call it before anything else.
     """

@@ -1,4 +1,4 @@
-"""When the database was last backed up: one row, so that any API process can tell Prometheus."""
+"""The time of the last backup, in one row that every API process exports to Prometheus."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
-"""What is deleted when its time is over, a few rows a step: texts, jobs, batches, messages and the
-audit trail. Usage and its sums stay for ever.
+"""Deletes texts, jobs, batches, webhooks and audit entries after their time, a few rows a step.
+
+Usage and its roll-ups are never deleted.
 
 A step is one short transaction on rows that an index finds; each returns how many rows it changed,
 or where it stands, and leaves alone what waits, runs or is open.
@@ -23,7 +24,7 @@ from models.database.base import Base
 from models.database.locks import ServiceLock, try_lock
 from models.webhooks.webhook import DeliveryState, WebhookDelivery
 
-#: Rows of one step: so few that nobody waits for their locks.
+#: Rows of one step: few enough that no request waits long for their locks.
 STEP = 500
 #: Those parts of a request that are the customer's own words.
 _TEXTS = "'{prompt,messages,stop}'::text[]"
@@ -46,9 +47,9 @@ class RetentionMark(Base):
 
 
 def try_retention_lock(session: Session) -> bool:
-    """Hold the turn until this transaction ends; False if another process has it.
+    """Take the lock of retention until the transaction ends; False if another process has it.
 
-    Two workers at once would do the same.
+    Two workers would do the same work.
     """
     return try_lock(session, ServiceLock.RETENTION)
 
@@ -56,7 +57,7 @@ def try_retention_lock(session: Session) -> bool:
 def delete_texts(session: Session, before: datetime) -> int:
     """Delete requests and answers of some jobs that ended before a time.
 
-    How far it came is kept, so that no step looks at what is done already.
+    Stores its progress, so that no step reads finished rows again.
     """
     since = session.scalar(select(RetentionMark.texts_until))
     if since is not None and since >= before:
@@ -125,7 +126,7 @@ def delete_lines(session: Session, batch_id: UUID, *, after: int) -> int | None:
 
 
 def delete_webhooks(session: Session, before: datetime) -> int:
-    """Delete some messages of before a time, with their attempts, that nobody tries to send."""
+    """Delete some webhooks created before a time that are not pending, with their attempts."""
     old = (
         select(WebhookDelivery.id)
         .where(
@@ -156,7 +157,7 @@ def delete_audit(session: Session, before: datetime) -> int:
 
 
 def _mark(session: Session, **until: datetime) -> None:
-    """Raise what the mark says; it never goes back."""
+    """Advance the mark; it never moves back."""
     raised = {
         name: func.greatest(getattr(RetentionMark, name), moment) for name, moment in until.items()
     }

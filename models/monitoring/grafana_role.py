@@ -1,7 +1,7 @@
-"""The role as which Grafana reads: what its dashboards show, and nothing else.
+"""The role of Grafana, which may read only the columns that the dashboards show.
 
-It may read single columns, so that whatever a later migration adds is closed until it is named
-here; no password hashes, no secrets of keys, no jobs with their prompts and answers.
+Columns of later migrations stay closed until they are listed here. It may read no password hashes,
+no secrets of keys, and no jobs with their prompts and completions.
 """
 
 from __future__ import annotations

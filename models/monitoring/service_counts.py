@@ -69,7 +69,7 @@ def count_waiting(session: Session) -> dict[str, Waiting]:
 def count_held_lines(session: Session) -> int:
     """Return how many lines of batches wait for their release: they are on no queue yet.
 
-    What is open less what was released: no held line is counted, however many there are.
+    Open lines less released ones, so that it never counts the held lines themselves.
     """
     ended = Batch.succeeded + Batch.failed + Batch.cancelled + Batch.expired
     lines = func.coalesce(func.sum(Batch.total - ended), 0)
@@ -78,7 +78,7 @@ def count_held_lines(session: Session) -> int:
         select(func.count())
         .select_from(Job)
         .where(
-            # In the words of the index of what was released: no other will do.
+            # The condition of the index of released lines: PostgreSQL uses it for no other.
             Job.batch_id.is_not(None),
             ~Job.is_held,
             Job.state.in_([JobState.QUEUED, JobState.RUNNING]),

@@ -1,4 +1,4 @@
-"""What of a user or a key has not ended: what somebody who ends one should know."""
+"""Unfinished work of a user or a key, shown before an admin deletes one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class OpenWork:
     """Work that has not ended.
 
     Attributes:
-        waiting: single jobs in line, as `running` ones; lines of batches are neither.
+        waiting: single jobs on the queue; `running` likewise. Lines of batches count in neither.
         batches: with so many `lines` that have not ended.
     """
 
@@ -33,7 +33,7 @@ def read_open_work(
 ) -> OpenWork:
     """Return the open work of a user or of one key.
 
-    Only what is open is looked at, however much has ended.
+    Reads only open rows, so ended ones cost nothing.
     """
     waiting = _count(_of(Job, user_id, key_id), Job.state == JobState.QUEUED, ~Job.is_held)
     running = _count(_of(Job, user_id, key_id), Job.state == JobState.RUNNING)

@@ -24,9 +24,9 @@ from models.usage.usage import Usage, UsageHourly
 def read_key_use(session: Session, key_id: UUID, month_began: datetime) -> KeyUse:
     """Return what a key used since `month_began` and what it has in flight.
 
-    What it carries for deleted keys of its owner is among what it used.
+    Includes the usage that it carries for deleted keys of its owner.
 
-    One statement, so one snapshot: a job that ends meanwhile is in exactly one of the two.
+    One statement, so one snapshot: a job that ends at that moment is in exactly one of the two.
     """
     used = func.coalesce(func.sum(UsageHourly.prompt_tokens + UsageHourly.completion_tokens), 0)
     month = (
@@ -72,7 +72,7 @@ def in_flight_before(
 def read_used_tokens(session: Session, job_ids: Iterable[UUID]) -> dict[UUID, int]:
     """Return those of `job_ids` that have ended, with the tokens that each used.
 
-    What was used outlives the job: retention may have deleted the row.
+    Usage outlives the job: retention may have deleted the row.
     """
     ids = list(job_ids)
     ended = dict.fromkeys(

@@ -1,6 +1,4 @@
-"""The rows whose sums are those of a time: of closed months and days where it has whole ones, of
-hours for the rest.
-"""
+"""Plans which roll-up rows cover a time range: closed months and days, and hours for the rest."""
 
 from __future__ import annotations
 
@@ -108,8 +106,10 @@ def _whole_days(since: datetime, until: datetime, closed: datetime) -> tuple[dat
 
 
 def _whole_months(since: datetime, until: datetime, closed: datetime) -> tuple[datetime, datetime]:
-    """Return whole months; of the last one that has begun only closed days are summed, and they
-    are all that is wanted of it if the time goes beyond them.
+    """Return the whole months of a range.
+
+    The roll-up of the current month covers its closed days. If the range extends past these days,
+    they cover all of the month that is needed.
     """
     first = month_of(since)
     if first < since:

@@ -1,4 +1,4 @@
-"""What was used in a time, in groups: read from sums, never from jobs or rows of usage."""
+"""Usage of a time range in groups, read from roll-ups, never from jobs or rows of usage."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def sum_usage(session: Session, wanted: UsageScope) -> UsageTotals:
 
 
 def sum_usage_by_name(session: Session, times: Mapping[str, UsageScope]) -> dict[str, UsageTotals]:
-    """Return the sums of several times by their names, in one look for all."""
+    """Return the totals of several time ranges by their names, by one statement."""
 
     def read(closed: datetime | None) -> dict[str, UsageTotals]:
         sources = {name: UsageRows.of(wanted, None, closed) for name, wanted in times.items()}

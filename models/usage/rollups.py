@@ -5,8 +5,8 @@
     usage_monthly  key and month      of the closed days of the month
     usage_total_hourly, _daily        of all keys together, by the model
 
-What is closed is said by one time, `UsageClosing.closed_until`: everything before it stands in the
-totals by the hour, whole days before it in the others. `models/usage/rollup_jobs.py` moves it on.
+One time, `UsageClosing.closed_until`, limits the roll-ups: hourly totals cover everything before
+it, the others cover whole days before it. `models/usage/rollup_jobs.py` moves it on.
 Nothing refers to other tables here: these are sums of rows that do.
 """
 
@@ -23,8 +23,8 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 from models.database.base import Base
 
 T = TypeVar("T")
-#: Hours are closed once an hour: a look is rarely taken twice.
-_LOOKS = 3
+#: Hours are closed once an hour, so a second read is rare.
+_READS = 3
 
 
 #: What everyone is weighed by stands in the index by time: it is read of all keys at once.
@@ -98,13 +98,12 @@ def closed_until(session: Session) -> datetime | None:
 
 
 def read_consistently(session: Session, read: Callable[[datetime | None], T]) -> T:
-    """Return what `read` finds with the hours that are closed, all in one state of theirs.
+    """Run `read` against a consistent `closed_until`.
 
-    Each statement sees the database as it is then: was it closed further meanwhile, what was read
-    may be of before and after.
+    READ COMMITTED statements may straddle a roll-up, so retry until `closed_until` is unchanged.
     """
     closed = closed_until(session)
-    for _ in range(_LOOKS):
+    for _ in range(_READS):
         found = read(closed)
         before, closed = closed, closed_until(session)
         if before == closed:

@@ -1,7 +1,7 @@
 """Usage: one row a job, append-only, and its hourly roll-up, written in the job's own transaction.
 
 Dashboards and quotas read the roll-up; the rows are the proof. The primary key of `usage` is the
-job's id, so that whatever is delivered twice is counted once.
+job's id, so that a job that is delivered twice is counted once.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ USAGE_COUNTS = ("requests", "succeeded", *TOKEN_COUNTS, "duration_ms")
 class Usage(Base):
     """What one job used. `state` is the final state of the job; `duration_ms` from its creation.
 
-    No foreign key to the job: retention may delete jobs, and what was used stays.
+    No foreign key to the job: retention may delete jobs, and usage stays.
     """
 
     __tablename__ = "usage"
@@ -80,7 +80,7 @@ class UsageHourly(Base):
 #: written, and those that were not there before are summed up. The roll-up's rows come last, being
 #: shared by all jobs of a key, and in one order everywhere: two transactions must not cross.
 #:
-#: In SQL, because the ORM would compile a statement anew for each number of rows.
+#: In SQL, because the ORM would compile a new statement for each number of rows.
 RECORD_USED = f"""
     added as (
         insert into usage (

@@ -1,7 +1,7 @@
-"""Which webhook is sent next, by whom, and what follows from an attempt.
+"""The queue of webhooks: claims, and the outcome of attempts.
 
 A pending delivery that is due is claimed by moving `next_attempt_at` to the end of a lease: until
-then nobody else sends it, and if its sender dies it is due again.
+then no other worker sends it, and if its sender dies it is due again.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def claim_delivery(
     full_users: Collection[UUID] = (),
     full_receivers: Collection[Receiver] = (),
 ) -> WebhookDelivery | None:
-    """Take the delivery that is due longest; nobody else gets it before the lease is over.
+    """Claim the delivery that is due longest; no other worker gets it before the lease ends.
 
     Args:
         full_users, full_receivers: who has as many attempts under way as they may have.
@@ -132,7 +132,7 @@ def round_began_at(session: Session, claimed: WebhookDelivery) -> datetime | Non
 def postpone_due(session: Session, receiver: Receiver) -> None:
     """Put off what is due to a receiver that is away, so that it fills no queue and no slot.
 
-    What has waited longer waits longer again: from seconds to an hour.
+    The delay grows with the age of the message, from seconds to an hour.
     """
     age = func.extract("epoch", func.now() - WebhookDelivery.created_at)
     seconds = func.greatest(POSTPONE_SECONDS[0], func.least(age / 4, POSTPONE_SECONDS[1]))

@@ -1,4 +1,4 @@
-"""Webhooks: what is to be told to whom at the end of a job or a batch, and each attempt at it."""
+"""Webhooks: messages about the end of a job or a batch, and the attempts to deliver them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class DeliveryState(StrEnum):
 
 
 class Receiver(NamedTuple):
-    """Who is told: one customer's host. Two customers of one host don't slow each other down."""
+    """One customer's host. Two customers of one host do not slow each other down."""
 
     user_id: UUID
     host: str
@@ -48,7 +48,7 @@ class WebhookDelivery(Base):
     """A message to a customer's address, retried until it is taken or a day is over.
 
     Attributes:
-        job_id: the job that it tells of, or `batch_id` the batch.
+        job_id: the job that the message is about; or `batch_id`, the batch.
         event: what happened, such as `job.succeeded` or `batch.completed`.
         payload: the message's data without the answer; it is made at the end and never changes. A
             job's answer is read from its row when the message is sent.
@@ -71,7 +71,7 @@ class WebhookDelivery(Base):
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
-    # By class, not by name: whoever ends a job inserts here, and must know these tables for it.
+    # By class, not by name: programs that end jobs insert here, and need these tables mapped.
     user_id: Mapped[UUID] = mapped_column(ForeignKey(User.id))
     api_key_id: Mapped[UUID] = mapped_column(ForeignKey(ApiKey.id))
     job_id: Mapped[UUID | None]
@@ -111,7 +111,7 @@ class WebhookAttempt(Base):
 
 
 def webhook_lease(settings: Settings) -> timedelta:
-    """Return for how long an attempt belongs to whoever claimed it: longer than it can take."""
+    """Return the lease of an attempt, which is longer than an attempt can take."""
     return timedelta(seconds=settings.webhook_timeout_seconds) + LEASE_GRACE
 
 

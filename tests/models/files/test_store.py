@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 from core.ids import new_id
 from models.accounts.api_key import ApiKey
 from models.batches.rejected import (
-    MOST_KEPT,
+    MAX_OF_USER,
     RejectedBatch,
     add_rejected_batch,
     delete_expired_rejections,
@@ -111,7 +111,7 @@ def test_refused_batches_of_a_user_are_bounded_and_forgotten(database: SessionFa
     with database.begin() as session:
         key, other = add_key(session), add_key(session)
         others = add_refused(session, other)
-        made = [add_refused(session, key) for _ in range(MOST_KEPT + 2)]
+        made = [add_refused(session, key) for _ in range(MAX_OF_USER + 2)]
         add_refused(session, other, days=-1)
 
         delete_expired_rejections(session)

@@ -144,7 +144,7 @@ def test_a_lease_that_was_renewed_in_time_keeps_its_job(session: Session) -> Non
 
 
 def test_a_job_has_the_values_of_its_columns_and_no_others() -> None:
-    with pytest.raises(ValueError, match="a job has no metadata"):
+    with pytest.raises(ValueError, match="a job has no column metadata"):
         new_job(id=new_id(), metadata={"team": "red"})
 
 
