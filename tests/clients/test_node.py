@@ -64,10 +64,10 @@ def test_a_chat_is_streamed(paced: Service) -> None:
     assert chunks[-2]["choices"][0]["finish_reason"] == "length"
     assert chunks[-1]["choices"] == []
     assert chunks[-1]["usage"]["completion_tokens"] == 24
-    told = "".join(c["choices"][0]["delta"].get("content", "") for c in chunks[:-1])
+    result = "".join(c["choices"][0]["delta"].get("content", "") for c in chunks[:-1])
     choices = job_of(paced, chunks[0]["id"]).choices
     assert choices is not None
-    assert told == choices[0]["text"]
+    assert result == choices[0]["text"]
 
 
 def test_the_helper_for_streams_assembles_the_completion(paced: Service) -> None:
@@ -92,15 +92,15 @@ def test_the_model_is_listed(paced: Service) -> None:
 
 
 def test_errors_have_the_clients_own_classes(paced: Service) -> None:
-    told = ask(paced, "errors")
+    result = ask(paced, "errors")
 
-    assert {name: (error["name"], error["status"]) for name, error in told.items()} == {
+    assert {name: (error["name"], error["status"]) for name, error in result.items()} == {
         "stranger": ("AuthenticationError", 401),
         "model": ("NotFoundError", 404),
         "field": ("BadRequestError", 400),
         "tools": ("BadRequestError", 400),
     }
-    assert (told["tools"]["param"], told["tools"]["code"]) == ("tools", "invalid_request")
+    assert (result["tools"]["param"], result["tools"]["code"]) == ("tools", "invalid_request")
 
 
 def test_the_client_comes_back_when_a_429_says_so(paced: Service) -> None:

@@ -112,7 +112,7 @@ def test_the_newest_leaves_after_a_quiet_quarter_of_an_hour() -> None:
     assert rounds.after(DOWN_SECONDS - 1) == 4
     assert rounds.after(1) == 3
     assert rounds.cloud.drained == ["begun3"]
-    # The quarter begins anew for the next.
+    # The quiet time starts again for the next worker.
     assert rounds.after(1) == 3
     assert rounds.after(DOWN_SECONDS) == 2
     assert rounds.after(DOWN_SECONDS * 3) == 2

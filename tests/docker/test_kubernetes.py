@@ -1,4 +1,4 @@
-"""What docker/kubernetes tells a cluster, held against Kubernetes' own schemas and our settings."""
+"""The manifests of docker/kubernetes, checked by Kubernetes' schemas and our settings."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_a_stop_leaves_programs_time_to_finish() -> None:
         hook = pod["containers"][0].get("lifecycle", {}).get("preStop", {})
         before = hook.get("sleep", {}).get("seconds", 0)
         assert pod["terminationGracePeriodSeconds"] >= before + drain + STOP_SECONDS
-        # A web program is asked for nothing new before it stops; nobody asks a worker.
+        # A web program gets no new requests before it stops; a worker gets none at all.
         assert (before > 0) == (name != "bountycoder-worker")
 
 

@@ -1,4 +1,4 @@
-"""The passwords that docker/secrets.sh makes, and the servers that are told of them."""
+"""The passwords that docker/secrets.sh creates, and the servers that use them."""
 
 from __future__ import annotations
 
@@ -125,17 +125,19 @@ def test_the_service_owns_its_database_and_is_no_superuser(
         "PGPORT": str(postgres.port),
         "PGPASSWORD": str(superuser.password),
     }
-    told = make_url(made["app/database_url"]).set(host="127.0.0.1", port=postgres.port)
-    exporter = told.set(username="exporter", password=made["exporters/postgres_password"])
+    app_url = make_url(made["app/database_url"]).set(host="127.0.0.1", port=postgres.port)
+    exporter = app_url.set(username="exporter", password=made["exporters/postgres_password"])
     try:
         subprocess.run(
             ["sh", DOCKER / "postgres" / "roles.sh"], env=environment, check=True, timeout=30
         )
-        address = told.set(drivername="postgresql+psycopg2").render_as_string(hide_password=False)
+        address = app_url.set(drivername="postgresql+psycopg2").render_as_string(
+            hide_password=False
+        )
         upgrade(address)
 
-        assert value(told, "select rolsuper from pg_roles where rolname = current_user") is False
-        assert value(told, "select rolcreaterole from pg_roles where rolname = current_user")
+        assert value(app_url, "select rolsuper from pg_roles where rolname = current_user") is False
+        assert value(app_url, "select rolcreaterole from pg_roles where rolname = current_user")
         assert value(exporter, "select count(*) > 0 from pg_stat_activity")
         with pytest.raises(ProgrammingError, match="permission denied"):
             value(exporter, "select count(*) from users")
@@ -145,7 +147,7 @@ def test_the_service_owns_its_database_and_is_no_superuser(
 
 
 def value(address: URL, statement: str) -> Any:
-    """Return what a statement gives, run by whoever the address names."""
+    """Return the value of a statement, run as the URL's user."""
     engine = create_engine(
         address.set(drivername="postgresql+psycopg2"),
         isolation_level="AUTOCOMMIT",

@@ -1,4 +1,4 @@
-"""Running `bountycoder backup` and `restore` as an operator does."""
+"""Run `bountycoder backup` and `restore` as an operator does."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def bountycoder(
 
 @contextmanager
 def begun(settings: Settings, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-    """Start it for the block, and kill it if it runs at the end of that."""
+    """Start the command, and kill it at the end of the block if it still runs."""
     with subprocess.Popen(
         command(*arguments),
         cwd=ROOT,

@@ -1,7 +1,6 @@
-"""A server that fails as the real service can't be made to: cut downloads, 503 and then 200, …
+"""A server with failures that the real service cannot reproduce: cut downloads, 503 then 200, …
 
-It speaks only as much of the contract as that takes; what the service does when it works is tested
-against the service itself.
+It implements only the part of the API that these tests need. Other tests use the real service.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ Step = Callable[[Handler], None]
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One request."""
+    """A received request."""
 
     method: str
     path: str
@@ -31,7 +30,7 @@ class Seen:
 
 
 class FailingService:
-    """Answers with its steps in turn; the last one is for all that come after it."""
+    """Respond with one step for each request, and with the last step to all later requests."""
 
     def __init__(self, steps: tuple[Step, ...]) -> None:
         self.seen: list[Seen] = []
@@ -72,7 +71,7 @@ class FailingService:
 
 @contextmanager
 def failing(*steps: Step) -> Iterator[FailingService]:
-    """Run the server for the length of the block."""
+    """Run the server during the block."""
     service = FailingService(steps)
     thread = threading.Thread(
         target=service.server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
@@ -86,8 +85,8 @@ def failing(*steps: Step) -> Iterator[FailingService]:
         thread.join()
 
 
-def says(status: int, body: Any, **headers: str) -> Step:
-    """Answer with JSON, or with bytes as they are."""
+def responds(status: int, body: Any, **headers: str) -> Step:
+    """Respond with JSON, or with raw bytes."""
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
 
     def answer(request: Handler) -> None:
@@ -102,13 +101,13 @@ def says(status: int, body: Any, **headers: str) -> Step:
 
 
 def refuses(status: int, code: str, message: str = "no", **more: Any) -> Step:
-    """Answer with an error in the contract's shape; the rest is fields and headers."""
+    """Respond with an error of the API; `more` has fields and headers."""
     fields = more.pop("fields", [])
     error = {"code": code, "type": "t", "message": message, "param": None, "fields": fields}
-    return says(status, {"error": {**error, "requestId": "req_1"}}, **more)
+    return responds(status, {"error": {**error, "requestId": "req_1"}}, **more)
 
 
-def cuts_after(data: bytes, *, length: int) -> Step:
+def disconnects_after(data: bytes, *, length: int) -> Step:
     """Promise `length` bytes, send `data` and break the connection."""
 
     def answer(request: Handler) -> None:
@@ -116,13 +115,13 @@ def cuts_after(data: bytes, *, length: int) -> Step:
         request.send_header("Content-Length", str(length))
         request.end_headers()
         request.wfile.write(data)
-        hangs_up(request)
+        disconnects(request)
 
     return answer
 
 
 def ends_early(data: bytes) -> Step:
-    """Send `data` and close as if that were all: HTTP cannot tell it from a whole answer."""
+    """Send `data` and close: to the client it looks like a complete response."""
 
     def answer(request: Handler) -> None:
         request.send_response(200)
@@ -134,15 +133,15 @@ def ends_early(data: bytes) -> Step:
     return answer
 
 
-def hangs_up(request: Handler) -> None:
-    """Break the connection without a word."""
+def disconnects(request: Handler) -> None:
+    """Close the connection without a response."""
     request.close_connection = True
     request.wfile.flush()
     request.connection.shutdown(socket.SHUT_RDWR)
 
 
 def batch(status: str = "completed", total: int = 3, **counts: int) -> dict[str, Any]:
-    """Return a batch as the service shows it; all its lines succeeded unless `counts` say else."""
+    """Return a batch as the API returns it; by default all lines succeeded."""
     given = counts or {"succeeded": total}
     names = ("queued", "running", "succeeded", "failed", "cancelled", "expired")
     return {

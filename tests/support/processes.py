@@ -1,4 +1,4 @@
-"""Programs that the tests start, kill and look for."""
+"""Start, kill and find processes in tests."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DEADLINE_SECONDS = 30.0
 
 @contextmanager
 def python(code: str, *arguments: str | Path) -> Iterator[subprocess.Popen[str]]:
-    """Run `code` beside us, where the product can be imported; it is killed at the end."""
+    """Run `code` in a process that can import the product; kill it at the end."""
     process = subprocess.Popen(
         [sys.executable, "-c", code, *map(str, arguments)],
         cwd=ROOT,
@@ -38,21 +38,21 @@ def python(code: str, *arguments: str | Path) -> Iterator[subprocess.Popen[str]]
 
 
 def printed_ids(process: subprocess.Popen[str]) -> list[int]:
-    """Return the process ids that it prints in one line."""
+    """Return the process ids that the process prints in one line."""
     assert process.stdout is not None
     ids = [int(word) for word in process.stdout.readline().split()]
-    assert ids, "it ended without a word"
+    assert ids, "the process ended without output"
     return ids
 
 
 def with_descendants(pids: Sequence[int]) -> set[psutil.Process]:
-    """Return these processes and all that they started."""
+    """Return these processes and all their descendants."""
     parents = [psutil.Process(pid) for pid in pids]
     return {*parents, *(child for parent in parents for child in parent.children(recursive=True))}
 
 
 def is_running(process: psutil.Process) -> bool:
-    """Say whether it still runs; one that only nobody has waited for does not."""
+    """Return whether a process still runs; zombies do not."""
     try:
         return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:

@@ -1,8 +1,8 @@
-"""Looks for known weaknesses of what the images install: `make audit`.
+"""Find known vulnerabilities of the images' packages: `make audit`.
 
-pip-audit asks PyPI about each name and version of the locks in docker/requirements. It exits well
-when PyPI knows nothing of a version at all, as a mirror does that passes on files only: so its
-report is read here, and what was not audited is told and fails, as a weakness does.
+pip-audit queries PyPI for each package of the locks in docker/requirements. It also succeeds if
+the index knows nothing of a version, as a mirror of files does. So this program reads the report,
+and fails for packages that were not audited as well as for vulnerable ones.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ _PIP_AUDIT = (
 
 
 def audited(lock: Path, options: Sequence[str] = ()) -> dict[str, Any]:
-    """Return pip-audit's report of a lock; one that names `error` where it could not be made."""
+    """Return pip-audit's report of a lock, or one with `error` if pip-audit failed."""
     with tempfile.NamedTemporaryFile(suffix=".json") as report:
         command = [*_PIP_AUDIT, "--requirement", str(lock), "--output", report.name, *options]
         done = subprocess.run(command, capture_output=True, text=True, timeout=LOCK_SECONDS)
         try:
             return dict(json.loads(Path(report.name).read_text()))
         except ValueError:
-            return {"error": (done.stderr.strip().splitlines() or ["it said nothing"])[-1]}
+            return {"error": (done.stderr.strip().splitlines() or ["no output"])[-1]}
 
 
-def told(lock: str, report: dict[str, Any]) -> tuple[int, list[str]]:
-    """Return the exit code of a report, and what to say of it."""
+def evaluate(lock: str, report: dict[str, Any]) -> tuple[int, list[str]]:
+    """Return the exit code of a report, and the lines to print."""
     if "error" in report:
         return NOT_AUDITED, [f"{lock}: NOT AUDITED, pip-audit failed: {report['error']}"]
     packages = {canonicalize_name(one["name"]): one for one in report["dependencies"]}
@@ -69,7 +69,7 @@ def main(options: Sequence[str] = ()) -> int:
     """Audit every lock. Returns 0 if all is well, else `WEAK` or `NOT_AUDITED`."""
     codes = set()
     for lock in sorted(LOCKS.glob("*.txt")):
-        code, lines = told(lock.name, audited(lock, options))
+        code, lines = evaluate(lock.name, audited(lock, options))
         codes.add(code)
         print("\n".join(lines), flush=True)
     if NOT_AUDITED in codes:

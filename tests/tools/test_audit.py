@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.tools.audit import ACCEPTED, NOT_AUDITED, WEAK, told
+from tests.tools.audit import ACCEPTED, NOT_AUDITED, WEAK, evaluate
 
 GOOD = {"name": "redis", "version": "8.1.0", "vulns": []}
 BAD = {
@@ -34,7 +34,7 @@ def report(*packages: dict[str, Any]) -> dict[str, Any]:
     ],
 )
 def test_a_report_is_judged(given: dict[str, Any], code: int, says: str) -> None:
-    found, lines = told("api.txt", given)
+    found, lines = evaluate("api.txt", given)
 
     assert found == code
     assert any(line.startswith("api.txt: ") and says in line for line in lines)
@@ -43,4 +43,4 @@ def test_a_report_is_judged(given: dict[str, Any], code: int, says: str) -> None
 def test_an_accepted_weakness_is_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(ACCEPTED, "PYSEC-2019-217", "we render no template of a stranger")
 
-    assert told("api.txt", report(BAD))[0] == 0
+    assert evaluate("api.txt", report(BAD))[0] == 0

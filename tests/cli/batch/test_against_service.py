@@ -70,11 +70,11 @@ def test_bad_lines_are_told_or_skipped(run: Run, capsys: pytest.CaptureFixture[s
     file = write({"prompt": "a"}, b"{", {"prompt": "c", "maxTokens": 0})
 
     refused = run("submit", file)
-    told = capsys.readouterr().err
+    output = capsys.readouterr().err
     skipped = run("submit", file, "--on-error=skip", "--wait", "--json")
 
     assert refused == 3
-    assert told.splitlines() == [
+    assert output.splitlines() == [
         "lines.jsonl:2: it is not valid JSON at column 2: it ends too soon",
         "lines.jsonl:3: maxTokens must be at least 1",
         "bountycoder: 2 of 3 lines are not valid",

@@ -21,13 +21,13 @@ from tests.support.failing_service import (
     FailingService,
     Handler,
     batch,
-    cuts_after,
+    disconnects,
+    disconnects_after,
     ends_early,
     failing,
-    hangs_up,
     refuses,
+    responds,
     result_lines,
-    says,
 )
 from tests.support.paths import ROOT
 from tests.support.polling import wait_until
@@ -60,8 +60,8 @@ def run(service: FailingService, *arguments: str | Path) -> int:
 def test_a_lost_connection_is_tried_again_and_makes_no_second_batch(
     lines: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    steps = (hangs_up, refuses(503, "database_unavailable", retry_after_ms="20"))
-    with failing(*steps, says(201, batch("running", queued=3))) as service:
+    steps = (disconnects, refuses(503, "database_unavailable", retry_after_ms="20"))
+    with failing(*steps, responds(201, batch("running", queued=3))) as service:
         code = run(service, "submit", lines)
 
     assert code == 0
@@ -73,7 +73,7 @@ def test_a_lost_connection_is_tried_again_and_makes_no_second_batch(
 
 
 def test_every_submission_has_a_key_of_its_own(lines: Path) -> None:
-    with failing(says(201, batch("running", queued=3))) as service:
+    with failing(responds(201, batch("running", queued=3))) as service:
         run(service, "submit", lines)
         run(service, "submit", lines)
         run(service, "submit", lines, "--idempotency-key", "mine")
@@ -84,7 +84,7 @@ def test_every_submission_has_a_key_of_its_own(lines: Path) -> None:
 
 
 def test_options_go_as_parameters(lines: Path) -> None:
-    with failing(says(201, batch("running", queued=3))) as service:
+    with failing(responds(201, batch("running", queued=3))) as service:
         run(service, "submit", lines, "--name", "a & b", "--on-error=skip", '--metadata={"a": 1}')
 
     assert service.paths == ["?name=a+%26+b&onError=skip&metadata=%7B%22a%22%3A+1%7D"]
@@ -94,7 +94,7 @@ def test_standard_input_can_be_sent_twice(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b'{"prompt": "a"}\n')))
-    with failing(hangs_up, says(201, batch("running", queued=1))) as service:
+    with failing(disconnects, responds(201, batch("running", queued=1))) as service:
         code = run(service, "submit", "-")
 
     assert code == 0
@@ -105,7 +105,7 @@ def test_a_pipe_can_be_sent_twice() -> None:
     reader, writer = os.pipe()
     with open(writer, "wb") as end:
         end.write(b'{"prompt": "a"}\n')
-    with failing(hangs_up, says(201, batch("running", queued=1))) as service:
+    with failing(disconnects, responds(201, batch("running", queued=1))) as service:
         code = run(service, "submit", f"/dev/fd/{reader}")
     os.close(reader)
 
@@ -170,7 +170,7 @@ def test_a_refusal_ends_at_once_with_its_exit_code(
 def test_a_connection_that_broke_after_the_file_was_sent_tells_how_to_ask_again(
     lines: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with failing(hangs_up) as service:
+    with failing(disconnects) as service:
         code = run(service, "submit", lines, "--timeout", "0.1")
 
     assert code == 5
@@ -221,7 +221,7 @@ def test_a_service_that_is_away_is_exit_code_5_and_has_made_nothing(
 
 
 def test_what_is_no_bountycoder_service_is_said(capsys: pytest.CaptureFixture[str]) -> None:
-    with failing(says(200, b"<html>welcome</html>")) as service:
+    with failing(responds(200, b"<html>welcome</html>")) as service:
         code = run(service, "status", "batch_1")
 
     assert code == 3
@@ -242,7 +242,7 @@ def test_what_is_no_bountycoder_service_is_said(capsys: pytest.CaptureFixture[st
 def test_status_ends_with_how_the_batch_did(
     shown: dict[str, Any], expected: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with failing(says(200, shown)) as service:
+    with failing(responds(200, shown)) as service:
         code = run(service, "status", "batch_1", "--json")
 
     assert code == expected
@@ -252,11 +252,11 @@ def test_status_ends_with_how_the_batch_did(
 def test_waiting_survives_a_restart_and_writes_the_results(
     lines: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    running = says(200, batch("running", queued=1, succeeded=2))
-    steps = (says(201, batch("running", queued=3)), running, hangs_up, refuses(502, "away"))
+    running = responds(200, batch("running", queued=1, succeeded=2))
+    steps = (responds(201, batch("running", queued=3)), running, disconnects, refuses(502, "away"))
     target = tmp_path / "out.jsonl"
     with failing(
-        *steps, running, says(200, batch("completed")), says(200, result_lines(1, 2, 3))
+        *steps, running, responds(200, batch("completed")), responds(200, result_lines(1, 2, 3))
     ) as service:
         code = run(service, "submit", lines, "--wait", "-o", target)
 
@@ -271,7 +271,7 @@ def test_waiting_survives_a_restart_and_writes_the_results(
 def test_waiting_ends_with_the_time_given_and_says_how_to_come_back(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    with failing(says(200, batch("running", queued=3))) as service:
+    with failing(responds(200, batch("running", queued=3))) as service:
         code = run(service, "status", "batch_1", "--wait", "--timeout", "0.3")
 
     shown = capsys.readouterr().err
@@ -303,7 +303,7 @@ def test_ctrl_c_leaves_the_batch_running_and_says_how_to_come_back(
     lines: Path, tmp_path: Path
 ) -> None:
     running = batch("running", queued=3)
-    with failing(says(201, running), says(200, running)) as service:
+    with failing(responds(201, running), responds(200, running)) as service:
         command = ["batch", "submit", str(lines), "--wait", "--url", service.url]
         command += ["-o", str(tmp_path / "out.jsonl")]
         process = subprocess.Popen(
@@ -339,10 +339,10 @@ def test_a_cut_download_goes_on_behind_the_last_whole_line(
     data = result_lines(1, 2, 3)
     target = tmp_path / "out.jsonl"
     with failing(
-        says(200, batch()),
-        cuts_after(data[: len(result_lines(1)) + 20], length=len(data)),
-        cuts_after(result_lines(2), length=len(data)),
-        says(200, result_lines(3)),
+        responds(200, batch()),
+        disconnects_after(data[: len(result_lines(1)) + 20], length=len(data)),
+        disconnects_after(result_lines(2), length=len(data)),
+        responds(200, result_lines(3)),
     ) as service:
         code = run(service, "results", "batch_1", "-o", target)
 
@@ -359,7 +359,7 @@ def test_a_cut_download_goes_on_behind_the_last_whole_line(
 def test_a_download_that_ends_too_soon_is_not_taken_for_a_whole_one(tmp_path: Path) -> None:
     target = tmp_path / "out.jsonl"
     with failing(
-        says(200, batch()), ends_early(result_lines(1, 2)), ends_early(result_lines(3))
+        responds(200, batch()), ends_early(result_lines(1, 2)), ends_early(result_lines(3))
     ) as service:
         code = run(service, "results", "batch_1", "-o", target)
 
@@ -372,10 +372,10 @@ def test_a_download_that_never_ends_right_is_no_file_but_can_be_gone_on_with(
 ) -> None:
     target = tmp_path / "out.jsonl"
     half = result_lines(1) + result_lines(2)[:-5]
-    with failing(says(200, batch()), ends_early(half), ends_early(b"")) as service:
+    with failing(responds(200, batch()), ends_early(half), ends_early(b"")) as service:
         first = run(service, "results", "batch_1", "-o", target)
     was_there = target.exists()
-    with failing(says(200, batch()), says(200, result_lines(2, 3))) as service:
+    with failing(responds(200, batch()), responds(200, result_lines(2, 3))) as service:
         second = run(service, "results", "batch_1", "-o", target)
 
     assert (first, was_there, second) == (5, False, 0)
@@ -388,7 +388,9 @@ def test_results_go_to_the_output_line_by_line_and_once(
 ) -> None:
     data = result_lines(1, 2, 3)
     with failing(
-        says(200, batch()), cuts_after(data[:70], length=len(data)), says(200, result_lines(2, 3))
+        responds(200, batch()),
+        disconnects_after(data[:70], length=len(data)),
+        responds(200, result_lines(2, 3)),
     ) as service:
         code = run(service, "results", "batch_1")
 
@@ -400,8 +402,8 @@ def test_a_batch_that_runs_is_not_finished_unless_partial_results_are_wanted(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     target = tmp_path / "out.jsonl"
-    running = says(200, batch("running", queued=1, succeeded=2))
-    with failing(running, running, says(200, result_lines(1, 3))) as service:
+    running = responds(200, batch("running", queued=1, succeeded=2))
+    with failing(running, running, responds(200, result_lines(1, 3))) as service:
         refused = run(service, "results", "batch_1", "-o", target)
         was_there = target.exists()
         partial = run(service, "results", "batch_1", "-o", target, "--partial")
@@ -413,7 +415,7 @@ def test_a_batch_that_runs_is_not_finished_unless_partial_results_are_wanted(
 def test_a_file_is_not_replaced_without_force(tmp_path: Path) -> None:
     target = tmp_path / "out.jsonl"
     target.write_text("mine")
-    with failing(says(200, batch()), says(200, result_lines(1, 2, 3))) as service:
+    with failing(responds(200, batch()), responds(200, result_lines(1, 2, 3))) as service:
         refused = run(service, "results", "batch_1", "-o", target)
         calls, kept = len(service.seen), target.read_text()
         forced = run(service, "results", "batch_1", "-o", target, "--force")
@@ -445,7 +447,7 @@ def test_a_file_that_cannot_be_written_at_the_end_is_told_with_the_way_back(
 
     def takes_the_folder_away(request: Handler) -> None:
         folder.rmdir()
-        says(201, batch())(request)
+        responds(201, batch())(request)
 
     with failing(takes_the_folder_away) as service:
         code = run(service, "submit", lines, "--wait", "-o", folder / "out", "--json")
@@ -468,7 +470,9 @@ def test_a_large_file_is_not_sent_with_a_key_that_is_not_taken(tmp_path: Path) -
 
 def test_a_reader_that_goes_away_is_no_traceback() -> None:
     data = result_lines(*range(1, 20_001))
-    with failing(says(200, batch(total=20_000)), says(200, data), says(200, data)) as service:
+    with failing(
+        responds(200, batch(total=20_000)), responds(200, data), responds(200, data)
+    ) as service:
         done = subprocess.run(
             f"{sys.executable} -m cli.main batch results batch_1 --url {service.url} | head -n 1;"
             " exit ${PIPESTATUS[0]}",
@@ -485,8 +489,8 @@ def test_a_reader_that_goes_away_is_no_traceback() -> None:
 
 def test_a_list_is_fetched_page_by_page(capsys: pytest.CaptureFixture[str]) -> None:
     pages = [
-        says(200, {"data": [batch()] * 100, "nextCursor": "batch_x"}),
-        says(200, {"data": [batch("running", queued=3)], "nextCursor": None}),
+        responds(200, {"data": [batch()] * 100, "nextCursor": "batch_x"}),
+        responds(200, {"data": [batch("running", queued=3)], "nextCursor": None}),
     ]
     with failing(*pages) as service:
         code = run(service, "list", "--limit", "150", "--status", "running")
@@ -504,7 +508,7 @@ def test_a_list_is_fetched_page_by_page(capsys: pytest.CaptureFixture[str]) -> N
 def test_a_retry_has_a_key_so_that_a_lost_answer_makes_no_second_one(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    with failing(hangs_up, says(201, batch("running", queued=1, total=1))) as service:
+    with failing(disconnects, responds(201, batch("running", queued=1, total=1))) as service:
         code = run(service, "retry", "batch_0")
 
     first, second = (seen.headers["idempotency-key"] for seen in service.seen)

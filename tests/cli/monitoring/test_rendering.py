@@ -144,10 +144,10 @@ def test_the_command_writes_a_file_whole_and_says_when_nobody_is_told(
     silent = capsys.readouterr()
     monkeypatch.setenv("ALERT_WEBHOOK_URL", "http://127.0.0.1:1/")
     assert main(["monitoring", "alertmanager", "-o", str(file)]) == 0
-    told = capsys.readouterr()
+    captured = capsys.readouterr()
 
     assert "alerts have no receiver" in silent.err
-    assert (silent.out, told.out, told.err) == ("", "", "")
+    assert (silent.out, captured.out, captured.err) == ("", "", "")
     assert "http://127.0.0.1:1/" in file.read_text()
     assert [entry.name for entry in file.parent.iterdir()] == ["alertmanager.yml"]
 

@@ -1,4 +1,4 @@
-"""Whatever stands in the way of `bountycoder up` is one clear line and exit code 1."""
+"""Every obstacle of `bountycoder up` gives one clear line and exit code 1."""
 
 from __future__ import annotations
 

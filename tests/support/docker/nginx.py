@@ -56,7 +56,7 @@ class Nginx:
         variables: Mapping[str, str],
         ports: Mapping[str, int] | None = None,
     ) -> Nginx:
-        """Run one; on the `ports` of another that was told to leave, if they are given."""
+        """Start NGINX; `ports` reuses those of another that is stopping."""
         chosen = write(directory, variant, variables, ports)
         with open(directory / "nginx.log", "wb") as log:
             process = subprocess.Popen(

@@ -51,7 +51,7 @@ ALERTS = {
     "ALERT_BACKUP_HOURS": "0.01",
     "ALERT_GROUP_WAIT": "500ms",
     "ALERT_GROUP_INTERVAL": "1s",
-    # An alert that was told, then silenced until it ended, is told anew only after this time.
+    # An alert that was sent, then silenced until it ended, is sent again only after this time.
     "ALERT_REPEAT_INTERVAL": "2s",
 }
 #: Of the receiver that Alertmanager posts to; other paths are those of our own webhooks.
@@ -140,7 +140,11 @@ class Instance:
         start = self.programs.start
         ports = {name: free_port() for name in ("node", "postgres", "redis", "nginx")}
         listen = {name: f"--web.listen-address=127.0.0.1:{port}" for name, port in ports.items()}
-        start("node_exporter", listen["node"], f"--collector.textfile.directory={self.textfiles}")
+        start(
+            "node_exporter",
+            listen["node"],
+            f"--collector.textfile.directory={self.textfiles}",
+        )
         url = self.service.settings.database_url.get_secret_value()
         start(
             "postgres_exporter",
@@ -204,7 +208,7 @@ class Instance:
             return 0
         return answer.status_code
 
-    def say_backup(self, at: float | None) -> None:
+    def write_backup_metric(self, at: float | None) -> None:
         """Write what a backup does when it is done; None is no backup at all."""
         if at is None:
             (self.textfiles / "backup.prom").unlink(missing_ok=True)
@@ -248,12 +252,12 @@ class Instance:
                 process.kill()
         self.service.api.wait(10)
 
-    def listen(self, since: int | None = None) -> None:
-        """Let `told` leave out what the receiver heard until now, or before another message."""
+    def skip_alerts(self, since: int | None = None) -> None:
+        """Let `sent_alerts` skip the messages received until now, or before message `since`."""
         self._heard = len(self.receiver.received) if since is None else since
 
-    def told(self, status: str) -> set[str]:
-        """Return the alerts that the receiver heard of in this state."""
+    def sent_alerts(self, status: str) -> set[str]:
+        """Return the names of the alerts that the receiver got in this state."""
         return {
             alert["labels"]["alertname"]
             for received in self.receiver.received[self._heard :]
@@ -262,9 +266,11 @@ class Instance:
             if alert["status"] == status
         }
 
-    def wait_told(self, status: str, *names: str) -> None:
+    def wait_sent(self, status: str, *names: str) -> None:
         wait_until(
-            lambda: set(names) <= self.told(status), 30, lambda: f"{status}: {self.told(status)}"
+            lambda: set(names) <= self.sent_alerts(status),
+            30,
+            lambda: f"{status}: {self.sent_alerts(status)}",
         )
 
 

@@ -32,7 +32,7 @@ SLOW = {"echo_tokens_per_second": SLOW_PACE, "worker_jobs": 1, "max_attempts": 1
 @pytest.fixture
 def steady(instance: Instance) -> Iterator[None]:
     """Customers who ask all the time, while all is well but for the fault of the test."""
-    instance.say_backup(time.time() + 3600)
+    instance.write_backup_metric(time.time() + 3600)
     with instance.serving_tls(days=YEAR), repeating(instance.ask, threads=2):
         yield
 
@@ -51,15 +51,15 @@ def test_faults_that_follow_from_nothing_else(instance: Instance) -> None:
     }
     wait = ("NoBackup", "EndpointDown")  # there never was a backup, nothing answers the probe
 
-    instance.say_backup(None)
+    instance.write_backup_metric(None)
     watch.wait_firing(*wait)
-    instance.say_backup(time.time() - 86400)
+    instance.write_backup_metric(time.time() - 86400)
     with ExitStack() as stack:
         for break_it in faults.values():
             stack.enter_context(break_it())
         watch.wait_firing(*faults, "BackupTooOld")
         watch.wait_resolved(*wait)
-    instance.say_backup(time.time() + 3600)
+    instance.write_backup_metric(time.time() + 3600)
     with instance.serving_tls(days=YEAR):
         watch.wait_resolved(*faults, "BackupTooOld")
 
@@ -108,35 +108,35 @@ def connect(instance: Instance) -> psycopg2.extensions.connection:
 @pytest.mark.usefixtures("steady")
 def test_without_redis_errors_are_told_once(instance: Instance) -> None:
     watch = instance.watch
-    instance.listen()
+    instance.skip_alerts()
 
     instance.valkey.stop()
     watch.wait_firing("RedisDown", "HighErrorRate")
     watch.wait_suppressed("HighErrorRate", by="RedisDown")
-    instance.wait_told("firing", "RedisDown")
+    instance.wait_sent("firing", "RedisDown")
     instance.valkey.start()
     watch.wait_resolved("RedisDown", "HighErrorRate")
-    instance.wait_told("resolved", "RedisDown")
+    instance.wait_sent("resolved", "RedisDown")
 
 
 @pytest.mark.usefixtures("steady")
 def test_without_a_database_errors_are_told_once(instance: Instance) -> None:
     watch = instance.watch
-    instance.listen()
+    instance.skip_alerts()
 
     instance.postgres.stop()
     watch.wait_firing("DatabaseDown", "HighErrorRate")
     watch.wait_suppressed("HighErrorRate", by="DatabaseDown")
-    instance.wait_told("firing", "DatabaseDown")
+    instance.wait_sent("firing", "DatabaseDown")
     instance.postgres.spawn()
     instance.postgres.wait_ready()
     watch.wait_resolved("DatabaseDown", "HighErrorRate")
-    instance.wait_told("resolved", "DatabaseDown")
+    instance.wait_sent("resolved", "DatabaseDown")
 
 
 def test_without_workers_the_line_is_told_as_that(instance: Instance) -> None:
     watch, follows = instance.watch, ("QueueOld", "Overloaded")
-    instance.listen()
+    instance.skip_alerts()
 
     for number in (0, 1):
         instance.kill_worker(number)
@@ -144,25 +144,25 @@ def test_without_workers_the_line_is_told_as_that(instance: Instance) -> None:
         watch.wait_firing("NoWorkers", "TargetDown", "HighErrorRate", *follows)
         for name in follows:
             watch.wait_suppressed(name, by="NoWorkers")
-    instance.wait_told("firing", "NoWorkers", "HighErrorRate")
+    instance.wait_sent("firing", "NoWorkers", "HighErrorRate")
     for number in (0, 1):
         instance.start_worker(number, **SLOW)
     watch.wait_resolved("NoWorkers", "HighErrorRate", *follows)
-    instance.wait_told("resolved", "NoWorkers", "HighErrorRate")
+    instance.wait_sent("resolved", "NoWorkers", "HighErrorRate")
 
 
 def test_slow_workers_and_those_that_lose_jobs_are_told(instance: Instance) -> None:
     """They are slow, take one job at a time, and have no second attempt: see `SLOW`."""
     watch = instance.watch
     slow = ("SlowGeneration", "HighTimeToFirstToken")
-    instance.listen()
+    instance.skip_alerts()
 
     with repeating(lambda: instance.ask(prompt=LONGER, maxTokens=16), threads=8):
         watch.wait_firing(*slow)
         wait_until(lambda: instance.running() == 2, 20)  # one of each: the killed one's is lost
         instance.kill_worker(0)
         watch.wait_firing("JobsFail")
-        instance.wait_told("firing", *slow, "JobsFail")
+        instance.wait_sent("firing", *slow, "JobsFail")
     instance.start_worker(0)
     # Without any worker the others would be silenced, and their end too.
     wait_until(lambda: watch.value("sum(bountycoder_worker_ready)") == 2, 60)
@@ -171,7 +171,7 @@ def test_slow_workers_and_those_that_lose_jobs_are_told(instance: Instance) -> N
     watch.wait_firing("WorkerRestarting")
     with repeating(instance.ask, threads=2):
         watch.wait_resolved(*slow, "JobsFail", "TargetDown")
-    instance.wait_told("resolved", *slow, "JobsFail")
+    instance.wait_sent("resolved", *slow, "JobsFail")
 
 
 def post_job(instance: Instance) -> None:
@@ -186,30 +186,30 @@ def post_job(instance: Instance) -> None:
 @pytest.mark.usefixtures("steady")
 def test_without_an_api_its_target_is_not_told_besides(instance: Instance) -> None:
     watch = instance.watch
-    instance.listen()
+    instance.skip_alerts()
 
     instance.kill_api()
     watch.wait_firing("ApiDown", "TargetDown")
     watch.wait_suppressed("TargetDown", by="ApiDown")
-    instance.wait_told("firing", "ApiDown")
+    instance.wait_sent("firing", "ApiDown")
     instance.service.api = instance.service.spawn("api")
     instance.service.wait_ready(2)
     watch.wait_resolved("ApiDown", "TargetDown")
-    instance.wait_told("resolved", "ApiDown")
+    instance.wait_sent("resolved", "ApiDown")
 
 
 @pytest.mark.usefixtures("steady")
 def test_whatever_was_told_is_taken_back(instance: Instance) -> None:
     """But for what was silenced meanwhile, and for this machine's own processors and disks."""
     instance.watch.wait_resolved("WorkerRestarting")
-    instance.listen(since=0)
+    instance.skip_alerts(since=0)
     rules = yaml.safe_load(render("alertmanager.yml", MonitoringSettings.from_environment({})))
     silenced = {
         name
         for rule in rules["inhibit_rules"]
         for name in re.findall(r"\w+", rule["target_matchers"][0].partition("=")[2])
     }
-    told = instance.told("firing") - silenced - {"HighCpu", "HighMemory", "DiskFull"}
+    sent_alerts = instance.sent_alerts("firing") - silenced - {"HighCpu", "HighMemory", "DiskFull"}
 
-    assert {"RedisDown", "DatabaseDown", "ApiDown"} <= told
-    instance.wait_told("resolved", *told)
+    assert {"RedisDown", "DatabaseDown", "ApiDown"} <= sent_alerts
+    instance.wait_sent("resolved", *sent_alerts)

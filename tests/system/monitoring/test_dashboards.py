@@ -52,7 +52,7 @@ def used(instance: Instance) -> Iterator[Instance]:
     admin = service.sign_in_admin()
     limited = service.make_key(name="limited", rateLimit=1, monthlyTokenLimit=1_000_000)
     service.make_key(name="unused")
-    instance.say_backup(time.time())
+    instance.write_backup_metric(time.time())
     with closing(redis.Redis.from_url(instance.valkey.url)) as client:
         client.config_set("maxmemory", 256 * 1024**2)
 
