@@ -134,7 +134,7 @@ def delete(job_id: str) -> ResponseReturnValue:
 def _serialize(job: Job) -> ResponseReturnValue:
     fields = serialize_job(job)
     if job.state == JobState.QUEUED and job.batch_id is None:
-        before = services().jobs.queue_positions.before(job)
+        before = services().jobs.queue_positions.position_of(job)
         fields["position"] = before + 1
         fields["estimatedSeconds"] = _estimate(before)
     return fields

@@ -1,6 +1,6 @@
 """what retention has deleted of jobs, and the index that finds what it may delete.
 
-A column without a default is added at once, whatever the table's size; the index is built beside
+A column without a default is added at once, for any size of the table; the index is built beside
 the running service, and what an interrupted run left of one is dropped first; the rest is there
 already then.
 """

@@ -1,4 +1,4 @@
-"""Names of keys and emails of users, for rows that hold only ids. Deleted ones have theirs too."""
+"""Names of keys and emails of users, for rows that hold only ids. Includes deleted ones."""
 
 from __future__ import annotations
 

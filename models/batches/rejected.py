@@ -59,7 +59,7 @@ def add_rejected_batch(session: Session, batch: RejectedBatch, *, life: timedelt
     """
     batch.created_at = database_now(session)
     batch.expires_at = batch.created_at + life
-    kept = (
+    newest = (
         select(RejectedBatch.id)
         .where(RejectedBatch.user_id == batch.user_id)
         .order_by(RejectedBatch.id.desc())
@@ -67,7 +67,7 @@ def add_rejected_batch(session: Session, batch: RejectedBatch, *, life: timedelt
     )
     session.execute(
         delete(RejectedBatch).where(
-            RejectedBatch.user_id == batch.user_id, RejectedBatch.id.not_in(kept)
+            RejectedBatch.user_id == batch.user_id, RejectedBatch.id.not_in(newest)
         )
     )
     session.add(batch)

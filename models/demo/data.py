@@ -1,7 +1,7 @@
 """Makes a database look as after weeks of use: for trying the pages, and for measuring them.
 
 Everything is made by a few statements inside PostgreSQL. It is consistent (`usage check` finds
-nothing) and over: no job waits or runs, so no worker takes any. Nobody knows the keys' secrets.
+nothing) and over: no job waits or runs, so no worker takes any. The keys' secrets are unknown.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def insert_demo_data(
 ) -> None:
     """Add users, keys, batches, jobs, usage, webhooks and activity of the days before `now`.
 
-    All users share one password. Until the transaction ends nobody else can use the tables.
+    All users share one password. The tables are locked until the transaction ends.
     """
     values = {
         "users": size.users,

@@ -41,7 +41,7 @@ _NO_LAST = 2**31 - 1
 #: In SQL, as what follows: workers run them for every job, and the ORM takes several times longer
 #: than PostgreSQL.
 #:
-#: Nobody waits for this one to reach the disk: a server that forgets a claim in a crash has the
+#: This commit does not wait for the disk: a server that forgets a claim in a crash has the
 #: job queued again, and what this attempt makes of it is refused.
 CLAIM = Prepared(
     "claim_jobs",

@@ -26,7 +26,7 @@ from models.webhooks.webhook import add_deliveries
 CHUNK = 2000
 
 _END_HELD = f"""
-    with looked_at as (
+    with checked as (
         select id, line, %(room)s::bigint is null or {LINE_TOKENS} > %(room)s::bigint as must_end
         from jobs
         where batch_id = %(batch_id)s and {HELD} and line > %(after)s
@@ -35,17 +35,17 @@ _END_HELD = f"""
     ), ended as (
         update jobs set state = %(state)s, error = %(error)s::jsonb,
             finished_at = greatest(now(), created_at)
-        from looked_at
-        where jobs.id = looked_at.id and looked_at.must_end
+        from checked
+        where jobs.id = checked.id and checked.must_end
         returning jobs.id, jobs.request ? 'webhookUrl' as has_webhook
     )
     select array(select id from ended), array(select id from ended where has_webhook),
-           (select count(*) from looked_at), (select max(line) from looked_at)
+           (select count(*) from checked), (select max(line) from checked)
 """
 
 
 _HOLD_BACK = """
-    with theirs as (
+    with released as (
         select id, state from jobs
         where batch_id = %(batch_id)s and not is_held and state in ('queued', 'running')
           and cancel_requested_at is null
@@ -54,8 +54,8 @@ _HOLD_BACK = """
     )
     update jobs set state = 'queued', is_held = true, released_at = null, charged_tokens = 0,
         worker_id = null, lease_expires_at = null, started_at = null, first_token_at = null
-    from theirs where jobs.id = theirs.id
-    returning jobs.id, jobs.api_key_id, theirs.state = 'running'
+    from released where jobs.id = released.id
+    returning jobs.id, jobs.api_key_id, released.state = 'running'
 """
 
 
@@ -64,7 +64,7 @@ class HeldLineEnds:
     """The result of one pass over held lines.
 
     Attributes:
-        looked_at: how many lines; fewer than were asked for are all that there are.
+        checked: how many lines; fewer than were asked for are all that there are.
         last_line: the last of them, 0 without any.
     """
 

@@ -61,7 +61,7 @@ class QueuePositions:
         self._clock = clock
         self._marks: dict[str, tuple[float, list[UUID]]] = {}
 
-    def before(self, job: Job) -> int:
+    def position_of(self, job: Job) -> int:
         """Return how many jobs of its queue wait before a queued job, up to `MAX_POSITION`.
 
         Raises one of `DATABASE_AWAY` when the database is away or too slow.

@@ -18,10 +18,10 @@ def format_time(value: datetime | None) -> str | None:
 
 def serialize_job(job: Job) -> dict[str, Any]:
     """Return a job with all that its owner may know, its result included."""
-    shown = serialize_listed_job(job)
+    body = serialize_listed_job(job)
     if has_completion(job):
-        shown["result"] = serialize_completion(job)
-    return shown
+        body["result"] = serialize_completion(job)
+    return body
 
 
 def has_completion(job: Job) -> bool:
@@ -33,7 +33,7 @@ def has_completion(job: Job) -> bool:
 
 def serialize_listed_job(job: Job) -> dict[str, Any]:
     """Return a job without its result."""
-    shown: dict[str, Any] = {
+    body: dict[str, Any] = {
         "id": show_id(Prefix.JOB, job.id),
         "object": "job",
         "status": job.state,
@@ -50,16 +50,16 @@ def serialize_listed_job(job: Job) -> dict[str, Any]:
         "metadata": job.request.get("metadata"),
     }
     if job.batch_id is not None:
-        shown["batchId"] = show_id(Prefix.BATCH, job.batch_id)
-        shown["line"] = job.line
-        shown["customId"] = job.custom_id
+        body["batchId"] = show_id(Prefix.BATCH, job.batch_id)
+        body["line"] = job.line
+        body["customId"] = job.custom_id
     if job.texts_deleted_at is not None:
-        shown["textsDeletedAt"] = format_time(job.texts_deleted_at)
+        body["textsDeletedAt"] = format_time(job.texts_deleted_at)
     if job.error is not None:
-        shown["error"] = job.error
+        body["error"] = job.error
     if job.is_final:
-        shown["usage"] = serialize_usage(job)
-    return shown
+        body["usage"] = serialize_usage(job)
+    return body
 
 
 def serialize_completion_head(job: Job) -> dict[str, Any]:
@@ -74,14 +74,14 @@ def serialize_completion_head(job: Job) -> dict[str, Any]:
 
 def serialize_completion(job: Job) -> dict[str, Any]:
     """Return the answer in the product document's shape."""
-    shown = {
+    body = {
         **serialize_completion_head(job),
         "choices": choices_of(job),
         "usage": serialize_usage(job),
     }
     if job.is_cached:
-        shown["cached"] = True
-    return shown
+        body["cached"] = True
+    return body
 
 
 def choices_of(job: Job) -> list[dict[str, Any]]:

@@ -42,7 +42,7 @@ class ListedBatch:
 
     @property
     def queued(self) -> int:
-        """Lines that have not begun; never negative, whatever ended since the row was read."""
+        """Lines that have not begun; never negative, also if lines ended since the row was read."""
         return max(0, self.batch.total - self.batch.ended - self.running)
 
     @property

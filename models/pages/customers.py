@@ -53,7 +53,7 @@ def list_customers(
     """Return a page of the living users.
 
     Args:
-        search: a part of their email or name, whatever the case, or their id.
+        search: a part of the email or name, case does not matter, or the id.
     """
     conditions: list[ColumnElement[bool]] = [User.deleted_at.is_(None)]
     if search:

@@ -44,7 +44,7 @@ class JobFilter:
 
     Lines that their batch still holds are not among the queued. Times are those of creation, and
     looked up in the ids, which begin with them. Only what an index finds can be asked for: of a
-    model that nobody used, every job would be read.
+    model without jobs, every job would be read.
     """
 
     user_id: UUID | None = None

@@ -72,7 +72,7 @@ def list_key_page(
     """Return a page of the living keys of one user or of all.
 
     Args:
-        search: a part of the key's name or of its owner's email or name, whatever the case, or
+        search: a part of the key's name or of its owner's email or name (case does not matter), or
             how its secret begins, or its id.
     """
     conditions: list[ColumnElement[bool]] = [ApiKey.deleted_at.is_(None)]
@@ -121,12 +121,12 @@ def _matches(search: str) -> ColumnElement[bool]:
         return ApiKey.id == found
     wanted = search.lower()
     # A secret that was pasted whole finds its key; only the part that is safe to show is looked at.
-    shown = wanted.removeprefix("bc_").partition("_")[0] if wanted.startswith("bc_") else wanted
+    public_id = wanted.removeprefix("bc_").partition("_")[0] if wanted.startswith("bc_") else wanted
     return or_(
         func.lower(ApiKey.name).contains(wanted, autoescape=True),
         User.email.contains(wanted, autoescape=True),
         func.lower(User.name).contains(wanted, autoescape=True),
-        ApiKey.public_id.startswith(shown, autoescape=True),
+        ApiKey.public_id.startswith(public_id, autoescape=True),
     )
 
 

@@ -112,9 +112,9 @@ def _sum_up(target: str, columns: tuple[str, ...], rows: str) -> str:
 
 
 def _read(table: str, columns: tuple[str, ...], where: str, begins_at: str = "begins_at") -> str:
-    shown = ", ".join(f"{begins_at} as begins_at" if c == "begins_at" else c for c in columns)
+    names = ", ".join(f"{begins_at} as begins_at" if c == "begins_at" else c for c in columns)
     counts = ", ".join(USAGE_COUNTS)
-    return f"select {shown}, {counts}, duration_counts::bigint[] from {table} where {where}"
+    return f"select {names}, {counts}, duration_counts::bigint[] from {table} where {where}"
 
 
 _CLOSE_HOURS = (

@@ -22,7 +22,7 @@ def test_a_new_database_gets_one_admin(database: SessionFactory) -> None:
     assert password_matches(first.password_hash, "admin123")
 
 
-def test_a_renamed_admin_is_not_seeded_again(database: SessionFactory) -> None:
+def test_a_renamed_admin_is_not_seeded_twice(database: SessionFactory) -> None:
     seed(database)
     with database.begin() as session:
         session.scalars(select(User)).one().email = "other@example.com"
@@ -30,7 +30,7 @@ def test_a_renamed_admin_is_not_seeded_again(database: SessionFactory) -> None:
     assert seed(database).email == "other@example.com"
 
 
-def test_a_remembered_key_is_given_again_until_it_is_revoked(database: SessionFactory) -> None:
+def test_a_remembered_key_is_reused_until_it_is_revoked(database: SessionFactory) -> None:
     with database.begin() as session:
         owner = seed_admin(session, email="a@example.com", password="admin123")
         key, secret = seed_development_key(session, owner=owner, remembered=None, rate_limit=5)

@@ -71,7 +71,7 @@ def test_a_refresh_makes_a_session_last_longer(session: Session) -> None:
     assert left == LIFE
 
 
-def test_a_number_that_was_taken_counts_again_for_a_moment_only(session: Session) -> None:
+def test_a_used_refresh_number_stays_valid_for_a_moment_only(session: Session) -> None:
     session_id = begin(session, add_user(session))
     assert refresh_session(session, session_id, number=0, life=LIFE) == 1
     assert refresh_session(session, session_id, number=0, life=LIFE) == 1

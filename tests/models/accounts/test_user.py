@@ -40,7 +40,7 @@ def test_two_registrations_of_one_email_at_once_make_one_user(database: SessionF
         assert sorted(pool.map(register, range(4))) == ["email_taken"] * 3 + ["made"]
 
 
-def test_an_email_can_be_used_again_when_its_user_is_deleted(session: Session) -> None:
+def test_an_email_can_be_reused_when_its_user_is_deleted(session: Session) -> None:
     first = create_user(session, email="a@example.com", password_hash="x")
     delete_user(session, first)
 

@@ -56,7 +56,7 @@ def test_an_idempotency_key_stands_for_its_batch_before_its_place_is_counted(
     assert find_repeated_batch(session, add_key(session).id, "k") is None
 
 
-def test_an_idempotency_key_may_be_used_again_after_its_life(session: Session) -> None:
+def test_an_idempotency_key_may_be_reused_after_its_life(session: Session) -> None:
     key = add_key(session)
     old = add_batch(session, key, idempotency_key="k", created_at=database_now(session) - LIFE)
     new = add_batch(session, key)
@@ -68,7 +68,7 @@ def test_an_idempotency_key_may_be_used_again_after_its_life(session: Session) -
     assert (old.idempotency_key, new.idempotency_key) == (None, "k")
 
 
-def test_a_look_at_a_batch_reads_only_what_was_released(session: Session) -> None:
+def test_counting_running_lines_reads_only_released_lines(session: Session) -> None:
     key = add_key(session)
     batch = add_batch(session, key, total=3000)
     add_job(session, key, batch_id=batch.id, line=1, state=JobState.RUNNING)

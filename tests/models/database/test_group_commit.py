@@ -103,7 +103,7 @@ def test_nobody_waits_for_a_database_that_is_away_when_the_process_leaves() -> N
         assert group.make(3) is None
 
 
-def test_those_who_wait_are_answered_after_the_commit_was_told(database: SessionFactory) -> None:
+def test_callers_return_after_the_results_were_published(database: SessionFactory) -> None:
     told: list[int | None] = []
 
     def committed(results: Sequence[int | None]) -> None:
@@ -155,7 +155,7 @@ def test_a_caller_need_not_wait_longer_than_it_likes() -> None:
         leave.set()
 
 
-def test_a_change_that_was_made_at_the_last_moment_is_told_as_made(
+def test_a_change_made_at_the_last_moment_returns_its_result(
     database: SessionFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class LateFuture(Future[int]):

@@ -62,7 +62,7 @@ def expire(session: Session) -> list[Job]:
     ("change", "is_claimed"),
     [(claim, False), (renew, True), (finish, True), (hand_back, True), (request_cancel, True)],
 )
-def test_whoever_waits_for_the_first_job_holds_none_of_the_others(
+def test_a_statement_that_waits_for_the_first_job_locks_no_other(
     database: SessionFactory,
     change: Callable[[Session, Sequence[UUID]], object],
     is_claimed: bool,
@@ -91,7 +91,7 @@ def test_whoever_waits_for_the_first_job_holds_none_of_the_others(
 @pytest.mark.parametrize(
     ("look_after", "is_claimed"), [(requeue_silent, True), (list_silent, True), (expire, False)]
 )
-def test_whoever_looks_after_jobs_leaves_those_that_others_change(
+def test_the_reaper_skips_jobs_that_others_change(
     database: SessionFactory, look_after: Callable[[Session], list[Job]], is_claimed: bool
 ) -> None:
     ids = add_jobs(database, 3, is_claimed=is_claimed)

@@ -25,7 +25,7 @@ def checked_out(engine: Engine) -> int:
     return int(engine.pool.checkedout())  # type: ignore[attr-defined]
 
 
-def test_a_connection_is_kept_for_the_next_statement(engine: Engine) -> None:
+def test_a_connection_is_reused_for_the_next_statement(engine: Engine) -> None:
     statements = Statements(engine, max_idle=1)
 
     pids = {statements.run(PID, {})[0] for _ in range(3)}
@@ -33,7 +33,7 @@ def test_a_connection_is_kept_for_the_next_statement(engine: Engine) -> None:
     assert len(pids) == checked_out(engine) == 1
 
 
-def test_no_more_are_kept_than_the_others_can_do_without(engine: Engine) -> None:
+def test_no_more_than_max_idle_connections_are_held(engine: Engine) -> None:
     Statements(engine, max_idle=0).run(PID, {})
 
     assert checked_out(engine) == 0
@@ -52,7 +52,7 @@ def test_one_that_was_ended_while_it_rested_is_replaced(
     assert statements.run(PID, {}) != [(pid,)]
 
 
-def test_one_that_breaks_in_use_is_not_used_again(engine: Engine) -> None:
+def test_a_broken_connection_is_not_reused(engine: Engine) -> None:
     statements = Statements(engine, max_idle=1)
     [(pid,)] = statements.run(PID, {})
     with engine.connect() as other:
@@ -78,7 +78,7 @@ def test_a_refused_statement_costs_no_connection(engine: Engine) -> None:
 @pytest.mark.parametrize(
     "refused", ["set statement_timeout = 1; select pg_sleep(5)", "set nonsense = 1"]
 )
-def test_a_server_that_says_no_has_answered(engine: Engine, refused: str) -> None:
+def test_an_error_of_the_server_is_a_known_outcome(engine: Engine, refused: str) -> None:
     with pytest.raises(psycopg2.DatabaseError) as told:
         Statements(engine, max_idle=1).run(refused, {})
 

@@ -102,7 +102,7 @@ def test_jobs_of_no_batch_and_of_several_end_together(session: Session) -> None:
     assert batch_of(session, other).succeeded == 1
 
 
-def test_the_last_line_ends_the_batch_and_tells_its_address(session: Session) -> None:
+def test_the_last_line_ends_the_batch_and_adds_its_webhook(session: Session) -> None:
     batch_id = add_batch(session, lines=2, webhook_url=URL, labels={"a": "b"}).id
     jobs = claim_lines(session, batch_id)
 

@@ -50,7 +50,7 @@ def test_only_lines_that_need_more_than_the_room_end(session: Session) -> None:
     assert fits.ids == []
 
 
-def test_a_line_with_an_address_of_its_own_tells_it_also_when_it_was_never_released(
+def test_a_held_line_with_a_webhook_sends_it_at_its_end(
     session: Session,
 ) -> None:
     url = "https://example.com/line"

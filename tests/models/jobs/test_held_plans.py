@@ -31,7 +31,7 @@ LEASE = timedelta(seconds=10)
 
 
 @pytest.fixture
-def crowd(database: SessionFactory) -> Iterator[tuple[Session, UUID]]:
+def held_lines(database: SessionFactory) -> Iterator[tuple[Session, UUID]]:
     """A database with many held lines and one job of the interactive queue."""
     with database.begin() as session:
         batch = add_batch(session, lines=HELD, line_expires_at=utc_now() - timedelta(seconds=1))
@@ -44,7 +44,7 @@ def crowd(database: SessionFactory) -> Iterator[tuple[Session, UUID]]:
         yield session, batch_id
 
 
-LOOKS: dict[str, Callable[[Session, UUID], Any]] = {
+READS: dict[str, Callable[[Session, UUID], Any]] = {
     "queued_before": lambda s, b: queued_before(s, utc_now(), after=None, limit=1000),
     "count_jobs_before": lambda s, b: count_jobs_before(
         s, Job(id=new_id(), queue="bulk", state="queued")
@@ -63,18 +63,20 @@ def _key_of(session: Session, batch_id: UUID) -> UUID:
     return UUID(str(session.scalar(query, {"id": batch_id})))
 
 
-def test_no_look_at_what_waits_reads_what_is_held(crowd: tuple[Session, UUID]) -> None:
-    session, batch_id = crowd
+def test_no_read_of_queued_jobs_touches_held_lines(held_lines: tuple[Session, UUID]) -> None:
+    session, batch_id = held_lines
     engine = session.get_bind()
     assert isinstance(engine, Engine)
 
-    pages = {name: _pages(session, engine, look, batch_id) for name, look in LOOKS.items()}
+    pages = {name: _pages(session, engine, read, batch_id) for name, read in READS.items()}
 
     assert {name: count for name, count in pages.items() if count > MOST_PAGES} == {}, pages
 
 
-def test_a_held_line_is_not_claimed_sent_counted_or_expired(crowd: tuple[Session, UUID]) -> None:
-    session, batch_id = crowd
+def test_a_held_line_is_not_claimed_sent_counted_or_expired(
+    held_lines: tuple[Session, UUID],
+) -> None:
+    session, batch_id = held_lines
     held = next_lines(session, {batch_id: 1}, {})[0]
 
     assert claim_jobs(session, [held.id], worker_id="w", lease=LEASE) == []
@@ -85,7 +87,7 @@ def test_a_held_line_is_not_claimed_sent_counted_or_expired(crowd: tuple[Session
 
 
 def _pages(
-    session: Session, engine: Engine, look: Callable[[Session, UUID], Any], batch_id: UUID
+    session: Session, engine: Engine, read: Callable[[Session, UUID], Any], batch_id: UUID
 ) -> int:
     """Return how many pages the statements of a look touch, by PostgreSQL's own account."""
     said: list[tuple[str, Any]] = []
@@ -95,7 +97,7 @@ def _pages(
 
     event.listen(engine, "before_cursor_execute", note)
     try:
-        look(session, batch_id)
+        read(session, batch_id)
     finally:
         event.remove(engine, "before_cursor_execute", note)
     session.rollback()

@@ -126,7 +126,7 @@ def test_a_row_is_dated_by_the_database(
         ("suspended", False),
     ],
 )
-def test_no_job_is_added_under_a_believed_key_that_changed(
+def test_no_job_is_inserted_under_a_cached_key_that_changed(
     database: SessionFactory, inserts: JobInserts, key: RequestKey, change: str, is_good: bool
 ) -> None:
     with database.begin() as session:

@@ -53,7 +53,7 @@ def test_a_claim_begins_an_attempt_with_a_lease(session: Session) -> None:
     assert job.lease_expires_at > utc_now()
 
 
-def test_a_worker_believed_dead_cannot_end_a_job_that_another_took(session: Session) -> None:
+def test_a_lost_worker_cannot_end_a_job_that_another_claimed(session: Session) -> None:
     first = claimed(session, lease=GONE)
     requeue_silent_jobs(session, max_attempts=3, limit=10)
     second = claim_job(session, first.id, worker_id="w2", lease=LEASE)

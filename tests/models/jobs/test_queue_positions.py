@@ -18,7 +18,7 @@ WAITING = 2 * STEP + 50
 
 
 @pytest.fixture
-def line(database: SessionFactory) -> list[Job]:
+def queue(database: SessionFactory) -> list[Job]:
     """Jobs of one queue, the first in line first, and one of the other before them all."""
     with database.begin() as session:
         key = add_key(session)
@@ -32,49 +32,52 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def places(base_settings: Settings, clock: Clock) -> QueuePositions:
+def positions(base_settings: Settings, clock: Clock) -> QueuePositions:
     engine = open_database(base_settings, is_autocommit=True)
     return QueuePositions(Statements(engine, max_idle=1), clock=clock)
 
 
 @pytest.mark.parametrize("place", [0, 1, STEP - 2, STEP - 1, STEP, 2 * STEP, WAITING - 1])
-def test_a_place_is_the_number_of_jobs_before(
-    line: list[Job], places: QueuePositions, place: int
+def test_a_position_is_the_number_of_jobs_before(
+    queue: list[Job], positions: QueuePositions, place: int
 ) -> None:
-    assert places.before(line[place]) == place
+    assert positions.position_of(queue[place]) == place
 
 
-def test_a_long_line_is_looked_at_again_after_a_second(
-    database: SessionFactory, line: list[Job], places: QueuePositions, clock: Clock
+def test_marks_of_a_long_queue_are_refreshed_after_a_second(
+    database: SessionFactory, queue: list[Job], positions: QueuePositions, clock: Clock
 ) -> None:
-    assert places.before(line[-1]) == WAITING - 1
+    assert positions.position_of(queue[-1]) == WAITING - 1
 
     with database.begin() as session:
-        gone = [job.id for job in line[: STEP + 20]]
+        gone = [job.id for job in queue[: STEP + 20]]
         session.execute(update(Job).where(Job.id.in_(gone)).values(state=JobState.CANCELLED))
     clock.now += KEEP_SECONDS
 
-    assert places.before(line[-1]) == WAITING - 1 - STEP - 20
+    assert positions.position_of(queue[-1]) == WAITING - 1 - STEP - 20
 
 
-def test_a_short_line_is_counted_as_it_is_at_the_moment(
-    database: SessionFactory, line: list[Job], places: QueuePositions
+def test_a_short_queue_has_current_positions(
+    database: SessionFactory, queue: list[Job], positions: QueuePositions
 ) -> None:
     with database.begin() as session:
-        gone = [job.id for job in line[STEP - 1 :]]
+        gone = [job.id for job in queue[STEP - 1 :]]
         session.execute(update(Job).where(Job.id.in_(gone)).values(state=JobState.CANCELLED))
-    assert places.before(line[STEP - 2]) == STEP - 2
+    assert positions.position_of(queue[STEP - 2]) == STEP - 2
 
     with database.begin() as session:
-        gone = [job.id for job in line[: STEP // 2]]
+        gone = [job.id for job in queue[: STEP // 2]]
         session.execute(update(Job).where(Job.id.in_(gone)).values(state=JobState.CANCELLED))
 
-    assert places.before(line[STEP - 2]) == STEP // 2 - 2
+    assert positions.position_of(queue[STEP - 2]) == STEP // 2 - 2
 
 
-def test_nobody_is_told_a_place_beyond_the_most(
-    monkeypatch: pytest.MonkeyPatch, line: list[Job], places: QueuePositions
+def test_positions_are_counted_up_to_a_maximum(
+    monkeypatch: pytest.MonkeyPatch, queue: list[Job], positions: QueuePositions
 ) -> None:
     monkeypatch.setattr("models.jobs.queue_positions.MAX_POSITION", 2 * STEP)
 
-    assert [places.before(line[place]) for place in (2 * STEP - 1, -1)] == [2 * STEP - 1, 2 * STEP]
+    assert [positions.position_of(queue[place]) for place in (2 * STEP - 1, -1)] == [
+        2 * STEP - 1,
+        2 * STEP,
+    ]

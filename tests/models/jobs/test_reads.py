@@ -60,7 +60,7 @@ def test_a_job_whose_row_is_gone_is_as_it_was_known(
     assert reads.reload(job) is job
 
 
-def test_looks_that_gathered_each_see_their_own_job(
+def test_coalesced_reads_each_return_their_own_job(
     database: SessionFactory, reads: JobReads
 ) -> None:
     with database.begin() as session:

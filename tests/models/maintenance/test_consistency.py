@@ -43,7 +43,7 @@ def used(session: Session) -> Session:
     return session
 
 
-def test_what_agrees_is_not_told(used: Session) -> None:
+def test_consistent_rows_are_not_reported(used: Session) -> None:
     assert differences(used) == []
 
 
@@ -57,7 +57,7 @@ def test_usage_stays_right_when_retention_deleted_its_job(used: Session) -> None
     assert differences(used) == []
 
 
-def test_a_job_that_was_lost_otherwise_is_told(used: Session) -> None:
+def test_a_job_that_was_lost_otherwise_is_reported(used: Session) -> None:
     delete_jobs(used, NOON)
     used.execute(text("delete from jobs where finished_at = :at"), {"at": NOON + HOUR})
 
@@ -76,7 +76,7 @@ def test_a_job_that_was_lost_otherwise_is_told(used: Session) -> None:
         ("created_at = created_at + interval '1 second'", "another time than the end of the job"),
     ],
 )
-def test_a_row_that_says_something_else_than_its_job_is_told(
+def test_a_row_that_differs_from_its_job_is_reported(
     used: Session, change: str, problem: str
 ) -> None:
     used.execute(
@@ -89,7 +89,7 @@ def test_a_row_that_says_something_else_than_its_job_is_told(
     assert problem in differences(used)[0]
 
 
-def test_a_job_without_its_row_is_told(used: Session) -> None:
+def test_a_job_without_its_row_is_reported(used: Session) -> None:
     used.execute(
         text("delete from usage where duration_ms = 70000 and created_at = :at"), {"at": NOON}
     )
@@ -111,9 +111,7 @@ def test_a_job_without_its_row_is_told(used: Session) -> None:
         ({"started_at": None}, "has usage, although it never began"),
     ],
 )
-def test_a_row_that_should_not_be_there_is_told(
-    used: Session, job: dict[str, object], problem: str
-) -> None:
+def test_a_superfluous_row_is_reported(used: Session, job: dict[str, object], problem: str) -> None:
     first = used.query(Job).filter_by(state=JobState.SUCCEEDED).order_by(Job.id).first()
     assert first is not None
     for name, value in job.items():
@@ -134,13 +132,15 @@ def test_a_row_that_should_not_be_there_is_told(
         ("hour = hour - interval '9 hours'", "a roll-up without rows"),
     ],
 )
-def test_a_roll_up_that_is_not_the_sum_is_told(used: Session, change: str, problem: str) -> None:
+def test_a_roll_up_that_is_not_the_sum_is_reported(
+    used: Session, change: str, problem: str
+) -> None:
     used.execute(text(f"update usage_hourly set {change} where hour = :hour"), {"hour": NOON})
 
     assert problem in differences(used)
 
 
-def test_rows_without_a_roll_up_are_told(used: Session) -> None:
+def test_rows_without_a_roll_up_are_reported(used: Session) -> None:
     used.execute(text("delete from usage_hourly where hour = :hour"), {"hour": NOON})
 
     assert differences(used) == ["rows without a roll-up"]

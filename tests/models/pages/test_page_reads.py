@@ -51,7 +51,7 @@ def now() -> datetime:
     return utc_now().replace(day=15, hour=12, minute=30)
 
 
-def test_customers_are_sorted_by_all_that_is_shown(session: Session, now: datetime) -> None:
+def test_customers_are_sorted_by_every_column(session: Session, now: datetime) -> None:
     names = ["Carol", "alice", "Bob"]
     users = [add_user(session) for _ in names]
     for place, (user, name) in enumerate(zip(users, names, strict=True)):
@@ -395,7 +395,7 @@ def test_the_dashboard_compares_times_and_draws_their_course(
     assert [sums.requests for sums in days] == [0, 2, 2]
 
 
-def test_the_last_hour_is_told_minute_by_minute(session: Session, now: datetime) -> None:
+def test_the_last_hour_is_reported_by_minute(session: Session, now: datetime) -> None:
     key = add_key(session)
     for ms in (10, 20, 400):
         use(session, key, now - timedelta(seconds=5), ms=ms)

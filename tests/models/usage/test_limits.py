@@ -85,7 +85,7 @@ def test_old_jobs_in_flight_are_found_by_key(session: Session) -> None:
     }
 
 
-def test_ended_jobs_are_told_with_their_use_also_when_their_row_is_gone(session: Session) -> None:
+def test_ended_jobs_have_their_usage_also_when_their_row_is_gone(session: Session) -> None:
     key = add_key(session)
     done, gone = ended(session, key, tokens=5), ended(session, key, tokens=6)
     never_began = cancelled(session, key)

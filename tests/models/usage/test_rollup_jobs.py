@@ -156,7 +156,7 @@ def test_several_times_are_summed_together(used: tuple[Session, list[ApiKey]]) -
     }
 
 
-def test_an_end_that_was_kept_is_counted_in_an_hour_that_is_open(session: Session) -> None:
+def test_a_delayed_end_is_counted_in_an_open_hour(session: Session) -> None:
     began = utc_now() - 5 * HOUR
     dates = {"created_at": began, "started_at": began}
     job = add_job(session, state=JobState.RUNNING, attempt=1, **dates)
@@ -206,7 +206,7 @@ def test_a_closing_waits_for_rows_of_past_hours_and_counts_them(database: Sessio
 
 
 @pytest.mark.parametrize("table", ["daily", "monthly", "total_hourly", "total_daily"])
-def test_the_check_tells_a_closed_sum_that_is_wrong(
+def test_the_check_reports_a_wrong_closed_roll_up(
     used: tuple[Session, list[ApiKey]], table: str
 ) -> None:
     session, _ = used

@@ -33,7 +33,7 @@ def ended(
     return done
 
 
-def test_usage_is_counted_once_whatever_is_delivered_twice(session: Session) -> None:
+def test_usage_of_a_job_delivered_twice_is_counted_once(session: Session) -> None:
     key = add_key(session)
     job = ended(session, key, tokens=5)
 

@@ -63,7 +63,7 @@ def claim(session: Session, **bounds: Any) -> WebhookDelivery | None:
     return claim_delivery(session, lease=LEASE, **bounds)
 
 
-def test_a_job_that_named_no_address_tells_nobody(session: Session) -> None:
+def test_a_job_without_a_webhook_url_adds_no_webhook(session: Session) -> None:
     cancel_jobs(session, [add_job(session).id])
 
     assert list_deliveries(session, limit=9).rows == []
@@ -96,7 +96,7 @@ def test_each_end_has_its_event_and_the_job_as_it_is(session: Session, state: st
     assert claim(session) == delivery
 
 
-def test_a_job_whose_end_is_rolled_back_tells_nobody(database: SessionFactory) -> None:
+def test_a_job_whose_end_is_rolled_back_adds_no_webhook(database: SessionFactory) -> None:
     with database.begin() as session:
         job_id = add_job(session, request={"prompt": "p", "webhookUrl": URL}).id
     with database() as session:
@@ -140,7 +140,7 @@ def test_the_one_that_waits_longest_is_first(session: Session) -> None:
     ]
 
 
-def test_whoever_has_enough_under_way_is_passed_over(session: Session) -> None:
+def test_a_receiver_with_enough_attempts_under_way_is_skipped(session: Session) -> None:
     key = add_key(session)
     old = timedelta(minutes=1)
     full = add_delivery(session, key, next_attempt_at=utc_now() - 2 * old)
@@ -230,7 +230,7 @@ def test_what_waits_for_a_receiver_that_is_away_is_put_off_by_its_age(session: S
 
 
 @pytest.mark.parametrize("state", [DeliveryState.DELIVERED, DeliveryState.FAILED])
-def test_sending_again_begins_a_new_round(session: Session, state: DeliveryState) -> None:
+def test_resending_begins_a_new_round(session: Session, state: DeliveryState) -> None:
     delivery = add_delivery(session)
     claimed = claim(session)
     assert claimed is not None
@@ -246,7 +246,7 @@ def test_sending_again_begins_a_new_round(session: Session, state: DeliveryState
     assert len(list_attempts(session, delivery.id, limit=9)) == 1
 
 
-def test_sending_again_does_not_wait_for_a_late_next_attempt(session: Session) -> None:
+def test_resending_does_not_wait_for_a_late_next_attempt(session: Session) -> None:
     delivery = add_delivery(session, next_attempt_at=utc_now() + timedelta(hours=6), attempts=8)
 
     resend_delivery(session, delivery.id, lease=LEASE)
@@ -254,7 +254,7 @@ def test_sending_again_does_not_wait_for_a_late_next_attempt(session: Session) -
     assert claim(session) == delivery
 
 
-def test_sending_again_what_is_under_way_sends_it_once(session: Session) -> None:
+def test_resending_an_attempt_under_way_sends_it_once(session: Session) -> None:
     delivery = add_delivery(session)
     assert claim(session) is not None
 
