@@ -27,7 +27,7 @@ def ask(service: Service, path: str, headers: dict[str, str], query: str = "") -
     ("headers", "code", "text"),
     [
         ({}, "missing_credentials", "send an API key as `Authorization: Bearer bc_…`"),
-        ({"Authorization": "Bearer"}, "invalid_api_key", "nothing comes after"),
+        ({"Authorization": "Bearer"}, "invalid_api_key", "the credential is missing after"),
         ({"Authorization": KEY}, "invalid_api_key", "the word `Bearer` is missing"),
         ({"Authorization": f"Basic {BASIC}"}, "invalid_api_key", "Basic `Authorization` is not"),
         ({"Authorization": f"Token {KEY}"}, "invalid_api_key", "this kind of `Authorization`"),
