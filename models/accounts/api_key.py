@@ -43,7 +43,7 @@ class ApiKey(Base):
         previous_secret_hash: of the secret before the last rotation; good until
             `previous_secret_expires_at`.
         rate_limit: requests a minute.
-        token_limit: tokens a minute, prompt and answer together; `None` for no limit.
+        token_limit: tokens a minute, prompt and completion together; `None` for no limit.
         monthly_token_limit: tokens in a calendar month (UTC); `None` for no limit.
         max_in_flight: jobs that wait or run at once; `None` for no limit.
         priority: weight of the key's share in the engine, 1 is normal.

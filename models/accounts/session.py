@@ -28,7 +28,7 @@ from core.ids import new_id
 from models.accounts.user import User
 from models.database.base import Base, database_now
 
-#: A refresh token may come again within this time: its answer may have been lost.
+#: A refresh token may come again within this time: its response may have been lost.
 GRACE = timedelta(seconds=10)
 #: Sessions of one user; the oldest give way to new ones.
 MOST_OF_USER = 1000

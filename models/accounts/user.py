@@ -145,7 +145,7 @@ def flush_email(session: Session) -> None:
 
 
 def lock_admins(session: Session) -> list[UUID]:
-    """Return who is an admin and not suspended; the answer holds until the transaction ends.
+    """Return the admins who are not suspended, locked until the transaction ends.
 
     All are locked, always in one order, and who waited for the lock sees whom the other transaction
     left. Call it before a single user is locked, or two transactions may wait for each other.

@@ -73,7 +73,7 @@ class Batch(Base):
         retry_of: the batch whose unfinished lines these are.
         idempotency_key: of the caller's own choosing, with the SHA-256 of what came with it.
         request_id: of the HTTP request that made it, for the logs.
-        texts_deleted_at: when retention had deleted the requests and answers of its lines.
+        texts_deleted_at: when retention had deleted the requests and completions of its lines.
         lines_deleted_at: when retention began to delete its lines; the batch itself goes last.
     """
 

@@ -10,11 +10,11 @@ from models.jobs.job import Job, JobState, new_job
 
 #: Lines of one page: few enough that parsing their JSON delays no other request.
 MOST_LINES = 100
-#: A page ends with the line that exceeds this many bytes of answers, as they are stored: compressed
-#: to a half or less. One answer has up to 10 MB, and a page of such would not be small.
+#: A page ends with the line that exceeds this many bytes of completions, as stored: compressed to
+#: a half or less. One completion has up to 10 MB, so a page may be large.
 MOST_STORED_BYTES = 256 * 1024
 
-#: The size of an answer is known without reading it, so only those of the page are read.
+#: PostgreSQL knows the size of a completion without reading it, and reads those of the page only.
 _READ = f"""
     select id, line, custom_id, state, model, choices, error, is_cached, created_at, started_at,
         prompt_tokens, completion_tokens, cached_tokens
@@ -53,7 +53,7 @@ def read_results(
 ) -> list[Job]:
     """Return the next lines that have ended in these states, from behind the line `after`.
 
-    None are left when there is none in the answer. They belong to no session.
+    An empty list is the end. The jobs belong to no session.
     """
     wanted = [state.value for state in states]
     rows = statements.run(_READ, {"batch_id": batch_id, "after": after, "states": wanted})

@@ -1,4 +1,4 @@
-"""How a batch looks in JSON, in the API and in webhooks."""
+"""Serializes batches to the JSON of the API and of webhooks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from models.jobs.serializer import format_time
 def serialize_batch(
     batch: Batch, *, running: int = 0, now: datetime | None = None
 ) -> dict[str, Any]:
-    """Return a batch with all that its owner may know.
+    """Return a batch as its owner sees it.
 
     Args:
         running: of its lines, as `count_running` says; none of one that is final.

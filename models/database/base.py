@@ -97,7 +97,7 @@ def open_database(
 
     A connection that rested for a moment is tried before it is used: the server may have gone.
     Waiting for a free connection, for a statement and for a lock ends within
-    `database_timeout_seconds`; a peer that answers nothing at all is given up after twice that
+    `database_timeout_seconds`; a peer that does not respond at all is given up after twice that
     where greenlets wait for it (`models/database/greenlet_wait.py`). As long may a transaction
     pause: the server ends one of a process that froze or whose machine is gone, and with it its
     locks.
@@ -122,7 +122,7 @@ def open_database(
         max_overflow=0,
         pool_timeout=timeout,
         pool_recycle=1800,
-        hide_parameters=True,  # an error's text must not carry prompts and answers into a log
+        hide_parameters=True,  # an error's text must not carry prompts and completions into a log
         connect_args={
             "connect_timeout": max(2, round(timeout)),
             "options": f"-c statement_timeout={round(timeout * 1000)} -c timezone=UTC"

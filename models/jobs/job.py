@@ -84,7 +84,7 @@ class Job(Base):
         queue: `interactive` or `bulk`.
         priority: weight of its key's share in the engine when it was made.
         request: the validated request as the worker needs it.
-        choices: the answer's choices, once it succeeded (or was cancelled midway).
+        choices: the completion's choices, once it succeeded (or was cancelled midway).
         error: `{code, message}` of a job that failed.
         charged_tokens: tokens charged to the limits of its key at its creation; its end returns
             unused ones.

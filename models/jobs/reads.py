@@ -1,4 +1,4 @@
-"""Reads how far jobs are: those that ended together, by one statement for all who wait."""
+"""Reads the states of jobs: concurrent reads share one statement."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from core.concurrency.coalescer import Coalescer
 from models.database.prepared import Statements
 from models.jobs.job import Job, new_job, values_of
 
-#: Jobs that one statement reads at most: an answer may be megabytes.
+#: Jobs that one statement reads at most: a completion may be megabytes.
 MOST_JOBS = 32
 
 #: What may change in a job's life.

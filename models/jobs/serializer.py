@@ -1,4 +1,4 @@
-"""How a job and its answer look in JSON, in the API and in webhooks."""
+"""Serializes jobs and completions to the JSON of the API and of webhooks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def format_time(value: datetime | None) -> str | None:
 
 
 def serialize_job(job: Job) -> dict[str, Any]:
-    """Return a job with all that its owner may know, its result included."""
+    """Return a job with its result, as its owner sees it."""
     body = serialize_listed_job(job)
     if has_completion(job):
         body["result"] = serialize_completion(job)
@@ -25,7 +25,7 @@ def serialize_job(job: Job) -> dict[str, Any]:
 
 
 def has_completion(job: Job) -> bool:
-    """Say whether there is an answer to show; retention may have deleted one that was."""
+    """Return whether the job has a completion; retention may have deleted it."""
     if job.state == JobState.SUCCEEDED:
         return job.choices is not None
     return job.state == JobState.CANCELLED and bool(job.choices)
@@ -63,7 +63,7 @@ def serialize_listed_job(job: Job) -> dict[str, Any]:
 
 
 def serialize_completion_head(job: Job) -> dict[str, Any]:
-    """Return what an answer and each event of its stream begin with."""
+    """Return the fields that a completion and each event of its stream begin with."""
     return {
         "id": show_id(Prefix.JOB, job.id),
         "object": "text_completion",
@@ -73,7 +73,7 @@ def serialize_completion_head(job: Job) -> dict[str, Any]:
 
 
 def serialize_completion(job: Job) -> dict[str, Any]:
-    """Return the answer in the product document's shape."""
+    """Return a completion as the API publishes it."""
     body = {
         **serialize_completion_head(job),
         "choices": choices_of(job),
@@ -85,7 +85,7 @@ def serialize_completion(job: Job) -> dict[str, Any]:
 
 
 def choices_of(job: Job) -> list[dict[str, Any]]:
-    """Return the choices of a job; one that was cancelled before it made any has empty ones."""
+    """Return the choices of a job; empty ones if it was cancelled before it generated any."""
     if job.choices is not None or job.state != JobState.CANCELLED:
         return job.choices or []
     count = int(job.request.get("n", 1))
@@ -93,7 +93,7 @@ def choices_of(job: Job) -> list[dict[str, Any]]:
 
 
 def serialize_usage(job: Job) -> dict[str, int]:
-    """Return what a job counts for: one that never began, nothing."""
+    """Return the usage of a job; zero if it never began."""
     if job.is_final and job.started_at is None:
         return dict.fromkeys(
             ("prompt_tokens", "completion_tokens", "total_tokens", "cached_tokens"), 0

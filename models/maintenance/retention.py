@@ -55,7 +55,7 @@ def try_retention_lock(session: Session) -> bool:
 
 
 def delete_texts(session: Session, before: datetime) -> int:
-    """Delete requests and answers of some jobs that ended before a time.
+    """Delete requests and completions of some jobs that ended before a time.
 
     Stores its progress, so that no step reads finished rows again.
     """
@@ -81,7 +81,7 @@ def batch_with_texts(session: Session, before: datetime) -> UUID | None:
 
 
 def delete_texts_of_lines(session: Session, batch_id: UUID, *, after: int) -> int | None:
-    """Delete requests and answers of the next lines, from behind the line `after`.
+    """Delete requests and completions of the next lines, from behind the line `after`.
 
     Returns the last of them; `None` when there are no more, and the batch says that they are gone.
     """

@@ -107,7 +107,7 @@ def list_lines(
 ) -> Keyset[Job]:
     """Return lines of a batch in their order: those behind the line `after`, or before `before`.
 
-    Without their requests and answers.
+    Without their requests and completions.
     """
     query = select(*LISTED_COLUMNS).where(Job.batch_id == batch_id)
     if states is not None:

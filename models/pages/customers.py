@@ -1,4 +1,4 @@
-"""Users as an admin's page lists them: with their keys and what they used in this month.
+"""Lists of users for an admin's page, with their keys and their usage of this month.
 
 Searching reads all users: a part of a name stands in no index that every PostgreSQL has, and with
 ten thousand users it takes a few milliseconds.

@@ -1,4 +1,4 @@
-"""Keys as the pages list them: with their owner, their status and what they used in this month."""
+"""Lists of keys for the pages, with owner, status and usage of this month."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rows that a report of usage reads, and the queries that weigh and sum its groups."""
+"""The rows that a usage report reads, and the queries that rank and sum its groups."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from sqlalchemy import (
 from models.usage.ranges import DAY, HOUR, RollupRange, UsageScope, plan_ranges, select_ranges
 from models.usage.usage import USAGE_COUNTS
 
-#: What stands for a group in the answer: an id, a model's name, or when it begins.
+#: The value of a group: an id, a model's name, or the begin of an hour or day.
 GroupValue = UUID | str | datetime
 
 

@@ -50,8 +50,8 @@ class WebhookDelivery(Base):
     Attributes:
         job_id: the job that the message is about; or `batch_id`, the batch.
         event: what happened, such as `job.succeeded` or `batch.completed`.
-        payload: the message's data without the answer; it is made at the end and never changes. A
-            job's answer is read from its row when the message is sent.
+        payload: the message's data without the completion; it is written at the end and never
+            changes. The sender reads a job's completion from its row.
         attempts: since it was made, or sent again.
         next_attempt_at: when a pending one is due.
     """
@@ -95,8 +95,8 @@ class WebhookAttempt(Base):
     """One try to deliver.
 
     Attributes:
-        status: of the answer; `None` when there was none.
-        error: why there was none, or what was wrong with it.
+        status: of the response; `None` without a response.
+        error: why there was no response, or why it is a failure.
     """
 
     __tablename__ = "webhook_attempts"

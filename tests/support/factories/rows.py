@@ -15,7 +15,7 @@ from models.accounts.api_key import ApiKey, create_key
 from models.accounts.user import Role, User, find_user_by_email
 from models.database.base import utc_now
 from models.database.prepared import Prepared, Statements
-from models.execution import claims as held_jobs
+from models.execution import claims
 from models.files.file import File, FilePiece
 from models.jobs.job import Job
 
@@ -89,7 +89,7 @@ def claim_jobs(
 ) -> list[Job]:
     """Take queued jobs for a worker, in the session's transaction."""
     statements = cast(Statements, SessionStatements(session))
-    return held_jobs.claim_jobs(statements, job_ids, worker_id=worker_id, lease=lease)
+    return claims.claim_jobs(statements, job_ids, worker_id=worker_id, lease=lease)
 
 
 def claim_job(session: Session, job_id: UUID, *, worker_id: str, lease: timedelta) -> Job | None:
