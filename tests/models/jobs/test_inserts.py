@@ -158,7 +158,7 @@ def test_jobs_that_gathered_are_added_together_and_one_at_fault_fails_alone(
         with database.begin() as session:
             session.execute(text("lock table jobs"))
             first = pool.submit(inserts.insert, good[0], key)
-            wait_until(lambda: inserts._rows._is_led and not inserts._rows._waiting, 20)
+            wait_until(lambda: inserts._rows._has_leader and not inserts._rows._waiting, 20)
             rest = [pool.submit(inserts.insert, job, key) for job in good[1:]]
             changed = pool.submit(inserts.insert, make(key), gone)
             bad = pool.submit(inserts.insert, make(key, queue="no such"), key)

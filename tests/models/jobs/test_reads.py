@@ -69,7 +69,7 @@ def test_coalesced_reads_each_return_their_own_job(
         with database.begin() as session:
             session.execute(text("lock table jobs in access exclusive mode"))
             seen = [pool.submit(reads.reload, jobs[0])]
-            wait_until(lambda: reads._rows._is_led and not reads._rows._waiting, 20)
+            wait_until(lambda: reads._rows._has_leader and not reads._rows._waiting, 20)
             seen += [pool.submit(reads.reload, job) for job in jobs[1:]]
             wait_until(lambda: len(reads._rows._waiting) == 5, 20)
             for job in jobs[:3]:
