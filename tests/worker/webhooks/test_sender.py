@@ -128,7 +128,7 @@ def test_a_retry_sends_the_same_message_with_a_new_signature(
 
 
 @pytest.mark.parametrize(
-    ("answer", "error"),
+    ("respond", "error"),
     [
         (lambda number: (410, {}), "responded with 410"),
         (None, "refused: names an address that is not allowed"),
