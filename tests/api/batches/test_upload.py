@@ -349,7 +349,7 @@ def test_a_packed_file_is_refused_as_one(service: Service, headers: dict[str, st
     rejected = service.call("POST", PATH, data=packed, headers=given)
     silent = send(service, headers, packed)
 
-    assert (rejected.status_code, fault_messages.headers["Accept-Encoding"]) == (415, "identity")
+    assert (rejected.status_code, rejected.headers["Accept-Encoding"]) == (415, "identity")
     assert silent.status_code == 400
     assert (
         silent.json()["error"]["message"] == "the file is compressed (gzip): send it uncompressed"
