@@ -109,7 +109,7 @@ def test_an_operator_lifts_what_keeps_an_email_out(strict: Service) -> None:
     done = strict.command("unlock", account.email)
 
     assert done.returncode == 0, done.stderr
-    assert done.stdout == f"{account.email} may sign in again\n"
+    assert done.stdout == f"{account.email} can sign in again\n"
     assert login(strict, account.email, PASSWORD, here).status_code == 200
 
 

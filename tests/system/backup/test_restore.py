@@ -220,7 +220,7 @@ def test_a_backup_that_cannot_be_trusted_is_refused(
 
 
 _WHY = {
-    "changed": "its SHA-256 is another",
+    "changed": "its SHA-256 differs",
     "cut": "is damaged: ",
     "gone": "No such file or directory",
     "manifest": "manifest.json is damaged",
