@@ -48,7 +48,7 @@ class Listener(StreamServer):  # type: ignore[misc]  # gevent has no annotations
 
     def _pause(self, error: OSError) -> None:
         if time.monotonic() >= self._may_warn_at:
-            _log.warning("no connections are accepted for now: %s", error.strerror)
+            _log.warning("no more connections are accepted for now: %s", error.strerror)
             # The process has one listener for each port, and they share the warning.
             Listener._may_warn_at = time.monotonic() + WARN_SECONDS
         self.stop_accepting()
