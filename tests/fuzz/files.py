@@ -37,7 +37,7 @@ def _check_lines(read_line: LineParser, data: bytes) -> None:
     checked = checks.checked
     written = [json.loads(row) for row in rows.getvalue().splitlines()]
     assert len(written) == checked.total, (len(written), checked)
-    if checked.refused:
+    if checked.rejected:
         raise checked.refusal()
 
 

@@ -64,9 +64,9 @@ def _form(data: bytes) -> None:
         for sample in code_samples("https://api.example", body):
             if len(data) <= MOST_READ:
                 _check_sample(sample.name, sample.text)
-        choices = list(TimePreset)
+        presets = list(TimePreset)
         zone = read_zone(form.get("zone"))
-        time = read_time_range(form, NOW, choices=choices, default=TimePreset.ALL, zone=zone)
+        time = read_time_range(form, NOW, presets=presets, default=TimePreset.ALL, zone=zone)
         assert time.faults or time.since is None or time.since.tzinfo
         assert time.until is None or time.until.tzinfo
         wanted = local_url(form.get("next"), "/")
