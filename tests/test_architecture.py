@@ -6,14 +6,11 @@ import re
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
+from tests.support.modules import modules
 from tests.support.paths import ROOT
-
-PACKAGES = ("api", "worker", "admin_ui", "models", "core", "cli", "migrations")
 
 MOST_MODULES = 15
 MOST_LINES = 300
@@ -26,11 +23,6 @@ OWN_CLOCK_MODULES = {
     "models/database/base.py",
     "worker/observability/tracing.py",
 }
-
-
-def modules() -> Iterator[Path]:
-    for package in PACKAGES:
-        yield from sorted((ROOT / package).rglob("*.py"))
 
 
 @pytest.mark.parametrize("package", ["models", "api", "worker", "admin_ui"])
@@ -99,3 +91,15 @@ def test_what_the_map_names_is_there() -> None:
 
     assert len(named) > 40
     assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def test_no_test_module_imports_another() -> None:
+    """What two of them need stands in tests/support."""
+    imports = re.compile(r"^\s*(?:from|import) (tests\.[\w.]*\btest_\w+)", re.MULTILINE)
+    found = {
+        str(path.relative_to(ROOT)): names
+        for path in (ROOT / "tests").rglob("test_*.py")
+        if (names := imports.findall(path.read_text()))
+    }
+
+    assert found == {}

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import dramatiq
 import pytest
 
+from tests.support.modules import modules
 from tests.support.paths import ROOT
-from tests.test_architecture import modules
 
 #: What runs code that it reads, or writes such.
 MODULES = {"pickle", "dill", "cloudpickle", "marshal", "shelve", "joblib", "jsonpickle"}

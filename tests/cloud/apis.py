@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from tests.cloud.schemas import check
@@ -204,3 +205,13 @@ GPU_TYPES = [
         "maxCount": {"secure": 8, "community": 8},
     }
 ]
+
+#: What stands for something of the operator's, and what they write in its place.
+YOURS = "YOUR-"
+
+
+def filled(source: Path, directory: Path) -> Path:
+    """Copy a file of the repository, with everything in it that must be replaced."""
+    copy = directory / source.name
+    copy.write_text(source.read_text().replace(YOURS, "my-"))
+    return copy

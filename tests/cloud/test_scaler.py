@@ -18,8 +18,7 @@ from cloud.provider import CloudWorker, Life
 from cloud.rest import CloudError
 from cloud.runpod import pods
 from cloud.scaler import DOWN_SECONDS, UP_SECONDS, Scaler
-from tests.cloud.apis import KEY, Answer, Api, RunPodApi
-from tests.cloud.test_workers import filled
+from tests.cloud.apis import KEY, Answer, Api, RunPodApi, filled
 from tests.support.paths import ROOT
 from tests.support.polling import wait_until
 

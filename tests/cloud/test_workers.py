@@ -16,24 +16,15 @@ from cloud.__main__ import main
 from cloud.lambda_labs import instances
 from cloud.runpod import pods
 from core.config.settings import EMBEDDED_DATABASE, Settings
-from tests.cloud.apis import KEY, LambdaApi, RunPodApi
+from tests.cloud.apis import KEY, LambdaApi, RunPodApi, filled
 from tests.support.paths import ROOT
 
-#: What stands for something of the operator's, and what they write in its place.
-YOURS = "YOUR-"
 SECRETS = {
     "SECRET_KEY": "x" * 64,
     "ADMIN_PASSWORD": "a good password",
     "DATABASE_URL": f"postgresql://u:p@h/not_{EMBEDDED_DATABASE}",
     "REDIS_URL": "rediss://h",
 }
-
-
-def filled(source: Path, directory: Path) -> Path:
-    """Copy a file of the repository, with everything in it that must be replaced."""
-    copy = directory / source.name
-    copy.write_text(source.read_text().replace(YOURS, "my-"))
-    return copy
 
 
 @pytest.fixture

@@ -12,14 +12,9 @@ import yaml
 
 from core.config.settings import EMBEDDED_DATABASE, Settings
 from tests.support.docker.nginx import FORM_BYTES, certificate, write
-from tests.support.docker.tools import DOCKER, run
+from tests.support.docker.tools import DOCKER, PRODUCTION, run
 from tests.support.paths import ROOT
 
-PRODUCTION = {
-    "API_HOSTNAME": "api.example.com",
-    "ADMIN_HOSTNAME": "admin.example.com",
-    "TLS_DIRECTORY": "/etc/tls",
-}
 ONCE = {"secrets", "migrate", "monitoring"}
 OURS = {"api", "admin-ui", "worker", "worker-cpu", "migrate", "monitoring"}
 #: Of development, on this machine alone: what the product's documentation names.

@@ -23,8 +23,7 @@ from core.config.settings import Settings
 from core.queueing.workers import WorkerRegistry
 from core.redis.client import open_redis
 from models.database.base import open_database
-from tests.docker.test_compose import PRODUCTION
-from tests.support.docker.tools import DOCKER, run, tool
+from tests.support.docker.tools import DOCKER, PRODUCTION, run, tool
 from tests.support.paths import ROOT
 from tests.support.polling import wait_until
 from tests.support.service import Service

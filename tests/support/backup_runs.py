@@ -6,10 +6,13 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+
+import psutil
 
 from core.config.settings import Settings
 from tests.support.paths import ROOT
+from tests.support.polling import wait_until
 
 RUN_SECONDS = 120
 
@@ -50,3 +53,19 @@ def begun(settings: Settings, *arguments: str) -> Iterator[subprocess.Popen[str]
             yield process
         finally:
             process.kill()
+
+
+def working_tool(process: subprocess.Popen[str], name: str) -> psutil.Process:
+    """Wait for the tool that does the work and return it."""
+    found: list[psutil.Process] = []
+
+    def look() -> bool:
+        for child in psutil.Process(process.pid).children():
+            with suppress(psutil.NoSuchProcess):
+                # Before, one is asked for its version; one that has just begun has no words yet.
+                if child.name() == name and len(child.cmdline()) > len([name, "--version"]):
+                    found.append(child)
+        return bool(found)
+
+    wait_until(look, 60)
+    return found[0]

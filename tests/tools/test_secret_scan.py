@@ -10,7 +10,7 @@ import pytest
 
 from core.security.api_key_secret import KeySecret
 from core.webhooks.signature import WebhookSecret
-from tests.core.webhooks.test_target import DEVELOPMENT
+from tests.support.factories.settings import made_settings
 from tests.support.paths import ROOT
 from tests.tools.secret_scan import ALLOWED_HERE, findings, main, scanned_files
 
@@ -18,7 +18,7 @@ KEY = KeySecret.generate().text
 #: Put together here, or they would be found in this file.
 PLANTED = {
     "a key of ours": f"curl -H 'x-api-key: {KEY}'",
-    "a webhook's secret": f"verify({WebhookSecret.of_key(DEVELOPMENT, UUID(int=1)).text})",
+    "a webhook's secret": f"verify({WebhookSecret.of_key(made_settings(), UUID(int=1)).text})",
     "an AWS key": "id = AKIA" + "QWERTYUIOPASDFGH",
     "a GitHub token": "ghp_" + "x1Y2z3" * 6,
     "a private key": "-----BEGIN RSA " + "PRIVATE KEY-----",

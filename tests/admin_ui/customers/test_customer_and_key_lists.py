@@ -18,8 +18,7 @@ from models.accounts.user import User
 from models.batches.batch import Batch
 from models.database.base import SessionFactory, utc_now
 from models.jobs.job import JobState
-from tests.admin_ui.overview.test_overview import SESSION_COOKIE
-from tests.support.browser.pages import csrf, sign_in, text_of
+from tests.support.browser.pages import SESSION_COOKIE, csrf, sign_in, text_of
 from tests.support.factories.rows import add_job, add_key, add_user, hash_quickly
 
 CUSTOMER = ("c@example.com", "customer1")

@@ -23,7 +23,7 @@ from models.jobs.outcome import JobOutcome
 from models.jobs.transitions import finish_job
 from models.usage.usage import UsageHourly, record_usages
 from tests.admin_ui.conftest import Snapshot
-from tests.support.browser.pages import sign_in, text_of
+from tests.support.browser.pages import SESSION_COOKIE, sign_in, text_of
 from tests.support.browser.visits import Visitor, Visits
 from tests.support.browser.weight import read_server_timing
 from tests.support.factories.batches import add_batch
@@ -31,7 +31,6 @@ from tests.support.factories.rows import add_job, add_key, claim_job, hash_quick
 from tests.support.polling import wait_until
 from tests.support.service import Service
 
-SESSION_COOKIE = "bountycoder_session"
 CUSTOMER = Visitor("ada@example.com", "a-password-of-hers")
 
 

@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.routing import Rule
 
-from admin_ui.web.access import Audience, audience_of
+from admin_ui.web.access import Audience
 from core.ids import Prefix, new_id, show_id
 from models.accounts.user import User
 from models.database.base import SessionFactory
 from tests.support.browser.pages import csrf, sign_in
+from tests.support.browser.routes import rules
 from tests.support.factories.rows import hash_quickly
 
 CHANGES = ("POST", "PUT", "PATCH", "DELETE")
-
-
-def rules(app: Flask, access: Audience | None = None) -> Iterator[Rule]:
-    with app.app_context():
-        for rule in app.url_map.iter_rules():
-            if rule.endpoint != "static" and access in {None, audience_of(rule.endpoint)}:
-                yield rule
 
 
 def path_of(app: Flask, rule: Rule) -> str:

@@ -16,8 +16,8 @@ from models.accounts.user import User
 from models.database.base import SessionFactory, open_database, sessions
 from models.jobs.job import Job
 from models.webhooks.webhook import WebhookDelivery
-from tests.admin_ui.web.test_access import rules
 from tests.support.browser.pages import csrf, sign_in
+from tests.support.browser.routes import rules
 from tests.support.factories.batches import add_batch
 from tests.support.factories.rows import add_job, add_key, hash_quickly
 from tests.support.service import Service

@@ -11,8 +11,8 @@ import pytest
 
 from core.ids import new_id
 from models.database.base import utc_now
-from tests.api.auth.test_auth import error_of
 from tests.support.http.accounts import PASSWORD, Account, make_admin, register, sign_in
+from tests.support.http.errors import error_of
 from tests.support.service import Service
 
 

@@ -18,15 +18,8 @@ from models.accounts.session import GRACE, UserSession
 from models.accounts.user import find_user_by_email
 from models.database.base import open_database, sessions
 from tests.support.http.accounts import register, sign_in
+from tests.support.http.errors import error_of
 from tests.support.service import Service
-
-
-def error_of(response: Any) -> str:
-    assert response.headers["content-type"] == "application/json", response.text
-    error = response.json()["error"]
-    assert set(error) >= {"code", "type", "message", "param", "requestId"}
-    assert error["requestId"] == response.headers["x-request-id"]
-    return str(error["code"])
 
 
 def test_signing_in_gives_tokens_and_the_user(service: Service) -> None:

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.api.auth.test_auth import error_of
 from tests.support.http.accounts import PASSWORD, Account, make_admin, register, sign_in
+from tests.support.http.errors import error_of
 from tests.support.service import Service
 
 NEW = "another password"

@@ -16,9 +16,16 @@ from core.config.settings import Settings
 from models.accounts.user import User, create_user
 from models.database.base import SessionFactory, utc_now
 from models.jobs.serializer import format_time
-from tests.api.auth.test_key_limits import DEFAULTS, PASSWORD, SHOWN, Call, limits, signed_in
 from tests.conftest import ADMIN_EMAIL, ADMIN_PASSWORD
 from tests.support.factories.rows import hash_quickly
+from tests.support.http.customers import (
+    DEFAULT_KEY_LIMITS,
+    DEFAULT_LIMITS,
+    PASSWORD,
+    Call,
+    limits_of,
+    sign_in_as,
+)
 
 #: Of each limit, what an admin lowers it to.
 LOWERED = {"rateLimit": 5, "tokenLimit": 50, "monthlyTokenLimit": 500, "maxInFlight": 2}
@@ -28,7 +35,7 @@ LOWERED = {"rateLimit": 5, "tokenLimit": 50, "monthlyTokenLimit": 500, "maxInFli
 def app(
     base_settings: Settings, database: SessionFactory, client: redis.Redis
 ) -> Iterator[FlaskClient]:
-    services = Services.from_settings(base_settings.model_copy(update=DEFAULTS))
+    services = Services.from_settings(base_settings.model_copy(update=DEFAULT_LIMITS))
     yield create_app(services).test_client()
     services.jobs.events.close()
 
@@ -37,12 +44,12 @@ def app(
 def customer(app: FlaskClient, database: SessionFactory) -> Call:
     with database.begin() as session:
         create_user(session, email="c@example.com", password_hash=hash_quickly(PASSWORD))
-    return signed_in(app, "c@example.com", PASSWORD)
+    return sign_in_as(app, "c@example.com", PASSWORD)
 
 
 @pytest.fixture
 def administrator(app: FlaskClient, admin: User) -> Call:
-    return signed_in(app, ADMIN_EMAIL, ADMIN_PASSWORD)
+    return sign_in_as(app, ADMIN_EMAIL, ADMIN_PASSWORD)
 
 
 @pytest.fixture
@@ -97,9 +104,11 @@ def test_a_customer_goes_below_what_an_admin_lowered_and_never_above(
     assert refused(customer("PUT", path, **{name: held + 1})) == (403, "forbidden", name)
     assert customer("PUT", path, **{name: held - 1}).status_code == 200
     assert customer("PUT", path, **{name: held}).status_code == 200
-    assert limits(customer("PUT", path, **{name: None})) == {**SHOWN, name: held}
-    administrator("PUT", path, **{name: SHOWN[name]})
-    assert limits(customer("PUT", path, **{name: SHOWN[name]})) == SHOWN
+    assert limits_of(customer("PUT", path, **{name: None})) == {**DEFAULT_KEY_LIMITS, name: held}
+    administrator("PUT", path, **{name: DEFAULT_KEY_LIMITS[name]})
+    assert (
+        limits_of(customer("PUT", path, **{name: DEFAULT_KEY_LIMITS[name]})) == DEFAULT_KEY_LIMITS
+    )
 
 
 def test_a_customer_may_only_bring_forward_the_expiry_that_an_admin_set(

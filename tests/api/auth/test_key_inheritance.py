@@ -20,9 +20,9 @@ from models.accounts.user import User, create_user
 from models.database.base import SessionFactory, utc_now
 from models.jobs.job import JobState
 from models.usage.usage import record_usages
-from tests.api.auth.test_key_limits import PASSWORD, Call, signed_in
 from tests.conftest import ADMIN_EMAIL, ADMIN_PASSWORD
 from tests.support.factories.rows import add_job, hash_quickly
+from tests.support.http.customers import PASSWORD, Call, sign_in_as
 
 MONTH = 3000
 
@@ -44,7 +44,7 @@ def app(
 def customer(app: FlaskClient, database: SessionFactory) -> Call:
     with database.begin() as session:
         create_user(session, email="c@example.com", password_hash=hash_quickly(PASSWORD))
-    return signed_in(app, "c@example.com", PASSWORD)
+    return sign_in_as(app, "c@example.com", PASSWORD)
 
 
 @pytest.fixture
@@ -158,7 +158,7 @@ def test_a_key_with_a_low_limit_carries_as_much_as_its_owner_may_raise_it_to(
 def test_what_an_admin_lifted_does_not_come_back_with_the_rest_of_a_month(
     app: FlaskClient, admin: User, customer: Call, use: Use
 ) -> None:
-    administrator = signed_in(app, ADMIN_EMAIL, ADMIN_PASSWORD)
+    administrator = sign_in_as(app, ADMIN_EMAIL, ADMIN_PASSWORD)
     for key in [make(customer), make(customer)]:
         administrator("PUT", f"/api/keys/{key['id']}", rateLimit=5)
         use(key, 2900)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import pytest
 import redis
@@ -17,80 +15,64 @@ from models.accounts.user import User, create_user
 from models.database.base import SessionFactory
 from tests.conftest import ADMIN_EMAIL, ADMIN_PASSWORD
 from tests.support.factories.rows import hash_quickly
-
-PASSWORD = "a password of the tests"
-DEFAULTS = {
-    "default_rate_limit": 60,
-    "default_token_limit": 1000,
-    "default_monthly_token_limit": 50_000,
-    "default_max_in_flight": 4,
-    "max_keys_per_user": 3,
-}
-SHOWN = {"rateLimit": 60, "tokenLimit": 1000, "monthlyTokenLimit": 50_000, "maxInFlight": 4}
-
-Call = Callable[..., Any]
+from tests.support.http.customers import (
+    DEFAULT_KEY_LIMITS,
+    DEFAULT_LIMITS,
+    PASSWORD,
+    Call,
+    limits_of,
+    sign_in_as,
+)
 
 
 @pytest.fixture
 def app(base_settings: Settings, database: SessionFactory, client: redis.Redis) -> FlaskClient:
-    settings = base_settings.model_copy(update=DEFAULTS)
+    settings = base_settings.model_copy(update=DEFAULT_LIMITS)
     return create_app(Services.from_settings(settings)).test_client()
-
-
-def signed_in(app: FlaskClient, email: str, password: str) -> Call:
-    response = app.post("/api/auth/login", json={"email": email, "password": password})
-    headers = {"Authorization": f"Bearer {response.get_json()['token']}"}
-
-    def call(method: str, path: str, **body: Any) -> Any:
-        return app.open(path, method=method, json=body, headers=headers)
-
-    return call
 
 
 @pytest.fixture
 def customer(app: FlaskClient, database: SessionFactory) -> Call:
     with database.begin() as session:
         create_user(session, email="c@example.com", password_hash=hash_quickly(PASSWORD))
-    return signed_in(app, "c@example.com", PASSWORD)
+    return sign_in_as(app, "c@example.com", PASSWORD)
 
 
 @pytest.fixture
 def administrator(app: FlaskClient, admin: User) -> Call:
-    return signed_in(app, ADMIN_EMAIL, ADMIN_PASSWORD)
+    return sign_in_as(app, ADMIN_EMAIL, ADMIN_PASSWORD)
 
 
-def limits(response: Any) -> dict[str, Any]:
-    return {name: response.get_json().get(name) for name in SHOWN}
-
-
-@pytest.mark.parametrize("body", [{}, dict.fromkeys(SHOWN)], ids=["left out", "null"])
+@pytest.mark.parametrize("body", [{}, dict.fromkeys(DEFAULT_KEY_LIMITS)], ids=["left out", "null"])
 def test_a_customers_key_has_the_defaults(customer: Call, body: dict[str, None]) -> None:
     made = customer("POST", "/api/keys", name="k", **body)
 
     assert made.status_code == 201
-    assert limits(made) == SHOWN
+    assert limits_of(made) == DEFAULT_KEY_LIMITS
 
 
-@pytest.mark.parametrize("name", SHOWN)
+@pytest.mark.parametrize("name", DEFAULT_KEY_LIMITS)
 def test_a_customer_goes_below_a_default_and_not_above(customer: Call, name: str) -> None:
-    below = customer("POST", "/api/keys", name="k", **{name: SHOWN[name] - 1})
-    above = customer("POST", "/api/keys", name="k", **{name: SHOWN[name] + 1})
+    below = customer("POST", "/api/keys", name="k", **{name: DEFAULT_KEY_LIMITS[name] - 1})
+    above = customer("POST", "/api/keys", name="k", **{name: DEFAULT_KEY_LIMITS[name] + 1})
     path = f"/api/keys/{below.get_json()['id']}"
 
-    assert limits(below) == {**SHOWN, name: SHOWN[name] - 1}
+    assert limits_of(below) == {**DEFAULT_KEY_LIMITS, name: DEFAULT_KEY_LIMITS[name] - 1}
     assert (above.status_code, above.get_json()["error"]["param"]) == (403, name)
-    assert customer("PUT", path, **{name: SHOWN[name] + 1}).status_code == 403
-    assert limits(customer("GET", path)) == limits(below)
-    assert limits(customer("PUT", path, **{name: SHOWN[name]})) == SHOWN
+    assert customer("PUT", path, **{name: DEFAULT_KEY_LIMITS[name] + 1}).status_code == 403
+    assert limits_of(customer("GET", path)) == limits_of(below)
+    assert (
+        limits_of(customer("PUT", path, **{name: DEFAULT_KEY_LIMITS[name]})) == DEFAULT_KEY_LIMITS
+    )
 
 
-@pytest.mark.parametrize("name", SHOWN)
+@pytest.mark.parametrize("name", DEFAULT_KEY_LIMITS)
 def test_null_lifts_no_limit_of_a_customer(customer: Call, name: str) -> None:
     made = customer("POST", "/api/keys", name="k", **{name: 1})
 
     changed = customer("PUT", f"/api/keys/{made.get_json()['id']}", **{name: None})
 
-    assert limits(changed) == SHOWN
+    assert limits_of(changed) == DEFAULT_KEY_LIMITS
 
 
 def test_an_admin_lifts_limits_by_null_and_a_customer_keeps_what_was_granted(
@@ -104,7 +86,7 @@ def test_an_admin_lifts_limits_by_null_and_a_customer_keeps_what_was_granted(
     lowered = customer("PUT", path, tokenLimit=9_000_000)
     raised = customer("PUT", path, tokenLimit=9_000_001)
 
-    assert limits(granted) == limits(kept) == {**SHOWN, **without}
+    assert limits_of(granted) == limits_of(kept) == {**DEFAULT_KEY_LIMITS, **without}
     assert lowered.get_json()["tokenLimit"] == 9_000_000
     assert raised.status_code == 403
 
@@ -113,8 +95,8 @@ def test_an_admins_own_key_has_the_defaults_unless_it_says_otherwise(administrat
     plain = administrator("POST", "/api/keys", name="k")
     free = administrator("POST", "/api/keys", name="k", rateLimit=900, tokenLimit=None)
 
-    assert limits(plain) == SHOWN
-    assert limits(free) == {**SHOWN, "rateLimit": 900, "tokenLimit": None}
+    assert limits_of(plain) == DEFAULT_KEY_LIMITS
+    assert limits_of(free) == {**DEFAULT_KEY_LIMITS, "rateLimit": 900, "tokenLimit": None}
 
 
 def test_a_customer_has_a_bounded_number_of_keys_also_at_once(

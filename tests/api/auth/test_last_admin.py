@@ -13,8 +13,8 @@ from sqlalchemy import text
 
 from core.config.settings import Settings
 from models.database.base import SessionFactory
-from tests.api.auth.test_auth import error_of
 from tests.support.http.accounts import Account, make_admin, sign_in
+from tests.support.http.errors import error_of
 from tests.support.service import Service
 
 

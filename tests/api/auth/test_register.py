@@ -6,8 +6,8 @@ import pytest
 
 from core.config.settings import Settings
 from core.ids import new_id
-from tests.api.auth.test_auth import error_of
 from tests.support.http.accounts import PASSWORD, register, sign_in
+from tests.support.http.errors import error_of
 from tests.support.service import Service
 
 NO_NAME = "name must not contain control characters or invisible format characters"

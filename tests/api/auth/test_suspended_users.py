@@ -17,8 +17,8 @@ from models.accounts.api_key import ApiKey
 from models.accounts.user import User
 from models.database.base import SessionFactory, utc_now
 from models.jobs.job import Job, JobState
-from tests.api.auth.test_key_limits import Call, signed_in
 from tests.conftest import ADMIN_EMAIL, ADMIN_PASSWORD
+from tests.support.http.customers import Call, sign_in_as
 from tests.support.polling import wait_until
 
 PERSON = {"email": "c@example.com", "password": "a password of the tests"}
@@ -37,7 +37,7 @@ def app(
 
 @pytest.fixture
 def administrator(app: FlaskClient, admin: User) -> Call:
-    return signed_in(app, ADMIN_EMAIL, ADMIN_PASSWORD)
+    return sign_in_as(app, ADMIN_EMAIL, ADMIN_PASSWORD)
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ from core.config.settings import Settings
 from core.ids import new_id
 from models.accounts.user import User
 from models.database.base import SessionFactory
-from tests.api.auth.test_auth import error_of
 from tests.support.http.accounts import PASSWORD, register
+from tests.support.http.errors import error_of
 from tests.support.polling import wait_until
 from tests.support.service import Service
 

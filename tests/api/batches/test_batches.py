@@ -12,7 +12,6 @@ from core.config.settings import Settings
 from models.batches.batch import Batch
 from models.database.base import SessionFactory, open_database, sessions, utc_now
 from models.jobs.job import JobState
-from tests.api.auth.test_auth import error_of
 from tests.support.http.accounts import register
 from tests.support.http.batch_files import (
     PATH,
@@ -27,6 +26,7 @@ from tests.support.http.batch_files import (
     send,
     succeed,
 )
+from tests.support.http.errors import error_of
 from tests.support.service import Service
 
 

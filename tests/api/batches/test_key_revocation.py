@@ -16,9 +16,9 @@ from models.accounts.api_key import ApiKey
 from models.database.base import open_database, sessions
 from models.jobs.job import Job, JobState
 from models.usage.usage import Usage
-from tests.api.generation.test_cancel import LONG
 from tests.support.factories.rows import add_job
 from tests.support.http.accounts import Account, register
+from tests.support.http.jobs import LONG_JOB
 from tests.support.http.sse import events
 from tests.support.polling import wait_until
 from tests.support.service import Service
@@ -52,7 +52,7 @@ def states_of(service: Service, key: dict[str, Any]) -> dict[str, int]:
 
 def submit(service: Service, key: dict[str, Any]) -> None:
     headers = {"x-api-key": key["secret"]}
-    assert service.call("POST", "/api/llm/jobs", json=LONG, headers=headers).status_code == 202
+    assert service.call("POST", "/api/llm/jobs", json=LONG_JOB, headers=headers).status_code == 202
 
 
 def in_background(what: Callable[[], Any]) -> tuple[threading.Thread, list[Any]]:
@@ -86,10 +86,10 @@ def test_who_waits_and_who_follows_a_stream_hear_of_the_end(paced: Service) -> N
     address = f"{paced.url}/api/llm/generate"
 
     def stream() -> list[Any]:
-        body = {**LONG, "stream": True}
+        body = {**LONG_JOB, "stream": True}
         return list(events(requests.post(address, json=body, headers=headers, stream=True)))
 
-    waiting, waited = in_background(lambda: requests.post(address, json=LONG, headers=headers))
+    waiting, waited = in_background(lambda: requests.post(address, json=LONG_JOB, headers=headers))
     following, followed = in_background(stream)
     wait_until(lambda: states_of(paced, key).get(JobState.RUNNING) == 2, 20)
 

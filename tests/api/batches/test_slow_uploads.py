@@ -11,9 +11,9 @@ import pytest
 import redis
 
 from core.config.settings import Settings
-from tests.api.auth.test_auth import error_of
 from tests.support.http.accounts import register
 from tests.support.http.batch_files import jsonl, requests_of, send
+from tests.support.http.errors import error_of
 from tests.support.service import Service
 
 #: Users who each send a file slowly: more than there are upload slots.

@@ -18,7 +18,6 @@ from core.ids import Prefix, read_id
 from models.batches.batch import Batch
 from models.database.base import SessionFactory, open_database, sessions
 from models.jobs.job import Job, JobState
-from tests.api.auth.test_auth import error_of
 from tests.support.http.batch_files import (
     JSONL,
     PATH,
@@ -30,6 +29,7 @@ from tests.support.http.batch_files import (
     results,
     send,
 )
+from tests.support.http.errors import error_of
 from tests.support.service import Service
 
 SMALL = {"max_batch_bytes": 300_000, "max_body_bytes": 20_000, "max_batch_lines": 200}

@@ -16,12 +16,10 @@ from core.ids import Prefix, read_id
 from models.database.base import open_database, sessions
 from models.execution.completion import cancel_jobs
 from models.jobs.job import Job
-from models.usage.usage import Usage
+from tests.support.http.jobs import LONG_JOB, state_of, submit, usage_of
 from tests.support.http.sse import events
 from tests.support.polling import wait_until
 from tests.support.service import Service
-
-LONG: dict[str, Any] = {"prompt": "word " * 50, "maxTokens": 400, "ignoreEos": True}
 
 
 @pytest.fixture(scope="module")
@@ -45,27 +43,9 @@ def newest_job(service: Service, key: dict[str, Any]) -> Job:
     return job
 
 
-def usage_of(service: Service, job_id: str) -> Usage | None:
-    engine = open_database(service.settings)
-    with sessions(engine)() as session:
-        row = session.get(Usage, read_id(Prefix.JOB, job_id))
-    engine.dispose()
-    return row
-
-
 def running_in_engine(service: Service) -> int:
     models = service.call("GET", "/api/llm/models", headers=service.sign_in_admin())
     return int(models.json()["data"][0]["running"])
-
-
-def submit(service: Service, headers: dict[str, str], **body: Any) -> dict[str, Any]:
-    response = service.call("POST", "/api/llm/jobs", json={**LONG, **body}, headers=headers)
-    assert response.status_code == 202, response.text
-    return dict(response.json())
-
-
-def state_of(service: Service, headers: dict[str, str], job_id: str) -> str:
-    return str(service.call("GET", f"/api/llm/jobs/{job_id}", headers=headers).json()["status"])
 
 
 @pytest.mark.alone
@@ -129,7 +109,7 @@ def disconnect_while(
 def test_a_client_that_hangs_up_cancels_its_own_request_within_a_second(
     paced: Service, key: dict[str, Any], stream: bool, more: bytes
 ) -> None:
-    disconnect_while(paced, key, {**LONG, "stream": stream}, more)
+    disconnect_while(paced, key, {**LONG_JOB, "stream": stream}, more)
     began = time.monotonic()
 
     wait_until(lambda: newest_job(paced, key).state == "cancelled", 2)
@@ -152,7 +132,7 @@ def test_a_follower_that_leaves_cancels_nothing(
 def test_with_an_idempotency_key_the_client_may_come_back(
     paced: Service, key: dict[str, Any], headers: dict[str, str]
 ) -> None:
-    body = {**LONG, "maxTokens": 40}
+    body = {**LONG_JOB, "maxTokens": 40}
     data = json.dumps(body).encode()
     with socket.create_connection(("127.0.0.1", paced.settings.api_port)) as connection:
         connection.sendall(
@@ -228,7 +208,7 @@ def test_a_client_of_http_1_0_that_closes_its_sending_side_is_taken_for_gone(
     head = "POST /api/llm/generate HTTP/1.0\r\nContent-Type: application/json"
     head += f"\r\nx-api-key: {key['secret']}"
 
-    line, rest = final(half_closed(paced, head, json.dumps(LONG).encode()))
+    line, rest = final(half_closed(paced, head, json.dumps(LONG_JOB).encode()))
 
     assert line.split(b" ", 1)[1] == b"499 Client Closed Request"
     error = json.loads(rest.partition(b"\r\n\r\n")[2])["error"]

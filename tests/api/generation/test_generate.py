@@ -18,8 +18,8 @@ from models.accounts.user import User
 from models.database.base import open_database, sessions
 from models.jobs.job import Job
 from models.usage.usage import Usage
-from tests.api.auth.test_auth import error_of
 from tests.support.factories.rows import hash_quickly
+from tests.support.http.errors import error_of
 from tests.support.service import Service
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import requests
 
-from tests.api.auth.test_auth import error_of
+from tests.support.http.errors import error_of
 from tests.support.polling import wait_until
 from tests.support.service import Service
 

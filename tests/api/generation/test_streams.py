@@ -4,38 +4,21 @@ from __future__ import annotations
 
 import itertools
 import time
-from typing import Any
 
 import pytest
-import requests
 
 from core.ids import Prefix, read_id
 from core.redis.client import open_redis
 from tests.conftest import PACE
+from tests.support.http.jobs import PROMPT, job_of, stream_of
 from tests.support.http.sse import Event, events, text_of
 from tests.support.polling import wait_until
 from tests.support.service import Service
-
-PROMPT = "def añadir(x): return '🎉🎉 世界' # " + "word " * 20
 
 
 @pytest.fixture(scope="module")
 def headers(paced: Service) -> dict[str, str]:
     return {"x-api-key": paced.make_key()["secret"]}
-
-
-def ask(service: Service, headers: dict[str, str], **body: Any) -> requests.Response:
-    return service.call(
-        "POST",
-        "/api/llm/generate",
-        json={"prompt": PROMPT, **body},
-        headers=headers,
-        stream=True,
-    )
-
-
-def job_of(service: Service, headers: dict[str, str], job_id: str) -> dict[str, Any]:
-    return dict(service.call("GET", f"/api/llm/jobs/{job_id}", headers=headers).json())
 
 
 def follow(
@@ -51,7 +34,7 @@ def follow(
 def test_a_stream_gives_the_text_as_it_is_made_then_reason_usage_and_done(
     paced: Service, headers: dict[str, str]
 ) -> None:
-    response = ask(paced, headers, stream=True, maxTokens=40)
+    response = stream_of(paced, headers, stream=True, maxTokens=40)
     received, times = [], []
     for event in events(response):
         received.append(event)
@@ -70,7 +53,7 @@ def test_a_stream_gives_the_text_as_it_is_made_then_reason_usage_and_done(
 
 
 def test_each_of_n_choices_is_streamed_whole(paced: Service, headers: dict[str, str]) -> None:
-    received = list(events(ask(paced, headers, stream=True, maxTokens=30, n=3)))
+    received = list(events(stream_of(paced, headers, stream=True, maxTokens=30, n=3)))
 
     choices = job_of(paced, headers, received[0].json["id"])["result"]["choices"]
     assert [text_of(received, i) for i in range(3)] == [c["text"] for c in choices]
@@ -80,7 +63,7 @@ def test_each_of_n_choices_is_streamed_whole(paced: Service, headers: dict[str, 
 def test_a_stream_is_resumed_after_any_of_its_events(
     paced: Service, headers: dict[str, str]
 ) -> None:
-    received = list(events(ask(paced, headers, stream=True, maxTokens=30)))
+    received = list(events(stream_of(paced, headers, stream=True, maxTokens=30)))
     job_id = received[0].json["id"]
     whole = text_of(received)
 
@@ -111,7 +94,7 @@ def test_a_running_job_that_nobody_streamed_can_be_followed_and_joined_late(
 
 
 def test_two_followers_get_the_same(paced: Service, headers: dict[str, str]) -> None:
-    mine = events(ask(paced, headers, stream=True, maxTokens=40))
+    mine = events(stream_of(paced, headers, stream=True, maxTokens=40))
     first = list(itertools.islice(mine, 5))
 
     other = follow(paced, headers, first[0].json["id"])
@@ -123,7 +106,7 @@ def test_log_probabilities_come_with_their_text_and_none_twice(
     paced: Service, headers: dict[str, str]
 ) -> None:
     """The echo engine reports none: a stream that asks for them still gives all of its text."""
-    received = list(events(ask(paced, headers, stream=True, maxTokens=20, logprobs=2)))
+    received = list(events(stream_of(paced, headers, stream=True, maxTokens=20, logprobs=2)))
 
     job = job_of(paced, headers, received[0].json["id"])
     assert text_of(received) == job["result"]["choices"][0]["text"]
@@ -131,7 +114,7 @@ def test_log_probabilities_come_with_their_text_and_none_twice(
 
 def test_the_text_survives_a_broken_subscription(paced: Service, headers: dict[str, str]) -> None:
     client = open_redis(paced.settings)
-    stream = events(ask(paced, headers, stream=True, maxTokens=60))
+    stream = events(stream_of(paced, headers, stream=True, maxTokens=60))
     received = list(itertools.islice(stream, 5))
 
     client.execute_command("CLIENT KILL TYPE pubsub")

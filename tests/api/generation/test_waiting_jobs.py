@@ -13,9 +13,8 @@ import pytest
 import redis
 
 from core.config.settings import Settings
-from tests.api.generation.test_cancel import state_of, submit, usage_of
-from tests.api.generation.test_streams import PROMPT, ask, job_of
 from tests.conftest import PACE
+from tests.support.http.jobs import PROMPT, job_of, state_of, stream_of, submit, usage_of
 from tests.support.http.sse import events, text_of
 from tests.support.polling import wait_until
 from tests.support.service import Service
@@ -54,7 +53,7 @@ def test_a_stream_goes_on_when_its_worker_dies(
         base_settings, directory, echo_tokens_per_second=PACE, lease_seconds=LEASE_SECONDS
     ) as dying:
         headers = {"x-api-key": dying.make_key()["secret"]}
-        stream = events(ask(dying, headers, stream=True, maxTokens=60))
+        stream = events(stream_of(dying, headers, stream=True, maxTokens=60))
         received = list(itertools.islice(stream, 10))
         dying.workers[0].kill()
         killed = time.monotonic()
@@ -76,7 +75,7 @@ def test_a_stream_of_a_job_that_fails_ends_with_an_error_and_without_done(
     directory = tmp_path_factory.mktemp("none")
     with Service.started(base_settings, directory, workers=0, lease_seconds=LEASE_SECONDS) as idle:
         headers = {"x-api-key": idle.make_key()["secret"]}
-        stream = events(ask(idle, headers, stream=True, ttlSeconds=1))
+        stream = events(stream_of(idle, headers, stream=True, ttlSeconds=1))
         time.sleep(1.1)
         idle.add_worker()  # its reaper finds the job
         received = list(stream)

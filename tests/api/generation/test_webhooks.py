@@ -21,14 +21,14 @@ from models.accounts.user import User
 from models.database.base import SessionFactory, open_database, sessions, utc_now
 from models.jobs.job import Job
 from models.webhooks.webhook import WebhookDelivery
-from tests.api.auth.test_auth import error_of
 from tests.support.factories.batches import add_batch
 from tests.support.factories.rows import hash_quickly
+from tests.support.http.errors import error_of
+from tests.support.http.webhooks import WEBHOOK_TIMEOUT, submit_with_webhook, webhook_of
 from tests.support.polling import wait_until
 from tests.support.service import Service
 from tests.support.webhook_receiver import Receiver, receiving
 
-TIMEOUT = 2.0
 DELIVERIES = 200
 
 
@@ -37,7 +37,10 @@ def hooked(
     base_settings: Settings, _redis: redis.Redis, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Service]:
     """Two workers that may call receivers on this machine."""
-    changes = {"webhook_allowed_networks": "127.0.0.0/8", "webhook_timeout_seconds": TIMEOUT}
+    changes = {
+        "webhook_allowed_networks": "127.0.0.0/8",
+        "webhook_timeout_seconds": WEBHOOK_TIMEOUT,
+    }
     directory = tmp_path_factory.mktemp("hooked")
     with Service.started(base_settings, directory, workers=2, **changes) as running:
         yield running
@@ -69,24 +72,6 @@ def stranger(hooked: Service, rows: SessionFactory) -> dict[str, str]:
     return hooked.sign_in("stranger@example.com", "stranger1")
 
 
-def submit(service: Service, headers: dict[str, str], url: str, **body: Any) -> str:
-    response = service.call(
-        "POST",
-        "/api/llm/generate",
-        json={"prompt": "hello", "maxTokens": 5, "webhookUrl": url, **body},
-        headers=headers,
-    )
-    assert response.status_code in {200, 202}, response.text
-    return str(response.json()["id"])
-
-
-def webhook_of(service: Service, headers: dict[str, str], job_id: str) -> dict[str, Any]:
-    response = service.call("GET", f"/api/llm/jobs/{job_id}/webhooks", headers=headers)
-    assert response.status_code == 200, response.text
-    (webhook,) = response.json()["data"]
-    return dict(webhook)
-
-
 def secret_of(service: Service, key: dict[str, Any]) -> str:
     place = f"/api/keys/{key['id']}/webhook-secret"
     response = service.call("GET", place, headers=service.sign_in_admin())
@@ -98,7 +83,7 @@ def test_a_healthy_receiver_is_notified_within_two_seconds(
     hooked: Service, key: dict[str, Any], headers: dict[str, str]
 ) -> None:
     with receiving() as receiver:
-        job_id = submit(hooked, headers, receiver.url, metadata={"order": "7"})
+        job_id = submit_with_webhook(hooked, headers, receiver.url, metadata={"order": "7"})
         ended = time.monotonic()
         wait_until(lambda: receiver.received, 20, hooked.logs)
         wait_until(lambda: webhook_of(hooked, headers, job_id)["state"] == "delivered", 20)
@@ -120,7 +105,7 @@ def test_a_receiver_that_fails_first_is_notified_later(
     hooked: Service, headers: dict[str, str]
 ) -> None:
     with receiving(lambda place: (200 if place else 500, {})) as receiver:
-        job_id = submit(hooked, headers, receiver.url)
+        job_id = submit_with_webhook(hooked, headers, receiver.url)
         wait_until(lambda: webhook_of(hooked, headers, job_id)["state"] == "delivered", 12)
 
     first, second = receiver.received
@@ -135,7 +120,7 @@ def test_a_receiver_that_fails_first_is_notified_later(
 
 def test_a_receiver_that_starts_late_is_notified(hooked: Service, headers: dict[str, str]) -> None:
     port = free_port()
-    job_id = submit(hooked, headers, f"http://127.0.0.1:{port}/hook")
+    job_id = submit_with_webhook(hooked, headers, f"http://127.0.0.1:{port}/hook")
     wait_until(lambda: webhook_of(hooked, headers, job_id)["attempts"], 20)
     webhook = webhook_of(hooked, headers, job_id)
     assert (webhook["state"], webhook["attempts"][0]["error"]) == ("pending", "no connection")
@@ -161,7 +146,9 @@ def test_a_receiver_that_never_responds_and_one_that_redirects_are_failures(
         receiving(lambda place: (307, {"Location": inside.url})) as redirecting,
         receiving(wait) as silent,
     ):
-        jobs = [submit(hooked, headers, receiver.url) for receiver in (redirecting, silent)]
+        jobs = [
+            submit_with_webhook(hooked, headers, receiver.url) for receiver in (redirecting, silent)
+        ]
         for job_id in jobs:
             wait_until(lambda j=job_id: webhook_of(hooked, headers, j)["attempts"], 10)
         released.set()
@@ -171,7 +158,7 @@ def test_a_receiver_that_never_responds_and_one_that_redirects_are_failures(
         "redirects are not followed",
         "no response within 2 s",
     ]
-    assert webhooks[1]["attempts"][-1]["durationMs"] >= 1000 * TIMEOUT
+    assert webhooks[1]["attempts"][-1]["durationMs"] >= 1000 * WEBHOOK_TIMEOUT
     assert inside.connections == 0
 
 
@@ -223,7 +210,7 @@ def test_jobs_that_end_otherwise_have_their_events(
 def test_two_workers_send_many_messages_once_each(
     hooked: Service, key: dict[str, Any], headers: dict[str, str], rows: SessionFactory
 ) -> None:
-    job_id = submit(hooked, headers, "http://127.0.0.1:1024/")
+    job_id = submit_with_webhook(hooked, headers, "http://127.0.0.1:1024/")
     with receiving() as receiver:
         add_deliveries(rows, job_id, receiver.url, DELIVERIES)
         wait_until(lambda: pending(rows, receiver) == 0, 60, hooked.logs)
@@ -242,7 +229,7 @@ def test_a_message_is_resent_on_demand_and_audited(
     hooked: Service, headers: dict[str, str]
 ) -> None:
     with receiving() as receiver:
-        job_id = submit(hooked, headers, receiver.url)
+        job_id = submit_with_webhook(hooked, headers, receiver.url)
         wait_until(lambda: webhook_of(hooked, headers, job_id)["state"] == "delivered", 20)
         webhook_id = webhook_of(hooked, headers, job_id)["id"]
 
@@ -289,7 +276,7 @@ def test_another_customers_webhooks_do_not_exist(
     hooked: Service, key: dict[str, Any], headers: dict[str, str], stranger: dict[str, str]
 ) -> None:
     with receiving() as receiver:
-        job_id = submit(hooked, headers, receiver.url)
+        job_id = submit_with_webhook(hooked, headers, receiver.url)
         wait_until(lambda: webhook_of(hooked, headers, job_id)["state"] == "delivered", 20)
     webhook_id = webhook_of(hooked, headers, job_id)["id"]
 
@@ -340,7 +327,7 @@ def test_only_its_owner_reads_the_secret(
 def test_the_list_is_by_state_and_by_cursor(
     hooked: Service, headers: dict[str, str], rows: SessionFactory
 ) -> None:
-    job_id = submit(hooked, headers, "http://127.0.0.1:1024/")
+    job_id = submit_with_webhook(hooked, headers, "http://127.0.0.1:1024/")
     add_deliveries(rows, job_id, "http://127.0.0.1:1024/x", 3, state="failed")
 
     first = hooked.call("GET", "/api/webhooks?state=failed&limit=2", headers=headers).json()

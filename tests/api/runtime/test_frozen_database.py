@@ -19,7 +19,7 @@ from sqlalchemy import create_engine, text
 from cli.servers.postgres import Postgres
 from core.config.settings import Settings
 from migrations.run import upgrade
-from tests.api.auth.test_auth import error_of
+from tests.support.http.errors import error_of
 from tests.support.polling import wait_until
 from tests.support.service import Service
 

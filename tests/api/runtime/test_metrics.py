@@ -17,13 +17,11 @@ from api.runtime.service_metrics import ServiceMetrics
 from cli.system.ports import free_port
 from core.config.settings import Settings
 from core.queueing.workers import WorkerRegistry, WorkerStatus
-from tests.support.paths import ROOT
+from tests.support.metrics_table import METRIC_ROW, METRICS_DOCUMENT
 from tests.support.polling import wait_until
 from tests.support.prometheus import families, samples, scrape, total
 from tests.support.service import Service
 
-DOCS = ROOT / "docs" / "metrics.md"
-ROW = re.compile(r"^\| `(\w+)` \| (counter|gauge|histogram) \|([^|]*)\|", re.MULTILINE)
 BODY = {"prompt": "one two three", "maxTokens": 4}
 #: Shown only where there is a GPU, and only when a fault of ours was answered by nobody.
 RARE = {
@@ -70,7 +68,8 @@ def test_each_page_has_the_documented_metrics(measured: Service) -> None:
     measured.call("GET", "/nothing-here")
     requests.get(f"http://127.0.0.1:{measured.settings.admin_port}/", timeout=10)
     documented = {
-        name: (kind, _label_names(text)) for name, kind, text in ROW.findall(DOCS.read_text())
+        name: (kind, _label_names(text))
+        for name, kind, text in METRIC_ROW.findall(METRICS_DOCUMENT.read_text())
     }
 
     found = {}

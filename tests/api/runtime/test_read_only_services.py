@@ -25,7 +25,7 @@ from core.redis.client import open_redis
 from migrations.run import upgrade
 from models.database.base import DATABASE_AWAY, is_permanent, open_database, sessions
 from models.database.prepared import Statements
-from tests.api.auth.test_auth import error_of
+from tests.support.http.errors import error_of
 from tests.support.polling import wait_until
 from tests.support.service import Service
 

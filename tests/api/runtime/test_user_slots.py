@@ -11,8 +11,8 @@ import redis
 import requests
 
 from core.config.settings import Settings
-from tests.api.auth.test_auth import error_of
 from tests.support.http.accounts import register
+from tests.support.http.errors import error_of
 from tests.support.polling import wait_until
 from tests.support.service import Service
 

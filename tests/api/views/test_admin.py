@@ -9,9 +9,9 @@ from api.services import Services
 from core.config.settings import Settings
 from models.accounts.user import User
 from models.database.base import SessionFactory
-from tests.api.auth.test_auth import error_of
 from tests.conftest import ADMIN_EMAIL, ADMIN_PASSWORD
 from tests.support.http.accounts import make_admin, register
+from tests.support.http.errors import error_of
 from tests.support.service import Service
 
 

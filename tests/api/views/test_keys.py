@@ -8,8 +8,8 @@ import pytest
 from models.accounts.api_key import ApiKey
 from models.accounts.audit import AuditEntry
 from models.database.base import open_database, sessions, utc_now
-from tests.api.auth.test_auth import error_of
 from tests.support.http.accounts import register
+from tests.support.http.errors import error_of
 from tests.support.polling import wait_until
 from tests.support.service import Service
 

@@ -19,8 +19,8 @@ from models.accounts.user import User, create_user
 from models.database.base import SessionFactory
 from models.jobs.job import JobState
 from tests.conftest import ADMIN_EMAIL, ADMIN_PASSWORD
-from tests.models.usage.test_report import HOUR, NOON, use
 from tests.support.factories.rows import hash_quickly
+from tests.support.factories.usage import HOUR, NOON, add_usage
 from tests.support.http.accounts import make_admin, register
 from tests.support.service import Service
 
@@ -65,9 +65,9 @@ def keys(database: SessionFactory) -> list[tuple[ApiKey, KeySecret]]:
             )
             made.append(create_key(session, user_id=user.id, name=name, rate_limit=60))
         for ms in (10, 10, 10, 4000):
-            use(session, made[0][0], ms=ms)
-        use(session, made[0][0], NOON + HOUR, ms=10, state=JobState.FAILED)
-        use(session, made[1][0], model="other")
+            add_usage(session, made[0][0], ms=ms)
+        add_usage(session, made[0][0], NOON + HOUR, ms=10, state=JobState.FAILED)
+        add_usage(session, made[1][0], model="other")
     return made
 
 
@@ -272,7 +272,7 @@ def test_a_spreadsheet_gets_rows_and_runs_none_of_them(
     with database.begin() as session:
         for name in names:
             key, _ = create_key(session, user_id=keys[0][0].user_id, name=name, rate_limit=1)
-            use(session, key)
+            add_usage(session, key)
 
     response = much.get(f"{DAYS}&groupBy=key", "text/csv")
 

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from core.ids import new_id
-from tests.api.auth.test_auth import error_of
 from tests.support.http.accounts import PASSWORD, make_admin, register, sign_in
+from tests.support.http.errors import error_of
 from tests.support.service import Service
 
 

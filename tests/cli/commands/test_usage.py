@@ -12,9 +12,9 @@ from sqlalchemy import text
 from core.config.settings import Settings
 from models.database.base import SessionFactory
 from models.jobs.job import JobState
-from tests.models.usage.test_report import NOON, use
 from tests.support.factories.batches import add_batch
 from tests.support.factories.rows import add_job, add_key
+from tests.support.factories.usage import NOON, add_usage
 from tests.support.paths import ROOT
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -26,7 +26,7 @@ def run(base_settings: Settings, database: SessionFactory) -> Run:
     with database.begin() as session:
         key = add_key(session)
         for _ in range(10):
-            use(session, key)
+            add_usage(session, key)
 
     def check(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

@@ -1,11 +1,10 @@
 from __future__ import annotations
 
 from ipaddress import ip_address
-from typing import Any
 
 import pytest
 
-from core.config.settings import AppEnv, Settings
+from core.config.settings import AppEnv
 from core.errors import InvalidRequest
 from core.webhooks.target import (
     PrivateAddress,
@@ -16,6 +15,7 @@ from core.webhooks.target import (
     is_allowed,
     read_target,
 )
+from tests.support.factories.settings import made_settings
 
 PUBLIC = "93.184.215.14"
 PUBLIC_V6 = "2606:2800:21f:cb07:6820:80da:af6b:8b2c"
@@ -83,13 +83,6 @@ OPEN = [
     "2001:200::1",
     "2a00:1450:4001::200e",
 ]
-
-
-def made_settings(**changes: Any) -> Settings:
-    settings = Settings.from_environment(
-        {"DATABASE_URL": "postgresql://u:p@127.0.0.1:5/x", "REDIS_URL": "redis://127.0.0.1:6/0"}
-    )
-    return settings.model_copy(update=changes)
 
 
 DEVELOPMENT = made_settings()

@@ -9,8 +9,8 @@ from migrations.run import downgrade, upgrade
 from models.maintenance.rollup_consistency import compare_roll_ups
 from models.schema import metadata
 from models.usage.report import UsageGroup, list_usage
-from tests.models.usage.test_report import ALL, HOUR, NOON, use
 from tests.support.factories.rows import add_key
+from tests.support.factories.usage import ALL, HOUR, NOON, add_usage
 
 
 def test_the_migrated_schema_is_what_the_models_say(empty_database_url: str) -> None:
@@ -45,8 +45,8 @@ def test_durations_of_before_are_counted_when_the_column_comes(empty_database_ur
     with Session(engine) as session, session.begin():
         keys = [add_key(session) for _ in range(2)]
         for at, ms in ((NOON, 3), (NOON, 3), (NOON, 90_000), (NOON + HOUR, 0), (NOON, 10**12)):
-            use(session, keys[0], at, ms=ms)
-        use(session, keys[1], ms=50)
+            add_usage(session, keys[0], at, ms=ms)
+        add_usage(session, keys[1], ms=50)
     with Session(engine) as session:
         counted = list_usage(session, ALL, UsageGroup.HOUR, after=None, limit=9)
 

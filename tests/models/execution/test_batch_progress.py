@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import threading
 from datetime import timedelta
-from uuid import UUID
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -20,20 +19,12 @@ from models.maintenance.consistency import compare_batches
 from models.monitoring.service_counts import count_held_lines
 from models.pages.overview import read_overview
 from models.webhooks.webhook import WebhookDelivery
-from tests.support.factories.batches import add_batch, batch_of
+from tests.support.factories.batches import LEASE, add_batch, batch_of, claim_lines
 from tests.support.factories.rows import add_job, claim_jobs
 
-LEASE = timedelta(seconds=10)
 URL = "https://example.com/hook"
 DONE = JobOutcome(JobState.SUCCEEDED, prompt_tokens=5, completion_tokens=7, cached_tokens=2)
 FAILED = JobOutcome(JobState.FAILED, error={"code": "x", "message": "x"}, prompt_tokens=5)
-
-
-def claim_lines(session: Session, batch_id: UUID, *, count: int = 100) -> list[Job]:
-    """Release a batch's lines and give them to the worker `w`."""
-    lines = next_lines(session, {batch_id: count}, {})
-    release_lines(session, lines)
-    return claim_jobs(session, [line.id for line in lines], worker_id="w", lease=LEASE)
 
 
 def end(session: Session, jobs: list[Job], *outcomes: JobOutcome) -> list[Job]:

@@ -17,8 +17,13 @@ from models.execution.line_expiry import (
 from models.jobs.job import Job, JobState
 from models.maintenance.consistency import compare_batches, compare_jobs
 from models.webhooks.webhook import WebhookDelivery
-from tests.models.execution.test_batch_progress import claim_lines
-from tests.support.factories.batches import REQUEST, add_batch, batch_of, lines_by_state
+from tests.support.factories.batches import (
+    REQUEST,
+    add_batch,
+    batch_of,
+    claim_lines,
+    lines_by_state,
+)
 
 BIG = {**REQUEST, "maxTokens": 500, "n": 2}
 

@@ -12,8 +12,8 @@ from models.jobs.job import Job, JobState
 from models.maintenance.consistency import begin_check, compare_jobs
 from models.maintenance.retention import delete_jobs
 from models.maintenance.rollup_consistency import compare_roll_ups
-from tests.models.usage.test_report import HOUR, NOON, use
 from tests.support.factories.rows import add_job, add_key
+from tests.support.factories.usage import HOUR, NOON, add_usage
 
 
 def differences(
@@ -33,8 +33,8 @@ def used(session: Session) -> Session:
     key = add_key(session)
     for at in (NOON, NOON + HOUR):
         for ms in (5, 5, 70_000):
-            use(session, key, at, ms=ms)
-        use(session, key, at, state=JobState.CANCELLED)
+            add_usage(session, key, at, ms=ms)
+        add_usage(session, key, at, state=JobState.CANCELLED)
     add_job(session, key)
     add_job(session, key, state=JobState.RUNNING, started_at=NOON)
     add_job(session, key, state=JobState.EXPIRED, finished_at=NOON)
@@ -160,7 +160,7 @@ def test_a_check_sees_one_moment_changes_nothing_and_ends(database: SessionFacto
         begin_check(session, timeout_seconds=0.05)
         assert differences(session) == []
         with database.begin() as other:
-            use(other, add_key(other))
+            add_usage(other, add_key(other))
             other.execute(text("delete from usage"))
         assert differences(session) == []
 

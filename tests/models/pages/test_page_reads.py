@@ -38,9 +38,9 @@ from models.pages.jobs import (
 )
 from models.pages.keys import KeySort, KeyStatus, list_key_page
 from models.pages.overview import read_overview
-from tests.models.usage.test_report import use
 from tests.support.factories.batches import add_batch
 from tests.support.factories.rows import add_job, add_key, add_user
+from tests.support.factories.usage import add_usage
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 
@@ -58,8 +58,8 @@ def test_customers_are_sorted_by_every_column(session: Session, now: datetime) -
         user.name, user.email = name, f"{name.lower()}@example.com"
         user.created_at = now - place * DAY
         for _ in range(place):
-            use(session, add_key(session, user), now - place * HOUR)
-    use(session, add_key(session, users[0]), now - 20 * DAY)
+            add_usage(session, add_key(session, user), now - place * HOUR)
+    add_usage(session, add_key(session, users[0]), now - 20 * DAY)
     session.flush()
 
     def order(sort: CustomerSort, is_descending: bool) -> list[str]:
@@ -115,7 +115,7 @@ def test_keys_are_filtered_found_and_sorted(session: Session, now: datetime) -> 
         key.name = name
     inactive.is_active, expired.expires_at, deleted.deleted_at = False, now, now
     active.last_used_at = now
-    use(session, active, now)
+    add_usage(session, active, now)
     other = add_key(session)
     session.flush()
 
@@ -371,8 +371,8 @@ def test_the_dashboard_compares_times_and_draws_their_course(
 ) -> None:
     key, other = add_key(session), add_key(session)
     for at in (now, now - HOUR, now - DAY, now - DAY + 2 * HOUR, now - 40 * DAY):
-        use(session, key, at)
-    use(session, other, now, state=JobState.FAILED)
+        add_usage(session, key, at)
+    add_usage(session, other, now, state=JobState.FAILED)
     session.flush()
 
     periods = read_periods(session, now)
@@ -398,9 +398,9 @@ def test_the_dashboard_compares_times_and_draws_their_course(
 def test_the_last_hour_is_reported_by_minute(session: Session, now: datetime) -> None:
     key = add_key(session)
     for ms in (10, 20, 400):
-        use(session, key, now - timedelta(seconds=5), ms=ms)
-    use(session, add_key(session), now - timedelta(minutes=30), state=JobState.FAILED)
-    use(session, key, now - 2 * HOUR)
+        add_usage(session, key, now - timedelta(seconds=5), ms=ms)
+    add_usage(session, add_key(session), now - timedelta(minutes=30), state=JobState.FAILED)
+    add_usage(session, key, now - 2 * HOUR)
 
     everyone, mine = (read_last_hour(session, now, user_id=u) for u in (None, key.user_id))
 

@@ -1,51 +1,22 @@
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import pytest
 from sqlalchemy.orm import Session
 
 from core.histogram import bucket_of
-from models.accounts.api_key import ApiKey
 from models.jobs.job import JobState
 from models.usage.report import UsageGroup, UsageScope, add_totals, list_usage, sum_usage
-from models.usage.usage import record_usages
-from tests.support.factories.rows import add_job, add_key
-
-NOON = datetime(2026, 11, 1, 12, tzinfo=UTC)
-HOUR, DAY = timedelta(hours=1), timedelta(days=1)
-ALL = UsageScope(NOON - DAY, NOON + 30 * DAY)
-
-
-def use(
-    session: Session,
-    key: ApiKey,
-    at: datetime = NOON,
-    *,
-    ms: int = 100,
-    state: JobState = JobState.SUCCEEDED,
-    model: str = "m",
-) -> None:
-    job = add_job(
-        session,
-        key,
-        state=state,
-        created_at=at - timedelta(milliseconds=ms),
-        started_at=at,
-        finished_at=at,
-        prompt_tokens=10,
-        completion_tokens=5,
-        cached_tokens=2,
-    )
-    job.model = model
-    record_usages(session, [job])
+from tests.support.factories.rows import add_key
+from tests.support.factories.usage import ALL, DAY, HOUR, NOON, add_usage
 
 
 def test_groups_have_their_sums_rates_and_times(session: Session) -> None:
     key = add_key(session)
     for ms in range(1, 20):
-        use(session, key, ms=ms)
-    use(session, key, ms=1000, state=JobState.FAILED)
+        add_usage(session, key, ms=ms)
+    add_usage(session, key, ms=1000, state=JobState.FAILED)
 
     (sums,) = list_usage(session, ALL, UsageGroup.KEY, after=None, limit=9)
 
@@ -63,8 +34,8 @@ def test_groups_have_their_sums_rates_and_times(session: Session) -> None:
 def test_every_grouping_adds_up_to_the_same(session: Session) -> None:
     first, second = add_key(session), add_key(session)
     for at in (NOON, NOON + HOUR, NOON + DAY):
-        use(session, first, at, ms=7)
-        use(session, second, at, ms=3000, model="other")
+        add_usage(session, first, at, ms=7)
+        add_usage(session, second, at, ms=3000, model="other")
 
     groups = {by: list_usage(session, ALL, by, after=None, limit=99) for by in UsageGroup}
 
@@ -88,7 +59,7 @@ def test_every_grouping_adds_up_to_the_same(session: Session) -> None:
 @pytest.mark.parametrize("by", UsageGroup)
 def test_pages_follow_each_other_without_a_gap(session: Session, by: UsageGroup) -> None:
     for n in range(5):
-        use(session, add_key(session), NOON + n * DAY, model=f"m{n}")
+        add_usage(session, add_key(session), NOON + n * DAY, model=f"m{n}")
 
     whole = list_usage(session, ALL, by, after=None, limit=99)
     paged, after = [], None
@@ -102,10 +73,10 @@ def test_pages_follow_each_other_without_a_gap(session: Session, by: UsageGroup)
 
 def test_only_what_is_wanted_is_counted(session: Session) -> None:
     mine, other = add_key(session), add_key(session)
-    use(session, mine)
-    use(session, mine, model="other")
-    use(session, other)
-    use(session, mine, NOON + 2 * HOUR)
+    add_usage(session, mine)
+    add_usage(session, mine, model="other")
+    add_usage(session, other)
+    add_usage(session, mine, NOON + 2 * HOUR)
 
     def requests(since: datetime = NOON, until: datetime = NOON + HOUR, **wanted: object) -> int:
         return sum_usage(session, UsageScope(since, until, **wanted)).requests  # type: ignore[arg-type]

@@ -32,8 +32,8 @@ from models.usage.report import (
 from models.usage.rollup_jobs import GRACE, reopen_usage, roll_up_usage
 from models.usage.rollups import closed_until
 from models.usage.usage import Usage
-from tests.models.usage.test_report import use
 from tests.support.factories.rows import add_job, add_key, add_user
+from tests.support.factories.usage import add_usage
 
 BEGIN = datetime(2026, 8, 29, 5, tzinfo=UTC)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -66,7 +66,7 @@ def used(session: Session) -> Iterator[tuple[Session, list[ApiKey]]]:
     for _ in range(400):
         at = BEGIN + random.randrange(HOURS) * HOUR + random.randrange(3600) * timedelta(seconds=1)
         ms = random.choice([0, 3, 50, 900, 70_000])
-        use(session, random.choice(keys), at, ms=ms, model=random.choice(["m", "old"]))
+        add_usage(session, random.choice(keys), at, ms=ms, model=random.choice(["m", "old"]))
     session.flush()
     yield session, keys
 
@@ -129,7 +129,7 @@ def test_rows_of_a_closed_hour_are_counted_at_once_and_closed_again(
     assert isinstance(before, UsageTotals)
 
     reopen_usage(session, NOW - ago)
-    use(session, keys[2], NOW - ago, ms=4)
+    add_usage(session, keys[2], NOW - ago, ms=4)
     session.flush()
     late = reports(session, everything)
     close_all(session)
@@ -160,7 +160,7 @@ def test_a_delayed_end_is_counted_in_an_open_hour(session: Session) -> None:
     began = utc_now() - 5 * HOUR
     dates = {"created_at": began, "started_at": began}
     job = add_job(session, state=JobState.RUNNING, attempt=1, **dates)
-    use(session, session.get_one(ApiKey, job.api_key_id), began)
+    add_usage(session, session.get_one(ApiKey, job.api_key_id), began)
     close_all(session, database_now(session))
     closed = closed_until(session)
 
@@ -178,7 +178,7 @@ def test_a_closing_waits_for_rows_of_past_hours_and_counts_them(database: Sessio
     hour = utc_now().replace(minute=0, second=0, microsecond=0) - 5 * HOUR
     with database.begin() as session:
         key = add_key(session)
-        use(session, key, hour)
+        add_usage(session, key, hour)
         close_all(session, utc_now())
         assert closed_until(session) is not None
         reopen_usage(session, hour)
@@ -190,7 +190,7 @@ def test_a_closing_waits_for_rows_of_past_hours_and_counts_them(database: Sessio
     closer = threading.Thread(target=close)
     with database.begin() as late:
         reopen_usage(late, hour + HOUR)
-        use(late, key, hour + HOUR)
+        add_usage(late, key, hour + HOUR)
         closer.start()
         with database() as other:
             waits = "select count(*) from pg_locks where locktype = 'advisory' and not granted"

@@ -32,3 +32,6 @@ def sign_in(
     token = csrf(pages_client.get("/sign-in"))
     form = {"csrf_token": token, "email": email, "password": password, "next": wanted}
     return pages_client.post("/sign-in", data=form)
+
+
+SESSION_COOKIE = "bountycoder_session"

@@ -31,3 +31,10 @@ def run(
         text=True,
         timeout=TIMEOUT_SECONDS,
     )
+
+
+PRODUCTION = {
+    "API_HOSTNAME": "api.example.com",
+    "ADMIN_HOSTNAME": "admin.example.com",
+    "TLS_DIRECTORY": "/etc/tls",
+}

@@ -7,15 +7,17 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+import redis
 from sqlalchemy import func, insert, select
-from sqlalchemy.orm import Session
 
 from core.ids import new_id
+from core.queueing.workers import WorkerRegistry, WorkerStatus
 from models.accounts.api_key import ApiKey
 from models.batches.batch import Batch
-from models.database.base import utc_now
+from models.batches.dispatch import next_lines, release_lines
+from models.database.base import Session, SessionFactory, utc_now
 from models.jobs.job import Job
-from tests.support.factories.rows import add_key
+from tests.support.factories.rows import add_key, claim_jobs
 
 REQUEST = {"prompt": "hello", "maxTokens": 10}
 PROMPT_TOKENS = 5
@@ -87,3 +89,23 @@ def released(session: Session) -> list[Job]:
 
 def batch_of(session: Session, batch_id: UUID) -> Batch:
     return session.get_one(Batch, batch_id, populate_existing=True)
+
+
+def claim_lines(session: Session, batch_id: UUID, *, count: int = 100) -> list[Job]:
+    """Release a batch's lines and give them to the worker `w`."""
+    lines = next_lines(session, {batch_id: count}, {})
+    release_lines(session, lines)
+    return claim_jobs(session, [line.id for line in lines], worker_id="w", lease=LEASE)
+
+
+def have_workers(client: redis.Redis, *, places: int) -> None:
+    status = WorkerStatus("w", "m", 1000, is_ready=True, bulk_places=places)
+    WorkerRegistry(client).report(status)
+
+
+def new_batch(database: SessionFactory, key: ApiKey | None = None, **values: Any) -> UUID:
+    with database.begin() as session:
+        return add_batch(session, key, **values).id
+
+
+LEASE = timedelta(seconds=10)

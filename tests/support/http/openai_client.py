@@ -36,3 +36,8 @@ def job_of(service: Service, answer_id: str) -> Job:
     engine.dispose()
     assert job is not None
     return job
+
+
+def ask(client: OpenAI, service: Service, **fields: Any) -> Any:
+    options: dict[str, Any] = {"model": model_of(service), "messages": [say("x")], **fields}
+    return client.chat.completions.create(**options)

@@ -8,11 +8,10 @@ import signal
 import stat
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
-import psutil
 import pytest
 from sqlalchemy import create_engine, make_url, text
 
@@ -21,11 +20,10 @@ from core.config.settings import Settings
 from migrations.run import head_revision
 from models.database.base import SessionFactory
 from models.jobs.job import JobState
-from tests.models.usage.test_report import NOON, use
-from tests.support.backup_runs import begun, bountycoder, command, environment
+from tests.support.backup_runs import begun, bountycoder, command, environment, working_tool
 from tests.support.factories.rows import add_job, add_key
+from tests.support.factories.usage import NOON, add_usage
 from tests.support.paths import ROOT
-from tests.support.polling import wait_until
 
 
 @pytest.fixture
@@ -34,7 +32,7 @@ def settings(base_settings: Settings, database: SessionFactory) -> Settings:
     with database.begin() as session:
         key = add_key(session)
         for _ in range(10):
-            use(session, key)
+            add_usage(session, key)
         add_job(session, key, state=JobState.CANCELLED, finished_at=NOON)
     return base_settings
 
@@ -48,22 +46,6 @@ def jobs_locked(settings: Settings) -> Iterator[None]:
         connection.execute(text("lock table jobs in access exclusive mode"))
         yield
     engine.dispose()
-
-
-def working_tool(process: subprocess.Popen[str], name: str) -> psutil.Process:
-    """Wait for the tool that does the work and return it."""
-    found: list[psutil.Process] = []
-
-    def look() -> bool:
-        for child in psutil.Process(process.pid).children():
-            with suppress(psutil.NoSuchProcess):
-                # Before, one is asked for its version; one that has just begun has no words yet.
-                if child.name() == name and len(child.cmdline()) > len([name, "--version"]):
-                    found.append(child)
-        return bool(found)
-
-    wait_until(look, 60)
-    return found[0]
 
 
 def facts(settings: Settings) -> dict[str, float]:

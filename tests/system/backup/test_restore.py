@@ -19,12 +19,11 @@ from core.config.settings import Settings
 from migrations.run import upgrade
 from models.database.base import SessionFactory
 from models.maintenance.backup import backup_connection, count_tables
-from tests.models.usage.test_report import use
-from tests.support.backup_runs import begun, bountycoder
+from tests.support.backup_runs import begun, bountycoder, working_tool
 from tests.support.factories.rows import add_key
+from tests.support.factories.usage import add_usage
 from tests.support.polling import wait_until
 from tests.support.service import Service
-from tests.system.backup.test_backup import working_tool
 
 BODY = {"prompt": "one two three", "maxTokens": 4}
 
@@ -35,7 +34,7 @@ def backup(base_settings: Settings, database: SessionFactory, tmp_path: Path) ->
     with database.begin() as session:
         key = add_key(session)
         for _ in range(10):
-            use(session, key)
+            add_usage(session, key)
     done = bountycoder(base_settings, "backup", "--to", str(tmp_path / "backups"))
     assert done.returncode == 0, done.stderr
     (made,) = (tmp_path / "backups").glob("2*")

@@ -10,7 +10,7 @@ import redis
 
 from core.config.settings import Settings
 from models.database.base import SessionFactory
-from tests.api.generation.test_webhooks import TIMEOUT, submit, webhook_of
+from tests.support.http.webhooks import WEBHOOK_TIMEOUT, submit_with_webhook, webhook_of
 from tests.support.polling import wait_until
 from tests.support.service import Service
 from tests.support.webhook_receiver import receiving
@@ -26,13 +26,16 @@ def test_a_worker_killed_in_the_middle_loses_no_message(
             released.wait(60)
         return 200, {}
 
-    changes = {"webhook_allowed_networks": "127.0.0.0/8", "webhook_timeout_seconds": TIMEOUT}
+    changes = {
+        "webhook_allowed_networks": "127.0.0.0/8",
+        "webhook_timeout_seconds": WEBHOOK_TIMEOUT,
+    }
     with (
         receiving(answer) as receiver,
         Service.started(base_settings, tmp_path, **changes) as service,
     ):
         headers = {"x-api-key": service.make_key()["secret"]}
-        job_id = submit(service, headers, receiver.url)
+        job_id = submit_with_webhook(service, headers, receiver.url)
         wait_until(lambda: receiver.received, 20, service.logs)
         victim = service.workers.pop()
         victim.send_signal(signal.SIGKILL)
@@ -44,4 +47,4 @@ def test_a_worker_killed_in_the_middle_loses_no_message(
         wait_until(lambda: webhook_of(service, headers, job_id)["state"] == "delivered", 20)
 
     assert len(set(receiver.ids)) == 1
-    assert receiver.received[1].at - receiver.received[0].at > TIMEOUT
+    assert receiver.received[1].at - receiver.received[0].at > WEBHOOK_TIMEOUT

@@ -16,8 +16,8 @@ from sqlalchemy import Connection, create_engine, make_url, text
 
 from docker.grafana.dashboards.__main__ import BOARDS
 from models.monitoring.grafana_role import ROLE
-from tests.api.runtime.test_metrics import DOCS, ROW
 from tests.support.http import batch_files
+from tests.support.metrics_table import METRIC_ROW, METRICS_DOCUMENT
 from tests.support.monitoring.instance import READER_PASSWORD, Instance, repeating
 from tests.support.polling import wait_until
 
@@ -105,7 +105,7 @@ def test_every_query_of_metrics_is_understood_and_shows_something(used: Instance
 
 def test_metrics_of_ours_on_dashboards_are_documented() -> None:
     """Those of GPUs too, which no page shows here."""
-    documented = {name for name, _, _ in ROW.findall(DOCS.read_text())}
+    documented = {name for name, _, _ in METRIC_ROW.findall(METRICS_DOCUMENT.read_text())}
     names = {name for query in PROMQL.values() for name in re.findall(r"\bbountycoder_\w+", query)}
     ours = {re.sub(r"_(bucket|sum|count)$", "", name) for name in names}
 

@@ -17,7 +17,6 @@ from core.events.batch_events import publish_batch_change
 from core.limits.limiter import Limiter
 from core.queueing.broker import NAMESPACE, JobQueue
 from core.queueing.names import QueueName
-from core.queueing.workers import WorkerRegistry, WorkerStatus
 from models.accounts.api_key import ApiKey
 from models.accounts.user import User, delete_user
 from models.batches.cancellation import begin_expiries, request_batch_cancel
@@ -29,7 +28,15 @@ from models.jobs.outcome import JobOutcome
 from models.maintenance.consistency import compare_batches, compare_jobs
 from models.maintenance.rollup_consistency import compare_roll_ups
 from models.usage.limits import ended_job, read_key_use
-from tests.support.factories.batches import REQUEST, add_batch, batch_of, lines_by_state, released
+from tests.support.factories.batches import (
+    REQUEST,
+    add_batch,
+    batch_of,
+    have_workers,
+    lines_by_state,
+    new_batch,
+    released,
+)
 from tests.support.factories.rows import add_key, add_user, claim_jobs
 from tests.support.polling import wait_until
 from worker.batches.dispatcher import Dispatcher
@@ -46,11 +53,6 @@ def dispatch(database: SessionFactory, client: redis.Redis) -> Callable[[], bool
     """One pass of a dispatcher, with workers of 10 slots: 10 lines may be on the queue."""
     have_workers(client, places=10)
     return Dispatcher(sessions=database, client=client).run_once
-
-
-def have_workers(client: redis.Redis, *, places: int) -> None:
-    status = WorkerStatus("w", "m", 1000, is_ready=True, bulk_places=places)
-    WorkerRegistry(client).report(status)
 
 
 def queue_of(client: redis.Redis) -> list[UUID]:
@@ -90,11 +92,6 @@ def run_to_the_end(
 def sums_agree(session: Session) -> bool:
     checks = (compare_jobs, compare_roll_ups, compare_batches)
     return not [d for check in checks for d in check(session, since=None, until=None)]
-
-
-def new_batch(database: SessionFactory, key: ApiKey | None = None, **values: Any) -> UUID:
-    with database.begin() as session:
-        return add_batch(session, key, **values).id
 
 
 def new_key(database: SessionFactory, **values: Any) -> ApiKey:

@@ -21,10 +21,10 @@ from models.database.base import SessionFactory, utc_now
 from models.jobs.job import Job, JobState
 from models.jobs.lists import QueuedJob
 from models.webhooks.webhook import DeliveryState, WebhookDelivery
+from tests.support.factories.batches import have_workers, new_batch
 from tests.support.factories.faulty_rows import CODES, is_row, refused
 from tests.support.factories.rows import add_job, add_key, claim_job
 from tests.support.polling import wait_until
-from tests.worker.batches.test_dispatcher import have_workers, new_batch
 from worker.batches.dispatcher import Dispatcher
 from worker.jobs.text_publisher import TextPublisher
 from worker.maintenance.chores import Chores

@@ -5,8 +5,8 @@ from datetime import timedelta
 from models.database.base import SessionFactory, utc_now
 from models.usage.report import UsageScope, sum_usage
 from models.usage.rollups import closed_until
-from tests.models.usage.test_report import use
 from tests.support.factories.rows import add_key
+from tests.support.factories.usage import add_usage
 from worker.maintenance.usage_rollup import MAX_STEPS, UsageRollup
 
 DAY = timedelta(days=1)
@@ -16,7 +16,7 @@ def test_each_pass_closes_a_few_of_the_past_days(database: SessionFactory) -> No
     now = utc_now()
     begin = now.replace(hour=0, minute=0, second=0, microsecond=0) - (MAX_STEPS + 2) * DAY
     with database.begin() as session:
-        use(session, add_key(session), begin)
+        add_usage(session, add_key(session), begin)
     rollup = UsageRollup(sessions=database)
 
     rollup.roll_up()
@@ -36,7 +36,7 @@ def test_between_two_passes_the_database_is_not_queried(database: SessionFactory
     rollup = UsageRollup(sessions=database)
     rollup.roll_up()
     with database.begin() as session:
-        use(session, add_key(session), utc_now() - 2 * DAY)
+        add_usage(session, add_key(session), utc_now() - 2 * DAY)
 
     rollup.roll_up()
 

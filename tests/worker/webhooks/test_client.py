@@ -14,7 +14,7 @@ import pytest
 import trustme
 
 from core.config.settings import Settings
-from tests.core.webhooks.test_target import made_settings
+from tests.support.factories.settings import made_settings
 from tests.support.webhook_receiver import Receiver, receiving
 from worker.webhooks.client import CallResult, WebhookClient
 

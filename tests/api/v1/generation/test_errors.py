@@ -8,13 +8,8 @@ import openai as package
 import pytest
 from openai import OpenAI
 
-from tests.support.http.openai_client import connect, model_of, say
+from tests.support.http.openai_client import ask, connect, say
 from tests.support.service import Service
-
-
-def ask(client: OpenAI, service: Service, **fields: Any) -> Any:
-    options: dict[str, Any] = {"model": model_of(service), "messages": [say("x")], **fields}
-    return client.chat.completions.create(**options)
 
 
 @pytest.mark.parametrize("secret", ["bc_000000000000_" + "A" * 43, "bc_nonsense", "sk-other"])

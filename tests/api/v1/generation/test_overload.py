@@ -8,8 +8,7 @@ import openai as package
 import pytest
 
 from core.config.settings import Settings
-from tests.api.v1.generation.test_errors import ask
-from tests.support.http.openai_client import connect
+from tests.support.http.openai_client import ask, connect
 from tests.support.service import Service
 
 

@@ -10,8 +10,7 @@ import openai as package
 import pytest
 from openai import DefaultHttpxClient, OpenAI
 
-from tests.api.v1.generation.test_errors import ask
-from tests.support.http.openai_client import connect, model_of, say
+from tests.support.http.openai_client import ask, connect, model_of, say
 from tests.support.service import Service
 
 

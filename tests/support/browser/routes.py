@@ -1,0 +1,17 @@
+"""The routes of the admin UI, for tests that try each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from flask import Flask
+from werkzeug.routing import Rule
+
+from admin_ui.web.access import Audience, audience_of
+
+
+def rules(app: Flask, access: Audience | None = None) -> Iterator[Rule]:
+    with app.app_context():
+        for rule in app.url_map.iter_rules():
+            if rule.endpoint != "static" and access in {None, audience_of(rule.endpoint)}:
+                yield rule

@@ -1,0 +1,49 @@
+"""Jobs of a running service: how tests submit and read them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import requests
+
+from core.ids import Prefix, read_id
+from models.database.base import open_database, sessions
+from models.usage.usage import Usage
+from tests.support.service import Service
+
+LONG_JOB: dict[str, Any] = {"prompt": "word " * 50, "maxTokens": 400, "ignoreEos": True}
+
+
+def usage_of(service: Service, job_id: str) -> Usage | None:
+    engine = open_database(service.settings)
+    with sessions(engine)() as session:
+        row = session.get(Usage, read_id(Prefix.JOB, job_id))
+    engine.dispose()
+    return row
+
+
+def submit(service: Service, headers: dict[str, str], **body: Any) -> dict[str, Any]:
+    response = service.call("POST", "/api/llm/jobs", json={**LONG_JOB, **body}, headers=headers)
+    assert response.status_code == 202, response.text
+    return dict(response.json())
+
+
+def state_of(service: Service, headers: dict[str, str], job_id: str) -> str:
+    return str(service.call("GET", f"/api/llm/jobs/{job_id}", headers=headers).json()["status"])
+
+
+PROMPT = "def añadir(x): return '🎉🎉 世界' # " + "word " * 20
+
+
+def stream_of(service: Service, headers: dict[str, str], **body: Any) -> requests.Response:
+    return service.call(
+        "POST",
+        "/api/llm/generate",
+        json={"prompt": PROMPT, **body},
+        headers=headers,
+        stream=True,
+    )
+
+
+def job_of(service: Service, headers: dict[str, str], job_id: str) -> dict[str, Any]:
+    return dict(service.call("GET", f"/api/llm/jobs/{job_id}", headers=headers).json())
