@@ -44,7 +44,7 @@ ADMIN_PASSWORD = "admin123"
 MAX_CONNECTIONS = "300"
 #: A database with our schema that others are copied from: much sooner than by the migrations.
 MIGRATED = "migrated"
-#: Tokens a second of each stream of the `paced` service.
+#: Tokens a second of each stream of the `slow_service` service.
 PACE = 25.0
 
 
@@ -160,7 +160,7 @@ def _redis(_settings: Settings) -> Iterator[redis.Redis]:
 
 
 @pytest.fixture
-def client(_redis: redis.Redis) -> redis.Redis:
+def redis_client(_redis: redis.Redis) -> redis.Redis:
     """A client of an empty Valkey."""
     _redis.flushall()
     return _redis
@@ -206,21 +206,23 @@ def service(_service: Service) -> Service:
 
 
 @pytest.fixture(scope="session")
-def _paced(
+def _slow_service(
     servers: tuple[Postgres, Valkey],
     _settings: Settings,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Service]:
     pace = {"echo_tokens_per_second": PACE}
-    with _running(servers[0], _settings, tmp_path_factory.mktemp("paced"), **pace) as running:
+    with _running(
+        servers[0], _settings, tmp_path_factory.mktemp("slow_service"), **pace
+    ) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
-def paced(_paced: Service) -> Service:
+def slow_service(_slow_service: Service) -> Service:
     """The same with answers that take their time: `PACE` tokens a second each."""
-    _paced.start_over()
-    return _paced
+    _slow_service.start_over()
+    return _slow_service
 
 
 @contextmanager

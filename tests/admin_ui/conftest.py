@@ -24,7 +24,7 @@ Snapshot = Callable[[Page, str], None]
 
 
 @pytest.fixture
-def pages_client(base_settings: Settings, admin: User, client: redis.Redis) -> FlaskClient:
+def pages_client(base_settings: Settings, admin: User, redis_client: redis.Redis) -> FlaskClient:
     """A client of the pages in this process, signed out; the database has only an admin."""
     return create_app(Services.from_settings(base_settings)).test_client()
 

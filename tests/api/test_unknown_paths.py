@@ -26,7 +26,7 @@ def app() -> Flask:
 
 
 @pytest.fixture
-def client(app: Flask) -> FlaskClient:
+def flask_client(app: Flask) -> FlaskClient:
     return app.test_client()
 
 
@@ -42,13 +42,13 @@ def routes() -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize(("method", "path"), routes())
 def test_repeated_or_final_slashes_change_no_response(
-    client: FlaskClient, method: str, path: str
+    flask_client: FlaskClient, method: str, path: str
 ) -> None:
-    plain = client.open(path, method=method, json={})
+    plain = flask_client.open(path, method=method, json={})
 
     for spelled in (f"{path}/", f"{path}//", path.replace("/", "//")):
         given = {"PATH_INFO": spelled}
-        response = client.open(path, method=method, json={}, environ_overrides=given)
+        response = flask_client.open(path, method=method, json={}, environ_overrides=given)
         assert response.status_code == plain.status_code
         assert _without_id(response.get_json(silent=True)) == _without_id(
             plain.get_json(silent=True)
@@ -85,9 +85,9 @@ def _without_id(body: Any) -> Any:
     ],
 )
 def test_an_address_that_leads_nowhere_names_the_near_one(
-    client: FlaskClient, path: str, expected: str
+    flask_client: FlaskClient, path: str, expected: str
 ) -> None:
-    response = client.post(path, json={})
+    response = flask_client.post(path, json={})
 
     assert response.status_code == 404
     error = response.get_json()["error"]
@@ -115,9 +115,9 @@ def test_a_long_address_is_compared_with_none(app: Flask) -> None:
     ],
 )
 def test_the_error_for_a_method_names_the_supported_ones(
-    client: FlaskClient, method: str, path: str, methods: str
+    flask_client: FlaskClient, method: str, path: str, methods: str
 ) -> None:
-    response = client.open(path, method=method)
+    response = flask_client.open(path, method=method)
 
     assert response.status_code == 405
     assert response.get_json()["error"]["message"].endswith(f": use {methods}")

@@ -61,8 +61,8 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=MODEL, help="a directory with a tokenizer")
     parser.add_argument("--seconds", type=float, default=8.0, help="how long each turn takes")
     args = parser.parse_args()
-    paced = {"ECHO_TOKENS_PER_SECOND": str(TOKENS_PER_SECOND), "API_PROCESSES": "1"}
-    with _service(args.model, **paced) as service:
+    slow_service = {"ECHO_TOKENS_PER_SECOND": str(TOKENS_PER_SECOND), "API_PROCESSES": "1"}
+    with _service(args.model, **slow_service) as service:
         _one_process(service, args.seconds)
     with _service(args.model, API_PROCESSES="2") as service:
         for users in (1, SENDERS):

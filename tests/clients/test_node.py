@@ -17,7 +17,7 @@ from tests.support.service import Service
 
 
 @pytest.fixture(scope="module")
-def paced(
+def slow_service(
     base_settings: Settings, _redis: redis.Redis, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Service]:
     directory = tmp_path_factory.mktemp("paced")
@@ -36,8 +36,8 @@ def ask(service: Service, scenario: str, **key_fields: Any) -> Any:
     return json.loads(said)
 
 
-def test_a_batch_is_made_followed_and_fetched(paced: Service) -> None:
-    said = ask(paced, "batch")
+def test_a_batch_is_made_followed_and_fetched(slow_service: Service) -> None:
+    said = ask(slow_service, "batch")
 
     assert said["file"]["expires_at"] == said["file"]["created_at"] + 3600
     assert said["batch"]["status"] == "completed"
@@ -49,50 +49,50 @@ def test_a_batch_is_made_followed_and_fetched(paced: Service) -> None:
     assert said["deleted"]["deleted"]
 
 
-def test_a_chat_is_answered(paced: Service) -> None:
-    answer = ask(paced, "chat")
+def test_a_chat_is_answered(slow_service: Service) -> None:
+    answer = ask(slow_service, "chat")
 
     assert answer["object"] == "chat.completion"
     assert [choice["finish_reason"] for choice in answer["choices"]] == ["length"] * 2
     assert answer["usage"]["completion_tokens"] == 48
 
 
-def test_a_chat_is_streamed(paced: Service) -> None:
-    chunks = ask(paced, "chatStream")
+def test_a_chat_is_streamed(slow_service: Service) -> None:
+    chunks = ask(slow_service, "chatStream")
 
     assert chunks[0]["choices"][0]["delta"]["role"] == "assistant"
     assert chunks[-2]["choices"][0]["finish_reason"] == "length"
     assert chunks[-1]["choices"] == []
     assert chunks[-1]["usage"]["completion_tokens"] == 24
     result = "".join(c["choices"][0]["delta"].get("content", "") for c in chunks[:-1])
-    choices = job_of(paced, chunks[0]["id"]).choices
+    choices = job_of(slow_service, chunks[0]["id"]).choices
     assert choices is not None
     assert result == choices[0]["text"]
 
 
-def test_the_helper_for_streams_assembles_the_completion(paced: Service) -> None:
-    answer = ask(paced, "helper")
+def test_the_helper_for_streams_assembles_the_completion(slow_service: Service) -> None:
+    answer = ask(slow_service, "helper")
 
-    choices = job_of(paced, answer["id"]).choices
+    choices = job_of(slow_service, answer["id"]).choices
     assert choices is not None
     assert answer["choices"][0]["message"]["content"] == choices[0]["text"]
 
 
-def test_a_prompt_is_completed(paced: Service) -> None:
-    assert ask(paced, "completion")["choices"][0]["text"] == "a b "
-    chunks = ask(paced, "completionStream")
+def test_a_prompt_is_completed(slow_service: Service) -> None:
+    assert ask(slow_service, "completion")["choices"][0]["text"] == "a b "
+    chunks = ask(slow_service, "completionStream")
     assert "".join(chunk["choices"][0]["text"] for chunk in chunks) == "a b c"
 
 
-def test_the_model_is_listed(paced: Service) -> None:
-    models = ask(paced, "models")
+def test_the_model_is_listed(slow_service: Service) -> None:
+    models = ask(slow_service, "models")
 
-    assert [model["id"] for model in models["list"]] == [model_of(paced)]
+    assert [model["id"] for model in models["list"]] == [model_of(slow_service)]
     assert models["one"] == models["list"][0]
 
 
-def test_errors_have_the_clients_own_classes(paced: Service) -> None:
-    result = ask(paced, "errors")
+def test_errors_have_the_clients_own_classes(slow_service: Service) -> None:
+    result = ask(slow_service, "errors")
 
     assert {name: (error["name"], error["status"]) for name, error in result.items()} == {
         "stranger": ("AuthenticationError", 401),
@@ -103,11 +103,11 @@ def test_errors_have_the_clients_own_classes(paced: Service) -> None:
     assert (result["tools"]["param"], result["tools"]["code"]) == ("tools", "invalid_request")
 
 
-def test_the_client_comes_back_when_a_429_says_so(paced: Service) -> None:
-    assert ask(paced, "retries", maxInFlight=1) == ["length", "length"]
+def test_the_client_comes_back_when_a_429_says_so(slow_service: Service) -> None:
+    assert ask(slow_service, "retries", maxInFlight=1) == ["length", "length"]
 
 
-def test_a_client_that_aborts_its_stream_cancels_its_job(paced: Service) -> None:
-    answer_id = ask(paced, "abort")["id"]
+def test_a_client_that_aborts_its_stream_cancels_its_job(slow_service: Service) -> None:
+    answer_id = ask(slow_service, "abort")["id"]
 
-    wait_until(lambda: job_of(paced, answer_id).state == "cancelled", 3)
+    wait_until(lambda: job_of(slow_service, answer_id).state == "cancelled", 3)

@@ -70,17 +70,17 @@ class Front:
 
 
 @pytest.fixture(scope="module")
-def front(paced: Service, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
-    paced.start_admin_ui()
+def front(slow_service: Service, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
+    slow_service.start_admin_ui()
     port = free_port()
     given = variables(
-        paced.settings,
+        slow_service.settings,
         API_SERVERS=servers(*(f"{address}:{port}" for address in ADDRESSES)),
-        ADMIN_SERVERS=servers(f"127.0.0.1:{paced.settings.admin_port}"),
+        ADMIN_SERVERS=servers(f"127.0.0.1:{slow_service.settings.admin_port}"),
     )
     directory = tmp_path_factory.mktemp("nginx")
     with Nginx.started(directory, "plain", given) as nginx:
-        settings = paced.settings.model_copy(update={"api_port": nginx.ports[API]})
+        settings = slow_service.settings.model_copy(update={"api_port": nginx.ports[API]})
         front = Front(nginx, Service(settings, directory), {}, port)
         try:
             for address in ADDRESSES:

@@ -32,11 +32,11 @@ def ready(client: redis.Redis) -> bool:
 
 
 def test_an_idle_worker_exits_at_once(
-    base_settings: Settings, client: redis.Redis, database: SessionFactory, tmp_path: Path
+    base_settings: Settings, redis_client: redis.Redis, database: SessionFactory, tmp_path: Path
 ) -> None:
     service = Service(base_settings, tmp_path)
     worker = service.add_worker()
-    wait_until(lambda: ready(client), 60, service.logs)
+    wait_until(lambda: ready(redis_client), 60, service.logs)
 
     began = time.monotonic()
     worker.send_signal(signal.SIGTERM)
@@ -44,7 +44,7 @@ def test_an_idle_worker_exits_at_once(
 
     assert code == 0
     assert time.monotonic() - began < 2  # 0.3 s on an idle machine
-    assert not WorkerRegistry(client).alive()
+    assert not WorkerRegistry(redis_client).alive()
 
 
 @pytest.fixture

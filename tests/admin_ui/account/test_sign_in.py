@@ -120,7 +120,9 @@ def test_a_wrong_password_shows_an_error_and_is_audited(
     assert (entry.action, entry.address) == ("auth.login_failed", "127.0.0.1")
 
 
-def test_sign_in_is_throttled(base_settings: Settings, admin: User, client: redis.Redis) -> None:
+def test_sign_in_is_throttled(
+    base_settings: Settings, admin: User, redis_client: redis.Redis
+) -> None:
     strict = base_settings.model_copy(update={"login_attempts_per_email": 2})
     pages_client = create_app(Services.from_settings(strict)).test_client()
     for _ in range(2):

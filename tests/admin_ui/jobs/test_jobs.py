@@ -19,9 +19,9 @@ CUSTOMER = Visitor("jane@example.com", "customer password")
 
 
 @pytest.fixture(scope="module")
-def ui_service(paced: Service) -> Service:
-    paced.start_admin_ui()
-    return paced
+def ui_service(slow_service: Service) -> Service:
+    slow_service.start_admin_ui()
+    return slow_service
 
 
 @pytest.fixture(scope="module")

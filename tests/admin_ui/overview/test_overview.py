@@ -46,7 +46,9 @@ def use(database: SessionFactory, key: ApiKey | None, state: JobState, tokens: i
 
 
 @pytest.fixture
-def customer(pages_client: FlaskClient, database: SessionFactory, client: redis.Redis) -> User:
+def customer(
+    pages_client: FlaskClient, database: SessionFactory, redis_client: redis.Redis
+) -> User:
     """A customer who used 1,034 tokens; another one used 20,034 in a failed request."""
     with database.begin() as session:
         user = User(email=CUSTOMER.email, password_hash=hash_quickly(CUSTOMER.password))
@@ -57,7 +59,7 @@ def customer(pages_client: FlaskClient, database: SessionFactory, client: redis.
     use(database, key, JobState.SUCCEEDED, 1000)
     use(database, None, JobState.FAILED, 20_000)
     gpu = GpuStatus("NVIDIA H100", use=0.87, memory_used=60 << 30, memory_total=80 << 30)
-    WorkerRegistry(client).report(
+    WorkerRegistry(redis_client).report(
         WorkerStatus("w-7", "m", 10, is_ready=True, running=3, cache_use=0.25, gpus=(gpu,))
     )
     return user
@@ -82,14 +84,14 @@ def test_an_admin_sees_all(pages_client: FlaskClient, customer: User) -> None:
 
 
 def test_the_backlog_counts_lines_that_are_on_no_queue_yet(
-    pages_client: FlaskClient, customer: User, database: SessionFactory, client: redis.Redis
+    pages_client: FlaskClient, customer: User, database: SessionFactory, redis_client: redis.Redis
 ) -> None:
     with database.begin() as session:
         batch = add_batch(session, lines=7)
         first = session.scalars(select(Job).where(Job.batch_id == batch.id, Job.line <= 2)).all()
         for job in first:
             job.is_held = False
-    JobQueue(client).send_many([job.id for job in first], QueueName.BULK)
+    JobQueue(redis_client).send_many([job.id for job in first], QueueName.BULK)
     sign_in(pages_client)
 
     shown = text_of(pages_client.get("/"))

@@ -21,11 +21,11 @@ PROMPT = "def add(a, b):\n    return a + b\n\n" * 6
 
 
 @pytest.fixture(scope="module")
-def ui_service(paced: Service) -> Service:
-    paced.start_admin_ui()
+def ui_service(slow_service: Service) -> Service:
+    slow_service.start_admin_ui()
     for name in ("trial", "once"):
-        paced.make_key(name=name, rateLimit=1 if name == "once" else 100_000)
-    return paced
+        slow_service.make_key(name=name, rateLimit=1 if name == "once" else 100_000)
+    return slow_service
 
 
 def open_playground(visits: Visits, visitor: Visitor, key: str = "trial", **options: Any) -> Page:

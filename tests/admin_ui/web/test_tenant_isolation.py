@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from admin_ui.web.access import Audience
 from core.ids import Prefix, show_id
 from models.accounts.user import User
-from models.database.base import SessionFactory, open_database, sessions
+from models.database.base import SessionFactory
 from models.jobs.job import Job
 from models.webhooks.webhook import WebhookDelivery
 from tests.support.browser.pages import csrf, sign_in
@@ -134,7 +134,7 @@ def test_no_query_shows_rows_of_another_customer(pages_client: FlaskClient, othe
 
 def test_the_api_refuses_what_a_form_names_of_another(ui_service: Service) -> None:
     """Forms of own pages name a webhook or a key of another customer; the API checks them."""
-    with sessions(open_database(ui_service.settings)).begin() as session:
+    with ui_service.sessions.begin() as session:
         own = User(email=CUSTOMER[0], password_hash=hash_quickly(CUSTOMER[1]))
         session.add(own)
         session.flush()
@@ -164,7 +164,7 @@ def test_the_api_refuses_what_a_form_names_of_another(ui_service: Service) -> No
         # A text that is no id is rejected, too, with any characters.
         for odd in ("a\r\nx-evil: 1", "schlüssel €", "x" * 20_000):
             assert send("/playground", key=odd, prompt="hello") in {400, 401, 403, 404}, odd
-    with sessions(open_database(ui_service.settings))() as session:
+    with ui_service.sessions() as session:
         message = session.query(WebhookDelivery).one()
         assert (message.state, message.attempts) == ("failed", 7)
         assert session.query(Job).count() == 6, "those that were added, and none was made"

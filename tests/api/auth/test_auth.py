@@ -16,7 +16,6 @@ from core.ids import Prefix, show_id
 from models.accounts.audit import AuditEntry
 from models.accounts.session import GRACE, UserSession
 from models.accounts.user import find_user_by_email
-from models.database.base import open_database, sessions
 from tests.support.http.accounts import register, sign_in
 from tests.support.http.errors import error_of
 from tests.support.service import Service
@@ -185,12 +184,10 @@ def test_an_expired_token_says_so(service: Service) -> None:
 
 def test_a_raised_token_version_ends_all_tokens(service: Service) -> None:
     headers = service.sign_in_admin()
-    engine = open_database(service.settings)
-    with sessions(engine).begin() as session:
+    with service.sessions.begin() as session:
         user = find_user_by_email(session, "admin@bountycoder.com")
         assert user is not None
         user.token_version += 1
-    engine.dispose()
 
     response = service.call("GET", "/api/auth/me", headers=headers)
 
@@ -213,7 +210,7 @@ def refresh(service: Service, token: str) -> Any:
 
 def age_sessions(service: Service) -> None:
     """Let the last refresh of every session be longer ago than a repeated request may be."""
-    with sessions(open_database(service.settings)).begin() as session:
+    with service.sessions.begin() as session:
         session.execute(
             update(UserSession).values(refreshed_at=UserSession.refreshed_at - 2 * GRACE)
         )
@@ -247,7 +244,7 @@ def test_a_second_use_of_a_refresh_token_ends_its_session(service: Service) -> N
     assert me_with(service, newest["token"]) == (401, "invalid_token")
     assert me_with(service, account.token) == (401, "invalid_token")
     assert other.call("GET", "/api/auth/me").status_code == 200
-    with sessions(open_database(service.settings))() as session:
+    with service.sessions() as session:
         entries = session.scalars(
             select(AuditEntry).where(AuditEntry.action == "auth.refresh_reused")
         ).all()

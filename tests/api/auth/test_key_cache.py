@@ -50,7 +50,7 @@ class Process:
 
 
 @pytest.fixture
-def processes(base_settings: Settings, client: redis.Redis) -> Iterator[list[Process]]:
+def processes(base_settings: Settings, redis_client: redis.Redis) -> Iterator[list[Process]]:
     opened = [Services.from_settings(base_settings) for _ in range(2)]
     yield [Process(services, create_app(services).test_client()) for services in opened]
     for services in opened:

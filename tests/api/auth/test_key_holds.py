@@ -33,7 +33,7 @@ LOWERED = {"rateLimit": 5, "tokenLimit": 50, "monthlyTokenLimit": 500, "maxInFli
 
 @pytest.fixture
 def app(
-    base_settings: Settings, database: SessionFactory, client: redis.Redis
+    base_settings: Settings, database: SessionFactory, redis_client: redis.Redis
 ) -> Iterator[FlaskClient]:
     services = Services.from_settings(base_settings.model_copy(update=DEFAULT_LIMITS))
     yield create_app(services).test_client()

@@ -32,7 +32,7 @@ Use = Callable[..., None]
 
 @pytest.fixture
 def app(
-    base_settings: Settings, database: SessionFactory, client: redis.Redis
+    base_settings: Settings, database: SessionFactory, redis_client: redis.Redis
 ) -> Iterator[FlaskClient]:
     changes = {"default_monthly_token_limit": MONTH}
     services = Services.from_settings(base_settings.model_copy(update=changes))
@@ -173,7 +173,7 @@ def test_what_an_admin_lifted_does_not_come_back_with_the_rest_of_a_month(
 
 
 def test_what_is_carried_is_read_from_the_rows_when_redis_has_lost_it(
-    app: FlaskClient, customer: Call, use: Use, client: redis.Redis
+    app: FlaskClient, customer: Call, use: Use, redis_client: redis.Redis
 ) -> None:
     first = make(customer)
     use(first, 100)
@@ -182,7 +182,7 @@ def test_what_is_carried_is_read_from_the_rows_when_redis_has_lost_it(
     assert used_in_month(app, second) == 100
     use(second, 5)
 
-    client.flushall()
+    redis_client.flushall()
 
     assert used_in_month(app, second) == 105
 

@@ -26,7 +26,9 @@ from tests.support.http.customers import (
 
 
 @pytest.fixture
-def app(base_settings: Settings, database: SessionFactory, client: redis.Redis) -> FlaskClient:
+def app(
+    base_settings: Settings, database: SessionFactory, redis_client: redis.Redis
+) -> FlaskClient:
     settings = base_settings.model_copy(update=DEFAULT_LIMITS)
     return create_app(Services.from_settings(settings)).test_client()
 

@@ -20,7 +20,7 @@ from tests.support.service import Service
 
 @pytest.fixture
 def own_service(
-    base_settings: Settings, database: SessionFactory, client: redis.Redis, tmp_path: Path
+    base_settings: Settings, database: SessionFactory, redis_client: redis.Redis, tmp_path: Path
 ) -> Iterator[Service]:
     """A service of two API processes on an empty database with one admin."""
     with Service.started(base_settings, tmp_path, workers=0, api_processes=2) as running:

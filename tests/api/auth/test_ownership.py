@@ -203,7 +203,7 @@ def strangers(
     password_hash: str,
     base_settings: Settings,
     database: SessionFactory,
-    client: redis.Redis,
+    redis_client: redis.Redis,
 ) -> Strangers:
     with database.begin() as session:
         admin = create_user(

@@ -28,7 +28,7 @@ BODY = {"prompt": "x", "maxTokens": 5}
 
 @pytest.fixture
 def app(
-    base_settings: Settings, database: SessionFactory, client: redis.Redis
+    base_settings: Settings, database: SessionFactory, redis_client: redis.Redis
 ) -> Iterator[FlaskClient]:
     services = Services.from_settings(base_settings)
     yield create_app(services).test_client()

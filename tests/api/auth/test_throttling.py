@@ -156,7 +156,7 @@ def test_registrations_from_one_address_are_limited(strict: Service) -> None:
 
 
 def test_without_a_proxy_an_address_cannot_be_forged(
-    base_settings: Settings, database: SessionFactory, client: redis.Redis
+    base_settings: Settings, database: SessionFactory, redis_client: redis.Redis
 ) -> None:
     settings = base_settings.model_copy(update={"login_attempts_per_address": 2})
     app = create_app(Services.from_settings(settings)).test_client()
@@ -187,7 +187,7 @@ def test_without_redis_nobody_may_try(
 
 
 def test_a_database_that_is_away_costs_no_attempt(
-    base_settings: Settings, database: SessionFactory, admin: User, client: redis.Redis
+    base_settings: Settings, database: SessionFactory, admin: User, redis_client: redis.Redis
 ) -> None:
     gone = {"database_url": SecretStr("postgresql+psycopg2://u:p@127.0.0.1:1/none")}
     away = create_app(Services.from_settings(base_settings.model_copy(update=gone))).test_client()

@@ -35,7 +35,9 @@ MakeKey = Callable[[User], dict[str, str]]
 
 
 @pytest.fixture
-def app_with(base_settings: Settings, client: redis.Redis) -> Iterator[Callable[..., FlaskClient]]:
+def app_with(
+    base_settings: Settings, redis_client: redis.Redis
+) -> Iterator[Callable[..., FlaskClient]]:
     """Makes API applications with changed settings; they stop listening at the end."""
     opened = []
 

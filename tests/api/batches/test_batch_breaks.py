@@ -18,7 +18,7 @@ from cli.servers.postgres import Postgres
 from core.config.settings import Settings
 from migrations.run import upgrade
 from models.batches.batch import Batch
-from models.database.base import SessionFactory, open_database, sessions
+from models.database.base import SessionFactory
 from models.jobs.job import Job
 from tests.support.http.batch_files import JSONL, PATH, jobs_of, jsonl, made, requests_of, succeed
 from tests.support.polling import wait_until
@@ -60,9 +60,7 @@ def headers(service: Service) -> dict[str, str]:
 
 @pytest.fixture
 def rows(service: Service) -> Iterator[SessionFactory]:
-    engine = open_database(service.settings)
-    yield sessions(engine)
-    engine.dispose()
+    yield service.sessions
 
 
 def test_results_that_cannot_be_read_to_their_end_break_the_connection(

@@ -13,7 +13,6 @@ from sqlalchemy import func, select
 
 from core.ids import Prefix, read_id
 from models.accounts.api_key import ApiKey
-from models.database.base import open_database, sessions
 from models.jobs.job import Job, JobState
 from models.usage.usage import Usage
 from tests.support.factories.rows import add_job
@@ -29,24 +28,24 @@ HOW = ["delete key", "switch key off", "delete user", "suspend user"]
 OPEN = 3000
 
 
-def end(paced: Service, account: Account, key: dict[str, Any], how: str) -> requests.Response:
+def end(
+    slow_service: Service, account: Account, key: dict[str, Any], how: str
+) -> requests.Response:
     path = f"/api/keys/{key['id']}" if "key" in how else f"/api/users/{account.id}"
-    headers = account.headers if "key" in how else paced.sign_in_admin()
+    headers = account.headers if "key" in how else slow_service.sign_in_admin()
     if "delete" in how:
-        return paced.call("DELETE", path, headers=headers)
-    return paced.call("PUT", path, headers=headers, json={"isActive": False})
+        return slow_service.call("DELETE", path, headers=headers)
+    return slow_service.call("PUT", path, headers=headers, json={"isActive": False})
 
 
 def states_of(service: Service, key: dict[str, Any]) -> dict[str, int]:
-    engine = open_database(service.settings)
-    with sessions(engine)() as session:
+    with service.sessions() as session:
         rows = session.execute(
             select(Job.state, func.count())
             .where(Job.api_key_id == read_id(Prefix.KEY, key["id"]))
             .group_by(Job.state)
         )
         found = {state: count for state, count in rows}
-    engine.dispose()
     return found
 
 
@@ -64,26 +63,26 @@ def in_background(what: Callable[[], Any]) -> tuple[threading.Thread, list[Any]]
 
 @pytest.mark.parametrize("how", HOW)
 def test_the_jobs_of_a_key_that_may_not_be_used_any_more_end_within_a_second(
-    paced: Service, how: str
+    slow_service: Service, how: str
 ) -> None:
-    account = register(paced)
+    account = register(slow_service)
     key = account.make_key()
     for _ in range(4):
-        submit(paced, key)
-    wait_until(lambda: states_of(paced, key).get(JobState.RUNNING) == 4, 20)
+        submit(slow_service, key)
+    wait_until(lambda: states_of(slow_service, key).get(JobState.RUNNING) == 4, 20)
 
-    assert end(paced, account, key, how).status_code in (200, 204)
+    assert end(slow_service, account, key, how).status_code in (200, 204)
 
     began = time.monotonic()
-    wait_until(lambda: states_of(paced, key) == {JobState.CANCELLED: 4}, 10)
+    wait_until(lambda: states_of(slow_service, key) == {JobState.CANCELLED: 4}, 10)
     assert time.monotonic() - began < 2  # a second, beside other tests
 
 
-def test_who_waits_and_who_follows_a_stream_hear_of_the_end(paced: Service) -> None:
-    account = register(paced)
+def test_who_waits_and_who_follows_a_stream_hear_of_the_end(slow_service: Service) -> None:
+    account = register(slow_service)
     key = account.make_key()
     headers = {"x-api-key": key["secret"]}
-    address = f"{paced.url}/api/llm/generate"
+    address = f"{slow_service.url}/api/llm/generate"
 
     def stream() -> list[Any]:
         body = {**LONG_JOB, "stream": True}
@@ -91,22 +90,23 @@ def test_who_waits_and_who_follows_a_stream_hear_of_the_end(paced: Service) -> N
 
     waiting, waited = in_background(lambda: requests.post(address, json=LONG_JOB, headers=headers))
     following, followed = in_background(stream)
-    wait_until(lambda: states_of(paced, key).get(JobState.RUNNING) == 2, 20)
+    wait_until(lambda: states_of(slow_service, key).get(JobState.RUNNING) == 2, 20)
 
-    end(paced, account, key, "delete key")
+    end(slow_service, account, key, "delete key")
 
     waiting.join(10)
     following.join(10)
     assert waited[0].json()["choices"][0]["finish_reason"] == "cancelled"
     assert followed[0][-2].json["choices"][0]["finish_reason"] == "cancelled"
-    assert states_of(paced, key) == {JobState.CANCELLED: 2}
+    assert states_of(slow_service, key) == {JobState.CANCELLED: 2}
 
 
-def test_thousands_of_open_jobs_do_not_hold_up_the_end_and_cost_nothing(paced: Service) -> None:
-    account = register(paced)
+def test_thousands_of_open_jobs_do_not_hold_up_the_end_and_cost_nothing(
+    slow_service: Service,
+) -> None:
+    account = register(slow_service)
     key = account.make_key()
-    engine = open_database(paced.settings)
-    with sessions(engine).begin() as session:
+    with slow_service.sessions.begin() as session:
         row = session.get_one(ApiKey, read_id(Prefix.KEY, key["id"]))
         for _ in range(OPEN):
             add_job(session, row, charged_tokens=9, is_held=True)  # no worker takes them yet
@@ -114,14 +114,13 @@ def test_thousands_of_open_jobs_do_not_hold_up_the_end_and_cost_nothing(paced: S
         session.execute(Job.__table__.update().values(is_held=False))  # type: ignore[attr-defined]
 
         before = time.monotonic()
-    assert end(paced, account, key, "delete key").status_code == 204
+    assert end(slow_service, account, key, "delete key").status_code == 204
     assert time.monotonic() - before < 2
 
-    wait_until(lambda: states_of(paced, key) == {JobState.CANCELLED: OPEN}, 30)
-    with sessions(engine)() as session:
+    wait_until(lambda: states_of(slow_service, key) == {JobState.CANCELLED: OPEN}, 30)
+    with slow_service.sessions() as session:
         assert session.scalar(select(func.count()).where(Usage.api_key_id == row.id)) == 0
-    engine.dispose()
-    trail = paced.call(
-        "GET", "/api/admin/activity?action=key.delete&limit=1", headers=paced.sign_in_admin()
+    trail = slow_service.call(
+        "GET", "/api/admin/activity?action=key.delete&limit=1", headers=slow_service.sign_in_admin()
     )
     assert trail.json()["data"][0]["details"] == {"name": "key", "jobs": OPEN, "batches": 0}

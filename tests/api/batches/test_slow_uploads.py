@@ -22,7 +22,7 @@ SENDERS = 4
 
 @pytest.fixture
 def single(
-    base_settings: Settings, client: redis.Redis, tmp_path_factory: pytest.TempPathFactory
+    base_settings: Settings, redis_client: redis.Redis, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Service]:
     """One API process without workers."""
     directory = tmp_path_factory.mktemp("single")
@@ -59,7 +59,7 @@ def test_slow_senders_keep_nobody_out_and_a_user_has_two_uploads(single: Service
 
 
 def test_bodies_that_come_slowly_do_not_shut_the_door_to_generations(
-    base_settings: Settings, client: redis.Redis, tmp_path_factory: pytest.TempPathFactory
+    base_settings: Settings, redis_client: redis.Redis, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     directory = tmp_path_factory.mktemp("door")
     changes = {"workers": 0, "api_processes": 1, "max_admission_seconds": 1.0}

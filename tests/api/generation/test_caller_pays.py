@@ -26,7 +26,7 @@ POLLS = 3
 
 
 @pytest.fixture
-def services(base_settings: Settings, client: redis.Redis) -> Iterator[Services]:
+def services(base_settings: Settings, redis_client: redis.Redis) -> Iterator[Services]:
     made = Services.from_settings(base_settings.model_copy(update={"poll_rate_limit": POLLS}))
     yield made
     made.jobs.events.close()

@@ -13,7 +13,6 @@ import redis
 from sqlalchemy import select
 
 from core.ids import Prefix, read_id
-from models.database.base import open_database, sessions
 from models.execution.completion import cancel_jobs
 from models.jobs.job import Job
 from tests.support.http.jobs import LONG_JOB, state_of, submit, usage_of
@@ -23,8 +22,8 @@ from tests.support.service import Service
 
 
 @pytest.fixture(scope="module")
-def key(paced: Service) -> dict[str, Any]:
-    return paced.make_key()
+def key(slow_service: Service) -> dict[str, Any]:
+    return slow_service.make_key()
 
 
 @pytest.fixture(scope="module")
@@ -33,13 +32,11 @@ def headers(key: dict[str, Any]) -> dict[str, str]:
 
 
 def newest_job(service: Service, key: dict[str, Any]) -> Job:
-    engine = open_database(service.settings)
-    with sessions(engine)() as session:
+    with service.sessions() as session:
         wanted = read_id(Prefix.KEY, key["id"])
         job = session.scalars(
             select(Job).where(Job.api_key_id == wanted).order_by(Job.id.desc()).limit(1)
         ).one()
-    engine.dispose()
     return job
 
 
@@ -50,42 +47,40 @@ def running_in_engine(service: Service) -> int:
 
 @pytest.mark.alone
 def test_a_running_job_is_cancelled_within_a_second_and_pays_for_what_was_made(
-    paced: Service, headers: dict[str, str]
+    slow_service: Service, headers: dict[str, str]
 ) -> None:
-    job = submit(paced, headers)
-    wait_until(lambda: state_of(paced, headers, job["id"]) == "running", 10)
+    job = submit(slow_service, headers)
+    wait_until(lambda: state_of(slow_service, headers, job["id"]) == "running", 10)
     time.sleep(0.5)
 
     began = time.monotonic()
-    response = paced.call("DELETE", f"/api/llm/jobs/{job['id']}", headers=headers)
+    response = slow_service.call("DELETE", f"/api/llm/jobs/{job['id']}", headers=headers)
     assert response.status_code == 200
-    wait_until(lambda: state_of(paced, headers, job["id"]) == "cancelled", 1)
+    wait_until(lambda: state_of(slow_service, headers, job["id"]) == "cancelled", 1)
     assert time.monotonic() - began < 1
 
-    ended = paced.call("GET", f"/api/llm/jobs/{job['id']}", headers=headers).json()
-    used = usage_of(paced, job["id"])
+    ended = slow_service.call("GET", f"/api/llm/jobs/{job['id']}", headers=headers).json()
+    used = usage_of(slow_service, job["id"])
     assert used is not None
     assert 0 < used.completion_tokens < 100
     assert ended["usage"]["completion_tokens"] == used.completion_tokens
     assert ended["result"]["choices"][0]["finish_reason"] == "cancelled"
     assert ended["result"]["choices"][0]["text"]
-    wait_until(lambda: running_in_engine(paced) == 0, 5)
+    wait_until(lambda: running_in_engine(slow_service) == 0, 5)
 
 
 def test_a_cancel_whose_event_is_lost_is_found_in_the_row(
-    paced: Service, headers: dict[str, str], client: redis.Redis
+    slow_service: Service, headers: dict[str, str], redis_client: redis.Redis
 ) -> None:
-    job = submit(paced, headers)
-    wait_until(lambda: state_of(paced, headers, job["id"]) == "running", 10)
+    job = submit(slow_service, headers)
+    wait_until(lambda: state_of(slow_service, headers, job["id"]) == "running", 10)
 
-    engine = open_database(paced.settings)
-    with sessions(engine).begin() as session:
+    with slow_service.sessions.begin() as session:
         wanted = read_id(Prefix.JOB, job["id"])
         assert wanted is not None
         assert cancel_jobs(session, [wanted])
-    engine.dispose()
 
-    wait_until(lambda: state_of(paced, headers, job["id"]) == "cancelled", 5)
+    wait_until(lambda: state_of(slow_service, headers, job["id"]) == "cancelled", 5)
 
 
 def disconnect_while(
@@ -107,34 +102,36 @@ def disconnect_while(
 @pytest.mark.parametrize("more", [b"", b"\r\n", b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"])
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_client_that_hangs_up_cancels_its_own_request_within_a_second(
-    paced: Service, key: dict[str, Any], stream: bool, more: bytes
+    slow_service: Service, key: dict[str, Any], stream: bool, more: bytes
 ) -> None:
-    disconnect_while(paced, key, {**LONG_JOB, "stream": stream}, more)
+    disconnect_while(slow_service, key, {**LONG_JOB, "stream": stream}, more)
     began = time.monotonic()
 
-    wait_until(lambda: newest_job(paced, key).state == "cancelled", 2)
+    wait_until(lambda: newest_job(slow_service, key).state == "cancelled", 2)
     assert time.monotonic() - began < 1
-    job = newest_job(paced, key)
+    job = newest_job(slow_service, key)
     assert 0 < job.completion_tokens < 60
 
 
 def test_a_follower_that_leaves_cancels_nothing(
-    paced: Service, headers: dict[str, str], key: dict[str, Any]
+    slow_service: Service, headers: dict[str, str], key: dict[str, Any]
 ) -> None:
-    job = submit(paced, headers, maxTokens=60)
-    response = paced.call("GET", f"/api/llm/jobs/{job['id']}/stream", headers=headers, stream=True)
+    job = submit(slow_service, headers, maxTokens=60)
+    response = slow_service.call(
+        "GET", f"/api/llm/jobs/{job['id']}/stream", headers=headers, stream=True
+    )
     assert len(list(itertools.islice(events(response), 3))) == 3
     response.close()
 
-    wait_until(lambda: state_of(paced, headers, job["id"]) == "succeeded", 15)
+    wait_until(lambda: state_of(slow_service, headers, job["id"]) == "succeeded", 15)
 
 
 def test_with_an_idempotency_key_the_client_may_come_back(
-    paced: Service, key: dict[str, Any], headers: dict[str, str]
+    slow_service: Service, key: dict[str, Any], headers: dict[str, str]
 ) -> None:
     body = {**LONG_JOB, "maxTokens": 40}
     data = json.dumps(body).encode()
-    with socket.create_connection(("127.0.0.1", paced.settings.api_port)) as connection:
+    with socket.create_connection(("127.0.0.1", slow_service.settings.api_port)) as connection:
         connection.sendall(
             b"POST /api/llm/generate HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
             + f"x-api-key: {key['secret']}\r\nContent-Length: {len(data)}\r\n".encode()
@@ -144,7 +141,7 @@ def test_with_an_idempotency_key_the_client_may_come_back(
         time.sleep(0.5)
     time.sleep(0.5)
 
-    repeated = paced.call(
+    repeated = slow_service.call(
         "POST",
         "/api/llm/generate",
         json=body,
@@ -176,41 +173,43 @@ def final(response: bytes) -> tuple[bytes, bytes]:
 @pytest.mark.parametrize("path", ["/api/llm/generate", "/v1/completions"])
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_client_that_closes_only_its_sending_side_gets_its_response(
-    paced: Service, key: dict[str, Any], path: str, stream: bool
+    slow_service: Service, key: dict[str, Any], path: str, stream: bool
 ) -> None:
     body = {"prompt": "word " * 50, "max_tokens": 40, "ignore_eos": True, "stream": stream}
     head = f"POST {path} HTTP/1.1\r\nContent-Type: application/json\r\nx-api-key: {key['secret']}"
 
-    line, rest = final(half_closed(paced, head, json.dumps(body).encode()))
+    line, rest = final(half_closed(slow_service, head, json.dumps(body).encode()))
 
     assert line == b"HTTP/1.1 200 OK"
     assert (b"[DONE]" in rest) == stream
     assert b"client_closed" not in rest
-    assert newest_job(paced, key).state == "succeeded"
+    assert newest_job(slow_service, key).state == "succeeded"
 
 
 def test_a_poll_of_a_client_that_closes_its_sending_side_waits_as_requested(
-    paced: Service, key: dict[str, Any], headers: dict[str, str]
+    slow_service: Service, key: dict[str, Any], headers: dict[str, str]
 ) -> None:
-    job = submit(paced, headers, maxTokens=40)
-    wait_until(lambda: state_of(paced, headers, job["id"]) == "running", 10)
+    job = submit(slow_service, headers, maxTokens=40)
+    wait_until(lambda: state_of(slow_service, headers, job["id"]) == "running", 10)
     path = f"/api/llm/jobs/{job['id']}?wait=30"
 
-    line, rest = final(half_closed(paced, f"GET {path} HTTP/1.1\r\nx-api-key: {key['secret']}"))
+    line, rest = final(
+        half_closed(slow_service, f"GET {path} HTTP/1.1\r\nx-api-key: {key['secret']}")
+    )
 
     assert line == b"HTTP/1.1 200 OK"
     assert json.loads(rest.partition(b"\r\n\r\n")[2])["status"] == "succeeded"
 
 
 def test_a_client_of_http_1_0_that_closes_its_sending_side_is_taken_for_gone(
-    paced: Service, key: dict[str, Any]
+    slow_service: Service, key: dict[str, Any]
 ) -> None:
     head = "POST /api/llm/generate HTTP/1.0\r\nContent-Type: application/json"
     head += f"\r\nx-api-key: {key['secret']}"
 
-    line, rest = final(half_closed(paced, head, json.dumps(LONG_JOB).encode()))
+    line, rest = final(half_closed(slow_service, head, json.dumps(LONG_JOB).encode()))
 
     assert line.split(b" ", 1)[1] == b"499 Client Closed Request"
     error = json.loads(rest.partition(b"\r\n\r\n")[2])["error"]
     assert error["code"] == "client_closed_request"
-    wait_until(lambda: newest_job(paced, key).state == "cancelled", 5)
+    wait_until(lambda: newest_job(slow_service, key).state == "cancelled", 5)

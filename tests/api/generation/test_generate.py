@@ -15,7 +15,6 @@ from core.ids import Prefix, new_id, read_id, show_id
 from core.prompts.tokenizer import PromptTokenizer
 from models.accounts.api_key import ApiKey
 from models.accounts.user import User
-from models.database.base import open_database, sessions
 from models.jobs.job import Job
 from models.usage.usage import Usage
 from tests.support.factories.rows import hash_quickly
@@ -34,10 +33,8 @@ def generate(service: Service, key: dict[str, Any], **body: Any) -> requests.Res
 
 
 def jobs_in(service: Service) -> int:
-    engine = open_database(service.settings)
-    with sessions(engine)() as session:
+    with service.sessions() as session:
         count = session.scalar(select(func.count()).select_from(Job))
-    engine.dispose()
     return int(count or 0)
 
 
@@ -71,11 +68,9 @@ def test_usage_is_recorded_for_the_key(service: Service) -> None:
     fresh = service.make_key()
     usage = generate(service, fresh, prompt="count me").json()["usage"]
 
-    engine = open_database(service.settings)
-    with sessions(engine)() as session:
+    with service.sessions() as session:
         key_id = read_id(Prefix.KEY, fresh["id"])
         row = session.scalars(select(Usage).where(Usage.api_key_id == key_id)).one()
-    engine.dispose()
 
     assert row.prompt_tokens == usage["prompt_tokens"]
     assert row.completion_tokens == usage["completion_tokens"]
@@ -138,10 +133,8 @@ def test_another_users_job_and_a_missing_one_get_the_same_response(
     service: Service, key: dict[str, Any]
 ) -> None:
     made = generate(service, key, prompt="mine").json()
-    engine = open_database(service.settings)
-    with sessions(engine).begin() as session:
+    with service.sessions.begin() as session:
         session.add(User(email="spy@example.com", password_hash=hash_quickly("spy-spy-spy")))
-    engine.dispose()
     spy = service.sign_in("spy@example.com", "spy-spy-spy")
 
     foreign = service.call("GET", f"/api/llm/jobs/{made['id']}", headers=spy)
@@ -154,10 +147,8 @@ def test_another_users_job_and_a_missing_one_get_the_same_response(
 
 
 def test_another_users_key_id_is_refused(service: Service, key: dict[str, Any]) -> None:
-    engine = open_database(service.settings)
-    with sessions(engine).begin() as session:
+    with service.sessions.begin() as session:
         session.add(User(email="thief@example.com", password_hash=hash_quickly("thief-thief")))
-    engine.dispose()
     headers = {**service.sign_in("thief@example.com", "thief-thief"), "x-api-key-id": key["id"]}
 
     response = service.call("POST", "/api/llm/generate", json={"prompt": "x"}, headers=headers)
@@ -176,11 +167,9 @@ def test_an_inactive_or_expired_key_stops_at_once(
     service: Service, changes: dict[str, Any], code: str
 ) -> None:
     fresh = service.make_key()
-    engine = open_database(service.settings)
-    with sessions(engine).begin() as session:
+    with service.sessions.begin() as session:
         key_id = read_id(Prefix.KEY, fresh["id"])
         session.execute(update(ApiKey).where(ApiKey.id == key_id).values(**changes))
-    engine.dispose()
 
     response = generate(service, fresh, prompt="x")
 

@@ -29,7 +29,7 @@ SHORT = {"prompt": "Say it", "maxTokens": 1}
 
 
 @pytest.fixture(scope="module")
-def pair(
+def two_services(
     base_settings: Settings, _redis: redis.Redis, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[list[Service]]:
     """Two API processes over the same servers, and a slow worker."""
@@ -72,12 +72,12 @@ def responses(service: Service) -> bool:
 
 
 def fire(
-    pair: list[Service], key: dict[str, str], body: dict[str, Any], path: str = "jobs"
+    two_services: list[Service], key: dict[str, str], body: dict[str, Any], path: str = "jobs"
 ) -> list[Answer]:
     """Fire all requests within one minute of the clock."""
     wait_for_room()
     began = minute()
-    urls = [f"{service.url}/api/llm/{path}" for service in pair]
+    urls = [f"{service.url}/api/llm/{path}" for service in two_services]
     given = burst(urls, body, key, count=COUNT)
     assert minute() == began, "the burst was too slow for one minute"
     return given
@@ -99,17 +99,17 @@ def tally(given: list[Answer]) -> Counter[str | None]:
 
 
 def test_of_500_at_two_processes_exactly_60_pass_in_each_minute(
-    pair: list[Service], make_key: Callable[..., dict[str, str]]
+    two_services: list[Service], make_key: Callable[..., dict[str, str]]
 ) -> None:
     key = make_key(rate_limit=60)
 
-    first = fire(pair, key, SHORT, "generate")
+    first = fire(two_services, key, SHORT, "generate")
     refused = next(response for response in first if response.status == 429)
     left = float(refused.headers["retry-after-ms"]) / 1000
     assert 0 < left <= 60
     began = minute()
     wait_until(lambda: minute() > began, 61)
-    second = fire(pair, key, SHORT, "generate")
+    second = fire(two_services, key, SHORT, "generate")
 
     for given in (first, second):
         assert tally(given) == {None: 60, "rate_limit_exceeded": COUNT - 60}
@@ -118,34 +118,36 @@ def test_of_500_at_two_processes_exactly_60_pass_in_each_minute(
 
 
 def test_tokens_a_minute_are_as_exact(
-    pair: list[Service], make_key: Callable[..., dict[str, str]]
+    two_services: list[Service], make_key: Callable[..., dict[str, str]]
 ) -> None:
-    probe = burst([f"{pair[0].url}/api/llm/jobs"], LONG, make_key(token_limit=10**6), count=1)[0]
+    probe = burst(
+        [f"{two_services[0].url}/api/llm/jobs"], LONG, make_key(token_limit=10**6), count=1
+    )[0]
     cost = 10**6 - int(probe.headers["x-ratelimit-remaining-tokens"])
 
-    given = fire(pair, make_key(token_limit=7 * cost + cost // 2), LONG)
+    given = fire(two_services, make_key(token_limit=7 * cost + cost // 2), LONG)
 
     assert tally(given) == {None: 7, "token_limit_exceeded": COUNT - 7}
 
 
 def test_jobs_in_flight_are_as_exact(
-    pair: list[Service], make_key: Callable[..., dict[str, str]]
+    two_services: list[Service], make_key: Callable[..., dict[str, str]]
 ) -> None:
-    given = fire(pair, make_key(max_in_flight=10), LONG)
+    given = fire(two_services, make_key(max_in_flight=10), LONG)
 
     assert tally(given) == {None: 10, "too_many_in_flight": COUNT - 10}
 
 
 def test_a_slot_in_flight_is_free_when_its_job_has_ended(
-    pair: list[Service], make_key: Callable[..., dict[str, str]]
+    two_services: list[Service], make_key: Callable[..., dict[str, str]]
 ) -> None:
     key = make_key(max_in_flight=1, token_limit=100_000)
 
     for _ in range(3):
-        response = pair[0].call("POST", "/api/llm/generate", json=SHORT, headers=key)
+        response = two_services[0].call("POST", "/api/llm/generate", json=SHORT, headers=key)
         assert response.status_code == 200, response.text
 
-    serialized = pair[1].call("GET", "/api/limits", headers=key).json()
+    serialized = two_services[1].call("GET", "/api/limits", headers=key).json()
     used = response.json()["usage"]["total_tokens"]
     assert serialized["maxInFlight"]["used"] == 0
     assert serialized["monthlyTokenLimit"]["used"] == 3 * used

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import text
 
 from models.batches.reads import find_batch
-from models.database.base import SessionFactory, open_database, sessions
+from models.database.base import SessionFactory
 from models.pages.batches import BatchFilter, list_batch_page, read_listed_batches
 from tests.support.http.batch_files import PATH, batch_uuid, made, requests_of, results
 from tests.support.polling import wait_until
@@ -21,7 +21,7 @@ BODY = {"prompt": "a secret question", "maxTokens": 4, "metadata": {"team": "red
 
 @pytest.fixture(scope="module")
 def rows(service: Service) -> SessionFactory:
-    return sessions(open_database(service.settings))
+    return service.sessions
 
 
 @pytest.fixture

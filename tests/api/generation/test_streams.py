@@ -17,8 +17,8 @@ from tests.support.service import Service
 
 
 @pytest.fixture(scope="module")
-def headers(paced: Service) -> dict[str, str]:
-    return {"x-api-key": paced.make_key()["secret"]}
+def headers(slow_service: Service) -> dict[str, str]:
+    return {"x-api-key": slow_service.make_key()["secret"]}
 
 
 def follow(
@@ -32,15 +32,15 @@ def follow(
 
 
 def test_a_stream_gives_the_text_as_it_is_made_then_reason_usage_and_done(
-    paced: Service, headers: dict[str, str]
+    slow_service: Service, headers: dict[str, str]
 ) -> None:
-    response = stream_of(paced, headers, stream=True, maxTokens=40)
+    response = stream_of(slow_service, headers, stream=True, maxTokens=40)
     received, times = [], []
     for event in events(response):
         received.append(event)
         times.append(time.monotonic())
 
-    job = job_of(paced, headers, received[0].json["id"])
+    job = job_of(slow_service, headers, received[0].json["id"])
     assert text_of(received) == job["result"]["choices"][0]["text"]
     assert received[-1].data == "[DONE]"
     end = received[-2].json
@@ -52,89 +52,97 @@ def test_a_stream_gives_the_text_as_it_is_made_then_reason_usage_and_done(
     assert response.headers["x-ratelimit-limit-requests"]
 
 
-def test_each_of_n_choices_is_streamed_whole(paced: Service, headers: dict[str, str]) -> None:
-    received = list(events(stream_of(paced, headers, stream=True, maxTokens=30, n=3)))
+def test_each_of_n_choices_is_streamed_whole(
+    slow_service: Service, headers: dict[str, str]
+) -> None:
+    received = list(events(stream_of(slow_service, headers, stream=True, maxTokens=30, n=3)))
 
-    choices = job_of(paced, headers, received[0].json["id"])["result"]["choices"]
+    choices = job_of(slow_service, headers, received[0].json["id"])["result"]["choices"]
     assert [text_of(received, i) for i in range(3)] == [c["text"] for c in choices]
     assert len(received[-2].json["choices"]) == 3
 
 
 def test_a_stream_is_resumed_after_any_of_its_events(
-    paced: Service, headers: dict[str, str]
+    slow_service: Service, headers: dict[str, str]
 ) -> None:
-    received = list(events(stream_of(paced, headers, stream=True, maxTokens=30)))
+    received = list(events(stream_of(slow_service, headers, stream=True, maxTokens=30)))
     job_id = received[0].json["id"]
     whole = text_of(received)
 
     for place in (0, 3, len(received) - 3, len(received) - 2):
-        rest = follow(paced, headers, job_id, after=received[place].id)
+        rest = follow(slow_service, headers, job_id, after=received[place].id)
         assert text_of(received[: place + 1]) + text_of(rest) == whole
         assert rest[-1].data == "[DONE]"
-    assert text_of(follow(paced, headers, job_id)) == whole
+    assert text_of(follow(slow_service, headers, job_id)) == whole
 
 
 def test_a_running_job_that_nobody_streamed_can_be_followed_and_joined_late(
-    paced: Service, headers: dict[str, str]
+    slow_service: Service, headers: dict[str, str]
 ) -> None:
     body = {"prompt": PROMPT, "maxTokens": 60}
-    job = paced.call("POST", "/api/llm/jobs", json=body, headers=headers).json()
-    wait_until(lambda: job_of(paced, headers, job["id"])["status"] == "running", 10)
+    job = slow_service.call("POST", "/api/llm/jobs", json=body, headers=headers).json()
+    wait_until(lambda: job_of(slow_service, headers, job["id"])["status"] == "running", 10)
     time.sleep(0.4)
 
     began = time.monotonic()
-    response = paced.call("GET", f"/api/llm/jobs/{job['id']}/stream", headers=headers, stream=True)
+    response = slow_service.call(
+        "GET", f"/api/llm/jobs/{job['id']}/stream", headers=headers, stream=True
+    )
     stream = events(response)
     first = next(stream)
     assert time.monotonic() - began < 1.5  # long before its end
     received = [first, *stream]
 
-    ended = job_of(paced, headers, job["id"])
+    ended = job_of(slow_service, headers, job["id"])
     assert text_of(received) == ended["result"]["choices"][0]["text"]
 
 
-def test_two_followers_get_the_same(paced: Service, headers: dict[str, str]) -> None:
-    mine = events(stream_of(paced, headers, stream=True, maxTokens=40))
+def test_two_followers_get_the_same(slow_service: Service, headers: dict[str, str]) -> None:
+    mine = events(stream_of(slow_service, headers, stream=True, maxTokens=40))
     first = list(itertools.islice(mine, 5))
 
-    other = follow(paced, headers, first[0].json["id"])
+    other = follow(slow_service, headers, first[0].json["id"])
 
     assert text_of([*first, *mine]) == text_of(other)
 
 
 def test_log_probabilities_come_with_their_text_and_none_twice(
-    paced: Service, headers: dict[str, str]
+    slow_service: Service, headers: dict[str, str]
 ) -> None:
     """The echo engine reports none: a stream that asks for them still gives all of its text."""
-    received = list(events(stream_of(paced, headers, stream=True, maxTokens=20, logprobs=2)))
+    received = list(events(stream_of(slow_service, headers, stream=True, maxTokens=20, logprobs=2)))
 
-    job = job_of(paced, headers, received[0].json["id"])
+    job = job_of(slow_service, headers, received[0].json["id"])
     assert text_of(received) == job["result"]["choices"][0]["text"]
 
 
-def test_the_text_survives_a_broken_subscription(paced: Service, headers: dict[str, str]) -> None:
-    client = open_redis(paced.settings)
-    stream = events(stream_of(paced, headers, stream=True, maxTokens=60))
+def test_the_text_survives_a_broken_subscription(
+    slow_service: Service, headers: dict[str, str]
+) -> None:
+    client = open_redis(slow_service.settings)
+    stream = events(stream_of(slow_service, headers, stream=True, maxTokens=60))
     received = list(itertools.islice(stream, 5))
 
     client.execute_command("CLIENT KILL TYPE pubsub")
     client.close()
     received += stream
 
-    job = job_of(paced, headers, received[0].json["id"])
+    job = job_of(slow_service, headers, received[0].json["id"])
     assert text_of(received) == job["result"]["choices"][0]["text"]
     assert received[-1].data == "[DONE]"
 
 
 @pytest.mark.parametrize("position", ["x", "1-2", "-", "99999999999", "1:2:3:4", "٣", "5"])
 def test_a_position_that_is_none_is_refused(
-    paced: Service, headers: dict[str, str], position: str
+    slow_service: Service, headers: dict[str, str], position: str
 ) -> None:
     body = {"prompt": "short", "maxTokens": 3}
-    job = paced.call("POST", "/api/llm/jobs", json=body, headers=headers).json()
+    job = slow_service.call("POST", "/api/llm/jobs", json=body, headers=headers).json()
     extra = {"Last-Event-ID": position.encode()}
 
-    response = paced.call("GET", f"/api/llm/jobs/{job['id']}/stream", headers={**headers, **extra})
+    response = slow_service.call(
+        "GET", f"/api/llm/jobs/{job['id']}/stream", headers={**headers, **extra}
+    )
 
     assert response.status_code == 400
     assert read_id(Prefix.JOB, job["id"])

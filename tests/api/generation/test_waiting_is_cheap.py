@@ -13,7 +13,7 @@ from tests.support.service import Service
 
 
 def test_many_who_wait_cost_little_memory_and_few_connections(
-    base_settings: Settings, tmp_path_factory: pytest.TempPathFactory, client: redis.Redis
+    base_settings: Settings, tmp_path_factory: pytest.TempPathFactory, redis_client: redis.Redis
 ) -> None:
     with Service.started(
         base_settings, tmp_path_factory.mktemp("waiting"), echo_tokens_per_second=0.2

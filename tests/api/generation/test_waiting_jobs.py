@@ -24,44 +24,46 @@ LEASE_SECONDS = 2
 
 
 def test_a_follower_joins_while_the_job_is_queued(
-    base_settings: Settings, tmp_path_factory: pytest.TempPathFactory, client: redis.Redis
+    base_settings: Settings, tmp_path_factory: pytest.TempPathFactory, redis_client: redis.Redis
 ) -> None:
     directory = tmp_path_factory.mktemp("late")
-    with Service.started(base_settings, directory, workers=0, echo_tokens_per_second=PACE) as late:
-        headers = {"x-api-key": late.make_key()["secret"]}
+    with Service.started(
+        base_settings, directory, workers=0, echo_tokens_per_second=PACE
+    ) as service:
+        headers = {"x-api-key": service.make_key()["secret"]}
         body = {"prompt": PROMPT, "maxTokens": 40}
-        job = late.call("POST", "/api/llm/jobs", json=body, headers=headers).json()
-        response = late.call(
+        job = service.call("POST", "/api/llm/jobs", json=body, headers=headers).json()
+        response = service.call(
             "GET", f"/api/llm/jobs/{job['id']}/stream", headers=headers, stream=True
         )
         stream = events(response)
-        late.add_worker()
+        service.add_worker()
         first = next(stream)
-        assert job_of(late, headers, job["id"])["status"] == "running"
+        assert job_of(service, headers, job["id"])["status"] == "running"
         received = [first, *stream]
-        ended = job_of(late, headers, job["id"])
+        ended = job_of(service, headers, job["id"])
 
     assert text_of(received) == ended["result"]["choices"][0]["text"]
     assert len(received) > 10
 
 
 def test_a_stream_goes_on_when_its_worker_dies(
-    base_settings: Settings, tmp_path_factory: pytest.TempPathFactory, client: redis.Redis
+    base_settings: Settings, tmp_path_factory: pytest.TempPathFactory, redis_client: redis.Redis
 ) -> None:
     directory = tmp_path_factory.mktemp("dying")
     with Service.started(
         base_settings, directory, echo_tokens_per_second=PACE, lease_seconds=LEASE_SECONDS
-    ) as dying:
-        headers = {"x-api-key": dying.make_key()["secret"]}
-        stream = events(stream_of(dying, headers, stream=True, maxTokens=60))
+    ) as service:
+        headers = {"x-api-key": service.make_key()["secret"]}
+        stream = events(stream_of(service, headers, stream=True, maxTokens=60))
         received = list(itertools.islice(stream, 10))
-        dying.workers[0].kill()
+        service.workers[0].kill()
         killed = time.monotonic()
-        dying.add_worker()
+        service.add_worker()
         received.append(next(stream))
         seconds = time.monotonic() - killed
         received += stream
-        job = job_of(dying, headers, received[0].json["id"])
+        job = job_of(service, headers, received[0].json["id"])
 
     assert (job["attempt"], job["status"]) == (2, "succeeded")
     assert seconds < 10  # the messages of a silent worker wait no longer than its lease
@@ -70,88 +72,92 @@ def test_a_stream_goes_on_when_its_worker_dies(
 
 
 def test_a_stream_of_a_job_that_fails_ends_with_an_error_and_without_done(
-    base_settings: Settings, tmp_path_factory: pytest.TempPathFactory, client: redis.Redis
+    base_settings: Settings, tmp_path_factory: pytest.TempPathFactory, redis_client: redis.Redis
 ) -> None:
     directory = tmp_path_factory.mktemp("none")
-    with Service.started(base_settings, directory, workers=0, lease_seconds=LEASE_SECONDS) as idle:
-        headers = {"x-api-key": idle.make_key()["secret"]}
-        stream = events(stream_of(idle, headers, stream=True, ttlSeconds=1))
+    with Service.started(
+        base_settings, directory, workers=0, lease_seconds=LEASE_SECONDS
+    ) as service:
+        headers = {"x-api-key": service.make_key()["secret"]}
+        stream = events(stream_of(service, headers, stream=True, ttlSeconds=1))
         time.sleep(1.1)
-        idle.add_worker()  # its reaper finds the job
+        service.add_worker()  # its reaper finds the job
         received = list(stream)
 
     assert [event.json["error"]["code"] for event in received] == ["job_expired"]
 
 
 def test_a_queued_job_is_cancelled_at_once_and_costs_nothing(
-    base_settings: Settings, tmp_path_factory: pytest.TempPathFactory, client: redis.Redis
+    base_settings: Settings, tmp_path_factory: pytest.TempPathFactory, redis_client: redis.Redis
 ) -> None:
-    with Service.started(base_settings, tmp_path_factory.mktemp("none"), workers=0) as idle:
-        headers = {"x-api-key": idle.make_key()["secret"]}
-        first, second = submit(idle, headers), submit(idle, headers)
-        serialized = idle.call("GET", f"/api/llm/jobs/{second['id']}", headers=headers).json()
+    with Service.started(base_settings, tmp_path_factory.mktemp("none"), workers=0) as service:
+        headers = {"x-api-key": service.make_key()["secret"]}
+        first, second = submit(service, headers), submit(service, headers)
+        serialized = service.call("GET", f"/api/llm/jobs/{second['id']}", headers=headers).json()
         assert serialized["position"] == 2
 
-        response = idle.call("DELETE", f"/api/llm/jobs/{first['id']}", headers=headers)
+        response = service.call("DELETE", f"/api/llm/jobs/{first['id']}", headers=headers)
         follow: dict[str, Any] = {"headers": headers, "stream": True}
 
         assert response.json()["status"] == "cancelled"
         assert response.json()["usage"]["total_tokens"] == 0
-        last = list(events(idle.call("GET", f"/api/llm/jobs/{first['id']}/stream", **follow)))
+        last = list(events(service.call("GET", f"/api/llm/jobs/{first['id']}/stream", **follow)))
         assert last[0].json["choices"][0]["finish_reason"] == "cancelled"
-        assert usage_of(idle, first["id"]) is None
-        serialized = idle.call("GET", f"/api/llm/jobs/{second['id']}", headers=headers).json()
+        assert usage_of(service, first["id"]) is None
+        serialized = service.call("GET", f"/api/llm/jobs/{second['id']}", headers=headers).json()
         assert serialized["position"] == 1
-        repeated = idle.call("DELETE", f"/api/llm/jobs/{first['id']}", headers=headers)
+        repeated = service.call("DELETE", f"/api/llm/jobs/{first['id']}", headers=headers)
         assert (repeated.status_code, repeated.json()["status"]) == (200, "cancelled")
 
 
 def test_a_job_that_has_not_begun_in_its_time_expires(
-    base_settings: Settings, tmp_path_factory: pytest.TempPathFactory, client: redis.Redis
+    base_settings: Settings, tmp_path_factory: pytest.TempPathFactory, redis_client: redis.Redis
 ) -> None:
     directory = tmp_path_factory.mktemp("none")
-    with Service.started(base_settings, directory, workers=0, lease_seconds=LEASE_SECONDS) as idle:
-        headers = {"x-api-key": idle.make_key()["secret"]}
-        short = submit(idle, headers, ttlSeconds=1)
-        long = submit(idle, headers, ttlSeconds=600)
+    with Service.started(
+        base_settings, directory, workers=0, lease_seconds=LEASE_SECONDS
+    ) as service:
+        headers = {"x-api-key": service.make_key()["secret"]}
+        short = submit(service, headers, ttlSeconds=1)
+        long = submit(service, headers, ttlSeconds=600)
         time.sleep(1.2)
-        idle.add_worker()
-        wait_until(lambda: state_of(idle, headers, long["id"]) == "succeeded", 30)
-        wait_until(lambda: state_of(idle, headers, short["id"]) == "expired", 10)
-        assert usage_of(idle, short["id"]) is None
+        service.add_worker()
+        wait_until(lambda: state_of(service, headers, long["id"]) == "succeeded", 30)
+        wait_until(lambda: state_of(service, headers, short["id"]) == "expired", 10)
+        assert usage_of(service, short["id"]) is None
 
 
 def test_a_process_that_stops_responds_to_waiting_clients_with_the_jobs_address(
-    base_settings: Settings, tmp_path_factory: pytest.TempPathFactory, client: redis.Redis
+    base_settings: Settings, tmp_path_factory: pytest.TempPathFactory, redis_client: redis.Redis
 ) -> None:
     with Service.started(
         base_settings,
         tmp_path_factory.mktemp("stopping"),
         echo_tokens_per_second=PACE,
         drain_seconds=3,
-    ) as stopping:
-        headers = {"x-api-key": stopping.make_key()["secret"]}
+    ) as service:
+        headers = {"x-api-key": service.make_key()["secret"]}
         body = {"prompt": PROMPT, "maxTokens": 150, "ignoreEos": True}  # six seconds
         with ThreadPoolExecutor(1) as pool:
             waiting = pool.submit(
-                stopping.call, "POST", "/api/llm/generate", json=body, headers=headers
+                service.call, "POST", "/api/llm/generate", json=body, headers=headers
             )
             time.sleep(1)
-            assert stopping.api is not None
-            stopping.api.send_signal(signal.SIGTERM)
+            assert service.api is not None
+            service.api.send_signal(signal.SIGTERM)
             response = waiting.result(20)
-            stopping.api.wait(10)
+            service.api.wait(10)
         job_id = response.json()["id"]
-        stopping.api = stopping.spawn("api")
-        stopping.wait_ready()
+        service.api = service.spawn("api")
+        service.wait_ready()
 
         assert response.status_code == 202
         assert response.headers["Location"].endswith(job_id)
-        wait_until(lambda: state_of(stopping, headers, job_id) == "succeeded", 20)
+        wait_until(lambda: state_of(service, headers, job_id) == "succeeded", 20)
 
 
 def test_a_body_that_trickles_in_is_not_waited_for_longer_than_allowed(
-    base_settings: Settings, tmp_path_factory: pytest.TempPathFactory, client: redis.Redis
+    base_settings: Settings, tmp_path_factory: pytest.TempPathFactory, redis_client: redis.Redis
 ) -> None:
     with Service.started(
         base_settings, tmp_path_factory.mktemp("trickle"), workers=0, body_seconds=1

@@ -18,7 +18,7 @@ from core.config.settings import Settings
 from core.ids import Prefix, read_id, show_id
 from models.accounts.api_key import ApiKey
 from models.accounts.user import User
-from models.database.base import SessionFactory, open_database, sessions, utc_now
+from models.database.base import SessionFactory, utc_now
 from models.jobs.job import Job
 from models.webhooks.webhook import WebhookDelivery
 from tests.support.factories.batches import add_batch
@@ -33,7 +33,7 @@ DELIVERIES = 200
 
 
 @pytest.fixture(scope="module")
-def hooked(
+def webhook_service(
     base_settings: Settings, _redis: redis.Redis, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Service]:
     """Two workers that may call receivers on this machine."""
@@ -47,15 +47,13 @@ def hooked(
 
 
 @pytest.fixture(scope="module")
-def rows(hooked: Service) -> Iterator[SessionFactory]:
-    engine = open_database(hooked.settings)
-    yield sessions(engine)
-    engine.dispose()
+def rows(webhook_service: Service) -> Iterator[SessionFactory]:
+    yield webhook_service.sessions
 
 
 @pytest.fixture(scope="module")
-def key(hooked: Service) -> dict[str, Any]:
-    return hooked.make_key()
+def key(webhook_service: Service) -> dict[str, Any]:
+    return webhook_service.make_key()
 
 
 @pytest.fixture(scope="module")
@@ -64,12 +62,12 @@ def headers(key: dict[str, Any]) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def stranger(hooked: Service, rows: SessionFactory) -> dict[str, str]:
+def stranger(webhook_service: Service, rows: SessionFactory) -> dict[str, str]:
     """The headers of another customer."""
     with rows.begin() as session:
         user = User(email="stranger@example.com", password_hash=hash_quickly("stranger1"))
         session.add(user)
-    return hooked.sign_in("stranger@example.com", "stranger1")
+    return webhook_service.sign_in("stranger@example.com", "stranger1")
 
 
 def secret_of(service: Service, key: dict[str, Any]) -> str:
@@ -80,60 +78,64 @@ def secret_of(service: Service, key: dict[str, Any]) -> str:
 
 
 def test_a_healthy_receiver_is_notified_within_two_seconds(
-    hooked: Service, key: dict[str, Any], headers: dict[str, str]
+    webhook_service: Service, key: dict[str, Any], headers: dict[str, str]
 ) -> None:
     with receiving() as receiver:
-        job_id = submit_with_webhook(hooked, headers, receiver.url, metadata={"order": "7"})
+        job_id = submit_with_webhook(
+            webhook_service, headers, receiver.url, metadata={"order": "7"}
+        )
         ended = time.monotonic()
-        wait_until(lambda: receiver.received, 20, hooked.logs)
-        wait_until(lambda: webhook_of(hooked, headers, job_id)["state"] == "delivered", 20)
+        wait_until(lambda: receiver.received, 20, webhook_service.logs)
+        wait_until(lambda: webhook_of(webhook_service, headers, job_id)["state"] == "delivered", 20)
 
     (received,) = receiver.received
     assert received.at - ended < 2
-    message = received.verified(secret_of(hooked, key))
+    message = received.verified(secret_of(webhook_service, key))
     assert message["type"] == "job.succeeded"
-    job = hooked.call("GET", f"/api/llm/jobs/{job_id}", headers=headers).json()
+    job = webhook_service.call("GET", f"/api/llm/jobs/{job_id}", headers=headers).json()
     assert message["data"] == job
     assert job["result"]["usage"]["completion_tokens"] == 5
-    webhook = webhook_of(hooked, headers, job_id)
+    webhook = webhook_of(webhook_service, headers, job_id)
     assert (webhook["jobId"], webhook["url"]) == (job_id, receiver.url)
     assert received.headers["webhook-id"] == webhook["id"]
     assert [(a["status"], a["error"]) for a in webhook["attempts"]] == [(200, None)]
 
 
 def test_a_receiver_that_fails_first_is_notified_later(
-    hooked: Service, headers: dict[str, str]
+    webhook_service: Service, headers: dict[str, str]
 ) -> None:
     with receiving(lambda place: (200 if place else 500, {})) as receiver:
-        job_id = submit_with_webhook(hooked, headers, receiver.url)
-        wait_until(lambda: webhook_of(hooked, headers, job_id)["state"] == "delivered", 12)
+        job_id = submit_with_webhook(webhook_service, headers, receiver.url)
+        wait_until(lambda: webhook_of(webhook_service, headers, job_id)["state"] == "delivered", 12)
 
     first, second = receiver.received
     assert 5 <= second.at - first.at < 8
     assert len(set(receiver.ids)) == 1
-    attempts = webhook_of(hooked, headers, job_id)["attempts"]
+    attempts = webhook_of(webhook_service, headers, job_id)["attempts"]
     assert [(a["status"], a["error"]) for a in attempts] == [
         (200, None),
         (500, "responded with 500"),
     ]
 
 
-def test_a_receiver_that_starts_late_is_notified(hooked: Service, headers: dict[str, str]) -> None:
+def test_a_receiver_that_starts_late_is_notified(
+    webhook_service: Service, headers: dict[str, str]
+) -> None:
     port = free_port()
-    job_id = submit_with_webhook(hooked, headers, f"http://127.0.0.1:{port}/hook")
-    wait_until(lambda: webhook_of(hooked, headers, job_id)["attempts"], 20)
-    webhook = webhook_of(hooked, headers, job_id)
+    job_id = submit_with_webhook(webhook_service, headers, f"http://127.0.0.1:{port}/hook")
+    wait_until(lambda: webhook_of(webhook_service, headers, job_id)["attempts"], 20)
+    webhook = webhook_of(webhook_service, headers, job_id)
     assert (webhook["state"], webhook["attempts"][0]["error"]) == ("pending", "no connection")
     assert webhook["nextAttemptAt"] is not None
 
     with receiving(port=port) as receiver:
-        wait_until(lambda: webhook_of(hooked, headers, job_id)["state"] == "delivered", 12)
+        wait_until(lambda: webhook_of(webhook_service, headers, job_id)["state"] == "delivered", 12)
 
     assert len(receiver.received) == 1
 
 
 def test_a_receiver_that_never_responds_and_one_that_redirects_are_failures(
-    hooked: Service, headers: dict[str, str]
+    webhook_service: Service, headers: dict[str, str]
 ) -> None:
     released = threading.Event()
 
@@ -147,13 +149,14 @@ def test_a_receiver_that_never_responds_and_one_that_redirects_are_failures(
         receiving(wait) as silent,
     ):
         jobs = [
-            submit_with_webhook(hooked, headers, receiver.url) for receiver in (redirecting, silent)
+            submit_with_webhook(webhook_service, headers, receiver.url)
+            for receiver in (redirecting, silent)
         ]
         for job_id in jobs:
-            wait_until(lambda j=job_id: webhook_of(hooked, headers, j)["attempts"], 10)
+            wait_until(lambda j=job_id: webhook_of(webhook_service, headers, j)["attempts"], 10)
         released.set()
 
-    webhooks = [webhook_of(hooked, headers, job_id) for job_id in jobs]
+    webhooks = [webhook_of(webhook_service, headers, job_id) for job_id in jobs]
     assert [webhook["attempts"][-1]["error"] for webhook in webhooks] == [
         "redirects are not followed",
         "no response within 2 s",
@@ -163,7 +166,7 @@ def test_a_receiver_that_never_responds_and_one_that_redirects_are_failures(
 
 
 def test_jobs_that_end_otherwise_have_their_events(
-    hooked: Service, key: dict[str, Any], headers: dict[str, str], rows: SessionFactory
+    webhook_service: Service, key: dict[str, Any], headers: dict[str, str], rows: SessionFactory
 ) -> None:
     with receiving() as receiver:
         now = utc_now()
@@ -193,9 +196,9 @@ def test_jobs_that_end_otherwise_have_their_events(
                 for event, values in made.items()
             }
             session.add_all(jobs.values())
-        wait_until(lambda: len(receiver.received) == 3, 20, hooked.logs)
+        wait_until(lambda: len(receiver.received) == 3, 20, webhook_service.logs)
 
-    secret = secret_of(hooked, key)
+    secret = secret_of(webhook_service, key)
     messages = {m["type"]: m["data"] for m in (r.verified(secret) for r in receiver.received)}
     assert {event: data["status"] for event, data in messages.items()} == {
         "job.failed": "failed",
@@ -208,40 +211,42 @@ def test_jobs_that_end_otherwise_have_their_events(
 
 
 def test_two_workers_send_many_messages_once_each(
-    hooked: Service, key: dict[str, Any], headers: dict[str, str], rows: SessionFactory
+    webhook_service: Service, key: dict[str, Any], headers: dict[str, str], rows: SessionFactory
 ) -> None:
-    job_id = submit_with_webhook(hooked, headers, "http://127.0.0.1:1024/")
+    job_id = submit_with_webhook(webhook_service, headers, "http://127.0.0.1:1024/")
     with receiving() as receiver:
         add_deliveries(rows, job_id, receiver.url, DELIVERIES)
-        wait_until(lambda: pending(rows, receiver) == 0, 60, hooked.logs)
+        wait_until(lambda: pending(rows, receiver) == 0, 60, webhook_service.logs)
         time.sleep(1)
 
     assert len(receiver.ids) == len(set(receiver.ids)) == DELIVERIES
     sent = [
         log.read_text().count('"message": "webhook"')
-        for log in hooked.directory.glob("worker-*.log")
+        for log in webhook_service.directory.glob("worker-*.log")
     ]
     assert len(sent) == 2
     assert min(sent) > DELIVERIES // 10
 
 
 def test_a_message_is_resent_on_demand_and_audited(
-    hooked: Service, headers: dict[str, str]
+    webhook_service: Service, headers: dict[str, str]
 ) -> None:
     with receiving() as receiver:
-        job_id = submit_with_webhook(hooked, headers, receiver.url)
-        wait_until(lambda: webhook_of(hooked, headers, job_id)["state"] == "delivered", 20)
-        webhook_id = webhook_of(hooked, headers, job_id)["id"]
+        job_id = submit_with_webhook(webhook_service, headers, receiver.url)
+        wait_until(lambda: webhook_of(webhook_service, headers, job_id)["state"] == "delivered", 20)
+        webhook_id = webhook_of(webhook_service, headers, job_id)["id"]
 
-        repeated = hooked.call("POST", f"/api/webhooks/{webhook_id}/resend", headers=headers)
+        repeated = webhook_service.call(
+            "POST", f"/api/webhooks/{webhook_id}/resend", headers=headers
+        )
 
         assert (repeated.status_code, repeated.json()["state"]) == (202, "pending")
         wait_until(lambda: len(receiver.received) == 2, 20)
-        wait_until(lambda: webhook_of(hooked, headers, job_id)["state"] == "delivered", 20)
+        wait_until(lambda: webhook_of(webhook_service, headers, job_id)["state"] == "delivered", 20)
     assert receiver.ids == [webhook_id] * 2
-    assert len(webhook_of(hooked, headers, job_id)["attempts"]) == 2
-    activity = hooked.call(
-        "GET", f"/api/admin/activity?target={webhook_id}", headers=hooked.sign_in_admin()
+    assert len(webhook_of(webhook_service, headers, job_id)["attempts"]) == 2
+    activity = webhook_service.call(
+        "GET", f"/api/admin/activity?target={webhook_id}", headers=webhook_service.sign_in_admin()
     ).json()["data"]
     (entry,) = activity
     assert (entry["action"], entry["targetId"]) == ("webhook.resend", webhook_id)
@@ -249,7 +254,7 @@ def test_a_message_is_resent_on_demand_and_audited(
 
 
 def test_the_webhook_of_a_batch_is_sent_listed_and_resent(
-    hooked: Service, rows: SessionFactory, key: dict[str, Any], headers: dict[str, str]
+    webhook_service: Service, rows: SessionFactory, key: dict[str, Any], headers: dict[str, str]
 ) -> None:
     key_id = read_id(Prefix.KEY, key["id"])
     with receiving() as receiver:
@@ -257,12 +262,12 @@ def test_the_webhook_of_a_batch_is_sent_listed_and_resent(
             owner = session.get_one(ApiKey, key_id)
             batch = add_batch(session, owner, lines=3, webhook_url=receiver.url, name="night")
         batch_id = show_id(Prefix.BATCH, batch.id)
-        wait_until(lambda: receiver.received, 10, hooked.logs)
-        listed = hooked.call("GET", "/api/webhooks", headers=headers).json()["data"][0]
-        sent = hooked.call("POST", f"/api/webhooks/{listed['id']}/resend", headers=headers)
-        wait_until(lambda: len(receiver.received) == 2, 10, hooked.logs)
+        wait_until(lambda: receiver.received, 10, webhook_service.logs)
+        listed = webhook_service.call("GET", "/api/webhooks", headers=headers).json()["data"][0]
+        sent = webhook_service.call("POST", f"/api/webhooks/{listed['id']}/resend", headers=headers)
+        wait_until(lambda: len(receiver.received) == 2, 10, webhook_service.logs)
 
-    first, second = (r.verified(secret_of(hooked, key)) for r in receiver.received)
+    first, second = (r.verified(secret_of(webhook_service, key)) for r in receiver.received)
     assert first == second
     assert first["type"] == "batch.completed"
     assert first["data"]["id"] == batch_id and first["data"]["name"] == "night"
@@ -273,24 +278,24 @@ def test_the_webhook_of_a_batch_is_sent_listed_and_resent(
 
 
 def test_another_customers_webhooks_do_not_exist(
-    hooked: Service, key: dict[str, Any], headers: dict[str, str], stranger: dict[str, str]
+    webhook_service: Service, key: dict[str, Any], headers: dict[str, str], stranger: dict[str, str]
 ) -> None:
     with receiving() as receiver:
-        job_id = submit_with_webhook(hooked, headers, receiver.url)
-        wait_until(lambda: webhook_of(hooked, headers, job_id)["state"] == "delivered", 20)
-    webhook_id = webhook_of(hooked, headers, job_id)["id"]
+        job_id = submit_with_webhook(webhook_service, headers, receiver.url)
+        wait_until(lambda: webhook_of(webhook_service, headers, job_id)["state"] == "delivered", 20)
+    webhook_id = webhook_of(webhook_service, headers, job_id)["id"]
 
     for method, place in (
         ("GET", f"/api/llm/jobs/{job_id}/webhooks"),
         ("POST", f"/api/webhooks/{webhook_id}/resend"),
         ("GET", f"/api/keys/{key['id']}/webhook-secret"),
     ):
-        response = hooked.call(method, place, headers=stranger)
+        response = webhook_service.call(method, place, headers=stranger)
         assert (response.status_code, error_of(response)) == (404, "not_found"), place
-    assert hooked.call("GET", "/api/webhooks", headers=stranger).json()["data"] == []
+    assert webhook_service.call("GET", "/api/webhooks", headers=stranger).json()["data"] == []
     assert len(receiver.received) == 1
-    admin = hooked.sign_in_admin()
-    everyones = hooked.call("GET", "/api/webhooks?limit=200", headers=admin).json()["data"]
+    admin = webhook_service.sign_in_admin()
+    everyones = webhook_service.call("GET", "/api/webhooks?limit=200", headers=admin).json()["data"]
     assert webhook_id in [webhook["id"] for webhook in everyones]
 
 
@@ -303,35 +308,44 @@ def test_another_customers_webhooks_do_not_exist(
         ("GET", "/api/keys/key_{0}/webhook-secret"),
     ],
 )
-def test_what_is_not_there_is_not_found(hooked: Service, method: str, place: str) -> None:
-    response = hooked.call(method, place.format("0" * 32), headers=hooked.sign_in_admin())
+def test_what_is_not_there_is_not_found(webhook_service: Service, method: str, place: str) -> None:
+    response = webhook_service.call(
+        method, place.format("0" * 32), headers=webhook_service.sign_in_admin()
+    )
 
     assert (response.status_code, error_of(response)) == (404, "not_found")
 
 
 def test_only_its_owner_reads_the_secret(
-    hooked: Service, key: dict[str, Any], headers: dict[str, str], stranger: dict[str, str]
+    webhook_service: Service, key: dict[str, Any], headers: dict[str, str], stranger: dict[str, str]
 ) -> None:
     place = f"/api/keys/{key['id']}/webhook-secret"
-    made = hooked.call("POST", "/api/keys", json={"name": "k"}, headers=stranger).json()
+    made = webhook_service.call("POST", "/api/keys", json={"name": "k"}, headers=stranger).json()
     other_key_path = f"/api/keys/{made['id']}/webhook-secret"
 
     # Neither an API key nor an admin may read the secret that signs the messages.
-    assert hooked.call("GET", place, headers=headers).status_code == 401
-    assert hooked.call("GET", other_key_path, headers=hooked.sign_in_admin()).status_code == 404
-    serialized = hooked.call("GET", other_key_path, headers=stranger)
-    assert serialized.json()["secret"] != secret_of(hooked, key)
+    assert webhook_service.call("GET", place, headers=headers).status_code == 401
+    assert (
+        webhook_service.call(
+            "GET", other_key_path, headers=webhook_service.sign_in_admin()
+        ).status_code
+        == 404
+    )
+    serialized = webhook_service.call("GET", other_key_path, headers=stranger)
+    assert serialized.json()["secret"] != secret_of(webhook_service, key)
     assert serialized.headers["cache-control"] == "no-store"
 
 
 def test_the_list_is_by_state_and_by_cursor(
-    hooked: Service, headers: dict[str, str], rows: SessionFactory
+    webhook_service: Service, headers: dict[str, str], rows: SessionFactory
 ) -> None:
-    job_id = submit_with_webhook(hooked, headers, "http://127.0.0.1:1024/")
+    job_id = submit_with_webhook(webhook_service, headers, "http://127.0.0.1:1024/")
     add_deliveries(rows, job_id, "http://127.0.0.1:1024/x", 3, state="failed")
 
-    first = hooked.call("GET", "/api/webhooks?state=failed&limit=2", headers=headers).json()
-    rest = hooked.call(
+    first = webhook_service.call(
+        "GET", "/api/webhooks?state=failed&limit=2", headers=headers
+    ).json()
+    rest = webhook_service.call(
         "GET",
         f"/api/webhooks?state=failed&limit=200&after={first['nextCursor']}",
         headers=headers,
@@ -341,7 +355,7 @@ def test_the_list_is_by_state_and_by_cursor(
     assert len(first["data"]) == 2
     assert {webhook["state"] for webhook in serialized} == {"failed"}
     assert [w["id"] for w in serialized] == sorted((w["id"] for w in serialized), reverse=True)
-    wrong = hooked.call("GET", "/api/webhooks?state=lost", headers=headers)
+    wrong = webhook_service.call("GET", "/api/webhooks?state=lost", headers=headers)
     assert (wrong.status_code, wrong.json()["error"]["param"]) == (400, "state")
 
 

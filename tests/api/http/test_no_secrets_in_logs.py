@@ -29,7 +29,7 @@ BROKEN = {
 
 @pytest.fixture
 def own_service(
-    base_settings: Settings, migrated_database_url: str, client: redis.Redis, tmp_path: Path
+    base_settings: Settings, migrated_database_url: str, redis_client: redis.Redis, tmp_path: Path
 ) -> Iterator[Service]:
     """A service that logs all it can, on a database in which some rows cannot be written."""
     engine = create_engine(migrated_database_url)

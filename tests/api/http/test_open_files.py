@@ -52,7 +52,7 @@ def seconds_used(service: Service) -> float:
 
 
 def test_more_connections_fit_than_the_soft_limit_has_files(
-    base_settings: Settings, client: redis.Redis, tmp_path: Path
+    base_settings: Settings, redis_client: redis.Redis, tmp_path: Path
 ) -> None:
     with api(base_settings, tmp_path, soft=USUAL, hard="") as service:
         assert service.settings is not None
@@ -65,7 +65,7 @@ def test_more_connections_fit_than_the_soft_limit_has_files(
 
 @pytest.mark.alone
 def test_at_the_hard_limit_a_process_rests_and_says_so_once(
-    base_settings: Settings, client: redis.Redis, tmp_path: Path
+    base_settings: Settings, redis_client: redis.Redis, tmp_path: Path
 ) -> None:
     with api(base_settings, tmp_path, soft=USUAL, hard=str(USUAL)) as service:
         settings = service.settings

@@ -21,7 +21,9 @@ PREFLIGHT = {
 
 
 @pytest.fixture
-def app(base_settings: Settings, database: SessionFactory, client: redis.Redis) -> FlaskClient:
+def app(
+    base_settings: Settings, database: SessionFactory, redis_client: redis.Redis
+) -> FlaskClient:
     changes = {"cors_origins": f"{PAGE}, http://localhost:5173"}
     return app_with(base_settings, **changes)
 

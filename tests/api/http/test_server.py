@@ -22,7 +22,7 @@ from tests.support.service import Service
 
 @pytest.mark.alone
 def test_an_idle_connection_does_not_hold_up_the_stop(
-    base_settings: Settings, client: redis.Redis, tmp_path: Path
+    base_settings: Settings, redis_client: redis.Redis, tmp_path: Path
 ) -> None:
     with (
         Service.started(base_settings, tmp_path, drain_seconds=60.0) as service,
@@ -65,7 +65,7 @@ def test_a_listener_that_closes_cuts_off_nobody_in_its_queue() -> None:
 
 
 def test_a_stopping_api_completes_its_requests(
-    base_settings: Settings, client: redis.Redis, tmp_path: Path
+    base_settings: Settings, redis_client: redis.Redis, tmp_path: Path
 ) -> None:
     """Beside it, a connection that waits for its next request is closed."""
     pace = {"echo_tokens_per_second": 15.0, "drain_seconds": 30.0, "api_processes": 1}
@@ -90,7 +90,7 @@ def test_a_stopping_api_completes_its_requests(
 
         caller = threading.Thread(target=call)
         caller.start()
-        wait_until(lambda: client.pubsub_numsub("job-news")[0][1], 10)
+        wait_until(lambda: redis_client.pubsub_numsub("job-news")[0][1], 10)
         time.sleep(0.3)
 
         service.api.send_signal(signal.SIGTERM)
@@ -129,7 +129,7 @@ def seconds_to_close(connection: socket.socket, trickle: bytes = b"") -> float:
 
 
 def test_the_half_of_a_head_is_dropped_soon_and_an_idle_connection_is_kept(
-    base_settings: Settings, client: redis.Redis, tmp_path: Path
+    base_settings: Settings, redis_client: redis.Redis, tmp_path: Path
 ) -> None:
     whole = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
     with Service.started(base_settings, tmp_path, workers=0, api_processes=1) as service:

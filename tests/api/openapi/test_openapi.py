@@ -119,7 +119,7 @@ def test_a_number_or_truth_is_taken_as_published_only(document: dict[str, Any], 
 
 
 def test_the_served_document_is_the_printed_one(
-    base_settings: Settings, client: redis.Redis, capsys: pytest.CaptureFixture[str]
+    base_settings: Settings, redis_client: redis.Redis, capsys: pytest.CaptureFixture[str]
 ) -> None:
     api = create_app(Services.from_settings(base_settings)).test_client()
 
@@ -130,7 +130,7 @@ def test_the_served_document_is_the_printed_one(
 
 
 def test_a_browser_asks_whether_its_copy_is_still_the_one(
-    base_settings: Settings, client: redis.Redis
+    base_settings: Settings, redis_client: redis.Redis
 ) -> None:
     api = create_app(Services.from_settings(base_settings)).test_client()
     first = api.get("/api/openapi.json")

@@ -16,7 +16,7 @@ from core.config.settings import Settings
 from core.ids import Prefix, read_id
 from core.webhooks.signature import WebhookSecret
 from models.batches.batch import Batch
-from models.database.base import SessionFactory, open_database, sessions, utc_now
+from models.database.base import SessionFactory, utc_now
 from models.jobs.idempotency import IdempotencyKey
 from models.jobs.job import Job
 from models.webhooks.webhook import WebhookAttempt, WebhookDelivery
@@ -34,7 +34,7 @@ NETWORKS = {"webhook_allowed_networks": "127.0.0.0/8"}
 
 
 @pytest.fixture(scope="module", params=[1, -1], ids=["API ahead", "API behind"])
-def skewed(
+def skewed_service(
     request: pytest.FixtureRequest,
     base_settings: Settings,
     _redis: redis.Redis,
@@ -55,15 +55,13 @@ def skewed(
 
 
 @pytest.fixture(scope="module")
-def rows(skewed: Service) -> Iterator[SessionFactory]:
-    engine = open_database(skewed.settings)
-    yield sessions(engine)
-    engine.dispose()
+def rows(skewed_service: Service) -> Iterator[SessionFactory]:
+    yield skewed_service.sessions
 
 
 @pytest.fixture
-def headers(skewed: Service) -> dict[str, str]:
-    return {"x-api-key": skewed.make_key()["secret"]}
+def headers(skewed_service: Service) -> dict[str, str]:
+    return {"x-api-key": skewed_service.make_key()["secret"]}
 
 
 def is_present(shown: str | float) -> bool:
@@ -72,21 +70,21 @@ def is_present(shown: str | float) -> bool:
     return abs(when - time.time()) < SLACK.total_seconds()
 
 
-def test_a_batch_has_its_whole_window(skewed: Service, headers: dict[str, str]) -> None:
-    batch = made(skewed, headers, *requests_of(2), query="?completionWindow=90m")
+def test_a_batch_has_its_whole_window(skewed_service: Service, headers: dict[str, str]) -> None:
+    batch = made(skewed_service, headers, *requests_of(2), query="?completionWindow=90m")
 
-    wait_until(lambda: show(skewed, headers, batch)["status"] == "completed", END_SECONDS)
+    wait_until(lambda: show(skewed_service, headers, batch)["status"] == "completed", END_SECONDS)
 
-    ended = show(skewed, headers, batch)
+    ended = show(skewed_service, headers, batch)
     assert is_present(ended["createdAt"]) and is_present(ended["finishedAt"])
     assert seconds_between(ended, "createdAt", "expiresAt") == 5400
     assert 0 <= seconds_between(ended, "createdAt", "startedAt") < SLACK.total_seconds()
 
 
 def test_the_lines_of_a_batch_are_dated_as_their_batch(
-    skewed: Service, headers: dict[str, str], rows: SessionFactory
+    skewed_service: Service, headers: dict[str, str], rows: SessionFactory
 ) -> None:
-    batch = made(skewed, headers, *requests_of(2))
+    batch = made(skewed_service, headers, *requests_of(2))
 
     with rows() as session:
         dates = set(
@@ -96,40 +94,43 @@ def test_the_lines_of_a_batch_are_dated_as_their_batch(
 
 
 def test_a_batch_can_be_sent_twice_with_its_idempotency_key(
-    skewed: Service, headers: dict[str, str]
+    skewed_service: Service, headers: dict[str, str]
 ) -> None:
     sent = {**headers, "Idempotency-Key": "mine", "Content-Type": "application/jsonl"}
     responses = [
-        skewed.call("POST", PATH, data=jsonl(*requests_of(1)), headers=sent) for _ in range(2)
+        skewed_service.call("POST", PATH, data=jsonl(*requests_of(1)), headers=sent)
+        for _ in range(2)
     ]
 
     assert [response.status_code for response in responses] == [201, 200]
     assert len({response.json()["id"] for response in responses}) == 1
 
 
-def test_a_cancel_is_dated(skewed: Service, headers: dict[str, str]) -> None:
-    batch = made(skewed, headers, *({"prompt": "x " * 400, "maxTokens": 400} for _ in range(99)))
+def test_a_cancel_is_dated(skewed_service: Service, headers: dict[str, str]) -> None:
+    batch = made(
+        skewed_service, headers, *({"prompt": "x " * 400, "maxTokens": 400} for _ in range(99))
+    )
 
-    response = skewed.call("POST", f"{PATH}/{batch['id']}/cancel", headers=headers)
+    response = skewed_service.call("POST", f"{PATH}/{batch['id']}/cancel", headers=headers)
 
     assert is_present(response.json()["cancelRequestedAt"])
 
 
 def test_an_idempotency_key_lives_a_day(
-    skewed: Service, headers: dict[str, str], rows: SessionFactory
+    skewed_service: Service, headers: dict[str, str], rows: SessionFactory
 ) -> None:
     body = {"prompt": "once", "maxTokens": 4}
     sent = {**headers, "Idempotency-Key": "twice"}
-    first = skewed.call("POST", "/api/llm/generate", json=body, headers=sent).json()
+    first = skewed_service.call("POST", "/api/llm/generate", json=body, headers=sent).json()
     with rows.begin() as session:  # by the database's clock an hour is left of the day
         session.execute(text("update idempotency_keys set created_at = now() - interval '23h'"))
 
-    again = skewed.call("POST", "/api/llm/generate", json=body, headers=sent).json()
+    again = skewed_service.call("POST", "/api/llm/generate", json=body, headers=sent).json()
 
     assert again["id"] == first["id"]
     with rows.begin() as session:
         session.execute(text("update idempotency_keys set created_at = now() - interval '25h'"))
-    another = skewed.call("POST", "/api/llm/generate", json=body, headers=sent).json()
+    another = skewed_service.call("POST", "/api/llm/generate", json=body, headers=sent).json()
     assert another["id"] != first["id"]
     with rows() as session:
         claimed_at = session.scalar(select(func.max(IdempotencyKey.created_at)))
@@ -137,95 +138,97 @@ def test_an_idempotency_key_lives_a_day(
 
 
 def test_an_uploaded_file_is_there_until_it_expires(
-    skewed: Service, headers: dict[str, str], rows: SessionFactory
+    skewed_service: Service, headers: dict[str, str], rows: SessionFactory
 ) -> None:
-    file = upload(skewed, headers, b'{"custom_id": "a"}\n')
+    file = upload(skewed_service, headers, b'{"custom_id": "a"}\n')
     path = f"/v1/files/{file['id']}"
 
     assert is_present(file["created_at"])
     assert file["expires_at"] - file["created_at"] == 3600
-    assert skewed.call("GET", path, headers=headers).status_code == 200
+    assert skewed_service.call("GET", path, headers=headers).status_code == 200
     with rows.begin() as session:
         session.execute(text("update files set expires_at = now() - interval '1s'"))
-    assert skewed.call("GET", path, headers=headers).status_code == 404
+    assert skewed_service.call("GET", path, headers=headers).status_code == 404
 
 
-def test_a_deleted_file_is_gone_at_once(skewed: Service, headers: dict[str, str]) -> None:
+def test_a_deleted_file_is_gone_at_once(skewed_service: Service, headers: dict[str, str]) -> None:
     path = f"/v1/files/{upload(skewed, headers, b'{}')['id']}"
-    skewed.call("DELETE", path, headers=headers)
+    skewed_service.call("DELETE", path, headers=headers)
 
-    assert skewed.call("GET", path, headers=headers).status_code == 404
+    assert skewed_service.call("GET", path, headers=headers).status_code == 404
 
 
-def test_a_refused_batch_is_dated(skewed: Service, headers: dict[str, str]) -> None:
-    file = upload(skewed, headers, b'{"custom_id": "a"}\n')
+def test_a_refused_batch_is_dated(skewed_service: Service, headers: dict[str, str]) -> None:
+    file = upload(skewed_service, headers, b'{"custom_id": "a"}\n')
     body = {
         "input_file_id": file["id"],
         "endpoint": "/v1/completions",
         "completion_window": "24h",
     }
 
-    batch = skewed.call("POST", "/v1/batches", json=body, headers=headers).json()
+    batch = skewed_service.call("POST", "/v1/batches", json=body, headers=headers).json()
 
     assert batch["status"] == "failed"
     assert is_present(batch["created_at"])
 
 
-def test_keys_expire_by_the_clock_of_the_database(skewed: Service, rows: SessionFactory) -> None:
+def test_keys_expire_by_the_clock_of_the_database(
+    skewed_service: Service, rows: SessionFactory
+) -> None:
     ends = utc_now() + timedelta(hours=1)
-    key = skewed.make_key(expiresAt=ends.isoformat())
+    key = skewed_service.make_key(expiresAt=ends.isoformat())
 
     assert is_present(key["createdAt"])
-    assert ask(skewed, key["secret"]) == 200
+    assert ask(skewed_service, key["secret"]) == 200
     with rows.begin() as session:
         session.execute(text("update api_keys set expires_at = now() - interval '1s'"))
-    assert ask(skewed, key["secret"]) == 403
+    assert ask(skewed_service, key["secret"]) == 403
 
 
-def test_a_rotated_secret_has_its_grace(skewed: Service, rows: SessionFactory) -> None:
-    key = skewed.make_key()
+def test_a_rotated_secret_has_its_grace(skewed_service: Service, rows: SessionFactory) -> None:
+    key = skewed_service.make_key()
     path = f"/api/keys/{key['id']}/rotate"
-    admin = skewed.sign_in_admin()
+    admin = skewed_service.sign_in_admin()
 
-    rotated = skewed.call("POST", path, json={"graceSeconds": 3600}, headers=admin).json()
+    rotated = skewed_service.call("POST", path, json={"graceSeconds": 3600}, headers=admin).json()
 
     ends = datetime.fromisoformat(rotated["previousSecretExpiresAt"])
     assert abs(ends - utc_now() - timedelta(hours=1)) < SLACK
-    assert ask(skewed, key["secret"]) == 200
+    assert ask(skewed_service, key["secret"]) == 200
     with rows.begin() as session:
         session.execute(
             text("update api_keys set previous_secret_expires_at = now() - interval '1s'")
         )
-    assert ask(skewed, key["secret"]) == 401
+    assert ask(skewed_service, key["secret"]) == 401
 
 
-def test_usage_of_this_moment_is_in_the_report(skewed: Service) -> None:
-    admin = skewed.sign_in_admin()
-    before = skewed.call("GET", "/api/admin/overview", headers=admin).json()
-    assert ask(skewed, skewed.make_key()["secret"]) == 200
+def test_usage_of_this_moment_is_in_the_report(skewed_service: Service) -> None:
+    admin = skewed_service.sign_in_admin()
+    before = skewed_service.call("GET", "/api/admin/overview", headers=admin).json()
+    assert ask(skewed_service, skewed_service.make_key()["secret"]) == 200
 
-    report = skewed.call("GET", "/api/usage", headers=admin).json()
+    report = skewed_service.call("GET", "/api/usage", headers=admin).json()
 
     assert report["totals"]["requests"] > 0
     assert before["users"] == 1
 
 
 def test_a_webhook_is_signed_for_receivers_with_right_clocks(
-    skewed: Service, rows: SessionFactory
+    skewed_service: Service, rows: SessionFactory
 ) -> None:
-    key = skewed.make_key()
+    key = skewed_service.make_key()
     key_id = read_id(Prefix.KEY, key["id"])
     assert key_id is not None
     with receiving() as receiver:
         body = {"prompt": "tell me", "maxTokens": 4, "webhookUrl": receiver.url}
-        response = skewed.call(
+        response = skewed_service.call(
             "POST", "/api/llm/generate", json=body, headers={"x-api-key": key["secret"]}
         )
         assert response.status_code == 200
         wait_until(lambda: state_of_message(rows, key_id) == "delivered", END_SECONDS)
 
     (received,) = receiver.received
-    received.verified(WebhookSecret.of_key(skewed.settings, key_id).text)
+    received.verified(WebhookSecret.of_key(skewed_service.settings, key_id).text)
     with rows() as session:
         tried_at = session.scalar(select(func.max(WebhookAttempt.at)))
     assert tried_at is not None and abs(tried_at - utc_now()) < SLACK

@@ -80,7 +80,7 @@ def test_a_job_that_cannot_be_sent_is_failed(
     app_with: Callable[..., FlaskClient],
     base_settings: Settings,
     database: SessionFactory,
-    client: redis.Redis,
+    redis_client: redis.Redis,
     key: dict[str, str],
 ) -> None:
     dead = open_redis(base_settings.model_copy(update={"redis_url": NOBODY}))
@@ -96,7 +96,7 @@ def test_a_job_that_was_begun_although_its_sending_failed_is_waited_for(
     app_with: Callable[..., FlaskClient],
     base_settings: Settings,
     database: SessionFactory,
-    client: redis.Redis,
+    redis_client: redis.Redis,
     key: dict[str, str],
 ) -> None:
     class OnlyTheAnswerIsLost:
@@ -151,7 +151,7 @@ def test_an_internal_error_publishes_no_traceback(
     app_with: Callable[..., FlaskClient],
     base_settings: Settings,
     database: SessionFactory,
-    client: redis.Redis,
+    redis_client: redis.Redis,
     key: dict[str, str],
 ) -> None:
     class Broken:

@@ -43,7 +43,7 @@ def postgres(tmp_path: Path) -> Iterator[Postgres]:
 
 @pytest.fixture
 def ask(
-    base_settings: Settings, postgres: Postgres, tmp_path: Path, client: redis.Redis
+    base_settings: Settings, postgres: Postgres, tmp_path: Path, redis_client: redis.Redis
 ) -> Iterator[Callable[[], requests.Response]]:
     """Makes a job of one key, which is believed: the next statement is its INSERT."""
     settings = Settings.from_environment(

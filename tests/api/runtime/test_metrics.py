@@ -33,7 +33,7 @@ RARE = {
 
 
 @pytest.fixture(scope="module")
-def measured(
+def metrics_service(
     base_settings: Settings, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Service]:
     """An API, a worker and an admin UI that show their metrics."""
@@ -62,11 +62,11 @@ def shown(service: Service, program: str) -> dict[tuple[str, frozenset[tuple[str
     return samples(scrape(getattr(service.settings, f"{program}_metrics_port")))
 
 
-def test_each_page_has_the_documented_metrics(measured: Service) -> None:
-    headers = {"x-api-key": measured.make_key()["secret"]}
-    measured.call("POST", "/api/llm/generate", json=BODY, headers=headers)
-    measured.call("GET", "/nothing-here")
-    requests.get(f"http://127.0.0.1:{measured.settings.admin_port}/", timeout=10)
+def test_each_page_has_the_documented_metrics(metrics_service: Service) -> None:
+    headers = {"x-api-key": metrics_service.make_key()["secret"]}
+    metrics_service.call("POST", "/api/llm/generate", json=BODY, headers=headers)
+    metrics_service.call("GET", "/nothing-here")
+    requests.get(f"http://127.0.0.1:{metrics_service.settings.admin_port}/", timeout=10)
     documented = {
         name: (kind, _label_names(text))
         for name, kind, text in METRIC_ROW.findall(METRICS_DOCUMENT.read_text())
@@ -74,7 +74,9 @@ def test_each_page_has_the_documented_metrics(measured: Service) -> None:
 
     found = {}
     for program in ("api", "worker", "admin"):
-        for family in families(scrape(getattr(measured.settings, f"{program}_metrics_port"))):
+        for family in families(
+            scrape(getattr(metrics_service.settings, f"{program}_metrics_port"))
+        ):
             name = f"{family.name}_total" if family.type == "counter" else family.name
             labels = {label for sample in family.samples for label in sample.labels}
             if family.samples:
@@ -88,24 +90,26 @@ def _label_names(text: str) -> set[str]:
     return set(re.findall(r"`(\w+)`", text))
 
 
-def test_customers_cannot_read_metrics_and_scrapers_cannot_call(measured: Service) -> None:
-    inside = f"http://127.0.0.1:{measured.settings.api_metrics_port}"
+def test_customers_cannot_read_metrics_and_scrapers_cannot_call(metrics_service: Service) -> None:
+    inside = f"http://127.0.0.1:{metrics_service.settings.api_metrics_port}"
     forged = {"Host": inside.removeprefix("http://"), "X-Forwarded-Port": inside.split(":")[-1]}
 
-    outside = measured.call("GET", "/metrics", headers=forged)
-    admin = requests.get(f"http://127.0.0.1:{measured.settings.admin_port}/metrics", timeout=10)
+    outside = metrics_service.call("GET", "/metrics", headers=forged)
+    admin = requests.get(
+        f"http://127.0.0.1:{metrics_service.settings.admin_port}/metrics", timeout=10
+    )
     within = requests.get(f"{inside}/readyz", timeout=10)
 
     assert outside.status_code == admin.status_code == within.status_code == 404
     assert "bountycoder_" not in outside.text + admin.text
 
 
-def test_refusals_are_counted_by_their_code(measured: Service) -> None:
-    headers = {"x-api-key": measured.make_key(rateLimit=2)["secret"]}
+def test_refusals_are_counted_by_their_code(metrics_service: Service) -> None:
+    headers = {"x-api-key": metrics_service.make_key(rateLimit=2)["secret"]}
 
     for _ in range(5):
-        measured.call("POST", "/api/llm/jobs", json=BODY, headers=headers)
-    values = shown(measured, "api")
+        metrics_service.call("POST", "/api/llm/jobs", json=BODY, headers=headers)
+    values = shown(metrics_service, "api")
 
     route = "/api/llm/jobs"
     refused = total(
@@ -117,18 +121,18 @@ def test_refusals_are_counted_by_their_code(measured: Service) -> None:
     assert total(values, counted, route=route, status="429") == 3
 
 
-def test_a_path_or_method_of_the_callers_own_is_no_label(measured: Service) -> None:
-    address = ("127.0.0.1", measured.settings.api_port)
+def test_a_path_or_method_of_the_callers_own_is_no_label(metrics_service: Service) -> None:
+    address = ("127.0.0.1", metrics_service.settings.api_port)
     with socket.create_connection(address, timeout=10) as connection:
         connection.sendall(b"ZANZIBAR /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         assert connection.recv(4096).startswith(b"HTTP/1.1 405")
-    measured.call("GET", "/zanzibar")
-    headers = {"x-api-key": measured.make_key(name="zanzibar")["secret"]}
-    job = measured.call("POST", "/api/llm/jobs", json=BODY, headers=headers).json()["id"]
-    measured.call("GET", f"/api/llm/jobs/{job}", headers=headers)
+    metrics_service.call("GET", "/zanzibar")
+    headers = {"x-api-key": metrics_service.make_key(name="zanzibar")["secret"]}
+    job = metrics_service.call("POST", "/api/llm/jobs", json=BODY, headers=headers).json()["id"]
+    metrics_service.call("GET", f"/api/llm/jobs/{job}", headers=headers)
 
     text = "".join(
-        scrape(getattr(measured.settings, f"{program}_metrics_port"))
+        scrape(getattr(metrics_service.settings, f"{program}_metrics_port"))
         for program in ("api", "worker")
     )
 
@@ -138,20 +142,22 @@ def test_a_path_or_method_of_the_callers_own_is_no_label(measured: Service) -> N
     assert 'route="unmatched"' in text
 
 
-def test_a_stream_is_in_progress_until_it_ends(measured: Service) -> None:
-    headers = {"x-api-key": measured.make_key()["secret"]}
+def test_a_stream_is_in_progress_until_it_ends(metrics_service: Service) -> None:
+    headers = {"x-api-key": metrics_service.make_key()["secret"]}
 
     def in_progress() -> float:
-        return total(shown(measured, "api"), "bountycoder_http_requests_in_progress")
+        return total(shown(metrics_service, "api"), "bountycoder_http_requests_in_progress")
 
     wait_until(lambda: in_progress() == 0, 20)
-    measured.workers[0].send_signal(signal.SIGSTOP)
+    metrics_service.workers[0].send_signal(signal.SIGSTOP)
     try:
         body = {**BODY, "stream": True}
-        with measured.call("POST", "/api/llm/generate", json=body, headers=headers, stream=True):
+        with metrics_service.call(
+            "POST", "/api/llm/generate", json=body, headers=headers, stream=True
+        ):
             during = in_progress()
     finally:
-        measured.workers[0].send_signal(signal.SIGCONT)
+        metrics_service.workers[0].send_signal(signal.SIGCONT)
 
     assert during == 1
     wait_until(lambda: in_progress() == 0, 10)

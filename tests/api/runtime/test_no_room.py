@@ -22,7 +22,7 @@ MEGABYTE = 1024 * 1024
 
 
 @pytest.fixture
-def app(base_settings: Settings, client: redis.Redis) -> Iterator[FlaskClient]:
+def app(base_settings: Settings, redis_client: redis.Redis) -> Iterator[FlaskClient]:
     services = Services.from_settings(base_settings)
     yield create_app(services).test_client()
     services.jobs.events.close()

@@ -27,7 +27,7 @@ JOBS_PER_SECOND = 4.0
 
 
 def test_a_full_worker_reports_its_rate_and_a_long_queue_refuses(
-    base_settings: Settings, client: redis.Redis, tmp_path: Path
+    base_settings: Settings, redis_client: redis.Redis, tmp_path: Path
 ) -> None:
     slow = {"echo_tokens_per_second": 20.0, "worker_jobs": 2, "drain_seconds": 0.0}
     with (
@@ -43,13 +43,13 @@ def test_a_full_worker_reports_its_rate_and_a_long_queue_refuses(
         wait_until(lambda: submit().status_code == 503, 30, service.logs)
         refused = submit()
         seconds = Backlog(
-            JobQueue(client), WorkerRegistry(client), max_seconds=1, max_length=1
+            JobQueue(redis_client), WorkerRegistry(redis_client), max_seconds=1, max_length=1
         ).estimate()
 
         assert set(statuses) <= {202, 503} and statuses[0] == 202
         assert refused.json()["error"]["code"] == "overloaded"
         assert seconds is not None
-        waiting = JobQueue(client).length(QueueName.INTERACTIVE)
+        waiting = JobQueue(redis_client).length(QueueName.INTERACTIVE)
         assert seconds == pytest.approx(waiting / JOBS_PER_SECOND, rel=0.5)
         assert float(refused.headers["retry-after-ms"]) / 1000 == pytest.approx(seconds - 15, abs=2)
 

@@ -47,8 +47,8 @@ def postgres(tmp_path: Path) -> Iterator[Postgres]:
 
 
 @pytest.fixture
-def paced_service(
-    base_settings: Settings, postgres: Postgres, tmp_path: Path, client: redis.Redis
+def slow_service_of_its_own(
+    base_settings: Settings, postgres: Postgres, tmp_path: Path, redis_client: redis.Redis
 ) -> Iterator[Service]:
     """A service with a PostgreSQL of its own, whose answers take seconds."""
     own = {"DATABASE_URL": postgres.url, "ECHO_TOKENS_PER_SECOND": str(PACE)}
@@ -91,9 +91,9 @@ def readiness(service: Service) -> tuple[int, dict[str, str]]:
 
 
 def test_a_read_only_database_is_away_until_it_accepts_changes(
-    postgres: Postgres, paced_service: Service
+    postgres: Postgres, slow_service_of_its_own: Service
 ) -> None:
-    service = paced_service
+    service = slow_service_of_its_own
     headers = {"x-api-key": service.make_key()["secret"]}
     tokens = {"maxTokens": TOKENS, "ignoreEos": True}
 

@@ -23,6 +23,6 @@ def openai(service: Service, key: dict[str, Any]) -> Iterator[OpenAI]:
 
 
 @pytest.fixture(scope="module")
-def paced_openai(paced: Service) -> Iterator[OpenAI]:
-    with connect(paced, paced.make_key()) as client:
+def slow_openai(slow_service: Service) -> Iterator[OpenAI]:
+    with connect(slow_service, slow_service.make_key()) as client:
         yield client

@@ -68,7 +68,7 @@ def test_only_an_admin_with_a_token_sees_the_dashboard(service: Service, path: s
 
 
 def test_without_redis_the_overview_has_the_figures_of_the_database(
-    base_settings: Settings, database: SessionFactory, admin: User, client: redis.Redis
+    base_settings: Settings, database: SessionFactory, admin: User, redis_client: redis.Redis
 ) -> None:
     gone = base_settings.model_copy(update={"redis_url": SecretStr("redis://127.0.0.1:1/0")})
     app = create_app(Services.from_settings(base_settings)).test_client()

@@ -23,7 +23,7 @@ MAX_BYTES = 1_500_000
 
 
 @pytest.fixture
-def api(base_settings: Settings, client: redis.Redis) -> FlaskClient:
+def api(base_settings: Settings, redis_client: redis.Redis) -> FlaskClient:
     return create_app(Services.from_settings(base_settings)).test_client()
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from models.accounts.api_key import ApiKey
 from models.accounts.audit import AuditEntry
-from models.database.base import open_database, sessions, utc_now
+from models.database.base import utc_now
 from tests.support.http.accounts import register
 from tests.support.http.errors import error_of
 from tests.support.polling import wait_until
@@ -119,11 +119,9 @@ def test_a_wrong_field_is_named(
 def test_the_audit_trail_says_who_made_a_key_from_where(service: Service) -> None:
     key = service.make_key(name="audited")
 
-    engine = open_database(service.settings)
-    with sessions(engine)() as session:
+    with service.sessions() as session:
         made = session.query(ApiKey).filter_by(name="audited").one()
         entry = session.query(AuditEntry).filter_by(target_id=made.id).one()
-    engine.dispose()
 
     assert (entry.action, entry.address) == ("key.create", "127.0.0.1")
     assert entry.actor_id == made.user_id

@@ -77,7 +77,7 @@ def end_job(database: SessionFactory, *, tokens: int) -> None:
 
 def test_a_key_sees_each_of_its_limits_and_the_reset(
     app_with: Callable[..., FlaskClient],
-    client: redis.Redis,
+    redis_client: redis.Redis,
     make_key: Callable[..., dict[str, str]],
 ) -> None:
     app = app_with()
@@ -119,7 +119,7 @@ def test_a_key_sees_each_of_its_limits_and_the_reset(
 
 def test_a_refused_request_makes_no_job_and_is_charged_nothing(
     app_with: Callable[..., FlaskClient],
-    client: redis.Redis,
+    redis_client: redis.Redis,
     database: SessionFactory,
     make_key: Callable[..., dict[str, str]],
 ) -> None:
@@ -137,7 +137,7 @@ def test_a_refused_request_makes_no_job_and_is_charged_nothing(
 
 def test_losing_all_of_redis_keeps_the_quota_and_the_jobs_in_flight(
     app_with: Callable[..., FlaskClient],
-    client: redis.Redis,
+    redis_client: redis.Redis,
     database: SessionFactory,
     make_key: Callable[..., dict[str, str]],
 ) -> None:
@@ -147,7 +147,7 @@ def test_losing_all_of_redis_keeps_the_quota_and_the_jobs_in_flight(
     end_job(database, tokens=900)
     assert submit(app, key).status_code == 202
 
-    client.flushall()
+    redis_client.flushall()
 
     shown = limits(app, key)
     assert shown["monthlyTokenLimit"]["used"] == 900 + charged
@@ -159,7 +159,7 @@ def test_losing_all_of_redis_keeps_the_quota_and_the_jobs_in_flight(
 
 def test_a_line_that_is_too_long_refuses_and_charges_nothing(
     app_with: Callable[..., FlaskClient],
-    client: redis.Redis,
+    redis_client: redis.Redis,
     database: SessionFactory,
     make_key: Callable[..., dict[str, str]],
 ) -> None:
@@ -177,7 +177,7 @@ def test_a_line_that_is_too_long_refuses_and_charges_nothing(
 
 def test_looking_at_limits_has_a_limit_of_its_own(
     app_with: Callable[..., FlaskClient],
-    client: redis.Redis,
+    redis_client: redis.Redis,
     make_key: Callable[..., dict[str, str]],
 ) -> None:
     app, key = app_with(poll_rate_limit=2), make_key(rate_limit=1)

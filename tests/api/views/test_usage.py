@@ -43,7 +43,9 @@ class Seen:
 
 
 @pytest.fixture
-def app(base_settings: Settings, database: SessionFactory, client: redis.Redis) -> FlaskClient:
+def app(
+    base_settings: Settings, database: SessionFactory, redis_client: redis.Redis
+) -> FlaskClient:
     prices = {
         "price_per_million_prompt_tokens": "0.15",
         "price_per_million_completion_tokens": "0.5",

@@ -34,26 +34,26 @@ def piece(job_id: object, text: str, offset: int = 0) -> TextPiece:
     return TextPiece(job_id.hex, 1, 0, offset, text)  # type: ignore[attr-defined]
 
 
-def test_a_waiter_is_woken_by_its_own_job_only(client: redis.Redis) -> None:
-    events, mine, other = JobEvents(client), new_id(), new_id()
+def test_a_waiter_is_woken_by_its_own_job_only(redis_client: redis.Redis) -> None:
+    events, mine, other = JobEvents(redis_client), new_id(), new_id()
 
     with events.watch(mine) as watch:
-        settle(client, watch)
-        publish_ends(client, [other])
+        settle(redis_client, watch)
+        publish_ends(redis_client, [other])
         assert not watch.changed.wait(0.3)
-        publish_ends(client, [other, mine])
+        publish_ends(redis_client, [other, mine])
         assert watch.changed.wait(5)
         assert watch.may_have_ended
     events.close()
 
 
-def test_a_follower_gets_the_text_of_its_own_job(client: redis.Redis) -> None:
-    events, mine, other = JobEvents(client), new_id(), new_id()
+def test_a_follower_gets_the_text_of_its_own_job(redis_client: redis.Redis) -> None:
+    events, mine, other = JobEvents(redis_client), new_id(), new_id()
 
     with events.watch(mine, with_text=True) as watch, events.watch(mine) as waiter:
-        settle(client, watch)
-        settle(client, waiter)
-        publish_text(client, [piece(other, "x"), piece(mine, "he"), piece(mine, "llo 🎉", 2)])
+        settle(redis_client, watch)
+        settle(redis_client, waiter)
+        publish_text(redis_client, [piece(other, "x"), piece(mine, "he"), piece(mine, "llo 🎉", 2)])
         assert watch.changed.wait(5)
         assert [p.text for p in watch.take()] == ["he", "llo 🎉"]
         assert not watch.may_have_ended
@@ -61,7 +61,7 @@ def test_a_follower_gets_the_text_of_its_own_job(client: redis.Redis) -> None:
     events.close()
 
 
-def test_a_slow_follower_sees_the_gap(client: redis.Redis) -> None:
+def test_a_slow_follower_sees_the_gap(redis_client: redis.Redis) -> None:
     watch = JobWatch(with_text=True)
     for number in range(MAX_PIECES + 1):
         watch.add(piece(new_id(), "x", number))
@@ -70,8 +70,8 @@ def test_a_slow_follower_sees_the_gap(client: redis.Redis) -> None:
     assert len(watch.take()) == 1
 
 
-def test_many_waiters_share_one_subscription(client: redis.Redis) -> None:
-    events = JobEvents(client)
+def test_many_waiters_share_one_subscription(redis_client: redis.Redis) -> None:
+    events = JobEvents(redis_client)
     jobs = [new_id() for _ in range(50)]
 
     def wait(job_id: object) -> bool:
@@ -80,27 +80,27 @@ def test_many_waiters_share_one_subscription(client: redis.Redis) -> None:
 
     with ThreadPoolExecutor(50) as pool:
         waits = [pool.submit(wait, job) for job in jobs]
-        wait_until(lambda: subscribers(client) >= 1, 20)
-        assert subscribers(client) == 1
-        publish_ends(client, jobs)
+        wait_until(lambda: subscribers(redis_client) >= 1, 20)
+        assert subscribers(redis_client) == 1
+        publish_ends(redis_client, jobs)
         assert all(future.result(10) for future in waits)
     events.close()
 
 
-def test_waiting_requests_are_woken_after_the_subscription_broke(client: redis.Redis) -> None:
-    events = JobEvents(client)
+def test_waiting_requests_are_woken_after_the_subscription_broke(redis_client: redis.Redis) -> None:
+    events = JobEvents(redis_client)
     with events.watch(new_id()) as watch:
-        settle(client, watch)
+        settle(redis_client, watch)
 
-        client.execute_command("CLIENT KILL TYPE pubsub")
+        redis_client.execute_command("CLIENT KILL TYPE pubsub")
 
         assert watch.changed.wait(5)
         wait_until(lambda: watch.may_have_ended and watch.has_gap, 20)
     events.close()
 
 
-def test_all_who_wait_are_let_go_when_the_process_leaves(client: redis.Redis) -> None:
-    events = JobEvents(client)
+def test_all_who_wait_are_let_go_when_the_process_leaves(redis_client: redis.Redis) -> None:
+    events = JobEvents(redis_client)
     with events.watch(new_id()) as before:
         events.end_waits()
         assert before.changed.is_set()
@@ -110,15 +110,15 @@ def test_all_who_wait_are_let_go_when_the_process_leaves(client: redis.Redis) ->
     events.close()
 
 
-def test_a_worker_receives_commands_and_survives_a_bad_one(client: redis.Redis) -> None:
+def test_a_worker_receives_commands_and_survives_a_bad_one(redis_client: redis.Redis) -> None:
     heard: list[tuple[JobCommand, object]] = []
-    requests = subscribe_to_commands(client, lambda what, job: heard.append((what, job)))
+    requests = subscribe_to_commands(redis_client, lambda what, job: heard.append((what, job)))
     requests.listen()
-    wait_until(lambda: client.pubsub_numsub("job-requests")[0][1] == 1, 20)
+    wait_until(lambda: redis_client.pubsub_numsub("job-requests")[0][1] == 1, 20)
     job_id = new_id()
 
-    client.publish("job-requests", b"nonsense")
-    send_command(client, JobCommand.CANCEL, job_id)
+    redis_client.publish("job-requests", b"nonsense")
+    send_command(redis_client, JobCommand.CANCEL, job_id)
 
     deadline = time.monotonic() + 5
     while not heard and time.monotonic() < deadline:

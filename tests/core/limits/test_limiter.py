@@ -26,8 +26,8 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def limiter(client: redis.Redis, clock: Clock) -> Limiter:
-    return Limiter(client, clock=clock)
+def limiter(redis_client: redis.Redis, clock: Clock) -> Limiter:
+    return Limiter(redis_client, clock=clock)
 
 
 def charge(limiter: Limiter, key: Key, *, tokens: int = 1, job: UUID | None = None) -> LimitState:
@@ -71,9 +71,9 @@ def counts(limiter: Limiter, key: Key) -> tuple[int, int, int, int]:
     ids=["requests", "tokens", "in flight", "month"],
 )
 def test_exactly_the_limit_passes_among_concurrent_requests(
-    client: redis.Redis, clock: Clock, key: Key, tokens: int
+    redis_client: redis.Redis, clock: Clock, key: Key, tokens: int
 ) -> None:
-    first, second = Limiter(client, clock=clock), Limiter(client, clock=clock)
+    first, second = Limiter(redis_client, clock=clock), Limiter(redis_client, clock=clock)
 
     assert accepted(first, key, tries=300, tokens=tokens) == 60
     assert accepted(second, key, tries=50, tokens=tokens) == 0
@@ -89,15 +89,15 @@ def test_the_next_minute_starts_at_zero(limiter: Limiter, clock: Clock) -> None:
     assert accepted(limiter, key, tries=100) == 60
 
 
-def test_the_clock_is_that_of_redis_and_not_of_the_process(client: redis.Redis) -> None:
-    state = charge(Limiter(client), Key())
+def test_the_clock_is_that_of_redis_and_not_of_the_process(redis_client: redis.Redis) -> None:
+    state = charge(Limiter(redis_client), Key())
 
-    seconds, microseconds = client.time()
+    seconds, microseconds = redis_client.time()
     ahead = seconds + microseconds / 1e6 - state.now.timestamp()
     assert 0 <= ahead < 5
 
 
-def test_months_are_those_of_the_calendar(client: redis.Redis, clock: Clock) -> None:
+def test_months_are_those_of_the_calendar(redis_client: redis.Redis, clock: Clock) -> None:
     random = Random(4)
     first = datetime(2024, 2, 28, 23, 59, 59, tzinfo=UTC)
     moments = [first + timedelta(days=random.randrange(40_000)) for _ in range(300)]
@@ -106,9 +106,9 @@ def test_months_are_those_of_the_calendar(client: redis.Redis, clock: Clock) -> 
         clock.now = moment.timestamp()
         key = Key()
 
-        charge(Limiter(client, clock=clock), key)
+        charge(Limiter(redis_client, clock=clock), key)
 
-        month = int(client.hget(f"limit:{key.id.hex}", "month") or 0)
+        month = int(redis_client.hget(f"limit:{key.id.hex}", "month") or 0)
         assert divmod(month, 12) == (moment.year, moment.month - 1), moment
 
 
@@ -218,12 +218,12 @@ def test_a_release_takes_the_whole_charge_back(limiter: Limiter) -> None:
     assert counts(limiter, key) == (0, 0, 0, 0)
 
 
-def test_many_settles_travel_in_one_pipeline(client: redis.Redis, limiter: Limiter) -> None:
+def test_many_settles_travel_in_one_pipeline(redis_client: redis.Redis, limiter: Limiter) -> None:
     key, jobs = Key(), [new_id() for _ in range(3)]
     for job in jobs:
         charge(limiter, key, tokens=10, job=job)
 
-    with client.pipeline(transaction=False) as pipe:
+    with redis_client.pipeline(transaction=False) as pipe:
         for job in jobs:
             limiter.settle(key.id, job, 4, pipe=pipe)
         assert counts(limiter, key)[2] == 3
@@ -233,7 +233,7 @@ def test_many_settles_travel_in_one_pipeline(client: redis.Redis, limiter: Limit
 
 
 def test_lost_data_is_read_from_the_database_by_the_next_charge(
-    client: redis.Redis, limiter: Limiter
+    redis_client: redis.Redis, limiter: Limiter
 ) -> None:
     key, jobs = Key(monthly_token_limit=1000, max_in_flight=3), [new_id(), new_id()]
     asked = []
@@ -242,7 +242,7 @@ def test_lost_data_is_read_from_the_database_by_the_next_charge(
         asked.append(month_began)
         return KeyUse(600, {job: 100 for job in jobs})
 
-    client.flushall()
+    redis_client.flushall()
     state = limiter.charge(key, new_id(), tokens=100, recall=recall)
     limiter.settle(key.id, jobs[0], 40)
 
@@ -253,11 +253,11 @@ def test_lost_data_is_read_from_the_database_by_the_next_charge(
 
 
 def test_a_settle_after_a_loss_leaves_the_rest_to_the_database(
-    client: redis.Redis, limiter: Limiter
+    redis_client: redis.Redis, limiter: Limiter
 ) -> None:
     key, job = Key(), new_id()
     charge(limiter, key, tokens=10, job=job)
-    client.delete(f"limit:{key.id.hex}")
+    redis_client.delete(f"limit:{key.id.hex}")
 
     limiter.settle(key.id, job, 10)
 
@@ -266,11 +266,11 @@ def test_a_settle_after_a_loss_leaves_the_rest_to_the_database(
 
 
 def test_a_job_unknown_to_the_database_is_not_in_flight_after_a_loss(
-    client: redis.Redis, limiter: Limiter
+    redis_client: redis.Redis, limiter: Limiter
 ) -> None:
     key = Key()
     charge(limiter, key, tokens=10)
-    client.delete(f"limit:{key.id.hex}")
+    redis_client.delete(f"limit:{key.id.hex}")
 
     state = limiter.read(key, recall=nothing)
 
@@ -361,10 +361,10 @@ def test_a_line_waits_for_what_others_hold_and_fails_for_what_is_used(limiter: L
 
 
 def test_lines_of_several_keys_are_charged_together_also_by_a_redis_that_knows_nothing(
-    client: redis.Redis, limiter: Limiter
+    redis_client: redis.Redis, limiter: Limiter
 ) -> None:
     one, other, lost = Key(), Key(monthly_token_limit=5), new_id()
-    client.script_flush()
+    redis_client.script_flush()
     asked = []
 
     def recall(key_id: UUID, _: datetime) -> KeyUse:

@@ -127,11 +127,11 @@ class Model:
 )
 @given(key=LIMITS, steps=st.lists(STEPS, min_size=10, max_size=40))
 def test_the_script_counts_as_the_model_does(
-    client: redis.Redis, key: Key, steps: list[tuple[Any, ...]]
+    redis_client: redis.Redis, key: Key, steps: list[tuple[Any, ...]]
 ) -> None:
     clock, jobs = Clock(), [new_id() for _ in range(5)]
     key = Key(key.rate_limit, key.token_limit, key.max_in_flight, key.monthly_token_limit)
-    model, limiter = Model(key, clock), Limiter(client, clock=clock)
+    model, limiter = Model(key, clock), Limiter(redis_client, clock=clock)
     for name, *args in steps:
         if name == "charge":
             job, tokens = jobs[args[0]], args[1]
@@ -150,7 +150,7 @@ def test_the_script_counts_as_the_model_does(
         elif name == "wait":
             clock.now += args[0]
         else:
-            client.delete(f"limit:{key.id.hex}", f"limit:{key.id.hex}:flight")
+            redis_client.delete(f"limit:{key.id.hex}", f"limit:{key.id.hex}:flight")
             model.lose()
             limiter.read(key, recall=model.recall)
         state = limiter.read(key, recall=model.recall)

@@ -20,8 +20,8 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def counts(client: redis.Redis, clock: Clock) -> MinuteLimiter:
-    return MinuteLimiter(client, clock=clock)
+def counts(redis_client: redis.Redis, clock: Clock) -> MinuteLimiter:
+    return MinuteLimiter(redis_client, clock=clock)
 
 
 def passes(count: Callable[[], None]) -> bool:
@@ -64,9 +64,9 @@ def test_what_is_larger_than_the_limit_passes_alone(counts: MinuteLimiter, clock
     assert [send(60), send(40), send(1)] == [True, True, False]
 
 
-def test_many_at_once_are_counted_exactly(client: redis.Redis, clock: Clock) -> None:
+def test_many_at_once_are_counted_exactly(redis_client: redis.Redis, clock: Clock) -> None:
     caller = new_id()
-    processes = [MinuteLimiter(client, clock=clock) for _ in range(4)]
+    processes = [MinuteLimiter(redis_client, clock=clock) for _ in range(4)]
 
     with ThreadPoolExecutor(8) as pool:
         passed = pool.map(

@@ -39,8 +39,8 @@ def succeed(throttle: Throttle, *, address: str, email: str = "a@b.c") -> None:
         attempt.succeed()
 
 
-def test_an_email_is_limited_from_one_address(client: redis.Redis) -> None:
-    throttle = Throttle(client)
+def test_an_email_is_limited_from_one_address(redis_client: redis.Redis) -> None:
+    throttle = Throttle(redis_client)
     for n in range(3):
         fail(throttle, email="A@b.c" if n else "a@B.c")
 
@@ -49,8 +49,8 @@ def test_an_email_is_limited_from_one_address(client: redis.Redis) -> None:
     fail(throttle, email="other@b.c")
 
 
-def test_an_email_is_limited_over_all_addresses(client: redis.Redis) -> None:
-    throttle = Throttle(client)
+def test_an_email_is_limited_over_all_addresses(redis_client: redis.Redis) -> None:
+    throttle = Throttle(redis_client)
     for n in range(6):
         fail(throttle, address=f"192.0.2.{n}")
 
@@ -58,8 +58,8 @@ def test_an_email_is_limited_over_all_addresses(client: redis.Redis) -> None:
     fail(throttle, address="192.0.2.9", email="other@b.c")
 
 
-def test_a_known_address_is_not_refused_for_attempts_of_others(client: redis.Redis) -> None:
-    throttle = Throttle(client)
+def test_a_known_address_is_not_refused_for_attempts_of_others(redis_client: redis.Redis) -> None:
+    throttle = Throttle(redis_client)
     succeed(throttle, address="192.0.2.1")
     for n in range(2, 8):
         fail(throttle, address=f"192.0.2.{n}")
@@ -71,8 +71,10 @@ def test_a_known_address_is_not_refused_for_attempts_of_others(client: redis.Red
     assert seconds_to_wait(throttle, address="192.0.2.1")  # but for its own wrong passwords
 
 
-def test_the_address_known_for_one_email_is_a_stranger_to_another(client: redis.Redis) -> None:
-    throttle = Throttle(client)
+def test_the_address_known_for_one_email_is_a_stranger_to_another(
+    redis_client: redis.Redis,
+) -> None:
+    throttle = Throttle(redis_client)
     succeed(throttle, address="192.0.2.1")
     for n in range(2, 8):
         fail(throttle, address=f"192.0.2.{n}", email="other@b.c")
@@ -80,8 +82,8 @@ def test_the_address_known_for_one_email_is_a_stranger_to_another(client: redis.
     assert seconds_to_wait(throttle, address="192.0.2.1", email="other@b.c")
 
 
-def test_lifting_forgets_what_was_tried_with_one_email(client: redis.Redis) -> None:
-    throttle = Throttle(client)
+def test_lifting_forgets_what_was_tried_with_one_email(redis_client: redis.Redis) -> None:
+    throttle = Throttle(redis_client)
     for n in range(6):
         fail(throttle, address=f"192.0.2.{n}")
         fail(throttle, address=f"198.51.100.{n}", email="other@b.c")
@@ -92,8 +94,8 @@ def test_lifting_forgets_what_was_tried_with_one_email(client: redis.Redis) -> N
     assert seconds_to_wait(throttle, address="192.0.2.9", email="other@b.c")
 
 
-def test_an_address_is_limited_over_all_emails(client: redis.Redis) -> None:
-    throttle = Throttle(client)
+def test_an_address_is_limited_over_all_emails(redis_client: redis.Redis) -> None:
+    throttle = Throttle(redis_client)
     for n in range(5):
         fail(throttle, email=f"{n}@b.c")
 
@@ -111,9 +113,9 @@ def test_an_address_is_limited_over_all_emails(client: redis.Redis) -> None:
     ],
 )
 def test_an_ipv6_address_counts_as_its_network(
-    client: redis.Redis, first: str, second: str, are_one: bool
+    redis_client: redis.Redis, first: str, second: str, are_one: bool
 ) -> None:
-    throttle = Throttle(client)
+    throttle = Throttle(redis_client)
     for n in range(5):
         fail(throttle, address=first, email=f"{n}@b.c")
 
@@ -123,7 +125,9 @@ def test_an_ipv6_address_counts_as_its_network(
         fail(throttle, address=second, email="x@b.c")
 
 
-def test_many_at_once_do_not_slip_through(client: redis.Redis, base_settings: Settings) -> None:
+def test_many_at_once_do_not_slip_through(
+    redis_client: redis.Redis, base_settings: Settings
+) -> None:
     clients = [open_redis(base_settings) for _ in range(4)]
     throttles = [Throttle(other) for other in clients]
     judged = []
@@ -144,8 +148,8 @@ def test_many_at_once_do_not_slip_through(client: redis.Redis, base_settings: Se
     assert len(judged) == 3
 
 
-def test_a_refused_attempt_is_not_charged_and_the_wait_is_true(client: redis.Redis) -> None:
-    throttle = Throttle(client)
+def test_a_refused_attempt_is_not_charged_and_the_wait_is_true(redis_client: redis.Redis) -> None:
+    throttle = Throttle(redis_client)
     rule = ThrottleRule("login", per_address=5, per_email=1, per_email_anywhere=1, window_seconds=1)
     fail(throttle, rule=rule)
 
@@ -160,8 +164,10 @@ def test_a_refused_attempt_is_not_charged_and_the_wait_is_true(client: redis.Red
     wait_until(passes, 1.5)  # although it was tried all the time
 
 
-def test_success_forgets_the_email_and_gives_the_address_one_back(client: redis.Redis) -> None:
-    throttle = Throttle(client)
+def test_success_forgets_the_email_and_gives_the_address_one_back(
+    redis_client: redis.Redis,
+) -> None:
+    throttle = Throttle(redis_client)
     for _ in range(2):
         fail(throttle)
     succeed(throttle, address="192.0.2.1")
@@ -171,8 +177,8 @@ def test_success_forgets_the_email_and_gives_the_address_one_back(client: redis.
     assert seconds_to_wait(throttle, email="other@b.c")  # five of five from the address
 
 
-def test_a_success_does_not_clear_what_its_address_did_to_others(client: redis.Redis) -> None:
-    throttle = Throttle(client)
+def test_a_success_does_not_clear_what_its_address_did_to_others(redis_client: redis.Redis) -> None:
+    throttle = Throttle(redis_client)
     for n in range(4):
         fail(throttle, email=f"{n}@b.c")
         succeed(throttle, address="192.0.2.1", email="own@b.c")
@@ -184,8 +190,8 @@ def test_a_success_does_not_clear_what_its_address_did_to_others(client: redis.R
 @pytest.mark.parametrize(
     "error", [Unavailable("away"), RateLimited("many", retry_after_seconds=1), ZeroDivisionError()]
 )
-def test_a_fault_of_ours_costs_no_attempt(client: redis.Redis, error: Exception) -> None:
-    throttle = Throttle(client)
+def test_a_fault_of_ours_costs_no_attempt(redis_client: redis.Redis, error: Exception) -> None:
+    throttle = Throttle(redis_client)
 
     for _ in range(10):
         with (
@@ -197,21 +203,21 @@ def test_a_fault_of_ours_costs_no_attempt(client: redis.Redis, error: Exception)
     fail(throttle)
 
 
-def test_every_counter_ends_and_holds_no_email(client: redis.Redis) -> None:
-    fail(Throttle(client), email="secret@example.com")
+def test_every_counter_ends_and_holds_no_email(redis_client: redis.Redis) -> None:
+    fail(Throttle(redis_client), email="secret@example.com")
 
-    keys = client.keys("*")
+    keys = redis_client.keys("*")
 
     assert len(keys) == 3
-    assert all(0 < client.ttl(key) <= 60 for key in keys)
+    assert all(0 < redis_client.ttl(key) <= 60 for key in keys)
     assert b"example" not in b"".join(keys)
 
 
-def test_what_is_given_back_late_makes_no_counter_without_an_end(client: redis.Redis) -> None:
-    throttle = Throttle(client)
+def test_what_is_given_back_late_makes_no_counter_without_an_end(redis_client: redis.Redis) -> None:
+    throttle = Throttle(redis_client)
     with throttle.attempt(RULE, address="192.0.2.1", email="a@b.c") as attempt:
-        client.flushall()
+        redis_client.flushall()
         attempt.succeed()
         attempt.forget()
 
-    assert [key for key in client.keys("*") if b":known:" not in key] == []
+    assert [key for key in redis_client.keys("*") if b":known:" not in key] == []

@@ -18,9 +18,13 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def backlog(client: redis.Redis, clock: Clock) -> Backlog:
+def backlog(redis_client: redis.Redis, clock: Clock) -> Backlog:
     return Backlog(
-        JobQueue(client), WorkerRegistry(client), max_seconds=10, max_length=50, clock=clock
+        JobQueue(redis_client),
+        WorkerRegistry(redis_client),
+        max_seconds=10,
+        max_length=50,
+        clock=clock,
     )
 
 
@@ -43,43 +47,43 @@ def report(
 
 
 def test_the_backlog_is_the_time_that_the_ready_workers_need(
-    client: redis.Redis, backlog: Backlog
+    redis_client: redis.Redis, backlog: Backlog
 ) -> None:
-    join(client, 10)
-    report(client, "a", pace=1.5, waiting=4)
-    report(client, "b", pace=0.5, waiting=2)
-    report(client, "leaving", pace=9, waiting=99, is_ready=False)
+    join(redis_client, 10)
+    report(redis_client, "a", pace=1.5, waiting=4)
+    report(redis_client, "b", pace=0.5, waiting=2)
+    report(redis_client, "leaving", pace=9, waiting=99, is_ready=False)
 
     assert backlog.estimate() == pytest.approx(8.0)
     assert backlog.seconds_for(3) == pytest.approx(1.5)
 
 
 def test_a_worker_that_was_never_full_counts_as_the_others_do(
-    client: redis.Redis, backlog: Backlog
+    redis_client: redis.Redis, backlog: Backlog
 ) -> None:
-    join(client, 12)
-    report(client, "a", pace=2.0)
-    report(client, "new", pace=0.0)
+    join(redis_client, 12)
+    report(redis_client, "a", pace=2.0)
+    report(redis_client, "new", pace=0.0)
 
     assert backlog.estimate() == pytest.approx(3.0)
 
 
 def test_without_a_measured_throughput_no_time_is_known(
-    client: redis.Redis, backlog: Backlog
+    redis_client: redis.Redis, backlog: Backlog
 ) -> None:
-    join(client, 49)
+    join(redis_client, 49)
     assert backlog.estimate() is None
 
-    report(client, "new", pace=0.0)
+    report(redis_client, "new", pace=0.0)
     assert backlog.seconds_for(1) is None
     backlog.check()
 
 
 def test_a_backlog_that_is_too_long_in_time_rejects_jobs(
-    client: redis.Redis, backlog: Backlog
+    redis_client: redis.Redis, backlog: Backlog
 ) -> None:
-    join(client, 14)
-    report(client, "a", pace=1.0, waiting=1)
+    join(redis_client, 14)
+    report(redis_client, "a", pace=1.0, waiting=1)
 
     with pytest.raises(Unavailable) as caught:
         backlog.check()
@@ -89,9 +93,9 @@ def test_a_backlog_that_is_too_long_in_time_rejects_jobs(
 
 
 def test_a_line_that_is_too_long_takes_no_more_although_nobody_works(
-    client: redis.Redis, backlog: Backlog
+    redis_client: redis.Redis, backlog: Backlog
 ) -> None:
-    join(client, 50)
+    join(redis_client, 50)
 
     with pytest.raises(Unavailable) as caught:
         backlog.check()
@@ -101,9 +105,9 @@ def test_a_line_that_is_too_long_takes_no_more_although_nobody_works(
 
 
 def test_a_burst_between_two_reads_does_not_exceed_the_bound(
-    client: redis.Redis, backlog: Backlog
+    redis_client: redis.Redis, backlog: Backlog
 ) -> None:
-    join(client, 40)
+    join(redis_client, 40)
 
     for _ in range(10):
         backlog.check()
@@ -113,11 +117,11 @@ def test_a_burst_between_two_reads_does_not_exceed_the_bound(
 
 
 def test_the_state_is_read_again_after_a_moment_and_not_before(
-    client: redis.Redis, backlog: Backlog, clock: Clock
+    redis_client: redis.Redis, backlog: Backlog, clock: Clock
 ) -> None:
-    report(client, "a", pace=1.0)
+    report(redis_client, "a", pace=1.0)
     assert backlog.estimate() == 0
-    join(client, 30)
+    join(redis_client, 30)
 
     clock.now += CACHE_SECONDS - 0.01
     assert backlog.estimate() == 0
@@ -125,18 +129,18 @@ def test_the_state_is_read_again_after_a_moment_and_not_before(
     assert backlog.estimate() == 30
 
 
-def test_bulk_jobs_are_not_in_the_backlog(client: redis.Redis, backlog: Backlog) -> None:
-    report(client, "a", pace=1.0)
-    JobQueue(client).send(new_id(), QueueName.BULK)
+def test_bulk_jobs_are_not_in_the_backlog(redis_client: redis.Redis, backlog: Backlog) -> None:
+    report(redis_client, "a", pace=1.0)
+    JobQueue(redis_client).send(new_id(), QueueName.BULK)
 
     assert backlog.estimate() == 0
 
 
 def test_the_context_is_what_every_ready_worker_takes(
-    client: redis.Redis, backlog: Backlog
+    redis_client: redis.Redis, backlog: Backlog
 ) -> None:
     for name, length, is_ready in (("a", 4096, True), ("b", 2048, True), ("c", 512, False)):
-        WorkerRegistry(client).report(WorkerStatus(name, "m", length, is_ready))
+        WorkerRegistry(redis_client).report(WorkerStatus(name, "m", length, is_ready))
 
     assert backlog.context_length() == 2048
 

@@ -67,36 +67,36 @@ def send(client: redis.Redis, count: int = 1) -> list[UUID]:
     return jobs
 
 
-def test_a_sent_job_is_on_its_queue_until_it_is_done(client: redis.Redis) -> None:
-    queue, lost = JobQueue(client), new_id()
-    [job_id] = send(client)
+def test_a_sent_job_is_on_its_queue_until_it_is_done(redis_client: redis.Redis) -> None:
+    queue, lost = JobQueue(redis_client), new_id()
+    [job_id] = send(redis_client)
 
     assert queue.missing([job_id, lost], QueueName.INTERACTIVE) == [lost]
     assert queue.length(QueueName.INTERACTIVE) == 1
 
-    with worker(client) as only:
+    with worker(redis_client) as only:
         wait_until(lambda: queue.missing([job_id], QueueName.INTERACTIVE) == [job_id], 20)
 
     assert only.seen == [job_id]
 
 
-def test_a_stopping_worker_acknowledges_its_finished_jobs(client: redis.Redis) -> None:
-    with worker(client) as only:
-        jobs = send(client, 3)
+def test_a_stopping_worker_acknowledges_its_finished_jobs(redis_client: redis.Redis) -> None:
+    with worker(redis_client) as only:
+        jobs = send(redis_client, 3)
         wait_until(lambda: len(only.seen) == 3, 20)
 
-    assert JobQueue(client).missing(jobs, QueueName.INTERACTIVE) == jobs
+    assert JobQueue(redis_client).missing(jobs, QueueName.INTERACTIVE) == jobs
 
 
 @pytest.mark.alone
-def test_an_idle_consumer_does_not_wait_for_its_poll(client: redis.Redis) -> None:
-    with worker(client) as only:
+def test_an_idle_consumer_does_not_wait_for_its_poll(redis_client: redis.Redis) -> None:
+    with worker(redis_client) as only:
         time.sleep(0.3)  # it waits on the doorbell by now
 
         waits = []
         for count in range(1, 11):
             began = time.monotonic()
-            send(client)
+            send(redis_client)
             wait_until(lambda count=count: len(only.seen) == count, 20)
             waits.append(time.monotonic() - began)
 
@@ -104,21 +104,21 @@ def test_an_idle_consumer_does_not_wait_for_its_poll(client: redis.Redis) -> Non
     assert sorted(waits)[5] < 0.2
 
 
-def test_a_full_consumer_leaves_jobs_for_others(client: redis.Redis) -> None:
-    with worker(client, max_jobs=2, hold=True) as full:
-        send(client, 5)
+def test_a_full_consumer_leaves_jobs_for_others(redis_client: redis.Redis) -> None:
+    with worker(redis_client, max_jobs=2, hold=True) as full:
+        send(redis_client, 5)
         wait_until(lambda: len(full.seen) == 2, 20)
 
-        with worker(client, max_jobs=4) as free:
+        with worker(redis_client, max_jobs=4) as free:
             wait_until(lambda: len(free.seen) == 3, 20)
 
     assert len(set(full.seen + free.seen)) == 5
 
 
 @pytest.mark.alone
-def test_a_full_consumer_fetches_as_soon_as_a_slot_is_free(client: redis.Redis) -> None:
-    with worker(client, max_jobs=1, hold=True) as only:
-        first, second = send(client, 2)
+def test_a_full_consumer_fetches_as_soon_as_a_slot_is_free(redis_client: redis.Redis) -> None:
+    with worker(redis_client, max_jobs=1, hold=True) as only:
+        first, second = send(redis_client, 2)
         wait_until(lambda: only.seen == [first], 20)
         time.sleep(0.2)  # it waits for a free slot by now
         began = time.monotonic()
@@ -129,12 +129,12 @@ def test_a_full_consumer_fetches_as_soon_as_a_slot_is_free(client: redis.Redis) 
 
 
 @pytest.mark.alone
-def test_a_requeued_job_goes_to_another_worker_at_once(client: redis.Redis) -> None:
-    with worker(client, hold=True) as leaving:
-        [job_id] = send(client)
+def test_a_requeued_job_goes_to_another_worker_at_once(redis_client: redis.Redis) -> None:
+    with worker(redis_client, hold=True) as leaving:
+        [job_id] = send(redis_client)
         wait_until(lambda: leaving.seen == [job_id], 20)
         leaving.stop_fetching()
-        with worker(client) as other:
+        with worker(redis_client) as other:
             time.sleep(0.2)  # it waits on the doorbell by now
             began = time.monotonic()
             leaving.consumer.requeue(job_id)
@@ -144,16 +144,16 @@ def test_a_requeued_job_goes_to_another_worker_at_once(client: redis.Redis) -> N
 
 
 def test_a_draining_worker_keeps_its_jobs(
-    client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+    redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("core.queueing.broker.BROKER_HEARTBEAT_MS", 1500)
-    with worker(client, hold=True) as draining:
-        held = send(client)
+    with worker(redis_client, hold=True) as draining:
+        held = send(redis_client)
         wait_until(lambda: draining.seen == held, 20)
         draining.stop_fetching()
-        late = send(client)
+        late = send(redis_client)
 
-        with worker(client) as other:
+        with worker(redis_client) as other:
             wait_until(lambda: other.seen == late, 20)
             time.sleep(2)  # longer than the silence of a dead worker
             assert other.seen == late
@@ -162,21 +162,21 @@ def test_a_draining_worker_keeps_its_jobs(
 
 
 def test_signs_of_life_are_timed_by_redis(
-    client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+    redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("dramatiq.brokers.redis.current_millis", lambda: 10**15)
-    broker = JobBroker(client)
+    broker = JobBroker(redis_client)
 
     broker.do_qsize(QueueName.INTERACTIVE)
 
-    heard = client.zscore("dramatiq:__heartbeats__", broker.broker_id)
-    seconds, _ = client.time()
+    heard = redis_client.zscore("dramatiq:__heartbeats__", broker.broker_id)
+    seconds, _ = redis_client.time()
     assert abs(heard / 1000 - seconds) < 5
 
 
 @pytest.mark.alone
-def test_an_idle_worker_stops_at_once(client: redis.Redis) -> None:
-    running = Worker(client)
+def test_an_idle_worker_stops_at_once(redis_client: redis.Redis) -> None:
+    running = Worker(redis_client)
     time.sleep(0.3)  # it waits on the doorbell by now
     began = time.monotonic()
 
@@ -185,29 +185,29 @@ def test_an_idle_worker_stops_at_once(client: redis.Redis) -> None:
     assert time.monotonic() - began < 0.5
 
 
-def test_a_message_that_names_no_job_holds_up_nothing(client: redis.Redis) -> None:
-    client.hset("dramatiq:interactive.msgs", "x", "nonsense")
-    client.rpush("dramatiq:interactive", "x")
-    jobs = send(client)
+def test_a_message_that_names_no_job_holds_up_nothing(redis_client: redis.Redis) -> None:
+    redis_client.hset("dramatiq:interactive.msgs", "x", "nonsense")
+    redis_client.rpush("dramatiq:interactive", "x")
+    jobs = send(redis_client)
 
-    with worker(client) as only:
+    with worker(redis_client) as only:
         wait_until(lambda: only.seen == jobs, 20)
 
 
-def test_scripts_that_redis_lost_are_loaded(client: redis.Redis) -> None:
-    consumer = consumer_of(client, idle_seconds=0.1)
-    client.script_flush()
-    jobs = send(client)
+def test_scripts_that_redis_lost_are_loaded(redis_client: redis.Redis) -> None:
+    consumer = consumer_of(redis_client, idle_seconds=0.1)
+    redis_client.script_flush()
+    jobs = send(redis_client)
 
     assert consumer.fetch() == jobs
 
 
 def test_a_job_whose_fetch_had_no_reply_is_delivered_later(
-    client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+    redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("core.queueing.broker.BROKER_HEARTBEAT_MS", 500)
-    consumer = consumer_of(client, idle_seconds=0.1)
-    jobs = send(client)
+    consumer = consumer_of(redis_client, idle_seconds=0.1)
+    jobs = send(redis_client)
     exchange = RedisConnection.exchange
 
     def executed_without_reply(link: RedisConnection, commands: Sequence[Command]) -> None:
@@ -225,37 +225,40 @@ def test_a_job_whose_fetch_had_no_reply_is_delivered_later(
 
 
 def test_no_fetched_job_is_lost_with_a_script_that_redis_lost(
-    client: redis.Redis,
+    redis_client: redis.Redis,
 ) -> None:
-    consumer = consumer_of(client, idle_seconds=5)
-    [first] = send(client)
+    consumer = consumer_of(redis_client, idle_seconds=5)
+    [first] = send(redis_client)
     assert consumer.fetch() == [first]
     assert consumer.fetch() == []  # woken by the doorbell of the first job
     consumer.ack(first)
-    client.script_flush()
+    redis_client.script_flush()
     with ThreadPoolExecutor(1) as pool:
         took = pool.submit(consumer.fetch)  # it cannot acknowledge the first, and waits
-        wait_until(lambda: client.info("clients")["blocked_clients"] == 1, 20)
-        JobBroker(client).load()
-        [second] = send(client)
+        wait_until(lambda: redis_client.info("clients")["blocked_clients"] == 1, 20)
+        JobBroker(redis_client).load()
+        [second] = send(redis_client)
 
         assert took.result(5) == [second]
 
     consumer.flush()
-    assert JobQueue(client).missing([first, second], QueueName.INTERACTIVE) == [first]
+    assert JobQueue(redis_client).missing([first, second], QueueName.INTERACTIVE) == [first]
 
 
 def test_a_job_fetched_while_its_worker_stops_is_requeued(
-    client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+    redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stopping, other = consumer_of(client, idle_seconds=5), consumer_of(client, idle_seconds=0.1)
+    stopping, other = (
+        consumer_of(redis_client, idle_seconds=5),
+        consumer_of(redis_client, idle_seconds=0.1),
+    )
     assert stopping.fetch() == []  # from now on it waits on the doorbell
     monkeypatch.setattr(stopping, "wake", lambda: None)
     with ThreadPoolExecutor(1) as pool:
         took = pool.submit(stopping.fetch)
-        wait_until(lambda: client.info("clients")["blocked_clients"] == 1, 20)
+        wait_until(lambda: redis_client.info("clients")["blocked_clients"] == 1, 20)
         stopping.stop_fetching()
-        jobs = send(client)
+        jobs = send(redis_client)
         assert took.result(5) == []
     stopping.flush()
 
@@ -263,15 +266,15 @@ def test_a_job_fetched_while_its_worker_stops_is_requeued(
     assert other.fetch() == jobs
 
 
-def test_dramatiq_still_has_what_the_broker_extends(client: redis.Redis) -> None:
+def test_dramatiq_still_has_what_the_broker_extends(redis_client: redis.Redis) -> None:
     """A worker of Dramatiq's own could work on this queue: the commands are its own."""
-    [job_id] = send(client)
-    other = RedisBroker(client=client, namespace="dramatiq")
+    [job_id] = send(redis_client)
+    other = RedisBroker(client=redis_client, namespace="dramatiq")
 
     [data] = other.do_fetch(QueueName.INTERACTIVE, 1)
     other.do_ack(QueueName.INTERACTIVE, str(job_id))
 
     assert str(job_id).encode() in data
-    assert JobQueue(client).missing([job_id], QueueName.INTERACTIVE) == [job_id]
+    assert JobQueue(redis_client).missing([job_id], QueueName.INTERACTIVE) == [job_id]
     assert other.heartbeat_timeout and other.dead_message_ttl and other._max_unpack_size()
     assert other._should_do_maintenance("ack") == 0

@@ -13,19 +13,19 @@ from core.redis.scripts import Scripts
 ADD = "return redis.call('incrby', KEYS[1], ARGV[1])"
 
 
-def test_a_script_that_redis_does_not_know_is_loaded(client: redis.Redis) -> None:
-    add = Scripts(client).register(ADD)
+def test_a_script_that_redis_does_not_know_is_loaded(redis_client: redis.Redis) -> None:
+    add = Scripts(redis_client).register(ADD)
 
     replies = []
     for _ in range(2):
-        client.script_flush()
+        redis_client.script_flush()
         replies.append(add(keys=["sum"], args=[3]))
 
     assert replies == [3, 6]
 
 
-def test_each_of_many_concurrent_calls_gets_its_own_reply(client: redis.Redis) -> None:
-    scripts = Scripts(client)
+def test_each_of_many_concurrent_calls_gets_its_own_reply(redis_client: redis.Redis) -> None:
+    scripts = Scripts(redis_client)
     echo, fail = scripts.register("return ARGV[1]"), scripts.register("return redis.call('no')")
     together = threading.Barrier(16)
 
@@ -43,11 +43,13 @@ def test_each_of_many_concurrent_calls_gets_its_own_reply(client: redis.Redis) -
     assert replies == [b"%d" % i if i % 4 else "failed" for i in range(16)]
 
 
-def test_a_connection_that_was_closed_while_it_rested_is_replaced(client: redis.Redis) -> None:
-    add = Scripts(client).register(ADD)
+def test_a_connection_that_was_closed_while_it_rested_is_replaced(
+    redis_client: redis.Redis,
+) -> None:
+    add = Scripts(redis_client).register(ADD)
     add(keys=["sum"], args=[1])
 
-    client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+    redis_client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
 
     assert add(keys=["sum"], args=[1]) == 2
 

@@ -7,7 +7,6 @@ from typing import Any
 import requests
 
 from core.ids import Prefix, read_id
-from models.database.base import open_database, sessions
 from models.usage.usage import Usage
 from tests.support.service import Service
 
@@ -15,10 +14,8 @@ LONG_JOB: dict[str, Any] = {"prompt": "word " * 50, "maxTokens": 400, "ignoreEos
 
 
 def usage_of(service: Service, job_id: str) -> Usage | None:
-    engine = open_database(service.settings)
-    with sessions(engine)() as session:
+    with service.sessions() as session:
         row = session.get(Usage, read_id(Prefix.JOB, job_id))
-    engine.dispose()
     return row
 
 

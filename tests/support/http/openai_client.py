@@ -8,7 +8,6 @@ from openai import OpenAI
 from openai.types.chat import ChatCompletionUserMessageParam
 
 from core.ids import Prefix, read_id
-from models.database.base import open_database, sessions
 from models.jobs.job import Job, find_job
 from tests.support.service import CALL_SECONDS, Service
 
@@ -30,10 +29,8 @@ def job_of(service: Service, answer_id: str) -> Job:
     """Return the row of an answer's job."""
     wanted = read_id(Prefix.JOB, f"{Prefix.JOB}_{answer_id.split('-')[1]}")
     assert wanted is not None
-    engine = open_database(service.settings)
-    with sessions(engine)() as session:
+    with service.sessions() as session:
         job = find_job(session, wanted)
-    engine.dispose()
     assert job is not None
     return job
 

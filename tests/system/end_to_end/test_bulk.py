@@ -30,7 +30,7 @@ from tests.system.faults.bulk import (
 
 @pytest.fixture
 def slow(
-    base_settings: Settings, client: redis.Redis, database: Any, tmp_path: Path
+    base_settings: Settings, redis_client: redis.Redis, database: Any, tmp_path: Path
 ) -> Iterator[Service]:
     """A worker whose lines take about half a second."""
     changes = {"echo_tokens_per_second": 10.0, "lease_seconds": 3.0, "max_attempts": 50}

@@ -24,7 +24,9 @@ PROGRAMS = ("api", "worker", "admin-ui")
 
 
 @pytest.fixture
-def service(base_settings: Settings, tmp_path: Path, client: redis.Redis) -> Iterator[Service]:
+def service(
+    base_settings: Settings, tmp_path: Path, redis_client: redis.Redis
+) -> Iterator[Service]:
     ports = ("api_port", "admin_port", "api_metrics_port", "worker_metrics_port")
     changes = {name: free_port() for name in (*ports, "admin_metrics_port")}
     metrics = tmp_path / "metrics"

@@ -17,7 +17,7 @@ from tests.support.webhook_receiver import receiving
 
 
 def test_a_worker_killed_in_the_middle_loses_no_message(
-    base_settings: Settings, client: redis.Redis, database: SessionFactory, tmp_path: Path
+    base_settings: Settings, redis_client: redis.Redis, database: SessionFactory, tmp_path: Path
 ) -> None:
     released = threading.Event()
 

@@ -14,7 +14,6 @@ import redis
 from sqlalchemy import func, select
 
 from core.config.settings import Settings
-from models.database.base import open_database, sessions
 from models.jobs.job import Job
 from models.usage.usage import Usage
 from tests.support.polling import wait_until
@@ -26,7 +25,7 @@ PACE = 10.0
 
 @pytest.fixture
 def slow(
-    base_settings: Settings, client: redis.Redis, database: Any, tmp_path: Path
+    base_settings: Settings, redis_client: redis.Redis, database: Any, tmp_path: Path
 ) -> Iterator[Service]:
     """Two slow workers that finish nothing while they drain."""
     changes = {"echo_tokens_per_second": PACE, "drain_seconds": 0.5}
@@ -54,10 +53,8 @@ class Call(threading.Thread):
 
 def running_jobs(service: Service) -> dict[str, list[Job]]:
     """Return the running jobs by the process id of their worker."""
-    engine = open_database(service.settings)
-    with sessions(engine)() as session:
+    with service.sessions() as session:
         jobs = session.scalars(select(Job).where(Job.state == "running")).all()
-    engine.dispose()
     by_worker: dict[str, list[Job]] = {}
     for job in jobs:
         by_worker.setdefault(str(job.worker_id).rsplit("-", 2)[1], []).append(job)
@@ -65,10 +62,8 @@ def running_jobs(service: Service) -> dict[str, list[Job]]:
 
 
 def usage_rows(service: Service) -> int:
-    engine = open_database(service.settings)
-    with sessions(engine)() as session:
+    with service.sessions() as session:
         count = session.scalar(select(func.count()).select_from(Usage))
-    engine.dispose()
     return int(count or 0)
 
 
@@ -107,7 +102,7 @@ def test_a_drained_worker_hands_back_what_it_cannot_finish(slow: Service) -> Non
 
 
 def test_without_a_worker_a_call_becomes_a_job_that_is_done_later(
-    base_settings: Settings, client: redis.Redis, database: Any, tmp_path: Path
+    base_settings: Settings, redis_client: redis.Redis, database: Any, tmp_path: Path
 ) -> None:
     with Service.started(base_settings, tmp_path, sync_wait_seconds=1.0) as service:
         headers = {"x-api-key": service.make_key()["secret"]}

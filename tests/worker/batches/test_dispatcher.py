@@ -49,10 +49,10 @@ USED = 8
 
 
 @pytest.fixture
-def dispatch(database: SessionFactory, client: redis.Redis) -> Callable[[], bool]:
+def dispatch(database: SessionFactory, redis_client: redis.Redis) -> Callable[[], bool]:
     """One pass of a dispatcher, with workers of 10 slots: 10 lines may be on the queue."""
-    have_workers(client, places=10)
-    return Dispatcher(sessions=database, client=client).run_once
+    have_workers(redis_client, places=10)
+    return Dispatcher(sessions=database, client=redis_client).run_once
 
 
 def queue_of(client: redis.Redis) -> list[UUID]:
@@ -110,7 +110,7 @@ def month_of(database: SessionFactory, client: redis.Redis, key: ApiKey) -> tupl
 
 
 def test_lines_are_released_until_the_queue_is_long_enough(
-    database: SessionFactory, client: redis.Redis, dispatch: Callable[[], bool]
+    database: SessionFactory, redis_client: redis.Redis, dispatch: Callable[[], bool]
 ) -> None:
     batch_id = new_batch(database, lines=30)
 
@@ -122,16 +122,16 @@ def test_lines_are_released_until_the_queue_is_long_enough(
         assert lines_by_state(session, batch_id) == {"queued": 10, "held": 20}
         assert [job.line for job in lines] == list(range(1, 11))
         assert {job.charged_tokens for job in lines} == {WANTED}
-        assert queue_of(client) == [job.id for job in lines]
+        assert queue_of(redis_client) == [job.id for job in lines]
         assert batch_of(session, batch_id).started_at is not None
 
 
 def test_without_a_ready_worker_nothing_is_released(
-    database: SessionFactory, client: redis.Redis
+    database: SessionFactory, redis_client: redis.Redis
 ) -> None:
     batch_id = new_batch(database, lines=3)
 
-    Dispatcher(sessions=database, client=client).run_once()
+    Dispatcher(sessions=database, client=redis_client).run_once()
 
     with database() as session:
         assert lines_by_state(session, batch_id) == {"held": 3}
@@ -139,24 +139,24 @@ def test_without_a_ready_worker_nothing_is_released(
 
 
 def test_a_large_batch_does_not_delay_a_small_one(
-    database: SessionFactory, client: redis.Redis, dispatch: Callable[[], bool]
+    database: SessionFactory, redis_client: redis.Redis, dispatch: Callable[[], bool]
 ) -> None:
     large = new_batch(database, lines=100)
     dispatch()
     small = new_batch(database, lines=5)
-    run_all(database, client)
+    run_all(database, redis_client)
 
     dispatch()
 
     with database() as session:
         of = {job.id: job.batch_id for job in session.scalars(select(Job))}
-    assert [of[job_id] for job_id in queue_of(client)] == [small, large] * 5 or [
-        of[job_id] for job_id in queue_of(client)
+    assert [of[job_id] for job_id in queue_of(redis_client)] == [small, large] * 5 or [
+        of[job_id] for job_id in queue_of(redis_client)
     ] == [large, small] * 5
 
 
 def test_many_batches_of_one_key_have_one_share(
-    database: SessionFactory, client: redis.Redis, dispatch: Callable[[], bool]
+    database: SessionFactory, redis_client: redis.Redis, dispatch: Callable[[], bool]
 ) -> None:
     greedy, modest = new_key(database), new_key(database)
     for _ in range(9):
@@ -168,32 +168,34 @@ def test_many_batches_of_one_key_have_one_share(
         dispatch()
         with database() as session:
             of = {job.id: job.api_key_id for job in session.scalars(select(Job))}
-        seen.update(of[job_id] for job_id in queue_of(client))
-        run_all(database, client)
+        seen.update(of[job_id] for job_id in queue_of(redis_client))
+        run_all(database, redis_client)
 
     assert seen == {greedy.id: 20, modest.id: 20}
 
 
-def test_keys_alternate_when_one_line_fits(database: SessionFactory, client: redis.Redis) -> None:
+def test_keys_alternate_when_one_line_fits(
+    database: SessionFactory, redis_client: redis.Redis
+) -> None:
     batch_ids = [new_batch(database, lines=4) for _ in range(5)]
-    have_workers(client, places=1)
-    dispatcher = Dispatcher(sessions=database, client=client)
+    have_workers(redis_client, places=1)
+    dispatcher = Dispatcher(sessions=database, client=redis_client)
 
     for _ in range(10):
         dispatcher.run_once()
-        assert run_all(database, client) == 1
+        assert run_all(database, redis_client) == 1
 
     with database() as session:
         assert [batch_of(session, b).succeeded for b in batch_ids] == [2] * 5
 
 
 def test_parallel_dispatchers_release_each_line_once_and_within_the_room(
-    database: SessionFactory, client: redis.Redis
+    database: SessionFactory, redis_client: redis.Redis
 ) -> None:
-    have_workers(client, places=20)
+    have_workers(redis_client, places=20)
     batch_ids = [new_batch(database, lines=60) for _ in range(3)]
     ran = 0
-    dispatchers = [Dispatcher(sessions=database, client=client) for _ in range(3)]
+    dispatchers = [Dispatcher(sessions=database, client=redis_client) for _ in range(3)]
     must_stop = threading.Event()
     faults: list[BaseException] = []
 
@@ -210,8 +212,8 @@ def test_parallel_dispatchers_release_each_line_once_and_within_the_room(
     try:
         deadline = time.monotonic() + 30
         while ran < 180 and time.monotonic() < deadline and not faults:
-            assert JobQueue(client).length(QueueName.BULK) <= 20
-            ran += run_all(database, client)
+            assert JobQueue(redis_client).length(QueueName.BULK) <= 20
+            ran += run_all(database, redis_client)
     finally:
         must_stop.set()
         for thread in threads:
@@ -225,11 +227,11 @@ def test_parallel_dispatchers_release_each_line_once_and_within_the_room(
 
 
 def test_lines_that_were_released_and_not_sent_are_sent_by_the_reaper(
-    database: SessionFactory, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+    database: SessionFactory, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    have_workers(client, places=10)
+    have_workers(redis_client, places=10)
     batch_id = new_batch(database, lines=12)
-    dispatcher = Dispatcher(sessions=database, client=client)
+    dispatcher = Dispatcher(sessions=database, client=redis_client)
 
     def die(*_: Any) -> None:
         raise KeyboardInterrupt  # the process ends between commit and send
@@ -238,51 +240,55 @@ def test_lines_that_were_released_and_not_sent_are_sent_by_the_reaper(
     with pytest.raises(KeyboardInterrupt):
         dispatcher.run_once()
     monkeypatch.undo()
-    assert queue_of(client) == []
-    another = Dispatcher(sessions=database, client=client)
+    assert queue_of(redis_client) == []
+    another = Dispatcher(sessions=database, client=redis_client)
     another.run_once()  # released rows count as waiting
 
     def reap(grace: timedelta) -> None:
         lease = timedelta(seconds=10)
-        Reaper(sessions=database, client=client, max_attempts=3, lease=lease, grace=grace).reap()
+        Reaper(
+            sessions=database, client=redis_client, max_attempts=3, lease=lease, grace=grace
+        ).reap()
 
-    assert queue_of(client) == []
+    assert queue_of(redis_client) == []
     reap(timedelta(minutes=1))
-    assert queue_of(client) == []  # their own dispatcher may be about to send them
+    assert queue_of(redis_client) == []  # their own dispatcher may be about to send them
     reap(timedelta(0))
 
-    assert len(queue_of(client)) == 10
-    run_to_the_end(database, client, another.run_once, batch_id)
+    assert len(queue_of(redis_client)) == 10
+    run_to_the_end(database, redis_client, another.run_once, batch_id)
     with database() as session:
         assert batch_of(session, batch_id).succeeded == 12
         assert sums_agree(session)
 
 
 def test_an_emptied_valkey_releases_no_extra_lines(
-    database: SessionFactory, client: redis.Redis, dispatch: Callable[[], bool]
+    database: SessionFactory, redis_client: redis.Redis, dispatch: Callable[[], bool]
 ) -> None:
     key = new_key(database, monthly_token_limit=100_000)
     batch_id = new_batch(database, key, lines=25)
     dispatch()
-    client.flushall()
-    have_workers(client, places=10)
+    redis_client.flushall()
+    have_workers(redis_client, places=10)
 
     dispatch()
 
-    assert queue_of(client) == []
+    assert queue_of(redis_client) == []
     with database() as session:
         assert lines_by_state(session, batch_id) == {"queued": 10, "held": 15}
     lease = timedelta(seconds=10)
-    Reaper(sessions=database, client=client, max_attempts=3, lease=lease, grace=timedelta(0)).reap()
-    run_to_the_end(database, client, dispatch, batch_id)
+    Reaper(
+        sessions=database, client=redis_client, max_attempts=3, lease=lease, grace=timedelta(0)
+    ).reap()
+    run_to_the_end(database, redis_client, dispatch, batch_id)
     with database() as session:
         assert batch_of(session, batch_id).succeeded == 25
         assert sums_agree(session)
-    assert month_of(database, client, key) == (25 * USED, 0)
+    assert month_of(database, redis_client, key) == (25 * USED, 0)
 
 
 def test_a_cancelled_batch_ends_with_nothing_running(
-    database: SessionFactory, client: redis.Redis, dispatch: Callable[[], bool]
+    database: SessionFactory, redis_client: redis.Redis, dispatch: Callable[[], bool]
 ) -> None:
     batch_id = new_batch(database, lines=30)
     dispatch()
@@ -295,12 +301,12 @@ def test_a_cancelled_batch_ends_with_nothing_running(
         assert batch_of(session, batch_id).state == "cancelled"
         assert lines_by_state(session, batch_id) == {"cancelled": 30}
         assert sums_agree(session)
-    assert run_all(database, client) == 0
+    assert run_all(database, redis_client) == 0
 
 
 @pytest.mark.parametrize("wish", ["cancelled", "expired"])
 def test_another_dispatcher_continues_the_end_of_a_batch(
-    database: SessionFactory, client: redis.Redis, wish: str
+    database: SessionFactory, redis_client: redis.Redis, wish: str
 ) -> None:
     batch_id = new_batch(database, lines=4100)
     with database.begin() as session:
@@ -310,10 +316,10 @@ def test_another_dispatcher_continues_the_end_of_a_batch(
             batch_of(session, batch_id).expires_at = utc_now() - timedelta(seconds=1)
             begin_expiries(session, [batch_id])
 
-    assert Dispatcher(sessions=database, client=client).run_once()  # and its process dies
+    assert Dispatcher(sessions=database, client=redis_client).run_once()  # and its process dies
     with database() as session:
         assert lines_by_state(session, batch_id) == {wish: 2000, "held": 2100}
-    another = Dispatcher(sessions=database, client=client)
+    another = Dispatcher(sessions=database, client=redis_client)
     while another.run_once():
         pass
 
@@ -324,16 +330,16 @@ def test_another_dispatcher_continues_the_end_of_a_batch(
 
 
 def test_running_lines_of_a_cancelled_batch_are_cancelled_and_count(
-    database: SessionFactory, client: redis.Redis, dispatch: Callable[[], bool]
+    database: SessionFactory, redis_client: redis.Redis, dispatch: Callable[[], bool]
 ) -> None:
     batch_id = new_batch(database, lines=30)
     dispatch()
     with database.begin() as session:
         running = claim_jobs(
-            session, queue_of(client)[:2], worker_id="w", lease=timedelta(seconds=30)
+            session, queue_of(redis_client)[:2], worker_id="w", lease=timedelta(seconds=30)
         )
         request_batch_cancel(session, batch_id)
-    with client.pubsub() as asked:
+    with redis_client.pubsub() as asked:
         asked.subscribe("job-requests")
         wait_until(lambda: (asked.get_message(timeout=1) or {}).get("type") == "subscribe", 20)
         dispatch()
@@ -353,11 +359,11 @@ def test_running_lines_of_a_cancelled_batch_are_cancelled_and_count(
 
 
 def test_an_expired_batch_keeps_its_results(
-    database: SessionFactory, client: redis.Redis, dispatch: Callable[[], bool]
+    database: SessionFactory, redis_client: redis.Redis, dispatch: Callable[[], bool]
 ) -> None:
     batch_id = new_batch(database, lines=30)
     dispatch()
-    run_all(database, client)
+    run_all(database, redis_client)
     dispatch()
     with database.begin() as session:
         batch_of(session, batch_id).expires_at = utc_now() - timedelta(seconds=1)
@@ -372,16 +378,16 @@ def test_an_expired_batch_keeps_its_results(
 
 
 def test_a_batch_of_a_disabled_key_waits_and_continues(
-    database: SessionFactory, client: redis.Redis, dispatch: Callable[[], bool]
+    database: SessionFactory, redis_client: redis.Redis, dispatch: Callable[[], bool]
 ) -> None:
     key = new_key(database, is_active=False)
     batch_id = new_batch(database, key, lines=3)
     dispatch()
-    assert queue_of(client) == []
+    assert queue_of(redis_client) == []
 
     with database.begin() as session:
         session.get_one(ApiKey, key.id).is_active = True
-    run_to_the_end(database, client, dispatch, batch_id)
+    run_to_the_end(database, redis_client, dispatch, batch_id)
 
     with database() as session:
         assert batch_of(session, batch_id).succeeded == 3
@@ -389,7 +395,7 @@ def test_a_batch_of_a_disabled_key_waits_and_continues(
 
 @pytest.mark.parametrize("whose", ["key", "user"])
 def test_a_batch_pauses_when_its_key_is_disabled_and_later_restarts_its_lines(
-    database: SessionFactory, client: redis.Redis, dispatch: Callable[[], bool], whose: str
+    database: SessionFactory, redis_client: redis.Redis, dispatch: Callable[[], bool], whose: str
 ) -> None:
     def switch(is_on: bool) -> None:
         with database.begin() as session:
@@ -403,20 +409,20 @@ def test_a_batch_pauses_when_its_key_is_disabled_and_later_restarts_its_lines(
     dispatch()
     with database.begin() as session:
         running = claim_jobs(
-            session, queue_of(client)[:4], worker_id="w", lease=timedelta(seconds=30)
+            session, queue_of(redis_client)[:4], worker_id="w", lease=timedelta(seconds=30)
         )
-    assert len(Limiter(client).in_flight(key.id)) == 10
+    assert len(Limiter(redis_client).in_flight(key.id)) == 10
 
     switch(False)
     dispatch()
 
     with database.begin() as session:
         assert lines_by_state(session, batch_id) == {"held": 20}
-        assert Limiter(client).in_flight(key.id) == {}
+        assert Limiter(redis_client).in_flight(key.id) == {}
         done = JobOutcome(JobState.SUCCEEDED, prompt_tokens=5, completion_tokens=3)
         assert finish_jobs(session, [(job, done) for job in running], worker_id="w") == []
     switch(True)
-    run_to_the_end(database, client, dispatch, batch_id)
+    run_to_the_end(database, redis_client, dispatch, batch_id)
     with database() as session:
         assert batch_of(session, batch_id).succeeded == 20
         assert read_key_use(session, key.id, utc_now() - timedelta(days=1)).used_tokens == 20 * USED
@@ -425,7 +431,7 @@ def test_a_batch_pauses_when_its_key_is_disabled_and_later_restarts_its_lines(
 
 @pytest.mark.parametrize("whose", ["key", "user"])
 def test_a_batch_of_a_deleted_key_or_user_is_cancelled(
-    database: SessionFactory, client: redis.Redis, dispatch: Callable[[], bool], whose: str
+    database: SessionFactory, redis_client: redis.Redis, dispatch: Callable[[], bool], whose: str
 ) -> None:
     with database.begin() as session:
         user = add_user(session)
@@ -463,26 +469,26 @@ def test_a_batch_without_open_lines_is_completed(
 
 
 def test_lines_charge_only_the_monthly_quota_of_their_key(
-    database: SessionFactory, client: redis.Redis, dispatch: Callable[[], bool]
+    database: SessionFactory, redis_client: redis.Redis, dispatch: Callable[[], bool]
 ) -> None:
     key = new_key(database, rate_limit=1, token_limit=1, max_in_flight=1)
     batch_id = new_batch(database, key, lines=20)
 
     dispatch()
-    assert month_of(database, client, key) == (10 * WANTED, 0)
-    run_to_the_end(database, client, dispatch, batch_id)
+    assert month_of(database, redis_client, key) == (10 * WANTED, 0)
+    run_to_the_end(database, redis_client, dispatch, batch_id)
 
-    assert month_of(database, client, key) == (20 * USED, 0)
+    assert month_of(database, redis_client, key) == (20 * USED, 0)
 
 
 def test_a_line_waits_while_pending_charges_use_the_quota(
-    database: SessionFactory, client: redis.Redis, dispatch: Callable[[], bool]
+    database: SessionFactory, redis_client: redis.Redis, dispatch: Callable[[], bool]
 ) -> None:
     key = new_key(database, monthly_token_limit=20 * USED + WANTED)
     batch_id = new_batch(database, key, lines=20)
     other = new_batch(database, lines=40)
 
-    run_to_the_end(database, client, dispatch, batch_id, other)
+    run_to_the_end(database, redis_client, dispatch, batch_id, other)
 
     with database() as session:
         assert lines_by_state(session, batch_id) == {"succeeded": 20}
@@ -490,7 +496,7 @@ def test_a_line_waits_while_pending_charges_use_the_quota(
 
 
 def test_lines_beyond_the_months_quota_fail_together_and_cost_nothing(
-    database: SessionFactory, client: redis.Redis, dispatch: Callable[[], bool]
+    database: SessionFactory, redis_client: redis.Redis, dispatch: Callable[[], bool]
 ) -> None:
     small = {**REQUEST, "maxTokens": 1}
     key = new_key(database, monthly_token_limit=5 * USED + WANTED - 1)
@@ -504,7 +510,7 @@ def test_lines_beyond_the_months_quota_fail_together_and_cost_nothing(
         passes += 1
         return dispatch()
 
-    run_to_the_end(database, client, run_once, batch_id, other)
+    run_to_the_end(database, redis_client, run_once, batch_id, other)
 
     with database() as session:
         batch = batch_of(session, batch_id)
@@ -518,9 +524,9 @@ def test_lines_beyond_the_months_quota_fail_together_and_cost_nothing(
 
 
 def test_the_charge_of_a_line_cancelled_before_its_release_is_returned(
-    database: SessionFactory, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+    database: SessionFactory, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    have_workers(client, places=10)
+    have_workers(redis_client, places=10)
     key = new_key(database, monthly_token_limit=1000)
     batch_id = new_batch(database, key, lines=3)
 
@@ -528,41 +534,41 @@ def test_the_charge_of_a_line_cancelled_before_its_release_is_returned(
         raise OperationalError("update", {}, Exception("connection refused"))
 
     monkeypatch.setattr("worker.batches.dispatcher.release_lines", lose)
-    dispatcher = Dispatcher(sessions=database, client=client)
+    dispatcher = Dispatcher(sessions=database, client=redis_client)
     with pytest.raises(OperationalError):
         dispatcher.run_once()
     monkeypatch.undo()
-    assert month_of(database, client, key) == (3 * WANTED, 0)
+    assert month_of(database, redis_client, key) == (3 * WANTED, 0)
     with database.begin() as session:
         request_batch_cancel(session, batch_id)
     dispatcher.run_once()
 
-    LimitReconciler(sessions=database, client=client).reconcile()
+    LimitReconciler(sessions=database, client=redis_client).reconcile()
 
-    assert month_of(database, client, key) == (0, 0)
+    assert month_of(database, redis_client, key) == (0, 0)
 
 
 @pytest.mark.alone
 def test_a_running_dispatcher_starts_a_new_batch_at_once(
-    database: SessionFactory, client: redis.Redis
+    database: SessionFactory, redis_client: redis.Redis
 ) -> None:
-    have_workers(client, places=10)
-    dispatcher = Dispatcher(sessions=database, client=client, tick_seconds=30)
+    have_workers(redis_client, places=10)
+    dispatcher = Dispatcher(sessions=database, client=redis_client, tick_seconds=30)
     dispatcher.start()
     try:
-        wait_until(lambda: client.pubsub_numsub("batch-news")[0][1] == 1, 20)
+        wait_until(lambda: redis_client.pubsub_numsub("batch-news")[0][1] == 1, 20)
         for count in (1, 2, 3):  # the first pass may have found the first one
             new_batch(database, lines=1)
             published_at = time.monotonic()
-            publish_batch_change(client)
-            wait_until(lambda count=count: len(queue_of(client)) == count, 20)
+            publish_batch_change(redis_client)
+            wait_until(lambda count=count: len(queue_of(redis_client)) == count, 20)
             assert time.monotonic() - published_at < 1.0
     finally:
         dispatcher.stop()
 
 
 def test_an_absent_server_is_logged_once_and_waited_for(
-    database: SessionFactory, client: redis.Redis, caplog: pytest.LogCaptureFixture
+    database: SessionFactory, redis_client: redis.Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Sometimes:
         """A database that is away while `is_away`."""
@@ -579,15 +585,15 @@ def test_an_absent_server_is_logged_once_and_waited_for(
         def begin(self) -> Any:
             return database.begin()
 
-    have_workers(client, places=10)
+    have_workers(redis_client, places=10)
     new_batch(database, lines=3)
     sometimes = Sometimes()
-    dispatcher = Dispatcher(sessions=sometimes, client=client, tick_seconds=0.05)  # type: ignore[arg-type]
+    dispatcher = Dispatcher(sessions=sometimes, client=redis_client, tick_seconds=0.05)  # type: ignore[arg-type]
     dispatcher.start()
     try:
         wait_until(lambda: sometimes.asked >= 5, 20)
         sometimes.is_away = False
-        wait_until(lambda: len(queue_of(client)) == 3, 20)
+        wait_until(lambda: len(queue_of(redis_client)) == 3, 20)
     finally:
         dispatcher.stop()
 

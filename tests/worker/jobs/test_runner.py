@@ -121,18 +121,18 @@ def bench_of(
 
 @pytest.fixture
 def bench(
-    database: SessionFactory, client: redis.Redis, tokenizer: PromptTokenizer
+    database: SessionFactory, redis_client: redis.Redis, tokenizer: PromptTokenizer
 ) -> Iterator[Bench]:
-    bench = bench_of(database, client, tokenizer)
+    bench = bench_of(database, redis_client, tokenizer)
     yield bench
     bench.stop()
 
 
 @pytest.fixture
 def slow(
-    database: SessionFactory, client: redis.Redis, tokenizer: PromptTokenizer
+    database: SessionFactory, redis_client: redis.Redis, tokenizer: PromptTokenizer
 ) -> Iterator[Bench]:
-    bench = bench_of(database, client, tokenizer, pace=5)
+    bench = bench_of(database, redis_client, tokenizer, pace=5)
     yield bench
     bench.stop()
 
@@ -232,7 +232,7 @@ def test_a_job_that_another_worker_took_over_is_dropped(slow: Bench) -> None:
 
 
 def test_a_requeued_job_runs_on_another_worker(
-    slow: Bench, database: SessionFactory, client: redis.Redis, tokenizer: PromptTokenizer
+    slow: Bench, database: SessionFactory, redis_client: redis.Redis, tokenizer: PromptTokenizer
 ) -> None:
     job_id = slow.job(request={"prompt": "x", "maxTokens": 40})
     slow.take(job_id)
@@ -242,7 +242,7 @@ def test_a_requeued_job_runs_on_another_worker(
     assert slow.runner.wait_idle(10)
     assert (slow.read(job_id).state, slow.read(job_id).attempt) == ("queued", 0)
 
-    other = bench_of(database, client, tokenizer, worker_id="w2")
+    other = bench_of(database, redis_client, tokenizer, worker_id="w2")
     other.run(job_id)
     other.stop()
     assert (slow.read(job_id).state, slow.read(job_id).attempt) == ("succeeded", 1)
@@ -374,14 +374,14 @@ def test_a_log_line_of_a_job_carries_the_id_of_its_request(
 
 
 def test_a_completion_is_cached_when_its_end_is_published(
-    bench: Bench, client: redis.Redis
+    bench: Bench, redis_client: redis.Redis
 ) -> None:
     request = {"prompt": "hello", "maxTokens": 50, "temperature": 0.0, "cache": True}
     job_id = bench.job(request=request)
 
     bench.run(job_id)
 
-    cached = ResponseCache(client, model="m", seconds=60).find(
+    cached = ResponseCache(redis_client, model="m", seconds=60).find(
         bench.read(job_id).user_id, Generation.from_row(request)
     )
     assert cached is not None

@@ -106,7 +106,7 @@ def test_failing_work_backs_off_longer_each_time(
 @pytest.mark.parametrize("what", ["silent", "expired"])
 def test_a_job_that_cannot_be_ended_blocks_no_other(
     database: SessionFactory,
-    client: redis.Redis,
+    redis_client: redis.Redis,
     caplog: pytest.LogCaptureFixture,
     what: str,
     code: str,
@@ -115,7 +115,7 @@ def test_a_job_that_cannot_be_ended_blocks_no_other(
     ids = [(_silent if what == "silent" else _expired)(database) for _ in range(4)]
     reaper = Reaper(
         sessions=database,
-        client=client,
+        client=redis_client,
         max_attempts=1,
         lease=timedelta(seconds=10),
         count_failure=failures.append,
@@ -129,8 +129,10 @@ def test_a_job_that_cannot_be_ended_blocks_no_other(
         assert _tracebacks(caplog, "cannot end jobs together") == [True]
         lost = _lost(database)
         reaper.reap()
-        assert _queued(client, lost)
-    Reaper(sessions=database, client=client, max_attempts=1, lease=timedelta(seconds=10)).reap()
+        assert _queued(redis_client, lost)
+    Reaper(
+        sessions=database, client=redis_client, max_attempts=1, lease=timedelta(seconds=10)
+    ).reap()
 
     assert has_ended(database, ids[1])
 
@@ -139,16 +141,16 @@ def test_a_job_that_cannot_be_ended_blocks_no_other(
 @pytest.mark.parametrize("what", ["released", "cancelled"])
 def test_a_batch_that_cannot_be_changed_blocks_no_other(
     database: SessionFactory,
-    client: redis.Redis,
+    redis_client: redis.Redis,
     caplog: pytest.LogCaptureFixture,
     what: str,
     code: str,
 ) -> None:
     failures: list[str] = []
-    have_workers(client, places=100)
+    have_workers(redis_client, places=100)
     values = {"state": "cancelling"} if what == "cancelled" else {}
     batches = [new_batch(database, lines=3, **values) for _ in range(3)]
-    dispatcher = Dispatcher(sessions=database, client=client, count_failure=failures.append)
+    dispatcher = Dispatcher(sessions=database, client=redis_client, count_failure=failures.append)
 
     with refused(database, "before update", "jobs", is_row("new.batch_id", batches[0]), code=code):
         for _ in range(3):
@@ -196,15 +198,15 @@ def test_data_that_cannot_be_deleted_blocks_no_other_kind(
         assert session.get(WebhookDelivery, message.id) is None
 
 
-def test_a_bad_text_does_not_stop_the_publisher(client: redis.Redis) -> None:
+def test_a_bad_text_does_not_stop_the_publisher(redis_client: redis.Redis) -> None:
     heard: list[bytes] = []
     connected = threading.Event()
     subscription = Subscription(
-        client, "job-news", on_message=heard.append, on_connected=connected.set
+        redis_client, "job-news", on_message=heard.append, on_connected=connected.set
     )
     subscription.listen()
     assert connected.wait(10)
-    publisher = TextPublisher(client)
+    publisher = TextPublisher(redis_client)
     publisher.start()
 
     publisher.publish([_piece("bad")._replace(job=UUID(int=1))])  # it cannot be encoded as JSON
@@ -216,7 +218,7 @@ def test_a_bad_text_does_not_stop_the_publisher(client: redis.Redis) -> None:
     subscription.close()
 
 
-def test_a_subscription_continues_after_any_error(client: redis.Redis) -> None:
+def test_a_subscription_continues_after_any_error(redis_client: redis.Redis) -> None:
     heard: list[bytes] = []
     connections: list[int] = []
 
@@ -230,9 +232,9 @@ def test_a_subscription_continues_after_any_error(client: redis.Redis) -> None:
             if not connections:
                 connections.append(0)
                 raise ValueError("no answer of Redis")
-            return client.pubsub()
+            return redis_client.pubsub()
 
-        publish: Callable[..., object] = client.publish
+        publish: Callable[..., object] = redis_client.publish
 
     subscription = Subscription(
         Broken(),  # type: ignore[arg-type]
@@ -242,7 +244,7 @@ def test_a_subscription_continues_after_any_error(client: redis.Redis) -> None:
     )
     subscription.listen()
     wait_until(lambda: connections == [0, 1], 10)
-    client.publish("job-news", b"event")
+    redis_client.publish("job-news", b"event")
 
     wait_until(lambda: heard == [b"event"], 10)
     subscription.close()

@@ -31,17 +31,17 @@ def key(database: SessionFactory) -> ApiKey:
 
 
 @pytest.fixture
-def limiter(client: redis.Redis) -> Limiter:
-    return Limiter(client)
+def limiter(redis_client: redis.Redis) -> Limiter:
+    return Limiter(redis_client)
 
 
 @pytest.fixture
-def reconcile(database: SessionFactory, client: redis.Redis) -> Callable[[], None]:
+def reconcile(database: SessionFactory, redis_client: redis.Redis) -> Callable[[], None]:
     """Make a pass now, even within the interval of the last one."""
 
     def reconcile() -> None:
-        client.delete("limit:settling")
-        LimitReconciler(sessions=database, client=client).reconcile()
+        redis_client.delete("limit:settling")
+        LimitReconciler(sessions=database, client=redis_client).reconcile()
 
     return reconcile
 
@@ -98,7 +98,7 @@ def test_an_unsettled_job_is_settled_with_its_used_tokens(
 
 def test_a_key_that_cannot_be_read_blocks_no_other(
     database: SessionFactory,
-    client: redis.Redis,
+    redis_client: redis.Redis,
     limiter: Limiter,
     key: ApiKey,
 ) -> None:
@@ -108,9 +108,11 @@ def test_a_key_that_cannot_be_read_blocks_no_other(
     for owner in (key, other):
         end(database, charged_job(database, limiter, owner), tokens=7)
         charged_job(database, limiter, owner)
-    client.hset(f"limit:{other.id.hex}:flight", "no id", "no charge")
+    redis_client.hset(f"limit:{other.id.hex}:flight", "no id", "no charge")
 
-    LimitReconciler(sessions=database, client=client, count_failure=failures.append).reconcile()
+    LimitReconciler(
+        sessions=database, client=redis_client, count_failure=failures.append
+    ).reconcile()
 
     assert failures == ["settler"]
     assert use(database, limiter, key) == (1, 7 + CHARGED)
@@ -118,7 +120,7 @@ def test_a_key_that_cannot_be_read_blocks_no_other(
 
 def test_a_charge_that_redis_lost_is_restored_and_counts_once(
     database: SessionFactory,
-    client: redis.Redis,
+    redis_client: redis.Redis,
     limiter: Limiter,
     key: ApiKey,
     reconcile: Callable[[], None],
@@ -166,21 +168,21 @@ def test_a_young_job_without_a_charge_is_left_alone(
 
 
 def test_an_old_charge_without_a_job_is_returned(
-    database: SessionFactory, client: redis.Redis, key: ApiKey, reconcile: Callable[[], None]
+    database: SessionFactory, redis_client: redis.Redis, key: ApiKey, reconcile: Callable[[], None]
 ) -> None:
     now = utc_now().timestamp()
     for age in (0, 600):
-        charge(database, Limiter(client, clock=lambda age=age: now - age), key, new_id())  # type: ignore[misc]
+        charge(database, Limiter(redis_client, clock=lambda age=age: now - age), key, new_id())  # type: ignore[misc]
 
     reconcile()
 
-    assert use(database, Limiter(client), key) == (1, CHARGED)
+    assert use(database, Limiter(redis_client), key) == (1, CHARGED)
 
 
 def test_one_worker_makes_the_pass_of_an_interval(
-    database: SessionFactory, client: redis.Redis, limiter: Limiter, key: ApiKey
+    database: SessionFactory, redis_client: redis.Redis, limiter: Limiter, key: ApiKey
 ) -> None:
-    first, second = (LimitReconciler(sessions=database, client=client) for _ in range(2))
+    first, second = (LimitReconciler(sessions=database, client=redis_client) for _ in range(2))
     first.reconcile()
     end(database, charged_job(database, limiter, key), tokens=7)
 

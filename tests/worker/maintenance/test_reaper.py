@@ -25,9 +25,9 @@ LONG_AGO = timedelta(minutes=5)
 
 
 @pytest.fixture
-def reap(database: SessionFactory, client: redis.Redis) -> Callable[[], None]:
+def reap(database: SessionFactory, redis_client: redis.Redis) -> Callable[[], None]:
     return Reaper(
-        sessions=database, client=client, max_attempts=2, lease=timedelta(seconds=10)
+        sessions=database, client=redis_client, max_attempts=2, lease=timedelta(seconds=10)
     ).reap
 
 
@@ -47,13 +47,13 @@ def lost_job(database: SessionFactory, *, age: timedelta = LONG_AGO) -> UUID:
 
 
 def test_a_dead_workers_job_is_requeued_and_sent(
-    database: SessionFactory, client: redis.Redis, reap: Callable[[], None]
+    database: SessionFactory, redis_client: redis.Redis, reap: Callable[[], None]
 ) -> None:
     job_id = silent_job(database)
 
     reap()
 
-    assert JobQueue(client).missing([job_id], QueueName.INTERACTIVE) == []
+    assert JobQueue(redis_client).missing([job_id], QueueName.INTERACTIVE) == []
     with database() as session:
         assert session.get_one(Job, job_id).state == "queued"
 
@@ -77,51 +77,51 @@ def test_a_job_that_kills_its_workers_fails_after_its_attempts(
 
 
 def test_a_job_that_is_on_no_queue_is_sent(
-    database: SessionFactory, client: redis.Redis, reap: Callable[[], None]
+    database: SessionFactory, redis_client: redis.Redis, reap: Callable[[], None]
 ) -> None:
     job_id = lost_job(database)
 
     reap()
 
-    assert JobQueue(client).missing([job_id], QueueName.INTERACTIVE) == []
+    assert JobQueue(redis_client).missing([job_id], QueueName.INTERACTIVE) == []
 
 
 def test_a_job_on_its_queue_is_not_sent_twice(
-    database: SessionFactory, client: redis.Redis, reap: Callable[[], None]
+    database: SessionFactory, redis_client: redis.Redis, reap: Callable[[], None]
 ) -> None:
     lost_job(database)
 
     for _ in range(3):
         reap()
 
-    assert JobQueue(client).length(QueueName.INTERACTIVE) == 1
+    assert JobQueue(redis_client).length(QueueName.INTERACTIVE) == 1
 
 
 def test_a_new_job_is_left_to_the_api(
-    database: SessionFactory, client: redis.Redis, reap: Callable[[], None]
+    database: SessionFactory, redis_client: redis.Redis, reap: Callable[[], None]
 ) -> None:
     lost_job(database, age=timedelta(0))
 
     reap()
 
-    assert JobQueue(client).length(QueueName.INTERACTIVE) == 0
+    assert JobQueue(redis_client).length(QueueName.INTERACTIVE) == 0
 
 
 def test_an_emptied_valkey_loses_no_job(
-    database: SessionFactory, client: redis.Redis, reap: Callable[[], None]
+    database: SessionFactory, redis_client: redis.Redis, reap: Callable[[], None]
 ) -> None:
     for _ in range(5):
         lost_job(database)
     reap()
-    client.flushall()
+    redis_client.flushall()
 
     reap()
 
-    assert JobQueue(client).length(QueueName.INTERACTIVE) == 5
+    assert JobQueue(redis_client).length(QueueName.INTERACTIVE) == 5
 
 
 def test_after_a_database_outage_living_workers_get_one_lease_to_renew(
-    database: SessionFactory, client: redis.Redis
+    database: SessionFactory, redis_client: redis.Redis
 ) -> None:
     class Sometimes:
         """A database that is away while `is_away`."""
@@ -139,7 +139,7 @@ def test_after_a_database_outage_living_workers_get_one_lease_to_renew(
     sometimes = Sometimes()
     reaper = Reaper(
         sessions=sometimes,  # type: ignore[arg-type]
-        client=client,
+        client=redis_client,
         max_attempts=2,
         lease=timedelta(seconds=1),
     )
@@ -164,7 +164,7 @@ def test_after_a_database_outage_living_workers_get_one_lease_to_renew(
 
 @pytest.mark.parametrize("how", ["deleted key", "key off", "deleted user", "suspended user"])
 def test_jobs_of_an_unusable_key_are_cancelled(
-    database: SessionFactory, client: redis.Redis, reap: Callable[[], None], how: str
+    database: SessionFactory, redis_client: redis.Redis, reap: Callable[[], None], how: str
 ) -> None:
     with database.begin() as session:
         key, other = add_key(session), add_key(session)

@@ -13,7 +13,7 @@ from openai.types import Batch
 from sqlalchemy import func, select, text
 
 from core.ids import Prefix, read_id
-from models.database.base import SessionFactory, open_database, sessions, utc_now
+from models.database.base import SessionFactory, utc_now
 from models.files.file import File, FilePiece
 from models.files.store import PIECE_BYTES
 from tests.support.http.accounts import register
@@ -42,9 +42,7 @@ def submit(openai: OpenAI) -> Submit:
 
 @pytest.fixture
 def rows(service: Service) -> Iterator[SessionFactory]:
-    engine = open_database(service.settings)
-    yield sessions(engine)
-    engine.dispose()
+    yield service.sessions
 
 
 @pytest.fixture
@@ -200,23 +198,23 @@ def test_a_file_without_lines_is_a_failed_batch(openai: OpenAI, submit: Submit) 
 
 
 def test_a_cancelled_batch_keeps_its_results_and_reports_the_other_lines(
-    paced_openai: OpenAI,
+    slow_openai: OpenAI,
 ) -> None:
     lines = [chat(f"c{i}", "word " * 40, max_tokens=40) for i in range(60)]
-    file = paced_openai.files.create(file=("in.jsonl", jsonl(*lines)), purpose="batch")
-    batch = paced_openai.batches.create(
+    file = slow_openai.files.create(file=("in.jsonl", jsonl(*lines)), purpose="batch")
+    batch = slow_openai.batches.create(
         input_file_id=file.id, endpoint=CHAT, completion_window="24h"
     )
 
-    asked = paced_openai.batches.cancel(batch.id)
-    ended = finished(paced_openai, batch)
+    asked = slow_openai.batches.cancel(batch.id)
+    ended = finished(slow_openai, batch)
 
     assert asked.status in ("cancelling", "cancelled")
     assert asked.output_file_id is None or asked.status == "cancelled"
     assert ended.status == "cancelled"
     assert ended.cancelled_at is not None
     assert ended.request_counts is not None
-    errors = lines_of(paced_openai, ended.error_file_id)
+    errors = lines_of(slow_openai, ended.error_file_id)
     assert len(errors) == ended.request_counts.failed
     assert {line["error"]["code"] for line in errors} == {"batch_cancelled"}
     assert all(line["response"] is None for line in errors)

@@ -20,17 +20,20 @@ def counted(service: Service, key: dict[str, Any], times: list[float], retries: 
     return connect(service, key, max_retries=retries, http_client=http)
 
 
-def test_the_client_comes_back_when_a_429_says_so(paced: Service) -> None:
-    key = paced.make_key(maxInFlight=1)
+def test_the_client_comes_back_when_a_429_says_so(slow_service: Service) -> None:
+    key = slow_service.make_key(maxInFlight=1)
     times: list[float] = []
-    with connect(paced, key) as first, counted(paced, key, times, retries=9) as second:
+    with (
+        connect(slow_service, key) as first,
+        counted(slow_service, key, times, retries=9) as second,
+    ):
         stream = first.chat.completions.create(
-            model=model_of(paced), messages=[say("word " * 40)], max_tokens=35, stream=True
+            model=model_of(slow_service), messages=[say("word " * 40)], max_tokens=35, stream=True
         )
         next(stream)
         reading = threading.Thread(target=lambda: list(stream))
         reading.start()
-        response = ask(second, paced, max_tokens=2)
+        response = ask(second, slow_service, max_tokens=2)
         reading.join(20)
 
     assert response.usage.completion_tokens == 2
@@ -39,14 +42,14 @@ def test_the_client_comes_back_when_a_429_says_so(paced: Service) -> None:
     assert times[1] - times[0] >= 0.99
 
 
-def test_the_client_does_not_come_back_where_waiting_cannot_help(paced: Service) -> None:
-    key = paced.make_key(monthlyTokenLimit=5)
+def test_the_client_does_not_come_back_where_waiting_cannot_help(slow_service: Service) -> None:
+    key = slow_service.make_key(monthlyTokenLimit=5)
     times: list[float] = []
     with (
-        counted(paced, key, times, retries=3) as client,
+        counted(slow_service, key, times, retries=3) as client,
         pytest.raises(package.RateLimitError) as caught,
     ):
-        ask(client, paced, max_tokens=100)
+        ask(client, slow_service, max_tokens=100)
 
     assert caught.value.code == "monthly_quota_exceeded"
     assert len(times) == 1

@@ -12,7 +12,6 @@ from sqlalchemy import select
 
 from core.config.settings import Settings
 from core.ids import Prefix, read_id
-from models.database.base import open_database, sessions
 from models.jobs.job import Job
 from tests.conftest import PACE
 from tests.support.http.openai_client import connect, model_of, say
@@ -29,11 +28,9 @@ ENDLESS: dict[str, Any] = {
 
 def states_of(service: Service, key: dict[str, Any]) -> dict[str, str]:
     """Return the state of each of the key's jobs by its label."""
-    engine = open_database(service.settings)
-    with sessions(engine)() as session:
+    with service.sessions() as session:
         wanted = read_id(Prefix.KEY, key["id"])
         jobs = session.scalars(select(Job).where(Job.api_key_id == wanted)).all()
-    engine.dispose()
     return {job.request["metadata"]["label"]: job.state for job in jobs}
 
 

@@ -37,11 +37,11 @@ def completion_text(service: Service, chunk_id: str, index: int = 0) -> str:
     return str(choices[index]["text"])
 
 
-def test_a_chat_is_streamed_as_it_is_made(paced: Service, paced_openai: OpenAI) -> None:
+def test_a_chat_is_streamed_as_it_is_made(slow_service: Service, slow_openai: OpenAI) -> None:
     began = time.monotonic()
     chunks, times = [], []
-    for chunk in paced_openai.chat.completions.create(
-        model=model_of(paced),
+    for chunk in slow_openai.chat.completions.create(
+        model=model_of(slow_service),
         messages=[say(LONG)],
         max_tokens=40,
         stream=True,
@@ -59,29 +59,29 @@ def test_a_chat_is_streamed_as_it_is_made(paced: Service, paced_openai: OpenAI) 
     assert usage.usage.completion_tokens == 40
     assert {c.object for c in chunks} == {"chat.completion.chunk"}
     assert len({c.id for c in chunks}) == 1
-    assert text_of(chunks) == completion_text(paced, first.id)
+    assert text_of(chunks) == completion_text(slow_service, first.id)
     assert times[-1] - times[0] > 0.5 * 40 / PACE  # not all at once at the end
 
 
-def test_a_completion_is_streamed_as_it_is_made(paced: Service, paced_openai: OpenAI) -> None:
+def test_a_completion_is_streamed_as_it_is_made(slow_service: Service, slow_openai: OpenAI) -> None:
     chunks = list(
-        paced_openai.completions.create(
-            model=model_of(paced), prompt=LONG, max_tokens=20, stream=True
+        slow_openai.completions.create(
+            model=model_of(slow_service), prompt=LONG, max_tokens=20, stream=True
         )
     )
 
     assert len(chunks) > 10
-    assert "".join(c.choices[0].text for c in chunks) == completion_text(paced, chunks[0].id)
+    assert "".join(c.choices[0].text for c in chunks) == completion_text(slow_service, chunks[0].id)
     assert chunks[-1].choices[0].finish_reason == "length"
     assert chunks[-1].usage is None
 
 
 def test_each_of_n_choices_is_streamed_with_its_role_and_reason(
-    paced: Service, paced_openai: OpenAI
+    slow_service: Service, slow_openai: OpenAI
 ) -> None:
     chunks = list(
-        paced_openai.chat.completions.create(
-            model=model_of(paced), messages=[say(LONG)], max_tokens=15, n=2, stream=True
+        slow_openai.chat.completions.create(
+            model=model_of(slow_service), messages=[say(LONG)], max_tokens=15, n=2, stream=True
         )
     )
 
@@ -89,83 +89,87 @@ def test_each_of_n_choices_is_streamed_with_its_role_and_reason(
         own = [c.choices[0] for c in chunks if c.choices[0].index == index]
         assert [bool(choice.delta.role) for choice in own] == [True] + [False] * (len(own) - 1)
         assert [choice.finish_reason for choice in own] == [None] * (len(own) - 1) + ["length"]
-        assert text_of(chunks, index) == completion_text(paced, chunks[0].id, index)
+        assert text_of(chunks, index) == completion_text(slow_service, chunks[0].id, index)
 
 
-def test_the_async_client_streams_too(paced: Service) -> None:
+def test_the_async_client_streams_too(slow_service: Service) -> None:
     async def ask() -> list[ChatCompletionChunk]:
         async with AsyncOpenAI(
-            base_url=f"{paced.url}/v1", api_key=paced.make_key()["secret"], max_retries=0
+            base_url=f"{slow_service.url}/v1",
+            api_key=slow_service.make_key()["secret"],
+            max_retries=0,
         ) as client:
             stream = await client.chat.completions.create(
-                model=model_of(paced), messages=[say(LONG)], max_tokens=10, stream=True
+                model=model_of(slow_service), messages=[say(LONG)], max_tokens=10, stream=True
             )
             return [chunk async for chunk in stream]
 
     chunks = asyncio.run(ask())
 
-    assert text_of(chunks) == completion_text(paced, chunks[0].id)
+    assert text_of(chunks) == completion_text(slow_service, chunks[0].id)
 
 
 def test_the_helper_for_streams_assembles_the_completion(
-    paced: Service, paced_openai: OpenAI
+    slow_service: Service, slow_openai: OpenAI
 ) -> None:
-    with paced_openai.chat.completions.stream(
-        model=model_of(paced), messages=[say("short")]
+    with slow_openai.chat.completions.stream(
+        model=model_of(slow_service), messages=[say("short")]
     ) as stream:
         response = stream.get_final_completion()
 
-    assert response.choices[0].message.content == completion_text(paced, response.id)
+    assert response.choices[0].message.content == completion_text(slow_service, response.id)
     assert response.choices[0].finish_reason == "stop"
 
 
 def test_a_client_that_closes_its_stream_cancels_its_job(
-    paced: Service, paced_openai: OpenAI
+    slow_service: Service, slow_openai: OpenAI
 ) -> None:
-    stream = paced_openai.chat.completions.create(
-        model=model_of(paced), messages=[say(LONG)], max_tokens=300, stream=True
+    stream = slow_openai.chat.completions.create(
+        model=model_of(slow_service), messages=[say(LONG)], max_tokens=300, stream=True
     )
     first = next(stream)
     stream.close()
 
-    wait_until(lambda: job_of(paced, first.id).state == "cancelled", 3)
-    assert 0 < job_of(paced, first.id).completion_tokens < 100
+    wait_until(lambda: job_of(slow_service, first.id).state == "cancelled", 3)
+    assert 0 < job_of(slow_service, first.id).completion_tokens < 100
 
 
-def test_a_client_that_stops_waiting_cancels_its_job(paced: Service) -> None:
-    key = paced.make_key()
-    with connect(paced, key, timeout=0.7) as client, pytest.raises(APIError):
+def test_a_client_that_stops_waiting_cancels_its_job(slow_service: Service) -> None:
+    key = slow_service.make_key()
+    with connect(slow_service, key, timeout=0.7) as client, pytest.raises(APIError):
         client.chat.completions.create(
-            model=model_of(paced), messages=[say(LONG)], extra_body={"ignore_eos": True}
+            model=model_of(slow_service), messages=[say(LONG)], extra_body={"ignore_eos": True}
         )
 
     def state() -> Any:
-        jobs = paced.call("GET", "/api/llm/jobs?limit=1", headers={"x-api-key": key["secret"]})
+        jobs = slow_service.call(
+            "GET", "/api/llm/jobs?limit=1", headers={"x-api-key": key["secret"]}
+        )
         return jobs.json()["data"][0]["status"]
 
     wait_until(lambda: state() == "cancelled", 3)
 
 
 @pytest.mark.parametrize("stream", [True, False])
-def test_a_job_that_somebody_else_cancels_is_an_error(paced: Service, stream: bool) -> None:
-    key = paced.make_key()
+def test_a_job_that_somebody_else_cancels_is_an_error(slow_service: Service, stream: bool) -> None:
+    key = slow_service.make_key()
     headers = {"x-api-key": key["secret"]}
 
     async def ask() -> Any:
         async with AsyncOpenAI(
-            base_url=f"{paced.url}/v1", api_key=key["secret"], timeout=CALL_SECONDS
+            base_url=f"{slow_service.url}/v1", api_key=key["secret"], timeout=CALL_SECONDS
         ) as client:
             response: Any = await client.chat.completions.create(
-                model=model_of(paced), messages=[say(LONG)], max_tokens=300, stream=stream
+                model=model_of(slow_service), messages=[say(LONG)], max_tokens=300, stream=stream
             )
             return [chunk async for chunk in response] if stream else response
 
     async def ask_and_cancel() -> None:
         asking = asyncio.create_task(ask())
         await asyncio.sleep(1)
-        jobs = await asyncio.to_thread(paced.call, "GET", "/api/llm/jobs", headers=headers)
+        jobs = await asyncio.to_thread(slow_service.call, "GET", "/api/llm/jobs", headers=headers)
         path = f"/api/llm/jobs/{jobs.json()['data'][0]['id']}"
-        await asyncio.to_thread(paced.call, "DELETE", path, headers=headers)
+        await asyncio.to_thread(slow_service.call, "DELETE", path, headers=headers)
         await asking
 
     with pytest.raises(APIError, match="was cancelled") as caught:
@@ -213,22 +217,24 @@ def test_a_stream_is_resumed_after_any_of_its_events(
 
 
 def test_a_stream_that_is_cut_after_its_first_event_is_resumed_while_it_runs(
-    paced: Service,
+    slow_service: Service,
 ) -> None:
-    headers = {"x-api-key": paced.make_key()["secret"]}
+    headers = {"x-api-key": slow_service.make_key()["secret"]}
     body = {"messages": [say(LONG)], "max_tokens": 20, "stream": True}
     keyed = {**headers, "Idempotency-Key": "cut"}
-    response = paced.call("POST", "/v1/chat/completions", json=body, headers=keyed, stream=True)
+    response = slow_service.call(
+        "POST", "/v1/chat/completions", json=body, headers=keyed, stream=True
+    )
     first = next(events(response))
     response.close()
 
     known = {"Last-Event-ID": first.id} if first.id else {}
     job_id = first.json["id"].split("-")[1]
     address = f"/api/llm/jobs/gen_{job_id}/stream"
-    rest = paced.call("GET", address, headers={**headers, **known}, stream=True)
+    rest = slow_service.call("GET", address, headers={**headers, **known}, stream=True)
 
     text = "".join(_added(event) for event in events(rest))
-    assert text == completion_text(paced, first.json["id"])
+    assert text == completion_text(slow_service, first.json["id"])
 
 
 def _added(event: Event, index: int = 0) -> str:
