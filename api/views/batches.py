@@ -10,7 +10,7 @@ from flask.typing import ResponseReturnValue
 from pydantic import Field
 
 from api.auth.auditing import audit_admin_act
-from api.auth.authentication import Caller, authenticate, authenticate_key, check_usable
+from api.auth.authentication import authenticate
 from api.auth.visible_batches import find_visible_batch
 from api.auth.write_limits import count_bytes
 from api.batches.download import stream_results
@@ -20,7 +20,7 @@ from api.batches.ingest import CreatedBatch, check_open_batches, create_batch
 from api.batches.notify import cancel_batch
 from api.batches.options import BatchForm, RetryOptions, WindowText
 from api.batches.plan import plan_retry
-from api.batches.retry import unsuccessful_lines
+from api.batches.retry import key_of_retry, unsuccessful_lines
 from api.batches.upload import JSONL_TYPES, receive_file
 from api.generation.idempotency import read_idempotency_key
 from api.generation.pipeline import authenticate_fresh_key
@@ -49,11 +49,9 @@ from api.openapi.upload import UploadSpec
 from api.responses.batches import BatchPageSchema, BatchSchema, ResultLineSchema
 from api.runtime.user_slots import SlotKind
 from api.services import services
-from core.errors import Conflict, Forbidden, InvalidRequest
+from core.errors import Conflict, InvalidRequest
 from core.generation import MAX_URL_LENGTH
 from core.ids import Prefix
-from models.accounts.api_key import find_key
-from models.accounts.key_cache import RequestKey
 from models.batches.batch import Batch, BatchState, OnError
 from models.batches.lines import read_unsuccessful
 from models.batches.reads import count_running, find_batch
@@ -238,7 +236,7 @@ def retry(batch_id: str) -> ResponseReturnValue:
     with services().database.sessions() as session:
         caller = authenticate(session)
         old = find_visible_batch(session, caller, batch_id)
-        key = _key_of_retry(session, caller, old)
+        key = key_of_retry(session, caller, old)
     options = read_body(RetryOptions) if _has_body() else RetryOptions()
     if not old.is_final:
         raise Conflict("the batch has not ended", code="batch_not_finished")
@@ -254,28 +252,6 @@ def retry(batch_id: str) -> ResponseReturnValue:
     with services().slots.uploads.acquire(key.user_id), services().slots.uploads.acquire_writer():
         lines = unsuccessful_lines(services().database.statements, old.id)
         return _created_response(create_batch(services(), key, lines, plan))
-
-
-def _key_of_retry(session: Session, caller: Caller, old: Batch) -> RequestKey:
-    """Return the key to charge: the caller's, or with a JWT alone, that of the old batch.
-
-    Raises:
-        Forbidden: another user owns the old batch and would pay, or its key cannot be used.
-    """
-    if caller.key is None and "x-api-key-id" in request.headers:
-        return RequestKey.of(*authenticate_key(session), database_now(session))
-    if old.user_id != caller.user.id:
-        raise Forbidden(
-            "the owner of the batch would pay: send the id of your own key as `x-api-key-id`"
-        )
-    found = caller.key or (find_key(session, old.api_key_id) or (None,))[0]
-    if found is None:
-        raise Forbidden(
-            "the key of this batch was deleted: retry the batch with another key", code="forbidden"
-        )
-    now = database_now(session)
-    check_usable(found, lambda: now)
-    return RequestKey.of(found, caller.user, now)
 
 
 def _has_body() -> bool:

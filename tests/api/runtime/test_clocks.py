@@ -152,7 +152,7 @@ def test_an_uploaded_file_is_there_until_it_expires(
 
 
 def test_a_deleted_file_is_gone_at_once(skewed_service: Service, headers: dict[str, str]) -> None:
-    path = f"/v1/files/{upload(skewed, headers, b'{}')['id']}"
+    path = f"/v1/files/{upload(skewed_service, headers, b'{}')['id']}"
     skewed_service.call("DELETE", path, headers=headers)
 
     assert skewed_service.call("GET", path, headers=headers).status_code == 404
