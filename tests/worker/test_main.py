@@ -31,6 +31,7 @@ def ready(client: redis.Redis) -> bool:
     return bool(WorkerRegistry(client).ready())
 
 
+@pytest.mark.alone
 def test_an_idle_worker_exits_at_once(
     base_settings: Settings, redis_client: redis.Redis, database: SessionFactory, tmp_path: Path
 ) -> None:
@@ -91,6 +92,7 @@ def start_long_job(service: Service) -> None:
     client.close()
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("is_frozen", [True, False])
 def test_a_worker_exits_while_redis_and_the_database_are_away(
     own: tuple[Postgres, Valkey, Service], is_frozen: bool

@@ -73,6 +73,7 @@ def test_text_is_streamed_and_the_figures_are_right(
     snapshot(page, "playground")
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("way", ["stop", "leave"])
 def test_leaving_cancels_the_job_at_once(
     visits: Visits, admin_visitor: Visitor, newest_job: NewestJob, way: str

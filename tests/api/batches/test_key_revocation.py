@@ -61,6 +61,7 @@ def in_background(what: Callable[[], Any]) -> tuple[threading.Thread, list[Any]]
     return thread, got
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("how", HOW)
 def test_the_jobs_of_a_key_that_may_not_be_used_any_more_end_within_a_second(
     slow_service: Service, how: str
@@ -101,6 +102,7 @@ def test_who_waits_and_who_follows_a_stream_hear_of_the_end(slow_service: Servic
     assert states_of(slow_service, key) == {JobState.CANCELLED: 2}
 
 
+@pytest.mark.alone
 def test_thousands_of_open_jobs_do_not_hold_up_the_end_and_cost_nothing(
     slow_service: Service,
 ) -> None:

@@ -76,6 +76,7 @@ def test_a_stream_is_resumed_after_any_of_its_events(
     assert text_of(follow(slow_service, headers, job_id)) == whole
 
 
+@pytest.mark.alone
 def test_a_running_job_that_nobody_streamed_can_be_followed_and_joined_late(
     slow_service: Service, headers: dict[str, str]
 ) -> None:

@@ -47,6 +47,7 @@ def test_a_follower_joins_while_the_job_is_queued(
     assert len(received) > 10
 
 
+@pytest.mark.alone
 def test_a_stream_goes_on_when_its_worker_dies(
     base_settings: Settings, tmp_path_factory: pytest.TempPathFactory, redis_client: redis.Redis
 ) -> None:

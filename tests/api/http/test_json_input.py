@@ -120,6 +120,7 @@ def test_the_error_for_a_line_of_a_file_has_only_the_column() -> None:
     assert message.startswith("it is not valid JSON at column 16: remove the comma")
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(
     "data",
     [

@@ -128,6 +128,7 @@ def seconds_to_close(connection: socket.socket, trickle: bytes = b"") -> float:
     return time.monotonic() - began
 
 
+@pytest.mark.alone
 def test_the_half_of_a_head_is_dropped_soon_and_an_idle_connection_is_kept(
     base_settings: Settings, redis_client: redis.Redis, tmp_path: Path
 ) -> None:

@@ -61,6 +61,7 @@ def ask(
         yield ask
 
 
+@pytest.mark.alone
 def test_requests_end_in_time_when_the_database_freezes(
     postgres: Postgres, ask: Callable[[], requests.Response]
 ) -> None:

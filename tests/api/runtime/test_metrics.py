@@ -191,6 +191,7 @@ def test_facts_of_a_part_that_is_away_are_missing(
     assert no_redis["bountycoder_users"] == 0
 
 
+@pytest.mark.alone
 def test_a_database_that_says_nothing_does_not_hold_up_a_scrape(base_settings: Settings) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"postgresql+psycopg2://bounty@127.0.0.1:{silent.getsockname()[1]}/bounty"

@@ -280,6 +280,7 @@ def test_waiting_ends_with_the_time_given_and_says_how_to_come_back(
     assert "batch_1 is still running after the 0.3 s of --timeout" in shown
 
 
+@pytest.mark.alone
 def test_a_service_that_says_nothing_is_not_waited_for_longer_than_the_time_given(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -87,6 +87,7 @@ def test_a_child_that_does_not_listen_is_killed(tmp_path: Path) -> None:
     assert child.process.returncode == -signal.SIGKILL
 
 
+@pytest.mark.alone
 def test_an_urgent_stop_does_not_wait(tmp_path: Path) -> None:
     child = Child.start("stubborn", STUBBORN, log_dir=tmp_path)
     wait_until(lambda: child.log_tail() != "")

@@ -157,6 +157,7 @@ def test_stages_stop_one_after_the_other(tmp_path: Path) -> None:
     assert int(children["early"].last_log_line()) < int(children["late"].last_log_line())
 
 
+@pytest.mark.alone
 def test_an_urgent_stop_kills_at_once(tmp_path: Path) -> None:
     code = "import signal, time; signal.signal(15, signal.SIG_IGN); print('up', flush=True); "
     stage = Stage(tmp_path, (sys.executable, "-c", code + "time.sleep(60)"))

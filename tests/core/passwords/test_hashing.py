@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import time
 
+import pytest
 from argon2 import PasswordHasher
 
 from core.passwords.hashing import hash_password, is_password_of, password_matches
@@ -19,6 +20,7 @@ def test_a_damaged_hash_and_no_account_match_nothing() -> None:
     assert not is_password_of(None, "x")
 
 
+@pytest.mark.alone
 def test_the_time_does_not_reveal_whether_there_is_an_account() -> None:
     hashed = hash_password("correct horse")
 

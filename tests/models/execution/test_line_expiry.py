@@ -3,6 +3,7 @@ from __future__ import annotations
 import time
 from datetime import timedelta
 
+import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -119,6 +120,7 @@ def test_a_held_line_with_a_time_of_its_own_expires_and_others_wait_for_their_ba
     assert lines_by_state(session, due) == {"held": 2}
 
 
+@pytest.mark.alone
 def test_10000_held_lines_end_within_seconds(session: Session) -> None:
     batch_id = add_batch(session, lines=10_000).id
     began = time.monotonic()

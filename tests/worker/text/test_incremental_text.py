@@ -80,6 +80,7 @@ def test_pieces_of_half_characters_join_to_the_decoded_text(
     assert "".join(pieces) == tokenizer.decode(ids)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("hard", ["\ufffd", "<|im_end|>", "🏳️‍🌈"])
 def test_every_text_is_decoded_as_fast_as_letters(
     tokenizer: PromptTokenizer, token_bytes: TokenBytes, hard: str

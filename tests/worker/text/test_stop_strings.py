@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -78,6 +79,7 @@ def test_a_stop_string_does_not_start_before_stop_strings_count() -> None:
     assert (passed, scanner.has_stopped) == (["a#", "", ""], True)
 
 
+@pytest.mark.alone
 def test_a_character_costs_the_same_with_many_long_stop_strings() -> None:
     hostile = ["a" * length + "b" for length in range(248, 256)]
     text = ("a" * 254 + "c") * 8

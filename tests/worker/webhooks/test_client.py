@@ -193,6 +193,7 @@ def say_nothing(connection: socket.socket) -> None:
         pass
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(
     "talk",
     [
@@ -213,6 +214,7 @@ def test_a_call_ends_at_its_deadline(talk: Callable[[socket.socket], None]) -> N
     assert result.duration_ms >= 1000 * TIMEOUT
 
 
+@pytest.mark.alone
 def test_the_deadline_covers_the_resolution_of_the_name() -> None:
     is_resolved = threading.Event()
 
@@ -333,6 +335,7 @@ def test_a_self_signed_certificate_is_refused(authority: trustme.CA) -> None:
     assert receiver.received == []
 
 
+@pytest.mark.alone
 def test_the_deadline_covers_tls(authority: trustme.CA, trusting: ssl.SSLContext) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert(NAME).configure_cert(context)
