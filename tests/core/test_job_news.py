@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -66,13 +67,16 @@ def test_a_follower_who_falls_behind_is_told_of_the_gap(client: redis.Redis) -> 
 def test_many_waiters_share_one_subscription(client: redis.Redis) -> None:
     news = JobNews(client)
     jobs = [new_id() for _ in range(50)]
+    all_watch = threading.Barrier(len(jobs) + 1)
 
     def wait(job_id: object) -> bool:
         with news.watch(job_id) as watch:  # type: ignore[arg-type]
+            all_watch.wait(30)
             return watch.changed.wait(10)
 
     with ThreadPoolExecutor(50) as pool:
         waits = [pool.submit(wait, job) for job in jobs]
+        all_watch.wait(30)
         wait_until(lambda: subscribers(client) >= 1, 20)
         assert subscribers(client) == 1
         publish_ends(client, jobs)
