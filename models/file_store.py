@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, delete, func, select, update
 from sqlalchemy.orm import Session
 
 from models.advisory_locks import RowLock, lock_row
-from models.base import database_now
+from models.base import database_now, is_one_of
 from models.file import File, FilePiece
 from models.statements import Statements
 
@@ -100,11 +100,8 @@ def forget_expired(session: Session) -> int:
         )
     if pieces:
         return len(pieces)
-    gone = session.execute(
-        delete(File).where(
-            File.id.in_(expired.limit(FILES_A_STEP).with_for_update(skip_locked=True))
-        )
-    )
+    some = expired.limit(FILES_A_STEP).with_for_update(skip_locked=True)
+    gone = session.execute(delete(File).where(is_one_of(File.id, some)))
     return int(getattr(gone, "rowcount", 0))
 
 

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from core.ids import new_id
 from models.api_key import ApiKey
-from models.base import Base, database_now
+from models.base import Base, database_now, is_one_of
 from models.user import User
 
 #: Of one user; those before are forgotten.
@@ -96,4 +96,4 @@ def forget_old_refusals(session: Session) -> None:
         .limit(STEP)
         .with_for_update(skip_locked=True)
     )
-    session.execute(delete(RefusedBatch).where(RefusedBatch.id.in_(old)))
+    session.execute(delete(RefusedBatch).where(is_one_of(RefusedBatch.id, old)))

@@ -25,7 +25,7 @@ from sqlalchemy import insert as insert_into
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from core.ids import new_id
-from models.base import Base, database_now
+from models.base import Base, database_now, is_one_of
 from models.user import User
 
 #: A refresh token may come again within this time: its answer may have been lost.
@@ -173,7 +173,7 @@ def forget_old_sessions(session: Session) -> int:
         .limit(STEP)
         .with_for_update(skip_locked=True)
     )
-    rows = session.execute(delete(UserSession).where(UserSession.id.in_(old)))
+    rows = session.execute(delete(UserSession).where(is_one_of(UserSession.id, old)))
     return int(getattr(rows, "rowcount", 0))
 
 

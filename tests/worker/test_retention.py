@@ -18,7 +18,7 @@ from models.audit import AuditEntry
 from models.base import SessionFactory, utc_now
 from models.batch import Batch, BatchState
 from models.job import Job, JobState
-from models.retention import STEP
+from models.retention import STEP, delete_jobs
 from models.usage import Usage, record_usages
 from models.usage_check import compare_batches, compare_jobs, compare_roll_ups
 from models.webhook import DeliveryState, WebhookAttempt, WebhookDelivery
@@ -184,23 +184,28 @@ def test_jobs_and_batches_go_and_their_usage_stays(
         assert differences(session) == []
 
 
+def add_jobs(session: Session, key: ApiKey, rows: int) -> None:
+    """Add so many jobs that ended 91 days ago."""
+    at = utc_now() - 91 * DAY
+    job = add_job(session, key, state=JobState.CANCELLED, created_at=at, finished_at=at)
+    names = "user_id, api_key_id, queue, state, priority, model, request, prompt_tokens"
+    names += ", completion_tokens, cached_tokens, attempt, request_id, created_at, finished_at"
+    session.execute(
+        text(
+            f"insert into jobs (id, {names}) select gen_random_uuid(), {names}"
+            " from jobs, generate_series(2, :rows) where id = :id"
+        ),
+        {"rows": rows, "id": job.id},
+    )
+
+
 def test_many_rows_go_in_small_transactions_and_small_passes(
     database: SessionFactory, base_settings: Settings, key: ApiKey
 ) -> None:
     with database.begin() as session:
         ended_batch(session, key, 91, lines=STEP + 10)
-        at = utc_now() - 91 * DAY
         rows = 2 * STEP + 20
-        job = add_job(session, key, state=JobState.CANCELLED, created_at=at, finished_at=at)
-        names = "user_id, api_key_id, queue, state, priority, model, request, prompt_tokens"
-        names += ", completion_tokens, cached_tokens, attempt, request_id, created_at, finished_at"
-        session.execute(
-            text(
-                f"insert into jobs (id, {names}) select gen_random_uuid(), {names}"
-                " from jobs, generate_series(2, :rows) where id = :id"
-            ),
-            {"rows": rows, "id": job.id},
-        )
+        add_jobs(session, key, rows)
     deleted: list[int] = []
 
     def note(_connection: Any, cursor: Any, statement: str, *_: Any) -> None:
@@ -225,6 +230,19 @@ def test_many_rows_go_in_small_transactions_and_small_passes(
     with database() as session:
         assert count(session, Job) == count(session, Batch) == 0
         assert differences(session) == []
+
+
+def test_a_step_is_no_larger_whatever_plan_the_database_chooses(
+    database: SessionFactory, key: ApiKey
+) -> None:
+    """A plan that asked for the rows again for each row of the table went beyond the limit."""
+    with database.begin() as session:
+        add_jobs(session, key, STEP + 100)
+    with database.begin() as session:
+        for kind in ("hashjoin", "mergejoin", "hashagg", "sort", "incremental_sort", "material"):
+            session.execute(text(f"set local enable_{kind} = off"))
+
+        assert delete_jobs(session, utc_now() - 90 * DAY) == STEP
 
 
 def test_a_batch_that_is_being_deleted_is_no_difference(
