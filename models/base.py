@@ -248,7 +248,7 @@ def is_one_of(column: Any, locked: Select[Any]) -> ColumnElement[bool]:
     """Return the condition that a column is among what a query with a limit locks.
 
     As an array the query runs once. PostgreSQL may run it for each row of an `in`, and each time
-    it would pass over what it has locked and lock the next rows, beyond the limit.
+    it would pass over the rows that the statement has changed and lock the next, beyond the limit.
     """
     condition: ColumnElement[bool] = column == any_(func.array(locked.scalar_subquery()))
     return condition

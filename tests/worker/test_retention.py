@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -18,7 +19,7 @@ from models.audit import AuditEntry
 from models.base import SessionFactory, utc_now
 from models.batch import Batch, BatchState
 from models.job import Job, JobState
-from models.retention import STEP, delete_jobs
+from models.retention import STEP, delete_jobs, delete_texts
 from models.usage import Usage, record_usages
 from models.usage_check import compare_batches, compare_jobs, compare_roll_ups
 from models.webhook import DeliveryState, WebhookAttempt, WebhookDelivery
@@ -232,8 +233,9 @@ def test_many_rows_go_in_small_transactions_and_small_passes(
         assert differences(session) == []
 
 
+@pytest.mark.parametrize("step", [delete_jobs, delete_texts])
 def test_a_step_is_no_larger_whatever_plan_the_database_chooses(
-    database: SessionFactory, key: ApiKey
+    database: SessionFactory, key: ApiKey, step: Callable[[Session, datetime], int]
 ) -> None:
     """A plan that asked for the rows again for each row of the table went beyond the limit."""
     with database.begin() as session:
@@ -242,7 +244,7 @@ def test_a_step_is_no_larger_whatever_plan_the_database_chooses(
         for kind in ("hashjoin", "mergejoin", "hashagg", "sort", "incremental_sort", "material"):
             session.execute(text(f"set local enable_{kind} = off"))
 
-        assert delete_jobs(session, utc_now() - 90 * DAY) == STEP
+        assert step(session, utc_now() - 90 * DAY) == STEP
 
 
 def test_a_batch_that_is_being_deleted_is_no_difference(
