@@ -13,7 +13,18 @@ from uuid import UUID
 
 import psycopg2
 from psycopg2 import errors
-from sqlalchemy import DateTime, Engine, MetaData, create_engine, event, text
+from sqlalchemy import (
+    ColumnElement,
+    DateTime,
+    Engine,
+    MetaData,
+    Select,
+    any_,
+    create_engine,
+    event,
+    func,
+    text,
+)
 from sqlalchemy.dialects.postgresql import UUID as PG_UUID
 from sqlalchemy.engine.interfaces import ExceptionContext
 from sqlalchemy.exc import DisconnectionError, InterfaceError, OperationalError
@@ -234,6 +245,16 @@ def database_now(session: Session) -> datetime:
     """Return the time by the clock of the database, which all programs share."""
     now: datetime = session.execute(text("select now()")).scalar_one()
     return now
+
+
+def is_one_of(column: Any, locked: Select[Any]) -> ColumnElement[bool]:
+    """Return the condition that a column is among those that a query with a limit locks.
+
+    As an array the query runs once. PostgreSQL may run it for each row of an `in`, and each time
+    it would skip the rows that the statement has changed and lock the next, beyond the limit.
+    """
+    condition: ColumnElement[bool] = column == any_(func.array(locked.scalar_subquery()))
+    return condition
 
 
 def check_writable(session: Session) -> None:

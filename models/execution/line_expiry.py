@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 
 from models.batches.batch import Batch
 from models.batches.dispatch import HELD, LINE_TOKENS
+from models.database.base import is_one_of
 from models.execution.batch_progress import raise_totals
 from models.execution.completion import record_ends
 from models.jobs.job import Job, JobState
@@ -118,17 +119,13 @@ def expire_held_lines(session: Session, *, limit: int = CHUNK) -> list[Job]:
         .limit(limit)
         .with_for_update(of=Job, skip_locked=True)
     )
-    return _expire(session, Job.id.in_(due.scalar_subquery()))
+    return _expire(session, is_one_of(Job.id, due))
 
 
 def expire_released_lines(session: Session, batch_id: UUID, *, limit: int = CHUNK) -> list[Job]:
     """End lines of a batch that were released and never begun."""
-    waiting = (
-        _released(batch_id, Job.state == JobState.QUEUED, Job.started_at.is_(None))
-        .limit(limit)
-        .scalar_subquery()
-    )
-    return _expire(session, Job.id.in_(waiting))
+    waiting = _released(batch_id, Job.state == JobState.QUEUED, Job.started_at.is_(None))
+    return _expire(session, is_one_of(Job.id, waiting.limit(limit)))
 
 
 def cancel_released_lines(session: Session, batch_id: UUID, *, limit: int = CHUNK) -> list[Job]:

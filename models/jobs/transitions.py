@@ -12,10 +12,11 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, any_, case, func, or_, select, update
+from sqlalchemy import case, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from models.database.base import is_one_of
 from models.jobs.job import Job, JobState, may_become, values_of
 from models.jobs.outcome import JobOutcome
 
@@ -178,7 +179,7 @@ def expire_queued(session: Session, *, limit: int, offset: int = 0) -> list[Job]
     return list(
         session.scalars(
             update(Job)
-            .where(_is_one_of(due), *change_conditions(JobState.EXPIRED, JobState.QUEUED))
+            .where(is_one_of(Job.id, due), *change_conditions(JobState.EXPIRED, JobState.QUEUED))
             .values(state=JobState.EXPIRED, finished_at=END_TIME)
             .returning(Job)
             .execution_options(populate_existing=True)
@@ -214,13 +215,4 @@ def _lease_ran_out(*conditions: Any, limit: int, offset: int = 0) -> list[Any]:
         .offset(offset)
         .with_for_update(skip_locked=True)
     )
-    return [_is_one_of(silent), *is_silent]
-
-
-def _is_one_of(ids: Select[UUID]) -> ColumnElement[bool]:
-    """Return the condition that a job is among those that a query with a limit locks.
-
-    As an array the query runs once. PostgreSQL may run it for each row of an `in`, and each time
-    it would lock the next ones.
-    """
-    return Job.id == any_(func.array(ids.scalar_subquery()))
+    return [is_one_of(Job.id, silent), *is_silent]

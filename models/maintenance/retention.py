@@ -20,7 +20,7 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 from core.ids import earliest_id
 from models.accounts.audit import AuditEntry
 from models.batches.batch import Batch
-from models.database.base import Base
+from models.database.base import Base, is_one_of
 from models.database.locks import ServiceLock, try_lock
 from models.webhooks.webhook import DeliveryState, WebhookDelivery
 
@@ -139,7 +139,7 @@ def delete_webhooks(session: Session, before: datetime) -> int:
         .limit(STEP)
         .with_for_update(skip_locked=True)
     )
-    rows = session.execute(delete(WebhookDelivery).where(WebhookDelivery.id.in_(old)))
+    rows = session.execute(delete(WebhookDelivery).where(is_one_of(WebhookDelivery.id, old)))
     return int(getattr(rows, "rowcount", 0))
 
 
@@ -152,7 +152,7 @@ def delete_audit(session: Session, before: datetime) -> int:
         .limit(STEP)
         .with_for_update(skip_locked=True)
     )
-    rows = session.execute(delete(AuditEntry).where(AuditEntry.id.in_(old)))
+    rows = session.execute(delete(AuditEntry).where(is_one_of(AuditEntry.id, old)))
     return int(getattr(rows, "rowcount", 0))
 
 
@@ -175,10 +175,11 @@ _WITH_TEXTS = """
         and finished_at < :before
     order by finished_at
 """
+# Arrays instead of `in`: see `is_one_of`.
 _DELETE_TEXTS = text(
     f"""
     update jobs set request = request - {_TEXTS}, choices = null, texts_deleted_at = now()
-    where id in (select id {_WITH_TEXTS} limit :step for update skip locked)
+    where id = any(array(select id {_WITH_TEXTS} limit :step for update skip locked))
     returning id
     """
 )
@@ -196,12 +197,12 @@ _DELETE_TEXTS_OF_LINES = text(
 )
 _DELETE_JOBS = text(
     """
-    delete from jobs where id in (
+    delete from jobs where id = any(array(
         select id from jobs
         where batch_id is null and finished_at is not null and finished_at < :before
         order by finished_at limit :step
         for update skip locked
-    )
+    ))
     """
 )
 _DELETE_LINES = text(

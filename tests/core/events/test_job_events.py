@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -73,13 +74,16 @@ def test_a_slow_follower_sees_the_gap(redis_client: redis.Redis) -> None:
 def test_many_waiters_share_one_subscription(redis_client: redis.Redis) -> None:
     events = JobEvents(redis_client)
     jobs = [new_id() for _ in range(50)]
+    all_watch = threading.Barrier(len(jobs) + 1)
 
     def wait(job_id: object) -> bool:
         with events.watch(job_id) as watch:  # type: ignore[arg-type]
+            all_watch.wait(30)
             return watch.changed.wait(10)
 
     with ThreadPoolExecutor(50) as pool:
         waits = [pool.submit(wait, job) for job in jobs]
+        all_watch.wait(30)
         wait_until(lambda: subscribers(redis_client) >= 1, 20)
         assert subscribers(redis_client) == 1
         publish_ends(redis_client, jobs)

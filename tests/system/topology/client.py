@@ -186,7 +186,9 @@ class Client:
                     **options,
                 )
             except requests.RequestException as error:
-                refusal = Refusal(kind, time.monotonic(), NO_ANSWER, type(error).__name__)
+                refusal = Refusal(
+                    kind, time.monotonic(), NO_ANSWER, f"{type(error).__name__}: {error}"
+                )
             else:
                 if self.holds_to_document and not url and not _is_of_nginx(answer):
                     check_answer(answer, has_body=not options.get("stream", False))

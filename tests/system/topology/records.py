@@ -17,7 +17,7 @@ class Refusal:
 
     Attributes:
         status: `NO_ANSWER` or that of the answer.
-        code: of the error, or the kind of exception.
+        code: of the error, or the exception with its text.
         says_when: it has a `Retry-After`.
     """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -19,7 +20,7 @@ from models.database.base import SessionFactory, utc_now
 from models.database.locks import ServiceLock, take_lock
 from models.jobs.job import Job, JobState
 from models.maintenance.consistency import compare_batches, compare_jobs
-from models.maintenance.retention import STEP
+from models.maintenance.retention import STEP, delete_jobs, delete_texts
 from models.maintenance.rollup_consistency import compare_roll_ups
 from models.usage.usage import Usage, record_usages
 from models.webhooks.webhook import DeliveryState, WebhookAttempt, WebhookDelivery
@@ -190,23 +191,28 @@ def test_jobs_and_batches_are_deleted_and_their_usage_stays(
         assert differences(session) == []
 
 
+def add_jobs(session: Session, key: ApiKey, rows: int) -> None:
+    """Add that many jobs that ended 91 days ago."""
+    at = utc_now() - 91 * DAY
+    job = add_job(session, key, state=JobState.CANCELLED, created_at=at, finished_at=at)
+    names = "user_id, api_key_id, queue, state, priority, model, request, prompt_tokens"
+    names += ", completion_tokens, cached_tokens, attempt, request_id, created_at, finished_at"
+    session.execute(
+        text(
+            f"insert into jobs (id, {names}) select gen_random_uuid(), {names}"
+            " from jobs, generate_series(2, :rows) where id = :id"
+        ),
+        {"rows": rows, "id": job.id},
+    )
+
+
 def test_many_rows_are_deleted_in_small_transactions_and_passes(
     database: SessionFactory, base_settings: Settings, key: ApiKey
 ) -> None:
     with database.begin() as session:
         ended_batch(session, key, 91, lines=STEP + 10)
-        at = utc_now() - 91 * DAY
         rows = 2 * STEP + 20
-        job = add_job(session, key, state=JobState.CANCELLED, created_at=at, finished_at=at)
-        names = "user_id, api_key_id, queue, state, priority, model, request, prompt_tokens"
-        names += ", completion_tokens, cached_tokens, attempt, request_id, created_at, finished_at"
-        session.execute(
-            text(
-                f"insert into jobs (id, {names}) select gen_random_uuid(), {names}"
-                " from jobs, generate_series(2, :rows) where id = :id"
-            ),
-            {"rows": rows, "id": job.id},
-        )
+        add_jobs(session, key, rows)
     deleted: list[int] = []
 
     def note(_connection: Any, cursor: Any, statement: str, *_: Any) -> None:
@@ -231,6 +237,20 @@ def test_many_rows_are_deleted_in_small_transactions_and_passes(
     with database() as session:
         assert count(session, Job) == count(session, Batch) == 0
         assert differences(session) == []
+
+
+@pytest.mark.parametrize("step", [delete_jobs, delete_texts])
+def test_a_step_keeps_its_bound_with_every_query_plan(
+    database: SessionFactory, key: ApiKey, step: Callable[[Session, datetime], int]
+) -> None:
+    """A plan that ran the subquery again for each row of the table exceeded the limit."""
+    with database.begin() as session:
+        add_jobs(session, key, STEP + 100)
+    with database.begin() as session:
+        for kind in ("hashjoin", "mergejoin", "hashagg", "sort", "incremental_sort", "material"):
+            session.execute(text(f"set local enable_{kind} = off"))
+
+        assert step(session, utc_now() - 90 * DAY) == STEP
 
 
 def test_a_batch_that_is_being_deleted_is_no_difference(
