@@ -24,7 +24,7 @@ from urllib3.response import BaseHTTPResponse
 from admin_ui.session_cookie import session_id
 from admin_ui.wording import error_text, field_error_text
 from core.config.settings import Settings
-from core.ids import Prefix, show_id
+from core.ids import Prefix, format_id
 from core.security.jwt_rules import ADDRESS_CLAIM, SESSION_CLAIM, VERSION_CLAIM
 from models.accounts.user import User
 
@@ -212,9 +212,9 @@ class ApiClient:
 def _token(user: User) -> str:
     claims = {VERSION_CLAIM: user.token_version, ADDRESS_CLAIM: request.remote_addr or ""}
     if (session := session_id()) is not None:
-        claims[SESSION_CLAIM] = show_id(Prefix.SESSION, session)
+        claims[SESSION_CLAIM] = format_id(Prefix.SESSION, session)
     token: str = create_access_token(
-        show_id(Prefix.USER, user.id), expires_delta=TOKEN_LIFE, additional_claims=claims
+        format_id(Prefix.USER, user.id), expires_delta=TOKEN_LIFE, additional_claims=claims
     )
     return token
 

@@ -38,12 +38,12 @@ def earliest_id(moment: datetime) -> UUID:
     return UUID(int=(milliseconds << 80) | (7 << 76) | (2 << 62))
 
 
-def show_id(prefix: Prefix, value: UUID) -> str:
+def format_id(prefix: Prefix, value: UUID) -> str:
     """Return the public form of an id: its prefix and 32 hex digits."""
     return f"{prefix}_{value.hex}"
 
 
-def read_id(prefix: Prefix, text: str) -> UUID | None:
+def parse_id(prefix: Prefix, text: str) -> UUID | None:
     """Return the id of a public form, or `None` if `text` is not one."""
     head, _, digits = text.partition("_")
     if head != prefix or len(digits) != 32:

@@ -11,7 +11,7 @@ from admin_ui.api_client import ApiRefusal
 from admin_ui.session.session import continue_session
 from admin_ui.web.access import signed_in, viewer
 from admin_ui.web.page import api, database
-from core.ids import Prefix, show_id
+from core.ids import Prefix, format_id
 from models.accounts.user import User
 
 blueprint = Blueprint("account", __name__, url_prefix="/settings")
@@ -49,7 +49,7 @@ def update() -> ResponseReturnValue:
     body = {name: request.form.get(name, "") for name in ("name", "email")}
     if password := request.form.get("passwordOfAccount"):
         body["currentPassword"] = password
-    path = f"/api/users/{show_id(Prefix.USER, viewer().id)}"
+    path = f"/api/users/{format_id(Prefix.USER, viewer().id)}"
     try:
         api().call(viewer(), "PUT", path, body)
     except ApiRefusal as refusal:

@@ -21,7 +21,7 @@ from admin_ui.activity.values import (
     value_text,
 )
 from admin_ui.widgets.formats import breakable, duration, number
-from core.ids import Prefix, show_id
+from core.ids import Prefix, format_id
 from models.accounts.audit import target_kind
 from models.accounts.names import KeyName, key_names, user_emails
 from models.database.base import Session
@@ -221,7 +221,7 @@ def _reused_refresh_token(context: _Context) -> Markup:
 
 
 def _resent_webhook(context: _Context) -> Markup:
-    message = show_id(Prefix.WEBHOOK, context.target_id) if context.target_id else ""
+    message = format_id(Prefix.WEBHOOK, context.target_id) if context.target_id else ""
     return Markup("{} sent the webhook message <code>{}</code> again").format(
         context.actor, message
     )
@@ -229,7 +229,7 @@ def _resent_webhook(context: _Context) -> Markup:
 
 def _action_on_others(verb: str, kind: Prefix) -> Callable[[_Context], Markup]:
     def sentence(context: _Context) -> Markup:
-        target = show_id(kind, context.target_id) if context.target_id else ""
+        target = format_id(kind, context.target_id) if context.target_id else ""
         text = Markup("{} {} <code>{}</code> of another user")
         return text.format(context.actor, verb, target)
 
@@ -264,13 +264,13 @@ def _described(activity: Activity, names: _Names) -> DescribedActivity:
     context = _Context(activity, names)
     kind = target_kind(entry.action)
     return DescribedActivity(
-        id=show_id(Prefix.AUDIT, entry.id),
+        id=format_id(Prefix.AUDIT, entry.id),
         at=entry.at,
         sentence=SENTENCES.get(entry.action, _unknown_action)(context),
         is_failed_sign_in=entry.action == FAILED_SIGN_IN,
         action=entry.action,
-        actor=show_id(Prefix.USER, entry.actor_id) if entry.actor_id else None,
-        target=show_id(kind, entry.target_id) if entry.target_id else None,
+        actor=format_id(Prefix.USER, entry.actor_id) if entry.actor_id else None,
+        target=format_id(kind, entry.target_id) if entry.target_id else None,
         address=entry.address,
         changes=changes_in(entry.details),
         details=[

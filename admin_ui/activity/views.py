@@ -16,7 +16,7 @@ from admin_ui.widgets.list_filters import (
 )
 from admin_ui.widgets.pager import keyset_urls
 from admin_ui.widgets.time_range import TimePreset, TimeRange
-from core.ids import Prefix, read_id, show_id
+from core.ids import Prefix, format_id, parse_id
 from models.accounts.audit import ADDRESS_LENGTH, read_target
 from models.database.pagination import Keyset
 from models.pages.activity import Activity, ActivityFilter, list_activity
@@ -35,7 +35,7 @@ def index() -> ResponseReturnValue:
     faults = dict(time.faults)
     wanted = _wanted(filters, time, faults)
     after, before = (
-        read_id(Prefix.AUDIT, query_text(request.args, name)) for name in ("after", "before")
+        parse_id(Prefix.AUDIT, query_text(request.args, name)) for name in ("after", "before")
     )
     entries: Keyset[Activity] = Keyset([], has_before=False, has_after=False)
     if not faults:
@@ -57,7 +57,7 @@ def index() -> ResponseReturnValue:
         faults=faults,
         list_url=list_url,
         is_filtered=bool(any(filters.values()) or time.preset is not TimePreset.ALL),
-        **keyset_urls(entries, lambda activity: show_id(Prefix.AUDIT, activity.id), list_url),
+        **keyset_urls(entries, lambda activity: format_id(Prefix.AUDIT, activity.id), list_url),
     )
     return page, 400 if faults else 200
 

@@ -14,7 +14,7 @@ from admin_ui.web.page import database
 from admin_ui.web.typed_text import query_text
 from admin_ui.widgets.list_filters import ListFilters, own_key_choices, read_ids
 from admin_ui.widgets.pager import keyset_urls
-from core.ids import Prefix, read_id, show_id
+from core.ids import Prefix, format_id, parse_id
 from models.batches.batch import BatchState
 from models.database.pagination import Keyset
 from models.pages.batches import BatchFilter, ListedBatch, list_batch_page, read_listed_batches
@@ -31,7 +31,7 @@ def index() -> ResponseReturnValue:
     """Show one page of the batches that match the filters, newest first."""
     filters = ListFilters.read(_FILTERS)
     after, before = (
-        read_id(Prefix.BATCH, query_text(request.args, name)) for name in ("after", "before")
+        parse_id(Prefix.BATCH, query_text(request.args, name)) for name in ("after", "before")
     )
     page: Keyset[ListedBatch] = Keyset([], has_before=False, has_after=False)
     if not filters.faults:
@@ -72,4 +72,4 @@ def _rows(batches: list[ListedBatch]) -> dict[str, Any]:
 
 
 def _id_of(listed: ListedBatch) -> str:
-    return show_id(Prefix.BATCH, listed.batch.id)
+    return format_id(Prefix.BATCH, listed.batch.id)

@@ -13,7 +13,7 @@ from admin_ui.web.relay import relay
 from admin_ui.widgets.own_keys import key_header, usable_key_options
 from admin_ui.widgets.visible import visible_batch
 from admin_ui.widgets.webhooks import resend_webhook, webhooks_of
-from core.ids import Prefix, show_id
+from core.ids import Prefix, format_id
 from models.accounts.api_key import find_any_key
 from models.batches.batch import Batch
 from models.batches.lines import count_retriable
@@ -72,7 +72,7 @@ def lines(batch_id: str) -> ResponseReturnValue:
 @signed_in
 def results(batch_id: str) -> ResponseReturnValue:
     """Stream the results so far as a file."""
-    id_text = show_id(Prefix.BATCH, visible_batch(batch_id).id)
+    id_text = format_id(Prefix.BATCH, visible_batch(batch_id).id)
     states = request.args.getlist("status")
     opening = api().stream(
         viewer(),
@@ -96,7 +96,7 @@ def confirm_cancel(batch_id: str) -> ResponseReturnValue:
 @blueprint.post("/<batch_id>/cancel")
 @signed_in
 def cancel(batch_id: str) -> ResponseReturnValue:
-    id_text = show_id(Prefix.BATCH, visible_batch(batch_id).id)
+    id_text = format_id(Prefix.BATCH, visible_batch(batch_id).id)
     batch = api().call(viewer(), "POST", f"{BATCHES}/{id_text}/cancel")
     if batch["status"] in {"completed", "expired"}:
         flash("The batch had already ended. Nothing was cancelled.", "warning")
@@ -118,7 +118,7 @@ def retry(batch_id: str) -> ResponseReturnValue:
     batch = visible_batch(batch_id)
     body = {name: request.form.get(name, "") for name in ("name", "completionWindow")}
     key = request.form.get("key", "")
-    path = f"{BATCHES}/{show_id(Prefix.BATCH, batch.id)}/retry"
+    path = f"{BATCHES}/{format_id(Prefix.BATCH, batch.id)}/retry"
     try:
         created = api().call(
             viewer(),
@@ -137,7 +137,7 @@ def retry(batch_id: str) -> ResponseReturnValue:
 @signed_in
 def resend(batch_id: str) -> ResponseReturnValue:
     """Start a new round of attempts for the webhook of the batch."""
-    id_text = show_id(Prefix.BATCH, visible_batch(batch_id).id)
+    id_text = format_id(Prefix.BATCH, visible_batch(batch_id).id)
     resend_webhook(request.form.get("webhook", ""))
     return redirect_to(url_for("batches.show", batch_id=id_text))
 
@@ -180,7 +180,9 @@ def _lines(batch: Batch) -> dict[str, object]:
 def _retry_form(batch: Batch, refusal: ApiRefusal | None = None) -> str:
     key, _ = find_any_key(database(), batch.api_key_id)
     before = [("", f"{key.name}, as before")] if batch.user_id == viewer().id else []
-    others = [option for option in usable_key_options() if option[0] != show_id(Prefix.KEY, key.id)]
+    others = [
+        option for option in usable_key_options() if option[0] != format_id(Prefix.KEY, key.id)
+    ]
     return render_template(
         "batches/retry.html",
         batch=batch,

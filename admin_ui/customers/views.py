@@ -16,7 +16,7 @@ from admin_ui.widgets.month_chart import month_series
 from admin_ui.widgets.pager import read_choice, read_list_page, read_search
 from admin_ui.widgets.related import related_links
 from core.calendar import month_of
-from core.ids import Prefix, read_id
+from core.ids import Prefix, parse_id
 from models.accounts.api_key import count_keys
 from models.accounts.user import Role, User, find_user, list_users
 from models.pages.customers import CustomerSort, list_customers
@@ -141,7 +141,7 @@ def delete(user_id: str) -> ResponseReturnValue:
 
 def _find_user(text: str) -> User:
     """Return the user with this id, or answer 404."""
-    user_id = read_id(Prefix.USER, text)
+    user_id = parse_id(Prefix.USER, text)
     user = find_user(database(), user_id) if user_id else None
     return user or abort(404)
 

@@ -14,7 +14,7 @@ from admin_ui.web.page import database, present_time
 from admin_ui.web.typed_text import query_text
 from admin_ui.widgets.list_filters import PRESETS, ListFilters, own_key_choices, read_ids
 from admin_ui.widgets.pager import keyset_urls
-from core.ids import Prefix, read_id, show_id
+from core.ids import Prefix, format_id, parse_id
 from models.database.pagination import Keyset
 from models.jobs.job import JobState
 from models.pages.jobs import (
@@ -42,11 +42,11 @@ def index() -> ResponseReturnValue:
     """Show one page of the jobs that match the filters, newest first."""
     filters = ListFilters.read(_FILTERS)
     if job := query_text(request.args, "job"):
-        if job_id := read_id(Prefix.JOB, job):
-            return redirect(url_for("jobs.show", job_id=show_id(Prefix.JOB, job_id)), 303)
+        if job_id := parse_id(Prefix.JOB, job):
+            return redirect(url_for("jobs.show", job_id=format_id(Prefix.JOB, job_id)), 303)
         filters.faults["job"] = "Write the whole id of a job: gen_…"
     after, before = (
-        read_id(Prefix.JOB, query_text(request.args, name)) for name in ("after", "before")
+        parse_id(Prefix.JOB, query_text(request.args, name)) for name in ("after", "before")
     )
     page: Keyset[ListedJob] = Keyset([], has_before=False, has_after=False)
     if not filters.faults:
@@ -89,7 +89,7 @@ def counts() -> ResponseReturnValue:
     newest = query_text(request.args, "newest") if "newest" in request.args else None
     new = 0
     if newest is not None and not filters.faults:
-        newest_id = read_id(Prefix.JOB, newest)
+        newest_id = parse_id(Prefix.JOB, newest)
         new = count_newer(database(), _wanted(filters), newest_id, most=MAX_NEW)
     return render_template(
         "jobs/counts.html",
@@ -134,4 +134,4 @@ def _newest(page: Keyset[ListedJob]) -> str:
 
 
 def _id_of(listed: ListedJob) -> str:
-    return show_id(Prefix.JOB, listed.job.id)
+    return format_id(Prefix.JOB, listed.job.id)

@@ -11,7 +11,7 @@ from admin_ui.web.page import api, redirect_to
 from admin_ui.web.relay import relay
 from admin_ui.widgets.visible import visible_job
 from admin_ui.widgets.webhooks import resend_webhook
-from core.ids import Prefix, show_id
+from core.ids import Prefix, format_id
 
 blueprint = Blueprint("jobs", __name__, url_prefix="/jobs")
 
@@ -35,7 +35,7 @@ def live(job_id: str) -> ResponseReturnValue:
 @signed_in
 def text(job_id: str) -> ResponseReturnValue:
     """Stream the text of a running job, as the events of the API."""
-    id_text = show_id(Prefix.JOB, visible_job(job_id).id)
+    id_text = format_id(Prefix.JOB, visible_job(job_id).id)
     opening = api().stream(viewer(), "GET", f"{JOBS}/{id_text}/stream")
     return relay(opening, mimetype="text/event-stream")
 
@@ -49,7 +49,7 @@ def confirm_cancel(job_id: str) -> ResponseReturnValue:
 @blueprint.post("/<job_id>/cancel")
 @signed_in
 def cancel(job_id: str) -> ResponseReturnValue:
-    id_text = show_id(Prefix.JOB, visible_job(job_id).id)
+    id_text = format_id(Prefix.JOB, visible_job(job_id).id)
     job = api().call(viewer(), "DELETE", f"{JOBS}/{id_text}")
     if job["status"] in {"queued", "running", "cancelled"}:
         flash("The job is cancelled.")
@@ -70,7 +70,7 @@ def rerun(job_id: str) -> ResponseReturnValue:
     """Create a job with the same request; it is charged to the same key."""
     job = visible_job(job_id)
     body = {name: value for name, value in job.request.items() if name != "stream"}
-    headers = {"x-api-key-id": show_id(Prefix.KEY, job.api_key_id)}
+    headers = {"x-api-key-id": format_id(Prefix.KEY, job.api_key_id)}
     created = api().call(viewer(), "POST", JOBS, body, headers=headers)
     flash("This is the new job.")
     return redirect_to(url_for("jobs.show", job_id=created["id"]))
@@ -80,6 +80,6 @@ def rerun(job_id: str) -> ResponseReturnValue:
 @signed_in
 def resend(job_id: str) -> ResponseReturnValue:
     """Start a new round of attempts for the webhook of the job."""
-    id_text = show_id(Prefix.JOB, visible_job(job_id).id)
+    id_text = format_id(Prefix.JOB, visible_job(job_id).id)
     resend_webhook(request.form.get("webhook", ""))
     return redirect_to(url_for("jobs.show", job_id=id_text))

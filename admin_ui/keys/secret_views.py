@@ -20,7 +20,7 @@ from admin_ui.web.access import signed_in, viewer
 from admin_ui.web.page import api, database, redirect_to
 from admin_ui.web.typed_text import typed_text
 from admin_ui.widgets.visible import visible_key
-from core.ids import Prefix, show_id
+from core.ids import Prefix, format_id
 from models.accounts.api_key import ApiKey
 from models.accounts.user import find_user_by_email
 
@@ -55,7 +55,7 @@ def create() -> ResponseReturnValue:
     if viewer().is_admin and owner.lower() != viewer().email:
         found = find_user_by_email(database(), owner)
         # For an unknown owner the API creates no key, but reports the faults of other fields.
-        body["userId"] = show_id(Prefix.USER, found.id) if found else UNKNOWN_OWNER
+        body["userId"] = format_id(Prefix.USER, found.id) if found else UNKNOWN_OWNER
     try:
         created = api().call(viewer(), "POST", "/api/keys", body)
     except ApiRefusal as refusal:

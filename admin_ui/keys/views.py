@@ -17,7 +17,7 @@ from admin_ui.widgets.related import related_links
 from admin_ui.widgets.visible import visible_key
 from core.calendar import month_of
 from core.errors import Unavailable
-from core.ids import Prefix, read_id
+from core.ids import Prefix, parse_id
 from core.limits.state import LimitState
 from models.accounts.api_key import ApiKey
 from models.accounts.user import User, find_user
@@ -140,7 +140,7 @@ def _listed_owner() -> User | None:
         return viewer()
     if not (text := request.args.get("owner", "")):
         return None
-    user_id = read_id(Prefix.USER, text)
+    user_id = parse_id(Prefix.USER, text)
     return (find_user(database(), user_id) if user_id else None) or abort(404)
 
 

@@ -20,7 +20,7 @@ from admin_ui.web.uploads import accepts_prompt
 from admin_ui.widgets.code_samples import SECRET_VARIABLE, code_samples
 from admin_ui.widgets.own_keys import key_header, usable_key_options
 from admin_ui.widgets.visible import visible_job
-from core.ids import Prefix, read_id
+from core.ids import Prefix, parse_id
 from models.jobs.job import find_job
 
 blueprint = Blueprint("playground", __name__, url_prefix="/playground")
@@ -108,7 +108,7 @@ def _page(
 ) -> str:
     job = None
     if response is not None:
-        job = find_job(database(), read_id(Prefix.JOB, response["id"]) or UUID(int=0))
+        job = find_job(database(), parse_id(Prefix.JOB, response["id"]) or UUID(int=0))
     return render_template(
         "playground/show.html",
         form=form,

@@ -9,7 +9,7 @@ from admin_ui.quick_start.examples import login_call, samples_with_jwt, samples_
 from admin_ui.services import services
 from admin_ui.web.access import signed_in, viewer
 from admin_ui.widgets.own_keys import own_keys, usable_keys
-from core.ids import Prefix, read_id, show_id
+from core.ids import Prefix, format_id, parse_id
 from models.accounts.api_key import ApiKey
 
 blueprint = Blueprint("quick_start", __name__, url_prefix="/quick-start")
@@ -29,12 +29,12 @@ def show() -> ResponseReturnValue:
         api_url=services().settings.customer_api_url,
         with_secret=samples_with_secret(),
         login=login_call(viewer().email),
-        with_jwt=samples_with_jwt(show_id(Prefix.KEY, key.id) if key else "your_api_key_id"),
+        with_jwt=samples_with_jwt(format_id(Prefix.KEY, key.id) if key else "your_api_key_id"),
     )
 
 
 def _chosen(keys: list[ApiKey]) -> ApiKey | None:
     """Return the key that `?key=` names, or else the newest."""
-    key_id = read_id(Prefix.KEY, request.args.get("key", ""))
+    key_id = parse_id(Prefix.KEY, request.args.get("key", ""))
     named = [key for key in keys if key.id == key_id]
     return next(iter(named or keys), None)

@@ -12,7 +12,7 @@ from flask import session
 
 from admin_ui.services import services
 from admin_ui.session_cookie import remember_session, session_id
-from core.ids import Prefix, read_id, show_id
+from core.ids import Prefix, format_id, parse_id
 from models.accounts.session import SessionKind, begin_session, end_session, find_signed_in_user
 from models.accounts.user import User
 from models.database.base import Session
@@ -31,7 +31,7 @@ def sign_in_as(user: User, *, has_default_password: bool = False) -> None:
         new_id = begin_session(database, user.id, SessionKind.PAGE, life=SESSION_LIFE)
     session.clear()
     session.permanent = True
-    session[_USER] = show_id(Prefix.USER, user.id)
+    session[_USER] = format_id(Prefix.USER, user.id)
     session[_VERSION] = user.token_version
     remember_session(new_id)
     session[_DEFAULT_PASSWORD] = has_default_password
@@ -58,7 +58,7 @@ def signed_in_user(database: Session) -> User | None:
     Signing out, a new password and a new role end a session. The session of a suspended user is
     valid again once an admin reactivates the account.
     """
-    user_id: UUID | None = read_id(Prefix.USER, session.get(_USER, ""))
+    user_id: UUID | None = parse_id(Prefix.USER, session.get(_USER, ""))
     version = session.get(_VERSION)
     if user_id is None or not isinstance(version, int):
         return None

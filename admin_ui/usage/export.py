@@ -10,7 +10,7 @@ from uuid import UUID
 
 from admin_ui.usage.query import UsageQuery
 from core.config.settings import Settings
-from core.ids import Prefix, show_id
+from core.ids import Prefix, format_id
 from core.text.csv_cells import csv_cell
 from models.database.base import SessionFactory
 from models.usage.cost import cost_of
@@ -88,7 +88,7 @@ def _row(sums: UsageTotals, by: UsageGroup, settings: Settings) -> Sequence[obje
 def group_text(by: UsageGroup, group: GroupValue | None) -> str:
     """Return a group as the API writes it: an id, a time in UTC, or a name."""
     if isinstance(group, UUID):
-        return show_id(_PREFIXES[by], group)
+        return format_id(_PREFIXES[by], group)
     if isinstance(group, datetime):
         return f"{group.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
     return group or ""

@@ -11,7 +11,7 @@ from admin_ui.web.typed_text import query_text
 from admin_ui.widgets.list_filters import UNKNOWN_USER
 from admin_ui.widgets.time_range import TimePreset, TimeRange, read_time_range
 from core.calendar import hour_of
-from core.ids import Prefix, read_id, show_id
+from core.ids import Prefix, format_id, parse_id
 from models.accounts.names import KeyName, key_names, user_emails
 from models.accounts.user import User, find_user_id
 from models.database.base import Session
@@ -151,14 +151,14 @@ def _read_order(sort: str, by: UsageGroup) -> UsageOrder:
 def _read_user(session: Session, text: str, faults: dict[str, str]) -> UsageFilter | None:
     if not text:
         return None
-    user_id = read_id(Prefix.USER, text)
+    user_id = parse_id(Prefix.USER, text)
     email = user_emails(session, {user_id}).get(user_id) if user_id else text.lower()
     if user_id is None:
         user_id = find_user_id(session, text)
     if user_id is None or email is None:
         faults["user"] = UNKNOWN_USER
         return None
-    return UsageFilter(user_id, show_id(Prefix.USER, user_id), email)
+    return UsageFilter(user_id, format_id(Prefix.USER, user_id), email)
 
 
 def _read_key(
@@ -166,9 +166,9 @@ def _read_key(
 ) -> UsageFilter | None:
     if not text:
         return None
-    key_id = read_id(Prefix.KEY, text)
+    key_id = parse_id(Prefix.KEY, text)
     found: KeyName | None = key_names(session, [key_id]).get(key_id) if key_id else None
     if key_id is None or found is None or not (viewer.is_admin or found.owner_id == viewer.id):
         faults["key"] = "There is no such key. Its id looks like key_…"
         return None
-    return UsageFilter(key_id, show_id(Prefix.KEY, key_id), found.name)
+    return UsageFilter(key_id, format_id(Prefix.KEY, key_id), found.name)

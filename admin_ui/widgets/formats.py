@@ -12,7 +12,7 @@ from uuid import UUID
 from flask import Flask, url_for
 from markupsafe import Markup, escape
 
-from core.ids import Prefix, show_id
+from core.ids import Prefix, format_id
 
 _SHORT = ((10**12, "T"), (10**9, "B"), (10**6, "M"), (10**3, "k"))
 NOTHING = "\N{EN DASH}"
@@ -90,7 +90,7 @@ def moment(value: datetime | None, style: str = "time") -> Markup:
 
 def id_text(value: UUID | None, prefix: str) -> str:
     """Format an id as the API writes it: `{{ job.id | id_text("gen") }}`."""
-    return show_id(Prefix(prefix), value) if value else NOTHING
+    return format_id(Prefix(prefix), value) if value else NOTHING
 
 
 def breakable(text: str) -> Markup:

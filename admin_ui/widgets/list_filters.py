@@ -15,7 +15,7 @@ from admin_ui.web.page import database, present_time
 from admin_ui.web.typed_text import query_text
 from admin_ui.widgets.own_keys import key_options, own_keys
 from admin_ui.widgets.time_range import TimePreset, TimeRange, read_time_range, read_zone
-from core.ids import Prefix, read_id
+from core.ids import Prefix, parse_id
 from models.accounts.names import user_emails
 from models.accounts.user import find_user_id
 
@@ -28,7 +28,7 @@ State = TypeVar("State", bound=StrEnum)
 def read_ids(prefix: Prefix, *, limit: int) -> list[UUID]:
     """Return the valid ids of `?ids=`, a comma-separated list, of its first `limit` entries."""
     texts = request.args.get("ids", "").split(",", limit)[:limit]
-    return [found for text in texts if (found := read_id(prefix, text)) is not None]
+    return [found for text in texts if (found := parse_id(prefix, text)) is not None]
 
 
 def read_time_filter() -> TimeRange:
@@ -45,7 +45,7 @@ def find_named_user(text: str) -> tuple[UUID, str] | None:
     Args:
         text: an id or an email. An unknown id is returned in place of the email.
     """
-    user_id = read_id(Prefix.USER, text) or find_user_id(database(), text)
+    user_id = parse_id(Prefix.USER, text) or find_user_id(database(), text)
     if user_id is None:
         return None
     return user_id, user_emails(database(), {user_id}).get(user_id, text)
@@ -108,7 +108,7 @@ class ListFilters:
 
     def _read_key(self) -> None:
         if text := self.values.get("key"):
-            self.key_id = read_id(Prefix.KEY, text)
+            self.key_id = parse_id(Prefix.KEY, text)
             if self.key_id is None:
                 self.faults["key"] = "Write the id of a key: key_…"
 

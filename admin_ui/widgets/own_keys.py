@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 from admin_ui.web.access import viewer
 from admin_ui.web.page import database, present_time
-from core.ids import Prefix, show_id
+from core.ids import Prefix, format_id
 from models.accounts.api_key import ApiKey, list_keys
 
 #: Most keys that a page offers.
@@ -29,7 +29,7 @@ def usable_keys(keys: Sequence[ApiKey]) -> list[ApiKey]:
 
 def key_options(keys: Sequence[ApiKey]) -> list[tuple[str, str]]:
     """Return the options of a select element: id and name of each key."""
-    return [(show_id(Prefix.KEY, key.id), key.name) for key in keys]
+    return [(format_id(Prefix.KEY, key.id), key.name) for key in keys]
 
 
 def usable_key_options() -> list[tuple[str, str]]:

@@ -9,7 +9,7 @@ from flask import abort, flash
 
 from admin_ui.web.access import viewer
 from admin_ui.web.page import api, database
-from core.ids import Prefix, read_id, show_id
+from core.ids import Prefix, format_id, parse_id
 from models.pages.jobs import read_attempts
 from models.webhooks.webhook import WebhookAttempt, WebhookDelivery, list_deliveries
 
@@ -37,9 +37,9 @@ def resend_webhook(text: str) -> None:
     Args:
         text: the webhook's id, as the form sent it. Another text ends in 404.
     """
-    webhook_id = read_id(Prefix.WEBHOOK, text)
+    webhook_id = parse_id(Prefix.WEBHOOK, text)
     if webhook_id is None:
         abort(404)
-    path = f"/api/webhooks/{show_id(Prefix.WEBHOOK, webhook_id)}/resend"
+    path = f"/api/webhooks/{format_id(Prefix.WEBHOOK, webhook_id)}/resend"
     api().call(viewer(), "POST", path)
     flash("The webhook is sent again.")

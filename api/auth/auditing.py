@@ -9,7 +9,7 @@ from pydantic.alias_generators import to_camel
 
 from api.auth.authentication import Caller
 from api.http.caller_address import caller_address
-from core.ids import Prefix, show_id
+from core.ids import Prefix, format_id
 from models.accounts.audit import record_audit
 from models.accounts.user import User
 from models.database.base import Session
@@ -46,7 +46,7 @@ def audit_admin_act(
 ) -> None:
     """Add an entry if an admin acts on a resource of another user."""
     if caller.user.id != owner_id:
-        details = {"owner": show_id(Prefix.USER, owner_id)}
+        details = {"owner": format_id(Prefix.USER, owner_id)}
         audit(session, action, actor=caller.user, target_id=target_id, details=details)
 
 

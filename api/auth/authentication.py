@@ -19,7 +19,7 @@ from api.http.caller_address import trust_address
 from api.http.request_log import log_caller
 from api.services import Services
 from core.errors import Forbidden, Unauthorized
-from core.ids import Prefix, read_id
+from core.ids import Prefix, parse_id
 from core.security.api_key_secret import KeySecret
 from models.accounts.api_key import ApiKey, find_key, find_key_by_secret
 from models.accounts.key_cache import RequestKey
@@ -199,7 +199,7 @@ def _key_by_id(session: Session) -> tuple[ApiKey, User]:
     text = request.headers.get("x-api-key-id")
     if not text:
         raise Unauthorized("send the key's id as `x-api-key-id` with the JWT")
-    key_id = read_id(Prefix.KEY, text)
+    key_id = parse_id(Prefix.KEY, text)
     found = find_key(session, key_id) if key_id else None
     if found is None or found[1].id != user.id:  # admins too: the owner of the key would pay
         text = "you have no such key: `x-api-key-id` takes the id of one of your keys (`key_…`)"

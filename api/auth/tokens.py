@@ -13,7 +13,7 @@ from flask_jwt_extended.exceptions import JWTExtendedException
 from jwt import ExpiredSignatureError, PyJWTError
 
 from core.errors import Unauthorized
-from core.ids import Prefix, read_id, show_id
+from core.ids import Prefix, format_id, parse_id
 from core.security.jwt_rules import ADDRESS_CLAIM, NUMBER_CLAIM, SESSION_CLAIM, VERSION_CLAIM
 
 
@@ -36,8 +36,8 @@ class TokenClaims:
 
 def issue_tokens(user_id: UUID, version: int, *, session_id: UUID, number: int) -> tuple[str, str]:
     """Return an access token, and the refresh token with this number, of a session."""
-    identity = show_id(Prefix.USER, user_id)
-    claims = {VERSION_CLAIM: version, SESSION_CLAIM: show_id(Prefix.SESSION, session_id)}
+    identity = format_id(Prefix.USER, user_id)
+    claims = {VERSION_CLAIM: version, SESSION_CLAIM: format_id(Prefix.SESSION, session_id)}
     return (
         create_access_token(identity, additional_claims=claims),
         create_refresh_token(identity, additional_claims={**claims, NUMBER_CLAIM: number}),
@@ -56,14 +56,14 @@ def read_token(token: str, *, kind: str = "access") -> TokenClaims:
         raise Unauthorized("the token has expired, sign in again", code="token_expired") from None
     except (PyJWTError, JWTExtendedException, ValueError):
         raise invalid_token() from None
-    user_id = read_id(Prefix.USER, str(claims.get("sub")))
+    user_id = parse_id(Prefix.USER, str(claims.get("sub")))
     version = claims.get(VERSION_CLAIM)
     if user_id is None or not isinstance(version, int):
         raise invalid_token()
     if "exp" not in claims or claims.get("type") != kind:
         raise invalid_token()
     named, number = claims.get(SESSION_CLAIM), claims.get(NUMBER_CLAIM, 0)
-    session_id = read_id(Prefix.SESSION, str(named))
+    session_id = parse_id(Prefix.SESSION, str(named))
     if (named is not None and session_id is None) or not isinstance(number, int):
         raise invalid_token()
     address = claims.get(ADDRESS_CLAIM)

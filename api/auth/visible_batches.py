@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from api.auth.authentication import Caller
 from core.errors import NotFound
-from core.ids import Prefix, read_id
+from core.ids import Prefix, parse_id
 from models.batches.batch import Batch
 from models.batches.reads import find_batch
 from models.database.base import Session
@@ -16,7 +16,7 @@ def find_visible_batch(session: Session, caller: Caller, batch_id: str) -> Batch
     Raises:
         NotFound: it does not exist, another user owns it, or retention is deleting it.
     """
-    wanted = read_id(Prefix.BATCH, batch_id)
+    wanted = parse_id(Prefix.BATCH, batch_id)
     batch = find_batch(session, wanted) if wanted else None
     if batch is None or not caller.may_see(batch.user_id):
         raise NotFound("there is no such batch")

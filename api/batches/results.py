@@ -13,7 +13,7 @@ from typing import Any
 from uuid import UUID
 
 from core.concurrency.greenlets import Yielder
-from core.ids import Prefix, show_id
+from core.ids import Prefix, format_id
 from core.web.disconnect import ClientConnection
 from models.batches.results import read_results
 from models.database.prepared import Statements
@@ -77,7 +77,7 @@ class ResultFile:
         try:
             return self._read(after)
         except Exception as error:
-            _log.exception("results of %s broke off", show_id(Prefix.BATCH, self._batch_id))
+            _log.exception("results of %s broke off", format_id(Prefix.BATCH, self._batch_id))
             if self._ends_with_connection:
                 self._connection.reset_on_close()
             # The server then closes the response without its end mark, and logs nothing.
@@ -92,7 +92,7 @@ def serialize_line(job: Job) -> dict[str, Any]:
     return {
         "line": job.line,
         "custom_id": job.custom_id,
-        "id": show_id(Prefix.JOB, job.id),
+        "id": format_id(Prefix.JOB, job.id),
         "status": job.state,
         "result": serialize_completion(job) if has_completion(job) else None,
         "error": TEXTS_DELETED if is_deleted(job) else job.error,

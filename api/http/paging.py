@@ -11,7 +11,7 @@ from flask import request
 
 from api.http.query import read_number
 from core.errors import InvalidRequest
-from core.ids import Prefix, read_id, show_id
+from core.ids import Prefix, format_id, parse_id
 from models.database.pagination import Keyset
 
 DEFAULT_LIMIT = 50
@@ -43,7 +43,7 @@ def read_page(prefix: Prefix) -> PageRequest:
     """
     limit = read_number("limit", default=DEFAULT_LIMIT, least=1, most=MAX_LIMIT)
     cursor = request.args.get("after")
-    after = read_id(prefix, cursor) if cursor else None
+    after = parse_id(prefix, cursor) if cursor else None
     if cursor and after is None:
         raise InvalidRequest("after must be the nextCursor of a page of this list", param="after")
     return PageRequest(prefix, limit, after)
@@ -55,5 +55,5 @@ def serialize_page(
     """Return one page as JSON."""
     return {
         "data": [serialize(row) for row in found.rows],
-        "nextCursor": show_id(page.prefix, found.rows[-1].id) if found.has_after else None,
+        "nextCursor": format_id(page.prefix, found.rows[-1].id) if found.has_after else None,
     }

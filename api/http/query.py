@@ -10,7 +10,7 @@ from uuid import UUID
 from flask import request
 
 from core.errors import InvalidRequest
-from core.ids import Prefix, read_id
+from core.ids import Prefix, parse_id
 from core.parsing import bounded_integer
 
 E = TypeVar("E", bound=StrEnum)
@@ -32,7 +32,7 @@ def read_id_of(name: str, prefix: Prefix) -> UUID | None:
     text = request.args.get(name)
     if not text:
         return None
-    found = read_id(prefix, text)
+    found = parse_id(prefix, text)
     if found is None:
         raise InvalidRequest(f"{name} must be an id such as {prefix}_…", param=name)
     return found

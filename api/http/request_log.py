@@ -10,7 +10,7 @@ from uuid import UUID
 from flask import Flask, Response, g, request
 
 from api.http.caller_address import caller_address
-from core.ids import Prefix, new_id, show_id
+from core.ids import Prefix, format_id, new_id
 from core.observability.logs import request_id
 
 _SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
@@ -36,7 +36,7 @@ def log_caller(*, user_id: UUID, key_id: UUID | None = None) -> None:
 def _begin() -> None:
     given = request.headers.get("x-request-id", "")
     sane = _SANE_REQUEST_ID.fullmatch(given)
-    g.request_id = given if sane else show_id(Prefix.REQUEST, new_id())
+    g.request_id = given if sane else format_id(Prefix.REQUEST, new_id())
     g.began_at = time.perf_counter()
     request_id.set(g.request_id)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic.alias_generators import to_camel
 
-from core.ids import Prefix, show_id
+from core.ids import Prefix, format_id
 from models.accounts.api_key import ApiKey
 from models.accounts.user import User
 from models.jobs.serializer import format_time
@@ -15,7 +15,7 @@ from models.jobs.serializer import format_time
 def serialize_user(user: User) -> dict[str, Any]:
     """Return a user as `UserSchema`."""
     return {
-        "id": show_id(Prefix.USER, user.id),
+        "id": format_id(Prefix.USER, user.id),
         "email": user.email,
         "name": user.name,
         "role": user.role,
@@ -27,8 +27,8 @@ def serialize_user(user: User) -> dict[str, Any]:
 def serialize_key(key: ApiKey) -> dict[str, Any]:
     """Return a key as `KeySchema`."""
     return {
-        "id": show_id(Prefix.KEY, key.id),
-        "userId": show_id(Prefix.USER, key.user_id),
+        "id": format_id(Prefix.KEY, key.id),
+        "userId": format_id(Prefix.USER, key.user_id),
         "name": key.name,
         "prefix": f"bc_{key.public_id}",
         "rateLimit": key.rate_limit,

@@ -10,7 +10,7 @@ from flask import request
 
 from api.http.query import read_number
 from core.errors import InvalidRequest
-from core.ids import Prefix, read_id
+from core.ids import Prefix, parse_id
 
 
 def read_limit(*, default: int, most: int) -> int:
@@ -29,7 +29,7 @@ def read_after(prefix: Prefix) -> UUID | None:
         InvalidRequest: `after` is not an id with this prefix.
     """
     text = request.args.get("after")
-    found = read_id(prefix, text) if text else None
+    found = parse_id(prefix, text) if text else None
     if text and found is None:
         raise InvalidRequest("after must be an id of this list", param="after")
     return found

@@ -20,7 +20,7 @@ from api.openapi.response import json_response
 from api.responses.admin import ActivityPageSchema, OverviewSchema, WorkerPageSchema
 from api.services import services
 from core.errors import InvalidRequest
-from core.ids import Prefix, show_id
+from core.ids import Prefix, format_id
 from core.queueing.names import QueueName
 from core.queueing.workers import WorkerStatus
 from models.accounts.audit import read_target, target_kind
@@ -145,12 +145,12 @@ def _serialize_activity(activity: Activity) -> dict[str, Any]:
     entry = activity.entry
     kind = target_kind(entry.action)
     return {
-        "id": show_id(Prefix.AUDIT, entry.id),
+        "id": format_id(Prefix.AUDIT, entry.id),
         "at": format_time(entry.at),
         "action": entry.action,
-        "actorId": show_id(Prefix.USER, entry.actor_id) if entry.actor_id else None,
+        "actorId": format_id(Prefix.USER, entry.actor_id) if entry.actor_id else None,
         "actorEmail": activity.actor_email,
-        "targetId": show_id(kind, entry.target_id) if entry.target_id else None,
+        "targetId": format_id(kind, entry.target_id) if entry.target_id else None,
         "address": entry.address,
         "details": entry.details,
     }

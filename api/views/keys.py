@@ -34,7 +34,7 @@ from api.responses.serializers import serialize_key
 from api.services import services
 from core.errors import Forbidden, InvalidRequest, NotFound
 from core.generation import Body, Flag, Text
-from core.ids import Prefix, read_id
+from core.ids import Prefix, parse_id
 from core.parsing import Whole
 from core.text.names import VISIBLE
 from models.accounts.api_key import (
@@ -147,7 +147,7 @@ def show(key_id: str) -> ResponseReturnValue:
     """Return a key, without its secret."""
     with services().database.sessions() as session:
         caller = authenticate_user(session)
-        wanted = read_id(Prefix.KEY, key_id)
+        wanted = parse_id(Prefix.KEY, key_id)
         found = find_key(session, wanted) if wanted else None
         return serialize_key(_visible(caller, found[0] if found else None))
 
@@ -228,7 +228,7 @@ def delete(key_id: str) -> ResponseReturnValue:
 def _locked_key(session: Session, key_id: str) -> tuple[User, ApiKey]:
     """Return the caller and the key, with its row locked until the transaction ends."""
     caller = authenticate_user(session)
-    wanted = read_id(Prefix.KEY, key_id)
+    wanted = parse_id(Prefix.KEY, key_id)
     found = find_key(session, wanted) if wanted else None
     key = _visible(caller, found[0] if found else None)
     return caller, _visible(caller, lock_key(session, key.id))
@@ -244,7 +244,7 @@ def _owner(session: Session, caller: User, owner_id: str | None) -> User:
     """Return the owner of the new key, with its row locked against deletion."""
     wanted: UUID | None = caller.id
     if owner_id is not None:
-        wanted = read_id(Prefix.USER, owner_id)
+        wanted = parse_id(Prefix.USER, owner_id)
         if wanted != caller.id and not caller.is_admin:
             raise Forbidden("only an admin may create keys for other users", param="userId")
     owner = lock_user(session, wanted) if wanted else None

@@ -23,7 +23,7 @@ from api.services import services
 from core.calendar import hour_of
 from core.config.settings import Settings
 from core.errors import InvalidRequest, NotFound
-from core.ids import Prefix, show_id
+from core.ids import Prefix, format_id
 from core.text.csv_cells import csv_cell
 from models.accounts.api_key import find_owner_of_key
 from models.accounts.user import has_user
@@ -168,7 +168,7 @@ def _read_owner(session: Session, caller: Caller) -> tuple[UUID | None, UUID | N
 
 def _serialize_group(by: UsageGroup, group: GroupValue | None) -> str:
     if isinstance(group, UUID):
-        return show_id(_PREFIXES[by], group)
+        return format_id(_PREFIXES[by], group)
     return format_time(group) or "" if isinstance(group, datetime) else str(group)
 
 

@@ -41,7 +41,7 @@ from api.responses.serializers import serialize_user
 from api.services import services
 from core.errors import Conflict, Forbidden, InvalidRequest, NotFound
 from core.generation import Body, Flag
-from core.ids import Prefix, read_id
+from core.ids import Prefix, parse_id
 from core.passwords.pool import make_password_hash
 from models.accounts.api_key import count_keys, delete_keys_of
 from models.accounts.session import end_sessions
@@ -282,7 +282,7 @@ def _locked(session: Session, caller: User, user_id: str) -> User:
 
 
 def _wanted(caller: User, user_id: str) -> UUID | None:
-    wanted = read_id(Prefix.USER, user_id)
+    wanted = parse_id(Prefix.USER, user_id)
     return wanted if caller.is_admin or caller.id == wanted else None
 
 

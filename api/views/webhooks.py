@@ -22,7 +22,7 @@ from api.responses.keys import WebhookSecretSchema
 from api.responses.webhooks import WebhookPageSchema, WebhookSchema, WebhooksOfJobSchema
 from api.services import services
 from core.errors import NotFound
-from core.ids import Prefix, read_id, show_id
+from core.ids import Prefix, format_id, parse_id
 from core.webhooks.signature import WebhookSecret
 from models.accounts.api_key import find_key
 from models.database.base import Session
@@ -52,7 +52,7 @@ def secret(key_id: str) -> ResponseReturnValue:
     """Return the secret that signs the webhooks of a key, to its owner."""
     with services().database.sessions() as session:
         caller = authenticate_user(session)
-        wanted = read_id(Prefix.KEY, key_id)
+        wanted = parse_id(Prefix.KEY, key_id)
         found = find_key(session, wanted) if wanted else None
     if found is None or found[0].user_id != caller.id:
         raise NotFound("there is no such key")
@@ -133,7 +133,7 @@ def _authenticate(session: Session) -> Caller:
 
 
 def _find(session: Session, caller: Caller, webhook_id: str) -> WebhookDelivery:
-    wanted: UUID | None = read_id(Prefix.WEBHOOK, webhook_id)
+    wanted: UUID | None = parse_id(Prefix.WEBHOOK, webhook_id)
     delivery = find_delivery(session, wanted) if wanted else None
     if delivery is None or not caller.may_see(delivery.user_id):
         raise NotFound("there is no such webhook")
@@ -143,11 +143,11 @@ def _find(session: Session, caller: Caller, webhook_id: str) -> WebhookDelivery:
 def _serialize(delivery: WebhookDelivery) -> dict[str, Any]:
     is_pending = delivery.state == DeliveryState.PENDING
     return {
-        "id": show_id(Prefix.WEBHOOK, delivery.id),
+        "id": format_id(Prefix.WEBHOOK, delivery.id),
         "object": "webhook",
         "type": delivery.event,
         **{"jobId": None, "batchId": None, **_about(delivery)},
-        "keyId": show_id(Prefix.KEY, delivery.api_key_id),
+        "keyId": format_id(Prefix.KEY, delivery.api_key_id),
         "url": delivery.url,
         "state": delivery.state,
         "attemptsInRound": delivery.attempts,
@@ -160,9 +160,9 @@ def _serialize(delivery: WebhookDelivery) -> dict[str, Any]:
 def _about(delivery: WebhookDelivery) -> dict[str, str]:
     """Return the job or batch that the message is about."""
     if delivery.job_id is not None:
-        return {"jobId": show_id(Prefix.JOB, delivery.job_id)}
+        return {"jobId": format_id(Prefix.JOB, delivery.job_id)}
     assert delivery.batch_id is not None  # by a constraint of the table
-    return {"batchId": show_id(Prefix.BATCH, delivery.batch_id)}
+    return {"batchId": format_id(Prefix.BATCH, delivery.batch_id)}
 
 
 def _serialize_with_attempts(session: Session, delivery: WebhookDelivery) -> dict[str, Any]:

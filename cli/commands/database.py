@@ -12,7 +12,7 @@ from pathlib import Path
 from cli.system.private_files import write_private
 from core.config.settings import Settings
 from core.errors import LauncherError
-from core.ids import Prefix, show_id
+from core.ids import Prefix, format_id
 from core.passwords.hashing import password_matches
 from migrations.run import downgrade, upgrade
 from models.database.base import DATABASE_AWAY, open_database, sessions
@@ -65,7 +65,7 @@ def migrate_and_seed(settings: Settings, *, key_file: Path) -> DevelopmentCreden
     return DevelopmentCredentials(
         admin_email=admin.email,
         admin_password=password if is_unchanged else None,
-        key_id=show_id(Prefix.KEY, key.id),
+        key_id=format_id(Prefix.KEY, key.id),
         key_secret=secret.text,
     )
 

@@ -27,7 +27,7 @@ from gunicorn.workers import ggevent
 from gunicorn.workers.ggevent import GeventWorker
 
 from core.errors import BountyError, InvalidRequest
-from core.ids import Prefix, new_id, show_id
+from core.ids import Prefix, format_id, new_id
 from core.web.listener import BACKLOG, Listener
 from core.web.open_files import connections_that_fit
 
@@ -280,7 +280,7 @@ def _by_port(public: WSGIApplication, internal: InternalPort) -> WSGIApplication
 def _malformed(status: str) -> bytes:
     """Return an error response in the API's format to a malformed request."""
     error = InvalidRequest("the request is malformed")
-    body = json.dumps(error.body(show_id(Prefix.REQUEST, new_id()))).encode()
+    body = json.dumps(error.body(format_id(Prefix.REQUEST, new_id()))).encode()
     head = (
         f"HTTP/1.1 {status}\r\nconnection: close\r\ncontent-type: application/json\r\n"
         f"cache-control: no-store\r\nx-content-type-options: nosniff\r\n"

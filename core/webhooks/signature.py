@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from core.config.settings import Settings
-from core.ids import Prefix, show_id
+from core.ids import Prefix, format_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class WebhookSecret:
 
     @classmethod
     def of_key(cls, settings: Settings, key_id: UUID) -> WebhookSecret:
-        purpose = f"webhook:{show_id(Prefix.KEY, key_id)}"
+        purpose = f"webhook:{format_id(Prefix.KEY, key_id)}"
         secret_key = settings.secret_key.get_secret_value()
         return cls(hmac.digest(secret_key.encode(), purpose.encode(), hashlib.sha256))
 

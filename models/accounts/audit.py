@@ -10,7 +10,7 @@ from sqlalchemy import ForeignKey, Index, String, func
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from core.ids import Prefix, new_id, read_id
+from core.ids import Prefix, new_id, parse_id
 from models.database.base import Base
 
 ADDRESS_LENGTH = 64
@@ -32,7 +32,7 @@ def target_kind(action: str) -> Prefix:
 def read_target(text: str) -> UUID | None:
     """Return the id of a target as people and programs write it; `None` if it is none."""
     kinds = (Prefix.USER, *_TARGETS.values())
-    return next(filter(None, (read_id(kind, text) for kind in kinds)), None)
+    return next(filter(None, (parse_id(kind, text) for kind in kinds)), None)
 
 
 class AuditEntry(Base):

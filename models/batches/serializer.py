@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from core.ids import Prefix, show_id
+from core.ids import Prefix, format_id
 from models.batches.batch import Batch, BatchState
 from models.jobs.serializer import format_time
 
@@ -23,11 +23,11 @@ def serialize_batch(
     rest = batch.total - batch.ended
     is_running = batch.state == BatchState.RUNNING
     return {
-        "id": show_id(Prefix.BATCH, batch.id),
+        "id": format_id(Prefix.BATCH, batch.id),
         "object": "batch",
         "name": batch.name,
         "status": batch.state,
-        "keyId": show_id(Prefix.KEY, batch.api_key_id),
+        "keyId": format_id(Prefix.KEY, batch.api_key_id),
         "model": batch.model,
         "endpoint": batch.endpoint,
         "total": batch.total,
@@ -49,7 +49,7 @@ def serialize_batch(
         "linesPerSecond": None if rate is None else round(rate, 3),
         "estimatedSeconds": round(rest / rate, 1) if rate and is_running else None,
         "onError": batch.on_error,
-        "retryOf": show_id(Prefix.BATCH, batch.retry_of) if batch.retry_of else None,
+        "retryOf": format_id(Prefix.BATCH, batch.retry_of) if batch.retry_of else None,
         "webhookUrl": batch.webhook_url,
         "metadata": batch.labels,
         "createdAt": format_time(batch.created_at),

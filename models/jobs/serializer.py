@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from core.ids import Prefix, show_id
+from core.ids import Prefix, format_id
 from models.jobs.job import Job, JobState
 
 
@@ -34,10 +34,10 @@ def has_completion(job: Job) -> bool:
 def serialize_listed_job(job: Job) -> dict[str, Any]:
     """Return a job without its result."""
     body: dict[str, Any] = {
-        "id": show_id(Prefix.JOB, job.id),
+        "id": format_id(Prefix.JOB, job.id),
         "object": "job",
         "status": job.state,
-        "keyId": show_id(Prefix.KEY, job.api_key_id),
+        "keyId": format_id(Prefix.KEY, job.api_key_id),
         "model": job.model,
         "queue": job.queue,
         "attempt": job.attempt,
@@ -50,7 +50,7 @@ def serialize_listed_job(job: Job) -> dict[str, Any]:
         "metadata": job.request.get("metadata"),
     }
     if job.batch_id is not None:
-        body["batchId"] = show_id(Prefix.BATCH, job.batch_id)
+        body["batchId"] = format_id(Prefix.BATCH, job.batch_id)
         body["line"] = job.line
         body["customId"] = job.custom_id
     if job.texts_deleted_at is not None:
@@ -65,7 +65,7 @@ def serialize_listed_job(job: Job) -> dict[str, Any]:
 def serialize_completion_head(job: Job) -> dict[str, Any]:
     """Return the fields that a completion and each event of its stream begin with."""
     return {
-        "id": show_id(Prefix.JOB, job.id),
+        "id": format_id(Prefix.JOB, job.id),
         "object": "text_completion",
         "created": int(job.created_at.timestamp()),
         "model": job.model,

@@ -18,7 +18,7 @@ from datetime import datetime
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from core.ids import Prefix, show_id
+from core.ids import Prefix, format_id
 from models.jobs.job import FINAL_STATES, TOKEN_COUNTS
 
 #: Rows that are fetched at once.
@@ -54,12 +54,12 @@ def compare_jobs(
         _JOBS, {"since": since, "until": until}, execution_options={"yield_per": CHUNK}
     )
     for job_id, problem in rows:
-        yield Difference(show_id(Prefix.JOB, job_id), problem)
+        yield Difference(format_id(Prefix.JOB, job_id), problem)
     lost = session.scalars(
         _LOST_JOBS, {"since": since, "until": until}, execution_options={"yield_per": CHUNK}
     )
     for job_id in lost:
-        yield Difference(show_id(Prefix.JOB, job_id), "is gone, and retention did not delete it")
+        yield Difference(format_id(Prefix.JOB, job_id), "is gone, and retention did not delete it")
 
 
 def compare_batches(
@@ -70,7 +70,7 @@ def compare_batches(
         _BATCHES, {"since": since, "until": until}, execution_options={"yield_per": CHUNK}
     )
     for batch_id, problem in rows:
-        yield Difference(show_id(Prefix.BATCH, batch_id), problem)
+        yield Difference(format_id(Prefix.BATCH, batch_id), problem)
 
 
 #: `is distinct from` counts a missing value as a value.

@@ -9,7 +9,7 @@ from sqlalchemy import TextClause, text
 from sqlalchemy.orm import Session
 
 from core.histogram import BOUNDS
-from core.ids import Prefix, show_id
+from core.ids import Prefix, format_id
 from models.maintenance.consistency import CHUNK, Difference
 from models.usage.usage import USAGE_COUNTS
 
@@ -24,7 +24,7 @@ def compare_roll_ups(
         execution_options={"yield_per": CHUNK},
     )
     for key_id, hour, model, problem in rows:
-        yield Difference(f"{show_id(Prefix.KEY, key_id)} {hour:%Y-%m-%dT%H}Z {model}", problem)
+        yield Difference(f"{format_id(Prefix.KEY, key_id)} {hour:%Y-%m-%dT%H}Z {model}", problem)
 
 
 def compare_closed(session: Session) -> Iterator[Difference]:
@@ -37,7 +37,7 @@ def compare_closed(session: Session) -> Iterator[Difference]:
     ):
         rows = session.execute(_closed(table, unit, is_by_key=is_by_key))
         for key_id, begins_at, model, problem in rows:
-            of = show_id(Prefix.KEY, key_id) if key_id else "all keys"
+            of = format_id(Prefix.KEY, key_id) if key_id else "all keys"
             yield Difference(f"{of} {begins_at:%Y-%m-%dT%H}Z {model}", f"the {unit} has {problem}")
 
 

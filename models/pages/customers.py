@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, func, or_, select
 from sqlalchemy.orm import Session
 
-from core.ids import Prefix, read_id
+from core.ids import Prefix, parse_id
 from models.accounts.api_key import ApiKey, count_keys
 from models.accounts.user import Role, User
 from models.database.pagination import Numbered
@@ -77,7 +77,7 @@ def list_customers(
 
 
 def _matches(search: str) -> ColumnElement[bool]:
-    found = read_id(Prefix.USER, search)
+    found = parse_id(Prefix.USER, search)
     if found is not None:
         return User.id == found
     wanted = search.lower()

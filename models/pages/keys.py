@@ -11,7 +11,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, and_, func, or_, select
 from sqlalchemy.orm import Session
 
-from core.ids import Prefix, read_id
+from core.ids import Prefix, parse_id
 from models.accounts.api_key import ApiKey, is_active_key
 from models.accounts.user import User
 from models.database.pagination import Numbered
@@ -116,7 +116,7 @@ def _has_status(status: KeyStatus, now: datetime) -> ColumnElement[bool]:
 
 
 def _matches(search: str) -> ColumnElement[bool]:
-    found = read_id(Prefix.KEY, search)
+    found = parse_id(Prefix.KEY, search)
     if found is not None:
         return ApiKey.id == found
     wanted = search.lower()

@@ -22,7 +22,7 @@ from typing import Any
 import requests
 from sqlalchemy import select
 
-from core.ids import Prefix, read_id
+from core.ids import Prefix, parse_id
 from models.database.base import SessionFactory, open_database, sessions
 from models.jobs.job import Job
 from tests.bench.servers import MODEL, own_servers
@@ -84,7 +84,7 @@ def first_token_seconds(service: Service, key: dict[str, Any], count: int) -> fl
 
 def _first_token(database: SessionFactory, job_id: str) -> float:
     with database() as session:
-        job = session.get_one(Job, read_id(Prefix.JOB, job_id))
+        job = session.get_one(Job, parse_id(Prefix.JOB, job_id))
     assert job.first_token_at is not None
     return (job.first_token_at - job.created_at).total_seconds()
 
@@ -112,7 +112,7 @@ def _generated(service: Service, keys: list[dict[str, Any]]) -> list[int]:
     counts: Counter[Any] = Counter()
     for key_id, tokens in rows:
         counts[key_id] += tokens
-    return [counts[read_id(Prefix.KEY, key["id"])] for key in keys]
+    return [counts[parse_id(Prefix.KEY, key["id"])] for key in keys]
 
 
 def main() -> None:

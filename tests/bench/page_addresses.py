@@ -17,7 +17,7 @@ from flask import Flask
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from core.ids import Prefix, earliest_id, show_id
+from core.ids import Prefix, earliest_id, format_id
 from models.accounts.user import Role, User
 from models.batches.batch import Batch
 from models.jobs.job import Job
@@ -65,13 +65,13 @@ class Heaviest:
         batch_id, lines = session.execute(largest).one()
         return cls(
             email=email,
-            user=show_id(Prefix.USER, user_id),
-            key=show_id(Prefix.KEY, key_id),
-            batch=show_id(Prefix.BATCH, batch_id),
+            user=format_id(Prefix.USER, user_id),
+            key=format_id(Prefix.KEY, key_id),
+            batch=format_id(Prefix.BATCH, batch_id),
             lines=lines,
-            jobs=[show_id(Prefix.JOB, found) for found in session.scalars(jobs)],
-            batches=[show_id(Prefix.BATCH, found) for found in session.scalars(batches)],
-            middle=show_id(Prefix.JOB, earliest_id(now - timedelta(days=_DAYS) / 2)),
+            jobs=[format_id(Prefix.JOB, found) for found in session.scalars(jobs)],
+            batches=[format_id(Prefix.BATCH, found) for found in session.scalars(batches)],
+            middle=format_id(Prefix.JOB, earliest_id(now - timedelta(days=_DAYS) / 2)),
         )
 
 

@@ -1,12 +1,12 @@
 from __future__ import annotations
 
-from core.ids import Prefix, new_id, read_id, show_id
+from core.ids import Prefix, format_id, new_id, parse_id
 
 
 def test_the_public_form_of_an_id_is_parsed() -> None:
     value = new_id()
 
-    assert read_id(Prefix.JOB, show_id(Prefix.JOB, value)) == value
+    assert parse_id(Prefix.JOB, format_id(Prefix.JOB, value)) == value
 
 
 def test_ids_sort_by_the_time_they_were_made() -> None:
@@ -16,7 +16,7 @@ def test_ids_sort_by_the_time_they_were_made() -> None:
 
 
 def test_what_is_not_an_id_reads_as_none() -> None:
-    public = show_id(Prefix.KEY, new_id())
+    public = format_id(Prefix.KEY, new_id())
 
     for text in (
         "",
@@ -30,4 +30,4 @@ def test_what_is_not_an_id_reads_as_none() -> None:
         "key_" + "1_" * 15 + "11",
         "key_" + "\N{ARABIC-INDIC DIGIT THREE}" * 32,
     ):
-        assert read_id(Prefix.KEY, text) is None
+        assert parse_id(Prefix.KEY, text) is None

@@ -20,7 +20,7 @@ from api.http.preferences import read_preferences
 from api.http.query import read_choice, read_id_of, read_number, read_text, read_time
 from api.v1.listing import read_after, read_limit
 from api.views.usage import _read_cursor, _read_range, _wants_csv
-from core.ids import Prefix, earliest_id, read_id, show_id
+from core.ids import Prefix, earliest_id, format_id, parse_id
 from core.ip_prefix import counted_address
 from core.security.api_key_secret import KeySecret
 from core.web.retry_after import read_retry_after
@@ -108,8 +108,8 @@ def _event_id(data: bytes) -> None:
 def _ids(data: bytes) -> None:
     (text,) = fields(data, 1)
     for prefix in Prefix:
-        found = read_id(prefix, text)
-        assert found is None or show_id(prefix, found) == text.lower()
+        found = parse_id(prefix, text)
+        assert found is None or format_id(prefix, found) == text.lower()
     seconds = read_retry_after(text)
     assert seconds is None or seconds >= 0
 

@@ -14,7 +14,7 @@ from admin_ui.web.csrf import _check as check_csrf
 from admin_ui.web.errors import FormExpired
 from api.auth.tokens import read_token
 from core.errors import Unauthorized
-from core.ids import Prefix, new_id, show_id
+from core.ids import Prefix, format_id, new_id
 from tests.fuzz.programs import admin_app, api_app, requested
 from tests.fuzz.target import Target, fields, refusals_are_fine
 
@@ -69,7 +69,7 @@ def _cookie(data: bytes) -> None:
 def _made(**header: Any) -> bytes:
     now = int(datetime.now(UTC).timestamp())
     claims = {
-        "sub": show_id(Prefix.USER, new_id()),
+        "sub": format_id(Prefix.USER, new_id()),
         "ver": 1,
         "type": "access",
         "iat": now,

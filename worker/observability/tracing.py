@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from core.ids import Prefix, show_id
+from core.ids import Prefix, format_id
 from core.observability.tracing import HEADER, Traces, nanoseconds
 from models.database.base import utc_now
 from models.jobs.job import Job, JobState
@@ -62,7 +62,7 @@ class JobTraces:
             "gen_ai.response.finish_reasons": [
                 str(choice["finish_reason"]) for choice in job.choices or []
             ],
-            "bountycoder.job.id": show_id(Prefix.JOB, job.id),
+            "bountycoder.job.id": format_id(Prefix.JOB, job.id),
             "bountycoder.job.state": job.state,
             "bountycoder.job.attempt": job.attempt,
             "bountycoder.request_id": job.request_id,

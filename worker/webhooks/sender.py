@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from core.config.settings import Settings
-from core.ids import Prefix, show_id
+from core.ids import Prefix, format_id
 from core.webhooks.signature import WebhookSecret
 from models.database.base import DATABASE_AWAY, SessionFactory, database_now
 from models.jobs.job import find_job
@@ -183,7 +183,7 @@ class WebhookSender:
             body = encode_message(claimed, job)
         now = claim.now
         secret = WebhookSecret.of_key(self._settings, claimed.api_key_id)
-        message_id = show_id(Prefix.WEBHOOK, claimed.id)
+        message_id = format_id(Prefix.WEBHOOK, claimed.id)
         headers = secret.headers(message_id, int(now.timestamp()), body)
         result = self._client.post(claimed.url, body, headers)
         tried = AttemptResult(now, result.duration_ms, result.status, result.error)

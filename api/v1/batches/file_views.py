@@ -38,7 +38,7 @@ from api.v1.batches.output_files import ResultFileId, serialize_line
 from api.v1.batches.schemas import BatchFileLine, DeletedFile, OpenAIFile, OpenAIFileList
 from api.v1.listing import read_after, read_limit, serialize_list
 from core.errors import InvalidRequest, NotFound, UnsupportedMediaType
-from core.ids import Prefix, new_id, read_id, show_id
+from core.ids import Prefix, format_id, new_id, parse_id
 from models.accounts.key_cache import RequestKey
 from models.batches.batch import Batch
 from models.batches.reads import find_batch
@@ -204,7 +204,7 @@ def _life_of(options: FileOptions) -> timedelta:
 
 
 def _find(session: Session, caller: Caller, file_id: str) -> File | tuple[Batch, ResultFileId]:
-    wanted = read_id(Prefix.FILE, file_id)
+    wanted = parse_id(Prefix.FILE, file_id)
     file = find_file(session, wanted) if wanted else None
     if file is not None and caller.may_see(file.user_id):
         return file
@@ -240,7 +240,7 @@ def _send(response: Response, caller: Caller) -> Response:
 
 def _serialize(file: File) -> dict[str, Any]:
     return _serialize_file(
-        show_id(Prefix.FILE, file.id),
+        format_id(Prefix.FILE, file.id),
         size=file.bytes,
         created_at=file.created_at,
         expires_at=file.expires_at,
@@ -255,7 +255,7 @@ def _serialize_result_file(batch: Batch, name: ResultFileId, size: int) -> dict[
         size=size,
         created_at=batch.finished_at or batch.created_at,
         expires_at=None,
-        filename=f"{show_id(Prefix.BATCH, batch.id)}_{name.kind}.jsonl",
+        filename=f"{format_id(Prefix.BATCH, batch.id)}_{name.kind}.jsonl",
         purpose=OUTPUT_PURPOSE,
     )
 

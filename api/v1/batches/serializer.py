@@ -8,7 +8,7 @@ from typing import Any
 
 from api.v1.batches.output_files import ResultFileKind, result_file_id
 from core.errors import FieldFault, InvalidRequest
-from core.ids import Prefix, show_id
+from core.ids import Prefix, format_id
 from models.batches.batch import Batch, BatchState
 from models.batches.rejected import RejectedBatch
 
@@ -99,11 +99,11 @@ def _serialize(batch: Batch | RejectedBatch, *, status: str, **fields: Any) -> d
     """Return the object of a batch; omitted `fields` are null, and its counts are 0."""
     file_id = batch.input_file_id
     return {
-        "id": show_id(Prefix.BATCH, batch.id),
+        "id": format_id(Prefix.BATCH, batch.id),
         "object": "batch",
         "endpoint": batch.endpoint,
         "model": batch.model,
-        "input_file_id": None if file_id is None else show_id(Prefix.FILE, file_id),
+        "input_file_id": None if file_id is None else format_id(Prefix.FILE, file_id),
         "completion_window": WINDOW,
         "status": status,
         "created_at": _seconds(batch.created_at),

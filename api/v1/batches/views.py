@@ -35,7 +35,7 @@ from api.v1.generation.ignored_fields import OpenAIBody, reject_unless
 from api.v1.listing import read_after, read_limit, serialize_list
 from core.errors import InvalidRequest, NotFound
 from core.generation import Metadata
-from core.ids import Prefix, read_id
+from core.ids import Prefix, parse_id
 from models.accounts.key_cache import RequestKey
 from models.batches.batch import Batch
 from models.batches.reads import find_batch
@@ -102,7 +102,7 @@ def create() -> ResponseReturnValue:
     """
     key = authenticate_fresh_key()
     body = read_body(BatchBody)
-    file_id = read_id(Prefix.FILE, body.input_file_id)
+    file_id = parse_id(Prefix.FILE, body.input_file_id)
     plan = _plan(body, file_id, read_idempotency_key())
     created = find_earlier_batch(services(), key.id, plan)
     if created is not None:  # even if its file was deleted since
@@ -212,7 +212,7 @@ def _store_rejected(
 
 
 def _find(session: Session, caller: Caller, batch_id: str) -> Batch | RejectedBatch:
-    wanted = read_id(Prefix.BATCH, batch_id)
+    wanted = parse_id(Prefix.BATCH, batch_id)
     batch: Batch | RejectedBatch | None = find_batch(session, wanted) if wanted else None
     if wanted is not None and batch is None:
         batch = find_rejected_batch(session, wanted)

@@ -12,7 +12,7 @@ from werkzeug.test import TestResponse
 from admin_ui.app import create_app
 from admin_ui.services import Services
 from core.config.settings import Settings
-from core.ids import Prefix, new_id, show_id
+from core.ids import Prefix, format_id, new_id
 from models.accounts.api_key import ApiKey
 from models.accounts.user import User
 from models.batches.batch import Batch
@@ -38,7 +38,7 @@ def names_of(page: TestResponse) -> list[str]:
 
 
 def key_path(key: ApiKey) -> str:
-    return f"/keys/{show_id(Prefix.KEY, key.id)}"
+    return f"/keys/{format_id(Prefix.KEY, key.id)}"
 
 
 def test_a_list_has_pages(pages_client: FlaskClient, database: SessionFactory) -> None:
@@ -110,7 +110,7 @@ def test_customers_see_their_own_keys_alone(
     with database.begin() as session:
         own, other = add_key(session, customer), add_key(session)
         own.name, other.name = "mine", "theirs"
-        other_user = show_id(Prefix.USER, other.user_id)
+        other_user = format_id(Prefix.USER, other.user_id)
     sign_in(pages_client, *CUSTOMER)
 
     assert names_of(pages_client.get("/keys")) == ["mine"]
@@ -142,7 +142,7 @@ def test_emails_are_suggested_by_their_beginning(
 def test_a_delete_page_lists_what_ends(pages_client: FlaskClient, database: SessionFactory) -> None:
     with database.begin() as session:
         key = add_key(session)
-        user = show_id(Prefix.USER, key.user_id)
+        user = format_id(Prefix.USER, key.user_id)
         add_key(session, session.get_one(User, key.user_id))
         add_job(session)
         add_job(session, key)
@@ -172,7 +172,7 @@ def test_a_delete_page_lists_what_ends(pages_client: FlaskClient, database: Sess
 
 def test_an_unknown_id_is_not_found(pages_client: FlaskClient) -> None:
     sign_in(pages_client)
-    nobody, nothing = show_id(Prefix.USER, new_id()), show_id(Prefix.KEY, new_id())
+    nobody, nothing = format_id(Prefix.USER, new_id()), format_id(Prefix.KEY, new_id())
 
     for path in (
         f"/customers/{nobody}",

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from core.ids import Prefix, show_id
+from core.ids import Prefix, format_id
 from models.accounts.user import User
 from models.database.base import SessionFactory, utc_now
 from models.jobs.job import JobState
@@ -22,7 +22,7 @@ def page_of(pages_client: FlaskClient, database: SessionFactory, **values: Any) 
     with database.begin() as session:
         start = utc_now() - timedelta(seconds=10)
         job = add_job(session, created_at=start - timedelta(seconds=2), started_at=start, **values)
-        shown = show_id(Prefix.JOB, job.id)
+        shown = format_id(Prefix.JOB, job.id)
     sign_in(pages_client)
     return pages_client.get(f"/jobs/{shown}")
 

@@ -7,7 +7,7 @@ import pytest
 from flask.testing import FlaskClient
 from playwright.sync_api import expect
 
-from core.ids import Prefix, show_id
+from core.ids import Prefix, format_id
 from models.accounts.api_key import ApiKey, create_key
 from models.accounts.user import User
 from models.database.base import SessionFactory, utc_now
@@ -99,7 +99,7 @@ def test_an_admin_sees_who_used_most(pages_client: FlaskClient, keys: dict[str, 
 
 def test_a_customer_sees_the_own_use(pages_client: FlaskClient, keys: dict[str, ApiKey]) -> None:
     sign_in(pages_client, ADA.email, ADA.password)
-    his = show_id(Prefix.KEY, keys["his"].id)
+    his = format_id(Prefix.KEY, keys["his"].id)
 
     page = pages_client.get("/usage?range=year&by=user")  # groups by user are for admins
 
@@ -110,7 +110,7 @@ def test_a_customer_sees_the_own_use(pages_client: FlaskClient, keys: dict[str, 
     assert (
         sum(
             int(row[3])
-            for row in rows(pages_client, f"user={show_id(Prefix.USER, keys['his'].user_id)}")
+            for row in rows(pages_client, f"user={format_id(Prefix.USER, keys['his'].user_id)}")
         )
         == 3
     )
@@ -122,7 +122,7 @@ def test_a_customer_sees_the_own_use(pages_client: FlaskClient, keys: dict[str, 
 
 def test_filters_and_times(pages_client: FlaskClient, keys: dict[str, ApiKey]) -> None:
     sign_in(pages_client)
-    first = show_id(Prefix.KEY, keys["first"].id)
+    first = format_id(Prefix.KEY, keys["first"].id)
     today, yesterday = (f"{utc_now() - n * DAY:%Y-%m-%d}" for n in (0, 1))
     long_ago = f"{utc_now() - 90 * DAY:%Y-%m-%d}"
 

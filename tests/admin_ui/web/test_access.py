@@ -8,7 +8,7 @@ from flask.testing import FlaskClient
 from werkzeug.routing import Rule
 
 from admin_ui.web.access import Audience
-from core.ids import Prefix, new_id, show_id
+from core.ids import Prefix, format_id, new_id
 from models.accounts.user import User
 from models.database.base import SessionFactory
 from tests.support.browser.pages import csrf, sign_in
@@ -21,7 +21,7 @@ CHANGES = ("POST", "PUT", "PATCH", "DELETE")
 def path_of(app: Flask, rule: Rule) -> str:
     """Return a path of the rule, with unknown ids."""
     prefixes = {name: _prefix(name) for name in rule.arguments}
-    values = {name: show_id(prefix, new_id()) for name, prefix in prefixes.items()}
+    values = {name: format_id(prefix, new_id()) for name, prefix in prefixes.items()}
     return app.url_map.bind("localhost").build(rule.endpoint, values, append_unknown=False)
 
 

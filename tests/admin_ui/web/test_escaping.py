@@ -6,7 +6,7 @@ import re
 
 from flask.testing import FlaskClient
 
-from core.ids import Prefix, show_id
+from core.ids import Prefix, format_id
 from models.accounts.api_key import create_key
 from models.accounts.user import User
 from models.database.base import SessionFactory
@@ -37,10 +37,10 @@ def test_no_name_or_prompt_becomes_a_tag(
         batch = add_batch(session, key, lines=1, name=HOSTILE)
         paths = [
             *("/", "/customers", "/keys", "/usage?by=key", "/usage?by=user", "/jobs", "/batches"),
-            f"/customers/{show_id(Prefix.USER, user.id)}",
-            f"/keys/{show_id(Prefix.KEY, key.id)}",
-            f"/jobs/{show_id(Prefix.JOB, job.id)}",
-            f"/batches/{show_id(Prefix.BATCH, batch.id)}",
+            f"/customers/{format_id(Prefix.USER, user.id)}",
+            f"/keys/{format_id(Prefix.KEY, key.id)}",
+            f"/jobs/{format_id(Prefix.JOB, job.id)}",
+            f"/batches/{format_id(Prefix.BATCH, batch.id)}",
             "/jobs?user=%3Cscript%3Ealert(1)%3C/script%3E",
             "/sign-in?next=/%22%3E%3Cscript%3Ealert(1)%3C/script%3E",
         ]

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
-from core.ids import Prefix, show_id
+from core.ids import Prefix, format_id
 from models.accounts.user import User
 from models.database.base import SessionFactory
 from tests.conftest import ADMIN_EMAIL, ADMIN_PASSWORD
@@ -51,10 +51,10 @@ def addresses(database: SessionFactory, admin: User, pages_client: FlaskClient) 
         session.flush()
         key = add_key(session, user)
         ids = {
-            "user_id": show_id(Prefix.USER, user.id),
-            "key_id": show_id(Prefix.KEY, key.id),
-            "job_id": show_id(Prefix.JOB, add_job(session, key).id),
-            "batch_id": show_id(Prefix.BATCH, add_batch(session, key, lines=3).id),
+            "user_id": format_id(Prefix.USER, user.id),
+            "key_id": format_id(Prefix.KEY, key.id),
+            "job_id": format_id(Prefix.JOB, add_job(session, key).id),
+            "batch_id": format_id(Prefix.BATCH, add_batch(session, key, lines=3).id),
             "chart": "tokens",
         }
     return list(_addresses(pages_client.application, ids))

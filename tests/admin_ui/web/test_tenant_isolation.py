@@ -11,7 +11,7 @@ from flask.testing import FlaskClient
 from sqlalchemy.orm import Session
 
 from admin_ui.web.access import Audience
-from core.ids import Prefix, show_id
+from core.ids import Prefix, format_id
 from models.accounts.user import User
 from models.database.base import SessionFactory
 from models.jobs.job import Job
@@ -66,8 +66,8 @@ class Others:
         session.add(webhook)
         session.flush()
         rows = {Prefix.USER: user, Prefix.KEY: key, Prefix.JOB: job, Prefix.BATCH: batch}
-        ids = {prefix: show_id(prefix, row.id) for prefix, row in rows.items()}
-        return cls({**ids, Prefix.WEBHOOK: show_id(Prefix.WEBHOOK, webhook.id)})
+        ids = {prefix: format_id(prefix, row.id) for prefix, row in rows.items()}
+        return cls({**ids, Prefix.WEBHOOK: format_id(Prefix.WEBHOOK, webhook.id)})
 
     def of_path(self, argument: str) -> str:
         """Return the value of an argument of a rule."""
@@ -139,9 +139,9 @@ def test_the_api_refuses_what_a_form_names_of_another(ui_service: Service) -> No
         session.add(own)
         session.flush()
         key = add_key(session, own)
-        job = show_id(Prefix.JOB, add_job(session, key, state="failed").id)
+        job = format_id(Prefix.JOB, add_job(session, key, state="failed").id)
         batch = add_batch(session, key, lines=2, state="expired", expired=2)
-        retried = show_id(Prefix.BATCH, batch.id)
+        retried = format_id(Prefix.BATCH, batch.id)
         others = Others.added(session)
     webhook, theirs = others.ids[Prefix.WEBHOOK], others.ids[Prefix.KEY]
     with requests.Session() as http:

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import select, update
 
 from core.config.settings import DEVELOPMENT_SECRET
-from core.ids import Prefix, show_id
+from core.ids import Prefix, format_id
 from models.accounts.audit import AuditEntry
 from models.accounts.session import GRACE, UserSession
 from models.accounts.user import find_user_by_email
@@ -248,7 +248,7 @@ def test_a_second_use_of_a_refresh_token_ends_its_session(service: Service) -> N
         entries = session.scalars(
             select(AuditEntry).where(AuditEntry.action == "auth.refresh_reused")
         ).all()
-    assert [show_id(Prefix.USER, entry.target_id) for entry in entries if entry.target_id] == [
+    assert [format_id(Prefix.USER, entry.target_id) for entry in entries if entry.target_id] == [
         account.id
     ]
 

@@ -14,7 +14,7 @@ from flask.testing import FlaskClient
 from api.app import create_app
 from api.services import Services
 from core.config.settings import Settings
-from core.ids import Prefix, read_id
+from core.ids import Prefix, parse_id
 from models.accounts.api_key import ApiKey
 from models.accounts.user import User, create_user
 from models.database.base import SessionFactory, utc_now
@@ -67,7 +67,7 @@ def use(database: SessionFactory) -> Use:
 
 
 def id_of(key: dict[str, Any]) -> UUID:
-    found = read_id(Prefix.KEY, key["id"])
+    found = parse_id(Prefix.KEY, key["id"])
     assert found is not None
     return found
 

@@ -20,7 +20,7 @@ from sqlalchemy import text
 from api.app import create_app
 from api.services import Services
 from core.config.settings import Settings
-from core.ids import Prefix, show_id
+from core.ids import Prefix, format_id
 from core.security.api_key_secret import KeySecret
 from models.accounts.api_key import ApiKey, create_key
 from models.accounts.user import Role, User, create_user
@@ -238,12 +238,12 @@ def strangers(
         app=app,
         database=database,
         ids={
-            "user_id": show_id(Prefix.USER, victim.id),
-            "key_id": show_id(Prefix.KEY, key.id),
-            "job_id": show_id(Prefix.JOB, waiting.id),
-            "webhook_id": show_id(Prefix.WEBHOOK, delivery.id),
-            "batch_id": show_id(Prefix.BATCH, batch.id),
-            "file_id": show_id(Prefix.FILE, file.id),
+            "user_id": format_id(Prefix.USER, victim.id),
+            "key_id": format_id(Prefix.KEY, key.id),
+            "job_id": format_id(Prefix.JOB, waiting.id),
+            "webhook_id": format_id(Prefix.WEBHOOK, delivery.id),
+            "batch_id": format_id(Prefix.BATCH, batch.id),
+            "file_id": format_id(Prefix.FILE, file.id),
             "path:name": base_settings.model_name,
         },
         marks=[
@@ -255,8 +255,8 @@ def strangers(
         credentials={
             "token": token,
             "key": {"x-api-key": own_secret.text},
-            "token and own key": {**token, "x-api-key-id": show_id(Prefix.KEY, own_key.id)},
-            "token and the victim's key": {**token, "x-api-key-id": show_id(Prefix.KEY, key.id)},
+            "token and own key": {**token, "x-api-key-id": format_id(Prefix.KEY, own_key.id)},
+            "token and the victim's key": {**token, "x-api-key-id": format_id(Prefix.KEY, key.id)},
             "victim's key with another secret": {
                 "x-api-key": KeySecret.renewed(secret.public_id).text
             },

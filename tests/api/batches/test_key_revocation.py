@@ -13,7 +13,7 @@ import requests
 from sqlalchemy import func, select
 
 from core.config.settings import Settings
-from core.ids import Prefix, read_id
+from core.ids import Prefix, parse_id
 from models.accounts.api_key import ApiKey
 from models.jobs.job import Job, JobState
 from models.usage.usage import Usage
@@ -44,7 +44,7 @@ def states_of(service: Service, key: dict[str, Any]) -> dict[str, int]:
     with service.sessions() as session:
         rows = session.execute(
             select(Job.state, func.count())
-            .where(Job.api_key_id == read_id(Prefix.KEY, key["id"]))
+            .where(Job.api_key_id == parse_id(Prefix.KEY, key["id"]))
             .group_by(Job.state)
         )
         found = {state: count for state, count in rows}
@@ -119,7 +119,7 @@ def test_thousands_of_open_jobs_do_not_hold_up_the_end_and_cost_nothing(
     account = register(service)
     key = account.make_key()
     with service.sessions.begin() as session:
-        row = session.get_one(ApiKey, read_id(Prefix.KEY, key["id"]))
+        row = session.get_one(ApiKey, parse_id(Prefix.KEY, key["id"]))
         for _ in range(OPEN):
             add_job(session, row, charged_tokens=9)
 

@@ -14,7 +14,7 @@ import requests
 from sqlalchemy import func, select
 
 from core.config.settings import Settings
-from core.ids import Prefix, read_id
+from core.ids import Prefix, parse_id
 from models.batches.batch import Batch
 from models.database.base import SessionFactory, open_database, sessions
 from models.jobs.job import Job, JobState
@@ -116,7 +116,7 @@ def test_prompts_are_counted_as_those_of_single_requests(
     batch = made(service, headers, prompt)
 
     with rows() as session:
-        job_id = read_id(Prefix.JOB, alone)
+        job_id = parse_id(Prefix.JOB, alone)
         assert job_id is not None
         assert jobs_of(rows, batch)[0].prompt_tokens == session.get_one(Job, job_id).prompt_tokens
 

@@ -13,7 +13,7 @@ from flask.testing import FlaskClient
 from api.app import create_app
 from api.services import Services
 from core.config.settings import Settings
-from core.ids import Prefix, show_id
+from core.ids import Prefix, format_id
 from models.accounts.api_key import ApiKey, create_key
 from models.accounts.user import Role, User
 from models.batches.batch import BatchState
@@ -63,7 +63,7 @@ def test_an_admin_cannot_generate_with_a_customers_key(
     app: FlaskClient, owner: User, an_admin: User, make_key: Any
 ) -> None:
     key_id, _ = make_key(owner)
-    headers = {**signed_in(app, an_admin), "x-api-key-id": show_id(Prefix.KEY, key_id)}
+    headers = {**signed_in(app, an_admin), "x-api-key-id": format_id(Prefix.KEY, key_id)}
 
     response = app.post("/api/llm/jobs", json={"prompt": "x"}, headers=headers)
 
@@ -79,12 +79,12 @@ def test_an_admins_retry_is_not_paid_by_the_batchs_owner(
     with database.begin() as session:
         batch = add_batch(session, session.get_one(ApiKey, key_id), requests=[], total=1)
         batch.state, batch.failed = BatchState.COMPLETED, 1
-        path = f"/api/llm/batches/{show_id(Prefix.BATCH, batch.id)}/retry"
+        path = f"/api/llm/batches/{format_id(Prefix.BATCH, batch.id)}/retry"
     admin_headers = signed_in(app, an_admin)
 
     refused = app.post(path, headers=admin_headers)
     with_own = app.post(
-        path, headers={**admin_headers, "x-api-key-id": show_id(Prefix.KEY, own_id)}
+        path, headers={**admin_headers, "x-api-key-id": format_id(Prefix.KEY, own_id)}
     )
 
     assert (refused.status_code, refused.get_json()["error"]["code"]) == (403, "forbidden")
@@ -124,9 +124,9 @@ def test_what_an_admin_does_to_anothers_work_is_in_the_audit_trail(
     key_id, headers = make_key(owner)
     with database.begin() as session:
         batch = add_batch(session, session.get_one(ApiKey, key_id), lines=1)
-        batch_path = f"/api/llm/batches/{show_id(Prefix.BATCH, batch.id)}/cancel"
+        batch_path = f"/api/llm/batches/{format_id(Prefix.BATCH, batch.id)}/cancel"
         file = add_file(session, session.get_one(ApiKey, key_id))
-        file_path = f"/v1/files/{show_id(Prefix.FILE, file.id)}"
+        file_path = f"/v1/files/{format_id(Prefix.FILE, file.id)}"
     body = {"prompt": "x", "maxTokens": 5}
     own, others = (
         f"/api/llm/jobs/{app.post('/api/llm/jobs', json=body, headers=headers).get_json()['id']}"
@@ -145,4 +145,4 @@ def test_what_an_admin_does_to_anothers_work_is_in_the_audit_trail(
     trail = app.get("/api/admin/activity", headers=admin_headers).get_json()["data"]
     assert [entry["action"] for entry in trail] == ["file.delete", "batch.cancel", "job.cancel"]
     assert trail[2]["targetId"] == others.rpartition("/")[2]
-    assert {entry["details"]["owner"] for entry in trail} == {show_id(Prefix.USER, owner.id)}
+    assert {entry["details"]["owner"] for entry in trail} == {format_id(Prefix.USER, owner.id)}

@@ -12,7 +12,7 @@ import pytest
 import redis
 from sqlalchemy import select
 
-from core.ids import Prefix, read_id
+from core.ids import Prefix, parse_id
 from models.execution.completion import cancel_jobs
 from models.jobs.job import Job
 from tests.support.http.jobs import LONG_JOB, state_of, submit, usage_of
@@ -33,7 +33,7 @@ def headers(key: dict[str, Any]) -> dict[str, str]:
 
 def newest_job(service: Service, key: dict[str, Any]) -> Job:
     with service.sessions() as session:
-        wanted = read_id(Prefix.KEY, key["id"])
+        wanted = parse_id(Prefix.KEY, key["id"])
         job = session.scalars(
             select(Job).where(Job.api_key_id == wanted).order_by(Job.id.desc()).limit(1)
         ).one()
@@ -76,7 +76,7 @@ def test_a_cancel_whose_event_is_lost_is_found_in_the_row(
     wait_until(lambda: state_of(slow_service, headers, job["id"]) == "running", 10)
 
     with slow_service.sessions.begin() as session:
-        wanted = read_id(Prefix.JOB, job["id"])
+        wanted = parse_id(Prefix.JOB, job["id"])
         assert wanted is not None
         assert cancel_jobs(session, [wanted])
 

@@ -11,7 +11,7 @@ import requests
 from sqlalchemy import func, select, update
 
 from core.generation import Generation
-from core.ids import Prefix, new_id, read_id, show_id
+from core.ids import Prefix, format_id, new_id, parse_id
 from core.prompts.tokenizer import PromptTokenizer
 from models.accounts.api_key import ApiKey
 from models.accounts.user import User
@@ -69,7 +69,7 @@ def test_usage_is_recorded_for_the_key(service: Service) -> None:
     usage = generate(service, fresh, prompt="count me").json()["usage"]
 
     with service.sessions() as session:
-        key_id = read_id(Prefix.KEY, fresh["id"])
+        key_id = parse_id(Prefix.KEY, fresh["id"])
         row = session.scalars(select(Usage).where(Usage.api_key_id == key_id)).one()
 
     assert row.prompt_tokens == usage["prompt_tokens"]
@@ -138,7 +138,7 @@ def test_another_users_job_and_a_missing_one_get_the_same_response(
     spy = service.sign_in("spy@example.com", "spy-spy-spy")
 
     foreign = service.call("GET", f"/api/llm/jobs/{made['id']}", headers=spy)
-    missing = service.call("GET", f"/api/llm/jobs/{show_id(Prefix.JOB, new_id())}", headers=spy)
+    missing = service.call("GET", f"/api/llm/jobs/{format_id(Prefix.JOB, new_id())}", headers=spy)
     nonsense = service.call("GET", "/api/llm/jobs/nonsense", headers=spy)
 
     for response in (foreign, missing, nonsense):
@@ -168,7 +168,7 @@ def test_an_inactive_or_expired_key_stops_at_once(
 ) -> None:
     fresh = service.make_key()
     with service.sessions.begin() as session:
-        key_id = read_id(Prefix.KEY, fresh["id"])
+        key_id = parse_id(Prefix.KEY, fresh["id"])
         session.execute(update(ApiKey).where(ApiKey.id == key_id).values(**changes))
 
     response = generate(service, fresh, prompt="x")

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from core.ids import Prefix, read_id
+from core.ids import Prefix, parse_id
 from core.redis.client import open_redis
 from tests.conftest import PACE
 from tests.support.http.jobs import PROMPT, job_of, stream_of
@@ -146,4 +146,4 @@ def test_a_position_that_is_none_is_refused(
     )
 
     assert response.status_code == 400
-    assert read_id(Prefix.JOB, job["id"])
+    assert parse_id(Prefix.JOB, job["id"])

@@ -15,7 +15,7 @@ from sqlalchemy import func, select
 
 from cli.system.ports import free_port
 from core.config.settings import Settings
-from core.ids import Prefix, read_id, show_id
+from core.ids import Prefix, format_id, parse_id
 from models.accounts.api_key import ApiKey
 from models.accounts.user import User
 from models.database.base import SessionFactory, utc_now
@@ -182,7 +182,7 @@ def test_jobs_that_end_otherwise_have_their_events(
             "job.expired": {"expires_at": long_ago},
         }
         with rows.begin() as session:
-            owner = session.get_one(ApiKey, read_id(Prefix.KEY, key["id"]))
+            owner = session.get_one(ApiKey, parse_id(Prefix.KEY, key["id"]))
             jobs = {
                 event: Job(
                     user_id=owner.user_id,
@@ -207,7 +207,7 @@ def test_jobs_that_end_otherwise_have_their_events(
     }
     assert messages["job.failed"]["error"]["code"] == "worker_lost"
     for event, job in jobs.items():
-        assert messages[event]["id"] == show_id(Prefix.JOB, job.id)
+        assert messages[event]["id"] == format_id(Prefix.JOB, job.id)
 
 
 def test_two_workers_send_many_messages_once_each(
@@ -256,12 +256,12 @@ def test_a_message_is_resent_on_demand_and_audited(
 def test_the_webhook_of_a_batch_is_sent_listed_and_resent(
     webhook_service: Service, rows: SessionFactory, key: dict[str, Any], headers: dict[str, str]
 ) -> None:
-    key_id = read_id(Prefix.KEY, key["id"])
+    key_id = parse_id(Prefix.KEY, key["id"])
     with receiving() as receiver:
         with rows.begin() as session:
             owner = session.get_one(ApiKey, key_id)
             batch = add_batch(session, owner, lines=3, webhook_url=receiver.url, name="night")
-        batch_id = show_id(Prefix.BATCH, batch.id)
+        batch_id = format_id(Prefix.BATCH, batch.id)
         wait_until(lambda: receiver.received, 10, webhook_service.logs)
         listed = webhook_service.call("GET", "/api/webhooks", headers=headers).json()["data"][0]
         sent = webhook_service.call("POST", f"/api/webhooks/{listed['id']}/resend", headers=headers)
@@ -363,7 +363,7 @@ def add_deliveries(
     rows: SessionFactory, job_id: str, url: str, n: int, **values: Any
 ) -> list[UUID]:
     with rows.begin() as session:
-        job = session.get_one(Job, read_id(Prefix.JOB, job_id))
+        job = session.get_one(Job, parse_id(Prefix.JOB, job_id))
         made = [
             WebhookDelivery(
                 user_id=job.user_id,

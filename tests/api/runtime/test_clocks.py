@@ -13,7 +13,7 @@ import redis
 from sqlalchemy import func, select, text
 
 from core.config.settings import Settings
-from core.ids import Prefix, read_id
+from core.ids import Prefix, parse_id
 from core.webhooks.signature import WebhookSecret
 from models.batches.batch import Batch
 from models.database.base import SessionFactory, utc_now
@@ -217,7 +217,7 @@ def test_a_webhook_is_signed_for_receivers_with_right_clocks(
     skewed_service: Service, rows: SessionFactory
 ) -> None:
     key = skewed_service.make_key()
-    key_id = read_id(Prefix.KEY, key["id"])
+    key_id = parse_id(Prefix.KEY, key["id"])
     assert key_id is not None
     with receiving() as receiver:
         body = {"prompt": "tell me", "maxTokens": 4, "webhookUrl": receiver.url}

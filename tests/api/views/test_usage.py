@@ -12,7 +12,7 @@ from flask.testing import FlaskClient
 from api.app import create_app
 from api.services import Services
 from core.config.settings import Settings
-from core.ids import Prefix, show_id
+from core.ids import Prefix, format_id
 from core.security.api_key_secret import KeySecret
 from models.accounts.api_key import ApiKey, create_key, delete_key
 from models.accounts.user import User, create_user
@@ -96,7 +96,7 @@ def test_a_report_has_sums_rates_times_and_costs(
     (row,) = report["data"]
     assert row.pop("p95Ms") == pytest.approx(4000, rel=0.05)
     assert row == {
-        "group": show_id(Prefix.KEY, keys[0][0].id),
+        "group": format_id(Prefix.KEY, keys[0][0].id),
         "name": "much",
         "requests": 5,
         "succeeded": 4,
@@ -160,7 +160,7 @@ def test_a_customer_sees_the_own_usage_only_by_token_and_by_key(
 ) -> None:
     (_, secret), (other, _) = keys
     by_key = Seen(app, {"x-api-key": secret.text})
-    other_key, other_user = show_id(Prefix.KEY, other.id), show_id(Prefix.USER, other.user_id)
+    other_key, other_user = format_id(Prefix.KEY, other.id), format_id(Prefix.USER, other.user_id)
 
     for seen in (much, by_key):
         assert seen.requests("") == 5
@@ -193,7 +193,7 @@ def test_the_usage_of_a_deleted_key_is_still_reported(
     with database.begin() as session:
         delete_key(session, session.get_one(ApiKey, key_id))
 
-    assert much.requests(f"keyId={show_id(Prefix.KEY, key_id)}") == 5
+    assert much.requests(f"keyId={format_id(Prefix.KEY, key_id)}") == 5
 
 
 def test_a_day_of_a_zone_of_whole_hours_is_counted_once(much: Seen) -> None:

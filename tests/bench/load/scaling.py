@@ -25,7 +25,7 @@ from pathlib import Path
 from sqlalchemy import select, update
 
 from core.config.settings import Settings
-from core.ids import Prefix, new_id, show_id
+from core.ids import Prefix, format_id, new_id
 from core.queueing.broker import JobQueue
 from core.queueing.names import QueueName
 from core.redis.client import open_redis
@@ -193,7 +193,7 @@ def _add_jobs(running: Deployment, secrets: Sequence[str], count: int) -> list[t
         queue.send(job.id, QueueName.INTERACTIVE)
     client.close()
     database.dispose()
-    return [(f"/api/llm/jobs/{show_id(Prefix.JOB, job.id)}", secret) for job, secret in rows]
+    return [(f"/api/llm/jobs/{format_id(Prefix.JOB, job.id)}", secret) for job, secret in rows]
 
 
 def _end_jobs(running: Deployment) -> None:

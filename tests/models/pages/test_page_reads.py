@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 from sqlalchemy.orm import Session
 
-from core.ids import Prefix, new_id, show_id
+from core.ids import Prefix, format_id, new_id
 from models.accounts.api_key import delete_key
 from models.accounts.audit import record_audit
 from models.accounts.user import Role, User
@@ -147,7 +147,7 @@ def test_keys_are_filtered_found_and_sorted(session: Session, now: datetime) -> 
     assert found(None, search="OWNER@") == ["main", "old", "trial"]
     assert found(None, search="ria") == ["trial"]
     assert found(None, search=f"bc_{other.public_id}_abcdef") == ["key"]
-    assert found(None, search=show_id(Prefix.KEY, active.id)) == ["main"]
+    assert found(None, search=format_id(Prefix.KEY, active.id)) == ["main"]
     assert found(user.id, search=other.public_id) == []
     for sort in KeySort:
         assert sorted(found(sort=sort)) == ["main", "old", "trial"]

@@ -12,7 +12,7 @@ from uuid import UUID
 import requests
 from sqlalchemy import select
 
-from core.ids import Prefix, new_id, read_id
+from core.ids import Prefix, new_id, parse_id
 from models.database.base import SessionFactory
 from models.execution.completion import record_ends
 from models.execution.finish import finish_jobs
@@ -67,7 +67,7 @@ def jobs_of(database: SessionFactory, batch: dict[str, Any]) -> list[Job]:
 
 
 def batch_uuid(batch: dict[str, Any]) -> UUID:
-    found = read_id(Prefix.BATCH, batch["id"])
+    found = parse_id(Prefix.BATCH, batch["id"])
     assert found is not None
     return found
 

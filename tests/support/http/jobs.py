@@ -6,7 +6,7 @@ from typing import Any
 
 import requests
 
-from core.ids import Prefix, read_id
+from core.ids import Prefix, parse_id
 from models.usage.usage import Usage
 from tests.support.service import Service
 
@@ -15,7 +15,7 @@ LONG_JOB: dict[str, Any] = {"prompt": "word " * 50, "maxTokens": 400, "ignoreEos
 
 def usage_of(service: Service, job_id: str) -> Usage | None:
     with service.sessions() as session:
-        row = session.get(Usage, read_id(Prefix.JOB, job_id))
+        row = session.get(Usage, parse_id(Prefix.JOB, job_id))
     return row
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from openai import OpenAI
 from openai.types.chat import ChatCompletionUserMessageParam
 
-from core.ids import Prefix, read_id
+from core.ids import Prefix, parse_id
 from models.jobs.job import Job, find_job
 from tests.support.service import CALL_SECONDS, Service
 
@@ -27,7 +27,7 @@ def say(text: str) -> ChatCompletionUserMessageParam:
 
 def job_of(service: Service, answer_id: str) -> Job:
     """Return the row of an answer's job."""
-    wanted = read_id(Prefix.JOB, f"{Prefix.JOB}_{answer_id.split('-')[1]}")
+    wanted = parse_id(Prefix.JOB, f"{Prefix.JOB}_{answer_id.split('-')[1]}")
     assert wanted is not None
     with service.sessions() as session:
         job = find_job(session, wanted)

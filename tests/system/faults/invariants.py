@@ -11,7 +11,7 @@ from uuid import UUID
 from sqlalchemy import text
 
 from core.generation import Generation
-from core.ids import Prefix, read_id
+from core.ids import Prefix, parse_id
 from core.prompts.tokenizer import PromptTokenizer
 from models.database.base import DATABASE_AWAY
 from models.maintenance.consistency import begin_check, compare_batches, compare_jobs
@@ -168,7 +168,7 @@ class Invariants:
 
     def _of_row(self, seen: Seen, row: Row) -> Iterator[str]:
         name = f"{seen.kind} {row.id.hex} ({row.state}, attempt {row.attempt})"
-        if seen.job is not None and read_id(Prefix.JOB, seen.job) != row.id:
+        if seen.job is not None and parse_id(Prefix.JOB, seen.job) != row.id:
             yield f"{name} was shown as {seen.job}"
         if seen.status not in (None, "queued", "running", row.state):
             yield f"{name} was told to its client as {seen.status}"
@@ -198,7 +198,7 @@ class Invariants:
     def _of_batches(self, notes: Notes) -> Iterator[str]:
         with self._instance.sessions() as session:
             for batch in notes.batches:
-                batch_id = read_id(Prefix.BATCH, batch.id)
+                batch_id = parse_id(Prefix.BATCH, batch.id)
                 found = session.execute(
                     text("select custom_id, count(*) from jobs where batch_id = :id group by 1"),
                     {"id": batch_id},
@@ -281,7 +281,7 @@ _MOST_IN_FLIGHT = f"""
 
 
 def _key_id(traffic: Traffic, name: str) -> UUID:
-    found = read_id(Prefix.KEY, traffic.keys[name]["id"])
+    found = parse_id(Prefix.KEY, traffic.keys[name]["id"])
     assert found is not None
     return found
 

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from cli.commands.usage import check_usage
 from core.config.settings import Settings
-from core.ids import Prefix, read_id, show_id
+from core.ids import Prefix, format_id, parse_id
 from models.batches.batch import Batch
 from models.database.base import SessionFactory, open_database, sessions
 from models.jobs.idempotency import IdempotencyKey
@@ -114,7 +114,7 @@ def _unknown(records: Records, rows: dict[UUID, _Row], by_key: set[UUID]) -> Ite
         job_id: row for job_id, row in rows.items() if row.batch_id is None and job_id not in told
     }
     for job_id in unknown.keys() & by_key:
-        yield f"{show_id(Prefix.JOB, job_id)} of an Idempotency-Key is {unknown[job_id].state}"
+        yield f"{format_id(Prefix.JOB, job_id)} of an Idempotency-Key is {unknown[job_id].state}"
     others = len(unknown.keys() - by_key)
     refused = sum(refusal.kind != "page" for refusal in records.refusals)
     if others > refused + len(records.faults):
@@ -126,12 +126,12 @@ def _miscounted(rows: dict[UUID, _Row]) -> Iterator[str]:
     for job_id, row in rows.items():
         right = min(row.prompt_tokens, row.most_tokens)
         if row.state == JobState.SUCCEEDED and row.completion_tokens != right:
-            yield f"{show_id(Prefix.JOB, job_id)} has {row.completion_tokens} tokens, not {right}"
+            yield f"{format_id(Prefix.JOB, job_id)} has {row.completion_tokens} tokens, not {right}"
 
 
 def _batches(session: Session, records: Records) -> Iterator[str]:
     """Each request for a batch made one, and each batch has its lines once."""
-    told = {read_id(Prefix.BATCH, done.batch_id) for done in records.done if done.batch_id}
+    told = {parse_id(Prefix.BATCH, done.batch_id) for done in records.done if done.batch_id}
     found = {batch.id: batch for batch in session.scalars(select(Batch))}
     if not records.faults and found.keys() != told:
         yield f"{len(found)} batches, and clients know of {len(told)}"
@@ -142,6 +142,6 @@ def _batches(session: Session, records: Records) -> Iterator[str]:
 
 
 def _uuid(told: Told) -> UUID:
-    found = read_id(Prefix.JOB, told.job_id)
+    found = parse_id(Prefix.JOB, told.job_id)
     assert found is not None
     return found

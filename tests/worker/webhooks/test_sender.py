@@ -12,7 +12,7 @@ import pytest
 from pydantic import SecretStr
 
 from core.config.settings import Settings
-from core.ids import Prefix, show_id
+from core.ids import Prefix, format_id
 from core.webhooks.signature import WebhookSecret
 from models.accounts.api_key import ApiKey
 from models.database.base import SessionFactory, open_database, sessions
@@ -105,7 +105,7 @@ def test_a_message_is_signed_and_its_attempt_visible(
         wait_until(lambda: state_of(database, delivery_id) == "delivered", 20)
 
     (received,) = receiver.received
-    assert received.headers["webhook-id"] == show_id(Prefix.WEBHOOK, delivery_id)
+    assert received.headers["webhook-id"] == format_id(Prefix.WEBHOOK, delivery_id)
     message = received.verified(WebhookSecret.of_key(settings, key.id).text)
     assert message["type"] == "job.failed"
     assert message["data"]["error"] == {"code": "c", "message": "m"}

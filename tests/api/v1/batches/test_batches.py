@@ -12,7 +12,7 @@ from openai import OpenAI
 from openai.types import Batch
 from sqlalchemy import func, select, text
 
-from core.ids import Prefix, read_id
+from core.ids import Prefix, parse_id
 from models.database.base import SessionFactory, utc_now
 from models.files.file import File, FilePiece
 from models.files.store import PIECE_BYTES
@@ -238,7 +238,7 @@ def test_a_batch_that_retention_deletes_is_gone(
     batch = finished(openai, submit(chat("a")))
     assert batch.output_file_id is not None
     with rows.begin() as session:
-        values = {"id": read_id(Prefix.BATCH, batch.id)}
+        values = {"id": parse_id(Prefix.BATCH, batch.id)}
         session.execute(text("update batches set lines_deleted_at = now() where id = :id"), values)
 
     with pytest.raises(sdk.NotFoundError):
@@ -335,7 +335,7 @@ def test_a_deleted_file_is_gone_at_once_and_its_pieces_soon(
     for call in (openai.files.retrieve, openai.files.content, openai.files.delete):
         with pytest.raises(sdk.NotFoundError):
             call(file.id)
-    wanted = read_id(Prefix.FILE, file.id)
+    wanted = parse_id(Prefix.FILE, file.id)
 
     def is_gone() -> bool:
         with rows() as session:
@@ -361,7 +361,7 @@ def test_a_file_expires_at_the_requested_time(openai: OpenAI, rows: SessionFacto
     with rows.begin() as session:
         session.execute(
             text("update files set expires_at = :now where id = :id"),
-            {"now": utc_now(), "id": read_id(Prefix.FILE, file.id)},
+            {"now": utc_now(), "id": parse_id(Prefix.FILE, file.id)},
         )
     with pytest.raises(sdk.NotFoundError):
         openai.files.retrieve(file.id)

@@ -11,7 +11,7 @@ from openai import APIError, InternalServerError
 from sqlalchemy import select
 
 from core.config.settings import Settings
-from core.ids import Prefix, read_id
+from core.ids import Prefix, parse_id
 from models.jobs.job import Job
 from tests.conftest import PACE
 from tests.support.http.openai_client import connect, model_of, say
@@ -29,7 +29,7 @@ ENDLESS: dict[str, Any] = {
 def states_of(service: Service, key: dict[str, Any]) -> dict[str, str]:
     """Return the state of each of the key's jobs by its label."""
     with service.sessions() as session:
-        wanted = read_id(Prefix.KEY, key["id"])
+        wanted = parse_id(Prefix.KEY, key["id"])
         jobs = session.scalars(select(Job).where(Job.api_key_id == wanted)).all()
     return {job.request["metadata"]["label"]: job.state for job in jobs}
 
