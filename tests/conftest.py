@@ -49,7 +49,7 @@ PACE = 25.0
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print what the pages cost that a browser looked at, in whichever process that was."""
+    """Print the cost of each page that a browser checked, in any process."""
     reports = [report for group in terminalreporter.stats.values() for report in group]
     properties = [p for report in reports for p in getattr(report, "user_properties", ())]
     table = table_of(properties)
@@ -58,7 +58,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         (OUTPUT / "costs.txt").write_text(table)
         terminalreporter.section("cost of pages")
         terminalreporter.write(table)
-        terminalreporter.line(f"their pictures: {OUTPUT}")
+        terminalreporter.line(f"pictures (of failures, or of all with PICTURES=1): {OUTPUT}")
 
 
 @pytest.fixture(scope="session")

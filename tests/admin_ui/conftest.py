@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 
 import pytest
 import redis
@@ -14,13 +14,25 @@ from admin_ui.app import create_app
 from admin_ui.services import Services
 from core.config.settings import Settings
 from models.accounts.user import User
+from tests.support.browser.appearance import check_appearance
 from tests.support.browser.chromium import MISSING, find_browser
-from tests.support.browser.snapshot import take_snapshots
 from tests.support.browser.visits import WAIT_MS, Visitor, Visits, admin_of
-from tests.support.browser.weight import PageCost
+from tests.support.browser.weight import OUTPUT, PageCost
 from tests.support.service import Service
 
-Snapshot = Callable[[Page, str], None]
+PageCheck = Callable[[Page, str], None]
+#: Whether a phase of a test has failed.
+FAILED = pytest.StashKey[bool]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Note that a test has failed, for the fixtures that it leaves."""
+    report = yield
+    item.stash[FAILED] = item.stash.get(FAILED, False) or report.failed
+    return report
 
 
 @pytest.fixture
@@ -59,29 +71,38 @@ def _signed_in(ui_service: Service) -> dict[Visitor, StorageState]:
 
 @pytest.fixture
 def admin_visitor(ui_service: Service) -> Visitor:
+    """The first admin."""
     return admin_of(ui_service)
 
 
 @pytest.fixture
 def visits(
-    chromium: Browser, ui_service: Service, _signed_in: dict[Visitor, StorageState]
+    chromium: Browser,
+    ui_service: Service,
+    _signed_in: dict[Visitor, StorageState],
+    request: pytest.FixtureRequest,
 ) -> Iterator[Visits]:
-    """Opens pages of the admin UI; the test fails on faults in any of them."""
+    """Opens pages of the admin UI; the test fails on faults in any of them.
+
+    A test that fails leaves a picture of each page as it was then.
+    """
     visits = Visits(chromium, ui_service, _signed_in)
     yield visits
+    if request.node.stash.get(FAILED, False):
+        visits.take_pictures(OUTPUT / "failed", request.node.name)
     visits.close()
 
 
 @pytest.fixture
-def snapshot(visits: Visits, record_property: Callable[[str, object], None]) -> Snapshot:
-    """Takes screenshots of a page, checks it, and adds its cost to the table after the run."""
+def check_page(visits: Visits, record_property: Callable[[str, object], None]) -> PageCheck:
+    """Checks a page in both themes and at both sizes, and adds its cost to the table of the run."""
 
-    def snapshot(page: Page, name: str) -> None:
+    def check(page: Page, name: str) -> None:
         watch = visits.watch_of(page)
         watch.wait_until_quiet(page)
         cost = PageCost.of(name, watch.requests_of(page))
         record_property(*cost.as_property())
-        take_snapshots(page, watch, name)
+        check_appearance(page, watch, name)
         cost.check()
 
-    return snapshot
+    return check

@@ -11,7 +11,7 @@ import requests
 from playwright.sync_api import Page, expect
 
 from admin_ui.activity.sentences import GROUPS, SENTENCES
-from tests.admin_ui.conftest import Snapshot
+from tests.admin_ui.conftest import PageCheck
 from tests.support.browser.visits import Visitor, Visits
 from tests.support.paths import ROOT
 from tests.support.service import Service
@@ -144,12 +144,12 @@ def test_today_is_the_viewers_day(
 
 
 def test_the_activity_looks_right(
-    service_with_activity: Service, visits: Visits, admin_visitor: Visitor, snapshot: Snapshot
+    service_with_activity: Service, visits: Visits, admin_visitor: Visitor, check_page: PageCheck
 ) -> None:
     page = visits.open("/activity", visitor=admin_visitor)
     page.locator("summary", has_text="from").first.click()
 
-    snapshot(page, "activity")
+    check_page(page, "activity")
 
 
 def test_every_action_of_the_api_has_a_sentence_and_a_group() -> None:

@@ -11,7 +11,7 @@ import pytest
 import requests
 from playwright.sync_api import expect
 
-from tests.admin_ui.conftest import Snapshot
+from tests.admin_ui.conftest import PageCheck
 from tests.support.browser.visits import Visitor, Visits
 from tests.support.polling import wait_until
 from tests.support.service import Service
@@ -69,10 +69,14 @@ def file_of(directory: Path, content: str) -> Path:
 
 
 def test_a_file_is_uploaded_followed_and_downloaded(
-    visits: Visits, admin_visitor: Visitor, key: dict[str, Any], snapshot: Snapshot, tmp_path: Path
+    visits: Visits,
+    admin_visitor: Visitor,
+    key: dict[str, Any],
+    check_page: PageCheck,
+    tmp_path: Path,
 ) -> None:
     page = visits.open("/batches/new", visitor=admin_visitor)
-    snapshot(page, "batch-new")
+    check_page(page, "batch-new")
     page.get_by_label("File", exact=True).set_input_files(file_of(tmp_path, lines(100, PROMPT * 4)))
     page.get_by_label("Name").fill("nightly")
 
@@ -81,7 +85,7 @@ def test_a_file_is_uploaded_followed_and_downloaded(
     expect(page.get_by_role("heading", name="nightly")).to_be_visible()
     expect(page.locator("#live")).to_contain_text("of 100 lines have ended")
     wait_until(lambda: 0 < int(page.locator("#live dd").first.inner_text()) < 100, 30)
-    snapshot(page, "batch-running")
+    check_page(page, "batch-running")
     expect(page.locator("#live[data-final]")).to_contain_text("completed", timeout=30_000)
     expect(page.locator("#live")).to_contain_text("100 of 100 lines have ended, 100%")
     with page.expect_download() as downloading:
@@ -122,7 +126,7 @@ def test_failures_are_shown_and_faulty_lines_are_not_offered_for_retry(
     admin_visitor: Visitor,
     ui_service: Service,
     key: dict[str, Any],
-    snapshot: Snapshot,
+    check_page: PageCheck,
 ) -> None:
     batch = send(ui_service, key, lines(2) + '{"prompt": "", "custom_id": "bad"}\n', onError="skip")
     wait_for_end(ui_service, key, batch)
@@ -134,7 +138,7 @@ def test_failures_are_shown_and_faulty_lines_are_not_offered_for_retry(
     page.get_by_label("State").select_option("failed")
     page.get_by_role("button", name="Show", exact=True).click()
     expect(page.locator("tbody tr")).to_have_count(1)
-    snapshot(page, "batch")
+    check_page(page, "batch")
     # Its only failure was skipped as faulty, so the API has no line to retry.
     assert page.get_by_role("button", name="Retry").count() == 0
 
@@ -144,13 +148,13 @@ def test_a_batch_is_cancelled_and_what_was_left_is_retried(
     admin_visitor: Visitor,
     ui_service: Service,
     key: dict[str, Any],
-    snapshot: Snapshot,
+    check_page: PageCheck,
 ) -> None:
     batch = send(ui_service, key, lines(400, PROMPT * 20), name="too many")
     page = visits.open("/batches", visitor=admin_visitor)
     row = page.locator("tr", has_text="too many")
     expect(row).to_contain_text("of 400")
-    snapshot(page, "batches")
+    check_page(page, "batches")
     row.get_by_role("link").click()
 
     page.get_by_role("button", name="Cancel", exact=True).click()

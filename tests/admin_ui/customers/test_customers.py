@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import expect
 
-from tests.admin_ui.conftest import Snapshot
+from tests.admin_ui.conftest import PageCheck
 from tests.support.browser.visits import Visitor, Visits
 from tests.support.service import Service
 
@@ -55,19 +55,21 @@ def test_a_customer_is_added_changed_and_deleted(
 
 
 def test_all_pages_look_well(
-    visits: Visits, ui_service: Service, admin_visitor: Visitor, snapshot: Snapshot
+    visits: Visits, ui_service: Service, admin_visitor: Visitor, check_page: PageCheck
 ) -> None:
     user_id = add_customer(ui_service, "grace@example.com", name="Grace Hopper")
     ui_service.make_key(userId=user_id, name="compiler")
 
     page = visits.open("/customers", visitor=admin_visitor)
-    snapshot(page, "customers")
-    snapshot(visits.open(f"/customers/{user_id}", visitor=admin_visitor), "customer")
-    snapshot(visits.open("/customers/new", visitor=admin_visitor), "customer-new")
-    snapshot(visits.open(f"/customers/{user_id}/delete", visitor=admin_visitor), "customer-delete")
+    check_page(page, "customers")
+    check_page(visits.open(f"/customers/{user_id}", visitor=admin_visitor), "customer")
+    check_page(visits.open("/customers/new", visitor=admin_visitor), "customer-new")
+    check_page(
+        visits.open(f"/customers/{user_id}/delete", visitor=admin_visitor), "customer-delete"
+    )
     page.get_by_role("link", name="Edit grace@example.com").click()
     expect(page.get_by_role("dialog", name="Edit customer")).to_be_visible()
-    snapshot(page, "customer-edit-dialog")
+    check_page(page, "customer-edit-dialog")
 
 
 def test_the_list_is_searched_as_one_types_and_sorted(

@@ -9,7 +9,7 @@ import pytest
 import requests
 from playwright.sync_api import Page, expect
 
-from tests.admin_ui.conftest import Snapshot
+from tests.admin_ui.conftest import PageCheck
 from tests.support.browser.visits import Visitor, Visits
 from tests.support.polling import wait_until
 from tests.support.service import Service
@@ -74,7 +74,7 @@ def test_rows_are_updated_in_place_and_new_jobs_are_counted(
     admin_visitor: Visitor,
     ui_service: Service,
     key: dict[str, Any],
-    snapshot: Snapshot,
+    check_page: PageCheck,
 ) -> None:
     done = submit(ui_service, key)
     wait_for_end(ui_service, key, done)
@@ -94,7 +94,7 @@ def test_rows_are_updated_in_place_and_new_jobs_are_counted(
     expect(row.get_by_role("link")).to_be_focused()
     page.get_by_role("link", name="1 new: show").click()
     assert ids_of(page)[0] == newer
-    snapshot(page, "jobs")
+    check_page(page, "jobs")
 
 
 def test_batch_lines_are_listed_with_other_jobs(
@@ -162,7 +162,7 @@ def test_a_jobs_page_refreshes_until_its_end(
     admin_visitor: Visitor,
     ui_service: Service,
     key: dict[str, Any],
-    snapshot: Snapshot,
+    check_page: PageCheck,
 ) -> None:
     job = submit(ui_service, key, PROMPT * 8, metadata={"ticket": "BC-7"})
     page = visits.open(f"/jobs/{job}", visitor=admin_visitor)
@@ -179,7 +179,7 @@ def test_a_jobs_page_refreshes_until_its_end(
     expect(figures).to_contain_text(f"Tokens billed{ended['usage']['total_tokens']}")
     expect(page.locator(".facts").first).to_contain_text("BC-7")
     expect(page.get_by_label("prompt", exact=True)).to_have_text(PROMPT * 8)
-    snapshot(page, "job")
+    check_page(page, "job")
 
 
 def test_a_job_is_cancelled_and_rerun(

@@ -7,7 +7,7 @@ import re
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.admin_ui.conftest import Snapshot
+from tests.admin_ui.conftest import PageCheck
 from tests.support.browser.visits import Visitor, Visits
 from tests.support.service import Service
 
@@ -183,7 +183,7 @@ def test_a_time_is_chosen_in_the_viewers_zone(
 
 
 def test_all_pages_look_well(
-    visits: Visits, ui_service: Service, admin_visitor: Visitor, snapshot: Snapshot
+    visits: Visits, ui_service: Service, admin_visitor: Visitor, check_page: PageCheck
 ) -> None:
     key = ui_service.make_key(name="production", tokenLimit=1000, monthlyTokenLimit=10**6)
     generate(ui_service, key["secret"])
@@ -194,17 +194,17 @@ def test_all_pages_look_well(
     )
     page = visits.open("/keys", visitor=admin_visitor)
 
-    snapshot(page, "keys")
-    snapshot(visits.open(f"/keys/{key['id']}", visitor=admin_visitor), "key")
+    check_page(page, "keys")
+    check_page(visits.open(f"/keys/{key['id']}", visitor=admin_visitor), "key")
     for what in ("edit", "rotate", "delete"):
-        snapshot(visits.open(f"/keys/{key['id']}/{what}", visitor=admin_visitor), f"key-{what}")
+        check_page(visits.open(f"/keys/{key['id']}/{what}", visitor=admin_visitor), f"key-{what}")
     page.get_by_role("button", name="Create API Key").click()
     page.get_by_text("More limits, priority and expiry").click()
-    snapshot(page, "key-new-dialog")
+    check_page(page, "key-new-dialog")
     page.get_by_label("Name").fill("looked at")
     page.get_by_role("button", name="Create API key", exact=True).click()
     shown_secret(page)
-    snapshot(page, "key-secret-dialog")
+    check_page(page, "key-secret-dialog")
 
 
 def test_limits_set_by_an_admin_are_explained(

@@ -22,7 +22,7 @@ from models.jobs.job import Job, JobState
 from models.jobs.outcome import JobOutcome
 from models.jobs.transitions import finish_job
 from models.usage.usage import UsageHourly, record_usages
-from tests.admin_ui.conftest import Snapshot
+from tests.admin_ui.conftest import PageCheck
 from tests.support.browser.pages import SESSION_COOKIE, sign_in, text_of
 from tests.support.browser.visits import Visitor, Visits
 from tests.support.browser.weight import read_server_timing
@@ -232,18 +232,18 @@ def test_a_chart_shows_the_values_at_the_cursor(
 
 @pytest.mark.parametrize("over", ["hour", "day"])
 def test_the_dashboard_looks_right(
-    used_service: Service, visits: Visits, admin_visitor: Visitor, snapshot: Snapshot, over: str
+    used_service: Service, visits: Visits, admin_visitor: Visitor, check_page: PageCheck, over: str
 ) -> None:
     page = visits.open(f"/?over={over}", visitor=admin_visitor)
     page.wait_for_selector(".uplot")
 
-    snapshot(page, f"dashboard-{over}")
+    check_page(page, f"dashboard-{over}")
 
 
 def test_a_customers_dashboard_looks_right(
-    used_service: Service, visits: Visits, snapshot: Snapshot
+    used_service: Service, visits: Visits, check_page: PageCheck
 ) -> None:
     page = visits.open("/", visitor=CUSTOMER)
     page.wait_for_selector(".uplot")
 
-    snapshot(page, "dashboard-customer")
+    check_page(page, "dashboard-customer")

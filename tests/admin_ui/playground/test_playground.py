@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.admin_ui.conftest import Snapshot
+from tests.admin_ui.conftest import PageCheck
 from tests.support.browser.visits import Visitor, Visits
 from tests.support.polling import wait_until
 from tests.support.service import Service
@@ -45,7 +45,7 @@ def newest_job(ui_service: Service) -> NewestJob:
 
 
 def test_text_is_streamed_and_the_figures_are_right(
-    visits: Visits, admin_visitor: Visitor, newest_job: NewestJob, snapshot: Snapshot
+    visits: Visits, admin_visitor: Visitor, newest_job: NewestJob, check_page: PageCheck
 ) -> None:
     page = open_playground(visits, admin_visitor)
     answer = page.locator("#completion")
@@ -70,7 +70,7 @@ def test_text_is_streamed_and_the_figures_are_right(
     rate = float(outcome.locator("dd").first.inner_text())
     assert 15 < rate < 30
     assert "eyJ" not in page.content(), "a token of the API in the page"
-    snapshot(page, "playground")
+    check_page(page, "playground")
 
 
 @pytest.mark.alone

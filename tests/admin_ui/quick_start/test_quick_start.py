@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-from tests.admin_ui.conftest import Snapshot
+from tests.admin_ui.conftest import PageCheck
 from tests.clients.node import run_node
 from tests.support.browser.visits import Visitor, Visits
 from tests.support.service import Service
@@ -41,17 +41,17 @@ def run(program: list[str], **environment: str) -> str:
 
 
 def test_every_program_runs_as_shown(
-    visits: Visits, ui_service: Service, customer: Visitor, snapshot: Snapshot, tmp_path: Path
+    visits: Visits, ui_service: Service, customer: Visitor, check_page: PageCheck, tmp_path: Path
 ) -> None:
     page = visits.open("/quick-start", visitor=customer)
     expect(page.get_by_text("You have no API key yet.")).to_be_visible()
-    snapshot(page, "quick-start-without-key")
+    check_page(page, "quick-start-without-key")
     page.get_by_role("button", name="Create API key").click()
     page.get_by_label("Name").fill("first")
     page.get_by_role("dialog").get_by_role("button", name="Create API key", exact=True).click()
     secret = page.locator("#secret").inner_text()
     page.goto("/quick-start")
-    snapshot(page, "quick-start")
+    check_page(page, "quick-start")
 
     def code(name: str) -> str:
         page.locator(f"label[for$=-{name}]").click()

@@ -13,7 +13,7 @@ from models.accounts.user import User
 from models.database.base import SessionFactory, utc_now
 from models.jobs.job import JobState
 from models.usage.usage import record_usages
-from tests.admin_ui.conftest import Snapshot
+from tests.admin_ui.conftest import PageCheck
 from tests.support.browser.pages import sign_in, text_of
 from tests.support.browser.visits import Visitor, Visits
 from tests.support.factories.rows import add_job, hash_quickly
@@ -264,9 +264,9 @@ def test_a_group_of_a_report_opens_in_detail(
 
 @pytest.mark.parametrize("who", ["admin", "customer"])
 def test_the_usage_looks_right(
-    used_service: Service, visits: Visits, admin_visitor: Visitor, snapshot: Snapshot, who: str
+    used_service: Service, visits: Visits, admin_visitor: Visitor, check_page: PageCheck, who: str
 ) -> None:
     page = visits.open("/usage", visitor=admin_visitor if who == "admin" else ADA)
     page.wait_for_selector(".uplot")
 
-    snapshot(page, f"usage-{who}")
+    check_page(page, f"usage-{who}")

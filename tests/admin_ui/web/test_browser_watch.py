@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.browser.snapshot import take_snapshots
+from tests.support.browser.appearance import check_appearance
 from tests.support.browser.visits import Visits
 from tests.support.polling import wait_until
 
@@ -72,9 +72,11 @@ def test_a_page_that_is_wide_or_pale_fails_the_test(visits: Visits, tmp_path: Pa
     )
 
     with pytest.raises(pytest.fail.Exception) as failed:
-        take_snapshots(page, visits.watch_of(page), "wide-and-pale", tmp_path)
+        check_appearance(page, visits.watch_of(page), "wide-and-pale", tmp_path)
 
     faults = str(failed.value)
-    assert "wide-and-pale-390-light: scrolls sideways by" in faults
-    for where in ("390-light", "390-dark", "1440-light", "1440-dark"):
-        assert f"wide-and-pale-{where}: color-contrast: label" in faults
+    for theme, width in (("light", 1440), ("dark", 390)):
+        assert f"wide-and-pale-390-{theme}: scrolls sideways by" in faults
+        assert f"wide-and-pale-{width}-{theme}: color-contrast: label" in faults
+    pictures = {path.name for path in tmp_path.iterdir()}
+    assert pictures >= {f"wide-and-pale-{w}.png" for w in ("1440-light", "390-light", "390-dark")}

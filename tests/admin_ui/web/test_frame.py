@@ -9,8 +9,9 @@ import pytest
 from flask.testing import FlaskClient
 from playwright.sync_api import Locator, ViewportSize, expect
 
+from tests.support.browser.appearance import DESKTOP, PHONE, Theme
+from tests.support.browser.axe import find_violations
 from tests.support.browser.pages import sign_in, text_of
-from tests.support.browser.snapshot import PHONE
 from tests.support.browser.visits import Visitor, Visits
 from tests.support.service import Service
 
@@ -57,6 +58,17 @@ def test_the_menu_of_a_telephone_is_one_drawer(
     opener.click()
     drawer.get_by_role("link", name="API keys").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("API keys")
+
+
+@pytest.mark.parametrize(("theme", "size"), [("dark", DESKTOP), ("light", PHONE)])
+def test_the_frame_is_accessible_where_the_pages_are_not_checked(
+    visits: Visits, admin_visitor: Visitor, theme: Theme, size: ViewportSize
+) -> None:
+    """`check_page` checks the light theme on a desktop and the dark theme on a phone."""
+    page = visits.open("/settings", size=size, theme=theme, visitor=admin_visitor)
+    visits.watch_of(page).wait_until_quiet(page)
+
+    assert find_violations(page) == []
 
 
 def test_an_unknown_path_keeps_the_menu(visits: Visits, admin_visitor: Visitor) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pytest
 from playwright.sync_api import Page
 
-from tests.support.browser.snapshot import DESKTOP, PHONE
+from tests.support.browser.appearance import DESKTOP, PHONE
 from tests.support.browser.visits import Visitor, Visits
 from tests.support.polling import wait_until
 from tests.support.service import Service

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from playwright.sync_api import Browser, BrowserContext, Page, StorageState
+from playwright.sync_api import Browser, BrowserContext, Error, Page, StorageState
 
-from tests.support.browser.snapshot import DESKTOP, Theme, ViewportSize
+from tests.support.browser.appearance import DESKTOP, Theme, ViewportSize, take_picture
 from tests.support.browser.watch import Watch
 from tests.support.service import Service
 
@@ -89,7 +92,15 @@ class Visits:
         return page
 
     def watch_of(self, page: Page) -> Watch:
+        """Return the watch of a page."""
         return self._watches[page]
+
+    def take_pictures(self, directory: Path, name: str) -> None:
+        """Write a picture of each open page, for a test that has failed."""
+        for number, page in enumerate(self._watches):
+            # A page that cannot be drawn must not hide why the test failed.
+            with suppress(Error):
+                take_picture(page, directory / f"{_file_name(name)}-{number}.png")
 
     def close(self) -> None:
         """Close all pages, and fail the test on faults in any of them."""
@@ -104,3 +115,8 @@ class Visits:
             sign_in(page, visitor)
             self.signed_in[visitor] = page.context.storage_state()
         return self.signed_in[visitor]
+
+
+def _file_name(name: str) -> str:
+    """Return the name of a test as a name of a file: a parameter may have any characters."""
+    return re.sub(r"[^\w-]+", "-", name)[:100]

@@ -12,7 +12,7 @@ from tests.support.paths import ROOT
 if TYPE_CHECKING:
     from playwright.sync_api import Request
 
-#: Output of a run: screenshots, and the table of costs.
+#: Output of a run: pictures, and the table of costs.
 OUTPUT = ROOT / "test-output" / "pages"
 MAX_KIB = 400.0
 MAX_STATEMENTS = 12
