@@ -19,6 +19,7 @@ from cli.commands.usage import check_usage
 from cli.system.signals import Interruption, StopRequested
 from core.config.settings import Settings
 from core.errors import BackupError
+from core.parsing import bounded_integer
 from migrations.run import head_revision, upgrade
 from models.database.pooler_check import refuse_transaction_pooler
 from models.maintenance.backup import TableCount, target_url
@@ -189,6 +190,7 @@ def _cells(count: TableCount | None) -> tuple[str, str]:
 
 
 def _count(given: str) -> int:
-    if not (given.isascii() and given.isdigit() and 1 <= int(given) <= MAX_KEPT):
+    count = bounded_integer(given, least=1, most=MAX_KEPT)
+    if count is None:
         raise argparse.ArgumentTypeError(f"must be between 1 and {MAX_KEPT}")
-    return int(given)
+    return count

@@ -10,6 +10,7 @@ import time
 from cli.commands.database import translating_database_errors
 from core.config.settings import MIN_PASSWORD_LENGTH, Settings
 from core.errors import LauncherError
+from core.parsing import bounded_integer
 from core.passwords.hashing import hash_password
 from models.database.base import SessionFactory, open_database, sessions, utc_now
 from models.demo.data import DemoSize, has_jobs, insert_demo_data, vacuum_demo_tables
@@ -84,9 +85,10 @@ def _close_usage(database: SessionFactory) -> None:
 
 
 def _number(given: str) -> int:
-    if not (given.isascii() and given.isdigit() and 1 <= int(given) <= MAX_NUMBER):
+    number = bounded_integer(given, least=1, most=MAX_NUMBER)
+    if number is None:
         raise argparse.ArgumentTypeError(f"must be between 1 and {MAX_NUMBER}")
-    return int(given)
+    return number
 
 
 def _password(given: str) -> str:

@@ -18,6 +18,7 @@ from cli.plan.sizing import Load, size
 from cli.plan.weights import Weights
 from core.config.settings import Settings
 from core.errors import LauncherError
+from core.parsing import bounded_integer
 
 #: The product's promise to each stream.
 PROMISED_TOKENS_PER_SECOND = 30.0
@@ -146,6 +147,7 @@ _share = _number(lambda number: 0 < number <= 1, "a number above 0 and at most 1
 
 
 def _count(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not 0 < int(text) <= 10**9:
+    count = bounded_integer(text, least=1, most=10**9)
+    if count is None:
         raise argparse.ArgumentTypeError(f"{text} is not a whole number above 0")
-    return int(text)
+    return count

@@ -21,6 +21,7 @@ from cli.up.readiness import local_url
 from cli.up.stack import BOUNTYCODER, Options, Stack
 from core.config.settings import EngineKind
 from core.errors import LauncherError, SettingsError
+from core.parsing import bounded_integer
 
 if TYPE_CHECKING:
     from cli.commands.database import DevelopmentCredentials
@@ -174,12 +175,14 @@ def _log_traceback(error: Exception, data_dir: Path) -> str:
 
 
 def _port(text: str) -> int:
-    if not text.isdigit() or not 1 <= int(text) <= 65535:
+    port = bounded_integer(text, least=1, most=65535)
+    if port is None:
         raise argparse.ArgumentTypeError("must be a number from 1 to 65535")
-    return int(text)
+    return port
 
 
 def _count(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
+    count = bounded_integer(text, least=1)
+    if count is None:
         raise argparse.ArgumentTypeError("must be a whole number, 1 or more")
-    return int(text)
+    return count

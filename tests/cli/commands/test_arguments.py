@@ -47,3 +47,25 @@ def test_a_time_out_before_verify_is_kept() -> None:
     assert parser.parse_args(["backup", "--timeout", "60", "verify", "d"]).timeout == 60
     assert parser.parse_args(["backup", "verify", "--timeout", "7", "d"]).timeout == 7
     assert parser.parse_args(["backup", "verify", "d"]).timeout > 60
+
+
+@pytest.mark.parametrize("text", ("0", "-1", "1.5", "²", "٣", "9" * 5000))
+@pytest.mark.parametrize(
+    ("option", "message"),
+    (
+        ("up --api-port", "must be a number from 1 to 65535"),
+        ("up --workers", "must be a whole number, 1 or more"),
+        ("backup --to d --keep", "must be between 1 and 100000"),
+        ("demo-data --users", "must be between 1 and 10000000"),
+        ("plan --users", "is not a whole number above 0"),
+    ),
+)
+def test_a_number_that_is_none_gives_the_option_s_own_message(
+    option: str, message: str, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = option.split(" ")
+
+    with pytest.raises(SystemExit):
+        _parser(command).parse_args([*command, text])
+
+    assert capsys.readouterr().err.splitlines()[-1].endswith(message)
