@@ -25,6 +25,7 @@ from admin_ui.session_cookie import session_id
 from admin_ui.wording import error_text, field_error_text
 from core.config.settings import Settings
 from core.ids import Prefix, format_id
+from core.parsing import bounded_integer
 from core.security.jwt_rules import ADDRESS_CLAIM, SESSION_CLAIM, VERSION_CLAIM
 from models.accounts.user import User
 
@@ -231,13 +232,12 @@ def _read(response: BaseHTTPResponse) -> Any:
         fields = {f["param"]: field_error_text(**f) for f in error.get("fields", [])}
         if not fields and error.get("param"):
             fields = {error["param"]: message}
-        wait = response.headers.get("Retry-After", "")
         raise ApiRefusal(
             response.status,
             error["code"],
             message,
             fields,
-            retry_after=int(wait) if wait.isdigit() else None,
+            retry_after=bounded_integer(response.headers.get("Retry-After", "")),
         )
     except (HTTPError, ValueError, KeyError, TypeError) as error:
         raise ApiAway(f"the response with status {response.status} is not of the API") from error

@@ -12,6 +12,7 @@ from pathlib import Path
 from cli.system.child_process import Child, Tick, wait_until
 from cli.up.progress import StartProgress
 from core.errors import LauncherError
+from core.parsing import bounded_integer
 
 SMALL_MODEL = "smollm2-135m-instruct"
 CONVERSION_SECONDS = 900.0
@@ -93,9 +94,10 @@ class Conversion:
         except BlockingIOError:
             return is_over
         *_, last = [b"", *self._lines.rpartition(b"\n")[0].splitlines()]
-        percent, _, doing = last.decode(errors="replace").partition("% ")
-        if percent.isdigit():
-            self._progress.step(f"converting the model, once: {doing}", int(percent))
+        first, _, doing = last.decode(errors="replace").partition("% ")
+        percent = bounded_integer(first)
+        if percent is not None:
+            self._progress.step(f"converting the model, once: {doing}", percent)
         return is_over
 
     def _fault(self) -> LauncherError:

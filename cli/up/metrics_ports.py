@@ -10,6 +10,7 @@ from pathlib import Path
 
 from cli.system.ports import free_port
 from cli.up.readiness import local_url
+from core.parsing import bounded_integer
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +26,7 @@ class MetricsPorts:
         """Use the ports of the environment, else free ones; workers use consecutive ports."""
 
         def configured(program: str) -> int | None:
-            value = environment.get(f"{program}_METRICS_PORT", "")
-            return int(value) if value.isdigit() else None
+            return bounded_integer(environment.get(f"{program}_METRICS_PORT", ""))
 
         first = configured("WORKER")
         if first:

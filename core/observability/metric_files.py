@@ -29,6 +29,7 @@ from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.multiprocess import mark_process_dead
 
 from core.observability.metric_values import MappedValues
+from core.parsing import bounded_integer
 
 _log = logging.getLogger(__name__)
 
@@ -88,9 +89,9 @@ class MetricFiles:
             slot = int(file.name.removeprefix("place-"))
             lock = self._try_lock(slot)
             if lock is None:
-                process_id = file.read_text()
-                if process_id.isdigit():
-                    found[slot] = int(process_id)
+                process_id = bounded_integer(file.read_text())
+                if process_id is not None:
+                    found[slot] = process_id
                 continue
             try:
                 mark_process_dead(slot, str(self.path))

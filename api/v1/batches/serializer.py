@@ -9,6 +9,7 @@ from typing import Any
 from api.v1.batches.output_files import ResultFileKind, result_file_id
 from core.errors import FieldFault, InvalidRequest
 from core.ids import Prefix, format_id
+from core.parsing import bounded_integer
 from models.batches.batch import Batch, BatchState
 from models.batches.rejected import RejectedBatch
 
@@ -88,11 +89,12 @@ def serialize_errors(error: InvalidRequest) -> list[dict[str, Any]]:
 
 def _serialize_error(fault: FieldFault, code: str) -> dict[str, Any]:
     where, _, param = fault.param.partition(".")
-    word, _, number = where.partition(" ")
-    if word != "line" or not number.isdigit():
+    word, _, digits = where.partition(" ")
+    number = bounded_integer(digits)
+    if word != "line" or number is None:
         return {"code": code, "line": None, "message": fault.message, "param": fault.param or None}
     message = fault.message.removeprefix(f"{where}: ")
-    return {"code": code, "line": int(number), "message": message, "param": param or None}
+    return {"code": code, "line": number, "message": message, "param": param or None}
 
 
 def _serialize(batch: Batch | RejectedBatch, *, status: str, **fields: Any) -> dict[str, Any]:
