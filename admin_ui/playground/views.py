@@ -78,12 +78,12 @@ def stream() -> ResponseReturnValue:
 def outcome() -> ResponseReturnValue:
     """Show the state of a job of the playground, from the database."""
     job = visible_job(request.args.get("job", ""))
-    polls = request.args.get("looks", 0, type=int)
+    polls = request.args.get("polls", 0, type=int)
     return render_template(
         "playground/outcome.html",
         job=job,
         times=JobTimes.of(job, present_time()),
-        polls_again=not job.is_final and polls < MAX_POLLS,
+        is_polling=not job.is_final and polls < MAX_POLLS,
         polls=polls + 1,
     )
 

@@ -27,7 +27,7 @@ from models.maintenance.backup import TableCount, target_url
 #: Default limit of `pg_dump` or `pg_restore`.
 TIMEOUT_SECONDS = 6 * 3600.0
 INTERRUPTED = 130
-MAX_KEPT = 100_000
+MOST_BACKUPS = 100_000
 
 
 def add_arguments(parser: argparse.ArgumentParser, name: str) -> None:
@@ -190,7 +190,7 @@ def _cells(count: TableCount | None) -> tuple[str, str]:
 
 
 def _count(given: str) -> int:
-    count = bounded_integer(given, least=1, most=MAX_KEPT)
+    count = bounded_integer(given, least=1, most=MOST_BACKUPS)
     if count is None:
-        raise argparse.ArgumentTypeError(f"must be between 1 and {MAX_KEPT}")
+        raise argparse.ArgumentTypeError(f"must be between 1 and {MOST_BACKUPS}")
     return count

@@ -179,5 +179,5 @@ def _reason(output: IO[bytes]) -> str:
     lines = [line.decode(errors="replace").strip() for line in output]
     errors = [line for line in lines if re.search(r"\b(error|FATAL|ERROR):", line)]
     full = [line for line in lines if DISK_FULL in line]
-    shown = (full or errors or ["it said nothing"])[0]
-    return re.sub(r"^pg_\w+: ", "", shown)[:MAX_REASON_CHARACTERS]
+    reason = (full or errors or ["it printed no error"])[0]
+    return re.sub(r"^pg_\w+: ", "", reason)[:MAX_REASON_CHARACTERS]

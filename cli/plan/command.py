@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser, name: str) -> None:
     add("--headroom", type=_not_negative, default=load.headroom, help="for the busiest minutes")
     add("--min-gpus", type=_count, default=load.min_gpus)
     add("--prompt-tokens", type=_count, default=800)
-    add("--answer-tokens", type=_count, default=300)
+    add("--answer-tokens", type=_count, default=300, dest="completion_tokens")
     add("--pace", type=_positive, default=PROMISED_TOKENS_PER_SECOND, help="of each stream")
     add("--price", type=_positive, metavar="DOLLARS", help="of a GPU for an hour")
     add("--bandwidth-efficiency", type=_share, default=efficiency.bandwidth)
@@ -98,7 +98,7 @@ def _plan_one(
         compute=args.compute_efficiency,
         step_seconds=args.step_ms / 1000,
     )
-    request = Request(prompt=args.prompt_tokens, completion=args.answer_tokens)
+    request = Request(prompt=args.prompt_tokens, completion=args.completion_tokens)
     pace = Pace(shape=shape, weights=weights, gpu=gpu, efficiency=efficiency)
     sizing = size(pace, request, options=options, target=args.pace)
     return priced(sizing, load, args.price or gpu.dollars_per_hour)

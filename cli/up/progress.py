@@ -23,7 +23,7 @@ class StartProgress:
         self._step = ""
         self._percent: int | None = None
         self._drawn_at = 0.0
-        self._turns = 0
+        self._frame = 0
 
     def step(self, text: str, percent: int | None = None) -> None:
         """Show the present step, and its percentage if known."""
@@ -39,7 +39,7 @@ class StartProgress:
         """Redraw the animation if it is due; cheap to call often."""
         is_due = time.monotonic() - self._drawn_at > REDRAW_SECONDS
         if self._is_terminal and self._step and is_due:
-            self._turns += 1
+            self._frame += 1
             self._draw()
 
     def say(self, text: str) -> None:
@@ -55,7 +55,7 @@ class StartProgress:
 
     def _draw(self) -> None:
         self._drawn_at = time.monotonic()
-        mark = SPINNER[self._turns % len(SPINNER)]
+        mark = SPINNER[self._frame % len(SPINNER)]
         bar = ""
         if self._percent is not None:
             done = BAR_WIDTH * self._percent // 100

@@ -56,7 +56,7 @@ class Backlog:
         self._max_length = max_length
         self._clock = clock
         self._state: BacklogState | None = None
-        self._read_again_at = 0.0
+        self._next_read_at = 0.0
 
     def estimate(self) -> float | None:
         """Return the seconds that a new job would wait; `None` if unknown.
@@ -110,9 +110,9 @@ class Backlog:
 
     def _current(self) -> BacklogState:
         now = self._clock()
-        if self._state is None or now >= self._read_again_at:
+        if self._state is None or now >= self._next_read_at:
             # Update the time first, so that other threads use the cached state while we refresh it.
-            self._read_again_at = now + CACHE_SECONDS
+            self._next_read_at = now + CACHE_SECONDS
             self._state = self._read()
         return self._state
 

@@ -25,7 +25,13 @@ NAME_PARTS = (
     *("answers", "answered", "turns", "crowd", "newcomer", "strangers"),
 )
 #: Parts of names that mean something else: a standard term, a library's name.
-ALLOWED_NAMES = frozenset({"in_flight", "max_in_flight", "in_flight_before"})
+ALLOWED_NAMES = frozenset(
+    {
+        *("in_flight", "_in_flight", "in_flight_before", "max_in_flight", "MAX_IN_FLIGHT"),
+        "default_max_in_flight",
+        "tell",  # the position in a file
+    }
+)
 #: Phrases in prose, source and documents.
 PHRASES = {
     "told, tell, heard (of programs)": r"\b(?:un)?told\b|\btell(?:s|ing)?\b|\bhea(?:rd|rs) of\b",
