@@ -20,7 +20,7 @@ from admin_ui.keys import views as keys
 from admin_ui.overview import views as overview
 from admin_ui.playground import views as playground
 from admin_ui.quick_start import views as quick_start
-from admin_ui.services import Services
+from admin_ui.services import PageServices
 from admin_ui.session.session import SESSION_LIFE
 from admin_ui.usage import views as usage
 from admin_ui.web.access import register_access
@@ -58,7 +58,7 @@ _VIEWS = (
 )
 
 
-def create_app(services: Services) -> Flask:
+def create_app(services: PageServices) -> Flask:
     """Return the application; it opens no connection before the first request."""
     settings = services.settings
     app = Flask("admin_ui")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import Flask
 
 from admin_ui.app import create_app
-from admin_ui.services import Services
+from admin_ui.services import PageServices
 from core.config.settings import Settings
 from core.observability.logs import configure_logging
 from core.observability.metric_files import MetricFiles
@@ -29,7 +29,7 @@ def _serve(settings: Settings, files: MetricFiles | None) -> None:
         configure_logging(program="admin-ui", level=settings.effective_log_level)
         if files is not None:
             files.claim_slot()  # before any instrument is made
-        return create_app(Services.from_settings(settings))
+        return create_app(PageServices.from_settings(settings))
 
     internal = None
     if files is not None:

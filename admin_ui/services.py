@@ -23,7 +23,7 @@ from models.usage.limits import read_key_use
 
 
 @dataclass(frozen=True, slots=True)
-class Services:
+class PageServices:
     """The services that views use. None connects before its first use.
 
     Attributes:
@@ -39,7 +39,7 @@ class Services:
     api: ApiClient
 
     @classmethod
-    def from_settings(cls, settings: Settings) -> Services:
+    def from_settings(cls, settings: Settings) -> PageServices:
         client = open_redis(settings)
         return cls(
             settings=settings,
@@ -61,6 +61,6 @@ class Services:
         return read
 
 
-def services() -> Services:
+def services() -> PageServices:
     """Return the services of the current application."""
-    return cast(Services, current_app.extensions["bountycoder"])
+    return cast(PageServices, current_app.extensions["bountycoder"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask import Flask, Response, current_app, request
 
-from admin_ui.services import Services
+from admin_ui.services import PageServices
 from core.errors import CHALLENGE
 
 CONTENT_SECURITY_POLICY = (
@@ -24,7 +24,7 @@ def _secure(response: Response) -> Response:
     response.headers["X-Content-Type-Options"] = "nosniff"
     response.headers["Referrer-Policy"] = "same-origin"
     response.headers["Cross-Origin-Opener-Policy"] = "same-origin"
-    services: Services = current_app.extensions["bountycoder"]
+    services: PageServices = current_app.extensions["bountycoder"]
     if services.settings.is_production:
         response.headers["Strict-Transport-Security"] = TRANSPORT_SECURITY
     if response.status_code == 401:

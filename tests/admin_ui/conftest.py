@@ -11,7 +11,7 @@ from flask.testing import FlaskClient
 from playwright.sync_api import Browser, Page, StorageState, expect, sync_playwright
 
 from admin_ui.app import create_app
-from admin_ui.services import Services
+from admin_ui.services import PageServices
 from core.config.settings import Settings
 from models.accounts.user import User
 from tests.support.browser.appearance import check_appearance
@@ -38,7 +38,7 @@ def pytest_runtest_makereport(
 @pytest.fixture
 def pages_client(base_settings: Settings, admin: User, redis_client: redis.Redis) -> FlaskClient:
     """A client of the pages in this process, signed out; the database has only an admin."""
-    return create_app(Services.from_settings(base_settings)).test_client()
+    return create_app(PageServices.from_settings(base_settings)).test_client()
 
 
 # Not for the whole run: while Playwright is open, this thread can run no other event loop, which

@@ -6,7 +6,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import select
 
 from admin_ui.app import create_app
-from admin_ui.services import Services
+from admin_ui.services import PageServices
 from core.config.settings import DEFAULT_ADMIN_PASSWORD, AppEnv, Settings
 from models.accounts.audit import AuditEntry
 from models.accounts.user import User
@@ -124,7 +124,7 @@ def test_sign_in_is_throttled(
     base_settings: Settings, admin: User, redis_client: redis.Redis
 ) -> None:
     strict = base_settings.model_copy(update={"login_attempts_per_email": 2})
-    pages_client = create_app(Services.from_settings(strict)).test_client()
+    pages_client = create_app(PageServices.from_settings(strict)).test_client()
     for _ in range(2):
         assert sign_in(pages_client, password="wrong").status_code == 401
 
@@ -182,7 +182,7 @@ def test_pages_and_cookies_are_locked_down(pages_client: FlaskClient) -> None:
 
 def test_in_production_the_cookie_goes_over_tls_alone(base_settings: Settings) -> None:
     production = base_settings.model_copy(update={"app_env": AppEnv.PRODUCTION})
-    pages_client = create_app(Services.from_settings(production)).test_client()
+    pages_client = create_app(PageServices.from_settings(production)).test_client()
 
     answer = pages_client.get("/sign-in", base_url="https://admin.example.com")
 

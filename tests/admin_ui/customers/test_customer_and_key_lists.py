@@ -10,7 +10,7 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from admin_ui.app import create_app
-from admin_ui.services import Services
+from admin_ui.services import PageServices
 from core.config.settings import Settings
 from core.ids import Prefix, format_id, new_id
 from models.accounts.api_key import ApiKey
@@ -195,7 +195,7 @@ def test_a_keys_page_works_while_redis_is_away(
     away = base_settings.model_copy(
         update={"redis_url": type(base_settings.redis_url)("redis://127.0.0.1:1/0")}
     )
-    without = create_app(Services.from_settings(away)).test_client()
+    without = create_app(PageServices.from_settings(away)).test_client()
     without.set_cookie(SESSION_COOKIE, cookie.value)
 
     page = without.get(key_path(key))

@@ -10,7 +10,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from admin_ui.app import create_app
-from admin_ui.services import Services
+from admin_ui.services import PageServices
 from core.config.settings import Settings
 from models.accounts.user import User
 from tests.support.browser.pages import csrf, sign_in
@@ -19,7 +19,7 @@ from tests.support.webhook_receiver import receiving
 
 def connections(app: Flask) -> int:
     """Return how many connections of the database pool are in use."""
-    services: Services = app.extensions["bountycoder"]
+    services: PageServices = app.extensions["bountycoder"]
     return int(services.sessions.kw["bind"].pool.checkedout())
 
 
@@ -66,7 +66,7 @@ def test_a_call_of_the_api_holds_no_connection(base_settings: Settings, admin: U
 
     with receiving(answer) as receiver:
         settings = base_settings.model_copy(update={"api_url": receiver.url})
-        app = create_app(Services.from_settings(settings))
+        app = create_app(PageServices.from_settings(settings))
         pages_client = app.test_client()
         sign_in(pages_client)
         form = {"csrf_token": csrf(pages_client.get("/settings")), "name": "n", "email": "e@e.de"}
