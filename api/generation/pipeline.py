@@ -74,7 +74,7 @@ def confirm_key_on_error(key: RequestKey) -> Iterator[None]:
     """
     try:
         yield
-    except Exception:
+    except Exception:  # any error: a revoked key must get 401 or 403
         _confirm(key)
         raise
 

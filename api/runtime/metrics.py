@@ -86,7 +86,7 @@ class RequestMetrics(PrometheusMetrics):  # type: ignore[misc]  # the exporter h
         self._in_progress.inc()
         try:
             body = self._app(environ, start)
-        except BaseException:
+        except BaseException:  # also if the greenlet was stopped: the request has ended
             self._in_progress.dec()
             raise
         return ClosingIterator(body, self._in_progress.dec)  # a stream ends then

@@ -52,7 +52,7 @@ class BackupStore:
                 _to_disk(partial)
                 partial.rename(whole)
                 _to_disk(self._directory)
-            except BaseException:
+            except BaseException:  # also a stop signal: no partial backup may stay
                 shutil.rmtree(partial, ignore_errors=True)
                 raise
         finally:

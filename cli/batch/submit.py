@@ -130,7 +130,7 @@ def _spooled(file: BinaryIO) -> BinaryIO:
     try:
         shutil.copyfileobj(file, spool, COPY_BYTES)
         spool.flush()
-    except BaseException:
+    except BaseException:  # also Ctrl-C: the copy must not stay open
         spool.close()
         raise
     return spool

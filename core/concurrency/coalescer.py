@@ -73,7 +73,7 @@ class Coalescer(Generic[Call, Result]):
                     raise self._late()
                 if not caller.wake.is_set():  # its result may have come a moment too late
                     raise self._unanswered()
-        except BaseException:
+        except BaseException:  # also if the caller was stopped: the group must keep a leader
             self._withdraw(caller)
             with self._lock:
                 if caller.leads:
@@ -94,7 +94,7 @@ class Coalescer(Generic[Call, Result]):
         results: Sequence[Result | Exception] = ()
         try:
             results = self._execute([caller.call for caller in group])
-        except Exception as error:
+        except Exception as error:  # any error: every caller of the group must get it
             results = [error] * len(group)
         finally:
             # There are no results if a `BaseException` stopped the leader itself.

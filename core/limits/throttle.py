@@ -172,7 +172,7 @@ class Throttle:
         attempt = Attempt(self._client, keys)
         try:
             yield attempt
-        except BaseException as error:
+        except BaseException as error:  # also if the greenlet was stopped: nothing was verified
             if not isinstance(error, ApiError) or error.status >= 429:
                 with suppress(redis.RedisError):
                     attempt.forget()

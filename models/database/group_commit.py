@@ -172,6 +172,7 @@ class GroupCommit(Generic[S, Change, Result]):
                 most_refusals=1 if len(group) > 1 else MOST_REFUSALS,
             )
         except Exception as error:
+            # Broad on purpose: one change's error must not fail the others of its group.
             if len(group) == 1:
                 group[0].notify(None, error)
                 return
@@ -186,6 +187,7 @@ class GroupCommit(Generic[S, Change, Result]):
         try:
             self._committed(results)
         except Exception:
+            # Broad on purpose: the changes are committed, and their callers must be notified.
             _log.exception("the results of a commit could not be published")
         for waiting, result in zip(group, results, strict=True):
             waiting.notify(result, None)

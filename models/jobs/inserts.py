@@ -94,7 +94,7 @@ class JobInserts:
     def _insert_alone(self, row: str) -> dict[UUID, Dates] | Exception:
         try:
             return self._run([row])
-        except Exception as error:
+        except Exception as error:  # any error: the other rows must still be added
             return error
 
     def _run(self, rows: Sequence[str]) -> dict[UUID, Dates]:

@@ -158,7 +158,7 @@ class Delivery:
             self._running[request.request_id] = generation
         try:
             generation.handle = self._engine.submit(request)
-        except BaseException:
+        except BaseException:  # any error: the engine will send no events for it
             with self._lock:
                 del self._running[request.request_id]
             raise

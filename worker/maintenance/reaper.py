@@ -222,7 +222,7 @@ def _one_by_one(step: Callable[[int, int], int]) -> None:
         except Exception as error:
             if is_expected(error, _AWAY):
                 raise
-            errors.append(error)
+            errors.append(error)  # broad on purpose: an error of one job must not delay the others
     if errors:
         raise ExceptionGroup("jobs that could not be ended", errors)
 

@@ -147,7 +147,7 @@ class HFEngine:
             loop = Loop(
                 loaded=loaded, options=self.options, roster=self._roster, counters=self._counters
             )
-        except Exception:
+        except Exception:  # any error: no process of the other ranks may stay
             if self._ranks is not None:
                 self._ranks.stop()
             raise

@@ -85,7 +85,7 @@ class Ranks:
         ranks = cls([_spawn(replace(plan, rank=rank)) for rank in range(1, plan.size)])
         try:
             join(plan, store)
-        except Exception:
+        except Exception:  # any error: no process of the other ranks may stay
             ranks.stop()
             raise
         return ranks
