@@ -13,14 +13,16 @@ from admin_ui.api_client import ApiRefusal, _read
 
 
 @contextmanager
-def passing_on() -> Iterator[None]:
+def no_change() -> Iterator[None]:
+    """Let all exceptions pass."""
     yield
 
 
 def test_a_refusal_passes_through_a_context_manager() -> None:
+    """A context manager assigns to the exception's traceback, and sets need its hash."""
     refusal = ApiRefusal(409, "conflict", "there is one already")
 
-    with pytest.raises(ApiRefusal) as caught, passing_on():
+    with pytest.raises(ApiRefusal) as caught, no_change():
         raise refusal
 
     assert caught.value is refusal

@@ -24,8 +24,8 @@ from api.views.users import CreateUserBody, UpdateUserBody
 from core.errors import ApiError
 from core.generation import Body, Generation
 
-#: The bodies that the pages' forms send.
-SENT: tuple[type[Body], ...] = (
+#: The bodies that the forms of the pages send.
+FORM_BODIES: tuple[type[Body], ...] = (
     CreateUserBody,
     UpdateUserBody,
     ChangePasswordBody,
@@ -38,7 +38,7 @@ SENT: tuple[type[Body], ...] = (
 )
 
 
-@pytest.mark.parametrize("body", SENT)
+@pytest.mark.parametrize("body", FORM_BODIES)
 def test_every_field_that_a_form_sends_has_a_label(body: type[Body]) -> None:
     names = [field.alias or name for name, field in body.model_fields.items()]
 
@@ -62,7 +62,7 @@ def codes() -> Iterator[str]:
 
 
 @pytest.mark.parametrize(
-    ("message", "read"),
+    ("message", "expected"),
     [
         ("rateLimit must be at least 1", "Requests per minute must be at least 1."),
         ("name must not be empty", "Name must not be empty."),
@@ -75,16 +75,16 @@ def codes() -> Iterator[str]:
         ("", ""),
     ],
 )
-def test_a_message_of_the_api_is_read_as_a_sentence(message: str, read: str) -> None:
-    assert sentence(message) == read
+def test_a_message_of_the_api_becomes_a_sentence(message: str, expected: str) -> None:
+    assert sentence(message) == expected
 
 
-def test_a_code_may_have_a_sentence_of_its_own() -> None:
+def test_a_code_may_have_its_own_sentence() -> None:
     assert error_text("email_taken", "there is a user with this email") == TEXTS["email_taken"]
     assert error_text("last_admin", "the last admin cannot be deleted") == (
         "The last admin cannot be deleted."
     )
-    assert error_text("a code of tomorrow", "this is new") == "This is new."
+    assert error_text("a code of a newer API", "this is new") == "This is new."
 
 
 def test_a_line_of_a_file_keeps_its_api_names() -> None:
@@ -94,4 +94,4 @@ def test_a_line_of_a_file_keeps_its_api_names() -> None:
     assert job_error_text({"code": "invalid_request", "message": "prompt or maxTokens"}) == (
         "Prompt or maxTokens."
     )
-    assert label_of("no field of ours") == "no field of ours"
+    assert label_of("no known field") == "no known field"

@@ -21,9 +21,11 @@ class FormClient:
         self.post("/sign-in", email=account.email, password=PASSWORD)
 
     def get(self, path: str) -> requests.Response:
+        """Open a page."""
         return self._session.get(self._url + path, timeout=CALL_SECONDS)
 
     def post(self, path: str, **form: str) -> requests.Response:
+        """Send a form, with the CSRF token of the settings page."""
         page = self.get("/settings")
         token = re.search(r'name="csrf_token" value="([^"]+)"', page.text)
         assert token, page.text
@@ -36,11 +38,13 @@ class FormClient:
 
 @pytest.fixture
 def account(ui_service: Service) -> Account:
+    """A new customer with a token of the API."""
     return register(ui_service)
 
 
 @pytest.fixture
 def form_client(ui_service: Service, account: Account) -> Iterator[FormClient]:
+    """The account's browser."""
     form_client = FormClient(ui_service, account)
     yield form_client
     form_client.close()
@@ -62,9 +66,9 @@ def test_a_new_email_needs_the_password(form_client: FormClient, account: Accoun
 
 
 def test_a_new_name_needs_no_password(form_client: FormClient, account: Account) -> None:
-    answer = form_client.post("/settings", name="Ann", email=account.email)
+    response = form_client.post("/settings", name="Ann", email=account.email)
 
-    assert "Saved." in answer.text
+    assert "Saved." in response.text
     assert account.call("GET", "/api/auth/me").json()["name"] == "Ann"
 
 
@@ -74,9 +78,9 @@ def test_a_new_password_keeps_this_session_and_ends_the_others(
     other = FormClient(ui_service, account)
     fields = {"currentPassword": PASSWORD, "newPassword": "a new one", "repeated": "a new one"}
 
-    answer = form_client.post("/settings/password", **fields)
+    response = form_client.post("/settings/password", **fields)
 
-    assert "Password changed." in answer.text
+    assert "Password changed." in response.text
     assert "Sign in" not in form_client.get("/keys").text
     assert "/sign-in?next=/keys" in other.get("/keys").url
     assert account.call("GET", "/api/auth/me").status_code == 401
@@ -86,7 +90,7 @@ def test_a_new_password_keeps_this_session_and_ends_the_others(
 def test_a_common_password_is_refused_beside_its_field(form_client: FormClient) -> None:
     fields = {"currentPassword": PASSWORD, "newPassword": "12345678", "repeated": "12345678"}
 
-    answer = form_client.post("/settings/password", **fields)
+    response = form_client.post("/settings/password", **fields)
 
-    assert answer.status_code == 400
-    assert "is one of the most common passwords" in answer.text
+    assert response.status_code == 400
+    assert "is one of the most common passwords" in response.text

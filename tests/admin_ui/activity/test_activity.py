@@ -1,3 +1,5 @@
+"""The activity page: sentences for audit entries, filters and paging."""
+
 from __future__ import annotations
 
 import ast
@@ -31,7 +33,7 @@ def service_with_activity(ui_service: Service) -> Service:
     for change in ({"rateLimit": 1200}, {"isActive": False}, {"name": "new", "priority": 5}):
         ui_service.call("PUT", f"/api/keys/{key}", json=change, headers=admin).raise_for_status()
     ui_service.call("POST", f"/api/keys/{key}/rotate", json={"graceSeconds": 3600}, headers=ada)
-    for email in (CUSTOMER.email, "nobody@example.com"):
+    for email in (CUSTOMER.email, "unknown@example.com"):
         wrong = {"email": email, "password": "wrong-password"}
         assert (
             requests.post(f"{ui_service.url}/api/auth/login", json=wrong, timeout=20).status_code
@@ -42,7 +44,8 @@ def service_with_activity(ui_service: Service) -> Service:
 
 
 def sentences(page: Page) -> list[str]:
-    page.wait_for_load_state()  # a click ends when the next page begins
+    """Return the sentences of the entries, newest first."""
+    page.wait_for_load_state()  # a click returns before the next page is loaded
     return [text.strip() for text in page.locator(".event > p").all_inner_texts()]
 
 
@@ -71,7 +74,7 @@ def test_entries_are_sentences(
     assert "<ada's> → new" in facts and "1 → 5" in facts and "key.update" in facts
 
 
-def test_entries_are_found(
+def test_filters_find_entries(
     service_with_activity: Service, visits: Visits, admin_visitor: Visitor
 ) -> None:
     page = visits.open("/activity", visitor=admin_visitor, provoked=["^400 GET .*/activity"])
@@ -96,12 +99,12 @@ def test_entries_are_found(
     page.get_by_label("To").fill("2020-01-01")
     page.get_by_role("button", name="Filter").click()
     expect(page.get_by_text("No activity matches these filters.")).to_be_visible()
-    page.get_by_label("Who").fill("nobody@example.com")
+    page.get_by_label("Who").fill("unknown@example.com")
     page.get_by_role("button", name="Filter").click()
     expect(page.get_by_text("No account has or had this email.")).to_be_visible()
 
 
-def test_pages_lead_back_and_forth_without_javascript(
+def test_the_pager_works_without_javascript(
     service_with_activity: Service, visits: Visits, admin_visitor: Visitor
 ) -> None:
     admin = service_with_activity.sign_in_admin()
@@ -131,7 +134,7 @@ def test_pages_lead_back_and_forth_without_javascript(
 def test_today_is_the_viewers_day(
     service_with_activity: Service, visits: Visits, admin_visitor: Visitor
 ) -> None:
-    # The zone that is furthest ahead: its date differs from that of UTC for most of a day.
+    # The zone furthest ahead: its date differs from that of UTC for 14 hours of a day.
     zone = "Pacific/Kiritimati"
     days = {datetime.now(ZoneInfo(zone)).date()}
     page = visits.open("/activity", visitor=admin_visitor, timezone=zone)
@@ -143,7 +146,7 @@ def test_today_is_the_viewers_day(
     assert page.get_by_label("From").input_value() in {str(day) for day in days}
 
 
-def test_the_activity_looks_right(
+def test_the_activity_page_has_no_faults(
     service_with_activity: Service, visits: Visits, admin_visitor: Visitor, check_page: PageCheck
 ) -> None:
     page = visits.open("/activity", visitor=admin_visitor)

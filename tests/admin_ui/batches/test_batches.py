@@ -1,4 +1,4 @@
-"""Pages of batches, with a service that takes seconds for each line."""
+"""The pages of batches, with a service that takes seconds for each line."""
 
 from __future__ import annotations
 
@@ -22,35 +22,40 @@ CUSTOMER = Visitor("joe@example.com", "customer password")
 
 @pytest.fixture(scope="module")
 def ui_service(slow_service: Service) -> Service:
+    """The slow service with an admin UI."""
     slow_service.start_admin_ui()
     return slow_service
 
 
 @pytest.fixture(scope="module")
 def key(ui_service: Service) -> dict[str, Any]:
+    """A key of the admin."""
     return ui_service.make_key(name="trial")
 
 
 def lines(count: int, prompt: str = PROMPT) -> str:
-    asked = {"prompt": prompt, "promptMode": "raw", "temperature": 0}
+    """Return the content of a batch file."""
+    generation = {"prompt": prompt, "promptMode": "raw", "temperature": 0}
     return "".join(
-        json.dumps({"custom_id": f"line-{i}", **asked}) + "\n" for i in range(1, count + 1)
+        json.dumps({"custom_id": f"line-{i}", **generation}) + "\n" for i in range(1, count + 1)
     )
 
 
 def send(ui_service: Service, key: dict[str, Any], content: str, **options: str) -> str:
-    answer = ui_service.call(
+    """Upload a batch through the API, and return its id."""
+    response = ui_service.call(
         "POST",
         "/api/llm/batches",
         params=options,
         data=content.encode(),
         headers={"x-api-key": key["secret"], "Content-Type": "application/jsonl"},
     )
-    assert answer.status_code == 201, answer.text
-    return str(answer.json()["id"])
+    assert response.status_code == 201, response.text
+    return str(response.json()["id"])
 
 
-def show(ui_service: Service, key: dict[str, Any], batch: str) -> dict[str, Any]:
+def read_batch(ui_service: Service, key: dict[str, Any], batch: str) -> dict[str, Any]:
+    """Return a batch as the API describes it."""
     return dict(
         ui_service.call(
             "GET", f"/api/llm/batches/{batch}", headers={"x-api-key": key["secret"]}
@@ -59,10 +64,16 @@ def show(ui_service: Service, key: dict[str, Any], batch: str) -> dict[str, Any]
 
 
 def wait_for_end(ui_service: Service, key: dict[str, Any], batch: str) -> None:
-    wait_until(lambda: show(ui_service, key, batch)["finishedAt"] is not None, 60, ui_service.logs)
+    """Wait until a batch is final."""
+
+    def is_final() -> bool:
+        return read_batch(ui_service, key, batch)["finishedAt"] is not None
+
+    wait_until(is_final, 60, ui_service.logs)
 
 
 def file_of(directory: Path, content: str) -> Path:
+    """Write a batch file, and return its path."""
     path = directory / "requests.jsonl"
     path.write_text(content)
     return path
@@ -121,7 +132,7 @@ def test_faulty_lines_are_listed_by_number(
     expect(page.locator("#completionWindow-fault")).to_contain_text("90m, 24h or 7d")
 
 
-def test_failures_are_shown_and_faulty_lines_are_not_offered_for_retry(
+def test_failures_are_listed_and_faulty_lines_are_not_retried(
     visits: Visits,
     admin_visitor: Visitor,
     ui_service: Service,
@@ -139,11 +150,11 @@ def test_failures_are_shown_and_faulty_lines_are_not_offered_for_retry(
     page.get_by_role("button", name="Show", exact=True).click()
     expect(page.locator("tbody tr")).to_have_count(1)
     check_page(page, "batch")
-    # Its only failure was skipped as faulty, so the API has no line to retry.
+    # The API skipped the faulty line: no line is left to retry.
     assert page.get_by_role("button", name="Retry").count() == 0
 
 
-def test_a_batch_is_cancelled_and_what_was_left_is_retried(
+def test_a_batch_is_cancelled_and_its_cancelled_lines_are_retried(
     visits: Visits,
     admin_visitor: Visitor,
     ui_service: Service,
@@ -166,25 +177,24 @@ def test_a_batch_is_cancelled_and_what_was_left_is_retried(
     expect(page.locator("#live")).not_to_contain_text(" left")
     expect(page.locator("#live[data-final]")).to_contain_text("cancelled", timeout=20_000)
     page.get_by_role("button", name="Retry lines").click()
-    cancelled = show(ui_service, key, batch)["counts"]["cancelled"]
+    cancelled = read_batch(ui_service, key, batch)["counts"]["cancelled"]
     expect(page.locator("#dialog h1")).to_have_text(f"Retry {cancelled} lines?")
     options = page.get_by_label("Key that pays").locator("option").all_inner_texts()
     assert len(options) == len({option.removesuffix(", as before") for option in options})
     page.get_by_label("Name").fill("the rest")
     page.get_by_role("button", name="Retry", exact=True).click()
     expect(page.get_by_role("heading", name="the rest")).to_be_visible()
-    again = page.url.rpartition("/")[2]
-    assert show(ui_service, key, again)["retryOf"] == batch
-    assert (
-        show(ui_service, key, again)["total"] == show(ui_service, key, batch)["counts"]["cancelled"]
-    )
+    retry = page.url.rpartition("/")[2]
+    new_batch = read_batch(ui_service, key, retry)
+    assert new_batch["retryOf"] == batch
+    assert new_batch["total"] == read_batch(ui_service, key, batch)["counts"]["cancelled"]
     ui_service.call(
-        "POST", f"/api/llm/batches/{again}/cancel", headers={"x-api-key": key["secret"]}
+        "POST", f"/api/llm/batches/{retry}/cancel", headers={"x-api-key": key["secret"]}
     )
-    wait_for_end(ui_service, key, again)
+    wait_for_end(ui_service, key, retry)
 
 
-def test_no_line_of_an_ended_batch_is_shown_as_running(
+def test_no_line_of_an_ended_batch_appears_as_running(
     visits: Visits, admin_visitor: Visitor, ui_service: Service, key: dict[str, Any]
 ) -> None:
     batch = send(ui_service, key, lines(6), name="short")
@@ -192,7 +202,7 @@ def test_no_line_of_an_ended_batch_is_shown_as_running(
 
     expect(page.locator("#live[data-final]")).to_contain_text("completed", timeout=30_000)
 
-    # A progress response triggers the lines: only the time of one request is left.
+    # The last progress response makes the page request the lines: that takes one request.
     expect(page.locator("tbody")).not_to_contain_text("running", timeout=1_000)
     expect(page.locator("tbody tr", has_text="succeeded")).to_have_count(6, timeout=1_000)
 
@@ -209,10 +219,10 @@ def test_a_customer_sees_no_batches_of_others(
     expect(page.locator(".empty")).to_contain_text("There are no batches yet.")
     cookies = {cookie["name"]: cookie["value"] for cookie in page.context.cookies()}
     for path in ("", "/live", "/lines", "/results", "/cancel", "/retry"):
-        answer = requests.get(
+        response = requests.get(
             f"{ui_service.admin_url}/batches/{batch}{path}", cookies=cookies, timeout=20
         )
-        assert answer.status_code == 404, path
+        assert response.status_code == 404, path
     rows = requests.get(
         f"{ui_service.admin_url}/batches/rows?ids={batch}", cookies=cookies, timeout=20
     )

@@ -26,6 +26,7 @@ CUSTOMER = ("c@example.com", "customer1")
 
 @pytest.fixture
 def customer(database: SessionFactory, admin: User) -> User:
+    """A customer without keys."""
     with database.begin() as session:
         user = User(email=CUSTOMER[0], password_hash=hash_quickly(CUSTOMER[1]))
         session.add(user)
@@ -38,6 +39,7 @@ def names_of(page: TestResponse) -> list[str]:
 
 
 def key_path(key: ApiKey) -> str:
+    """Return the path of a key's page."""
     return f"/keys/{format_id(Prefix.KEY, key.id)}"
 
 
@@ -69,9 +71,7 @@ def test_a_list_has_pages(pages_client: FlaskClient, database: SessionFactory) -
         *("endpoint=keys.index", "_external=1&_anchor=x", "_method=POST", "self=1"),
     ],
 )
-def test_an_address_that_was_tampered_with_shows_the_list(
-    pages_client: FlaskClient, query: str
-) -> None:
+def test_a_list_ignores_invalid_parameters(pages_client: FlaskClient, query: str) -> None:
     sign_in(pages_client)
 
     page = pages_client.get(f"/customers?{query}")
@@ -85,9 +85,9 @@ def test_keys_are_found_by_their_status(
 ) -> None:
     with database.begin() as session:
         for name, values in {
-            "works": {},
-            "off": {"is_active": False},
-            "over": {"expires_at": utc_now() - timedelta(1)},
+            "active-key": {},
+            "inactive-key": {"is_active": False},
+            "expired-key": {"expires_at": utc_now() - timedelta(1)},
         }.items():
             key = add_key(session)
             key.name = name
@@ -96,15 +96,15 @@ def test_keys_are_found_by_their_status(
     sign_in(pages_client)
 
     for status, names in {
-        "": ["over", "off", "works"],
-        "active": ["works"],
-        "inactive": ["off"],
-        "expired": ["over"],
+        "": ["expired-key", "inactive-key", "active-key"],
+        "active": ["active-key"],
+        "inactive": ["inactive-key"],
+        "expired": ["expired-key"],
     }.items():
         assert names_of(pages_client.get(f"/keys?status={status}")) == names
 
 
-def test_customers_see_their_own_keys_alone(
+def test_customers_see_only_their_own_keys(
     pages_client: FlaskClient, database: SessionFactory, customer: User
 ) -> None:
     with database.begin() as session:
@@ -121,8 +121,8 @@ def test_customers_see_their_own_keys_alone(
     for path in ("", "/limits", "/series", "/edit", "/rotate", "/delete"):
         assert pages_client.get(key_path(other) + path).status_code == 404, path
     for path in ("/edit", "/rotate", "/delete"):
-        answer = pages_client.post(key_path(other) + path, data={"csrf_token": token})
-        assert answer.status_code == 404, path
+        response = pages_client.post(key_path(other) + path, data={"csrf_token": token})
+        assert response.status_code == 404, path
 
 
 def test_emails_are_suggested_by_their_beginning(
@@ -139,7 +139,9 @@ def test_emails_are_suggested_by_their_beginning(
     assert pages_client.get("/customers/suggestions?owner=").text.strip() == ""
 
 
-def test_a_delete_page_lists_what_ends(pages_client: FlaskClient, database: SessionFactory) -> None:
+def test_a_delete_page_counts_the_work_that_it_cancels(
+    pages_client: FlaskClient, database: SessionFactory
+) -> None:
     with database.begin() as session:
         key = add_key(session)
         user = format_id(Prefix.USER, key.user_id)
@@ -172,19 +174,19 @@ def test_a_delete_page_lists_what_ends(pages_client: FlaskClient, database: Sess
 
 def test_an_unknown_id_is_not_found(pages_client: FlaskClient) -> None:
     sign_in(pages_client)
-    nobody, nothing = format_id(Prefix.USER, new_id()), format_id(Prefix.KEY, new_id())
+    unknown_user, unknown_key = format_id(Prefix.USER, new_id()), format_id(Prefix.KEY, new_id())
 
     for path in (
-        f"/customers/{nobody}",
-        f"/customers/{nobody}/delete",
+        f"/customers/{unknown_user}",
+        f"/customers/{unknown_user}/delete",
         "/customers/x",
-        f"/keys/{nothing}",
-        f"/keys?owner={nobody}",
+        f"/keys/{unknown_key}",
+        f"/keys?owner={unknown_user}",
     ):
         assert pages_client.get(path).status_code == 404, path
 
 
-def test_a_keys_page_works_while_redis_is_away(
+def test_the_page_of_a_key_works_while_redis_is_away(
     pages_client: FlaskClient, database: SessionFactory, base_settings: Settings
 ) -> None:
     with database.begin() as session:

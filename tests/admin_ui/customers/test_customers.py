@@ -13,9 +13,9 @@ from tests.support.service import Service
 def add_customer(service: Service, email: str, **fields: str) -> str:
     """Return the id of a new user."""
     body = {"email": email, "password": "a long password", **fields}
-    answer = service.call("POST", "/api/users", json=body, headers=service.sign_in_admin())
-    assert answer.status_code == 201, answer.text
-    return str(answer.json()["id"])
+    response = service.call("POST", "/api/users", json=body, headers=service.sign_in_admin())
+    assert response.status_code == 201, response.text
+    return str(response.json()["id"])
 
 
 @pytest.mark.parametrize("javascript", [True, False], ids=["with", "without"])
@@ -54,7 +54,7 @@ def test_a_customer_is_added_changed_and_deleted(
     expect(page.get_by_role("link", name=email)).to_have_count(0)
 
 
-def test_all_pages_look_well(
+def test_the_pages_of_customers_have_no_faults(
     visits: Visits, ui_service: Service, admin_visitor: Visitor, check_page: PageCheck
 ) -> None:
     user_id = add_customer(ui_service, "grace@example.com", name="Grace Hopper")
@@ -98,16 +98,16 @@ def test_an_edit_in_a_list_leads_back_to_the_list(
 ) -> None:
     user_id = add_customer(ui_service, "mary@back.example.com")
     ui_service.make_key(userId=user_id, name="marys")
-    for listed, edit in (
+    for list_path, edit in (
         ("/customers?q=%40back&sort=email", "Edit mary@back.example.com"),
         ("/keys?q=marys&status=active", "Edit marys"),
     ):
-        page = visits.open(listed, visitor=admin_visitor)
+        page = visits.open(list_path, visitor=admin_visitor)
         page.get_by_role("link", name=edit).click()
         page.get_by_label("Name").fill("marys new name")
         page.get_by_role("button", name="Save").click()
         expect(page.locator(".notice.good")).to_have_text("Saved.")
-        assert page.url == ui_service.admin_url + listed
+        assert page.url == ui_service.admin_url + list_path
 
 
 def test_a_customer_is_suspended_and_reactivated(

@@ -22,9 +22,9 @@ def page_of(pages_client: FlaskClient, database: SessionFactory, **values: Any) 
     with database.begin() as session:
         start = utc_now() - timedelta(seconds=10)
         job = add_job(session, created_at=start - timedelta(seconds=2), started_at=start, **values)
-        shown = format_id(Prefix.JOB, job.id)
+        job_id = format_id(Prefix.JOB, job.id)
     sign_in(pages_client)
-    return pages_client.get(f"/jobs/{shown}")
+    return pages_client.get(f"/jobs/{job_id}")
 
 
 @pytest.mark.parametrize(
@@ -42,11 +42,11 @@ def test_the_end_of_a_job_has_the_tone_of_its_state(
     page = page_of(pages_client, database, state=state, finished_at=utc_now())
 
     assert f'<li class="{tone}">{state.capitalize()}' in page.text
-    pieces = re.findall(r'<rect class="(\w+)"[^>]* width="([\d.]+)"', page.text)
-    assert [piece for piece, width in pieces if float(width)] == ["waits", tone]
+    segments = re.findall(r'<rect class="(\w+)"[^>]* width="([\d.]+)"', page.text)
+    assert [segment for segment, width in segments if float(width)] == ["waits", tone]
 
 
-def test_a_running_job_shows_only_what_is_known_of_it(
+def test_a_running_job_has_no_figures_of_its_end(
     pages_client: FlaskClient, database: SessionFactory, admin: User
 ) -> None:
     page = page_of(pages_client, database, state=JobState.RUNNING)

@@ -1,4 +1,4 @@
-"""Pages of jobs for owners and admins, with a service that takes seconds for a completion."""
+"""The pages of jobs for owners and admins, with a service that takes seconds for a completion."""
 
 from __future__ import annotations
 
@@ -20,12 +20,14 @@ CUSTOMER = Visitor("jane@example.com", "customer password")
 
 @pytest.fixture(scope="module")
 def ui_service(slow_service: Service) -> Service:
+    """The slow service with an admin UI."""
     slow_service.start_admin_ui()
     return slow_service
 
 
 @pytest.fixture(scope="module")
 def key(ui_service: Service) -> dict[str, Any]:
+    """A key of the admin."""
     return ui_service.make_key(name="trial")
 
 
@@ -41,31 +43,35 @@ def customer_key(ui_service: Service) -> dict[str, Any]:
 
 
 def submit(ui_service: Service, key: dict[str, Any], prompt: str = "hello", **more: Any) -> str:
+    """Submit a job through the API, and return its id."""
     body = {"prompt": prompt, "promptMode": "raw", "temperature": 0, **more}
-    answer = ui_service.call(
+    response = ui_service.call(
         "POST", "/api/llm/jobs", json=body, headers={"x-api-key": key["secret"]}
     )
-    assert answer.status_code == 202, answer.text
-    return str(answer.json()["id"])
+    assert response.status_code == 202, response.text
+    return str(response.json()["id"])
 
 
-def show(ui_service: Service, key: dict[str, Any], job: str) -> dict[str, Any]:
+def read_job(ui_service: Service, key: dict[str, Any], job: str) -> dict[str, Any]:
+    """Return a job as the API describes it."""
     return dict(
         ui_service.call("GET", f"/api/llm/jobs/{job}", headers={"x-api-key": key["secret"]}).json()
     )
 
 
 def wait_for_end(ui_service: Service, key: dict[str, Any], job: str) -> dict[str, Any]:
-    wait_until(
-        lambda: show(ui_service, key, job)["status"] not in {"queued", "running"},
-        30,
-        ui_service.logs,
-    )
-    return show(ui_service, key, job)
+    """Wait until a job is final, and return it."""
+
+    def is_final() -> bool:
+        return read_job(ui_service, key, job)["status"] not in {"queued", "running"}
+
+    wait_until(is_final, 30, ui_service.logs)
+    return read_job(ui_service, key, job)
 
 
 def ids_of(page: Page) -> list[str]:
-    page.wait_for_load_state()  # a click ends when the next page begins
+    """Return the ids of the listed jobs, in their order."""
+    page.wait_for_load_state()  # a click returns before the next page is loaded
     return [link.get_attribute("id") or "" for link in page.locator("tbody a").all()]
 
 
@@ -82,7 +88,7 @@ def test_rows_are_updated_in_place_and_new_jobs_are_counted(
     page = visits.open("/jobs", visitor=admin_visitor)
     assert ids_of(page)[:2] == [slow, done]
     row = page.locator("tr", has=page.locator(f"#{slow}"))
-    assert row.locator("td").nth(-2).inner_text() == "–"  # what it took is not known yet
+    assert row.locator("td").nth(-2).inner_text() == "–"  # the duration of an open job
     expect(row.locator(".state")).to_have_text(re.compile("queued|running"))
     row.get_by_role("link").focus()
 
@@ -119,7 +125,7 @@ def test_batch_lines_are_listed_with_other_jobs(
     assert len(listed("All", "failed")) == 1
 
 
-def test_an_owner_is_shown_by_email(
+def test_an_owner_filter_contains_the_email(
     visits: Visits, admin_visitor: Visitor, ui_service: Service, customer_key: dict[str, Any]
 ) -> None:
     owner = customer_key["userId"]
@@ -136,28 +142,28 @@ def test_filters_narrow_the_list(
     key: dict[str, Any],
     customer_key: dict[str, Any],
 ) -> None:
-    ours, hers = submit(ui_service, key), submit(ui_service, customer_key)
+    admins_job, customers_job = submit(ui_service, key), submit(ui_service, customer_key)
     page = visits.open("/jobs", visitor=admin_visitor, provoked=["^400 GET "])
 
     page.get_by_label("Owner").fill(CUSTOMER.email)
     page.get_by_role("button", name="Filter").click()
-    assert hers in ids_of(page) and ours not in ids_of(page)
+    assert customers_job in ids_of(page) and admins_job not in ids_of(page)
     page.get_by_role("button", name="Clear").click()
     page.get_by_label("API key").fill(key["id"])
     page.get_by_role("button", name="Filter").click()
-    assert ours in ids_of(page) and hers not in ids_of(page)
+    assert admins_job in ids_of(page) and customers_job not in ids_of(page)
     page.get_by_label("State").select_option("expired")
     page.get_by_role("button", name="Filter").click()
     expect(page.locator(".empty")).to_contain_text("No jobs match these filters.")
     page.get_by_label("API key").fill("nonsense")
     page.get_by_role("button", name="Filter").click()
     expect(page.locator("#key-fault")).to_be_visible()
-    page.locator("#job").fill(hers)
+    page.locator("#job").fill(customers_job)
     page.get_by_role("button", name="Filter").click()
-    expect(page.locator("h1")).to_contain_text(hers)
+    expect(page.locator("h1")).to_contain_text(customers_job)
 
 
-def test_a_jobs_page_refreshes_until_its_end(
+def test_the_page_of_a_job_refreshes_until_the_end(
     visits: Visits,
     admin_visitor: Visitor,
     ui_service: Service,
@@ -172,7 +178,7 @@ def test_a_jobs_page_refreshes_until_its_end(
 
     expect(page.locator("#live[data-final]")).to_be_visible()
 
-    ended = show(ui_service, key, job)
+    ended = read_job(ui_service, key, job)
     expect(page.locator("#text")).to_have_count(0)
     expect(page.get_by_label("Completion 1")).to_have_text(PROMPT * 8)
     figures = page.locator("#live .figures")
@@ -198,15 +204,15 @@ def test_a_job_is_cancelled_and_rerun(
     expect(page.locator("dialog")).to_contain_text("trial")
     page.get_by_role("button", name="Run it again").click()
     expect(page.get_by_role("status").filter(has_text="This is the new job.")).to_be_visible()
-    again = page.url.rpartition("/")[2]
-    assert again != job
-    assert show(ui_service, key, again)["keyId"] == key["id"]
+    rerun = page.url.rpartition("/")[2]
+    assert rerun != job
+    assert read_job(ui_service, key, rerun)["keyId"] == key["id"]
     page.get_by_role("button", name="Cancel", exact=True).click()
     page.get_by_role("button", name="Cancel the job").click()
-    wait_for_end(ui_service, key, again)
+    wait_for_end(ui_service, key, rerun)
 
 
-def test_a_webhook_shows_its_attempts_and_is_sent_again(
+def test_a_webhook_lists_its_attempts_and_is_resent(
     visits: Visits, admin_visitor: Visitor, ui_service: Service, key: dict[str, Any]
 ) -> None:
     job = submit(ui_service, key, webhookUrl="https://receiver.invalid/hook")
@@ -254,19 +260,21 @@ def test_a_customer_sees_no_jobs_of_others(
     key: dict[str, Any],
     customer_key: dict[str, Any],
 ) -> None:
-    ours, hers = submit(ui_service, key), submit(ui_service, customer_key)
+    admins_job, customers_job = submit(ui_service, key), submit(ui_service, customer_key)
     page = visits.open("/jobs", visitor=CUSTOMER, javascript=False, provoked=["^40[04] "])
 
-    assert hers in ids_of(page) and ours not in ids_of(page)
+    assert customers_job in ids_of(page) and admins_job not in ids_of(page)
     cookies = {cookie["name"]: cookie["value"] for cookie in page.context.cookies()}
     for path in ("", "/live", "/text", "/cancel", "/again"):
-        answer = requests.get(
-            f"{ui_service.admin_url}/jobs/{ours}{path}", cookies=cookies, timeout=20
+        response = requests.get(
+            f"{ui_service.admin_url}/jobs/{admins_job}{path}", cookies=cookies, timeout=20
         )
-        assert answer.status_code == 404, path
+        assert response.status_code == 404, path
     rows = requests.get(
-        f"{ui_service.admin_url}/jobs/rows?ids={ours},{hers}", cookies=cookies, timeout=20
+        f"{ui_service.admin_url}/jobs/rows?ids={admins_job},{customers_job}",
+        cookies=cookies,
+        timeout=20,
     ).text
-    assert hers in rows and ours not in rows
+    assert customers_job in rows and admins_job not in rows
     assert page.goto(f"/jobs?key={key['id']}") is not None
     assert ids_of(page) == []

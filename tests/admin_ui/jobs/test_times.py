@@ -1,3 +1,5 @@
+"""The durations of a job on its page."""
+
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
@@ -21,7 +23,7 @@ def job(*, released_at: datetime | None) -> Job:
     )
 
 
-def test_a_line_has_waited_since_its_release() -> None:
+def test_a_batch_line_has_waited_since_its_release() -> None:
     times = JobTimes.of(job(released_at=RELEASED), RELEASED)
 
     assert (times.queued, times.first_token, times.total) == (2_000, 3_000, 6_000)

@@ -1,4 +1,4 @@
-"""The request body that the form of a key makes."""
+"""The request body that the form of a key becomes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NOON = datetime(2030, 7, 1, 12, tzinfo=UTC)
         ("9" * 5000, "9" * 5000),
     ],
 )
-def test_a_text_that_is_no_number_is_passed_on(text: str, value: object) -> None:
+def test_a_text_that_is_no_number_reaches_the_api(text: str, value: object) -> None:
     assert entered_values({"rateLimit": text}, is_admin=True)["rateLimit"] == value
 
 
@@ -47,11 +47,11 @@ def test_a_time_is_in_utc_unless_the_browser_says_the_instant(
     assert entered_values(form, is_admin=False)["expiresAt"] == value
 
 
-def test_a_priority_is_an_admins_alone() -> None:
+def test_only_an_admin_sets_a_priority() -> None:
     assert "priority" not in entered_values({"priority": "9"}, is_admin=False)
 
 
-def test_a_change_names_only_what_differs() -> None:
+def test_a_change_has_only_the_fields_that_differ() -> None:
     before = {"name": "a", "rateLimit": 60, "expiresAt": None, "priority": 3}
     after = {"name": "b", "rateLimit": 60, "expiresAt": NOON}
 

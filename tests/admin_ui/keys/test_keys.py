@@ -17,19 +17,22 @@ CUSTOMER = Visitor("keys@example.com", "customer password")
 
 @pytest.fixture(scope="module")
 def customer(ui_service: Service) -> Visitor:
+    """A customer without keys."""
     body = {"email": CUSTOMER.email, "password": CUSTOMER.password}
-    answer = ui_service.call("POST", "/api/users", json=body, headers=ui_service.sign_in_admin())
-    assert answer.status_code == 201, answer.text
+    response = ui_service.call("POST", "/api/users", json=body, headers=ui_service.sign_in_admin())
+    assert response.status_code == 201, response.text
     return CUSTOMER
 
 
-def shown_secret(page: Page) -> str:
+def secret_of(page: Page) -> str:
+    """Return the secret that the dialog of a new key displays."""
     secret = page.locator("#secret")
     expect(secret).to_have_text(SECRET)
     return secret.inner_text()
 
 
 def generate(service: Service, secret: str) -> int:
+    """Send a generate request, and return the status of its response."""
     body = {"prompt": "hello", "maxTokens": 5}
     headers = {"Authorization": f"Bearer {secret}"}
     return service.call("POST", "/api/llm/generate", json=body, headers=headers).status_code
@@ -54,7 +57,7 @@ def test_a_key_is_created_changed_rotated_and_revoked(
     page.get_by_text("More limits and expiry").click()
     page.get_by_label("Jobs in flight").fill("3")
     page.get_by_role("button", name="Create API key", exact=True).click()
-    first = shown_secret(page)
+    first = secret_of(page)
     expect(page.locator("#call")).to_contain_text(f"{ui_service.url}/api/llm/generate")
     expect(page.locator("#call")).to_contain_text(f"Bearer {first}")
     assert generate(ui_service, first) == 200
@@ -80,7 +83,7 @@ def test_a_key_is_created_changed_rotated_and_revoked(
     page.get_by_role("button", name="Rotate", exact=True).click()
     page.get_by_label("The present secret").select_option("3600")
     page.get_by_role("button", name="Rotate key").click()
-    second = shown_secret(page)
+    second = secret_of(page)
     assert second != first
     expect(page.get_by_text("The previous secret works until")).to_be_visible()
     assert [generate(ui_service, secret) for secret in (first, second)] == [200, 200]
@@ -92,13 +95,13 @@ def test_a_key_is_created_changed_rotated_and_revoked(
     assert generate(ui_service, second) == 401
 
 
-def test_a_reload_shows_no_secret_and_creates_no_second_key(
+def test_a_reload_reveals_no_secret_and_creates_no_second_key(
     visits: Visits, ui_service: Service, customer: Visitor
 ) -> None:
     page = visits.open("/keys/new", visitor=customer)
     page.get_by_label("Name").fill("once")
     page.get_by_role("button", name="Create API key", exact=True).click()
-    secret = shown_secret(page)
+    secret = secret_of(page)
 
     page.reload()
 
@@ -107,21 +110,21 @@ def test_a_reload_shows_no_secret_and_creates_no_second_key(
     expect(page.locator("tbody").get_by_role("link", name="once", exact=True)).to_have_count(1)
 
 
-def test_the_secrets_dialog_closes_by_its_own_button_alone(
+def test_only_its_button_closes_the_dialog_with_the_secret(
     visits: Visits, ui_service: Service, customer: Visitor
 ) -> None:
     page = visits.open("/keys", visitor=customer)
     page.get_by_role("button", name="Create API Key").click()
     page.get_by_label("Name").fill("closed")
     page.keyboard.press("Enter")
-    secret = shown_secret(page)
+    secret = secret_of(page)
     expect(page.get_by_role("heading", name="The secret of")).to_be_focused()
 
     for _ in range(3):
         page.keyboard.press("Escape")
     page.mouse.click(5, 5)
 
-    assert shown_secret(page) == secret
+    assert secret_of(page) == secret
     expect(page.locator("dialog[open] .close")).to_have_count(0)
     page.get_by_role("button", name="I've saved the secret").click()
     expect(page).to_have_url(re.compile("/keys/key_"))
@@ -133,7 +136,7 @@ def test_an_admin_creates_a_key_for_a_customer_by_email(
 ) -> None:
     page = visits.open("/keys/new", visitor=admin_visitor, provoked=["^400 POST .*/keys/new"])
     page.get_by_label("Name").fill("theirs")
-    page.get_by_label("Owner").fill("nobody@example.com")
+    page.get_by_label("Owner").fill("unknown@example.com")
     page.get_by_label("Requests per minute").fill("5000")
     page.get_by_text("More limits, priority and expiry").click()
     page.get_by_label("Tokens per minute").fill("7000")
@@ -141,7 +144,7 @@ def test_an_admin_creates_a_key_for_a_customer_by_email(
     page.get_by_role("button", name="Create API key", exact=True).click()
     expect(page.locator("#owner-fault")).to_have_text("There is no user with this email.")
     expect(page.locator("#expiresAt-fault")).to_have_text("Expiry must be in the future.")
-    # The folded part stays open because a field in it is filled in.
+    # The section with more limits stays open because a field in it has a value.
     expect(page.get_by_label("Tokens per minute")).to_have_value("7000")
     page.get_by_label("Expiry").fill("")
     page.get_by_label("Owner").fill("")
@@ -150,7 +153,7 @@ def test_an_admin_creates_a_key_for_a_customer_by_email(
     page.get_by_label("Owner").fill(customer.email)
     page.get_by_label("Priority").fill("7")
     page.get_by_role("button", name="Create API key", exact=True).click()
-    shown_secret(page)
+    secret_of(page)
     page.get_by_role("button", name="I've saved the secret").click()
 
     facts = page.locator(".facts")
@@ -169,8 +172,10 @@ def test_a_time_is_chosen_in_the_viewers_zone(
     page.get_by_role("button", name="Save").click()
     expect(page.get_by_role("heading", level=1)).to_contain_text("zoned still")
     headers = ui_service.sign_in_admin()
-    shown = ui_service.call("GET", f"/api/keys/{key['id']}", headers=headers).json()
-    assert shown["expiresAt"].startswith("2030-07-01T12:00:30"), "what was not changed stays"
+    stored = ui_service.call("GET", f"/api/keys/{key['id']}", headers=headers).json()
+    assert stored["expiresAt"].startswith("2030-07-01T12:00:30"), (
+        "a field without a change stays as it was"
+    )
 
     page.get_by_role("button", name="Edit", exact=True).click()
     page.get_by_text("More limits, priority and expiry").click()
@@ -178,11 +183,11 @@ def test_a_time_is_chosen_in_the_viewers_zone(
     page.get_by_role("button", name="Save").click()
     expect(page.locator(".facts")).to_contain_text("Jan 1, 2031")
 
-    shown = ui_service.call("GET", f"/api/keys/{key['id']}", headers=headers).json()
-    assert shown["expiresAt"].startswith("2030-12-31T15:00:00")
+    stored = ui_service.call("GET", f"/api/keys/{key['id']}", headers=headers).json()
+    assert stored["expiresAt"].startswith("2030-12-31T15:00:00")
 
 
-def test_all_pages_look_well(
+def test_the_pages_of_keys_have_no_faults(
     visits: Visits, ui_service: Service, admin_visitor: Visitor, check_page: PageCheck
 ) -> None:
     key = ui_service.make_key(name="production", tokenLimit=1000, monthlyTokenLimit=10**6)
@@ -196,14 +201,14 @@ def test_all_pages_look_well(
 
     check_page(page, "keys")
     check_page(visits.open(f"/keys/{key['id']}", visitor=admin_visitor), "key")
-    for what in ("edit", "rotate", "delete"):
-        check_page(visits.open(f"/keys/{key['id']}/{what}", visitor=admin_visitor), f"key-{what}")
+    for form in ("edit", "rotate", "delete"):
+        check_page(visits.open(f"/keys/{key['id']}/{form}", visitor=admin_visitor), f"key-{form}")
     page.get_by_role("button", name="Create API Key").click()
     page.get_by_text("More limits, priority and expiry").click()
     check_page(page, "key-new-dialog")
-    page.get_by_label("Name").fill("looked at")
+    page.get_by_label("Name").fill("inspected")
     page.get_by_role("button", name="Create API key", exact=True).click()
-    shown_secret(page)
+    secret_of(page)
     check_page(page, "key-secret-dialog")
 
 
@@ -211,11 +216,11 @@ def test_limits_set_by_an_admin_are_explained(
     visits: Visits, ui_service: Service, customer: Visitor
 ) -> None:
     headers = ui_service.sign_in(customer.email, customer.password)
-    body = {"name": "held"}
+    body = {"name": "restricted"}
     key = ui_service.call("POST", "/api/keys", json=body, headers=headers).json()
     path = f"/api/keys/{key['id']}"
-    held = {"rateLimit": 7, "isActive": False}
-    ui_service.call("PUT", path, json=held, headers=ui_service.sign_in_admin())
+    change = {"rateLimit": 7, "isActive": False}
+    ui_service.call("PUT", path, json=change, headers=ui_service.sign_in_admin())
 
     page = visits.open(
         f"/keys/{key['id']}/edit",

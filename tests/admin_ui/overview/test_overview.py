@@ -1,3 +1,5 @@
+"""The dashboard: figures, charts and workers, for admins and customers."""
+
 from __future__ import annotations
 
 from datetime import timedelta
@@ -35,7 +37,7 @@ CUSTOMER = Visitor("ada@example.com", "a-password-of-hers")
 
 
 def use(database: SessionFactory, key: ApiKey | None, state: JobState, tokens: int) -> None:
-    """End a job of a key now."""
+    """Record a job of a key, or of a new customer's key, that ends now."""
     with database.begin() as session:
         job = add_job(session, key or add_key(session))
         claim_job(session, job.id, worker_id="w", lease=utc_now() - utc_now())
@@ -70,20 +72,20 @@ def test_an_admin_sees_all(pages_client: FlaskClient, customer: User) -> None:
 
     page = pages_client.get("/")
 
-    shown = text_of(page)
-    assert "Users 3 " in shown and "API keys 2 " in shown
-    assert "Tokens today 21.1k " in shown
-    assert "Requests per minute 2 2 in the last hour, 2 today" in shown
-    assert "Success rate 50.0% " in shown
-    assert "ready 1 of 1 worker " in shown
-    assert "w-7 m ready 3 0 0 25.0% NVIDIA H100 87.0% busy, 60.0 of 80.0 GiB " in shown
-    assert "Waiting, interactive 0 " in shown
-    assert "created the API key “key”" in shown
+    text = text_of(page)
+    assert "Users 3 " in text and "API keys 2 " in text
+    assert "Tokens today 21.1k " in text
+    assert "Requests per minute 2 2 in the last hour, 2 today" in text
+    assert "Success rate 50.0% " in text
+    assert "ready 1 of 1 worker " in text
+    assert "w-7 m ready 3 0 0 25.0% NVIDIA H100 87.0% busy, 60.0 of 80.0 GiB " in text
+    assert "Waiting, interactive 0 " in text
+    assert "created the API key “key”" in text
     _, statements = read_server_timing(page.headers["Server-Timing"])
     assert statements is not None and statements <= 12
 
 
-def test_the_backlog_counts_lines_that_are_on_no_queue_yet(
+def test_the_backlog_includes_held_batch_lines(
     pages_client: FlaskClient, customer: User, database: SessionFactory, redis_client: redis.Redis
 ) -> None:
     with database.begin() as session:
@@ -94,35 +96,38 @@ def test_the_backlog_counts_lines_that_are_on_no_queue_yet(
     JobQueue(redis_client).send_many([job.id for job in first], QueueName.BULK)
     sign_in(pages_client)
 
-    shown = text_of(pages_client.get("/"))
-    counted = text_of(pages_client.get("/jobs"))
+    text = text_of(pages_client.get("/"))
+    jobs_page = text_of(pages_client.get("/jobs"))
 
-    assert "Waiting, bulk 7 2 released " in shown
-    assert "2 waiting" in counted and "5 batch lines to come" in counted
+    assert "Waiting, bulk 7 2 released " in text
+    assert "2 waiting" in jobs_page and "5 batch lines to come" in jobs_page
 
 
-def test_a_customer_sees_the_own_part(pages_client: FlaskClient, customer: User) -> None:
+def test_a_customer_sees_only_own_figures(pages_client: FlaskClient, customer: User) -> None:
     sign_in(pages_client, CUSTOMER.email, CUSTOMER.password)
 
     page = pages_client.get("/")
 
-    shown = text_of(page)
-    assert "Tokens today 1.03k " in shown
-    assert "Success rate 100% " in shown
-    assert "API keys 1 1 active, " in shown
-    assert " ready " in shown
+    text = text_of(page)
+    assert "Tokens today 1.03k " in text
+    assert "Success rate 100% " in text
+    assert "API keys 1 1 active, " in text
+    assert " ready " in text
     for hidden in ("w-7", "H100", "Users", "Waiting", "worker", "Recent activity"):
-        assert hidden not in shown
+        assert hidden not in text
     live = pages_client.get("/live", headers={"HX-Request": "true"})
     assert "Tokens today 1.03k " in text_of(live) and "w-7" not in live.text
 
 
 def series(pages_client: FlaskClient, chart: str, over: str) -> list[list[Any]]:
-    answer = pages_client.get(f"/series/{chart}?over={over}").get_json()
-    assert all(len(each["values"]) == len(answer["x"]) for each in answer["series"])
-    steps = {after - before for before, after in zip(answer["x"], answer["x"][1:], strict=False)}
-    assert steps == {answer["step"]}
-    return [each["values"] for each in answer["series"]]
+    """Return the values of a chart, one list for each series; check that its steps are equal."""
+    chart_data = pages_client.get(f"/series/{chart}?over={over}").get_json()
+    assert all(len(each["values"]) == len(chart_data["x"]) for each in chart_data["series"])
+    steps = {
+        after - before for before, after in zip(chart_data["x"], chart_data["x"][1:], strict=False)
+    }
+    assert steps == {chart_data["step"]}
+    return [each["values"] for each in chart_data["series"]]
 
 
 @pytest.mark.parametrize(("over", "count"), [("hour", 60), ("day", 24), ("month", 30)])
@@ -144,7 +149,7 @@ def test_the_charts_end_with_now(
     assert (succeeded[-1], unsuccessful[-1]) == (1, 1)
 
 
-def test_a_figure_shows_its_change(
+def test_a_figure_has_its_change_since_yesterday(
     pages_client: FlaskClient, customer: User, database: SessionFactory
 ) -> None:
     with database.begin() as session:
@@ -190,6 +195,7 @@ def used_service(ui_service: Service) -> Service:
 
 
 def generate(service: Service) -> None:
+    """Create a key of the customer, and send a generate request with it."""
     ada = service.sign_in(CUSTOMER.email, CUSTOMER.password)
     own = {"name": "hers", "rateLimit": 60}
     key = service.call("POST", "/api/keys", json=own, headers=ada).json()
@@ -213,7 +219,7 @@ def test_the_figures_follow_without_a_reload(
     assert page.evaluate("() => window.isTheSame && document.activeElement.id") == "workers"
 
 
-def test_a_chart_shows_the_values_at_the_cursor(
+def test_a_chart_has_a_tooltip_with_the_values_at_the_cursor(
     used_service: Service, visits: Visits, admin_visitor: Visitor
 ) -> None:
     page = visits.open("/", visitor=admin_visitor, timezone="Asia/Kolkata")
@@ -224,14 +230,14 @@ def test_a_chart_shows_the_values_at_the_cursor(
 
     tip = plot.locator(".tip").inner_text()
     assert "Succeeded: 1" in tip or "Succeeded: 2" in tip
-    assert ":30" in tip  # hours of UTC begin at half past in India
+    assert ":30" in tip  # an hour of UTC begins at half past in India
     page.get_by_role("link", name="30 days").click()
     page.wait_for_selector(".uplot")
     assert "over=month" in page.url
 
 
 @pytest.mark.parametrize("over", ["hour", "day"])
-def test_the_dashboard_looks_right(
+def test_the_dashboard_has_no_faults(
     used_service: Service, visits: Visits, admin_visitor: Visitor, check_page: PageCheck, over: str
 ) -> None:
     page = visits.open(f"/?over={over}", visitor=admin_visitor)
@@ -240,7 +246,7 @@ def test_the_dashboard_looks_right(
     check_page(page, f"dashboard-{over}")
 
 
-def test_a_customers_dashboard_looks_right(
+def test_the_dashboard_of_a_customer_has_no_faults(
     used_service: Service, visits: Visits, check_page: PageCheck
 ) -> None:
     page = visits.open("/", visitor=CUSTOMER)

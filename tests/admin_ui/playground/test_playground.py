@@ -16,12 +16,13 @@ from tests.support.polling import wait_until
 from tests.support.service import Service
 
 NewestJob = Callable[[], dict[str, Any]]
-#: About 80 tokens: three seconds at the pace of the service.
+#: About 80 tokens: three seconds at the speed of the slow service.
 PROMPT = "def add(a, b):\n    return a + b\n\n" * 6
 
 
 @pytest.fixture(scope="module")
 def ui_service(slow_service: Service) -> Service:
+    """The slow service with an admin UI and two keys; `once` may send one request a minute."""
     slow_service.start_admin_ui()
     for name in ("trial", "once"):
         slow_service.make_key(name=name, rateLimit=1 if name == "once" else 100_000)
@@ -29,6 +30,7 @@ def ui_service(slow_service: Service) -> Service:
 
 
 def open_playground(visits: Visits, visitor: Visitor, key: str = "trial", **options: Any) -> Page:
+    """Open the playground, and fill its form in."""
     page = visits.open("/playground", visitor=visitor, **options)
     page.get_by_label("API key").select_option(key)
     page.get_by_label("Mode").select_option("raw")
@@ -38,17 +40,21 @@ def open_playground(visits: Visits, visitor: Visitor, key: str = "trial", **opti
 
 @pytest.fixture(scope="module")
 def newest_job(ui_service: Service) -> NewestJob:
+    """Reads the newest job of the service."""
     headers = ui_service.sign_in_admin()
-    return lambda: ui_service.call("GET", "/api/llm/jobs?limit=1", headers=headers).json()["data"][
-        0
-    ]
+
+    def read() -> dict[str, Any]:
+        response = ui_service.call("GET", "/api/llm/jobs?limit=1", headers=headers)
+        return dict(response.json()["data"][0])
+
+    return read
 
 
 def test_text_is_streamed_and_the_figures_are_right(
     visits: Visits, admin_visitor: Visitor, newest_job: NewestJob, check_page: PageCheck
 ) -> None:
     page = open_playground(visits, admin_visitor)
-    answer = page.locator("#completion")
+    completion = page.locator("#completion")
 
     page.get_by_role("button", name="Generate").click()
 
@@ -56,13 +62,13 @@ def test_text_is_streamed_and_the_figures_are_right(
     status = page.locator("#progress")
     deadline = time.monotonic() + 20
     while status.inner_text() != "Done" and time.monotonic() < deadline:
-        text = answer.text_content() or ""
+        text = completion.text_content() or ""
         if text and (not seen or text != seen[-1]):
             seen.append(text)
-        page.wait_for_timeout(50)
+        page.wait_for_timeout(50)  # a sample of the text 20 times a second
     assert len(seen) > 5
     assert all(later.startswith(earlier) for earlier, later in pairwise(seen))
-    assert answer.text_content() == PROMPT
+    assert completion.text_content() == PROMPT
     job = newest_job()
     outcome = page.locator("#outcome")
     expect(outcome).to_contain_text(f"{job['usage']['total_tokens']} tokens billed")
@@ -74,9 +80,9 @@ def test_text_is_streamed_and_the_figures_are_right(
 
 
 @pytest.mark.alone
-@pytest.mark.parametrize("way", ["stop", "leave"])
+@pytest.mark.parametrize("action", ["stop", "leave"])
 def test_leaving_cancels_the_job_at_once(
-    visits: Visits, admin_visitor: Visitor, newest_job: NewestJob, way: str
+    visits: Visits, admin_visitor: Visitor, newest_job: NewestJob, action: str
 ) -> None:
     page = open_playground(visits, admin_visitor)
     page.get_by_label("Prompt").fill(PROMPT * 5)
@@ -84,7 +90,7 @@ def test_leaving_cancels_the_job_at_once(
     expect(page.locator("#completion")).to_contain_text("return a + b")
 
     left = time.monotonic()
-    if way == "stop":
+    if action == "stop":
         page.get_by_role("button", name="Stop").click()
     else:
         page.goto("/settings")
@@ -93,7 +99,7 @@ def test_leaving_cancels_the_job_at_once(
     assert time.monotonic() - left < 2
     job = newest_job()
     assert 0 < job["usage"]["completion_tokens"] < 400
-    if way == "stop":
+    if action == "stop":
         expect(page.locator("#progress")).to_have_text("Stopped")
         outcome = page.locator("#outcome")
         expect(outcome).to_contain_text(f"{job['usage']['total_tokens']} tokens billed")
@@ -119,7 +125,7 @@ def test_faults_appear_beside_their_fields(visits: Visits, admin_visitor: Visito
     expect(page.locator(".fault")).to_have_count(0)
 
 
-def test_a_limit_shows_when_to_retry(visits: Visits, admin_visitor: Visitor) -> None:
+def test_a_rate_limit_says_when_to_retry(visits: Visits, admin_visitor: Visitor) -> None:
     page = open_playground(
         visits, admin_visitor, "once", provoked=["^429 POST .*/playground/stream"]
     )

@@ -1,4 +1,4 @@
-"""The quick start, whose programs run unchanged."""
+"""The quick start: its programs run unchanged."""
 
 from __future__ import annotations
 
@@ -22,13 +22,15 @@ RUN_SECONDS = 60
 
 @pytest.fixture(scope="module")
 def customer(ui_service: Service) -> Visitor:
+    """A customer without keys; the quote in the email must survive in every program."""
     body = {"email": CUSTOMER.email, "password": CUSTOMER.password}
-    answer = ui_service.call("POST", "/api/users", json=body, headers=ui_service.sign_in_admin())
-    assert answer.status_code == 201, answer.text
+    response = ui_service.call("POST", "/api/users", json=body, headers=ui_service.sign_in_admin())
+    assert response.status_code == 201, response.text
     return CUSTOMER
 
 
 def run(program: list[str], **environment: str) -> str:
+    """Run a program, and return its output."""
     done = subprocess.run(
         program,
         env={**os.environ, **environment},
@@ -40,7 +42,7 @@ def run(program: list[str], **environment: str) -> str:
     return done.stdout
 
 
-def test_every_program_runs_as_shown(
+def test_every_program_runs_unchanged(
     visits: Visits, ui_service: Service, customer: Visitor, check_page: PageCheck, tmp_path: Path
 ) -> None:
     page = visits.open("/quick-start", visitor=customer)

@@ -11,12 +11,13 @@ from tests.support.browser.visits import Visitor, Visits
 from tests.support.browser.visits import sign_in as sign_in_by_form
 from tests.support.service import Service
 
-PROMPT = "Write a function that nobody has written before"
+PROMPT = "Write a function without a name"
 #: Messages of the browser and of htmx about a background request without a session.
 REFUSED = ["^401 (GET|POST) ", "^console: Response Status Error Code 401 "]
 
 
-def sign_in_again(page: Page, visitor: Visitor) -> None:
+def renew_session(page: Page, visitor: Visitor) -> None:
+    """Sign in on the page that reports the end of the session."""
     expect(page.get_by_role("status")).to_contain_text("Your session has ended.")
     page.get_by_label("Email").fill(visitor.email)
     page.get_by_label("Password").fill(visitor.password)
@@ -38,17 +39,17 @@ def test_the_prompt_survives_the_end_of_the_session(
     expect(page.locator("#refused")).to_contain_text("Your text is saved.")
     expect(page.get_by_label("Prompt")).to_have_value(PROMPT)
     trouble.get_by_role("link", name="Sign in again").click()
-    sign_in_again(page, admin_visitor)
+    renew_session(page, admin_visitor)
     expect(page.get_by_label("Prompt")).to_have_value(PROMPT)
     expect(page.locator("#code-curl")).to_contain_text(PROMPT)
 
 
-def test_the_prompt_of_one_person_is_not_shown_to_the_next(
+def test_signing_out_deletes_the_saved_prompt(
     visits: Visits, ui_service: Service, admin_visitor: Visitor
 ) -> None:
     ui_service.make_key(name="trial")
     page = visits.open("/sign-in")
-    sign_in_by_form(page, admin_visitor)  # for itself: to sign out ends a session that others share
+    sign_in_by_form(page, admin_visitor)  # its own session: other tests share that of `visitor`
     page.goto("/playground")
     page.get_by_label("Prompt").fill(PROMPT)
     assert page.evaluate("() => sessionStorage.getItem('playground')") is not None
@@ -59,9 +60,7 @@ def test_the_prompt_of_one_person_is_not_shown_to_the_next(
     assert page.evaluate("() => sessionStorage.getItem('playground')") is None
 
 
-def test_a_live_part_says_that_the_session_has_ended_and_stays(
-    visits: Visits, admin_visitor: Visitor
-) -> None:
+def test_the_figures_stay_when_the_session_ends(visits: Visits, admin_visitor: Visitor) -> None:
     page = visits.open("/", visitor=admin_visitor, provoked=REFUSED)
     page.context.clear_cookies()
 
@@ -70,15 +69,13 @@ def test_a_live_part_says_that_the_session_has_ended_and_stays(
     expect(page.locator("#live")).to_contain_text("Tokens today")
 
 
-def test_after_signing_in_again_a_person_is_back_on_the_page(
-    visits: Visits, admin_visitor: Visitor
-) -> None:
+def test_a_renewed_session_returns_to_the_page(visits: Visits, admin_visitor: Visitor) -> None:
     page = visits.open("/customers?q=admin&sort=email", visitor=admin_visitor)
     page.context.clear_cookies()
 
     page.get_by_role("button", name="Add Customer").click()
 
-    sign_in_again(page, admin_visitor)
+    renew_session(page, admin_visitor)
     expect(page).to_have_url(f"{visits.service.admin_url}/customers?q=admin&sort=email")
     expect(page.get_by_label("Search")).to_have_value("admin")
 
@@ -96,18 +93,18 @@ def test_after_signing_in_again_a_person_is_back_on_the_page(
 def test_a_form_without_a_session_leads_back_to_its_page(
     pages_client: FlaskClient, page: str, back: str
 ) -> None:
-    answer = pages_client.post("/settings", data={"name": "A"}, headers={"Referer": page})
+    response = pages_client.post("/settings", data={"name": "A"}, headers={"Referer": page})
 
-    assert (answer.status_code, answer.location) == (303, back)
+    assert (response.status_code, response.location) == (303, back)
 
 
 def test_a_chart_without_a_session_is_refused_and_not_redirected(pages_client: FlaskClient) -> None:
-    answer = pages_client.get("/series/tokens", headers={"Accept": "application/json"})
+    response = pages_client.get("/series/tokens", headers={"Accept": "application/json"})
 
-    assert (answer.status_code, answer.location) == (401, None)
+    assert (response.status_code, response.location) == (401, None)
 
 
-def test_a_first_visit_shows_no_ended_session(pages_client: FlaskClient) -> None:
+def test_a_first_visit_has_no_ended_session(pages_client: FlaskClient) -> None:
     assert pages_client.get("/settings").location == "/sign-in?next=/settings"
-    sign_in(pages_client)
-    pages_client.get("/settings")
+    assert sign_in(pages_client).status_code == 303
+    assert pages_client.get("/settings").status_code == 200

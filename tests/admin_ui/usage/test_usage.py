@@ -1,3 +1,5 @@
+"""The usage page: totals, groups, filters, charts and the CSV file."""
+
 from __future__ import annotations
 
 import csv
@@ -24,6 +26,7 @@ DAY = timedelta(days=1)
 
 
 def add_user(database: SessionFactory, email: str) -> User:
+    """Add a customer with Ada's password."""
     with database.begin() as session:
         user = User(email=email, password_hash=hash_quickly(ADA.password))
         session.add(user)
@@ -31,6 +34,7 @@ def add_user(database: SessionFactory, email: str) -> User:
 
 
 def add_key(database: SessionFactory, user: User, name: str) -> ApiKey:
+    """Add a key of a user."""
     with database.begin() as session:
         return create_key(session, user_id=user.id, name=name, rate_limit=60)[0]
 
@@ -45,6 +49,13 @@ def use(
     state: JobState = JobState.SUCCEEDED,
     model: str = "m",
 ) -> None:
+    """Record a job that ended `at`.
+
+    Args:
+        tokens: of the prompt; the completion has one token.
+        at: now by default.
+        ms: how long the job ran.
+    """
     at = at or utc_now()
     began = at - timedelta(milliseconds=ms)
     with database.begin() as session:
@@ -71,10 +82,10 @@ def keys(pages_client: FlaskClient, database: SessionFactory) -> dict[str, ApiKe
 
 
 def rows(pages_client: FlaskClient, query: str = "") -> list[list[str]]:
-    """Return the cells of the CSV, which has the groups of the page."""
-    answer = pages_client.get(f"/usage/usage.csv?{query}")
-    assert answer.content_type == "text/csv; charset=utf-8"
-    head, *lines = csv.reader(answer.text.splitlines())
+    """Return the cells of the CSV file, one list for each group."""
+    response = pages_client.get(f"/usage/usage.csv?{query}")
+    assert response.content_type == "text/csv; charset=utf-8"
+    head, *lines = csv.reader(response.text.splitlines())
     assert head[:4] == ["group", "name", "owner", "requests"]
     return lines
 
@@ -82,13 +93,13 @@ def rows(pages_client: FlaskClient, query: str = "") -> list[list[str]]:
 def test_an_admin_sees_who_used_most(pages_client: FlaskClient, keys: dict[str, ApiKey]) -> None:
     sign_in(pages_client)
 
-    shown = text_of(pages_client.get("/usage"))
+    text = text_of(pages_client.get("/usage"))
 
-    assert "Tokens 84.5k 84.5k of prompts, 4 of completions" in shown
-    assert "Requests 4 1 failed or were cancelled" in shown
-    assert "Success rate 75.0% 25.0% not successful" in shown
-    assert "Cost" not in shown  # without prices
-    assert shown.index("bob@ example. com") < shown.index("ada@ example. com")
+    assert "Tokens 84.5k 84.5k of prompts, 4 of completions" in text
+    assert "Requests 4 1 failed or were cancelled" in text
+    assert "Success rate 75.0% 25.0% not successful" in text
+    assert "Cost" not in text  # without prices
+    assert text.index("bob@ example. com") < text.index("ada@ example. com")
     assert [
         (row[1], row[3], row[10]) for row in sorted(rows(pages_client), key=lambda row: row[1])
     ] == [
@@ -97,9 +108,9 @@ def test_an_admin_sees_who_used_most(pages_client: FlaskClient, keys: dict[str, 
     ]
 
 
-def test_a_customer_sees_the_own_use(pages_client: FlaskClient, keys: dict[str, ApiKey]) -> None:
+def test_a_customer_sees_only_own_usage(pages_client: FlaskClient, keys: dict[str, ApiKey]) -> None:
     sign_in(pages_client, ADA.email, ADA.password)
-    his = format_id(Prefix.KEY, keys["his"].id)
+    bobs_key = format_id(Prefix.KEY, keys["his"].id)
 
     page = pages_client.get("/usage?range=year&by=user")  # groups by user are for admins
 
@@ -107,17 +118,12 @@ def test_a_customer_sees_the_own_use(pages_client: FlaskClient, keys: dict[str, 
     assert "bob" not in page.text and "his" not in text_of(page).split()
     assert "Tokens 4.5k " in text_of(page)
     assert {row[1] for row in rows(pages_client, "by=user")} == {"first", '\'=HYPERLINK("x")'}
-    assert (
-        sum(
-            int(row[3])
-            for row in rows(pages_client, f"user={format_id(Prefix.USER, keys['his'].user_id)}")
-        )
-        == 3
-    )
-    refused = pages_client.get(f"/usage?key={his}")
+    bob = format_id(Prefix.USER, keys["his"].user_id)
+    assert sum(int(row[3]) for row in rows(pages_client, f"user={bob}")) == 3, "the filter is void"
+    refused = pages_client.get(f"/usage?key={bobs_key}")
     assert refused.status_code == 400 and "There is no such key" in refused.text
-    assert pages_client.get(f"/usage/usage.csv?key={his}").status_code == 404
-    assert pages_client.get(f"/usage/series/tokens?key={his}").status_code == 404
+    assert pages_client.get(f"/usage/usage.csv?key={bobs_key}").status_code == 404
+    assert pages_client.get(f"/usage/series/tokens?key={bobs_key}").status_code == 404
 
 
 def test_filters_and_times(pages_client: FlaskClient, keys: dict[str, ApiKey]) -> None:
@@ -133,18 +139,18 @@ def test_filters_and_times(pages_client: FlaskClient, keys: dict[str, ApiKey]) -
     ]
     assert [row[10] for row in rows(pages_client, f"by=day&key={first}&range=today")] == ["1001"]
     assert [row[0] for row in rows(pages_client, "by=model&model=other")] == ["other"]
-    only_then = f"from={long_ago}&to={long_ago}"
-    assert [row[10] for row in rows(pages_client, f"by=user&{only_then}")] == ["700001"]
-    shown = text_of(pages_client.get(f"/usage?by=key&from={yesterday}&to={yesterday}"))
-    assert "Requests 1 1 failed" in shown and "Success rate 0% 100% not" in shown
-    for wrong in (
-        "user=nobody@example.com",
+    one_day = f"from={long_ago}&to={long_ago}"
+    assert [row[10] for row in rows(pages_client, f"by=user&{one_day}")] == ["700001"]
+    text = text_of(pages_client.get(f"/usage?by=key&from={yesterday}&to={yesterday}"))
+    assert "Requests 1 1 failed" in text and "Success rate 0% 100% not" in text
+    for invalid in (
+        "user=unknown@example.com",
         "key=key_1",
         "from=1999",
         f"from={today}&to=2020-01-01",
         "from=2001-01-01",
     ):
-        assert pages_client.get(f"/usage?{wrong}").status_code == 400
+        assert pages_client.get(f"/usage?{invalid}").status_code == 400
     assert "No usage in this period." in pages_client.get("/usage?model=unknown").text
 
 
@@ -152,13 +158,13 @@ def test_the_columns_sort(pages_client: FlaskClient, keys: dict[str, ApiKey]) ->
     sign_in(pages_client)
 
     def order(sort: str) -> list[str]:
-        shown = text_of(pages_client.get(f"/usage?by=key&sort={sort}"))
+        text = text_of(pages_client.get(f"/usage?by=key&sort={sort}"))
         places = {
-            name: shown.index(f" {name} ")
+            name: text.index(f" {name} ")
             for name in ("first", "HYPERLINK", "his")
-            if f" {name} " in shown
+            if f" {name} " in text
         }
-        places["second"] = shown.index("HYPERLINK")
+        places["second"] = text.index("HYPERLINK")
         places.pop("HYPERLINK", None)
         return sorted(places, key=lambda name: places[name])
 
@@ -262,11 +268,11 @@ def test_a_group_of_a_report_opens_in_detail(
     assert len(lines) == 2 and lines[1].split(",")[3] == "1"
 
 
-@pytest.mark.parametrize("who", ["admin", "customer"])
-def test_the_usage_looks_right(
-    used_service: Service, visits: Visits, admin_visitor: Visitor, check_page: PageCheck, who: str
+@pytest.mark.parametrize("role", ["admin", "customer"])
+def test_the_usage_page_has_no_faults(
+    used_service: Service, visits: Visits, admin_visitor: Visitor, check_page: PageCheck, role: str
 ) -> None:
-    page = visits.open("/usage", visitor=admin_visitor if who == "admin" else ADA)
+    page = visits.open("/usage", visitor=admin_visitor if role == "admin" else ADA)
     page.wait_for_selector(".uplot")
 
-    check_page(page, f"usage-{who}")
+    check_page(page, f"usage-{role}")

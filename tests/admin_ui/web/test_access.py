@@ -1,4 +1,4 @@
-"""Every route of the pages, requested by people who may not see it."""
+"""Every route of the pages, requested without the right to see it."""
 
 from __future__ import annotations
 
@@ -36,38 +36,42 @@ def _prefix(argument: str) -> Prefix:
 
 @pytest.fixture
 def customer(pages_client: FlaskClient, database: SessionFactory) -> FlaskClient:
+    """A client of the pages with the session of a customer."""
     with database.begin() as session:
         session.add(User(email="c@example.com", password_hash=hash_quickly("customer1")))
     assert sign_in(pages_client, "c@example.com", "customer1").status_code == 303
     return pages_client
 
 
-def test_a_stranger_sees_no_page(pages_client: FlaskClient) -> None:
+def test_without_a_session_no_page_opens(pages_client: FlaskClient) -> None:
     app = pages_client.application
     token = csrf(pages_client.get("/sign-in"))
     tried = 0
     for rule in [*rules(app, Audience.ADMIN), *rules(app, Audience.SIGNED_IN)]:
         for method in sorted(rule.methods or ()):
-            answer = pages_client.open(
+            response = pages_client.open(
                 path_of(app, rule), method=method, headers={"X-CSRF-Token": token}
             )
             expected = 200 if method == "OPTIONS" else 303
-            assert answer.status_code in {303, expected}, (rule.rule, method)
-            assert not answer.data or answer.location.startswith("/sign-in"), (rule.rule, method)
+            assert response.status_code in {303, expected}, (rule.rule, method)
+            assert not response.data or response.location.startswith("/sign-in"), (
+                rule.rule,
+                method,
+            )
             tried += 1
     assert tried > 5
 
 
-def test_to_a_customer_the_pages_for_admins_do_not_exist(customer: FlaskClient) -> None:
+def test_pages_for_admins_do_not_exist_for_a_customer(customer: FlaskClient) -> None:
     app = customer.application
     token = csrf(customer.get("/settings"))
     tried = 0
     for rule in rules(app, Audience.ADMIN):
         for method in ("GET", "HEAD", *CHANGES):
-            answer = customer.open(
+            response = customer.open(
                 path_of(app, rule), method=method, headers={"X-CSRF-Token": token}
             )
-            assert answer.status_code in {404, 405}, (rule.rule, method)
+            assert response.status_code in {404, 405}, (rule.rule, method)
             tried += 1
     assert tried
 
@@ -79,9 +83,9 @@ def test_a_change_without_the_token_of_its_form_is_refused(pages_client: FlaskCl
     for rule in rules(app):
         for method in sorted(set(CHANGES) & (rule.methods or set())):
             for form in ({}, {"csrf_token": ""}, {"csrf_token": "forged"}):
-                answer = pages_client.open(path_of(app, rule), method=method, data=form)
-                assert answer.status_code == 400, (rule.rule, method)
-                assert "The form has expired" in answer.text
+                response = pages_client.open(path_of(app, rule), method=method, data=form)
+                assert response.status_code == 400, (rule.rule, method)
+                assert "The form has expired" in response.text
                 tried += 1
     assert tried >= 3
-    assert pages_client.get("/").status_code == 200, "still signed in: nothing was done"
+    assert pages_client.get("/").status_code == 200, "a rejected sign-out ends no session"

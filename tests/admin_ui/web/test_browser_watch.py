@@ -37,7 +37,7 @@ def test_a_fault_fails_the_test(visits: Visits, fault: str) -> None:
     watch.faults.clear()
 
 
-def test_a_request_that_fails_fails_the_test(visits: Visits) -> None:
+def test_a_failed_request_fails_the_test(visits: Visits) -> None:
     page = visits.open("/sign-in")
     watch = visits.watch_of(page)
     page.context.set_offline(True)
@@ -49,10 +49,10 @@ def test_a_request_that_fails_fails_the_test(visits: Visits) -> None:
     watch.faults.clear()
 
 
-def test_a_fault_that_a_test_provokes_is_none(visits: Visits) -> None:
+def test_a_provoked_fault_does_not_fail_the_test(visits: Visits) -> None:
     page = visits.open("/sign-in", provoked=["^401 POST "])
 
-    page.get_by_label("Email").fill("nobody@example.com")
+    page.get_by_label("Email").fill("unknown@example.com")
     page.get_by_label("Password").fill("wrong-password")
     page.get_by_role("button", name="Sign in").click()
 

@@ -24,7 +24,7 @@ def test_enter_destroys_nothing_in_a_dialog_that_just_opened(
     opener: str,
     cancel_button: str,
 ) -> None:
-    ui_service.make_key(name="kept")
+    ui_service.make_key(name="listed")
     page = visits.open(address, visitor=admin_visitor)
     page.get_by_role("link", name=opener).first.press("Enter")
     expect(page.get_by_role("button", name=cancel_button, exact=True)).to_be_focused()
@@ -35,7 +35,7 @@ def test_enter_destroys_nothing_in_a_dialog_that_just_opened(
     expect(page.get_by_role("link", name=opener).first).to_be_visible()
 
 
-def test_a_refused_form_begins_at_the_wrong_field(visits: Visits, admin_visitor: Visitor) -> None:
+def test_a_rejected_form_focuses_the_field_at_fault(visits: Visits, admin_visitor: Visitor) -> None:
     page = visits.open("/customers", visitor=admin_visitor, provoked=["^409 POST .*/customers/new"])
     page.get_by_role("button", name="Add Customer").click()
     expect(page.get_by_label("Name")).to_be_focused()
@@ -48,13 +48,13 @@ def test_a_refused_form_begins_at_the_wrong_field(visits: Visits, admin_visitor:
     expect(page.get_by_label("Email")).to_be_focused()
 
 
-def test_a_press_beside_a_form_that_is_filled_in_closes_nothing(
+def test_a_click_beside_a_form_with_text_closes_nothing(
     visits: Visits, admin_visitor: Visitor
 ) -> None:
     page = visits.open("/keys", visitor=admin_visitor)
     page.get_by_role("button", name="Create API Key").click()
     page.get_by_label("Name").press_sequentially("half")
-    # Each letter requests suggestions, in a form whose submit disables its button.
+    # Each letter requests suggestions in the same form: they must not count as sending it.
     page.get_by_label("Owner").fill("")
     page.get_by_label("Owner").press_sequentially("admin@")
     expect(page.locator("#owners option")).to_have_count(1)
@@ -69,7 +69,9 @@ def test_a_press_beside_a_form_that_is_filled_in_closes_nothing(
     expect(page.locator("dialog[open]")).to_have_count(0)
 
 
-def test_a_slow_response_shows_a_busy_indicator(visits: Visits, admin_visitor: Visitor) -> None:
+def test_a_busy_indicator_appears_during_a_slow_response(
+    visits: Visits, admin_visitor: Visitor
+) -> None:
     page = visits.open("/customers", visitor=admin_visitor)
     held: list[Route] = []
     page.route("**/customers/new", lambda route: held.append(route))

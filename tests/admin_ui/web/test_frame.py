@@ -19,6 +19,7 @@ WIDE = ViewportSize(width=2560, height=1300)
 
 
 def box_of(part: Locator) -> dict[str, Any]:
+    """Return position and size of an element, in CSS pixels."""
     box = part.bounding_box()
     assert box is not None
     return dict(box)
@@ -37,7 +38,7 @@ def test_a_wide_window_has_its_page_in_the_middle(visits: Visits, admin_visitor:
 
 
 @pytest.mark.parametrize("javascript", [True, False], ids=["with", "without"])
-def test_the_menu_of_a_telephone_is_one_drawer(
+def test_the_menu_on_a_phone_is_a_drawer(
     visits: Visits, admin_visitor: Visitor, javascript: bool
 ) -> None:
     page = visits.open("/settings", size=PHONE, visitor=admin_visitor, javascript=javascript)
@@ -79,12 +80,12 @@ def test_an_unknown_path_keeps_the_menu(visits: Visits, admin_visitor: Visitor) 
     expect(page.locator(".side").get_by_role("link", name="API keys")).to_be_visible()
 
 
-def test_a_stranger_sees_the_brand_on_an_unknown_path(pages_client: FlaskClient) -> None:
-    answer = pages_client.get("/nope")
+def test_an_unknown_path_without_a_session_has_the_brand(pages_client: FlaskClient) -> None:
+    response = pages_client.get("/nope")
 
-    assert answer.status_code == 404
-    assert "BountyCoder Page not found" in text_of(answer)
-    assert "Sign out" not in answer.text
+    assert response.status_code == 404
+    assert "BountyCoder Page not found" in text_of(response)
+    assert "Sign out" not in response.text
     sign_in(pages_client)
     assert "Sign out" in pages_client.get("/nope").text
 
@@ -107,7 +108,7 @@ def test_links_to_other_pages_stand_beside_each_other(
 def test_the_labels_of_the_menu_are_aligned(visits: Visits, admin_visitor: Visitor) -> None:
     page = visits.open("/settings", visitor=admin_visitor)
 
-    begins = page.locator(".side a:not(.brand), .side .person button").evaluate_all(
+    left_edges = page.locator(".side a:not(.brand), .side .person button").evaluate_all(
         """parts => parts.map(part => {
             const words = document.createRange();
             words.selectNodeContents(part);
@@ -116,7 +117,7 @@ def test_the_labels_of_the_menu_are_aligned(visits: Visits, admin_visitor: Visit
         })"""
     )
 
-    assert len(begins) > 8 and len(set(begins)) == 1
+    assert len(left_edges) > 8 and len(set(left_edges)) == 1
 
 
 def test_a_state_is_as_high_in_a_heading_as_in_a_table(

@@ -32,10 +32,12 @@ class SlowBody(io.BytesIO):
         self.held: list[int] = []
 
     def read(self, size: int | None = -1, /) -> bytes:
+        """Record the held connections, then read."""
         self.held.append(connections(self._app))
         return super().read(size)
 
     def readinto(self, buffer: Any, /) -> int:
+        """Record the held connections, then read."""
         self.held.append(connections(self._app))
         return super().readinto(buffer)
 
@@ -60,11 +62,11 @@ def test_a_slow_form_holds_no_connection(pages_client: FlaskClient, path: str) -
 def test_a_call_of_the_api_holds_no_connection(base_settings: Settings, admin: User) -> None:
     held: list[int] = []
 
-    def answer(number: int) -> tuple[int, dict[str, str]]:
+    def respond(number: int) -> tuple[int, dict[str, str]]:
         held.append(connections(app))
         return 500, {}
 
-    with receiving(answer) as receiver:
+    with receiving(respond) as receiver:
         settings = base_settings.model_copy(update={"api_url": receiver.url})
         app = create_app(PageServices.from_settings(settings))
         pages_client = app.test_client()

@@ -9,26 +9,38 @@ from flask.testing import FlaskClient
 
 from admin_ui.web.host import is_host
 
-GOOD = ["localhost", "admin.example.com:443", "127.0.0.1:3030", "[::1]:80", "a_b.example", "a.b."]
-BAD = ["a" * 64, ".", "a..b", "", "a b", "a/b", "-a", "[::1", "a:b", "a.example:999999", "\xe4.de"]
-BAD += ["a@b", "a.b" * 99]
+VALID = ["localhost", "admin.example.com:443", "127.0.0.1:3030", "[::1]:80", "a_b.example", "a.b."]
+INVALID = [
+    "a" * 64,
+    ".",
+    "a..b",
+    "",
+    "a b",
+    "a/b",
+    "-a",
+    "[::1",
+    "a:b",
+    "a.example:999999",
+    "\xe4.de",
+]
+INVALID += ["a@b", "a.b" * 99]
 
 
-@pytest.mark.parametrize("host", GOOD)
-def test_hosts_are_hosts(host: str) -> None:
+@pytest.mark.parametrize("host", VALID)
+def test_a_valid_host_is_accepted(host: str) -> None:
     assert is_host(host)
 
 
-@pytest.mark.parametrize("host", BAD)
+@pytest.mark.parametrize("host", INVALID)
 @pytest.mark.parametrize("path", ["/", "/sign-in", "/nowhere", "/static/app.css"])
 def test_an_invalid_host_is_rejected_in_one_line(
     pages_client: FlaskClient, caplog: pytest.LogCaptureFixture, host: str, path: str
 ) -> None:
     with caplog.at_level(logging.DEBUG):
-        answer = pages_client.get(path, headers={"Host": host})
+        response = pages_client.get(path, headers={"Host": host})
 
-    assert (answer.status_code, answer.mimetype) == (400, "text/plain")
-    assert "host" in answer.text
+    assert (response.status_code, response.mimetype) == (400, "text/plain")
+    assert "host" in response.text
     assert [record.message for record in caplog.records] == [
         "a request with a malformed Host is rejected"
     ]
@@ -58,8 +70,8 @@ def test_no_other_header_breaks_a_page(
     pages_client: FlaskClient, caplog: pytest.LogCaptureFixture, name: str, value: str, path: str
 ) -> None:
     for method in ("GET", "POST"):
-        answer = pages_client.open(path, method=method, headers={name: value})
+        response = pages_client.open(path, method=method, headers={name: value})
 
-        assert answer.status_code < 500
-        answer.close()
+        assert response.status_code < 500
+        response.close()
     assert [record for record in caplog.records if record.exc_info] == []

@@ -39,6 +39,7 @@ class LongNames:
 
 @pytest.fixture(scope="module")
 def long_names(ui_service: Service) -> LongNames:
+    """A customer with a key, a job and a completed batch; all have long names."""
     body = {"email": CUSTOMER.email, "password": CUSTOMER.password, "name": LONG}
     user = ui_service.call(
         "POST", "/api/users", json=body, headers=ui_service.sign_in_admin()
@@ -63,7 +64,7 @@ def long_names(ui_service: Service) -> LongNames:
 
 
 def addresses(long_names: LongNames, *, is_admin: bool) -> Iterator[str]:
-    """Yield the paths of pages and dialogs; a page that is the same for both only for an admin."""
+    """Yield the paths of pages and dialogs; pages that are equal for both only for an admin."""
     key, job, batch = (
         f"/keys/{long_names.key}",
         f"/jobs/{long_names.job}",
@@ -112,16 +113,16 @@ def test_no_name_makes_a_page_scroll_sideways(
     assert wide == []
 
 
-@pytest.mark.parametrize("what", ["Edit", "Rotate", "Revoke"])
+@pytest.mark.parametrize("action", ["Edit", "Rotate", "Revoke"])
 def test_no_name_makes_a_dialog_scroll_sideways(
-    visits: Visits, admin_visitor: Visitor, long_names: LongNames, what: str
+    visits: Visits, admin_visitor: Visitor, long_names: LongNames, action: str
 ) -> None:
     page = visits.open(f"/keys?owner={long_names.user}", visitor=admin_visitor)
 
-    page.get_by_role("link", name=f"{what} {LONG}").click()
+    page.get_by_role("link", name=f"{action} {LONG}").click()
     page.locator("dialog[open] h1").wait_for()
 
-    assert excess_of(visits, page, what) == []
+    assert excess_of(visits, page, action) == []
 
 
 def test_a_long_name_is_cut_and_its_tooltip_has_all_of_it(

@@ -28,8 +28,8 @@ NAMES = (
     *("ids", "newest", "after", "before", "range", "from", "to", "zone", "by", "model", "over"),
     *("actor", "target", "group", "address", "looks", "next", "prompt", "mode", "maxTokens"),
 )
-#: Names of arguments of our functions and of Flask; they must not be passed on as arguments.
-NOT_OURS = ("endpoint", "self", "values", "_scheme", "_external", "_anchor", "_method", "a b", "")
+#: Names of arguments of our functions and of Flask: no page may pass such a parameter to one.
+FOREIGN = ("endpoint", "self", "values", "_scheme", "_external", "_anchor", "_method", "a b", "")
 #: Percent-encoded values.
 ODD = (
     *("", "%00", "a%00b", "%ff%fe", "%ed%a0%80", "%0d%0aX:%20y", "%E2%80%AE", "'", "%22%3E", "%25"),
@@ -70,7 +70,7 @@ def _addresses(app: Flask, ids: dict[str, str]) -> Iterator[str]:
 def queries() -> SearchStrategy[str]:
     """Return queries with our parameters and odd or random values."""
     values = st.one_of(st.sampled_from(ODD), st.text(max_size=20).map(_quoted))
-    pairs = st.tuples(st.sampled_from(NAMES + NOT_OURS), values)
+    pairs = st.tuples(st.sampled_from(NAMES + FOREIGN), values)
     return st.lists(pairs, max_size=12).map(lambda found: "&".join(f"{n}={v}" for n, v in found))
 
 
@@ -79,16 +79,16 @@ def _quoted(text: str) -> str:
 
 
 @pytest.mark.parametrize(
-    "person", [(ADMIN_EMAIL, ADMIN_PASSWORD), CUSTOMER], ids=["admin", "customer"]
+    "credentials", [(ADMIN_EMAIL, ADMIN_PASSWORD), CUSTOMER], ids=["admin", "customer"]
 )
 def test_no_page_breaks(
-    pages_client: FlaskClient, addresses: list[str], person: tuple[str, str]
+    pages_client: FlaskClient, addresses: list[str], credentials: tuple[str, str]
 ) -> None:
-    assert sign_in(pages_client, *person).status_code == 303
-    foreign = "&".join(f"{name}=x" for name in NOT_OURS)
+    assert sign_in(pages_client, *credentials).status_code == 303
+    foreign = "&".join(f"{name}=x" for name in FOREIGN)
     for address in addresses:
-        for asked in (address, f"{address}?{foreign}"):
-            assert pages_client.get(asked).status_code < 500 or is_passed_on(address), asked
+        for url in (address, f"{address}?{foreign}"):
+            assert pages_client.get(url).status_code < 500 or calls_the_api(address), url
 
     @settings(
         max_examples=EXAMPLES,
@@ -99,17 +99,17 @@ def test_no_page_breaks(
     )
     @given(st.sampled_from(addresses), queries())
     def check(address: str, query: str) -> None:
-        answer = pages_client.get(f"{address}?{query}")
-        assert answer.status_code < 500 or is_passed_on(address), answer.status
-        if "Location" in answer.headers:
-            assert answer.location.startswith("/")
-            assert not answer.location.startswith("//")
-        assert "javascript:" not in answer.text
-        assert 'href="http://localhost' not in answer.text
+        response = pages_client.get(f"{address}?{query}")
+        assert response.status_code < 500 or calls_the_api(address), response.status
+        if "Location" in response.headers:
+            assert response.location.startswith("/")
+            assert not response.location.startswith("//")
+        assert "javascript:" not in response.text
+        assert 'href="http://localhost' not in response.text
 
     check()
 
 
-def is_passed_on(address: str) -> bool:
-    """Return whether a page calls the API, which is away here, and so answers 503."""
+def calls_the_api(address: str) -> bool:
+    """Return whether a page calls the API: its status is 503 here, where the API is away."""
     return address.endswith(("/text", "/results"))

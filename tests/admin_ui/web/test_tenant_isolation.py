@@ -37,21 +37,21 @@ NAMES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Others:
-    """Ids of the rows of the other customer, as the API writes them."""
+class OtherCustomer:
+    """Ids of the rows of a customer that the requesting customer may not see."""
 
     ids: dict[Prefix, str]
 
     @classmethod
-    def added(cls, session: Session) -> Others:
+    def added(cls, session: Session) -> OtherCustomer:
         """Add a customer with one row of each kind; all texts contain `MARK`."""
         user = User(email=OTHER, name=MARK, password_hash=hash_quickly("other1234"))
         session.add(user)
         session.flush()
         key = add_key(session, user)
         key.name = MARK
-        asked = {"prompt": MARK, "metadata": {"label": MARK}}
-        job = add_job(session, key, request=asked, model=MARK)
+        request = {"prompt": MARK, "metadata": {"label": MARK}}
+        job = add_job(session, key, request=request, model=MARK)
         batch = add_batch(session, key, lines=2, name=MARK, model=MARK)
         webhook = WebhookDelivery(
             user_id=user.id,
@@ -84,13 +84,16 @@ class Others:
 
 
 @pytest.fixture
-def others(database: SessionFactory) -> Others:
+def other(database: SessionFactory) -> OtherCustomer:
+    """The other customer, beside the one who sends the requests."""
     with database.begin() as session:
         session.add(User(email=CUSTOMER[0], password_hash=hash_quickly(CUSTOMER[1])))
-        return Others.added(session)
+        return OtherCustomer.added(session)
 
 
-def test_rows_of_another_customer_are_not_found(pages_client: FlaskClient, others: Others) -> None:
+def test_rows_of_another_customer_are_not_found(
+    pages_client: FlaskClient, other: OtherCustomer
+) -> None:
     assert sign_in(pages_client, *CUSTOMER).status_code == 303
     app = pages_client.application
     token = csrf(pages_client.get("/settings"))
@@ -98,23 +101,25 @@ def test_rows_of_another_customer_are_not_found(pages_client: FlaskClient, other
     for rule in rules(app):
         if not any(argument.endswith("_id") for argument in rule.arguments):
             continue
-        values = {argument: others.of_path(argument) for argument in rule.arguments}
+        values = {argument: other.of_path(argument) for argument in rule.arguments}
         path = app.url_map.bind("localhost").build(rule.endpoint, values)
         for method in METHODS:
-            form = {"webhook": others.ids[Prefix.WEBHOOK]} if method == "POST" else None
-            answer = pages_client.open(
+            form = {"webhook": other.ids[Prefix.WEBHOOK]} if method == "POST" else None
+            response = pages_client.open(
                 path, method=method, data=form, headers={"X-CSRF-Token": token}
             )
-            # Without a call of the API, which is away here: a call would give 503.
+            # The page itself must reject the id: the API is away here, so a call of it gives 503.
             expected = {404} if method in (rule.methods or ()) else {404, 405}
-            assert answer.status_code in expected, (method, path)
-            assert MARK not in answer.text
-            assert OTHER not in answer.text
+            assert response.status_code in expected, (method, path)
+            assert MARK not in response.text
+            assert OTHER not in response.text
             tried += 1
     assert tried > 100
 
 
-def test_no_query_shows_rows_of_another_customer(pages_client: FlaskClient, others: Others) -> None:
+def test_no_query_returns_rows_of_another_customer(
+    pages_client: FlaskClient, other: OtherCustomer
+) -> None:
     sign_in(pages_client, *CUSTOMER)
     app = pages_client.application
     for rule in rules(app, Audience.SIGNED_IN):
@@ -122,18 +127,18 @@ def test_no_query_shows_rows_of_another_customer(pages_client: FlaskClient, othe
             continue
         values = dict.fromkeys(rule.arguments, "tokens")
         path = app.url_map.bind("localhost").build(rule.endpoint, values)
-        for query in others.queries():
-            answer = pages_client.get(path, query_string=query)
-            text = answer.text
-            for given in query.values():  # a page may repeat what it was asked for
-                text = text.replace(f'value="{given}"', "").replace(f"={given}", "")
-            assert answer.status_code < 500, (path, query)
+        for query in other.queries():
+            response = pages_client.get(path, query_string=query)
+            text = response.text
+            for value in query.values():  # a page may repeat the values of its query
+                text = text.replace(f'value="{value}"', "").replace(f"={value}", "")
+            assert response.status_code < 500, (path, query)
             assert MARK not in text, (path, query)
             assert OTHER not in text, (path, query)
 
 
-def test_the_api_refuses_what_a_form_names_of_another(ui_service: Service) -> None:
-    """Forms of own pages name a webhook or a key of another customer; the API checks them."""
+def test_the_api_rejects_ids_of_another_customer_in_a_form(ui_service: Service) -> None:
+    """A form of an own page may name a webhook or a key of another customer; the API checks it."""
     with ui_service.sessions.begin() as session:
         own = User(email=CUSTOMER[0], password_hash=hash_quickly(CUSTOMER[1]))
         session.add(own)
@@ -142,8 +147,8 @@ def test_the_api_refuses_what_a_form_names_of_another(ui_service: Service) -> No
         job = format_id(Prefix.JOB, add_job(session, key, state="failed").id)
         batch = add_batch(session, key, lines=2, state="expired", expired=2)
         retried = format_id(Prefix.BATCH, batch.id)
-        others = Others.added(session)
-    webhook, theirs = others.ids[Prefix.WEBHOOK], others.ids[Prefix.KEY]
+        other = OtherCustomer.added(session)
+    webhook, theirs = other.ids[Prefix.WEBHOOK], other.ids[Prefix.KEY]
     with requests.Session() as http:
 
         def send(path: str, **form: str) -> int:
@@ -161,10 +166,10 @@ def test_the_api_refuses_what_a_form_names_of_another(ui_service: Service) -> No
         assert send("/playground", key=theirs, prompt="hello") in {401, 403, 404}
         assert send("/playground/stream", key=theirs, prompt="hello") in {401, 403, 404}
         assert send(f"/batches/{retried}/retry", key=theirs) in {401, 403, 404}
-        # A text that is no id is rejected, too, with any characters.
+        # The API also rejects a text that is no id, with any characters.
         for odd in ("a\r\nx-evil: 1", "schlüssel €", "x" * 20_000):
             assert send("/playground", key=odd, prompt="hello") in {400, 401, 403, 404}, odd
     with ui_service.sessions() as session:
         message = session.query(WebhookDelivery).one()
         assert (message.state, message.attempts) == ("failed", 7)
-        assert session.query(Job).count() == 6, "those that were added, and none was made"
+        assert session.query(Job).count() == 6, "only the jobs that the test added"

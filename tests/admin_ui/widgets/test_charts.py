@@ -10,7 +10,7 @@ from models.database.base import utc_now
 from tests.support.browser.visits import Visitor, Visits
 from tests.support.service import Service
 
-#: Counts charts with a drawn last pixel column of the time axis: a label is cut there.
+#: Counts the charts whose time axis has a drawn pixel in its last column: a label is cut there.
 CUT_LABELS = """
     () => [...document.querySelectorAll('.uplot canvas')].filter(canvas => {
         const axis = Math.round(34 * devicePixelRatio);
@@ -32,7 +32,7 @@ def used_service(ui_service: Service) -> Service:
 
 
 @pytest.mark.parametrize("language", ["de-DE", "ar-EG", "en-IN"])
-def test_numbers_look_the_same_in_every_language(
+def test_numbers_have_one_format_in_every_language(
     used_service: Service, visits: Visits, admin_visitor: Visitor, language: str
 ) -> None:
     page = visits.open("/usage?by=model", visitor=admin_visitor, locale=language)
@@ -49,9 +49,9 @@ def test_times_are_in_english_in_a_browser_of_another_language(
 ) -> None:
     page = visits.open("/jobs", visitor=admin_visitor, locale="de-DE")
 
-    shown = page.locator("tbody time").first.inner_text()
+    text = page.locator("tbody time").first.inner_text()
 
-    assert "M" in shown and "," in shown, shown  # such as "Nov 29, 2026, 8:30 AM"
+    assert "M" in text and "," in text, text  # such as "Nov 29, 2026, 8:30 AM"
 
 
 def test_no_label_of_a_time_axis_is_cut(
@@ -68,7 +68,7 @@ def test_no_label_of_a_time_axis_is_cut(
         assert page.evaluate(CUT_LABELS) == 0, f"at {width} pixels"
 
 
-def test_the_usage_page_is_in_utc_wherever_its_reader_is(
+def test_the_usage_page_is_in_utc_in_every_time_zone(
     used_service: Service, visits: Visits, admin_visitor: Visitor
 ) -> None:
     page = visits.open("/usage?by=hour&range=today", visitor=admin_visitor, timezone="Asia/Kolkata")
@@ -77,8 +77,8 @@ def test_the_usage_page_is_in_utc_wherever_its_reader_is(
     hour = page.locator("tbody td").first.inner_text()
     plot = page.locator(".u-over").first
     plot.hover()
-    pointed_at = page.locator(".tip").first.inner_text()
+    tooltip = page.locator(".tip").first.inner_text()
 
     assert hour.endswith(":00")
-    assert "(UTC)" in pointed_at
+    assert "(UTC)" in tooltip
     assert page.locator(".choices .zone").inner_text() == "UTC"

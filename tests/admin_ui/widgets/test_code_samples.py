@@ -1,4 +1,4 @@
-"""The programs of the playground, run against the service."""
+"""The programs of the playground run against the service."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ RUN = {
 }
 
 
-def body(**filled_in: str) -> dict[str, Any]:
-    return body_of({**DEFAULTS, **filled_in})
+def body(**fields: str) -> dict[str, Any]:
+    """Return the request body of the form, with some fields filled in."""
+    return body_of({**DEFAULTS, **fields})
 
 
 @pytest.mark.parametrize("name", RUN)
@@ -42,8 +43,8 @@ def test_a_sample_runs_unchanged(service: Service, name: str) -> None:
     )
 
     assert done.returncode == 0, done.stderr
-    shown = done.stdout.encode().decode("unicode_escape") if name == "curl" else done.stdout
-    assert '"quoted" $HOME `x`' in shown
+    output = done.stdout.encode().decode("unicode_escape") if name == "curl" else done.stdout
+    assert '"quoted" $HOME `x`' in output
 
 
 def test_the_form_becomes_a_request() -> None:
@@ -61,7 +62,7 @@ def test_the_form_becomes_a_request() -> None:
 
 
 @pytest.mark.parametrize("text", ["many", "1.5", "1e999", "nan", "inf"])
-def test_the_playground_passes_on_a_text_that_is_no_number(text: str) -> None:
+def test_the_playground_sends_a_text_that_is_no_number(text: str) -> None:
     request = body(prompt="p", maxTokens=text, temperature=text)
 
     assert request["maxTokens"] == text

@@ -1,3 +1,5 @@
+"""Formats of numbers, durations and costs."""
+
 from __future__ import annotations
 
 from decimal import Decimal
@@ -9,7 +11,7 @@ from models.usage.cost import cost_digits
 
 
 @pytest.mark.parametrize(
-    ("value", "shown"),
+    ("value", "formatted"),
     [
         (0, "0"),
         (999, "999"),
@@ -21,12 +23,12 @@ from models.usage.cost import cost_digits
         (0.25, "0.25"),
     ],
 )
-def test_a_short_number_has_three_digits_and_a_letter(value: float, shown: str) -> None:
-    assert short(value) == shown
+def test_a_short_number_has_three_digits_and_a_letter(value: float, formatted: str) -> None:
+    assert short(value) == formatted
 
 
 @pytest.mark.parametrize(
-    ("milliseconds", "shown"),
+    ("milliseconds", "formatted"),
     [
         (60_000, "1 min"),
         (75_000, "1 min 15 s"),
@@ -35,8 +37,8 @@ def test_a_short_number_has_three_digits_and_a_letter(value: float, shown: str) 
         (5_400_000, "1 h 30 min"),
     ],
 )
-def test_a_duration_leaves_out_what_is_zero(milliseconds: int, shown: str) -> None:
-    assert duration(milliseconds) == shown
+def test_a_duration_omits_units_of_zero(milliseconds: int, formatted: str) -> None:
+    assert duration(milliseconds) == formatted
 
 
 def test_costs_of_one_column_have_the_same_number_of_decimals() -> None:

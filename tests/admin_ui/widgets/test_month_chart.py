@@ -1,3 +1,5 @@
+"""The chart of a month's usage."""
+
 from __future__ import annotations
 
 from admin_ui.widgets.month_chart import month_series

@@ -28,7 +28,11 @@ def sign_in(
     password: str = ADMIN_PASSWORD,
     wanted: str = "",
 ) -> TestResponse:
-    """Send the form to sign in, and return the response."""
+    """Send the form to sign in, and return the response.
+
+    Args:
+        wanted: the path to open afterwards.
+    """
     token = csrf(pages_client.get("/sign-in"))
     form = {"csrf_token": token, "email": email, "password": password, "next": wanted}
     return pages_client.post("/sign-in", data=form)

@@ -34,7 +34,7 @@ class Watch:
         context.on("console", self._console)
         context.on("weberror", self._exception)
         context.on("request", self._begin)
-        context.on("response", self._answer)
+        context.on("response", self._respond)
         context.on("requestfinished", self._finish)
         context.on("requestfailed", self._fail)
 
@@ -84,7 +84,7 @@ class Watch:
             self._loaded[page] = []
         self._loaded.setdefault(page, []).append(request)
 
-    def _answer(self, response: Response) -> None:
+    def _respond(self, response: Response) -> None:
         if response.status >= 400:
             self._add(f"{response.status} {response.request.method} {response.url}")
 

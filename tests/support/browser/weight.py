@@ -33,10 +33,10 @@ class PageCost:
     @classmethod
     def of(cls, name: str, requests: list[Request]) -> PageCost:
         """Measure a page by its requests, starting with the document; the cache is off."""
-        answered = [r for r in requests if r.url.startswith("http") and r.response() is not None]
-        sizes = [request.sizes() for request in answered]
+        received = [r for r in requests if r.url.startswith("http") and r.response() is not None]
+        sizes = [request.sizes() for request in received]
         size = sum(s["responseBodySize"] + s["responseHeadersSize"] for s in sizes)
-        document = next(r.response() for r in answered if r.redirected_to is None)
+        document = next(r.response() for r in received if r.redirected_to is None)
         timing = document.header_value("Server-Timing") if document else None
         return cls(name, size / 1024, *read_server_timing(timing or ""))
 
@@ -47,6 +47,7 @@ class PageCost:
             assert self.statements <= MAX_STATEMENTS, f"{self.name}: {self.statements} statements"
 
     def as_property(self) -> tuple[str, dict[str, Any]]:
+        """Return name and value for pytest's `record_property`."""
         return PROPERTY, asdict(self)
 
     def __str__(self) -> str:
