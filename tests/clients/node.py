@@ -15,7 +15,7 @@ RUN_SECONDS = 180.0
 
 
 def run_node(program: Path, *arguments: str, **environment: str) -> str:
-    """Return what a program wrote; it finds the packages of this folder, wherever it lies itself.
+    """Run a program in any directory with the packages of this folder, and return its output.
 
     A machine without Node.js skips the test.
     """

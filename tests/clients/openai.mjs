@@ -1,5 +1,5 @@
-// One call or a few with the official client, as JSON on standard output.
-// node openai.mjs SCENARIO; BASE_URL, API_KEY and MODEL are in the environment.
+// Runs a scenario with the official client, and prints its result as JSON.
+// Usage: node openai.mjs SCENARIO, with BASE_URL, API_KEY and MODEL in the environment.
 import OpenAI from "openai";
 
 const client = new OpenAI({
@@ -39,7 +39,7 @@ const scenarios = {
       }),
     ),
 
-  helper: () => client.chat.completions.stream(greedy).finalChatCompletion(),
+  streamHelper: () => client.chat.completions.stream(greedy).finalChatCompletion(),
 
   completion: () => client.completions.create({ model, prompt: "a b ### c", stop: "###" }),
 
@@ -59,15 +59,15 @@ const scenarios = {
       purpose: "batch",
       expires_after: { anchor: "created_at", seconds: 3600 },
     });
-    const made = await client.batches.create({
+    const created = await client.batches.create({
       input_file_id: file.id,
       endpoint: "/v1/chat/completions",
       completion_window: "24h",
     });
-    let batch = made;
+    let batch = created;
     for (let tries = 0; batch.status !== "completed" && tries < 600; tries++) {
       await new Promise((resolve) => setTimeout(resolve, 50));
-      batch = await client.batches.retrieve(made.id);
+      batch = await client.batches.retrieve(created.id);
     }
     const output = await (await client.files.content(batch.output_file_id)).text();
     const listed = (await client.batches.list({ limit: 1 })).data.map((one) => one.id);
@@ -76,24 +76,24 @@ const scenarios = {
   },
 
   errors: async () => {
-    const stranger = new OpenAI({ baseURL: process.env.BASE_URL, apiKey: "bc_x", maxRetries: 0 });
-    const ask = (fields) => () => client.chat.completions.create({ ...greedy, ...fields });
+    const wrongKey = new OpenAI({ baseURL: process.env.BASE_URL, apiKey: "bc_x", maxRetries: 0 });
+    const chat = (fields) => () => client.chat.completions.create({ ...greedy, ...fields });
     return {
-      stranger: await failure(() => stranger.models.list()),
-      model: await failure(ask({ model: "gpt-4" })),
-      field: await failure(ask({ temperature: 3 })),
-      tools: await failure(ask({ tools: [{ type: "function", function: { name: "f" } }] })),
+      key: await failure(() => wrongKey.models.list()),
+      model: await failure(chat({ model: "gpt-4" })),
+      field: await failure(chat({ temperature: 3 })),
+      tools: await failure(chat({ tools: [{ type: "function", function: { name: "f" } }] })),
     };
   },
 
-  // More at once than the key may have in flight: the client waits as it is told.
+  // Sends more requests at once than the key may have in flight: the client waits for Retry-After.
   retries: async () => {
-    const patient = client.withOptions({ maxRetries: 9 });
-    const asked = [1, 2].map(() => patient.chat.completions.create(greedy));
-    return (await Promise.all(asked)).map((answer) => answer.choices[0].finish_reason);
+    const retrying = client.withOptions({ maxRetries: 9 });
+    const requests = [1, 2].map(() => retrying.chat.completions.create(greedy));
+    return (await Promise.all(requests)).map((completion) => completion.choices[0].finish_reason);
   },
 
-  // Leaves in the midst of a stream; the id tells whose job it was.
+  // Aborts a stream after its first chunk, and returns the chunk's id, which names the job.
   abort: async () => {
     const stream = await client.chat.completions.create({
       ...greedy,

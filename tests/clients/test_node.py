@@ -1,4 +1,4 @@
-"""The official client for Node.js, at the echo engine."""
+"""The official client for Node.js, with the echo engine."""
 
 from __future__ import annotations
 
@@ -20,45 +20,51 @@ from tests.support.service import Service
 def slow_service(
     base_settings: Settings, _redis: redis.Redis, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Service]:
-    directory = tmp_path_factory.mktemp("paced")
+    """A service of 50 tokens a second for each stream."""
+    directory = tmp_path_factory.mktemp("slow")
     with Service.started(base_settings, directory, echo_tokens_per_second=50.0) as running:
         yield running
 
 
-def ask(service: Service, scenario: str, **key_fields: Any) -> Any:
-    said = run_node(
+def run_scenario(service: Service, scenario: str, **key_fields: Any) -> Any:
+    """Run a scenario of openai.mjs with a new key, and return its result.
+
+    Args:
+        key_fields: fields of the key beside its name, as the API takes them.
+    """
+    output = run_node(
         CLIENTS / "openai.mjs",
         scenario,
         BASE_URL=f"{service.url}/v1",
         API_KEY=service.make_key(**key_fields)["secret"],
         MODEL=model_of(service),
     )
-    return json.loads(said)
+    return json.loads(output)
 
 
-def test_a_batch_is_made_followed_and_fetched(slow_service: Service) -> None:
-    said = ask(slow_service, "batch")
+def test_a_batch_is_created_polled_and_downloaded(slow_service: Service) -> None:
+    result = run_scenario(slow_service, "batch")
 
-    assert said["file"]["expires_at"] == said["file"]["created_at"] + 3600
-    assert said["batch"]["status"] == "completed"
-    assert said["batch"]["request_counts"] == {"total": 1, "completed": 1, "failed": 0}
-    line = json.loads(said["output"])
+    assert result["file"]["expires_at"] == result["file"]["created_at"] + 3600
+    assert result["batch"]["status"] == "completed"
+    assert result["batch"]["request_counts"] == {"total": 1, "completed": 1, "failed": 0}
+    line = json.loads(result["output"])
     assert line["custom_id"] == "mine"
     assert line["response"]["body"]["choices"][0]["message"]["content"]
-    assert said["listed"] == [said["batch"]["id"]]
-    assert said["deleted"]["deleted"]
+    assert result["listed"] == [result["batch"]["id"]]
+    assert result["deleted"]["deleted"]
 
 
-def test_a_chat_is_answered(slow_service: Service) -> None:
-    answer = ask(slow_service, "chat")
+def test_a_chat_has_a_completion(slow_service: Service) -> None:
+    completion = run_scenario(slow_service, "chat")
 
-    assert answer["object"] == "chat.completion"
-    assert [choice["finish_reason"] for choice in answer["choices"]] == ["length"] * 2
-    assert answer["usage"]["completion_tokens"] == 48
+    assert completion["object"] == "chat.completion"
+    assert [choice["finish_reason"] for choice in completion["choices"]] == ["length"] * 2
+    assert completion["usage"]["completion_tokens"] == 48
 
 
 def test_a_chat_is_streamed(slow_service: Service) -> None:
-    chunks = ask(slow_service, "chatStream")
+    chunks = run_scenario(slow_service, "chatStream")
 
     assert chunks[0]["choices"][0]["delta"]["role"] == "assistant"
     assert chunks[-2]["choices"][0]["finish_reason"] == "length"
@@ -70,32 +76,32 @@ def test_a_chat_is_streamed(slow_service: Service) -> None:
     assert result == choices[0]["text"]
 
 
-def test_the_helper_for_streams_assembles_the_completion(slow_service: Service) -> None:
-    answer = ask(slow_service, "helper")
+def test_the_stream_helper_assembles_the_completion(slow_service: Service) -> None:
+    completion = run_scenario(slow_service, "streamHelper")
 
-    choices = job_of(slow_service, answer["id"]).choices
+    choices = job_of(slow_service, completion["id"]).choices
     assert choices is not None
-    assert answer["choices"][0]["message"]["content"] == choices[0]["text"]
+    assert completion["choices"][0]["message"]["content"] == choices[0]["text"]
 
 
 def test_a_prompt_is_completed(slow_service: Service) -> None:
-    assert ask(slow_service, "completion")["choices"][0]["text"] == "a b "
-    chunks = ask(slow_service, "completionStream")
+    assert run_scenario(slow_service, "completion")["choices"][0]["text"] == "a b "
+    chunks = run_scenario(slow_service, "completionStream")
     assert "".join(chunk["choices"][0]["text"] for chunk in chunks) == "a b c"
 
 
 def test_the_model_is_listed(slow_service: Service) -> None:
-    models = ask(slow_service, "models")
+    models = run_scenario(slow_service, "models")
 
     assert [model["id"] for model in models["list"]] == [model_of(slow_service)]
     assert models["one"] == models["list"][0]
 
 
 def test_errors_have_the_clients_own_classes(slow_service: Service) -> None:
-    result = ask(slow_service, "errors")
+    result = run_scenario(slow_service, "errors")
 
     assert {name: (error["name"], error["status"]) for name, error in result.items()} == {
-        "stranger": ("AuthenticationError", 401),
+        "key": ("AuthenticationError", 401),
         "model": ("NotFoundError", 404),
         "field": ("BadRequestError", 400),
         "tools": ("BadRequestError", 400),
@@ -103,11 +109,11 @@ def test_errors_have_the_clients_own_classes(slow_service: Service) -> None:
     assert (result["tools"]["param"], result["tools"]["code"]) == ("tools", "invalid_request")
 
 
-def test_the_client_comes_back_when_a_429_says_so(slow_service: Service) -> None:
-    assert ask(slow_service, "retries", maxInFlight=1) == ["length", "length"]
+def test_the_client_retries_after_a_429(slow_service: Service) -> None:
+    assert run_scenario(slow_service, "retries", maxInFlight=1) == ["length", "length"]
 
 
 def test_a_client_that_aborts_its_stream_cancels_its_job(slow_service: Service) -> None:
-    answer_id = ask(slow_service, "abort")["id"]
+    job_id = run_scenario(slow_service, "abort")["id"]
 
-    wait_until(lambda: job_of(slow_service, answer_id).state == "cancelled", 3)
+    wait_until(lambda: job_of(slow_service, job_id).state == "cancelled", 3)

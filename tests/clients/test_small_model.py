@@ -1,4 +1,4 @@
-"""The official clients at a real model."""
+"""The official clients with a real model."""
 
 from __future__ import annotations
 
@@ -19,37 +19,42 @@ QUESTION = "Write a Python function that adds two numbers."
 
 
 @pytest.fixture(scope="module")
-def real(
+def model_service(
     base_settings: Settings, _redis: redis.Redis, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Service]:
-    directory = tmp_path_factory.mktemp("real")
+    """A service that runs the small model."""
+    directory = tmp_path_factory.mktemp("model_service")
     with Service.started(base_settings, directory, engine=EngineKind.TRANSFORMERS) as service:
         yield service
 
 
 @pytest.fixture(scope="module")
-def key(real: Service) -> dict[str, Any]:
-    return real.make_key()
+def key(model_service: Service) -> dict[str, Any]:
+    """A key of the admin."""
+    return model_service.make_key()
 
 
 @pytest.fixture(scope="module")
-def openai(real: Service, key: dict[str, Any]) -> Iterator[OpenAI]:
-    with connect(real, key) as client:
+def openai_client(model_service: Service, key: dict[str, Any]) -> Iterator[OpenAI]:
+    """The client for Python, with the key."""
+    with connect(model_service, key) as client:
         yield client
 
 
-def test_the_deltas_of_a_greedy_chat_are_the_synchronous_answer(
-    real: Service, openai: OpenAI
+def test_a_greedy_stream_equals_the_synchronous_completion(
+    model_service: Service, openai_client: OpenAI
 ) -> None:
-    asked: dict[str, Any] = {
-        "model": model_of(real),
+    request: dict[str, Any] = {
+        "model": model_of(model_service),
         "messages": [say(QUESTION)],
         "max_tokens": 40,
         "temperature": 0,
     }
-    whole = openai.chat.completions.create(**asked)
+    whole = openai_client.chat.completions.create(**request)
     chunks = list(
-        openai.chat.completions.create(**asked, stream=True, stream_options={"include_usage": True})
+        openai_client.chat.completions.create(
+            **request, stream=True, stream_options={"include_usage": True}
+        )
     )
 
     text = "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
@@ -58,43 +63,41 @@ def test_the_deltas_of_a_greedy_chat_are_the_synchronous_answer(
     assert chunks[-1].usage == whole.usage
 
 
-def test_a_raw_prompt_is_gone_on_with(real: Service, openai: OpenAI) -> None:
-    answer = openai.completions.create(
-        model=model_of(real), prompt="1, 2, 3, 4, 5, 6,", max_tokens=6, temperature=0
+def test_a_raw_prompt_is_continued(model_service: Service, openai_client: OpenAI) -> None:
+    completion = openai_client.completions.create(
+        model=model_of(model_service), prompt="1, 2, 3, 4, 5, 6,", max_tokens=6, temperature=0
     )
 
-    assert answer.choices[0].text.startswith(" 7, 8")
+    assert completion.choices[0].text.startswith(" 7, 8")
 
 
-def test_a_seed_gives_the_same_answer_and_another_seed_another(
-    real: Service, openai: OpenAI
-) -> None:
-    def ask(seed: int) -> str | None:
-        answer = openai.chat.completions.create(
-            model=model_of(real),
+def test_a_seed_decides_the_completion(model_service: Service, openai_client: OpenAI) -> None:
+    def complete(seed: int) -> str | None:
+        completion = openai_client.chat.completions.create(
+            model=model_of(model_service),
             messages=[say("Tell me a story.")],
             max_tokens=24,
             temperature=1.5,
             seed=seed,
         )
-        return answer.choices[0].message.content
+        return completion.choices[0].message.content
 
-    assert ask(7) == ask(7) != ask(8)
+    assert complete(7) == complete(7) != complete(8)
 
 
-def test_a_chat_tells_the_best_tokens_with_the_drawn_one_first_if_greedy(
-    real: Service, openai: OpenAI
+def test_the_top_tokens_of_a_greedy_chat_begin_with_the_drawn_one(
+    model_service: Service, openai_client: OpenAI
 ) -> None:
-    asked: dict[str, Any] = {
-        "model": model_of(real),
+    request: dict[str, Any] = {
+        "model": model_of(model_service),
         "messages": [say(QUESTION)],
         "max_tokens": 8,
         "temperature": 0,
         "logprobs": True,
         "top_logprobs": 3,
     }
-    choice = openai.chat.completions.create(**asked).choices[0]
-    chunks = list(openai.chat.completions.create(**asked, stream=True))
+    choice = openai_client.chat.completions.create(**request).choices[0]
+    chunks = list(openai_client.chat.completions.create(**request, stream=True))
 
     assert choice.logprobs is not None
     tokens = choice.logprobs.content or []
@@ -116,19 +119,20 @@ def test_a_chat_tells_the_best_tokens_with_the_drawn_one_first_if_greedy(
 
 
 @pytest.mark.parametrize("count", [1, 5, 20])
-def test_tokens_that_are_parts_of_characters_have_all_they_were_asked_for(
-    real: Service, openai: OpenAI, count: int
+def test_tokens_of_partial_characters_have_all_top_tokens(
+    model_service: Service, openai_client: OpenAI, count: int
 ) -> None:
-    asked: dict[str, Any] = {
-        "model": model_of(real),
+    """Several tokens of the list may have the same text: the list must not lose any of them."""
+    request: dict[str, Any] = {
+        "model": model_of(model_service),
         "messages": [say("Repeat exactly: 🎉🎊🎉🎊")],
         "max_tokens": 9,
         "temperature": 0,
         "logprobs": True,
         "top_logprobs": count,
     }
-    choice = openai.chat.completions.create(**asked).choices[0]
-    chunks = list(openai.chat.completions.create(**asked, stream=True))
+    choice = openai_client.chat.completions.create(**request).choices[0]
+    chunks = list(openai_client.chat.completions.create(**request, stream=True))
 
     assert choice.logprobs is not None
     tokens = choice.logprobs.content or []
@@ -145,57 +149,78 @@ def test_tokens_that_are_parts_of_characters_have_all_they_were_asked_for(
     assert [token for some in streamed for token in some] == tokens
 
 
-def test_tokens_of_one_character_begin_where_it_does(real: Service, openai: OpenAI) -> None:
-    choice = openai.completions.create(
-        model=model_of(real), prompt="🎉🎊🎉🎊🎉🎊", max_tokens=9, temperature=0, logprobs=20
+def test_the_tokens_of_one_character_have_its_offset(
+    model_service: Service, openai_client: OpenAI
+) -> None:
+    """A character of several tokens is one position of the text: offsets must not run past it."""
+    choice = openai_client.completions.create(
+        model=model_of(model_service),
+        prompt="🎉🎊🎉🎊🎉🎊",
+        max_tokens=9,
+        temperature=0,
+        logprobs=20,
     ).choices[0]
 
-    said = choice.logprobs
-    assert said is not None
-    assert said.text_offset and said.tokens and said.top_logprobs and said.token_logprobs
-    assert said.text_offset == sorted(said.text_offset)
-    assert max(said.text_offset) < len(choice.text) < len(said.tokens)
-    for token, value, top in zip(said.tokens, said.token_logprobs, said.top_logprobs, strict=True):
+    logprobs = choice.logprobs
+    assert logprobs is not None
+    assert (
+        logprobs.text_offset
+        and logprobs.tokens
+        and logprobs.top_logprobs
+        and logprobs.token_logprobs
+    )
+    assert logprobs.text_offset == sorted(logprobs.text_offset)
+    assert max(logprobs.text_offset) < len(choice.text) < len(logprobs.tokens)
+    for token, value, top in zip(
+        logprobs.tokens, logprobs.token_logprobs, logprobs.top_logprobs, strict=True
+    ):
         assert len(top) == 20
         assert top[token] == value == max(top.values())
 
 
-def test_a_completion_tells_where_each_token_stands(real: Service, openai: OpenAI) -> None:
-    choice = openai.completions.create(
-        model=model_of(real),
+def test_a_completion_has_the_offset_of_each_token(
+    model_service: Service, openai_client: OpenAI
+) -> None:
+    choice = openai_client.completions.create(
+        model=model_of(model_service),
         prompt="def add(a, b):",
         max_tokens=8,
         temperature=0,
         logprobs=2,
     ).choices[0]
 
-    said = choice.logprobs
-    assert said is not None
-    assert said.tokens and said.text_offset and said.top_logprobs and said.token_logprobs
-    for token, offset in zip(said.tokens, said.text_offset, strict=True):
+    logprobs = choice.logprobs
+    assert logprobs is not None
+    assert (
+        logprobs.tokens
+        and logprobs.text_offset
+        and logprobs.top_logprobs
+        and logprobs.token_logprobs
+    )
+    for token, offset in zip(logprobs.tokens, logprobs.text_offset, strict=True):
         assert choice.text[offset:].startswith(token)
     for token, logprob, top in zip(
-        said.tokens, said.token_logprobs, said.top_logprobs, strict=True
+        logprobs.tokens, logprobs.token_logprobs, logprobs.top_logprobs, strict=True
     ):
         assert top[token] == logprob
         assert logprob <= 0
 
 
-def test_node_gets_the_same_answer_streamed(
-    real: Service, openai: OpenAI, key: dict[str, Any]
+def test_node_streams_the_same_completion(
+    model_service: Service, openai_client: OpenAI, key: dict[str, Any]
 ) -> None:
-    said = run_node(
+    output = run_node(
         CLIENTS / "openai.mjs",
         "chatStream",
-        BASE_URL=f"{real.url}/v1",
+        BASE_URL=f"{model_service.url}/v1",
         API_KEY=key["secret"],
-        MODEL=model_of(real),
+        MODEL=model_of(model_service),
         PROMPT=QUESTION,
     )
-    whole = openai.chat.completions.create(
-        model=model_of(real), messages=[say(QUESTION)], max_tokens=24, temperature=0
+    whole = openai_client.chat.completions.create(
+        model=model_of(model_service), messages=[say(QUESTION)], max_tokens=24, temperature=0
     )
 
-    chunks = [chunk for chunk in json.loads(said) if chunk["choices"]]
+    chunks = [chunk for chunk in json.loads(output) if chunk["choices"]]
     text = "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in chunks)
     assert text == whole.choices[0].message.content

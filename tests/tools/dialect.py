@@ -29,6 +29,7 @@ ALLOWED_NAMES = frozenset(
     {
         *("in_flight", "_in_flight", "in_flight_before", "max_in_flight", "MAX_IN_FLIGHT"),
         "default_max_in_flight",
+        "maxInFlight",  # a field of the API
         "tell",  # the position in a file
     }
 )
