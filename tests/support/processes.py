@@ -1,20 +1,109 @@
-"""Start, kill and find processes in tests."""
+"""Start, run, await, end and find processes in tests."""
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
+import requests
 
 from tests.support.paths import ROOT
 from tests.support.polling import wait_until
 
+#: The command `bountycoder`.
+CLI = (sys.executable, "-m", "cli.main")
+CALL_SECONDS = 90.0
+RUN_SECONDS = 120.0
+STOP_SECONDS = 20.0
 DEADLINE_SECONDS = 30.0
+
+
+def bare_environment() -> dict[str, str]:
+    """Return what a program gets beside its settings."""
+    policy = os.environ.get("OMP_WAIT_POLICY")
+    return {"PATH": "/usr/bin:/bin", **({"OMP_WAIT_POLICY": policy} if policy else {})}
+
+
+def start(
+    command: Sequence[str],
+    *,
+    log: Path,
+    environment: Mapping[str, str],
+    directory: Path = ROOT,
+    own_session: bool = False,
+) -> subprocess.Popen[bytes]:
+    """Start a program that writes its output to `log`.
+
+    Args:
+        own_session: whether signals of this process's terminal do not reach it.
+    """
+    with open(log, "wb") as output:
+        return subprocess.Popen(
+            command,
+            cwd=directory,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=own_session,
+        )
+
+
+def run(
+    command: Sequence[str],
+    *,
+    environment: Mapping[str, str],
+    directory: Path = ROOT,
+    seconds: float = RUN_SECONDS,
+) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end and return its exit code and output."""
+    return subprocess.run(
+        command,
+        cwd=directory,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+        check=False,
+    )
+
+
+def responds(url: str) -> bool:
+    """Return whether a program responds with success; it may not listen yet."""
+    try:
+        return requests.get(url, timeout=CALL_SECONDS).ok
+    except requests.ConnectionError:
+        return False
+
+
+def end(
+    program: subprocess.Popen[bytes],
+    number: signal.Signals = signal.SIGTERM,
+    seconds: float = DEADLINE_SECONDS,
+) -> int:
+    """End a program by a signal, if it runs, and return its exit code."""
+    if program.poll() is None:
+        program.send_signal(number)
+    return program.wait(seconds)
+
+
+def kill_with_children(program: subprocess.Popen[bytes]) -> None:
+    """Kill a program, if it runs, and the processes that it started."""
+    if program.poll() is not None:
+        return
+    children = psutil.Process(program.pid).children()
+    program.kill()  # first: it would replace those that end
+    for child in children:
+        with suppress(psutil.NoSuchProcess):
+            child.kill()
+    program.wait(STOP_SECONDS)
 
 
 @contextmanager

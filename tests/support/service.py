@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -29,10 +27,19 @@ from tests.support.contract import check_answer
 from tests.support.factories.rows import add_admin
 from tests.support.paths import ROOT
 from tests.support.polling import wait_until
+from tests.support.processes import (
+    CALL_SECONDS,
+    CLI,
+    STOP_SECONDS,
+    bare_environment,
+    end,
+    kill_with_children,
+    responds,
+    run,
+    start,
+)
 
 READY_SECONDS = 90.0
-STOP_SECONDS = 20.0
-CALL_SECONDS = 90.0
 COMMAND_SECONDS = 60.0
 LARGE_TABLE_BYTES = 4 * 1024**2
 LARGEST_TABLE = """
@@ -116,30 +123,21 @@ class Service:
             prefix: the command that runs it.
         """
         settings = self.settings.model_copy(update=changes)
-        log = self.directory / f"{program}-{time.monotonic_ns()}.log"
-        with open(log, "wb") as output:
-            return subprocess.Popen(
-                [*prefix, sys.executable, "-m", "cli.main", program],
-                env={
-                    **bare_environment(),
-                    **settings.to_environment(),
-                    **self.environments.get(program, {}),
-                },
-                cwd=self.source,
-                stdout=output,
-                stderr=output,
-            )
+        environment = {**settings.to_environment(), **self.environments.get(program, {})}
+        return start(
+            [*prefix, *CLI, program],
+            log=self.directory / f"{program}-{time.monotonic_ns()}.log",
+            environment={**bare_environment(), **environment},
+            directory=self.source,
+        )
 
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run a command of `bountycoder` to its end, with the service's settings."""
-        return subprocess.run(
-            [sys.executable, "-m", "cli.main", *arguments],
-            env={**bare_environment(), **self.settings.to_environment()},
-            cwd=self.source,
-            capture_output=True,
-            text=True,
-            timeout=COMMAND_SECONDS,
-            check=False,
+        return run(
+            [*CLI, *arguments],
+            environment={**bare_environment(), **self.settings.to_environment()},
+            directory=self.source,
+            seconds=COMMAND_SECONDS,
         )
 
     def add_worker(self, **changes: Any) -> subprocess.Popen[bytes]:
@@ -147,23 +145,42 @@ class Service:
         self.workers.append(worker)
         return worker
 
+    def end_worker(
+        self, worker: subprocess.Popen[bytes], number: signal.Signals = signal.SIGTERM
+    ) -> int:
+        """End one of the workers by a signal and return its exit code."""
+        self.workers.remove(worker)
+        return end(worker, number)
+
+    def kill_api_process(self) -> None:
+        """Kill one of the API's processes; the API starts another."""
+        assert self.api is not None
+        psutil.Process(self.api.pid).children()[0].kill()
+
     def start_admin_ui(self) -> None:
         """Run the admin UI beside the API; a second call changes nothing."""
         if self.admin_ui is None:
             self.admin_ui = self.spawn("admin-ui")
-            wait_until(self._admin_ui_answers, READY_SECONDS, self.logs)
+            self.wait_admin_ui()
+
+    def wait_admin_ui(self) -> None:
+        wait_until(lambda: responds(f"{self.admin_url}/sign-in"), READY_SECONDS, self.logs)
 
     def wait_ready(self, workers: int = 1) -> None:
         """Wait until the API answers and sees this many workers."""
         wait_until(lambda: self._ready_workers() >= workers, READY_SECONDS, self.logs)
-        wait_until(self._answers, READY_SECONDS, self.logs)
+        wait_until(self.responds, READY_SECONDS, self.logs)
+
+    def responds(self) -> bool:
+        """Return whether the API responds; it may not listen yet."""
+        return responds(f"{self.url}/healthz")
 
     def stop(self) -> None:
         """End all processes: a worker takes leave, so that nobody counts on it; the API and the
         admin UI keep nothing, and are killed, for their leave takes seconds.
         """
         for program in (self.api, self.admin_ui):
-            if program is not None and program.poll() is None:
+            if program is not None:
                 kill_with_children(program)
         for worker in self.workers:
             worker.send_signal(signal.SIGTERM)
@@ -221,37 +238,9 @@ class Service:
             password = self.settings.admin_password.get_secret_value()
             add_admin(session, email=self.settings.admin_email, password=password)
 
-    def _answers(self) -> bool:
-        try:
-            return self.call("GET", "/healthz").status_code == 200
-        except requests.ConnectionError:
-            return False
-
-    def _admin_ui_answers(self) -> bool:
-        try:
-            return requests.get(f"{self.admin_url}/sign-in", timeout=CALL_SECONDS).ok
-        except requests.ConnectionError:
-            return False
-
     def _ready_workers(self) -> int:
         """Return how many workers say in their heartbeat that they take jobs."""
         return len(WorkerRegistry(self.redis_client).ready())
-
-
-def bare_environment() -> dict[str, str]:
-    """Return what a program gets beside its settings."""
-    policy = os.environ.get("OMP_WAIT_POLICY")
-    return {"PATH": "/usr/bin:/bin", **({"OMP_WAIT_POLICY": policy} if policy else {})}
-
-
-def kill_with_children(program: subprocess.Popen[bytes]) -> None:
-    """Kill a program and the processes that it started."""
-    children = psutil.Process(program.pid).children()
-    program.kill()  # first: it would replace those that end
-    for child in children:
-        with suppress(psutil.NoSuchProcess):
-            child.kill()
-    program.wait(STOP_SECONDS)
 
 
 def empty_tables(engine: Engine) -> None:

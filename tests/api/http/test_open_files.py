@@ -16,7 +16,8 @@ import requests
 from cli.system.ports import free_port
 from core.config.settings import Settings
 from tests.support.polling import wait_until
-from tests.support.service import READY_SECONDS, Service, kill_with_children
+from tests.support.processes import kill_with_children
+from tests.support.service import READY_SECONDS, Service
 
 #: More than the usual soft limit of a shell.
 IDLE = 1300
@@ -30,7 +31,7 @@ def api(settings: Settings, directory: Path, *, soft: int, hard: str) -> Iterato
     service = Service(settings.model_copy(update=ports), directory)
     service.api = service.spawn("api", prefix=("prlimit", f"--nofile={soft}:{hard}"))
     try:
-        wait_until(service._answers, READY_SECONDS, service.logs)
+        wait_until(service.responds, READY_SECONDS, service.logs)
         yield service
     finally:
         kill_with_children(service.api)
@@ -78,7 +79,7 @@ def test_at_the_hard_limit_a_process_rests_and_says_so_once(
             time.sleep(2)
             spent = seconds_used(service) - before
 
-        wait_until(service._answers, 20)
+        wait_until(service.responds, 20)
         logs = service.logs()
         assert spent < 1
         assert logs.count("768 connections fit into the 1024 files") == 1

@@ -13,8 +13,7 @@ import requests
 
 from cli.system.ports import free_port
 from core.config.settings import Settings
-from tests.support.polling import wait_until
-from tests.support.service import READY_SECONDS, Service
+from tests.support.service import Service
 
 #: A disk that only one program sees: `$0` is where, `$1` its options.
 ON_A_DISK = 'mount -t tmpfs -o "$1" tmpfs "$0" && shift && exec "$@"'
@@ -41,7 +40,7 @@ def service(
             service.spawn(program, prefix=prefix) for program in PROGRAMS
         )
         service.workers.append(worker)
-        wait_until(service._admin_ui_answers, READY_SECONDS, service.logs)
+        service.wait_admin_ui()
         service.wait_ready()
         yield service
     finally:

@@ -7,7 +7,6 @@ import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-import psutil
 import pytest
 import requests
 from sqlalchemy import create_engine, text
@@ -52,15 +51,6 @@ class Fleet:
             return 0
         return answer.status_code
 
-    def kill_api_process(self) -> None:
-        assert self.service.api is not None
-        psutil.Process(self.service.api.pid).children()[0].send_signal(signal.SIGKILL)
-
-    def kill_worker(self) -> None:
-        self.workers[0].send_signal(signal.SIGKILL)
-        self.workers[0].wait(10)
-        self.service.workers.remove(self.workers[0])
-
     def rows(self, sql: str) -> list[tuple[str, int]]:
         engine = create_engine(self.service.settings.database_url.get_secret_value())
         with engine.connect() as connection:
@@ -90,8 +80,8 @@ def test_totals_are_what_was_sent_though_processes_are_killed(fleet: Fleet) -> N
         fleet.scraper.scrape()
         under_way = pool.map(fleet.ask, range(REQUESTS))
         wait_until(lambda: _running(fleet) >= AT_ONCE / 2, 20)
-        fleet.kill_worker()
-        fleet.kill_api_process()
+        fleet.service.end_worker(fleet.workers[0], signal.SIGKILL)
+        fleet.service.kill_api_process()
         fleet.workers[0] = fleet.add_worker(fleet.ports[0])
         statuses += under_way
         fleet.service.wait_ready(2)
@@ -118,7 +108,7 @@ def test_totals_are_what_was_sent_though_processes_are_killed(fleet: Fleet) -> N
 
 
 def test_processes_that_take_the_place_of_others_are_shown_in_it(fleet: Fleet) -> None:
-    fleet.kill_api_process()
+    fleet.service.kill_api_process()
 
     def shown() -> set[str]:
         scraper = Scraper(fleet.service.settings.api_metrics_port)

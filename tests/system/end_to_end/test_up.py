@@ -1,4 +1,4 @@
-"""The promise of the first minute: one command, one pasted line, real code, exact usage."""
+"""One command starts the whole service; the line that it prints generates real code."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +15,11 @@ from sqlalchemy import create_engine, text
 
 from core.generation import Generation
 from core.prompts.tokenizer import PromptTokenizer
-from tests.support.paths import ROOT
-from tests.support.processes import all_end
-from tests.support.small_model import MODEL_STORE
-from tests.system.end_to_end.instance import Instance
+from tests.support.installation import Installation, shell_environment
+from tests.support.processes import CLI, all_end, run
 
-#: What libpq and PostgreSQL's programs read of a shell, each a fault here.
+ECHO = ("--engine", "echo")
+#: Variables that libpq and PostgreSQL's programs read; each value is wrong here.
 ANOTHER_SERVER = {
     "PGCHANNELBINDING": "require",
     "PGCONNECT_TIMEOUT": "soon",
@@ -49,46 +47,45 @@ ANOTHER_SERVER = {
 PROMPT = "Write a Python function that calculates Fibonacci numbers"
 
 
-def usage_rows(instance: Instance) -> list[dict[str, Any]]:
-    engine = create_engine(instance.database_url)
+def usage_rows(installation: Installation) -> list[dict[str, Any]]:
+    engine = create_engine(installation.database_url)
     with engine.connect() as connection:
         rows = connection.execute(text("select * from usage order by job_id")).mappings().all()
     engine.dispose()
     return [dict(row) for row in rows]
 
 
-def test_the_printed_line_gives_code_and_nothing_is_lost_by_kill_9(
+def test_the_printed_line_generates_code_and_kill_9_loses_nothing(
     tmp_path: Path, model_dir: Path, tokenizer: PromptTokenizer
 ) -> None:
-    instance = Instance(tmp_path / "data", MODEL_STORE)
-    instance.start()
-    running = instance.processes()
+    installation = Installation(tmp_path / "data")
+    installation.start()
+    running = installation.processes()
 
     pasted = subprocess.run(
-        ["bash", "-c", instance.curl], capture_output=True, text=True, timeout=120, check=True
+        ["bash", "-c", installation.curl], capture_output=True, text=True, timeout=120, check=True
     )
-    answer = json.loads(pasted.stdout)
+    completion = json.loads(pasted.stdout)
 
-    code = answer["choices"][0]["text"]
+    code = completion["choices"][0]["text"]
     prompt_ids = tokenizer.encode(Generation(prompt=PROMPT))
     text_ids = tokenizer.tokenizer.encode(code, add_special_tokens=False).ids
-    assert "def " in code, answer
-    assert answer["usage"]["prompt_tokens"] == len(prompt_ids)
-    assert answer["usage"]["completion_tokens"] == len(text_ids)
-    key = instance.key
+    assert "def " in code, completion
+    assert completion["usage"]["prompt_tokens"] == len(prompt_ids)
+    assert completion["usage"]["completion_tokens"] == len(text_ids)
+    key = installation.key
 
-    instance.stop(signal.SIGKILL)
+    installation.stop(signal.SIGKILL)
     assert all_end(running), "processes outlived a killed `bountycoder up`"
 
-    with instance.up():
-        found = requests.get(
-            f"{instance.url}/api/llm/jobs/{answer['id']}", headers={"x-api-key": key}, timeout=30
-        ).json()
-        rows = usage_rows(instance)
+    with installation.up():
+        job_url = f"{installation.url}/api/llm/jobs/{completion['id']}"
+        job = requests.get(job_url, headers={"x-api-key": key}, timeout=30).json()
+        rows = usage_rows(installation)
 
-        assert instance.key == key
-        assert found["status"] == "succeeded"
-        assert found["result"] == answer
+        assert installation.key == key
+        assert job["status"] == "succeeded"
+        assert job["result"] == completion
         assert len(rows) == 1
         assert rows[0]["prompt_tokens"] == len(prompt_ids)
         assert rows[0]["completion_tokens"] == len(text_ids)
@@ -98,86 +95,69 @@ def test_the_printed_line_gives_code_and_nothing_is_lost_by_kill_9(
 def test_a_signal_ends_every_process(
     tmp_path: Path, model_dir: Path, number: signal.Signals
 ) -> None:
-    instance = Instance(tmp_path / "data", MODEL_STORE, ("--engine", "echo"))
-    instance.start()
-    running = instance.processes()
+    installation = Installation(tmp_path / "data", ECHO)
+    installation.start()
+    running = installation.processes()
 
-    assert instance.stop(number) == 0
+    assert installation.stop(number) == 0
     assert all_end(running)
+
+
+def generate(installation: Installation, key: str, prompt: str = "x") -> requests.Response:
+    return requests.post(
+        f"{installation.url}/api/llm/generate",
+        json={"prompt": prompt},
+        headers={"x-api-key": key},
+        timeout=60,
+    )
 
 
 def test_variables_of_libpq_do_not_lead_away_from_its_own_database(
     tmp_path: Path, model_dir: Path
 ) -> None:
-    instance = Instance(
-        tmp_path / "data", MODEL_STORE, ("--engine", "echo"), environment=ANOTHER_SERVER
-    )
-    with instance.up():
-        answer = requests.post(
-            f"{instance.url}/api/llm/generate",
-            json={"prompt": "x"},
-            headers={"x-api-key": instance.key},
-            timeout=60,
-        )
-        run_file = json.loads((instance.data_dir / "run.json").read_text())
-        backup = subprocess.run(
-            [sys.executable, "-m", "cli.main", "backup", "--to", str(tmp_path / "backups")],
-            cwd=ROOT,
-            env={"PATH": os.environ["PATH"], **run_file["environment"], **ANOTHER_SERVER},
-            capture_output=True,
-            text=True,
-            timeout=120,
+    installation = Installation(tmp_path / "data", ECHO, shell_environment(**ANOTHER_SERVER))
+    with installation.up():
+        response = generate(installation, installation.key)
+        given = installation.run_file()["environment"]
+        backup = run(
+            [*CLI, "backup", "--to", str(tmp_path / "backups")],
+            environment={"PATH": os.environ["PATH"], **given, **ANOTHER_SERVER},
         )
 
-    assert answer.status_code == 200
+    assert response.status_code == 200
     assert backup.returncode == 0, backup.stderr
 
 
-def test_two_instances_live_side_by_side(tmp_path: Path, model_dir: Path) -> None:
-    echo = ("--engine", "echo")
+def test_two_installations_run_side_by_side(tmp_path: Path, model_dir: Path) -> None:
     with (
-        Instance(tmp_path / "one", MODEL_STORE, echo).up() as one,
-        Instance(tmp_path / "two", MODEL_STORE, echo).up() as two,
+        Installation(tmp_path / "one", ECHO).up() as one,
+        Installation(tmp_path / "two", ECHO).up() as two,
     ):
-        for instance, status in ((one, 200), (two, 401)):
-            answer = requests.post(
-                f"{instance.url}/api/llm/generate",
-                json={"prompt": "x"},
-                headers={"x-api-key": one.key},
-                timeout=30,
-            )
-            assert answer.status_code == status
+        for installation, status in ((one, 200), (two, 401)):
+            assert generate(installation, one.key).status_code == status
 
 
-def test_every_program_shows_metrics_where_prometheus_is_told(
+def test_every_program_serves_metrics_at_its_target_for_prometheus(
     tmp_path: Path, model_dir: Path
 ) -> None:
-    options = ("--engine", "echo", "--workers", "2")
-    with Instance(tmp_path / "data", MODEL_STORE, options).up() as instance:
-        targets = json.loads((instance.data_dir / "metrics" / "targets.json").read_text())
+    with Installation(tmp_path / "data", (*ECHO, "--workers", "2")).up() as installation:
+        targets = json.loads((installation.data_dir / "metrics" / "targets.json").read_text())
+        announced = installation.output()
         for target in targets:
             (address,) = target["targets"]
             page = requests.get(f"http://{address}/metrics", timeout=10)
 
             assert page.status_code == 200
-            assert f"http://{address}/metrics ({target['labels']['instance']})" in instance.output()
+            assert f"http://{address}/metrics ({target['labels']['instance']})" in announced
         names = [target["labels"]["instance"] for target in targets]
         assert names == ["api", "admin", "worker-1", "worker-2"]
 
 
 def test_a_killed_worker_is_replaced_and_its_job_is_done(tmp_path: Path, model_dir: Path) -> None:
-    instance = Instance(tmp_path / "data", MODEL_STORE, ("--engine", "echo"))
-    with instance.up():
-        run_file = json.loads((instance.data_dir / "run.json").read_text())
-        worker = run_file["pids"]["worker-1"]
-        subprocess.run(["kill", "-9", str(worker)], check=True)
+    with Installation(tmp_path / "data", ECHO).up() as installation:
+        os.kill(installation.run_file()["pids"]["worker-1"], signal.SIGKILL)
 
-        answer = requests.post(
-            f"{instance.url}/api/llm/generate",
-            json={"prompt": "after the crash"},
-            headers={"x-api-key": instance.key},
-            timeout=60,
-        )
+        response = generate(installation, installation.key, "after the crash")
 
-        assert answer.status_code == 200
-        assert len(usage_rows(instance)) == 1
+        assert response.status_code == 200
+        assert len(usage_rows(installation)) == 1

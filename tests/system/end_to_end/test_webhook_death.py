@@ -37,9 +37,7 @@ def test_a_worker_killed_in_the_middle_loses_no_message(
         headers = {"x-api-key": service.make_key()["secret"]}
         job_id = submit_with_webhook(service, headers, receiver.url)
         wait_until(lambda: receiver.received, 20, service.logs)
-        victim = service.workers.pop()
-        victim.send_signal(signal.SIGKILL)
-        victim.wait(10)
+        service.end_worker(service.workers[0], signal.SIGKILL)
         service.add_worker()
 
         wait_until(lambda: len(receiver.received) == 2, 60, service.logs)

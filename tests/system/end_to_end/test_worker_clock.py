@@ -10,7 +10,7 @@ from sqlalchemy import select
 from core.config.settings import Settings
 from models.database.base import SessionFactory
 from models.jobs.job import Job
-from tests.support.service import Service, bare_environment
+from tests.support.service import Service
 from tests.system.faults.clock import Clock
 
 HOURS = 3600.0
@@ -21,26 +21,22 @@ def test_a_wrong_clock_changes_no_time_to_the_first_token(
     base_settings: Settings,
     database: SessionFactory,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     ahead: float,
 ) -> None:
     clock = Clock(tmp_path)
     if not clock.can_step:
         pytest.skip("no C compiler makes wrong clocks here")
     clock.step(None, ahead)
+    environments = {"worker": clock.environment}
     with Service.started(
-        base_settings, tmp_path, workers=0, echo_tokens_per_second=20.0
+        base_settings, tmp_path, environments=environments, echo_tokens_per_second=20.0
     ) as service:
-        environment = {**bare_environment(), **clock.environment}
-        monkeypatch.setattr("tests.support.service.bare_environment", lambda: environment)
-        service.add_worker()
-        service.wait_ready()
         key = {"x-api-key": service.make_key()["secret"]}
         body = {"prompt": "word " * 20, "maxTokens": 20}
 
-        answer = service.call("POST", "/api/llm/generate", json=body, headers=key)
+        response = service.call("POST", "/api/llm/generate", json=body, headers=key)
 
-        assert answer.status_code == 200, answer.text
+        assert response.status_code == 200, response.text
     with database() as session:
         (job,) = session.scalars(select(Job))
     assert job.started_at and job.first_token_at and job.finished_at

@@ -106,9 +106,7 @@ def test_without_a_worker_a_call_becomes_a_job_that_is_done_later(
 ) -> None:
     with Service.started(base_settings, tmp_path, sync_wait_seconds=1.0) as service:
         headers = {"x-api-key": service.make_key()["secret"]}
-        worker = service.workers.pop()
-        worker.send_signal(signal.SIGTERM)
-        worker.wait(20)
+        service.end_worker(service.workers[0])
 
         answer = service.call(
             "POST", "/api/llm/generate", json={"prompt": "later"}, headers=headers

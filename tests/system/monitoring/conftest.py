@@ -1,6 +1,4 @@
-"""A watched instance for the tests of a module: it takes seconds to start, and while it lives it
-keeps the machine busy.
-"""
+"""A monitored service for the tests of a module, because its start takes seconds."""
 
 from __future__ import annotations
 
@@ -9,13 +7,15 @@ from collections.abc import Iterator
 import pytest
 
 from core.config.settings import Settings
-from tests.support.monitoring.instance import Instance, watched_instance
+from tests.support.monitoring.monitored_service import MonitoredService, monitored_service
 from tests.support.monitoring.programs import PROGRAMS, program
 
 
 @pytest.fixture(scope="module")
-def instance(_settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
+def monitored(
+    _settings: Settings, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[MonitoredService]:
     for name in PROGRAMS:
         program(name)
-    with watched_instance(_settings, tmp_path_factory.mktemp("watched")) as watched:
-        yield watched
+    with monitored_service(_settings, tmp_path_factory.mktemp("monitored")) as running:
+        yield running

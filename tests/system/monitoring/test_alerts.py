@@ -1,11 +1,13 @@
-"""Alerts fire when their fault is there, are told, and are taken back when it is over."""
+"""Alerts fire during their fault, reach the receiver, and are resolved after it."""
 
 from __future__ import annotations
 
 import re
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
+from functools import partial
 
 import psycopg2
 import pytest
@@ -15,84 +17,86 @@ import yaml
 
 from cli.monitoring.rendering import render
 from cli.monitoring.settings import MonitoringSettings
-from tests.support.monitoring.instance import SLOW_PACE, Instance, repeating
+from tests.support.monitoring.monitored_service import SLOW_PACE, MonitoredService
 from tests.support.polling import wait_until
+from tests.support.repeating import repeating
 
 YEAR, WEEK = 365.0, 7.0
-#: Beyond `ALERT_CONNECTIONS_RATIO` of PostgreSQL's hundred.
+#: More than `ALERT_CONNECTIONS_RATIO` of PostgreSQL's hundred.
 CONNECTIONS = 45
-#: Beyond `ALERT_API_SECONDS`, and below the time that a statement may wait for a lock.
+#: Longer than `ALERT_API_SECONDS`, and shorter than the time-out of a lock.
 LOCKED_SECONDS = 2.5
 LONG_PROMPT = "word " * 4000
 LONGER = "word " * 20
-#: Of workers: eight callers wait for three rounds of a second each.
+#: Workers so slow that eight callers wait for three rounds of a second each.
 SLOW = {"echo_tokens_per_second": SLOW_PACE, "worker_jobs": 1, "max_attempts": 1}
 
 
 @pytest.fixture
-def steady(instance: Instance) -> Iterator[None]:
-    """Customers who ask all the time, while all is well but for the fault of the test."""
-    instance.write_backup_metric(time.time() + 3600)
-    with instance.serving_tls(days=YEAR), repeating(instance.ask, threads=2):
+def steady(monitored: MonitoredService) -> Iterator[None]:
+    """Steady traffic of a healthy service, apart from the fault of the test."""
+    monitored.exporters.write_backup_metric(time.time() + 3600)
+    with monitored.serving_tls(days=YEAR), repeating(monitored.generate, threads=2):
         yield
 
 
-def test_faults_that_follow_from_nothing_else(instance: Instance) -> None:
-    """Each of these parts is watched by itself: all are broken at once, to spare time."""
-    watch = instance.watch
-    impatient = {"x-api-key": instance.service.make_key(rateLimit=2)["secret"]}
+def test_independent_faults_fire_their_alerts(monitored: MonitoredService) -> None:
+    """Each of these parts has its own alert. All are broken at once to save time."""
+    monitoring = monitored.monitoring
+    impatient = {"x-api-key": monitored.service.make_key(rateLimit=2)["secret"]}
+    long_prompt = partial(monitored.generate, prompt=LONG_PROMPT)
     faults = {
-        "CertificateExpiring": lambda: instance.serving_tls(days=WEEK),
-        "RateLimitViolations": lambda: repeating(lambda: instance.ask(headers=impatient)),
-        "HighTokenUsage": lambda: repeating(lambda: instance.ask(prompt=LONG_PROMPT), threads=2),
-        "HighApiLatency": lambda: slow_calls(instance),
-        "DatabaseConnections": lambda: many_connections(instance),
-        "RedisMemory": lambda: little_memory(instance),
+        "CertificateExpiring": lambda: monitored.serving_tls(days=WEEK),
+        "RateLimitViolations": lambda: repeating(lambda: monitored.generate(headers=impatient)),
+        "HighTokenUsage": lambda: repeating(long_prompt, threads=2),
+        "HighApiLatency": lambda: slow_calls(monitored),
+        "DatabaseConnections": lambda: many_connections(monitored),
+        "RedisMemory": lambda: little_memory(monitored),
     }
-    wait = ("NoBackup", "EndpointDown")  # there never was a backup, nothing answers the probe
+    wait = ("NoBackup", "EndpointDown")  # no backup was made, and nothing responds to the probe
 
-    instance.write_backup_metric(None)
-    watch.wait_firing(*wait)
-    instance.write_backup_metric(time.time() - 86400)
+    monitored.exporters.write_backup_metric(None)
+    monitoring.wait_firing(*wait)
+    monitored.exporters.write_backup_metric(time.time() - 86400)
     with ExitStack() as stack:
         for break_it in faults.values():
             stack.enter_context(break_it())
-        watch.wait_firing(*faults, "BackupTooOld")
-        watch.wait_resolved(*wait)
-    instance.write_backup_metric(time.time() + 3600)
-    with instance.serving_tls(days=YEAR):
-        watch.wait_resolved(*faults, "BackupTooOld")
+        monitoring.wait_firing(*faults, "BackupTooOld")
+        monitoring.wait_resolved(*wait)
+    monitored.exporters.write_backup_metric(time.time() + 3600)
+    with monitored.serving_tls(days=YEAR):
+        monitoring.wait_resolved(*faults, "BackupTooOld")
 
 
 @contextmanager
-def slow_calls(instance: Instance) -> Iterator[None]:
-    """Let calls wait for a table that somebody locks again and again."""
-    headers = instance.service.sign_in_admin()
+def slow_calls(monitored: MonitoredService) -> Iterator[None]:
+    """Let calls wait for a table that another session locks repeatedly."""
+    headers = monitored.service.sign_in_admin()
 
-    def look() -> None:
-        requests.get(f"{instance.service.url}/api/admin/activity", headers=headers, timeout=30)
+    def read() -> None:
+        requests.get(f"{monitored.service.url}/api/admin/activity", headers=headers, timeout=30)
 
     def lock() -> None:
-        with closing(connect(instance)) as connection, connection.cursor() as cursor:
+        with closing(connect(monitored)) as connection, connection.cursor() as cursor:
             cursor.execute("lock table audit_log in access exclusive mode")
             cursor.execute("select pg_sleep(%s)", (LOCKED_SECONDS,))
 
-    with repeating(look, threads=4), repeating(lock):
+    with repeating(read, threads=4), repeating(lock):
         yield
 
 
 @contextmanager
-def many_connections(instance: Instance) -> Iterator[None]:
+def many_connections(monitored: MonitoredService) -> Iterator[None]:
     with ExitStack() as stack:
         for _ in range(CONNECTIONS):
-            stack.enter_context(closing(connect(instance)))
+            stack.enter_context(closing(connect(monitored)))
         yield
 
 
 @contextmanager
-def little_memory(instance: Instance) -> Iterator[None]:
-    """Let Redis have used more than `ALERT_REDIS_MEMORY_RATIO` of its memory."""
-    with closing(redis.Redis.from_url(instance.valkey.url)) as client:
+def little_memory(monitored: MonitoredService) -> Iterator[None]:
+    """Lower the memory of Redis until it uses more than `ALERT_REDIS_MEMORY_RATIO`."""
+    with closing(redis.Redis.from_url(monitored.valkey.url)) as client:
         used = client.info("memory")["used_memory"]
         client.config_set("maxmemory", round(used * 1.7))
         try:
@@ -101,115 +105,118 @@ def little_memory(instance: Instance) -> Iterator[None]:
             client.config_set("maxmemory", 0)
 
 
-def connect(instance: Instance) -> psycopg2.extensions.connection:
-    return psycopg2.connect(instance.postgres.url.replace("+psycopg2", ""))
+def connect(monitored: MonitoredService) -> psycopg2.extensions.connection:
+    return psycopg2.connect(monitored.postgres.url.replace("+psycopg2", ""))
 
 
 @pytest.mark.usefixtures("steady")
-def test_without_redis_errors_are_told_once(instance: Instance) -> None:
-    watch = instance.watch
-    instance.skip_alerts()
+def test_without_redis_one_alert_is_sent_for_all_errors(monitored: MonitoredService) -> None:
+    monitoring = monitored.monitoring
+    monitored.skip_alerts()
 
-    instance.valkey.stop()
-    watch.wait_firing("RedisDown", "HighErrorRate")
-    watch.wait_suppressed("HighErrorRate", by="RedisDown")
-    instance.wait_sent("firing", "RedisDown")
-    instance.valkey.start()
-    watch.wait_resolved("RedisDown", "HighErrorRate")
-    instance.wait_sent("resolved", "RedisDown")
+    monitored.valkey.stop()
+    monitoring.wait_firing("RedisDown", "HighErrorRate")
+    monitoring.wait_suppressed("HighErrorRate", by="RedisDown")
+    monitored.wait_sent("firing", "RedisDown")
+    monitored.valkey.start()
+    monitoring.wait_resolved("RedisDown", "HighErrorRate")
+    monitored.wait_sent("resolved", "RedisDown")
 
 
 @pytest.mark.usefixtures("steady")
-def test_without_a_database_errors_are_told_once(instance: Instance) -> None:
-    watch = instance.watch
-    instance.skip_alerts()
+def test_without_a_database_one_alert_is_sent_for_all_errors(monitored: MonitoredService) -> None:
+    monitoring = monitored.monitoring
+    monitored.skip_alerts()
 
-    instance.postgres.stop()
-    watch.wait_firing("DatabaseDown", "HighErrorRate")
-    watch.wait_suppressed("HighErrorRate", by="DatabaseDown")
-    instance.wait_sent("firing", "DatabaseDown")
-    instance.postgres.spawn()
-    instance.postgres.wait_ready()
-    watch.wait_resolved("DatabaseDown", "HighErrorRate")
-    instance.wait_sent("resolved", "DatabaseDown")
+    monitored.postgres.stop()
+    monitoring.wait_firing("DatabaseDown", "HighErrorRate")
+    monitoring.wait_suppressed("HighErrorRate", by="DatabaseDown")
+    monitored.wait_sent("firing", "DatabaseDown")
+    monitored.postgres.spawn()
+    monitored.postgres.wait_ready()
+    monitoring.wait_resolved("DatabaseDown", "HighErrorRate")
+    monitored.wait_sent("resolved", "DatabaseDown")
 
 
-def test_without_workers_the_line_is_told_as_that(instance: Instance) -> None:
-    watch, follows = instance.watch, ("QueueOld", "Overloaded")
-    instance.skip_alerts()
+def test_without_workers_no_alerts_about_the_queue_are_sent(monitored: MonitoredService) -> None:
+    monitoring, follows = monitored.monitoring, ("QueueOld", "Overloaded")
+    monitored.skip_alerts()
 
     for number in (0, 1):
-        instance.kill_worker(number)
-    with repeating(lambda: post_job(instance)):
-        watch.wait_firing("NoWorkers", "TargetDown", "HighErrorRate", *follows)
+        monitored.end_worker(number, signal.SIGKILL)
+    with repeating(lambda: post_job(monitored)):
+        monitoring.wait_firing("NoWorkers", "TargetDown", "HighErrorRate", *follows)
         for name in follows:
-            watch.wait_suppressed(name, by="NoWorkers")
-    instance.wait_sent("firing", "NoWorkers", "HighErrorRate")
+            monitoring.wait_suppressed(name, by="NoWorkers")
+    monitored.wait_sent("firing", "NoWorkers", "HighErrorRate")
     for number in (0, 1):
-        instance.start_worker(number, **SLOW)
-    watch.wait_resolved("NoWorkers", "HighErrorRate", *follows)
-    instance.wait_sent("resolved", "NoWorkers", "HighErrorRate")
+        monitored.start_worker(number, **SLOW)
+    monitoring.wait_resolved("NoWorkers", "HighErrorRate", *follows)
+    monitored.wait_sent("resolved", "NoWorkers", "HighErrorRate")
 
 
-def test_slow_workers_and_those_that_lose_jobs_are_told(instance: Instance) -> None:
-    """They are slow, take one job at a time, and have no second attempt: see `SLOW`."""
-    watch = instance.watch
+def test_slow_workers_and_lost_jobs_fire_alerts(monitored: MonitoredService) -> None:
+    """`SLOW` workers run one job at a time and give it no second attempt."""
+    monitoring = monitored.monitoring
     slow = ("SlowGeneration", "HighTimeToFirstToken")
-    instance.skip_alerts()
+    monitored.skip_alerts()
 
-    with repeating(lambda: instance.ask(prompt=LONGER, maxTokens=16), threads=8):
-        watch.wait_firing(*slow)
-        wait_until(lambda: instance.running() == 2, 20)  # one of each: the killed one's is lost
-        instance.kill_worker(0)
-        watch.wait_firing("JobsFail")
-        instance.wait_sent("firing", *slow, "JobsFail")
-    instance.start_worker(0)
-    # Without any worker the others would be silenced, and their end too.
-    wait_until(lambda: watch.value("sum(bountycoder_worker_ready)") == 2, 60)
-    instance.stop_worker(1)
-    instance.start_worker(1)
-    watch.wait_firing("WorkerRestarting")
-    with repeating(instance.ask, threads=2):
-        watch.wait_resolved(*slow, "JobsFail", "TargetDown")
-    instance.wait_sent("resolved", *slow, "JobsFail")
+    with repeating(lambda: monitored.generate(prompt=LONGER, maxTokens=16), threads=8):
+        monitoring.wait_firing(*slow)
+        wait_until(
+            lambda: monitored.running() == 2, 20
+        )  # each runs one: the killed worker's is lost
+        monitored.end_worker(0, signal.SIGKILL)
+        monitoring.wait_firing("JobsFail")
+        monitored.wait_sent("firing", *slow, "JobsFail")
+    monitored.start_worker(0)
+    # Without any worker Alertmanager would suppress the other alerts and their ends.
+    wait_until(lambda: monitoring.value("sum(bountycoder_worker_ready)") == 2, 60)
+    monitored.end_worker(1)
+    monitored.start_worker(1)
+    monitoring.wait_firing("WorkerRestarting")
+    with repeating(monitored.generate, threads=2):
+        monitoring.wait_resolved(*slow, "JobsFail", "TargetDown")
+    monitored.wait_sent("resolved", *slow, "JobsFail")
 
 
-def post_job(instance: Instance) -> None:
+def post_job(monitored: MonitoredService) -> None:
     requests.post(
-        f"{instance.service.url}/api/llm/jobs",
+        f"{monitored.service.url}/api/llm/jobs",
         json={"prompt": "one two three", "maxTokens": 8},
-        headers=instance.headers,
+        headers=monitored.headers,
         timeout=30,
     )
 
 
 @pytest.mark.usefixtures("steady")
-def test_without_an_api_its_target_is_not_told_besides(instance: Instance) -> None:
-    watch = instance.watch
-    instance.skip_alerts()
+def test_without_an_api_no_alert_about_its_target_is_sent(monitored: MonitoredService) -> None:
+    monitoring = monitored.monitoring
+    monitored.skip_alerts()
 
-    instance.kill_api()
-    watch.wait_firing("ApiDown", "TargetDown")
-    watch.wait_suppressed("TargetDown", by="ApiDown")
-    instance.wait_sent("firing", "ApiDown")
-    instance.service.api = instance.service.spawn("api")
-    instance.service.wait_ready(2)
-    watch.wait_resolved("ApiDown", "TargetDown")
-    instance.wait_sent("resolved", "ApiDown")
+    monitored.kill_api()
+    monitoring.wait_firing("ApiDown", "TargetDown")
+    monitoring.wait_suppressed("TargetDown", by="ApiDown")
+    monitored.wait_sent("firing", "ApiDown")
+    monitored.service.api = monitored.service.spawn("api")
+    monitored.service.wait_ready(2)
+    monitoring.wait_resolved("ApiDown", "TargetDown")
+    monitored.wait_sent("resolved", "ApiDown")
 
 
 @pytest.mark.usefixtures("steady")
-def test_whatever_was_told_is_taken_back(instance: Instance) -> None:
-    """But for what was silenced meanwhile, and for this machine's own processors and disks."""
-    instance.watch.wait_resolved("WorkerRestarting")
-    instance.skip_alerts(since=0)
+def test_every_sent_alert_is_resolved(monitored: MonitoredService) -> None:
+    """Except suppressed alerts and those about this machine's processors and disks."""
+    monitored.monitoring.wait_resolved("WorkerRestarting")
+    monitored.skip_alerts(since=0)
     rules = yaml.safe_load(render("alertmanager.yml", MonitoringSettings.from_environment({})))
-    silenced = {
+    suppressed = {
         name
         for rule in rules["inhibit_rules"]
         for name in re.findall(r"\w+", rule["target_matchers"][0].partition("=")[2])
     }
-    sent_alerts = instance.sent_alerts("firing") - silenced - {"HighCpu", "HighMemory", "DiskFull"}
+    machine = {"HighCpu", "HighMemory", "DiskFull"}
+    sent_alerts = monitored.sent_alerts("firing") - suppressed - machine
 
     assert {"RedisDown", "DatabaseDown", "ApiDown"} <= sent_alerts
-    instance.wait_sent("resolved", *sent_alerts)
+    monitored.wait_sent("resolved", *sent_alerts)

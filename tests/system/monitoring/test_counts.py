@@ -1,4 +1,4 @@
-"""What Prometheus adds up is what happened, though processes are killed."""
+"""Sums of Prometheus are exact although processes are killed."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-import psutil
 from sqlalchemy import create_engine, text
 
-from tests.support.monitoring.instance import Instance
+from tests.support.monitoring.monitored_service import MonitoredService
 from tests.support.polling import wait_until
 
 REQUESTS = 50
@@ -23,57 +22,59 @@ ENDED = 'sum(bountycoder_jobs_total{queue="interactive"})'
 TOKENS = "sum(bountycoder_generation_tokens_total) + sum(bountycoder_prompt_tokens_total)"
 
 
-def test_sums_are_what_was_sent_though_one_of_each_is_killed(instance: Instance) -> None:
-    """Two processes of the API, two workers; the counters go on through all of it."""
-    watch = instance.watch
-    wait_until(lambda: watch.value("sum(bountycoder_worker_ready)") == 2, 30)
-    settle(instance)
-    before = {query: watch.value(query) or 0.0 for query in (GENERATIONS, ENDED, TOKENS)}
-    rows_before = rows(instance)
+def test_sums_are_exact_although_one_process_of_each_kind_is_killed(
+    monitored: MonitoredService,
+) -> None:
+    """Two processes of the API and two workers; no counter is reset."""
+    monitoring = monitored.monitoring
+    wait_until(lambda: monitoring.value("sum(bountycoder_worker_ready)") == 2, 30)
+    settle(monitored)
+    before = {query: monitoring.value(query) or 0.0 for query in (GENERATIONS, ENDED, TOKENS)}
+    rows_before = rows(monitored)
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        statuses = list(pool.map(lambda _: instance.ask(), range(REQUESTS)))
-        under_way = pool.map(lambda _: instance.ask(), range(REQUESTS))
-        wait_until(lambda: instance.running() >= AT_ONCE / 2, 20)
-        instance.kill_worker(0)
-        kill_api_process(instance)
-        instance.start_worker(0)
+        statuses = list(pool.map(lambda _: monitored.generate(), range(REQUESTS)))
+        under_way = pool.map(lambda _: monitored.generate(), range(REQUESTS))
+        wait_until(lambda: monitored.running() >= AT_ONCE / 2, 20)
+        monitored.end_worker(0, signal.SIGKILL)
+        monitored.service.kill_api_process()
+        monitored.start_worker(0)
         statuses += under_way
-        instance.service.wait_ready(2)
-        statuses += pool.map(lambda _: instance.ask(), range(REQUESTS))
-    settle(instance)
+        monitored.service.wait_ready(2)
+        statuses += pool.map(lambda _: monitored.generate(), range(REQUESTS))
+    settle(monitored)
 
-    answered, broken = statuses.count(200), statuses.count(0)
-    ended, tokens = (now - then for now, then in zip(rows(instance), rows_before, strict=True))
-    gained = {query: (watch.value(query) or 0.0) - before[query] for query in before}
+    succeeded, broken = statuses.count(200), statuses.count(0)
+    ended, tokens = (now - then for now, then in zip(rows(monitored), rows_before, strict=True))
+    gained = {query: (monitoring.value(query) or 0.0) - before[query] for query in before}
     assert set(statuses) <= {200, 0}
-    assert answered >= 2 * REQUESTS
+    assert succeeded >= 2 * REQUESTS
     assert gained[ENDED] == ended
     assert gained[TOKENS] == tokens
-    assert answered <= gained[GENERATIONS] <= answered + broken
-    # A counter that began anew would be a reset.
-    assert watch.value(f"sum(resets({GENERATIONS.removeprefix('sum(')[:-1]}[2m]))") == 0
+    assert succeeded <= gained[GENERATIONS] <= succeeded + broken
+    # A counter that started at zero a second time would be a reset.
+    assert monitoring.value(f"sum(resets({GENERATIONS.removeprefix('sum(')[:-1]}[2m]))") == 0
 
 
-def settle(instance: Instance) -> None:
-    """Wait until nothing is under way, and Prometheus has seen all of it."""
-    engine = create_engine(instance.postgres.url)
+def settle(monitored: MonitoredService) -> None:
+    """Wait until all jobs have ended and Prometheus has scraped their counters."""
+    engine = create_engine(monitored.postgres.url)
     with engine.connect() as connection:
         query = text("select count(*) from jobs where finished_at is null")
         wait_until(lambda: connection.scalar(query) == 0, 30)
         connection.rollback()
     engine.dispose()
-    at, watch = time.time(), instance.watch
-    # `up` has the time of the last scrape; one that failed shows no counters.
+    at, monitoring = time.time(), monitored.monitoring
+    # `up` has the time of the last scrape, even of one that failed.
     scraped = "min(timestamp(up{job=~'bountycoder-.+'} == 1))"
-    # A job is counted a moment after its end was committed.
-    wait_until(lambda: (watch.value(scraped) or 0.0) > at + COUNTED_SECONDS, 20)
-    wait_until(lambda: watch.value("min(up{job=~'bountycoder-.+'})") == 1, 20)
+    # A worker counts a job a moment after it commits the end.
+    wait_until(lambda: (monitoring.value(scraped) or 0.0) > at + COUNTED_SECONDS, 20)
+    wait_until(lambda: monitoring.value("min(up{job=~'bountycoder-.+'})") == 1, 20)
 
 
-def rows(instance: Instance) -> tuple[int, int]:
+def rows(monitored: MonitoredService) -> tuple[int, int]:
     """Return how many interactive jobs ended, and the tokens of all."""
-    engine = create_engine(instance.postgres.url)
+    engine = create_engine(monitored.postgres.url)
     with engine.connect() as connection:
         ended = connection.scalar(
             text("select count(*) from jobs where finished_at is not null and queue='interactive'")
@@ -83,8 +84,3 @@ def rows(instance: Instance) -> tuple[int, int]:
         )
     engine.dispose()
     return int(ended or 0), int(tokens or 0)
-
-
-def kill_api_process(instance: Instance) -> None:
-    assert instance.service.api is not None
-    psutil.Process(instance.service.api.pid).children()[0].send_signal(signal.SIGKILL)

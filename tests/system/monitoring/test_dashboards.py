@@ -1,4 +1,4 @@
-"""Every query of every dashboard is understood, and shows something of a service that is used."""
+"""Every query of every dashboard is valid and finds data of a service with traffic."""
 
 from __future__ import annotations
 
@@ -18,23 +18,24 @@ from docker.grafana.dashboards.__main__ import BOARDS
 from models.monitoring.grafana_role import ROLE
 from tests.support.http import batch_files
 from tests.support.metrics_table import METRIC_ROW, METRICS_DOCUMENT
-from tests.support.monitoring.instance import READER_PASSWORD, Instance, repeating
+from tests.support.monitoring.monitored_service import READER_PASSWORD, MonitoredService
 from tests.support.polling import wait_until
+from tests.support.repeating import repeating
 
-#: Nothing here shows them: there is no GPU, and cAdvisor needs containers.
+#: These have no data here: there is no GPU, and cAdvisor needs containers.
 NOT_HERE = re.compile(r"\b(bountycoder_gpu_|container_)")
 #: Empty unless an exception was unhandled or a target is down.
 EMPTY_IS_GOOD = ("http_request_exceptions_total", 'code="internal_error"', "up == 0")
-#: Of machines: which of them there are is not ours to say. A machine may have no disks of its own.
+#: A machine may have no disks.
 MAYBE_HERE = re.compile(r"\bnode_(disk|filesystem)_")
 WINDOW = "1m"
 ALL_WORKERS = ".*"
-#: Who signs in again and again, and is refused.
+#: An account that does not exist; its sign-ins are rejected.
 STRANGER = {"email": "stranger@example.com", "password": "a wrong password"}
 
 
 def targets() -> Iterator[tuple[str, dict[str, Any]]]:
-    """Return each query of each panel, with where it stands."""
+    """Yield each query of each panel, with its place."""
     for board in BOARDS:
         for panel in json.loads(board.json())["panels"]:
             for target in panel.get("targets", []):
@@ -46,40 +47,40 @@ SQL = {where: t["rawSql"] for where, t in targets() if "rawSql" in t}
 
 
 @pytest.fixture(scope="module")
-def used(instance: Instance) -> Iterator[Instance]:
-    """A service that was used in every way that dashboards tell of."""
-    service, headers = instance.service, instance.headers
+def used(monitored: MonitoredService) -> Iterator[MonitoredService]:
+    """A service with traffic of every kind that dashboards show."""
+    service, headers = monitored.service, monitored.headers
     admin = service.sign_in_admin()
     limited = service.make_key(name="limited", rateLimit=1, monthlyTokenLimit=1_000_000)
     service.make_key(name="unused")
-    instance.write_backup_metric(time.time())
-    with closing(redis.Redis.from_url(instance.valkey.url)) as client:
+    monitored.exporters.write_backup_metric(time.time())
+    with closing(redis.Redis.from_url(monitored.valkey.url)) as client:
         client.config_set("maxmemory", 256 * 1024**2)
 
     def use() -> None:
-        instance.ask()
-        instance.ask(headers={"x-api-key": limited["secret"]})
-        instance.ask(maxTokens=0)
+        monitored.generate()
+        monitored.generate(headers={"x-api-key": limited["secret"]})
+        monitored.generate(maxTokens=0)
         service.call("GET", "/api/keys", headers=admin)
         service.call("POST", "/api/auth/login", json=STRANGER)
         requests.get(f"http://127.0.0.1:{service.settings.admin_port}/", timeout=30)
-        body = {"prompt": "one two", "maxTokens": 4, "webhookUrl": f"{instance.receiver.url}/job"}
+        body = {"prompt": "one two", "maxTokens": 4, "webhookUrl": f"{monitored.receiver.url}/job"}
         service.call("POST", "/api/llm/jobs", json=body, headers=headers)
 
-    with instance.serving_tls(days=365):
+    with monitored.serving_tls(days=365):
         with repeating(use):
             for _ in range(8):
                 batch_files.made(service, headers, *batch_files.requests_of(3))
-            wait_until(lambda: not _empty(instance), 30, lambda: "\n".join(_empty(instance)))
-        yield instance
+            wait_until(lambda: not _empty(monitored), 30, lambda: "\n".join(_empty(monitored)))
+        yield monitored
 
 
-def _empty(instance: Instance) -> list[str]:
-    """Return the queries that should show something and do not."""
+def _empty(monitored: MonitoredService) -> list[str]:
+    """Return the queries that should find data and do not."""
     return [
         f"{where}: {query}"
         for where, query in PROMQL.items()
-        if not _may_be_empty(query) and not _shown(instance, query)
+        if not _may_be_empty(query) and not _found(monitored, query)
     ]
 
 
@@ -88,23 +89,23 @@ def _may_be_empty(query: str) -> bool:
     return is_good or bool(NOT_HERE.search(query) or MAYBE_HERE.search(query))
 
 
-def _shown(instance: Instance, query: str) -> list[dict[str, Any]]:
-    """Return what a query shows as Grafana sends it; one that is refused fails the test."""
+def _found(monitored: MonitoredService, query: str) -> list[dict[str, Any]]:
+    """Return what a query finds, sent as Grafana sends it; a rejected query fails the test."""
     plain = query.replace("$__rate_interval", WINDOW).replace("$worker", ALL_WORKERS)
     assert "$" not in plain, query
-    return [sample for sample in instance.watch.query(plain) if sample["value"][1] != "NaN"]
+    return [sample for sample in monitored.monitoring.query(plain) if sample["value"][1] != "NaN"]
 
 
-def test_every_query_of_metrics_is_understood_and_shows_something(used: Instance) -> None:
-    silent = [where for where, query in PROMQL.items() if not _shown(used, query)]
-    print("shows nothing here:", *silent, sep="\n  ")
+def test_every_query_of_metrics_finds_data(used: MonitoredService) -> None:
+    silent = [where for where, query in PROMQL.items() if not _found(used, query)]
+    print("no data here:", *silent, sep="\n  ")
 
     assert _empty(used) == []
     assert len(silent) < len(PROMQL) / 6
 
 
-def test_metrics_of_ours_on_dashboards_are_documented() -> None:
-    """Those of GPUs too, which no page shows here."""
+def test_our_metrics_on_dashboards_are_documented() -> None:
+    """Metrics of GPUs too, although no GPU is here."""
     documented = {name for name, _, _ in METRIC_ROW.findall(METRICS_DOCUMENT.read_text())}
     names = {name for query in PROMQL.values() for name in re.findall(r"\bbountycoder_\w+", query)}
     ours = {re.sub(r"_(bucket|sum|count)$", "", name) for name in names}
@@ -112,7 +113,7 @@ def test_metrics_of_ours_on_dashboards_are_documented() -> None:
     assert ours - documented == set()
 
 
-def test_every_variable_of_dashboards_has_values(used: Instance) -> None:
+def test_every_variable_of_dashboards_has_values(used: MonitoredService) -> None:
     variables = [
         variable["query"]["query"]
         for board in BOARDS
@@ -120,11 +121,11 @@ def test_every_variable_of_dashboards_has_values(used: Instance) -> None:
     ]
 
     assert variables == ["label_values(bountycoder_worker_ready, instance)"]
-    assert len(used.watch.query("count by (instance) (bountycoder_worker_ready)")) == 2
+    assert len(used.monitoring.query("count by (instance) (bountycoder_worker_ready)")) == 2
 
 
 @pytest.fixture(scope="module")
-def reader(used: Instance) -> Iterator[Connection]:
+def reader(used: MonitoredService) -> Iterator[Connection]:
     url = make_url(used.service.settings.database_url.get_secret_value())
     engine = create_engine(url.set(username=ROLE, password=READER_PASSWORD))
     with engine.connect() as connection:
@@ -133,7 +134,7 @@ def reader(used: Instance) -> Iterator[Connection]:
 
 
 @pytest.mark.parametrize("where", SQL)
-def test_every_query_of_rows_is_allowed_and_shows_something(reader: Connection, where: str) -> None:
+def test_every_query_of_rows_is_allowed_and_finds_data(reader: Connection, where: str) -> None:
     found = reader.execute(text(as_grafana_sends(SQL[where]))).mappings().all()
 
     assert found
@@ -141,7 +142,7 @@ def test_every_query_of_rows_is_allowed_and_shows_something(reader: Connection, 
 
 
 def as_grafana_sends(sql: str) -> str:
-    """Replace the macros of Grafana's data source that we use."""
+    """Replace the macros of Grafana's data source."""
     now = time.time()
     since, until = (
         time.strftime("'%Y-%m-%dT%H:%M:%SZ'", time.gmtime(at)) for at in (now - 86400, now + 60)

@@ -11,7 +11,7 @@ from functools import partial
 
 from tests.support.polling import wait_until
 from tests.support.postgres import query
-from tests.support.service import STOP_SECONDS
+from tests.support.processes import STOP_SECONDS, end
 from tests.system.topology.records import NO_ANSWER, Records, Refusal
 from tests.system.topology.topology import API_ADDRESSES, API_DRAIN_SECONDS, WORKERS, Topology
 from tests.system.topology.traffic import Traffic
@@ -116,20 +116,22 @@ def _replace_admin_ui(topology: Topology) -> None:
     assert topology.service.admin_ui is not None
     _drain(topology, topology.service.admin_ui)
     topology.spawn_admin_ui()
-    topology.wait_admin_ui()
+    topology.service.wait_admin_ui()
 
 
 def _replace_prometheus(topology: Topology) -> None:
     """Afterwards it still knows what it saw, and sees every program again."""
-    watch = topology.watch
-    assert watch is not None and topology.prometheus is not None
+    monitoring = topology.monitoring
+    assert monitoring is not None and topology.prometheus is not None
     before = time.time()
     topology.prometheus.stop(signal.SIGTERM, STOP_SECONDS)
-    topology.prometheus = watch.start_prometheus()
+    topology.prometheus = monitoring.start_prometheus()
     programs = sum(len(ports) for ports in topology.targets().values())
     up = 'up{job=~"bountycoder-.*"}'
-    wait_until(lambda: watch.value(f"count({up} == 1)") == programs, FOLLOW_SECONDS, watch.logs)
-    assert watch.value(f"count({up} @ {before:.0f})"), "it has lost what it saw"
+    wait_until(
+        lambda: monitoring.value(f"count({up} == 1)") == programs, FOLLOW_SECONDS, monitoring.logs
+    )
+    assert monitoring.value(f"count({up} @ {before:.0f})"), "Prometheus has lost its data"
 
 
 def _replace_valkey(topology: Topology) -> None:
@@ -150,6 +152,5 @@ def _replace_primary(topology: Topology) -> None:
 
 def _drain(topology: Topology, program: subprocess.Popen[bytes]) -> None:
     """Tell a program to stop; it ends by itself, within its grace."""
-    program.send_signal(signal.SIGTERM)
-    code = program.wait(API_DRAIN_SECONDS + LEAVE_SECONDS)
+    code = end(program, seconds=API_DRAIN_SECONDS + LEAVE_SECONDS)
     assert code == 0, f"it ended with {code}\n{topology.service.logs()[-4000:]}"

@@ -5,14 +5,12 @@ docs/deployment.md says the same to those who do it.
 
 from __future__ import annotations
 
-import signal
 import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import requests
 from sqlalchemy import Engine, create_engine, select, text
 
 from cli.servers.valkey import Valkey
@@ -22,7 +20,8 @@ from models.database.base import sessions
 from models.jobs.job import Job
 from tests.support.docker.nginx import Nginx, servers, variables
 from tests.support.polling import wait_until
-from tests.support.service import Service, kill_with_children
+from tests.support.processes import end, kill_with_children, responds
+from tests.support.service import Service
 from tests.system.topology.account import count
 from tests.system.topology.records import Records
 from tests.system.topology.release import SCHEMA, last_release
@@ -63,7 +62,8 @@ class Upgrade:
         service.add_worker(drain_seconds=WORKER_DRAIN_SECONDS)
         changes = {"api_host": address, "api_port": self.port}
         self.apis[address] = service.spawn("api", **changes)
-        wait_until(lambda: self._answers(address), COMMAND_SECONDS, service.logs)
+        url = f"http://{address}:{self.port}/healthz"
+        wait_until(lambda: responds(url), COMMAND_SECONDS, service.logs)
         service.wait_ready(sum(len(s.workers) for s in (self.old, self.new)))
 
     def wait_passed_to(self, address: str) -> None:
@@ -81,8 +81,7 @@ class Upgrade:
         self._end(self.apis[OLD])
 
     def _end(self, program: subprocess.Popen[bytes]) -> None:
-        program.send_signal(signal.SIGTERM)
-        assert program.wait(COMMAND_SECONDS) == 0, self.old.logs()
+        assert end(program, seconds=COMMAND_SECONDS) == 0, self.old.logs()
 
     def told_of_refusals(self) -> list[str]:
         """Return what the programs' logs say of parts that were away, and when."""
@@ -91,16 +90,9 @@ class Upgrade:
 
     def close(self) -> None:
         for api in self.apis.values():
-            if api.poll() is None:
-                kill_with_children(api)
+            kill_with_children(api)
         for service in (self.old, self.new):
             service.stop()
-
-    def _answers(self, address: str) -> bool:
-        try:
-            return requests.get(f"http://{address}:{self.port}/healthz", timeout=10).ok
-        except requests.ConnectionError:
-            return False
 
 
 @pytest.fixture

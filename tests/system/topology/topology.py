@@ -14,8 +14,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import requests
-
 from cli.monitoring.settings import MonitoringSettings
 from cli.servers.postgres import Postgres
 from cli.servers.valkey import Valkey
@@ -23,14 +21,14 @@ from cli.system.child_process import Child
 from cli.system.ports import free_port
 from core.config.settings import Settings
 from tests.support.docker.nginx import Nginx, servers, variables
+from tests.support.monitoring.monitoring import Monitoring, Programs
 from tests.support.monitoring.programs import find_program
-from tests.support.monitoring.watch import Programs, Watch
 from tests.support.polling import wait_until
 from tests.support.postgres import REPLICA, base_backup, running, url_of_writable
-from tests.support.service import Service, kill_with_children
+from tests.support.processes import kill_with_children, responds
+from tests.support.service import Service
 
 READY_SECONDS = 90.0
-CALL_SECONDS = 10.0
 COMMAND_SECONDS = 60.0
 API, ADMIN = "5000", "3030"
 #: Linux has all of 127.0.0.0/8: each API has an address of its own, as containers have it.
@@ -77,7 +75,7 @@ class Topology:
     given: Mapping[str, str]
     api_port: int
     apis: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
-    watch: Watch | None = None
+    monitoring: Monitoring | None = None
     prometheus: Child | None = None
     _metrics_ports: dict[str, int] = field(default_factory=dict)
     _replicas: int = 1
@@ -128,7 +126,7 @@ class Topology:
         self.apis[address] = self.service.spawn("api", **changes)
 
     def wait_api(self, address: str) -> None:
-        self._wait_answer(f"http://{address}:{self.api_port}/healthz")
+        self._wait_response(f"http://{address}:{self.api_port}/healthz")
 
     def wait_passed_to(self, address: str, *, after: int) -> None:
         """Wait until NGINX has passed a request to an API; it says so behind a place of its log."""
@@ -146,14 +144,11 @@ class Topology:
 
     def wait_served(self) -> None:
         """Wait until an API says that nothing is away."""
-        self._wait_answer(f"{self.service.url}/readyz")
+        self._wait_response(f"{self.service.url}/readyz")
 
     def spawn_admin_ui(self) -> None:
         port = self._metrics_port("admin")
         self.service.admin_ui = self.service.spawn("admin-ui", admin_metrics_port=port)
-
-    def wait_admin_ui(self) -> None:
-        self._wait_answer(f"{self.service.admin_url}/sign-in")
 
     def targets(self) -> dict[str, list[int]]:
         """Return the ports of what Prometheus asks."""
@@ -188,35 +183,27 @@ class Topology:
             self.spawn_worker(number)
         self.spawn_admin_ui()
         if find_program("prometheus") is not None:
-            self._start_watch()
+            self._start_monitoring()
         for address in API_ADDRESSES:
             self.wait_api(address)
-        self.wait_admin_ui()
+        self.service.wait_admin_ui()
         self.wait_workers()
 
-    def _start_watch(self) -> None:
+    def _start_monitoring(self) -> None:
         programs = Programs(self.directory)
         self.stack.callback(programs.stop)
-        self.watch = Watch(programs, MonitoringSettings.from_environment({}))
-        self.watch.start(self.targets(), files=self.directory, prober=free_port())
-        self.prometheus = self.watch.prometheus
+        self.monitoring = Monitoring(programs, MonitoringSettings.from_environment({}))
+        self.monitoring.start(self.targets(), files=self.directory, prober=free_port())
+        self.prometheus = self.monitoring.prometheus
 
     def _stop(self) -> None:
         for api in self.apis.values():
-            if api.poll() is None:
-                kill_with_children(api)
+            kill_with_children(api)
         self.service.stop()
 
     def _metrics_port(self, program: str) -> int:
         """Return the port of a program's metrics: the same whenever it starts."""
         return self._metrics_ports.setdefault(program, free_port())
 
-    def _wait_answer(self, address: str) -> None:
-        wait_until(lambda: _answers(address), READY_SECONDS, self.service.logs)
-
-
-def _answers(address: str) -> bool:
-    try:
-        return requests.get(address, timeout=CALL_SECONDS).ok
-    except requests.ConnectionError:
-        return False
+    def _wait_response(self, url: str) -> None:
+        wait_until(lambda: responds(url), READY_SECONDS, self.service.logs)

@@ -1,10 +1,9 @@
-"""A real Prometheus and a real Alertmanager that watch processes of ours."""
+"""A real Prometheus and a real Alertmanager that monitor our programs."""
 
 from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +17,19 @@ from cli.system.ports import free_port
 from tests.support.monitoring.programs import UNPACKED, program
 from tests.support.paths import ROOT
 from tests.support.polling import wait_until
+from tests.support.processes import responds
 
 CONFIGURATION = ROOT / "docker" / "prometheus" / "prometheus.yml"
 SCRAPE_INTERVAL = "500ms"
 STOP_SECONDS = 10.0
 READY_SECONDS = 30.0
-#: What an alert may take here, from the fault to the firing, and from its end to the resolving.
+#: Bound of the time from a fault to its alert, and from its end to the resolved alert.
 ALERT_SECONDS = 45.0
 CALL_SECONDS = 10.0
 
 
 class Programs:
-    """Programs that end with the test, each with its own log and port."""
+    """Third-party programs that end with the test, each with its own log."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -60,8 +60,8 @@ class Programs:
             child.stop(signal.SIGTERM, STOP_SECONDS)
 
 
-class Watch:
-    """Prometheus with the rules, and Alertmanager with a webhook, at short times."""
+class Monitoring:
+    """Prometheus with our rules, and Alertmanager with a webhook, at short times."""
 
     def __init__(self, programs: Programs, settings: MonitoringSettings) -> None:
         self._programs = programs
@@ -71,11 +71,11 @@ class Watch:
         self.prometheus: Child | None = None
 
     def start(self, targets: Mapping[str, Sequence[int]], *, files: Path, prober: int) -> None:
-        """Run both.
+        """Run Prometheus and Alertmanager.
 
         Args:
             targets: ports by the names of jobs in `prometheus.yml`; other jobs are left out.
-            files: where `targets/*.json` and `probes/*.json` are.
+            files: the directory of `targets/*.json` and `probes/*.json`.
             prober: port of the blackbox exporter.
         """
         directory = self._programs.directory
@@ -99,7 +99,7 @@ class Watch:
         wait_until(lambda: _is_ready(self.alertmanager_port), READY_SECONDS, self.logs)
 
     def start_prometheus(self) -> Child:
-        """Run Prometheus on the data that is there; it answers when this returns."""
+        """Run Prometheus on its present data and wait until it responds."""
         directory = self._programs.directory
         child = self._programs.start(
             "prometheus",
@@ -111,7 +111,7 @@ class Watch:
         return child
 
     def query(self, text: str) -> list[dict[str, Any]]:
-        """Return the result of a query as it is now; a query that is refused fails the test."""
+        """Return the present result of a query; a rejected query fails the test."""
         return list(self._api("query", query=text)["result"])
 
     def value(self, text: str) -> float | None:
@@ -132,11 +132,10 @@ class Watch:
         wait_until(lambda: not set(names) & self.firing(), ALERT_SECONDS, self._explain(names))
 
     def suppressed(self) -> dict[str, set[str]]:
-        """Return alerts that Alertmanager keeps for itself, with those that are the reason."""
-        answer = requests.get(
+        """Return the alerts that Alertmanager suppresses, each with the alerts that cause it."""
+        alerts = requests.get(
             f"http://127.0.0.1:{self.alertmanager_port}/api/v2/alerts", timeout=CALL_SECONDS
-        )
-        alerts = answer.json()
+        ).json()
         names = {alert["fingerprint"]: alert["labels"]["alertname"] for alert in alerts}
         return {
             alert["labels"]["alertname"]: {names[by] for by in alert["status"]["inhibitedBy"]}
@@ -170,16 +169,16 @@ class Watch:
         return explain
 
     def _api(self, path: str, **parameters: str) -> dict[str, Any]:
-        answer = requests.get(
+        response = requests.get(
             f"http://127.0.0.1:{self.port}/api/v1/{path}", params=parameters, timeout=CALL_SECONDS
         )
-        assert answer.status_code == 200, f"{parameters}: {answer.text}"
-        return dict(answer.json()["data"])
+        assert response.status_code == 200, f"{parameters}: {response.text}"
+        return dict(response.json()["data"])
 
     def _configuration(
         self, targets: Mapping[str, Sequence[int]], *, files: Path, prober: int
     ) -> dict[str, Any]:
-        """Return the configuration that we ship, with addresses and times of this run."""
+        """Return the shipped configuration, with addresses and times of this run."""
         shipped = CONFIGURATION.read_text().replace("/etc/prometheus", str(files))
         made: dict[str, Any] = yaml.safe_load(
             shipped.replace("blackbox-exporter:9115", f"127.0.0.1:{prober}")
@@ -192,7 +191,7 @@ class Watch:
         made["rule_files"] = [str(self._programs.directory / "alerts.yml")]
         receivers = made["alerting"]["alertmanagers"][0]
         receivers["static_configs"] = [{"targets": [f"127.0.0.1:{self.alertmanager_port}"]}]
-        kept = []
+        jobs = []
         for job in made["scrape_configs"]:
             if job["job_name"] in targets:
                 job.pop("dns_sd_configs", None)
@@ -200,13 +199,10 @@ class Watch:
                 job["static_configs"] = [{"targets": addresses}]
             elif "file_sd_configs" not in job:
                 continue
-            kept.append(job)
-        made["scrape_configs"] = kept
+            jobs.append(job)
+        made["scrape_configs"] = jobs
         return made
 
 
 def _is_ready(port: int) -> bool:
-    with suppress(requests.ConnectionError):
-        url = f"http://127.0.0.1:{port}/-/ready"
-        return requests.get(url, timeout=CALL_SECONDS).status_code == 200
-    return False
+    return responds(f"http://127.0.0.1:{port}/-/ready")
