@@ -26,7 +26,7 @@ from sqlalchemy import text
 
 from cli.system.ports import free_port
 from models.database.base import open_database
-from tests.bench.request_path import NO_LIMITS, load
+from tests.bench.request_path.wrk import NO_LIMITS, load
 from tests.bench.servers import MODEL, own_servers
 from tests.support.prometheus import samples, scrape, total
 from tests.support.service import Service

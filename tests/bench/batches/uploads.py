@@ -1,4 +1,4 @@
-"""A file of many lines comes in, while others call. `python -m tests.bench.uploads`
+"""A file of many lines comes in, while others call. `python -m tests.bench.batches.uploads`
 
 One API process with servers of its own, as durable as in production: how long the upload takes, how
 much its memory grows, what other calls wait meanwhile, and how fast results are sent.

@@ -1,21 +1,17 @@
-"""What our request path costs beside the least possible. `python -m tests.bench.request_path`
+"""Compares our request path with the least possible. `python -m tests.bench.request_path`
 
-One run on one machine, in turns: a bare Flask view (tests/bench/bare_view.py), our
-`POST /api/llm/jobs` without a worker, and our synchronous `generate` with a worker and the echo
+One run on one machine, in alternation: a bare Flask view (tests/bench/request_path/bare_view.py),
+our `POST /api/llm/jobs` without a worker, and our synchronous `generate` with a worker and the echo
 engine. `wrk` (Debian's package) makes the requests.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import re
 import shutil
 import statistics
 import subprocess
 import sys
-import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,26 +22,20 @@ from sqlalchemy import create_engine, text
 
 from cli.system.ports import free_port
 from core.config.settings import Settings
+from tests.bench.request_path.wrk import BODY, NO_LIMITS, load
 from tests.bench.servers import MODEL, own_servers
 from tests.support.polling import wait_until
 from tests.support.service import Service
 
-BODY = {"prompt": "Write a Python function that reverses a list", "maxTokens": 32}
-#: With greenlets, as our own programs begin.
+#: Uses greenlets, as our own programs do.
 BARE_VIEW = """
 from cli.commands.programs import use_greenlets
 use_greenlets()
 from models.database.greenlet_wait import wait_in_greenlets
 wait_in_greenlets(60)
-from tests.bench.bare_view import main
+from tests.bench.request_path.bare_view import main
 main()
 """
-NO_LIMITS = {
-    "ENGINE": "echo",
-    "LOG_LEVEL": "WARNING",
-    "MAX_QUEUE_LENGTH": "10000000",
-    "MAX_QUEUE_SECONDS": "100000",
-}
 
 
 def main() -> None:
@@ -64,7 +54,7 @@ def main() -> None:
 def _measure(
     settings: Settings, directory: Path, at_once: int, seconds: int, rounds: int
 ) -> dict[str, list[float]]:
-    """Return requests a second of each, one value a round."""
+    """Return the requests a second of each program, one value a round."""
     rates: dict[str, list[float]] = {"bare view": [], "jobs": [], "generate": []}
     for _ in range(rounds):
         with _bare(settings) as url:
@@ -72,36 +62,12 @@ def _measure(
         with Service.started(settings, directory, workers=0) as service:
             headers = {"x-api-key": service.make_key(rateLimit=1_000_000)["secret"]}
             rates["jobs"].append(load(f"{service.url}/api/llm/jobs", headers, at_once, seconds))
-        _forget_jobs(settings)
+        _delete_jobs(settings)
         with Service.started(settings, directory) as service:
             headers = {"x-api-key": service.make_key(rateLimit=1_000_000)["secret"]}
             url = f"{service.url}/api/llm/generate"
             rates["generate"].append(load(url, headers, at_once, seconds))
     return rates
-
-
-def load(
-    url: str, headers: dict[str, str], at_once: int, seconds: int, *, is_warm: bool = False
-) -> float:
-    """Return the requests a second that were answered well, after a moment to warm up."""
-    with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
-        lines = ["wrk.method = 'POST'", f"wrk.body = {json.dumps(json.dumps(BODY))}"]
-        for name, value in {"Content-Type": "application/json", **headers}.items():
-            lines.append(f"wrk.headers['{name}'] = '{value}'")
-        script.write("\n".join(lines))
-        script.flush()
-        command = ["wrk", "-t1", f"-c{at_once}", "--timeout", "30s", "-s", script.name, url]
-        if not is_warm:
-            subprocess.run([*command, "-d1s"], check=True, capture_output=True)
-            time.sleep(0.5)
-        ran = subprocess.run(
-            [*command, f"-d{seconds}s"], check=True, capture_output=True, text=True
-        )
-    if "Non-2xx" in ran.stdout or "Socket errors" in ran.stdout:
-        raise RuntimeError(ran.stdout)
-    found = re.search(r"Requests/sec:\s+([\d.]+)", ran.stdout)
-    assert found is not None, ran.stdout
-    return float(found[1])
 
 
 @contextmanager
@@ -111,22 +77,22 @@ def _bare(settings: Settings) -> Iterator[str]:
     process = subprocess.Popen([sys.executable, "-c", BARE_VIEW], env=environment)
     url = f"http://127.0.0.1:{port}"
 
-    def answers() -> bool:
+    def is_ready() -> bool:
         try:
             return requests.post(f"{url}/jobs", json=BODY, timeout=5).status_code == 202
         except requests.ConnectionError:
             return False
 
     try:
-        wait_until(answers, 30)
+        wait_until(is_ready, 30)
         yield url
     finally:
         process.terminate()
         process.wait(10)
 
 
-def _forget_jobs(settings: Settings) -> None:
-    """Empty the line, so that the worker has nothing else to do."""
+def _delete_jobs(settings: Settings) -> None:
+    """Empty the queue and the table, so that the worker has nothing else to do."""
     redis.Redis.from_url(settings.redis_url.get_secret_value()).flushall()
     engine = create_engine(settings.database_url.get_secret_value())
     with engine.begin() as connection:
@@ -139,8 +105,8 @@ def _report(at_once: int, rates: dict[str, list[float]]) -> None:
     print(f"{at_once} at once:")
     for name, values in rates.items():
         rate = statistics.median(values)
-        shown = ", ".join(f"{value:.0f}" for value in values)
-        print(f"  {name:10} {rate:6.0f} requests/s, {rate / bare:.2f} of the bare view ({shown})")
+        rounds = ", ".join(f"{value:.0f}" for value in values)
+        print(f"  {name:10} {rate:6.0f} requests/s, {rate / bare:.2f} of the bare view ({rounds})")
 
 
 if __name__ == "__main__":

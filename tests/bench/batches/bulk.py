@@ -1,4 +1,4 @@
-"""How fast a large batch is taken and run, over HTTP. `python -m tests.bench.bulk`
+"""How fast a large batch is taken and run, over HTTP. `python -m tests.bench.batches.bulk`
 
 Real PostgreSQL, Valkey, API and worker processes with the echo engine, durable as in production. At
 the end every line must have ended once, stand once in the results and in their order, and every sum
@@ -29,8 +29,8 @@ from models.jobs.job import Job
 from models.maintenance.consistency import begin_check, compare_batches, compare_jobs
 from models.maintenance.rollup_consistency import compare_roll_ups
 from models.usage.usage import Usage
+from tests.bench.batches.uploads import lines_of, send_file
 from tests.bench.servers import MODEL, own_servers
-from tests.bench.uploads import lines_of, send_file
 from tests.support.http.batch_files import batch_uuid, results
 from tests.support.polling import wait_until
 from tests.support.service import Service

@@ -37,9 +37,9 @@ from models.demo.data import DemoSize
 from models.jobs.job import Job
 from tests.bench.load.arrivals import Supply
 from tests.bench.load.callers import add_callers, adopt_keys
-from tests.bench.load.cost import Cost, Looks, ShortWaits, costs, of_kind, verdict
 from tests.bench.load.deployment import SETTINGS, Deployment, deployed
 from tests.bench.load.mix import Kind, Mix
+from tests.bench.load.scaling.cost import Cost, Looks, ShortWaits, costs, of_kind, verdict
 from tests.bench.load.tables import table
 from tests.bench.servers import DEMO_PASSWORD, MODEL, filled_servers, own_servers
 

@@ -1,4 +1,4 @@
-"""What batches do to others, over HTTP with the small model. `python -m tests.bench.bulk_beside`
+"""What batches do to others, over HTTP with the small model. `python -m tests.bench.batches.beside`
 
 Two figures, each a ratio within one run of the real service:
 

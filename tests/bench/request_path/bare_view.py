@@ -1,5 +1,7 @@
-"""The least that a service of this kind does for a job: a Flask view with one Lua call, one INSERT
-and one enqueue, on the same server as ours. `python -m tests.bench.bare_view` serves it.
+"""The least possible service for a job, on the same server as ours.
+
+A Flask view with one Lua call, one INSERT and one enqueue.
+`python -m tests.bench.request_path.bare_view` serves it.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ return used
 
 
 def make_app(settings: Settings) -> Flask:
-    """Return the view over connections that are open already."""
+    """Return the application. It opens its connections now, not in a request."""
     client = redis.Redis.from_url(settings.redis_url.get_secret_value())
     count = client.register_script(SCRIPT)
     broker = RedisBroker(client=client, namespace="bare", middleware=[])

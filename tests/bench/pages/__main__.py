@@ -20,7 +20,7 @@ from admin_ui.services import Services
 from core.config.settings import Settings
 from models.database.base import open_database, sessions, utc_now
 from models.demo.data import DemoSize
-from tests.bench.page_addresses import Heaviest, addresses, admin_email
+from tests.bench.pages.addresses import Heaviest, addresses, admin_email
 from tests.bench.servers import DEMO_PASSWORD, filled_servers
 from tests.support.service import Service
 

@@ -1,6 +1,6 @@
 """What each read of the admin pages takes in a busy service's database, and how many statements.
 
-python -m tests.bench.pages_data [--jobs 1000000] [--rounds 20] [--explain] [--keep DIR]
+python -m tests.bench.pages.reads [--jobs 1000000] [--rounds 20] [--explain] [--keep DIR]
 DATABASE_URL names a database that has demo data already; without it one is made, and kept in DIR.
 """
 
