@@ -1,8 +1,8 @@
-"""What all but the engine adds to a synchronous request. `python -m tests.bench.added_latency`
+"""Measures the latency that we add to the engine's. `python -m tests.bench.added_latency`
 
-One request at a time over HTTP with the echo engine, which answers at once: the whole time is that
-of HTTP, queue, worker and delivery. Beside it, in the same run, stand the time of a call that only
-reads the database, and of one transaction.
+Sends one request at a time over HTTP. The echo engine takes no time, so the latency is that of
+HTTP, queue, worker and delivery. The same run measures a request that only reads the database, and
+one transaction.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def main() -> None:
 
 
 def _measure(service: Service, count: int) -> dict[str, list[float]]:
-    """Return the times of each kind in milliseconds, taken in turns."""
+    """Return the times of each kind in milliseconds. The kinds alternate."""
     key = {"x-api-key": service.make_key(rateLimit=1_000_000)["secret"]}
     admin = service.sign_in_admin()
     database = sessions(open_database(service.settings))

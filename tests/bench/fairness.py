@@ -1,10 +1,11 @@
-"""How keys share a worker, over HTTP. `python -m tests.bench.fairness`
+"""Measures how keys share a worker, over HTTP. `python -m tests.bench.fairness`
 
 Three figures, each a ratio within one run of the real service with the small model:
 
-1. Key A keeps 200 requests waiting while key B sends one at a time: B's time to first token over
-   B's time when A keeps only as many as run at once: the batch is as full, but nobody waits.
-2. Both keys keep a line for a minute: tokens of A over tokens of B.
+1. Key A keeps 200 requests in flight while key B sends one at a time. B's time to first token is
+   divided by its time when A keeps only as many as run at once: the engine is as full, but the
+   queue is empty.
+2. Both keys keep the queue full for a minute: tokens of A over tokens of B.
 3. The same with priority 2 for A and 1 for B.
 """
 
@@ -29,24 +30,24 @@ from tests.bench.servers import MODEL, own_servers
 from tests.support.service import Service
 
 AT_ONCE = 8
-LINE = 200
+IN_FLIGHT = 200
 NEW_TOKENS = 32
 PROMPT = "Write a short Python function that reverses a list. "
 
 
 @dataclass
-class Line:
-    """A key that always has `length` requests in the service."""
+class ConstantLoad:
+    """A key that always has `in_flight` requests in the service."""
 
     service: Service
     key: dict[str, Any]
-    length: int
+    in_flight: int
     tokens: int = 0
     _stop: threading.Event = field(default_factory=threading.Event)
     _threads: list[threading.Thread] = field(default_factory=list)
 
     def start(self) -> None:
-        self._threads = [threading.Thread(target=self._ask) for _ in range(self.length)]
+        self._threads = [threading.Thread(target=self._ask) for _ in range(self.in_flight)]
         for thread in self._threads:
             thread.start()
 
@@ -62,16 +63,16 @@ class Line:
 
 
 def ask(session: requests.Session, service: Service, key: dict[str, Any]) -> dict[str, Any]:
-    """Make one request and wait for its answer."""
-    answer = session.post(
+    """Send one request and wait for its response."""
+    response = session.post(
         f"{service.url}/api/llm/generate",
         json={"prompt": PROMPT, "maxTokens": NEW_TOKENS, "ignoreEos": True},
         headers={"x-api-key": key["secret"]},
         timeout=600,
     )
-    if answer.status_code != 200:
-        raise RuntimeError(answer.text)
-    return dict(answer.json())
+    if response.status_code != 200:
+        raise RuntimeError(response.text)
+    return dict(response.json())
 
 
 def first_token_seconds(service: Service, key: dict[str, Any], count: int) -> float:
@@ -90,17 +91,17 @@ def _first_token(database: SessionFactory, job_id: str) -> float:
 
 
 def shares(service: Service, seconds: float, *, priority: int) -> float:
-    """Return the tokens of a key of this priority over those of one of priority 1."""
+    """Return the tokens of a key of this priority over the tokens of a key of priority 1."""
     keys = [service.make_key(priority=p) for p in (priority, 1)]
-    lines = [Line(service, key, 3 * AT_ONCE) for key in keys]
-    for line in lines:
-        line.start()
-    time.sleep(seconds / 6)  # until both have filled their line
+    loads = [ConstantLoad(service, key, 3 * AT_ONCE) for key in keys]
+    for load in loads:
+        load.start()
+    time.sleep(seconds / 6)  # until both keys have all their requests in flight
     before = _generated(service, keys)
     time.sleep(seconds)
     made = [now - then for now, then in zip(_generated(service, keys), before, strict=True)]
-    for line in lines:
-        line.stop()
+    for load in loads:
+        load.stop()
     return made[0] / made[1]
 
 
@@ -124,7 +125,7 @@ def main() -> None:
     environment = {
         "ENGINE_MAX_SEQUENCES": str(AT_ONCE),
         "SYNC_WAIT_SECONDS": "600",
-        "MAX_QUEUE_SECONDS": "10000",  # a long line is the point
+        "MAX_QUEUE_SECONDS": "10000",  # a long queue is the point
     }
     with (
         own_servers(args.model, **environment) as (settings, directory),
@@ -136,14 +137,14 @@ def main() -> None:
 def _report(service: Service, count: int, seconds: float) -> None:
     quiet, flood = service.make_key(), service.make_key()
     times = []
-    for length in (AT_ONCE - 1, LINE):
-        line = Line(service, flood, length)
-        line.start()
+    for in_flight in (AT_ONCE - 1, IN_FLIGHT):
+        load = ConstantLoad(service, flood, in_flight)
+        load.start()
         time.sleep(5)
         times.append(first_token_seconds(service, quiet, count))
-        line.stop()
-        print(f"beside {length} of another key: first token after {times[-1]:.2f} s (median)")
-    print(f"first token beside {LINE} waiting over beside a full batch: {times[1] / times[0]:.2f}")
+        load.stop()
+        print(f"beside {in_flight} of another key: first token after {times[-1]:.2f} s (median)")
+    print(f"first token beside {IN_FLIGHT} in flight over {AT_ONCE - 1}: {times[1] / times[0]:.2f}")
     print(f"tokens of two keys alike: {shares(service, seconds, priority=1):.2f}")
     print(f"tokens of priority 2 over priority 1: {shares(service, seconds, priority=2):.2f}")
 

@@ -1,12 +1,12 @@
-"""What large prompts do to others, over HTTP. `python -m tests.bench.large_prompts`
+"""Measures what large prompts cost other requests. `python -m tests.bench.large_prompts`
 
 Two parts, each compared with the same without large prompts in the same run:
 
-1. One API process. Senders of large prompts in a loop; meanwhile `/healthz` of that process, and a
-   stream of another key at 20 tokens a second: the longest answer and the longest gap.
-2. Two API processes, twelve senders of 2 MB prompts, of one user and then of twelve. Meanwhile
-   another key's answers of 2 tokens, in turns with and without senders: medians and their ratio,
-   how the senders were answered, and the memory of the API's processes at the most.
+1. One API process. Large prompts arrive in a loop, beside requests to `/healthz` and a stream of
+   another key at 20 tokens a second: the longest request and the longest gap.
+2. Two API processes and twelve senders of 2 MB prompts, of one user and then of twelve users.
+   Another key generates 2 tokens at a time, in alternation with and without senders: the medians
+   and their ratio, the statuses that the senders get, and the most memory of an API process.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from typing import Any
 
 import psutil
 
-from tests.bench.load.connection import Answer, AnswerParser
+from tests.bench.load.connection import Response, ResponseParser
 from tests.bench.servers import MODEL, own_servers
 from tests.support.service import Service
 
@@ -41,14 +41,14 @@ PROMPTS = {
     "640 kB of spaces": " " * 640_000,
 }
 SENDERS = 12
-TURNS = 3
+ROUNDS = 3
 WAIT_SECONDS = 60.0
 PAUSE_SECONDS = 0.01
 
 
 @dataclass
 class Seen:
-    """What others saw during a part, in seconds."""
+    """The waits and gaps of other requests during a part, in seconds."""
 
     waits: list[float] = field(default_factory=list)
     gaps: list[float] = field(default_factory=list)
@@ -59,14 +59,14 @@ class Seen:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", type=Path, default=MODEL, help="a directory with a tokenizer")
-    parser.add_argument("--seconds", type=float, default=8.0, help="how long each turn takes")
+    parser.add_argument("--seconds", type=float, default=8.0, help="of each round")
     args = parser.parse_args()
     slow_service = {"ECHO_TOKENS_PER_SECOND": str(TOKENS_PER_SECOND), "API_PROCESSES": "1"}
     with _service(args.model, **slow_service) as service:
         _one_process(service, args.seconds)
     with _service(args.model, API_PROCESSES="2") as service:
         for users in (1, SENDERS):
-            _short_answers(service, users, args.seconds)
+            _short_generations(service, users, args.seconds)
 
 
 @contextmanager
@@ -89,7 +89,7 @@ def _one_process(service: Service, seconds: float) -> None:
             _watch(service, reader, seconds, seen)
         print(
             f"  beside {name}: {1000 * max(seen.waits):.0f} ms, {1000 * max(seen.gaps):.0f} ms; "
-            f"answers {dict(seen.statuses)}",
+            f"statuses {dict(seen.statuses)}",
             flush=True,
         )
 
@@ -113,36 +113,36 @@ def _watch(service: Service, secret: str, seconds: float, seen: Seen) -> None:
 
 def _gaps(service: Service, request: bytes, seen: Seen) -> None:
     """Read a stream, and note the time between two of its pieces from the first text on."""
-    parser, last = AnswerParser(), 0.0
+    parser, last = ResponseParser(), 0.0
     with _socket(service) as connection:
         connection.sendall(request)
         while data := connection.recv(65536):
-            is_whole = parser.feed(data)
+            is_whole = parser.receive(data)
             now = time.perf_counter()
             if last:
                 seen.gaps.append(now - last)
-            if parser.answer.first_at:
+            if parser.response.first_at:
                 last = now
             if is_whole:
                 return
 
 
-def _short_answers(service: Service, users: int, seconds: float) -> None:
+def _short_generations(service: Service, users: int, seconds: float) -> None:
     secret = _customer(service, f"short{users}")
     prompt = PROMPTS["2 MB of words"]
     names = [_customer(service, f"{users}-{number}") for number in range(users)]
     bodies = [_request(service, names[n % users], prompt=prompt) for n in range(SENDERS)]
     request = _request(service, secret, prompt="two words", maxTokens=2)
     alone, beside = Seen(), Seen()
-    for _ in range(TURNS):
+    for _ in range(ROUNDS):
         _ask_for(service, request, seconds, alone)
         with _senders(service, bodies, beside):
             _ask_for(service, request, seconds, beside)
     medians = [1000 * statistics.median(seen.waits) for seen in (alone, beside)]
     print(
-        f"{SENDERS} senders of {users} users: answers of 2 tokens take {medians[0]:.1f} ms alone "
+        f"{SENDERS} senders of {users} users: 2-token generations take {medians[0]:.1f} ms alone "
         f"and {medians[1]:.1f} ms beside them, ratio {medians[1] / medians[0]:.2f}; longest "
-        f"{1000 * max(alone.waits):.0f} and {1000 * max(beside.waits):.0f} ms; senders' answers "
+        f"{1000 * max(alone.waits):.0f} and {1000 * max(beside.waits):.0f} ms; senders' statuses "
         f"{dict(beside.statuses)}; memory at most {beside.memory_mib:.0f} MiB a process",
         flush=True,
     )
@@ -153,56 +153,56 @@ def _ask_for(service: Service, request: bytes, seconds: float, seen: Seen) -> No
     with _connected(service) as ask:
         while time.perf_counter() < ends:
             began = time.perf_counter()
-            answer = ask(request)
+            response = ask(request)
             seen.waits.append(time.perf_counter() - began)
-            if answer.status != 200:
-                raise RuntimeError(answer.body.decode())
+            if response.status != 200:
+                raise RuntimeError(response.body.decode())
             time.sleep(PAUSE_SECONDS)
 
 
 @contextmanager
 def _senders(service: Service, bodies: Sequence[bytes], seen: Seen) -> Iterator[None]:
-    """Send each body again and again in a process apart, and watch the API's memory."""
+    """Send each body in a loop from another process, and sample the API's memory."""
     if not bodies:
         yield
         return
     context = multiprocessing.get_context("spawn")
-    must_stop, told = context.Event(), context.Queue()
+    must_stop, reports = context.Event(), context.Queue()
     child = context.Process(
-        target=_send_all, args=(service.settings.api_port, bodies, must_stop, told)
+        target=_send_all, args=(service.settings.api_port, bodies, must_stop, reports)
     )
     child.start()
     watching = threading.Thread(target=_watch_memory, args=(service, child, seen))
     watching.start()
-    told.get(timeout=WAIT_SECONDS)  # all are connected
+    reports.get(timeout=WAIT_SECONDS)  # the threads of the process run
     try:
         yield
     finally:
         must_stop.set()
-        seen.statuses.update(told.get(timeout=WAIT_SECONDS))
+        seen.statuses.update(reports.get(timeout=WAIT_SECONDS))
         child.join(WAIT_SECONDS)
         watching.join()
 
 
-def _send_all(port: int, bodies: Sequence[bytes], must_stop: Any, told: Any) -> None:
+def _send_all(port: int, bodies: Sequence[bytes], must_stop: Any, reports: Any) -> None:
     statuses: Counter[int] = Counter()
 
     def send(body: bytes) -> None:
         while not must_stop.is_set():
             with _socket_to(port) as connection:
                 while not must_stop.is_set():
-                    answer = _asked(connection, body)
-                    statuses[answer.status] += 1
-                    if answer.headers.get(b"connection") == b"close":
+                    response = _asked(connection, body)
+                    statuses[response.status] += 1
+                    if response.headers.get(b"connection") == b"close":
                         break
 
     threads = [threading.Thread(target=send, args=(body,)) for body in bodies]
     for thread in threads:
         thread.start()
-    told.put("sending")
+    reports.put("sending")
     for thread in threads:
         thread.join()
-    told.put(statuses)
+    reports.put(statuses)
 
 
 def _watch_memory(service: Service, child: Any, seen: Seen) -> None:
@@ -215,7 +215,7 @@ def _watch_memory(service: Service, child: Any, seen: Seen) -> None:
 
 
 def _customer(service: Service, name: str) -> str:
-    """Return the secret of a key of a user of its own."""
+    """Add a user with a key; return the key's secret."""
     body = {"email": f"{name}@example.com", "password": "a long password"}
     user = service.call("POST", "/api/auth/register", json=body).json()["user"]
     return str(service.make_key(userId=user["id"], rateLimit=1_000_000)["secret"])
@@ -234,7 +234,7 @@ def _head(method: str, path: str, secret: str, length: int) -> bytes:
 
 
 @contextmanager
-def _connected(service: Service) -> Iterator[Callable[[bytes], Answer]]:
+def _connected(service: Service) -> Iterator[Callable[[bytes], Response]]:
     with _socket(service) as connection:
         yield lambda request: _asked(connection, request)
 
@@ -247,12 +247,12 @@ def _socket_to(port: int) -> socket.socket:
     return socket.create_connection(("127.0.0.1", port), timeout=WAIT_SECONDS)
 
 
-def _asked(connection: socket.socket, request: bytes) -> Answer:
+def _asked(connection: socket.socket, request: bytes) -> Response:
     connection.sendall(request)
-    parser = AnswerParser()
-    while not parser.feed(connection.recv(65536)):
+    parser = ResponseParser()
+    while not parser.receive(connection.recv(65536)):
         pass
-    return parser.answer
+    return parser.response
 
 
 if __name__ == "__main__":

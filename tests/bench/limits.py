@@ -1,4 +1,4 @@
-"""What the limits cost: charges and settles a second beside bare INCRs of the same run.
+"""Measures the cost of the limits: charges and settles a second beside bare INCRs.
 
 python -m tests.bench.limits [--calls 5000]
 """

@@ -1,10 +1,10 @@
-"""What metrics cost a request. `python -m tests.bench.metrics_cost`
+"""Measures what metrics cost a request. `python -m tests.bench.metrics_cost`
 
-Two whole services on one machine, one that measures and shows its metrics and one that does not,
-are asked in turns, so that whatever else the machine does meets both. What counts is the processor
-time that the API and the worker take for a request, which others on the machine disturb less than
-how many are answered; of both the median of the rounds' ratios is told. `wrk` (Debian's package)
-makes the requests.
+Two whole services run on one machine: one has metrics, the other has none. They get the load in
+alternation, so that other programs on the machine disturb both alike. The main figure is the
+processor time of the API and the worker for a request. Other programs disturb it less than the
+requests a second. Both figures are the median of the rounds' ratios. `wrk` (Debian's package) makes
+the requests.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ PROGRAMS = ("api", "worker")
 
 @dataclass
 class Figures:
-    """What was measured of one kind of service, a value for each round."""
+    """The measurements of one kind of service, one value for each round."""
 
     rates: list[float] = field(default_factory=list)
     api_ms: list[float] = field(default_factory=list)
@@ -49,7 +49,7 @@ class Figures:
 
 @dataclass
 class Measured:
-    """A service, and where the figures of it go."""
+    """A service, and the figures that its rounds are added to."""
 
     service: Service
     headers: dict[str, str]
@@ -57,7 +57,7 @@ class Measured:
     is_warm: bool = False
 
     def measure(self, at_once: int, seconds: int) -> None:
-        """Ask for some time; note requests a second, and milliseconds of processor a request."""
+        """Load the service; note requests a second, and milliseconds of processor a request."""
         url = f"{self.service.url}/api/llm/generate"
         if not self.is_warm:
             load(url, self.headers, at_once, seconds)
@@ -69,7 +69,7 @@ class Measured:
         self.figures.api_ms.append((self._api_seconds() - api) * 1000 / requests)
         self.figures.worker_ms.append((self._worker_seconds() - worker) * 1000 / requests)
 
-    def show_counted(self) -> None:
+    def print_counted(self) -> None:
         if port := self.service.settings.worker_metrics_port:
             counted = total(samples(scrape(port)), "bountycoder_jobs_total")
             print(f"{counted:.0f} of {self._jobs()} jobs were counted")
@@ -115,11 +115,11 @@ def main() -> None:
 def _measure(
     args: argparse.Namespace, without: Figures, measured: Figures, is_swapped: bool
 ) -> None:
-    """Measure half of the rounds; which of the two services is started first may matter."""
-    with tempfile.TemporaryDirectory() as kept, ExitStack() as stack:
+    """Measure half of the rounds. The order in which the services start may matter."""
+    with tempfile.TemporaryDirectory() as metrics_dir, ExitStack() as stack:
         kinds: list[tuple[Figures, dict[str, Any]]] = [
             (without, {}),
-            (measured, {**_ports(args), "metrics_dir": kept}),
+            (measured, {**_ports(args), "metrics_dir": metrics_dir}),
         ]
         services = [
             stack.enter_context(_service(args.model, figures, **changes))
@@ -129,7 +129,7 @@ def _measure(
             for service in reversed(services) if number % 2 else services:
                 service.measure(args.at_once, args.seconds)
         for service in services:
-            service.show_counted()
+            service.print_counted()
 
 
 def _ports(args: argparse.Namespace) -> dict[str, int]:

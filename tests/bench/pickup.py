@@ -1,8 +1,8 @@
-"""How soon an idle worker begins a job after its commit. `python -m tests.bench.pickup`
+"""Measures how soon an idle worker begins a committed job. `python -m tests.bench.pickup`
 
 Real PostgreSQL, Valkey and worker process with the echo engine; one job at a time, sent as the API
-sends it. The worker's `started_at` and our clock are one machine's. Beside it, in the same run,
-stands the cost of one empty transaction: what any design that writes a row must pay.
+sends it. The worker's `started_at` and our clock belong to one machine. The same run measures one
+empty transaction: the least cost of any design that writes a row.
 """
 
 from __future__ import annotations

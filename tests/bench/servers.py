@@ -17,11 +17,11 @@ from models.database.base import open_database, sessions
 from models.demo.data import DemoSize, has_jobs
 from tests.support.paths import ROOT
 
-#: Where the tests keep the converted small model.
+#: The directory where the tests keep the converted small model.
 MODEL = ROOT / ".cache" / "models" / "smollm2-135m-instruct"
-#: Of every user of the demo data.
+#: The password of every user of the demo data.
 DEMO_PASSWORD = "demo password"
-#: One user does here what many do.
+#: One user makes the requests of many.
 UNBOUND = {"WRITE_RATE_LIMIT": "1000000", "MAX_WAITS_PER_USER": "1000000"}
 
 
@@ -29,10 +29,10 @@ UNBOUND = {"WRITE_RATE_LIMIT": "1000000", "MAX_WAITS_PER_USER": "1000000"}
 def own_servers(
     model: Path, keep: Path | None = None, **environment: str
 ) -> Iterator[tuple[Settings, Path]]:
-    """Run the servers; give settings for them and a directory for logs.
+    """Run the servers; yield their settings and a directory for logs.
 
     Args:
-        keep: where their data is, and stays for the next time.
+        keep: the directory that keeps their data for the next run; a temporary one without it.
     """
     with ExitStack() as stack:
         directory = keep or Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -57,7 +57,7 @@ def own_servers(
 
 @contextmanager
 def filled_servers(size: DemoSize, keep: Path | None = None) -> Iterator[tuple[Settings, Path]]:
-    """Run the servers with the demo data; what was kept is not made again."""
+    """Run the servers with the demo data, which is made unless `keep` has it."""
     with own_servers(MODEL, keep) as (settings, directory):
         if not _is_filled(settings):
             password = hash_password(DEMO_PASSWORD)

@@ -1,8 +1,9 @@
-"""The whole service over HTTP beside its own engine and vLLM. `python -m tests.bench.service`
+"""Compares the service over HTTP with its engine and with vLLM. `python -m tests.bench.service`
 
-In one run, one after the other, with the same model, prompts and client: vLLM's server (if `--vllm`
-names its command), our service with its queue, database and delivery, and our engine alone. Each
-client asks for 64 new tokens, again and again; what counts is output tokens a second in all.
+One run measures, one after the other, with the same model, prompts and client: vLLM's server (if
+`--vllm` names its command), our service with its queue, database and delivery, and our engine
+alone. Each client requests 64 new tokens in a loop. The figure is output tokens a second of all
+clients.
 """
 
 from __future__ import annotations
@@ -34,9 +35,9 @@ from worker.engine_factory import build_engine
 
 WORDS = ("list", "function", "value", "return", "index", "string", "number", "class", "loop")
 NEW_TOKENS = 64
-#: Prompts are completed as they are, as vLLM's completions do.
+#: Prompts get no chat template, as in vLLM's completions.
 RAW = {"PROMPT_MODE": "raw", "SYNC_WAIT_SECONDS": "300"}
-#: Requests of each client: the first of each warms up, the others count.
+#: Requests of each client. The first one warms up and does not count.
 ROUNDS = 3
 START_SECONDS = 300.0
 CALL_SECONDS = 300.0
@@ -101,7 +102,7 @@ def _vllm(command: Path, model: Path) -> Iterator[Ask]:
         try:
             url = f"http://127.0.0.1:{port}"
             wait_until(
-                lambda: server.poll() is not None or _answers(f"{url}/health"),
+                lambda: server.poll() is not None or _is_healthy(f"{url}/health"),
                 START_SECONDS,
                 lambda: Path(log.name).read_text()[-3000:],
             )
@@ -166,22 +167,22 @@ def _asker(url: str, body: dict[str, object], headers: dict[str, str]) -> Ask:
     def ask(prompt: str) -> None:
         if not hasattr(local, "session"):
             local.session = requests.Session()
-        answer = local.session.post(
+        response = local.session.post(
             url,
             json={"prompt": prompt, "temperature": 0, **body},
             headers=headers,
             timeout=CALL_SECONDS,
         )
-        if answer.status_code != 200:
-            raise RuntimeError(answer.text)
-        made = json.loads(answer.text)["usage"]["completion_tokens"]
+        if response.status_code != 200:
+            raise RuntimeError(response.text)
+        made = json.loads(response.text)["usage"]["completion_tokens"]
         if made != NEW_TOKENS:
             raise RuntimeError(f"{made} tokens instead of {NEW_TOKENS}")
 
     return ask
 
 
-def _answers(url: str) -> bool:
+def _is_healthy(url: str) -> bool:
     try:
         return requests.get(url, timeout=2).status_code == 200
     except requests.ConnectionError:

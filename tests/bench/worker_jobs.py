@@ -1,9 +1,9 @@
-"""What one job costs a worker that has no model to run. `python -m tests.bench.worker_jobs`
+"""Measures what a job costs a worker without a model. `python -m tests.bench.worker_jobs`
 
-Real PostgreSQL, Valkey and worker process with the echo engine, and no HTTP: jobs are committed
-first, then sent, with as many under way as told. The processor time is that of the worker's
-process alone, of all its threads; what it logs is written as in production. Beside it: its memory
-before the first job, and the time from SIGTERM to its end.
+Real PostgreSQL, Valkey and worker process with the echo engine, and no HTTP. Jobs are committed
+first and then sent, with `--in-flight` of them under way. The processor time is that of all threads
+of the worker process, which logs as in production. The run also measures the memory before the
+first job, and the time from SIGTERM to the worker's end.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ from tests.support.polling import wait_until
 from tests.support.service import Service
 
 REQUEST = {"prompt": "Write a Python function that reverses a list", "maxTokens": 32}
-#: Jobs of one round: sent before a reaper would believe that they were lost.
+#: Jobs of one round: few enough that the reaper takes none for lost before it is sent.
 ROUND = {1: 200, 64: 800}
 ROUND_SECONDS = 60.0
 
 
 @dataclass
 class Cost:
-    """What some jobs took."""
+    """The cost of some jobs."""
 
     jobs: int = 0
     seconds: float = 0.0
@@ -88,14 +88,14 @@ def _measure(settings: Settings, directory: Path, in_flights: list[int], rounds:
 def _run_round(
     database: SessionFactory, client: redis.Redis, key: ApiKey, pid: int, in_flight: int
 ) -> Cost:
-    """Run jobs with `in_flight` of them under way, until all have ended."""
+    """Run jobs, `in_flight` at a time, until all have ended."""
     waiting = _add_jobs(database, key, ROUND.get(in_flight, 10 * in_flight))
     under_way: set[str] = set()
     cost = Cost(jobs=len(waiting))
     queue = JobQueue(client)
-    with client.pubsub(ignore_subscribe_messages=True) as news:
-        news.subscribe(CHANNEL)
-        news.get_message(timeout=1)
+    with client.pubsub(ignore_subscribe_messages=True) as events:
+        events.subscribe(CHANNEL)
+        events.get_message(timeout=1)
         began, cpu_before = time.perf_counter(), _cpu_seconds(pid)
         while waiting or under_way:
             while waiting and len(under_way) < in_flight:
@@ -104,8 +104,8 @@ def _run_round(
                 queue.send(job_id, QueueName.INTERACTIVE)
             if time.perf_counter() - began > ROUND_SECONDS:
                 raise AssertionError(f"{len(under_way)} jobs did not end")
-            # `None` is also what it gives for the answer to a health check.
-            if (message := news.get_message(timeout=1)) is not None:
+            # The reply to a health check is `None` too.
+            if (message := events.get_message(timeout=1)) is not None:
                 under_way.difference_update(json.loads(message["data"]).get("ended", ()))
         cost.seconds = time.perf_counter() - began
         cost.cpu_seconds = _cpu_seconds(pid) - cpu_before

@@ -1,11 +1,11 @@
-"""What batches do to others, over HTTP with the small model. `python -m tests.bench.batches.beside`
+"""Measures what batches cost other requests. `python -m tests.bench.batches.beside`
 
-Two figures, each a ratio within one run of the real service:
+Two figures, each a ratio within one run of the real service with the small model:
 
-1. While a batch of 5,000 lines runs, a key sends interactive requests one at a time: its time to
-   first token over that beside as many interactive requests of another key as the engine runs.
-2. A batch of 5,000 lines and one of 160, of two customers: the tokens that each generated while the
-   short one went from 20 lines to 140, so that both had lines waiting all the time.
+1. A key sends interactive requests one at a time while a batch of 5,000 lines runs. Its time to
+   first token is divided by the time beside a full engine of interactive requests.
+2. Two customers have a batch of 5,000 lines and one of 160. The tokens of both batches are compared
+   while the short one goes from 20 ended lines to 140: both have waiting lines all that time.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from sqlalchemy import func, select
 
 from models.database.base import SessionFactory, open_database, sessions
 from models.jobs.job import Job
-from tests.bench.fairness import NEW_TOKENS, PROMPT, Line, first_token_seconds
+from tests.bench.fairness import NEW_TOKENS, PROMPT, ConstantLoad, first_token_seconds
 from tests.bench.servers import MODEL, own_servers
 from tests.support.http.batch_files import PATH as BATCHES
 from tests.support.http.batch_files import batch_uuid, made
@@ -36,7 +36,7 @@ MOST_SECONDS = 600.0
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", type=Path, default=MODEL)
-    parser.add_argument("--requests", type=int, default=8, help="interactive, of a turn")
+    parser.add_argument("--requests", type=int, default=8, help="interactive, of a round")
     args = parser.parse_args()
     environment = {"ENGINE_MAX_SEQUENCES": str(AT_ONCE), "SYNC_WAIT_SECONDS": "600"}
     with (
@@ -48,22 +48,22 @@ def main() -> None:
 
 
 def _first_token(service: Service, count: int) -> None:
-    """Compare in turns: interactive, bulk, interactive, bulk."""
+    """Alternate: interactive, bulk, interactive, bulk."""
     key, other, bulk = (service.make_key() for _ in range(3))
     times: dict[str, list[float]] = {"interactive": [], "bulk": []}
     for _ in range(2):
-        line = Line(service, other, AT_ONCE)
-        line.start()
+        load = ConstantLoad(service, other, AT_ONCE)
+        load.start()
         time.sleep(SETTLE_SECONDS)
         times["interactive"].append(first_token_seconds(service, key, count))
-        line.stop()
+        load.stop()
         batch = _send(service, bulk, LONG)
         time.sleep(SETTLE_SECONDS)
         times["bulk"].append(first_token_seconds(service, key, count))
         _cancel(service, bulk, batch)
     for name, seconds in times.items():
-        shown = ", ".join(f"{one:.3f}" for one in seconds)
-        print(f"beside {AT_ONCE} {name} requests: first token after {shown} s (medians)")
+        medians = ", ".join(f"{one:.3f}" for one in seconds)
+        print(f"beside {AT_ONCE} {name} requests: first token after {medians} s (medians)")
     ratio = sum(times["bulk"]) / sum(times["interactive"])
     print(f"first token beside a batch over beside interactive requests: {ratio:.2f}", flush=True)
 
@@ -107,7 +107,7 @@ def _cancel(service: Service, key: dict[str, Any], batch: dict[str, Any]) -> Non
 
 
 def _tokens(database: SessionFactory, batches: list[dict[str, Any]]) -> list[int]:
-    """Return the tokens that the ended lines of each batch had generated."""
+    """Return the tokens that the ended lines of each batch have generated."""
     query = select(func.coalesce(func.sum(Job.completion_tokens), 0))
     with database() as session:
         found = [

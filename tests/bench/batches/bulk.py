@@ -1,8 +1,8 @@
-"""How fast a large batch is taken and run, over HTTP. `python -m tests.bench.batches.bulk`
+"""Measures how fast a large batch is accepted and run. `python -m tests.bench.batches.bulk`
 
-Real PostgreSQL, Valkey, API and worker processes with the echo engine, durable as in production. At
-the end every line must have ended once, stand once in the results and in their order, and every sum
-be right.
+Real PostgreSQL, Valkey, API and worker processes with the echo engine, durable as in production.
+At the end every line must have ended once and be in the results once, in the order of the file, and
+every sum must be right.
 """
 
 from __future__ import annotations
@@ -71,33 +71,33 @@ def _measure(settings: Settings, directory: Path, *, lines: int, workers: int) -
     print(f"first line begun after {first:.2f} s")
     print(f"{lines / seconds:.0f} lines/s, {seconds:.1f} s in all")
     print("processor seconds: " + ", ".join(f"{n} {s:.1f}" for n, s in seen.cpu.items()))
-    print(f"queue empty in {seen.empty} of {seen.looks} looks, {seen.most} lines at most")
+    print(f"queue empty in {seen.empty} of {seen.samples} samples, {seen.most} lines at most")
     _check(database, batch_id, lines)
     engine.dispose()
 
 
 class _Seen:
-    """What was seen while it ran."""
+    """The samples of a run."""
 
     def __init__(self) -> None:
-        self.looks = self.empty = self.most = 0
+        self.samples = self.empty = self.most = 0
         self.cpu: dict[str, float] = {}
 
 
 @contextmanager
 def _watching(service: Service, queue: JobQueue) -> Iterator[_Seen]:
-    """Look at the queue while the block runs, and at the processor time that it took."""
+    """Sample the queue while the block runs, and measure the processor time of the block."""
     seen, must_stop = _Seen(), threading.Event()
 
-    def look() -> None:
+    def sample() -> None:
         while not must_stop.wait(0.05):
             length = queue.length(QueueName.BULK)
-            seen.looks += 1
+            seen.samples += 1
             seen.empty += length == 0
             seen.most = max(seen.most, length)
 
     before = _cpu_seconds(service)
-    watcher = threading.Thread(target=look)
+    watcher = threading.Thread(target=sample)
     watcher.start()
     try:
         yield seen

@@ -1,7 +1,8 @@
-"""A file of many lines comes in, while others call. `python -m tests.bench.batches.uploads`
+"""Measures a large upload beside other requests. `python -m tests.bench.batches.uploads`
 
-One API process with servers of its own, as durable as in production: how long the upload takes, how
-much its memory grows, what other calls wait meanwhile, and how fast results are sent.
+One API process with its own servers, as durable as in production. The figures are the duration of
+the upload, the growth of memory, the latency of other requests during the upload, and the rate at
+which results are sent.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from tests.support.service import Service
 
 WORDS = ("list", "function", "value", "return", "index", "string", "number", "class", "loop")
 CALL_SECONDS = 300.0
-#: Lines that one transaction ends.
+#: Lines that one transaction completes.
 ENDED_AT_ONCE = 2000
 
 
@@ -40,11 +41,10 @@ def main() -> None:
         Service.started(settings, directory, workers=0) as service,
         tempfile.TemporaryFile() as file,
     ):
-        for line in lines_of(args.lines, args.words):
-            file.write(line)
-        print(f"{args.lines} lines, {file.tell() / 2**20:.1f} MiB")
+        size = sum(file.write(line) for line in lines_of(args.lines, args.words))
+        print(f"{args.lines} lines, {size / 2**20:.1f} MiB")
         headers = {"x-api-key": service.make_key()["secret"]}
-        send_file(service, headers, b'{"prompt": "x"}')  # what the first one loads is loaded
+        send_file(service, headers, b'{"prompt": "x"}')  # the first upload loads code
         with Others(service):
             time.sleep(3)
         file.seek(0)
@@ -57,7 +57,7 @@ def main() -> None:
 
 
 class Others:
-    """Calls of others in a block, and the memory of the API's process."""
+    """Requests of others during a block, and the growth of the API process's memory."""
 
     def __init__(self, service: Service) -> None:
         assert service.api is not None
@@ -87,8 +87,8 @@ class Others:
             while not self._is_over.wait(0.01):
                 for path, seconds in self._seconds.items():
                     began = time.monotonic()
-                    answer = session.get(self._service.url + path, headers=self._headers)
-                    answer.raise_for_status()
+                    response = session.get(self._service.url + path, headers=self._headers)
+                    response.raise_for_status()
                     seconds.append(time.monotonic() - began)
                 memory = self._process.memory_info().rss - self._before
                 self.growth = max(self.growth, memory)
@@ -112,16 +112,16 @@ def _send_results(service: Service, headers: dict[str, str], batch: dict[str, An
 
 
 def send_file(service: Service, headers: dict[str, str], file: Any) -> dict[str, Any]:
-    """Return the batch that comes of a file."""
-    answer = requests.post(
+    """Upload a file; return its batch."""
+    response = requests.post(
         service.url + PATH, data=file, headers={**headers, **JSONL}, timeout=CALL_SECONDS
     )
-    assert answer.status_code == 201, answer.text
-    return dict(answer.json())
+    assert response.status_code == 201, response.text
+    return dict(response.json())
 
 
 def lines_of(count: int, words: int) -> Iterator[bytes]:
-    """Yield a file's lines, with prompts of so many words."""
+    """Yield the lines of a file, with prompts of `words` words."""
     draw = random.Random(7)
     for i in range(count):
         prompt = " ".join(draw.choices(WORDS, k=words))

@@ -1,13 +1,13 @@
-"""The highest load within a bound, and what twice as much does. `python -m tests.bench.load`
+"""Finds the highest load within a bound, and sends twice as much. `python -m tests.bench.load`
 
-The whole service on this machine: PostgreSQL, Valkey, two API processes, workers with the echo
+The whole service runs on this machine: PostgreSQL, Valkey, two API processes, workers with the echo
 engine at a stated pace, and this generator. 10,000 users with a key each send a mix of calls at
-times that know nothing of each other. Found is the highest rate of arrivals at which p99 of what is
-added to the engine's own time stays within the bound; then comes twice that rate for a while, and
-half of it, until the service is well again.
+independent random times. The search finds the highest rate of arrivals at which p99 of the added
+latency (beyond the engine's own time) stays within the bound. Then the generator sends twice that
+rate for a while, and half of it until the service has recovered.
 
-`--soak SECONDS` sends half the highest rate for so long instead, and shows what grows;
-`--rate` tells the rate rather than find it.
+`--soak SECONDS` sends half the highest rate for that time instead, and reports growth.
+`--rate` states the highest rate, so that there is no search.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ async def _measure(running: Deployment, args: argparse.Namespace) -> dict[str, A
     highest = args.rate
     if not highest:
         trying = trier(load, running.processes, seconds=args.step_seconds, bound_ms=args.bound_ms)
-        highest, steps = await highest_rate(trying, start=args.start, tell=_tell)
+        highest, steps = await highest_rate(trying, start=args.start, report=_print_step)
         report["steps"] = [step.to_json() for step in steps]
         print(f"\n{steps_table(steps)}\n")
         if not highest:
@@ -76,7 +76,7 @@ async def _measure(running: Deployment, args: argparse.Namespace) -> dict[str, A
     return report
 
 
-def _tell(step: Step) -> None:
+def _print_step(step: Step) -> None:
     p99, mark = step.tally.added_ms(99), "within" if step.is_within else "over"
     print(f"{step.rate:.0f} arrivals/s: p99 {p99:.0f} ms, {mark}", flush=True)
 

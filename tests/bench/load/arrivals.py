@@ -1,7 +1,7 @@
-"""Open arrivals: calls are made when their time has come, whether or not earlier ones are answered.
+"""Open arrivals: calls are sent at their planned times, whether or not earlier ones have ended.
 
-What a call takes is counted from its planned time: a service that stalls is charged for all that
-would have come meanwhile.
+The latency of a call counts from its planned time. So a service that stalls is charged for every
+call that was due during the stall.
 """
 
 from __future__ import annotations
@@ -12,24 +12,23 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from tests.bench.load.connection import Answer, BrokenAnswer, Connections
+from tests.bench.load.connection import BrokenResponse, Connections, Response
 from tests.bench.load.mix import Call, Kind, poll_of
 from tests.bench.load.tally import BROKEN, Outcome, Tally
 
 CALL_SECONDS = 90.0
-GOING_ON = ("queued", "running")
-#: Between two looks at a job that goes on.
+OPEN_STATES = ("queued", "running")
+#: The time between two polls of a job.
 POLL_SECONDS = 0.5
-#: Looks at one job at most.
 MOST_POLLS = 240
-#: After the last arrival, for those under way.
+#: The wait for open calls after the last arrival.
 DRAIN_SECONDS = 120.0
-#: The loop's clock is coarser than arrivals are close: what is due by then is sent together.
+#: The resolution of the loop's clock: calls that are due within this time are sent together.
 CLOCK_SECONDS = 0.001
 
 
 class Supply(Protocol):
-    """Where calls come from, and how far apart."""
+    """The source of calls and of the times between them."""
 
     def draw(self) -> Call: ...
 
@@ -37,12 +36,12 @@ class Supply(Protocol):
 
 
 class Load:
-    """Calls of a supply, made to one port.
+    """Sends the calls of a supply to one port.
 
     Args:
-        is_following: jobs that were accepted are looked at until they end.
-        pace: tokens a second of each stream of the engine: what it takes is no cost of ours.
-        most_under_way: with more calls open, arrivals end early: the service has long lost.
+        is_following: poll accepted jobs until they end.
+        pace: tokens a second of each stream of the engine; its time is not added latency.
+        most_under_way: with more open calls, arrivals end early: the service is far behind.
     """
 
     def __init__(
@@ -64,7 +63,7 @@ class Load:
         self._tally = Tally()
 
     async def run(self, phases: list[tuple[float, float]]) -> Tally:
-        """Let calls arrive at the rate and for the seconds of each phase; wait for all answers."""
+        """Send calls at the rate and for the seconds of each phase; wait for all responses."""
         self._tally = Tally()
         self._began = begins = time.perf_counter()
         for rate, seconds in phases:
@@ -87,28 +86,28 @@ class Load:
             task.add_done_callback(self._under_way.discard)
             planned += self._supply.wait_seconds(rate)
             if wait <= CLOCK_SECONDS:
-                await asyncio.sleep(0)  # late, or nearly: answers are read all the same
+                await asyncio.sleep(0)  # late or nearly late; responses must be read all the same
 
     async def _make(self, call: Call, planned: float) -> None:
-        answer = await self._ask(call, planned)
+        response = await self._ask(call, planned)
         if call.kind is not Kind.JOB or not self._is_following:
             return
-        if answer is not None and answer.status == 202:
-            await self._poll(call, answer)
+        if response is not None and response.status == 202:
+            await self._poll(call, response)
 
-    async def _poll(self, call: Call, accepted: Answer) -> None:
-        """Look at a job until it has ended."""
-        look = poll_of(accepted.headers[b"location"].decode(), call.secret, call.tokens)
+    async def _poll(self, call: Call, accepted: Response) -> None:
+        """Poll a job until it ends."""
+        poll = poll_of(accepted.headers[b"location"].decode(), call.secret, call.tokens)
         planned = time.perf_counter() + max(POLL_SECONDS, self._engine_seconds(call))
         for _ in range(MOST_POLLS):
             await asyncio.sleep(planned - time.perf_counter())
-            answer = await self._ask(look, planned)
-            if answer is not None and not _goes_on(answer):
+            response = await self._ask(poll, planned)
+            if response is not None and not _is_open(response):
                 return
             planned = time.perf_counter() + POLL_SECONDS
         self._note(Outcome(Kind.POLL, 200, 0.0, fault="the job does not end"))
 
-    async def _ask(self, call: Call, planned: float) -> Answer | None:
+    async def _ask(self, call: Call, planned: float) -> Response | None:
         sent = time.perf_counter()
         outcome: Callable[..., Outcome] = lambda status, **more: Outcome(  # noqa: E731
             call.kind,
@@ -118,27 +117,27 @@ class Load:
             **more,
         )
         try:
-            answer = await self._connections.ask(call.request)
-        except (BrokenAnswer, OSError, TimeoutError) as error:
+            response = await self._connections.ask(call.request)
+        except (BrokenResponse, OSError, TimeoutError) as error:
             self._note(outcome(BROKEN, fault=f"{type(error).__name__}: {error}"))
             return None
-        tokens, fault = _check(call, answer)
+        tokens, fault = _check(call, response)
         is_waited_for = call.kind in (Kind.GENERATE, Kind.STREAM)
         engine_seconds = self._engine_seconds(call) if is_waited_for else 0.0
         first_ms = None
-        if answer.first_at and call.kind is Kind.STREAM:
-            first_ms = (answer.first_at - planned) * 1000
+        if response.first_at and call.kind is Kind.STREAM:
+            first_ms = (response.first_at - planned) * 1000
         self._note(
             outcome(
-                answer.status,
-                added_ms=max(0.0, answer.done_at - planned - engine_seconds) * 1000,
+                response.status,
+                added_ms=max(0.0, response.done_at - planned - engine_seconds) * 1000,
                 first_ms=first_ms,
-                says_when=answer.headers.get(b"retry-after", b"").isdigit(),
+                says_when=response.headers.get(b"retry-after", b"").isdigit(),
                 tokens=tokens,
                 fault=fault,
             )
         )
-        return answer
+        return response
 
     def _engine_seconds(self, call: Call) -> float:
         return call.tokens / self._pace if self._pace else 0.0
@@ -150,27 +149,27 @@ class Load:
         self._tally.outcomes.append(outcome)
 
 
-def _goes_on(answer: Answer) -> bool:
-    """Say whether the job that was looked at has not ended, or nobody knows."""
-    return answer.status != 200 or json.loads(answer.body)["status"] in GOING_ON
+def _is_open(response: Response) -> bool:
+    """Say whether a polled job may still run: its state is open, or the poll failed."""
+    return response.status != 200 or json.loads(response.body)["status"] in OPEN_STATES
 
 
-def _check(call: Call, answer: Answer) -> tuple[int, str | None]:
-    """Return the tokens that an answer reports, and what is wrong with it."""
-    if answer.status != 200 or not call.tokens:
+def _check(call: Call, response: Response) -> tuple[int, str | None]:
+    """Return the tokens that a response reports, and its fault if it has one."""
+    if response.status != 200 or not call.tokens:
         return 0, None
-    body = answer.body
+    body = response.body
     if call.kind is Kind.STREAM:
         events = body.rstrip().split(b"\n\n")
         if events[-1] != b"data: [DONE]":
             return 0, f"a stream ends with {events[-1][-200:]!r}"
         body = events[-2].partition(b"data: ")[2]
-    shown = json.loads(body)
-    if call.kind is Kind.POLL:  # of a job that may go on
-        if shown["status"] in GOING_ON:
+    result = json.loads(body)
+    if call.kind is Kind.POLL:  # the job may be open
+        if result["status"] in OPEN_STATES:
             return 0, None
-        if shown["status"] != "succeeded":
-            return 0, f"the job is {shown['status']}"
-        shown = shown["result"]
-    tokens = int(shown["usage"]["completion_tokens"])
+        if result["status"] != "succeeded":
+            return 0, f"the job is {result['status']}"
+        result = result["result"]
+    tokens = int(result["usage"]["completion_tokens"])
     return tokens, None if tokens == call.tokens else f"{tokens} tokens instead of {call.tokens}"

@@ -14,9 +14,9 @@ from models.accounts.user import Role, User
 from models.database.base import Session, utc_now
 from models.usage.usage import UsageHourly
 
-#: What is measured is the service and not its limits.
+#: So high that no limit refuses a call.
 RATE_LIMIT = 1_000_000
-#: Of all users that are made here.
+#: The password of all callers.
 PASSWORD = "password of a load test"
 
 
@@ -57,7 +57,7 @@ def add_callers(session: Session, count: int) -> list[str]:
 
 
 def adopt_keys(session: Session, count: int) -> list[str]:
-    """Give keys that are there new secrets and no limits; return those of the busiest first."""
+    """Give existing keys new secrets and no limits; return the secrets, the busiest keys first."""
     busy = (
         select(UsageHourly.api_key_id, func.sum(UsageHourly.requests).label("requests"))
         .group_by(UsageHourly.api_key_id)

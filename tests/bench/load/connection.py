@@ -1,6 +1,6 @@
-"""HTTP/1.1 for a load generator: kept connections, whole answers, and little work for each of them.
+"""HTTP/1.1 for a load generator: persistent connections, whole responses, little work for each.
 
-A general client would take more processor time than the service that is measured beside it.
+A general client would take more processor time than the service under test.
 """
 
 from __future__ import annotations
@@ -10,21 +10,22 @@ import time
 from dataclasses import dataclass, field
 from typing import cast
 
-#: A connection that rested this long is not used again: the service ends those after 75 s.
-REST_SECONDS = 30.0
+#: A connection that was idle this long is not reused: the service closes it after 75 s.
+IDLE_SECONDS = 30.0
 _HEAD_END = b"\r\n\r\n"
 
 
-class BrokenAnswer(Exception):
-    """The connection ended before the answer did, or what came is no HTTP."""
+class BrokenResponse(Exception):
+    """The connection ended before the response did, or the bytes are not HTTP."""
 
 
 @dataclass(slots=True)
-class Answer:
-    """An answer that came whole.
+class Response:
+    """A whole response.
 
     Attributes:
-        first_at: when the first event of a stream came; `done_at`: when all had come.
+        first_at: when the first event of a stream arrived.
+        done_at: when the last byte arrived.
     """
 
     status: int = 0
@@ -34,31 +35,31 @@ class Answer:
     done_at: float = 0.0
 
 
-class AnswerParser:
-    """Reads one answer as its bytes come."""
+class ResponseParser:
+    """Reads one response piece by piece."""
 
     def __init__(self) -> None:
-        self.answer = Answer()
+        self.response = Response()
         self._buffer = bytearray()
         self._body = bytearray()
         self._length: int | None = None
         self._is_chunked = False
 
-    def feed(self, data: bytes) -> bool:
-        """Take what came; True when the answer is whole.
+    def receive(self, data: bytes) -> bool:
+        """Take the next bytes; return True when the response is whole.
 
         Raises:
-            BrokenAnswer: it is no HTTP.
+            BrokenResponse: the bytes are not HTTP.
         """
         self._buffer += data
-        if not self.answer.status and not self._read_head():
+        if not self.response.status and not self._read_head():
             return False
         is_whole = self._read_chunks() if self._is_chunked else self._read_rest()
-        if not self.answer.first_at and b"data:" in self._body:
-            self.answer.first_at = time.perf_counter()
+        if not self.response.first_at and b"data:" in self._body:
+            self.response.first_at = time.perf_counter()
         if is_whole:
-            self.answer.body = bytes(self._body)
-            self.answer.done_at = time.perf_counter()
+            self.response.body = bytes(self._body)
+            self.response.done_at = time.perf_counter()
         return is_whole
 
     def _read_head(self) -> bool:
@@ -67,15 +68,15 @@ class AnswerParser:
             return False
         first, *lines = bytes(head).split(b"\r\n")
         try:
-            self.answer.status = int(first.split(b" ", 2)[1])
+            self.response.status = int(first.split(b" ", 2)[1])
             for line in lines:
                 name, _, value = line.partition(b":")
-                self.answer.headers[name.lower()] = value.strip()
-            self._is_chunked = self.answer.headers.get(b"transfer-encoding") == b"chunked"
+                self.response.headers[name.lower()] = value.strip()
+            self._is_chunked = self.response.headers.get(b"transfer-encoding") == b"chunked"
             if not self._is_chunked:
-                self._length = int(self.answer.headers[b"content-length"])
+                self._length = int(self.response.headers[b"content-length"])
         except (IndexError, KeyError, ValueError) as error:
-            raise BrokenAnswer(repr(first)) from error
+            raise BrokenResponse(repr(first)) from error
         self._buffer = rest
         return True
 
@@ -92,7 +93,7 @@ class AnswerParser:
             try:
                 size = int(self._buffer[:end], 16)
             except ValueError as error:
-                raise BrokenAnswer("the length of a chunk is no number") from error
+                raise BrokenResponse("the length of a chunk is no number") from error
             begin = end + 2
             if len(self._buffer) < begin + size + 2:
                 return False
@@ -107,14 +108,14 @@ class _Connection(asyncio.Protocol):
 
     def __init__(self) -> None:
         self.transport: asyncio.Transport | None = None
-        self.rests_since = 0.0
+        self.idle_since = 0.0
         self.is_closed = False
-        self._parser = AnswerParser()
-        self._waiting: asyncio.Future[Answer] | None = None
+        self._parser = ResponseParser()
+        self._waiting: asyncio.Future[Response] | None = None
 
-    def ask(self, request: bytes) -> asyncio.Future[Answer]:
+    def ask(self, request: bytes) -> asyncio.Future[Response]:
         assert self.transport is not None
-        self._parser = AnswerParser()
+        self._parser = ResponseParser()
         self._waiting = asyncio.get_running_loop().create_future()
         self.transport.write(request)
         return self._waiting
@@ -126,16 +127,16 @@ class _Connection(asyncio.Protocol):
         if self._waiting is None or self._waiting.done():
             return self.end()
         try:
-            if self._parser.feed(data):
-                self._waiting.set_result(self._parser.answer)
-        except BrokenAnswer as error:
+            if self._parser.receive(data):
+                self._waiting.set_result(self._parser.response)
+        except BrokenResponse as error:
             self._waiting.set_exception(error)
             self.end()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.is_closed = True
         if self._waiting is not None and not self._waiting.done():
-            self._waiting.set_exception(BrokenAnswer("the connection ended"))
+            self._waiting.set_exception(BrokenResponse("the connection ended"))
 
     def end(self) -> None:
         self.is_closed = True
@@ -144,46 +145,46 @@ class _Connection(asyncio.Protocol):
 
 
 class Connections:
-    """Connections to one port of this machine, as many as requests are under way."""
+    """Connections to one local port, one for each open request."""
 
     def __init__(self, port: int, *, timeout_seconds: float) -> None:
         self._port = port
         self._timeout_seconds = timeout_seconds
         self._idle: list[_Connection] = []
 
-    async def ask(self, request: bytes) -> Answer:
-        """Send a request and return its answer.
+    async def ask(self, request: bytes) -> Response:
+        """Send a request and return its response.
 
         Raises:
-            BrokenAnswer: none came, or a part.
-            TimeoutError: it took too long.
-            OSError: nobody takes the connection.
+            BrokenResponse: the response is missing, incomplete or not HTTP.
+            TimeoutError: the response took longer than `timeout_seconds`.
+            OSError: the connection was refused.
         """
         async with asyncio.timeout(self._timeout_seconds):
             connection = self._take() or await self._open()
             try:
-                answer = await connection.ask(request)
+                response = await connection.ask(request)
             except BaseException:
                 connection.end()
                 raise
-        if answer.headers.get(b"connection", b"").lower() == b"close":
+        if response.headers.get(b"connection", b"").lower() == b"close":
             connection.end()
         else:
-            connection.rests_since = time.monotonic()
+            connection.idle_since = time.monotonic()
             self._idle.append(connection)
-        return answer
+        return response
 
     async def close(self) -> None:
         for connection in self._idle:
             connection.end()
         self._idle.clear()
-        await asyncio.sleep(0)  # the loop closes their sockets in its next turn
+        await asyncio.sleep(0)  # the loop closes their sockets in its next iteration
 
     def _take(self) -> _Connection | None:
-        oldest = time.monotonic() - REST_SECONDS
+        oldest = time.monotonic() - IDLE_SECONDS
         while self._idle:
             connection = self._idle.pop()
-            if not connection.is_closed and connection.rests_since > oldest:
+            if not connection.is_closed and connection.idle_since > oldest:
                 return connection
             connection.end()
         return None

@@ -16,13 +16,13 @@ from tests.bench.load.processes import Processes
 from tests.bench.servers import MODEL, own_servers
 from tests.support.service import Service
 
-#: Beside the defaults: looks are limited for each key, and one key has a tenth of all calls here.
+#: Not the defaults: polls are limited for each key, and one key sends a tenth of all calls here.
 SETTINGS = {"ENGINE": "echo", "POLL_RATE_LIMIT": "1000000"}
 
 
 @dataclass(frozen=True)
 class Deployment:
-    """A service that runs, and the secrets of its callers, the most used first."""
+    """A running service, and the secrets of its callers, the most used first."""
 
     service: Service
     secrets: Sequence[str]
@@ -39,7 +39,7 @@ class Deployment:
         workers: int,
         pace: float,
     ) -> Iterator[Deployment]:
-        """Run the service at this pace of the engine's streams; everything ends with the block."""
+        """Run the service with streams at `pace` tokens a second, until the block ends."""
         with Service.started(
             settings, directory, workers=workers, echo_tokens_per_second=pace
         ) as service:
@@ -50,7 +50,7 @@ class Deployment:
                 processes.close()
 
     def load(self, supply: Supply, *, is_following: bool = True) -> Load:
-        """Return a load of these calls, which nobody has sent yet."""
+        """Return a load of these calls; `run` sends them."""
         settings = self.service.settings
         return Load(
             supply,
@@ -62,7 +62,7 @@ class Deployment:
 
 @contextmanager
 def deployed(users: int, *, workers: int, pace: float) -> Iterator[Deployment]:
-    """Run servers and the service with so many users."""
+    """Run the servers, and the service with `users` users."""
     with own_servers(MODEL, None, **SETTINGS) as (settings, directory):
         engine = open_database(settings)
         with sessions(engine).begin() as session:

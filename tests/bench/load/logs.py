@@ -1,4 +1,4 @@
-"""What a service wrote into its logs that should not be there after a load."""
+"""Warnings and errors in the logs of a service after a load."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def complaints(directory: Path) -> dict[str, int]:
-    """Return how often each thing was said that is more than information."""
+    """Return each message above INFO, and how often it was logged."""
     counts: Counter[str] = Counter()
     for path in directory.glob("*.log"):
         if path.name.startswith(("api", "worker")):

@@ -1,4 +1,4 @@
-"""What the callers of a load test ask for: kinds of calls, their sizes, and whose keys they use."""
+"""The calls of a load test: their kinds, their sizes, and their keys."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from enum import StrEnum
 from itertools import accumulate
 
 WORDS = ("list", "function", "value", "return", "index", "string", "number", "class", "loop", "of")
-#: Made once: what a prompt says does not matter, and joining words takes time.
+#: Prompts are made once: joining words takes time, and the text does not matter.
 PROMPTS = 500
-#: The middle and the most of words of a prompt, and of tokens of an answer; both are log-normal.
+#: Median and maximum of the words of a prompt and of the tokens of a completion; log-normal.
 PROMPT_WORDS, MOST_PROMPT_WORDS = 60, 1000
-ANSWER_TOKENS, MOST_ANSWER_TOKENS = 16, 80
+COMPLETION_TOKENS, MOST_COMPLETION_TOKENS = 16, 80
 SPREAD = 0.8
 BATCH_LINES = 20
 
@@ -33,7 +33,7 @@ class Kind(StrEnum):
     BATCH = "batch"
 
 
-#: Of a hundred arrivals. A job's polls come on top of it.
+#: Shares of a hundred arrivals. The polls of a job are sent beside them.
 SHARES: Mapping[Kind, float] = {
     Kind.GENERATE: 50.0,
     Kind.STREAM: 25.0,
@@ -56,10 +56,10 @@ _PATHS = {
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call that somebody makes.
+    """One request of a caller.
 
     Attributes:
-        tokens: of the answer; 0 where nothing is generated for this call.
+        tokens: of the completion; 0 if the call generates none.
     """
 
     kind: Kind
@@ -82,7 +82,7 @@ class Mix:
         """Take the keys' secrets, the most used first.
 
         Args:
-            headers: sent with every generation.
+            headers: headers of every generation.
         """
         self._draw = random.Random(seed)
         self._secrets = secrets
@@ -103,7 +103,7 @@ class Mix:
             return Call(kind, secret, encode("GET", _PATHS[kind], secret))
         if kind is Kind.BATCH:
             return self._batch(secret)
-        tokens = self._size(ANSWER_TOKENS, MOST_ANSWER_TOKENS)
+        tokens = self._size(COMPLETION_TOKENS, MOST_COMPLETION_TOKENS)
         body = self._generation(tokens)
         if kind is Kind.STREAM:
             body["stream"] = True
@@ -111,9 +111,7 @@ class Mix:
         return Call(kind, secret, request, tokens)
 
     def wait_seconds(self, rate: float) -> float:
-        """Return the time until the next arrival, of so many a second that know nothing of each
-        other.
-        """
+        """Return the time until the next of `rate` independent arrivals a second."""
         return self._draw.expovariate(rate)
 
     def _generation(self, tokens: int) -> dict[str, object]:
@@ -122,7 +120,12 @@ class Mix:
 
     def _batch(self, secret: str) -> Call:
         lines = [
-            json.dumps({"custom_id": str(n), **self._generation(self._size(ANSWER_TOKENS, 2 * 16))})
+            json.dumps(
+                {
+                    "custom_id": str(n),
+                    **self._generation(self._size(COMPLETION_TOKENS, 2 * COMPLETION_TOKENS)),
+                }
+            )
             for n in range(BATCH_LINES)
         ]
         body = "\n".join(lines).encode()
@@ -135,7 +138,7 @@ class Mix:
 
 
 def poll_of(path: str, secret: str, tokens: int = 0) -> Call:
-    """Return a look at a job, whose answer is to have so many tokens; 0 does not matter."""
+    """Return a poll of a job. Its completion must have `tokens` tokens; 0 allows any number."""
     return Call(Kind.POLL, secret, encode("GET", path, secret), tokens)
 
 
@@ -146,7 +149,7 @@ def encode(
     body: bytes = b"",
     headers: Mapping[str, str] | None = None,
 ) -> bytes:
-    """Return a request as it goes over the wire."""
+    """Return the bytes of a request."""
     named = {"Host": "127.0.0.1", "Authorization": f"Bearer {secret}"}
     if body:
         named |= {"Content-Type": "application/json", "Content-Length": str(len(body))}

@@ -1,4 +1,4 @@
-"""What a service does at twice the rate that it can take, and how soon it is well again."""
+"""Overload: twice the highest rate, and the recovery from it."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from tests.bench.load.arrivals import Load
 from tests.bench.load.processes import CpuMeter, CpuUse, Processes
 from tests.bench.load.tally import Tally, percentile
 
-#: The service is well again in the first of so many seconds in a row that are within the bound.
+#: The service has recovered with the first of this many seconds in a row within the bound.
 WELL_SECONDS = 3
 RECOVERY_SECONDS = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Overload:
-    """What was seen.
+    """The outcome of an overload.
 
     Attributes:
         recovered_after: seconds from the end of the overload until p99 was within the bound; None
@@ -63,7 +63,7 @@ async def overload(
     seconds: float,
     bound_ms: float,
 ) -> Overload:
-    """Send too much for some seconds, then little."""
+    """Send `rate` for `seconds`, then `calm_rate` while the service recovers."""
     meter = CpuMeter(processes)
     tally = await load.run([(rate, seconds), (calm_rate, RECOVERY_SECONDS)])
     during = Tally([o for o in tally.outcomes if o.planned_at < seconds])

@@ -19,21 +19,21 @@ from models.database.base import open_database
 from tests.support.service import Service
 
 GENERATOR = "load generator"
-#: Whatever else the machine does: what is measured beside much of it says little.
+#: All other programs of the machine. Measurements beside busy ones mean little.
 OTHERS = "others"
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One look at the service.
+    """The service's resources at one moment.
 
     Attributes:
-        memory_mib: of each role, resident; of PostgreSQL the sum of all its processes, what two
-            have counted once, without `shared_mib`.
-        shared_mib: of what PostgreSQL takes at its start (`shared_buffers` for the most part), as
-            much as was touched until now.
-        files: that each role has open, sockets among them.
-        redis_keys: by the part of their names before the first colon.
+        memory_mib: resident memory of each role. PostgreSQL's is the sum of its processes without
+            `shared_mib`; memory that two of them share counts once.
+        shared_mib: the touched part of the memory that PostgreSQL allocates at its start, which is
+            `shared_buffers` for the most part.
+        files: open files of each role, with sockets.
+        redis_keys: number of keys by the part of their names before the first colon.
     """
 
     at: float
@@ -79,7 +79,7 @@ class Processes:
             with suppress(psutil.NoSuchProcess):
                 times = process.cpu_times()
                 seconds = times.user + times.system
-                if process.pid == self._postmaster:  # of its processes that have ended
+                if process.pid == self._postmaster:  # the sum of its ended processes
                     seconds += times.children_user + times.children_system
                 name = role.partition(" ")[0]
                 spent[name] = spent.get(name, 0.0) + seconds
@@ -90,7 +90,7 @@ class Processes:
         return spent
 
     def sample(self) -> Sample:
-        """Look at everything once."""
+        """Return the resources at this moment."""
         memory: dict[str, float] = {}
         shared_mib = 0.0
         files: dict[str, int] = {}
@@ -124,7 +124,7 @@ class Processes:
         )
 
     def _all(self) -> Iterator[tuple[str, psutil.Process]]:
-        """Yield each process with its role; where there are several, with a number."""
+        """Yield each process with its role; several processes of a role get numbers."""
         service = self.service
         if service.api is not None:
             yield "API parent", psutil.Process(service.api.pid)
@@ -140,7 +140,7 @@ class Processes:
 
 
 def _proportional_mib(pid: int) -> tuple[float, float]:
-    """Return a process's part of the memory that it has, without and of shared segments."""
+    """Return the proportional memory of a process, without shared segments and of them."""
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
     except OSError:
@@ -159,7 +159,7 @@ class CpuUse:
 
     @property
     def service(self) -> float:
-        """Of all its roles."""
+        """The processor seconds of all roles of the service."""
         return sum(s for role, s in self.by_role.items() if role not in (GENERATOR, OTHERS))
 
     def to_json(self) -> dict[str, float]:
@@ -169,7 +169,7 @@ class CpuUse:
 
 
 class CpuMeter:
-    """Measures processor time from its making to `read`."""
+    """Measures processor time from its construction to `read`."""
 
     def __init__(self, processes: Processes) -> None:
         self._processes = processes

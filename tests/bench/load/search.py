@@ -1,4 +1,4 @@
-"""Finds the highest rate of arrivals that a service takes within a bound."""
+"""Finds the highest rate of arrivals at which a service stays within a bound."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from tests.bench.load.arrivals import Load
 from tests.bench.load.processes import CpuMeter, CpuUse, Processes
 from tests.bench.load.tally import Tally
 
-#: Before each measurement, at its rate: connections are opened, keys looked up. Not counted.
+#: Calls at the start of each measurement do not count: they open connections and fill caches.
 WARM_SECONDS = 2.0
-#: From one rate to the next as long as all is well.
+#: The ratio of one rate to the one before, until a rate fails.
 RAMP = 1.5
-#: Of these a measurement has too few calls to say anything.
+#: Below this rate a measurement has too few calls.
 LEAST_RATE = 5.0
-#: The answer is known to this part of it.
+#: The search ends when the bounds of the rate differ by this share.
 CLOSE_ENOUGH = 0.08
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One rate that was tried."""
+    """The measurement of one rate."""
 
     rate: float
     tally: Tally
@@ -42,7 +42,7 @@ Try = Callable[[float], Awaitable[Step]]
 
 
 def trier(load: Load, processes: Processes, *, seconds: float, bound_ms: float) -> Try:
-    """Return what tries a rate: within are those with p99 in the bound and all calls done."""
+    """Return what measures a rate, which is within if p99 is in the bound and no call fails."""
 
     async def try_rate(rate: float) -> Step:
         meter = CpuMeter(processes)
@@ -56,18 +56,18 @@ def trier(load: Load, processes: Processes, *, seconds: float, bound_ms: float) 
 
 
 async def highest_rate(
-    try_rate: Try, *, start: float, tell: Callable[[Step], None]
+    try_rate: Try, *, start: float, report: Callable[[Step], None]
 ) -> tuple[float, list[Step]]:
-    """Return the highest rate that was within the bound, 0 if none was, and all that were tried.
+    """Return the highest rate within the bound, 0 if there is none, and all measurements.
 
-    A rate is too high when it fails twice: on a shared machine one stall is no verdict.
+    A rate is too high when it fails twice: a shared machine may stall once.
     """
     steps: list[Step] = []
 
     async def passes(rate: float) -> bool:
         for _ in range(2):
             steps.append(await try_rate(rate))
-            tell(steps[-1])
+            report(steps[-1])
             if steps[-1].is_within:
                 return True
         return False

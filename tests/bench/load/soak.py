@@ -1,4 +1,4 @@
-"""A steady load for a long time, and what grows under it."""
+"""A steady load for a long time, and the growth under it."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from tests.bench.load.processes import CpuMeter, CpuUse, Processes, Sample
 from tests.bench.load.tables import cores, kinds_table, table
 from tests.bench.load.tally import Tally
 
-#: Caches fill, pools open: this part of the time is no growth.
+#: Caches fill and pools open in this part of the time: it does not count.
 WARM_PART = 0.25
-#: A role that grows by more than this in an hour leaks: MiB, and part of what it has.
+#: A role that grows by more than this in an hour leaks: MiB, and share of its memory.
 MOST_GROWTH_MIB, MOST_GROWTH_PART = 4.0, 0.03
 
 
 @dataclass(frozen=True, slots=True)
 class Growth:
-    """How one number went after the warm-up."""
+    """The course of one number after the warm-up."""
 
     first: float
     last: float
@@ -35,7 +35,7 @@ class Growth:
 
 @dataclass(frozen=True, slots=True)
 class Soak:
-    """What was seen."""
+    """The outcome of a soak."""
 
     rate: float
     seconds: float
@@ -44,7 +44,7 @@ class Soak:
     cpu: CpuUse
 
     def growths(self) -> dict[str, Growth]:
-        """Return how everything that was sampled went."""
+        """Return the growth of each sampled number."""
         roles = self.samples[-1].memory_mib
         series: dict[str, Callable[[Sample], float]] = {
             f"{role}, MiB": lambda s, r=role: s.memory_mib.get(r, 0.0)  # type: ignore[misc]
@@ -66,7 +66,7 @@ class Soak:
 
     @property
     def leaks(self) -> list[str]:
-        """What grew of the processes' memory."""
+        """The roles whose memory grew."""
         return [n for n, g in self.growths().items() if n.endswith(", MiB") and not g.is_flat]
 
     def to_json(self) -> dict[str, Any]:
@@ -93,26 +93,26 @@ class Soak:
 async def soak(
     load: Load, processes: Processes, *, rate: float, seconds: float, every: float
 ) -> Soak:
-    """Send a steady load, and look at the service now and then."""
+    """Send a steady load, and sample the service every `every` seconds."""
     meter = CpuMeter(processes)
     samples: list[Sample] = []
 
-    async def look() -> None:
+    async def sample() -> None:
         while True:
             await asyncio.sleep(every)
             samples.append(await asyncio.to_thread(processes.sample))
 
-    looking = asyncio.create_task(look())
+    sampling = asyncio.create_task(sample())
     tally = await load.run([(rate, seconds)])
     cpu = meter.read()
-    looking.cancel()
+    sampling.cancel()
     if not samples:
         raise SystemExit("a soak takes longer than one sample")
     return Soak(rate, seconds, tally, samples, cpu)
 
 
 def soak_table(seen: Soak) -> str:
-    """Return what grew, and the verdict."""
+    """Return the growths and the verdict."""
     rows = [
         (
             name,

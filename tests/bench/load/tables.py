@@ -1,4 +1,4 @@
-"""What was measured, as Markdown."""
+"""Measurements as Markdown tables."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 
 def kinds_table(tally: Tally) -> str:
-    """Return what was added to the calls of each kind."""
+    """Return the added latency of each kind of call."""
     spread = tally.to_json()["added_ms"]
     rows = [("all", len(tally.done), spread["p50"], spread["p90"], spread["p99"])]
     for kind, seen in spread.items():
@@ -26,7 +26,7 @@ def kinds_table(tally: Tally) -> str:
 
 
 def steps_table(steps: Sequence[Step]) -> str:
-    """Return the rates that were tried."""
+    """Return the measured rates."""
     rows = []
     for step in steps:
         seen = step.tally
@@ -47,18 +47,18 @@ def steps_table(steps: Sequence[Step]) -> str:
 
 
 def overload_table(seen: Overload) -> str:
-    """Return what a load did that was too much."""
+    """Return the outcome of an overload."""
     during = seen.during.to_json()
     recovered = seen.recovered_after
     rows = [
         ("arrivals a second, for seconds", f"{seen.rate:.0f}, {seen.seconds:.0f}"),
-        ("calls, answered well", f"{during['calls']}, {during['done']}"),
+        ("calls, successful", f"{during['calls']}, {during['done']}"),
         ("503, with `Retry-After`", f"{during['shed']}, {during['shed_with_retry_after']}"),
         ("anything else", sum(during["wrong"].values())),
-        ("added to those answered well, p50 and p99, ms", _both(during["added_ms"])),
+        ("added latency of successful ones, p50 and p99, ms", _both(during["added_ms"])),
         ("503 within, p99, ms", seen.to_json()["shed_ms_p99"]),
         (
-            f"well again at {seen.calm_rate:.0f}/s after, s",
+            f"recovered at {seen.calm_rate:.0f}/s after, s",
             "never" if recovered is None else recovered,
         ),
     ]

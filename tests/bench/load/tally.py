@@ -1,4 +1,4 @@
-"""What calls took, and how they ended."""
+"""The latency and the outcome of calls."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from typing import Any
 
 from tests.bench.load.mix import Kind
 
-#: In place of a status: no answer came, or a part of one.
+#: In place of a status: the response is missing or incomplete.
 BROKEN = 0
 SHED = 503
-#: What each kind is answered with when it is done.
+#: The status of success, where it is not 200.
 DONE = {Kind.JOB: 202, Kind.BATCH: 201}
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one call.
+    """The outcome of one call.
 
     Attributes:
-        planned_at: when it was to be sent, in seconds since the load began: what it took is
-            counted from then on, however late the generator itself was.
-        late_ms: how late that was.
-        added_ms: what it took beyond the engine's own time.
-        first_ms: of a stream, what its first event took beyond the first token.
+        planned_at: the planned time of sending, in seconds since the load began. The latency counts
+            from here, also when the generator itself was late.
+        late_ms: the delay of the generator.
+        added_ms: the latency beyond the engine's own time.
+        first_ms: the time from `planned_at` to the first event of a stream.
         says_when: a refusal has `Retry-After`.
-        tokens: of the answer, as the answer says.
-        fault: what was wrong with an answer.
+        tokens: the completion tokens that the response reports.
+        fault: the error in a response.
     """
 
     kind: Kind
@@ -48,7 +48,7 @@ class Outcome:
 
 @dataclass(slots=True)
 class Tally:
-    """The outcomes of some time."""
+    """The outcomes of a span of time."""
 
     outcomes: list[Outcome] = field(default_factory=list)
 
@@ -62,7 +62,7 @@ class Tally:
 
     @property
     def wrong(self) -> list[Outcome]:
-        """What is neither done nor refused with a time to come back."""
+        """The calls that neither succeeded nor were refused with `Retry-After`."""
         return [
             outcome
             for outcome in self.outcomes
@@ -70,18 +70,16 @@ class Tally:
         ]
 
     def count(self, *kinds: Kind) -> int:
-        """Return how many calls of these kinds were done."""
+        """Return how many calls of these kinds succeeded."""
         return sum(outcome.kind in kinds for outcome in self.done)
 
     def added_ms(self, percent: float, *kinds: Kind) -> float:
-        """Return a percentile of what was added to calls that were done, of all kinds if none is
-        given.
-        """
+        """Return a percentile of the added latency of successful calls; of all kinds by default."""
         done = [o.added_ms for o in self.done if not kinds or o.kind in kinds]
         return percentile(done, percent)
 
     def of_second(self, second: int) -> Tally:
-        """Return those that were planned within one second of the load."""
+        """Return the calls that were planned within one second of the load."""
         return Tally([o for o in self.outcomes if second <= o.planned_at < second + 1])
 
     def to_json(self) -> dict[str, Any]:
@@ -111,7 +109,7 @@ class Tally:
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """Return the value that this share does not exceed; 0 of none."""
+    """Return the value that `percent` of the values do not exceed; 0 without values."""
     if not values:
         return 0.0
     ordered = sorted(values)

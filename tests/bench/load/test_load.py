@@ -1,4 +1,4 @@
-"""The load generator itself: one that miscounts would tell fairy tales."""
+"""The load generator itself: its figures are worthless if it miscounts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sqlalchemy import Engine, text
 from models.database.base import open_database, sessions
 from tests.bench.load.arrivals import Load
 from tests.bench.load.callers import add_callers
-from tests.bench.load.connection import AnswerParser, BrokenAnswer, Connections
+from tests.bench.load.connection import BrokenResponse, Connections, ResponseParser
 from tests.bench.load.mix import BATCH_LINES, SHARES, Call, Kind, Mix, encode
 from tests.bench.load.processes import CpuUse
 from tests.bench.load.search import CLOSE_ENOUGH, Step, highest_rate
@@ -34,7 +34,7 @@ def engine(service: Service) -> Iterator[Engine]:
     engine.dispose()
 
 
-def test_what_was_counted_is_what_the_database_has(service: Service, engine: Engine) -> None:
+def test_counts_of_calls_equal_those_of_the_database(service: Service, engine: Engine) -> None:
     with sessions(engine).begin() as session:
         mix = Mix(add_callers(session, CALLERS), shares={**SHARES, Kind.BATCH: 3.0})
 
@@ -65,7 +65,7 @@ def test_what_was_counted_is_what_the_database_has(service: Service, engine: Eng
     assert read(f"{used} (select id from jobs where batch_id is null)") == tokens
 
 
-def test_a_service_that_stalls_is_charged_for_all_that_came_meanwhile() -> None:
+def test_a_stalled_service_is_charged_for_every_call_due_during_the_stall() -> None:
     async def run() -> Tally:
         stalled = asyncio.Event()
         serving: set[asyncio.Task[None] | None] = set()
@@ -98,7 +98,7 @@ def test_a_service_that_stalls_is_charged_for_all_that_came_meanwhile() -> None:
 
 
 class _Regular:
-    """The same call in even steps."""
+    """The same call at even intervals."""
 
     def draw(self) -> Call:
         return Call(Kind.LIMITS, "secret", encode("GET", "/", "secret"))
@@ -108,37 +108,39 @@ class _Regular:
 
 
 @pytest.mark.parametrize("size", [1, 7, 1000])
-def test_an_answer_is_whole_only_with_its_last_byte_however_it_comes(size: int) -> None:
-    parser = AnswerParser()
+def test_a_response_is_whole_only_with_its_last_byte_in_pieces_of_any_size(size: int) -> None:
+    parser = ResponseParser()
     pieces = [CHUNKED[n : n + size] for n in range(0, len(CHUNKED), size)]
 
-    assert not any(parser.feed(piece) for piece in pieces[:-1])
-    assert parser.feed(pieces[-1])
-    assert (parser.answer.status, parser.answer.body) == (200, b"data: [DONE]\n\nright")
-    assert parser.answer.done_at >= parser.answer.first_at > 0
+    assert not any(parser.receive(piece) for piece in pieces[:-1])
+    assert parser.receive(pieces[-1])
+    assert (parser.response.status, parser.response.body) == (200, b"data: [DONE]\n\nright")
+    assert parser.response.done_at >= parser.response.first_at > 0
 
 
-def test_what_is_no_http_is_broken() -> None:
-    with pytest.raises(BrokenAnswer):
-        AnswerParser().feed(b"HELLO\r\n\r\n")
+def test_bytes_that_are_not_http_are_a_broken_response() -> None:
+    with pytest.raises(BrokenResponse):
+        ResponseParser().receive(b"HELLO\r\n\r\n")
 
 
-def test_a_refusal_without_a_time_to_come_back_is_wrong() -> None:
-    polite = Outcome(Kind.GENERATE, 503, 0.0, says_when=True)
-    rude = Outcome(Kind.GENERATE, 503, 0.0)
+def test_a_refusal_without_retry_after_is_wrong() -> None:
+    with_hint = Outcome(Kind.GENERATE, 503, 0.0, says_when=True)
+    without_hint = Outcome(Kind.GENERATE, 503, 0.0)
     short = Outcome(Kind.GENERATE, 200, 0.0, fault="3 tokens instead of 4")
-    tally = Tally([polite, rude, short, Outcome(Kind.JOB, 202, 0.0), Outcome(Kind.JOB, 200, 0.0)])
+    tally = Tally(
+        [with_hint, without_hint, short, Outcome(Kind.JOB, 202, 0.0), Outcome(Kind.JOB, 200, 0.0)]
+    )
 
     assert (len(tally.done), len(tally.shed)) == (1, 2)
-    assert tally.wrong == [rude, short, tally.outcomes[-1]]
+    assert tally.wrong == [without_hint, short, tally.outcomes[-1]]
 
 
 @pytest.mark.parametrize("limit", [3.0, 9.0, 40.0, 333.0])
-def test_the_search_comes_close_to_the_limit_and_never_over_it(limit: float) -> None:
+def test_the_search_ends_close_to_the_limit_and_never_over_it(limit: float) -> None:
     async def try_rate(rate: float) -> Step:
         return Step(rate, Tally(), CpuUse(1.0, {}), rate <= limit)
 
-    found, steps = asyncio.run(highest_rate(try_rate, start=10.0, tell=lambda step: None))
+    found, steps = asyncio.run(highest_rate(try_rate, start=10.0, report=lambda step: None))
 
     assert found == 0 if limit < 5 else limit / (1 + CLOSE_ENOUGH) ** 2 <= found <= limit
     assert len(steps) < 25

@@ -1,7 +1,7 @@
-"""How soon each page of the admin UI answers in a busy service, and by how many statements.
+"""Measures each page of the admin UI in a busy service: latency and number of statements.
 
 python -m tests.bench.pages [--rounds 20] [--keep DIR] [--only TEXT] [--jobs 1000000]
-The demo data's 10,000 users and 20,000 keys; one page at a time, all of them again in each round.
+The demo data has 10,000 users and 20,000 keys. Each round requests every page, one at a time.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from tests.bench.pages.addresses import Heaviest, addresses, admin_email
 from tests.bench.servers import DEMO_PASSWORD, filled_servers
 from tests.support.service import Service
 
-#: What a page may take, 19 times of 20, and how many statements it may make.
+#: The bounds of a page: its 95th percentile, and its statements.
 BUDGET_MS = 300.0
 MOST_STATEMENTS = 12
 CALL_SECONDS = 60.0
-#: A file that is downloaded whole is no page: it is shown, and not judged.
+#: A download is not a page: it is listed, but has no bound.
 DOWNLOAD_ROUNDS = 2
 _ID = re.compile(r"(user|key|batch|gen)_[0-9a-f]{32}")
 
 
 @dataclass
 class Page:
-    """An address, and what its answers were like."""
+    """A page, and its responses."""
 
     who: str
     address: str
@@ -50,7 +50,7 @@ class Page:
 
     @property
     def is_refused(self) -> bool:
-        """Say whether it was none of theirs, or lacks what it asks for: nothing was measured."""
+        """Say whether the visitor may not see the page, or it does not exist: it has no figures."""
         return self.status >= 400
 
     @property
@@ -59,38 +59,39 @@ class Page:
 
     @property
     def name(self) -> str:
-        shown = _ID.sub(r"<\1>", self.address)
-        shown = re.sub(r"(%2C<\w+>)+", ",…", shown)
-        return f"{self.who} {shown}"
+        address = _ID.sub(r"<\1>", self.address)
+        address = re.sub(r"(%2C<\w+>)+", ",…", address)
+        return f"{self.who} {address}"
 
     def ask(self, browser: requests.Session, url: str) -> None:
         began = time.perf_counter()
-        answer = browser.get(url + self.address, allow_redirects=False, timeout=CALL_SECONDS)
+        response = browser.get(url + self.address, allow_redirects=False, timeout=CALL_SECONDS)
         self.taken.append((time.perf_counter() - began) * 1000)
-        if answer.status_code >= 500:
-            raise SystemExit(f"{self.name} answered {answer.status_code}:\n{answer.text}")
-        self.status = answer.status_code
-        self.is_download = "attachment" in answer.headers.get("content-disposition", "")
-        told = re.search(r'desc="(\d+) statements', answer.headers.get("server-timing", ""))
-        self.statements = int(told[1]) if told else 0
+        if response.status_code >= 500:
+            raise SystemExit(f"{self.name}: {response.status_code}\n{response.text}")
+        self.status = response.status_code
+        self.is_download = "attachment" in response.headers.get("content-disposition", "")
+        timing = response.headers.get("server-timing", "")
+        found = re.search(r'desc="(\d+) statements', timing)
+        self.statements = int(found[1]) if found else 0
 
     def __str__(self) -> str:
         figures = (statistics.median(self.taken), self.p95, max(self.taken))
-        shown = "".join(f"{ms:9.1f}" for ms in figures)
+        columns = "".join(f"{ms:9.1f}" for ms in figures)
         marks = {
             "  over": self.is_over,
             "  download": self.is_download,
             "  refused": self.is_refused,
         }
-        mark = "".join(mark for mark, is_use_recent in marks.items() if is_use_recent)
-        return f"{self.name[:86]:88}{self.status:6}{shown}{self.statements:12}{mark}"
+        mark = "".join(mark for mark, is_set in marks.items() if is_set)
+        return f"{self.name[:86]:88}{self.status:6}{columns}{self.statements:12}{mark}"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--keep", type=Path, help="where the data is, and stays")
-    parser.add_argument("--only", default="", help="pages whose address has this text in it")
+    parser.add_argument("--keep", type=Path, help="directory that keeps the data")
+    parser.add_argument("--only", default="", help="pages whose address contains this text")
     parser.add_argument("--jobs", type=int, default=DemoSize().jobs)
     args = parser.parse_args()
     with (
@@ -107,7 +108,7 @@ def main() -> None:
 
 
 def _visitors(settings: Settings, only: str) -> list[tuple[str, str, list[str]]]:
-    """Return who looks, their email, and at what."""
+    """Return each visitor's name, email and addresses."""
     app = create_app(Services.from_settings(settings))
     engine = open_database(settings)
     try:
@@ -126,7 +127,7 @@ def _visitors(settings: Settings, only: str) -> list[tuple[str, str, list[str]]]
 def _visit(url: str, email: str, pages: list[Page], rounds: int) -> None:
     with requests.Session() as browser:
         _sign_in(browser, url, email)
-        for page in pages:  # it loads its code and templates
+        for page in pages:  # the first request loads code and templates
             page.ask(browser, url)
             page.taken.clear()
         for number in range(rounds):
@@ -140,9 +141,9 @@ def _sign_in(browser: requests.Session, url: str, email: str) -> None:
     token = re.search(r'name="csrf_token" value="([^"]+)"', form)
     assert token
     fields = {"csrf_token": token[1], "email": email, "password": DEMO_PASSWORD, "next": ""}
-    answer = browser.post(f"{url}/sign-in", data=fields, timeout=CALL_SECONDS)
-    if not answer.ok or answer.url.endswith("/sign-in"):
-        raise SystemExit(f"{email} cannot sign in: {answer.status_code}")
+    response = browser.post(f"{url}/sign-in", data=fields, timeout=CALL_SECONDS)
+    if not response.ok or response.url.endswith("/sign-in"):
+        raise SystemExit(f"{email} cannot sign in: {response.status_code}")
 
 
 def _report(pages: list[Page]) -> None:

@@ -1,7 +1,7 @@
-"""Every address of the admin UI that answers a GET, by its own map of routes, and variants.
+"""Every address of the admin UI that serves GET, from its map of routes, with variants.
 
-A route whose arguments have no value here, or a variant without a route, ends the benchmark: no
-page is forgotten because nobody thought of it.
+A route whose arguments have no value here ends the benchmark, as does a variant without a route:
+the benchmark cannot miss a page.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ _DAYS = 60
 
 @dataclass(frozen=True, slots=True)
 class Heaviest:
-    """Whom and what the addresses are about, as the API writes ids: those with most rows.
+    """The objects with most rows, which the addresses name. Ids are as the API writes them.
 
     Attributes:
-        email: of the customer who used most.
-        jobs: the newest, of that customer if `is_own`.
-        middle: an id as of a job that was made in the middle of the time.
+        email: the customer with most usage.
+        jobs: the newest jobs; only of that customer if `is_own`.
+        middle: the id that a job in the middle of the time would have.
     """
 
     email: str
@@ -81,7 +81,7 @@ def admin_email(session: Session) -> str:
 
 
 def addresses(app: Flask, about: Heaviest) -> Iterator[str]:
-    """Return each route that answers a GET, with every value of its arguments, and its variants."""
+    """Yield each route that serves GET, with every value of its arguments, and its variants."""
     values = {
         "user_id": [about.user],
         "key_id": [about.key],
@@ -108,7 +108,7 @@ def addresses(app: Flask, about: Heaviest) -> Iterator[str]:
 
 
 def _heaviest_customer(session: Session, wanted: UsageScope) -> tuple[UUID, str]:
-    """Return who used most, is no admin and can still sign in."""
+    """Return id and email of the customer with most usage who can still sign in."""
     for sums in page_usage(session, wanted, UsageGroup.USER, limit=50).rows:
         is_customer = (User.id == sums.group) & (User.role == Role.CUSTOMER)
         query = select(User.id, User.email).where(is_customer, User.deleted_at.is_(None))
@@ -118,7 +118,7 @@ def _heaviest_customer(session: Session, wanted: UsageScope) -> tuple[UUID, str]
 
 
 def _variants(about: Heaviest) -> dict[str, list[dict[str, Any]]]:
-    """Return what else is asked of pages, by their endpoints."""
+    """Return the queries of each page beside the empty one, by endpoint."""
     states = [{"state": s} for s in ("queued", "running", "succeeded", "failed", "expired")]
     newest = {"newest": about.jobs[0]}
     return {

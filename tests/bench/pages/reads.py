@@ -1,7 +1,7 @@
-"""What each read of the admin pages takes in a busy service's database, and how many statements.
+"""Measures each read of the admin pages in a busy database: time and number of statements.
 
 python -m tests.bench.pages.reads [--jobs 1000000] [--rounds 20] [--explain] [--keep DIR]
-DATABASE_URL names a database that has demo data already; without it one is made, and kept in DIR.
+DATABASE_URL names a database that has demo data. Without it, a new one is made and kept in DIR.
 """
 
 from __future__ import annotations
@@ -54,8 +54,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--jobs", type=int, default=DemoSize().jobs)
     parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--explain", action="store_true", help="plans of what is over the budget")
-    parser.add_argument("--keep", type=Path, help="where the data is, and stays")
+    parser.add_argument(
+        "--explain", action="store_true", help="print the plans of reads over the budget"
+    )
+    parser.add_argument("--keep", type=Path, help="directory that keeps the data")
     args = parser.parse_args()
     with _filled(DemoSize(jobs=args.jobs), args.keep) as settings:
         engine = open_database(settings)

@@ -1,13 +1,14 @@
-"""Cost per request against the size of the service. `python -m tests.bench.load.scaling TABLE`
+"""Measures cost per request by size of the service. `python -m tests.bench.load.scaling TABLE`
 
-`users`: 100, 1,000 and 10,000 users with a key each; of the 10,000 once only 100 call, which tells
-what the users cost from what it costs that each call is of another key. `jobs`: none, 100,000 and
-1,000,000 jobs in the database of 10,000 users. `queue`: none to 19,000 jobs in line (20,000 is the
-bound), and no worker. Each kind of call comes at the same modest rate; the processor time is that
-of all processes of the service, less what they use when nobody calls, and the latency has no engine
-in it.
+`users`: 100, 1,000 and 10,000 users with a key each. In one more column only 100 of the 10,000
+call: it separates the cost of many users from the cost of many different keys.
+`jobs`: none, 100,000 and 1,000,000 jobs in the database of 10,000 users.
+`queue`: none to 19,000 queued jobs (20,000 is the bound), and no worker.
 
-The databases of `jobs` take minutes to make: `--keep DIR` keeps them for the next time, and
+Each kind of call arrives at the same modest rate. The processor time is that of all processes of
+the service, less their use while the service is idle. The latency is without the engine's time.
+
+The databases of `jobs` take minutes to make: `--keep DIR` keeps them for the next run, and
 `--only-make` measures nothing.
 """
 
@@ -39,7 +40,7 @@ from tests.bench.load.arrivals import Supply
 from tests.bench.load.callers import add_callers, adopt_keys
 from tests.bench.load.deployment import SETTINGS, Deployment, deployed
 from tests.bench.load.mix import Kind, Mix
-from tests.bench.load.scaling.cost import Cost, Looks, ShortWaits, costs, of_kind, verdict
+from tests.bench.load.scaling.cost import Cost, Polls, ShortWaits, costs, of_kind, verdict
 from tests.bench.load.tables import table
 from tests.bench.servers import DEMO_PASSWORD, MODEL, filled_servers, own_servers
 
@@ -47,9 +48,9 @@ USERS = (100, 1_000, 10_000)
 JOBS = (0, 100_000, 1_000_000)
 QUEUE = (0, 1_000, 10_000, 19_000)
 MOST_USERS = USERS[-1]
-#: Jobs that are looked at.
-LOOKED_AT = 200
-#: Of jobs that are made to be looked at, or to wait.
+#: Number of jobs that are polled in turn.
+POLLED = 200
+#: The request of the jobs that are polled, or wait.
 REQUEST = {"prompt": "Write a Python function that reverses a list", "maxTokens": 32}
 
 Column = dict[str, Cost]
@@ -59,7 +60,7 @@ def main() -> None:
     args = _arguments()
     if args.only_make:
         for size in JOBS[1:]:
-            with filled_servers(_demo(size), _place(args.keep, size)):
+            with filled_servers(_demo(size), _directory(args.keep, size)):
                 pass
         return
     columns = dict(_TABLES[args.table](args))
@@ -90,7 +91,7 @@ def scaling_table(name: str, columns: dict[str, Column]) -> str:
 
 
 def _by_users(args: argparse.Namespace) -> Iterator[tuple[str, Column]]:
-    """Measure a service that gets more and more users."""
+    """Measure one service with a growing number of users."""
     with deployed(USERS[0], workers=1, pace=0.0) as running:
         database = sessions(open_database(running.service.settings))
         secrets = list(running.secrets)
@@ -104,11 +105,11 @@ def _by_users(args: argparse.Namespace) -> Iterator[tuple[str, Column]]:
 
 
 def _by_jobs(args: argparse.Namespace) -> Iterator[tuple[str, Column]]:
-    """Measure services whose databases have more and more jobs."""
+    """Measure services with a growing number of jobs in the database."""
     for size in JOBS:
         with ExitStack() as stack:
             if size:
-                servers = filled_servers(_demo(size), _place(args.keep, size))
+                servers = filled_servers(_demo(size), _directory(args.keep, size))
             else:
                 servers = own_servers(MODEL)
             settings, _ = stack.enter_context(servers)
@@ -129,17 +130,19 @@ def _by_jobs(args: argparse.Namespace) -> Iterator[tuple[str, Column]]:
 
 
 def _by_queue(args: argparse.Namespace) -> Iterator[tuple[str, Column]]:
-    """Measure a service without workers whose line grows."""
+    """Measure a service without workers and with a growing queue."""
     with deployed(MOST_USERS, workers=0, pace=0.0) as running:
         secrets, waiting = running.secrets, 0
         for size in QUEUE:
-            jobs = _add_jobs(running, secrets, max(LOOKED_AT, size - waiting))
-            if not size:  # they are looked at, and then the line is empty again
+            jobs = _add_jobs(running, secrets, max(POLLED, size - waiting))
+            if not size:  # the jobs can be polled, but none is queued
                 _end_jobs(running)
             supplies: dict[str, Supply] = {
                 "POST /api/llm/jobs": of_kind(secrets, Kind.JOB),
                 "generate, given up after 1 s": ShortWaits(of_kind(secrets, Kind.GENERATE)),
-                "GET job, the last in line": Looks(jobs[-LOOKED_AT:], of_kind(secrets, Kind.LIST)),
+                "GET job, the last of the queue": Polls(
+                    jobs[-POLLED:], of_kind(secrets, Kind.LIST)
+                ),
                 "GET jobs": of_kind(secrets, Kind.LIST),
                 "GET usage": of_kind(secrets, Kind.USAGE),
             }
@@ -148,11 +151,11 @@ def _by_queue(args: argparse.Namespace) -> Iterator[tuple[str, Column]]:
 
 
 def _usual(running: Deployment, secrets: Sequence[str]) -> dict[str, Supply]:
-    jobs = _add_jobs(running, secrets, LOOKED_AT)
+    jobs = _add_jobs(running, secrets, POLLED)
     return {
         "POST /api/llm/jobs": of_kind(secrets, Kind.JOB),
         "generate": of_kind(secrets, Kind.GENERATE),
-        "GET job": Looks(jobs, Mix(secrets)),
+        "GET job": Polls(jobs, Mix(secrets)),
         "GET jobs": of_kind(secrets, Kind.LIST),
         "GET usage": of_kind(secrets, Kind.USAGE),
     }
@@ -166,7 +169,7 @@ def _measure(running: Deployment, supplies: dict[str, Supply], args: argparse.Na
 
 
 def _add_jobs(running: Deployment, secrets: Sequence[str], count: int) -> list[tuple[str, str]]:
-    """Add jobs to the line, spread over the keys; return their addresses and secrets, in order."""
+    """Queue jobs, spread over the keys; return their paths and secrets, in order."""
     by_public_id = {_public_id(secret): secret for secret in secrets}
     client, database = open_redis(running.service.settings), open_database(running.service.settings)
     with sessions(database).begin() as session:
@@ -197,7 +200,7 @@ def _add_jobs(running: Deployment, secrets: Sequence[str], count: int) -> list[t
 
 
 def _end_jobs(running: Deployment) -> None:
-    """Empty the line, its jobs ended."""
+    """Cancel all jobs, and empty the queue."""
     settings = running.service.settings
     engine, client = open_database(settings), open_redis(settings)
     with engine.begin() as connection:
@@ -224,7 +227,7 @@ def _demo(jobs: int) -> DemoSize:
     return DemoSize(users=MOST_USERS, keys=MOST_USERS, jobs=jobs)
 
 
-def _place(keep: Path | None, jobs: int) -> Path | None:
+def _directory(keep: Path | None, jobs: int) -> Path | None:
     return None if keep is None else keep / f"jobs-{jobs}"
 
 
@@ -238,8 +241,12 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("table", choices=list(_TABLES))
     parser.add_argument("--rate", type=float, default=50.0, help="calls a second")
     parser.add_argument("--seconds", type=float, default=7.0, help="of each kind at each size")
-    parser.add_argument("--keep", type=Path, metavar="DIR", help="where the databases stay")
-    parser.add_argument("--only-make", action="store_true", help="make them, and no more")
+    parser.add_argument(
+        "--keep", type=Path, metavar="DIR", help="directory that keeps the databases"
+    )
+    parser.add_argument(
+        "--only-make", action="store_true", help="make the databases, and measure nothing"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE")
     return parser.parse_args()
 

@@ -1,4 +1,4 @@
-"""What one call of a kind costs a service: processor time of all its processes, and latency."""
+"""The cost of one call of a kind: processor time of all processes of the service, and latency."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from tests.bench.load.processes import CpuMeter
 
 WARM_SECONDS = 1.0
 IDLE_SECONDS = 3.0
-#: After the last answer, for what goes on behind it.
+#: The wait after the last response, for work behind it.
 REST_SECONDS = 0.7
-#: Up to this much more is flat: two runs of the same differ by as much.
+#: A ratio up to this is flat: two runs of the same differ by as much.
 FLAT = 1.25
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Of one call."""
+    """The cost of one call."""
 
     cpu_ms: float
     p50_ms: float
     calls: int
 
 
-class Looks:
-    """Looks at some jobs, one after the other."""
+class Polls:
+    """Polls of some jobs, one after the other."""
 
     def __init__(self, jobs: Sequence[tuple[str, str]], mix: Mix) -> None:
-        """Take the jobs' addresses and the secrets of their keys."""
+        """Take the jobs' paths and the secrets of their keys."""
         self._calls = [poll_of(path, secret) for path, secret in jobs]
         self._next = 0
         self.wait_seconds = mix.wait_seconds
@@ -43,7 +43,7 @@ class Looks:
 
 
 class ShortWaits:
-    """Synchronous calls that give up after a second, while nobody works on them."""
+    """Synchronous calls that stop waiting after a second; no worker runs their jobs."""
 
     SECONDS = 1
 
@@ -63,7 +63,7 @@ def of_kind(secrets: Sequence[str], kind: Kind) -> Mix:
 
 
 async def idle_cores(running: Deployment) -> float:
-    """Return the processors that the service keeps busy when nobody calls."""
+    """Return the processors that the idle service keeps busy."""
     meter = CpuMeter(running.processes)
     await asyncio.sleep(IDLE_SECONDS)
     used = meter.read()
@@ -73,7 +73,7 @@ async def idle_cores(running: Deployment) -> float:
 async def costs(
     running: Deployment, supplies: Mapping[str, Supply], *, rate: float, seconds: float
 ) -> dict[str, Cost]:
-    """Return what each kind costs, one after the other, beyond what the idle service does."""
+    """Measure one kind after the other; return their costs beyond those of the idle service."""
     idle = await idle_cores(running)
     return {
         name: await _cost(running.load(supply, is_following=False), running, idle, rate, seconds)
@@ -96,6 +96,6 @@ async def _cost(load: Load, running: Deployment, idle: float, rate: float, secon
 
 
 def verdict(first: Cost, last: Cost) -> str:
-    """Return "flat", or how many times as much the last costs."""
+    """Return "flat", or the ratio of the last cost to the first."""
     times = last.cpu_ms / first.cpu_ms
     return "flat" if times <= FLAT else f"{times:.1f} times"
