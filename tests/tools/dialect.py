@@ -24,12 +24,11 @@ NAME_PARTS = (
     *("entrance", "flight", "gathering", "kept", "again", "anew", "whoever", "whatever", "answer"),
     *("answers", "answered", "turns", "crowd", "newcomer", "strangers"),
 )
-#: Parts of names that mean something else: a standard term, a library's name.
+#: Terms of the glossary that have a word of the dialect in them.
+ALLOWED_TERMS = re.compile(r"in_?flight", re.IGNORECASE)
+#: Names that mean something else: a standard term, a library's name.
 ALLOWED_NAMES = frozenset(
     {
-        *("in_flight", "_in_flight", "in_flight_before", "max_in_flight", "MAX_IN_FLIGHT"),
-        "default_max_in_flight",
-        "maxInFlight",  # a field of the API
         "tell",  # the position in a file
     }
 )
@@ -69,7 +68,8 @@ def files() -> Iterator[Path]:
 
 
 def parts_of(name: str) -> set[str]:
-    """Return the words of a name, in lower case."""
+    """Return the words of a name in lower case, without allowed terms."""
+    name = ALLOWED_TERMS.sub("", name)
     words = re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", name.replace("_", " "))
     return {word.lower() for word in words}
 
