@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
@@ -52,13 +52,7 @@ def test_any_bytes_end_as_the_contract_says(target: Target) -> None:
     for seed in target.seeds:
         target.check(seed)
 
-    @settings(
-        max_examples=EXAMPLES,
-        deadline=None,
-        derandomize=True,
-        database=None,
-        suppress_health_check=list(HealthCheck),
-    )
+    @settings(max_examples=EXAMPLES)
     @given(recipes(target))
     def check(recipe: Recipe) -> None:
         target.check(recipe.make())

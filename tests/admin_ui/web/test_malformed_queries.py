@@ -8,7 +8,7 @@ from urllib.parse import quote
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
@@ -90,13 +90,7 @@ def test_no_page_breaks(
         for url in (address, f"{address}?{foreign}"):
             assert pages_client.get(url).status_code < 500 or calls_the_api(address), url
 
-    @settings(
-        max_examples=EXAMPLES,
-        deadline=None,
-        derandomize=True,
-        database=None,
-        suppress_health_check=list(HealthCheck),
-    )
+    @settings(max_examples=EXAMPLES)
     @given(st.sampled_from(addresses), queries())
     def check(address: str, query: str) -> None:
         response = pages_client.get(f"{address}?{query}")

@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 import redis
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.errors import RateLimited
@@ -122,9 +122,7 @@ class Model:
         return KeyUse(self.used[self.month], in_flight, bulk)
 
 
-@settings(
-    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=300)
 @given(key=LIMITS, steps=st.lists(STEPS, min_size=10, max_size=40))
 def test_the_script_counts_as_the_model_does(
     redis_client: redis.Redis, key: Key, steps: list[tuple[Any, ...]]

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from random import Random
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
@@ -77,7 +77,7 @@ def test_any_report_over_closed_days_is_that_of_the_hours(
     session, keys = used
     whose = [{}, {"user_id": keys[0].user_id}, {"key_id": keys[1].id}, {"model": "old"}]
 
-    @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=25)
     @given(
         st.integers(0, HOURS),
         st.integers(1, HOURS),

@@ -35,7 +35,7 @@ def cut(ids: list[int], cuts: list[int]) -> list[list[int]]:
 CUTS = st.lists(st.integers(0, 200), max_size=40)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(text=TEXTS, cuts=CUTS)
 def test_pieces_of_a_text_join_to_the_text(
     tokenizer: PromptTokenizer, token_bytes: TokenBytes, text: str, cuts: list[int]
@@ -48,7 +48,7 @@ def test_pieces_of_a_text_join_to_the_text(
     assert "".join(pieces) == tokenizer.decode(ids)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(ids=st.lists(st.integers(0, 49151), max_size=60), cuts=CUTS)
 def test_pieces_of_any_ids_join_to_the_decoded_text(
     tokenizer: PromptTokenizer, token_bytes: TokenBytes, ids: list[int], cuts: list[int]
@@ -67,7 +67,7 @@ def partial(token_bytes: TokenBytes) -> list[int]:
     return [*ids, 0, 1, 2]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(places=st.lists(st.integers(0, 10**6), max_size=60))
 def test_pieces_of_half_characters_join_to_the_decoded_text(
     tokenizer: PromptTokenizer, token_bytes: TokenBytes, partial: list[int], places: list[int]

@@ -44,7 +44,7 @@ def text_of(tokenizer: Tokenizer, ids: list[int]) -> str:
     return "".join(incremental.push([one]) for one in ids) + incremental.flush()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(text=st.text(alphabet="▁abcé世🎉", max_size=20))
 def test_bytes_join_to_the_text_where_bytes_are_tokens(sentences: Tokenizer, text: str) -> None:
     ids = [1, *sentences.encode(text).ids]
