@@ -1,4 +1,4 @@
-"""Fixtures of the engine's tests: one random model, one thread, a quiet library."""
+"""Fixtures of the engine's tests: a random model, one thread of torch, a silent library."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import Qwen2ForCausalLM
 
-from tests.support.engine.tiny import build_model
+from tests.support.engine.tiny_model import build_model
 
 
 @pytest.fixture(scope="session")
@@ -19,16 +19,16 @@ def model() -> Qwen2ForCausalLM:
 
 
 @pytest.fixture(autouse=True, scope="module")
-def small_scale() -> Iterator[None]:
+def one_torch_thread() -> Iterator[None]:
     """Use one thread: small models run faster on it, and other tests share the machine."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    gc.freeze()  # each stop of an engine collects garbage: leave out the objects of the libraries
+    gc.freeze()  # an engine collects garbage when it stops: leave out the libraries' objects
     yield
     gc.unfreeze()
     torch.set_num_threads(threads)
 
 
 @pytest.fixture(autouse=True)
-def quiet_library() -> None:
+def no_library_warnings() -> None:
     logging.getLogger("ContinuousBatchingLogger").setLevel(logging.CRITICAL)

@@ -1,4 +1,4 @@
-"""Every semi-private name of the pinned library that the engine relies on.
+"""The pinned library has every semi-private name that the engine relies on.
 
 After an upgrade of the library, run these tests first: a failure names the code to check.
 """
@@ -30,7 +30,7 @@ from transformers.generation.continuous_batching.scheduler import (
     Scheduler,
 )
 
-from tests.support.engine.tiny import running
+from tests.support.engine.running_engine import running
 
 PINNED = "5.23.0"
 
@@ -131,7 +131,7 @@ def test_a_method_that_we_call_or_replace_has_its_parameters(
         (flash_utils._flash_attention_forward, "cu_seqlens_q=cu_seq_lens_q"),
     ],
 )
-def test_the_library_still_calls_what_our_parts_replace(function: Any, name: str) -> None:
+def test_the_library_calls_the_parts_that_we_replace(function: Any, name: str) -> None:
     assert name in inspect.getsource(function)
 
 
@@ -141,7 +141,7 @@ def test_the_registries_are_plain_dicts() -> None:
     assert cache_allocators.FULL_ATTENTION in cache_module.ATTN_TYPE_TO_ALLOCATOR
 
 
-def test_states_have_the_fields_and_the_order_that_we_rely_on() -> None:
+def test_states_have_the_fields_and_the_order_that_the_engine_relies_on() -> None:
     state = RequestState("x", [1, 2, 3], num_children=2, max_new_tokens=4)
 
     assert state._status is RequestStatus.PENDING < RequestStatus.FINISHED
@@ -150,7 +150,7 @@ def test_states_have_the_fields_and_the_order_that_we_rely_on() -> None:
     assert state.num_children == 2
 
 
-def test_the_manager_and_its_parts_have_what_the_loop_touches(model: Any) -> None:
+def test_the_manager_and_its_parts_have_the_attributes_that_the_loop_uses(model: Any) -> None:
     with running(model) as (engine, _):
         manager = engine.loop._manager
         assert manager.logit_processor is engine.loop.sampler
@@ -190,13 +190,13 @@ def test_the_manager_and_its_parts_have_what_the_loop_touches(model: Any) -> Non
         assert k_cache[allocator.tokens_per_page].data_ptr() == k_pages[1].data_ptr()
 
 
-def test_the_decode_path_of_the_gpu_runs_here_too(model: Any) -> None:
+def test_the_decode_path_of_a_gpu_runs_on_a_cpu_too(model: Any) -> None:
     with running(model) as (engine, _):
         cache = engine.loop._manager.batch_processor.cache
         assert cache.max_decode_fast_path_length >= engine.context_length
         assert engine.loop._manager.batch_processor.inputs_and_outputs.use_block_table
 
 
-def test_torch_has_the_errors_that_classify_a_fault() -> None:
+def test_torch_has_the_errors_that_faults_are_classified_by() -> None:
     assert issubclass(torch.OutOfMemoryError, RuntimeError)
     assert issubclass(torch.AcceleratorError, RuntimeError)

@@ -1,4 +1,4 @@
-"""The small real model, loaded as a worker loads it, gives exact completions."""
+"""The small real model, loaded as a worker loads it, generates exact completions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from core.config.settings import Attention
-from tests.support.engine.tiny import Receiver, make_prompts
+from tests.support.engine.running_engine import Receiver
+from tests.support.engine.tiny_model import make_prompts
 from worker.engine.hf.engine import HFEngine
 from worker.engine.hf.loop import LoopOptions
 from worker.engine.hf.model.loading import load_model
@@ -19,7 +20,8 @@ TOKENS = 24
 PROMPTS = make_prompts(8, 200, seed=9)
 
 
-def one_by_one(model: Any, prompt: list[int]) -> list[int]:
+def complete_alone(model: Any, prompt: list[int]) -> list[int]:
+    """Return the tokens of the library's own `generate` for one prompt."""
     ids = torch.tensor([prompt])
     out = model.generate(
         ids,
@@ -36,11 +38,11 @@ def one_by_one(model: Any, prompt: list[int]) -> list[int]:
 def expected(model_dir: Path) -> list[list[int]]:
     """Return the model's completion of each prompt alone."""
     model = load_model(str(model_dir), attention=Attention.SDPA).model
-    return [one_by_one(model, prompt) for prompt in PROMPTS]
+    return [complete_alone(model, prompt) for prompt in PROMPTS]
 
 
 @pytest.mark.parametrize("attention", [Attention.CPU_FLASH, Attention.SDPA])
-def test_the_small_model_completes_together_as_it_does_alone(
+def test_completions_of_many_prompts_equal_those_of_each_prompt_alone(
     model_dir: Path, expected: list[list[int]], attention: Attention
 ) -> None:
     engine = HFEngine(

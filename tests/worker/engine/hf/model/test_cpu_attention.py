@@ -1,4 +1,4 @@
-"""The CPU's attention computes the results of FlashAttention for every layout of the cache."""
+"""Attention on a CPU equals plain attention for every layout of the cache."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
     ids=["one", "in place", "far apart", "shared", "single pages"],
 )
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_cached_attention_is_exact_wherever_the_pages_lie(
+def test_cached_attention_is_exact_for_every_layout_of_pages(
     lengths: list[int], tables: list[list[int]], dtype: torch.dtype
 ) -> None:
     torch.manual_seed(0)
@@ -62,7 +62,7 @@ def test_cached_attention_is_exact_wherever_the_pages_lie(
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_mixed_attention_is_exact_for_those_that_decode_and_for_prompts(
+def test_mixed_attention_is_exact_for_decoding_sequences_and_for_prompts(
     dtype: torch.dtype,
 ) -> None:
     torch.manual_seed(0)
@@ -70,18 +70,18 @@ def test_mixed_attention_is_exact_for_those_that_decode_and_for_prompts(
     k_pages, v_pages = (torch.randn(48, PAGE, GROUPS, SIZE).to(dtype) for _ in range(2))
     k_cache, v_cache = k_pages.flatten(0, 1), v_pages.flatten(0, 1)
     q = torch.randn(sum(queries), HEADS, SIZE).to(dtype)
-    places = [
+    positions = [
         torch.tensor([page * PAGE + i for page in pages for i in range(PAGE)][:length])
         for pages, length in zip(tables, keys, strict=True)
     ]
     ends = [torch.tensor([0, *lengths]).cumsum(0).tolist() for lengths in (queries, keys)]
-    plan = make_mixed_plan(torch.cat(places), *ends, PAGE, dtype)
+    plan = make_mixed_plan(torch.cat(positions), *ends, PAGE, dtype)
 
     out = attend_mixed(q, k_cache, v_cache, k_pages, v_pages, plan)
 
     assert plan.decoding.tolist() == [0, 6] and len(plan.prompts) == 2
-    pieces = zip(q.split(queries), places, strict=True)
-    expected = torch.cat([attend(piece, k_cache[at], v_cache[at]) for piece, at in pieces])
+    pairs = zip(q.split(queries), positions, strict=True)
+    expected = torch.cat([attend(query, k_cache[at], v_cache[at]) for query, at in pairs])
     tolerance = 1e-5 if dtype is torch.float32 else 2e-2
     assert torch.allclose(out.double(), expected, atol=tolerance)
 
@@ -95,12 +95,13 @@ def test_ragged_attention_is_exact_for_prompts_parts_of_prompts_and_single_token
 
     out = attend_ragged(q, k, v, *ends)
 
-    pieces = zip(q.split(queries), k.split(keys), v.split(keys), strict=True)
-    expected = torch.cat([attend(*piece) for piece in pieces])
+    sequences = zip(q.split(queries), k.split(keys), v.split(keys), strict=True)
+    expected = torch.cat([attend(*sequence) for sequence in sequences])
     assert torch.allclose(out.double(), expected, atol=1e-5)
 
 
 def test_pages_at_even_distances_are_read_in_place() -> None:
+    """A slice of the cache is a view; an index would copy the pages."""
     plan = make_plan(
         torch.tensor([20, 5]),
         torch.tensor([[30, 24, 18], [12, -1, -1]]),
@@ -124,7 +125,7 @@ def test_importing_the_stand_ins_registers_nothing() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 
-def test_packed_weights_compute_the_same_and_have_their_type() -> None:
+def test_packed_weights_compute_the_same_and_keep_their_type() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(64, 48), nn.Linear(48, 32, bias=False))
     inputs = {rows: torch.randn(1, rows, 64) for rows in (1, 7, 32, 200)}

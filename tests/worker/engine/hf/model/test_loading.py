@@ -1,4 +1,4 @@
-"""Loading a model reads numbers only and runs no code from its directory."""
+"""Loading a model reads weights from safetensors only and runs no code from its directory."""
 
 from __future__ import annotations
 
@@ -29,17 +29,18 @@ def test_weights_in_a_pickle_are_refused(model: Qwen2ForCausalLM, tmp_path: Path
 
 
 def test_code_beside_a_model_is_not_run(model: Qwen2ForCausalLM, tmp_path: Path) -> None:
-    ran = tmp_path / "ran"
+    trace = tmp_path / "trace"
     model.save_pretrained(tmp_path)
-    (tmp_path / "hostile.py").write_text(f"open({str(ran)!r}, 'w').close()\n")
+    (tmp_path / "hostile.py").write_text(f"open({str(trace)!r}, 'w').close()\n")
     config = json.loads((tmp_path / "config.json").read_text())
     code = {"AutoConfig": "hostile.C", "AutoModelForCausalLM": "hostile.M"}
-    for kind in ("qwen2", "unknown"):
-        changed = {**config, "auto_map": code, "model_type": kind}
+    for model_type in ("qwen2", "unknown"):
+        changed = {**config, "auto_map": code, "model_type": model_type}
         (tmp_path / "config.json").write_text(json.dumps(changed))
-        if kind == "qwen2":  # the library has this type and runs its own code
+        if model_type == "qwen2":  # the library has this type and runs its own code
             load_model(str(tmp_path))
         else:
             with pytest.raises(ValueError, match="trust_remote_code"):
                 load_model(str(tmp_path))
-    assert not ran.exists()
+
+    assert not trace.exists()

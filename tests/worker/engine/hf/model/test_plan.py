@@ -1,4 +1,4 @@
-"""`bountycoder plan` computes without a GPU the numbers of the library and the engine."""
+"""`bountycoder plan` computes the numbers of the library and the engine without a GPU."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from worker.engine.hf import loop
 from worker.engine.hf.engine import HFEngine, LoopOptions
 from worker.engine.hf.model.loading import adopt_model, load_model
 
-#: The library's config of the model. It takes no memory for the 32 billion weights.
+#: The library's configuration of Qwen Coder 32B; tests never allocate its weights.
 CONFIG = Qwen2Config(
     num_hidden_layers=64,
     hidden_size=5120,
@@ -33,8 +33,8 @@ CONFIG = Qwen2Config(
 )
 
 
-class _Handler(PagedAttentionMemoryHandler):
-    """The library's sizing of the cache for a GPU with a given free memory."""
+class MemoryHandler(PagedAttentionMemoryHandler):
+    """The library's sizing of the cache, for a GPU with `free_bytes` of free memory."""
 
     free_bytes: int
 
@@ -43,6 +43,7 @@ class _Handler(PagedAttentionMemoryHandler):
 
 
 def library_tokens(free_bytes: int, options: CacheOptions) -> int:
+    """Return the tokens of the cache that the library makes in the free memory."""
     config = Qwen2Config.from_dict(CONFIG.to_dict())
     config._attn_implementation_internal = "flash_attention_2"
     batching = ContinuousBatchingConfig(
@@ -54,8 +55,8 @@ def library_tokens(free_bytes: int, options: CacheOptions) -> int:
     )
     resolve_max_memory_percent(batching, has_logit_processors=False, device=torch.device("cuda"))
     page_bytes = options.page_size * 64 * 2 * 8 * 128 * 2
-    _Handler.free_bytes = free_bytes
-    handler = _Handler(
+    MemoryHandler.free_bytes = free_bytes
+    handler = MemoryHandler(
         config=config,
         cb_config=batching,
         dtype=torch.bfloat16,
@@ -76,18 +77,18 @@ def library_tokens(free_bytes: int, options: CacheOptions) -> int:
     ],
 )
 @pytest.mark.parametrize("weights", Weights)
-def test_the_planned_cache_is_what_the_library_would_make(
+def test_the_planned_cache_has_the_size_of_the_librarys(
     weights: Weights, options: CacheOptions
 ) -> None:
-    taken, total = weight_bytes(QWEN_CODER_32B, weights), 79 * GIB
+    model_bytes, total = weight_bytes(QWEN_CODER_32B, weights), 79 * GIB
 
-    planned = cache_tokens(QWEN_CODER_32B, memory_bytes=total, weights=taken, options=options)
+    planned = cache_tokens(QWEN_CODER_32B, memory_bytes=total, weights=model_bytes, options=options)
 
     assert planned > 40_000
-    assert planned == library_tokens(total - taken, options)
+    assert planned == library_tokens(total - model_bytes, options)
 
 
-def test_the_share_of_memory_and_the_page_are_the_engines() -> None:
+def test_the_plan_has_the_memory_share_and_page_size_of_the_engine() -> None:
     batching = ContinuousBatchingConfig()
     resolve_max_memory_percent(batching, has_logit_processors=False, device=torch.device("cuda"))
 
@@ -105,7 +106,7 @@ def test_the_built_in_shape_has_the_parameters_of_the_model() -> None:
 
 @pytest.mark.parametrize("kind", ["llama", "mistral", "qwen2", "qwen3"])
 @pytest.mark.parametrize("tied", [False, True])
-def test_parameters_are_counted_for_every_kind_that_is_taken(kind: str, tied: bool) -> None:
+def test_parameters_are_counted_for_every_supported_model_type(kind: str, tied: bool) -> None:
     config = AutoConfig.for_model(
         kind,
         num_hidden_layers=3,
@@ -129,7 +130,7 @@ def test_parameters_are_counted_for_every_kind_that_is_taken(kind: str, tied: bo
     assert shape.parameters == sum(p.numel() for p in model.parameters())
 
 
-def test_the_small_models_engine_takes_what_the_plan_says(model_dir: Path) -> None:
+def test_the_engine_of_the_small_model_allocates_the_planned_cache(model_dir: Path) -> None:
     model = load_model(str(model_dir), attention=Attention.AUTO).model
     shape = read_shape(model_dir)
     engine = HFEngine(

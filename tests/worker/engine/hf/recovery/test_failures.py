@@ -13,15 +13,8 @@ from typing import Any
 import pytest
 import torch
 
-from tests.support.engine.tiny import (
-    CONTEXT_LENGTH,
-    POISON,
-    VOCAB_SIZE,
-    Receiver,
-    complete,
-    intercept,
-    running,
-)
+from tests.support.engine.running_engine import Receiver, intercept, running, slow_down
+from tests.support.engine.tiny_model import CONTEXT_LENGTH, POISON, VOCAB_SIZE, complete
 from tests.support.polling import wait_until
 from worker.engine.hf.engine import HFEngine
 from worker.engine.protocol import (
@@ -40,12 +33,12 @@ def fail_on_poison(ids: torch.Tensor) -> None:
 
 
 @pytest.mark.parametrize(
-    ("request_", "fault"),
+    ("bad", "fault"),
     [
         (EngineRequest("x", [], 5), "empty"),
         (EngineRequest("x", [VOCAB_SIZE], 5), "ids"),
         (EngineRequest("x", [-1], 5), "ids"),
-        (EngineRequest("x", ["a"], 5), "integers"),  # type: ignore[list-item]  # the point
+        (EngineRequest("x", ["a"], 5), "integers"),  # type: ignore[list-item]  # the wrong type
         (EngineRequest("x", [1], 0), "max_tokens"),
         (EngineRequest("x", [1] * 100, CONTEXT_LENGTH), "more than"),
         (EngineRequest("x", [1], 5, n=0), "n must"),
@@ -58,12 +51,12 @@ def fail_on_poison(ids: torch.Tensor) -> None:
     ],
 )
 def test_a_bad_request_is_refused_and_affects_no_other(
-    model: Any, request_: EngineRequest, fault: str
+    model: Any, bad: EngineRequest, fault: str
 ) -> None:
     with running(model) as (engine, receiver):
         good = engine.submit(EngineRequest("good", [1, 2], 8))
         with pytest.raises(EngineRefused, match=fault):
-            engine.submit(request_)
+            engine.submit(bad)
         receiver.wait(good)
 
         assert engine.stats().restarts == 0
@@ -77,7 +70,7 @@ def test_an_id_is_refused_while_its_request_runs_and_free_afterwards(model: Any)
             engine.submit(EngineRequest("x", [1], 5))
         first.cancel()
         receiver.wait(first)
-        receiver.ends.clear()
+        receiver.forget()
 
         receiver.wait(engine.submit(EngineRequest("x", [1], 5)))
 
@@ -86,11 +79,11 @@ def test_a_request_as_long_as_the_cache_runs_and_a_longer_one_is_refused(model: 
     with running(model, cache_blocks=8, page_size=16) as (engine, receiver):
         assert engine.context_length == 128
         with pytest.raises(EngineRefused):
-            engine.submit(EngineRequest("x", [1] * 100, 29))
-        fits = EngineRequest("y", [1] * 100, 28, Sampling(ignore_eos=True))
-        receiver.wait(engine.submit(fits))
+            engine.submit(EngineRequest("longer", [1] * 100, 29))
+        longest = EngineRequest("longest", [1] * 100, 28, Sampling(ignore_eos=True))
+        receiver.wait(engine.submit(longest))
 
-    assert len(receiver.tokens["y", 0]) == 28
+    assert len(receiver.tokens["longest", 0]) == 28
 
 
 def test_cancel_ends_a_handle_at_once_and_only_once(model: Any) -> None:
@@ -137,7 +130,9 @@ def test_a_receiver_may_cancel_from_within_a_delivery(model: Any) -> None:
     assert 1 <= len(receiver.tokens["x", 0]) <= 2
 
 
-def test_cancelling_all_while_admissions_are_stopped_lets_the_next_in(model: Any) -> None:
+def test_cancelling_all_requests_ends_a_block_of_admissions(
+    model: Any,
+) -> None:
     sampling = Sampling(ignore_eos=True)
     with running(model, cache_blocks=12, max_sequences=8) as (engine, receiver):
         handles = [engine.submit(EngineRequest(f"r{i}", [i] * 20, 150, sampling)) for i in range(6)]
@@ -148,18 +143,18 @@ def test_cancelling_all_while_admissions_are_stopped_lets_the_next_in(model: Any
         receiver.wait(engine.submit(EngineRequest("next", [1], 5)))
 
 
-def test_a_cancel_that_overtakes_its_request_leaves_nothing_behind(
+def test_a_request_that_is_queued_after_its_cancel_is_dropped(
     model: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with running(model) as (engine, receiver):
-        late: list[Any] = []
+        delayed: list[Any] = []
         enqueue = engine.loop.enqueue
-        monkeypatch.setattr(engine.loop, "enqueue", late.extend)
+        monkeypatch.setattr(engine.loop, "enqueue", delayed.extend)
         handle = engine.submit(EngineRequest("x", [1], 50, Sampling(ignore_eos=True)))
         handle.cancel()
         receiver.wait(handle)
         steps = engine.stats().steps
-        enqueue(late)
+        enqueue(delayed)
         wait_until(lambda: engine.loop._manager.input_queue.empty())
         wait_until(lambda: not engine.loop.scheduler.waiting_requests)
         assert engine.stats().steps == steps
@@ -168,10 +163,10 @@ def test_a_cancel_that_overtakes_its_request_leaves_nothing_behind(
 def test_deadlines_end_requests_that_run_and_that_wait(model: Any) -> None:
     sampling = Sampling(ignore_eos=True)
     with running(model, max_sequences=1) as (engine, receiver):
-        intercept(engine, lambda ids: time.sleep(0.005))
-        late = time.monotonic() + 0.2
-        runs = engine.submit(EngineRequest("runs", [1], 400, sampling, deadline=late))
-        waits = engine.submit(EngineRequest("waits", [1], 5, deadline=late))
+        slow_down(engine, 0.005)
+        deadline = time.monotonic() + 0.2
+        runs = engine.submit(EngineRequest("runs", [1], 400, sampling, deadline=deadline))
+        waits = engine.submit(EngineRequest("waits", [1], 5, deadline=deadline))
         receiver.wait(runs, waits)
         receiver.wait(engine.submit(EngineRequest("next", [1], 5)))
 
@@ -180,12 +175,12 @@ def test_deadlines_end_requests_that_run_and_that_wait(model: Any) -> None:
 
 
 def test_a_failing_step_fails_the_guilty_and_the_innocent_continue_exactly(model: Any) -> None:
-    made = {f"r{i}": [i + 1, i + 2, i + 3] for i in range(9)}
-    expected = {name: complete(model, prompt, 60) for name, prompt in made.items()}
+    prompts = {f"r{i}": [i + 1, i + 2, i + 3] for i in range(9)}
+    expected = {name: complete(model, prompt, 60) for name, prompt in prompts.items()}
 
     with running(model) as (engine, receiver):
         intercept(engine, fail_on_poison)
-        handles = [engine.submit(EngineRequest(name, p, 60)) for name, p in made.items()]
+        handles = [engine.submit(EngineRequest(name, p, 60)) for name, p in prompts.items()]
         receiver.wait_for_tokens(("r1", 0), 3)
         guilty = engine.submit(EngineRequest("guilty", [5, POISON, 5], 10))
         receiver.wait(guilty, *handles)
@@ -193,7 +188,7 @@ def test_a_failing_step_fails_the_guilty_and_the_innocent_continue_exactly(model
 
     assert receiver.ends["guilty", 0] is FinishReason.ERROR
     assert "poisoned" in (receiver.errors["guilty", 0] or "")
-    assert {name: receiver.tokens[name, 0] for name in made} == expected
+    assert {name: receiver.tokens[name, 0] for name in prompts} == expected
     assert 2 <= restarts <= 8
 
 
@@ -207,13 +202,13 @@ def test_a_failure_that_does_not_recur_fails_no_request(model: Any) -> None:
     prompt = [4, 9, 2]
     sampling = Sampling(temperature=0.8, seed=5, frequency_penalty=0.3, ignore_eos=True)
     with running(model) as (engine, receiver):
-        receiver.wait(engine.submit(EngineRequest("calm", prompt, 30, sampling)))
+        receiver.wait(engine.submit(EngineRequest("undisturbed", prompt, 30, sampling)))
         intercept(engine, fail_once)
-        receiver.wait(engine.submit(EngineRequest("hit", prompt, 30, sampling)))
+        receiver.wait(engine.submit(EngineRequest("interrupted", prompt, 30, sampling)))
         assert engine.stats().restarts == 1
         assert engine.is_healthy
 
-    assert receiver.tokens["hit", 0] == receiver.tokens["calm", 0]
+    assert receiver.tokens["interrupted", 0] == receiver.tokens["undisturbed", 0]
 
 
 def test_a_lack_of_memory_shrinks_the_batch_and_fails_no_request(model: Any) -> None:
@@ -247,17 +242,17 @@ def test_a_device_error_makes_the_engine_unhealthy(model: Any) -> None:
 
 
 def test_a_step_that_hangs_makes_the_engine_unhealthy(model: Any) -> None:
-    is_over = threading.Event()
+    released = threading.Event()
     with running(model, stall_seconds=0.3) as (engine, receiver):
-        intercept(engine, lambda ids: bool(is_over.wait(20)) and None)
+        intercept(engine, lambda ids: bool(released.wait(20)) and None)
         handle = engine.submit(EngineRequest("x", [1], 5))
         wait_until(lambda: not engine.is_healthy)
         handle.cancel()
         receiver.wait(handle)
-        is_over.set()
+        released.set()
 
 
-def test_an_engine_that_always_fails_is_unhealthy_soon(model: Any) -> None:
+def test_an_engine_that_fails_every_step_becomes_unhealthy(model: Any) -> None:
     def fail(ids: torch.Tensor) -> None:
         raise ValueError("always")
 
@@ -286,7 +281,7 @@ def test_stop_ends_running_requests_as_cancelled_and_refuses_more(model: Any) ->
 
 def test_a_receiver_that_raises_does_not_stop_the_engine(model: Any) -> None:
     def fail(event: object) -> None:
-        raise LookupError("the receiver's own fault")
+        raise LookupError("a fault of the receiver")
 
     with running(model) as (engine, receiver):
         receiver.on_event = fail  # type: ignore[assignment]  # takes any event
@@ -294,7 +289,7 @@ def test_a_receiver_that_raises_does_not_stop_the_engine(model: Any) -> None:
         assert engine.stats().restarts == 0
 
 
-def test_a_thousand_requests_of_all_kinds_end_once_each_and_leave_nothing(
+def test_a_thousand_requests_of_all_kinds_end_once_each_and_leave_no_objects(
     model: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Pytest stores logged errors, whose tracebacks hold the objects of their frames.
@@ -353,7 +348,7 @@ def test_a_thousand_requests_of_all_kinds_end_once_each_and_leave_nothing(
         counts = []
         for numbers in (range(400), range(400, 700), range(700, 1000)):
             run(engine, receiver, numbers)
-            counts.append(objects())
+            counts.append(count_objects())
         assert engine.is_healthy
         assert not engine.loop._cache.cache_allocators["full_attention"].block_table
 
@@ -374,7 +369,7 @@ def check_ends(handles: list[Handle], receiver: Receiver) -> None:
                 assert len(receiver.logprobs[key]) == len(receiver.tokens[key])
 
 
-def objects() -> int:
+def count_objects() -> int:
     """Return the number of live objects and container entries, tensors included."""
     gc.collect()
     containers = (dict, list, set, deque)

@@ -1,4 +1,4 @@
-"""Admission orders and preempts states by its rules, on a pool that runs no model."""
+"""Admission chooses the states of a step, and preempts others, on a pool without a model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from worker.engine.hf.state.sequence import Sequence, new_state
 
 @dataclass
 class FakePool:
-    """A `RequestPool` with a number of slots and no cache."""
+    """A `RequestPool` with `max_requests_per_batch` slots and no cache."""
 
     max_requests_per_batch: int
     block_new_requests: bool = False
@@ -43,10 +43,10 @@ class FakePool:
 
 
 class Scenario:
-    """An admission policy with its pool; sequences are named by their library ids.
+    """An admission policy with its pool. The name of a sequence is its library id.
 
     Attributes:
-        orphans: ids of waiting states that the policy found without a sequence.
+        orphans: ids of waiting states that the policy reported as orphans.
     """
 
     def __init__(self, *, slots: int) -> None:
@@ -80,10 +80,11 @@ class Scenario:
         return sequence
 
     def decide(self) -> list[str]:
+        """Return the admitted states, in order."""
         return [state.request_id for state in self.admission.decide()]
 
     def admit_all(self) -> list[str]:
-        """Run one state after another to its end until none waits; return their order."""
+        """Run the first waiting state to its end until none waits; return their order."""
         order = []
         while self.pool.waiting_requests_order:
             first = self.decide()[0]
@@ -125,7 +126,7 @@ def test_interactive_requests_go_before_bulk_that_waits_longer() -> None:
     assert scenario.admit_all() == ["chat0", "chat1", "chat2", "bulk0", "bulk1", "bulk2"]
 
 
-def test_bulk_alone_may_fill_the_batch() -> None:
+def test_bulk_alone_may_take_all_slots() -> None:
     scenario = Scenario(slots=4)
     for number in range(3):
         scenario.run(f"runs{number}", is_bulk=True)
@@ -174,6 +175,7 @@ def test_a_new_account_goes_before_the_rest_of_a_long_prompt() -> None:
 
 
 def test_a_prompt_that_others_are_forked_from_is_not_preempted() -> None:
+    """Preempting it would compute the shared prompt twice."""
     scenario = Scenario(slots=3)
     scenario.run("many", children=2, status=RequestStatus.PREFILLING)
     for name in ("one", "two"):
@@ -194,7 +196,7 @@ def test_bulk_of_a_new_account_waits_for_interactive_requests_to_end() -> None:
     assert scenario.pool.preempted == []
 
 
-def test_a_state_whose_fork_is_due_sits_out() -> None:
+def test_a_state_whose_fork_is_due_is_not_in_the_step() -> None:
     scenario = Scenario(slots=4)
     scenario.run("parent", children=1)
     scenario.run("other")

@@ -1,8 +1,7 @@
-"""Completions stay exact, charges right and prefixes separate under fair scheduling."""
+"""Under fair scheduling completions stay exact, charges right and cached prefixes separate."""
 
 from __future__ import annotations
 
-import copy
 import time
 from typing import Any
 
@@ -12,13 +11,13 @@ from transformers.generation.configuration_utils import ContinuousBatchingConfig
 from transformers.generation.continuous_batching.requests import RequestState, RequestStatus
 from transformers.generation.continuous_batching.scheduler import SCHEDULER_MAPPING
 
-from tests.support.engine.tiny import (
+from tests.support.engine.running_engine import intercept, running, slow_down
+from tests.support.engine.tiny_model import (
     ATTENTIONS,
     POISON,
     complete,
-    intercept,
     make_prompts,
-    running,
+    served_copy,
 )
 from tests.support.polling import wait_until
 from worker.engine.hf.scheduling.scheduler import FairScheduler
@@ -26,10 +25,10 @@ from worker.engine.hf.state.fairness import VirtualCounters
 from worker.engine.hf.state.roster import Roster
 from worker.engine.protocol import EngineRequest, Sampling
 
-RUN_ON = Sampling(ignore_eos=True)
+IGNORE_EOS = Sampling(ignore_eos=True)
 
 
-def test_our_scheduler_is_the_one_in_use(model: Any) -> None:
+def test_the_library_uses_our_scheduler(model: Any) -> None:
     with running(model) as (engine, _):
         assert type(engine.loop._manager.batch_processor.scheduler) is FairScheduler
 
@@ -38,13 +37,13 @@ def test_bulk_preempted_by_an_interactive_request_stays_exact(model: Any) -> Non
     prompt = [7, 8, 9]
     expected = complete(model, prompt, 60, eos_token_id=-1)
     with running(model, max_sequences=2) as (engine, receiver):
-        intercept(engine, lambda ids: time.sleep(0.002))
+        slow_down(engine)
         bulk = [
-            engine.submit(EngineRequest(f"bulk{i}", prompt, 60, RUN_ON, is_bulk=True))
+            engine.submit(EngineRequest(f"bulk{i}", prompt, 60, IGNORE_EOS, is_bulk=True))
             for i in range(2)
         ]
         receiver.wait_for_tokens(("bulk1", 0), 5)
-        chat = engine.submit(EngineRequest("chat", prompt, 10, RUN_ON))
+        chat = engine.submit(EngineRequest("chat", prompt, 10, IGNORE_EOS))
         receiver.wait(chat)
         assert not any(handle.is_finished for handle in bulk)
         receiver.wait(*bulk)
@@ -53,21 +52,21 @@ def test_bulk_preempted_by_an_interactive_request_stays_exact(model: Any) -> Non
 
 
 @pytest.mark.parametrize("attention", ATTENTIONS)
-def test_a_new_account_gets_a_slot_of_a_full_batch_at_once_and_all_stay_exact(
-    model: Any, attention: str
-) -> None:
-    made = make_prompts(6, 60, seed=11)
-    expected = [complete(model, prompt, 120, eos_token_id=-1) for prompt in made]
+def test_a_new_account_gets_a_slot_of_a_full_batch_at_once(model: Any, attention: str) -> None:
+    """It preempts a sequence of the flood, which restarts and stays exact."""
+    prompts = make_prompts(6, 60, seed=11)
+    expected = [complete(model, prompt, 120, eos_token_id=-1) for prompt in prompts]
     with running(model, attention=attention, max_sequences=4) as (engine, receiver):
-        intercept(engine, lambda ids: time.sleep(0.002))
+        slow_down(engine)
         flood = [
-            engine.submit(EngineRequest(f"flood{i}", p, 120, RUN_ON, account="flood"))
-            for i, p in enumerate(made)
+            engine.submit(EngineRequest(f"flood{i}", p, 120, IGNORE_EOS, account="flood"))
+            for i, p in enumerate(prompts)
         ]
         receiver.wait_for_tokens(("flood3", 0), 5)
         for number in range(8):
             steps = engine.stats().steps
-            other = EngineRequest(f"other{number}", made[number % 6], 2, RUN_ON, account="other")
+            prompt = prompts[number % 6]
+            other = EngineRequest(f"other{number}", prompt, 2, IGNORE_EOS, account="other")
             receiver.wait(engine.submit(other))
             assert engine.stats().steps - steps <= 4
             receiver.wait_for_tokens(("flood0", 0), 6 + 5 * number)
@@ -84,12 +83,17 @@ def test_accounts_with_a_queue_each_share_tokens_by_weight(model: Any, weight: f
         return sum(len(t) for (name, _), t in list(receiver.tokens.items()) if account in name)
 
     with running(model, max_sequences=6) as (engine, receiver):
-        intercept(engine, lambda ids: time.sleep(0.002))
+        slow_down(engine)
         for number in range(300):
-            for account, priority in (("a", weight), ("b", 1.0)):
-                length = 5 + 7 * number % 30
+            prompt = [3] * (5 + 7 * number % 30)
+            for account, weight_of_account in (("a", weight), ("b", 1.0)):
                 request = EngineRequest(
-                    f"{account}{number}", [3] * length, 20, RUN_ON, account=account, weight=priority
+                    f"{account}{number}",
+                    prompt,
+                    20,
+                    IGNORE_EOS,
+                    account=account,
+                    weight=weight_of_account,
                 )
                 engine.submit(request)
         wait_until(lambda: tokens_of("a") + tokens_of("b") > 4000, seconds=60)
@@ -107,18 +111,20 @@ def test_a_prompt_that_others_are_forked_from_is_computed_once_and_not_preempted
     def count(ids: Any) -> None:
         nonlocal computed
         computed += int((ids == POISON).sum())
-        time.sleep(0.005)
+        time.sleep(0.005)  # the other accounts must arrive before the prompt is computed
 
     with running(model, max_sequences=3, max_batch_tokens=16) as (engine, receiver):
         intercept(engine, count)
         long = [
-            engine.submit(EngineRequest(f"l{i}", [i] * 200, 60, RUN_ON, account="a"))
+            engine.submit(EngineRequest(f"l{i}", [i] * 200, 60, IGNORE_EOS, account="a"))
             for i in (1, 2)
         ]
         receiver.wait_for_tokens(("l2", 0), 1)
-        many = engine.submit(EngineRequest("many", prompt, 5, RUN_ON, n=3, account="a"))
+        many = engine.submit(EngineRequest("many", prompt, 5, IGNORE_EOS, n=3, account="a"))
         wait_until(lambda: computed > 0)
-        others = [engine.submit(EngineRequest(n, [5], 2, RUN_ON, account=n)) for n in ("b", "c")]
+        others = [
+            engine.submit(EngineRequest(n, [5], 2, IGNORE_EOS, account=n)) for n in ("b", "c")
+        ]
         receiver.wait(*others)
         assert computed < len(prompt)
         receiver.wait(many, *long)
@@ -132,7 +138,7 @@ def test_prompt_tokens_are_charged_once_even_if_a_request_is_preempted(model: An
     with running(model, cache_blocks=10, max_sequences=4) as (engine, receiver):
         before = engine._counters.of("")
         handles = [
-            engine.submit(EngineRequest(f"r{i}", [i] * 20, 60, RUN_ON, account="a"))
+            engine.submit(EngineRequest(f"r{i}", [i] * 20, 60, IGNORE_EOS, account="a"))
             for i in range(4)
         ]
         receiver.wait(*handles)
@@ -143,7 +149,7 @@ def test_cached_prompt_tokens_are_counted_and_separate_for_each_account(model: A
     prompt = list(range(40))
 
     def cached(engine: Any, receiver: Any, name: str, account: str) -> int:
-        handle = engine.submit(EngineRequest(name, prompt, 3, RUN_ON, account=account))
+        handle = engine.submit(EngineRequest(name, prompt, 3, IGNORE_EOS, account=account))
         receiver.wait(handle)
         cached_tokens: int = handle.cached_tokens
         return cached_tokens
@@ -167,16 +173,19 @@ def test_the_prompt_of_n_sequences_is_computed_once(model: Any) -> None:
 
     with running(model) as (engine, receiver):
         intercept(engine, count)
-        receiver.wait(engine.submit(EngineRequest("x", list(range(100)), 2, RUN_ON, n=8)))
+        receiver.wait(engine.submit(EngineRequest("x", list(range(100)), 2, IGNORE_EOS, n=8)))
 
     assert queries == 99 + 8 * 2
 
 
 @pytest.mark.parametrize("scheduler_type", ["fifo", "fair"])
-def test_a_cancel_while_a_batch_is_in_flight_ends_the_librarys_loop_but_not_ours(
+def test_a_cancel_of_a_running_batch_ends_the_librarys_loop_but_not_ours(
     model: Any, scheduler_type: str
 ) -> None:
-    """Call the library's methods in asynchronous order: prepare, cancel, prepare, update."""
+    """Call the library's methods in asynchronous order: prepare, cancel, prepare, update.
+
+    `fifo` is the library's scheduler: it proves that the fault still exists.
+    """
 
     def fair(**kwargs: Any) -> FairScheduler:
         scheduler = FairScheduler(**kwargs)
@@ -190,7 +199,7 @@ def test_a_cancel_while_a_batch_is_in_flight_ends_the_librarys_loop_but_not_ours
         return scheduler
 
     SCHEDULER_MAPPING["fair"] = fair
-    served = copy.deepcopy(model)
+    served = served_copy(model)
     served.set_attn_implementation("sdpa")
     manager = served.init_continuous_batching(
         generation_config=GenerationConfig(do_sample=False, eos_token_id=-1),
@@ -211,11 +220,11 @@ def test_a_cancel_while_a_batch_is_in_flight_ends_the_librarys_loop_but_not_ours
     processor.scheduler.active_requests["x"] = state
     assert processor.prepare_next_batch()
     processor._generation_step(served)
-    in_flight = processor.inputs_and_outputs.prepare_batch_update()
+    running_batch = processor.inputs_and_outputs.prepare_batch_update()
 
     manager.cancel_request("x")
     assert not processor.prepare_next_batch()
-    processor.inputs_and_outputs.prepare_batch_update = lambda: in_flight
+    processor.inputs_and_outputs.prepare_batch_update = lambda: running_batch
 
     if scheduler_type == "fifo":
         with pytest.raises(KeyError):
@@ -227,11 +236,11 @@ def test_a_cancel_while_a_batch_is_in_flight_ends_the_librarys_loop_but_not_ours
 
 def test_a_request_takes_a_free_slot_at_the_next_step(model: Any) -> None:
     with running(model, max_sequences=4) as (engine, receiver):
-        intercept(engine, lambda ids: time.sleep(0.002))
-        long = [engine.submit(EngineRequest(f"l{i}", [i], 100, RUN_ON)) for i in range(3)]
+        slow_down(engine)
+        long = [engine.submit(EngineRequest(f"l{i}", [i], 100, IGNORE_EOS)) for i in range(3)]
         receiver.wait_for_tokens(("l2", 0), 5)
         steps = engine.stats().steps
-        receiver.wait(engine.submit(EngineRequest("short", [1, 2, 3], 1, RUN_ON)))
+        receiver.wait(engine.submit(EngineRequest("short", [1, 2, 3], 1, IGNORE_EOS)))
         assert engine.stats().steps - steps <= 3
         receiver.wait(*long)
         wait_until(lambda: engine.stats().running == 0)

@@ -1,4 +1,4 @@
-"""Accounts share the engine by weight, and an absent account gains no credit."""
+"""Accounts share the engine by weight, and an account gains no credit while it is absent."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from worker.engine.hf.state.fairness import VirtualCounters
 from worker.engine.hf.state.sequence import Sequence
 
 
-def accounts(ordered: list[Sequence]) -> list[str]:
+def accounts_of(ordered: list[Sequence]) -> list[str]:
     return [item.request.account for item in ordered]
 
 
@@ -18,17 +18,17 @@ def test_the_account_with_the_least_service_goes_first() -> None:
         counters.join(item.request.account)
     counters.charge_output(busy.request, 5)
 
-    assert accounts(counters.order([busy, quiet])) == ["quiet", "busy"]
+    assert accounts_of(counters.order([busy, quiet])) == ["quiet", "busy"]
 
 
-def test_a_flood_of_one_account_does_not_hold_up_another() -> None:
+def test_a_flood_of_one_account_does_not_delay_another() -> None:
     counters = VirtualCounters()
     flood = [make_sequence("flood") for _ in range(50)]
     other = [make_sequence("other") for _ in range(3)]
     for item in flood + other:
         counters.join(item.request.account)
 
-    assert accounts(counters.order(flood + other))[:6].count("other") == 3
+    assert accounts_of(counters.order(flood + other))[:6].count("other") == 3
 
 
 def test_requests_of_one_account_keep_their_order() -> None:
@@ -45,7 +45,7 @@ def test_a_heavier_account_gets_its_share_of_tokens() -> None:
     for item in waiting:
         counters.join(item.request.account)
 
-    served = accounts(counters.order(waiting))[:80]
+    served = accounts_of(counters.order(waiting))[:80]
 
     assert 58 <= served.count("heavy") <= 62
 
@@ -60,19 +60,19 @@ def test_output_costs_twice_as_much_as_input() -> None:
     assert counters.of("a") == 7 + 2 * 3
 
 
-def test_an_account_that_returns_is_lifted_to_the_least_of_those_present() -> None:
+def test_an_account_that_returns_starts_at_the_least_count_of_those_present() -> None:
     counters = VirtualCounters()
     counters.join("a")
     counters.join("b")
     counters.charge_output(make_sequence("a").request, 100)
     counters.charge_output(make_sequence("b").request, 60)
 
-    counters.join("late")
+    counters.join("returning")
 
-    assert counters.of("late") == 120
+    assert counters.of("returning") == 120
 
 
-def test_an_account_that_returns_to_an_idle_engine_is_lifted_to_the_last_that_left() -> None:
+def test_an_account_that_returns_to_an_idle_engine_starts_at_the_count_of_the_last() -> None:
     counters = VirtualCounters()
     counters.join("a")
     counters.charge_output(make_sequence("a").request, 10)

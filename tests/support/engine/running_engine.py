@@ -1,107 +1,42 @@
-"""Small random models, their completions one by one, prompts, and a receiver of events.
-
-`complete` gives the expected completion of a prompt; `running` runs an engine.
-"""
+"""An engine that runs a small random model, and a receiver of its events."""
 
 from __future__ import annotations
 
-import copy
 import functools
-import random
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-from transformers import Qwen2Config, Qwen2ForCausalLM
 
+from tests.support.engine.tiny_model import served_copy
 from worker.engine.hf.engine import HFEngine
 from worker.engine.hf.loop import LoopOptions
 from worker.engine.hf.model import cpu_attention as cpu_flash
 from worker.engine.hf.model.loading import adopt_model
 from worker.engine.protocol import FinishReason, Handle, ObserveStep, StepEvent, TokenLogprob
 
-VOCAB_SIZE = 160
-CONTEXT_LENGTH = 512
-#: Attention implementations that every exactness test runs with.
-ATTENTIONS = [cpu_flash.NAME, "sdpa"]
-#: End tokens: a few, so that some completions end early and most do not.
-EOS_IDS = (3, 17, 40, 77, 101, 133)
-#: A token that no model here ever generates.
-POISON = VOCAB_SIZE - 1
-Key = tuple[str, int]
-
-
-def build_model(seed: int = 0) -> Qwen2ForCausalLM:
-    """Return a random model whose scores are far apart, so that rounding does not decide."""
-    torch.manual_seed(seed)
-    config = Qwen2Config(
-        vocab_size=VOCAB_SIZE,
-        hidden_size=64,
-        intermediate_size=96,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=CONTEXT_LENGTH,
-        initializer_range=0.4,
-        tie_word_embeddings=False,
-        eos_token_id=list(EOS_IDS),
-        bos_token_id=None,
-        pad_token_id=None,
-    )
-    model = Qwen2ForCausalLM(config).eval()
-    model.generation_config.eos_token_id = list(EOS_IDS)
-    bias = torch.zeros(VOCAB_SIZE)
-    bias[POISON] = -1000.0
-    model.lm_head.bias = torch.nn.Parameter(bias)
-    return model
-
-
-def complete(model: Any, prompt: Sequence[int], max_tokens: int, **kwargs: Any) -> list[int]:
-    """Return the tokens of the library's own `generate` for one prompt, without the end token."""
-    ids = torch.tensor([list(prompt)])
-    out = model.generate(
-        ids,
-        attention_mask=torch.ones_like(ids),
-        max_new_tokens=max_tokens,
-        do_sample=False,
-        pad_token_id=0,
-        **kwargs,
-    )
-    tokens: list[int] = out[0, len(prompt) :].tolist()
-    return tokens[:-1] if tokens and tokens[-1] in EOS_IDS else tokens
-
-
-def make_prompts(count: int, longest: int, seed: int = 1) -> list[list[int]]:
-    """Return prompts of mixed lengths, a third of which share a beginning."""
-    draw = random.Random(seed)
-    shared = [draw.randrange(VOCAB_SIZE) for _ in range(longest)]
-    made = []
-    for number in range(count):
-        length = draw.randint(1, longest)
-        begin = shared[: length * 3 // 4] if number % 3 == 0 else []
-        made.append(begin + [draw.randrange(VOCAB_SIZE) for _ in range(length - len(begin))])
-    return made
+#: Request id and index of a sequence.
+SequenceKey = tuple[str, int]
 
 
 class Receiver:
     """Collects the events of an engine; an event after a sequence's end fails the test."""
 
     def __init__(self) -> None:
-        self.tokens: dict[Key, list[int]] = defaultdict(list)
-        self.logprobs: dict[Key, list[TokenLogprob]] = defaultdict(list)
-        self.ends: dict[Key, FinishReason] = {}
-        self.errors: dict[Key, str | None] = {}
+        self.tokens: dict[SequenceKey, list[int]] = defaultdict(list)
+        self.logprobs: dict[SequenceKey, list[TokenLogprob]] = defaultdict(list)
+        self.ends: dict[SequenceKey, FinishReason] = {}
+        self.errors: dict[SequenceKey, str | None] = {}
         self.faults: list[str] = []
-        self.calls = 0
         self.on_event: Callable[[StepEvent], None] = lambda event: None
         self._changed = threading.Condition()
 
     def __call__(self, events: Sequence[StepEvent]) -> None:
         with self._changed:
-            self.calls += 1
             self._changed.notify_all()
             for event in events:
                 self._note(event)
@@ -114,7 +49,7 @@ class Receiver:
                 key: self.tokens[key] for key in keys if key not in self.ends
             }
 
-    def wait_for_tokens(self, key: Key, count: int, seconds: float = 30.0) -> None:
+    def wait_for_tokens(self, key: SequenceKey, count: int, seconds: float = 30.0) -> None:
         with self._changed:
             assert self._changed.wait_for(lambda: len(self.tokens[key]) >= count, seconds)
 
@@ -145,9 +80,13 @@ def running(
     observe: ObserveStep = lambda step: None,
     **options: Any,
 ) -> Iterator[tuple[HFEngine, Receiver]]:
-    """Run an engine on a copy of `model` during a `with` block."""
+    """Run an engine on `served_copy(model)` during a `with` block.
+
+    Args:
+        options: of `LoopOptions`; by default 256 pages of 16 tokens.
+    """
     cpu_flash.install()
-    served = copy.deepcopy(model)
+    served = served_copy(model)
     served.set_attn_implementation(attention)
     engine = HFEngine(
         loaded=adopt_model(served),
@@ -160,6 +99,7 @@ def running(
         engine.start(receiver)
         yield engine, receiver
     finally:
+        vars(served).pop("forward", None)  # undo `intercept`
         engine.stop()
     assert not receiver.faults
 
@@ -179,3 +119,8 @@ def intercept(engine: HFEngine, check: Callable[[torch.Tensor], None]) -> None:
         return forward(*args, **kwargs)
 
     model.forward = checked
+
+
+def slow_down(engine: HFEngine, seconds: float = 0.002) -> None:
+    """Lengthen every step, so that a test can act while its sequences still run."""
+    intercept(engine, lambda ids: time.sleep(seconds))
