@@ -1,3 +1,5 @@
+"""The body of a webhook is the job as the API shows it, within the size limit."""
+
 from __future__ import annotations
 
 import json
@@ -11,7 +13,7 @@ from models.webhooks.webhook import WebhookDelivery
 from worker.webhooks.message import MAX_BODY_BYTES, encode_message
 
 
-def ended(**values: Any) -> Job:
+def ended_job(**values: Any) -> Job:
     now = utc_now()
     return Job(
         id=new_id(),
@@ -30,18 +32,23 @@ def ended(**values: Any) -> Job:
     )
 
 
-def message(job: Job, present: Job | None) -> dict[str, Any]:
+def message_of(job: Job, stored: Job | None) -> dict[str, Any]:
+    """Return the message about the end of a job.
+
+    Args:
+        stored: the job's row, or None if the job was deleted.
+    """
     event = f"job.{job.state}"
     delivery = WebhookDelivery(event=event, payload=serialize_listed_job(job))
-    body = encode_message(delivery, present)
+    body = encode_message(delivery, stored)
     assert len(body) <= MAX_BODY_BYTES
     return dict(json.loads(body))
 
 
-def test_the_data_is_the_job_as_in_the_api() -> None:
-    job = ended(state="succeeded", choices=[{"text": "grün", "index": 0}])
+def test_the_data_is_the_job_as_the_api_shows_it() -> None:
+    job = ended_job(state="succeeded", choices=[{"text": "grün", "index": 0}])
 
-    sent = message(job, job)
+    sent = message_of(job, job)
 
     assert sent == {
         "type": "job.succeeded",
@@ -51,18 +58,18 @@ def test_the_data_is_the_job_as_in_the_api() -> None:
 
 
 def test_a_job_without_a_result_has_its_error() -> None:
-    job = ended(state="failed", error={"code": "worker_lost", "message": "m"})
+    job = ended_job(state="failed", error={"code": "worker_lost", "message": "m"})
 
-    assert message(job, job)["data"] == serialize_job(job)
+    assert message_of(job, job)["data"] == serialize_job(job)
 
 
 def test_the_stored_part_of_a_deleted_job_is_sent() -> None:
-    job = ended(state="succeeded", choices=[{"text": "t", "index": 0}])
+    job = ended_job(state="succeeded", choices=[{"text": "t", "index": 0}])
 
-    assert message(job, None)["data"] == serialize_listed_job(job)
+    assert message_of(job, None)["data"] == serialize_listed_job(job)
 
 
-def test_a_very_large_result_is_omitted() -> None:
-    job = ended(state="succeeded", choices=[{"text": "x" * MAX_BODY_BYTES, "index": 0}])
+def test_a_result_that_is_too_large_for_a_message_is_omitted() -> None:
+    job = ended_job(state="succeeded", choices=[{"text": "x" * MAX_BODY_BYTES, "index": 0}])
 
-    assert message(job, job)["data"] == {**serialize_listed_job(job), "resultOmitted": True}
+    assert message_of(job, job)["data"] == {**serialize_listed_job(job), "resultOmitted": True}

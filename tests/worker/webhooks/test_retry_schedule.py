@@ -1,3 +1,5 @@
+"""The retry schedule: growing delays with jitter, and no retry after a day."""
+
 from __future__ import annotations
 
 from datetime import timedelta
@@ -10,7 +12,7 @@ from models.webhooks.webhook import DeliveryState
 from worker.webhooks.client import CallResult
 from worker.webhooks.retry_schedule import GIVE_UP_AFTER, RetrySchedule
 
-EXACT = RetrySchedule(draw=lambda: 0.0)
+WITHOUT_JITTER = RetrySchedule(draw=lambda: 0.0)
 FAILURE = CallResult(status=500, error="responded with 500")
 
 
@@ -19,7 +21,7 @@ def judge(
     *,
     attempts: int = 0,
     age: timedelta = timedelta(),
-    schedule: RetrySchedule = EXACT,
+    schedule: RetrySchedule = WITHOUT_JITTER,
 ) -> RetryDecision:
     now = utc_now()
     return schedule.judge(result, attempts=attempts, began_at=now - age, now=now)
@@ -28,12 +30,12 @@ def judge(
 def test_a_failed_message_is_retried_with_growing_delays_for_a_day() -> None:
     age, attempts, delays = timedelta(), 0, []
     while True:
-        verdict = judge(FAILURE, attempts=attempts, age=age)
+        decision = judge(FAILURE, attempts=attempts, age=age)
         attempts += 1
-        if verdict.state is DeliveryState.FAILED:
+        if decision.state is DeliveryState.FAILED:
             break
-        delays.append(verdict.delay.total_seconds())
-        age += verdict.delay
+        delays.append(decision.delay.total_seconds())
+        age += decision.delay
 
     assert delays[:9] == [5, 30, 120, 600, 1800, 3600, 10800, 21600, 43200]
     assert age == GIVE_UP_AFTER
@@ -61,16 +63,18 @@ def test_every_other_failure_is_retried(status: int | None) -> None:
     assert judge(CallResult(status=status)).state is DeliveryState.PENDING
 
 
-@pytest.mark.parametrize(("asked", "given"), [(0, 5), (2, 5), (60, 60), (10**9, 6 * 3600)], ids=str)
-def test_retry_after_extends_the_delay_within_bounds(asked: float, given: float) -> None:
-    verdict = judge(CallResult(status=503, retry_after_seconds=asked))
+@pytest.mark.parametrize(
+    ("retry_after", "delay"), [(0, 5), (2, 5), (60, 60), (10**9, 6 * 3600)], ids=str
+)
+def test_retry_after_extends_the_delay_within_bounds(retry_after: float, delay: float) -> None:
+    decision = judge(CallResult(status=503, retry_after_seconds=retry_after))
 
-    assert verdict.delay.total_seconds() == given
+    assert decision.delay.total_seconds() == delay
 
 
-def test_no_delay_exceeds_the_day() -> None:
-    late = GIVE_UP_AFTER - timedelta(minutes=1)
+def test_the_last_retry_is_at_the_end_of_the_day() -> None:
+    age = GIVE_UP_AFTER - timedelta(minutes=1)
 
-    verdict = judge(CallResult(status=503, retry_after_seconds=7200), age=late)
+    decision = judge(CallResult(status=503, retry_after_seconds=7200), age=age)
 
-    assert verdict == RetryDecision(DeliveryState.PENDING, timedelta(minutes=1))
+    assert decision == RetryDecision(DeliveryState.PENDING, timedelta(minutes=1))

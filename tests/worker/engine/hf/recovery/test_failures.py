@@ -243,8 +243,12 @@ def test_a_device_error_makes_the_engine_unhealthy(model: Any) -> None:
 
 def test_a_step_that_hangs_makes_the_engine_unhealthy(model: Any) -> None:
     released = threading.Event()
+
+    def hang(ids: torch.Tensor) -> None:
+        released.wait(20)
+
     with running(model, stall_seconds=0.3) as (engine, receiver):
-        intercept(engine, lambda ids: bool(released.wait(20)) and None)
+        intercept(engine, hang)
         handle = engine.submit(EngineRequest("x", [1], 5))
         wait_until(lambda: not engine.is_healthy)
         handle.cancel()
