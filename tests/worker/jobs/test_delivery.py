@@ -1,3 +1,5 @@
+"""Delivery turns an engine's tokens into the texts of generations, and ends each at its reason."""
+
 from __future__ import annotations
 
 import time
@@ -22,7 +24,7 @@ from worker.text.token_bytes import TokenBytes
 
 
 @pytest.fixture
-def slow(token_bytes: TokenBytes) -> Iterator[Delivery]:
+def slow_delivery(token_bytes: TokenBytes) -> Iterator[Delivery]:
     delivery = Delivery(EchoEngine(tokens_per_second=500), token_bytes)
     delivery.start()
     yield delivery
@@ -40,6 +42,7 @@ def echo(
     min_tokens: int = 0,
     fence: str | None = None,
 ) -> RunningGeneration:
+    """Generate a text with an engine that repeats its prompt, and wait for the end."""
     ids = tokenizer.tokenizer.encode(text, add_special_tokens=False).ids
     request = EngineRequest(text[:20], ids, max_tokens, Sampling(min_tokens=min_tokens), n=n)
     generation = delivery.submit(request, stop=stop, fence=fence)
@@ -47,11 +50,11 @@ def echo(
     return generation
 
 
-def test_a_generation_has_its_text_reason_and_tokens(
-    slow: Delivery, tokenizer: PromptTokenizer
+def test_a_generation_has_its_text_finish_reason_and_tokens(
+    slow_delivery: Delivery, tokenizer: PromptTokenizer
 ) -> None:
     text = "print('🎉 世界')"
-    generation = echo(slow, tokenizer, text)
+    generation = echo(slow_delivery, tokenizer, text)
 
     choice = generation.choices[0]
     assert (choice.text, choice.finish_reason) == (text, FinishReason.STOP)
@@ -60,18 +63,17 @@ def test_a_generation_has_its_text_reason_and_tokens(
 
 
 def test_a_stop_string_over_several_tokens_ends_the_text(
-    slow: Delivery, tokenizer: PromptTokenizer
+    slow_delivery: Delivery, tokenizer: PromptTokenizer
 ) -> None:
-    generation = echo(slow, tokenizer, "one two three four five", stop=["o thr", "never"])
+    generation = echo(slow_delivery, tokenizer, "one two three four five", stop=["o thr", "never"])
 
     choice = generation.choices[0]
     assert (choice.text, choice.finish_reason) == ("one tw", FinishReason.STOP)
 
 
 def test_tokens_after_the_stop_string_are_not_counted(tokenizer: PromptTokenizer) -> None:
-    delivery = Delivery(
-        EchoEngine(), TokenBytes(tokenizer.tokenizer)
-    )  # the whole text comes in one step
+    """An engine without a pause delivers the whole text in one step."""
+    delivery = Delivery(EchoEngine(), TokenBytes(tokenizer.tokenizer))
     delivery.start()
     generation = echo(delivery, tokenizer, "alpha beta gamma delta epsilon", stop=["gamma"])
     delivery.stop()
@@ -81,16 +83,18 @@ def test_tokens_after_the_stop_string_are_not_counted(tokenizer: PromptTokenizer
 
 
 def test_length_is_the_reason_when_max_tokens_is_reached(
-    slow: Delivery, tokenizer: PromptTokenizer
+    slow_delivery: Delivery, tokenizer: PromptTokenizer
 ) -> None:
-    generation = echo(slow, tokenizer, "a b c d e f g h", max_tokens=3)
+    generation = echo(slow_delivery, tokenizer, "a b c d e f g h", max_tokens=3)
 
     assert generation.choices[0].finish_reason is FinishReason.LENGTH
     assert generation.completion_tokens == 3
 
 
-def test_all_choices_of_a_request_are_generated(slow: Delivery, tokenizer: PromptTokenizer) -> None:
-    generation = echo(slow, tokenizer, "x = 1", n=3)
+def test_all_choices_of_a_request_are_generated(
+    slow_delivery: Delivery, tokenizer: PromptTokenizer
+) -> None:
+    generation = echo(slow_delivery, tokenizer, "x = 1", n=3)
 
     assert [choice.text for choice in generation.choices] == ["x = 1"] * 3
 
@@ -114,42 +118,42 @@ def test_cancelling_keeps_the_text_so_far(tokenizer: PromptTokenizer) -> None:
 
 
 def test_a_refused_request_leaves_nothing_behind(
-    slow: Delivery, tokenizer: PromptTokenizer
+    slow_delivery: Delivery, tokenizer: PromptTokenizer
 ) -> None:
     with pytest.raises(EngineRefused):
-        slow.submit(EngineRequest("x", [], 5))
+        slow_delivery.submit(EngineRequest("x", [], 5))
 
-    assert slow._running == {}
+    assert slow_delivery._running == {}
 
 
 def test_a_generation_that_cannot_be_decoded_does_not_end_the_others(
     tokenizer: PromptTokenizer,
 ) -> None:
-    class Poisoned(TokenBytes):
+    class UndecodableToken(TokenBytes):
         def __getitem__(self, token_id: int) -> bytes:
             if token_id == 7:
-                raise ValueError("poison")
+                raise ValueError("no bytes")
             return super().__getitem__(token_id)
 
-    delivery = Delivery(EchoEngine(tokens_per_second=200), Poisoned(tokenizer.tokenizer))
+    delivery = Delivery(EchoEngine(tokens_per_second=200), UndecodableToken(tokenizer.tokenizer))
     delivery.start()
-    poisoned = delivery.submit(EngineRequest("poisoned", [5, 7, 9], 10))
+    bad = delivery.submit(EngineRequest("bad", [5, 7, 9], 10))
     good = delivery.submit(EngineRequest("good", [5, 6, 9], 10))
 
-    assert poisoned.wait(5)
+    assert bad.wait(5)
     assert good.wait(5)
     delivery.stop()
-    assert poisoned.error
-    assert poisoned.choices[0].finish_reason is FinishReason.ERROR
+    assert bad.error
+    assert bad.choices[0].finish_reason is FinishReason.ERROR
     assert good.choices[0].text == tokenizer.decode([5, 6, 9])
 
 
 def test_an_error_of_the_engine_ends_the_generation(tokenizer: PromptTokenizer) -> None:
-    class Broken(EchoEngine):
+    class BrokenEngine(EchoEngine):
         def _advance(self, echo):  # type: ignore[no-untyped-def]
             return StepEvent(echo.handle, 0, (), FinishReason.ERROR, error="out of order")
 
-    delivery = Delivery(Broken(), TokenBytes(tokenizer.tokenizer))
+    delivery = Delivery(BrokenEngine(), TokenBytes(tokenizer.tokenizer))
     delivery.start()
     generation = delivery.submit(EngineRequest("x", [1, 2], 5))
 
@@ -158,21 +162,21 @@ def test_an_error_of_the_engine_ends_the_generation(tokenizer: PromptTokenizer) 
     assert generation.error == "out of order"
 
 
-def test_a_stop_string_within_min_tokens_does_not_count(
-    slow: Delivery, tokenizer: PromptTokenizer
+def test_a_stop_string_within_min_tokens_is_ignored(
+    slow_delivery: Delivery, tokenizer: PromptTokenizer
 ) -> None:
-    generation = echo(slow, tokenizer, "a b c a b c a b c", stop=["b"], min_tokens=3)
+    generation = echo(slow_delivery, tokenizer, "a b c a b c a b c", stop=["b"], min_tokens=3)
 
     choice = generation.choices[0]
     assert (choice.text, choice.finish_reason) == ("a b c a ", FinishReason.STOP)
 
 
-def test_a_text_that_starts_within_a_fence_is_its_code(
-    slow: Delivery, tokenizer: PromptTokenizer
+def test_a_completion_that_starts_within_a_fence_is_the_fenced_code(
+    slow_delivery: Delivery, tokenizer: PromptTokenizer
 ) -> None:
     text = "python\nprint(1)\n```\nIt prints 1."
 
-    generation = echo(slow, tokenizer, text, stop=["###", "\n```"], fence="```")
+    generation = echo(slow_delivery, tokenizer, text, stop=["###", "\n```"], fence="```")
 
     choice = generation.choices[0]
     assert (choice.text, choice.finish_reason) == ("print(1)", FinishReason.STOP)
@@ -180,48 +184,53 @@ def test_a_text_that_starts_within_a_fence_is_its_code(
     assert choice.tokens == len(counted.ids)
 
 
-def test_a_plain_request_ends_at_the_first_fence(
-    slow: Delivery, tokenizer: PromptTokenizer
+def test_without_the_fence_option_a_fence_is_a_plain_stop_string(
+    slow_delivery: Delivery, tokenizer: PromptTokenizer
 ) -> None:
-    generation = echo(slow, tokenizer, "Here it is:\n```python\nprint(1)\n```", stop=["```"])
+    generation = echo(
+        slow_delivery, tokenizer, "Here it is:\n```python\nprint(1)\n```", stop=["```"]
+    )
 
     assert generation.choices[0].text == "Here it is:\n"
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("hard", ["\ufffd", "<|im_end|>"])
 def test_no_text_delays_all_other_generations(tokenizer: PromptTokenizer, hard: str) -> None:
-    """Eight generations of 4,000 tokens: one thread turns all tokens into text."""
+    """One thread decodes all tokens, here those of eight choices with 4,000 tokens each."""
 
     def seconds(text: str) -> float:
         ids = tokenizer.tokenizer.encode(text * 4000, add_special_tokens=False).ids[:4000]
         request = EngineRequest(text, ids, 4000, n=8)
-        began = time.perf_counter()
+        began_at = time.perf_counter()
         assert delivery.submit(request).wait(30)
-        return time.perf_counter() - began
+        return time.perf_counter() - began_at
 
     delivery = Delivery(EchoEngine(), TokenBytes(tokenizer.tokenizer))
     delivery.start()
     try:
-        usual, slowest = (min(seconds(text) for _ in range(3)) for text in ("é", hard))
+        easy_seconds, hard_seconds = (min(seconds(text) for _ in range(3)) for text in ("é", hard))
     finally:
         delivery.stop()
 
-    assert slowest < 2 * usual
+    assert hard_seconds < 2 * easy_seconds
 
 
 def test_log_probabilities_are_published_with_the_text_of_their_tokens(
     tokenizer: PromptTokenizer,
 ) -> None:
-    """While a text may be the start of a stop string, its tokens are withheld too."""
+    """Tokens are withheld together with a text that may start a stop string."""
     published: list[TextPiece] = []
 
-    class Likely(EchoEngine):
+    class EngineWithLogprobs(EchoEngine):
         def _advance(self, echo):  # type: ignore[no-untyped-def]
             event = super()._advance(echo)
             return replace(event, logprobs=tuple(TokenLogprob(-1.0) for _ in event.token_ids))
 
     delivery = Delivery(
-        Likely(tokens_per_second=500), TokenBytes(tokenizer.tokenizer), publish=published.extend
+        EngineWithLogprobs(tokens_per_second=500),
+        TokenBytes(tokenizer.tokenizer),
+        publish=published.extend,
     )
     delivery.start()
     ids = [tokenizer.tokenizer.token_to_id(letter) for letter in "ab#ab##c"]
@@ -230,11 +239,11 @@ def test_log_probabilities_are_published_with_the_text_of_their_tokens(
     assert generation.wait(5)
     delivery.stop()
 
-    texts, tokens = "", []
+    text, tokens = "", []
     for piece in published:
-        assert (piece.offset, piece.token_offset) == (len(texts), len(tokens))
-        texts += piece.text
+        assert (piece.offset, piece.token_offset) == (len(text), len(tokens))
+        text += piece.text
         tokens += piece.logprobs["tokens"] if piece.logprobs else []
         if piece is not published[-1]:
-            assert texts.startswith("".join(tokens[:-1]))
-    assert (texts, "".join(tokens)) == ("ab#", "ab#ab##")
+            assert text.startswith("".join(tokens[:-1]))
+    assert (text, "".join(tokens)) == ("ab#", "ab#ab##")

@@ -1,3 +1,5 @@
+"""The outcome of a generation: its state, choices, usage and log probabilities."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -15,27 +17,27 @@ from worker.text.token_bytes import TokenBytes
 HELLO, WORLD = 28120, 905
 
 
-def generation(token_bytes: TokenBytes, *reasons: FinishReason) -> RunningGeneration:
-    return RunningGeneration([choice(token_bytes, reason) for reason in reasons])
+def ended_generation(token_bytes: TokenBytes, *reasons: FinishReason) -> RunningGeneration:
+    return RunningGeneration([ended_choice(token_bytes, reason) for reason in reasons])
 
 
-def choice(
+def ended_choice(
     token_bytes: TokenBytes, reason: FinishReason, tokens: Sequence[tuple[int, TokenLogprob]] = ()
 ) -> RunningChoice:
-    """Return an ended choice, of two tokens or of the given ones."""
-    made = RunningChoice(
+    """Return an ended choice with the given tokens, by default "hello world"."""
+    choice = RunningChoice(
         decoded=IncrementalText(token_bytes),
         scanner=StopScanner(StopStrings(())),
         logprobs=ChoiceLogprobs(token_bytes) if tokens else None,
     )
     for token_id, logprob in tokens or [(HELLO, None), (WORLD, None)]:
-        made.add(token_id, logprob)
-    made.end(reason)
-    return made
+        choice.add(token_id, logprob)
+    choice.end(reason)
+    return choice
 
 
 def test_a_cancelled_generation_keeps_text_and_tokens(token_bytes: TokenBytes) -> None:
-    cancelled = generation(token_bytes, FinishReason.STOP, FinishReason.CANCELLED)
+    cancelled = ended_generation(token_bytes, FinishReason.STOP, FinishReason.CANCELLED)
 
     outcome = make_outcome(cancelled, 5)
 
@@ -45,7 +47,7 @@ def test_a_cancelled_generation_keeps_text_and_tokens(token_bytes: TokenBytes) -
 
 
 def test_a_failed_generation_does_not_expose_the_engines_error(token_bytes: TokenBytes) -> None:
-    failed = generation(token_bytes, FinishReason.ERROR)
+    failed = ended_generation(token_bytes, FinishReason.ERROR)
     failed.error = "CUDA error: device-side assert"
 
     outcome = make_outcome(failed, 5)
@@ -60,9 +62,9 @@ def test_logprobs_have_one_entry_for_each_token(token_bytes: TokenBytes) -> None
         (HELLO, TokenLogprob(-0.5, ((HELLO, -0.5), (WORLD, -1.5)))),
         (WORLD, TokenLogprob(-0.25, ((WORLD, -0.25),))),
     ]
-    with_logprobs = RunningGeneration([choice(token_bytes, FinishReason.STOP, tokens)])
+    generation = RunningGeneration([ended_choice(token_bytes, FinishReason.STOP, tokens)])
 
-    choices = make_outcome(with_logprobs, 5).choices
+    choices = make_outcome(generation, 5).choices
 
     assert choices is not None
     assert choices[0]["logprobs"] == {
@@ -73,14 +75,13 @@ def test_logprobs_have_one_entry_for_each_token(token_bytes: TokenBytes) -> None
 
 
 def test_names_distinguish_tokens_that_are_parts_of_characters(token_bytes: TokenBytes) -> None:
+    """Their texts are all the replacement character: with texts, one entry would remain."""
     parts = [one for one in range(49152) if token_bytes.name(one).startswith("bytes:")][:20]
-    drawn = parts[3]
-    top = tuple((one, -float(place)) for place, one in enumerate(parts))
-    said = TokenLogprob(-3.0, top)
+    top = tuple((token_id, -float(rank)) for rank, token_id in enumerate(parts))
+    tokens = [(parts[3], TokenLogprob(-3.0, top))]
+    generation = RunningGeneration([ended_choice(token_bytes, FinishReason.STOP, tokens)])
 
-    choices = make_outcome(
-        RunningGeneration([choice(token_bytes, FinishReason.STOP, [(drawn, said)])]), 5
-    ).choices
+    choices = make_outcome(generation, 5).choices
 
     assert choices is not None
     logprobs = choices[0]["logprobs"]
@@ -90,12 +91,12 @@ def test_names_distinguish_tokens_that_are_parts_of_characters(token_bytes: Toke
     assert max(best.values()) == 0.0
 
 
-def test_an_impossible_token_has_a_number(token_bytes: TokenBytes) -> None:
-    said = TokenLogprob(-0.5, ((HELLO, -0.5), (WORLD, float("-inf"))))
+def test_an_impossible_token_has_a_finite_log_probability(token_bytes: TokenBytes) -> None:
+    """JSON has no infinity."""
+    tokens = [(HELLO, TokenLogprob(-0.5, ((HELLO, -0.5), (WORLD, float("-inf")))))]
+    generation = RunningGeneration([ended_choice(token_bytes, FinishReason.STOP, tokens)])
 
-    choices = make_outcome(
-        RunningGeneration([choice(token_bytes, FinishReason.STOP, [(HELLO, said)])]), 5
-    ).choices
+    choices = make_outcome(generation, 5).choices
 
     assert choices is not None
     assert choices[0]["logprobs"]["top_logprobs"] == [{"hello": -0.5, " world": IMPOSSIBLE}]

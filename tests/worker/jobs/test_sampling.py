@@ -1,21 +1,24 @@
+"""The sampling of a job: its request's parameters, then the model's, then neutral ones."""
+
 from __future__ import annotations
 
 from core.generation import Generation
 from core.ids import new_id
 from worker.jobs.sampling import engine_sampling
 
-QWEN = {"temperature": 0.7, "top_p": 0.8, "top_k": 20, "repetition_penalty": 1.1}
+#: The defaults that a Qwen model brings.
+MODEL_DEFAULTS = {"temperature": 0.7, "top_p": 0.8, "top_k": 20, "repetition_penalty": 1.1}
 
 
-def test_the_models_own_defaults_are_respected() -> None:
-    sampling = engine_sampling(Generation(prompt="x"), QWEN, new_id())
+def test_the_defaults_of_the_model_apply() -> None:
+    sampling = engine_sampling(Generation(prompt="x"), MODEL_DEFAULTS, new_id())
 
     assert (sampling.top_p, sampling.top_k, sampling.repetition_penalty) == (0.8, 20, 1.1)
 
 
 def test_the_request_overrides_the_models_defaults() -> None:
     generation = Generation(prompt="x", top_p=1.0, top_k=0, repetition_penalty=1.0)
-    sampling = engine_sampling(generation, QWEN, new_id())
+    sampling = engine_sampling(generation, MODEL_DEFAULTS, new_id())
 
     assert (sampling.top_p, sampling.top_k, sampling.repetition_penalty) == (1.0, 0, 1.0)
 

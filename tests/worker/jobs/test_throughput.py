@@ -1,3 +1,5 @@
+"""The throughput of a worker counts only the time in which all of its slots are used."""
+
 from __future__ import annotations
 
 import pytest
@@ -8,18 +10,18 @@ from worker.jobs.throughput import HALF_LIFE_SECONDS, MIN_JOBS, JobThroughput
 def test_the_throughput_of_a_full_worker_is_its_ended_jobs_per_second() -> None:
     throughput = JobThroughput()
 
-    paces = [throughput.measure(float(2 * i), ended=6 * i, is_full=True) for i in range(10)]
+    measured = [throughput.measure(float(2 * i), ended=6 * i, is_full=True) for i in range(10)]
 
-    assert paces[0] == 0.0
-    assert paces[1:] == pytest.approx([3.0] * 9)
+    assert measured[0] == 0.0
+    assert measured[1:] == pytest.approx([3.0] * 9)
 
 
 def test_an_idle_worker_has_no_throughput() -> None:
     throughput = JobThroughput()
 
-    paces = [throughput.measure(float(2 * i), ended=i, is_full=i % 2 == 0) for i in range(10)]
+    measured = [throughput.measure(float(2 * i), ended=i, is_full=i % 2 == 0) for i in range(10)]
 
-    assert paces == [0.0] * 10
+    assert measured == [0.0] * 10
 
 
 def test_idle_time_does_not_lower_the_measured_throughput() -> None:
@@ -32,7 +34,7 @@ def test_idle_time_does_not_lower_the_measured_throughput() -> None:
     assert throughput.measure(500.0, ended=24, is_full=False) == pytest.approx(3.0)
 
 
-def test_a_few_jobs_are_too_few_to_measure() -> None:
+def test_fewer_jobs_than_the_minimum_give_no_throughput() -> None:
     throughput = JobThroughput()
     throughput.measure(0.0, ended=0, is_full=True)
 
@@ -40,7 +42,7 @@ def test_a_few_jobs_are_too_few_to_measure() -> None:
     assert throughput.measure(4.0, ended=MIN_JOBS, is_full=True) > 0
 
 
-def test_a_new_throughput_dominates_after_some_half_lives() -> None:
+def test_a_changed_throughput_dominates_after_some_half_lives() -> None:
     throughput = JobThroughput()
     now = ended = 0
     for per_second, seconds in ((10, 600), (1, round(5 * HALF_LIFE_SECONDS))):
