@@ -134,11 +134,11 @@ def test_the_same_request_by_another_spelling_is_the_same(service: Service) -> N
     headers = {"x-api-key": service.make_key()["secret"], "Idempotency-Key": "spelled"}
     body = {"prompt": "x", "max_tokens": 2}
 
-    answers = [
+    responses = [
         service.call("POST", path, json=body, headers=headers)
         for path in ("/v1/completions", "/v1/completions/", "//v1//completions")
     ]
 
-    assert [response.status_code for response in answers] == [200, 200, 200]
-    assert len({response.json()["id"] for response in answers}) == 1
-    assert answers[2].history == []
+    assert [response.status_code for response in responses] == [200, 200, 200]
+    assert len({response.json()["id"] for response in responses}) == 1
+    assert responses[2].history == []

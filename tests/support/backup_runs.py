@@ -56,16 +56,17 @@ def begun(settings: Settings, *arguments: str) -> Iterator[subprocess.Popen[str]
 
 
 def working_tool(process: subprocess.Popen[str], name: str) -> psutil.Process:
-    """Wait for the tool that does the work and return it."""
+    """Wait until the command has started the tool `name`, and return the tool's process."""
     found: list[psutil.Process] = []
 
-    def look() -> bool:
+    def find() -> bool:
         for child in psutil.Process(process.pid).children():
             with suppress(psutil.NoSuchProcess):
-                # Before, one is asked for its version; one that has just begun has no words yet.
+                # The command first asks the tool for its version. A process that has just started
+                # has no command line yet.
                 if child.name() == name and len(child.cmdline()) > len([name, "--version"]):
                     found.append(child)
         return bool(found)
 
-    wait_until(look, 60)
+    wait_until(find, 60)
     return found[0]

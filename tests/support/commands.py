@@ -1,4 +1,4 @@
-"""Runs the commands that get programs for the tests."""
+"""Run the commands that install programs for the tests."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ COMMAND_SECONDS = 600.0
 
 
 def runs(command: Sequence[str], cwd: Path | None = None) -> bool:
-    """Run a command to its end and say whether it worked; why not stands in its own words."""
+    """Run a command to its end and return whether it succeeded; its errors go to stderr."""
     try:
         done = subprocess.run(
             command,

@@ -1,7 +1,7 @@
-"""Holds every answer that a test receives against the published OpenAPI document.
+"""Checks every response that a test receives against the published OpenAPI document.
 
-What the document does not say is a fault here, a field too many as much as one that is missing:
-objects whose fields it names are closed for this. So the document cannot drift from the answers.
+A missing field is a fault, and so is a field that the document does not name: the check closes
+objects whose fields are named. So the document cannot drift from the responses.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from werkzeug.routing import Map, MapAdapter, Rule
 
 from api.app import published_document
 
-#: Of any address, described or not: the document speaks of the calls that there are.
+#: Statuses that any path may return. The document describes only the methods that exist.
 UNIVERSAL = {405}
 
 
 @dataclass(frozen=True)
 class Contract:
-    """The document, and which of its operations a request is for."""
+    """The document, and the routes that find the operation of a request."""
 
     document: dict[str, Any]
     routes: MapAdapter
@@ -40,41 +40,41 @@ class Contract:
         ]
         return cls(document, Map(rules, strict_slashes=False).bind("api"))
 
-    def faults(self, answer: requests.Response, *, has_body: bool = True) -> list[str]:
-        """Return what the document does not say of this answer."""
-        request = answer.request
+    def faults(self, response: requests.Response, *, has_body: bool = True) -> list[str]:
+        """Return the differences between a response and the document."""
+        request = response.request
         path = str(request.path_url).partition("?")[0]
         try:
             (route, method), _ = self.routes.match(path, method=str(request.method))
         except HTTPException:
             return []
-        said = self.document["paths"][route][method]["responses"].get(str(answer.status_code))
+        said = self.document["paths"][route][method]["responses"].get(str(response.status_code))
         if said is None:
-            is_universal = answer.status_code in UNIVERSAL
-            return [] if is_universal else [f"{answer.status_code} is not described"]
+            is_universal = response.status_code in UNIVERSAL
+            return [] if is_universal else [f"{response.status_code} is not described"]
         faults = [
             f"the header {name} is missing"
             for name, header in said.get("headers", {}).items()
-            if header.get("required") and name not in answer.headers
+            if header.get("required") and name not in response.headers
         ]
-        return [*faults, *self._body_faults(said, answer, has_body=has_body)]
+        return [*faults, *self._body_faults(said, response, has_body=has_body)]
 
     def _body_faults(
-        self, said: dict[str, Any], answer: requests.Response, *, has_body: bool
+        self, said: dict[str, Any], response: requests.Response, *, has_body: bool
     ) -> Iterator[str]:
-        media = answer.headers.get("content-type", "").partition(";")[0]
+        media = response.headers.get("content-type", "").partition(";")[0]
         content = said.get("content", {})
         if media not in content:
-            if content or (has_body and answer.content):
+            if content or (has_body and response.content):
                 yield f"{media or 'a body'} is not described"
         elif media == "application/json" and has_body:
-            yield from self.json_faults(content[media]["schema"], answer.json())
+            yield from self.json_faults(content[media]["schema"], response.json())
         elif media == "application/jsonl" and has_body:
-            for line in answer.text.splitlines():
+            for line in response.text.splitlines():
                 yield from self.json_faults(content[media]["x-item-schema"], json.loads(line))
 
     def event_faults(self, path: str, method: str, event: Any) -> list[str]:
-        """Return what is not described of one event of a stream."""
+        """Return the differences between one event of a stream and the document."""
         said = self.document["paths"][path][method]["responses"]["200"]
         schema = said["content"]["text/event-stream"]["x-item-schema"]
         return list(self.json_faults(schema, event))
@@ -84,11 +84,11 @@ class Contract:
             yield f"{list(error.instance_path)}: {error.message}"
 
 
-def check_answer(answer: requests.Response, *, has_body: bool) -> None:
-    """Fail the test if the document does not say this answer."""
-    faults = contract().faults(answer, has_body=has_body)
-    request = answer.request
-    assert faults == [], f"{request.method} {request.path_url}: {answer.status_code} {faults}"
+def check_response(response: requests.Response, *, has_body: bool) -> None:
+    """Fail the test if a response is not as the document describes it."""
+    faults = contract().faults(response, has_body=has_body)
+    request = response.request
+    assert faults == [], f"{request.method} {request.path_url}: {response.status_code} {faults}"
 
 
 @cache
@@ -98,7 +98,7 @@ def contract() -> Contract:
 
 @cache
 def _validator(schema: str) -> Any:
-    """Return the validator of a schema, whose references are to the document's components."""
+    """Return the validator of a schema that refers to the document's components."""
     components = {"schemas": _closed(contract().document["components"]["schemas"])}
     whole = {**json.loads(schema), "components": components}
     return jsonschema_rs.Draft202012Validator(whole, validate_formats=True)

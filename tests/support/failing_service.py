@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 Handler = http.server.BaseHTTPRequestHandler
-#: Answers one request.
+#: Responds to one request.
 Step = Callable[[Handler], None]
 
 
@@ -89,7 +89,7 @@ def responds(status: int, body: Any, **headers: str) -> Step:
     """Respond with JSON, or with raw bytes."""
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
 
-    def answer(request: Handler) -> None:
+    def respond(request: Handler) -> None:
         request.send_response(status)
         request.send_header("Content-Length", str(len(data)))
         for name, value in headers.items():
@@ -97,7 +97,7 @@ def responds(status: int, body: Any, **headers: str) -> Step:
         request.end_headers()
         request.wfile.write(data)
 
-    return answer
+    return respond
 
 
 def refuses(status: int, code: str, message: str = "no", **more: Any) -> Step:
@@ -110,27 +110,27 @@ def refuses(status: int, code: str, message: str = "no", **more: Any) -> Step:
 def disconnects_after(data: bytes, *, length: int) -> Step:
     """Promise `length` bytes, send `data` and break the connection."""
 
-    def answer(request: Handler) -> None:
+    def respond(request: Handler) -> None:
         request.send_response(200)
         request.send_header("Content-Length", str(length))
         request.end_headers()
         request.wfile.write(data)
         disconnects(request)
 
-    return answer
+    return respond
 
 
 def ends_early(data: bytes) -> Step:
-    """Send `data` and close: to the client it looks like a complete response."""
+    """Send `data` and close the connection: the response looks complete to the client."""
 
-    def answer(request: Handler) -> None:
+    def respond(request: Handler) -> None:
         request.send_response(200)
         request.send_header("Connection", "close")
         request.end_headers()
         request.wfile.write(data)
         request.close_connection = True
 
-    return answer
+    return respond
 
 
 def disconnects(request: Handler) -> None:

@@ -18,7 +18,7 @@ from cli.system.private_files import write_private
 from core.config.settings import EMBEDDED_DATABASE
 from tests.support.polling import wait_until
 
-#: What `pg_basebackup` needs beside the defaults to make a replica that streams.
+#: Further options of `pg_basebackup` for a replica that streams.
 REPLICA = ("--write-recovery-conf", "--create-slot", "--slot=replica")
 
 
@@ -26,7 +26,7 @@ REPLICA = ("--write-recovery-conf", "--create-slot", "--slot=replica")
 def running(
     directory: Path, name: str, *, port: int | None = None, **settings: str
 ) -> Iterator[Postgres]:
-    """Run a server on its directory, which is made if it is not there, and on a free port."""
+    """Run a server on `directory / name`, which is created if needed, and on a free port."""
     server = Postgres(directory / name, log_dir=directory / "logs", is_durable=False)
     server.port = port or server.port
     with pytest.MonkeyPatch.context() as patch:
@@ -35,7 +35,7 @@ def running(
         server.prepare()
         server.spawn()
     try:
-        wait_until(lambda: answers(server), 60, lambda: log_of(server))
+        wait_until(lambda: responds(server), 60, lambda: log_of(server))
         yield server
     finally:
         server.stop()
@@ -45,7 +45,7 @@ def log_of(server: Postgres) -> str:
     return server.child.log_tail() if server.child else ""
 
 
-def answers(server: Postgres) -> bool:
+def responds(server: Postgres) -> bool:
     try:
         query(server, "select 1", database="postgres")
     except psycopg2.OperationalError:
@@ -54,7 +54,7 @@ def answers(server: Postgres) -> bool:
 
 
 def query(server: Postgres, statement: str, *, database: str = EMBEDDED_DATABASE) -> Any:
-    """Run a statement and return the first value of its answer, if it has one."""
+    """Run a statement and return the first value of its result, if it has one."""
     url = make_url(server.url)
     with closing(
         psycopg2.connect(
@@ -73,7 +73,10 @@ def query(server: Postgres, statement: str, *, database: str = EMBEDDED_DATABASE
 
 
 def base_backup(server: Postgres, to: Path, *options: str) -> None:
-    """Copy a running server's cluster, as docs/data.md says, for a `Postgres` of that directory."""
+    """Copy a running server's cluster to `to`, as `docs/data.md` describes.
+
+    A `Postgres` of that directory can then be started.
+    """
     url = make_url(server.url)
     subprocess.run(
         [
@@ -96,7 +99,7 @@ def base_backup(server: Postgres, to: Path, *options: str) -> None:
 
 
 def url_of_writable(*servers: Postgres) -> str:
-    """Return the address of our database on whichever of the servers takes writes."""
+    """Return the URL of our database on the one of the servers that accepts writes."""
     url = make_url(servers[0].url)
     hosts = [("host", f"127.0.0.1:{server.port}") for server in servers]
     options = urlencode([*hosts, ("target_session_attrs", "read-write")])

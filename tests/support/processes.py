@@ -149,7 +149,7 @@ def is_running(process: psutil.Process) -> bool:
 
 
 def all_end(processes: set[psutil.Process]) -> bool:
-    """Wait for the end of all; kill those that stay, so that nothing outlives a test."""
+    """Wait for all to end and return whether they did; kill those that still run."""
     try:
         wait_until(lambda: not any(is_running(process) for process in processes))
     except AssertionError:

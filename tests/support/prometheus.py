@@ -1,4 +1,4 @@
-"""What a Prometheus would make of our metrics: one scrape after the other, resets understood."""
+"""Reads metrics as Prometheus does: scrape by scrape, with resets of counters."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ Series = tuple[str, frozenset[tuple[str, str]]]
 
 def scrape(port: int) -> str:
     """Return the text of a page."""
-    answer = requests.get(f"http://127.0.0.1:{port}/metrics", timeout=SCRAPE_SECONDS)
-    assert answer.status_code == 200, answer.text
-    return answer.text
+    response = requests.get(f"http://127.0.0.1:{port}/metrics", timeout=SCRAPE_SECONDS)
+    assert response.status_code == 200, response.text
+    return response.text
 
 
 def families(text: str) -> list[Metric]:
@@ -26,7 +26,7 @@ def families(text: str) -> list[Metric]:
 
 
 def samples(text: str) -> dict[Series, float]:
-    """Return each series of a page with its value; each is there once."""
+    """Return each series of a page with its value; a series that occurs twice is a failure."""
     found: dict[Series, float] = {}
     for family in families(text):
         for sample in family.samples:
@@ -43,7 +43,7 @@ def total(values: Mapping[Series, float], name: str, **labels: str) -> float:
 
 
 class Scraper:
-    """Scrapes addresses and adds up what counters gained, as `increase` does."""
+    """Scrapes ports and sums the increases of counters, as the function `increase` does."""
 
     def __init__(self, *ports: int) -> None:
         self._ports = ports
@@ -51,7 +51,7 @@ class Scraper:
         self.gained: dict[Series, float] = defaultdict(float)
 
     def scrape(self) -> None:
-        """Scrape all addresses; one that does not answer is left out."""
+        """Scrape all ports; skip a port that does not respond."""
         for port in self._ports:
             try:
                 now = samples(scrape(port))
@@ -63,5 +63,5 @@ class Scraper:
             self._last[port] = now
 
     def total(self, name: str, **labels: str) -> float:
-        """Return what the counters of this name and these labels gained, over all addresses."""
+        """Return the increase of the counters with this name and these labels, over all ports."""
         return total(self.gained, name, **labels)

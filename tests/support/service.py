@@ -1,4 +1,4 @@
-"""The service as real processes, for tests that speak HTTP to it."""
+"""The service as real processes, for tests that call it over HTTP."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from core.queueing.workers import WorkerRegistry
 from core.redis.client import open_redis
 from models.database.base import SessionFactory, open_database, sessions
 from models.schema import metadata
-from tests.support.contract import check_answer
+from tests.support.contract import check_response
 from tests.support.factories.rows import add_admin
 from tests.support.paths import ROOT
 from tests.support.polling import wait_until
@@ -53,10 +53,10 @@ class Service:
     """An API, workers and perhaps an admin UI that a test started, and how to call them.
 
     Attributes:
-        source: where the programs' code is.
-        holds_to_document: whether every answer must be as the present document says; those of an
-            earlier release are as its own did.
-        environments: further variables of single programs, by the names of the programs.
+        source: the directory of the programs' code.
+        holds_to_document: whether `call` checks each response against the present document; an
+            earlier release has another document.
+        environments: further environment variables of single programs, by program name.
     """
 
     settings: Settings
@@ -79,7 +79,7 @@ class Service:
         environments: Mapping[str, Mapping[str, str]] | None = None,
         **changes: Any,
     ) -> Iterator[Service]:
-        """Run the service with `changes` to the settings; everything ends with the block."""
+        """Run the service with `changes` to the settings; stop all processes after the block."""
         ports = {"api_port": free_port(), "admin_port": free_port()}
         settings = settings.model_copy(update={**ports, **changes})
         service = cls(settings, directory, environments=environments or {})
@@ -95,7 +95,7 @@ class Service:
 
     @cached_property
     def database(self) -> Engine:
-        """Connections to the service's database, for all that a test reads there."""
+        """Connections to the service's database, for everything that a test reads there."""
         return open_database(self.settings)
 
     @cached_property
@@ -117,10 +117,10 @@ class Service:
     def spawn(
         self, program: str, *, prefix: Sequence[str] = (), **changes: Any
     ) -> subprocess.Popen[bytes]:
-        """Start a program (or another command), with `changes` to the settings.
+        """Start a program with `changes` to the settings.
 
         Args:
-            prefix: the command that runs it.
+            prefix: a command that runs the program, with its arguments.
         """
         settings = self.settings.model_copy(update=changes)
         environment = {**settings.to_environment(), **self.environments.get(program, {})}
@@ -158,7 +158,7 @@ class Service:
         psutil.Process(self.api.pid).children()[0].kill()
 
     def start_admin_ui(self) -> None:
-        """Run the admin UI beside the API; a second call changes nothing."""
+        """Start the admin UI beside the API, unless it runs already."""
         if self.admin_ui is None:
             self.admin_ui = self.spawn("admin-ui")
             self.wait_admin_ui()
@@ -167,7 +167,7 @@ class Service:
         wait_until(lambda: responds(f"{self.admin_url}/sign-in"), READY_SECONDS, self.logs)
 
     def wait_ready(self, workers: int = 1) -> None:
-        """Wait until the API answers and sees this many workers."""
+        """Wait until the API responds and this many workers take jobs."""
         wait_until(lambda: self._ready_workers() >= workers, READY_SECONDS, self.logs)
         wait_until(self.responds, READY_SECONDS, self.logs)
 
@@ -176,8 +176,10 @@ class Service:
         return responds(f"{self.url}/healthz")
 
     def stop(self) -> None:
-        """End all processes: a worker takes leave, so that nobody counts on it; the API and the
-        admin UI keep nothing, and are killed, for their leave takes seconds.
+        """Stop all processes.
+
+        Workers drain and remove their heartbeats, so that no later test counts them. The API and
+        the admin UI hold no state: they are killed, because draining takes seconds.
         """
         for program in (self.api, self.admin_ui):
             if program is not None:
@@ -196,7 +198,7 @@ class Service:
             self.redis_client.close()
 
     def start_over(self) -> None:
-        """Forget all that was done, but for the heartbeats of the workers."""
+        """Delete all rows and keys except the workers' heartbeats, and seed an admin."""
         empty_tables(self.database)
         for key in self.redis_client.scan_iter(count=1000):
             if not key.startswith(b"worker"):
@@ -209,17 +211,17 @@ class Service:
         )
 
     def call(self, method: str, path: str, **options: Any) -> requests.Response:
-        """Call the API; whatever it answers must be as the published document says."""
-        answer = requests.request(method, self.url + path, timeout=CALL_SECONDS, **options)
+        """Call the API, and check its response against the published document."""
+        response = requests.request(method, self.url + path, timeout=CALL_SECONDS, **options)
         if self.holds_to_document:
-            check_answer(answer, has_body=not options.get("stream", False))
-        return answer
+            check_response(response, has_body=not options.get("stream", False))
+        return response
 
     def sign_in(self, email: str, password: str) -> dict[str, str]:
         """Return the headers of a signed-in user."""
-        answer = self.call("POST", "/api/auth/login", json={"email": email, "password": password})
-        assert answer.status_code == 200, answer.text
-        return {"Authorization": f"Bearer {answer.json()['token']}"}
+        response = self.call("POST", "/api/auth/login", json={"email": email, "password": password})
+        assert response.status_code == 200, response.text
+        return {"Authorization": f"Bearer {response.json()['token']}"}
 
     def sign_in_admin(self) -> dict[str, str]:
         return self.sign_in(
@@ -229,9 +231,9 @@ class Service:
     def make_key(self, **fields: Any) -> dict[str, Any]:
         """Return a new key of the admin, its secret included."""
         body = {"name": "test", "rateLimit": 100_000, **fields}
-        answer = self.call("POST", "/api/keys", json=body, headers=self.sign_in_admin())
-        assert answer.status_code == 201, answer.text
-        return dict(answer.json())
+        response = self.call("POST", "/api/keys", json=body, headers=self.sign_in_admin())
+        assert response.status_code == 201, response.text
+        return dict(response.json())
 
     def _seed(self) -> None:
         with self.sessions.begin() as session:
@@ -239,15 +241,15 @@ class Service:
             add_admin(session, email=self.settings.admin_email, password=password)
 
     def _ready_workers(self) -> int:
-        """Return how many workers say in their heartbeat that they take jobs."""
+        """Return how many workers report in their heartbeat that they take jobs."""
         return len(WorkerRegistry(self.redis_client).ready())
 
 
 def empty_tables(engine: Engine) -> None:
     """Delete every row of a database.
 
-    To truncate a table takes as long however few rows it has, a hundred times longer than to
-    delete a few: it is done to large ones alone.
+    Truncating takes a hundred times longer than deleting a few rows, even for an empty table.
+    So only large tables are truncated.
     """
     names = [f'"{table.name}"' for table in metadata.sorted_tables]
     with engine.begin() as connection:

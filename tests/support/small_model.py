@@ -13,7 +13,7 @@ MODEL_STORE = ROOT / ".cache" / "models"
 
 
 def small_model_dir() -> Path:
-    """Return its directory."""
+    """Return the directory of the small model; convert the model on first use."""
     directory = MODEL_STORE / SMALL_MODEL
     if not directory.exists():
         MODEL_STORE.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""A receiver of webhooks that tests run: a real HTTP server that notes what it gets."""
+"""A receiver of webhooks for tests: a real HTTP server that records its requests."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from standardwebhooks import Webhook
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """One request."""
+    """One request; `at` is the monotonic time of its arrival."""
 
     at: float
     path: str
@@ -24,19 +24,19 @@ class Received:
     body: bytes
 
     def verified(self, secret: str) -> Any:
-        """Return the message, if its signature is right."""
+        """Return the message; raise if its signature is wrong."""
         return Webhook(secret).verify(self.body, self.headers)
 
 
-#: Answers a request, given how many came before it: status and headers.
-Answer = Callable[[int], tuple[int, dict[str, str]]]
+#: Returns status and headers of a response, given the number of earlier requests.
+Responder = Callable[[int], tuple[int, dict[str, str]]]
 
 
 class Receiver:
-    def __init__(self, answer: Answer, tls: ssl.SSLContext | None, port: int) -> None:
+    def __init__(self, respond: Responder, tls: ssl.SSLContext | None, port: int) -> None:
         self.received: list[Received] = []
         self.connections = 0
-        self._answer = answer
+        self._respond = respond
         self._lock = threading.Lock()
         receiver = self
 
@@ -69,12 +69,12 @@ class Receiver:
     def handle(self, request: http.server.BaseHTTPRequestHandler) -> None:
         body = request.rfile.read(int(request.headers.get("Content-Length", 0)))
         with self._lock:
-            place = len(self.received)
-            headers = {name.lower(): value for name, value in request.headers.items()}
-            self.received.append(Received(time.monotonic(), request.path, headers, body))
-        status, answer_headers = self._answer(place)
+            count_before = len(self.received)
+            sent = {name.lower(): value for name, value in request.headers.items()}
+            self.received.append(Received(time.monotonic(), request.path, sent, body))
+        status, headers = self._respond(count_before)
         request.send_response(status)
-        for name, value in {"Content-Length": "0", **answer_headers}.items():
+        for name, value in {"Content-Length": "0", **headers}.items():
             request.send_header(name, value)
         request.end_headers()
 
@@ -85,10 +85,13 @@ class Receiver:
 
 @contextmanager
 def receiving(
-    answer: Answer = lambda place: (200, {}), *, tls: ssl.SSLContext | None = None, port: int = 0
+    respond: Responder = lambda count_before: (200, {}),
+    *,
+    tls: ssl.SSLContext | None = None,
+    port: int = 0,
 ) -> Iterator[Receiver]:
-    """Run a receiver for the length of the block."""
-    receiver = Receiver(answer, tls, port)
+    """Run a receiver during the block; by default it accepts every message."""
+    receiver = Receiver(respond, tls, port)
     thread = threading.Thread(
         target=receiver.server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
     )

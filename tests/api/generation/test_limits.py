@@ -16,7 +16,7 @@ from core.config.settings import Settings
 from models.accounts.api_key import create_key
 from models.database.base import SessionFactory, open_database, sessions
 from tests.support.factories.rows import add_user
-from tests.support.http.load_burst import Answer, burst
+from tests.support.http.load_burst import BurstResponse, burst
 from tests.support.polling import wait_until
 from tests.support.service import Service
 
@@ -73,7 +73,7 @@ def responses(service: Service) -> bool:
 
 def fire(
     two_services: list[Service], key: dict[str, str], body: dict[str, Any], path: str = "jobs"
-) -> list[Answer]:
+) -> list[BurstResponse]:
     """Fire all requests within one minute of the clock."""
     wait_for_room()
     began = minute()
@@ -93,7 +93,7 @@ def wait_for_room() -> None:
         time.sleep(left + 0.05)
 
 
-def tally(given: list[Answer]) -> Counter[str | None]:
+def tally(given: list[BurstResponse]) -> Counter[str | None]:
     """Count the responses by error code; `None` means accepted."""
     return Counter(response.code for response in given)
 

@@ -1,4 +1,4 @@
-"""Accounts that tests of the API begin with."""
+"""Users whom tests of the API register or create, and their credentials."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ class Account:
         return self.service.call(method, path, headers=self.headers, **options)
 
     def make_key(self, **fields: Any) -> dict[str, Any]:
-        answer = self.call("POST", "/api/keys", json={"name": "key", **fields})
-        assert answer.status_code == 201, answer.text
-        return dict(answer.json())
+        response = self.call("POST", "/api/keys", json={"name": "key", **fields})
+        assert response.status_code == 201, response.text
+        return dict(response.json())
 
 
 def register(service: Service, *, sent: dict[str, str] | None = None, **fields: Any) -> Account:
-    """Return a new customer; `sent` are further headers."""
+    """Return a new customer; `sent` has further headers of the request."""
     body = {"email": f"{new_id().hex}@example.com", "password": PASSWORD, **fields}
-    answer = service.call("POST", "/api/auth/register", json=body, headers=sent)
-    return _account(service, answer)
+    response = service.call("POST", "/api/auth/register", json=body, headers=sent)
+    return _account(service, response)
 
 
 def sign_in(service: Service, email: str, password: str = PASSWORD) -> Account:
@@ -63,7 +63,7 @@ def make_admin(service: Service) -> Account:
 
 
 def signed_in(app: FlaskClient, user: User) -> dict[str, str]:
-    """Return the headers of a new session of a user, in this process and without a password."""
+    """Return the headers of a new session of a user, made without a password or HTTP call."""
     with app.application.app_context():
         with services().database.sessions.begin() as session:
             session_id = begin_session(session, user.id, SessionKind.API, life=timedelta(hours=1))
@@ -71,9 +71,9 @@ def signed_in(app: FlaskClient, user: User) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
 
 
-def _account(service: Service, answer: Any) -> Account:
-    assert answer.status_code in {200, 201}, answer.text
-    signed_in = answer.json()
+def _account(service: Service, response: Any) -> Account:
+    assert response.status_code in {200, 201}, response.text
+    signed_in = response.json()
     return Account(
         service=service,
         id=signed_in["user"]["id"],

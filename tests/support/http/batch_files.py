@@ -1,4 +1,4 @@
-"""Files of batches, and how tests send them and let their lines end."""
+"""Files of batches: how tests send them, and how they end batch lines."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ JSONL = {"Content-Type": "application/jsonl"}
 
 
 def jsonl(*lines: Any) -> bytes:
-    """Return a file: each line is what becomes JSON, or the bytes that it is."""
+    """Return a file: bytes become a line as they are, other values as JSON."""
     return b"".join(
         (line if isinstance(line, bytes) else json.dumps(line).encode()) + b"\n" for line in lines
     )
@@ -46,21 +46,21 @@ def send(
 
 def made(service: Service, headers: dict[str, str], *lines: Any, query: str = "") -> dict[str, Any]:
     """Return a new batch of these lines."""
-    answer = send(service, headers, jsonl(*lines), query)
-    assert answer.status_code == 201, answer.text
-    return dict(answer.json())
+    response = send(service, headers, jsonl(*lines), query)
+    assert response.status_code == 201, response.text
+    return dict(response.json())
 
 
 def results(
     service: Service, headers: dict[str, str], batch: dict[str, Any], query: str = ""
 ) -> list[dict[str, Any]]:
-    answer = service.call("GET", f"{PATH}/{batch['id']}/results{query}", headers=headers)
-    assert answer.status_code == 200, answer.text
-    return [json.loads(line) for line in answer.text.splitlines()]
+    response = service.call("GET", f"{PATH}/{batch['id']}/results{query}", headers=headers)
+    assert response.status_code == 200, response.text
+    return [json.loads(line) for line in response.text.splitlines()]
 
 
 def jobs_of(database: SessionFactory, batch: dict[str, Any]) -> list[Job]:
-    """Return the rows of a batch in the order of its lines."""
+    """Return the jobs of a batch in the order of its lines."""
     with database() as session:
         query = select(Job).where(Job.batch_id == batch_uuid(batch)).order_by(Job.line)
         return list(session.scalars(query))
@@ -73,14 +73,14 @@ def batch_uuid(batch: dict[str, Any]) -> UUID:
 
 
 def release(database: SessionFactory, jobs: Sequence[Job]) -> None:
-    """Let lines be begun, as the feeder does."""
+    """Release held batch lines, as the dispatcher does."""
     with database.begin() as session:
         for job in jobs:
             session.get_one(Job, job.id).is_held = False
 
 
 def succeed(database: SessionFactory, jobs: Sequence[Job], text: str = "done") -> None:
-    """End lines as a worker does."""
+    """Claim and complete lines, as a worker does."""
     worker_id = f"test-{new_id().hex}"
     release(database, jobs)
     with database.begin() as session:
@@ -101,7 +101,7 @@ def succeed(database: SessionFactory, jobs: Sequence[Job], text: str = "done") -
 
 
 def end(database: SessionFactory, job: Job, state: JobState) -> None:
-    """End a line that has not begun."""
+    """End a line that no worker has claimed."""
     error = {"code": "engine_error", "message": "it broke"} if state is JobState.FAILED else None
     with database.begin() as session:
         outcome = JobOutcome(state=state, error=error)

@@ -1,4 +1,4 @@
-"""Many requests at the same moment: all connections stand before the first byte is sent."""
+"""Many requests at the same moment: all connections are open before the first byte is sent."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 BURST_SECONDS = 40.0
-#: Connections opened at once: a listener's backlog is not what is tested here.
+#: Connections opened at once: fewer than the listening socket's backlog.
 OPENING = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class BurstResponse:
     status: int
     headers: dict[str, str]
     body: Any
@@ -28,18 +28,20 @@ class Answer:
 
 def burst(
     urls: Sequence[str], body: dict[str, Any], headers: dict[str, str], *, count: int
-) -> list[Answer]:
-    """POST `body` this often, to each of the addresses in turn."""
+) -> list[BurstResponse]:
+    """POST `body` `count` times, to each of the URLs in turn."""
     targets = list(islice(cycle(urls), count))
 
-    async def run() -> list[Answer]:
+    async def run() -> list[BurstResponse]:
         async with asyncio.timeout(BURST_SECONDS):
             return await _burst(targets, body, headers)
 
     return asyncio.run(run())
 
 
-async def _burst(targets: list[str], body: dict[str, Any], headers: dict[str, str]) -> list[Answer]:
+async def _burst(
+    targets: list[str], body: dict[str, Any], headers: dict[str, str]
+) -> list[BurstResponse]:
     gate = asyncio.Semaphore(OPENING)
 
     async def connect(url: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -50,10 +52,10 @@ async def _burst(targets: list[str], body: dict[str, Any], headers: dict[str, st
     streams = await asyncio.gather(*map(connect, targets))
     for url, (_, writer) in zip(targets, streams, strict=True):
         writer.write(_request(url, body, headers))
-    answers = await asyncio.gather(*(reader.read() for reader, _ in streams))
+    responses = await asyncio.gather(*(reader.read() for reader, _ in streams))
     for _, writer in streams:
         writer.close()
-    return [_parse(answer) for answer in answers]
+    return [_parse(response) for response in responses]
 
 
 def _request(url: str, body: dict[str, Any], headers: dict[str, str]) -> bytes:
@@ -70,8 +72,8 @@ def _request(url: str, body: dict[str, Any], headers: dict[str, str]) -> bytes:
     return "\r\n".join([*lines, "", ""]).encode() + data
 
 
-def _parse(answer: bytes) -> Answer:
-    head, _, body = answer.partition(b"\r\n\r\n")
+def _parse(response: bytes) -> BurstResponse:
+    head, _, body = response.partition(b"\r\n\r\n")
     status, *lines = head.decode().split("\r\n")
     headers = dict(line.lower().split(": ", 1) for line in lines)
-    return Answer(int(status.split()[1]), headers, json.loads(body))
+    return BurstResponse(int(status.split()[1]), headers, json.loads(body))

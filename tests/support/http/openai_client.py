@@ -25,9 +25,9 @@ def say(text: str) -> ChatCompletionUserMessageParam:
     return {"role": "user", "content": text}
 
 
-def job_of(service: Service, answer_id: str) -> Job:
-    """Return the row of an answer's job."""
-    wanted = parse_id(Prefix.JOB, f"{Prefix.JOB}_{answer_id.split('-')[1]}")
+def job_of(service: Service, completion_id: str) -> Job:
+    """Return the job of a completion."""
+    wanted = parse_id(Prefix.JOB, f"{Prefix.JOB}_{completion_id.split('-')[1]}")
     assert wanted is not None
     with service.sessions() as session:
         job = find_job(session, wanted)

@@ -20,13 +20,13 @@ class Event:
         return dict(json.loads(self.data))
 
 
-def events(answer: requests.Response) -> Iterator[Event]:
-    """Give the events of an answer as they come."""
-    assert answer.status_code == 200, answer.text
-    assert answer.headers["content-type"].startswith("text/event-stream")
-    answer.encoding = "utf-8"
+def events(response: requests.Response) -> Iterator[Event]:
+    """Yield the events of a response as they arrive."""
+    assert response.status_code == 200, response.text
+    assert response.headers["content-type"].startswith("text/event-stream")
+    response.encoding = "utf-8"
     event_id, data = "", []
-    for line in answer.iter_lines(chunk_size=1, decode_unicode=True):
+    for line in response.iter_lines(chunk_size=1, decode_unicode=True):
         if line.startswith("id: "):
             event_id = line[4:]
         elif line.startswith("data: "):

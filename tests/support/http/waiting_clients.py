@@ -1,4 +1,4 @@
-"""Many clients that only wait, over sockets of their own: what holding them costs the service."""
+"""Many clients that only wait, each over its own socket, and their cost to the service."""
 
 from __future__ import annotations
 
@@ -24,12 +24,13 @@ OPENING = 100
 
 @dataclass(frozen=True)
 class Held:
-    """What was seen while all of them waited.
+    """The cost of the clients, measured while all of them waited.
 
     Attributes:
         memory_mib: resident memory of each API process.
-        other_calls_ms: times of other calls meanwhile.
-        redis_connections: of all processes together; `database_connections` likewise.
+        other_calls_ms: durations of other clients' calls.
+        redis_connections: of all processes together.
+        database_connections: of all processes together.
     """
 
     memory_mib: list[float]
@@ -42,7 +43,7 @@ class Held:
 
 
 def hold(service: Service, secret: str, *, waits: int, streams: int, calls: int) -> Held:
-    """Open this many waits and streams, look, make other calls, and hang up."""
+    """Open this many waits and streams, measure, make other calls, and disconnect."""
     return asyncio.run(_hold(service, secret, waits, streams, calls))
 
 
@@ -67,13 +68,13 @@ async def _hold(service: Service, secret: str, waits: int, streams: int, calls: 
     writers = await asyncio.gather(*(open_one(kind) for kind in kinds))
     loop = asyncio.get_running_loop()
     try:
-        return await loop.run_in_executor(None, _look, service, waits + streams, calls)
+        return await loop.run_in_executor(None, _measure, service, waits + streams, calls)
     finally:
         for writer in writers:
             writer.close()
 
 
-def _look(service: Service, waiting: int, calls: int) -> Held:
+def _measure(service: Service, waiting: int, calls: int) -> Held:
     wait_until(lambda: _unfinished(service) >= waiting, 120, service.logs)
     assert service.api is not None
     processes = psutil.Process(service.api.pid).children(recursive=True)
@@ -91,9 +92,9 @@ def _call_others(service: Service, calls: int) -> list[float]:
     with requests.Session() as session:
         for _ in range(calls):
             began = time.perf_counter()
-            answer = session.get(f"{service.url}/api/auth/me", headers=headers, timeout=30)
+            response = session.get(f"{service.url}/api/auth/me", headers=headers, timeout=30)
             times.append((time.perf_counter() - began) * 1000)
-            assert answer.status_code == 200
+            assert response.status_code == 200
     return times
 
 

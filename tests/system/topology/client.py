@@ -14,7 +14,7 @@ from uuid import uuid4
 
 import requests
 
-from tests.support.contract import check_answer
+from tests.support.contract import check_response
 from tests.support.http.batch_files import JSONL, jsonl
 from tests.support.http.sse import events
 from tests.system.topology.records import NO_ANSWER, Done, Records, Refusal, Told
@@ -191,7 +191,7 @@ class Client:
                 )
             else:
                 if self.holds_to_document and not url and not _is_of_nginx(answer):
-                    check_answer(answer, has_body=not options.get("stream", False))
+                    check_response(answer, has_body=not options.get("stream", False))
                 if answer.status_code in accepted:
                     return answer
                 refusal = self._refused(kind, answer)
