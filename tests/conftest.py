@@ -51,7 +51,7 @@ for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHU
 SECRET = "a secret of the tests, longer than 32 characters"
 ADMIN_EMAIL = "admin@bountycoder.com"
 ADMIN_PASSWORD = "admin123"
-#: Of the run's PostgreSQL, which up to four services use at once.
+#: Of the run's PostgreSQL, which up to five services use at once.
 MAX_CONNECTIONS = "300"
 #: A database with our schema that others are copied from: much sooner than by the migrations.
 MIGRATED = "migrated"
@@ -234,6 +234,24 @@ def slow_service(_slow_service: Service) -> Service:
     """The same with answers that take their time: `PACE` tokens a second each."""
     _slow_service.start_over()
     return _slow_service
+
+
+@pytest.fixture(scope="session")
+def _service_without_workers(
+    servers: tuple[Postgres, Valkey],
+    _settings: Settings,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Service]:
+    directory = tmp_path_factory.mktemp("service_without_workers")
+    with _running(servers[0], _settings, directory, workers=0) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def service_without_workers(_service_without_workers: Service) -> Service:
+    """A running API without workers: no job begins, and no chore changes the rows."""
+    _service_without_workers.start_over()
+    return _service_without_workers
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Who changed which key or user, when, from where: each change leaves one entry, no secrets."""
+"""Each change of a key or user leaves one entry in the audit trail, without secrets."""
 
 from __future__ import annotations
 

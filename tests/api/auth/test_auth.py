@@ -93,7 +93,8 @@ def test_a_token_signed_with_our_secret_and_claims_is_taken(service: Service) ->
         headers={"Authorization": f"Bearer {signed(service, claims(service))}"},
     )
 
-    assert response.status_code == 200  # so the refusals below are for what they change
+    # So the tests below are refused only for the claims that they change.
+    assert response.status_code == 200
 
 
 def test_a_token_signed_with_the_public_default_is_refused(service: Service) -> None:
@@ -169,10 +170,10 @@ def test_a_deleted_users_token_is_refused(service: Service) -> None:
     account = register(service)
     service.call("DELETE", f"/api/users/{account.id}", headers=service.sign_in_admin())
 
-    again = {**jwt.decode(account.token, options={"verify_signature": False}), "ver": 1}
+    payload = {**jwt.decode(account.token, options={"verify_signature": False}), "ver": 1}
 
     assert me_with(service, account.token) == (401, "invalid_token")
-    assert me_with(service, signed(service, again)) == (401, "invalid_token")
+    assert me_with(service, signed(service, payload)) == (401, "invalid_token")
 
 
 def test_an_expired_token_says_so(service: Service) -> None:
@@ -209,7 +210,7 @@ def refresh(service: Service, token: str) -> Any:
 
 
 def age_sessions(service: Service) -> None:
-    """Let the last refresh of every session be longer ago than a repeated request may be."""
+    """Move the last refresh of every session back, out of the time in which it can be repeated."""
     with service.sessions.begin() as session:
         session.execute(
             update(UserSession).values(refreshed_at=UserSession.refreshed_at - 2 * GRACE)
@@ -237,9 +238,9 @@ def test_a_second_use_of_a_refresh_token_ends_its_session(service: Service) -> N
     newest = refresh(service, account.refresh_token).json()
     age_sessions(service)
 
-    again = refresh(service, account.refresh_token)
+    reused = refresh(service, account.refresh_token)
 
-    assert (again.status_code, error_of(again)) == (401, "invalid_token")
+    assert (reused.status_code, error_of(reused)) == (401, "invalid_token")
     assert error_of(refresh(service, newest["refreshToken"])) == "invalid_token"
     assert me_with(service, newest["token"]) == (401, "invalid_token")
     assert me_with(service, account.token) == (401, "invalid_token")
@@ -264,7 +265,7 @@ def test_a_refresh_whose_response_was_lost_can_be_repeated(service: Service) -> 
         assert refresh(service, response.json()["refreshToken"]).status_code == 200
 
 
-def test_refresh_tokens_go_on_from_one_to_the_next(service: Service) -> None:
+def test_each_refresh_token_gives_the_next(service: Service) -> None:
     token = register(service).refresh_token
 
     for _ in range(4):
@@ -276,7 +277,8 @@ def test_refresh_tokens_go_on_from_one_to_the_next(service: Service) -> None:
     assert me_of(service, response.json()["token"]).status_code == 200
 
 
-def test_tokens_of_a_version_without_sessions_stay_good(service: Service) -> None:
+def test_tokens_without_a_session_stay_valid(service: Service) -> None:
+    """An earlier version of the service issued them."""
     account = register(service)
     old = {
         kind: signed(

@@ -1,4 +1,4 @@
-"""A credential in the wrong place, or of the wrong form, is told so on both faces."""
+"""The error for a misplaced or malformed credential says what to send, in both APIs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from tests.support.service import Service
 
 KEY = "bc_000000000000_" + "A" * 43
-V1, OURS = "/v1/models", "/api/llm/models"
+V1, NATIVE = "/v1/models", "/api/llm/models"
 JWT_ONLY = "/api/keys"
 BASIC = base64.b64encode(f"x:{KEY}".encode()).decode()
 
@@ -39,7 +39,7 @@ def ask(service: Service, path: str, headers: dict[str, str], query: str = "") -
         ({"api-key": KEY}, "invalid_api_key", "the header `api-key` is not read"),
     ],
 )
-def test_openais_clients_hear_of_keys(
+def test_an_error_of_v1_says_how_to_send_an_api_key(
     service: Service, headers: dict[str, str], code: str, text: str
 ) -> None:
     for path in (V1, "/v1/files"):
@@ -59,16 +59,16 @@ def test_openais_clients_hear_of_keys(
         ({"api-key": KEY}, "missing_credentials", "the header `api-key` is not read"),
     ],
 )
-def test_our_own_face_says_what_to_send(
+def test_an_error_of_the_native_api_says_what_to_send(
     service: Service, headers: dict[str, str], code: str, text: str
 ) -> None:
-    error = ask(service, OURS, headers)
+    error = ask(service, NATIVE, headers)
 
     assert error["code"] == code
     assert text in error["message"]
 
 
-@pytest.mark.parametrize("path", [V1, OURS])
+@pytest.mark.parametrize("path", [V1, NATIVE])
 @pytest.mark.parametrize("query", [f"?api_key={KEY}", f"?key={KEY}", "?access_token=x"])
 def test_the_error_for_a_key_in_the_url_names_the_header(
     service: Service, path: str, query: str
@@ -79,7 +79,7 @@ def test_the_error_for_a_key_in_the_url_names_the_header(
     assert "Bearer bc_…" in error["message"]
 
 
-def test_a_call_for_people_names_the_sign_in(service: Service) -> None:
+def test_an_error_of_a_call_that_needs_a_jwt_names_the_sign_in(service: Service) -> None:
     nothing = ask(service, JWT_ONLY, {})
     by_key = ask(service, JWT_ONLY, {"Authorization": f"Bearer {KEY}"})
 
@@ -98,7 +98,7 @@ def test_a_call_for_people_names_the_sign_in(service: Service) -> None:
         ({}, f"?api_key={KEY}", "a credential in the URL is not read, and logs may store it"),
     ],
 )
-def test_a_call_for_people_sends_nobody_for_a_key(
+def test_an_error_of_a_call_that_needs_a_jwt_never_asks_for_an_api_key(
     service: Service, headers: dict[str, str], query: str, text: str
 ) -> None:
     error = ask(service, JWT_ONLY, headers, query)
@@ -106,7 +106,7 @@ def test_a_call_for_people_sends_nobody_for_a_key(
     assert error["message"].startswith(f"{text}: send the token of POST /api/auth/login")
 
 
-def test_every_401_names_what_is_taken(service: Service) -> None:
+def test_every_401_names_the_scheme_of_its_credentials(service: Service) -> None:
     wrong = {"email": "nobody@x.com", "password": "wrong password"}
     calls = [
         service.call("POST", "/api/auth/login", json=wrong),

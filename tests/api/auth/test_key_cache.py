@@ -1,4 +1,4 @@
-"""A key that a process looked up a moment ago is believed; what happens to it counts at once."""
+"""Each API process caches keys, and still a change of a key counts for the next request."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ GRACE = timedelta(seconds=0.4)
 
 @dataclass
 class Process:
-    """What an API process has of its own."""
+    """The objects that each API process has for itself."""
 
     services: Services
     app: FlaskClient
 
     def ask(self, secret: KeySecret, **options: Any) -> tuple[int, str | None]:
-        """Ask for a job; returns the status and the code of an error."""
+        """Submit a job; return the status and the error code."""
         headers = {"x-api-key": secret.text, **options.pop("headers", {})}
         response = self.app.post(JOBS, headers=headers, **{"json": {"prompt": "x"}, **options})
         return response.status_code, (response.get_json().get("error") or {}).get("code")
 
-    def believe(self, secret: KeySecret) -> None:
-        """Ask until the key is believed."""
+    def cache(self, secret: KeySecret) -> None:
+        """Send requests until the process has cached the key."""
         for _ in range(2):
             assert self.ask(secret) == (202, None)
         assert self.services.keys.cached(secret) is not None
@@ -59,11 +59,11 @@ def processes(base_settings: Settings, redis_client: redis.Redis) -> Iterator[li
 
 @pytest.fixture
 def secret(database: SessionFactory, processes: list[Process]) -> KeySecret:
-    """Of a key that both processes believe; four of its requests were charged."""
+    """The secret of a key that both processes have cached; four requests were charged."""
     with database.begin() as session:
         secret = create_key(session, user_id=add_user(session).id, name="k", rate_limit=9)[1]
     for process in processes:
-        process.believe(secret)
+        process.cache(secret)
     return secret
 
 
@@ -116,7 +116,7 @@ def delete_owner_and_keys(session: Session, key: ApiKey) -> None:
         (delete_owner_and_keys, (401, "invalid_api_key")),
     ],
 )
-def test_an_end_of_the_key_counts_for_the_next_request_of_each_process(
+def test_the_end_of_a_key_counts_for_the_next_request_of_each_process(
     database: SessionFactory,
     processes: list[Process],
     secret: KeySecret,
@@ -144,7 +144,7 @@ def test_an_end_of_the_key_counts_for_the_next_request_of_each_process(
     ],
     ids=["stream", "cache", "idempotent", "bad", "refused", "no JSON"],
 )
-def test_every_request_with_a_revoked_key_is_refused_for_the_key(
+def test_a_request_with_a_revoked_key_gets_401_before_any_other_error(
     database: SessionFactory,
     processes: list[Process],
     secret: KeySecret,
@@ -229,7 +229,7 @@ def test_a_changed_priority_counts_for_the_next_job_of_each_process(
     assert newest == [5, 5]
 
 
-def test_a_key_that_came_back_counts_at_once(
+def test_a_reactivated_key_works_at_once(
     database: SessionFactory, processes: list[Process], secret: KeySecret
 ) -> None:
     change(database, secret, deactivate)

@@ -1,4 +1,4 @@
-"""What an admin switched off or lowered on somebody's key, only an admin lifts."""
+"""A limit or a deactivation that an admin set on a customer's key, only an admin lifts."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.support.http.customers import (
     sign_in_as,
 )
 
-#: Of each limit, what an admin lowers it to.
+#: The limits that an admin sets, lower than the defaults.
 LOWERED = {"rateLimit": 5, "tokenLimit": 50, "monthlyTokenLimit": 500, "maxInFlight": 2}
 
 
@@ -54,7 +54,7 @@ def administrator(app: FlaskClient, admin: User) -> Call:
 
 @pytest.fixture
 def path(customer: Call) -> str:
-    """Where a customer's key is."""
+    """The path of a customer's key."""
     return f"/api/keys/{customer('POST', '/api/keys', name='k').get_json()['id']}"
 
 
@@ -67,7 +67,7 @@ def in_hours(hours: int) -> str:
     return str(format_time(utc_now() + timedelta(hours=hours)))
 
 
-def test_a_key_that_an_admin_switched_off_only_an_admin_switches_on(
+def test_only_an_admin_switches_on_a_key_that_an_admin_switched_off(
     customer: Call, administrator: Call, path: str
 ) -> None:
     off = administrator("PUT", path, isActive=False)
@@ -82,7 +82,7 @@ def test_a_key_that_an_admin_switched_off_only_an_admin_switches_on(
     assert customer("PUT", path, isActive=True).status_code == 200
 
 
-def test_a_key_that_its_owner_had_switched_off_stays_off_when_an_admin_says_so(
+def test_an_admin_can_hold_off_a_key_that_its_owner_has_switched_off(
     customer: Call, administrator: Call, path: str
 ) -> None:
     customer("PUT", path, isActive=False)
@@ -95,7 +95,7 @@ def test_a_key_that_its_owner_had_switched_off_stays_off_when_an_admin_says_so(
 
 
 @pytest.mark.parametrize("name", LOWERED)
-def test_a_customer_goes_below_what_an_admin_lowered_and_never_above(
+def test_a_customer_may_go_below_the_limit_that_an_admin_set_and_not_above(
     customer: Call, administrator: Call, path: str, name: str
 ) -> None:
     held = LOWERED[name]
@@ -125,7 +125,7 @@ def test_a_customer_may_only_bring_forward_the_expiry_that_an_admin_set(
     assert customer("PUT", path, expiresAt=in_hours(6)).status_code == 200
 
 
-def test_a_key_that_an_admin_made_for_a_customer_is_held_as_it_was_made(
+def test_the_limits_of_a_key_that_an_admin_made_for_a_customer_are_set_by_the_admin(
     customer: Call, administrator: Call
 ) -> None:
     owner = customer("GET", "/api/auth/me").get_json()["id"]
@@ -136,7 +136,7 @@ def test_a_key_that_an_admin_made_for_a_customer_is_held_as_it_was_made(
     assert refused(customer("PUT", path, rateLimit=6)) == (403, "forbidden", "rateLimit")
 
 
-def test_a_new_secret_lifts_nothing(customer: Call, administrator: Call, path: str) -> None:
+def test_rotating_the_secret_lifts_no_limit(customer: Call, administrator: Call, path: str) -> None:
     administrator("PUT", path, isActive=False, rateLimit=5)
 
     rotated = customer("POST", f"{path}/rotate", graceSeconds=0).get_json()
@@ -152,13 +152,13 @@ def test_deleting_a_key_and_making_another_lifts_no_limit(
     assert customer("DELETE", path).status_code == 204
 
     above = customer("POST", "/api/keys", name="k", rateLimit=6)
-    again = customer("POST", "/api/keys", name="k").get_json()
+    second = customer("POST", "/api/keys", name="k").get_json()
     third = customer("POST", "/api/keys", name="k").get_json()
 
     assert refused(above) == (403, "forbidden", "rateLimit")
-    assert (again["setByAdmin"], again["isActive"]) == (LOWERED, True)
-    assert {name: again[name] for name in LOWERED} == LOWERED
-    assert third["setByAdmin"] == {}  # one living key took it over
+    assert (second["setByAdmin"], second["isActive"]) == (LOWERED, True)
+    assert {name: second[name] for name in LOWERED} == LOWERED
+    assert third["setByAdmin"] == {}  # the second key has already taken the limits over
 
 
 def test_an_admins_own_key_holds_nothing(administrator: Call) -> None:

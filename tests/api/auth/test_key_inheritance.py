@@ -1,4 +1,4 @@
-"""To delete a key and make another does not begin the month anew."""
+"""A new key takes over the month's usage of its owner's deleted keys."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.support.http.customers import PASSWORD, Call, sign_in_as
 
 MONTH = 3000
 
-#: Records tokens that a key used at a time.
+#: Records tokens that a key used, some days ago.
 Use = Callable[..., None]
 
 
@@ -87,7 +87,7 @@ def used_in_month(app: FlaskClient, key: dict[str, Any]) -> int:
     return int(response.get_json()["monthlyTokenLimit"]["used"])
 
 
-def test_a_deleted_key_does_not_give_its_month_back(
+def test_deleting_a_key_does_not_reset_the_quota_of_the_month(
     app: FlaskClient, customer: Call, use: Use
 ) -> None:
     first = make(customer)
@@ -108,7 +108,7 @@ def test_a_deleted_key_does_not_give_its_month_back(
     assert used_in_month(app, second) == 2900
 
 
-def test_what_deleted_keys_used_is_carried_on_and_on_by_one_living_key(
+def test_one_living_key_after_the_other_takes_over_the_usage_of_deleted_keys(
     app: FlaskClient, customer: Call, use: Use
 ) -> None:
     first, second = make(customer), make(customer)
@@ -126,7 +126,7 @@ def test_what_deleted_keys_used_is_carried_on_and_on_by_one_living_key(
     assert used_in_month(app, make(customer)) == 0
 
 
-def test_a_full_key_leaves_the_months_of_other_deleted_keys_to_those_after_it(
+def test_a_key_with_a_full_quota_leaves_the_remaining_usage_to_the_next_key(
     app: FlaskClient, customer: Call, use: Use
 ) -> None:
     keys = [make(customer), make(customer)]
@@ -142,7 +142,7 @@ def test_a_full_key_leaves_the_months_of_other_deleted_keys_to_those_after_it(
     assert used_in_month(app, make(customer)) == 0
 
 
-def test_a_key_with_a_low_limit_carries_as_much_as_its_owner_may_raise_it_to(
+def test_a_key_with_a_low_quota_takes_over_as_much_as_its_owner_may_raise_it_to(
     app: FlaskClient, customer: Call, use: Use
 ) -> None:
     keys = [make(customer), make(customer)]
@@ -155,7 +155,7 @@ def test_a_key_with_a_low_limit_carries_as_much_as_its_owner_may_raise_it_to(
     assert used_in_month(app, low) == MONTH
 
 
-def test_what_an_admin_lifted_does_not_come_back_with_the_rest_of_a_month(
+def test_a_limit_that_an_admin_lifted_does_not_return_with_the_remaining_usage(
     app: FlaskClient, admin: User, customer: Call, use: Use
 ) -> None:
     administrator = sign_in_as(app, ADMIN_EMAIL, ADMIN_PASSWORD)
@@ -172,7 +172,7 @@ def test_what_an_admin_lifted_does_not_come_back_with_the_rest_of_a_month(
     assert used_in_month(app, second) == 2800
 
 
-def test_what_is_carried_is_read_from_the_rows_when_redis_has_lost_it(
+def test_usage_that_was_taken_over_survives_the_loss_of_redis(
     app: FlaskClient, customer: Call, use: Use, redis_client: redis.Redis
 ) -> None:
     first = make(customer)
@@ -187,7 +187,7 @@ def test_what_is_carried_is_read_from_the_rows_when_redis_has_lost_it(
     assert used_in_month(app, second) == 105
 
 
-def test_what_was_used_in_an_earlier_month_is_not_carried(
+def test_usage_of_an_earlier_month_is_not_taken_over(
     app: FlaskClient, customer: Call, use: Use
 ) -> None:
     first = make(customer)
@@ -197,7 +197,7 @@ def test_what_was_used_in_an_earlier_month_is_not_carried(
     assert used_in_month(app, make(customer)) == 0
 
 
-def test_what_a_deleted_key_still_has_in_flight_counts_as_used(
+def test_a_new_key_takes_over_the_tokens_in_flight_of_a_deleted_key(
     app: FlaskClient, customer: Call, database: SessionFactory
 ) -> None:
     first = make(customer)

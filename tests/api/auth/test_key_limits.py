@@ -1,4 +1,4 @@
-"""What a customer may give a key when the service has default limits."""
+"""The limits that a customer may set on a key when the service has default limits."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_a_customer_goes_below_a_default_and_not_above(customer: Call, name: str
 
 
 @pytest.mark.parametrize("name", DEFAULT_KEY_LIMITS)
-def test_null_lifts_no_limit_of_a_customer(customer: Call, name: str) -> None:
+def test_null_gives_a_customers_key_the_default(customer: Call, name: str) -> None:
     made = customer("POST", "/api/keys", name="k", **{name: 1})
 
     changed = customer("PUT", f"/api/keys/{made.get_json()['id']}", **{name: None})
@@ -84,16 +84,18 @@ def test_an_admin_lifts_limits_by_null_and_a_customer_keeps_what_was_granted(
     without = {"tokenLimit": None, "monthlyTokenLimit": None, "maxInFlight": None}
 
     granted = administrator("PUT", path, **without)
-    kept = customer("PUT", path, **without)
+    unchanged = customer("PUT", path, **without)
     lowered = customer("PUT", path, tokenLimit=9_000_000)
     raised = customer("PUT", path, tokenLimit=9_000_001)
 
-    assert limits_of(granted) == limits_of(kept) == {**DEFAULT_KEY_LIMITS, **without}
+    assert limits_of(granted) == limits_of(unchanged) == {**DEFAULT_KEY_LIMITS, **without}
     assert lowered.get_json()["tokenLimit"] == 9_000_000
     assert raised.status_code == 403
 
 
-def test_an_admins_own_key_has_the_defaults_unless_it_says_otherwise(administrator: Call) -> None:
+def test_an_admins_own_key_has_the_defaults_unless_the_admin_sets_limits(
+    administrator: Call,
+) -> None:
     plain = administrator("POST", "/api/keys", name="k")
     free = administrator("POST", "/api/keys", name="k", rateLimit=900, tokenLimit=None)
 
@@ -101,7 +103,7 @@ def test_an_admins_own_key_has_the_defaults_unless_it_says_otherwise(administrat
     assert limits_of(free) == {**DEFAULT_KEY_LIMITS, "rateLimit": 900, "tokenLimit": None}
 
 
-def test_a_customer_has_a_bounded_number_of_keys_also_at_once(
+def test_the_number_of_a_customers_keys_is_bounded_also_for_concurrent_requests(
     customer: Call, administrator: Call
 ) -> None:
     with ThreadPoolExecutor(8) as pool:

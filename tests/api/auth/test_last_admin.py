@@ -1,32 +1,23 @@
-"""There is always an admin, whatever two of them do to each other at the same moment."""
+"""The last admin stays, even when two admins remove each other at the same moment."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import pytest
-import redis
-from sqlalchemy import text
 
-from core.config.settings import Settings
-from models.database.base import SessionFactory
 from tests.support.http.accounts import Account, make_admin, sign_in
 from tests.support.http.errors import error_of
 from tests.support.service import Service
 
 
 @pytest.fixture
-def own_service(
-    base_settings: Settings, database: SessionFactory, redis_client: redis.Redis, tmp_path: Path
-) -> Iterator[Service]:
+def one_admin_service(service_without_workers: Service) -> Service:
     """A service of two API processes on an empty database with one admin."""
-    with Service.started(base_settings, tmp_path, workers=0, api_processes=2) as running:
-        yield running
-    with database.begin() as session:  # the next service seeds its own admin
-        session.execute(text("truncate users cascade"))
+    assert service_without_workers.settings.api_processes == 2
+    service_without_workers.start_over()
+    return service_without_workers
 
 
 def remove(actor: Account, victim: Account, how: str) -> Any:
@@ -36,22 +27,25 @@ def remove(actor: Account, victim: Account, how: str) -> Any:
     return actor.call("PUT", path, json={"role": "customer"})
 
 
-def test_the_last_admin_is_neither_demoted_nor_deleted(own_service: Service) -> None:
-    seeded = sign_in(own_service, "admin@bountycoder.com", "admin123")
+def test_the_last_admin_is_neither_demoted_nor_deleted(one_admin_service: Service) -> None:
+    seeded = sign_in(one_admin_service, "admin@bountycoder.com", "admin123")
 
     for how in ("demote", "delete"):
         response = remove(seeded, seeded, how)
         assert (response.status_code, error_of(response)) == (409, "last_admin")
     assert seeded.call("GET", "/api/users").status_code == 200
 
-    made = make_admin(own_service)
+    made = make_admin(one_admin_service)
     assert remove(made, seeded, "demote").status_code == 200
     response = remove(made, made, "demote")
     assert (response.status_code, error_of(response)) == (409, "last_admin")
 
 
-def test_of_two_admins_that_remove_each_other_at_once_one_stays(own_service: Service) -> None:
-    rivals = [sign_in(own_service, "admin@bountycoder.com", "admin123"), make_admin(own_service)]
+def test_of_two_admins_that_remove_each_other_at_once_one_stays(one_admin_service: Service) -> None:
+    rivals = [
+        sign_in(one_admin_service, "admin@bountycoder.com", "admin123"),
+        make_admin(one_admin_service),
+    ]
 
     for n in range(8):
         how = ("demote", "delete")[n % 2]

@@ -1,8 +1,8 @@
 """A customer with another customer's ids reaches nothing and changes nothing, on any route.
 
-Every route of the application stands in `ROUTES`, with what a stranger may do there. A new route
-fails `test_every_route_is_in_the_table` until it is added; a new kind of id in a path gets a value
-in `Strangers.ids`.
+`ROUTES` lists every route of the application, and what another customer may do there. A new route
+fails `test_every_route_is_in_the_table` until it is added. A new kind of id in a path needs a value
+in `TwoCustomers.ids`.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ REFUSALS = {401, 403, 404}
 
 @dataclass(frozen=True)
 class Open:
-    """Anyone may call it, without credentials."""
+    """A route that needs no credentials."""
 
 
 @dataclass(frozen=True)
 class Own:
-    """Acts for the caller alone: needs credentials, and shows or changes nothing of others.
+    """A route that needs credentials, and reads and changes only what the caller owns.
 
     Attributes:
-        body: what is sent.
-        reaching: queries and bodies that name another's ids (`{user_id}`, …): each is refused.
+        body: the body of the request.
+        reaching: queries and bodies with another customer's ids (`{user_id}`, …): each is refused.
     """
 
     body: dict[str, Any] | None = None
@@ -57,14 +57,14 @@ class Own:
 
 @dataclass(frozen=True)
 class Foreign:
-    """Has another's id in its path: it does not exist for a stranger."""
+    """A route with an id in its path: for another customer the resource does not exist."""
 
     body: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
 class AdminOnly:
-    """Refused to every customer."""
+    """A route that is refused to every customer."""
 
     body: dict[str, Any] | None = None
 
@@ -90,7 +90,7 @@ ROUTES: dict[tuple[str, str], Rule] = {
     ("POST", "/api/auth/register"): Open(),
     ("POST", "/api/auth/login"): Open(),
     ("POST", "/api/auth/refresh"): Open(),
-    # It ends the session of the token that comes with it, which no test below could go on with.
+    # It ends the session of its token, which the tests below need.
     ("POST", "/api/auth/logout"): Open(),
     ("POST", "/api/auth/change-password"): Own(
         {"currentPassword": "not this one", "newPassword": PASSWORD}
@@ -148,14 +148,15 @@ ROUTES: dict[tuple[str, str], Rule] = {
 
 
 @dataclass
-class Strangers:
-    """One customer who has something of everything, and another who wants it.
+class TwoCustomers:
+    """A victim who owns one resource of each kind, and an attacker with all kinds of credentials.
 
     Attributes:
-        ids: what stands for each argument of a path: the victim's, where it is an id.
-        marks: what must not be seen in an answer to the other.
-        credentials: of the other, in every way that a caller can present them.
-        owner: the victim's own, and `admin` an admin's.
+        ids: the value of each argument of a path; the ids are the victim's.
+        marks: texts that no response to the attacker may contain.
+        credentials: headers of the attacker, by the way in which they present the credentials.
+        owner: headers of the victim.
+        admin: headers of an admin.
     """
 
     app: FlaskClient
@@ -170,12 +171,12 @@ class Strangers:
         path = rule
         for name, value in self.ids.items():
             path = path.replace(f"<{name}>", value)
-        assert "<" not in path, f"tell Strangers.ids what stands for the argument of {rule}"
+        assert "<" not in path, f"add a value for the argument of {rule} to TwoCustomers.ids"
         query = options.pop("query", "")
         return self.app.open(path + query, method=method, headers=headers, **options)
 
     def rows(self) -> list[str]:
-        """Return every row of the database that has to do with the victim."""
+        """Return every row of the database that contains one of the marks."""
         with self.database() as session:
             rows = [
                 f"{table.name} {row}"
@@ -198,13 +199,13 @@ def password_hash() -> str:
 
 
 @pytest.fixture
-def strangers(
+def customers(
     app: FlaskClient,
     password_hash: str,
     base_settings: Settings,
     database: SessionFactory,
     redis_client: redis.Redis,
-) -> Strangers:
+) -> TwoCustomers:
     with database.begin() as session:
         admin = create_user(
             session, email="admin@example.com", password_hash="none", role=Role.ADMIN
@@ -216,7 +217,7 @@ def strangers(
             state=JobState.SUCCEEDED,
             started_at=utc_now(),
             finished_at=utc_now(),
-            choices=[{"index": 0, "text": "the victims answer", "finish_reason": "stop"}],
+            choices=[{"index": 0, "text": "the victims completion", "finish_reason": "stop"}],
         )
         record_usages(session, [done])
         delivery = WebhookDelivery(
@@ -234,7 +235,7 @@ def strangers(
         other, own_key, own_secret = _customer(session, "other@example.com", password_hash)
     token = signed_in(app, other)
     uuids = [victim.id, key.id, done.id, waiting.id, delivery.id, batch.id, file.id]
-    return Strangers(
+    return TwoCustomers(
         app=app,
         database=database,
         ids={
@@ -267,7 +268,7 @@ def strangers(
 
 
 def _ended_batch(session: Session, key: ApiKey, *, input_file_id: UUID) -> Batch:
-    """Return a batch with a line that could be tried again."""
+    """Return a batch with a line that can be retried."""
     now = utc_now()
     batch = Batch(
         user_id=key.user_id,
@@ -309,119 +310,119 @@ def cases(*kinds: type) -> list[Any]:
     ]
 
 
-def test_every_route_is_in_the_table(strangers: Strangers) -> None:
-    there = {
+def test_every_route_is_in_the_table(customers: TwoCustomers) -> None:
+    routes = {
         (method, rule.rule)
-        for rule in strangers.app.application.url_map.iter_rules()
+        for rule in customers.app.application.url_map.iter_rules()
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
     }
 
-    assert there - set(ROUTES) == set(), "say in ROUTES what a stranger may do there"
-    assert set(ROUTES) - there == set(), "these are gone: take them out of ROUTES"
+    assert routes - set(ROUTES) == set(), "add these routes to ROUTES"
+    assert set(ROUTES) - routes == set(), "these routes do not exist: remove them from ROUTES"
 
 
-def test_a_path_with_an_id_is_another_ones() -> None:
+def test_a_route_with_an_id_in_its_path_is_foreign() -> None:
     own = {rule for (_, rule), kind in ROUTES.items() if isinstance(kind, Own) and "_id>" in rule}
 
-    assert own == set(), "an id in a path belongs to someone: the route is Foreign"
+    assert own == set(), "an id in a path has an owner: the route is Foreign"
 
 
 @pytest.mark.parametrize(("method", "rule", "wanted"), cases(Own, Foreign, AdminOnly))
-def test_without_credentials_nothing_is_there(
-    strangers: Strangers, method: str, rule: str, wanted: Own | Foreign | AdminOnly
+def test_without_credentials_every_route_is_refused(
+    customers: TwoCustomers, method: str, rule: str, wanted: Own | Foreign | AdminOnly
 ) -> None:
-    before = strangers.rows()
+    before = customers.rows()
 
-    response = strangers.call(method, rule, {}, json=wanted.body)
+    response = customers.call(method, rule, {}, json=wanted.body)
 
     assert (response.status_code, response.get_json()["error"]["code"]) == (
         401,
         "missing_credentials",
     )
-    assert strangers.rows() == before
+    assert customers.rows() == before
 
 
 @pytest.mark.parametrize(("method", "rule", "wanted"), cases(Foreign, AdminOnly))
-def test_what_is_anothers_does_not_exist(
-    strangers: Strangers, method: str, rule: str, wanted: Foreign | AdminOnly
+def test_resources_of_another_customer_do_not_exist(
+    customers: TwoCustomers, method: str, rule: str, wanted: Foreign | AdminOnly
 ) -> None:
-    before = strangers.rows()
+    before = customers.rows()
 
-    for name, headers in strangers.credentials.items():
-        response = strangers.call(method, rule, headers, json=wanted.body)
+    for name, headers in customers.credentials.items():
+        response = customers.call(method, rule, headers, json=wanted.body)
 
         assert response.status_code in REFUSALS, (name, response.text)
         if name == "token":
             expected = 404 if isinstance(wanted, Foreign) else 403
             assert response.status_code == expected, response.text
-        assert not [mark for mark in strangers.marks if mark in response.text]
-    assert strangers.rows() == before
+        assert not [mark for mark in customers.marks if mark in response.text]
+    assert customers.rows() == before
 
 
 @pytest.mark.parametrize(("method", "rule", "wanted"), cases(Foreign, AdminOnly))
-def test_it_is_there_for_whom_it_is_meant(
-    strangers: Strangers, method: str, rule: str, wanted: Foreign | AdminOnly
+def test_the_owner_or_an_admin_reaches_the_resource(
+    customers: TwoCustomers, method: str, rule: str, wanted: Foreign | AdminOnly
 ) -> None:
+    """Otherwise the refusals of the other tests would prove nothing."""
     if rule.endswith("/stream"):
-        method = "HEAD"  # the job waits for ever: only that the stream begins is of interest
+        method = "HEAD"  # no worker ends the job: a stream of it would never end
 
     responses = [
-        strangers.call(method, rule, headers, json=wanted.body)
-        for headers in (strangers.admin, strangers.owner)
+        customers.call(method, rule, headers, json=wanted.body)
+        for headers in (customers.admin, customers.owner)
     ]
 
-    # Else what is there could not be told from what is not, and the refusals would prove nothing.
     assert not all(response.status_code in REFUSALS for response in responses), responses[0].text
     if isinstance(wanted, Foreign) and method in {"GET", "HEAD"}:
         assert responses[1].status_code == 200, responses[1].text
 
 
 @pytest.mark.parametrize(("method", "rule", "wanted"), cases(Own))
-def test_lists_of_a_caller_contain_nothing_of_another(
-    strangers: Strangers, method: str, rule: str, wanted: Own
+def test_responses_contain_nothing_of_another_customer(
+    customers: TwoCustomers, method: str, rule: str, wanted: Own
 ) -> None:
-    before = strangers.rows()
+    before = customers.rows()
 
-    for name, headers in strangers.credentials.items():
-        response = strangers.call(method, rule, headers, json=wanted.body)
+    for name, headers in customers.credentials.items():
+        response = customers.call(method, rule, headers, json=wanted.body)
 
         assert response.status_code < 500, (name, response.text)
         if name == "victim's key with another secret":
             assert response.status_code == 401, response.text
-        assert not [mark for mark in strangers.marks if mark in response.text]
-    assert strangers.rows() == before
+        assert not [mark for mark in customers.marks if mark in response.text]
+    assert customers.rows() == before
 
 
 @pytest.mark.parametrize(("method", "rule", "wanted"), cases(Own))
-def test_naming_anothers_ids_is_refused(
-    strangers: Strangers, method: str, rule: str, wanted: Own
+def test_naming_ids_of_another_customer_is_refused(
+    customers: TwoCustomers, method: str, rule: str, wanted: Own
 ) -> None:
-    before = strangers.rows()
+    before = customers.rows()
 
     for reach in wanted.reaching:
         for name in ("token", "key"):
-            headers = strangers.credentials[name]
+            headers = customers.credentials[name]
             if isinstance(reach, str):
-                query = reach.format(**strangers.ids)
-                response = strangers.call(method, rule, headers, query=query)
+                query = reach.format(**customers.ids)
+                response = customers.call(method, rule, headers, query=query)
             else:
                 body = {
-                    key: value.format(**strangers.ids) if isinstance(value, str) else value
+                    key: value.format(**customers.ids) if isinstance(value, str) else value
                     for key, value in reach.items()
                 }
-                response = strangers.call(method, rule, headers, json=body)
+                response = customers.call(method, rule, headers, json=body)
             assert response.status_code in REFUSALS, (name, reach, response.text)
-    assert strangers.rows() == before
+    assert customers.rows() == before
 
 
-def test_the_victims_own_key_id_generates_for_nobody_else(strangers: Strangers) -> None:
-    headers = strangers.credentials["token and the victim's key"]
-    before = strangers.rows()
+def test_a_key_id_of_the_victim_generates_only_for_the_victim(customers: TwoCustomers) -> None:
+    headers = customers.credentials["token and the victim's key"]
+    before = customers.rows()
 
     for path, body in (("/api/llm/generate", GENERATION), ("/api/llm/jobs", GENERATION)):
-        response = strangers.app.post(path, json=body, headers=headers)
+        response = customers.app.post(path, json=body, headers=headers)
         assert (response.status_code, response.get_json()["error"]["code"]) == (
             401,
             "invalid_api_key",
         )
-    assert strangers.rows() == before
+    assert customers.rows() == before

@@ -38,7 +38,9 @@ def test_registering_makes_a_customer_who_is_signed_in(service: Service) -> None
 
 
 @pytest.mark.parametrize("field", ["role", "isAdmin", "tokenVersion", "id"])
-def test_nobody_registers_as_an_admin(service: Service, field: str) -> None:
+def test_a_registration_cannot_set_the_role_or_other_protected_fields(
+    service: Service, field: str
+) -> None:
     response = post(service, **{field: "admin"})
 
     assert (response.status_code, error_of(response)) == (400, "invalid_request")
@@ -73,7 +75,7 @@ def test_an_email_in_lookalike_characters_is_the_same(
     assert sign_in(service, alike.format(name)).id == account.id
 
 
-def test_a_password_works_however_a_keyboard_composes_it(service: Service) -> None:
+def test_a_password_works_in_every_unicode_composition(service: Service) -> None:
     account = register(service, password="caf\u00e9 noir")
 
     assert sign_in(service, account.email, "cafe\u0301 noir").id == account.id

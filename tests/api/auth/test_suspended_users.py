@@ -1,4 +1,4 @@
-"""A suspended user can do nothing until an admin lifts that."""
+"""Every request of a suspended user is refused until an admin lifts the suspension."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def administrator(app: FlaskClient, admin: User) -> Call:
 
 @pytest.fixture
 def account(app: FlaskClient) -> dict[str, Any]:
-    """What a customer got who registered."""
+    """The response to a customer's registration."""
     return dict(app.post("/api/auth/register", json=PERSON).get_json())
 
 
@@ -69,7 +69,7 @@ def submit(app: FlaskClient, key: dict[str, Any]) -> Any:
     return app.post("/api/llm/jobs", json=BODY, headers={"x-api-key": key["secret"]})
 
 
-def test_a_suspended_user_is_refused_everywhere_and_goes_on_when_that_is_lifted(
+def test_a_suspended_user_is_refused_everywhere_until_the_suspension_is_lifted(
     app: FlaskClient,
     administrator: Call,
     account: dict[str, Any],
@@ -136,7 +136,7 @@ def test_the_last_active_admin_is_not_suspended(
     assert refusal(administrator("DELETE", own)) == (409, "last_admin")
 
 
-def test_the_audit_trail_says_who_was_suspended_and_what_that_ended(
+def test_the_audit_trail_counts_the_work_that_a_suspension_ended(
     app: FlaskClient,
     administrator: Call,
     key: dict[str, Any],

@@ -1,4 +1,4 @@
-"""Signing in and registering are limited by email and by address, over all API processes."""
+"""Sign-ins and registrations are limited by email and by address, over all API processes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ WINDOW_SECONDS = 6
 
 
 @pytest.fixture(scope="module")
-def strict(
+def strict_service(
     base_settings: Settings, _redis: redis.Redis, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Service]:
     """A service of two API processes behind one proxy, with low limits and short windows."""
@@ -45,8 +45,8 @@ def strict(
         yield running
 
 
-def an_address() -> dict[str, str]:
-    """Return the header with which the proxy says where a call came from."""
+def new_address() -> dict[str, str]:
+    """Return the header in which the proxy passes on the address of a new client."""
     return {"X-Forwarded-For": f"2001:db8:{new_id().hex[-8:-4]}:{new_id().hex[-4:]}::1"}
 
 
@@ -55,99 +55,101 @@ def login(service: Service, email: str, password: str, headers: dict[str, str]) 
     return service.call("POST", "/api/auth/login", json=body, headers=headers)
 
 
-def test_an_email_must_wait_and_then_the_right_password_works(strict: Service) -> None:
-    account, here = register(strict, sent=an_address()), an_address()
+def test_an_email_must_wait_and_then_the_right_password_works(strict_service: Service) -> None:
+    account, here = register(strict_service, sent=new_address()), new_address()
 
     with ThreadPoolExecutor(12) as pool:
-        responses = list(pool.map(lambda _: login(strict, account.email, "wrong", here), range(12)))
+        responses = list(
+            pool.map(lambda _: login(strict_service, account.email, "wrong", here), range(12))
+        )
 
     refused = [response for response in responses if response.status_code == 429]
     assert sorted(response.status_code for response in responses) == [401] * 4 + [429] * 8
     assert {error_of(response) for response in refused} == {"too_many_attempts"}
     assert all(1 <= int(response.headers["Retry-After"]) <= WINDOW_SECONDS for response in refused)
 
-    early = login(strict, account.email, PASSWORD, here)
+    early = login(strict_service, account.email, PASSWORD, here)
     assert early.status_code == 429
     assert "try again in" in early.json()["error"]["message"]
     wait_seconds = int(early.headers["retry-after-ms"]) / 1000
     wait_until(
-        lambda: login(strict, account.email, PASSWORD, here).status_code == 200,
+        lambda: login(strict_service, account.email, PASSWORD, here).status_code == 200,
         wait_seconds + 1,
     )
 
 
-def test_an_unknown_email_is_limited_in_the_same_way(strict: Service) -> None:
-    email, here = f"{new_id().hex}@example.com", an_address()
+def test_an_unknown_email_is_limited_in_the_same_way(strict_service: Service) -> None:
+    email, here = f"{new_id().hex}@example.com", new_address()
 
-    responses = [login(strict, email, "wrong", here).status_code for _ in range(6)]
+    responses = [login(strict_service, email, "wrong", here).status_code for _ in range(6)]
 
     assert responses == [401] * 4 + [429] * 2
 
 
-def test_attempts_of_others_do_not_lock_an_owner_out(strict: Service) -> None:
-    account, home = register(strict, sent=an_address()), an_address()
-    assert login(strict, account.email, PASSWORD, home).status_code == 200
+def test_attempts_of_others_do_not_lock_an_owner_out(strict_service: Service) -> None:
+    account, home = register(strict_service, sent=new_address()), new_address()
+    assert login(strict_service, account.email, PASSWORD, home).status_code == 200
 
-    responses = [login(strict, account.email, "wrong", an_address()) for _ in range(9)]
+    responses = [login(strict_service, account.email, "wrong", new_address()) for _ in range(9)]
 
     assert sorted(response.status_code for response in responses) == [401] * 6 + [429] * 3
-    signed_in = login(strict, account.email, PASSWORD, home)
+    signed_in = login(strict_service, account.email, PASSWORD, home)
     assert signed_in.status_code == 200
-    assert login(strict, account.email, "wrong", an_address()).status_code == 429
-    body = {"currentPassword": PASSWORD, "newPassword": f"{PASSWORD} anew"}
-    token = {"Authorization": f"Bearer {signed_in.json()['token']}", **an_address()}
-    changed = strict.call("POST", "/api/auth/change-password", json=body, headers=token)
+    assert login(strict_service, account.email, "wrong", new_address()).status_code == 429
+    body = {"currentPassword": PASSWORD, "newPassword": f"new {PASSWORD}"}
+    token = {"Authorization": f"Bearer {signed_in.json()['token']}", **new_address()}
+    changed = strict_service.call("POST", "/api/auth/change-password", json=body, headers=token)
     assert changed.status_code == 200
 
 
-def test_an_operator_lifts_what_keeps_an_email_out(strict: Service) -> None:
-    account, here = register(strict, sent=an_address()), an_address()
+def test_an_operator_unlocks_an_email(strict_service: Service) -> None:
+    account, here = register(strict_service, sent=new_address()), new_address()
     for _ in range(5):
-        login(strict, account.email, "wrong", here)
-    assert login(strict, account.email, PASSWORD, here).status_code == 429
+        login(strict_service, account.email, "wrong", here)
+    assert login(strict_service, account.email, PASSWORD, here).status_code == 429
 
-    done = strict.command("unlock", account.email)
+    done = strict_service.command("unlock", account.email)
 
     assert done.returncode == 0, done.stderr
     assert done.stdout == f"{account.email} can sign in again\n"
-    assert login(strict, account.email, PASSWORD, here).status_code == 200
+    assert login(strict_service, account.email, PASSWORD, here).status_code == 200
 
 
-def test_success_resets_the_emails_count(strict: Service) -> None:
-    account, responses, here = register(strict, sent=an_address()), [], an_address()
+def test_success_resets_the_emails_count(strict_service: Service) -> None:
+    account, responses, here = register(strict_service, sent=new_address()), [], new_address()
 
     for password in ["wrong"] * 3 + [PASSWORD] + ["wrong"] * 3 + [PASSWORD]:
-        responses.append(login(strict, account.email, password, here).status_code)
+        responses.append(login(strict_service, account.email, password, here).status_code)
 
     assert responses == [401, 401, 401, 200] * 2
 
 
-def test_an_address_must_wait_for_all_emails_together(strict: Service) -> None:
-    here = an_address()
+def test_an_address_must_wait_for_all_emails_together(strict_service: Service) -> None:
+    here = new_address()
 
-    responses = [login(strict, f"{n}@example.com", "wrong", here) for n in range(9)]
+    responses = [login(strict_service, f"{n}@example.com", "wrong", here) for n in range(9)]
 
     assert [response.status_code for response in responses] == [401] * 8 + [429]
-    assert login(strict, "1@example.com", "wrong", an_address()).status_code == 401
+    assert login(strict_service, "1@example.com", "wrong", new_address()).status_code == 401
 
 
-def test_an_address_that_the_caller_claims_is_ignored(strict: Service) -> None:
-    here = an_address()["X-Forwarded-For"]
+def test_an_address_that_the_client_claims_is_ignored(strict_service: Service) -> None:
+    here = new_address()["X-Forwarded-For"]
 
     responses = [
-        login(strict, f"{n}@x.com", "wrong", {"X-Forwarded-For": f"192.0.2.{n}, {here}"})
+        login(strict_service, f"{n}@x.com", "wrong", {"X-Forwarded-For": f"192.0.2.{n}, {here}"})
         for n in range(9)
     ]
 
     assert [response.status_code for response in responses] == [401] * 8 + [429]
 
 
-def test_registrations_from_one_address_are_limited(strict: Service) -> None:
-    here = an_address()
+def test_registrations_from_one_address_are_limited(strict_service: Service) -> None:
+    here = new_address()
 
     def post() -> Any:
         body = {"email": f"{new_id().hex}@example.com", "password": PASSWORD}
-        return strict.call("POST", "/api/auth/register", json=body, headers=here)
+        return strict_service.call("POST", "/api/auth/register", json=body, headers=here)
 
     responses = [post() for _ in range(4)]
 
@@ -174,7 +176,7 @@ def test_without_a_proxy_an_address_cannot_be_forged(
 
 
 @pytest.mark.parametrize("path", ["/api/auth/login", "/api/auth/register"])
-def test_without_redis_nobody_may_try(
+def test_without_redis_sign_in_and_registration_are_unavailable(
     base_settings: Settings, database: SessionFactory, admin: User, path: str
 ) -> None:
     gone = {"redis_url": SecretStr("redis://127.0.0.1:1/0")}
@@ -186,7 +188,7 @@ def test_without_redis_nobody_may_try(
     assert int(response.headers["Retry-After"]) >= 1
 
 
-def test_a_database_that_is_away_costs_no_attempt(
+def test_an_attempt_while_the_database_is_away_is_not_counted(
     base_settings: Settings, database: SessionFactory, admin: User, redis_client: redis.Redis
 ) -> None:
     gone = {"database_url": SecretStr("postgresql+psycopg2://u:p@127.0.0.1:1/none")}

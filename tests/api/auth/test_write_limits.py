@@ -1,4 +1,4 @@
-"""Whatever writes has a limit a minute for each user, whichever key or token it comes with."""
+"""Requests that write are limited per minute and user, over all keys and tokens of the user."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from tests.support.http.accounts import PASSWORD, signed_in
 WRITES = 4
 BYTES = 2000
 FILE = b'{"prompt": "x", "maxTokens": 5}\n'
-#: Calls that end a key, a session, or all others.
+#: Calls that end a key, a session, or all other sessions.
 TAKE_ACCESS_AWAY = {"auth.change_password", "auth.logout", "keys.delete"}
 JSONL = {"Content-Type": "application/jsonl"}
 
-#: Makes a user's key and returns what a request sends with it.
+#: Creates a key of a user and returns the headers of its requests.
 MakeKey = Callable[[User], dict[str, str]]
 
 
@@ -38,7 +38,7 @@ MakeKey = Callable[[User], dict[str, str]]
 def app_with(
     base_settings: Settings, redis_client: redis.Redis
 ) -> Iterator[Callable[..., FlaskClient]]:
-    """Makes API applications with changed settings; they stop listening at the end."""
+    """Return a function that creates API applications with changed settings."""
     opened = []
 
     def make(**changes: Any) -> FlaskClient:
@@ -75,7 +75,7 @@ def codes(responses: list[Any]) -> set[str]:
     }
 
 
-def test_a_user_writes_so_often_a_minute_with_all_keys_and_tokens_together(
+def test_all_keys_and_tokens_of_a_user_share_the_limit_of_writes(
     app_with: Callable[..., FlaskClient], database: SessionFactory, user: User, make_key: MakeKey
 ) -> None:
     app = app_with(write_rate_limit=WRITES)
@@ -104,7 +104,7 @@ def test_a_user_writes_so_often_a_minute_with_all_keys_and_tokens_together(
     assert response.status_code == 201
 
 
-def test_every_call_that_writes_is_counted_and_says_so(
+def test_every_call_that_writes_is_counted_and_documents_it(
     app_with: Callable[..., FlaskClient],
 ) -> None:
     for call in calls_of(app_with().application):
@@ -120,7 +120,7 @@ def test_every_call_that_writes_is_counted_and_says_so(
             assert is_write(call.method, call.endpoint) is is_counted
 
 
-def test_a_thief_of_a_key_cannot_keep_its_owner_from_ending_it(
+def test_the_thief_of_a_key_cannot_keep_its_owner_from_deleting_it(
     app_with: Callable[..., FlaskClient], database: SessionFactory, user: User
 ) -> None:
     with database.begin() as session:
@@ -155,7 +155,7 @@ def test_without_redis_a_key_can_be_switched_off(
     assert response.status_code == 200
 
 
-def test_a_user_sends_so_many_bytes_a_minute(
+def test_all_keys_of_a_user_share_the_limit_of_uploaded_bytes(
     app_with: Callable[..., FlaskClient], user: User, make_key: MakeKey
 ) -> None:
     app = app_with(upload_bytes_per_minute=BYTES)
@@ -195,7 +195,7 @@ def test_a_retry_counts_the_bytes_that_it_writes(
 
 
 def end_lines(session: Any) -> None:
-    """End what the feeder would."""
+    """End all lines and batches, as the dispatcher does after a cancel."""
     session.execute(text("update jobs set state = 'cancelled', finished_at = now()"))
     session.execute(
         text("update batches set state = 'cancelled', cancelled = total, finished_at = now()")

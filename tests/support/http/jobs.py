@@ -1,4 +1,4 @@
-"""Jobs of a running service: how tests submit and read them."""
+"""Jobs of a running service: how tests submit, follow and read them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import requests
 
 from core.ids import Prefix, parse_id
 from models.usage.usage import Usage
+from tests.support.http.sse import events, text_of
 from tests.support.service import Service
 
 LONG_JOB: dict[str, Any] = {"prompt": "word " * 50, "maxTokens": 400, "ignoreEos": True}
@@ -40,6 +41,13 @@ def stream_of(service: Service, headers: dict[str, str], **body: Any) -> request
         headers=headers,
         stream=True,
     )
+
+
+def wait_for_text(service: Service, headers: dict[str, str], job_id: str) -> None:
+    """Follow a job's stream until the job has text, and disconnect."""
+    path = f"/api/llm/jobs/{job_id}/stream"
+    with service.call("GET", path, headers=headers, stream=True) as response:
+        assert any(text_of([event]) for event in events(response)), "the job ended without text"
 
 
 def job_of(service: Service, headers: dict[str, str], job_id: str) -> dict[str, Any]:
