@@ -1,4 +1,4 @@
-"""Broken uploads and result downloads are seen as broken, and leave nothing behind."""
+"""Clients notice a broken upload or download, and it leaves no rows behind."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from tests.support.http.batch_files import JSONL, PATH, jobs_of, jsonl, made, re
 from tests.support.polling import wait_until
 from tests.support.service import Service
 
-#: More than the buffers of the sockets hold.
+#: More bytes than the buffers of the sockets hold.
 LINES, RESPONSE_BYTES = 24, 1_000_000
 
 
 @pytest.fixture
 def postgres(tmp_path: Path) -> Iterator[Postgres]:
-    """A server that only this test uses, and may stop."""
+    """A PostgreSQL of this test alone, which the test may stop."""
     (tmp_path / "logs").mkdir()
     server = Postgres(tmp_path / "postgres", log_dir=tmp_path / "logs", is_durable=False)
     server.start()
@@ -63,7 +63,7 @@ def rows(service: Service) -> Iterator[SessionFactory]:
     yield service.sessions
 
 
-def test_results_that_cannot_be_read_to_their_end_break_the_connection(
+def test_a_download_whose_results_become_unreadable_breaks_its_connection(
     service: Service, headers: dict[str, str], rows: SessionFactory, postgres: Postgres
 ) -> None:
     batch = made(service, headers, *requests_of(LINES))
@@ -107,20 +107,20 @@ def test_an_upload_that_breaks_leaves_nothing(
     assert counts(rows) == (0, 0)
 
 
-def test_a_client_that_leaves_while_its_lines_are_checked_leaves_nothing(
+def test_an_upload_whose_client_disconnects_during_validation_leaves_nothing(
     service: Service, headers: dict[str, str], rows: SessionFactory
 ) -> None:
     file = jsonl(*[{"prompt": "word " * 800, "maxTokens": 1}] * 4000)
     length = {"Content-Length": str(len(file))}
 
     with post(service, {**headers, **JSONL, **length}, file):
-        pass  # all of it was sent, and no client waits for the response
+        pass  # the client sends everything and does not wait for the response
 
     wait_until(lambda: is_idle(service), 30)
     assert counts(rows) == (0, 0)
 
 
-def test_a_process_that_is_killed_in_the_middle_leaves_nothing(
+def test_an_upload_whose_api_process_is_killed_leaves_nothing(
     service: Service, headers: dict[str, str], rows: SessionFactory
 ) -> None:
     file = jsonl(*requests_of(30_000))
@@ -183,7 +183,7 @@ def connections_at_work(rows: SessionFactory) -> int:
 
 
 def writes(rows: SessionFactory) -> bool:
-    """Say whether an open transaction has written to the table of jobs."""
+    """Return whether an open transaction has written to the table of jobs."""
     locks = "select count(*) from pg_locks where relation = 'jobs'::regclass"
     return ask(rows, f"{locks} and mode = 'RowExclusiveLock'") > 0
 
@@ -194,9 +194,9 @@ def ask(rows: SessionFactory, sql: str) -> Any:
 
 
 def is_idle(service: Service) -> bool:
-    """Say whether the API's process is idle."""
+    """Return whether the API's process uses no processor time."""
     assert service.api is not None
     (process,) = psutil.Process(service.api.pid).children()
     before = sum(process.cpu_times()[:2])
-    time.sleep(0.3)
+    time.sleep(0.3)  # the interval of the measurement
     return sum(process.cpu_times()[:2]) - before < 0.05

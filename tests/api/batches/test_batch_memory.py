@@ -14,13 +14,13 @@ from tests.support.http.batch_files import JSONL, PATH, made
 from tests.support.service import Service
 
 MOST_GROWTH = 100 * 1024**2
-#: Bytes of a line, mostly white space, so that the test measures files and not tokens.
+#: Bytes of a line: mostly white space, so that the test measures files and not tokens.
 LINE_BYTES = 100_000
 BOUNDARY = "a-boundary-of-the-test"
 
 
 @pytest.fixture(scope="module")
-def lean_service(
+def single_process_service(
     base_settings: Settings, _redis: redis.Redis, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Service]:
     directory = tmp_path_factory.mktemp("service")
@@ -29,8 +29,8 @@ def lean_service(
 
 
 @pytest.mark.parametrize("is_form", [False, True])
-def test_the_largest_file_takes_no_memory(lean_service: Service, is_form: bool) -> None:
-    service = lean_service
+def test_the_largest_file_takes_no_memory(single_process_service: Service, is_form: bool) -> None:
+    service = single_process_service
     headers = {"x-api-key": service.make_key()["secret"]}
     made(service, headers, {"prompt": "x"})  # the first batch loads modules
     count = service.settings.max_batch_bytes // LINE_BYTES

@@ -34,7 +34,7 @@ from tests.support.service import Service
 def service(
     base_settings: Settings, _redis: redis.Redis, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Service]:
-    """An API without workers: the tests end lines themselves."""
+    """An API without workers: the tests end the batch lines."""
     directory = tmp_path_factory.mktemp("service")
     with Service.started(
         base_settings, directory, workers=0, poll_rate_limit=100, registration_attempts_per_email=99
@@ -52,7 +52,7 @@ def headers(service: Service) -> dict[str, str]:
     return {"x-api-key": service.make_key()["secret"]}
 
 
-def test_a_batch_says_how_far_it_is(
+def test_a_batch_has_counts_a_rate_and_an_estimate(
     service: Service, headers: dict[str, str], rows: SessionFactory
 ) -> None:
     batch = made(service, headers, *requests_of(6))
@@ -76,7 +76,7 @@ def test_a_batch_says_how_far_it_is(
     assert serialized["estimatedSeconds"] == pytest.approx(60, rel=0.1)
 
 
-def test_the_rate_counts_what_was_done_and_not_what_was_cancelled(
+def test_cancelled_lines_do_not_count_for_the_rate(
     service: Service, headers: dict[str, str], rows: SessionFactory
 ) -> None:
     batch = made(service, headers, *requests_of(6))
@@ -98,7 +98,7 @@ def test_the_rate_counts_what_was_done_and_not_what_was_cancelled(
     assert ended["linesPerSecond"] == pytest.approx(1 / 60, rel=0.1)
 
 
-def test_lines_that_run_are_counted(
+def test_running_lines_are_counted(
     service: Service, headers: dict[str, str], rows: SessionFactory
 ) -> None:
     batch = made(service, headers, *requests_of(4))
@@ -139,7 +139,7 @@ def test_lines_are_left_out_of_the_list_of_jobs(service: Service) -> None:
     assert (batch["total"], listed["data"]) == (2, [])
 
 
-def test_a_single_line_can_be_looked_at(
+def test_a_single_line_can_be_read_as_a_job(
     service: Service, headers: dict[str, str], rows: SessionFactory
 ) -> None:
     batch = made(service, headers, *requests_of(2))
@@ -185,7 +185,7 @@ def test_results_come_in_the_files_order_as_lines_end(
     assert response.headers["Content-Type"] == "application/jsonl"
 
 
-def test_results_can_be_asked_for_from_behind_a_line_and_by_state(
+def test_results_are_filtered_by_line_and_state(
     service: Service, headers: dict[str, str], rows: SessionFactory
 ) -> None:
     batch = made(service, headers, *requests_of(5))
@@ -207,7 +207,7 @@ def test_results_can_be_asked_for_from_behind_a_line_and_by_state(
         assert service.call("GET", path, headers=headers).status_code == 400, query
 
 
-def test_results_of_many_lines_come_whole(
+def test_results_of_many_lines_are_complete(
     service: Service, headers: dict[str, str], rows: SessionFactory
 ) -> None:
     batch = made(service, headers, *requests_of(1000))
@@ -222,7 +222,7 @@ def test_results_of_many_lines_come_whole(
     assert lines[-1]["result"]["choices"][0]["text"] == "long é🎉 " * 3000
 
 
-def test_a_cancelled_batch_is_cancelling_and_stays_so(
+def test_a_cancelled_batch_is_cancelling_and_a_second_cancel_changes_nothing(
     service: Service, headers: dict[str, str]
 ) -> None:
     batch = made(service, headers, *requests_of(2))
@@ -295,7 +295,7 @@ def test_a_retry_may_change_options(
     assert (refused.status_code, refused.json()["error"]["param"]) == (400, "onError")
 
 
-def test_the_same_retry_with_a_key_is_made_once(
+def test_a_retry_with_an_idempotency_key_is_made_once(
     service: Service, headers: dict[str, str], rows: SessionFactory
 ) -> None:
     path = f"{PATH}/{ended_batch(service, headers, rows)['id']}/retry"
@@ -309,7 +309,7 @@ def test_the_same_retry_with_a_key_is_made_once(
     assert first.json()["id"] == second.json()["id"]
 
 
-def test_there_may_be_nothing_to_retry(
+def test_a_retry_without_failed_lines_is_refused(
     service: Service, headers: dict[str, str], rows: SessionFactory
 ) -> None:
     batch = made(service, headers, {"prompt": "x"}, {"prompt": ""}, query="?onError=skip")
@@ -380,7 +380,7 @@ def stranger(service: Service) -> dict[str, str]:
     return {"x-api-key": register(service).make_key()["secret"]}
 
 
-def test_a_key_that_sends_jsonl_by_token_and_key_id(service: Service) -> None:
+def test_a_file_may_be_sent_with_a_jwt_and_a_key_id(service: Service) -> None:
     key = service.make_key()
     headers = {**service.sign_in_admin(), "x-api-key-id": key["id"]}
 

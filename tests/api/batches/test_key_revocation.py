@@ -1,18 +1,16 @@
-"""Revoking a key or user ends its work: waiting jobs cost nothing, running jobs end soon."""
+"""Revoking a key or user ends its jobs: waiting jobs cost nothing, running jobs end soon."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import requests
 from sqlalchemy import func, select
 
-from core.config.settings import Settings
 from core.ids import Prefix, parse_id
 from models.accounts.api_key import ApiKey
 from models.jobs.job import Job, JobState
@@ -26,7 +24,7 @@ from tests.support.service import Service
 
 #: Requests that end the work of a key.
 HOW = ["delete key", "switch key off", "delete user", "suspend user"]
-#: Several transactions of the cancel.
+#: More jobs than one transaction cancels.
 OPEN = 3000
 
 
@@ -65,9 +63,7 @@ def in_background(what: Callable[[], Any]) -> tuple[threading.Thread, list[Any]]
 
 @pytest.mark.alone
 @pytest.mark.parametrize("how", HOW)
-def test_the_jobs_of_a_key_that_may_not_be_used_any_more_end_within_a_second(
-    slow_service: Service, how: str
-) -> None:
+def test_the_jobs_of_a_revoked_key_end_within_a_second(slow_service: Service, how: str) -> None:
     account = register(slow_service)
     key = account.make_key()
     for _ in range(4):
@@ -78,10 +74,12 @@ def test_the_jobs_of_a_key_that_may_not_be_used_any_more_end_within_a_second(
 
     began = time.monotonic()
     wait_until(lambda: states_of(slow_service, key) == {JobState.CANCELLED: 4}, 10)
-    assert time.monotonic() - began < 2  # a second, beside other tests
+    assert time.monotonic() - began < 2  # a second, and time for a slow machine
 
 
-def test_who_waits_and_who_follows_a_stream_hear_of_the_end(slow_service: Service) -> None:
+def test_clients_that_wait_or_stream_are_notified_when_their_key_is_deleted(
+    slow_service: Service,
+) -> None:
     account = register(slow_service)
     key = account.make_key()
     headers = {"x-api-key": key["secret"]}
@@ -104,18 +102,12 @@ def test_who_waits_and_who_follows_a_stream_hear_of_the_end(slow_service: Servic
     assert states_of(slow_service, key) == {JobState.CANCELLED: 2}
 
 
-@pytest.fixture
-def without_workers(base_settings: Settings, tmp_path: Path) -> Iterator[Service]:
-    """A service in which no job begins: a worker's reaper would requeue the waiting ones."""
-    with Service.started(base_settings, tmp_path, workers=0) as service:
-        yield service
-
-
 @pytest.mark.alone
-def test_thousands_of_open_jobs_do_not_hold_up_the_end_and_cost_nothing(
-    without_workers: Service,
+def test_a_key_with_thousands_of_waiting_jobs_is_deleted_at_once_and_they_cost_nothing(
+    service_without_workers: Service,
 ) -> None:
-    service = without_workers
+    """No worker runs here: its reaper would requeue the waiting jobs."""
+    service = service_without_workers
     account = register(service)
     key = account.make_key()
     with service.sessions.begin() as session:

@@ -39,7 +39,7 @@ SMALL = {"max_batch_bytes": 300_000, "max_body_bytes": 20_000, "max_batch_lines"
 def service(
     base_settings: Settings, _redis: redis.Redis, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Service]:
-    """An API without workers: uploaded batches stay unchanged."""
+    """An API without workers: uploaded batches stay as they are."""
     with Service.started(
         base_settings, tmp_path_factory.mktemp("service"), workers=0, **SMALL
     ) as running:
@@ -241,7 +241,7 @@ def test_only_the_first_hundred_faults_are_reported(
     assert len(faults(response)) == 100
 
 
-def test_nothing_is_made_of_a_file_with_a_bad_line(
+def test_a_file_with_an_invalid_line_creates_nothing(
     service: Service, headers: dict[str, str], rows: SessionFactory
 ) -> None:
     before = counts(rows)
@@ -288,7 +288,7 @@ def test_skipped_lines_are_failed_from_the_start(
 
 @pytest.mark.parametrize("file", [b"", b"\n\r\n  \n", b"\xef\xbb\xbf", b'{"prompt": ""}\n'])
 @pytest.mark.parametrize("query", ["", "?onError=skip"])
-def test_a_file_without_a_good_line_is_refused(
+def test_a_file_without_a_valid_line_is_refused(
     service: Service, headers: dict[str, str], file: bytes, query: str
 ) -> None:
     response = send(service, headers, file, query)
@@ -334,7 +334,7 @@ def test_another_type_of_body_is_refused(
 
 
 @pytest.mark.parametrize("kind", ["application/json", "text/plain", "application/x-jsonlines"])
-def test_a_file_may_come_as_what_clients_call_it(
+def test_the_content_types_that_clients_use_are_accepted(
     service: Service, headers: dict[str, str], kind: str
 ) -> None:
     given = {**headers, "Content-Type": kind}
@@ -342,7 +342,7 @@ def test_a_file_may_come_as_what_clients_call_it(
     assert service.call("POST", PATH, data=b'{"prompt": "x"}\n', headers=given).status_code == 201
 
 
-def test_a_packed_file_is_refused_as_one(service: Service, headers: dict[str, str]) -> None:
+def test_a_compressed_file_is_refused(service: Service, headers: dict[str, str]) -> None:
     packed = gzip.compress(b'{"prompt": "x"}')
 
     given = {**headers, "Content-Type": "application/jsonl", "Content-Encoding": "gzip"}
@@ -390,7 +390,7 @@ def test_a_file_that_is_too_large_is_refused(
     assert (response.status_code, error_of(response)) == (413, "payload_too_large")
 
 
-def test_the_limit_of_small_bodies_is_not_that_of_a_file(
+def test_the_size_limit_of_other_bodies_does_not_apply_to_a_file(
     service: Service, headers: dict[str, str]
 ) -> None:
     lines = [{"prompt": "x" * 5000}] * 20
@@ -406,7 +406,7 @@ def test_too_many_lines_are_refused(service: Service, headers: dict[str, str]) -
         assert response.json()["error"]["message"] == "a file may have at most 200 lines"
 
 
-def test_the_same_idempotency_key_is_the_same_batch(
+def test_a_repeated_idempotency_key_returns_the_same_batch(
     service: Service, headers: dict[str, str]
 ) -> None:
     file, name = jsonl(*requests_of(2)), {"Idempotency-Key": "once"}
@@ -428,14 +428,15 @@ def test_the_same_idempotency_key_is_the_same_batch(
     assert send(service, headers, file, **{"Idempotency-Key": "a b"}).status_code == 400
 
 
-def test_the_same_request_many_times_at_once_makes_one_batch(
+def test_concurrent_requests_with_one_idempotency_key_make_one_batch(
     service: Service, headers: dict[str, str], rows: SessionFactory
 ) -> None:
     before = counts(rows)[0]
     file = jsonl(*requests_of(100))
 
     responses = at_once(
-        6, lambda _: patiently(lambda: send(service, headers, file, **{"Idempotency-Key": "race"}))
+        6,
+        lambda _: with_retries(lambda: send(service, headers, file, **{"Idempotency-Key": "race"})),
     )
 
     assert {response.status_code for response in responses} <= {200, 201}
@@ -443,14 +444,14 @@ def test_the_same_request_many_times_at_once_makes_one_batch(
     assert counts(rows)[0] == before + 1
 
 
-def test_a_key_has_so_many_open_batches_and_not_one_more(
+def test_the_limit_of_open_batches_is_exact_for_concurrent_uploads(
     service: Service, headers: dict[str, str], rows: SessionFactory
 ) -> None:
     before = counts(rows)[0]
     most = service.settings.max_open_batches
 
     responses = at_once(
-        most + 4, lambda _: patiently(lambda: send(service, headers, jsonl(*requests_of(20))))
+        most + 4, lambda _: with_retries(lambda: send(service, headers, jsonl(*requests_of(20))))
     )
 
     refused = [response for response in responses if response.status_code == 429]
@@ -460,7 +461,7 @@ def test_a_key_has_so_many_open_batches_and_not_one_more(
     assert int(refused[0].headers["Retry-After"]) >= 1
 
 
-def test_a_month_without_room_for_the_prompts_takes_no_batch(
+def test_a_batch_whose_prompts_exceed_the_quota_is_refused(
     service: Service, rows: SessionFactory
 ) -> None:
     key = service.make_key(monthlyTokenLimit=2000)
@@ -475,7 +476,7 @@ def test_a_month_without_room_for_the_prompts_takes_no_batch(
     assert made(service, headers, {"prompt": "x", "maxTokens": 8000})["total"] == 1
 
 
-def test_bulk_is_not_charged_to_the_minute(service: Service) -> None:
+def test_a_batch_is_not_charged_to_the_limits_per_minute(service: Service) -> None:
     key = service.make_key(rateLimit=1, tokenLimit=10)
     headers = {"x-api-key": key["secret"]}
 
@@ -501,8 +502,8 @@ def at_once(count: int, call: Any) -> list[requests.Response]:
     return responses
 
 
-def patiently(call: Any) -> requests.Response:
-    """Retry until a slot is free: a user has few uploads at once."""
+def with_retries(call: Any) -> requests.Response:
+    """Retry until an upload slot is free: a user has few."""
     deadline = time.monotonic() + 60
     while True:
         response: requests.Response = call()

@@ -1,4 +1,4 @@
-"""A call is charged to its own key and to no other."""
+"""A call is charged to its own key and to no other key."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_an_admins_retry_is_not_paid_by_the_batchs_owner(
     assert with_own.status_code == 409, with_own.text  # no line can be retried
 
 
-def test_two_keys_of_one_user_ask_for_webhooks_within_limits_of_their_own(
+def test_each_key_of_a_user_has_its_own_limit_of_polls_for_webhooks(
     app: FlaskClient, owner: User, make_key: Any
 ) -> None:
     (_, first), (_, second) = make_key(owner), make_key(owner)
@@ -118,7 +118,7 @@ def test_a_repeated_request_counts_as_a_poll(app: FlaskClient, owner: User, make
     assert int(refused.headers["Retry-After"]) >= 1
 
 
-def test_what_an_admin_does_to_anothers_work_is_in_the_audit_trail(
+def test_the_audit_trail_has_what_an_admin_does_to_a_customers_jobs(
     app: FlaskClient, database: SessionFactory, owner: User, an_admin: User, make_key: Any
 ) -> None:
     key_id, headers = make_key(owner)

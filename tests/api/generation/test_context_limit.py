@@ -1,4 +1,4 @@
-"""One context limit applies everywhere, before a charge: that of the ready workers."""
+"""The context limit of the ready workers applies to all requests before they are charged."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from core.config.settings import Settings
 from tests.support.polling import wait_until
 from tests.support.service import Service
 
-#: Of the worker; the model has 8,192.
+#: Tokens of context that the worker has; the model has 8,192.
 CONTEXT = 2048
 WORDS = "This model's maximum context length is 2048 tokens, but the prompt has".casefold()
 
 
 @pytest.fixture(scope="module")
-def smaller(
+def small_context_service(
     base_settings: Settings, model_dir: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Service]:
-    """A service whose worker holds less than the model can take."""
+    """A service whose worker has a smaller context than the model."""
     model = tmp_path_factory.mktemp("model")
     for file in model_dir.iterdir():
         (model / file.name).symlink_to(file)
@@ -38,8 +38,8 @@ def smaller(
 
 
 @pytest.fixture(scope="module")
-def headers(smaller: Service) -> dict[str, str]:
-    return {"x-api-key": smaller.make_key()["secret"]}
+def headers(small_context_service: Service) -> dict[str, str]:
+    return {"x-api-key": small_context_service.make_key()["secret"]}
 
 
 def post(service: Service, path: str, headers: dict[str, str], **body: Any) -> requests.Response:
@@ -48,43 +48,45 @@ def post(service: Service, path: str, headers: dict[str, str], **body: Any) -> r
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("path", ["/v1/completions", "/api/llm/generate"])
-def test_a_request_that_no_worker_holds_is_refused_before_it_is_charged(
-    smaller: Service, headers: dict[str, str], path: str, stream: bool
+def test_a_request_beyond_the_context_of_all_workers_is_refused_before_it_is_charged(
+    small_context_service: Service, headers: dict[str, str], path: str, stream: bool
 ) -> None:
     length = {"max_tokens": 10} if path.startswith("/v1") else {"maxTokens": 10}
 
-    response = post(smaller, path, headers, prompt="w " * 2500, stream=stream, **length)
+    response = post(
+        small_context_service, path, headers, prompt="w " * 2500, stream=stream, **length
+    )
 
     error = response.json()["error"]
     assert (response.status_code, error["code"]) == (400, "context_length_exceeded")
     assert error["param"] == "prompt"
     assert error["message"].casefold().startswith(WORDS)
-    limits = smaller.call("GET", "/api/limits", headers=headers).json()
+    limits = small_context_service.call("GET", "/api/limits", headers=headers).json()
     assert limits["monthlyTokenLimit"]["used"] == limits["maxInFlight"]["used"] == 0
 
 
-def test_a_line_without_a_maximum_succeeds_as_the_same_request_does_alone(
-    smaller: Service, headers: dict[str, str]
+def test_a_batch_line_without_a_maximum_succeeds_like_the_same_single_request(
+    small_context_service: Service, headers: dict[str, str]
 ) -> None:
     chat = {"messages": [{"role": "user", "content": "say ok"}]}
-    alone = post(smaller, "/v1/chat/completions", headers, **chat).json()
+    alone = post(small_context_service, "/v1/chat/completions", headers, **chat).json()
 
-    status = finished(smaller, headers, [{"custom_id": "a", **_v1_line(chat)}])
+    status = finished(small_context_service, headers, [{"custom_id": "a", **_v1_line(chat)}])
 
     assert status["request_counts"] == {"total": 1, "completed": 1, "failed": 0}
-    result = smaller.call(
+    result = small_context_service.call(
         "GET", f"/v1/files/{status['output_file_id']}/content", headers=headers
     ).json()
     said = result["response"]["body"]["choices"][0]
     assert said["message"] == {**alone["choices"][0]["message"]}
 
 
-def test_a_line_that_no_worker_holds_is_refused_with_its_file(
-    smaller: Service, headers: dict[str, str]
+def test_a_file_with_a_line_beyond_the_context_of_all_workers_is_refused(
+    small_context_service: Service, headers: dict[str, str]
 ) -> None:
     line = json.dumps({"prompt": "w " * 2500, "maxTokens": 10})
 
-    response = smaller.call(
+    response = small_context_service.call(
         "POST",
         "/api/llm/batches",
         data=line,
@@ -104,7 +106,7 @@ def _v1_line(body: dict[str, Any]) -> dict[str, Any]:
 def finished(
     service: Service, headers: dict[str, str], lines: list[dict[str, Any]]
 ) -> dict[str, Any]:
-    """Send lines as a file of OpenAI's API, and return the batch when it has ended."""
+    """Send lines as a batch of OpenAI's API, and return the batch after its end."""
     content = "\n".join(map(json.dumps, lines))
     file = service.call(
         "POST",

@@ -109,7 +109,7 @@ def test_a_limit_is_exact_over_processes_and_refusals_are_free(service: Service)
 
     codes = [response.status_code for response in responses]
     assert set(codes) == {200, 429}
-    # The minute may end while the requests are sent: then 20 of the next minute pass.
+    # If the minute ends while the requests are sent, 20 of the next minute pass.
     assert codes.count(200) in {20, 40}
     refused = next(response for response in responses if response.status_code == 429)
     assert error_of(refused) == "rate_limit_exceeded"
@@ -269,7 +269,7 @@ def test_another_content_type_is_refused(service: Service, key: dict[str, Any]) 
         ("DELETE", "/api/llm/generate", 405, "method_not_allowed"),
     ],
 )
-def test_unknown_places_and_methods_have_the_one_shape(
+def test_unknown_paths_and_methods_have_the_same_error_shape(
     service: Service, method: str, path: str, status: int, code: str
 ) -> None:
     response = service.call(method, path)
@@ -316,7 +316,7 @@ def test_no_secret_and_no_prompt_stands_in_any_log(service: Service, key: dict[s
     assert "admin123" not in logs
 
 
-def test_the_models_list_says_who_is_ready(service: Service, key: dict[str, Any]) -> None:
+def test_the_list_of_models_counts_the_ready_workers(service: Service, key: dict[str, Any]) -> None:
     response = service.call("GET", "/api/llm/models", headers={"x-api-key": key["secret"]})
 
     model = response.json()["data"][0]
@@ -326,7 +326,7 @@ def test_the_models_list_says_who_is_ready(service: Service, key: dict[str, Any]
     assert service.call("GET", "/api/llm/models").status_code == 401
 
 
-def test_health_and_readiness_name_each_part(service: Service) -> None:
+def test_readiness_names_each_part(service: Service) -> None:
     assert service.call("GET", "/healthz").json() == {"status": "ok"}
     assert service.call("GET", "/readyz").json() == {
         "status": "ready",

@@ -62,9 +62,7 @@ def test_a_caller_may_prefer_not_to_wait(
     assert finished(service, headers, response.headers["Location"])["status"] == "succeeded"
 
 
-def test_a_preference_that_makes_no_sense_is_ignored(
-    service: Service, headers: dict[str, str]
-) -> None:
+def test_a_malformed_preference_is_ignored(service: Service, headers: dict[str, str]) -> None:
     response = service.call(
         "POST",
         "/api/llm/generate",
@@ -92,7 +90,7 @@ def test_jobs_are_listed_newest_first_by_pages_and_by_state(service: Service) ->
     assert (response.status_code, response.json()["error"]["param"]) == (400, "status")
 
 
-def test_another_users_job_is_not_there(service: Service, headers: dict[str, str]) -> None:
+def test_another_users_job_is_not_found(service: Service, headers: dict[str, str]) -> None:
     job = submit(service, headers).json()
     admin = service.sign_in_admin()
     email = f"other-{time.monotonic_ns()}@example.com"
@@ -113,13 +111,15 @@ def test_another_users_job_is_not_there(service: Service, headers: dict[str, str
 
 
 @pytest.mark.parametrize("job_id", ["gen_1", "x", "gen_" + "0" * 32, "key_" + "0" * 32, "%00"])
-def test_an_id_that_is_none_is_not_there(
+def test_a_malformed_id_is_not_found(
     service: Service, headers: dict[str, str], job_id: str
 ) -> None:
     assert service.call("GET", f"/api/llm/jobs/{job_id}", headers=headers).status_code == 404
 
 
-def test_the_same_idempotency_key_is_the_same_job_and_costs_nothing(service: Service) -> None:
+def test_a_repeated_idempotency_key_returns_the_same_job_and_costs_nothing(
+    service: Service,
+) -> None:
     headers = {"x-api-key": service.make_key(rateLimit=50)["secret"], "Idempotency-Key": "a-1"}
 
     first = submit(service, headers, maxTokens=20)
@@ -151,7 +151,7 @@ def test_an_idempotency_key_belongs_to_its_api_key(service: Service) -> None:
 
 
 @pytest.mark.parametrize("key", ["", "a b", "é", "x" * 256])
-def test_an_idempotency_key_that_is_none_is_refused(
+def test_a_malformed_idempotency_key_is_refused(
     service: Service, headers: dict[str, str], key: str
 ) -> None:
     response = submit(service, {**headers, "Idempotency-Key": key.encode()})  # type: ignore[dict-item]
@@ -226,7 +226,7 @@ def _other_users_key(service: Service) -> str:
         "not a url",
     ],
 )
-def test_a_webhook_to_where_none_may_go_is_refused(
+def test_a_webhook_to_a_forbidden_address_is_refused(
     service: Service, headers: dict[str, str], url: str
 ) -> None:
     response = submit(service, headers, webhookUrl=url)

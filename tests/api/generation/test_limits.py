@@ -5,12 +5,10 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from typing import Any
 
 import pytest
 import redis
-import requests
 
 from core.config.settings import Settings
 from models.accounts.api_key import create_key
@@ -21,9 +19,9 @@ from tests.support.polling import wait_until
 from tests.support.service import Service
 
 COUNT = 500
-#: Seconds of its minute that a burst may take.
+#: Seconds that a burst may take; it must end within one minute of the clock.
 ROOM_SECONDS = 12.0
-#: A job that takes longer than a burst at the pace of the fixture's worker.
+#: A job that runs longer than a burst at the pace of the slow worker.
 LONG = {"prompt": "Say it again", "maxTokens": 200, "ignoreEos": True}
 SHORT = {"prompt": "Say it", "maxTokens": 1}
 
@@ -32,7 +30,7 @@ SHORT = {"prompt": "Say it", "maxTokens": 1}
 def two_services(
     base_settings: Settings, _redis: redis.Redis, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[list[Service]]:
-    """Two API processes over the same servers, and a slow worker."""
+    """Two services of one API process each over the same servers, and a slow worker."""
     _redis.flushall()
     slow = {"echo_tokens_per_second": 5.0, "sync_wait_seconds": 5.0, "drain_seconds": 0.0}
     directories = [tmp_path_factory.mktemp(name) for name in ("first", "second")]
@@ -40,7 +38,7 @@ def two_services(
         Service.started(base_settings, directories[0], api_processes=1, **slow) as first,
         Service.started(base_settings, directories[1], workers=0, api_processes=1) as second,
     ):
-        wait_until(lambda: responses(second), 30, second.logs)
+        wait_until(second.responds, 30, second.logs)
         yield [first, second]
 
 
@@ -65,16 +63,10 @@ def make_key(rows: SessionFactory) -> Callable[..., dict[str, str]]:
     return make
 
 
-def responses(service: Service) -> bool:
-    with suppress(requests.ConnectionError):
-        return service.call("GET", "/healthz").status_code == 200
-    return False
-
-
 def fire(
     two_services: list[Service], key: dict[str, str], body: dict[str, Any], path: str = "jobs"
 ) -> list[BurstResponse]:
-    """Fire all requests within one minute of the clock."""
+    """Send all requests within one minute of the clock."""
     wait_for_room()
     began = minute()
     urls = [f"{service.url}/api/llm/{path}" for service in two_services]
@@ -88,6 +80,7 @@ def minute() -> int:
 
 
 def wait_for_room() -> None:
+    """Wait for the next minute if the present one is too short for a burst."""
     left = 60 - time.time() % 60
     if left < ROOM_SECONDS:
         time.sleep(left + 0.05)
@@ -117,7 +110,7 @@ def test_of_500_at_two_processes_exactly_60_pass_in_each_minute(
         assert sorted(remaining, reverse=True)[:60] == list(range(59, -1, -1))
 
 
-def test_tokens_a_minute_are_as_exact(
+def test_the_limit_of_tokens_a_minute_is_exact_over_two_processes(
     two_services: list[Service], make_key: Callable[..., dict[str, str]]
 ) -> None:
     probe = burst(
@@ -130,7 +123,7 @@ def test_tokens_a_minute_are_as_exact(
     assert tally(given) == {None: 7, "token_limit_exceeded": COUNT - 7}
 
 
-def test_jobs_in_flight_are_as_exact(
+def test_the_limit_of_jobs_in_flight_is_exact_over_two_processes(
     two_services: list[Service], make_key: Callable[..., dict[str, str]]
 ) -> None:
     given = fire(two_services, make_key(max_in_flight=10), LONG)
@@ -138,7 +131,7 @@ def test_jobs_in_flight_are_as_exact(
     assert tally(given) == {None: 10, "too_many_in_flight": COUNT - 10}
 
 
-def test_a_slot_in_flight_is_free_when_its_job_has_ended(
+def test_the_slot_of_a_job_in_flight_is_free_when_the_job_has_ended(
     two_services: list[Service], make_key: Callable[..., dict[str, str]]
 ) -> None:
     key = make_key(max_in_flight=1, token_limit=100_000)

@@ -1,4 +1,4 @@
-"""Responses about jobs and batches whose texts or rows retention has deleted."""
+"""Responses for jobs and batches whose texts or rows retention has deleted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Streams send all of the text once and in order, also after failures."""
+"""Streams send all text once and in order, also after failures."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def follow(
     return list(events(response))
 
 
-def test_a_stream_gives_the_text_as_it_is_made_then_reason_usage_and_done(
+def test_a_stream_sends_text_as_it_is_generated_then_reason_usage_and_done(
     slow_service: Service, headers: dict[str, str]
 ) -> None:
     response = stream_of(slow_service, headers, stream=True, maxTokens=40)
@@ -48,7 +48,7 @@ def test_a_stream_gives_the_text_as_it_is_made_then_reason_usage_and_done(
     assert end["usage"] == job["usage"]
     assert {e.json["object"] for e in received[:-1]} == {"text_completion"}
     assert len(received) > 20
-    assert times[-1] - times[0] > 0.5 * 40 / PACE  # not all at once at the end
+    assert times[-1] - times[0] > 0.5 * 40 / PACE  # the events are spread over the run
     assert response.headers["x-ratelimit-limit-requests"]
 
 
@@ -77,13 +77,13 @@ def test_a_stream_is_resumed_after_any_of_its_events(
 
 
 @pytest.mark.alone
-def test_a_running_job_that_nobody_streamed_can_be_followed_and_joined_late(
+def test_a_follower_may_join_a_running_job_late(
     slow_service: Service, headers: dict[str, str]
 ) -> None:
     body = {"prompt": PROMPT, "maxTokens": 60}
     job = slow_service.call("POST", "/api/llm/jobs", json=body, headers=headers).json()
     wait_until(lambda: job_of(slow_service, headers, job["id"])["status"] == "running", 10)
-    time.sleep(0.4)
+    time.sleep(0.4)  # some tokens are made; nothing shows them while no client follows
 
     began = time.monotonic()
     response = slow_service.call(
@@ -98,7 +98,7 @@ def test_a_running_job_that_nobody_streamed_can_be_followed_and_joined_late(
     assert text_of(received) == ended["result"]["choices"][0]["text"]
 
 
-def test_two_followers_get_the_same(slow_service: Service, headers: dict[str, str]) -> None:
+def test_two_followers_get_the_same_text(slow_service: Service, headers: dict[str, str]) -> None:
     mine = events(stream_of(slow_service, headers, stream=True, maxTokens=40))
     first = list(itertools.islice(mine, 5))
 
@@ -107,10 +107,10 @@ def test_two_followers_get_the_same(slow_service: Service, headers: dict[str, st
     assert text_of([*first, *mine]) == text_of(other)
 
 
-def test_log_probabilities_come_with_their_text_and_none_twice(
+def test_a_stream_with_log_probabilities_sends_all_its_text(
     slow_service: Service, headers: dict[str, str]
 ) -> None:
-    """The echo engine reports none: a stream that asks for them still gives all of its text."""
+    """The echo engine reports no log probabilities."""
     received = list(events(stream_of(slow_service, headers, stream=True, maxTokens=20, logprobs=2)))
 
     job = job_of(slow_service, headers, received[0].json["id"])
@@ -134,7 +134,7 @@ def test_the_text_survives_a_broken_subscription(
 
 
 @pytest.mark.parametrize("position", ["x", "1-2", "-", "99999999999", "1:2:3:4", "٣", "5"])
-def test_a_position_that_is_none_is_refused(
+def test_a_malformed_position_is_refused(
     slow_service: Service, headers: dict[str, str], position: str
 ) -> None:
     body = {"prompt": "short", "maxTokens": 3}

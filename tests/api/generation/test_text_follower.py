@@ -1,4 +1,4 @@
-"""The text of one choice is sent without repeats, gaps or a mix of two attempts."""
+"""The follower sends the text of a choice without repeats, gaps or a mix of two attempts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def piece(offset: int, text: str, attempt: int = 1) -> TextPiece:
 
 
 @given(st.text(max_size=40), st.lists(st.tuples(st.integers(0, 40), st.integers(0, 40))))
-def test_pieces_in_any_cut_and_with_repeats_give_the_whole_text_once(
+def test_repeated_and_overlapping_pieces_give_the_whole_text_once(
     whole: str, cuts: list[tuple[int, int]]
 ) -> None:
     track, got = _SentText(), ""
@@ -33,7 +33,7 @@ def test_pieces_in_any_cut_and_with_repeats_give_the_whole_text_once(
 
 
 @given(st.text(min_size=1, max_size=60), st.integers(0, 60))
-def test_a_position_is_where_a_later_connection_goes_on(whole: str, cut: int) -> None:
+def test_a_later_connection_continues_at_a_position(whole: str, cut: int) -> None:
     first = _SentText()
     first.take(piece(0, whole[:cut]))
 
@@ -44,31 +44,31 @@ def test_a_position_is_where_a_later_connection_goes_on(whole: str, cut: int) ->
     assert whole[:cut] + taken[0] == whole
 
 
-def test_a_gap_is_seen() -> None:
+def test_a_gap_is_detected() -> None:
     track = _SentText()
     track.take(piece(0, "abc"))
     assert track.take(piece(4, "e")) is None
 
 
-def test_an_attempt_that_comes_out_differently_is_not_mixed_with_the_one_before() -> None:
+def test_the_text_of_a_different_second_attempt_is_not_mixed_with_the_first() -> None:
     track = _SentText()
     track.take(piece(0, WHOLE[:10]))
     with pytest.raises(ApiError, match="differently"):
         track.take(piece(0, "another text altogether", attempt=2))
 
 
-def test_a_later_connection_does_not_mix_them_either() -> None:
+def test_a_later_connection_does_not_mix_two_attempts() -> None:
     first = _SentText()
     first.take(piece(0, WHOLE[:10]))
     second = _SentText.at(first.position)
 
-    assert second.take(piece(10, WHOLE[10:])) is None  # not before the text before it is verified
+    assert second.take(piece(10, WHOLE[10:])) is None  # the earlier text is not verified yet
     with pytest.raises(ApiError, match="differently"):
         second.take(piece(0, "another text altogether", attempt=2))
 
 
 @pytest.mark.parametrize("position", ["", "5", "5:", "5:zz:0", "-1:0:0", "5:1:2:3", "٣:1:0"])
-def test_what_is_no_position_is_refused(position: str) -> None:
+def test_a_malformed_position_is_refused(position: str) -> None:
     with pytest.raises(InvalidRequest):
         _SentText.at(position)
 
@@ -84,4 +84,4 @@ def test_a_piece_costs_the_same_however_long_the_text_is() -> None:
 
     few, many = (min(seconds(count) for _ in range(3)) for count in (1_000, 8_000))
 
-    assert many < 20 * few + 0.2  # 64 times if each piece cost as much as the text before it
+    assert many < 20 * few + 0.2  # 64 times, if a piece cost as much as all earlier text

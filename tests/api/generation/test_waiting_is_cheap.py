@@ -1,4 +1,4 @@
-"""1,000 synchronous waits and 500 streams at once; figures by `python -m tests.bench.waiting`."""
+"""1,000 waits and 500 streams at once are cheap; `tests.bench.waiting` prints the figures."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.support.polling import wait_until
 from tests.support.service import Service
 
 
-def test_many_who_wait_cost_little_memory_and_few_connections(
+def test_many_waiting_clients_cost_little_memory_and_few_connections(
     base_settings: Settings, tmp_path_factory: pytest.TempPathFactory, redis_client: redis.Redis
 ) -> None:
     with Service.started(
@@ -27,7 +27,7 @@ def test_many_who_wait_cost_little_memory_and_few_connections(
         pool = service.settings.database_pool_size
         processes = service.settings.api_processes
         assert held.database_connections <= processes * (pool + pool // 2) + 2 * pool
-        # Each process has a pool and a subscription; the worker has two, and the test its own.
+        # Each API process has a pool and a subscription, the worker two, and the test its own.
         assert held.redis_connections <= (processes + 1) * (MAX_CONNECTIONS + 2) + 5
         admin = service.sign_in_admin()
 
@@ -35,4 +35,4 @@ def test_many_who_wait_cost_little_memory_and_few_connections(
             models = service.call("GET", "/api/llm/models", headers=admin).json()
             return int(models["data"][0]["running"])
 
-        wait_until(lambda: running() == 0, 30)  # the clients have disconnected: no job may run on
+        wait_until(lambda: running() == 0, 30)  # the clients have disconnected: all jobs must end

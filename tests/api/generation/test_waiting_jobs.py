@@ -1,4 +1,4 @@
-"""Jobs that wait without a worker, or whose worker dies: each test has its own service."""
+"""Jobs that wait without a worker, or whose worker or API process ends."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_a_follower_joins_while_the_job_is_queued(
 
 
 @pytest.mark.alone
-def test_a_stream_goes_on_when_its_worker_dies(
+def test_a_stream_continues_when_its_worker_dies(
     base_settings: Settings, tmp_path_factory: pytest.TempPathFactory, redis_client: redis.Redis
 ) -> None:
     directory = tmp_path_factory.mktemp("dying")
@@ -67,7 +67,7 @@ def test_a_stream_goes_on_when_its_worker_dies(
         job = job_of(service, headers, received[0].json["id"])
 
     assert (job["attempt"], job["status"]) == (2, "succeeded")
-    assert seconds < 10  # the messages of a silent worker wait no longer than its lease
+    assert seconds < 10  # after its lease, the messages of a dead worker are requeued
     assert text_of(received) == job["result"]["choices"][0]["text"]
     assert received[-1].data == "[DONE]"
 
@@ -81,7 +81,7 @@ def test_a_stream_of_a_job_that_fails_ends_with_an_error_and_without_done(
     ) as service:
         headers = {"x-api-key": service.make_key()["secret"]}
         stream = events(stream_of(service, headers, stream=True, ttlSeconds=1))
-        time.sleep(1.1)
+        time.sleep(1.1)  # the job expires
         service.add_worker()  # its reaper finds the job
         received = list(stream)
 
@@ -89,29 +89,27 @@ def test_a_stream_of_a_job_that_fails_ends_with_an_error_and_without_done(
 
 
 def test_a_queued_job_is_cancelled_at_once_and_costs_nothing(
-    base_settings: Settings, tmp_path_factory: pytest.TempPathFactory, redis_client: redis.Redis
+    service_without_workers: Service,
 ) -> None:
-    with Service.started(base_settings, tmp_path_factory.mktemp("none"), workers=0) as service:
-        headers = {"x-api-key": service.make_key()["secret"]}
-        first, second = submit(service, headers), submit(service, headers)
-        serialized = service.call("GET", f"/api/llm/jobs/{second['id']}", headers=headers).json()
-        assert serialized["position"] == 2
+    service = service_without_workers
+    headers = {"x-api-key": service.make_key()["secret"]}
+    first, second = submit(service, headers), submit(service, headers)
+    assert job_of(service, headers, second["id"])["position"] == 2
 
-        response = service.call("DELETE", f"/api/llm/jobs/{first['id']}", headers=headers)
-        follow: dict[str, Any] = {"headers": headers, "stream": True}
+    response = service.call("DELETE", f"/api/llm/jobs/{first['id']}", headers=headers)
+    follow: dict[str, Any] = {"headers": headers, "stream": True}
 
-        assert response.json()["status"] == "cancelled"
-        assert response.json()["usage"]["total_tokens"] == 0
-        last = list(events(service.call("GET", f"/api/llm/jobs/{first['id']}/stream", **follow)))
-        assert last[0].json["choices"][0]["finish_reason"] == "cancelled"
-        assert usage_of(service, first["id"]) is None
-        serialized = service.call("GET", f"/api/llm/jobs/{second['id']}", headers=headers).json()
-        assert serialized["position"] == 1
-        repeated = service.call("DELETE", f"/api/llm/jobs/{first['id']}", headers=headers)
-        assert (repeated.status_code, repeated.json()["status"]) == (200, "cancelled")
+    assert response.json()["status"] == "cancelled"
+    assert response.json()["usage"]["total_tokens"] == 0
+    last = list(events(service.call("GET", f"/api/llm/jobs/{first['id']}/stream", **follow)))
+    assert last[0].json["choices"][0]["finish_reason"] == "cancelled"
+    assert usage_of(service, first["id"]) is None
+    assert job_of(service, headers, second["id"])["position"] == 1
+    repeated = service.call("DELETE", f"/api/llm/jobs/{first['id']}", headers=headers)
+    assert (repeated.status_code, repeated.json()["status"]) == (200, "cancelled")
 
 
-def test_a_job_that_has_not_begun_in_its_time_expires(
+def test_a_job_that_no_worker_claims_in_time_expires(
     base_settings: Settings, tmp_path_factory: pytest.TempPathFactory, redis_client: redis.Redis
 ) -> None:
     directory = tmp_path_factory.mktemp("none")
@@ -121,14 +119,19 @@ def test_a_job_that_has_not_begun_in_its_time_expires(
         headers = {"x-api-key": service.make_key()["secret"]}
         short = submit(service, headers, ttlSeconds=1)
         long = submit(service, headers, ttlSeconds=600)
-        time.sleep(1.2)
+        time.sleep(1.2)  # the short job expires
         service.add_worker()
         wait_until(lambda: state_of(service, headers, long["id"]) == "succeeded", 30)
         wait_until(lambda: state_of(service, headers, short["id"]) == "expired", 10)
         assert usage_of(service, short["id"]) is None
 
 
-def test_a_process_that_stops_responds_to_waiting_clients_with_the_jobs_address(
+def states_of(service: Service, headers: dict[str, str]) -> list[str]:
+    jobs = service.call("GET", "/api/llm/jobs", headers=headers).json()["data"]
+    return [job["status"] for job in jobs]
+
+
+def test_a_stopping_process_responds_to_waiting_clients_with_the_path_of_their_job(
     base_settings: Settings, tmp_path_factory: pytest.TempPathFactory, redis_client: redis.Redis
 ) -> None:
     with Service.started(
@@ -143,7 +146,7 @@ def test_a_process_that_stops_responds_to_waiting_clients_with_the_jobs_address(
             waiting = pool.submit(
                 service.call, "POST", "/api/llm/generate", json=body, headers=headers
             )
-            time.sleep(1)
+            wait_until(lambda: "running" in states_of(service, headers), 10)
             assert service.api is not None
             service.api.send_signal(signal.SIGTERM)
             response = waiting.result(20)
@@ -157,7 +160,7 @@ def test_a_process_that_stops_responds_to_waiting_clients_with_the_jobs_address(
         wait_until(lambda: state_of(service, headers, job_id) == "succeeded", 20)
 
 
-def test_a_body_that_trickles_in_is_not_waited_for_longer_than_allowed(
+def test_the_time_for_a_body_is_bounded(
     base_settings: Settings, tmp_path_factory: pytest.TempPathFactory, redis_client: redis.Redis
 ) -> None:
     with Service.started(
