@@ -35,7 +35,9 @@ PROMPTS = {
 
 
 @pytest.fixture(scope="module")
-def single(base_settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+def single_process_service(
+    base_settings: Settings, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Service]:
     """A service whose API is one process: whatever holds it up holds up everything."""
     directory = tmp_path_factory.mktemp("single")
     with Service.started(base_settings, directory, api_processes=1) as service:
@@ -54,19 +56,23 @@ def requests_used(service: Service, key: dict[str, Any]) -> int:
 
 @pytest.mark.alone
 @pytest.mark.parametrize("name", PROMPTS)
-def test_other_requests_run_while_a_large_prompt_is_parsed(single: Service, name: str) -> None:
-    key = single.make_key()
+def test_other_requests_run_while_a_large_prompt_is_parsed(
+    single_process_service: Service, name: str
+) -> None:
+    key = single_process_service.make_key()
     sender = threading.Thread(
-        target=generate, args=(single, key), kwargs={"prompt": PROMPTS[name], "maxTokens": 8000}
+        target=generate,
+        args=(single_process_service, key),
+        kwargs={"prompt": PROMPTS[name], "maxTokens": 8000},
     )
     waited = []
 
     with requests.Session() as session:
-        session.get(f"{single.url}/healthz", timeout=30)
+        session.get(f"{single_process_service.url}/healthz", timeout=30)
         sender.start()
         while sender.is_alive():
             began = time.perf_counter()
-            session.get(f"{single.url}/healthz", timeout=30)
+            session.get(f"{single_process_service.url}/healthz", timeout=30)
             waited.append(time.perf_counter() - began)
             time.sleep(0.002)
 
@@ -75,9 +81,14 @@ def test_other_requests_run_while_a_large_prompt_is_parsed(single: Service, name
 
 @pytest.mark.parametrize("name", PROMPTS)
 def test_a_large_prompt_that_cannot_fit_is_refused_with_what_was_counted(
-    single: Service, name: str
+    single_process_service: Service, name: str
 ) -> None:
-    response = generate(single, single.make_key(), prompt=PROMPTS[name], maxTokens=8000)
+    response = generate(
+        single_process_service,
+        single_process_service.make_key(),
+        prompt=PROMPTS[name],
+        maxTokens=8000,
+    )
 
     error = response.json()["error"]
     assert (response.status_code, error["code"]) == (400, "context_length_exceeded")
@@ -85,32 +96,34 @@ def test_a_large_prompt_that_cannot_fit_is_refused_with_what_was_counted(
     assert error["param"] == "prompt"
 
 
-def test_a_long_prompt_that_is_refused_takes_a_request_of_its_key(single: Service) -> None:
-    key = single.make_key(rateLimit=2)
+def test_a_long_prompt_that_is_refused_takes_a_request_of_its_key(
+    single_process_service: Service,
+) -> None:
+    key = single_process_service.make_key(rateLimit=2)
 
-    refused = [generate(single, key, prompt="aA1 " * 20_000) for _ in range(3)]
+    refused = [generate(single_process_service, key, prompt="aA1 " * 20_000) for _ in range(3)]
 
     assert [response.status_code for response in refused] == [400, 400, 429]
     assert refused[2].json()["error"]["code"] == "rate_limit_exceeded"
-    assert requests_used(single, key) == 2
-    assert generate(single, key, prompt="x").status_code == 429
+    assert requests_used(single_process_service, key) == 2
+    assert generate(single_process_service, key, prompt="x").status_code == 429
 
 
-def test_a_short_request_that_is_refused_costs_nothing(single: Service) -> None:
-    key = single.make_key()
+def test_a_short_request_that_is_refused_costs_nothing(single_process_service: Service) -> None:
+    key = single_process_service.make_key()
 
-    assert generate(single, key, prompt="x", maxTokens=8192).status_code == 400
-    assert generate(single, key, prompt="x", maxTokens=0).status_code == 400
-    assert requests_used(single, key) == 0
+    assert generate(single_process_service, key, prompt="x", maxTokens=8192).status_code == 400
+    assert generate(single_process_service, key, prompt="x", maxTokens=0).status_code == 400
+    assert requests_used(single_process_service, key) == 0
 
 
-def test_a_long_prompt_that_fits_takes_one_request(single: Service) -> None:
-    key = single.make_key()
+def test_a_long_prompt_that_fits_takes_one_request(single_process_service: Service) -> None:
+    key = single_process_service.make_key()
 
-    response = generate(single, key, prompt=" " * (LARGE_BYTES + 1), maxTokens=1)
+    response = generate(single_process_service, key, prompt=" " * (LARGE_BYTES + 1), maxTokens=1)
 
     assert response.status_code == 200
-    assert requests_used(single, key) == 1
+    assert requests_used(single_process_service, key) == 1
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ LONG = {"prompt": "word " * 300, "maxTokens": 300}
 
 
 @pytest.fixture(scope="module")
-def narrow(
+def few_slots_service(
     base_settings: Settings, _redis: redis.Redis, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Service]:
     """One API process in which a user has few connections that wait, and a slow worker."""
@@ -37,24 +37,24 @@ def jobs_of(service: Service, key: dict[str, str]) -> int:
 
 
 def test_waits_of_every_kind_are_bounded_together_and_refused_before_they_cost(
-    narrow: Service,
+    few_slots_service: Service,
 ) -> None:
-    account = register(narrow)
+    account = register(few_slots_service)
     key = {"x-api-key": account.make_key()["secret"]}
-    job = narrow.call("POST", "/api/llm/jobs", json=LONG, headers=key).json()["id"]
-    wait_until(lambda: shown(narrow, key, job)["status"] == "running", 20)
+    job = few_slots_service.call("POST", "/api/llm/jobs", json=LONG, headers=key).json()["id"]
+    wait_until(lambda: job_of(few_slots_service, key, job)["status"] == "running", 20)
     closers = [
-        in_background("GET", f"{narrow.url}/api/llm/jobs/{job}?wait=60", key),
-        in_background("GET", f"{narrow.url}/api/llm/jobs/{job}/stream", key),
-        in_background("POST", f"{narrow.url}/api/llm/generate", key, json=LONG),
+        in_background("GET", f"{few_slots_service.url}/api/llm/jobs/{job}?wait=60", key),
+        in_background("GET", f"{few_slots_service.url}/api/llm/jobs/{job}/stream", key),
+        in_background("POST", f"{few_slots_service.url}/api/llm/generate", key, json=LONG),
     ]
 
     def refused() -> bool:
-        response = narrow.call("GET", f"/api/llm/jobs/{job}?wait=1", headers=key)
+        response = few_slots_service.call("GET", f"/api/llm/jobs/{job}?wait=1", headers=key)
         return response.status_code == 429 and error_of(response) == "too_many_waits"
 
     wait_until(refused, 20)
-    wait_until(lambda: jobs_of(narrow, key) == 2, 20)
+    wait_until(lambda: jobs_of(few_slots_service, key) == 2, 20)
     calls = [
         ("/api/llm/generate", LONG, "too_many_waits"),
         ("/api/llm/generate", {**LONG, "stream": True}, "too_many_streams"),
@@ -62,34 +62,42 @@ def test_waits_of_every_kind_are_bounded_together_and_refused_before_they_cost(
         ("/v1/completions", {"model": "m", "prompt": "x", "stream": True}, "too_many_streams"),
     ]
     for path, body, code in calls:
-        response = narrow.call("POST", path, json=body, headers=key)
+        response = few_slots_service.call("POST", path, json=body, headers=key)
         assert (response.status_code, error_of(response)) == (429, code), path
         assert int(response.headers["Retry-After"]) >= 1
-    assert jobs_of(narrow, key) == 2
+    assert jobs_of(few_slots_service, key) == 2
     prefer = {**key, "Prefer": "respond-async"}
-    assert narrow.call("POST", "/api/llm/generate", json=LONG, headers=prefer).status_code == 202
-    other = {"x-api-key": register(narrow).make_key()["secret"]}
+    assert (
+        few_slots_service.call("POST", "/api/llm/generate", json=LONG, headers=prefer).status_code
+        == 202
+    )
+    other = {"x-api-key": register(few_slots_service).make_key()["secret"]}
     body = {"prompt": "x", "maxTokens": 3}
-    assert narrow.call("POST", "/api/llm/generate", json=body, headers=other).status_code == 200
+    assert (
+        few_slots_service.call("POST", "/api/llm/generate", json=body, headers=other).status_code
+        == 200
+    )
 
     account.call("DELETE", f"/api/keys/{account.call('GET', '/api/keys').json()['data'][0]['id']}")
     for closer in closers:
         closer.join(20)
 
 
-def test_a_slot_is_free_after_its_wait(narrow: Service) -> None:
-    key = {"x-api-key": register(narrow).make_key()["secret"]}
+def test_a_slot_is_free_after_its_wait(few_slots_service: Service) -> None:
+    key = {"x-api-key": register(few_slots_service).make_key()["secret"]}
     short = {"prompt": "x", "maxTokens": 2}
 
     for _ in range(2 * MOST):
         for body in (short, {**short, "stream": True}):
-            response = narrow.call("POST", "/api/llm/generate", json=body, headers=key)
+            response = few_slots_service.call("POST", "/api/llm/generate", json=body, headers=key)
             assert response.status_code == 200, response.text
-        missing = narrow.call("POST", "/api/llm/generate", json={"maxTokens": 2}, headers=key)
+        missing = few_slots_service.call(
+            "POST", "/api/llm/generate", json={"maxTokens": 2}, headers=key
+        )
         assert missing.status_code == 400
 
 
-def shown(service: Service, key: dict[str, str], job: str) -> dict[str, Any]:
+def job_of(service: Service, key: dict[str, str], job: str) -> dict[str, Any]:
     return dict(service.call("GET", f"/api/llm/jobs/{job}", headers=key).json())
 
 
