@@ -1,4 +1,4 @@
-"""What a caller is told of wrong fields: in our words, never in those of the library."""
+"""Errors about wrong fields use our own words, never the library's."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from api.views.keys import CreateKeyBody
 from core.errors import InvalidRequest
 from core.generation import MOST_TOKENS, Generation
 
-#: The errors that each kind of schema can raise, beside those of its bounds.
+#: The errors that each kind of schema can raise, besides those of its bounds.
 ERRORS = {
     "any": set(),
     "bool": {"bool_type"},
@@ -47,7 +47,7 @@ ERRORS = {
     "nullable": set(),
     "str": {"string_type", "string_unicode"},
     "tuple": {"tuple_type"},
-    # Validators of ours turn text into it, or say what is wrong, before it is looked at.
+    # Our own validators parse the text before the library does, and raise our own errors.
     "timedelta": set(),
 }
 BOUNDS = {
@@ -62,9 +62,9 @@ BOUNDS = {
     "lt": "less_than",
     "tz_constraint": "timezone_aware",
 }
-#: Says that no NUL may be there; its message says so too.
+#: They forbid NUL characters, and the message says so.
 PATTERNS = {r"^[^\x00]+$", r"^[^\x00]*$"}
-#: What schemas hold beside schemas.
+#: Keys of a schema whose values are no schemas.
 NO_SCHEMAS = {
     "metadata",
     "function",
@@ -77,7 +77,7 @@ NO_SCHEMAS = {
 
 
 def models() -> Iterator[type[BaseModel]]:
-    """Yield every model that reads what a caller sent."""
+    """Yield every model that validates input of a caller."""
     app = Flask("api")
     register_views(app)
     yield from (Generation, GenerationLine, ChatLine, CompletionLine, BatchOptions, FileOptions)
@@ -101,14 +101,16 @@ def schemas_in(schema: Any) -> Iterator[dict[str, Any]]:
 
 def errors_of(schema: dict[str, Any]) -> Iterator[str]:
     kind = schema["type"]
-    assert kind in ERRORS, f"say here which errors a {kind} raises, and their words in api/faults"
+    assert kind in ERRORS, (
+        f"add the errors of a {kind} here, and their messages in api/http/field_faults.py"
+    )
     yield from ERRORS[kind]
     for bound in schema:
         if (kind, bound) in BOUNDS or bound in BOUNDS:
             yield BOUNDS.get((kind, bound)) or BOUNDS[bound]
 
 
-def test_every_error_that_a_model_can_raise_has_words_of_ours() -> None:
+def test_every_error_that_a_model_can_raise_has_a_message_of_ours() -> None:
     raised = {
         error
         for model in models()
@@ -120,7 +122,7 @@ def test_every_error_that_a_model_can_raise_has_words_of_ours() -> None:
     assert raised <= KNOWN_TYPES
 
 
-def test_every_pattern_is_the_one_that_the_message_is_of() -> None:
+def test_every_pattern_is_one_that_the_message_explains() -> None:
     patterns = {
         schema["pattern"]
         for model in models()

@@ -1,4 +1,4 @@
-"""JSON that is none, and JSON that is more than it looks like."""
+"""Malformed JSON, and JSON that exceeds a bound."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from core.errors import InvalidRequest
 from core.generation import Generation
 
 LARGE = 2_000_000
-#: Of processor time, on a machine that is slower than the slowest that was measured.
+#: Of processor time, with room for a machine slower than all that were measured.
 MAX_SECONDS = 1.5
 
 
@@ -71,7 +71,9 @@ def test_the_error_for_malformed_json_has_position_and_reason(data: bytes, expec
         (b"\x1f\x8b\x08\x00", "the body is compressed (gzip): send it uncompressed"),
     ],
 )
-def test_bytes_that_are_no_text_are_called_what_they_are(data: bytes, expected: str) -> None:
+def test_the_error_for_bytes_that_are_no_text_names_their_encoding(
+    data: bytes, expected: str
+) -> None:
     error = refusal(data)
 
     assert error.code == "invalid_json"
@@ -85,7 +87,7 @@ def test_bytes_that_are_no_text_are_called_what_they_are(data: bytes, expected: 
         (b'{"prompt": ' + b"[" * 201 + b"]" * 201 + b"}", "more than 200 brackets within each"),
     ],
 )
-def test_valid_json_that_is_too_much_is_not_called_a_fault_of_syntax(
+def test_the_error_for_valid_json_beyond_a_bound_is_no_syntax_error(
     data: bytes, expected: str
 ) -> None:
     error = refusal(data)
@@ -103,12 +105,12 @@ def test_valid_json_that_is_too_much_is_not_called_a_fault_of_syntax(
         (r'{"prompt": "\uD83D"}', "�"),
     ],
 )
-def test_half_of_a_character_becomes_its_replacement(text: str, prompt: str) -> None:
+def test_half_of_a_character_becomes_the_replacement_character(text: str, prompt: str) -> None:
     assert read(text.encode()).prompt == prompt
     assert read_generation_line(text.encode()).generation.prompt == prompt
 
 
-def test_a_byte_order_mark_is_passed_over() -> None:
+def test_a_byte_order_mark_is_ignored() -> None:
     assert read(BOM + b'{"prompt": "x"}').prompt == "x"
 
 
@@ -141,7 +143,7 @@ def test_the_error_for_a_line_of_a_file_has_only_the_column() -> None:
     ],
     ids=lambda data: data[:12].decode(),
 )
-def test_no_body_takes_long_however_wrong_it_is(data: bytes) -> None:
+def test_no_malformed_body_takes_long(data: bytes) -> None:
     gc.collect()
     gc.freeze()  # as the API's processes do
     began = time.process_time()

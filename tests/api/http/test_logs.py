@@ -1,4 +1,4 @@
-"""The log: one line a request, one line a job, and the same id in both."""
+"""Each request and each job has one log line, and both lines have the same id."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BODY = {"prompt": "one two three", "maxTokens": 4}
 
 
 def lines(service: Service, *, program: str, request_id: str) -> list[dict[str, Any]]:
-    """Return the log's lines of a program about one request; each line is JSON."""
+    """Return a program's log lines about one request; each line is JSON."""
     found = []
     for file in service.directory.glob(f"{program}-*.log"):
         for line in file.read_text().splitlines():
@@ -28,7 +28,7 @@ def lines(service: Service, *, program: str, request_id: str) -> list[dict[str, 
 def log_lines(
     service: Service, message: str, program: str, request_id: str
 ) -> list[dict[str, Any]]:
-    """Return the lines with this message, once there is one."""
+    """Wait for a line with this message, and return all lines with it."""
 
     def now() -> list[dict[str, Any]]:
         known = lines(service, program=program, request_id=request_id)
@@ -43,7 +43,7 @@ def headers(service: Service, request_id: str) -> dict[str, str]:
 
 
 def with_worker_stopped(service: Service, act: Callable[[], None]) -> None:
-    """Act while the worker takes nothing."""
+    """Call `act` while the worker is stopped and fetches nothing."""
     service.workers[0].send_signal(signal.SIGSTOP)
     try:
         act()
@@ -77,7 +77,7 @@ def test_a_refused_request_has_one_line(service: Service) -> None:
     assert "user" not in request and "key" not in request
 
 
-def test_the_line_of_a_request_names_who_called(service: Service) -> None:
+def test_the_line_of_a_request_names_the_key_or_user(service: Service) -> None:
     key = service.make_key()
     account = register(service)
     by_key = {"x-api-key": key["secret"]}
@@ -104,7 +104,7 @@ def test_the_line_of_a_request_names_who_called(service: Service) -> None:
     assert "key" not in by_user
 
 
-def test_a_job_that_never_ran_has_its_line_under_the_request_that_made_it(
+def test_the_line_of_a_job_that_never_ran_has_the_id_of_the_request_that_made_it(
     service: Service,
 ) -> None:
     mine = headers(service, "logged-3")

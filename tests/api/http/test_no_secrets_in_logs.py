@@ -1,4 +1,4 @@
-"""No secret, password, prompt or answer stands in a log, whatever goes right or wrong."""
+"""Logs never contain a secret, password, prompt or completion, even of failed requests."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from tests.support.http.accounts import register
 from tests.support.polling import wait_until
 from tests.support.service import Service
 
-PROMPT = "tell nobody about zanzibar"
+PROMPT = "all that you know about zanzibar"
 PASSWORD = "password of zanzibar"
 MARK = "zanzibar"
 
-#: PostgreSQL quotes the whole row in the text of such an error.
+#: Constraints that some rows break. PostgreSQL quotes the whole row in its error.
 BROKEN = {
     "jobs": "request->>'prompt' not like '%break%'",
     "api_keys": "name not like '%break%'",
@@ -31,7 +31,7 @@ BROKEN = {
 def own_service(
     base_settings: Settings, migrated_database_url: str, redis_client: redis.Redis, tmp_path: Path
 ) -> Iterator[Service]:
-    """A service that logs all it can, on a database in which some rows cannot be written."""
+    """A service with log level DEBUG, whose database refuses some rows."""
     engine = create_engine(migrated_database_url)
     with engine.begin() as connection:
         for table, check in BROKEN.items():
@@ -75,11 +75,11 @@ def test_no_secret_and_no_prompt_is_logged(own_service: Service) -> None:
     rotated = account.call("POST", f"/api/keys/{key['id']}/rotate", json={}).json()
     secrets.add(rotated["secret"])
     by_key["x-api-key"] = rotated["secret"]
-    # Each of these is a fault of ours: the row is valid and cannot be written.
+    # Each of these is an internal error: the row is valid and the database refuses it.
     assert post(generate, by_key, prompt=f"{PROMPT} and break") == 500
     assert post("/api/keys", account.headers, name="break") == 500
     assert post("/api/auth/register", email="d@e.f", password=PASSWORD, name="break") == 500
-    _send_what_is_no_http(service, rotated["secret"])
+    _send_malformed_http(service, rotated["secret"])
 
     wait_until(lambda: service.logs().count("unexpected error") == 3, 10, service.logs)
     wait_until(lambda: "a request is malformed" in service.logs(), 10, service.logs)
@@ -93,7 +93,7 @@ def test_no_secret_and_no_prompt_is_logged(own_service: Service) -> None:
         assert word not in logs
 
 
-def _send_what_is_no_http(service: Service, secret: str) -> None:
+def _send_malformed_http(service: Service, secret: str) -> None:
     address = ("127.0.0.1", service.settings.api_port)
     with socket.create_connection(address, timeout=10) as connection:
         connection.sendall(f"GET / HTTP/1.1\r\nAuthorization Bearer {secret}\r\n\r\n".encode())

@@ -1,4 +1,4 @@
-"""The limit of open files: raised where it may be, and no disaster where it may not."""
+"""The API raises its limit of open files where it may, and survives where it may not."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.polling import wait_until
 from tests.support.processes import kill_with_children
 from tests.support.service import READY_SECONDS, Service
 
-#: More than the usual soft limit of a shell.
+#: Connections, more than the usual soft limit of a shell.
 IDLE = 1300
 USUAL = 1024
 
@@ -52,7 +52,7 @@ def seconds_used(service: Service) -> float:
     return float(times.user + times.system)
 
 
-def test_more_connections_fit_than_the_soft_limit_has_files(
+def test_more_connections_fit_than_the_soft_limit_allows(
     base_settings: Settings, redis_client: redis.Redis, tmp_path: Path
 ) -> None:
     with api(base_settings, tmp_path, soft=USUAL, hard="") as service:
@@ -65,7 +65,7 @@ def test_more_connections_fit_than_the_soft_limit_has_files(
 
 
 @pytest.mark.alone
-def test_at_the_hard_limit_a_process_rests_and_says_so_once(
+def test_at_the_hard_limit_a_process_uses_little_processor_time_and_logs_once(
     base_settings: Settings, redis_client: redis.Redis, tmp_path: Path
 ) -> None:
     with api(base_settings, tmp_path, soft=USUAL, hard=str(USUAL)) as service:
@@ -76,7 +76,7 @@ def test_at_the_hard_limit_a_process_rests_and_says_so_once(
         ):
             wait_until(lambda: "no more connections" in service.logs(), 10)
             before = seconds_used(service)
-            time.sleep(2)
+            time.sleep(2)  # the interval of the measurement
             spent = seconds_used(service) - before
 
         wait_until(service.responds, 20)

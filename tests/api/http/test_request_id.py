@@ -1,4 +1,4 @@
-"""A caller's `x-request-id` is repeated if it is sane, and can bring nothing else in."""
+"""A valid `x-request-id` is returned to its caller, and an invalid one reaches no header."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.support.service import Service
 
 
 def exchange(service: Service, request: bytes) -> bytes:
-    """Send bytes as they are and return the answer's."""
+    """Send raw bytes and return the bytes of the response."""
     address = ("127.0.0.1", service.settings.api_port)
     with socket.create_connection(address, timeout=10) as connection:
         connection.sendall(request)
@@ -25,7 +25,7 @@ def get(service: Service, header: bytes) -> bytes:
     return exchange(service, head)
 
 
-def test_a_sane_id_comes_back(service: Service) -> None:
+def test_a_valid_id_is_returned(service: Service) -> None:
     response = get(service, b"x-request-id: My.own_id:1-2")
 
     assert b"\r\nx-request-id: My.own_id:1-2\r\n" in response
@@ -46,7 +46,7 @@ def test_a_sane_id_comes_back(service: Service) -> None:
         b"",
     ],
 )
-def test_an_id_that_is_not_sane_is_replaced(service: Service, value: bytes) -> None:
+def test_an_invalid_id_is_replaced(service: Service, value: bytes) -> None:
     head, _, body = get(service, b"x-request-id: " + value).partition(b"\r\n\r\n")
 
     lines = head.lower().split(b"\r\n")
@@ -59,13 +59,13 @@ def test_an_id_that_is_not_sane_is_replaced(service: Service, value: bytes) -> N
         assert len(own) == len(b"x-request-id: req_") + 32
 
 
-def test_two_ids_are_none(service: Service) -> None:
+def test_two_ids_are_both_replaced(service: Service) -> None:
     response = get(service, b"x-request-id: one\r\nx-request-id: two")
 
     assert b"\r\nx-request-id: req_" in response
 
 
-def test_what_is_no_http_is_refused_in_the_one_shape(service: Service) -> None:
+def test_malformed_http_gets_the_same_error_shape(service: Service) -> None:
     for request in (
         b"NONSENSE\r\n\r\n",
         b"GET / HTTP/1.1\r\nno colon here\r\n\r\n",

@@ -34,7 +34,7 @@ def app_with(settings: Settings, **changes: Any) -> FlaskClient:
 
 
 def responses(app: FlaskClient) -> Iterator[Any]:
-    """Yield one answer of each kind: fine, refused, unknown, not allowed, malformed."""
+    """Yield one response of each kind: success, 401, 404, 405, 400 and a preflight."""
     yield app.get("/healthz")
     yield app.get("/api/auth/me")
     yield app.get("/nothing")
@@ -55,7 +55,7 @@ def test_every_response_has_the_headers_of_an_api(app: FlaskClient) -> None:
         assert "Werkzeug" not in response.headers.get("server", "")
 
 
-def test_production_asks_for_https(base_settings: Settings) -> None:
+def test_production_requires_https(base_settings: Settings) -> None:
     app = app_with(base_settings, app_env=AppEnv.PRODUCTION)
 
     for response in responses(app):
@@ -92,7 +92,7 @@ def test_an_allowed_origin_may_read_responses_and_their_headers(app: FlaskClient
         "",
     ],
 )
-def test_another_page_may_not(app: FlaskClient, origin: str) -> None:
+def test_another_origin_gets_no_cors_headers(app: FlaskClient, origin: str) -> None:
     for response in (
         app.get("/healthz", headers={"Origin": origin}),
         app.options("/api/keys", headers={**PREFLIGHT, "Origin": origin}),
@@ -113,7 +113,7 @@ def test_a_preflight_needs_no_credentials(app: FlaskClient) -> None:
 
 
 @pytest.mark.parametrize("names", ["x" * 65, "a b", "a;b", ",", ",".join("abc" for _ in range(60))])
-def test_names_of_headers_that_are_none_are_not_repeated(app: FlaskClient, names: str) -> None:
+def test_malformed_header_names_are_not_repeated(app: FlaskClient, names: str) -> None:
     response = app.options(
         "/api/keys", headers={**PREFLIGHT, "Access-Control-Request-Headers": names}
     )
@@ -121,7 +121,7 @@ def test_names_of_headers_that_are_none_are_not_repeated(app: FlaskClient, names
     assert "access-control-allow-headers" not in response.headers
 
 
-def test_without_a_list_no_page_may(base_settings: Settings) -> None:
+def test_without_allowed_origins_no_origin_gets_cors_headers(base_settings: Settings) -> None:
     response = app_with(base_settings).options("/api/keys", headers=PREFLIGHT)
 
     assert not [name for name, _ in response.headers if "access-control" in name.lower()]

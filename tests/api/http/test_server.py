@@ -1,4 +1,4 @@
-"""How the API's processes serve connections, and how they stop."""
+"""How the API's processes serve connections and how they stop."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ import gevent
 import pytest
 import redis
 import requests
+from sqlalchemy import select
 
 from core.config.settings import Settings
 from core.web.listener import Listener
+from models.jobs.job import Job, JobState
 from tests.support.polling import wait_until
 from tests.support.service import Service
 
@@ -26,10 +28,10 @@ def test_an_idle_connection_does_not_hold_up_the_stop(
 ) -> None:
     with (
         Service.started(base_settings, tmp_path, drain_seconds=60.0) as service,
-        requests.Session() as kept_open,
+        requests.Session() as client,
     ):
         assert service.api is not None
-        assert kept_open.get(f"{service.url}/healthz", timeout=10).status_code == 200
+        assert client.get(f"{service.url}/healthz", timeout=10).status_code == 200
 
         began = time.monotonic()
         service.api.send_signal(signal.SIGTERM)
@@ -38,7 +40,7 @@ def test_an_idle_connection_does_not_hold_up_the_stop(
         assert time.monotonic() - began < 10
 
 
-def test_a_listener_that_closes_cuts_off_nobody_in_its_queue() -> None:
+def test_a_closing_listener_serves_the_connections_in_its_backlog() -> None:
     received: list[bytes] = []
 
     def serve() -> None:
@@ -56,7 +58,7 @@ def test_a_listener_that_closes_cuts_off_nobody_in_its_queue() -> None:
         for one in waiting:
             one.close()
 
-    # gevent has a loop for each thread; that of the tests has none.
+    # gevent has a loop for each thread; the tests' thread must not get one.
     thread = threading.Thread(target=serve)
     thread.start()
     thread.join(30)
@@ -67,14 +69,14 @@ def test_a_listener_that_closes_cuts_off_nobody_in_its_queue() -> None:
 def test_a_stopping_api_completes_its_requests(
     base_settings: Settings, redis_client: redis.Redis, tmp_path: Path
 ) -> None:
-    """Beside it, a connection that waits for its next request is closed."""
+    """The API also closes a connection that waits for its next request."""
     pace = {"echo_tokens_per_second": 15.0, "drain_seconds": 30.0, "api_processes": 1}
     with (
         Service.started(base_settings, tmp_path, **pace) as service,
-        requests.Session() as kept_open,
+        requests.Session() as client,
     ):
         assert service.api is not None
-        assert kept_open.get(f"{service.url}/healthz", timeout=10).status_code == 200
+        assert client.get(f"{service.url}/healthz", timeout=10).status_code == 200
         responses: list[Any] = []
         secret = service.make_key()["secret"]
 
@@ -90,8 +92,7 @@ def test_a_stopping_api_completes_its_requests(
 
         caller = threading.Thread(target=call)
         caller.start()
-        wait_until(lambda: redis_client.pubsub_numsub("job-news")[0][1], 10)
-        time.sleep(0.3)
+        wait_until(lambda: is_running(service), 10)
 
         service.api.send_signal(signal.SIGTERM)
         service.api.wait(30)
@@ -100,8 +101,14 @@ def test_a_stopping_api_completes_its_requests(
         assert [response.status_code for response in responses] == [200]
 
 
+def is_running(service: Service) -> bool:
+    """Return whether a job runs; its client then waits in the API."""
+    with service.sessions() as session:
+        return JobState.RUNNING in session.scalars(select(Job.state)).all()
+
+
 def ask(connection: socket.socket, request: bytes) -> bytes:
-    """Send a request for `/healthz`, and return the whole answer."""
+    """Send a request for `/healthz`, and return the whole response."""
     connection.sendall(request)
     response = b""
     while not response.endswith(b"}\n"):
@@ -112,7 +119,7 @@ def ask(connection: socket.socket, request: bytes) -> bytes:
 
 
 def seconds_to_close(connection: socket.socket, trickle: bytes = b"") -> float:
-    """Return when the other side closes; send a byte of `trickle` every second until then."""
+    """Return the seconds until the server closes; send a byte of `trickle` every second."""
     began = time.monotonic()
     connection.settimeout(1.0)
     while time.monotonic() - began < 40:
@@ -129,54 +136,53 @@ def seconds_to_close(connection: socket.socket, trickle: bytes = b"") -> float:
 
 
 @pytest.mark.alone
-def test_the_half_of_a_head_is_dropped_soon_and_an_idle_connection_is_kept(
-    base_settings: Settings, redis_client: redis.Redis, tmp_path: Path
+def test_an_incomplete_head_is_dropped_soon_and_an_idle_connection_is_not(
+    service_without_workers: Service,
 ) -> None:
     whole = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
-    with Service.started(base_settings, tmp_path, workers=0, api_processes=1) as service:
-        address = ("127.0.0.1", service.settings.api_port)
-        waits: dict[str, float] = {}
+    address = ("127.0.0.1", service_without_workers.settings.api_port)
+    waits: dict[str, float] = {}
 
-        def try_out(name: str, first: bytes, trickle: bytes) -> None:
-            with socket.create_connection(address, 10) as connection:
-                if first:
-                    ask(connection, first)
-                waits[name] = seconds_to_close(connection, trickle)
+    def try_out(name: str, first: bytes, trickle: bytes) -> None:
+        with socket.create_connection(address, 10) as connection:
+            if first:
+                ask(connection, first)
+            waits[name] = seconds_to_close(connection, trickle)
 
-        threads = [
-            threading.Thread(target=try_out, args=case)
-            for case in (
-                ("nothing at all", b"", b""),
-                ("a first head that trickles", b"", whole + b" " * 99),
-                (
-                    "a later head that trickles",
-                    whole,
-                    b"GET /healthz HTTP/1.1\r\nX-A: " + b"a" * 99,
-                ),
-            )
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+    threads = [
+        threading.Thread(target=try_out, args=case)
+        for case in (
+            ("nothing at all", b"", b""),
+            ("a first head that trickles", b"", whole + b" " * 99),
+            (
+                "a later head that trickles",
+                whole,
+                b"GET /healthz HTTP/1.1\r\nX-A: " + b"a" * 99,
+            ),
+        )
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
 
-        assert all(8 < seconds < 20 for seconds in waits.values()), waits
-        with socket.create_connection(address, 10) as idle:
-            for _ in range(2):
-                assert ask(idle, whole).startswith(b"HTTP/1.1 200")
-                time.sleep(12)  # longer than a head may take
+    assert all(8 < seconds < 20 for seconds in waits.values()), waits
+    with socket.create_connection(address, 10) as idle:
+        for _ in range(2):
+            assert ask(idle, whole).startswith(b"HTTP/1.1 200")
+            time.sleep(12)  # longer than a head may take
 
 
 @pytest.mark.alone
-def test_bodies_that_nobody_reads_hold_up_nobody(service: Service) -> None:
+def test_large_unauthenticated_bodies_delay_no_other_request(service: Service) -> None:
     """A client needs no key to send a large body."""
     must_stop = time.monotonic() + 3
     statuses: set[int] = set()
 
     def send() -> None:
-        with requests.Session() as kept_open:
+        with requests.Session() as client:
             while time.monotonic() < must_stop:
-                response = kept_open.post(
+                response = client.post(
                     f"{service.url}/api/llm/generate", data=b"a" * 2_000_000, timeout=30
                 )
                 statuses.add(response.status_code)

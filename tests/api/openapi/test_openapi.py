@@ -1,4 +1,4 @@
-"""The published document is valid, says every route, and comes out of the models that validate."""
+"""The published document is valid and describes every route, with the models that validate."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_the_document_is_valid_openapi(document: dict[str, Any]) -> None:
     assert [str(fault) for fault in OpenAPIV31SpecValidator(document).iter_errors()] == []
 
 
-def test_every_route_is_described_or_is_a_page(app: Flask) -> None:
+def test_every_route_is_described_or_serves_a_page(app: Flask) -> None:
     silent = [
         endpoint for endpoint, view in app.view_functions.items() if description_of(view) is None
     ]
@@ -105,7 +105,9 @@ def test_a_body_is_published_as_the_model_that_validates_it(
 
 
 @pytest.mark.parametrize("call", bodies())
-def test_a_number_or_truth_is_taken_as_published_only(document: dict[str, Any], call: Call) -> None:
+def test_a_number_or_boolean_of_another_type_is_refused(
+    document: dict[str, Any], call: Call
+) -> None:
     body = call.operation.body
     assert body is not None
     schema = body.model_json_schema(by_alias=True)
@@ -118,7 +120,7 @@ def test_a_number_or_truth_is_taken_as_published_only(document: dict[str, Any], 
                 assert name in named
 
 
-def test_the_served_document_is_the_printed_one(
+def test_the_served_document_is_the_one_that_the_command_prints(
     base_settings: Settings, redis_client: redis.Redis, capsys: pytest.CaptureFixture[str]
 ) -> None:
     api = create_app(Services.from_settings(base_settings)).test_client()
@@ -129,21 +131,21 @@ def test_the_served_document_is_the_printed_one(
     assert json.loads(capsys.readouterr().out) == served.get_json() == published_document()
 
 
-def test_a_browser_asks_whether_its_copy_is_still_the_one(
+def test_a_browser_revalidates_its_cached_document(
     base_settings: Settings, redis_client: redis.Redis
 ) -> None:
     api = create_app(Services.from_settings(base_settings)).test_client()
     first = api.get("/api/openapi.json")
 
-    again = api.get("/api/openapi.json", headers={"If-None-Match": first.headers["etag"]})
+    revalidated = api.get("/api/openapi.json", headers={"If-None-Match": first.headers["etag"]})
 
     assert first.headers["cache-control"] == "no-cache"
-    assert (again.status_code, again.data) == (304, b"")
+    assert (revalidated.status_code, revalidated.data) == (304, b"")
 
 
-def test_a_docstring_gives_the_text_and_its_fields() -> None:
+def test_a_docstring_gives_the_description_of_a_model_and_of_its_fields() -> None:
     text, fields = read_docstring(
-        """What it is.
+        """A thing.
 
         More, `None` is nothing.
 
@@ -154,18 +156,18 @@ def test_a_docstring_gives_the_text_and_its_fields() -> None:
         """
     )
 
-    assert text == "What it is.\n\nMore, `null` is nothing."
+    assert text == "A thing.\n\nMore, `null` is nothing."
     assert fields == {"one": "the first of two: not a name.", "two": "the second."}
 
 
-def test_what_is_not_described_is_found() -> None:
+def test_a_difference_from_the_schema_is_found() -> None:
     schema = contract().document["components"]["schemas"]["ShownUser"]
-    shown = {"id": "user_" + "0" * 32, "email": "", "name": "", "role": "admin", "isActive": True}
-    whole = {**shown, "createdAt": "2026-11-01T12:00:00.000Z"}
+    partial = {"id": "user_" + "0" * 32, "email": "", "name": "", "role": "admin", "isActive": True}
+    whole = {**partial, "createdAt": "2026-11-01T12:00:00.000Z"}
 
     faults = [
         list(contract().json_faults({"$ref": "#/components/schemas/ShownUser"}, value))
-        for value in (whole, shown, {**whole, "more": 1}, {**whole, "createdAt": "yesterday"})
+        for value in (whole, partial, {**whole, "more": 1}, {**whole, "createdAt": "yesterday"})
     ]
 
     assert set(schema["required"]) == set(whole)
@@ -174,13 +176,13 @@ def test_what_is_not_described_is_found() -> None:
 
 def test_an_undescribed_response_is_found(service: Service) -> None:
     response = service.call("GET", "/healthz")
-    narrow = Contract.published()
-    described = narrow.document["paths"]["/healthz"]["get"]["responses"]
+    contract = Contract.published()
+    described = contract.document["paths"]["/healthz"]["get"]["responses"]
 
     described["200"]["headers"]["x-more"] = {"required": True}
-    assert narrow.faults(response) == ["the header x-more is missing"]
+    assert contract.faults(response) == ["the header x-more is missing"]
     del described["200"]
-    assert narrow.faults(response) == ["200 is not described"]
+    assert contract.faults(response) == ["200 is not described"]
 
 
 @pytest.mark.parametrize(
@@ -219,7 +221,7 @@ def test_the_events_of_a_stream_are_as_described(
     assert sent[-1].json["usage"]["completion_tokens"] > 0
 
 
-def test_a_body_that_changes_what_it_names_publishes_no_defaults(document: dict[str, Any]) -> None:
+def test_the_body_of_a_partial_update_publishes_no_defaults(document: dict[str, Any]) -> None:
     for name in ("UpdateKeyBody", "UpdateUserBody"):
         fields = document["components"]["schemas"][name]["properties"].values()
         assert [field for field in fields if "default" in field] == []
@@ -240,7 +242,9 @@ def test_a_body_that_changes_what_it_names_publishes_no_defaults(document: dict[
         ({"prompt": "x", "stop": 1}, False),
     ],
 )
-def test_a_generation_is_published_as_it_is_taken(body: dict[str, Any], is_valid: bool) -> None:
+def test_the_published_generation_accepts_what_the_model_accepts(
+    body: dict[str, Any], is_valid: bool
+) -> None:
     faults = list(contract().json_faults({"$ref": "#/components/schemas/Generation"}, body))
 
     assert (faults == []) is is_valid

@@ -1,4 +1,4 @@
-"""A service whose machines have wrong clocks: everything is dated by the database's."""
+"""All dates come from the database's clock, also when other machines have wrong clocks."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.support.webhook_receiver import receiving
 from tests.system.faults.clock import Clock
 
 OFF = timedelta(hours=6)
-#: What a call and a look at its row may take on a busy machine.
+#: The longest time of a call and of reading its row, on a busy machine.
 SLACK = timedelta(seconds=60)
 END_SECONDS = 60.0
 NETWORKS = {"webhook_allowed_networks": "127.0.0.0/8"}
@@ -64,24 +64,26 @@ def headers(skewed_service: Service) -> dict[str, str]:
     return {"x-api-key": skewed_service.make_key()["secret"]}
 
 
-def is_present(shown: str | float) -> bool:
-    """Say whether a time that the API told is about now."""
-    when = shown if isinstance(shown, (int, float)) else datetime.fromisoformat(shown).timestamp()
+def is_present(value: str | float) -> bool:
+    """Return whether a time in a response of the API is about now."""
+    when = value if isinstance(value, (int, float)) else datetime.fromisoformat(value).timestamp()
     return abs(when - time.time()) < SLACK.total_seconds()
 
 
 def test_a_batch_has_its_whole_window(skewed_service: Service, headers: dict[str, str]) -> None:
     batch = made(skewed_service, headers, *requests_of(2), query="?completionWindow=90m")
 
-    wait_until(lambda: show(skewed_service, headers, batch)["status"] == "completed", END_SECONDS)
+    wait_until(
+        lambda: batch_of(skewed_service, headers, batch)["status"] == "completed", END_SECONDS
+    )
 
-    ended = show(skewed_service, headers, batch)
+    ended = batch_of(skewed_service, headers, batch)
     assert is_present(ended["createdAt"]) and is_present(ended["finishedAt"])
     assert seconds_between(ended, "createdAt", "expiresAt") == 5400
     assert 0 <= seconds_between(ended, "createdAt", "startedAt") < SLACK.total_seconds()
 
 
-def test_the_lines_of_a_batch_are_dated_as_their_batch(
+def test_the_lines_of_a_batch_have_the_date_of_their_batch(
     skewed_service: Service, headers: dict[str, str], rows: SessionFactory
 ) -> None:
     batch = made(skewed_service, headers, *requests_of(2))
@@ -122,12 +124,12 @@ def test_an_idempotency_key_lives_a_day(
     body = {"prompt": "once", "maxTokens": 4}
     sent = {**headers, "Idempotency-Key": "twice"}
     first = skewed_service.call("POST", "/api/llm/generate", json=body, headers=sent).json()
-    with rows.begin() as session:  # by the database's clock an hour is left of the day
+    with rows.begin() as session:  # an hour of the day is left by the database's clock
         session.execute(text("update idempotency_keys set created_at = now() - interval '23h'"))
 
-    again = skewed_service.call("POST", "/api/llm/generate", json=body, headers=sent).json()
+    repeated = skewed_service.call("POST", "/api/llm/generate", json=body, headers=sent).json()
 
-    assert again["id"] == first["id"]
+    assert repeated["id"] == first["id"]
     with rows.begin() as session:
         session.execute(text("update idempotency_keys set created_at = now() - interval '25h'"))
     another = skewed_service.call("POST", "/api/llm/generate", json=body, headers=sent).json()
@@ -137,7 +139,7 @@ def test_an_idempotency_key_lives_a_day(
     assert claimed_at is not None and abs(claimed_at - utc_now()) < SLACK
 
 
-def test_an_uploaded_file_is_there_until_it_expires(
+def test_an_uploaded_file_exists_until_it_expires(
     skewed_service: Service, headers: dict[str, str], rows: SessionFactory
 ) -> None:
     file = upload(skewed_service, headers, b'{"custom_id": "a"}\n')
@@ -220,7 +222,7 @@ def test_a_webhook_is_signed_for_receivers_with_right_clocks(
     key_id = parse_id(Prefix.KEY, key["id"])
     assert key_id is not None
     with receiving() as receiver:
-        body = {"prompt": "tell me", "maxTokens": 4, "webhookUrl": receiver.url}
+        body = {"prompt": "say it", "maxTokens": 4, "webhookUrl": receiver.url}
         response = skewed_service.call(
             "POST", "/api/llm/generate", json=body, headers={"x-api-key": key["secret"]}
         )
@@ -234,12 +236,12 @@ def test_a_webhook_is_signed_for_receivers_with_right_clocks(
     assert tried_at is not None and abs(tried_at - utc_now()) < SLACK
 
 
-def show(service: Service, headers: dict[str, str], batch: dict[str, Any]) -> dict[str, Any]:
+def batch_of(service: Service, headers: dict[str, str], batch: dict[str, Any]) -> dict[str, Any]:
     return dict(service.call("GET", f"{PATH}/{batch['id']}", headers=headers).json())
 
 
-def seconds_between(shown: dict[str, Any], begin: str, end: str) -> float:
-    times = [datetime.fromisoformat(shown[name]) for name in (begin, end)]
+def seconds_between(batch: dict[str, Any], begin: str, end: str) -> float:
+    times = [datetime.fromisoformat(batch[name]) for name in (begin, end)]
     return (times[1] - times[0]).total_seconds()
 
 

@@ -1,4 +1,4 @@
-"""A part that is away is a 503 that says which, and when to come back: never a 401, no half job."""
+"""If a part is away, the API returns 503 with the part and a retry time, and leaves no job."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from models.database.base import SessionFactory
 from models.jobs.job import Job
 from tests.support.factories.rows import claim_job
 
-NOBODY = SecretStr("redis://127.0.0.1:1/0")
+NO_REDIS = SecretStr("redis://127.0.0.1:1/0")
 NO_DATABASE = SecretStr("postgresql+psycopg2://u:p@127.0.0.1:1/none")
 
 
@@ -38,7 +38,7 @@ def key(database: SessionFactory, admin: User) -> dict[str, str]:
 
 @pytest.fixture
 def app_with() -> Iterator[Callable[..., FlaskClient]]:
-    """Makes API applications with another queue or limiter; they stop listening at the end."""
+    """Return a function that creates API applications with another queue or limiter."""
     opened = []
 
     def make(settings: Settings, *, queue: Any = None, limiter: Any = None) -> FlaskClient:
@@ -60,13 +60,13 @@ def jobs(database: SessionFactory) -> list[Job]:
         return list(session.scalars(select(Job)))
 
 
-def test_without_redis_nothing_is_taken_and_nothing_is_left(
+def test_without_redis_a_generation_is_refused_and_leaves_no_job(
     app_with: Callable[..., FlaskClient],
     base_settings: Settings,
     database: SessionFactory,
     key: dict[str, str],
 ) -> None:
-    app = app_with(base_settings.model_copy(update={"redis_url": NOBODY}))
+    app = app_with(base_settings.model_copy(update={"redis_url": NO_REDIS}))
 
     response = app.post("/api/llm/generate", json={"prompt": "x"}, headers=key)
 
@@ -76,14 +76,14 @@ def test_without_redis_nothing_is_taken_and_nothing_is_left(
     assert jobs(database) == []
 
 
-def test_a_job_that_cannot_be_sent_is_failed(
+def test_a_job_that_cannot_be_enqueued_fails(
     app_with: Callable[..., FlaskClient],
     base_settings: Settings,
     database: SessionFactory,
     redis_client: redis.Redis,
     key: dict[str, str],
 ) -> None:
-    dead = open_redis(base_settings.model_copy(update={"redis_url": NOBODY}))
+    dead = open_redis(base_settings.model_copy(update={"redis_url": NO_REDIS}))
     app = app_with(base_settings, queue=JobQueue(dead))
 
     response = app.post("/api/llm/generate", json={"prompt": "x"}, headers=key)
@@ -92,21 +92,21 @@ def test_a_job_that_cannot_be_sent_is_failed(
     assert [job.state for job in jobs(database)] == ["failed"]
 
 
-def test_a_job_that_was_begun_although_its_sending_failed_is_waited_for(
+def test_the_api_waits_for_a_job_that_a_worker_claimed_although_enqueueing_failed(
     app_with: Callable[..., FlaskClient],
     base_settings: Settings,
     database: SessionFactory,
     redis_client: redis.Redis,
     key: dict[str, str],
 ) -> None:
-    class OnlyTheAnswerIsLost:
+    class QueueWithLostReply:
         def send(self, job_id: UUID, queue: object) -> None:
             with database.begin() as session:
                 claim_job(session, job_id, worker_id="w", lease=timedelta(seconds=9))
             raise redis.TimeoutError
 
     settings = base_settings.model_copy(update={"sync_wait_seconds": 0.2})
-    app = app_with(settings, queue=OnlyTheAnswerIsLost())
+    app = app_with(settings, queue=QueueWithLostReply())
 
     response = app.post("/api/llm/generate", json={"prompt": "x"}, headers=key)
 
@@ -115,7 +115,7 @@ def test_a_job_that_was_begun_although_its_sending_failed_is_waited_for(
 
 
 @pytest.mark.parametrize("path", ["/api/auth/login", "/api/llm/generate"])
-def test_without_the_database_valid_credentials_are_not_called_wrong(
+def test_without_the_database_credentials_get_503_and_not_401(
     app_with: Callable[..., FlaskClient],
     base_settings: Settings,
     key: dict[str, str],
@@ -133,10 +133,10 @@ def test_without_the_database_valid_credentials_are_not_called_wrong(
     assert "the database is away: OperationalError" in caplog.text
 
 
-def test_readiness_names_what_is_away(
+def test_readiness_names_the_parts_that_are_away(
     app_with: Callable[..., FlaskClient], base_settings: Settings
 ) -> None:
-    gone = {"database_url": NO_DATABASE, "redis_url": NOBODY}
+    gone = {"database_url": NO_DATABASE, "redis_url": NO_REDIS}
     response = app_with(base_settings.model_copy(update=gone)).get("/readyz")
 
     assert response.status_code == 503

@@ -1,4 +1,4 @@
-"""A database that takes connections and answers nothing: callers are told, within a bound."""
+"""If the database accepts connections and does not respond, callers get an error in time."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from tests.support.http.errors import error_of
 from tests.support.polling import wait_until
 from tests.support.service import Service
 
-#: Jobs that are in flight before it freezes, and the limit of their key.
+#: Jobs in flight before the database freezes, and the limit of their key.
 BEFORE, MOST = 3, 20
 TRIES = 4
 
 
 @pytest.fixture
 def postgres(tmp_path: Path) -> Iterator[Postgres]:
-    """A server of the test's own."""
+    """A PostgreSQL of this test alone."""
     (tmp_path / "logs").mkdir()
     postgres = Postgres(tmp_path / "postgres", log_dir=tmp_path / "logs", is_durable=False)
     postgres.start()
@@ -45,7 +45,7 @@ def postgres(tmp_path: Path) -> Iterator[Postgres]:
 def ask(
     base_settings: Settings, postgres: Postgres, tmp_path: Path, redis_client: redis.Redis
 ) -> Iterator[Callable[[], requests.Response]]:
-    """Makes a job of one key, which is believed: the next statement is its INSERT."""
+    """Return a function that submits a job. Its key is cached: the next statement is the INSERT."""
     settings = Settings.from_environment(
         {**base_settings.to_environment(), "DATABASE_URL": postgres.url}
     )
@@ -74,14 +74,15 @@ def test_requests_end_in_time_when_the_database_freezes(
     assert (response.status_code, error_of(response)) == (503, "database_unavailable")
     assert seconds < 10
 
-    wait_until(lambda: ask().status_code == 202, 5)  # in the last place
+    wait_until(lambda: ask().status_code == 202, 5)  # the last slot
 
 
-def test_a_job_that_was_given_up_does_not_come_when_its_insert_goes_on(
+def test_a_job_whose_insert_was_abandoned_is_cancelled_when_the_insert_completes(
     postgres: Postgres, ask: Callable[[], requests.Response]
 ) -> None:
     accepted = BEFORE
-    # A connection that rested for a second is looked at before it is used: then nothing was sent.
+    # The API tests a connection that was idle for a second, before it sends the INSERT. Such a try
+    # does not count.
     for _ in range(TRIES):
         assert ask().status_code == 202
         accepted += 1
@@ -92,14 +93,14 @@ def test_a_job_that_was_given_up_does_not_come_when_its_insert_goes_on(
         accepted += not is_refused
         if is_given_up:
             break
-    # Those that were given up carry out what they were sent, and end.
+    # The abandoned backends execute the statement that they received, and exit.
     psutil.wait_procs(old, timeout=2)
 
     assert Counter(states(postgres)) == {"queued": accepted, "cancelled": 1}
 
 
 def appears(postgres: Postgres, state: str, *, seconds: float) -> bool:
-    """Say whether there is a job in this state within the time."""
+    """Wait for a job in this state; return whether there was one in time."""
     deadline = time.monotonic() + seconds
     while state not in states(postgres):
         if time.monotonic() > deadline:
@@ -122,14 +123,14 @@ def server(postgres: Postgres) -> psutil.Process:
 
 
 def backends(postgres: Postgres) -> list[psutil.Process]:
-    """Return the processes that serve connections."""
+    """Return the server's processes that serve connections."""
     children = server(postgres).children()
     return [one for one in children if "127.0.0.1(" in " ".join(one.cmdline())]
 
 
 @contextmanager
 def frozen(processes: Sequence[psutil.Process]) -> Iterator[None]:
-    """Stop processes for the block."""
+    """Stop processes during the block."""
     for process in processes:
         os.kill(process.pid, signal.SIGSTOP)
     try:

@@ -1,4 +1,4 @@
-"""A large request takes turns with others, stops nobody, and is paid for when it is refused."""
+"""Large requests run one at a time, delay no small request, and cost also when refused."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.support.factories.limit_key import Clock
 from tests.support.polling import wait_until
 from tests.support.service import Service
 
-#: What may stand in a body of two megabytes; counting the last takes longest.
+#: Prompts of two megabytes; counting the tokens of the last takes longest.
 PROMPTS = {
     "too long for any tokens": "aA1 " * 500_000,
     "many tokens": "aA1 " * 160_000,
@@ -38,7 +38,7 @@ PROMPTS = {
 def single_process_service(
     base_settings: Settings, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Service]:
-    """A service whose API is one process: whatever holds it up holds up everything."""
+    """A service whose API is one process, so that a blocked process blocks all requests."""
     directory = tmp_path_factory.mktemp("single")
     with Service.started(base_settings, directory, api_processes=1) as service:
         yield service
@@ -80,7 +80,7 @@ def test_other_requests_run_while_a_large_prompt_is_parsed(
 
 
 @pytest.mark.parametrize("name", PROMPTS)
-def test_a_large_prompt_that_cannot_fit_is_refused_with_what_was_counted(
+def test_the_error_for_a_large_prompt_has_the_number_of_counted_tokens(
     single_process_service: Service, name: str
 ) -> None:
     response = generate(
@@ -132,7 +132,7 @@ def lock() -> LargeRequestLock:
 
 
 def wait_behind(lock: LargeRequestLock, order: list[str], name: str, user: Any) -> threading.Thread:
-    """Wait for a turn in another thread, which ends it at once and notes its name."""
+    """Acquire the lock in another thread, which records its name and releases the lock."""
     before = lock._count()
 
     def take() -> None:
@@ -160,7 +160,7 @@ def test_the_lock_is_fair_to_users_with_few_requests(lock: LargeRequestLock) -> 
     assert order == ["many 0", "few", "many 1", "many 2"]
 
 
-def test_who_waits_too_long_is_refused_and_holds_up_nobody() -> None:
+def test_a_request_that_waits_too_long_is_refused_and_blocks_no_other() -> None:
     lock = LargeRequestLock(max_wait_seconds=0.05, sleep=lambda seconds: None)
     end = lock.acquire(uuid4(), 0)
 
@@ -173,7 +173,9 @@ def test_who_waits_too_long_is_refused_and_holds_up_nobody() -> None:
 
 
 @pytest.mark.parametrize(("users", "most"), [(1, MAX_WAITING_PER_USER), (64, MAX_WAITING)])
-def test_no_more_than_so_many_wait(lock: LargeRequestLock, users: int, most: int) -> None:
+def test_the_number_of_waiting_requests_is_bounded(
+    lock: LargeRequestLock, users: int, most: int
+) -> None:
     names = [uuid4() for _ in range(users)]
     end = lock.acquire(uuid4(), 0)
     waiting = [wait_behind(lock, [], "", names[i % users]) for i in range(most)]
@@ -188,7 +190,9 @@ def test_no_more_than_so_many_wait(lock: LargeRequestLock, users: int, most: int
 
 
 @pytest.mark.parametrize(("seconds", "rest"), [(0.01, 0.03), (5.0, MAX_PAUSE_SECONDS)])
-def test_the_process_works_for_others_after_each(seconds: float, rest: float) -> None:
+def test_the_process_pauses_for_other_requests_after_each_large_one(
+    seconds: float, rest: float
+) -> None:
     clock = Clock()
     slept: list[float] = []
     lock = LargeRequestLock(clock=clock, sleep=slept.append)

@@ -1,4 +1,4 @@
-"""A process that is slow to admit what it let in refuses the next, and only what generates."""
+"""A process whose admissions are late refuses new generations, and no other requests."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_few_pending_requests_are_no_overload(shedder: LoadShedder, clock: Clock
     shedder.begin()
 
 
-def test_requests_are_accepted_again_when_the_oldest_is_admitted(
+def test_requests_are_accepted_once_the_oldest_is_admitted(
     shedder: LoadShedder, clock: Clock
 ) -> None:
     tickets = [shedder.begin()]

@@ -1,4 +1,4 @@
-"""The metrics pages: what they show, where, and what they do not."""
+"""The metrics pages: their metrics, their ports, and labels without input of callers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.support.prometheus import families, samples, scrape, total
 from tests.support.service import Service
 
 BODY = {"prompt": "one two three", "maxTokens": 4}
-#: Shown only where there is a GPU, and only when a fault of ours was answered by nobody.
+#: Metrics that need a GPU, or an exception that no handler turned into a response.
 RARE = {
     *(f"bountycoder_gpu_{name}" for name in ("utilization_ratio", "temperature_celsius")),
     *(f"bountycoder_gpu_{name}" for name in ("memory_used_bytes", "memory_total_bytes")),
@@ -36,21 +36,21 @@ RARE = {
 def metrics_service(
     base_settings: Settings, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Service]:
-    """An API, a worker and an admin UI that show their metrics."""
+    """An API, a worker and an admin UI, each with a metrics port."""
     ports = {f"{name}_metrics_port": free_port() for name in ("api", "worker", "admin")}
     settings = base_settings.model_copy(update={"admin_port": free_port()})
     with Service.started(settings, tmp_path_factory.mktemp("measured"), **ports) as service:
         service.start_over()
         admin = service.spawn("admin-ui")
         try:
-            wait_until(lambda: _answers(service.settings.admin_metrics_port), 30, service.logs)
+            wait_until(lambda: _responds(service.settings.admin_metrics_port), 30, service.logs)
             yield service
         finally:
             admin.terminate()
             admin.wait(20)
 
 
-def _answers(port: int) -> bool:
+def _responds(port: int) -> bool:
     try:
         scrape(port)
     except requests.ConnectionError:
@@ -58,7 +58,9 @@ def _answers(port: int) -> bool:
     return True
 
 
-def shown(service: Service, program: str) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+def read_metrics(
+    service: Service, program: str
+) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
     return samples(scrape(getattr(service.settings, f"{program}_metrics_port")))
 
 
@@ -109,7 +111,7 @@ def test_refusals_are_counted_by_their_code(metrics_service: Service) -> None:
 
     for _ in range(5):
         metrics_service.call("POST", "/api/llm/jobs", json=BODY, headers=headers)
-    values = shown(metrics_service, "api")
+    values = read_metrics(metrics_service, "api")
 
     route = "/api/llm/jobs"
     refused = total(
@@ -121,7 +123,7 @@ def test_refusals_are_counted_by_their_code(metrics_service: Service) -> None:
     assert total(values, counted, route=route, status="429") == 3
 
 
-def test_a_path_or_method_of_the_callers_own_is_no_label(metrics_service: Service) -> None:
+def test_an_unknown_path_or_method_is_no_label(metrics_service: Service) -> None:
     address = ("127.0.0.1", metrics_service.settings.api_port)
     with socket.create_connection(address, timeout=10) as connection:
         connection.sendall(b"ZANZIBAR /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
@@ -146,7 +148,7 @@ def test_a_stream_is_in_progress_until_it_ends(metrics_service: Service) -> None
     headers = {"x-api-key": metrics_service.make_key()["secret"]}
 
     def in_progress() -> float:
-        return total(shown(metrics_service, "api"), "bountycoder_http_requests_in_progress")
+        return total(read_metrics(metrics_service, "api"), "bountycoder_http_requests_in_progress")
 
     wait_until(lambda: in_progress() == 0, 20)
     metrics_service.workers[0].send_signal(signal.SIGSTOP)
@@ -163,8 +165,8 @@ def test_a_stream_is_in_progress_until_it_ends(metrics_service: Service) -> None
     wait_until(lambda: in_progress() == 0, 10)
 
 
-def facts(settings: Settings, **urls: str) -> tuple[dict[str, float], float]:
-    """Return the facts of a service with these addresses, and the seconds that it took."""
+def collect(settings: Settings, **urls: str) -> tuple[dict[str, float], float]:
+    """Return the service metrics with these URLs, and the seconds that collecting took."""
     changes = {name: SecretStr(url) for name, url in urls.items()}
     collector = ServiceMetrics(settings.model_copy(update=changes))
     began = time.monotonic()
@@ -172,17 +174,17 @@ def facts(settings: Settings, **urls: str) -> tuple[dict[str, float], float]:
     return found, time.monotonic() - began
 
 
-def test_facts_of_a_part_that_is_away_are_missing(
+def test_metrics_of_a_part_that_is_away_are_missing(
     base_settings: Settings, database: object
 ) -> None:
-    # A database of this test's own: the worker of the others writes heartbeats into the first.
+    # The Redis database 1: the worker of the other tests writes heartbeats to database 0.
     own = f"{base_settings.redis_url.get_secret_value().removesuffix('/0')}/1"
     with redis.Redis.from_url(own) as client:
         for name in ("a", "b"):
             WorkerRegistry(client).report(WorkerStatus(name, "m", 10, is_ready=True))
-    all_there, _ = facts(base_settings, redis_url=own)
-    nobody = f"redis://127.0.0.1:{free_port()}/0"
-    no_redis, _ = facts(base_settings, redis_url=nobody)
+    all_there, _ = collect(base_settings, redis_url=own)
+    away = f"redis://127.0.0.1:{free_port()}/0"
+    no_redis, _ = collect(base_settings, redis_url=away)
 
     assert (all_there["bountycoder_database_up"], all_there["bountycoder_redis_up"]) == (1, 1)
     assert all_there["bountycoder_workers"] == 2
@@ -192,10 +194,10 @@ def test_facts_of_a_part_that_is_away_are_missing(
 
 
 @pytest.mark.alone
-def test_a_database_that_says_nothing_does_not_hold_up_a_scrape(base_settings: Settings) -> None:
+def test_a_database_that_does_not_respond_does_not_delay_a_scrape(base_settings: Settings) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"postgresql+psycopg2://bounty@127.0.0.1:{silent.getsockname()[1]}/bounty"
-        found, seconds = facts(base_settings, database_url=url)
+        found, seconds = collect(base_settings, database_url=url)
 
     assert found["bountycoder_database_up"] == 0
     assert "bountycoder_users" not in found

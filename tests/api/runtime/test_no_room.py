@@ -1,4 +1,4 @@
-"""A machine without room refuses what needs it, with a 503 and not a fault of ours."""
+"""An upload for which the machine has no disk space gets 503, not 500."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def app(base_settings: Settings, redis_client: redis.Redis) -> Iterator[FlaskCli
 
 
 @contextmanager
-def no_file_larger(size: int) -> Iterator[None]:
-    """Let the kernel refuse what makes a file of this process larger."""
+def files_limited_to(size: int) -> Iterator[None]:
+    """Make the kernel refuse writes beyond `size` bytes of a file."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
@@ -39,7 +39,7 @@ def no_file_larger(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_an_upload_without_room_for_it_is_a_503(
+def test_an_upload_without_disk_space_gets_503(
     app: FlaskClient, database: SessionFactory, admin: User, caplog: pytest.LogCaptureFixture
 ) -> None:
     with database.begin() as session:
@@ -47,7 +47,7 @@ def test_an_upload_without_room_for_it_is_a_503(
     headers = {"x-api-key": secret.text, **JSONL}
     file = jsonl({"custom_id": "a", "prompt": "x" * 3 * MEGABYTE, "maxTokens": 1})
 
-    with no_file_larger(MEGABYTE):
+    with files_limited_to(MEGABYTE):
         response = app.post(PATH, data=file, headers=headers)
 
     assert response.status_code == 503

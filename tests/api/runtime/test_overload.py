@@ -1,6 +1,4 @@
-"""A line that is longer than the workers can end in time takes no more, and neither does a process
-of the API that gets more than it has time for.
-"""
+"""The API refuses generations when the queue is too long or a process is overloaded."""
 
 from __future__ import annotations
 
@@ -22,7 +20,7 @@ from tests.support.service import Service
 
 JOBS = 150
 BODY = {"prompt": "Say it", "maxTokens": 10, "ignoreEos": True}
-#: What the worker of this test can do: two jobs at once, ten tokens each, twenty a second.
+#: The worker runs two jobs of ten tokens at once, at twenty tokens a second each.
 JOBS_PER_SECOND = 4.0
 
 
@@ -57,9 +55,9 @@ def test_a_full_worker_reports_its_rate_and_a_long_queue_refuses(
 def test_an_overloaded_process_refuses_some_requests_and_completes_the_others(
     base_settings: Settings, tmp_path: Path
 ) -> None:
-    # What goes through at once is far more than is admitted in a millisecond.
-    crowded = {"max_admission_seconds": 0.001, "api_processes": 1}
-    with Service.started(base_settings, tmp_path, workers=0, **crowded) as service:
+    # The burst is far larger than the number of requests admitted in a millisecond.
+    changes = {"max_admission_seconds": 0.001, "api_processes": 1}
+    with Service.started(base_settings, tmp_path, workers=0, **changes) as service:
         secret = {"x-api-key": service.make_key()["secret"]}
 
         responses = burst([f"{service.url}/api/llm/jobs"], BODY, secret, count=10 * MIN_PENDING)

@@ -1,4 +1,4 @@
-"""A part that answers reads and refuses changes is as good as away: 503, and `/readyz` names it."""
+"""A part that refuses writes counts as away: requests get 503, and `/readyz` names the part."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ from tests.support.http.errors import error_of
 from tests.support.polling import wait_until
 from tests.support.service import Service
 
-#: Seconds that an answer takes, in which the database becomes read-only.
+#: Tokens of a generation, and tokens a second; the database becomes read-only while it runs.
 TOKENS, PACE = 40, 20.0
 
 
 @pytest.fixture
 def postgres(tmp_path: Path) -> Iterator[Postgres]:
-    """A server of the test's own."""
+    """A PostgreSQL of this test alone."""
     (tmp_path / "logs").mkdir()
     postgres = Postgres(tmp_path / "postgres", log_dir=tmp_path / "logs", is_durable=False)
     postgres.start()
@@ -50,7 +50,7 @@ def postgres(tmp_path: Path) -> Iterator[Postgres]:
 def slow_service_of_its_own(
     base_settings: Settings, postgres: Postgres, tmp_path: Path, redis_client: redis.Redis
 ) -> Iterator[Service]:
-    """A service with a PostgreSQL of its own, whose answers take seconds."""
+    """A service on the PostgreSQL of this test, whose generations take seconds."""
     own = {"DATABASE_URL": postgres.url, "ECHO_TOKENS_PER_SECOND": str(PACE)}
     settings = Settings.from_environment({**base_settings.to_environment(), **own})
     with Service.started(settings, tmp_path / "logs") as service:
@@ -59,12 +59,12 @@ def slow_service_of_its_own(
 
 @pytest.fixture
 def valkey(tmp_path: Path) -> Iterator[Valkey]:
-    """A server of the test's own."""
+    """A Valkey of this test alone."""
     valkey = Valkey(tmp_path / "valkey", log_dir=tmp_path)
     valkey.start()
     yield valkey
     assert valkey.child is not None
-    valkey.child.kill()  # without its disk it does not stop by itself
+    valkey.child.kill()  # without its directory it does not stop by itself
 
 
 @pytest.fixture
@@ -112,7 +112,7 @@ def test_a_read_only_database_is_away_until_it_accepts_changes(
         signed_in = service.call(
             "POST", "/api/auth/login", json={"email": "a@b.c", "password": "p"}
         )
-        assert b"bountycoder_database_up 0" in facts_of(service)
+        assert b"bountycoder_database_up 0" in metrics_of(service)
         wait_until(lambda: "ReadOnlySqlTransaction" in worker_log(service), 20)
         set_read_only(postgres, "off")
 
@@ -128,8 +128,8 @@ def test_a_read_only_database_is_away_until_it_accepts_changes(
     assert "Traceback" not in service.logs()
 
 
-def facts_of(service: Service) -> bytes:
-    """Return the facts that a scrape would read now."""
+def metrics_of(service: Service) -> bytes:
+    """Return the service metrics as a scrape would read them now."""
     registry = CollectorRegistry()
     registry.register(ServiceMetrics(service.settings))
     return generate_latest(registry)
@@ -221,7 +221,7 @@ def test_readiness_names_a_redis_that_takes_no_writes(
 def test_each_error_of_the_server_has_its_class(
     base_settings: Settings, code: str, is_away: bool, comes_back: bool
 ) -> None:
-    """Raised by the server itself, through SQLAlchemy and through the driver alone."""
+    """The server itself raises each error, through SQLAlchemy and through the driver alone."""
     raising = f"do $$ begin raise exception 'as if' using errcode = '{code}'; end $$"
     engine = open_database(base_settings, pool_size=1)
     found = []

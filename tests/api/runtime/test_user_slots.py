@@ -1,4 +1,4 @@
-"""Connections that wait or stream are bounded for each user."""
+"""The number of a user's connections that wait or stream is bounded."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.polling import wait_until
 from tests.support.service import Service
 
 MOST = 3
-#: More than a minute at the worker's pace.
+#: A job that runs for more than a minute at the worker's pace.
 LONG = {"prompt": "word " * 300, "maxTokens": 300}
 
 
@@ -25,7 +25,7 @@ LONG = {"prompt": "word " * 300, "maxTokens": 300}
 def few_slots_service(
     base_settings: Settings, _redis: redis.Redis, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Service]:
-    """One API process in which a user has few connections that wait, and a slow worker."""
+    """One API process in which a user may have few waiting connections, and a slow worker."""
     directory = tmp_path_factory.mktemp("narrow")
     changes = {"api_processes": 1, "max_waits_per_user": MOST, "echo_tokens_per_second": 4.0}
     with Service.started(base_settings, directory, **changes) as running:
@@ -36,7 +36,7 @@ def jobs_of(service: Service, key: dict[str, str]) -> int:
     return len(service.call("GET", "/api/llm/jobs", headers=key).json()["data"])
 
 
-def test_waits_of_every_kind_are_bounded_together_and_refused_before_they_cost(
+def test_all_kinds_of_waits_share_one_bound_and_are_refused_before_they_are_charged(
     few_slots_service: Service,
 ) -> None:
     account = register(few_slots_service)
@@ -103,7 +103,7 @@ def job_of(service: Service, key: dict[str, str], job: str) -> dict[str, Any]:
 
 def in_background(method: str, address: str, headers: dict[str, str], **more: Any) -> Any:
     def call() -> None:
-        while True:  # its place may be taken for a moment
+        while True:  # its slot may be taken for a moment
             response = requests.request(method, address, headers=headers, timeout=90, **more)
             if response.status_code != 429:
                 return
