@@ -1,4 +1,4 @@
-"""The containers of docker/compose.yaml, as Compose understands them."""
+"""The containers of docker/compose.yaml, as Compose reads them."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from tests.support.paths import ROOT
 
 ONCE = {"secrets", "migrate", "monitoring"}
 OURS = {"api", "admin-ui", "worker", "worker-cpu", "migrate", "monitoring"}
-#: Of development, on this machine alone: what the product's documentation names.
+#: The ports that the documentation names; development publishes them on loopback only.
 PORTS = {("127.0.0.1", "5000"), ("127.0.0.1", "3030"), ("127.0.0.1", "3000")}
-#: What publishes a port, or calls something outside.
-WAYS_OUT = {"nginx", "api", "admin-ui", "worker", "worker-cpu", "grafana", "alertmanager"}
+#: Containers that publish a port or call a server outside.
+REACHABLE = {"nginx", "api", "admin-ui", "worker", "worker-cpu", "grafana", "alertmanager"}
 
 
 @cache
 def configuration(*options: str) -> dict[str, Any]:
-    """Return what Compose makes of its files, with these options."""
+    """Return the configuration that Compose makes of its files with some options."""
     production = PRODUCTION if "docker/compose.production.yaml" in options else {}
     done = run("docker-compose", *options, "config", environment=production)
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
@@ -33,23 +33,28 @@ def configuration(*options: str) -> dict[str, Any]:
 
 
 def development() -> dict[str, Any]:
+    """Return the containers without a GPU."""
     return dict(configuration()["services"])
 
 
 def gpu() -> dict[str, Any]:
+    """Return the containers with a GPU."""
     return dict(configuration("--env-file", "docker/gpu.env")["services"])
 
 
 def production() -> dict[str, Any]:
+    """Return the containers of production."""
     files = ("docker/compose.yaml", "docker/compose.production.yaml")
     return dict(configuration("-f", files[0], "-f", files[1])["services"])
 
 
 def replicas(service: dict[str, Any]) -> int:
+    """Return how many containers a service has."""
     return int(service.get("deploy", {}).get("replicas", 1))
 
 
-def settings_of(service: dict[str, Any], name: str) -> str:
+def variable_of(service: dict[str, Any], name: str) -> str:
+    """Return a variable of a service's environment."""
     return str(service["environment"][name])
 
 
@@ -59,7 +64,7 @@ def test_one_command_runs_all_without_a_gpu() -> None:
     assert "worker" not in services
     assert replicas(services["worker-cpu"]) == 1
     assert replicas(services["api"]) == 2
-    assert settings_of(services["api"], "MODEL_PATH") == settings_of(
+    assert variable_of(services["api"], "MODEL_PATH") == variable_of(
         services["worker-cpu"], "MODEL_PATH"
     )
     assert services["api"]["build"]["target"] == "api-small-model"
@@ -69,13 +74,13 @@ def test_a_gpu_replaces_the_small_model_everywhere() -> None:
     services = gpu()
 
     assert replicas(services["worker-cpu"]) == 0
-    models = {settings_of(services[name], "MODEL_PATH") for name in ("api", "worker")}
+    models = {variable_of(services[name], "MODEL_PATH") for name in ("api", "worker")}
     assert models == {"Qwen/Qwen2.5-Coder-32B-Instruct"}
     device = services["worker"]["deploy"]["resources"]["reservations"]["devices"][0]
     assert device["capabilities"] == ["gpu"]
 
 
-def test_ports_are_those_that_the_documentation_names_and_for_this_machine() -> None:
+def test_development_publishes_the_documented_ports_on_loopback() -> None:
     found = {
         (port["host_ip"], port["published"])
         for service in development().values()
@@ -85,7 +90,7 @@ def test_ports_are_those_that_the_documentation_names_and_for_this_machine() -> 
     assert found == PORTS
 
 
-def test_production_shows_tls_and_nothing_else() -> None:
+def test_production_publishes_tls_and_nothing_else() -> None:
     ports = {
         (name, port["host_ip"], port["published"], port["target"])
         for name, service in production().items()
@@ -101,11 +106,11 @@ def test_production_shows_tls_and_nothing_else() -> None:
     assert str(DOCKER / "nginx" / "tls.conf.template") in sources
     assert str(DOCKER / "nginx" / "plain.conf.template") not in sources
     for name in (OURS | {"secrets"}) - {"worker"}:
-        assert settings_of(production()[name], "APP_ENV") == "production"
+        assert variable_of(production()[name], "APP_ENV") == "production"
 
 
 @pytest.mark.parametrize("missing", PRODUCTION)
-def test_production_says_what_it_must_be_told(missing: str) -> None:
+def test_production_names_a_missing_variable(missing: str) -> None:
     given = {name: value for name, value in PRODUCTION.items() if name != missing}
     files = ("-f", "docker/compose.yaml", "-f", "docker/compose.production.yaml")
 
@@ -115,7 +120,7 @@ def test_production_says_what_it_must_be_told(missing: str) -> None:
     assert missing in done.stderr
 
 
-def test_the_settings_of_every_program_are_settings(tmp_path: Path) -> None:
+def test_every_program_has_valid_settings(tmp_path: Path) -> None:
     for name, value in {
         "secret_key": "x" * 64,
         "admin_password": "a good password",
@@ -146,7 +151,7 @@ def test_nginx_takes_bodies_as_large_as_the_api() -> None:
     assert nginx["MAX_UPLOAD_BYTES"] == str(settings.max_batch_bytes + FORM_BYTES)
 
 
-def test_nginx_is_given_every_name_that_its_templates_have() -> None:
+def test_nginx_has_every_variable_of_its_templates() -> None:
     templates = [path.read_text() for path in (DOCKER / "nginx").rglob("*.template")]
     names = {part.partition("}")[0] for text in templates for part in text.split("${")[1:]}
     environment = production()["nginx"]["environment"]
@@ -159,7 +164,7 @@ def test_a_stop_leaves_programs_time_to_finish() -> None:
     for name in OURS & gpu().keys():
         service = gpu()[name]
         assert service["stop_grace_period"] == "45s"
-        assert float(settings_of(service, "DRAIN_SECONDS")) + 10 < 45
+        assert float(variable_of(service, "DRAIN_SECONDS")) + 10 < 45
 
 
 def test_every_container_has_bounds_and_few_rights() -> None:
@@ -179,10 +184,10 @@ def test_images_from_elsewhere_have_a_full_version() -> None:
         tag = service["image"].rpartition(":")[2]
         if "build" not in service:
             assert any(character.isdigit() for character in tag), (name, tag)
-            assert tag.count(".") >= 1, (name, tag)
+            assert "." in tag, (name, tag)
 
 
-def test_parts_start_when_what_they_need_is_well() -> None:
+def test_containers_wait_for_healthy_dependencies() -> None:
     services = development()
     for name, service in services.items():
         for other, how in service.get("depends_on", {}).items():
@@ -193,10 +198,9 @@ def test_parts_start_when_what_they_need_is_well() -> None:
     assert needs["api"] == needs["admin-ui"] == needs["worker-cpu"] == {"migrate", "redis"}
     assert needs["nginx"] == {"api", "admin-ui"}
     assert needs["postgres"] == needs["redis"] == {"secrets"}
-    # Images of ours, and nginx's and databases', say whether they are well.
-    waited_for = {other for others in needs.values() for other in others} - ONCE
-    own = {"api"}
-    assert {name for name in waited_for - own if "healthcheck" not in services[name]} == set()
+    # The image of the API has a health check; the other containers get theirs from Compose.
+    awaited = {other for others in needs.values() for other in others} - ONCE - {"api"}
+    assert {name for name in awaited if "healthcheck" not in services[name]} == set()
 
 
 def test_metrics_and_databases_are_out_of_reach() -> None:
@@ -212,11 +216,11 @@ def test_metrics_and_databases_are_out_of_reach() -> None:
         for name, service in services.items()
         if {"front", "outside"} & set(service.get("networks", ()) or ())
     }
-    assert reachable == (WAYS_OUT & services.keys()) | {"blackbox-exporter"}
+    assert reachable == (REACHABLE & services.keys()) | {"blackbox-exporter"}
     assert services["worker-cpu"]["networks"]["metrics"]["aliases"] == ["worker"]
 
 
-def test_each_reads_its_own_secrets_alone() -> None:
+def test_each_container_reads_only_its_own_secrets() -> None:
     readers = {
         volume["source"]: set[str]()
         for service in development().values()
@@ -238,7 +242,7 @@ def test_each_reads_its_own_secrets_alone() -> None:
     }
 
 
-def test_what_is_mounted_from_the_repository_is_there() -> None:
+def test_mounted_files_of_the_repository_exist() -> None:
     for services in (development(), production()):
         sources = {
             Path(volume["source"])
@@ -250,15 +254,15 @@ def test_what_is_mounted_from_the_repository_is_there() -> None:
         assert [path for path in sources if not path.exists()] == []
 
 
-def test_nothing_secret_stands_in_a_file_of_the_repository() -> None:
+def test_no_file_of_the_repository_has_a_password() -> None:
     for path in [*DOCKER.glob("*.yaml"), *DOCKER.glob("*.env"), ROOT / "compose.yaml"]:
         assert "PASSWORD: " not in path.read_text()
     assert "/docker/settings.env" in (ROOT / ".gitignore").read_text().splitlines()
 
 
 @pytest.mark.parametrize("variant", ["plain", "tls"])
-def test_nginx_takes_what_compose_tells_it(tmp_path: Path, variant: str) -> None:
-    """The names of containers are looked up while it runs, so that it starts without them."""
+def test_nginx_accepts_the_environment_of_compose(tmp_path: Path, variant: str) -> None:
+    """NGINX resolves the names of containers while it runs, so it starts without them."""
     environment = production()["nginx"]["environment"]
     given = {**environment, **certificate(trustme.CA(), tmp_path)}
     write(tmp_path / "nginx", variant, given)

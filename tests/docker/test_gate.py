@@ -1,4 +1,4 @@
-"""The gate for workers on rented GPUs: a real NGINX before a real PostgreSQL and Valkey."""
+"""The gate for workers on rented GPUs: NGINX in front of PostgreSQL and Valkey."""
 
 from __future__ import annotations
 
@@ -34,7 +34,14 @@ DATABASE_PORT, QUEUE_PORT = "5433", "6380"
 
 @dataclass(frozen=True)
 class Gate:
-    """A running gate, and how a worker of its authority reaches what is behind it."""
+    """A running gate, and the certificates of a worker that it accepts.
+
+    Attributes:
+        settings: of the service behind the gate.
+        worker: the directory with the certificates of a worker.
+        ports: the port that stands for each of the container's.
+        log: the access log.
+    """
 
     settings: Settings
     worker: Path
@@ -42,16 +49,16 @@ class Gate:
     log: Path
 
     def through(self, host: str = "localhost", *, has_certificate: bool = True) -> Settings:
-        """Return settings as cloud/DEPLOYMENT.md writes them."""
+        """Return settings for a worker, in the form of cloud/DEPLOYMENT.md."""
         database = urlsplit(self.settings.database_url.get_secret_value())
         queue = urlsplit(self.settings.redis_url.get_secret_value())
         certificate = {"cert": self.worker / "worker.crt", "key": self.worker / "worker.key"}
-        mine = certificate if has_certificate else {}
+        presented = certificate if has_certificate else {}
         libpq = {"sslmode": "verify-full", "sslnegotiation": "direct"}
         libpq |= {"sslrootcert": str(self.worker / "ca.crt")}
-        libpq |= {f"ssl{name}": str(path) for name, path in mine.items()}
+        libpq |= {f"ssl{name}": str(path) for name, path in presented.items()}
         tls = {"ssl_ca_certs": self.worker / "ca.crt"}
-        tls |= {f"ssl_{name}file": path for name, path in mine.items()}
+        tls |= {f"ssl_{name}file": path for name, path in presented.items()}
         user = (
             f"{database.username}:{database.password}" if database.password else database.username
         )
@@ -67,6 +74,7 @@ class Gate:
 
 @pytest.fixture(scope="module")
 def gate(base_settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gate]:
+    """A gate in front of the servers of the run."""
     directory = tmp_path_factory.mktemp("gate")
     subprocess.run(
         ["sh", ROOT / "cloud" / "certificates.sh", directory / "certificates", "localhost"],
@@ -75,18 +83,18 @@ def gate(base_settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> I
     )
     ports = {port: free_port() for port in (DATABASE_PORT, QUEUE_PORT)}
     configuration = (DOCKER / "nginx" / "gate.conf").read_text()
-    places = {
+    replacements = {
         "/etc/nginx/gate": str(directory / "certificates" / "gate"),
         "/tmp/gate.pid": str(directory / "gate.pid"),
         "/dev/stdout": str(directory / "access.log"),
         "/dev/stderr": "stderr",
         "postgres:5432 resolve": _address(base_settings.database_url.get_secret_value()),
         "redis:6379 resolve": _address(base_settings.redis_url.get_secret_value()),
-        **{f"listen {port}": f"listen 127.0.0.1:{mine}" for port, mine in ports.items()},
+        **{f"listen {port}": f"listen 127.0.0.1:{own}" for port, own in ports.items()},
     }
-    for given, here in places.items():
-        assert given in configuration
-        configuration = configuration.replace(given, here)
+    for original, replacement in replacements.items():
+        assert original in configuration
+        configuration = configuration.replace(original, replacement)
     (directory / "gate.conf").write_text(f"daemon off;\n{configuration}")
     with open(directory / "gate.log", "wb") as log:
         nginx = subprocess.Popen(
@@ -95,8 +103,8 @@ def gate(base_settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> I
             stderr=log,
         )
     try:
-        is_up = (directory / "gate.pid").exists
-        wait_until(is_up, 20, (directory / "gate.log").read_text)
+        has_started = (directory / "gate.pid").exists
+        wait_until(has_started, 20, (directory / "gate.log").read_text)
         worker = directory / "certificates" / "worker"
         yield Gate(base_settings, worker, ports, directory / "access.log")
     finally:
@@ -109,7 +117,8 @@ def _address(url: str) -> str:
     return f"{parts.hostname}:{parts.port}"
 
 
-def ask_database(settings: Settings) -> str:
+def query_database(settings: Settings) -> str:
+    """Return the result of a statement; the connection must work."""
     engine = open_database(settings)
     try:
         with engine.connect() as connection:
@@ -121,16 +130,14 @@ def ask_database(settings: Settings) -> str:
 def test_a_worker_with_its_certificate_reaches_both(gate: Gate) -> None:
     settings = gate.through()
 
-    assert ask_database(settings) == "the database"
+    assert query_database(settings) == "the database"
     with open_redis(settings) as client:
         assert client.ping()
 
 
-def test_a_worker_behind_the_gate_takes_part_and_leaves_in_order(
-    gate: Gate, tmp_path: Path
-) -> None:
-    service, mine = Service(gate.settings, tmp_path), gate.through()
-    worker = service.add_worker(database_url=mine.database_url, redis_url=mine.redis_url)
+def test_a_worker_behind_the_gate_registers_and_drains(gate: Gate, tmp_path: Path) -> None:
+    service, settings = Service(gate.settings, tmp_path), gate.through()
+    worker = service.add_worker(database_url=settings.database_url, redis_url=settings.redis_url)
     try:
         with open_redis(gate.settings) as client:
 
@@ -147,32 +154,34 @@ def test_a_worker_behind_the_gate_takes_part_and_leaves_in_order(
         service.stop()
 
 
-def test_nobody_without_a_certificate_gets_in(gate: Gate) -> None:
+def test_a_worker_without_a_certificate_is_rejected(gate: Gate) -> None:
     settings = gate.through(has_certificate=False)
 
     with pytest.raises(OperationalError):
-        ask_database(settings)
+        query_database(settings)
     with open_redis(settings) as client, pytest.raises(redis.RedisError):
         client.ping()
 
-    def refused() -> set[str]:
-        """Return the ports of sessions that showed no certificate, as the log has them."""
+    def rejecting_ports() -> set[str]:
+        """Return the ports whose sessions without a certificate are in the log."""
         lines = [line.split() for line in gate.log.read_text().splitlines()]
         return {port for _, _, port, status, name, *_ in lines if (status, name) == ("500", "-")}
 
-    wait_until(lambda: refused() == {*map(str, gate.ports.values())}, 10, gate.log.read_text)
+    wait_until(
+        lambda: rejecting_ports() == {*map(str, gate.ports.values())}, 10, gate.log.read_text
+    )
 
 
-def test_another_authoritys_certificate_is_none(gate: Gate, tmp_path: Path) -> None:
+def test_a_certificate_of_another_authority_is_rejected(gate: Gate, tmp_path: Path) -> None:
     subprocess.run(
         ["sh", ROOT / "cloud" / "certificates.sh", tmp_path, "localhost"], check=True, timeout=60
     )
     (tmp_path / "worker" / "ca.crt").write_bytes((gate.worker / "ca.crt").read_bytes())
-    stranger = replace(gate, worker=tmp_path / "worker")
+    foreign_worker = replace(gate, worker=tmp_path / "worker")
 
     with pytest.raises(OperationalError):
-        ask_database(stranger.through())
-    with open_redis(stranger.through()) as client, pytest.raises(redis.RedisError):
+        query_database(foreign_worker.through())
+    with open_redis(foreign_worker.through()) as client, pytest.raises(redis.RedisError):
         client.ping()
 
 
@@ -180,12 +189,12 @@ def test_a_worker_trusts_no_other_name(gate: Gate) -> None:
     settings = gate.through("127.0.0.1")
 
     with pytest.raises(OperationalError, match="does not match host name"):
-        ask_database(settings)
+        query_database(settings)
     with open_redis(settings) as client, pytest.raises(redis.RedisError, match="verify failed"):
         client.ping()
 
 
-def test_certificates_are_kept_and_a_worker_is_renewed_alone(tmp_path: Path) -> None:
+def test_only_a_lost_certificate_is_renewed(tmp_path: Path) -> None:
     make = ["sh", ROOT / "cloud" / "certificates.sh", tmp_path, "data.example.com"]
     subprocess.run(make, check=True, timeout=60)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*.crt")}
@@ -199,7 +208,8 @@ def test_certificates_are_kept_and_a_worker_is_renewed_alone(tmp_path: Path) -> 
 
 
 @cache
-def overlaid() -> dict[str, Any]:
+def cloud_services() -> dict[str, Any]:
+    """Return the containers of production with those for rented GPUs."""
     options = [part for name in OVERLAYS for part in ("-f", name)]
     environment = {**PRODUCTION, "GATE_DIRECTORY": "/etc/gate"}
     done = run("docker-compose", *options, "--profile", "scaler", "config", environment=environment)
@@ -207,8 +217,8 @@ def overlaid() -> dict[str, Any]:
     return dict(yaml.safe_load(done.stdout)["services"])
 
 
-def test_the_gate_alone_opens_the_databases() -> None:
-    services = overlaid()
+def test_only_the_gate_publishes_the_databases() -> None:
+    services = cloud_services()
 
     ports = {
         (name, port["published"], port["target"])
@@ -225,8 +235,8 @@ def test_the_gate_alone_opens_the_databases() -> None:
     assert services["worker-cpu"]["deploy"]["replicas"] == 0
 
 
-def test_what_is_added_has_bounds_and_few_rights_and_is_there() -> None:
-    services = overlaid()
+def test_the_added_containers_have_bounds_and_few_rights() -> None:
+    services = cloud_services()
     for name in ("gate", "scaler"):
         assert services[name]["cap_drop"] == ["ALL"]
         assert services[name]["deploy"]["resources"]["limits"]["memory"]
@@ -235,7 +245,7 @@ def test_what_is_added_has_bounds_and_few_rights_and_is_there() -> None:
     assert set(services["scaler"]["networks"]) == {"metrics", "outside"}
     assert set(services["gate"]["networks"]) == {"data", "outside"}
     assert set(services["prometheus"]["networks"]) == {"metrics", "outside"}
-    # `python3 -m cloud` takes what it is told there.
+    # `python3 -m cloud` must know each option of the scaler's command.
     command = services["scaler"]["command"][3:]
     done = subprocess.run(
         [tool("python"), "-m", "cloud", *command[:1], *command[3:4], "--help"],

@@ -1,4 +1,4 @@
-"""The manifests of docker/kubernetes, checked by Kubernetes' schemas and our settings."""
+"""The manifests of docker/kubernetes, checked with Kubernetes' schemas and our settings."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ from tests.support.docker.kubernetes import (
 from tests.support.docker.tools import run
 from tests.support.paths import ROOT
 
-#: What a stop takes beside DRAIN_SECONDS: leaving, stopping, ending (worker/main.py).
+#: The time of a stop beside DRAIN_SECONDS: closing connections, ending threads (worker/main.py).
 STOP_SECONDS = 12
 UPLOADS = {"/api/llm/batches", "/v1/files"}
 
 
-def test_kubernetes_takes_every_resource(tmp_path: Path) -> None:
+def test_every_resource_is_valid(tmp_path: Path) -> None:
     ours = [found for found in resources() if found["kind"] not in FOREIGN]
     (tmp_path / "all.yaml").write_text(yaml.safe_dump_all(ours))
 
     done = run("kubernetes-validate", "--strict", tmp_path / "all.yaml")
 
-    said = done.stdout + done.stderr
-    assert done.returncode == 0, said
-    assert said.count(" passed for resource ") == len(ours)
+    output = done.stdout + done.stderr
+    assert done.returncode == 0, output
+    assert output.count(" passed for resource ") == len(ours)
 
 
-def test_kubernetes_would_not_take_a_fault(tmp_path: Path) -> None:
+def test_the_validation_finds_a_fault(tmp_path: Path) -> None:
     faulty = resource("Deployment", "bountycoder-api")
     faulty["spec"]["template"]["spec"]["containers"][0]["imagePolicy"] = "Always"
     (tmp_path / "faulty.yaml").write_text(yaml.safe_dump(faulty))
@@ -57,7 +57,7 @@ def test_every_file_belongs_to_a_kustomization() -> None:
 
 
 @pytest.mark.parametrize("overlay", ["production", "small"])
-def test_what_an_overlay_changes_is_there(overlay: str) -> None:
+def test_an_overlay_changes_existing_resources(overlay: str) -> None:
     kustomization = yaml.safe_load((HOME / "overlays" / overlay / "kustomization.yaml").read_text())
     known = {(found["kind"], found["metadata"]["name"]) for found in resources()}
     images = {c["image"] for pod in pods().values() for c in containers(pod)}
@@ -69,7 +69,7 @@ def test_what_an_overlay_changes_is_there(overlay: str) -> None:
     assert {image["name"] for image in kustomization["images"]} == images
 
 
-def test_programs_are_given_settings_and_secrets_that_there_are() -> None:
+def test_programs_have_existing_settings_and_secrets() -> None:
     known = {name.upper() for name in Settings.model_fields}
     settings = resource("ConfigMap", "bountycoder-settings")["data"]
 
@@ -92,7 +92,7 @@ def test_a_stop_leaves_programs_time_to_finish() -> None:
         hook = pod["containers"][0].get("lifecycle", {}).get("preStop", {})
         before = hook.get("sleep", {}).get("seconds", 0)
         assert pod["terminationGracePeriodSeconds"] >= before + drain + STOP_SECONDS
-        # A web program gets no new requests before it stops; a worker gets none at all.
+        # A web program waits until it gets no new requests; a worker gets no requests.
         assert (before > 0) == (name != "bountycoder-worker")
 
 
@@ -108,7 +108,7 @@ def test_containers_have_bounds_and_few_rights() -> None:
             assert rights["capabilities"] == {"drop": ["ALL"]}, name
 
 
-def test_programs_are_spread_probed_and_kept_while_nodes_are_emptied() -> None:
+def test_programs_are_spread_probed_and_protected_from_eviction() -> None:
     budgets = {
         found["spec"]["selector"]["matchLabels"]["app.kubernetes.io/name"]
         for found in resources()
@@ -126,11 +126,11 @@ def test_programs_are_spread_probed_and_kept_while_nodes_are_emptied() -> None:
         assert all(constraint["labelSelector"]["matchLabels"] == labels for constraint in spread)
         ports = {port["name"] for port in pod["containers"][0]["ports"]}
         for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
-            how = pod["containers"][0][probe]
-            assert how.get("httpGet", {}).get("port", "metrics") in ports
+            action = pod["containers"][0][probe]
+            assert action.get("httpGet", {}).get("port", "metrics") in ports
 
 
-def test_probes_ask_for_what_the_programs_answer() -> None:
+def test_probes_request_existing_paths() -> None:
     paths = {
         name: {
             probe["httpGet"]["path"]
@@ -145,7 +145,7 @@ def test_probes_ask_for_what_the_programs_answer() -> None:
     assert paths["bountycoder-worker"] == {"/metrics"}
 
 
-def test_workers_have_a_gpu_each_and_their_number_follows_the_line() -> None:
+def test_each_worker_has_a_gpu_and_the_queue_scales_the_workers() -> None:
     limits = pods()["bountycoder-worker"]["containers"][0]["resources"]["limits"]
     scaled = resource("ScaledObject", "bountycoder-worker")["spec"]
     documented = (ROOT / "docs" / "metrics.md").read_text()

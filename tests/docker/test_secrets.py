@@ -37,6 +37,7 @@ def make(root: Path, app_env: str = "development") -> dict[str, str]:
 
 
 def settings_of(root: Path, app_env: str) -> Settings:
+    """Read the settings that name the files of the app."""
     names = ("SECRET_KEY", "ADMIN_PASSWORD", "DATABASE_URL", "REDIS_URL")
     files = {f"{name}_FILE": str(root / "app" / name.lower()) for name in names}
     return Settings.from_environment({"APP_ENV": app_env, **files})
@@ -50,7 +51,7 @@ def test_development_has_the_passwords_of_the_documentation(tmp_path: Path) -> N
     assert settings_of(tmp_path, "development").admin_password.get_secret_value() == "admin123"
 
 
-def test_production_takes_what_was_made(tmp_path: Path) -> None:
+def test_production_accepts_the_created_secrets(tmp_path: Path) -> None:
     made = make(tmp_path, "production")
 
     assert settings_of(tmp_path, "production").is_production
@@ -63,7 +64,7 @@ def test_a_second_run_changes_nothing(tmp_path: Path) -> None:
     assert make(tmp_path) == make(tmp_path)
 
 
-def test_production_replaces_the_passwords_that_everybody_knows_and_no_others(
+def test_production_replaces_only_the_well_known_passwords(
     tmp_path: Path,
 ) -> None:
     before, after = make(tmp_path), make(tmp_path, "production")
@@ -72,7 +73,7 @@ def test_production_replaces_the_passwords_that_everybody_knows_and_no_others(
     assert changed == {"app/admin_password", "grafana/grafana_admin_password"}
 
 
-def test_what_was_lost_is_made_again_of_what_is_there(tmp_path: Path) -> None:
+def test_a_lost_file_is_rebuilt_from_the_others(tmp_path: Path) -> None:
     before = make(tmp_path)
     (tmp_path / "app" / "database_url").unlink()
 
@@ -89,10 +90,10 @@ def test_only_its_reader_can_read_a_secret(tmp_path: Path) -> None:
         assert {path.stat().st_uid for path in (tmp_path / "app").iterdir()} == {10001}
 
 
-def test_the_queue_takes_the_password_that_it_was_told(tmp_path: Path) -> None:
+def test_valkey_requires_its_password(tmp_path: Path) -> None:
     made = make(tmp_path)
     port = free_port()
-    # The container's directory is none here.
+    # /data exists only in the container.
     config = tmp_path / "valkey.conf"
     config.write_text(made["redis/valkey.conf"].replace("dir /data", f"dir {tmp_path}"))
     url = made["app/redis_url"].replace("@redis:6379", f"@127.0.0.1:{port}")
@@ -100,7 +101,7 @@ def test_the_queue_takes_the_password_that_it_was_told(tmp_path: Path) -> None:
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as server:
         try:
             client = redis.Redis.from_url(url)
-            wait_until(lambda: answers(client), 20)
+            wait_until(lambda: is_up(client), 20)
             assert client.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
             with pytest.raises(redis.AuthenticationError):
                 redis.Redis(port=port).ping()
@@ -158,7 +159,8 @@ def value(address: URL, statement: str) -> Any:
         return result.scalar_one() if result.returns_rows else None
 
 
-def answers(client: redis.Redis) -> bool:
+def is_up(client: redis.Redis) -> bool:
+    """Return whether a server responds."""
     try:
         return bool(client.ping())
     except redis.ConnectionError:

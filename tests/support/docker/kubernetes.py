@@ -1,4 +1,4 @@
-"""The resources of docker/kubernetes: each file's, and each as an overlay changes it."""
+"""The resources of docker/kubernetes."""
 
 from __future__ import annotations
 
@@ -10,28 +10,30 @@ import yaml
 from tests.support.docker.tools import DOCKER
 
 HOME = DOCKER / "kubernetes"
-#: Of other projects: no schema of Kubernetes knows them.
+#: Kinds of other projects, which Kubernetes' schemas do not have.
 FOREIGN = {"ScaledObject", "PodMonitor"}
 
 
 def files() -> list[Path]:
+    """Return the files with resources."""
     return sorted(path for path in HOME.rglob("*.yaml") if path.name != "kustomization.yaml")
 
 
 def resources(*paths: Path) -> list[dict[str, Any]]:
-    """Return what stands in these files, or in all."""
+    """Return the resources of some files, or of all."""
     chosen = paths or tuple(files())
     return [resource for path in chosen for resource in yaml.safe_load_all(path.read_text())]
 
 
 def resource(kind: str, name: str) -> dict[str, Any]:
+    """Return one resource."""
     return next(
         found for found in resources() if (found["kind"], found["metadata"]["name"]) == (kind, name)
     )
 
 
 def pods() -> dict[str, dict[str, Any]]:
-    """Return the pods' descriptions by the names of what makes them."""
+    """Return the specification of each pod by the name of its Deployment or Job."""
     return {
         found["metadata"]["name"]: found["spec"]["template"]["spec"]
         for found in resources()
@@ -40,4 +42,5 @@ def pods() -> dict[str, dict[str, Any]]:
 
 
 def containers(pod: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the containers of a pod, those of its start included."""
     return [*pod.get("initContainers", ()), *pod["containers"]]

@@ -1,4 +1,4 @@
-"""A name server for tests: one name, whose addresses a test changes while it runs."""
+"""A name server for tests: one name, whose addresses a test may change."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 HEADER_BYTES = 12
-ANSWER = 0x8180
+#: A response without an error, with recursion.
+RESPONSE_FLAGS = 0x8180
 #: Points to the name in the question.
 NAME = 0xC00C
 ADDRESS, INTERNET = 1, 1
@@ -18,46 +19,47 @@ SECONDS = 1
 
 
 @dataclass
-class Names:
-    """Answers every question about an IPv4 address with `addresses`."""
+class NameServer:
+    """Responds to every query for an IPv4 address with `addresses`."""
 
     addresses: list[str]
     _socket: socket.socket = field(repr=False)
 
     @classmethod
     @contextmanager
-    def served(cls, *addresses: str) -> Iterator[Names]:
+    def started(cls, *addresses: str) -> Iterator[NameServer]:
+        """Run a name server on loopback while the block runs."""
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
             server.bind(("127.0.0.1", 0))
             server.settimeout(0.1)
-            names = cls(list(addresses), server)
+            name_server = cls(list(addresses), server)
             stop = threading.Event()
-            thread = threading.Thread(target=names._serve, args=[stop])
+            thread = threading.Thread(target=name_server._serve, args=[stop])
             thread.start()
             try:
-                yield names
+                yield name_server
             finally:
                 stop.set()
                 thread.join(10)
 
     @property
     def resolver(self) -> str:
-        """What NGINX calls it."""
+        """The address of the server, as NGINX's `resolver` takes it."""
         return f"127.0.0.1:{self._socket.getsockname()[1]}"
 
     def _serve(self, stop: threading.Event) -> None:
         while not stop.is_set():
             try:
-                question, caller = self._socket.recvfrom(512)
+                query, client = self._socket.recvfrom(512)
             except TimeoutError:
                 continue
-            self._socket.sendto(self._answer(question), caller)
+            self._socket.sendto(self._respond(query), client)
 
-    def _answer(self, question: bytes) -> bytes:
-        asked = question[HEADER_BYTES:].partition(b"\0")[0] + b"\0" + struct.pack(">HH", 1, 1)
-        head = question[:2] + struct.pack(">HHHHH", ANSWER, 1, len(self.addresses), 0, 0)
-        answers = [
+    def _respond(self, query: bytes) -> bytes:
+        question = query[HEADER_BYTES:].partition(b"\0")[0] + b"\0" + struct.pack(">HH", 1, 1)
+        head = query[:2] + struct.pack(">HHHHH", RESPONSE_FLAGS, 1, len(self.addresses), 0, 0)
+        records = [
             struct.pack(">HHHIH", NAME, ADDRESS, INTERNET, SECONDS, 4) + socket.inet_aton(address)
             for address in self.addresses
         ]
-        return head + asked + b"".join(answers)
+        return head + question + b"".join(records)

@@ -20,10 +20,10 @@ from tests.support.polling import wait_until
 
 READY_SECONDS = 20.0
 STOP_SECONDS = 20.0
-#: What open requests may take to end.
+#: The time for open requests to end.
 DRAIN_SECONDS = 60.0
 SOURCE = DOCKER / "nginx"
-#: What the containers' ports are in docker/nginx, each exactly once in `listen`.
+#: The ports of the containers; each stands once in a `listen` of docker/nginx.
 CONTAINER_PORTS = ("5000", "3030", "8080", "8443")
 #: A form has its file's size and a little more (api/batches/upload.py).
 FORM_BYTES = 256 * 1024
@@ -31,7 +31,11 @@ FORM_BYTES = 256 * 1024
 
 @dataclass
 class Nginx:
-    """A running NGINX. `ports` has the port that stands for each of the container's."""
+    """A running NGINX.
+
+    Attributes:
+        ports: the port that stands for each of the container's.
+    """
 
     process: subprocess.Popen[bytes]
     directory: Path
@@ -42,6 +46,12 @@ class Nginx:
     def started(
         cls, directory: Path, variant: str, variables: Mapping[str, str]
     ) -> Iterator[Nginx]:
+        """Run NGINX while the block runs.
+
+        Args:
+            variant: the template of servers: `plain`, or `tls`.
+            variables: the environment of the container.
+        """
         nginx = cls.start(directory, variant, variables)
         try:
             yield nginx
@@ -56,7 +66,11 @@ class Nginx:
         variables: Mapping[str, str],
         ports: Mapping[str, int] | None = None,
     ) -> Nginx:
-        """Start NGINX; `ports` reuses those of another that is stopping."""
+        """Start NGINX, and wait until it listens.
+
+        Args:
+            ports: those of another NGINX that is stopping; by default, new ones.
+        """
         chosen = write(directory, variant, variables, ports)
         with open(directory / "nginx.log", "wb") as log:
             process = subprocess.Popen(
@@ -73,17 +87,19 @@ class Nginx:
         return nginx
 
     def has_passed_to(self, server: str, *, after: int = 0) -> bool:
-        """Say whether a request went to a server (and to no other before it), behind a place of
-        the log.
+        """Return whether NGINX sent a request to a server, and to no other before it.
+
+        Args:
+            after: the position in the access log where to begin.
         """
         return f'"upstream":"{server}"' in self.access_log()[after:]
 
     def reload(self) -> None:
-        """Let new processes take the configuration; the old ones finish what they have."""
+        """Read the configuration with new processes; the old ones finish their requests."""
         self.process.send_signal(signal.SIGHUP)
 
     def change(self, variables: Mapping[str, str]) -> None:
-        """Take another environment; no request goes by the old one when this returns."""
+        """Change the environment, and wait until no process uses the old one."""
         old = psutil.Process(self.process.pid).children()
         write(self.directory, "plain", variables, self.ports)
         self.reload()
@@ -91,10 +107,11 @@ class Nginx:
         assert not alive, self.log()
 
     def leave(self) -> None:
-        """Stop listening at once and end when all that is open has been answered."""
+        """Stop listening at once, and end after the last open request."""
         self.process.send_signal(signal.SIGQUIT)
 
     def stop(self) -> None:
+        """End NGINX with its open requests."""
         self.process.send_signal(signal.SIGTERM)
         self.process.wait(STOP_SECONDS)
 
@@ -103,18 +120,21 @@ class Nginx:
         return (self.directory / "nginx.pid").exists()
 
     def url(self, port: str) -> str:
+        """Return the URL that stands for a port of the container."""
         return f"http://127.0.0.1:{self.ports[port]}"
 
     def log(self) -> str:
+        """Return the error log."""
         return (self.directory / "nginx.log").read_text()
 
     def access_log(self) -> str:
+        """Return the access log."""
         return (self.directory / "access.log").read_text()
 
 
 def variables(settings: Settings, **changes: str) -> dict[str, str]:
-    """Return the environment of the container, for one API and one admin UI that do not answer."""
-    given = {
+    """Return the environment of the container; its API and admin UI do not exist."""
+    defaults = {
         "NGINX_RESOLVER": "127.0.0.1",
         "API_SERVERS": servers(f"127.0.0.1:{free_port()}"),
         "ADMIN_SERVERS": servers(f"127.0.0.1:{free_port()}"),
@@ -124,16 +144,16 @@ def variables(settings: Settings, **changes: str) -> dict[str, str]:
         "API_HOSTNAME": "api.example.com",
         "ADMIN_HOSTNAME": "admin.example.com",
     }
-    return {**given, **changes}
+    return {**defaults, **changes}
 
 
 def servers(*addresses: str) -> str:
-    """Return upstream servers, with what docker/compose.yaml says of each."""
+    """Return upstream servers with the parameters of docker/compose.yaml."""
     return " ".join(f"server {address} max_fails=1 fail_timeout=5s;" for address in addresses)
 
 
 def certificate(authority: trustme.CA, directory: Path) -> dict[str, str]:
-    """Make a certificate of both names in `directory`, and return what names its files."""
+    """Issue a certificate for both names, and return the variables with its files."""
     certificate = authority.issue_cert("api.example.com", "admin.example.com")
     chain, key = directory / "tls.crt", directory / "tls.key"
     chain.write_bytes(b"".join(pem.bytes() for pem in certificate.cert_chain_pems))
@@ -147,11 +167,15 @@ def write(
     variables: Mapping[str, str],
     ports: Mapping[str, int] | None = None,
 ) -> dict[str, int]:
-    """Write the configuration as the container's start does, but for places and ports."""
+    """Write the configuration as the container does, with other paths and ports.
+
+    Returns:
+        the port that stands for each of the container's.
+    """
     directory.mkdir(exist_ok=True)
     ports = dict(ports or {port: free_port() for port in CONTAINER_PORTS})
     main = (SOURCE / "nginx.conf").read_text()
-    _put(directory / "nginx.conf", f"daemon off;\n{_place(main, directory)}")
+    _put(directory / "nginx.conf", f"daemon off;\n{_replace_paths(main, directory)}")
     for template in (SOURCE / "http.conf.template", SOURCE / f"{variant}.conf.template"):
         _put(directory / "conf.d" / template.stem, _fill(template, directory, variables, ports))
     for template in (SOURCE / "snippets").glob("*.template"):
@@ -163,13 +187,13 @@ def write(
 def _fill(
     template: Path, directory: Path, variables: Mapping[str, str], ports: Mapping[str, int]
 ) -> str:
-    """Replace `${NAME}` as envsubst does, and the container's ports and places."""
-    text = _place(template.read_text(), directory)
+    """Replace `${NAME}` as envsubst does, and the ports and paths of the container."""
+    text = _replace_paths(template.read_text(), directory)
     text = re.sub(r"(?m)^    listen (\d+)", lambda m: f"    listen 127.0.0.1:{ports[m[1]]}", text)
     return re.sub(r"\$\{([A-Z_]+)\}", lambda match: variables[match[1]], text)
 
 
-def _place(text: str, directory: Path) -> str:
+def _replace_paths(text: str, directory: Path) -> str:
     text = text.replace("/tmp/", f"{directory}/").replace("/dev/stderr", "stderr")
     return text.replace("/dev/stdout", f"{directory}/access.log")
 

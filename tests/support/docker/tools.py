@@ -1,4 +1,4 @@
-"""The programs that check what stands in docker/: each is a package of the extra `dev`."""
+"""The programs that check the files of docker/: packages of the extra `dev`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def tool(name: str) -> str:
 def run(
     name: str, *arguments: str | Path, environment: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run a program from the repository's root, with no other environment than is given."""
+    """Run a program from the root of the repository, with only the given environment."""
     return subprocess.run(
         [tool(name), *map(str, arguments)],
         cwd=ROOT,

@@ -1,4 +1,4 @@
-"""Everything on the way of a synchronous call waits longer than the call does."""
+"""Proxies and code samples wait longer than a synchronous request does."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from core.config.settings import Settings
 from tests.support.paths import ROOT
 
 SYNC_WAIT = Settings.model_fields["sync_wait_seconds"]
-#: OpenAI's clients give up after this long.
+#: The time-out of OpenAI's clients.
 CLIENTS_SECONDS = 600.0
 
 
-def test_a_call_waits_as_long_as_openais_clients() -> None:
+def test_a_request_waits_as_long_as_openais_clients() -> None:
     assert SYNC_WAIT.default == CLIENTS_SECONDS
 
 
@@ -29,7 +29,7 @@ def test_a_call_waits_as_long_as_openais_clients() -> None:
         ("admin_ui/widgets/code_samples.py", r"timeout=(\d+),"),
     ],
 )
-def test_what_stands_between_waits_longer(file: str, pattern: str) -> None:
+def test_proxies_and_samples_wait_longer(file: str, pattern: str) -> None:
     (seconds,) = re.findall(pattern, (ROOT / file).read_text())
 
     longest = max(limit.le for limit in SYNC_WAIT.metadata if hasattr(limit, "le"))
