@@ -1,4 +1,4 @@
-"""API keys: what may generate, how much, and for whom it counts."""
+"""API keys: the credentials of requests, with their limits and owners."""
 
 from __future__ import annotations
 
@@ -31,28 +31,27 @@ from models.accounts.user import User
 from models.database.base import Base, database_now
 from models.database.pagination import Keyset, read_entities
 
-#: `last_used_at` is written at most this often: one hot row per key would serialise its requests.
+#: `last_used_at` is written at most once in this time: each write locks the key's row.
 LAST_USED_RESOLUTION = timedelta(minutes=1)
 
 
 class ApiKey(Base):
-    """A key. Its secret was shown once; the row holds only the hash.
+    """A key. The row holds only the hash of the secret.
 
     Attributes:
-        public_id: the part of the secret that finds this row; safe to show.
-        previous_secret_hash: of the secret before the last rotation; good until
+        public_id: the part of the secret that identifies this row; safe to show.
+        previous_secret_hash: hash of the secret before the last rotation, valid until
             `previous_secret_expires_at`.
-        rate_limit: requests a minute.
-        token_limit: tokens a minute, prompt and completion together; `None` for no limit.
-        monthly_token_limit: tokens in a calendar month (UTC); `None` for no limit.
+        rate_limit: requests per minute.
+        token_limit: prompt and completion tokens per minute; `None` for no limit.
+        monthly_token_limit: tokens per calendar month (UTC); `None` for no limit.
         max_in_flight: jobs that wait or run at once; `None` for no limit.
-        priority: weight of the key's share in the engine, 1 is normal.
-        holds: what an admin switched off or lowered, by field: only an admin lifts it.
-        carried_tokens: what deleted keys of its owner had used in `carried_month`, the first
-            moment of a month: they count for this key's month
-            (`models/usage/key_inheritance.py`). Of a deleted key less than nothing, if a later
-            key carries a part of what it used.
-        is_taken_over: it was deleted, and a later key of its owner carries what it used.
+        priority: weight of the key's share in the engine; 1 is normal.
+        holds: values of fields that an admin switched off or lowered; only an admin lifts them.
+        carried_tokens: tokens that deleted keys of its owner used in `carried_month`, the start of
+            a month. They count in this key's month (`models/usage/key_inheritance.py`). Negative
+            for a deleted key if a later key carries a part of its tokens.
+        is_taken_over: the key was deleted, and a later key carries all its tokens.
     """
 
     __tablename__ = "api_keys"
@@ -91,7 +90,7 @@ class ApiKey(Base):
         return self.expires_at is not None and self.expires_at <= now
 
     def accepts(self, secret: KeySecret, now: datetime) -> bool:
-        """Say whether `secret` proves this key."""
+        """Say whether `secret` is a valid secret of this key."""
         return is_proved_by(
             secret,
             self.secret_hash,
@@ -108,9 +107,9 @@ def is_proved_by(
     previous_ends: datetime | None,
     now: datetime,
 ) -> bool:
-    """Say whether `secret` has the hash `present`, or `previous` before that ends.
+    """Say whether `secret` has the hash `present`, or `previous` before `previous_ends`.
 
-    Compares in constant time whether the secret is current or previous.
+    Takes the same time for a current and a previous secret.
     """
     is_present = secret.matches(present)
     is_previous = secret.matches(previous or "")
@@ -118,10 +117,10 @@ def is_proved_by(
 
 
 def is_active_key(now: datetime | ColumnElement[datetime]) -> ColumnElement[bool]:
-    """Return the condition that a key can generate at `now`; all counts of active keys use it.
+    """Return the condition that a key can generate at `now`.
 
-    It and its owner are neither deleted nor switched off, and it has not expired. The query must
-    join `User`.
+    The key and its owner are neither deleted nor switched off, and the key has not expired. All
+    counts of active keys use this condition. The query must join `User`.
     """
     return and_(
         ApiKey.deleted_at.is_(None),
@@ -166,7 +165,7 @@ def create_key(
 
 
 def rotate_secret(session: Session, key: ApiKey, *, grace: timedelta) -> KeySecret:
-    """Give a locked key a new secret; the one before is good for `grace` longer, others no more."""
+    """Give a locked key a new secret. The present one stays valid for `grace`, older ones end."""
     secret = KeySecret.renewed(key.public_id)
     has_grace = grace > timedelta(0)
     key.previous_secret_hash = key.secret_hash if has_grace else None
@@ -176,13 +175,13 @@ def rotate_secret(session: Session, key: ApiKey, *, grace: timedelta) -> KeySecr
 
 
 def delete_key(session: Session, key: ApiKey) -> None:
-    """End a key for good; its row stays for billing."""
+    """Delete a key; its row stays for billing."""
     key.deleted_at = database_now(session)
     key.is_active = False
 
 
 def delete_keys_of(session: Session, user_id: UUID) -> int:
-    """End all keys of a user; return how many there were."""
+    """Delete all keys of a user and return their number."""
     keys = session.scalars(
         update(ApiKey)
         .where(ApiKey.user_id == user_id, ApiKey.deleted_at.is_(None))
@@ -193,7 +192,7 @@ def delete_keys_of(session: Session, user_id: UUID) -> int:
 
 
 def find_key_by_secret(session: Session, secret: KeySecret) -> tuple[ApiKey, User] | None:
-    """Return the living key that `secret` proves, and its living owner."""
+    """Return the existing key with this secret, and its owner if the owner exists too."""
     query = _living(ApiKey.public_id == secret.public_id).add_columns(func.now())
     row = session.execute(query).one_or_none()
     if row is None or not row[0].accepts(secret, row[2]):
@@ -202,13 +201,13 @@ def find_key_by_secret(session: Session, secret: KeySecret) -> tuple[ApiKey, Use
 
 
 def find_key(session: Session, key_id: UUID) -> tuple[ApiKey, User] | None:
-    """Return the living key with this id, and its living owner."""
+    """Return the existing key with this id, and its owner if the owner exists too."""
     row = session.execute(_living(ApiKey.id == key_id)).one_or_none()
     return (row[0], row[1]) if row else None
 
 
 def find_any_key(session: Session, key_id: UUID) -> tuple[ApiKey, User]:
-    """Return a key and its owner, also if they are deleted."""
+    """Return a key and its owner, even if they are deleted."""
     row = session.execute(
         select(ApiKey, User).join(User, User.id == ApiKey.user_id).where(ApiKey.id == key_id)
     ).one()
@@ -243,7 +242,7 @@ def count_keys(session: Session, user_ids: Sequence[UUID]) -> dict[UUID, int]:
 def list_keys(
     session: Session, *, user_id: UUID | None, after: UUID | None, limit: int
 ) -> Keyset[ApiKey]:
-    """Return living keys, newest first, of one user or of all, from before the id `after`."""
+    """Return existing keys of one user or of all, newest first, older than `after`."""
     query = select(ApiKey).where(ApiKey.deleted_at.is_(None))
     if user_id is not None:
         query = query.where(ApiKey.user_id == user_id)
@@ -251,7 +250,7 @@ def list_keys(
 
 
 def _living(condition: ColumnElement[bool]) -> Select[ApiKey, User]:
-    """Return the query for living keys and their living owners."""
+    """Return the query for existing keys with existing owners."""
     return (
         select(ApiKey, User)
         .join(User, User.id == ApiKey.user_id)

@@ -1,4 +1,4 @@
-"""The audit trail: who changed which key or user, when, from where. Rows are only ever added."""
+"""The audit trail: who changed what, when and from where. Rows are never updated."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from core.ids import Prefix, new_id, parse_id
 from models.database.base import Base
 
 ADDRESS_LENGTH = 64
-#: What an action is about, by its noun; others are about a user.
+#: The kind of an action's target, by the noun of the action; all others concern a user.
 _TARGETS = {
     "key": Prefix.KEY,
     "webhook": Prefix.WEBHOOK,
@@ -25,18 +25,18 @@ _TARGETS = {
 
 
 def target_kind(action: str) -> Prefix:
-    """Return what the target of an action is."""
+    """Return the kind of an action's target."""
     return _TARGETS.get(action.partition(".")[0], Prefix.USER)
 
 
 def read_target(text: str) -> UUID | None:
-    """Return the id of a target as people and programs write it; `None` if it is none."""
+    """Parse the public id of a target; `None` if it is not one."""
     kinds = (Prefix.USER, *_TARGETS.values())
     return next(filter(None, (parse_id(kind, text) for kind in kinds)), None)
 
 
 class AuditEntry(Base):
-    """One change. `details` names fields and limits, never a secret, a hash or a password."""
+    """One change. `details` contains fields and limits, never secrets or hashes."""
 
     __tablename__ = "audit_log"
     __table_args__ = (

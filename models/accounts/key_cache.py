@@ -1,10 +1,10 @@
 """The API key of a request. Verified keys are cached for ten seconds.
 
-Each process caches the rows of keys that it read. A cached key saves only the read: the secret of
-every request is verified against the cached hashes. A job is inserted only if the key's row did not
-change since: the statement in `models/jobs/inserts.py` compares its `xmin`, PostgreSQL's version of
-a row. So the insert notices every change of the key or its owner. Before the API rejects a request
-with a cached key, it reads the key again.
+Each process caches the rows of keys that it read. The cache saves only the read: every request's
+secret is verified against the cached hashes. A job is inserted only if the key's row is unchanged:
+the statement in `models/jobs/inserts.py` compares its `xmin`, PostgreSQL's version of a row. So the
+insert notices every change of the key or its owner. Before the API rejects a request under a cached
+key, it reads the key again.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from models.accounts.api_key import LAST_USED_RESOLUTION, ApiKey, is_proved_by
 from models.accounts.user import User
 from models.database.prepared import Statements
 
-#: After this time a key is read again, and its use recorded.
+#: Seconds after which a key is read again and its use is recorded.
 CACHE_SECONDS = 10.0
 #: Keys that one process caches.
 MAX_CACHED_KEYS = 4096
@@ -40,11 +40,11 @@ _MARK_USED = """
 
 @dataclass(frozen=True, slots=True)
 class RequestKey:
-    """The key of a request, with the limits that apply to it; see `ApiKey`.
+    """The key of a request, with its limits; see `ApiKey`.
 
     Attributes:
-        seen_at: when its row was read, by the clock of the database.
-        version: the version of its row, which every change replaces.
+        seen_at: the time when the row was read, by the clock of the database.
+        version: the version of the row, which every change replaces.
         is_cached: the row was not read for this request.
     """
 
@@ -97,7 +97,7 @@ class RequestKey:
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """A key with its hashes, and when this process read it by its monotonic clock."""
+    """A key with its hashes, and the monotonic time when this process read it."""
 
     secret_hash: str
     previous_secret_hash: str | None

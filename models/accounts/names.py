@@ -1,4 +1,4 @@
-"""Names of keys and emails of users, for rows that hold only ids. Includes deleted ones."""
+"""Names of keys and emails of users by their ids, including deleted ones."""
 
 from __future__ import annotations
 

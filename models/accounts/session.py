@@ -1,7 +1,7 @@
-"""Sessions: from signing in to signing out, of a page's cookie or of tokens.
+"""Sessions of browsers and of API tokens, from sign-in to sign-out.
 
-A token and a cookie name their session, and end with it. Those of earlier versions name none, and
-are good until they expire. Times are those of the database, the one clock of all programs.
+A token or cookie contains the id of its session and ends with it. Those of earlier versions contain
+no id and stay valid until they expire. The database dates all times.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from core.ids import new_id
 from models.accounts.user import User
 from models.database.base import Base, database_now, is_one_of
 
-#: A refresh token may come again within this time: its response may have been lost.
+#: A refresh token may be reused within this time, because its response may have been lost.
 GRACE = timedelta(seconds=10)
-#: Sessions of one user; the oldest give way to new ones.
+#: The maximum of sessions of a user; a new one replaces the oldest.
 MOST_OF_USER = 1000
-#: Rows that one step deletes.
+#: Rows per deleting statement.
 STEP = 500
 
 
@@ -42,7 +42,7 @@ class SessionKind(StrEnum):
 
 
 class RefusedRefresh(Enum):
-    """Why a refresh token gives no next one."""
+    """The reason why a refresh token is refused."""
 
     ENDED = "ended"
     REUSED = "reused"
@@ -52,8 +52,8 @@ class UserSession(Base):
     """One session.
 
     Attributes:
-        refreshes: how often it was refreshed; the number stands in its latest refresh token.
-        ended_at: by signing out, or because a refresh token was used again.
+        refreshes: the number of refreshes, which the latest refresh token contains.
+        ended_at: the time of signing out, or of the reuse of a refresh token.
     """
 
     __tablename__ = "sessions"
@@ -100,11 +100,11 @@ def begin_session(session: Session, user_id: UUID, kind: SessionKind, *, life: t
 def find_signed_in_user(
     session: Session, user_id: UUID, *, version: int, session_id: UUID | None
 ) -> User | None:
-    """Return the living user whose token or cookie says this, unless it ended.
+    """Return the user of a token or cookie that is still valid.
 
     Args:
-        version: the user's `token_version` then.
-        session_id: `None` for tokens and cookies of versions that knew no sessions.
+        version: the user's `token_version` in the token or cookie.
+        session_id: `None` for tokens and cookies of versions without sessions.
     """
     query = select(User).where(
         User.id == user_id, User.deleted_at.is_(None), User.token_version == version
@@ -126,10 +126,10 @@ def find_signed_in_user(
 def refresh_session(
     session: Session, session_id: UUID, *, number: int, life: timedelta
 ) -> int | RefusedRefresh:
-    """Take the refresh token with this number, and return the number of the next one.
+    """Use the refresh token with this number, and return the number of the next one.
 
-    A token that was taken before gives the same next one within `GRACE`. Later
-    use may be theft: the session ends, which the caller must commit.
+    A used token returns the same next number within `GRACE`. Later reuse may be theft: the session
+    ends, which the caller must commit.
     """
     found = session.scalar(
         select(UserSession).where(UserSession.id == session_id).with_for_update()
@@ -154,18 +154,18 @@ def number_of(session: Session, session_id: UUID) -> int:
 
 
 def end_session(session: Session, session_id: UUID) -> None:
-    """End a session; one that ended before stays as it is."""
+    """End a session. An ended one stays unchanged."""
     session.execute(_ending().where(UserSession.id == session_id))
 
 
 def end_sessions(session: Session, user_id: UUID, *, but: UUID | None = None) -> None:
-    """End all sessions of a user, but for one."""
+    """End all sessions of a user, except `but`."""
     ending = _ending().where(UserSession.user_id == user_id)
     session.execute(ending if but is None else ending.where(UserSession.id != but))
 
 
 def forget_old_sessions(session: Session) -> int:
-    """Delete some sessions that have expired; return how many."""
+    """Delete some expired sessions and return their number."""
     old = (
         select(UserSession.id)
         .where(UserSession.expires_at < func.now())

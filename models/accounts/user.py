@@ -1,4 +1,4 @@
-"""Users: who may sign in, with what role."""
+"""Users: the people who may sign in, and their roles."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class Role(StrEnum):
 class User(Base):
     """A person.
 
-    Emails are kept in one form (`core/text/canonical.py`), so that one address is one user.
+    Emails are stored in one form (`core/text/canonical.py`), so that one address is one user.
 
     Attributes:
-        is_active: an admin has not suspended the user, who can do nothing until then.
-        token_version: stands in every JWT of the user; raising it ends all of them.
-        deleted_at: a deleted user is gone for everyone, but its usage stays for billing.
+        is_active: false while an admin suspends the user, who can do nothing then.
+        token_version: every JWT of the user contains it; raising it ends all of them.
+        deleted_at: nobody sees a deleted user, but the user's usage stays for billing.
     """
 
     __tablename__ = "users"
@@ -55,12 +55,12 @@ class User(Base):
 
 
 def find_user(session: Session, user_id: UUID) -> User | None:
-    """Return the living user with this id."""
+    """Return the existing user with this id."""
     return session.scalar(select(User).where(User.id == user_id, User.deleted_at.is_(None)))
 
 
 def find_user_by_email(session: Session, email: str) -> User | None:
-    """Return the living user with this address, however it is written."""
+    """Return the existing user with this email, in any spelling."""
     found = session.scalars(
         select(User).where(User.email.in_(_forms(email)), User.deleted_at.is_(None))
     ).all()
@@ -69,7 +69,7 @@ def find_user_by_email(session: Session, email: str) -> User | None:
 
 def find_user_id(session: Session, email: str) -> UUID | None:
     """Return the user with this email, or the most recently deleted one."""
-    # The index knows the living only; there are few enough of the others to look through.
+    # The index has only existing users; a scan of the few deleted ones is fast enough.
     query = select(User.id).where(User.email.in_(_forms(email)))
     return session.scalar(query.order_by(User.deleted_at.desc().nulls_first()).limit(1))
 
@@ -85,17 +85,17 @@ def lock_user(session: Session, user_id: UUID) -> User | None:
 
 
 def has_user(session: Session, user_id: UUID) -> bool:
-    """Say whether this user exists or once did."""
+    """Say whether this user exists or existed before."""
     return session.scalar(select(User.id).where(User.id == user_id)) is not None
 
 
 def list_users(
     session: Session, *, search: str | None, after: UUID | None, limit: int
 ) -> Keyset[User]:
-    """Return living users, newest first, from before the id `after`.
+    """Return existing users, newest first, older than the id `after`.
 
     Args:
-        search: the beginning of the email or the name; case does not matter.
+        search: the beginning of the email or the name, in any case.
     """
     query = select(User).where(User.deleted_at.is_(None))
     if search:
@@ -147,8 +147,9 @@ def flush_email(session: Session) -> None:
 def lock_admins(session: Session) -> list[UUID]:
     """Return the admins who are not suspended, locked until the transaction ends.
 
-    All are locked, always in one order, and who waited for the lock sees whom the other transaction
-    left. Call it before a single user is locked, or two transactions may wait for each other.
+    It locks all of them in one order. A transaction that waited for the lock sees the admins that
+    the other one left. Call it before locking a single user: otherwise two transactions may
+    deadlock.
     """
     return list(
         session.scalars(
@@ -161,12 +162,12 @@ def lock_admins(session: Session) -> list[UUID]:
 
 
 def _forms(email: str) -> set[str]:
-    """Return the form that emails are kept in, and that of accounts of earlier versions."""
+    """Return the stored form of an email, and that of accounts of earlier versions."""
     return {canonical_email(email), email.lower()}
 
 
 def delete_user(session: Session, user: User) -> None:
-    """End a user: its tokens and its password are good for nothing; its rows stay for billing."""
+    """Delete a user and end the user's tokens and password; rows stay for billing."""
     user.deleted_at = database_now(session)
     user.token_version += 1
     user.password_hash = ""

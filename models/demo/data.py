@@ -1,7 +1,7 @@
-"""Makes a database look as after weeks of use: for trying the pages, and for measuring them.
+"""Fills a database with weeks of usage, to try and to measure the pages.
 
-Everything is made by a few statements inside PostgreSQL. It is consistent (`usage check` finds
-nothing) and over: no job waits or runs, so no worker takes any. The keys' secrets are unknown.
+A few statements create everything inside PostgreSQL. The data is consistent (`usage check` reports
+no difference). All jobs have ended, so no worker runs any. The secrets of the keys are unknown.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from models.schema import metadata
 from models.usage.rollup_jobs import reopen_usage
 from models.usage.usage import Usage, UsageHourly
 
-#: Of one statement; the largest writes a million rows.
+#: The limit of one statement; the largest writes a million rows.
 TIMEOUT_SECONDS = 900
-#: What the planner must know of, and index-only scans need, before the first page is fast.
+#: The planner needs statistics of these tables, and index-only scans their visibility maps.
 _TABLES = (
     "users",
     "api_keys",
@@ -43,7 +43,7 @@ _TABLES = (
 
 @dataclass(frozen=True, slots=True)
 class DemoSize:
-    """How much is made. A seventh of the jobs are lines of batches."""
+    """How many rows to create. A seventh of the jobs are batch lines."""
 
     users: int = 10_000
     keys: int = 20_000
@@ -94,14 +94,15 @@ def insert_demo_data(
         for statement in statements.ALL:
             connection.exec_driver_sql(statement, values)
     first = session.scalar(select(func.min(UsageHourly.hour)))
-    if first is not None:  # what was closed of the time before now is no more true
+    if first is not None:  # the roll-ups of past hours lack the new usage
         reopen_usage(session, first)
 
 
 @contextmanager
 def _unchecked(connection: Connection) -> Iterator[None]:
-    """Check all references of the large tables together at the end: one by one it takes as long as
-    all the rest.
+    """Check the foreign keys of the large tables at the end, all together.
+
+    Checking them row by row takes as long as everything else.
     """
     references = [
         reference
@@ -116,7 +117,7 @@ def _unchecked(connection: Connection) -> Iterator[None]:
 
 
 def vacuum_demo_tables(engine: Engine) -> None:
-    """Let PostgreSQL look at what was made: its plans depend on that."""
+    """Vacuum and analyze the tables: PostgreSQL's plans depend on their statistics."""
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text(f"set statement_timeout = '{TIMEOUT_SECONDS}s'"))
         for table in _TABLES:

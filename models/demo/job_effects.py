@@ -1,4 +1,4 @@
-"""The statements of `models/demo/data.py` that derive rows from the jobs that others made."""
+"""The statements of `models/demo/data.py` that derive rows from the created jobs."""
 
 from __future__ import annotations
 

@@ -1,16 +1,15 @@
-"""The statements of `models/demo/data.py`, in their order. Parameters are named there.
+"""The statements of `models/demo/data.py`, in order; their parameters are there.
 
-Keys are used by a power law (the first hundredth has a third of all jobs), days grow busier, and
-most of a day's work comes between morning and evening, UTC. What ended is drawn first, and how long
-it took is taken off: so the last minute is as full as the others.
+The usage of keys follows a power law: the first hundredth has a third of all jobs. Later days are
+busier, and most jobs of a day come between morning and evening, UTC. The end of a job is drawn
+first, and its start is computed from that: so the last minute has as many jobs as the others.
 """
 
 from __future__ import annotations
 
 from models.demo.job_effects import BATCH_SUMS, LAST_USED, ROLL_UP, USAGE, WEBHOOKS
 
-#: Such that PostgreSQL puts each into the statement that calls it: a call would cost as much as a
-#: row.
+#: Functions that PostgreSQL inlines: a real call would cost as much as a row.
 _FUNCTIONS = """
     create function pg_temp.id_of(at timestamptz) returns uuid language sql volatile as $$
         select (lpad(to_hex((extract(epoch from at) * 1000)::bigint), 12, '0')
@@ -25,14 +24,14 @@ _FUNCTIONS = """
     select setseed(0.25)
 """
 
-#: A time of the last days; it may be in the rest of today, see `_PAST`.
+#: A time within the last days; it may be later today, see `_PAST`.
 _MOMENT = """
     date_trunc('milliseconds', date_trunc('day', %(now)s::timestamptz, 'UTC')
         - floor(%(days)s * (1 - power(random(), 0.7))) * interval '1 day'
         + case when random() < 0.3 then random() * 24
                else least(24, greatest(0, 14 + 3.5 * pg_temp.bell())) end * interval '1 hour')
 """
-#: The same a day before, if it has not come yet.
+#: The drawn time, or one day earlier if it is in the future.
 _PAST = "drawn.at - (drawn.at >= %(now)s)::int * interval '1 day'"
 
 _USERS = """
@@ -121,7 +120,7 @@ _BATCHES = f"""
         from demo_batches
 """
 
-#: What jobs and lines have alike: from their fate, their tokens and the milliseconds they took.
+#: The columns of jobs and batch lines.
 _COLUMNS = """
     id, user_id, api_key_id, queue, state, priority, model, request, choices, error,
     prompt_tokens, completion_tokens, cached_tokens, charged_tokens, batch_id, line, custom_id,
@@ -131,7 +130,7 @@ _COLUMNS = """
 
 
 def _outcome(kind: str, ended: str, began: str) -> str:
-    """Return the select list of `_COLUMNS` behind the ids, over rows named `made`."""
+    """Return the select list of `_COLUMNS` after the ids, over rows named `made`."""
     return f"""
         {kind}, state, 1, %(model)s,
         jsonb_build_object('prompt', 'Write a function that sorts ' || n || ' records by name.',
@@ -190,7 +189,7 @@ _JOBS = f"""
         order by created_at
 """
 
-#: Lines begin one after the other; those of a batch that was cut short end with it, unbegun.
+#: Lines start one after the other. If a batch was cut short, its last lines never start.
 _LINES = f"""
     insert into jobs ({_COLUMNS})
         select pg_temp.id_of(created_at), user_id, api_key_id,

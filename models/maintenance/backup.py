@@ -1,7 +1,7 @@
-"""The whole database for backups: its tables, their contents, and other connections.
+"""The database as a backup sees it: tables, their contents, and other connections.
 
-Tables are read from the catalogue and not from our models: what is restored may have the schema of
-an earlier version.
+It reads the tables from the catalogue instead of our models, because a restored database may have
+the schema of an earlier version.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, NullPool, create_engine, make_url, text
 
 CONNECT_SECONDS = 10
-#: For locks; statements have no time limit.
+#: The limit for locks; statements have none.
 LOCK_SECONDS = 30
 #: The name of the service's own connections, see `open_database`.
 _SERVICE = "bountycoder"
@@ -21,7 +21,7 @@ _SERVICE = "bountycoder"
 
 @dataclass(frozen=True, slots=True)
 class TableCount:
-    """What a table holds: its rows, and the sum of each of its columns of tokens."""
+    """The number of rows of a table, and the sum of each of its columns of tokens."""
 
     rows: int
     tokens: dict[str, int]
@@ -31,7 +31,7 @@ class TableCount:
 def backup_connection(
     url: str, *, purpose: str, is_autocommit: bool = False
 ) -> Iterator[Connection]:
-    """Connect without a time limit for statements; close the connection with the block."""
+    """Connect without a limit for statements; close the connection after the block."""
     options = "-c timezone=UTC -c statement_timeout=0 -c idle_in_transaction_session_timeout=0"
     engine = create_engine(
         url,
@@ -49,16 +49,16 @@ def backup_connection(
 
 
 def libpq_values(url: str) -> dict[str, str]:
-    """Return what PostgreSQL's own programs need to connect to one of our URLs."""
+    """Return the connection parameters that PostgreSQL's own programs need for a URL."""
     parsed = make_url(url)
     _, values = parsed.get_dialect()().create_connect_args(parsed)
     return {name: str(value) for name, value in values.items()}
 
 
 def begin_snapshot(connection: Connection) -> str:
-    """Make this transaction a read-only snapshot, and return its name for other connections.
+    """Make this transaction a read-only snapshot; return its name for other connections.
 
-    Call it before anything else.
+    It must be the first call in the transaction.
     """
     connection.execute(text("set transaction isolation level repeatable read, read only"))
     return str(connection.scalar(text("select pg_export_snapshot()")))
@@ -71,12 +71,12 @@ def server_version(connection: Connection) -> int:
 
 
 def is_replica(connection: Connection) -> bool:
-    """Say whether the server follows another, and takes no writes."""
+    """Say whether the server is a replica, which accepts no writes."""
     return bool(connection.scalar(text("select pg_is_in_recovery()")))
 
 
 def schema_revision(connection: Connection) -> str | None:
-    """Return the revision that our migrations brought the schema to; `None` without one."""
+    """Return the schema's revision of our migrations; `None` if it has none."""
     if "alembic_version" not in table_names(connection):
         return None
     return connection.execute(text("select version_num from alembic_version")).scalar_one_or_none()
@@ -110,7 +110,7 @@ def tables_with_rows(connection: Connection) -> list[str]:
 
 
 def service_connections(connection: Connection) -> int:
-    """Return how many connections of the running service there are."""
+    """Count the connections of the running service."""
     query = text(
         "select count(*) from pg_stat_activity"
         " where datname = current_database() and application_name = :name"
@@ -119,12 +119,12 @@ def service_connections(connection: Connection) -> int:
 
 
 def analyze(connection: Connection) -> None:
-    """Let the planner know what there is now."""
+    """Update the statistics of the planner."""
     connection.execute(text("analyze"))
 
 
 def create_database(connection: Connection, name: str) -> None:
-    """Make an empty database beside this one; needs the right to, and `is_autocommit`."""
+    """Create an empty database; needs the right to do so, and `is_autocommit`."""
     quoted = connection.dialect.identifier_preparer.quote(name)
     connection.execute(text(f"create database {quoted} template template0 encoding 'UTF8'"))
 
@@ -143,7 +143,7 @@ def target_url(url: str, given: str) -> str:
     """Return the URL `given`, with the password of `url` if it has none.
 
     Raises:
-        ValueError: it has one, or cannot be read.
+        ValueError: `given` has a password or cannot be parsed.
     """
     try:
         target = make_url(given)

@@ -1,12 +1,13 @@
-"""Do jobs, usage, roll-ups and batches agree, row for row.
+"""Compares jobs with their usage, and batches with their lines, row by row.
 
-The rule: a job that has ended and had begun has exactly one row of usage, with its counts and its
-state; a job that never began has none; each roll-up is the sum of its rows, and each sum of a
-closed hour, day or month that of its roll-ups. A row of usage whose job is gone is right if
-retention deleted the jobs of its time: what was used stays. A batch's sums are those of its lines
-that have ended, with the tokens of those that ever began; it has ended when all have.
+- A job that started and ended has exactly one row of usage, with its counts and its state.
+- A job that never started has no row of usage.
+- A row of usage without a job is correct only if retention deleted the jobs of its time.
+- The counters of a batch are the sums of its ended lines, and the tokens of its started ones.
+- A batch has ended when all its lines have ended.
 
-Everything is read in one snapshot, so that a running service does not look wrong.
+`rollup_consistency.py` compares the roll-ups. All reads are in one snapshot, so that a running
+service causes no differences.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from sqlalchemy.orm import Session
 from core.ids import Prefix, format_id
 from models.jobs.job import FINAL_STATES, TOKEN_COUNTS
 
-#: Rows that are fetched at once.
+#: Rows per fetch.
 CHUNK = 1000
 
 
@@ -36,7 +37,7 @@ class Difference:
 def begin_check(session: Session, *, timeout_seconds: float) -> None:
     """Make this transaction a read-only snapshot of the database with its own time-out.
 
-    Call it before anything else.
+    It must be the first call in the transaction.
     """
     session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
     session.execute(text("set transaction read only"))
@@ -49,7 +50,7 @@ def begin_check(session: Session, *, timeout_seconds: float) -> None:
 def compare_jobs(
     session: Session, *, since: datetime | None, until: datetime | None
 ) -> Iterator[Difference]:
-    """Compare jobs that ended in a time, and rows of usage written in it, one with the other."""
+    """Compare the jobs that ended in a time range with its rows of usage."""
     rows = session.execute(
         _JOBS, {"since": since, "until": until}, execution_options={"yield_per": CHUNK}
     )
@@ -65,7 +66,7 @@ def compare_jobs(
 def compare_batches(
     session: Session, *, since: datetime | None, until: datetime | None
 ) -> Iterator[Difference]:
-    """Compare the sums of batches that ended in a time, or have not ended, with their lines."""
+    """Compare open batches, and those that ended in a time range, with their lines."""
     rows = session.execute(
         _BATCHES, {"since": since, "until": until}, execution_options={"yield_per": CHUNK}
     )

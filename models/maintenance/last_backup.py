@@ -1,4 +1,4 @@
-"""The time of the last backup, in one row that every API process exports to Prometheus."""
+"""The time of the last backup. Every API process exports it to Prometheus."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class LastBackup(Base):
     """The one row.
 
     Attributes:
-        taken_at: the moment that the backup shows.
+        taken_at: the time of the backup's snapshot.
     """
 
     __tablename__ = "last_backup"
@@ -26,7 +26,7 @@ class LastBackup(Base):
 
 
 def note_backup(session: Session, taken_at: datetime) -> None:
-    """Say that a good backup of this moment exists."""
+    """Store the time of a successful backup."""
     session.execute(
         insert(LastBackup)
         .values(id=1, taken_at=taken_at)
@@ -35,5 +35,5 @@ def note_backup(session: Session, taken_at: datetime) -> None:
 
 
 def last_backup(session: Session) -> datetime | None:
-    """Return the moment that the last good backup shows."""
+    """Return the time of the last successful backup; `None` before the first."""
     return session.scalar(select(LastBackup.taken_at))

@@ -1,10 +1,10 @@
-"""Deletes texts, jobs, batches, webhooks and audit entries after their time, a few rows a step.
+"""Deletes old texts, jobs, batches, webhooks and audit entries, a few rows per step.
 
 Usage and its roll-ups are never deleted.
 
-A step is one short transaction on rows that an index finds; each returns how many rows it changed,
-or where it stands, and leaves alone what waits, runs or is open.
-`worker/maintenance/retention.py` calls them.
+Each function is one step: a short transaction on rows that an index finds. It returns the number of
+changed rows, or its position in the batch. It changes nothing that waits, runs or is open.
+`worker/maintenance/retention.py` calls the steps.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from models.database.base import Base, is_one_of
 from models.database.locks import ServiceLock, try_lock
 from models.webhooks.webhook import DeliveryState, WebhookDelivery
 
-#: Rows of one step: few enough that no request waits long for their locks.
+#: Rows per step: few, so that no request waits long for their locks.
 STEP = 500
-#: Those parts of a request that are the customer's own words.
+#: The fields of a request that contain the customer's texts.
 _TEXTS = "'{prompt,messages,stop}'::text[]"
 
 
 class RetentionMark(Base):
-    """How far retention has come: one row.
+    """The progress of retention: one row.
 
     Attributes:
-        texts_until: jobs without a batch that ended before have no texts any more.
-        jobs_until: jobs that ended before may be gone; of those after none was deleted.
+        texts_until: all jobs without a batch that ended before this time have lost their texts.
+        jobs_until: retention deleted only jobs that ended before this time.
     """
 
     __tablename__ = "retention_mark"
@@ -47,9 +47,9 @@ class RetentionMark(Base):
 
 
 def try_retention_lock(session: Session) -> bool:
-    """Take the lock of retention until the transaction ends; False if another process has it.
+    """Take the lock of retention until the transaction ends; False if another holds it.
 
-    Two workers would do the same work.
+    Without it, two workers would do the same work.
     """
     return try_lock(session, ServiceLock.RETENTION)
 
@@ -64,14 +64,14 @@ def delete_texts(session: Session, before: datetime) -> int:
         return 0
     values = {"since": since, "before": before, "step": STEP}
     count = len(session.execute(_DELETE_TEXTS, values).all())
-    # Rows that others had locked were left out: they are met again.
+    # The step skipped locked rows: the mark must not pass them.
     remaining = session.scalar(_FIRST_TEXTS, values)
     _mark(session, texts_until=before if remaining is None else remaining)
     return count
 
 
 def batch_with_texts(session: Session, before: datetime) -> UUID | None:
-    """Return a batch that ended before a time and has its texts."""
+    """Return a batch that ended before a time and still has its texts."""
     return session.scalar(
         select(Batch.id)
         .where(Batch.finished_at < before, Batch.texts_deleted_at.is_(None))
@@ -81,9 +81,9 @@ def batch_with_texts(session: Session, before: datetime) -> UUID | None:
 
 
 def delete_texts_of_lines(session: Session, batch_id: UUID, *, after: int) -> int | None:
-    """Delete requests and completions of the next lines, from behind the line `after`.
+    """Delete requests and completions of the next lines after the line `after`.
 
-    Returns the last of them; `None` when there are no more, and the batch says that they are gone.
+    Returns the last of them. Without further lines, marks the batch and returns `None`.
     """
     values = {"batch_id": batch_id, "after": after, "step": STEP}
     lines: Sequence[int] = session.scalars(_DELETE_TEXTS_OF_LINES, values).all()
@@ -94,14 +94,14 @@ def delete_texts_of_lines(session: Session, batch_id: UUID, *, after: int) -> in
 
 
 def delete_jobs(session: Session, before: datetime) -> int:
-    """Delete some jobs that ended before a time and are no lines of batches."""
+    """Delete some jobs that ended before a time and are not batch lines."""
     _mark(session, jobs_until=before)
     rows = session.execute(_DELETE_JOBS, {"before": before, "step": STEP})
     return int(getattr(rows, "rowcount", 0))
 
 
 def begin_batch_deletion(session: Session, before: datetime) -> UUID | None:
-    """Choose a batch that ended before a time, and say that its lines go from now on."""
+    """Choose a batch that ended before a time, and mark it as being deleted."""
     batch_id = session.scalar(
         select(Batch.id).where(Batch.finished_at < before).order_by(Batch.finished_at).limit(1)
     )
@@ -116,7 +116,10 @@ def begin_batch_deletion(session: Session, before: datetime) -> UUID | None:
 
 
 def delete_lines(session: Session, batch_id: UUID, *, after: int) -> int | None:
-    """Delete the next lines of a batch; `None` when there are no more, and the batch is gone."""
+    """Delete the next lines of a batch and return the last.
+
+    Without further lines, deletes the batch and returns `None`.
+    """
     values = {"batch_id": batch_id, "after": after, "step": STEP}
     lines: Sequence[int] = session.scalars(_DELETE_LINES, values).all()
     if lines:
@@ -126,12 +129,12 @@ def delete_lines(session: Session, batch_id: UUID, *, after: int) -> int | None:
 
 
 def delete_webhooks(session: Session, before: datetime) -> int:
-    """Delete some webhooks created before a time that are not pending, with their attempts."""
+    """Delete some old webhooks that are not pending, with their attempts."""
     old = (
         select(WebhookDelivery.id)
         .where(
             WebhookDelivery.id < earliest_id(before),
-            # The id is of the clock of the machine that made it, which may have been behind.
+            # The id contains the time of the machine that created it, whose clock may be slow.
             WebhookDelivery.created_at < before,
             WebhookDelivery.state != DeliveryState.PENDING,
         )
@@ -144,7 +147,7 @@ def delete_webhooks(session: Session, before: datetime) -> int:
 
 
 def delete_audit(session: Session, before: datetime) -> int:
-    """Delete some entries of before a time."""
+    """Delete some entries of the audit trail from before a time."""
     old = (
         select(AuditEntry.id)
         .where(AuditEntry.id < earliest_id(before), AuditEntry.at < before)
@@ -157,7 +160,7 @@ def delete_audit(session: Session, before: datetime) -> int:
 
 
 def _mark(session: Session, **until: datetime) -> None:
-    """Advance the mark; it never moves back."""
+    """Advance the mark. It never goes back."""
     raised = {
         name: func.greatest(getattr(RetentionMark, name), moment) for name, moment in until.items()
     }

@@ -17,7 +17,7 @@ from models.usage.usage import USAGE_COUNTS
 def compare_roll_ups(
     session: Session, *, since: datetime | None, until: datetime | None
 ) -> Iterator[Difference]:
-    """Compare the sums of rows with the roll-ups of whole hours."""
+    """Compare the hourly roll-ups with the sums of the rows of usage."""
     rows = session.execute(
         _ROLL_UPS,
         {"since": since, "until": until, "bounds": list(BOUNDS)},
@@ -28,7 +28,7 @@ def compare_roll_ups(
 
 
 def compare_closed(session: Session) -> Iterator[Difference]:
-    """Compare the sums of closed hours, days and months with the roll-ups of hours, all of them."""
+    """Compare all roll-ups of closed hours, days and months with those of hours and keys."""
     for table, unit, is_by_key in (
         ("usage_total_hourly", "hour", False),
         ("usage_total_daily", "day", False),
@@ -42,7 +42,10 @@ def compare_closed(session: Session) -> Iterator[Difference]:
 
 
 def _closed(table: str, unit: str, *, is_by_key: bool) -> TextClause:
-    """Return the statement that compares one table; counts of durations as texts, without zeros."""
+    """Return the statement that compares one table.
+
+    It compares the counts of durations as texts without zeros.
+    """
     key = "api_key_id, user_id" if is_by_key else "null::uuid as api_key_id, null::uuid as user_id"
     closed = "(select closed_until from usage_closing)"
     if unit != "hour":
@@ -100,7 +103,7 @@ def _closed(table: str, unit: str, *, is_by_key: bool) -> TextClause:
     )
 
 
-#: Stands for none where keys are compared: a full join needs one plain comparison.
+#: Replaces NULL as a key in the comparison: a full join needs one plain condition.
 _NO_KEY = "00000000-0000-0000-0000-000000000000"
 
 _ROLL_UPS = text(

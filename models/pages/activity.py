@@ -15,13 +15,13 @@ from models.accounts.audit import AuditEntry
 from models.accounts.names import user_emails
 from models.database.pagination import Keyset, read_entities
 
-#: Different actions that are known of at most.
+#: `list_actions` returns at most this many actions.
 MOST_ACTIONS = 200
 
 
 @dataclass(frozen=True, slots=True)
 class ActivityFilter:
-    """Which entries are wanted: all that is `None` does not matter. `until` is not included.
+    """Which entries to list; a field that is `None` filters nothing. `until` is exclusive.
 
     Attributes:
         action: one action such as `key.create`.
@@ -40,7 +40,7 @@ class ActivityFilter:
 
 @dataclass(frozen=True, slots=True)
 class Activity:
-    """An entry, and the present email of its actor."""
+    """An entry and the present email of its actor."""
 
     entry: AuditEntry
     actor_email: str | None
@@ -69,11 +69,11 @@ def list_activity(
 
 
 def list_actions(session: Session) -> list[str]:
-    """Return the actions that ever were, in their order: one look into the index for each."""
+    """Return all actions of the audit trail, sorted; one read of the index finds each."""
     return list(session.scalars(_ACTIONS))
 
 
-#: PostgreSQL would read the whole index for a `distinct`.
+#: A `distinct` would make PostgreSQL read the whole index.
 _ACTIONS = text(
     f"""
     with recursive found as (
@@ -110,8 +110,10 @@ def _of_each(
     before: UUID | None,
     limit: int,
 ) -> tuple[Any, Select[Any]]:
-    """Return the query for the entries of several actions, a page of each: each has its place in
-    the index by action, while the one by time holds all the others between them.
+    """Return the query for the entries of several actions, one page of each.
+
+    The index by action holds the entries of one action together. The index by time would also
+    read the entries of all other actions.
     """
     names = select(func.unnest(cast(actions, ARRAY(String))).label("action")).subquery()
     inner = _where(select(AuditEntry), AuditEntry, wanted)

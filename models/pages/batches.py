@@ -1,4 +1,4 @@
-"""Lists of batches for the API and the pages, in both directions, and lists of their lines."""
+"""Lists of batches and of their lines, for the API and the pages."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class BatchFilter:
 
 @dataclass(frozen=True, slots=True)
 class ListedBatch:
-    """A batch, whose it is, the name of its key, and how many of its lines run now."""
+    """A batch with its owner's email, the name of its key, and the count of running lines."""
 
     batch: Batch
     owner_email: str
@@ -42,7 +42,7 @@ class ListedBatch:
 
     @property
     def queued(self) -> int:
-        """Lines that have not begun; never negative, also if lines ended since the row was read."""
+        """Lines that have not started; 0 if lines ended after the row was read."""
         return max(0, self.batch.total - self.batch.ended - self.running)
 
     @property
@@ -89,7 +89,7 @@ def list_batch_page(
 def read_listed_batches(
     session: Session, batch_ids: Collection[UUID], *, user_id: UUID | None
 ) -> list[ListedBatch]:
-    """Return these batches as they are now, newest first; those of others are left out."""
+    """Return the present state of these batches, newest first; omit those of other users."""
     query = existing_batches().where(Batch.id.in_(batch_ids))
     if user_id is not None:
         query = query.where(Batch.user_id == user_id)
@@ -105,9 +105,9 @@ def list_lines(
     before: int | None = None,
     limit: int,
 ) -> Keyset[Job]:
-    """Return lines of a batch in their order: those behind the line `after`, or before `before`.
+    """Return lines of a batch in order: those after the line `after`, or before `before`.
 
-    Without their requests and completions.
+    They come without their requests and completions.
     """
     query = select(*LISTED_COLUMNS).where(Job.batch_id == batch_id)
     if states is not None:

@@ -1,7 +1,7 @@
 """Lists of users for an admin's page, with their keys and their usage of this month.
 
-Searching reads all users: a part of a name stands in no index that every PostgreSQL has, and with
-ten thousand users it takes a few milliseconds.
+A search reads all users, because no index of a plain PostgreSQL finds a part of a name. With ten
+thousand users it takes a few milliseconds.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class CustomerSort(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ListedCustomer:
-    """A user with its living keys and the tokens of this month."""
+    """A user with the number of existing keys and the tokens of this month."""
 
     user: User
     keys: int
@@ -50,10 +50,10 @@ def list_customers(
     offset: int = 0,
     limit: int,
 ) -> Numbered[ListedCustomer]:
-    """Return a page of the living users.
+    """Return a page of the existing users.
 
     Args:
-        search: a part of the email or name, case does not matter, or the id.
+        search: a part of the email or name, in any case, or the id.
     """
     conditions: list[ColumnElement[bool]] = [User.deleted_at.is_(None)]
     if search:
@@ -88,7 +88,7 @@ def _matches(search: str) -> ColumnElement[bool]:
 
 
 def _sortable(sort: CustomerSort, now: datetime, closed: datetime | None) -> tuple[Any, Any]:
-    """Return the query for users, and what they are ordered by."""
+    """Return the query for users and its sort value."""
     query = select(User)
     if sort is CustomerSort.TOKENS:
         used = month_usage("user_id", now, closed)

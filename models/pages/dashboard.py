@@ -1,7 +1,8 @@
-"""The figures of the first page, for all users or for one: flat however many jobs there are.
+"""The figures of the first page, for all users or for one.
 
-Days and months begin at midnight UTC. Longer times come from sums, the last hour from the rows of
-usage, which stand in the order of their time.
+Their cost does not grow with the number of jobs. Days and months begin at midnight UTC. Figures of
+longer times come from roll-ups, those of the last hour from the rows of usage, which are stored in
+the order of their time.
 """
 
 from __future__ import annotations
@@ -41,13 +42,13 @@ class SeriesStep(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """How many there are.
+    """The numbers of users and keys.
 
     Attributes:
-        users: living ones; of one user, itself.
-        recent_users: that used a key within a day.
-        keys: living ones, of which `active_keys` may be used (`is_active_key`).
-        recent_keys: that were used within a day.
+        users: existing users; 1 in the figures of one user.
+        recent_users: users who used a key within the last day.
+        keys: existing keys; `active_keys` of them are usable (`is_active_key`).
+        recent_keys: keys that were used within the last day.
     """
 
     users: int
@@ -59,7 +60,7 @@ class Totals:
 
 @dataclass(frozen=True, slots=True)
 class Minute:
-    """What ended in one minute; `p50_ms` and `p95_ms` are `None` if nothing did."""
+    """The jobs that ended in one minute; `p50_ms` and `p95_ms` are `None` if there are none."""
 
     begins_at: datetime
     requests: int = 0
@@ -72,7 +73,7 @@ class Minute:
 
 @dataclass(frozen=True, slots=True)
 class LastHour:
-    """The last sixty minutes as a whole, and each, oldest first; the last one ends now."""
+    """The last sixty minutes, as a whole and one by one, oldest first; the last one ends now."""
 
     whole: Minute
     minutes: Sequence[Minute]
@@ -83,7 +84,7 @@ class LastHour:
 
     @property
     def tokens_per_second(self) -> float:
-        """Tokens of what ended in the last minute."""
+        """Tokens per second of the jobs that ended in the last minute."""
         return self.minutes[-1].tokens / 60
 
     @property
@@ -116,7 +117,7 @@ def read_totals(session: Session, now: datetime, *, user_id: UUID | None = None)
 def read_periods(
     session: Session, now: datetime, *, user_id: UUID | None = None
 ) -> dict[Period, UsageTotals]:
-    """Return the sums of today and of this month, and of what to compare them with."""
+    """Return the sums of today and this month, and of the periods to compare them with."""
     until = hour_of(now) + HOUR
     today = day_of(now)
     month = month_of(today)
@@ -136,7 +137,7 @@ def read_periods(
 def read_series(
     session: Session, now: datetime, step: SeriesStep, *, count: int, user_id: UUID | None = None
 ) -> list[UsageTotals]:
-    """Return the last `count` hours or days, oldest first; those without use are there too."""
+    """Return the last `count` hours or days, oldest first, including those without usage."""
     length = HOUR if step is SeriesStep.HOUR else DAY
     last = hour_of(now) if step is SeriesStep.HOUR else day_of(now)
     begins = [last - n * length for n in reversed(range(count))]
@@ -148,7 +149,7 @@ def read_series(
 
 
 def read_last_hour(session: Session, now: datetime, *, user_id: UUID | None = None) -> LastHour:
-    """Return what ended within the last sixty minutes."""
+    """Return the jobs that ended within the last sixty minutes, in sums."""
     since = now - timedelta(minutes=MINUTES)
     rows = session.execute(_MINUTES, {"since": since, "now": now, "user_id": user_id})
     minutes = [Minute(since + timedelta(minutes=n)) for n in range(MINUTES)]
@@ -161,7 +162,7 @@ def read_last_hour(session: Session, now: datetime, *, user_id: UUID | None = No
     return LastHour(whole, minutes)
 
 
-#: Minutes are counted back from now, so that the last one is as long as the others.
+#: Minutes are counted back from now, so the last one is as long as the others.
 _MINUTES = text(
     f"""
     select least({MINUTES - 1}, floor(extract(epoch from created_at - :since) / 60)::int) as place,

@@ -1,4 +1,4 @@
-"""Lists of jobs for the API and the pages, filtered and in both directions, and counts by state."""
+"""Filtered lists of jobs for the API and the pages, and counts of jobs by state."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from models.jobs.job import Job, JobState, new_job
 from models.jobs.lists import LISTED_COLUMNS
 from models.webhooks.webhook import WebhookAttempt
 
-#: What ended of this time is counted, up to so many of each state.
+#: `count_jobs` counts ended jobs of this age, up to `MOST_COUNTED` of each state.
 COUNTED_TIME = timedelta(days=1)
 MOST_COUNTED = 50_000
-#: Attempts that are shown of the messages of one job.
+#: `read_attempts` returns at most this many attempts.
 MOST_ATTEMPTS = 100
-#: States with indexes of their own, in which most jobs are not.
+#: Rare states. Each has a partial index.
 _RARE = (JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED)
 _REQUEST = func.jsonb_build_object("metadata", Job.request["metadata"], type_=JSONB)
 
@@ -40,11 +40,11 @@ class JobSource(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class JobFilter:
-    """Which jobs are wanted; a field that is `None` filters nothing. `until` is not included.
+    """Which jobs to list; a field that is `None` filters nothing. `until` is exclusive.
 
-    Lines that their batch still holds are not among the queued. Times are those of creation, and
-    looked up in the ids, which begin with them. Only what an index finds can be asked for: of a
-    model without jobs, every job would be read.
+    Queued jobs do not include held lines. Times are those of creation; ids start with them, so the
+    index of ids finds them. There are only filters that an index serves: a filter by model would
+    read every job to find that a model has none.
     """
 
     user_id: UUID | None = None
@@ -58,7 +58,7 @@ class JobFilter:
 
 @dataclass(frozen=True, slots=True)
 class ListedJob:
-    """A job without its request and answer, whose it is, and the name of its key."""
+    """A job without its request and completion, with its owner's email and its key's name."""
 
     job: Job
     owner_email: str
@@ -70,8 +70,9 @@ class JobStateCounts:
     """How many jobs are in each state.
 
     Attributes:
-        held: lines of batches that wait to be released; they are not among the queued.
-        ended: of those made within a day and no lines of batches, up to `MOST_COUNTED` of each.
+        held: batch lines that are not released yet; `queued` does not include them.
+        ended: jobs created within the last day, without batch lines, up to `MOST_COUNTED` of each
+            state.
     """
 
     queued: int
@@ -123,7 +124,7 @@ def list_job_page(
 def read_listed_jobs(
     session: Session, job_ids: Sequence[UUID], *, user_id: UUID | None
 ) -> list[ListedJob]:
-    """Return these jobs as they are now, newest first; those of others are left out."""
+    """Return the present state of these jobs, newest first; omit those of other users."""
     query = select(*LISTED_COLUMNS).where(Job.id.in_(job_ids))
     if user_id is not None:
         query = query.where(Job.user_id == user_id)
@@ -131,13 +132,13 @@ def read_listed_jobs(
 
 
 def count_newer(session: Session, wanted: JobFilter, job_id: UUID | None, *, most: int) -> int:
-    """Return how many jobs there are that are newer than this one, counted up to `most`."""
+    """Count the jobs that are newer than this one, up to `most`."""
     count = 0
     for part in _parts(wanted):
         query = _where(select(Job.id), part)
         if job_id is not None:
             query = query.where(Job.id > job_id)
-        # In this order the index of the list is read from its new end, and no further than needed.
+        # This order reads the list's index from its newest end, and no further than `most`.
         found = query.order_by(Job.id.desc()).limit(most).subquery()
         count += session.scalar(select(func.count()).select_from(found)) or 0
     return min(count, most)
@@ -165,7 +166,7 @@ def count_jobs(session: Session, now: datetime, *, user_id: UUID | None = None) 
 def read_attempts(
     session: Session, delivery_ids: Sequence[UUID]
 ) -> dict[UUID, list[WebhookAttempt]]:
-    """Return the attempts at several messages, newest first."""
+    """Return the attempts of several webhooks, newest first."""
     found: dict[UUID, list[WebhookAttempt]] = {}
     if delivery_ids:
         query = (
@@ -180,7 +181,7 @@ def read_attempts(
 
 
 def _parts(wanted: JobFilter) -> list[JobFilter]:
-    """Return the questions that indexes answer: those of jobs of both sources serve one each."""
+    """Return filters that one index each can serve: jobs of both sources need two."""
     is_narrow = wanted.user_id is not None or wanted.key_id is not None or wanted.state in _RARE
     if not is_narrow or wanted.source is not None or wanted.batch_id is not None:
         return [wanted]
@@ -188,7 +189,7 @@ def _parts(wanted: JobFilter) -> list[JobFilter]:
 
 
 def _where(query: Select[Any], wanted: JobFilter) -> Select[Any]:
-    """Return the query with its conditions, in the words of the indexes that serve them."""
+    """Add the conditions to the query, written as in the partial indexes that serve them."""
     if wanted.batch_id is not None:
         query = query.where(Job.batch_id == wanted.batch_id)
     elif wanted.source is JobSource.BATCH:
@@ -212,7 +213,7 @@ def _where(query: Select[Any], wanted: JobFilter) -> Select[Any]:
 
 
 def _in_batches(wanted: JobFilter) -> Any:
-    """Return the condition that a job is a line: of some batch, or of one of the wanted ones."""
+    """Return the condition that a job is a line of any batch, or of the owner's batches."""
     has_index = wanted.key_id is None and (wanted.user_id is None or wanted.state in _RARE)
     if has_index:
         return Job.batch_id.is_not(None)

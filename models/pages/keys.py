@@ -46,9 +46,10 @@ class ListedKey:
 
 
 def status_of(key: ApiKey, now: datetime, *, has_active_owner: bool) -> KeyStatus:
-    """Return what a living key is: one that is switched off is so whether or not it has expired.
+    """Return the status of an existing key.
 
-    All keys of a suspended user are.
+    A key that is switched off is inactive, even if it has also expired. All keys of a suspended
+    user are suspended.
     """
     if not has_active_owner:
         return KeyStatus.SUSPENDED
@@ -69,11 +70,11 @@ def list_key_page(
     offset: int = 0,
     limit: int,
 ) -> Numbered[ListedKey]:
-    """Return a page of the living keys of one user or of all.
+    """Return a page of the existing keys of one user or of all.
 
     Args:
-        search: a part of the key's name or of its owner's email or name (case does not matter), or
-            how its secret begins, or its id.
+        search: a part of the key's name or of its owner's email or name, in any case; the
+            beginning of its secret; or its id.
     """
     conditions: list[ColumnElement[bool]] = [ApiKey.deleted_at.is_(None)]
     if user_id is not None:
@@ -120,7 +121,7 @@ def _matches(search: str) -> ColumnElement[bool]:
     if found is not None:
         return ApiKey.id == found
     wanted = search.lower()
-    # A secret that was pasted whole finds its key; only the part that is safe to show is looked at.
+    # A pasted secret finds its key. Only the public part of the secret is used.
     public_id = wanted.removeprefix("bc_").partition("_")[0] if wanted.startswith("bc_") else wanted
     return or_(
         func.lower(ApiKey.name).contains(wanted, autoescape=True),
@@ -133,7 +134,7 @@ def _matches(search: str) -> ColumnElement[bool]:
 def _sortable(
     sort: KeySort, now: datetime, closed: datetime | None, user_id: UUID | None
 ) -> tuple[Any, Any]:
-    """Return the query for keys with their owners' emails and states, and what orders them."""
+    """Return the query for keys with their owners' emails and states, and its sort value."""
     query = select(ApiKey, User.email, User.is_active).join(User, User.id == ApiKey.user_id)
     if sort is KeySort.TOKENS:
         used = month_usage("api_key_id", now, closed, user_id=user_id)

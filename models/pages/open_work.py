@@ -18,8 +18,9 @@ class OpenWork:
     """Work that has not ended.
 
     Attributes:
-        waiting: single jobs on the queue; `running` likewise. Lines of batches count in neither.
-        batches: with so many `lines` that have not ended.
+        waiting: queued jobs without batch lines.
+        running: running jobs without batch lines.
+        batches: open batches; `lines` is the number of their lines that have not ended.
     """
 
     waiting: int
@@ -47,7 +48,7 @@ def read_open_work(
 
 
 def _count(owner: list[ColumnElement[bool]], *conditions: ColumnElement[bool]) -> Any:
-    # One statement for each state: each has its partial index, an `in` of both would have none.
+    # One statement per state: each state has a partial index, which an `in` of both cannot use.
     query = select(func.count()).select_from(Job)
     return query.where(Job.batch_id.is_(None), *conditions, *owner)
 

@@ -1,4 +1,4 @@
-"""The figures of the admin's first page, from the roll-up: flat however many jobs there are."""
+"""The figures of `GET /api/admin/overview`, read from roll-ups and counts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from models.usage.usage import UsageHourly
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """Sums over a time."""
+    """Sums over a time range."""
 
     requests: int
     succeeded: int
@@ -35,10 +35,11 @@ class Traffic:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """Days and months begin at midnight UTC.
+    """The figures of the service. Days and months begin at midnight UTC.
 
     Attributes:
-        open_batches: that have not ended, and the `open_lines` of them that have not.
+        open_batches: batches that have not ended.
+        open_lines: their lines that have not ended.
     """
 
     users: int

@@ -1,8 +1,7 @@
-"""What a new key takes over from the keys that its owner deleted before.
+"""Lets a new key inherit usage and lowered limits from its owner's deleted keys.
 
-To delete a key and make another one must not give its month back, nor the limits that an admin has
-lowered. What a deleted key used is carried by one living key: the next that its owner gets and that
-has room for it in its month.
+A user must not regain a month's quota, or a limit that an admin lowered, by replacing a key. So the
+usage of a deleted key is carried by one existing key: the owner's next key whose month has room.
 """
 
 from __future__ import annotations
@@ -23,16 +22,16 @@ from models.database.base import database_now
 from models.usage.limits import reserved_tokens
 from models.usage.usage import UsageHourly
 
-#: Limits that stay lowered; a key that was switched off, or has expired, is replaced by a good one.
+#: Limits that stay lowered. A new key is active, even if an admin had switched off the old one.
 _LASTING = frozenset({"rate_limit", "token_limit", "monthly_token_limit", "max_in_flight"})
 
 
 @dataclass(frozen=True, slots=True)
 class Inheritance:
-    """What deleted keys leave to the next one.
+    """The usage and limits that deleted keys pass to the next one.
 
     Attributes:
-        key_ids: the deleted keys.
+        key_ids: the deleted keys, whose usage is read when a key takes it over.
         holds: limits that an admin has lowered, the lowest of each.
     """
 
@@ -41,9 +40,9 @@ class Inheritance:
 
 
 def find_inheritance(session: Session, user_id: UUID) -> Inheritance:
-    """Return what the deleted keys of a user leave, those that no key took over.
+    """Return the inheritance from those deleted keys of a user that no key took over.
 
-    Lock the user before: two keys must not take over the same.
+    Lock the user first: two keys must not take over the same usage.
     """
     rows = session.execute(
         select(ApiKey.id, ApiKey.holds).where(
@@ -56,13 +55,13 @@ def find_inheritance(session: Session, user_id: UUID) -> Inheritance:
 
 
 def take_over(session: Session, key: ApiKey, left: Inheritance, *, room: int | None) -> None:
-    """Let a new key carry what deleted keys used in this month.
+    """Let a new key carry the tokens that deleted keys used in this month.
 
-    What they have in flight counts as used: it is about to end, and may use as much.
+    Their tokens in flight count as used: these jobs are about to end, and may use all of them.
 
     Args:
-        room: the tokens that it carries at most, `None` for all. The rest is left to the key after
-            it: one full key must not free all others.
+        room: the maximum of tokens to carry, `None` for no maximum. The next key carries the rest:
+            otherwise one full key would free all later ones.
     """
     if not left.key_ids:
         return
@@ -78,7 +77,7 @@ def take_over(session: Session, key: ApiKey, left: Inheritance, *, room: int | N
             taken.append(key_id)
         elif part:
             _lessen(session, key_id, part, began)
-    # What an admin had lowered is on the new key now, and does not come back when it is lifted.
+    # The new key has the lowered limits now. Later keys must not inherit them from the old ones.
     session.execute(
         update(ApiKey)
         .where(ApiKey.id.in_(left.key_ids))
@@ -88,7 +87,7 @@ def take_over(session: Session, key: ApiKey, left: Inheritance, *, room: int | N
 
 
 def _lessen(session: Session, key_id: UUID, tokens: int, began: datetime) -> None:
-    """Note that a later key carries some of what a deleted key used."""
+    """Subtract tokens that a later key carries from those of a deleted key."""
     carried = case((ApiKey.carried_month == began, ApiKey.carried_tokens), else_=0)
     session.execute(
         update(ApiKey)
@@ -99,7 +98,7 @@ def _lessen(session: Session, key_id: UUID, tokens: int, began: datetime) -> Non
 
 
 def _debts(session: Session, key_ids: Sequence[UUID], began: datetime) -> Counter[UUID]:
-    """Return what each key used since the month began, with what it carried itself."""
+    """Return the tokens that each key used or carried since the month began."""
     used = func.sum(UsageHourly.prompt_tokens + UsageHourly.completion_tokens)
     own = (
         select(UsageHourly.api_key_id, used)

@@ -1,6 +1,6 @@
-"""Jobs in flight and tokens used, read from rows: the truth behind `core/limits/limiter.py`.
+"""Jobs in flight and used tokens, read from rows: `core/limits/limiter.py` counts them in Redis.
 
-In flight is a job that was charged and has not ended.
+A job is in flight if it was charged and has not ended.
 """
 
 from __future__ import annotations
@@ -22,11 +22,10 @@ from models.usage.usage import Usage, UsageHourly
 
 
 def read_key_use(session: Session, key_id: UUID, month_began: datetime) -> KeyUse:
-    """Return what a key used since `month_began` and what it has in flight.
+    """Return a key's used tokens since `month_began`, and its jobs in flight.
 
-    Includes the usage that it carries for deleted keys of its owner.
-
-    One statement, so one snapshot: a job that ends at that moment is in exactly one of the two.
+    The used tokens include those that it carries for deleted keys of its owner.
+    One statement reads both in one snapshot: a job that ends at that moment is in exactly one.
     """
     used = func.coalesce(func.sum(UsageHourly.prompt_tokens + UsageHourly.completion_tokens), 0)
     month = (
@@ -49,9 +48,7 @@ def read_key_use(session: Session, key_id: UUID, month_began: datetime) -> KeyUs
 
 
 def reserved_tokens(session: Session, key_ids: Sequence[UUID]) -> dict[UUID, int]:
-    """Return the tokens that the jobs in flight of some keys were charged; who has none is not
-    named.
-    """
+    """Return the charged tokens of jobs in flight by key; omit keys without such jobs."""
     in_flight = _in_flight(Job.api_key_id.in_(key_ids)).subquery()
     tokens = func.sum(in_flight.c.charged_tokens)
     query = select(in_flight.c.api_key_id, tokens).group_by(in_flight.c.api_key_id)
@@ -61,7 +58,7 @@ def reserved_tokens(session: Session, key_ids: Sequence[UUID]) -> dict[UUID, int
 def in_flight_before(
     session: Session, before: datetime, queue: QueueName
 ) -> dict[UUID, dict[UUID, int]]:
-    """Return the jobs in flight that were charged before a time: by key, with their tokens."""
+    """Return jobs in flight that were queued before a time: by key, with their tokens."""
     found: dict[UUID, dict[UUID, int]] = {}
     conditions = and_(Job.queue == queue, Job.queued_at < before)
     for job_id, tokens, key_id, _ in session.execute(_in_flight(conditions)):
@@ -90,13 +87,13 @@ def known_jobs(session: Session, job_ids: Iterable[UUID]) -> set[UUID]:
 
 
 def ended_job(job: Job) -> EndedJob:
-    """Return what a job that has ended counts for: what `record_usages` wrote, or nothing."""
+    """Return an ended job with its used tokens: those of `record_usages`, or none."""
     used = job.prompt_tokens + job.completion_tokens if job.started_at is not None else 0
     return EndedJob(job.id, job.api_key_id, used, job.queue, job.state, job.request_id)
 
 
 def _in_flight(condition: Any) -> Any:
-    # One arm for each state: each has its partial index, an `in` of both would have none.
+    # One query per state: each state has a partial index, which an `in` of both cannot use.
     return union_all(
         *(
             select(Job.id, Job.charged_tokens, Job.api_key_id, Job.queue).where(

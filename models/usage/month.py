@@ -1,4 +1,4 @@
-"""Tokens that users and keys have used in this month, to be listed and sorted by."""
+"""Tokens that users and keys used in this month, to show and to sort by."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def month_usage(
     only: Collection[UUID] | None = None,
     user_id: UUID | None = None,
 ) -> Subquery:
-    """Return rows of `id` and `tokens`, of those who have used some since the month began, UTC.
+    """Return rows of `id` and `tokens`: users or keys with usage in the month (UTC) of `now`.
 
     Args:
         closed: see `read_consistently`.
-        only: of these users or keys.
-        user_id: of this user's.
+        only: include only these users or keys.
+        user_id: include only this user and the user's keys.
     """
     since = month_of(now)
     wanted = UsageScope(since, now + HOUR, user_id=user_id)
@@ -51,7 +51,7 @@ def read_month_usage(
     now: datetime,
     closed: datetime | None,
 ) -> dict[UUID, int]:
-    """Return the tokens of these users or keys; who used none is not named."""
+    """Return the tokens of these users or keys; omit those without usage."""
     if not ids:
         return {}
     used = month_usage(whose, now, closed, only=ids)

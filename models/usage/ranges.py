@@ -1,4 +1,4 @@
-"""Plans which roll-up rows cover a time range: closed months and days, and hours for the rest."""
+"""Selects the roll-ups that cover a time range: closed months and days, else hours."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 
 @dataclass(frozen=True, slots=True)
 class UsageScope:
-    """Hours from `since` to below `until`, of one user, key or model, or of all (`None`)."""
+    """The hours from `since` to before `until`, of one user, key or model or of all (`None`)."""
 
     since: datetime
     until: datetime
@@ -30,7 +30,7 @@ class UsageScope:
 
 @dataclass(frozen=True, slots=True)
 class RollupRange:
-    """A table whose rows beginning from `since` to below `until` are wanted."""
+    """The rows of a table that begin from `since` to before `until`."""
 
     table: Any
     since: datetime
@@ -48,8 +48,8 @@ def plan_ranges(
     """Return the fewest rows that cover whole hours, each hour once.
 
     Args:
-        is_by_key: the rows of each key are needed, not only those of all keys together.
-        longest: `HOUR` or `DAY`, if no row may be of a longer time.
+        is_by_key: use the roll-ups of each key, not only those of all keys together.
+        longest: `HOUR` or `DAY` if no row may cover a longer time.
     """
     pieces, parts = [(since, until)], []
     if closed_until is not None:
@@ -78,9 +78,9 @@ def plan_ranges(
 def select_ranges(
     parts: Sequence[RollupRange], wanted: UsageScope, names: Sequence[str]
 ) -> Subquery:
-    """Return the wanted rows of parts with the named columns, `begins_at` for their time.
+    """Return the named columns of the ranges' rows; `begins_at` is a row's time.
 
-    Parts of all keys together have no key and no user.
+    Roll-ups of all keys together have no columns of keys and users.
     """
     selects = []
     for part in parts:

@@ -1,4 +1,4 @@
-"""Usage of a time range in groups, read from roll-ups, never from jobs or rows of usage."""
+"""Reports of usage by group. They read roll-ups, never jobs or rows of usage."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from core.histogram import percentile
 from models.accounts.names import key_names, user_emails
 from models.database.arrays import is_one_of
 from models.database.pagination import Numbered
-from models.usage.ranges import UsageScope as UsageScope  # what a report is asked for
+from models.usage.ranges import UsageScope as UsageScope  # the parameter of every report
 from models.usage.report_queries import GroupValue as GroupValue
 from models.usage.report_queries import UsageGroup as UsageGroup
 from models.usage.report_queries import UsageOrder as UsageOrder
@@ -26,10 +26,10 @@ from models.usage.usage import USAGE_COUNTS
 
 @dataclass(frozen=True, slots=True)
 class UsageTotals:
-    """The sums of one group, or of all.
+    """The sums of one group, or of all usage.
 
     Attributes:
-        name: of the key, or the user's email; the group's value alone says little there.
+        name: the name of a key, or the email of a user, whose `group` is only an id.
         owner: the email of the key's owner.
         duration_counts: see `UsageHourly`.
     """
@@ -55,7 +55,7 @@ class UsageTotals:
 
     @property
     def unsuccessful(self) -> int:
-        """Those that failed, and those that were cancelled after they had begun."""
+        """Jobs that failed, or were cancelled after their start."""
         return self.requests - self.succeeded
 
     @property
@@ -72,12 +72,12 @@ class UsageTotals:
 
 
 def sum_usage(session: Session, wanted: UsageScope) -> UsageTotals:
-    """Return the sums of all that is wanted."""
+    """Return the sums of all usage in the scope."""
     return sum_usage_by_name(session, {"": wanted})[""]
 
 
 def sum_usage_by_name(session: Session, times: Mapping[str, UsageScope]) -> dict[str, UsageTotals]:
-    """Return the totals of several time ranges by their names, by one statement."""
+    """Return the totals of several scopes by name, in one statement."""
 
     def read(closed: datetime | None) -> dict[str, UsageTotals]:
         sources = {name: UsageRows.of(wanted, None, closed) for name, wanted in times.items()}
@@ -96,7 +96,7 @@ def sum_usage_by_name(session: Session, times: Mapping[str, UsageScope]) -> dict
 
 
 def add_totals(groups: Iterable[UsageTotals]) -> UsageTotals:
-    """Return the sums of groups that are all there are: spares `sum_usage` its own look."""
+    """Add up the groups of a complete report, which saves the statement of `sum_usage`."""
     totals = dict.fromkeys(USAGE_COUNTS, 0)
     counts: Counter[int] = Counter()
     for sums in groups:
@@ -114,10 +114,10 @@ def list_usage(
     after: GroupValue | None,
     limit: int,
 ) -> list[UsageTotals]:
-    """Return the sums of each group in which something was used, in the order of the groups.
+    """Return the sums of each group with usage, in the order of the groups.
 
     Args:
-        after: begin behind this group.
+        after: return only groups after this one.
     """
 
     def read(closed: datetime | None) -> list[UsageTotals]:
@@ -125,7 +125,7 @@ def list_usage(
         if source is None:
             return []
         picked = session.scalars(source.pick(after).order_by(source.group).limit(limit)).all()
-        # They stand beside each other: what is between the first and the last is what was picked.
+        # The picked groups are adjacent: they are all that lie between the first and the last.
         return _read_groups(
             session, source, picked, lambda group: group.between(picked[0], picked[-1])
         )
@@ -143,9 +143,10 @@ def page_usage(
     offset: int = 0,
     limit: int,
 ) -> Numbered[UsageTotals]:
-    """Return a page of groups by their use, most tokens first, and how many groups there are.
+    """Return a page of groups by usage, most tokens first, and the number of groups.
 
-    A page behind the last group has no rows, and 0 groups: nothing was found to count them by.
+    A page beyond the last group has no rows and reports 0 groups, because the rows contain the
+    count.
     """
 
     def read(closed: datetime | None) -> Numbered[UsageTotals]:
@@ -170,7 +171,7 @@ def rank_usage(
     is_descending: bool,
     limit: int,
 ) -> list[GroupValue]:
-    """Return the groups alone, in the order of `page_usage`."""
+    """Return groups without sums, in the order of `page_usage`."""
 
     def read(closed: datetime | None) -> list[GroupValue]:
         source = UsageRows.of(wanted, by, closed, order)
@@ -185,7 +186,7 @@ def rank_usage(
 def read_usage(
     session: Session, wanted: UsageScope, by: UsageGroup, groups: Sequence[GroupValue]
 ) -> list[UsageTotals]:
-    """Return the sums of these groups, in the order given; a group without usage is left out."""
+    """Return the sums of these groups in the given order; omit groups without usage."""
 
     def read(closed: datetime | None) -> list[UsageTotals]:
         source = UsageRows.of(wanted, by, closed)
@@ -207,7 +208,7 @@ def _read_groups(
     groups: Sequence[Any],
     is_wanted: Callable[[ColumnElement[Any]], Any],
 ) -> list[UsageTotals]:
-    """Return the sums of groups in their order; `is_wanted` is the condition that picks them."""
+    """Return the sums of `groups` in order; `is_wanted` is the condition for them."""
     if not groups:
         return []
     assert source.by is not None
@@ -227,7 +228,7 @@ def _read_sums(row: Row[Any]) -> dict[str, Any]:
 
 
 def _names(session: Session, by: UsageGroup, groups: Sequence[Any]) -> dict[Any, dict[str, Any]]:
-    """Return the names of keys and users as fields of their sums."""
+    """Return the names of keys and users as fields of `UsageTotals`."""
     if by is UsageGroup.KEY:
         keys = key_names(session, groups)
         return {

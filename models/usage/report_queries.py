@@ -1,4 +1,4 @@
-"""The rows that a usage report reads, and the queries that rank and sum its groups."""
+"""The rows that a usage report reads; queries that rank and sum its groups."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from sqlalchemy import (
 from models.usage.ranges import DAY, HOUR, RollupRange, UsageScope, plan_ranges, select_ranges
 from models.usage.usage import USAGE_COUNTS
 
-#: The value of a group: an id, a model's name, or the begin of an hour or day.
+#: The value of a group: an id, a model's name, or the start of an hour or day.
 GroupValue = UUID | str | datetime
 
 
@@ -37,7 +37,7 @@ class UsageGroup(StrEnum):
 
 
 class UsageOrder(StrEnum):
-    """What groups can be ordered by."""
+    """The value that orders the groups."""
 
     GROUP = "group"
     REQUESTS = "requests"
@@ -51,7 +51,7 @@ class UsageOrder(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class UsageRows:
-    """The rows that a report sums, and what groups them."""
+    """The rows that a report sums, and the column that groups them."""
 
     wanted: UsageScope
     by: UsageGroup | None
@@ -66,7 +66,7 @@ class UsageRows:
         closed: datetime | None,
         order: UsageOrder = UsageOrder.TOKENS,
     ) -> UsageRows | None:
-        """Return the rows; `None` for a time without any hour."""
+        """Return the rows; `None` for a time range that contains no hour."""
         is_by_key = (
             by in {UsageGroup.KEY, UsageGroup.USER}
             or wanted.key_id is not None
@@ -93,7 +93,7 @@ class UsageRows:
         return column
 
     def weight(self, order: UsageOrder) -> ColumnElement[Any]:
-        """Return what groups are ordered by."""
+        """Return the expression that orders the groups."""
         if order is UsageOrder.GROUP:
             return self.group
         first, *rest = (self.rows.c[name] for name in _WEIGHED[order])
@@ -102,15 +102,15 @@ class UsageRows:
         return func.sum(sum(rest, first))
 
     def pick(self, after: GroupValue | None = None) -> Select[Any]:
-        """Return the query for the groups: most of many keys are only weighed, not summed."""
+        """Return the query for the groups, without the sums: most groups are only ranked."""
         query = select(self.group.label("group")).group_by(self.group)
         return query if after is None else query.where(self.group > after)
 
     def sums(self, is_wanted: Callable[[ColumnElement[Any]], Any] | None = None) -> Select[Any]:
-        """Return the query for the sums of each group that is wanted; all is one group, 0.
+        """Return the query for the sums of each wanted group; without groups, of group 0.
 
-        Durations are counted in each group as two arrays, of buckets and of how many fell into
-        them: a row for each bucket would be many times as many rows as there are groups.
+        It returns the counts of durations as two arrays per group, buckets and counts: one row
+        per bucket would be many times as many rows.
         """
         grouping = [_COLUMN[self.by]] if self.by else []
         rows = select_ranges(self.parts, self.wanted, [*USAGE_COUNTS, "duration_counts", *grouping])
@@ -119,7 +119,7 @@ class UsageRows:
         query = query.add_columns(rows.c.duration_counts)
         if is_wanted is not None:
             query = query.where(is_wanted(group))
-        # PostgreSQL reads the rows once, as both of what follows refer to them.
+        # A CTE that two queries refer to is read once.
         read = query.cte()
         durations = _count_durations(read)
         totals = (func.sum(read.c[name]).label(name) for name in USAGE_COUNTS)
@@ -155,7 +155,7 @@ def _count_durations(read: CTE) -> Subquery:
     )
 
 
-#: The columns that decide an order.
+#: The columns that each order needs.
 _WEIGHED: dict[UsageOrder, tuple[str, ...]] = {
     UsageOrder.GROUP: (),
     UsageOrder.REQUESTS: ("requests",),
@@ -167,7 +167,7 @@ _WEIGHED: dict[UsageOrder, tuple[str, ...]] = {
     UsageOrder.MEAN: ("duration_ms", "requests"),
 }
 
-#: What the groups are made of.
+#: The column of each kind of group.
 _COLUMN = {
     UsageGroup.KEY: "api_key_id",
     UsageGroup.USER: "user_id",

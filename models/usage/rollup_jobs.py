@@ -1,9 +1,9 @@
-"""Closes hours and days of usage that are over, so that reports need not read each key's hours.
+"""Rolls up past hours and days of usage, so that reports need not read each key's hours.
 
-The end of a job does nothing for it. The database dates each end when its transaction begins, also
-one that a worker kept while the database was away: no end comes into an hour that is over for
-longer than a transaction lasts. An hour is closed `GRACE` after its end, by the same clock.
-Rows of past hours come from `bountycoder demo-data` alone, which takes back what was closed.
+The database dates the end of a job at the start of its transaction, even if the database was away
+when the job ended. So an hour gets no more ends once it has passed for longer than a transaction
+lasts. The roll-up closes an hour `GRACE` after its end, by the same clock.
+Only `bountycoder demo-data` writes rows of past hours, and it reopens them.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from models.database.base import database_now
 from models.database.locks import ServiceLock, take_lock
 from models.usage.usage import USAGE_COUNTS
 
-#: Many times as long as a transaction lasts: the settings of each connection bound that.
+#: Many times the duration of a transaction, which the settings of each connection bound.
 GRACE = timedelta(minutes=10)
-#: What one step of closing, at most a day, may take.
+#: The limit of one step, which closes one day at most.
 STEP_SECONDS = 120
 
 _DAY = timedelta(days=1)
@@ -29,7 +29,7 @@ _ALL = ("begins_at", "model")
 
 
 def roll_up_usage(session: Session, *, now: datetime | None = None) -> bool:
-    """Close the next hours that are over, up to the end of their day; False if there are none."""
+    """Close the next past hours, up to the end of their day; False if there are none."""
     connection = session.connection()
     now = now or database_now(session)
     connection.exec_driver_sql(f"set local statement_timeout = '{STEP_SECONDS}s'")
@@ -52,15 +52,15 @@ def roll_up_usage(session: Session, *, now: datetime | None = None) -> bool:
 
 
 def reopen_usage(session: Session, hour: datetime) -> None:
-    """Take back what was closed from an hour on, into which this transaction writes.
+    """Reopen closed hours from `hour` on, because this transaction writes into them.
 
-    A day that was closed takes its month with it: the month's sums are made day by day.
+    A reopened day reopens its month too, because the sums of a month are added day by day.
     """
     take_lock(session, ServiceLock.USAGE_ROLLUP, is_shared=True)
     session.connection().exec_driver_sql(_REOPEN, {"hour": hour})
 
 
-#: The first hour that is not closed. A service that begins has none closed, from its first day on.
+#: The first hour that is not closed; for a new service, the start of its first day.
 _BEGIN = """
     insert into usage_closing (id, closed_until)
     select 1, date_trunc('day', min(hour), 'UTC') from usage_hourly having min(hour) is not null
@@ -77,7 +77,7 @@ _REOPEN = """
 
 
 def _sum_up(target: str, columns: tuple[str, ...], rows: str) -> str:
-    """Return the statement that adds the sums of `rows`, which may be there already."""
+    """Return the statement that writes the sums of `rows`, and replaces existing ones."""
     group = ", ".join(columns)
     key = ", ".join(column for column in columns if column != "user_id")
     sums = ", ".join(f"sum({name}) as {name}" for name in USAGE_COUNTS)

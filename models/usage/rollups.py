@@ -1,13 +1,13 @@
-"""Sums of usage above the hour, for reports over long times: of hours that are closed.
+"""Roll-ups of closed hours, days and months, for reports over long times.
 
     usage_hourly   key and hour       written in the transaction of each job's end
     usage_daily    key and day        of closed days
     usage_monthly  key and month      of the closed days of the month
-    usage_total_hourly, _daily        of all keys together, by the model
+    usage_total_hourly, _daily        of all keys together, by model
 
 One time, `UsageClosing.closed_until`, limits the roll-ups: hourly totals cover everything before
-it, the others cover whole days before it. `models/usage/rollup_jobs.py` moves it on.
-Nothing refers to other tables here: these are sums of rows that do.
+it, the others cover whole days before it. `models/usage/rollup_jobs.py` advances it.
+These tables have no foreign keys, because the rows that they sum have them.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ T = TypeVar("T")
 _READS = 3
 
 
-#: What everyone is weighed by stands in the index by time: it is read of all keys at once.
+#: The index by time contains the columns that rank all keys, so that it alone is read.
 _WEIGHED = ["api_key_id", "user_id", "prompt_tokens", "completion_tokens"]
 
 
 class _Sums:
-    """What is summed, see `UsageHourly`; `begins_at` is when the hour, day or month begins."""
+    """The sums, as in `UsageHourly`; `begins_at` is the start of the hour, day or month."""
 
     requests: Mapped[int] = mapped_column(BigInteger)
     succeeded: Mapped[int] = mapped_column(BigInteger)
@@ -82,7 +82,7 @@ class UsageTotalDaily(_OfAll, Base):
 
 
 class UsageClosing(Base):
-    """One row: hours before `closed_until` are closed. Without it none is."""
+    """One row: hours before `closed_until` are closed. Without the row, none are."""
 
     __tablename__ = "usage_closing"
     __table_args__ = (CheckConstraint("id = 1", name="one"),)
@@ -92,7 +92,7 @@ class UsageClosing(Base):
 
 
 def closed_until(session: Session) -> datetime | None:
-    """Return before when hours are closed; `None` if none is."""
+    """Return the time before which hours are closed; `None` if none are."""
     found: datetime | None = session.scalar(text("select closed_until from usage_closing"))
     return found
 

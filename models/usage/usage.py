@@ -1,7 +1,7 @@
-"""Usage: one row a job, append-only, and its hourly roll-up, written in the job's own transaction.
+"""Usage: one row per job, and the hourly roll-up. The transaction of a job's end writes both.
 
 Dashboards and quotas read the roll-up; the rows are the proof. The primary key of `usage` is the
-job's id, so that a job that is delivered twice is counted once.
+job's id, so a job that is delivered twice counts once.
 """
 
 from __future__ import annotations
@@ -24,9 +24,13 @@ USAGE_COUNTS = ("requests", "succeeded", *TOKEN_COUNTS, "duration_ms")
 
 
 class Usage(Base):
-    """What one job used. `state` is the final state of the job; `duration_ms` from its creation.
+    """The usage of one job.
 
-    No foreign key to the job: retention may delete jobs, and usage stays.
+    There is no foreign key to the job: retention may delete jobs, and usage stays.
+
+    Attributes:
+        state: the final state of the job.
+        duration_ms: from the creation of the job, or the release of a batch line, to its end.
     """
 
     __tablename__ = "usage"
@@ -51,8 +55,8 @@ class UsageHourly(Base):
     """The sums of one key, model and hour (UTC).
 
     Attributes:
-        duration_counts: how many durations fell into each bucket of `core.histogram`; the
-            subscript is the bucket, and only buckets between the first and the last used are kept.
+        duration_counts: the number of durations in each bucket of `core.histogram`. The subscript
+            is the bucket; the array has the buckets from the first to the last used one.
     """
 
     __tablename__ = "usage_hourly"
@@ -76,11 +80,10 @@ class UsageHourly(Base):
     )
 
 
-#: What follows `used`, rows of usage as an SQL query names them with the `bucket` of each: they are
-#: written, and those that were not there before are summed up. The roll-up's rows come last, being
-#: shared by all jobs of a key, and in one order everywhere: two transactions must not cross.
-#:
-#: In SQL, because the ORM would compile a new statement for each number of rows.
+#: The queries that follow a query `used` (rows of usage, each with its `bucket`). They insert the
+#: rows, and add the new ones to the roll-up. The rows of the roll-up come last, because all jobs of
+#: a key share them, and in the same order everywhere, so that transactions do not deadlock.
+#: They are SQL because the ORM would compile a new statement for each number of rows.
 RECORD_USED = f"""
     added as (
         insert into usage (
@@ -151,8 +154,10 @@ _RECORD = f"""
 
 
 def record_usages(session: Session, jobs: Sequence[Job]) -> None:
-    """Write the usage of jobs that have just ended, once each. Make it the transaction's last
-    statement: the roll-up's rows are shared by all jobs of a key, and locked until the commit.
+    """Write the usage of jobs that have just ended, once each.
+
+    Make it the last statement of the transaction: all jobs of a key share the rows of the roll-up,
+    and the statement locks these rows until the commit.
     """
     rows = [_usage_of(job) for job in jobs]
     if rows:
@@ -161,7 +166,7 @@ def record_usages(session: Session, jobs: Sequence[Job]) -> None:
 
 
 def used_time(queued_at: datetime, finished_at: datetime) -> dict[str, int]:
-    """Return what a row of usage says of a job's time, and the bucket that it is counted in."""
+    """Return the duration of a job, and its bucket, as columns of usage."""
     milliseconds = round((finished_at - queued_at).total_seconds() * 1000)
     return {"duration_ms": milliseconds, "bucket": bucket_of(milliseconds)}
 
