@@ -1,4 +1,4 @@
-"""Alembic's environment. The connection is handed in by `migrations.run`."""
+"""Alembic's environment. `migrations.run` passes the connection."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def run() -> None:
         target_metadata=metadata,
         compare_type=True,
         compare_server_default=True,
-        # What one has done is kept when the next does not get a lock.
+        # Each finished migration stays if the next one gets no lock.
         transaction_per_migration=True,
     )
     with context.begin_transaction():

@@ -1,8 +1,8 @@
-"""Bring a database to a revision of its schema, beside a service that runs on it.
+"""Brings a database to a revision of its schema while the service runs.
 
-Two migrations wait for each other. A change of a table waits for transactions that use it, and all
-later ones wait behind the change. So it waits for a moment only, and the migration is retried from
-the last revision that was reached. Indexes are built concurrently: the service waits for none.
+Only one process migrates at a time. A change of a table waits for the transactions that use it, and
+all later ones wait behind the change. So it waits only briefly, and the migration is retried from
+the last finished revision. Indexes are built concurrently, so that the service does not wait.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from core.errors import LauncherError
 from models.database.locks import ServiceLock
 
 POLL_SECONDS = 0.1
-#: Of all that another may have to do.
+#: The longest wait for the migration of another process.
 TURN_SECONDS = 3600.0
-#: How long a change of a table may wait for its lock, and everybody else behind it.
+#: The time that a change of a table waits for its lock, and all requests behind it.
 LOCK_MS = 1000
-#: Between two tries, for those who waited.
+#: The pause between two tries, in which waiting requests proceed.
 PAUSE_SECONDS = 1.0
-#: A backup of a large database reads for hours.
+#: The time for all tries. A backup of a large database reads for hours.
 LOCKS_SECONDS = 12 * 3600.0
 
 
 def upgrade(database_url: str, revision: str = "head") -> None:
-    """Migrate up to `revision`; does nothing where the schema is there already."""
+    """Migrate up to `revision`; a schema that is there stays unchanged."""
     _migrate(database_url, lambda config: command.upgrade(config, revision))
 
 
@@ -44,20 +44,20 @@ def downgrade(database_url: str, revision: str) -> None:
 
 
 def head_revision() -> str:
-    """Return the revision that this version of the code is made for."""
+    """Return the revision that this version of the code needs."""
     return str(_scripts().get_current_head())
 
 
 def is_known(revision: str) -> bool:
-    """Say whether this version of the code can bring a schema of this revision up to date."""
+    """Say whether this version of the code can upgrade a schema of this revision."""
     return revision in {script.revision for script in _scripts().walk_revisions()}
 
 
 def _migrate(database_url: str, change: Callable[[Config], None]) -> None:
-    """Make a change, as often as it does not get a lock.
+    """Run a migration, and retry it while it gets no lock.
 
     Raises:
-        OperationalError: the database is away, or never gave the lock.
+        OperationalError: the database is away, or gave no lock within `LOCKS_SECONDS`.
     """
     deadline = time.monotonic() + LOCKS_SECONDS
     with _migrating(database_url) as connection:
@@ -84,18 +84,20 @@ def _migrating(database_url: str) -> Iterator[Connection]:
 
 
 def _wait_shortly(connection: Connection) -> None:
-    """Bound the waits of a transaction: not those of what runs outside of any, such as an index
-    that is built concurrently, which waits for others while none waits for it.
+    """Bound the waits for locks of a transaction.
+
+    Statements outside a transaction have no bound: a concurrent index build waits for others, but
+    nothing waits for it.
     """
     if connection.get_isolation_level() != "AUTOCOMMIT":
         connection.exec_driver_sql(f"set local lock_timeout = {LOCK_MS}")
 
 
 def _take_turn(connection: Connection) -> None:
-    """Wait until no other migrates: two machines may both do so at their start.
+    """Wait until no other process migrates: two machines may start at the same time.
 
-    It asks again and again: one that waits inside a statement would be waited for by the other,
-    which builds an index beside running transactions.
+    It polls the lock. If it waited inside a statement, the other process would wait for this
+    statement when it builds an index concurrently.
     """
     deadline = time.monotonic() + TURN_SECONDS
     attempt = text("select pg_try_advisory_lock(:key)")

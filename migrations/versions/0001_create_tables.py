@@ -1,4 +1,4 @@
-"""create tables."""
+"""Create the tables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""give jobs the priority of their key."""
+"""Give jobs the priority of their key."""
 
 from __future__ import annotations
 

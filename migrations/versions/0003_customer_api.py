@@ -1,4 +1,4 @@
-"""limits and rotation of keys, life of jobs, idempotency, webhooks."""
+"""Add limits and rotation of keys, expiry of jobs, idempotency keys and webhooks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""count durations in buckets by the hour, find activity by action."""
+"""Count durations in buckets per hour; index the audit trail by action."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def downgrade() -> None:
 def _count_what_is_there() -> sa.TextClause:
     """Return the statement that fills the new column from the rows of usage.
 
-    An array of buckets low..high is written with its bounds, with nulls where nothing was counted.
+    It writes an array of the buckets low..high with its bounds; empty buckets are null.
     """
     return sa.text(
         """
@@ -67,7 +67,7 @@ def _count_what_is_there() -> sa.TextClause:
 
 
 def _bounds() -> list[int]:
-    """Return the bounds of core.histogram as they were when this was written."""
+    """Return the bounds of core.histogram at the time of this migration."""
     bounds = [1]
     while bounds[-1] < 30 * 24 * 3600 * 1000:
         bounds.append(max(bounds[-1] + 1, math.floor(bounds[-1] * (1.05 / 0.95))))

@@ -1,4 +1,4 @@
-"""batches, their files, and what jobs and webhooks know of them."""
+"""Add batches and their files, and their columns in jobs and webhooks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""batches whose file cannot be taken, for OpenAI's clients."""
+"""Add rejected batches, whose file is not valid, for OpenAI's clients."""
 
 from __future__ import annotations
 

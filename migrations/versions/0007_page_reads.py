@@ -1,7 +1,7 @@
-"""sums of usage by the day and month, indexes for what the admin pages list.
+"""Add roll-ups of usage by day and month, and indexes for the lists of the admin pages.
 
-The indexes of tables that may be large are built beside the running service, each in a transaction
-of its own; what an interrupted run left of one is dropped first. Tables are there already then.
+Indexes of large tables are built while the service runs, each in its own transaction. The migration
+first drops an index that an interrupted run left. In that case the tables exist already.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""the trace that a job belongs to."""
+"""Store the trace of a job."""
 
 from __future__ import annotations
 

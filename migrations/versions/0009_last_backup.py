@@ -1,4 +1,4 @@
-"""when the database was last backed up."""
+"""Store the time of the last backup."""
 
 from __future__ import annotations
 

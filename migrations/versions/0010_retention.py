@@ -1,8 +1,8 @@
-"""what retention has deleted of jobs, and the index that finds what it may delete.
+"""Store the progress of retention of jobs, and index the jobs that it may delete.
 
-A column without a default is added at once, for any size of the table; the index is built beside
-the running service, and what an interrupted run left of one is dropped first; the rest is there
-already then.
+Adding a column without a default takes no time, for any size of the table. The index is built while
+the service runs. The migration first drops an index that an interrupted run left; in that case the
+table and the column exist already.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""what retention has deleted of batches, and the index that finds what it may delete.
+"""Store the progress of retention of batches, and index those that it may delete.
 
-Apart from the same for jobs: who adds a batch writes it first and its jobs then, and would wait for
-a migration that has changed the one table and waits for the other, while that waits for them.
+This is not in the migration of jobs, to avoid a deadlock: an upload writes the batch first and then
+its jobs, while that migration would lock the jobs first and then the batches.
 
-All of it may be there already: of a run that was interrupted, or of a 0010 that did both.
+The columns and the index may exist already, from an interrupted run or from a 0010 that did both.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""indexes for the lines of batches that did not succeed, by state and by user.
+"""Index the batch lines that did not succeed, by state and by user.
 
 The pages list jobs of all sources, so lines need the indexes that other jobs have. They are built
-beside the running service; what an interrupted run left of one is dropped first.
+while the service runs. The migration first drops an index that an interrupted run left.
 """
 
 from __future__ import annotations

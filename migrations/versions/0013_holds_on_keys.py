@@ -1,4 +1,4 @@
-"""what admins hold on keys, and what a key took over from those that its owner had deleted."""
+"""Store admins' holds on keys, and the usage that a key inherits from deleted keys."""
 
 from __future__ import annotations
 

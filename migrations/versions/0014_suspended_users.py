@@ -1,4 +1,4 @@
-"""users that an admin has suspended."""
+"""Let admins suspend users."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""sessions, so that signing out ends one, and a refresh token is used once."""
+"""Add sessions, so that signing out ends one and a refresh token works once."""
 
 from __future__ import annotations
 
