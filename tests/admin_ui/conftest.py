@@ -16,7 +16,7 @@ from core.config.settings import Settings
 from models.accounts.user import User
 from tests.support.browser.appearance import check_appearance
 from tests.support.browser.chromium import MISSING, find_browser
-from tests.support.browser.visits import WAIT_MS, Visitor, Visits, admin_of
+from tests.support.browser.visits import WAIT_MS, Viewer, Visits, admin_of
 from tests.support.browser.weight import OUTPUT, PageCost
 from tests.support.service import Service
 
@@ -65,12 +65,12 @@ def ui_service(service: Service) -> Service:
 
 
 @pytest.fixture(scope="module")
-def _signed_in(ui_service: Service) -> dict[Visitor, StorageState]:
+def _signed_in(ui_service: Service) -> dict[Viewer, StorageState]:
     return {}
 
 
 @pytest.fixture
-def admin_visitor(ui_service: Service) -> Visitor:
+def admin_viewer(ui_service: Service) -> Viewer:
     """The first admin."""
     return admin_of(ui_service)
 
@@ -79,7 +79,7 @@ def admin_visitor(ui_service: Service) -> Visitor:
 def visits(
     chromium: Browser,
     ui_service: Service,
-    _signed_in: dict[Visitor, StorageState],
+    _signed_in: dict[Viewer, StorageState],
     request: pytest.FixtureRequest,
 ) -> Iterator[Visits]:
     """Opens pages of the admin UI; the test fails on faults in any of them.

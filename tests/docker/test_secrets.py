@@ -57,7 +57,7 @@ def test_production_accepts_the_created_secrets(tmp_path: Path) -> None:
     assert settings_of(tmp_path, "production").is_production
     assert len(made["grafana/grafana_admin_password"]) == 64
     random = {name for name, value in made.items() if len(value) == 64}
-    assert len({made[name] for name in random}) == len(random) - 2  # two have two readers
+    assert len({made[name] for name in random}) == len(random) - 2  # two secrets have two readers
 
 
 def test_a_second_run_changes_nothing(tmp_path: Path) -> None:

@@ -14,11 +14,11 @@ from playwright.sync_api import Page, expect
 
 from admin_ui.activity.sentences import GROUPS, SENTENCES
 from tests.admin_ui.conftest import PageCheck
-from tests.support.browser.visits import Visitor, Visits
+from tests.support.browser.visits import Viewer, Visits
 from tests.support.paths import ROOT
 from tests.support.service import Service
 
-CUSTOMER = Visitor("ada@example.com", "a-password-of-hers")
+CUSTOMER = Viewer("ada@example.com", "a-password-of-hers")
 
 
 @pytest.fixture(scope="module")
@@ -50,11 +50,11 @@ def sentences(page: Page) -> list[str]:
 
 
 def test_entries_are_sentences(
-    service_with_activity: Service, visits: Visits, admin_visitor: Visitor
+    service_with_activity: Service, visits: Visits, admin_viewer: Viewer
 ) -> None:
-    page = visits.open("/activity", visitor=admin_visitor)
+    page = visits.open("/activity", viewer=admin_viewer)
 
-    admin, ada = admin_visitor.email, CUSTOMER.email
+    admin, ada = admin_viewer.email, CUSTOMER.email
     assert sentences(page) == [
         f"{ada} revoked the API key “new”",
         "failed sign-in Somebody tried to sign in with an email that no account has",
@@ -75,9 +75,9 @@ def test_entries_are_sentences(
 
 
 def test_filters_find_entries(
-    service_with_activity: Service, visits: Visits, admin_visitor: Visitor
+    service_with_activity: Service, visits: Visits, admin_viewer: Viewer
 ) -> None:
-    page = visits.open("/activity", visitor=admin_visitor, provoked=["^400 GET .*/activity"])
+    page = visits.open("/activity", viewer=admin_viewer, provoked=["^400 GET .*/activity"])
 
     page.get_by_label("Who").fill(CUSTOMER.email.upper())
     page.get_by_role("button", name="Filter").click()
@@ -105,7 +105,7 @@ def test_filters_find_entries(
 
 
 def test_the_pager_works_without_javascript(
-    service_with_activity: Service, visits: Visits, admin_visitor: Visitor
+    service_with_activity: Service, visits: Visits, admin_viewer: Viewer
 ) -> None:
     admin = service_with_activity.sign_in_admin()
     user = service_with_activity.call("GET", "/api/auth/me", headers=admin).json()
@@ -114,7 +114,7 @@ def test_the_pager_works_without_javascript(
         service_with_activity.call(
             "PUT", path, json={"name": f"admin {n}"}, headers=admin
         ).raise_for_status()
-    page = visits.open("/activity?group=user.", visitor=admin_visitor, javascript=False)
+    page = visits.open("/activity?group=user.", viewer=admin_viewer, javascript=False)
 
     first = sentences(page)
     page.get_by_role("button", name="Older").click()
@@ -132,12 +132,12 @@ def test_the_pager_works_without_javascript(
 
 
 def test_today_is_the_viewers_day(
-    service_with_activity: Service, visits: Visits, admin_visitor: Visitor
+    service_with_activity: Service, visits: Visits, admin_viewer: Viewer
 ) -> None:
     # The zone furthest ahead: its date differs from that of UTC for 14 hours of a day.
     zone = "Pacific/Kiritimati"
     days = {datetime.now(ZoneInfo(zone)).date()}
-    page = visits.open("/activity", visitor=admin_visitor, timezone=zone)
+    page = visits.open("/activity", viewer=admin_viewer, timezone=zone)
 
     page.get_by_role("link", name="Today").click()
 
@@ -147,9 +147,9 @@ def test_today_is_the_viewers_day(
 
 
 def test_the_activity_page_has_no_faults(
-    service_with_activity: Service, visits: Visits, admin_visitor: Visitor, check_page: PageCheck
+    service_with_activity: Service, visits: Visits, admin_viewer: Viewer, check_page: PageCheck
 ) -> None:
-    page = visits.open("/activity", visitor=admin_visitor)
+    page = visits.open("/activity", viewer=admin_viewer)
     page.locator("summary", has_text="from").first.click()
 
     check_page(page, "activity")

@@ -12,12 +12,12 @@ import requests
 from playwright.sync_api import expect
 
 from tests.admin_ui.conftest import PageCheck
-from tests.support.browser.visits import Visitor, Visits
+from tests.support.browser.visits import Viewer, Visits
 from tests.support.polling import wait_until
 from tests.support.service import Service
 
 PROMPT = "def add(a, b):\n    return a + b\n\n"
-CUSTOMER = Visitor("joe@example.com", "customer password")
+CUSTOMER = Viewer("joe@example.com", "customer password")
 
 
 @pytest.fixture(scope="module")
@@ -81,12 +81,12 @@ def file_of(directory: Path, content: str) -> Path:
 
 def test_a_file_is_uploaded_followed_and_downloaded(
     visits: Visits,
-    admin_visitor: Visitor,
+    admin_viewer: Viewer,
     key: dict[str, Any],
     check_page: PageCheck,
     tmp_path: Path,
 ) -> None:
-    page = visits.open("/batches/new", visitor=admin_visitor)
+    page = visits.open("/batches/new", viewer=admin_viewer)
     check_page(page, "batch-new")
     page.get_by_label("File", exact=True).set_input_files(file_of(tmp_path, lines(100, PROMPT * 4)))
     page.get_by_label("Name").fill("nightly")
@@ -114,10 +114,10 @@ def test_a_file_is_uploaded_followed_and_downloaded(
 
 
 def test_faulty_lines_are_listed_by_number(
-    visits: Visits, admin_visitor: Visitor, key: dict[str, Any], tmp_path: Path
+    visits: Visits, admin_viewer: Viewer, key: dict[str, Any], tmp_path: Path
 ) -> None:
     bad = lines(1) + '{"prompt": "p", "maxTokens": 0}\n' + "no json\n"
-    page = visits.open("/batches/new", visitor=admin_visitor, provoked=["^400 POST .*/batches/new"])
+    page = visits.open("/batches/new", viewer=admin_viewer, provoked=["^400 POST .*/batches/new"])
     page.get_by_label("File", exact=True).set_input_files(file_of(tmp_path, bad))
 
     page.get_by_role("button", name="Send the file").click()
@@ -134,14 +134,14 @@ def test_faulty_lines_are_listed_by_number(
 
 def test_failures_are_listed_and_faulty_lines_are_not_retried(
     visits: Visits,
-    admin_visitor: Visitor,
+    admin_viewer: Viewer,
     ui_service: Service,
     key: dict[str, Any],
     check_page: PageCheck,
 ) -> None:
     batch = send(ui_service, key, lines(2) + '{"prompt": "", "custom_id": "bad"}\n', onError="skip")
     wait_for_end(ui_service, key, batch)
-    page = visits.open(f"/batches/{batch}", visitor=admin_visitor)
+    page = visits.open(f"/batches/{batch}", viewer=admin_viewer)
 
     expect(page.locator("#live .plain-list")).to_contain_text(
         "Line 3 bad: Prompt must not be empty."
@@ -156,13 +156,13 @@ def test_failures_are_listed_and_faulty_lines_are_not_retried(
 
 def test_a_batch_is_cancelled_and_its_cancelled_lines_are_retried(
     visits: Visits,
-    admin_visitor: Visitor,
+    admin_viewer: Viewer,
     ui_service: Service,
     key: dict[str, Any],
     check_page: PageCheck,
 ) -> None:
     batch = send(ui_service, key, lines(400, PROMPT * 20), name="too many")
-    page = visits.open("/batches", visitor=admin_visitor)
+    page = visits.open("/batches", viewer=admin_viewer)
     row = page.locator("tr", has_text="too many")
     expect(row).to_contain_text("of 400")
     check_page(page, "batches")
@@ -195,10 +195,10 @@ def test_a_batch_is_cancelled_and_its_cancelled_lines_are_retried(
 
 
 def test_no_line_of_an_ended_batch_appears_as_running(
-    visits: Visits, admin_visitor: Visitor, ui_service: Service, key: dict[str, Any]
+    visits: Visits, admin_viewer: Viewer, ui_service: Service, key: dict[str, Any]
 ) -> None:
     batch = send(ui_service, key, lines(6), name="short")
-    page = visits.open(f"/batches/{batch}", visitor=admin_visitor)
+    page = visits.open(f"/batches/{batch}", viewer=admin_viewer)
 
     expect(page.locator("#live[data-final]")).to_contain_text("completed", timeout=30_000)
 
@@ -214,7 +214,7 @@ def test_a_customer_sees_no_batches_of_others(
     assert ui_service.call("POST", "/api/auth/register", json=body).status_code == 201
     batch = send(ui_service, key, lines(1))
 
-    page = visits.open("/batches", visitor=CUSTOMER, javascript=False)
+    page = visits.open("/batches", viewer=CUSTOMER, javascript=False)
 
     expect(page.locator(".empty")).to_contain_text("There are no batches yet.")
     cookies = {cookie["name"]: cookie["value"] for cookie in page.context.cookies()}

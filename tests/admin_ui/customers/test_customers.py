@@ -6,12 +6,12 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.admin_ui.conftest import PageCheck
-from tests.support.browser.visits import Visitor, Visits
+from tests.support.browser.visits import Viewer, Visits
 from tests.support.service import Service
 
 
 def add_customer(service: Service, email: str, **fields: str) -> str:
-    """Return the id of a new user."""
+    """Create a user, and return its id."""
     body = {"email": email, "password": "a long password", **fields}
     response = service.call("POST", "/api/users", json=body, headers=service.sign_in_admin())
     assert response.status_code == 201, response.text
@@ -20,13 +20,11 @@ def add_customer(service: Service, email: str, **fields: str) -> str:
 
 @pytest.mark.parametrize("javascript", [True, False], ids=["with", "without"])
 def test_a_customer_is_added_changed_and_deleted(
-    visits: Visits, ui_service: Service, admin_visitor: Visitor, javascript: bool
+    visits: Visits, ui_service: Service, admin_viewer: Viewer, javascript: bool
 ) -> None:
     email = f"made-{javascript}@example.com".lower()
     refused = "^(400|409) POST .*/customers/"
-    page = visits.open(
-        "/customers", visitor=admin_visitor, javascript=javascript, provoked=[refused]
-    )
+    page = visits.open("/customers", viewer=admin_viewer, javascript=javascript, provoked=[refused])
     page.get_by_role("button", name="Add Customer").click()
     page.get_by_label("Name").fill("Ada")
     page.get_by_label("Email").fill(ui_service.settings.admin_email)
@@ -55,29 +53,27 @@ def test_a_customer_is_added_changed_and_deleted(
 
 
 def test_the_pages_of_customers_have_no_faults(
-    visits: Visits, ui_service: Service, admin_visitor: Visitor, check_page: PageCheck
+    visits: Visits, ui_service: Service, admin_viewer: Viewer, check_page: PageCheck
 ) -> None:
     user_id = add_customer(ui_service, "grace@example.com", name="Grace Hopper")
     ui_service.make_key(userId=user_id, name="compiler")
 
-    page = visits.open("/customers", visitor=admin_visitor)
+    page = visits.open("/customers", viewer=admin_viewer)
     check_page(page, "customers")
-    check_page(visits.open(f"/customers/{user_id}", visitor=admin_visitor), "customer")
-    check_page(visits.open("/customers/new", visitor=admin_visitor), "customer-new")
-    check_page(
-        visits.open(f"/customers/{user_id}/delete", visitor=admin_visitor), "customer-delete"
-    )
+    check_page(visits.open(f"/customers/{user_id}", viewer=admin_viewer), "customer")
+    check_page(visits.open("/customers/new", viewer=admin_viewer), "customer-new")
+    check_page(visits.open(f"/customers/{user_id}/delete", viewer=admin_viewer), "customer-delete")
     page.get_by_role("link", name="Edit grace@example.com").click()
     expect(page.get_by_role("dialog", name="Edit customer")).to_be_visible()
     check_page(page, "customer-edit-dialog")
 
 
 def test_the_list_is_searched_as_one_types_and_sorted(
-    visits: Visits, ui_service: Service, admin_visitor: Visitor
+    visits: Visits, ui_service: Service, admin_viewer: Viewer
 ) -> None:
     for name in ("lin", "kim", "lee"):
         add_customer(ui_service, f"{name}@found.example.com", name=name.title())
-    page = visits.open("/customers?sort=email", visitor=admin_visitor)
+    page = visits.open("/customers?sort=email", viewer=admin_viewer)
     emails = page.locator("#list tbody tr td:first-child a")
 
     page.get_by_label("Search").fill("@FOUND")
@@ -94,7 +90,7 @@ def test_the_list_is_searched_as_one_types_and_sorted(
 
 
 def test_an_edit_in_a_list_leads_back_to_the_list(
-    visits: Visits, ui_service: Service, admin_visitor: Visitor
+    visits: Visits, ui_service: Service, admin_viewer: Viewer
 ) -> None:
     user_id = add_customer(ui_service, "mary@back.example.com")
     ui_service.make_key(userId=user_id, name="marys")
@@ -102,7 +98,7 @@ def test_an_edit_in_a_list_leads_back_to_the_list(
         ("/customers?q=%40back&sort=email", "Edit mary@back.example.com"),
         ("/keys?q=marys&status=active", "Edit marys"),
     ):
-        page = visits.open(list_path, visitor=admin_visitor)
+        page = visits.open(list_path, viewer=admin_viewer)
         page.get_by_role("link", name=edit).click()
         page.get_by_label("Name").fill("marys new name")
         page.get_by_role("button", name="Save").click()
@@ -111,15 +107,15 @@ def test_an_edit_in_a_list_leads_back_to_the_list(
 
 
 def test_a_customer_is_suspended_and_reactivated(
-    visits: Visits, ui_service: Service, admin_visitor: Visitor
+    visits: Visits, ui_service: Service, admin_viewer: Viewer
 ) -> None:
     email = "paused@example.com"
     user_id = add_customer(ui_service, email)
-    suspended = Visitor(email, "a long password")
+    suspended = Viewer(email, "a long password")
     own = visits.open(
-        "/keys", visitor=suspended, javascript=False, provoked=["^403 POST .*/sign-in"]
+        "/keys", viewer=suspended, javascript=False, provoked=["^403 POST .*/sign-in"]
     )
-    page = visits.open(f"/customers/{user_id}", visitor=admin_visitor, javascript=False)
+    page = visits.open(f"/customers/{user_id}", viewer=admin_viewer, javascript=False)
 
     page.get_by_role("button", name="Edit", exact=True).click()
     page.get_by_label("Active").uncheck()

@@ -10,12 +10,12 @@ import requests
 from playwright.sync_api import Page, expect
 
 from tests.admin_ui.conftest import PageCheck
-from tests.support.browser.visits import Visitor, Visits
+from tests.support.browser.visits import Viewer, Visits
 from tests.support.polling import wait_until
 from tests.support.service import Service
 
 PROMPT = "def add(a, b):\n    return a + b\n\n"
-CUSTOMER = Visitor("jane@example.com", "customer password")
+CUSTOMER = Viewer("jane@example.com", "customer password")
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +77,7 @@ def ids_of(page: Page) -> list[str]:
 
 def test_rows_are_updated_in_place_and_new_jobs_are_counted(
     visits: Visits,
-    admin_visitor: Visitor,
+    admin_viewer: Viewer,
     ui_service: Service,
     key: dict[str, Any],
     check_page: PageCheck,
@@ -85,7 +85,7 @@ def test_rows_are_updated_in_place_and_new_jobs_are_counted(
     done = submit(ui_service, key)
     wait_for_end(ui_service, key, done)
     slow = submit(ui_service, key, PROMPT * 8)
-    page = visits.open("/jobs", visitor=admin_visitor)
+    page = visits.open("/jobs", viewer=admin_viewer)
     assert ids_of(page)[:2] == [slow, done]
     row = page.locator("tr", has=page.locator(f"#{slow}"))
     assert row.locator("td").nth(-2).inner_text() == "–"  # the duration of an open job
@@ -104,14 +104,14 @@ def test_rows_are_updated_in_place_and_new_jobs_are_counted(
 
 
 def test_batch_lines_are_listed_with_other_jobs(
-    visits: Visits, admin_visitor: Visitor, ui_service: Service, key: dict[str, Any]
+    visits: Visits, admin_viewer: Viewer, ui_service: Service, key: dict[str, Any]
 ) -> None:
     alone = submit(ui_service, key)
     body = '{"prompt": "", "custom_id": "bad"}\n{"prompt": "good"}\n'
     headers = {"x-api-key": key["secret"], "Content-Type": "application/jsonl"}
     sent = ui_service.call("POST", "/api/llm/batches?onError=skip", data=body, headers=headers)
     assert sent.status_code == 201, sent.text
-    page = visits.open("/jobs", visitor=admin_visitor)
+    page = visits.open("/jobs", viewer=admin_viewer)
 
     def listed(source: str, state: str = "any") -> list[str]:
         page.get_by_label("Source").select_option(source)
@@ -126,24 +126,24 @@ def test_batch_lines_are_listed_with_other_jobs(
 
 
 def test_an_owner_filter_contains_the_email(
-    visits: Visits, admin_visitor: Visitor, ui_service: Service, customer_key: dict[str, Any]
+    visits: Visits, admin_viewer: Viewer, ui_service: Service, customer_key: dict[str, Any]
 ) -> None:
     owner = customer_key["userId"]
     fields = {"/jobs?user": "Owner", "/batches?user": "Owner", "/activity?actor": "Who"}
     for path, field in fields.items():
-        page = visits.open(f"{path}={owner}", visitor=admin_visitor)
+        page = visits.open(f"{path}={owner}", viewer=admin_viewer)
         assert page.get_by_label(field).input_value() == CUSTOMER.email
 
 
 def test_filters_narrow_the_list(
     visits: Visits,
-    admin_visitor: Visitor,
+    admin_viewer: Viewer,
     ui_service: Service,
     key: dict[str, Any],
     customer_key: dict[str, Any],
 ) -> None:
     admins_job, customers_job = submit(ui_service, key), submit(ui_service, customer_key)
-    page = visits.open("/jobs", visitor=admin_visitor, provoked=["^400 GET "])
+    page = visits.open("/jobs", viewer=admin_viewer, provoked=["^400 GET "])
 
     page.get_by_label("Owner").fill(CUSTOMER.email)
     page.get_by_role("button", name="Filter").click()
@@ -165,13 +165,13 @@ def test_filters_narrow_the_list(
 
 def test_the_page_of_a_job_refreshes_until_the_end(
     visits: Visits,
-    admin_visitor: Visitor,
+    admin_viewer: Viewer,
     ui_service: Service,
     key: dict[str, Any],
     check_page: PageCheck,
 ) -> None:
     job = submit(ui_service, key, PROMPT * 8, metadata={"ticket": "BC-7"})
-    page = visits.open(f"/jobs/{job}", visitor=admin_visitor)
+    page = visits.open(f"/jobs/{job}", viewer=admin_viewer)
     text = page.locator("#text pre")
     expect(text).to_contain_text("return a + b")
     assert len(text.text_content() or "") < len(PROMPT * 8)
@@ -189,10 +189,10 @@ def test_the_page_of_a_job_refreshes_until_the_end(
 
 
 def test_a_job_is_cancelled_and_rerun(
-    visits: Visits, admin_visitor: Visitor, ui_service: Service, key: dict[str, Any]
+    visits: Visits, admin_viewer: Viewer, ui_service: Service, key: dict[str, Any]
 ) -> None:
     job = submit(ui_service, key, PROMPT * 40)
-    page = visits.open(f"/jobs/{job}", visitor=admin_visitor)
+    page = visits.open(f"/jobs/{job}", viewer=admin_viewer)
 
     page.get_by_role("button", name="Cancel", exact=True).click()
     page.get_by_role("button", name="Cancel the job").click()
@@ -213,7 +213,7 @@ def test_a_job_is_cancelled_and_rerun(
 
 
 def test_a_webhook_lists_its_attempts_and_is_resent(
-    visits: Visits, admin_visitor: Visitor, ui_service: Service, key: dict[str, Any]
+    visits: Visits, admin_viewer: Viewer, ui_service: Service, key: dict[str, Any]
 ) -> None:
     job = submit(ui_service, key, webhookUrl="https://receiver.invalid/hook")
     wait_for_end(ui_service, key, job)
@@ -226,7 +226,7 @@ def test_a_webhook_lists_its_attempts_and_is_resent(
         return sum(len(webhook["attempts"]) for webhook in found)
 
     wait_until(lambda: attempts() == 1, 30, ui_service.logs)
-    page = visits.open(f"/jobs/{job}", visitor=admin_visitor)
+    page = visits.open(f"/jobs/{job}", viewer=admin_viewer)
     region = page.get_by_role("region", name="Attempts to deliver the webhook")
     expect(region.locator("tbody tr")).to_have_count(1)
     expect(page.locator("main")).to_contain_text("job.succeeded to https://receiver.invalid/hook")
@@ -238,18 +238,18 @@ def test_a_webhook_lists_its_attempts_and_is_resent(
 
 
 def test_an_admin_sees_a_customers_completion_but_not_the_request(
-    visits: Visits, admin_visitor: Visitor, ui_service: Service, customer_key: dict[str, Any]
+    visits: Visits, admin_viewer: Viewer, ui_service: Service, customer_key: dict[str, Any]
 ) -> None:
     job = submit(ui_service, customer_key, "a secret of hers")
     wait_for_end(ui_service, customer_key, job)
 
-    page = visits.open(f"/jobs/{job}", visitor=admin_visitor)
+    page = visits.open(f"/jobs/{job}", viewer=admin_viewer)
     expect(page.locator("main")).to_contain_text("Only the owner can see the request.")
     expect(page.get_by_text("a secret of hers")).to_be_hidden()
     page.get_by_text("Show the customer's completion").click()
     expect(page.get_by_label("Completion 1")).to_be_visible()
 
-    own = visits.open(f"/jobs/{job}", visitor=CUSTOMER)
+    own = visits.open(f"/jobs/{job}", viewer=CUSTOMER)
     expect(own.get_by_label("prompt", exact=True)).to_have_text("a secret of hers")
     expect(own.get_by_role("button", name="Run again")).to_be_visible()
 
@@ -261,7 +261,7 @@ def test_a_customer_sees_no_jobs_of_others(
     customer_key: dict[str, Any],
 ) -> None:
     admins_job, customers_job = submit(ui_service, key), submit(ui_service, customer_key)
-    page = visits.open("/jobs", visitor=CUSTOMER, javascript=False, provoked=["^40[04] "])
+    page = visits.open("/jobs", viewer=CUSTOMER, javascript=False, provoked=["^40[04] "])
 
     assert customers_job in ids_of(page) and admins_job not in ids_of(page)
     cookies = {cookie["name"]: cookie["value"] for cookie in page.context.cookies()}

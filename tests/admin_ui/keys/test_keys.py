@@ -8,15 +8,15 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.admin_ui.conftest import PageCheck
-from tests.support.browser.visits import Visitor, Visits
+from tests.support.browser.visits import Viewer, Visits
 from tests.support.service import Service
 
 SECRET = re.compile(r"^bc_[0-9a-z]{12}_[\w-]{43}$")
-CUSTOMER = Visitor("keys@example.com", "customer password")
+CUSTOMER = Viewer("keys@example.com", "customer password")
 
 
 @pytest.fixture(scope="module")
-def customer(ui_service: Service) -> Visitor:
+def customer(ui_service: Service) -> Viewer:
     """A customer without keys."""
     body = {"email": CUSTOMER.email, "password": CUSTOMER.password}
     response = ui_service.call("POST", "/api/users", json=body, headers=ui_service.sign_in_admin())
@@ -40,10 +40,10 @@ def generate(service: Service, secret: str) -> int:
 
 @pytest.mark.parametrize("javascript", [True, False], ids=["with", "without"])
 def test_a_key_is_created_changed_rotated_and_revoked(
-    visits: Visits, ui_service: Service, customer: Visitor, javascript: bool
+    visits: Visits, ui_service: Service, customer: Viewer, javascript: bool
 ) -> None:
     page = visits.open(
-        "/keys", visitor=customer, javascript=javascript, provoked=["^403 POST .*/keys/new"]
+        "/keys", viewer=customer, javascript=javascript, provoked=["^403 POST .*/keys/new"]
     )
     page.get_by_role("button", name="Create API Key").click()
     page.get_by_label("Name").fill("laptop")
@@ -96,9 +96,9 @@ def test_a_key_is_created_changed_rotated_and_revoked(
 
 
 def test_a_reload_reveals_no_secret_and_creates_no_second_key(
-    visits: Visits, ui_service: Service, customer: Visitor
+    visits: Visits, ui_service: Service, customer: Viewer
 ) -> None:
-    page = visits.open("/keys/new", visitor=customer)
+    page = visits.open("/keys/new", viewer=customer)
     page.get_by_label("Name").fill("once")
     page.get_by_role("button", name="Create API key", exact=True).click()
     secret = secret_of(page)
@@ -111,9 +111,9 @@ def test_a_reload_reveals_no_secret_and_creates_no_second_key(
 
 
 def test_only_its_button_closes_the_dialog_with_the_secret(
-    visits: Visits, ui_service: Service, customer: Visitor
+    visits: Visits, ui_service: Service, customer: Viewer
 ) -> None:
-    page = visits.open("/keys", visitor=customer)
+    page = visits.open("/keys", viewer=customer)
     page.get_by_role("button", name="Create API Key").click()
     page.get_by_label("Name").fill("closed")
     page.keyboard.press("Enter")
@@ -132,9 +132,9 @@ def test_only_its_button_closes_the_dialog_with_the_secret(
 
 
 def test_an_admin_creates_a_key_for_a_customer_by_email(
-    visits: Visits, ui_service: Service, admin_visitor: Visitor, customer: Visitor
+    visits: Visits, ui_service: Service, admin_viewer: Viewer, customer: Viewer
 ) -> None:
-    page = visits.open("/keys/new", visitor=admin_visitor, provoked=["^400 POST .*/keys/new"])
+    page = visits.open("/keys/new", viewer=admin_viewer, provoked=["^400 POST .*/keys/new"])
     page.get_by_label("Name").fill("theirs")
     page.get_by_label("Owner").fill("unknown@example.com")
     page.get_by_label("Requests per minute").fill("5000")
@@ -162,10 +162,10 @@ def test_an_admin_creates_a_key_for_a_customer_by_email(
 
 
 def test_a_time_is_chosen_in_the_viewers_zone(
-    visits: Visits, ui_service: Service, admin_visitor: Visitor
+    visits: Visits, ui_service: Service, admin_viewer: Viewer
 ) -> None:
     key = ui_service.make_key(name="zoned", expiresAt="2030-07-01T12:00:30+00:00")
-    page = visits.open(f"/keys/{key['id']}/edit", visitor=admin_visitor, timezone="Asia/Tokyo")
+    page = visits.open(f"/keys/{key['id']}/edit", viewer=admin_viewer, timezone="Asia/Tokyo")
     page.get_by_text("More limits, priority and expiry").click()
     expect(page.get_by_label("Expiry")).to_have_value("2030-07-01T21:00")
     page.get_by_label("Name").fill("zoned still")
@@ -188,7 +188,7 @@ def test_a_time_is_chosen_in_the_viewers_zone(
 
 
 def test_the_pages_of_keys_have_no_faults(
-    visits: Visits, ui_service: Service, admin_visitor: Visitor, check_page: PageCheck
+    visits: Visits, ui_service: Service, admin_viewer: Viewer, check_page: PageCheck
 ) -> None:
     key = ui_service.make_key(name="production", tokenLimit=1000, monthlyTokenLimit=10**6)
     generate(ui_service, key["secret"])
@@ -197,12 +197,12 @@ def test_the_pages_of_keys_have_no_faults(
     ui_service.call(
         "PUT", f"/api/keys/{expired['id']}", json=body, headers=ui_service.sign_in_admin()
     )
-    page = visits.open("/keys", visitor=admin_visitor)
+    page = visits.open("/keys", viewer=admin_viewer)
 
     check_page(page, "keys")
-    check_page(visits.open(f"/keys/{key['id']}", visitor=admin_visitor), "key")
+    check_page(visits.open(f"/keys/{key['id']}", viewer=admin_viewer), "key")
     for form in ("edit", "rotate", "delete"):
-        check_page(visits.open(f"/keys/{key['id']}/{form}", visitor=admin_visitor), f"key-{form}")
+        check_page(visits.open(f"/keys/{key['id']}/{form}", viewer=admin_viewer), f"key-{form}")
     page.get_by_role("button", name="Create API Key").click()
     page.get_by_text("More limits, priority and expiry").click()
     check_page(page, "key-new-dialog")
@@ -213,7 +213,7 @@ def test_the_pages_of_keys_have_no_faults(
 
 
 def test_limits_set_by_an_admin_are_explained(
-    visits: Visits, ui_service: Service, customer: Visitor
+    visits: Visits, ui_service: Service, customer: Viewer
 ) -> None:
     headers = ui_service.sign_in(customer.email, customer.password)
     body = {"name": "restricted"}
@@ -224,7 +224,7 @@ def test_limits_set_by_an_admin_are_explained(
 
     page = visits.open(
         f"/keys/{key['id']}/edit",
-        visitor=customer,
+        viewer=customer,
         javascript=False,
         provoked=["^403 POST .*/edit"],
     )

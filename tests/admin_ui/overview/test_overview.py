@@ -26,14 +26,14 @@ from models.jobs.transitions import finish_job
 from models.usage.usage import UsageHourly, record_usages
 from tests.admin_ui.conftest import PageCheck
 from tests.support.browser.pages import SESSION_COOKIE, sign_in, text_of
-from tests.support.browser.visits import Visitor, Visits
+from tests.support.browser.visits import Viewer, Visits
 from tests.support.browser.weight import read_server_timing
 from tests.support.factories.batches import add_batch
 from tests.support.factories.rows import add_job, add_key, claim_job, hash_quickly
 from tests.support.polling import wait_until
 from tests.support.service import Service
 
-CUSTOMER = Visitor("ada@example.com", "a-password-of-hers")
+CUSTOMER = Viewer("ada@example.com", "a-password-of-hers")
 
 
 def use(database: SessionFactory, key: ApiKey | None, state: JobState, tokens: int) -> None:
@@ -205,9 +205,9 @@ def generate(service: Service) -> None:
 
 
 def test_the_figures_follow_without_a_reload(
-    used_service: Service, visits: Visits, admin_visitor: Visitor
+    used_service: Service, visits: Visits, admin_viewer: Viewer
 ) -> None:
-    page = visits.open("/?over=hour", visitor=admin_visitor)
+    page = visits.open("/?over=hour", viewer=admin_viewer)
     page.evaluate("() => { window.isTheSame = true; }")
     page.get_by_role("region", name="Workers").focus()
     keys = page.locator(".figure", has_text="API keys").locator("dd").first
@@ -220,9 +220,9 @@ def test_the_figures_follow_without_a_reload(
 
 
 def test_a_chart_has_a_tooltip_with_the_values_at_the_cursor(
-    used_service: Service, visits: Visits, admin_visitor: Visitor
+    used_service: Service, visits: Visits, admin_viewer: Viewer
 ) -> None:
-    page = visits.open("/", visitor=admin_visitor, timezone="Asia/Kolkata")
+    page = visits.open("/", viewer=admin_viewer, timezone="Asia/Kolkata")
     plot = page.locator("figure", has_text="Requests").locator(".u-over")
     box = plot.bounding_box()
     assert box is not None
@@ -238,9 +238,9 @@ def test_a_chart_has_a_tooltip_with_the_values_at_the_cursor(
 
 @pytest.mark.parametrize("over", ["hour", "day"])
 def test_the_dashboard_has_no_faults(
-    used_service: Service, visits: Visits, admin_visitor: Visitor, check_page: PageCheck, over: str
+    used_service: Service, visits: Visits, admin_viewer: Viewer, check_page: PageCheck, over: str
 ) -> None:
-    page = visits.open(f"/?over={over}", visitor=admin_visitor)
+    page = visits.open(f"/?over={over}", viewer=admin_viewer)
     page.wait_for_selector(".uplot")
 
     check_page(page, f"dashboard-{over}")
@@ -249,7 +249,7 @@ def test_the_dashboard_has_no_faults(
 def test_the_dashboard_of_a_customer_has_no_faults(
     used_service: Service, visits: Visits, check_page: PageCheck
 ) -> None:
-    page = visits.open("/", visitor=CUSTOMER)
+    page = visits.open("/", viewer=CUSTOMER)
     page.wait_for_selector(".uplot")
 
     check_page(page, "dashboard-customer")

@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.admin_ui.conftest import PageCheck
-from tests.support.browser.visits import Visitor, Visits
+from tests.support.browser.visits import Viewer, Visits
 from tests.support.polling import wait_until
 from tests.support.service import Service
 
@@ -29,9 +29,9 @@ def ui_service(slow_service: Service) -> Service:
     return slow_service
 
 
-def open_playground(visits: Visits, visitor: Visitor, key: str = "trial", **options: Any) -> Page:
+def open_playground(visits: Visits, viewer: Viewer, key: str = "trial", **options: Any) -> Page:
     """Open the playground, and fill its form in."""
-    page = visits.open("/playground", visitor=visitor, **options)
+    page = visits.open("/playground", viewer=viewer, **options)
     page.get_by_label("API key").select_option(key)
     page.get_by_label("Mode").select_option("raw")
     page.get_by_label("Prompt").fill(PROMPT)
@@ -51,9 +51,9 @@ def newest_job(ui_service: Service) -> NewestJob:
 
 
 def test_text_is_streamed_and_the_figures_are_right(
-    visits: Visits, admin_visitor: Visitor, newest_job: NewestJob, check_page: PageCheck
+    visits: Visits, admin_viewer: Viewer, newest_job: NewestJob, check_page: PageCheck
 ) -> None:
-    page = open_playground(visits, admin_visitor)
+    page = open_playground(visits, admin_viewer)
     completion = page.locator("#completion")
 
     page.get_by_role("button", name="Generate").click()
@@ -82,9 +82,9 @@ def test_text_is_streamed_and_the_figures_are_right(
 @pytest.mark.alone
 @pytest.mark.parametrize("action", ["stop", "leave"])
 def test_leaving_cancels_the_job_at_once(
-    visits: Visits, admin_visitor: Visitor, newest_job: NewestJob, action: str
+    visits: Visits, admin_viewer: Viewer, newest_job: NewestJob, action: str
 ) -> None:
-    page = open_playground(visits, admin_visitor)
+    page = open_playground(visits, admin_viewer)
     page.get_by_label("Prompt").fill(PROMPT * 5)
     page.get_by_role("button", name="Generate").click()
     expect(page.locator("#completion")).to_contain_text("return a + b")
@@ -107,8 +107,8 @@ def test_leaving_cancels_the_job_at_once(
         expect(page.get_by_role("button", name="Generate")).to_be_enabled()
 
 
-def test_faults_appear_beside_their_fields(visits: Visits, admin_visitor: Visitor) -> None:
-    page = open_playground(visits, admin_visitor, provoked=["^400 POST .*/playground/stream"])
+def test_faults_appear_beside_their_fields(visits: Visits, admin_viewer: Viewer) -> None:
+    page = open_playground(visits, admin_viewer, provoked=["^400 POST .*/playground/stream"])
     page.locator("summary", has_text="Parameters").click()
     page.get_by_label("Max tokens").fill("many")
     page.get_by_label("Temperature").fill("9")
@@ -125,9 +125,9 @@ def test_faults_appear_beside_their_fields(visits: Visits, admin_visitor: Visito
     expect(page.locator(".fault")).to_have_count(0)
 
 
-def test_a_rate_limit_says_when_to_retry(visits: Visits, admin_visitor: Visitor) -> None:
+def test_a_rate_limit_says_when_to_retry(visits: Visits, admin_viewer: Viewer) -> None:
     page = open_playground(
-        visits, admin_visitor, "once", provoked=["^429 POST .*/playground/stream"]
+        visits, admin_viewer, "once", provoked=["^429 POST .*/playground/stream"]
     )
     page.get_by_label("Prompt").fill("one")
     button = page.get_by_role("button", name="Generate")
@@ -140,8 +140,8 @@ def test_a_rate_limit_says_when_to_retry(visits: Visits, admin_visitor: Visitor)
     expect(button).to_be_disabled()
 
 
-def test_the_code_follows_the_form(visits: Visits, admin_visitor: Visitor) -> None:
-    page = open_playground(visits, admin_visitor)
+def test_the_code_follows_the_form(visits: Visits, admin_viewer: Viewer) -> None:
+    page = open_playground(visits, admin_viewer)
 
     page.get_by_label("Prompt").fill('it\'s "quoted"')
 
@@ -151,10 +151,10 @@ def test_the_code_follows_the_form(visits: Visits, admin_visitor: Visitor) -> No
 
 
 def test_without_javascript_the_form_returns_the_completion(
-    visits: Visits, admin_visitor: Visitor
+    visits: Visits, admin_viewer: Viewer
 ) -> None:
     page = open_playground(
-        visits, admin_visitor, javascript=False, provoked=["^400 POST .*/playground$"]
+        visits, admin_viewer, javascript=False, provoked=["^400 POST .*/playground$"]
     )
     page.get_by_label("Prompt").fill("print(1)")
 

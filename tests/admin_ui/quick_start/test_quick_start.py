@@ -13,15 +13,15 @@ from playwright.sync_api import expect
 
 from tests.admin_ui.conftest import PageCheck
 from tests.clients.node import run_node
-from tests.support.browser.visits import Visitor, Visits
+from tests.support.browser.visits import Viewer, Visits
 from tests.support.service import Service
 
-CUSTOMER = Visitor("o'first@example.com", "customer password")
+CUSTOMER = Viewer("o'first@example.com", "customer password")
 RUN_SECONDS = 60
 
 
 @pytest.fixture(scope="module")
-def customer(ui_service: Service) -> Visitor:
+def customer(ui_service: Service) -> Viewer:
     """A customer without keys; the quote in the email must survive in every program."""
     body = {"email": CUSTOMER.email, "password": CUSTOMER.password}
     response = ui_service.call("POST", "/api/users", json=body, headers=ui_service.sign_in_admin())
@@ -43,9 +43,9 @@ def run(program: list[str], **environment: str) -> str:
 
 
 def test_every_program_runs_unchanged(
-    visits: Visits, ui_service: Service, customer: Visitor, check_page: PageCheck, tmp_path: Path
+    visits: Visits, ui_service: Service, customer: Viewer, check_page: PageCheck, tmp_path: Path
 ) -> None:
-    page = visits.open("/quick-start", visitor=customer)
+    page = visits.open("/quick-start", viewer=customer)
     expect(page.get_by_text("You have no API key yet.")).to_be_visible()
     check_page(page, "quick-start-without-key")
     page.get_by_role("button", name="Create API key").click()
@@ -79,8 +79,8 @@ def test_every_program_runs_unchanged(
         assert "Fibonacci" in run_node(program_file, BOUNTYCODER_API_KEY=secret), name
 
 
-def test_the_tabs_need_no_script(visits: Visits, customer: Visitor) -> None:
-    page = visits.open("/quick-start", visitor=customer, javascript=False)
+def test_the_tabs_need_no_script(visits: Visits, customer: Viewer) -> None:
+    page = visits.open("/quick-start", viewer=customer, javascript=False)
     expect(page.locator("#code-curl")).to_be_visible()
     expect(page.locator("#code-python")).to_be_hidden()
 

@@ -7,7 +7,7 @@ from flask.testing import FlaskClient
 from playwright.sync_api import Page, expect
 
 from tests.support.browser.pages import sign_in
-from tests.support.browser.visits import Visitor, Visits
+from tests.support.browser.visits import Viewer, Visits
 from tests.support.browser.visits import sign_in as sign_in_by_form
 from tests.support.service import Service
 
@@ -16,19 +16,19 @@ PROMPT = "Write a function without a name"
 REFUSED = ["^401 (GET|POST) ", "^console: Response Status Error Code 401 "]
 
 
-def renew_session(page: Page, visitor: Visitor) -> None:
+def renew_session(page: Page, viewer: Viewer) -> None:
     """Sign in on the page that reports the end of the session."""
     expect(page.get_by_role("status")).to_contain_text("Your session has ended.")
-    page.get_by_label("Email").fill(visitor.email)
-    page.get_by_label("Password").fill(visitor.password)
+    page.get_by_label("Email").fill(viewer.email)
+    page.get_by_label("Password").fill(viewer.password)
     page.get_by_role("button", name="Sign in").click()
 
 
 def test_the_prompt_survives_the_end_of_the_session(
-    visits: Visits, ui_service: Service, admin_visitor: Visitor
+    visits: Visits, ui_service: Service, admin_viewer: Viewer
 ) -> None:
     ui_service.make_key(name="trial")
-    page = visits.open("/playground", visitor=admin_visitor, provoked=REFUSED)
+    page = visits.open("/playground", viewer=admin_viewer, provoked=REFUSED)
     page.context.clear_cookies()
 
     page.get_by_label("Prompt").fill(PROMPT)
@@ -39,17 +39,17 @@ def test_the_prompt_survives_the_end_of_the_session(
     expect(page.locator("#refused")).to_contain_text("Your text is saved.")
     expect(page.get_by_label("Prompt")).to_have_value(PROMPT)
     trouble.get_by_role("link", name="Sign in again").click()
-    renew_session(page, admin_visitor)
+    renew_session(page, admin_viewer)
     expect(page.get_by_label("Prompt")).to_have_value(PROMPT)
     expect(page.locator("#code-curl")).to_contain_text(PROMPT)
 
 
 def test_signing_out_deletes_the_saved_prompt(
-    visits: Visits, ui_service: Service, admin_visitor: Visitor
+    visits: Visits, ui_service: Service, admin_viewer: Viewer
 ) -> None:
     ui_service.make_key(name="trial")
     page = visits.open("/sign-in")
-    sign_in_by_form(page, admin_visitor)  # its own session: other tests share that of `visitor`
+    sign_in_by_form(page, admin_viewer)  # its own session: other tests share that of `viewer`
     page.goto("/playground")
     page.get_by_label("Prompt").fill(PROMPT)
     assert page.evaluate("() => sessionStorage.getItem('playground')") is not None
@@ -60,8 +60,8 @@ def test_signing_out_deletes_the_saved_prompt(
     assert page.evaluate("() => sessionStorage.getItem('playground')") is None
 
 
-def test_the_figures_stay_when_the_session_ends(visits: Visits, admin_visitor: Visitor) -> None:
-    page = visits.open("/", visitor=admin_visitor, provoked=REFUSED)
+def test_the_figures_stay_when_the_session_ends(visits: Visits, admin_viewer: Viewer) -> None:
+    page = visits.open("/", viewer=admin_viewer, provoked=REFUSED)
     page.context.clear_cookies()
 
     expect(page.locator("#trouble")).to_contain_text("Your session has ended.")
@@ -69,13 +69,13 @@ def test_the_figures_stay_when_the_session_ends(visits: Visits, admin_visitor: V
     expect(page.locator("#live")).to_contain_text("Tokens today")
 
 
-def test_a_renewed_session_returns_to_the_page(visits: Visits, admin_visitor: Visitor) -> None:
-    page = visits.open("/customers?q=admin&sort=email", visitor=admin_visitor)
+def test_a_renewed_session_returns_to_the_page(visits: Visits, admin_viewer: Viewer) -> None:
+    page = visits.open("/customers?q=admin&sort=email", viewer=admin_viewer)
     page.context.clear_cookies()
 
     page.get_by_role("button", name="Add Customer").click()
 
-    renew_session(page, admin_visitor)
+    renew_session(page, admin_viewer)
     expect(page).to_have_url(f"{visits.service.admin_url}/customers?q=admin&sort=email")
     expect(page.get_by_label("Search")).to_have_value("admin")
 

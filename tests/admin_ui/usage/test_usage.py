@@ -17,11 +17,11 @@ from models.jobs.job import JobState
 from models.usage.usage import record_usages
 from tests.admin_ui.conftest import PageCheck
 from tests.support.browser.pages import sign_in, text_of
-from tests.support.browser.visits import Visitor, Visits
+from tests.support.browser.visits import Viewer, Visits
 from tests.support.factories.rows import add_job, hash_quickly
 from tests.support.service import Service
 
-ADA = Visitor("ada@example.com", "a-password-of-hers")
+ADA = Viewer("ada@example.com", "a-password-of-hers")
 DAY = timedelta(days=1)
 
 
@@ -245,9 +245,9 @@ def used_service(ui_service: Service) -> Service:
 
 
 def test_a_group_of_a_report_opens_in_detail(
-    used_service: Service, visits: Visits, admin_visitor: Visitor
+    used_service: Service, visits: Visits, admin_viewer: Viewer
 ) -> None:
-    page = visits.open("/usage", visitor=admin_visitor)
+    page = visits.open("/usage", viewer=admin_viewer)
     page.wait_for_selector(".uplot")
 
     page.get_by_role("link", name=ADA.email).click()
@@ -270,9 +270,9 @@ def test_a_group_of_a_report_opens_in_detail(
 
 @pytest.mark.parametrize("role", ["admin", "customer"])
 def test_the_usage_page_has_no_faults(
-    used_service: Service, visits: Visits, admin_visitor: Visitor, check_page: PageCheck, role: str
+    used_service: Service, visits: Visits, admin_viewer: Viewer, check_page: PageCheck, role: str
 ) -> None:
-    page = visits.open("/usage", visitor=admin_visitor if role == "admin" else ADA)
+    page = visits.open("/usage", viewer=admin_viewer if role == "admin" else ADA)
     page.wait_for_selector(".uplot")
 
     check_page(page, f"usage-{role}")

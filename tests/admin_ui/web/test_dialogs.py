@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import Route, expect
 
-from tests.support.browser.visits import Visitor, Visits
+from tests.support.browser.visits import Viewer, Visits
 from tests.support.service import Service
 
 
@@ -19,13 +19,13 @@ from tests.support.service import Service
 def test_enter_destroys_nothing_in_a_dialog_that_just_opened(
     visits: Visits,
     ui_service: Service,
-    admin_visitor: Visitor,
+    admin_viewer: Viewer,
     address: str,
     opener: str,
     cancel_button: str,
 ) -> None:
     ui_service.make_key(name="listed")
-    page = visits.open(address, visitor=admin_visitor)
+    page = visits.open(address, viewer=admin_viewer)
     page.get_by_role("link", name=opener).first.press("Enter")
     expect(page.get_by_role("button", name=cancel_button, exact=True)).to_be_focused()
 
@@ -35,11 +35,11 @@ def test_enter_destroys_nothing_in_a_dialog_that_just_opened(
     expect(page.get_by_role("link", name=opener).first).to_be_visible()
 
 
-def test_a_rejected_form_focuses_the_field_at_fault(visits: Visits, admin_visitor: Visitor) -> None:
-    page = visits.open("/customers", visitor=admin_visitor, provoked=["^409 POST .*/customers/new"])
+def test_a_rejected_form_focuses_the_field_at_fault(visits: Visits, admin_viewer: Viewer) -> None:
+    page = visits.open("/customers", viewer=admin_viewer, provoked=["^409 POST .*/customers/new"])
     page.get_by_role("button", name="Add Customer").click()
     expect(page.get_by_label("Name")).to_be_focused()
-    page.get_by_label("Email").fill(admin_visitor.email)
+    page.get_by_label("Email").fill(admin_viewer.email)
     page.get_by_label("Password").fill("a password")
 
     page.keyboard.press("Enter")
@@ -49,9 +49,9 @@ def test_a_rejected_form_focuses_the_field_at_fault(visits: Visits, admin_visito
 
 
 def test_a_click_beside_a_form_with_text_closes_nothing(
-    visits: Visits, admin_visitor: Visitor
+    visits: Visits, admin_viewer: Viewer
 ) -> None:
-    page = visits.open("/keys", visitor=admin_visitor)
+    page = visits.open("/keys", viewer=admin_viewer)
     page.get_by_role("button", name="Create API Key").click()
     page.get_by_label("Name").press_sequentially("half")
     # Each letter requests suggestions in the same form: they must not count as sending it.
@@ -70,9 +70,9 @@ def test_a_click_beside_a_form_with_text_closes_nothing(
 
 
 def test_a_busy_indicator_appears_during_a_slow_response(
-    visits: Visits, admin_visitor: Visitor
+    visits: Visits, admin_viewer: Viewer
 ) -> None:
-    page = visits.open("/customers", visitor=admin_visitor)
+    page = visits.open("/customers", viewer=admin_viewer)
     held: list[Route] = []
     page.route("**/customers/new", lambda route: held.append(route))
     button = page.get_by_role("button", name="Add Customer", exact=True)
@@ -91,11 +91,11 @@ def test_a_busy_indicator_appears_during_a_slow_response(
 
 
 def test_a_wrong_password_leaves_the_focus_on_the_password(
-    visits: Visits, admin_visitor: Visitor
+    visits: Visits, admin_viewer: Viewer
 ) -> None:
     page = visits.open("/sign-in", provoked=["^401 POST .*/sign-in"])
     expect(page.get_by_label("Email")).to_be_focused()
-    page.get_by_label("Email").fill(admin_visitor.email)
+    page.get_by_label("Email").fill(admin_viewer.email)
     page.get_by_label("Password").fill("wrong")
 
     page.keyboard.press("Enter")

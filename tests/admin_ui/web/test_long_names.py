@@ -10,12 +10,12 @@ import pytest
 from playwright.sync_api import Page
 
 from tests.support.browser.appearance import DESKTOP, PHONE
-from tests.support.browser.visits import Visitor, Visits
+from tests.support.browser.visits import Viewer, Visits
 from tests.support.polling import wait_until
 from tests.support.service import Service
 
 LONG = "n" * 200
-CUSTOMER = Visitor("e" * 200 + "@example.com", "customer password")
+CUSTOMER = Viewer("e" * 200 + "@example.com", "customer password")
 #: Elements that are wider than their container: page, dialog and, in wide windows, tables.
 EXCESS = """isWide => {
     const parts = [document.documentElement, ...document.querySelectorAll("dialog[open] > *")];
@@ -99,10 +99,10 @@ def addresses(long_names: LongNames, *, is_admin: bool) -> Iterator[str]:
 
 @pytest.mark.parametrize("is_admin", [True, False], ids=["admin", "customer"])
 def test_no_name_makes_a_page_scroll_sideways(
-    visits: Visits, admin_visitor: Visitor, long_names: LongNames, is_admin: bool
+    visits: Visits, admin_viewer: Viewer, long_names: LongNames, is_admin: bool
 ) -> None:
-    visitor = admin_visitor if is_admin else CUSTOMER
-    page = visits.open("/settings", visitor=visitor)
+    viewer = admin_viewer if is_admin else CUSTOMER
+    page = visits.open("/settings", viewer=viewer)
 
     wide = []
     for address in addresses(long_names, is_admin=is_admin):
@@ -115,9 +115,9 @@ def test_no_name_makes_a_page_scroll_sideways(
 
 @pytest.mark.parametrize("action", ["Edit", "Rotate", "Revoke"])
 def test_no_name_makes_a_dialog_scroll_sideways(
-    visits: Visits, admin_visitor: Visitor, long_names: LongNames, action: str
+    visits: Visits, admin_viewer: Viewer, long_names: LongNames, action: str
 ) -> None:
-    page = visits.open(f"/keys?owner={long_names.user}", visitor=admin_visitor)
+    page = visits.open(f"/keys?owner={long_names.user}", viewer=admin_viewer)
 
     page.get_by_role("link", name=f"{action} {LONG}").click()
     page.locator("dialog[open] h1").wait_for()
@@ -126,9 +126,9 @@ def test_no_name_makes_a_dialog_scroll_sideways(
 
 
 def test_a_long_name_is_cut_and_its_tooltip_has_all_of_it(
-    visits: Visits, admin_visitor: Visitor, long_names: LongNames
+    visits: Visits, admin_viewer: Viewer, long_names: LongNames
 ) -> None:
-    page = visits.open("/keys", visitor=admin_visitor)
+    page = visits.open("/keys", viewer=admin_viewer)
     name = page.locator("tbody .named").first
 
     is_cut, height = name.evaluate(

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from models.database.base import utc_now
-from tests.support.browser.visits import Visitor, Visits
+from tests.support.browser.visits import Viewer, Visits
 from tests.support.service import Service
 
 #: Counts the charts whose time axis has a drawn pixel in its last column: a label is cut there.
@@ -33,9 +33,9 @@ def used_service(ui_service: Service) -> Service:
 
 @pytest.mark.parametrize("language", ["de-DE", "ar-EG", "en-IN"])
 def test_numbers_have_one_format_in_every_language(
-    used_service: Service, visits: Visits, admin_visitor: Visitor, language: str
+    used_service: Service, visits: Visits, admin_viewer: Viewer, language: str
 ) -> None:
-    page = visits.open("/usage?by=model", visitor=admin_visitor, locale=language)
+    page = visits.open("/usage?by=model", viewer=admin_viewer, locale=language)
     page.wait_for_selector(".uplot")
 
     (tokens,) = page.locator("tbody td:nth-child(5)").all_inner_texts()
@@ -45,9 +45,9 @@ def test_numbers_have_one_format_in_every_language(
 
 
 def test_times_are_in_english_in_a_browser_of_another_language(
-    used_service: Service, visits: Visits, admin_visitor: Visitor
+    used_service: Service, visits: Visits, admin_viewer: Viewer
 ) -> None:
-    page = visits.open("/jobs", visitor=admin_visitor, locale="de-DE")
+    page = visits.open("/jobs", viewer=admin_viewer, locale="de-DE")
 
     text = page.locator("tbody time").first.inner_text()
 
@@ -55,11 +55,11 @@ def test_times_are_in_english_in_a_browser_of_another_language(
 
 
 def test_no_label_of_a_time_axis_is_cut(
-    used_service: Service, visits: Visits, admin_visitor: Visitor
+    used_service: Service, visits: Visits, admin_viewer: Viewer
 ) -> None:
     # With this many days, the last day has a label at some of the widths.
     since = utc_now() - timedelta(days=28)
-    page = visits.open(f"/usage?from={since:%Y-%m-%d}", visitor=admin_visitor)
+    page = visits.open(f"/usage?from={since:%Y-%m-%d}", viewer=admin_viewer)
     page.wait_for_selector(".uplot")
 
     for width in range(360, 1480, 60):
@@ -69,9 +69,9 @@ def test_no_label_of_a_time_axis_is_cut(
 
 
 def test_the_usage_page_is_in_utc_in_every_time_zone(
-    used_service: Service, visits: Visits, admin_visitor: Visitor
+    used_service: Service, visits: Visits, admin_viewer: Viewer
 ) -> None:
-    page = visits.open("/usage?by=hour&range=today", visitor=admin_visitor, timezone="Asia/Kolkata")
+    page = visits.open("/usage?by=hour&range=today", viewer=admin_viewer, timezone="Asia/Kolkata")
     page.wait_for_selector(".uplot")
 
     hour = page.locator("tbody td").first.inner_text()

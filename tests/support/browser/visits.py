@@ -18,24 +18,24 @@ WAIT_MS = 20_000.0
 
 
 @dataclass(frozen=True, slots=True)
-class Visitor:
-    """A person with an account."""
+class Viewer:
+    """A user whose session a page has."""
 
     email: str
     password: str
 
 
-def admin_of(service: Service) -> Visitor:
+def admin_of(service: Service) -> Viewer:
     """Return the first admin."""
     settings = service.settings
-    return Visitor(settings.admin_email, settings.admin_password.get_secret_value())
+    return Viewer(settings.admin_email, settings.admin_password.get_secret_value())
 
 
-def sign_in(page: Page, visitor: Visitor) -> None:
+def sign_in(page: Page, viewer: Viewer) -> None:
     """Sign in by the form; it redirects to the settings, which everyone may see."""
     page.goto("/sign-in?next=/settings")
-    page.get_by_label("Email").fill(visitor.email)
-    page.get_by_label("Password").fill(visitor.password)
+    page.get_by_label("Email").fill(viewer.email)
+    page.get_by_label("Password").fill(viewer.password)
     page.get_by_role("button", name="Sign in").click()
     page.wait_for_url("**/settings")
 
@@ -45,12 +45,12 @@ class Visits:
     """Opens pages in isolated browser contexts, and watches them for faults.
 
     Args:
-        signed_in: the sessions of visitors, which the tests of a module share.
+        signed_in: the sessions of viewers, which the tests of a module share.
     """
 
     browser: Browser
     service: Service
-    signed_in: dict[Visitor, StorageState]
+    signed_in: dict[Viewer, StorageState]
     _contexts: list[BrowserContext] = field(default_factory=list)
     _watches: dict[Page, Watch] = field(default_factory=dict)
 
@@ -58,7 +58,7 @@ class Visits:
         self,
         path: str = "/",
         *,
-        visitor: Visitor | None = None,
+        viewer: Viewer | None = None,
         size: ViewportSize = DESKTOP,
         theme: Theme = "light",
         timezone: str = "UTC",
@@ -66,12 +66,12 @@ class Visits:
         provoked: Sequence[str] = (),
         javascript: bool = True,
     ) -> Page:
-        """Return a page at `path` in a new context, signed in as `visitor`.
+        """Return a page at `path` in a new context, signed in as `viewer`.
 
         Args:
             provoked: patterns of faults that the test provokes: `"^422 POST "`.
         """
-        state = None if visitor is None else self._state_of(visitor)
+        state = None if viewer is None else self._state_of(viewer)
         context = self.browser.new_context(
             base_url=self.service.admin_url,
             viewport=size,
@@ -109,12 +109,12 @@ class Visits:
         for watch in self._watches.values():
             watch.check()
 
-    def _state_of(self, visitor: Visitor) -> StorageState:
-        if visitor not in self.signed_in:
+    def _state_of(self, viewer: Viewer) -> StorageState:
+        if viewer not in self.signed_in:
             page = self.open("/sign-in")
-            sign_in(page, visitor)
-            self.signed_in[visitor] = page.context.storage_state()
-        return self.signed_in[visitor]
+            sign_in(page, viewer)
+            self.signed_in[viewer] = page.context.storage_state()
+        return self.signed_in[viewer]
 
 
 def _file_name(name: str) -> str:
