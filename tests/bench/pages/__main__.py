@@ -16,7 +16,7 @@ from pathlib import Path
 import requests
 
 from admin_ui.app import create_app
-from admin_ui.services import Services
+from admin_ui.services import PageServices
 from core.config.settings import Settings
 from models.database.base import open_database, sessions, utc_now
 from models.demo.data import DemoSize
@@ -109,7 +109,7 @@ def main() -> None:
 
 def _visitors(settings: Settings, only: str) -> list[tuple[str, str, list[str]]]:
     """Return each visitor's name, email and addresses."""
-    app = create_app(Services.from_settings(settings))
+    app = create_app(PageServices.from_settings(settings))
     engine = open_database(settings)
     try:
         with sessions(engine)() as session:
