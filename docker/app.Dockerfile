@@ -32,7 +32,7 @@ RUN /opt/bountycoder/bin/pip install --no-deps --no-index /wheels/*.whl
 
 
 FROM base AS worker-install
-# torch's CPU build is only on PyTorch's own index: without it pip would install the GPU build of
+# torch's CPU build is only on PyTorch's own index. From PyPI, pip would install the GPU build of
 # several GB. TORCH_HASH=--hash=sha256:… pins the file.
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 ARG TORCH_HASH=

@@ -6,7 +6,7 @@ set -eu
 umask 077
 
 root=${SECRETS_ROOT:-/secrets}
-# The user ids of the containers that read them.
+# The user ids of the containers that read the passwords.
 app=10001 postgres=999 valkey=999 grafana=472
 
 random() {
