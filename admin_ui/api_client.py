@@ -1,7 +1,7 @@
 """Calls the API on behalf of the viewer.
 
 Every change goes through the API, so that rules, limits and the audit trail exist once. Each call
-carries a JWT of its own, which is valid for a minute. The JWT has the rights of the viewer and
+carries its own JWT, which is valid for a minute. The JWT has the rights of the viewer and
 contains the client address.
 """
 

@@ -65,7 +65,7 @@ class JobCancellation:
         self._started().submit(job)
 
     def cancel_unusable(self) -> None:
-        """Cancel the open jobs of unusable keys, on a thread of its own.
+        """Cancel the open jobs of unusable keys, on a separate thread.
 
         The reaper cancels the rest if the database is away or this process ends.
         """

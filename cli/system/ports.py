@@ -12,7 +12,7 @@ from core.errors import LauncherError
 #: between our choice and the server's start, or while the server restarts.
 PORTS = range(10_000, 30_000)
 MAX_ATTEMPTS = 100
-#: Each call goes on behind the last one, so that ports chosen before any server starts differ.
+#: Each call continues after the last one, so that ports chosen before any server starts differ.
 #: Processes start at random positions.
 _positions = count(secrets.randbelow(len(PORTS)))
 

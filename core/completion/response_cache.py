@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 
 #: A larger entry is not stored.
 MAX_BYTES = 1024**2
-#: Fields of a request that do not change what is generated.
+#: Fields of a request that do not change the completion.
 _CIRCUMSTANCES = {"stream", "metadata", "webhook_url", "cache", "ttl_seconds", "model"}
 
 

@@ -1,7 +1,8 @@
 """Coalesces the concurrent calls of many greenlets or threads into groups.
 
-The first caller becomes the leader and executes a group. Callers that arrive meanwhile form the
-next group, which one of them leads. A lone caller executes immediately. Uses no background thread.
+The first caller becomes the leader and executes a group. Callers that arrive during its execution
+form the next group, which one of them leads. A lone caller executes immediately. Uses no background
+thread.
 """
 
 from __future__ import annotations

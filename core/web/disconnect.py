@@ -44,7 +44,7 @@ class ClientConnection:
             the program write something. Without it, such a client counts as gone.
 
     Attributes:
-        is_gone: nobody will read a response.
+        is_gone: the client will read no response.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Proof, when a program starts, that a connection to the database is a session of its own."""
+"""Checks at a program's start that each connection to PostgreSQL is one session."""
 
 from __future__ import annotations
 

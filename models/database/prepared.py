@@ -1,7 +1,7 @@
-"""Single statements straight on a connection, for what every request of a customer runs.
+"""Runs single statements directly on a connection, for the path of every request.
 
-Each is a transaction of its own and one round trip. A session of the ORM costs several times what
-PostgreSQL takes for them: everything else goes through sessions.
+Each statement is one transaction and one round trip. For such short statements an ORM session costs
+several times the work of PostgreSQL. All other code uses sessions.
 """
 
 from __future__ import annotations

@@ -18,9 +18,9 @@ from models.jobs.job import Job
 MOST_JOBS = 32
 LARGE_CHARACTERS = 64 * 1024
 
-#: A key that was looked up for its request has no version here: it may have been used since, which
-#: changes its row, but not have been ended. Not by `exists`: PostgreSQL would read the keys of all
-#: users once and look in what it read.
+#: A key that was read for its request has no version here: recording its use may have changed its
+#: row, but the key must still be valid. There is no `exists`: PostgreSQL would hash the keys of all
+#: users.
 INSERT = Prepared(
     "insert_jobs",
     "json",

@@ -131,7 +131,7 @@ def round_began_at(session: Session, claimed: WebhookDelivery) -> datetime | Non
 
 
 def postpone_due(session: Session, receiver: Receiver) -> None:
-    """Put off what is due to a receiver that is away, so that it fills no queue and no slot.
+    """Postpone due webhooks of a receiver that is away, so that they occupy no slot.
 
     The delay grows with the age of the message, from seconds to an hour.
     """
