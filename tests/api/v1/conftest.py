@@ -17,12 +17,13 @@ def key(service: Service) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def openai(service: Service, key: dict[str, Any]) -> Iterator[OpenAI]:
-    """The official client, connected to a service with the echo engine."""
+    """The official client of OpenAI's API, connected to the service."""
     with connect(service, key) as client:
         yield client
 
 
 @pytest.fixture(scope="module")
 def slow_openai(slow_service: Service) -> Iterator[OpenAI]:
+    """The official client, connected to the slow service."""
     with connect(slow_service, slow_service.make_key()) as client:
         yield client

@@ -1,4 +1,4 @@
-"""Bulk work with the official client of OpenAI's API, unchanged."""
+"""Batches with the official client of OpenAI's API."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def completion(name: str, prompt: str = "one two", **body: Any) -> dict[str, Any
 
 
 def finished(client: OpenAI, batch: Batch) -> Batch:
-    """Return the batch when it has ended."""
+    """Wait for the end of the batch and return it."""
     ends = {"completed", "cancelled", "expired", "failed"}
     wait_until(lambda: client.batches.retrieve(batch.id).status in ends, BATCH_SECONDS)
     return client.batches.retrieve(batch.id)
@@ -81,7 +81,7 @@ def lines_of(client: OpenAI, file_id: str | None) -> list[dict[str, Any]]:
     return [json.loads(line) for line in client.files.content(file_id).text.splitlines()]
 
 
-def test_a_file_of_chats_becomes_completions_in_its_order(
+def test_the_results_of_a_file_of_chats_are_in_its_order(
     openai: OpenAI, service: Service, submit: Submit
 ) -> None:
     model = model_of(service)
@@ -110,7 +110,7 @@ def test_a_file_of_chats_becomes_completions_in_its_order(
     assert batch.usage.output_tokens == sum(usage["completion_tokens"] for usage in used)
 
 
-def test_a_file_of_completions_is_completed_as_single_calls_are(
+def test_a_completion_of_a_batch_is_the_same_as_of_a_single_call(
     openai: OpenAI, service: Service, submit: Submit
 ) -> None:
     alone = openai.completions.create(model=model_of(service), prompt="one two", seed=1)
@@ -124,7 +124,7 @@ def test_a_file_of_completions_is_completed_as_single_calls_are(
     assert body["usage"]["completion_tokens"] == alone.usage.completion_tokens  # type: ignore[union-attr]
 
 
-def test_a_chat_that_says_no_maximum_gets_what_there_is_room_for(
+def test_a_chat_without_a_maximum_gets_the_rest_of_the_context(
     openai: OpenAI, submit: Submit
 ) -> None:
     line = chat("a", "a few words", max_tokens=None)
@@ -135,7 +135,7 @@ def test_a_chat_that_says_no_maximum_gets_what_there_is_room_for(
     assert result["response"]["body"]["choices"][0]["finish_reason"] in ("stop", "length")
 
 
-def test_faults_name_the_fields_of_a_line_and_the_endpoint_of_another_format(
+def test_errors_of_a_line_name_its_fields_or_the_endpoint_of_its_format(
     submit: Submit,
 ) -> None:
     batch = submit(
@@ -232,7 +232,7 @@ def test_batches_are_listed_page_by_page(openai: OpenAI, submit: Submit) -> None
         finished(openai, batch)
 
 
-def test_a_batch_that_retention_deletes_is_gone(
+def test_a_batch_that_retention_deletes_is_not_found(
     openai: OpenAI, submit: Submit, rows: SessionFactory
 ) -> None:
     batch = finished(openai, submit(chat("a")))
@@ -296,7 +296,7 @@ def test_the_same_idempotency_key_makes_one_batch(openai: OpenAI) -> None:
         ({"extra_body": {"priority": 1}}, "priority"),
     ],
 )
-def test_what_cannot_be_honoured_is_refused(
+def test_an_unsupported_option_is_refused(
     openai: OpenAI, change: dict[str, Any], param: str
 ) -> None:
     given: Any = {"input_file_id": "file_x", "endpoint": CHAT, "completion_window": "24h"}
@@ -307,7 +307,7 @@ def test_what_cannot_be_honoured_is_refused(
     assert caught.value.param == param
 
 
-def test_files_come_back_as_they_went_and_are_listed(openai: OpenAI) -> None:
+def test_files_are_stored_unchanged_and_listed(openai: OpenAI) -> None:
     data = b"".join(b"%d %s\n" % (i, b"x" * 1000) for i in range(2500))
     assert len(data) > 2 * PIECE_BYTES
 
@@ -324,7 +324,7 @@ def test_files_come_back_as_they_went_and_are_listed(openai: OpenAI) -> None:
     assert openai.files.list(purpose="batch_output").data == []
 
 
-def test_a_deleted_file_is_gone_at_once_and_its_pieces_soon(
+def test_a_deleted_file_is_not_found_at_once_and_its_pieces_are_deleted_soon(
     openai: OpenAI, rows: SessionFactory
 ) -> None:
     file = openai.files.create(file=("mine.jsonl", b"a" * 3 * PIECE_BYTES), purpose="batch")

@@ -1,4 +1,4 @@
-"""Lines of the result files of a batch."""
+"""The lines of the result files of a batch."""
 
 from __future__ import annotations
 
@@ -56,7 +56,9 @@ def test_log_probabilities_are_returned_where_they_were_requested(logprobs: Any)
         (JobState.SUCCEEDED, None, "texts_deleted"),
     ],
 )
-def test_what_was_lost_says_why(state: JobState, error: Any, code: str) -> None:
+def test_the_line_of_a_job_without_completion_has_its_error(
+    state: JobState, error: Any, code: str
+) -> None:
     serialized = serialize_line(BATCH, job(state, error=error))
 
     assert serialized["response"] is None
@@ -64,7 +66,7 @@ def test_what_was_lost_says_why(state: JobState, error: Any, code: str) -> None:
     assert serialized["error"]["message"]
 
 
-def test_a_batchs_files_have_ids_of_their_own() -> None:
+def test_ids_of_result_files_are_parsed_strictly() -> None:
     batch_id = new_id()
 
     for part in ResultFileKind:

@@ -1,4 +1,4 @@
-"""How OpenAI's requests become generations, and which are rejected."""
+"""OpenAI's requests become generations, or are refused by field."""
 
 from __future__ import annotations
 
@@ -35,23 +35,23 @@ def faults(kind: type[GenerationBody], body: dict[str, Any]) -> dict[str, str]:
     return {".".join(map(str, e["loc"])): e["msg"] for e in caught.value.errors()}
 
 
-def test_a_completion_is_raw_and_short_as_openai_has_it() -> None:
+def test_a_completion_has_a_raw_prompt_and_sixteen_tokens_by_default() -> None:
     generation = completion(prompt="def f(")
 
     assert generation.prompt_mode is PromptMode.RAW
     assert (generation.prompt, generation.max_tokens, generation.temperature) == ("def f(", 16, 1.0)
 
 
-def test_a_chat_is_as_long_as_there_may_be() -> None:
+def test_a_chat_may_fill_the_context_by_default() -> None:
     assert chat().max_tokens == 100
 
 
-def test_the_newer_name_of_max_tokens_is_the_same() -> None:
+def test_max_completion_tokens_means_the_same_as_max_tokens() -> None:
     assert chat(max_completion_tokens=7).max_tokens == 7
     assert chat(max_completion_tokens=7, max_tokens=7).max_tokens == 7
 
 
-def test_every_field_of_sampling_is_taken() -> None:
+def test_every_field_of_sampling_is_accepted() -> None:
     said = {
         "temperature": 0.5,
         "top_p": 0.9,
@@ -75,7 +75,7 @@ def test_every_field_of_sampling_is_taken() -> None:
     assert {name: row[name] for name in said} == {**said, "stop": ("a", "b")}
 
 
-def test_null_is_not_given() -> None:
+def test_null_means_that_a_field_is_left_out() -> None:
     nothing = dict.fromkeys(set(ChatBody.model_fields) - {"messages"})
 
     assert chat(**nothing) == chat()
@@ -98,7 +98,7 @@ def test_empty_stop_strings_are_left_out(given: Any, accepted: tuple[str, ...]) 
     assert chat(stop=given).stop == accepted
 
 
-def test_top_p_of_0_leaves_the_most_likely_token_alone() -> None:
+def test_top_p_of_0_keeps_only_the_most_likely_token() -> None:
     assert chat(top_p=0).top_p == 1e-12
 
 
@@ -137,7 +137,7 @@ def test_anything_but_one_prompt_is_refused(prompt: Any) -> None:
     assert set(faults(CompletionBody, {"prompt": prompt})) == {"prompt"}
 
 
-def test_turns_of_all_roles_and_content_in_parts() -> None:
+def test_messages_of_all_roles_and_content_in_parts_are_accepted() -> None:
     generation = chat(
         messages=[
             {"role": "developer", "content": "brief"},
@@ -173,7 +173,7 @@ def test_turns_of_all_roles_and_content_in_parts() -> None:
         ({"role": "user", "content": "x", "mood": "good"}, "mood"),
     ],
 )
-def test_a_turn_that_cannot_be_templated_is_refused_by_its_field(
+def test_the_error_for_a_message_beyond_the_template_names_its_field(
     turn: dict[str, Any], param: str
 ) -> None:
     assert set(faults(ChatBody, {"messages": [turn]})) == {f"messages.0.{param}"}
@@ -206,7 +206,7 @@ def test_a_turn_that_cannot_be_templated_is_refused_by_its_field(
         ("top_k", -2),
     ],
 )
-def test_what_a_chat_cannot_honour_is_refused_by_its_name(field: str, value: Any) -> None:
+def test_an_unsupported_field_of_a_chat_is_refused_by_its_name(field: str, value: Any) -> None:
     found = faults(ChatBody, {**HELLO, field: value})
 
     assert {param.split(".")[0] for param in found} == {field}
@@ -225,7 +225,9 @@ def test_what_a_chat_cannot_honour_is_refused_by_its_name(field: str, value: Any
         ("logprobs", 21),
     ],
 )
-def test_what_a_completion_cannot_honour_is_refused_by_its_name(field: str, value: Any) -> None:
+def test_an_unsupported_field_of_a_completion_is_refused_by_its_name(
+    field: str, value: Any
+) -> None:
     assert set(faults(CompletionBody, {"prompt": "x", field: value})) == {field}
 
 
@@ -243,13 +245,13 @@ def test_fields_that_change_no_completion_are_accepted(harmless: dict[str, Any])
     assert chat(**harmless) == chat()
 
 
-def test_what_asks_for_nothing_in_a_completion_is_taken() -> None:
+def test_empty_values_of_unsupported_fields_of_a_completion_are_accepted() -> None:
     taken = completion(best_of=2, n=2, echo=False, suffix="", user="u-1")
 
     assert taken == completion(n=2)
 
 
-def test_a_chat_without_turns_is_refused() -> None:
+def test_a_chat_without_messages_is_refused() -> None:
     assert set(faults(ChatBody, {"messages": []})) == {"messages"}
 
 
@@ -260,7 +262,7 @@ def test_two_maxima_must_agree() -> None:
 
 
 @pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
-def test_more_tokens_than_there_may_be_are_refused_by_the_field_that_asked(name: str) -> None:
+def test_the_error_for_too_many_tokens_names_the_field_of_the_request(name: str) -> None:
     with pytest.raises(InvalidRequest, match=f"{name} must be at most 100") as caught:
         chat(**{name: 101})
     assert caught.value.param == name

@@ -26,7 +26,7 @@ def test_a_wrong_key_is_an_authentication_error(service: Service, secret: str) -
     assert secret not in caught.value.message
 
 
-def test_a_key_that_is_not_active_is_a_permission_error(service: Service) -> None:
+def test_an_inactive_key_is_a_permission_error(service: Service) -> None:
     key = service.make_key()
     change = {"isActive": False}
     path = f"/api/keys/{key['id']}"
@@ -73,7 +73,7 @@ def test_a_bad_request_names_its_field_and_makes_no_job(
 
 
 @pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
-def test_a_result_that_is_too_large_is_refused_in_the_names_that_were_sent(
+def test_the_error_for_a_result_that_is_too_large_uses_the_field_names_of_the_request(
     service: Service, openai: OpenAI, name: str
 ) -> None:
     fields: dict[str, Any] = {"n": 8, "logprobs": True, "top_logprobs": 20, name: 8000}
@@ -85,7 +85,7 @@ def test_a_result_that_is_too_large_is_refused_in_the_names_that_were_sent(
     assert f"n times {name} times (1 + top_logprobs) must be at most" in caught.value.message
 
 
-def test_a_prompt_beyond_the_context_says_so_in_openais_words(
+def test_the_error_for_a_prompt_beyond_the_context_has_openais_words(
     service: Service, openai: OpenAI
 ) -> None:
     with pytest.raises(package.BadRequestError, match="maximum context length is 8192") as caught:
@@ -111,7 +111,7 @@ def test_an_idempotency_key_of_another_request_is_not_retried(
         ask(openai, service, messages=[say("other")], extra_headers=headers)
 
 
-def test_a_full_minute_is_a_rate_limit_error_that_says_when_it_is_over(service: Service) -> None:
+def test_a_rate_limit_error_has_the_time_of_the_next_minute(service: Service) -> None:
     key = service.make_key(rateLimit=1)
     with connect(service, key) as client, pytest.raises(package.RateLimitError) as caught:
         for _ in range(3):  # the minute may end between two requests
@@ -133,7 +133,7 @@ def test_a_full_minute_is_a_rate_limit_error_that_says_when_it_is_over(service: 
         ({"extra_body": {"min_tokens": 8192}}, "the completion may have 8192"),
     ],
 )
-def test_a_least_length_that_cannot_be_is_refused_for_what_it_breaks(
+def test_the_error_for_an_impossible_minimum_length_names_the_bound(
     service: Service, openai: OpenAI, fields: dict[str, Any], text: str
 ) -> None:
     with pytest.raises(package.BadRequestError) as caught:
@@ -146,7 +146,7 @@ def test_a_least_length_that_cannot_be_is_refused_for_what_it_breaks(
     ("limit", "code"),
     [("tokenLimit", "token_limit_exceeded"), ("monthlyTokenLimit", "monthly_quota_exceeded")],
 )
-def test_a_least_length_beyond_the_keys_limit_is_a_matter_of_the_limit(
+def test_a_minimum_length_beyond_a_limit_of_the_key_is_a_rate_limit_error(
     service: Service, limit: str, code: str
 ) -> None:
     key = service.make_key(**{limit: 100})

@@ -56,11 +56,11 @@ def test_a_chat_goes_through_the_template(
         ],
     )
 
-    turns = (
+    messages = (
         ChatMessage(role="system", content="Be brief."),
         ChatMessage(role="user", content="salut 🎉"),
     )
-    ids = tokenizer.encode(Generation(messages=turns))
+    ids = tokenizer.encode(Generation(messages=messages))
     assert response.object == "chat.completion"
     assert response.id.startswith("chatcmpl-")
     assert response.choices[0].message.role == "assistant"
@@ -70,17 +70,19 @@ def test_a_chat_goes_through_the_template(
     assert response.usage.prompt_tokens == len(ids)
 
 
-def test_a_message_can_be_sent_back_as_the_next_turn(service: Service, openai: OpenAI) -> None:
+def test_the_message_of_a_response_can_be_sent_in_the_next_request(
+    service: Service, openai: OpenAI
+) -> None:
     first = openai.chat.completions.create(model=model_of(service), messages=[say("one")])
     message = first.choices[0].message
 
-    for turn in (message, message.model_dump()):
-        turns: list[Any] = [say("one"), turn, say("two")]
-        second = openai.chat.completions.create(model=model_of(service), messages=turns)
+    for assistant in (message, message.model_dump()):
+        messages: list[Any] = [say("one"), assistant, say("two")]
+        second = openai.chat.completions.create(model=model_of(service), messages=messages)
         assert "two" in (second.choices[0].message.content or "")
 
 
-def test_a_chat_is_as_long_as_the_context_has_room_for(service: Service, openai: OpenAI) -> None:
+def test_a_chat_without_a_maximum_may_fill_the_context(service: Service, openai: OpenAI) -> None:
     response = openai.chat.completions.create(
         model=model_of(service), messages=[say("x")], extra_body={"ignore_eos": True}
     )
@@ -90,7 +92,7 @@ def test_a_chat_is_as_long_as_the_context_has_room_for(service: Service, openai:
     assert response.choices[0].finish_reason == "length"
 
 
-def test_a_chat_without_a_maximum_asks_for_no_more_than_its_keys_minute(
+def test_a_chat_without_a_maximum_fits_the_token_limit_of_its_key(
     service: Service,
 ) -> None:
     with connect(service, service.make_key(tokenLimit=200)) as client:
@@ -102,7 +104,7 @@ def test_a_chat_without_a_maximum_asks_for_no_more_than_its_keys_minute(
     assert 198 <= response.usage.total_tokens <= 200 + response.usage.prompt_tokens
 
 
-def test_a_chat_without_a_maximum_asks_for_no_more_than_is_left_of_its_keys_month(
+def test_a_chat_without_a_maximum_fits_the_remaining_quota_of_its_key(
     service: Service,
 ) -> None:
     options: dict[str, Any] = {"model": model_of(service), "messages": [say("x")]}
@@ -121,7 +123,7 @@ def test_a_chat_without_a_maximum_asks_for_no_more_than_is_left_of_its_keys_mont
     "fields",
     [{"n": 2, "top_logprobs": 20}, {"n": 5, "top_logprobs": 5}],
 )
-def test_a_chat_without_a_maximum_is_as_long_as_its_log_probabilities_leave_room_for(
+def test_a_chat_without_a_maximum_fits_the_largest_result_with_log_probabilities(
     service: Service, openai: OpenAI, fields: dict[str, Any]
 ) -> None:
     response = openai.chat.completions.create(
@@ -148,7 +150,7 @@ def test_stop_strings_end_the_text(service: Service, openai: OpenAI) -> None:
         assert response.choices[0].finish_reason == "stop"
 
 
-def test_what_the_client_asks_for_is_what_the_worker_gets(service: Service, openai: OpenAI) -> None:
+def test_the_job_has_every_option_of_the_request(service: Service, openai: OpenAI) -> None:
     response = openai.chat.completions.create(
         model=model_of(service),
         messages=[say("x")],
@@ -184,7 +186,7 @@ def test_what_the_client_asks_for_is_what_the_worker_gets(service: Service, open
     }
 
 
-def test_without_a_word_on_it_the_temperature_is_the_models_own_or_one(
+def test_the_default_temperature_is_the_models_own_or_one(
     service: Service, openai: OpenAI, tokenizer: PromptTokenizer
 ) -> None:
     response = openai.chat.completions.create(model=model_of(service), messages=[say("x")])
@@ -255,8 +257,8 @@ def test_many_chats_at_once_each_get_their_own_completion(
         assert f"number {number}." in (response.choices[0].message.content or "")
 
 
-def test_no_response_is_a_running_job(service: Service, key: dict[str, Any]) -> None:
-    """OpenAI's clients would take a 202 for a completion: `Prefer` is for `/api`."""
+def test_prefer_does_not_return_a_running_job(service: Service, key: dict[str, Any]) -> None:
+    """OpenAI's clients would read a 202 as a completion: only `/api` supports `Prefer`."""
     response = service.call(
         "POST",
         "/v1/completions",

@@ -1,11 +1,10 @@
-"""The official client's error for a long queue. The service has no other worker."""
+"""The official client's error when the queue is too long. The service has no worker."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import openai as package
 import pytest
+import redis
 
 from core.config.settings import Settings
 from tests.support.http.openai_client import ask, connect
@@ -13,7 +12,7 @@ from tests.support.service import Service
 
 
 def test_a_queue_that_is_too_long_is_a_server_error_with_a_retry_time(
-    base_settings: Settings, client: Any, tmp_path_factory: pytest.TempPathFactory
+    base_settings: Settings, redis_client: redis.Redis, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     directory = tmp_path_factory.mktemp("overloaded")
     changes = {"max_queue_length": 1, "api_processes": 1}

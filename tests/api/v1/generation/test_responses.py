@@ -18,7 +18,7 @@ from models.jobs.job import Job, JobState
 LOGPROBS = {
     "tokens": ["de", "f", "\ufffd"],
     "token_logprobs": [-0.1, -3.0, -0.2],
-    # PostgreSQL orders the fields of an object by its own rules.
+    # The fields are out of order: PostgreSQL reorders the fields of an object.
     "top_logprobs": [{"x": -2.0, "de": -0.1}, {"y": -0.5}, {"\ufffd": -0.2}],
 }
 
@@ -42,7 +42,7 @@ def response_of(
     return kind(of, has_logprobs=logprobs, has_usage_chunk=usage)
 
 
-def test_a_completion_says_the_drawn_token_among_the_best_and_where_each_stands() -> None:
+def test_a_completion_lists_the_drawn_token_among_the_best_and_the_offset_of_each() -> None:
     made = job({"text": "def?", "logprobs": LOGPROBS})
 
     serialized = response_of(CompletionResponse, made).to_object(made)["choices"][0]["logprobs"]
@@ -55,7 +55,7 @@ def test_a_completion_says_the_drawn_token_among_the_best_and_where_each_stands(
     }
 
 
-def test_offsets_go_on_over_the_chunks_of_each_choice() -> None:
+def test_offsets_continue_over_the_chunks_of_each_choice() -> None:
     made = job({"text": "ab"}, {"text": "ab"})
     response = response_of(CompletionResponse, made)
     said = {"tokens": ["ab"], "token_logprobs": [0.0], "top_logprobs": [{}]}
@@ -84,10 +84,10 @@ def test_a_chat_lists_the_best_tokens_in_order_with_their_bytes() -> None:
             {"token": "x", "logprob": -2.0, "bytes": [120]},
         ],
     }
-    assert content[2]["bytes"] is None  # a part of a character: its bytes are not known
+    assert content[2]["bytes"] is None  # a part of a character, whose bytes are unknown
 
 
-#: "🎉", of which two tokens make one character, and a special token.
+#: "🎉" as two tokens, a special token, half of a "🎉", and "a".
 PARTS = {
     "tokens": [
         "bytes:\\xf0\\x9f",
@@ -119,7 +119,7 @@ def test_the_bytes_of_all_tokens_are_those_of_the_text() -> None:
     ]
 
 
-def test_tokens_of_one_character_begin_where_it_does() -> None:
+def test_tokens_of_one_character_have_its_offset() -> None:
     made = job({"text": "🎉\ufffda", "logprobs": PARTS})
 
     serialized = response_of(CompletionResponse, made).to_object(made)["choices"][0]["logprobs"]
@@ -127,8 +127,8 @@ def test_tokens_of_one_character_begin_where_it_does() -> None:
     assert serialized["text_offset"] == [0, 0, 1, 1, 2]
 
 
-def test_no_token_begins_beyond_the_text() -> None:
-    """The tokens of a stop string are counted, but are not part of the text."""
+def test_no_offset_is_beyond_the_text() -> None:
+    """The tokens of a stop string are listed although the text does not contain them."""
     said = {"tokens": ["a", "##", "#"], "token_logprobs": [0.0] * 3, "top_logprobs": [{}] * 3}
     made = job({"text": "a", "logprobs": said})
 
@@ -138,7 +138,7 @@ def test_no_token_begins_beyond_the_text() -> None:
 
 
 @pytest.mark.parametrize("kind", [ChatResponse, CompletionResponse])
-def test_log_probabilities_that_were_not_asked_for_are_null(kind: type[OpenAIResponse]) -> None:
+def test_log_probabilities_that_were_not_requested_are_null(kind: type[OpenAIResponse]) -> None:
     made = job({"text": "x", "logprobs": LOGPROBS})
     response = response_of(kind, made, logprobs=False)
 
@@ -184,7 +184,7 @@ def test_a_chat_is_streamed_as_openai_does() -> None:
     assert {chunk["id"] for chunk in chunks} == {f"chatcmpl-{made.id.hex}"}
 
 
-def test_without_being_asked_a_stream_says_nothing_of_usage() -> None:
+def test_a_stream_has_usage_only_on_request() -> None:
     made = job({"text": "hi"})
     response = response_of(ChatResponse, made)
 
@@ -194,7 +194,7 @@ def test_without_being_asked_a_stream_says_nothing_of_usage() -> None:
 
 
 @pytest.mark.parametrize("serialize", [OpenAIResponse.to_object, OpenAIResponse.end_chunks])
-def test_a_partial_completion_never_passes_for_a_whole_one(serialize: Any) -> None:
+def test_a_partial_completion_is_never_marked_as_complete(serialize: Any) -> None:
     made = job({"text": "hal", "finish_reason": "cancelled"}, state=JobState.CANCELLED)
 
     with pytest.raises(Conflict) as caught:

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+import redis
 from openai import APIError, InternalServerError
 from sqlalchemy import select
 
@@ -18,7 +19,7 @@ from tests.support.http.openai_client import connect, model_of, say
 from tests.support.polling import wait_until
 from tests.support.service import Service
 
-#: A chat whose completion takes far longer than this test.
+#: A chat whose completion takes much longer than this test.
 ENDLESS: dict[str, Any] = {
     "messages": [say("word " * 40)],
     "max_tokens": 4000,
@@ -35,7 +36,7 @@ def states_of(service: Service, key: dict[str, Any]) -> dict[str, str]:
 
 
 def test_a_stopping_process_responds_to_its_clients_and_cancels_abandoned_jobs(
-    base_settings: Settings, client: Any, tmp_path_factory: pytest.TempPathFactory
+    base_settings: Settings, redis_client: redis.Redis, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     directory = tmp_path_factory.mktemp("stopping")
     changes = {"echo_tokens_per_second": PACE, "drain_seconds": 6.0}

@@ -30,7 +30,7 @@ def text_of(chunks: Iterable[ChatCompletionChunk], index: int = 0) -> str:
 
 
 def completion_text(service: Service, chunk_id: str, index: int = 0) -> str:
-    """Return the text of the row, once the job has ended."""
+    """Wait for the end of the job and return the text of its row."""
     wait_until(lambda: job_of(service, chunk_id).state == "succeeded", 10)
     choices = job_of(service, chunk_id).choices
     assert choices is not None
@@ -60,7 +60,7 @@ def test_a_chat_is_streamed_as_it_is_made(slow_service: Service, slow_openai: Op
     assert {c.object for c in chunks} == {"chat.completion.chunk"}
     assert len({c.id for c in chunks}) == 1
     assert text_of(chunks) == completion_text(slow_service, first.id)
-    assert times[-1] - times[0] > 0.5 * 40 / PACE  # not all at once at the end
+    assert times[-1] - times[0] > 0.5 * 40 / PACE  # the chunks are spread over the run
 
 
 def test_a_completion_is_streamed_as_it_is_made(slow_service: Service, slow_openai: OpenAI) -> None:
@@ -109,7 +109,7 @@ def test_the_async_client_streams_too(slow_service: Service) -> None:
     assert text_of(chunks) == completion_text(slow_service, chunks[0].id)
 
 
-def test_the_helper_for_streams_assembles_the_completion(
+def test_the_clients_helper_for_streams_assembles_the_completion(
     slow_service: Service, slow_openai: OpenAI
 ) -> None:
     with slow_openai.chat.completions.stream(
@@ -151,7 +151,7 @@ def test_a_client_that_stops_waiting_cancels_its_job(slow_service: Service) -> N
 
 
 @pytest.mark.parametrize("stream", [True, False])
-def test_a_job_that_somebody_else_cancels_is_an_error(slow_service: Service, stream: bool) -> None:
+def test_a_job_that_another_client_cancels_is_an_error(slow_service: Service, stream: bool) -> None:
     key = slow_service.make_key()
     headers = {"x-api-key": key["secret"]}
 
@@ -164,12 +164,17 @@ def test_a_job_that_somebody_else_cancels_is_an_error(slow_service: Service, str
             )
             return [chunk async for chunk in response] if stream else response
 
+    def running() -> list[str]:
+        jobs = slow_service.call("GET", "/api/llm/jobs", headers=headers).json()["data"]
+        return [job["id"] for job in jobs if job["status"] == "running"]
+
+    def cancel() -> None:
+        wait_until(running, 10)
+        slow_service.call("DELETE", f"/api/llm/jobs/{running()[0]}", headers=headers)
+
     async def ask_and_cancel() -> None:
         asking = asyncio.create_task(ask())
-        await asyncio.sleep(1)
-        jobs = await asyncio.to_thread(slow_service.call, "GET", "/api/llm/jobs", headers=headers)
-        path = f"/api/llm/jobs/{jobs.json()['data'][0]['id']}"
-        await asyncio.to_thread(slow_service.call, "DELETE", path, headers=headers)
+        await asyncio.to_thread(cancel)
         await asking
 
     with pytest.raises(APIError, match="was cancelled") as caught:
@@ -189,11 +194,11 @@ def test_a_job_that_somebody_else_cancels_is_an_error(slow_service: Service, str
         ("/v1/completions", {"prompt": "añadir 🎉🎉 世界"}),
     ],
 )
-@pytest.mark.parametrize("service_name", ["paced", "service"])
+@pytest.mark.parametrize("service_name", ["slow_service", "service"])
 def test_a_stream_is_resumed_after_any_of_its_events(
     request: pytest.FixtureRequest, service_name: str, path: str, prompt: dict[str, Any], n: int
 ) -> None:
-    """A client resumes the job's stream after the last event that had an id."""
+    """The stream of the job continues after the last event that had an id."""
     service: Service = request.getfixturevalue(service_name)
     headers = {"x-api-key": service.make_key()["secret"]}
     body = {**prompt, "n": n, "max_tokens": 12, "stream": True}
