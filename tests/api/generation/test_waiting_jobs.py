@@ -26,7 +26,7 @@ LEASE_SECONDS = 2
 def test_a_follower_joins_while_the_job_is_queued(
     base_settings: Settings, tmp_path_factory: pytest.TempPathFactory, redis_client: redis.Redis
 ) -> None:
-    directory = tmp_path_factory.mktemp("late")
+    directory = tmp_path_factory.mktemp("queued")
     with Service.started(
         base_settings, directory, workers=0, echo_tokens_per_second=PACE
     ) as service:
@@ -51,7 +51,7 @@ def test_a_follower_joins_while_the_job_is_queued(
 def test_a_stream_continues_when_its_worker_dies(
     base_settings: Settings, tmp_path_factory: pytest.TempPathFactory, redis_client: redis.Redis
 ) -> None:
-    directory = tmp_path_factory.mktemp("dying")
+    directory = tmp_path_factory.mktemp("killed")
     with Service.started(
         base_settings, directory, echo_tokens_per_second=PACE, lease_seconds=LEASE_SECONDS
     ) as service:
