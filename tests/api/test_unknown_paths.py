@@ -1,4 +1,4 @@
-"""Addresses as people spell them: slashes, wrong roots, those of other services."""
+"""Misspelled paths: further slashes, wrong roots, and paths of other services."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MAX_SECONDS = 0.2
 
 @pytest.fixture(scope="module")
 def app() -> Flask:
-    """The API over servers that are away: what is at an address does not need them."""
+    """The API without PostgreSQL and Redis, which routing does not need."""
     return api_app()
 
 
@@ -84,7 +84,7 @@ def _without_id(body: Any) -> Any:
         ("/quite/elsewhere", "see /api/docs"),
     ],
 )
-def test_an_address_that_leads_nowhere_names_the_near_one(
+def test_the_error_for_an_unknown_path_suggests_a_similar_one(
     flask_client: FlaskClient, path: str, expected: str
 ) -> None:
     response = flask_client.post(path, json={})
@@ -96,7 +96,7 @@ def test_an_address_that_leads_nowhere_names_the_near_one(
     assert expected in error["message"]
 
 
-def test_a_long_address_is_compared_with_none(app: Flask) -> None:
+def test_a_long_path_is_compared_with_no_other(app: Flask) -> None:
     began = time.process_time()
     for length in (100, 101, 8000):
         assert not_found_message(app.url_map, "/" + "api/" * (length // 4)).startswith(
@@ -130,7 +130,7 @@ def test_the_root_names_the_documentation(service: Service, method: str, path: s
     assert requests.request(method, service.url + path, timeout=10).status_code == 200
 
 
-def test_the_same_request_by_another_spelling_is_the_same(service: Service) -> None:
+def test_another_spelling_of_a_path_is_the_same_request(service: Service) -> None:
     headers = {"x-api-key": service.make_key()["secret"], "Idempotency-Key": "spelled"}
     body = {"prompt": "x", "max_tokens": 2}
 

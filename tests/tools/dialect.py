@@ -29,6 +29,7 @@ ALLOWED_TERMS = re.compile(r"in_?flight", re.IGNORECASE)
 #: Names that mean something else: a standard term, a library's name.
 ALLOWED_NAMES = frozenset(
     {
+        "feed",  # of html.parser.HTMLParser
         "tell",  # the position in a file
     }
 )

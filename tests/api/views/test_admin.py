@@ -15,7 +15,7 @@ from tests.support.http.errors import error_of
 from tests.support.service import Service
 
 
-def test_the_overview_counts_users_keys_use_workers_and_the_line(service: Service) -> None:
+def test_the_overview_counts_users_keys_usage_workers_and_the_queue(service: Service) -> None:
     admin = make_admin(service)
     before = admin.call("GET", "/api/admin/overview").json()
     account = register(service)
@@ -36,8 +36,8 @@ def test_the_overview_counts_users_keys_use_workers_and_the_line(service: Servic
         assert after[time]["requests"] - before[time]["requests"] == 1
         assert after[time]["succeeded"] - before[time]["succeeded"] == 1
         assert after[time]["successRate"] == 1.0
-        for shown, counted in (("promptTokens", "prompt"), ("completionTokens", "completion")):
-            assert after[time][shown] - before[time][shown] == used[f"{counted}_tokens"]
+        for name, kind in (("promptTokens", "prompt"), ("completionTokens", "completion")):
+            assert after[time][name] - before[time][name] == used[f"{kind}_tokens"]
     assert (after["openBatches"], after["openLines"], after["heldLines"]) == (0, 0, 0)
     assert after["readyWorkers"] == 1
     assert after["queues"] == {"interactive": 0, "bulk": 0}

@@ -1,4 +1,4 @@
-"""The page to try the API: everything that it needs comes from this service."""
+"""The page for trying the API: this service serves all of its files."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from api.services import Services
 from api.views.docs import ASSETS
 from core.config.settings import Settings
 
-#: What makes a browser load something by itself.
+#: Attributes whose URLs a browser loads by itself.
 LOADING = {"src", "href", "srcset", "data", "action", "spec-url", "server-url"}
-#: So that a page opens on a slow line.
+#: The bound keeps the page usable over a slow connection.
 MAX_BYTES = 1_500_000
 
 
@@ -68,7 +68,7 @@ def test_no_address_of_the_page_leads_to_another_host(api: FlaskClient, page: _L
     assert "url(" not in styles and "@import" not in styles
 
 
-def test_its_policy_lets_it_speak_to_this_service_only(api: FlaskClient) -> None:
+def test_the_policy_of_the_page_allows_only_this_service(api: FlaskClient) -> None:
     policy = api.get("/api/docs").headers["content-security-policy"]
 
     said = dict(part.strip().split(" ", 1) for part in policy.split(";"))
@@ -111,7 +111,7 @@ def test_every_file_is_served_named_in_the_notice_and_small_enough() -> None:
 def test_the_page_is_cached_and_revalidated(api: FlaskClient) -> None:
     first = api.get("/api/docs/docs.css")
 
-    again = api.get("/api/docs/docs.css", headers={"If-None-Match": first.headers["etag"]})
+    revalidated = api.get("/api/docs/docs.css", headers={"If-None-Match": first.headers["etag"]})
 
     assert first.headers["cache-control"] == "no-cache"
-    assert again.status_code == 304
+    assert revalidated.status_code == 304

@@ -65,7 +65,7 @@ def test_a_list_is_paged_by_cursor(service: Service, customer: dict[str, str]) -
 
 
 @pytest.mark.parametrize("change", [{"rateLimit": 61}, {"priority": 2}], ids=str)
-def test_a_customer_cannot_raise_the_own_limits(
+def test_a_customer_cannot_raise_the_limits_of_a_key(
     service: Service, customer: dict[str, str], change: dict[str, int]
 ) -> None:
     response = make(service, customer, **change)
@@ -142,7 +142,7 @@ def call(service: Service, headers: dict[str, str], method: str, path: str, **bo
 
 
 def use(service: Service, secret: str) -> tuple[int, str | None]:
-    """Return how a call with this secret ends."""
+    """Return the status and error code of a call with this secret."""
     response = service.call("GET", "/api/llm/models", headers={"Authorization": f"Bearer {secret}"})
     return response.status_code, error_of(response) if response.status_code >= 400 else None
 
@@ -152,10 +152,10 @@ def test_a_key_has_every_field_that_is_documented(
 ) -> None:
     made = make(service, customer, tokenLimit=1000, monthlyTokenLimit=9000, maxInFlight=2).json()
 
-    shown = call(service, customer, "GET", f"/api/keys/{made['id']}").json()
+    key_body = call(service, customer, "GET", f"/api/keys/{made['id']}").json()
 
-    assert set(made) - set(shown) == {"secret"}
-    assert shown == {
+    assert set(made) - set(key_body) == {"secret"}
+    assert key_body == {
         "id": made["id"],
         "userId": made["userId"],
         "name": "k",
@@ -174,7 +174,9 @@ def test_a_key_has_every_field_that_is_documented(
     }
 
 
-def test_a_change_changes_what_it_names(service: Service, customer: dict[str, str]) -> None:
+def test_a_change_affects_only_the_fields_that_it_names(
+    service: Service, customer: dict[str, str]
+) -> None:
     made = make(service, customer, tokenLimit=1000).json()
     path = f"/api/keys/{made['id']}"
 
@@ -183,9 +185,9 @@ def test_a_change_changes_what_it_names(service: Service, customer: dict[str, st
     )
 
     assert changed.status_code == 200
-    shown = call(service, customer, "GET", path).json()
-    assert shown == changed.json()
-    assert shown == {
+    key_body = call(service, customer, "GET", path).json()
+    assert key_body == changed.json()
+    assert key_body == {
         **{name: value for name, value in made.items() if name != "secret"},
         "name": "new",
         "rateLimit": 5,
@@ -221,7 +223,7 @@ def test_a_wrong_change_is_refused_and_changes_nothing(
     assert call(service, customer, "GET", path).json() == before
 
 
-def test_a_key_stops_at_once_when_it_is_switched_off_and_works_again(
+def test_switching_a_key_off_and_on_takes_effect_at_once(
     service: Service, customer: dict[str, str]
 ) -> None:
     made = make(service, customer).json()
@@ -234,7 +236,7 @@ def test_a_key_stops_at_once_when_it_is_switched_off_and_works_again(
     assert use(service, made["secret"]) == (200, None)
 
 
-def test_a_deleted_key_is_gone_for_good(service: Service, customer: dict[str, str]) -> None:
+def test_a_deleted_key_is_refused_everywhere(service: Service, customer: dict[str, str]) -> None:
     made = make(service, customer).json()
     path = f"/api/keys/{made['id']}"
 
@@ -308,22 +310,22 @@ def test_a_grace_is_at_most_a_week(
     assert use(service, made["secret"]) == (200, None)
 
 
-def test_an_admin_changes_a_customers_key_beyond_the_defaults_and_the_customer_only_lowers_it(
+def test_a_customer_may_only_lower_the_limits_that_an_admin_raised(
     service: Service, customer: dict[str, str]
 ) -> None:
     admin = service.sign_in_admin()
     path = f"/api/keys/{make(service, customer).json()['id']}"
 
     raised = call(service, admin, "PUT", path, rateLimit=5000, priority=4)
-    kept = call(service, customer, "PUT", path, rateLimit=5000, priority=4, name="kept")
+    unchanged = call(service, customer, "PUT", path, rateLimit=5000, priority=4, name="mine")
     lowered = call(service, customer, "PUT", path, rateLimit=100)
-    again = call(service, customer, "PUT", path, rateLimit=101)
+    above = call(service, customer, "PUT", path, rateLimit=101)
     favoured = call(service, customer, "PUT", path, priority=5)
 
     assert (raised.json()["rateLimit"], raised.json()["priority"]) == (5000, 4)
-    assert kept.status_code == 200
+    assert unchanged.status_code == 200
     assert lowered.json()["rateLimit"] == 100
-    assert (again.status_code, error_of(again)) == (403, "forbidden")
+    assert (above.status_code, error_of(above)) == (403, "forbidden")
     assert (favoured.status_code, error_of(favoured)) == (403, "forbidden")
 
 
@@ -339,5 +341,5 @@ def test_an_admin_lists_the_keys_of_one_user(service: Service, customer: dict[st
     assert service.call("GET", path, headers=customer).status_code == 200
     others = service.call("GET", f"/api/keys?userId={admins['userId']}", headers=customer)
     assert (others.status_code, error_of(others)) == (404, "not_found")
-    nobody = service.call("GET", f"/api/keys?userId=user_{'0' * 32}", headers=admin)
-    assert (nobody.status_code, error_of(nobody)) == (404, "not_found")
+    of_unknown = service.call("GET", f"/api/keys?userId=user_{'0' * 32}", headers=admin)
+    assert (of_unknown.status_code, error_of(of_unknown)) == (404, "not_found")

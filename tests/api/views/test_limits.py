@@ -28,7 +28,7 @@ BODY = {"prompt": "x", "maxTokens": 50}
 
 @pytest.fixture
 def app_with(base_settings: Settings) -> Iterator[Callable[..., FlaskClient]]:
-    """Makes API applications with changed settings; they stop listening at the end."""
+    """Return a function that creates API applications with changed settings."""
     opened = []
 
     def make(**changes: Any) -> FlaskClient:
@@ -64,7 +64,7 @@ def limits(app: FlaskClient, key: dict[str, str]) -> dict[str, Any]:
 
 
 def end_job(database: SessionFactory, *, tokens: int) -> None:
-    """End the oldest queued job."""
+    """Claim and complete the oldest queued job."""
     with database.begin() as session:
         job_id = session.scalars(select(Job.id).where(Job.state == JobState.QUEUED)).first()
         assert job_id is not None
@@ -86,32 +86,32 @@ def test_a_key_sees_each_of_its_limits_and_the_reset(
     accepted = submit(app, key)
     assert accepted.status_code == 202, accepted.text
 
-    shown = limits(app, key)
+    use = limits(app, key)
 
-    charged = shown["monthlyTokenLimit"]["used"]
+    charged = use["monthlyTokenLimit"]["used"]
     assert charged > 50
-    minute = datetime.fromisoformat(shown["rateLimit"]["resetsAt"])
-    month = datetime.fromisoformat(shown["monthlyTokenLimit"]["resetsAt"])
+    minute = datetime.fromisoformat(use["rateLimit"]["resetsAt"])
+    month = datetime.fromisoformat(use["monthlyTokenLimit"]["resetsAt"])
     assert 0 < (minute - before).total_seconds() <= 120 and minute.second == 0
     assert (month.day, month.hour, month.minute) == (1, 0, 0) and month > before
-    assert shown == {
+    assert use == {
         "rateLimit": {
             "limit": 60,
             "used": 1,
             "remaining": 59,
-            "resetsAt": shown["rateLimit"]["resetsAt"],
+            "resetsAt": use["rateLimit"]["resetsAt"],
         },
         "tokenLimit": {
             "limit": None,
             "used": charged,
             "remaining": None,
-            "resetsAt": shown["rateLimit"]["resetsAt"],
+            "resetsAt": use["rateLimit"]["resetsAt"],
         },
         "monthlyTokenLimit": {
             "limit": 10_000,
             "used": charged,
             "remaining": 10_000 - charged,
-            "resetsAt": shown["monthlyTokenLimit"]["resetsAt"],
+            "resetsAt": use["monthlyTokenLimit"]["resetsAt"],
         },
         "maxInFlight": {"limit": 3, "used": 1, "remaining": 2, "resetsAt": None},
     }
@@ -135,7 +135,7 @@ def test_a_refused_request_makes_no_job_and_is_charged_nothing(
         assert session.scalars(select(Job)).all() == []
 
 
-def test_losing_all_of_redis_keeps_the_quota_and_the_jobs_in_flight(
+def test_quota_and_jobs_in_flight_survive_the_loss_of_redis(
     app_with: Callable[..., FlaskClient],
     redis_client: redis.Redis,
     database: SessionFactory,
@@ -149,15 +149,15 @@ def test_losing_all_of_redis_keeps_the_quota_and_the_jobs_in_flight(
 
     redis_client.flushall()
 
-    shown = limits(app, key)
-    assert shown["monthlyTokenLimit"]["used"] == 900 + charged
-    assert shown["maxInFlight"]["used"] == 1
+    use = limits(app, key)
+    assert use["monthlyTokenLimit"]["used"] == 900 + charged
+    assert use["maxInFlight"]["used"] == 1
     refused = submit(app, key)
     assert refused.status_code == 429
     assert refused.get_json()["error"]["code"] == "monthly_quota_exceeded"
 
 
-def test_a_line_that_is_too_long_refuses_and_charges_nothing(
+def test_a_request_that_is_refused_for_a_long_queue_is_charged_nothing(
     app_with: Callable[..., FlaskClient],
     redis_client: redis.Redis,
     database: SessionFactory,
@@ -175,16 +175,16 @@ def test_a_line_that_is_too_long_refuses_and_charges_nothing(
     assert limits(app, key)["rateLimit"]["used"] == 3
 
 
-def test_looking_at_limits_has_a_limit_of_its_own(
+def test_reading_the_limits_counts_as_a_poll(
     app_with: Callable[..., FlaskClient],
     redis_client: redis.Redis,
     make_key: Callable[..., dict[str, str]],
 ) -> None:
     app, key = app_with(poll_rate_limit=2), make_key(rate_limit=1)
 
-    looks = [app.get("/api/limits", headers=key).status_code for _ in range(6)]
+    statuses = [app.get("/api/limits", headers=key).status_code for _ in range(6)]
 
-    assert 200 in looks and 429 in looks  # a minute may end in between
+    assert 200 in statuses and 429 in statuses  # a minute may end in between
 
 
 def test_limits_are_returned_to_keys_only(

@@ -28,8 +28,8 @@ PASSWORD = "a password of the tests"
 DAYS = "from=2026-11-01&to=2026-12-01"
 
 
-class Seen:
-    """Two customers' usage in one hour and the next, as the API shows it to one caller."""
+class UsageReader:
+    """One caller, who reads the usage of two customers in two hours through the API."""
 
     def __init__(self, app: FlaskClient, headers: dict[str, str]) -> None:
         self._app = app
@@ -58,7 +58,7 @@ def app(
 
 @pytest.fixture
 def keys(database: SessionFactory) -> list[tuple[ApiKey, KeySecret]]:
-    """The key of a customer who used much, and the one of a customer who used little."""
+    """The keys of two customers with usage: the heavy user's and the light user's."""
     with database.begin() as session:
         made = []
         for name in ("much", "little"):
@@ -73,25 +73,25 @@ def keys(database: SessionFactory) -> list[tuple[ApiKey, KeySecret]]:
     return made
 
 
-def sign_in(app: FlaskClient, email: str, password: str = PASSWORD) -> Seen:
+def sign_in(app: FlaskClient, email: str, password: str = PASSWORD) -> UsageReader:
     response = app.post("/api/auth/login", json={"email": email, "password": password})
-    return Seen(app, {"Authorization": f"Bearer {response.get_json()['token']}"})
+    return UsageReader(app, {"Authorization": f"Bearer {response.get_json()['token']}"})
 
 
 @pytest.fixture
-def much(app: FlaskClient, keys: object) -> Seen:
+def heavy_user(app: FlaskClient, keys: object) -> UsageReader:
     return sign_in(app, "much@example.com")
 
 
 @pytest.fixture
-def everyone(app: FlaskClient, keys: object, admin: User) -> Seen:
+def all_users(app: FlaskClient, keys: object, admin: User) -> UsageReader:
     return sign_in(app, ADMIN_EMAIL, ADMIN_PASSWORD)
 
 
 def test_a_report_has_sums_rates_times_and_costs(
-    much: Seen, keys: list[tuple[ApiKey, KeySecret]]
+    heavy_user: UsageReader, keys: list[tuple[ApiKey, KeySecret]]
 ) -> None:
-    report = much.get(f"{DAYS}&groupBy=key").get_json()
+    report = heavy_user.get(f"{DAYS}&groupBy=key").get_json()
 
     (row,) = report["data"]
     assert row.pop("p95Ms") == pytest.approx(4000, rel=0.05)
@@ -126,16 +126,16 @@ def test_a_report_has_sums_rates_times_and_costs(
         ("model", ["m", "other"]),
     ],
 )
-def test_usage_is_grouped(everyone: Seen, by: str, groups: list[str]) -> None:
-    report = everyone.get(f"{DAYS}&groupBy={by}").get_json()
+def test_usage_is_grouped(all_users: UsageReader, by: str, groups: list[str]) -> None:
+    report = all_users.get(f"{DAYS}&groupBy={by}").get_json()
 
     assert [row["group"] for row in report["data"]] == groups
     assert sum(row["requests"] for row in report["data"]) == 6
     assert report["totals"]["requests"] == 6
 
 
-def test_users_are_named_by_their_email(everyone: Seen) -> None:
-    report = everyone.get(f"{DAYS}&groupBy=user").get_json()
+def test_groups_of_users_have_their_emails_as_names(all_users: UsageReader) -> None:
+    report = all_users.get(f"{DAYS}&groupBy=user").get_json()
 
     assert [(row["name"], row["requests"]) for row in report["data"]] == [
         ("much@example.com", 5),
@@ -144,25 +144,28 @@ def test_users_are_named_by_their_email(everyone: Seen) -> None:
 
 
 @pytest.mark.parametrize("by", ["key", "user", "model", "hour"])
-def test_pages_follow_each_other(everyone: Seen, by: str) -> None:
-    whole = everyone.get(f"{DAYS}&groupBy={by}").get_json()["data"]
+def test_pages_follow_each_other(all_users: UsageReader, by: str) -> None:
+    whole = all_users.get(f"{DAYS}&groupBy={by}").get_json()["data"]
 
-    first = everyone.get(f"{DAYS}&groupBy={by}&limit=1").get_json()
-    rest = everyone.get(f"{DAYS}&groupBy={by}&limit=1&after={first['nextCursor']}").get_json()
+    first = all_users.get(f"{DAYS}&groupBy={by}&limit=1").get_json()
+    rest = all_users.get(f"{DAYS}&groupBy={by}&limit=1&after={first['nextCursor']}").get_json()
 
     assert first["data"] + rest["data"] == whole
     assert rest["nextCursor"] is None
     assert first["totals"] == rest["totals"]
 
 
-def test_a_customer_sees_the_own_usage_only_by_token_and_by_key(
-    app: FlaskClient, much: Seen, everyone: Seen, keys: list[tuple[ApiKey, KeySecret]]
+def test_a_customer_sees_only_own_usage_with_a_jwt_and_with_a_key(
+    app: FlaskClient,
+    heavy_user: UsageReader,
+    all_users: UsageReader,
+    keys: list[tuple[ApiKey, KeySecret]],
 ) -> None:
     (_, secret), (other, _) = keys
-    by_key = Seen(app, {"x-api-key": secret.text})
+    by_key = UsageReader(app, {"x-api-key": secret.text})
     other_key, other_user = format_id(Prefix.KEY, other.id), format_id(Prefix.USER, other.user_id)
 
-    for seen in (much, by_key):
+    for seen in (heavy_user, by_key):
         assert seen.requests("") == 5
         assert seen.requests("model=other") == 0
         for query in (f"keyId={other_key}", f"userId={other_user}"):
@@ -171,34 +174,36 @@ def test_a_customer_sees_the_own_usage_only_by_token_and_by_key(
                 404,
                 "not_found",
             )
-    assert everyone.requests(f"keyId={other_key}") == 1
-    assert everyone.requests(f"userId={other_user}") == 1
+    assert all_users.requests(f"keyId={other_key}") == 1
+    assert all_users.requests(f"userId={other_user}") == 1
     assert app.get("/api/usage").status_code == 401
 
 
 def test_an_admins_key_sees_its_owners_usage_only(
-    app: FlaskClient, everyone: Seen, admin: User, database: SessionFactory
+    app: FlaskClient, all_users: UsageReader, admin: User, database: SessionFactory
 ) -> None:
     with database.begin() as session:
         _, secret = create_key(session, user_id=admin.id, name="k", rate_limit=1)
 
-    assert Seen(app, {"x-api-key": secret.text}).requests("") == 0
-    assert everyone.requests("") == 6
+    assert UsageReader(app, {"x-api-key": secret.text}).requests("") == 0
+    assert all_users.requests("") == 6
 
 
 def test_the_usage_of_a_deleted_key_is_still_reported(
-    much: Seen, keys: list[tuple[ApiKey, KeySecret]], database: SessionFactory
+    heavy_user: UsageReader, keys: list[tuple[ApiKey, KeySecret]], database: SessionFactory
 ) -> None:
     key_id = keys[0][0].id
     with database.begin() as session:
         delete_key(session, session.get_one(ApiKey, key_id))
 
-    assert much.requests(f"keyId={format_id(Prefix.KEY, key_id)}") == 5
+    assert heavy_user.requests(f"keyId={format_id(Prefix.KEY, key_id)}") == 5
 
 
-def test_a_day_of_a_zone_of_whole_hours_is_counted_once(much: Seen) -> None:
+def test_days_of_another_time_zone_are_counted_once(heavy_user: UsageReader) -> None:
     days = [
-        much.get(f"from=2026-{first}T13:00:00%2B01:00&to=2026-{last}T13:00:00%2B01:00").get_json()
+        heavy_user.get(
+            f"from=2026-{first}T13:00:00%2B01:00&to=2026-{last}T13:00:00%2B01:00"
+        ).get_json()
         for first, last in (("10-31", "11-01"), ("11-01", "11-02"))
     ]
 
@@ -214,10 +219,10 @@ def test_a_day_of_a_zone_of_whole_hours_is_counted_once(much: Seen) -> None:
         ("to=2026-11-01T14:00:01Z", "to"),
     ],
 )
-def test_a_time_within_an_hour_is_refused_and_never_widened(
-    much: Seen, query: str, param: str
+def test_a_time_that_is_no_whole_hour_is_refused(
+    heavy_user: UsageReader, query: str, param: str
 ) -> None:
-    response = much.get(query)
+    response = heavy_user.get(query)
 
     assert response.status_code == 400
     error = response.get_json()["error"]
@@ -225,17 +230,17 @@ def test_a_time_within_an_hour_is_refused_and_never_widened(
     assert error["message"].startswith(f"{param} must be a whole hour in UTC")
 
 
-def test_one_day_is_asked_for_with_the_next_as_its_end(much: Seen) -> None:
-    refused = much.get("from=2026-11-01&to=2026-11-01")
+def test_the_range_of_one_day_ends_with_the_next_day(heavy_user: UsageReader) -> None:
+    refused = heavy_user.get("from=2026-11-01&to=2026-11-01")
 
     assert refused.status_code == 400
     message = refused.get_json()["error"]["message"]
     assert message == "from must be before to"
-    assert much.get("from=2026-11-01&to=2026-11-02").get_json()["totals"]["requests"] == 5
+    assert heavy_user.get("from=2026-11-01&to=2026-11-02").get_json()["totals"]["requests"] == 5
 
 
-def test_without_a_time_it_is_the_last_thirty_days(much: Seen) -> None:
-    report = much.get().get_json()
+def test_the_default_range_is_the_last_thirty_days(heavy_user: UsageReader) -> None:
+    report = heavy_user.get().get_json()
 
     began, ends = (datetime.fromisoformat(report[name]) for name in ("from", "to"))
     assert timedelta(0) <= ends - datetime.now(UTC) <= HOUR
@@ -260,15 +265,18 @@ def test_without_a_time_it_is_the_last_thirty_days(much: Seen) -> None:
         ("groupBy=hour&after=nonsense", "after"),
     ],
 )
-def test_a_wrong_query_is_refused(much: Seen, query: str, param: str) -> None:
-    response = much.get(query)
+def test_a_wrong_query_is_refused(heavy_user: UsageReader, query: str, param: str) -> None:
+    response = heavy_user.get(query)
 
     assert response.status_code == 400
     assert response.get_json()["error"]["param"] == param
 
 
-def test_a_spreadsheet_gets_rows_and_runs_none_of_them(
-    app: FlaskClient, much: Seen, keys: list[tuple[ApiKey, KeySecret]], database: SessionFactory
+def test_a_csv_report_contains_no_formulas(
+    app: FlaskClient,
+    heavy_user: UsageReader,
+    keys: list[tuple[ApiKey, KeySecret]],
+    database: SessionFactory,
 ) -> None:
     names = ['=cmd|"/c calc"!A1', "+1", "-1", "@x", "\t=1", " =1", 'plain, "quoted"\nname']
     with database.begin() as session:
@@ -276,7 +284,7 @@ def test_a_spreadsheet_gets_rows_and_runs_none_of_them(
             key, _ = create_key(session, user_id=keys[0][0].user_id, name=name, rate_limit=1)
             add_usage(session, key)
 
-    response = much.get(f"{DAYS}&groupBy=key", "text/csv")
+    response = heavy_user.get(f"{DAYS}&groupBy=key", "text/csv")
 
     assert response.headers["content-type"] == "text/csv; charset=utf-8"
     assert response.headers["content-disposition"] == 'attachment; filename="usage.csv"'
@@ -288,15 +296,18 @@ def test_a_spreadsheet_gets_rows_and_runs_none_of_them(
     ]
     assert (rows[0]["requests"], rows[0]["totalTokens"]) == ("5", "75")
     assert "x-next-cursor" not in response.headers
-    assert len(much.get(f"{DAYS}&groupBy=key&limit=2", "text/csv").headers["x-next-cursor"]) == 36
+    assert (
+        len(heavy_user.get(f"{DAYS}&groupBy=key&limit=2", "text/csv").headers["x-next-cursor"])
+        == 36
+    )
 
 
-def test_json_is_what_a_caller_gets_who_takes_anything(much: Seen) -> None:
+def test_json_is_the_default_format(heavy_user: UsageReader) -> None:
     for accept in ("*/*", "application/json", "text/html"):
-        assert much.get(accept=accept).headers["content-type"] == "application/json"
+        assert heavy_user.get(accept=accept).headers["content-type"] == "application/json"
 
 
-def test_what_a_generation_used_is_there_at_once(service: Service) -> None:
+def test_the_usage_of_a_generation_is_in_the_report_at_once(service: Service) -> None:
     account = register(service)
     key = account.make_key()
     headers = {"x-api-key": key["secret"]}

@@ -36,7 +36,7 @@ def test_an_admin_makes_users_of_both_roles(service: Service) -> None:
     ("fields", "param"),
     [
         ({"password": "short"}, "password"),
-        ({"email": "nobody"}, "email"),
+        ({"email": "no-address"}, "email"),
         ({"role": "owner"}, "role"),
         ({"tokenVersion": 5}, "tokenVersion"),
     ],
@@ -101,7 +101,7 @@ def test_users_see_and_change_themselves_without_their_role(service: Service) ->
     sign_in(service, email)
 
 
-def test_a_token_alone_does_not_change_the_own_email(service: Service) -> None:
+def test_changing_the_own_email_needs_the_password(service: Service) -> None:
     account = register(service)
     path, email = f"/api/users/{account.id}", f"{new_id().hex}@example.com"
 
@@ -120,7 +120,7 @@ def test_a_token_alone_does_not_change_the_own_email(service: Service) -> None:
 @pytest.mark.parametrize(
     ("method", "path"), [("GET", "/api/users"), ("POST", "/api/users"), ("DELETE", "own")]
 )
-def test_what_only_an_admin_may_do(service: Service, method: str, path: str) -> None:
+def test_a_customer_may_not_manage_users(service: Service, method: str, path: str) -> None:
     account = register(service)
     path = path.replace("own", f"/api/users/{account.id}")
 
@@ -130,7 +130,7 @@ def test_what_only_an_admin_may_do(service: Service, method: str, path: str) -> 
     assert account.call("GET", "/api/auth/me").status_code == 200
 
 
-@pytest.mark.parametrize("user_id", ["user_" + "0" * 32, "nobody", "key_" + "0" * 32, "user_%00"])
+@pytest.mark.parametrize("user_id", ["user_" + "0" * 32, "none", "key_" + "0" * 32, "user_%00"])
 def test_an_unknown_user_is_not_found(service: Service, user_id: str) -> None:
     admin = make_admin(service)
 
@@ -139,7 +139,7 @@ def test_an_unknown_user_is_not_found(service: Service, user_id: str) -> None:
         assert (response.status_code, error_of(response)) == (404, "not_found")
 
 
-def test_the_end_of_a_user_ends_its_keys_and_frees_its_email(service: Service) -> None:
+def test_deleting_a_user_ends_the_keys_and_frees_the_email(service: Service) -> None:
     account, admin = register(service), make_admin(service)
     key = account.make_key()
     secret = {"Authorization": f"Bearer {key['secret']}"}
