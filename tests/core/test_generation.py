@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from core.generation import Generation
 
 
-def test_the_documents_body_is_taken() -> None:
+def test_the_documented_body_is_accepted() -> None:
     generation = Generation.model_validate(
         {
             "prompt": "Write a function",
@@ -63,6 +63,6 @@ def test_a_row_reads_back_the_same() -> None:
         {"prompt": "x", "surprise": 1},
     ],
 )
-def test_what_cannot_be_generated_is_refused(body: dict[str, Any]) -> None:
+def test_a_malformed_generation_is_refused(body: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         Generation.model_validate(body)

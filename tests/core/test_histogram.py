@@ -33,7 +33,7 @@ def test_short_durations_are_exact() -> None:
     assert [duration_of(bucket_of(ms)) for ms in range(19)] == list(range(19))
 
 
-def test_the_longest_and_what_is_beyond_share_the_last_bucket() -> None:
+def test_all_longest_durations_share_the_last_bucket() -> None:
     assert bucket_of(10 * LONGEST_MS) == bucket_of(BOUNDS[-1]) == len(BOUNDS)
     assert duration_of(len(BOUNDS)) == BOUNDS[-1]
 
@@ -51,6 +51,6 @@ def test_a_percentile_is_within_the_error_of_the_true_one(share: float, n: int) 
     assert abs(found - true) <= RELATIVE_ERROR * true + 1e-9
 
 
-def test_nothing_has_no_percentile() -> None:
+def test_no_durations_have_no_percentile() -> None:
     assert percentile({}, 0.95) is None
     assert percentile({3: 0}, 0.95) is None

@@ -9,13 +9,13 @@ def test_the_public_form_of_an_id_is_parsed() -> None:
     assert parse_id(Prefix.JOB, format_id(Prefix.JOB, value)) == value
 
 
-def test_ids_sort_by_the_time_they_were_made() -> None:
+def test_ids_sort_by_the_time_of_their_creation() -> None:
     made = [new_id() for _ in range(1000)]
 
     assert made == sorted(made)
 
 
-def test_what_is_not_an_id_reads_as_none() -> None:
+def test_a_malformed_id_parses_as_none() -> None:
     public = format_id(Prefix.KEY, new_id())
 
     for text in (

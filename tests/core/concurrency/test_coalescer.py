@@ -21,21 +21,21 @@ class Unanswered(Exception):
 
 
 class Stopped(BaseException):
-    """What ends a greenlet from outside is no `Exception`."""
+    """Ends a greenlet from outside: not an `Exception`."""
 
 
 class Groups:
-    """Makes calls by doubling numbers; a group with 0 in it waits for a test."""
+    """Executes calls by doubling numbers. A group with 0 in it waits for the test."""
 
     def __init__(self) -> None:
         self.made: list[list[int]] = []
-        self.may_go_on = threading.Event()
+        self.may_finish = threading.Event()
         self.fault: BaseException | None = None
 
     def make(self, calls: Sequence[int]) -> list[int | Exception]:
         self.made.append(list(calls))
         if 0 in calls:
-            assert self.may_go_on.wait(10)
+            assert self.may_finish.wait(10)
             if self.fault is not None:
                 raise self.fault
         return [ValueError(call) if call < 0 else 2 * call for call in calls]
@@ -56,10 +56,10 @@ def coalescer(groups: Groups, *, most: int = 8, seconds: float = 10) -> Coalesce
     return Coalescer(groups.make, most=most, seconds=seconds, late=Late)
 
 
-def gather(
+def start_group(
     calls: Coalescer[int, int], groups: Groups, start: Callable[..., Future[int]], *more: int
 ) -> list[Future[int]]:
-    """Let a group be under way, and more calls wait for it."""
+    """Start a group that waits for the test, and more calls that wait for the group."""
     futures = [start(calls.call, 0)]
     wait_until(lambda: groups.made == [[0]], 20)
     for count, call in enumerate(more, 1):
@@ -68,36 +68,36 @@ def gather(
     return futures
 
 
-def test_a_call_alone_waits_for_nobody(groups: Groups) -> None:
+def test_a_lone_call_does_not_wait(groups: Groups) -> None:
     calls = coalescer(groups)
 
     assert [calls.call(2), calls.call(3)] == [4, 6]
     assert groups.made == [[2], [3]]
 
 
-def test_what_comes_while_a_group_is_under_way_is_made_together(
+def test_calls_during_a_group_form_the_next_group(
     groups: Groups, start: Callable[..., Future[int]]
 ) -> None:
-    futures = gather(coalescer(groups), groups, start, 1, 2, 3)
-    groups.may_go_on.set()
+    futures = start_group(coalescer(groups), groups, start, 1, 2, 3)
+    groups.may_finish.set()
 
     assert [future.result(5) for future in futures] == [0, 2, 4, 6]
     assert groups.made == [[0], [1, 2, 3]]
 
 
-def test_a_group_has_no_more_than_the_most(
-    groups: Groups, start: Callable[..., Future[int]]
-) -> None:
-    futures = gather(coalescer(groups, most=2), groups, start, 1, 2, 3)
-    groups.may_go_on.set()
+def test_a_group_has_at_most_its_bound(groups: Groups, start: Callable[..., Future[int]]) -> None:
+    futures = start_group(coalescer(groups, most=2), groups, start, 1, 2, 3)
+    groups.may_finish.set()
 
     assert [future.result(5) for future in futures] == [0, 2, 4, 6]
     assert groups.made == [[0], [1, 2], [3]]
 
 
-def test_an_error_of_one_is_its_own(groups: Groups, start: Callable[..., Future[int]]) -> None:
-    futures = gather(coalescer(groups), groups, start, 1, -2, 3)
-    groups.may_go_on.set()
+def test_an_error_of_one_call_reaches_its_caller_only(
+    groups: Groups, start: Callable[..., Future[int]]
+) -> None:
+    futures = start_group(coalescer(groups), groups, start, 1, -2, 3)
+    groups.may_finish.set()
 
     with pytest.raises(ValueError, match="-2"):
         futures.pop(2).result(5)
@@ -114,13 +114,13 @@ def test_an_error_reaches_all_callers_of_its_group_and_no_other(
     next_error: type[BaseException],
 ) -> None:
     calls = coalescer(groups)
-    futures = gather(calls, groups, start, 0, 5)
+    futures = start_group(calls, groups, start, 0, 5)
     groups.fault = fault
-    groups.may_go_on.set()
+    groups.may_finish.set()
 
     for future, error in zip(futures, (type(fault), type(fault), next_error), strict=True):
         with pytest.raises(error):
-            future.result(5)  # the first two led a group each
+            future.result(5)  # each of the first two led a group
     assert calls.call(4) == 8
     assert groups.made == [[0], [0, 5], [4]]
 
@@ -129,11 +129,11 @@ def test_a_caller_that_waits_too_long_gets_an_error_and_delays_no_other(
     groups: Groups, start: Callable[..., Future[int]]
 ) -> None:
     calls = coalescer(groups, seconds=0.05)
-    first, late = gather(calls, groups, start, 1)
+    first, late = start_group(calls, groups, start, 1)
 
     with pytest.raises(Late):
         late.result(5)
-    groups.may_go_on.set()
+    groups.may_finish.set()
     assert first.result(5) == 0
     assert calls.call(2) == 4
     assert groups.made == [[0], [2]]
@@ -173,13 +173,13 @@ from core.concurrency.coalescer import Coalescer
 calls = Coalescer(lambda group: [2 * call for call in group], most=8, seconds=1, late=TimeoutError)
 leader = gevent.spawn(calls.call, 1)
 follower = gevent.spawn(calls.call, 2)
-gevent.spawn(leader.throw)  # while the leader lets others join in
+gevent.spawn(leader.throw)  # while the leader lets others join
 gevent.joinall([leader, follower])
 print(type(leader.value).__name__, follower.value, calls.call(3))
 """
 
 
-def test_a_leader_that_is_stopped_before_it_begins_leaves_another_to_lead() -> None:
+def test_a_stopped_leader_leaves_the_lead_to_another_caller() -> None:
     done = subprocess.run(
         [sys.executable, "-c", _STOPPED_LEADER], capture_output=True, text=True, timeout=30
     )
@@ -205,6 +205,6 @@ def test_a_result_at_the_last_moment_is_returned(
     monkeypatch.setattr("core.concurrency.coalescer.threading.Event", LateEvent)
     late = start(calls.call, 2)
     wait_until(lambda: len(calls._waiting) == 2, 10)
-    groups.may_go_on.set()
+    groups.may_finish.set()
 
     assert [call.result(10) for call in (first, leader, late)] == [0, 2, 4]

@@ -29,7 +29,7 @@ def faults(environment: dict[str, str]) -> list[str]:
 def test_all_faults_are_reported_together() -> None:
     found = faults({"API_PORT": "70000", "APP_ENV": "test", "LEASE_SECONDS": "soon"})
 
-    assert {line.split()[0] for line in found} == {
+    assert {fault.split()[0] for fault in found} == {
         "API_PORT",
         "APP_ENV",
         "LEASE_SECONDS",
@@ -38,7 +38,7 @@ def test_all_faults_are_reported_together() -> None:
     }
 
 
-def test_empty_values_count_as_not_given() -> None:
+def test_empty_values_count_as_unset() -> None:
     settings = Settings.from_environment({**NEEDED, "API_PORT": ""})
 
     assert settings.api_port == 5000
@@ -79,42 +79,42 @@ def test_safe_production_settings_are_accepted() -> None:
     ],
 )
 def test_production_refuses_unsafe_settings(change: dict[str, str], expected: str) -> None:
-    assert [line for line in faults({**SAFE, **change}) if expected in line]
+    assert [fault for fault in faults({**SAFE, **change}) if expected in fault]
 
 
 @pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg2"])
-def test_a_database_url_is_taken_as_providers_write_it(scheme: str) -> None:
+def test_a_database_url_is_accepted_as_providers_write_it(scheme: str) -> None:
     settings = Settings.from_environment({**NEEDED, "DATABASE_URL": f"{scheme}://u:p@db/name"})
 
     assert settings.database_url.get_secret_value() == "postgresql+psycopg2://u:p@db/name"
 
 
-def test_another_database_is_refused() -> None:
+def test_other_databases_are_refused() -> None:
     assert faults({**NEEDED, "DATABASE_URL": "sqlite:///x.db"})
     assert faults({**NEEDED, "REDIS_URL": "amqp://x"})
 
 
 @pytest.mark.parametrize("networks", ["10.0.0.0/8,", "127.0.0.1, fd00:1::/64"])
-def test_networks_for_webhooks_are_taken(networks: str) -> None:
+def test_networks_for_webhooks_are_accepted(networks: str) -> None:
     settings = Settings.from_environment({**NEEDED, "WEBHOOK_ALLOWED_NETWORKS": networks})
 
     assert settings.webhook_networks
 
 
 @pytest.mark.parametrize("networks", ["10.0.0.1/8", "localhost", "10.0.0.0/33", "*"])
-def test_what_is_no_network_for_webhooks_is_refused(networks: str) -> None:
+def test_a_malformed_webhook_network_is_refused(networks: str) -> None:
     found = faults({**NEEDED, "WEBHOOK_ALLOWED_NETWORKS": networks})
 
     assert found == ["WEBHOOK_ALLOWED_NETWORKS must be networks such as 10.1.0.0/16"]
 
 
-def test_a_password_that_is_not_escaped_is_not_in_the_fault() -> None:
+def test_an_unescaped_password_is_not_in_the_fault() -> None:
     found = faults({**NEEDED, "REDIS_URL": "redis://:s3cr/et@host:1/0"})
 
     assert found == ["REDIS_URL must be redis://, rediss:// or unix://, escaped as URLs are"]
 
 
-def test_no_secret_stands_in_the_representation() -> None:
+def test_the_representation_contains_no_secret() -> None:
     settings = Settings.from_environment(SAFE)
 
     assert "x" * 32 not in repr(settings)
@@ -122,13 +122,13 @@ def test_no_secret_stands_in_the_representation() -> None:
 
 
 @pytest.mark.parametrize("origins", ["*", "app.example.com", "https://a.b/path", "https://a.b,*"])
-def test_pages_that_may_call_are_named(origins: str) -> None:
+def test_malformed_origins_are_refused(origins: str) -> None:
     assert faults({**NEEDED, "CORS_ORIGINS": origins}) == [
         "CORS_ORIGINS must be origins such as https://app.example.com"
     ]
 
 
-def test_several_pages_may_call() -> None:
+def test_several_origins_are_allowed() -> None:
     given = {**NEEDED, "CORS_ORIGINS": "https://a.example.com, http://[::1]:5173,"}
 
     assert Settings.from_environment(given).allowed_origins == {
@@ -143,7 +143,7 @@ def test_every_setting_is_documented() -> None:
     assert settings_table(Settings) in documented
 
 
-def test_every_secret_may_stand_in_a_file(tmp_path: Path) -> None:
+def test_every_secret_may_be_in_a_file(tmp_path: Path) -> None:
     environment = {name: value for name, value in SAFE.items() if name not in SECRET_NAMES}
     for name in SECRET_NAMES:
         (tmp_path / name).write_text(SAFE[name] + "\n")
@@ -177,7 +177,7 @@ def test_a_secret_given_twice_is_a_fault(tmp_path: Path) -> None:
         (b"s3cret" * 10_000, " has more than 16384 bytes"),
     ],
 )
-def test_a_file_that_holds_no_secret_is_one_fault_beside_others(
+def test_a_file_without_a_secret_is_one_fault_beside_others(
     tmp_path: Path, content: bytes | None, reason: str
 ) -> None:
     if content is not None:
@@ -194,7 +194,7 @@ def test_a_file_that_holds_no_secret_is_one_fault_beside_others(
     assert "s3cr" not in "".join(found)
 
 
-def test_only_the_newline_at_the_end_of_a_secret_is_left_out(tmp_path: Path) -> None:
+def test_only_the_newline_at_the_end_of_a_secret_is_removed(tmp_path: Path) -> None:
     (tmp_path / "password").write_bytes(b" a password of words \r\n")
 
     settings = Settings.from_environment(

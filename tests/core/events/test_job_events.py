@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import redis
@@ -23,8 +22,8 @@ def subscribers(client: redis.Redis) -> int:
     return int(client.pubsub_numsub("job-news")[0][1])
 
 
-def settle(client: redis.Redis, watch: JobWatch) -> None:
-    """Wait until the subscription stands, and forget that it woke everyone."""
+def wait_until_subscribed(client: redis.Redis, watch: JobWatch) -> None:
+    """Wait until the subscription exists, and reset the watch that it woke."""
     wait_until(lambda: subscribers(client) == 1, 20)
     watch.changed.wait(0.5)
     watch.changed.clear()
@@ -39,7 +38,7 @@ def test_a_waiter_is_woken_by_its_own_job_only(redis_client: redis.Redis) -> Non
     events, mine, other = JobEvents(redis_client), new_id(), new_id()
 
     with events.watch(mine) as watch:
-        settle(redis_client, watch)
+        wait_until_subscribed(redis_client, watch)
         publish_ends(redis_client, [other])
         assert not watch.changed.wait(0.3)
         publish_ends(redis_client, [other, mine])
@@ -52,8 +51,8 @@ def test_a_follower_gets_the_text_of_its_own_job(redis_client: redis.Redis) -> N
     events, mine, other = JobEvents(redis_client), new_id(), new_id()
 
     with events.watch(mine, with_text=True) as watch, events.watch(mine) as waiter:
-        settle(redis_client, watch)
-        settle(redis_client, waiter)
+        wait_until_subscribed(redis_client, watch)
+        wait_until_subscribed(redis_client, waiter)
         publish_text(redis_client, [piece(other, "x"), piece(mine, "he"), piece(mine, "llo 🎉", 2)])
         assert watch.changed.wait(5)
         assert [p.text for p in watch.take()] == ["he", "llo 🎉"]
@@ -94,7 +93,7 @@ def test_many_waiters_share_one_subscription(redis_client: redis.Redis) -> None:
 def test_waiting_requests_are_woken_after_the_subscription_broke(redis_client: redis.Redis) -> None:
     events = JobEvents(redis_client)
     with events.watch(new_id()) as watch:
-        settle(redis_client, watch)
+        wait_until_subscribed(redis_client, watch)
 
         redis_client.execute_command("CLIENT KILL TYPE pubsub")
 
@@ -103,7 +102,7 @@ def test_waiting_requests_are_woken_after_the_subscription_broke(redis_client: r
     events.close()
 
 
-def test_all_who_wait_are_let_go_when_the_process_leaves(redis_client: redis.Redis) -> None:
+def test_all_waits_end_when_the_process_leaves(redis_client: redis.Redis) -> None:
     events = JobEvents(redis_client)
     with events.watch(new_id()) as before:
         events.end_waits()
@@ -115,17 +114,15 @@ def test_all_who_wait_are_let_go_when_the_process_leaves(redis_client: redis.Red
 
 
 def test_a_worker_receives_commands_and_survives_a_bad_one(redis_client: redis.Redis) -> None:
-    heard: list[tuple[JobCommand, object]] = []
-    requests = subscribe_to_commands(redis_client, lambda what, job: heard.append((what, job)))
-    requests.listen()
+    received: list[tuple[JobCommand, object]] = []
+    commands = subscribe_to_commands(redis_client, lambda what, job: received.append((what, job)))
+    commands.listen()
     wait_until(lambda: redis_client.pubsub_numsub("job-requests")[0][1] == 1, 20)
     job_id = new_id()
 
     redis_client.publish("job-requests", b"nonsense")
     send_command(redis_client, JobCommand.CANCEL, job_id)
 
-    deadline = time.monotonic() + 5
-    while not heard and time.monotonic() < deadline:
-        time.sleep(0.01)
-    requests.close()
-    assert heard == [(JobCommand.CANCEL, job_id)]
+    wait_until(lambda: received, 20)
+    commands.close()
+    assert received == [(JobCommand.CANCEL, job_id)]

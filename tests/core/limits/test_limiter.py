@@ -41,7 +41,7 @@ def refusal(limiter: Limiter, key: Key, *, tokens: int = 1) -> RateLimited:
 
 
 def accepted(limiter: Limiter, key: Key, *, tries: int, tokens: int = 1) -> int:
-    """Charge from many threads at once."""
+    """Charge from many threads at once; return how many charges passed."""
 
     def passes(_: int) -> bool:
         try:
@@ -55,7 +55,7 @@ def accepted(limiter: Limiter, key: Key, *, tries: int, tokens: int = 1) -> int:
 
 
 def counts(limiter: Limiter, key: Key) -> tuple[int, int, int, int]:
-    """Requests and tokens of the minute, jobs in flight, tokens of the month."""
+    """Return requests and tokens of the minute, jobs in flight, and tokens of the month."""
     state = limiter.read(key, recall=nothing)
     return state.requests.used, state.tokens.used, state.in_flight.used, state.month.used
 
@@ -158,7 +158,7 @@ def test_the_refusal_of_a_used_up_quota_names_the_end_of_the_month(
     charge(limiter, key, tokens=10)
 
 
-def test_the_headers_show_only_limits_that_are_set(limiter: Limiter, clock: Clock) -> None:
+def test_the_headers_contain_only_limits_that_are_set(limiter: Limiter, clock: Clock) -> None:
     clock.now += 17.5
 
     bare = charge(limiter, Key(rate_limit=3)).headers
@@ -177,7 +177,7 @@ def test_the_headers_show_only_limits_that_are_set(limiter: Limiter, clock: Cloc
     }
 
 
-def test_a_job_is_charged_once_however_often_it_is_tried(limiter: Limiter) -> None:
+def test_a_job_is_charged_once_for_all_its_attempts(limiter: Limiter) -> None:
     key, job = Key(max_in_flight=1), new_id()
     charge(limiter, key, tokens=7, job=job)
 
@@ -186,7 +186,7 @@ def test_a_job_is_charged_once_however_often_it_is_tried(limiter: Limiter) -> No
     assert counts(limiter, key) == (1, 7, 1, 7)
 
 
-def test_a_settled_job_gives_back_what_it_did_not_use_once(limiter: Limiter) -> None:
+def test_a_settled_job_returns_its_unused_tokens_once(limiter: Limiter) -> None:
     key, job = Key(), new_id()
     charge(limiter, key, tokens=100, job=job)
     charge(limiter, key, tokens=100)
@@ -197,7 +197,7 @@ def test_a_settled_job_gives_back_what_it_did_not_use_once(limiter: Limiter) -> 
     assert counts(limiter, key) == (2, 130, 1, 130)
 
 
-def test_nothing_is_given_back_to_a_minute_that_is_over(limiter: Limiter, clock: Clock) -> None:
+def test_a_past_minute_gets_no_tokens_back(limiter: Limiter, clock: Clock) -> None:
     key, job = Key(), new_id()
     charge(limiter, key, tokens=100, job=job)
     clock.now += 60
@@ -208,7 +208,7 @@ def test_nothing_is_given_back_to_a_minute_that_is_over(limiter: Limiter, clock:
     assert counts(limiter, key) == (1, 100, 1, 130)
 
 
-def test_a_release_takes_the_whole_charge_back(limiter: Limiter) -> None:
+def test_a_release_undoes_the_whole_charge(limiter: Limiter) -> None:
     key, job = Key(), new_id()
     charge(limiter, key, tokens=100, job=job)
 
@@ -218,7 +218,7 @@ def test_a_release_takes_the_whole_charge_back(limiter: Limiter) -> None:
     assert counts(limiter, key) == (0, 0, 0, 0)
 
 
-def test_many_settles_travel_in_one_pipeline(redis_client: redis.Redis, limiter: Limiter) -> None:
+def test_many_settles_share_one_pipeline(redis_client: redis.Redis, limiter: Limiter) -> None:
     key, jobs = Key(), [new_id() for _ in range(3)]
     for job in jobs:
         charge(limiter, key, tokens=10, job=job)
@@ -278,7 +278,7 @@ def test_a_job_unknown_to_the_database_is_not_in_flight_after_a_loss(
     assert list(limiter.busy_keys()) == []
 
 
-def test_a_month_read_in_the_last_moment_of_another_is_not_taken_over(
+def test_a_month_that_ends_during_its_recall_is_not_charged_to_the_next(
     limiter: Limiter, clock: Clock
 ) -> None:
     clock.now = datetime(2026, 12, 1, tzinfo=UTC).timestamp() - 0.001
@@ -290,9 +290,7 @@ def test_a_month_read_in_the_last_moment_of_another_is_not_taken_over(
     assert limiter.read(Key(), recall=recall).month.used == 0
 
 
-def test_a_clock_that_was_set_back_over_the_month_asks_the_database(
-    limiter: Limiter, clock: Clock
-) -> None:
+def test_a_clock_set_back_over_the_month_reads_the_database(limiter: Limiter, clock: Clock) -> None:
     key = Key(monthly_token_limit=100)
     clock.now += 30 * 86400
     charge(limiter, key)
@@ -324,7 +322,7 @@ def charge_lines(limiter: Limiter, *lines: LineCharge) -> list[ChargeVerdict]:
     return [one.verdict for one in verdicts]
 
 
-def test_a_line_is_charged_for_the_month_alone(limiter: Limiter) -> None:
+def test_a_line_is_charged_only_for_the_month(limiter: Limiter) -> None:
     key = Key(rate_limit=1, token_limit=10, max_in_flight=1, monthly_token_limit=1000)
 
     assert charge_lines(limiter, line(key, 300), line(key, 200)) == [ChargeVerdict.CHARGED] * 2
@@ -348,7 +346,7 @@ def test_a_line_is_charged_once_and_settled_once(limiter: Limiter) -> None:
     assert list(limiter.busy_keys()) == []
 
 
-def test_a_line_waits_for_what_others_hold_and_fails_for_what_is_used(limiter: Limiter) -> None:
+def test_a_line_waits_for_reserved_tokens_and_fails_for_used_ones(limiter: Limiter) -> None:
     key, job = Key(monthly_token_limit=100), new_id()
     charge(limiter, key, tokens=60, job=job)
 
@@ -360,7 +358,7 @@ def test_a_line_waits_for_what_others_hold_and_fails_for_what_is_used(limiter: L
     assert charge_lines(limiter, lines[0]) == [ChargeVerdict.USED_UP]
 
 
-def test_lines_of_several_keys_are_charged_together_also_by_a_redis_that_knows_nothing(
+def test_lines_of_several_keys_are_charged_together_by_an_empty_redis(
     redis_client: redis.Redis, limiter: Limiter
 ) -> None:
     one, other, lost = Key(), Key(monthly_token_limit=5), new_id()
@@ -402,7 +400,7 @@ def test_a_key_without_jobs_in_flight_is_not_busy(limiter: Limiter) -> None:
     assert list(limiter.busy_keys()) == []
 
 
-def test_one_keys_use_is_not_charged_to_another(limiter: Limiter) -> None:
+def test_usage_of_one_key_is_not_charged_to_another(limiter: Limiter) -> None:
     charge(limiter, Key(rate_limit=1))
 
     assert charge(limiter, Key(rate_limit=1)).requests.remaining == 0

@@ -1,4 +1,4 @@
-"""The script against a few lines of Python, over whatever comes in whatever order."""
+"""Compares the Lua script with a small model in Python, over random calls in random order."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ LIMITS = st.builds(
 
 @dataclass
 class Model:
-    """What a key used, kept for ever: the database and a perfect Redis in one."""
+    """The usage of a key, never lost: the database and a perfect Redis in one."""
 
     key: Key
     clock: Clock
     requests: Counter[int] = field(default_factory=Counter)
     tokens: Counter[int] = field(default_factory=Counter)
     used: Counter[tuple[int, int]] = field(default_factory=Counter)
-    flight: dict[UUID, tuple[int, int]] = field(default_factory=dict)
+    in_flight_jobs: dict[UUID, tuple[int, int]] = field(default_factory=dict)
     lines: set[UUID] = field(default_factory=set)
 
     @property
@@ -60,19 +60,19 @@ class Model:
 
     @property
     def reserved(self) -> int:
-        return sum(tokens for _, tokens in self.flight.values())
+        return sum(tokens for _, tokens in self.in_flight_jobs.values())
 
     @property
     def counts(self) -> tuple[int, int, int, int]:
         return (
             self.requests[self.minute],
             self.tokens[self.minute],
-            len(self.flight.keys() - self.lines),
+            len(self.in_flight_jobs.keys() - self.lines),
             self.used[self.month] + self.reserved,
         )
 
     def charge(self, job: UUID, tokens: int) -> bool:
-        if job in self.flight:
+        if job in self.in_flight_jobs:
             return True
         requests, in_minute, in_flight, in_month = self.counts
         wanted = [
@@ -85,23 +85,23 @@ class Model:
             return False
         self.requests[self.minute] += 1
         self.tokens[self.minute] += tokens
-        self.flight[job] = self.minute, tokens
+        self.in_flight_jobs[job] = self.minute, tokens
         return True
 
     def charge_line(self, job: UUID, tokens: int) -> ChargeVerdict:
         limit = self.key.monthly_token_limit
-        if job in self.flight:
+        if job in self.in_flight_jobs:
             return ChargeVerdict.CHARGED
         if limit is not None and self.used[self.month] + tokens > limit:
             return ChargeVerdict.USED_UP
         if limit is not None and self.used[self.month] + self.reserved + tokens > limit:
             return ChargeVerdict.RESERVED
-        self.flight[job] = 0, tokens
+        self.in_flight_jobs[job] = 0, tokens
         self.lines.add(job)
         return ChargeVerdict.CHARGED
 
     def settle(self, job: UUID, used: int, *, requests: int = 0) -> None:
-        minute, reserved = self.flight.pop(job, (None, 0))
+        minute, reserved = self.in_flight_jobs.pop(job, (None, 0))
         self.lines.discard(job)
         if minute is None:
             return
@@ -111,13 +111,13 @@ class Model:
             self.requests[minute] -= requests
 
     def lose(self) -> None:
-        """Lose what no row keeps: the minute, and which minute a job was charged in."""
+        """Lose the minute's counts and the minute of each charge: the database has neither."""
         self.requests.clear()
         self.tokens.clear()
-        self.flight = {job: (0, tokens) for job, (_, tokens) in self.flight.items()}
+        self.in_flight_jobs = {job: (0, tokens) for job, (_, tokens) in self.in_flight_jobs.items()}
 
     def recall(self, _: datetime) -> KeyUse:
-        in_flight = {job: tokens for job, (_, tokens) in self.flight.items()}
+        in_flight = {job: tokens for job, (_, tokens) in self.in_flight_jobs.items()}
         bulk = {job: in_flight.pop(job) for job in self.lines}
         return KeyUse(self.used[self.month], in_flight, bulk)
 
@@ -152,9 +152,9 @@ def test_the_script_counts_as_the_model_does(
             model.lose()
             limiter.read(key, recall=model.recall)
         state = limiter.read(key, recall=model.recall)
-        shown = (state.requests, state.tokens, state.in_flight, state.month)
-        assert tuple(count.used for count in shown) == model.counts
-        assert set(limiter.in_flight(key.id)) == set(model.flight)
+        counts = (state.requests, state.tokens, state.in_flight, state.month)
+        assert tuple(count.used for count in counts) == model.counts
+        assert set(limiter.in_flight(key.id)) == set(model.in_flight_jobs)
 
 
 def _passes(limiter: Limiter, model: Model, job: UUID, tokens: int) -> bool:

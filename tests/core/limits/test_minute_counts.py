@@ -32,9 +32,7 @@ def passes(count: Callable[[], None]) -> bool:
     return True
 
 
-def test_a_caller_does_so_much_in_a_minute_and_more_in_the_next(
-    counts: MinuteLimiter, clock: Clock
-) -> None:
+def test_a_caller_is_limited_in_each_minute(counts: MinuteLimiter, clock: Clock) -> None:
     caller = new_id()
     clock.now += 50
     for _ in range(5):
@@ -51,7 +49,7 @@ def test_a_caller_does_so_much_in_a_minute_and_more_in_the_next(
     counts.charge(caller, CountedAction.WRITES, limit=5)
 
 
-def test_what_is_larger_than_the_limit_passes_alone(counts: MinuteLimiter, clock: Clock) -> None:
+def test_an_amount_above_the_limit_passes_alone(counts: MinuteLimiter, clock: Clock) -> None:
     caller = new_id()
 
     def send(size: int) -> bool:
@@ -64,7 +62,7 @@ def test_what_is_larger_than_the_limit_passes_alone(counts: MinuteLimiter, clock
     assert [send(60), send(40), send(1)] == [True, True, False]
 
 
-def test_many_at_once_are_counted_exactly(redis_client: redis.Redis, clock: Clock) -> None:
+def test_concurrent_calls_are_counted_exactly(redis_client: redis.Redis, clock: Clock) -> None:
     caller = new_id()
     processes = [MinuteLimiter(redis_client, clock=clock) for _ in range(4)]
 
@@ -79,7 +77,7 @@ def test_many_at_once_are_counted_exactly(redis_client: redis.Redis, clock: Cloc
     assert sum(passed) == 30
 
 
-def test_without_redis_nothing_is_counted() -> None:
+def test_without_redis_a_charge_fails() -> None:
     away = redis.Redis(host="127.0.0.1", port=1, retry=Retry(NoBackoff(), 0))
 
     with pytest.raises(redis.RedisError):

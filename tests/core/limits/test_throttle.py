@@ -22,7 +22,7 @@ def fail(
     email: str = "a@b.c",
     rule: ThrottleRule = RULE,
 ) -> None:
-    """Try in vain."""
+    """Make one failing attempt."""
     with suppress(Unauthorized), throttle.attempt(rule, address=address, email=email):
         raise Unauthorized("no")
 
@@ -68,10 +68,10 @@ def test_a_known_address_is_not_refused_for_attempts_of_others(redis_client: red
     assert seconds_to_wait(throttle, address="192.0.2.9")
     for _ in range(3):
         fail(throttle, address="192.0.2.1")
-    assert seconds_to_wait(throttle, address="192.0.2.1")  # but for its own wrong passwords
+    assert seconds_to_wait(throttle, address="192.0.2.1")  # for its own wrong passwords
 
 
-def test_the_address_known_for_one_email_is_a_stranger_to_another(
+def test_an_address_known_for_one_email_is_unknown_for_another(
     redis_client: redis.Redis,
 ) -> None:
     throttle = Throttle(redis_client)
@@ -82,7 +82,7 @@ def test_the_address_known_for_one_email_is_a_stranger_to_another(
     assert seconds_to_wait(throttle, address="192.0.2.1", email="other@b.c")
 
 
-def test_lifting_forgets_what_was_tried_with_one_email(redis_client: redis.Redis) -> None:
+def test_lifting_deletes_the_attempts_of_one_email(redis_client: redis.Redis) -> None:
     throttle = Throttle(redis_client)
     for n in range(6):
         fail(throttle, address=f"192.0.2.{n}")
@@ -125,7 +125,7 @@ def test_an_ipv6_address_counts_as_its_network(
         fail(throttle, address=second, email="x@b.c")
 
 
-def test_many_at_once_do_not_slip_through(
+def test_concurrent_attempts_do_not_exceed_the_limit(
     redis_client: redis.Redis, base_settings: Settings
 ) -> None:
     clients = [open_redis(base_settings) for _ in range(4)]
@@ -148,7 +148,9 @@ def test_many_at_once_do_not_slip_through(
     assert len(judged) == 3
 
 
-def test_a_refused_attempt_is_not_charged_and_the_wait_is_true(redis_client: redis.Redis) -> None:
+def test_a_refused_attempt_is_not_charged_and_names_the_true_wait(
+    redis_client: redis.Redis,
+) -> None:
     throttle = Throttle(redis_client)
     rule = ThrottleRule("login", per_address=5, per_email=1, per_email_anywhere=1, window_seconds=1)
     fail(throttle, rule=rule)
@@ -161,10 +163,10 @@ def test_a_refused_attempt_is_not_charged_and_the_wait_is_true(redis_client: red
             return False
         return True
 
-    wait_until(passes, 1.5)  # although it was tried all the time
+    wait_until(passes, 1.5)  # refused attempts do not prolong it
 
 
-def test_success_forgets_the_email_and_gives_the_address_one_back(
+def test_a_success_clears_the_email_and_returns_one_attempt_to_the_address(
     redis_client: redis.Redis,
 ) -> None:
     throttle = Throttle(redis_client)
@@ -177,7 +179,7 @@ def test_success_forgets_the_email_and_gives_the_address_one_back(
     assert seconds_to_wait(throttle, email="other@b.c")  # five of five from the address
 
 
-def test_a_success_does_not_clear_what_its_address_did_to_others(redis_client: redis.Redis) -> None:
+def test_a_success_does_not_clear_attempts_on_other_emails(redis_client: redis.Redis) -> None:
     throttle = Throttle(redis_client)
     for n in range(4):
         fail(throttle, email=f"{n}@b.c")
@@ -190,7 +192,9 @@ def test_a_success_does_not_clear_what_its_address_did_to_others(redis_client: r
 @pytest.mark.parametrize(
     "error", [Unavailable("away"), RateLimited("many", retry_after_seconds=1), ZeroDivisionError()]
 )
-def test_a_fault_of_ours_costs_no_attempt(redis_client: redis.Redis, error: Exception) -> None:
+def test_an_error_of_the_service_costs_no_attempt(
+    redis_client: redis.Redis, error: Exception
+) -> None:
     throttle = Throttle(redis_client)
 
     for _ in range(10):
@@ -203,7 +207,7 @@ def test_a_fault_of_ours_costs_no_attempt(redis_client: redis.Redis, error: Exce
     fail(throttle)
 
 
-def test_every_counter_ends_and_holds_no_email(redis_client: redis.Redis) -> None:
+def test_every_counter_expires_and_contains_no_email(redis_client: redis.Redis) -> None:
     fail(Throttle(redis_client), email="secret@example.com")
 
     keys = redis_client.keys("*")
@@ -213,7 +217,7 @@ def test_every_counter_ends_and_holds_no_email(redis_client: redis.Redis) -> Non
     assert b"example" not in b"".join(keys)
 
 
-def test_what_is_given_back_late_makes_no_counter_without_an_end(redis_client: redis.Redis) -> None:
+def test_a_late_return_creates_no_counter_without_expiry(redis_client: redis.Redis) -> None:
     throttle = Throttle(redis_client)
     with throttle.attempt(RULE, address="192.0.2.1", email="a@b.c") as attempt:
         redis_client.flushall()

@@ -1,4 +1,4 @@
-"""Log lines of a process, as they are written."""
+"""Log lines of a process, as it writes them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def logged(program: str) -> dict[str, str]:
     return line
 
 
-def test_a_traceback_says_where_and_what() -> None:
+def test_a_traceback_has_the_line_and_the_error() -> None:
     line = logged("try: 1 / 0\nexcept Exception: logging.exception('failed')")
 
     assert (line["level"], line["message"], line["program"]) == ("ERROR", "failed", "test")
@@ -64,7 +64,7 @@ except Exception: logging.exception("failed")
     assert line["exc_info"].count("(text not logged)") == 2
 
 
-def test_a_circle_of_causes_ends() -> None:
+def test_circular_causes_end() -> None:
     line = logged(
         "a, b = ValueError('a'), ValueError('b')\na.__cause__, b.__cause__ = b, a\n"
         "logging.error('failed', exc_info=a)"
@@ -73,7 +73,7 @@ def test_a_circle_of_causes_ends() -> None:
     assert "ValueError: a" in line["exc_info"]
 
 
-def test_a_text_with_line_breaks_is_one_line_and_begins_no_other() -> None:
+def test_line_breaks_in_a_message_begin_no_new_log_line() -> None:
     line = logged("logging.info('method %s', 'GET\\n{\"level\": \"forged\"}\\r\\u2028x')")
 
     assert (line["level"], line["program"]) == ("INFO", "test")

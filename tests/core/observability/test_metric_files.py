@@ -1,4 +1,4 @@
-"""The counters of several processes: what is shown of them when some are killed."""
+"""The counters of several processes, also when some of them are killed."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ import pytest
 from tests.support.paths import ROOT
 from tests.support.prometheus import samples, total
 
-#: A process that counts as often as it is told, and then waits to be ended.
+#: A process that counts `argv[3]` jobs and requests, and then waits until its input ends.
 COUNT = """
 import sys
 from pathlib import Path
 from core.observability.metric_files import MetricFiles
 from core.observability.metrics import EndedJobs, requests_in_progress
 with MetricFiles.opened(sys.argv[1], "program", layout=sys.argv[2]) as files:
-    place = files.claim_slot()
+    slot = files.claim_slot()
     jobs, open_requests = EndedJobs(["failed"]), requests_in_progress()
     for _ in range(int(sys.argv[3])):
         jobs.count("bulk", "failed", 1)
         open_requests.inc()
-    print(place, files.path, flush=True)
+    print(slot, files.path, flush=True)
     sys.stdin.readline()
 """
-#: A process that shows what all have counted.
-SHOW = """
+#: A process that prints the metrics of all processes.
+PRINT_PAGE = """
 import sys
 from pathlib import Path
 from core.observability.metric_files import MetricFiles
 from core.observability.metrics_page import metrics_page
 page = metrics_page("test", MetricFiles(Path(sys.argv[1])))
 environ = {"PATH_INFO": "/metrics", "REQUEST_METHOD": "GET"}
-sys.stdout.write(b"".join(page(environ, lambda *answer: None)).decode())
+sys.stdout.write(b"".join(page(environ, lambda *response: None)).decode())
 """
-#: A process whose fork leaves before it, as gunicorn's do.
+#: A process whose fork exits first, as those of gunicorn do.
 FORK = """
 import os, sys
 from core.observability.metric_files import MetricFiles
@@ -49,7 +49,7 @@ with MetricFiles.opened("", "program", layout="1") as files:
     print(files.path.is_dir())
 """
 
-#: A process with more series than a file has room for at first; it counts each of them twice.
+#: A process with more series than a new file has room for. It counts each of them twice.
 GROW = """
 import sys
 from core.observability.metric_files import MetricFiles
@@ -63,12 +63,12 @@ with MetricFiles.opened(sys.argv[1], "program", layout="1") as files:
     print([one._value.get() for one in (series[0], series[-1])])
 """
 
-#: A process whose disk is full from its start, or after its first count; then there is room again.
+#: A process whose disk is full from its start or after its first count, and later has room.
 FILL = """
 import sys, time
 from contextlib import suppress
 from pathlib import Path
-from core import metric_value
+from core.observability import metric_values
 from core.observability.metric_files import MetricFiles
 from core.observability.metrics import counter, requests_in_progress
 from core.observability.metrics_page import metrics_page
@@ -81,12 +81,12 @@ def fill():
 
 def read_counts():
     environ = {"PATH_INFO": "/metrics", "REQUEST_METHOD": "GET"}
-    text = b"".join(metrics_page("test", files)(environ, lambda *answer: None)).decode()
+    text = b"".join(metrics_page("test", files)(environ, lambda *response: None)).decode()
     found = [s for f in text_string_to_metric_families(text) for s in f.samples]
     names = ("bountycoder_series_total", "bountycoder_http_requests_in_progress")
     return [sum(s.value for s in found if s.name == name) for name in names]
 
-metric_value.RETRY_SECONDS = 0.05
+metric_values.RETRY_SECONDS = 0.05
 directory, is_full_at_start = sys.argv[1], sys.argv[2] == "start"
 ballast = Path(directory, "ballast")
 if is_full_at_start:
@@ -121,8 +121,8 @@ def start(directory: Path | str, count: int, layout: str = "1") -> subprocess.Po
     return process
 
 
-def place_of(process: subprocess.Popen[str]) -> int:
-    """Return the process's place when it has counted."""
+def slot_of(process: subprocess.Popen[str]) -> int:
+    """Wait until the process has counted; return its slot."""
     assert process.stdout is not None
     return int(process.stdout.readline().split()[0])
 
@@ -138,7 +138,7 @@ def end(process: subprocess.Popen[str]) -> None:
 
 
 def read_counts(directory: Path) -> tuple[float, float, int]:
-    """Return the jobs counted, the requests in progress, and how many processes there are."""
+    """Return the jobs counted, the requests in progress, and the number of processes."""
     values = samples(page(directory / "program"))
     return (
         total(values, "bountycoder_jobs_total", queue="bulk", state="failed"),
@@ -148,9 +148,9 @@ def read_counts(directory: Path) -> tuple[float, float, int]:
 
 
 def page(files: Path) -> str:
-    """Return what is shown of a program's files."""
+    """Return the metrics page of a program's files."""
     done = subprocess.run(
-        [sys.executable, "-c", SHOW, str(files)],
+        [sys.executable, "-c", PRINT_PAGE, str(files)],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -160,39 +160,39 @@ def page(files: Path) -> str:
     return done.stdout
 
 
-def test_what_a_killed_process_counted_stays_and_its_gauges_go(tmp_path: Path) -> None:
+def test_a_killed_process_leaves_its_counters_and_no_gauges(tmp_path: Path) -> None:
     killed, living = start(tmp_path, 3), start(tmp_path, 4)
-    places = {place_of(killed), place_of(living)}
+    slots = {slot_of(killed), slot_of(living)}
     before = read_counts(tmp_path)
 
     kill(killed)
     after = read_counts(tmp_path)
     end(living)
 
-    assert places == {0, 1}
+    assert slots == {0, 1}
     assert before == (7, 7, 2)
     assert after == (7, 4, 1)
 
 
-def test_a_new_process_goes_on_with_the_counts_of_a_dead_one(tmp_path: Path) -> None:
+def test_a_new_process_continues_the_counts_of_a_dead_one(tmp_path: Path) -> None:
     first, second = start(tmp_path, 3), start(tmp_path, 4)
-    free = place_of(first)
-    place_of(second)
+    free = slot_of(first)
+    slot_of(second)
     kill(first)
 
     third = start(tmp_path, 5)
-    place = place_of(third)
+    slot = slot_of(third)
     found = read_counts(tmp_path)
     files = len(list((tmp_path / "program").glob("counter_*.db")))
     end(second)
     end(third)
 
-    assert place == free
+    assert slot == free
     assert found == (12, 9, 2)
     assert files == 2
 
 
-def test_counts_outlive_a_program_and_not_its_layout(tmp_path: Path) -> None:
+def test_counts_outlive_a_program_but_not_its_layout(tmp_path: Path) -> None:
     end(start(tmp_path, 3))
     before = read_counts(tmp_path)
 
@@ -212,7 +212,7 @@ def test_files_that_cannot_be_read_are_removed(tmp_path: Path) -> None:
     assert read_counts(tmp_path) == (2, 0, 0)
 
 
-def test_a_directory_of_its_own_is_gone_with_the_program() -> None:
+def test_a_temporary_directory_is_removed_with_its_program() -> None:
     process = start("", 1)
     assert process.stdout is not None
     path = Path(process.stdout.readline().split()[1])
@@ -232,7 +232,7 @@ def test_a_fork_that_ends_leaves_the_directory_to_its_program() -> None:
     assert done.stdout == "True\n", done.stderr
 
 
-def test_counts_go_on_when_their_file_outgrows_its_first_size(tmp_path: Path) -> None:
+def test_counts_survive_the_growth_of_their_file(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", GROW, str(tmp_path)],
         cwd=ROOT,

@@ -15,7 +15,7 @@ def test_a_password_matches_its_hash_and_no_other() -> None:
     assert not password_matches(hashed, "battery staple")
 
 
-def test_a_damaged_hash_and_no_account_match_nothing() -> None:
+def test_no_password_matches_a_damaged_hash_or_a_missing_account() -> None:
     assert not password_matches("none", "x")
     assert not is_password_of(None, "x")
 
@@ -25,7 +25,7 @@ def test_the_time_does_not_reveal_whether_there_is_an_account() -> None:
     hashed = hash_password("correct horse")
 
     def seconds(password_hash: str | None) -> float:
-        """Of the processor, the least of a few: argon2 works on threads of this process."""
+        """Return the least processor time of three; argon2 works on threads of this process."""
         times = []
         for _ in range(3):
             began = time.process_time()
@@ -36,7 +36,7 @@ def test_the_time_does_not_reveal_whether_there_is_an_account() -> None:
     assert 0.4 < seconds(None) / seconds(hashed) < 2.5
 
 
-def test_a_password_matches_however_a_keyboard_composes_it() -> None:
+def test_a_password_matches_in_any_unicode_composition() -> None:
     composed, apart = "caf\u00e9 noir", "cafe\u0301 noir"
 
     assert password_matches(hash_password(composed), apart)

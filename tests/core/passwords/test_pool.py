@@ -1,4 +1,4 @@
-"""One account, or one address, cannot take the turns of the others."""
+"""One account or one address cannot take all slots."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SECONDS = 5.0
 
 
 class Callers:
-    """Threads that each hold a turn from when they get it until they are let go."""
+    """Threads that each hold their slot until `end`."""
 
     def __init__(self) -> None:
         self.pool = PasswordPool(at_once=3)
@@ -62,7 +62,7 @@ def _ended(callers: Callers) -> Iterator[Callers]:
         yield callers
 
 
-def test_an_account_that_signs_in_in_loops_leaves_the_other_slots_free(callers: Callers) -> None:
+def test_an_account_that_signs_in_in_a_loop_leaves_slots_free(callers: Callers) -> None:
     for n in range(MAX_OF_ACCOUNT):
         callers.call("busy", f"192.0.2.{n}")
 
@@ -72,7 +72,7 @@ def test_an_account_that_signs_in_in_loops_leaves_the_other_slots_free(callers: 
     assert sorted(user.account for user in callers.begun) == ["busy", "other"]
 
 
-def test_an_address_with_many_accounts_leaves_a_turn_free(callers: Callers) -> None:
+def test_an_address_with_many_accounts_leaves_a_slot_free(callers: Callers) -> None:
     for n in range(6):
         callers.call(f"{n}@example.com")
 
@@ -101,7 +101,7 @@ def test_more_of_one_address_are_refused(callers: Callers) -> None:
         pass
 
 
-def test_all_that_wait_have_their_turn(callers: Callers) -> None:
+def test_all_waiting_callers_get_a_slot(callers: Callers) -> None:
     for n in range(12):
         callers.call(f"{n // 2}@example.com", f"192.0.2.{n % 5}")
 

@@ -24,5 +24,5 @@ def test_the_email_is_refused() -> None:
 @pytest.mark.parametrize(
     "password", ["correct horse battery", "kV7#x2!q", "пароль-из-слов", "x" * 9 + "y"]
 )
-def test_others_are_taken(password: str) -> None:
+def test_other_passwords_are_accepted(password: str) -> None:
     assert password_fault(password, email="ann@example.com") is None

@@ -20,7 +20,7 @@ PROMPTS = [
 
 
 @pytest.mark.parametrize("prompt", PROMPTS)
-def test_a_chat_has_the_same_ids_with_its_head_and_without(
+def test_a_chat_has_the_same_ids_with_its_prefix_and_without(
     tokenizer: PromptTokenizer, prompt: str
 ) -> None:
     chats = [
@@ -28,17 +28,18 @@ def test_a_chat_has_the_same_ids_with_its_head_and_without(
         [ChatMessage(role="system", content=prompt), ChatMessage(role="user", content=prompt)],
     ]
 
-    for turns in chats:
-        asked = Generation(messages=tuple(turns))
-        assert tokenizer.encode(asked) == replace(tokenizer, prefix=ChatPrefix()).encode(asked)
+    for messages in chats:
+        generation = Generation(messages=tuple(messages))
+        plain = replace(tokenizer, prefix=ChatPrefix())
+        assert tokenizer.encode(generation) == plain.encode(generation)
 
 
 def test_the_small_models_system_turn_is_encoded_once(tokenizer: PromptTokenizer) -> None:
-    head = tokenizer.prefix
+    prefix = tokenizer.prefix
 
-    assert head.text.startswith("<|im_start|>system")
-    assert head.text.endswith("<|im_end|>\n<|im_start|>")
-    assert tokenizer.tokenizer.decode(list(head.ids), skip_special_tokens=False) == head.text
+    assert prefix.text.startswith("<|im_start|>system")
+    assert prefix.text.endswith("<|im_end|>\n<|im_start|>")
+    assert tokenizer.tokenizer.decode(list(prefix.ids), skip_special_tokens=False) == prefix.text
 
 
 @pytest.mark.parametrize(
@@ -50,7 +51,7 @@ def test_the_small_models_system_turn_is_encoded_once(tokenizer: PromptTokenizer
     ],
     ids=["takes what follows", "normalized", "part of another"],
 )
-def test_nothing_is_cut_where_what_follows_may_change_the_token(
+def test_a_token_that_later_text_may_change_ends_no_prefix(
     mark: AddedToken, longer: AddedToken | None
 ) -> None:
     letters = {letter: i for i, letter in enumerate("abxy1 \n")}
@@ -61,7 +62,7 @@ def test_nothing_is_cut_where_what_follows_may_change_the_token(
     assert ChatPrefix.find(tokenizer, lambda prompt: f"a<s>{prompt}") == ChatPrefix()
 
 
-def test_a_head_that_would_change_the_ids_is_not_used() -> None:
+def test_a_prefix_that_would_change_the_ids_is_not_used() -> None:
     tokenizer = Tokenizer(models.WordLevel({"?": 0, "_x": 1, "x": 2, "a": 3}, unk_token="?"))
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(replacement="_", prepend_scheme="first")
     tokenizer.add_tokens([AddedToken("<s>", special=True)])

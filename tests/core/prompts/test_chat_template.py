@@ -1,4 +1,4 @@
-"""Wherever a model's files have their template, and whatever it takes as content, it is found."""
+"""Chat templates are found in any file of a model, for text and for parts as content."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ Copy = Callable[..., str]
 
 
 @pytest.fixture
-def copy(model_dir: Path, tmp_path: Path) -> Copy:
-    """Makes a model without weights and template, with these files beside or changed."""
+def copy_model(model_dir: Path, tmp_path: Path) -> Copy:
+    """Copies the small model without weights and template, with files added or changed."""
 
     def make(**files: Any) -> str:
         for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
@@ -56,40 +56,40 @@ def copy(model_dir: Path, tmp_path: Path) -> Copy:
     ],
     ids=["jinja", "json", "config", "named", "named in json"],
 )
-def test_the_template_is_found_in_every_place(copy: Copy, files: dict[str, Any]) -> None:
-    tokenizer = PromptTokenizer.load(copy(**files))
+def test_the_template_is_found_in_every_file(copy_model: Copy, files: dict[str, Any]) -> None:
+    tokenizer = PromptTokenizer.load(copy_model(**files))
 
     assert tokenizer.text_of(CHAT).text == "[user]hello[assistant]"
     assert tokenizer.text_of(Generation(prompt="hello")).text == "[user]hello[assistant]"
 
 
-def test_a_template_that_takes_parts_gets_parts(copy: Copy) -> None:
-    tokenizer = PromptTokenizer.load(copy(chat_template__jinja=PARTS))
+def test_a_template_that_takes_parts_gets_parts(copy_model: Copy) -> None:
+    tokenizer = PromptTokenizer.load(copy_model(chat_template__jinja=PARTS))
 
     assert tokenizer.text_of(CHAT).text == "[user]hello"
 
 
-def test_a_chat_of_which_the_template_makes_no_text_is_refused(copy: Copy) -> None:
-    tokenizer = PromptTokenizer.load(copy(chat_template__jinja="{% if tools %}a{% endif %}"))
+def test_a_chat_that_the_template_renders_as_no_text_is_refused(copy_model: Copy) -> None:
+    tokenizer = PromptTokenizer.load(copy_model(chat_template__jinja="{% if tools %}a{% endif %}"))
 
     with pytest.raises(InvalidRequest, match="makes no text of these messages"):
         tokenizer.text_of(CHAT)
 
 
-def test_a_model_without_a_template_says_so_when_it_is_loaded(
-    copy: Copy, caplog: pytest.LogCaptureFixture
+def test_a_model_without_a_template_is_logged_when_it_is_loaded(
+    copy_model: Copy, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING, logger="core.prompts.tokenizer"):
-        tokenizer = PromptTokenizer.load(copy(), PromptMode.CHAT)
+        tokenizer = PromptTokenizer.load(copy_model(), PromptMode.CHAT)
 
     assert "has no chat template: `messages` are refused" in caplog.text
     assert tokenizer.text_of(Generation(prompt="hello")).text == "hello"
 
 
-def test_the_context_of_a_model_that_reads_more_than_text_is_its_texts(copy: Copy) -> None:
+def test_the_context_of_a_multimodal_model_is_that_of_its_text(copy_model: Copy) -> None:
     config = json.dumps({"text_config": {"max_position_embeddings": 4096}})
 
-    assert PromptTokenizer.load(copy(config__json=config)).context_length == 4096
+    assert PromptTokenizer.load(copy_model(config__json=config)).context_length == 4096
 
 
 @pytest.mark.parametrize(
@@ -103,10 +103,10 @@ def test_the_context_of_a_model_that_reads_more_than_text_is_its_texts(copy: Cop
         ({"chat_template__jinja": "\n"}, "the chat template is empty"),
     ],
 )
-def test_what_is_wrong_with_a_file_is_one_line(
-    copy: Copy, files: dict[str, str], fault: str
+def test_a_faulty_file_is_reported_in_one_line(
+    copy_model: Copy, files: dict[str, str], fault: str
 ) -> None:
-    path = copy(**files)
+    path = copy_model(**files)
 
     with pytest.raises(SettingsError) as caught:
         PromptTokenizer.load(path)
@@ -116,8 +116,8 @@ def test_what_is_wrong_with_a_file_is_one_line(
 
 
 @pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "tokenizer_config.json"])
-def test_a_missing_file_is_named(copy: Copy, name: str) -> None:
-    path = copy()
+def test_a_missing_file_is_named(copy_model: Copy, name: str) -> None:
+    path = copy_model()
     (Path(path) / name).unlink()
 
     with pytest.raises(SettingsError, match=f"{name} of .*: there is no such file"):

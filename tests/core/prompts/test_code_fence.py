@@ -1,4 +1,4 @@
-"""Which stop strings are the fence of a code block, and ask for code."""
+"""Stop strings that are the fence of a code block."""
 
 from __future__ import annotations
 
@@ -24,5 +24,5 @@ def test_a_fence_is_found_without_its_language(stop: list[str], fence: str) -> N
 
 
 @pytest.mark.parametrize("stop", ["###", "``", "~~", "```\nx", "a```", "``~", "END"])
-def test_other_stop_strings_are_no_fence(stop: str) -> None:
+def test_other_stop_strings_are_not_fences(stop: str) -> None:
     assert find_fence([stop]) is None

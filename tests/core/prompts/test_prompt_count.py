@@ -1,4 +1,4 @@
-"""Counting is exact for what fits, bounded for what does not, and lets other threads work."""
+"""Counting is exact for prompts that fit, bounded for others, and lets other threads work."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def test_a_prompt_that_fits_is_counted_exactly(
 ) -> None:
     fitting = 0
     for repeats in (10, 100, 300, 900, 1024, 3000, 20_000):
-        asked = Generation(prompt=piece * repeats, prompt_mode=mode)
-        text = tokenizer.text_of(asked)
-        expected = len(tokenizer.encode(asked))
+        generation = Generation(prompt=piece * repeats, prompt_mode=mode)
+        text = tokenizer.text_of(generation)
+        expected = len(tokenizer.encode(generation))
 
         counted = tokenizer.count_one(text, most=MOST)
 
@@ -42,7 +42,7 @@ def test_a_prompt_that_fits_is_counted_exactly(
     assert fitting >= 2
 
 
-def test_a_text_that_no_tokens_can_stand_for_is_not_counted(tokenizer: PromptTokenizer) -> None:
+def test_a_text_longer_than_its_tokens_can_be_is_not_counted(tokenizer: PromptTokenizer) -> None:
     longest = tokenizer.longest_token
     assert longest is not None
 
@@ -52,7 +52,7 @@ def test_a_text_that_no_tokens_can_stand_for_is_not_counted(tokenizer: PromptTok
 
 @pytest.mark.alone
 @pytest.mark.parametrize("piece", ["aA1 ", "x", "9", "世界"])
-def test_what_a_long_prompt_costs_follows_from_what_may_fit(
+def test_the_cost_of_a_long_prompt_is_bounded_by_what_may_fit(
     tokenizer: PromptTokenizer, piece: str
 ) -> None:
     def seconds(characters: int) -> float:

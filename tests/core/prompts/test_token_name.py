@@ -8,7 +8,7 @@ from core.prompts.token_name import bytes_of, name_bytes, name_id, name_special,
 
 
 @given(st.binary(min_size=1, max_size=12))
-def test_a_name_says_the_bytes_of_its_token(data: bytes) -> None:
+def test_a_name_gives_the_bytes_of_its_token(data: bytes) -> None:
     assert bytes_of(name_bytes(data)) == data
 
 
@@ -32,5 +32,5 @@ def test_a_special_token_adds_nothing_to_a_text(name: str) -> None:
     assert bytes_of(name) == b""
 
 
-def test_a_part_of_a_character_of_an_older_worker_does_not_say_its_bytes() -> None:
+def test_a_partial_character_of_an_older_worker_has_no_bytes() -> None:
     assert bytes_of(" \ufffd") is None

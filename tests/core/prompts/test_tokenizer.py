@@ -32,17 +32,17 @@ def test_messages_with_a_system_turn_are_templated_as_transformers_does(
 ) -> None:
     from transformers import AutoTokenizer
 
-    turns = [
+    chat = [
         {"role": "system", "content": "Be brief."},
         {"role": "user", "content": "Hi"},
         {"role": "assistant", "content": "Hello"},
         {"role": "user", "content": "Bye"},
     ]
     expected = AutoTokenizer.from_pretrained(str(model_dir)).apply_chat_template(
-        turns, add_generation_prompt=True, return_dict=False
+        chat, add_generation_prompt=True, return_dict=False
     )
 
-    messages = tuple(ChatMessage.model_validate(turn) for turn in turns)
+    messages = tuple(ChatMessage.model_validate(turn) for turn in chat)
 
     assert tokenizer.encode(Generation(messages=messages)) == expected
 
@@ -51,14 +51,14 @@ def test_messages_with_a_system_turn_are_templated_as_transformers_does(
 def test_a_prompt_that_stops_at_a_fence_ends_with_one(
     tokenizer: PromptTokenizer, stop: list[str]
 ) -> None:
-    asked = Generation.model_validate({"prompt": PROMPTS[0], "stop": stop})
-    turns = [{"role": "user", "content": PROMPTS[0]}]
-    chat = Generation.model_validate({"messages": turns, "stop": stop})
+    generation = Generation.model_validate({"prompt": PROMPTS[0], "stop": stop})
+    messages = [{"role": "user", "content": PROMPTS[0]}]
+    chat = Generation.model_validate({"messages": messages, "stop": stop})
     raw = Generation.model_validate({"prompt": "x", "stop": stop, "promptMode": "raw"})
 
     fence = stop[-1].removesuffix("python")
-    assert tokenizer.decode(tokenizer.encode(asked)).endswith(f"assistant\n{fence}")
-    assert tokenizer.fence_of(asked) == fence
+    assert tokenizer.decode(tokenizer.encode(generation)).endswith(f"assistant\n{fence}")
+    assert tokenizer.fence_of(generation) == fence
     assert tokenizer.text_of(chat) == tokenizer.text_of(Generation(prompt=PROMPTS[0]))
     assert tokenizer.fence_of(chat) is None is tokenizer.fence_of(raw)
 
@@ -70,7 +70,7 @@ def test_raw_mode_completes_the_prompt_as_it_is(model_dir: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", PromptMode)
-def test_a_request_may_say_itself_what_becomes_of_its_prompt(
+def test_a_request_may_choose_its_prompt_mode(
     model_dir: Path, tokenizer: PromptTokenizer, mode: PromptMode
 ) -> None:
     loaded = PromptTokenizer.load(str(model_dir), mode)
@@ -87,11 +87,11 @@ def test_a_template_gets_the_name_of_a_message_only_if_it_has_one(
     template = "{% for m in messages %}{{ m.name is defined }}:{{ m.content }};{% endfor %}"
     naming = replace(tokenizer, template=ChatTemplate.of(template))
 
-    turns = [
+    messages = [
         ChatMessage(role="user", content="a", name="eve"),
         ChatMessage(role="user", content=""),
     ]
-    assert naming.render(turns) == "True:a;False:;"
+    assert naming.render(messages) == "True:a;False:;"
 
 
 def test_decoding_returns_the_text(tokenizer: PromptTokenizer) -> None:
@@ -101,13 +101,15 @@ def test_decoding_returns_the_text(tokenizer: PromptTokenizer) -> None:
 
 
 def test_a_template_that_refuses_is_the_callers_error(tokenizer: PromptTokenizer) -> None:
-    picky = replace(tokenizer, template=ChatTemplate.of("{{ raise_exception('no system turn') }}"))
+    refusing = replace(
+        tokenizer, template=ChatTemplate.of("{{ raise_exception('no system turn') }}")
+    )
 
     with pytest.raises(InvalidRequest, match="no system turn"):
-        picky.encode(Generation(prompt="x"))
+        refusing.encode(Generation(prompt="x"))
 
 
-def test_many_prompts_are_counted_as_each_is_encoded(tokenizer: PromptTokenizer) -> None:
+def test_counts_of_many_prompts_equal_their_encoded_lengths(tokenizer: PromptTokenizer) -> None:
     generations = [
         Generation(prompt=prompt, prompt_mode=mode) for prompt in PROMPTS for mode in PromptMode
     ]
@@ -128,7 +130,7 @@ ESCAPES = [
 
 
 @pytest.mark.parametrize("template", ESCAPES)
-def test_a_models_template_reaches_nothing_but_the_messages(
+def test_a_models_template_can_access_only_the_messages(
     tokenizer: PromptTokenizer, template: str
 ) -> None:
     hostile = replace(tokenizer, template=ChatTemplate.of(template))
@@ -137,7 +139,7 @@ def test_a_models_template_reaches_nothing_but_the_messages(
         hostile.render([ChatMessage(role="user", content="x")])
 
 
-def test_what_a_customer_writes_is_no_template(tokenizer: PromptTokenizer) -> None:
+def test_a_customers_text_is_not_a_template(tokenizer: PromptTokenizer) -> None:
     text = "{{ 7 * 7 }}{% raw %}<|x|>{% set a = 1 %}"
 
     assert text in tokenizer.render([ChatMessage(role="user", content=text)])

@@ -92,7 +92,7 @@ def test_a_backlog_that_is_too_long_in_time_rejects_jobs(
     assert caught.value.headers == {"Retry-After": "5", "retry-after-ms": "5000"}
 
 
-def test_a_line_that_is_too_long_takes_no_more_although_nobody_works(
+def test_a_queue_that_is_too_long_rejects_jobs_without_a_worker(
     redis_client: redis.Redis, backlog: Backlog
 ) -> None:
     join(redis_client, 50)
@@ -116,7 +116,7 @@ def test_a_burst_between_two_reads_does_not_exceed_the_bound(
         backlog.check()
 
 
-def test_the_state_is_read_again_after_a_moment_and_not_before(
+def test_the_state_is_cached_for_a_moment(
     redis_client: redis.Redis, backlog: Backlog, clock: Clock
 ) -> None:
     report(redis_client, "a", pace=1.0)
@@ -136,7 +136,7 @@ def test_bulk_jobs_are_not_in_the_backlog(redis_client: redis.Redis, backlog: Ba
     assert backlog.estimate() == 0
 
 
-def test_the_context_is_what_every_ready_worker_takes(
+def test_the_context_is_the_smallest_of_the_ready_workers(
     redis_client: redis.Redis, backlog: Backlog
 ) -> None:
     for name, length, is_ready in (("a", 4096, True), ("b", 2048, True), ("c", 512, False)):

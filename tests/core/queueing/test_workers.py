@@ -21,16 +21,16 @@ def test_only_ready_workers_are_ready(redis_client: redis.Redis) -> None:
     assert [s.worker_id for s in registry.ready()] == ["a"]
 
 
-def test_a_worker_that_falls_silent_is_forgotten(redis_client: redis.Redis) -> None:
+def test_a_worker_without_a_heartbeat_is_removed(redis_client: redis.Redis) -> None:
     registry = WorkerRegistry(redis_client)
     registry.report(status("a"))
-    redis_client.delete("worker:a")  # as its time to live does
+    redis_client.delete("worker:a")  # as the end of its time to live does
 
     assert registry.alive() == []
     assert redis_client.smembers("workers") == set()
 
 
-def test_a_worker_that_says_goodbye_is_gone_at_once(redis_client: redis.Redis) -> None:
+def test_a_worker_that_unregisters_is_gone_at_once(redis_client: redis.Redis) -> None:
     registry = WorkerRegistry(redis_client)
     registry.report(status("a"))
     registry.remove("a")
@@ -38,11 +38,11 @@ def test_a_worker_that_says_goodbye_is_gone_at_once(redis_client: redis.Redis) -
     assert registry.alive() == []
 
 
-def test_what_a_newer_worker_says_more_is_passed_over(redis_client: redis.Redis) -> None:
+def test_unknown_fields_of_a_newer_worker_are_ignored(redis_client: redis.Redis) -> None:
     registry = WorkerRegistry(redis_client)
     registry.report(status("a"))
     redis_client.set(
-        "worker:a", redis_client.get("worker:a").replace(b"{", b'{"mood": "good", ', 1)
+        "worker:a", redis_client.get("worker:a").replace(b"{", b'{"extra": "good", ', 1)
     )
 
     assert registry.alive() == [status("a")]
@@ -57,14 +57,14 @@ def test_a_worker_reports_its_gpus(redis_client: redis.Redis) -> None:
     assert registry.alive() == [reported]
 
 
-def test_what_a_newer_or_an_older_worker_says_is_read(redis_client: redis.Redis) -> None:
+def test_the_status_of_a_newer_or_older_worker_is_read(redis_client: redis.Redis) -> None:
     registry = WorkerRegistry(redis_client)
     registry.report(status("a"))
     written = json.loads(redis_client.get("worker:a"))
     del written["gpus"]
-    redis_client.set("worker:a", json.dumps({**written, "news": 1}))
+    redis_client.set("worker:a", json.dumps({**written, "extra": 1}))
     registry.report(status("b"))
-    written["gpus"] = [{"name": "H100", "news": 1}]
+    written["gpus"] = [{"name": "H100", "extra": 1}]
     redis_client.set("worker:b", json.dumps({**written, "worker_id": "b"}))
 
     assert [worker.gpus for worker in registry.alive()] == [(), (GpuStatus("H100"),)]

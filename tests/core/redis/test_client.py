@@ -14,8 +14,8 @@ from core.redis.connection import RedisConnection
 
 
 @pytest.fixture
-def opened(base_settings: Settings, tmp_path: Path) -> Iterator[redis.Redis]:
-    """A client of a Valkey of this test's own."""
+def own_client(base_settings: Settings, tmp_path: Path) -> Iterator[redis.Redis]:
+    """A client of a Valkey that only this test uses."""
     valkey = Valkey(tmp_path / "valkey", log_dir=tmp_path)
     valkey.start()
     environment = {**base_settings.to_environment(), "REDIS_URL": valkey.url}
@@ -45,13 +45,13 @@ def by_link(client: redis.Redis) -> tuple[Callable[[], Any], Callable[[], Any]]:
 
 
 @pytest.mark.parametrize("way", [by_command, by_pipeline, by_link])
-def test_a_connection_to_a_replica_reconnects(opened: redis.Redis, way: Any) -> None:
-    """What its name leads to by then may be the primary."""
-    identify, write = way(opened)
+def test_a_connection_to_a_replica_reconnects(own_client: redis.Redis, way: Any) -> None:
+    """After a failover, the host name may lead to the new primary."""
+    identify, write = way(own_client)
     before = identify()
     write()
     assert identify() == before
-    opened.replicaof("127.0.0.1", 1)
+    own_client.replicaof("127.0.0.1", 1)
 
     with pytest.raises(redis.RedisError):
         write()

@@ -13,7 +13,7 @@ from core.redis.scripts import Scripts
 ADD = "return redis.call('incrby', KEYS[1], ARGV[1])"
 
 
-def test_a_script_that_redis_does_not_know_is_loaded(redis_client: redis.Redis) -> None:
+def test_a_script_unknown_to_redis_is_loaded(redis_client: redis.Redis) -> None:
     add = Scripts(redis_client).register(ADD)
 
     replies = []
@@ -43,7 +43,7 @@ def test_each_of_many_concurrent_calls_gets_its_own_reply(redis_client: redis.Re
     assert replies == [b"%d" % i if i % 4 else "failed" for i in range(16)]
 
 
-def test_a_connection_that_was_closed_while_it_rested_is_replaced(
+def test_a_connection_that_was_closed_while_idle_is_replaced(
     redis_client: redis.Redis,
 ) -> None:
     add = Scripts(redis_client).register(ADD)
@@ -54,7 +54,7 @@ def test_a_connection_that_was_closed_while_it_rested_is_replaced(
     assert add(keys=["sum"], args=[1]) == 2
 
 
-def test_without_redis_the_call_fails_as_all_calls_do(base_settings: Settings) -> None:
+def test_without_redis_a_call_raises_a_connection_error(base_settings: Settings) -> None:
     away = base_settings.model_copy(update={"redis_url": base_settings.redis_url})
     client = open_redis(away)
     client.connection_pool.connection_kwargs["port"] = 1

@@ -24,6 +24,6 @@ def test_the_secret_is_not_in_its_representation_or_digest() -> None:
     assert secret.random not in secret.digest
 
 
-def test_what_has_not_the_form_of_a_secret_is_none() -> None:
+def test_a_malformed_secret_parses_as_none() -> None:
     for text in ("", "bc_", "bc_short_x", "sk-123", KeySecret.generate().text + "x"):
         assert KeySecret.parse(text) is None

@@ -16,7 +16,7 @@ CLEAN = [
 
 
 @pytest.mark.parametrize("name", CLEAN)
-def test_what_people_can_see_is_a_name(name: str) -> None:
+def test_visible_text_is_a_name(name: str) -> None:
     assert name_fault(name) is None
 
 
@@ -53,7 +53,7 @@ def test_a_name_has_a_visible_character(name: str) -> None:
         *("\ufe00", "\ufe0f", "\uffa0", "\ufff0", "\U000e0100", "\U000e01ef", "\U000e0fff"),
     ],
 )
-def test_what_nobody_sees_beside_a_letter_is_known(letter: str) -> None:
+def test_invisible_characters_are_not_seen(letter: str) -> None:
     assert not is_seen(letter)
 
 

@@ -29,7 +29,7 @@ def made_settings(secret_key: str) -> Settings:
     )
 
 
-def test_the_official_library_takes_our_signature(settings: Settings) -> None:
+def test_the_official_library_verifies_our_signature(settings: Settings) -> None:
     secret = WebhookSecret.of_key(settings, new_id())
 
     headers = secret.headers("msg_1", int(time.time()), BODY)
@@ -54,7 +54,7 @@ def test_a_changed_message_is_refused(settings: Settings, changed: str) -> None:
         Webhook(secret.text).verify(body, headers)
 
 
-def test_the_secret_is_the_keys_own_and_of_this_service(settings: Settings) -> None:
+def test_a_secret_belongs_to_one_key_of_one_service(settings: Settings) -> None:
     key_id = new_id()
     secret = WebhookSecret.of_key(settings, key_id)
 

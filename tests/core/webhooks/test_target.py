@@ -181,12 +181,12 @@ def test_loopback_is_refused_in_every_notation(host: str) -> None:
         "https://" + "a." * 130 + "com/",
     ],
 )
-def test_what_is_no_address_of_a_webhook_is_refused(url: str) -> None:
+def test_a_malformed_webhook_url_is_refused(url: str) -> None:
     with pytest.raises(TargetRefused):
         target(url)
 
 
-def test_a_url_is_taken_apart() -> None:
+def test_a_url_is_parsed() -> None:
     assert target("HTTPS://Example.COM:8443/a%20b?c=d#e") == WebhookTarget(
         "https", "example.com", 8443, "/a%20b?c=d"
     )
@@ -207,7 +207,7 @@ def test_the_host_header_is_as_clients_write_it(url: str, header: str) -> None:
     assert target(url).host_header == header
 
 
-def test_production_takes_https_only() -> None:
+def test_production_accepts_only_https() -> None:
     assert check_webhook_url("https://example.com/", PRODUCTION).is_tls
     assert not check_webhook_url("http://example.com/", DEVELOPMENT).is_tls
 
@@ -227,19 +227,19 @@ def test_a_name_with_any_closed_address_is_refused(found: list[str]) -> None:
 
 
 def test_a_name_with_public_addresses_gives_all_of_them() -> None:
-    asked = []
+    resolved = []
 
     def resolve(host: str, port: int) -> list[str]:
-        asked.append((host, port))
+        resolved.append((host, port))
         return [PUBLIC, PUBLIC_V6, PUBLIC]
 
     found = allowed_addresses(target("https://example.com:8443/"), DEVELOPMENT, resolve)
 
     assert [str(address) for address in found] == [PUBLIC, PUBLIC_V6]
-    assert asked == [("example.com", 8443)]
+    assert resolved == [("example.com", 8443)]
 
 
-def test_an_address_is_checked_before_it_is_called_too() -> None:
+def test_the_call_checks_an_address_too() -> None:
     inside = made_settings(webhook_allowed_networks="10.0.0.0/8")
     private = read_target("https://10.1.2.3/", inside)
 
