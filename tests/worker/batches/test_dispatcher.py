@@ -1,3 +1,5 @@
+"""The dispatcher releases, pauses and ends batch lines, and every sum agrees with the rows."""
+
 from __future__ import annotations
 
 import threading
@@ -43,14 +45,14 @@ from worker.batches.dispatcher import Dispatcher
 from worker.maintenance.limit_reconciler import LimitReconciler
 from worker.maintenance.reaper import Reaper
 
-#: Tokens that a line of `REQUEST` may need, and those that `run_all` records for it.
+#: Tokens that a line of `REQUEST` may need, and those that `run_queued` records for it.
 WANTED = 15
 USED = 8
 
 
 @pytest.fixture
 def dispatch(database: SessionFactory, redis_client: redis.Redis) -> Callable[[], bool]:
-    """One pass of a dispatcher, with workers of 10 slots: 10 lines may be on the queue."""
+    """One pass of a dispatcher. The workers have 10 slots, so 10 lines may be on the queue."""
     have_workers(redis_client, places=10)
     return Dispatcher(sessions=database, client=redis_client).run_once
 
@@ -61,8 +63,8 @@ def queue_of(client: redis.Redis) -> list[UUID]:
     return [UUID(job_id.decode()) for job_id in ids]
 
 
-def run_all(database: SessionFactory, client: redis.Redis) -> int:
-    """Run all jobs on the queue as a worker does."""
+def run_queued(database: SessionFactory, client: redis.Redis) -> int:
+    """Run all jobs on the queue as a worker does; return their number."""
     name = f"{NAMESPACE}:{QueueName.BULK}"
     with client.pipeline(transaction=True) as pipe:  # no job may be sent in between
         found, _ = pipe.lrange(name, 0, -1).delete(name, f"{name}.msgs").execute()
@@ -80,9 +82,10 @@ def run_all(database: SessionFactory, client: redis.Redis) -> int:
 def run_to_the_end(
     database: SessionFactory, client: redis.Redis, dispatch: Callable[[], bool], *batch_ids: UUID
 ) -> None:
+    """Dispatch and run lines until the batches are final."""
     for _ in range(200):
         dispatch()
-        run_all(database, client)
+        run_queued(database, client)
         with database() as session:
             if all(batch_of(session, batch_id).is_final for batch_id in batch_ids):
                 return
@@ -90,6 +93,7 @@ def run_to_the_end(
 
 
 def sums_agree(session: Session) -> bool:
+    """Return whether batches, jobs and roll-ups have the same sums."""
     checks = (compare_jobs, compare_roll_ups, compare_batches)
     return not [d for check in checks for d in check(session, since=None, until=None)]
 
@@ -144,15 +148,14 @@ def test_a_large_batch_does_not_delay_a_small_one(
     large = new_batch(database, lines=100)
     dispatch()
     small = new_batch(database, lines=5)
-    run_all(database, redis_client)
+    run_queued(database, redis_client)
 
     dispatch()
 
     with database() as session:
-        of = {job.id: job.batch_id for job in session.scalars(select(Job))}
-    assert [of[job_id] for job_id in queue_of(redis_client)] == [small, large] * 5 or [
-        of[job_id] for job_id in queue_of(redis_client)
-    ] == [large, small] * 5
+        batch_of_job = {job.id: job.batch_id for job in session.scalars(select(Job))}
+    order = [batch_of_job[job_id] for job_id in queue_of(redis_client)]
+    assert order in ([small, large] * 5, [large, small] * 5)
 
 
 def test_many_batches_of_one_key_have_one_share(
@@ -162,16 +165,16 @@ def test_many_batches_of_one_key_have_one_share(
     for _ in range(9):
         new_batch(database, greedy, lines=20)
     new_batch(database, modest, lines=50)
-    seen: Counter[UUID] = Counter()
+    released_of: Counter[UUID] = Counter()
 
     for _ in range(4):
         dispatch()
         with database() as session:
-            of = {job.id: job.api_key_id for job in session.scalars(select(Job))}
-        seen.update(of[job_id] for job_id in queue_of(redis_client))
-        run_all(database, redis_client)
+            key_of_job = {job.id: job.api_key_id for job in session.scalars(select(Job))}
+        released_of.update(key_of_job[job_id] for job_id in queue_of(redis_client))
+        run_queued(database, redis_client)
 
-    assert seen == {greedy.id: 20, modest.id: 20}
+    assert released_of == {greedy.id: 20, modest.id: 20}
 
 
 def test_keys_alternate_when_one_line_fits(
@@ -183,13 +186,13 @@ def test_keys_alternate_when_one_line_fits(
 
     for _ in range(10):
         dispatcher.run_once()
-        assert run_all(database, redis_client) == 1
+        assert run_queued(database, redis_client) == 1
 
     with database() as session:
         assert [batch_of(session, b).succeeded for b in batch_ids] == [2] * 5
 
 
-def test_parallel_dispatchers_release_each_line_once_and_within_the_room(
+def test_parallel_dispatchers_release_each_line_once_and_within_the_bound(
     database: SessionFactory, redis_client: redis.Redis
 ) -> None:
     have_workers(redis_client, places=20)
@@ -199,21 +202,21 @@ def test_parallel_dispatchers_release_each_line_once_and_within_the_room(
     must_stop = threading.Event()
     faults: list[BaseException] = []
 
-    def work(dispatcher: Dispatcher) -> None:
+    def dispatch_repeatedly(dispatcher: Dispatcher) -> None:
         try:
             while not must_stop.is_set():
                 dispatcher.run_once()
         except BaseException as error:
             faults.append(error)
 
-    threads = [threading.Thread(target=work, args=[dispatcher]) for dispatcher in dispatchers]
+    threads = [threading.Thread(target=dispatch_repeatedly, args=[one]) for one in dispatchers]
     for thread in threads:
         thread.start()
     try:
         deadline = time.monotonic() + 30
         while ran < 180 and time.monotonic() < deadline and not faults:
             assert JobQueue(redis_client).length(QueueName.BULK) <= 20
-            ran += run_all(database, redis_client)
+            ran += run_queued(database, redis_client)
     finally:
         must_stop.set()
         for thread in threads:
@@ -242,7 +245,7 @@ def test_lines_that_were_released_and_not_sent_are_sent_by_the_reaper(
     monkeypatch.undo()
     assert queue_of(redis_client) == []
     another = Dispatcher(sessions=database, client=redis_client)
-    another.run_once()  # released rows count as waiting
+    another.run_once()  # released lines count as queued
 
     def reap(grace: timedelta) -> None:
         lease = timedelta(seconds=10)
@@ -252,7 +255,7 @@ def test_lines_that_were_released_and_not_sent_are_sent_by_the_reaper(
 
     assert queue_of(redis_client) == []
     reap(timedelta(minutes=1))
-    assert queue_of(redis_client) == []  # their own dispatcher may be about to send them
+    assert queue_of(redis_client) == []  # the dispatcher that released them may send them
     reap(timedelta(0))
 
     assert len(queue_of(redis_client)) == 10
@@ -301,16 +304,16 @@ def test_a_cancelled_batch_ends_with_nothing_running(
         assert batch_of(session, batch_id).state == "cancelled"
         assert lines_by_state(session, batch_id) == {"cancelled": 30}
         assert sums_agree(session)
-    assert run_all(database, redis_client) == 0
+    assert run_queued(database, redis_client) == 0
 
 
-@pytest.mark.parametrize("wish", ["cancelled", "expired"])
-def test_another_dispatcher_continues_the_end_of_a_batch(
-    database: SessionFactory, redis_client: redis.Redis, wish: str
+@pytest.mark.parametrize("end", ["cancelled", "expired"])
+def test_another_dispatcher_completes_the_end_of_a_batch(
+    database: SessionFactory, redis_client: redis.Redis, end: str
 ) -> None:
     batch_id = new_batch(database, lines=4100)
     with database.begin() as session:
-        if wish == "cancelled":
+        if end == "cancelled":
             request_batch_cancel(session, batch_id)
         else:
             batch_of(session, batch_id).expires_at = utc_now() - timedelta(seconds=1)
@@ -318,14 +321,14 @@ def test_another_dispatcher_continues_the_end_of_a_batch(
 
     assert Dispatcher(sessions=database, client=redis_client).run_once()  # and its process dies
     with database() as session:
-        assert lines_by_state(session, batch_id) == {wish: 2000, "held": 2100}
+        assert lines_by_state(session, batch_id) == {end: 2000, "held": 2100}
     another = Dispatcher(sessions=database, client=redis_client)
     while another.run_once():
         pass
 
     with database() as session:
-        assert batch_of(session, batch_id).state == wish
-        assert lines_by_state(session, batch_id) == {wish: 4100}
+        assert batch_of(session, batch_id).state == end
+        assert lines_by_state(session, batch_id) == {end: 4100}
         assert sums_agree(session)
 
 
@@ -339,18 +342,18 @@ def test_running_lines_of_a_cancelled_batch_are_cancelled_and_count(
             session, queue_of(redis_client)[:2], worker_id="w", lease=timedelta(seconds=30)
         )
         request_batch_cancel(session, batch_id)
-    with redis_client.pubsub() as asked:
-        asked.subscribe("job-requests")
-        wait_until(lambda: (asked.get_message(timeout=1) or {}).get("type") == "subscribe", 20)
+    with redis_client.pubsub() as commands:
+        commands.subscribe("job-requests")
+        wait_until(lambda: (commands.get_message(timeout=1) or {}).get("type") == "subscribe", 20)
         dispatch()
-        messages = [asked.get_message(timeout=2) for _ in running]
+        messages = [commands.get_message(timeout=2) for _ in running]
 
-    said = {str(message["data"]) for message in messages if message}
-    assert len(said) == 2 and all("cancel" in text for text in said)
+    received = {str(message["data"]) for message in messages if message}
+    assert len(received) == 2 and all("cancel" in text for text in received)
     with database.begin() as session:
         assert batch_of(session, batch_id).state == "cancelling"
-        partly = JobOutcome(JobState.CANCELLED, prompt_tokens=5, completion_tokens=1)
-        ended = finish_jobs(session, [(job, partly) for job in running], worker_id="w")
+        partial = JobOutcome(JobState.CANCELLED, prompt_tokens=5, completion_tokens=1)
+        ended = finish_jobs(session, [(job, partial) for job in running], worker_id="w")
         record_ends(session, ended)
     with database() as session:
         batch = batch_of(session, batch_id)
@@ -363,7 +366,7 @@ def test_an_expired_batch_keeps_its_results(
 ) -> None:
     batch_id = new_batch(database, lines=30)
     dispatch()
-    run_all(database, redis_client)
+    run_queued(database, redis_client)
     dispatch()
     with database.begin() as session:
         batch_of(session, batch_id).expires_at = utc_now() - timedelta(seconds=1)
@@ -393,16 +396,16 @@ def test_a_batch_of_a_disabled_key_waits_and_continues(
         assert batch_of(session, batch_id).succeeded == 3
 
 
-@pytest.mark.parametrize("whose", ["key", "user"])
-def test_a_batch_pauses_when_its_key_is_disabled_and_later_restarts_its_lines(
-    database: SessionFactory, redis_client: redis.Redis, dispatch: Callable[[], bool], whose: str
+@pytest.mark.parametrize("owner", ["key", "user"])
+def test_a_batch_pauses_while_its_key_or_user_is_disabled_and_then_restarts_its_lines(
+    database: SessionFactory, redis_client: redis.Redis, dispatch: Callable[[], bool], owner: str
 ) -> None:
-    def switch(is_on: bool) -> None:
+    def set_active(is_active: bool) -> None:
         with database.begin() as session:
-            if whose == "key":
-                session.get_one(ApiKey, key.id).is_active = is_on
+            if owner == "key":
+                session.get_one(ApiKey, key.id).is_active = is_active
             else:
-                session.get_one(User, key.user_id).is_active = is_on
+                session.get_one(User, key.user_id).is_active = is_active
 
     key = new_key(database)
     batch_id = new_batch(database, key, lines=20)
@@ -413,7 +416,7 @@ def test_a_batch_pauses_when_its_key_is_disabled_and_later_restarts_its_lines(
         )
     assert len(Limiter(redis_client).in_flight(key.id)) == 10
 
-    switch(False)
+    set_active(False)
     dispatch()
 
     with database.begin() as session:
@@ -421,7 +424,7 @@ def test_a_batch_pauses_when_its_key_is_disabled_and_later_restarts_its_lines(
         assert Limiter(redis_client).in_flight(key.id) == {}
         done = JobOutcome(JobState.SUCCEEDED, prompt_tokens=5, completion_tokens=3)
         assert finish_jobs(session, [(job, done) for job in running], worker_id="w") == []
-    switch(True)
+    set_active(True)
     run_to_the_end(database, redis_client, dispatch, batch_id)
     with database() as session:
         assert batch_of(session, batch_id).succeeded == 20
@@ -429,9 +432,9 @@ def test_a_batch_pauses_when_its_key_is_disabled_and_later_restarts_its_lines(
         assert sums_agree(session)
 
 
-@pytest.mark.parametrize("whose", ["key", "user"])
+@pytest.mark.parametrize("owner", ["key", "user"])
 def test_a_batch_of_a_deleted_key_or_user_is_cancelled(
-    database: SessionFactory, redis_client: redis.Redis, dispatch: Callable[[], bool], whose: str
+    database: SessionFactory, redis_client: redis.Redis, dispatch: Callable[[], bool], owner: str
 ) -> None:
     with database.begin() as session:
         user = add_user(session)
@@ -439,7 +442,7 @@ def test_a_batch_of_a_deleted_key_or_user_is_cancelled(
         batch_id = add_batch(session, key, lines=20).id
     dispatch()
     with database.begin() as session:
-        if whose == "key":
+        if owner == "key":
             session.get_one(ApiKey, key.id).deleted_at = utc_now()
         else:
             delete_user(session, session.merge(user))
@@ -530,10 +533,10 @@ def test_the_charge_of_a_line_cancelled_before_its_release_is_returned(
     key = new_key(database, monthly_token_limit=1000)
     batch_id = new_batch(database, key, lines=3)
 
-    def lose(*_: Any) -> Any:
+    def fail(*_: Any) -> Any:
         raise OperationalError("update", {}, Exception("connection refused"))
 
-    monkeypatch.setattr("worker.batches.dispatcher.release_lines", lose)
+    monkeypatch.setattr("worker.batches.dispatcher.release_lines", fail)
     dispatcher = Dispatcher(sessions=database, client=redis_client)
     with pytest.raises(OperationalError):
         dispatcher.run_once()
@@ -567,17 +570,17 @@ def test_a_running_dispatcher_starts_a_new_batch_at_once(
         dispatcher.stop()
 
 
-def test_an_absent_server_is_logged_once_and_waited_for(
+def test_a_database_that_is_away_is_logged_once_and_waited_for(
     database: SessionFactory, redis_client: redis.Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
-    class Sometimes:
-        """A database that is away while `is_away`."""
+    class UnreliableDatabase:
+        """A database that is away while `is_away`; it counts the sessions."""
 
         is_away = True
-        asked = 0
+        opened = 0
 
         def __call__(self) -> Any:
-            self.asked += 1
+            self.opened += 1
             if self.is_away:
                 raise OperationalError("begin", {}, Exception("connection refused"))
             return database()
@@ -587,12 +590,12 @@ def test_an_absent_server_is_logged_once_and_waited_for(
 
     have_workers(redis_client, places=10)
     new_batch(database, lines=3)
-    sometimes = Sometimes()
-    dispatcher = Dispatcher(sessions=sometimes, client=redis_client, tick_seconds=0.05)  # type: ignore[arg-type]
+    unreliable = UnreliableDatabase()
+    dispatcher = Dispatcher(sessions=unreliable, client=redis_client, tick_seconds=0.05)  # type: ignore[arg-type]
     dispatcher.start()
     try:
-        wait_until(lambda: sometimes.asked >= 5, 20)
-        sometimes.is_away = False
+        wait_until(lambda: unreliable.opened >= 5, 20)
+        unreliable.is_away = False
         wait_until(lambda: len(queue_of(redis_client)) == 3, 20)
     finally:
         dispatcher.stop()
