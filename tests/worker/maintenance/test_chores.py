@@ -1,4 +1,4 @@
-"""Chores: work that fails each time delays no other work."""
+"""A chore, job, batch or row that fails every time delays no other."""
 
 from __future__ import annotations
 
@@ -39,39 +39,40 @@ def test_a_failing_chore_delays_no_other_and_is_counted(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     failures: list[str] = []
-    done = threading.Semaphore(0)
+    passes = threading.Semaphore(0)
 
     def fail() -> None:
         raise KeyError("an unexpected row")
 
     chores = Chores(
-        {"reaper": fail, "usage": lambda: done.release()},
+        {"reaper": fail, "usage": lambda: passes.release()},
         count_failure=failures.append,
         interval_seconds=0.01,
     )
     chores.start()
     for _ in range(20):
-        assert done.acquire(timeout=10)
+        assert passes.acquire(timeout=10)
     chores.stop()
 
-    assert failures == ["reaper"]  # once: it backs off while the other runs
+    assert failures == ["reaper"]  # once: it backs off while the other chore runs
     (record,) = [r for r in caplog.records if r.levelno == logging.ERROR]
     assert record.exc_info is not None and record.exc_info[0] is KeyError
     assert vars(record)["chore"] == "reaper"
 
 
 def test_a_slow_chore_delays_no_other() -> None:
-    goes_on, done = threading.Event(), threading.Semaphore(0)
-    chores = Chores(
-        {"usage": lambda: goes_on.wait(30) and None, "reaper": lambda: done.release()},
-        interval_seconds=0.01,
-    )
+    released, passes = threading.Event(), threading.Semaphore(0)
+
+    def wait() -> None:
+        released.wait(30)
+
+    chores = Chores({"usage": wait, "reaper": lambda: passes.release()}, interval_seconds=0.01)
     chores.start()
     try:
         for _ in range(5):
-            assert done.acquire(timeout=10)
+            assert passes.acquire(timeout=10)
     finally:
-        goes_on.set()
+        released.set()
         chores.stop()
 
 
@@ -86,10 +87,10 @@ def test_failing_work_backs_off_longer_each_time(
     for _ in range(7):
         with guard:
             raise ValueError
-        began = now
+        failed_at = now
         while guard.is_backing_off:
             now += 1
-        backoffs.append(now - began)
+        backoffs.append(now - failed_at)
     with guard:
         pass
     with guard:
@@ -103,16 +104,17 @@ def test_failing_work_backs_off_longer_each_time(
 
 
 @pytest.mark.parametrize("code", CODES)
-@pytest.mark.parametrize("what", ["silent", "expired"])
+@pytest.mark.parametrize("fault", ["silent", "expired"])
 def test_a_job_that_cannot_be_ended_blocks_no_other(
     database: SessionFactory,
     redis_client: redis.Redis,
     caplog: pytest.LogCaptureFixture,
-    what: str,
+    fault: str,
     code: str,
 ) -> None:
     failures: list[str] = []
-    ids = [(_silent if what == "silent" else _expired)(database) for _ in range(4)]
+    add = _add_silent_job if fault == "silent" else _add_expired_job
+    ids = [add(database) for _ in range(4)]
     reaper = Reaper(
         sessions=database,
         client=redis_client,
@@ -124,31 +126,31 @@ def test_a_job_that_cannot_be_ended_blocks_no_other(
     with refused(database, "before update", "jobs", is_row("new.id", ids[1]), code=code):
         reaper.reap()
 
-        assert [has_ended(database, job_id) for job_id in ids] == [True, False, True, True]
+        assert [_has_ended(database, job_id) for job_id in ids] == [True, False, True, True]
         assert failures == ["reaper"]
         assert _tracebacks(caplog, "cannot end jobs together") == [True]
-        lost = _lost(database)
+        lost = _add_lost_job(database)
         reaper.reap()
-        assert _queued(redis_client, lost)
+        assert _is_queued(redis_client, lost)
     Reaper(
         sessions=database, client=redis_client, max_attempts=1, lease=timedelta(seconds=10)
     ).reap()
 
-    assert has_ended(database, ids[1])
+    assert _has_ended(database, ids[1])
 
 
 @pytest.mark.parametrize("code", CODES)
-@pytest.mark.parametrize("what", ["released", "cancelled"])
+@pytest.mark.parametrize("change", ["released", "cancelled"])
 def test_a_batch_that_cannot_be_changed_blocks_no_other(
     database: SessionFactory,
     redis_client: redis.Redis,
     caplog: pytest.LogCaptureFixture,
-    what: str,
+    change: str,
     code: str,
 ) -> None:
     failures: list[str] = []
     have_workers(redis_client, places=100)
-    values = {"state": "cancelling"} if what == "cancelled" else {}
+    values = {"state": "cancelling"} if change == "cancelled" else {}
     batches = [new_batch(database, lines=3, **values) for _ in range(3)]
     dispatcher = Dispatcher(sessions=database, client=redis_client, count_failure=failures.append)
 
@@ -158,7 +160,7 @@ def test_a_batch_that_cannot_be_changed_blocks_no_other(
 
         assert failures == ["batches"]
         logged = _tracebacks(caplog, "cannot release lines together")
-        assert logged == ([True] if what == "released" else [])
+        assert logged == ([True] if change == "released" else [])
         moved = [_has_moved(database, batch_id) for batch_id in batches]
     assert moved == [False, True, True]
 
@@ -173,7 +175,7 @@ def test_data_that_cannot_be_deleted_blocks_no_other_kind(
         old = utc_now() - 99 * DAY
         job_id = add_job(session, key, state=JobState.SUCCEEDED, created_at=old, finished_at=old).id
         message = WebhookDelivery(
-            id=UUID(int=7 << 76 | 2 << 62),
+            id=UUID(int=7 << 76 | 2 << 62),  # an id of version 7, made in 1970
             user_id=key.user_id,
             api_key_id=key.id,
             job_id=job_id,
@@ -199,54 +201,54 @@ def test_data_that_cannot_be_deleted_blocks_no_other_kind(
 
 
 def test_a_bad_text_does_not_stop_the_publisher(redis_client: redis.Redis) -> None:
-    heard: list[bytes] = []
+    messages: list[bytes] = []
     connected = threading.Event()
     subscription = Subscription(
-        redis_client, "job-news", on_message=heard.append, on_connected=connected.set
+        redis_client, "job-news", on_message=messages.append, on_connected=connected.set
     )
     subscription.listen()
     assert connected.wait(10)
     publisher = TextPublisher(redis_client)
     publisher.start()
 
-    publisher.publish([_piece("bad")._replace(job=UUID(int=1))])  # it cannot be encoded as JSON
+    publisher.publish([_piece("bad")._replace(job=UUID(int=1))])  # JSON cannot encode it
     wait_until(lambda: not publisher._pieces, 10)
     publisher.publish([_piece("whole")])
 
-    wait_until(lambda: any(b"whole" in message for message in heard), 10)
+    wait_until(lambda: any(b"whole" in message for message in messages), 10)
     publisher.stop()
     subscription.close()
 
 
 def test_a_subscription_continues_after_any_error(redis_client: redis.Redis) -> None:
-    heard: list[bytes] = []
+    messages: list[bytes] = []
     connections: list[int] = []
 
     def connected() -> None:
         connections.append(1)
 
-    class Broken:
+    class UnreliableClient:
         """A client whose first subscription raises an unexpected error."""
 
         def pubsub(self) -> object:
             if not connections:
                 connections.append(0)
-                raise ValueError("no answer of Redis")
+                raise ValueError("not a response of Redis")
             return redis_client.pubsub()
 
         publish: Callable[..., object] = redis_client.publish
 
     subscription = Subscription(
-        Broken(),  # type: ignore[arg-type]
+        UnreliableClient(),  # type: ignore[arg-type]
         "job-news",
-        on_message=heard.append,
+        on_message=messages.append,
         on_connected=connected,
     )
     subscription.listen()
     wait_until(lambda: connections == [0, 1], 10)
     redis_client.publish("job-news", b"event")
 
-    wait_until(lambda: heard == [b"event"], 10)
+    wait_until(lambda: messages == [b"event"], 10)
     subscription.close()
 
 
@@ -256,35 +258,37 @@ def _piece(text: str) -> TextPiece:
     )
 
 
-def _silent(database: SessionFactory) -> UUID:
+def _add_silent_job(database: SessionFactory) -> UUID:
+    """Add a running job whose worker died."""
     with database.begin() as session:
         job = add_job(session)
         claim_job(session, job.id, worker_id="dead", lease=-DAY)
         return job.id
 
 
-def _expired(database: SessionFactory) -> UUID:
+def _add_expired_job(database: SessionFactory) -> UUID:
     with database.begin() as session:
         return add_job(session, expires_at=utc_now() - DAY).id
 
 
-def _lost(database: SessionFactory) -> QueuedJob:
+def _add_lost_job(database: SessionFactory) -> QueuedJob:
+    """Add a committed job that is on no queue."""
     with database.begin() as session:
         job = add_job(session, created_at=utc_now() - DAY)
         return QueuedJob(job.id, job.queue)
 
 
-def _queued(client: redis.Redis, job: QueuedJob) -> bool:
+def _is_queued(client: redis.Redis, job: QueuedJob) -> bool:
     return JobQueue(client).missing([job.id], QueueName(job.queue)) == []
 
 
-def has_ended(database: SessionFactory, job_id: UUID) -> bool:
+def _has_ended(database: SessionFactory, job_id: UUID) -> bool:
     with database() as session:
         return session.get_one(Job, job_id).is_final
 
 
 def _has_moved(database: SessionFactory, batch_id: UUID) -> bool:
-    """Return whether lines of a batch were released, or ended with it."""
+    """Return whether lines of a batch were released, or the batch ended."""
     with database() as session:
         batch = session.get_one(Batch, batch_id)
         return batch.started_at is not None or batch.is_final

@@ -1,3 +1,5 @@
+"""The reconciler settles unsettled jobs and restores lost charges, each of them once."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -25,19 +27,13 @@ CHARGED = 100
 
 
 @pytest.fixture
-def key(database: SessionFactory) -> ApiKey:
-    with database.begin() as session:
-        return add_key(session)
-
-
-@pytest.fixture
 def limiter(redis_client: redis.Redis) -> Limiter:
     return Limiter(redis_client)
 
 
 @pytest.fixture
 def reconcile(database: SessionFactory, redis_client: redis.Redis) -> Callable[[], None]:
-    """Make a pass now, even within the interval of the last one."""
+    """A pass that runs even within the interval of the last one."""
 
     def reconcile() -> None:
         redis_client.delete("limit:settling")
@@ -46,9 +42,10 @@ def reconcile(database: SessionFactory, redis_client: redis.Redis) -> Callable[[
     return reconcile
 
 
-def charged_job(
+def add_charged_job(
     database: SessionFactory, limiter: Limiter, key: ApiKey, *, age: timedelta = timedelta()
 ) -> UUID:
+    """Add a job that is charged to its key."""
     with database.begin() as session:
         created_at = utc_now() - age
         job_id = add_job(session, key, charged_tokens=CHARGED, created_at=created_at).id
@@ -67,7 +64,7 @@ def charge(database: SessionFactory, limiter: Limiter, key: ApiKey, job_id: UUID
 
 
 def end(database: SessionFactory, job_id: UUID, *, tokens: int) -> None:
-    """End a job; its worker dies before it settles."""
+    """End a job whose worker dies before it settles the charge."""
     with database.begin() as session:
         claim_job(session, job_id, worker_id="w", lease=timedelta(seconds=10))
         outcome = JobOutcome(JobState.SUCCEEDED, completion_tokens=tokens)
@@ -76,8 +73,8 @@ def end(database: SessionFactory, job_id: UUID, *, tokens: int) -> None:
         record_end(session, ended)
 
 
-def use(database: SessionFactory, limiter: Limiter, key: ApiKey) -> tuple[int, int]:
-    """Jobs in flight and tokens of the month."""
+def use_of(database: SessionFactory, limiter: Limiter, key: ApiKey) -> tuple[int, int]:
+    """Return the key's jobs in flight and its tokens of the month."""
     with database() as session:
         state = limiter.read(key, recall=lambda month: read_key_use(session, key.id, month))
     return state.in_flight.used, state.month.used
@@ -86,13 +83,13 @@ def use(database: SessionFactory, limiter: Limiter, key: ApiKey) -> tuple[int, i
 def test_an_unsettled_job_is_settled_with_its_used_tokens(
     database: SessionFactory, limiter: Limiter, key: ApiKey, reconcile: Callable[[], None]
 ) -> None:
-    ended, running = (charged_job(database, limiter, key) for _ in range(2))
+    ended, running = (add_charged_job(database, limiter, key) for _ in range(2))
     end(database, ended, tokens=7)
 
     reconcile()
     reconcile()
 
-    assert use(database, limiter, key) == (1, 7 + CHARGED)
+    assert use_of(database, limiter, key) == (1, 7 + CHARGED)
     assert list(limiter.in_flight(key.id)) == [running]
 
 
@@ -106,8 +103,8 @@ def test_a_key_that_cannot_be_read_blocks_no_other(
     with database.begin() as session:
         other = add_key(session)
     for owner in (key, other):
-        end(database, charged_job(database, limiter, owner), tokens=7)
-        charged_job(database, limiter, owner)
+        end(database, add_charged_job(database, limiter, owner), tokens=7)
+        add_charged_job(database, limiter, owner)
     redis_client.hset(f"limit:{other.id.hex}:flight", "no id", "no charge")
 
     LimitReconciler(
@@ -115,7 +112,7 @@ def test_a_key_that_cannot_be_read_blocks_no_other(
     ).reconcile()
 
     assert failures == ["settler"]
-    assert use(database, limiter, key) == (1, 7 + CHARGED)
+    assert use_of(database, limiter, key) == (1, 7 + CHARGED)
 
 
 def test_a_charge_that_redis_lost_is_restored_and_counts_once(
@@ -125,41 +122,42 @@ def test_a_charge_that_redis_lost_is_restored_and_counts_once(
     key: ApiKey,
     reconcile: Callable[[], None],
 ) -> None:
-    charged_job(database, limiter, key)
-    forgotten = charged_job(database, limiter, key, age=timedelta(hours=1))
-    limiter.settle(key.id, forgotten, 0)
+    add_charged_job(database, limiter, key)
+    lost = add_charged_job(database, limiter, key, age=timedelta(hours=1))
+    limiter.settle(key.id, lost, 0)
 
     reconcile()
-    assert use(database, limiter, key) == (2, 2 * CHARGED)
-    end(database, forgotten, tokens=7)
+    assert use_of(database, limiter, key) == (2, 2 * CHARGED)
+    end(database, lost, tokens=7)
     reconcile()
 
-    assert use(database, limiter, key) == (1, CHARGED + 7)
+    assert use_of(database, limiter, key) == (1, CHARGED + 7)
 
 
-def test_the_charge_of_a_line_that_redis_lost_is_restored_after_the_grace(
+def test_a_lost_charge_of_a_batch_line_is_restored_after_the_grace_period(
     database: SessionFactory, limiter: Limiter, key: ApiKey, reconcile: Callable[[], None]
 ) -> None:
     now = utc_now()
     with database.begin() as session:
-        made = {"created_at": now - timedelta(hours=1), "charged_tokens": CHARGED, "queue": "bulk"}
-        old = add_job(session, key, released_at=now - timedelta(minutes=9), **made).id
-        add_job(session, key, released_at=now, **made)
-        add_job(session, key, is_held=True, **{**made, "charged_tokens": 0})
-    charged_job(database, limiter, key)
+        line = {"created_at": now - timedelta(hours=1), "charged_tokens": CHARGED, "queue": "bulk"}
+        old = add_job(session, key, released_at=now - timedelta(minutes=9), **line).id
+        add_job(session, key, released_at=now, **line)
+        add_job(session, key, is_held=True, **{**line, "charged_tokens": 0})
+    add_charged_job(database, limiter, key)
     for job_id in set(limiter.in_flight(key.id)):
         limiter.settle(key.id, job_id, 0)
 
     reconcile()
 
     assert list(limiter.in_flight(key.id)) == [old]
-    assert use(database, limiter, key) == (0, CHARGED)
+    assert use_of(database, limiter, key) == (0, CHARGED)
 
 
-def test_a_young_job_without_a_charge_is_left_alone(
+def test_a_new_job_without_a_charge_is_not_charged(
     database: SessionFactory, limiter: Limiter, key: ApiKey, reconcile: Callable[[], None]
 ) -> None:
-    job = charged_job(database, limiter, key)
+    """Within the grace period, rows and charges may differ."""
+    job = add_charged_job(database, limiter, key)
     limiter.settle(key.id, job, 0)
 
     reconcile()
@@ -176,7 +174,7 @@ def test_an_old_charge_without_a_job_is_returned(
 
     reconcile()
 
-    assert use(database, Limiter(redis_client), key) == (1, CHARGED)
+    assert use_of(database, Limiter(redis_client), key) == (1, CHARGED)
 
 
 def test_one_worker_makes_the_pass_of_an_interval(
@@ -184,7 +182,7 @@ def test_one_worker_makes_the_pass_of_an_interval(
 ) -> None:
     first, second = (LimitReconciler(sessions=database, client=redis_client) for _ in range(2))
     first.reconcile()
-    end(database, charged_job(database, limiter, key), tokens=7)
+    end(database, add_charged_job(database, limiter, key), tokens=7)
 
     second.reconcile()
 

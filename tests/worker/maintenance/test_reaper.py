@@ -1,6 +1,7 @@
+"""The reaper requeues silent jobs, sends lost jobs, and ends jobs that cannot run."""
+
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -19,6 +20,7 @@ from models.database.base import SessionFactory, utc_now
 from models.jobs.job import Job
 from models.usage.usage import Usage
 from tests.support.factories.rows import add_job, add_key, claim_job
+from tests.support.polling import wait_until
 from worker.maintenance.reaper import Reaper
 
 LONG_AGO = timedelta(minutes=5)
@@ -31,8 +33,8 @@ def reap(database: SessionFactory, redis_client: redis.Redis) -> Callable[[], No
     ).reap
 
 
-def silent_job(database: SessionFactory, *, attempts: int = 1) -> UUID:
-    """A running job whose worker died."""
+def add_silent_job(database: SessionFactory, *, attempts: int = 1) -> UUID:
+    """Add a running job whose worker died."""
     with database.begin() as session:
         job = add_job(session)
         claim_job(session, job.id, worker_id="dead", lease=-LONG_AGO)
@@ -40,8 +42,8 @@ def silent_job(database: SessionFactory, *, attempts: int = 1) -> UUID:
         return job.id
 
 
-def lost_job(database: SessionFactory, *, age: timedelta = LONG_AGO) -> UUID:
-    """A committed job that never reached a queue."""
+def add_lost_job(database: SessionFactory, *, age: timedelta = LONG_AGO) -> UUID:
+    """Add a committed job that never reached a queue."""
     with database.begin() as session:
         return add_job(session, created_at=utc_now() - age).id
 
@@ -49,7 +51,7 @@ def lost_job(database: SessionFactory, *, age: timedelta = LONG_AGO) -> UUID:
 def test_a_dead_workers_job_is_requeued_and_sent(
     database: SessionFactory, redis_client: redis.Redis, reap: Callable[[], None]
 ) -> None:
-    job_id = silent_job(database)
+    job_id = add_silent_job(database)
 
     reap()
 
@@ -61,7 +63,7 @@ def test_a_dead_workers_job_is_requeued_and_sent(
 def test_a_job_that_kills_its_workers_fails_after_its_attempts(
     database: SessionFactory, reap: Callable[[], None]
 ) -> None:
-    job_id = silent_job(database, attempts=2)
+    job_id = add_silent_job(database, attempts=2)
 
     reap()
     reap()
@@ -79,7 +81,7 @@ def test_a_job_that_kills_its_workers_fails_after_its_attempts(
 def test_a_job_that_is_on_no_queue_is_sent(
     database: SessionFactory, redis_client: redis.Redis, reap: Callable[[], None]
 ) -> None:
-    job_id = lost_job(database)
+    job_id = add_lost_job(database)
 
     reap()
 
@@ -89,7 +91,7 @@ def test_a_job_that_is_on_no_queue_is_sent(
 def test_a_job_on_its_queue_is_not_sent_twice(
     database: SessionFactory, redis_client: redis.Redis, reap: Callable[[], None]
 ) -> None:
-    lost_job(database)
+    add_lost_job(database)
 
     for _ in range(3):
         reap()
@@ -97,10 +99,11 @@ def test_a_job_on_its_queue_is_not_sent_twice(
     assert JobQueue(redis_client).length(QueueName.INTERACTIVE) == 1
 
 
-def test_a_new_job_is_left_to_the_api(
+def test_a_job_within_the_grace_period_is_not_sent(
     database: SessionFactory, redis_client: redis.Redis, reap: Callable[[], None]
 ) -> None:
-    lost_job(database, age=timedelta(0))
+    """The API may be about to send it."""
+    add_lost_job(database, age=timedelta(0))
 
     reap()
 
@@ -111,7 +114,7 @@ def test_an_emptied_valkey_loses_no_job(
     database: SessionFactory, redis_client: redis.Redis, reap: Callable[[], None]
 ) -> None:
     for _ in range(5):
-        lost_job(database)
+        add_lost_job(database)
     reap()
     redis_client.flushall()
 
@@ -123,7 +126,7 @@ def test_an_emptied_valkey_loses_no_job(
 def test_after_a_database_outage_living_workers_get_one_lease_to_renew(
     database: SessionFactory, redis_client: redis.Redis
 ) -> None:
-    class Sometimes:
+    class UnreliableDatabase:
         """A database that is away while `is_away`."""
 
         is_away = False
@@ -136,35 +139,37 @@ def test_after_a_database_outage_living_workers_get_one_lease_to_renew(
         def __call__(self) -> Any:
             return database()
 
-    sometimes = Sometimes()
+    unreliable = UnreliableDatabase()
     reaper = Reaper(
-        sessions=sometimes,  # type: ignore[arg-type]
+        sessions=unreliable,  # type: ignore[arg-type]
         client=redis_client,
         max_attempts=2,
         lease=timedelta(seconds=1),
     )
-    job_id = silent_job(database)
+    job_id = add_silent_job(database)
 
     def state() -> str:
         with database() as session:
             return session.get_one(Job, job_id).state
 
-    sometimes.is_away = True
+    def is_requeued() -> bool:
+        reaper.reap()
+        return state() == "queued"
+
+    unreliable.is_away = True
     reaper.reap()
-    sometimes.is_away = False
+    unreliable.is_away = False
 
     reaper.reap()
     assert state() == "running"
-    deadline = time.monotonic() + 5
-    while state() == "running" and time.monotonic() < deadline:
-        time.sleep(0.1)
-        reaper.reap()
-    assert state() == "queued"
+    wait_until(is_requeued, 5, state)
 
 
-@pytest.mark.parametrize("how", ["deleted key", "key off", "deleted user", "suspended user"])
+@pytest.mark.parametrize(
+    "reason", ["deleted key", "disabled key", "deleted user", "suspended user"]
+)
 def test_jobs_of_an_unusable_key_are_cancelled(
-    database: SessionFactory, redis_client: redis.Redis, reap: Callable[[], None], how: str
+    database: SessionFactory, redis_client: redis.Redis, reap: Callable[[], None], reason: str
 ) -> None:
     with database.begin() as session:
         key, other = add_key(session), add_key(session)
@@ -172,11 +177,11 @@ def test_jobs_of_an_unusable_key_are_cancelled(
         waiting, running = add_job(session, key).id, add_job(session, key).id
         untouched = add_job(session, other).id
         claim_job(session, running, worker_id="w", lease=LONG_AGO)
-        if how == "deleted key":
+        if reason == "deleted key":
             delete_key(session, key)
-        elif how == "key off":
+        elif reason == "disabled key":
             key.is_active = False
-        elif how == "deleted user":
+        elif reason == "deleted user":
             delete_user(session, owner)
         else:
             owner.is_active = False

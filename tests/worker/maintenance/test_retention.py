@@ -1,4 +1,4 @@
-"""Retention deletes expired data only, in small steps."""
+"""Retention deletes only expired data, in small steps."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from models.maintenance.rollup_consistency import compare_roll_ups
 from models.usage.usage import Usage, record_usages
 from models.webhooks.webhook import DeliveryState, WebhookAttempt, WebhookDelivery
 from tests.support.factories.batches import add_batch
-from tests.support.factories.rows import add_job, add_key
+from tests.support.factories.rows import add_job
 from worker.maintenance.retention import Retention
 
 DAY = timedelta(days=1)
@@ -38,12 +38,6 @@ REQUEST = {
 }
 
 
-@pytest.fixture
-def key(database: SessionFactory) -> ApiKey:
-    with database.begin() as session:
-        return add_key(session)
-
-
 def enforce(
     database: SessionFactory, settings: Settings, *, seconds: float = 60.0, **days: int
 ) -> None:
@@ -53,8 +47,8 @@ def enforce(
     Retention(sessions=database, settings=changed, pass_seconds=seconds).enforce()
 
 
-def ended_job(session: Session, key: ApiKey, days_ago: float, **values: Any) -> UUID:
-    """Add a job that ended so long ago, with its usage."""
+def add_ended_job(session: Session, key: ApiKey, days_ago: float, **values: Any) -> UUID:
+    """Add a job that ended `days_ago`, with its usage."""
     at = utc_now() - days_ago * DAY
     defaults = {"state": JobState.SUCCEEDED, "request": REQUEST, "choices": CHOICES}
     job = add_job(
@@ -71,8 +65,8 @@ def ended_job(session: Session, key: ApiKey, days_ago: float, **values: Any) -> 
     return job.id
 
 
-def ended_batch(session: Session, key: ApiKey, days_ago: float, *, lines: int) -> UUID:
-    """Add a batch whose lines all succeeded so long ago, with their usage."""
+def add_ended_batch(session: Session, key: ApiKey, days_ago: float, *, lines: int) -> UUID:
+    """Add a batch whose lines all succeeded `days_ago`, with their usage."""
     at = utc_now() - days_ago * DAY
     batch = add_batch(session, key, lines=lines, succeeded=lines, prompt_tokens=5 * lines)
     values = {"started_at": at, "finished_at": at}
@@ -92,12 +86,13 @@ def count(session: Session, table: Any) -> int:
     return session.scalar(select(func.count()).select_from(table)) or 0
 
 
-def rows_of(database: SessionFactory, table: Any) -> int:
+def count_rows(database: SessionFactory, table: Any) -> int:
     with database() as session:
         return count(session, table)
 
 
 def differences(session: Session) -> list[str]:
+    """Return the differences between the tables."""
     every = {"since": None, "until": None}
     found = [
         *compare_jobs(session, **every),
@@ -111,8 +106,8 @@ def test_by_default_nothing_is_deleted(
     database: SessionFactory, base_settings: Settings, key: ApiKey
 ) -> None:
     with database.begin() as session:
-        ended_job(session, key, 4000)
-        ended_batch(session, key, 4000, lines=2)
+        add_ended_job(session, key, 4000)
+        add_ended_batch(session, key, 4000, lines=2)
 
     enforce(database, base_settings)
 
@@ -125,11 +120,11 @@ def test_texts_are_deleted_and_the_rest_of_a_job_stays(
     database: SessionFactory, base_settings: Settings, key: ApiKey
 ) -> None:
     with database.begin() as session:
-        old = ended_job(session, key, 31)
-        failed = ended_job(session, key, 40, state=JobState.FAILED, choices=None)
-        young = ended_job(session, key, 29)
-        waits = add_job(session, key, request=REQUEST, created_at=utc_now() - 99 * DAY).id
-        batch_id = ended_batch(session, key, 31, lines=3)
+        old = add_ended_job(session, key, 31)
+        failed = add_ended_job(session, key, 40, state=JobState.FAILED, choices=None)
+        recent = add_ended_job(session, key, 29)
+        waiting = add_job(session, key, request=REQUEST, created_at=utc_now() - 99 * DAY).id
+        batch_id = add_ended_batch(session, key, 31, lines=3)
         open_batch = add_batch(session, key, lines=2, created_at=utc_now() - 99 * DAY).id
 
     enforce(database, base_settings, prompts=30)
@@ -141,7 +136,7 @@ def test_texts_are_deleted_and_the_rest_of_a_job_stays(
             assert job.choices is None
             assert job.texts_deleted_at is not None
             assert (job.prompt_tokens, job.completion_tokens) == (10, 5)
-        for job_id in (young, waits):
+        for job_id in (recent, waiting):
             job = session.get_one(Job, job_id)
             assert job.request == REQUEST
             assert job.texts_deleted_at is None
@@ -158,8 +153,8 @@ def test_later_passes_delete_the_remaining_texts(
     database: SessionFactory, base_settings: Settings, key: ApiKey
 ) -> None:
     with database.begin() as session:
-        ended_job(session, key, 31)
-        later = ended_job(session, key, 20)
+        add_ended_job(session, key, 31)
+        later = add_ended_job(session, key, 20)
     enforce(database, base_settings, prompts=30)
 
     enforce(database, base_settings, prompts=10)
@@ -172,27 +167,27 @@ def test_jobs_and_batches_are_deleted_and_their_usage_stays(
     database: SessionFactory, base_settings: Settings, key: ApiKey
 ) -> None:
     with database.begin() as session:
-        ended_job(session, key, 91)
-        young = ended_job(session, key, 89)
-        waits = add_job(session, key, created_at=utc_now() - 99 * DAY).id
-        runs = add_job(session, key, state=JobState.RUNNING, started_at=utc_now() - 99 * DAY).id
-        ended_batch(session, key, 91, lines=3)
-        young_batch = ended_batch(session, key, 89, lines=2)
+        add_ended_job(session, key, 91)
+        recent = add_ended_job(session, key, 89)
+        waiting = add_job(session, key, created_at=utc_now() - 99 * DAY).id
+        running = add_job(session, key, state=JobState.RUNNING, started_at=utc_now() - 99 * DAY).id
+        add_ended_batch(session, key, 91, lines=3)
+        recent_batch = add_ended_batch(session, key, 89, lines=2)
         open_batch = add_batch(session, key, lines=2, created_at=utc_now() - 99 * DAY).id
 
     enforce(database, base_settings, jobs=90)
 
     with database() as session:
         jobs = set(session.scalars(select(Job.id).where(Job.batch_id.is_(None))))
-        assert jobs == {young, waits, runs}
-        assert set(session.scalars(select(Batch.id))) == {young_batch, open_batch}
+        assert jobs == {recent, waiting, running}
+        assert set(session.scalars(select(Batch.id))) == {recent_batch, open_batch}
         assert count(session, Job) == 3 + 2 + 2
         assert count(session, Usage) == 1 + 1 + 3 + 2
         assert differences(session) == []
 
 
 def add_jobs(session: Session, key: ApiKey, rows: int) -> None:
-    """Add that many jobs that ended 91 days ago."""
+    """Add jobs that ended 91 days ago."""
     at = utc_now() - 91 * DAY
     job = add_job(session, key, state=JobState.CANCELLED, created_at=at, finished_at=at)
     names = "user_id, api_key_id, queue, state, priority, model, request, prompt_tokens"
@@ -210,7 +205,7 @@ def test_many_rows_are_deleted_in_small_transactions_and_passes(
     database: SessionFactory, base_settings: Settings, key: ApiKey
 ) -> None:
     with database.begin() as session:
-        ended_batch(session, key, 91, lines=STEP + 10)
+        add_ended_batch(session, key, 91, lines=STEP + 10)
         rows = 2 * STEP + 20
         add_jobs(session, key, rows)
     deleted: list[int] = []
@@ -226,7 +221,7 @@ def test_many_rows_are_deleted_in_small_transactions_and_passes(
     try:
         retention.enforce()
         first = list(deleted)
-        while rows_of(database, Job) + rows_of(database, Batch):
+        while count_rows(database, Job) + count_rows(database, Batch):
             retention.enforce()
     finally:
         event.remove(engine, "after_cursor_execute", note)
@@ -243,7 +238,7 @@ def test_many_rows_are_deleted_in_small_transactions_and_passes(
 def test_a_step_keeps_its_bound_with_every_query_plan(
     database: SessionFactory, key: ApiKey, step: Callable[[Session, datetime], int]
 ) -> None:
-    """A plan that ran the subquery again for each row of the table exceeded the limit."""
+    """The subquery has the limit: a plan that repeats it for each row exceeds the bound."""
     with database.begin() as session:
         add_jobs(session, key, STEP + 100)
     with database.begin() as session:
@@ -253,11 +248,11 @@ def test_a_step_keeps_its_bound_with_every_query_plan(
         assert step(session, utc_now() - 90 * DAY) == STEP
 
 
-def test_a_batch_that_is_being_deleted_is_no_difference(
+def test_a_partly_deleted_batch_is_no_difference(
     database: SessionFactory, base_settings: Settings, key: ApiKey
 ) -> None:
     with database.begin() as session:
-        ended_batch(session, key, 91, lines=STEP + 10)
+        add_ended_batch(session, key, 91, lines=STEP + 10)
 
     enforce(database, base_settings, seconds=0, jobs=90)
 
@@ -269,7 +264,7 @@ def test_a_batch_that_is_being_deleted_is_no_difference(
 
 def test_a_batch_without_its_lines_is_a_difference(database: SessionFactory, key: ApiKey) -> None:
     with database.begin() as session:
-        batch_id = ended_batch(session, key, 1, lines=1)
+        batch_id = add_ended_batch(session, key, 1, lines=1)
         session.execute(text("delete from jobs"))
         session.execute(text("delete from usage"))
         session.execute(text("delete from usage_hourly"))
@@ -279,10 +274,10 @@ def test_a_batch_without_its_lines_is_a_difference(database: SessionFactory, key
         assert session.get(Batch, batch_id) is not None
 
 
-def test_webhooks_and_the_audit_trail_have_their_own_ages(
+def test_webhooks_and_the_audit_trail_are_kept_for_their_own_times(
     database: SessionFactory, base_settings: Settings, key: ApiKey
 ) -> None:
-    def message(session: Session, days_ago: int, state: DeliveryState) -> UUID:
+    def add_message(session: Session, days_ago: int, state: DeliveryState) -> UUID:
         at = utc_now() - days_ago * DAY
         delivery = WebhookDelivery(
             id=id_of(at),
@@ -301,10 +296,10 @@ def test_webhooks_and_the_audit_trail_have_their_own_ages(
         return delivery.id
 
     with database.begin() as session:
-        message(session, 31, DeliveryState.DELIVERED)
+        add_message(session, 31, DeliveryState.DELIVERED)
         remaining = {
-            message(session, 31, DeliveryState.PENDING),
-            message(session, 29, DeliveryState.FAILED),
+            add_message(session, 31, DeliveryState.PENDING),
+            add_message(session, 29, DeliveryState.FAILED),
         }
         for days_ago in (29, 364, 366):
             at = utc_now() - days_ago * DAY
@@ -318,9 +313,10 @@ def test_webhooks_and_the_audit_trail_have_their_own_ages(
         assert count(session, AuditEntry) == 2
 
 
-def test_rows_with_ids_of_a_slow_clock_live_as_long_as_others(
+def test_rows_with_ids_of_a_slow_clock_are_kept_as_long_as_others(
     database: SessionFactory, base_settings: Settings, key: ApiKey
 ) -> None:
+    """An id has the time of the machine that made it; the row has the database's."""
     with database.begin() as session:
         delivery = WebhookDelivery(
             id=id_of(utc_now() - 400 * DAY),
@@ -350,7 +346,7 @@ def test_a_locked_prompt_is_deleted_by_a_later_pass(
     database: SessionFactory, base_settings: Settings, key: ApiKey
 ) -> None:
     with database.begin() as session:
-        _, locked, _ = [ended_job(session, key, days_ago) for days_ago in (33, 32, 31)]
+        _, locked, _ = [add_ended_job(session, key, days_ago) for days_ago in (33, 32, 31)]
 
     with database() as other:
         other.execute(text("select id from jobs where id = :id for update"), {"id": locked})
@@ -367,11 +363,11 @@ def texts_of(database: SessionFactory) -> set[UUID]:
         return {job.id for job in session.scalars(select(Job)) if "prompt" in job.request}
 
 
-def test_only_one_worker_at_a_time_deletes(
+def test_only_one_worker_deletes_at_a_time(
     database: SessionFactory, base_settings: Settings, key: ApiKey
 ) -> None:
     with database.begin() as session:
-        ended_job(session, key, 91)
+        add_ended_job(session, key, 91)
 
     with database() as other:
         take_lock(other, ServiceLock.RETENTION)

@@ -1,3 +1,5 @@
+"""The roll-up closes past days in bounded steps, and hours soon after their end."""
+
 from __future__ import annotations
 
 from datetime import timedelta
@@ -32,7 +34,7 @@ def test_each_pass_closes_a_few_of_the_past_days(database: SessionFactory) -> No
         assert sum_usage(session, UsageScope(begin, now)).requests == 1
 
 
-def test_between_two_passes_the_database_is_not_queried(database: SessionFactory) -> None:
+def test_a_call_before_the_next_pass_is_due_does_nothing(database: SessionFactory) -> None:
     rollup = UsageRollup(sessions=database)
     rollup.roll_up()
     with database.begin() as session:

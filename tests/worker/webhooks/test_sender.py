@@ -44,12 +44,6 @@ def settings(base_settings: Settings) -> Settings:
 
 
 @pytest.fixture
-def key(database: SessionFactory) -> ApiKey:
-    with database.begin() as session:
-        return add_key(session)
-
-
-@pytest.fixture
 def sender(database: SessionFactory, settings: Settings) -> Iterator[WebhookSender]:
     """A sender that retries at once. The test starts it."""
     schedule = RetrySchedule(delays_seconds=(0.05,))
