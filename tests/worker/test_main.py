@@ -27,7 +27,7 @@ from tests.support.polling import wait_until
 from tests.support.service import Service
 
 
-def ready(client: redis.Redis) -> bool:
+def is_worker_ready(client: redis.Redis) -> bool:
     return bool(WorkerRegistry(client).ready())
 
 
@@ -37,20 +37,22 @@ def test_an_idle_worker_exits_at_once(
 ) -> None:
     service = Service(base_settings, tmp_path)
     worker = service.add_worker()
-    wait_until(lambda: ready(redis_client), 60, service.logs)
+    wait_until(lambda: is_worker_ready(redis_client), 60, service.logs)
 
-    began = time.monotonic()
+    signalled_at = time.monotonic()
     worker.send_signal(signal.SIGTERM)
     code = worker.wait(20)
 
     assert code == 0
-    assert time.monotonic() - began < 2  # 0.3 s on an idle machine
+    assert time.monotonic() - signalled_at < 2  # 0.3 s on an idle machine
     assert not WorkerRegistry(redis_client).alive()
 
 
 @pytest.fixture
-def own(base_settings: Settings, tmp_path: Path) -> Iterator[tuple[Postgres, Valkey, Service]]:
-    """A worker with its own servers that runs a job of one minute."""
+def service_with_servers(
+    base_settings: Settings, tmp_path: Path
+) -> Iterator[tuple[Postgres, Valkey, Service]]:
+    """A worker that runs a job of one minute, and its own servers, which tests may stop."""
     postgres = Postgres(tmp_path / "postgres", log_dir=tmp_path, is_durable=False)
     valkey = Valkey(tmp_path / "valkey", log_dir=tmp_path)
     try:
@@ -95,31 +97,31 @@ def start_long_job(service: Service) -> None:
 @pytest.mark.alone
 @pytest.mark.parametrize("is_frozen", [True, False])
 def test_a_worker_exits_while_redis_and_the_database_are_away(
-    own: tuple[Postgres, Valkey, Service], is_frozen: bool
+    service_with_servers: tuple[Postgres, Valkey, Service], is_frozen: bool
 ) -> None:
-    postgres, valkey, service = own
+    postgres, valkey, service = service_with_servers
     [worker] = service.workers
 
-    with away(postgres, valkey, is_frozen=is_frozen):
-        began = time.monotonic()
+    with stopped(postgres, valkey, is_frozen=is_frozen):
+        signalled_at = time.monotonic()
         worker.send_signal(signal.SIGTERM)
         code = worker.wait(20)
-        seconds = time.monotonic() - began
+        seconds = time.monotonic() - signalled_at
 
     assert code == 0, service.logs()
     assert seconds < 13
 
 
 @contextmanager
-def away(postgres: Postgres, valkey: Valkey, *, is_frozen: bool) -> Iterator[None]:
-    """Stop the servers; frozen ones accept connections and do not respond."""
+def stopped(postgres: Postgres, valkey: Valkey, *, is_frozen: bool) -> Iterator[None]:
+    """Stop the servers. Frozen servers accept connections and do not respond."""
     if not is_frozen:
         valkey.stop()
         postgres.stop()
         yield
         return
-    first = [server.child.pid for server in (postgres, valkey) if server.child is not None]
-    processes = [one for pid in first for one in (pid, *_children(pid))]
+    parents = [server.child.pid for server in (postgres, valkey) if server.child is not None]
+    processes = [process for pid in parents for process in (pid, *_children(pid))]
     _signal(processes, signal.SIGSTOP)
     try:
         yield
@@ -129,7 +131,7 @@ def away(postgres: Postgres, valkey: Valkey, *, is_frozen: bool) -> Iterator[Non
 
 def _signal(processes: list[int], number: signal.Signals) -> None:
     for process in processes:
-        with suppress(ProcessLookupError):  # a backend may have ended since it was listed
+        with suppress(ProcessLookupError):  # a backend may have ended after the listing
             os.kill(process, number)
 
 

@@ -12,8 +12,8 @@ from core.queueing.workers import GpuStatus
 from worker.observability.gpus import GpuCollector, NoGpus, NvmlGpus, open_gpus
 
 
-class Driver:
-    """Stands in for NVML on a machine with two GPUs. The second does not know its power."""
+class FakeDriver:
+    """NVML on a machine with two GPUs. The second GPU does not know its power."""
 
     NVMLError = pynvml.NVMLError
     NVML_TEMPERATURE_GPU = pynvml.NVML_TEMPERATURE_GPU
@@ -46,8 +46,8 @@ class Driver:
         return 350_000
 
 
-class Failing(Driver):
-    """The same, with some functions that fail for one GPU."""
+class FailingDriver(FakeDriver):
+    """The same driver, with functions that fail for one GPU."""
 
     def __init__(self, *functions: str, gpu: int = 0) -> None:
         self._functions = functions
@@ -60,12 +60,13 @@ class Failing(Driver):
         def fail(gpu: int = self._gpu, *arguments: Any) -> Any:
             if gpu == self._gpu:
                 raise pynvml.NVMLError(pynvml.NVML_ERROR_GPU_IS_LOST)
-            return getattr(Driver(), name)(gpu, *arguments)
+            return getattr(FakeDriver(), name)(gpu, *arguments)
 
         return fail
 
 
-def samples(driver: Driver) -> dict[tuple[str, str], float]:
+def samples(driver: FakeDriver) -> dict[tuple[str, str], float]:
+    """Return the exported values by metric and index of the GPU."""
     return {
         (sample.name.removeprefix("bountycoder_gpu_"), sample.labels["gpu"]): sample.value
         for metric in GpuCollector(NvmlGpus(driver)).collect()
@@ -73,9 +74,9 @@ def samples(driver: Driver) -> dict[tuple[str, str], float]:
     }
 
 
-def test_a_heartbeat_has_all_that_the_driver_knows() -> None:
+def test_a_heartbeat_has_every_value_that_the_driver_knows() -> None:
     values = ("UtilizationRates", "MemoryInfo", "Temperature")
-    driver = Failing(*(f"nvmlDeviceGet{value}" for value in values), gpu=1)
+    driver = FailingDriver(*(f"nvmlDeviceGet{value}" for value in values), gpu=1)
 
     assert [reading.status for reading in NvmlGpus(driver).read()] == [
         GpuStatus("NVIDIA H100", use=0.75, memory_used=60, memory_total=80, temperature=50),
@@ -83,8 +84,8 @@ def test_a_heartbeat_has_all_that_the_driver_knows() -> None:
     ]
 
 
-def test_metrics_have_all_that_the_driver_knows() -> None:
-    assert samples(Driver()) == {
+def test_metrics_have_every_value_that_the_driver_knows() -> None:
+    assert samples(FakeDriver()) == {
         ("utilization_ratio", "0"): 0.75,
         ("utilization_ratio", "1"): 0.75,
         ("memory_used_bytes", "0"): 60,
@@ -99,11 +100,11 @@ def test_metrics_have_all_that_the_driver_knows() -> None:
 
 @pytest.mark.parametrize("function", ["nvmlDeviceGetHandleByIndex", "nvmlDeviceGetUUID"])
 def test_a_lost_gpu_does_not_hide_the_others(function: str) -> None:
-    assert {gpu for _, gpu in samples(Failing(function))} == {"1"}
+    assert {gpu for _, gpu in samples(FailingDriver(function))} == {"1"}
 
 
-def test_a_driver_that_went_away_has_no_gpus() -> None:
-    driver = Failing("nvmlDeviceGetCount")
+def test_a_driver_that_does_not_respond_has_no_gpus() -> None:
+    driver = FailingDriver("nvmlDeviceGetCount")
 
     assert not NvmlGpus(driver).read()
     assert not list(GpuCollector(NvmlGpus(driver)).collect())
@@ -113,8 +114,8 @@ def test_a_machine_without_gpus_has_no_metrics() -> None:
     assert not list(GpuCollector(NoGpus()).collect())
 
 
-def test_the_library_has_every_function_that_is_called() -> None:
-    called = {name for name in vars(Driver) if not name.startswith("__")}
+def test_the_library_has_every_function_of_the_fake_driver() -> None:
+    called = {name for name in vars(FakeDriver) if not name.startswith("__")}
 
     assert {name for name in called if not hasattr(pynvml, name)} == set()
 

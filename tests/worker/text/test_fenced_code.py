@@ -1,4 +1,4 @@
-"""The code of a completion that starts behind a code fence."""
+"""A completion that starts behind a code fence is cut to its code."""
 
 from __future__ import annotations
 
@@ -24,11 +24,15 @@ def scanner(*stop: str) -> FencedCode:
 
 
 def code_of(text: str, *stop: str, cuts: tuple[int, ...] = (), min_length: int = 0) -> str:
-    """Return the code of a text that arrives in pieces, with `|` after a stop."""
+    """Return the code of a text that arrives in pieces, with `|` after a stop.
+
+    Args:
+        cuts: positions in the text at which a new piece starts.
+    """
     code = scanner(*stop)
-    cuts_at = sorted({min(place, len(text)) for place in cuts} | {0, min_length, len(text)})
-    passed = [code.push(text[a:b], may_stop=a >= min_length) for a, b in pairwise(cuts_at)]
-    return "".join(passed) + code.flush() + "|" * code.has_stopped
+    bounds = sorted({min(cut, len(text)) for cut in cuts} | {0, min_length, len(text)})
+    pieces = [code.push(text[a:b], may_stop=a >= min_length) for a, b in pairwise(bounds)]
+    return "".join(pieces) + code.flush() + "|" * code.has_stopped
 
 
 @pytest.mark.parametrize(
@@ -51,7 +55,7 @@ def test_only_the_code_is_returned(text: str, code: str) -> None:
     assert code_of(text) == code
 
 
-def test_the_fence_that_was_named_closes_the_code() -> None:
+def test_only_the_fence_of_the_stop_strings_closes_the_code() -> None:
     assert code_of("md\n```python\nx = 1\n```\n````\n", "````") == "```python\nx = 1\n```\n|"
 
 
@@ -67,7 +71,7 @@ def test_the_division_into_pieces_does_not_change_the_code(
     assert code_of(text, cuts=tuple(range(len(text)))) == whole
 
 
-def test_a_first_line_that_is_long_does_not_wait_for_its_end() -> None:
+def test_a_long_first_line_is_returned_before_its_end() -> None:
     code = scanner()
 
     assert code.push("x" * MAX_INFO_CHARACTERS) == ""
@@ -83,7 +87,7 @@ def test_code_is_returned_as_it_is_generated() -> None:
     assert [code.push(piece) for piece in pieces] == ["", "", "", "x", " = 1", "\n", "", "", ""]
 
 
-def test_a_fence_within_the_least_length_closes_nothing() -> None:
+def test_a_fence_within_the_minimum_length_closes_nothing() -> None:
     text = "python\nx = 1\n```\ny = 2\n```\n"
 
     assert code_of(text, min_length=18) == "x = 1\n```\ny = 2\n|"

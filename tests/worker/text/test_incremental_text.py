@@ -1,3 +1,5 @@
+"""Tokens become the text that the tokenizer decodes, however they are divided, at a steady pace."""
+
 from __future__ import annotations
 
 import time
@@ -27,9 +29,10 @@ SNIPPETS = st.sampled_from(
 TEXTS = st.lists(SNIPPETS | st.text(max_size=8), max_size=8).map("".join)
 
 
-def cut(ids: list[int], cuts: list[int]) -> list[list[int]]:
-    places = sorted({min(place, len(ids)) for place in cuts} | {0, len(ids)})
-    return [ids[a:b] for a, b in pairwise(places)]
+def divide(ids: list[int], cuts: list[int]) -> list[list[int]]:
+    """Divide ids at the given positions."""
+    bounds = sorted({min(cut, len(ids)) for cut in cuts} | {0, len(ids)})
+    return [ids[a:b] for a, b in pairwise(bounds)]
 
 
 CUTS = st.lists(st.integers(0, 200), max_size=40)
@@ -43,7 +46,7 @@ def test_pieces_of_a_text_join_to_the_text(
     ids = tokenizer.tokenizer.encode(text, add_special_tokens=False).ids
     incremental = IncrementalText(token_bytes)
 
-    pieces = [incremental.push(part) for part in cut(ids, cuts)] + [incremental.flush()]
+    pieces = [incremental.push(part) for part in divide(ids, cuts)] + [incremental.flush()]
 
     assert "".join(pieces) == tokenizer.decode(ids)
 
@@ -55,24 +58,27 @@ def test_pieces_of_any_ids_join_to_the_decoded_text(
 ) -> None:
     incremental = IncrementalText(token_bytes)
 
-    pieces = [incremental.push(part) for part in cut(ids, cuts)] + [incremental.flush()]
+    pieces = [incremental.push(part) for part in divide(ids, cuts)] + [incremental.flush()]
 
     assert "".join(pieces) == tokenizer.decode(ids)
 
 
 @pytest.fixture(scope="session")
-def partial(token_bytes: TokenBytes) -> list[int]:
-    """Tokens of half characters, and special tokens."""
+def partial_tokens(token_bytes: TokenBytes) -> list[int]:
+    """Tokens of parts of characters, and special tokens."""
     ids = [i for i in range(49152) if "\ufffd" in token_bytes[i].decode(errors="replace")]
     return [*ids, 0, 1, 2]
 
 
 @settings(max_examples=300)
-@given(places=st.lists(st.integers(0, 10**6), max_size=60))
-def test_pieces_of_half_characters_join_to_the_decoded_text(
-    tokenizer: PromptTokenizer, token_bytes: TokenBytes, partial: list[int], places: list[int]
+@given(numbers=st.lists(st.integers(0, 10**6), max_size=60))
+def test_pieces_of_partial_characters_join_to_the_decoded_text(
+    tokenizer: PromptTokenizer,
+    token_bytes: TokenBytes,
+    partial_tokens: list[int],
+    numbers: list[int],
 ) -> None:
-    ids = [partial[place % len(partial)] for place in places]
+    ids = [partial_tokens[number % len(partial_tokens)] for number in numbers]
     incremental = IncrementalText(token_bytes)
 
     pieces = [incremental.push([one]) for one in ids] + [incremental.flush()]
@@ -94,13 +100,13 @@ def test_every_text_is_decoded_as_fast_as_letters(
 
 def _seconds_of(token_bytes: TokenBytes, ids: Sequence[int], count: int) -> float:
     incremental = IncrementalText(token_bytes)
-    began = time.perf_counter()
-    for place in range(count):
-        incremental.push((ids[place % len(ids)],))
-    return time.perf_counter() - began
+    began_at = time.perf_counter()
+    for index in range(count):
+        incremental.push((ids[index % len(ids)],))
+    return time.perf_counter() - began_at
 
 
-def test_half_a_character_is_never_returned(
+def test_part_of_a_character_is_never_returned(
     tokenizer: PromptTokenizer, token_bytes: TokenBytes
 ) -> None:
     ids = tokenizer.tokenizer.encode("🏳️‍🌈世界", add_special_tokens=False).ids

@@ -1,4 +1,4 @@
-"""Stop strings, and the cost of finding them."""
+"""A stop string ends a text at the same position however the text is divided, at a bounded cost."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from worker.text.stop_strings import StopScanner, StopStrings
 CUTS = st.lists(st.integers(0, 200), max_size=40)
 
 
-def passed_at_once(text: str, stop: list[str]) -> str:
-    """Return the text before the first stop string to end, the longest of several."""
+def text_before_stop(text: str, stop: list[str]) -> str:
+    """Return the text before the first stop string to end, or before the longest of several."""
     for end in range(len(text) + 1):
         found = [one for one in stop if text[:end].endswith(one)]
         if found:
@@ -28,27 +28,26 @@ def passed_at_once(text: str, stop: list[str]) -> str:
     stop=st.lists(st.text(alphabet="ab#`\n", min_size=1, max_size=5), max_size=8),
     cuts=CUTS,
 )
-def test_a_stop_string_ends_the_text_wherever_it_is_cut(
+def test_the_division_into_pieces_does_not_change_the_end_of_the_text(
     text: str, stop: list[str], cuts: list[int]
 ) -> None:
     scanner = StopScanner(StopStrings(stop))
-    places = sorted({min(place, len(text)) for place in cuts} | {0, len(text)})
-    pieces = [text[a:b] for a, b in pairwise(places)]
+    bounds = sorted({min(cut, len(text)) for cut in cuts} | {0, len(text)})
+    pieces = [text[a:b] for a, b in pairwise(bounds)]
 
-    passed = []
+    returned = ""
     for piece in pieces:
-        passed.append(scanner.push(piece))
+        returned += scanner.push(piece)
         # No returned text may turn out to be part of a stop string.
-        assert not [s for s in stop if s in "".join(passed)]
-    passed.append(scanner.flush())
+        assert not [s for s in stop if s in returned]
+    returned += scanner.flush()
 
-    given_text = "".join(passed)
-    assert given_text == passed_at_once(text, stop)
+    assert returned == text_before_stop(text, stop)
     if scanner.has_stopped:
-        assert text.startswith(given_text)
-        assert any(text[len(given_text) :].startswith(s) for s in stop)
+        assert text.startswith(returned)
+        assert any(text[len(returned) :].startswith(s) for s in stop)
     else:
-        assert given_text == text
+        assert returned == text
 
 
 def test_text_after_a_stop_string_is_dropped() -> None:
@@ -64,19 +63,19 @@ def test_text_after_a_stop_string_is_dropped() -> None:
     assert scanner.flush() == ""
 
 
-def test_text_that_only_started_like_a_stop_string_is_returned_later() -> None:
+def test_a_text_that_only_starts_like_a_stop_string_is_returned_later() -> None:
     scanner = StopScanner(StopStrings(["###"]))
 
     assert [scanner.push(p) for p in ("a##", "b##")] == ["a", "##b"]
     assert scanner.flush() == "##"
 
 
-def test_a_stop_string_does_not_start_before_stop_strings_count() -> None:
+def test_a_stop_string_does_not_start_in_text_that_may_not_stop() -> None:
     scanner = StopScanner(StopStrings(["###"]))
 
-    passed = [scanner.push("a#", may_stop=False), scanner.push("##"), scanner.push("#b")]
+    returned = [scanner.push("a#", may_stop=False), scanner.push("##"), scanner.push("#b")]
 
-    assert (passed, scanner.has_stopped) == (["a#", "", ""], True)
+    assert (returned, scanner.has_stopped) == (["a#", "", ""], True)
 
 
 @pytest.mark.alone
@@ -90,9 +89,9 @@ def test_a_character_costs_the_same_with_many_long_stop_strings() -> None:
 def seconds_of(stop: list[str], text: str) -> float:
     def once() -> float:
         scanner = StopScanner(StopStrings(stop))
-        began = time.perf_counter()
+        began_at = time.perf_counter()
         for character in text:
             scanner.push(character)
-        return time.perf_counter() - began
+        return time.perf_counter() - began_at
 
     return min(once() for _ in range(5))

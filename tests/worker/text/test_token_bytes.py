@@ -1,4 +1,4 @@
-"""The bytes of tokens, compared with the tokenizers' own decoders."""
+"""The bytes of tokens join to the text that the tokenizers' own decoders give."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ LETTERS = "▁abcé"
 
 
 @pytest.fixture(scope="module")
-def sentences() -> Tokenizer:
-    """A tokenizer like Llama 2's: `▁` is a space, bytes replace unknown letters."""
+def byte_fallback_tokenizer() -> Tokenizer:
+    """A tokenizer like Llama 2's: `▁` is a space, and byte tokens replace unknown letters."""
     words = ["<unk>", "<s>", *(f"<0x{byte:02X}>" for byte in range(256)), *LETTERS, "▁a", "ab"]
     vocabulary = {word: number for number, word in enumerate(words)}
     tokenizer = Tokenizer(
@@ -46,16 +46,18 @@ def text_of(tokenizer: Tokenizer, ids: list[int]) -> str:
 
 @settings(max_examples=300)
 @given(text=st.text(alphabet="▁abcé世🎉", max_size=20))
-def test_bytes_join_to_the_text_where_bytes_are_tokens(sentences: Tokenizer, text: str) -> None:
-    ids = [1, *sentences.encode(text).ids]
+def test_bytes_join_to_the_decoded_text_with_byte_tokens(
+    byte_fallback_tokenizer: Tokenizer, text: str
+) -> None:
+    ids = [1, *byte_fallback_tokenizer.encode(text).ids]
 
-    assert text_of(sentences, ids) == sentences.decode(ids)
+    assert text_of(byte_fallback_tokenizer, ids) == byte_fallback_tokenizer.decode(ids)
 
 
-def test_a_wrong_byte_damages_no_character_before_it(sentences: Tokenizer) -> None:
-    ids = [sentences.token_to_id(f"<0x{byte}>") for byte in ("C3", "A9", "FF")]
+def test_an_invalid_byte_damages_no_character_before_it(byte_fallback_tokenizer: Tokenizer) -> None:
+    ids = [byte_fallback_tokenizer.token_to_id(f"<0x{byte}>") for byte in ("C3", "A9", "FF")]
 
-    assert text_of(sentences, ids) == "é\ufffd"
+    assert text_of(byte_fallback_tokenizer, ids) == "é\ufffd"
 
 
 def test_every_token_of_the_model_has_the_bytes_of_its_text(

@@ -70,7 +70,7 @@ def test_greedy_rows_keep_every_bit_beside_others(is_static: bool) -> None:
     assert not torch.equal(out[2], scores[2])
 
 
-def test_captured_steps_draw_what_others_draw() -> None:
+def test_captured_steps_draw_the_tokens_of_other_steps() -> None:
     samplings = [
         Sampling(),
         Sampling(temperature=0.7, seed=1),
