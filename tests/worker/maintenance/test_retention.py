@@ -274,7 +274,7 @@ def test_a_batch_without_its_lines_is_a_difference(database: SessionFactory, key
         assert session.get(Batch, batch_id) is not None
 
 
-def test_webhooks_and_the_audit_trail_are_kept_for_their_own_times(
+def test_webhooks_and_the_audit_trail_expire_at_their_own_ages(
     database: SessionFactory, base_settings: Settings, key: ApiKey
 ) -> None:
     def add_message(session: Session, days_ago: int, state: DeliveryState) -> UUID:
@@ -313,7 +313,7 @@ def test_webhooks_and_the_audit_trail_are_kept_for_their_own_times(
         assert count(session, AuditEntry) == 2
 
 
-def test_rows_with_ids_of_a_slow_clock_are_kept_as_long_as_others(
+def test_rows_with_ids_of_a_slow_clock_expire_at_the_age_of_others(
     database: SessionFactory, base_settings: Settings, key: ApiKey
 ) -> None:
     """An id has the time of the machine that made it; the row has the database's."""

@@ -45,7 +45,7 @@ def message_of(job: Job, stored: Job | None) -> dict[str, Any]:
     return dict(json.loads(body))
 
 
-def test_the_data_is_the_job_as_the_api_shows_it() -> None:
+def test_the_data_is_the_job_as_in_the_api() -> None:
     job = ended_job(state="succeeded", choices=[{"text": "grün", "index": 0}])
 
     sent = message_of(job, job)
