@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from typing import Any
@@ -23,15 +23,13 @@ from models.webhooks.queue import claim_delivery
 from models.webhooks.webhook import WebhookAttempt, WebhookDelivery, list_attempts
 from tests.support.factories.rows import add_job, add_key
 from tests.support.polling import wait_until
-from tests.support.webhook_receiver import Receiver, receiving
+from tests.support.webhook_receiver import Receiver, Responder, receiving
 from worker.webhooks.retry_schedule import RetrySchedule
 from worker.webhooks.sender import MAX_PER_RECEIVER, MAX_PER_USER, WebhookSender
 
 TIMEOUT_SECONDS = 2.0
 #: Nothing listens there.
 ABSENT_DATABASE_URL = "postgresql+psycopg2://u:p@127.0.0.1:1/x"
-#: Returns the status and headers of a response, given the number of earlier requests.
-Responder = Callable[[int], tuple[int, dict[str, str]]]
 
 
 @pytest.fixture
