@@ -24,7 +24,7 @@ from tests.support.http.batch_files import PATH, batch_uuid, jsonl, made, reques
 from tests.support.polling import wait_until
 from tests.support.service import Service
 from tests.support.webhook_receiver import receiving
-from tests.system.faults.clock import Clock
+from tests.system.faults.installation.clock import WallClocks
 
 OFF = timedelta(hours=6)
 #: The longest time of a call and of reading its row, on a busy machine.
@@ -43,7 +43,7 @@ def skewed_service(
     """An API whose clock is hours off, and a worker whose clock is off the other way."""
     environments = {}
     for program, sign in (("api", request.param), ("worker", -request.param)):
-        clock = Clock(tmp_path_factory.mktemp(program))
+        clock = WallClocks(tmp_path_factory.mktemp(program))
         assert clock.can_step, "this test needs a C compiler"
         clock.step(None, sign * OFF.total_seconds())
         environments[program] = clock.environment

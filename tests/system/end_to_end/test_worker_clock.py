@@ -11,7 +11,7 @@ from core.config.settings import Settings
 from models.database.base import SessionFactory
 from models.jobs.job import Job
 from tests.support.service import Service
-from tests.system.faults.clock import Clock
+from tests.system.faults.installation.clock import WallClocks
 
 HOURS = 3600.0
 
@@ -23,7 +23,7 @@ def test_a_wrong_clock_changes_no_time_to_the_first_token(
     tmp_path: Path,
     ahead: float,
 ) -> None:
-    clock = Clock(tmp_path)
+    clock = WallClocks(tmp_path)
     if not clock.can_step:
         pytest.skip("no C compiler makes wrong clocks here")
     clock.step(None, ahead)

@@ -1,9 +1,9 @@
-"""A batch while everything that runs it dies. `python -m tests.system.faults.bulk`
+"""A batch while all that runs it is killed. `python -m tests.system.faults.bulk`
 
-Real PostgreSQL, Valkey, API and worker processes. Workers (and their feeders) and the API are
-killed with SIGKILL at random moments and started again, and the Valkey is once killed and all that
-it had written deleted. The batch must complete, with each of its lines done once, its webhook made
-once, and every sum exact. Prints the seed: `--seed` draws the same moments again.
+PostgreSQL, Valkey, API and workers are real processes. The program kills workers, with their
+dispatchers, and the API at random moments and starts them again. Once it kills Valkey and deletes
+its data. The batch must complete with each line done once, one webhook, and exact sums. `--seed`
+repeats the moments of a run, which prints its seed.
 """
 
 from __future__ import annotations
@@ -13,14 +13,12 @@ import json
 import random
 import shutil
 import signal
-import subprocess
 import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import UUID
 
-import requests
 from sqlalchemy import func, select
 
 from cli.servers.postgres import Postgres
@@ -37,11 +35,12 @@ from models.webhooks.webhook import WebhookDelivery
 from tests.bench.servers import MODEL
 from tests.support.http.batch_files import PATH, batch_uuid, made, requests_of
 from tests.support.polling import wait_until
+from tests.support.processes import end
 from tests.support.service import Service
 
 MOST_SECONDS = 600.0
 KILL_SECONDS = 10.0
-#: A line takes about half a second, a silent worker's are given up soon, and no line by itself.
+#: A line takes about half a second. The lease is short, and attempts do not run out.
 ENVIRONMENT = {
     "ENGINE": "echo",
     "ECHO_TOKENS_PER_SECOND": "10",
@@ -49,7 +48,7 @@ ENVIRONMENT = {
     "MAX_ATTEMPTS": "50",
     "WEBHOOK_ALLOWED_NETWORKS": "127.0.0.0/8",
 }
-#: Nobody needs to take the webhook; it needs to be there once.
+#: No receiver listens there: the webhook only has to exist once.
 NOWHERE = "http://127.0.0.1:1029/hook"
 
 
@@ -71,18 +70,18 @@ class Faults:
 
     def kill_api(self) -> None:
         assert self.service.api is not None
-        _kill(self.service.api)
+        end(self.service.api, signal.SIGKILL)
         self.service.api = self.service.spawn("api")
         self.killed.append("api")
 
     def kill_worker(self) -> None:
-        place = self.draw.randrange(len(self.service.workers))
-        _kill(self.service.workers[place])
-        self.service.workers[place] = self.service.spawn("worker")
+        number = self.draw.randrange(len(self.service.workers))
+        end(self.service.workers[number], signal.SIGKILL)
+        self.service.workers[number] = self.service.spawn("worker")
         self.killed.append("worker")
 
     def lose_valkey(self) -> None:
-        """Kill the Valkey, delete all that it had written, start it again."""
+        """Kill Valkey, delete its data and start it again."""
         assert self.valkey is not None and self.valkey.child is not None
         self.valkey.child.stop(signal.SIGKILL, KILL_SECONDS)
         shutil.rmtree(self.valkey.directory)
@@ -92,7 +91,7 @@ class Faults:
 
 @dataclass(frozen=True)
 class Sent:
-    """A batch that was sent to the API, and its key's headers."""
+    """A batch, and the headers of its key."""
 
     id: UUID
     address: str
@@ -100,7 +99,7 @@ class Sent:
 
 
 def send_batch(service: Service, lines: int) -> Sent:
-    """Send a file of lines, with a webhook and a quota for the month."""
+    """Submit a batch with a webhook and a key with a monthly quota."""
     key = service.make_key(monthlyTokenLimit=10_000_000)
     headers = {"x-api-key": key["secret"]}
     batch = made(service, headers, *requests_of(lines), query=f"?webhookUrl={NOWHERE}")
@@ -118,17 +117,17 @@ def has_completed(database: SessionFactory, batch_id: UUID) -> bool:
 
 
 def check_results(service: Service, sent: Sent, lines: int) -> None:
-    """Check that the results have each line once, in order, with the caller's own names."""
-    answer = service.call("GET", f"{sent.address}/results", headers=sent.headers)
-    results = [json.loads(line) for line in answer.text.splitlines()]
-    assert answer.headers["x-batch-status"] == "completed"
+    """Check that the results have each line once, in order, with its `custom_id`."""
+    response = service.call("GET", f"{sent.address}/results", headers=sent.headers)
+    results = [json.loads(line) for line in response.text.splitlines()]
+    assert response.headers["x-batch-status"] == "completed"
     assert [result["line"] for result in results] == list(range(1, lines + 1))
     assert [result["custom_id"] for result in results] == [f"c{i}" for i in range(lines)]
     assert {result["status"] for result in results} == {"succeeded"}
 
 
 def check_sums(database: SessionFactory, batch_id: UUID, lines: int) -> str:
-    """Check that each line was done once and that all sums are exact; say what was seen."""
+    """Check that each line was done once and that all sums are exact; return a summary."""
     with database() as session:
         begin_check(session, timeout_seconds=60)
         batch = session.get_one(Batch, batch_id)
@@ -146,8 +145,8 @@ def check_sums(database: SessionFactory, batch_id: UUID, lines: int) -> str:
             select(WebhookDelivery.event).where(WebhookDelivery.batch_id == batch_id)
         )
         assert events.all() == ["batch.completed"]
-        again = select(func.count()).where(Job.batch_id == batch_id, Job.attempt > 1)
-        return f"{session.scalar(again)} lines began more than once"
+        retried = select(func.count()).where(Job.batch_id == batch_id, Job.attempt > 1)
+        return f"{session.scalar(retried)} lines had a second attempt"
 
 
 def main() -> None:
@@ -184,16 +183,16 @@ def _run(settings: Settings, directory: Path, valkey: Valkey, args: argparse.Nam
         began = time.monotonic()
         sent = send_batch(service, args.lines)
         batch_id = sent.id
-        # At random places of the first nine tenths, so that all of them meet the batch.
-        places = sorted(draw.uniform(0, 0.9) for _ in range(args.kills))
+        # Within the first nine tenths of the batch, so that the batch still runs.
+        moments = sorted(draw.uniform(0, 0.9) for _ in range(args.kills))
         lost_at = draw.randrange(args.kills)
-        for number, place in enumerate(places):
+        for number, moment in enumerate(moments):
             wait_until(
-                lambda place=place: count_ended(database, batch_id) >= place * args.lines,
+                lambda moment=moment: count_ended(database, batch_id) >= moment * args.lines,
                 MOST_SECONDS,
                 service.logs,
             )
-            time.sleep(draw.uniform(0, 1))
+            time.sleep(draw.uniform(0, 1))  # the moment of a kill is random
             faults.kill_one()
             if number == lost_at:
                 faults.lose_valkey()
@@ -203,22 +202,10 @@ def _run(settings: Settings, directory: Path, valkey: Valkey, args: argparse.Nam
             print(f"{seconds:6.1f} s: {ended} lines have ended, killed: {killed}", flush=True)
         wait_until(lambda: has_completed(database, batch_id), MOST_SECONDS, service.logs)
         print(f"{time.monotonic() - began:6.1f} s: the batch has completed")
-        wait_until(lambda: _answers(service), MOST_SECONDS, service.logs)
+        wait_until(service.responds, MOST_SECONDS, service.logs)
         check_results(service, sent, args.lines)
     print(f"each line once, all sums exact; {check_sums(database, batch_id, args.lines)}")
     engine.dispose()
-
-
-def _answers(service: Service) -> bool:
-    try:
-        return service.call("GET", "/healthz").ok
-    except requests.ConnectionError:
-        return False
-
-
-def _kill(process: subprocess.Popen[bytes]) -> None:
-    process.kill()
-    process.wait(KILL_SECONDS)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What must hold after every run, whatever was broken in it."""
+"""The invariants that hold after every run."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from core.prompts.tokenizer import PromptTokenizer
 from models.database.base import DATABASE_AWAY
 from models.maintenance.consistency import begin_check, compare_batches, compare_jobs
 from models.maintenance.rollup_consistency import compare_closed, compare_roll_ups
-from tests.system.faults.instance import Instance
+from tests.system.faults.installation.breakable import BreakableInstallation
 from tests.system.faults.leftovers import Leftovers
-from tests.system.faults.traffic import (
-    IN_FLIGHT_CLIENTS,
-    IN_FLIGHT_LIMIT,
+from tests.system.faults.traffic.clients import FaultTraffic
+from tests.system.faults.traffic.notes import (
+    CONCURRENCY,
+    CONCURRENT_CLIENTS,
     MONTHLY_TOKENS,
     RATE_LIMIT,
     Notes,
-    Seen,
-    Traffic,
+    SeenRequest,
 )
 
-#: How long accepted work may take to end, once all parts serve again.
+#: Bound of the time in which accepted work ends, once all parts serve.
 QUIET_SECONDS = 60.0
 CHECK_SECONDS = 20.0
-#: Ends of jobs that faults explain.
+#: Errors of jobs that faults explain.
 EXPLAINED_FAILURES = {"worker_lost", "queue_unavailable", "engine_error"}
 
-#: Notes each change of a job's state that is committed, so that none is undone unseen.
-WATCH = """
+#: Records each committed change of a job's state, so that a later change hides none.
+RECORD_CHANGES = """
     create table fault_changes (
         id bigserial primary key, job_id uuid, old text, new text, attempt integer,
         at timestamptz not null default clock_timestamp()
@@ -58,10 +58,10 @@ WATCH = """
 _FINAL = "('succeeded', 'failed', 'cancelled', 'expired')"
 
 
-def watch_changes(instance: Instance) -> None:
-    """Let the database note every change of a job's state."""
-    with instance.sessions.begin() as session:
-        session.execute(text(WATCH))
+def record_changes(installation: BreakableInstallation) -> None:
+    """Let the database record every change of a job's state."""
+    with installation.sessions.begin() as session:
+        session.execute(text(RECORD_CHANGES))
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,21 +80,21 @@ class Row:
 
     @property
     def was_refused(self) -> bool:
-        """Whether its caller got a 503, and may ask again: the queue was away."""
+        """Whether its caller got 503 because the queue was away, and may retry."""
         return self.error == "queue_unavailable"
 
 
-def wait_quiet(instance: Instance) -> list[str]:
-    """Wait until everything accepted has ended; return what has not."""
+def wait_quiet(installation: BreakableInstallation) -> list[str]:
+    """Wait until all accepted work has ended; return the rest after the time-out."""
     deadline = time.monotonic() + QUIET_SECONDS
     while True:
-        left = _unfinished(instance)
+        left = _unfinished(installation)
         if not left or time.monotonic() > deadline:
             return left
         time.sleep(0.1)
 
 
-def _unfinished(instance: Instance) -> list[str]:
+def _unfinished(installation: BreakableInstallation) -> list[str]:
     query = (
         f"select 'job ' || id || ' is ' || state || ', attempt ' || attempt"
         f" || ', held ' || is_held || ', lease ' || coalesce(lease_expires_at::text, 'none')"
@@ -102,27 +102,27 @@ def _unfinished(instance: Instance) -> list[str]:
         " union all select 'batch ' || id || ' is ' || state from batches where finished_at is null"
     )
     try:
-        with instance.sessions() as session:
+        with installation.sessions() as session:
             return list(session.scalars(text(query)))
     except DATABASE_AWAY as error:
         return [f"the database is away: {error}"]
 
 
 class Invariants:
-    """Checks an instance after each run."""
+    """Checks an installation after each run."""
 
-    def __init__(self, instance: Instance) -> None:
-        self._instance = instance
+    def __init__(self, installation: BreakableInstallation) -> None:
+        self._installation = installation
         self._tokenizer = PromptTokenizer.load(
-            instance.settings.model_path, instance.settings.prompt_mode
+            installation.settings.model_path, installation.settings.prompt_mode
         )
-        self._leftovers = Leftovers(instance)
+        self._leftovers = Leftovers(installation)
 
-    def broken(self, traffic: Traffic, *, losses: int) -> list[str]:
-        """Return what does not hold.
+    def broken(self, traffic: FaultTraffic, *, losses: int) -> list[str]:
+        """Return the broken invariants.
 
         Args:
-            losses: times that Redis may have forgotten what it counted.
+            losses: how often Redis may have lost its counts.
         """
         notes = traffic.notes
         found_rows = sorted(self._rows(traffic), key=lambda row: not row.was_refused)
@@ -136,10 +136,8 @@ class Invariants:
         found += self._leftovers.left(_key_ids(traffic))
         return found
 
-    # Jobs.
-
-    def _rows(self, traffic: Traffic) -> list[Row]:
-        with self._instance.sessions() as session:
+    def _rows(self, traffic: FaultTraffic) -> list[Row]:
+        with self._installation.sessions() as session:
             found = session.execute(
                 text(
                     "select id, request->'metadata'->>'mark', state, choices->0->>'text',"
@@ -166,37 +164,37 @@ class Invariants:
                 continue
             yield from self._of_row(seen, row)
 
-    def _of_row(self, seen: Seen, row: Row) -> Iterator[str]:
+    def _of_row(self, seen: SeenRequest, row: Row) -> Iterator[str]:
         name = f"{seen.kind} {row.id.hex} ({row.state}, attempt {row.attempt})"
         if seen.job is not None and parse_id(Prefix.JOB, seen.job) != row.id:
-            yield f"{name} was shown as {seen.job}"
+            yield f"{name} has the id {seen.job} for its client"
         if seen.status not in (None, "queued", "running", row.state):
-            yield f"{name} was told to its client as {seen.status}"
+            yield f"{name} is {seen.status} for its client"
         if row.state == "failed" and row.error not in EXPLAINED_FAILURES:
             yield f"{name} failed with {row.error}"
         ids = self._tokenizer.encode(Generation(prompt=seen.prompt))
-        answer = ids[: seen.max_tokens]
+        completion = ids[: seen.max_tokens]
         if row.state in ("succeeded", "cancelled"):
-            whole = self._tokenizer.decode(answer)
+            whole = self._tokenizer.decode(completion)
             if row.state == "succeeded" and row.text != whole:
                 yield f"{name} has the text {row.text!r}, not {whole!r}"
             if not whole.startswith(row.text.rstrip("\ufffd")):
                 yield f"{name} has the text {row.text!r}, not the beginning of {whole!r}"
         if row.state == "succeeded":
             counts = (row.prompt_tokens, row.completion_tokens)
-            if counts != (len(ids), len(answer)):
-                yield f"{name} counts {counts} tokens, not {(len(ids), len(answer))}"
+            if counts != (len(ids), len(completion)):
+                yield f"{name} counts {counts} tokens, not {(len(ids), len(completion))}"
         if row.state in ("succeeded", "cancelled") and not row.text.startswith(seen.text):
             yield f"{name} was streamed as {seen.text!r}, and is {row.text!r}"
         if row.state == "succeeded" and seen.is_whole and seen.usage is not None:
-            told = (seen.usage["prompt_tokens"], seen.usage["completion_tokens"])
-            if told != (row.prompt_tokens, row.completion_tokens):
-                yield f"{name} was told with {told} tokens"
+            received = (seen.usage["prompt_tokens"], seen.usage["completion_tokens"])
+            if received != (row.prompt_tokens, row.completion_tokens):
+                yield f"{name} has {received} tokens for its client"
         if seen.poison is not None and row.state == "succeeded":
             yield f"{name} is poisoned, and succeeded"
 
     def _of_batches(self, notes: Notes) -> Iterator[str]:
-        with self._instance.sessions() as session:
+        with self._installation.sessions() as session:
             for batch in notes.batches:
                 batch_id = parse_id(Prefix.BATCH, batch.id)
                 found = session.execute(
@@ -207,9 +205,9 @@ class Invariants:
                 if lines != dict.fromkeys(batch.marks, 1):
                     yield f"{batch.id} has the lines {lines}"
 
-    def _of_changes(self, traffic: Traffic) -> Iterator[str]:
-        """Each job reached one final state, once, and stayed there."""
-        with self._instance.sessions() as session:
+    def _of_changes(self, traffic: FaultTraffic) -> Iterator[str]:
+        """Find jobs that did not reach exactly one final state and stay there."""
+        with self._installation.sessions() as session:
             wrong = session.execute(
                 text(
                     "select job_id, string_agg(old || '>' || new || '@' || c.attempt, ', '"
@@ -223,10 +221,8 @@ class Invariants:
             for job_id, changes in wrong:
                 yield f"job {job_id.hex} went {changes}"
 
-    # Sums.
-
     def _of_usage(self) -> Iterator[str]:
-        with self._instance.sessions() as session:
+        with self._installation.sessions() as session:
             begin_check(session, timeout_seconds=CHECK_SECONDS)
             for compare in (compare_jobs, compare_roll_ups, compare_batches):
                 for one in compare(session, since=None, until=None):
@@ -237,10 +233,8 @@ class Invariants:
             for job_id in leases:
                 yield f"job {job_id.hex} has ended and has a lease"
 
-    # Limits.
-
-    def _of_limits(self, traffic: Traffic, losses: int) -> Iterator[str]:
-        """The minute begins anew when Redis has lost it: that often more may have been granted."""
+    def _of_limits(self, traffic: FaultTraffic, losses: int) -> Iterator[str]:
+        """Find exceeded limits; each loss of Redis restarts the minute of the rate limit."""
         minutes = Counter(
             one.sent_at // 60
             for one in traffic.notes.granted
@@ -249,7 +243,7 @@ class Invariants:
         for minute, count in minutes.items():
             if count > RATE_LIMIT * (1 + losses):
                 yield f"{count} requests were accepted in minute {minute}, of {RATE_LIMIT}"
-        with self._instance.sessions() as session:
+        with self._installation.sessions() as session:
             used = session.scalar(
                 text(
                     "select sum(prompt_tokens + completion_tokens) from usage"
@@ -259,16 +253,18 @@ class Invariants:
             )
             if (used or 0) > MONTHLY_TOKENS:
                 yield f"{used} tokens were used, of {MONTHLY_TOKENS} in the month"
-            most = session.scalar(text(_MOST_IN_FLIGHT), {"key": _key_id(traffic, "in flight")})
-            # What was charged as Redis was emptied, and not committed yet, is not read back.
-            if (most or 0) > IN_FLIGHT_LIMIT + losses * IN_FLIGHT_CLIENTS:
-                yield f"{most} jobs were in flight at once, of {IN_FLIGHT_LIMIT}"
+            most = session.scalar(
+                text(_HIGHEST_CONCURRENCY), {"key": _key_id(traffic, "in flight")}
+            )
+            # A loss also loses the charges of jobs that are not committed yet.
+            if (most or 0) > CONCURRENCY + losses * CONCURRENT_CLIENTS:
+                yield f"{most} jobs were in flight at once, of {CONCURRENCY}"
 
 
-#: How many jobs of a key were in flight at once: by the moments at which the database took their
-#: rows and their ends, which lie between the charge and its settling. One that comes as ended was
-#: never in flight.
-_MOST_IN_FLIGHT = f"""
+#: The most jobs of a key that were in flight at once, by the moments of their rows and their ends
+#: in the database. Both lie between the charge and its settling. A job that was inserted as ended
+#: was never in flight.
+_HIGHEST_CONCURRENCY = f"""
     with changes as (
         select c.at, case when c.old is null then 1 else -1 end as change
         from fault_changes c join jobs j on j.id = c.job_id
@@ -280,11 +276,11 @@ _MOST_IN_FLIGHT = f"""
 """
 
 
-def _key_id(traffic: Traffic, name: str) -> UUID:
-    found = parse_id(Prefix.KEY, traffic.keys[name]["id"])
+def _key_id(traffic: FaultTraffic, name: str) -> UUID:
+    found = parse_id(Prefix.KEY, traffic.key_ids[name])
     assert found is not None
     return found
 
 
-def _key_ids(traffic: Traffic) -> list[UUID]:
-    return [_key_id(traffic, name) for name in traffic.keys]
+def _key_ids(traffic: FaultTraffic) -> list[UUID]:
+    return [_key_id(traffic, name) for name in traffic.key_ids]

@@ -1,4 +1,4 @@
-"""What a run must not leave behind: messages, charges, connections, and processes that grew."""
+"""What a run must not leave: messages, charges, connections, and processes that grew."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ import psutil
 from sqlalchemy import text
 
 from core.limits.limiter import Limiter
-from tests.system.faults.instance import Instance
+from tests.system.faults.installation.breakable import BreakableInstallation
 
-#: How long what is left of connections and queues may take to go.
+#: Bound of the time in which connections and messages vanish.
 TIDY_SECONDS = 25.0
 POLL_SECONDS = 0.2
-#: Beyond what the first run left a process with.
+#: Allowed growth of a process since its first run.
 MORE_BYTES, MORE_FILES, MORE_THREADS = 64 * 1024**2, 80, 24
-#: Orphaned charges are taken back after two minutes, at a pass each quarter of a minute.
+#: The reconciler settles orphaned charges after two minutes; it runs every 15 seconds.
 ORPHAN_SECONDS = 150.0
 
 
 @dataclass(frozen=True, slots=True)
-class Process:
-    """What a process takes."""
+class ProcessSize:
+    """The resources of a process."""
 
     memory: int
     files: int
@@ -34,15 +34,15 @@ class Process:
 
 
 class Leftovers:
-    """Looks at one instance after each of its runs."""
+    """Checks one installation after each of its runs."""
 
-    def __init__(self, instance: Instance) -> None:
-        self._instance = instance
-        self._first: dict[str, Process] = {}
+    def __init__(self, installation: BreakableInstallation) -> None:
+        self._installation = installation
+        self._first: dict[str, ProcessSize] = {}
         self._charged: list[tuple[float, UUID]] = []
 
     def left(self, keys: Iterable[UUID]) -> list[str]:
-        """Return what a run under these keys left, that does not go in time."""
+        """Return what a run with these keys left and what did not vanish in time."""
         now = time.monotonic()
         self._charged += [(now, key_id) for key_id in keys]
         while True:
@@ -55,25 +55,25 @@ class Leftovers:
         found = [*self._messages(), *self._charges(), *self._connections()]
         for name, process in self._processes().items():
             first = self._first.setdefault(name, process)
-            for what, is_now, was, more in (
+            for resource, is_now, was, more in (
                 ("bytes", process.memory, first.memory, MORE_BYTES),
                 ("open files", process.files, first.files, MORE_FILES),
                 ("threads", process.threads, first.threads, MORE_THREADS),
             ):
                 if is_now > was + more:
-                    found.append(f"{name} has {is_now} {what}, after the first run {was}")
+                    found.append(f"{name} has {is_now} {resource}, after the first run {was}")
         return found
 
     def _messages(self) -> Iterator[str]:
-        """Messages that nobody says are done."""
+        """Find messages that no worker has acknowledged."""
         for queue in ("interactive", "bulk"):
-            waiting = self._instance.redis.hlen(f"dramatiq:{queue}.msgs")
+            waiting = self._installation.redis.hlen(f"dramatiq:{queue}.msgs")
             if waiting:
                 yield f"{waiting} messages are left on the queue {queue}"
 
     def _charges(self) -> Iterator[str]:
-        """Charges of jobs that are over, of runs long enough ago."""
-        limiter = Limiter(self._instance.redis)
+        """Find charges of ended jobs of earlier runs."""
+        limiter = Limiter(self._installation.redis)
         before = time.monotonic() - ORPHAN_SECONDS
         due = [one for one in self._charged if one[0] < before]
         for one in due:
@@ -88,12 +88,12 @@ class Leftovers:
             " and pid <> pg_backend_pid() and state <> 'idle'"
             " and state_change < now() - interval '3 seconds' group by 1"
         )
-        with self._instance.sessions() as session:
+        with self._installation.sessions() as session:
             for state, count in session.execute(text(query)):
                 yield f"{count} connections to PostgreSQL are {state}"
-        gc.collect()  # answers that clients here dropped may keep their connections until then
-        port = self._instance.api_port
-        for name, pid in self._instance.api_places().items():
+        gc.collect()  # responses that clients dropped may keep their connections until then
+        port = self._installation.up.api_port
+        for name, pid in self._installation.api_processes_by_name().items():
             try:
                 connections = psutil.Process(pid).net_connections("tcp")
             except psutil.NoSuchProcess:
@@ -106,14 +106,14 @@ class Leftovers:
             if clients:
                 yield f"still connected to {name}: {', '.join(clients)}"
 
-    def _processes(self) -> dict[str, Process]:
+    def _processes(self) -> dict[str, ProcessSize]:
         found = {}
-        for name, pid in self._instance.pids().items():
-            processes = self._instance.api_places() if name == "api" else {name: pid}
+        for name, pid in self._installation.pids().items():
+            processes = self._installation.api_processes_by_name() if name == "api" else {name: pid}
             for one, number in processes.items():
                 try:
                     process = psutil.Process(number)
-                    found[one] = Process(
+                    found[one] = ProcessSize(
                         process.memory_info().rss, process.num_fds(), process.num_threads()
                     )
                 except psutil.NoSuchProcess:
@@ -122,9 +122,9 @@ class Leftovers:
 
 
 def _owner(address: Any) -> str:
-    """Return which process has the other end of a connection on this machine."""
+    """Return the process at the other end of a connection on this machine."""
     for one in psutil.net_connections("tcp"):
         if one.laddr == address:
-            name = psutil.Process(one.pid).cmdline()[-3:] if one.pid else "nobody"
+            name = psutil.Process(one.pid).cmdline()[-3:] if one.pid else "no process"
             return f"{name} ({one.status}, port {address.port})"
-    return f"nobody, port {address.port}"
+    return f"no process, port {address.port}"

@@ -1,5 +1,7 @@
-"""How long recovery takes: of a dead worker's jobs, of the service after its servers return, and
-of the neighbours of a request that kills its workers. `python -m tests.system.faults --recovery`
+"""Recovery times after common faults. `python -m tests.system.faults --recovery`
+
+They are those of a dead worker's jobs, of the service after its servers return, and of the
+neighbours of a request that kills its workers.
 """
 
 from __future__ import annotations
@@ -15,24 +17,24 @@ import requests
 from sqlalchemy import text
 
 from tests.support.polling import wait_until
-from tests.system.faults.engine import Poison
-from tests.system.faults.instance import Instance
-from tests.system.faults.traffic import BATCHES, GENERATE, JOBS
+from tests.system.faults.installation.breakable import BreakableInstallation
+from tests.system.faults.installation.engine import Poison
+from tests.system.faults.traffic.calls import BATCHES, GENERATE, JOBS
 
-#: What is promised.
+#: The promised bounds.
 WORKER_SECONDS, SERVER_SECONDS = 15.0, 5.0
-#: How long a server is away.
+#: The time for which a server is away.
 AWAY_SECONDS = 3.0
 CALL_SECONDS = 10.0
 END_SECONDS = 120.0
 NEIGHBOURS = 11
-#: Runs for so many seconds at the pace of the faults' engine.
+#: A job that runs for ten seconds.
 LONG_PROMPT, LONG_TOKENS = "word " * 300, 250
 
 
 @dataclass(frozen=True, slots=True)
 class Recovery:
-    """What was measured, and what was promised."""
+    """A measured recovery time and its promised bound."""
 
     of: str
     seconds: float
@@ -42,95 +44,97 @@ class Recovery:
         return f"{self.of}: {self.seconds:.1f} s (at most {self.bound:.0f} s)"
 
 
-def of_a_dead_workers_jobs(instance: Instance) -> Recovery:
-    """Kill a worker; measure until all its jobs run elsewhere."""
-    headers = _key(instance)
+def of_a_dead_workers_jobs(installation: BreakableInstallation) -> Recovery:
+    """Measure the time from a worker's death until all its jobs run elsewhere."""
+    headers = _key(installation)
     body = {"prompt": LONG_PROMPT, "maxTokens": LONG_TOKENS}
     for _ in range(8):
-        _post(instance, JOBS, headers, json=body)
+        _post(installation, JOBS, headers, json=body)
     victim = 0
 
     def is_busy() -> bool:
         nonlocal victim
-        counts = _held_by(instance)
+        counts = _held_by(installation)
         victim = max(counts, key=counts.__getitem__, default=0)
         return sum(counts.values()) == 8
 
-    wait_until(is_busy, END_SECONDS, instance.explain)
+    wait_until(is_busy, END_SECONDS, installation.explain)
     began = time.monotonic()
     os.kill(victim, signal.SIGKILL)
-    wait_until(lambda: _run_elsewhere(instance, victim), END_SECONDS, instance.explain)
+    wait_until(lambda: _run_elsewhere(installation, victim), END_SECONDS, installation.explain)
     recovery = Recovery("a dead worker's jobs run elsewhere", _since(began), WORKER_SECONDS)
-    instance.mend()
+    installation.mend()
     return recovery
 
 
-def of_redis(instance: Instance) -> Recovery:
-    return _of_server(instance, "Redis", instance.valkey.stop)
+def of_redis(installation: BreakableInstallation) -> Recovery:
+    return _of_server(installation, "Redis", installation.servers.valkey.stop)
 
 
-def of_postgres(instance: Instance) -> Recovery:
-    return _of_server(instance, "PostgreSQL", instance.postgres.stop)
+def of_postgres(installation: BreakableInstallation) -> Recovery:
+    return _of_server(installation, "PostgreSQL", installation.servers.postgres.stop)
 
 
-def _of_server(instance: Instance, name: str, stop: Callable[[], None]) -> Recovery:
-    """Stop a server for a while; measure from its return until every kind of call is served."""
-    headers = _key(instance)
-    assert _serves(instance, headers)
+def _of_server(
+    installation: BreakableInstallation, name: str, stop: Callable[[], None]
+) -> Recovery:
+    """Measure the time from a server's return until every kind of call is served."""
+    headers = _key(installation)
+    assert _serves(installation, headers)
     stop()
     time.sleep(AWAY_SECONDS)  # the fault itself
-    instance.start_servers()
+    installation.servers.restart_ended()
     began = time.monotonic()
-    wait_until(lambda: _serves(instance, headers), END_SECONDS, instance.explain)
+    wait_until(lambda: _serves(installation, headers), END_SECONDS, installation.explain)
     return Recovery(f"full service after {name} returns", _since(began), SERVER_SECONDS)
 
 
-def of_a_poisoned_batch(instance: Instance) -> Recovery:
-    """Send a batch with one line that kills its worker; measure until the batch has ended.
+def of_a_poisoned_batch(installation: BreakableInstallation) -> Recovery:
+    """Measure the time until a batch with a line that kills its worker has ended.
 
-    That line fails after all attempts, and no other does.
+    Only that line fails, after all its attempts.
     """
-    headers = _key(instance)
+    headers = _key(installation)
     lines = [
-        {"custom_id": f"c{place}", "prompt": f"{place} is a number", "maxTokens": 20}
-        for place in range(NEIGHBOURS + 1)
+        {"custom_id": f"c{number}", "prompt": f"{number} is a number", "maxTokens": 20}
+        for number in range(NEIGHBOURS + 1)
     ]
     poisoned = lines[NEIGHBOURS // 2]
     poisoned["seed"] = int(Poison.KILL)
     file = "".join(json.dumps(line) + "\n" for line in lines)
     kind = {"Content-Type": "application/jsonl"}
-    batch = _post(instance, BATCHES, {**headers, **kind}, data=file).json()
+    batch = _post(installation, BATCHES, {**headers, **kind}, data=file).json()
     began = time.monotonic()
-    place = f"{instance.url}{BATCHES}/{batch['id']}"
+    url = f"{installation.url}{BATCHES}/{batch['id']}"
 
     def has_ended() -> bool:
-        answer = requests.get(place, headers=headers, timeout=CALL_SECONDS)
-        return bool(answer.json()["status"] == "completed")
+        response = requests.get(url, headers=headers, timeout=CALL_SECONDS)
+        return bool(response.json()["status"] == "completed")
 
-    wait_until(has_ended, END_SECONDS, instance.explain)
+    wait_until(has_ended, END_SECONDS, installation.explain)
     seconds = _since(began)
-    results = requests.get(f"{place}/results", headers=headers, timeout=CALL_SECONDS).text
+    results = requests.get(f"{url}/results", headers=headers, timeout=CALL_SECONDS).text
     states = {one["custom_id"]: one for one in map(json.loads, results.splitlines())}
     failed = {name: one for name, one in states.items() if one["status"] != "succeeded"}
     assert set(failed) == {poisoned["custom_id"]}, failed
     assert failed[poisoned["custom_id"]]["error"]["code"] == "worker_lost"
-    instance.mend()
+    installation.mend()
     return Recovery("a batch with a line that kills its workers ends", seconds, END_SECONDS)
 
 
-def _serves(instance: Instance, headers: dict[str, str]) -> bool:
-    """Say whether a synchronous call, a stream, a job and a batch are all taken and done."""
+def _serves(installation: BreakableInstallation, headers: dict[str, str]) -> bool:
+    """Return whether a synchronous call, a stream, a job and a batch are all served."""
     body = {"prompt": "one two three", "maxTokens": 2}
     try:
-        if requests.get(f"{instance.url}/readyz", timeout=CALL_SECONDS).status_code != 200:
+        if requests.get(f"{installation.url}/readyz", timeout=CALL_SECONDS).status_code != 200:
             return False
-        whole = _post(instance, GENERATE, headers, json=body)
-        stream = _post(instance, GENERATE, headers, json={**body, "stream": True})
-        job = _post(instance, JOBS, headers, json=body)
+        whole = _post(installation, GENERATE, headers, json=body)
+        stream = _post(installation, GENERATE, headers, json={**body, "stream": True})
+        job = _post(installation, JOBS, headers, json=body)
         kind = {"Content-Type": "application/jsonl"}
-        batch = _post(instance, BATCHES, {**headers, **kind}, data=json.dumps(body) + "\n")
-        place = f"{instance.url}{JOBS}/{job.json()['id']}?wait=2"
-        ended = requests.get(place, headers=headers, timeout=CALL_SECONDS).json()
+        batch = _post(installation, BATCHES, {**headers, **kind}, data=json.dumps(body) + "\n")
+        url = f"{installation.url}{JOBS}/{job.json()['id']}?wait=2"
+        ended = requests.get(url, headers=headers, timeout=CALL_SECONDS).json()
     except requests.RequestException:
         return False
     return (
@@ -142,36 +146,36 @@ def _serves(instance: Instance, headers: dict[str, str]) -> bool:
 
 
 def _post(
-    instance: Instance, path: str, headers: dict[str, str], **body: object
+    installation: BreakableInstallation, path: str, headers: dict[str, str], **body: object
 ) -> requests.Response:
-    answer = requests.request(
+    response = requests.request(
         "POST",
-        instance.url + path,
+        installation.url + path,
         headers=headers,
         timeout=CALL_SECONDS,
         **body,  # type: ignore[arg-type]  # `json` or `data`
     )
-    answer.raise_for_status()
-    return answer
+    response.raise_for_status()
+    return response
 
 
-def _key(instance: Instance) -> dict[str, str]:
-    return {"x-api-key": instance.make_key()["secret"]}
+def _key(installation: BreakableInstallation) -> dict[str, str]:
+    return {"x-api-key": installation.make_key()["secret"]}
 
 
-def _held_by(instance: Instance) -> dict[int, int]:
-    """Return how many jobs each worker process runs."""
+def _held_by(installation: BreakableInstallation) -> dict[int, int]:
+    """Return the number of running jobs of each worker process."""
     query = "select worker_id, count(*) from jobs where state = 'running' group by 1"
-    with instance.sessions() as session:
+    with installation.sessions() as session:
         found = session.execute(text(query))
         return {int(worker.rsplit("-", 2)[1]): count for worker, count in found}
 
 
-def _run_elsewhere(instance: Instance, victim: int) -> bool:
+def _run_elsewhere(installation: BreakableInstallation, victim: int) -> bool:
     query = "select count(*) from jobs where state = 'queued' and not is_held"
-    with instance.sessions() as session:
+    with installation.sessions() as session:
         waiting = session.scalar(text(query))
-    return not waiting and victim not in _held_by(instance)
+    return not waiting and victim not in _held_by(installation)
 
 
 def _since(began: float) -> float:

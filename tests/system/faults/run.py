@@ -1,8 +1,8 @@
-"""Runs of real traffic in which things break at random. `python -m tests.system.faults --runs 200`
+"""Runs of real traffic with random faults. `python -m tests.system.faults --runs 200`
 
-Each run sends traffic of all kinds for a few seconds, does one to three faults meanwhile, mends
-everything, waits until all that was accepted has ended, and checks what must hold. The first broken
-invariant ends it, with what is needed to repeat the run.
+Each run sends traffic of all kinds for a few seconds and does one to three faults. It then mends
+everything, waits until all accepted work has ended, and checks the invariants. The first broken
+invariant ends the series; the program prints the command that repeats the run.
 """
 
 from __future__ import annotations
@@ -15,29 +15,31 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from tests.system.faults.faults import FAULTS, Fault, Scene, Undo
-from tests.system.faults.instance import Instance
-from tests.system.faults.invariants import Invariants, wait_quiet, watch_changes
+from tests.system.faults.installation.breakable import BreakableInstallation
+from tests.system.faults.invariants import Invariants, record_changes, wait_quiet
+from tests.system.faults.kinds.catalogue import FAULTS, Fault
+from tests.system.faults.kinds.scene import Scene, Undo
 from tests.system.faults.recovery import (
     of_a_dead_workers_jobs,
     of_a_poisoned_batch,
     of_postgres,
     of_redis,
 )
-from tests.system.faults.traffic import Traffic
+from tests.system.faults.traffic.clients import FaultTraffic
 
 TRAFFIC_SECONDS = (2.5, 4.0)
 MOST_FAULTS = 3
 
 
 @dataclass
-class Outcome:
-    """What became of one run.
+class RunOutcome:
+    """The outcome of one run.
 
     Attributes:
-        faults: what was broken, in order, with the second of it.
+        faults: the faults in order, each with its second.
+        broken: the broken invariants.
         whole_seconds: from the last mending until all parts served.
-        quiet_seconds: from then until all that was accepted had ended.
+        quiet_seconds: from then until all accepted work had ended.
         tidy_seconds: from then until nothing was left, with the time of the checks.
     """
 
@@ -52,48 +54,49 @@ class Outcome:
     seconds: float = 0.0
 
     def __str__(self) -> str:
-        told = ", ".join(f"{count} {what}" for what, count in self.statuses.most_common(6))
+        statuses = ", ".join(f"{count} {name}" for name, count in self.statuses.most_common(6))
         return (
             f"seed {self.seed}: {'; '.join(self.faults) or 'no fault'} | {self.accepted} jobs |"
-            f" {told} | whole after {self.whole_seconds:.1f} s, quiet {self.quiet_seconds:.1f} s,"
-            f" tidy {self.tidy_seconds:.1f} s, {self.seconds:.1f} s in all"
+            f" {statuses} | whole after {self.whole_seconds:.1f} s,"
+            f" quiet {self.quiet_seconds:.1f} s, tidy {self.tidy_seconds:.1f} s,"
+            f" {self.seconds:.1f} s in all"
         )
 
 
 class Runs:
-    """Runs on one instance, one after the other."""
+    """Runs on one installation, one after the other."""
 
-    def __init__(self, instance: Instance) -> None:
-        self._instance = instance
-        watch_changes(instance)
-        self._invariants = Invariants(instance)
+    def __init__(self, installation: BreakableInstallation) -> None:
+        self._installation = installation
+        record_changes(installation)
+        self._invariants = Invariants(installation)
         warm_up = self.run(0, [])
         assert not warm_up.broken, "\n".join(warm_up.broken)
 
     def possible(self, names: Sequence[str] = ()) -> list[Fault]:
-        """Return the faults that can be made here, those of `names` if there are any."""
+        """Return the faults that this machine can do, only those of `names` if any are given."""
         chosen = [fault for fault in FAULTS if not names or fault.name in names]
-        return [fault for fault in chosen if fault.is_possible(self._instance)]
+        return [fault for fault in chosen if fault.is_possible(self._installation)]
 
-    def run(self, seed: int, faults: Sequence[Fault]) -> Outcome:
-        """Make one run, with some of the faults; its seed draws all that is drawn."""
+    def run(self, seed: int, faults: Sequence[Fault]) -> RunOutcome:
+        """Make one run with some of the faults; the seed draws all choices."""
         began = time.monotonic()
         draw = random.Random(seed)
         count = draw.randrange(1, MOST_FAULTS + 1)
         chosen = draw.sample(faults, min(count, len(faults)))
-        outcome = Outcome(seed)
-        traffic = Traffic(self._instance, seed)
+        outcome = RunOutcome(seed)
+        traffic = FaultTraffic(self._installation, seed)
         traffic.start()
-        self._break(Scene(self._instance, traffic, draw), chosen, outcome)
+        self._break(Scene(self._installation, traffic, draw), chosen, outcome)
         mended = time.monotonic()
         try:
-            self._instance.mend()
+            self._installation.mend()
         except AssertionError as error:
             outcome.broken.append(str(error).partition("\n")[0])
             return outcome
         whole = time.monotonic()
         traffic.stop()
-        outcome.broken += wait_quiet(self._instance)
+        outcome.broken += wait_quiet(self._installation)
         outcome.whole_seconds = whole - mended
         outcome.quiet_seconds = time.monotonic() - whole
         quiet = time.monotonic()
@@ -106,10 +109,10 @@ class Runs:
         outcome.seconds = time.monotonic() - began
         return outcome
 
-    def _break(self, scene: Scene, faults: Sequence[Fault], outcome: Outcome) -> None:
-        """Do the faults at their times, and end each after its own; the traffic goes on.
+    def _break(self, scene: Scene, faults: Sequence[Fault], outcome: RunOutcome) -> None:
+        """Do the faults at their times and end each of them, while the traffic continues.
 
-        On this thread, the main one: a server that it starts again lives no longer than the thread.
+        Call it on the main thread: a server dies with the thread that started it.
         """
         draw, began = scene.draw, time.monotonic()
         length = draw.uniform(*TRAFFIC_SECONDS)
@@ -120,8 +123,8 @@ class Runs:
             now = time.monotonic() - began
             if todo and now >= todo[0][0]:
                 _, fault = todo.pop(0)
-                said, undo = fault.do(scene)
-                outcome.faults.append(f"{now:.1f} s {fault.name} {said}".rstrip())
+                target, undo = fault.do(scene)
+                outcome.faults.append(f"{now:.1f} s {fault.name} {target}".rstrip())
                 undos.append((time.monotonic() - began + draw.uniform(*fault.seconds), undo))
             for at, undo in [one for one in undos if now >= one[0]]:
                 undos.remove((at, undo))
@@ -132,11 +135,11 @@ class Runs:
 
 
 def measure_recovery() -> int:
-    """Print how long each recovery takes; 1 if one takes longer than promised."""
+    """Print the time of each recovery; return 1 if one exceeds its bound."""
     is_late = False
-    with Instance.started(changes={"LEASE_SECONDS": "10"}) as instance:
+    with BreakableInstallation.started(changes={"LEASE_SECONDS": "10"}) as installation:
         for measure in (of_a_dead_workers_jobs, of_redis, of_postgres, of_a_poisoned_batch):
-            recovery = measure(instance)
+            recovery = measure(installation)
             is_late |= recovery.seconds > recovery.bound
             print(recovery, flush=True)
     return int(is_late)
@@ -152,8 +155,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if args.recovery:
         return measure_recovery()
     print(f"seed {args.seed}", flush=True)
-    with Instance.started() as instance:
-        runs = Runs(instance)
+    with BreakableInstallation.started() as installation:
+        runs = Runs(installation)
         faults = runs.possible(args.fault)
         for fault in FAULTS:
             if fault not in faults and (not args.fault or fault.name in args.fault):
@@ -163,10 +166,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"{number + 1:4} {outcome}", flush=True)
             if outcome.broken:
                 print("BROKEN:", *outcome.broken, sep="\n  ")
-                print("told:", dict(outcome.statuses))
-                print(instance.explain(), file=sys.stderr)
-                again = "".join(f" --fault '{name}'" for name in args.fault)
-                print(f"again: python -m tests.system.faults --runs 1 --seed {outcome.seed}{again}")
+                print("statuses:", dict(outcome.statuses))
+                print(installation.explain(), file=sys.stderr)
+                names = "".join(f" --fault '{name}'" for name in args.fault)
+                command = "python -m tests.system.faults --runs 1 --seed"
+                print(f"to repeat it: {command} {outcome.seed}{names}")
                 return 1
     print(f"{args.runs} runs, no broken invariant")
     return 0

@@ -1,4 +1,4 @@
-"""Wall clocks that step: of one process, or of all that were started with this library."""
+"""Wall clocks that step: the clock of one process, or of all that preload this library."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import subprocess
 from pathlib import Path
 
 SOURCE = Path(__file__).with_name("clock.c")
-#: As in the library.
-PLACES = 65536
+#: The number of offsets, as in the library.
+SLOTS = 65536
 _NUMBER = struct.Struct("<q")
 NANOSECONDS = 1_000_000_000
 COMPILE_SECONDS = 60
 
 
-class Clock:
-    """The steps of all clocks. Without a C compiler there are none, and `environment` is empty."""
+class WallClocks:
+    """The steps of all wall clocks; `environment` is empty if there is no C compiler."""
 
     def __init__(self, directory: Path) -> None:
         self.environment: dict[str, str] = {}
@@ -27,7 +27,7 @@ class Clock:
         library, offsets = directory / "clock.so", directory / "clock"
         command = [compiler, "-shared", "-fPIC", "-O2", "-o", str(library), str(SOURCE), "-ldl"]
         subprocess.run(command, check=True, timeout=COMPILE_SECONDS)
-        offsets.write_bytes(bytes(PLACES * _NUMBER.size))
+        offsets.write_bytes(bytes(SLOTS * _NUMBER.size))
         with open(offsets, "r+b") as file:
             self._offsets = mmap.mmap(file.fileno(), 0)
         self.environment = {"LD_PRELOAD": str(library), "FAULTS_CLOCK": str(offsets)}
@@ -37,11 +37,11 @@ class Clock:
         return bool(self.environment)
 
     def step(self, pid: int | None, seconds: float) -> None:
-        """Set a process's clock so many seconds off the true time; `None` is every process's."""
-        place = 0 if pid is None else 1 + pid % (PLACES - 1)
-        _NUMBER.pack_into(self._offsets, place * _NUMBER.size, round(seconds * NANOSECONDS))
+        """Set the clock of a process, or of all processes, off the true time."""
+        slot = 0 if pid is None else 1 + pid % (SLOTS - 1)
+        _NUMBER.pack_into(self._offsets, slot * _NUMBER.size, round(seconds * NANOSECONDS))
 
     def reset(self) -> None:
-        """Let all clocks be right."""
+        """Set all clocks right."""
         if self.can_step:
             self._offsets[:] = bytes(len(self._offsets))

@@ -1,7 +1,6 @@
-"""`bountycoder` with an engine that can be broken: `python -m tests.system.faults.program up …`.
+"""`bountycoder` with a breakable engine, to be run with `python -m`.
 
-Workers reach their servers by links of their own, so that the network fails for some and not for
-others.
+Workers and the API reach the servers by different links, so that the network can fail for one side.
 """
 
 from __future__ import annotations
@@ -18,12 +17,12 @@ if TYPE_CHECKING:
     from core.prompts.tokenizer import PromptTokenizer
     from worker.engine.protocol import Engine
 
-PROGRAM = (sys.executable, "-m", "tests.system.faults.program")
-#: Put before a setting's name: what workers take in its place.
+PROGRAM = (sys.executable, "-m", "tests.system.faults.installation.program")
+#: Prefix of a setting's name: the value for workers.
 WORKERS = "FAULTS_WORKER_"
 ORDERS = "FAULTS_ORDERS"
 
-# Each part imports its own, as `cli/main.py` has it: the API's greenlets must be on before that.
+# Each part imports its own modules, as in `cli/main.py`: gevent must patch sockets before them.
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -54,7 +53,7 @@ def _run_worker() -> int:
 
 
 def _build_engine(settings: Settings, tokenizer: PromptTokenizer) -> Engine:
-    from tests.system.faults.engine import BreakableEngine
+    from tests.system.faults.installation.engine import BreakableEngine
 
     return BreakableEngine(
         orders=Path(os.environ[ORDERS]),

@@ -1,8 +1,8 @@
-/* Lets the clock of one process, or of all that have this library, step: LD_PRELOAD it.
+/* A library for LD_PRELOAD: the wall clock of one process, or of all that load it, steps.
  *
- * FAULTS_CLOCK names a file of 65536 signed 64-bit numbers, nanoseconds that are added to the wall
- * clock: the first to that of every process, the others each to those whose id falls on it.
- * The monotonic clock stays as it is, as it does when a real clock is set.
+ * FAULTS_CLOCK names a file of 65536 signed 64-bit numbers, nanoseconds that the library adds to
+ * the wall clock: the first for every process, each other one for the processes whose id has its
+ * number. The monotonic clock does not change, as when a real clock is set.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -14,7 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define PLACES 65536
+#define SLOTS 65536
 #define SECOND 1000000000LL
 
 static volatile int64_t *offsets;
@@ -27,7 +27,7 @@ __attribute__((constructor)) static void open_offsets(void)
     int file = name ? open(name, O_RDONLY | O_CLOEXEC) : -1;
     if (file < 0)
         return;
-    void *found = mmap(NULL, PLACES * sizeof(int64_t), PROT_READ, MAP_SHARED, file, 0);
+    void *found = mmap(NULL, SLOTS * sizeof(int64_t), PROT_READ, MAP_SHARED, file, 0);
     close(file);
     if (found != MAP_FAILED)
         offsets = found;
@@ -39,7 +39,7 @@ int clock_gettime(clockid_t clock, struct timespec *now)
         open_offsets();
     int result = real_clock_gettime(clock, now);
     if (result == 0 && offsets && (clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE)) {
-        int64_t offset = offsets[0] + offsets[1 + getpid() % (PLACES - 1)];
+        int64_t offset = offsets[0] + offsets[1 + getpid() % (SLOTS - 1)];
         int64_t whole = now->tv_sec * SECOND + now->tv_nsec + offset;
         now->tv_sec = whole / SECOND;
         now->tv_nsec = whole % SECOND;

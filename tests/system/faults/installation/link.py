@@ -18,7 +18,7 @@ SLOW_SECONDS = 0.15
 
 
 class Network:
-    """The loop that all links run on, on a thread of its own."""
+    """The event loop of all links, on its own thread."""
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
@@ -26,7 +26,7 @@ class Network:
         self._thread.start()
 
     def call(self, work: Coroutine[Any, Any, Any]) -> Any:
-        """Run something on the loop and return what it gives."""
+        """Run a coroutine on the loop and return its result."""
         return asyncio.run_coroutine_threadsafe(work, self.loop).result(CALL_SECONDS)
 
     def close(self) -> None:
@@ -37,16 +37,16 @@ class Network:
 
 class LinkState(Enum):
     UP = auto()
-    #: Connections are made, and what is sent arrives late.
+    #: Connections are made, and data arrives late.
     SLOW = auto()
-    #: Nothing arrives and nobody is told, as when a cable is pulled.
+    #: Data is lost without an error, as when a cable is pulled.
     SILENT = auto()
-    #: New connections are refused, old ones were cut.
+    #: New connections are refused; existing ones were cut.
     REFUSED = auto()
 
 
 class Link:
-    """Carries what comes to `port` to another port of this machine."""
+    """Forwards connections to `port` to another port of this machine."""
 
     def __init__(self, network: Network, *, to_port: int) -> None:
         self._network = network
@@ -64,11 +64,11 @@ class Link:
         return self._state
 
     def set(self, state: LinkState) -> None:
-        """Let the link be so from now on."""
+        """Change the state of the link."""
         self._network.call(self._set(state))
 
     def cut(self) -> None:
-        """End all connections; new ones are made as ever."""
+        """End all connections; new ones are accepted."""
         self._network.call(self._cut())
 
     def close(self) -> None:
@@ -82,7 +82,7 @@ class Link:
         elif self._server is None:
             await self._listen()
         if was_silent and state is LinkState.UP:
-            await self._cut()  # what was swallowed is gone: no connection can go on
+            await self._cut()  # the lost data makes the connections useless
 
     async def _listen(self) -> None:
         self._server = await asyncio.start_server(self._carry, "127.0.0.1", self.port or None)
@@ -137,7 +137,7 @@ class Link:
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:
-    """End a connection as a machine does that is gone: the other side gets a reset."""
+    """Reset a connection, as a machine that has lost it does."""
     sock: socket.socket | None = writer.get_extra_info("socket")
     if sock is not None:
         with suppress(OSError):

@@ -1,4 +1,4 @@
-"""An engine that breaks when told: the echo engine, with faults behind the engine's interface."""
+"""The echo engine with faults that tests order."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ from pathlib import Path
 from worker.engine.echo import EchoEngine
 from worker.engine.protocol import EngineStats, FinishReason, StepEvent
 
-#: Tokens that a poisoned request is given before it does what it does.
+#: Tokens that a poisoned request gets before its fault.
 HARMLESS_TOKENS = 3
 
 
 class Poison(IntEnum):
-    """What a request does to the engine that runs it; said by its `seed`."""
+    """The fault of a request's step, named by the request's `seed`."""
 
-    #: Its step ends the process, as a fault of a device or of the kernel's memory does.
+    #: Its step ends the process, as a fault of the device does.
     KILL = 666_001
-    #: Its step raises: it fails alone, the engine's loop begins anew.
+    #: Its step raises: the request fails alone, and the engine's loop restarts.
     RAISE = 666_002
 
 
 class StepFault(StrEnum):
-    """What the next step does; said by a file of the process's id."""
+    """The fault of the next step, named by a file of the process's id."""
 
     RAISE = "raise"
     HANG = "hang"
-    #: The kernel ends a process that takes too much.
+    #: The kernel kills a process that takes too much memory.
     MEMORY = "memory"
 
 
 class BreakableEngine(EchoEngine):
-    """Answers as the echo engine does.
+    """Generates as the echo engine does, until a fault is ordered.
 
     Args:
-        orders: a directory: a file named by the process's id holds the fault of its next step.
+        orders: a directory; the file named by a process's id holds the fault of its next step.
         stall_seconds: a step longer than this counts as hung.
     """
 
@@ -65,7 +65,7 @@ class BreakableEngine(EchoEngine):
         return [*poisoned, *super()._step()]
 
     def _poisoned(self) -> list[StepEvent]:
-        """Let poisoned requests do what they do; return the ends of those that fail alone."""
+        """Do the faults of poisoned requests; return the ends of those that fail alone."""
         events = []
         for key, echo in list(self._running.items()):
             seed = echo.handle.request.sampling.seed
