@@ -1,9 +1,10 @@
-"""The whole production topology, each part drained and replaced. `python -m tests.system.topology`
+"""Replaces each part of the production topology under load. `python -m tests.system.topology`
 
-Everything runs on this machine with the configuration that we ship, clients of every kind ask
-through NGINX, and one part after the other is drained and replaced. At the end it is counted: each
-job that a client was told of is there, ended, once, with one row of usage; nothing was made twice;
-nothing was refused but while a part was away that is there once. The exit code is 1 if not.
+All parts run on this machine with the shipped configuration. Clients of every kind call through
+NGINX while one part after the other is drained and replaced. At the end the program compares the
+rows with the clients' records: each job that a client knows has ended once and has one row of
+usage, no job was made twice, and only the replacement of a part that exists once refused requests.
+The exit code is 1 otherwise.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from tests.system.topology.run import run_rounds
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=3, help="replace every part so many times")
+    parser.add_argument("--rounds", type=int, default=3, help="how often every part is replaced")
     parser.add_argument("--clients", type=int, default=2, help="of each kind")
     parser.add_argument("--model", type=Path, default=MODEL, help="a directory with a tokenizer")
     args = parser.parse_args()

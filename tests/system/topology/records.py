@@ -1,4 +1,4 @@
-"""What clients write down: what was refused to them, and what they were told is done."""
+"""The records of clients: their refused requests and their done requests."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 
-#: No answer at all: nobody listens, or the connection broke.
-NO_ANSWER = 0
+#: No response: no program listens, or the connection broke.
+NO_RESPONSE = 0
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """An answer that a client has to come again for.
+    """A response after which the client has to retry.
 
     Attributes:
-        status: `NO_ANSWER` or that of the answer.
+        status: of the response, or `NO_RESPONSE`.
         code: of the error, or the exception with its text.
-        says_when: it has a `Retry-After`.
+        says_when: whether it has a `Retry-After`.
     """
 
     kind: str
@@ -33,8 +33,12 @@ class Refusal:
 
 
 @dataclass(frozen=True)
-class Told:
-    """A job as its client was told that it ended. `is_sole`: its request made no other job."""
+class EndedJob:
+    """The end of a job as its client received it.
+
+    Attributes:
+        is_sole: whether its request made no other job.
+    """
 
     job_id: str
     text: str
@@ -45,27 +49,27 @@ class Told:
 
 @dataclass(frozen=True)
 class Done:
-    """A request that its client has been given all of, with the jobs that it was for.
+    """A request whose client received all of it, with its jobs.
 
     Attributes:
-        again: how often a stream was taken up again.
+        resumed: how often its stream was resumed.
     """
 
     kind: str
     began: float
     ended: float
-    jobs: tuple[Told, ...] = ()
+    jobs: tuple[EndedJob, ...] = ()
     batch_id: str | None = None
-    again: int = 0
+    resumed: int = 0
 
 
 @dataclass
 class Records:
-    """Of all clients together."""
+    """The records of all clients."""
 
     done: list[Done] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
-    #: What should never be: an answer that no client can make anything of, a wait without an end.
+    #: What must never happen: a response that no client can use, a wait without an end.
     faults: list[tuple[float, str]] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -80,7 +84,7 @@ class Records:
                     self.faults.append((time.monotonic(), record))
 
     def kinds_since(self, moment: float) -> Counter[str]:
-        """Return how many requests of each kind began after a moment and are done."""
+        """Count the done requests of each kind that began after a moment."""
         with self._lock:
             return Counter(done.kind for done in self.done if done.began >= moment)
 

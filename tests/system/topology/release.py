@@ -13,16 +13,13 @@ from tests.support.paths import ROOT
 CACHE = ROOT / ".cache" / "releases"
 COMMAND_SECONDS = 60.0
 VERSION = "0.1.0"
-#: What stood at its release, and the schema that it made.
+#: The commit of the release, and its schema.
 COMMIT = "7ae5caf0d77e55f17ae5c2fe5878bf5eb72a33e0"  # pragma: allowlist secret
 SCHEMA = "0006"
 
 
 def last_release() -> Path:
-    """Return a directory with its code; without the history of the repository the test is skipped.
-
-    A checkout without all of the history, or the files alone, cannot have it.
-    """
+    """Return a directory with its code; skip the test in a checkout without the history."""
     directory = CACHE / VERSION
     if not directory.exists():
         _unpack(directory)

@@ -1,4 +1,4 @@
-"""Draining and replacing one part after the other, and what clients may see of it."""
+"""Draining and replacing one part after the other, and the refusals that clients may get."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from functools import partial
 from tests.support.polling import wait_until
 from tests.support.postgres import query
 from tests.support.processes import STOP_SECONDS, end
-from tests.system.topology.records import NO_ANSWER, Records, Refusal
+from tests.system.topology.records import NO_RESPONSE, Records, Refusal
 from tests.system.topology.topology import API_ADDRESSES, API_DRAIN_SECONDS, WORKERS, Topology
-from tests.system.topology.traffic import Traffic
+from tests.system.topology.traffic import TopologyTraffic
 
-#: Between the first and the last refusal, for a part that cannot be replaced unseen; the admin UI's
-#: is the time that a program takes to start.
+#: Bound of the time between the first and the last refusal, for a part that exists once.
 MOST_SECONDS = 5.0
+#: The same for the admin UI, whose start takes longer.
 START_SECONDS = 60.0
 FOLLOW_SECONDS = 30.0
-#: What a program may take to end beyond its drain: to hear of it, and to close everything.
+#: Bound of the time that a program takes to end beyond its drain.
 LEAVE_SECONDS = 30.0
 EVERY_KIND: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
 class Part:
-    """A part, how it is replaced, and what clients may see of that.
+    """A part, how it is replaced, and the refusals that this may cause.
 
     Attributes:
-        replace: returns when the new one does its work.
-        statuses: that refused requests may have; none at all for a part that has a second.
-        kinds: of requests that may be refused; all, if none is named.
+        replace: returns when the new part works.
+        statuses: of the allowed refusals; empty for a part that exists twice.
+        kinds: of requests that may be refused; empty means all.
     """
 
     name: str
@@ -43,12 +43,12 @@ class Part:
     most_seconds: float = MOST_SECONDS
 
     def faults(self, refusals: Collection[Refusal]) -> Iterator[str]:
-        """Say what clients saw that they should not have."""
+        """Yield the refusals that are not allowed."""
         for refusal in refusals:
             may_be = refusal.status in self.statuses and (
                 not self.kinds or refusal.kind in self.kinds
             )
-            if not may_be or (refusal.status != NO_ANSWER and not refusal.says_when):
+            if not may_be or (refusal.status != NO_RESPONSE and not refusal.says_when):
                 yield f"{self.name}: {refusal}"
         if refusals:
             times = [refusal.at for refusal in refusals]
@@ -58,7 +58,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Replaced:
-    """A part that was replaced: from when to when, until all kinds of requests were served."""
+    """A replaced part, with its start and the moment when all kinds were served."""
 
     part: Part
     began: float
@@ -69,7 +69,7 @@ class Replaced:
 
 
 def parts(topology: Topology) -> list[Part]:
-    """Return all parts, in an order in which those with a second one alternate."""
+    """Return all parts; those that exist twice alternate."""
     found = []
     for number, address in enumerate(API_ADDRESSES):
         found.append(Part(f"api {number + 1}", partial(_replace_api, topology, address)))
@@ -83,14 +83,14 @@ def parts(topology: Topology) -> list[Part]:
         *found,
         Part("admin", partial(_replace_admin_ui, topology), away, page, START_SECONDS),
         Part("nginx, reloaded", topology.nginx.reload),
-        Part("nginx, replaced", topology.replace_nginx, frozenset({NO_ANSWER})),
+        Part("nginx, replaced", topology.replace_nginx, frozenset({NO_RESPONSE})),
         Part("valkey", partial(_replace_valkey, topology), away),
         Part("postgresql", partial(_replace_primary, topology), away),
     ]
 
 
-def replace(part: Part, traffic: Traffic) -> Replaced:
-    """Replace a part, and wait until every kind of request was served afterwards."""
+def replace(part: Part, traffic: TopologyTraffic) -> Replaced:
+    """Replace a part and wait until every kind of request is served."""
     began = time.monotonic()
     part.replace()
     traffic.wait_served()
@@ -100,7 +100,7 @@ def replace(part: Part, traffic: Traffic) -> Replaced:
 def _replace_api(topology: Topology, address: str) -> None:
     log = len(topology.nginx.access_log())
     for other in topology.apis.keys() - {address}:
-        topology.wait_passed_to(other, after=log)  # NGINX has found it again
+        topology.wait_passed_to(other, after=log)  # NGINX passes requests to it
     _drain(topology, topology.apis[address])
     topology.spawn_api(address)
     topology.wait_api(address)
@@ -120,7 +120,7 @@ def _replace_admin_ui(topology: Topology) -> None:
 
 
 def _replace_prometheus(topology: Topology) -> None:
-    """Afterwards it still knows what it saw, and sees every program again."""
+    """Replace Prometheus; the new one has its data and scrapes every program."""
     monitoring = topology.monitoring
     assert monitoring is not None and topology.prometheus is not None
     before = time.time()
@@ -135,14 +135,14 @@ def _replace_prometheus(topology: Topology) -> None:
 
 
 def _replace_valkey(topology: Topology) -> None:
-    """Stop and start it on its data."""
+    """Stop Valkey and start it on its data."""
     topology.valkey.stop()
     topology.valkey.start()
     topology.wait_served()
 
 
 def _replace_primary(topology: Topology) -> None:
-    """Stop the primary, which sends all to its replica first; promote that; reload NGINX."""
+    """Stop the primary, which first sends all changes to its replica; promote the replica."""
     topology.primary.stop()
     assert query(topology.replica, "select pg_promote(true, 60)")
     topology.primary, topology.replica = topology.replica, topology.primary
@@ -151,6 +151,6 @@ def _replace_primary(topology: Topology) -> None:
 
 
 def _drain(topology: Topology, program: subprocess.Popen[bytes]) -> None:
-    """Tell a program to stop; it ends by itself, within its grace."""
+    """Send SIGTERM to a program; it ends by itself within its grace period."""
     code = end(program, seconds=API_DRAIN_SECONDS + LEAVE_SECONDS)
     assert code == 0, f"it ended with {code}\n{topology.service.logs()[-4000:]}"

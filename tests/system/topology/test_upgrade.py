@@ -1,6 +1,6 @@
-"""A rolling upgrade from the last release: its schema, then both versions side by side, then ours.
+"""A rolling upgrade from the last release, in the steps of docs/deployment.md.
 
-docs/deployment.md says the same to those who do it.
+First the new schema, then both versions side by side, then this version alone.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from tests.support.docker.nginx import Nginx, servers, variables
 from tests.support.polling import wait_until
 from tests.support.processes import end, kill_with_children, responds
 from tests.support.service import Service
-from tests.system.topology.account import count
+from tests.system.topology.comparison import compare
 from tests.system.topology.records import Records
 from tests.system.topology.release import SCHEMA, last_release
-from tests.system.topology.traffic import Traffic
+from tests.system.topology.traffic import TopologyTraffic
 
 API = "5000"
 COMMAND_SECONDS = 60.0
@@ -41,7 +41,7 @@ class Upgrade:
         self, settings: Settings, directory: Path, nginx: Nginx, given: dict[str, str], port: int
     ) -> None:
         front = settings.model_copy(update={"api_port": nginx.ports[API]})
-        # NGINX passes the calls of both to either version.
+        # NGINX passes the calls of both services to either version.
         mixed = {"holds_to_document": False}
         self.old = Service(front, directory / "old", source=last_release(), **mixed)
         self.new = Service(front, directory / "new", **mixed)
@@ -58,7 +58,7 @@ class Upgrade:
         assert code == 0, service.logs()
 
     def start(self, service: Service, address: str) -> None:
-        """Start a worker and an API of one version; both do their work when this returns."""
+        """Start a worker and an API of one version, and wait until both work."""
         service.add_worker(drain_seconds=WORKER_DRAIN_SECONDS)
         changes = {"api_host": address, "api_port": self.port}
         self.apis[address] = service.spawn("api", **changes)
@@ -67,14 +67,14 @@ class Upgrade:
         service.wait_ready(sum(len(s.workers) for s in (self.old, self.new)))
 
     def wait_passed_to(self, address: str) -> None:
-        """NGINX, which tried the API before it was there, comes back to it after 5 seconds."""
+        """Wait until NGINX retries the API, 5 seconds after it found no API there."""
         server = f"{address}:{self.port}"
         wait_until(lambda: self.nginx.has_passed_to(server), COMMAND_SECONDS, self.nginx.log)
 
     def stop_old(self) -> None:
-        """Drain the old version: its worker, then its API, which NGINX lets go before.
+        """Drain the old version's worker, remove its API from NGINX, then end its API.
 
-        An API of 0.1.0 that is told to stop cuts off what it has.
+        An API of 0.1.0 cuts its requests off when it ends.
         """
         self._end(self.old.workers.pop())
         self.nginx.change(self.given | {"API_SERVERS": servers(f"{NEW}:{self.port}")})
@@ -83,8 +83,8 @@ class Upgrade:
     def _end(self, program: subprocess.Popen[bytes]) -> None:
         assert end(program, seconds=COMMAND_SECONDS) == 0, self.old.logs()
 
-    def told_of_refusals(self) -> list[str]:
-        """Return what the programs' logs say of parts that were away, and when."""
+    def logged_refusals(self) -> list[str]:
+        """Return the lines of the programs' logs about parts that were away."""
         lines = (self.old.logs() + self.new.logs()).splitlines()
         return [line for line in lines if "is away" in line]
 
@@ -133,7 +133,7 @@ def test_the_last_release_is_replaced_while_it_serves(upgrade: Upgrade) -> None:
     assert _schema(engine) == SCHEMA
     upgrade.start(upgrade.old, OLD)
     secret = str(upgrade.old.make_key()["secret"])
-    traffic = Traffic(
+    traffic = TopologyTraffic(
         upgrade.new.url,
         "",
         secret,
@@ -153,12 +153,12 @@ def test_the_last_release_is_replaced_while_it_serves(upgrade: Upgrade) -> None:
         traffic.wait_served()
         upgrade.stop_old()
         traffic.wait_served()
-    account = count(settings, records)
+    comparison = compare(settings, records)
     workers = _workers(engine)
     engine.dispose()
 
-    assert (records.faults, account.faults, account.lost) == ([], [], [])
-    assert records.refusals == [], upgrade.told_of_refusals()
+    assert (records.faults, comparison.faults, comparison.lost) == ([], [], [])
+    assert records.refusals == [], upgrade.logged_refusals()
     assert _each_kind_was_done_after(records, migrated)
     assert len(workers) == 2
 
@@ -169,11 +169,11 @@ def _schema(engine: Engine) -> str:
 
 
 def _workers(engine: Engine) -> set[str]:
-    """Return the workers that jobs ended on."""
+    """Return the workers that ended jobs."""
     with sessions(engine)() as session:
         query = select(Job.worker_id).where(Job.finished_at.is_not(None)).distinct()
         return {str(worker) for worker in session.scalars(query) if worker}
 
 
 def _each_kind_was_done_after(records: Records, moment: float) -> bool:
-    return {"answer", "job", "stream", "batch"} <= set(records.kinds_since(moment))
+    return {"completion", "job", "stream", "batch"} <= set(records.kinds_since(moment))

@@ -3,7 +3,7 @@
 NGINX with the templates of docker/nginx, two APIs, two workers, the admin UI, Prometheus with the
 configuration of docker/prometheus, a PostgreSQL and its replica, a Valkey.
 
-The engine is the echo engine with a pace: what is tried here is everything around the model.
+The engine is the echo engine with a pace: the tests try everything around the model.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ from tests.support.service import Service
 READY_SECONDS = 90.0
 COMMAND_SECONDS = 60.0
 API, ADMIN = "5000", "3030"
-#: Linux has all of 127.0.0.0/8: each API has an address of its own, as containers have it.
+#: Linux has all of 127.0.0.0/8: each API has its own address, as in containers.
 API_ADDRESSES = ("127.0.0.2", "127.0.0.3")
 WORKERS = 2
 #: Tokens a second of each stream.
 PACE = 40.0
-#: An API lets go those who wait four seconds before its grace is over (core/web/server.py).
+#: An API ends waiting requests four seconds before its grace period ends (core/web/server.py).
 API_DRAIN_SECONDS = 6
 WORKER_DRAIN_SECONDS = 2
-#: Of an answer that no worker's drain waits for.
+#: Of a completion that takes longer than a worker's drain.
 LONG_TOKENS = round(2 * WORKER_DRAIN_SECONDS * PACE)
 ENVIRONMENT = {
     "ENGINE": "echo",
@@ -56,7 +56,7 @@ ENVIRONMENT = {
 
 @dataclass
 class Topology:
-    """Everything that runs.
+    """All running parts.
 
     Attributes:
         service: calls the APIs through NGINX; has the workers and the admin UI.
@@ -83,7 +83,7 @@ class Topology:
     @classmethod
     @contextmanager
     def started(cls, directory: Path, model: Path) -> Iterator[Topology]:
-        """Run all of it; everything ends with the block."""
+        """Run all parts until the block ends."""
         with ExitStack() as stack:
             primary = stack.enter_context(running(directory, "primary"))
             primary.create_database()
@@ -129,7 +129,7 @@ class Topology:
         self._wait_response(f"http://{address}:{self.api_port}/healthz")
 
     def wait_passed_to(self, address: str, *, after: int) -> None:
-        """Wait until NGINX has passed a request to an API; it says so behind a place of its log."""
+        """Wait until NGINX logs, after a position of its log, a request to an API."""
         server = f"{address}:{self.api_port}"
         wait_until(lambda: self.nginx.has_passed_to(server, after=after), READY_SECONDS)
 
@@ -143,7 +143,7 @@ class Topology:
         self.service.wait_ready(WORKERS)
 
     def wait_served(self) -> None:
-        """Wait until an API says that nothing is away."""
+        """Wait until an API reports that no part is away."""
         self._wait_response(f"{self.service.url}/readyz")
 
     def spawn_admin_ui(self) -> None:
@@ -151,14 +151,14 @@ class Topology:
         self.service.admin_ui = self.service.spawn("admin-ui", admin_metrics_port=port)
 
     def targets(self) -> dict[str, list[int]]:
-        """Return the ports of what Prometheus asks."""
+        """Return the ports that Prometheus scrapes, by job."""
         found: dict[str, list[int]] = {}
         for name, port in self._metrics_ports.items():
             found.setdefault(f"bountycoder-{name.partition(' ')[0]}", []).append(port)
         return found
 
     def replace_nginx(self) -> None:
-        """Let another NGINX listen where this one does, which still answers what it has."""
+        """Start another NGINX on the same ports; the old one finishes its requests."""
         old, number = self.nginx, int(self.nginx.directory.name.partition("-")[2]) + 1
         old.leave()
         directory = self.directory / f"nginx-{number}"
@@ -166,7 +166,7 @@ class Topology:
         self.stack.callback(self.nginx.stop)
 
     def add_replica(self) -> None:
-        """Make a replica of the present primary where the lost server was."""
+        """Make a replica of the present primary, on the port of the lost server."""
         self._replicas += 1
         name = f"replica-{self._replicas}"
         base_backup(self.primary, self.directory / name, *REPLICA)
@@ -202,7 +202,7 @@ class Topology:
         self.service.stop()
 
     def _metrics_port(self, program: str) -> int:
-        """Return the port of a program's metrics: the same whenever it starts."""
+        """Return the port of a program's metrics: the same for each start."""
         return self._metrics_ports.setdefault(program, free_port())
 
     def _wait_response(self, url: str) -> None:

@@ -1,4 +1,4 @@
-"""Clients of every kind at once."""
+"""Concurrent clients of every kind."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from tests.support.polling import wait_until
 from tests.system.topology.client import KINDS, Client
 from tests.system.topology.records import Records
 
-#: How long the last requests may take, after nothing new is asked.
+#: Bound of the last requests, once no new one is made.
 LAST_SECONDS = 90.0
-#: How long it may take until every kind of request is served.
+#: Bound of the time until every kind of request is served.
 SERVED_SECONDS = 60.0
-#: A process of the API takes in three files at once, and refuses more.
+#: A process of the API accepts three files at once.
 MOST_BATCHES = 3
 
 
 @dataclass
-class Traffic:
-    """`clients` of each kind, each with a thread, who ask one thing after the other.
+class TopologyTraffic:
+    """`clients` of each kind, each with a thread, that make one request after the other.
 
     Attributes:
-        without: kinds that nobody asks for.
+        without: kinds that no client requests.
     """
 
     url: str
@@ -40,9 +40,9 @@ class Traffic:
 
     @contextmanager
     def running(self) -> Iterator[Records]:
-        """Let them ask for the length of the block, and get what they asked for."""
+        """Run the clients during the block and wait for their last requests."""
         threads = [
-            threading.Thread(target=self._go_on, args=[kind], daemon=True)
+            threading.Thread(target=self._run, args=[kind], daemon=True)
             for kind in self._kinds
             for _ in range(min(self.clients, MOST_BATCHES) if kind == "batch" else self.clients)
         ]
@@ -59,7 +59,7 @@ class Traffic:
                 self.records.add("a client waits for ever")
 
     def wait_served(self) -> None:
-        """Wait until a request of every kind, but the long one, was asked and is done."""
+        """Wait until a new request of every kind, except the long one, is done."""
         now = time.monotonic()
         kinds = set(self._kinds) - {"long stream"}
         wait_until(
@@ -73,7 +73,7 @@ class Traffic:
     def _kinds(self) -> list[str]:
         return [kind for kind in KINDS if kind not in self.without]
 
-    def _go_on(self, kind: str) -> None:
+    def _run(self, kind: str) -> None:
         client = Client(
             self.url,
             self.admin_url,
@@ -84,6 +84,6 @@ class Traffic:
         )
         while not self._must_stop.is_set():
             try:
-                self.records.add(client.ask(kind))
-            except Exception as error:  # whatever it is, it is what a client saw: it is reported
+                self.records.add(client.request(kind))
+            except Exception as error:  # any error of a client is a result, and is reported
                 self.records.add(f"{kind}: {type(error).__name__}: {error}")

@@ -1,4 +1,4 @@
-"""Counts afterwards: are the rows what clients were told, each once, and nothing else."""
+"""The rows of the database compared with what clients received."""
 
 from __future__ import annotations
 
@@ -19,26 +19,25 @@ from models.jobs.job import Job, JobState
 from models.usage.usage import Usage
 from tests.support.polling import wait_until
 from tests.system.topology.client import BATCH_LINES
-from tests.system.topology.records import Done, Records, Told
+from tests.system.topology.records import Done, EndedJob, Records
 
 END_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
-class Account:
-    """What was counted.
+class Comparison:
+    """The result of a comparison.
 
     Attributes:
-        lost: requests that were done by what their clients were told, and are not by the rows,
-            each with what is wrong.
-        faults: what else does not agree.
-        begun_again: jobs that ended well in a later attempt than their first.
+        lost: requests that their clients saw done and the rows do not, each with the difference.
+        faults: all other differences.
+        retried: jobs with more than one attempt.
     """
 
     jobs: int
     lost: list[tuple[Done, str]]
     faults: list[str]
-    begun_again: int
+    retried: int
 
 
 @dataclass(frozen=True)
@@ -52,8 +51,8 @@ class _Row:
     most_tokens: int
 
 
-def count(settings: Settings, records: Records) -> Account:
-    """Wait until nothing is open any more, and compare the rows with what clients know."""
+def compare(settings: Settings, records: Records) -> Comparison:
+    """Wait until all jobs have ended, and compare the rows with the clients' records."""
     engine = open_database(settings)
     try:
         database = sessions(engine)
@@ -63,12 +62,12 @@ def count(settings: Settings, records: Records) -> Account:
             lost = [(done, fault) for done in records.done for fault in _lost(done, rows)]
             faults = [*_unknown(records, rows, by_key), *_miscounted(rows)]
             faults += _batches(session, records)
-            again = session.scalar(select(func.count()).where(Job.attempt > 1)) or 0
+            retried = session.scalar(select(func.count()).where(Job.attempt > 1)) or 0
     finally:
         engine.dispose()
     if differences := check_usage(settings):
         faults.append(f"usage check: {differences} differences")
-    return Account(len(rows), lost, faults, again)
+    return Comparison(len(rows), lost, faults, retried)
 
 
 def _open_jobs(database: SessionFactory) -> int:
@@ -94,35 +93,35 @@ def _rows(session: Session) -> dict[UUID, _Row]:
 
 
 def _lost(done: Done, rows: dict[UUID, _Row]) -> Iterator[str]:
-    for told in done.jobs:
-        row = rows.get(_uuid(told))
-        counts = (told.prompt_tokens, told.completion_tokens)
+    for job in done.jobs:
+        row = rows.get(_uuid(job))
+        counts = (job.prompt_tokens, job.completion_tokens)
         if row is None:
-            yield f"{told.job_id} is gone"
+            yield f"{job.job_id} is gone"
         elif row.state != JobState.SUCCEEDED:
-            yield f"{told.job_id} is {row.state}"
-        elif row.text != told.text:
-            yield f"{told.job_id} has another text"
+            yield f"{job.job_id} is {row.state}"
+        elif row.text != job.text:
+            yield f"{job.job_id} has another text"
         elif row.used != counts:
-            yield f"{told.job_id} used {row.used}, its client was told {counts}"
+            yield f"{job.job_id} used {row.used}, its client received {counts}"
 
 
 def _unknown(records: Records, rows: dict[UUID, _Row], by_key: set[UUID]) -> Iterator[str]:
-    """Look for jobs that nobody was told of: what was refused may have made one, no more."""
-    told = {_uuid(told) for done in records.done for told in done.jobs}
+    """Find jobs that no client knows; a rejected request may have made one at most."""
+    known = {_uuid(job) for done in records.done for job in done.jobs}
     unknown = {
-        job_id: row for job_id, row in rows.items() if row.batch_id is None and job_id not in told
+        job_id: row for job_id, row in rows.items() if row.batch_id is None and job_id not in known
     }
     for job_id in unknown.keys() & by_key:
         yield f"{format_id(Prefix.JOB, job_id)} of an Idempotency-Key is {unknown[job_id].state}"
     others = len(unknown.keys() - by_key)
     refused = sum(refusal.kind != "page" for refusal in records.refusals)
     if others > refused + len(records.faults):
-        yield f"{others} jobs that nobody was told of, and {refused} refusals"
+        yield f"{others} jobs that no client knows, and {refused} refusals"
 
 
 def _miscounted(rows: dict[UUID, _Row]) -> Iterator[str]:
-    """Look for wrong counts: the echo engine gives the prompt again, as far as it may."""
+    """Find wrong counts: the echo engine repeats the prompt, up to `maxTokens`."""
     for job_id, row in rows.items():
         right = min(row.prompt_tokens, row.most_tokens)
         if row.state == JobState.SUCCEEDED and row.completion_tokens != right:
@@ -130,18 +129,18 @@ def _miscounted(rows: dict[UUID, _Row]) -> Iterator[str]:
 
 
 def _batches(session: Session, records: Records) -> Iterator[str]:
-    """Each request for a batch made one, and each batch has its lines once."""
-    told = {parse_id(Prefix.BATCH, done.batch_id) for done in records.done if done.batch_id}
+    """Find batches without a request, and batches that do not have each line once."""
+    known = {parse_id(Prefix.BATCH, done.batch_id) for done in records.done if done.batch_id}
     found = {batch.id: batch for batch in session.scalars(select(Batch))}
-    if not records.faults and found.keys() != told:
-        yield f"{len(found)} batches, and clients know of {len(told)}"
+    if not records.faults and found.keys() != known:
+        yield f"{len(found)} batches, and clients know {len(known)}"
     for batch in found.values():
         lines = session.scalar(select(func.count()).where(Job.batch_id == batch.id))
         if (batch.state, batch.succeeded, lines) != ("completed", BATCH_LINES, BATCH_LINES):
             yield f"a batch is {batch.state} with {batch.succeeded} of {lines} lines"
 
 
-def _uuid(told: Told) -> UUID:
-    found = parse_id(Prefix.JOB, told.job_id)
+def _uuid(job: EndedJob) -> UUID:
+    found = parse_id(Prefix.JOB, job.job_id)
     assert found is not None
     return found
