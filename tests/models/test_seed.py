@@ -34,16 +34,16 @@ def test_a_remembered_key_is_reused_until_it_is_revoked(database: SessionFactory
     with database.begin() as session:
         owner = seed_admin(session, email="a@example.com", password="admin123")
         key, secret = seed_development_key(session, owner=owner, remembered=None, rate_limit=5)
-        again = seed_development_key(session, owner=owner, remembered=secret.text, rate_limit=5)
+        reused = seed_development_key(session, owner=owner, remembered=secret.text, rate_limit=5)
         key.is_active = False
         session.flush()
         new = seed_development_key(session, owner=owner, remembered=secret.text, rate_limit=5)
 
-    assert again == (key, secret)
+    assert reused == (key, secret)
     assert new[1] != secret
 
 
-def test_production_replaces_the_password_that_everybody_knows(database: SessionFactory) -> None:
+def test_production_replaces_the_public_default_password(database: SessionFactory) -> None:
     seed(database)
     with database.begin() as session:
         session.add_all(
@@ -57,9 +57,9 @@ def test_production_replaces_the_password_that_everybody_knows(database: Session
 
     with database.begin() as session:
         replaced = replace_default_passwords(session, password="the production's own")
-        again = replace_default_passwords(session, password="the production's own")
+        second_run = replace_default_passwords(session, password="the production's own")
 
-    assert (replaced, again) == (["admin@example.com", "second@example.com"], [])
+    assert (replaced, second_run) == (["admin@example.com", "second@example.com"], [])
     with database() as session:
         users = {user.email: user for user in session.scalars(select(User))}
     for email in replaced:

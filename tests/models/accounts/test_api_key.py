@@ -25,7 +25,7 @@ from models.database.prepared import Statements
 from tests.support.factories.rows import add_key, add_user
 
 
-def test_a_key_is_found_by_its_secret_and_by_nothing_near_it(session: Session) -> None:
+def test_a_key_is_found_only_by_its_secret(session: Session) -> None:
     key, secret = create_key(session, user_id=add_user(session).id, name="k", rate_limit=1)
     forged = KeySecret(secret.public_id, KeySecret.generate().random)
 
@@ -37,7 +37,7 @@ def test_a_key_is_found_by_its_secret_and_by_nothing_near_it(session: Session) -
     assert find_key_by_secret(session, KeySecret.generate()) is None
 
 
-def test_the_secret_is_stored_nowhere(session: Session) -> None:
+def test_no_column_contains_the_secret(session: Session) -> None:
     key, secret = create_key(session, user_id=add_user(session).id, name="k", rate_limit=1)
 
     stored = [str(getattr(key, column.key)) for column in ApiKey.__table__.columns]
@@ -127,7 +127,7 @@ def test_a_second_rotation_ends_the_secret_before_the_last(session: Session) -> 
     assert [key.accepts(secret, now) for secret in (first, second, third)] == [False, True, True]
 
 
-def test_of_many_rotations_at_once_the_last_two_secrets_work(database: SessionFactory) -> None:
+def test_after_concurrent_rotations_the_last_two_secrets_work(database: SessionFactory) -> None:
     with database.begin() as session:
         key_id = add_key(session).id
 

@@ -1,4 +1,4 @@
-"""The audit trail keeps what happened."""
+"""Entries of the audit trail."""
 
 from __future__ import annotations
 

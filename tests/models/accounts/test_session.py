@@ -52,16 +52,16 @@ def test_a_session_lasts_until_it_ends_or_expires(session: Session) -> None:
 
 def test_all_sessions_of_a_user_end_but_one(session: Session) -> None:
     user, other = add_user(session), add_user(session)
-    kept, ended, others = begin(session, user), begin(session, user), begin(session, other)
+    current, ended, others = begin(session, user), begin(session, user), begin(session, other)
 
-    end_sessions(session, user.id, but=kept)
+    end_sessions(session, user.id, but=current)
 
-    assert is_signed_in(session, user, kept)
+    assert is_signed_in(session, user, current)
     assert not is_signed_in(session, user, ended)
     assert is_signed_in(session, other, others)
 
 
-def test_a_refresh_makes_a_session_last_longer(session: Session) -> None:
+def test_a_refresh_extends_the_session(session: Session) -> None:
     user = add_user(session)
     session_id = begin(session, user, timedelta(minutes=1))
 
@@ -71,7 +71,7 @@ def test_a_refresh_makes_a_session_last_longer(session: Session) -> None:
     assert left == LIFE
 
 
-def test_a_used_refresh_number_stays_valid_for_a_moment_only(session: Session) -> None:
+def test_a_used_refresh_number_stays_valid_for_the_grace_only(session: Session) -> None:
     session_id = begin(session, add_user(session))
     assert refresh_session(session, session_id, number=0, life=LIFE) == 1
     assert refresh_session(session, session_id, number=0, life=LIFE) == 1
@@ -83,7 +83,7 @@ def test_a_used_refresh_number_stays_valid_for_a_moment_only(session: Session) -
     assert refresh_session(session, session_id, number=1, life=LIFE) is RefusedRefresh.ENDED
 
 
-def test_a_number_of_long_ago_ends_the_session_at_once(session: Session) -> None:
+def test_an_old_refresh_number_ends_the_session_at_once(session: Session) -> None:
     session_id = begin(session, add_user(session))
     for number in range(2):
         refresh_session(session, session_id, number=number, life=LIFE)
@@ -91,7 +91,7 @@ def test_a_number_of_long_ago_ends_the_session_at_once(session: Session) -> None
     assert refresh_session(session, session_id, number=0, life=LIFE) is RefusedRefresh.REUSED
 
 
-def test_a_user_has_no_more_sessions_than_a_bound(session: Session) -> None:
+def test_sessions_of_a_user_are_bounded(session: Session) -> None:
     user, other = add_user(session), add_user(session)
     first = begin(session, user)
     others = begin(session, other)

@@ -23,7 +23,7 @@ from models.database.base import SessionFactory
 from tests.support.factories.rows import add_user
 
 
-def test_two_registrations_of_one_email_at_once_make_one_user(database: SessionFactory) -> None:
+def test_concurrent_registrations_of_one_email_create_one_user(database: SessionFactory) -> None:
     together = Barrier(4)
 
     def register(_: int) -> str:
@@ -50,7 +50,7 @@ def test_an_email_can_be_reused_when_its_user_is_deleted(session: Session) -> No
     assert (first.token_version, first.password_hash) == (1, "")
 
 
-def test_an_account_of_an_earlier_version_is_found_as_it_was_written(session: Session) -> None:
+def test_an_account_of_an_earlier_version_is_found_by_its_stored_email(session: Session) -> None:
     apart, composed = "e\u0301@example.com", "\u00e9@example.com"
     old = User(email=apart, password_hash="x")
     session.add(old)
@@ -73,7 +73,7 @@ def test_an_email_cannot_be_changed_to_one_that_is_taken(session: Session) -> No
 
 
 @pytest.mark.parametrize("change", ["demote", "delete"])
-def test_of_two_admins_that_remove_each_other_one_stays(
+def test_one_of_two_admins_that_remove_each_other_stays(
     database: SessionFactory, change: str
 ) -> None:
     for _ in range(10):
@@ -100,7 +100,7 @@ def test_of_two_admins_that_remove_each_other_one_stays(
             assert sorted(pool.map(remove, admins)) == [False, True]
 
 
-def test_users_are_found_by_how_their_email_or_name_begins(session: Session) -> None:
+def test_users_are_found_by_the_beginning_of_email_or_name(session: Session) -> None:
     for email, name in (("ann@x.com", "Zoe"), ("zed@x.com", "ANNA"), ("100%@x.com", "joanna")):
         create_user(session, email=email, name=name, password_hash="x")
 

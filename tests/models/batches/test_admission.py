@@ -29,7 +29,7 @@ def add_batch(session: Session, key: ApiKey, **values: Any) -> Batch:
     return batch
 
 
-def test_only_batches_that_have_not_ended_take_a_place(session: Session) -> None:
+def test_only_open_batches_count_for_admission(session: Session) -> None:
     key = add_key(session)
     add_batch(session, key)
     add_batch(session, key, state=BatchState.COMPLETED, finished_at=utc_now())
@@ -43,7 +43,7 @@ def test_only_batches_that_have_not_ended_take_a_place(session: Session) -> None
     assert refused is not None and refused.repeated is None
 
 
-def test_an_idempotency_key_stands_for_its_batch_before_its_place_is_counted(
+def test_a_repeated_idempotency_key_returns_its_batch_before_the_bound_applies(
     session: Session,
 ) -> None:
     key = add_key(session)
@@ -85,13 +85,13 @@ def test_counting_running_lines_reads_only_released_lines(session: Session) -> N
         )
     )
     session.execute(text("analyze jobs"))
-    told: list[str] = []
+    plans: list[str] = []
 
     def explain(_: Any, cursor: Any, sql: str, values: Any, *rest: Any) -> None:
         cursor.execute("explain " + sql, values)
-        told.extend(row[0] for row in cursor.fetchall())
+        plans.extend(row[0] for row in cursor.fetchall())
 
     event.listen(session.connection(), "before_cursor_execute", explain)
 
     assert count_running(session, [batch.id]) == {batch.id: 1}
-    assert "ix_jobs_released" in "".join(told)
+    assert "ix_jobs_released" in "".join(plans)

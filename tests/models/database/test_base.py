@@ -16,7 +16,7 @@ from models.database.group_commit import MOST_REFUSALS, persist
 from tests.support.paths import ROOT
 from tests.support.polling import wait_until
 
-#: Says what the database is: on a new disk, on a full one, and when there is room again.
+#: Prints the state of the database on a new disk, on a full one, and with room again.
 FULL_DISK = """
 import sys
 from contextlib import suppress
@@ -51,7 +51,7 @@ finally:
 """
 
 
-def test_a_process_that_freezes_in_a_transaction_does_not_hold_its_locks_for_ever(
+def test_a_process_that_freezes_in_a_transaction_loses_its_locks(
     database: SessionFactory, base_settings: Settings
 ) -> None:
     engine = open_database(base_settings.model_copy(update={"database_timeout_seconds": 0.2}))
@@ -68,7 +68,7 @@ def test_a_process_that_freezes_in_a_transaction_does_not_hold_its_locks_for_eve
     engine.dispose()
 
 
-def test_statements_of_pages_run_in_one_process_of_the_server(base_settings: Settings) -> None:
+def test_statements_of_pages_use_no_parallel_workers(base_settings: Settings) -> None:
     helpers = {}
     for is_serial in (False, True):
         engine = open_database(base_settings, is_serial=is_serial)
@@ -94,10 +94,10 @@ def test_a_full_disk_is_found_without_a_change(tmp_path: Path) -> None:
     assert done.stdout.split() == ["ok", "full", "ok"]
 
 
-def test_a_change_that_another_stands_in_the_way_of_is_made_when_that_is_gone(
+def test_a_change_that_waits_for_a_lock_is_made_after_its_release(
     database: SessionFactory, base_settings: Settings
 ) -> None:
-    """Its values are not at fault, so it must not be given up as one that is refused."""
+    """Its values are valid, so it must not fail as a refused change does."""
     engine = open_database(base_settings.model_copy(update={"database_timeout_seconds": 0.2}))
     lock = text("select pg_advisory_xact_lock(1)")
     attempts = 0

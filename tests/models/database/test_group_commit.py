@@ -1,4 +1,4 @@
-"""Changes of many threads in few transactions: each made once, each with its own result."""
+"""Changes of many threads in few transactions: each is made once and has its own result."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from sqlalchemy.exc import OperationalError
 
 from models.database.base import Session, SessionFactory
 from models.database.group_commit import GroupCommit
+from tests.support.polling import wait_until
 
 
 @contextmanager
@@ -30,7 +31,7 @@ def group_commit(
         group.stop()
 
 
-def test_changes_gather_while_one_is_committed(database: SessionFactory) -> None:
+def test_changes_form_groups_during_a_commit(database: SessionFactory) -> None:
     groups: list[list[int]] = []
 
     def write(session: Session, changes: Sequence[int]) -> list[int | None]:
@@ -47,7 +48,7 @@ def test_changes_gather_while_one_is_committed(database: SessionFactory) -> None
 
 
 @pytest.mark.alone
-def test_a_change_alone_waits_for_no_other(database: SessionFactory) -> None:
+def test_a_lone_change_does_not_wait(database: SessionFactory) -> None:
     with group_commit(database, lambda session, changes: list(changes)) as group:
         group.make(0)
         began = time.monotonic()
@@ -55,11 +56,13 @@ def test_a_change_alone_waits_for_no_other(database: SessionFactory) -> None:
         assert time.monotonic() - began < 0.2
 
 
-def test_the_guilty_change_of_a_group_fails_alone(database: SessionFactory) -> None:
+def test_a_faulty_change_of_a_group_fails_alone(database: SessionFactory) -> None:
     gate = threading.Event()
+    taken: list[int] = []
 
     def write(session: Session, changes: Sequence[int]) -> list[int | None]:
-        gate.wait(5)
+        taken.extend(changes)
+        gate.wait(30)
         if 7 in changes:
             raise ValueError("seven")
         return list(changes)
@@ -72,12 +75,12 @@ def test_the_guilty_change_of_a_group_fails_alone(database: SessionFactory) -> N
 
     with group_commit(database, write) as group, ThreadPoolExecutor(12) as pool:
         results = pool.map(make, range(12))
-        time.sleep(0.2)
+        wait_until(lambda: len(taken) + group._waiting.qsize() == 12)
         gate.set()
         assert list(results) == [*range(7), "seven", *range(8, 12)]
 
 
-def test_a_database_that_is_away_is_waited_for(database: SessionFactory) -> None:
+def test_a_change_waits_for_a_database_that_is_away(database: SessionFactory) -> None:
     failures = [2]
 
     class Away:
@@ -92,7 +95,7 @@ def test_a_database_that_is_away_is_waited_for(database: SessionFactory) -> None
     assert failures == [0]
 
 
-def test_nobody_waits_for_a_database_that_is_away_when_the_process_leaves() -> None:
+def test_no_change_waits_for_a_database_when_the_process_leaves() -> None:
     class Away:
         def begin(self) -> Any:
             raise OperationalError("begin", {}, Exception("refused"))
@@ -103,29 +106,29 @@ def test_nobody_waits_for_a_database_that_is_away_when_the_process_leaves() -> N
         assert group.make(3) is None
 
 
-def test_callers_return_after_the_results_were_published(database: SessionFactory) -> None:
-    told: list[int | None] = []
+def test_callers_return_after_the_results_are_published(database: SessionFactory) -> None:
+    published: list[int | None] = []
 
     def committed(results: Sequence[int | None]) -> None:
-        time.sleep(0.1)
-        told.extend(results)
+        time.sleep(0.1)  # a caller that does not wait would return now
+        published.extend(results)
 
     with group_commit(
         database, lambda session, changes: list(changes), committed=committed
     ) as group:
         group.make(5)
-        assert told == [5]
+        assert published == [5]
 
 
-def test_what_is_asked_of_a_stopped_one_is_not_waited_for(database: SessionFactory) -> None:
+def test_a_stopped_group_commit_returns_at_once(database: SessionFactory) -> None:
     with group_commit(database, lambda session, changes: list(changes)) as group:
         pass
     with ThreadPoolExecutor(1) as pool:
         assert pool.submit(group.make, 1).result(timeout=5) is None
 
 
-def test_what_the_database_refuses_is_not_tried_for_ever(database: SessionFactory) -> None:
-    """A statement that takes too long is no outage: the others go on, and it fails."""
+def test_a_refused_change_fails_after_a_few_attempts(database: SessionFactory) -> None:
+    """A statement that times out is not an outage: it fails, and the other changes continue."""
 
     def write(session: Session, changes: Sequence[int]) -> list[int | None]:
         session.execute(text("set local statement_timeout = 50"))
@@ -143,7 +146,7 @@ def test_what_the_database_refuses_is_not_tried_for_ever(database: SessionFactor
         assert list(pool.map(make, range(6))) == [0, 1, 2, "refused", 4, 5]
 
 
-def test_a_caller_need_not_wait_longer_than_it_likes() -> None:
+def test_a_caller_waits_no_longer_than_its_timeout() -> None:
     class Away:
         def begin(self) -> Any:
             raise OperationalError("begin", {}, Exception("refused"))
@@ -159,7 +162,7 @@ def test_a_change_made_at_the_last_moment_returns_its_result(
     database: SessionFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class LateFuture(Future[int]):
-        """One whose first wait ends just before the result is there."""
+        """A future whose first wait ends just before its result is set."""
 
         has_waited = False
 

@@ -1,4 +1,4 @@
-"""Many jobs are locked in one order by all, so that two statements never wait for each other."""
+"""All statements lock jobs in one order, so that no two of them wait for each other."""
 
 from __future__ import annotations
 
@@ -80,8 +80,8 @@ def test_a_statement_that_waits_for_the_first_job_locks_no_other(
         thread = threading.Thread(target=make)
         thread.start()
         wait_until(lambda: waiting_for_locks(database) == 1, 20)
-        with database.begin() as looking:
-            free = lock(looking, ids)
+        with database.begin() as observer:
+            free = lock(observer, ids)
 
     assert free == ids[1:]
     assert done.wait(5)
@@ -89,10 +89,10 @@ def test_a_statement_that_waits_for_the_first_job_locks_no_other(
 
 
 @pytest.mark.parametrize(
-    ("look_after", "is_claimed"), [(requeue_silent, True), (list_silent, True), (expire, False)]
+    ("change", "is_claimed"), [(requeue_silent, True), (list_silent, True), (expire, False)]
 )
 def test_the_reaper_skips_jobs_that_others_change(
-    database: SessionFactory, look_after: Callable[[Session], list[Job]], is_claimed: bool
+    database: SessionFactory, change: Callable[[Session], list[Job]], is_claimed: bool
 ) -> None:
     ids = add_jobs(database, 3, is_claimed=is_claimed)
     past = utc_now() - timedelta(seconds=1)
@@ -101,13 +101,13 @@ def test_the_reaper_skips_jobs_that_others_change(
 
     with database.begin() as other, database.begin() as session:
         lock(other, ids[1:2])
-        found = look_after(session)
+        found = change(session)
 
     assert {job.id for job in found} == {ids[0], ids[2]}
 
 
 def add_jobs(database: SessionFactory, count: int, *, is_claimed: bool) -> list[UUID]:
-    """Add jobs that lie in the table in the order against that of their ids, which are returned."""
+    """Add jobs whose order in the table is the reverse of their ids; return the ids in order."""
     with database.begin() as session:
         key = add_key(session)
         ids = [add_job(session, key).id for _ in range(count)]
@@ -120,7 +120,7 @@ def add_jobs(database: SessionFactory, count: int, *, is_claimed: bool) -> list[
 
 
 def lock(session: Session, ids: Sequence[UUID]) -> list[UUID]:
-    """Lock those of the jobs that nobody else has locked; return them."""
+    """Lock the jobs that no other transaction has locked; return their ids."""
     query = select(Job.id).where(Job.id.in_(ids)).order_by(Job.id)
     return list(session.scalars(query.with_for_update(skip_locked=True)))
 

@@ -1,4 +1,4 @@
-"""Locks of one purpose never meet those of another."""
+"""Locks of one purpose never collide with those of another."""
 
 from __future__ import annotations
 
@@ -17,19 +17,21 @@ PACKAGES = ("admin_ui", "api", "cli", "core", "migrations", "models", "worker")
 
 
 @pytest.fixture
-def hasty(database: SessionFactory) -> SessionFactory:
-    """Sessions whose waits for a lock end at once, with an error."""
+def impatient_sessions(database: SessionFactory) -> SessionFactory:
+    """Sessions that fail when they wait for a lock."""
 
-    class Hasty(Session):
+    class Impatient(Session):
         def __init__(self, **options: object) -> None:
             super().__init__(**options)  # type: ignore[arg-type]
             self.execute(text("set local lock_timeout = 200"))
 
-    return SessionFactory(database.kw["bind"], class_=Hasty)
+    return SessionFactory(database.kw["bind"], class_=Impatient)
 
 
-def test_nobody_seeds_behind_retention(database: SessionFactory, hasty: SessionFactory) -> None:
-    with database() as other, hasty() as session:
+def test_seeding_does_not_wait_for_retention(
+    database: SessionFactory, impatient_sessions: SessionFactory
+) -> None:
+    with database() as other, impatient_sessions() as session:
         assert try_lock(other, ServiceLock.RETENTION)
 
         assert seed_admin(session, email="a@b.c", password="a password")
@@ -37,9 +39,9 @@ def test_nobody_seeds_behind_retention(database: SessionFactory, hasty: SessionF
 
 @pytest.mark.parametrize("lock", ServiceLock)
 def test_no_row_has_the_number_of_a_service_lock(
-    database: SessionFactory, hasty: SessionFactory, lock: ServiceLock
+    database: SessionFactory, impatient_sessions: SessionFactory, lock: ServiceLock
 ) -> None:
-    with database() as other, hasty() as session:
+    with database() as other, impatient_sessions() as session:
         take_lock(other, lock)
 
         for row_lock in RowLock:
@@ -47,11 +49,11 @@ def test_no_row_has_the_number_of_a_service_lock(
             lock_row(session, row_lock, UUID(int=row_lock << 32 | lock))
 
 
-def test_what_is_done_to_a_row_is_its_own_lock(
-    database: SessionFactory, hasty: SessionFactory
+def test_each_purpose_and_each_row_has_its_own_lock(
+    database: SessionFactory, impatient_sessions: SessionFactory
 ) -> None:
     row_id = new_id()
-    with database() as other, hasty() as session:
+    with database() as other, impatient_sessions() as session:
         lock_row(other, RowLock.BATCHES_OF_KEY, row_id)
 
         lock_row(session, RowLock.FILES_OF_USER, row_id)

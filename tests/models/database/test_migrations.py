@@ -13,7 +13,7 @@ from tests.support.factories.rows import add_key
 from tests.support.factories.usage import ALL, HOUR, NOON, add_usage
 
 
-def test_the_migrated_schema_is_what_the_models_say(empty_database_url: str) -> None:
+def test_the_migrated_schema_is_that_of_the_models(empty_database_url: str) -> None:
     upgrade(empty_database_url)
 
     engine = create_engine(empty_database_url)
@@ -25,7 +25,7 @@ def test_the_migrated_schema_is_what_the_models_say(empty_database_url: str) -> 
     engine.dispose()
 
 
-def test_migrations_go_down_cleanly_and_up_again(empty_database_url: str) -> None:
+def test_migrations_downgrade_cleanly_and_upgrade_a_second_time(empty_database_url: str) -> None:
     upgrade(empty_database_url)
     downgrade(empty_database_url, "base")
 
@@ -39,7 +39,7 @@ def test_migrations_go_down_cleanly_and_up_again(empty_database_url: str) -> Non
     engine.dispose()
 
 
-def test_durations_of_before_are_counted_when_the_column_comes(empty_database_url: str) -> None:
+def test_earlier_durations_are_counted_when_the_column_is_added(empty_database_url: str) -> None:
     upgrade(empty_database_url)
     engine = create_engine(empty_database_url)
     with Session(engine) as session, session.begin():

@@ -1,4 +1,4 @@
-"""What migrations may do while the version before still serves: docs/deployment.md."""
+"""Migrations while the previous version still serves: docs/deployment.md."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 from migrations.run import LOCK_MS, PAUSE_SECONDS, head_revision, upgrade
 from tests.support.paths import ROOT
 
-#: The schema of 0.1.0; what came before it is past.
+#: The schema of 0.1.0. No version before it is in use.
 RELEASED = 6
 REVISIONS = [f"{number:04}" for number in range(RELEASED + 1, int(head_revision()) + 1)]
-#: An index that is built while everybody who writes must wait.
+#: An index whose build makes all writers wait.
 BLOCKING_INDEX = re.compile(r"create (unique )?index (?!concurrently)\S+ on (\w+)", re.IGNORECASE)
 
-#: The tables that the asking transaction keeps from those who would write.
-KEPT_FROM_WRITERS = text(
+#: The tables on which the current transaction blocks writers.
+TABLES_CLOSED_TO_WRITERS = text(
     "select relation::regclass::text from pg_locks where pid = pg_backend_pid() and mode in"
     " ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')"
     " and locktype = 'relation'"
@@ -37,14 +37,14 @@ Columns = dict[tuple[str, str], tuple[str, bool, bool]]
 
 
 @pytest.mark.parametrize("revision", REVISIONS)
-def test_a_migration_takes_nothing_from_the_version_before(
+def test_a_migration_removes_nothing_that_the_previous_version_uses(
     empty_database_url: str, revision: str
 ) -> None:
     upgrade(empty_database_url, f"{int(revision) - 1:04}")
     engine = create_engine(empty_database_url)
     before, rules_before = _columns(engine), _rules(engine)
 
-    with _said() as statements:
+    with _statements() as statements:
         upgrade(empty_database_url, revision)
     after, rules_after = _columns(engine), _rules(engine)
     engine.dispose()
@@ -57,11 +57,13 @@ def test_a_migration_takes_nothing_from_the_version_before(
         for name, (_, is_nullable, has_default) in new.items()
         if name[0] in tables and not (is_nullable or has_default)
     ] == []
-    # Of a new column, which has a default, the version before has nothing to keep.
+    # The previous version does not write new columns: their defaults apply.
     of_new = {(table, f"NOT NULL {column}") for table, column in new}
     assert {rule for rule in rules_after - rules_before - of_new if rule[0] in tables} == set()
     assert [
-        said for said in statements if (found := BLOCKING_INDEX.search(said)) and found[2] in tables
+        statement
+        for statement in statements
+        if (found := BLOCKING_INDEX.search(statement)) and found[2] in tables
     ] == []
 
 
@@ -69,7 +71,7 @@ def test_a_migration_takes_nothing_from_the_version_before(
 def test_a_migration_never_holds_one_table_while_it_waits_for_another(
     empty_database_url: str, revision: str
 ) -> None:
-    """Who has written the other and then writes the one would wait for it, and it for them."""
+    """A transaction that writes both tables in the other order would deadlock with it."""
     upgrade(empty_database_url, f"{int(revision) - 1:04}")
     engine = create_engine(empty_database_url)
     before = set(inspect(engine).get_table_names())
@@ -83,10 +85,10 @@ def test_a_migration_never_holds_one_table_while_it_waits_for_another(
 
 
 @pytest.mark.parametrize("revision", [r for r in REVISIONS if "autocommit_block" in _source(r)])
-def test_a_migration_of_several_transactions_that_was_interrupted_goes_on(
+def test_an_interrupted_migration_of_several_transactions_can_be_repeated(
     empty_database_url: str, revision: str
 ) -> None:
-    """All of it may be there but the mark that it is done."""
+    """All its changes may exist without the mark that it is done."""
     upgrade(empty_database_url, revision)
     engine = create_engine(empty_database_url)
     with engine.begin() as connection:
@@ -103,8 +105,8 @@ def test_a_migration_of_several_transactions_that_was_interrupted_goes_on(
     engine.dispose()
 
 
-def test_nobody_waits_for_a_migration_that_waits_for_a_reader(empty_database_url: str) -> None:
-    """A backup reads every table for as long as it takes."""
+def test_requests_pass_a_migration_that_waits_for_a_reader(empty_database_url: str) -> None:
+    """A backup reads every table for a long time."""
     upgrade(empty_database_url, f"{RELEASED:04}")
     engine = create_engine(empty_database_url)
     migration = threading.Thread(target=upgrade, args=[empty_database_url])
@@ -133,7 +135,7 @@ def test_nobody_waits_for_a_migration_that_waits_for_a_reader(empty_database_url
 
 
 def _use(connection: Connection) -> None:
-    """Touch what each request does."""
+    """Read a table that every request reads."""
     connection.execute(text("select from jobs limit 1"))
     connection.commit()
 
@@ -153,7 +155,7 @@ def _columns(engine: Engine) -> Columns:
 
 
 def _rules(engine: Engine) -> set[tuple[str, str]]:
-    """Return what refuses rows: constraints and unique indexes, by their tables."""
+    """Return the constraints and unique indexes, each with its table."""
     query = text(
         "select conrelid::regclass::text, pg_get_constraintdef(oid) from pg_constraint"
         " where conrelid <> 0 union select indrelid::regclass::text, pg_get_indexdef(indexrelid)"
@@ -165,7 +167,7 @@ def _rules(engine: Engine) -> set[tuple[str, str]]:
 
 
 @contextmanager
-def _said() -> Iterator[list[str]]:
+def _statements() -> Iterator[list[str]]:
     """Collect the statements of every engine."""
     statements: list[str] = []
 
@@ -181,11 +183,11 @@ def _said() -> Iterator[list[str]]:
 
 @contextmanager
 def _locked() -> Iterator[list[set[str]]]:
-    """Collect, for each transaction of every engine, the tables that nobody else may write."""
+    """Collect, for each transaction of every engine, the tables that it closes to writers."""
     transactions: list[set[str]] = []
 
     def note(connection: Connection) -> None:
-        transactions.append(set(connection.scalars(KEPT_FROM_WRITERS)))
+        transactions.append(set(connection.scalars(TABLES_CLOSED_TO_WRITERS)))
 
     event.listen(Engine, "commit", note)
     try:

@@ -39,7 +39,7 @@ def test_no_more_than_max_idle_connections_are_held(engine: Engine) -> None:
     assert checked_out(engine) == 0
 
 
-def test_one_that_was_ended_while_it_rested_is_replaced(
+def test_a_connection_that_ended_while_idle_is_replaced(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("models.database.prepared.KEEP_SECONDS", 0)
@@ -79,17 +79,17 @@ def test_a_refused_statement_costs_no_connection(engine: Engine) -> None:
     "refused", ["set statement_timeout = 1; select pg_sleep(5)", "set nonsense = 1"]
 )
 def test_an_error_of_the_server_is_a_known_outcome(engine: Engine, refused: str) -> None:
-    with pytest.raises(psycopg2.DatabaseError) as told:
+    with pytest.raises(psycopg2.DatabaseError) as caught:
         Statements(engine, max_idle=1).run(refused, {})
 
-    assert not isinstance(told.value, OutcomeUnknown)
+    assert not isinstance(caught.value, OutcomeUnknown)
 
 
-def test_where_nobody_listens_nothing_was_sent(base_settings: Settings) -> None:
+def test_a_refused_connection_is_a_known_outcome(base_settings: Settings) -> None:
     url = SecretStr("postgresql+psycopg2://u:p@127.0.0.1:1/none")
     away = open_database(base_settings.model_copy(update={"database_url": url}))
 
-    with pytest.raises(psycopg2.OperationalError) as told:
+    with pytest.raises(psycopg2.OperationalError) as caught:
         Statements(away, max_idle=1).run("select 1", {})
 
-    assert not isinstance(told.value, OutcomeUnknown)
+    assert not isinstance(caught.value, OutcomeUnknown)

@@ -1,4 +1,4 @@
-"""What is run for every job costs the same however many users, keys and jobs there are."""
+"""Statements of every job cost the same with any number of users, keys and jobs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ READ_WHOLE = re.compile(r"Seq Scan on (users|api_keys|jobs|usage\w*)\b")
 
 @pytest.fixture
 def connection(database: SessionFactory) -> Iterator[Connection]:
-    """One to a database that has some of everything, and knows how much."""
+    """A connection to a database with rows in every table, and with statistics."""
     with database.begin() as session:
         insert_demo_data(session, SIZE, now=utc_now(), password_hash="none", model="m")
     with database.begin() as session:
@@ -30,8 +30,8 @@ def connection(database: SessionFactory) -> Iterator[Connection]:
         yield session.connection()
 
 
-def test_no_table_is_read_from_end_to_end(connection: Connection) -> None:
-    """PostgreSQL takes an array for ten rows and JSON for a hundred, whatever comes then."""
+def test_no_table_is_read_whole(connection: Connection) -> None:
+    """A generic plan estimates ten rows for an array and a hundred for JSON, for any values."""
     for statement in (INSERT, CLAIM, FINISH_AT_ONCE):
         plan = plan_of(connection, statement)
 
@@ -40,7 +40,7 @@ def test_no_table_is_read_from_end_to_end(connection: Connection) -> None:
 
 
 def plan_of(connection: Connection, statement: Prepared) -> str:
-    """Return the plan that is kept for any values."""
+    """Return the generic plan of a statement."""
     values = ", ".join(f"null::{kind}" for kind in statement.types.split(","))
     with connection.connection.cursor() as cursor:
         cursor.execute("set local plan_cache_mode = force_generic_plan")

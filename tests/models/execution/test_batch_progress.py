@@ -81,7 +81,7 @@ def test_a_line_that_goes_back_to_the_queue_changes_nothing(session: Session) ->
     assert (batch.ended, batch.state) == (0, "running")
 
 
-def test_jobs_of_no_batch_and_of_several_end_together(session: Session) -> None:
+def test_jobs_with_and_without_batches_end_together(session: Session) -> None:
     one, other = add_batch(session, lines=2).id, add_batch(session, lines=2).id
     jobs = [*claim_lines(session, one), *claim_lines(session, other, count=1)]
     alone = add_job(session)
@@ -117,15 +117,17 @@ def test_the_last_line_ends_the_batch_and_adds_its_webhook(session: Session) -> 
     assert delivery.payload["metadata"] == {"a": "b"}
 
 
-def test_a_batch_that_ends_by_its_owners_wish_or_by_time_says_so(session: Session) -> None:
+def test_a_batch_that_is_cancelled_or_expires_has_that_state(session: Session) -> None:
     unwanted = add_batch(session, lines=1, webhook_url=URL).id
     late = add_batch(session, lines=1, webhook_url=URL)
     jobs = [*claim_lines(session, unwanted), *claim_lines(session, late.id)]
     late.expires_at = late.created_at - timedelta(seconds=1)
     session.flush()
 
-    asked = request_batch_cancel(session, unwanted)
-    assert asked is not None and asked.state == "cancelling" and asked.cancel_requested_at
+    requested = request_batch_cancel(session, unwanted)
+    assert (
+        requested is not None and requested.state == "cancelling" and requested.cancel_requested_at
+    )
     assert begin_expiries(session, [unwanted, late.id]) == [late.id]
     end(session, jobs, DONE, DONE)
 
@@ -134,7 +136,7 @@ def test_a_batch_that_ends_by_its_owners_wish_or_by_time_says_so(session: Sessio
     assert {d.event for d in deliveries(session)} == {"batch.cancelled", "batch.expired"}
 
 
-def test_held_lines_are_those_that_are_neither_released_nor_over(session: Session) -> None:
+def test_held_lines_are_neither_released_nor_ended(session: Session) -> None:
     batch_id = add_batch(session, lines=5).id
     add_batch(session, lines=3)
     done = add_batch(session, lines=1).id
@@ -165,7 +167,7 @@ def test_a_batch_that_has_ended_is_not_cancelled(session: Session) -> None:
     assert batch_of(session, batch_id).state == "completed"
 
 
-def test_workers_that_end_lines_of_the_same_batches_at_once_lose_nothing(
+def test_concurrent_ends_of_lines_of_the_same_batches_are_all_counted(
     database: SessionFactory,
 ) -> None:
     with database.begin() as session:
@@ -200,7 +202,7 @@ def test_workers_that_end_lines_of_the_same_batches_at_once_lose_nothing(
         assert list(compare_batches(session, since=None, until=None)) == []
 
 
-def test_the_check_finds_a_batch_whose_sums_are_not_those_of_its_lines(session: Session) -> None:
+def test_the_check_reports_a_batch_whose_sums_differ_from_its_lines(session: Session) -> None:
     batch = add_batch(session, lines=2)
     end(session, claim_lines(session, batch.id), DONE, DONE)
     batch = batch_of(session, batch.id)

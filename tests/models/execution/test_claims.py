@@ -1,4 +1,4 @@
-"""Jobs on their last attempt: a worker has at most one of them."""
+"""Jobs on their last attempt: a worker runs at most one, since such a job may kill workers."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def claimed(
     max_attempts: int,
     may_be_last: bool = True,
 ) -> list[int]:
-    """Return how often those jobs had been begun that could be claimed, of so many queued ones."""
+    """Queue jobs with these attempts; return the attempts of the claimed ones."""
     with database.begin() as session:
         jobs = [add_job(session) for _ in attempts]
         for job, attempt in zip(jobs, attempts, strict=True):
@@ -49,7 +49,7 @@ def claimed(
     return sorted(job.attempt - 1 for job in found)
 
 
-def test_only_one_of_those_that_lost_all_workers_but_one_is_claimed(
+def test_only_one_job_on_its_last_attempt_is_claimed(
     database: SessionFactory, statements: Statements
 ) -> None:
     found = claimed(database, statements, [0, 1, 2, 2, 2], max_attempts=3)
@@ -57,7 +57,7 @@ def test_only_one_of_those_that_lost_all_workers_but_one_is_claimed(
     assert found == [0, 1, 2]
 
 
-def test_a_worker_that_has_one_claims_no_other(
+def test_a_worker_with_such_a_job_claims_no_other_one(
     database: SessionFactory, statements: Statements
 ) -> None:
     found = claimed(database, statements, [2, 0, 2], max_attempts=3, may_be_last=False)
@@ -65,7 +65,7 @@ def test_a_worker_that_has_one_claims_no_other(
     assert found == [0]
 
 
-def test_where_each_attempt_is_the_last_all_are_claimed(
+def test_with_a_single_attempt_for_each_job_all_are_claimed(
     database: SessionFactory, statements: Statements
 ) -> None:
     found = claimed(database, statements, [0, 0], max_attempts=1, may_be_last=False)

@@ -1,4 +1,4 @@
-"""Ends that are written by one statement are those that are written by several."""
+"""Ends written by one statement equal those written by several."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ def statements(base_settings: Settings) -> Iterator[Statements]:
 def add_running(
     database: SessionFactory, statements: Statements, ages_ms: Sequence[int], *, models: int = 1
 ) -> list[Job]:
-    """Add running jobs of one key that were made so long ago."""
+    """Add running jobs of one key, with these ages."""
     with database.begin() as session:
         key = add_key(session)
         jobs = [
             add_job(
                 session,
                 key,
-                model=f"m{place % models}",
+                model=f"m{index % models}",
                 created_at=utc_now() - timedelta(milliseconds=age),
             )
-            for place, age in enumerate(ages_ms)
+            for index, age in enumerate(ages_ms)
         ]
     claimed = claim_jobs(statements, [job.id for job in jobs], worker_id="w", lease=LEASE)
     assert len(claimed) == len(ages_ms)
@@ -111,12 +111,12 @@ def test_a_first_token_is_dated_by_the_clock_that_dates_the_end(
     finished, first = ended[early.id].finished_at, ended[early.id].first_token_at
     assert finished is not None and first is not None
     assert 2.0 < (finished - first).total_seconds() < 2.6
-    # It cannot have come before its job began.
+    # A first token cannot be older than the start of its job.
     assert ended[late.id].first_token_at == late.started_at
     assert ended[none.id].first_token_at is None
 
 
-def test_ends_are_timed_by_the_database_and_none_comes_before_its_job(
+def test_ends_are_dated_by_the_database_and_never_before_their_job(
     database: SessionFactory, statements: Statements
 ) -> None:
     (ahead,) = add_running(database, statements, [-3_600_000])
@@ -132,7 +132,7 @@ def test_ends_are_timed_by_the_database_and_none_comes_before_its_job(
     assert_exact(database)
 
 
-def test_what_is_not_this_attempts_any_more_does_not_end(
+def test_a_job_of_another_attempt_or_worker_does_not_end(
     database: SessionFactory, statements: Statements
 ) -> None:
     jobs = add_running(database, statements, [10, 10, 10, 10])
@@ -144,21 +144,19 @@ def test_what_is_not_this_attempts_any_more_does_not_end(
         )
 
     ended = end(statements, jobs)
-    again = end(statements, jobs)
+    second = end(statements, jobs)
 
     assert {job.id for job in ended} == {jobs[2].id, jobs[3].id}
     assert {job.id for job in ended if job.cancel_requested_at is not None} == {jobs[2].id}
-    assert again == []
+    assert second == []
     with database() as session:
         assert set(session.scalars(select(Usage.job_id))) == {jobs[2].id, jobs[3].id}
     assert_exact(database)
 
 
-def test_groups_that_end_at_once_lose_nothing(
-    database: SessionFactory, statements: Statements
-) -> None:
+def test_concurrent_groups_all_end(database: SessionFactory, statements: Statements) -> None:
     groups = [add_running(database, statements, range(12), models=3) for _ in range(4)]
-    mixed = [[group[place] for group in groups] for place in range(12)]
+    mixed = [[group[index] for group in groups] for index in range(12)]
 
     with ThreadPoolExecutor(4) as threads:
         ended = list(threads.map(lambda jobs: end(statements, jobs), mixed))
@@ -167,7 +165,7 @@ def test_groups_that_end_at_once_lose_nothing(
     assert_exact(database)
 
 
-def test_a_plan_that_is_made_for_a_small_table_fits_a_large_one(
+def test_a_plan_made_for_a_small_table_suits_a_large_one(
     database: SessionFactory, statements: Statements
 ) -> None:
     first, second = add_running(database, statements, [1, 1])
@@ -182,10 +180,10 @@ def test_a_plan_that_is_made_for_a_small_table_fits_a_large_one(
         assert "Nested Loop" not in plan
 
 
-def test_only_ends_that_concern_nothing_else_are_written_so(database: SessionFactory) -> None:
+def test_an_end_with_a_webhook_needs_several_statements(database: SessionFactory) -> None:
     with database.begin() as session:
         plain = add_job(session)
-        telling = add_job(session, request={"prompt": "x", "webhookUrl": "https://a.example"})
+        with_webhook = add_job(session, request={"prompt": "x", "webhookUrl": "https://a.example"})
 
     assert follows_only_usage(plain)
-    assert not follows_only_usage(telling)
+    assert not follows_only_usage(with_webhook)

@@ -29,7 +29,7 @@ from tests.support.factories.batches import (
 BIG = {**REQUEST, "maxTokens": 500, "n": 2}
 
 
-def test_held_lines_end_by_the_chunk_and_are_counted(session: Session) -> None:
+def test_held_lines_end_in_chunks_and_are_counted(session: Session) -> None:
     batch_id = add_batch(session, lines=25).id
     claim_lines(session, batch_id, count=3)
 
@@ -43,7 +43,7 @@ def test_held_lines_end_by_the_chunk_and_are_counted(session: Session) -> None:
     assert list(compare_jobs(session, since=None, until=None)) == []
 
 
-def test_only_lines_that_need_more_than_the_room_end(session: Session) -> None:
+def test_only_lines_that_need_more_than_the_quota_end(session: Session) -> None:
     batch_id = add_batch(session, requests=[REQUEST, BIG, REQUEST, BIG]).id
     error = {"code": "monthly_quota_exceeded", "message": "x"}
 
@@ -68,7 +68,7 @@ def test_a_held_line_with_a_webhook_sends_it_at_its_end(
     assert (delivery.url, delivery.event) == (url, "job.cancelled")
 
 
-def test_what_is_locked_by_another_is_left_for_the_next_time(database: SessionFactory) -> None:
+def test_locked_lines_are_left_for_the_next_time(database: SessionFactory) -> None:
     with database.begin() as session:
         batch_id = add_batch(session, lines=3).id
     with database.begin() as other, database.begin() as session:
@@ -82,7 +82,7 @@ def test_what_is_locked_by_another_is_left_for_the_next_time(database: SessionFa
         assert lines_by_state(session, batch_id) == {"queued": 1, "cancelled": 2}
 
 
-def test_released_lines_end_and_running_ones_are_asked_once(session: Session) -> None:
+def test_released_lines_end_and_running_ones_are_cancelled_once(session: Session) -> None:
     batch_id = add_batch(session, lines=5).id
     running = claim_lines(session, batch_id, count=2)
     release_lines(session, next_lines(session, {batch_id: 2}, {}))
@@ -95,7 +95,7 @@ def test_released_lines_end_and_running_ones_are_asked_once(session: Session) ->
     assert batch_of(session, batch_id).cancelled == 2
 
 
-def test_a_released_line_that_never_began_expires_and_one_that_has_does_not(
+def test_a_released_line_expires_only_before_it_begins(
     session: Session,
 ) -> None:
     batch_id = add_batch(session, lines=3).id
@@ -107,7 +107,7 @@ def test_a_released_line_that_never_began_expires_and_one_that_has_does_not(
     assert lines_by_state(session, batch_id) == {"running": 1, "expired": 1, "held": 1}
 
 
-def test_a_held_line_with_a_time_of_its_own_expires_and_others_wait_for_their_batchs(
+def test_a_held_line_expires_at_its_own_time_unless_its_batch_is_due(
     session: Session,
 ) -> None:
     past = utc_now() - timedelta(seconds=5)

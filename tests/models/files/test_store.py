@@ -1,4 +1,4 @@
-"""Uploaded files in the database: how many there may be, and how they are forgotten."""
+"""Uploaded files in the database: their bounds, and their expiry."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from models.files.store import (
 from tests.support.factories.rows import add_file, add_key
 
 
-def add_refused(session: Session, key: ApiKey, *, days: float = 1) -> RejectedBatch:
+def add_rejected(session: Session, key: ApiKey, *, days: float = 1) -> RejectedBatch:
     batch = RejectedBatch(
         user_id=key.user_id,
         api_key_id=key.id,
@@ -46,7 +46,7 @@ def has_room(session: Session, file: File, *, files: int = 100, size: int = 1000
     return fits_file_limits(session, file, most_files=files, most_bytes=size)
 
 
-def test_a_user_has_so_many_files_and_bytes_and_no_more(database: SessionFactory) -> None:
+def test_files_and_bytes_of_a_user_are_bounded(database: SessionFactory) -> None:
     with database.begin() as session:
         key, other = add_key(session), add_key(session)
         add_file(session, other, size=10_000)
@@ -60,18 +60,18 @@ def test_a_user_has_so_many_files_and_bytes_and_no_more(database: SessionFactory
         assert not has_room(session, file, size=79)
 
 
-def test_files_that_come_at_once_do_not_exceed_the_bound(database: SessionFactory) -> None:
+def test_concurrent_uploads_do_not_exceed_the_bound(database: SessionFactory) -> None:
     with database.begin() as session:
         key = add_key(session)
-    kept: list[bool] = []
+    admitted: list[bool] = []
     waits = threading.Event()
 
     def upload() -> None:
         with database() as session:
             file = add_file(session, key)
             waits.set()
-            kept.append(has_room(session, file, files=1))
-            session.commit() if kept[-1] else session.rollback()
+            admitted.append(has_room(session, file, files=1))
+            session.commit() if admitted[-1] else session.rollback()
 
     with database() as session:
         first = add_file(session, key)
@@ -82,16 +82,16 @@ def test_files_that_come_at_once_do_not_exceed_the_bound(database: SessionFactor
         session.commit()
     second.join(30)
 
-    assert kept == [False]
+    assert admitted == [False]
 
 
-def test_what_has_expired_is_gone_at_once_and_deleted_step_by_step(
+def test_an_expired_file_is_hidden_at_once_and_deleted_in_steps(
     database: SessionFactory,
 ) -> None:
     with database.begin() as session:
         key = add_key(session)
         file = add_file(session, key, pieces=PIECES_A_STEP + 1)
-        kept = add_file(session, key, pieces=1)
+        other = add_file(session, key, pieces=1)
         expire_file(session, file.id)
 
     steps = []
@@ -104,15 +104,15 @@ def test_what_has_expired_is_gone_at_once_and_deleted_step_by_step(
     with database() as session:
         assert session.scalar(select(func.count()).select_from(FilePiece)) == 1
         listed = list_files(session, key.user_id, after=None, limit=9, is_newest_first=True).rows
-        assert [one.id for one in listed] == [kept.id]
+        assert [one.id for one in listed] == [other.id]
 
 
-def test_refused_batches_of_a_user_are_bounded_and_forgotten(database: SessionFactory) -> None:
+def test_rejected_batches_of_a_user_are_bounded_and_expire(database: SessionFactory) -> None:
     with database.begin() as session:
         key, other = add_key(session), add_key(session)
-        others = add_refused(session, other)
-        made = [add_refused(session, key) for _ in range(MAX_OF_USER + 2)]
-        add_refused(session, other, days=-1)
+        others = add_rejected(session, other)
+        made = [add_rejected(session, key) for _ in range(MAX_OF_USER + 2)]
+        add_rejected(session, other, days=-1)
 
         delete_expired_rejections(session)
 

@@ -1,4 +1,4 @@
-"""Held lines must cost nothing to whoever looks at the jobs that wait: by their plans."""
+"""Held lines add no cost to reads of queued jobs. The plans of the reads prove it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.support.factories.batches import add_batch
 from tests.support.factories.rows import add_job, claim_jobs
 
 HELD = 10_000
-#: Pages of the database that a look may touch: all of the table's are many thousands.
+#: Pages of the database that a read may touch. The table has many thousands.
 MOST_PAGES = 150
 LEASE = timedelta(seconds=10)
 
@@ -89,11 +89,11 @@ def test_a_held_line_is_not_claimed_sent_counted_or_expired(
 def _pages(
     session: Session, engine: Engine, read: Callable[[Session, UUID], Any], batch_id: UUID
 ) -> int:
-    """Return how many pages the statements of a look touch, by PostgreSQL's own account."""
-    said: list[tuple[str, Any]] = []
+    """Return how many pages the statements of a read touch, as PostgreSQL reports it."""
+    statements: list[tuple[str, Any]] = []
 
     def note(conn: Any, cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
-        said.append((statement, parameters))
+        statements.append((statement, parameters))
 
     event.listen(engine, "before_cursor_execute", note)
     try:
@@ -102,7 +102,7 @@ def _pages(
         event.remove(engine, "before_cursor_execute", note)
     session.rollback()
     total = 0
-    for statement, parameters in said:
+    for statement, parameters in statements:
         explained = session.connection().exec_driver_sql(
             f"explain (analyze, buffers, format json) {statement}", parameters
         )

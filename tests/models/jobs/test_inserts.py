@@ -49,7 +49,7 @@ def secret(database: SessionFactory) -> KeySecret:
 
 @pytest.fixture
 def key(statements: Statements, secret: KeySecret) -> RequestKey:
-    """A key that is believed."""
+    """A cached key."""
     keys = KeyCache(statements)
     assert keys.find(secret) is not None
     cached = keys.cached(secret)
@@ -89,7 +89,7 @@ def found(database: SessionFactory) -> list[Job]:
 
 
 @pytest.mark.parametrize("expires", [True, False], ids=["expires", "stays"])
-def test_a_row_has_all_that_the_job_says(
+def test_a_row_has_all_values_of_its_job(
     database: SessionFactory, inserts: JobInserts, key: RequestKey, expires: bool
 ) -> None:
     job = make(key) if expires else make(key, expires_at=None)
@@ -149,7 +149,7 @@ def test_no_job_is_inserted_under_a_cached_key_that_changed(
     assert inserts.insert(make(key), replace(key, is_cached=False)) is is_good
 
 
-def test_jobs_that_gathered_are_added_together_and_one_at_fault_fails_alone(
+def test_a_group_of_jobs_is_added_together_and_a_faulty_one_fails_alone(
     database: SessionFactory, inserts: JobInserts, key: RequestKey
 ) -> None:
     gone = replace(key, version="3")
@@ -171,7 +171,7 @@ def test_jobs_that_gathered_are_added_together_and_one_at_fault_fails_alone(
     assert [job.id for job in found(database)] == sorted(job.id for job in good)
 
 
-def test_a_large_job_holds_nobody_up(
+def test_a_large_job_delays_no_other(
     database: SessionFactory, inserts: JobInserts, key: RequestKey
 ) -> None:
     large = make(key, request={"prompt": "x" * LARGE_CHARACTERS})
@@ -184,7 +184,7 @@ def test_a_large_job_holds_nobody_up(
     assert [job.id for job in found(database)] == [large.id]
 
 
-def test_a_job_that_is_forestalled_comes_no_more(
+def test_a_job_cancelled_before_its_insert_is_not_inserted(
     database: SessionFactory, inserts: JobInserts, key: RequestKey
 ) -> None:
     job, other = make(key, created_at=utc_now() + timedelta(hours=2)), make(key)
@@ -200,7 +200,7 @@ def test_a_job_that_is_forestalled_comes_no_more(
     assert [row.state for row in found(database)] == ["cancelled", "queued"]
 
 
-def test_one_that_had_come_is_left_to_be_cancelled(
+def test_an_inserted_job_is_left_to_a_normal_cancel(
     database: SessionFactory, inserts: JobInserts, key: RequestKey
 ) -> None:
     job = make(key)

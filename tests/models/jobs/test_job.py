@@ -70,13 +70,13 @@ def test_a_job_ends_once(session: Session) -> None:
     job = claimed(session)
     finish_job(session, job.id, attempt=1, outcome=JobOutcome(JobState.FAILED))
 
-    again = finish_job(session, job.id, attempt=1, outcome=JobOutcome(JobState.SUCCEEDED))
+    second = finish_job(session, job.id, attempt=1, outcome=JobOutcome(JobState.SUCCEEDED))
 
-    assert again is None
+    assert second is None
     assert session.get_one(Job, job.id).state == "failed"
 
 
-def test_a_state_that_may_not_follow_is_a_mistake_of_the_caller(session: Session) -> None:
+def test_a_forbidden_change_of_state_raises(session: Session) -> None:
     with pytest.raises(ValueError, match="cannot go from queued to succeeded"):
         finish_job(
             session, add_job(session).id, attempt=None, outcome=JobOutcome(JobState.SUCCEEDED)
@@ -93,7 +93,7 @@ def test_leases_of_other_workers_are_not_renewed(session: Session) -> None:
     }
 
 
-def test_a_silent_workers_job_goes_back_until_its_attempts_are_used(session: Session) -> None:
+def test_a_silent_workers_job_is_requeued_until_its_attempts_are_used(session: Session) -> None:
     job = claimed(session, lease=GONE)
 
     assert list_abandoned_jobs(session, max_attempts=2, limit=10) == []
@@ -149,7 +149,7 @@ def test_a_job_has_the_values_of_its_columns_and_no_others() -> None:
 
 
 def test_the_first_job_of_a_process_is_like_any_other() -> None:
-    """Nothing but its module is imported: no mapper has been configured by others."""
+    """The program imports only this module, so no mapper is configured yet."""
     code = (
         "from models.jobs.job import new_job; job = new_job(id=1, state='queued'); print(job.state)"
     )

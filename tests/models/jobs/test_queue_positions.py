@@ -1,4 +1,4 @@
-"""A job's place in a line of any length, without counting the line each time."""
+"""A job's position in a queue of any length, without a count of the queue each time."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WAITING = 2 * STEP + 50
 
 @pytest.fixture
 def queue(database: SessionFactory) -> list[Job]:
-    """Jobs of one queue, the first in line first, and one of the other before them all."""
+    """The jobs of one queue in its order. An older job waits in the other queue."""
     with database.begin() as session:
         key = add_key(session)
         add_job(session, key, queue=QueueName.BULK)
@@ -37,11 +37,11 @@ def positions(base_settings: Settings, clock: Clock) -> QueuePositions:
     return QueuePositions(Statements(engine, max_idle=1), clock=clock)
 
 
-@pytest.mark.parametrize("place", [0, 1, STEP - 2, STEP - 1, STEP, 2 * STEP, WAITING - 1])
+@pytest.mark.parametrize("position", [0, 1, STEP - 2, STEP - 1, STEP, 2 * STEP, WAITING - 1])
 def test_a_position_is_the_number_of_jobs_before(
-    queue: list[Job], positions: QueuePositions, place: int
+    queue: list[Job], positions: QueuePositions, position: int
 ) -> None:
-    assert positions.position_of(queue[place]) == place
+    assert positions.position_of(queue[position]) == position
 
 
 def test_marks_of_a_long_queue_are_refreshed_after_a_second(
@@ -77,7 +77,7 @@ def test_positions_are_counted_up_to_a_maximum(
 ) -> None:
     monkeypatch.setattr("models.jobs.queue_positions.MAX_POSITION", 2 * STEP)
 
-    assert [positions.position_of(queue[place]) for place in (2 * STEP - 1, -1)] == [
+    assert [positions.position_of(queue[position]) for position in (2 * STEP - 1, -1)] == [
         2 * STEP - 1,
         2 * STEP,
     ]

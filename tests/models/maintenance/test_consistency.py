@@ -29,7 +29,7 @@ def differences(
 
 @pytest.fixture
 def used(session: Session) -> Session:
-    """A session in which everything agrees: jobs of each kind, in two hours."""
+    """A session with consistent rows: jobs of each kind, in two hours."""
     key = add_key(session)
     for at in (NOON, NOON + HOUR):
         for ms in (5, 5, 70_000):
@@ -47,7 +47,7 @@ def test_consistent_rows_are_not_reported(used: Session) -> None:
     assert differences(used) == []
 
 
-def test_usage_stays_right_when_retention_deleted_its_job(used: Session) -> None:
+def test_usage_stays_consistent_after_retention_deletes_its_job(used: Session) -> None:
     before = NOON + 2 * HOUR
 
     while delete_jobs(used, before):
@@ -57,7 +57,7 @@ def test_usage_stays_right_when_retention_deleted_its_job(used: Session) -> None
     assert differences(used) == []
 
 
-def test_a_job_that_was_lost_otherwise_is_reported(used: Session) -> None:
+def test_a_job_that_is_missing_without_retention_is_reported(used: Session) -> None:
     delete_jobs(used, NOON)
     used.execute(text("delete from jobs where finished_at = :at"), {"at": NOON + HOUR})
 
@@ -146,7 +146,7 @@ def test_rows_without_a_roll_up_are_reported(used: Session) -> None:
     assert differences(used) == ["rows without a roll-up"]
 
 
-def test_only_the_asked_time_is_looked_at(used: Session) -> None:
+def test_only_the_given_time_is_checked(used: Session) -> None:
     used.execute(text("delete from usage where created_at = :at"), {"at": NOON})
 
     assert len(differences(used)) == 5
@@ -155,7 +155,7 @@ def test_only_the_asked_time_is_looked_at(used: Session) -> None:
     assert differences(used, until=NOON) == []
 
 
-def test_a_check_sees_one_moment_changes_nothing_and_ends(database: SessionFactory) -> None:
+def test_a_check_reads_one_snapshot_and_times_out(database: SessionFactory) -> None:
     with database() as session:
         begin_check(session, timeout_seconds=0.05)
         assert differences(session) == []

@@ -1,4 +1,4 @@
-"""The role as which Grafana reads: what it may see, and what it may not."""
+"""The database role of Grafana: which columns it can read."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PASSWORD = "a password of the dashboards"
 
 @pytest.fixture
 def reader(base_settings: Settings, database: SessionFactory) -> Iterator[Engine]:
-    """An engine that is signed in as the role."""
+    """An engine that connects as the role."""
     create_reader(base_settings, PASSWORD)
     engine = as_reader(base_settings, PASSWORD)
     yield engine
@@ -32,7 +32,7 @@ def as_reader(settings: Settings, password: str) -> Engine:
     return create_engine(url.set(username=ROLE, password=password))
 
 
-def test_every_column_is_closed_but_those_that_are_named(reader: Engine) -> None:
+def test_only_the_named_columns_can_be_read(reader: Engine) -> None:
     refused, read = set(), set()
     with reader.connect() as connection:
         for table in metadata.sorted_tables:
@@ -67,9 +67,7 @@ def test_every_column_is_closed_but_those_that_are_named(reader: Engine) -> None
         "copy (select id from users) to program 'cat'",
     ],
 )
-def test_it_changes_nothing_and_leaves_the_database_for_nothing(
-    reader: Engine, statement: str
-) -> None:
+def test_the_role_cannot_change_data_or_leave_the_database(reader: Engine, statement: str) -> None:
     with reader.connect() as connection:
         connection.execute(text("set session characteristics as transaction read write"))
         connection.commit()
@@ -77,22 +75,22 @@ def test_it_changes_nothing_and_leaves_the_database_for_nothing(
             connection.execute(text(statement))
 
 
-def test_its_transactions_are_read_only_and_end_in_time(reader: Engine) -> None:
+def test_transactions_of_the_role_are_read_only_and_time_out(reader: Engine) -> None:
     with reader.connect() as connection:
         assert connection.scalar(text("show statement_timeout")) == "15s"
         with pytest.raises(InternalError, match="read-only"):
             connection.execute(text("create temp table mine (a int)"))
 
 
-def test_it_is_brought_up_to_date(base_settings: Settings, reader: Engine) -> None:
+def test_the_command_updates_an_existing_role(base_settings: Settings, reader: Engine) -> None:
     owner = open_database(base_settings)
     with owner.begin() as connection:
         connection.execute(text(f"grant select on jobs, users to {ROLE}"))
 
     create_reader(base_settings, PASSWORD[::-1])
 
-    again = as_reader(base_settings, PASSWORD[::-1])
-    with again.connect() as connection:
+    new_reader = as_reader(base_settings, PASSWORD[::-1])
+    with new_reader.connect() as connection:
         assert connection.scalar(text("select count(id) from users")) == 0
         for closed in ("select request from jobs", "select password_hash from users"):
             with pytest.raises(ProgrammingError, match="permission denied"):
@@ -101,11 +99,11 @@ def test_it_is_brought_up_to_date(base_settings: Settings, reader: Engine) -> No
     reader.dispose()
     with pytest.raises(OperationalError, match="password authentication failed"):
         reader.connect()
-    again.dispose()
+    new_reader.dispose()
     owner.dispose()
 
 
-def test_the_command_says_what_is_wrong(
+def test_the_command_reports_its_errors(
     base_settings: Settings,
     reader: Engine,
     tmp_path_factory: pytest.TempPathFactory,

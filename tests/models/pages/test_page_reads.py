@@ -1,4 +1,4 @@
-"""What the pages list: what is wanted and no more, both ways, with names and figures."""
+"""Lists of the pages: filters, pages in both directions, names and figures."""
 
 from __future__ import annotations
 
@@ -54,11 +54,11 @@ def now() -> datetime:
 def test_customers_are_sorted_by_every_column(session: Session, now: datetime) -> None:
     names = ["Carol", "alice", "Bob"]
     users = [add_user(session) for _ in names]
-    for place, (user, name) in enumerate(zip(users, names, strict=True)):
+    for index, (user, name) in enumerate(zip(users, names, strict=True)):
         user.name, user.email = name, f"{name.lower()}@example.com"
-        user.created_at = now - place * DAY
-        for _ in range(place):
-            add_usage(session, add_key(session, user), now - place * HOUR)
+        user.created_at = now - index * DAY
+        for _ in range(index):
+            add_usage(session, add_key(session, user), now - index * HOUR)
     add_usage(session, add_key(session, users[0]), now - 20 * DAY)
     session.flush()
 
@@ -180,15 +180,15 @@ def test_jobs_are_paged_both_ways_without_a_gap(session: Session) -> None:
     assert seen == jobs[::-1]
     marks = [(part.has_before, part.has_after) for part in (newest, middle, last)]
     assert marks == [(False, True), (True, True), (True, False)]
-    again = page(before=last.rows[0].job.id)
-    assert [row.job.id for row in again.rows] == jobs[1:4][::-1]
-    assert (again.has_before, again.has_after) == (True, True)
+    previous = page(before=last.rows[0].job.id)
+    assert [row.job.id for row in previous.rows] == jobs[1:4][::-1]
+    assert (previous.has_before, previous.has_after) == (True, True)
     back = page(before=middle.rows[0].job.id)
     assert [row.job.id for row in back.rows] == jobs[4:][::-1]
     assert (back.has_before, back.has_after) == (False, True)
 
 
-def test_jobs_are_filtered_by_all_that_is_wanted(session: Session, now: datetime) -> None:
+def test_jobs_are_filtered_by_every_field(session: Session, now: datetime) -> None:
     mine = add_key(session)
     batch = add_batch(session, mine, lines=2)
     jobs = {
@@ -221,8 +221,8 @@ def test_jobs_are_filtered_by_all_that_is_wanted(session: Session, now: datetime
     assert found(since=soon - 2 * DAY, until=soon) == set(jobs) | bulk
     session.get_one(Job, lines[0]).state = JobState.FAILED
     session.flush()
-    for whose in ({}, user, {"key_id": mine.id}):
-        failed = {**whose, "state": JobState.FAILED}
+    for owner_filter in ({}, user, {"key_id": mine.id}):
+        failed = {**owner_filter, "state": JobState.FAILED}
         assert found(**failed) == {"failed", "line 1"}
         assert found(**failed, **in_batches) == {"line 1"}
 
@@ -333,7 +333,9 @@ def test_activity_is_filtered_by_kind_and_address_and_paged_both_ways(session: S
     assert len(found(until=utc_now() + HOUR)) == 8
 
 
-def test_the_dashboard_counts_who_is_there_and_who_works(session: Session, now: datetime) -> None:
+def test_the_dashboard_counts_users_and_keys_and_recent_ones(
+    session: Session, now: datetime
+) -> None:
     first, second = add_key(session), add_key(session)
     off, expired, suspended = add_key(session), add_key(session), add_key(session)
     session.get_one(User, suspended.user_id).is_active = False
@@ -366,7 +368,7 @@ def test_there_is_one_number_of_active_keys(session: Session) -> None:
     assert numbers == {1}
 
 
-def test_the_dashboard_compares_times_and_draws_their_course(
+def test_the_dashboard_compares_periods_and_has_their_series(
     session: Session, now: datetime
 ) -> None:
     key, other = add_key(session), add_key(session)

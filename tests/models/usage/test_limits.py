@@ -36,7 +36,7 @@ def ended(session: Session, key: ApiKey, *, tokens: int) -> Job:
 
 
 def cancelled(session: Session, key: ApiKey) -> Job:
-    """A job that ended before it began."""
+    """Return a job that was cancelled before it began."""
     job = add_job(session, key, charged_tokens=100, prompt_tokens=10)
     outcome = JobOutcome(JobState.CANCELLED, prompt_tokens=10)
     done = finish_job(session, job.id, attempt=None, outcome=outcome)
@@ -45,14 +45,14 @@ def cancelled(session: Session, key: ApiKey) -> Job:
     return done
 
 
-def test_a_keys_use_is_what_ended_this_month_and_what_is_in_flight(session: Session) -> None:
+def test_a_keys_use_is_the_ended_jobs_of_the_month_and_those_in_flight(session: Session) -> None:
     key = add_key(session)
     ended(session, key, tokens=5)
     cancelled(session, key)
     queued = add_job(session, key, charged_tokens=30)
     running = add_job(session, key, charged_tokens=40)
     claim_job(session, running.id, worker_id="w", lease=timedelta(seconds=10))
-    add_job(session, key)  # of a time when nothing was charged
+    add_job(session, key)  # from a version that did not charge jobs
     add_job(session, charged_tokens=50)
     ended(session, add_key(session), tokens=6)
 
@@ -63,7 +63,7 @@ def test_a_key_that_was_never_used_has_used_nothing(session: Session) -> None:
     assert read_key_use(session, add_key(session).id, LONG_AGO) == KeyUse()
 
 
-def test_what_ended_before_the_month_does_not_count(session: Session) -> None:
+def test_jobs_that_ended_before_the_month_do_not_count(session: Session) -> None:
     key = add_key(session)
     ended(session, key, tokens=5)
 
@@ -85,20 +85,20 @@ def test_old_jobs_in_flight_are_found_by_key(session: Session) -> None:
     }
 
 
-def test_ended_jobs_have_their_usage_also_when_their_row_is_gone(session: Session) -> None:
+def test_ended_jobs_keep_their_usage_when_their_row_is_deleted(session: Session) -> None:
     key = add_key(session)
     done, gone = ended(session, key, tokens=5), ended(session, key, tokens=6)
     never_began = cancelled(session, key)
     queued = add_job(session, key, charged_tokens=9)
     session.delete(gone)
     session.flush()
-    asked = [done.id, gone.id, never_began.id, queued.id, new_id()]
+    job_ids = [done.id, gone.id, never_began.id, queued.id, new_id()]
 
-    assert read_used_tokens(session, asked) == {done.id: 15, gone.id: 16, never_began.id: 0}
-    assert known_jobs(session, asked) == {done.id, never_began.id, queued.id}
+    assert read_used_tokens(session, job_ids) == {done.id: 15, gone.id: 16, never_began.id: 0}
+    assert known_jobs(session, job_ids) == {done.id, never_began.id, queued.id}
 
 
-def test_what_a_job_counts_for_is_what_its_usage_says(session: Session) -> None:
+def test_a_job_counts_for_the_tokens_of_its_usage(session: Session) -> None:
     key = add_key(session)
 
     assert ended_job(ended(session, key, tokens=5)).used_tokens == 15

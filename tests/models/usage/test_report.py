@@ -71,7 +71,7 @@ def test_pages_follow_each_other_without_a_gap(session: Session, by: UsageGroup)
     assert paged == whole
 
 
-def test_only_what_is_wanted_is_counted(session: Session) -> None:
+def test_only_usage_in_the_scope_is_counted(session: Session) -> None:
     mine, other = add_key(session), add_key(session)
     add_usage(session, mine)
     add_usage(session, mine, model="other")
@@ -90,7 +90,7 @@ def test_only_what_is_wanted_is_counted(session: Session) -> None:
     assert requests(since=NOON + HOUR) == 0
 
 
-def test_where_nothing_was_used_there_is_nothing(session: Session) -> None:
+def test_without_usage_a_report_is_empty(session: Session) -> None:
     assert list_usage(session, ALL, UsageGroup.DAY, after=None, limit=9) == []
     nothing = sum_usage(session, ALL)
     assert (nothing.requests, nothing.success_rate, nothing.mean_ms, nothing.p95_ms) == (

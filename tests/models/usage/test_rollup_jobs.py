@@ -1,4 +1,4 @@
-"""Closed sums are the hours' own, for any time, whatever is added to hours of before."""
+"""Closed sums equal those of the hours for any scope, also when past hours get more rows."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def close_all(session: Session, now: datetime = NOW) -> int:
 
 
 def reports(session: Session, wanted: UsageScope) -> list[object]:
-    """Return all that can be asked of a time."""
+    """Return every report of a scope."""
     found: list[object] = [sum_usage(session, wanted)]
     for by in UsageGroup:
         rows = list_usage(session, wanted, by, after=None, limit=5000)
@@ -59,7 +59,7 @@ def reports(session: Session, wanted: UsageScope) -> list[object]:
 
 @pytest.fixture
 def used(session: Session) -> Iterator[tuple[Session, list[ApiKey]]]:
-    """Four keys of three users that were used at random hours of ten weeks."""
+    """Four keys of three users with usage in random hours of ten weeks."""
     users = [add_user(session) for _ in range(3)]
     keys = [add_key(session, users[n % 3]) for n in range(4)]
     random = Random(7)
@@ -71,11 +71,11 @@ def used(session: Session) -> Iterator[tuple[Session, list[ApiKey]]]:
     yield session, keys
 
 
-def test_any_report_over_closed_days_is_that_of_the_hours(
+def test_a_report_over_closed_days_equals_that_of_the_hours(
     used: tuple[Session, list[ApiKey]],
 ) -> None:
     session, keys = used
-    whose = [{}, {"user_id": keys[0].user_id}, {"key_id": keys[1].id}, {"model": "old"}]
+    filters = [{}, {"user_id": keys[0].user_id}, {"key_id": keys[1].id}, {"model": "old"}]
 
     @settings(max_examples=25)
     @given(
@@ -83,11 +83,13 @@ def test_any_report_over_closed_days_is_that_of_the_hours(
         st.integers(1, HOURS),
         st.integers(0, HOURS // 24 + 3),
         st.integers(0, 23),
-        st.sampled_from(whose),
+        st.sampled_from(filters),
     )
-    def compare(first: int, length: int, days: int, hour: int, who: dict[str, object]) -> None:
+    def compare(
+        first: int, length: int, days: int, hour: int, scope_filter: dict[str, object]
+    ) -> None:
         since = BEGIN + first * HOUR
-        wanted = UsageScope(since, since + length * HOUR, **who)  # type: ignore[arg-type]
+        wanted = UsageScope(since, since + length * HOUR, **scope_filter)  # type: ignore[arg-type]
         now = BEGIN.replace(hour=hour) + days * DAY
         session.execute(text("delete from usage_closing"))
         expected = reports(session, wanted)
@@ -100,7 +102,7 @@ def test_any_report_over_closed_days_is_that_of_the_hours(
     compare()
 
 
-def test_hours_are_closed_when_they_are_over_for_a_while_and_once(
+def test_an_hour_is_closed_once_after_its_grace(
     used: tuple[Session, list[ApiKey]],
 ) -> None:
     session, _ = used
@@ -113,13 +115,13 @@ def test_hours_are_closed_when_they_are_over_for_a_while_and_once(
     assert list(compare_closed(session)) == []
 
 
-def test_without_use_nothing_is_closed(session: Session) -> None:
+def test_without_usage_nothing_is_closed(session: Session) -> None:
     assert not roll_up_usage(session)
     assert closed_until(session) is None
 
 
 @pytest.mark.parametrize("ago", [2 * HOUR, 30 * HOUR, 3 * DAY, 45 * DAY, 80 * DAY])
-def test_rows_of_a_closed_hour_are_counted_at_once_and_closed_again(
+def test_rows_of_a_closed_hour_are_counted_at_once_and_reclosed(
     used: tuple[Session, list[ApiKey]], ago: timedelta
 ) -> None:
     session, keys = used
@@ -141,7 +143,7 @@ def test_rows_of_a_closed_hour_are_counted_at_once_and_closed_again(
     assert closed_until(session) == NOW - HOUR
 
 
-def test_several_times_are_summed_together(used: tuple[Session, list[ApiKey]]) -> None:
+def test_several_scopes_are_summed_together(used: tuple[Session, list[ApiKey]]) -> None:
     session, keys = used
     close_all(session)
     times = {

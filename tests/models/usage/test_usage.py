@@ -66,7 +66,7 @@ def test_a_job_that_has_not_ended_has_no_usage(session: Session) -> None:
         record_usages(session, [add_job(session)])
 
 
-def test_the_time_that_a_line_was_held_is_no_part_of_its_duration(session: Session) -> None:
+def test_the_duration_of_a_line_excludes_the_time_that_it_was_held(session: Session) -> None:
     now = utc_now()
     times = {"created_at": now - timedelta(hours=5), "released_at": now - timedelta(seconds=3)}
 
@@ -77,8 +77,8 @@ def test_the_time_that_a_line_was_held_is_no_part_of_its_duration(session: Sessi
     assert list(compare_jobs(session, since=None, until=None)) == []
 
 
-def test_a_duration_that_an_older_worker_wrote_still_agrees(session: Session) -> None:
-    """It counted from when the line was made."""
+def test_a_duration_of_an_older_worker_is_consistent(session: Session) -> None:
+    """Older workers counted from the creation of the line."""
     times = {"created_at": utc_now() - timedelta(hours=5), "released_at": utc_now()}
     job = ended(session, add_key(session), tokens=1, **times)
     record_usages(session, [job])

@@ -70,7 +70,7 @@ def test_a_job_without_a_webhook_url_adds_no_webhook(session: Session) -> None:
 
 
 @pytest.mark.parametrize("state", ["succeeded", "failed", "cancelled", "expired"])
-def test_each_end_has_its_event_and_the_job_as_it_is(session: Session, state: str) -> None:
+def test_each_end_adds_its_event_with_the_job(session: Session, state: str) -> None:
     past = utc_now() - timedelta(minutes=1)
     job = add_job(
         session,
@@ -106,7 +106,7 @@ def test_a_job_whose_end_is_rolled_back_adds_no_webhook(database: SessionFactory
         assert list_deliveries(session, limit=9).rows == []
 
 
-def test_a_claimed_delivery_is_nobody_elses_until_its_lease_is_over(session: Session) -> None:
+def test_a_claimed_delivery_cannot_be_claimed_until_its_lease_expires(session: Session) -> None:
     add_delivery(session)
 
     assert claim_delivery(session, lease=-LEASE) is not None
@@ -114,7 +114,7 @@ def test_a_claimed_delivery_is_nobody_elses_until_its_lease_is_over(session: Ses
     assert claim(session) is None
 
 
-def test_two_at_once_claim_two_deliveries(database: SessionFactory) -> None:
+def test_concurrent_claims_get_different_deliveries(database: SessionFactory) -> None:
     with database.begin() as session:
         expected = {add_delivery(session).id for _ in range(2)}
 
@@ -125,7 +125,7 @@ def test_two_at_once_claim_two_deliveries(database: SessionFactory) -> None:
     assert claimed[2] is None
 
 
-def test_the_one_that_waits_longest_is_first(session: Session) -> None:
+def test_the_delivery_that_waits_longest_is_first(session: Session) -> None:
     now = utc_now()
     ages = [10, 30, 20, -10]
     made = [add_delivery(session, next_attempt_at=now - timedelta(seconds=age)).id for age in ages]
@@ -160,19 +160,19 @@ def test_a_failed_attempt_is_visible_and_the_next_one_later(session: Session) ->
     assert claimed is not None
     assert round_began_at(session, claimed) is None
 
-    made = tried()
-    record_attempt(session, claimed, made, RETRY)
+    result = tried()
+    record_attempt(session, claimed, result, RETRY)
     session.refresh(claimed)
 
     assert (claimed.state, claimed.attempts, claimed.finished_at) == ("pending", 1, None)
     assert 55 < (claimed.next_attempt_at - utc_now()).total_seconds() <= 60
     (attempt,) = list_attempts(session, claimed.id, limit=9)
-    assert AttemptResult(attempt.at, attempt.duration_ms, attempt.status, attempt.error) == made
-    assert round_began_at(session, claimed) == made.at
+    assert AttemptResult(attempt.at, attempt.duration_ms, attempt.status, attempt.error) == result
+    assert round_began_at(session, claimed) == result.at
 
 
 @pytest.mark.parametrize("state", [DeliveryState.DELIVERED, DeliveryState.FAILED])
-def test_a_delivery_that_is_over_is_not_claimed(session: Session, state: DeliveryState) -> None:
+def test_a_finished_delivery_is_not_claimed(session: Session, state: DeliveryState) -> None:
     delivery = add_delivery(session)
     claimed = claim(session)
     assert claimed is not None
@@ -184,7 +184,7 @@ def test_a_delivery_that_is_over_is_not_claimed(session: Session, state: Deliver
     assert claim(session) is None
 
 
-def test_a_sender_whose_lease_is_over_decides_nothing_but_a_delivery(
+def test_a_sender_without_a_lease_records_only_a_success(
     database: SessionFactory,
 ) -> None:
     with database.begin() as session:
@@ -208,7 +208,7 @@ def test_a_sender_whose_lease_is_over_decides_nothing_but_a_delivery(
         assert len(list_attempts(session, late.id, limit=9)) == 2
 
 
-def test_what_waits_for_a_receiver_that_is_away_is_put_off_by_its_age(session: Session) -> None:
+def test_deliveries_to_a_receiver_that_is_away_are_postponed_by_their_age(session: Session) -> None:
     key = add_key(session)
     now = utc_now()
     young = add_delivery(session, key)
@@ -236,10 +236,10 @@ def test_resending_begins_a_new_round(session: Session, state: DeliveryState) ->
     assert claimed is not None
     record_attempt(session, claimed, tried(), RetryDecision(state))
 
-    again = resend_delivery(session, delivery.id, lease=LEASE)
+    resent = resend_delivery(session, delivery.id, lease=LEASE)
 
-    assert again is not None
-    assert (again.state, again.attempts, again.finished_at) == ("pending", 0, None)
+    assert resent is not None
+    assert (resent.state, resent.attempts, resent.finished_at) == ("pending", 0, None)
     claimed = claim(session)
     assert claimed == delivery
     assert round_began_at(session, claimed) is None
@@ -263,7 +263,7 @@ def test_resending_an_attempt_under_way_sends_it_once(session: Session) -> None:
     assert claim(session) is None
 
 
-def test_the_list_is_paged_and_by_state(session: Session) -> None:
+def test_the_list_is_paged_and_filtered_by_state(session: Session) -> None:
     key = add_key(session)
     made = [add_delivery(session, key) for _ in range(3)]
     session.execute(
