@@ -1,4 +1,4 @@
-"""Batches as their owners live them: with real workers, which die."""
+"""Batches whose workers are killed, and a cancelled batch, with real processes."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ from tests.system.faults.bulk import (
 
 
 @pytest.fixture
-def slow(
+def slow_service(
     base_settings: Settings, redis_client: redis.Redis, database: Any, tmp_path: Path
 ) -> Iterator[Service]:
-    """A worker whose lines take about half a second."""
+    """A service whose worker takes about half a second for a line."""
     changes = {"echo_tokens_per_second": 10.0, "lease_seconds": 3.0, "max_attempts": 50}
     changes |= {"webhook_allowed_networks": "127.0.0.0/8"}
     with Service.started(base_settings, tmp_path, **changes) as service:
@@ -40,32 +40,32 @@ def slow(
 
 
 def test_a_batch_survives_kills_and_counts_each_line_once(
-    slow: Service, database: SessionFactory
+    slow_service: Service, database: SessionFactory
 ) -> None:
-    faults = Faults(slow, random.Random(7))
-    sent = send_batch(slow, 200)
+    faults = Faults(slow_service, random.Random(7))
+    sent = send_batch(slow_service, 200)
     batch_id = sent.id
 
-    wait_until(lambda: count_ended(database, batch_id) > 20, 20, slow.logs)
+    wait_until(lambda: count_ended(database, batch_id) > 20, 20, slow_service.logs)
     faults.kill_worker()
     faults.kill_api()
-    wait_until(lambda: has_completed(database, batch_id), 40, slow.logs)
+    wait_until(lambda: has_completed(database, batch_id), 40, slow_service.logs)
 
     check_sums(database, batch_id, 200)
-    check_results(slow, sent, 200)
+    check_results(slow_service, sent, 200)
 
 
-def test_a_cancelled_batch_ends_within_moments_and_keeps_what_was_done(
-    slow: Service, database: SessionFactory
+def test_a_cancelled_batch_ends_soon_and_keeps_its_results(
+    slow_service: Service, database: SessionFactory
 ) -> None:
-    sent = send_batch(slow, 5000)
+    sent = send_batch(slow_service, 5000)
     batch_id = sent.id
-    wait_until(lambda: count_ended(database, batch_id) > 0, 20, slow.logs)
+    wait_until(lambda: count_ended(database, batch_id) > 0, 20, slow_service.logs)
 
     asked = time.monotonic()
-    answer = slow.call("POST", f"{sent.address}/cancel", headers=sent.headers)
-    assert answer.json()["status"] == "cancelling"
-    wait_until(lambda: has_completed(database, batch_id), 10, slow.logs)
+    response = slow_service.call("POST", f"{sent.address}/cancel", headers=sent.headers)
+    assert response.json()["status"] == "cancelling"
+    wait_until(lambda: has_completed(database, batch_id), 10, slow_service.logs)
 
     assert time.monotonic() - asked < 5
     with database() as session:

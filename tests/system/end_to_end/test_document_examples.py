@@ -116,19 +116,19 @@ CODE = re.compile(
     """,
     re.MULTILINE | re.VERBOSE,
 )
-#: What a definition does with its result.
+#: How a definition returns or prints its result.
 GIVES_RESULT = re.compile(r"\b(?:return|print|yield|cout|console\.log)")
-#: What everything at once may take; the machine has other work too.
-PATIENCE_SECONDS = 400.0
+#: Bound of all requests at once; the machine has other work too.
+TIMEOUT_SECONDS = 400.0
 
 
 @pytest.fixture(scope="module")
 def printed(
     base_settings: Settings, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, Future[str]]]:
-    """What each example prints; they run at once, at the service with the small model.
+    """The output of each example, all run at once on a service with the small model.
 
-    So do all requests with the body: the model makes their answers together.
+    The requests with the body run at the same time: the model generates all completions together.
     """
     directory = tmp_path_factory.mktemp("real")
     changes = {"engine": EngineKind.TRANSFORMERS}
@@ -145,50 +145,50 @@ def printed(
         javascript.write_text(filled(JAVASCRIPT, values))
         body = json.loads(BODY.replace("// Optional stop sequences", ""))
         with ThreadPoolExecutor(5 + TIMES) as pool:
-            ask = partial(pool.submit, answered, service, key["secret"])
+            submit = partial(pool.submit, response_text, service, key["secret"])
             yield {
-                # Not drawn: what shares a step changes scores a little, and so now and then a draw.
-                "stream": ask({**body, "stream": True, "temperature": 0}),
-                "whole": ask({**body, "temperature": 0}),
-                **{f"body {time}": ask(body) for time in range(TIMES)},
+                # Temperature 0: other sequences of a step change scores a little, and so a draw.
+                "stream": submit({**body, "stream": True, "temperature": 0}),
+                "whole": submit({**body, "temperature": 0}),
+                **{f"body {time}": submit(body) for time in range(TIMES)},
                 "curl": pool.submit(output_of, "bash", "-c", filled(CURL, values)),
                 "python": pool.submit(output_of, sys.executable, python),
                 "javascript": pool.submit(run_node, javascript),
             }
 
 
-def answered(service: Service, secret: str, body: dict[str, Any]) -> str:
-    """Return what a request with the body is answered; a stream's text."""
-    answer = requests.post(
+def response_text(service: Service, secret: str, body: dict[str, Any]) -> str:
+    """Return the body of the response, or the text of a stream."""
+    response = requests.post(
         f"{service.url}/api/llm/generate",
         json=body,
         headers={"x-api-key": secret},
         stream=body.get("stream", False),
-        timeout=PATIENCE_SECONDS,
+        timeout=TIMEOUT_SECONDS,
     )
-    return text_of(list(events(answer))) if body.get("stream") else answer.text
+    return text_of(list(events(response))) if body.get("stream") else response.text
 
 
 def filled(example: str, values: dict[str, str]) -> str:
-    for place, value in values.items():
-        example = example.replace(place, value)
+    for placeholder, value in values.items():
+        example = example.replace(placeholder, value)
     return example
 
 
 def output_of(*command: str | Path) -> str:
     done = subprocess.run(
-        command, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=True
+        command, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=True
     )
     return done.stdout
 
 
 def test_the_curl_example_runs_as_printed(printed: dict[str, Future[str]]) -> None:
-    answer = json.loads(printed["curl"].result())
+    completion = json.loads(printed["curl"].result())
 
-    assert answer["object"] == "text_completion", answer
-    assert answer["choices"][0]["text"]
-    assert answer["choices"][0]["finish_reason"] in {"stop", "length"}
-    usage = answer["usage"]
+    assert completion["object"] == "text_completion", completion
+    assert completion["choices"][0]["text"]
+    assert completion["choices"][0]["finish_reason"] in {"stop", "length"}
+    usage = completion["usage"]
     assert usage["total_tokens"] == usage["prompt_tokens"] + usage["completion_tokens"]
 
 
@@ -200,22 +200,22 @@ def test_the_javascript_example_runs_as_printed(printed: dict[str, Future[str]])
     assert printed["javascript"].result().strip()
 
 
-def test_the_request_body_as_printed_is_answered_with_code(
+def test_the_request_body_as_printed_generates_code(
     printed: dict[str, Future[str]],
 ) -> None:
-    """Its stop string ``` asks for code: the answer begins behind that fence."""
-    answers = [json.loads(printed[f"body {time}"].result()) for time in range(TIMES)]
+    """The stop string ``` asks for code: the completion begins after that fence."""
+    completions = [json.loads(printed[f"body {time}"].result()) for time in range(TIMES)]
 
-    texts = [answer["choices"][0]["text"] for answer in answers]
+    texts = [completion["choices"][0]["text"] for completion in completions]
     assert [text for text in texts if not CODE.search(text)] == []
     assert [text for text in texts if not GIVES_RESULT.search(text)] == []
-    for answer, text in zip(answers, texts, strict=True):
+    for completion, text in zip(completions, texts, strict=True):
         assert not [stop for stop in ("###", "```") if stop in text]
-        assert answer["choices"][0]["finish_reason"] in {"stop", "length"}
-        assert answer["usage"]["completion_tokens"] > 10
+        assert completion["choices"][0]["finish_reason"] in {"stop", "length"}
+        assert completion["usage"]["completion_tokens"] > 10
 
 
-def test_a_stream_of_the_body_gives_the_same_code(printed: dict[str, Future[str]]) -> None:
+def test_a_stream_of_the_body_has_the_same_code(printed: dict[str, Future[str]]) -> None:
     whole = json.loads(printed["whole"].result())["choices"][0]["text"]
 
     assert printed["stream"].result() == whole

@@ -1,4 +1,4 @@
-"""The whole service with its metrics on a disk without room: they suffer, and nothing else."""
+"""A full disk of metrics costs metrics, and nothing else."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from cli.system.ports import free_port
 from core.config.settings import Settings
 from tests.support.service import Service
 
-#: A disk that only one program sees: `$0` is where, `$1` its options.
+#: Runs a program with its own mount: `$0` is the directory, `$1` the options of the disk.
 ON_A_DISK = 'mount -t tmpfs -o "$1" tmpfs "$0" && shift && exec "$@"'
-#: The first file fits, and no other.
+#: The first file fits; no other does.
 SIZE = "size=80k"
 PROGRAMS = ("api", "worker", "admin-ui")
 
@@ -53,8 +53,8 @@ def test_a_disk_of_metrics_without_room_stops_no_program(service: Service) -> No
     headers = {"x-api-key": service.make_key()["secret"]}
 
     for _ in range(3):
-        answer = service.call("POST", "/api/llm/generate", json={"prompt": "x"}, headers=headers)
-        assert answer.status_code == 200
+        response = service.call("POST", "/api/llm/generate", json={"prompt": "x"}, headers=headers)
+        assert response.status_code == 200
     settings = service.settings
     for port in (
         settings.api_metrics_port,

@@ -1,4 +1,4 @@
-"""What Prometheus sees is what happened, though processes are killed."""
+"""Counters that Prometheus scrapes are exact although processes are killed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.service import Service
 
 REQUESTS = 60
 AT_ONCE = 12
-#: Each answer takes about a third of a second, so that all are under way when a process is killed.
+#: Each completion takes a third of a second, so that a killed process has running ones.
 BODY = {"prompt": "one two three four five six seven eight nine ten", "maxTokens": 16}
 PACE = {"echo_tokens_per_second": 50.0, "lease_seconds": 1.0}
 
@@ -38,18 +38,13 @@ class Fleet:
     def add_worker(self, port: int) -> subprocess.Popen[bytes]:
         return self.service.add_worker(worker_metrics_port=port)
 
-    def ask(self, _: int) -> int:
-        """Make one request on a connection of its own; return its status, 0 if it broke off."""
+    def generate(self, _: int) -> int:
+        """Make one request on a new connection; return its status, or 0 if it broke."""
+        url = f"{self.service.url}/api/llm/generate"
         try:
-            answer = requests.post(
-                f"{self.service.url}/api/llm/generate",
-                json=BODY,
-                headers=self.headers,
-                timeout=60,
-            )
+            return requests.post(url, json=BODY, headers=self.headers, timeout=60).status_code
         except requests.ConnectionError:
             return 0
-        return answer.status_code
 
     def rows(self, sql: str) -> list[tuple[str, int]]:
         engine = create_engine(self.service.settings.database_url.get_secret_value())
@@ -66,32 +61,32 @@ def fleet(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Fleet]:
     directory = tmp_path_factory.mktemp("fleet")
-    shown = {"api_processes": 2, "api_metrics_port": free_port(), "metrics_dir": f"{directory}/m"}
-    with Service.started(base_settings, directory, workers=0, **shown, **PACE) as service:
+    metrics = {"api_processes": 2, "api_metrics_port": free_port(), "metrics_dir": f"{directory}/m"}
+    with Service.started(base_settings, directory, workers=0, **metrics, **PACE) as service:
         service.start_over()
         yield Fleet(service)
 
 
-def test_totals_are_what_was_sent_though_processes_are_killed(fleet: Fleet) -> None:
+def test_totals_are_exact_although_processes_are_killed(fleet: Fleet) -> None:
     fleet.scraper.scrape()
     earlier = fleet.scraper.total("bountycoder_jobs_total")
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        statuses = list(pool.map(fleet.ask, range(REQUESTS)))
+        statuses = list(pool.map(fleet.generate, range(REQUESTS)))
         fleet.scraper.scrape()
-        under_way = pool.map(fleet.ask, range(REQUESTS))
+        under_way = pool.map(fleet.generate, range(REQUESTS))
         wait_until(lambda: _running(fleet) >= AT_ONCE / 2, 20)
         fleet.service.end_worker(fleet.workers[0], signal.SIGKILL)
         fleet.service.kill_api_process()
         fleet.workers[0] = fleet.add_worker(fleet.ports[0])
         statuses += under_way
         fleet.service.wait_ready(2)
-        statuses += pool.map(fleet.ask, range(REQUESTS))
+        statuses += pool.map(fleet.generate, range(REQUESTS))
     wait_until(lambda: not fleet.rows("select '', 1 from jobs where finished_at is null"), 30)
     fleet.scraper.scrape()
 
     assert set(statuses) <= {200, 0}
-    answered, broken = statuses.count(200), statuses.count(0)
-    assert answered >= 2 * REQUESTS
+    succeeded, broken = statuses.count(200), statuses.count(0)
+    assert succeeded >= 2 * REQUESTS
     total = fleet.scraper.total
     ended = dict(fleet.rows("select state, count(*) from jobs group by state"))
     assert earlier == 0
@@ -103,14 +98,14 @@ def test_totals_are_what_was_sent_though_processes_are_killed(fleet: Fleet) -> N
         assert total(f"bountycoder_{name}_tokens_total") == used[0][name == "generation"]
     of_generate = {"route": "/api/llm/generate", "status": "200"}
     counted = total("bountycoder_http_request_duration_seconds_count", **of_generate)
-    assert answered <= counted <= answered + broken
+    assert succeeded <= counted <= succeeded + broken
     assert total("bountycoder_e2e_request_latency_seconds_count") == sum(ended.values())
 
 
-def test_processes_that_take_the_place_of_others_are_shown_in_it(fleet: Fleet) -> None:
+def test_a_process_that_replaces_another_has_its_number(fleet: Fleet) -> None:
     fleet.service.kill_api_process()
 
-    def shown() -> set[str]:
+    def processes() -> set[str]:
         scraper = Scraper(fleet.service.settings.api_metrics_port)
         scraper.scrape()
         return {
@@ -119,7 +114,7 @@ def test_processes_that_take_the_place_of_others_are_shown_in_it(fleet: Fleet) -
             if name == "process_start_time_seconds"
         }
 
-    wait_until(lambda: shown() == {"0", "1"}, 10)
+    wait_until(lambda: processes() == {"0", "1"}, 10)
 
 
 def _running(fleet: Fleet) -> int:

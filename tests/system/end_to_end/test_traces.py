@@ -1,4 +1,4 @@
-"""One trace for one request, through all programs, as a receiver of OpenTelemetry's gets it."""
+"""One trace for each request, through all programs, as an OpenTelemetry collector gets it."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from tests.support.service import Service
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"  # pragma: allowlist secret
 PARENT = "00f067aa0ba902b7"
-PROMPT = "tell nobody about zanzibar"
+PROMPT = "a secret about zanzibar"
 BODY = {"prompt": PROMPT, "maxTokens": 8}
 
 
-class Receiver:
-    """Takes spans by OTLP over HTTP, as a collector does."""
+class SpanReceiver:
+    """Receives spans by OTLP over HTTP, as a collector does."""
 
     def __init__(self) -> None:
         self.bodies: list[bytes] = []
@@ -37,12 +37,12 @@ class Receiver:
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 receiver.take(body)
-                answer = ExportTraceServiceResponse().SerializeToString()
+                response = ExportTraceServiceResponse().SerializeToString()
                 self.send_response(200)
                 self.send_header("Content-Type", "application/x-protobuf")
-                self.send_header("Content-Length", str(len(answer)))
+                self.send_header("Content-Length", str(len(response)))
                 self.end_headers()
-                self.wfile.write(answer)
+                self.wfile.write(response)
 
             def log_message(self, format: str, *args: Any) -> None:
                 pass
@@ -51,7 +51,7 @@ class Receiver:
 
     @classmethod
     @contextmanager
-    def listening(cls) -> Iterator[Receiver]:
+    def listening(cls) -> Iterator[SpanReceiver]:
         receiver = cls()
         thread = threading.Thread(target=receiver.server.serve_forever, daemon=True)
         thread.start()
@@ -82,7 +82,7 @@ class Receiver:
         return self.trace(trace_id)
 
     def named(self, name: str) -> Span:
-        """Return the one span of this name, once it is there."""
+        """Return the only span of this name, once it has arrived."""
 
         def found() -> list[Span]:
             return [span for _, span in list(self.spans) if span.name == name]
@@ -93,75 +93,77 @@ class Receiver:
 
 
 @pytest.fixture(scope="module")
-def receiver() -> Iterator[Receiver]:
-    with Receiver.listening() as receiver:
+def receiver() -> Iterator[SpanReceiver]:
+    with SpanReceiver.listening() as receiver:
         yield receiver
 
 
 @pytest.fixture(scope="module")
 def traced(
-    receiver: Receiver, base_settings: Settings, tmp_path_factory: pytest.TempPathFactory
+    receiver: SpanReceiver, base_settings: Settings, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Service]:
-    """A service whose answers take their time, so that each stage has some."""
+    """A service with slow completions, so that each stage takes measurable time."""
     changes = {"traces_endpoint": receiver.url, "echo_tokens_per_second": 50.0}
     with Service.started(base_settings, tmp_path_factory.mktemp("traced"), **changes) as service:
         service.start_over()
         yield service
 
 
-def ask(service: Service, trace_id: str, **body: Any) -> dict[str, Any]:
+def generate(service: Service, trace_id: str, **body: Any) -> dict[str, Any]:
     headers = {
         "x-api-key": service.make_key()["secret"],
         "traceparent": f"00-{trace_id}-{PARENT}-01",
         "x-request-id": "the-traced-one",
     }
-    answer = service.call("POST", "/api/llm/generate", json={**BODY, **body}, headers=headers)
-    assert answer.status_code == 200, answer.text
-    return dict(answer.json()) if not body.get("stream") else {}
+    response = service.call("POST", "/api/llm/generate", json={**BODY, **body}, headers=headers)
+    assert response.status_code == 200, response.text
+    return dict(response.json()) if not body.get("stream") else {}
 
 
-def test_one_trace_goes_from_the_caller_to_the_engine(traced: Service, receiver: Receiver) -> None:
-    answer = ask(traced, TRACE)
+def test_one_trace_goes_from_the_caller_to_the_engine(
+    traced: Service, receiver: SpanReceiver
+) -> None:
+    completion = generate(traced, TRACE)
 
     spans = receiver.whole(TRACE, spans=5)
     model = traced.settings.model_name
-    request, admit, queue, generate, end = (
+    request, admit, queue, generation, end = (
         spans[name]
         for name in ("POST /api/llm/generate", "admit", "queue", f"generate {model}", "end")
     )
     assert request[1].parent_span_id == bytes.fromhex(PARENT)
     assert request[1].kind == Span.SPAN_KIND_SERVER
-    for span in (admit, queue, generate, end):
+    for span in (admit, queue, generation, end):
         assert span[1].parent_span_id == request[1].span_id
     assert [of for of, _ in (request, admit)] == ["bountycoder-api"] * 2
-    assert [of for of, _ in (queue, generate, end)] == ["bountycoder-worker"] * 3
-    assert queue[1].end_time_unix_nano == generate[1].start_time_unix_nano
-    assert generate[1].end_time_unix_nano == end[1].start_time_unix_nano
+    assert [of for of, _ in (queue, generation, end)] == ["bountycoder-worker"] * 3
+    assert queue[1].end_time_unix_nano == generation[1].start_time_unix_nano
+    assert generation[1].end_time_unix_nano == end[1].start_time_unix_nano
     assert request[1].start_time_unix_nano <= admit[1].start_time_unix_nano
     assert end[1].start_time_unix_nano <= request[1].end_time_unix_nano
-    (event,) = generate[1].events
+    (event,) = generation[1].events
     assert event.name == "first token"
-    times = (generate[1].start_time_unix_nano, generate[1].end_time_unix_nano)
+    times = (generation[1].start_time_unix_nano, generation[1].end_time_unix_nano)
     assert times[0] < event.time_unix_nano < times[1]
-    said = {a.key: a.value for a in generate[1].attributes}
-    usage = answer["usage"]
-    assert said["gen_ai.usage.input_tokens"].int_value == usage["prompt_tokens"]
-    assert said["gen_ai.usage.output_tokens"].int_value == usage["completion_tokens"]
-    assert said["bountycoder.job.id"].string_value == answer["id"]
-    assert said["bountycoder.request_id"].string_value == "the-traced-one"
+    attributes = {a.key: a.value for a in generation[1].attributes}
+    usage = completion["usage"]
+    assert attributes["gen_ai.usage.input_tokens"].int_value == usage["prompt_tokens"]
+    assert attributes["gen_ai.usage.output_tokens"].int_value == usage["completion_tokens"]
+    assert attributes["bountycoder.job.id"].string_value == completion["id"]
+    assert attributes["bountycoder.request_id"].string_value == "the-traced-one"
 
 
-def test_a_stream_is_traced_until_its_end(traced: Service, receiver: Receiver) -> None:
+def test_a_stream_is_traced_until_its_end(traced: Service, receiver: SpanReceiver) -> None:
     trace_id = TRACE[::-1]
 
-    ask(traced, trace_id, stream=True)
+    generate(traced, trace_id, stream=True)
 
     spans = receiver.whole(trace_id, spans=5)
     request = spans["POST /api/llm/generate"][1]
     assert request.end_time_unix_nano >= spans["end"][1].start_time_unix_nano
 
 
-def test_a_request_without_a_trace_begins_one(traced: Service, receiver: Receiver) -> None:
+def test_a_request_without_a_trace_begins_one(traced: Service, receiver: SpanReceiver) -> None:
     traced.call("GET", "/api/llm/jobs/gen_0", headers={"traceparent": "00-nonsense"})
 
     span = receiver.named("GET /api/llm/jobs/<job_id>")
@@ -169,19 +171,21 @@ def test_a_request_without_a_trace_begins_one(traced: Service, receiver: Receive
     assert span.trace_id != bytes(16)
 
 
-def test_a_caller_that_records_nothing_is_not_traced(traced: Service, receiver: Receiver) -> None:
+def test_a_request_that_its_caller_does_not_sample_is_not_traced(
+    traced: Service, receiver: SpanReceiver
+) -> None:
     trace_id = "1" * 32
     headers = {"traceparent": f"00-{trace_id}-{PARENT}-00"}
     traced.call("GET", "/healthz", headers=headers)
-    ask(traced, "2" * 32)
+    generate(traced, "2" * 32)
 
     receiver.whole("2" * 32, spans=5)
     assert receiver.trace(trace_id) == {}
 
 
-def test_no_prompt_and_no_secret_is_in_a_span(traced: Service, receiver: Receiver) -> None:
+def test_no_prompt_and_no_secret_is_in_a_span(traced: Service, receiver: SpanReceiver) -> None:
     trace_id = "3" * 32
-    ask(traced, trace_id)
+    generate(traced, trace_id)
 
     receiver.whole(trace_id, spans=5)
     everything = b"".join(receiver.bodies)

@@ -28,7 +28,7 @@ ANOTHER_SERVER = {
     "PGGSSENCMODE": "require",
     "PGHOST": "192.0.2.1",
     "PGHOSTADDR": "192.0.2.1",
-    "PGKRBSRVNAME": "nobody",
+    "PGKRBSRVNAME": "stranger",
     "PGLOADBALANCEHOSTS": "maybe",
     "PGOPTIONS": "-c search_path=nowhere",
     "PGPASSFILE": "/nowhere",
@@ -42,7 +42,7 @@ ANOTHER_SERVER = {
     "PGSYSCONFDIR": "/nowhere",
     "PGTARGETSESSIONATTRS": "read-only",
     "PGTZ": "Mars",
-    "PGUSER": "nobody",
+    "PGUSER": "stranger",
 }
 PROMPT = "Write a Python function that calculates Fibonacci numbers"
 

@@ -1,4 +1,4 @@
-"""A worker dies while it tells a receiver; the receiver is told."""
+"""A webhook survives the death of the worker that sends it."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from tests.support.service import Service
 from tests.support.webhook_receiver import receiving
 
 
-def test_a_worker_killed_in_the_middle_loses_no_message(
+def test_a_worker_that_is_killed_while_it_sends_a_webhook_loses_none(
     base_settings: Settings, redis_client: redis.Redis, database: SessionFactory, tmp_path: Path
 ) -> None:
     released = threading.Event()
 
-    def answer(place: int) -> tuple[int, dict[str, str]]:
-        if place == 0:
+    def respond(number: int) -> tuple[int, dict[str, str]]:
+        if number == 0:
             released.wait(60)
         return 200, {}
 
@@ -31,7 +31,7 @@ def test_a_worker_killed_in_the_middle_loses_no_message(
         "webhook_timeout_seconds": WEBHOOK_TIMEOUT,
     }
     with (
-        receiving(answer) as receiver,
+        receiving(respond) as receiver,
         Service.started(base_settings, tmp_path, **changes) as service,
     ):
         headers = {"x-api-key": service.make_key()["secret"]}

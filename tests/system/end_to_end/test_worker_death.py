@@ -1,4 +1,4 @@
-"""Workers die; jobs do not."""
+"""Jobs survive the death of their workers."""
 
 from __future__ import annotations
 
@@ -19,31 +19,31 @@ from models.usage.usage import Usage
 from tests.support.polling import wait_until
 from tests.support.service import Service
 
-#: About this long runs a job of 30 tokens.
+#: Tokens a second of each stream: a job takes seconds.
 PACE = 10.0
 
 
 @pytest.fixture
-def slow(
+def slow_service(
     base_settings: Settings, redis_client: redis.Redis, database: Any, tmp_path: Path
 ) -> Iterator[Service]:
-    """Two slow workers that finish nothing while they drain."""
+    """Two workers so slow that no job ends while they drain."""
     changes = {"echo_tokens_per_second": PACE, "drain_seconds": 0.5}
     with Service.started(base_settings, tmp_path, workers=2, **changes) as service:
         yield service
 
 
-class Call(threading.Thread):
-    """A client that waits for its answer."""
+class WaitingClient(threading.Thread):
+    """A client that waits for its completion."""
 
     def __init__(self, service: Service, secret: str) -> None:
         super().__init__()
         self._service, self._secret = service, secret
-        self.answer: Any = None
+        self.response: Any = None
         self.start()
 
     def run(self) -> None:
-        self.answer = self._service.call(
+        self.response = self._service.call(
             "POST",
             "/api/llm/generate",
             json={"prompt": "hello", "maxTokens": 50},
@@ -67,58 +67,68 @@ def usage_rows(service: Service) -> int:
     return int(count or 0)
 
 
-def test_a_killed_workers_jobs_run_elsewhere_within_15_s_and_count_once(slow: Service) -> None:
-    secret = slow.make_key()["secret"]
-    calls = [Call(slow, secret) for _ in range(6)]
-    wait_until(lambda: sum(map(len, running_jobs(slow).values())) == 6, 10, slow.logs)
-    victim = max(slow.workers, key=lambda w: len(running_jobs(slow).get(str(w.pid), [])))
-    assert running_jobs(slow)[str(victim.pid)]
+def test_a_killed_workers_jobs_run_elsewhere_within_15_s_and_count_once(
+    slow_service: Service,
+) -> None:
+    secret = slow_service.make_key()["secret"]
+    calls = [WaitingClient(slow_service, secret) for _ in range(6)]
+    wait_until(
+        lambda: sum(map(len, running_jobs(slow_service).values())) == 6, 10, slow_service.logs
+    )
+    victim = max(
+        slow_service.workers, key=lambda w: len(running_jobs(slow_service).get(str(w.pid), []))
+    )
+    assert running_jobs(slow_service)[str(victim.pid)]
 
     victim.kill()
     victim.wait(10)
     killed = time.monotonic()
-    wait_until(lambda: str(victim.pid) not in running_jobs(slow), 15, slow.logs)
+    wait_until(lambda: str(victim.pid) not in running_jobs(slow_service), 15, slow_service.logs)
     for call in calls:
         call.join(60)
 
     assert time.monotonic() - killed < 30
-    assert [call.answer.status_code for call in calls] == [200] * 6
-    assert usage_rows(slow) == 6
+    assert [call.response.status_code for call in calls] == [200] * 6
+    assert usage_rows(slow_service) == 6
 
 
-def test_a_drained_worker_hands_back_what_it_cannot_finish(slow: Service) -> None:
-    secret = slow.make_key()["secret"]
-    calls = [Call(slow, secret) for _ in range(4)]
-    wait_until(lambda: sum(map(len, running_jobs(slow).values())) == 4, 10, slow.logs)
-    drained = max(slow.workers, key=lambda w: len(running_jobs(slow).get(str(w.pid), [])))
+def test_a_drained_worker_requeues_unfinished_jobs(slow_service: Service) -> None:
+    secret = slow_service.make_key()["secret"]
+    calls = [WaitingClient(slow_service, secret) for _ in range(4)]
+    wait_until(
+        lambda: sum(map(len, running_jobs(slow_service).values())) == 4, 10, slow_service.logs
+    )
+    drained = max(
+        slow_service.workers, key=lambda w: len(running_jobs(slow_service).get(str(w.pid), []))
+    )
 
     drained.send_signal(signal.SIGTERM)
     assert drained.wait(20) == 0
     for call in calls:
         call.join(60)
 
-    assert [call.answer.status_code for call in calls] == [200] * 4
-    assert usage_rows(slow) == 4
+    assert [call.response.status_code for call in calls] == [200] * 4
+    assert usage_rows(slow_service) == 4
 
 
-def test_without_a_worker_a_call_becomes_a_job_that_is_done_later(
+def test_without_a_worker_a_call_returns_a_job_that_runs_later(
     base_settings: Settings, redis_client: redis.Redis, database: Any, tmp_path: Path
 ) -> None:
     with Service.started(base_settings, tmp_path, sync_wait_seconds=1.0) as service:
         headers = {"x-api-key": service.make_key()["secret"]}
         service.end_worker(service.workers[0])
 
-        answer = service.call(
+        response = service.call(
             "POST", "/api/llm/generate", json={"prompt": "later"}, headers=headers
         )
-        assert answer.status_code == 202
-        assert answer.headers["Location"] == f"/api/llm/jobs/{answer.json()['id']}"
+        assert response.status_code == 202
+        assert response.headers["Location"] == f"/api/llm/jobs/{response.json()['id']}"
         assert service.call("GET", "/readyz").json()["parts"]["workers"] == "none"
 
         service.add_worker()
-        place = answer.headers["Location"]
+        path = response.headers["Location"]
         wait_until(
-            lambda: service.call("GET", place, headers=headers).json()["status"] == "succeeded",
+            lambda: service.call("GET", path, headers=headers).json()["status"] == "succeeded",
             30,
             service.logs,
         )
