@@ -1,4 +1,4 @@
-"""`bountycoder backup`: what is written, what is refused, what an interruption leaves."""
+"""`bountycoder backup`: its files, its refusals, and interrupted backups."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.support.paths import ROOT
 
 @pytest.fixture
 def settings(base_settings: Settings, database: SessionFactory) -> Settings:
-    """Of a database with a few jobs."""
+    """Settings of a database with a few jobs."""
     with database.begin() as session:
         key = add_key(session)
         for _ in range(10):
@@ -39,8 +39,8 @@ def settings(base_settings: Settings, database: SessionFactory) -> Settings:
 
 @contextmanager
 def jobs_locked(settings: Settings) -> Iterator[None]:
-    """Nobody reads the table meanwhile: a dump waits for it."""
-    # Not by the service's own connections: the server ends those that pause for long.
+    """Lock the table of jobs, so that a dump waits."""
+    # Not with the service's own connections: the server ends those that are idle for long.
     engine = create_engine(settings.database_url.get_secret_value())
     with engine.connect() as connection:
         connection.execute(text("lock table jobs in access exclusive mode"))
@@ -78,11 +78,11 @@ def test_a_backup_says_what_it_holds_and_when_it_was_made(
     assert f"{facts(settings)[name]:.0f}" == f"{_time_of(manifest['taken_at']):.0f}"
 
 
-def _time_of(shown: str) -> float:
-    return datetime.fromisoformat(shown).timestamp()
+def _time_of(text: str) -> float:
+    return datetime.fromisoformat(text).timestamp()
 
 
-def test_only_the_newest_are_kept(settings: Settings, tmp_path: Path) -> None:
+def test_only_the_newest_backups_stay(settings: Settings, tmp_path: Path) -> None:
     assert bountycoder(settings, "backup", "--to", str(tmp_path)).returncode == 0
     (first,) = tmp_path.glob("2*")
     for name in ("20250101T000000Z", "20250102T000000Z"):
@@ -92,13 +92,13 @@ def test_only_the_newest_are_kept(settings: Settings, tmp_path: Path) -> None:
     done = bountycoder(settings, "backup", "--to", str(tmp_path), "--keep", "2")
 
     assert done.returncode == 0, done.stderr
-    kept = sorted(path.name for path in tmp_path.glob("2*"))
-    assert len(kept) == 3
-    assert kept[:2] == ["20240101T000000Z", first.name]
+    left = sorted(path.name for path in tmp_path.glob("2*"))
+    assert len(left) == 3
+    assert left[:2] == ["20240101T000000Z", first.name]
     assert not list(tmp_path.glob(".partial-*"))
 
 
-def test_the_backup_just_made_is_kept_and_named_although_others_are_of_later(
+def test_a_new_backup_stays_although_others_have_later_times(
     settings: Settings, tmp_path: Path
 ) -> None:
     assert bountycoder(settings, "backup", "--to", str(tmp_path)).returncode == 0
@@ -117,7 +117,7 @@ def test_the_backup_just_made_is_kept_and_named_although_others_are_of_later(
     assert f"{tmp_path / of_later} has a later time" in done.stderr
 
 
-def test_one_that_is_stopped_leaves_nothing_and_shows_no_password(
+def test_a_stopped_backup_leaves_nothing_and_its_tool_gets_no_password_as_argument(
     settings: Settings, tmp_path: Path
 ) -> None:
     password = make_url(settings.database_url.get_secret_value()).password
@@ -137,7 +137,7 @@ def test_one_that_is_stopped_leaves_nothing_and_shows_no_password(
     assert [path.name for path in tmp_path.iterdir()] == [".lock"]
 
 
-def test_what_a_killed_one_left_is_no_backup_and_goes_with_the_next(
+def test_files_of_a_killed_backup_are_no_backup_and_the_next_deletes_them(
     settings: Settings, tmp_path: Path
 ) -> None:
     with jobs_locked(settings), begun(settings, "backup", "--to", str(tmp_path)) as process:
@@ -154,7 +154,9 @@ def test_what_a_killed_one_left_is_no_backup_and_goes_with_the_next(
     assert not list(tmp_path.glob(".partial-*"))
 
 
-def test_a_full_disk_is_told_and_nothing_is_left(settings: Settings, tmp_path: Path) -> None:
+def test_a_full_disk_is_a_clear_error_and_leaves_no_files(
+    settings: Settings, tmp_path: Path
+) -> None:
     mount = f"mount -t tmpfs -o size=16k tmpfs {tmp_path}"
     inside = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
     if subprocess.run([*inside, mount], capture_output=True).returncode != 0:

@@ -1,4 +1,4 @@
-"""`bountycoder restore`: what was destroyed is as it was; what is not right is refused."""
+"""`bountycoder restore`: it restores a destroyed database and rejects damaged backups."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ BODY = {"prompt": "one two three", "maxTokens": 4}
 
 @pytest.fixture
 def backup(base_settings: Settings, database: SessionFactory, tmp_path: Path) -> Path:
-    """A backup of a database in which ten jobs were used."""
+    """A backup of a database with the usage of ten jobs."""
     with database.begin() as session:
         key = add_key(session)
         for _ in range(10):
@@ -43,7 +43,7 @@ def backup(base_settings: Settings, database: SessionFactory, tmp_path: Path) ->
 
 @pytest.fixture
 def target(base_settings: Settings, empty_database_url: str) -> Settings:
-    """Settings of an empty database of its own."""
+    """Settings of another database, which is empty."""
     return base_settings.model_copy(update={"database_url": SecretStr(empty_database_url)})
 
 
@@ -59,7 +59,7 @@ def execute(url: str, statement: str) -> None:
     engine.dispose()
 
 
-def test_a_destroyed_service_comes_back_with_all_that_was_backed_up_under_traffic(
+def test_a_destroyed_database_is_restored_from_a_backup_under_traffic(
     servers: tuple[Postgres, Valkey],
     base_settings: Settings,
     migrated_database_url: str,
@@ -76,8 +76,8 @@ def test_a_destroyed_service_comes_back_with_all_that_was_backed_up_under_traffi
 
         def call() -> None:
             while not stop.is_set():
-                answer = service.call("POST", "/api/llm/generate", json=BODY, headers=headers)
-                made.append(answer.json()["id"])
+                response = service.call("POST", "/api/llm/generate", json=BODY, headers=headers)
+                made.append(response.json()["id"])
 
         caller = threading.Thread(target=call)
         caller.start()
@@ -106,9 +106,9 @@ def test_a_destroyed_service_comes_back_with_all_that_was_backed_up_under_traffi
     assert found["usage"].tokens == manifest["tables"]["usage"]["tokens"]
     with Service.started(settings, tmp_path) as service:
         listed = service.call("GET", "/api/llm/jobs?limit=100", headers=headers).json()["data"]
-        answer = service.call("POST", "/api/llm/generate", json=BODY, headers=headers)
+        response = service.call("POST", "/api/llm/generate", json=BODY, headers=headers)
     assert before <= {job["id"] for job in listed} or len(listed) == 100
-    assert answer.status_code == 200
+    assert response.status_code == 200
     valkey.stop()
 
 
@@ -134,15 +134,15 @@ def test_another_database_is_named_without_a_password(
     backup: Path, base_settings: Settings, target: Settings
 ) -> None:
     url = make_url(target.database_url.get_secret_value())
-    shown = url.render_as_string(hide_password=False)
+    whole = url.render_as_string(hide_password=False)
     bare = url._replace(password=None).render_as_string()
 
-    refused = bountycoder(base_settings, "restore", "--from", str(backup), "--into", shown)
+    refused = bountycoder(base_settings, "restore", "--from", str(backup), "--into", whole)
     done = bountycoder(base_settings, "restore", "--from", str(backup), "--into", bare)
 
     assert refused.returncode == 1
     assert "a password on the command line" in refused.stderr
-    assert shown not in refused.stderr
+    assert whole not in refused.stderr
     assert done.returncode == 0, done.stdout + done.stderr
     assert counts(target)["usage"].rows == 10
 
@@ -152,7 +152,7 @@ def test_a_running_service_is_not_replaced(
 ) -> None:
     with database() as session:
         session.execute(text("select 1"))
-        session.rollback()  # its connection stays open, as those of a service at rest
+        session.rollback()  # its connection stays open, as those of an idle service
         done = bountycoder(base_settings, "restore", "--from", str(backup), "--replace")
 
     assert done.returncode == 1
@@ -176,7 +176,7 @@ def test_a_backup_is_verified_in_a_scratch_database(backup: Path, base_settings:
     assert left == 0
 
 
-def test_one_that_differs_from_its_manifest_is_told(backup: Path, target: Settings) -> None:
+def test_a_difference_from_the_manifest_is_reported(backup: Path, target: Settings) -> None:
     change_manifest(backup, lambda m: m["tables"]["usage"]["tokens"].update(prompt_tokens=99))
 
     done = bountycoder(target, "restore", "--from", str(backup))
@@ -236,7 +236,7 @@ def change_manifest(backup: Path, change: Any) -> None:
     path.write_text(json.dumps(manifest))
 
 
-def test_one_that_is_stopped_leaves_the_database_as_it_was(backup: Path, target: Settings) -> None:
+def test_a_stopped_restore_changes_nothing(backup: Path, target: Settings) -> None:
     url = target.database_url.get_secret_value()
     upgrade(url)
     execute(url, "insert into usage_closing values (1, now())")
@@ -256,7 +256,7 @@ def test_one_that_is_stopped_leaves_the_database_as_it_was(backup: Path, target:
     assert counts(target) == before
 
 
-def test_tools_of_fitting_versions_are_taken(tmp_path: Path) -> None:
+def test_tools_are_chosen_by_their_version(tmp_path: Path) -> None:
     new, old = PostgresTools(tmp_path, 18), PostgresTools(tmp_path, 16)
 
     assert new.may_dump(18)
