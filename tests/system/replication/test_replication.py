@@ -1,4 +1,4 @@
-"""What docs/data.md says of replicas and of recovery to a moment, done with real servers."""
+"""Replicas and recovery to a moment, as docs/data.md describes them, with real servers."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ BODY = {"prompt": "one two three", "maxTokens": 4}
 
 
 def served(service: Service, method: str, path: str, **options: Any) -> Any:
-    """Ask until the service answers, as clients do: each connection finds the new primary anew."""
-    answers: list[requests.Response] = []
+    """Retry until the service responds with success; new connections find the new primary."""
+    responses: list[requests.Response] = []
 
     def is_served() -> bool:
-        answers.append(service.call(method, path, **options))
-        assert answers[-1].status_code in {200, 503}, answers[-1].text
-        return answers[-1].status_code == 200
+        responses.append(service.call(method, path, **options))
+        assert responses[-1].status_code in {200, 503}, responses[-1].text
+        return responses[-1].status_code == 200
 
     wait_until(is_served, 60, service.logs)
-    return answers[-1].json()
+    return responses[-1].json()
 
 
-def test_a_service_goes_on_with_the_promoted_replica_when_its_primary_dies(
+def test_a_service_continues_with_the_promoted_replica_when_its_primary_dies(
     base_settings: Settings, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     valkey = Valkey(tmp_path / "valkey", log_dir=tmp_path)
@@ -65,7 +65,7 @@ def test_a_service_goes_on_with_the_promoted_replica_when_its_primary_dies(
             assert query(replica, rows) == 2
 
 
-def test_a_database_is_brought_back_to_the_moment_before_a_mistake(tmp_path: Path) -> None:
+def test_a_database_is_restored_to_the_moment_before_a_mistake(tmp_path: Path) -> None:
     archive = tmp_path / "archive"
     archive.mkdir()
     archiving = {
@@ -74,11 +74,11 @@ def test_a_database_is_brought_back_to_the_moment_before_a_mistake(tmp_path: Pat
     }
     with running(tmp_path, "primary", **archiving) as primary:
         primary.create_database()
-        query(primary, "create table kept (id integer)")
+        query(primary, "create table numbers (id integer)")
         base_backup(primary, tmp_path / "recovered", "--wal-method=fetch")
-        query(primary, "insert into kept select generate_series(1, 1000)")
+        query(primary, "insert into numbers select generate_series(1, 1000)")
         moment = query(primary, "select now()::text")
-        query(primary, "delete from kept")
+        query(primary, "delete from numbers")
         segment = query(primary, "select pg_walfile_name(pg_switch_wal())")
         wait_until(lambda: (archive / segment).exists(), 60)
 
@@ -90,5 +90,5 @@ def test_a_database_is_brought_back_to_the_moment_before_a_mistake(tmp_path: Pat
     }
     with running(tmp_path, "recovered", **recovery) as recovered:
         wait_until(lambda: not query(recovered, "select pg_is_in_recovery()"), 60)
-        assert query(recovered, "select count(*) from kept") == 1000
-        query(recovered, "insert into kept values (0)")
+        assert query(recovered, "select count(*) from numbers") == 1000
+        query(recovered, "insert into numbers values (0)")
