@@ -1,7 +1,6 @@
-"""Keeps made-up requests away from the admin and the key that they are sent with.
+"""Keeps generated requests away from the admin and the key that they use.
 
-Without it a run ends its own credentials, and all that comes after is refused with 401, which is no
-fault and proves nothing.
+Otherwise a run ends its own credentials, and all later requests get 401, which proves nothing.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ _SPARED = frozenset(os.environ["IDS_TO_SPARE"].split(","))
 
 @schemathesis.hook
 def before_call(context: Any, case: Any, kwargs: dict[str, Any]) -> None:
-    """Send what would change one of them to an id that nothing has."""
+    """Send requests that would change one of them to an id that does not exist."""
     if case.operation.method.upper() == "GET":
         return
     for name, value in (case.path_parameters or {}).items():

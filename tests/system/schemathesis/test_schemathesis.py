@@ -1,4 +1,4 @@
-"""Made-up requests to every call: no server error, nothing that the document does not say."""
+"""Generated requests to every call: no server error and no undocumented response."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CONFIG = Path(__file__).parent / "schemathesis.toml"
 HOOKS = Path(__file__).parent / "hooks.py"
 #: About a minute on two slow cores.
 RUN_SECONDS = 600.0
-#: So high that no request is refused for coming too soon after another.
+#: So high that no request exceeds a limit.
 UNLIMITED = {
     "poll_rate_limit": 1_000_000,
     "login_attempts_per_email": 1_000_000,
@@ -29,12 +29,12 @@ UNLIMITED = {
     "registration_attempts_per_address": 1_000_000,
     "max_queue_length": 1_000_000,
 }
-#: So short that a wait for nothing does not take long.
+#: Short bounds of waits without an end.
 SHORT = {"sync_wait_seconds": 1.0, "stream_seconds": 5.0, "max_tokens_limit": 64}
 
 
 @pytest.fixture(scope="module")
-def patient_service(
+def unlimited_service(
     base_settings: Settings, _redis: redis.Redis, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Service]:
     directory = tmp_path_factory.mktemp("service")
@@ -42,16 +42,16 @@ def patient_service(
         yield running
 
 
-def test_made_up_requests_find_no_fault(patient_service: Service, tmp_path: Path) -> None:
-    key = patient_service.make_key(rateLimit=1_000_000)
-    headers = {**patient_service.sign_in_admin(), "x-api-key-id": key["id"]}
-    me = patient_service.call("GET", "/api/auth/me", headers=headers).json()
+def test_made_up_requests_find_no_fault(unlimited_service: Service, tmp_path: Path) -> None:
+    key = unlimited_service.make_key(rateLimit=1_000_000)
+    headers = {**unlimited_service.sign_in_admin(), "x-api-key-id": key["id"]}
+    me = unlimited_service.call("GET", "/api/auth/me", headers=headers).json()
     report = tmp_path / "report.xml"
 
     run = subprocess.run(
         [
             *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(CONFIG)),
-            *("run", f"{patient_service.url}/api/openapi.json"),
+            *("run", f"{unlimited_service.url}/api/openapi.json"),
             *(f"--header={name}: {value}" for name, value in headers.items()),
             f"--report-junit-path={report}",
         ],
@@ -73,7 +73,9 @@ def test_made_up_requests_find_no_fault(patient_service: Service, tmp_path: Path
         for path, item in contract().document["paths"].items()
         for method in item
     }
-    # What the run itself began with, and what would end its session.
+    # The document, which the run begins with, and the call that would end its session.
     assert calls - tried == {"GET /api/openapi.json", "POST /api/auth/logout"}
-    after = patient_service.call("GET", "/api/limits", headers=headers)
-    assert after.status_code == 200, "the run ended its own credentials: what followed was refused"
+    after = unlimited_service.call("GET", "/api/limits", headers=headers)
+    assert after.status_code == 200, (
+        "the run ended its own credentials: later requests proved nothing"
+    )
