@@ -108,7 +108,7 @@ class BreakableInstallation:
         return self.up.url
 
     def stop(self) -> None:
-        """End everything, whatever is broken."""
+        """End all processes, even frozen ones."""
         running = [*self.pids().values(), *self.api_processes()]
         if self.up.process is not None:
             self.up.process.kill()

@@ -1,4 +1,4 @@
-"""Every fault: its name, what it does, and how long it lasts."""
+"""All faults, with their names and lengths."""
 
 from __future__ import annotations
 

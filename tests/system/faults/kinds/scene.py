@@ -41,7 +41,7 @@ class Scene:
 
 #: Ends a fault.
 Undo = Callable[[], None]
-#: Does a fault; returns what it met, in words, and what ends it.
+#: Does a fault; returns its target, in words, and the function that ends it.
 Do = Callable[[Scene], tuple[str, Undo]]
 
 
