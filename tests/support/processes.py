@@ -25,7 +25,7 @@ DEADLINE_SECONDS = 30.0
 
 
 def bare_environment() -> dict[str, str]:
-    """Return what a program gets beside its settings."""
+    """Return the environment variables of a program besides its settings."""
     policy = os.environ.get("OMP_WAIT_POLICY")
     return {"PATH": "/usr/bin:/bin", **({"OMP_WAIT_POLICY": policy} if policy else {})}
 

@@ -95,7 +95,7 @@ def test_changes_of_an_admin_are_recorded(service: Service) -> None:
     assert entries[0]["details"]["rateLimit"] == 500
 
 
-def test_what_was_refused_or_changes_nothing_leaves_no_entry(service: Service) -> None:
+def test_a_refused_or_empty_change_leaves_no_entry(service: Service) -> None:
     admin, account = make_admin(service), register(service)
     key = account.make_key()
     path = f"/api/keys/{key['id']}"

@@ -198,7 +198,7 @@ def test_a_raised_token_version_ends_all_tokens(service: Service) -> None:
 @pytest.mark.parametrize(
     "header", ["", "Bearer", "Bearer ", "Basic YTpi", "Bearer not.a.jwt", "Bearer ünï"]
 )
-def test_what_is_not_a_token_is_refused(service: Service, header: str) -> None:
+def test_a_malformed_token_is_refused(service: Service, header: str) -> None:
     response = service.call("GET", "/api/auth/me", headers={"Authorization": header.encode()})
 
     assert response.status_code == 401

@@ -10,7 +10,7 @@ import redis
 
 from core.config.settings import Settings
 from models.batches.batch import Batch
-from models.database.base import SessionFactory, open_database, sessions, utc_now
+from models.database.base import SessionFactory, utc_now
 from models.jobs.job import JobState
 from tests.support.http.accounts import register
 from tests.support.http.batch_files import (
@@ -43,8 +43,8 @@ def service(
 
 
 @pytest.fixture(scope="module")
-def rows(base_settings: Settings) -> SessionFactory:
-    return sessions(open_database(base_settings))
+def rows(service: Service) -> SessionFactory:
+    return service.sessions
 
 
 @pytest.fixture

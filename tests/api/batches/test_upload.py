@@ -16,7 +16,7 @@ from sqlalchemy import func, select
 from core.config.settings import Settings
 from core.ids import Prefix, parse_id
 from models.batches.batch import Batch
-from models.database.base import SessionFactory, open_database, sessions
+from models.database.base import SessionFactory
 from models.jobs.job import Job, JobState
 from tests.support.http.batch_files import (
     JSONL,
@@ -47,8 +47,8 @@ def service(
 
 
 @pytest.fixture(scope="module")
-def rows(base_settings: Settings) -> SessionFactory:
-    return sessions(open_database(base_settings))
+def rows(service: Service) -> SessionFactory:
+    return service.sessions
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import redis
 
 from core.config.settings import Settings
 from models.accounts.api_key import create_key
-from models.database.base import SessionFactory, open_database, sessions
+from models.database.base import SessionFactory
 from tests.support.factories.rows import add_user
 from tests.support.http.load_burst import BurstResponse, burst
 from tests.support.polling import wait_until
@@ -43,10 +43,8 @@ def two_services(
 
 
 @pytest.fixture(scope="module")
-def rows(base_settings: Settings) -> Iterator[SessionFactory]:
-    engine = open_database(base_settings)
-    yield sessions(engine)
-    engine.dispose()
+def rows(two_services: list[Service]) -> SessionFactory:
+    return two_services[0].sessions
 
 
 @pytest.fixture
