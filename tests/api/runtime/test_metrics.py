@@ -17,7 +17,7 @@ from api.runtime.service_metrics import ServiceMetrics
 from cli.system.ports import free_port
 from core.config.settings import Settings
 from core.queueing.workers import WorkerRegistry, WorkerStatus
-from tests.support.metrics_table import METRIC_ROW, METRICS_DOCUMENT
+from tests.support.monitoring.metrics_table import METRIC_ROW, METRICS_DOCUMENT
 from tests.support.polling import wait_until
 from tests.support.prometheus import families, samples, scrape, total
 from tests.support.service import Service

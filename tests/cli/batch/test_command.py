@@ -17,7 +17,7 @@ import pytest
 
 from cli.main import main
 from cli.system.ports import free_port
-from tests.support.failing_service import (
+from tests.support.http.failing_service import (
     FailingService,
     Handler,
     batch,

@@ -9,7 +9,7 @@ import pytest
 from cli.batch.progress import ProgressBar
 from cli.batch.responses import BatchView
 from cli.batch.tables import duration
-from tests.support.failing_service import batch
+from tests.support.http.failing_service import batch
 
 
 class Terminal(StringIO):

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, create_engine, make_url, text
 from docker.grafana.dashboards.__main__ import BOARDS
 from models.monitoring.grafana_role import ROLE
 from tests.support.http import batch_files
-from tests.support.metrics_table import METRIC_ROW, METRICS_DOCUMENT
+from tests.support.monitoring.metrics_table import METRIC_ROW, METRICS_DOCUMENT
 from tests.support.monitoring.monitored_service import READER_PASSWORD, MonitoredService
 from tests.support.polling import wait_until
 from tests.support.repeating import repeating
