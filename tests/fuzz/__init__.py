@@ -1,6 +1,6 @@
-"""Fuzzing of whatever reads bytes of strangers.
+"""Fuzzing of all code that reads untrusted bytes.
 
-A target takes any bytes and must end well, or with the contract's own errors, in bounded time.
-hypothesis feeds all of them for a moment in `make test`; `make fuzz` feeds them for minutes with
+A target takes any bytes. It must return or raise an error of the contract, in bounded time.
+`make test` runs each target for a moment with hypothesis. `make fuzz` runs each for minutes with
 atheris, which follows the branches of the code.
 """

@@ -1,4 +1,4 @@
-"""Bodies of requests, as JSON: each kind by its own call's model, through the API's one reader."""
+"""JSON bodies of requests: each kind through the API's reader of bodies, with its model."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from core.generation import Body, Generation
 from tests.fuzz.programs import api_app, requested
 from tests.fuzz.target import Target, refusals_are_fine
 
-#: Of a prompt that is rendered and counted here; what a longer one costs is the admission's matter.
+#: Longest prompt that is encoded here. The admission bounds the cost of longer ones.
 MOST_COUNTED = 4096
 
 SMALL_KINDS: tuple[type[Body], ...] = (
@@ -41,7 +41,7 @@ SMALL_KINDS: tuple[type[Body], ...] = (
 
 
 def accept(generation: Generation) -> None:
-    """Go with a generation as far as a call does before the database is asked."""
+    """Process a generation as a call does before it uses the database."""
     check_generation(services().settings, generation)
     row = json.loads(json.dumps(generation.to_row()))
     assert Generation.from_row(row).to_row() == row
@@ -73,7 +73,7 @@ def _posted(data: bytes) -> requested:
 
 
 def _words(*kinds: type[Body]) -> list[bytes]:
-    """Return the names of fields as they stand in JSON, and odd values."""
+    """Return the names of fields as JSON has them, and odd values."""
     names = {
         alias or name
         for kind in kinds

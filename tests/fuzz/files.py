@@ -1,4 +1,4 @@
-"""Files of batches: how they are uploaded, and their lines."""
+"""Files of batches: their upload and their lines."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from tests.fuzz.target import Target, fields, refusals_are_fine
 LIMITS = LineLimits(max_lines=200, max_bytes=16 * 1024)
 
 
-def _terms() -> LineRules:
-    held = services()
-    context = held.prompts.tokenizer.context_length
-    return LineRules(held.settings, held.prompts.tokenizer, held.prompts.counter, context)
+def _rules() -> LineRules:
+    program = services()
+    context = program.prompts.tokenizer.context_length
+    return LineRules(program.settings, program.prompts.tokenizer, program.prompts.counter, context)
 
 
 def _check_lines(read_line: LineParser, data: bytes) -> None:
     """Check lines as `create_batch` does, up to its transaction."""
     rows = BytesIO()
-    checks = LineValidator(_terms(), rows, Yielder())
+    checks = LineValidator(_rules(), rows, Yielder())
     for _ in checks.run(read_lines(BytesIO(data), read_line, LIMITS, Yielder())):
         pass
     checked = checks.checked
@@ -53,7 +53,7 @@ def _v1_lines(data: bytes) -> None:
 
 
 def _upload(data: bytes) -> None:
-    """The head has the type of the content, its length and the query, each in a line."""
+    """Upload a body. The first three lines are its content type, its length and the query."""
     content_type, length, query, body = fields(data, 4)
     given = {"length": length} if length.isascii() and length.isdigit() else {}
     with (

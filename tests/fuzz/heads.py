@@ -1,4 +1,4 @@
-"""Heads of requests: headers, queries and addresses."""
+"""Heads of requests: headers, queries and paths."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ _HEADERS = (
     "traceparent",
     "tracestate",
 )
-#: What reads them where traces are sent: see core/observability/tracing.py.
+#: Reads the headers where traces are sent: see core/observability/tracing.py.
 _TRACES = TraceContextTextMapPropagator()
 _METHODS = ("GET", "POST", "PUT", "DELETE", "OPTIONS", "HEAD", "PATCH", "TRACE")
-_TOLD_STATUS = {200, 204, 304, 308, 400, 401, 403, 404, 405, 408, 413, 415, 503}
+_ALLOWED_STATUSES = {200, 204, 304, 308, 400, 401, 403, 404, 405, 408, 413, 415, 503}
 
 
 def _headers(data: bytes) -> None:
@@ -93,16 +93,16 @@ def _time_fits(moment: Any) -> None:
 
 
 def _event_id(data: bytes) -> None:
-    """The first byte says how many choices the job has; the rest is `Last-Event-ID`."""
+    """Resume a stream. The first byte sets the job's choices, the rest is `Last-Event-ID`."""
     count = 1 + (data[0] if data else 0) % 8
     (position,) = fields(data[1:], 1)
     job = cast(Job, SimpleNamespace(request={"n": count}))
     nothing = cast(Any, None)
-    following = TextFollower(nothing, job, nothing, nothing, seconds=1)
+    follower = TextFollower(nothing, job, nothing, nothing, seconds=1)
     with requested(api_app()), refusals_are_fine():
-        following.resume_after(position)
-        assert len(following._choices) == count
-        assert all(isinstance(track, _SentText) for track in following._choices)
+        follower.resume_after(position)
+        assert len(follower._choices) == count
+        assert all(isinstance(track, _SentText) for track in follower._choices)
 
 
 def _ids(data: bytes) -> None:
@@ -115,22 +115,22 @@ def _ids(data: bytes) -> None:
 
 
 def _http(data: bytes) -> None:
-    """A whole request, of which no part can be trusted, to the whole API."""
+    """Send a whole untrusted request to the whole API."""
     head, _, body = data.partition(b"\n\n")
     method, path, query, kind, *lines = fields(head, 12)
     headers = dict(line.split(":", 1) for line in lines if ":" in line)
     headers.pop("", None)
     verb = _METHODS[len(method) % len(_METHODS)] if method not in _METHODS else method
     environ = environ_of(verb, f"/{path}", query.encode("latin-1"), headers, body, kind)
-    told: list[Any] = []
-    answer = api_app().wsgi_app(environ, lambda *args: told.append(args))
-    content = b"".join(answer)
-    cast(Any, answer).close()
-    status, sent = int(told[-1][0][:3]), told[-1][1]
-    assert status in _TOLD_STATUS, (status, content[:300])
+    started: list[Any] = []
+    chunks = api_app().wsgi_app(environ, lambda *args: started.append(args))
+    content = b"".join(chunks)
+    cast(Any, chunks).close()
+    status, sent = int(started[-1][0][:3]), started[-1][1]
+    assert status in _ALLOWED_STATUSES, (status, content[:300])
     for name, value in sent:
         assert "\r" not in value and "\n" not in value, name
-    # `/readyz` says in words of its own which part is away.
+    # The body of `/readyz` names the broken parts: it has no error object.
     if status >= 400 and verb != "HEAD" and not path.startswith("readyz"):
         error = json.loads(content)["error"]
         assert error["requestId"] == dict(sent)["x-request-id"]

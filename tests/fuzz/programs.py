@@ -1,4 +1,4 @@
-"""The API and the admin UI as applications in this process, over servers that are away."""
+"""The API and the admin UI as applications in this process, without their servers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.support.small_model import small_model_dir
 def settings() -> Settings:
     return Settings.from_environment(
         {
-            # Whoever gets through to them is told that they are away.
+            # Code that connects gets an error: nothing listens there.
             "DATABASE_URL": "postgresql://u:p@127.0.0.1:1/none",
             "REDIS_URL": "redis://127.0.0.1:1/0",
             "SECRET_KEY": "a secret of the fuzzing, longer than 32 characters",
@@ -55,7 +55,7 @@ def requested(
     content_type: str = "",
     length: str | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """Stand in a request as a web server would hand it over, whatever its parts hold."""
+    """Enter the context of a request with any bytes in its parts, as a web server passes it."""
     environ = environ_of(method, path, query, headers or {}, body, content_type, length)
     with app.request_context(environ):
         yield environ

@@ -1,4 +1,4 @@
-"""What proves who somebody is: tokens, and the cookies and forms of the admin UI."""
+"""Credentials: tokens, and the cookies and forms of the admin UI."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.fuzz.target import Target, fields, refusals_are_fine
 
 
 def _token(data: bytes) -> None:
-    """No bytes of a stranger are a token: only we can sign."""
+    """Read a token. Untrusted bytes are never a valid one, since only we can sign."""
     (token,) = fields(data, 1)
     with requested(api_app()):
         for kind in ("access", "refresh"):
@@ -29,11 +29,11 @@ def _token(data: bytes) -> None:
             except Unauthorized as refusal:
                 assert refusal.code in {"invalid_token", "token_expired"}
             else:
-                raise AssertionError("a stranger's token was taken")
+                raise AssertionError("a forged token was accepted")
 
 
 def _claims(data: bytes) -> None:
-    """A token of another program of ours, with the right signature, may say anything."""
+    """Read a token with a valid signature and any claims, as another program might sign."""
     try:
         claims = json.loads(data)
     except (ValueError, RecursionError):
@@ -44,12 +44,12 @@ def _claims(data: bytes) -> None:
         try:
             token = create_access_token("x", additional_claims=claims)
         except (TypeError, ValueError, OverflowError, RecursionError):
-            return  # PyJWT signs no such claims
+            return  # PyJWT does not sign such claims
         assert isinstance(read_token(token).version, int)
 
 
 def _cookie(data: bytes) -> None:
-    """A session that we did not sign is none, and no form of it is taken."""
+    """Send a session that we did not sign. It is empty, and its forms are refused."""
     cookie, form = fields(data, 2)
     with requested(
         admin_app(),
@@ -63,7 +63,7 @@ def _cookie(data: bytes) -> None:
             check_csrf()
         except FormExpired:
             return
-        raise AssertionError("a stranger's form was taken")
+        raise AssertionError("a forged form was accepted")
 
 
 def _made(**header: Any) -> bytes:

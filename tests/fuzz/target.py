@@ -1,4 +1,4 @@
-"""What a target of fuzzing is, and the rules that each input must keep."""
+"""A target of fuzzing, and the rules that hold for each input."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from werkzeug.exceptions import HTTPException
 
 from core.errors import ApiError
 
-#: Of the processor, for one input of up to `MOST_BYTES`.
+#: Processor time for one input of up to `MOST_BYTES`.
 MOST_SECONDS = 2.0
 MOST_BYTES = 64 * 1024
-#: What a caller is told of an input, in bytes; it must not grow with a hostile one.
-MOST_TOLD = 32 * 1024
+#: Size of an error in bytes. It must not grow with a hostile input.
+MOST_ERROR_BYTES = 32 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Something that reads bytes of strangers.
+    """Code that reads untrusted bytes.
 
     Attributes:
-        run: returns or raises what the contract allows for any bytes, else something else.
-        seeds: good inputs, to begin with.
-        words: of the input's language.
+        run: reads bytes; for any of them it may only return, or raise an error of the contract.
+        seeds: valid inputs to start from.
+        words: tokens of the input's language.
     """
 
     name: str
@@ -37,8 +37,8 @@ class Target:
         """Run the target on an input.
 
         Raises:
-            Exception: whatever it should not have raised.
-            AssertionError: it kept a rule not.
+            Exception: the target raised an error outside of the contract.
+            AssertionError: the target broke a rule.
         """
         began = time.thread_time()
         self.run(data)
@@ -48,13 +48,13 @@ class Target:
 
 @contextmanager
 def refusals_are_fine() -> Iterator[None]:
-    """Let the contract's refusals pass, once they have the shape in which they would leave."""
+    """Suppress the errors of the contract, after a check of their shape."""
     try:
         yield
     except ApiError as error:
-        told = error_body(error)
+        body = error_body(error)
         assert error.status < 500, error
-        assert len(told) < MOST_TOLD, f"{len(told)} bytes are told"
+        assert len(body) < MOST_ERROR_BYTES, f"{len(body)} bytes of error"
     except HTTPException as error:
         assert error.code is not None and error.code < 500, error
 
@@ -67,6 +67,6 @@ def error_body(error: ApiError) -> bytes:
 
 
 def fields(data: bytes, count: int) -> list[str]:
-    """Return this many texts, one a line, as WSGI gives headers: each byte a character."""
+    """Return `count` texts, one for each line, as WSGI has headers: each byte is a character."""
     lines = data.decode("latin-1").split("\n", count - 1)
     return [*lines, *[""] * (count - len(lines))]

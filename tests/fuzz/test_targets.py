@@ -1,4 +1,4 @@
-"""Each target of fuzzing for a moment; `make fuzz` takes minutes."""
+"""Runs each target of fuzzing for a moment; `make fuzz` runs them for minutes."""
 
 from __future__ import annotations
 
@@ -16,10 +16,12 @@ EXAMPLES = 120
 
 
 class Recipe(NamedTuple):
-    """An input in few words: a seed, and what is put into it, once or until it is full.
+    """A short description of an input: a seed, and changes to it.
 
     Attributes:
-        changes: at which part of it, how many bytes go, and which come.
+        changes: for each, where it is (a share of the length), how many bytes it removes, and
+            which bytes it adds.
+        is_pumped: each change is repeated until the input has its full size.
     """
 
     seed: bytes
@@ -36,7 +38,7 @@ class Recipe(NamedTuple):
 
 
 def recipes(target: Target) -> SearchStrategy[Recipe]:
-    """Return good inputs that were broken a little, and some that never were good."""
+    """Return valid inputs with small faults, and some random bytes."""
     word = st.one_of(st.sampled_from([*target.words, b"\0", b"\xff"]), st.binary(max_size=4))
     change = st.tuples(st.floats(0, 1), st.integers(0, 12), word)
     changed = st.builds(Recipe, st.sampled_from(target.seeds), st.lists(change, max_size=6))

@@ -1,4 +1,4 @@
-"""Values that strangers choose, which we call, calculate with, or show."""
+"""Untrusted values that we call, calculate with, or render."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from worker.text.fenced_code import FencedCode
 from worker.text.stop_strings import StopScanner, StopStrings
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
-#: Of a form whose samples of code are read as a shell and Python do: that takes longest here.
+#: Size of a form whose code samples are parsed: that takes longest here.
 MOST_READ = 4096
-#: Stop strings are at most so long, and so many.
+#: Longest stop string.
 MOST_STOP = 256
 
 
@@ -43,7 +43,7 @@ def _webhook(data: bytes) -> None:
 
 
 def _form(data: bytes) -> None:
-    """The fields of every form of the admin UI, as a browser would send them."""
+    """Read the fields of every form of the admin UI, as a browser sends them."""
     with (
         requested(
             admin_app(),
@@ -69,18 +69,18 @@ def _form(data: bytes) -> None:
         time = read_time_range(form, NOW, presets=presets, default=TimePreset.ALL, zone=zone)
         assert time.faults or time.since is None or time.since.tzinfo
         assert time.until is None or time.until.tzinfo
-        wanted = local_url(form.get("next"), "/")
-        assert wanted.startswith("/") and not wanted.startswith(("//", "/\\"))
-        assert "\n" not in wanted and "\r" not in wanted
+        target_url = local_url(form.get("next"), "/")
+        assert target_url.startswith("/") and not target_url.startswith(("//", "/\\"))
+        assert "\n" not in target_url and "\r" not in target_url
         assert "<" not in str(breakable(form.get("name", ""))).replace("<wbr>", "")
 
 
 def _check_sample(name: str, text: str) -> None:
-    """See that nothing of the body is anything but data in the program that is shown."""
+    """Check that the body is only data in the rendered program."""
     if name == "python":
         compile(text, "sample", "exec")
     elif name == "curl":
-        # Unlike a shell, `shlex` keeps a line's end behind a backslash.
+        # Unlike a shell, `shlex` keeps a newline after a backslash.
         command = [word for word in shlex.split(text) if word != "\n"]
         assert command[0] == "curl" and command[-2] == "--data-raw" and len(command) == 8
         json.loads(command[-1])
@@ -88,15 +88,15 @@ def _check_sample(name: str, text: str) -> None:
 
 
 def _stops(data: bytes) -> None:
-    """Up to 8 stop strings, each in a line, then the text that the model makes."""
+    """Scan a text. Up to 8 lines are stop strings, the rest is the model's text."""
     *stop, text = (part.replace("\x00", "") for part in fields(data, 9))
     stop = [one[:MOST_STOP] for one in stop if one]
     scanner = StopScanner(StopStrings(stop))
     pieces = [scanner.push(text[at : at + 7]) for at in range(0, len(text), 7)]
-    shown = "".join(pieces) + scanner.flush()
-    assert text.startswith(shown)
-    assert not any(one in shown for one in stop)
-    assert scanner.has_stopped or shown == text
+    output = "".join(pieces) + scanner.flush()
+    assert text.startswith(output)
+    assert not any(one in output for one in stop)
+    assert scanner.has_stopped or output == text
     code = FencedCode(StopScanner(StopStrings([*stop, "```"])))
     pieces = [code.push(text[at : at + 7]) for at in range(0, len(text), 7)]
     assert "".join(pieces) + code.flush() in text
