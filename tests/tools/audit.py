@@ -1,8 +1,8 @@
 """Find known vulnerabilities of the images' packages: `make audit`.
 
-pip-audit queries PyPI for each package of the locks in docker/requirements. It also succeeds if
-the index knows nothing of a version, as a mirror of files does. So this program reads the report,
-and fails for packages that were not audited as well as for vulnerable ones.
+pip-audit queries PyPI for each package of the locks in docker/requirements. It also succeeds
+if the index does not know a version, which is so for a mirror of files. So this program reads the
+report, and fails for packages that were not audited as well as for vulnerable ones.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from packaging.utils import canonicalize_name
 from tests.support.paths import ROOT
 
 LOCKS = ROOT / "docker" / "requirements"
-#: Weaknesses that we live with, by id: what they are, and why they do no harm here.
+#: Accepted vulnerabilities by id, each with the reason why it is harmless here.
 ACCEPTED: dict[str, str] = {}
 
 WEAK, NOT_AUDITED = 1, 2
@@ -58,22 +58,22 @@ def evaluate(lock: str, report: dict[str, Any]) -> tuple[int, list[str]]:
     ]
     lines = list(weak)
     if skipped:
-        told_names = ", ".join(skipped)
-        lines.append(f"{lock}: NOT AUDITED, {len(skipped)} of {len(packages)}: {told_names}")
+        names = ", ".join(skipped)
+        lines.append(f"{lock}: NOT AUDITED, {len(skipped)} of {len(packages)}: {names}")
     if not lines:
         lines = [f"{lock}: {len(packages)} packages, no known weakness"]
     return WEAK if weak else NOT_AUDITED if skipped else 0, lines
 
 
 def main(options: Sequence[str] = ()) -> int:
-    """Audit every lock. Returns 0 if all is well, else `WEAK` or `NOT_AUDITED`."""
+    """Audit every lock. Returns 0 without findings, else `WEAK` or `NOT_AUDITED`."""
     codes = set()
     for lock in sorted(LOCKS.glob("*.txt")):
         code, lines = evaluate(lock.name, audited(lock, options))
         codes.add(code)
         print("\n".join(lines), flush=True)
     if NOT_AUDITED in codes:
-        print("Not audited says nothing good: repeat this where https://pypi.org answers.")
+        print("Packages that were not audited may be vulnerable: repeat with access to pypi.org.")
     return WEAK if WEAK in codes else max(codes)
 
 

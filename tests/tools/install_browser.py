@@ -1,8 +1,8 @@
-"""Gets the browser of the tests where there is none: `make test` runs this before the tests.
+"""Installs a browser for the tests if there is none. `make test` runs this before the tests.
 
-It tries Debian's package, installed as root or unpacked into the cache without; then Playwright's
-download. Where nothing works it says what to install, and fails where `CI` is set: there no test
-may be skipped in silence.
+It tries Debian's package, which it installs as root or else unpacks into the cache, and then
+Playwright's download. If neither works, it prints what to install. With `CI` set it also fails,
+since no test may be skipped silently there.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tests.support.commands import COMMAND_SECONDS, runs
 
 PACKAGE = "chromium"
 APT = ("apt-get", "-qq", "-o", "DPkg::Lock::Timeout=120", "--no-install-recommends")
-#: Libraries lie in the directory of the machine's architecture, some in one below it.
+#: Libraries are in the directory of the machine's architecture, some in a directory below it.
 LAUNCHER = """#!/bin/sh
 here=$(dirname "$(readlink -f "$0")")/debian
 for directory in "$here"/usr/lib/*-linux-gnu* "$here"/usr/lib/*-linux-gnu*/*/; do
@@ -31,11 +31,11 @@ exec "$here/usr/lib/chromium/chromium" "$@"
 
 
 def main() -> int:
-    """Return 0 when the tests may run: with a browser, or outside of CI without."""
+    """Return 0 if the tests may run: with a browser, or without one outside of CI."""
     if find_browser() is not None:
         return 0
     named = os.environ.get("BROWSER_BIN")
-    for way in () if named else (_install_package, _unpack_packages, _ask_playwright):
+    for way in () if named else (_install_package, _unpack_packages, _download_with_playwright):
         if way() and find_browser() is not None:
             return 0
     print(f"BROWSER_BIN does not start: {named}" if named else MISSING, file=sys.stderr)
@@ -43,19 +43,19 @@ def main() -> int:
 
 
 def _install_package() -> bool:
-    """Install Debian's package as root; the lists are brought up to date only if need be."""
+    """Install Debian's package as root; update the package lists only if needed."""
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
         return False
-    _say("installing Debian's chromium")
+    _print_progress("installing Debian's chromium")
     install = (*APT, "install", "-y", PACKAGE)
     return runs(install) or (runs((*APT, "update")) and runs(install))
 
 
 def _unpack_packages() -> bool:
-    """Unpack Debian's package and the libraries that are missing here; this needs no rights."""
+    """Unpack Debian's package and the missing libraries; this does not need root."""
     if shutil.which("apt-get") is None or shutil.which("dpkg") is None:
         return False
-    _say("unpacking Debian's chromium into .cache/browser")
+    _print_progress("unpacking Debian's chromium into .cache/browser")
     names = _packages_to_install()
     CACHE.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=CACHE) as directory:
@@ -73,24 +73,24 @@ def _unpack_packages() -> bool:
 
 
 def _packages_to_install() -> list[str]:
-    """Return the packages that apt would install here: it may say so to everyone."""
-    said = subprocess.run(
+    """Return the packages that apt would install; a simulation does not need root."""
+    simulated = subprocess.run(
         (*APT, "--simulate", "install", PACKAGE),
         capture_output=True,
         text=True,
         timeout=COMMAND_SECONDS,
         check=False,
     )
-    return [line.split()[1] for line in said.stdout.splitlines() if line.startswith("Inst ")]
+    return [line.split()[1] for line in simulated.stdout.splitlines() if line.startswith("Inst ")]
 
 
-def _ask_playwright() -> bool:
-    _say("downloading Playwright's")
+def _download_with_playwright() -> bool:
+    _print_progress("downloading Playwright's")
     os.environ["PLAYWRIGHT_BROWSERS_PATH"] = str(PLAYWRIGHT_STORES[0])
     return runs((sys.executable, "-m", "playwright", "install", "--no-shell", "chromium"))
 
 
-def _say(what: str) -> None:
+def _print_progress(what: str) -> None:
     print(f"Getting a browser for the tests: {what} ...", flush=True)
 
 

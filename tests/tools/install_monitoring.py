@@ -1,8 +1,8 @@
-"""Gets Prometheus, Alertmanager and exporters where they are missing: `make test` runs this first.
+"""Installs Prometheus, Alertmanager and exporters for the tests. `make test` runs this first.
 
-Debian's packages are unpacked into the cache, never installed: that needs no rights, and installing
-them would start servers. Where that does not work it says what to do, and fails where `CI` is set:
-there no test may be skipped in silence.
+It unpacks Debian's packages into the cache: this does not need root, and an installation would
+start servers. If it fails, it prints what to do. With `CI` set it also fails, since no test may be
+skipped silently there.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from tempfile import TemporaryDirectory
 from tests.support.commands import runs
 from tests.support.monitoring.programs import CACHE, UNPACKED, missing, missing_packages
 
-#: Where Debian's Alertmanager looks for its templates; the unpacked one looks below the directory
-#: that it runs in, in `.usr`.
+#: The templates of Debian's Alertmanager. The unpacked one reads them from `.usr` below its working
+#: directory.
 TEMPLATES = b"/usr/share/prometheus/alertmanager"
-# As root, apt would give up its rights and then not be allowed to write here.
+# As root, apt would drop its privileges, and then could not write here.
 APT = ("apt-get", "-qq", "-o", "DPkg::Lock::Timeout=120", "-o", "APT::Sandbox::User=root")
 
 
 def main() -> int:
-    """Return 0 when the tests may run: with the programs, or outside of CI without."""
+    """Return 0 if the tests may run: with the programs, or without them outside of CI."""
     if not missing_packages():
         return 0
     print("Getting Prometheus and Alertmanager for the tests ...", flush=True)
@@ -46,7 +46,7 @@ def _unpack(packages: Sequence[str]) -> None:
     with TemporaryDirectory(dir=CACHE) as directory:
         download = (*APT, "download", *packages)
         if not runs(download, cwd=Path(directory)):
-            # The lists of packages may be old or missing; only root can bring them up to date.
+            # The package lists may be old or missing. Only root can update them.
             if os.geteuid() != 0 or not runs((*APT, "update")):
                 return
             if not runs(download, cwd=Path(directory)):

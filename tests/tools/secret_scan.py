@@ -1,7 +1,7 @@
-"""Looks for secrets in all files of the repository; part of `make check`.
+"""Searches all files of the repository for secrets; part of `make check`.
 
-The patterns are detect-secrets' own, and those of this service's keys. What a test or a document
-shows on purpose says so on its line: `pragma: allowlist secret`.
+The patterns are those of detect-secrets and of this service's keys. An intended example in a test
+or a document has `pragma: allowlist secret` on its line.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from detect_secrets.core.plugins.util import get_mapping_from_secret_type_to_cla
 from tests.support.paths import ROOT
 
 ALLOWED_HERE = "pragma: allowlist secret"
-#: Hashes, and what others have written.
+#: Files of hashes, and files of others.
 LEFT_OUT = re.compile(r"docker/requirements/.*\.txt|.*/package-lock\.json|.*/static/.*")
-#: The first takes every word beside `password` for one (in Python, ruff's S105 looks), the second
-#: any address of the internet.
+#: The first reports every word beside `password` (in Python, ruff's S105 checks that), the second
+#: every public IP address.
 NOT_USED = {"KeywordDetector", "IPPublicDetector"}
 #: Passwords in URLs of examples.
 NO_PASSWORDS = {"password", "secret", "p", "…", "80"}
@@ -44,7 +44,7 @@ def findings(text: str) -> Iterator[tuple[int, str]]:
 
 
 def scanned_files() -> list[Path]:
-    """Return the repository's files, those that are not committed yet too."""
+    """Return the repository's files, also those that are not committed yet."""
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, check=True, timeout=30)
     names = [name for name in done.stdout.decode().split("\0") if name]
@@ -52,20 +52,20 @@ def scanned_files() -> list[Path]:
 
 
 def main(files: Iterable[Path]) -> int:
-    """Print what was found; return how many files were looked at, or exit with 1."""
-    looked_at, has_found = 0, False
+    """Print the findings; return the number of scanned files, or exit with 1."""
+    scanned, has_found = 0, False
     for file in files:
         try:
             text = file.read_text()
         except (UnicodeDecodeError, FileNotFoundError):  # a picture; deleted, not yet committed
             continue
-        looked_at += 1
+        scanned += 1
         for number, kind in findings(text):
             has_found = True
             print(f"{relpath(file, ROOT)}:{number}: {kind}", file=sys.stderr)
     if has_found:
         raise SystemExit(1)
-    return looked_at
+    return scanned
 
 
 def _is_example(found: Any) -> bool:

@@ -1,4 +1,4 @@
-"""How a report of pip-audit is judged."""
+"""The evaluation of a report of pip-audit."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def report(*packages: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("given", "code", "says"),
+    ("given", "code", "text"),
     [
         (report(GOOD), 0, "1 packages, no known weakness"),
         (report(GOOD, BAD), WEAK, "jinja2 2.10 has PYSEC-2019-217, mended in 2.10.1"),
@@ -33,14 +33,14 @@ def report(*packages: dict[str, Any]) -> dict[str, Any]:
         ({"error": "no connection"}, NOT_AUDITED, "NOT AUDITED, pip-audit failed: no connection"),
     ],
 )
-def test_a_report_is_judged(given: dict[str, Any], code: int, says: str) -> None:
+def test_a_report_is_judged(given: dict[str, Any], code: int, text: str) -> None:
     found, lines = evaluate("api.txt", given)
 
     assert found == code
-    assert any(line.startswith("api.txt: ") and says in line for line in lines)
+    assert any(line.startswith("api.txt: ") and text in line for line in lines)
 
 
-def test_an_accepted_weakness_is_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(ACCEPTED, "PYSEC-2019-217", "we render no template of a stranger")
+def test_an_accepted_vulnerability_is_not_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ACCEPTED, "PYSEC-2019-217", "we render no untrusted template")
 
     assert evaluate("api.txt", report(BAD))[0] == 0

@@ -1,4 +1,4 @@
-"""That a secret which comes into the repository is found."""
+"""The scan finds secrets in the repository."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.paths import ROOT
 from tests.tools.secret_scan import ALLOWED_HERE, findings, main, scanned_files
 
 KEY = KeySecret.generate().text
-#: Put together here, or they would be found in this file.
+#: Concatenated, so that the scan does not find them in this file.
 PLANTED = {
     "a key of ours": f"curl -H 'x-api-key: {KEY}'",
     "a webhook's secret": f"verify({WebhookSecret.of_key(made_settings(), UUID(int=1)).text})",
@@ -46,7 +46,7 @@ def test_a_scan_that_finds_something_fails(
     assert main([good]) == 1
 
 
-def test_all_files_but_those_of_others_are_scanned() -> None:
+def test_all_files_of_ours_are_scanned() -> None:
     names = {str(file.relative_to(ROOT)) for file in scanned_files()}
 
     assert {"setup.cfg", "compose.yaml", "docs/security.md", "core/config/settings.py"} <= names
