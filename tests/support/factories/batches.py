@@ -1,4 +1,4 @@
-"""Batches and their lines, as the API lays them down."""
+"""Batches and their lines, as the API stores them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.factories.rows import add_key, claim_jobs
 
 REQUEST = {"prompt": "hello", "maxTokens": 10}
 PROMPT_TOKENS = 5
-#: Rows of one statement.
+#: Rows that one statement inserts.
 CHUNK = 5000
 
 
@@ -34,10 +34,10 @@ def add_batch(
     line_expires_at: datetime | None = None,
     **values: Any,
 ) -> Batch:
-    """Add a batch with held lines; each has `REQUEST` unless they are given."""
+    """Add a batch with held lines: `requests`, or `lines` times `REQUEST`."""
     key = key or add_key(session)
-    asked = requests if requests is not None else [REQUEST] * lines
-    defaults = {"model": "m", "total": len(asked), "expires_at": utc_now() + timedelta(days=1)}
+    bodies = requests if requests is not None else [REQUEST] * lines
+    defaults = {"model": "m", "total": len(bodies), "expires_at": utc_now() + timedelta(days=1)}
     batch = Batch(user_id=key.user_id, api_key_id=key.id, **{**defaults, **values})
     session.add(batch)
     session.flush()
@@ -57,7 +57,7 @@ def add_batch(
             "created_at": batch.created_at,
             "expires_at": line_expires_at,
         }
-        for line, request in enumerate(asked, start=1)
+        for line, request in enumerate(bodies, start=1)
     ]
     for start in range(0, len(rows), CHUNK):
         session.execute(insert(Job), rows[start : start + CHUNK])
@@ -65,7 +65,7 @@ def add_batch(
 
 
 def lines_by_state(session: Session, batch_id: UUID) -> dict[str, int]:
-    """Return how many lines are in which state; what waits for its release is `held`."""
+    """Return the number of lines in each state; lines that are not released are `held`."""
     rows = session.execute(
         select(Job.state, Job.is_held, func.count())
         .where(Job.batch_id == batch_id)
@@ -79,7 +79,7 @@ def lines_by_state(session: Session, batch_id: UUID) -> dict[str, int]:
 
 
 def released(session: Session) -> list[Job]:
-    """Return the lines that were released, in the order of their release and of their ids."""
+    """Return the released lines, in the order of their release and of their ids."""
     return list(
         session.scalars(
             select(Job).where(Job.released_at.is_not(None)).order_by(Job.released_at, Job.id)
@@ -92,7 +92,7 @@ def batch_of(session: Session, batch_id: UUID) -> Batch:
 
 
 def claim_lines(session: Session, batch_id: UUID, *, count: int = 100) -> list[Job]:
-    """Release a batch's lines and give them to the worker `w`."""
+    """Release lines of a batch, and claim them for the worker `w`."""
     lines = next_lines(session, {batch_id: count}, {})
     release_lines(session, lines)
     return claim_jobs(session, [line.id for line in lines], worker_id="w", lease=LEASE)

@@ -1,4 +1,4 @@
-"""Rows that the database refuses to change, as a broken constraint would."""
+"""Changes that the database refuses, as a broken constraint would."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sqlalchemy import text
 
 from models.database.base import SessionFactory
 
-#: SQLSTATEs: a constraint that is violated, and a row that is damaged on the disk.
+#: SQLSTATEs of a violated constraint and of a row that is damaged on the disk.
 CODES = ("23514", "XX001")
 
 
@@ -18,7 +18,7 @@ CODES = ("23514", "XX001")
 def refused(
     database: SessionFactory, when: str, table: str, condition: str, *, code: str = CODES[0]
 ) -> Iterator[None]:
-    """Let PostgreSQL refuse changes `when` (`before update`) of rows of a table with this error."""
+    """Make PostgreSQL refuse changes (`when`: `before update`) of some rows with this error."""
     returned = "old" if "delete" in when else "new"
     with database.begin() as session:
         session.execute(

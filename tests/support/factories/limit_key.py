@@ -1,4 +1,4 @@
-"""A key with limits and a clock, as tests of the limits need them."""
+"""A key and a clock for tests of the limits."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MINUTE = datetime(2026, 11, 24, 10, 17, tzinfo=UTC).timestamp()
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """Limits without a row."""
+    """The limits of a key, without a row."""
 
     rate_limit: int = 1000
     token_limit: int | None = None
@@ -24,7 +24,7 @@ class Key:
 
 
 class Clock:
-    """Stands at the beginning of a minute until a test moves it."""
+    """A clock at the beginning of a minute. Only the test moves it."""
 
     def __init__(self) -> None:
         self.now = MINUTE
@@ -34,5 +34,5 @@ class Clock:
 
 
 def nothing(_: datetime) -> KeyUse:
-    """Recall of a key that was never used."""
+    """Recall the usage of a key that was never used."""
     return KeyUse()

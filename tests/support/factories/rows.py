@@ -1,4 +1,4 @@
-"""Rows that tests begin with."""
+"""Adds users, keys, jobs and files."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def add_user(session: Session, *, role: Role = Role.CUSTOMER) -> User:
 
 
 def add_admin(session: Session, *, email: str, password: str) -> User:
-    """Add an admin, or return the one who has the email."""
+    """Add an admin, or return the existing one with this email."""
     admin = find_user_by_email(session, email)
     if admin is None:
         admin = User(
@@ -45,9 +45,7 @@ def add_admin(session: Session, *, email: str, password: str) -> User:
 
 
 def hash_quickly(password: str) -> str:
-    """Return a hash like the service's own, of less work: each sign-in does as much as the hash
-    says, and with the service's own that would be a third of all that the tests do.
-    """
+    """Return a cheap hash: with the service's own, sign-ins would take a third of all tests."""
     return _QUICK_HASHER.hash(password)
 
 
@@ -69,8 +67,8 @@ def add_job(session: Session, key: ApiKey | None = None, **values: Any) -> Job:
     return job
 
 
-class SessionStatements:
-    """Runs single statements in the transaction of a session, seeing what it wrote."""
+class _SessionStatements:
+    """Runs prepared statements in the transaction of a session."""
 
     def __init__(self, session: Session) -> None:
         self._connection = session.connection()
@@ -88,7 +86,7 @@ def claim_jobs(
     session: Session, job_ids: Sequence[UUID], *, worker_id: str, lease: timedelta
 ) -> list[Job]:
     """Take queued jobs for a worker, in the session's transaction."""
-    statements = cast(Statements, SessionStatements(session))
+    statements = cast(Statements, _SessionStatements(session))
     return claims.claim_jobs(statements, job_ids, worker_id=worker_id, lease=lease)
 
 
@@ -100,7 +98,7 @@ def claim_job(session: Session, job_id: UUID, *, worker_id: str, lease: timedelt
 
 
 def add_file(session: Session, key: ApiKey, *, size: int = 10, pieces: int = 0) -> File:
-    """Add a file that says it has `size` bytes, with so many pieces of one."""
+    """Add a file with a stated size of `size` bytes, and with `pieces` pieces of one byte."""
     file = File(
         id=new_id(),
         user_id=key.user_id,

@@ -1,4 +1,4 @@
-"""Settings without any server behind them."""
+"""Settings for tests without servers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Usage that was recorded at a given time."""
+"""Usage at a given time."""
 
 from __future__ import annotations
 
