@@ -29,7 +29,7 @@ from tests.system.faults.bulk import (
 
 
 @pytest.fixture
-def slow_service(
+def slow_worker(
     base_settings: Settings, redis_client: redis.Redis, database: Any, tmp_path: Path
 ) -> Iterator[Service]:
     """A service whose worker takes about half a second for a line."""
@@ -40,32 +40,32 @@ def slow_service(
 
 
 def test_a_batch_survives_kills_and_counts_each_line_once(
-    slow_service: Service, database: SessionFactory
+    slow_worker: Service, database: SessionFactory
 ) -> None:
-    faults = Faults(slow_service, random.Random(7))
-    sent = send_batch(slow_service, 200)
+    faults = Faults(slow_worker, random.Random(7))
+    sent = send_batch(slow_worker, 200)
     batch_id = sent.id
 
-    wait_until(lambda: count_ended(database, batch_id) > 20, 20, slow_service.logs)
+    wait_until(lambda: count_ended(database, batch_id) > 20, 20, slow_worker.logs)
     faults.kill_worker()
     faults.kill_api()
-    wait_until(lambda: has_completed(database, batch_id), 40, slow_service.logs)
+    wait_until(lambda: has_completed(database, batch_id), 40, slow_worker.logs)
 
     check_sums(database, batch_id, 200)
-    check_results(slow_service, sent, 200)
+    check_results(slow_worker, sent, 200)
 
 
 def test_a_cancelled_batch_ends_soon_and_keeps_its_results(
-    slow_service: Service, database: SessionFactory
+    slow_worker: Service, database: SessionFactory
 ) -> None:
-    sent = send_batch(slow_service, 5000)
+    sent = send_batch(slow_worker, 5000)
     batch_id = sent.id
-    wait_until(lambda: count_ended(database, batch_id) > 0, 20, slow_service.logs)
+    wait_until(lambda: count_ended(database, batch_id) > 0, 20, slow_worker.logs)
 
     asked = time.monotonic()
-    response = slow_service.call("POST", f"{sent.address}/cancel", headers=sent.headers)
+    response = slow_worker.call("POST", f"{sent.address}/cancel", headers=sent.headers)
     assert response.json()["status"] == "cancelling"
-    wait_until(lambda: has_completed(database, batch_id), 10, slow_service.logs)
+    wait_until(lambda: has_completed(database, batch_id), 10, slow_worker.logs)
 
     assert time.monotonic() - asked < 5
     with database() as session:

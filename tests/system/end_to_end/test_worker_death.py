@@ -24,7 +24,7 @@ PACE = 10.0
 
 
 @pytest.fixture
-def slow_service(
+def slow_workers(
     base_settings: Settings, redis_client: redis.Redis, database: Any, tmp_path: Path
 ) -> Iterator[Service]:
     """Two workers so slow that no job ends while they drain."""
@@ -68,38 +68,38 @@ def usage_rows(service: Service) -> int:
 
 
 def test_a_killed_workers_jobs_run_elsewhere_within_15_s_and_count_once(
-    slow_service: Service,
+    slow_workers: Service,
 ) -> None:
-    secret = slow_service.make_key()["secret"]
-    calls = [WaitingClient(slow_service, secret) for _ in range(6)]
+    secret = slow_workers.make_key()["secret"]
+    calls = [WaitingClient(slow_workers, secret) for _ in range(6)]
     wait_until(
-        lambda: sum(map(len, running_jobs(slow_service).values())) == 6, 10, slow_service.logs
+        lambda: sum(map(len, running_jobs(slow_workers).values())) == 6, 10, slow_workers.logs
     )
     victim = max(
-        slow_service.workers, key=lambda w: len(running_jobs(slow_service).get(str(w.pid), []))
+        slow_workers.workers, key=lambda w: len(running_jobs(slow_workers).get(str(w.pid), []))
     )
-    assert running_jobs(slow_service)[str(victim.pid)]
+    assert running_jobs(slow_workers)[str(victim.pid)]
 
     victim.kill()
     victim.wait(10)
     killed = time.monotonic()
-    wait_until(lambda: str(victim.pid) not in running_jobs(slow_service), 15, slow_service.logs)
+    wait_until(lambda: str(victim.pid) not in running_jobs(slow_workers), 15, slow_workers.logs)
     for call in calls:
         call.join(60)
 
     assert time.monotonic() - killed < 30
     assert [call.response.status_code for call in calls] == [200] * 6
-    assert usage_rows(slow_service) == 6
+    assert usage_rows(slow_workers) == 6
 
 
-def test_a_drained_worker_requeues_unfinished_jobs(slow_service: Service) -> None:
-    secret = slow_service.make_key()["secret"]
-    calls = [WaitingClient(slow_service, secret) for _ in range(4)]
+def test_a_drained_worker_requeues_unfinished_jobs(slow_workers: Service) -> None:
+    secret = slow_workers.make_key()["secret"]
+    calls = [WaitingClient(slow_workers, secret) for _ in range(4)]
     wait_until(
-        lambda: sum(map(len, running_jobs(slow_service).values())) == 4, 10, slow_service.logs
+        lambda: sum(map(len, running_jobs(slow_workers).values())) == 4, 10, slow_workers.logs
     )
     drained = max(
-        slow_service.workers, key=lambda w: len(running_jobs(slow_service).get(str(w.pid), []))
+        slow_workers.workers, key=lambda w: len(running_jobs(slow_workers).get(str(w.pid), []))
     )
 
     drained.send_signal(signal.SIGTERM)
@@ -108,7 +108,7 @@ def test_a_drained_worker_requeues_unfinished_jobs(slow_service: Service) -> Non
         call.join(60)
 
     assert [call.response.status_code for call in calls] == [200] * 4
-    assert usage_rows(slow_service) == 4
+    assert usage_rows(slow_workers) == 4
 
 
 def test_without_a_worker_a_call_returns_a_job_that_runs_later(
