@@ -1,1 +1,1 @@
-"""Tests of the command, with real processes."""
+"""Tests of the command `bountycoder`."""

@@ -1,4 +1,4 @@
-"""`bountycoder batch` against a running service, from the file to the results."""
+"""`bountycoder batch` with a running service, from the file to the results."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Run = Callable[..., int]
 
 @pytest.fixture(scope="module")
 def service(base_settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """A service whose files are small, and whose lines take their time."""
+    """A service that accepts small files only, and whose lines take a while."""
     directory = tmp_path_factory.mktemp("service")
     changes: dict[str, Any] = {
         "max_batch_bytes": MAX_BATCH_BYTES,
@@ -34,7 +34,7 @@ def service(base_settings: Settings, tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.fixture
 def run(service: Service, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
-    """Run a subcommand with a key of its own."""
+    """A function that runs an action of the command with a new key."""
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
     monkeypatch.setenv("BOUNTYCODER_URL", service.url)
@@ -59,14 +59,16 @@ def test_a_file_becomes_results_in_its_order(run: Run, capsys: pytest.CaptureFix
     results = [json.loads(line) for line in Path("out.jsonl").read_text().splitlines()]
     assert code == 0
     assert "lines:    40: 40 succeeded" in out
-    assert [result["custom_id"] for result in results] == [f"c{place}" for place in range(40)]
+    assert [result["custom_id"] for result in results] == [f"c{number}" for number in range(40)]
     assert run("results", out.split()[0]) == 0
     assert capsys.readouterr().out == Path("out.jsonl").read_text()
     assert run("list", "--json") == 0
     assert json.loads(capsys.readouterr().out)["data"][0]["name"] == "mine"
 
 
-def test_bad_lines_are_told_or_skipped(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_lines_are_reported_or_skipped(
+    run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
     file = write({"prompt": "a"}, b"{", {"prompt": "c", "maxTokens": 0})
 
     refused = run("submit", file)
@@ -113,12 +115,12 @@ def test_a_cancelled_batch_can_be_retried(run: Run, capsys: pytest.CaptureFixtur
     lost = json.loads(capsys.readouterr().out)["lines"]
     assert lost > 0
     assert run("retry", batch, "--json") == 0
-    again = json.loads(capsys.readouterr().out)
-    assert (again["retryOf"], again["total"]) == (batch, lost)
-    assert run("cancel", again["id"]) == 0
+    second = json.loads(capsys.readouterr().out)
+    assert (second["retryOf"], second["total"]) == (batch, lost)
+    assert run("cancel", second["id"]) == 0
 
 
-def test_too_many_batches_and_a_wrong_key_are_refused(
+def test_too_many_batches_and_a_wrong_key_are_rejected(
     run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lines = [{"prompt": "word " * 200, "maxTokens": 200} for _ in range(60)]
@@ -135,7 +137,7 @@ def test_too_many_batches_and_a_wrong_key_are_refused(
     assert run("submit", file) == 4
 
 
-def test_a_file_that_is_too_large_is_refused_while_it_is_sent(
+def test_a_file_that_is_too_large_is_rejected_during_its_upload(
     run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with open("large.jsonl", "wb") as file:

@@ -1,4 +1,4 @@
-"""`bountycoder batch` when things go wrong: what it does, prints and ends with."""
+"""`bountycoder batch` after failures: its actions, its output and its exit codes."""
 
 from __future__ import annotations
 
@@ -31,13 +31,14 @@ from tests.support.http.failing_service import (
 )
 from tests.support.paths import ROOT
 from tests.support.polling import wait_until
+from tests.support.processes import CLI
 
-KEY = "bc_abc_a-secret-that-nobody-may-see"
+KEY = "bc_abc_a-secret-key"
 
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The key in the environment, no proxy, no configuration, an empty directory."""
+    """An environment with the key, without a proxy or a configuration, in an empty directory."""
     for name in ("http_proxy", "HTTP_PROXY", "XDG_CONFIG_HOME", "BOUNTYCODER_URL"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -57,7 +58,7 @@ def run(service: FailingService, *arguments: str | Path) -> int:
     return main(["batch", action, "--url", service.url, *rest])
 
 
-def test_a_lost_connection_is_tried_again_and_makes_no_second_batch(
+def test_a_lost_connection_is_retried_and_makes_no_second_batch(
     lines: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     steps = (disconnects, refuses(503, "database_unavailable", retry_after_ms="20"))
@@ -72,7 +73,7 @@ def test_a_lost_connection_is_tried_again_and_makes_no_second_batch(
     assert capsys.readouterr().out == "batch_1\n"
 
 
-def test_every_submission_has_a_key_of_its_own(lines: Path) -> None:
+def test_every_submission_has_its_own_idempotency_key(lines: Path) -> None:
     with failing(responds(201, batch("running", queued=3))) as service:
         run(service, "submit", lines)
         run(service, "submit", lines)
@@ -83,7 +84,7 @@ def test_every_submission_has_a_key_of_its_own(lines: Path) -> None:
     assert third == "mine"
 
 
-def test_options_go_as_parameters(lines: Path) -> None:
+def test_options_become_parameters(lines: Path) -> None:
     with failing(responds(201, batch("running", queued=3))) as service:
         run(service, "submit", lines, "--name", "a & b", "--on-error=skip", '--metadata={"a": 1}')
 
@@ -113,7 +114,7 @@ def test_a_pipe_can_be_sent_twice() -> None:
     assert [seen.body for seen in service.seen] == [b'{"prompt": "a"}\n'] * 2
 
 
-def test_bad_lines_are_printed_as_compilers_do(
+def test_invalid_lines_are_printed_as_compilers_do(
     lines: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fields = [
@@ -158,24 +159,25 @@ def test_a_refusal_ends_at_once_with_its_exit_code(
     with failing(refuses(status, error_code, "the reason", **headers)) as service:
         code = run(service, "submit", lines, "--json")
 
-    shown = capsys.readouterr()
+    printed = capsys.readouterr()
     assert code == expected
     assert len(service.seen) == 1
-    assert KEY not in shown.out + shown.err
+    assert KEY not in printed.out + printed.err
     if status != 302:
-        assert json.loads(shown.out)["error"]["code"] == error_code
-        assert "the reason" in shown.err
+        assert json.loads(printed.out)["error"]["code"] == error_code
+        assert "the reason" in printed.err
 
 
-def test_a_connection_that_broke_after_the_file_was_sent_tells_how_to_ask_again(
+def test_a_connection_that_breaks_after_the_upload_prints_how_to_repeat_it(
     lines: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with failing(disconnects) as service:
         code = run(service, "submit", lines, "--timeout", "0.1")
 
     assert code == 5
-    assert "the batch may exist already" in (shown := capsys.readouterr().err)
-    assert "--idempotency-key=" in shown
+    errors = capsys.readouterr().err
+    assert "the batch may exist already" in errors
+    assert "--idempotency-key=" in errors
 
 
 @pytest.mark.parametrize("scheme", ["http://", ""])
@@ -191,14 +193,14 @@ def test_a_proxy_that_is_away_is_named_without_its_password(
     url = "http://llm.example.com"
     code = main(["batch", "submit", str(lines), "--url", url, "--timeout", "0.1"])
 
-    shown = capsys.readouterr().err
+    errors = capsys.readouterr().err
     assert code == 5
-    assert f"bountycoder: the proxy {address} cannot be reached" in shown
-    assert "hidden" not in shown
-    assert "not known" not in shown
+    assert f"bountycoder: the proxy {address} cannot be reached" in errors
+    assert "hidden" not in errors
+    assert "not known" not in errors
 
 
-def test_a_proxy_of_another_kind_is_refused(
+def test_a_proxy_of_another_kind_is_rejected(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("http_proxy", "socks5://127.0.0.1:1")
@@ -207,20 +209,20 @@ def test_a_proxy_of_another_kind_is_refused(
     assert "http_proxy must be such as" in capsys.readouterr().err
 
 
-def test_a_service_that_is_away_is_exit_code_5_and_has_made_nothing(
+def test_a_service_that_is_away_is_exit_code_5_and_makes_no_batch(
     lines: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     url = f"http://127.0.0.1:{free_port()}"
 
     code = main(["batch", "submit", str(lines), "--url", url, "--timeout", "0.1"])
 
-    shown = capsys.readouterr().err
+    errors = capsys.readouterr().err
     assert code == 5
-    assert "bountycoder: the service cannot be reached\n" in shown
-    assert "not known" not in shown
+    assert "bountycoder: the service cannot be reached\n" in errors
+    assert "not known" not in errors
 
 
-def test_what_is_no_bountycoder_service_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_response_of_another_service_is_a_clear_error(capsys: pytest.CaptureFixture[str]) -> None:
     with failing(responds(200, b"<html>welcome</html>")) as service:
         code = run(service, "status", "batch_1")
 
@@ -229,7 +231,7 @@ def test_what_is_no_bountycoder_service_is_said(capsys: pytest.CaptureFixture[st
 
 
 @pytest.mark.parametrize(
-    ("shown", "expected"),
+    ("response", "expected"),
     [
         (batch("completed"), 0),
         (batch("completed", succeeded=2, failed=1), 1),
@@ -239,14 +241,14 @@ def test_what_is_no_bountycoder_service_is_said(capsys: pytest.CaptureFixture[st
         (batch("cancelling", running=3), 6),
     ],
 )
-def test_status_ends_with_how_the_batch_did(
-    shown: dict[str, Any], expected: int, capsys: pytest.CaptureFixture[str]
+def test_status_ends_with_an_exit_code_for_the_state_of_the_batch(
+    response: dict[str, Any], expected: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with failing(responds(200, shown)) as service:
+    with failing(responds(200, response)) as service:
         code = run(service, "status", "batch_1", "--json")
 
     assert code == expected
-    assert json.loads(capsys.readouterr().out) == shown
+    assert json.loads(capsys.readouterr().out) == response
 
 
 def test_waiting_survives_a_restart_and_writes_the_results(
@@ -260,36 +262,36 @@ def test_waiting_survives_a_restart_and_writes_the_results(
     ) as service:
         code = run(service, "submit", lines, "--wait", "-o", target)
 
-    shown = capsys.readouterr()
+    printed = capsys.readouterr()
     assert code == 0
     assert target.read_bytes() == result_lines(1, 2, 3)
-    assert shown.out.startswith("batch_1\n")
-    assert "status:   completed" in shown.out
-    assert "broke: retrying\nbountycoder: the service is back" in shown.err
+    assert printed.out.startswith("batch_1\n")
+    assert "status:   completed" in printed.out
+    assert "broke: retrying\nbountycoder: the service is back" in printed.err
 
 
-def test_waiting_ends_with_the_time_given_and_says_how_to_come_back(
+def test_waiting_ends_at_the_time_out_and_prints_how_to_continue(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     with failing(responds(200, batch("running", queued=3))) as service:
         code = run(service, "status", "batch_1", "--wait", "--timeout", "0.3")
 
-    shown = capsys.readouterr().err
+    errors = capsys.readouterr().err
     assert code == 6
-    assert f"  bountycoder batch status batch_1 --wait --url={service.url}\n" in shown
-    assert "batch_1 is still running after the 0.3 s of --timeout" in shown
+    assert f"  bountycoder batch status batch_1 --wait --url={service.url}\n" in errors
+    assert "batch_1 is still running after the 0.3 s of --timeout" in errors
 
 
 @pytest.mark.alone
-def test_a_service_that_says_nothing_is_not_waited_for_longer_than_the_time_given(
+def test_waiting_for_a_silent_service_ends_at_the_time_out(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     is_over = threading.Event()
 
-    def says_nothing(_: Handler) -> None:
+    def stays_silent(_: Handler) -> None:
         is_over.wait(60)
 
-    with failing(says_nothing) as service:
+    with failing(stays_silent) as service:
         began = time.monotonic()
         code = run(service, "status", "batch_1", "--timeout", "0.3")
         took = time.monotonic() - began
@@ -300,7 +302,7 @@ def test_a_service_that_says_nothing_is_not_waited_for_longer_than_the_time_give
     assert "the service does not respond in time" in capsys.readouterr().err
 
 
-def test_ctrl_c_leaves_the_batch_running_and_says_how_to_come_back(
+def test_ctrl_c_leaves_the_batch_running_and_prints_how_to_continue(
     lines: Path, tmp_path: Path
 ) -> None:
     running = batch("running", queued=3)
@@ -308,7 +310,7 @@ def test_ctrl_c_leaves_the_batch_running_and_says_how_to_come_back(
         command = ["batch", "submit", str(lines), "--wait", "--url", service.url]
         command += ["-o", str(tmp_path / "out.jsonl")]
         process = subprocess.Popen(
-            [sys.executable, "-m", "cli.main", *command],
+            [*CLI, *command],
             cwd=ROOT,
             env={"PATH": "/usr/bin:/bin", "BOUNTYCODER_API_KEY": KEY},
             stdout=subprocess.PIPE,
@@ -323,18 +325,18 @@ def test_ctrl_c_leaves_the_batch_running_and_says_how_to_come_back(
             process.kill()
             process.communicate()
 
-    where = f"-o {tmp_path}/out.jsonl --url={service.url}"
+    options = f"-o {tmp_path}/out.jsonl --url={service.url}"
     assert process.returncode == 130
     assert out == "batch_1\n"
     assert err.endswith(
         "batch_1 continues without this command. To return to it:\n"
-        f"  bountycoder batch status batch_1 --wait {where}\n"
-        f"  bountycoder batch results batch_1 {where}\n"
+        f"  bountycoder batch status batch_1 --wait {options}\n"
+        f"  bountycoder batch results batch_1 {options}\n"
     )
     assert all("cancel" not in path for path in service.paths)
 
 
-def test_a_cut_download_goes_on_behind_the_last_whole_line(
+def test_a_cut_download_resumes_after_the_last_whole_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = result_lines(1, 2, 3)
@@ -357,7 +359,7 @@ def test_a_cut_download_goes_on_behind_the_last_whole_line(
     assert [path.name for path in tmp_path.iterdir()] == ["out.jsonl"]
 
 
-def test_a_download_that_ends_too_soon_is_not_taken_for_a_whole_one(tmp_path: Path) -> None:
+def test_a_download_that_ends_too_soon_is_resumed(tmp_path: Path) -> None:
     target = tmp_path / "out.jsonl"
     with failing(
         responds(200, batch()), ends_early(result_lines(1, 2)), ends_early(result_lines(3))
@@ -368,7 +370,7 @@ def test_a_download_that_ends_too_soon_is_not_taken_for_a_whole_one(tmp_path: Pa
     assert target.read_bytes() == result_lines(1, 2, 3)
 
 
-def test_a_download_that_never_ends_right_is_no_file_but_can_be_gone_on_with(
+def test_an_incomplete_download_makes_no_file_and_the_next_one_resumes_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     target = tmp_path / "out.jsonl"
@@ -384,7 +386,7 @@ def test_a_download_that_never_ends_right_is_no_file_but_can_be_gone_on_with(
     assert target.read_bytes() == result_lines(1, 2, 3)
 
 
-def test_results_go_to_the_output_line_by_line_and_once(
+def test_each_line_of_the_results_is_printed_once(
     capfdbinary: pytest.CaptureFixture[bytes],
 ) -> None:
     data = result_lines(1, 2, 3)
@@ -399,7 +401,7 @@ def test_results_go_to_the_output_line_by_line_and_once(
     assert capfdbinary.readouterr().out == data
 
 
-def test_a_batch_that_runs_is_not_finished_unless_partial_results_are_wanted(
+def test_results_of_a_running_batch_are_downloaded_only_as_partial_results(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     target = tmp_path / "out.jsonl"
@@ -418,14 +420,14 @@ def test_a_file_is_not_replaced_without_force(tmp_path: Path) -> None:
     target.write_text("mine")
     with failing(responds(200, batch()), responds(200, result_lines(1, 2, 3))) as service:
         refused = run(service, "results", "batch_1", "-o", target)
-        calls, kept = len(service.seen), target.read_text()
+        calls, unchanged = len(service.seen), target.read_text()
         forced = run(service, "results", "batch_1", "-o", target, "--force")
 
-    assert (refused, calls, kept, forced) == (2, 0, "mine", 0)
+    assert (refused, calls, unchanged, forced) == (2, 0, "mine", 0)
     assert target.read_bytes() == result_lines(1, 2, 3)
 
 
-def test_an_output_that_cannot_be_written_is_refused_before_anything_is_sent(
+def test_an_output_that_cannot_be_written_is_rejected_before_any_request(
     lines: Path, tmp_path: Path
 ) -> None:
     with failing(refuses(500, "internal_error")) as service:
@@ -440,26 +442,27 @@ def test_an_output_that_cannot_be_written_is_refused_before_anything_is_sent(
     assert service.seen == []
 
 
-def test_a_file_that_cannot_be_written_at_the_end_is_told_with_the_way_back(
+def test_a_file_that_cannot_be_written_at_the_end_prints_how_to_continue(
     lines: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "results"
     folder.mkdir()
 
-    def takes_the_folder_away(request: Handler) -> None:
+    def deletes_the_folder(request: Handler) -> None:
         folder.rmdir()
         responds(201, batch())(request)
 
-    with failing(takes_the_folder_away) as service:
+    with failing(deletes_the_folder) as service:
         code = run(service, "submit", lines, "--wait", "-o", folder / "out", "--json")
 
-    shown = capsys.readouterr()
+    printed = capsys.readouterr()
     assert code == 2
-    assert json.loads(shown.out)["error"]["code"] == "usage"
-    assert f"  bountycoder batch results batch_1 -o {folder}/out --url={service.url}\n" in shown.err
+    assert json.loads(printed.out)["error"]["code"] == "usage"
+    expected = f"  bountycoder batch results batch_1 -o {folder}/out --url={service.url}\n"
+    assert expected in printed.err
 
 
-def test_a_large_file_is_not_sent_with_a_key_that_is_not_taken(tmp_path: Path) -> None:
+def test_a_large_file_is_not_sent_with_an_invalid_key(tmp_path: Path) -> None:
     path = tmp_path / "large.jsonl"
     path.write_bytes(b'{"prompt": "a"}\n' * 100_000)
     with failing(refuses(401, "invalid_api_key")) as service:
@@ -469,7 +472,7 @@ def test_a_large_file_is_not_sent_with_a_key_that_is_not_taken(tmp_path: Path) -
     assert [seen.method for seen in service.seen] == ["GET"]
 
 
-def test_a_reader_that_goes_away_is_no_traceback() -> None:
+def test_a_closed_pipe_causes_no_traceback() -> None:
     data = result_lines(*range(1, 20_001))
     with failing(
         responds(200, batch(total=20_000)), responds(200, data), responds(200, data)
@@ -506,7 +509,7 @@ def test_a_list_is_fetched_page_by_page(capsys: pytest.CaptureFixture[str]) -> N
     assert lines[-1] == "batch_1  running    0/3   0     2026-11-25T12:00:00"
 
 
-def test_a_retry_has_a_key_so_that_a_lost_answer_makes_no_second_one(
+def test_a_retry_has_an_idempotency_key(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     with failing(disconnects, responds(201, batch("running", queued=1, total=1))) as service:
@@ -535,7 +538,7 @@ def test_wrong_use_is_exit_code_2(arguments: list[str], capsys: pytest.CaptureFi
     assert caught.value.code == 2
 
 
-def test_the_client_loads_none_of_the_servers_parts() -> None:
+def test_the_client_imports_no_module_of_the_service() -> None:
     program = (
         "import sys\n"
         "from cli.main import main\n"

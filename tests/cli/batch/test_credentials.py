@@ -1,4 +1,4 @@
-"""Where the client's settings come from, and that a key is shown nowhere."""
+"""The sources of the client's settings; no output contains the key."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from cli.batch.credentials import Credentials, read_credentials
 from cli.batch.exit_codes import UsageFault
 
-KEY = "bc_abc_a-secret-that-nobody-may-see"
+KEY = "bc_abc_a-secret-key"
 
 
 def read(
@@ -29,25 +29,27 @@ def config(home: Path, text: str, mode: int = 0o600) -> Path:
     return path
 
 
-def test_a_flag_comes_before_the_environment_and_that_before_the_file(tmp_path: Path) -> None:
+def test_a_flag_overrides_the_environment_and_the_environment_the_file(tmp_path: Path) -> None:
     config(tmp_path, 'url = "http://file"\nkey = "bc_file"\n')
     home = {"HOME": str(tmp_path)}
     environment = {**home, "BOUNTYCODER_URL": "http://env/", "BOUNTYCODER_API_KEY": "bc_env"}
 
-    kept = read(home)
-    surrounding = read(environment)
+    of_file = read(home)
+    of_environment = read(environment)
     flagged = read(environment, url="http://flag", key="bc_flag")
 
-    assert (kept.url, kept.key) == ("http://file", "bc_file")
-    assert (surrounding.url, surrounding.key) == ("http://env", "bc_env")
+    assert (of_file.url, of_file.key) == ("http://file", "bc_file")
+    assert (of_environment.url, of_environment.key) == ("http://env", "bc_env")
     assert (flagged.url, flagged.key) == ("http://flag", "bc_flag")
 
 
 @pytest.mark.parametrize("end", ["", "/", "/v1", "/v1/", "/api", "/api/"])
-def test_the_base_url_of_other_clients_is_that_of_the_service(end: str) -> None:
-    access = read({"BOUNTYCODER_URL": f"http://host/below{end}", "BOUNTYCODER_API_KEY": "bc_a"})
+def test_base_urls_of_other_clients_are_accepted(end: str) -> None:
+    credentials = read(
+        {"BOUNTYCODER_URL": f"http://host/below{end}", "BOUNTYCODER_API_KEY": "bc_a"}
+    )
 
-    assert access.url == "http://host/below"
+    assert credentials.url == "http://host/below"
 
 
 def test_xdg_config_home_is_respected(tmp_path: Path) -> None:
@@ -56,12 +58,12 @@ def test_xdg_config_home_is_respected(tmp_path: Path) -> None:
     path.write_text('url = "http://xdg"\nkey = "bc_xdg"\n')
     path.chmod(0o600)
 
-    access = read({"XDG_CONFIG_HOME": str(tmp_path), "HOME": "/nowhere"})
+    credentials = read({"XDG_CONFIG_HOME": str(tmp_path), "HOME": "/nowhere"})
 
-    assert access.url == "http://xdg"
+    assert credentials.url == "http://xdg"
 
 
-def test_a_file_with_a_key_that_others_can_read_is_warned_of(tmp_path: Path) -> None:
+def test_a_file_with_a_key_that_others_can_read_causes_a_warning(tmp_path: Path) -> None:
     path = config(tmp_path, f'url = "http://file"\nkey = "{KEY}"\n', mode=0o644)
     warnings: list[str] = []
 
@@ -91,7 +93,7 @@ def test_a_file_without_a_key_may_be_read_by_others(tmp_path: Path) -> None:
         (f'url = "http://a:b"\nkey = "{KEY}"', "URL is not a valid URL"),
     ],
 )
-def test_what_is_wrong_is_said_without_the_key(tmp_path: Path, text: str, message: str) -> None:
+def test_error_messages_do_not_contain_the_key(tmp_path: Path, text: str, message: str) -> None:
     path = config(tmp_path, text)
 
     with pytest.raises(UsageFault) as caught:
@@ -106,8 +108,8 @@ def test_a_named_file_must_exist(tmp_path: Path) -> None:
         read({}, config=tmp_path / "none.toml")
 
 
-def test_the_key_is_no_part_of_what_is_printed_of_the_access() -> None:
-    access = read({}, url="http://a", key=KEY)
+def test_the_representation_and_the_flags_do_not_contain_the_key() -> None:
+    credentials = read({}, url="http://a", key=KEY)
 
-    assert KEY not in repr(access)
-    assert not any(KEY in flag for flag in access.flags)
+    assert KEY not in repr(credentials)
+    assert not any(KEY in flag for flag in credentials.flags)

@@ -1,4 +1,4 @@
-"""What is shown while a batch runs."""
+"""The progress that `bountycoder batch` prints while a batch runs."""
 
 from __future__ import annotations
 
@@ -10,27 +10,17 @@ from cli.batch.progress import ProgressBar
 from cli.batch.responses import BatchView
 from cli.batch.tables import duration
 from tests.support.http.failing_service import batch
-
-
-class Terminal(StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
-class ClosedTerminal(Terminal):
-    def write(self, text: str) -> int:
-        raise OSError("gone")
-
+from tests.support.terminal import ClosedTerminal, Terminal
 
 RUNNING = BatchView.read(batch("running", 200, queued=97, running=3, succeeded=98, failed=2))
 
 
 def test_a_terminal_gets_a_bar_with_failures_rate_and_time_left() -> None:
     stream = Terminal()
-    meter = ProgressBar(stream=stream)
+    progress = ProgressBar(stream=stream)
 
-    meter.batch(RUNNING)
-    meter.say("done")
+    progress.batch(RUNNING)
+    progress.say("done")
 
     assert "running  50%|" in stream.getvalue()
     assert "| 100/200 lines, 2 without result, 2 lines/s, 1 min 30 s left" in stream.getvalue()
@@ -40,12 +30,12 @@ def test_a_terminal_gets_a_bar_with_failures_rate_and_time_left() -> None:
 def test_a_log_gets_lines_that_become_rarer() -> None:
     now = [0.0]
     stream = StringIO()
-    meter = ProgressBar(stream=stream, clock=lambda: now[0])
+    progress = ProgressBar(stream=stream, clock=lambda: now[0])
     hours = 24
 
     for second in range(hours * 3600):
         now[0] = second
-        meter.batch(RUNNING)
+        progress.batch(RUNNING)
 
     lines = stream.getvalue().splitlines()
     assert set(lines) == {
@@ -54,11 +44,11 @@ def test_a_log_gets_lines_that_become_rarer() -> None:
     assert 100 < len(lines) < 500
 
 
-def test_a_terminal_that_is_gone_is_no_reason_to_fail() -> None:
-    meter = ProgressBar(stream=ClosedTerminal())
+def test_a_closed_terminal_is_no_error() -> None:
+    progress = ProgressBar(stream=ClosedTerminal())
 
-    meter.batch(RUNNING)
-    meter.say("done")
+    progress.batch(RUNNING)
+    progress.say("done")
 
 
 @pytest.mark.parametrize(
@@ -72,5 +62,5 @@ def test_a_terminal_that_is_gone_is_no_reason_to_fail() -> None:
         (7500, "2 h 5 min"),
     ],
 )
-def test_times_are_said_as_people_do(seconds: float, text: str) -> None:
+def test_durations_are_rounded_to_two_units(seconds: float, text: str) -> None:
     assert duration(seconds) == text

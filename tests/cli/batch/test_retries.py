@@ -1,4 +1,4 @@
-"""How often and how long a service that is away is asked again."""
+"""The retries of requests to a service that is away."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Time:
         self.now += seconds
 
 
-def retrying(time: Time, said: list[str] | None = None, **options: Any) -> Retrying:
-    say = said.append if said is not None else lambda text: None
+def retrying(time: Time, messages: list[str] | None = None, **options: Any) -> Retrying:
+    say = messages.append if messages is not None else lambda text: None
     given = {"patience_seconds": None, **options}
     return Retrying(say=say, clock=lambda: time.now, sleep=time.sleep, **given)
 
@@ -35,24 +35,24 @@ def fails(times: int, failure: Exception) -> Callable[[], str]:
     def attempt() -> str:
         if left:
             raise left.pop()
-        return "answer"
+        return "response"
 
     return attempt
 
 
-def test_it_asks_again_with_growing_pauses_and_says_so_once() -> None:
-    time, said = Time(), list[str]()
+def test_it_retries_with_growing_pauses_and_prints_that_once() -> None:
+    time, messages = Time(), list[str]()
 
-    answer = retrying(time, said).call(fails(12, Away("away")))
+    response = retrying(time, messages).call(fails(12, Away("away")))
 
-    assert answer == "answer"
-    for place, pause in enumerate(time.slept):
-        most = min(0.5 * 2**place, LONGEST_PAUSE_SECONDS)
-        assert most / 2 <= pause <= most
-    assert said == ["away: retrying", "the service is back"]
+    assert response == "response"
+    for retry, pause in enumerate(time.slept):
+        longest = min(0.5 * 2**retry, LONGEST_PAUSE_SECONDS)
+        assert longest / 2 <= pause <= longest
+    assert messages == ["away: retrying", "the service is back"]
 
 
-def test_it_comes_back_when_the_service_says() -> None:
+def test_it_waits_for_retry_after_up_to_a_bound() -> None:
     time = Time()
 
     retrying(time).call(fails(1, Away("away", retry_after_seconds=7)))
@@ -61,7 +61,7 @@ def test_it_comes_back_when_the_service_says() -> None:
     assert time.slept == [7, LONGEST_RETRY_AFTER_SECONDS]
 
 
-def test_patience_ends() -> None:
+def test_retries_end_with_the_patience() -> None:
     time = Time()
 
     with pytest.raises(Away):
@@ -70,7 +70,7 @@ def test_patience_ends() -> None:
     assert 25 <= time.now <= 60
 
 
-def test_it_does_not_sleep_past_the_time_given_for_everything() -> None:
+def test_it_does_not_sleep_past_the_time_out() -> None:
     time = Time()
 
     with pytest.raises(Away):
@@ -79,7 +79,7 @@ def test_it_does_not_sleep_past_the_time_given_for_everything() -> None:
     assert time.slept == []
 
 
-def test_a_pause_between_looks_ends_with_the_time_given() -> None:
+def test_a_pause_between_polls_ends_at_the_time_out() -> None:
     time = Time()
     waiting = retrying(time, timeout_seconds=5)
 
@@ -92,7 +92,7 @@ def test_a_pause_between_looks_ends_with_the_time_given() -> None:
 
 
 @pytest.mark.parametrize("failure", [Refused("no"), Away("bad certificate", may_pass=False)])
-def test_what_cannot_pass_is_not_tried_again(failure: Exception) -> None:
+def test_permanent_failures_are_not_retried(failure: Exception) -> None:
     time = Time()
 
     with pytest.raises(type(failure)):

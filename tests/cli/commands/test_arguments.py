@@ -1,4 +1,4 @@
-"""What is said before an action of a command holds for the action too."""
+"""An option before the action of a command holds for the action too."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def actions(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser
 
 
 def overridden(parser: argparse.ArgumentParser) -> list[str]:
-    """Return options that stand before an action, and that the action's default would replace."""
+    """Return the options before an action that a default of the action would replace."""
     own = {action.dest for action in parser._actions if action.option_strings} - {"help"}
     found = [
         f"{below.prog} {action.dest}"
@@ -31,17 +31,17 @@ def overridden(parser: argparse.ArgumentParser) -> list[str]:
 
 
 @pytest.mark.parametrize("name", _COMMANDS)
-def test_no_action_replaces_what_was_said_before_it(name: str) -> None:
+def test_no_action_replaces_an_option_before_it(name: str) -> None:
     import_module(_COMMANDS[name][0])
 
     assert overridden(_parser([name])) == []
 
 
-def test_no_action_of_the_clouds_does() -> None:
+def test_no_action_of_the_cloud_command_replaces_an_option() -> None:
     assert overridden(cloud_parser()) == []
 
 
-def test_a_time_out_before_verify_is_kept() -> None:
+def test_a_time_out_before_verify_holds_for_verify() -> None:
     parser = _parser(["backup"])
 
     assert parser.parse_args(["backup", "--timeout", "60", "verify", "d"]).timeout == 60

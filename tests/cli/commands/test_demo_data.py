@@ -1,9 +1,8 @@
-"""`bountycoder demo-data` as somebody who tries the pages runs it."""
+"""`bountycoder demo-data`, whose data fill the pages."""
 
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Callable
 
 import pytest
@@ -16,8 +15,9 @@ from models.accounts.user import User
 from models.database.base import SessionFactory
 from models.jobs.job import Job
 from models.schema import metadata
+from tests.support.cli import run_in_process
 from tests.support.factories.rows import add_job
-from tests.support.paths import ROOT
+from tests.support.processes import CLI, bare_environment, run
 
 SMALL = ("--users", "30", "--keys", "60", "--jobs", "3000", "--days", "9")
 
@@ -25,24 +25,21 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
-def run(base_settings: Settings, database: SessionFactory) -> Run:
+def bountycoder(base_settings: Settings, database: SessionFactory) -> Run:
+    """A function that runs a command in this process, on an empty database."""
+
     def bountycoder(*arguments: str, **changes: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "cli.main", *arguments],
-            cwd=ROOT,
-            env={"PATH": "/usr/bin:/bin", **base_settings.to_environment(), **changes},
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
+        return run_in_process(*arguments, environment={**base_settings.to_environment(), **changes})
 
     return bountycoder
 
 
-def test_the_data_agree_are_over_and_open_to_one_password(
-    run: Run, database: SessionFactory
+def test_demo_data_agree_have_ended_and_share_one_password(
+    base_settings: Settings, bountycoder: Run, database: SessionFactory
 ) -> None:
-    done = run("demo-data", *SMALL, "--password", "let me look")
+    environment = {**bare_environment(), **base_settings.to_environment()}
+
+    done = run([*CLI, "demo-data", *SMALL, "--password", "a password"], environment=environment)
 
     assert done.returncode == 0, done.stderr
     with database() as session:
@@ -61,38 +58,38 @@ def test_the_data_agree_are_over_and_open_to_one_password(
     assert set(states) == {"succeeded", "failed", "cancelled", "expired"}
     assert states["succeeded"] > 0.9 * counts[2]
     assert 0 <= latest.total_seconds() < 3600
-    assert password_matches(user.password_hash, "let me look")
+    assert password_matches(user.password_hash, "a password")
     assert {
         key.name for table in metadata.sorted_tables for key in table.foreign_key_constraints
     } == references
-    checked = run("usage", "check")
+    checked = bountycoder("usage", "check")
     assert (checked.returncode, checked.stdout) == (0, "jobs, usage, roll-ups and batches agree\n")
 
 
-def test_data_that_are_there_are_added_to_on_demand_only(
-    run: Run, database: SessionFactory
+def test_a_database_with_jobs_gets_demo_data_only_by_force(
+    bountycoder: Run, database: SessionFactory
 ) -> None:
     with database.begin() as session:
         add_job(session)
 
-    refused = run("demo-data", *SMALL)
-    forced = run("demo-data", *SMALL, "--force")
+    refused = bountycoder("demo-data", *SMALL)
+    forced = bountycoder("demo-data", *SMALL, "--force")
 
     assert (refused.returncode, refused.stdout) == (1, "")
     assert "this database has jobs" in refused.stderr
     assert forced.returncode == 0, forced.stderr
-    assert run("usage", "check").returncode == 0
+    assert bountycoder("usage", "check").returncode == 0
 
 
-def test_production_is_refused(run: Run) -> None:
+def test_production_gets_no_demo_data(bountycoder: Run) -> None:
     changes = {"APP_ENV": "production", "ADMIN_PASSWORD": "another one 99", "ADMIN_EMAIL": "a@b.cc"}
 
-    refused = run("demo-data", *SMALL, "--force", **changes)
+    refused = bountycoder("demo-data", *SMALL, "--force", **changes)
 
     assert refused.returncode == 1
     assert "production" in refused.stderr
 
 
 @pytest.mark.parametrize("arguments", [("--jobs", "0"), ("--users", "x"), ("--password", "short")])
-def test_a_wrong_argument_is_refused(run: Run, arguments: tuple[str, str]) -> None:
-    assert run("demo-data", *arguments).returncode == 2
+def test_a_wrong_argument_is_rejected(bountycoder: Run, arguments: tuple[str, str]) -> None:
+    assert bountycoder("demo-data", *arguments).returncode == 2

@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 
-from tests.support.paths import ROOT
-from tests.support.service import bare_environment
+from tests.support.processes import CLI, bare_environment, run
 
 
 def check(model: Path | str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "cli.main", "model", "check", "--model", str(model)],
-        cwd=ROOT,
-        env={**bare_environment(), "ENGINE_MAX_SEQUENCES": "8", "HF_HUB_OFFLINE": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    environment = {**bare_environment(), "ENGINE_MAX_SEQUENCES": "8", "HF_HUB_OFFLINE": "1"}
+    command = [*CLI, "model", "check", "--model", str(model)]
+    return run(command, environment=environment, seconds=300)
 
 
-def test_a_machine_that_runs_its_model_is_told_so_with_figures(model_dir: Path) -> None:
+def test_a_machine_that_runs_its_model_passes_and_gets_figures(model_dir: Path) -> None:
     done = check(model_dir)
 
     assert done.returncode == 0, done.stderr
@@ -32,7 +25,7 @@ def test_a_machine_that_runs_its_model_is_told_so_with_figures(model_dir: Path) 
     assert "ENGINE_CUDA_GRAPHS     needs a GPU" in done.stdout
 
 
-def test_a_directory_without_a_model_is_one_clear_line(tmp_path: Path) -> None:
+def test_a_directory_without_a_model_is_a_clear_error(tmp_path: Path) -> None:
     done = check(tmp_path)
 
     assert done.returncode == 1

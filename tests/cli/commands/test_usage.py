@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Callable
 
 import pytest
@@ -12,37 +11,35 @@ from sqlalchemy import text
 from core.config.settings import Settings
 from models.database.base import SessionFactory
 from models.jobs.job import JobState
+from tests.support.cli import run_in_process
 from tests.support.factories.batches import add_batch
 from tests.support.factories.rows import add_job, add_key
 from tests.support.factories.usage import NOON, add_usage
-from tests.support.paths import ROOT
+from tests.support.processes import CLI, bare_environment, run
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
-def run(base_settings: Settings, database: SessionFactory) -> Run:
-    """Runs the command on a database in which ten jobs were used."""
+def check(base_settings: Settings, database: SessionFactory) -> Run:
+    """A function that checks a database with the usage of ten jobs."""
     with database.begin() as session:
         key = add_key(session)
         for _ in range(10):
             add_usage(session, key)
 
     def check(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "cli.main", "usage", "check", *arguments],
-            cwd=ROOT,
-            env={"PATH": "/usr/bin:/bin", **base_settings.to_environment()},
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
+        environment = base_settings.to_environment()
+        return run_in_process("usage", "check", *arguments, environment=environment)
 
     return check
 
 
-def test_a_service_that_counts_right_passes(run: Run) -> None:
-    done = run()
+@pytest.mark.usefixtures("check")
+def test_a_service_with_right_counts_passes(base_settings: Settings) -> None:
+    environment = {**bare_environment(), **base_settings.to_environment()}
+
+    done = run([*CLI, "usage", "check"], environment=environment)
 
     assert (done.returncode, done.stdout, done.stderr) == (
         0,
@@ -52,7 +49,7 @@ def test_a_service_that_counts_right_passes(run: Run) -> None:
 
 
 def test_differences_are_counted_and_the_first_are_printed(
-    run: Run, database: SessionFactory
+    check: Run, database: SessionFactory
 ) -> None:
     with database.begin() as session:
         key = add_key(session)
@@ -61,7 +58,7 @@ def test_differences_are_counted_and_the_first_are_printed(
         add_batch(session, key, lines=2, succeeded=1)
         session.execute(text("update usage_hourly set requests = requests + 1"))
 
-    done = run("--print", "2")
+    done = check("--print", "2")
 
     assert done.returncode == 1
     lines = done.stdout.splitlines()
@@ -75,30 +72,30 @@ def test_differences_are_counted_and_the_first_are_printed(
     assert lines[5:] == ["7 differences"]
 
 
-def test_only_the_asked_hours_are_checked(run: Run, database: SessionFactory) -> None:
+def test_only_the_given_hours_are_checked(check: Run, database: SessionFactory) -> None:
     with database.begin() as session:
         session.execute(text("delete from usage"))
 
-    assert run("--from", "2026-11-01T13:00Z").returncode == 0
-    assert run("--from", "2026-11-01", "--to", "2026-11-02").returncode == 1
+    assert check("--from", "2026-11-01T13:00Z").returncode == 0
+    assert check("--from", "2026-11-01", "--to", "2026-11-02").returncode == 1
 
 
 @pytest.mark.parametrize(
     "arguments",
     [("--from", "soon"), ("--to", "2026-11-01T12:30Z"), ("--from", "0001-01-01T00:00+10:00")],
 )
-def test_a_wrong_time_is_refused(run: Run, arguments: tuple[str, str]) -> None:
-    done = run(*arguments)
+def test_a_wrong_time_is_rejected(check: Run, arguments: tuple[str, str]) -> None:
+    done = check(*arguments)
 
     assert done.returncode == 2
     assert arguments[1] in done.stderr
 
 
-def test_a_time_out_is_one_clear_line(run: Run, database: SessionFactory) -> None:
+def test_a_time_out_is_a_clear_error(check: Run, database: SessionFactory) -> None:
     with database() as session:
         session.execute(text("lock table jobs in access exclusive mode"))
 
-        done = run("--timeout", "0.2")
+        done = check("--timeout", "0.2")
 
     assert done.returncode == 1
     assert done.stderr.startswith("bountycoder: the database does not respond: ")

@@ -1,4 +1,4 @@
-"""Rules and receivers are made of settings, and Prometheus and Alertmanager take them."""
+"""Rules and receivers follow the settings, and Prometheus and Alertmanager accept them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.monitoring.programs import program
 from tests.support.paths import ROOT
 
 PROMETHEUS = ROOT / "docker" / "prometheus"
-EVERYBODY = {
+ALL_RECEIVERS = {
     "ALERT_EMAIL_TO": "one@example.com, two@example.com",
     "ALERT_EMAIL_FROM": 'BountyCoder "alerts" <alerts@example.com>',
     "ALERT_SMTP": "smtp.example.com:587",
@@ -38,12 +38,12 @@ def settings(**given: str) -> MonitoringSettings:
 
 
 def rules() -> dict[str, dict[str, Any]]:
-    """Return the alerts that are kept in the repository, by their names."""
+    """Return the alerts of the repository by name."""
     groups = yaml.safe_load((PROMETHEUS / "alerts.yml").read_text())["groups"]
     return {rule["alert"]: rule for group in groups for rule in group["rules"]}
 
 
-def test_kept_files_are_what_the_code_makes() -> None:
+def test_the_files_of_the_repository_are_up_to_date() -> None:
     assert (PROMETHEUS / "alerts.yml").read_text() == render("alerts.yml", settings())
     for board in BOARDS:
         assert path_of(board).read_text() == board.json(), f"make dashboards: {board.uid}"
@@ -53,7 +53,7 @@ def test_every_setting_is_documented() -> None:
     assert settings_table(MonitoringSettings) in (ROOT / "docs" / "settings.md").read_text()
 
 
-def test_each_alert_says_how_bad_it_is_and_what_to_do() -> None:
+def test_each_alert_has_a_severity_and_a_runbook() -> None:
     headings = set(re.findall(r"^### (\w+)$", (ROOT / "docs/operations.md").read_text(), re.M))
 
     assert set(rules()) == headings
@@ -74,30 +74,30 @@ def test_every_threshold_is_used_and_can_be_changed() -> None:
         assert render("alerts.yml", settings(**{name.upper(): other})) != plain, name
 
 
-@pytest.mark.parametrize("environment", [{}, EVERYBODY], ids=["nobody", "everybody"])
-def test_alertmanager_takes_every_receiver(environment: dict[str, str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("environment", [{}, ALL_RECEIVERS], ids=["none", "all"])
+def test_alertmanager_accepts_every_receiver(environment: dict[str, str], tmp_path: Path) -> None:
     file = tmp_path / "alertmanager.yml"
     file.write_text(render("alertmanager.yml", settings(**environment)))
 
     run(program("amtool"), "check-config", str(file))
 
 
-def test_texts_of_settings_stay_what_they_are() -> None:
-    made = yaml.safe_load(render("alertmanager.yml", settings(**EVERYBODY)))
+def test_special_characters_of_settings_survive() -> None:
+    made = yaml.safe_load(render("alertmanager.yml", settings(**ALL_RECEIVERS)))
 
     receiver = made["receivers"][0]
-    assert made["global"]["smtp_from"] == EVERYBODY["ALERT_EMAIL_FROM"]
-    assert made["global"]["smtp_auth_username"] == EVERYBODY["ALERT_SMTP_USER"]
-    assert receiver["email_configs"][0]["to"] == EVERYBODY["ALERT_EMAIL_TO"]
+    assert made["global"]["smtp_from"] == ALL_RECEIVERS["ALERT_EMAIL_FROM"]
+    assert made["global"]["smtp_auth_username"] == ALL_RECEIVERS["ALERT_SMTP_USER"]
+    assert receiver["email_configs"][0]["to"] == ALL_RECEIVERS["ALERT_EMAIL_TO"]
     assert receiver["slack_configs"][0]["channel"] == "#operations"
-    assert receiver["webhook_configs"][0]["url"] == EVERYBODY["ALERT_WEBHOOK_URL"]
+    assert receiver["webhook_configs"][0]["url"] == ALL_RECEIVERS["ALERT_WEBHOOK_URL"]
     assert all(
         receiver[kind][0]["send_resolved"]
         for kind in ("email_configs", "slack_configs", "webhook_configs")
     )
 
 
-def test_what_alertmanager_silences_are_alerts_of_ours() -> None:
+def test_alertmanager_suppresses_only_our_alerts() -> None:
     made = yaml.safe_load(render("alertmanager.yml", settings()))
     matchers = [
         matcher
@@ -128,14 +128,14 @@ def test_what_alertmanager_silences_are_alerts_of_ours() -> None:
         ({"ALERT_EMAIL_FROM": "a\nb"}, "ALERT_EMAIL_FROM String should match"),
     ],
 )
-def test_wrong_settings_make_nothing(given: dict[str, str], fault: str) -> None:
+def test_wrong_settings_are_rejected(given: dict[str, str], fault: str) -> None:
     with pytest.raises(SettingsError) as caught:
         settings(**given)
 
     assert [line for line in caught.value.faults if line.startswith(fault)]
 
 
-def test_the_command_writes_a_file_whole_and_says_when_nobody_is_told(
+def test_the_command_replaces_a_file_at_once_and_warns_without_a_receiver(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "new" / "alertmanager.yml"
@@ -152,7 +152,7 @@ def test_the_command_writes_a_file_whole_and_says_when_nobody_is_told(
     assert [entry.name for entry in file.parent.iterdir()] == ["alertmanager.yml"]
 
 
-def test_prometheus_takes_its_configuration_and_rules(tmp_path: Path) -> None:
+def test_prometheus_accepts_its_configuration_and_rules(tmp_path: Path) -> None:
     text = (PROMETHEUS / "prometheus.yml").read_text()
     file = tmp_path / "prometheus.yml"
     file.write_text(text.replace("/etc/prometheus/alerts.yml", str(PROMETHEUS / "alerts.yml")))
@@ -161,8 +161,8 @@ def test_prometheus_takes_its_configuration_and_rules(tmp_path: Path) -> None:
     run(program("promtool"), "check", "rules", "--lint-fatal", str(PROMETHEUS / "alerts.yml"))
 
 
-def test_rules_fire_where_they_should_and_nowhere_else() -> None:
-    """These faults cannot be provoked here, or take hours: promtool plays them."""
+def test_rules_fire_only_in_their_cases() -> None:
+    """These faults cannot be caused here, or take hours: promtool simulates them."""
     run(program("promtool"), "test", "rules", "rules_test.yml", cwd=Path(__file__).parent)
 
 

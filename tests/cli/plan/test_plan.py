@@ -1,4 +1,4 @@
-"""`bountycoder plan`: its arithmetic against numbers made by hand, and what it says."""
+"""`bountycoder plan`: its arithmetic against manual calculations, and its output."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from cli.plan.weights import Weights, read_bytes, weight_bytes
 from core.config.settings import Settings
 from tests.support.paths import ROOT
 
-#: All that a GPU can do, so that numbers can be made by hand.
+#: The full speed of a GPU, so that a manual calculation is simple.
 PERFECT = Efficiency(bandwidth=1.0, compute=1.0, step_seconds=0.0)
 OPTIONS = CacheOptions(max_sequences=32, max_batch_tokens=512)
 
@@ -41,19 +41,19 @@ def plan(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
 
 
 def fault(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    """Return the one line that says what is impossible."""
+    """Return the only line of the error."""
     assert main(["plan", *arguments]) == 1
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)
     return err
 
 
-def test_parameters_are_those_of_the_model() -> None:
+def test_the_number_of_parameters_is_right() -> None:
     # 5120² for queries and outputs, 1024 times 5120 for keys and values, three of 27648 times 5120.
     layer = 2 * 26_214_400 + 2 * 5_242_880 + 3 * 141_557_760
     assert QWEN_CODER_32B.linear_parameters == 64 * layer == 31_205_621_760
     assert QWEN_CODER_32B.embedding_parameters == 152_064 * 5120 == 778_567_680
-    # Each layer has biases of 5120 + 2 * 1024 and norms of 2 * 5120; one norm is behind them.
+    # Each layer has biases of 5120 + 2 * 1024 and norms of 2 * 5120; one norm follows them.
     assert QWEN_CODER_32B.small_parameters == 64 * 17_408 + 5120
     assert QWEN_CODER_32B.parameters == 32_763_876_352
 
@@ -69,27 +69,27 @@ def test_weights_are_as_large_as_published_checkpoints() -> None:
     assert weight_bytes(QWEN_CODER_32B, Weights.AWQ) / 1e9 == pytest.approx(19.3, abs=0.05)
 
 
-def test_a_step_reads_all_weights_but_the_table_of_tokens() -> None:
+def test_a_step_reads_all_weights_except_the_token_embeddings() -> None:
     read = read_bytes(QWEN_CODER_32B, Weights.BF16)
 
     assert read == 65_527_752_704 - 2 * 778_567_680 == 63_970_617_344
 
 
-def test_one_streams_pace_is_the_bandwidth_over_what_is_read() -> None:
+def test_a_step_of_one_stream_takes_the_read_bytes_over_the_bandwidth() -> None:
     # 63.97 GB at 2.039 TB/s are 31.37 ms; 1000 tokens of 256 KiB are 0.13 ms more.
     assert pace("a100-80", Weights.BF16).step_seconds(1, 0) == pytest.approx(0.031374, abs=1e-6)
     assert pace("a100-80", Weights.BF16).step_seconds(1, 1000) == pytest.approx(0.031502, abs=1e-6)
 
 
-def test_many_streams_are_bound_by_the_matrix_units() -> None:
+def test_many_streams_are_bound_by_compute() -> None:
     at_312_teraflops = pace("a100-80", Weights.AWQ)
 
-    # 2 * 31.98 billion operations are 0.205 ms; those of 100 tokens outlast reading 17.8 GB.
+    # 2 * 31.98 billion operations are 0.205 ms; 100 tokens take longer than reading 17.8 GB.
     assert at_312_teraflops.token_seconds == pytest.approx(0.000205, abs=1e-6)
     assert at_312_teraflops.step_seconds(100, 0) == pytest.approx(0.0205, abs=1e-4)
 
 
-def test_an_answer_waits_for_the_others_prompts() -> None:
+def test_a_completion_waits_for_the_prompts_of_others() -> None:
     fast, request = pace("h100", Weights.BF16), Request(prompt=1000, completion=100)
 
     steps = 100 * fast.step_seconds(8, 1050)
@@ -145,7 +145,7 @@ def test_costs_are_hours_times_their_price() -> None:
     assert costs.full_million == pytest.approx(2.0 / (sized.per_gpu * 3600) * 1e6)
 
 
-def test_settings_are_settings_and_the_engine_takes_them(
+def test_the_planned_settings_are_valid(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     found = plan(capsys)["settings"]
@@ -157,7 +157,7 @@ def test_settings_are_settings_and_the_engine_takes_them(
     assert settings.engine_cuda_graphs
 
 
-def test_the_environments_settings_count(
+def test_settings_of_the_environment_are_used(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ENGINE_MAX_BATCH_TOKENS", "16")
@@ -178,7 +178,7 @@ def test_another_model_is_planned_by_its_configuration(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["--gpu", "l40s", "--weights", "bf16"], "does not fit l40s: its weights take 61.0 of 44"),
         (["--gpu", "a100-80", "--weights", "fp8"], "a100-80 does not support fp8 weights"),
@@ -186,14 +186,14 @@ def test_another_model_is_planned_by_its_configuration(
         (["--model-config", "/nonexistent/config.json"], "cannot be read"),
     ],
 )
-def test_what_is_impossible_is_one_clear_line(
-    capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
+def test_an_impossible_plan_is_a_clear_error(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
 ) -> None:
-    assert said in fault(capsys, *arguments)
+    assert message in fault(capsys, *arguments)
 
 
 @pytest.mark.parametrize(
-    ("config", "said"),
+    ("config", "message"),
     [
         ("[]", "it is no object"),
         ("{", "does not describe a model"),
@@ -202,21 +202,19 @@ def test_what_is_impossible_is_one_clear_line(
         ('{"model_type": "qwen2", "use_sliding_window": true}', "sliding window"),
     ],
 )
-def test_a_configuration_that_is_not_understood_is_refused(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, config: str, said: str
+def test_an_unknown_configuration_is_rejected(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, config: str, message: str
 ) -> None:
     (tmp_path / "config.json").write_text(config)
 
-    assert said in fault(capsys, "--model-config", str(tmp_path))
+    assert message in fault(capsys, "--model-config", str(tmp_path))
 
 
 @pytest.mark.parametrize(
     "option",
     ["--users=0", "--users=1.5", "--active-share=1.1", "--peak-factor=0.5", "--price=nan"],
 )
-def test_numbers_that_cannot_be_are_refused(
-    capsys: pytest.CaptureFixture[str], option: str
-) -> None:
+def test_impossible_numbers_are_rejected(capsys: pytest.CaptureFixture[str], option: str) -> None:
     with pytest.raises(SystemExit):
         main(["plan", option])
 
@@ -228,9 +226,9 @@ def test_a_gpu_that_is_too_slow_for_one_stream_is_no_plan(
 ) -> None:
     assert main(["plan", "--gpu", "a100-80", "--weights", "bf16"]) == 1
 
-    said = capsys.readouterr().out
-    assert "TOO SLOW: a stream needs 30" in said
-    assert "settings" not in said
+    output = capsys.readouterr().out
+    assert "TOO SLOW: a stream needs 30" in output
+    assert "settings" not in output
 
 
 def test_planning_needs_no_torch() -> None:

@@ -1,4 +1,4 @@
-"""The embedded PostgreSQL: private, durable, as root too, and gone when we are."""
+"""The embedded PostgreSQL is private and durable, for root too, and ends with its parent."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ from tests.support.processes import all_end, printed_ids, python, with_descendan
 PARENT = """
 import sys, time
 from pathlib import Path
-from cli.embedded import postgres_cluster
 from cli.servers.postgres import Postgres
 server = Postgres(Path(sys.argv[1]) / "postgres", log_dir=Path(sys.argv[1]) / "logs",
                   is_durable=False)
@@ -45,8 +44,8 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
     server.stop()
 
 
-def ask(server: Postgres, statement: str, *, password: str | None = None) -> str:
-    """Return the first value of the answer."""
+def query(server: Postgres, statement: str, *, password: str | None = None) -> str:
+    """Return the first value of the result."""
     address = server.url.replace("+psycopg2", "")
     if password is not None:
         address = address.replace(server.cluster.password, password)
@@ -58,21 +57,21 @@ def ask(server: Postgres, statement: str, *, password: str | None = None) -> str
             return str(row[0]) if row else ""
 
 
-def test_it_serves_our_database_in_utf8(postgres: Postgres) -> None:
-    assert ask(postgres, "SELECT current_database()") == EMBEDDED_DATABASE
-    assert ask(postgres, "SHOW server_encoding") == "UTF8"
+def test_its_database_is_utf8(postgres: Postgres) -> None:
+    assert query(postgres, "SELECT current_database()") == EMBEDDED_DATABASE
+    assert query(postgres, "SHOW server_encoding") == "UTF8"
 
 
-def test_it_lets_nobody_in_without_the_password(postgres: Postgres) -> None:
+def test_it_requires_its_password(postgres: Postgres) -> None:
     with pytest.raises(psycopg2.OperationalError, match="password authentication failed"):
-        ask(postgres, "SELECT 1", password="guess")
+        query(postgres, "SELECT 1", password="guess")
 
 
-def test_its_password_is_kept_for_its_owner_only(postgres: Postgres) -> None:
-    kept = postgres.cluster.directory.with_name("postgres.password")
+def test_only_its_owner_can_read_the_password(postgres: Postgres) -> None:
+    file = postgres.cluster.directory.with_name("postgres.password")
 
-    assert kept.stat().st_mode & 0o777 == 0o600
-    assert kept.read_text().strip() == postgres.cluster.password
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert file.read_text().strip() == postgres.cluster.password
 
 
 def test_it_listens_to_this_machine_only_and_on_no_unix_socket(postgres: Postgres) -> None:
@@ -87,7 +86,7 @@ def test_it_listens_to_this_machine_only_and_on_no_unix_socket(postgres: Postgre
     assert not any(isinstance(c.laddr, str) and c.laddr for c in listening)
 
 
-def test_a_killed_parent_leaves_no_server_behind(tmp_path: Path) -> None:
+def test_no_server_outlives_a_killed_parent(tmp_path: Path) -> None:
     with python(PARENT, tmp_path) as parent:
         servers = with_descendants(printed_ids(parent))
 
@@ -97,35 +96,35 @@ def test_a_killed_parent_leaves_no_server_behind(tmp_path: Path) -> None:
         assert all_end(servers)
 
 
-def test_a_second_start_right_after_a_kill_finds_its_rows(tmp_path: Path) -> None:
+def test_a_start_right_after_a_kill_works_and_rows_survive_a_stop(tmp_path: Path) -> None:
     with python(PARENT, tmp_path) as parent:
         printed_ids(parent)
         parent.kill()
     server = server_in(tmp_path)
 
     server.start()
-    ask(server, "CREATE TABLE kept AS SELECT 42 AS answer")
+    query(server, "CREATE TABLE numbers AS SELECT 42 AS number")
     server.stop()
-    again = server_in(tmp_path)
-    again.start()
+    second = server_in(tmp_path)
+    second.start()
 
-    assert ask(again, "SELECT answer FROM kept") == "42"
-    again.stop()
+    assert query(second, "SELECT number FROM numbers") == "42"
+    second.stop()
 
 
-def test_a_stale_process_id_does_not_stand_in_the_way(tmp_path: Path) -> None:
+def test_a_stale_process_id_does_not_prevent_a_start(tmp_path: Path) -> None:
     server = server_in(tmp_path)
     server.prepare()
-    # What a zombie leaves, or a restart of the machine: an id that another program has now.
+    # A zombie or a restart of the machine leaves it: another program has that id now.
     (server.cluster.directory / "postmaster.pid").write_text(f"{os.getpid()}\n")
 
     server.start()
 
-    assert ask(server, "SELECT 1") == "1"
+    assert query(server, "SELECT 1") == "1"
     server.stop()
 
 
-def test_an_interrupted_initdb_is_done_again(tmp_path: Path) -> None:
+def test_an_interrupted_initdb_is_repeated(tmp_path: Path) -> None:
     half = tmp_path / "postgres.new"
     half.mkdir()
     (half / "PG_VERSION").write_text("18\n")
@@ -133,12 +132,12 @@ def test_an_interrupted_initdb_is_done_again(tmp_path: Path) -> None:
 
     server.start()
 
-    assert ask(server, "SELECT 1") == "1"
+    assert query(server, "SELECT 1") == "1"
     server.stop()
     assert not half.exists()
 
 
-def test_root_can_change_between_the_ways_of_not_being_root(tmp_path: Path) -> None:
+def test_root_can_change_the_way_to_drop_its_privileges(tmp_path: Path) -> None:
     other_way = as_nobody() if os.geteuid() == 0 else as_ourselves()
     for privilege in (other_way, None, other_way):
         server = server_in(tmp_path, privilege)
@@ -146,11 +145,11 @@ def test_root_can_change_between_the_ways_of_not_being_root(tmp_path: Path) -> N
 
         owner = server.cluster.directory.stat().st_uid
         assert owner == server.cluster.privilege.owner[0]
-        assert ask(server, "SELECT 1") == "1"
+        assert query(server, "SELECT 1") == "1"
         server.stop()
 
 
-def test_nobody_dies_with_its_parent_too(tmp_path: Path) -> None:
+def test_a_server_of_the_user_nobody_ends_with_its_parent(tmp_path: Path) -> None:
     way = "as_nobody()" if os.geteuid() == 0 else "None"
     code = "from cli.system.privileges import as_nobody\n" + PARENT.replace(
         "is_durable=False", f"is_durable=False, privilege={way}"
@@ -163,7 +162,7 @@ def test_nobody_dies_with_its_parent_too(tmp_path: Path) -> None:
         assert all_end(servers)
 
 
-def test_a_forbidden_way_of_running_is_passed_over(
+def test_a_forbidden_way_to_drop_privileges_is_skipped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def forbid() -> None:
@@ -179,7 +178,7 @@ def test_a_forbidden_way_of_running_is_passed_over(
     assert server.cluster.privilege is possible
 
 
-def test_a_machine_without_any_way_is_a_clear_error(
+def test_a_machine_without_any_way_to_run_it_is_a_clear_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(postgres_cluster, "_ways_to_run", lambda: [])
@@ -192,15 +191,15 @@ def test_a_lost_password_is_a_clear_error(tmp_path: Path) -> None:
     server = server_in(tmp_path)
     server.prepare()
     (tmp_path / "postgres.password").unlink()
-    stranger = server_in(tmp_path)
+    other = server_in(tmp_path)
 
     with pytest.raises(LauncherError, match="password authentication failed"):
-        stranger.start()
+        other.start()
 
-    stranger.stop()
+    other.stop()
 
 
-def test_binaries_that_are_not_there_are_a_clear_error(tmp_path: Path) -> None:
+def test_missing_binaries_are_a_clear_error(tmp_path: Path) -> None:
     server = Postgres(tmp_path / "postgres", log_dir=tmp_path, bin_dir=tmp_path / "nowhere")
 
     with pytest.raises(LauncherError, match=r"cannot run .*/nowhere/postgres: No such file"):

@@ -1,4 +1,4 @@
-"""The embedded Valkey: private, durable, and gone when we are."""
+"""The embedded Valkey is private and durable, and ends with its parent."""
 
 from __future__ import annotations
 
@@ -41,28 +41,28 @@ def client_of(server: Valkey) -> closing[redis.Redis]:
     return closing(redis.Redis.from_url(server.url, socket_timeout=5))
 
 
-def test_the_wheel_has_a_binary_where_we_look_for_it() -> None:
+def test_the_wheel_has_an_executable_binary() -> None:
     assert os.access(wheel_binary(), os.X_OK)
 
 
-def test_it_answers_with_its_password_only(valkey: Valkey) -> None:
-    stranger_of = redis.Redis(port=valkey.port, retry=Retry(NoBackoff(), 0))
-    with client_of(valkey) as client, closing(stranger_of) as stranger:
+def test_it_requires_its_password(valkey: Valkey) -> None:
+    unauthenticated = redis.Redis(port=valkey.port, retry=Retry(NoBackoff(), 0))
+    with client_of(valkey) as client, closing(unauthenticated):
         assert client.ping()
         with pytest.raises(redis.AuthenticationError):
-            stranger.ping()
+            unauthenticated.ping()
 
 
-def test_its_password_is_in_no_list_of_processes_and_in_no_open_file(valkey: Valkey) -> None:
+def test_its_password_is_in_no_list_of_processes_and_in_a_private_file(valkey: Valkey) -> None:
     assert valkey.child is not None
     password = valkey.url.split("@")[0].removeprefix("redis://:")
-    kept = valkey.directory.with_name("valkey.password")
+    file = valkey.directory.with_name("valkey.password")
 
     process = psutil.Process(valkey.child.pid)
 
     assert password not in " ".join([*process.cmdline(), *process.environ().values()])
-    assert kept.read_text().strip() == password
-    assert kept.stat().st_mode & 0o777 == 0o600
+    assert file.read_text().strip() == password
+    assert file.stat().st_mode & 0o777 == 0o600
 
 
 def test_it_listens_to_this_machine_only(valkey: Valkey) -> None:
@@ -72,22 +72,22 @@ def test_it_listens_to_this_machine_only(valkey: Valkey) -> None:
     assert {connection.laddr.ip for connection in listening} == {"127.0.0.1"}
 
 
-def test_what_was_written_survives_a_kill(tmp_path: Path, valkey: Valkey) -> None:
+def test_written_data_survives_a_kill(tmp_path: Path, valkey: Valkey) -> None:
     with client_of(valkey) as client:
-        client.set("kept", "yes")
+        client.set("written", "yes")
     assert valkey.child is not None
     os.kill(valkey.child.pid, signal.SIGKILL)
     valkey.child.wait(10)
 
-    again = Valkey(tmp_path / "valkey", log_dir=tmp_path / "logs")
-    again.start()
+    second = Valkey(tmp_path / "valkey", log_dir=tmp_path / "logs")
+    second.start()
 
-    with client_of(again) as client:
-        assert client.get("kept") == b"yes"
-    again.stop()
+    with client_of(second) as client:
+        assert client.get("written") == b"yes"
+    second.stop()
 
 
-def test_a_killed_parent_leaves_no_server_behind(tmp_path: Path) -> None:
+def test_no_server_outlives_a_killed_parent(tmp_path: Path) -> None:
     with python(PARENT, tmp_path) as parent:
         servers = with_descendants(printed_ids(parent))
 
@@ -103,18 +103,18 @@ def test_a_new_server_waits_for_the_one_that_is_still_stopping(tmp_path: Path) -
         old.suspend()
         parent.kill()
         new = Valkey(tmp_path / "valkey", log_dir=tmp_path / "logs")
-        looks = 0
+        ticks = 0
 
         def tick() -> None:
-            nonlocal looks
-            looks += 1
-            if looks == 3:
+            nonlocal ticks
+            ticks += 1
+            if ticks == 3:
                 old.resume()
 
         new.start(tick)
         new.stop()
 
-        assert looks >= 3
+        assert ticks >= 3
         assert all_end({old})
 
 

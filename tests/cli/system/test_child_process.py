@@ -1,4 +1,4 @@
-"""Children: they end with us, write to their own log, and stop within a bounded time."""
+"""Children end with their parent, write to their own logs, and stop within a bounded time."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SLEEP = (sys.executable, "-c", "import time; time.sleep(60)")
 STUBBORN = (
     sys.executable,
     "-c",
-    "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True)"
+    "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True)"
     "; time.sleep(60)",
 )
 PARENT = """
@@ -44,7 +44,7 @@ def test_a_killed_parent_leaves_no_child_behind(tmp_path: Path) -> None:
         assert all_end(children)
 
 
-def test_a_child_is_out_of_reach_of_our_terminal(tmp_path: Path) -> None:
+def test_a_child_does_not_get_the_signals_of_the_terminal(tmp_path: Path) -> None:
     child = Child.start("sleep", SLEEP, log_dir=tmp_path)
 
     session = os.getsid(child.pid)
@@ -53,7 +53,7 @@ def test_a_child_is_out_of_reach_of_our_terminal(tmp_path: Path) -> None:
     assert session == child.pid
 
 
-def test_what_a_child_writes_is_in_its_log(tmp_path: Path) -> None:
+def test_the_log_has_the_output_of_a_child(tmp_path: Path) -> None:
     code = "import sys; print('out'); print('err', file=sys.stderr)"
 
     child = Child.start("talker", (sys.executable, "-c", code), log_dir=tmp_path)
@@ -63,7 +63,7 @@ def test_what_a_child_writes_is_in_its_log(tmp_path: Path) -> None:
     assert child.last_log_line() in ("err", "out")
 
 
-def test_the_log_of_the_run_before_is_kept(tmp_path: Path) -> None:
+def test_the_previous_log_stays(tmp_path: Path) -> None:
     for word in ("first", "second"):
         Child.start("talker", ("echo", word), log_dir=tmp_path).wait(10)
 
@@ -71,14 +71,14 @@ def test_the_log_of_the_run_before_is_kept(tmp_path: Path) -> None:
     assert (tmp_path / "talker.log.1").read_text() == "first\n"
 
 
-def test_a_child_reads_what_it_is_given(tmp_path: Path) -> None:
+def test_a_child_gets_its_input(tmp_path: Path) -> None:
     child = Child.start("cat", ("cat",), log_dir=tmp_path, stdin=b"secret\n")
 
     assert child.wait(10) == 0
     assert child.log_tail() == "secret\n"
 
 
-def test_a_child_that_does_not_listen_is_killed(tmp_path: Path) -> None:
+def test_a_child_that_ignores_its_signal_is_killed(tmp_path: Path) -> None:
     child = Child.start("stubborn", STUBBORN, log_dir=tmp_path)
     wait_until(lambda: child.log_tail() != "")
 
@@ -100,7 +100,7 @@ def test_an_urgent_stop_does_not_wait(tmp_path: Path) -> None:
     assert not child.is_alive()
 
 
-def test_what_a_dead_child_forked_is_killed_with_it(tmp_path: Path) -> None:
+def test_processes_of_a_dead_child_are_killed_with_it(tmp_path: Path) -> None:
     code = f"import subprocess; print(subprocess.Popen({list(SLEEP)!r}).pid, flush=True)"
     child = Child.start("forker", (sys.executable, "-c", code), log_dir=tmp_path)
     child.wait(10)
@@ -111,7 +111,7 @@ def test_what_a_dead_child_forked_is_killed_with_it(tmp_path: Path) -> None:
     assert all_end({orphan})
 
 
-def test_a_program_that_is_not_there_is_a_clear_error(tmp_path: Path) -> None:
+def test_a_missing_program_is_a_clear_error(tmp_path: Path) -> None:
     with pytest.raises(LauncherError, match="cannot run /nowhere/program for thing"):
         Child.start("thing", ("/nowhere/program",), log_dir=tmp_path)
 

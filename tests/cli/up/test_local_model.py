@@ -1,4 +1,4 @@
-"""Which model is served, and under which name."""
+"""The choice of the served model and of its name."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def model_in(folder: Path) -> Path:
     return folder
 
 
-def test_without_a_word_it_is_the_small_one_to_be_made_once(tmp_path: Path) -> None:
+def test_the_default_is_the_small_model_which_is_made_once(tmp_path: Path) -> None:
     before = LocalModel.choose(None, {}, tmp_path)
     model_in(tmp_path / SMALL_MODEL)
     after = LocalModel.choose(None, {}, tmp_path)
@@ -41,7 +41,7 @@ def test_a_directory_gives_the_model_its_name(tmp_path: Path) -> None:
     )
 
 
-def test_the_option_goes_before_the_environment(tmp_path: Path) -> None:
+def test_the_option_overrides_the_environment(tmp_path: Path) -> None:
     environment = {"MODEL_PATH": "some/other"}
 
     assert LocalModel.choose("Qwen/Coder", environment, tmp_path).path == "Qwen/Coder"
@@ -49,6 +49,6 @@ def test_the_option_goes_before_the_environment(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("named", ["./nowhere", "/nowhere", "~/nowhere"])
-def test_a_path_is_never_taken_for_a_name_on_the_hub(named: str, tmp_path: Path) -> None:
+def test_a_path_is_never_a_name_on_the_hub(named: str, tmp_path: Path) -> None:
     with pytest.raises(LauncherError, match=r"no model at .*nowhere"):
         LocalModel.choose(named, {}, tmp_path)

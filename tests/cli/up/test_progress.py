@@ -1,23 +1,14 @@
-"""What the user sees while things start."""
+"""The progress that `bountycoder up` prints while it starts."""
 
 from __future__ import annotations
 
 from io import StringIO
 
 from cli.up.progress import StartProgress
+from tests.support.terminal import ClosedTerminal, Terminal
 
 
-class Terminal(StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
-class ClosedTerminal(Terminal):
-    def write(self, text: str) -> int:
-        raise OSError("gone")
-
-
-def test_a_file_gets_one_plain_line_a_step() -> None:
+def test_a_file_gets_one_plain_line_for_each_step() -> None:
     stream = StringIO()
     progress = StartProgress(stream)
 
@@ -30,7 +21,7 @@ def test_a_file_gets_one_plain_line_a_step() -> None:
     assert stream.getvalue() == "starting\nmaking (35%)\nready\n"
 
 
-def test_a_terminal_gets_a_bar_that_makes_way_for_what_stays() -> None:
+def test_a_terminal_gets_a_bar_that_the_next_line_replaces() -> None:
     stream = Terminal()
     progress = StartProgress(stream)
 
@@ -42,7 +33,7 @@ def test_a_terminal_gets_a_bar_that_makes_way_for_what_stays() -> None:
     assert lines[-1] == "\x1b[Kready\n"
 
 
-def test_a_terminal_that_is_gone_is_no_reason_to_fail() -> None:
+def test_a_closed_terminal_is_no_error() -> None:
     progress = StartProgress(ClosedTerminal())
 
     progress.step("starting")

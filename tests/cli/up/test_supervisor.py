@@ -1,4 +1,4 @@
-"""The supervisor: parts that end come back, and nothing outlives `bountycoder up`."""
+"""The supervisor restarts processes that end, and no process outlives `bountycoder up`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.polling import wait_until
 from tests.support.processes import all_end, is_running, printed_ids, python, with_descendants
 
 SLEEP = (sys.executable, "-c", "import time; time.sleep(60)")
-#: A program like gunicorn: its own child knows nothing of us.
+#: A program like gunicorn, which starts its own child.
 UP = """
 import signal, sys, time
 from pathlib import Path
@@ -37,23 +37,23 @@ time.sleep(60)
 """
 
 
-class Stage:
-    """A supervisor with one part that runs `command`."""
+class SupervisedCommand:
+    """A supervisor with one process that runs `command`."""
 
     def __init__(self, log_dir: Path, command: tuple[str, ...] = SLEEP) -> None:
-        self.said: list[str] = []
-        self.supervisor = Supervisor(say=self.said.append, changed=lambda: None)
+        self.messages: list[str] = []
+        self.supervisor = Supervisor(say=self.messages.append, changed=lambda: None)
 
         def start() -> Child:
-            return Child.start("part", command, log_dir=log_dir)
+            return Child.start("process", command, log_dir=log_dir)
 
-        self.part = SupervisedProcess("part", start, signal.SIGTERM, 5.0, stage=0)
-        self.supervisor.add(self.part)
+        self.process = SupervisedProcess("process", start, signal.SIGTERM, 5.0, stage=0)
+        self.supervisor.add(self.process)
 
     def check_until_restarted(self, pid: int) -> None:
         def is_restarted() -> bool:
             self.supervisor.check()
-            return self.part.child is not None and self.part.child.pid != pid
+            return self.process.child is not None and self.process.child.pid != pid
 
         wait_until(is_restarted)
 
@@ -68,7 +68,7 @@ class Stage:
         self.supervisor.stop(is_urgent=lambda: False)
 
 
-def test_nothing_outlives_a_killed_parent_not_even_what_its_children_forked(
+def test_no_process_outlives_a_killed_parent_not_even_those_of_its_children(
     tmp_path: Path,
 ) -> None:
     with python(UP, tmp_path) as up:
@@ -80,61 +80,63 @@ def test_nothing_outlives_a_killed_parent_not_even_what_its_children_forked(
         assert all_end(processes)
 
 
-def test_a_part_that_was_killed_comes_back(tmp_path: Path) -> None:
-    stage = Stage(tmp_path)
-    pid = stage.supervisor.pids["part"]
+def test_a_killed_process_is_restarted(tmp_path: Path) -> None:
+    supervised = SupervisedCommand(tmp_path)
+    pid = supervised.supervisor.pids["process"]
 
     os.kill(pid, signal.SIGKILL)
 
     try:
-        stage.check_until_restarted(pid)
+        supervised.check_until_restarted(pid)
     finally:
-        stage.stop()
-    assert len(stage.said) == 1
-    assert "part was killed by signal 9" in stage.said[0]
+        supervised.stop()
+    assert len(supervised.messages) == 1
+    assert "process was killed by signal 9" in supervised.messages[0]
 
 
-def test_a_part_that_ends_again_and_again_ends_the_whole(
+def test_a_process_that_ends_repeatedly_ends_the_supervisor(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "FIRST_RESTART_SECONDS", 0.001)
-    stage = Stage(tmp_path, (sys.executable, "-c", "raise SystemExit('no such model')"))
+    supervised = SupervisedCommand(
+        tmp_path, (sys.executable, "-c", "raise SystemExit('no such model')")
+    )
 
     with pytest.raises(LauncherError, match=r"no such model .* 5 times within 60 s"):
-        stage.check_until_gone()
+        supervised.check_until_gone()
 
-    stage.stop()
-    assert len(stage.said) == MAX_DEATHS - 1
+    supervised.stop()
+    assert len(supervised.messages) == MAX_DEATHS - 1
 
 
-def test_a_guardian_that_was_killed_comes_back(tmp_path: Path) -> None:
-    stage = Stage(tmp_path)
-    pid = stage.supervisor.pids["guardian"]
+def test_a_killed_guardian_is_restarted(tmp_path: Path) -> None:
+    supervised = SupervisedCommand(tmp_path)
+    pid = supervised.supervisor.pids["guardian"]
 
     os.kill(pid, signal.SIGKILL)
 
-    def is_back() -> bool:
-        stage.supervisor.check()
-        return stage.supervisor.pids["guardian"] != pid
+    def is_restarted() -> bool:
+        supervised.supervisor.check()
+        return supervised.supervisor.pids["guardian"] != pid
 
     try:
-        wait_until(is_back)
+        wait_until(is_restarted)
     finally:
-        stage.stop()
+        supervised.stop()
 
 
-def test_a_stop_leaves_nothing_behind(tmp_path: Path) -> None:
-    stage = Stage(tmp_path)
-    processes = with_descendants(list(stage.supervisor.pids.values()))
+def test_a_stop_leaves_no_process(tmp_path: Path) -> None:
+    supervised = SupervisedCommand(tmp_path)
+    processes = with_descendants(list(supervised.supervisor.pids.values()))
 
-    stage.stop()
+    supervised.stop()
 
     assert not any(is_running(process) for process in processes)
-    assert stage.supervisor.pids == {}
+    assert supervised.supervisor.pids == {}
 
 
 def not_started() -> Child:
-    raise AssertionError("it runs already")
+    raise AssertionError("it already runs")
 
 
 def test_stages_stop_one_after_the_other(tmp_path: Path) -> None:
@@ -146,10 +148,10 @@ def test_stages_stop_one_after_the_other(tmp_path: Path) -> None:
         for name in ("late", "early")
     }
     for stage, child in zip((1, 0), children.values(), strict=True):
-        part = SupervisedProcess(
+        process = SupervisedProcess(
             child.name, not_started, signal.SIGTERM, 10.0, stage=stage, child=child
         )
-        supervisor.add(part)
+        supervisor.add(process)
     wait_until(lambda: all(child.log_tail() for child in children.values()))
 
     supervisor.stop(is_urgent=lambda: False)
@@ -160,14 +162,14 @@ def test_stages_stop_one_after_the_other(tmp_path: Path) -> None:
 @pytest.mark.alone
 def test_an_urgent_stop_kills_at_once(tmp_path: Path) -> None:
     code = "import signal, time; signal.signal(15, signal.SIG_IGN); print('up', flush=True); "
-    stage = Stage(tmp_path, (sys.executable, "-c", code + "time.sleep(60)"))
-    child = stage.part.child
+    supervised = SupervisedCommand(tmp_path, (sys.executable, "-c", code + "time.sleep(60)"))
+    child = supervised.process.child
     assert child is not None
     wait_until(lambda: child.log_tail() != "")
     process = psutil.Process(child.pid)
     began = time.monotonic()
 
-    stage.supervisor.stop(is_urgent=lambda: True)
+    supervised.supervisor.stop(is_urgent=lambda: True)
 
     assert time.monotonic() - began < 5
     assert not is_running(process)

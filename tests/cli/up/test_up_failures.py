@@ -1,12 +1,10 @@
-"""Every obstacle of `bountycoder up` gives one clear line and exit code 1."""
+"""Every failure of `bountycoder up` prints one clear line and returns exit code 1."""
 
 from __future__ import annotations
 
 import os
 import re
 import socket
-import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,16 +14,16 @@ import pytest
 from cli.system.file_locks import try_lock
 from cli.system.ports import free_port
 from core.config.settings import Settings
-from tests.support.paths import ROOT
+from tests.support.processes import CLI, run
 
 TIMEOUT_SECONDS = 60.0
-#: A disk of our own that only this command sees: `$0` is where, `$1` its options.
+#: Runs a command with its own mount: `$0` is the directory, `$1` the options of the disk.
 ON_A_SMALL_DISK = 'mount -t tmpfs -o "$1" tmpfs "$0" && shift && exec "$@"'
 
 
 @dataclass(slots=True)
-class Up:
-    """How the command is called in a test."""
+class FailingUp:
+    """A call of `bountycoder up` that fails."""
 
     data_dir: Path
     model: Path
@@ -35,118 +33,113 @@ class Up:
     def fails_with(
         self, *, prefix: tuple[str, ...] = (), environment: Mapping[str, str] | None = None
     ) -> str:
-        """Run it and return what it says after `bountycoder: `."""
-        command = [*prefix, sys.executable, "-m", "cli.main", "up", "--engine", "echo"]
+        """Run it and return its error message after `bountycoder: `."""
+        command = [*prefix, *CLI, "up", "--engine", "echo"]
         command += ["--data-dir", str(self.data_dir), "--model", str(self.model)]
         command += ["--api-port", str(self.api_port), "--admin-port", str(self.admin_port)]
-        done = subprocess.run(
-            command,
-            cwd=ROOT,
-            env={**_bare_environment(), **(environment or {})},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=TIMEOUT_SECONDS,
-        )
-        said = done.stderr.splitlines()
-        assert (done.returncode, len(said)) == (1, 1), done
-        assert said[0].startswith("bountycoder: ")
-        return said[0].removeprefix("bountycoder: ")
+        given = {**_own_environment(), **(environment or {})}
+        done = run(command, environment=given, seconds=TIMEOUT_SECONDS)
+        lines = done.stderr.splitlines()
+        assert (done.returncode, len(lines)) == (1, 1), done
+        assert lines[0].startswith("bountycoder: ")
+        return lines[0].removeprefix("bountycoder: ")
 
 
 @pytest.fixture
-def up(tmp_path: Path) -> Up:
+def up(tmp_path: Path) -> FailingUp:
     model = tmp_path / "some-model"
     model.mkdir()
     (model / "config.json").write_text("{}")
-    return Up(tmp_path / "data", model)
+    return FailingUp(tmp_path / "data", model)
 
 
-def on_a_disk(place: Path, options: str) -> tuple[str, ...]:
-    """Return what runs a command where `place` is a small disk."""
-    place.mkdir()
+def on_a_disk(directory: Path, options: str) -> tuple[str, ...]:
+    """Return the prefix of a command for which `directory` is a small disk."""
+    directory.mkdir()
     rights = ("unshare", "-m") if os.geteuid() == 0 else ("unshare", "-Urm")
-    return (*rights, "sh", "-c", ON_A_SMALL_DISK, str(place), options)
+    return (*rights, "sh", "-c", ON_A_SMALL_DISK, str(directory), options)
 
 
 @pytest.mark.parametrize("which", ["api", "admin"])
-def test_a_port_in_use(up: Up, which: str) -> None:
+def test_a_port_in_use(up: FailingUp, which: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         setattr(up, f"{which}_port", port)
 
-        said = up.fails_with()
+        message = up.fails_with()
 
     expected = f"port {port} is in use by another program: choose another with --{which}-port"
-    assert said == expected
+    assert message == expected
 
 
-def test_the_same_port_twice(up: Up) -> None:
+def test_the_same_port_twice(up: FailingUp) -> None:
     up.admin_port = up.api_port
 
     assert up.fails_with() == "--api-port and --admin-port must differ"
 
 
-def test_a_data_directory_that_is_a_file(up: Up) -> None:
+def test_a_data_directory_that_is_a_file(up: FailingUp) -> None:
     up.data_dir.write_text("")
 
     assert up.fails_with() == f"data directory {up.data_dir} is not a directory"
 
 
-def test_a_data_directory_that_cannot_be_made(up: Up) -> None:
+def test_a_data_directory_that_cannot_be_created(up: FailingUp) -> None:
     up.data_dir = Path("/proc/bountycoder")
 
-    said = up.fails_with()
+    message = up.fails_with()
 
-    assert said.startswith("data directory /proc/bountycoder cannot be used: ")
-
-
-def test_a_data_directory_that_cannot_be_written(up: Up) -> None:
-    said = up.fails_with(prefix=on_a_disk(up.data_dir, "ro"))
-
-    assert said == f"data directory {up.data_dir} cannot be used: Read-only file system"
+    assert message.startswith("data directory /proc/bountycoder cannot be used: ")
 
 
-def test_a_data_directory_that_another_instance_uses(up: Up) -> None:
+def test_a_read_only_data_directory(up: FailingUp) -> None:
+    message = up.fails_with(prefix=on_a_disk(up.data_dir, "ro"))
+
+    assert message == f"data directory {up.data_dir} cannot be used: Read-only file system"
+
+
+def test_a_data_directory_that_another_up_uses(up: FailingUp) -> None:
     up.data_dir.mkdir()
     lock = try_lock(up.data_dir / "up.lock")
     assert lock is not None
 
-    said = up.fails_with()
+    message = up.fails_with()
 
     os.close(lock)
-    assert said == f"data directory {up.data_dir} is in use by another bountycoder up"
+    assert message == f"data directory {up.data_dir} is in use by another bountycoder up"
 
 
-def test_half_a_cluster(up: Up) -> None:
+def test_an_incomplete_cluster(up: FailingUp) -> None:
     cluster = up.data_dir / "postgres"
     cluster.mkdir(parents=True)
     (cluster / "PG_VERSION").write_text("18\n")
 
-    said = up.fails_with()
+    message = up.fails_with()
 
-    assert said == (
+    assert message == (
         f"the data directory {cluster} holds no complete PostgreSQL cluster: move it away"
     )
 
 
-def test_a_cluster_of_another_version(up: Up) -> None:
+def test_a_cluster_of_another_version(up: FailingUp) -> None:
     broken_cluster(up.data_dir / "postgres", version="11")
 
-    said = up.fails_with()
+    message = up.fails_with()
 
-    assert re.search(r"was made by PostgreSQL 11 and this is PostgreSQL \d\d: move it away", said)
+    assert re.search(
+        r"was made by PostgreSQL 11 and this is PostgreSQL \d\d: move it away", message
+    )
 
 
-def test_a_broken_cluster(up: Up) -> None:
+def test_a_broken_cluster(up: FailingUp) -> None:
     broken_cluster(up.data_dir / "postgres", version="18")
 
-    said = up.fails_with()
+    message = up.fails_with()
 
-    assert said.startswith(f"PostgreSQL does not start on {up.data_dir}/postgres: ")
+    assert message.startswith(f"PostgreSQL does not start on {up.data_dir}/postgres: ")
 
 
-def test_a_broken_queue(up: Up) -> None:
+def test_a_broken_queue(up: FailingUp) -> None:
     broken = up.data_dir / "valkey" / "appendonlydir"
     broken.mkdir(parents=True)
     (broken / "appendonly.aof.manifest").write_text("nonsense\n")
@@ -154,48 +147,50 @@ def test_a_broken_queue(up: Up) -> None:
     assert up.fails_with().startswith(f"Valkey does not start on {up.data_dir}/valkey: ")
 
 
-def test_a_disk_with_too_little_room(up: Up) -> None:
-    said = up.fails_with(prefix=on_a_disk(up.data_dir, "size=50m"))
+def test_a_disk_with_too_little_space(up: FailingUp) -> None:
+    message = up.fails_with(prefix=on_a_disk(up.data_dir, "size=50m"))
 
-    assert re.fullmatch(rf"disk full: {up.data_dir} has \d+ MB free, and 200 MB are needed", said)
+    assert re.fullmatch(
+        rf"disk full: {up.data_dir} has \d+ MB free, and 200 MB are needed", message
+    )
 
 
 @pytest.mark.parametrize("files", [2, 5, 9, 60], ids="{} files fit".format)
-def test_a_disk_that_is_full_halfway(up: Up, files: int) -> None:
-    said = up.fails_with(prefix=on_a_disk(up.data_dir, f"size=400m,nr_inodes={files}"))
+def test_a_disk_that_becomes_full(up: FailingUp, files: int) -> None:
+    message = up.fails_with(prefix=on_a_disk(up.data_dir, f"size=400m,nr_inodes={files}"))
 
-    assert said.startswith("disk full: ")
-    assert str(up.data_dir) in said
+    assert message.startswith("disk full: ")
+    assert str(up.data_dir) in message
 
 
-def test_a_model_that_is_not_there(up: Up) -> None:
+def test_a_missing_model(up: FailingUp) -> None:
     up.model = up.data_dir / "nowhere"
 
     assert up.fails_with() == f"no model at {up.model}: there is no config.json"
 
 
-def test_wrong_settings(up: Up) -> None:
-    said = up.fails_with(environment={"LOG_LEVEL": "LOUD", "DRAIN_SECONDS": "soon"})
+def test_wrong_settings(up: FailingUp) -> None:
+    message = up.fails_with(environment={"LOG_LEVEL": "LOUD", "DRAIN_SECONDS": "soon"})
 
-    assert said.startswith("wrong settings: LOG_LEVEL ")
-    assert "; DRAIN_SECONDS " in said
+    assert message.startswith("wrong settings: LOG_LEVEL ")
+    assert "; DRAIN_SECONDS " in message
 
 
 @pytest.mark.parametrize("is_in_a_file", [False, True])
-def test_a_database_of_ours_that_is_away(up: Up, tmp_path: Path, is_in_a_file: bool) -> None:
+def test_the_given_database_is_away(up: FailingUp, tmp_path: Path, is_in_a_file: bool) -> None:
     address = f"postgresql+psycopg2://bounty:secret@127.0.0.1:{free_port()}/elsewhere"
     file = tmp_path / "database-url"
     file.write_text(address + "\n")
     given = {"DATABASE_URL_FILE": str(file)} if is_in_a_file else {"DATABASE_URL": address}
 
-    said = up.fails_with(environment=given)
+    message = up.fails_with(environment=given)
 
-    assert "OperationalError" in said
-    assert "secret" not in said
+    assert "OperationalError" in message
+    assert "secret" not in message
 
 
-def _bare_environment() -> dict[str, str]:
-    """Return our environment without anything that `up` or the settings would take from it."""
+def _own_environment() -> dict[str, str]:
+    """Return this process's environment without variables that `up` or the settings read."""
     taken = {"PG_BIN", "MODEL_STORE", *(name.upper() for name in Settings.model_fields)}
     return {name: value for name, value in os.environ.items() if name not in taken}
 
