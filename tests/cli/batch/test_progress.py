@@ -9,8 +9,8 @@ import pytest
 from cli.batch.progress import ProgressBar
 from cli.batch.responses import BatchView
 from cli.batch.tables import duration
+from tests.support.cli.terminal import ClosedTerminal, Terminal
 from tests.support.http.failing_service import batch
-from tests.support.terminal import ClosedTerminal, Terminal
 
 RUNNING = BatchView.read(batch("running", 200, queued=97, running=3, succeeded=98, failed=2))
 

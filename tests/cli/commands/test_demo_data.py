@@ -15,7 +15,7 @@ from models.accounts.user import User
 from models.database.base import SessionFactory
 from models.jobs.job import Job
 from models.schema import metadata
-from tests.support.cli import run_in_process
+from tests.support.cli.in_process import run_in_process
 from tests.support.factories.rows import add_job
 from tests.support.processes import CLI, bare_environment, run
 

@@ -11,7 +11,7 @@ from sqlalchemy import text
 from core.config.settings import Settings
 from models.database.base import SessionFactory
 from models.jobs.job import JobState
-from tests.support.cli import run_in_process
+from tests.support.cli.in_process import run_in_process
 from tests.support.factories.batches import add_batch
 from tests.support.factories.rows import add_job, add_key
 from tests.support.factories.usage import NOON, add_usage

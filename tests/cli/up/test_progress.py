@@ -5,7 +5,7 @@ from __future__ import annotations
 from io import StringIO
 
 from cli.up.progress import StartProgress
-from tests.support.terminal import ClosedTerminal, Terminal
+from tests.support.cli.terminal import ClosedTerminal, Terminal
 
 
 def test_a_file_gets_one_plain_line_for_each_step() -> None:

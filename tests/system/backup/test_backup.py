@@ -20,7 +20,7 @@ from core.config.settings import Settings
 from migrations.run import head_revision
 from models.database.base import SessionFactory
 from models.jobs.job import JobState
-from tests.support.backup_runs import begun, bountycoder, command, environment, working_tool
+from tests.support.cli.backup_runs import begun, bountycoder, command, environment, working_tool
 from tests.support.factories.rows import add_job, add_key
 from tests.support.factories.usage import NOON, add_usage
 from tests.support.paths import ROOT

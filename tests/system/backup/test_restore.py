@@ -19,7 +19,7 @@ from core.config.settings import Settings
 from migrations.run import upgrade
 from models.database.base import SessionFactory
 from models.maintenance.backup import backup_connection, count_tables
-from tests.support.backup_runs import begun, bountycoder, working_tool
+from tests.support.cli.backup_runs import begun, bountycoder, working_tool
 from tests.support.factories.rows import add_key
 from tests.support.factories.usage import add_usage
 from tests.support.polling import wait_until

@@ -15,7 +15,7 @@ from sqlalchemy import create_engine, text
 
 from core.generation import Generation
 from core.prompts.tokenizer import PromptTokenizer
-from tests.support.installation import Installation, shell_environment
+from tests.support.cli.installation import Installation, shell_environment
 from tests.support.processes import CLI, all_end, run
 
 ECHO = ("--engine", "echo")

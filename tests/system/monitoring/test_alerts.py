@@ -18,8 +18,8 @@ import yaml
 from cli.monitoring.rendering import render
 from cli.monitoring.settings import MonitoringSettings
 from tests.support.monitoring.monitored_service import SLOW_PACE, MonitoredService
+from tests.support.monitoring.repeating import repeating
 from tests.support.polling import wait_until
-from tests.support.repeating import repeating
 
 YEAR, WEEK = 365.0, 7.0
 #: More than `ALERT_CONNECTIONS_RATIO` of PostgreSQL's hundred.

@@ -19,8 +19,8 @@ from models.monitoring.grafana_role import ROLE
 from tests.support.http import batch_files
 from tests.support.monitoring.metrics_table import METRIC_ROW, METRICS_DOCUMENT
 from tests.support.monitoring.monitored_service import READER_PASSWORD, MonitoredService
+from tests.support.monitoring.repeating import repeating
 from tests.support.polling import wait_until
-from tests.support.repeating import repeating
 
 #: These have no data here: there is no GPU, and cAdvisor needs containers.
 NOT_HERE = re.compile(r"\b(bountycoder_gpu_|container_)")

@@ -19,7 +19,7 @@ from core.queueing.workers import WorkerRegistry
 from core.redis.client import open_redis
 from models.database.base import SessionFactory, open_database, sessions
 from tests.bench.servers import MODEL
-from tests.support.installation import Installation
+from tests.support.cli.installation import Installation
 from tests.support.paths import ROOT
 from tests.support.polling import wait_until
 from tests.system.faults.installation.clock import WallClocks
