@@ -32,6 +32,7 @@ from tests.support.http.failing_service import (
 from tests.support.paths import ROOT
 from tests.support.polling import wait_until
 from tests.support.processes import CLI
+from tests.support.processes import run as run_program
 
 KEY = "bc_abc_a-secret-key"
 
@@ -552,9 +553,7 @@ def test_the_client_imports_no_module_of_the_service() -> None:
         "assert not found, found\n"
     )
 
-    done = subprocess.run(
-        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60
-    )
+    done = run_program([sys.executable, "-c", program], environment=os.environ)
 
     assert done.returncode == 0, done.stderr
     assert "141  the reader of the output has closed it" in done.stdout

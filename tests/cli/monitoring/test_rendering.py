@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import re
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from core.errors import SettingsError
 from docker.grafana.dashboards.__main__ import BOARDS, path_of
 from tests.support.monitoring.programs import program
 from tests.support.paths import ROOT
+from tests.support.processes import run
 
 PROMETHEUS = ROOT / "docker" / "prometheus"
 ALL_RECEIVERS = {
@@ -79,7 +80,7 @@ def test_alertmanager_accepts_every_receiver(environment: dict[str, str], tmp_pa
     file = tmp_path / "alertmanager.yml"
     file.write_text(render("alertmanager.yml", settings(**environment)))
 
-    run(program("amtool"), "check-config", str(file))
+    check(program("amtool"), "check-config", str(file))
 
 
 def test_special_characters_of_settings_survive() -> None:
@@ -157,15 +158,15 @@ def test_prometheus_accepts_its_configuration_and_rules(tmp_path: Path) -> None:
     file = tmp_path / "prometheus.yml"
     file.write_text(text.replace("/etc/prometheus/alerts.yml", str(PROMETHEUS / "alerts.yml")))
 
-    run(program("promtool"), "check", "config", "--lint-fatal", str(file))
-    run(program("promtool"), "check", "rules", "--lint-fatal", str(PROMETHEUS / "alerts.yml"))
+    check(program("promtool"), "check", "config", "--lint-fatal", str(file))
+    check(program("promtool"), "check", "rules", "--lint-fatal", str(PROMETHEUS / "alerts.yml"))
 
 
 def test_rules_fire_only_in_their_cases() -> None:
     """These faults cannot be caused here, or take hours: promtool simulates them."""
-    run(program("promtool"), "test", "rules", "rules_test.yml", cwd=Path(__file__).parent)
+    check(program("promtool"), "test", "rules", "rules_test.yml", directory=Path(__file__).parent)
 
 
-def run(*command: str, cwd: Path | None = None) -> None:
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=60, check=False)
+def check(*command: str, directory: Path = ROOT) -> None:
+    done = run(command, environment=os.environ, directory=directory)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import subprocess
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from cli.plan.pace import Efficiency, Pace, Request
 from cli.plan.sizing import Load, cost, size
 from cli.plan.weights import Weights, read_bytes, weight_bytes
 from core.config.settings import Settings
-from tests.support.paths import ROOT
+from tests.support.processes import run
 
 #: The full speed of a GPU, so that a manual calculation is simple.
 PERFECT = Efficiency(bandwidth=1.0, compute=1.0, step_seconds=0.0)
@@ -236,8 +236,6 @@ def test_planning_needs_no_torch() -> None:
         "import sys; from cli.main import main; main(['plan']); assert 'torch' not in sys.modules"
     )
 
-    done = subprocess.run(
-        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60
-    )
+    done = run([sys.executable, "-c", program], environment=os.environ)
 
     assert (done.returncode, done.stderr) == (0, "")

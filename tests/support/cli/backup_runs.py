@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -13,12 +12,7 @@ import psutil
 from core.config.settings import Settings
 from tests.support.paths import ROOT
 from tests.support.polling import wait_until
-
-RUN_SECONDS = 120
-
-
-def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "cli.main", *arguments]
+from tests.support.processes import CLI, run
 
 
 def environment(settings: Settings, **changes: str) -> dict[str, str]:
@@ -28,21 +22,14 @@ def environment(settings: Settings, **changes: str) -> dict[str, str]:
 def bountycoder(
     settings: Settings, *arguments: str, **changes: str
 ) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(*arguments),
-        cwd=ROOT,
-        env=environment(settings, **changes),
-        capture_output=True,
-        text=True,
-        timeout=RUN_SECONDS,
-    )
+    return run([*CLI, *arguments], environment=environment(settings, **changes))
 
 
 @contextmanager
 def begun(settings: Settings, *arguments: str) -> Iterator[subprocess.Popen[str]]:
     """Start the command, and kill it at the end of the block if it still runs."""
     with subprocess.Popen(
-        command(*arguments),
+        [*CLI, *arguments],
         cwd=ROOT,
         env=environment(settings),
         stdout=subprocess.PIPE,

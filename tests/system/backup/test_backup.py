@@ -20,10 +20,10 @@ from core.config.settings import Settings
 from migrations.run import head_revision
 from models.database.base import SessionFactory
 from models.jobs.job import JobState
-from tests.support.cli.backup_runs import begun, bountycoder, command, environment, working_tool
+from tests.support.cli.backup_runs import begun, bountycoder, environment, working_tool
 from tests.support.factories.rows import add_job, add_key
 from tests.support.factories.usage import NOON, add_usage
-from tests.support.paths import ROOT
+from tests.support.processes import CLI, run
 
 
 @pytest.fixture
@@ -163,14 +163,8 @@ def test_a_full_disk_is_a_clear_error_and_leaves_no_files(
         pytest.skip("no small disk can be mounted here")
 
     script = f'{mount} && "$@"; code=$?; ls -A {tmp_path}; exit $code'
-    done = subprocess.run(
-        [*inside, script, "sh", *command("backup", "--to", str(tmp_path))],
-        cwd=ROOT,
-        env=environment(settings),
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    command = [*inside, script, "sh", *CLI, "backup", "--to", str(tmp_path)]
+    done = run(command, environment=environment(settings))
 
     assert done.returncode == 1
     assert "No space left on device" in done.stderr

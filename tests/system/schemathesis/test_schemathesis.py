@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ import redis
 
 from core.config.settings import Settings
 from tests.support.contract import contract
+from tests.support.processes import run
 from tests.support.service import Service
 
 CONFIG = Path(__file__).parent / "schemathesis.toml"
@@ -48,25 +48,23 @@ def test_made_up_requests_find_no_fault(unlimited_service: Service, tmp_path: Pa
     me = unlimited_service.call("GET", "/api/auth/me", headers=headers).json()
     report = tmp_path / "report.xml"
 
-    run = subprocess.run(
+    done = run(
         [
             *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(CONFIG)),
             *("run", f"{unlimited_service.url}/api/openapi.json"),
             *(f"--header={name}: {value}" for name, value in headers.items()),
             f"--report-junit-path={report}",
         ],
-        cwd=tmp_path,  # it leaves a cache where it runs
-        env={
+        directory=tmp_path,  # it leaves a cache where it runs
+        environment={
             **os.environ,
             "SCHEMATHESIS_HOOKS": str(HOOKS),
             "IDS_TO_SPARE": f"{key['id']},{me['id']}",
         },
-        capture_output=True,
-        text=True,
-        timeout=RUN_SECONDS,
+        seconds=RUN_SECONDS,
     )
 
-    assert run.returncode == 0, run.stdout + run.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
     tried = {case.get("name") for case in ElementTree.parse(report).iter("testcase")}
     calls = {
         f"{method.upper()} {path}"
