@@ -1,7 +1,7 @@
-"""Admits a batch: the limit of open batches of a key, and idempotency keys.
+"""The admission of batches: a key's limit of open batches, and idempotency keys.
 
-`admit_batch` decides both at the end of the transaction that creates the batch, under a lock of the
-API key. So the limit is exact, and no upload waits while another writes its lines.
+`admit_batch` checks both at the end of the transaction that creates the batch. It takes a lock of
+the API key, so the limit is exact. No upload waits while another one writes its lines.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from models.jobs.idempotency import LIFE
 
 @dataclass(frozen=True, slots=True)
 class BatchRejection:
-    """Why a batch is rejected.
+    """The reason for rejecting a batch.
 
     Attributes:
         repeated: the batch that has the idempotency key; `None` if too many batches are open.
@@ -29,13 +29,13 @@ class BatchRejection:
 
 
 def count_open(session: Session, api_key_id: UUID) -> int:
-    """Return how many batches of a key have not ended."""
+    """Return the number of open batches of a key."""
     is_open = (Batch.api_key_id == api_key_id, Batch.finished_at.is_(None))
     return session.scalar(select(func.count()).select_from(Batch).where(*is_open)) or 0
 
 
 def find_repeated_batch(session: Session, api_key_id: UUID, idempotency_key: str) -> Batch | None:
-    """Return the batch that an idempotency key made in the last `LIFE`."""
+    """Return the batch that an idempotency key created in the last `LIFE`."""
     return session.scalar(
         select(Batch)
         .where(Batch.api_key_id == api_key_id, Batch.idempotency_key == idempotency_key)
@@ -48,14 +48,14 @@ def admit_batch(
 ) -> BatchRejection | None:
     """Admit a batch inserted in this transaction, or return why it is rejected.
 
-    Holds an advisory lock on the API key: commit or roll back immediately afterwards.
+    The transaction then holds an advisory lock on the API key: commit or roll back immediately.
     """
     lock_row(session, RowLock.BATCHES_OF_KEY, batch.api_key_id)
     if idempotency_key is not None:
         repeated = find_repeated_batch(session, batch.api_key_id, idempotency_key)
         if repeated is not None:
             return BatchRejection(repeated)
-    if count_open(session, batch.api_key_id) > most:  # this one is among them
+    if count_open(session, batch.api_key_id) > most:  # the count includes this batch
         return BatchRejection()
     if idempotency_key is not None:
         _forget_old(session, batch.api_key_id, idempotency_key)

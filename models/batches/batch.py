@@ -1,12 +1,14 @@
-"""Batches: many jobs from one file. Lines are jobs of the bulk queue; the row keeps the totals.
+"""Batches: many jobs from one file.
 
     running → completed | cancelling | expiring
     cancelling → cancelled
     expiring → expired
 
-The job of a line is held until the dispatcher releases it (`Job.is_held`), so that only few lines
-are on the queue at once. The transaction that ends a line adds it to the totals of the batch, so
-that reading a batch never counts its lines. The end of the last line ends the batch.
+Each line is a job of the bulk queue. The job is held until the dispatcher releases it
+(`Job.is_held`). So only a few lines are on the queue at once.
+
+The row of the batch keeps the totals. The transaction that ends a line adds it to the totals, so
+reading a batch never counts its lines. The end of the last line ends the batch.
 """
 
 from __future__ import annotations
@@ -39,7 +41,7 @@ class BatchState(StrEnum):
         return not NEXT[self]
 
 
-#: What a batch may become. A batch whose lines have all ended becomes the one that is final.
+#: The next states of each state. The end of the last line chooses the one that is final.
 NEXT: dict[BatchState, frozenset[BatchState]] = {
     BatchState.RUNNING: frozenset(
         {BatchState.COMPLETED, BatchState.CANCELLING, BatchState.EXPIRING}
@@ -53,7 +55,7 @@ NEXT: dict[BatchState, frozenset[BatchState]] = {
 
 
 class OnError(StrEnum):
-    """How to treat a file with invalid lines."""
+    """The treatment of a file with invalid lines."""
 
     REJECT = "reject"
     SKIP = "skip"
@@ -63,18 +65,19 @@ class Batch(Base):
     """One file of requests.
 
     Attributes:
-        endpoint: whose language the lines speak: `/v1/chat/completions`, `/v1/completions`, or
-            `None` for our own.
-        total: lines; each is one job, those that were skipped as faulty are failed ones.
-        succeeded: lines that succeeded; `failed`, `cancelled` and `expired` likewise. The rest has
-            not ended.
-        prompt_tokens: of the lines that ended, as `completion_tokens` and `cached_tokens`.
-        input_file_id: the file that it was made of, where one was uploaded before.
-        retry_of: the batch whose unfinished lines these are.
-        idempotency_key: of the caller's own choosing, with the SHA-256 of what came with it.
-        request_id: of the HTTP request that made it, for the logs.
-        texts_deleted_at: when retention had deleted the requests and completions of its lines.
-        lines_deleted_at: when retention began to delete its lines; the batch itself goes last.
+        endpoint: the API of the requests: `/v1/chat/completions`, `/v1/completions`, or `None` for
+            the native API.
+        total: the number of lines. Each line is one job; a skipped invalid line is a failed job.
+        succeeded: the number of lines that succeeded; `failed`, `cancelled` and `expired`
+            likewise. The other lines have not ended.
+        prompt_tokens: of the ended lines that had started; `completion_tokens` and `cached_tokens`
+            likewise.
+        input_file_id: the file with the requests, if it was uploaded before.
+        retry_of: the batch whose unsuccessful lines this batch retries.
+        idempotency_key: the caller's choice; `body_hash` is the SHA-256 of the content.
+        request_id: the id of the HTTP request that created the batch, for the logs.
+        texts_deleted_at: when retention had deleted the requests and completions of the lines.
+        lines_deleted_at: when retention began to delete the lines; it deletes the batch last.
     """
 
     __tablename__ = "batches"
@@ -101,7 +104,7 @@ class Batch(Base):
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
-    # By class, not by name: programs that end jobs update batches, and need these tables mapped.
+    # Classes, not names of tables: programs that end jobs update batches and need both mapped.
     user_id: Mapped[UUID] = mapped_column(ForeignKey(User.id))
     api_key_id: Mapped[UUID] = mapped_column(ForeignKey(ApiKey.id))
     name: Mapped[str | None] = mapped_column(String(200))
@@ -118,7 +121,7 @@ class Batch(Base):
     completion_tokens: Mapped[int] = mapped_column(BigInteger, default=0)
     cached_tokens: Mapped[int] = mapped_column(BigInteger, default=0)
     webhook_url: Mapped[str | None] = mapped_column(String(2048))
-    # Named so because `metadata` is SQLAlchemy's own.
+    # The API's `metadata`, a name that SQLAlchemy reserves.
     labels: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
     input_file_id: Mapped[UUID | None]
     retry_of: Mapped[UUID | None]
@@ -139,5 +142,5 @@ class Batch(Base):
 
     @property
     def ended(self) -> int:
-        """Lines that have ended, however."""
+        """The number of lines in any final state."""
         return self.succeeded + self.failed + self.cancelled + self.expired

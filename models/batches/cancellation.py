@@ -1,4 +1,7 @@
-"""Cancels a batch as a whole; its lines follow, see `models/execution/line_expiry.py`."""
+"""The cancellation and the expiry of a whole batch.
+
+`models/execution/line_expiry.py` ends the lines afterwards.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +16,10 @@ from models.batches.batch import NEXT, Batch, BatchState
 
 
 def request_batch_cancel(session: Session, batch_id: UUID) -> Batch | None:
-    """Begin to cancel a batch; the dispatcher ends its lines, and the last one ends it.
+    """Begin to cancel a batch.
 
-    Returns the batch as it is then, also one that was ending before; `None` if it has ended.
+    The dispatcher ends the lines, and the last line ends the batch. Returns the batch with its new
+    state, even if it was already ending; `None` if it has ended.
     """
     values = {"state": BatchState.CANCELLING, "cancel_requested_at": func.now()}
     session.execute(
@@ -29,7 +33,7 @@ def request_batch_cancel(session: Session, batch_id: UUID) -> Batch | None:
 
 
 def begin_expiries(session: Session, batch_ids: Sequence[UUID]) -> list[UUID]:
-    """Let those of the batches end whose time is over; return them."""
+    """Begin to expire those of the batches that are due; return their ids."""
     due = (
         select(Batch.id)
         .where(Batch.id.in_(batch_ids), Batch.expires_at < func.now())
@@ -48,5 +52,5 @@ def begin_expiries(session: Session, batch_ids: Sequence[UUID]) -> list[UUID]:
 
 
 def _may_become(new: BatchState) -> list[Any]:
-    """Return the conditions of a change to `new`."""
+    """Return the conditions for a change to `new`."""
     return [Batch.state.in_([old for old, to in NEXT.items() if new in to])]

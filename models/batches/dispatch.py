@@ -1,4 +1,4 @@
-"""Reads and writes of the dispatcher: open batches, their next lines, and their release."""
+"""The dispatcher's reads and writes: open batches, held lines, and releases."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from core.generation import DEFAULT_MAX_TOKENS
 from models.batches.batch import BatchState
 from models.database.locks import ServiceLock, try_lock
 
-#: The most tokens that a line may use; a request holds only the fields that the caller sent.
+#: The most tokens that a line may use. A request has only the fields that the caller sent.
 LINE_TOKENS = f"""(prompt_tokens
     + coalesce((request ->> 'maxTokens')::integer, {DEFAULT_MAX_TOKENS})
     * coalesce((request ->> 'n')::integer, 1))"""
-#: The condition of a held line.
+#: The condition for a held line.
 HELD = "state = 'queued' and is_held"
 
 _OPEN = text(
@@ -54,7 +54,7 @@ _NEXT_LINES = f"""
     ) as held
     order by wanted.batch_id, held.line
 """
-#: Skips lines that another transaction changes: a release never waits.
+#: Skips lines that another transaction is changing, so that a release never waits.
 _RELEASE = f"""
     update jobs set is_held = false, released_at = clock_timestamp(), charged_tokens = wanted.tokens
     from jsonb_to_recordset(%(lines)s::jsonb) as wanted (id uuid, tokens integer)
@@ -74,11 +74,11 @@ class OpenBatch:
     """A batch that has not ended.
 
     Attributes:
-        is_due: its time is over.
-        is_done: all its lines have ended.
-        is_orphan: its key or its user was deleted.
-        has_live_key: its key may be used; one that was switched off or has expired, or whose user
-            is suspended, may come back.
+        is_due: the expiry of the batch has passed.
+        is_done: all lines have ended.
+        is_orphan: the key or its user was deleted.
+        has_live_key: the key may be used. A key that is switched off, expired or of a suspended
+            user may become usable again.
     """
 
     id: UUID
@@ -93,17 +93,20 @@ class OpenBatch:
 
     @property
     def may_run(self) -> bool:
-        """Whether its lines may be released; those of a key that is off wait until it is on."""
+        """Whether the dispatcher may release lines.
+
+        Lines of a key that is switched off wait until the key is switched on.
+        """
         return self.state == BatchState.RUNNING and self.has_live_key and not self.is_due
 
     @property
     def must_hold(self) -> bool:
-        """Whether none of its lines may run, until its key is back."""
+        """Whether no line may run until the key is usable again."""
         return self.state == BatchState.RUNNING and not (self.has_live_key or self.is_orphan)
 
 
 class HeldLine(NamedTuple):
-    """A line that waits for its release, and the tokens that it may take."""
+    """A line that waits for its release, and the most tokens that it may use."""
 
     batch_id: UUID
     line: int
@@ -116,22 +119,26 @@ def open_batches(session: Session) -> list[OpenBatch]:
 
 
 def try_to_dispatch(session: Session) -> bool:
-    """Take the dispatcher's lock until the transaction ends; False if another process has it."""
+    """Take the dispatcher's lock until the transaction ends.
+
+    Returns False if another process holds it.
+    """
     return try_lock(session, ServiceLock.BATCH_DISPATCH)
 
 
 def count_released(session: Session) -> int:
-    """Return how many lines were released and have not begun."""
+    """Return how many released lines wait for a worker."""
     return session.scalar(_COUNT_RELEASED) or 0
 
 
 def next_lines(
     session: Session, wanted: Mapping[UUID, int], afters: Mapping[UUID, int]
 ) -> list[HeldLine]:
-    """Return the next so many held lines of each batch, in their order.
+    """Return the next held lines of each batch, in order.
 
     Args:
-        afters: only from beyond this line of a batch; those that were released lie before.
+        wanted: the most lines of each batch.
+        afters: return only lines after this one of the batch; released lines come before it.
     """
     values = {
         "batches": [str(batch_id) for batch_id in wanted],
@@ -143,9 +150,10 @@ def next_lines(
 
 
 def release_lines(session: Session, lines: Sequence[HeldLine]) -> set[UUID]:
-    """Release lines, each charged with its tokens; return the ids of those released.
+    """Release lines and charge each with its tokens.
 
-    The others were released before, or have ended.
+    Returns the ids of the released lines. The others were released before, have ended or are being
+    changed.
     """
     values = {
         "ids": [str(line.id) for line in lines],

@@ -1,6 +1,7 @@
-"""The lines of batches as they come in: written as jobs, many rows a statement, and read again.
+"""Inserts of batch lines as jobs, and reads of the lines to retry.
 
-In SQL, not by COPY: psycopg2 cannot copy while greenlets wait for it.
+One SQL statement inserts many rows. There is no COPY: psycopg2 cannot copy while greenlets wait for
+it.
 """
 
 from __future__ import annotations
@@ -16,13 +17,14 @@ from models.batches.batch import Batch
 from models.database.prepared import Statements
 from models.jobs.job import Job, JobState
 
-#: States of lines that may be tried again.
+#: States of lines that may be retried.
 UNSUCCESSFUL = (JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED)
-#: Lines that are read again at once, and at most, but for the last, how many bytes as stored.
+#: The most lines of one read.
 MOST_LINES = 300
+#: A read ends with the line that exceeds this many bytes of requests, as stored.
 MOST_STORED_BYTES = 256 * 1024
 
-#: A line with an error was refused when it came in: it has ended, and its request is not known.
+#: An invalid line has an error. Its job has ended, and its request is unknown.
 _INSERT = f"""
     insert into jobs (
         id, user_id, api_key_id, batch_id, line, custom_id, queue, state, is_held, priority, model,
@@ -39,7 +41,7 @@ _INSERT = f"""
         id uuid, line integer, custom_id text, request jsonb, prompt_tokens integer, error jsonb
     )
 """
-#: What may be tried again of a batch: a request that is known, and did not succeed.
+#: The unsuccessful lines of a batch whose requests are known.
 _READ = f"""
     select line, custom_id, request
     from (
@@ -58,7 +60,7 @@ _READ = f"""
 
 
 class UnsuccessfulLine(NamedTuple):
-    """A line that did not succeed, and its request."""
+    """A line that did not succeed, with its request."""
 
     line: int
     custom_id: str | None
@@ -70,12 +72,16 @@ _IDLE_TIMEOUT = "set local idle_in_transaction_session_timeout = '30s'"
 
 
 def begin_writing(session: Session) -> None:
-    """Let the server end this transaction if it is idle for long."""
+    """Let the server end this transaction if it is idle for 30 seconds."""
     session.connection().exec_driver_sql(_IDLE_TIMEOUT)
 
 
 def insert_lines(session: Session, batch: Batch, rows: str, *, priority: int) -> None:
-    """Add lines of a batch: `rows` is a JSON array of objects as `_INSERT` takes them."""
+    """Insert lines of a batch.
+
+    Args:
+        rows: a JSON array of objects with the fields of `r` in `_INSERT`.
+    """
     values = {**_values_of(batch), "priority": priority, "rows": rows}
     session.connection().exec_driver_sql(_INSERT, values)
 
@@ -83,16 +89,16 @@ def insert_lines(session: Session, batch: Batch, rows: str, *, priority: int) ->
 def read_unsuccessful(
     statements: Statements, batch_id: UUID, *, after: int
 ) -> list[UnsuccessfulLine]:
-    """Return the next lines that may be tried again, from behind the line `after`.
+    """Return the next lines that may be retried, after the line `after`.
 
-    Not those that were refused when they came in: their requests are not known.
+    Omits lines that were invalid, because their requests are unknown.
     """
     rows = statements.run(_READ, {"batch_id": batch_id, "after": after})
     return [UnsuccessfulLine(*row) for row in rows]
 
 
 def count_retriable(session: Session, batch: Batch) -> int:
-    """Return how many lines `read_unsuccessful` would return in all."""
+    """Return how many lines `read_unsuccessful` returns in total."""
     if batch.texts_deleted_at is not None:
         return 0
     rest = batch.cancelled + batch.expired

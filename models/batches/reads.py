@@ -1,4 +1,4 @@
-"""Batches as their owners see them: one, a list, and what runs of them."""
+"""Batches as their owners see them: one, a list, and counts of running lines."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from models.jobs.job import Job, JobState
 def existing_batches() -> Select[Batch]:
     """Return the query for batches that retention is not deleting.
 
-    Retention deletes the lines of a batch first, a few at a time; the rest is incomplete.
+    Retention deletes the lines of a batch first, a few at a time, so the batch is incomplete.
     """
     return select(Batch).where(Batch.lines_deleted_at.is_(None))
 
@@ -25,7 +25,7 @@ def find_batch(session: Session, batch_id: UUID) -> Batch | None:
 
 
 def count_running(session: Session, batch_ids: Collection[UUID]) -> dict[UUID, int]:
-    """Return how many lines of each batch run now; one without any is left out.
+    """Return the number of running lines of each batch; omit batches without any.
 
     Reads only released lines, so the length of the batches does not matter.
     """
@@ -35,7 +35,7 @@ def count_running(session: Session, batch_ids: Collection[UUID]) -> dict[UUID, i
     rows = session.execute(
         select(Job.batch_id, runs)
         .where(
-            # The condition of the index of released lines: PostgreSQL uses it for no other.
+            # PostgreSQL uses the index of released lines only for the index's own condition.
             Job.batch_id.in_(batch_ids),
             ~Job.is_held,
             Job.state.in_([JobState.QUEUED, JobState.RUNNING]),

@@ -1,7 +1,7 @@
 """Batches that were rejected because lines of their file are invalid.
 
-OpenAI's clients create a batch first and learn later that its file is invalid. The object that
-reports the errors is kept here, so that every `Batch` has lines.
+OpenAI's clients create a batch first and learn later that its file is invalid. A table of its own
+keeps the errors, so that every `Batch` has lines.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from models.accounts.user import User
 from models.database.base import Base, database_now, is_one_of
 from models.database.pagination import Keyset, read_entities
 
-#: Rejected batches of one user; older ones are deleted.
+#: The most rejected batches of a user; older ones are deleted.
 MAX_OF_USER = 100
-#: What one step of `delete_expired_rejections` deletes.
+#: The most rows that one call of `delete_expired_rejections` deletes.
 STEP = 100
 
 
 class RejectedBatch(Base):
-    """A request for a batch that was rejected; see `Batch`.
+    """A rejected request for a `Batch`.
 
     Attributes:
-        errors: of the first lines: `line`, `code`, `message`, `param`.
-        expires_at: when it may be deleted.
+        errors: `line`, `code`, `message` and `param` for the first invalid lines.
+        expires_at: the time after which the row is deleted.
     """
 
     __tablename__ = "refused_batches"
@@ -53,9 +53,9 @@ class RejectedBatch(Base):
 
 
 def add_rejected_batch(session: Session, batch: RejectedBatch, *, life: timedelta) -> None:
-    """Add a rejected batch that expires after `life`, dated by the clock of the database.
+    """Add a rejected batch that expires after `life`, by the clock of the database.
 
-    Deletes the oldest ones of a user who has too many.
+    Deletes the oldest rejected batches of a user with more than `MAX_OF_USER`.
     """
     batch.created_at = database_now(session)
     batch.expires_at = batch.created_at + life
@@ -81,13 +81,13 @@ def find_rejected_batch(session: Session, batch_id: UUID) -> RejectedBatch | Non
 def list_rejected_batches(
     session: Session, user_id: UUID, *, after: UUID | None, limit: int
 ) -> Keyset[RejectedBatch]:
-    """Return a user's, newest first, from before the id `after`."""
+    """Return a user's rejected batches, newest first, older than the id `after`."""
     query = select(RejectedBatch).where(RejectedBatch.user_id == user_id)
     return read_entities(session, query, RejectedBatch.id, after=after, limit=limit)
 
 
 def delete_expired_rejections(session: Session) -> None:
-    """Delete some rejected batches that have expired."""
+    """Delete up to `STEP` rejected batches that have expired."""
     old = (
         select(RejectedBatch.id)
         .where(RejectedBatch.expires_at <= func.now())

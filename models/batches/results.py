@@ -1,4 +1,4 @@
-"""Results of a batch, page by page in the order of its lines."""
+"""The results of a batch in pages, in the order of its lines."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from uuid import UUID
 from models.database.prepared import Statements
 from models.jobs.job import Job, JobState, new_job
 
-#: Lines of one page: few enough that parsing their JSON delays no other request.
+#: The most lines of a page: parsing their JSON must delay no other request.
 MOST_LINES = 100
-#: A page ends with the line that exceeds this many bytes of completions, as stored: compressed to
-#: a half or less. One completion has up to 10 MB, so a page may be large.
+#: A page ends with the line that exceeds this many bytes of completions, as stored. PostgreSQL
+#: compresses them to a half or less. One completion has up to 10 MB, so a page may be large.
 MOST_STORED_BYTES = 256 * 1024
 
-#: PostgreSQL knows the size of a completion without reading it, and reads those of the page only.
+#: PostgreSQL knows a completion's size without reading it, and reads only the page's completions.
 _READ = f"""
     select id, line, custom_id, state, model, choices, error, is_cached, created_at, started_at,
         prompt_tokens, completion_tokens, cached_tokens
@@ -51,7 +51,7 @@ _COLUMNS = (
 def read_results(
     statements: Statements, batch_id: UUID, *, after: int, states: Collection[JobState]
 ) -> list[Job]:
-    """Return the next lines that have ended in these states, from behind the line `after`.
+    """Return the next lines that ended in these states, after the line `after`.
 
     An empty list is the end. The jobs belong to no session.
     """

@@ -1,4 +1,4 @@
-"""Serializes batches to the JSON of the API and of webhooks."""
+"""Batches as the JSON of the API and of webhooks."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def serialize_batch(
     """Return a batch as its owner sees it.
 
     Args:
-        running: of its lines, as `count_running` says; none of one that is final.
-        now: by the clock of the database; without it the rate of a batch that runs is not known.
+        running: the number of running lines, from `count_running`; 0 for a batch that has ended.
+        now: the time of the database's clock; without it the rate of a running batch is unknown.
     """
     rate = _lines_per_second(batch, now)
     rest = batch.total - batch.ended
@@ -32,7 +32,7 @@ def serialize_batch(
         "endpoint": batch.endpoint,
         "total": batch.total,
         "counts": {
-            # What ended or began since the row was read must not make it negative.
+            # Lines may begin or end after the read of the row: the count must not become negative.
             "queued": max(0, rest - running),
             "running": min(running, rest),
             "succeeded": batch.succeeded,
@@ -62,9 +62,9 @@ def serialize_batch(
 
 
 def _lines_per_second(batch: Batch, now: datetime | None) -> float | None:
-    """Return the lines that were done in each second since the first began, if one has.
+    """Return the lines done per second since the first one began; `None` if unknown.
 
-    Those that were cancelled or expired cost no time: they are not counted.
+    Cancelled and expired lines cost no time, so the rate does not count them.
     """
     until = batch.finished_at or now
     if batch.started_at is None or until is None:
