@@ -1,4 +1,4 @@
-"""Lists of values as one parameter of a statement, however many they are."""
+"""Lists of any length as one parameter of a statement."""
 
 from __future__ import annotations
 
@@ -18,5 +18,5 @@ def is_one_of(
 
 
 def uuid_array(ids: Iterable[UUID]) -> str:
-    """Return ids as the text of a PostgreSQL array, for statements that are not the ORM's."""
+    """Return ids as the text of a PostgreSQL array, for statements outside the ORM."""
     return f"{{{','.join([row_id.hex for row_id in ids])}}}"

@@ -36,14 +36,15 @@ from core.config.settings import Settings
 
 SessionFactory = sessionmaker[Session]
 
-#: Rows or an index cannot be read: SQLSTATEs XX001 and XX002.
+#: PostgreSQL cannot read rows or an index: SQLSTATEs XX001 and XX002.
 _DAMAGED = (errors.DataCorrupted, errors.IndexCorrupted)
 
-#: Errors of the server that the driver does not count as operational, and that no statement is to
-#: blame for. SQLSTATE 25006: a standby, or a primary that an operator or a failover made read-only.
-#: 25P03 and 25P04: the server ended our transaction, because this process froze. 42501: its files
-#: are on a read-only disk, or our role lost its rights. XX: a fault of the server, a quota of the
-#: disk, or broken data.
+#: Errors of the server that the driver does not count as operational, and no statement causes.
+#: SQLSTATEs:
+#: - 25006: a standby, or a primary that an operator or a failover made read-only.
+#: - 25P03 and 25P04: the server ended our transaction because this process froze.
+#: - 42501: the server's files are on a read-only disk, or our role lost its rights.
+#: - XX: an internal error of the server, a quota of the disk, or damaged data.
 _ALSO_AWAY = (
     errors.ReadOnlySqlTransaction,
     errors.IdleInTransactionSessionTimeout,
@@ -53,8 +54,8 @@ _ALSO_AWAY = (
     *_DAMAGED,
 )
 
-#: What drivers raise when the database is away, too slow, full or read-only: callers answer 503 or
-#: try again. Operational are SQLSTATEs 08 (connection), 40 (deadlock), 53 (disk, memory or
+#: Errors that drivers raise when the database is away, too slow, full or read-only: callers respond
+#: with 503 or retry. Operational are SQLSTATEs 08 (connection), 40 (deadlock), 53 (disk, memory or
 #: connections used up), 55 (lock held), 57 (shut down, starting, out of time) and 58 (disk broken).
 DATABASE_AWAY = (
     OperationalError,
@@ -65,18 +66,18 @@ DATABASE_AWAY = (
     *_ALSO_AWAY,
 )
 
-#: A connection that was used this recently is not tested before its use.
+#: A connection that was idle for less than this is not tested before its use.
 TRUSTED_IDLE_SECONDS = 1.0
 
 #: SQLSTATEs of a statement that asks too much: it took too long, wrote too large a temporary file,
-#: or has values beyond the server's limits. A wait for a lock ends before, as another error
-#: (55P03): the holder will release it.
+#: or has values beyond the server's limits. A wait for a lock ends earlier with another error
+#: (55P03), because the holder will release the lock.
 _TOO_MUCH = ("57014", "53400", "54")
-#: SQLSTATEs of a server that is up and will reject the statement on every retry: also a
-#: prepared statement that the server does not know, and a fault inside of the server.
+#: SQLSTATEs of a server that is up and rejects the statement on every retry. They include an
+#: unknown prepared statement and an internal error of the server.
 _REFUSED = (*_TOO_MUCH, "26", "XX")
 
-#: Keeps 10,000 rows with less memory than they take: the server writes a file to its disk.
+#: 10,000 rows need more than this memory, so the server writes a file to its disk.
 _WRITE_A_FILE = "set local work_mem = '64kB'; select count(*) from generate_series(1, 10000)"
 
 
@@ -104,24 +105,25 @@ def open_database(
     has_generic_plans: bool = False,
     is_serial: bool = False,
 ) -> Engine:
-    """Return an engine; nothing connects before its first use.
+    """Return an engine, which connects at its first use.
 
-    A connection that rested for a moment is tried before it is used: the server may have gone.
-    Waiting for a free connection, for a statement and for a lock ends within
-    `database_timeout_seconds`; a peer that does not respond at all is given up after twice that
-    where greenlets wait for it (`models/database/greenlet_wait.py`). As long may a transaction
-    pause: the server ends one of a process that froze or whose machine is gone, and with it its
-    locks.
+    - A connection that was idle for a moment is tested before its use: the server may have gone.
+    - Waits for a free connection, a statement or a lock end within `database_timeout_seconds`.
+    - Greenlets give up a server that does not respond at all after twice that
+      (`models/database/greenlet_wait.py`).
+    - A transaction may be idle for twice that, too. Then the server ends it and releases its locks:
+      its process froze, or its machine is gone.
 
     Args:
-        pool_size: connections at most; 0 takes it from the settings.
-        is_autocommit: each statement is a transaction of its own. For single reads and writes: it
-            costs one round trip to the server instead of three.
-        has_generic_plans: plan each prepared statement once, for tables and groups of any size:
-            find rows by an index, and join them by hashing. A plan for the present sizes would
-            keep reading all of a table that was small when it was planned.
-        is_serial: one process of the server runs a statement. For those that take well under a
-            second: helpers take longer to start than they save, and the cores of others.
+        pool_size: the most connections; 0 uses the settings.
+        is_autocommit: make each statement its own transaction. Use it for single reads and writes:
+            they cost one round trip instead of three.
+        has_generic_plans: plan each prepared statement once, for tables and groups of any size. The
+            plan finds rows by an index and joins them by hashing. A plan for a small table would
+            continue to read all of it after it has grown.
+        is_serial: run each statement in one process of the server. Use it for statements of well
+            under a second: parallel workers save less time than their start takes, and they
+            occupy cores that others need.
     """
     keep_plans = " -c plan_cache_mode=force_generic_plan"
     keep_plans += " -c enable_seqscan=off -c enable_nestloop=off"
@@ -133,7 +135,7 @@ def open_database(
         max_overflow=0,
         pool_timeout=timeout,
         pool_recycle=1800,
-        hide_parameters=True,  # an error's text must not carry prompts and completions into a log
+        hide_parameters=True,  # errors must not write prompts and completions to a log
         connect_args={
             "connect_timeout": max(2, round(timeout)),
             "options": f"-c statement_timeout={round(timeout * 1000)} -c timezone=UTC"
@@ -159,7 +161,7 @@ def sessions(engine: Engine) -> SessionFactory:
 
 
 def note_idle(info: dict[Any, Any]) -> None:
-    """Note that a connection, whose `info` this is, was used until now."""
+    """Record in a connection's `info` that it was used until now."""
     info["rests_since"] = time.monotonic()
 
 
@@ -169,7 +171,7 @@ def _note_rest(connection: Any, record: Any) -> None:
 
 
 def _try_rested(connection: Any, record: Any, proxy: Any) -> None:
-    """Ask a connection that rested for a sign of life; the pool replaces one that is dead."""
+    """Test a connection that was idle; the pool replaces a dead one."""
     rests_since = record.info.pop("rests_since", None)
     if rests_since is None or time.monotonic() - rests_since < TRUSTED_IDLE_SECONDS:
         return
@@ -183,10 +185,10 @@ def _try_rested(connection: Any, record: Any, proxy: Any) -> None:
 
 
 def _as_away(context: ExceptionContext) -> Exception | None:
-    """Turn errors of `_ALSO_AWAY` into one of `DATABASE_AWAY`.
+    """Convert an error of `_ALSO_AWAY` to one of `DATABASE_AWAY`.
 
-    A read-only server may be a former primary, whose connections a failover left open: the next
-    connection resolves the address of the primary again.
+    A read-only server may be a former primary whose connections a failover left open. The pool
+    drops them, so that the next connection resolves the address of the primary again.
     """
     error = context.original_exception
     if isinstance(error, errors.ReadOnlySqlTransaction):
@@ -205,12 +207,12 @@ def away_kind(error: Exception) -> str:
 
 
 def away_reason(error: Exception) -> str:
-    """Name the driver's error below one of `DATABASE_AWAY`, without values: for a log."""
+    """Return the name of the driver's error for a log; it contains no values."""
     return type(_cause(error)).__name__
 
 
 def is_without_code(error: BaseException) -> bool:
-    """Say whether a connection broke in a way that the driver has no class for."""
+    """Say whether a connection broke with an error that has no class and no code."""
     return type(error) is psycopg2.DatabaseError and error.pgcode is None
 
 
@@ -225,7 +227,10 @@ def is_permanent(error: Exception) -> bool:
 
 
 def is_damage(error: BaseException) -> bool:
-    """Say whether one of `DATABASE_AWAY` is about rows that are damaged: all others are there."""
+    """Say whether an error of `DATABASE_AWAY` concerns only damaged rows.
+
+    All other rows can be read.
+    """
     return isinstance(_cause(error), _DAMAGED)
 
 
@@ -242,27 +247,28 @@ def utc_now() -> datetime:
 
 
 def database_now(session: Session) -> datetime:
-    """Return the time by the clock of the database, which all programs share."""
+    """Return the time of the database's clock, which all programs share."""
     now: datetime = session.execute(text("select now()")).scalar_one()
     return now
 
 
 def is_one_of(column: Any, locked: Select[Any]) -> ColumnElement[bool]:
-    """Return the condition that a column is among those that a query with a limit locks.
+    """Return the condition that a column is among the rows that `locked` selects.
 
-    As an array the query runs once. PostgreSQL may run it for each row of an `in`, and each time
-    it would skip the rows that the statement has changed and lock the next, beyond the limit.
+    `locked` is a query with a limit that locks its rows. PostgreSQL may run the query of an `in`
+    for each row. Each run would skip the changed rows and lock the next ones, beyond the limit. As
+    an array, the query runs once.
     """
     condition: ColumnElement[bool] = column == any_(func.array(locked.scalar_subquery()))
     return condition
 
 
 def check_writable(session: Session) -> None:
-    """Ask the database whether it takes changes: a standby and a full disk do not.
+    """Check that the database accepts changes: a standby and a full disk do not.
 
-    A connection to one that is read-only is given up: after a failover, the next finds the primary.
+    Drops a connection to a read-only server: after a failover, the next one finds the primary.
 
-    Raises one of `DATABASE_AWAY`.
+    Raises one of `DATABASE_AWAY` if the database does not accept changes.
     """
     session.execute(text(_WRITE_A_FILE))
     if session.scalar(text("show transaction_read_only")) != "off":

@@ -1,8 +1,9 @@
-"""Lets psycopg2 wait for PostgreSQL in greenlets, with a time-out.
+"""Waits of greenlets for PostgreSQL, with a time-out.
 
-psycopg2 passes each wait to one function of the process (its "wait callback"). Only this time-out
-notices a server whose system acknowledges packets but which never responds: libpq's time-out does
-not run during the callback, and the server itself enforces the time-out of statements.
+psycopg2 passes each wait to one function of the process (its "wait callback"). The system of a
+server may acknowledge packets although the server never responds. Only the time-out of the callback
+notices this: libpq's time-out does not run during the callback, and the server itself enforces the
+time-out of statements.
 """
 
 from __future__ import annotations
@@ -16,9 +17,12 @@ from psycopg2.extensions import POLL_OK, POLL_READ, POLL_WRITE, set_wait_callbac
 
 
 def wait_in_greenlets(seconds: float) -> None:
-    """Let other greenlets run while one waits for the database, each wait for at most `seconds`.
+    """Let other greenlets run while one waits for the database.
 
-    It concerns all connections of this process, and must be longer than a statement may take.
+    This applies to all connections of the process.
+
+    Args:
+        seconds: the longest wait, which must be longer than a statement may take.
     """
 
     def wait(connection: Any) -> None:

@@ -1,8 +1,8 @@
-"""Commits many changes in one transaction: while one group commits, the next one forms.
+"""Group commit: one transaction makes many changes while the next group forms.
 
-As databases group the commits of their log ("group commit", Gawlick and Kinkade, 1985). A change
-waits for no other; under load each transaction carries what gathered during the one before, so
-that a row which all of them touch is locked once a group and not once a job.
+Databases write their logs in this way ("group commit", Gawlick and Kinkade, 1985). A change does
+not wait until a group is full. Under load, each transaction makes the changes that arrived during
+the one before. A row that all of them change is then locked once per group, not once per job.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ _log = logging.getLogger(__name__)
 Change = TypeVar("Change")
 Result = TypeVar("Result")
 T = TypeVar("T")
-#: What a change is made with: a session, or what stands in its place.
+#: The argument that makes a change: a session, or its substitute.
 S = TypeVar("S")
 S_co = TypeVar("S_co", covariant=True)
 
 MAX_GROUP = 256
-#: Times that a change alone is tried when the database finds it too slow or too large.
+#: Attempts to make a change in its own transaction while the database rejects it.
 MOST_REFUSALS = 3
-#: How often one who waits looks whether the thread still lives.
+#: The interval at which a waiting caller checks that the thread is alive.
 POLL_SECONDS = 0.5
 JOIN_SECONDS = 5.0
 FIRST_RETRY_SECONDS = 0.1
@@ -41,7 +41,10 @@ LONGEST_RETRY_SECONDS = 2.0
 
 
 class Transactions(Protocol[S_co]):
-    """Begins transactions, as `SessionFactory` does; one is committed when its block ends."""
+    """Begins transactions, as `SessionFactory` does.
+
+    The end of the block commits the transaction.
+    """
 
     def begin(self) -> AbstractContextManager[S_co]: ...
 
@@ -55,9 +58,10 @@ def persist(
 ) -> T | None:
     """Make a change in its own transaction, and retry while the database is away.
 
-    Returns `None` when the process must leave first.
+    Returns `None` if the process must leave first.
 
-    Raises one of `DATABASE_AWAY` when the database, being there, refused it `most_refusals` times.
+    Raises one of `DATABASE_AWAY` if the database is up and rejects the change `most_refusals`
+    times.
     """
     delay, refusals = FIRST_RETRY_SECONDS, 0
     while True:
@@ -74,10 +78,10 @@ def persist(
 
 
 class GroupCommit(Generic[S, Change, Result]):
-    """One thread that makes changes for all.
+    """One thread that makes the changes of all callers.
 
     Args:
-        write: makes a group of changes; returns one result for each, `None` where there was
+        write: makes a group of changes. Returns one result for each change; `None` if there was
             nothing to change.
         committed: receives the results of a group after its commit, before the waiting callers.
     """
@@ -102,12 +106,12 @@ class GroupCommit(Generic[S, Change, Result]):
         self._thread.start()
 
     def stop(self) -> None:
-        """Make what waits, and stop; nothing may be added from then on."""
+        """Make the waiting changes and stop; submit no change afterwards."""
         self._waiting.put(None)
         self._thread.join(timeout=JOIN_SECONDS)
 
     def submit(self, change: Change) -> Future[Result | None]:
-        """Let a change be made, without waiting for it."""
+        """Submit a change without waiting for it."""
         future: Future[Result | None] = Future()
         self.submit_then(change, partial(_fulfil, future))
         return future
@@ -115,20 +119,20 @@ class GroupCommit(Generic[S, Change, Result]):
     def submit_then(
         self, change: Change, then: Callable[[Result | None, Exception | None], None]
     ) -> None:
-        """Let a change be made, and call `then` with its result, or with why it was refused.
+        """Submit a change, and call `then` with its result or its error.
 
-        It is called on the thread that makes all changes: it must return quickly.
+        The thread that makes all changes calls `then`, so `then` must return quickly.
         """
         self._waiting.put(_Waiting(change, then))
 
     def make(self, change: Change, *, seconds: float = float("inf")) -> Result | None:
-        """Return the result of a change when it is committed.
+        """Return the result of a change after its commit.
 
-        A database that is away is waited for. Returns `None` if there was nothing to change, or
-        if the process must leave before the database is back.
+        Waits while the database is away. Returns `None` if there was nothing to change, or if the
+        process must leave before the database is back.
 
         Raises:
-            TimeoutError: it was not made in this time; it will be.
+            TimeoutError: the change was not made within `seconds`; it will be made later.
         """
         future = self.submit(change)
         deadline = time.monotonic() + seconds
@@ -138,7 +142,7 @@ class GroupCommit(Generic[S, Change, Result]):
             except TimeoutError:
                 is_alive = self._thread.is_alive()
                 if future.done():
-                    # Also if that came a moment too late to be waited for.
+                    # The result may arrive just after the time-out.
                     return future.result()
                 if not is_alive:
                     return None
@@ -176,7 +180,7 @@ class GroupCommit(Generic[S, Change, Result]):
             if len(group) == 1:
                 group[0].notify(None, error)
                 return
-            # One change is invalid, or they are too many: halve the group until it fails alone.
+            # One change is invalid, or the group is too large: halve it until one fails alone.
             _log.warning("a group of %d changes: %s", len(group), type(error).__name__)
             middle = len(group) // 2
             self._make_group(group[:middle])
@@ -204,7 +208,7 @@ class _Waiting(Generic[Change, Result]):
         try:
             self.then(result, error)
         except Exception:
-            # Broad on purpose: one fault must not end the writing for all.
+            # Broad on purpose: an error of one callback must not end the thread of all callers.
             _log.exception("the callback of a change failed")
 
 

@@ -1,4 +1,4 @@
-"""Pages of lists: by number where all that matches is few enough to count, else from row to row."""
+"""Pages of lists: numbered pages where counting is cheap, otherwise keyset pages."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ U = TypeVar("U")
 
 @dataclass(frozen=True, slots=True)
 class Numbered(Generic[T]):
-    """Some rows of a list, and how many it has in all."""
+    """Some rows of a list, and the number of all its rows."""
 
     rows: list[T]
     total: int
@@ -23,9 +23,9 @@ class Numbered(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Keyset(Generic[T]):
-    """Rows in the order of the list, and whether it has others before and behind them.
+    """Rows in the order of the list, and whether others come before and after them.
 
-    The page behind is the one `after` the last row, the page before the one `before` the first.
+    The next page is `after` the last row, the previous page is `before` the first row.
     """
 
     rows: list[T]
@@ -33,17 +33,19 @@ class Keyset(Generic[T]):
     has_after: bool
 
     def of(self, convert: Callable[[list[T]], list[U]]) -> Keyset[U]:
-        """Return the same page with other rows."""
+        """Return the same page with converted rows."""
         return Keyset(convert(self.rows), self.has_before, self.has_after)
 
 
 def merge_keysets(
     pages: Sequence[Keyset[T]], key: Callable[[T], Any], *, limit: int, is_back: bool
 ) -> Keyset[T]:
-    """Return one page of several lists that are read from the same mark, the greatest key first.
+    """Merge pages of several lists into one, the greatest key first.
+
+    All pages were read from the same mark.
 
     Args:
-        is_back: whether the pages are those before a mark.
+        is_back: whether the pages come before the mark.
     """
     rows = sorted((row for page in pages for row in page.rows), key=key, reverse=True)
     has_more = len(rows) > limit
@@ -64,9 +66,10 @@ def read_keyset(
     limit: int,
     is_descending: bool = True,
 ) -> Keyset[Any]:
-    """Return a page of a list that is ordered by a unique column: behind `after`, or `before`.
+    """Return a page of a list that is ordered by a unique column.
 
-    Without either it is the first. Rows are those of the query.
+    The page comes directly after the value `after` or before the value `before`. Without both it is
+    the first page. Its rows are those of the query.
     """
     is_back = before is not None
     goes_down = is_descending is not is_back
@@ -92,7 +95,7 @@ def read_entities(
     limit: int,
     is_descending: bool = True,
 ) -> Keyset[T]:
-    """Return a page as `read_keyset` does, of a query for whole rows of one table."""
+    """Return a page as `read_keyset` does, for a query of whole rows of one table."""
     page = read_keyset(
         session,
         query,

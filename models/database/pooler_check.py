@@ -1,4 +1,4 @@
-"""Checks at a program's start that each connection to PostgreSQL is one session."""
+"""The check at a program's start that each database connection is one session."""
 
 from __future__ import annotations
 
@@ -10,22 +10,23 @@ from core.config.settings import Settings
 from core.errors import LauncherError
 from models.database.base import DATABASE_AWAY, open_database
 
-#: A program starts although its database is away: it waits no longer than this to find that out.
+#: The longest wait for a database that is away; the program then starts without the check.
 PATIENCE_SECONDS = 3.0
 _STATEMENT = "bountycoder_session_proof"
 _TIMEOUT = "select setting from pg_settings where name = 'statement_timeout'"
-#: What a pooler says that lets no settings through.
+#: The error of a pooler that rejects the settings of a session.
 _REFUSED = "unsupported startup parameter"
 
 
 def refuse_transaction_pooler(settings: Settings) -> None:
-    """Stop a program whose connections a transaction pooler hands from server to server.
+    """Stop a program whose connections lead through a transaction pooler.
 
-    Behind one, a session's settings and prepared statements are lost: waits have no bound, and
-    requests fail or hang. A database that is away proves nothing, and stops nothing.
+    Such a pooler gives each transaction of a connection to another server process. The session
+    loses its settings and prepared statements: waits have no bound, and requests fail or hang. A
+    database that is away proves nothing, so it does not stop the program.
 
     Raises:
-        LauncherError: a setting, a prepared statement or the server process was another one later.
+        LauncherError: a setting, a prepared statement or the server process did not stay the same.
     """
     seconds = min(PATIENCE_SECONDS, settings.database_timeout_seconds)
     hasty = settings.model_copy(update={"database_timeout_seconds": seconds})
@@ -47,14 +48,14 @@ def refuse_transaction_pooler(settings: Settings) -> None:
 
 
 def _lost(engine: Engine, *, timeout_ms: int) -> str | None:
-    """Return what a session lost between two transactions."""
+    """Return what a session lost between two transactions; `None` if nothing."""
     with engine.connect() as ours, engine.connect() as other:
         if ours.exec_driver_sql(_TIMEOUT).scalar() != str(timeout_ms):
             return "the settings of a session"
         try:
             ours.exec_driver_sql(f"prepare {_STATEMENT} as select pg_backend_pid()")
             before = _server_process(ours)
-            # A pooler gives the server that we used last to the next who begins a transaction.
+            # A pooler gives the server process that we just used to the next transaction.
             other.exec_driver_sql("begin")
             other.exec_driver_sql("select 1")
             after = _server_process(ours)

@@ -1,7 +1,7 @@
-"""Runs single statements directly on a connection, for the path of every request.
+"""Single statements directly on a connection, for the path of each request.
 
-Each statement is one transaction and one round trip. For such short statements an ORM session costs
-several times the work of PostgreSQL. All other code uses sessions.
+Each statement is one transaction and one round trip. For such short statements, an ORM session
+costs several times the work of PostgreSQL. All other code uses sessions.
 """
 
 from __future__ import annotations
@@ -23,20 +23,22 @@ _SERVER_ENDS = "57P"
 
 
 class OutcomeUnknown(psycopg2.OperationalError):
-    """A statement was sent and its response was lost: it may be executed, even later."""
+    """The response to a statement was lost: the server may execute it, even later."""
 
 
-#: The pool tests idle and replaces old connections, so they return to it after this time.
+#: Connections return to the pool after this time: it tests idle ones and replaces old ones.
 KEEP_SECONDS = TRUSTED_IDLE_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A statement that each connection plans once, because its plan costs more than its run.
+    """A statement that each connection plans once.
+
+    It saves time if planning costs more than running.
 
     Attributes:
-        types: of its parameters, `$1` and so on.
-        has_async_commit: its commit does not wait for the disk.
+        types: the types of the parameters `$1`, `$2` and so on.
+        has_async_commit: the commit does not wait for the disk.
     """
 
     name: str
@@ -45,19 +47,22 @@ class Prepared:
     has_async_commit: bool = False
 
     def call(self, count: int) -> str:
-        """Return what runs it with this many values, in one transaction and one round trip."""
+        """Return the SQL that runs the statement with `count` values.
+
+        It is one transaction and one round trip.
+        """
         lazily = "set local synchronous_commit = off; " if self.has_async_commit else ""
         return f"{lazily}execute {self.name} ({', '.join(['%s'] * count)})"
 
 
 class Statements:
-    """Runs statements on the connections of an engine that commits each by itself.
+    """Runs statements on the connections of an engine that commits each statement.
 
-    Some of them are kept for a moment: to give one back to the pool and to get it again takes
-    longer than all else that is done here for a statement.
+    It keeps some connections for a moment. Returning a connection to the pool and taking it again
+    takes longer than all other work here for a statement.
 
     Args:
-        keeps: connections at most; the engine's other users must do with the rest.
+        max_idle: the most connections to keep; the engine's other users share the rest.
     """
 
     def __init__(self, engine: Engine, *, max_idle: int) -> None:
@@ -70,8 +75,8 @@ class Statements:
     ) -> list[tuple[Any, ...]]:
         """Run one statement and return its rows, if it has any.
 
-        Raises one of `DATABASE_AWAY` when the database is away or too slow, `OutcomeUnknown` if
-        the response was lost.
+        Raises one of `DATABASE_AWAY` if the database is away or too slow; `OutcomeUnknown` if the
+        response was lost.
         """
         taken = self._take()
         connection = taken.connection
@@ -92,7 +97,7 @@ class Statements:
                 raise OutcomeUnknown(*error.args) from error
             raise
         except BaseException:
-            connection.invalidate()  # it may stand in the middle of an answer
+            connection.invalidate()  # it may be in the middle of a response
             connection.close()
             raise
         self._give_back(taken)
@@ -102,7 +107,7 @@ class Statements:
         while self._idle:
             try:
                 idle = self._idle.pop()
-            except IndexError:  # another thread was faster
+            except IndexError:  # another thread took the last one
                 break
             if time.monotonic() < idle.until:
                 return idle
@@ -118,14 +123,14 @@ class Statements:
 
 
 class _IdleConnection(NamedTuple):
-    """A connection of the pool's, and until when it may be used without asking the pool."""
+    """A connection of the pool, and until when it may be used without the pool."""
 
     connection: PoolProxiedConnection
     until: float
 
 
 def _is_spoiled(connection: PoolProxiedConnection, error: psycopg2.Error) -> bool:
-    """Say whether a connection ended, or leads to a server that takes no changes any more."""
+    """Say whether a connection has ended or leads to a read-only server."""
     if isinstance(error, ReadOnlySqlTransaction):
         return True
     return connection.dbapi_connection is not None and connection.dbapi_connection.closed != 0

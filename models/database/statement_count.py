@@ -1,4 +1,4 @@
-"""Counts the statements that a request sends to the database, and the time that they take."""
+"""The number of database statements of a request, and the time that they take."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sqlalchemy import Engine, event
 
 @dataclass(slots=True)
 class StatementCount:
-    """What one request did with the database so far."""
+    """The statements of one request so far, and their time."""
 
     statements: int = 0
     seconds: float = 0.0
@@ -24,7 +24,7 @@ _present: ContextVar[StatementCount | None] = ContextVar("statement_count", defa
 
 
 def count_statements(engine: Engine) -> Engine:
-    """Let `counting_statements` see what goes through this engine, and return it."""
+    """Let `counting_statements` count the statements of an engine; return it."""
     event.listen(engine, "before_cursor_execute", _begin)
     event.listen(engine, "after_cursor_execute", _end)
     return engine
@@ -32,7 +32,7 @@ def count_statements(engine: Engine) -> Engine:
 
 @contextmanager
 def counting_statements() -> Iterator[StatementCount]:
-    """Count what this thread or greenlet does inside the block."""
+    """Count the statements of this thread or greenlet inside the block."""
     count = StatementCount()
     token = _present.set(count)
     try:
