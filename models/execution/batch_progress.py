@@ -1,4 +1,4 @@
-"""Adds ended lines to the totals of their batch; the last line ends the batch."""
+"""The totals of batches: ended lines add to them, and the last line ends a batch."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _LAST = {
     BatchState.EXPIRING: BatchState.EXPIRED,
 }
 _COUNTS = (*FINAL_STATES, *TOKEN_COUNTS)
-#: Concurrent transactions update the row one after the other, so exactly one completes the totals.
+#: Concurrent transactions update the row one by one, so exactly one of them completes the totals.
 _RAISE = f"""
     with raised as (
         update batches set
@@ -38,25 +38,28 @@ _FINISH = f"""
 
 
 def record_line_ends(session: Session, jobs: Iterable[Job]) -> None:
-    """Count lines that have just ended in their batches.
+    """Add lines that have just ended to the totals of their batches.
 
-    Call it after the rows of jobs were locked and before those of the roll-up are: everyone locks
-    jobs, batches and roll-ups in this order, and each of them in its own.
+    Call it after the lock of the rows of jobs and before the lock of the roll-ups. All transactions
+    lock jobs, batches and roll-ups in this order, and the rows of each table in its own order.
     """
     sums: dict[UUID, Counter[str]] = {}
     for job in jobs:
         if job.batch_id is not None:
             counts = sums.setdefault(job.batch_id, Counter())
             counts[job.state] += 1
-            if job.started_at is not None:  # what never began costs nothing
+            if job.started_at is not None:  # a line that never began has no usage
                 counts.update({name: getattr(job, name) for name in TOKEN_COUNTS})
     raise_totals(session, sums)
 
 
 def raise_totals(session: Session, sums: Mapping[UUID, Mapping[str, int]]) -> None:
-    """Add counts of lines by their states, and tokens, to batches; end those that are done.
+    """Add counts of ended lines and of tokens to batches; end completed batches.
 
-    The call that completes a batch ends it and adds its webhook.
+    The call that completes a batch also adds its webhook.
+
+    Args:
+        sums: the counts by final state and by column of tokens, for each batch.
     """
     connection = session.connection()
     for batch_id in sorted(sums):
@@ -66,7 +69,10 @@ def raise_totals(session: Session, sums: Mapping[UUID, Mapping[str, int]]) -> No
 
 
 def finish_complete_batches(session: Session, batch_ids: Sequence[UUID]) -> None:
-    """End those of the batches whose lines have all ended: of some none was ever to run."""
+    """End those of the batches whose lines have all ended.
+
+    A batch may have only invalid lines, which no worker ends.
+    """
     raise_totals(session, {batch_id: {} for batch_id in batch_ids})
 
 

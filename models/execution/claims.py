@@ -1,7 +1,7 @@
-"""Claims jobs for a worker, renews their leases and returns them to the queue.
+"""A worker's claims of jobs: taking them, renewing leases and returning them.
 
-Each statement changes many jobs and locks them in the order of their ids, so that two statements
-never wait for each other's rows. The clock of the database, which all workers share, dates claims.
+Statements that change many jobs lock them in the order of their ids. So two statements never wait
+for each other's rows. The clock of the database, which all workers share, dates claims.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from models.database.prepared import Prepared, Statements
 from models.jobs.job import Job, JobState, new_job
 from models.jobs.transitions import requeue
 
-#: What a worker must know of a job that it claims.
+#: The columns that a worker needs of a job.
 _CLAIMED = (
     *("id", "user_id", "api_key_id", "batch_id", "queue", "state", "priority", "model"),
     *("request", "prompt_tokens", "charged_tokens", "is_streamed", "is_cached", "attempt"),
@@ -28,21 +28,21 @@ _CLAIMED = (
     *("released_at", "traceparent"),
 )
 
-#: Locks rows in the order of their ids. An UPDATE takes them as its plan finds them, sorted or not.
+#: Locks rows in the order of their ids. An UPDATE alone locks them in the order of its plan.
 LOCK_IN_ORDER = """
     with in_order as (
         select id, state, attempt from jobs where id = any(%(ids)s::uuid[])
         order by id for no key update
     )
 """
-#: Stands for attempts without an end.
+#: A number of attempts that no job reaches, for no limit.
 _NO_LAST = 2**31 - 1
 
-#: In SQL, as what follows: workers run them for every job, and the ORM takes several times longer
-#: than PostgreSQL.
+#: In SQL, because workers run it for every job, and the ORM takes several times longer than
+#: PostgreSQL.
 #:
-#: This commit does not wait for the disk: a server that forgets a claim in a crash has the
-#: job queued again, and what this attempt makes of it is refused.
+#: The commit does not wait for the disk. If the server loses the claim in a crash, the job is
+#: queued again, and the end that this attempt reports is rejected.
 CLAIM = Prepared(
     "claim_jobs",
     "uuid[], text, interval, integer, boolean",
@@ -76,15 +76,15 @@ def claim_jobs(
     max_attempts: int = 0,
     may_be_last: bool = True,
 ) -> list[Job]:
-    """Take those of the jobs for `worker_id` that are queued. They belong to no session.
+    """Claim those of the jobs that are queued.
 
-    A job whose earlier attempts all lost their worker may be what kills workers. On its last
-    attempt it shares one with none of its like: it then fails alone, and those that only were with
-    it before succeed.
+    A job whose earlier attempts all lost their worker may crash workers. A worker runs at most one
+    job on its last attempt at a time. So the job at fault fails alone, and jobs that only ran
+    beside it succeed. The returned jobs belong to no session.
 
     Args:
-        max_attempts: of a job; 0 for no end of them.
-        may_be_last: take one job on its last attempt; without it none.
+        max_attempts: the most attempts of a job; 0 for no limit.
+        may_be_last: claim one job on its last attempt; otherwise none.
     """
     last = max_attempts - 1 if max_attempts > 1 else _NO_LAST
     values = (uuid_array(job_ids), worker_id, lease, last, may_be_last)
@@ -102,7 +102,7 @@ class RenewedLease:
 def renew_leases(
     session: Session, job_ids: Sequence[UUID], *, worker_id: str, lease: timedelta
 ) -> dict[UUID, RenewedLease]:
-    """Renew the leases of a worker in one statement; return the jobs that it still holds."""
+    """Renew a worker's leases in one statement; return the jobs it still holds."""
     ours = (Job.state == JobState.RUNNING, Job.worker_id == worker_id)
     in_order = (
         select(Job.id)
@@ -121,7 +121,13 @@ def renew_leases(
 
 
 def hand_back_jobs(session: Session, attempts: dict[UUID, int], *, worker_id: str) -> list[Job]:
-    """Return a worker's running jobs (id to attempt) to the queue, because it must stop."""
+    """Return running jobs to the queue, because their worker must stop.
+
+    The interrupted attempts do not count. Returns the requeued jobs.
+
+    Args:
+        attempts: the present attempt of each job, by id.
+    """
     handed_back = []
     for job_id, attempt in sorted(attempts.items()):
         job = session.scalar(
@@ -139,5 +145,5 @@ def _claimed(row: Iterable[Any]) -> Job:
 
 
 def _end_of(lease: timedelta) -> Any:
-    """Return the end of a lease that begins now, by the one clock that all workers share."""
+    """Return the end of a lease that begins now, by the database's clock."""
     return func.now() + lease

@@ -18,15 +18,15 @@ from models.webhooks.webhook import add_deliveries
 
 
 def record_end(session: Session, job: Job) -> None:
-    """Write what follows from the end of `job`, see `record_ends`."""
+    """Write the consequences of the end of `job`, see `record_ends`."""
     record_ends(session, [job])
 
 
 def record_ends(session: Session, jobs: Sequence[Job]) -> None:
-    """Write what follows from the ends of jobs: webhooks, the sums of the batches that they are
-    lines of, and the usage of those that ever began.
+    """Write the consequences of the ends of jobs.
 
-    Make it the transaction's last statement: see `record_usages`.
+    These are webhooks, the totals of batches, and the usage of jobs that had begun. Make it the
+    transaction's last statement: see `record_usages`.
     """
     add_deliveries(session, jobs)
     record_line_ends(session, jobs)
@@ -34,10 +34,10 @@ def record_ends(session: Session, jobs: Sequence[Job]) -> None:
 
 
 def cancel_jobs(session: Session, job_ids: Sequence[UUID]) -> list[Job]:
-    """End queued jobs as cancelled, and ask for the end of running ones.
+    """Cancel queued jobs, and request the cancellation of running ones.
 
-    Returns the jobs as they are now, without those that had ended before. The tokens that a
-    running one has made until its end count as used.
+    Returns the jobs with their new state, without those that had ended before. The tokens that a
+    running job generates until its end count as used.
     """
     cancelled = request_cancel(session, job_ids)
     record_ends(session, [job for job in cancelled if job.is_final])
@@ -45,10 +45,10 @@ def cancel_jobs(session: Session, job_ids: Sequence[UUID]) -> list[Job]:
 
 
 def cancel_unusable_jobs(session: Session, *, limit: int) -> list[Job]:
-    """Cancel open jobs whose key may not be used any more, running ones first.
+    """Cancel open jobs of inactive or deleted keys and users, running jobs first.
 
-    Leaves lines of batches to the dispatcher. Returns the changed jobs, without those whose
-    cancellation was requested before.
+    Leaves batch lines to the dispatcher. Returns the changed jobs, without those whose cancellation
+    was requested before.
     """
     is_running = (Job.state == JobState.RUNNING, Job.cancel_requested_at.is_(None))
     job_ids = _unusable(session, *is_running, limit=limit)
@@ -59,7 +59,10 @@ def cancel_unusable_jobs(session: Session, *, limit: int) -> list[Job]:
 
 
 def _unusable(session: Session, *conditions: ColumnElement[bool], limit: int) -> list[UUID]:
-    """Return open jobs of keys that may not be used; each state has its partial index."""
+    """Return the ids of open jobs of inactive or deleted keys and users.
+
+    Each state has its partial index.
+    """
     has_ended = or_(
         ApiKey.is_active.is_(False),
         ApiKey.deleted_at.is_not(None),

@@ -1,7 +1,7 @@
-"""Ends running jobs for the worker that holds them, many in one statement.
+"""The ends of running jobs that their worker writes, many in one statement.
 
-Begins and ends are dated by the clock of the database, which all workers share. A job that an API
-process with a fast clock dated later ends at that later moment.
+The clock of the database, which all workers share, dates starts and ends. An API process with a
+fast clock may date a job later: then the job ends at that later time.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ _ENDS = """
     id uuid, attempt integer, state text, choices jsonb, error jsonb, prompt_tokens integer,
     completion_tokens integer, cached_tokens integer, first_token_age double precision
 """
-#: The state is no bare column here: the index of what runs would be taken for it, which holds the
-#: leases of all jobs since the last vacuum.
+#: `state || ''` keeps PostgreSQL from using the index of running jobs, which holds all leases since
+#: the last vacuum.
 _FINISH = f"""
     update jobs set state = e.state, choices = e.choices, error = e.error,
         prompt_tokens = e.prompt_tokens, completion_tokens = e.completion_tokens,
@@ -78,9 +78,9 @@ FINISH_AT_ONCE = Prepared(
 def finish_jobs(
     session: Session, ends: Sequence[tuple[Job, JobOutcome]], *, worker_id: str
 ) -> list[Job]:
-    """End running jobs, as `claim_jobs` gave them, all in one statement.
+    """End running jobs of `claim_jobs` in one statement.
 
-    Returns those that ended, as they are now: not those that were no longer this worker's in this
+    Returns the ended jobs with their new state. Omits jobs that this worker no longer held in this
     attempt.
     """
     _check(ends)
@@ -95,9 +95,10 @@ def finish_jobs(
 def finish_at_once(
     statements: Statements, ends: Sequence[tuple[Job, JobOutcome]], *, worker_id: str
 ) -> list[Job]:
-    """Do what `finish_jobs` does, record the usage, and commit both, in one round trip.
+    """End jobs as `finish_jobs` does, and record their usage.
 
-    For jobs from whose end nothing else follows: see `follows_only_usage`.
+    Both are committed in one round trip. Use it for jobs whose end has no other consequence: see
+    `follows_only_usage`.
     """
     _check(ends)
     rows = [
@@ -124,7 +125,7 @@ def _check(ends: Sequence[tuple[Job, JobOutcome]]) -> None:
 
 
 def _ended(ends: Sequence[tuple[Job, JobOutcome]], found: Iterable[Any]) -> list[Job]:
-    """Return the jobs that were `found` to have ended, as they are now."""
+    """Return those of the jobs that are in the rows `found`, with their new state."""
     found = {(row[0], row[1]): row[2:5] for row in found}
     return [
         new_job(
@@ -142,7 +143,10 @@ def _ended(ends: Sequence[tuple[Job, JobOutcome]], found: Iterable[Any]) -> list
 
 
 def find_ended(session: Session, jobs: Sequence[Job], *, worker_id: str) -> list[Job]:
-    """Return those of a worker's jobs that ended in the attempt that it knows."""
+    """Return those of a worker's jobs that ended in the attempt that it knows.
+
+    The worker's commit may have succeeded although its response was lost.
+    """
     known = {job.id: job.attempt for job in jobs}
     rows = session.scalars(
         select(Job).where(

@@ -1,7 +1,8 @@
-"""Ends of lines that no worker writes: of batches that end, and of lines that may not run.
+"""Ends of batch lines that no worker writes.
 
-Held lines are ended by the thousand, in SQL: they have cost nothing and no worker knows them. What
-another has locked is left for the next time: none of these statements waits for a job's row.
+These are lines of batches that end, and lines that may not run. One SQL statement ends thousands of
+held lines: they have cost nothing, and no worker knows them. No statement waits for the row of a
+job: it leaves locked rows for the next pass.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from models.jobs.job import Job, JobState
 from models.jobs.transitions import END_TIME, change_conditions, request_cancel
 from models.webhooks.webhook import add_deliveries
 
-#: Held lines that end in one transaction.
+#: The most lines that end in one transaction.
 CHUNK = 2000
 
 _END_HELD = f"""
@@ -65,8 +66,9 @@ class HeldLineEnds:
     """The result of one pass over held lines.
 
     Attributes:
-        checked: how many lines; fewer than were asked for are all that there are.
-        last_line: the last of them, 0 without any.
+        ids: the jobs of the ended lines.
+        checked: the number of checked lines; fewer than the limit if no others are left.
+        last_line: the last checked line; 0 without any.
     """
 
     ids: list[UUID]
@@ -87,8 +89,8 @@ def end_held_lines(
     """Check the next held lines of a batch and end them.
 
     Args:
-        after: from beyond this line.
-        room: end only those that may take more tokens than this.
+        after: check only lines after this one.
+        room: end only lines that may use more tokens than this; `None` ends all.
     """
     change_conditions(state, JobState.QUEUED)
     values = {
@@ -109,7 +111,7 @@ def end_held_lines(
 
 
 def expire_held_lines(session: Session, *, limit: int = CHUNK) -> list[Job]:
-    """End held lines whose own expiry comes before that of their batch."""
+    """End due held lines whose own expiry comes before that of their batch."""
     due = (
         select(Job.id)
         .join(Batch, Batch.id == Job.batch_id)
@@ -123,15 +125,15 @@ def expire_held_lines(session: Session, *, limit: int = CHUNK) -> list[Job]:
 
 
 def expire_released_lines(session: Session, batch_id: UUID, *, limit: int = CHUNK) -> list[Job]:
-    """End lines of a batch that were released and never begun."""
+    """Expire released lines of a batch that have not begun."""
     waiting = _released(batch_id, Job.state == JobState.QUEUED, Job.started_at.is_(None))
     return _expire(session, is_one_of(Job.id, waiting.limit(limit)))
 
 
 def cancel_released_lines(session: Session, batch_id: UUID, *, limit: int = CHUNK) -> list[Job]:
-    """End queued lines of a batch that were released, and ask for the end of those that run.
+    """Cancel queued released lines, and request the cancellation of running ones.
 
-    Returns the jobs as they are now, without those that were asked before.
+    Returns the jobs with their new state, without those whose cancellation was requested before.
     """
     states = [JobState.QUEUED, JobState.RUNNING]
     ids = session.scalars(
@@ -146,7 +148,7 @@ def cancel_released_lines(session: Session, batch_id: UUID, *, limit: int = CHUN
 
 @dataclass(frozen=True, slots=True)
 class LineHeldBack:
-    """A line that was released and waits again."""
+    """A line that was released and is held again."""
 
     id: UUID
     api_key_id: UUID
@@ -154,10 +156,10 @@ class LineHeldBack:
 
 
 def hold_lines_back(session: Session, batch_id: UUID, *, limit: int = CHUNK) -> list[LineHeldBack]:
-    """Let lines of a batch that were released, and those that run, wait for their release again.
+    """Hold released lines of a batch again, including running ones.
 
-    They have cost nothing then. The attempt stays counted: what its worker still makes of it is
-    refused.
+    The lines are no longer charged. The interrupted attempt still counts, so the end that its
+    worker reports is rejected.
     """
     change_conditions(JobState.QUEUED, JobState.RUNNING)
     values = {"batch_id": str(batch_id), "limit": limit}
