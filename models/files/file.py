@@ -1,4 +1,7 @@
-"""Files that a customer uploaded to make batches of, kept in pieces so that none is read whole."""
+"""Files that customers upload for batches.
+
+They are stored in pieces, so that no program reads a whole file at once.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ class File(Base):
     """One uploaded file.
 
     Attributes:
-        expires_at: when it is forgotten; a batch that was made of it does not need it any more.
+        expires_at: when the file expires; batches that were created from it no longer need it.
     """
 
     __tablename__ = "files"
@@ -38,7 +41,7 @@ class File(Base):
 
 
 class FilePiece(Base):
-    """A part of a file, in the order of `place`."""
+    """A part of a file; `place` gives the order."""
 
     __tablename__ = "file_pieces"
 

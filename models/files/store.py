@@ -1,6 +1,6 @@
-"""Keeping uploaded files: written piece by piece, read piece by piece, forgotten in small steps.
+"""The storage of uploaded files, written, read and deleted in pieces.
 
-A file that has expired does not exist for anyone, whether its pieces are gone already or not.
+An expired file does not exist for any caller, even before its pieces are deleted.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from models.database.prepared import Statements
 from models.files.file import File, FilePiece
 
 PIECE_BYTES = 1024 * 1024
-#: What one step of `delete_expired_files` deletes.
+#: The most pieces and files that one step of `delete_expired_files` deletes.
 PIECES_A_STEP = 32
 FILES_A_STEP = 100
 
@@ -37,11 +37,11 @@ def add_file(session: Session, file: File, *, life: timedelta) -> None:
 def add_piece(session: Session, file_id: UUID, place: int, data: bytes) -> None:
     session.add(FilePiece(file_id=file_id, place=place, data=data))
     session.flush()
-    session.expunge_all()  # or the session would hold all of the file
+    session.expunge_all()  # otherwise the session would hold the whole file
 
 
 def read_piece(statements: Statements, file_id: UUID, place: int) -> bytes | None:
-    """Return a piece; `None` behind the last one."""
+    """Return a piece; `None` after the last one."""
     rows = statements.run(_READ_PIECE, {"file_id": file_id, "place": place})
     return bytes(rows[0][0]) if rows else None
 
@@ -49,7 +49,8 @@ def read_piece(statements: Statements, file_id: UUID, place: int) -> bytes | Non
 def fits_file_limits(session: Session, file: File, *, most_files: int, most_bytes: int) -> bool:
     """Return whether a file written in this transaction is within the user's limits.
 
-    Holds an advisory lock on the user's files: commit or roll back immediately afterwards.
+    The transaction then holds an advisory lock on the user's files: commit or roll back
+    immediately.
     """
     lock_row(session, RowLock.FILES_OF_USER, file.user_id)
     count, size = session.execute(
@@ -67,7 +68,7 @@ def find_file(session: Session, file_id: UUID) -> File | None:
 def list_files(
     session: Session, user_id: UUID, *, after: UUID | None, limit: int, is_newest_first: bool
 ) -> Keyset[File]:
-    """Return a user's files from beyond the id `after`."""
+    """Return a user's files in the order of their ids, after the id `after`."""
     query = select(File).where(File.user_id == user_id, _is_alive())
     return read_entities(
         session, query, File.id, after=after, limit=limit, is_descending=is_newest_first
@@ -75,16 +76,19 @@ def list_files(
 
 
 def expire_file(session: Session, file_id: UUID) -> None:
-    """Let a file expire now; its pieces go with the next steps of `delete_expired_files`."""
+    """Let a file expire now.
+
+    The next steps of `delete_expired_files` delete its pieces.
+    """
     session.execute(
         update(File).where(File.id == file_id, _is_alive()).values(expires_at=func.now())
     )
 
 
 def delete_expired_files(session: Session) -> int:
-    """Delete some pieces of files that have expired, and files without any; return how many.
+    """Delete some pieces of expired files, or else files without pieces.
 
-    A step is small: rows of a megabyte each take their time.
+    Returns the number of deleted rows. A step is small, because rows of a megabyte take time.
     """
     expired = select(File.id).where(File.expires_at <= func.now()).order_by(File.expires_at)
     pieces = session.execute(
