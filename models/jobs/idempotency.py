@@ -1,4 +1,4 @@
-"""Which job answered a caller's `Idempotency-Key`: a repeated request makes no second one."""
+"""The jobs of idempotency keys: a repeated request creates no second job."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from models.database.base import Base
 
-#: A key may be used for another request after this long.
+#: A caller may reuse a key for another request after this time.
 LIFE = timedelta(hours=24)
 
 
 class IdempotencyKey(Base):
-    """One key of a caller's own choosing.
+    """The value of an `Idempotency-Key` header, which the caller chose.
 
     Attributes:
-        body_hash: SHA-256 of the request, to tell a repetition from another request.
+        body_hash: SHA-256 of the request; it distinguishes a repetition from another request.
     """
 
     __tablename__ = "idempotency_keys"
@@ -33,7 +33,7 @@ class IdempotencyKey(Base):
 
 
 def find_idempotency_key(session: Session, api_key_id: UUID, key: str) -> IdempotencyKey | None:
-    """Return what the key was used for in the last `LIFE`."""
+    """Return the use of a key in the last `LIFE`."""
     return session.scalar(
         select(IdempotencyKey).where(
             IdempotencyKey.api_key_id == api_key_id,
@@ -46,7 +46,10 @@ def find_idempotency_key(session: Session, api_key_id: UUID, key: str) -> Idempo
 def claim_idempotency_key(
     session: Session, api_key_id: UUID, key: str, *, body_hash: str, job_id: UUID
 ) -> bool:
-    """Use the key for a job; False if it is in use. Two at once: the second waits for the first."""
+    """Use a key for a job; return False if it is in use.
+
+    Of two concurrent calls, the second one waits for the transaction of the first one.
+    """
     row = insert(IdempotencyKey).values(
         api_key_id=api_key_id, key=key, body_hash=body_hash, job_id=job_id
     )
@@ -61,7 +64,7 @@ def claim_idempotency_key(
 
 
 def release_idempotency_key(session: Session, api_key_id: UUID, key: str) -> None:
-    """Let the key be used again: its request was refused after all."""
+    """Delete a key whose request was rejected, so that it can be used again."""
     session.execute(
         delete(IdempotencyKey).where(
             IdempotencyKey.api_key_id == api_key_id, IdempotencyKey.key == key
@@ -70,5 +73,5 @@ def release_idempotency_key(session: Session, api_key_id: UUID, key: str) -> Non
 
 
 def delete_expired_idempotency_keys(session: Session) -> None:
-    """Delete the keys that may be used for other requests."""
+    """Delete the keys that callers may reuse."""
     session.execute(delete(IdempotencyKey).where(IdempotencyKey.created_at <= func.now() - LIFE))

@@ -1,4 +1,7 @@
-"""Inserts the jobs of many requests by one statement, each only if its key did not change."""
+"""Inserts of jobs: one statement inserts the jobs of many requests.
+
+It inserts a job only if the API key of its request has not changed.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +17,14 @@ from models.accounts.key_cache import RequestKey
 from models.database.prepared import OutcomeUnknown, Prepared, Statements
 from models.jobs.job import Job
 
-#: Jobs that one statement adds at most, and characters of a request that is added by itself.
+#: The most jobs of one statement.
 MOST_JOBS = 32
+#: A row with more characters of JSON is inserted alone.
 LARGE_CHARACTERS = 64 * 1024
 
-#: A key that was read for its request has no version here: recording its use may have changed its
-#: row, but the key must still be valid. There is no `exists`: PostgreSQL would hash the keys of all
-#: users.
+#: `key_version` is the version of a cached key. A key that was read for its request has none,
+#: because recording its use may have changed its row; the key must still be valid. An `exists`
+#: would make PostgreSQL hash the keys of all users.
 INSERT = Prepared(
     "insert_jobs",
     "json",
@@ -49,13 +53,18 @@ INSERT = Prepared(
 )
 
 
-#: By the database's clock: when a job was made, and when it ends unless it has begun.
+#: By the database's clock: the creation of a job, and when it expires unless it has begun.
 Dates = tuple[datetime, datetime | None]
 
 
 class JobInserts:
+    """Inserts queued jobs; concurrent calls share one statement.
+
+    Args:
+        timeout_seconds: the longest time of a statement, and of the wait for a connection.
+    """
+
     def __init__(self, statements: Statements, *, timeout_seconds: float) -> None:
-        """Take what runs statements, and how long one of them, and the wait for it, may take."""
         self._statements = statements
         self._rows: Coalescer[str, dict[UUID, Dates]] = Coalescer(
             self._insert,
@@ -68,10 +77,10 @@ class JobInserts:
     def insert(self, job: Job, key: RequestKey) -> bool:
         """Insert a queued job and set its dates by the clock of the database.
 
-        Returns False if its cached key has changed, or if its key was revoked after it was read.
+        Returns False if the cached key has changed, or if the key was revoked after its read.
 
-        Raises one of `DATABASE_AWAY` when the database is away or too slow, `OutcomeUnknown` if the
-        job may exist, or may still be inserted.
+        Raises one of `DATABASE_AWAY` if the database is away or too slow; `OutcomeUnknown` if the
+        job may exist or may still be inserted.
         """
         row = _row(job, key.version if key.is_cached else None)
         added = self._run([row]) if len(row) > LARGE_CHARACTERS else self._rows.call(row)
@@ -81,7 +90,7 @@ class JobInserts:
         return True
 
     def _insert(self, rows: Sequence[str]) -> list[dict[UUID, Dates] | Exception]:
-        """Add rows; return for each, which of them were added."""
+        """Insert rows; return for each row the inserted jobs, or its error."""
         try:
             return [self._run(rows)] * len(rows)
         except psycopg2.OperationalError:
@@ -89,12 +98,12 @@ class JobInserts:
         except psycopg2.DatabaseError:
             if len(rows) == 1:
                 raise
-            return [self._insert_alone(row) for row in rows]  # the one at fault fails alone
+            return [self._insert_alone(row) for row in rows]  # only the faulty row fails
 
     def _insert_alone(self, row: str) -> dict[UUID, Dates] | Exception:
         try:
             return self._run([row])
-        except Exception as error:  # any error: the other rows must still be added
+        except Exception as error:  # broad on purpose: the other rows must be inserted
             return error
 
     def _run(self, rows: Sequence[str]) -> dict[UUID, Dates]:

@@ -1,14 +1,15 @@
-"""Jobs: one generation each, from `queued` to one final state. The row is the truth.
+"""Jobs: one generation each, from `queued` to one final state.
 
     queued → running → succeeded | failed | cancelled
     queued → failed | cancelled | expired
     running → queued    (its worker died or was drained; at most `max_attempts` times)
 
-A job expires only if it has never begun. A running job with a cancel request never returns to the
-queue: its worker ends it, or the reaper does once its lease has expired.
+The row is the truth about a job. A job expires only if it has never begun. A running job with a
+cancel request never returns to the queue. Its worker ends it, or the reaper ends it after its lease
+has expired.
 
-Each change is one conditional UPDATE that names the state, and from `running` also the attempt,
-that it comes from: a worker whose lease expired cannot change a job that another has claimed.
+Each change is one conditional UPDATE that names the previous state. A change from `running` also
+names the attempt. So a worker whose lease expired cannot change a job that another one has claimed.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ TOKEN_COUNTS = ("prompt_tokens", "completion_tokens", "cached_tokens")
 
 
 def may_become(old: JobState, new: JobState) -> bool:
-    """Say whether a job may go from `old` to `new`."""
+    """Say whether a job may change from `old` to `new`."""
     return new in _NEXT[old]
 
 
@@ -82,27 +83,28 @@ class Job(Base):
 
     Attributes:
         queue: `interactive` or `bulk`.
-        priority: weight of its key's share in the engine when it was made.
+        priority: the weight of the key's share in the engine at the job's creation.
         request: the validated request as the worker needs it.
-        choices: the completion's choices, once it succeeded (or was cancelled midway).
-        error: `{code, message}` of a job that failed.
-        charged_tokens: tokens charged to the limits of its key at its creation; its end returns
-            unused ones.
-        batch_id: the batch that it is a line of, with the line's number (from 1) and the caller's
-            own name for it.
-        is_held: a batch line that the dispatcher has not released: on no queue, and not charged.
-        released_at: when the dispatcher released it; before that it was on no queue.
-        queued_at: since when it has waited: its release, or its making. Every wait and every
-            duration that is shown, measured or summed up begins here.
-        is_streamed: a client follows its text as it is generated.
-        is_cached: it was answered by the response cache, without the model.
-        cancel_requested_at: when the end of a running job was requested.
-        expires_at: when it ends unless it has begun.
-        texts_deleted_at: when retention deleted its request's texts and its answer.
-        attempt: times it was begun.
-        lease_expires_at: after this time its worker counts as lost, unless it renewed the lease.
-        request_id: of the HTTP request that made it, for the logs.
-        traceparent: of that request's span, in the words of W3C's Trace Context, if it is traced.
+        choices: the choices of the completion, if the job succeeded or was cancelled midway.
+        error: `{code, message}` of a failed job.
+        charged_tokens: tokens charged to the key's limits at the job's creation. The end of the
+            job returns unused ones.
+        batch_id: the batch of a batch line; `line` is its number (from 1), and `custom_id` is the
+            caller's name for it.
+        is_held: the dispatcher has not released the batch line, which is on no queue and not
+            charged.
+        released_at: when the dispatcher released the batch line, which was on no queue before.
+        queued_at: when the wait began: the release, or else the creation. All waits and durations
+            that are shown, measured or summed begin here.
+        is_streamed: a client follows the text during its generation.
+        is_cached: the response cache supplied the completion, without the model.
+        cancel_requested_at: when the cancellation of the running job was requested.
+        expires_at: when the job expires unless it has begun.
+        texts_deleted_at: when retention deleted the texts of the request and the completion.
+        attempt: the number of attempts so far.
+        lease_expires_at: after this time the worker counts as lost, unless it renewed the lease.
+        request_id: the id of the HTTP request that created the job, for the logs.
+        traceparent: the `traceparent` (W3C Trace Context) of that request's span, if it is traced.
     """
 
     __tablename__ = "jobs"
@@ -113,7 +115,7 @@ class Job(Base):
         ),
         CheckConstraint("queue in ('interactive','bulk')", name="queue"),
         CheckConstraint("(batch_id is null) = (line is null)", name="line"),
-        # Lists of jobs leave out the lines of batches, and so do their indexes.
+        # Lists of jobs omit batch lines, and so do their indexes.
         Index("ix_jobs_user_id_id", "user_id", "id", postgresql_where=text("batch_id is null")),
         Index(
             "ix_jobs_api_key_id_id", "api_key_id", "id", postgresql_where=text("batch_id is null")
@@ -126,7 +128,7 @@ class Job(Base):
             unique=True,
             postgresql_where=text("batch_id is not null"),
         ),
-        # Waiting and running lines of a batch, apart from ended ones.
+        # Waiting and running lines of a batch, without ended ones.
         Index(
             "ix_jobs_held",
             "batch_id",
@@ -141,7 +143,7 @@ class Job(Base):
                 "batch_id is not null and not is_held and state in ('queued', 'running')"
             ),
         ),
-        # The ends that are rare: to find them among a million that succeeded.
+        # Finds the few unsuccessful jobs among a million that succeeded.
         Index(
             "ix_jobs_unsuccessful",
             "state",
@@ -168,7 +170,7 @@ class Job(Base):
                 "batch_id is not null and state in ('failed', 'cancelled', 'expired')"
             ),
         ),
-        # The same for lines, whosever batch they are of.
+        # The same for the lines of all batches.
         Index(
             "ix_jobs_lines_unsuccessful",
             "state",
@@ -187,7 +189,7 @@ class Job(Base):
             ),
         ),
         Index("ix_jobs_leases", "lease_expires_at", postgresql_where=text("state = 'running'")),
-        # What retention deletes; lines go with their batch.
+        # The jobs that retention deletes; it deletes lines with their batch.
         Index(
             "ix_jobs_finished_at",
             "finished_at",
@@ -249,9 +251,9 @@ class Job(Base):
 
 
 def new_job(**values: Any) -> Job:
-    """Return a job of these values: what `Job(…)` returns, without noting each as a change.
+    """Return a job with these values, as `Job(…)` does but without recording changes.
 
-    Every request makes one, and most are inserted by a statement that is not the ORM's.
+    Every request creates a job, and mostly a statement outside the ORM inserts it.
     """
     unknown = values.keys() - _COLUMNS
     if unknown:
@@ -261,14 +263,14 @@ def new_job(**values: Any) -> Job:
     return job
 
 
-configure_mappers()  # `Job(…)` would do it at its first call
+configure_mappers()  # otherwise the first `Job(…)` does it
 
 _MANAGER = inspect(Job).class_manager
 _COLUMNS = frozenset(column.key for column in Job.__table__.columns)
 
 
 def values_of(job: Job) -> dict[str, Any]:
-    """Return the values that are known of a job, by the names of its columns."""
+    """Return the loaded values of a job by the names of its columns."""
     return {name: value for name, value in vars(job).items() if not name.startswith("_")}
 
 

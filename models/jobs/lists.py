@@ -1,4 +1,4 @@
-"""Lists of jobs: what their owners see, and what waits."""
+"""Lists of jobs: the columns that owners see, and the jobs on a queue."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from sqlalchemy.orm import Session
 
 from models.jobs.job import Job, JobState
 
-#: What a list shows of a job.
+#: The columns of a job in a list.
 LISTED_COLUMNS = [c for c in Job.__table__.columns if c.name not in {"request", "choices"}]
 
 
 class QueuedJob(NamedTuple):
-    """A job that waits, and the line that it waits in."""
+    """A waiting job and its queue."""
 
     id: UUID
     queue: str
@@ -25,7 +25,11 @@ class QueuedJob(NamedTuple):
 def queued_before(
     session: Session, before: datetime, *, after: UUID | None, limit: int
 ) -> list[QueuedJob]:
-    """Return jobs that could be sent before a time, oldest first, from beyond the id `after`."""
+    """Return jobs that have waited since before a time, oldest first.
+
+    Args:
+        after: return only jobs after this id.
+    """
     query = select(Job.id, Job.queue).where(
         Job.state == JobState.QUEUED, ~Job.is_held, Job.queued_at < before
     )

@@ -11,11 +11,11 @@ from models.jobs.job import JobState
 
 @dataclass(frozen=True, slots=True)
 class JobOutcome:
-    """The final state of a job, its result and the tokens it used.
+    """The final state of a job, its result and its used tokens.
 
     Attributes:
-        first_token: when its first token came, by this process's `time.monotonic()`. The database
-            dates it by its own clock: that of this machine may be wrong.
+        first_token: when the first token came, by this process's `time.monotonic()`. The database
+            dates the token by its own clock, because the clock of this machine may be wrong.
     """
 
     state: JobState
@@ -28,11 +28,11 @@ class JobOutcome:
 
     @property
     def first_token_age(self) -> float | None:
-        """How many seconds ago the first token came."""
+        """The seconds since the first token."""
         return None if self.first_token is None else max(0.0, time.monotonic() - self.first_token)
 
 
 def outcome_values(outcome: JobOutcome) -> dict[str, Any]:
-    """Return what an end writes, by the names of the columns."""
+    """Return the values that an end writes, by the names of the columns."""
     names = [field.name for field in fields(outcome) if field.name != "first_token"]
     return {name: getattr(outcome, name) for name in names}

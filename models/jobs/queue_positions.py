@@ -1,9 +1,9 @@
-"""Counts the jobs before one in the queue, at a cost that does not depend on the queue's length.
+"""Positions in the queue, at a cost that does not depend on the queue's length.
 
 Counting ten thousand rows for each poll of a queued job would cost more than the job. So a process
-reads the id of every hundredth queued job, at most once a second, and counts from the last mark
-before the job. In a queue of less than a hundred jobs, positions are current; in a longer one they
-may be a second old.
+reads the id of every hundredth queued job, at most once a second. It counts from the last of these
+marks before the job. In a queue of less than a hundred jobs, positions are current. In a longer
+queue they may be a second old.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ _FIRST = UUID(int=0)
 
 
 def count_jobs_before(session: Session, job: Job) -> int:
-    """Return the position of a queued job, up to `MAX_POSITION`, by counting all jobs before it."""
+    """Count all jobs before a queued job, up to `MAX_POSITION`."""
     values = _count_values(job, after=_FIRST, most=MAX_POSITION)
     return int(session.connection().exec_driver_sql(_COUNT, values).scalar_one())
 
 
 class QueuePositions:
-    """Positions in the queues, from marks that one process shares."""
+    """Positions in the queues, counted from marks that one process shares."""
 
     def __init__(
         self, statements: Statements, *, clock: Callable[[], float] = time.monotonic
@@ -62,9 +62,9 @@ class QueuePositions:
         self._marks: dict[str, tuple[float, list[UUID]]] = {}
 
     def position_of(self, job: Job) -> int:
-        """Return how many jobs of its queue wait before a queued job, up to `MAX_POSITION`.
+        """Return how many jobs stand before a queued job, up to `MAX_POSITION`.
 
-        Raises one of `DATABASE_AWAY` when the database is away or too slow.
+        Raises one of `DATABASE_AWAY` if the database is away or too slow.
         """
         marks = self._read_marks(job.queue)
         passed = bisect_left(marks, job.id)

@@ -1,4 +1,4 @@
-"""Reads the states of jobs: concurrent reads share one statement."""
+"""Reads of the states of jobs: concurrent reads share one statement."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from core.concurrency.coalescer import Coalescer
 from models.database.prepared import Statements
 from models.jobs.job import Job, new_job, values_of
 
-#: Jobs that one statement reads at most: a completion may be megabytes.
+#: The most jobs of one statement: a completion may have megabytes.
 MOST_JOBS = 32
 
-#: What may change in a job's life.
+#: The columns that may change after a job's creation.
 _COLUMNS = (
     "state",
     "choices",
@@ -36,8 +36,13 @@ _Row = Sequence[Any]
 
 
 class JobReads:
+    """Reads jobs again; concurrent calls share one statement.
+
+    Args:
+        timeout_seconds: the longest time of a statement, and of the wait for a connection.
+    """
+
     def __init__(self, statements: Statements, *, timeout_seconds: float) -> None:
-        """Take what runs statements, and how long one of them, and the wait for it, may take."""
         self._statements = statements
         self._rows: Coalescer[UUID, dict[UUID, _Row]] = Coalescer(
             self._read,
@@ -47,9 +52,9 @@ class JobReads:
         )
 
     def reload(self, job: Job) -> Job:
-        """Return a job as its row is now; one whose row is gone as it was known.
+        """Return a job as its row is now, or unchanged if its row was deleted.
 
-        Raises one of `DATABASE_AWAY` when the database is away or too slow.
+        Raises one of `DATABASE_AWAY` if the database is away or too slow.
         """
         row = self._rows.call(job.id).get(job.id)
         if row is None:

@@ -1,4 +1,4 @@
-"""Serializes jobs and completions to the JSON of the API and of webhooks."""
+"""Jobs and completions as the JSON of the API and of webhooks."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def serialize_listed_job(job: Job) -> dict[str, Any]:
 
 
 def serialize_completion_head(job: Job) -> dict[str, Any]:
-    """Return the fields that a completion and each event of its stream begin with."""
+    """Return the first fields of a completion and of each event of its stream."""
     return {
         "id": format_id(Prefix.JOB, job.id),
         "object": "text_completion",
@@ -85,7 +85,10 @@ def serialize_completion(job: Job) -> dict[str, Any]:
 
 
 def choices_of(job: Job) -> list[dict[str, Any]]:
-    """Return the choices of a job; empty ones if it was cancelled before it generated any."""
+    """Return the choices of a job.
+
+    They are empty if the job was cancelled before it generated any.
+    """
     if job.choices is not None or job.state != JobState.CANCELLED:
         return job.choices or []
     count = int(job.request.get("n", 1))

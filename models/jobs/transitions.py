@@ -1,8 +1,8 @@
 """Changes of jobs by programs other than the worker that holds them.
 
 Callers cancel jobs; the reaper ends or requeues jobs without a worker. The reaper skips locked
-rows until its next pass: the holder of the lock is about to change the job, and two reapers must
-not wait for each other.
+rows until its next pass. The holder of a lock is about to change the job, and two reapers must not
+wait for each other.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from models.database.base import is_one_of
 from models.jobs.job import Job, JobState, may_become, values_of
 from models.jobs.outcome import JobOutcome
 
-#: The end of a job that ends now: by the clock of the database, and never before its creation.
+#: The end of a job that ends now, by the clock of the database: never before the job's creation.
 #: Clocks of other machines may be wrong by hours, and the roll-ups of past hours are closed.
 END_TIME = func.greatest(func.now(), Job.created_at)
 
 
 def change_conditions(new: JobState, old: JobState) -> list[Any]:
-    """Return the conditions of a change from `old` to `new`.
+    """Return the conditions for a change from `old` to `new`.
 
-    Raises `ValueError` for one that is not in the table.
+    Raises `ValueError` if the change is not allowed.
     """
     if not may_become(old, new):
         raise ValueError(f"a job cannot go from {old} to {new}")
@@ -36,7 +36,7 @@ def change_conditions(new: JobState, old: JobState) -> list[Any]:
 
 
 def requeue(*conditions: Any) -> Any:
-    """Return the statement that returns running jobs to the queue, and them."""
+    """Return the statement that requeues running jobs and returns them."""
     return (
         update(Job)
         .where(
@@ -59,13 +59,14 @@ def finish_job(
     worker_id: str | None = None,
     is_silent: bool = False,
 ) -> Job | None:
-    """End a job: a running one of this `attempt`, or with `attempt=None` a queued one.
+    """End a running or a queued job.
 
     Args:
-        worker_id: only if this worker holds it.
-        is_silent: only if its lease has run out.
+        attempt: the attempt of a running job; `None` for a queued job.
+        worker_id: end the job only if this worker holds it.
+        is_silent: end the job only if its lease has expired.
 
-    Returns `None`, and changes nothing, if the job is no longer there to be ended.
+    Returns `None`, and changes nothing, if the job no longer meets these conditions.
     """
     came_from = JobState.QUEUED if attempt is None else JobState.RUNNING
     where = [Job.id == job_id, *change_conditions(outcome.state, came_from)]
@@ -95,15 +96,15 @@ def finish_job(
 
 
 def _first_token_at(outcome: JobOutcome) -> Any:
-    """Return when the first token came, by the clock of the database, which dates the end too."""
+    """Return when the first token came, by the database's clock, which dates ends."""
     age = outcome.first_token_age
     return None if age is None else func.now() - timedelta(seconds=age)
 
 
 def request_cancel(session: Session, job_ids: Sequence[UUID]) -> list[Job]:
-    """Cancel the queued ones of these jobs, and record a cancel request for the running ones.
+    """Cancel queued jobs, and record a cancel request for running ones.
 
-    One statement, so that it does not miss a job that returns to the queue at that moment.
+    One statement does both, so that it does not miss a job that returns to the queue meanwhile.
     """
     change_conditions(JobState.CANCELLED, JobState.QUEUED)
     is_queued = Job.state == JobState.QUEUED
@@ -134,7 +135,7 @@ def request_cancel(session: Session, job_ids: Sequence[UUID]) -> list[Job]:
 def insert_cancelled_jobs(session: Session, jobs: Sequence[Job]) -> list[Job]:
     """Insert jobs as cancelled, so that a delayed insert of the same ids fails.
 
-    Returns the inserted ones; the others existed.
+    Returns the inserted jobs; the others existed.
     """
     rows = [
         {
@@ -153,7 +154,7 @@ def insert_cancelled_jobs(session: Session, jobs: Sequence[Job]) -> list[Job]:
 
 
 def request_text(session: Session, job_id: UUID) -> None:
-    """Record that a client follows the text of a job, so that its worker publishes the text."""
+    """Record that a client follows a job's text, so that its worker publishes it."""
     session.execute(
         update(Job)
         .where(Job.id == job_id, Job.is_streamed.is_(False), Job.finished_at.is_(None))
@@ -163,7 +164,7 @@ def request_text(session: Session, job_id: UUID) -> None:
 
 
 def expire_queued(session: Session, *, limit: int, offset: int = 0) -> list[Job]:
-    """End jobs that have not begun in the time that their caller gave them.
+    """End jobs on the queue whose expiry passed before they began.
 
     The dispatcher ends held lines, see `models/execution/line_expiry.py`.
     """
@@ -188,7 +189,10 @@ def expire_queued(session: Session, *, limit: int, offset: int = 0) -> list[Job]
 
 
 def requeue_silent_jobs(session: Session, *, max_attempts: int, limit: int) -> list[Job]:
-    """Return jobs whose worker fell silent to the queue, those with attempts left."""
+    """Requeue jobs with an expired lease that may run again.
+
+    They have attempts left and no cancel request.
+    """
     may_begin = (Job.attempt < max_attempts, Job.cancel_requested_at.is_(None))
     return list(session.scalars(requeue(*_lease_ran_out(*may_begin, limit=limit))))
 
@@ -196,9 +200,9 @@ def requeue_silent_jobs(session: Session, *, max_attempts: int, limit: int) -> l
 def list_abandoned_jobs(
     session: Session, *, max_attempts: int, limit: int, offset: int = 0
 ) -> list[Job]:
-    """Return jobs with an expired lease that must not run again; changes nothing.
+    """Return jobs with an expired lease that must not run again.
 
-    It was their last attempt, or a client requested their cancellation.
+    Their last attempt is over, or a client requested their cancellation. Changes nothing.
     """
     is_over = or_(Job.attempt >= max_attempts, Job.cancel_requested_at.is_not(None))
     conditions = _lease_ran_out(is_over, limit=limit, offset=offset)
