@@ -1,7 +1,7 @@
-"""The role of Grafana, which may read only the columns that the dashboards show.
+"""The database role of Grafana, which may read only the dashboards' columns.
 
-Columns of later migrations stay closed until they are listed here. It may read no password hashes,
-no secrets of keys, and no jobs with their prompts and completions.
+Columns of later migrations stay closed until `READABLE` lists them. The role may read no password
+hashes, no secrets of keys, and no jobs with their prompts and completions.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ READABLE = {
         *("prompt_tokens", "completion_tokens", "cached_tokens"),
     ),
 }
-#: What the driver raises to one who may not make roles, or whose database has no tables yet.
+#: Errors of the driver if our role may not create roles, or if the database has no tables yet.
 _NOT_ALLOWED = (psycopg2.ProgrammingError, psycopg2.InternalError)
-#: What a dashboard may cost us.
+#: Limits of the load that dashboards may cause.
 CONNECTIONS = 10
 STATEMENT_SECONDS = 15
 
 
 def create_grafana_role(connection: Connection, *, password: str) -> None:
-    """Make the role, or bring the one that is there up to date; it may be called again and again.
+    """Create the role, or update an existing one.
 
-    Must be called as a role that may make others, which owns the tables.
+    The role of the connection must have the right to create roles, and must own the tables.
 
     Args:
-        password: is sent as a hash, which no log of statements can give away.
+        password: sent as a hash, so that no log of statements reveals it.
 
     Raises:
-        LauncherError: the role may not make others, or there are no tables yet.
+        LauncherError: our role may not create roles, or there are no tables yet.
     """
     try:
         _make(connection, password)

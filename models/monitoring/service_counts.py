@@ -1,4 +1,7 @@
-"""The service in numbers: what waits, who there is. Cheap however much has ended."""
+"""Counts of waiting jobs, accounts and open work.
+
+Their cost does not depend on the number of ended jobs.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +18,13 @@ from models.jobs.job import Job, JobState
 from models.usage.usage import UsageHourly
 from models.webhooks.webhook import DeliveryState, WebhookDelivery
 
-#: Who had a job that ended within this time is recent. Roll-ups are of whole hours.
+#: A user or key is recent if one of its jobs ended within this time. Roll-ups are of whole hours.
 RECENT = timedelta(hours=24)
 
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """Jobs of one queue that could be begun and are not, and the age of the oldest."""
+    """The jobs of one queue that wait for a worker, and the age of the oldest one."""
 
     jobs: int = 0
     oldest_seconds: float = 0.0
@@ -32,9 +35,9 @@ class Accounts:
     """Users and keys that are not deleted.
 
     Attributes:
-        active_users: that are not suspended.
-        recent_users: whose jobs ended within `RECENT`, as those of `recent_keys`.
-        active_keys: that may be used (`is_active_key`).
+        active_users: users that are not suspended.
+        recent_users: users with jobs that ended within `RECENT`; `recent_keys` likewise.
+        active_keys: keys that may be used (`is_active_key`).
     """
 
     users: int
@@ -47,7 +50,7 @@ class Accounts:
 
 @dataclass(frozen=True, slots=True)
 class OpenCounts:
-    """Batches that have not ended, by state, their lines that have not, and pending webhooks."""
+    """Open batches by state, their lines that have not ended, and pending webhooks."""
 
     batches: dict[str, int]
     lines: int
@@ -55,7 +58,7 @@ class OpenCounts:
 
 
 def count_waiting(session: Session) -> dict[str, Waiting]:
-    """Return what waits, by queue."""
+    """Return the waiting jobs of each queue."""
     since = func.min(Job.queued_at)
     age = cast(func.extract("epoch", func.now() - since), Float)
     rows = session.execute(
@@ -67,9 +70,9 @@ def count_waiting(session: Session) -> dict[str, Waiting]:
 
 
 def count_held_lines(session: Session) -> int:
-    """Return how many lines of batches wait for their release: they are on no queue yet.
+    """Return the number of held batch lines, which are on no queue yet.
 
-    Open lines less released ones, so that it never counts the held lines themselves.
+    Subtracts the released lines from the open ones, so that it never counts the held lines.
     """
     ended = Batch.succeeded + Batch.failed + Batch.cancelled + Batch.expired
     lines = func.coalesce(func.sum(Batch.total - ended), 0)
@@ -78,7 +81,7 @@ def count_held_lines(session: Session) -> int:
         select(func.count())
         .select_from(Job)
         .where(
-            # The condition of the index of released lines: PostgreSQL uses it for no other.
+            # PostgreSQL uses the index of released lines only for the index's own condition.
             Job.batch_id.is_not(None),
             ~Job.is_held,
             Job.state.in_([JobState.QUEUED, JobState.RUNNING]),
