@@ -1,7 +1,7 @@
-"""The queue of webhooks: claims, and the outcome of attempts.
+"""The queue of webhooks: claims, and the results of attempts.
 
-A pending delivery that is due is claimed by moving `next_attempt_at` to the end of a lease: until
-then no other worker sends it, and if its sender dies it is due again.
+A worker claims a due delivery: it moves `next_attempt_at` to the end of a lease. No other worker
+sends the delivery before that. If its sender dies, it is then due again.
 """
 
 from __future__ import annotations
@@ -24,14 +24,15 @@ from models.webhooks.webhook import (
     WebhookDelivery,
 )
 
-#: While a receiver is away, what waits for it is put off in pieces of this size.
+#: The most deliveries that one statement postpones while their receiver is away.
 POSTPONE_LIMIT = 500
+#: The shortest and the longest delay.
 POSTPONE_SECONDS = (5, 3600)
 
 
 @dataclass(frozen=True, slots=True)
 class AttemptResult:
-    """An attempt that was made, as `WebhookAttempt` keeps it."""
+    """The result of an attempt, as `WebhookAttempt` stores it."""
 
     at: datetime
     duration_ms: int
@@ -41,7 +42,7 @@ class AttemptResult:
 
 @dataclass(frozen=True, slots=True)
 class RetryDecision:
-    """What follows from an attempt: `pending` ones are tried again after `delay`."""
+    """The decision after an attempt: a pending delivery is retried after `delay`."""
 
     state: DeliveryState
     delay: timedelta = timedelta()
@@ -54,10 +55,12 @@ def claim_delivery(
     full_users: Collection[UUID] = (),
     full_receivers: Collection[Receiver] = (),
 ) -> WebhookDelivery | None:
-    """Claim the delivery that is due longest; no other worker gets it before the lease ends.
+    """Claim the delivery that has been due for the longest time.
+
+    No other worker gets it before the lease ends.
 
     Args:
-        full_users, full_receivers: who has as many attempts under way as they may have.
+        full_users: users with as many running attempts as they may have; `full_receivers` likewise.
     """
     due = (
         select(WebhookDelivery.id)
@@ -83,9 +86,9 @@ def claim_delivery(
 def record_attempt(
     session: Session, claimed: WebhookDelivery, tried: AttemptResult, verdict: RetryDecision
 ) -> None:
-    """Write an attempt and what follows from it.
+    """Record an attempt and the state of the delivery after it.
 
-    A sender whose lease is over decides nothing any more, unless the message was taken.
+    A sender whose lease is over does not change the state, unless the receiver took the message.
     """
     error = tried.error[:MAX_ERROR_LENGTH] if tried.error else None
     session.execute(
@@ -118,7 +121,7 @@ def record_attempt(
 
 
 def round_began_at(session: Session, claimed: WebhookDelivery) -> datetime | None:
-    """Return when the first attempt of this round was made, if there was one."""
+    """Return the time of the first attempt of this round; `None` without attempts."""
     if not claimed.attempts:
         return None
     return session.scalar(
@@ -133,7 +136,7 @@ def round_began_at(session: Session, claimed: WebhookDelivery) -> datetime | Non
 def postpone_due(session: Session, receiver: Receiver) -> None:
     """Postpone due webhooks of a receiver that is away, so that they occupy no slot.
 
-    The delay grows with the age of the message, from seconds to an hour.
+    The delay grows with the age of the message, from seconds to about an hour.
     """
     age = func.extract("epoch", func.now() - WebhookDelivery.created_at)
     seconds = func.greatest(POSTPONE_SECONDS[0], func.least(age / 4, POSTPONE_SECONDS[1]))
@@ -159,7 +162,10 @@ def postpone_due(session: Session, receiver: Receiver) -> None:
 def resend_delivery(
     session: Session, delivery_id: UUID, *, lease: timedelta
 ) -> WebhookDelivery | None:
-    """Begin a new round of attempts, now; one that may be under way is not sent twice."""
+    """Begin a new round of attempts now.
+
+    A delivery whose attempt may be running keeps its time, so that it is not sent twice.
+    """
     next_attempt_at = WebhookDelivery.next_attempt_at
     is_waiting = WebhookDelivery.state == DeliveryState.PENDING
     may_be_under_way = is_waiting & (next_attempt_at <= func.now() + lease)

@@ -1,4 +1,4 @@
-"""Webhooks: messages about the end of a job or a batch, and the attempts to deliver them."""
+"""Webhooks: messages about the ends of jobs and batches, and their attempts."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from models.database.pagination import Keyset, read_entities
 from models.jobs.job import Job
 from models.jobs.serializer import serialize_listed_job
 
-#: The part of a URL that names the receiver; PostgreSQL and Python read this the same.
+#: The part of a URL that names the receiver; PostgreSQL and Python read the pattern alike.
 RECEIVER_PATTERN = "://([^/?#]*)"
 MAX_ERROR_LENGTH = 200
-#: What reading the message and recording the attempt may take.
+#: The longest time to read the message and to record the attempt.
 LEASE_GRACE = timedelta(seconds=15)
 
 
@@ -38,22 +38,27 @@ class DeliveryState(StrEnum):
 
 
 class Receiver(NamedTuple):
-    """One customer's host. Two customers of one host do not slow each other down."""
+    """One customer's host.
+
+    Two customers with the same host are two receivers, so neither slows down the other.
+    """
 
     user_id: UUID
     host: str
 
 
 class WebhookDelivery(Base):
-    """A message to a customer's address, retried until it is taken or a day is over.
+    """A message to a customer's URL.
+
+    The service retries it until the receiver takes it or a day is over.
 
     Attributes:
         job_id: the job that the message is about; or `batch_id`, the batch.
-        event: what happened, such as `job.succeeded` or `batch.completed`.
-        payload: the message's data without the completion; it is written at the end and never
-            changes. The sender reads a job's completion from its row.
-        attempts: since it was made, or sent again.
-        next_attempt_at: when a pending one is due.
+        event: the event, such as `job.succeeded` or `batch.completed`.
+        payload: the message's data without the completion. It is written at the end and never
+            changes. The sender reads a job's completion from the job's row.
+        attempts: the number of attempts since the creation or the last resend.
+        next_attempt_at: when a pending delivery is due.
     """
 
     __tablename__ = "webhook_deliveries"
@@ -71,7 +76,7 @@ class WebhookDelivery(Base):
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
-    # By class, not by name: programs that end jobs insert here, and need these tables mapped.
+    # Classes, not names of tables: programs that end jobs insert here and need both mapped.
     user_id: Mapped[UUID] = mapped_column(ForeignKey(User.id))
     api_key_id: Mapped[UUID] = mapped_column(ForeignKey(ApiKey.id))
     job_id: Mapped[UUID | None]
@@ -92,11 +97,11 @@ class WebhookDelivery(Base):
 
 
 class WebhookAttempt(Base):
-    """One try to deliver.
+    """One attempt to deliver a message.
 
     Attributes:
-        status: of the response; `None` without a response.
-        error: why there was no response, or why it is a failure.
+        status: the status of the response; `None` without a response.
+        error: why there was no response, or why the response is a failure.
     """
 
     __tablename__ = "webhook_attempts"
@@ -116,7 +121,7 @@ def webhook_lease(settings: Settings) -> timedelta:
 
 
 def add_deliveries(session: Session, jobs: Sequence[Job]) -> None:
-    """Add the messages of jobs that have just ended, of those whose request named an address."""
+    """Add the webhooks of jobs that have just ended and whose requests name a URL."""
     rows = [
         {
             "user_id": job.user_id,
@@ -134,7 +139,7 @@ def add_deliveries(session: Session, jobs: Sequence[Job]) -> None:
 
 
 def add_batch_delivery(session: Session, batch: Batch) -> None:
-    """Add the message of a batch that has just ended, if an address was named for it."""
+    """Add the webhook of a batch that has just ended, if the batch has a URL."""
     if batch.webhook_url is not None:
         values = {
             "user_id": batch.user_id,
@@ -161,7 +166,10 @@ def list_deliveries(
     after: UUID | None = None,
     limit: int,
 ) -> Keyset[WebhookDelivery]:
-    """Return deliveries, newest first, of one user, job, batch or all, from before `after`."""
+    """Return deliveries, newest first: those older than the id `after`.
+
+    A filter that is `None` filters nothing.
+    """
     query = select(WebhookDelivery)
     for column, value in (
         (WebhookDelivery.user_id, user_id),
@@ -175,7 +183,7 @@ def list_deliveries(
 
 
 def list_attempts(session: Session, delivery_id: UUID, *, limit: int) -> list[WebhookAttempt]:
-    """Return the attempts to deliver, newest first."""
+    """Return the attempts of a delivery, newest first."""
     return list(
         session.scalars(
             select(WebhookAttempt)
