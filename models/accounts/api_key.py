@@ -36,7 +36,7 @@ LAST_USED_RESOLUTION = timedelta(minutes=1)
 
 
 class ApiKey(Base):
-    """A key. The row holds only the hash of the secret.
+    """A key, with only the hash of its secret.
 
     Attributes:
         public_id: the part of the secret that identifies this row; safe to show.
@@ -107,9 +107,10 @@ def is_proved_by(
     previous_ends: datetime | None,
     now: datetime,
 ) -> bool:
-    """Say whether `secret` has the hash `present`, or `previous` before `previous_ends`.
+    """Say whether `secret` has the hash `present`, or an unexpired hash `previous`.
 
-    Takes the same time for a current and a previous secret.
+    The hash `previous` is valid before `previous_ends`. The comparison takes the same time for a
+    current and a previous secret.
     """
     is_present = secret.matches(present)
     is_previous = secret.matches(previous or "")
@@ -165,7 +166,10 @@ def create_key(
 
 
 def rotate_secret(session: Session, key: ApiKey, *, grace: timedelta) -> KeySecret:
-    """Give a locked key a new secret. The present one stays valid for `grace`, older ones end."""
+    """Give a locked key a new secret.
+
+    The present secret stays valid for `grace`, older ones end.
+    """
     secret = KeySecret.renewed(key.public_id)
     has_grace = grace > timedelta(0)
     key.previous_secret_hash = key.secret_hash if has_grace else None
@@ -192,7 +196,7 @@ def delete_keys_of(session: Session, user_id: UUID) -> int:
 
 
 def find_key_by_secret(session: Session, secret: KeySecret) -> tuple[ApiKey, User] | None:
-    """Return the existing key with this secret, and its owner if the owner exists too."""
+    """Return the existing key with this secret, and its owner if that exists too."""
     query = _living(ApiKey.public_id == secret.public_id).add_columns(func.now())
     row = session.execute(query).one_or_none()
     if row is None or not row[0].accepts(secret, row[2]):
@@ -201,7 +205,7 @@ def find_key_by_secret(session: Session, secret: KeySecret) -> tuple[ApiKey, Use
 
 
 def find_key(session: Session, key_id: UUID) -> tuple[ApiKey, User] | None:
-    """Return the existing key with this id, and its owner if the owner exists too."""
+    """Return the existing key with this id, and its owner if that exists too."""
     row = session.execute(_living(ApiKey.id == key_id)).one_or_none()
     return (row[0], row[1]) if row else None
 

@@ -154,7 +154,7 @@ def number_of(session: Session, session_id: UUID) -> int:
 
 
 def end_session(session: Session, session_id: UUID) -> None:
-    """End a session. An ended one stays unchanged."""
+    """End a session; leave an ended one unchanged."""
     session.execute(_ending().where(UserSession.id == session_id))
 
 
