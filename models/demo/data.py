@@ -70,9 +70,10 @@ def has_jobs(session: Session) -> bool:
 def insert_demo_data(
     session: Session, size: DemoSize, *, now: datetime, password_hash: str, model: str
 ) -> None:
-    """Add users, keys, batches, jobs, usage, webhooks and activity of the days before `now`.
+    """Add accounts, batches, jobs, usage, webhooks and activity before `now`.
 
-    All users share one password. The tables are locked until the transaction ends.
+    The accounts are users and their keys. All users share one password. The tables are locked until
+    the transaction ends.
     """
     values = {
         "users": size.users,
