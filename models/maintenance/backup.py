@@ -1,4 +1,4 @@
-"""The database as a backup sees it: tables, their contents, and other connections.
+"""A backup's view of the database: tables, their contents, and other connections.
 
 It reads the tables from the catalogue instead of our models, because a restored database may have
 the schema of an earlier version.
@@ -56,9 +56,9 @@ def libpq_values(url: str) -> dict[str, str]:
 
 
 def begin_snapshot(connection: Connection) -> str:
-    """Make this transaction a read-only snapshot; return its name for other connections.
+    """Make this transaction a read-only snapshot, and return the snapshot's name.
 
-    It must be the first call in the transaction.
+    Other connections use the name. The call must be the first one in the transaction.
     """
     connection.execute(text("set transaction isolation level repeatable read, read only"))
     return str(connection.scalar(text("select pg_export_snapshot()")))

@@ -35,7 +35,7 @@ class Difference:
 
 
 def begin_check(session: Session, *, timeout_seconds: float) -> None:
-    """Make this transaction a read-only snapshot of the database with its own time-out.
+    """Make this transaction a read-only snapshot with its own time-out.
 
     It must be the first call in the transaction.
     """

@@ -1,4 +1,4 @@
-"""The time of the last backup. Every API process exports it to Prometheus."""
+"""The time of the last backup, which every API process exports to Prometheus."""
 
 from __future__ import annotations
 

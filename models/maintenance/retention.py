@@ -1,9 +1,10 @@
-"""Deletes old texts, jobs, batches, webhooks and audit entries, a few rows per step.
+"""The deletion of old texts, jobs, batches, webhooks and audit entries, in steps.
 
 Usage and its roll-ups are never deleted.
 
-Each function is one step: a short transaction on rows that an index finds. It returns the number of
-changed rows, or its position in the batch. It changes nothing that waits, runs or is open.
+Each function is one step: a short transaction on a few rows that an index finds. It returns the
+number of changed rows, or its position in the batch. It changes nothing that waits, runs or is
+open.
 `worker/maintenance/retention.py` calls the steps.
 """
 
@@ -47,9 +48,10 @@ class RetentionMark(Base):
 
 
 def try_retention_lock(session: Session) -> bool:
-    """Take the lock of retention until the transaction ends; False if another holds it.
+    """Take the lock of retention until the transaction ends.
 
-    Without it, two workers would do the same work.
+    Returns False if another transaction holds it. Without the lock, two workers would do the same
+    work.
     """
     return try_lock(session, ServiceLock.RETENTION)
 
@@ -160,7 +162,7 @@ def delete_audit(session: Session, before: datetime) -> int:
 
 
 def _mark(session: Session, **until: datetime) -> None:
-    """Advance the mark. It never goes back."""
+    """Advance the mark, which never goes back."""
     raised = {
         name: func.greatest(getattr(RetentionMark, name), moment) for name, moment in until.items()
     }

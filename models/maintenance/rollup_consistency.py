@@ -28,7 +28,10 @@ def compare_roll_ups(
 
 
 def compare_closed(session: Session) -> Iterator[Difference]:
-    """Compare all roll-ups of closed hours, days and months with those of hours and keys."""
+    """Compare the roll-ups of closed times with the roll-ups of hours and keys.
+
+    Closed times are hours, days and months.
+    """
     for table, unit, is_by_key in (
         ("usage_total_hourly", "hour", False),
         ("usage_total_daily", "day", False),
