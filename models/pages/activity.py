@@ -1,4 +1,4 @@
-"""Lists of the audit trail for the API and its page, filtered and in both directions."""
+"""Filtered lists of the audit trail for the API and its page, in both directions."""
 
 from __future__ import annotations
 
@@ -21,12 +21,13 @@ MOST_ACTIONS = 200
 
 @dataclass(frozen=True, slots=True)
 class ActivityFilter:
-    """Which entries to list; a field that is `None` filters nothing. `until` is exclusive.
+    """Which entries to list; a field that is `None` filters nothing.
 
     Attributes:
         action: one action such as `key.create`.
         action_group: the beginning that several actions share, such as `key.`.
         address: the whole address.
+        until: exclusive.
     """
 
     actor_id: UUID | None = None
@@ -58,7 +59,10 @@ def list_activity(
     before: UUID | None = None,
     limit: int,
 ) -> Keyset[Activity]:
-    """Return entries, newest first: those older than the id `after`, or newer than `before`."""
+    """Return entries, newest first: those older than `after` or newer than `before`.
+
+    `after` and `before` are ids.
+    """
     entry: Any = AuditEntry
     query = _where(select(entry), entry, wanted)
     if wanted.action_group is not None:
@@ -69,7 +73,10 @@ def list_activity(
 
 
 def list_actions(session: Session) -> list[str]:
-    """Return all actions of the audit trail, sorted; one read of the index finds each."""
+    """Return all actions of the audit trail, sorted.
+
+    One read of the index finds each action.
+    """
     return list(session.scalars(_ACTIONS))
 
 

@@ -33,7 +33,7 @@ class BatchFilter:
 
 @dataclass(frozen=True, slots=True)
 class ListedBatch:
-    """A batch with its owner's email, the name of its key, and the count of running lines."""
+    """A batch with its owner's email, its key's name and its number of running lines."""
 
     batch: Batch
     owner_email: str
@@ -59,7 +59,10 @@ def list_batches(
     before: UUID | None = None,
     limit: int,
 ) -> Keyset[Batch]:
-    """Return batches, newest first: those older than the id `after`, or newer than `before`."""
+    """Return batches, newest first: those older than `after` or newer than `before`.
+
+    `after` and `before` are ids.
+    """
     query = existing_batches()
     for column, value in (
         (Batch.user_id, wanted.user_id),
@@ -81,7 +84,7 @@ def list_batch_page(
     before: UUID | None = None,
     limit: int,
 ) -> Keyset[ListedBatch]:
-    """Return a page of `list_batches` with names, emails and the count of running lines."""
+    """Return a page of `list_batches` with names, emails and counts of running lines."""
     page = list_batches(session, wanted, after=after, before=before, limit=limit)
     return page.of(lambda batches: _listed(session, batches))
 
@@ -89,7 +92,10 @@ def list_batch_page(
 def read_listed_batches(
     session: Session, batch_ids: Collection[UUID], *, user_id: UUID | None
 ) -> list[ListedBatch]:
-    """Return the present state of these batches, newest first; omit those of other users."""
+    """Return the present state of these batches, newest first.
+
+    Omits batches of other users than `user_id`.
+    """
     query = existing_batches().where(Batch.id.in_(batch_ids))
     if user_id is not None:
         query = query.where(Batch.user_id == user_id)
@@ -105,9 +111,10 @@ def list_lines(
     before: int | None = None,
     limit: int,
 ) -> Keyset[Job]:
-    """Return lines of a batch in order: those after the line `after`, or before `before`.
+    """Return lines of a batch in order: those after `after` or before `before`.
 
-    They come without their requests and completions.
+    `after` and `before` are numbers of lines. The lines come without their requests and
+    completions.
     """
     query = select(*LISTED_COLUMNS).where(Job.batch_id == batch_id)
     if states is not None:

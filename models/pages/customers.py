@@ -1,4 +1,4 @@
-"""Lists of users for an admin's page, with their keys and their usage of this month.
+"""Lists of users for an admin's page, with their keys and usage of this month.
 
 A search reads all users, because no index of a plain PostgreSQL finds a part of a name. With ten
 thousand users it takes a few milliseconds.

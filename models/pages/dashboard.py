@@ -60,7 +60,10 @@ class Totals:
 
 @dataclass(frozen=True, slots=True)
 class Minute:
-    """The jobs that ended in one minute; `p50_ms` and `p95_ms` are `None` if there are none."""
+    """The jobs that ended in one minute.
+
+    `p50_ms` and `p95_ms` are `None` if no job ended.
+    """
 
     begins_at: datetime
     requests: int = 0
@@ -73,7 +76,10 @@ class Minute:
 
 @dataclass(frozen=True, slots=True)
 class LastHour:
-    """The last sixty minutes, as a whole and one by one, oldest first; the last one ends now."""
+    """The last sixty minutes, as a whole and one by one.
+
+    The oldest minute comes first, and the last minute ends now.
+    """
 
     whole: Minute
     minutes: Sequence[Minute]
@@ -117,7 +123,7 @@ def read_totals(session: Session, now: datetime, *, user_id: UUID | None = None)
 def read_periods(
     session: Session, now: datetime, *, user_id: UUID | None = None
 ) -> dict[Period, UsageTotals]:
-    """Return the sums of today and this month, and of the periods to compare them with."""
+    """Return the sums of today, this month and the periods to compare them with."""
     until = hour_of(now) + HOUR
     today = day_of(now)
     month = month_of(today)
@@ -137,7 +143,10 @@ def read_periods(
 def read_series(
     session: Session, now: datetime, step: SeriesStep, *, count: int, user_id: UUID | None = None
 ) -> list[UsageTotals]:
-    """Return the last `count` hours or days, oldest first, including those without usage."""
+    """Return the usage of the last `count` hours or days, oldest first.
+
+    Includes hours and days without usage.
+    """
     length = HOUR if step is SeriesStep.HOUR else DAY
     last = hour_of(now) if step is SeriesStep.HOUR else day_of(now)
     begins = [last - n * length for n in reversed(range(count))]

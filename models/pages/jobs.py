@@ -40,11 +40,11 @@ class JobSource(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class JobFilter:
-    """Which jobs to list; a field that is `None` filters nothing. `until` is exclusive.
+    """Which jobs to list; a field that is `None` filters nothing.
 
-    Queued jobs do not include held lines. Times are those of creation; ids start with them, so the
-    index of ids finds them. There are only filters that an index serves: a filter by model would
-    read every job to find that a model has none.
+    Queued jobs do not include held lines. Times are those of creation, and `until` is exclusive.
+    Ids start with the time, so the index of ids finds it. There are only filters that an index
+    serves: a filter by model would read every job to find that a model has none.
     """
 
     user_id: UUID | None = None
@@ -58,7 +58,10 @@ class JobFilter:
 
 @dataclass(frozen=True, slots=True)
 class ListedJob:
-    """A job without its request and completion, with its owner's email and its key's name."""
+    """A job with its owner's email and its key's name.
+
+    It has no request and no completion.
+    """
 
     job: Job
     owner_email: str
@@ -90,9 +93,9 @@ def list_jobs(
     limit: int,
     has_metadata: bool = False,
 ) -> Keyset[Job]:
-    """Return jobs, newest first: those older than the id `after`, or newer than `before`.
+    """Return jobs, newest first: those older than `after` or newer than `before`.
 
-    Requests and completions may be large: they are not read.
+    `after` and `before` are ids. Requests and completions may be large: they are not read.
 
     Args:
         has_metadata: read the `metadata` of each request, which costs reading the request.
@@ -124,7 +127,10 @@ def list_job_page(
 def read_listed_jobs(
     session: Session, job_ids: Sequence[UUID], *, user_id: UUID | None
 ) -> list[ListedJob]:
-    """Return the present state of these jobs, newest first; omit those of other users."""
+    """Return the present state of these jobs, newest first.
+
+    Omits jobs of other users than `user_id`.
+    """
     query = select(*LISTED_COLUMNS).where(Job.id.in_(job_ids))
     if user_id is not None:
         query = query.where(Job.user_id == user_id)
@@ -189,7 +195,7 @@ def _parts(wanted: JobFilter) -> list[JobFilter]:
 
 
 def _where(query: Select[Any], wanted: JobFilter) -> Select[Any]:
-    """Add the conditions to the query, written as in the partial indexes that serve them."""
+    """Add the conditions to the query, in the form of the partial indexes."""
     if wanted.batch_id is not None:
         query = query.where(Job.batch_id == wanted.batch_id)
     elif wanted.source is JobSource.BATCH:
@@ -213,7 +219,7 @@ def _where(query: Select[Any], wanted: JobFilter) -> Select[Any]:
 
 
 def _in_batches(wanted: JobFilter) -> Any:
-    """Return the condition that a job is a line of any batch, or of the owner's batches."""
+    """Return the condition that a job is a batch line, of any user or of one."""
     has_index = wanted.key_id is None and (wanted.user_id is None or wanted.state in _RARE)
     if has_index:
         return Job.batch_id.is_not(None)

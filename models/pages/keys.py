@@ -134,7 +134,7 @@ def _matches(search: str) -> ColumnElement[bool]:
 def _sortable(
     sort: KeySort, now: datetime, closed: datetime | None, user_id: UUID | None
 ) -> tuple[Any, Any]:
-    """Return the query for keys with their owners' emails and states, and its sort value."""
+    """Return the query for keys, their owners' emails and states, and the sort value."""
     query = select(ApiKey, User.email, User.is_active).join(User, User.id == ApiKey.user_id)
     if sort is KeySort.TOKENS:
         used = month_usage("api_key_id", now, closed, user_id=user_id)
