@@ -1,6 +1,7 @@
-"""Jobs in flight and used tokens, read from rows: `core/limits/limiter.py` counts them in Redis.
+"""Jobs in flight and used tokens, read from the rows of jobs and usage.
 
-A job is in flight if it was charged and has not ended.
+`core/limits/limiter.py` counts them in Redis. A job is in flight if it was charged and has not
+ended.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def read_key_use(session: Session, key_id: UUID, month_began: datetime) -> KeyUs
 
 
 def reserved_tokens(session: Session, key_ids: Sequence[UUID]) -> dict[UUID, int]:
-    """Return the charged tokens of jobs in flight by key; omit keys without such jobs."""
+    """Return the charged tokens of jobs in flight by key; omit keys without any."""
     in_flight = _in_flight(Job.api_key_id.in_(key_ids)).subquery()
     tokens = func.sum(in_flight.c.charged_tokens)
     query = select(in_flight.c.api_key_id, tokens).group_by(in_flight.c.api_key_id)
@@ -58,7 +59,7 @@ def reserved_tokens(session: Session, key_ids: Sequence[UUID]) -> dict[UUID, int
 def in_flight_before(
     session: Session, before: datetime, queue: QueueName
 ) -> dict[UUID, dict[UUID, int]]:
-    """Return jobs in flight that were queued before a time: by key, with their tokens."""
+    """Return jobs in flight that were queued before a time, by key, with tokens."""
     found: dict[UUID, dict[UUID, int]] = {}
     conditions = and_(Job.queue == queue, Job.queued_at < before)
     for job_id, tokens, key_id, _ in session.execute(_in_flight(conditions)):

@@ -24,7 +24,9 @@ def month_usage(
     only: Collection[UUID] | None = None,
     user_id: UUID | None = None,
 ) -> Subquery:
-    """Return rows of `id` and `tokens`: users or keys with usage in the month (UTC) of `now`.
+    """Return rows of `id` and `tokens`: users or keys with usage in this month.
+
+    The month is that of `now` in UTC.
 
     Args:
         closed: see `read_consistently`.

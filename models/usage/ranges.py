@@ -1,4 +1,4 @@
-"""Selects the roll-ups that cover a time range: closed months and days, else hours."""
+"""The roll-ups that cover a time range: closed months and days, otherwise hours."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 
 @dataclass(frozen=True, slots=True)
 class UsageScope:
-    """The hours from `since` to before `until`, of one user, key or model or of all (`None`)."""
+    """The hours from `since` to before `until`, of one user, key or model.
+
+    `None` means all of them.
+    """
 
     since: datetime
     until: datetime

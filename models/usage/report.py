@@ -96,7 +96,7 @@ def sum_usage_by_name(session: Session, times: Mapping[str, UsageScope]) -> dict
 
 
 def add_totals(groups: Iterable[UsageTotals]) -> UsageTotals:
-    """Add up the groups of a complete report, which saves the statement of `sum_usage`."""
+    """Add up the groups of a complete report; this saves the call of `sum_usage`."""
     totals = dict.fromkeys(USAGE_COUNTS, 0)
     counts: Counter[int] = Counter()
     for sums in groups:

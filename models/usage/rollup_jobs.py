@@ -1,8 +1,10 @@
-"""Rolls up past hours and days of usage, so that reports need not read each key's hours.
+"""The roll-up of past hours and days of usage.
 
-The database dates the end of a job at the start of its transaction, even if the database was away
-when the job ended. So an hour gets no more ends once it has passed for longer than a transaction
-lasts. The roll-up closes an hour `GRACE` after its end, by the same clock.
+It saves reports from reading each key's hours.
+
+The database dates the end of a job at the start of its transaction. This holds even if the database
+was away when the job ended. So an hour gets no more ends once it has passed for longer than a
+transaction lasts. The roll-up closes an hour `GRACE` after its end, by the same clock.
 Only `bountycoder demo-data` writes rows of past hours, and it reopens them.
 """
 
@@ -77,7 +79,7 @@ _REOPEN = """
 
 
 def _sum_up(target: str, columns: tuple[str, ...], rows: str) -> str:
-    """Return the statement that writes the sums of `rows`, and replaces existing ones."""
+    """Return the statement that writes the sums of `rows` and replaces existing ones."""
     group = ", ".join(columns)
     key = ", ".join(column for column in columns if column != "user_id")
     sums = ", ".join(f"sum({name}) as {name}" for name in USAGE_COUNTS)

@@ -32,7 +32,10 @@ _WEIGHED = ["api_key_id", "user_id", "prompt_tokens", "completion_tokens"]
 
 
 class _Sums:
-    """The sums, as in `UsageHourly`; `begins_at` is the start of the hour, day or month."""
+    """The sums, as in `UsageHourly`.
+
+    `begins_at` is the start of the hour, day or month.
+    """
 
     requests: Mapped[int] = mapped_column(BigInteger)
     succeeded: Mapped[int] = mapped_column(BigInteger)

@@ -1,7 +1,7 @@
-"""Usage: one row per job, and the hourly roll-up. The transaction of a job's end writes both.
+"""Usage: one row per job, and the hourly roll-up.
 
-Dashboards and quotas read the roll-up; the rows are the proof. The primary key of `usage` is the
-job's id, so a job that is delivered twice counts once.
+The transaction of a job's end writes both. Dashboards and quotas read the roll-up; the rows are the
+proof. The primary key of `usage` is the job's id, so a job that is delivered twice counts once.
 """
 
 from __future__ import annotations
