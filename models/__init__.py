@@ -1,1 +1,4 @@
-"""The database: tables, their queries and their rules. sqlalchemy is used only here."""
+"""The database: tables, their queries and their rules.
+
+Only this package uses sqlalchemy.
+"""

@@ -17,7 +17,7 @@ from models.database.locks import ServiceLock, take_lock
 
 
 def seed_admin(session: Session, *, email: str, password: str) -> User:
-    """Return an admin, making the first one with this email and password if there is none.
+    """Return an admin; create the first one with this email and password if needed.
 
     Two seeds at once would make two admins: the second waits until this transaction ends.
     """
