@@ -26,7 +26,8 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from core.ids import new_id
 from models.accounts.user import User
-from models.database.base import Base, database_now, is_one_of
+from models.database.arrays import is_among_locked
+from models.database.base import Base, database_now
 
 #: A refresh token may be reused within this time, because its response may have been lost.
 GRACE = timedelta(seconds=10)
@@ -173,7 +174,7 @@ def forget_old_sessions(session: Session) -> int:
         .limit(STEP)
         .with_for_update(skip_locked=True)
     )
-    rows = session.execute(delete(UserSession).where(is_one_of(UserSession.id, old)))
+    rows = session.execute(delete(UserSession).where(is_among_locked(UserSession.id, old)))
     return int(getattr(rows, "rowcount", 0))
 
 

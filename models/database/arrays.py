@@ -1,4 +1,4 @@
-"""Lists of any length as one parameter of a statement."""
+"""Conditions on arrays: a list of any length as one parameter, or the rows that a query locks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ARRAY, ColumnElement, any_, literal
+from sqlalchemy import ARRAY, ColumnElement, Select, any_, func, literal
 from sqlalchemy.orm import InstrumentedAttribute
 
 
@@ -15,6 +15,18 @@ def is_one_of(
 ) -> ColumnElement[bool]:
     """Return the condition that a column has one of these values."""
     return column == any_(literal(list(values), ARRAY(column.type)))
+
+
+def is_among_locked(
+    column: ColumnElement[Any] | InstrumentedAttribute[Any], query: Select[Any]
+) -> ColumnElement[bool]:
+    """Return the condition that a column is among those that a query with a limit locks.
+
+    As an array the query runs once. PostgreSQL may run it for each row of an `in`, and each time
+    it would skip the rows that the statement has changed and lock the next, beyond the limit.
+    """
+    condition: ColumnElement[bool] = column == any_(func.array(query.scalar_subquery()))
+    return condition
 
 
 def uuid_array(ids: Iterable[UUID]) -> str:

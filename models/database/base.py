@@ -13,18 +13,7 @@ from uuid import UUID
 
 import psycopg2
 from psycopg2 import errors
-from sqlalchemy import (
-    ColumnElement,
-    DateTime,
-    Engine,
-    MetaData,
-    Select,
-    any_,
-    create_engine,
-    event,
-    func,
-    text,
-)
+from sqlalchemy import DateTime, Engine, MetaData, create_engine, event, text
 from sqlalchemy.dialects.postgresql import UUID as PG_UUID
 from sqlalchemy.engine.interfaces import ExceptionContext
 from sqlalchemy.exc import DisconnectionError, InterfaceError, OperationalError
@@ -250,17 +239,6 @@ def database_now(session: Session) -> datetime:
     """Return the time of the database's clock, which all programs share."""
     now: datetime = session.execute(text("select now()")).scalar_one()
     return now
-
-
-def is_one_of(column: Any, locked: Select[Any]) -> ColumnElement[bool]:
-    """Return the condition that a column is among the rows that `locked` selects.
-
-    `locked` is a query with a limit that locks its rows. PostgreSQL may run the query of an `in`
-    for each row. Each run would skip the changed rows and lock the next ones, beyond the limit. As
-    an array, the query runs once.
-    """
-    condition: ColumnElement[bool] = column == any_(func.array(locked.scalar_subquery()))
-    return condition
 
 
 def check_writable(session: Session) -> None:

@@ -11,7 +11,8 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, delete, func, select, update
 from sqlalchemy.orm import Session
 
-from models.database.base import database_now, is_one_of
+from models.database.arrays import is_among_locked
+from models.database.base import database_now
 from models.database.locks import RowLock, lock_row
 from models.database.pagination import Keyset, read_entities
 from models.database.prepared import Statements
@@ -105,7 +106,7 @@ def delete_expired_files(session: Session) -> int:
     if pieces:
         return len(pieces)
     some = expired.limit(FILES_A_STEP).with_for_update(skip_locked=True)
-    gone = session.execute(delete(File).where(is_one_of(File.id, some)))
+    gone = session.execute(delete(File).where(is_among_locked(File.id, some)))
     return int(getattr(gone, "rowcount", 0))
 
 

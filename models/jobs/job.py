@@ -64,9 +64,6 @@ _NEXT: dict[JobState, frozenset[JobState]] = {
     JobState.EXPIRED: frozenset(),
 }
 
-FINAL_STATES = tuple(state for state in JobState if state.is_final)
-
-
 #: The final states.
 FINAL_STATES = tuple(state for state in JobState if state.is_final)
 #: The columns of a job, and of all sums of jobs, that count tokens.

@@ -21,7 +21,8 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 from core.ids import earliest_id
 from models.accounts.audit import AuditEntry
 from models.batches.batch import Batch
-from models.database.base import Base, is_one_of
+from models.database.arrays import is_among_locked
+from models.database.base import Base
 from models.database.locks import ServiceLock, try_lock
 from models.webhooks.webhook import DeliveryState, WebhookDelivery
 
@@ -144,7 +145,7 @@ def delete_webhooks(session: Session, before: datetime) -> int:
         .limit(STEP)
         .with_for_update(skip_locked=True)
     )
-    rows = session.execute(delete(WebhookDelivery).where(is_one_of(WebhookDelivery.id, old)))
+    rows = session.execute(delete(WebhookDelivery).where(is_among_locked(WebhookDelivery.id, old)))
     return int(getattr(rows, "rowcount", 0))
 
 
@@ -157,7 +158,7 @@ def delete_audit(session: Session, before: datetime) -> int:
         .limit(STEP)
         .with_for_update(skip_locked=True)
     )
-    rows = session.execute(delete(AuditEntry).where(is_one_of(AuditEntry.id, old)))
+    rows = session.execute(delete(AuditEntry).where(is_among_locked(AuditEntry.id, old)))
     return int(getattr(rows, "rowcount", 0))
 
 
@@ -180,7 +181,7 @@ _WITH_TEXTS = """
         and finished_at < :before
     order by finished_at
 """
-# Arrays instead of `in`: see `is_one_of`.
+# Arrays instead of `in`: see `is_among_locked`.
 _DELETE_TEXTS = text(
     f"""
     update jobs set request = request - {_TEXTS}, choices = null, texts_deleted_at = now()
