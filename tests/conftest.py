@@ -258,8 +258,8 @@ def service_without_workers(_service_without_workers: Service) -> Service:
 def _running(
     postgres: Postgres, shared: Settings, directory: Path, **changes: Any
 ) -> Iterator[Service]:
-    """Run a service with a database and a Valkey of its own: its worker must not take the jobs
-    that other tests make, nor hear what they tell.
+    """Run a service with its own database and Valkey: its worker must not take the jobs that
+    other tests make, nor receive their events.
     """
     valkey = Valkey(directory / "valkey", log_dir=directory)
     try:

@@ -15,8 +15,8 @@ from tests.support.paths import ROOT
 MOST_MODULES = 15
 MOST_LINES = 300
 
-#: What reads the clock of its own machine, and modules that may: for spans of time, and for a date
-#: that the database replaces.
+#: Calls that read the machine's clock, and modules that may: for spans of time, and for a date that
+#: the database replaces.
 OWN_CLOCK = re.compile(r"\butc_now\(|\bdatetime\.(now|utcnow)\(|\btime\.time\(")
 OWN_CLOCK_MODULES = {
     "api/generation/admission.py",
@@ -27,14 +27,14 @@ OWN_CLOCK_MODULES = {
 
 @pytest.mark.parametrize("package", ["models", "api", "worker", "admin_ui"])
 def test_times_are_those_of_the_database(package: str) -> None:
-    """A machine's clock may be hours off: what is kept, or compared with it, is not dated by it."""
-    strangers = {
+    """A machine's clock may be hours off: it dates nothing that is stored or compared."""
+    undeclared = {
         str(path.relative_to(ROOT))
         for path in (ROOT / package).rglob("*.py")
         if OWN_CLOCK.search(path.read_text())
     }
 
-    assert strangers <= OWN_CLOCK_MODULES
+    assert undeclared <= OWN_CLOCK_MODULES
 
 
 def test_importing_every_light_module_reads_no_environment_and_opens_nothing() -> None:

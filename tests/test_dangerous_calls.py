@@ -48,7 +48,7 @@ def test_nothing_that_is_read_is_run() -> None:
 @pytest.mark.parametrize(
     "source", ["import pickle", "from dill import loads", "eval('1')", "torch.load(f)"]
 )
-def test_the_look_finds_what_it_looks_for(source: str) -> None:
+def test_the_scan_finds_each_dangerous_call(source: str) -> None:
     assert faults_of(source)
 
 

@@ -1,4 +1,4 @@
-"""docs/security.md: what it names is there."""
+"""Every guard and test that docs/security.md names exists."""
 
 from __future__ import annotations
 

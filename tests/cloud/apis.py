@@ -15,15 +15,19 @@ from tests.cloud.schemas import check
 
 KEY = "a-key-of-the-provider"
 #: Status, body, and headers.
-Answer = tuple[int, Any, dict[str, str]]
+Reply = tuple[int, Any, dict[str, str]]
 
 
 @dataclass
 class Api:
-    """What was asked, in order, and what is to be answered before anything is done."""
+    """A provider's API that records its calls in order.
+
+    Attributes:
+        refusals: replies that come before any work is done.
+    """
 
     calls: list[tuple[str, str]] = field(default_factory=list)
-    refusals: list[Answer] = field(default_factory=list)
+    refusals: list[Reply] = field(default_factory=list)
     faults: list[BaseException] = field(default_factory=list)
     things: dict[str, dict[str, Any]] = field(default_factory=dict)
     bodies: list[Any] = field(default_factory=list)
@@ -61,7 +65,7 @@ class Api:
             server.server_close()
         assert self.faults == []
 
-    def take(self, request: http.server.BaseHTTPRequestHandler) -> Answer:
+    def take(self, request: http.server.BaseHTTPRequestHandler) -> Reply:
         length = int(request.headers.get("Content-Length", 0))
         body = json.loads(request.rfile.read(length)) if length else None
         self.calls.append((request.command, request.path))
@@ -70,19 +74,19 @@ class Api:
             assert request.headers["Authorization"] == f"Bearer {KEY}"
             if self.refusals:
                 return self.refusals.pop(0)
-            return self.answer(request.command, request.path, body)
+            return self.respond(request.command, request.path, body)
         except BaseException as fault:
             self.faults.append(fault)
             return 500, None, {}
 
-    def answer(self, method: str, path: str, body: Any) -> Answer:
+    def respond(self, method: str, path: str, body: Any) -> Reply:
         raise NotImplementedError
 
 
 class RunPodApi(Api):
-    """Pods that stop when they are told to, after one look."""
+    """Pods that stop after a request to stop and one poll."""
 
-    def answer(self, method: str, path: str, body: Any) -> Answer:
+    def respond(self, method: str, path: str, body: Any) -> Reply:
         parts = path.split("/")[2:]
         match method, parts:
             case "GET", ["pods"]:
@@ -119,7 +123,7 @@ class RunPodApi(Api):
         self.things[str(pod["id"])] = pod
         return pod
 
-    def _of_pod(self, method: str, pod: dict[str, Any], rest: list[str], body: Any) -> Answer:
+    def _of_pod(self, method: str, pod: dict[str, Any], rest: list[str], body: Any) -> Reply:
         if (method, rest) == ("POST", ["action"]):
             check("RUNPOD_OPENAPI", "PodActionRequest", body)
             if pod["status"] != "RUNNING":
@@ -134,13 +138,13 @@ class RunPodApi(Api):
             pod["status"] = "EXITED"
         return self._good("Pod", found)
 
-    def _good(self, name: str, value: Any, status: int = 200) -> Answer:
+    def _good(self, name: str, value: Any, status: int = 200) -> Reply:
         check("RUNPOD_OPENAPI", name, value)
         return status, value, {}
 
 
 class LambdaApi(Api):
-    def answer(self, method: str, path: str, body: Any) -> Answer:
+    def respond(self, method: str, path: str, body: Any) -> Reply:
         match method, path.removeprefix("/api/v1/"):
             case "GET", "instances":
                 return self._good("Instance", list(self.things.values()))
@@ -174,7 +178,7 @@ class LambdaApi(Api):
         }
         return instance_id
 
-    def _good(self, name: str, value: Any) -> Answer:
+    def _good(self, name: str, value: Any) -> Reply:
         for one in value if isinstance(value, list) else [value]:
             check("LAMBDA_OPENAPI", name, one)
         return 200, {"data": value}, {}
@@ -206,7 +210,7 @@ GPU_TYPES = [
     }
 ]
 
-#: What stands for something of the operator's, and what they write in its place.
+#: Stands for a value that the operator must fill in.
 YOURS = "YOUR-"
 
 

@@ -1,7 +1,7 @@
-"""What the providers' APIs take: the fields that we send, as their OpenAPI documents have them.
+"""The fields that we send to the providers' APIs, as their OpenAPI documents have them.
 
-Those documents are not ours to keep. `RUNPOD_OPENAPI` and `LAMBDA_OPENAPI` may name files with
-them: then every request of these tests, and every answer of their servers, is held against them.
+We may not keep those documents. If `RUNPOD_OPENAPI` and `LAMBDA_OPENAPI` name files with them,
+these tests check every request and every response of their servers against them.
 """
 
 from __future__ import annotations

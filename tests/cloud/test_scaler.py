@@ -18,7 +18,7 @@ from cloud.provider import CloudWorker, Life
 from cloud.rest import CloudError
 from cloud.runpod import pods
 from cloud.scaler import DOWN_SECONDS, UP_SECONDS, Scaler
-from tests.cloud.apis import KEY, Answer, Api, RunPodApi, filled
+from tests.cloud.apis import KEY, Api, Reply, RunPodApi, filled
 from tests.support.paths import ROOT
 from tests.support.polling import wait_until
 
@@ -85,7 +85,7 @@ def test_there_are_at_least_two() -> None:
 @pytest.mark.parametrize(
     "load", [ServiceLoad(10.1, 0, 0), ServiceLoad(0, 601, 0), ServiceLoad(0, 0, 0.86)]
 )
-def test_whatever_is_over_its_limit_brings_two_more(load: ServiceLoad) -> None:
+def test_any_load_over_its_limit_adds_two_workers(load: ServiceLoad) -> None:
     assert Rounds().after(0, load) == 4
 
 
@@ -150,11 +150,11 @@ def test_while_nothing_is_known_nobody_comes_or_goes() -> None:
 
 
 class PrometheusApi(Api):
-    """Answers each query as Prometheus does; `seconds` is what waits, `None` an empty answer."""
+    """Responds as Prometheus does; `seconds` is the age of the queue, `None` an empty result."""
 
     seconds: float | None = 0.0
 
-    def take(self, request: object) -> Answer:
+    def take(self, request: object) -> Reply:
         path = str(getattr(request, "path", ""))
         is_known = self.seconds is not None and "queue_oldest" in path
         value = [{"metric": {}, "value": [1, str(self.seconds)]}] if is_known else []
@@ -163,7 +163,7 @@ class PrometheusApi(Api):
 
 @contextmanager
 def scaling(runpod: str, prometheus: str, body: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Run the program until the block ends; it must end well when it is told to."""
+    """Run the program until the block ends; SIGTERM must end it with exit code 0."""
     arguments = ["runpod", "--body", str(body), "scale", "--prometheus", prometheus]
     process = subprocess.Popen(
         [sys.executable, "-m", "cloud", *arguments],

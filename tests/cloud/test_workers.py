@@ -50,7 +50,7 @@ def lambda_labs(monkeypatch: pytest.MonkeyPatch) -> Iterator[LambdaApi]:
 
 @pytest.fixture
 def ssh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """A program `ssh` that notes what it is asked; it fails for the address 192.0.2.1."""
+    """A program `ssh` that records its arguments and fails for the address 192.0.2.1."""
     notes, program = tmp_path / "ssh.log", tmp_path / "bin" / "ssh"
     program.parent.mkdir()
     program.write_text(
@@ -142,7 +142,7 @@ def test_a_creation_whose_fate_is_unknown_is_not_repeated(
     assert "502" in capsys.readouterr().err
 
 
-def test_what_was_refused_for_its_pace_is_sent_again(runpod: RunPodApi, tmp_path: Path) -> None:
+def test_a_call_that_was_refused_for_its_rate_is_retried(runpod: RunPodApi, tmp_path: Path) -> None:
     problem = {"title": "Too Many Requests", "status": 429, "detail": "slow down"}
     runpod.refusals = [(429, problem, {"Retry-After": "1"})] * 2
 
@@ -240,7 +240,7 @@ def test_cloud_init_runs_a_worker_for_each_gpu_as_the_settings_say() -> None:
     assert float(plain["DRAIN_SECONDS"]) + 15 <= 45
 
 
-def test_an_api_that_does_not_answer_is_one_line(
+def test_an_api_that_does_not_respond_is_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("LAMBDA_API_KEY", KEY)
