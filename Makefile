@@ -38,7 +38,7 @@ endef
 test: $(DEVELOPMENT) $(NODE_CLIENTS) browser monitoring ## run the tests (ARGS="-k name tests/api")
 	$(call run_tests,--ignore tests/system)
 
-system-test: $(DEVELOPMENT) browser monitoring ## run the tests of whole installations
+system-test: $(DEVELOPMENT) $(NODE_CLIENTS) browser monitoring ## run the tests of whole installations
 	$(call run_tests,tests/system)
 
 # No stamp file: the check takes 0.2 s, and installs a missing browser again.

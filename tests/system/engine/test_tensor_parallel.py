@@ -179,7 +179,7 @@ def stop_both_ranks(model_path: Path) -> None:
 def test_the_other_rank_ends_when_the_leader_is_killed(model_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path\n"
-        "from tests.worker.engine.hf.test_tensor_parallel import *\n"
+        "from tests.system.engine.test_tensor_parallel import *\n"
         "with running_on_two_ranks(Path(sys.argv[1])) as (engine, receiver):\n"
         "    print(engine._ranks._processes[0].pid, flush=True)\n"
         "    sys.stdin.read()\n"
