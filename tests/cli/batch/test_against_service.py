@@ -77,7 +77,7 @@ def test_invalid_lines_are_reported_or_skipped(
 
     assert refused == 3
     assert output.splitlines() == [
-        "lines.jsonl:2: it is not valid JSON at column 2: it ends too soon",
+        "lines.jsonl:2: it is not valid JSON at column 2: the text ends too early",
         "lines.jsonl:3: maxTokens must be at least 1",
         "bountycoder: 2 of 3 lines are not valid",
     ]
@@ -128,7 +128,7 @@ def test_too_many_batches_and_a_wrong_key_are_rejected(
 
     codes = [run("submit", file) for _ in range(3)]
     assert codes == [0, 0, 3]
-    assert "open already" in capsys.readouterr().err
+    assert "already has" in capsys.readouterr().err
     assert run("list") == 0
     for batch in [row.split()[0] for row in capsys.readouterr().out.splitlines()[1:]]:
         assert run("cancel", batch) == 0

@@ -170,7 +170,7 @@ def test_a_forbidden_way_to_drop_privileges_is_skipped(
 
     possible = as_nobody() if os.geteuid() == 0 else as_ourselves()
     ways = [Privilege(forbid, possible.owner), possible]
-    monkeypatch.setattr(postgres_cluster, "_ways_to_run", lambda: ways)
+    monkeypatch.setattr(postgres_cluster, "_possible_privileges", lambda: ways)
     server = server_in(tmp_path)
 
     server.prepare()
@@ -181,7 +181,7 @@ def test_a_forbidden_way_to_drop_privileges_is_skipped(
 def test_a_machine_without_any_way_to_run_it_is_a_clear_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(postgres_cluster, "_ways_to_run", lambda: [])
+    monkeypatch.setattr(postgres_cluster, "_possible_privileges", lambda: [])
 
     with pytest.raises(LauncherError, match="use an ordinary user, or set DATABASE_URL"):
         server_in(tmp_path).start()

@@ -119,7 +119,7 @@ def test_the_command_reports_its_errors(
     assert "cannot read" in capsys.readouterr().err
     file.write_text("short\n")
     assert main(arguments) == 1
-    assert "16 characters or more" in capsys.readouterr().err
+    assert "must contain at least 16 characters" in capsys.readouterr().err
     file.write_text(PASSWORD + "\n")
     assert main(arguments) == 0
     url = reader.url.render_as_string(hide_password=False)
