@@ -52,7 +52,9 @@ def chromium() -> Iterator[Browser]:
     expect.set_options(timeout=WAIT_MS)
     with sync_playwright() as playwright:
         # Playwright disables the sandbox, which root cannot use, and /dev/shm.
-        browser = playwright.chromium.launch(executable_path=program)
+        # Debian's script turns on the rendering of a GPU, which an emulation would compute here.
+        arguments = ["--disable-gpu", "--disable-software-rasterizer"]
+        browser = playwright.chromium.launch(executable_path=program, args=arguments)
         yield browser
         browser.close()
 

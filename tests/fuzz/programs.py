@@ -40,7 +40,7 @@ def api_app() -> Flask:
 
 @cache
 def admin_app() -> Flask:
-    return admin_ui.app.create_app(admin_ui.services.Services.from_settings(settings()))
+    return admin_ui.app.create_app(admin_ui.services.PageServices.from_settings(settings()))
 
 
 @contextmanager

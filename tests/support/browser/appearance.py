@@ -22,6 +22,11 @@ AXE_SIZES: dict[Theme, ViewportSize] = {"light": DESKTOP, "dark": PHONE}
 #: Writes the pictures of all pages, not only of those with faults.
 PICTURES = os.environ.get("PICTURES") == "1"
 
+#: A change of the theme fades: axe must see the colours at its end.
+FINISH_TRANSITIONS = """() => document.getAnimations()
+    .filter(animation => animation instanceof CSSTransition)
+    .forEach(transition => transition.finish())"""
+
 
 def check_appearance(page: Page, watch: Watch, name: str, output: Path = OUTPUT) -> None:
     """Check a page in both themes and at both sizes, and fail the test on its faults.
@@ -39,6 +44,7 @@ def check_appearance(page: Page, watch: Watch, name: str, output: Path = OUTPUT)
         for size in (DESKTOP, PHONE):
             page.set_viewport_size(size)
             watch.wait_until_quiet(page)
+            page.evaluate(FINISH_TRANSITIONS)
             found = []
             if (excess := _excess_width(page)) > 0:
                 found.append(f"scrolls sideways by {excess} pixels")
