@@ -34,11 +34,11 @@ def two_services(
     _redis.flushall()
     slow = {"echo_tokens_per_second": 5.0, "sync_wait_seconds": 5.0, "drain_seconds": 0.0}
     # Other tests use the processor too: 500 requests at once may wait long for a connection.
-    slow["database_timeout_seconds"] = 30.0
+    both = {"api_processes": 1, "database_timeout_seconds": 30.0}
     directories = [tmp_path_factory.mktemp(name) for name in ("first", "second")]
     with (
-        Service.started(base_settings, directories[0], api_processes=1, **slow) as first,
-        Service.started(base_settings, directories[1], workers=0, api_processes=1) as second,
+        Service.started(base_settings, directories[0], **both, **slow) as first,
+        Service.started(base_settings, directories[1], workers=0, **both) as second,
     ):
         wait_until(second.responds, 30, second.logs)
         yield [first, second]
