@@ -31,15 +31,15 @@ run: $(RUNTIME) ## install, then run the whole service here (ARGS="--workers 2 .
 # 3.8 can wait for ever on the one in its place.
 define run_tests
 $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder \
-	--max-worker-restart 0 -m "not alone" $(1) $(ARGS) || [ $$? -eq 5 ]
-$(BIN)/python -m pytest -m alone $(1) $(ARGS) || [ $$? -eq 5 ]
+	--max-worker-restart 0 -m "not alone and $(1)" $(ARGS) || [ $$? -eq 5 ]
+$(BIN)/python -m pytest -m "alone and $(1)" $(ARGS) || [ $$? -eq 5 ]
 endef
 
-test: $(DEVELOPMENT) $(NODE_CLIENTS) browser monitoring ## run the tests (ARGS="-k name tests/api")
-	$(call run_tests,--ignore tests/system)
+test: $(DEVELOPMENT) monitoring ## run the tests (ARGS="-k name tests/api")
+	$(call run_tests,not system)
 
-system-test: $(DEVELOPMENT) $(NODE_CLIENTS) browser monitoring ## run the tests of whole installations
-	$(call run_tests,tests/system)
+system-test: $(DEVELOPMENT) $(NODE_CLIENTS) browser monitoring ## run the tests of whole installations and of pages in a browser
+	$(call run_tests,system)
 
 # No stamp file: the check takes 0.2 s, and installs a missing browser again.
 browser: $(DEVELOPMENT)

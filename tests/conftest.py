@@ -33,7 +33,7 @@ from tests.support.service import Service, empty_tables
 from tests.support.small_model import SMALL_MODEL, small_model_dir
 from worker.text.token_bytes import TokenBytes
 
-pytest_plugins = ["tests.support.parallel"]
+pytest_plugins = ["tests.support.parallel", "tests.support.selection"]
 # Threads of torch that wait for each other sleep, here and in the programs that tests start: beside
 # other tests they would keep the processor from the one they wait for. Read when torch is loaded.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")

@@ -162,6 +162,7 @@ def test_prometheus_accepts_its_configuration_and_rules(tmp_path: Path) -> None:
     check(program("promtool"), "check", "rules", "--lint-fatal", str(PROMETHEUS / "alerts.yml"))
 
 
+@pytest.mark.system
 def test_rules_fire_only_in_their_cases() -> None:
     """These faults cannot be caused here, or take hours: promtool simulates them."""
     check(program("promtool"), "test", "rules", "rules_test.yml", directory=Path(__file__).parent)

@@ -30,6 +30,7 @@ def connection(database: SessionFactory) -> Iterator[Connection]:
         yield session.connection()
 
 
+@pytest.mark.system
 def test_no_table_is_read_whole(connection: Connection) -> None:
     """A generic plan estimates ten rows for an array and a hundred for JSON, for any values."""
     for statement in (INSERT, CLAIM, FINISH_AT_ONCE):

@@ -293,6 +293,7 @@ def test_a_receiver_that_raises_does_not_stop_the_engine(model: Any) -> None:
         assert engine.stats().restarts == 0
 
 
+@pytest.mark.system
 def test_a_thousand_requests_of_all_kinds_end_once_each_and_leave_no_objects(
     model: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
