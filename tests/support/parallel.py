@@ -2,7 +2,7 @@
 
 pytest-xdist gives each process whole modules in the order of the collection. A long module that
 came last would leave the other processes idle. `durations.json` holds the seconds of each module;
-`RECORD_DURATIONS=1 make test` writes it.
+`RECORD_DURATIONS=1 make test system-test` writes it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Installs a browser for the tests if there is none. `make test` runs this before the tests.
+"""Installs a browser for the tests if there is none. `make system-test` runs this before the tests.
 
 It tries Debian's package, which it installs as root or else unpacks into the cache, and then
 Playwright's download. If neither works, it prints what to install. With `CI` set it also fails,
