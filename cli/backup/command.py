@@ -89,7 +89,7 @@ def _backup(args: argparse.Namespace) -> int:
         rows = sum(count.rows for count in manifest.tables.values())
         size = sum(file.bytes for file in manifest.files.values())
         print(f"{path}: {len(manifest.tables)} tables, {rows:,} rows, {size:,} bytes")
-        for gone in store.prune(args.prune, made=path) if args.prune else ():
+        for gone in store.prune(args.keep, made=path) if args.keep else ():
             print(f"deleted {gone}")
         return 0
 
@@ -97,7 +97,7 @@ def _backup(args: argparse.Namespace) -> int:
 
 
 def _verify(args: argparse.Namespace) -> int:
-    if args.to is not None or args.prune is not None:
+    if args.to is not None or args.keep is not None:
         args.parser.error("--to and --keep do not apply to `verify`")
 
     def run_with(settings: Settings, context: RunContext) -> int:
