@@ -1,4 +1,4 @@
-"""Bad requests, cancels, deadlines and failing steps affect only the request at fault."""
+"""A failing step, device or receiver affects only the request at fault."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import torch
 
-from tests.support.engine.running_engine import Receiver, intercept, running, slow_down
-from tests.support.engine.tiny_model import CONTEXT_LENGTH, POISON, VOCAB_SIZE, complete
+from tests.support.engine.running_engine import Receiver, intercept, running
+from tests.support.engine.tiny_model import POISON, VOCAB_SIZE, complete
 from tests.support.polling import wait_until
 from worker.engine.hf.engine import HFEngine
 from worker.engine.protocol import (
@@ -30,148 +30,6 @@ from worker.engine.protocol import (
 def fail_on_poison(ids: torch.Tensor) -> None:
     if bool((ids == POISON).any()):
         raise RuntimeError("poisoned")
-
-
-@pytest.mark.parametrize(
-    ("bad", "fault"),
-    [
-        (EngineRequest("x", [], 5), "empty"),
-        (EngineRequest("x", [VOCAB_SIZE], 5), "ids"),
-        (EngineRequest("x", [-1], 5), "ids"),
-        (EngineRequest("x", ["a"], 5), "integers"),  # type: ignore[list-item]  # the wrong type
-        (EngineRequest("x", [1], 0), "max_tokens"),
-        (EngineRequest("x", [1] * 100, CONTEXT_LENGTH), "more than"),
-        (EngineRequest("x", [1], 5, n=0), "n must"),
-        (EngineRequest("x", [1], 5, n=99), "n must"),
-        (EngineRequest("x", [1], 5, weight=0), "weight"),
-        (EngineRequest("x", [1], 5, Sampling(temperature=float("nan"))), "temperature"),
-        (EngineRequest("x", [1], 5, Sampling(top_p=0)), "top_p"),
-        (EngineRequest("x", [1], 5, Sampling(repetition_penalty=0)), "repetition_penalty"),
-        (EngineRequest("x", [1], 5, Sampling(logprobs=99)), "logprobs"),
-    ],
-)
-def test_a_bad_request_is_refused_and_affects_no_other(
-    model: Any, bad: EngineRequest, fault: str
-) -> None:
-    with running(model) as (engine, receiver):
-        good = engine.submit(EngineRequest("good", [1, 2], 8))
-        with pytest.raises(EngineRefused, match=fault):
-            engine.submit(bad)
-        receiver.wait(good)
-
-        assert engine.stats().restarts == 0
-        assert receiver.tokens["good", 0] == complete(model, [1, 2], 8)
-
-
-def test_an_id_is_refused_while_its_request_runs_and_free_afterwards(model: Any) -> None:
-    with running(model) as (engine, receiver):
-        first = engine.submit(EngineRequest("x", [1], 400, Sampling(ignore_eos=True)))
-        with pytest.raises(EngineRefused, match="id x"):
-            engine.submit(EngineRequest("x", [1], 5))
-        first.cancel()
-        receiver.wait(first)
-        receiver.forget()
-
-        receiver.wait(engine.submit(EngineRequest("x", [1], 5)))
-
-
-def test_a_request_as_long_as_the_cache_runs_and_a_longer_one_is_refused(model: Any) -> None:
-    with running(model, cache_blocks=8, page_size=16) as (engine, receiver):
-        assert engine.context_length == 128
-        with pytest.raises(EngineRefused):
-            engine.submit(EngineRequest("longer", [1] * 100, 29))
-        longest = EngineRequest("longest", [1] * 100, 28, Sampling(ignore_eos=True))
-        receiver.wait(engine.submit(longest))
-
-    assert len(receiver.tokens["longest", 0]) == 28
-
-
-def test_cancel_ends_a_handle_at_once_and_only_once(model: Any) -> None:
-    with running(model) as (engine, receiver):
-        handle = engine.submit(EngineRequest("x", [1], 400, Sampling(ignore_eos=True), n=3))
-        receiver.wait_for_tokens(("x", 2), 2)
-        handle.cancel(1)
-        handle.cancel(1, FinishReason.STOP)
-        assert handle.ended == {1}
-        receiver.wait_for_tokens(("x", 2), len(receiver.tokens["x", 2]) + 5)
-        handle.cancel(reason=FinishReason.STOP)
-        assert handle.is_finished
-        handle.cancel()
-        receiver.wait(handle)
-        wait_until(lambda: engine.stats().running == 0)
-
-    ends = [receiver.ends["x", i] for i in range(3)]
-    assert ends == [FinishReason.STOP, FinishReason.CANCELLED, FinishReason.STOP]
-    assert len(receiver.tokens["x", 1]) < len(receiver.tokens["x", 2])
-
-
-@pytest.mark.parametrize("index", [0, 1, 2])
-def test_one_of_n_may_be_cancelled_before_the_prompt_is_computed(model: Any, index: int) -> None:
-    prompt = list(range(1, 150))
-    expected = complete(model, prompt, 10)
-
-    with running(model, max_batch_tokens=32) as (engine, receiver):
-        handle = engine.submit(EngineRequest("x", prompt, 10, n=3))
-        handle.cancel(index)
-        receiver.wait(handle)
-        wait_until(lambda: engine.stats().running == 0)
-        assert engine.stats().cache_use == 0
-
-    for i in range(3):
-        assert receiver.tokens["x", i] == ([] if i == index else expected)
-
-
-def test_a_receiver_may_cancel_from_within_a_delivery(model: Any) -> None:
-    with running(model) as (engine, receiver):
-        receiver.on_event = lambda event: event.handle.cancel(event.index, FinishReason.STOP)
-        receiver.wait(engine.submit(EngineRequest("x", [1], 400, Sampling(ignore_eos=True))))
-
-    assert receiver.ends["x", 0] is FinishReason.STOP
-    assert 1 <= len(receiver.tokens["x", 0]) <= 2
-
-
-def test_cancelling_all_requests_ends_a_block_of_admissions(
-    model: Any,
-) -> None:
-    sampling = Sampling(ignore_eos=True)
-    with running(model, cache_blocks=12, max_sequences=8) as (engine, receiver):
-        handles = [engine.submit(EngineRequest(f"r{i}", [i] * 20, 150, sampling)) for i in range(6)]
-        wait_until(lambda: engine.loop.scheduler.block_new_requests)
-        for handle in handles:
-            handle.cancel()
-
-        receiver.wait(engine.submit(EngineRequest("next", [1], 5)))
-
-
-def test_a_request_that_is_queued_after_its_cancel_is_dropped(
-    model: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with running(model) as (engine, receiver):
-        delayed: list[Any] = []
-        enqueue = engine.loop.enqueue
-        monkeypatch.setattr(engine.loop, "enqueue", delayed.extend)
-        handle = engine.submit(EngineRequest("x", [1], 50, Sampling(ignore_eos=True)))
-        handle.cancel()
-        receiver.wait(handle)
-        steps = engine.stats().steps
-        enqueue(delayed)
-        wait_until(lambda: engine.loop._manager.input_queue.empty())
-        wait_until(lambda: not engine.loop.scheduler.waiting_requests)
-        assert engine.stats().steps == steps
-
-
-def test_deadlines_end_requests_that_run_and_that_wait(model: Any) -> None:
-    sampling = Sampling(ignore_eos=True)
-    with running(model, max_sequences=1) as (engine, receiver):
-        slow_down(engine, 0.005)
-        deadline = time.monotonic() + 0.2
-        runs = engine.submit(EngineRequest("runs", [1], 400, sampling, deadline=deadline))
-        waits = engine.submit(EngineRequest("waits", [1], 5, deadline=deadline))
-        receiver.wait(runs, waits)
-        receiver.wait(engine.submit(EngineRequest("next", [1], 5)))
-
-    assert receiver.ends["runs", 0] is receiver.ends["waits", 0] is FinishReason.EXPIRED
-    assert receiver.tokens["runs", 0] and not receiver.tokens["waits", 0]
 
 
 def test_a_failing_step_fails_the_guilty_and_the_innocent_continue_exactly(model: Any) -> None:
