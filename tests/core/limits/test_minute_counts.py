@@ -15,11 +15,6 @@ from tests.support.factories.limit_key import Clock
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
 def counts(redis_client: redis.Redis, clock: Clock) -> MinuteLimiter:
     return MinuteLimiter(redis_client, clock=clock)
 
