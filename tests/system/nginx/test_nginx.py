@@ -4,108 +4,29 @@ from __future__ import annotations
 
 import json
 import re
-import signal
 import socket
 import ssl
-import subprocess
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 import requests
 import trustme
 
-from cli.system.ports import free_port
 from tests.conftest import PACE
 from tests.support.docker.name_server import NameServer
-from tests.support.docker.nginx import Nginx, certificate, servers, variables, write
+from tests.support.docker.nginx import Nginx, certificate, variables, write
+from tests.support.docker.proxy import ADMIN, API, HTTP, Proxy, TlsProxy, is_up, kill
 from tests.support.docker.tools import run
 from tests.support.http.batch_files import JSONL, jsonl, requests_of
 from tests.support.http.sse import events
+from tests.support.http.steady_load import CALLERS, CUT, Load
 from tests.support.polling import wait_until
-from tests.support.service import Service
 
-CALLERS = 8
 #: How long the load lasts before the kill, and after it: a load has a time, no fact to wait for.
 BEFORE_SECONDS, AFTER_SECONDS = 1.0, 2.0
-API, ADMIN, HTTP, HTTPS = "5000", "3030", "8080", "8443"
-#: Linux has all of 127.0.0.0/8.
-ADDRESSES = ("127.0.0.2", "127.0.0.3")
-
-
-@dataclass
-class Proxy:
-    """NGINX in front of two APIs.
-
-    Attributes:
-        service: calls the APIs through NGINX, and checks every response.
-        apis: the programs by their addresses.
-        port: of both APIs: as containers, they differ in the address.
-    """
-
-    nginx: Nginx
-    service: Service
-    apis: dict[str, subprocess.Popen[bytes]]
-    port: int
-
-    @property
-    def servers(self) -> str:
-        """The APIs as upstream servers of NGINX."""
-        return servers(*(f"{address}:{self.port}" for address in self.apis))
-
-    def passed_to(self, address: str) -> str:
-        """Return the text that the log has for a request to an API."""
-        return f'"upstream":"{address}:{self.port}"'
-
-    def start(self, address: str) -> None:
-        """Start the API at an address, and wait until it responds."""
-        settings = self.service.settings.model_copy(update={"api_port": self.port})
-        changes = {"trusted_proxies": 1, "api_processes": 1, "poll_rate_limit": 1_000_000}
-        behind = Service(settings, self.service.directory)
-        self.apis[address] = behind.spawn("api", api_host=address, **changes)
-        wait_until(lambda: _is_up(f"http://{address}:{self.port}/healthz"), 60, behind.logs)
-
-
-@pytest.fixture(scope="module")
-def proxy(slow_service: Service, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
-    """NGINX in front of two APIs of the slow service, and its admin UI."""
-    slow_service.start_admin_ui()
-    port = free_port()
-    given = variables(
-        slow_service.settings,
-        API_SERVERS=servers(*(f"{address}:{port}" for address in ADDRESSES)),
-        ADMIN_SERVERS=servers(f"127.0.0.1:{slow_service.settings.admin_port}"),
-    )
-    directory = tmp_path_factory.mktemp("nginx")
-    with Nginx.started(directory, "plain", given) as nginx:
-        settings = slow_service.settings.model_copy(update={"api_port": nginx.ports[API]})
-        proxy = Proxy(nginx, Service(settings, directory), {}, port)
-        try:
-            for address in ADDRESSES:
-                proxy.start(address)
-            yield proxy
-        finally:
-            for api in proxy.apis.values():
-                _kill(api)
-
-
-@pytest.fixture(scope="module")
-def secret(proxy: Proxy) -> str:
-    """The secret of a key."""
-    return str(proxy.service.make_key()["secret"])
-
-
-@pytest.fixture(scope="module")
-def headers(secret: str) -> dict[str, str]:
-    """The headers of a request with the key."""
-    return {"Authorization": f"Bearer {secret}"}
 
 
 def test_a_stream_arrives_token_by_token(proxy: Proxy, headers: dict[str, str]) -> None:
@@ -159,10 +80,6 @@ def test_nginx_streams_an_upload_to_the_api(proxy: Proxy) -> None:
     assert head.startswith(b"HTTP/1.1 401 ")
 
 
-#: A response whose head NGINX had sent when its API died.
-CUT = "cut"
-
-
 def test_an_api_killed_under_load_loses_only_its_own_requests(
     proxy: Proxy, headers: dict[str, str]
 ) -> None:
@@ -172,7 +89,7 @@ def test_an_api_killed_under_load_loses_only_its_own_requests(
     with load.running():
         time.sleep(BEFORE_SECONDS)
         began = time.monotonic()
-        _kill(victim)
+        kill(victim)
         ended = time.monotonic()
         time.sleep(AFTER_SECONDS)
 
@@ -211,15 +128,13 @@ def test_nginx_finds_new_addresses_of_a_name(proxy: Proxy, tmp_path: Path) -> No
         )
         with Nginx.started(tmp_path / "nginx", "plain", given) as nginx:
             address = f"{nginx.url(API)}/healthz"
-            wait_until(lambda: _is_up(address), 15, nginx.log)
-            assert _is_up(address)
+            wait_until(lambda: is_up(address), 15, nginx.log)
+            assert is_up(address)
             assert proxy.passed_to(second) not in nginx.access_log()
 
             name_server.addresses.append(second)
 
-            wait_until(
-                lambda: _is_up(address) and proxy.passed_to(second) in nginx.access_log(), 15
-            )
+            wait_until(lambda: is_up(address) and proxy.passed_to(second) in nginx.access_log(), 15)
             assert proxy.passed_to(first) in nginx.access_log()
 
 
@@ -317,37 +232,6 @@ def test_one_address_cannot_take_every_connection(
     assert (refused.status_code, refused.json()["error"]["code"]) == (429, "too_many_connections")
 
 
-@dataclass
-class TlsProxy:
-    """NGINX with TLS, and the authority that issued its certificate."""
-
-    nginx: Nginx
-    authority: trustme.CA
-
-    def connect(self, name: str, *protocols: str) -> ssl.SSLSocket:
-        """Open a connection to a host name that offers protocols of HTTP."""
-        context = ssl.create_default_context()
-        self.authority.configure_trust(context)
-        context.set_alpn_protocols(list(protocols))
-        plain = socket.create_connection(("127.0.0.1", self.nginx.ports[HTTPS]), timeout=10)
-        return context.wrap_socket(plain, server_hostname=name)
-
-
-@pytest.fixture(scope="module")
-def tls_proxy(proxy: Proxy, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TlsProxy]:
-    """NGINX with TLS, in front of the same programs."""
-    directory = tmp_path_factory.mktemp("tls")
-    authority = trustme.CA()
-    given = variables(
-        proxy.service.settings,
-        API_SERVERS=proxy.servers,
-        ADMIN_SERVERS=servers(f"127.0.0.1:{proxy.service.settings.admin_port}"),
-        **certificate(authority, directory),
-    )
-    with Nginx.started(directory / "nginx", "tls", given) as nginx:
-        yield TlsProxy(nginx, authority)
-
-
 @pytest.mark.parametrize("protocol", ["h2", "http/1.1"])
 def test_http_2_is_negotiated(tls_proxy: TlsProxy, protocol: str) -> None:
     with tls_proxy.connect("api.example.com", protocol) as connection:
@@ -404,81 +288,3 @@ def test_gixy_finds_nothing(proxy: Proxy, tmp_path: Path, variant: str) -> None:
     assert (
         "Total issues:\n    Informational: 0\n    Low: 0\n    Medium: 0\n    High: 0" in done.stdout
     )
-
-
-@dataclass(frozen=True)
-class Call:
-    """A request of the load and its outcome; `status` 0 is a broken connection."""
-
-    method: str
-    began: float
-    ended: float
-    status: int
-    code: str
-
-
-@dataclass
-class Load:
-    """Callers that read and write without a pause."""
-
-    url: str
-    headers: dict[str, str]
-    calls: list[Call] = field(default_factory=list)
-    _stop: threading.Event = field(default_factory=threading.Event)
-
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        """Send requests while the block runs."""
-        threads = [
-            threading.Thread(target=self._repeat, args=[("GET", "POST")[n % 2]])
-            for n in range(CALLERS)
-        ]
-        for thread in threads:
-            thread.start()
-        try:
-            yield
-        finally:
-            self._stop.set()
-            for thread in threads:
-                thread.join(60)
-
-    def _repeat(self, method: str) -> None:
-        session = requests.Session()
-        while not self._stop.is_set():
-            self.calls.append(self._call(session, method))
-
-    def _call(self, session: requests.Session, method: str) -> Call:
-        path = "/api/llm/models" if method == "GET" else "/api/llm/jobs"
-        body = None if method == "GET" else {"prompt": "one", "maxTokens": 1}
-        began = time.monotonic()
-        status, code = 0, ""
-        try:
-            response = session.request(
-                method, self.url + path, json=body, headers=self.headers, timeout=30
-            )
-            status = response.status_code
-            code = response.json().get("error", {}).get("code", "")
-        except requests.exceptions.ChunkedEncodingError:
-            code = CUT
-        except (requests.ConnectionError, ValueError) as error:
-            code = repr(error)
-        return Call(method, began, time.monotonic(), status, code)
-
-
-def _kill(program: subprocess.Popen[bytes]) -> None:
-    """Kill a program and its processes at once, and wait for their end."""
-    if program.poll() is not None:
-        return
-    family = [psutil.Process(program.pid), *psutil.Process(program.pid).children()]
-    for process in family:
-        process.send_signal(signal.SIGKILL)
-    program.wait(20)
-    psutil.wait_procs(family, timeout=20)
-
-
-def _is_up(address: str) -> bool:
-    """Return whether a request to an address succeeds."""
-    try:
-        return requests.get(address, timeout=10).ok
-    except requests.ConnectionError:
-        return False
