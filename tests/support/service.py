@@ -41,6 +41,8 @@ from tests.support.processes import (
 
 READY_SECONDS = 90.0
 COMMAND_SECONDS = 60.0
+#: Tokens a second of each stream of the fixture `slow_service`.
+PACE = 25.0
 LARGE_TABLE_BYTES = 4 * 1024**2
 LARGEST_TABLE = """
     select max(pg_relation_size(oid)) from pg_class

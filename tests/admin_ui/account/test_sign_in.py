@@ -13,9 +13,8 @@ from core.config.settings import DEFAULT_ADMIN_PASSWORD, AppEnv, Settings
 from models.accounts.audit import AuditEntry
 from models.accounts.user import User
 from models.database.base import SessionFactory
-from tests.conftest import ADMIN_EMAIL, ADMIN_PASSWORD
 from tests.support.browser.pages import csrf, sign_in, text_of
-from tests.support.factories.rows import hash_quickly
+from tests.support.factories.rows import ADMIN_EMAIL, ADMIN_PASSWORD, hash_quickly
 
 
 def test_signing_in_leads_to_the_requested_page(pages_client: FlaskClient) -> None:

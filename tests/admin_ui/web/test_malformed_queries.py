@@ -15,10 +15,9 @@ from hypothesis.strategies import SearchStrategy
 from core.ids import Prefix, format_id
 from models.accounts.user import User
 from models.database.base import SessionFactory
-from tests.conftest import ADMIN_EMAIL, ADMIN_PASSWORD
 from tests.support.browser.pages import sign_in
 from tests.support.factories.batches import add_batch
-from tests.support.factories.rows import add_job, add_key, hash_quickly
+from tests.support.factories.rows import ADMIN_EMAIL, ADMIN_PASSWORD, add_job, add_key, hash_quickly
 
 CUSTOMER = ("c@example.com", "customer1")
 EXAMPLES = 150

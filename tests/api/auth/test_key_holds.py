@@ -16,8 +16,7 @@ from core.config.settings import Settings
 from models.accounts.user import User, create_user
 from models.database.base import SessionFactory, utc_now
 from models.jobs.serializer import format_time
-from tests.conftest import ADMIN_EMAIL, ADMIN_PASSWORD
-from tests.support.factories.rows import hash_quickly
+from tests.support.factories.rows import ADMIN_EMAIL, ADMIN_PASSWORD, hash_quickly
 from tests.support.http.customers import (
     DEFAULT_KEY_LIMITS,
     DEFAULT_LIMITS,

@@ -20,8 +20,7 @@ from models.accounts.user import User, create_user
 from models.database.base import SessionFactory, utc_now
 from models.jobs.job import JobState
 from models.usage.usage import record_usages
-from tests.conftest import ADMIN_EMAIL, ADMIN_PASSWORD
-from tests.support.factories.rows import add_job, hash_quickly
+from tests.support.factories.rows import ADMIN_EMAIL, ADMIN_PASSWORD, add_job, hash_quickly
 from tests.support.http.customers import PASSWORD, Call, sign_in_as
 
 MONTH = 3000

@@ -17,7 +17,7 @@ from models.accounts.api_key import ApiKey
 from models.accounts.user import User
 from models.database.base import SessionFactory, utc_now
 from models.jobs.job import Job, JobState
-from tests.conftest import ADMIN_EMAIL, ADMIN_PASSWORD
+from tests.support.factories.rows import ADMIN_EMAIL, ADMIN_PASSWORD
 from tests.support.http.customers import Call, sign_in_as
 from tests.support.polling import wait_until
 

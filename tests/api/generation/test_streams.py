@@ -9,11 +9,10 @@ import pytest
 
 from core.ids import Prefix, parse_id
 from core.redis.client import open_redis
-from tests.conftest import PACE
 from tests.support.http.jobs import PROMPT, job_of, stream_of
 from tests.support.http.sse import Event, events, text_of
 from tests.support.polling import wait_until
-from tests.support.service import Service
+from tests.support.service import PACE, Service
 
 
 @pytest.fixture(scope="module")

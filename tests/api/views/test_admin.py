@@ -9,7 +9,7 @@ from api.services import Services
 from core.config.settings import Settings
 from models.accounts.user import User
 from models.database.base import SessionFactory
-from tests.conftest import ADMIN_EMAIL, ADMIN_PASSWORD
+from tests.support.factories.rows import ADMIN_EMAIL, ADMIN_PASSWORD
 from tests.support.http.accounts import make_admin, register
 from tests.support.http.errors import error_of
 from tests.support.service import Service

@@ -18,8 +18,7 @@ from models.accounts.api_key import ApiKey, create_key, delete_key
 from models.accounts.user import User, create_user
 from models.database.base import SessionFactory
 from models.jobs.job import JobState
-from tests.conftest import ADMIN_EMAIL, ADMIN_PASSWORD
-from tests.support.factories.rows import hash_quickly
+from tests.support.factories.rows import ADMIN_EMAIL, ADMIN_PASSWORD, hash_quickly
 from tests.support.factories.usage import HOUR, NOON, add_usage
 from tests.support.http.accounts import make_admin, register
 from tests.support.service import Service

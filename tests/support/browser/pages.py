@@ -7,7 +7,7 @@ import re
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from tests.conftest import ADMIN_EMAIL, ADMIN_PASSWORD
+from tests.support.factories.rows import ADMIN_EMAIL, ADMIN_PASSWORD
 
 
 def csrf(page: TestResponse) -> str:

@@ -19,6 +19,10 @@ from models.execution import claims
 from models.files.file import File, FilePiece
 from models.jobs.job import Job
 
+#: Of the admin whom the fixture `admin` adds.
+ADMIN_EMAIL = "admin@bountycoder.com"
+ADMIN_PASSWORD = "admin123"
+
 _QUICK_HASHER = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 
 

@@ -14,10 +14,9 @@ from sqlalchemy import select
 from core.config.settings import Settings
 from core.ids import Prefix, parse_id
 from models.jobs.job import Job
-from tests.conftest import PACE
 from tests.support.http.openai_client import connect, model_of, say
 from tests.support.polling import wait_until
-from tests.support.service import Service
+from tests.support.service import PACE, Service
 
 #: A chat whose completion takes much longer than this test.
 ENDLESS: dict[str, Any] = {

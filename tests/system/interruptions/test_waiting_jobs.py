@@ -13,11 +13,10 @@ import pytest
 import redis
 
 from core.config.settings import Settings
-from tests.conftest import PACE
 from tests.support.http.jobs import PROMPT, job_of, state_of, stream_of, submit, usage_of
 from tests.support.http.sse import events, text_of
 from tests.support.polling import wait_until
-from tests.support.service import Service
+from tests.support.service import PACE, Service
 
 #: The lease also sets how often workers check for expired jobs.
 LEASE_SECONDS = 2

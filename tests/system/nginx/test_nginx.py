@@ -15,7 +15,6 @@ import pytest
 import requests
 import trustme
 
-from tests.conftest import PACE
 from tests.support.docker.name_server import NameServer
 from tests.support.docker.nginx import Nginx, certificate, variables, write
 from tests.support.docker.proxy import ADMIN, API, HTTP, Proxy, TlsProxy, is_up, kill
@@ -24,6 +23,7 @@ from tests.support.http.batch_files import JSONL, jsonl, requests_of
 from tests.support.http.sse import events
 from tests.support.http.steady_load import CALLERS, CUT, Load
 from tests.support.polling import wait_until
+from tests.support.service import PACE
 
 #: How long the load lasts before the kill, and after it: a load has a time, no fact to wait for.
 BEFORE_SECONDS, AFTER_SECONDS = 1.0, 2.0

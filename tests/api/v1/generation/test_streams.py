@@ -11,11 +11,10 @@ import pytest
 from openai import APIError, APIStatusError, AsyncOpenAI, OpenAI
 from openai.types.chat import ChatCompletionChunk
 
-from tests.conftest import PACE
 from tests.support.http.openai_client import connect, job_of, model_of, say
 from tests.support.http.sse import Event, events
 from tests.support.polling import wait_until
-from tests.support.service import CALL_SECONDS, Service
+from tests.support.service import CALL_SECONDS, PACE, Service
 
 LONG = "word " * 60
 
