@@ -1,4 +1,4 @@
-"""Batches of their owner: progress, results, cancelling and retries."""
+"""Batches of their owner: progress, lists, results and cancelling."""
 
 from __future__ import annotations
 
@@ -17,13 +17,12 @@ from tests.support.http.batch_files import (
     PATH,
     batch_uuid,
     end,
+    ended_batch,
     jobs_of,
-    jsonl,
     made,
     release,
     requests_of,
     results,
-    send,
     succeed,
 )
 from tests.support.http.errors import error_of
@@ -40,16 +39,6 @@ def service(
         base_settings, directory, workers=0, poll_rate_limit=100, registration_attempts_per_email=99
     ) as running:
         yield running
-
-
-@pytest.fixture(scope="module")
-def rows(service: Service) -> SessionFactory:
-    return service.sessions
-
-
-@pytest.fixture
-def headers(service: Service) -> dict[str, str]:
-    return {"x-api-key": service.make_key()["secret"]}
 
 
 def test_a_batch_has_counts_a_rate_and_an_estimate(
@@ -247,100 +236,6 @@ def test_a_batch_that_has_ended_is_not_cancelled(
     assert response.json()["cancelRequestedAt"] is None
 
 
-def ended_batch(
-    service: Service, headers: dict[str, str], rows: SessionFactory, query: str = ""
-) -> dict[str, object]:
-    """Return a batch of which lines 2, 3 and 4 did not succeed, and 5 was skipped."""
-    query += ("&" if query else "?") + "onError=skip"
-    batch = made(service, headers, *requests_of(4), {"prompt": "", "custom_id": "bad"}, query=query)
-    jobs = jobs_of(rows, batch)
-    succeed(rows, jobs[:1])
-    states = (JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED)
-    for job, state in zip(jobs[1:4], states, strict=True):
-        end(rows, job, state)
-    return batch
-
-
-def test_a_retry_runs_the_lines_that_did_not_succeed(
-    service: Service, headers: dict[str, str], rows: SessionFactory
-) -> None:
-    old = ended_batch(service, headers, rows, "?name=night&completionWindow=2h")
-
-    response = service.call("POST", f"{PATH}/{old['id']}/retry", headers=headers)
-
-    assert response.status_code == 201, response.text
-    new = response.json()
-    assert response.headers["Location"] == f"{PATH}/{new['id']}"
-    assert (new["retryOf"], new["name"], new["total"]) == (old["id"], "night", 3)
-    lines, before = jobs_of(rows, new), jobs_of(rows, old)
-    assert [(job.line, job.custom_id) for job in lines] == [(2, "c1"), (3, "c2"), (4, "c3")]
-    assert [job.request for job in lines] == [job.request for job in before[1:4]]
-    assert all(job.prompt_tokens > 0 and job.is_held for job in lines)
-    with rows() as session:
-        row = session.get_one(Batch, batch_uuid(new))
-    assert (row.expires_at - row.created_at).total_seconds() == 2 * 3600
-
-
-def test_a_retry_may_change_options(
-    service: Service, headers: dict[str, str], rows: SessionFactory
-) -> None:
-    old = ended_batch(service, headers, rows)
-    path = f"{PATH}/{old['id']}/retry"
-    body = {"name": None, "completionWindow": "1h", "metadata": {"try": "2"}}
-
-    response = service.call("POST", path, headers=headers, json=body)
-
-    assert (response.json()["name"], response.json()["metadata"]) == (None, {"try": "2"})
-    refused = service.call("POST", path, headers=headers, json={"onError": "skip"})
-    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "onError")
-
-
-def test_a_retry_with_an_idempotency_key_is_made_once(
-    service: Service, headers: dict[str, str], rows: SessionFactory
-) -> None:
-    path = f"{PATH}/{ended_batch(service, headers, rows)['id']}/retry"
-    named = {**headers, "Idempotency-Key": "again"}
-
-    first = service.call("POST", path, headers=named)
-    second = service.call("POST", path, headers=named)
-    other = service.call("POST", path, headers=named, json={"name": "x"})
-
-    assert (first.status_code, second.status_code, other.status_code) == (201, 200, 422)
-    assert first.json()["id"] == second.json()["id"]
-
-
-def test_a_retry_without_failed_lines_is_refused(
-    service: Service, headers: dict[str, str], rows: SessionFactory
-) -> None:
-    batch = made(service, headers, {"prompt": "x"}, {"prompt": ""}, query="?onError=skip")
-    path = f"{PATH}/{batch['id']}/retry"
-
-    early = service.call("POST", path, headers=headers)
-    succeed(rows, jobs_of(rows, batch)[:1])
-    late = service.call("POST", path, headers=headers)
-
-    assert (early.status_code, error_of(early)) == (409, "batch_not_finished")
-    assert (late.status_code, error_of(late)) == (409, "nothing_to_retry")
-
-
-def test_the_owner_of_an_ended_key_retries_with_another(
-    service: Service, rows: SessionFactory
-) -> None:
-    account = register(service)
-    old_key, new_key = account.make_key(), account.make_key()
-    path = f"{PATH}/{ended_batch(service, {'x-api-key': old_key['secret']}, rows)['id']}/retry"
-    account.call("DELETE", f"/api/keys/{old_key['id']}")
-
-    by_token = account.call("POST", path)
-    both = {**account.headers, "x-api-key-id": new_key["id"]}
-    by_both = service.call("POST", path, headers=both)
-    by_key = service.call("POST", path, headers={"x-api-key": new_key["secret"]})
-
-    assert (by_token.status_code, error_of(by_token)) == (403, "forbidden")
-    assert (by_both.status_code, by_both.json()["keyId"]) == (201, new_key["id"])
-    assert (by_key.status_code, by_key.json()["keyId"]) == (201, new_key["id"])
-
-
 def test_an_admin_sees_a_customers_batch_and_another_customer_does_not(
     service: Service, rows: SessionFactory
 ) -> None:
@@ -378,12 +273,3 @@ def test_polls_of_a_batch_are_limited(service: Service, headers: dict[str, str])
 def stranger(service: Service) -> dict[str, str]:
     """Return the credentials of a new customer's key."""
     return {"x-api-key": register(service).make_key()["secret"]}
-
-
-def test_a_file_may_be_sent_with_a_jwt_and_a_key_id(service: Service) -> None:
-    key = service.make_key()
-    headers = {**service.sign_in_admin(), "x-api-key-id": key["id"]}
-
-    response = send(service, headers, jsonl({"prompt": "x"}))
-
-    assert (response.status_code, response.json()["keyId"]) == (201, key["id"])

@@ -10,9 +10,10 @@ from typing import Any
 from uuid import UUID
 
 import requests
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from core.ids import Prefix, new_id, parse_id
+from models.batches.batch import Batch
 from models.database.base import SessionFactory
 from models.execution.completion import record_ends
 from models.execution.finish import finish_jobs
@@ -108,3 +109,24 @@ def end(database: SessionFactory, job: Job, state: JobState) -> None:
         ended = finish_job(session, job.id, attempt=None, outcome=outcome)
         assert ended is not None
         record_ends(session, [ended])
+
+
+def counts(database: SessionFactory) -> tuple[int, int]:
+    """Return the numbers of batches and jobs."""
+    with database() as session:
+        found = [session.scalar(select(func.count()).select_from(t)) or 0 for t in (Batch, Job)]
+    return found[0], found[1]
+
+
+def ended_batch(
+    service: Service, headers: dict[str, str], database: SessionFactory, query: str = ""
+) -> dict[str, object]:
+    """Return a batch of which lines 2, 3 and 4 did not succeed, and 5 was skipped."""
+    query += ("&" if query else "?") + "onError=skip"
+    batch = made(service, headers, *requests_of(4), {"prompt": "", "custom_id": "bad"}, query=query)
+    jobs = jobs_of(database, batch)
+    succeed(database, jobs[:1])
+    states = (JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED)
+    for job, state in zip(jobs[1:4], states, strict=True):
+        end(database, job, state)
+    return batch
