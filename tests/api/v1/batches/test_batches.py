@@ -2,47 +2,29 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import openai as sdk
 import pytest
 from openai import OpenAI
-from openai.types import Batch
-from sqlalchemy import func, select, text
+from sqlalchemy import text
 
 from core.ids import Prefix, parse_id
-from models.database.base import SessionFactory, utc_now
-from models.files.file import File, FilePiece
-from models.files.store import PIECE_BYTES
+from models.database.base import SessionFactory
 from tests.support.http.accounts import register
+from tests.support.http.batch_files import jsonl
+from tests.support.http.openai_batches import (
+    CHAT,
+    COMPLETIONS,
+    Submit,
+    chat,
+    completion,
+    finished,
+    lines_of,
+)
 from tests.support.http.openai_client import connect, model_of
-from tests.support.polling import wait_until
 from tests.support.service import Service
-
-BATCH_SECONDS = 60.0
-CHAT = "/v1/chat/completions"
-COMPLETIONS = "/v1/completions"
-
-#: Creates a file and a batch from it.
-Submit = Callable[..., Batch]
-
-
-@pytest.fixture
-def submit(openai: OpenAI) -> Submit:
-    def submit(*lines: Any, endpoint: Any = CHAT, **options: Any) -> Batch:
-        file = openai.files.create(file=("in.jsonl", jsonl(*lines)), purpose="batch")
-        return openai.batches.create(
-            input_file_id=file.id, endpoint=endpoint, completion_window="24h", **options
-        )
-
-    return submit
-
-
-@pytest.fixture
-def rows(service: Service) -> Iterator[SessionFactory]:
-    yield service.sessions
 
 
 @pytest.fixture
@@ -50,35 +32,6 @@ def stranger(service: Service) -> Iterator[OpenAI]:
     """The client of another user."""
     with connect(service, register(service).make_key()) as client:
         yield client
-
-
-def jsonl(*lines: Any) -> bytes:
-    return b"".join(
-        (line if isinstance(line, bytes) else json.dumps(line).encode()) + b"\n" for line in lines
-    )
-
-
-def chat(name: str, text: str = "say this", **body: Any) -> dict[str, Any]:
-    messages = [{"role": "user", "content": text}]
-    given = {"messages": messages, "max_tokens": 8, **body}
-    return {"custom_id": name, "method": "POST", "url": CHAT, "body": given}
-
-
-def completion(name: str, prompt: str = "one two", **body: Any) -> dict[str, Any]:
-    given = {"prompt": prompt, **body}
-    return {"custom_id": name, "method": "POST", "url": COMPLETIONS, "body": given}
-
-
-def finished(client: OpenAI, batch: Batch) -> Batch:
-    """Wait for the end of the batch and return it."""
-    ends = {"completed", "cancelled", "expired", "failed"}
-    wait_until(lambda: client.batches.retrieve(batch.id).status in ends, BATCH_SECONDS)
-    return client.batches.retrieve(batch.id)
-
-
-def lines_of(client: OpenAI, file_id: str | None) -> list[dict[str, Any]]:
-    assert file_id is not None
-    return [json.loads(line) for line in client.files.content(file_id).text.splitlines()]
 
 
 def test_the_results_of_a_file_of_chats_are_in_its_order(
@@ -133,68 +86,6 @@ def test_a_chat_without_a_maximum_gets_the_rest_of_the_context(
 
     (result,) = lines_of(openai, batch.output_file_id)
     assert result["response"]["body"]["choices"][0]["finish_reason"] in ("stop", "length")
-
-
-def test_errors_of_a_line_name_its_fields_or_the_endpoint_of_its_format(
-    submit: Submit,
-) -> None:
-    batch = submit(
-        chat("a", "word " * 9000, max_tokens=1),
-        completion("b"),
-        {"prompt": "x"},
-    )
-
-    assert batch.errors is not None
-    reported = {fault.line: fault for fault in batch.errors.data or []}
-    assert reported[1].param == "body.messages"
-    assert reported[2].param == "url"
-    assert reported[3].param is None
-    assert "POST /api/llm/batches" in reported[3].message
-
-
-def test_a_faulty_file_is_a_failed_batch_that_names_the_lines(
-    openai: OpenAI, submit: Submit, service: Service
-) -> None:
-    batch = submit(
-        chat("a"),
-        b"{",
-        chat("a"),
-        chat("b", max_tokens=0),
-        chat("c", stream=True),
-        completion("d"),
-        {**chat("e"), "method": "GET"},
-        chat("f", model="gpt-4"),
-        chat("g", tools=[{"type": "function"}]),
-    )
-
-    assert batch.status == "failed"
-    assert batch.failed_at is not None
-    assert batch.errors is not None
-    reported = [(fault.line, fault.param) for fault in batch.errors.data or []]
-    assert sorted(reported) == [
-        (2, None),
-        (3, "custom_id"),
-        (4, "body.max_tokens"),
-        (5, "body.stream"),
-        (6, "url"),
-        (7, "method"),
-        (8, "body.model"),
-        (9, "body.tools"),
-    ]
-    messages = {fault.line: fault.message for fault in batch.errors.data or []}
-    assert messages[4] == "body.max_tokens must be at least 1"
-    assert messages[6] == "url must be /v1/chat/completions, the batch's endpoint"
-    assert openai.batches.retrieve(batch.id) == batch
-    assert openai.batches.cancel(batch.id) == batch
-    assert openai.batches.list(limit=1).data == [batch]
-
-
-def test_a_file_without_lines_is_a_failed_batch(openai: OpenAI, submit: Submit) -> None:
-    batch = submit(b"", b"")
-
-    assert batch.status == "failed"
-    assert batch.errors is not None and batch.errors.data is not None
-    assert batch.errors.data[0].message == "the file has no lines"
 
 
 def test_a_cancelled_batch_keeps_its_results_and_reports_the_other_lines(
@@ -305,103 +196,6 @@ def test_an_unsupported_option_is_refused(
         openai.batches.create(**{**given, **change})
 
     assert caught.value.param == param
-
-
-def test_files_are_stored_unchanged_and_listed(openai: OpenAI) -> None:
-    data = b"".join(b"%d %s\n" % (i, b"x" * 1000) for i in range(2500))
-    assert len(data) > 2 * PIECE_BYTES
-
-    file = openai.files.create(file=("mine.jsonl", data), purpose="batch")
-    other = openai.files.create(file=("other.jsonl", b"{}\n"), purpose="batch")
-
-    assert (file.filename, file.bytes, file.purpose) == ("mine.jsonl", len(data), "batch")
-    assert openai.files.content(file.id).content == data
-    assert openai.files.retrieve(file.id) == file
-    pages = openai.files.list(limit=1)
-    assert [found.id for found, _ in zip(pages, range(2), strict=False)] == [other.id, file.id]
-    oldest = openai.files.list(order="asc", after=file.id, purpose="batch").data
-    assert [found.id for found in oldest] == [other.id]
-    assert openai.files.list(purpose="batch_output").data == []
-
-
-def test_a_deleted_file_is_not_found_at_once_and_its_pieces_are_deleted_soon(
-    openai: OpenAI, rows: SessionFactory
-) -> None:
-    file = openai.files.create(file=("mine.jsonl", b"a" * 3 * PIECE_BYTES), purpose="batch")
-
-    deleted = openai.files.delete(file.id)
-
-    assert deleted.deleted
-    for call in (openai.files.retrieve, openai.files.content, openai.files.delete):
-        with pytest.raises(sdk.NotFoundError):
-            call(file.id)
-    wanted = parse_id(Prefix.FILE, file.id)
-
-    def is_gone() -> bool:
-        with rows() as session:
-            counts = [
-                session.scalar(select(func.count()).where(FilePiece.file_id == wanted)),
-                session.scalar(select(func.count()).where(File.id == wanted)),
-            ]
-        return counts == [0, 0]
-
-    wait_until(is_gone, BATCH_SECONDS)
-
-
-def test_a_file_expires_at_the_requested_time(openai: OpenAI, rows: SessionFactory) -> None:
-    file = openai.files.create(
-        file=("mine.jsonl", b"{}\n"),
-        purpose="batch",
-        expires_after={"anchor": "created_at", "seconds": 7200},
-    )
-    usual = openai.files.create(file=("mine.jsonl", b"{}\n"), purpose="batch")
-
-    assert file.expires_at == file.created_at + 7200
-    assert usual.expires_at == usual.created_at + 30 * 24 * 3600
-    with rows.begin() as session:
-        session.execute(
-            text("update files set expires_at = :now where id = :id"),
-            {"now": utc_now(), "id": parse_id(Prefix.FILE, file.id)},
-        )
-    with pytest.raises(sdk.NotFoundError):
-        openai.files.retrieve(file.id)
-
-
-@pytest.mark.parametrize(
-    ("options", "param"),
-    [
-        ({"purpose": "fine-tune"}, "purpose"),
-        ({"expires_after": {"anchor": "created_at", "seconds": 60}}, "expires_after[seconds]"),
-        ({"expires_after": {"anchor": "now", "seconds": 3600}}, "expires_after[anchor]"),
-        ({"file": ("empty.jsonl", b"")}, "file"),
-        ({"extra_body": {"colour": "red"}}, "colour"),
-    ],
-)
-def test_a_file_that_cannot_be_stored_is_refused(
-    openai: OpenAI, options: dict[str, Any], param: str
-) -> None:
-    given: Any = {"file": ("mine.jsonl", b"{}\n"), "purpose": "batch"}
-
-    with pytest.raises(sdk.BadRequestError) as caught:
-        openai.files.create(**{**given, **options})
-
-    assert caught.value.param == param
-
-
-def test_the_files_of_results_are_described_and_cannot_be_deleted(
-    openai: OpenAI, submit: Submit
-) -> None:
-    batch = finished(openai, submit(chat("a"), chat("b")))
-    assert batch.output_file_id is not None
-
-    file = openai.files.retrieve(batch.output_file_id)
-
-    assert file.purpose == "batch_output"
-    assert file.bytes == len(openai.files.content(file.id).content)
-    with pytest.raises(sdk.BadRequestError):
-        openai.files.delete(file.id)
-    with pytest.raises(sdk.NotFoundError):
-        openai.files.content(file.id.replace("output", "error"))
 
 
 def test_all_responses_match_the_published_document(
