@@ -1,189 +1,35 @@
 """A customer with another customer's ids reaches nothing and changes nothing, on any route.
 
-`ROUTES` lists every route of the application, and what another customer may do there. A new route
-fails `test_every_route_is_in_the_table` until it is added. A new kind of id in a path needs a value
-in `TwoCustomers.ids`.
+`ROUTES` of `tests/support/ownership` lists every route of the application, and what another
+customer may do there. A new route fails `test_every_route_is_in_the_table` until it is added. A
+new kind of id in a path needs a value in `TwoCustomers.ids`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
-from uuid import UUID
 
 import pytest
 import redis
 from flask.testing import FlaskClient
-from sqlalchemy import text
 
 from api.app import create_app
 from api.services import Services
 from core.config.settings import Settings
 from core.ids import Prefix, format_id
 from core.security.api_key_secret import KeySecret
-from models.accounts.api_key import ApiKey, create_key
-from models.accounts.user import Role, User, create_user
-from models.batches.batch import Batch, BatchState
-from models.database.base import Session, SessionFactory, utc_now
+from models.accounts.user import Role, create_user
+from models.database.base import SessionFactory, utc_now
 from models.jobs.job import JobState
-from models.schema import metadata
 from models.usage.usage import record_usages
 from models.webhooks.webhook import WebhookDelivery
 from tests.support.factories.rows import add_file, add_job, hash_quickly
 from tests.support.http.accounts import signed_in
+from tests.support.ownership.routes import GENERATION, PASSWORD, ROUTES, AdminOnly, Foreign, Own
+from tests.support.ownership.two_customers import TwoCustomers, add_customer, add_ended_batch
 
-PASSWORD = "a password of the tests"
 REFUSALS = {401, 403, 404}
-
-
-@dataclass(frozen=True)
-class Open:
-    """A route that needs no credentials."""
-
-
-@dataclass(frozen=True)
-class Own:
-    """A route that needs credentials, and reads and changes only what the caller owns.
-
-    Attributes:
-        body: the body of the request.
-        reaching: queries and bodies with another customer's ids (`{user_id}`, …): each is refused.
-    """
-
-    body: dict[str, Any] | None = None
-    reaching: tuple[str | dict[str, Any], ...] = ()
-
-
-@dataclass(frozen=True)
-class Foreign:
-    """A route with an id in its path: for another customer the resource does not exist."""
-
-    body: dict[str, Any] | None = None
-
-
-@dataclass(frozen=True)
-class AdminOnly:
-    """A route that is refused to every customer."""
-
-    body: dict[str, Any] | None = None
-
-
-Rule = Open | Own | Foreign | AdminOnly
-
-GENERATION = {"prompt": "hello", "maxTokens": 1}
-CHAT = {"model": "m", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 1}
-BATCH = {"endpoint": "/v1/completions", "completion_window": "24h"}
-NEW_USER = {"email": "new@example.com", "password": PASSWORD}
-WHOSE = ("?userId={user_id}", "?keyId={key_id}", "?groupBy=key&userId={user_id}&keyId={key_id}")
-
-ROUTES: dict[tuple[str, str], Rule] = {
-    ("GET", "/"): Open(),
-    ("GET", "/v1"): Open(),
-    ("GET", "/version"): Open(),
-    ("GET", "/health"): Open(),
-    ("GET", "/healthz"): Open(),
-    ("GET", "/readyz"): Open(),
-    ("GET", "/api/openapi.json"): Open(),
-    ("GET", "/api/docs"): Open(),
-    ("GET", "/api/docs/<name>"): Open(),
-    ("POST", "/api/auth/register"): Open(),
-    ("POST", "/api/auth/login"): Open(),
-    ("POST", "/api/auth/refresh"): Open(),
-    # It ends the session of its token, which the tests below need.
-    ("POST", "/api/auth/logout"): Open(),
-    ("POST", "/api/auth/change-password"): Own(
-        {"currentPassword": "not this one", "newPassword": PASSWORD}
-    ),
-    ("GET", "/api/auth/me"): Own(),
-    ("GET", "/api/users"): AdminOnly(),
-    ("POST", "/api/users"): AdminOnly(NEW_USER),
-    ("GET", "/api/users/<user_id>"): Foreign(),
-    ("PUT", "/api/users/<user_id>"): Foreign({"name": "taken over"}),
-    ("DELETE", "/api/users/<user_id>"): Foreign(),
-    ("GET", "/api/keys"): Own(reaching=("?userId={user_id}",)),
-    ("POST", "/api/keys"): Own({"name": "k"}, reaching=({"name": "k", "userId": "{user_id}"},)),
-    ("GET", "/api/keys/<key_id>"): Foreign(),
-    ("PUT", "/api/keys/<key_id>"): Foreign({"isActive": False}),
-    ("DELETE", "/api/keys/<key_id>"): Foreign(),
-    ("POST", "/api/keys/<key_id>/rotate"): Foreign({"graceSeconds": 0}),
-    ("GET", "/api/keys/<key_id>/webhook-secret"): Foreign(),
-    ("POST", "/api/llm/generate"): Own({**GENERATION, "maxTokens": 10**6}),
-    ("POST", "/api/llm/jobs"): Own({**GENERATION, "maxTokens": 10**6}),
-    ("GET", "/api/llm/jobs"): Own(),
-    ("GET", "/api/llm/jobs/<job_id>"): Foreign(),
-    ("GET", "/api/llm/jobs/<job_id>/stream"): Foreign(),
-    ("DELETE", "/api/llm/jobs/<job_id>"): Foreign(),
-    ("GET", "/api/llm/jobs/<job_id>/webhooks"): Foreign(),
-    ("POST", "/api/llm/batches"): Own(),
-    ("GET", "/api/llm/batches"): Own(),
-    ("GET", "/api/llm/batches/<batch_id>"): Foreign(),
-    ("GET", "/api/llm/batches/<batch_id>/results"): Foreign(),
-    ("POST", "/api/llm/batches/<batch_id>/cancel"): Foreign(),
-    ("POST", "/api/llm/batches/<batch_id>/retry"): Foreign(),
-    ("GET", "/api/llm/models"): Own(),
-    ("GET", "/api/limits"): Own(),
-    ("GET", "/api/webhooks"): Own(),
-    ("POST", "/api/webhooks/<webhook_id>/resend"): Foreign({}),
-    ("GET", "/api/usage"): Own(reaching=WHOSE),
-    ("GET", "/api/admin/overview"): AdminOnly(),
-    ("GET", "/api/admin/workers"): AdminOnly(),
-    ("GET", "/api/admin/activity"): AdminOnly(),
-    ("POST", "/v1/completions"): Own({"model": "m", "prompt": "hello", "max_tokens": 10**6}),
-    ("POST", "/v1/chat/completions"): Own({**CHAT, "max_tokens": 10**6}),
-    ("GET", "/v1/models"): Own(),
-    ("GET", "/v1/models/<path:name>"): Own(),
-    ("POST", "/v1/files"): Own(),
-    ("GET", "/v1/files"): Own(),
-    ("GET", "/v1/files/<file_id>"): Foreign(),
-    ("GET", "/v1/files/<file_id>/content"): Foreign(),
-    ("DELETE", "/v1/files/<file_id>"): Foreign(),
-    ("POST", "/v1/batches"): Own(
-        {**BATCH, "input_file_id": "file_x"}, reaching=({**BATCH, "input_file_id": "{file_id}"},)
-    ),
-    ("GET", "/v1/batches"): Own(),
-    ("GET", "/v1/batches/<batch_id>"): Foreign(),
-    ("POST", "/v1/batches/<batch_id>/cancel"): Foreign(),
-}
-
-
-@dataclass
-class TwoCustomers:
-    """A victim who owns one resource of each kind, and an attacker with all kinds of credentials.
-
-    Attributes:
-        ids: the value of each argument of a path; the ids are the victim's.
-        marks: texts that no response to the attacker may contain.
-        credentials: headers of the attacker, by the way in which they present the credentials.
-        owner: headers of the victim.
-        admin: headers of an admin.
-    """
-
-    app: FlaskClient
-    database: SessionFactory
-    ids: dict[str, str]
-    marks: list[str]
-    credentials: dict[str, dict[str, str]]
-    owner: dict[str, str]
-    admin: dict[str, str]
-
-    def call(self, method: str, rule: str, headers: dict[str, str], **options: Any) -> Any:
-        path = rule
-        for name, value in self.ids.items():
-            path = path.replace(f"<{name}>", value)
-        assert "<" not in path, f"add a value for the argument of {rule} to TwoCustomers.ids"
-        query = options.pop("query", "")
-        return self.app.open(path + query, method=method, headers=headers, **options)
-
-    def rows(self) -> list[str]:
-        """Return every row of the database that contains one of the marks."""
-        with self.database() as session:
-            rows = [
-                f"{table.name} {row}"
-                for table in metadata.sorted_tables
-                for row in session.scalars(text(f'select t::text from "{table.name}" t'))
-            ]
-        return sorted(row for row in rows if any(mark in row for mark in self.marks))
 
 
 @pytest.fixture(scope="module")
@@ -210,7 +56,7 @@ def customers(
         admin = create_user(
             session, email="admin@example.com", password_hash="none", role=Role.ADMIN
         )
-        victim, key, secret = _customer(session, "victim@example.com", password_hash)
+        victim, key, secret = add_customer(session, "victim@example.com", password_hash)
         done = add_job(
             session,
             key,
@@ -230,9 +76,9 @@ def customers(
         )
         session.add(delivery)
         file = add_file(session, key, pieces=1)
-        batch = _ended_batch(session, key, input_file_id=file.id)
+        batch = add_ended_batch(session, key, input_file_id=file.id)
         waiting = add_job(session, key)
-        other, own_key, own_secret = _customer(session, "other@example.com", password_hash)
+        other, own_key, own_secret = add_customer(session, "other@example.com", password_hash)
     token = signed_in(app, other)
     uuids = [victim.id, key.id, done.id, waiting.id, delivery.id, batch.id, file.id]
     return TwoCustomers(
@@ -265,41 +111,6 @@ def customers(
         owner=signed_in(app, victim),
         admin=signed_in(app, admin),
     )
-
-
-def _ended_batch(session: Session, key: ApiKey, *, input_file_id: UUID) -> Batch:
-    """Return a batch with a line that can be retried."""
-    now = utc_now()
-    batch = Batch(
-        user_id=key.user_id,
-        api_key_id=key.id,
-        name="victims batch",
-        endpoint=BATCH["endpoint"],
-        input_file_id=input_file_id,
-        model="m",
-        total=1,
-        failed=1,
-        state=BatchState.COMPLETED,
-        finished_at=now,
-        expires_at=now,
-    )
-    session.add(batch)
-    session.flush()
-    add_job(
-        session,
-        key,
-        batch_id=batch.id,
-        line=1,
-        state=JobState.FAILED,
-        finished_at=now,
-        error={"code": "engine_error", "message": "the victims line"},
-    )
-    return batch
-
-
-def _customer(session: Any, email: str, password_hash: str) -> tuple[User, ApiKey, KeySecret]:
-    user = create_user(session, email=email, password_hash=password_hash)
-    return user, *create_key(session, user_id=user.id, name=f"key of {email}", rate_limit=1000)
 
 
 def cases(*kinds: type) -> list[Any]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
+import jwt
 from flask.testing import FlaskClient
 
 from api.auth.tokens import issue_tokens
@@ -13,6 +14,7 @@ from api.services import services
 from core.ids import new_id
 from models.accounts.session import SessionKind, begin_session
 from models.accounts.user import User
+from tests.support.http.errors import error_of
 from tests.support.service import Service
 
 PASSWORD = "a password of the tests"
@@ -69,6 +71,17 @@ def signed_in(app: FlaskClient, user: User) -> dict[str, str]:
             session_id = begin_session(session, user.id, SessionKind.API, life=timedelta(hours=1))
         token, _ = issue_tokens(user.id, user.token_version, session_id=session_id, number=0)
     return {"Authorization": f"Bearer {token}"}
+
+
+def me_with(service: Service, token: str) -> tuple[int, str]:
+    """Return the status and the error code of a call with a JWT that is refused."""
+    response = service.call("GET", "/api/auth/me", headers={"Authorization": f"Bearer {token}"})
+    return response.status_code, error_of(response)
+
+
+def signed(service: Service, payload: dict[str, Any]) -> str:
+    """Return a JWT with this payload, signed with the service's secret."""
+    return jwt.encode(payload, service.settings.secret_key.get_secret_value(), "HS256")
 
 
 def _account(service: Service, response: Any) -> Account:
