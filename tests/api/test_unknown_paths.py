@@ -14,6 +14,7 @@ from api.app import register_views
 from api.openapi.document import path_of
 from api.unknown_paths import not_found_message
 from tests.fuzz.programs import api_app
+from tests.support.http.errors import error_of
 from tests.support.service import Service
 
 MAX_SECONDS = 0.2
@@ -142,3 +143,18 @@ def test_another_spelling_of_a_path_is_the_same_request(service: Service) -> Non
     assert [response.status_code for response in responses] == [200, 200, 200]
     assert len({response.json()["id"] for response in responses}) == 1
     assert responses[2].history == []
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [
+        ("GET", "/nowhere", 404, "not_found"),
+        ("DELETE", "/api/llm/generate", 405, "method_not_allowed"),
+    ],
+)
+def test_unknown_paths_and_methods_have_the_same_error_shape(
+    service: Service, method: str, path: str, status: int, code: str
+) -> None:
+    response = service.call(method, path)
+
+    assert (response.status_code, error_of(response)) == (status, code)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -79,3 +80,23 @@ def test_malformed_http_gets_the_same_error_shape(service: Service) -> None:
         assert b"application/json" in head
         assert body.startswith(b'{"error":')
         assert b"malformed" in body
+
+
+def test_a_valid_request_id_is_used_and_an_invalid_one_is_replaced(service: Service) -> None:
+    sane = service.call("GET", "/healthz", headers={"x-request-id": "mine-42"})
+    wild = service.call("GET", "/healthz", headers={"x-request-id": "a b<script>"})
+
+    assert sane.headers["x-request-id"] == "mine-42"
+    assert wild.headers["x-request-id"].startswith("req_")
+
+
+def test_a_line_break_in_a_request_id_reaches_no_header(service: Service) -> None:
+    place = urlsplit(service.url)
+    with socket.create_connection((place.hostname, place.port), timeout=10) as raw:
+        raw.sendall(
+            b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+            b"x-request-id: a\r\n x-evil: 1\r\n\r\n"
+        )
+        response = b"".join(iter(lambda: raw.recv(65536), b""))
+
+    assert b"\r\nx-evil" not in response.lower()

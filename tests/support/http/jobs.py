@@ -52,3 +52,8 @@ def wait_for_text(service: Service, headers: dict[str, str], job_id: str) -> Non
 
 def job_of(service: Service, headers: dict[str, str], job_id: str) -> dict[str, Any]:
     return dict(service.call("GET", f"/api/llm/jobs/{job_id}", headers=headers).json())
+
+
+def generate(service: Service, key: dict[str, Any], **body: Any) -> requests.Response:
+    headers = {"Authorization": f"Bearer {key['secret']}"}
+    return service.call("POST", "/api/llm/generate", json=body, headers=headers)
