@@ -1,90 +1,22 @@
+"""Reports of usage: sums, groups, pages and formats, and whose usage a caller sees."""
+
 from __future__ import annotations
 
 import csv
 import io
-from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
-import redis
 from flask.testing import FlaskClient
 
-from api.app import create_app
-from api.services import Services
-from core.config.settings import Settings
 from core.ids import Prefix, format_id
 from core.security.api_key_secret import KeySecret
 from models.accounts.api_key import ApiKey, create_key, delete_key
-from models.accounts.user import User, create_user
+from models.accounts.user import User
 from models.database.base import SessionFactory
-from models.jobs.job import JobState
-from tests.support.factories.rows import ADMIN_EMAIL, ADMIN_PASSWORD, hash_quickly
-from tests.support.factories.usage import HOUR, NOON, add_usage
+from tests.support.factories.usage import add_usage
 from tests.support.http.accounts import make_admin, register
+from tests.support.http.usage_reader import DAYS, UsageReader
 from tests.support.service import Service
-
-PASSWORD = "a password of the tests"
-DAYS = "from=2026-11-01&to=2026-12-01"
-
-
-class UsageReader:
-    """One caller, who reads the usage of two customers in two hours through the API."""
-
-    def __init__(self, app: FlaskClient, headers: dict[str, str]) -> None:
-        self._app = app
-        self._headers = headers
-
-    def get(self, query: str = "", accept: str = "*/*") -> Any:
-        return self._app.get(f"/api/usage?{query}", headers={**self._headers, "Accept": accept})
-
-    def requests(self, query: str) -> int:
-        return int(self.get(f"{DAYS}&{query}").get_json()["totals"]["requests"])
-
-
-@pytest.fixture
-def app(
-    base_settings: Settings, database: SessionFactory, redis_client: redis.Redis
-) -> FlaskClient:
-    prices = {
-        "price_per_million_prompt_tokens": "0.15",
-        "price_per_million_completion_tokens": "0.5",
-        "currency": "EUR",
-    }
-    environment = {**base_settings.to_environment(), **{k.upper(): v for k, v in prices.items()}}
-    settings = Settings.from_environment(environment)
-    return create_app(Services.from_settings(settings)).test_client()
-
-
-@pytest.fixture
-def keys(database: SessionFactory) -> list[tuple[ApiKey, KeySecret]]:
-    """The keys of two customers with usage: the heavy user's and the light user's."""
-    with database.begin() as session:
-        made = []
-        for name in ("much", "little"):
-            user = create_user(
-                session, email=f"{name}@example.com", password_hash=hash_quickly(PASSWORD)
-            )
-            made.append(create_key(session, user_id=user.id, name=name, rate_limit=60))
-        for ms in (10, 10, 10, 4000):
-            add_usage(session, made[0][0], ms=ms)
-        add_usage(session, made[0][0], NOON + HOUR, ms=10, state=JobState.FAILED)
-        add_usage(session, made[1][0], model="other")
-    return made
-
-
-def sign_in(app: FlaskClient, email: str, password: str = PASSWORD) -> UsageReader:
-    response = app.post("/api/auth/login", json={"email": email, "password": password})
-    return UsageReader(app, {"Authorization": f"Bearer {response.get_json()['token']}"})
-
-
-@pytest.fixture
-def heavy_user(app: FlaskClient, keys: object) -> UsageReader:
-    return sign_in(app, "much@example.com")
-
-
-@pytest.fixture
-def all_users(app: FlaskClient, keys: object, admin: User) -> UsageReader:
-    return sign_in(app, ADMIN_EMAIL, ADMIN_PASSWORD)
 
 
 def test_a_report_has_sums_rates_times_and_costs(
@@ -196,79 +128,6 @@ def test_the_usage_of_a_deleted_key_is_still_reported(
         delete_key(session, session.get_one(ApiKey, key_id))
 
     assert heavy_user.requests(f"keyId={format_id(Prefix.KEY, key_id)}") == 5
-
-
-def test_days_of_another_time_zone_are_counted_once(heavy_user: UsageReader) -> None:
-    days = [
-        heavy_user.get(
-            f"from=2026-{first}T13:00:00%2B01:00&to=2026-{last}T13:00:00%2B01:00"
-        ).get_json()
-        for first, last in (("10-31", "11-01"), ("11-01", "11-02"))
-    ]
-
-    assert [day["totals"]["requests"] for day in days] == [0, 5]
-    assert days[0]["to"] == days[1]["from"] == "2026-11-01T12:00:00.000Z"
-
-
-@pytest.mark.parametrize(
-    ("query", "param"),
-    [
-        ("from=2026-11-01T00:00:00%2B05:30&to=2026-11-02T00:00:00%2B05:30", "to"),
-        ("from=2026-11-01T12:59:59Z&to=2026-11-01T14:00:00Z", "from"),
-        ("to=2026-11-01T14:00:01Z", "to"),
-    ],
-)
-def test_a_time_that_is_no_whole_hour_is_refused(
-    heavy_user: UsageReader, query: str, param: str
-) -> None:
-    response = heavy_user.get(query)
-
-    assert response.status_code == 400
-    error = response.get_json()["error"]
-    assert error["param"] == param
-    assert error["message"].startswith(f"{param} must be a whole hour in UTC")
-
-
-def test_the_range_of_one_day_ends_with_the_next_day(heavy_user: UsageReader) -> None:
-    refused = heavy_user.get("from=2026-11-01&to=2026-11-01")
-
-    assert refused.status_code == 400
-    message = refused.get_json()["error"]["message"]
-    assert message == "from must be before to"
-    assert heavy_user.get("from=2026-11-01&to=2026-11-02").get_json()["totals"]["requests"] == 5
-
-
-def test_the_default_range_is_the_last_thirty_days(heavy_user: UsageReader) -> None:
-    report = heavy_user.get().get_json()
-
-    began, ends = (datetime.fromisoformat(report[name]) for name in ("from", "to"))
-    assert timedelta(0) <= ends - datetime.now(UTC) <= HOUR
-    assert timedelta(days=30) <= ends - began <= timedelta(days=30) + HOUR
-    assert report["groupBy"] == "day"
-
-
-@pytest.mark.parametrize(
-    ("query", "param"),
-    [
-        ("from=soon", "from"),
-        ("from=2026-11-02&to=2026-11-01", "from"),
-        ("from=2024-01-01&to=2026-01-01", "from"),
-        ("to=9999-12-31T23:59:59Z", "to"),
-        ("groupBy=email", "groupBy"),
-        ("limit=1001", "limit"),
-        ("limit=0", "limit"),
-        ("keyId=nonsense", "keyId"),
-        ("userId=key_1", "userId"),
-        ("model=%00", "model"),
-        ("groupBy=key&after=nonsense", "after"),
-        ("groupBy=hour&after=nonsense", "after"),
-    ],
-)
-def test_a_wrong_query_is_refused(heavy_user: UsageReader, query: str, param: str) -> None:
-    response = heavy_user.get(query)
-
-    assert response.status_code == 400
-    assert response.get_json()["error"]["param"] == param
 
 
 def test_a_csv_report_contains_no_formulas(
