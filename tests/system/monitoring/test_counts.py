@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from sqlalchemy import create_engine, text
 
 from tests.support.monitoring.monitored_service import MonitoredService
+from tests.support.monitoring.monitoring import Monitoring
 from tests.support.polling import wait_until
 
 REQUESTS = 50
@@ -19,6 +20,7 @@ GENERATIONS = (
     '{job="bountycoder-api", route="/api/llm/generate", status="200"})'
 )
 ENDED = 'sum(bountycoder_jobs_total{queue="interactive"})'
+ALL_UP = "min(up{job=~'bountycoder-.+'})"
 TOKENS = "sum(bountycoder_generation_tokens_total) + sum(bountycoder_prompt_tokens_total)"
 
 
@@ -46,7 +48,7 @@ def test_sums_are_exact_although_one_process_of_each_kind_is_killed(
 
     succeeded, broken = statuses.count(200), statuses.count(0)
     ended, tokens = (now - then for now, then in zip(rows(monitored), rows_before, strict=True))
-    gained = {query: (monitoring.value(query) or 0.0) - before[query] for query in before}
+    gained = {query: now - before[query] for query, now in read(monitoring, *before).items()}
     assert set(statuses) <= {200, 0}
     assert succeeded >= 2 * REQUESTS
     assert gained[ENDED] == ended
@@ -54,6 +56,19 @@ def test_sums_are_exact_although_one_process_of_each_kind_is_killed(
     assert succeeded <= gained[GENERATIONS] <= succeeded + broken
     # A counter that started at zero a second time would be a reset.
     assert monitoring.value(f"sum(resets({GENERATIONS.removeprefix('sum(')[:-1]}[2m]))") == 0
+
+
+def read(monitoring: Monitoring, *queries: str) -> dict[str, float]:
+    """Return the values of queries; a failed scrape under load hides those of a target briefly."""
+    values: dict[str, float | None] = {}
+
+    def are_complete() -> bool:
+        was_up = monitoring.value(ALL_UP)
+        values.update({query: monitoring.value(query) for query in queries})
+        return was_up == monitoring.value(ALL_UP) == 1 and None not in values.values()
+
+    wait_until(are_complete, 20)
+    return {query: value for query, value in values.items() if value is not None}
 
 
 def settle(monitored: MonitoredService) -> None:
@@ -69,7 +84,7 @@ def settle(monitored: MonitoredService) -> None:
     scraped = "min(timestamp(up{job=~'bountycoder-.+'} == 1))"
     # A worker counts a job a moment after it commits the end.
     wait_until(lambda: (monitoring.value(scraped) or 0.0) > at + COUNTED_SECONDS, 20)
-    wait_until(lambda: monitoring.value("min(up{job=~'bountycoder-.+'})") == 1, 20)
+    wait_until(lambda: monitoring.value(ALL_UP) == 1, 20)
 
 
 def rows(monitored: MonitoredService) -> tuple[int, int]:
