@@ -20,7 +20,7 @@ from models.usage import Usage
 from models.user import User
 from tests.api.test_auth import error_of
 from tests.models.factories import hash_quickly
-from tests.service import Service
+from tests.service import Service, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -312,9 +312,12 @@ def test_the_request_id_reaches_the_workers_log(service: Service, key: dict[str,
     headers = {"x-api-key": key["secret"], "x-request-id": "trace-me-7"}
     service.call("POST", "/api/llm/generate", json={"prompt": "x"}, headers=headers)
 
-    lines = [json.loads(line) for line in service.logs().splitlines() if "trace-me-7" in line]
+    def programs() -> set[str]:
+        """Return who has written of the request; both write after they have answered."""
+        lines = [line for line in service.logs().splitlines() if "trace-me-7" in line]
+        return {json.loads(line)["program"] for line in lines}
 
-    assert {line["program"] for line in lines} == {"api", "worker"}
+    wait_until(lambda: programs() == {"api", "worker"}, 10, service.logs)
 
 
 def test_no_secret_and_no_prompt_stands_in_any_log(service: Service, key: dict[str, Any]) -> None:

@@ -59,6 +59,14 @@ class Fleet:
         self.workers[0].wait(10)
         self.service.workers.remove(self.workers[0])
 
+    def ends_written(self) -> int:
+        return self.rows("select '', count(*) from jobs where finished_at is not null")[0][1]
+
+    def ends_scraped(self) -> float:
+        """Scrape; return the jobs that were counted, each after its end was written."""
+        self.scraper.scrape()
+        return self.scraper.total("bountycoder_jobs_total")
+
     def rows(self, sql: str) -> list[tuple[str, int]]:
         engine = create_engine(self.service.settings.database_url.get_secret_value())
         with engine.connect() as connection:
@@ -95,7 +103,7 @@ def test_totals_are_what_was_sent_though_processes_are_killed(fleet: Fleet) -> N
         fleet.service.wait_ready(2)
         statuses += pool.map(fleet.ask, range(REQUESTS))
     wait_until(lambda: not fleet.rows("select '', 1 from jobs where finished_at is null"), 30)
-    fleet.scraper.scrape()
+    wait_until(lambda: fleet.ends_scraped() >= fleet.ends_written(), 10)
 
     assert set(statuses) <= {200, 0}
     answered, broken = statuses.count(200), statuses.count(0)
