@@ -16,6 +16,7 @@ from models.usage.usage import Usage
 from tests.support.factories.rows import hash_quickly
 from tests.support.http.errors import error_of
 from tests.support.http.jobs import generate
+from tests.support.polling import wait_until
 from tests.support.service import Service
 
 
@@ -131,9 +132,12 @@ def test_the_request_id_reaches_the_workers_log(service: Service, key: dict[str,
     headers = {"x-api-key": key["secret"], "x-request-id": "trace-me-7"}
     service.call("POST", "/api/llm/generate", json={"prompt": "x"}, headers=headers)
 
-    lines = [json.loads(line) for line in service.logs().splitlines() if "trace-me-7" in line]
+    def programs() -> set[str]:
+        """Return the programs that have logged the request: both log after the response."""
+        lines = [line for line in service.logs().splitlines() if "trace-me-7" in line]
+        return {json.loads(line)["program"] for line in lines}
 
-    assert {line["program"] for line in lines} == {"api", "worker"}
+    wait_until(lambda: programs() == {"api", "worker"}, 10, service.logs)
 
 
 def test_no_secret_and_no_prompt_stands_in_any_log(service: Service, key: dict[str, Any]) -> None:

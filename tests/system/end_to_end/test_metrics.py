@@ -46,6 +46,14 @@ class Fleet:
         except requests.ConnectionError:
             return 0
 
+    def ends_written(self) -> int:
+        return self.rows("select '', count(*) from jobs where finished_at is not null")[0][1]
+
+    def ends_scraped(self) -> float:
+        """Scrape; return the number of ended jobs that the workers have counted."""
+        self.scraper.scrape()
+        return self.scraper.total("bountycoder_jobs_total")
+
     def rows(self, sql: str) -> list[tuple[str, int]]:
         engine = create_engine(self.service.settings.database_url.get_secret_value())
         with engine.connect() as connection:
@@ -82,7 +90,7 @@ def test_totals_are_exact_although_processes_are_killed(fleet: Fleet) -> None:
         fleet.service.wait_ready(2)
         statuses += pool.map(fleet.generate, range(REQUESTS))
     wait_until(lambda: not fleet.rows("select '', 1 from jobs where finished_at is null"), 30)
-    fleet.scraper.scrape()
+    wait_until(lambda: fleet.ends_scraped() >= fleet.ends_written(), 10)
 
     assert set(statuses) <= {200, 0}
     succeeded, broken = statuses.count(200), statuses.count(0)
