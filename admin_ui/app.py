@@ -13,11 +13,11 @@ from admin_ui.batches import list_views as batch_list
 from admin_ui.batches import upload_views as batch_upload
 from admin_ui.batches import views as batches
 from admin_ui.customers import views as customers
+from admin_ui.dashboard import views as dashboard
 from admin_ui.jobs import list_views as job_list
 from admin_ui.jobs import views as jobs
 from admin_ui.keys import secret_views as key_secrets
 from admin_ui.keys import views as keys
-from admin_ui.overview import views as overview
 from admin_ui.playground import views as playground
 from admin_ui.quick_start import views as quick_start
 from admin_ui.services import PageServices
@@ -41,7 +41,7 @@ from core.security.jwt_rules import jwt_config
 STATIC_SECONDS = 365 * 24 * 3600
 _VIEWS = (
     sign_in,
-    overview,
+    dashboard,
     customers,
     keys,
     key_secrets,

@@ -27,7 +27,8 @@ class PageServices:
     """The services that views use. None connects before its first use.
 
     Attributes:
-        sessions: for reads; changes go through `api`, but for those of browser sessions.
+        sessions: for reads; changes go through `api`, except browser sessions and the audit entries
+            of failed sign-ins.
     """
 
     settings: Settings

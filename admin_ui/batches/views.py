@@ -10,8 +10,8 @@ from admin_ui.batches.progress import BatchProgress
 from admin_ui.web.access import signed_in, viewer
 from admin_ui.web.page import api, database, redirect_to
 from admin_ui.web.relay import relay
+from admin_ui.web.visible_rows import visible_batch
 from admin_ui.widgets.own_keys import key_header, usable_key_options
-from admin_ui.widgets.visible import visible_batch
 from admin_ui.widgets.webhooks import resend_webhook, webhooks_of
 from core.ids import Prefix, format_id
 from models.accounts.api_key import find_any_key

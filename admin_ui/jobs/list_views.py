@@ -21,8 +21,8 @@ from models.pages.jobs import (
     JobFilter,
     JobSource,
     ListedJob,
-    count_jobs,
     count_newer,
+    count_open_jobs,
     list_job_page,
     read_listed_jobs,
 )
@@ -62,7 +62,7 @@ def index() -> ResponseReturnValue:
         list_url=list_url,
         state_options=[("", "any"), *((state.value, state.value) for state in JobState)],
         job=job,
-        counts=count_jobs(database(), present_time(), user_id=owner_filter()),
+        counts=count_open_jobs(database(), user_id=owner_filter()),
         new=0,
         max_new=MAX_NEW,
         newest=_newest(page) if not page.has_before else None,
@@ -94,7 +94,7 @@ def counts() -> ResponseReturnValue:
     return render_template(
         "jobs/counts.html",
         list_url=_list_url(filters),
-        counts=count_jobs(database(), present_time(), user_id=owner_filter()),
+        counts=count_open_jobs(database(), user_id=owner_filter()),
         new=new,
         max_new=MAX_NEW,
         newest=newest,

@@ -10,15 +10,15 @@ from models.jobs.job import Job
 
 @dataclass(frozen=True, slots=True)
 class JobTimes:
-    """Durations in milliseconds; `None` while unknown. Unfinished ones run until now.
+    """Durations in milliseconds; `None` while unknown.
 
     The queue time starts when the job joins the queue.
 
     Attributes:
-        queued: until the start of the last attempt.
+        queued: until the start of the last attempt, or until now.
         first_token: from joining the queue to the first token.
         generating: from the first token to the end.
-        total: from joining the queue to the end.
+        total: from joining the queue to the end, or until now.
         tokens_per_second: completion tokens after the first.
     """
 

@@ -9,7 +9,7 @@ from admin_ui.jobs.details import JobDetails
 from admin_ui.web.access import signed_in, viewer
 from admin_ui.web.page import api, redirect_to
 from admin_ui.web.relay import relay
-from admin_ui.widgets.visible import visible_job
+from admin_ui.web.visible_rows import visible_job
 from admin_ui.widgets.webhooks import resend_webhook
 from core.ids import Prefix, format_id
 

@@ -19,7 +19,7 @@ from admin_ui.session.form_token import new_form_id, note_sent, was_sent
 from admin_ui.web.access import signed_in, viewer
 from admin_ui.web.page import api, database, redirect_to
 from admin_ui.web.typed_text import typed_text
-from admin_ui.widgets.visible import visible_key
+from admin_ui.web.visible_rows import visible_key
 from core.ids import Prefix, format_id
 from models.accounts.api_key import ApiKey
 from models.accounts.user import find_user_by_email

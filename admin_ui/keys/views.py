@@ -11,10 +11,10 @@ from admin_ui.keys.form import body_of, entered_values, key_form, values_of
 from admin_ui.services import services
 from admin_ui.web.access import signed_in, viewer
 from admin_ui.web.page import api, database, present_time, redirect_back
+from admin_ui.web.visible_rows import visible_key
 from admin_ui.widgets.month_chart import month_series
 from admin_ui.widgets.pager import read_choice, read_list_page, read_search
 from admin_ui.widgets.related import related_links
-from admin_ui.widgets.visible import visible_key
 from core.calendar import month_of
 from core.errors import Unavailable
 from core.ids import Prefix, parse_id

@@ -17,9 +17,9 @@ from admin_ui.web.access import signed_in, viewer
 from admin_ui.web.page import api, database, present_time
 from admin_ui.web.relay import relay
 from admin_ui.web.uploads import accepts_prompt
+from admin_ui.web.visible_rows import visible_job
 from admin_ui.widgets.code_samples import SECRET_VARIABLE, code_samples
 from admin_ui.widgets.own_keys import key_header, usable_key_options
-from admin_ui.widgets.visible import visible_job
 from core.ids import Prefix, parse_id
 from models.jobs.job import find_job
 

@@ -1,6 +1,6 @@
 // Draws every `figure[data-chart]` from the JSON at its address, with uPlot:
-//   {"x": [unix seconds], "step": seconds between two, "kind": "bars" | "lines" | "stacked",
-//    "unit": "", "ms" or "%", "zone": "UTC", or absent for that of the browser, "series": [{"label": "Requests", "tone": "accent", "values": [1, null]}]}
+//   {"x": [unix seconds], "step": seconds between two, "kind": "lines" | "stacked",
+//    "unit": "" or "ms", "zone": "UTC", or absent for that of the browser, "series": [{"label": "Requests", "tone": "accent", "values": [1, null]}]}
 // Tones are names of custom properties of app.css: accent, good, bad, warning, soft.
 (function () {
   "use strict";
@@ -43,7 +43,6 @@
       if (value === 0) return "0";
       return value < 999.5 ? full.format(Math.round(value)) + " ms" : short(value / 1000) + " s";
     }
-    if (unit === "%") return full.format(value * 100) + "%";
     return isShort ? short(value) : full.format(value);
   }
 
@@ -144,7 +143,6 @@
   Chart.prototype.options = function (data) {
     var chart = this;
     var isStacked = data.kind === "stacked";
-    var isBars = data.kind === "bars" || isStacked;
     var order = isStacked ? data.series.slice().reverse() : data.series;
     var soft = css("--pico-muted-color");
     var line = css("--pico-muted-border-color");
@@ -158,7 +156,7 @@
       },
       // Space for the last label of the time axis, which is centered at the edge of the plot.
       padding: [8, 28, 0, 0],
-      cursor: { y: false, drag: { setScale: false, x: false }, points: { show: !isBars, size: 7 } },
+      cursor: { y: false, drag: { setScale: false, x: false }, points: { show: !isStacked, size: 7 } },
       legend: { show: false },
       hooks: { setCursor: [function (u) { chart.point(u); }] },
       scales: {
@@ -174,12 +172,12 @@
           var color = css("--tone-" + series.tone);
           return {
             stroke: color,
-            width: isBars ? 0 : 2,
-            fill: isBars ? color : undefined,
+            width: isStacked ? 0 : 2,
+            fill: isStacked ? color : undefined,
             spanGaps: false,
-            paths: isBars ? uPlot.paths.bars({ size: [0.8, 48, 1], align: 0 }) : undefined,
+            paths: isStacked ? uPlot.paths.bars({ size: [0.8, 48, 1], align: 0 }) : undefined,
             // A value between two gaps is drawn as a point, because it forms no line.
-            points: { show: !isBars, size: 4, fill: color, width: 0 },
+            points: { show: !isStacked, size: 4, fill: color, width: 0 },
           };
         })
       ),

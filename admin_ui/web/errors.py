@@ -65,7 +65,7 @@ def _http_error(error: HTTPException) -> ResponseReturnValue:
 
 def _api_away(error: Exception) -> ResponseReturnValue:
     _log.error("the API is away: %s", error)
-    text = "It is unknown whether the change was made. Try again in a few seconds."
+    text = "Nothing was changed, or it is unknown whether it was. Try again in a few seconds."
     return show_error(503, "The API is away", text, headers={"Retry-After": "2"})
 
 

@@ -28,7 +28,7 @@ class MenuEntry:
 
 #: Endpoint, title and icon (a name in `templates/icons.html`) of each page.
 _PAGES = (
-    ("overview.show", "Dashboard", "gauge"),
+    ("dashboard.show", "Dashboard", "gauge"),
     ("customers.index", "Customers", "people"),
     ("keys.index", "API keys", "key"),
     ("usage.index", "Usage", "chart"),

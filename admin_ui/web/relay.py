@@ -1,7 +1,7 @@
 """Streams a response of the API to the browser.
 
 The browser never sees the JWT of the call. When the browser disconnects, the connection to the API
-is closed at once, and the API cancels the job.
+is closed at once. The API then cancels the job of a playground.
 """
 
 from __future__ import annotations

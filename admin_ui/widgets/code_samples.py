@@ -1,6 +1,6 @@
 """Programs that send one generation to the API, in three languages.
 
-They read the secret of the key from the environment.
+They read the secret of the key from the environment; a `curl` may contain it instead.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ class Caller:
     key: ApiKey | None
 
     @property
-    def account_id(self) -> UUID:
+    def poller_id(self) -> UUID:
         """Id of the key or, without a key, of the user: what polls are counted by."""
         return self.user.id if self.key is None else self.key.id
 

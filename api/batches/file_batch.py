@@ -10,7 +10,7 @@ from flask import g
 from api.batches.generation_line import read_generation_line
 from api.batches.ingest import BatchAbandoned, CreatedBatch, create_batch
 from api.batches.line_reader import BatchLine, LineLimits, LineParser, read_lines
-from api.batches.plan import BatchPlan, plan_upload
+from api.batches.new_batch import BatchPlan, plan_upload
 from api.batches.upload import ReceivedFile
 from api.http.disconnect import present_connection
 from api.services import Services

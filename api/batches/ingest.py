@@ -16,8 +16,8 @@ import redis
 
 from api.auth.write_limits import count_bytes
 from api.batches.line_reader import BatchLine
+from api.batches.new_batch import BatchPlan
 from api.batches.notify import notify_dispatchers
-from api.batches.plan import BatchPlan
 from api.batches.validation import LineRules, LineValidator, ValidatedLines
 from api.services import Services
 from core.concurrency.greenlets import Yielder

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from api.http.near_field import near_field, other_spelling
+from api.http.field_suggestion import near_field, other_spelling
 from core.errors import FieldFault, InvalidRequest
 
 #: The bound of listed faults: a response must not grow with a hostile body.

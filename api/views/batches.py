@@ -17,9 +17,9 @@ from api.batches.download import stream_results
 from api.batches.file_batch import create_batch_from_upload
 from api.batches.generation_line import GenerationLine
 from api.batches.ingest import CreatedBatch, check_open_batches, create_batch
+from api.batches.new_batch import plan_retry
 from api.batches.notify import cancel_batch
 from api.batches.options import BatchForm, RetryOptions, WindowText
-from api.batches.plan import plan_retry
 from api.batches.retry import key_of_retry, unsuccessful_lines
 from api.batches.upload import JSONL_TYPES, receive_file
 from api.generation.idempotency import read_idempotency_key
@@ -98,7 +98,8 @@ def create() -> ResponseReturnValue:
     """Create a batch from a file with one request in each line.
 
     Options are in the query, or beside the file in a form. The service checks all lines before it
-    responds. If lines are not valid, `fields` of the 400 names them, and no batch is created.
+    responds. Unless `onError` is `skip`, a file with invalid lines gets a 400 whose `fields` names
+    them, and no batch is created.
     """
     key = authenticate_fresh_key()
     idempotency_key = read_idempotency_key()
@@ -150,7 +151,7 @@ def show(batch_id: str) -> ResponseReturnValue:
         caller = authenticate(session)
         batch = find_visible_batch(session, caller, batch_id)
         fields = _serialize(session, batch)
-    charge_poll(services(), caller.account_id)
+    charge_poll(services(), caller.poller_id)
     return fields
 
 
@@ -184,15 +185,13 @@ def results(batch_id: str) -> ResponseReturnValue:
     with services().database.sessions() as session:
         caller = authenticate(session)
         batch = find_visible_batch(session, caller, batch_id)
-    charge_poll(services(), caller.account_id)
-    place = services().slots.connections.acquire(caller.user.id, SlotKind.STREAM)
-    return stream_results(services().database.statements, batch, place, after=after, states=states)
+    charge_poll(services(), caller.poller_id)
+    slot = services().slots.connections.acquire(caller.user.id, SlotKind.STREAM)
+    return stream_results(services().database.statements, batch, slot, after=after, states=states)
 
 
 @blueprint.post("/<batch_id>/cancel")
-@described(
-    CallerKind.KEY_OR_USER, {200: json_response(BatchSchema, "the batch after the cancellation")}
-)
+@described(CallerKind.KEY_OR_USER, {200: json_response(BatchSchema, "the batch after the request")})
 def cancel(batch_id: str) -> ResponseReturnValue:
     """Cancel a batch: waiting lines are cancelled at once, running lines end soon.
 

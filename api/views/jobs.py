@@ -82,7 +82,7 @@ def show(job_id: str) -> ResponseReturnValue:
     with services().database.sessions() as session:
         caller = authenticate(session)
         job = find_visible_job(session, caller, job_id)
-    charge_poll(services(), caller.account_id)
+    charge_poll(services(), caller.poller_id)
     if seconds and not job.is_final:
         with services().slots.connections.acquire(caller.user.id, SlotKind.WAIT):
             job = _wait_for_change(job, seconds)
@@ -106,7 +106,7 @@ def stream(job_id: str) -> ResponseReturnValue:
             raise NotFound("the text of this job was deleted after its retention period")
         if not job.is_final and not job.is_streamed:
             request_text(session, job.id)
-    charge_poll(services(), caller.account_id)
+    charge_poll(services(), caller.poller_id)
     head = serialize_completion_head(job)
     return stream_job(
         services(),
@@ -118,9 +118,7 @@ def stream(job_id: str) -> ResponseReturnValue:
 
 
 @blueprint.delete("/<job_id>")
-@described(
-    CallerKind.KEY_OR_USER, {200: json_response(JobSchema, "the job after the cancellation")}
-)
+@described(CallerKind.KEY_OR_USER, {200: json_response(JobSchema, "the job after the request")})
 def delete(job_id: str) -> ResponseReturnValue:
     """Cancel a job; one that has ended does not change."""
     with services().database.sessions.begin() as session:
@@ -134,7 +132,7 @@ def delete(job_id: str) -> ResponseReturnValue:
 def _serialize(job: Job) -> ResponseReturnValue:
     fields = serialize_job(job)
     if job.state == JobState.QUEUED and job.batch_id is None:
-        before = services().jobs.queue_positions.position_of(job)
+        before = services().jobs.queue_positions.jobs_before(job)
         fields["position"] = before + 1
         fields["estimatedSeconds"] = _estimate(before)
     return fields

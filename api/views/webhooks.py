@@ -128,7 +128,7 @@ def resend(webhook_id: str) -> ResponseReturnValue:
 
 def _authenticate(session: Session) -> Caller:
     caller = authenticate(session)
-    charge_poll(services(), caller.account_id)
+    charge_poll(services(), caller.poller_id)
     return caller
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
+from cli.argument_types import whole_number
 from cli.backup.create import RunContext, make_backup
 from cli.backup.restore import Comparison, restore_into, scratch_database, verified_manifest
 from cli.backup.store import BackupStore, find_backup
@@ -19,7 +20,6 @@ from cli.commands.usage import check_usage
 from cli.system.signals import Interruption, StopRequested
 from core.config.settings import Settings
 from core.errors import BackupError
-from core.parsing import bounded_integer
 from migrations.run import head_revision, upgrade
 from models.database.pooler_check import refuse_transaction_pooler
 from models.maintenance.backup import TableCount, target_url
@@ -40,7 +40,10 @@ def add_arguments(parser: argparse.ArgumentParser, name: str) -> None:
 def _add_backup(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--to", type=Path, metavar="DIR", help="directory of backups")
     parser.add_argument(
-        "--keep", type=_count, metavar="N", help="afterwards, delete all but the newest N backups"
+        "--keep",
+        type=whole_number(most=MOST_BACKUPS),
+        metavar="N",
+        help="afterwards, delete all but the newest N backups",
     )
     _add_timeout(parser)
     parser.set_defaults(run=_backup, parser=parser)
@@ -187,10 +190,3 @@ def _cells(count: TableCount | None) -> tuple[str, str]:
     if count is None:
         return "none", ""
     return f"{count.rows:,}", f"{sum(count.tokens.values()):,}" if count.tokens else ""
-
-
-def _count(given: str) -> int:
-    count = bounded_integer(given, least=1, most=MOST_BACKUPS)
-    if count is None:
-        raise argparse.ArgumentTypeError(f"must be between 1 and {MOST_BACKUPS}")
-    return count

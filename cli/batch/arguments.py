@@ -6,6 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
+from cli.argument_types import whole_number
 from cli.batch.credentials import add_credential_arguments
 from cli.batch.exit_codes import MEANINGS
 
@@ -91,7 +92,9 @@ def _add_results(parser: argparse.ArgumentParser) -> None:
 
 def _add_list(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--status", choices=STATES, help="only batches with this status")
-    parser.add_argument("--limit", type=_count, default=LISTED, metavar="N", help="default: 20")
+    parser.add_argument(
+        "--limit", type=whole_number(), default=LISTED, metavar="N", help="default: 20"
+    )
     parser.add_argument("--after", metavar="CURSOR", help="start after this `nextCursor`")
 
 
@@ -114,12 +117,6 @@ def _seconds(text: str) -> float:
     if not 0 < seconds < float("inf"):
         raise argparse.ArgumentTypeError("must be a number of seconds above 0")
     return seconds
-
-
-def _count(text: str) -> int:
-    if not (text.isascii() and text.isdigit()) or int(text) < 1:
-        raise argparse.ArgumentTypeError("must be a whole number, 1 or more")
-    return int(text)
 
 
 def _json_object(text: str) -> str:

@@ -15,7 +15,7 @@ from cli.batch.exit_codes import UsageFault
 
 URL_VARIABLE = "BOUNTYCODER_URL"
 KEY_VARIABLE = "BOUNTYCODER_API_KEY"
-FACES = ("/v1", "/api")
+API_PATHS = ("/v1", "/api")
 _NAMES = ("url", "key")
 
 
@@ -80,7 +80,7 @@ def _checked_url(url: str) -> str:
         raise UsageFault("the service's URL must not have a user, a query or a fragment")
     url = url.rstrip("/")
     # Remove the path of OpenAI's clients or of our own API.
-    return next((url.removesuffix(end) for end in FACES if url.endswith(end)), url).rstrip("/")
+    return next((url.removesuffix(end) for end in API_PATHS if url.endswith(end)), url).rstrip("/")
 
 
 def _checked_key(key: str) -> str:

@@ -26,12 +26,10 @@ class ProgressBar:
     def __init__(
         self,
         *,
-        is_quiet: bool = False,
         stream: TextIO | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._stream = stream or sys.stderr
-        self._is_quiet = is_quiet
         self._is_terminal = self._stream.isatty()
         self._clock = clock
         self._began = clock()
@@ -63,8 +61,6 @@ class ProgressBar:
 
     def show(self, label: str, done: int, total: int, unit: str, more: str = "") -> None:
         """Show that `done` of `total` are done; cheap to call often."""
-        if self._is_quiet:
-            return
         now = self._clock()
         if self._is_terminal:
             if self._bar is None or now - self._drawn_at >= REDRAW_SECONDS or done >= total:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cli.batch.exit_codes import Away, ExitCode, Failure, NotAllowed, Refused
-from core.web.retry_after import read_retry_after
+from core.text.retry_after_header import read_retry_after
 
 FINAL = frozenset({"completed", "cancelled", "expired"})
 #: Temporary errors: the request itself may be right.

@@ -1,4 +1,4 @@
-"""`bountycoder demo-data`: fill a database with weeks of usage, to try the pages."""
+"""`bountycoder demo-data`: fill a database with two months of usage, to try the pages."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import os
 import secrets
 import time
 
+from cli.argument_types import whole_number
 from cli.commands.database import translating_database_errors
 from core.config.settings import MIN_PASSWORD_LENGTH, Settings
 from core.errors import LauncherError
-from core.parsing import bounded_integer
 from core.passwords.hashing import hash_password
 from models.database.base import SessionFactory, open_database, sessions, utc_now
 from models.demo.data import DemoSize, has_jobs, insert_demo_data, vacuum_demo_tables
@@ -21,10 +21,11 @@ MAX_NUMBER = 10_000_000
 
 def add_arguments(parser: argparse.ArgumentParser, name: str) -> None:
     size = DemoSize()
-    parser.add_argument("--users", type=_number, default=size.users, metavar="N")
-    parser.add_argument("--keys", type=_number, default=size.keys, metavar="N")
-    parser.add_argument("--jobs", type=_number, default=size.jobs, metavar="N")
-    parser.add_argument("--days", type=_number, default=size.days, metavar="N")
+    number = whole_number(most=MAX_NUMBER)
+    parser.add_argument("--users", type=number, default=size.users, metavar="N")
+    parser.add_argument("--keys", type=number, default=size.keys, metavar="N")
+    parser.add_argument("--jobs", type=number, default=size.jobs, metavar="N")
+    parser.add_argument("--days", type=number, default=size.days, metavar="N")
     parser.add_argument(
         "--password",
         type=_password,
@@ -82,13 +83,6 @@ def _close_usage(database: SessionFactory) -> None:
         with database.begin() as session:
             if not roll_up_usage(session):
                 return
-
-
-def _number(given: str) -> int:
-    number = bounded_integer(given, least=1, most=MAX_NUMBER)
-    if number is None:
-        raise argparse.ArgumentTypeError(f"must be between 1 and {MAX_NUMBER}")
-    return number
 
 
 def _password(given: str) -> str:

@@ -13,12 +13,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from cli.monitoring.settings import MonitoringSettings
 
 TEMPLATES = Path(__file__).parent / "templates"
-#: Each file that can be rendered.
-FILES = ("alerts.yml", "alertmanager.yml")
 
 
 def render(file: str, settings: MonitoringSettings) -> str:
-    """Return the text of one of `FILES`."""
+    """Return the text of one of the templates."""
     values = {name.removeprefix("alert_"): value for name, value in settings}
     return _templates().get_template(file).render(values)
 

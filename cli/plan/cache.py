@@ -1,7 +1,7 @@
 """Compute how many tokens the engine's attention cache holds.
 
 The library sizes the cache by the GPU's free memory. This module does the same arithmetic without
-a GPU; `tests/worker/engine/hf/model/test_plan.py` compares both.
+a GPU; `tests/worker/engine/hf/model/test_planned_memory.py` compares both.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from cli.argument_types import whole_number
 from cli.plan.cache import PAGE_SIZE, CacheOptions
 from cli.plan.gpus import GPUS, Gpu
 from cli.plan.model_shape import QWEN_CODER_32B, ModelShape, read_shape
@@ -18,7 +19,6 @@ from cli.plan.sizing import Load, size
 from cli.plan.weights import Weights
 from core.config.settings import Settings
 from core.errors import LauncherError
-from core.parsing import bounded_integer
 
 #: The product's promise to each stream.
 PROMISED_TOKENS_PER_SECOND = 30.0
@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser, name: str) -> None:
     add("--all", action="store_true", help="print a table of all GPUs and weights")
     add("--json", action="store_true", help="print JSON, for scripts")
     add("--model-config", type=Path, metavar="PATH", help="a model's directory, or its config.json")
-    add("--users", type=_count, default=load.users)
+    add("--users", type=whole_number(), default=load.users)
     add("--active-share", type=_share, default=load.active_share, help="of the users, each day")
     add(
         "--requests-per-day",
@@ -46,9 +46,9 @@ def add_arguments(parser: argparse.ArgumentParser, name: str) -> None:
         "--peak-factor", type=_at_least_one, default=load.peak_factor, help="busiest over mean hour"
     )
     add("--headroom", type=_not_negative, default=load.headroom, help="for the busiest minutes")
-    add("--min-gpus", type=_count, default=load.min_gpus)
-    add("--prompt-tokens", type=_count, default=800)
-    add("--answer-tokens", type=_count, default=300, dest="completion_tokens")
+    add("--min-gpus", type=whole_number(), default=load.min_gpus)
+    add("--prompt-tokens", type=whole_number(), default=800)
+    add("--answer-tokens", type=whole_number(), default=300, dest="completion_tokens")
     add("--pace", type=_positive, default=PROMISED_TOKENS_PER_SECOND, help="of each stream")
     add("--price", type=_positive, metavar="DOLLARS", help="of a GPU for an hour")
     add("--bandwidth-efficiency", type=_share, default=efficiency.bandwidth)
@@ -144,10 +144,3 @@ _positive = _number(lambda number: number > 0, "a number above 0")
 _not_negative = _number(lambda number: number >= 0, "a number of at least 0")
 _at_least_one = _number(lambda number: number >= 1, "a number of at least 1")
 _share = _number(lambda number: 0 < number <= 1, "a number above 0 and at most 1")
-
-
-def _count(text: str) -> int:
-    count = bounded_integer(text, least=1, most=10**9)
-    if count is None:
-        raise argparse.ArgumentTypeError(f"{text} is not a whole number above 0")
-    return count

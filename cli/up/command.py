@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cli.argument_types import whole_number
 from cli.servers.libpq import remove_libpq_variables
 from cli.system.signals import Interruption, StopRequested
 from cli.up.data_directory import FULL_DISK_ERRORS, DataDirectory
@@ -21,7 +22,6 @@ from cli.up.readiness import local_url
 from cli.up.stack import BOUNTYCODER, Options, Stack
 from core.config.settings import EngineKind
 from core.errors import LauncherError, SettingsError
-from core.parsing import bounded_integer
 
 if TYPE_CHECKING:
     from cli.commands.database import DevelopmentCredentials
@@ -32,13 +32,20 @@ EXAMPLE_BODY = (
     '"maxTokens": 160, "temperature": 0}'
 )
 KILLED_EXIT_CODE = 130
+MOST_PORT = 65535
 
 
 def add_arguments(parser: argparse.ArgumentParser, name: str) -> None:
     parser.add_argument("--data-dir", type=Path, default=Path("data"), help="default: ./data")
-    parser.add_argument("--api-port", type=_port, help="default: API_PORT, or 5000")
-    parser.add_argument("--admin-port", type=_port, help="default: ADMIN_PORT, or 3030")
-    parser.add_argument("--workers", type=_count, default=1, help="model processes; default: 1")
+    parser.add_argument(
+        "--api-port", type=whole_number(most=MOST_PORT), help="default: API_PORT, or 5000"
+    )
+    parser.add_argument(
+        "--admin-port", type=whole_number(most=MOST_PORT), help="default: ADMIN_PORT, or 3030"
+    )
+    parser.add_argument(
+        "--workers", type=whole_number(), default=1, help="model processes; default: 1"
+    )
     parser.add_argument(
         "--model", help="directory or hub name; default: MODEL_PATH, or a small model for CPUs"
     )
@@ -172,17 +179,3 @@ def _log_traceback(error: Exception, data_dir: Path) -> str:
     logger.error("bountycoder up failed", exc_info=error)
     handler.close()
     return f" (log: {log})"
-
-
-def _port(text: str) -> int:
-    port = bounded_integer(text, least=1, most=65535)
-    if port is None:
-        raise argparse.ArgumentTypeError("must be a number from 1 to 65535")
-    return port
-
-
-def _count(text: str) -> int:
-    count = bounded_integer(text, least=1)
-    if count is None:
-        raise argparse.ArgumentTypeError("must be a whole number, 1 or more")
-    return count

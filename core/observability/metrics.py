@@ -40,7 +40,7 @@ JOB_SECONDS = (
 )
 TOKENS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000, 100_000)
 PACES = (1, 2.5, 5, 10, 15, 20, 25, 30, 40, 50, 60, 80, 100, 150, 200, 300, 500, 1000)
-#: `POST /api/llm/generate` waits up to a minute; the head of a stream is sent at once.
+#: `POST /api/llm/generate` waits up to `SYNC_WAIT_SECONDS`; the head of a stream is sent at once.
 REQUEST_SECONDS = (
     *(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
     *(30.0, 60.0, 120.0, 600.0),

@@ -34,9 +34,14 @@ class BacklogState:
     jobs_per_second: float
     context_length: int | None = None
 
-    def seconds_for(self, position: int) -> float | None:
+    @property
+    def seconds(self) -> float | None:
+        """The seconds that a new job would wait; `None` if unknown."""
+        return self.seconds_for(self.waiting)
+
+    def seconds_for(self, jobs: int) -> float | None:
         """Return the seconds that this many jobs take; `None` if unknown."""
-        return position / self.jobs_per_second if self.jobs_per_second else None
+        return jobs / self.jobs_per_second if self.jobs_per_second else None
 
 
 class Backlog:
@@ -58,22 +63,13 @@ class Backlog:
         self._state: BacklogState | None = None
         self._next_read_at = 0.0
 
-    def estimate(self) -> float | None:
-        """Return the seconds that a new job would wait; `None` if unknown.
+    def seconds_for(self, jobs_before: int) -> float | None:
+        """Return the seconds until the job behind `jobs_before` others begins; `None` if unknown.
 
         Raises:
             redis.RedisError: Redis is away.
         """
-        state = self._current()
-        return state.seconds_for(state.waiting)
-
-    def seconds_for(self, position: int) -> float | None:
-        """Return the seconds until the job at this position begins; `None` if unknown.
-
-        Raises:
-            redis.RedisError: Redis is away.
-        """
-        return self._current().seconds_for(position)
+        return self.state().seconds_for(jobs_before)
 
     def context_length(self) -> int | None:
         """Return the tokens that every ready worker accepts; `None` while none is ready.
@@ -81,7 +77,7 @@ class Backlog:
         Raises:
             redis.RedisError: Redis is away.
         """
-        return self._current().context_length
+        return self.state().context_length
 
     def check(self) -> None:
         """Admit one more job.
@@ -90,8 +86,8 @@ class Backlog:
             Unavailable: the backlog is too long.
             redis.RedisError: Redis is away.
         """
-        state = self._current()
-        seconds = state.seconds_for(state.waiting)
+        state = self.state()
+        seconds = state.seconds
         if seconds is not None and seconds > self._max_seconds:
             raise Unavailable(
                 f"the queue is {seconds:.0f} seconds long",

@@ -1,6 +1,6 @@
 """The cancellation and the expiry of a whole batch.
 
-`models/execution/line_expiry.py` ends the lines afterwards.
+`models/execution/line_ends.py` ends the lines afterwards.
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ class QueuePositions:
         self._clock = clock
         self._marks: dict[str, tuple[float, list[UUID]]] = {}
 
-    def position_of(self, job: Job) -> int:
+    def jobs_before(self, job: Job) -> int:
         """Return how many jobs stand before a queued job, up to `MAX_POSITION`.
 
         Raises one of `DATABASE_AWAY` if the database is away or too slow.

@@ -166,7 +166,7 @@ def request_text(session: Session, job_id: UUID) -> None:
 def expire_queued(session: Session, *, limit: int, offset: int = 0) -> list[Job]:
     """End jobs on the queue whose expiry passed before they began.
 
-    The dispatcher ends held lines, see `models/execution/line_expiry.py`.
+    The dispatcher ends held lines, see `models/execution/line_ends.py`.
     """
     due = (
         select(Job.id)

@@ -40,16 +40,6 @@ class ListedBatch:
     key_name: str
     running: int
 
-    @property
-    def queued(self) -> int:
-        """Lines that have not started; 0 if lines ended after the row was read."""
-        return max(0, self.batch.total - self.batch.ended - self.running)
-
-    @property
-    def progress(self) -> float:
-        """The share of lines that have ended."""
-        return self.batch.ended / self.batch.total
-
 
 def list_batches(
     session: Session,

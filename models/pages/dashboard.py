@@ -27,7 +27,6 @@ MINUTES = 60
 
 class Period(StrEnum):
     TODAY = "today"
-    YESTERDAY = "yesterday"
     #: Up to this hour of the day.
     YESTERDAY_SO_FAR = "yesterdaySoFar"
     MONTH = "month"
@@ -68,7 +67,6 @@ class Minute:
     begins_at: datetime
     requests: int = 0
     succeeded: int = 0
-    failed: int = 0
     tokens: int = 0
     p50_ms: float | None = None
     p95_ms: float | None = None
@@ -130,7 +128,6 @@ def read_periods(
     last_month = month_of(month - DAY)
     times = {
         Period.TODAY: (today, until),
-        Period.YESTERDAY: (today - DAY, today),
         Period.YESTERDAY_SO_FAR: (today - DAY, until - DAY),
         Period.MONTH: (month, until),
         Period.LAST_MONTH_SO_FAR: (last_month, min(last_month + (until - month), month)),
@@ -176,7 +173,6 @@ _MINUTES = text(
     f"""
     select least({MINUTES - 1}, floor(extract(epoch from created_at - :since) / 60)::int) as place,
         count(*), count(*) filter (where state = 'succeeded'),
-        count(*) filter (where state = 'failed'),
         coalesce(sum(prompt_tokens + completion_tokens), 0)::bigint,
         percentile_disc(0.5) within group (order by duration_ms),
         percentile_disc(0.95) within group (order by duration_ms)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
@@ -21,9 +21,6 @@ from models.jobs.job import Job, JobState, new_job
 from models.jobs.lists import LISTED_COLUMNS
 from models.webhooks.webhook import WebhookAttempt
 
-#: `count_jobs` counts ended jobs of this age, up to `MOST_COUNTED` of each state.
-COUNTED_TIME = timedelta(days=1)
-MOST_COUNTED = 50_000
 #: `read_attempts` returns at most this many attempts.
 MOST_ATTEMPTS = 100
 #: Rare states. Each has a partial index.
@@ -69,19 +66,16 @@ class ListedJob:
 
 
 @dataclass(frozen=True, slots=True)
-class JobStateCounts:
-    """How many jobs are in each state.
+class OpenJobCounts:
+    """How many jobs have not ended, by their state.
 
     Attributes:
         held: batch lines that are not released yet; `queued` does not include them.
-        ended: jobs created within the last day, without batch lines, up to `MOST_COUNTED` of each
-            state.
     """
 
     queued: int
     running: int
     held: int
-    ended: dict[JobState, int]
 
 
 def list_jobs(
@@ -150,23 +144,15 @@ def count_newer(session: Session, wanted: JobFilter, job_id: UUID | None, *, mos
     return min(count, most)
 
 
-def count_jobs(session: Session, now: datetime, *, user_id: UUID | None = None) -> JobStateCounts:
-    """Count jobs by their state."""
+def count_open_jobs(session: Session, *, user_id: UUID | None = None) -> OpenJobCounts:
+    """Count the jobs that have not ended, by their state."""
     waiting = select(func.count()).where(Job.state == JobState.QUEUED, ~Job.is_held)
     running = select(func.count()).where(Job.state == JobState.RUNNING)
     held = select(func.count()).where(Job.state == JobState.QUEUED, Job.is_held)
     counts = [waiting, running, held]
     if user_id is not None:
         counts = [query.where(Job.user_id == user_id) for query in counts]
-    since = earliest_id(now - COUNTED_TIME)
-    ended = [state for state in JobState if state.is_final]
-    for state in ended:
-        found = select(Job.id).where(Job.state == state, Job.batch_id.is_(None), Job.id >= since)
-        if user_id is not None:
-            found = found.where(Job.user_id == user_id)
-        counts.append(select(func.count()).select_from(found.limit(MOST_COUNTED).subquery()))
-    row = session.execute(select(*(query.scalar_subquery() for query in counts))).one()
-    return JobStateCounts(row[0], row[1], row[2], dict(zip(ended, row[3:], strict=True)))
+    return OpenJobCounts(*session.execute(select(*(q.scalar_subquery() for q in counts))).one())
 
 
 def read_attempts(

@@ -9,7 +9,7 @@ from flask import request
 
 from api.batches.generation_line import read_generation_line
 from api.batches.line_reader import LineLimits, LineParser, read_lines
-from api.batches.plan import plan_upload
+from api.batches.new_batch import plan_upload
 from api.batches.upload import FORM_TYPE, JSONL_TYPES, receive_file
 from api.batches.validation import LineRules, LineValidator
 from api.services import services

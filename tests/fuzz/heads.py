@@ -23,7 +23,7 @@ from api.views.usage import _read_cursor, _read_range, _wants_csv
 from core.ids import Prefix, earliest_id, format_id, parse_id
 from core.ip_prefix import counted_address
 from core.security.api_key_secret import KeySecret
-from core.web.retry_after import read_retry_after
+from core.text.retry_after_header import read_retry_after
 from models.batches.batch import BatchState
 from models.database.base import utc_now
 from models.jobs.job import Job

@@ -22,7 +22,7 @@ from models.batches.cancellation import begin_expiries, request_batch_cancel
 from models.batches.dispatch import OpenBatch
 from models.database.base import DATABASE_AWAY, SessionFactory
 from models.execution.batch_progress import finish_complete_batches
-from models.execution.line_expiry import (
+from models.execution.line_ends import (
     CHUNK,
     cancel_released_lines,
     end_held_lines,

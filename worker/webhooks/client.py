@@ -21,7 +21,7 @@ from urllib3.exceptions import TimeoutError as HTTPTimeout
 from urllib3.response import BaseHTTPResponse
 
 from core.config.settings import Settings
-from core.web.retry_after import read_retry_after
+from core.text.retry_after_header import read_retry_after
 from core.webhooks.target import (
     Address,
     PrivateAddress,

@@ -134,7 +134,7 @@ def show(file_id: str) -> ResponseReturnValue:
     with services().database.sessions() as session:
         caller = authenticate(session)
         found = _find(session, caller, file_id)
-    charge_poll(services(), caller.account_id)
+    charge_poll(services(), caller.poller_id)
     if isinstance(found, File):
         return _serialize(found)
     batch, name = found
@@ -158,7 +158,7 @@ def content(file_id: str) -> ResponseReturnValue:
     with services().database.sessions() as session:
         caller = authenticate(session)
         found = _find(session, caller, file_id)
-    charge_poll(services(), caller.account_id)
+    charge_poll(services(), caller.poller_id)
     if isinstance(found, File):
         response = Response(stream_file(services(), found), mimetype=ANY_TYPE)
         response.content_length = found.bytes

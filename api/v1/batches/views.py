@@ -15,8 +15,8 @@ from api.auth.auditing import audit_admin_act
 from api.auth.authentication import Caller, authenticate
 from api.batches.file_batch import create_batch_from_file
 from api.batches.ingest import check_open_batches, find_earlier_batch
+from api.batches.new_batch import BatchPlan
 from api.batches.notify import cancel_batch
-from api.batches.plan import BatchPlan
 from api.generation.idempotency import read_idempotency_key
 from api.generation.pipeline import authenticate_fresh_key
 from api.generation.polling import charge_poll
@@ -154,7 +154,7 @@ def show(batch_id: str) -> ResponseReturnValue:
     with services().database.sessions() as session:
         caller = authenticate(session)
         response = _serialize(_find(session, caller, batch_id))
-    charge_poll(services(), caller.account_id)
+    charge_poll(services(), caller.poller_id)
     return response
 
 

@@ -122,8 +122,8 @@ def _variants(about: Heaviest) -> dict[str, list[dict[str, Any]]]:
     states = [{"state": s} for s in ("queued", "running", "succeeded", "failed", "expired")]
     newest = {"newest": about.jobs[0]}
     return {
-        "overview.show": [{"over": "month"}, {"over": "hour"}],
-        "overview.series": [{"over": "month"}, {"over": "hour"}],
+        "dashboard.show": [{"over": "month"}, {"over": "hour"}],
+        "dashboard.series": [{"over": "month"}, {"over": "hour"}],
         "customers.index": [
             *({"sort": s} for s in ("-tokens", "tokens", "-keys", "email", "name")),
             {"page": 190},

@@ -33,7 +33,7 @@ from models.pages.dashboard import (
     read_series,
     read_totals,
 )
-from models.pages.jobs import JobFilter, JobSource, count_jobs, list_job_page
+from models.pages.jobs import JobFilter, JobSource, count_open_jobs, list_job_page
 from models.pages.keys import KeySort, KeyStatus, list_key_page
 from models.usage.report import (
     UsageGroup,
@@ -119,7 +119,7 @@ def _reads(database: Any) -> Iterator[tuple[str, Read]]:
                 lambda s, u=user, st=step, n=count: read_series(s, now, st, count=n, user_id=u),
             )
         yield f"last hour, {who}", lambda s, u=user: read_last_hour(s, now, user_id=u)
-        yield f"job counts, {who}", lambda s, u=user: count_jobs(s, now, user_id=u)
+        yield f"job counts, {who}", lambda s, u=user: count_open_jobs(s, user_id=u)
         for state in (None, *JobState):
             jobs = JobFilter(user_id=user, state=state)
             yield (

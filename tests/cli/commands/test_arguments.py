@@ -53,11 +53,11 @@ def test_a_time_out_before_verify_holds_for_verify() -> None:
 @pytest.mark.parametrize(
     ("option", "message"),
     (
-        ("up --api-port", "must be a number from 1 to 65535"),
-        ("up --workers", "must be a whole number, 1 or more"),
-        ("backup --to d --keep", "must be between 1 and 100000"),
-        ("demo-data --users", "must be between 1 and 10000000"),
-        ("plan --users", "is not a whole number above 0"),
+        ("up --api-port", "must be a whole number from 1 to 65535"),
+        ("up --workers", "must be a whole number of at least 1"),
+        ("backup --to d --keep", "must be a whole number from 1 to 100000"),
+        ("demo-data --users", "must be a whole number from 1 to 10000000"),
+        ("plan --users", "must be a whole number of at least 1"),
     ),
 )
 def test_a_number_that_is_none_gives_the_option_s_own_message(

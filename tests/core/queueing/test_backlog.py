@@ -54,7 +54,7 @@ def test_the_backlog_is_the_time_that_the_ready_workers_need(
     report(redis_client, "b", pace=0.5, waiting=2)
     report(redis_client, "leaving", pace=9, waiting=99, is_ready=False)
 
-    assert backlog.estimate() == pytest.approx(8.0)
+    assert backlog.state().seconds == pytest.approx(8.0)
     assert backlog.seconds_for(3) == pytest.approx(1.5)
 
 
@@ -65,14 +65,14 @@ def test_a_worker_that_was_never_full_counts_as_the_others_do(
     report(redis_client, "a", pace=2.0)
     report(redis_client, "new", pace=0.0)
 
-    assert backlog.estimate() == pytest.approx(3.0)
+    assert backlog.state().seconds == pytest.approx(3.0)
 
 
 def test_without_a_measured_throughput_no_time_is_known(
     redis_client: redis.Redis, backlog: Backlog
 ) -> None:
     join(redis_client, 49)
-    assert backlog.estimate() is None
+    assert backlog.state().seconds is None
 
     report(redis_client, "new", pace=0.0)
     assert backlog.seconds_for(1) is None
@@ -120,20 +120,20 @@ def test_the_state_is_cached_for_a_moment(
     redis_client: redis.Redis, backlog: Backlog, clock: Clock
 ) -> None:
     report(redis_client, "a", pace=1.0)
-    assert backlog.estimate() == 0
+    assert backlog.state().seconds == 0
     join(redis_client, 30)
 
     clock.now += CACHE_SECONDS - 0.01
-    assert backlog.estimate() == 0
+    assert backlog.state().seconds == 0
     clock.now += 0.02
-    assert backlog.estimate() == 30
+    assert backlog.state().seconds == 30
 
 
 def test_bulk_jobs_are_not_in_the_backlog(redis_client: redis.Redis, backlog: Backlog) -> None:
     report(redis_client, "a", pace=1.0)
     JobQueue(redis_client).send(new_id(), QueueName.BULK)
 
-    assert backlog.estimate() == 0
+    assert backlog.state().seconds == 0
 
 
 def test_the_context_is_the_smallest_of_the_ready_workers(

@@ -15,7 +15,7 @@ from core.ids import new_id
 from core.queueing.names import QueueName
 from models.batches.dispatch import count_released, next_lines
 from models.database.base import SessionFactory, utc_now
-from models.execution.line_expiry import cancel_released_lines
+from models.execution.line_ends import cancel_released_lines
 from models.jobs.job import Job
 from models.jobs.lists import queued_before
 from models.jobs.queue_positions import count_jobs_before

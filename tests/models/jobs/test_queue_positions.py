@@ -41,20 +41,20 @@ def positions(base_settings: Settings, clock: Clock) -> QueuePositions:
 def test_a_position_is_the_number_of_jobs_before(
     queue: list[Job], positions: QueuePositions, position: int
 ) -> None:
-    assert positions.position_of(queue[position]) == position
+    assert positions.jobs_before(queue[position]) == position
 
 
 def test_marks_of_a_long_queue_are_refreshed_after_a_second(
     database: SessionFactory, queue: list[Job], positions: QueuePositions, clock: Clock
 ) -> None:
-    assert positions.position_of(queue[-1]) == WAITING - 1
+    assert positions.jobs_before(queue[-1]) == WAITING - 1
 
     with database.begin() as session:
         gone = [job.id for job in queue[: STEP + 20]]
         session.execute(update(Job).where(Job.id.in_(gone)).values(state=JobState.CANCELLED))
     clock.now += KEEP_SECONDS
 
-    assert positions.position_of(queue[-1]) == WAITING - 1 - STEP - 20
+    assert positions.jobs_before(queue[-1]) == WAITING - 1 - STEP - 20
 
 
 def test_a_short_queue_has_current_positions(
@@ -63,13 +63,13 @@ def test_a_short_queue_has_current_positions(
     with database.begin() as session:
         gone = [job.id for job in queue[STEP - 1 :]]
         session.execute(update(Job).where(Job.id.in_(gone)).values(state=JobState.CANCELLED))
-    assert positions.position_of(queue[STEP - 2]) == STEP - 2
+    assert positions.jobs_before(queue[STEP - 2]) == STEP - 2
 
     with database.begin() as session:
         gone = [job.id for job in queue[: STEP // 2]]
         session.execute(update(Job).where(Job.id.in_(gone)).values(state=JobState.CANCELLED))
 
-    assert positions.position_of(queue[STEP - 2]) == STEP // 2 - 2
+    assert positions.jobs_before(queue[STEP - 2]) == STEP // 2 - 2
 
 
 def test_positions_are_counted_up_to_a_maximum(
@@ -77,7 +77,7 @@ def test_positions_are_counted_up_to_a_maximum(
 ) -> None:
     monkeypatch.setattr("models.jobs.queue_positions.MAX_POSITION", 2 * STEP)
 
-    assert [positions.position_of(queue[position]) for position in (2 * STEP - 1, -1)] == [
+    assert [positions.jobs_before(queue[position]) for position in (2 * STEP - 1, -1)] == [
         2 * STEP - 1,
         2 * STEP,
     ]

@@ -6,6 +6,7 @@ import signal
 import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -141,36 +142,31 @@ def test_an_incomplete_head_is_dropped_soon_and_an_idle_connection_is_not(
 ) -> None:
     whole = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
     address = ("127.0.0.1", service_without_workers.settings.api_port)
-    waits: dict[str, float] = {}
 
-    def try_out(name: str, first: bytes, trickle: bytes) -> None:
+    def seconds_of_head(first: bytes, trickle: bytes) -> float:
         with socket.create_connection(address, 10) as connection:
             if first:
                 ask(connection, first)
-            waits[name] = seconds_to_close(connection, trickle)
+            return seconds_to_close(connection, trickle)
 
-    threads = [
-        threading.Thread(target=try_out, args=case)
-        for case in (
-            ("nothing at all", b"", b""),
-            ("a first head that trickles", b"", whole + b" " * 99),
-            (
-                "a later head that trickles",
-                whole,
-                b"GET /healthz HTTP/1.1\r\nX-A: " + b"a" * 99,
-            ),
-        )
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    def idle() -> bytes:
+        with socket.create_connection(address, 10) as connection:
+            ask(connection, whole)
+            time.sleep(12)  # longer than a head may take
+            return ask(connection, whole)
+
+    cases = {
+        "nothing at all": (b"", b""),
+        "a first head that trickles": (b"", whole + b" " * 99),
+        "a later head that trickles": (whole, b"GET /healthz HTTP/1.1\r\nX-A: " + b"a" * 99),
+    }
+    with ThreadPoolExecutor() as pool:
+        of_idle = pool.submit(idle)
+        heads = {name: pool.submit(seconds_of_head, *case) for name, case in cases.items()}
+        waits = {name: head.result() for name, head in heads.items()}
 
     assert all(8 < seconds < 20 for seconds in waits.values()), waits
-    with socket.create_connection(address, 10) as idle:
-        for _ in range(2):
-            assert ask(idle, whole).startswith(b"HTTP/1.1 200")
-            time.sleep(12)  # longer than a head may take
+    assert of_idle.result().startswith(b"HTTP/1.1 200")
 
 
 @pytest.mark.alone

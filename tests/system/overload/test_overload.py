@@ -40,12 +40,13 @@ def test_a_full_worker_reports_its_rate_and_a_long_queue_refuses(
         statuses = [submit().status_code for _ in range(JOBS)]
         wait_until(lambda: submit().status_code == 503, 30, service.logs)
         refused = submit()
-        seconds = Backlog(
+        backlog = Backlog(
             JobQueue(redis_client), WorkerRegistry(redis_client), max_seconds=1, max_length=1
-        ).estimate()
+        )
 
         assert set(statuses) <= {202, 503} and statuses[0] == 202
         assert refused.json()["error"]["code"] == "overloaded"
+        seconds = backlog.state().seconds
         assert seconds is not None
         waiting = JobQueue(redis_client).length(QueueName.INTERACTIVE)
         assert seconds == pytest.approx(waiting / JOBS_PER_SECOND, rel=0.5)

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from models.batches.dispatch import next_lines, release_lines
 from models.database.base import SessionFactory, utc_now
-from models.execution.line_expiry import (
+from models.execution.line_ends import (
     cancel_released_lines,
     end_held_lines,
     expire_held_lines,

@@ -30,7 +30,7 @@ from models.pages.dashboard import (
 )
 from models.usage.ranges import DAY, HOUR
 
-blueprint = Blueprint("overview", __name__)
+blueprint = Blueprint("dashboard", __name__)
 
 RECENT_ENTRIES = 5
 #: Time ranges of the charts; the first is the default.
@@ -66,7 +66,7 @@ class ServiceState:
 @signed_in
 def show() -> ResponseReturnValue:
     return render_template(
-        "overview/show.html",
+        "dashboard/show.html",
         **_figures(),
         recent=_recent() if viewer().is_admin else None,
         charts=CHARTS,
@@ -79,7 +79,7 @@ def show() -> ResponseReturnValue:
 @signed_in
 def live() -> ResponseReturnValue:
     """Show the part of the page that is refreshed every few seconds."""
-    return render_template("overview/live.html", **_figures())
+    return render_template("dashboard/live.html", **_figures())
 
 
 @blueprint.get("/series/<chart>")

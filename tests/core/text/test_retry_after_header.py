@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from core.web.retry_after import read_retry_after
+from core.text.retry_after_header import read_retry_after
 
 
 @pytest.mark.parametrize(
