@@ -21,7 +21,7 @@ _COMMANDS = {
     "migrate": ("cli.commands.database", "bring the database's schema up to date"),
     "seed": ("cli.commands.database", "create the first admin if there is none"),
     "unlock": ("cli.commands.unlock", "allow an account to sign in after too many wrong passwords"),
-    "demo-data": ("cli.commands.demo_data", "fill a database with weeks of demo data"),
+    "demo-data": ("cli.commands.demo_data", "fill a database with two months of demo data"),
     "plan": ("cli.plan.command", "estimate the GPUs that a number of users needs"),
     "model": ("cli.commands.model", "prove that this machine runs its model"),
     "batch": ("cli.batch.command", "send, watch and download batches over HTTP"),

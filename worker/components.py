@@ -173,8 +173,8 @@ def _chores(
     return Chores(
         {
             "reaper": reaper.reap,
-            "settler": reconciler.reconcile,
-            "usage": usage_rollup.roll_up,
+            "limits": reconciler.reconcile,
+            "rollup": usage_rollup.roll_up,
             "retention": retention.enforce,
         },
         count_failure=count_failure,

@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser, name: str) -> None:
     add("--headroom", type=_not_negative, default=load.headroom, help="for the busiest minutes")
     add("--min-gpus", type=whole_number(), default=load.min_gpus)
     add("--prompt-tokens", type=whole_number(), default=800)
-    add("--answer-tokens", type=whole_number(), default=300, dest="completion_tokens")
+    add("--completion-tokens", type=whole_number(), default=300)
     add("--pace", type=_positive, default=PROMISED_TOKENS_PER_SECOND, help="of each stream")
     add("--price", type=_positive, metavar="DOLLARS", help="of a GPU for an hour")
     add("--bandwidth-efficiency", type=_share, default=efficiency.bandwidth)

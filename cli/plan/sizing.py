@@ -104,7 +104,7 @@ def size(pace: Pace, request: Request, *, options: CacheOptions, target: float) 
         raise LauncherError(f"{gpu.name} does not support {pace.weights} weights: use awq or bf16")
     if request.tokens > shape.max_position_embeddings:
         raise LauncherError(
-            f"{request.prompt} prompt and {request.completion} answer tokens are more than the"
+            f"{request.prompt} prompt and {request.completion} completion tokens are more than the"
             f" {shape.max_position_embeddings} that {shape.name} was made for"
         )
     weights = weight_bytes(shape, pace.weights)

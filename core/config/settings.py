@@ -306,9 +306,8 @@ class Settings(BaseModel):
     login_attempts_per_email_anywhere: int = Field(
         100,
         ge=1,
-        description="wrong passwords for one email from all addresses before addresses must "
-        "wait from "
-        "which that email never signed in",
+        description="wrong passwords for one email from all addresses; beyond them, addresses "
+        "that never signed in with it must wait",
     )
     login_attempts_per_address: int = Field(
         100, ge=1, description="failed sign-ins from one address before it must wait"

@@ -1,4 +1,4 @@
-"""Fills a database with weeks of usage, to try and to measure the pages.
+"""Fills a database with two months of usage, to try and to measure the pages.
 
 A few statements create everything inside PostgreSQL. The data is consistent (`usage check` reports
 no difference). All jobs have ended, so no worker runs any. The secrets of the keys are unknown.

@@ -89,7 +89,7 @@ class LimitReconciler:
     def _guard(self, key_id: UUID) -> Guard:
         """Return a guard that isolates the errors of one key."""
         away = (*DATABASE_AWAY, redis.RedisError)
-        return Guard("settler", about=key_id.hex, count_failure=self._count_failure, expected=away)
+        return Guard("limits", about=key_id.hex, count_failure=self._count_failure, expected=away)
 
     def _settle_ended(self, key_id: UUID, held: dict[UUID, Reservation]) -> None:
         with self._sessions() as session:

@@ -21,7 +21,7 @@ from models.webhooks.webhook import DeliveryState
 from worker.engine.protocol import EngineStats, Step
 
 #: Work that may fail without ending a worker: values of the label `chore`.
-CHORES = ("batches", "reaper", "retention", "settler", "usage", "webhooks")
+CHORES = ("batches", "limits", "reaper", "retention", "rollup", "webhooks")
 
 
 class WorkerMetrics:

@@ -111,7 +111,7 @@ def test_a_key_that_cannot_be_read_blocks_no_other(
         sessions=database, client=redis_client, count_failure=failures.append
     ).reconcile()
 
-    assert failures == ["settler"]
+    assert failures == ["limits"]
     assert use_of(database, limiter, key) == (1, 7 + CHARGED)
 
 
