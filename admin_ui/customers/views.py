@@ -73,7 +73,7 @@ def series(user_id: str) -> ResponseReturnValue:
 
 @blueprint.get("/suggestions")
 def suggestions() -> ResponseReturnValue:
-    """Return users whose email or name contains the typed text, as options."""
+    """Return users whose email or name begins with the typed text, as options."""
     typed = typed_text(request.args, "owner")
     if not typed:
         return ""

@@ -80,7 +80,9 @@ class MonitoringSettings(BaseModel):
     alert_repeat_interval: Duration = Field(
         "4h", description="time after which an alert that still fires is sent again"
     )
-    alert_email_to: Text = Field("", description="receivers of alerts by email: comma-separated addresses")
+    alert_email_to: Text = Field(
+        "", description="receivers of alerts by email: comma-separated addresses"
+    )
     alert_email_from: Text = Field("", description="sender of these emails")
     alert_smtp: Text = Field(
         "", pattern=r"^([^\s:]+:[0-9]+)?$", description="mail server: `smtp.example.com:587`"

@@ -196,7 +196,7 @@ def delete_keys_of(session: Session, user_id: UUID) -> int:
 
 
 def find_key_by_secret(session: Session, secret: KeySecret) -> tuple[ApiKey, User] | None:
-    """Return the existing key with this secret, and its owner if that exists too."""
+    """Return the existing key with this secret and its existing owner, `None` without either."""
     query = _living(ApiKey.public_id == secret.public_id).add_columns(func.now())
     row = session.execute(query).one_or_none()
     if row is None or not row[0].accepts(secret, row[2]):
@@ -205,7 +205,7 @@ def find_key_by_secret(session: Session, secret: KeySecret) -> tuple[ApiKey, Use
 
 
 def find_key(session: Session, key_id: UUID) -> tuple[ApiKey, User] | None:
-    """Return the existing key with this id, and its owner if that exists too."""
+    """Return the existing key with this id and its existing owner, `None` without either."""
     row = session.execute(_living(ApiKey.id == key_id)).one_or_none()
     return (row[0], row[1]) if row else None
 

@@ -139,8 +139,8 @@ def open_database(
             "tcp_user_timeout": round(timeout * 2000),
         },
     )
-    event.listen(engine, "checkin", _note_rest)
-    event.listen(engine, "checkout", _try_rested)
+    event.listen(engine, "checkin", _note_idle)
+    event.listen(engine, "checkout", _test_idle)
     event.listen(engine, "handle_error", _as_away)
     return engine
 
@@ -151,18 +151,18 @@ def sessions(engine: Engine) -> SessionFactory:
 
 def note_idle(info: dict[Any, Any]) -> None:
     """Record in a connection's `info` that it was used until now."""
-    info["rests_since"] = time.monotonic()
+    info["idle_since"] = time.monotonic()
 
 
-def _note_rest(connection: Any, record: Any) -> None:
-    if "rests_since" not in record.info:
+def _note_idle(connection: Any, record: Any) -> None:
+    if "idle_since" not in record.info:
         note_idle(record.info)
 
 
-def _try_rested(connection: Any, record: Any, proxy: Any) -> None:
+def _test_idle(connection: Any, record: Any, proxy: Any) -> None:
     """Test a connection that was idle; the pool replaces a dead one."""
-    rests_since = record.info.pop("rests_since", None)
-    if rests_since is None or time.monotonic() - rests_since < TRUSTED_IDLE_SECONDS:
+    idle_since = record.info.pop("idle_since", None)
+    if idle_since is None or time.monotonic() - idle_since < TRUSTED_IDLE_SECONDS:
         return
     try:
         with connection.cursor() as cursor:

@@ -39,7 +39,7 @@ from models.batches.dispatch import (
 from models.database.base import DATABASE_AWAY, Session, SessionFactory
 from models.usage.limits import read_key_use
 from worker.batches.line_buffer import LineBuffer
-from worker.batches.line_canceller import LineCanceller
+from worker.batches.line_ender import LineEnder
 from worker.batches.round_robin import RoundRobin
 from worker.maintenance.guard import Guard, is_expected
 
@@ -72,7 +72,7 @@ class Dispatcher:
         self._queue = JobQueue(client)
         self._workers = WorkerRegistry(client)
         self._limiter = Limiter(client)
-        self._canceller = LineCanceller(
+        self._line_ender = LineEnder(
             sessions=sessions, client=client, ends=ends, count_failure=count_failure
         )
         self._round_robin = RoundRobin()
@@ -119,7 +119,7 @@ class Dispatcher:
         self._first_lines = {b: line for b, line in self._first_lines.items() if b in is_open}
         if not batches:
             return False
-        has_more = self._canceller.end_lines(batches, self._guard)
+        has_more = self._line_ender.end_lines(batches, self._guard)
         waiting = [b for b in batches if b.may_run and b.id not in self._empty]
         return (bool(waiting) and self._release_all(waiting)) or has_more
 
@@ -236,5 +236,5 @@ class Dispatcher:
     ) -> None:
         for charge, (verdict, used) in zip(charges, verdicts, strict=True):
             if verdict is ChargeVerdict.USED_UP and charge.monthly_limit is not None:
-                self._canceller.fail_beyond(charge.key_id, room=charge.monthly_limit - used)
+                self._line_ender.fail_beyond(charge.key_id, room=charge.monthly_limit - used)
                 self.wake()

@@ -146,5 +146,7 @@ class Leases:
     def _drop(self, job_id: UUID, attempt: int) -> None:
         held = self._pop(job_id, attempt)
         if held is not None and held.generation is not None and not held.generation.wait(0):
-            _log.warning("another worker has the job, it is dropped", extra={"job": job_id.hex})
+            _log.warning(
+                "this worker no longer holds the job, it is dropped", extra={"job": job_id.hex}
+            )
             held.generation.cancel()

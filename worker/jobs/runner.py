@@ -206,7 +206,7 @@ class JobRunner:
             if ended is not None:
                 _log.info("job", extra=_log_fields(ended))
             elif written is None and error is None:
-                _log.warning("another worker has the job, its result is dropped")
+                _log.warning("the end of the job is not written, its result is dropped")
         self._leases.release(run.job.id, run.job.attempt)
         self._release(run.message, must_requeue=ended is None and error is None)
 

@@ -7,7 +7,6 @@ semi-private names that this module relies on.
 from __future__ import annotations
 
 import gc
-import logging
 import queue
 import threading
 from collections.abc import Iterable
@@ -17,7 +16,7 @@ from typing import Any
 from transformers import GenerationConfig
 from transformers.generation.configuration_utils import ContinuousBatchingConfig
 
-from worker.engine.hf.model import cpu_attention as cpu_flash
+from worker.engine.hf.model import cpu_attention
 from worker.engine.hf.model.loading import LoadedModel
 from worker.engine.hf.router import EventRouter, SilentRouter
 from worker.engine.hf.sampling.sampler import Sampler
@@ -28,8 +27,6 @@ from worker.engine.hf.state.fairness import VirtualCounters
 from worker.engine.hf.state.roster import Roster
 from worker.engine.hf.state.sequence import SequenceState
 from worker.engine.hf.step_clock import StepClock
-
-_log = logging.getLogger(__name__)
 
 #: How long a loop may take to finish its step when it stops.
 STOP_SECONDS = 10.0
@@ -214,7 +211,7 @@ class Loop:
 
     def _allow_decode_path(self, loaded: LoadedModel) -> None:
         """Turn block tables on for the CPU stand-ins: the library offers them on a GPU only."""
-        if loaded.model.config._attn_implementation == cpu_flash.NAME:
+        if loaded.model.config._attn_implementation == cpu_attention.NAME:
             config = self._manager.continuous_batching_config
             config.max_blocks_per_request = -(-loaded.context_length // self.page_size)
 

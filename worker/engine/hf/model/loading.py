@@ -16,7 +16,7 @@ from transformers.generation.continuous_batching.utils import (
 )
 
 from core.config.settings import Attention
-from worker.engine.hf.model import cpu_attention as cpu_flash
+from worker.engine.hf.model import cpu_attention
 from worker.engine.hf.model.weights import pack_weights
 
 _log = logging.getLogger(__name__)
@@ -67,8 +67,8 @@ def load_model(
     """
     device = device or default_device()
     implementation = choose_attention(attention, device)
-    if implementation == cpu_flash.NAME:
-        cpu_flash.install()
+    if implementation == cpu_attention.NAME:
+        cpu_attention.install()
     _log.info("loading %s on %s with %s", path, device, implementation)
     model: Any = AutoModelForCausalLM.from_pretrained(
         path,
@@ -123,7 +123,7 @@ def choose_attention(attention: Attention, device: torch.device) -> str:
     if attention is not Attention.AUTO:
         return attention.value
     if device.type == "cpu":
-        return cpu_flash.NAME
+        return cpu_attention.NAME
     if importlib.util.find_spec("flash_attn") is not None:
         return Attention.FLASH.value
     _log.warning(

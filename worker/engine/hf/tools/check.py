@@ -21,7 +21,7 @@ import torch
 from core.config.settings import Settings
 from worker.engine.hf.engine import HFEngine
 from worker.engine.hf.loop import LoopOptions
-from worker.engine.hf.model import cpu_attention as cpu_flash
+from worker.engine.hf.model import cpu_attention
 from worker.engine.hf.model.loading import LoadedModel
 from worker.engine.protocol import EngineRequest, Sampling, StepEvent
 
@@ -220,7 +220,7 @@ def _generate_all(loaded: LoadedModel) -> list[list[int]]:
     """Return the library's completions of the self-test's prompts, one at a time."""
     model: Any = loaded.model
     attention = model.config._attn_implementation
-    if attention == cpu_flash.NAME:  # this attention needs the paged cache
+    if attention == cpu_attention.NAME:  # this attention needs the paged cache
         model.set_attn_implementation("sdpa")
     try:
         return [_generate(model, loaded.device, prompt) for prompt in _prompts(loaded)]

@@ -1,4 +1,6 @@
-"""Ends lines of cancelled and expired batches, and lines beyond the quota.
+"""Ends lines of cancelled and expired batches and lines beyond the quota, and finishes batches.
+
+It also holds back the lines of keys that may not be used.
 
 Each step is one transaction of at most `CHUNK` lines. Any worker can make the next step, so that
 another one continues if a worker dies.
@@ -54,7 +56,7 @@ class _Sweep:
     after: int = 0
 
 
-class LineCanceller:
+class LineEnder:
     def __init__(
         self,
         *,
