@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import threading
 from pathlib import Path
@@ -10,14 +11,14 @@ from typing import Any
 
 import pytest
 from pydantic import SecretStr
-from sqlalchemy import create_engine, make_url, text
+from sqlalchemy import Engine, create_engine, make_url, text
 
 from cli.backup.postgres_tools import PostgresTools
 from cli.servers.postgres import Postgres
 from cli.servers.valkey import Valkey
 from core.config.settings import Settings
 from migrations.run import upgrade
-from models.database.base import SessionFactory
+from models.database.base import sessions
 from models.maintenance.backup import backup_connection, count_tables
 from tests.support.cli.backup_runs import begun, bountycoder, working_tool
 from tests.support.factories.rows import add_key
@@ -28,17 +29,30 @@ from tests.support.service import Service
 BODY = {"prompt": "one two three", "maxTokens": 4}
 
 
-@pytest.fixture
-def backup(base_settings: Settings, database: SessionFactory, tmp_path: Path) -> Path:
-    """A backup of a database with the usage of ten jobs."""
-    with database.begin() as session:
+@pytest.fixture(scope="module")
+def usage_of_ten_jobs(base_settings: Settings, _database: Engine) -> None:
+    with sessions(_database).begin() as session:
         key = add_key(session)
         for _ in range(10):
             add_usage(session, key)
-    done = bountycoder(base_settings, "backup", "--to", str(tmp_path / "backups"))
+
+
+@pytest.fixture(scope="module")
+def made_backup(
+    usage_of_ten_jobs: None, base_settings: Settings, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The one backup of this module; tests use their own copies."""
+    directory = tmp_path_factory.mktemp("backups")
+    done = bountycoder(base_settings, "backup", "--to", str(directory))
     assert done.returncode == 0, done.stderr
-    (made,) = (tmp_path / "backups").glob("2*")
+    (made,) = directory.glob("2*")
     return made
+
+
+@pytest.fixture
+def backup(made_backup: Path, tmp_path: Path) -> Path:
+    """A backup of a database with the usage of ten jobs."""
+    return Path(shutil.copytree(made_backup, tmp_path / "backups" / made_backup.name))
 
 
 @pytest.fixture
@@ -148,9 +162,9 @@ def test_another_database_is_named_without_a_password(
 
 
 def test_a_running_service_is_not_replaced(
-    backup: Path, base_settings: Settings, database: SessionFactory
+    backup: Path, base_settings: Settings, _database: Engine
 ) -> None:
-    with database() as session:
+    with sessions(_database)() as session:
         session.execute(text("select 1"))
         session.rollback()  # its connection stays open, as those of an idle service
         done = bountycoder(base_settings, "restore", "--from", str(backup), "--replace")

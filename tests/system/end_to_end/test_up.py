@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -91,11 +92,17 @@ def test_the_printed_line_generates_code_and_kill_9_loses_nothing(
         assert rows[0]["completion_tokens"] == len(text_ids)
 
 
+@pytest.fixture(scope="module")
+def data_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data directory that several starts use, one after the other."""
+    return tmp_path_factory.mktemp("installation") / "data"
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_every_process(
-    tmp_path: Path, model_dir: Path, number: signal.Signals
+    data_directory: Path, model_dir: Path, number: signal.Signals
 ) -> None:
-    installation = Installation(tmp_path / "data", ECHO)
+    installation = Installation(data_directory, ECHO)
     installation.start()
     running = installation.processes()
 
@@ -128,36 +135,40 @@ def test_variables_of_libpq_do_not_lead_away_from_its_own_database(
     assert backup.returncode == 0, backup.stderr
 
 
-def test_two_installations_run_side_by_side(tmp_path: Path, model_dir: Path) -> None:
-    with (
-        Installation(tmp_path / "one", ECHO).up() as one,
-        Installation(tmp_path / "two", ECHO).up() as two,
-    ):
-        for installation, status in ((one, 200), (two, 401)):
-            assert generate(installation, one.key).status_code == status
+@pytest.fixture(scope="module")
+def installed(data_directory: Path, model_dir: Path) -> Iterator[Installation]:
+    """A running installation with two workers."""
+    with Installation(data_directory, (*ECHO, "--workers", "2")).up() as installation:
+        yield installation
+
+
+def test_two_installations_run_side_by_side(installed: Installation, tmp_path: Path) -> None:
+    with Installation(tmp_path / "two", ECHO).up() as two:
+        for installation, status in ((installed, 200), (two, 401)):
+            assert generate(installation, installed.key).status_code == status
 
 
 def test_every_program_serves_metrics_at_its_target_for_prometheus(
-    tmp_path: Path, model_dir: Path
+    installed: Installation,
 ) -> None:
-    with Installation(tmp_path / "data", (*ECHO, "--workers", "2")).up() as installation:
-        targets = json.loads((installation.data_dir / "metrics" / "targets.json").read_text())
-        announced = installation.output()
-        for target in targets:
-            (address,) = target["targets"]
-            page = requests.get(f"http://{address}/metrics", timeout=10)
+    targets = json.loads((installed.data_dir / "metrics" / "targets.json").read_text())
+    announced = installed.output()
+    for target in targets:
+        (address,) = target["targets"]
+        page = requests.get(f"http://{address}/metrics", timeout=10)
 
-            assert page.status_code == 200
-            assert f"http://{address}/metrics ({target['labels']['instance']})" in announced
-        names = [target["labels"]["instance"] for target in targets]
-        assert names == ["api", "admin", "worker-1", "worker-2"]
+        assert page.status_code == 200
+        assert f"http://{address}/metrics ({target['labels']['instance']})" in announced
+    names = [target["labels"]["instance"] for target in targets]
+    assert names == ["api", "admin", "worker-1", "worker-2"]
 
 
-def test_a_killed_worker_is_replaced_and_its_job_is_done(tmp_path: Path, model_dir: Path) -> None:
-    with Installation(tmp_path / "data", ECHO).up() as installation:
-        os.kill(installation.run_file()["pids"]["worker-1"], signal.SIGKILL)
+def test_killed_workers_are_replaced_and_a_job_is_done_once(installed: Installation) -> None:
+    before = len(usage_rows(installed))
+    for name in ("worker-1", "worker-2"):
+        os.kill(installed.run_file()["pids"][name], signal.SIGKILL)
 
-        response = generate(installation, installation.key, "after the crash")
+    response = generate(installed, installed.key, "after the crash")
 
-        assert response.status_code == 200
-        assert len(usage_rows(installation)) == 1
+    assert response.status_code == 200
+    assert len(usage_rows(installed)) == before + 1

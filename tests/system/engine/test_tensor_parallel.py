@@ -81,7 +81,7 @@ def running_on_two_ranks(
 
 
 @pytest.mark.parametrize("attention", [Attention.CPU_FLASH, Attention.SDPA])
-def test_completions_of_two_ranks_equal_those_of_generate_one_by_one(
+def test_completions_of_two_ranks_equal_those_of_generate_and_no_rank_is_left(
     model_path: Path, attention: Attention
 ) -> None:
     in_new_process(compare_completions, model_path, attention)
@@ -123,7 +123,10 @@ def compare_completions(model_path: Path, attention: Attention) -> None:
         wait_until(lambda: engine.stats().running == 0)
         assert engine.stats().cache_use == 0
         assert engine.is_healthy
+        assert engine._ranks is not None
+        (other_rank,) = engine._ranks._processes
 
+    assert other_rank.returncode == 0
     assert [receiver.tokens[f"r{i}", 0] for i in range(12)] == expected
     assert [receiver.tokens["n", i] for i in range(3)] == [complete(model, prompts[1], 20)] * 3
     assert receiver.tokens["s", 0] == alone
@@ -161,19 +164,6 @@ def check_two_ranks(model_path: Path) -> None:
     assert check_model(Settings.from_environment({**unused, **options, **model}), report.append)
 
     assert "12 of 12 completions" in "\n".join(report)
-
-
-def test_no_rank_outlives_the_engine(model_path: Path) -> None:
-    in_new_process(stop_both_ranks, model_path)
-
-
-def stop_both_ranks(model_path: Path) -> None:
-    with running_on_two_ranks(model_path) as (engine, receiver):
-        receiver.wait(engine.submit(EngineRequest("x", [1, 2], 5, IGNORE_EOS)))
-        assert engine._ranks is not None
-        (process,) = engine._ranks._processes
-
-    assert process.returncode == 0
 
 
 def test_the_other_rank_ends_when_the_leader_is_killed(model_path: Path) -> None:
