@@ -27,12 +27,14 @@ run: $(RUNTIME) ## install, then run the whole service here (ARGS="--workers 2 .
 	@exec $(BIN)/bountycoder up --data-dir $(DATA) $(ARGS)
 
 # Two phases: what may share the machine, then what measures time or memory, one after the other.
-# pytest exits with 5 where a phase has no test. A process that crashes ends the run: pytest-xdist
-# 3.8 can wait for ever on the one in its place.
+# pytest exits with 5 where a phase has no test: one of the two must have some. A process that
+# crashes ends the run: pytest-xdist 3.8 can wait for ever on the one in its place.
 define run_tests
 $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder \
-	--max-worker-restart 0 -m "not alone and $(1)" $(ARGS) || [ $$? -eq 5 ]
-$(BIN)/python -m pytest -m "alone and $(1)" $(ARGS) || [ $$? -eq 5 ]
+	--max-worker-restart 0 -m "not alone and $(1)" $(ARGS); first=$$?; \
+	[ $$first -eq 0 ] || [ $$first -eq 5 ] || exit $$first; \
+	$(BIN)/python -m pytest -m "alone and $(1)" $(ARGS); second=$$?; \
+	[ $$second -eq 5 ] || exit $$second; exit $$first
 endef
 
 test: $(DEVELOPMENT) monitoring ## run the tests (ARGS="-k name tests/api")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
@@ -104,11 +105,24 @@ def test_the_map_names_every_subpackage_and_nothing_else() -> None:
 
 def test_no_test_module_imports_another() -> None:
     """What two of them need stands in tests/support."""
-    imports = re.compile(r"^\s*(?:from|import) (tests\.[\w.]*\btest_\w+)", re.MULTILINE)
+    test_module = re.compile(r"(tests)?\.(.*\.)?test_")  # a relative import begins with dots
     found = {
         str(path.relative_to(ROOT)): names
-        for path in (ROOT / "tests").rglob("test_*.py")
-        if (names := imports.findall(path.read_text()))
+        for path in all_modules()
+        if path.name.startswith("test_")
+        and (names := [name for name in imports_of(path) if test_module.match(name)])
     }
 
     assert found == {}
+
+
+def imports_of(path: Path) -> list[str]:
+    """Return the names that a module imports, each with its package: `tests.a.b`, `..a.b`."""
+    names: list[str] = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            package = "." * node.level + (node.module or "")
+            names += [f"{package}.{alias.name}" for alias in node.names]
+    return names

@@ -23,6 +23,7 @@ from tests.support.service import Service
 PageCheck = Callable[[Page, str], None]
 #: Whether a phase of a test has failed.
 FAILED = pytest.StashKey[bool]()
+CUSTOMER = Viewer("o'first@example.com", "customer password")
 
 
 @pytest.hookimpl(wrapper=True)
@@ -75,6 +76,15 @@ def _signed_in(ui_service: Service) -> dict[Viewer, StorageState]:
 def admin_viewer(ui_service: Service) -> Viewer:
     """The first admin."""
     return admin_of(ui_service)
+
+
+@pytest.fixture(scope="module")
+def customer(ui_service: Service) -> Viewer:
+    """A customer without keys; pages and programs must keep the quote in the email."""
+    body = {"email": CUSTOMER.email, "password": CUSTOMER.password}
+    response = ui_service.call("POST", "/api/users", json=body, headers=ui_service.sign_in_admin())
+    assert response.status_code == 201, response.text
+    return CUSTOMER
 
 
 @pytest.fixture

@@ -97,6 +97,7 @@ def test_the_error_for_an_unknown_path_suggests_a_similar_one(
     assert expected in error["message"]
 
 
+@pytest.mark.alone
 def test_a_long_path_is_compared_with_no_other(app: Flask) -> None:
     began = time.process_time()
     for length in (100, 101, 8000):

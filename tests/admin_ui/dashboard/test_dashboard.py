@@ -30,6 +30,7 @@ from tests.support.browser.visits import Viewer, Visits
 from tests.support.browser.weight import read_server_timing
 from tests.support.factories.batches import add_batch
 from tests.support.factories.rows import add_job, add_key, claim_job, hash_quickly
+from tests.support.minute import wait_for_room
 from tests.support.polling import wait_until
 from tests.support.service import Service
 
@@ -51,7 +52,11 @@ def use(database: SessionFactory, key: ApiKey | None, state: JobState, tokens: i
 def customer(
     pages_client: FlaskClient, database: SessionFactory, redis_client: redis.Redis
 ) -> User:
-    """A customer who used 1,034 tokens; another one used 20,034 in a failed request."""
+    """A customer who used 1,034 tokens; another one used 20,034 in a failed request.
+
+    The rest of the minute is long enough for a test, so that the charts end with this usage.
+    """
+    wait_for_room()
     with database.begin() as session:
         user = User(email=CUSTOMER.email, password_hash=hash_quickly(CUSTOMER.password))
         session.add(user)

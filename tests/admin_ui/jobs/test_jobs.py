@@ -82,10 +82,11 @@ def test_rows_are_updated_in_place_and_new_jobs_are_counted(
     key: dict[str, Any],
     check_page: PageCheck,
 ) -> None:
+    page = visits.open("/settings", viewer=admin_viewer)  # signing in takes time
     done = submit(ui_service, key)
     wait_for_end(ui_service, key, done)
     slow = submit(ui_service, key, PROMPT * 8)
-    page = visits.open("/jobs", viewer=admin_viewer)
+    page.goto("/jobs")
     assert ids_of(page)[:2] == [slow, done]
     row = page.locator("tr", has=page.locator(f"#{slow}"))
     assert row.locator("td").nth(-2).inner_text() == "–"  # the duration of an open job
@@ -225,16 +226,17 @@ def test_a_webhook_lists_its_attempts_and_is_resent(
         ]
         return sum(len(webhook["attempts"]) for webhook in found)
 
-    wait_until(lambda: attempts() == 1, 30, ui_service.logs)
+    wait_until(lambda: attempts() >= 1, 30, ui_service.logs)
     page = visits.open(f"/jobs/{job}", viewer=admin_viewer)
     region = page.get_by_role("region", name="Attempts to deliver the webhook")
-    expect(region.locator("tbody tr")).to_have_count(1)
+    expect(region.locator("tbody tr").first).to_be_visible()  # a retry adds another after 5 s
     expect(page.locator("main")).to_contain_text("job.succeeded to https://receiver.invalid/hook")
 
+    before = attempts()
     page.get_by_role("button", name="Send again").click()
 
     expect(page.get_by_role("status").filter(has_text="is sent again")).to_be_visible()
-    wait_until(lambda: attempts() >= 2, 30, ui_service.logs)
+    wait_until(lambda: attempts() > before, 30, ui_service.logs)
 
 
 def test_an_admin_sees_a_customers_completion_but_not_the_request(

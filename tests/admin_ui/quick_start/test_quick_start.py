@@ -8,7 +8,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 from playwright.sync_api import expect
 
 from tests.admin_ui.conftest import PageCheck
@@ -16,17 +15,7 @@ from tests.clients.node import run_node
 from tests.support.browser.visits import Viewer, Visits
 from tests.support.service import Service
 
-CUSTOMER = Viewer("o'first@example.com", "customer password")
 RUN_SECONDS = 60
-
-
-@pytest.fixture(scope="module")
-def customer(ui_service: Service) -> Viewer:
-    """A customer without keys; the quote in the email must survive in every program."""
-    body = {"email": CUSTOMER.email, "password": CUSTOMER.password}
-    response = ui_service.call("POST", "/api/users", json=body, headers=ui_service.sign_in_admin())
-    assert response.status_code == 201, response.text
-    return CUSTOMER
 
 
 def run(program: list[str], **environment: str) -> str:

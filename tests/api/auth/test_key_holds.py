@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 import pytest
-import redis
 from flask.testing import FlaskClient
 
-from api.app import create_app
-from api.services import Services
-from core.config.settings import Settings
-from models.accounts.user import User, create_user
-from models.database.base import SessionFactory, utc_now
+from models.database.base import utc_now
 from models.jobs.serializer import format_time
-from tests.support.factories.rows import ADMIN_EMAIL, ADMIN_PASSWORD, hash_quickly
 from tests.support.http.customers import (
     DEFAULT_KEY_LIMITS,
     DEFAULT_LIMITS,
-    PASSWORD,
     Call,
     limits_of,
-    sign_in_as,
 )
 
 #: The limits that an admin sets, lower than the defaults.
@@ -31,24 +23,8 @@ LOWERED = {"rateLimit": 5, "tokenLimit": 50, "monthlyTokenLimit": 500, "maxInFli
 
 
 @pytest.fixture
-def app(
-    base_settings: Settings, database: SessionFactory, redis_client: redis.Redis
-) -> Iterator[FlaskClient]:
-    services = Services.from_settings(base_settings.model_copy(update=DEFAULT_LIMITS))
-    yield create_app(services).test_client()
-    services.jobs.events.close()
-
-
-@pytest.fixture
-def customer(app: FlaskClient, database: SessionFactory) -> Call:
-    with database.begin() as session:
-        create_user(session, email="c@example.com", password_hash=hash_quickly(PASSWORD))
-    return sign_in_as(app, "c@example.com", PASSWORD)
-
-
-@pytest.fixture
-def administrator(app: FlaskClient, admin: User) -> Call:
-    return sign_in_as(app, ADMIN_EMAIL, ADMIN_PASSWORD)
+def app(app_with: Callable[..., FlaskClient]) -> FlaskClient:
+    return app_with(**DEFAULT_LIMITS)
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -11,17 +11,14 @@ import pytest
 import redis
 from flask.testing import FlaskClient
 
-from api.app import create_app
-from api.services import Services
-from core.config.settings import Settings
 from core.ids import Prefix, parse_id
 from models.accounts.api_key import ApiKey
-from models.accounts.user import User, create_user
+from models.accounts.user import User
 from models.database.base import SessionFactory, utc_now
 from models.jobs.job import JobState
 from models.usage.usage import record_usages
-from tests.support.factories.rows import ADMIN_EMAIL, ADMIN_PASSWORD, add_job, hash_quickly
-from tests.support.http.customers import PASSWORD, Call, sign_in_as
+from tests.support.factories.rows import ADMIN_EMAIL, ADMIN_PASSWORD, add_job
+from tests.support.http.customers import Call, sign_in_as
 
 MONTH = 3000
 
@@ -30,20 +27,8 @@ Use = Callable[..., None]
 
 
 @pytest.fixture
-def app(
-    base_settings: Settings, database: SessionFactory, redis_client: redis.Redis
-) -> Iterator[FlaskClient]:
-    changes = {"default_monthly_token_limit": MONTH}
-    services = Services.from_settings(base_settings.model_copy(update=changes))
-    yield create_app(services).test_client()
-    services.jobs.events.close()
-
-
-@pytest.fixture
-def customer(app: FlaskClient, database: SessionFactory) -> Call:
-    with database.begin() as session:
-        create_user(session, email="c@example.com", password_hash=hash_quickly(PASSWORD))
-    return sign_in_as(app, "c@example.com", PASSWORD)
+def app(app_with: Callable[..., FlaskClient]) -> FlaskClient:
+    return app_with(default_monthly_token_limit=MONTH)
 
 
 @pytest.fixture

@@ -2,46 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-import redis
 from flask.testing import FlaskClient
 
-from api.app import create_app
-from api.services import Services
-from core.config.settings import Settings
-from models.accounts.user import User, create_user
-from models.database.base import SessionFactory
-from tests.support.factories.rows import ADMIN_EMAIL, ADMIN_PASSWORD, hash_quickly
 from tests.support.http.customers import (
     DEFAULT_KEY_LIMITS,
     DEFAULT_LIMITS,
-    PASSWORD,
     Call,
     limits_of,
-    sign_in_as,
 )
 
 
 @pytest.fixture
-def app(
-    base_settings: Settings, database: SessionFactory, redis_client: redis.Redis
-) -> FlaskClient:
-    settings = base_settings.model_copy(update=DEFAULT_LIMITS)
-    return create_app(Services.from_settings(settings)).test_client()
-
-
-@pytest.fixture
-def customer(app: FlaskClient, database: SessionFactory) -> Call:
-    with database.begin() as session:
-        create_user(session, email="c@example.com", password_hash=hash_quickly(PASSWORD))
-    return sign_in_as(app, "c@example.com", PASSWORD)
-
-
-@pytest.fixture
-def administrator(app: FlaskClient, admin: User) -> Call:
-    return sign_in_as(app, ADMIN_EMAIL, ADMIN_PASSWORD)
+def app(app_with: Callable[..., FlaskClient]) -> FlaskClient:
+    return app_with(**DEFAULT_LIMITS)
 
 
 @pytest.mark.parametrize("body", [{}, dict.fromkeys(DEFAULT_KEY_LIMITS)], ids=["left out", "null"])

@@ -2,42 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import redis
 from flask.testing import FlaskClient
 from sqlalchemy import select
 
-from api.app import create_app
-from api.services import Services
-from core.config.settings import Settings
 from models.accounts.api_key import ApiKey
 from models.accounts.user import User
 from models.database.base import SessionFactory, utc_now
 from models.jobs.job import Job, JobState
-from tests.support.factories.rows import ADMIN_EMAIL, ADMIN_PASSWORD
-from tests.support.http.customers import Call, sign_in_as
+from tests.support.http.customers import Call
 from tests.support.polling import wait_until
 
 PERSON = {"email": "c@example.com", "password": "a password of the tests"}
 SUSPENDED = (403, "user_suspended")
 BODY = {"prompt": "x", "maxTokens": 5}
-
-
-@pytest.fixture
-def app(
-    base_settings: Settings, database: SessionFactory, redis_client: redis.Redis
-) -> Iterator[FlaskClient]:
-    services = Services.from_settings(base_settings)
-    yield create_app(services).test_client()
-    services.jobs.events.close()
-
-
-@pytest.fixture
-def administrator(app: FlaskClient, admin: User) -> Call:
-    return sign_in_as(app, ADMIN_EMAIL, ADMIN_PASSWORD)
 
 
 @pytest.fixture
@@ -160,4 +140,4 @@ def test_the_audit_trail_counts_the_work_that_a_suspension_ended(
         with database() as session:
             return list(session.scalars(select(Job.state)))
 
-    wait_until(lambda: states() == [JobState.CANCELLED] * 3, 5)
+    wait_until(lambda: states() == [JobState.CANCELLED] * 3, 20)

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-import redis
 from flask.testing import FlaskClient
 from pydantic import SecretStr
 from sqlalchemy import text
 
-from api.app import create_app
 from api.auth.write_limits import is_write
 from api.openapi.document import calls_of
 from api.openapi.operation import CallerKind
 from api.services import Services
-from core.config.settings import Settings
 from models.accounts.api_key import create_key
 from models.accounts.user import User
 from models.database.base import SessionFactory
 from tests.support.factories.rows import add_user, hash_quickly
 from tests.support.http.accounts import PASSWORD, signed_in
+from tests.support.minute import wait_for_room
 
 WRITES = 4
 BYTES = 2000
@@ -32,23 +30,6 @@ JSONL = {"Content-Type": "application/jsonl"}
 
 #: Creates a key of a user and returns the headers of its requests.
 MakeKey = Callable[[User], dict[str, str]]
-
-
-@pytest.fixture
-def app_with(
-    base_settings: Settings, redis_client: redis.Redis
-) -> Iterator[Callable[..., FlaskClient]]:
-    """Return a function that creates API applications with changed settings."""
-    opened = []
-
-    def make(**changes: Any) -> FlaskClient:
-        services = Services.from_settings(base_settings.model_copy(update=changes))
-        opened.append(services)
-        return create_app(services).test_client()
-
-    yield make
-    for services in opened:
-        services.jobs.events.close()
 
 
 @pytest.fixture
@@ -127,6 +108,7 @@ def test_the_thief_of_a_key_cannot_keep_its_owner_from_deleting_it(
         session.get_one(User, user.id).password_hash = hash_quickly(PASSWORD)
     app = app_with(write_rate_limit=1)
     token = signed_in(app, user)
+    wait_for_room()
     made = app.post("/api/keys", json={"name": "k"}, headers=token).get_json()
     stolen = app.delete("/api/llm/jobs/job_" + "0" * 32, headers={"x-api-key": made["secret"]})
     assert codes([stolen]) == {"too_many_writes"}

@@ -13,7 +13,7 @@ from models.pages.batches import BatchFilter, list_batch_page, read_listed_batch
 from tests.support.http.batch_files import PATH, batch_uuid, made, requests_of, results
 from tests.support.polling import wait_until
 from tests.support.service import Service
-from worker.maintenance.retention import Retention
+from tests.support.worker.retention import enforce
 
 JOBS = "/api/llm/jobs"
 BODY = {"prompt": "a secret question", "maxTokens": 4, "metadata": {"team": "red"}}
@@ -38,12 +38,6 @@ def age(rows: SessionFactory) -> None:
             )
 
 
-def enforce(service: Service, rows: SessionFactory, **days: int) -> None:
-    retained = {f"retain_{name}_days": count for name, count in days.items()}
-    settings = service.settings.model_copy(update=retained)
-    Retention(sessions=rows, settings=settings, pass_seconds=60).enforce()
-
-
 def test_a_job_says_that_its_texts_are_gone_and_then_does_not_exist(
     service: Service, headers: dict[str, str], rows: SessionFactory
 ) -> None:
@@ -51,7 +45,7 @@ def test_a_job_says_that_its_texts_are_gone_and_then_does_not_exist(
     before = service.call("GET", f"{JOBS}/{job}", headers=headers).json()
     age(rows)
 
-    enforce(service, rows, prompts=30)
+    enforce(rows, service.settings, prompts=30)
 
     serialized = service.call("GET", f"{JOBS}/{job}", headers=headers)
     listed = service.call("GET", JOBS, headers=headers).json()["data"]
@@ -64,7 +58,7 @@ def test_a_job_says_that_its_texts_are_gone_and_then_does_not_exist(
     assert serialized.json()["metadata"] == {"team": "red"}
     assert stream.status_code == 404
 
-    enforce(service, rows, jobs=30)
+    enforce(rows, service.settings, jobs=30)
 
     gone = service.call("GET", f"{JOBS}/{job}", headers=headers)
     used = service.call("GET", "/api/usage", headers=headers).json()
@@ -90,7 +84,7 @@ def test_a_batch_says_that_its_texts_are_gone_and_then_does_not_exist(
         session.execute(text("update batches set succeeded = 2, failed = 1 where id = :id"), values)
     age(rows)
 
-    enforce(service, rows, prompts=30)
+    enforce(rows, service.settings, prompts=30)
 
     lines = results(service, headers, batch)
     retry = service.call("POST", f"{PATH}/{batch['id']}/retry", headers=headers)
@@ -114,7 +108,7 @@ def test_a_batch_says_that_its_texts_are_gone_and_then_does_not_exist(
         assert find_batch(session, batch_id) is None
         assert read_listed_batches(session, [batch_id], user_id=None) == []
         assert list_batch_page(session, BatchFilter(), limit=9).rows == []
-    enforce(service, rows, jobs=30)
+    enforce(rows, service.settings, jobs=30)
 
     assert (deleting.status_code, listed) == (404, [])
     assert service.call("GET", f"{PATH}/{batch['id']}", headers=headers).status_code == 404

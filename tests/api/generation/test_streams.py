@@ -30,6 +30,7 @@ def follow(
     return list(events(response))
 
 
+@pytest.mark.alone
 def test_a_stream_sends_text_as_it_is_generated_then_reason_usage_and_done(
     slow_service: Service, headers: dict[str, str]
 ) -> None:

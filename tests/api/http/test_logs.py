@@ -34,7 +34,7 @@ def log_lines(
         known = lines(service, program=program, request_id=request_id)
         return [line for line in known if line["message"] == message]
 
-    wait_until(now, 10, service.logs)
+    wait_until(now, 20, service.logs)
     return now()
 
 
@@ -115,7 +115,12 @@ def test_the_line_of_a_job_that_never_ran_has_the_id_of_the_request_that_made_it
         service.call("DELETE", address, headers={**mine, "x-request-id": "logged-4"})
 
     with_worker_stopped(service, make_and_cancel)
+    service.call(
+        "POST", "/api/llm/generate", json=BODY, headers={**mine, "x-request-id": "logged-5"}
+    )
 
+    # The worker has taken the job of the first request before that of the second.
+    assert len(log_lines(service, "job", "worker", "logged-5")) == 1
     (job,) = log_lines(service, "job", "api", "logged-3")
     assert job["state"] == "cancelled"
     assert len(log_lines(service, "request", "api", "logged-3")) == 1

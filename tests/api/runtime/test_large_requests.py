@@ -21,6 +21,7 @@ from api.runtime.large_requests import (
 from core.config.settings import Settings
 from core.errors import Unavailable
 from tests.support.factories.limit_key import Clock
+from tests.support.minute import wait_for_room
 from tests.support.polling import wait_until
 from tests.support.service import Service
 
@@ -100,6 +101,7 @@ def test_a_long_prompt_that_is_refused_takes_a_request_of_its_key(
     single_process_service: Service,
 ) -> None:
     key = single_process_service.make_key(rateLimit=2)
+    wait_for_room(20)
 
     refused = [generate(single_process_service, key, prompt="aA1 " * 20_000) for _ in range(3)]
 
@@ -119,6 +121,7 @@ def test_a_short_request_that_is_refused_costs_nothing(single_process_service: S
 
 def test_a_long_prompt_that_fits_takes_one_request(single_process_service: Service) -> None:
     key = single_process_service.make_key()
+    wait_for_room(20)
 
     response = generate(single_process_service, key, prompt=" " * (LARGE_BYTES + 1), maxTokens=1)
 

@@ -17,6 +17,7 @@ from api.runtime.service_metrics import ServiceMetrics
 from cli.system.ports import free_port
 from core.config.settings import Settings
 from core.queueing.workers import WorkerRegistry, WorkerStatus
+from tests.support.minute import wait_for_room
 from tests.support.monitoring.metrics_table import METRIC_ROW, METRICS_DOCUMENT
 from tests.support.polling import wait_until
 from tests.support.prometheus import families, samples, scrape, total
@@ -108,6 +109,7 @@ def test_customers_cannot_read_metrics_and_scrapers_cannot_call(metrics_service:
 
 def test_refusals_are_counted_by_their_code(metrics_service: Service) -> None:
     headers = {"x-api-key": metrics_service.make_key(rateLimit=2)["secret"]}
+    wait_for_room()
 
     for _ in range(5):
         metrics_service.call("POST", "/api/llm/jobs", json=BODY, headers=headers)

@@ -7,25 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-import redis
 from flask.testing import FlaskClient
 
-from api.app import create_app
-from api.services import Services
-from core.config.settings import Settings
 from models.accounts.api_key import create_key
 from models.accounts.user import User
 from models.database.base import SessionFactory
 from tests.support.http.batch_files import JSONL, PATH, jsonl
 
 MEGABYTE = 1024 * 1024
-
-
-@pytest.fixture
-def app(base_settings: Settings, redis_client: redis.Redis) -> Iterator[FlaskClient]:
-    services = Services.from_settings(base_settings)
-    yield create_app(services).test_client()
-    services.jobs.events.close()
 
 
 @contextmanager

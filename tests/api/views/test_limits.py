@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,9 +11,6 @@ from pydantic import SecretStr
 from sqlalchemy import select
 from werkzeug.test import TestResponse
 
-from api.app import create_app
-from api.services import Services
-from core.config.settings import Settings
 from models.accounts.api_key import create_key
 from models.database.base import SessionFactory
 from models.execution.completion import record_end
@@ -21,24 +18,10 @@ from models.jobs.job import Job, JobState
 from models.jobs.outcome import JobOutcome
 from models.jobs.transitions import finish_job
 from tests.support.factories.rows import add_user, claim_job
+from tests.support.minute import wait_for_room
 
 NOBODY = SecretStr("redis://127.0.0.1:1/0")
 BODY = {"prompt": "x", "maxTokens": 50}
-
-
-@pytest.fixture
-def app_with(base_settings: Settings) -> Iterator[Callable[..., FlaskClient]]:
-    """Return a function that creates API applications with changed settings."""
-    opened = []
-
-    def make(**changes: Any) -> FlaskClient:
-        services = Services.from_settings(base_settings.model_copy(update=changes))
-        opened.append(services)
-        return create_app(services).test_client()
-
-    yield make
-    for services in opened:
-        services.jobs.events.close()
 
 
 @pytest.fixture
@@ -82,6 +65,7 @@ def test_a_key_sees_each_of_its_limits_and_the_reset(
 ) -> None:
     app = app_with()
     key = make_key(rate_limit=60, max_in_flight=3, monthly_token_limit=10_000)
+    wait_for_room()
     before = datetime.now(UTC)
     accepted = submit(app, key)
     assert accepted.status_code == 202, accepted.text
@@ -164,6 +148,7 @@ def test_a_request_that_is_refused_for_a_long_queue_is_charged_nothing(
     make_key: Callable[..., dict[str, str]],
 ) -> None:
     app, key = app_with(max_queue_length=3), make_key(rate_limit=60)
+    wait_for_room()
     accepted = [submit(app, key) for _ in range(3)]
 
     refused = submit(app, key)

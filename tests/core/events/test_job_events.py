@@ -22,12 +22,19 @@ def subscribers(client: redis.Redis) -> int:
     return int(client.pubsub_numsub("job-news")[0][1])
 
 
-def wait_until_subscribed(client: redis.Redis, watch: JobWatch) -> None:
-    """Wait until the subscription exists, and reset the watch that it woke."""
+def wait_until_subscribed(client: redis.Redis, events: JobEvents, *watches: JobWatch) -> None:
+    """Wait until the process has subscribed, and reset the watches.
+
+    A new subscription wakes all watches. It does so before it passes on a first event.
+    """
     wait_until(lambda: subscribers(client) == 1, 20)
-    watch.changed.wait(0.5)
-    watch.changed.clear()
-    watch.may_have_ended = watch.has_gap = False
+    first = new_id()
+    with events.watch(first, with_text=True) as watch:
+        publish_text(client, [piece(first, "x")])
+        wait_until(lambda: watch.pieces, 20)
+    for woken in watches:
+        woken.changed.clear()
+        woken.may_have_ended = woken.has_gap = False
 
 
 def piece(job_id: object, text: str, offset: int = 0) -> TextPiece:
@@ -38,11 +45,11 @@ def test_a_waiter_is_woken_by_its_own_job_only(redis_client: redis.Redis) -> Non
     events, mine, other = JobEvents(redis_client), new_id(), new_id()
 
     with events.watch(mine) as watch:
-        wait_until_subscribed(redis_client, watch)
+        wait_until_subscribed(redis_client, events, watch)
         publish_ends(redis_client, [other])
         assert not watch.changed.wait(0.3)
         publish_ends(redis_client, [other, mine])
-        assert watch.changed.wait(5)
+        assert watch.changed.wait(20)
         assert watch.may_have_ended
     events.close()
 
@@ -51,10 +58,10 @@ def test_a_follower_gets_the_text_of_its_own_job(redis_client: redis.Redis) -> N
     events, mine, other = JobEvents(redis_client), new_id(), new_id()
 
     with events.watch(mine, with_text=True) as watch, events.watch(mine) as waiter:
-        wait_until_subscribed(redis_client, watch)
-        wait_until_subscribed(redis_client, waiter)
+        wait_until_subscribed(redis_client, events, watch, waiter)
         publish_text(redis_client, [piece(other, "x"), piece(mine, "he"), piece(mine, "llo 🎉", 2)])
-        assert watch.changed.wait(5)
+        assert watch.changed.wait(20)
+        wait_until(lambda: len(watch.pieces) == 2, 20)
         assert [p.text for p in watch.take()] == ["he", "llo 🎉"]
         assert not watch.may_have_ended
         assert not waiter.changed.is_set()
@@ -78,7 +85,7 @@ def test_many_waiters_share_one_subscription(redis_client: redis.Redis) -> None:
     def wait(job_id: object) -> bool:
         with events.watch(job_id) as watch:  # type: ignore[arg-type]
             all_watch.wait(30)
-            return watch.changed.wait(10)
+            return watch.changed.wait(30)
 
     with ThreadPoolExecutor(50) as pool:
         waits = [pool.submit(wait, job) for job in jobs]
@@ -86,18 +93,18 @@ def test_many_waiters_share_one_subscription(redis_client: redis.Redis) -> None:
         wait_until(lambda: subscribers(redis_client) >= 1, 20)
         assert subscribers(redis_client) == 1
         publish_ends(redis_client, jobs)
-        assert all(future.result(10) for future in waits)
+        assert all(future.result(30) for future in waits)
     events.close()
 
 
 def test_waiting_requests_are_woken_after_the_subscription_broke(redis_client: redis.Redis) -> None:
     events = JobEvents(redis_client)
     with events.watch(new_id()) as watch:
-        wait_until_subscribed(redis_client, watch)
+        wait_until_subscribed(redis_client, events, watch)
 
         redis_client.execute_command("CLIENT KILL TYPE pubsub")
 
-        assert watch.changed.wait(5)
+        assert watch.changed.wait(20)
         wait_until(lambda: watch.may_have_ended and watch.has_gap, 20)
     events.close()
 

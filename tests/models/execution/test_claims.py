@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import timedelta
 
-import pytest
 from sqlalchemy import update
 
-from core.config.settings import Settings
-from models.database.base import SessionFactory, open_database
+from models.database.base import SessionFactory
 from models.database.prepared import Statements
 from models.execution.claims import claim_jobs
 from models.jobs.job import Job
 from tests.support.factories.rows import add_job
 
 LEASE = timedelta(seconds=30)
-
-
-@pytest.fixture
-def statements(_settings: Settings) -> Iterator[Statements]:
-    engine = open_database(_settings, pool_size=2, is_autocommit=True, has_generic_plans=True)
-    yield Statements(engine, max_idle=1)
-    engine.dispose()
 
 
 def claimed(

@@ -9,11 +9,11 @@ import subprocess
 from dataclasses import dataclass
 
 import psutil
-import requests
 import trustme
 
 from tests.support.docker.nginx import Nginx, servers
 from tests.support.polling import wait_until
+from tests.support.processes import responds
 from tests.support.service import Service
 
 API, ADMIN, HTTP, HTTPS = "5000", "3030", "8080", "8443"
@@ -51,7 +51,7 @@ class Proxy:
         changes = {"trusted_proxies": 1, "api_processes": 1, "poll_rate_limit": 1_000_000}
         behind = Service(settings, self.service.directory)
         self.apis[address] = behind.spawn("api", api_host=address, **changes)
-        wait_until(lambda: is_up(f"http://{address}:{self.port}/healthz"), 60, behind.logs)
+        wait_until(lambda: responds(f"http://{address}:{self.port}/healthz"), 60, behind.logs)
 
 
 @dataclass
@@ -79,11 +79,3 @@ def kill(program: subprocess.Popen[bytes]) -> None:
         process.send_signal(signal.SIGKILL)
     program.wait(20)
     psutil.wait_procs(family, timeout=20)
-
-
-def is_up(address: str) -> bool:
-    """Return whether a request to an address succeeds."""
-    try:
-        return requests.get(address, timeout=10).ok
-    except requests.ConnectionError:
-        return False

@@ -116,4 +116,4 @@ def test_the_client_retries_after_a_429(slow_service: Service) -> None:
 def test_a_client_that_aborts_its_stream_cancels_its_job(slow_service: Service) -> None:
     job_id = run_scenario(slow_service, "abort")["id"]
 
-    wait_until(lambda: job_of(slow_service, job_id).state == "cancelled", 3)
+    wait_until(lambda: job_of(slow_service, job_id).state == "cancelled", 20)

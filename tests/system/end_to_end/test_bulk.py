@@ -55,6 +55,7 @@ def test_a_batch_survives_kills_and_counts_each_line_once(
     check_results(slow_worker, sent, 200)
 
 
+@pytest.mark.alone
 def test_a_cancelled_batch_ends_soon_and_keeps_its_results(
     slow_worker: Service, database: SessionFactory
 ) -> None:

@@ -67,13 +67,14 @@ def usage_rows(service: Service) -> int:
     return int(count or 0)
 
 
+@pytest.mark.alone
 def test_a_killed_workers_jobs_run_elsewhere_within_15_s_and_count_once(
     slow_workers: Service,
 ) -> None:
     secret = slow_workers.make_key()["secret"]
     calls = [WaitingClient(slow_workers, secret) for _ in range(6)]
     wait_until(
-        lambda: sum(map(len, running_jobs(slow_workers).values())) == 6, 10, slow_workers.logs
+        lambda: sum(map(len, running_jobs(slow_workers).values())) == 6, 20, slow_workers.logs
     )
     victim = max(
         slow_workers.workers, key=lambda w: len(running_jobs(slow_workers).get(str(w.pid), []))
@@ -96,7 +97,7 @@ def test_a_drained_worker_requeues_unfinished_jobs(slow_workers: Service) -> Non
     secret = slow_workers.make_key()["secret"]
     calls = [WaitingClient(slow_workers, secret) for _ in range(4)]
     wait_until(
-        lambda: sum(map(len, running_jobs(slow_workers).values())) == 4, 10, slow_workers.logs
+        lambda: sum(map(len, running_jobs(slow_workers).values())) == 4, 20, slow_workers.logs
     )
     drained = max(
         slow_workers.workers, key=lambda w: len(running_jobs(slow_workers).get(str(w.pid), []))

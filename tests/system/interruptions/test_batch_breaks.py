@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ from sqlalchemy import text
 
 from cli.servers.postgres import Postgres
 from core.config.settings import Settings
-from migrations.run import upgrade
 from models.batches.batch import Batch
 from models.database.base import SessionFactory
 from models.jobs.job import Job
@@ -26,19 +24,6 @@ from tests.support.service import Service
 
 #: More bytes than the buffers of the sockets hold.
 LINES, RESPONSE_BYTES = 24, 1_000_000
-
-
-@pytest.fixture
-def postgres(tmp_path: Path) -> Iterator[Postgres]:
-    """A PostgreSQL of this test alone, which the test may stop."""
-    (tmp_path / "logs").mkdir()
-    server = Postgres(tmp_path / "postgres", log_dir=tmp_path / "logs", is_durable=False)
-    server.start()
-    try:
-        upgrade(server.url)
-        yield server
-    finally:
-        server.stop()
 
 
 @pytest.fixture
@@ -116,7 +101,7 @@ def test_an_upload_whose_client_disconnects_during_validation_leaves_nothing(
     with post(service, {**headers, **JSONL, **length}, file):
         pass  # the client sends everything and does not wait for the response
 
-    wait_until(lambda: is_idle(service), 30)
+    wait_until(lambda: '"status": 499' in service.logs(), 30, service.logs)  # the request is over
     assert counts(rows) == (0, 0)
 
 
@@ -191,12 +176,3 @@ def writes(rows: SessionFactory) -> bool:
 def ask(rows: SessionFactory, sql: str) -> Any:
     with rows() as session:
         return session.scalar(text(sql))
-
-
-def is_idle(service: Service) -> bool:
-    """Return whether the API's process uses no processor time."""
-    assert service.api is not None
-    (process,) = psutil.Process(service.api.pid).children()
-    before = sum(process.cpu_times()[:2])
-    time.sleep(0.3)  # the interval of the measurement
-    return sum(process.cpu_times()[:2]) - before < 0.05

@@ -18,7 +18,6 @@ from sqlalchemy import create_engine, text
 
 from cli.servers.postgres import Postgres
 from core.config.settings import Settings
-from migrations.run import upgrade
 from tests.support.http.errors import error_of
 from tests.support.polling import wait_until
 from tests.support.service import Service
@@ -26,19 +25,6 @@ from tests.support.service import Service
 #: Jobs in flight before the database freezes, and the limit of their key.
 BEFORE, MOST = 3, 20
 TRIES = 4
-
-
-@pytest.fixture
-def postgres(tmp_path: Path) -> Iterator[Postgres]:
-    """A PostgreSQL of this test alone."""
-    (tmp_path / "logs").mkdir()
-    postgres = Postgres(tmp_path / "postgres", log_dir=tmp_path / "logs", is_durable=False)
-    postgres.start()
-    try:
-        upgrade(postgres.url)
-        yield postgres
-    finally:
-        postgres.stop()
 
 
 @pytest.fixture

@@ -22,7 +22,6 @@ from cli.servers.postgres import Postgres
 from cli.servers.valkey import Valkey
 from core.config.settings import Settings
 from core.redis.client import open_redis
-from migrations.run import upgrade
 from models.database.base import DATABASE_AWAY, is_permanent, open_database, sessions
 from models.database.prepared import Statements
 from tests.support.http.errors import error_of
@@ -31,19 +30,6 @@ from tests.support.service import Service
 
 #: Tokens of a generation, and tokens a second; the database becomes read-only while it runs.
 TOKENS, PACE = 40, 20.0
-
-
-@pytest.fixture
-def postgres(tmp_path: Path) -> Iterator[Postgres]:
-    """A PostgreSQL of this test alone."""
-    (tmp_path / "logs").mkdir()
-    postgres = Postgres(tmp_path / "postgres", log_dir=tmp_path / "logs", is_durable=False)
-    postgres.start()
-    try:
-        upgrade(postgres.url)
-        yield postgres
-    finally:
-        postgres.stop()
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ def test_a_follower_joins_while_the_job_is_queued(
         base_settings, directory, workers=0, echo_tokens_per_second=PACE
     ) as service:
         headers = {"x-api-key": service.make_key()["secret"]}
-        body = {"prompt": PROMPT, "maxTokens": 40}
+        body = {"prompt": PROMPT, "maxTokens": 200, "ignoreEos": True}  # eight seconds
         job = service.call("POST", "/api/llm/jobs", json=body, headers=headers).json()
         response = service.call(
             "GET", f"/api/llm/jobs/{job['id']}/stream", headers=headers, stream=True

@@ -105,6 +105,7 @@ def test_an_interrupted_migration_of_several_transactions_can_be_repeated(
     engine.dispose()
 
 
+@pytest.mark.alone
 def test_requests_pass_a_migration_that_waits_for_a_reader(empty_database_url: str) -> None:
     """A backup reads every table for a long time."""
     upgrade(empty_database_url, f"{RELEASED:04}")

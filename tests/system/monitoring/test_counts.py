@@ -31,7 +31,7 @@ def test_sums_are_exact_although_one_process_of_each_kind_is_killed(
     monitoring = monitored.monitoring
     wait_until(lambda: monitoring.value("sum(bountycoder_worker_ready)") == 2, 30)
     settle(monitored)
-    before = {query: monitoring.value(query) or 0.0 for query in (GENERATIONS, ENDED, TOKENS)}
+    before = read(monitoring, GENERATIONS, ENDED, TOKENS, absent=0.0)
     rows_before = rows(monitored)
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
@@ -58,13 +58,18 @@ def test_sums_are_exact_although_one_process_of_each_kind_is_killed(
     assert monitoring.value(f"sum(resets({GENERATIONS.removeprefix('sum(')[:-1]}[2m]))") == 0
 
 
-def read(monitoring: Monitoring, *queries: str) -> dict[str, float]:
-    """Return the values of queries; a failed scrape under load hides those of a target briefly."""
+def read(monitoring: Monitoring, *queries: str, absent: float | None = None) -> dict[str, float]:
+    """Return the values of queries; a failed scrape under load hides those of a target briefly.
+
+    Args:
+        absent: the value of series that do not exist while all targets are up.
+    """
     values: dict[str, float | None] = {}
 
     def are_complete() -> bool:
         was_up = monitoring.value(ALL_UP)
-        values.update({query: monitoring.value(query) for query in queries})
+        found = {query: monitoring.value(query) for query in queries}
+        values.update({q: absent if value is None else value for q, value in found.items()})
         return was_up == monitoring.value(ALL_UP) == 1 and None not in values.values()
 
     wait_until(are_complete, 20)

@@ -17,12 +17,13 @@ import trustme
 
 from tests.support.docker.name_server import NameServer
 from tests.support.docker.nginx import Nginx, certificate, variables, write
-from tests.support.docker.proxy import ADMIN, API, HTTP, Proxy, TlsProxy, is_up, kill
+from tests.support.docker.proxy import ADMIN, API, HTTP, Proxy, TlsProxy, kill
 from tests.support.docker.tools import run
 from tests.support.http.batch_files import JSONL, jsonl, requests_of
 from tests.support.http.sse import events
 from tests.support.http.steady_load import CALLERS, CUT, Load
 from tests.support.polling import wait_until
+from tests.support.processes import responds
 from tests.support.service import PACE
 
 #: How long the load lasts before the kill, and after it: a load has a time, no fact to wait for.
@@ -128,13 +129,15 @@ def test_nginx_finds_new_addresses_of_a_name(proxy: Proxy, tmp_path: Path) -> No
         )
         with Nginx.started(tmp_path / "nginx", "plain", given) as nginx:
             address = f"{nginx.url(API)}/healthz"
-            wait_until(lambda: is_up(address), 15, nginx.log)
-            assert is_up(address)
+            wait_until(lambda: responds(address), 15, nginx.log)
+            assert responds(address)
             assert proxy.passed_to(second) not in nginx.access_log()
 
             name_server.addresses.append(second)
 
-            wait_until(lambda: is_up(address) and proxy.passed_to(second) in nginx.access_log(), 15)
+            wait_until(
+                lambda: responds(address) and proxy.passed_to(second) in nginx.access_log(), 15
+            )
             wait_until(lambda: proxy.passed_to(first) in nginx.access_log(), 20)
 
 

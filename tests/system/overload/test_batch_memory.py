@@ -7,9 +7,7 @@ from collections.abc import Iterator
 
 import psutil
 import pytest
-import redis
 
-from core.config.settings import Settings
 from tests.support.http.batch_files import JSONL, PATH, made
 from tests.support.service import Service
 
@@ -17,15 +15,6 @@ MOST_GROWTH = 100 * 1024**2
 #: Bytes of a line: mostly white space, so that the test measures files and not tokens.
 LINE_BYTES = 100_000
 BOUNDARY = "a-boundary-of-the-test"
-
-
-@pytest.fixture(scope="module")
-def single_process_service(
-    base_settings: Settings, _redis: redis.Redis, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Service]:
-    directory = tmp_path_factory.mktemp("service")
-    with Service.started(base_settings, directory, workers=0, api_processes=1) as running:
-        yield running
 
 
 @pytest.mark.parametrize("is_form", [False, True])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -15,12 +14,13 @@ from models.accounts.api_key import create_key
 from models.database.base import SessionFactory
 from tests.support.factories.rows import add_user
 from tests.support.http.load_burst import BurstResponse, burst
+from tests.support.minute import minute, wait_for_room
 from tests.support.polling import wait_until
 from tests.support.service import Service
 
 COUNT = 500
 #: Seconds that a burst may take; it must end within one minute of the clock.
-ROOM_SECONDS = 20.0
+BURST_SECONDS = 20.0
 #: A job that runs longer than a burst at the pace of the slow worker.
 LONG = {"prompt": "Say it again", "maxTokens": 200, "ignoreEos": True}
 SHORT = {"prompt": "Say it", "maxTokens": 1}
@@ -67,23 +67,12 @@ def fire(
     two_services: list[Service], key: dict[str, str], body: dict[str, Any], path: str = "jobs"
 ) -> list[BurstResponse]:
     """Send all requests within one minute of the clock."""
-    wait_for_room()
+    wait_for_room(BURST_SECONDS)
     began = minute()
     urls = [f"{service.url}/api/llm/{path}" for service in two_services]
     given = burst(urls, body, key, count=COUNT)
     assert minute() == began, "the burst was too slow for one minute"
     return given
-
-
-def minute() -> int:
-    return int(time.time() // 60)
-
-
-def wait_for_room() -> None:
-    """Wait for the next minute if the present one is too short for a burst."""
-    left = 60 - time.time() % 60
-    if left < ROOM_SECONDS:
-        time.sleep(left + 0.05)
 
 
 def tally(given: list[BurstResponse]) -> Counter[str | None]:

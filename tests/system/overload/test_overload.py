@@ -24,6 +24,7 @@ BODY = {"prompt": "Say it", "maxTokens": 10, "ignoreEos": True}
 JOBS_PER_SECOND = 4.0
 
 
+@pytest.mark.alone
 def test_a_full_worker_reports_its_rate_and_a_long_queue_refuses(
     base_settings: Settings, redis_client: redis.Redis, tmp_path: Path
 ) -> None:

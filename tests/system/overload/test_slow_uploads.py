@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Iterator
 from contextlib import ExitStack, closing
 
 import pytest
@@ -18,16 +17,6 @@ from tests.support.service import Service
 
 #: Users who send files slowly. Their uploads are more than the upload slots.
 SENDERS = 4
-
-
-@pytest.fixture
-def single_process_service(
-    base_settings: Settings, redis_client: redis.Redis, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Service]:
-    """One API process without workers."""
-    directory = tmp_path_factory.mktemp("single")
-    with Service.started(base_settings, directory, workers=0, api_processes=1) as running:
-        yield running
 
 
 def begin_to_send(service: Service, secret: str) -> socket.socket:

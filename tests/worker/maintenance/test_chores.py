@@ -23,8 +23,9 @@ from models.jobs.lists import QueuedJob
 from models.webhooks.webhook import DeliveryState, WebhookDelivery
 from tests.support.factories.batches import have_workers, new_batch
 from tests.support.factories.faulty_rows import CODES, is_row, refused
-from tests.support.factories.rows import add_job, add_key, claim_job
+from tests.support.factories.rows import add_job, add_key
 from tests.support.polling import wait_until
+from tests.support.worker.silent_jobs import add_silent_job
 from worker.batches.dispatcher import Dispatcher
 from worker.jobs.text_publisher import TextPublisher
 from worker.maintenance.chores import Chores
@@ -113,7 +114,9 @@ def test_a_job_that_cannot_be_ended_blocks_no_other(
     code: str,
 ) -> None:
     failures: list[str] = []
-    add = _add_silent_job if fault == "silent" else _add_expired_job
+    add: Callable[[SessionFactory], UUID] = _add_expired_job
+    if fault == "silent":
+        add = add_silent_job
     ids = [add(database) for _ in range(4)]
     reaper = Reaper(
         sessions=database,
@@ -256,14 +259,6 @@ def _piece(text: str) -> TextPiece:
     return TextPiece(
         job=UUID(int=1).hex, attempt=1, choice=0, offset=0, text=text, token_offset=0, logprobs=None
     )
-
-
-def _add_silent_job(database: SessionFactory) -> UUID:
-    """Add a running job whose worker died."""
-    with database.begin() as session:
-        job = add_job(session)
-        claim_job(session, job.id, worker_id="dead", lease=-DAY)
-        return job.id
 
 
 def _add_expired_job(database: SessionFactory) -> UUID:

@@ -21,6 +21,7 @@ from models.jobs.job import Job
 from models.usage.usage import Usage
 from tests.support.factories.rows import add_job, add_key, claim_job
 from tests.support.polling import wait_until
+from tests.support.worker.silent_jobs import add_silent_job
 from worker.maintenance.reaper import Reaper
 
 LONG_AGO = timedelta(minutes=5)
@@ -31,15 +32,6 @@ def reap(database: SessionFactory, redis_client: redis.Redis) -> Callable[[], No
     return Reaper(
         sessions=database, client=redis_client, max_attempts=2, lease=timedelta(seconds=10)
     ).reap
-
-
-def add_silent_job(database: SessionFactory, *, attempts: int = 1) -> UUID:
-    """Add a running job whose worker died."""
-    with database.begin() as session:
-        job = add_job(session)
-        claim_job(session, job.id, worker_id="dead", lease=-LONG_AGO)
-        job.attempt = attempts
-        return job.id
 
 
 def add_lost_job(database: SessionFactory, *, age: timedelta = LONG_AGO) -> UUID:
@@ -162,7 +154,7 @@ def test_after_a_database_outage_living_workers_get_one_lease_to_renew(
 
     reaper.reap()
     assert state() == "running"
-    wait_until(is_requeued, 5, state)
+    wait_until(is_requeued, 20, state)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import time
 from datetime import timedelta
 from typing import Any
 
+import pytest
 from sqlalchemy import func, select
 
 from cli.system.ports import free_port
@@ -29,6 +30,7 @@ from tests.support.webhook_receiver import Receiver, receiving
 DELIVERIES = 200
 
 
+@pytest.mark.alone
 def test_a_healthy_receiver_is_notified_within_two_seconds(
     webhook_service: Service, key: dict[str, Any], headers: dict[str, str]
 ) -> None:
@@ -53,12 +55,13 @@ def test_a_healthy_receiver_is_notified_within_two_seconds(
     assert [(a["status"], a["error"]) for a in webhook["attempts"]] == [(200, None)]
 
 
+@pytest.mark.alone
 def test_a_failed_attempt_is_retried_after_five_seconds(
     webhook_service: Service, headers: dict[str, str]
 ) -> None:
     with receiving(lambda count_before: (200 if count_before else 500, {})) as receiver:
         job_id = submit_with_webhook(webhook_service, headers, receiver.url)
-        wait_until(lambda: webhook_of(webhook_service, headers, job_id)["state"] == "delivered", 12)
+        wait_until(lambda: webhook_of(webhook_service, headers, job_id)["state"] == "delivered", 20)
 
     first, second = receiver.received
     assert 5 <= second.at - first.at < 8
@@ -82,7 +85,7 @@ def test_a_receiver_that_starts_late_is_notified(
 
     with receiving(port=port) as receiver:
         make_due(rows, webhook["id"])
-        wait_until(lambda: webhook_of(webhook_service, headers, job_id)["state"] == "delivered", 12)
+        wait_until(lambda: webhook_of(webhook_service, headers, job_id)["state"] == "delivered", 20)
 
     assert len(receiver.received) == 1
 
@@ -113,7 +116,7 @@ def test_a_receiver_that_never_responds_and_one_that_redirects_are_failures(
             for receiver in (redirecting, silent)
         ]
         for job_id in jobs:
-            wait_until(lambda j=job_id: webhook_of(webhook_service, headers, j)["attempts"], 10)
+            wait_until(lambda j=job_id: webhook_of(webhook_service, headers, j)["attempts"], 20)
         released.set()
 
     webhooks = [webhook_of(webhook_service, headers, job_id) for job_id in jobs]

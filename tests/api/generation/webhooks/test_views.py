@@ -57,15 +57,21 @@ def test_the_webhook_of_a_batch_is_sent_listed_and_resent(
     webhook_service: Service, rows: SessionFactory, key: dict[str, Any], headers: dict[str, str]
 ) -> None:
     key_id = parse_id(Prefix.KEY, key["id"])
+
+    def newest_webhook() -> dict[str, Any]:
+        listed = webhook_service.call("GET", "/api/webhooks", headers=headers).json()["data"]
+        return dict(listed[0])
+
     with receiving() as receiver:
         with rows.begin() as session:
             owner = session.get_one(ApiKey, key_id)
             batch = add_batch(session, owner, lines=3, webhook_url=receiver.url, name="night")
         batch_id = format_id(Prefix.BATCH, batch.id)
-        wait_until(lambda: receiver.received, 10, webhook_service.logs)
-        listed = webhook_service.call("GET", "/api/webhooks", headers=headers).json()["data"][0]
+        wait_until(lambda: receiver.received, 20, webhook_service.logs)
+        wait_until(lambda: newest_webhook()["state"] == "delivered", 20, webhook_service.logs)
+        listed = newest_webhook()
         sent = webhook_service.call("POST", f"/api/webhooks/{listed['id']}/resend", headers=headers)
-        wait_until(lambda: len(receiver.received) == 2, 10, webhook_service.logs)
+        wait_until(lambda: len(receiver.received) == 2, 20, webhook_service.logs)
 
     first, second = (r.verified(secret_of(webhook_service, key)) for r in receiver.received)
     assert first == second

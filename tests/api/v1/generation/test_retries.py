@@ -30,7 +30,7 @@ def test_the_client_retries_a_429_after_the_requested_time(slow_service: Service
         recording_client(slow_service, key, times, retries=9) as second,
     ):
         stream = first.chat.completions.create(
-            model=model_of(slow_service), messages=[say("word " * 40)], max_tokens=35, stream=True
+            model=model_of(slow_service), messages=[say("word " * 80)], max_tokens=75, stream=True
         )
         next(stream)
         reading = threading.Thread(target=lambda: list(stream))

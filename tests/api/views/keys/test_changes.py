@@ -96,11 +96,11 @@ def test_a_deleted_key_is_refused_everywhere(service: Service, customer: dict[st
 
 
 def test_a_key_that_has_expired_is_refused(service: Service, customer: dict[str, str]) -> None:
-    soon = (utc_now() + timedelta(seconds=1)).isoformat()
+    soon = (utc_now() + timedelta(seconds=5)).isoformat()
     made = make(service, customer, expiresAt=soon).json()
 
     assert use(service, made["secret"]) == (200, None)
-    wait_until(lambda: use(service, made["secret"]) == (403, "key_expired"), 3)
+    wait_until(lambda: use(service, made["secret"]) == (403, "key_expired"), 20)
 
 
 def test_a_customer_may_only_lower_the_limits_that_an_admin_raised(

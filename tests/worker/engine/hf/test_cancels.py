@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import Any
 
 import pytest
 
-from tests.support.engine.running_engine import running, slow_down
+from tests.support.engine.running_engine import intercept, running, slow_down
 from tests.support.engine.tiny_model import complete
 from tests.support.polling import wait_until
 from worker.engine.protocol import EngineRequest, FinishReason, Sampling
@@ -61,11 +62,20 @@ def test_cancelling_all_requests_ends_a_block_of_admissions(
     model: Any,
 ) -> None:
     sampling = Sampling(ignore_eos=True)
+    blocked, cancelled = threading.Event(), threading.Event()
     with running(model, cache_blocks=12, max_sequences=8) as (engine, receiver):
+
+        def hold(ids: Any) -> None:
+            if engine.loop.scheduler.block_new_requests:
+                blocked.set()
+                cancelled.wait(20)
+
+        intercept(engine, hold)
         handles = [engine.submit(EngineRequest(f"r{i}", [i] * 20, 150, sampling)) for i in range(6)]
-        wait_until(lambda: engine.loop.scheduler.block_new_requests)
+        assert blocked.wait(20)
         for handle in handles:
             handle.cancel()
+        cancelled.set()
 
         receiver.wait(engine.submit(EngineRequest("next", [1], 5)))
 
@@ -90,8 +100,8 @@ def test_a_request_that_is_queued_after_its_cancel_is_dropped(
 def test_deadlines_end_requests_that_run_and_that_wait(model: Any) -> None:
     sampling = Sampling(ignore_eos=True)
     with running(model, max_sequences=1) as (engine, receiver):
-        slow_down(engine, 0.005)
-        deadline = time.monotonic() + 0.2
+        slow_down(engine, 0.01)  # 400 tokens take at least four seconds
+        deadline = time.monotonic() + 2
         runs = engine.submit(EngineRequest("runs", [1], 400, sampling, deadline=deadline))
         waits = engine.submit(EngineRequest("waits", [1], 5, deadline=deadline))
         receiver.wait(runs, waits)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import threading
 from typing import Any
 
 import pytest
@@ -12,18 +12,12 @@ from transformers.generation.continuous_batching.requests import RequestState, R
 from transformers.generation.continuous_batching.scheduler import SCHEDULER_MAPPING
 
 from tests.support.engine.running_engine import intercept, running, slow_down
-from tests.support.engine.tiny_model import (
-    ATTENTIONS,
-    POISON,
-    complete,
-    make_prompts,
-    served_copy,
-)
+from tests.support.engine.tiny_model import POISON, complete, served_copy
 from tests.support.polling import wait_until
 from worker.engine.hf.scheduling.scheduler import FairScheduler
 from worker.engine.hf.state.fairness import VirtualCounters
 from worker.engine.hf.state.roster import Roster
-from worker.engine.protocol import EngineRequest, Sampling
+from worker.engine.protocol import EngineRequest, Sampling, StepEvent
 
 IGNORE_EOS = Sampling(ignore_eos=True)
 
@@ -49,32 +43,6 @@ def test_bulk_preempted_by_an_interactive_request_stays_exact(model: Any) -> Non
         receiver.wait(*bulk)
 
     assert receiver.tokens["bulk0", 0] == receiver.tokens["bulk1", 0] == expected
-
-
-@pytest.mark.parametrize("attention", ATTENTIONS)
-def test_a_new_account_gets_a_slot_of_a_full_batch_at_once(model: Any, attention: str) -> None:
-    """It preempts a sequence of the flood, which restarts and stays exact."""
-    prompts = make_prompts(6, 60, seed=11)
-    expected = [complete(model, prompt, 120, eos_token_id=-1) for prompt in prompts]
-    with running(model, attention=attention, max_sequences=4) as (engine, receiver):
-        slow_down(engine)
-        flood = [
-            engine.submit(EngineRequest(f"flood{i}", p, 120, IGNORE_EOS, account="flood"))
-            for i, p in enumerate(prompts)
-        ]
-        receiver.wait_for_tokens(("flood3", 0), 5)
-        for number in range(8):
-            steps = engine.stats().steps
-            prompt = prompts[number % 6]
-            other = EngineRequest(f"other{number}", prompt, 2, IGNORE_EOS, account="other")
-            receiver.wait(engine.submit(other))
-            assert engine.stats().steps - steps <= 4
-            receiver.wait_for_tokens(("flood0", 0), 6 + 5 * number)
-        assert not any(handle.is_finished for handle in flood)
-        receiver.wait(*flood)
-
-    assert [receiver.tokens[f"flood{i}", 0] for i in range(6)] == expected
-    assert [receiver.tokens[f"other{i}", 0] for i in range(6)] == [e[:2] for e in expected]
 
 
 @pytest.mark.parametrize("weight", [1.0, 2.0])
@@ -107,28 +75,38 @@ def test_a_prompt_that_others_are_forked_from_is_computed_once_and_not_preempted
 ) -> None:
     prompt = [POISON] * 150
     computed = 0
+    computed_at_end: dict[str, int] = {}
+    queued, begun, submitted = (threading.Event() for _ in range(3))
 
     def count(ids: Any) -> None:
         nonlocal computed
         computed += int((ids == POISON).sum())
-        time.sleep(0.005)  # the other accounts must arrive before the prompt is computed
+        queued.wait(20)
+        if computed:
+            begun.set()
+            submitted.wait(20)  # the other accounts must arrive before the prompt is computed
+
+    def note_end(event: StepEvent) -> None:
+        if event.finish_reason is not None:
+            computed_at_end[event.handle.request.request_id] = computed
 
     with running(model, max_sequences=3, max_batch_tokens=16) as (engine, receiver):
         intercept(engine, count)
+        receiver.on_event = note_end
         long = [
             engine.submit(EngineRequest(f"l{i}", [i] * 200, 60, IGNORE_EOS, account="a"))
             for i in (1, 2)
         ]
-        receiver.wait_for_tokens(("l2", 0), 1)
         many = engine.submit(EngineRequest("many", prompt, 5, IGNORE_EOS, n=3, account="a"))
-        wait_until(lambda: computed > 0)
+        queued.set()
+        assert begun.wait(20)
         others = [
             engine.submit(EngineRequest(n, [5], 2, IGNORE_EOS, account=n)) for n in ("b", "c")
         ]
-        receiver.wait(*others)
-        assert computed < len(prompt)
-        receiver.wait(many, *long)
+        submitted.set()
+        receiver.wait(many, *others, *long)
 
+    assert max(computed_at_end[n] for n in ("b", "c")) < len(prompt)
     assert computed == len(prompt) - 1 + 3
     expected = complete(model, prompt, 5, eos_token_id=-1)
     assert [receiver.tokens["many", i] for i in range(3)] == [expected] * 3
@@ -232,15 +210,3 @@ def test_a_cancel_of_a_running_batch_ends_the_librarys_loop_but_not_ours(
     else:
         processor.update_batch()
         assert processor.cache.compute_free_capacity() == 1.0
-
-
-def test_a_request_takes_a_free_slot_at_the_next_step(model: Any) -> None:
-    with running(model, max_sequences=4) as (engine, receiver):
-        slow_down(engine)
-        long = [engine.submit(EngineRequest(f"l{i}", [i], 100, IGNORE_EOS)) for i in range(3)]
-        receiver.wait_for_tokens(("l2", 0), 5)
-        steps = engine.stats().steps
-        receiver.wait(engine.submit(EngineRequest("short", [1, 2, 3], 1, IGNORE_EOS)))
-        assert engine.stats().steps - steps <= 3
-        receiver.wait(*long)
-        wait_until(lambda: engine.stats().running == 0)
