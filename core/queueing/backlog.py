@@ -104,7 +104,12 @@ class Backlog:
         # Count admitted jobs until the next read: a burst in between must not exceed the bound.
         state.waiting += 1
 
-    def _current(self) -> BacklogState:
+    def state(self) -> BacklogState:
+        """Return the state as it was at most `CACHE_SECONDS` ago.
+
+        Raises:
+            redis.RedisError: Redis is away.
+        """
         now = self._clock()
         if self._state is None or now >= self._next_read_at:
             # Update the time first, so that other threads use the cached state while we refresh it.
