@@ -244,13 +244,14 @@ def database_now(session: Session) -> datetime:
     return now
 
 
-def is_one_of(column: Any, locked: Select[Any]) -> ColumnElement[bool]:
-    """Return the condition that a column is among what a query with a limit locks.
+def is_one_of(column: Any, query: Select[Any]) -> ColumnElement[bool]:
+    """Return the condition that a column is among what a query with a limit finds.
 
-    As an array the query runs once. PostgreSQL may run it for each row of an `in`, and each time
-    it would pass over the rows that the statement has changed and lock the next, beyond the limit.
+    As an array the query runs once. PostgreSQL may run it for each row of an `in`, which takes the
+    square of its time. If it locks rows, it would each time pass over those that the statement has
+    changed and lock the next, beyond the limit.
     """
-    condition: ColumnElement[bool] = column == any_(func.array(locked.scalar_subquery()))
+    condition: ColumnElement[bool] = column == any_(func.array(query.scalar_subquery()))
     return condition
 
 

@@ -9,6 +9,7 @@ from uuid import UUID
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
+from models.base import is_one_of
 from models.batch import NEXT, Batch, BatchState
 
 
@@ -39,7 +40,7 @@ def begin_expiries(session: Session, batch_ids: Sequence[UUID]) -> list[UUID]:
     return list(
         session.scalars(
             update(Batch)
-            .where(Batch.id.in_(due.scalar_subquery()), *_may_become(BatchState.EXPIRING))
+            .where(is_one_of(Batch.id, due), *_may_become(BatchState.EXPIRING))
             .values(state=BatchState.EXPIRING)
             .returning(Batch.id)
             .execution_options(synchronize_session=False)

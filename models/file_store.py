@@ -89,7 +89,7 @@ def forget_expired(session: Session) -> int:
     expired = select(File.id).where(File.expires_at <= func.now()).order_by(File.expires_at)
     pieces = session.execute(
         select(FilePiece.file_id, FilePiece.place)
-        .where(FilePiece.file_id.in_(expired.limit(FILES_A_STEP)))
+        .where(is_one_of(FilePiece.file_id, expired.limit(FILES_A_STEP)))
         .order_by(FilePiece.file_id, FilePiece.place)
         .limit(PIECES_A_STEP)
         .with_for_update(skip_locked=True)

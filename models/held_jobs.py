@@ -19,6 +19,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from core.duration_buckets import BOUNDS
+from models.base import is_one_of
 from models.job import (
     Job,
     JobOutcome,
@@ -253,7 +254,7 @@ def renew_leases(
     )
     rows = session.execute(
         update(Job)
-        .where(Job.id.in_(in_order.scalar_subquery()), *ours)
+        .where(is_one_of(Job.id, in_order), *ours)
         .values(lease_expires_at=_end_of(lease))
         .returning(Job.id, Job.attempt, Job.cancel_requested_at.is_not(None))
         .execution_options(synchronize_session=False)

@@ -84,7 +84,7 @@ def ask_to_cancel(session: Session, job_ids: Sequence[UUID]) -> list[Job]:
     return list(
         session.scalars(
             update(Job)
-            .where(Job.id.in_(found.scalar_subquery()))
+            .where(is_one_of(Job.id, found))
             .values(
                 state=case((is_queued, JobState.CANCELLED), else_=Job.state),
                 finished_at=case((is_queued, END_MOMENT), else_=Job.finished_at),

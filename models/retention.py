@@ -185,11 +185,11 @@ _FIRST_TEXTS = text(f"select finished_at {_WITH_TEXTS} limit 1")
 _DELETE_TEXTS_OF_LINES = text(
     f"""
     update jobs set request = request - {_TEXTS}, choices = null, texts_deleted_at = now()
-    where id in (
+    where id = any(array(
         select id from jobs
         where batch_id = :batch_id and line > :after and texts_deleted_at is null
         order by line limit :step
-    )
+    ))
     returning line
     """  # noqa: S608 - of our own names alone
 )
@@ -205,10 +205,10 @@ _DELETE_JOBS = text(
 )
 _DELETE_LINES = text(
     """
-    delete from jobs where id in (
+    delete from jobs where id = any(array(
         select id from jobs where batch_id = :batch_id and line > :after
         order by line limit :step
-    )
+    ))
     returning line
     """
 )

@@ -93,7 +93,7 @@ def begin_session(session: Session, user_id: UUID, kind: SessionKind, *, life: t
         .offset(MOST_OF_USER)
         .limit(STEP)
     )
-    session.execute(delete(UserSession).where(UserSession.id.in_(too_many)))
+    session.execute(delete(UserSession).where(is_one_of(UserSession.id, too_many)))
     return session_id
 
 
