@@ -65,10 +65,11 @@ def ids_of(page: Page) -> list[str]:
 def test_rows_change_where_they_stand_and_new_jobs_are_announced(
     visits: Visits, the_admin: Visitor, site: Service, key: dict[str, Any], look: Look
 ) -> None:
+    page = visits.open("/settings", visitor=the_admin)  # signing in takes its time
     done = submit(site, key)
     wait_for_end(site, key, done)
     slow = submit(site, key, PROMPT * 8)
-    page = visits.open("/jobs", visitor=the_admin)
+    page.goto("/jobs")
     assert ids_of(page)[:2] == [slow, done]
     row = page.locator("tr", has=page.locator(f"#{slow}"))
     assert row.locator("td").nth(-2).inner_text() == "–"  # what it took is not known yet
@@ -202,16 +203,17 @@ def test_a_webhook_shows_its_attempts_and_is_sent_again(
         told = site.call("GET", f"/api/llm/jobs/{job}/webhooks", headers=headers).json()["data"]
         return sum(len(webhook["attempts"]) for webhook in told)
 
-    wait_until(lambda: attempts() == 1, 30, site.logs)
+    wait_until(lambda: attempts() >= 1, 30, site.logs)
     page = visits.open(f"/jobs/{job}", visitor=the_admin)
     region = page.get_by_role("region", name="Attempts to deliver the webhook")
-    expect(region.locator("tbody tr")).to_have_count(1)
+    expect(region.locator("tbody tr").first).to_be_visible()  # after 5 s there is another
     expect(page.locator("main")).to_contain_text("job.succeeded to https://receiver.invalid/hook")
 
+    before = attempts()
     page.get_by_role("button", name="Send again").click()
 
     expect(page.get_by_role("status").filter(has_text="is sent again")).to_be_visible()
-    wait_until(lambda: attempts() >= 2, 30, site.logs)
+    wait_until(lambda: attempts() > before, 30, site.logs)
 
 
 def test_an_admin_sees_a_customers_answer_but_not_the_request(

@@ -24,6 +24,7 @@ from tests.admin_ui.conftest import Look
 from tests.admin_ui.pages import sign_in, text_of
 from tests.admin_ui.visits import Visitor, Visits
 from tests.browser.weight import read_server_timing
+from tests.minute import wait_for_room
 from tests.models.batches import add_batch
 from tests.models.factories import add_job, add_key, claim_job, hash_quickly
 from tests.service import Service, wait_until
@@ -45,7 +46,11 @@ def use(database: SessionFactory, key: ApiKey | None, state: JobState, tokens: i
 
 @pytest.fixture
 def customer(browser: FlaskClient, database: SessionFactory, client: redis.Redis) -> User:
-    """A customer who used 1,034 tokens, beside another who used 20,034 in a request that failed."""
+    """A customer who used 1,034 tokens, beside another who used 20,034 in a request that failed.
+
+    The minute has room for a test, so that the charts end with what was used.
+    """
+    wait_for_room()
     with database.begin() as session:
         user = User(email=CUSTOMER.email, password_hash=hash_quickly(CUSTOMER.password))
         session.add(user)

@@ -94,6 +94,7 @@ def test_an_address_that_leads_nowhere_names_the_near_one(
     assert told in error["message"]
 
 
+@pytest.mark.alone
 def test_a_long_address_is_compared_with_none(app: Flask) -> None:
     began = time.process_time()
     for length in (100, 101, 8000):

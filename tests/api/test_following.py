@@ -73,6 +73,7 @@ def test_what_is_no_position_is_refused(position: str) -> None:
         _Track.at(position)
 
 
+@pytest.mark.alone
 def test_a_piece_costs_the_same_however_long_the_text_is() -> None:
     def seconds(count: int) -> float:
         track = _Track()

@@ -253,11 +253,11 @@ def test_a_deleted_key_is_gone_for_good(service: Service, customer: dict[str, st
 
 
 def test_a_key_that_has_expired_is_refused(service: Service, customer: dict[str, str]) -> None:
-    soon = (utc_now() + timedelta(seconds=1)).isoformat()
+    soon = (utc_now() + timedelta(seconds=5)).isoformat()
     made = make(service, customer, expiresAt=soon).json()
 
     assert use(service, made["secret"]) == (200, None)
-    wait_until(lambda: use(service, made["secret"]) == (403, "key_expired"), 3)
+    wait_until(lambda: use(service, made["secret"]) == (403, "key_expired"), 20)
 
 
 def test_after_a_rotation_the_old_secret_ends_with_its_grace(
@@ -266,7 +266,7 @@ def test_after_a_rotation_the_old_secret_ends_with_its_grace(
     made = make(service, customer).json()
 
     rotated = call(
-        service, customer, "POST", f"/api/keys/{made['id']}/rotate", graceSeconds=2
+        service, customer, "POST", f"/api/keys/{made['id']}/rotate", graceSeconds=5
     ).json()
 
     assert (rotated["id"], rotated["prefix"]) == (made["id"], made["prefix"])
@@ -274,7 +274,7 @@ def test_after_a_rotation_the_old_secret_ends_with_its_grace(
     ends = datetime.fromisoformat(rotated["previousSecretExpiresAt"])
     assert use(service, rotated["secret"]) == (200, None)
     assert use(service, made["secret"]) == (200, None)
-    wait_until(lambda: use(service, made["secret"]) == (401, "invalid_api_key"), 5)
+    wait_until(lambda: use(service, made["secret"]) == (401, "invalid_api_key"), 20)
     assert utc_now() >= ends
     assert use(service, rotated["secret"]) == (200, None)
 

@@ -21,6 +21,7 @@ from api.large_requests import (
 from core.errors import Unavailable
 from core.settings import Settings
 from tests.core.limit_key import Clock
+from tests.minute import wait_for_room
 from tests.service import Service, wait_until
 
 #: What may stand in a body of two megabytes; counting the last takes longest.
@@ -86,6 +87,7 @@ def test_a_large_prompt_that_cannot_fit_is_refused_with_what_was_counted(
 
 def test_a_long_prompt_that_is_refused_takes_a_request_of_its_key(single: Service) -> None:
     key = single.make_key(rateLimit=2)
+    wait_for_room(20)
 
     refused = [generate(single, key, prompt="aA1 " * 20_000) for _ in range(3)]
 
@@ -105,6 +107,7 @@ def test_a_short_request_that_is_refused_costs_nothing(single: Service) -> None:
 
 def test_a_long_prompt_that_fits_takes_one_request(single: Service) -> None:
     key = single.make_key()
+    wait_for_room(20)
 
     answer = generate(single, key, prompt=" " * (LARGE_BYTES + 1), maxTokens=1)
 

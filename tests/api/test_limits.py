@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -16,6 +15,7 @@ from core.settings import Settings
 from models.api_key import create_key
 from models.base import SessionFactory, open_database, sessions
 from tests.api.burst import Answer, burst
+from tests.minute import minute, wait_for_room
 from tests.models.factories import add_user
 from tests.service import Service, wait_until
 
@@ -76,22 +76,12 @@ def fire(
     pair: list[Service], key: dict[str, str], body: dict[str, Any], path: str = "jobs"
 ) -> list[Answer]:
     """Fire all requests within one minute of the clock."""
-    wait_for_room()
+    wait_for_room(ROOM_SECONDS)
     began = minute()
     urls = [f"{service.url}/api/llm/{path}" for service in pair]
     given = burst(urls, body, key, count=COUNT)
     assert minute() == began, "the burst was too slow for one minute"
     return given
-
-
-def minute() -> int:
-    return int(time.time() // 60)
-
-
-def wait_for_room() -> None:
-    left = 60 - time.time() % 60
-    if left < ROOM_SECONDS:
-        time.sleep(left + 0.05)
 
 
 def tally(given: list[Answer]) -> Counter[str | None]:

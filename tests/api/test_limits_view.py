@@ -19,6 +19,7 @@ from models.base import SessionFactory
 from models.job import Job, JobOutcome, JobState
 from models.job_changes import finish_job
 from models.job_end import record_end
+from tests.minute import wait_for_room
 from tests.models.factories import add_user, claim_job
 
 NOBODY = SecretStr("redis://127.0.0.1:1/0")
@@ -81,6 +82,7 @@ def test_a_key_sees_each_of_its_limits_and_when_it_begins_again(
 ) -> None:
     app = app_with()
     key = make_key(rate_limit=60, max_in_flight=3, monthly_token_limit=10_000)
+    wait_for_room()
     before = datetime.now(UTC)
     accepted = submit(app, key)
     assert accepted.status_code == 202, accepted.text
@@ -163,6 +165,7 @@ def test_a_line_that_is_too_long_refuses_and_charges_nothing(
     make_key: Callable[..., dict[str, str]],
 ) -> None:
     app, key = app_with(max_queue_length=3), make_key(rate_limit=60)
+    wait_for_room()
     accepted = [submit(app, key) for _ in range(3)]
 
     refused = submit(app, key)

@@ -31,7 +31,7 @@ def told(service: Service, message: str, program: str, request_id: str) -> list[
         known = lines(service, program=program, request_id=request_id)
         return [line for line in known if line["message"] == message]
 
-    wait_until(now, 10, service.logs)
+    wait_until(now, 20, service.logs)
     return now()
 
 

@@ -17,6 +17,7 @@ from pydantic import SecretStr
 from api.service_facts import ServiceFacts
 from core.settings import Settings
 from core.worker_registry import WorkerRegistry, WorkerStatus
+from tests.minute import wait_for_room
 from tests.prometheus import families, samples, scrape, total
 from tests.service import Service, free_port, wait_until
 
@@ -101,6 +102,7 @@ def test_customers_cannot_read_metrics_and_scrapers_cannot_call(measured: Servic
 
 def test_refusals_are_counted_by_their_code(measured: Service) -> None:
     headers = {"x-api-key": measured.make_key(rateLimit=2)["secret"]}
+    wait_for_room()
 
     for _ in range(5):
         measured.call("POST", "/api/llm/jobs", json=BODY, headers=headers)

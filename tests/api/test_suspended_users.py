@@ -160,4 +160,4 @@ def test_the_audit_trail_says_who_was_suspended_and_what_that_ended(
         with database() as session:
             return list(session.scalars(select(Job.state)))
 
-    wait_until(lambda: states() == [JobState.CANCELLED] * 3, 5)
+    wait_until(lambda: states() == [JobState.CANCELLED] * 3, 20)

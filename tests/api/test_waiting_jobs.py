@@ -29,7 +29,7 @@ def test_a_follower_joins_while_the_job_waits_in_line(
     directory = tmp_path_factory.mktemp("late")
     with Service.started(base_settings, directory, workers=0, echo_tokens_per_second=PACE) as late:
         headers = {"x-api-key": late.make_key()["secret"]}
-        body = {"prompt": PROMPT, "maxTokens": 40}
+        body = {"prompt": PROMPT, "maxTokens": 200, "ignoreEos": True}  # eight seconds
         job = late.call("POST", "/api/llm/jobs", json=body, headers=headers).json()
         answer = late.call("GET", f"/api/llm/jobs/{job['id']}/stream", headers=headers, stream=True)
         stream = events(answer)

@@ -92,6 +92,7 @@ def secret_of(service: Service, key: dict[str, Any]) -> str:
     return str(answer.json()["secret"])
 
 
+@pytest.mark.alone
 def test_a_healthy_receiver_is_told_within_two_seconds(
     hooked: Service, key: dict[str, Any], headers: dict[str, str]
 ) -> None:
@@ -114,12 +115,13 @@ def test_a_healthy_receiver_is_told_within_two_seconds(
     assert [(a["status"], a["error"]) for a in webhook["attempts"]] == [(200, None)]
 
 
+@pytest.mark.alone
 def test_a_receiver_that_fails_first_is_told_later(
     hooked: Service, headers: dict[str, str]
 ) -> None:
     with receiving(lambda place: (200 if place else 500, {})) as receiver:
         job_id = submit(hooked, headers, receiver.url)
-        wait_until(lambda: webhook_of(hooked, headers, job_id)["state"] == "delivered", 12)
+        wait_until(lambda: webhook_of(hooked, headers, job_id)["state"] == "delivered", 20)
 
     first, second = receiver.received
     assert 5 <= second.at - first.at < 8
@@ -137,7 +139,7 @@ def test_a_receiver_that_comes_up_late_is_told(hooked: Service, headers: dict[st
     assert webhook["nextAttemptAt"] is not None
 
     with receiving(port=port) as receiver:
-        wait_until(lambda: webhook_of(hooked, headers, job_id)["state"] == "delivered", 12)
+        wait_until(lambda: webhook_of(hooked, headers, job_id)["state"] == "delivered", 20)
 
     assert len(receiver.received) == 1
 
@@ -158,7 +160,7 @@ def test_a_receiver_that_never_answers_and_one_that_redirects_are_failures(
     ):
         jobs = [submit(hooked, headers, receiver.url) for receiver in (redirecting, silent)]
         for job_id in jobs:
-            wait_until(lambda j=job_id: webhook_of(hooked, headers, j)["attempts"], 10)
+            wait_until(lambda j=job_id: webhook_of(hooked, headers, j)["attempts"], 20)
         released.set()
 
     webhooks = [webhook_of(hooked, headers, job_id) for job_id in jobs]
@@ -260,15 +262,20 @@ def test_the_webhook_of_a_batch_is_sent_listed_and_sent_again(
     hooked: Service, rows: SessionFactory, key: dict[str, Any], headers: dict[str, str]
 ) -> None:
     key_id = read_id(Prefix.KEY, key["id"])
+
+    def newest() -> dict[str, Any]:
+        return dict(hooked.call("GET", "/api/webhooks", headers=headers).json()["data"][0])
+
     with receiving() as receiver:
         with rows.begin() as session:
             owner = session.get_one(ApiKey, key_id)
             batch = add_batch(session, owner, lines=3, webhook_url=receiver.url, name="night")
         batch_id = show_id(Prefix.BATCH, batch.id)
-        wait_until(lambda: receiver.received, 10, hooked.logs)
-        listed = hooked.call("GET", "/api/webhooks", headers=headers).json()["data"][0]
+        wait_until(lambda: receiver.received, 20, hooked.logs)
+        wait_until(lambda: newest()["state"] == "delivered", 20, hooked.logs)
+        listed = newest()
         sent = hooked.call("POST", f"/api/webhooks/{listed['id']}/resend", headers=headers)
-        wait_until(lambda: len(receiver.received) == 2, 10, hooked.logs)
+        wait_until(lambda: len(receiver.received) == 2, 20, hooked.logs)
 
     first, second = (r.verified(secret_of(hooked, key)) for r in receiver.received)
     assert first == second

@@ -21,6 +21,7 @@ from models.api_key import create_key
 from models.base import SessionFactory
 from models.user import User
 from tests.api.accounts import PASSWORD, signed_in
+from tests.minute import wait_for_room
 from tests.models.factories import add_user, hash_quickly
 
 WRITES = 4
@@ -121,6 +122,7 @@ def test_a_thief_of_a_key_cannot_keep_its_owner_from_ending_it(
         session.get_one(User, user.id).password_hash = hash_quickly(PASSWORD)
     app = app_with(write_rate_limit=1)
     token = signed_in(app, user)
+    wait_for_room()
     made = app.post("/api/keys", json={"name": "k"}, headers=token).get_json()
     stolen = app.delete("/api/llm/jobs/job_" + "0" * 32, headers={"x-api-key": made["secret"]})
     assert codes([stolen]) == {"too_many_writes"}

@@ -109,4 +109,4 @@ def test_the_client_comes_back_when_a_429_says_so(paced: Service) -> None:
 def test_a_client_that_aborts_its_stream_cancels_its_job(paced: Service) -> None:
     answer_id = ask(paced, "abort")["id"]
 
-    wait_until(lambda: job_of(paced, answer_id).state == "cancelled", 3)
+    wait_until(lambda: job_of(paced, answer_id).state == "cancelled", 20)

@@ -74,7 +74,7 @@ def usage_rows(service: Service) -> int:
 def test_a_killed_workers_jobs_run_elsewhere_within_15_s_and_count_once(slow: Service) -> None:
     secret = slow.make_key()["secret"]
     calls = [Call(slow, secret) for _ in range(6)]
-    wait_until(lambda: sum(map(len, running_jobs(slow).values())) == 6, 10, slow.logs)
+    wait_until(lambda: sum(map(len, running_jobs(slow).values())) == 6, 20, slow.logs)
     victim = max(slow.workers, key=lambda w: len(running_jobs(slow).get(str(w.pid), [])))
     assert running_jobs(slow)[str(victim.pid)]
 
@@ -93,7 +93,7 @@ def test_a_killed_workers_jobs_run_elsewhere_within_15_s_and_count_once(slow: Se
 def test_a_drained_worker_hands_back_what_it_cannot_finish(slow: Service) -> None:
     secret = slow.make_key()["secret"]
     calls = [Call(slow, secret) for _ in range(4)]
-    wait_until(lambda: sum(map(len, running_jobs(slow).values())) == 4, 10, slow.logs)
+    wait_until(lambda: sum(map(len, running_jobs(slow).values())) == 4, 20, slow.logs)
     drained = max(slow.workers, key=lambda w: len(running_jobs(slow).get(str(w.pid), [])))
 
     drained.send_signal(signal.SIGTERM)

@@ -10,6 +10,7 @@ import psutil
 from sqlalchemy import create_engine, text
 
 from tests.monitoring.instance import Instance
+from tests.monitoring.watch import Watch
 from tests.service import wait_until
 
 REQUESTS = 50
@@ -20,6 +21,7 @@ GENERATIONS = (
     '{job="bountycoder-api", route="/api/llm/generate", status="200"})'
 )
 ENDED = 'sum(bountycoder_jobs_total{queue="interactive"})'
+ALL_UP = "min(up{job=~'bountycoder-.+'})"
 TOKENS = "sum(bountycoder_generation_tokens_total) + sum(bountycoder_prompt_tokens_total)"
 
 
@@ -28,7 +30,7 @@ def test_sums_are_what_was_sent_though_one_of_each_is_killed(instance: Instance)
     watch = instance.watch
     wait_until(lambda: watch.value("sum(bountycoder_worker_ready)") == 2, 30)
     settle(instance)
-    before = {query: watch.value(query) or 0.0 for query in (GENERATIONS, ENDED, TOKENS)}
+    before = read(watch, GENERATIONS, ENDED, TOKENS)
     rows_before = rows(instance)
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
@@ -45,7 +47,7 @@ def test_sums_are_what_was_sent_though_one_of_each_is_killed(instance: Instance)
 
     answered, broken = statuses.count(200), statuses.count(0)
     ended, tokens = (now - then for now, then in zip(rows(instance), rows_before, strict=True))
-    gained = {query: (watch.value(query) or 0.0) - before[query] for query in before}
+    gained = {query: value - before[query] for query, value in read(watch, *before).items()}
     assert set(statuses) <= {200, 0}
     assert answered >= 2 * REQUESTS
     assert gained[ENDED] == ended
@@ -53,6 +55,19 @@ def test_sums_are_what_was_sent_though_one_of_each_is_killed(instance: Instance)
     assert answered <= gained[GENERATIONS] <= answered + broken
     # A counter that began anew would be a reset.
     assert watch.value(f"sum(resets({GENERATIONS.removeprefix('sum(')[:-1]}[2m]))") == 0
+
+
+def read(watch: Watch, *queries: str) -> dict[str, float]:
+    """Return the values of queries while every scrape works: one that failed hides a part."""
+    values: dict[str, float] = {}
+
+    def is_whole() -> bool:
+        was_up = watch.value(ALL_UP)
+        values.update({query: watch.value(query) or 0.0 for query in queries})
+        return was_up == watch.value(ALL_UP) == 1
+
+    wait_until(is_whole, 20)
+    return values
 
 
 def settle(instance: Instance) -> None:
@@ -68,7 +83,7 @@ def settle(instance: Instance) -> None:
     scraped = "min(timestamp(up{job=~'bountycoder-.+'} == 1))"
     # A job is counted a moment after its end was committed.
     wait_until(lambda: (watch.value(scraped) or 0.0) > at + COUNTED_SECONDS, 20)
-    wait_until(lambda: watch.value("min(up{job=~'bountycoder-.+'})") == 1, 20)
+    wait_until(lambda: watch.value(ALL_UP) == 1, 20)
 
 
 def rows(instance: Instance) -> tuple[int, int]:

@@ -96,11 +96,13 @@ def _shown(instance: Instance, query: str) -> list[dict[str, Any]]:
 
 
 def test_every_query_of_metrics_is_understood_and_shows_something(used: Instance) -> None:
-    silent = [where for where, query in PROMQL.items() if not _shown(used, query)]
-    print("shows nothing here:", *silent, sep="\n  ")
+    def silent() -> list[str]:
+        return [where for where, query in PROMQL.items() if not _shown(used, query)]
 
-    assert _empty(used) == []
-    assert len(silent) < len(PROMQL) / 6
+    # On a busy machine a scrape may fail, which hides what it would have brought for a moment.
+    wait_until(lambda: not _empty(used), 20, lambda: "\n".join(_empty(used)))
+    wait_until(lambda: len(silent()) < len(PROMQL) / 6, 20, lambda: "\n".join(silent()))
+    print("shows nothing here:", *silent(), sep="\n  ")
 
 
 def test_metrics_of_ours_on_dashboards_are_documented() -> None:
@@ -120,7 +122,8 @@ def test_every_variable_of_dashboards_has_values(used: Instance) -> None:
     ]
 
     assert variables == ["label_values(bountycoder_worker_ready, instance)"]
-    assert len(used.watch.query("count by (instance) (bountycoder_worker_ready)")) == 2
+    query = "count by (instance) (bountycoder_worker_ready)"
+    wait_until(lambda: len(used.watch.query(query)) == 2, 20)
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,7 @@ def test_the_client_comes_back_when_a_429_says_so(paced: Service) -> None:
     times: list[float] = []
     with connect(paced, key) as first, counted(paced, key, times, retries=9) as second:
         stream = first.chat.completions.create(
-            model=model_of(paced), messages=[say("word " * 40)], max_tokens=35, stream=True
+            model=model_of(paced), messages=[say("word " * 80)], max_tokens=75, stream=True
         )
         next(stream)
         reading = threading.Thread(target=lambda: list(stream))

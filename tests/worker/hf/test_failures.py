@@ -153,11 +153,20 @@ def test_a_receiver_may_cancel_from_within_a_delivery(model: Any) -> None:
 
 def test_cancelling_all_while_admissions_are_stopped_lets_the_next_in(model: Any) -> None:
     sampling = Sampling(ignore_eos=True)
+    stopped, cancelled = threading.Event(), threading.Event()
     with running(model, cache_blocks=12, max_sequences=8) as (engine, receiver):
+
+        def hold(ids: Any) -> None:
+            if engine.loop.scheduler.block_new_requests:
+                stopped.set()
+                cancelled.wait(20)
+
+        intercept(engine, hold)
         handles = [engine.submit(EngineRequest(f"r{i}", [i] * 20, 150, sampling)) for i in range(6)]
-        until(lambda: engine.loop.scheduler.block_new_requests)
+        assert stopped.wait(20)
         for handle in handles:
             handle.cancel()
+        cancelled.set()
 
         receiver.wait(engine.submit(EngineRequest("next", [1], 5)))
 
@@ -182,8 +191,8 @@ def test_a_cancel_that_overtakes_its_request_leaves_nothing_behind(
 def test_deadlines_end_requests_that_run_and_that_wait(model: Any) -> None:
     sampling = Sampling(ignore_eos=True)
     with running(model, max_sequences=1) as (engine, receiver):
-        intercept(engine, lambda ids: time.sleep(0.005))
-        late = time.monotonic() + 0.2
+        intercept(engine, lambda ids: time.sleep(0.01))  # 400 tokens take four seconds
+        late = time.monotonic() + 2
         runs = engine.submit(EngineRequest("runs", [1], 400, sampling, deadline=late))
         waits = engine.submit(EngineRequest("waits", [1], 5, deadline=late))
         receiver.wait(runs, waits)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import threading
 import time
 from typing import Any
 
@@ -14,17 +15,42 @@ from transformers.generation.continuous_batching.scheduler import SCHEDULER_MAPP
 
 from tests.worker.hf.test_exactness import ATTENTIONS, prompts
 from tests.worker.hf.test_failures import intercept
-from tests.worker.hf.tiny import POISON, answer, running, until
-from worker.engine import EngineRequest, Sampling
+from tests.worker.hf.tiny import POISON, Receiver, answer, running, until
+from worker.engine import EngineRequest, Sampling, StepEvent
 from worker.hf.fairness import VirtualCounters
 from worker.hf.roster import Roster
 from worker.hf.scheduler import FairScheduler
+from worker.hf_engine import HFEngine
 
 RUN_ON = Sampling(ignore_eos=True)
 
 
 def order_of_ends(receiver: Any) -> list[str]:
     return [name for name, _ in receiver.ends]
+
+
+def note_steps(engine: HFEngine, receiver: Receiver) -> dict[str, int]:
+    """Return what gets the number of steps at the end of each request."""
+    steps: dict[str, int] = {}
+
+    def note(event: StepEvent) -> None:
+        if event.finish_reason is not None:
+            steps[event.handle.request.request_id] = engine.stats().steps
+
+    receiver.on_event = note
+    return steps
+
+
+def slow_with(engine: HFEngine) -> threading.Lock:
+    """Make every step slow, and return a lock: while a test holds it, no step passes."""
+    lock = threading.Lock()
+
+    def pause(ids: Any) -> None:
+        with lock:
+            time.sleep(0.002)
+
+    intercept(engine, pause)
+    return lock
 
 
 def test_our_scheduler_is_the_one_in_use(model: Any) -> None:
@@ -96,17 +122,18 @@ def test_a_newcomer_gets_a_place_of_a_full_batch_at_once_and_all_stay_exact(
     made = prompts(6, 60, seed=11)
     expected = [answer(model, prompt, 120, eos_token_id=-1) for prompt in made]
     with running(model, attention=attention, max_sequences=4) as (engine, receiver):
-        intercept(engine, lambda ids: time.sleep(0.002))
+        lock, steps_at_end = slow_with(engine), note_steps(engine, receiver)
         flood = [
             engine.submit(EngineRequest(f"flood{i}", p, 120, RUN_ON, account="flood"))
             for i, p in enumerate(made)
         ]
         receiver.wait_for_tokens(("flood3", 0), 5)
         for number in range(8):
-            steps = engine.stats().steps
             other = EngineRequest(f"other{number}", made[number % 6], 2, RUN_ON, account="other")
-            receiver.wait(engine.submit(other))
-            assert engine.stats().steps - steps <= 4
+            with lock:
+                steps, handle = engine.stats().steps, engine.submit(other)
+            receiver.wait(handle)
+            assert steps_at_end[f"other{number}"] - steps <= 4
             receiver.wait_for_tokens(("flood0", 0), 6 + 5 * number)
         assert not any(handle.is_finished for handle in flood)
         receiver.wait(*flood)
@@ -164,26 +191,36 @@ def test_a_newcomer_does_not_take_the_place_of_a_prompt_that_others_are_forked_f
 ) -> None:
     prompt = [POISON] * 150
     computed = 0
+    computed_at_end: dict[str, int] = {}
+    begun, submitted = threading.Event(), threading.Event()
 
     def count(ids: Any) -> None:
         nonlocal computed
         computed += int((ids == POISON).sum())
         time.sleep(0.005)
+        if computed:
+            begun.set()
+            submitted.wait(20)  # the others must come before the prompt is computed
+
+    def note_end(event: StepEvent) -> None:
+        if event.finish_reason is not None:
+            computed_at_end[event.handle.request.request_id] = computed
 
     with running(model, max_sequences=3, max_batch_tokens=16) as (engine, receiver):
         intercept(engine, count)
+        receiver.on_event = note_end
         long = [
             engine.submit(EngineRequest(f"l{i}", [i] * 200, 60, RUN_ON, account="a"))
             for i in (1, 2)
         ]
         receiver.wait_for_tokens(("l2", 0), 1)
         many = engine.submit(EngineRequest("many", prompt, 5, RUN_ON, n=3, account="a"))
-        until(lambda: computed > 0)
+        assert begun.wait(20)
         others = [engine.submit(EngineRequest(n, [5], 2, RUN_ON, account=n)) for n in ("b", "c")]
-        receiver.wait(*others)
-        assert computed < len(prompt)
-        receiver.wait(many, *long)
+        submitted.set()
+        receiver.wait(many, *others, *long)
 
+    assert max(computed_at_end[n] for n in ("b", "c")) < len(prompt)
     assert computed == len(prompt) - 1 + 3
     expected = answer(model, prompt, 5, eos_token_id=-1)
     assert [receiver.tokens["many", i] for i in range(3)] == [expected] * 3
@@ -301,11 +338,13 @@ def test_a_cancel_while_a_batch_is_in_flight_ends_the_librarys_loop_but_not_ours
 
 def test_a_newcomer_waits_for_no_more_than_its_turn_in_a_full_engine(model: Any) -> None:
     with running(model, max_sequences=4) as (engine, receiver):
-        intercept(engine, lambda ids: time.sleep(0.002))
+        lock, steps_at_end = slow_with(engine), note_steps(engine, receiver)
         long = [engine.submit(EngineRequest(f"l{i}", [i], 100, RUN_ON)) for i in range(3)]
         receiver.wait_for_tokens(("l2", 0), 5)
-        steps = engine.stats().steps
-        receiver.wait(engine.submit(EngineRequest("short", [1, 2, 3], 1, RUN_ON)))
-        assert engine.stats().steps - steps <= 3
+        short = EngineRequest("short", [1, 2, 3], 1, RUN_ON)
+        with lock:
+            steps, handle = engine.stats().steps, engine.submit(short)
+        receiver.wait(handle)
+        assert steps_at_end["short"] - steps <= 3
         receiver.wait(*long)
         until(lambda: engine.stats().running == 0)
