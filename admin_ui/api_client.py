@@ -25,8 +25,8 @@ from admin_ui.session_cookie import session_id
 from admin_ui.wording import error_text, field_error_text
 from core.config.settings import Settings
 from core.ids import Prefix, format_id
-from core.parsing import bounded_integer
 from core.security.jwt_rules import ADDRESS_CLAIM, SESSION_CLAIM, VERSION_CLAIM
+from core.text.integers import bounded_integer
 from models.accounts.user import User
 
 TOKEN_LIFE = timedelta(seconds=60)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from core.parsing import NINE_DIGITS, bounded_integer
+from core.text.integers import NINE_DIGITS, bounded_integer
 
 
 def whole_number(*, least: int = 1, most: int = NINE_DIGITS) -> Callable[[str], int]:

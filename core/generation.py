@@ -23,7 +23,7 @@ from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticKnownError
 
 from core.config.settings import PromptMode
-from core.parsing import Whole
+from core.integer_field import Whole
 
 MAX_STOP_STRINGS = 8
 MAX_STOP_LENGTH = 256

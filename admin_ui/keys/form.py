@@ -16,7 +16,7 @@ from admin_ui.api_client import ApiRefusal
 from admin_ui.services import services
 from admin_ui.session.form_token import new_form_id
 from core.config.settings import Settings
-from core.parsing import bounded_integer
+from core.text.integers import bounded_integer
 from models.accounts.api_key import ApiKey
 
 #: Limits that may be left blank, by API name. The API then gives a customer's key its default,

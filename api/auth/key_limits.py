@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from core.config.settings import Settings
 from core.errors import Forbidden
 from core.generation import Body
-from core.parsing import Whole
+from core.integer_field import Whole
 from models.accounts.api_key import ApiKey
 
 MAX_RATE_LIMIT = 1_000_000

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from flask import request
 from werkzeug.http import parse_dict_header
 
-from core.parsing import bounded_integer
+from core.text.integers import bounded_integer
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from flask import request
 
 from core.errors import InvalidRequest
 from core.ids import Prefix, parse_id
-from core.parsing import bounded_integer
+from core.text.integers import bounded_integer
 
 E = TypeVar("E", bound=StrEnum)
 

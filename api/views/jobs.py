@@ -30,7 +30,7 @@ from api.services import services
 from api.views.generate import serialize_delta, serialize_end
 from core.errors import InvalidRequest, NotFound
 from core.ids import Prefix
-from core.parsing import bounded_integer
+from core.text.integers import bounded_integer
 from models.jobs.job import Job, JobState
 from models.jobs.serializer import serialize_completion_head, serialize_job, serialize_listed_job
 from models.jobs.transitions import request_text

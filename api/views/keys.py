@@ -35,7 +35,7 @@ from api.services import services
 from core.errors import Forbidden, InvalidRequest, NotFound
 from core.generation import Body, Flag, Text
 from core.ids import Prefix, parse_id
-from core.parsing import Whole
+from core.integer_field import Whole
 from core.text.names import VISIBLE
 from models.accounts.api_key import (
     ApiKey,

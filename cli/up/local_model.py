@@ -12,7 +12,7 @@ from pathlib import Path
 from cli.system.child_process import Child, Tick, wait_until
 from cli.up.progress import StartProgress
 from core.errors import LauncherError
-from core.parsing import bounded_integer
+from core.text.integers import bounded_integer
 
 SMALL_MODEL = "smollm2-135m-instruct"
 CONVERSION_SECONDS = 900.0

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cli.system.ports import free_port
 from cli.up.readiness import local_url
-from core.parsing import bounded_integer
+from core.text.integers import bounded_integer
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.multiprocess import mark_process_dead
 
 from core.observability.metric_values import MappedValues
-from core.parsing import bounded_integer
+from core.text.integers import bounded_integer
 
 _log = logging.getLogger(__name__)
 

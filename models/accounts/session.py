@@ -26,7 +26,7 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from core.ids import new_id
 from models.accounts.user import User
-from models.database.arrays import is_among_locked
+from models.database.arrays import is_among
 from models.database.base import Base, database_now
 
 #: A refresh token may be reused within this time, because its response may have been lost.
@@ -94,7 +94,7 @@ def begin_session(session: Session, user_id: UUID, kind: SessionKind, *, life: t
         .offset(MOST_OF_USER)
         .limit(STEP)
     )
-    session.execute(delete(UserSession).where(UserSession.id.in_(too_many)))
+    session.execute(delete(UserSession).where(is_among(UserSession.id, too_many)))
     return session_id
 
 
@@ -174,7 +174,7 @@ def forget_old_sessions(session: Session) -> int:
         .limit(STEP)
         .with_for_update(skip_locked=True)
     )
-    rows = session.execute(delete(UserSession).where(is_among_locked(UserSession.id, old)))
+    rows = session.execute(delete(UserSession).where(is_among(UserSession.id, old)))
     return int(getattr(rows, "rowcount", 0))
 
 

@@ -13,6 +13,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from models.batches.batch import NEXT, Batch, BatchState
+from models.database.arrays import is_among
 
 
 def request_batch_cancel(session: Session, batch_id: UUID) -> Batch | None:
@@ -43,7 +44,7 @@ def begin_expiries(session: Session, batch_ids: Sequence[UUID]) -> list[UUID]:
     return list(
         session.scalars(
             update(Batch)
-            .where(Batch.id.in_(due.scalar_subquery()), *_may_become(BatchState.EXPIRING))
+            .where(is_among(Batch.id, due), *_may_become(BatchState.EXPIRING))
             .values(state=BatchState.EXPIRING)
             .returning(Batch.id)
             .execution_options(synchronize_session=False)

@@ -58,10 +58,10 @@ _NEXT_LINES = f"""
 _RELEASE = f"""
     update jobs set is_held = false, released_at = clock_timestamp(), charged_tokens = wanted.tokens
     from jsonb_to_recordset(%(lines)s::jsonb) as wanted (id uuid, tokens integer)
-    where jobs.id = wanted.id and {HELD} and jobs.id in (
+    where jobs.id = wanted.id and {HELD} and jobs.id = any(array(
         select id from jobs where id = any(%(ids)s::uuid[]) and {HELD}
         order by id for update skip locked
-    )
+    ))
     returning jobs.id
 """
 _NOTE_START = text(

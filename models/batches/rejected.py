@@ -17,7 +17,7 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 from core.ids import new_id
 from models.accounts.api_key import ApiKey
 from models.accounts.user import User
-from models.database.arrays import is_among_locked
+from models.database.arrays import is_among
 from models.database.base import Base, database_now
 from models.database.pagination import Keyset, read_entities
 
@@ -96,4 +96,4 @@ def delete_expired_rejections(session: Session) -> None:
         .limit(STEP)
         .with_for_update(skip_locked=True)
     )
-    session.execute(delete(RejectedBatch).where(is_among_locked(RejectedBatch.id, old)))
+    session.execute(delete(RejectedBatch).where(is_among(RejectedBatch.id, old)))

@@ -1,4 +1,4 @@
-"""Conditions on arrays: a list of any length as one parameter, or the rows that a query locks."""
+"""Conditions on arrays: a list of any length as one parameter, or the rows of a query."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ def is_one_of(
     return column == any_(literal(list(values), ARRAY(column.type)))
 
 
-def is_among_locked(
+def is_among(
     column: ColumnElement[Any] | InstrumentedAttribute[Any], query: Select[Any]
 ) -> ColumnElement[bool]:
-    """Return the condition that a column is among those that a query with a limit locks.
+    """Return the condition that a column is among those that a query finds.
 
-    As an array the query runs once. PostgreSQL may run it for each row of an `in`, and each time
-    it would skip the rows that the statement has changed and lock the next, beyond the limit.
+    As an array the query runs once. PostgreSQL may run that of an `in` for each row, which takes
+    the square of its time. If it locks rows, it would each time skip those that the statement has
+    changed and lock the next, beyond the limit.
     """
     condition: ColumnElement[bool] = column == any_(func.array(query.scalar_subquery()))
     return condition

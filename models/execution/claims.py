@@ -15,7 +15,7 @@ from uuid import UUID
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from models.database.arrays import uuid_array
+from models.database.arrays import is_among, uuid_array
 from models.database.prepared import Prepared, Statements
 from models.jobs.job import Job, JobState, new_job
 from models.jobs.transitions import requeue
@@ -112,7 +112,7 @@ def renew_leases(
     )
     rows = session.execute(
         update(Job)
-        .where(Job.id.in_(in_order.scalar_subquery()), *ours)
+        .where(is_among(Job.id, in_order), *ours)
         .values(lease_expires_at=_end_of(lease))
         .returning(Job.id, Job.attempt, Job.cancel_requested_at.is_not(None))
         .execution_options(synchronize_session=False)

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from models.batches.batch import Batch
 from models.batches.dispatch import HELD, LINE_TOKENS
-from models.database.arrays import is_among_locked
+from models.database.arrays import is_among
 from models.execution.batch_progress import raise_totals
 from models.execution.completion import record_ends
 from models.jobs.job import Job, JobState
@@ -121,13 +121,13 @@ def expire_held_lines(session: Session, *, limit: int = CHUNK) -> list[Job]:
         .limit(limit)
         .with_for_update(of=Job, skip_locked=True)
     )
-    return _expire(session, is_among_locked(Job.id, due))
+    return _expire(session, is_among(Job.id, due))
 
 
 def expire_released_lines(session: Session, batch_id: UUID, *, limit: int = CHUNK) -> list[Job]:
     """Expire released lines of a batch that have not begun."""
     waiting = _released(batch_id, Job.state == JobState.QUEUED, Job.started_at.is_(None))
-    return _expire(session, is_among_locked(Job.id, waiting.limit(limit)))
+    return _expire(session, is_among(Job.id, waiting.limit(limit)))
 
 
 def cancel_released_lines(session: Session, batch_id: UUID, *, limit: int = CHUNK) -> list[Job]:

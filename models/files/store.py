@@ -11,7 +11,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, delete, func, select, update
 from sqlalchemy.orm import Session
 
-from models.database.arrays import is_among_locked
+from models.database.arrays import is_among
 from models.database.base import database_now
 from models.database.locks import RowLock, lock_row
 from models.database.pagination import Keyset, read_entities
@@ -94,7 +94,7 @@ def delete_expired_files(session: Session) -> int:
     expired = select(File.id).where(File.expires_at <= func.now()).order_by(File.expires_at)
     pieces = session.execute(
         select(FilePiece.file_id, FilePiece.place)
-        .where(FilePiece.file_id.in_(expired.limit(FILES_A_STEP)))
+        .where(is_among(FilePiece.file_id, expired.limit(FILES_A_STEP)))
         .order_by(FilePiece.file_id, FilePiece.place)
         .limit(PIECES_A_STEP)
         .with_for_update(skip_locked=True)
@@ -106,7 +106,7 @@ def delete_expired_files(session: Session) -> int:
     if pieces:
         return len(pieces)
     some = expired.limit(FILES_A_STEP).with_for_update(skip_locked=True)
-    gone = session.execute(delete(File).where(is_among_locked(File.id, some)))
+    gone = session.execute(delete(File).where(is_among(File.id, some)))
     return int(getattr(gone, "rowcount", 0))
 
 

@@ -16,7 +16,7 @@ from sqlalchemy import case, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from models.database.arrays import is_among_locked
+from models.database.arrays import is_among
 from models.jobs.job import Job, JobState, may_become, values_of
 from models.jobs.outcome import JobOutcome
 
@@ -117,7 +117,7 @@ def request_cancel(session: Session, job_ids: Sequence[UUID]) -> list[Job]:
     return list(
         session.scalars(
             update(Job)
-            .where(Job.id.in_(found.scalar_subquery()))
+            .where(is_among(Job.id, found))
             .values(
                 state=case((is_queued, JobState.CANCELLED), else_=Job.state),
                 finished_at=case((is_queued, END_TIME), else_=Job.finished_at),
@@ -180,9 +180,7 @@ def expire_queued(session: Session, *, limit: int, offset: int = 0) -> list[Job]
     return list(
         session.scalars(
             update(Job)
-            .where(
-                is_among_locked(Job.id, due), *change_conditions(JobState.EXPIRED, JobState.QUEUED)
-            )
+            .where(is_among(Job.id, due), *change_conditions(JobState.EXPIRED, JobState.QUEUED))
             .values(state=JobState.EXPIRED, finished_at=END_TIME)
             .returning(Job)
             .execution_options(populate_existing=True)
@@ -221,4 +219,4 @@ def _lease_ran_out(*conditions: Any, limit: int, offset: int = 0) -> list[Any]:
         .offset(offset)
         .with_for_update(skip_locked=True)
     )
-    return [is_among_locked(Job.id, silent), *is_silent]
+    return [is_among(Job.id, silent), *is_silent]

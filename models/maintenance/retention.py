@@ -21,7 +21,7 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 from core.ids import earliest_id
 from models.accounts.audit import AuditEntry
 from models.batches.batch import Batch
-from models.database.arrays import is_among_locked
+from models.database.arrays import is_among
 from models.database.base import Base
 from models.database.locks import ServiceLock, try_lock
 from models.webhooks.webhook import DeliveryState, WebhookDelivery
@@ -145,7 +145,7 @@ def delete_webhooks(session: Session, before: datetime) -> int:
         .limit(STEP)
         .with_for_update(skip_locked=True)
     )
-    rows = session.execute(delete(WebhookDelivery).where(is_among_locked(WebhookDelivery.id, old)))
+    rows = session.execute(delete(WebhookDelivery).where(is_among(WebhookDelivery.id, old)))
     return int(getattr(rows, "rowcount", 0))
 
 
@@ -158,7 +158,7 @@ def delete_audit(session: Session, before: datetime) -> int:
         .limit(STEP)
         .with_for_update(skip_locked=True)
     )
-    rows = session.execute(delete(AuditEntry).where(is_among_locked(AuditEntry.id, old)))
+    rows = session.execute(delete(AuditEntry).where(is_among(AuditEntry.id, old)))
     return int(getattr(rows, "rowcount", 0))
 
 
@@ -181,7 +181,7 @@ _WITH_TEXTS = """
         and finished_at < :before
     order by finished_at
 """
-# Arrays instead of `in`: see `is_among_locked`.
+# Arrays instead of `in`: see `is_among`.
 _DELETE_TEXTS = text(
     f"""
     update jobs set request = request - {_TEXTS}, choices = null, texts_deleted_at = now()
@@ -193,11 +193,11 @@ _FIRST_TEXTS = text(f"select finished_at {_WITH_TEXTS} limit 1")
 _DELETE_TEXTS_OF_LINES = text(
     f"""
     update jobs set request = request - {_TEXTS}, choices = null, texts_deleted_at = now()
-    where id in (
+    where id = any(array(
         select id from jobs
         where batch_id = :batch_id and line > :after and texts_deleted_at is null
         order by line limit :step
-    )
+    ))
     returning line
     """
 )
@@ -213,10 +213,10 @@ _DELETE_JOBS = text(
 )
 _DELETE_LINES = text(
     """
-    delete from jobs where id in (
+    delete from jobs where id = any(array(
         select id from jobs where batch_id = :batch_id and line > :after
         order by line limit :step
-    )
+    ))
     returning line
     """
 )

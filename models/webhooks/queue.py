@@ -14,7 +14,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, case, func, insert, select, tuple_, update
 from sqlalchemy.orm import Session
 
-from models.database.arrays import is_among_locked
+from models.database.arrays import is_among
 from models.webhooks.webhook import (
     MAX_ERROR_LENGTH,
     RECEIVER_PATTERN,
@@ -153,7 +153,7 @@ def postpone_due(session: Session, receiver: Receiver) -> None:
     )
     session.execute(
         update(WebhookDelivery)
-        .where(is_among_locked(WebhookDelivery.id, due))
+        .where(is_among(WebhookDelivery.id, due))
         .values(next_attempt_at=func.now() + delay)
         .execution_options(synchronize_session=False)
     )

@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from api.http.field_faults import invalid_request
 from api.v1.generation.ignored_fields import OpenAIBody
-from core.parsing import bounded_integer
+from core.text.integers import bounded_integer
 from core.text.names import is_visible
 
 SHORTEST_SECONDS = 3600

@@ -9,7 +9,7 @@ from typing import Any
 from api.v1.batches.output_files import ResultFileKind, result_file_id
 from core.errors import FieldFault, InvalidRequest
 from core.ids import Prefix, format_id
-from core.parsing import bounded_integer
+from core.text.integers import bounded_integer
 from models.batches.batch import Batch, BatchState
 from models.batches.rejected import RejectedBatch
 

@@ -26,7 +26,7 @@ from core.generation import (
     TokenCount,
     TopP,
 )
-from core.parsing import Whole
+from core.integer_field import Whole
 
 #: OpenAI's seeds are any integers; those of the engine are at least 0 and below this.
 _SEEDS = 2**63

@@ -10,7 +10,7 @@ from api.v1.generation.body import GenerationBody
 from api.v1.generation.ignored_fields import reject_unless
 from core.config.settings import PromptMode
 from core.generation import LogprobCount, Text
-from core.parsing import Whole
+from core.integer_field import Whole
 
 #: Some clients send a list of one prompt.
 GivenPrompt = Text | Annotated[tuple[Text, ...], Field(min_length=1, max_length=1)]

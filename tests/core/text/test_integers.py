@@ -1,6 +1,6 @@
 import pytest
 
-from core.parsing import bounded_integer
+from core.text.integers import bounded_integer
 
 
 @pytest.mark.parametrize(("text", "number"), (("1", 1), ("200", 200), ("007", 7)))

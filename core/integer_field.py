@@ -1,4 +1,4 @@
-"""Parses whole numbers: of JSON bodies, and of text such as a query, a header or a form."""
+"""The type of whole numbers in JSON bodies."""
 
 from __future__ import annotations
 
@@ -7,9 +7,6 @@ from typing import Any
 
 from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
-
-#: The default bound of a parsed number.
-NINE_DIGITS = 999_999_999
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,17 +31,6 @@ class Whole:
         return core_schema.no_info_before_validator_function(
             _as_integer, core_schema.int_schema(strict=True, ge=self.ge, le=self.le)
         )
-
-
-def bounded_integer(text: str, *, least: int = 0, most: int = NINE_DIGITS) -> int | None:
-    """Return the number that `text` writes in ASCII digits, or `None` if there is no such number.
-
-    Text with a sign, spaces or more digits than `most` has is refused before it is converted.
-    """
-    if not (text.isascii() and text.isdigit() and len(text) <= len(str(most))):
-        return None
-    number = int(text)
-    return number if least <= number <= most else None
 
 
 def _as_integer(value: Any) -> Any:
