@@ -33,7 +33,7 @@ from models.usage.rollup_jobs import GRACE, reopen_usage, roll_up_usage
 from models.usage.rollups import closed_until
 from models.usage.usage import Usage
 from tests.support.factories.rows import add_job, add_key, add_user
-from tests.support.factories.usage import add_usage
+from tests.support.factories.usage import add_usage, add_usages, used_job
 
 BEGIN = datetime(2026, 8, 29, 5, tzinfo=UTC)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -63,11 +63,12 @@ def used(session: Session) -> Iterator[tuple[Session, list[ApiKey]]]:
     users = [add_user(session) for _ in range(3)]
     keys = [add_key(session, users[n % 3]) for n in range(4)]
     random = Random(7)
+    jobs = []
     for _ in range(400):
         at = BEGIN + random.randrange(HOURS) * HOUR + random.randrange(3600) * timedelta(seconds=1)
         ms = random.choice([0, 3, 50, 900, 70_000])
-        add_usage(session, random.choice(keys), at, ms=ms, model=random.choice(["m", "old"]))
-    session.flush()
+        jobs.append(used_job(random.choice(keys), at, ms=ms, model=random.choice(["m", "old"])))
+    add_usages(session, jobs)
     yield session, keys
 
 

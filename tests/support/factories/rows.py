@@ -58,14 +58,18 @@ def add_key(session: Session, user: User | None = None) -> ApiKey:
     return create_key(session, user_id=owner.id, name="key", rate_limit=60)[0]
 
 
-def add_job(session: Session, key: ApiKey | None = None, **values: Any) -> Job:
-    key = key or add_key(session)
+def make_job(key: ApiKey, **values: Any) -> Job:
+    """Return a job of a key that no session has yet."""
     defaults = {
         "queue": "interactive",
         "model": "m",
         "request": {"prompt": "hello", "maxTokens": 50},
     }
-    job = Job(user_id=key.user_id, api_key_id=key.id, **{**defaults, **values})
+    return Job(user_id=key.user_id, api_key_id=key.id, **{**defaults, **values})
+
+
+def add_job(session: Session, key: ApiKey | None = None, **values: Any) -> Job:
+    job = make_job(key or add_key(session), **values)
     session.add(job)
     session.flush()
     return job

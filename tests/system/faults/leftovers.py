@@ -65,11 +65,21 @@ class Leftovers:
         return found
 
     def _messages(self) -> Iterator[str]:
-        """Find messages that no worker has acknowledged."""
+        """Find messages that no worker has acknowledged, and say who fetched them."""
+        client = self._installation.redis
         for queue in ("interactive", "bulk"):
-            waiting = self._installation.redis.hlen(f"dramatiq:{queue}.msgs")
-            if waiting:
-                yield f"{waiting} messages are left on the queue {queue}"
+            left = client.hlen(f"dramatiq:{queue}.msgs")
+            if left:
+                waiting = client.llen(f"dramatiq:{queue}")
+                fetched = {
+                    key.decode().split(".")[1]: client.scard(key)
+                    for key in client.scan_iter(f"dramatiq:__acks__.*.{queue}")
+                }
+                alive = client.zrange("dramatiq:__heartbeats__", 0, -1, withscores=True)
+                yield (
+                    f"{left} messages are left on the queue {queue}: {waiting} wait, {fetched} "
+                    f"are fetched, with heartbeats {alive} at {client.time()}"
+                )
 
     def _charges(self) -> Iterator[str]:
         """Find charges of ended jobs of earlier runs."""

@@ -64,7 +64,7 @@ def test_accounts_with_a_queue_each_share_tokens_by_weight(model: Any, weight: f
                     weight=weight_of_account,
                 )
                 engine.submit(request)
-        wait_until(lambda: tokens_of("a") + tokens_of("b") > 4000, seconds=60)
+        wait_until(lambda: tokens_of("a") + tokens_of("b") > 2000, seconds=60)
         share = tokens_of("a") / tokens_of("b")
 
     assert share == pytest.approx(weight, rel=0.1)
