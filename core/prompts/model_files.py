@@ -7,9 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import EntryNotFoundError
-
 from core.errors import SettingsError
 
 
@@ -23,11 +20,19 @@ class ModelFiles:
         """Return the path of a file, and fetch it from the hub if needed.
 
         Raises:
+            FileNotFoundError: the hub has no such file, or cannot be reached and none is cached.
             OSError: the file cannot be fetched.
         """
         if Path(self.path).is_dir():
             return Path(self.path) / name
-        return Path(hf_hub_download(self.path, name))
+        # For a directory, importing the hub's library would take a tenth of each program's start.
+        from huggingface_hub import hf_hub_download
+        from huggingface_hub.errors import EntryNotFoundError
+
+        try:
+            return Path(hf_hub_download(self.path, name))
+        except EntryNotFoundError as error:
+            raise FileNotFoundError(str(error)) from error
 
     def read_text(self, name: str) -> str | None:
         """Return the text of a file, or `None` if it does not exist.
@@ -37,7 +42,7 @@ class ModelFiles:
         """
         try:
             return self.find(name).read_text(encoding="utf-8")
-        except (FileNotFoundError, EntryNotFoundError):
+        except FileNotFoundError:
             return None
         except UnicodeDecodeError:
             raise self.fault(name, "it is not UTF-8") from None
