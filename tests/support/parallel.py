@@ -22,7 +22,7 @@ UNKNOWN_SECONDS = 5.0
 SHARED_FIXTURES = ("_slow_service", "_service_without_workers")
 
 
-@pytest.hookimpl(trylast=True)
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Group the tests by module or service; sort the groups by their recorded seconds."""
     if not hasattr(config, "workerinput"):

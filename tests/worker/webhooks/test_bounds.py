@@ -9,7 +9,14 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.support.worker.webhook_calls import NAME, TIMEOUT_SECONDS, post, raw_server, send_slowly
+from tests.support.worker.webhook_calls import (
+    NAME,
+    TIMEOUT_SECONDS,
+    loopback_settings,
+    post,
+    raw_server,
+    send_slowly,
+)
 
 
 def send_then_send_slowly(connection: socket.socket, text: bytes) -> None:
@@ -36,7 +43,7 @@ def send_nothing(connection: socket.socket) -> None:
 def test_a_call_ends_at_its_deadline(talk: Callable[[socket.socket], None]) -> None:
     with raw_server(talk) as port:
         began_at = time.monotonic()
-        result = post(f"http://127.0.0.1:{port}/")
+        result = post(f"http://127.0.0.1:{port}/", loopback_settings(TIMEOUT_SECONDS))
 
         assert TIMEOUT_SECONDS <= time.monotonic() - began_at < 2 * TIMEOUT_SECONDS
     assert (result.status, result.error) == (None, "no response within 1 s")
@@ -52,7 +59,7 @@ def test_the_deadline_covers_the_resolution_of_the_name() -> None:
         return []
 
     began_at = time.monotonic()
-    result = post(f"http://{NAME}/", resolve=resolve)
+    result = post(f"http://{NAME}/", loopback_settings(TIMEOUT_SECONDS), resolve=resolve)
     is_resolved.set()
 
     assert time.monotonic() - began_at < 2 * TIMEOUT_SECONDS

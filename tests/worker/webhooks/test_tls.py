@@ -16,6 +16,7 @@ from tests.support.webhook_receiver import Receiver, receiving
 from tests.support.worker.webhook_calls import (
     NAME,
     TIMEOUT_SECONDS,
+    loopback_settings,
     post,
     raw_server,
     resolve_to,
@@ -94,7 +95,10 @@ def test_the_deadline_covers_tls(authority: trustme.CA, trusting_context: ssl.SS
     with raw_server(talk) as port:
         began_at = time.monotonic()
         result = post(
-            f"https://{NAME}:{port}/", resolve=resolve_to("127.0.0.1"), tls=trusting_context
+            f"https://{NAME}:{port}/",
+            loopback_settings(TIMEOUT_SECONDS),
+            resolve=resolve_to("127.0.0.1"),
+            tls=trusting_context,
         )
 
         assert time.monotonic() - began_at < 2 * TIMEOUT_SECONDS
