@@ -30,7 +30,7 @@ run: $(RUNTIME) ## install, then run the whole service here (ARGS="--workers 2 .
 # pytest exits with 5 where a phase has no test: one of the two must have some. A process that
 # crashes ends the run: pytest-xdist 3.8 can wait for ever on the one in its place.
 define run_tests
-$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadgroup --no-loadscope-reorder \
+$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder \
 	--max-worker-restart 0 -m "not alone and $(1)" $(ARGS); first=$$?; \
 	[ $$first -eq 0 ] || [ $$first -eq 5 ] || exit $$first; \
 	$(BIN)/python -m pytest -m "alone and $(1)" $(ARGS); second=$$?; \
