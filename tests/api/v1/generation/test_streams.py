@@ -136,7 +136,7 @@ def test_a_client_that_closes_its_stream_cancels_its_job(
     stream.close()
 
     wait_until(lambda: job_of(slow_service, first.id).state == "cancelled", 20)
-    assert 0 < job_of(slow_service, first.id).completion_tokens < 1000
+    assert 0 < job_of(slow_service, first.id).completion_tokens < 100  # four seconds
 
 
 def test_a_client_that_stops_waiting_cancels_its_job(slow_service: Service) -> None:
