@@ -27,6 +27,7 @@ from tests.support.contract import check_response
 from tests.support.factories.rows import add_admin
 from tests.support.paths import ROOT
 from tests.support.polling import wait_until
+from tests.support.preloading.program import program_kind, start_preloaded
 from tests.support.processes import (
     CALL_SECONDS,
     CLI,
@@ -125,13 +126,14 @@ class Service:
             prefix: a command that runs the program, with its arguments.
         """
         settings = self.settings.model_copy(update=changes)
-        environment = {**settings.to_environment(), **self.environments.get(program, {})}
-        return start(
-            [*prefix, *CLI, program],
-            log=self.directory / f"{program}-{time.monotonic_ns()}.log",
-            environment={**bare_environment(), **environment},
-            directory=self.source,
-        )
+        own = self.environments.get(program, {})
+        environment = {**bare_environment(), **settings.to_environment(), **own}
+        log = self.directory / f"{program}-{time.monotonic_ns()}.log"
+        kind = program_kind(program, settings.engine)
+        if kind is None or prefix or own or self.source != ROOT:
+            command = [*prefix, *CLI, program]
+            return start(command, log=log, environment=environment, directory=self.source)
+        return start_preloaded(kind, [program], log=log, environment=environment)
 
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run a command of `bountycoder` to its end, with the service's settings."""
