@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator, Iterator
 
 import pytest
 import redis
+from flask import Flask
 from flask.testing import FlaskClient
 from playwright.sync_api import Browser, Page, StorageState, expect, sync_playwright
 
@@ -36,10 +37,16 @@ def pytest_runtest_makereport(
     return report
 
 
+@pytest.fixture(scope="session")
+def _pages(_settings: Settings) -> Flask:
+    """The pages hold nothing between requests, so that tests can share them."""
+    return create_app(PageServices.from_settings(_settings))
+
+
 @pytest.fixture
-def pages_client(base_settings: Settings, admin: User, redis_client: redis.Redis) -> FlaskClient:
+def pages_client(_pages: Flask, admin: User, redis_client: redis.Redis) -> FlaskClient:
     """A client of the pages in this process, signed out; the database has only an admin."""
-    return create_app(PageServices.from_settings(base_settings)).test_client()
+    return _pages.test_client()
 
 
 # Not for the whole run: while Playwright is open, this thread can run no other event loop, which
