@@ -14,6 +14,7 @@ import gc
 import json
 import os
 import sys
+from contextlib import suppress
 from importlib import import_module
 
 # gevent replaces these functions in their modules. Its fork would start its loop in this process,
@@ -78,7 +79,8 @@ class ForkServer:
             ended, status = waitpid(program, os.WNOHANG)
             if ended:
                 reports = self._reports.pop(program)
-                os.write(reports, NUMBER.pack(status))
+                with suppress(BrokenPipeError):  # the tests ended before their program
+                    os.write(reports, NUMBER.pack(status))
                 os.close(reports)
 
     def _become(self, request: dict[str, Any], log: int, reports: int) -> list[str]:

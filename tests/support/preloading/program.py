@@ -104,6 +104,7 @@ def _fork_server(kind: str) -> tuple[subprocess.Popen[bytes], socket]:
             cwd=ROOT,
             env=bare_environment(),
             stdin=subprocess.DEVNULL,
+            start_new_session=True,  # a terminal's Ctrl-C reaches the tests, which end the programs
             pass_fds=[end.fileno()],
         )
     return process, requests

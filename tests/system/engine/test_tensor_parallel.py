@@ -49,7 +49,9 @@ def model_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def in_new_process(run: Callable[..., None], *args: object) -> None:
     """Call a function of this module in a new process; its exception fails the test."""
-    process = multiprocessing.get_context("spawn").Process(target=run, args=args)
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    process = context.Process(target=run, args=args)
     process.start()
     try:
         process.join(PROCESS_SECONDS)
