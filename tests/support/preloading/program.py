@@ -30,7 +30,6 @@ class PreloadedProgram(subprocess.Popen[bytes]):
         self.stdin = self.stdout = self.stderr = None
         self._child_created = False  # Popen need not wait for it
         self._reports = reports
-        self._status: int | None = None
         pid = self._next_report(START_SECONDS)
         assert pid is not None, "the fork server did not start the program in time"
         self.pid = pid
