@@ -22,6 +22,8 @@ from models.database.prepared import Statements
 
 #: Seconds after which a key is read again and its use is recorded.
 CACHE_SECONDS = 10.0
+#: Longest usual time from the look-up of a cached key to the insert of its job.
+INSERT_SECONDS = 5.0
 #: Keys that one process caches.
 MAX_CACHED_KEYS = 4096
 
@@ -88,10 +90,9 @@ class RequestKey:
         """Return whether the key is usable according to its row."""
         return self.is_active and self.has_active_owner and not self.has_expired(now)
 
-    @property
-    def is_use_recent(self) -> bool:
-        """Whether its last use was recorded within `LAST_USED_RESOLUTION`."""
-        since = self.seen_at - LAST_USED_RESOLUTION
+    def has_recorded_use(self, now: datetime) -> bool:
+        """Return whether its last use was recorded within `LAST_USED_RESOLUTION` before `now`."""
+        since = now - LAST_USED_RESOLUTION
         return self.last_used_at is not None and self.last_used_at >= since
 
 
@@ -135,6 +136,9 @@ class KeyCache:
         now = row.key.seen_at + timedelta(seconds=age)
         if age >= CACHE_SECONDS or not row.is_proved_by(secret, now):
             return None
+        # A use that is recorded before the job is inserted would change the row.
+        if not row.key.has_recorded_use(now + timedelta(seconds=INSERT_SECONDS)):
+            return None
         return row.key if row.key.may_be_used(now) else None
 
     def find(self, secret: KeySecret) -> RequestKey | None:
@@ -147,13 +151,13 @@ class KeyCache:
         row = _Row(present, previous, previous_ends, RequestKey(*values))
         if not row.is_proved_by(secret, row.key.seen_at):
             return None
-        if row.key.is_use_recent:  # recording the use would change the row
+        if row.key.has_recorded_use(row.key.seen_at):
             self._cache(secret.public_id, row)
         return row.key
 
     def mark_used(self, key: RequestKey) -> None:
         """Record the use of a key, at most once in `LAST_USED_RESOLUTION`."""
-        if not key.is_use_recent:
+        if not key.has_recorded_use(key.seen_at):
             values = {"id": key.id, "resolution": LAST_USED_RESOLUTION}
             self._statements.run(_MARK_USED, values)
 

@@ -92,6 +92,23 @@ def test_last_use_is_written_at_most_once_a_minute(
     assert seen == [True, False, True]
 
 
+def test_a_cached_key_is_read_again_before_its_next_use_is_recorded(
+    base_settings: Settings, database: SessionFactory
+) -> None:
+    engine = open_database(base_settings, is_autocommit=True)
+    times = iter([0.0, 0.0, 2.0, 4.0])
+    keys = KeyCache(Statements(engine, max_idle=1), clock=lambda: next(times))
+    with database.begin() as session:
+        key, secret = create_key(session, user_id=add_user(session).id, name="k", rate_limit=1)
+        key.last_used_at = database_now(session) - timedelta(seconds=52)
+    assert keys.find(secret) is not None
+
+    is_cached = [keys.cached(secret) is not None for _ in range(3)]
+    engine.dispose()
+
+    assert is_cached == [True, True, False]
+
+
 def test_after_a_rotation_both_secrets_work_until_the_grace_ends(session: Session) -> None:
     key, old = create_key(session, user_id=add_user(session).id, name="k", rate_limit=1)
 
