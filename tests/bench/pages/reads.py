@@ -12,7 +12,8 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -101,88 +102,104 @@ def _explain(engine: Any, statements: list[tuple[str, Any]]) -> None:
             print("\n".join(f"    {line}" for (line,) in plan))
 
 
+@dataclass(frozen=True, slots=True)
+class _Moment:
+    """The time of the reads, and the end of its hour."""
+
+    now: datetime
+    until: datetime
+
+
 def _reads(database: Any) -> Iterator[tuple[str, Read]]:
+    """Yield each read with its name, for all users and for the one with most usage."""
     now = utc_now()
-    until = now.replace(minute=0, second=0, microsecond=0) + timedelta(hours=1)
+    at = _Moment(now, now.replace(minute=0, second=0, microsecond=0) + timedelta(hours=1))
     with database() as session:
-        wanted = UsageScope(until - timedelta(days=60), until)
+        wanted = UsageScope(at.until - timedelta(days=60), at.until)
         heavy = page_usage(session, wanted, UsageGroup.USER, limit=1).rows[0].group
         key = page_usage(session, wanted, UsageGroup.KEY, limit=1).rows[0].group
         largest = session.scalar(select(Batch.id).order_by(Batch.total.desc()).limit(1))
         oldest = session.scalar(select(Job.id).order_by(Job.id).limit(1))
     for who, user in (("all", None), ("heaviest user", heavy)):
-        yield f"totals, {who}", lambda s, u=user: read_totals(s, now, user_id=u)
-        yield f"periods, {who}", lambda s, u=user: read_periods(s, now, user_id=u)
-        for step, count in ((SeriesStep.HOUR, 24), (SeriesStep.DAY, 30)):
-            yield (
-                f"series by {step}, {who}",
-                lambda s, u=user, st=step, n=count: read_series(s, now, st, count=n, user_id=u),
-            )
-        yield f"last hour, {who}", lambda s, u=user: read_last_hour(s, now, user_id=u)
-        yield f"job counts, {who}", lambda s, u=user: count_open_jobs(s, user_id=u)
-        for state in (None, *JobState):
-            jobs = JobFilter(user_id=user, state=state)
-            yield (
-                f"jobs {state or ''}, {who}",
-                lambda s, w=jobs: list_job_page(s, w, limit=LIMIT),
-            )
-        for name, jobs in (
-            *(
-                (f"of batches {state or ''}", JobFilter(user, source=JobSource.BATCH, state=state))
-                for state in (None, *JobState)
-            ),
-            (
-                "of a day",
-                JobFilter(user_id=user, since=now - timedelta(30), until=now - timedelta(29)),
-            ),
-        ):
-            yield f"jobs {name}, {who}", lambda s, w=jobs: list_job_page(s, w, limit=LIMIT)
+        for reads in (_dashboard_reads, _job_reads, _key_reads, _usage_reads):
+            for name, read in reads(at, user):
+                yield f"{name}, {who}", read
+        back = JobFilter(user)
         yield (
             f"jobs back from the oldest, {who}",
-            lambda s, u=user: list_job_page(s, JobFilter(u), before=oldest, limit=LIMIT),
+            lambda s, w=back: list_job_page(s, w, before=oldest, limit=LIMIT),
         )
+    of_key = JobFilter(key_id=key)
+    yield "jobs of the heaviest key", lambda s: list_job_page(s, of_key, limit=LIMIT)
+    yield "lines of a batch", lambda s: list_lines(s, largest, after=1000, limit=LIMIT)
+    yield from _admin_reads(at)
+
+
+def _dashboard_reads(at: _Moment, user: Any) -> Iterator[tuple[str, Read]]:
+    yield "totals", lambda s: read_totals(s, at.now, user_id=user)
+    yield "periods", lambda s: read_periods(s, at.now, user_id=user)
+    for step, count in ((SeriesStep.HOUR, 24), (SeriesStep.DAY, 30)):
         yield (
-            f"batches, {who}",
-            lambda s, u=user: list_batch_page(
-                s, BatchFilter(u, state=BatchState.EXPIRED), limit=LIMIT
-            ),
+            f"series by {step}",
+            lambda s, st=step, n=count: read_series(s, at.now, st, count=n, user_id=user),
         )
-        for sort in KeySort:
+    yield "last hour", lambda s: read_last_hour(s, at.now, user_id=user)
+    yield "job counts", lambda s: count_open_jobs(s, user_id=user)
+
+
+def _job_reads(at: _Moment, user: Any) -> Iterator[tuple[str, Read]]:
+    day = JobFilter(user, since=at.now - timedelta(30), until=at.now - timedelta(29))
+    filters = {
+        **{f"jobs {state or ''}": JobFilter(user, state=state) for state in (None, *JobState)},
+        **{
+            f"jobs of batches {state or ''}": JobFilter(user, source=JobSource.BATCH, state=state)
+            for state in (None, *JobState)
+        },
+        "jobs of a day": day,
+    }
+    for name, wanted in filters.items():
+        yield name, lambda s, w=wanted: list_job_page(s, w, limit=LIMIT)
+    expired = BatchFilter(user, state=BatchState.EXPIRED)
+    yield "batches", lambda s: list_batch_page(s, expired, limit=LIMIT)
+
+
+def _key_reads(at: _Moment, user: Any) -> Iterator[tuple[str, Read]]:
+    for sort in KeySort:
+        yield (
+            f"keys by {sort}",
+            lambda s, by=sort: list_key_page(s, user_id=user, now=at.now, sort=by, limit=LIMIT),
+        )
+
+
+def _usage_reads(at: _Moment, user: Any) -> Iterator[tuple[str, Read]]:
+    for days in (1, 31, 365):
+        w = UsageScope(at.until - timedelta(days=days), at.until, user_id=user)
+        yield f"usage sum of {days} days", lambda s, w=w: sum_usage(s, w)
+        for by in UsageGroup:
             yield (
-                f"keys by {sort}, {who}",
-                lambda s, u=user, by=sort: list_key_page(
-                    s, user_id=u, now=now, sort=by, limit=LIMIT
-                ),
+                f"usage by {by} of {days} days",
+                lambda s, w=w, by=by: list_usage(s, w, by, after=None, limit=LIMIT),
             )
-        for days in (1, 31, 365):
-            w = UsageScope(until - timedelta(days=days), until, user_id=user)
-            yield f"usage sum of {days} days, {who}", lambda s, w=w: sum_usage(s, w)
-            for by in UsageGroup:
-                yield (
-                    f"usage by {by} of {days} days, {who}",
-                    lambda s, w=w, by=by: list_usage(s, w, by, after=None, limit=LIMIT),
-                )
-            yield (
-                f"top users of {days} days, {who}",
-                lambda s, w=w: page_usage(s, w, UsageGroup.USER, limit=LIMIT).rows,
-            )
+        yield (
+            f"top users of {days} days",
+            lambda s, w=w: page_usage(s, w, UsageGroup.USER, limit=LIMIT).rows,
+        )
+
+
+def _admin_reads(at: _Moment) -> Iterator[tuple[str, Read]]:
     for sort in CustomerSort:
         yield (
             f"customers by {sort}",
-            lambda s, by=sort: list_customers(s, now=now, sort=by, limit=LIMIT),
+            lambda s, by=sort: list_customers(s, now=at.now, sort=by, limit=LIMIT),
         )
-    yield "customers found", lambda s: list_customers(s, now=now, search="wei.ch", limit=LIMIT)
+    yield "customers found", lambda s: list_customers(s, now=at.now, search="wei.ch", limit=LIMIT)
+    expired = KeyStatus.EXPIRED
     yield (
         "expired keys found",
         lambda s: list_key_page(
-            s, user_id=None, now=now, search="wei", status=KeyStatus.EXPIRED, limit=LIMIT
+            s, user_id=None, now=at.now, search="wei", status=expired, limit=LIMIT
         ),
     )
-    yield (
-        "jobs of the heaviest key",
-        lambda s: list_job_page(s, JobFilter(key_id=key), limit=LIMIT),
-    )
-    yield "lines of a batch", lambda s: list_lines(s, largest, after=1000, limit=LIMIT)
     yield "actions", list_actions
     for name, entries in {
         "activity": ActivityFilter(),
