@@ -41,12 +41,14 @@ def runs(installation: BreakableInstallation) -> Runs:
         (12, ["Redis killed", "one clock steps", "engine step raises"]),
     ],
 )
-def test_no_invariant_breaks(runs: Runs, seed: int, names: list[str]) -> None:
+def test_no_invariant_breaks(
+    installation: BreakableInstallation, runs: Runs, seed: int, names: list[str]
+) -> None:
     faults = [fault for fault in FAULTS if fault.name in names]
 
     outcome = runs.run(seed, faults)
 
-    assert outcome.broken == [], str(outcome)
+    assert outcome.broken == [], f"{outcome}\n{installation.explain()}"
     assert outcome.accepted > 0
 
 
@@ -71,8 +73,7 @@ def test_a_worker_whose_step_hangs_ends_after_sigterm(installation: BreakableIns
         query = "select worker_id from jobs where state = 'running' limit 1"
         wait_until(lambda: session.scalar(text(query)) is not None, 10, installation.explain)
         pid = int(session.scalars(text(query)).one().rsplit("-", 2)[1])
-    order = installation.orders / str(pid)
-    order.write_text(StepFault.HANG)
+    order = installation.order(pid, StepFault.HANG)
     wait_until(lambda: not order.exists(), 10, installation.explain)
 
     os.kill(pid, signal.SIGTERM)

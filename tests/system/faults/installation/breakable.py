@@ -23,6 +23,7 @@ from tests.support.cli.installation import Installation
 from tests.support.paths import ROOT
 from tests.support.polling import wait_until
 from tests.system.faults.installation.clock import WallClocks
+from tests.system.faults.installation.engine import StepFault
 from tests.system.faults.installation.program import ORDERS, PROGRAM, WORKERS
 from tests.system.faults.installation.servers import Servers, send_signal
 
@@ -138,6 +139,14 @@ class BreakableInstallation:
             **self.servers.environment("api"),
             **{WORKERS + name: url for name, url in workers.items()},
         }
+
+    def order(self, pid: int, fault: StepFault) -> Path:
+        """Order the fault of a worker's next step; return the file that vanishes as it happens."""
+        order = self.orders / str(pid)
+        draft = order.with_suffix(".draft")
+        draft.write_text(fault)
+        draft.rename(order)  # at once: the engine must not read a part of it
+        return order
 
     def pids(self) -> dict[str, int]:
         """Return the processes that the launcher supervises, by name."""

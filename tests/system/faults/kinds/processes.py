@@ -76,7 +76,7 @@ def break_step(fault: StepFault) -> Do:
     def do(scene: Scene) -> tuple[str, Undo]:
         pids = scene.choose(scene.installation.workers())
         for pid in pids:
-            (scene.installation.orders / str(pid)).write_text(fault)
+            scene.installation.order(pid, fault)
         return str(pids), nothing
 
     return do
