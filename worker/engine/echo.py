@@ -66,7 +66,7 @@ class EchoEngine:
 
     @property
     def is_healthy(self) -> bool:
-        return True
+        return self._deliver is None or self._thread.is_alive()
 
     def observe_steps(self, observe: ObserveStep) -> None:
         self._observe = observe

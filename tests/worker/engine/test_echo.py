@@ -133,3 +133,18 @@ def test_stopping_does_not_wait_for_the_end_of_a_slow_step() -> None:
     engine.stop()
 
     assert receiver.ends("a") == [FinishReason.CANCELLED]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_an_engine_whose_thread_has_died_is_unhealthy() -> None:
+    def fail(events: Sequence[StepEvent]) -> None:
+        raise RuntimeError("a fault of the engine's thread")
+
+    engine = EchoEngine()
+    assert engine.is_healthy
+    engine.start(fail)
+    assert engine.is_healthy
+
+    engine.submit(make_request())
+
+    wait_until(lambda: not engine.is_healthy)

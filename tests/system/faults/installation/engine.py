@@ -53,7 +53,7 @@ class BreakableEngine(EchoEngine):
 
     @property
     def is_healthy(self) -> bool:
-        return not self._hung.is_set()
+        return super().is_healthy and not self._hung.is_set()
 
     def stats(self) -> EngineStats:
         return replace(super().stats(), restarts=self._restarts)
