@@ -31,6 +31,8 @@ WORKER_COUNT = 2
 READY_SECONDS = 90.0
 STOP_SECONDS = 30.0
 CALL_SECONDS = 5.0
+#: A busy worker writes its stacks within this time.
+STACKS_SECONDS = 1.0
 #: Short times, so that the service notices faults soon.
 ENVIRONMENT = {
     "ENGINE": "echo",
@@ -226,12 +228,15 @@ class BreakableInstallation:
         return dict(response.json())
 
     def explain(self) -> str:
-        """Return the end of every log."""
+        """Return the end of every log, with the stacks of the workers' threads."""
+        for pid in self.workers():
+            send_signal(pid, signal.SIGUSR1)
+        time.sleep(STACKS_SECONDS)
         files = [
             *sorted(self.directory.glob("data-*.out")),
             *sorted(self.directory.glob("data/logs/*")),
             *sorted(self.servers.logs.glob("*.log*")),
         ]
         return "\n".join(
-            f"--- {path.name}\n{path.read_text(errors='replace')[-6000:]}" for path in files
+            f"--- {path.name}\n{path.read_text(errors='replace')[-20_000:]}" for path in files
         )

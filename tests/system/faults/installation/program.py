@@ -6,7 +6,9 @@ Workers and the API reach the servers by different links, so that the network ca
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -45,6 +47,7 @@ def _run_up(arguments: Sequence[str]) -> int:
 
 
 def _run_worker() -> int:
+    faulthandler.register(signal.SIGUSR1)  # writes the stacks of all threads to the log
     from core.config.settings import Settings
     from worker.main import run
 
