@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -32,6 +34,34 @@ def test_a_result_waits_for_the_database_to_come_back(harness: Harness) -> None:
 
     assert failures == [0]
     assert harness.read(job_id).state == "succeeded"
+
+
+@pytest.mark.parametrize("url", [None, "https://example.com/hook"], ids=["usage", "webhook"])
+def test_an_end_whose_response_is_lost_is_written_once_and_acknowledged(
+    harness: Harness, url: str | None
+) -> None:
+    request = {"prompt": "x", "maxTokens": 5, **({"webhookUrl": url} if url else {})}
+    job_ids = [harness.add_job(request=request) for _ in range(6)]
+    sessions, losses = harness.ledger._finishes._sessions, [1]
+
+    class LosesResponse:
+        """A database whose first response after a commit is lost."""
+
+        @contextmanager
+        def begin(self) -> Iterator[Any]:
+            with sessions.begin() as session:
+                yield session
+            if losses[0]:
+                losses[0] -= 1
+                raise OperationalError("commit", {}, Exception("connection reset"))
+
+    harness.ledger._finishes._sessions = LosesResponse()  # type: ignore[assignment]
+    harness.run(*job_ids)
+
+    assert losses == [0]
+    assert [harness.read(job_id).state for job_id in job_ids] == ["succeeded"] * 6
+    assert sorted(harness.messages.acknowledged) == sorted(job_ids)
+    assert len(harness.usage()) == 6
 
 
 class TokensWithNul(TokenBytes):
