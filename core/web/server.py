@@ -147,7 +147,8 @@ class _Worker(GeventWorker):  # type: ignore[misc]  # gunicorn has no annotation
         connection = _Connection.of(client)
         self._connections[greenlet] = connection
         try:
-            super().handle(listener, connection, addr)
+            # gunicorn asks the listener only for its address. A stopping process has closed it.
+            super().handle(connection, connection, addr)
         finally:
             del self._connections[greenlet]
 

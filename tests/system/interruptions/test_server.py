@@ -7,17 +7,24 @@ import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-import gevent
+import gevent.socket
 import pytest
 import redis
 import requests
+from flask import Flask
+from gevent.pool import Pool
+from gunicorn.glogging import Logger
 from sqlalchemy import select
 
 from core.config.settings import Settings
-from core.web.listener import Listener
+from core.web.listener import BACKLOG, Listener
+from core.web.server import WebProgram, WebServer
 from models.jobs.job import Job, JobState
 from tests.support.polling import wait_until
 from tests.support.service import Service
@@ -42,29 +49,46 @@ def test_an_idle_connection_does_not_hold_up_the_stop(
 
 
 def test_a_closing_listener_serves_the_connections_in_its_backlog() -> None:
-    received: list[bytes] = []
+    """Their greenlets start after the listener was closed."""
+    responses: list[bytes] = []
+
+    def respond(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+        start_response("200 OK", [("content-length", "2")])
+        return [b"ok"]
 
     def serve() -> None:
-        listener = Listener(
-            ("127.0.0.1", 0), lambda connection, _: received.append(connection.recv(100))
-        )
+        worker = make_worker(respond)
+        accepting = gevent.socket.socket()
+        accepting.bind(("127.0.0.1", 0))
+        accepting.listen(BACKLOG)
+        listener = Listener(accepting, partial(worker.handle, accepting), spawn=Pool(100))
         listener.start()
         waiting = [socket.create_connection(listener.address, timeout=10) for _ in range(40)]
         for one in waiting:
-            one.sendall(b"request")
+            one.sendall(b"GET / HTTP/1.1\r\nconnection: close\r\n\r\n")
         listener.close()
-        deadline = time.monotonic() + 20
-        while len(received) < len(waiting) and time.monotonic() < deadline:
-            gevent.sleep(0.05)
+        listener.pool.join(20)
         for one in waiting:
-            one.close()
+            with one, suppress(ConnectionError):
+                responses.append(one.recv(1000))
+        worker.tmp.close()
 
     # gevent has a loop for each thread; the tests' thread must not get one.
     thread = threading.Thread(target=serve)
     thread.start()
     thread.join(30)
 
-    assert received == [b"request"] * 40
+    assert [response[:15] for response in responses] == [b"HTTP/1.1 200 OK"] * 40
+
+
+def make_worker(application: WSGIApplication) -> Any:
+    """Return a worker of the server that handles connections in this process."""
+    program = WebProgram("a test", "127.0.0.1", 0, 1, grace_seconds=5, load=lambda: Flask("x"))
+    server = WebServer(program)
+    cfg = server.cfg
+    worker = cfg.worker_class(1, 0, [], server, 30, cfg, Logger(cfg))
+    worker.wsgi = application
+    return worker
 
 
 def test_a_stopping_api_completes_its_requests(
