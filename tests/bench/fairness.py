@@ -140,7 +140,7 @@ def _report(service: Service, count: int, seconds: float) -> None:
     for in_flight in (AT_ONCE - 1, IN_FLIGHT):
         load = ConstantLoad(service, flood, in_flight)
         load.start()
-        time.sleep(5)
+        time.sleep(5)  # until the load fills the queue
         times.append(first_token_seconds(service, quiet, count))
         load.stop()
         print(f"beside {in_flight} of another key: first token after {times[-1]:.2f} s (median)")

@@ -46,7 +46,7 @@ def main() -> None:
         headers = {"x-api-key": service.make_key()["secret"]}
         send_file(service, headers, b'{"prompt": "x"}')  # the first upload loads code
         with Others(service):
-            time.sleep(3)
+            time.sleep(3)  # requests of others load code too
         file.seek(0)
         with Others(service) as others:
             began = time.monotonic()

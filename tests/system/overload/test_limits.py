@@ -82,8 +82,8 @@ def tally(given: list[BurstResponse]) -> Counter[str | None]:
     return Counter(response.code for response in given)
 
 
-def let_last_use_pass(rows: SessionFactory) -> None:
-    """Make the next use of all keys due to be recorded in half a second, during a burst."""
+def make_record_of_use_due(rows: SessionFactory) -> None:
+    """Let the next use of all keys be recorded in half a second, in the middle of a burst."""
     with rows.begin() as session:
         nearly = database_now(session) - LAST_USED_RESOLUTION + timedelta(seconds=0.5)
         session.execute(update(ApiKey).values(last_used_at=nearly))
@@ -95,7 +95,7 @@ def test_of_500_at_two_processes_exactly_60_pass_in_each_minute(
     key = make_key(rate_limit=60)
 
     wait_for_room(BURST_SECONDS)
-    let_last_use_pass(two_services[0].sessions)
+    make_record_of_use_due(two_services[0].sessions)
     first = fire(two_services, key, SHORT, "generate")
     refused = next(response for response in first if response.status == 429)
     left = float(refused.headers["retry-after-ms"]) / 1000
